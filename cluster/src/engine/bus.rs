@@ -1,0 +1,271 @@
+//! Types of the Bus, and the byte-bounded queue behind every subscription.
+//!
+//! Owns: [`Message`], [`Link`] and the pair [`Feed`] (the engine's end) / [`Subscription`] (the reader's end).
+//! Never: how messages travel.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc};
+
+use crate::trace::TraceParent;
+
+/// The largest payload of a message, in bytes.
+pub const MAX_PAYLOAD: usize = 512 * 1024;
+
+/// What travels beside a payload.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Headers {
+    /// The sender's span.
+    pub trace: Option<TraceParent>,
+    /// When nobody waits for the answer any more, in milliseconds since the Unix epoch.
+    pub deadline_ms: Option<u64>,
+}
+
+/// A message on the Bus.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Message {
+    /// Where it goes or came from; made by `subject::Subjects`.
+    pub subject: String,
+    /// Where an answer goes: `publish` to it.
+    pub reply: Option<String>,
+    /// Beside the payload.
+    pub headers: Headers,
+    /// At most [`MAX_PAYLOAD`] bytes.
+    pub payload: Bytes,
+}
+
+impl Message {
+    /// A message without headers.
+    pub fn new(subject: impl Into<String>, payload: impl Into<Bytes>) -> Self {
+        Self { subject: subject.into(), payload: payload.into(), ..Self::default() }
+    }
+
+    /// The answer to this message, if its sender wants one.
+    pub fn answer(&self, payload: impl Into<Bytes>) -> Option<Self> {
+        let subject = self.reply.clone()?;
+        Some(Self { subject, reply: None, headers: self.headers.clone(), payload: payload.into() })
+    }
+}
+
+/// Why a message was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// No room within `Timing::publish`; try later.
+    #[error("the engine's send queue is full")]
+    Full,
+    /// Not connected.
+    #[error("the cluster's engine is unavailable")]
+    Down,
+    /// More than [`MAX_PAYLOAD`] bytes.
+    #[error("a message has at most {MAX_PAYLOAD} bytes")]
+    TooLarge,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Nobody listens; known at once.
+    #[error("nobody answers here")]
+    NoResponder,
+    /// Nobody answered in time. What was asked may have happened.
+    #[error("no answer in time")]
+    Deadline,
+    /// Not connected. What was asked may have happened if the connection was lost after sending.
+    #[error("the cluster's engine is unavailable")]
+    Down,
+    /// More than [`MAX_PAYLOAD`] bytes.
+    #[error("a message has at most {MAX_PAYLOAD} bytes")]
+    TooLarge,
+}
+
+/// The connection to the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// Connected; the generation grows with every reconnect.
+    Up {
+        /// 1 at first.
+        generation: u64,
+    },
+    /// Not connected.
+    Down {
+        /// Since when.
+        since: Instant,
+    },
+}
+
+/// Messages were missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gap {
+    /// The connection was lost and is back.
+    Reconnect,
+    /// The reader was too slow for its byte budget.
+    Overflow,
+}
+
+/// What a subscription yields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Received {
+    /// A message.
+    Message(Message),
+    /// Something is missing here.
+    Gap(Gap),
+}
+
+#[derive(Default)]
+struct Backlog {
+    items: VecDeque<Received>,
+    bytes: usize,
+    /// An overflow gap stands at the end of `items` and swallows what does not fit.
+    overflowing: bool,
+    writer_gone: bool,
+    reader_gone: bool,
+}
+
+struct Shared {
+    backlog: Mutex<Backlog>,
+    arrived: Notify,
+    max_bytes: usize,
+}
+
+impl Shared {
+    /// The data stays consistent at every step, so a poisoned lock is still usable.
+    fn lock(&self) -> MutexGuard<'_, Backlog> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The engine's end of a subscription.
+pub struct Feed(Arc<Shared>);
+
+/// The reader's end; dropping it unsubscribes.
+pub struct Subscription(Arc<Shared>);
+
+/// A subscription that holds at most `max_bytes` unread payload.
+pub(super) fn subscription(max_bytes: usize) -> (Feed, Subscription) {
+    let shared = Arc::new(Shared { backlog: Mutex::default(), arrived: Notify::new(), max_bytes });
+    (Feed(shared.clone()), Subscription(shared))
+}
+
+impl Feed {
+    /// Appends; never waits. `false` when the reader is gone.
+    pub fn push(&self, received: Received) -> bool {
+        let mut backlog = self.0.lock();
+        if backlog.reader_gone {
+            return false;
+        }
+        match received {
+            Received::Message(message) => {
+                // the subject counts too, so that empty messages are not free
+                let size = message.payload.len() + message.subject.len();
+                if backlog.bytes + size > self.0.max_bytes && !backlog.items.is_empty() {
+                    if !std::mem::replace(&mut backlog.overflowing, true) {
+                        backlog.items.push_back(Received::Gap(Gap::Overflow));
+                    }
+                } else {
+                    backlog.overflowing = false;
+                    backlog.bytes += size;
+                    backlog.items.push_back(Received::Message(message));
+                }
+            }
+            gap @ Received::Gap(_) => {
+                if backlog.items.back() != Some(&gap) {
+                    backlog.items.push_back(gap);
+                }
+            }
+        }
+        drop(backlog);
+        self.0.arrived.notify_one();
+        true
+    }
+
+    /// The reader dropped its end.
+    pub fn is_closed(&self) -> bool {
+        self.0.lock().reader_gone
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.0.lock().writer_gone = true;
+        self.0.arrived.notify_one();
+    }
+}
+
+impl Subscription {
+    /// The next message or gap; `None` when the engine is gone. Safe to drop and call again.
+    pub async fn next(&mut self) -> Option<Received> {
+        loop {
+            let arrived = self.0.arrived.notified();
+            {
+                let mut backlog = self.0.lock();
+                if let Some(received) = backlog.items.pop_front() {
+                    if let Received::Message(message) = &received {
+                        backlog.bytes -= message.payload.len() + message.subject.len();
+                    }
+                    return Some(received);
+                }
+                if backlog.writer_gone {
+                    return None;
+                }
+            }
+            arrived.await;
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut backlog = self.0.lock();
+        backlog.reader_gone = true;
+        backlog.items.clear();
+    }
+}
+
+/// The answers to a `request_many`, until its time is over.
+pub struct Replies {
+    pub(super) answers: mpsc::Receiver<Message>,
+    pub(super) until: tokio::time::Instant,
+}
+
+impl Replies {
+    /// The next answer; `None` at the end of the time.
+    pub async fn next(&mut self) -> Option<Message> {
+        tokio::time::timeout_at(self.until, self.answers.recv()).await.ok().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(bytes: usize) -> Received {
+        Received::Message(Message::new("s", vec![0; bytes]))
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_learns_that_something_is_missing_exactly_where_it_is() {
+        let (feed, mut subscription) = subscription(10);
+        for _ in 0..4 {
+            feed.push(message(4));
+        }
+        assert_eq!(subscription.next().await, Some(message(4)));
+        feed.push(message(4));
+        drop(feed);
+        let mut seen = Vec::new();
+        while let Some(received) = subscription.next().await {
+            seen.push(received);
+        }
+        assert_eq!(seen, [message(4), Received::Gap(Gap::Overflow), message(4)]);
+    }
+
+    #[tokio::test]
+    async fn dropping_the_reader_is_seen_by_the_feed() {
+        let (feed, subscription) = subscription(10);
+        drop(subscription);
+        assert!(!feed.push(message(1)));
+        assert!(feed.is_closed());
+    }
+}

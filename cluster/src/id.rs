@@ -1,0 +1,197 @@
+//! Identities: node numbers, keys and addresses.
+//!
+//! Owns: the text form of every id (`<22 base62>|pNN`) and its parsing. Never: what an id gives access to
+//! (nothing does) or where it goes in a subject (`subject`).
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// Characters of a [`Key`]: 128 bits in base62.
+pub const KEY_LENGTH: usize = 22;
+
+/// Why a text is not an id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    /// Not exactly 22 characters of `[0-9A-Za-z]`, or more than 128 bits.
+    #[error("an id starts with 22 characters of 0-9, A-Z, a-z")]
+    Key,
+    /// The part behind `|` is not a node number.
+    #[error("a node number is written p01 … p65535")]
+    Node,
+    /// There is no `|`.
+    #[error("an id reads <22 characters>|pNN")]
+    Shape,
+}
+
+/// The number of a node, 1 … 65,535, written `p01`. One living process holds it at a time (`lease`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeNumber(u16);
+
+impl NodeNumber {
+    /// `None` for 0, which is no node.
+    pub const fn new(number: u16) -> Option<Self> {
+        if number == 0 { None } else { Some(Self(number)) }
+    }
+
+    /// The bare number.
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for NodeNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "p{:02}", self.0)
+    }
+}
+
+impl FromStr for NodeNumber {
+    type Err = InvalidId;
+
+    /// Accepts exactly what [`fmt::Display`] writes, so that one node has one spelling.
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let digits = text.strip_prefix('p').ok_or(InvalidId::Node)?;
+        let canonical = digits.len() == 2 || (digits.len() > 2 && !digits.starts_with('0'));
+        if !canonical || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(InvalidId::Node);
+        }
+        digits.parse().ok().and_then(Self::new).ok_or(InvalidId::Node)
+    }
+}
+
+/// The 128 random bits of a page, session or connection, written as 22 base62 characters. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(u128);
+
+impl Key {
+    /// A fresh key from the operating system's random source.
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+
+    /// A key from its bits.
+    pub const fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    /// The 128 bits.
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [b'0'; KEY_LENGTH];
+        let mut rest = self.0;
+        for place in text.iter_mut().rev() {
+            *place = ALPHABET[(rest % 62) as usize];
+            rest /= 62;
+        }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl FromStr for Key {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        if text.len() != KEY_LENGTH {
+            return Err(InvalidId::Key);
+        }
+        text.bytes()
+            .try_fold(0u128, |bits, byte| {
+                let digit = match byte {
+                    b'0'..=b'9' => byte - b'0',
+                    b'A'..=b'Z' => byte - b'A' + 10,
+                    b'a'..=b'z' => byte - b'a' + 36,
+                    _ => return Err(InvalidId::Key),
+                };
+                bits.checked_mul(62).and_then(|b| b.checked_add(digit.into())).ok_or(InvalidId::Key)
+            })
+            .map(Self)
+    }
+}
+
+/// A key and a node: `<22 base62>|pNN`. For a page the node holds its socket, so the address is the route;
+/// for a session or connection it is the node that created it, a hint only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// What stays the same when a page moves.
+    pub key: Key,
+    /// Where it is.
+    pub node: NodeNumber,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}|{}", self.key, self.node)
+    }
+}
+
+impl FromStr for Address {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let (key, node) = text.split_once('|').ok_or(InvalidId::Shape)?;
+        Ok(Self { key: key.parse()?, node: node.parse()? })
+    }
+}
+
+/// Ids cross every wire as their text.
+macro_rules! serde_as_text {
+    ($($id:ty),+) => {$(
+        impl Serialize for $id {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $id {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )+};
+}
+serde_as_text!(NodeNumber, Key, Address);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_address_reads_back_as_written(bits: u128, node in 1u16..) {
+            let address = Address { key: Key::from_bits(bits), node: NodeNumber::new(node).unwrap() };
+            prop_assert_eq!(address.to_string().parse(), Ok(address));
+        }
+
+        #[test]
+        fn no_text_makes_parsing_panic_and_each_id_has_one_spelling(text in "\\PC{0,40}") {
+            if let Ok(address) = text.parse::<Address>() {
+                prop_assert_eq!(address.to_string(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn more_than_128_bits_are_refused() {
+        assert_eq!("z".repeat(22).parse::<Key>(), Err(InvalidId::Key));
+    }
+
+    #[test]
+    fn node_numbers_have_at_least_two_digits() {
+        assert_eq!(NodeNumber::new(7).unwrap().to_string(), "p07");
+        assert_eq!(NodeNumber::new(100).unwrap().to_string(), "p100");
+        for wrong in ["p7", "p007", "p00", "7", "p65536", "p+1", ""] {
+            assert_eq!(wrong.parse::<NodeNumber>(), Err(InvalidId::Node), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Keys that sign page tokens. (under construction)

@@ -1,0 +1,1 @@
+//! Node numbers. (under construction)

@@ -1,0 +1,1 @@
+//! Page rows and the view. (under construction)

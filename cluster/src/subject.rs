@@ -1,0 +1,153 @@
+//! Every subject and every key, in one place.
+//!
+//! Owns: how an identity becomes a token of a subject, key or filter ([`SubjectToken`]), the subjects a
+//! cluster uses ([`Subjects`]) and the keys of its buckets. Never: what is said on them (`wire`).
+
+use std::fmt;
+
+use crate::id::{Key, NodeNumber};
+
+/// One token of a subject or key: never empty, without `.`, `*`, `>`, white space or control characters.
+///
+/// The encoding is injective: ASCII letters, digits and `-` stay, every other byte becomes `_XX` (hex), so two
+/// different identities never share a token and a user called `*` is an ordinary user.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SubjectToken(String);
+
+impl SubjectToken {
+    /// Encodes any text; the empty text becomes `_`, which no other text does.
+    pub fn new(identity: &str) -> Self {
+        use fmt::Write;
+        if identity.is_empty() {
+            return Self("_".to_owned());
+        }
+        let mut token = String::with_capacity(identity.len());
+        for byte in identity.bytes() {
+            if byte.is_ascii_alphanumeric() || byte == b'-' {
+                token.push(byte.into());
+            } else {
+                // writing to a String cannot fail
+                let _ = write!(token, "_{byte:02X}");
+            }
+        }
+        Self(token)
+    }
+
+    /// The encoded text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SubjectToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The subjects of one cluster: everything below `pw.<cluster>.`.
+#[derive(Debug, Clone)]
+pub struct Subjects {
+    prefix: String,
+}
+
+impl Subjects {
+    /// The subjects of the cluster of that name; any name is safe.
+    pub fn new(cluster: &str) -> Self {
+        Self { prefix: format!("pw.{}", SubjectToken::new(cluster)) }
+    }
+
+    /// Page-addressed deliveries for the pages of a node; no epoch, because keys are never reused.
+    pub fn page(&self, node: NodeNumber) -> String {
+        format!("{}.page.{node}", self.prefix)
+    }
+
+    /// What is asked of one life of a node. `leaf` is one of the constants in [`leaf`].
+    pub fn node(&self, node: NodeNumber, epoch: u64, leaf: &str) -> String {
+        format!("{}.node.{node}.{epoch}.{leaf}", self.prefix)
+    }
+
+    /// The pattern that covers every [`Subjects::node`] of that life.
+    pub fn node_pattern(&self, node: NodeNumber, epoch: u64) -> String {
+        self.node(node, epoch, ">")
+    }
+
+    /// What every node hears.
+    pub fn all(&self) -> String {
+        format!("{}.all", self.prefix)
+    }
+
+    /// The root of the reply subjects of a process.
+    pub fn inbox(&self) -> String {
+        format!("{}.inbox", self.prefix)
+    }
+}
+
+/// Leaves below [`Subjects::node`].
+pub mod leaf {
+    /// Scope deliveries.
+    pub const DELIVER: &str = "deliver";
+    /// "Are you alive in this epoch?": answered by the living, `NoResponder` when the process is gone.
+    pub const ALIVE: &str = "alive";
+}
+
+/// Keys in the bucket `nodes`.
+pub mod node_key {
+    use super::NodeNumber;
+
+    /// All leases.
+    pub const LEASES: &str = "lease.";
+
+    /// The lease row of a node number.
+    pub fn lease(number: NodeNumber) -> String {
+        format!("{LEASES}{number}")
+    }
+}
+
+/// Keys in the bucket `pages`. Keys carry the bare 22 characters: `|` is not allowed in one.
+pub mod page_key {
+    use super::Key;
+
+    /// All page rows.
+    pub const PAGES: &str = "page.";
+
+    /// The row of a page.
+    pub fn page(page: Key) -> String {
+        format!("{PAGES}{page}")
+    }
+}
+
+/// Keys in the bucket `cluster`.
+pub mod cluster_key {
+    /// The ring of keys that sign page tokens.
+    pub const KEYRING: &str = "keyring";
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn different_identities_never_share_a_token(a in "\\PC{0,20}", b in "\\PC{0,20}") {
+            prop_assert_eq!(a == b, SubjectToken::new(&a) == SubjectToken::new(&b));
+        }
+
+        #[test]
+        fn a_token_has_only_characters_that_are_legal_in_subjects_and_keys(identity: String) {
+            let token = SubjectToken::new(&identity);
+            prop_assert!(!token.as_str().is_empty());
+            prop_assert!(token.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
+        }
+    }
+
+    #[test]
+    fn awkward_users_are_ordinary_users() {
+        assert_eq!(SubjectToken::new("*").as_str(), "_2A");
+        assert_eq!(SubjectToken::new("a.b").as_str(), "a_2Eb");
+        assert_eq!(SubjectToken::new("_2A").as_str(), "_5F2A");
+        assert_eq!(SubjectToken::new("").as_str(), "_");
+    }
+}

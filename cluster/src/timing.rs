@@ -1,0 +1,130 @@
+//! Every time-out of the system, as one value.
+//!
+//! Owns: the durations that processes rely on between each other, and their order. Never: what a user
+//! configures (`ping_ms`, `resume_ms` … are configuration).
+
+use std::time::Duration;
+
+/// All time-outs. [`Timing::REAL`] is what runs; [`Timing::SHORT`] is the same shape for tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// How often a holder renews its lease.
+    pub lease_renew: Duration,
+    /// How long after *sending* its last acknowledged renewal a holder still acts. A NATS leader change takes
+    /// 5–8 s and must fit.
+    pub lease_fence: Duration,
+    /// When an unrenewed lease disappears; whole seconds.
+    pub lease_ttl: Duration,
+    /// Within this time three unanswered questions on its epoch subject prove a node dead.
+    pub death_proof: Duration,
+    /// How long a publish may wait for room.
+    pub publish: Duration,
+    /// One Kv or Queue operation, after which its outcome is `Unknown`.
+    pub operation: Duration,
+    /// A delivery to another node, after which it counts as unreachable.
+    pub deliver: Duration,
+    /// The old holder's time to hand a page over.
+    pub handover: Duration,
+    /// How long the frozen copy of a handed-over page is kept.
+    pub frozen: Duration,
+    /// From accepting a connection to its complete request head.
+    pub http_header: Duration,
+    /// To send the body of a request.
+    pub http_body: Duration,
+    /// How long an idle keep-alive connection stays open.
+    pub http_idle: Duration,
+    /// From the upgrade to `hello`.
+    pub hello: Duration,
+    /// How long a socket may stand still with bytes to write.
+    pub write_stall: Duration,
+    /// A call without a time-out of its own.
+    pub call: Duration,
+    /// From SIGTERM to exit.
+    pub drain: Duration,
+    /// The longest advised delay before a reconnect, over which clients are spread.
+    pub reconnect_spread: Duration,
+    /// NATS client: how often a silent server is asked.
+    pub nats_ping: Duration,
+    /// NATS client: longest delay between two attempts to connect.
+    pub nats_reconnect: Duration,
+}
+
+impl Timing {
+    /// What runs in production.
+    pub const REAL: Self = Self {
+        lease_renew: Duration::from_secs(3),
+        lease_fence: Duration::from_secs(16),
+        lease_ttl: Duration::from_secs(20),
+        death_proof: Duration::from_secs(3),
+        publish: Duration::from_millis(100),
+        operation: Duration::from_secs(5),
+        deliver: Duration::from_secs(2),
+        handover: Duration::from_secs(2),
+        frozen: Duration::from_secs(10),
+        http_header: Duration::from_secs(10),
+        http_body: Duration::from_secs(30),
+        http_idle: Duration::from_secs(60),
+        hello: Duration::from_secs(10),
+        write_stall: Duration::from_secs(20),
+        call: Duration::from_secs(30),
+        drain: Duration::from_secs(30),
+        reconnect_spread: Duration::from_secs(5),
+        nats_ping: Duration::from_secs(5),
+        nats_reconnect: Duration::from_secs(2),
+    };
+
+    /// The same order, short enough for tests.
+    pub const SHORT: Self = Self {
+        lease_renew: Duration::from_millis(300),
+        lease_fence: Duration::from_millis(2200),
+        lease_ttl: Duration::from_secs(3),
+        death_proof: Duration::from_millis(600),
+        publish: Duration::from_millis(100),
+        operation: Duration::from_millis(1500),
+        deliver: Duration::from_millis(1000),
+        handover: Duration::from_millis(500),
+        frozen: Duration::from_secs(2),
+        http_header: Duration::from_millis(700),
+        http_body: Duration::from_millis(1500),
+        http_idle: Duration::from_secs(3),
+        hello: Duration::from_millis(1000),
+        write_stall: Duration::from_secs(2),
+        call: Duration::from_secs(3),
+        drain: Duration::from_secs(5),
+        reconnect_spread: Duration::from_millis(300),
+        nats_ping: Duration::from_secs(1),
+        nats_reconnect: Duration::from_millis(300),
+    };
+
+    /// The profile named by `PAGEWIRE_TIMING` (`short` for tests), else [`Timing::REAL`].
+    pub fn from_environment() -> Self {
+        match std::env::var("PAGEWIRE_TIMING").as_deref() {
+            Ok("short") => Self::SHORT,
+            _ => Self::REAL,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_stops_before_anybody_may_take_its_lease() {
+        for timing in [Timing::REAL, Timing::SHORT] {
+            assert!(timing.lease_renew * 3 < timing.lease_fence, "three renewals may fail");
+            assert!(timing.lease_fence < timing.lease_ttl, "fenced before the lease can expire");
+            assert_eq!(timing.lease_ttl.subsec_nanos(), 0, "a TTL is whole seconds");
+        }
+        assert!(Timing::REAL.lease_fence > Duration::from_secs(8), "a leader change evicts nobody");
+    }
+
+    #[test]
+    fn a_frozen_page_outlives_the_question_for_it() {
+        for timing in [Timing::REAL, Timing::SHORT] {
+            assert!(timing.handover < timing.frozen);
+            assert!(timing.handover <= timing.deliver);
+            assert!(timing.reconnect_spread < timing.drain);
+        }
+    }
+}
