@@ -1,1 +1,2 @@
-
+//! The service. (see README)
+pub mod protocol;

@@ -1,0 +1,107 @@
+//! Close codes: one row each.
+
+use std::time::Duration;
+
+/// Why the server closes a socket. 4000–4499: do not reconnect. 4500–4999: reconnect with jittered back-off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum CloseCode {
+    /// The client closed; the server answers in kind.
+    Normal = 1000,
+    /// The first frame is not a valid `hello`.
+    MalformedHello = 4000,
+    /// No valid token, and anonymous pages are not allowed.
+    Unauthenticated = 4001,
+    /// Authenticated, but not for this.
+    Forbidden = 4003,
+    /// A limit of the deployment.
+    Policy = 4004,
+    /// WebSocket or frame rules broken.
+    ProtocolViolation = 4005,
+    /// Another socket holds this page: open a new one.
+    Replaced = 4006,
+    /// The server removed this page.
+    Unregistered = 4007,
+    /// A frame over the limit.
+    FrameTooLarge = 4009,
+    /// The node is going down.
+    Draining = 4500,
+    /// The client did not read fast enough.
+    SlowConsumer = 4501,
+    /// Another node holds this page.
+    HeldElsewhere = 4502,
+    /// Nothing was heard for too long.
+    Silent = 4503,
+    /// Get a new token first.
+    TokenExpired = 4504,
+    /// Too many pages here, or the cluster is unavailable.
+    Overloaded = 4505,
+    /// Too many frames per second.
+    RateLimit = 4506,
+}
+
+impl CloseCode {
+    /// The number on the wire.
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+
+    /// Whether a client should come back with the same page.
+    pub const fn reconnect(self) -> bool {
+        self.number() >= 4500
+    }
+}
+
+/// A close frame's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Close {
+    /// The code.
+    pub code: CloseCode,
+    /// How long the client should wait before it reconnects.
+    pub retry_after: Option<Duration>,
+    /// What was wrong, for a person reading the browser's console; empty or a short fixed text.
+    pub reason: &'static str,
+}
+
+impl Close {
+    /// A close without advice.
+    pub const fn new(code: CloseCode, reason: &'static str) -> Self {
+        Self { code, retry_after: None, reason }
+    }
+
+    /// The same with an advised delay.
+    pub const fn after(self, delay: Duration) -> Self {
+        Self { retry_after: Some(delay), ..self }
+    }
+
+    /// The reason field: JSON of at most 123 bytes.
+    pub fn payload(&self) -> String {
+        let mut members = Vec::with_capacity(2);
+        if let Some(delay) = self.retry_after {
+            members.push(format!("\"retry_after_ms\":{}", delay.as_millis()));
+        }
+        if !self.reason.is_empty() {
+            members.push(format!("\"reason\":{}", serde_json::Value::from(self.reason)));
+        }
+        if members.is_empty() { String::new() } else { format!("{{{}}}", members.join(",")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_close_reason_is_json_with_the_advised_delay() {
+        let close = Close::new(CloseCode::Draining, "").after(Duration::from_millis(1500));
+        assert_eq!(close.payload(), r#"{"retry_after_ms":1500}"#);
+        assert_eq!(Close::new(CloseCode::Policy, "x").payload(), r#"{"reason":"x"}"#);
+        assert_eq!(Close::new(CloseCode::Normal, "").payload(), "");
+    }
+
+    #[test]
+    fn clients_come_back_from_4500_on() {
+        assert!(!CloseCode::Replaced.reconnect());
+        assert!(CloseCode::Draining.reconnect());
+    }
+}

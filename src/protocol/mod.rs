@@ -1,0 +1,21 @@
+//! The browser wire, `pagewire.v1`: JSON text frames.
+//!
+//! Owns: the shapes of frames in both directions, close codes and error codes. Never: sockets, who may do
+//! what, or what a frame leads to. A leaf: it knows only ids.
+
+mod close;
+mod error;
+mod frame;
+mod server;
+
+pub use close::{Close, CloseCode};
+pub use error::{CommandError, ErrorCode};
+pub use frame::{
+    Ack, Auth, BroadcastSession, Call, ClientFrame, FrameId, Hello, InvalidFrame, Resume, Send, Target,
+};
+pub use server::{Limits, Recovered, Registered, Tail, pong};
+
+/// The subprotocol that a client offers and the server selects.
+pub const SUBPROTOCOL: &str = "pagewire.v1";
+/// An offered subprotocol that starts with this carries the token.
+pub const BEARER_SUBPROTOCOL: &str = "bearer.";

@@ -1,0 +1,195 @@
+//! Server → client frames.
+//!
+//! A sequenced frame is a short head that belongs to one page (`{"seq":17,`) and a [`Tail`] that every page
+//! shares. A frame outside the sequence is a tail behind a bare `{`.
+
+use bytes::Bytes;
+use pagewire_cluster::id::{Address, NodeNumber};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{CommandError, FrameId};
+
+/// A frame without its head: the members after `seq` and the closing brace. Encoded once, shared by all pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tail(Bytes);
+
+impl Tail {
+    /// `message`: a pushed payload.
+    pub fn message(payload: &RawValue, from: Option<Address>) -> Self {
+        #[derive(Serialize)]
+        struct Message<'a> {
+            r#type: &'static str,
+            payload: &'a RawValue,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            from: Option<Address>,
+        }
+        Self::of(&Message { r#type: "message", payload, from })
+    }
+
+    /// `result`: the one terminal frame of a command that succeeded.
+    pub fn result(id: &FrameId, value: Option<&RawValue>) -> Self {
+        #[derive(Serialize)]
+        struct Success<'a> {
+            r#type: &'static str,
+            id: RawId<'a>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            value: Option<&'a RawValue>,
+        }
+        Self::of(&Success { r#type: "result", id: RawId(id), value })
+    }
+
+    /// `error`: the one terminal frame of a command that failed, or a frame that could not be read.
+    pub fn error(id: Option<&FrameId>, error: &CommandError) -> Self {
+        #[derive(Serialize)]
+        struct Failure<'a> {
+            r#type: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            id: Option<RawId<'a>>,
+            code: &'static str,
+            message: &'a str,
+            retryable: bool,
+        }
+        Self::of(&Failure {
+            r#type: "error",
+            id: id.map(RawId),
+            code: error.code.text(),
+            message: &error.message,
+            retryable: error.code.retryable(),
+        })
+    }
+
+    /// `identity`: the page belongs to this user from here on.
+    pub fn identity(user: &str) -> Self {
+        #[derive(Serialize)]
+        struct Identity<'a> {
+            r#type: &'static str,
+            user: &'a str,
+        }
+        Self::of(&Identity { r#type: "identity", user })
+    }
+
+    /// `registered`: the answer to `hello`, outside the sequence.
+    pub fn registered(registered: &Registered<'_>) -> Self {
+        Self::of(registered)
+    }
+
+    /// Everything behind the opening brace of the value's JSON object.
+    fn of(value: &impl Serialize) -> Self {
+        // serialising these shapes into memory cannot fail: string keys, no foreign Serialize
+        let json = serde_json::to_vec(value).unwrap_or_else(|_| b"{}".to_vec());
+        Self(Bytes::from(json).slice(1..))
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// Its length in bytes: what it costs in an outbox.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Never: a tail ends with a brace.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// `pong`, outside the sequence.
+pub fn pong() -> Tail {
+    Tail(Bytes::from_static(br#""type":"pong"}"#))
+}
+
+struct RawId<'a>(&'a FrameId);
+
+impl Serialize for RawId<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // a FrameId was parsed as JSON, so it is JSON
+        serde_json::from_str::<&RawValue>(self.0.json())
+            .map_err(serde::ser::Error::custom)?
+            .serialize(serializer)
+    }
+}
+
+/// How a page came to its socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Recovered {
+    /// A page that did not exist.
+    New,
+    /// Every frame after the last seen one follows.
+    Recovered,
+    /// Something was missed; `seq` restarts.
+    Reset,
+}
+
+/// Limits that a client must know.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Limits {
+    /// Bytes of a client's frame.
+    pub max_frame: usize,
+    /// Frames per second.
+    pub frames_per_second: u32,
+}
+
+/// The answer to `hello`.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "registered")]
+pub struct Registered<'a> {
+    /// The browser.
+    pub connection_id: Address,
+    /// The master page and its iframes.
+    pub session_id: Address,
+    /// This page.
+    pub page_id: Address,
+    /// Absent for anonymous.
+    pub user: Option<&'a str>,
+    /// The node that holds the socket.
+    pub node: NodeNumber,
+    /// The node's lane.
+    pub lane: &'a str,
+    /// The node's release.
+    pub release: &'a str,
+    /// To resume with.
+    pub token: &'a str,
+    /// How this page came here.
+    pub recovered: Recovered,
+    /// The last `seq` that the client has according to the server; the next frame has `seq + 1`.
+    pub seq: u64,
+    /// Position in the durable messages.
+    pub pos: u64,
+    /// How many of the client's frames were processed.
+    pub received: u64,
+    /// The interval of the server's WebSocket pings.
+    pub ping_ms: u64,
+    /// What a client must not exceed.
+    pub limits: Limits,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{ClientFrame, ErrorCode};
+
+    fn text(tail: &Tail) -> String {
+        format!("{{{}", std::str::from_utf8(tail.bytes()).unwrap())
+    }
+
+    #[test]
+    fn a_message_keeps_the_raw_payload() {
+        let payload: Box<RawValue> = serde_json::from_str(r#"{"b":1,  "a":2}"#).unwrap();
+        assert_eq!(text(&Tail::message(&payload, None)), r#"{"type":"message","payload":{"b":1,  "a":2}}"#);
+    }
+
+    #[test]
+    fn an_error_echoes_the_id_as_it_came() {
+        let (_, id) = ClientFrame::parse(r#"{"type":"ping","id":1e2}"#).unwrap();
+        let error = CommandError::new(ErrorCode::NoExecutor, "nobody");
+        assert_eq!(
+            text(&Tail::error(id.as_ref(), &error)),
+            r#"{"type":"error","id":1e2,"code":"no_executor","message":"nobody","retryable":true}"#
+        );
+    }
+}
