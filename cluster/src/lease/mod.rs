@@ -1,1 +1,293 @@
-//! Node numbers. (under construction)
+//! Node numbers: one living process holds one at a time.
+//!
+//! Owns: claiming, renewing and fencing (`tenure` decides, this shell acts), and the proof that a node is dead.
+//! Never: what a node does with its number. Epoch = revision of the claim; whatever a node writes or is asked
+//! carries it.
+
+pub mod clock;
+mod row;
+mod tenure;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+pub use row::{NodeRow, PROTO_MAX, PROTO_MIN, Proto};
+pub use tenure::{Listed, Outcome, Plan, Tenure, Wish, Write, plan};
+
+use crate::engine::{Bucket, Down, Engine, Expect, Kv, Message, Op, Put, RequestError, Settled, WriteError};
+use crate::id::NodeNumber;
+use crate::registry::Holder;
+use crate::subject::{Subjects, leaf, node_key};
+use crate::timing::Timing;
+use crate::wire::{self, Question};
+
+/// How often a dead process must fail to answer before anyone may delete its lease.
+const DEATH_QUESTIONS: u32 = 3;
+
+/// The lease of this process: who it is now, and whether it may act.
+#[derive(Clone)]
+pub struct NodeLease {
+    holder: watch::Receiver<Option<Holder>>,
+    fenced_at_ms: Arc<AtomicU64>,
+}
+
+impl NodeLease {
+    /// Who this process is, if it may act at this moment. One clock read: cheap enough for every batch.
+    pub fn holder(&self) -> Option<Holder> {
+        let now_ms = clock::now().as_millis() as u64;
+        (now_ms < self.fenced_at_ms.load(Ordering::Acquire)).then(|| *self.holder.borrow()).flatten()
+    }
+
+    /// Changes of the holder: `None` while fenced, another epoch after a new claim.
+    pub fn changes(&self) -> watch::Receiver<Option<Holder>> {
+        self.holder.clone()
+    }
+}
+
+/// Keeps the lease of this process. Created by [`Keeper::claim`], driven by [`Keeper::keep`].
+pub struct Keeper {
+    leases: Kv,
+    engine: Engine,
+    subjects: Subjects,
+    timing: Timing,
+    wish: Wish,
+    row: NodeRow,
+    tenure: Option<Tenure>,
+    holder: watch::Sender<Option<Holder>>,
+    fenced_at_ms: Arc<AtomicU64>,
+}
+
+impl Keeper {
+    /// Claims a number, waiting for it as long as it takes.
+    pub async fn claim(
+        engine: &Engine,
+        subjects: &Subjects,
+        timing: Timing,
+        wish: Wish,
+        row: NodeRow,
+    ) -> (Self, NodeLease) {
+        let (holder, changes) = watch::channel(None);
+        let fenced_at_ms = Arc::new(AtomicU64::new(0));
+        let lease = NodeLease { holder: changes, fenced_at_ms: fenced_at_ms.clone() };
+        let (engine, subjects) = (engine.clone(), subjects.clone());
+        let row = NodeRow { name: wish.name.clone(), ..row };
+        let leases = engine.kv(Bucket::Nodes);
+        let mut keeper =
+            Self { leases, engine, subjects, timing, wish, row, tenure: None, holder, fenced_at_ms };
+        keeper.acquire().await;
+        (keeper, lease)
+    }
+
+    /// Renews until `stop` resolves, then gives the number back. A lost or fenced lease is claimed again: the old
+    /// number if it is free, with a new epoch.
+    pub async fn keep(mut self, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        loop {
+            let until_fence =
+                self.tenure.map_or(Duration::ZERO, |t| t.fenced_at.saturating_sub(clock::now()));
+            let pause = self.timing.lease_renew.min(until_fence);
+            tokio::select! {
+                () = &mut stop => break,
+                () = tokio::time::sleep(pause) => {}
+            }
+            tokio::select! {
+                () = &mut stop => break,
+                () = self.renew() => {}
+            }
+        }
+        self.release().await;
+    }
+
+    async fn renew(&mut self) {
+        let Some(tenure) = self.tenure.filter(|tenure| tenure.holds(clock::now())) else {
+            tracing::warn!("lease not renewed in time: this node stops acting until it has claimed a number");
+            self.set(None);
+            return self.acquire().await;
+        };
+        let renewal = tenure.renewal(clock::now());
+        // an answer that comes after the fence is of no use
+        let left = tenure.fenced_at.saturating_sub(clock::now());
+        let outcome = tokio::time::timeout(left, self.send(renewal)).await.unwrap_or(Outcome::Unknown);
+        let renewed = tenure.renewed(renewal, outcome, self.timing.lease_fence);
+        if renewed.is_none() {
+            tracing::warn!(node = %tenure.holder.node, epoch = tenure.holder.epoch, "lease lost to another process");
+        }
+        self.set(renewed);
+    }
+
+    async fn acquire(&mut self) {
+        loop {
+            match self.attempt().await {
+                Ok(Some(tenure)) => {
+                    tracing::info!(node = %tenure.holder.node, epoch = tenure.holder.epoch, "node number claimed");
+                    return self.set(Some(tenure));
+                }
+                Ok(None) => tracing::debug!("node number is taken, waiting"),
+                Err(Down) => tracing::debug!("cluster unavailable, waiting to claim a node number"),
+            }
+            tokio::time::sleep(self.timing.lease_renew / 3).await;
+        }
+    }
+
+    async fn attempt(&self) -> Result<Option<Tenure>, Down> {
+        // our own row of an earlier life may still stand: nobody else can have taken the number
+        if let Some(old) = self.tenure {
+            let claim = Write { epoch: None, ..old.renewal(clock::now()) };
+            if let Outcome::Written(rev) = self.send(claim).await {
+                return Ok(Some(Tenure::begin(claim, rev, self.timing.lease_fence)));
+            }
+        }
+        let rows = self.rows().await?;
+        let sent = clock::now();
+        let claim = match plan(&self.preference(&rows), &rows, sent) {
+            Plan::Claim(claim) => claim,
+            Plan::Wait => return Ok(None),
+            Plan::Ask(row) => match self.gone(&row).await? {
+                true => Write {
+                    number: row.number,
+                    expect: Expect::Rev(row.rev),
+                    epoch: None,
+                    sent: clock::now(),
+                },
+                false => return Ok(None),
+            },
+        };
+        Ok(match self.send(claim).await {
+            Outcome::Written(rev) => Some(Tenure::begin(claim, rev, self.timing.lease_fence)),
+            Outcome::Refused | Outcome::Unknown => None,
+        })
+    }
+
+    /// The old number if it is free, so that addresses stay valid; else what was configured.
+    fn preference(&self, rows: &[Listed]) -> Wish {
+        let old = self.tenure.map(|tenure| tenure.holder.node);
+        match old.filter(|old| rows.iter().all(|row| row.number != *old)) {
+            Some(number) => Wish { number: Some(number), ..self.wish.clone() },
+            None => self.wish.clone(),
+        }
+    }
+
+    async fn rows(&self) -> Result<Vec<Listed>, Down> {
+        let listed = self.leases.list(node_key::LEASES).await?.into_iter().filter_map(|entry| {
+            let number = entry.key.strip_prefix(node_key::LEASES)?.parse().ok()?;
+            let name = NodeRow::decode(&entry.meta).map(|row| row.name).unwrap_or_default();
+            Some(Listed { number, rev: entry.rev, name })
+        });
+        Ok(listed.collect())
+    }
+
+    /// Whether the life behind a listed row has no responder.
+    async fn gone(&self, row: &Listed) -> Result<bool, Down> {
+        let entry = self.leases.get(&node_key::lease(row.number), crate::engine::Consistency::Latest).await?;
+        let Some(entry) = entry.filter(|entry| entry.rev == row.rev) else { return Ok(false) };
+        let Some(found) = NodeRow::decode(&entry.meta) else { return Ok(false) };
+        let holder = Holder { node: row.number, epoch: found.epoch_at(entry.rev) };
+        Ok(ask(&self.engine, &self.subjects, holder, self.timing.deliver).await
+            == Err(RequestError::NoResponder))
+    }
+
+    async fn send(&self, write: Write) -> Outcome {
+        let (key, op) = (node_key::lease(write.number), Op::random());
+        let row = NodeRow { epoch: write.epoch, ..self.row.clone() };
+        let ttl = Some(self.timing.lease_ttl);
+        let put =
+            Put { key: key.clone(), value: Bytes::new(), meta: row.encode(), expect: write.expect, ttl, op };
+        match self.leases.put(put).await {
+            Ok(rev) => Outcome::Written(rev),
+            Err(WriteError::Conflict { .. }) => Outcome::Refused,
+            Err(WriteError::Unknown) => match self.leases.settle(&key, op).await {
+                Ok(Settled::Written { rev }) => Outcome::Written(rev),
+                // it may still land; the next compare-and-set will tell
+                _ => Outcome::Unknown,
+            },
+            Err(WriteError::Down | WriteError::Invalid) => Outcome::Unknown,
+        }
+    }
+
+    /// A lost tenure is remembered by its number only through `tenure` until the next claim.
+    fn set(&mut self, tenure: Option<Tenure>) {
+        let fenced_at = tenure.map_or(Duration::ZERO, |tenure| tenure.fenced_at);
+        self.fenced_at_ms.store(fenced_at.as_millis() as u64, Ordering::Release);
+        let holder = tenure.map(|tenure| tenure.holder);
+        self.holder.send_if_modified(|current| std::mem::replace(current, holder) != holder);
+        if tenure.is_some() {
+            self.tenure = tenure;
+        } else if let Some(old) = &mut self.tenure {
+            old.fenced_at = Duration::ZERO;
+        }
+    }
+
+    async fn release(mut self) {
+        let Some(tenure) = self.tenure else { return };
+        self.set(None);
+        let key = node_key::lease(tenure.holder.node);
+        if let Err(error) = self.leases.delete(&key, Expect::Rev(tenure.rev)).await {
+            tracing::debug!(%error, "lease not given back, it will expire");
+        }
+    }
+}
+
+/// Asks a life of a node whether it is there.
+async fn ask(
+    engine: &Engine,
+    subjects: &Subjects,
+    holder: Holder,
+    within: Duration,
+) -> Result<(), RequestError> {
+    let subject = subjects.node(holder.node, holder.epoch, leaf::ALIVE);
+    engine.request(Message::new(subject, wire::encode(&Question::Alive)), within).await.map(|_| ())
+}
+
+/// Deletes the lease of a node whose process is gone: its epoch subject had no responder three times within
+/// `Timing::death_proof`. A living node renews, so the delete at the seen revision fails. Whether it was deleted.
+pub async fn bury(
+    engine: &Engine,
+    subjects: &Subjects,
+    timing: Timing,
+    node: NodeNumber,
+) -> Result<bool, Down> {
+    let leases = engine.kv(Bucket::Nodes);
+    let key = node_key::lease(node);
+    let Some(entry) = leases.get(&key, crate::engine::Consistency::Latest).await? else { return Ok(false) };
+    let Some(row) = NodeRow::decode(&entry.meta) else { return Ok(false) };
+    let holder = Holder { node, epoch: row.epoch_at(entry.rev) };
+    for question in 0..DEATH_QUESTIONS {
+        if question > 0 {
+            tokio::time::sleep(timing.death_proof / DEATH_QUESTIONS).await;
+        }
+        if ask(engine, subjects, holder, timing.deliver).await != Err(RequestError::NoResponder) {
+            return Ok(false);
+        }
+    }
+    match leases.delete(&key, Expect::Rev(entry.rev)).await {
+        Ok(()) => {
+            tracing::warn!(node = %node, epoch = holder.epoch, "node is dead: nobody answers its subject, lease deleted");
+            Ok(true)
+        }
+        Err(WriteError::Conflict { .. }) => Ok(false),
+        Err(_) => Err(Down),
+    }
+}
+
+/// The node that this one watches over: the next living number after its own, around the ring.
+pub fn neighbour(own: NodeNumber, living: &[NodeNumber]) -> Option<NodeNumber> {
+    let after = living.iter().copied().filter(|number| *number > own).min();
+    after.or_else(|| living.iter().copied().min()).filter(|number| *number != own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_node_is_watched_by_exactly_one_other() {
+        let numbers: Vec<_> = [1, 4, 9].into_iter().filter_map(NodeNumber::new).collect();
+        let watched: Vec<_> = numbers.iter().filter_map(|own| neighbour(*own, &numbers)).collect();
+        assert_eq!(watched, [numbers[1], numbers[2], numbers[0]]);
+        assert_eq!(neighbour(numbers[0], &numbers[..1]), None);
+    }
+}
