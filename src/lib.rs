@@ -1,2 +1,4 @@
 //! The service. (see README)
 pub mod protocol;
+pub mod session;
+pub mod telemetry;

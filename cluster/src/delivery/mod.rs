@@ -1,1 +1,147 @@
-//! Between nodes. (under construction)
+//! Between nodes: questions out, questions in.
+//!
+//! Owns: the three subscriptions of a node ([`Inbox`]) and acknowledged requests to others ([`Post`]). Never: what
+//! a question does (the service answers it) and never a subscription per socket or user.
+
+use std::time::Duration;
+
+use tracing::Instrument;
+
+use crate::engine::{Down, Engine, Headers, Message, Received, RequestError, Subscription};
+use crate::id::Address;
+use crate::registry::Holder;
+use crate::subject::{Subjects, leaf};
+use crate::trace::TraceParent;
+use crate::wire::{self, Answer, Question};
+
+/// Unread bytes of each subscription before messages are dropped and a gap is reported.
+const INBOX_BYTES: usize = 16 * 1024 * 1024;
+
+/// Sends questions to other nodes.
+#[derive(Clone)]
+pub struct Post {
+    engine: Engine,
+    subjects: Subjects,
+    within: Duration,
+}
+
+/// Why there is no answer from another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// Nobody listens there: the node is gone.
+    #[error("the node is gone")]
+    Gone,
+    /// No answer in time, or no connection: the question may have been acted on.
+    #[error("the node did not answer")]
+    Silent,
+    /// The question is over the size of a message.
+    #[error("the message is too large for the cluster")]
+    TooLarge,
+}
+
+impl Post {
+    /// Questions are answered within `within` or not at all.
+    pub fn new(engine: &Engine, subjects: &Subjects, within: Duration) -> Self {
+        Self { engine: engine.clone(), subjects: subjects.clone(), within }
+    }
+
+    /// Asks one life of a node.
+    pub async fn ask(
+        &self,
+        holder: Holder,
+        question: &Question,
+        trace: Option<TraceParent>,
+    ) -> Result<Answer, Unanswered> {
+        let leaf = if matches!(question, Question::Alive) { leaf::ALIVE } else { leaf::DELIVER };
+        self.send(self.subjects.node(holder.node, holder.epoch, leaf), question, trace).await
+    }
+
+    /// Asks the node that a page's address names: no lookup.
+    pub async fn ask_page(
+        &self,
+        page: Address,
+        question: &Question,
+        trace: Option<TraceParent>,
+    ) -> Result<Answer, Unanswered> {
+        self.send(self.subjects.page(page.node), question, trace).await
+    }
+
+    async fn send(
+        &self,
+        subject: String,
+        question: &Question,
+        trace: Option<TraceParent>,
+    ) -> Result<Answer, Unanswered> {
+        let message = Message {
+            headers: Headers { trace, deadline_ms: None },
+            ..Message::new(subject, wire::encode(question))
+        };
+        match self.engine.request(message, self.within).await {
+            Ok(answer) => wire::decode_answer(&answer.payload).ok_or(Unanswered::Silent),
+            Err(RequestError::NoResponder) => Err(Unanswered::Gone),
+            Err(RequestError::Deadline | RequestError::Down) => Err(Unanswered::Silent),
+            Err(RequestError::TooLarge) => Err(Unanswered::TooLarge),
+        }
+    }
+}
+
+/// What arrives at this node.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A question; answer it with [`Inbox::answer`].
+    Question(Question, Message),
+    /// Something was missed between nodes.
+    Gap,
+}
+
+/// The three subscriptions of one life of a node.
+pub struct Inbox {
+    engine: Engine,
+    page: Subscription,
+    node: Subscription,
+    all: Subscription,
+}
+
+impl Inbox {
+    /// Returns when the server has confirmed all three: the node may take traffic from then on.
+    pub async fn open(engine: &Engine, subjects: &Subjects, holder: Holder) -> Result<Self, Down> {
+        let page = engine.subscribe(&subjects.page(holder.node), None, INBOX_BYTES).await?;
+        let node =
+            engine.subscribe(&subjects.node_pattern(holder.node, holder.epoch), None, INBOX_BYTES).await?;
+        let all = engine.subscribe(&subjects.all(), None, INBOX_BYTES).await?;
+        Ok(Self { engine: engine.clone(), page, node, all })
+    }
+
+    /// The next question or gap; `None` when the engine is gone. What cannot be read is skipped with a warning.
+    pub async fn next(&mut self) -> Option<Incoming> {
+        loop {
+            let received = tokio::select! {
+                Some(received) = self.page.next() => received,
+                Some(received) = self.node.next() => received,
+                Some(received) = self.all.next() => received,
+                else => return None,
+            };
+            match received {
+                Received::Gap(_) => return Some(Incoming::Gap),
+                Received::Message(message) => match wire::decode_question(&message.payload) {
+                    Some(question) => return Some(Incoming::Question(question, message)),
+                    None => {
+                        tracing::warn!(subject = message.subject, "unreadable question from another node")
+                    }
+                },
+            }
+        }
+    }
+
+    /// Answers a question without waiting for the answer to leave.
+    pub fn answer(&self, question: &Message, answer: Answer) {
+        let Some(message) = question.answer(wire::encode(&answer)) else { return };
+        let engine = self.engine.clone();
+        let send = async move {
+            if let Err(error) = engine.publish(message).await {
+                tracing::debug!(%error, "answer to another node not sent");
+            }
+        };
+        tokio::spawn(send.in_current_span());
+    }
+}

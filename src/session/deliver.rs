@@ -1,0 +1,151 @@
+//! One road for every delivery: from here or elsewhere, to here or elsewhere.
+//!
+//! Owns: which nodes a scope is on, the acknowledged request to each, and this node's own share through the hub.
+//! Never: encoding per socket (the hub shares one tail) or a retry of what may have arrived.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use pagewire_cluster::delivery::{Post, Unanswered};
+use pagewire_cluster::id::{Address, NodeNumber};
+use pagewire_cluster::lease::NodeLease;
+use pagewire_cluster::registry::{Holder, Registry};
+use pagewire_cluster::wire::{Answer, Delivery, Question, Reach, Scope};
+use serde_json::value::RawValue;
+
+use super::hub::Hub;
+use crate::protocol::{CommandError, ErrorCode, Tail};
+use crate::telemetry;
+
+/// What a push met, everywhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Pages with an open socket, and pages in their resume window.
+    pub reach: Reach,
+    /// The nodes that answered.
+    pub nodes: Vec<NodeNumber>,
+    /// The nodes that did not: their pages may or may not have got it.
+    pub unreachable: Vec<NodeNumber>,
+}
+
+/// Sends messages to pages, wherever they are. Cheap to clone.
+#[derive(Clone)]
+pub struct Deliver {
+    hub: Arc<Hub>,
+    registry: Registry,
+    lease: NodeLease,
+    post: Post,
+}
+
+impl Deliver {
+    /// Delivers through this node's hub and to other nodes by post.
+    pub fn new(hub: Arc<Hub>, registry: Registry, lease: NodeLease, post: Post) -> Self {
+        Self { hub, registry, lease, post }
+    }
+
+    /// A message to the pages of a scope. Refused while this node is cut off from its cluster.
+    pub async fn send(
+        &self,
+        to: Scope,
+        payload: Box<RawValue>,
+        from: Option<Address>,
+    ) -> Result<Outcome, CommandError> {
+        let own = self.lease.holder().ok_or_else(unavailable)?;
+        let delivery = Delivery { to, payload, from };
+        if let Scope::Page(address) = delivery.to {
+            return self.send_to_page(own, address, delivery).await;
+        }
+        let holders = self.registry.view().holders(&delivery.to);
+        let local = self.local(&delivery);
+        let mut outcome = Outcome { reach: local, nodes: vec![own.node], unreachable: Vec::new() };
+        let others: Vec<Holder> = holders.into_iter().filter(|holder| *holder != own).collect();
+        if others.is_empty() {
+            return Ok(outcome);
+        }
+        let question = Question::Deliver(delivery);
+        let asked = others.iter().map(|holder| self.post.ask(*holder, &question, telemetry::current_trace()));
+        for (holder, answer) in others.iter().zip(join_all(asked).await) {
+            match answer {
+                Ok(Answer::Delivered(reach)) => {
+                    outcome.reach += reach;
+                    outcome.nodes.push(holder.node);
+                }
+                Err(Unanswered::TooLarge) => return Err(too_large()),
+                _ => outcome.unreachable.push(holder.node),
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// By its address alone; if it is not there any more, its row is read once and it is tried once again.
+    async fn send_to_page(
+        &self,
+        own: Holder,
+        address: Address,
+        delivery: Delivery,
+    ) -> Result<Outcome, CommandError> {
+        let mut question = Question::Deliver(delivery);
+        let first = self.ask_page(own, address, &question).await?;
+        if !matches!(first, Err(Unanswered::Gone) | Ok(Answer::Unknown | Answer::Moved { .. })) {
+            return Ok(page_outcome(address.node, first));
+        }
+        let row = self.registry.row(address.key).await.map_err(|_| unavailable())?;
+        let moved = row.map(|(row, _)| Address { node: row.node, ..address });
+        match moved.filter(|moved| *moved != address) {
+            None => Ok(page_outcome(address.node, first)),
+            Some(moved) => {
+                if let Question::Deliver(delivery) = &mut question {
+                    delivery.to = Scope::Page(moved);
+                }
+                let second = self.ask_page(own, moved, &question).await?;
+                Ok(page_outcome(moved.node, second))
+            }
+        }
+    }
+
+    async fn ask_page(
+        &self,
+        own: Holder,
+        address: Address,
+        question: &Question,
+    ) -> Result<Result<Answer, Unanswered>, CommandError> {
+        if address.node == own.node
+            && let Question::Deliver(delivery) = question
+        {
+            return Ok(Ok(self.receive(delivery)));
+        }
+        match self.post.ask_page(address, question, telemetry::current_trace()).await {
+            Err(Unanswered::TooLarge) => Err(too_large()),
+            answer => Ok(answer),
+        }
+    }
+
+    /// A delivery for this node's pages: the answer for its sender.
+    pub fn receive(&self, delivery: &Delivery) -> Answer {
+        match delivery.to {
+            Scope::Page(address) if self.hub.page(address.key).is_none() => Answer::Unknown,
+            _ => Answer::Delivered(self.local(delivery)),
+        }
+    }
+
+    fn local(&self, delivery: &Delivery) -> Reach {
+        self.hub.push(&delivery.to, &Tail::message(&delivery.payload, delivery.from))
+    }
+}
+
+fn page_outcome(node: NodeNumber, answer: Result<Answer, Unanswered>) -> Outcome {
+    match answer {
+        Ok(Answer::Delivered(reach)) => Outcome { reach, nodes: vec![node], unreachable: Vec::new() },
+        // the node answered for its pages: it does not hold this one
+        Ok(Answer::Unknown | Answer::Moved { .. }) => Outcome { nodes: vec![node], ..Outcome::default() },
+        _ => Outcome { unreachable: vec![node], ..Outcome::default() },
+    }
+}
+
+fn unavailable() -> CommandError {
+    CommandError::new(ErrorCode::Unavailable, "this node has no connection to its cluster")
+}
+
+fn too_large() -> CommandError {
+    CommandError::new(ErrorCode::TooLarge, "the message is too large to travel between nodes")
+}

@@ -1,0 +1,134 @@
+//! The pages of this node, by every level.
+//!
+//! Owns: the index from page, session, connection and user to pages. Never waits for a socket: a push appends to
+//! outboxes.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use pagewire_cluster::id::Key;
+use pagewire_cluster::wire::{Reach, Scope};
+
+use super::page::{Met, Page};
+use crate::protocol::Tail;
+
+#[derive(Default)]
+struct Index {
+    pages: HashMap<Key, Arc<Page>>,
+    by_session: HashMap<Key, Vec<Arc<Page>>>,
+    by_connection: HashMap<Key, Vec<Arc<Page>>>,
+    by_user: HashMap<Arc<str>, Vec<Arc<Page>>>,
+}
+
+fn add<K: Eq + Hash>(members: &mut HashMap<K, Vec<Arc<Page>>>, scope: K, page: &Arc<Page>) {
+    // most scopes have one page: do not reserve room for four
+    members.entry(scope).or_insert_with(|| Vec::with_capacity(1)).push(page.clone());
+}
+
+fn remove<K, Q>(members: &mut HashMap<K, Vec<Arc<Page>>>, scope: &Q, page: Key)
+where
+    K: Eq + Hash + std::borrow::Borrow<Q>,
+    Q: Eq + Hash + ?Sized,
+{
+    if let Some(pages) = members.get_mut(scope) {
+        pages.retain(|other| other.key() != page);
+        if pages.is_empty() {
+            members.remove(scope);
+        }
+    }
+}
+
+/// All pages of this node.
+#[derive(Default)]
+pub struct Hub {
+    index: RwLock<Index>,
+}
+
+impl Hub {
+    /// Each change leaves the index whole, so a poisoned lock is still usable.
+    fn read(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A page of this node.
+    pub fn page(&self, key: Key) -> Option<Arc<Page>> {
+        self.read().pages.get(&key).cloned()
+    }
+
+    /// How many pages this node holds, with a socket or in their resume window.
+    pub fn len(&self) -> usize {
+        self.read().pages.len()
+    }
+
+    /// Whether this node holds no page.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The pages of a scope.
+    pub fn pages(&self, scope: &Scope) -> Vec<Arc<Page>> {
+        let mut pages = Vec::new();
+        self.visit(scope, |page| pages.push(page.clone()));
+        pages
+    }
+
+    /// Adds one frame to the outbox of every page of a scope. The frame is encoded once, its bytes are shared.
+    pub fn push(&self, scope: &Scope, tail: &Tail) -> Reach {
+        let mut reach = Reach::default();
+        self.visit(scope, |page| match page.push(tail) {
+            Met::Reached => reach.reached += 1,
+            Met::Held => reach.held += 1,
+            Met::Missed => {}
+        });
+        reach
+    }
+
+    fn visit(&self, scope: &Scope, visitor: impl FnMut(&Arc<Page>)) {
+        let index = self.read();
+        match scope {
+            Scope::Page(address) => index.pages.get(&address.key).into_iter().for_each(visitor),
+            Scope::Session(key) => index.by_session.get(key).into_iter().flatten().for_each(visitor),
+            Scope::Connection(key) => index.by_connection.get(key).into_iter().flatten().for_each(visitor),
+            Scope::User(user) => index.by_user.get(user.as_str()).into_iter().flatten().for_each(visitor),
+            Scope::All => index.pages.values().for_each(visitor),
+        }
+    }
+
+    /// Adds a page.
+    pub(super) fn insert(&self, page: Arc<Page>) {
+        let mut index = self.write();
+        add(&mut index.by_session, page.session().key, &page);
+        add(&mut index.by_connection, page.connection().key, &page);
+        if let Some(user) = page.user() {
+            add(&mut index.by_user, user, &page);
+        }
+        index.pages.insert(page.key(), page);
+    }
+
+    /// Removes a page.
+    pub(super) fn remove(&self, page: &Page) {
+        let mut index = self.write();
+        if index.pages.remove(&page.key()).is_some() {
+            remove(&mut index.by_session, &page.session().key, page.key());
+            remove(&mut index.by_connection, &page.connection().key, page.key());
+            if let Some(user) = page.user() {
+                remove(&mut index.by_user, &*user, page.key());
+            }
+        }
+    }
+
+    /// An anonymous page belongs to a user from here on. `label` runs under the index lock, so that no push
+    /// meets the page half re-labelled.
+    pub(super) fn identify(&self, page: &Arc<Page>, user: &Arc<str>, label: impl FnOnce()) {
+        let mut index = self.write();
+        label();
+        if index.pages.contains_key(&page.key()) {
+            add(&mut index.by_user, user.clone(), page);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Pages on this node: opening and resuming, the hub, outboxes, delivery.
+//!
+//! Owns: everything between a socket and the cluster. Never: a socket, HTTP, or what a command means.
+
+mod deliver;
+mod hub;
+mod open;
+mod outbox;
+mod page;
+mod sessions;
+mod token;
+
+pub use deliver::{Deliver, Outcome};
+pub use hub::Hub;
+pub use open::{Open, Opened};
+pub use outbox::Budget;
+pub use page::{Met, Page, Taken, Ticket};
+pub use sessions::{Options, Sessions};

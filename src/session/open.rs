@@ -1,0 +1,351 @@
+//! Opening and resuming pages: who gets which page, and what it is told.
+//!
+//! The order is fixed: proof first, then the row, then the socket. Whoever wins the compare-and-set on the row
+//! holds the page.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use pagewire_cluster::engine::{Expect, WriteError};
+use pagewire_cluster::id::{Address, Key};
+use pagewire_cluster::registry::{Holder, Row};
+use pagewire_cluster::wire::{Question, Scope};
+
+use super::page::{Arrival, Page, Standing, Ticket, Welcome};
+use super::sessions::Sessions;
+use super::token::Claims;
+use crate::protocol::{Close, CloseCode, Hello, Recovered, Registered, Tail};
+use crate::telemetry;
+
+/// How often a resume that lost the race for the row looks again.
+const RESUME_ATTEMPTS: usize = 3;
+
+/// What a socket brings.
+#[derive(Debug)]
+pub struct Open {
+    /// Its first frame.
+    pub hello: Hello,
+    /// Its authenticated user; absent for anonymous.
+    pub user: Option<Arc<str>>,
+    /// The browser's own description.
+    pub agent: String,
+}
+
+/// A page in the hands of a socket.
+pub struct Opened {
+    /// The page; `registered` is the first frame to take.
+    pub page: Arc<Page>,
+    /// The socket's right to it.
+    pub ticket: Ticket,
+    /// How it came.
+    pub recovered: Recovered,
+}
+
+/// Where a new page belongs.
+struct Place {
+    session: Address,
+    connection: Address,
+}
+
+/// What is known of a session or connection from its pages.
+struct Known {
+    session: Address,
+    connection: Address,
+    user: Option<Arc<str>>,
+}
+
+const FOREIGN: Close = Close::new(CloseCode::Forbidden, "this belongs to another user");
+const NOT_AUTHENTICATED: Close =
+    Close::new(CloseCode::Unauthenticated, "this belongs to a user: authenticate");
+const NO_PROOF: Close = Close::new(CloseCode::Forbidden, "resuming a page needs its token");
+const OLD_TOKEN: Close = Close::new(CloseCode::Replaced, "another socket holds this page");
+const TOO_MANY: Close = Close::new(CloseCode::Policy, "too many pages of this user");
+const CUT_OFF: Close = Close::new(CloseCode::Overloaded, "the cluster is unavailable");
+const RACED: Close = Close::new(CloseCode::HeldElsewhere, "the page is being taken elsewhere");
+
+/// Whether a socket of `user` may have what belongs to `owner`. An anonymous thing only asks for its token.
+fn check_owner(owner: Option<&str>, user: Option<&str>) -> Result<(), Close> {
+    match (owner, user) {
+        (None, _) => Ok(()),
+        (Some(owner), Some(user)) if owner == user => Ok(()),
+        (Some(_), Some(_)) => Err(FOREIGN),
+        (Some(_), None) => Err(NOT_AUTHENTICATED),
+    }
+}
+
+/// The newest generation resumes, and the one before while its successor's client may not know its token yet.
+fn check_generation(claimed: u32, standing: u32, confirmed: bool) -> Result<(), Close> {
+    let newest = claimed == standing || (claimed.checked_add(1) == Some(standing) && !confirmed);
+    if newest { Ok(()) } else { Err(OLD_TOKEN) }
+}
+
+pub(super) fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_millis() as u64).unwrap_or(0)
+}
+
+impl Sessions {
+    /// Opens a page or resumes one. An error is what the socket closes with.
+    pub async fn open(&self, open: Open) -> Result<Opened, Close> {
+        let holder = self.lease.holder().ok_or_else(|| self.cut_off())?;
+        let claims = match &open.hello.resume {
+            None => None,
+            Some(resume) => {
+                let claims =
+                    Claims::verify(&resume.token, &self.keyring).await.map_err(|_| self.cut_off())?;
+                Some((claims.ok_or(NO_PROOF)?, resume.seq))
+            }
+        };
+        match (open.hello.page_id, claims) {
+            (Some(page), Some((claims, seq))) if claims.page == page.key => {
+                self.resume(holder, claims, seq, &open).await
+            }
+            (Some(_), _) => Err(NO_PROOF),
+            (None, claims) => self.create(holder, claims.map(|(claims, _)| claims), &open).await,
+        }
+    }
+
+    async fn create(&self, holder: Holder, claims: Option<Claims>, open: &Open) -> Result<Opened, Close> {
+        if let Some(user) = &open.user
+            && self.pages_of_user(user) >= self.options.pages_per_user
+        {
+            return Err(TOO_MANY);
+        }
+        let place = self.place(holder, claims.as_ref(), open)?;
+        let key = Key::random();
+        let row = self.row(holder, 1, &place, open.user.as_deref(), unix_ms(), &open.agent);
+        let rev =
+            self.registry.write(key, &row, Expect::Absent).await.map_err(|error| self.refused(error))?;
+        self.settle(holder, key, rev, &row, Arrival::New).ok_or(RACED)
+    }
+
+    /// The session and connection that a new page joins: those it names if it proves that it may, else fresh ones.
+    fn place(&self, holder: Holder, claims: Option<&Claims>, open: &Open) -> Result<Place, Close> {
+        let user = open.user.as_deref();
+        let proven = |key: Key, claimed: Option<Key>, known: Option<&Known>| -> Result<bool, Close> {
+            if let Some(known) = known {
+                check_owner(known.user.as_deref(), user)?;
+            }
+            let by_token = claimed == Some(key);
+            let by_user = user.is_some() && known.is_some_and(|known| known.user.as_deref() == user);
+            Ok(by_token || by_user)
+        };
+        if let Some(claims) = claims {
+            check_owner(claims.user.as_deref(), user)?;
+        }
+        let fresh = || Address { key: Key::random(), node: holder.node };
+        if let Some(session) = open.hello.session_id {
+            let known = self.known(&Scope::Session(session.key));
+            if proven(session.key, claims.map(|claims| claims.session), known.as_ref())? {
+                let connection = match (&known, claims) {
+                    (Some(known), _) => known.connection,
+                    (None, Some(claims)) => Address { key: claims.connection, node: session.node },
+                    (None, None) => fresh(),
+                };
+                return Ok(Place { session, connection });
+            }
+        }
+        if let Some(connection) = open.hello.connection_id {
+            let known = self.known(&Scope::Connection(connection.key));
+            if proven(connection.key, claims.map(|claims| claims.connection), known.as_ref())? {
+                return Ok(Place { session: fresh(), connection });
+            }
+        }
+        Ok(Place { session: fresh(), connection: fresh() })
+    }
+
+    /// From this node's own pages first: the view may be a moment behind.
+    fn known(&self, scope: &Scope) -> Option<Known> {
+        if let Some(page) = self.hub.pages(scope).first() {
+            return Some(Known { session: page.session(), connection: page.connection(), user: page.user() });
+        }
+        let view = self.registry.view();
+        let (_, seen) = view.pages_of(scope).next()?;
+        Some(Known { session: seen.session, connection: seen.connection, user: seen.user.clone() })
+    }
+
+    async fn resume(&self, holder: Holder, claims: Claims, seq: u64, open: &Open) -> Result<Opened, Close> {
+        for _ in 0..RESUME_ATTEMPTS {
+            let opened = match self.hub.page(claims.page) {
+                Some(page) => self.resume_here(holder, &page, &claims, seq, open).await?,
+                None => self.resume_elsewhere(holder, &claims, open).await?,
+            };
+            if let Some(opened) = opened {
+                return Ok(opened);
+            }
+            // another socket was first: what it left decides
+            tokio::task::yield_now().await;
+        }
+        Err(RACED)
+    }
+
+    /// `None`: the row or the page changed meanwhile, look again.
+    async fn resume_here(
+        &self,
+        holder: Holder,
+        page: &Arc<Page>,
+        claims: &Claims,
+        seq: u64,
+        open: &Open,
+    ) -> Result<Option<Opened>, Close> {
+        let standing = page.standing();
+        check_owner(standing.user.as_deref(), open.user.as_deref())?;
+        check_generation(claims.generation, standing.generation, standing.confirmed)?;
+        let user = standing.user.or_else(|| open.user.clone());
+        let place = Place { session: page.session(), connection: page.connection() };
+        let generation = standing.generation + 1;
+        let row = self.row(holder, generation, &place, user.as_deref(), page.opened(), &open.agent);
+        let rev = match self.registry.write(page.key(), &row, Expect::Rev(standing.rev)).await {
+            Ok(rev) => rev,
+            Err(WriteError::Conflict { .. }) => return Ok(None),
+            Err(error) => return Err(self.refused(error)),
+        };
+        self.label(page, rev, generation, user);
+        Ok(self.attach(holder, page.clone(), Arrival::Resumed { seq }))
+    }
+
+    /// The page was held by another node or an earlier life of this one: its frames are lost, its row tells the rest.
+    async fn resume_elsewhere(
+        &self,
+        holder: Holder,
+        claims: &Claims,
+        open: &Open,
+    ) -> Result<Option<Opened>, Close> {
+        let found = self.registry.row(claims.page).await.map_err(|_| self.cut_off())?;
+        let (owner, generation, expect) = match &found {
+            Some((row, rev)) => (row.user.clone(), row.generation, Expect::Rev(*rev)),
+            None => (claims.user.clone(), claims.generation, Expect::Absent),
+        };
+        check_owner(owner.as_deref(), open.user.as_deref())?;
+        check_generation(claims.generation, generation, false)?;
+        let at = |key| Address { key, node: holder.node };
+        let (place, opened) = match &found {
+            Some((row, _)) => (Place { session: row.session, connection: row.connection }, row.opened),
+            None => (Place { session: at(claims.session), connection: at(claims.connection) }, unix_ms()),
+        };
+        let user = owner.or_else(|| open.user.as_deref().map(str::to_owned));
+        let row = self.row(holder, generation + 1, &place, user.as_deref(), opened, &open.agent);
+        let rev = match self.registry.write(claims.page, &row, expect).await {
+            Ok(rev) => rev,
+            Err(WriteError::Conflict { .. }) => return Ok(None),
+            Err(error) => return Err(self.refused(error)),
+        };
+        if let Some((old, _)) = found {
+            self.tell_old_holder(holder, &old, claims.page, generation + 1).await;
+        }
+        Ok(self.settle(holder, claims.page, rev, &row, Arrival::Elsewhere))
+    }
+
+    /// The old holder, if it lives, lets go of its copy; if it does not answer, its row is lost to it anyway.
+    async fn tell_old_holder(&self, own: Holder, old: &Row, page: Key, generation: u32) {
+        let old = Holder { node: old.node, epoch: old.epoch };
+        if old != own && self.registry.view().lives(old) {
+            let question = Question::Yield { page, generation };
+            if let Err(error) = self.post.ask(old, &question, telemetry::current_trace()).await {
+                tracing::debug!(node = %old.node, %error, "old holder not told that its page moved");
+            }
+        }
+    }
+
+    fn row(
+        &self,
+        holder: Holder,
+        generation: u32,
+        place: &Place,
+        user: Option<&str>,
+        opened: u64,
+        agent: &str,
+    ) -> Row {
+        Row {
+            node: holder.node,
+            epoch: holder.epoch,
+            generation,
+            session: place.session,
+            connection: place.connection,
+            user: user.map(str::to_owned),
+            lane: self.options.lane.clone(),
+            release: self.options.release.clone(),
+            opened,
+            agent: Row::shorten(agent),
+        }
+    }
+
+    /// A page whose row this node has just won.
+    fn settle(&self, holder: Holder, key: Key, rev: u64, row: &Row, arrival: Arrival) -> Option<Opened> {
+        let user = self.intern(row.user.as_deref());
+        let standing = Standing { rev, generation: row.generation, confirmed: false, user };
+        let page = Page::new(key, row.session, row.connection, row.opened, standing, self.options.budget);
+        let page = Arc::new(page);
+        self.hub.insert(page.clone());
+        self.attach(holder, page, arrival)
+    }
+
+    fn attach(&self, holder: Holder, page: Arc<Page>, arrival: Arrival) -> Option<Opened> {
+        let mut recovered = Recovered::New;
+        let ticket = page.attach(arrival, |welcome| {
+            recovered = welcome.recovered;
+            self.registered(holder, &page, &welcome)
+        })?;
+        Some(Opened { page, ticket, recovered })
+    }
+
+    fn registered(&self, holder: Holder, page: &Page, welcome: &Welcome) -> Tail {
+        let claims = Claims {
+            page: page.key(),
+            session: page.session().key,
+            connection: page.connection().key,
+            user: welcome.user.as_deref().map(str::to_owned),
+            generation: welcome.generation,
+            issued: unix_ms() / 1000,
+        };
+        Tail::registered(&Registered {
+            connection_id: page.connection(),
+            session_id: page.session(),
+            page_id: Address { key: page.key(), node: holder.node },
+            user: welcome.user.as_deref(),
+            node: holder.node,
+            lane: &self.options.lane,
+            release: &self.options.release,
+            token: &claims.sign(&self.keyring),
+            recovered: welcome.recovered,
+            seq: welcome.seq,
+            pos: 0,
+            received: welcome.received,
+            ping_ms: self.options.ping_ms,
+            limits: self.options.limits,
+        })
+    }
+
+    fn refused(&self, error: WriteError) -> Close {
+        match error {
+            WriteError::Conflict { .. } => RACED,
+            WriteError::Unknown | WriteError::Down | WriteError::Invalid => self.cut_off(),
+        }
+    }
+
+    /// Everybody comes back when the cluster does: spread them.
+    fn cut_off(&self) -> Close {
+        CUT_OFF.after(self.timing.reconnect_spread.mul_f64(rand::random()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_a_user_needs_that_user() {
+        assert!(check_owner(None, None).is_ok() && check_owner(None, Some("ann")).is_ok());
+        assert!(check_owner(Some("ann"), Some("ann")).is_ok());
+        assert_eq!(check_owner(Some("ann"), Some("bob")).map_err(|c| c.code), Err(CloseCode::Forbidden));
+        assert_eq!(check_owner(Some("ann"), None).map_err(|c| c.code), Err(CloseCode::Unauthenticated));
+    }
+
+    #[test]
+    fn the_token_before_the_newest_resumes_only_until_the_newest_was_used() {
+        assert!(check_generation(3, 3, true).is_ok());
+        assert!(check_generation(2, 3, false).is_ok());
+        assert!(check_generation(2, 3, true).is_err());
+        assert!(check_generation(1, 3, false).is_err());
+        assert!(check_generation(u32::MAX, 3, false).is_err());
+    }
+}

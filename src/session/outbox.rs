@@ -1,0 +1,295 @@
+//! What a page still has to be told. Pure.
+//!
+//! Numbers are given when a frame leaves for a socket and never skip. What has left stays in the replay ring until
+//! the client acknowledges it, so that a client that comes back gets exactly what it missed, or is told that this
+//! is impossible.
+
+use std::collections::VecDeque;
+
+use crate::protocol::Tail;
+
+/// Bytes that an entry costs beside its tail.
+const ENTRY_OVERHEAD: usize = std::mem::size_of::<Tail>();
+
+/// How many bytes a page may keep.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// Frames that wait for the socket.
+    pub outbox: usize,
+    /// Frames that have left and are not acknowledged.
+    pub replay: usize,
+}
+
+/// What happened to a pushed frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// It waits or leaves.
+    Queued,
+    /// No room: it and everything after it is lost to this page until it is reset.
+    Overflow,
+}
+
+/// What a resuming client gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resumed {
+    /// Every frame after the last one it saw.
+    Recovered,
+    /// Something is missing: numbers start again.
+    Reset,
+}
+
+/// One page's frames.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Frames outside the sequence, for the present socket only; they go first.
+    notices: VecDeque<Tail>,
+    /// Frames that have no number yet.
+    waiting: VecDeque<Tail>,
+    /// Frames that have left, the last one numbered `last`.
+    sent: VecDeque<Tail>,
+    last: u64,
+    /// How many of the newest `sent` frames the present socket still has to get again.
+    again: usize,
+    waiting_bytes: usize,
+    sent_bytes: usize,
+    lost: bool,
+}
+
+impl Outbox {
+    /// Adds a sequenced frame.
+    pub fn push(&mut self, tail: Tail, budget: Budget) -> Pushed {
+        let cost = tail.len() + ENTRY_OVERHEAD;
+        // one frame always fits, so that no legal message is undeliverable
+        if self.lost || (self.waiting_bytes + cost > budget.outbox && !self.waiting.is_empty()) {
+            self.lost = true;
+            return Pushed::Overflow;
+        }
+        self.waiting_bytes += cost;
+        self.waiting.push_back(tail);
+        Pushed::Queued
+    }
+
+    /// Adds a frame outside the sequence.
+    pub fn notice(&mut self, tail: Tail) {
+        self.notices.push_back(tail);
+    }
+
+    /// The next frame for the socket with its number, `None` for a frame outside the sequence.
+    pub fn take(&mut self, budget: Budget) -> Option<(Option<u64>, Tail)> {
+        if let Some(tail) = self.notices.pop_front() {
+            return Some((None, tail));
+        }
+        if self.again > 0 {
+            let index = self.sent.len() - self.again;
+            self.again -= 1;
+            return Some((Some(self.last - self.again as u64), self.sent[index].clone()));
+        }
+        let tail = self.waiting.pop_front()?;
+        let cost = tail.len() + ENTRY_OVERHEAD;
+        self.waiting_bytes -= cost;
+        self.sent_bytes += cost;
+        self.sent.push_back(tail.clone());
+        self.last += 1;
+        while self.sent_bytes > budget.replay {
+            self.forget_oldest();
+        }
+        Some((Some(self.last), tail))
+    }
+
+    /// Whether [`Outbox::take`] has something.
+    pub fn is_empty(&self) -> bool {
+        self.notices.is_empty() && self.again == 0 && self.waiting.is_empty()
+    }
+
+    /// The client has everything up to `seq`.
+    pub fn acknowledge(&mut self, seq: u64) {
+        while self.sent.len() > self.again && seq > self.last - self.sent.len() as u64 {
+            self.forget_oldest();
+        }
+        self.release_memory();
+    }
+
+    /// A new socket takes over from a client that has seen everything up to `seq`.
+    pub fn resume(&mut self, seq: u64) -> Resumed {
+        self.notices.clear();
+        let first_kept = self.last - self.sent.len() as u64;
+        if self.lost || seq < first_kept || seq > self.last {
+            self.reset();
+            return Resumed::Reset;
+        }
+        self.again = 0;
+        self.acknowledge(seq);
+        self.again = self.sent.len();
+        Resumed::Recovered
+    }
+
+    /// The number of the last frame that left.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Bytes that wait for the socket.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// Numbers start again; what still waits is kept unless something was lost in between.
+    fn reset(&mut self) {
+        let waiting = if self.lost { VecDeque::new() } else { std::mem::take(&mut self.waiting) };
+        let waiting_bytes = if self.lost { 0 } else { self.waiting_bytes };
+        *self = Self { waiting, waiting_bytes, ..Self::default() };
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some(tail) = self.sent.pop_front() {
+            self.sent_bytes -= tail.len() + ENTRY_OVERHEAD;
+        }
+        self.again = self.again.min(self.sent.len());
+    }
+
+    /// An idle page keeps no buffers.
+    fn release_memory(&mut self) {
+        for queue in [&mut self.notices, &mut self.waiting, &mut self.sent] {
+            if queue.is_empty() && queue.capacity() > 0 {
+                *queue = VecDeque::new();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    const BUDGET: Budget = Budget { outbox: 1000, replay: 1000 };
+
+    fn frame(number: u32) -> Tail {
+        Tail::message(&RawValue::from_string(number.to_string()).unwrap(), None)
+    }
+
+    fn number(tail: &Tail) -> u32 {
+        let text = format!("{{{}", std::str::from_utf8(tail.bytes()).unwrap());
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["payload"].as_u64().unwrap() as u32
+    }
+
+    #[test]
+    fn a_frame_without_a_number_goes_first_and_takes_none() {
+        let mut outbox = Outbox::default();
+        outbox.push(frame(1), BUDGET);
+        outbox.notice(crate::protocol::pong());
+        assert_eq!(outbox.take(BUDGET).map(|(seq, _)| seq), Some(None));
+        assert_eq!(outbox.take(BUDGET).map(|(seq, _)| seq), Some(Some(1)));
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_ring_that_is_too_short_means_reset_and_numbers_start_again() {
+        let mut outbox = Outbox::default();
+        let tight = Budget { outbox: 10_000, replay: 200 };
+        for n in 0..20 {
+            outbox.push(frame(n), tight);
+            outbox.take(tight);
+        }
+        assert_eq!(outbox.resume(3), Resumed::Reset);
+        outbox.push(frame(99), tight);
+        assert_eq!(outbox.take(tight).map(|(seq, tail)| (seq, number(&tail))), Some((Some(1), 99)));
+    }
+
+    #[test]
+    fn an_overflow_is_told_to_the_sender_and_at_the_next_resume() {
+        let mut outbox = Outbox::default();
+        let tight = Budget { outbox: 100, replay: 100 };
+        assert_eq!(outbox.push(frame(1), tight), Pushed::Queued);
+        assert_eq!(outbox.push(frame(2), tight), Pushed::Overflow);
+        assert_eq!(outbox.resume(0), Resumed::Reset);
+        assert!(outbox.is_empty());
+        assert_eq!(outbox.push(frame(3), tight), Pushed::Queued);
+    }
+
+    #[test]
+    fn a_seq_that_was_never_given_means_reset() {
+        assert_eq!(Outbox::default().resume(5), Resumed::Reset);
+    }
+
+    #[test]
+    fn an_idle_page_keeps_no_buffers() {
+        let mut outbox = Outbox::default();
+        outbox.push(frame(1), BUDGET);
+        outbox.take(BUDGET);
+        outbox.acknowledge(1);
+        assert_eq!(outbox.waiting.capacity() + outbox.sent.capacity() + outbox.notices.capacity(), 0);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push,
+        /// The socket takes one frame; the client sees it, or it is lost with the connection.
+        Take {
+            arrives: bool,
+        },
+        Acknowledge,
+        Reconnect,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => Just(Step::Push),
+            4 => any::<bool>().prop_map(|arrives| Step::Take { arrives }),
+            1 => Just(Step::Acknowledge),
+            1 => Just(Step::Reconnect),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens, the client sees every frame once and in order, or is told of a reset.
+        #[test]
+        fn recovered_means_no_gap_and_no_duplicate(steps in prop::collection::vec(step(), 0..200), replay in 100usize..2000) {
+            let budget = Budget { outbox: 100_000, replay };
+            let mut outbox = Outbox::default();
+            let (mut pushed, mut seen, mut seq) = (0u32, Vec::new(), 0u64);
+            let mut connected = true;
+            for step in steps {
+                match step {
+                    Step::Push => {
+                        outbox.push(frame(pushed), budget);
+                        pushed += 1;
+                    }
+                    Step::Take { arrives } if connected => {
+                        if let Some((Some(given), tail)) = outbox.take(budget) {
+                            if arrives {
+                                prop_assert_eq!(given, seq + 1, "numbers never skip");
+                                seq = given;
+                                seen.push(number(&tail));
+                            } else {
+                                connected = false; // bytes lost with the socket
+                            }
+                        }
+                    }
+                    Step::Take { .. } => {}
+                    Step::Acknowledge => outbox.acknowledge(seq),
+                    Step::Reconnect => {
+                        connected = true;
+                        if outbox.resume(seq) == Resumed::Reset {
+                            seq = 0;
+                            seen.clear();
+                        }
+                    }
+                }
+            }
+            if !connected && outbox.resume(seq) == Resumed::Reset {
+                seen.clear();
+            }
+            while let Some((_, tail)) = outbox.take(budget) {
+                seen.push(number(&tail));
+            }
+            let contiguous = seen.windows(2).all(|pair| pair[1] == pair[0] + 1);
+            prop_assert!(contiguous, "{seen:?}");
+            if let Some(last) = seen.last() {
+                prop_assert_eq!(*last, pushed - 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! One page on this node: its outbox, and which socket holds it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pagewire_cluster::id::{Address, Key};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+use super::outbox::{Budget, Outbox, Pushed, Resumed};
+use crate::protocol::{Close, CloseCode, Recovered, Tail};
+
+/// A socket's right to a page. The newest ticket wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket(u64);
+
+/// Who holds the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holding {
+    /// A socket.
+    Live,
+    /// A socket that must close once its frames have left.
+    Closing(Close),
+    /// Nobody; the resume window runs.
+    Detached,
+    /// The page is gone from this node.
+    Gone(Close),
+}
+
+struct State {
+    outbox: Outbox,
+    holding: Holding,
+    /// Counts sockets; the present one has this ticket.
+    ticket: u64,
+    generation: u32,
+    rev: u64,
+    received: u64,
+    /// The present socket has sent a frame, so the client has the newest token.
+    confirmed: bool,
+    user: Option<Arc<str>>,
+}
+
+/// What a push met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Met {
+    /// An open socket.
+    Reached,
+    /// The resume window.
+    Held,
+    /// Neither: gone, or its outbox overflowed.
+    Missed,
+}
+
+/// What [`Page::take`] leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// Nothing; wait for [`Page::changed`].
+    Empty,
+    /// The budget is used up and there is more.
+    More,
+    /// Close the socket with this.
+    Close(Close),
+}
+
+/// What a page row needs to know of a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The row's revision.
+    pub rev: u64,
+    /// The page's generation.
+    pub generation: u32,
+    /// Whether the client is known to have the newest token.
+    pub confirmed: bool,
+    /// Its user.
+    pub user: Option<Arc<str>>,
+}
+
+/// How a socket comes to a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// The page is new.
+    New,
+    /// Its client has seen everything up to `seq`.
+    Resumed {
+        /// The last number seen.
+        seq: u64,
+    },
+    /// The page was held elsewhere and its frames are lost.
+    Elsewhere,
+}
+
+/// What `registered` says about the page's past.
+pub(super) struct Welcome {
+    pub(super) recovered: Recovered,
+    pub(super) seq: u64,
+    pub(super) received: u64,
+    pub(super) generation: u32,
+    pub(super) user: Option<Arc<str>>,
+}
+
+/// One page on this node.
+pub struct Page {
+    key: Key,
+    session: Address,
+    connection: Address,
+    opened: u64,
+    budget: Budget,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+/// The head of a frame: `{"seq":17,` or `{`, on the stack.
+struct Head {
+    text: [u8; 28],
+    length: usize,
+}
+
+impl Head {
+    fn new(seq: Option<u64>) -> Self {
+        let mut head = Self { text: [b'{'; 28], length: 1 };
+        if let Some(seq) = seq {
+            use std::io::Write;
+            let mut rest = &mut head.text[..];
+            // 8 characters, at most 20 digits: always fits
+            let _ = write!(rest, "{{\"seq\":{seq},");
+            head.length = 28 - rest.len();
+        }
+        head
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.text[..self.length]
+    }
+}
+
+impl Page {
+    /// A page whose row stands at `rev`, not yet held by a socket.
+    pub(super) fn new(
+        key: Key,
+        session: Address,
+        connection: Address,
+        opened: u64,
+        standing: Standing,
+        budget: Budget,
+    ) -> Self {
+        let Standing { rev, generation, user, .. } = standing;
+        let state = State {
+            outbox: Outbox::default(),
+            holding: Holding::Detached,
+            ticket: 0,
+            generation,
+            rev,
+            received: 0,
+            confirmed: false,
+            user,
+        };
+        Self { key, session, connection, opened, budget, state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    /// The state stays consistent at every step, so a poisoned lock is still usable.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its key.
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// Its session.
+    pub fn session(&self) -> Address {
+        self.session
+    }
+
+    /// Its connection.
+    pub fn connection(&self) -> Address {
+        self.connection
+    }
+
+    /// When it was first opened, in milliseconds since the Unix epoch.
+    pub fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    /// Its user; absent for anonymous.
+    pub fn user(&self) -> Option<Arc<str>> {
+        self.lock().user.clone()
+    }
+
+    /// Adds a sequenced frame.
+    pub fn push(&self, tail: &Tail) -> Met {
+        let mut state = self.lock();
+        let met = match state.holding {
+            Holding::Live => Met::Reached,
+            Holding::Closing(_) | Holding::Detached => Met::Held,
+            Holding::Gone(_) => return Met::Missed,
+        };
+        match state.outbox.push(tail.clone(), self.budget) {
+            Pushed::Queued => {
+                drop(state);
+                if met == Met::Reached {
+                    self.changed.notify_one();
+                }
+                met
+            }
+            Pushed::Overflow => {
+                if met == Met::Reached {
+                    state.holding = Holding::Closing(Close::new(
+                        CloseCode::SlowConsumer,
+                        "the page does not read fast enough",
+                    ));
+                    drop(state);
+                    self.changed.notify_one();
+                }
+                Met::Missed
+            }
+        }
+    }
+
+    /// Adds a frame outside the sequence, for the present socket only.
+    pub fn notice(&self, tail: Tail) {
+        let mut state = self.lock();
+        if state.holding == Holding::Live {
+            state.outbox.notice(tail);
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Wakes when [`Page::take`] may yield something. Make it *before* calling `take`, await it after: then no
+    /// change falls between the two.
+    pub fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Hands frames to the socket in order until about `budget` bytes, numbering them.
+    pub fn take(&self, ticket: Ticket, budget: usize, write: &mut dyn FnMut(&[u8], &Tail)) -> Taken {
+        let mut state = self.lock();
+        if state.ticket != ticket.0 {
+            return Taken::Close(Close::new(CloseCode::Replaced, "another socket holds this page"));
+        }
+        if let Holding::Gone(close) = state.holding {
+            return Taken::Close(close);
+        }
+        let slow = matches!(state.holding, Holding::Closing(close) if close.code == CloseCode::SlowConsumer);
+        let mut written = 0;
+        while !slow && written < budget {
+            let Some((seq, tail)) = state.outbox.take(self.budget) else { break };
+            let head = Head::new(seq);
+            written += head.length + tail.len();
+            write(head.bytes(), &tail);
+        }
+        match state.holding {
+            Holding::Closing(close) if slow || state.outbox.is_empty() => Taken::Close(close),
+            _ if state.outbox.is_empty() => Taken::Empty,
+            _ => Taken::More,
+        }
+    }
+
+    /// Counts one client frame; `false` when another socket holds the page and the frame must not be acted on.
+    pub fn accept(&self, ticket: Ticket) -> bool {
+        let mut state = self.lock();
+        let holds = state.ticket == ticket.0 && matches!(state.holding, Holding::Live);
+        if holds {
+            state.received += 1;
+            state.confirmed = true;
+        }
+        holds
+    }
+
+    /// The client has everything up to `seq`, which also proves that it has the newest token.
+    pub fn acknowledge(&self, ticket: Ticket, seq: u64) {
+        let mut state = self.lock();
+        if state.ticket == ticket.0 {
+            state.confirmed = true;
+            state.outbox.acknowledge(seq);
+        }
+    }
+
+    /// Asks the present socket to close once its frames have left.
+    pub fn close(&self, close: Close) {
+        let mut state = self.lock();
+        if state.holding == Holding::Live {
+            state.holding = Holding::Closing(close);
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Whether a socket holds the page.
+    pub fn is_live(&self) -> bool {
+        matches!(self.lock().holding, Holding::Live | Holding::Closing(_))
+    }
+
+    /// Bytes that wait for a socket.
+    pub fn waiting_bytes(&self) -> usize {
+        self.lock().outbox.waiting_bytes()
+    }
+
+    /// What the row needs to know.
+    pub(super) fn standing(&self) -> Standing {
+        let state = self.lock();
+        let (rev, generation, confirmed) = (state.rev, state.generation, state.confirmed);
+        Standing { rev, generation, confirmed, user: state.user.clone() }
+    }
+
+    /// The row was written.
+    pub(super) fn stands_at(&self, rev: u64, generation: u32, user: Option<Arc<str>>) {
+        let mut state = self.lock();
+        (state.rev, state.generation, state.user) = (rev, generation, user);
+    }
+
+    /// Gives the page to a new socket; `None` when the page has left this node. `registered` is made from what is
+    /// known only now and leaves first.
+    pub(super) fn attach(
+        &self,
+        arrival: Arrival,
+        registered: impl FnOnce(Welcome) -> Tail,
+    ) -> Option<Ticket> {
+        let mut state = self.lock();
+        if matches!(state.holding, Holding::Gone(_)) {
+            return None;
+        }
+        state.ticket += 1;
+        state.holding = Holding::Live;
+        state.confirmed = false;
+        let recovered = match arrival {
+            Arrival::New => Recovered::New,
+            Arrival::Elsewhere => Recovered::Reset,
+            Arrival::Resumed { seq } => match state.outbox.resume(seq) {
+                Resumed::Recovered => Recovered::Recovered,
+                Resumed::Reset => Recovered::Reset,
+            },
+        };
+        if recovered == Recovered::Reset {
+            state.received = 0;
+        }
+        let seq =
+            if let (Recovered::Recovered, Arrival::Resumed { seq }) = (recovered, arrival) { seq } else { 0 };
+        let welcome = Welcome {
+            recovered,
+            seq,
+            received: state.received,
+            generation: state.generation,
+            user: state.user.clone(),
+        };
+        state.outbox.notice(registered(welcome));
+        let ticket = Ticket(state.ticket);
+        drop(state);
+        // wakes the old socket, which finds itself replaced; the new one takes before it waits
+        self.changed.notify_waiters();
+        Some(ticket)
+    }
+
+    /// The socket is gone; `false` when another one holds the page.
+    pub(super) fn detach(&self, ticket: Ticket) -> bool {
+        let mut state = self.lock();
+        let held = state.ticket == ticket.0 && !matches!(state.holding, Holding::Gone(_));
+        if held {
+            state.holding = Holding::Detached;
+        }
+        held
+    }
+
+    /// The page leaves this node, unless it is held by a socket newer than `ticket` (for an expired window).
+    pub(super) fn leave(&self, unless_newer_than: Option<Ticket>, close: Close) -> bool {
+        let mut state = self.lock();
+        let taken_over = unless_newer_than
+            .is_some_and(|ticket| state.ticket != ticket.0 || state.holding != Holding::Detached);
+        if taken_over {
+            return false;
+        }
+        state.holding = Holding::Gone(close);
+        drop(state);
+        self.changed.notify_waiters();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    fn page() -> Page {
+        let at = |bits| Address {
+            key: Key::from_bits(bits),
+            node: pagewire_cluster::id::NodeNumber::new(1).unwrap(),
+        };
+        let standing = Standing { rev: 1, generation: 1, confirmed: false, user: None };
+        let budget = Budget { outbox: 400, replay: 4000 };
+        Page::new(Key::from_bits(1), at(2), at(3), 0, standing, budget)
+    }
+
+    const AGAIN: Arrival = Arrival::Resumed { seq: 0 };
+
+    fn registered(_: Welcome) -> Tail {
+        crate::protocol::pong()
+    }
+
+    fn message() -> Tail {
+        Tail::message(&RawValue::from_string("1".into()).unwrap(), None)
+    }
+
+    fn frames(page: &Page, ticket: Ticket) -> (Vec<String>, Taken) {
+        let mut frames = Vec::new();
+        let taken = page.take(ticket, 10_000, &mut |head, tail| {
+            frames.push(String::from_utf8([head, tail.bytes()].concat()).unwrap());
+        });
+        (frames, taken)
+    }
+
+    #[test]
+    fn every_frame_is_json_with_the_next_number() {
+        let page = page();
+        let ticket = page.attach(Arrival::New, registered).unwrap();
+        assert_eq!(page.push(&message()), Met::Reached);
+        let (frames, taken) = frames(&page, ticket);
+        assert_eq!(frames, [r#"{"type":"pong"}"#, r#"{"seq":1,"type":"message","payload":1}"#]);
+        assert_eq!(taken, Taken::Empty);
+    }
+
+    #[test]
+    fn the_newest_socket_wins_and_the_older_one_is_told() {
+        let page = page();
+        let old = page.attach(Arrival::New, registered).unwrap();
+        let new = page.attach(AGAIN, registered).unwrap();
+        let (_, taken) = frames(&page, old);
+        assert!(matches!(taken, Taken::Close(close) if close.code == CloseCode::Replaced));
+        assert!(!page.accept(old));
+        assert!(page.accept(new));
+        assert!(!page.detach(old), "the older socket's end does not detach the page");
+        assert!(page.is_live());
+    }
+
+    #[test]
+    fn a_page_in_its_resume_window_holds_messages_and_a_slow_one_is_closed() {
+        let page = page();
+        let ticket = page.attach(Arrival::New, registered).unwrap();
+        frames(&page, ticket);
+        assert!(page.detach(ticket));
+        assert_eq!(page.push(&message()), Met::Held);
+        let ticket = page.attach(AGAIN, registered).unwrap();
+        while page.push(&message()) == Met::Reached {}
+        let (late, taken) = frames(&page, ticket);
+        assert!(late.is_empty(), "a slow page gets its frames at its next resume or a reset");
+        assert!(matches!(taken, Taken::Close(close) if close.code == CloseCode::SlowConsumer));
+    }
+
+    #[test]
+    fn a_window_that_ends_after_a_new_socket_came_ends_nothing() {
+        let page = page();
+        let old = page.attach(Arrival::New, registered).unwrap();
+        page.detach(old);
+        page.attach(AGAIN, registered).unwrap();
+        assert!(!page.leave(Some(old), Close::new(CloseCode::Unregistered, "")));
+        assert!(page.is_live());
+    }
+}

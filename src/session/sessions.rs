@@ -1,0 +1,193 @@
+//! The pages of this node over time: their sockets going, their windows ending, their users becoming known.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pagewire_cluster::delivery::Post;
+use pagewire_cluster::engine::{Expect, WriteError};
+use pagewire_cluster::id::Key;
+use pagewire_cluster::keyring::Keyring;
+use pagewire_cluster::lease::NodeLease;
+use pagewire_cluster::registry::{Holder, Registry, Row};
+use pagewire_cluster::timing::Timing;
+use pagewire_cluster::wire::{Answer, Question, Scope};
+
+use super::hub::Hub;
+use super::outbox::Budget;
+use super::page::{Page, Ticket};
+use crate::protocol::{Close, CloseCode, Limits, Tail};
+use crate::telemetry;
+
+/// What a deployment decides about pages.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// This node's lane.
+    pub lane: String,
+    /// This node's release.
+    pub release: String,
+    /// What each page may keep.
+    pub budget: Budget,
+    /// How long a page without a socket stays.
+    pub resume_window: Duration,
+    /// The interval of WebSocket pings, told to clients.
+    pub ping_ms: u64,
+    /// Limits told to clients.
+    pub limits: Limits,
+    /// The most pages of one user in the cluster.
+    pub pages_per_user: usize,
+}
+
+/// The pages of this node and the rules of their lives.
+pub struct Sessions {
+    pub(super) hub: Arc<Hub>,
+    pub(super) registry: Registry,
+    pub(super) lease: NodeLease,
+    pub(super) keyring: Keyring,
+    pub(super) post: Post,
+    pub(super) timing: Timing,
+    pub(super) options: Options,
+}
+
+impl Sessions {
+    /// No pages yet.
+    pub fn new(
+        hub: Arc<Hub>,
+        registry: Registry,
+        lease: NodeLease,
+        keyring: Keyring,
+        post: Post,
+        timing: Timing,
+        options: Options,
+    ) -> Self {
+        Self { hub, registry, lease, keyring, post, timing, options }
+    }
+
+    /// The socket is gone: the page stays for the resume window, then leaves everywhere.
+    pub fn detach(self: &Arc<Self>, page: &Arc<Page>, ticket: Ticket) {
+        if !page.detach(ticket) {
+            return;
+        }
+        let (this, page) = (self.clone(), page.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(this.options.resume_window).await;
+            if page.leave(Some(ticket), Close::new(CloseCode::Unregistered, "")) {
+                this.hub.remove(&page);
+                this.remove_row(&page).await;
+            }
+        });
+    }
+
+    /// Another node won the row: this node lets go of its copy, unless it holds a newer one.
+    pub fn let_go(&self, page: Key, generation: u32) -> Answer {
+        let Some(page) = self.hub.page(page) else { return Answer::Unknown };
+        if page.standing().generation >= generation {
+            return Answer::Unknown;
+        }
+        page.leave(None, Close::new(CloseCode::Replaced, "another socket holds this page"));
+        self.hub.remove(&page);
+        Answer::Done
+    }
+
+    /// A page authenticated: its connection and all pages of it, on every node, belong to that user now.
+    pub async fn identify(&self, connection: Key, user: &Arc<str>) {
+        self.identify_here(connection, user).await;
+        let scope = Scope::Connection(connection);
+        let own = self.lease.holder();
+        let others: Vec<Holder> = self.registry.view().holders(&scope);
+        for other in others.into_iter().filter(|holder| Some(*holder) != own) {
+            let question = Question::Identify { connection, user: user.to_string() };
+            if let Err(error) = self.post.ask(other, &question, telemetry::current_trace()).await {
+                tracing::warn!(node = %other.node, %error, "pages of a connection not told of its user");
+            }
+        }
+    }
+
+    /// The same for the pages of this node.
+    pub async fn identify_here(&self, connection: Key, user: &Arc<str>) {
+        for page in self.hub.pages(&Scope::Connection(connection)) {
+            let standing = page.standing();
+            let Some(holder) = self.lease.holder().filter(|_| standing.user.is_none()) else { continue };
+            let row = self.row_of(&page, holder, standing.generation, Some(user));
+            match self.registry.write(page.key(), &row, Expect::Rev(standing.rev)).await {
+                Ok(rev) => {
+                    self.label(&page, rev, standing.generation, Some(user.clone()));
+                    page.notice(Tail::identity(user));
+                }
+                Err(error) => tracing::warn!(%error, "page not told of its user"),
+            }
+        }
+    }
+
+    /// This node has claimed a number again after a time without one: its rows get the new life. A page whose row
+    /// names another holder is gone from here.
+    pub async fn rehome(&self, holder: Holder) {
+        for page in self.hub.pages(&Scope::All) {
+            let standing = page.standing();
+            let row = self.row_of(&page, holder, standing.generation, standing.user.as_ref());
+            match self.registry.write(page.key(), &row, Expect::Rev(standing.rev)).await {
+                Ok(rev) => self.label(&page, rev, standing.generation, standing.user),
+                Err(WriteError::Conflict { .. }) => self.lost(&page, holder, &row).await,
+                Err(error) => tracing::warn!(%error, "page row not refreshed"),
+            }
+        }
+    }
+
+    /// The row is not where this node left it: swept while the node was away, or won by another.
+    async fn lost(&self, page: &Arc<Page>, holder: Holder, row: &Row) {
+        if let Ok(None) = self.registry.row(page.key()).await
+            && let Ok(rev) = self.registry.write(page.key(), row, Expect::Absent).await
+        {
+            return self.label(page, rev, row.generation, page.user());
+        }
+        tracing::info!(node = %holder.node, "a page was taken by another node meanwhile");
+        page.leave(None, Close::new(CloseCode::HeldElsewhere, "another node holds this page"));
+        self.hub.remove(page);
+    }
+
+    /// How many pages a user has in the cluster.
+    pub(super) fn pages_of_user(&self, user: &str) -> usize {
+        let scope = Scope::User(user.to_owned());
+        let here = self.hub.pages(&scope).len();
+        self.registry.view().pages_of(&scope).count().max(here)
+    }
+
+    /// The page's row stands at `rev`; an anonymous page may have become a user's.
+    pub(super) fn label(&self, page: &Arc<Page>, rev: u64, generation: u32, user: Option<Arc<str>>) {
+        let known = page.user();
+        match user.clone().filter(|_| known.is_none()) {
+            Some(new) => self.hub.identify(page, &new, || page.stands_at(rev, generation, user)),
+            None => page.stands_at(rev, generation, user),
+        }
+    }
+
+    /// One allocation per user, however many pages.
+    pub(super) fn intern(&self, user: Option<&str>) -> Option<Arc<str>> {
+        let user = user?;
+        let known = self.hub.pages(&Scope::User(user.to_owned())).first().and_then(|page| page.user());
+        Some(known.unwrap_or_else(|| Arc::from(user)))
+    }
+
+    fn row_of(&self, page: &Page, holder: Holder, generation: u32, user: Option<&Arc<str>>) -> Row {
+        Row {
+            node: holder.node,
+            epoch: holder.epoch,
+            generation,
+            session: page.session(),
+            connection: page.connection(),
+            user: user.map(|user| user.to_string()),
+            lane: self.options.lane.clone(),
+            release: self.options.release.clone(),
+            opened: page.opened(),
+            agent: String::new(),
+        }
+    }
+
+    /// Until it is gone or somebody else's: a row that stays would be a ghost for as long as this node lives.
+    async fn remove_row(&self, page: &Page) {
+        while let Err(WriteError::Down | WriteError::Unknown) =
+            self.registry.remove(page.key(), page.standing().rev).await
+        {
+            tokio::time::sleep(self.timing.lease_renew).await;
+        }
+    }
+}
