@@ -1,0 +1,22 @@
+//! Any text: parsing never panics, and an id that was accepted is valid JSON again.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pagewire::protocol::{ClientFrame, Hello, Tail};
+
+fuzz_target!(|text: &str| {
+    let _ = Hello::parse(text);
+    let id = match ClientFrame::parse(text) {
+        Ok((_, id)) => id,
+        Err(refused) => {
+            let tail = Tail::error(refused.id.as_ref(), &refused.error);
+            assert_eq!(tail.bytes().last(), Some(&b'}'));
+            refused.id
+        }
+    };
+    if let Some(id) = id {
+        assert!(id.json().len() <= 130);
+        let tail = Tail::result(&id, None);
+        assert!(tail.bytes().ends_with(b"}"));
+    }
+});

@@ -1,0 +1,59 @@
+//! Frames of the server: unmasked, never fragmented, appended to one buffer so that they leave in one write.
+
+use super::{MAX_CONTROL, Opcode};
+use crate::protocol::Close;
+
+const FINAL: u8 = 0x80;
+
+/// A text frame whose payload comes in parts, so that a shared part is copied once, into the write itself.
+pub fn text(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    header(out, Opcode::Text, parts.iter().map(|part| part.len()).sum());
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+}
+
+/// A ping without payload: any byte from the client answers it.
+pub fn ping(out: &mut Vec<u8>) {
+    header(out, Opcode::Ping, 0);
+}
+
+/// The answer to a client's ping, with its payload.
+pub fn pong(out: &mut Vec<u8>, payload: &[u8]) {
+    let payload = &payload[..payload.len().min(MAX_CONTROL)];
+    header(out, Opcode::Pong, payload.len());
+    out.extend_from_slice(payload);
+}
+
+/// The server's own close.
+pub fn close(out: &mut Vec<u8>, close: &Close) {
+    let reason = close.payload();
+    // a reason over the protocol's limit is left out: half of a JSON text says nothing
+    let reason = if reason.len() + 2 > MAX_CONTROL { "" } else { &reason };
+    header(out, Opcode::Close, reason.len() + 2);
+    out.extend_from_slice(&close.code.number().to_be_bytes());
+    out.extend_from_slice(reason.as_bytes());
+}
+
+/// The answer to a client's close: the same code, or none when it gave none.
+pub fn close_echo(out: &mut Vec<u8>, code: Option<u16>) {
+    let code = code.map(u16::to_be_bytes);
+    let payload = code.as_ref().map_or(&[][..], |bytes| bytes);
+    header(out, Opcode::Close, payload.len());
+    out.extend_from_slice(payload);
+}
+
+fn header(out: &mut Vec<u8>, opcode: Opcode, length: usize) {
+    out.push(FINAL | opcode.bits());
+    match length {
+        0..=125 => out.push(length as u8),
+        126..=0xFFFF => {
+            out.push(126);
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        _ => {
+            out.push(127);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+}
