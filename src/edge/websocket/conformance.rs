@@ -232,11 +232,7 @@ fn cases() -> Vec<Case<'static>> {
             vec![(TEXT_MORE, b"a"), (LAST, b"b"), (MORE, b"c")],
             Err(Violation::Fragmentation),
         ),
-        (
-            "6.1.2 three empty fragments",
-            vec![(TEXT_MORE, b""), (MORE, b""), (LAST, b"")],
-            Ok(vec![text("")]),
-        ),
+        ("6.1.2 three empty fragments", vec![(TEXT_MORE, b""), (MORE, b""), (LAST, b"")], Ok(vec![text("")])),
         ("6.2.1 UTF-8", vec![(TEXT, kappa.as_bytes())], Ok(vec![text(kappa)])),
         (
             "6.2.2 a character over two fragments",
