@@ -1,0 +1,159 @@
+//! What makes a configuration acceptable, in words for the person who wrote it.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use super::{Auth, Config, InvalidConfig, Limits, Nats, Node, Websocket};
+
+/// The largest message between processes, which bounds every frame.
+const MESSAGE: usize = 512 * 1024;
+const HOUR_MS: u64 = 3_600_000;
+
+impl Config {
+    /// Refuses values that cannot work, all at once.
+    pub fn check(&self) -> Result<(), InvalidConfig> {
+        let mut found = Problems::default();
+        found.length("cluster", &self.cluster, 1..=64);
+        self.nats.check(&mut found);
+        self.node.check(&mut found);
+        self.auth.check(&mut found);
+        self.websocket.check(&mut found);
+        found.range("lifetime.resume_ms", self.lifetime.resume_ms, 0..=HOUR_MS);
+        self.limits.check(&mut found);
+        if found.0.is_empty() { Ok(()) } else { Err(InvalidConfig(found.0)) }
+    }
+
+    /// What works but should be known, for the log and for `config check`.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let secret = self.auth.hs256_secret.expose().len();
+        if (1..32).contains(&secret) {
+            warnings.push(format!("auth.hs256_secret has {secret} bytes; use at least 32 random ones"));
+        }
+        if self.auth.api_keys.iter().any(|key| key.expose().len() < 16) {
+            warnings.push("a key in auth.api_keys is shorter than 16 characters".to_owned());
+        }
+        if self.auth.anonymous && !self.listen.ip().is_loopback() {
+            warnings.push(format!("auth.anonymous lets everybody in who reaches {}", self.listen));
+        }
+        if self.websocket.outbox_bytes < self.websocket.max_frame {
+            warnings.push("websocket.outbox_bytes is smaller than one frame of max_frame bytes".to_owned());
+        }
+        warnings
+    }
+}
+
+impl Nats {
+    fn check(&self, found: &mut Problems) {
+        for url in &self.urls {
+            let server = ["nats://", "tls://"].into_iter().find_map(|scheme| url.strip_prefix(scheme));
+            if server.is_none_or(str::is_empty) {
+                found.add("nats.urls", format!("{url:?} does not read nats://host:port or tls://host:port"));
+            }
+        }
+        if !matches!(self.replicas, 1 | 3 | 5) {
+            found.add("nats.replicas", format!("{} is not 1, 3 or 5", self.replicas));
+        }
+        if self.urls.is_empty() && self.replicas > 1 {
+            found.add("nats.replicas", "replicas need servers in nats.urls");
+        }
+    }
+}
+
+impl Node {
+    fn check(&self, found: &mut Problems) {
+        found.length("node.name", &self.name, 0..=128);
+        found.length("node.lane", &self.lane, 1..=64);
+        found.length("node.release", &self.release, 1..=128);
+        if !self.advertise.is_empty() && !is_origin(&self.advertise) {
+            found.add("node.advertise", format!("{:?} does not read http://host:port", self.advertise));
+        }
+    }
+}
+
+impl Auth {
+    fn check(&self, found: &mut Problems) {
+        if !self.anonymous && self.hs256_secret.is_empty() {
+            found.add(
+                "auth.anonymous",
+                "without anonymous pages and without auth.hs256_secret nobody can enter",
+            );
+        }
+        if self.algorithms.is_empty() && !self.hs256_secret.is_empty() {
+            found.add("auth.algorithms", "names none, so that no token could be accepted");
+        }
+        found.range("auth.leeway_s", self.leeway_s, 0..=600);
+        if !self.cookie.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)) {
+            found.add("auth.cookie", format!("{:?} is not the name of a cookie", self.cookie));
+        }
+        for key in &self.api_keys {
+            if key.is_empty() || !key.expose().bytes().all(|b| b.is_ascii_graphic()) {
+                found.add("auth.api_keys", "a key has visible ASCII characters only, and at least one");
+            }
+        }
+    }
+}
+
+impl Websocket {
+    fn check(&self, found: &mut Problems) {
+        let path = &self.path;
+        let plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~".contains(&b));
+        if !plain || !path.starts_with('/') || path.len() < 2 {
+            found.add("websocket.path", format!("{path:?} is not a path such as /_ws"));
+        }
+        if ["/api", "/livez", "/readyz", "/metrics"].iter().any(|taken| path.starts_with(taken)) {
+            found.add("websocket.path", format!("{path} is taken by the server itself"));
+        }
+        found.range("websocket.ping_ms", self.ping_ms, 100..=HOUR_MS);
+        found.range("websocket.ping_timeout_ms", self.ping_timeout_ms, 100..=HOUR_MS);
+        found.range("websocket.max_frame", self.max_frame, 128..=MESSAGE);
+        found.range("websocket.outbox_bytes", self.outbox_bytes, 1024..=64 * 1024 * 1024);
+        found.range("websocket.replay_bytes", self.replay_bytes, 0..=64 * 1024 * 1024);
+        for origin in &self.origins {
+            if !is_origin(origin) {
+                found.add(
+                    "websocket.origins",
+                    format!("{origin:?} does not read https://host or https://host:port"),
+                );
+            }
+        }
+    }
+}
+
+impl Limits {
+    fn check(&self, found: &mut Problems) {
+        found.range("limits.connections", self.connections, 1..=10_000_000);
+        found.range("limits.connections_per_ip", self.connections_per_ip, 1..=10_000_000);
+        found.range("limits.frames_per_second", self.frames_per_second, 1..=1_000_000);
+        found.range("limits.max_header_bytes", self.max_header_bytes, 1024..=1024 * 1024);
+        found.range("limits.max_body_bytes", self.max_body_bytes, 1024..=256 * 1024 * 1024);
+    }
+}
+
+/// `scheme://host[:port]` and nothing behind it.
+fn is_origin(text: &str) -> bool {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*']))
+}
+
+#[derive(Default)]
+struct Problems(Vec<String>);
+
+impl Problems {
+    fn add(&mut self, key: &str, problem: impl Display) {
+        self.0.push(format!("{key}: {problem}"));
+    }
+
+    fn range<T: PartialOrd + Display>(&mut self, key: &str, value: T, allowed: RangeInclusive<T>) {
+        if !allowed.contains(&value) {
+            self.add(key, format!("{value} is not between {} and {}", allowed.start(), allowed.end()));
+        }
+    }
+
+    fn length(&mut self, key: &str, text: &str, allowed: RangeInclusive<usize>) {
+        if !allowed.contains(&text.len()) {
+            let (least, most) = (allowed.start(), allowed.end());
+            self.add(key, format!("has {} bytes, allowed are {least} to {most}", text.len()));
+        }
+    }
+}

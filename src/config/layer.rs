@@ -1,0 +1,87 @@
+//! TOML tables as layers: laying one over another, and finding keys that the defaults do not have.
+
+use toml::{Table, Value};
+
+/// `a,b` or one item per line, as a list of strings.
+pub(crate) fn list(text: &str) -> Value {
+    let items = text.split([',', '\n']).map(str::trim).filter(|item| !item.is_empty());
+    Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
+}
+
+/// Sets `section.key`, creating the section.
+pub(crate) fn set(table: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => {
+            table.insert(key.to_owned(), value);
+        }
+        Some((section, rest)) => {
+            let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(section) = section {
+                set(section, rest, value);
+            }
+        }
+    }
+}
+
+/// The value of `section.key`.
+pub(super) fn at<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    match key.split_once('.') {
+        None => table.get(key),
+        Some((section, rest)) => at(table.get(section)?.as_table()?, rest),
+    }
+}
+
+/// Replaces values, key by key.
+pub(super) fn lay_over(below: &mut Table, above: Table) {
+    for (key, value) in above {
+        match (below.get_mut(&key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => lay_over(below, above),
+            (_, value) => {
+                below.insert(key, value);
+            }
+        }
+    }
+}
+
+/// All keys with a value, as `section.key`.
+pub(super) fn known_keys(defaults: &Table, prefix: &str) -> Vec<String> {
+    let mut keys = Vec::new();
+    for (key, value) in defaults {
+        match value {
+            Value::Table(section) => keys.extend(known_keys(section, &format!("{prefix}{key}."))),
+            _ => keys.push(format!("{prefix}{key}")),
+        }
+    }
+    keys
+}
+
+/// The keys of `layer` that `known` does not have.
+pub(super) fn unknown_keys(layer: &Table, known: &Table, prefix: &str) -> Vec<String> {
+    let mut unknown = Vec::new();
+    for (key, value) in layer {
+        match (known.get(key), value) {
+            (None, Value::Table(section)) if !section.is_empty() => {
+                unknown.extend(unknown_keys(section, &Table::new(), &format!("{prefix}{key}.")));
+            }
+            (None, _) => unknown.push(format!("{prefix}{key}")),
+            (Some(Value::Table(known)), Value::Table(section)) => {
+                unknown.extend(unknown_keys(section, known, &format!("{prefix}{key}.")));
+            }
+            (Some(_), _) => {}
+        }
+    }
+    unknown
+}
+
+/// What to say about a key that no default has, given the known ones.
+pub(super) fn unknown_key(key: &str, known: &[String], spelling: impl Fn(&str) -> String) -> String {
+    let nearest = known.iter().max_by(|a, b| similarity(a, key).total_cmp(&similarity(b, key)));
+    let nearest = nearest.map(|known| spelling(known)).unwrap_or_default();
+    format!("unknown key {}; the nearest known one is {nearest}", spelling(key))
+}
+
+/// Likeness of the whole keys and of their last words, so that a key in the wrong section finds its own.
+fn similarity(a: &str, b: &str) -> f64 {
+    let last = |key| str::rsplit(key, '.').next().unwrap_or_default().to_owned();
+    strsim::normalized_damerau_levenshtein(a, b) + strsim::normalized_damerau_levenshtein(&last(a), &last(b))
+}

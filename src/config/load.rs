@@ -1,0 +1,107 @@
+//! Where values come from: defaults < file < environment < flags.
+//!
+//! Every source is a TOML table laid over the defaults. A key is known when the defaults have it, so the same
+//! check serves every source, and a wrong value is reported with the source that brought it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use toml::Table;
+
+use super::Config;
+use super::environment::read_environment;
+use super::layer::{known_keys, lay_over, unknown_key, unknown_keys};
+
+/// The documented defaults.
+pub const DEFAULTS: &str = include_str!("../config.default.toml");
+/// Read from the working directory when no other file is named.
+pub const FILE: &str = "pagewire.toml";
+
+/// What is wrong with a configuration: everything that was found, one line each.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct InvalidConfig(pub Vec<String>);
+
+impl fmt::Display for InvalidConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl From<String> for InvalidConfig {
+    fn from(problem: String) -> Self {
+        Self(vec![problem])
+    }
+}
+
+/// What is laid over the defaults.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// A named file, which must exist; without one [`FILE`] is read if it is there.
+    pub file: Option<PathBuf>,
+    /// Environment variables; others than `PAGEWIRE_*` are ignored.
+    pub environment: Vec<(String, String)>,
+    /// Flags, as a table of the same shape.
+    pub flags: Table,
+}
+
+impl Sources {
+    /// The process's own environment, with a named file and flags.
+    pub fn of_process(file: Option<PathBuf>, flags: Table) -> Self {
+        // a variable that is not UTF-8 cannot be one of ours
+        let environment =
+            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        Self { file, environment: environment.collect(), flags }
+    }
+}
+
+/// Reads and checks the configuration.
+pub fn load(sources: &Sources) -> Result<Config, InvalidConfig> {
+    let defaults: Table = parse(DEFAULTS, "the defaults")?;
+    let mut merged = defaults.clone();
+    let known = known_keys(&defaults, "");
+    let mut problems = Vec::new();
+    let (file, name) = read_file(sources.file.as_ref())?;
+    let environment = read_environment(&sources.environment, &defaults, &mut problems);
+    let layers = [(file, name.as_str()), (environment, "the environment"), (sources.flags.clone(), "a flag")];
+    for (layer, source) in layers {
+        for unknown in unknown_keys(&layer, &defaults, "") {
+            problems.push(format!("{source}: {}", unknown_key(&unknown, &known, str::to_owned)));
+        }
+        lay_over(&mut merged, layer);
+        if let Err(error) = Config::try_from_table(merged.clone()) {
+            problems.push(format!("{source}: {error}"));
+            break;
+        }
+    }
+    if !problems.is_empty() {
+        return Err(InvalidConfig(problems));
+    }
+    let config = Config::try_from_table(merged)?;
+    config.check()?;
+    Ok(config)
+}
+
+impl Config {
+    fn try_from_table(table: Table) -> Result<Self, String> {
+        table.try_into().map_err(|error: toml::de::Error| error.to_string().trim().replace('\n', " "))
+    }
+}
+
+fn parse(text: &str, source: &str) -> Result<Table, InvalidConfig> {
+    text.parse().map_err(|error: toml::de::Error| format!("{source}: {}", error.to_string().trim()).into())
+}
+
+fn read_file(named: Option<&PathBuf>) -> Result<(Table, String), InvalidConfig> {
+    let path = named.cloned().unwrap_or_else(|| FILE.into());
+    let name = path.display().to_string();
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok((parse(&text, &name)?, name)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => {
+            Ok((Table::new(), name))
+        }
+        Err(error) => Err(format!("{name}: {error}").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! Configuration: plain data, read once at the start.
+//!
+//! Owns: every key and its type ([`Config`]), where values come from ([`load`]) and what makes them acceptable
+//! ([`Config::check`]). The documented file `config.default.toml` is the defaults, so a default is written
+//! once. Never: time-outs between processes (`timing`), or anything that changes while the process runs.
+
+mod check;
+mod environment;
+mod layer;
+mod load;
+mod secret;
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use layer::{list, set};
+pub use load::{DEFAULTS, FILE, InvalidConfig, Sources, load};
+pub use secret::Secret;
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// Where browsers and programs connect; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// The cluster's name.
+    pub cluster: String,
+    /// The distributed engine.
+    pub nats: Nats,
+    /// This process in the cluster.
+    pub node: Node,
+    /// Who may come in.
+    pub auth: Auth,
+    /// The socket.
+    pub websocket: Websocket,
+    /// How long things are kept.
+    pub lifetime: Lifetime,
+    /// What pages may address.
+    pub send: Send,
+    /// What one client may use.
+    pub limits: Limits,
+}
+
+/// `[nats]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nats {
+    /// Servers; empty for the embedded engine.
+    pub urls: Vec<String>,
+    /// Copies of streams and buckets.
+    pub replicas: usize,
+}
+
+/// `[node]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// The wanted number, 0 for the lowest free one.
+    pub number: u16,
+    /// The node's name, empty for none.
+    pub name: String,
+    /// The lane of its pages.
+    pub lane: String,
+    /// Its release.
+    pub release: String,
+    /// How others reach it; empty: derived from the address it listens on.
+    pub advertise: String,
+}
+
+/// `[auth]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Auth {
+    /// Whether a page needs no token.
+    pub anonymous: bool,
+    /// The shared secret of tokens, empty for none.
+    pub hs256_secret: Secret,
+    /// What a token may be signed with.
+    pub algorithms: Vec<Algorithm>,
+    /// The required `iss`, empty for any.
+    pub issuer: String,
+    /// The required `aud`, empty for any.
+    pub audience: String,
+    /// Tolerated difference between clocks, in seconds.
+    pub leeway_s: u64,
+    /// The cookie that may carry the token, empty for none.
+    pub cookie: String,
+    /// Keys of the server API.
+    pub api_keys: Vec<Secret>,
+}
+
+/// A signature algorithm, pinned by configuration and never chosen by a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Algorithm {
+    /// HMAC with SHA-256.
+    HS256,
+    /// HMAC with SHA-384.
+    HS384,
+    /// HMAC with SHA-512.
+    HS512,
+}
+
+/// `[websocket]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Websocket {
+    /// Where pages connect.
+    pub path: String,
+    /// Interval of the server's pings, in milliseconds.
+    pub ping_ms: u64,
+    /// Tolerated silence beyond `ping_ms`, in milliseconds.
+    pub ping_timeout_ms: u64,
+    /// Accepted origins beside the node's own.
+    pub origins: Vec<String>,
+    /// Bytes of a client's frame.
+    pub max_frame: usize,
+    /// Bytes that may wait for one socket.
+    pub outbox_bytes: usize,
+    /// Bytes kept per page for a resume.
+    pub replay_bytes: usize,
+}
+
+/// `[lifetime]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifetime {
+    /// How long a page without its socket can be resumed, in milliseconds.
+    pub resume_ms: u64,
+}
+
+/// `[send]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Send {
+    /// The levels of its own chain that a page may address without a role.
+    pub allow: Vec<SendLevel>,
+}
+
+/// A level that a page may address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SendLevel {
+    /// Other pages of its session.
+    Page,
+    /// Its session.
+    Session,
+    /// Its connection.
+    Connection,
+    /// Its user.
+    User,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Open connections of the node.
+    pub connections: usize,
+    /// Open connections from one address.
+    pub connections_per_ip: usize,
+    /// Frames per page and second.
+    pub frames_per_second: u32,
+    /// Bytes of a request's head.
+    pub max_header_bytes: usize,
+    /// Bytes of a request's body.
+    pub max_body_bytes: usize,
+}
