@@ -1,4 +1,5 @@
 //! The service. (see README)
+pub mod auth;
 pub mod config;
 pub mod edge;
 pub mod protocol;

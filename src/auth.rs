@@ -1,0 +1,229 @@
+//! Who somebody is.
+//!
+//! Owns: tokens (JWT) and API keys, what a valid one proves ([`Identity`]) and why one is refused. Never: where
+//! a token came from (header, cookie, `hello`), or what an identity may do with a page. A leaf.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use subtle::{Choice, ConstantTimeEq};
+
+use crate::config::{self, Algorithm, Secret};
+
+/// The longest token that is looked at, in bytes.
+const MAX_TOKEN: usize = 8 * 1024;
+/// The longest user, in bytes.
+const MAX_USER: usize = 256;
+
+/// A right beyond one's own pages, given by a token's `roles`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// May send to anybody.
+    Push,
+    /// May do everything, which includes pushing.
+    Admin,
+}
+
+impl Role {
+    /// `None` for a role that means nothing here; applications have their own.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "push" => Some(Self::Push),
+            "admin" => Some(Self::Admin),
+            _ => None,
+        }
+    }
+
+    const fn bit(self) -> u8 {
+        match self {
+            Self::Push => 0b01,
+            Self::Admin => 0b11,
+        }
+    }
+}
+
+/// A set of roles, one byte because every page has one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Roles(u8);
+
+impl Roles {
+    /// Whether this right is among them; `admin` contains the others.
+    pub const fn has(self, role: Role) -> bool {
+        self.0 & role.bit() == role.bit()
+    }
+}
+
+impl FromIterator<Role> for Roles {
+    fn from_iter<I: IntoIterator<Item = Role>>(roles: I) -> Self {
+        Self(roles.into_iter().fold(0, |bits, role| bits | role.bit()))
+    }
+}
+
+/// Somebody: a user, or nobody known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The token's `sub`; `None` for anonymous.
+    pub user: Option<Arc<str>>,
+    /// What the token opens beyond one's own pages.
+    pub roles: Roles,
+}
+
+/// What a valid token proves, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// Who it is.
+    pub identity: Identity,
+    /// From then on the token is refused (the leeway is included).
+    pub expires_at: SystemTime,
+}
+
+/// Why a token is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// It was valid once: the client gets a new one and comes back (close 4504).
+    #[error("the token has expired")]
+    Expired,
+    /// It proves nothing (close 4001).
+    #[error("{0}")]
+    Invalid(&'static str),
+}
+
+/// Checks tokens and keys against the configuration.
+pub struct Authenticator {
+    tokens: Option<(DecodingKey, Validation)>,
+    api_keys: Vec<Secret>,
+    anonymous: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    sub: String,
+    // RFC 7519 allows fractions of a second
+    exp: f64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    roles: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    iss: Option<serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    aud: Option<serde_json::Value>,
+}
+
+impl Authenticator {
+    /// The authenticator of a configuration.
+    pub fn new(config: &config::Auth) -> Self {
+        let secret = config.hs256_secret.expose().as_bytes();
+        let tokens = (!secret.is_empty()).then(|| (DecodingKey::from_secret(secret), validation(config)));
+        Self { tokens, api_keys: config.api_keys.clone(), anonymous: config.anonymous }
+    }
+
+    /// Whether somebody without a token may open a page.
+    pub const fn allows_anonymous(&self) -> bool {
+        self.anonymous
+    }
+
+    /// Whether there is any API key at all.
+    pub const fn has_api_keys(&self) -> bool {
+        !self.api_keys.is_empty()
+    }
+
+    /// Whether this is one of the API keys; takes the same time whichever it is or nearly is.
+    pub fn is_api_key(&self, candidate: &str) -> bool {
+        let same = |key: &Secret| key.expose().as_bytes().ct_eq(candidate.as_bytes());
+        self.api_keys.iter().map(same).fold(Choice::from(0), |any, one| any | one).into()
+    }
+
+    /// Checks a token.
+    pub fn verify(&self, token: &str) -> Result<Verified, AuthError> {
+        let Some((key, validation)) = &self.tokens else {
+            return Err(AuthError::Invalid("this server accepts no tokens"));
+        };
+        if token.len() > MAX_TOKEN {
+            return Err(AuthError::Invalid("the token is longer than 8 KiB"));
+        }
+        let decoded =
+            jsonwebtoken::decode::<Claims>(token, key, validation).map_err(|e| refusal(e.kind()))?;
+        if decoded.header.crit.is_some() {
+            return Err(AuthError::Invalid("the token has critical headers that this server does not know"));
+        }
+        let Claims { sub, exp, roles, .. } = decoded.claims;
+        if !(1..=MAX_USER).contains(&sub.len()) {
+            return Err(AuthError::Invalid("the token's sub does not have 1 to 256 bytes"));
+        }
+        let roles = roles.iter().filter_map(|role| Role::parse(role)).collect();
+        let expires_at = Duration::try_from_secs_f64(exp)
+            .ok()
+            .and_then(|since_epoch| since_epoch.checked_add(Duration::from_secs(validation.leeway)))
+            .and_then(|since_epoch| SystemTime::UNIX_EPOCH.checked_add(since_epoch))
+            .ok_or(AuthError::Invalid("the token's exp is not a time"))?;
+        Ok(Verified { identity: Identity { user: Some(sub.into()), roles }, expires_at })
+    }
+}
+
+fn validation(config: &config::Auth) -> Validation {
+    let mut validation = Validation::new(jsonwebtoken::Algorithm::HS256);
+    validation.algorithms = config.algorithms.iter().copied().map(Into::into).collect();
+    validation.leeway = config.leeway_s;
+    validation.validate_nbf = true;
+    let mut required = vec!["exp", "sub"];
+    if !config.issuer.is_empty() {
+        validation.set_issuer(&[&config.issuer]);
+        required.push("iss");
+    }
+    validation.validate_aud = !config.audience.is_empty();
+    if validation.validate_aud {
+        validation.set_audience(&[&config.audience]);
+        required.push("aud");
+    }
+    validation.set_required_spec_claims(&required);
+    validation
+}
+
+fn refusal(kind: &ErrorKind) -> AuthError {
+    AuthError::Invalid(match kind {
+        ErrorKind::ExpiredSignature => return AuthError::Expired,
+        ErrorKind::InvalidSignature => "the token's signature is wrong",
+        ErrorKind::InvalidAlgorithm => "the token is signed with an algorithm that is not accepted",
+        ErrorKind::ImmatureSignature => "the token is not valid yet",
+        ErrorKind::InvalidIssuer => "the token comes from another issuer",
+        ErrorKind::InvalidAudience => "the token is for another audience",
+        ErrorKind::MissingRequiredClaim(_) => "the token lacks a valid exp, sub, iss or aud",
+        ErrorKind::InvalidClaimFormat(_) | ErrorKind::Json(_) => "a claim of the token has the wrong type",
+        _ => "this is not a token",
+    })
+}
+
+impl From<Algorithm> for jsonwebtoken::Algorithm {
+    fn from(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::HS256 => Self::HS256,
+            Algorithm::HS384 => Self::HS384,
+            Algorithm::HS512 => Self::HS512,
+        }
+    }
+}
+
+/// Signs a token that [`Authenticator::verify`] of the same configuration accepts: for trying out, tests and
+/// operators. `None` when no secret or no algorithm is configured.
+pub fn issue(config: &config::Auth, user: &str, roles: &[String], lives: Duration) -> Option<String> {
+    if config.hs256_secret.is_empty() {
+        return None;
+    }
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let named = |text: &String| (!text.is_empty()).then(|| text.clone().into());
+    let claims = Claims {
+        sub: user.to_owned(),
+        exp: now.saturating_add(lives).as_secs() as f64,
+        roles: roles.to_vec(),
+        iss: named(&config.issuer),
+        aud: named(&config.audience),
+    };
+    let header = Header::new((*config.algorithms.first()?).into());
+    let key = EncodingKey::from_secret(config.hs256_secret.expose().as_bytes());
+    jsonwebtoken::encode(&header, &claims, &key).ok()
+}
+
+#[cfg(test)]
+mod tests;
