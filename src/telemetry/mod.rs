@@ -1,14 +1,57 @@
-//! What a person or a program sees of a running node from outside.
+//! What operators see: logs, trace contexts and metrics.
+//!
+//! Owns: the process's subscriber ([`init`]), the way from a span to the `traceparent` that travels in messages
+//! ([`trace`]) and the numbers ([`Metrics`]). Never: what is worth a span or a line; that is said where it
+//! happens. The only place that names OpenTelemetry.
 
-use opentelemetry::trace::TraceContextExt;
-use pagewire_cluster::trace::TraceParent;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
+mod metrics;
+mod trace;
 
-/// The trace context of the current span, to travel with a message.
-pub fn current_trace() -> Option<TraceParent> {
-    let context = tracing::Span::current().context();
-    let span = context.span();
-    let here = span.span_context();
-    let text = format!("00-{}-{}-{:02x}", here.trace_id(), here.span_id(), here.trace_flags().to_u8());
-    here.is_valid().then(|| TraceParent::parse(&text)).flatten()
+use std::io::{self, IsTerminal};
+
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use tracing::Level;
+use tracing_subscriber::filter::{ParseError, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+
+pub use metrics::{CONTENT_TYPE, Metrics};
+pub use trace::{child_of, current_trace};
+
+/// Which lines are logged, e.g. `info,pagewire::edge=debug`.
+const FILTER: &str = "PAGEWIRE_LOG";
+const DEFAULT_FILTER: &str = "info,async_nats=warn";
+
+/// Starts logging for the process: for people on a terminal, one JSON object per line otherwise, on standard
+/// error. Fails when `PAGEWIRE_LOG` is not a filter. Once set, later calls change nothing.
+pub fn init() -> Result<(), ParseError> {
+    let wanted = std::env::var(FILTER).unwrap_or_default();
+    let filter = EnvFilter::try_new(if wanted.is_empty() { DEFAULT_FILTER } else { &wanted })?;
+    let lines = if io::stderr().is_terminal() {
+        fmt::layer().with_writer(io::stderr).with_target(false).boxed()
+    } else {
+        fmt::layer().with_writer(io::stderr).json().flatten_event(true).boxed()
+    };
+    let subscriber = Registry::default().with(contexts()).with(lines.with_filter(filter));
+    // only a second call can fail, and the first one's subscriber does the same
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    Ok(())
+}
+
+/// Gives every span of ours its W3C ids, whatever is logged. Nothing is recorded, because nothing is exported;
+/// a caller's decision to sample travels on.
+fn contexts<S>() -> impl Layer<S>
+where
+    S: tracing::Subscriber + for<'span> tracing_subscriber::registry::LookupSpan<'span>,
+{
+    let sampler = Sampler::ParentBased(Box::new(Sampler::AlwaysOff));
+    let provider = SdkTracerProvider::builder().with_sampler(sampler).build();
+    tracing_opentelemetry::layer().with_tracer(provider.tracer("pagewire")).with_filter(filter_fn(
+        |metadata| {
+            metadata.is_span()
+                && metadata.target().starts_with("pagewire")
+                && *metadata.level() <= Level::INFO
+        },
+    ))
 }

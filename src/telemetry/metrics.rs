@@ -1,0 +1,168 @@
+//! The numbers of a node, in Prometheus' format.
+//!
+//! Counters that a hot path touches are plain handles, without a look-up. No label ever carries an id.
+
+use std::fmt;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::protocol::{CloseCode, Recovered};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CloseLabels {
+    code: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Direction {
+    direction: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    kind: &'static str,
+    exec: &'static str,
+    outcome: &'static str,
+}
+
+/// Everything a node counts. Shared as an `Arc`; every method is cheap and never waits.
+pub struct Metrics {
+    registry: Registry,
+    /// Pages with an open socket here.
+    pub pages: Gauge,
+    /// WebSocket connections that were accepted.
+    pub connections_opened: Counter,
+    /// Frames from pages.
+    pub frames_in: Counter,
+    /// Frames to pages.
+    pub frames_out: Counter,
+    /// Bytes that wait in outboxes.
+    pub outbox_bytes: Gauge,
+    /// Reconnections to NATS.
+    pub nats_reconnects: Counter,
+    closed: Family<CloseLabels, Counter>,
+    recovered: Family<OutcomeLabels, Counter>,
+    push_seconds: Histogram,
+    calls: Family<CallLabels, Counter>,
+    call_seconds: Histogram,
+}
+
+impl Metrics {
+    /// The metrics of a node of this lane and release.
+    pub fn new(lane: &str, release: &str) -> Self {
+        let frames = Family::<Direction, Counter>::default();
+        // 50 µs … 26 s
+        let seconds = || Histogram::new(exponential_buckets(0.00005, 2.0, 20));
+        let mut metrics = Self {
+            registry: Registry::with_prefix("pagewire"),
+            pages: Gauge::default(),
+            connections_opened: Counter::default(),
+            frames_in: frames.get_or_create_owned(&Direction { direction: "in" }),
+            frames_out: frames.get_or_create_owned(&Direction { direction: "out" }),
+            outbox_bytes: Gauge::default(),
+            nats_reconnects: Counter::default(),
+            closed: Family::default(),
+            recovered: Family::default(),
+            push_seconds: seconds(),
+            calls: Family::default(),
+            call_seconds: seconds(),
+        };
+        metrics.register(frames, lane, release);
+        metrics
+    }
+
+    fn register(&mut self, frames: Family<Direction, Counter>, lane: &str, release: &str) {
+        let labels = [("lane", lane), ("release", release)].map(|(k, v)| (k.into(), v.to_owned().into()));
+        let labelled = self.registry.sub_registry_with_labels(labels.into_iter());
+        labelled.register("pages", "Pages with an open socket", self.pages.clone());
+        let all = &mut self.registry;
+        let opened = self.connections_opened.clone();
+        all.register("connections_opened", "WebSocket connections accepted", opened);
+        all.register("ws_closed", "WebSocket connections closed, by code", self.closed.clone());
+        all.register("frames", "Frames from (in) and to (out) pages", frames);
+        all.register("outbox_bytes", "Bytes waiting for sockets", self.outbox_bytes.clone());
+        all.register("recovered", "How pages came to their socket", self.recovered.clone());
+        all.register("push_seconds", "From accepting a push to its answer", self.push_seconds.clone());
+        all.register("calls", "Calls of executors", self.calls.clone());
+        all.register("call_seconds", "From a call to its result", self.call_seconds.clone());
+        all.register("nats_reconnects", "Reconnections to NATS", self.nats_reconnects.clone());
+    }
+
+    /// A socket was closed with this code.
+    pub fn closed(&self, code: CloseCode) {
+        self.closed.get_or_create(&CloseLabels { code: code.number() }).inc();
+    }
+
+    /// A page came to its socket.
+    pub fn recovered(&self, how: Recovered) {
+        let outcome = match how {
+            Recovered::New => "new",
+            Recovered::Recovered => "recovered",
+            Recovered::Reset => "reset",
+        };
+        self.recovered.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// A push was answered.
+    pub fn pushed(&self, took: Duration) {
+        self.push_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A call ended. `kind` is the name of a registered handler, never what a client wrote.
+    pub fn called(&self, kind: &'static str, exec: &'static str, outcome: &'static str, took: Duration) {
+        self.calls.get_or_create(&CallLabels { kind, exec, outcome }).inc();
+        self.call_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Everything as text.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut page = String::new();
+        text::encode(&mut page, &self.registry)?;
+        Ok(page)
+    }
+}
+
+/// The content type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_those_that_dashboards_use() {
+        let metrics = Metrics::new("stable", "r1");
+        metrics.pages.inc();
+        metrics.frames_out.inc_by(3);
+        metrics.closed(CloseCode::Draining);
+        metrics.recovered(Recovered::Reset);
+        metrics.called("echo", "inline", "ok", Duration::from_millis(3));
+        metrics.pushed(Duration::from_micros(70));
+        let page = metrics.encode().unwrap();
+        for line in [
+            r#"pagewire_pages{lane="stable",release="r1"} 1"#,
+            "pagewire_connections_opened_total 0",
+            r#"pagewire_ws_closed_total{code="4500"} 1"#,
+            r#"pagewire_frames_total{direction="out"} 3"#,
+            "pagewire_outbox_bytes 0",
+            r#"pagewire_recovered_total{outcome="reset"} 1"#,
+            "pagewire_push_seconds_count 1",
+            r#"pagewire_calls_total{kind="echo",exec="inline",outcome="ok"} 1"#,
+            "pagewire_call_seconds_count 1",
+            "pagewire_nats_reconnects_total 0",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
+        }
+    }
+}
