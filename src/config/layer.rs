@@ -3,13 +3,13 @@
 use toml::{Table, Value};
 
 /// `a,b` or one item per line, as a list of strings.
-pub(crate) fn list(text: &str) -> Value {
+pub(super) fn list(text: &str) -> Value {
     let items = text.split([',', '\n']).map(str::trim).filter(|item| !item.is_empty());
     Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
 }
 
 /// Sets `section.key`, creating the section.
-pub(crate) fn set(table: &mut Table, key: &str, value: Value) {
+pub(super) fn set(table: &mut Table, key: &str, value: Value) {
     match key.split_once('.') {
         None => {
             table.insert(key.to_owned(), value);

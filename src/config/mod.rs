@@ -14,7 +14,6 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use layer::{list, set};
 pub use load::{DEFAULTS, FILE, InvalidConfig, Sources, load};
 pub use secret::Secret;
 
@@ -153,6 +152,8 @@ pub struct Limits {
     pub connections_per_ip: usize,
     /// Frames per page and second.
     pub frames_per_second: u32,
+    /// Pages of one user in the whole cluster.
+    pub pages_per_user: usize,
     /// Bytes of a request's head.
     pub max_header_bytes: usize,
     /// Bytes of a request's body.
