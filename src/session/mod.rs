@@ -14,5 +14,5 @@ pub use deliver::{Deliver, Outcome};
 pub use hub::Hub;
 pub use open::{Open, Opened};
 pub use outbox::Budget;
-pub use page::{Met, Page, Taken, Ticket};
+pub use page::{Met, Page, Place, Taken, Ticket};
 pub use sessions::{Options, Sessions};

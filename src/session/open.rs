@@ -11,8 +11,8 @@ use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::registry::{Holder, Row};
 use pagewire_cluster::wire::{Question, Scope};
 
-use super::page::{Arrival, Page, Standing, Ticket, Welcome};
-use super::sessions::Sessions;
+use super::page::{Arrival, Page, Place, Standing, Ticket, Welcome};
+use super::sessions::{Sessions, place_of};
 use super::token::Claims;
 use crate::protocol::{Close, CloseCode, Hello, Recovered, Registered, Tail};
 use crate::telemetry;
@@ -39,19 +39,6 @@ pub struct Opened {
     pub ticket: Ticket,
     /// How it came.
     pub recovered: Recovered,
-}
-
-/// Where a new page belongs.
-struct Place {
-    session: Address,
-    connection: Address,
-}
-
-/// What is known of a session or connection from its pages.
-struct Known {
-    session: Address,
-    connection: Address,
-    user: Option<Arc<str>>,
 }
 
 const FOREIGN: Close = Close::new(CloseCode::Forbidden, "this belongs to another user");
@@ -112,7 +99,7 @@ impl Sessions {
         }
         let place = self.place(holder, claims.as_ref(), open)?;
         let key = Key::random();
-        let row = self.row(holder, 1, &place, open.user.as_deref(), unix_ms(), &open.agent);
+        let row = self.row(holder, 1, &place, unix_ms(), &open.agent);
         let rev =
             self.registry.write(key, &row, Expect::Absent).await.map_err(|error| self.refused(error))?;
         self.settle(holder, key, rev, &row, Arrival::New).ok_or(RACED)
@@ -121,7 +108,7 @@ impl Sessions {
     /// The session and connection that a new page joins: those it names if it proves that it may, else fresh ones.
     fn place(&self, holder: Holder, claims: Option<&Claims>, open: &Open) -> Result<Place, Close> {
         let user = open.user.as_deref();
-        let proven = |key: Key, claimed: Option<Key>, known: Option<&Known>| -> Result<bool, Close> {
+        let proven = |key: Key, claimed: Option<Key>, known: Option<&Place>| -> Result<bool, Close> {
             if let Some(known) = known {
                 check_owner(known.user.as_deref(), user)?;
             }
@@ -141,26 +128,25 @@ impl Sessions {
                     (None, Some(claims)) => Address { key: claims.connection, node: session.node },
                     (None, None) => fresh(),
                 };
-                return Ok(Place { session, connection });
+                return Ok(Place { session, connection, user: open.user.clone() });
             }
         }
         if let Some(connection) = open.hello.connection_id {
             let known = self.known(&Scope::Connection(connection.key));
             if proven(connection.key, claims.map(|claims| claims.connection), known.as_ref())? {
-                return Ok(Place { session: fresh(), connection });
+                return Ok(Place { session: fresh(), connection, user: open.user.clone() });
             }
         }
-        Ok(Place { session: fresh(), connection: fresh() })
+        Ok(Place { session: fresh(), connection: fresh(), user: open.user.clone() })
     }
 
     /// From this node's own pages first: the view may be a moment behind.
-    fn known(&self, scope: &Scope) -> Option<Known> {
+    fn known(&self, scope: &Scope) -> Option<Place> {
         if let Some(page) = self.hub.pages(scope).first() {
-            return Some(Known { session: page.session(), connection: page.connection(), user: page.user() });
+            return Some(page.place());
         }
         let view = self.registry.view();
-        let (_, seen) = view.pages_of(scope).next()?;
-        Some(Known { session: seen.session, connection: seen.connection, user: seen.user.clone() })
+        view.pages_of(scope).next().map(|(_, seen)| place_of(seen))
     }
 
     async fn resume(&self, holder: Holder, claims: Claims, seq: u64, open: &Open) -> Result<Opened, Close> {
@@ -190,16 +176,15 @@ impl Sessions {
         let standing = page.standing();
         check_owner(standing.user.as_deref(), open.user.as_deref())?;
         check_generation(claims.generation, standing.generation, standing.confirmed)?;
-        let user = standing.user.or_else(|| open.user.clone());
-        let place = Place { session: page.session(), connection: page.connection() };
+        let place = Place { user: standing.user.or_else(|| open.user.clone()), ..page.place() };
         let generation = standing.generation + 1;
-        let row = self.row(holder, generation, &place, user.as_deref(), page.opened(), &open.agent);
+        let row = self.row(holder, generation, &place, page.opened(), &open.agent);
         let rev = match self.registry.write(page.key(), &row, Expect::Rev(standing.rev)).await {
             Ok(rev) => rev,
             Err(WriteError::Conflict { .. }) => return Ok(None),
             Err(error) => return Err(self.refused(error)),
         };
-        self.label(page, rev, generation, user);
+        self.label(page, rev, generation, place.user);
         Ok(self.attach(holder, page.clone(), Arrival::Resumed { seq }))
     }
 
@@ -218,12 +203,12 @@ impl Sessions {
         check_owner(owner.as_deref(), open.user.as_deref())?;
         check_generation(claims.generation, generation, false)?;
         let at = |key| Address { key, node: holder.node };
-        let (place, opened) = match &found {
-            Some((row, _)) => (Place { session: row.session, connection: row.connection }, row.opened),
-            None => (Place { session: at(claims.session), connection: at(claims.connection) }, unix_ms()),
+        let (session, connection, opened) = match &found {
+            Some((row, _)) => (row.session, row.connection, row.opened),
+            None => (at(claims.session), at(claims.connection), unix_ms()),
         };
-        let user = owner.or_else(|| open.user.as_deref().map(str::to_owned));
-        let row = self.row(holder, generation + 1, &place, user.as_deref(), opened, &open.agent);
+        let place = Place { session, connection, user: owner.map(Arc::from).or_else(|| open.user.clone()) };
+        let row = self.row(holder, generation + 1, &place, opened, &open.agent);
         let rev = match self.registry.write(claims.page, &row, expect).await {
             Ok(rev) => rev,
             Err(WriteError::Conflict { .. }) => return Ok(None),
@@ -243,29 +228,6 @@ impl Sessions {
             if let Err(error) = self.post.ask(old, &question, telemetry::current_trace()).await {
                 tracing::debug!(node = %old.node, %error, "old holder not told that its page moved");
             }
-        }
-    }
-
-    fn row(
-        &self,
-        holder: Holder,
-        generation: u32,
-        place: &Place,
-        user: Option<&str>,
-        opened: u64,
-        agent: &str,
-    ) -> Row {
-        Row {
-            node: holder.node,
-            epoch: holder.epoch,
-            generation,
-            session: place.session,
-            connection: place.connection,
-            user: user.map(str::to_owned),
-            lane: self.options.lane.clone(),
-            release: self.options.release.clone(),
-            opened,
-            agent: Row::shorten(agent),
         }
     }
 

@@ -74,6 +74,17 @@ pub struct Standing {
     pub user: Option<Arc<str>>,
 }
 
+/// Where a page belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its session.
+    pub session: Address,
+    /// Its connection.
+    pub connection: Address,
+    /// Its user; absent for anonymous.
+    pub user: Option<Arc<str>>,
+}
+
 /// How a socket comes to a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Arrival {
@@ -184,6 +195,11 @@ impl Page {
     /// Its user; absent for anonymous.
     pub fn user(&self) -> Option<Arc<str>> {
         self.lock().user.clone()
+    }
+
+    /// Where it belongs.
+    pub fn place(&self) -> Place {
+        Place { session: self.session, connection: self.connection, user: self.user() }
     }
 
     /// Adds a sequenced frame.

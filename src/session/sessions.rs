@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use pagewire_cluster::delivery::Post;
 use pagewire_cluster::engine::{Expect, WriteError};
-use pagewire_cluster::id::Key;
+use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::lease::NodeLease;
-use pagewire_cluster::registry::{Holder, Registry, Row};
+use pagewire_cluster::registry::{Holder, Registry, Row, Seen};
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{Answer, Question, Scope};
 
 use super::hub::Hub;
 use super::outbox::Budget;
-use super::page::{Page, Ticket};
+use super::page::{Page, Place, Ticket};
 use crate::protocol::{Close, CloseCode, Limits, Tail};
 use crate::telemetry;
 
@@ -107,7 +107,8 @@ impl Sessions {
         for page in self.hub.pages(&Scope::Connection(connection)) {
             let standing = page.standing();
             let Some(holder) = self.lease.holder().filter(|_| standing.user.is_none()) else { continue };
-            let row = self.row_of(&page, holder, standing.generation, Some(user));
+            let place = Place { user: Some(user.clone()), ..page.place() };
+            let row = self.row(holder, standing.generation, &place, page.opened(), "");
             match self.registry.write(page.key(), &row, Expect::Rev(standing.rev)).await {
                 Ok(rev) => {
                     self.label(&page, rev, standing.generation, Some(user.clone()));
@@ -123,7 +124,7 @@ impl Sessions {
     pub async fn rehome(&self, holder: Holder) {
         for page in self.hub.pages(&Scope::All) {
             let standing = page.standing();
-            let row = self.row_of(&page, holder, standing.generation, standing.user.as_ref());
+            let row = self.row(holder, standing.generation, &page.place(), page.opened(), "");
             match self.registry.write(page.key(), &row, Expect::Rev(standing.rev)).await {
                 Ok(rev) => self.label(&page, rev, standing.generation, standing.user),
                 Err(WriteError::Conflict { .. }) => self.lost(&page, holder, &row).await,
@@ -142,6 +143,17 @@ impl Sessions {
         tracing::info!(node = %holder.node, "a page was taken by another node meanwhile");
         page.leave(None, Close::new(CloseCode::HeldElsewhere, "another node holds this page"));
         self.hub.remove(page);
+    }
+
+    /// The page's address while this node holds its lease.
+    pub fn address(&self, page: &Page) -> Option<Address> {
+        self.lease.holder().map(|holder| Address { key: page.key(), node: holder.node })
+    }
+
+    /// Where a page of the cluster belongs.
+    pub fn find(&self, page: Key) -> Option<Place> {
+        let here = self.hub.page(page).map(|page| page.place());
+        here.or_else(|| self.registry.view().page(page).map(place_of))
     }
 
     /// How many pages a user has in the cluster.
@@ -167,18 +179,26 @@ impl Sessions {
         Some(known.unwrap_or_else(|| Arc::from(user)))
     }
 
-    fn row_of(&self, page: &Page, holder: Holder, generation: u32, user: Option<&Arc<str>>) -> Row {
+    /// The row of a page at a place, held by this node.
+    pub(super) fn row(
+        &self,
+        holder: Holder,
+        generation: u32,
+        place: &Place,
+        opened: u64,
+        agent: &str,
+    ) -> Row {
         Row {
             node: holder.node,
             epoch: holder.epoch,
             generation,
-            session: page.session(),
-            connection: page.connection(),
-            user: user.map(|user| user.to_string()),
+            session: place.session,
+            connection: place.connection,
+            user: place.user.as_deref().map(str::to_owned),
             lane: self.options.lane.clone(),
             release: self.options.release.clone(),
-            opened: page.opened(),
-            agent: String::new(),
+            opened,
+            agent: Row::shorten(agent),
         }
     }
 
@@ -190,4 +210,8 @@ impl Sessions {
             tokio::time::sleep(self.timing.lease_renew).await;
         }
     }
+}
+
+pub(super) fn place_of(seen: &Seen) -> Place {
+    Place { session: seen.session, connection: seen.connection, user: seen.user.clone() }
 }

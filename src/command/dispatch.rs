@@ -1,0 +1,64 @@
+//! From a frame to its command, and from the command's answer to the terminal frame.
+
+use std::sync::Arc;
+
+use super::{Caller, Context, Reply, auth, broadcast_session, call, send};
+use crate::auth::Verified;
+use crate::protocol::{Close, ClientFrame, CommandError, FrameId, InvalidFrame, Tail, pong};
+
+/// What the socket does after a frame.
+#[derive(Debug)]
+pub enum After {
+    /// Goes on.
+    Continue,
+    /// Goes on with this identity.
+    Authenticated(Verified),
+    /// Closes.
+    Close(Close),
+}
+
+/// Acts on one frame of a page. The answer is in the page's outbox when this returns, except for work that goes on:
+/// its result comes as a push. `ack` never gets here: it is the socket's own business.
+pub async fn dispatch(context: &Arc<Context>, caller: &Caller, frame: ClientFrame, id: Option<FrameId>) -> After {
+    let reply = match frame {
+        ClientFrame::Send(frame) => send::run(context, caller, frame).await,
+        ClientFrame::BroadcastSession(frame) => broadcast_session::run(context, caller, frame).await,
+        ClientFrame::Call(frame) => call::run(context, caller, frame, id.clone()),
+        ClientFrame::Auth(frame) => match auth::run(context, caller, &frame).await {
+            Ok(reply) => reply,
+            Err(close) => return After::Close(close),
+        },
+        ClientFrame::Ping => {
+            caller.page.notice(pong());
+            return After::Continue;
+        }
+        ClientFrame::Ack(_) => return After::Continue,
+    };
+    finish(caller, id.as_ref(), reply)
+}
+
+/// Tells the page that its frame could not be understood.
+pub fn refuse(caller: &Caller, invalid: &InvalidFrame) {
+    caller.page.push(&Tail::error(invalid.id.as_ref(), &invalid.error));
+}
+
+fn finish(caller: &Caller, id: Option<&FrameId>, reply: Result<Reply, CommandError>) -> After {
+    match reply {
+        Ok(Reply::Value(value)) => {
+            if let Some(id) = id {
+                caller.page.push(&Tail::result(id, Some(&value)));
+            }
+        }
+        Ok(Reply::Later) => {}
+        Ok(Reply::Authenticated(verified)) => {
+            if let Some(id) = id {
+                caller.page.push(&Tail::result(id, None));
+            }
+            return After::Authenticated(verified);
+        }
+        Err(error) => {
+            caller.page.push(&Tail::error(id, &error));
+        }
+    }
+    After::Continue
+}

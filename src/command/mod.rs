@@ -1,0 +1,71 @@
+//! What a page may ask for: one file per command.
+//!
+//! Owns: who may do it and what it does to the cluster. Never: a socket, HTTP, or an encoding. A command gets a
+//! [`Context`] and a [`Caller`] and returns a [`Reply`] or a `CommandError`; the dispatch turns that into the one
+//! terminal frame.
+
+mod auth;
+mod broadcast_session;
+mod call;
+mod dispatch;
+mod send;
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+pub use dispatch::{After, dispatch, refuse};
+
+use crate::auth::{Authenticator, Roles, Verified};
+use crate::config::SendLevel;
+use crate::executor::Executors;
+use crate::session::{Deliver, Outcome, Page, Sessions};
+
+/// What commands act on: the same for all pages of a node.
+pub struct Context {
+    /// Pages of this node.
+    pub sessions: Arc<Sessions>,
+    /// The road to pages everywhere.
+    pub deliver: Deliver,
+    /// Who runs calls.
+    pub executors: Executors,
+    /// Checks tokens.
+    pub authenticator: Arc<Authenticator>,
+    /// What a page may address without a role.
+    pub allow: Vec<SendLevel>,
+}
+
+/// Who asks.
+#[derive(Clone)]
+pub struct Caller {
+    /// The page.
+    pub page: Arc<Page>,
+    /// What its socket's token opens.
+    pub roles: Roles,
+}
+
+/// What a command answers.
+pub(crate) enum Reply {
+    /// This value.
+    Value(Box<RawValue>),
+    /// The terminal frame comes through the page's outbox when the work is done.
+    Later,
+    /// The page's socket is authenticated anew.
+    Authenticated(Verified),
+}
+
+impl Reply {
+    /// `{reached, held}`, and the nodes that did not answer if there are any.
+    fn reach(outcome: &Outcome) -> Self {
+        let mut value = serde_json::json!({"reached": outcome.reach.reached, "held": outcome.reach.held});
+        if !outcome.unreachable.is_empty() {
+            value["unreachable"] = serde_json::json!(outcome.unreachable);
+        }
+        Self::value(&value)
+    }
+
+    fn value(value: &serde_json::Value) -> Self {
+        // a JSON value is JSON
+        Self::Value(RawValue::from_string(value.to_string()).unwrap_or_else(|_| RawValue::NULL.to_owned()))
+    }
+}

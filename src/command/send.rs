@@ -1,0 +1,75 @@
+//! `send`: a message to a page, session, connection or user.
+
+use pagewire_cluster::wire::Scope;
+
+use super::{Caller, Context, Reply};
+use crate::auth::Role;
+use crate::config::SendLevel;
+use crate::protocol::{CommandError, ErrorCode, Send, Target};
+use crate::session::Place;
+
+pub(super) async fn run(context: &Context, caller: &Caller, frame: Send) -> Result<Reply, CommandError> {
+    if !caller.roles.has(Role::Push) && !own(context, caller, &frame.to) {
+        let message = "this page may address its own session, connection and user as far as the server allows; \
+                       other targets need the role push";
+        return Err(CommandError::new(ErrorCode::Forbidden, message));
+    }
+    let to = match frame.to {
+        Target::Page(address) => Scope::Page(address),
+        Target::Session(address) => Scope::Session(address.key),
+        Target::Connection(address) => Scope::Connection(address.key),
+        Target::User(user) => Scope::User(user),
+    };
+    let from = context.sessions.address(&caller.page);
+    Ok(Reply::reach(&context.deliver.send(to, frame.payload, from).await?))
+}
+
+/// Whether the target lies in the caller's own chain, at a level that the deployment allows.
+fn own(context: &Context, caller: &Caller, target: &Target) -> bool {
+    let page = &caller.page;
+    match target {
+        Target::User(user) => context.allow.contains(&SendLevel::User) && page.user().as_deref() == Some(user),
+        Target::Connection(address) => {
+            context.allow.contains(&SendLevel::Connection) && page.connection().key == address.key
+        }
+        Target::Session(address) => context.allow.contains(&SendLevel::Session) && page.session().key == address.key,
+        Target::Page(address) if address.key == page.key() => true,
+        Target::Page(address) => context
+            .sessions
+            .find(address.key)
+            .is_some_and(|other| shares(&context.allow, &caller.page.place(), &other)),
+    }
+}
+
+/// Whether two pages meet at a level that one may address.
+fn shares(allow: &[SendLevel], own: &Place, other: &Place) -> bool {
+    allow.iter().any(|level| match level {
+        SendLevel::Page | SendLevel::Session => own.session.key == other.session.key,
+        SendLevel::Connection => own.connection.key == other.connection.key,
+        SendLevel::User => own.user.is_some() && own.user == other.user,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use pagewire_cluster::id::{Address, Key, NodeNumber};
+
+    use super::*;
+
+    fn place(session: u128, connection: u128, user: Option<&str>) -> Place {
+        let at = |bits| Address { key: Key::from_bits(bits), node: NodeNumber::new(1).unwrap() };
+        Place { session: at(session), connection: at(connection), user: user.map(Into::into) }
+    }
+
+    #[test]
+    fn a_page_reaches_only_pages_of_its_own_chain() {
+        let all = [SendLevel::Session, SendLevel::Connection, SendLevel::User];
+        let own = place(1, 1, Some("ann"));
+        assert!(shares(&all, &own, &place(1, 1, None)));
+        assert!(shares(&all, &own, &place(2, 1, None)));
+        assert!(shares(&all, &own, &place(2, 2, Some("ann"))));
+        assert!(!shares(&all, &own, &place(2, 2, Some("bob"))));
+        assert!(!shares(&all, &place(1, 1, None), &place(2, 2, None)), "two anonymous pages are not one user");
+        assert!(!shares(&[], &own, &own.clone()));
+    }
+}
