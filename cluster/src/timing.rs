@@ -21,6 +21,8 @@ pub struct Timing {
     pub publish: Duration,
     /// One Kv or Queue operation, after which its outcome is `Unknown`.
     pub operation: Duration,
+    /// A hint of the Queue that is not settled or touched by then is delivered again.
+    pub redelivery: Duration,
     /// A delivery to another node, after which it counts as unreachable.
     pub deliver: Duration,
     /// The old holder's time to hand a page over.
@@ -58,6 +60,7 @@ impl Timing {
         death_proof: Duration::from_secs(3),
         publish: Duration::from_millis(100),
         operation: Duration::from_secs(5),
+        redelivery: Duration::from_secs(30),
         deliver: Duration::from_secs(2),
         handover: Duration::from_secs(2),
         frozen: Duration::from_secs(10),
@@ -81,6 +84,7 @@ impl Timing {
         death_proof: Duration::from_millis(600),
         publish: Duration::from_millis(100),
         operation: Duration::from_millis(1500),
+        redelivery: Duration::from_secs(2),
         deliver: Duration::from_millis(1000),
         handover: Duration::from_millis(500),
         frozen: Duration::from_secs(2),
@@ -117,6 +121,13 @@ mod tests {
             assert_eq!(timing.lease_ttl.subsec_nanos(), 0, "a TTL is whole seconds");
         }
         assert!(Timing::REAL.lease_fence > Duration::from_secs(8), "a leader change evicts nobody");
+    }
+
+    #[test]
+    fn a_worker_has_time_to_touch_a_hint_before_it_is_delivered_again() {
+        for timing in [Timing::REAL, Timing::SHORT] {
+            assert!(timing.operation < timing.redelivery);
+        }
     }
 
     #[test]
