@@ -1,53 +1,103 @@
-//! The embedded engine: everything in this process. (under construction)
-#![allow(clippy::todo, unused_variables, clippy::unused_self)]
-use super::*;
+//! The embedded engine: everything in this process.
+//!
+//! Owns: the shape in which [`Engine`](super::Engine) calls it. What each primitive decides is pure and knows
+//! neither a lock nor a clock (`routes`, `rows`, `hints`); a thin shell gives it both (`bus`, `kv`, `queue`).
+//! Never loses a connection: its link is always up and nothing here is ever `Down` or `Unknown`.
+
+pub(super) mod bus;
+mod hints;
+pub(super) mod kv;
+pub(super) mod queue;
+mod routes;
+mod rows;
+
+use std::sync::Arc;
 use std::time::Duration;
+
 use tokio::sync::watch as channel;
 
-/// Everything in this process.
-#[derive(Clone, Default)]
-pub struct Memory {}
+use self::bus::{Bus, Fate};
+use self::kv::Buckets;
+use self::queue::Queue;
+use super::{
+    Batch, Bucket, Consistency, Delivery, Down, Entry, Expect, Link, Message, PublishError, Push, Put,
+    QueueError, Replies, RequestError, Subscription, Watch, WatchMode, WriteError,
+};
+use crate::timing::Timing;
+
+/// Everything in this process. All clones are one engine.
+#[derive(Clone)]
+pub struct Memory {
+    pub(super) bus: Bus,
+    pub(super) buckets: Buckets,
+    pub(super) queue: Queue,
+    link: Arc<channel::Sender<Link>>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::with_timing(&Timing::REAL)
+    }
+}
 
 impl Memory {
     /// An empty engine.
     pub fn new() -> Self {
         Self::default()
     }
-    pub(super) async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        todo!()
+
+    /// An empty engine with these time-outs.
+    pub fn with_timing(timing: &Timing) -> Self {
+        Self {
+            bus: Bus::default(),
+            buckets: Buckets::default(),
+            queue: Queue::new(timing),
+            link: Arc::new(channel::Sender::new(Link::Up { generation: 1 })),
+        }
     }
+
+    pub(super) async fn publish(&self, message: Message) -> Result<(), PublishError> {
+        self.bus.publish(message, || Fate::Arrives).map(drop)
+    }
+
     pub(super) async fn subscribe(
         &self,
         pattern: &str,
         group: Option<&str>,
         max_bytes: usize,
     ) -> Result<Subscription, Down> {
-        todo!()
+        Ok(self.bus.subscribe(pattern, group, max_bytes).1)
     }
+
     pub(super) async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
-        todo!()
+        self.bus.request(message, within, || Fate::Arrives).await
     }
+
     pub(super) async fn request_many(
         &self,
         message: Message,
         within: Duration,
     ) -> Result<Replies, RequestError> {
-        todo!()
+        self.bus.request_many(message, within, || Fate::Arrives)
     }
+
     pub(super) fn link(&self) -> channel::Receiver<Link> {
-        todo!()
+        self.link.subscribe()
     }
+
     pub(super) async fn get(
         &self,
         bucket: Bucket,
         key: &str,
-        consistency: Consistency,
+        _consistency: Consistency,
     ) -> Result<Option<Entry>, Down> {
-        todo!()
+        Ok(self.buckets.get(bucket, key))
     }
+
     pub(super) async fn list(&self, bucket: Bucket, prefix: &str) -> Result<Vec<Entry>, Down> {
-        todo!()
+        Ok(self.buckets.list(bucket, prefix))
     }
+
     pub(super) async fn scan(
         &self,
         bucket: Bucket,
@@ -55,41 +105,54 @@ impl Memory {
         after_rev: u64,
         limit: usize,
     ) -> Result<Vec<Entry>, Down> {
-        todo!()
+        Ok(self.buckets.scan(bucket, prefix, after_rev, limit))
     }
+
     pub(super) async fn put(&self, bucket: Bucket, put: Put) -> Result<u64, WriteError> {
-        todo!()
+        self.buckets.put(bucket, put)
     }
+
     pub(super) async fn delete(&self, bucket: Bucket, key: &str, expect: Expect) -> Result<(), WriteError> {
-        todo!()
+        self.buckets.delete(bucket, key, expect)
     }
+
     pub(super) async fn commit(&self, bucket: Bucket, batch: Vec<Batch>) -> Result<u64, WriteError> {
-        todo!()
+        self.buckets.commit(bucket, batch)
     }
+
     pub(super) async fn watch(&self, bucket: Bucket, prefix: &str, mode: WatchMode) -> Result<Watch, Down> {
-        todo!()
+        Ok(self.buckets.watch(bucket, prefix, mode))
     }
+
     pub(super) async fn push(&self, push: Push) -> Result<(), QueueError> {
-        todo!()
+        self.queue.push(push)
     }
+
     pub(super) async fn pull(
         &self,
         route: &str,
         free_slots: usize,
         wait: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
-        todo!()
+        self.queue.pull(route, free_slots, wait).await
     }
+
     pub(super) async fn done(&self, delivery: &Delivery) -> Result<(), QueueError> {
-        todo!()
+        self.queue.done(delivery);
+        Ok(())
     }
+
     pub(super) async fn retry(&self, delivery: &Delivery, after: Duration) -> Result<(), QueueError> {
-        todo!()
+        self.queue.retry(delivery, after);
+        Ok(())
     }
+
     pub(super) async fn touch(&self, delivery: &Delivery) -> Result<(), QueueError> {
-        todo!()
+        self.queue.touch(delivery);
+        Ok(())
     }
+
     pub(super) async fn depth(&self, route: &str) -> Result<u64, QueueError> {
-        todo!()
+        Ok(self.queue.depth(route))
     }
 }

@@ -1,0 +1,226 @@
+//! The hints of a queue.
+//!
+//! Owns: when a hint is due, for the first time and again. Pure: no lock, no clock; time is counted from a
+//! zero of the caller's choice.
+//!
+//! There is one order per route, by the time a hint is due. A new hint is due now or after its delay; taking
+//! it moves it to when it is due again; settling it is the only way out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::rows::Moment;
+use crate::engine::Push;
+
+/// Names one delivery of one hint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Receipt {
+    pub(super) number: u64,
+    pub(super) attempt: u64,
+}
+
+/// One delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) receipt: Receipt,
+    pub(super) id: String,
+    pub(super) payload: Bytes,
+}
+
+#[derive(Debug)]
+struct Hint {
+    id: String,
+    route: String,
+    payload: Bytes,
+    attempt: u64,
+    due: Moment,
+}
+
+/// All hints of all routes.
+#[derive(Debug, Default)]
+pub(super) struct Hints {
+    last: u64,
+    hints: BTreeMap<u64, Hint>,
+    routes: BTreeMap<String, BTreeSet<(Moment, u64)>>,
+}
+
+impl Hints {
+    pub(super) fn push(&mut self, push: Push, now: Moment) {
+        self.last += 1;
+        let due = now.saturating_add(push.not_before.unwrap_or_default());
+        self.routes.entry(push.route.clone()).or_default().insert((due, self.last));
+        let hint = Hint { id: push.id, route: push.route, payload: push.payload, attempt: 0, due };
+        self.hints.insert(self.last, hint);
+    }
+
+    /// Takes what is due, at most `limit`; each is due again after `redelivery`.
+    pub(super) fn take(
+        &mut self,
+        route: &str,
+        limit: usize,
+        now: Moment,
+        redelivery: Duration,
+    ) -> Vec<Taken> {
+        let due = self.routes.get(route).into_iter().flatten().take_while(|(due, _)| *due <= now);
+        let numbers: Vec<u64> = due.take(limit).map(|(_, number)| *number).collect();
+        numbers
+            .into_iter()
+            .filter_map(|number| self.deliver(number, now.saturating_add(redelivery)))
+            .collect()
+    }
+
+    fn deliver(&mut self, number: u64, again: Moment) -> Option<Taken> {
+        self.postpone(number, again);
+        let hint = self.hints.get_mut(&number)?;
+        hint.attempt += 1;
+        let receipt = Receipt { number, attempt: hint.attempt };
+        Some(Taken { receipt, id: hint.id.clone(), payload: hint.payload.clone() })
+    }
+
+    /// When something of a route is due next.
+    pub(super) fn next_due(&self, route: &str) -> Option<Moment> {
+        self.routes.get(route)?.first().map(|(due, _)| *due)
+    }
+
+    /// The hint goes, whichever of its deliveries says so: who knows that it is settled knows it for all.
+    pub(super) fn done(&mut self, receipt: Receipt) {
+        let Some(hint) = self.hints.remove(&receipt.number) else { return };
+        if let Some(order) = self.routes.get_mut(&hint.route) {
+            order.remove(&(hint.due, receipt.number));
+            if order.is_empty() {
+                self.routes.remove(&hint.route);
+            }
+        }
+    }
+
+    /// Moves the next delivery. Only the latest delivery may: an older one has lost its say.
+    pub(super) fn again_at(&mut self, receipt: Receipt, due: Moment) {
+        if self.hints.get(&receipt.number).is_some_and(|hint| hint.attempt == receipt.attempt) {
+            self.postpone(receipt.number, due);
+        }
+    }
+
+    fn postpone(&mut self, number: u64, due: Moment) {
+        let Some(hint) = self.hints.get_mut(&number) else { return };
+        if let Some(order) = self.routes.get_mut(&hint.route) {
+            order.remove(&(hint.due, number));
+            order.insert((due, number));
+            hint.due = due;
+        }
+    }
+
+    /// How many hints of a route are not settled.
+    pub(super) fn depth(&self, route: &str) -> usize {
+        self.routes.get(route).map_or(0, BTreeSet::len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const REDELIVERY: Duration = Duration::from_secs(10);
+
+    fn push(id: u64, delay: Option<Duration>) -> Push {
+        Push { id: id.to_string(), route: "r".into(), payload: Bytes::new(), not_before: delay }
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(Option<u64>),
+        Take(usize),
+        Done(usize),
+        Retry(usize, u64),
+        Touch(usize),
+        Wait(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            prop::option::of(0u64..20).prop_map(Step::Push),
+            (0usize..4).prop_map(Step::Take),
+            (0usize..8).prop_map(Step::Done),
+            (0usize..8, 0u64..20).prop_map(|(which, after)| Step::Retry(which, after)),
+            (0usize..8).prop_map(Step::Touch),
+            (0u64..15).prop_map(Step::Wait),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_hint_comes_when_it_is_due_and_until_it_is_settled(steps in prop::collection::vec(step(), 1..80)) {
+            let (mut hints, mut now, mut pushed) = (Hints::default(), Moment::ZERO, 0);
+            // not before when each unsettled hint may come, and its attempts
+            let mut model: BTreeMap<u64, (Moment, u64)> = BTreeMap::new();
+            let mut taken: Vec<Receipt> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Push(delay) => {
+                        pushed += 1;
+                        let delay = delay.map(seconds);
+                        hints.push(push(pushed, delay), now);
+                        model.insert(pushed, (now + delay.unwrap_or_default(), 0));
+                    }
+                    Step::Take(limit) => {
+                        let due = model.values().filter(|(due, _)| *due <= now).count();
+                        let deliveries = hints.take("r", limit, now, REDELIVERY);
+                        prop_assert_eq!(deliveries.len(), due.min(limit));
+                        for delivery in deliveries {
+                            let (due, attempts) = model.get_mut(&delivery.receipt.number).unwrap();
+                            prop_assert!(*due <= now);
+                            (*due, *attempts) = (now + REDELIVERY, *attempts + 1);
+                            prop_assert_eq!(delivery.receipt.attempt, *attempts);
+                            prop_assert_eq!(delivery.id, delivery.receipt.number.to_string());
+                            taken.push(delivery.receipt);
+                        }
+                    }
+                    Step::Done(which) => if let Some(receipt) = taken.get(which) {
+                        hints.done(*receipt);
+                        model.remove(&receipt.number);
+                    }
+                    Step::Retry(which, after) => if let Some(receipt) = taken.get(which) {
+                        hints.again_at(*receipt, now + seconds(after));
+                        if let Some((due, attempts)) = model.get_mut(&receipt.number)
+                            && *attempts == receipt.attempt { *due = now + seconds(after); }
+                    }
+                    Step::Touch(which) => if let Some(receipt) = taken.get(which) {
+                        hints.again_at(*receipt, now + REDELIVERY);
+                        if let Some((due, attempts)) = model.get_mut(&receipt.number)
+                            && *attempts == receipt.attempt { *due = now + REDELIVERY; }
+                    }
+                    Step::Wait(for_seconds) => now += seconds(for_seconds),
+                }
+                prop_assert_eq!(hints.depth("r"), model.len());
+                prop_assert_eq!(hints.next_due("r"), model.values().map(|(due, _)| *due).min());
+            }
+        }
+    }
+
+    #[test]
+    fn hints_come_in_the_order_in_which_they_were_pushed() {
+        let mut hints = Hints::default();
+        for id in 1..=4 {
+            hints.push(push(id, None), Moment::ZERO);
+        }
+        let taken = hints.take("r", 9, Moment::ZERO, REDELIVERY);
+        assert_eq!(taken.iter().map(|t| t.id.as_str()).collect::<Vec<_>>(), ["1", "2", "3", "4"]);
+        assert!(hints.take("other", 9, Moment::ZERO, REDELIVERY).is_empty());
+    }
+
+    #[test]
+    fn a_settled_route_leaves_nothing_behind() {
+        let mut hints = Hints::default();
+        hints.push(push(1, None), Moment::ZERO);
+        let taken = hints.take("r", 1, Moment::ZERO, REDELIVERY);
+        hints.done(taken[0].receipt);
+        assert!(hints.hints.is_empty() && hints.routes.is_empty());
+    }
+}

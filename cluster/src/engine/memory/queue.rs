@@ -1,0 +1,120 @@
+//! The Queue of one process.
+//!
+//! Owns: the lock around the hints and the pulls that wait. Never: when a hint is due (`hints`).
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use super::hints::{Hints, Receipt, Taken};
+use super::rows::is_legal;
+use crate::engine::{Delivery, MAX_PAYLOAD, Push, QueueError};
+use crate::timing::Timing;
+
+struct Shared {
+    zero: Instant,
+    hints: Mutex<Hints>,
+    /// Something became due earlier than a waiting pull could know.
+    earlier: Notify,
+    redelivery: Duration,
+}
+
+#[derive(Clone)]
+pub(in crate::engine) struct Queue(Arc<Shared>);
+
+impl Queue {
+    pub(super) fn new(timing: &Timing) -> Self {
+        Self(Arc::new(Shared {
+            zero: Instant::now(),
+            hints: Mutex::default(),
+            earlier: Notify::new(),
+            redelivery: timing.redelivery,
+        }))
+    }
+
+    /// Every step leaves the hints consistent, so a poisoned lock is still usable.
+    fn lock(&self) -> MutexGuard<'_, Hints> {
+        self.0.hints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        self.0.zero.elapsed()
+    }
+
+    pub(in crate::engine) fn push(&self, push: Push) -> Result<(), QueueError> {
+        if !is_legal(&push.id) || !is_legal(&push.route) || push.payload.len() > MAX_PAYLOAD {
+            return Err(QueueError::Invalid);
+        }
+        self.lock().push(push, self.now());
+        self.0.earlier.notify_waiters();
+        Ok(())
+    }
+
+    pub(in crate::engine) async fn pull(
+        &self,
+        route: &str,
+        free_slots: usize,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, QueueError> {
+        if !is_legal(route) {
+            return Err(QueueError::Invalid);
+        }
+        let until = Instant::now() + wait;
+        loop {
+            // from here on nothing that becomes due is missed
+            let earlier = self.0.earlier.notified();
+            let (taken, due) = {
+                let mut hints = self.lock();
+                (hints.take(route, free_slots, self.now(), self.0.redelivery), hints.next_due(route))
+            };
+            if !taken.is_empty() || free_slots == 0 || Instant::now() >= until {
+                return Ok(taken.into_iter().map(Delivery::from).collect());
+            }
+            let due = due.map_or(until, |due| (self.0.zero + due).min(until));
+            tokio::select! {
+                () = earlier => {}
+                () = sleep_until(due) => {}
+            }
+        }
+    }
+
+    pub(in crate::engine) fn done(&self, delivery: &Delivery) {
+        if let Some(receipt) = Receipt::parse(&delivery.receipt) {
+            self.lock().done(receipt);
+        }
+    }
+
+    pub(in crate::engine) fn retry(&self, delivery: &Delivery, after: Duration) {
+        if let Some(receipt) = Receipt::parse(&delivery.receipt) {
+            self.lock().again_at(receipt, self.now().saturating_add(after));
+            self.0.earlier.notify_waiters();
+        }
+    }
+
+    pub(in crate::engine) fn touch(&self, delivery: &Delivery) {
+        if let Some(receipt) = Receipt::parse(&delivery.receipt) {
+            self.lock().again_at(receipt, self.now().saturating_add(self.0.redelivery));
+        }
+    }
+
+    pub(in crate::engine) fn depth(&self, route: &str) -> u64 {
+        self.lock().depth(route) as u64
+    }
+}
+
+impl From<Taken> for Delivery {
+    fn from(Taken { receipt, id, payload }: Taken) -> Self {
+        let Receipt { number, attempt } = receipt;
+        Self { id, payload, attempt, receipt: format!("{number} {attempt}") }
+    }
+}
+
+impl Receipt {
+    /// `None` for a receipt of another engine.
+    fn parse(text: &str) -> Option<Self> {
+        let (number, attempt) = text.split_once(' ')?;
+        Some(Self { number: number.parse().ok()?, attempt: attempt.parse().ok()? })
+    }
+}

@@ -1,0 +1,225 @@
+//! The rows of one bucket.
+//!
+//! Owns: revisions, expectations, expiry, the order of keys and of writes. Pure: no lock, no clock; time is
+//! counted from a zero of the caller's choice, and the caller calls [`Rows::expire`] before anything else at
+//! that time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::engine::{Batch, Entry, Expect, MAX_COMMIT, MAX_META, MAX_VALUE, Op, Put, WatchEvent, WriteError};
+
+/// A time, counted from the caller's zero.
+pub(super) type Moment = Duration;
+
+#[derive(Debug)]
+struct Row {
+    rev: u64,
+    op: Op,
+    meta: Bytes,
+    value: Bytes,
+    expires: Option<Moment>,
+}
+
+impl Row {
+    fn entry(&self, key: &str) -> Entry {
+        Entry {
+            key: key.to_owned(),
+            rev: self.rev,
+            op: self.op,
+            meta: self.meta.clone(),
+            value: self.value.clone(),
+        }
+    }
+}
+
+/// A bucket.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    rev: u64,
+    by_key: BTreeMap<Arc<str>, Row>,
+    by_rev: BTreeMap<u64, Arc<str>>,
+    expiries: BTreeSet<(Moment, u64)>,
+}
+
+impl Rows {
+    /// Removes what expires up to now.
+    pub(super) fn expire(&mut self, now: Moment) -> Vec<WatchEvent> {
+        let mut events = Vec::new();
+        while let Some(&(moment, rev)) = self.expiries.first() {
+            if moment > now {
+                break;
+            }
+            self.expiries.pop_first();
+            if let Some(key) = self.by_rev.get(&rev).cloned() {
+                self.remove(&key);
+                events.push(WatchEvent::Delete { key: key.to_string(), expired: Some(true) });
+            }
+        }
+        events
+    }
+
+    /// When the next row expires.
+    pub(super) fn next_expiry(&self) -> Option<Moment> {
+        self.expiries.first().map(|(moment, _)| *moment)
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<Entry> {
+        self.by_key.get(key).map(|row| row.entry(key))
+    }
+
+    /// All rows below a prefix, in key order.
+    pub(super) fn list(&self, prefix: &str) -> Vec<Entry> {
+        let start = (Bound::Included(prefix), Bound::Unbounded);
+        self.by_key
+            .range::<str, _>(start)
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .filter(|(key, _)| is_below(key, prefix))
+            .map(|(key, row)| row.entry(key))
+            .collect()
+    }
+
+    /// The first rows below a prefix written after a revision, in revision order.
+    pub(super) fn scan(&self, prefix: &str, after_rev: u64, limit: usize) -> Vec<Entry> {
+        self.by_rev
+            .range((Bound::Excluded(after_rev), Bound::Unbounded))
+            .filter(|(_, key)| is_below(key, prefix))
+            .filter_map(|(_, key)| self.get(key))
+            .take(limit)
+            .collect()
+    }
+
+    pub(super) fn put(&mut self, put: Put, now: Moment) -> Result<(u64, WatchEvent), WriteError> {
+        legal_put(&put)?;
+        self.meets(&put.key, put.expect)?;
+        let event = self.write(put, now);
+        Ok((self.rev, event))
+    }
+
+    /// `None` when there was nothing to delete.
+    pub(super) fn delete(&mut self, key: &str, expect: Expect) -> Result<Option<WatchEvent>, WriteError> {
+        legal_key(key)?;
+        self.meets(key, expect)?;
+        Ok(self.erase(key))
+    }
+
+    /// All or nothing; the bucket's revision after it.
+    pub(super) fn commit(
+        &mut self,
+        batch: Vec<Batch>,
+        now: Moment,
+    ) -> Result<(u64, Vec<WatchEvent>), WriteError> {
+        legal_commit(&batch)?;
+        for step in &batch {
+            let (key, expect) = target(step);
+            self.meets(key, expect)?;
+        }
+        let mut events = Vec::new();
+        for step in batch {
+            events.extend(match step {
+                Batch::Put(put) => Some(self.write(put, now)),
+                Batch::Delete { key, .. } => self.erase(&key),
+                Batch::Check { .. } => None,
+            });
+        }
+        Ok((self.rev, events))
+    }
+
+    fn meets(&self, key: &str, expect: Expect) -> Result<(), WriteError> {
+        let actual = self.by_key.get(key).map(|row| row.rev);
+        let met = match expect {
+            Expect::Any => true,
+            Expect::Absent => actual.is_none(),
+            Expect::Rev(rev) => actual == Some(rev),
+        };
+        if met { Ok(()) } else { Err(WriteError::Conflict { actual }) }
+    }
+
+    fn write(&mut self, put: Put, now: Moment) -> WatchEvent {
+        let key = self.remove(&put.key).unwrap_or_else(|| put.key.into());
+        self.rev += 1;
+        let expires = put.ttl.map(|ttl| now.saturating_add(ttl));
+        if let Some(moment) = expires {
+            self.expiries.insert((moment, self.rev));
+        }
+        let row = Row { rev: self.rev, op: put.op, meta: put.meta, value: put.value, expires };
+        let event = WatchEvent::Put(row.entry(&key));
+        self.by_rev.insert(self.rev, key.clone());
+        self.by_key.insert(key, row);
+        event
+    }
+
+    /// A deletion takes a revision too: the bucket's revision names every change.
+    fn erase(&mut self, key: &str) -> Option<WatchEvent> {
+        self.remove(key)?;
+        self.rev += 1;
+        Some(WatchEvent::Delete { key: key.to_owned(), expired: Some(false) })
+    }
+
+    fn remove(&mut self, key: &str) -> Option<Arc<str>> {
+        let (key, row) = self.by_key.remove_entry(key)?;
+        self.by_rev.remove(&row.rev);
+        if let Some(moment) = row.expires {
+            self.expiries.remove(&(moment, row.rev));
+        }
+        Some(key)
+    }
+}
+
+/// Prefixes end at the end of a token: `a` and `a.` both mean the keys `a.…`, and never `ab`.
+pub(super) fn is_below(key: &str, prefix: &str) -> bool {
+    let prefix = prefix.strip_suffix('.').unwrap_or(prefix);
+    prefix.is_empty() || key.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// The same rule holds for the tokens of a queue: `[-/_=.a-zA-Z0-9]`, no empty token.
+pub(super) fn is_legal(key: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-/_=".contains(&byte);
+    key.split('.').all(|token| !token.is_empty() && token.bytes().all(allowed))
+}
+
+fn legal_key(key: &str) -> Result<(), WriteError> {
+    if is_legal(key) { Ok(()) } else { Err(WriteError::Invalid) }
+}
+
+fn legal_put(put: &Put) -> Result<(), WriteError> {
+    let ttl = put.ttl.is_none_or(|ttl| ttl.as_secs() >= 1 && ttl.subsec_nanos() == 0);
+    if ttl && put.value.len() <= MAX_VALUE && put.meta.len() <= MAX_META {
+        legal_key(&put.key)
+    } else {
+        Err(WriteError::Invalid)
+    }
+}
+
+fn legal_commit(batch: &[Batch]) -> Result<(), WriteError> {
+    if batch.len() > MAX_COMMIT {
+        return Err(WriteError::Invalid);
+    }
+    let mut keys = BTreeSet::new();
+    for step in batch {
+        if let Batch::Put(put) = step {
+            legal_put(put)?;
+        }
+        let (key, _) = target(step);
+        legal_key(key)?;
+        if !keys.insert(key) {
+            return Err(WriteError::Invalid);
+        }
+    }
+    Ok(())
+}
+
+fn target(step: &Batch) -> (&str, Expect) {
+    match step {
+        Batch::Put(put) => (&put.key, put.expect),
+        Batch::Delete { key, expect } => (key, *expect),
+        Batch::Check { key, rev } => (key, Expect::Rev(*rev)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
