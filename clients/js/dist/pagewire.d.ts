@@ -1,0 +1,191 @@
+// Pagewire's browser client, built from clients/js/src: do not edit. Apache-2.0
+/** Why a request failed or a page closed. Programs decide by `code`, people read `message`. */
+export declare class PagewireError extends Error {
+    /**
+     * The server's codes (`forbidden`, `unknown`, `timeout`, `no_executor`, …) and the client's own:
+     * `uncertain` (it was sent, the answer is lost: it may or may not have happened), `closed` (it was never
+     * sent), `overflow` (too much is waiting), `timeout` and `too_large` as the server means them.
+     */
+    readonly code: string;
+    /** Whether the same request can succeed later. */
+    readonly retryable: boolean;
+    constructor(code: string, message: string, retryable?: boolean);
+}
+/**
+ * - `connecting`: opening a new page
+ * - `open`: registered, frames flow
+ * - `recovering`: opening a socket to resume the page
+ * - `waiting`: between two attempts (`retry_at` says until when)
+ * - `closed`: not connected and not trying: before `connect()`, after `close()`, or refused by the server
+ */
+export type State = "connecting" | "open" | "recovering" | "waiting" | "closed";
+/** A change of state. */
+export interface StateChange {
+    state: State;
+    previous: State;
+    /** The close code of the last socket, for `waiting` and `closed`. */
+    code?: number;
+    /** What the server said, or what went wrong. */
+    reason?: string;
+    /** When the next attempt begins (ms since 1970), for `waiting`. */
+    retry_at?: number;
+}
+/** The server's answer to a new socket: who and where this page is. */
+export interface Registered {
+    connection_id: string;
+    session_id: string;
+    page_id: string;
+    /** Absent or null: anonymous. */
+    user?: string | null;
+    /** The node that holds the socket. */
+    node: string;
+    lane: string;
+    release: string;
+    /** What resuming this page needs. */
+    token: string;
+    /** `recovered`: every missed frame follows. `reset`: something was missed. */
+    recovered: "new" | "recovered" | "reset";
+    seq: number;
+    pos: number;
+    received: number;
+    ping_ms: number;
+    limits: {
+        max_frame: number;
+        frames_per_second: number;
+    };
+}
+/** A pushed message. */
+export interface Message {
+    payload: unknown;
+    seq: number;
+    /** The page that sent it; absent when it came from the server API. */
+    from?: string;
+    pos?: number;
+}
+/** A frame as it came. */
+export interface ServerFrame {
+    type: string;
+    seq?: number;
+    [member: string]: unknown;
+}
+/** The events of a page. */
+export interface PagewireEvents {
+    /** The connection state changed. */
+    state: StateChange;
+    /** A socket is registered, for the first time or again. */
+    registered: Registered;
+    /** A pushed message. */
+    message: Message;
+    /** Something was missed and will not come: load what the page shows afresh. */
+    reset: {
+        reason: string;
+    };
+    /** The page belongs to this user from here on. */
+    identity: {
+        user: string;
+    };
+    /** The server could not take a frame, or the token provider failed. */
+    error: PagewireError;
+    /** A frame of a type that this client does not know. */
+    frame: ServerFrame;
+}
+/** Who gets a message: exactly one of them. */
+export type Target = {
+    page: string;
+} | {
+    session: string;
+} | {
+    connection: string;
+} | {
+    user: string;
+};
+/** What became of a message. */
+export interface Delivery {
+    /** Pages with an open socket that got it. */
+    reached: number;
+    /** Pages within their resume window: they get it when they come back. */
+    held: number;
+}
+/** Options of a call. */
+export interface CallOptions {
+    /** The longest wait for the answer, also while the server is away. */
+    timeout_ms?: number;
+    /** Where the handler runs. */
+    exec_mode?: "inline" | "any" | "assigned";
+}
+/** What a browser's `WebSocket` offers; any implementation with the same shape will do. */
+export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocket;
+/** The part of the browser's `Storage` that is used. */
+export type IdentityStorage = Pick<Storage, "getItem" | "setItem" | "removeItem">;
+/** The back-off between two attempts to connect. */
+export interface Backoff {
+    /** The window of the first wait, doubled by every failed attempt. */
+    base_ms: number;
+    /** The largest window. */
+    cap_ms: number;
+}
+/** Options of a page. All have defaults in a browser. */
+export interface PagewireOptions {
+    /** The server's socket; by default `/_ws` of this origin. */
+    url?: string | URL;
+    /** The user's token (JWT), or who to ask for it. A provider is asked again when a token is refused. */
+    token?: string | (() => string | Promise<string>);
+    /** Waits between attempts: by default 500 ms doubling to 20 s, with full jitter. */
+    backoff?: Partial<Backoff>;
+    /** Which page of its tab this is, when a document has several. By default the tab, or the iframe by its name. */
+    slot?: string;
+    /** How many requests may wait at once before new ones fail as `overflow`. By default 1,000. */
+    max_pending?: number;
+    /** Remembers the connection between tabs: by default `localStorage`; `null` for nothing. */
+    local_storage?: IdentityStorage | null;
+    /** Remembers session and page of a tab over reloads: by default `sessionStorage`; `null` for nothing. */
+    session_storage?: IdentityStorage | null;
+    /** By default the global `WebSocket`. */
+    WebSocket?: WebSocketConstructor;
+}
+/** Typed events. A listener that throws does not keep the others from hearing. */
+declare class Emitter<Events extends object> {
+    #private;
+    /** Listens until the returned function is called. */
+    on<Type extends keyof Events>(type: Type, listener: (event: Events[Type]) => void): () => void;
+    /** Tells all listeners. */
+    protected emit<Type extends keyof Events>(type: Type, event: Events[Type]): void;
+}
+/**
+ * One page: it stays the same over lost sockets, restarts of its node and reloads of its document.
+ *
+ * ```js
+ * const page = new Pagewire();
+ * page.on("message", ({ payload }) => console.log(payload));
+ * await page.connect();
+ * const sum = await page.call("sum", [1, 2, 3]);
+ * ```
+ */
+export declare class Pagewire extends Emitter<PagewireEvents> {
+    #private;
+    constructor(options?: PagewireOptions);
+    /** The connection state. */
+    get state(): State;
+    /** Who and where this page is; `undefined` before the first registration. */
+    get registered(): Registered | undefined;
+    /**
+     * Opens the page, or resumes it after a reload. Resolves with the first registration, rejects when the server
+     * refuses; in between it keeps trying. After a refusal (`replaced`, for one) it may be called again and opens a
+     * new page.
+     */
+    connect(): Promise<Registered>;
+    /** Closes the page for good: a later `connect()` opens another one. */
+    close(): void;
+    /**
+     * Calls a method and resolves with its result. Rejects with the handler's error, with `timeout`, or with
+     * `uncertain` when the page was reset before the answer came.
+     */
+    call<Result = unknown>(method: string, params?: unknown, options?: CallOptions): Promise<Result>;
+    /** Sends a message to a page, or to all pages of a session, connection or user. */
+    send(to: Target, payload: unknown): Promise<Delivery>;
+    /** Sends a message to all pages of this session. */
+    broadcast(payload: unknown): Promise<Delivery>;
+    /** Logs in, or renews a token before it expires; later sockets use it too. */
+    auth(token: string): Promise<void>;
+}
+export {};

@@ -1,0 +1,841 @@
+// Pagewire's browser client, built from clients/js/src: do not edit. Apache-2.0
+
+// src/error.ts
+var PagewireError = class extends Error {
+  /**
+   * The server's codes (`forbidden`, `unknown`, `timeout`, `no_executor`, …) and the client's own:
+   * `uncertain` (it was sent, the answer is lost: it may or may not have happened), `closed` (it was never
+   * sent), `overflow` (too much is waiting), `timeout` and `too_large` as the server means them.
+   */
+  code;
+  /** Whether the same request can succeed later. */
+  retryable;
+  constructor(code, message, retryable = false) {
+    super(message);
+    this.name = "PagewireError";
+    this.code = code;
+    this.retryable = retryable;
+  }
+};
+
+// src/backoff.ts
+var LONGEST_MS = 36e5;
+function delayMs(attempt, backoff, advisedMs, random) {
+  const window2 = Math.min(backoff.cap_ms, backoff.base_ms * 2 ** Math.min(attempt, 30));
+  return Math.min(LONGEST_MS, Math.round(advisedMs + random() * window2));
+}
+
+// src/close.ts
+var MALFORMED_HELLO = 4e3;
+var UNAUTHENTICATED = 4001;
+var FORBIDDEN = 4003;
+var REPLACED = 4006;
+var UNREGISTERED = 4007;
+var TOKEN_EXPIRED = 4504;
+function verdict(code, text) {
+  return {
+    reconnect: code < 4e3 || code > 4499,
+    renewToken: code === UNAUTHENTICATED || code === TOKEN_EXPIRED,
+    forgetPage: code === REPLACED || code === UNREGISTERED,
+    refusesIds: code === MALFORMED_HELLO || code === UNAUTHENTICATED || code === FORBIDDEN,
+    ...advice(text)
+  };
+}
+function ending(code) {
+  switch (code) {
+    case MALFORMED_HELLO:
+      return "malformed";
+    case UNAUTHENTICATED:
+    case TOKEN_EXPIRED:
+      return "unauthenticated";
+    case FORBIDDEN:
+      return "forbidden";
+    case REPLACED:
+      return "replaced";
+    case UNREGISTERED:
+      return "unregistered";
+    default:
+      return "closed";
+  }
+}
+function advice(text) {
+  try {
+    const { retry_after_ms: delay, reason } = JSON.parse(text);
+    return {
+      advisedMs: typeof delay === "number" && delay > 0 ? delay : 0,
+      reason: typeof reason === "string" ? reason : ""
+    };
+  } catch {
+    return { advisedMs: 0, reason: text };
+  }
+}
+
+// src/emitter.ts
+var Emitter = class {
+  #listeners = /* @__PURE__ */ new Map();
+  /** Listens until the returned function is called. */
+  on(type, listener) {
+    const listeners = this.#listeners.get(type) ?? /* @__PURE__ */ new Set();
+    this.#listeners.set(type, listeners.add(listener));
+    return () => listeners.delete(listener);
+  }
+  /** Tells all listeners. */
+  emit(type, event) {
+    for (const listener of [...this.#listeners.get(type) ?? []]) {
+      try {
+        listener(event);
+      } catch (error) {
+        (globalThis.reportError ?? console.error)(error);
+      }
+    }
+  }
+};
+
+// src/identity.ts
+var CONNECTION = "pagewire.connection";
+var SESSION = "pagewire.session";
+var PAGE = "pagewire.page.";
+var Identity = class {
+  #local;
+  #session;
+  #slot;
+  #proofs;
+  constructor(local, session, slot2) {
+    this.#local = local;
+    this.#session = session;
+    this.#slot = PAGE + slot2;
+    this.#proofs = {
+      ...read("connection", local, CONNECTION),
+      ...read("session", session, SESSION),
+      ...read("page", session, this.#slot)
+    };
+  }
+  /** The page that can be resumed. */
+  get page() {
+    return this.#proofs.page;
+  }
+  /** The ids and the proof for `hello`: the page to resume, else the session or connection to join. */
+  hello(seq) {
+    const { connection, session, page } = this.#proofs;
+    const proof = page ?? session ?? connection;
+    return {
+      ...connection && { connection_id: connection.id },
+      ...session && { session_id: session.id },
+      ...page && { page_id: page.id },
+      ...proof && { resume: { token: proof.token, seq: page ? seq : 0 } }
+    };
+  }
+  /** Remembers what the server has said. */
+  learn({ connection_id, session_id, page_id, token }, seq) {
+    this.#proofs = {
+      connection: { id: connection_id, token },
+      session: { id: session_id, token },
+      page: { id: page_id, token, seq }
+    };
+    write(this.#local, CONNECTION, this.#proofs.connection);
+    write(this.#session, SESSION, this.#proofs.session);
+    write(this.#session, this.#slot, this.#proofs.page);
+  }
+  /** Remembers how far this page has seen. */
+  seen(seq) {
+    if (!this.#proofs.page) return;
+    this.#proofs.page.seq = seq;
+    write(this.#session, this.#slot, this.#proofs.page);
+  }
+  /** Whether another document of this tab has used the page since; what it saw, this one has not. */
+  overtaken() {
+    const stored = read("page", this.#session, this.#slot).page;
+    return stored !== void 0 && stored.token !== this.#proofs.page?.token;
+  }
+  /** The next `hello` opens a new page in the same session. */
+  forgetPage() {
+    delete this.#proofs.page;
+    write(this.#session, this.#slot, void 0);
+  }
+  /** The next `hello` opens a new page and a new session in the same connection. */
+  forgetSession() {
+    this.forgetPage();
+    delete this.#proofs.session;
+    write(this.#session, SESSION, void 0);
+  }
+  /** The next `hello` starts from nothing. */
+  forgetAll() {
+    this.forgetSession();
+    delete this.#proofs.connection;
+    write(this.#local, CONNECTION, void 0);
+  }
+};
+function read(name, storage2, key) {
+  try {
+    const proof = JSON.parse(storage2?.getItem(key) ?? "null");
+    const valid = typeof proof?.id === "string" && typeof proof.token === "string";
+    return valid ? { [name]: { ...proof, seq: Number(proof.seq) || 0 } } : {};
+  } catch {
+    return {};
+  }
+}
+function write(storage2, key, value) {
+  try {
+    if (value) storage2?.setItem(key, JSON.stringify(value));
+    else storage2?.removeItem(key);
+  } catch {
+  }
+}
+
+// src/incoming.ts
+var ACK_EVERY = 32;
+var Incoming = class {
+  #last = 0;
+  #acked = 0;
+  /** The last `seq` seen. */
+  get last() {
+    return this.#last;
+  }
+  /** The server continues behind `seq`. */
+  restart(seq) {
+    this.#last = seq;
+    this.#acked = seq;
+  }
+  /** A gap cannot happen on a correct server; taking the frame would hide that something is missing. */
+  accept(seq) {
+    if (seq <= this.#last) return "duplicate";
+    if (seq > this.#last + 1) return "gap";
+    this.#last = seq;
+    return "new";
+  }
+  /** Whether some frame is not acknowledged yet. */
+  get unacked() {
+    return this.#last > this.#acked;
+  }
+  /** Whether so many frames are unacknowledged that waiting longer would fill the server's ring. */
+  get due() {
+    return this.#last - this.#acked >= ACK_EVERY;
+  }
+  /** The `seq` to acknowledge now. */
+  ack() {
+    this.#acked = this.#last;
+    return this.#last;
+  }
+};
+
+// src/lifecycle.ts
+function watchDocument(events) {
+  if (typeof window === "undefined" || typeof document === "undefined") return () => void 0;
+  const stop = new AbortController();
+  const { signal } = stop;
+  const visibility = () => document.hidden ? events.hidden() : events.wake();
+  document.addEventListener("visibilitychange", visibility, { signal });
+  window.addEventListener("online", () => events.wake(), { signal });
+  window.addEventListener("pagehide", () => events.leave(), { signal });
+  window.addEventListener("pageshow", (event) => event.persisted && events.comeback(), { signal });
+  return () => stop.abort();
+}
+
+// src/link.ts
+var SUBPROTOCOL = "pagewire.v1";
+var REGISTER_MS = 15e3;
+var PONG_MS = 5e3;
+var ABNORMAL = 1006;
+var Link = class {
+  #socket;
+  #events;
+  #registered = false;
+  #over = false;
+  #heardAt = Date.now();
+  #quietMs = 0;
+  /** Runs from opening to `registered`, then between two looks at the silence, then from a ping to its answer. */
+  #timer;
+  #doubting = false;
+  constructor(implementation, url, hello, events) {
+    this.#events = events;
+    this.#timer = setTimeout(() => this.drop("the server did not answer"), REGISTER_MS);
+    this.#socket = new implementation(url, [SUBPROTOCOL]);
+    this.#socket.onopen = () => this.write({ type: "hello", ...hello });
+    this.#socket.onmessage = (event) => this.#heard(event.data);
+    this.#socket.onclose = (event) => this.#end(event.code, event.reason);
+  }
+  /** Whether the server has accepted `hello`. */
+  get registered() {
+    return this.#registered;
+  }
+  /** Sends a frame; a socket that is closing drops it, and the page sends it again on the next one. */
+  write(frame) {
+    if (this.#socket.readyState !== this.#socket.OPEN) return;
+    this.#socket.send(typeof frame === "string" ? frame : JSON.stringify(frame));
+  }
+  /** The socket may be dead without knowing it (sleep, a changed network): a server that is there answers. */
+  doubt() {
+    if (this.#over || !this.#registered || this.#doubting) return;
+    this.#doubting = true;
+    this.write({ type: "ping" });
+    this.#arm(PONG_MS, () => this.drop("the server fell silent"));
+  }
+  /** Gives the socket up without waiting for the other side. */
+  drop(reason) {
+    this.#socket.close();
+    this.#end(ABNORMAL, reason);
+  }
+  /** Leaves for good or for now. Nothing is reported any more. */
+  leave() {
+    this.#over = true;
+    clearTimeout(this.#timer);
+    this.#socket.close(1e3);
+  }
+  #heard(data) {
+    if (this.#over) return;
+    this.#heardAt = Date.now();
+    const frame = parse(data);
+    if (!frame) return this.drop("the server sent something that is not a frame");
+    if (frame.type === "registered") {
+      this.#registered = true;
+      const registered = frame;
+      this.#quietMs = Math.max(1e3, registered.ping_ms * 2);
+      this.#listen();
+      this.#events.registered(registered);
+      return;
+    }
+    if (this.#doubting) this.#listen();
+    this.#events.frame(frame);
+  }
+  #listen() {
+    this.#doubting = false;
+    this.#arm(this.#quietMs, () => {
+      const quiet = Date.now() - this.#heardAt;
+      if (quiet >= this.#quietMs) this.doubt();
+      else this.#listen();
+    });
+  }
+  #arm(delay, then) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(then, delay);
+  }
+  #end(code, reason) {
+    if (this.#over) return;
+    this.#over = true;
+    clearTimeout(this.#timer);
+    this.#events.closed(code, reason);
+  }
+};
+function parse(data) {
+  if (typeof data !== "string") return void 0;
+  try {
+    const frame = JSON.parse(data);
+    const shaped = typeof frame === "object" && frame !== null && "type" in frame && typeof frame.type === "string";
+    return shaped ? frame : void 0;
+  } catch {
+    return void 0;
+  }
+}
+
+// src/outgoing.ts
+var Outgoing = class {
+  /** Not on the present socket. */
+  #queue = [];
+  /** On the present socket, in order, not known to be processed. */
+  #sent = [];
+  /** How many frames the server has processed before `#sent`. */
+  #processed = 0;
+  push(frame) {
+    this.#queue.push(frame);
+  }
+  /** The frame to send next. */
+  peek() {
+    return this.#queue[0];
+  }
+  /** The next frame has been sent. */
+  shift() {
+    const frame = this.#queue.shift();
+    if (frame) this.#sent.push(frame);
+  }
+  /** Takes a frame back that has not been sent. */
+  withdraw(id) {
+    this.#queue = this.#queue.filter((frame) => frame.id !== id);
+  }
+  /** An answer proves that its frame and all before it were processed. */
+  answered(id) {
+    const place = this.#sent.findIndex((frame) => frame.id === id);
+    this.#sent.splice(0, place + 1);
+    this.#processed += place + 1;
+  }
+  /** The page was recovered: what the server has not processed goes first, as far as anybody still waits for it. */
+  recover(received, wanted) {
+    const lost = this.#sent.slice(Math.max(0, received - this.#processed)).filter(wanted);
+    this.#queue = [...lost, ...this.#queue];
+    this.#sent = [];
+    this.#processed = received;
+  }
+  /** The server counts anew; nobody can tell what became of the frames that were sent. */
+  restart(received) {
+    this.#sent = [];
+    this.#processed = received;
+  }
+};
+
+// src/pace.ts
+var SHARE = 0.9;
+var Pace = class {
+  #rate = 1;
+  #tokens = 0;
+  #at = 0;
+  /** A new socket with its limit. */
+  restart(rate, now) {
+    this.#rate = Math.max(1, rate * SHARE / 2);
+    this.#tokens = this.#rate;
+    this.#at = now;
+  }
+  /** 0 when a frame may go now (and counts it), else how long to wait. */
+  waitMs(now) {
+    this.#tokens = Math.min(this.#rate, this.#tokens + (now - this.#at) / 1e3 * this.#rate);
+    this.#at = now;
+    if (this.#tokens >= 1) {
+      this.#tokens -= 1;
+      return 0;
+    }
+    return Math.ceil((1 - this.#tokens) / this.#rate * 1e3);
+  }
+};
+
+// src/requests.ts
+var Requests = class {
+  #pending = /* @__PURE__ */ new Map();
+  #outgoing = new Outgoing();
+  #pace = new Pace();
+  #limits = { max_frame: Infinity, frames_per_second: Infinity };
+  #write;
+  #pump;
+  #maxPending;
+  #count = 0;
+  /** A reloaded document resumes its page and must not take an answer to its predecessor's request for its own. */
+  #prefix = Math.random().toString(36).slice(2, 8);
+  constructor(maxPending) {
+    this.#maxPending = maxPending;
+  }
+  /** Sends a frame as soon as there is a socket for it; settles by the server's answer. */
+  ask(frame, timeoutMs) {
+    return new Promise((resolve, reject) => {
+      if (this.#pending.size >= this.#maxPending) {
+        throw new PagewireError("overflow", `${this.#maxPending} requests are waiting already`, true);
+      }
+      const id = `${this.#prefix}.${++this.#count}`;
+      const pending = { resolve, reject, sent: false };
+      this.#outgoing.push({ id, text: JSON.stringify({ ...frame, id }) });
+      if (timeoutMs !== void 0) {
+        pending.timer = setTimeout(() => this.#expire(id, timeoutMs), timeoutMs);
+      }
+      this.#pending.set(id, pending);
+      this.#flush();
+    });
+  }
+  /** A socket is registered: first what the server has not got, then what waits. */
+  open(registered, write2) {
+    this.#limits = registered.limits;
+    if (registered.recovered === "recovered") {
+      this.#outgoing.recover(registered.received, (frame) => this.#pending.has(frame.id));
+    } else {
+      this.#outgoing.restart(registered.received);
+      this.#fail((pending) => pending.sent);
+    }
+    this.#pace.restart(this.#limits.frames_per_second, Date.now());
+    this.#write = write2;
+    this.#flush();
+  }
+  /** The socket is gone; requests wait for the next one. */
+  pause() {
+    this.#write = void 0;
+    clearTimeout(this.#pump);
+  }
+  /** There will be no next socket. */
+  close() {
+    this.pause();
+    this.#fail(() => true);
+    this.#outgoing = new Outgoing();
+  }
+  /** Takes a `result` or `error` frame; false when it answers nothing of ours. */
+  answer(frame) {
+    const id = String(frame["id"]);
+    this.#outgoing.answered(id);
+    const pending = this.#take(id);
+    if (frame.type === "result") pending?.resolve(frame["value"]);
+    else pending?.reject(serverError(frame));
+    return pending !== void 0;
+  }
+  #flush() {
+    clearTimeout(this.#pump);
+    for (let frame; this.#write && (frame = this.#outgoing.peek()); ) {
+      if (bytes(frame.text) > this.#limits.max_frame) {
+        this.#outgoing.withdraw(frame.id);
+        const limit = `a frame has at most ${this.#limits.max_frame} bytes`;
+        this.#take(frame.id)?.reject(new PagewireError("too_large", limit));
+        continue;
+      }
+      const wait = this.#pace.waitMs(Date.now());
+      if (wait > 0) {
+        this.#pump = setTimeout(() => this.#flush(), wait);
+        return;
+      }
+      this.#outgoing.shift();
+      const pending = this.#pending.get(frame.id);
+      if (pending) pending.sent = true;
+      this.#write(frame.text);
+    }
+  }
+  #expire(id, timeoutMs) {
+    this.#outgoing.withdraw(id);
+    this.#take(id)?.reject(new PagewireError("timeout", `no answer within ${timeoutMs} ms`, true));
+  }
+  #fail(which) {
+    for (const [id, pending] of [...this.#pending].filter(([, pending2]) => which(pending2))) {
+      this.#take(id);
+      const error = pending.sent ? new PagewireError("uncertain", "the answer is lost; it may or may not have happened") : new PagewireError("closed", "the page closed before this was sent", true);
+      pending.reject(error);
+    }
+  }
+  #take(id) {
+    const pending = this.#pending.get(id);
+    this.#pending.delete(id);
+    clearTimeout(pending?.timer);
+    return pending;
+  }
+};
+function serverError(frame) {
+  return new PagewireError(String(frame["code"]), String(frame["message"]), frame["retryable"] === true);
+}
+var encoder = new TextEncoder();
+function bytes(text) {
+  return encoder.encode(text).length;
+}
+
+// src/tab.ts
+var HANDOVER_MS = 300;
+var Tab = class {
+  #key;
+  #release;
+  /** Tries to make a remembered page this document's. */
+  async claim(pageId) {
+    const key = lockName(pageId);
+    if (this.#key === key) return "ours";
+    if (!locks()) return "unknown";
+    return await this.#lock(key) ? "ours" : "taken";
+  }
+  /** Keeps a page that the server has just given to this document. */
+  hold(pageId) {
+    const key = lockName(pageId);
+    if (this.#key === key) return;
+    this.release();
+    this.#key = key;
+    if (locks()) void this.#lock(key);
+  }
+  #lock(key) {
+    return new Promise((locked) => {
+      navigator.locks.request(key, { signal: AbortSignal.timeout(HANDOVER_MS) }, () => {
+        locked(true);
+        return new Promise((release) => {
+          this.#key = key;
+          this.#release = release;
+        });
+      }).catch(() => locked(false));
+    });
+  }
+  /** Lets go, so that the next document of this tab may resume the page. */
+  release() {
+    this.#release?.();
+    this.#release = void 0;
+    this.#key = void 0;
+  }
+};
+function lockName(pageId) {
+  return `pagewire.page.${pageId.split("|")[0]}`;
+}
+function locks() {
+  return typeof navigator !== "undefined" && navigator.locks !== void 0;
+}
+
+// src/token.ts
+var TokenSource = class {
+  #provider;
+  #token;
+  #renewed = false;
+  constructor(source) {
+    if (typeof source === "function") this.#provider = source;
+    else this.#token = source;
+  }
+  /** The present token; `undefined` for an anonymous page. */
+  async get() {
+    this.#token ??= await this.#provider?.();
+    return this.#token;
+  }
+  /** A token that the server has accepted meanwhile. */
+  replace(token) {
+    this.#token = token;
+  }
+  /** The server has accepted the token. */
+  accepted() {
+    this.#renewed = false;
+  }
+  /** The server has refused it. Whether asking for another makes sense: once, or `again` and again. */
+  renew(again) {
+    const sensible = this.#provider !== void 0 && (again || !this.#renewed);
+    this.#renewed = true;
+    if (this.#provider) this.#token = void 0;
+    return sensible;
+  }
+};
+
+// src/pagewire.ts
+var ACK_MS = 5e3;
+var STABLE_MS = 5e3;
+var Pagewire = class extends Emitter {
+  #url;
+  #backoff;
+  #WebSocket;
+  #identity;
+  #tokens;
+  #requests;
+  #tab = new Tab();
+  #incoming = new Incoming();
+  #state = "closed";
+  #registered;
+  #opening;
+  #link;
+  /** Tells an attempt that it has been overtaken while it waited for something. */
+  #turn = 0;
+  #failures = 0;
+  #openedAt = Infinity;
+  #advised = false;
+  #retry;
+  #ack;
+  #unwatch = () => void 0;
+  constructor(options = {}) {
+    super();
+    this.#url = socketUrl(options.url);
+    this.#backoff = { base_ms: 500, cap_ms: 2e4, ...options.backoff };
+    this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
+    const { local_storage: local = storage("localStorage"), session_storage: session = storage("sessionStorage") } = options;
+    this.#identity = new Identity(local, session, options.slot ?? slot());
+    this.#tokens = new TokenSource(options.token);
+    this.#requests = new Requests(options.max_pending ?? 1e3);
+    this.#incoming.restart(this.#identity.page?.seq ?? 0);
+  }
+  /** The connection state. */
+  get state() {
+    return this.#state;
+  }
+  /** Who and where this page is; `undefined` before the first registration. */
+  get registered() {
+    return this.#registered;
+  }
+  /**
+   * Opens the page, or resumes it after a reload. Resolves with the first registration, rejects when the server
+   * refuses; in between it keeps trying. After a refusal (`replaced`, for one) it may be called again and opens a
+   * new page.
+   */
+  connect() {
+    if (this.#opening) return this.#opening.promise;
+    this.#opening = opening();
+    this.#unwatch = watchDocument({
+      hidden: () => this.#acknowledge(),
+      leave: () => this.#leave(),
+      comeback: () => void this.#attempt(),
+      wake: () => this.#wake()
+    });
+    void this.#attempt();
+    return this.#opening.promise;
+  }
+  /** Closes the page for good: a later `connect()` opens another one. */
+  close() {
+    this.#identity.forgetPage();
+    this.#finish({}, new PagewireError("closed", "the page was closed"));
+  }
+  /**
+   * Calls a method and resolves with its result. Rejects with the handler's error, with `timeout`, or with
+   * `uncertain` when the page was reset before the answer came.
+   */
+  call(method, params, options = {}) {
+    const frame = { type: "call", method, params, ...options };
+    return this.#requests.ask(frame, options.timeout_ms);
+  }
+  /** Sends a message to a page, or to all pages of a session, connection or user. */
+  send(to, payload) {
+    return this.#requests.ask({ type: "send", to, payload });
+  }
+  /** Sends a message to all pages of this session. */
+  broadcast(payload) {
+    return this.#requests.ask({ type: "broadcast_session", payload });
+  }
+  /** Logs in, or renews a token before it expires; later sockets use it too. */
+  async auth(token) {
+    await this.#requests.ask({ type: "auth", token });
+    this.#tokens.replace(token);
+  }
+  async #attempt() {
+    const turn = ++this.#turn;
+    clearTimeout(this.#retry);
+    this.#change(this.#identity.page ? "recovering" : "connecting", {});
+    try {
+      await this.#claim();
+      const token = await this.#tokens.get();
+      if (turn !== this.#turn) return;
+      const hello = { ...this.#identity.hello(this.#incoming.last), ...token !== void 0 && { token } };
+      const link = new Link(this.#WebSocket, this.#url, hello, {
+        registered: (frame) => this.#open(frame, link),
+        frame: (frame) => this.#take(frame, link),
+        closed: (code, reason) => this.#lost(code, reason, hello, link)
+      });
+      this.#link = link;
+    } catch (error) {
+      if (turn !== this.#turn) return;
+      this.emit("error", new PagewireError("unauthenticated", `no token to be had: ${String(error)}`, true));
+      this.#wait(0, { reason: "no token to be had" });
+    }
+  }
+  /** Makes sure that a page is resumed only by the document it belongs to. */
+  async #claim() {
+    const page = this.#identity.page;
+    if (!page) return;
+    const claim = await this.#tab.claim(page.id);
+    if (claim === "ours" && !this.#identity.overtaken()) return;
+    if (claim === "taken" && !dependent()) this.#identity.forgetSession();
+    else this.#identity.forgetPage();
+  }
+  #open(frame, link) {
+    const again = this.#registered !== void 0;
+    if (frame.recovered !== "recovered") this.#incoming.restart(frame.seq);
+    this.#registered = frame;
+    this.#openedAt = Date.now();
+    this.#identity.learn(frame, this.#incoming.last);
+    this.#tab.hold(frame.page_id);
+    this.#tokens.accepted();
+    this.#change("open", {});
+    this.emit("registered", frame);
+    this.#requests.open(frame, (text) => link.write(text));
+    if (frame.recovered === "reset" || frame.recovered === "new" && again) {
+      this.emit("reset", { reason: "the server could not continue where this page was" });
+    }
+    this.#opening?.resolve(frame);
+  }
+  #take(frame, link) {
+    if (frame.seq !== void 0) {
+      const news = this.#incoming.accept(frame.seq);
+      if (news === "duplicate") return;
+      if (news === "gap") return link.drop(`frame ${this.#incoming.last + 1} is missing`);
+      if (this.#incoming.due) this.#acknowledge();
+      else this.#ack ??= setTimeout(() => this.#acknowledge(), ACK_MS);
+    }
+    switch (frame.type) {
+      case "message":
+        return this.emit("message", frame);
+      case "result":
+      case "error":
+        if (frame["id"] !== void 0) this.#requests.answer(frame);
+        else this.emit("error", serverError(frame));
+        return;
+      case "reset":
+        return this.emit("reset", { reason: String(frame["reason"]) });
+      case "identity":
+        return this.#identify(String(frame["user"]));
+      case "pong":
+        return;
+      default:
+        return this.emit("frame", frame);
+    }
+  }
+  #identify(user) {
+    if (this.#registered) this.#registered = { ...this.#registered, user };
+    this.emit("identity", { user });
+  }
+  #lost(code, text, hello, link) {
+    const { reconnect, renewToken, forgetPage, refusesIds, advisedMs, reason } = verdict(code, text);
+    this.#detach();
+    if (forgetPage) this.#identity.forgetPage();
+    const anew = refusesIds && !link.registered && hello.resume !== void 0 && !(renewToken && hello.token);
+    if (anew) this.#identity.forgetAll();
+    const back = anew || (renewToken ? this.#tokens.renew(reconnect) : reconnect);
+    const change = { code, ...reason && { reason } };
+    if (back) this.#wait(advisedMs, change);
+    else this.#finish(change, new PagewireError(ending(code), reason || `the server closed with ${code}`));
+  }
+  #wait(advisedMs, change) {
+    if (Date.now() - this.#openedAt >= STABLE_MS) this.#failures = 0;
+    this.#openedAt = Infinity;
+    const delay = delayMs(this.#failures++, this.#backoff, advisedMs, Math.random);
+    this.#advised = advisedMs > 0;
+    this.#retry = setTimeout(() => void this.#attempt(), delay);
+    this.#change("waiting", { ...change, retry_at: Date.now() + delay });
+  }
+  /** Somebody looks or the network is back: no reason to sit out a back-off that the server did not ask for. */
+  #wake() {
+    if (this.#link) this.#link.doubt();
+    else if (this.#state === "waiting" && !this.#advised) void this.#attempt();
+  }
+  /** The document goes: the next one of this tab continues from here, or this one when it comes back. */
+  #leave() {
+    this.#acknowledge();
+    this.#turn += 1;
+    this.#link?.leave();
+    this.#detach();
+    this.#tab.release();
+    this.#change("waiting", { reason: "the document is away" });
+  }
+  #finish(change, error) {
+    this.#turn += 1;
+    this.#unwatch();
+    this.#link?.leave();
+    this.#detach();
+    this.#tab.release();
+    this.#requests.close();
+    this.#incoming.restart(this.#identity.page ? this.#incoming.last : 0);
+    const opening2 = this.#opening;
+    this.#opening = void 0;
+    this.#change("closed", change);
+    opening2?.reject(error);
+  }
+  #detach() {
+    clearTimeout(this.#retry);
+    clearTimeout(this.#ack);
+    this.#ack = void 0;
+    this.#link = void 0;
+    this.#requests.pause();
+  }
+  #acknowledge() {
+    clearTimeout(this.#ack);
+    this.#ack = void 0;
+    if (!this.#incoming.unacked) return;
+    const seq = this.#incoming.ack();
+    this.#identity.seen(seq);
+    this.#link?.write({ type: "ack", seq });
+  }
+  #change(state, change) {
+    const previous = this.#state;
+    this.#state = state;
+    if (state !== previous) this.emit("state", { ...change, state, previous });
+  }
+};
+function opening() {
+  let settle = { resolve: () => void 0, reject: () => void 0 };
+  const promise = new Promise((resolve, reject) => settle = { resolve, reject });
+  promise.catch(() => void 0);
+  return { promise, ...settle };
+}
+function socketUrl(url = "/_ws") {
+  const absolute = new URL(url, globalThis.location?.href);
+  absolute.protocol = absolute.protocol.replace("http", "ws");
+  return absolute.href;
+}
+function slot() {
+  if (typeof window === "undefined" || window === window.top) return "tab";
+  return `frame:${window.name || window.location.pathname}`;
+}
+function dependent() {
+  return typeof window !== "undefined" && (window !== window.top || Boolean(window.opener));
+}
+function storage(name) {
+  try {
+    return typeof window !== "undefined" && window[name] || null;
+  } catch {
+    return null;
+  }
+}
+export {
+  Pagewire,
+  PagewireError
+};

@@ -1,0 +1,18 @@
+/** Why a request failed or a page closed. Programs decide by `code`, people read `message`. */
+export class PagewireError extends Error {
+  /**
+   * The server's codes (`forbidden`, `unknown`, `timeout`, `no_executor`, …) and the client's own:
+   * `uncertain` (it was sent, the answer is lost: it may or may not have happened), `closed` (it was never
+   * sent), `overflow` (too much is waiting), `timeout` and `too_large` as the server means them.
+   */
+  readonly code: string;
+  /** Whether the same request can succeed later. */
+  readonly retryable: boolean;
+
+  constructor(code: string, message: string, retryable = false) {
+    super(message);
+    this.name = "PagewireError";
+    this.code = code;
+    this.retryable = retryable;
+  }
+}

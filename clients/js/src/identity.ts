@@ -1,0 +1,129 @@
+import type { IdentityStorage, Registered } from "./types.js";
+
+const CONNECTION = "pagewire.connection";
+const SESSION = "pagewire.session";
+const PAGE = "pagewire.page.";
+
+/** An id and the token that proves that it was ours. */
+interface Proof {
+  id: string;
+  token: string;
+}
+
+interface PageProof extends Proof {
+  seq: number;
+}
+
+/** The members of the first frame. */
+export interface Hello {
+  connection_id?: string;
+  session_id?: string;
+  page_id?: string;
+  resume?: { token: string; seq: number };
+  token?: string;
+}
+
+/**
+ * What this page remembers of itself. The connection is the browser's (localStorage); session and page are the
+ * tab's (sessionStorage), so a reload resumes the same page. The iframes of a tab share its session and have a
+ * page each, told apart by their slot.
+ */
+export class Identity {
+  #local: IdentityStorage | null;
+  #session: IdentityStorage | null;
+  #slot: string;
+  #proofs: { connection?: Proof; session?: Proof; page?: PageProof };
+
+  constructor(local: IdentityStorage | null, session: IdentityStorage | null, slot: string) {
+    this.#local = local;
+    this.#session = session;
+    this.#slot = PAGE + slot;
+    this.#proofs = {
+      ...read("connection", local, CONNECTION),
+      ...read("session", session, SESSION),
+      ...read("page", session, this.#slot),
+    };
+  }
+
+  /** The page that can be resumed. */
+  get page(): PageProof | undefined {
+    return this.#proofs.page;
+  }
+
+  /** The ids and the proof for `hello`: the page to resume, else the session or connection to join. */
+  hello(seq: number): Hello {
+    const { connection, session, page } = this.#proofs;
+    const proof = page ?? session ?? connection;
+    return {
+      ...(connection && { connection_id: connection.id }),
+      ...(session && { session_id: session.id }),
+      ...(page && { page_id: page.id }),
+      ...(proof && { resume: { token: proof.token, seq: page ? seq : 0 } }),
+    };
+  }
+
+  /** Remembers what the server has said. */
+  learn({ connection_id, session_id, page_id, token }: Registered, seq: number): void {
+    this.#proofs = {
+      connection: { id: connection_id, token },
+      session: { id: session_id, token },
+      page: { id: page_id, token, seq },
+    };
+    write(this.#local, CONNECTION, this.#proofs.connection);
+    write(this.#session, SESSION, this.#proofs.session);
+    write(this.#session, this.#slot, this.#proofs.page);
+  }
+
+  /** Remembers how far this page has seen. */
+  seen(seq: number): void {
+    if (!this.#proofs.page) return;
+    this.#proofs.page.seq = seq;
+    write(this.#session, this.#slot, this.#proofs.page);
+  }
+
+  /** Whether another document of this tab has used the page since; what it saw, this one has not. */
+  overtaken(): boolean {
+    const stored = (read("page", this.#session, this.#slot) as { page?: PageProof }).page;
+    return stored !== undefined && stored.token !== this.#proofs.page?.token;
+  }
+
+  /** The next `hello` opens a new page in the same session. */
+  forgetPage(): void {
+    delete this.#proofs.page;
+    write(this.#session, this.#slot, undefined);
+  }
+
+  /** The next `hello` opens a new page and a new session in the same connection. */
+  forgetSession(): void {
+    this.forgetPage();
+    delete this.#proofs.session;
+    write(this.#session, SESSION, undefined);
+  }
+
+  /** The next `hello` starts from nothing. */
+  forgetAll(): void {
+    this.forgetSession();
+    delete this.#proofs.connection;
+    write(this.#local, CONNECTION, undefined);
+  }
+}
+
+/** Storage may be full, forbidden or hold anything: then a page lives in memory only. */
+function read<Name extends string>(name: Name, storage: IdentityStorage | null, key: string): object {
+  try {
+    const proof = JSON.parse(storage?.getItem(key) ?? "null") as Partial<PageProof> | null;
+    const valid = typeof proof?.id === "string" && typeof proof.token === "string";
+    return valid ? { [name]: { ...proof, seq: Number(proof.seq) || 0 } } : {};
+  } catch {
+    return {};
+  }
+}
+
+function write(storage: IdentityStorage | null, key: string, value: object | undefined): void {
+  try {
+    if (value) storage?.setItem(key, JSON.stringify(value));
+    else storage?.removeItem(key);
+  } catch {
+    // see read
+  }
+}

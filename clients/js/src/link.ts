@@ -1,0 +1,121 @@
+import type { Registered, ServerFrame, WebSocketConstructor } from "./types.js";
+
+/** What a link tells its page. */
+export interface LinkEvents {
+  registered(frame: Registered): void;
+  frame(frame: ServerFrame): void;
+  /** The last thing a link says. */
+  closed(code: number, reason: string): void;
+}
+
+const SUBPROTOCOL = "pagewire.v1";
+/** From opening the socket to `registered`. */
+const REGISTER_MS = 15_000;
+/** A server that is there answers a ping within this time. */
+const PONG_MS = 5_000;
+/** What a browser reports when no close frame came; also our own word for a socket given up. */
+const ABNORMAL = 1006;
+
+/** One WebSocket from `hello` to its close. It never reconnects: a page opens another link. */
+export class Link {
+  #socket: WebSocket;
+  #events: LinkEvents;
+  #registered = false;
+  #over = false;
+  #heardAt = Date.now();
+  #quietMs = 0;
+  /** Runs from opening to `registered`, then between two looks at the silence, then from a ping to its answer. */
+  #timer: ReturnType<typeof setTimeout>;
+  #doubting = false;
+
+  constructor(implementation: WebSocketConstructor, url: string, hello: object, events: LinkEvents) {
+    this.#events = events;
+    this.#timer = setTimeout(() => this.drop("the server did not answer"), REGISTER_MS);
+    this.#socket = new implementation(url, [SUBPROTOCOL]);
+    this.#socket.onopen = () => this.write({ type: "hello", ...hello });
+    this.#socket.onmessage = (event: MessageEvent) => this.#heard(event.data);
+    this.#socket.onclose = (event: CloseEvent) => this.#end(event.code, event.reason);
+  }
+
+  /** Whether the server has accepted `hello`. */
+  get registered(): boolean {
+    return this.#registered;
+  }
+
+  /** Sends a frame; a socket that is closing drops it, and the page sends it again on the next one. */
+  write(frame: object | string): void {
+    if (this.#socket.readyState !== this.#socket.OPEN) return;
+    this.#socket.send(typeof frame === "string" ? frame : JSON.stringify(frame));
+  }
+
+  /** The socket may be dead without knowing it (sleep, a changed network): a server that is there answers. */
+  doubt(): void {
+    if (this.#over || !this.#registered || this.#doubting) return;
+    this.#doubting = true;
+    this.write({ type: "ping" });
+    this.#arm(PONG_MS, () => this.drop("the server fell silent"));
+  }
+
+  /** Gives the socket up without waiting for the other side. */
+  drop(reason: string): void {
+    this.#socket.close();
+    this.#end(ABNORMAL, reason);
+  }
+
+  /** Leaves for good or for now. Nothing is reported any more. */
+  leave(): void {
+    this.#over = true;
+    clearTimeout(this.#timer);
+    this.#socket.close(1000);
+  }
+
+  #heard(data: unknown): void {
+    if (this.#over) return;
+    this.#heardAt = Date.now();
+    const frame = parse(data);
+    if (!frame) return this.drop("the server sent something that is not a frame");
+    if (frame.type === "registered") {
+      this.#registered = true;
+      const registered = frame as unknown as Registered;
+      // the server pings at this interval where a page cannot see it: twice as long without a frame is quiet
+      this.#quietMs = Math.max(1000, registered.ping_ms * 2);
+      this.#listen();
+      this.#events.registered(registered);
+      return;
+    }
+    if (this.#doubting) this.#listen();
+    this.#events.frame(frame);
+  }
+
+  #listen(): void {
+    this.#doubting = false;
+    this.#arm(this.#quietMs, () => {
+      const quiet = Date.now() - this.#heardAt;
+      if (quiet >= this.#quietMs) this.doubt();
+      else this.#listen();
+    });
+  }
+
+  #arm(delay: number, then: () => void): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(then, delay);
+  }
+
+  #end(code: number, reason: string): void {
+    if (this.#over) return;
+    this.#over = true;
+    clearTimeout(this.#timer);
+    this.#events.closed(code, reason);
+  }
+}
+
+function parse(data: unknown): ServerFrame | undefined {
+  if (typeof data !== "string") return undefined;
+  try {
+    const frame: unknown = JSON.parse(data);
+    const shaped = typeof frame === "object" && frame !== null && "type" in frame && typeof frame.type === "string";
+    return shaped ? (frame as ServerFrame) : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,57 @@
+// The client's counted frames (all but hello, ack and ping): what waits, and what may have to be sent again. Pure.
+
+/** A request as it goes over the wire. */
+export interface Frame {
+  readonly id: string;
+  readonly text: string;
+}
+
+export class Outgoing {
+  /** Not on the present socket. */
+  #queue: Frame[] = [];
+  /** On the present socket, in order, not known to be processed. */
+  #sent: Frame[] = [];
+  /** How many frames the server has processed before `#sent`. */
+  #processed = 0;
+
+  push(frame: Frame): void {
+    this.#queue.push(frame);
+  }
+
+  /** The frame to send next. */
+  peek(): Frame | undefined {
+    return this.#queue[0];
+  }
+
+  /** The next frame has been sent. */
+  shift(): void {
+    const frame = this.#queue.shift();
+    if (frame) this.#sent.push(frame);
+  }
+
+  /** Takes a frame back that has not been sent. */
+  withdraw(id: string): void {
+    this.#queue = this.#queue.filter((frame) => frame.id !== id);
+  }
+
+  /** An answer proves that its frame and all before it were processed. */
+  answered(id: string): void {
+    const place = this.#sent.findIndex((frame) => frame.id === id);
+    this.#sent.splice(0, place + 1);
+    this.#processed += place + 1;
+  }
+
+  /** The page was recovered: what the server has not processed goes first, as far as anybody still waits for it. */
+  recover(received: number, wanted: (frame: Frame) => boolean): void {
+    const lost = this.#sent.slice(Math.max(0, received - this.#processed)).filter(wanted);
+    this.#queue = [...lost, ...this.#queue];
+    this.#sent = [];
+    this.#processed = received;
+  }
+
+  /** The server counts anew; nobody can tell what became of the frames that were sent. */
+  restart(received: number): void {
+    this.#sent = [];
+    this.#processed = received;
+  }
+}

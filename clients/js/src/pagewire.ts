@@ -1,0 +1,330 @@
+import { delayMs } from "./backoff.js";
+import { ending, verdict } from "./close.js";
+import { Emitter } from "./emitter.js";
+import { PagewireError } from "./error.js";
+import { Identity, type Hello } from "./identity.js";
+import { Incoming } from "./incoming.js";
+import { watchDocument } from "./lifecycle.js";
+import { Link } from "./link.js";
+import { serverError, Requests } from "./requests.js";
+import { Tab } from "./tab.js";
+import { TokenSource } from "./token.js";
+import type {
+  Backoff,
+  CallOptions,
+  Delivery,
+  Message,
+  PagewireEvents,
+  PagewireOptions,
+  Registered,
+  ServerFrame,
+  State,
+  StateChange,
+  Target,
+  WebSocketConstructor,
+} from "./types.js";
+
+/** A frame that nobody acknowledged is acknowledged after this time at the latest. */
+const ACK_MS = 5_000;
+/** A socket that lived this long was no failed attempt. */
+const STABLE_MS = 5_000;
+
+interface Opening {
+  promise: Promise<Registered>;
+  resolve(registered: Registered): void;
+  reject(error: PagewireError): void;
+}
+
+/**
+ * One page: it stays the same over lost sockets, restarts of its node and reloads of its document.
+ *
+ * ```js
+ * const page = new Pagewire();
+ * page.on("message", ({ payload }) => console.log(payload));
+ * await page.connect();
+ * const sum = await page.call("sum", [1, 2, 3]);
+ * ```
+ */
+export class Pagewire extends Emitter<PagewireEvents> {
+  readonly #url: string;
+  readonly #backoff: Backoff;
+  readonly #WebSocket: WebSocketConstructor;
+  readonly #identity: Identity;
+  readonly #tokens: TokenSource;
+  readonly #requests: Requests;
+  readonly #tab = new Tab();
+  readonly #incoming = new Incoming();
+  #state: State = "closed";
+  #registered: Registered | undefined;
+  #opening: Opening | undefined;
+  #link: Link | undefined;
+  /** Tells an attempt that it has been overtaken while it waited for something. */
+  #turn = 0;
+  #failures = 0;
+  #openedAt = Infinity;
+  #advised = false;
+  #retry: ReturnType<typeof setTimeout> | undefined;
+  #ack: ReturnType<typeof setTimeout> | undefined;
+  #unwatch: () => void = () => undefined;
+
+  constructor(options: PagewireOptions = {}) {
+    super();
+    this.#url = socketUrl(options.url);
+    this.#backoff = { base_ms: 500, cap_ms: 20_000, ...options.backoff };
+    this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
+    const { local_storage: local = storage("localStorage"), session_storage: session = storage("sessionStorage") } =
+      options;
+    this.#identity = new Identity(local, session, options.slot ?? slot());
+    this.#tokens = new TokenSource(options.token);
+    this.#requests = new Requests(options.max_pending ?? 1_000);
+    this.#incoming.restart(this.#identity.page?.seq ?? 0);
+  }
+
+  /** The connection state. */
+  get state(): State {
+    return this.#state;
+  }
+
+  /** Who and where this page is; `undefined` before the first registration. */
+  get registered(): Registered | undefined {
+    return this.#registered;
+  }
+
+  /**
+   * Opens the page, or resumes it after a reload. Resolves with the first registration, rejects when the server
+   * refuses; in between it keeps trying. After a refusal (`replaced`, for one) it may be called again and opens a
+   * new page.
+   */
+  connect(): Promise<Registered> {
+    if (this.#opening) return this.#opening.promise;
+    this.#opening = opening();
+    this.#unwatch = watchDocument({
+      hidden: () => this.#acknowledge(),
+      leave: () => this.#leave(),
+      comeback: () => void this.#attempt(),
+      wake: () => this.#wake(),
+    });
+    void this.#attempt();
+    return this.#opening.promise;
+  }
+
+  /** Closes the page for good: a later `connect()` opens another one. */
+  close(): void {
+    this.#identity.forgetPage();
+    this.#finish({}, new PagewireError("closed", "the page was closed"));
+  }
+
+  /**
+   * Calls a method and resolves with its result. Rejects with the handler's error, with `timeout`, or with
+   * `uncertain` when the page was reset before the answer came.
+   */
+  call<Result = unknown>(method: string, params?: unknown, options: CallOptions = {}): Promise<Result> {
+    const frame = { type: "call", method, params, ...options };
+    return this.#requests.ask(frame, options.timeout_ms) as Promise<Result>;
+  }
+
+  /** Sends a message to a page, or to all pages of a session, connection or user. */
+  send(to: Target, payload: unknown): Promise<Delivery> {
+    return this.#requests.ask({ type: "send", to, payload }) as Promise<Delivery>;
+  }
+
+  /** Sends a message to all pages of this session. */
+  broadcast(payload: unknown): Promise<Delivery> {
+    return this.#requests.ask({ type: "broadcast_session", payload }) as Promise<Delivery>;
+  }
+
+  /** Logs in, or renews a token before it expires; later sockets use it too. */
+  async auth(token: string): Promise<void> {
+    await this.#requests.ask({ type: "auth", token });
+    this.#tokens.replace(token);
+  }
+
+  async #attempt(): Promise<void> {
+    const turn = ++this.#turn;
+    clearTimeout(this.#retry);
+    this.#change(this.#identity.page ? "recovering" : "connecting", {});
+    try {
+      await this.#claim();
+      const token = await this.#tokens.get();
+      if (turn !== this.#turn) return;
+      const hello: Hello = { ...this.#identity.hello(this.#incoming.last), ...(token !== undefined && { token }) };
+      const link: Link = new Link(this.#WebSocket, this.#url, hello, {
+        registered: (frame) => this.#open(frame, link),
+        frame: (frame) => this.#take(frame, link),
+        closed: (code, reason) => this.#lost(code, reason, hello, link),
+      });
+      this.#link = link;
+    } catch (error) {
+      if (turn !== this.#turn) return;
+      this.emit("error", new PagewireError("unauthenticated", `no token to be had: ${String(error)}`, true));
+      this.#wait(0, { reason: "no token to be had" });
+    }
+  }
+
+  /** Makes sure that a page is resumed only by the document it belongs to. */
+  async #claim(): Promise<void> {
+    const page = this.#identity.page;
+    if (!page) return;
+    const claim = await this.#tab.claim(page.id);
+    if (claim === "ours" && !this.#identity.overtaken()) return;
+    // a duplicated tab is a master page of its own; an iframe or an opened window belongs to the session it came from
+    if (claim === "taken" && !dependent()) this.#identity.forgetSession();
+    else this.#identity.forgetPage();
+  }
+
+  #open(frame: Registered, link: Link): void {
+    const again = this.#registered !== undefined;
+    if (frame.recovered !== "recovered") this.#incoming.restart(frame.seq);
+    this.#registered = frame;
+    this.#openedAt = Date.now();
+    this.#identity.learn(frame, this.#incoming.last);
+    this.#tab.hold(frame.page_id);
+    this.#tokens.accepted();
+    this.#change("open", {});
+    this.emit("registered", frame);
+    this.#requests.open(frame, (text) => link.write(text));
+    if (frame.recovered === "reset" || (frame.recovered === "new" && again)) {
+      this.emit("reset", { reason: "the server could not continue where this page was" });
+    }
+    this.#opening?.resolve(frame);
+  }
+
+  #take(frame: ServerFrame, link: Link): void {
+    if (frame.seq !== undefined) {
+      const news = this.#incoming.accept(frame.seq);
+      if (news === "duplicate") return;
+      if (news === "gap") return link.drop(`frame ${this.#incoming.last + 1} is missing`);
+      if (this.#incoming.due) this.#acknowledge();
+      else this.#ack ??= setTimeout(() => this.#acknowledge(), ACK_MS);
+    }
+    switch (frame.type) {
+      case "message":
+        return this.emit("message", frame as unknown as Message);
+      case "result":
+      case "error":
+        if (frame["id"] !== undefined) this.#requests.answer(frame);
+        else this.emit("error", serverError(frame));
+        return;
+      case "reset":
+        return this.emit("reset", { reason: String(frame["reason"]) });
+      case "identity":
+        return this.#identify(String(frame["user"]));
+      case "pong":
+        return;
+      default:
+        return this.emit("frame", frame);
+    }
+  }
+
+  #identify(user: string): void {
+    if (this.#registered) this.#registered = { ...this.#registered, user };
+    this.emit("identity", { user });
+  }
+
+  #lost(code: number, text: string, hello: Hello, link: Link): void {
+    const { reconnect, renewToken, forgetPage, refusesIds, advisedMs, reason } = verdict(code, text);
+    this.#detach();
+    if (forgetPage) this.#identity.forgetPage();
+    // another user logged in, or the server lost its keys: what is remembered is worth nothing, a new page is possible
+    const anew = refusesIds && !link.registered && hello.resume !== undefined && !(renewToken && hello.token);
+    if (anew) this.#identity.forgetAll();
+    const back = anew || (renewToken ? this.#tokens.renew(reconnect) : reconnect);
+    const change = { code, ...(reason && { reason }) };
+    if (back) this.#wait(advisedMs, change);
+    else this.#finish(change, new PagewireError(ending(code), reason || `the server closed with ${code}`));
+  }
+
+  #wait(advisedMs: number, change: Partial<StateChange>): void {
+    if (Date.now() - this.#openedAt >= STABLE_MS) this.#failures = 0;
+    this.#openedAt = Infinity;
+    const delay = delayMs(this.#failures++, this.#backoff, advisedMs, Math.random);
+    this.#advised = advisedMs > 0;
+    this.#retry = setTimeout(() => void this.#attempt(), delay);
+    this.#change("waiting", { ...change, retry_at: Date.now() + delay });
+  }
+
+  /** Somebody looks or the network is back: no reason to sit out a back-off that the server did not ask for. */
+  #wake(): void {
+    if (this.#link) this.#link.doubt();
+    else if (this.#state === "waiting" && !this.#advised) void this.#attempt();
+  }
+
+  /** The document goes: the next one of this tab continues from here, or this one when it comes back. */
+  #leave(): void {
+    this.#acknowledge();
+    this.#turn += 1;
+    this.#link?.leave();
+    this.#detach();
+    this.#tab.release();
+    this.#change("waiting", { reason: "the document is away" });
+  }
+
+  #finish(change: Partial<StateChange>, error: PagewireError): void {
+    this.#turn += 1;
+    this.#unwatch();
+    this.#link?.leave();
+    this.#detach();
+    this.#tab.release();
+    this.#requests.close();
+    this.#incoming.restart(this.#identity.page ? this.#incoming.last : 0);
+    const opening = this.#opening;
+    this.#opening = undefined;
+    this.#change("closed", change);
+    opening?.reject(error);
+  }
+
+  #detach(): void {
+    clearTimeout(this.#retry);
+    clearTimeout(this.#ack);
+    this.#ack = undefined;
+    this.#link = undefined;
+    this.#requests.pause();
+  }
+
+  #acknowledge(): void {
+    clearTimeout(this.#ack);
+    this.#ack = undefined;
+    if (!this.#incoming.unacked) return;
+    const seq = this.#incoming.ack();
+    this.#identity.seen(seq);
+    this.#link?.write({ type: "ack", seq });
+  }
+
+  #change(state: State, change: Partial<StateChange>): void {
+    const previous = this.#state;
+    this.#state = state;
+    if (state !== previous) this.emit("state", { ...change, state, previous });
+  }
+}
+
+function opening(): Opening {
+  let settle: Omit<Opening, "promise"> = { resolve: () => undefined, reject: () => undefined };
+  const promise = new Promise<Registered>((resolve, reject) => (settle = { resolve, reject }));
+  // whoever listens to states need not look at the promise as well
+  promise.catch(() => undefined);
+  return { promise, ...settle };
+}
+
+function socketUrl(url: string | URL = "/_ws"): string {
+  const absolute = new URL(url, globalThis.location?.href);
+  absolute.protocol = absolute.protocol.replace("http", "ws");
+  return absolute.href;
+}
+
+function slot(): string {
+  if (typeof window === "undefined" || window === window.top) return "tab";
+  return `frame:${window.name || window.location.pathname}`;
+}
+
+function dependent(): boolean {
+  return typeof window !== "undefined" && (window !== window.top || Boolean(window.opener));
+}
+
+function storage(name: "localStorage" | "sessionStorage"): Storage | null {
+  try {
+    return (typeof window !== "undefined" && window[name]) || null;
+  } catch {
+    // forbidden by the browser's settings
+    return null;
+  }
+}
