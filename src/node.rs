@@ -1,0 +1,168 @@
+//! The node: the only place that builds parts.
+//!
+//! Owns: the order in which a process comes up and goes down, and the background duties of a node. Never: what any
+//! part does.
+
+mod duties;
+
+use std::sync::Arc;
+
+use pagewire_cluster::delivery::Post;
+use pagewire_cluster::engine::{ConnectError, Down, Engine, Memory, Nats, NatsOptions};
+use pagewire_cluster::id::NodeNumber;
+use pagewire_cluster::keyring::Keyring;
+use pagewire_cluster::lease::{Keeper, NodeLease, NodeRow, Proto, Wish};
+use pagewire_cluster::registry::Registry;
+use pagewire_cluster::subject::Subjects;
+use pagewire_cluster::timing::Timing;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::auth::Authenticator;
+use crate::command::Context;
+use crate::config::Config;
+use crate::executor::Executors;
+use crate::protocol::Limits;
+use crate::session::{Budget, Deliver, Hub, Options, Sessions};
+use crate::telemetry::{Metrics, Ready};
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is taken or not this machine's.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The configured address.
+        address: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// NATS cannot be used.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The engine went away while the node was coming up.
+    #[error("the cluster's engine went away while this node was starting")]
+    Engine(#[from] Down),
+}
+
+/// A running node without its listener.
+pub struct Node {
+    /// Its configuration.
+    pub config: Arc<Config>,
+    /// Its time-outs.
+    pub timing: Timing,
+    /// What commands act on.
+    pub context: Arc<Context>,
+    /// Its pages.
+    pub hub: Arc<Hub>,
+    /// Its view of the cluster.
+    pub registry: Registry,
+    /// Who it is.
+    pub lease: NodeLease,
+    /// Whether it can take traffic.
+    pub ready: Ready,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+    stop: watch::Sender<bool>,
+    keeper: JoinHandle<()>,
+}
+
+impl Node {
+    /// Brings a node up: engine, view, number, subscriptions, in this order. It takes traffic when
+    /// [`Node::ready`] says so.
+    pub async fn start(config: Config, timing: Timing) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let engine = engine(&config, timing).await?;
+        let subjects = Subjects::new(&config.cluster);
+        let registry = Registry::new(&engine);
+        let follow = registry.follow().await?;
+        let keyring = Keyring::load(&engine).await?;
+        let (keeper, lease) = Keeper::claim(&engine, &subjects, timing, wish(&config), row(&config)).await;
+        let post = Post::new(&engine, &subjects, timing.deliver);
+        let hub = Arc::new(Hub::default());
+        let sessions = Arc::new(Sessions::new(
+            hub.clone(),
+            registry.clone(),
+            lease.clone(),
+            keyring,
+            post.clone(),
+            timing,
+            options(&config),
+        ));
+        let metrics = Arc::new(Metrics::default());
+        let context = Arc::new(Context {
+            deliver: Deliver::new(hub.clone(), registry.clone(), lease.clone(), post),
+            executors: Executors::new(timing, metrics.clone()),
+            authenticator: Arc::new(Authenticator::new(&config.auth)),
+            allow: config.send.allow.clone(),
+            sessions,
+        });
+        let (stop, stopping) = watch::channel(false);
+        let ready = Ready::default();
+        tokio::spawn(follow);
+        let keeper = tokio::spawn(keeper.keep(stopped(stopping.clone())));
+        let duties = duties::Duties { engine, subjects, timing, registry: registry.clone(), lease: lease.clone() };
+        tokio::spawn(duties.clone().answer(context.clone(), ready.clone(), stopping.clone()));
+        tokio::spawn(duties.clone().watch_neighbour(stopping.clone()));
+        tokio::spawn(duties.sweep(stopping));
+        Ok(Self { config, timing, context, hub, registry, lease, ready, metrics, stop, keeper })
+    }
+
+    /// Gives the number back and ends the duties. Sockets must be closed by now.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.keeper.await {
+            tracing::error!(%error, "the lease's keeper ended badly");
+        }
+    }
+}
+
+async fn engine(config: &Config, timing: Timing) -> Result<Engine, StartError> {
+    if config.nats.urls.is_empty() {
+        tracing::info!("embedded engine: everything is kept in this process and ends with it");
+        return Ok(Engine::Memory(Memory::new()));
+    }
+    let options = NatsOptions {
+        urls: config.nats.urls.clone(),
+        replicas: config.nats.replicas,
+        cluster: config.cluster.clone(),
+        client_name: format!("pagewire {}", config.node.name),
+        timing,
+    };
+    Ok(Engine::Nats(Nats::connect(options).await?))
+}
+
+fn wish(config: &Config) -> Wish {
+    Wish { number: NodeNumber::new(config.node.number), name: config.node.name.clone() }
+}
+
+fn row(config: &Config) -> NodeRow {
+    NodeRow {
+        epoch: None,
+        name: config.node.name.clone(),
+        lane: config.node.lane.clone(),
+        release: config.node.release.clone(),
+        advertise: config.node.advertise.clone(),
+        proto: Proto::default(),
+    }
+}
+
+fn options(config: &Config) -> Options {
+    Options {
+        lane: config.node.lane.clone(),
+        release: config.node.release.clone(),
+        budget: Budget { outbox: config.websocket.outbox_bytes, replay: config.websocket.replay_bytes },
+        resume_window: std::time::Duration::from_millis(config.lifetime.resume_ms),
+        ping_ms: config.websocket.ping_ms,
+        limits: Limits {
+            max_frame: config.websocket.max_frame,
+            frames_per_second: config.limits.frames_per_second,
+        },
+        pages_per_user: config.limits.pages_per_user,
+    }
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // an error means that the node itself is gone
+    let _ = stopping.wait_for(|stop| *stop).await;
+}

@@ -1,0 +1,134 @@
+//! What a node does beside serving sockets: answering other nodes, watching its neighbour, sweeping dead rows.
+
+use std::sync::Arc;
+
+use pagewire_cluster::delivery::{Inbox, Incoming};
+use pagewire_cluster::engine::{Down, Engine, Message};
+use pagewire_cluster::lease::{self, NodeLease};
+use pagewire_cluster::registry::{Holder, Registry};
+use pagewire_cluster::subject::Subjects;
+use pagewire_cluster::timing::Timing;
+use pagewire_cluster::wire::{Answer, Question};
+use tokio::sync::watch;
+
+use super::stopped;
+use crate::command::Context;
+use crate::telemetry::{self, Ready};
+
+/// What the duties of a node need.
+#[derive(Clone)]
+pub(super) struct Duties {
+    pub(super) engine: Engine,
+    pub(super) subjects: Subjects,
+    pub(super) timing: Timing,
+    pub(super) registry: Registry,
+    pub(super) lease: NodeLease,
+}
+
+impl Duties {
+    /// Answers other nodes, in one life of this node after the other. Ready while it listens.
+    pub(super) async fn answer(self, context: Arc<Context>, ready: Ready, stopping: watch::Receiver<bool>) {
+        let mut changes = self.lease.changes();
+        let mut first = true;
+        let stop = stopped(stopping);
+        tokio::pin!(stop);
+        loop {
+            let holder = *changes.borrow_and_update();
+            tokio::select! {
+                () = &mut stop => break,
+                () = self.answer_as(holder, &context, &ready, &mut first) => {}
+                _ = changes.changed() => {}
+            }
+            ready.set(false);
+        }
+        ready.set(false);
+    }
+
+    /// Ends only with the engine, or when it is dropped because the holder changed.
+    async fn answer_as(&self, holder: Option<Holder>, context: &Arc<Context>, ready: &Ready, first: &mut bool) {
+        let Some(holder) = holder else { return std::future::pending().await };
+        let Ok(mut inbox) = Inbox::open(&self.engine, &self.subjects, holder).await else {
+            return tokio::time::sleep(self.timing.lease_renew / 3).await;
+        };
+        if !std::mem::take(first) {
+            context.sessions.rehome(holder).await;
+        }
+        ready.set(true);
+        while let Some(incoming) = inbox.next().await {
+            match incoming {
+                Incoming::Gap => tracing::warn!("messages from other nodes may have been missed"),
+                // a node that woke late must not act on what it slept through
+                Incoming::Question(question, message) if self.lease.holder() == Some(holder) => {
+                    if let Some(answer) = react(context, question, &message) {
+                        inbox.answer(&message, answer);
+                    }
+                }
+                Incoming::Question(..) => tracing::warn!("question not answered: this node's lease has run out"),
+            }
+        }
+    }
+
+    /// Proves the death of the next node around the ring, so that its pages leave the view before its lease ends.
+    pub(super) async fn watch_neighbour(self, stopping: watch::Receiver<bool>) {
+        self.every(stopping, || async {
+            let Some(own) = self.lease.holder() else { return Ok(()) };
+            let living: Vec<_> =
+                self.registry.view().nodes().into_iter().map(|(holder, _)| holder.node).collect();
+            match lease::neighbour(own.node, &living) {
+                Some(next) => lease::bury(&self.engine, &self.subjects, self.timing, next).await.map(|_| ()),
+                None => Ok(()),
+            }
+        })
+        .await;
+    }
+
+    /// The lowest living number sweeps: rows of dead holders go.
+    pub(super) async fn sweep(self, stopping: watch::Receiver<bool>) {
+        self.every(stopping, || async {
+            let lowest = self.registry.view().nodes().first().map(|(holder, _)| *holder);
+            if lowest.is_some() && lowest == self.lease.holder() {
+                let swept = self.registry.sweep().await;
+                if swept > 0 {
+                    tracing::info!(swept, "rows of dead nodes deleted");
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    async fn every<F: Future<Output = Result<(), Down>>>(&self, stopping: watch::Receiver<bool>, duty: impl Fn() -> F) {
+        let stop = stopped(stopping);
+        tokio::pin!(stop);
+        let mut tick = tokio::time::interval(self.timing.lease_renew);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = &mut stop => return,
+                _ = tick.tick() => {}
+            }
+            if let Err(error) = duty().await {
+                tracing::debug!(%error, "duty put off");
+            }
+        }
+    }
+}
+
+/// The answer to a question, `None` when it is given later.
+fn react(context: &Arc<Context>, question: Question, message: &Message) -> Option<Answer> {
+    let span = tracing::debug_span!("question", subject = message.subject);
+    telemetry::continue_trace(&span, message.headers.trace.as_ref());
+    let _entered = span.enter();
+    Some(match question {
+        Question::Deliver(delivery) => context.deliver.receive(&delivery),
+        Question::Yield { page, generation } => context.sessions.let_go(page, generation),
+        Question::Identify { connection, user } => {
+            let context = context.clone();
+            // writes rows: not in the way of deliveries
+            tokio::spawn(async move { context.sessions.identify_here(connection, &Arc::from(user)).await });
+            Answer::Done
+        }
+        Question::Alive => Answer::Done,
+        Question::Unknown => Answer::Unsupported,
+    })
+}
