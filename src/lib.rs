@@ -1,7 +1,17 @@
-//! The service. (see README)
+//! Pagewire, the service: pages, push, calls, over one engine of `pagewire-cluster`.
+//!
+//! # Layout
+//!
+//! [`node`] builds the parts · [`edge`] sockets · [`command`] what a page may ask · [`session`] pages, hub,
+//! outboxes, delivery · [`executor`] who runs calls · [`protocol`] the browser wire · leaves: [`config`], [`auth`],
+//! [`telemetry`]
+
 pub mod auth;
+pub mod command;
 pub mod config;
 pub mod edge;
+pub mod executor;
+pub mod node;
 pub mod protocol;
 pub mod session;
 pub mod telemetry;

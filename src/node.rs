@@ -89,9 +89,9 @@ impl Node {
             timing,
             options(&config),
         ));
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::new(&config.node.lane, &config.node.release));
         let context = Arc::new(Context {
-            deliver: Deliver::new(hub.clone(), registry.clone(), lease.clone(), post),
+            deliver: Deliver::new(hub.clone(), registry.clone(), lease.clone(), post, metrics.clone()),
             executors: Executors::new(timing, metrics.clone()),
             authenticator: Arc::new(Authenticator::new(&config.auth)),
             allow: config.send.allow.clone(),
@@ -101,7 +101,8 @@ impl Node {
         let ready = Ready::default();
         tokio::spawn(follow);
         let keeper = tokio::spawn(keeper.keep(stopped(stopping.clone())));
-        let duties = duties::Duties { engine, subjects, timing, registry: registry.clone(), lease: lease.clone() };
+        let duties =
+            duties::Duties { engine, subjects, timing, registry: registry.clone(), lease: lease.clone() };
         tokio::spawn(duties.clone().answer(context.clone(), ready.clone(), stopping.clone()));
         tokio::spawn(duties.clone().watch_neighbour(stopping.clone()));
         tokio::spawn(duties.sweep(stopping));

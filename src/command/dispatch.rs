@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Caller, Context, Reply, auth, broadcast_session, call, send};
 use crate::auth::Verified;
-use crate::protocol::{Close, ClientFrame, CommandError, FrameId, InvalidFrame, Tail, pong};
+use crate::protocol::{ClientFrame, Close, CommandError, FrameId, InvalidFrame, Tail, pong};
 
 /// What the socket does after a frame.
 #[derive(Debug)]
@@ -19,7 +19,12 @@ pub enum After {
 
 /// Acts on one frame of a page. The answer is in the page's outbox when this returns, except for work that goes on:
 /// its result comes as a push. `ack` never gets here: it is the socket's own business.
-pub async fn dispatch(context: &Arc<Context>, caller: &Caller, frame: ClientFrame, id: Option<FrameId>) -> After {
+pub async fn dispatch(
+    context: &Arc<Context>,
+    caller: &Caller,
+    frame: ClientFrame,
+    id: Option<FrameId>,
+) -> After {
     let reply = match frame {
         ClientFrame::Send(frame) => send::run(context, caller, frame).await,
         ClientFrame::BroadcastSession(frame) => broadcast_session::run(context, caller, frame).await,

@@ -28,11 +28,15 @@ pub(super) async fn run(context: &Context, caller: &Caller, frame: Send) -> Resu
 fn own(context: &Context, caller: &Caller, target: &Target) -> bool {
     let page = &caller.page;
     match target {
-        Target::User(user) => context.allow.contains(&SendLevel::User) && page.user().as_deref() == Some(user),
+        Target::User(user) => {
+            context.allow.contains(&SendLevel::User) && page.user().as_deref() == Some(user)
+        }
         Target::Connection(address) => {
             context.allow.contains(&SendLevel::Connection) && page.connection().key == address.key
         }
-        Target::Session(address) => context.allow.contains(&SendLevel::Session) && page.session().key == address.key,
+        Target::Session(address) => {
+            context.allow.contains(&SendLevel::Session) && page.session().key == address.key
+        }
         Target::Page(address) if address.key == page.key() => true,
         Target::Page(address) => context
             .sessions
@@ -69,7 +73,10 @@ mod tests {
         assert!(shares(&all, &own, &place(2, 1, None)));
         assert!(shares(&all, &own, &place(2, 2, Some("ann"))));
         assert!(!shares(&all, &own, &place(2, 2, Some("bob"))));
-        assert!(!shares(&all, &place(1, 1, None), &place(2, 2, None)), "two anonymous pages are not one user");
+        assert!(
+            !shares(&all, &place(1, 1, None), &place(2, 2, None)),
+            "two anonymous pages are not one user"
+        );
         assert!(!shares(&[], &own, &own.clone()));
     }
 }

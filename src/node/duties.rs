@@ -45,7 +45,13 @@ impl Duties {
     }
 
     /// Ends only with the engine, or when it is dropped because the holder changed.
-    async fn answer_as(&self, holder: Option<Holder>, context: &Arc<Context>, ready: &Ready, first: &mut bool) {
+    async fn answer_as(
+        &self,
+        holder: Option<Holder>,
+        context: &Arc<Context>,
+        ready: &Ready,
+        first: &mut bool,
+    ) {
         let Some(holder) = holder else { return std::future::pending().await };
         let Ok(mut inbox) = Inbox::open(&self.engine, &self.subjects, holder).await else {
             return tokio::time::sleep(self.timing.lease_renew / 3).await;
@@ -58,12 +64,15 @@ impl Duties {
             match incoming {
                 Incoming::Gap => tracing::warn!("messages from other nodes may have been missed"),
                 // a node that woke late must not act on what it slept through
-                Incoming::Question(question, message) if self.lease.holder() == Some(holder) => {
+                Incoming::Question(asked) if self.lease.holder() == Some(holder) => {
+                    let (question, message) = *asked;
                     if let Some(answer) = react(context, question, &message) {
                         inbox.answer(&message, answer);
                     }
                 }
-                Incoming::Question(..) => tracing::warn!("question not answered: this node's lease has run out"),
+                Incoming::Question(_) => {
+                    tracing::warn!("question not answered: this node's lease has run out")
+                }
             }
         }
     }
@@ -97,7 +106,11 @@ impl Duties {
         .await;
     }
 
-    async fn every<F: Future<Output = Result<(), Down>>>(&self, stopping: watch::Receiver<bool>, duty: impl Fn() -> F) {
+    async fn every<F: Future<Output = Result<(), Down>>>(
+        &self,
+        stopping: watch::Receiver<bool>,
+        duty: impl Fn() -> F,
+    ) {
         let stop = stopped(stopping);
         tokio::pin!(stop);
         let mut tick = tokio::time::interval(self.timing.lease_renew);
@@ -116,8 +129,8 @@ impl Duties {
 
 /// The answer to a question, `None` when it is given later.
 fn react(context: &Arc<Context>, question: Question, message: &Message) -> Option<Answer> {
-    let span = tracing::debug_span!("question", subject = message.subject);
-    telemetry::continue_trace(&span, message.headers.trace.as_ref());
+    let span = tracing::debug_span!("question", subject = message.subject, trace = tracing::field::Empty);
+    let span = telemetry::child_of(span, message.headers.trace.as_ref());
     let _entered = span.enter();
     Some(match question {
         Question::Deliver(delivery) => context.deliver.receive(&delivery),

@@ -4,6 +4,7 @@
 //! Never: encoding per socket (the hub shares one tail) or a retry of what may have arrived.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::future::join_all;
 use pagewire_cluster::delivery::{Post, Unanswered};
@@ -15,7 +16,7 @@ use serde_json::value::RawValue;
 
 use super::hub::Hub;
 use crate::protocol::{CommandError, ErrorCode, Tail};
-use crate::telemetry;
+use crate::telemetry::{self, Metrics};
 
 /// What a push met, everywhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,12 +36,19 @@ pub struct Deliver {
     registry: Registry,
     lease: NodeLease,
     post: Post,
+    metrics: Arc<Metrics>,
 }
 
 impl Deliver {
     /// Delivers through this node's hub and to other nodes by post.
-    pub fn new(hub: Arc<Hub>, registry: Registry, lease: NodeLease, post: Post) -> Self {
-        Self { hub, registry, lease, post }
+    pub fn new(
+        hub: Arc<Hub>,
+        registry: Registry,
+        lease: NodeLease,
+        post: Post,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { hub, registry, lease, post, metrics }
     }
 
     /// A message to the pages of a scope. Refused while this node is cut off from its cluster.
@@ -51,10 +59,18 @@ impl Deliver {
         from: Option<Address>,
     ) -> Result<Outcome, CommandError> {
         let own = self.lease.holder().ok_or_else(unavailable)?;
+        let started = Instant::now();
         let delivery = Delivery { to, payload, from };
-        if let Scope::Page(address) = delivery.to {
-            return self.send_to_page(own, address, delivery).await;
-        }
+        let outcome = match delivery.to {
+            Scope::Page(address) => self.send_to_page(own, address, delivery).await,
+            _ => self.send_to_scope(own, delivery).await,
+        };
+        self.metrics.pushed(started.elapsed());
+        outcome
+    }
+
+    /// To this node's share directly, to every other node that has one with one request.
+    async fn send_to_scope(&self, own: Holder, delivery: Delivery) -> Result<Outcome, CommandError> {
         let holders = self.registry.view().holders(&delivery.to);
         let local = self.local(&delivery);
         let mut outcome = Outcome { reach: local, nodes: vec![own.node], unreachable: Vec::new() };

@@ -22,7 +22,7 @@ pub struct Budget {
 
 /// What happened to a pushed frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pushed {
+pub(super) enum Pushed {
     /// It waits or leaves.
     Queued,
     /// No room: it and everything after it is lost to this page until it is reset.
@@ -31,7 +31,7 @@ pub enum Pushed {
 
 /// What a resuming client gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resumed {
+pub(super) enum Resumed {
     /// Every frame after the last one it saw.
     Recovered,
     /// Something is missing: numbers start again.
@@ -40,7 +40,7 @@ pub enum Resumed {
 
 /// One page's frames.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub(super) struct Outbox {
     /// Frames outside the sequence, for the present socket only; they go first.
     notices: VecDeque<Tail>,
     /// Frames that have no number yet.
@@ -57,7 +57,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// Adds a sequenced frame.
-    pub fn push(&mut self, tail: Tail, budget: Budget) -> Pushed {
+    pub(super) fn push(&mut self, tail: Tail, budget: Budget) -> Pushed {
         let cost = tail.len() + ENTRY_OVERHEAD;
         // one frame always fits, so that no legal message is undeliverable
         if self.lost || (self.waiting_bytes + cost > budget.outbox && !self.waiting.is_empty()) {
@@ -70,12 +70,12 @@ impl Outbox {
     }
 
     /// Adds a frame outside the sequence.
-    pub fn notice(&mut self, tail: Tail) {
+    pub(super) fn notice(&mut self, tail: Tail) {
         self.notices.push_back(tail);
     }
 
     /// The next frame for the socket with its number, `None` for a frame outside the sequence.
-    pub fn take(&mut self, budget: Budget) -> Option<(Option<u64>, Tail)> {
+    pub(super) fn take(&mut self, budget: Budget) -> Option<(Option<u64>, Tail)> {
         if let Some(tail) = self.notices.pop_front() {
             return Some((None, tail));
         }
@@ -97,12 +97,12 @@ impl Outbox {
     }
 
     /// Whether [`Outbox::take`] has something.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.notices.is_empty() && self.again == 0 && self.waiting.is_empty()
     }
 
     /// The client has everything up to `seq`.
-    pub fn acknowledge(&mut self, seq: u64) {
+    pub(super) fn acknowledge(&mut self, seq: u64) {
         while self.sent.len() > self.again && seq > self.last - self.sent.len() as u64 {
             self.forget_oldest();
         }
@@ -110,7 +110,7 @@ impl Outbox {
     }
 
     /// A new socket takes over from a client that has seen everything up to `seq`.
-    pub fn resume(&mut self, seq: u64) -> Resumed {
+    pub(super) fn resume(&mut self, seq: u64) -> Resumed {
         self.notices.clear();
         let first_kept = self.last - self.sent.len() as u64;
         if self.lost || seq < first_kept || seq > self.last {
@@ -123,13 +123,8 @@ impl Outbox {
         Resumed::Recovered
     }
 
-    /// The number of the last frame that left.
-    pub fn last(&self) -> u64 {
-        self.last
-    }
-
     /// Bytes that wait for the socket.
-    pub fn waiting_bytes(&self) -> usize {
+    pub(super) fn waiting_bytes(&self) -> usize {
         self.waiting_bytes
     }
 

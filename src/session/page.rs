@@ -63,15 +63,15 @@ pub enum Taken {
 
 /// What a page row needs to know of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub(super) struct Standing {
     /// The row's revision.
-    pub rev: u64,
+    pub(super) rev: u64,
     /// The page's generation.
-    pub generation: u32,
+    pub(super) generation: u32,
     /// Whether the client is known to have the newest token.
-    pub confirmed: bool,
+    pub(super) confirmed: bool,
     /// Its user.
-    pub user: Option<Arc<str>>,
+    pub(super) user: Option<Arc<str>>,
 }
 
 /// Where a page belongs.

@@ -12,33 +12,33 @@ use serde::{Deserialize, Serialize};
 
 /// What a token says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claims {
+pub(super) struct Claims {
     /// The page.
-    pub page: Key,
+    pub(super) page: Key,
     /// Its session.
-    pub session: Key,
+    pub(super) session: Key,
     /// Its connection.
-    pub connection: Key,
+    pub(super) connection: Key,
     /// Its user when the token was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
+    pub(super) user: Option<String>,
     /// The page's generation.
     #[serde(rename = "gen")]
-    pub generation: u32,
+    pub(super) generation: u32,
     /// When it was given, in seconds since the Unix epoch.
-    pub issued: u64,
+    pub(super) issued: u64,
 }
 
 impl Claims {
     /// The token.
-    pub fn sign(&self, keyring: &Keyring) -> String {
+    pub(super) fn sign(&self, keyring: &Keyring) -> String {
         let claims = BASE64_URL_SAFE_NO_PAD.encode(pagewire_cluster::wire::encode(self));
         let signature = keyring.sign(claims.as_bytes());
         format!("{claims}.{signature}")
     }
 
     /// The claims of a genuine token, `None` of any other text.
-    pub async fn verify(token: &str, keyring: &Keyring) -> Result<Option<Self>, Down> {
+    pub(super) async fn verify(token: &str, keyring: &Keyring) -> Result<Option<Self>, Down> {
         let Some((claims, signature)) = token.split_once('.') else { return Ok(None) };
         if !keyring.verify(claims.as_bytes(), signature).await? {
             return Ok(None);

@@ -1,10 +1,11 @@
 //! What operators see: logs, trace contexts and metrics.
 //!
 //! Owns: the process's subscriber ([`init`]), the way from a span to the `traceparent` that travels in messages
-//! ([`trace`]) and the numbers ([`Metrics`]). Never: what is worth a span or a line; that is said where it
+//! ([`trace`]) and the numbers ([`Metrics`]), and whether the node is [`Ready`]. Never: what is worth a span or a line; that is said where it
 //! happens. The only place that names OpenTelemetry.
 
 mod metrics;
+mod ready;
 mod trace;
 
 use std::io::{self, IsTerminal};
@@ -17,6 +18,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 pub use metrics::{CONTENT_TYPE, Metrics};
+pub use ready::Ready;
 pub use trace::{child_of, current_trace};
 
 /// Which lines are logged, e.g. `info,pagewire::edge=debug`.

@@ -89,7 +89,7 @@ impl Post {
 #[derive(Debug)]
 pub enum Incoming {
     /// A question; answer it with [`Inbox::answer`].
-    Question(Question, Message),
+    Question(Box<(Question, Message)>),
     /// Something was missed between nodes.
     Gap,
 }
@@ -124,7 +124,7 @@ impl Inbox {
             match received {
                 Received::Gap(_) => return Some(Incoming::Gap),
                 Received::Message(message) => match wire::decode_question(&message.payload) {
-                    Some(question) => return Some(Incoming::Question(question, message)),
+                    Some(question) => return Some(Incoming::Question(Box::new((question, message)))),
                     None => {
                         tracing::warn!(subject = message.subject, "unreadable question from another node")
                     }
