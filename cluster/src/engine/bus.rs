@@ -127,6 +127,7 @@ struct Backlog {
 struct Shared {
     backlog: Mutex<Backlog>,
     arrived: Notify,
+    left: Notify,
     max_bytes: usize,
 }
 
@@ -145,7 +146,12 @@ pub struct Subscription(Arc<Shared>);
 
 /// A subscription that holds at most `max_bytes` unread payload.
 pub(super) fn subscription(max_bytes: usize) -> (Feed, Subscription) {
-    let shared = Arc::new(Shared { backlog: Mutex::default(), arrived: Notify::new(), max_bytes });
+    let shared = Arc::new(Shared {
+        backlog: Mutex::default(),
+        arrived: Notify::new(),
+        left: Notify::new(),
+        max_bytes,
+    });
     (Feed(shared.clone()), Subscription(shared))
 }
 
@@ -185,6 +191,13 @@ impl Feed {
     pub fn is_closed(&self) -> bool {
         self.0.lock().reader_gone
     }
+
+    /// Waits until the reader drops its end. For one waiter; safe to drop and call again.
+    pub async fn closed(&self) {
+        while !self.is_closed() {
+            self.0.left.notified().await;
+        }
+    }
 }
 
 impl Drop for Feed {
@@ -221,6 +234,7 @@ impl Drop for Subscription {
         let mut backlog = self.0.lock();
         backlog.reader_gone = true;
         backlog.items.clear();
+        self.0.left.notify_one();
     }
 }
 
@@ -267,5 +281,6 @@ mod tests {
         drop(subscription);
         assert!(!feed.push(message(1)));
         assert!(feed.is_closed());
+        feed.closed().await;
     }
 }

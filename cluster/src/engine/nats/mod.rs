@@ -1,8 +1,45 @@
-//! The NATS engine: the only place that names `async_nats`. (under construction)
-#![allow(clippy::todo, unused_variables, clippy::unused_self)]
-use super::*;
-use std::time::Duration;
+//! The NATS engine: the only place that names `async_nats`.
+//!
+//! Owns: the engine's handle, what it is configured with, why it may refuse. Never: decides for a domain.
+//!
+//! Two connections per process: `control` (Kv, so leases) and `data` (Bus and Queue), so that a burst of
+//! messages never delays the renewal of a lease.
+//!
+//! `connect` getting connected · `connection` sending and asking · `router` replies · `headers` · `version` ·
+//! `bus` · `api` JetStream's wire · `streams` what exists · `kv` single keys · `walk` many keys · `commit`
+//! several at once · `watch` and `held` watches · `queue`
+
+mod api;
+mod bus;
+mod commit;
+mod connect;
+mod connection;
+mod headers;
+mod held;
+mod kv;
+mod queue;
+mod router;
+mod streams;
+mod version;
+mod walk;
+mod watch;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::{WeakUnboundedSender, unbounded_channel};
 use tokio::sync::watch as channel;
+
+use self::connect::Tasks;
+use self::connection::Connection;
+use self::kv::Store;
+use self::queue::Hints;
+use self::streams::Streams;
+use self::watch::Follower;
+use super::{
+    Batch, Bucket, Consistency, Delivery, Down, Entry, Expect, Link, MAX_WATCHES, Message, PublishError,
+    Push, Put, QueueError, Replies, RequestError, Subscription, Watch, WatchEvent, WatchMode, WriteError,
+};
 
 /// How to reach the cluster's NATS.
 #[derive(Debug, Clone)]
@@ -40,50 +77,91 @@ pub enum ConnectError {
     },
 }
 
-/// A NATS cluster with JetStream.
+/// A NATS cluster with JetStream. The connections close when the last clone is dropped.
 #[derive(Clone)]
-pub struct Nats {}
+pub struct Nats {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    control: Connection,
+    data: Connection,
+    streams: Streams,
+    hints: Hints,
+    link: channel::Receiver<Link>,
+    watches: Mutex<Vec<WeakUnboundedSender<WatchEvent>>>,
+    /// Aborted on drop; everything else ends with them.
+    _tasks: Tasks,
+}
 
 impl Nats {
     /// Connects, checks the server's version, creates missing streams.
     pub async fn connect(options: NatsOptions) -> Result<Self, ConnectError> {
-        todo!()
+        let mut tasks = Tasks::default();
+        let control = connect::connect(&options, "control", &mut tasks).await?;
+        let data = connect::connect(&options, "data", &mut tasks).await?;
+        let streams = Streams::new(&options.cluster, options.replicas);
+        // a cluster of servers that has just started elects its leader first
+        let deadline = Instant::now() + options.timing.operation * 6;
+        let ensured = streams.ensure_all(&control, deadline).await;
+        ensured.map_err(|reason| connect::unreachable(&options, reason))?;
+
+        let (sender, link) = channel::channel(Link::Up { generation: 1 });
+        tasks.spawn(connection::join(control.link.clone(), data.link.clone(), sender));
+        tasks.spawn(streams::keep(streams.clone(), control.clone()));
+        let hints = Hints::new(data.clone(), streams.clone());
+        let watches = Mutex::default();
+        let inner = Inner { control, data, streams, hints, link, watches, _tasks: tasks };
+        Ok(Self { inner: Arc::new(inner) })
     }
+
+    fn store(&self, bucket: Bucket) -> Store {
+        let Inner { control, streams, .. } = &*self.inner;
+        Store { control: control.clone(), streams: streams.clone(), bucket }
+    }
+
     pub(super) async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        todo!()
+        bus::publish(&self.inner.data, message).await
     }
+
     pub(super) async fn subscribe(
         &self,
         pattern: &str,
         group: Option<&str>,
         max_bytes: usize,
     ) -> Result<Subscription, Down> {
-        todo!()
+        bus::subscribe(&self.inner.data, pattern, group, max_bytes).await
     }
+
     pub(super) async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
-        todo!()
+        bus::request(&self.inner.data, message, within).await
     }
+
     pub(super) async fn request_many(
         &self,
         message: Message,
         within: Duration,
     ) -> Result<Replies, RequestError> {
-        todo!()
+        bus::request_many(&self.inner.data, message, within).await
     }
+
     pub(super) fn link(&self) -> channel::Receiver<Link> {
-        todo!()
+        self.inner.link.clone()
     }
+
     pub(super) async fn get(
         &self,
         bucket: Bucket,
         key: &str,
         consistency: Consistency,
     ) -> Result<Option<Entry>, Down> {
-        todo!()
+        self.store(bucket).get(key, consistency).await
     }
+
     pub(super) async fn list(&self, bucket: Bucket, prefix: &str) -> Result<Vec<Entry>, Down> {
-        todo!()
+        self.store(bucket).list(prefix).await
     }
+
     pub(super) async fn scan(
         &self,
         bucket: Bucket,
@@ -91,41 +169,62 @@ impl Nats {
         after_rev: u64,
         limit: usize,
     ) -> Result<Vec<Entry>, Down> {
-        todo!()
+        self.store(bucket).scan(prefix, after_rev, limit).await
     }
+
     pub(super) async fn put(&self, bucket: Bucket, put: Put) -> Result<u64, WriteError> {
-        todo!()
+        self.store(bucket).put(put).await
     }
+
     pub(super) async fn delete(&self, bucket: Bucket, key: &str, expect: Expect) -> Result<(), WriteError> {
-        todo!()
+        self.store(bucket).delete(key, expect).await
     }
+
     pub(super) async fn commit(&self, bucket: Bucket, batch: Vec<Batch>) -> Result<u64, WriteError> {
-        todo!()
+        self.store(bucket).commit(batch).await
     }
+
     pub(super) async fn watch(&self, bucket: Bucket, prefix: &str, mode: WatchMode) -> Result<Watch, Down> {
-        todo!()
+        if !self.inner.control.is_up() {
+            return Err(Down);
+        }
+        let (watcher, events) = unbounded_channel();
+        {
+            let mut watches = self.inner.watches.lock().unwrap_or_else(PoisonError::into_inner);
+            watches.retain(|watch| watch.upgrade().is_some_and(|watch| !watch.is_closed()));
+            assert!(watches.len() < MAX_WATCHES, "a process has at most {MAX_WATCHES} watches");
+            watches.push(watcher.downgrade());
+        }
+        tokio::spawn(Follower::new(self.store(bucket), prefix, mode, watcher).run());
+        Ok(Watch { events })
     }
+
     pub(super) async fn push(&self, push: Push) -> Result<(), QueueError> {
-        todo!()
+        self.inner.hints.push(push).await
     }
+
     pub(super) async fn pull(
         &self,
         route: &str,
         free_slots: usize,
         wait: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
-        todo!()
+        self.inner.hints.pull(route, free_slots, wait).await
     }
+
     pub(super) async fn done(&self, delivery: &Delivery) -> Result<(), QueueError> {
-        todo!()
+        self.inner.hints.done(delivery).await
     }
+
     pub(super) async fn retry(&self, delivery: &Delivery, after: Duration) -> Result<(), QueueError> {
-        todo!()
+        self.inner.hints.retry(delivery, after).await
     }
+
     pub(super) async fn touch(&self, delivery: &Delivery) -> Result<(), QueueError> {
-        todo!()
+        self.inner.hints.touch(delivery).await
     }
+
     pub(super) async fn depth(&self, route: &str) -> Result<u64, QueueError> {
-        todo!()
+        self.inner.hints.depth(route).await
     }
 }

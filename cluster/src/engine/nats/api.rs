@@ -1,0 +1,211 @@
+//! JetStream's wire: requests in JSON, and what an acknowledgement says.
+//!
+//! Owns: the API's shape and the meaning of its error codes. Never: retries or decides what a write means.
+
+use std::time::Duration;
+
+use async_nats::{HeaderMap, Message as Raw};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::connection::{Connection, Failure};
+
+/// No such stream.
+pub(super) const STREAM_NOT_FOUND: u32 = 10059;
+/// The stream exists with another configuration.
+pub(super) const STREAM_EXISTS: u32 = 10058;
+/// Nothing is stored under that subject or sequence.
+pub(super) const NOTHING_STORED: u32 = 10037;
+
+/// JetStream says no.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct Refusal {
+    /// Like an HTTP status.
+    pub(super) code: u16,
+    /// What exactly.
+    pub(super) err_code: u32,
+    pub(super) description: String,
+}
+
+impl Refusal {
+    /// Nothing was done, and the same may work in a moment: a leader is being elected, a limit of requests in
+    /// flight is reached (10167, 10210), a replica is behind (10163) or a batch lost its leader (10176).
+    fn passes(&self) -> bool {
+        matches!(self.code, 429 | 503) || matches!(self.err_code, 10163 | 10167 | 10176 | 10210)
+    }
+}
+
+/// Why an API request has no result.
+#[derive(Debug)]
+pub(super) enum ApiError {
+    Failure(Failure),
+    Refusal(Refusal),
+    /// An answer that is not one.
+    Nonsense,
+}
+
+/// One request of the JetStream API.
+pub(super) async fn api<T: DeserializeOwned>(
+    connection: &Connection,
+    method: &str,
+    body: &Value,
+    within: Duration,
+) -> Result<T, ApiError> {
+    let subject = format!("$JS.API.{method}");
+    let raw = connection.ask(subject, None, body.to_string().into(), within).await;
+    let answer: Value =
+        serde_json::from_slice(&raw.map_err(ApiError::Failure)?.payload).map_err(|_| ApiError::Nonsense)?;
+    if let Some(error) = answer.get("error") {
+        return Err(ApiError::Refusal(Refusal::deserialize(error).unwrap_or_default()));
+    }
+    serde_json::from_value(answer).map_err(|_| ApiError::Nonsense)
+}
+
+/// What became of a publish into a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ack {
+    /// Stored.
+    Written {
+        /// At this sequence.
+        seq: u64,
+    },
+    /// The expected sequence is not the subject's.
+    Mismatch,
+    /// Nothing was stored, and the same may work in a moment.
+    Busy,
+    /// Nothing was sent, or no stream listens.
+    Down,
+    /// The stream never takes this.
+    Invalid,
+    /// It may have been stored.
+    Unknown,
+}
+
+/// Reads the answer to a publish.
+pub(super) fn read_ack(answer: Result<Raw, Failure>) -> Ack {
+    #[derive(Deserialize)]
+    struct PubAck {
+        #[serde(default)]
+        seq: u64,
+        error: Option<Refusal>,
+    }
+    let raw = match answer {
+        Ok(raw) => raw,
+        // between two leaders nobody listens; nothing was stored
+        Err(Failure::NoResponder) => return Ack::Busy,
+        Err(Failure::NotSent) => return Ack::Down,
+        Err(Failure::TooLarge) => return Ack::Invalid,
+        Err(Failure::Lost | Failure::Silence) => return Ack::Unknown,
+    };
+    let Ok(ack) = serde_json::from_slice::<PubAck>(&raw.payload) else { return Ack::Unknown };
+    match ack.error {
+        None if ack.seq > 0 => Ack::Written { seq: ack.seq },
+        None => Ack::Unknown,
+        Some(Refusal { err_code: 10071, .. }) => Ack::Mismatch,
+        // another conditional write to this key is in flight: its outcome decides ours
+        Some(Refusal { err_code: 10164, .. }) => Ack::Busy,
+        Some(refusal) if refusal.passes() => Ack::Busy,
+        Some(refusal) => {
+            tracing::warn!(
+                code = refusal.err_code,
+                reason = refusal.description,
+                "JetStream refused a write"
+            );
+            if refusal.code == 400 { Ack::Invalid } else { Ack::Unknown }
+        }
+    }
+}
+
+/// Publishes into a stream and waits for the acknowledgement.
+pub(super) async fn store(
+    connection: &Connection,
+    subject: &str,
+    headers: HeaderMap,
+    payload: Bytes,
+    within: Duration,
+) -> Ack {
+    let answer = connection.ask(subject.to_owned(), Some(headers), payload, within).await;
+    read_ack(answer)
+}
+
+/// What the reply subject of a delivered message says: `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.
+/// <consumer seq>.<time>.<pending>`, in the newer form with a domain and an account before the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Delivered {
+    pub(super) attempt: u64,
+    pub(super) stream_seq: u64,
+    pub(super) consumer_seq: u64,
+    pub(super) pending: u64,
+}
+
+impl Delivered {
+    pub(super) fn parse(reply: &str) -> Option<Self> {
+        let tokens: Vec<&str> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
+        let numbers = match tokens.len() {
+            7 => &tokens[2..],
+            9.. => &tokens[4..],
+            _ => return None,
+        };
+        let number = |at: usize| numbers.get(at)?.parse().ok();
+        Some(Self {
+            attempt: number(0)?,
+            stream_seq: number(1)?,
+            consumer_seq: number(2)?,
+            pending: number(4)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(json: &str) -> Result<Raw, Failure> {
+        Ok(Raw {
+            subject: "s".into(),
+            reply: None,
+            payload: json.to_owned().into(),
+            headers: None,
+            status: None,
+            description: None,
+            length: 0,
+        })
+    }
+
+    fn refused(code: u16, err_code: u32) -> Ack {
+        read_ack(answer(&format!(
+            r#"{{"error":{{"code":{code},"err_code":{err_code},"description":"x"}},"stream":"s","seq":0}}"#
+        )))
+    }
+
+    #[test]
+    fn an_acknowledgement_says_whether_something_was_stored() {
+        assert_eq!(read_ack(answer(r#"{"stream":"s","seq":7}"#)), Ack::Written { seq: 7 });
+        assert_eq!(refused(400, 10071), Ack::Mismatch);
+        assert_eq!(refused(400, 10164), Ack::Busy, "somebody else's write in flight is not a conflict yet");
+        assert_eq!(refused(503, 10008), Ack::Busy);
+        assert_eq!(refused(429, 10167), Ack::Busy);
+        assert_eq!(refused(400, 10176), Ack::Busy);
+        assert_eq!(refused(400, 10165), Ack::Invalid);
+        assert_eq!(refused(500, 10194), Ack::Unknown);
+        assert_eq!(read_ack(answer("")), Ack::Unknown);
+        assert_eq!(read_ack(Err(Failure::NotSent)), Ack::Down);
+        assert_eq!(read_ack(Err(Failure::NoResponder)), Ack::Busy);
+        assert_eq!(read_ack(Err(Failure::Lost)), Ack::Unknown);
+        assert_eq!(read_ack(Err(Failure::Silence)), Ack::Unknown);
+    }
+
+    #[test]
+    fn both_forms_of_acknowledgement_subjects_are_read() {
+        let expected = Delivered { attempt: 2, stream_seq: 30, consumer_seq: 4, pending: 5 };
+        assert_eq!(Delivered::parse("$JS.ACK.st.co.2.30.4.1700000000.5"), Some(expected));
+        assert_eq!(Delivered::parse("$JS.ACK._.acc.st.co.2.30.4.1700000000.5"), Some(expected));
+        assert_eq!(Delivered::parse("$JS.ACK._.acc.st.co.2.30.4.1700000000.5.x"), Some(expected));
+        assert_eq!(Delivered::parse("$JS.ACK.st.co.2.30.4"), None);
+        assert_eq!(Delivered::parse("$JS.ACK.st.co.x.30.4.1.5"), None);
+        assert_eq!(Delivered::parse("pw.c.inbox.1"), None);
+    }
+}

@@ -1,0 +1,169 @@
+//! The Bus on NATS.
+//!
+//! Owns: publish, subscribe, request. Never: JetStream.
+
+use std::time::{Duration, Instant};
+
+use async_nats::Subscriber;
+use futures_util::StreamExt;
+use tokio::sync::{mpsc, oneshot};
+
+use super::connection::{Connection, Failure};
+use super::headers;
+use super::router::Waiter;
+use crate::engine::{
+    Down, Feed, Gap, Link, MAX_PAYLOAD, Message, PublishError, Received, Replies, RequestError, Subscription,
+    bus::subscription,
+};
+
+/// Answers of a `request_many` that may wait for their reader: more than a cluster has nodes.
+const MAX_ANSWERS: usize = 1024;
+
+pub(super) async fn publish(data: &Connection, message: Message) -> Result<(), PublishError> {
+    if message.payload.len() > MAX_PAYLOAD {
+        return Err(PublishError::TooLarge);
+    }
+    let headers = headers::encode(&message.headers);
+    let sent = data.send(message.subject, message.reply, headers, message.payload, data.timing.publish).await;
+    sent.map_err(|failure| match failure {
+        Failure::TooLarge => PublishError::TooLarge,
+        Failure::Silence => PublishError::Full,
+        Failure::NotSent | Failure::NoResponder | Failure::Lost => PublishError::Down,
+    })
+}
+
+pub(super) async fn subscribe(
+    data: &Connection,
+    pattern: &str,
+    group: Option<&str>,
+    max_bytes: usize,
+) -> Result<Subscription, Down> {
+    if !data.is_up() {
+        return Err(Down);
+    }
+    // seen from before the server knows of the subscription: a reconnect in between is a gap too
+    let (mut link, mut dropped) = (data.link.clone(), data.dropped.clone());
+    let generation = generation(*link.borrow_and_update());
+    dropped.mark_unchanged();
+    let pattern = pattern.to_owned();
+    let subscribed = async {
+        match group {
+            Some(group) => data.client.queue_subscribe(pattern, group.to_owned()).await,
+            None => data.client.subscribe(pattern).await,
+        }
+    };
+    let messages = tokio::time::timeout(data.timing.operation, subscribed).await.map_err(|_| Down)?.map_err(
+        |error| {
+            tracing::warn!(%error, "a subscription was refused");
+            Down
+        },
+    )?;
+    // the server reads one connection in order: with the echo it has the subscription
+    data.round_trip().await.map_err(|_| Down)?;
+    let (feed, subscription) = subscription(max_bytes);
+    tokio::spawn(forward(messages, feed, Losses { link, dropped, generation }));
+    Ok(subscription)
+}
+
+fn generation(link: Link) -> Option<u64> {
+    match link {
+        Link::Up { generation } => Some(generation),
+        Link::Down { .. } => None,
+    }
+}
+
+/// Tells when messages may be missing.
+struct Losses {
+    link: tokio::sync::watch::Receiver<Link>,
+    dropped: tokio::sync::watch::Receiver<u64>,
+    /// The last one seen up.
+    generation: Option<u64>,
+}
+
+impl Losses {
+    /// The next loss; `None` when the engine is gone. Safe to drop and call again.
+    async fn next(&mut self) -> Option<Gap> {
+        loop {
+            tokio::select! {
+                changed = self.link.changed() => {
+                    changed.ok()?;
+                    // told when the connection is back: whoever resynchronises then misses nothing
+                    if let Some(now) = generation(*self.link.borrow_and_update())
+                        && self.generation.replace(now) != Some(now)
+                    {
+                        return Some(Gap::Reconnect);
+                    }
+                }
+                changed = self.dropped.changed() => {
+                    changed.ok()?;
+                    return Some(Gap::Overflow);
+                }
+            }
+        }
+    }
+}
+
+/// Moves messages to the reader, who bounds them in bytes; ends when the reader or the engine is gone.
+async fn forward(mut messages: Subscriber, feed: Feed, mut losses: Losses) {
+    loop {
+        let received = tokio::select! {
+            biased;
+            () = feed.closed() => break,
+            loss = losses.next() => loss.map(Received::Gap),
+            message = messages.next() => message.map(|raw| Received::Message(headers::message(raw))),
+        };
+        let Some(received) = received else { break };
+        if !feed.push(received) {
+            break;
+        }
+    }
+}
+
+pub(super) async fn request(
+    data: &Connection,
+    message: Message,
+    within: Duration,
+) -> Result<Message, RequestError> {
+    if message.payload.len() > MAX_PAYLOAD {
+        return Err(RequestError::TooLarge);
+    }
+    let headers = headers::encode(&message.headers);
+    let answer = data.ask(message.subject, headers, message.payload, within).await;
+    answer.map(headers::message).map_err(request_error)
+}
+
+fn request_error(failure: Failure) -> RequestError {
+    match failure {
+        Failure::TooLarge => RequestError::TooLarge,
+        Failure::NoResponder => RequestError::NoResponder,
+        Failure::NotSent | Failure::Lost => RequestError::Down,
+        Failure::Silence => RequestError::Deadline,
+    }
+}
+
+/// Returns with the first answer, because only then it is known whether anybody answers.
+pub(super) async fn request_many(
+    data: &Connection,
+    message: Message,
+    within: Duration,
+) -> Result<Replies, RequestError> {
+    if message.payload.len() > MAX_PAYLOAD {
+        return Err(RequestError::TooLarge);
+    }
+    let until = Instant::now() + within;
+    let (first, responders) = oneshot::channel();
+    let (sender, answers) = mpsc::channel(MAX_ANSWERS);
+    let reply = data.router.expect(Waiter::Many { first: Some(first), answers: sender }, until);
+    let headers = headers::encode(&message.headers);
+    data.send(message.subject, Some(reply), headers, message.payload, within).await.map_err(|failure| {
+        match failure {
+            Failure::Silence => RequestError::Down,
+            failure => request_error(failure),
+        }
+    })?;
+    match tokio::time::timeout(until.saturating_duration_since(Instant::now()), responders).await {
+        Ok(Ok(false)) => Err(RequestError::NoResponder),
+        Ok(Err(_)) => Err(RequestError::Down),
+        Ok(Ok(true)) | Err(_) => Ok(Replies { answers, until: until.into() }),
+    }
+}

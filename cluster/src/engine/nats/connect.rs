@@ -1,0 +1,215 @@
+//! Getting connected, and staying so.
+//!
+//! Owns: the options of the client library, the first connect with its refusals, what its events mean.
+//! Never: streams or messages.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
+use tokio::sync::{Notify, watch as channel};
+use tokio::task::AbortHandle;
+
+use super::connection::{Connection, track};
+use super::router::Router;
+use super::version::check_version;
+use super::{ConnectError, NatsOptions};
+use crate::engine::Link;
+use crate::subject::Subjects;
+
+/// Commands that may wait for the connection: enough for a burst, and beyond it `publish` says `Full`.
+const CLIENT_CAPACITY: usize = 16 * 1024;
+/// Messages of one subscription between the library's connection task and ours.
+const SUBSCRIPTION_CAPACITY: usize = 64 * 1024;
+/// NATS's default. A value of `MAX_VALUE` bytes travels in base64 when the leader is asked for it.
+const SMALLEST_MAX_PAYLOAD: usize = 1024 * 1024;
+
+/// Tasks that end with their owner.
+#[derive(Default)]
+pub(super) struct Tasks(Vec<AbortHandle>);
+
+impl Tasks {
+    pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.push(tokio::spawn(task).abort_handle());
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// What the library's events change.
+#[derive(Clone)]
+struct Listener {
+    changed: Arc<Notify>,
+    dropped: channel::Sender<u64>,
+    lame_duck: Arc<Notify>,
+}
+
+impl Listener {
+    fn hear(&self, event: &Event) {
+        match event {
+            Event::Connected | Event::Disconnected | Event::Closed => self.changed.notify_one(),
+            // one event per message, and the library does not say whose: everybody has a gap
+            Event::SlowConsumer(_) => self.dropped.send_modify(|count| *count += 1),
+            Event::LameDuckMode => self.lame_duck.notify_one(),
+            Event::ServerError(error) => tracing::warn!(%error, "NATS refused something"),
+            Event::Draining | Event::ClientError(_) => {}
+        }
+    }
+}
+
+/// One connection, confirmed to work, with its tasks. `role` tells it apart in NATS's monitoring.
+pub(super) async fn connect(
+    options: &NatsOptions,
+    role: &str,
+    tasks: &mut Tasks,
+) -> Result<Connection, ConnectError> {
+    let timing = options.timing;
+    let process = uuid::Uuid::new_v4().simple();
+    let root = format!("{}.{process}", Subjects::new(&options.cluster).inbox());
+    let listener =
+        Listener { changed: Arc::default(), dropped: channel::Sender::new(0), lame_duck: Arc::default() };
+    let client = first_connect(options, role, &root, &listener).await?;
+    let info = client.server_info();
+    if !check_version(&info.version) {
+        return Err(ConnectError::Version { found: info.version });
+    }
+    if info.max_payload < SMALLEST_MAX_PAYLOAD {
+        let reason = format!(
+            "its max_payload is {}, pagewire needs at least {SMALLEST_MAX_PAYLOAD}",
+            info.max_payload
+        );
+        return Err(unreachable(options, reason));
+    }
+
+    let router = Router::new(root);
+    let inbox = client.subscribe(router.pattern()).await.map_err(|error| unreachable(options, error))?;
+    tasks.spawn(router.clone().run(inbox, Duration::from_secs(1)));
+    let link = channel::Sender::new(Link::Up { generation: 1 });
+    let connection = Connection {
+        client: client.clone(),
+        router: router.clone(),
+        link: link.subscribe(),
+        dropped: listener.dropped.subscribe(),
+        timing,
+    };
+    tasks.spawn(track(client.clone(), router, listener.changed.clone(), link, timing.nats_ping));
+    tasks.spawn(leave_lame_ducks(client, listener.lame_duck.clone(), timing.reconnect_spread));
+    Ok(connection)
+}
+
+/// Tries for a bounded time, so that a cluster that starts together comes up together, and then says clearly
+/// what is wrong. The library's own retry neither ends nor tells.
+async fn first_connect(
+    options: &NatsOptions,
+    role: &str,
+    root: &str,
+    listener: &Listener,
+) -> Result<Client, ConnectError> {
+    let deadline = Instant::now() + options.timing.operation * 2;
+    loop {
+        let error = match configure(options, role, root, listener).connect(&options.urls[..]).await {
+            Ok(client) => return Ok(client),
+            Err(error) => error,
+        };
+        let hopeless = matches!(
+            error.kind(),
+            ConnectErrorKind::ServerParse
+                | ConnectErrorKind::Authentication
+                | ConnectErrorKind::AuthorizationViolation
+        );
+        if hopeless || Instant::now() >= deadline {
+            return Err(unreachable(options, error));
+        }
+        tokio::time::sleep(jitter(options.timing.nats_reconnect)).await;
+    }
+}
+
+fn configure(options: &NatsOptions, role: &str, root: &str, listener: &Listener) -> ConnectOptions {
+    let longest = options.timing.nats_reconnect;
+    let listener = listener.clone();
+    ConnectOptions::new()
+        .name(format!("{} ({role})", options.client_name))
+        .custom_inbox_prefix(root)
+        .ping_interval(options.timing.nats_ping)
+        .connection_timeout(options.timing.operation)
+        .client_capacity(CLIENT_CAPACITY)
+        .subscription_capacity(SUBSCRIPTION_CAPACITY)
+        .max_reconnects(None)
+        .reconnect_delay_callback(move |attempt| reconnect_delay(attempt, longest))
+        .event_callback(move |event| {
+            listener.hear(&event);
+            async {}
+        })
+}
+
+/// Full jitter, so that a thousand processes do not come back in the same millisecond.
+fn reconnect_delay(attempt: usize, longest: Duration) -> Duration {
+    let doublings = u32::try_from(attempt).unwrap_or(u32::MAX).min(16);
+    jitter(longest.min(Duration::from_millis(50) * 2_u32.pow(doublings)))
+}
+
+/// Anything from nothing to `longest`.
+pub(super) fn jitter(longest: Duration) -> Duration {
+    longest.mul_f64(rand::random())
+}
+
+/// A server that is about to stop says so; the library does nothing about it. With another server known, we
+/// leave at a moment of our own instead of all together when it closes.
+async fn leave_lame_ducks(client: Client, lame_duck: Arc<Notify>, spread: Duration) {
+    loop {
+        lame_duck.notified().await;
+        let servers = client.server_pool().await.map_or(0, |pool| pool.len());
+        if servers > 1 {
+            tokio::time::sleep(jitter(spread)).await;
+            // it fails only when the client is gone
+            let _ = client.force_reconnect().await;
+        }
+    }
+}
+
+/// Never with the user and password that a URL may carry.
+pub(super) fn unreachable(options: &NatsOptions, reason: impl ToString) -> ConnectError {
+    let bare = |url: &String| match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => format!("{}{}", &url[..scheme + 3], &url[at + 1..]),
+        (None, Some(at)) => url[at + 1..].to_owned(),
+        _ => url.clone(),
+    };
+    let urls: Vec<String> = options.urls.iter().map(bare).collect();
+    ConnectError::Unreachable { urls: urls.join(", "), reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timing::Timing;
+
+    #[test]
+    fn a_refusal_never_shows_a_password() {
+        let urls = ["nats://me:secret@one:4222", "me:secret@two", "nats://three"].map(str::to_owned).to_vec();
+        let options = NatsOptions {
+            urls,
+            replicas: 1,
+            cluster: "c".to_owned(),
+            client_name: "n".to_owned(),
+            timing: Timing::SHORT,
+        };
+        let text = unreachable(&options, "why").to_string();
+        assert_eq!(text, "cannot use NATS at nats://one:4222, two, nats://three: why");
+    }
+
+    #[test]
+    fn reconnects_are_spread_and_bounded() {
+        let longest = Duration::from_secs(2);
+        for attempt in [0, 1, 5, 100, usize::MAX] {
+            assert!(reconnect_delay(attempt, longest) <= longest);
+        }
+        let delays: std::collections::HashSet<_> = (0..20).map(|_| reconnect_delay(9, longest)).collect();
+        assert!(delays.len() > 10);
+    }
+}

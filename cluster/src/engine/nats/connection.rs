@@ -1,0 +1,227 @@
+//! One connection to NATS.
+//!
+//! Owns: sending, asking, and the state of the link. Never: what is sent.
+//!
+//! The client library buffers what is sent during an outage and sends it afterwards; here, what cannot be sent
+//! now is refused. It drops messages silently when a reader lags; here, that becomes a count that every
+//! subscription watches. Its `flush` asks nobody; here, a round trip is an echo through the server.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use async_nats::client::traits::Publisher;
+use async_nats::connection::State;
+use async_nats::message::OutboundMessage;
+use async_nats::{Client, HeaderMap, Message as Raw, StatusCode, Subscriber};
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc, oneshot, watch as channel};
+use tokio::time::timeout;
+
+use super::router::{Router, Waiter};
+use crate::engine::Link;
+use crate::timing::Timing;
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Nothing was sent.
+    NotSent,
+    /// More bytes than the server takes; nothing was sent.
+    TooLarge,
+    /// Nobody listens on that subject; nothing happened.
+    NoResponder,
+    /// The connection was lost after sending.
+    Lost,
+    /// No answer in time.
+    Silence,
+}
+
+/// A cheap handle; the tasks behind it end when the engine is dropped.
+#[derive(Clone)]
+pub(super) struct Connection {
+    pub(super) client: Client,
+    pub(super) router: Arc<Router>,
+    /// The state of this connection; closed when the engine is gone.
+    pub(super) link: channel::Receiver<Link>,
+    /// Grows whenever the client library dropped messages of some subscription.
+    pub(super) dropped: channel::Receiver<u64>,
+    pub(super) timing: Timing,
+}
+
+impl Connection {
+    /// Whether something can be sent now.
+    pub(super) fn is_up(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Sends; waits at most `within` for room in the library's queue.
+    pub(super) async fn send(
+        &self,
+        subject: String,
+        reply: Option<String>,
+        headers: Option<HeaderMap>,
+        payload: Bytes,
+        within: Duration,
+    ) -> Result<(), Failure> {
+        use async_nats::client::PublishErrorKind as Kind;
+        if !self.is_up() {
+            return Err(Failure::NotSent);
+        }
+        let message =
+            OutboundMessage { subject: subject.into(), reply: reply.map(Into::into), headers, payload };
+        match timeout(within, self.client.publish_message(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) if error.kind() == Kind::MaxPayloadExceeded => Err(Failure::TooLarge),
+            Ok(Err(_)) => Err(Failure::NotSent),
+            Err(_) => Err(Failure::Silence),
+        }
+    }
+
+    /// Asks and waits for one answer.
+    pub(super) async fn ask(
+        &self,
+        subject: String,
+        headers: Option<HeaderMap>,
+        payload: Bytes,
+        within: Duration,
+    ) -> Result<Raw, Failure> {
+        let until = Instant::now() + within;
+        let (sender, answer) = oneshot::channel();
+        let reply = self.router.expect(Waiter::One(sender), until);
+        // what found no room in the queue was not sent
+        self.send(subject, Some(reply), headers, payload, within).await.map_err(|failure| match failure {
+            Failure::Silence => Failure::NotSent,
+            failure => failure,
+        })?;
+        match timeout(until.saturating_duration_since(Instant::now()), answer).await {
+            Ok(Ok(raw)) if raw.status == Some(StatusCode::NO_RESPONDERS) => Err(Failure::NoResponder),
+            Ok(Ok(raw)) => Ok(raw),
+            Ok(Err(_)) => Err(Failure::Lost),
+            Err(_) => Err(Failure::Silence),
+        }
+    }
+
+    /// Asks for a stream of messages; the reader knows its end.
+    pub(super) async fn ask_stream(
+        &self,
+        subject: String,
+        payload: Bytes,
+        within: Duration,
+    ) -> Result<mpsc::UnboundedReceiver<Raw>, Failure> {
+        let (sender, messages) = mpsc::unbounded_channel();
+        let reply = self.router.expect(Waiter::Stream(sender), Instant::now() + within);
+        self.send(subject, Some(reply), None, payload, self.timing.operation).await?;
+        Ok(messages)
+    }
+
+    /// A subscription to a subject that nobody else has, and that subject.
+    pub(super) async fn inbox(&self) -> Result<(Subscriber, String), Failure> {
+        let subject = self.router.private(&uuid::Uuid::new_v4().simple().to_string());
+        let subscribed = timeout(self.timing.operation, self.client.subscribe(subject.clone())).await;
+        match subscribed {
+            Ok(Ok(messages)) => Ok((messages, subject)),
+            Ok(Err(_)) | Err(_) => Err(Failure::NotSent),
+        }
+    }
+
+    /// The server has processed everything that was sent before: an echo came back.
+    pub(super) async fn round_trip(&self) -> Result<(), Failure> {
+        let (sender, echo) = oneshot::channel();
+        let within = self.timing.operation;
+        let own = self.router.expect(Waiter::One(sender), Instant::now() + within);
+        self.send(own, None, None, Bytes::new(), within).await?;
+        match timeout(within, echo).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Failure::Lost),
+            Err(_) => Err(Failure::Silence),
+        }
+    }
+}
+
+/// What the library says now; `before` keeps the time since when it is down.
+fn observe(client: &Client, before: Link) -> Link {
+    if client.connection_state() == State::Connected {
+        return Link::Up { generation: client.statistics().connects.load(Ordering::Relaxed) };
+    }
+    match before {
+        Link::Down { .. } => before,
+        Link::Up { .. } => Link::Down { since: Instant::now() },
+    }
+}
+
+/// Publishes the state of the link whenever it changes. The library may drop events, so it is also looked at
+/// regularly. Whoever waits for an answer of an earlier generation is told that it is lost.
+pub(super) async fn track(
+    client: Client,
+    router: Arc<Router>,
+    changed: Arc<Notify>,
+    link: channel::Sender<Link>,
+    period: Duration,
+) {
+    loop {
+        let modified = link.send_if_modified(|link| {
+            let now = observe(&client, *link);
+            std::mem::replace(link, now) != now
+        });
+        if modified {
+            tracing::info!(link = ?*link.borrow(), "the connection to NATS changed");
+            router.abandon();
+        }
+        tokio::select! {
+            () = changed.notified() => {}
+            () = tokio::time::sleep(period) => {}
+        }
+    }
+}
+
+/// Two connections are one link: up when both are, a new generation when either has one.
+pub(super) fn merge(control: Link, data: Link) -> Link {
+    match (control, data) {
+        (Link::Up { generation: control }, Link::Up { generation: data }) => {
+            Link::Up { generation: (control + data).saturating_sub(1) }
+        }
+        (Link::Down { since: control }, Link::Down { since: data }) => {
+            Link::Down { since: control.min(data) }
+        }
+        (down @ Link::Down { .. }, _) | (_, down) => down,
+    }
+}
+
+/// Publishes the merged link of two connections until they are gone.
+pub(super) async fn join(
+    mut control: channel::Receiver<Link>,
+    mut data: channel::Receiver<Link>,
+    link: channel::Sender<Link>,
+) {
+    loop {
+        let now = merge(*control.borrow_and_update(), *data.borrow_and_update());
+        link.send_if_modified(|link| std::mem::replace(link, now) != now);
+        let changed = tokio::select! {
+            changed = control.changed() => changed,
+            changed = data.changed() => changed,
+        };
+        if changed.is_err() {
+            break;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_link_is_up_only_when_both_connections_are_and_its_generation_grows() {
+        let up = |generation| Link::Up { generation };
+        let now = Instant::now();
+        let down = Link::Down { since: now };
+        let later = Link::Down { since: now + Duration::from_secs(1) };
+        assert_eq!(merge(up(1), up(1)), up(1));
+        assert_eq!(merge(up(2), up(1)), up(2));
+        assert_eq!(merge(up(2), up(3)), up(4));
+        assert_eq!(merge(down, up(1)), down);
+        assert_eq!(merge(up(1), down), down);
+        assert_eq!(merge(later, down), down);
+    }
+}

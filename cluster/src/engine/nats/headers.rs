@@ -1,0 +1,151 @@
+//! The headers we write and read.
+//!
+//! Owns: how the parts of a message or entry become NATS headers and back. Never: decides on them.
+
+use async_nats::{HeaderMap, HeaderName, Message as Raw};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+
+use crate::engine::{Entry, Headers, Message, Op};
+use crate::trace::TraceParent;
+
+const TRACE: HeaderName = HeaderName::from_static("traceparent");
+const DEADLINE: HeaderName = HeaderName::from_static("Pw-Deadline");
+const OP: HeaderName = HeaderName::from_static("Pw-Op");
+const META: HeaderName = HeaderName::from_static("Pw-Meta");
+const KV_OPERATION: HeaderName = HeaderName::from_static("KV-Operation");
+
+/// How many messages match after this one.
+pub(super) const PENDING: HeaderName = HeaderName::from_static("Nats-Num-Pending");
+/// The id that was pushed to a queue.
+pub(super) const ID: HeaderName = HeaderName::from_static("Pw-Id");
+
+/// What a deletion leaves behind for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Marker {
+    /// By TTL.
+    pub(super) expired: bool,
+}
+
+/// The headers of a message on the Bus; most messages have none.
+pub(super) fn encode(headers: &Headers) -> Option<HeaderMap> {
+    if *headers == Headers::default() {
+        return None;
+    }
+    let mut map = HeaderMap::new();
+    if let Some(trace) = &headers.trace {
+        map.insert(TRACE, trace.as_str());
+    }
+    if let Some(deadline) = headers.deadline_ms {
+        map.insert(DEADLINE, deadline.to_string());
+    }
+    Some(map)
+}
+
+/// A message from the Bus.
+pub(super) fn message(raw: Raw) -> Message {
+    let headers = raw.headers.as_ref().map_or_else(Headers::default, |map| Headers {
+        trace: text(map, &TRACE).and_then(TraceParent::parse),
+        deadline_ms: text(map, &DEADLINE).and_then(|ms| ms.parse().ok()),
+    });
+    Message {
+        subject: raw.subject.into_string(),
+        reply: raw.reply.map(|reply| reply.into_string()),
+        headers,
+        payload: raw.payload,
+    }
+}
+
+/// The headers of an entry. The meta is a header, so that a consumer of headers alone carries it.
+pub(super) fn entry(op: Op, meta: &[u8]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    map.insert(OP, format!("{:032x}", u128::from_be_bytes(op.0)));
+    if !meta.is_empty() {
+        map.insert(META, BASE64.encode(meta));
+    }
+    map
+}
+
+/// An entry from what is stored. What somebody else wrote without our headers has an empty op and meta.
+pub(super) fn stored(key: String, rev: u64, map: &HeaderMap, value: Bytes) -> Entry {
+    let op = text(map, &OP).and_then(|hex| u128::from_str_radix(hex, 16).ok());
+    let meta = text(map, &META).and_then(|meta| BASE64.decode(meta).ok());
+    Entry {
+        key,
+        rev,
+        op: Op(op.unwrap_or_default().to_be_bytes()),
+        meta: meta.unwrap_or_default().into(),
+        value,
+    }
+}
+
+/// The headers of a deletion. A marker with a TTL disappears; one without would stay for ever.
+pub(super) fn deletion(ttl: std::time::Duration) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    map.insert(KV_OPERATION, "PURGE");
+    expire(&mut map, ttl);
+    map
+}
+
+/// The message goes by itself after whole seconds.
+pub(super) fn expire(map: &mut HeaderMap, ttl: std::time::Duration) {
+    map.insert(async_nats::header::NATS_MESSAGE_TTL, format!("{}s", ttl.as_secs()));
+}
+
+/// Whether what is stored is the mark of a deletion: ours, or the server's after a TTL.
+pub(super) fn marker(map: &HeaderMap) -> Option<Marker> {
+    if let Some(reason) = text(map, &async_nats::header::NATS_MARKER_REASON) {
+        return Some(Marker { expired: reason == "MaxAge" });
+    }
+    matches!(text(map, &KV_OPERATION), Some("PURGE" | "DEL")).then_some(Marker { expired: false })
+}
+
+/// A header's value.
+pub(super) fn text<'a>(map: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    map.get(name.clone()).map(|value| value.as_str())
+}
+
+/// A header that is a number.
+pub(super) fn number(map: &HeaderMap, name: &HeaderName) -> Option<u64> {
+    text(map, name)?.parse().ok()
+}
+
+/// Headers as they are on the wire, from `STREAM.MSG.GET`: a status line, then `name: value` lines.
+pub(super) fn parse(wire: &[u8]) -> HeaderMap {
+    let wire = String::from_utf8_lossy(wire);
+    let lines = wire.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
+    lines
+        .filter_map(|(name, value)| Some((name.parse().ok()?, value.trim().parse().ok()?)))
+        .collect::<HeaderMap>()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_entry_survives_its_headers(op: [u8; 16], meta: Vec<u8>) {
+            let read = stored("k".to_owned(), 7, &entry(Op(op), &meta), Bytes::from_static(b"v"));
+            prop_assert_eq!((read.op, read.meta.to_vec(), read.rev), (Op(op), meta, 7));
+        }
+
+        #[test]
+        fn any_bytes_parse_as_headers_without_panic(wire: Vec<u8>) {
+            parse(&wire);
+        }
+    }
+
+    #[test]
+    fn deletions_are_told_apart_from_expiry() {
+        let ours = parse(b"NATS/1.0\r\nKV-Operation: PURGE\r\nNats-TTL: 900s\r\n\r\n");
+        assert_eq!(marker(&ours), Some(Marker { expired: false }));
+        let aged = parse(b"NATS/1.0\r\nNats-Marker-Reason: MaxAge\r\nNats-TTL: 15m0s\r\n\r\n");
+        assert_eq!(marker(&aged), Some(Marker { expired: true }));
+        assert_eq!(marker(&entry(Op([1; 16]), b"meta")), None);
+        assert_eq!(marker(&deletion(std::time::Duration::from_secs(900))), Some(Marker { expired: false }));
+    }
+}

@@ -1,0 +1,315 @@
+//! Single keys on JetStream: read, write, delete.
+//!
+//! Owns: how an expectation becomes a conditional publish, and how its answer becomes an outcome. Never: pages
+//! (`walk`), batches (`commit`) or consumers (`watch`).
+//!
+//! Writes are raw publishes: the library's bucket loses the TTL when it creates over the mark of a deletion,
+//! has no conditional put with a TTL, and takes another writer in flight (10164) for a failure.
+
+use std::time::{Duration, Instant};
+
+use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
+use async_nats::{HeaderMap, HeaderValue, Message as Raw, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::api::{Ack, ApiError, NOTHING_STORED, api, store};
+use super::connect::jitter;
+use super::connection::{Connection, Failure};
+use super::headers::{self, Marker};
+use super::streams::{MARKER_TTL, Streams};
+use crate::engine::{Bucket, Consistency, Down, Entry, Expect, MAX_META, MAX_VALUE, Put, WriteError};
+
+/// The longest pause before a write that was refused for a passing reason is repeated.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// One bucket on the control connection.
+#[derive(Clone)]
+pub(super) struct Store {
+    pub(super) control: Connection,
+    pub(super) streams: Streams,
+    pub(super) bucket: Bucket,
+}
+
+/// What is stored under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stored {
+    Entry(Entry),
+    /// It was deleted; the mark has a revision of its own.
+    Marker {
+        seq: u64,
+        marker: Marker,
+    },
+}
+
+impl Stored {
+    pub(super) fn new(key: String, seq: u64, map: &HeaderMap, value: Bytes) -> Self {
+        match headers::marker(map) {
+            Some(marker) => Self::Marker { seq, marker },
+            None => Self::Entry(headers::stored(key, seq, map, value)),
+        }
+    }
+
+    pub(super) fn live(self) -> Option<Entry> {
+        match self {
+            Self::Entry(entry) => Some(entry),
+            Self::Marker { .. } => None,
+        }
+    }
+}
+
+/// Whether a key can be a subject's tail and stays inside its bucket.
+pub(super) fn is_key(key: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'/' | b'_' | b'=');
+    !key.is_empty() && key.split('.').all(|token| !token.is_empty() && token.bytes().all(legal))
+}
+
+/// The headers of a put, if it keeps to the limits.
+pub(super) fn put_headers(put: &Put) -> Result<HeaderMap, WriteError> {
+    let within = is_key(&put.key) && put.value.len() <= MAX_VALUE && put.meta.len() <= MAX_META;
+    let mut map = headers::entry(put.op, &put.meta);
+    if let Some(ttl) = put.ttl {
+        if ttl.as_secs() == 0 || ttl.subsec_nanos() != 0 {
+            return Err(WriteError::Invalid);
+        }
+        headers::expire(&mut map, ttl);
+    }
+    if within { Ok(map) } else { Err(WriteError::Invalid) }
+}
+
+/// The sequence that a conditional publish names; 0 is "nothing was ever stored". Nothing is ever stored at
+/// revision 0, so expecting it is a conflict, not absence.
+pub(super) fn first_expectation(expect: Expect) -> Result<Option<u64>, WriteError> {
+    match expect {
+        Expect::Any => Ok(None),
+        Expect::Absent => Ok(Some(0)),
+        Expect::Rev(0) => Err(WriteError::Conflict { actual: None }),
+        Expect::Rev(rev) => Ok(Some(rev)),
+    }
+}
+
+/// After a mismatch: the sequence to expect instead, or the conflict. Absent also means "only the mark of a
+/// deletion": the publish then names the mark.
+pub(super) fn next_expectation(expect: Expect, stored: Option<&Stored>) -> Result<u64, WriteError> {
+    match (expect, stored) {
+        (_, Some(Stored::Entry(entry))) => Err(WriteError::Conflict { actual: Some(entry.rev) }),
+        (Expect::Absent, Some(Stored::Marker { seq, .. })) => Ok(*seq),
+        (Expect::Absent, None) => Ok(0),
+        (Expect::Any | Expect::Rev(_), _) => Err(WriteError::Conflict { actual: None }),
+    }
+}
+
+impl Store {
+    /// The subject of a key.
+    pub(super) fn subject(&self, key: &str) -> String {
+        format!("{}{key}", self.streams.keys(self.bucket))
+    }
+
+    /// The stream's name.
+    pub(super) fn stream(&self) -> String {
+        self.streams.bucket(self.bucket)
+    }
+
+    /// The end of an operation that starts now.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.control.timing.operation
+    }
+
+    pub(super) async fn get(&self, key: &str, consistency: Consistency) -> Result<Option<Entry>, Down> {
+        if !is_key(key) {
+            return Ok(None);
+        }
+        let deadline = self.deadline();
+        let stored = match consistency {
+            Consistency::Latest => self.latest(key, deadline).await?,
+            Consistency::Any => self.nearby(key, deadline).await?,
+        };
+        Ok(stored.and_then(Stored::live))
+    }
+
+    /// What the leader has: sees every acknowledged write.
+    pub(super) async fn latest(&self, key: &str, deadline: Instant) -> Result<Option<Stored>, Down> {
+        let request = json!({ "last_by_subj": self.subject(key) });
+        self.ask_leader(&request, deadline).await
+    }
+
+    /// One message from the leader.
+    pub(super) async fn ask_leader(
+        &self,
+        request: &serde_json::Value,
+        deadline: Instant,
+    ) -> Result<Option<Stored>, Down> {
+        #[derive(Deserialize)]
+        struct Answer {
+            message: Found,
+        }
+        #[derive(Deserialize)]
+        struct Found {
+            subject: String,
+            seq: u64,
+            #[serde(default)]
+            hdrs: String,
+            #[serde(default)]
+            data: String,
+        }
+        let method = format!("STREAM.MSG.GET.{}", self.stream());
+        loop {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            match api::<Answer>(&self.control, &method, request, remaining).await {
+                Ok(Answer { message }) => {
+                    let key = message.subject[self.streams.keys(self.bucket).len()..].to_owned();
+                    let map = headers::parse(&BASE64.decode(message.hdrs).unwrap_or_default());
+                    let value = BASE64.decode(message.data).unwrap_or_default();
+                    return Ok(Some(Stored::new(key, message.seq, &map, value.into())));
+                }
+                Err(ApiError::Refusal(refusal)) if refusal.err_code == NOTHING_STORED => return Ok(None),
+                Err(ApiError::Failure(Failure::NotSent | Failure::Lost | Failure::Silence)) => {
+                    return Err(Down);
+                }
+                Err(error) => self.pause(deadline, &error).await?,
+            }
+        }
+    }
+
+    /// What some replica has.
+    async fn nearby(&self, key: &str, deadline: Instant) -> Result<Option<Stored>, Down> {
+        let subject = format!("$JS.API.DIRECT.GET.{}.{}", self.stream(), self.subject(key));
+        loop {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            match self.control.ask(subject.clone(), None, Bytes::new(), remaining).await {
+                Ok(raw) if raw.status == Some(StatusCode::NOT_FOUND) => return Ok(None),
+                Ok(raw) => return self.direct(raw).map(|(_, stored)| Some(stored)).ok_or(Down),
+                Err(Failure::NoResponder) => self.pause(deadline, &Failure::NoResponder).await?,
+                Err(_) => return Err(Down),
+            }
+        }
+    }
+
+    /// A key and what a direct read found under it; `None` if it is no such message.
+    pub(super) fn direct(&self, raw: Raw) -> Option<(String, Stored)> {
+        let map = raw.headers?;
+        let seq = headers::number(&map, &async_nats::header::NATS_SEQUENCE)?;
+        let subject = headers::text(&map, &async_nats::header::NATS_SUBJECT)?;
+        let key = subject.strip_prefix(&self.streams.keys(self.bucket))?.to_owned();
+        Some((key.clone(), Stored::new(key, seq, &map, raw.payload)))
+    }
+
+    /// Waits a moment before the next try; an error when there is no time for one.
+    pub(super) async fn pause(&self, deadline: Instant, why: &impl std::fmt::Debug) -> Result<(), Down> {
+        if Instant::now() + PAUSE >= deadline {
+            tracing::debug!(?why, bucket = self.bucket.name(), "JetStream is not available");
+            return Err(Down);
+        }
+        tokio::time::sleep(jitter(PAUSE)).await;
+        Ok(())
+    }
+
+    pub(super) async fn put(&self, put: Put) -> Result<u64, WriteError> {
+        let headers = put_headers(&put)?;
+        self.write(&put.key, headers, put.value, put.expect).await
+    }
+
+    pub(super) async fn delete(&self, key: &str, expect: Expect) -> Result<(), WriteError> {
+        if !is_key(key) {
+            return Err(WriteError::Invalid);
+        }
+        if expect == Expect::Absent {
+            let stored = self.latest(key, self.deadline()).await.map_err(|Down| WriteError::Down)?;
+            return next_expectation(expect, stored.as_ref()).map(drop);
+        }
+        self.write(key, headers::deletion(MARKER_TTL), Bytes::new(), expect).await.map(drop)
+    }
+
+    /// A conditional publish until it has an outcome.
+    async fn write(
+        &self,
+        key: &str,
+        headers: HeaderMap,
+        payload: Bytes,
+        expect: Expect,
+    ) -> Result<u64, WriteError> {
+        let deadline = self.deadline();
+        let subject = self.subject(key);
+        let mut expected = match first_expectation(expect) {
+            Ok(expected) => expected,
+            Err(_) => return Err(self.conflict(key, deadline).await),
+        };
+        loop {
+            let mut headers = headers.clone();
+            if let Some(seq) = expected {
+                headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, HeaderValue::from(seq));
+            }
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            match store(&self.control, &subject, headers, payload.clone(), remaining).await {
+                Ack::Written { seq } => return Ok(seq),
+                Ack::Unknown => return Err(WriteError::Unknown),
+                Ack::Down => return Err(WriteError::Down),
+                Ack::Invalid => return Err(WriteError::Invalid),
+                Ack::Busy => self.pause(deadline, &Ack::Busy).await.map_err(|Down| WriteError::Down)?,
+                Ack::Mismatch => {
+                    let stored = self.latest(key, deadline).await;
+                    // nothing was written: the conflict is certain even if the leader is gone by now
+                    let stored = stored.map_err(|Down| WriteError::Conflict { actual: None })?;
+                    let next = next_expectation(expect, stored.as_ref())?;
+                    if expected == Some(next) {
+                        self.pause(deadline, &Ack::Mismatch).await.map_err(|Down| WriteError::Down)?;
+                    }
+                    expected = Some(next);
+                }
+            }
+        }
+    }
+
+    /// The conflict with whatever stands there.
+    async fn conflict(&self, key: &str, deadline: Instant) -> WriteError {
+        match self.latest(key, deadline).await {
+            Ok(stored) => {
+                WriteError::Conflict { actual: stored.and_then(Stored::live).map(|entry| entry.rev) }
+            }
+            Err(Down) => WriteError::Down,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(rev: u64) -> Stored {
+        Stored::new("k".to_owned(), rev, &HeaderMap::new(), Bytes::new())
+    }
+
+    #[test]
+    fn only_keys_that_stay_inside_their_bucket_are_legal() {
+        for good in ["a", "page.AbC-_=/9", "a.b.c"] {
+            assert!(is_key(good), "{good}");
+        }
+        for bad in ["", ".", "a.", ".a", "a..b", "*", "a.>", "a b", "a|b", "ä", "a\r\nb"] {
+            assert!(!is_key(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn absent_is_expected_over_the_mark_of_a_deletion_by_its_own_revision() {
+        let marker = Stored::new("k".to_owned(), 9, &headers::deletion(MARKER_TTL), Bytes::new());
+        assert_eq!(next_expectation(Expect::Absent, Some(&marker)), Ok(9));
+        assert_eq!(next_expectation(Expect::Absent, None), Ok(0));
+        let conflict = |actual| Err(WriteError::Conflict { actual });
+        assert_eq!(next_expectation(Expect::Absent, Some(&entry(3))), conflict(Some(3)));
+        assert_eq!(next_expectation(Expect::Rev(2), Some(&entry(3))), conflict(Some(3)));
+        assert_eq!(next_expectation(Expect::Rev(2), Some(&marker)), conflict(None), "a mark is no revision");
+        assert_eq!(next_expectation(Expect::Rev(2), None), conflict(None));
+    }
+
+    #[test]
+    fn a_time_to_live_is_whole_seconds() {
+        let put = |ttl| Put { ttl: Some(ttl), ..Put::new("k", "", Expect::Any) };
+        assert!(put_headers(&put(Duration::from_secs(1))).is_ok());
+        for bad in [Duration::ZERO, Duration::from_millis(999), Duration::from_millis(1500)] {
+            assert_eq!(put_headers(&put(bad)).err(), Some(WriteError::Invalid));
+        }
+    }
+}

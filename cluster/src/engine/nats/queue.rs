@@ -1,0 +1,316 @@
+//! The Queue on JetStream: one work-queue stream, one durable consumer per route.
+//!
+//! Owns: hints, their consumers and acknowledgements. Never: what a hint means.
+//!
+//! `not_before` is a message schedule of the server (`@at`): the hint waits in the stream as a message of its
+//! own, survives restarts, and costs nothing until its time. The alternative, delivering it at once and refusing
+//! it with a delay, takes a slot and counts an attempt for every hint that is not due, and keeps it pending.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use async_nats::header::{NATS_SCHEDULE, NATS_SCHEDULE_TARGET};
+use async_nats::{HeaderMap, Message as Raw};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::time::timeout;
+
+use super::api::{Ack, ApiError, Delivered, api, store};
+use super::connect::jitter;
+use super::connection::{Connection, Failure};
+use super::headers;
+use super::streams::{Streams, nanos};
+use crate::engine::{Delivery, MAX_PAYLOAD, Push, QueueError};
+use crate::subject::SubjectToken;
+
+/// Pull requests that may wait at one route: a thousand workers and more.
+const MAX_WAITING: u32 = 4096;
+/// The longest pause before a request that was refused for a passing reason is repeated.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The queue on the data connection.
+pub(super) struct Hints {
+    data: Connection,
+    streams: Streams,
+    /// Routes whose consumer exists for all we know.
+    routes: Mutex<HashSet<String>>,
+}
+
+/// Where a hint is: waiting for its time, or ready.
+enum Place {
+    Scheduled,
+    Ready,
+}
+
+impl Place {
+    fn token(&self) -> &'static str {
+        match self {
+            Self::Scheduled => "at",
+            Self::Ready => "go",
+        }
+    }
+}
+
+/// Subject tokens joined by dots.
+fn is_route(route: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_graphic() && !matches!(b, b'*' | b'>' | b'.');
+    route.split('.').all(|token| !token.is_empty() && token.bytes().all(legal))
+}
+
+impl Hints {
+    pub(super) fn new(data: Connection, streams: Streams) -> Self {
+        Self { data, streams, routes: Mutex::default() }
+    }
+
+    /// The id is one token, so that the hints of a route and of a longer one never overlap: a work queue
+    /// refuses consumers that do.
+    fn subject(&self, place: &Place, route: &str, id: &str) -> String {
+        format!("{}{}.{route}.{id}", self.streams.hints(), place.token())
+    }
+
+    fn consumer(route: &str) -> String {
+        SubjectToken::new(route).to_string()
+    }
+
+    pub(super) async fn push(&self, push: Push) -> Result<(), QueueError> {
+        // the id travels in a header too, which takes no line breaks
+        let legal =
+            is_route(&push.route) && push.payload.len() <= MAX_PAYLOAD && !push.id.contains(['\r', '\n']);
+        if !legal {
+            return Err(QueueError::Invalid);
+        }
+        let id = SubjectToken::new(&push.id);
+        let mut subject = self.subject(&Place::Ready, &push.route, id.as_str());
+        let mut headers = HeaderMap::new();
+        headers.insert(headers::ID, push.id.as_str());
+        if let Some(delay) = push.not_before.filter(|delay| !delay.is_zero()) {
+            headers.insert(NATS_SCHEDULE, schedule(SystemTime::now(), delay).ok_or(QueueError::Invalid)?);
+            headers.insert(NATS_SCHEDULE_TARGET, subject);
+            // a schedule replaces the one on its subject: each hint has its own
+            let own = format!("{id}-{}", uuid::Uuid::new_v4().simple());
+            subject = self.subject(&Place::Scheduled, &push.route, &own);
+        }
+        let deadline = Instant::now() + self.data.timing.operation;
+        loop {
+            let within = deadline.saturating_duration_since(Instant::now());
+            match store(&self.data, &subject, headers.clone(), push.payload.clone(), within).await {
+                Ack::Written { .. } => return Ok(()),
+                Ack::Unknown | Ack::Mismatch => return Err(QueueError::Unknown),
+                Ack::Invalid => return Err(QueueError::Invalid),
+                Ack::Down => return Err(QueueError::Down),
+                Ack::Busy => pause(deadline).await?,
+            }
+        }
+    }
+
+    pub(super) async fn pull(
+        &self,
+        route: &str,
+        free_slots: usize,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, QueueError> {
+        if !is_route(route) {
+            return Err(QueueError::Invalid);
+        }
+        if free_slots == 0 {
+            return Ok(Vec::new());
+        }
+        let until = Instant::now() + wait;
+        loop {
+            self.ensure_consumer(route).await?;
+            let hints = match self.fetch(route, free_slots, until).await {
+                Ok(hints) => hints,
+                Err(Failure::NoResponder) => {
+                    self.forget(route);
+                    Vec::new()
+                }
+                Err(_) => return Err(QueueError::Down),
+            };
+            // an early empty answer: others wait for the same few hints, or the consumer moved
+            if !hints.is_empty() || Instant::now() >= until {
+                return Ok(hints);
+            }
+            tokio::time::sleep(jitter(PAUSE)).await;
+        }
+    }
+
+    /// One pull request: what is there, or the first within the time. It has an inbox of its own, which ends
+    /// with it: the server forgets a request that nobody listens to, so a caller who leaves takes no hint along.
+    async fn fetch(&self, route: &str, free_slots: usize, until: Instant) -> Result<Vec<Delivery>, Failure> {
+        let mut link = self.data.link.clone();
+        let generation = *link.borrow_and_update();
+        let remaining = until.saturating_duration_since(Instant::now());
+        let mut request = json!({ "batch": free_slots, "no_wait": true });
+        if remaining > Duration::from_millis(1) {
+            // with both, the request waits for the first hint and ends with the last that is there
+            request["expires"] = nanos(remaining).into();
+        }
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.streams.jobs(), Self::consumer(route));
+        let (mut messages, inbox) = self.data.inbox().await?;
+        let operation = self.data.timing.operation;
+        self.data.send(subject, Some(inbox), None, request.to_string().into(), operation).await?;
+        let mut hints = Vec::new();
+        let mut deadline = Instant::now() + remaining + operation;
+        while hints.len() < free_slots {
+            let raw = tokio::select! {
+                raw = timeout(deadline.saturating_duration_since(Instant::now()), messages.next()) => raw,
+                _ = link.wait_for(|link| *link != generation) => Ok(None),
+            };
+            let Ok(Some(raw)) = raw else {
+                return if hints.is_empty() { Err(Failure::Lost) } else { Ok(hints) };
+            };
+            match raw.status.map(|status| status.as_u16()) {
+                None => hints.extend(delivery(raw)),
+                Some(100) => {}
+                Some(503) => return Err(Failure::NoResponder),
+                Some(_) => break,
+            }
+            if !hints.is_empty() {
+                // the rest follows at once, or its end does
+                deadline = Instant::now() + self.data.timing.publish * 2;
+            }
+        }
+        Ok(hints)
+    }
+
+    async fn ensure_consumer(&self, route: &str) -> Result<(), QueueError> {
+        if self.lock().contains(route) {
+            return Ok(());
+        }
+        let (stream, name) = (self.streams.jobs(), Self::consumer(route));
+        let filter = self.subject(&Place::Ready, route, "*");
+        let config = json!({
+            "durable_name": name,
+            "name": name,
+            "filter_subject": filter,
+            "deliver_policy": "all",
+            "ack_policy": "explicit",
+            "ack_wait": nanos(self.data.timing.redelivery),
+            "max_deliver": -1,
+            "max_ack_pending": -1,
+            "max_waiting": MAX_WAITING,
+            "replay_policy": "instant",
+        });
+        let method = format!("CONSUMER.CREATE.{stream}.{name}.{filter}");
+        let request = json!({ "stream_name": stream, "config": config });
+        let deadline = Instant::now() + self.data.timing.operation;
+        loop {
+            let within = deadline.saturating_duration_since(Instant::now());
+            match api::<Value>(&self.data, &method, &request, within).await {
+                Ok(_) => break,
+                Err(ApiError::Failure(Failure::NoResponder)) => pause(deadline).await?,
+                Err(error) => {
+                    tracing::warn!(?error, route, "a route has no consumer");
+                    return Err(QueueError::Down);
+                }
+            }
+        }
+        self.lock().insert(route.to_owned());
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self, route: &str) {
+        self.lock().remove(route);
+    }
+
+    pub(super) async fn done(&self, delivery: &Delivery) -> Result<(), QueueError> {
+        self.acknowledge(delivery, "+ACK".into()).await
+    }
+
+    pub(super) async fn retry(&self, delivery: &Delivery, after: Duration) -> Result<(), QueueError> {
+        let nak = format!("-NAK {}", json!({ "delay": nanos(after) }));
+        self.acknowledge(delivery, nak.into()).await
+    }
+
+    pub(super) async fn touch(&self, delivery: &Delivery) -> Result<(), QueueError> {
+        self.acknowledge(delivery, "+WPI".into()).await
+    }
+
+    /// An acknowledgement that is acknowledged itself.
+    async fn acknowledge(&self, delivery: &Delivery, what: Bytes) -> Result<(), QueueError> {
+        match self.data.ask(delivery.receipt.clone(), None, what, self.data.timing.operation).await {
+            Ok(_) => Ok(()),
+            Err(Failure::NotSent | Failure::NoResponder) => Err(QueueError::Down),
+            Err(Failure::TooLarge | Failure::Lost | Failure::Silence) => Err(QueueError::Unknown),
+        }
+    }
+
+    /// What a direct read says is pending, scheduled hints included. The stream keeps what is not settled.
+    pub(super) async fn depth(&self, route: &str) -> Result<u64, QueueError> {
+        if !is_route(route) {
+            return Err(QueueError::Invalid);
+        }
+        let filter = format!("{}*.{route}.*", self.streams.hints());
+        let request = json!({ "next_by_subj": filter, "seq": 1, "batch": 1 });
+        let subject = format!("$JS.API.DIRECT.GET.{}", self.streams.jobs());
+        let operation = self.data.timing.operation;
+        let deadline = Instant::now() + operation;
+        loop {
+            let messages = self.data.ask_stream(subject.clone(), request.to_string().into(), operation).await;
+            let mut messages = messages.map_err(|_| QueueError::Down)?;
+            let within = deadline.saturating_duration_since(Instant::now());
+            let raw = timeout(within, messages.recv()).await.ok().flatten().ok_or(QueueError::Down)?;
+            match raw.status.map(|status| status.as_u16()) {
+                None => {
+                    let pending = raw.headers.and_then(|map| headers::number(&map, &headers::PENDING));
+                    return Ok(1 + pending.unwrap_or(0));
+                }
+                Some(404) => return Ok(0),
+                Some(_) => pause(deadline).await?,
+            }
+        }
+    }
+}
+
+fn delivery(raw: Raw) -> Option<Delivery> {
+    let receipt = raw.reply?.into_string();
+    let attempt = Delivered::parse(&receipt)?.attempt;
+    let id = headers::text(raw.headers.as_ref()?, &headers::ID)?.to_owned();
+    Some(Delivery { id, payload: raw.payload, attempt, receipt })
+}
+
+/// The server's expression for one moment.
+fn schedule(now: SystemTime, delay: Duration) -> Option<String> {
+    let at = OffsetDateTime::from(now).checked_add(delay.try_into().ok()?)?;
+    Some(format!("@at {}", at.format(&Rfc3339).ok()?))
+}
+
+async fn pause(deadline: Instant) -> Result<(), QueueError> {
+    if Instant::now() + PAUSE >= deadline {
+        return Err(QueueError::Down);
+    }
+    tokio::time::sleep(jitter(PAUSE)).await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schedule_names_one_moment_in_utc() {
+        let at = schedule(SystemTime::UNIX_EPOCH, Duration::from_millis(1500));
+        assert_eq!(at.as_deref(), Some("@at 1970-01-01T00:00:01.5Z"));
+        assert_eq!(schedule(SystemTime::now(), Duration::MAX), None, "beyond the calendar");
+    }
+
+    #[test]
+    fn routes_are_tokens_and_each_has_its_own_consumer() {
+        for good in ["a", "pool.lane.7", "a_b"] {
+            assert!(is_route(good), "{good}");
+        }
+        for bad in ["", ".", "a.", "a..b", "a.*", ">", "a b", "ä", "a\n"] {
+            assert!(!is_route(bad), "{bad}");
+        }
+        assert_ne!(Hints::consumer("a.b"), Hints::consumer("a_2Eb"));
+        assert!(!Hints::consumer("a.b").contains('.'));
+    }
+}

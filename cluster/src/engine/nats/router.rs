@@ -1,0 +1,215 @@
+//! The reply router: one wildcard inbox per connection, and who waits for which answer.
+//!
+//! Owns: tokens, waiters and their deadlines. Never: what an answer means.
+//!
+//! The client library's own requests are not used: they keep an entry for ever when no answer comes
+//! (nats.rs#1617), yield one answer only, and do not learn that the connection was lost.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_nats::{Message as Raw, StatusCode, Subscriber};
+use futures_util::StreamExt;
+use tokio::sync::{mpsc, oneshot};
+
+use super::headers;
+use crate::engine::Message;
+
+/// Who waits.
+pub(super) enum Waiter {
+    /// For one answer.
+    One(oneshot::Sender<Raw>),
+    /// For raw messages until the receiver has enough.
+    Stream(mpsc::UnboundedSender<Raw>),
+    /// For the answers of a `request_many`; `first` tells whether anybody answers at all.
+    Many { first: Option<oneshot::Sender<bool>>, answers: mpsc::Sender<Message> },
+}
+
+impl Waiter {
+    /// Hands a message over; whether more may come.
+    fn take(self, message: Raw) -> Option<Self> {
+        match self {
+            Self::One(sender) => {
+                // nobody waits any more: the answer is late
+                let _ = sender.send(message);
+                None
+            }
+            Self::Stream(sender) => sender.send(message).is_ok().then_some(Self::Stream(sender)),
+            Self::Many { mut first, answers } => {
+                let responders = message.status != Some(StatusCode::NO_RESPONDERS);
+                if let Some(first) = first.take() {
+                    let _ = first.send(responders);
+                }
+                let open = responders
+                    && match answers.try_send(headers::message(message)) {
+                        Ok(()) => true,
+                        Err(mpsc::error::TrySendError::Full(_)) => {
+                            tracing::warn!(
+                                "an answer of a request to many was dropped: its reader is too slow"
+                            );
+                            true
+                        }
+                        Err(mpsc::error::TrySendError::Closed(_)) => false,
+                    };
+                open.then_some(Self::Many { first, answers })
+            }
+        }
+    }
+}
+
+/// Waiters by token, each with a deadline.
+#[derive(Default)]
+struct Table {
+    next: u64,
+    waiting: HashMap<u64, (Waiter, Instant)>,
+}
+
+impl Table {
+    fn insert(&mut self, waiter: Waiter, until: Instant) -> u64 {
+        self.next += 1;
+        self.waiting.insert(self.next, (waiter, until));
+        self.next
+    }
+
+    /// Hands a message to its waiter; whether there was one.
+    fn deliver(&mut self, token: u64, message: Raw) -> bool {
+        let Some((waiter, until)) = self.waiting.remove(&token) else { return false };
+        if let Some(waiter) = waiter.take(message) {
+            self.waiting.insert(token, (waiter, until));
+        }
+        true
+    }
+
+    /// Forgets who has waited long enough.
+    fn sweep(&mut self, now: Instant) {
+        self.waiting.retain(|_, (_, until)| *until > now);
+    }
+}
+
+/// The inbox of one connection.
+pub(super) struct Router {
+    root: String,
+    table: Mutex<Table>,
+}
+
+impl Router {
+    /// `root` is this connection's own subject: nobody else answers below it.
+    pub(super) fn new(root: String) -> Arc<Self> {
+        Arc::new(Self { root, table: Mutex::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The one subscription that receives every answer.
+    pub(super) fn pattern(&self) -> String {
+        format!("{}.*", self.root)
+    }
+
+    /// A subject below the root that is not an answer's.
+    pub(super) fn private(&self, leaf: &str) -> String {
+        format!("{}.own.{leaf}", self.root)
+    }
+
+    /// Waits from now until `until`; the subject to answer to.
+    pub(super) fn expect(&self, waiter: Waiter, until: Instant) -> String {
+        let token = self.lock().insert(waiter, until);
+        format!("{}.{token}", self.root)
+    }
+
+    /// The connection was lost: whoever waits learns it now instead of at the deadline.
+    pub(super) fn abandon(&self) {
+        let waiting = std::mem::take(&mut self.lock().waiting);
+        drop(waiting);
+    }
+
+    /// How many wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// Whether somebody waited for it. The subject names the token, so this is for answers, not for what a
+    /// consumer delivers: that keeps the subject it was published to.
+    fn deliver(&self, message: Raw) -> bool {
+        let token = message.subject.rsplit('.').next().and_then(|token| token.parse().ok());
+        match token {
+            Some(token) => self.lock().deliver(token, message),
+            None => false,
+        }
+    }
+
+    /// Dispatches until the connection is closed; sweeps every `period`.
+    pub(super) async fn run(self: Arc<Self>, mut inbox: Subscriber, period: Duration) {
+        let mut tick = tokio::time::interval(period);
+        loop {
+            tokio::select! {
+                message = inbox.next() => {
+                    let Some(message) = message else { break };
+                    if !self.deliver(message) {
+                        tracing::trace!("an answer came after its deadline");
+                    }
+                }
+                _ = tick.tick() => self.lock().sweep(Instant::now()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(subject: &str) -> Raw {
+        Raw {
+            subject: subject.into(),
+            reply: None,
+            payload: bytes::Bytes::new(),
+            headers: None,
+            status: None,
+            description: None,
+            length: 0,
+        }
+    }
+
+    #[test]
+    fn questions_that_are_never_answered_leave_nothing_behind() {
+        let router = Router::new("r".to_owned());
+        let now = Instant::now();
+        for _ in 0..1000 {
+            router.expect(Waiter::One(oneshot::channel().0), now + Duration::from_secs(1));
+        }
+        let lasting = router.expect(Waiter::One(oneshot::channel().0), now + Duration::from_secs(9));
+        assert_eq!(router.waiting(), 1001);
+        router.lock().sweep(now + Duration::from_secs(2));
+        assert_eq!(router.waiting(), 1);
+        assert!(router.deliver(answer(&lasting)));
+        assert_eq!(router.waiting(), 0);
+    }
+
+    #[test]
+    fn an_answer_reaches_only_the_one_who_asked() {
+        let router = Router::new("r".to_owned());
+        let until = Instant::now() + Duration::from_secs(9);
+        let (first, mut first_answer) = oneshot::channel();
+        let (second, mut second_answer) = oneshot::channel();
+        router.expect(Waiter::One(first), until);
+        let subject = router.expect(Waiter::One(second), until);
+        assert!(router.deliver(answer(&subject)));
+        assert!(second_answer.try_recv().is_ok());
+        assert!(first_answer.try_recv().is_err());
+        assert!(!router.deliver(answer(&subject)), "nobody waits for a second answer");
+        assert!(!router.deliver(answer("r.not-a-token")));
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_learns_at_once_that_the_connection_was_lost() {
+        let router = Router::new("r".to_owned());
+        let (sender, answer) = oneshot::channel();
+        router.expect(Waiter::One(sender), Instant::now() + Duration::from_secs(9));
+        router.abandon();
+        assert!(answer.await.is_err());
+    }
+}

@@ -1,0 +1,234 @@
+//! Watches: our own consumer of a bucket.
+//!
+//! Owns: a watch's life over gaps and reconnects. Never: what is known about keys (`held`).
+//!
+//! The library's ordered consumer resumes after the last sequence, which never sees deletions whose marks are
+//! gone, waits for ever behind a stream that was lost and restored, and is restarted endlessly when flow-control
+//! messages are dropped. Here any doubt (a gap in the consumer's sequence, a missed heartbeat, a new generation
+//! of the link) ends the consumer; the next one yields everything again, and only the difference is passed on.
+
+use std::convert::Infallible;
+
+use async_nats::header::NATS_LAST_CONSUMER;
+use async_nats::{Message as Raw, Subscriber};
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::api::{Delivered, api};
+use super::connect::jitter;
+use super::headers;
+use super::held::{Held, Origin};
+use super::kv::{Store, Stored};
+use super::streams::nanos;
+use crate::engine::{Link, WatchEvent, WatchMode, Watcher};
+
+/// A consumer is given up after this many heartbeats without a sign of life.
+const MISSED_HEARTBEATS: u32 = 3;
+
+/// A running watch.
+pub(super) struct Follower {
+    store: Store,
+    prefix: String,
+    mode: WatchMode,
+    watcher: Watcher,
+    held: Held,
+}
+
+/// Why a consumer was left.
+enum End {
+    /// Nobody watches any more, or the engine is gone.
+    Over,
+    /// Something may be missing: once more from the start.
+    Doubt(&'static str),
+}
+
+/// A consumer of ours, and the last of its sequence that we have.
+struct Consumer {
+    name: String,
+    messages: Subscriber,
+    last: u64,
+    /// Everything that stood when it was created was yielded.
+    through: bool,
+}
+
+impl Follower {
+    pub(super) fn new(store: Store, prefix: &str, mode: WatchMode, watcher: Watcher) -> Self {
+        Self { store, prefix: prefix.to_owned(), mode, watcher, held: Held::default() }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            let Err(end) = self.follow().await;
+            match end {
+                End::Over => break,
+                End::Doubt(why) => {
+                    tracing::debug!(why, bucket = self.store.bucket.name(), "a watch starts again");
+                    // not all watches of a cluster at once
+                    tokio::time::sleep(jitter(self.store.control.timing.nats_reconnect)).await;
+                }
+            }
+        }
+    }
+
+    /// One consumer from its creation to the first doubt.
+    async fn follow(&mut self) -> Result<Infallible, End> {
+        let mut link = self.store.control.link.clone();
+        let watcher = self.watcher.clone();
+        let up = tokio::select! {
+            up = link.wait_for(|link| matches!(link, Link::Up { .. })) => up.map(|link| *link),
+            () = watcher.closed() => return Err(End::Over),
+        };
+        let generation = up.map_err(|_| End::Over)?;
+        let info = self.store.streams.ensure_bucket(&self.store.control, self.store.bucket).await;
+        let info = info.map_err(|_| End::Doubt("no leader"))?;
+        self.held.restart(&Origin { created: info.created, last_seq: info.state.last_seq });
+
+        let mut consumer = self.create().await?;
+        let end = tokio::select! {
+            end = self.read(&mut consumer) => end,
+            changed = link.wait_for(|link| *link != generation) => Err(match changed {
+                Ok(_) => End::Doubt("the link changed"),
+                Err(_) => End::Over,
+            }),
+            () = watcher.closed() => Err(End::Over),
+        };
+        self.remove(consumer);
+        end
+    }
+
+    async fn create(&self) -> Result<Consumer, End> {
+        #[derive(Deserialize)]
+        struct Created {
+            #[serde(default)]
+            num_pending: u64,
+        }
+        let control = &self.store.control;
+        let (stream, name) = (self.store.stream(), uuid::Uuid::new_v4().simple().to_string());
+        let filter = self.store.subject(&format!("{}>", self.prefix));
+        let (messages, deliver) = control.inbox().await.map_err(|_| End::Doubt("no subscription"))?;
+        let config = json!({
+            "name": name,
+            "deliver_subject": deliver,
+            "deliver_policy": "last_per_subject",
+            "filter_subject": filter,
+            "ack_policy": "none",
+            "max_deliver": 1,
+            "replay_policy": "instant",
+            "headers_only": self.mode == WatchMode::Meta,
+            "flow_control": true,
+            "idle_heartbeat": nanos(control.timing.nats_ping),
+            // what a killed process leaves behind goes by itself
+            "inactive_threshold": nanos(control.timing.lease_ttl),
+            "num_replicas": 1,
+            "mem_storage": true,
+        });
+        let method = format!("CONSUMER.CREATE.{stream}.{name}.{filter}");
+        let request = json!({ "stream_name": stream, "config": config, "action": "create" });
+        match api::<Created>(control, &method, &request, control.timing.operation).await {
+            Ok(created) => Ok(Consumer { name, messages, last: 0, through: created.num_pending == 0 }),
+            Err(error) => {
+                tracing::warn!(?error, stream, "a watch has no consumer");
+                Err(End::Doubt("no consumer"))
+            }
+        }
+    }
+
+    /// Leaves a consumer. Without this, reconnects would pile them up until their inactivity is noticed.
+    fn remove(&self, consumer: Consumer) {
+        let control = self.store.control.clone();
+        let method = format!("CONSUMER.DELETE.{}.{}", self.store.stream(), consumer.name);
+        tokio::spawn(async move {
+            drop(consumer.messages);
+            // it may be gone already
+            let _ = api::<Value>(&control, &method, &json!({}), control.timing.operation).await;
+        });
+    }
+
+    async fn read(&mut self, consumer: &mut Consumer) -> Result<Infallible, End> {
+        if consumer.through {
+            self.settle().await?;
+        }
+        let patience = self.store.control.timing.nats_ping * MISSED_HEARTBEATS;
+        loop {
+            let raw = timeout(patience, consumer.messages.next()).await;
+            let raw = raw.map_err(|_| End::Doubt("no heartbeat"))?.ok_or(End::Over)?;
+            let caught_up = match raw.status.map(|status| status.as_u16()) {
+                None => self.take(consumer, raw)?,
+                Some(100) => self.heartbeat(consumer, raw).await?,
+                Some(_) => return Err(End::Doubt("the consumer is gone")),
+            };
+            if caught_up && !std::mem::replace(&mut consumer.through, true) {
+                self.settle().await?;
+            }
+        }
+    }
+
+    /// An entry or the mark of a deletion; whether it is the last one for now.
+    fn take(&mut self, consumer: &mut Consumer, raw: Raw) -> Result<bool, End> {
+        let delivered = raw.reply.as_deref().and_then(Delivered::parse).ok_or(End::Doubt("no sequence"))?;
+        if delivered.consumer_seq != consumer.last + 1 {
+            return Err(End::Doubt("a gap"));
+        }
+        consumer.last = delivered.consumer_seq;
+        let keys = self.store.streams.keys(self.store.bucket);
+        let key = raw.subject.strip_prefix(&keys).ok_or(End::Doubt("a foreign subject"))?.to_owned();
+        let map = raw.headers.unwrap_or_default();
+        let event = match Stored::new(key.clone(), delivered.stream_seq, &map, raw.payload) {
+            Stored::Entry(entry) => self.held.put(entry),
+            Stored::Marker { seq, marker } => self.held.delete(&key, seq, marker),
+        };
+        self.tell(event)?;
+        Ok(delivered.pending == 0)
+    }
+
+    /// A sign of life says where the server is; a request for flow control wants an answer.
+    async fn heartbeat(&self, consumer: &Consumer, raw: Raw) -> Result<bool, End> {
+        let map = raw.headers.unwrap_or_default();
+        let stalled = map.get("Nats-Consumer-Stalled").map(|subject| subject.as_str().to_owned());
+        let flow_control = raw.reply.map(|reply| reply.into_string());
+        let is_flow_control = flow_control.is_some();
+        if let Some(subject) = flow_control.or(stalled) {
+            let within = self.store.control.timing.operation;
+            let answered = self.store.control.send(subject, None, None, Default::default(), within).await;
+            answered.map_err(|_| End::Doubt("flow control unanswered"))?;
+        }
+        if is_flow_control {
+            return Ok(false);
+        }
+        match headers::number(&map, &NATS_LAST_CONSUMER) {
+            Some(last) if last != consumer.last => Err(End::Doubt("a gap before a heartbeat")),
+            // heartbeats come when there is nothing to deliver: a count of what is pending may be off
+            _ => Ok(true),
+        }
+    }
+
+    /// The consumer is through: what it did not yield is gone, if the leader says so too. The consumer may sit
+    /// on a replica that is behind.
+    async fn settle(&mut self) -> Result<(), End> {
+        for key in self.held.unseen() {
+            let stored = self.store.latest(&key, self.store.deadline()).await;
+            let event = match stored.map_err(|_| End::Doubt("no leader"))? {
+                Some(Stored::Entry(mut entry)) => {
+                    if self.mode == WatchMode::Meta {
+                        entry.value.clear();
+                    }
+                    self.held.put(entry)
+                }
+                Some(Stored::Marker { seq, marker }) => self.held.delete(&key, seq, marker),
+                None => self.held.forget(&key),
+            };
+            self.tell(event)?;
+        }
+        let live = self.held.live();
+        self.tell(live)
+    }
+
+    fn tell(&self, event: Option<WatchEvent>) -> Result<(), End> {
+        match event {
+            Some(event) => self.watcher.send(event).map_err(|_| End::Over),
+            None => Ok(()),
+        }
+    }
+}
