@@ -1,0 +1,298 @@
+//! Messages now, at most once.
+
+use std::time::{Duration, SystemTime};
+
+use pagewire_cluster::engine::{
+    Engine, Gap, Headers, Link, MAX_PAYLOAD, Message, PublishError, Received, RequestError, Subscription,
+};
+use pagewire_cluster::subject::SubjectToken;
+use pagewire_cluster::trace::TraceParent;
+
+use crate::cluster::{Cluster, awkward_identities, eventually};
+
+const ROOM: usize = 4 * 1024 * 1024;
+const SOON: Duration = Duration::from_secs(10);
+
+async fn listen(engine: &Engine, pattern: &str) -> Subscription {
+    engine.subscribe(pattern, None, ROOM).await.expect("subscribes")
+}
+
+async fn join(engine: &Engine, pattern: &str, group: &str) -> Subscription {
+    engine.subscribe(pattern, Some(group), ROOM).await.expect("subscribes")
+}
+
+async fn say(engine: &Engine, subject: &str, text: &str) {
+    engine.publish(Message::new(subject, text.to_owned())).await.expect("publishes");
+}
+
+/// The next message's payload as text; a gap fails the test.
+async fn hear(subscription: &mut Subscription) -> String {
+    match subscription.next().await {
+        Some(Received::Message(message)) => String::from_utf8(message.payload.to_vec()).expect("is text"),
+        other => panic!("expected a message, got {other:?}"),
+    }
+}
+
+/// Everything heard before `last`.
+async fn hear_until(subscription: &mut Subscription, last: &str) -> Vec<String> {
+    let mut heard = Vec::new();
+    loop {
+        let text = hear(subscription).await;
+        if text == last {
+            return heard;
+        }
+        heard.push(text);
+    }
+}
+
+/// Answers every question with a text, until the subscription is gone.
+fn answer_all(
+    engine: &Engine,
+    mut questions: Subscription,
+    text: &'static str,
+) -> tokio::task::JoinHandle<()> {
+    let engine = engine.clone();
+    tokio::spawn(async move {
+        while let Some(Received::Message(question)) = questions.next().await {
+            engine.publish(question.answer(text).expect("wants an answer")).await.expect("publishes");
+        }
+    })
+}
+
+pub(crate) async fn a_message_reaches_every_process_that_listens_and_nobody_else(cluster: &Cluster) {
+    let [one, two] = [cluster.process().await, cluster.process().await];
+    let mut ears = [listen(&one, "t.a").await, listen(&two, "t.a").await];
+    let mut other = listen(&two, "t.b").await;
+    say(&one, "t.a", "hello").await;
+    for ear in &mut ears {
+        assert_eq!(hear(ear).await, "hello");
+    }
+    say(&one, "t.b", "end").await;
+    assert_eq!(hear(&mut other).await, "end");
+}
+
+pub(crate) async fn a_subscription_hears_from_the_moment_it_returns(cluster: &Cluster) {
+    let [one, two] = [cluster.process().await, cluster.process().await];
+    for round in 0..50 {
+        let subject = format!("t.{round}");
+        let mut ear = listen(&one, &subject).await;
+        say(&two, &subject, "at once").await;
+        assert_eq!(hear(&mut ear).await, "at once");
+    }
+}
+
+pub(crate) async fn patterns_stand_for_one_token_or_for_the_rest(cluster: &Cluster) {
+    let engine = cluster.process().await;
+    let subjects = ["t.a", "t.a.b", "t.a.b.c", "t.b.b", "t", "u.a"];
+    let cases: [(&str, &[&str]); 5] = [
+        ("t.*", &["t.a"]),
+        ("t.>", &["t.a", "t.a.b", "t.a.b.c", "t.b.b"]),
+        ("t.*.b", &["t.a.b", "t.b.b"]),
+        ("t.a.>", &["t.a.b", "t.a.b.c"]),
+        ("t.a.b", &["t.a.b"]),
+    ];
+    for (pattern, expected) in cases {
+        let mut ear = listen(&engine, pattern).await;
+        for subject in subjects {
+            say(&engine, subject, subject).await;
+        }
+        say(&engine, expected[0], "end").await;
+        assert_eq!(hear_until(&mut ear, "end").await, expected, "{pattern}");
+    }
+}
+
+pub(crate) async fn a_published_wildcard_is_only_a_character(cluster: &Cluster) {
+    let engine = cluster.process().await;
+    let mut ear = listen(&engine, "t.b").await;
+    for subject in ["t.*", "t.>", ">", "*.b", "*.*"] {
+        // an engine may refuse it; what counts is who hears it
+        let _ = engine.publish(Message::new(subject, subject)).await;
+    }
+    say(&engine, "t.b", "end").await;
+    assert_eq!(hear_until(&mut ear, "end").await, [""; 0]);
+}
+
+pub(crate) async fn messages_of_one_publisher_arrive_in_order(cluster: &Cluster) {
+    let [one, two] = [cluster.process().await, cluster.process().await];
+    let mut ear = listen(&two, "t.>").await;
+    for number in 0..1000 {
+        say(&one, &format!("t.{}", number % 7), &number.to_string()).await;
+    }
+    for number in 0..1000 {
+        assert_eq!(hear(&mut ear).await, number.to_string());
+    }
+}
+
+pub(crate) async fn each_group_hears_a_message_once(cluster: &Cluster) {
+    const MESSAGES: usize = 60;
+    let [one, two] = [cluster.process().await, cluster.process().await];
+    let (heard, mut hearing) = tokio::sync::mpsc::unbounded_channel();
+    for (group, engine) in [("red", &one), ("red", &two), ("red", &two), ("blue", &one), ("blue", &two)] {
+        let (mut ear, heard) = (join(engine, "t.*", group).await, heard.clone());
+        tokio::spawn(async move {
+            loop {
+                let text = hear(&mut ear).await;
+                heard.send((group, text)).expect("the test listens");
+            }
+        });
+    }
+    let mut everything = listen(&two, "t.>").await;
+    for number in 0..MESSAGES {
+        say(&one, "t.a", &number.to_string()).await;
+    }
+    let mut seen = Vec::new();
+    for _ in 0..2 * MESSAGES {
+        seen.push(hearing.recv().await.expect("members live"));
+    }
+    for group in ["red", "blue"] {
+        let mut numbers: Vec<usize> =
+            seen.iter().filter(|(g, _)| *g == group).map(|(_, n)| n.parse().expect("a number")).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..MESSAGES).collect::<Vec<_>>(), "{group}");
+    }
+    say(&one, "t.b.c", "end").await;
+    assert_eq!(hear_until(&mut everything, "end").await.len(), MESSAGES, "who is in no group hears all");
+    assert!(hearing.try_recv().is_err(), "a second member heard a message");
+}
+
+pub(crate) async fn a_request_carries_its_headers_there_and_back(cluster: &Cluster) {
+    let [one, two] = [cluster.process().await, cluster.process().await];
+    let mut questions = listen(&two, "t.q").await;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+    let headers = Headers {
+        trace: TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        deadline_ms: Some(u64::try_from(now.as_millis()).expect("before year 500 million") + 60_000),
+    };
+    let question = Message { headers: headers.clone(), ..Message::new("t.q", "why?") };
+    let asking = tokio::spawn({
+        let one = one.clone();
+        async move { one.request(question, SOON).await }
+    });
+    let Some(Received::Message(question)) = questions.next().await else { panic!("no question") };
+    assert_eq!((question.subject.as_str(), &question.payload[..]), ("t.q", &b"why?"[..]));
+    assert_eq!(question.headers, headers);
+    two.publish(question.answer("because").expect("wants an answer")).await.expect("publishes");
+    let answer = asking.await.expect("no panic").expect("is answered");
+    assert_eq!((&answer.payload[..], answer.headers), (&b"because"[..], headers));
+}
+
+pub(crate) async fn a_question_that_nobody_hears_is_answered_at_once(cluster: &Cluster) {
+    let engine = cluster.process().await;
+    let _unrelated = listen(&engine, "t.other").await;
+    // longer than a test may take: only an immediate answer passes
+    let within = Duration::from_secs(3600);
+    let answer = engine.request(Message::new("t.q", "?"), within).await;
+    assert_eq!(answer.map(drop), Err(RequestError::NoResponder));
+    let answers = engine.request_many(Message::new("t.q", "?"), within).await;
+    match answers.map(|answers| (answers, ())) {
+        Err(error) => assert_eq!(error, RequestError::NoResponder),
+        // an engine that learns it a moment later ends the answers then
+        Ok((mut answers, ())) => assert_eq!(answers.next().await, None),
+    }
+}
+
+pub(crate) async fn a_question_that_nobody_answers_ends_with_its_deadline(cluster: &Cluster) {
+    let engine = cluster.process().await;
+    let mut silent = listen(&engine, "t.q").await;
+    let answer = engine.request(Message::new("t.q", "?"), Duration::from_millis(100)).await;
+    assert_eq!(answer, Err(RequestError::Deadline));
+    assert_eq!(hear(&mut silent).await, "?", "what was asked may have happened");
+}
+
+pub(crate) async fn a_dropped_subscription_answers_nothing(cluster: &Cluster) {
+    let [one, two] = [cluster.process().await, cluster.process().await];
+    let leaving = join(&one, "t.q", "g").await;
+    let stays = join(&two, "t.q", "g").await;
+    drop(leaving);
+    let answering = answer_all(&two, stays, "stays");
+    let ask = async || one.request(Message::new("t.q", "?"), Duration::from_millis(300)).await;
+    eventually("everything goes to the member that stays", async || {
+        let mut answered = true;
+        for _ in 0..5 {
+            answered &= ask().await.is_ok();
+        }
+        answered
+    })
+    .await;
+    answering.abort();
+    eventually("nobody listens", async || ask().await == Err(RequestError::NoResponder)).await;
+}
+
+pub(crate) async fn many_may_answer_one_question(cluster: &Cluster) {
+    let [one, two] = [cluster.process().await, cluster.process().await];
+    for (engine, text) in [(&one, "a"), (&two, "b"), (&two, "c")] {
+        answer_all(engine, listen(engine, "t.q").await, text);
+    }
+    let mut answers = one.request_many(Message::new("t.q", "?"), Duration::from_secs(1)).await.expect("asks");
+    let mut texts = Vec::new();
+    while let Some(answer) = answers.next().await {
+        texts.push(answer.payload);
+    }
+    texts.sort_unstable();
+    assert_eq!(texts, ["a", "b", "c"]);
+}
+
+pub(crate) async fn payloads_have_a_limit(cluster: &Cluster) {
+    let [one, two] = [cluster.process().await, cluster.process().await];
+    let mut ear = listen(&two, "t.a").await;
+    one.publish(Message::new("t.a", vec![7; MAX_PAYLOAD])).await.expect("fits");
+    let Some(Received::Message(message)) = ear.next().await else { panic!("no message") };
+    assert!(message.payload == vec![7; MAX_PAYLOAD]);
+    let too_large = || Message::new("t.a", vec![7; MAX_PAYLOAD + 1]);
+    assert_eq!(one.publish(too_large()).await, Err(PublishError::TooLarge));
+    assert_eq!(one.request(too_large(), SOON).await, Err(RequestError::TooLarge));
+    assert_eq!(one.request_many(too_large(), SOON).await.map(drop), Err(RequestError::TooLarge));
+}
+
+pub(crate) async fn a_slow_reader_is_told_where_messages_are_missing(cluster: &Cluster) {
+    let [one, two] = [cluster.process().await, cluster.process().await];
+    let mut slow = two.subscribe("t.>", None, 10_000).await.expect("subscribes");
+    let mut quick = listen(&two, "t.>").await;
+    let message = |number: usize| format!("{number:01000}");
+    for number in 0..100 {
+        say(&one, "t.a", &message(number)).await;
+    }
+    say(&one, "t.a", "end").await;
+    assert_eq!(hear_until(&mut quick, "end").await.len(), 100);
+    // after its backlog and one gap the reader hears what comes later
+    let mut read = 0;
+    loop {
+        match slow.next().await {
+            Some(Received::Message(heard)) => {
+                assert_eq!(heard.payload, message(read), "in order and without a silent gap");
+                read += 1;
+            }
+            gap => {
+                assert_eq!(gap, Some(Received::Gap(Gap::Overflow)));
+                break;
+            }
+        }
+    }
+    assert!((5..20).contains(&read), "{read} messages of 1000 bytes in a budget of 10,000");
+    say(&one, "t.a", "later").await;
+    assert_eq!(hear_until(&mut slow, "later").await.iter().filter(|text| *text != "end").count(), 0);
+}
+
+pub(crate) async fn awkward_identities_are_ordinary_subjects(cluster: &Cluster) {
+    let [one, two] = [cluster.process().await, cluster.process().await];
+    let identities = awkward_identities();
+    let subject = |identity: &str| format!("t.user.{}", SubjectToken::new(identity));
+    let mut ears = Vec::new();
+    for identity in &identities {
+        ears.push(listen(&one, &subject(identity)).await);
+    }
+    for identity in &identities {
+        say(&two, &subject(identity), identity).await;
+    }
+    for (identity, ear) in identities.iter().zip(&mut ears) {
+        say(&two, &subject(identity), "end").await;
+        assert_eq!(hear_until(ear, "end").await, [identity.as_str()]);
+    }
+}
+
+pub(crate) async fn the_link_is_up(cluster: &Cluster) {
+    let engine = cluster.process().await;
+    let mut link = engine.link();
+    let up = link.wait_for(|link| matches!(link, Link::Up { .. })).await.expect("the engine lives");
+    assert_eq!(*up, Link::Up { generation: 1 });
+}

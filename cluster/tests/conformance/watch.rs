@@ -1,0 +1,234 @@
+//! Watches: what stands, `Live`, what changes.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use pagewire_cluster::engine::{
+    Batch, Bucket, Entry, Expect, Kv, MAX_COMMIT, MAX_WATCHES, Put, Watch, WatchEvent, WatchMode,
+};
+
+use crate::cluster::{Cluster, eventually};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn pages(cluster: &Cluster) -> Kv {
+    cluster.process().await.kv(Bucket::Pages)
+}
+
+async fn write(kv: &Kv, key: &str, value: &str) -> u64 {
+    let put = Put { meta: format!("meta of {value}").into(), ..Put::new(key, value.to_owned(), Expect::Any) };
+    kv.put(put).await.expect("writes")
+}
+
+async fn next(watch: &mut Watch) -> WatchEvent {
+    watch.next().await.expect("the engine lives")
+}
+
+/// The entries before `Live`.
+async fn snapshot(watch: &mut Watch) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    loop {
+        match next(watch).await {
+            WatchEvent::Put(entry) => entries.push(entry),
+            WatchEvent::Live => return entries,
+            WatchEvent::Delete { key, .. } => panic!("{key} did not stand"),
+        }
+    }
+}
+
+async fn put_of(watch: &mut Watch) -> Entry {
+    match next(watch).await {
+        WatchEvent::Put(entry) => entry,
+        other => panic!("expected a put, got {other:?}"),
+    }
+}
+
+/// What a watch says stands; it checks on the way that no key goes back in time.
+#[derive(Default)]
+struct View(BTreeMap<String, u64>);
+
+impl View {
+    fn follow(&mut self, event: WatchEvent) {
+        match event {
+            WatchEvent::Put(entry) => {
+                let before = self.0.insert(entry.key, entry.rev);
+                assert!(before.is_none_or(|before| before < entry.rev), "went back in time");
+            }
+            WatchEvent::Delete { key, .. } => drop(self.0.remove(&key)),
+            WatchEvent::Live => {}
+        }
+    }
+}
+
+pub(crate) async fn a_watch_yields_what_stands_then_live_then_changes(cluster: &Cluster) {
+    let [one, two] = [pages(cluster).await, pages(cluster).await];
+    write(&one, "page.a", "old").await;
+    let a = write(&one, "page.a", "1").await;
+    let b = write(&one, "page.b", "2").await;
+    write(&one, "page.c", "3").await;
+    one.delete("page.c", Expect::Any).await.expect("deletes");
+    let mut watch = two.watch("page.", WatchMode::Value).await.expect("watches");
+    let mut stood = snapshot(&mut watch).await;
+    stood.sort_by(|a, b| a.key.cmp(&b.key));
+    assert_eq!(
+        stood.iter().map(|e| (e.key.as_str(), e.rev)).collect::<Vec<_>>(),
+        [("page.a", a), ("page.b", b)]
+    );
+    assert_eq!(stood, one.list("page.").await.expect("lists"), "whole entries");
+    let c = write(&one, "page.c", "4").await;
+    let entry = put_of(&mut watch).await;
+    assert_eq!((entry.key.as_str(), entry.rev, &entry.value[..]), ("page.c", c, &b"4"[..]));
+    one.delete("page.a", Expect::Rev(a)).await.expect("deletes");
+    let deleted = WatchEvent::Delete { key: "page.a".into(), expired: Some(false) };
+    assert_eq!(next(&mut watch).await, deleted);
+}
+
+pub(crate) async fn a_meta_watch_carries_no_values(cluster: &Cluster) {
+    let [one, two] = [pages(cluster).await, pages(cluster).await];
+    write(&one, "page.a", "1").await;
+    let mut watch = two.watch("page.", WatchMode::Meta).await.expect("watches");
+    let mut seen = snapshot(&mut watch).await;
+    write(&one, "page.b", "2").await;
+    seen.push(put_of(&mut watch).await);
+    let listed = one.list("page.").await.expect("lists");
+    let expected: Vec<_> = listed.into_iter().map(|entry| Entry { value: "".into(), ..entry }).collect();
+    assert_eq!(seen, expected, "meta, revision and operation id are there");
+}
+
+pub(crate) async fn a_watch_hears_only_what_is_below_its_prefix(cluster: &Cluster) {
+    let [one, two] = [pages(cluster).await, pages(cluster).await];
+    let outside = ["page", "pages.a", "pag.a", "other.page.a"];
+    for key in outside.into_iter().chain(["page.stood"]) {
+        write(&one, key, "v").await;
+    }
+    let mut watch = two.watch("page.", WatchMode::Meta).await.expect("watches");
+    let mut everything = two.watch("", WatchMode::Meta).await.expect("watches");
+    assert_eq!(snapshot(&mut watch).await.len(), 1);
+    assert_eq!(snapshot(&mut everything).await.len(), 5);
+    for key in outside {
+        write(&one, key, "changed").await;
+        one.delete(key, Expect::Any).await.expect("deletes");
+    }
+    write(&one, "page.a.b", "v").await;
+    assert_eq!(put_of(&mut watch).await.key, "page.a.b");
+    let mut view = View::default();
+    while !view.0.contains_key("page.a.b") {
+        view.follow(next(&mut everything).await);
+    }
+    assert_eq!(view.0.len(), 1, "everything else was deleted");
+}
+
+pub(crate) async fn a_watch_tells_deletion_from_expiry_and_both_on_time(cluster: &Cluster) {
+    let [one, two] = [pages(cluster).await, pages(cluster).await];
+    let mut watch = two.watch("", WatchMode::Meta).await.expect("watches");
+    assert_eq!(snapshot(&mut watch).await, []);
+    let begun = Instant::now();
+    let put = |key: &str, seconds: u64| Put {
+        ttl: Some(SECOND * seconds as u32),
+        ..Put::new(key, "v", Expect::Absent)
+    };
+    // the later one first: the engine must not wait for it
+    one.put(put("later", 2)).await.expect("writes");
+    one.put(put("sooner", 1)).await.expect("writes");
+    one.put(put("deleted", 2)).await.expect("writes");
+    let acknowledged = Instant::now();
+    one.delete("deleted", Expect::Any).await.expect("deletes");
+    for key in ["later", "sooner", "deleted"] {
+        assert_eq!(put_of(&mut watch).await.key, key);
+    }
+    let deleted = |key: &str, expired| WatchEvent::Delete { key: key.into(), expired: Some(expired) };
+    assert_eq!(next(&mut watch).await, deleted("deleted", false));
+    for (key, ttl) in [("sooner", SECOND), ("later", SECOND * 2)] {
+        assert_eq!(next(&mut watch).await, deleted(key, true));
+        assert!(begun.elapsed() >= ttl, "{key} not before its time");
+        assert!(acknowledged.elapsed() < ttl + SECOND, "{key} to the second");
+    }
+    // what was deleted before its time does not expire as well
+    write(&one, "end", "v").await;
+    assert_eq!(put_of(&mut watch).await.key, "end");
+}
+
+pub(crate) async fn a_watch_sees_commits(cluster: &Cluster) {
+    let [one, two] = [pages(cluster).await, pages(cluster).await];
+    let fence = write(&one, "fence", "v").await;
+    write(&one, "a", "1").await;
+    let mut watch = two.watch("", WatchMode::Value).await.expect("watches");
+    assert_eq!(snapshot(&mut watch).await.len(), 2);
+    let batch = vec![
+        Batch::Put(Put::new("b", "2", Expect::Absent)),
+        Batch::Delete { key: "a".into(), expect: Expect::Any },
+        Batch::Check { key: "fence".into(), rev: fence },
+        Batch::Put(Put::new("c", "3", Expect::Absent)),
+    ];
+    one.commit(batch).await.expect("commits");
+    assert_eq!(put_of(&mut watch).await.key, "b");
+    assert_eq!(next(&mut watch).await, WatchEvent::Delete { key: "a".into(), expired: Some(false) });
+    assert_eq!(put_of(&mut watch).await.key, "c");
+}
+
+pub(crate) async fn a_watch_starts_with_everything_at_any_size(cluster: &Cluster) {
+    const KEYS: usize = 3100;
+    let [one, two] = [pages(cluster).await, pages(cluster).await];
+    let keys: Vec<_> = (0..KEYS).map(|number| format!("page.{number:05}")).collect();
+    for keys in keys.chunks(MAX_COMMIT) {
+        let put = |key: &String| Batch::Put(Put::new(key.clone(), "v", Expect::Absent));
+        one.commit(keys.iter().map(put).collect()).await.expect("commits");
+    }
+    let mut watch = two.watch("page.", WatchMode::Meta).await.expect("watches");
+    let mut stood: Vec<_> = snapshot(&mut watch).await.into_iter().map(|entry| entry.key).collect();
+    stood.sort_unstable();
+    assert_eq!(stood, keys);
+}
+
+/// Puts and deletes the same few keys as fast as it can.
+async fn churn(kv: Kv, writer: usize) {
+    for round in 0..120 {
+        let key = format!("page.{}", (round * 7 + writer * 3) % 11);
+        if round % 5 == writer {
+            kv.delete(&key, Expect::Any).await.expect("deletes");
+        } else {
+            write(&kv, &key, &round.to_string()).await;
+        }
+    }
+}
+
+/// Follows a watch up to the key `page.end`.
+async fn follow(mut watch: Watch) -> BTreeMap<String, u64> {
+    let mut view = View::default();
+    while !view.0.contains_key("page.end") {
+        view.follow(next(&mut watch).await);
+    }
+    view.0
+}
+
+pub(crate) async fn every_watch_ends_at_the_truth_under_concurrent_writes(cluster: &Cluster) {
+    let [one, two] = [pages(cluster).await, pages(cluster).await];
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..4 {
+        writers.spawn(churn(if writer % 2 == 0 { one.clone() } else { two.clone() }, writer));
+    }
+    let mut watches = tokio::task::JoinSet::new();
+    for kv in [&one, &two, &one, &two] {
+        // each starts at another point of the writing
+        watches.spawn(follow(kv.watch("page.", WatchMode::Meta).await.expect("watches")));
+        writers.join_next().await.expect("a writer").expect("no panic");
+    }
+    write(&one, "page.end", "v").await;
+    let truth: BTreeMap<_, _> =
+        two.list("page.").await.expect("lists").into_iter().map(|entry| (entry.key, entry.rev)).collect();
+    for view in watches.join_all().await {
+        assert_eq!(view, truth);
+    }
+}
+
+pub(crate) async fn a_ninth_watch_is_a_design_fault(cluster: &Cluster) {
+    let kv = pages(cluster).await;
+    let mut watches = Vec::new();
+    for _ in 0..MAX_WATCHES {
+        watches.push(kv.watch("page.", WatchMode::Meta).await.expect("watches"));
+    }
+    let ninth = |kv: Kv| tokio::spawn(async move { kv.watch("page.", WatchMode::Meta).await.map(drop) });
+    assert!(ninth(kv.clone()).await.is_err_and(|error| error.is_panic()));
+    watches.pop();
+    eventually("a watch that ends makes room", async || ninth(kv.clone()).await.is_ok()).await;
+}
