@@ -4,6 +4,8 @@
 //! part does.
 
 mod duties;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -71,8 +73,12 @@ impl Node {
     /// Brings a node up: engine, view, number, subscriptions, in this order. It takes traffic when
     /// [`Node::ready`] says so.
     pub async fn start(config: Config, timing: Timing) -> Result<Self, StartError> {
-        let config = Arc::new(config);
         let engine = engine(&config, timing).await?;
+        Self::start_on(engine, config, timing).await
+    }
+
+    async fn start_on(engine: Engine, config: Config, timing: Timing) -> Result<Self, StartError> {
+        let config = Arc::new(config);
         let subjects = Subjects::new(&config.cluster);
         let registry = Registry::new(&engine);
         let follow = registry.follow().await?;

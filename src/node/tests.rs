@@ -1,0 +1,181 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use pagewire_cluster::engine::{Engine, Memory};
+use pagewire_cluster::id::Address;
+use pagewire_cluster::timing::Timing;
+use pagewire_cluster::wire::{Reach, Scope};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::Node;
+use crate::config::{self, Sources};
+use crate::protocol::{CloseCode, Hello, Recovered, Resume};
+use crate::session::{Open, Opened, Taken};
+
+fn config() -> config::Config {
+    let mut config = config::load(&Sources::default()).unwrap();
+    config.lifetime.resume_ms = 200;
+    config
+}
+
+async fn node() -> Node {
+    Node::start_on(Engine::Memory(Memory::new()), config(), Timing::SHORT).await.unwrap()
+}
+
+async fn open(node: &Node, hello: Hello, user: Option<&str>) -> Result<Opened, CloseCode> {
+    let open = Open { hello, user: user.map(Arc::from), agent: "test".into() };
+    node.context.sessions.open(open).await.map_err(|close| close.code)
+}
+
+/// What the page's socket gets now.
+fn frames(opened: &Opened) -> Vec<Value> {
+    let mut frames = Vec::new();
+    let taken = opened.page.take(opened.ticket, usize::MAX, &mut |head, tail| {
+        frames.push(serde_json::from_slice(&[head, tail.bytes()].concat()).unwrap());
+    });
+    assert_eq!(taken, Taken::Empty);
+    frames
+}
+
+async fn push(node: &Node, to: Scope, payload: u32) -> (u64, u64) {
+    let payload = RawValue::from_string(payload.to_string()).unwrap();
+    let Reach { reached, held } = node.context.deliver.send(to, payload, None).await.unwrap().reach;
+    (reached, held)
+}
+
+fn resume(registered: &Value, seq: u64) -> Hello {
+    let token = registered["token"].as_str().unwrap().to_owned();
+    let page_id = registered["page_id"].as_str().and_then(|id| id.parse::<Address>().ok());
+    Hello { page_id, resume: Some(Resume { token, seq }), ..Hello::default() }
+}
+
+#[tokio::test]
+async fn a_push_says_how_many_pages_it_reached_at_every_level() {
+    let node = node().await;
+    let first = open(&node, Hello::default(), Some("ann")).await.unwrap();
+    let registered = frames(&first).remove(0);
+    let id = |name: &str| registered[name].as_str().unwrap().parse::<Address>().unwrap();
+    let session_id = Some(id("session_id"));
+    let second = open(&node, Hello { session_id, ..Hello::default() }, Some("ann")).await.unwrap();
+    open(&node, Hello::default(), Some("*")).await.unwrap();
+    assert_eq!(push(&node, Scope::Page(id("page_id")), 1).await, (1, 0));
+    assert_eq!(push(&node, Scope::Session(id("session_id").key), 2).await, (2, 0));
+    assert_eq!(push(&node, Scope::Connection(id("connection_id").key), 3).await, (2, 0));
+    assert_eq!(push(&node, Scope::User("ann".into()), 4).await, (2, 0));
+    assert_eq!(push(&node, Scope::User("*".into()), 5).await, (1, 0));
+    assert_eq!(push(&node, Scope::User("nobody".into()), 6).await, (0, 0));
+    assert_eq!(push(&node, Scope::All, 7).await, (3, 0));
+    let payloads = |opened: &Opened| frames(opened).iter().map(|f| f["payload"].clone()).collect::<Vec<_>>();
+    assert_eq!(payloads(&first), [1, 2, 3, 4, 7].map(Value::from));
+    assert_eq!(payloads(&second)[1..], [2, 3, 4, 7].map(Value::from));
+}
+
+#[tokio::test]
+async fn a_page_that_lost_its_socket_resumes_with_every_missed_frame() {
+    let node = node().await;
+    let opened = open(&node, Hello::default(), None).await.unwrap();
+    let registered = frames(&opened).remove(0);
+    assert_eq!(registered["recovered"], "new");
+    let page = Scope::Page(registered["page_id"].as_str().unwrap().parse().unwrap());
+    push(&node, page.clone(), 1).await;
+    push(&node, page.clone(), 2).await;
+    assert_eq!(frames(&opened).len(), 2);
+    node.context.sessions.detach(&opened.page, opened.ticket);
+    assert_eq!(push(&node, page, 3).await, (0, 1));
+    let again = open(&node, resume(&registered, 1), None).await.unwrap();
+    assert_eq!(again.recovered, Recovered::Recovered);
+    let frames = frames(&again);
+    assert_eq!(frames[0]["seq"], 1, "registered repeats what the client has");
+    let rest: Vec<_> =
+        frames[1..].iter().map(|frame| (frame["seq"].clone(), frame["payload"].clone())).collect();
+    assert_eq!(rest, [(2.into(), 2.into()), (3.into(), 3.into())]);
+}
+
+#[tokio::test]
+async fn a_token_older_than_the_newest_used_one_is_refused() {
+    let node = node().await;
+    let first = open(&node, Hello::default(), None).await.unwrap();
+    let registered = frames(&first).remove(0);
+    let second = open(&node, resume(&registered, 0), None).await.unwrap();
+    let third = open(&node, resume(&registered, 0), None).await.unwrap();
+    assert!(!second.page.accept(second.ticket), "the newest socket wins");
+    assert!(third.page.accept(third.ticket));
+    assert_eq!(open(&node, resume(&registered, 0), None).await.err(), Some(CloseCode::Replaced));
+}
+
+#[tokio::test]
+async fn a_users_page_is_not_resumed_by_anybody_else() {
+    let node = node().await;
+    let opened = open(&node, Hello::default(), Some("ann")).await.unwrap();
+    let registered = frames(&opened).remove(0);
+    assert_eq!(open(&node, resume(&registered, 0), Some("bob")).await.err(), Some(CloseCode::Forbidden));
+    assert_eq!(open(&node, resume(&registered, 0), None).await.err(), Some(CloseCode::Unauthenticated));
+    let session_id = registered["session_id"].as_str().and_then(|id| id.parse().ok());
+    let join = Hello { session_id, ..Hello::default() };
+    assert_eq!(open(&node, join, Some("bob")).await.err(), Some(CloseCode::Forbidden));
+    let forged =
+        Hello { page_id: Some(registered["page_id"].as_str().unwrap().parse().unwrap()), ..Hello::default() };
+    assert_eq!(open(&node, forged, Some("ann")).await.err(), Some(CloseCode::Forbidden));
+}
+
+#[tokio::test]
+async fn a_page_leaves_everywhere_when_its_resume_window_ends() {
+    let node = node().await;
+    let opened = open(&node, Hello::default(), Some("ann")).await.unwrap();
+    let registered = frames(&opened).remove(0);
+    node.context.sessions.detach(&opened.page, opened.ticket);
+    let gone = async {
+        while !node.hub.is_empty() || node.registry.view().stats().pages > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), gone).await.unwrap();
+    assert_eq!(push(&node, Scope::User("ann".into()), 1).await, (0, 0));
+    let back = open(&node, resume(&registered, 0), Some("ann")).await.unwrap();
+    assert_eq!(back.recovered, Recovered::Reset, "the same page, said clearly that it is reset");
+}
+
+#[tokio::test]
+async fn an_anonymous_page_that_logs_in_belongs_to_its_user_with_all_pages_of_its_connection() {
+    let node = node().await;
+    let first = open(&node, Hello::default(), None).await.unwrap();
+    let registered = frames(&first).remove(0);
+    let joined = Hello {
+        page_id: None,
+        session_id: registered["session_id"].as_str().and_then(|id| id.parse().ok()),
+        ..resume(&registered, 0)
+    };
+    let second = open(&node, joined, None).await.unwrap();
+    frames(&second);
+    node.context.sessions.identify(first.page.connection().key, &Arc::from("ann")).await;
+    assert_eq!(push(&node, Scope::User("ann".into()), 1).await, (2, 0));
+    assert_eq!(frames(&second)[0]["user"], "ann");
+    assert_eq!(open(&node, resume(&registered, 0), None).await.err(), Some(CloseCode::Unauthenticated));
+}
+
+#[tokio::test]
+async fn two_nodes_on_one_engine_reach_each_others_pages() {
+    let engine = Engine::Memory(Memory::new());
+    let start = || Node::start_on(engine.clone(), config(), Timing::SHORT);
+    let (one, two) = (start().await.unwrap(), start().await.unwrap());
+    tokio::join!(one.ready.wait(), two.ready.wait());
+    let here = open(&one, Hello::default(), Some("ann")).await.unwrap();
+    let there = open(&two, Hello::default(), Some("ann")).await.unwrap();
+    let seen = async {
+        while one.registry.view().stats().pages < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), seen).await.unwrap();
+    let (here, there) = (frames(&here).remove(0), frames(&there).remove(0));
+    assert_ne!(here["node"], there["node"]);
+    assert_eq!(push(&one, Scope::User("ann".into()), 1).await, (2, 0));
+    let address = there["page_id"].as_str().unwrap().parse().unwrap();
+    assert_eq!(push(&one, Scope::Page(address), 2).await, (1, 0));
+    // resumed on the other node: said to be reset, and reachable by its old address
+    let moved = open(&one, resume(&there, 0), Some("ann")).await.unwrap();
+    assert_eq!(moved.recovered, Recovered::Reset);
+    assert_eq!(push(&two, Scope::Page(address), 3).await, (1, 0));
+    assert_eq!(frames(&moved).last().unwrap()["payload"], 3);
+}
