@@ -3,4 +3,5 @@
 //! Owns: everything between a TCP connection and a frame. Never: what a frame leads to (`command`) or which
 //! pages exist (`session`). Only this folder and `api` name axum.
 
+pub mod start;
 pub mod websocket;

@@ -1,0 +1,71 @@
+//! The start page: what somebody sees who has just started a server and opens its address.
+//!
+//! Owns: the files of that page and of the browser client, compiled in. Never: who may see them, or the HTTP around
+//! them.
+
+/// A file as it is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asset {
+    /// Its media type.
+    pub content_type: &'static str,
+    /// Its content.
+    pub body: &'static str,
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+/// What these files may load and where they may connect; nothing inline, nothing from elsewhere.
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self'; object-src 'none'; \
+     base-uri 'none'; form-action 'self'; frame-ancestors 'self'";
+
+/// The file at a path of the server, if it is one of these.
+pub fn asset(path: &str) -> Option<Asset> {
+    let (content_type, body) = match path {
+        "/" => (HTML, include_str!("start/index.html")),
+        "/pagewire.js" => (JAVASCRIPT, include_str!("../../clients/js/dist/pagewire.js")),
+        "/_pagewire/start.js" => (JAVASCRIPT, include_str!("start/start.js")),
+        "/_pagewire/start.css" => (CSS, include_str!("start/start.css")),
+        "/_pagewire/icon.svg" => (SVG, include_str!("start/icon.svg")),
+        _ => return None,
+    };
+    Some(Asset { content_type, body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The values of `src="…"`, `href="…"` and `from "…"`.
+    fn references(text: &'static str) -> impl Iterator<Item = &'static str> {
+        ["src=\"", "href=\"", "from \""]
+            .into_iter()
+            .flat_map(move |mark| text.split(mark).skip(1).filter_map(|rest| rest.split('"').next()))
+    }
+
+    #[test]
+    fn every_file_that_the_page_names_is_served() {
+        let page = asset("/").unwrap();
+        let script = asset("/_pagewire/start.js").unwrap();
+        let named: Vec<_> = references(page.body).chain(references(script.body)).collect();
+        assert!(named.len() >= 4, "{named:?}");
+        for path in named {
+            assert!(asset(path).is_some(), "{path}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_inline() {
+        let page = asset("/").unwrap().body;
+        assert!(!page.contains("style=") && !page.contains("<style") && !page.contains("onclick"));
+        assert_eq!(page.matches("<script").count(), page.matches("<script type=\"module\" src=").count());
+    }
+
+    #[test]
+    fn other_paths_are_not_ours() {
+        assert_eq!(asset("/index.html"), None);
+        assert_eq!(asset(""), None);
+    }
+}
