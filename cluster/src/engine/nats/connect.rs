@@ -58,7 +58,8 @@ impl Listener {
             Event::SlowConsumer(_) => self.dropped.send_modify(|count| *count += 1),
             Event::LameDuckMode => self.lame_duck.notify_one(),
             Event::ServerError(error) => tracing::warn!(%error, "NATS refused something"),
-            Event::Draining | Event::ClientError(_) => {}
+            Event::ClientError(error) => tracing::warn!(%error, "NATS cannot be reached"),
+            Event::Draining => {}
         }
     }
 }
@@ -69,12 +70,22 @@ pub(super) async fn connect(
     role: &str,
     tasks: &mut Tasks,
 ) -> Result<Connection, ConnectError> {
+    connect_with(options, role, SUBSCRIPTION_CAPACITY, tasks).await
+}
+
+async fn connect_with(
+    options: &NatsOptions,
+    role: &str,
+    capacity: usize,
+    tasks: &mut Tasks,
+) -> Result<Connection, ConnectError> {
     let timing = options.timing;
     let process = uuid::Uuid::new_v4().simple();
     let root = format!("{}.{process}", Subjects::new(&options.cluster).inbox());
     let listener =
         Listener { changed: Arc::default(), dropped: channel::Sender::new(0), lame_duck: Arc::default() };
-    let client = first_connect(options, role, &root, &listener).await?;
+    let configure = || configure(options, role, &root, &listener).subscription_capacity(capacity);
+    let client = first_connect(options, configure).await?;
     let info = client.server_info();
     if !check_version(&info.version) {
         return Err(ConnectError::Version { found: info.version });
@@ -84,11 +95,11 @@ pub(super) async fn connect(
             "its max_payload is {}, pagewire needs at least {SMALLEST_MAX_PAYLOAD}",
             info.max_payload
         );
-        return Err(unreachable(options, reason));
+        return Err(refused(options, reason));
     }
 
     let router = Router::new(root);
-    let inbox = client.subscribe(router.pattern()).await.map_err(|error| unreachable(options, error))?;
+    let inbox = client.subscribe(router.pattern()).await.map_err(|error| refused(options, error))?;
     tasks.spawn(router.clone().run(inbox, Duration::from_secs(1)));
     let link = channel::Sender::new(Link::Up { generation: 1 });
     let connection = Connection {
@@ -107,13 +118,11 @@ pub(super) async fn connect(
 /// what is wrong. The library's own retry neither ends nor tells.
 async fn first_connect(
     options: &NatsOptions,
-    role: &str,
-    root: &str,
-    listener: &Listener,
+    configure: impl Fn() -> ConnectOptions,
 ) -> Result<Client, ConnectError> {
     let deadline = Instant::now() + options.timing.operation * 2;
     loop {
-        let error = match configure(options, role, root, listener).connect(&options.urls[..]).await {
+        let error = match configure().connect(&options.urls[..]).await {
             Ok(client) => return Ok(client),
             Err(error) => error,
         };
@@ -124,7 +133,7 @@ async fn first_connect(
                 | ConnectErrorKind::AuthorizationViolation
         );
         if hopeless || Instant::now() >= deadline {
-            return Err(unreachable(options, error));
+            return Err(refused(options, error));
         }
         tokio::time::sleep(jitter(options.timing.nats_reconnect)).await;
     }
@@ -139,7 +148,6 @@ fn configure(options: &NatsOptions, role: &str, root: &str, listener: &Listener)
         .ping_interval(options.timing.nats_ping)
         .connection_timeout(options.timing.operation)
         .client_capacity(CLIENT_CAPACITY)
-        .subscription_capacity(SUBSCRIPTION_CAPACITY)
         .max_reconnects(None)
         .reconnect_delay_callback(move |attempt| reconnect_delay(attempt, longest))
         .event_callback(move |event| {
@@ -174,7 +182,7 @@ async fn leave_lame_ducks(client: Client, lame_duck: Arc<Notify>, spread: Durati
 }
 
 /// Never with the user and password that a URL may carry.
-pub(super) fn unreachable(options: &NatsOptions, reason: impl ToString) -> ConnectError {
+pub(super) fn refused(options: &NatsOptions, reason: impl ToString) -> ConnectError {
     let bare = |url: &String| match (url.find("://"), url.rfind('@')) {
         (Some(scheme), Some(at)) if at > scheme => format!("{}{}", &url[..scheme + 3], &url[at + 1..]),
         (None, Some(at)) => url[at + 1..].to_owned(),
@@ -187,19 +195,25 @@ pub(super) fn unreachable(options: &NatsOptions, reason: impl ToString) -> Conne
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::nats::bus;
+    use crate::engine::nats::fake::Fake;
+    use crate::engine::{Gap, Message, Received};
     use crate::timing::Timing;
 
-    #[test]
-    fn a_refusal_never_shows_a_password() {
-        let urls = ["nats://me:secret@one:4222", "me:secret@two", "nats://three"].map(str::to_owned).to_vec();
-        let options = NatsOptions {
-            urls,
+    fn options(urls: &[&str]) -> NatsOptions {
+        NatsOptions {
+            urls: urls.iter().map(|url| (*url).to_owned()).collect(),
             replicas: 1,
             cluster: "c".to_owned(),
             client_name: "n".to_owned(),
             timing: Timing::SHORT,
-        };
-        let text = unreachable(&options, "why").to_string();
+        }
+    }
+
+    #[test]
+    fn a_refusal_never_shows_a_password() {
+        let options = options(&["nats://me:secret@one:4222", "me:secret@two", "nats://three"]);
+        let text = refused(&options, "why").to_string();
         assert_eq!(text, "cannot use NATS at nats://one:4222, two, nats://three: why");
     }
 
@@ -211,5 +225,53 @@ mod tests {
         }
         let delays: std::collections::HashSet<_> = (0..20).map(|_| reconnect_delay(9, longest)).collect();
         assert!(delays.len() > 10);
+    }
+
+    #[tokio::test]
+    async fn a_server_without_the_needed_fixes_is_refused_by_name() {
+        let fake = Fake::start("2.12.11", 1024 * 1024);
+        let refusal = connect(&options(&[&fake.url()]), "data", &mut Tasks::default()).await.err();
+        assert!(
+            matches!(&refusal, Some(ConnectError::Version { found }) if found == "2.12.11"),
+            "{refusal:?}"
+        );
+        assert!(refusal.is_some_and(|refusal| refusal.to_string().contains("2.12.12 or later")));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_takes_too_small_messages_is_refused() {
+        let fake = Fake::start("2.15.1", 64 * 1024);
+        let refusal = connect(&options(&[&fake.url()]), "data", &mut Tasks::default()).await.err();
+        assert!(refusal.is_some_and(|refusal| refusal.to_string().contains("max_payload is 65536")));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_a_clear_refusal_after_a_bounded_time() {
+        let options = options(&["nats://127.0.0.1:1"]);
+        let mut tasks = Tasks::default();
+        let connecting = connect(&options, "data", &mut tasks);
+        let bound = options.timing.operation * 4;
+        let refusal = tokio::time::timeout(bound, connecting).await.expect("bounded").err();
+        assert!(refusal.is_some_and(|refusal| {
+            refusal.to_string().starts_with("cannot use NATS at nats://127.0.0.1:1: ")
+        }));
+    }
+
+    #[tokio::test]
+    async fn messages_that_the_library_drops_are_a_gap() {
+        let fake = Fake::start("2.15.1", 1024 * 1024);
+        let mut tasks = Tasks::default();
+        let data = connect_with(&options(&[&fake.url()]), "data", 8, &mut tasks).await.unwrap();
+        let mut subscription = bus::subscribe(&data, "t.*", None, usize::MAX).await.unwrap();
+        // one write of the server, one read of the library: its channel of 8 cannot take them
+        bus::publish(&data, Message::new("burst", "1000")).await.unwrap();
+        let mut messages = 0;
+        loop {
+            match subscription.next().await {
+                Some(Received::Message(_)) => messages += 1,
+                Some(Received::Gap(gap)) => break assert_eq!(gap, Gap::Overflow),
+                None => panic!("{messages} messages and no gap"),
+            }
+        }
     }
 }

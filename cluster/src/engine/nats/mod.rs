@@ -14,6 +14,8 @@ mod bus;
 mod commit;
 mod connect;
 mod connection;
+#[cfg(test)]
+mod fake;
 mod headers;
 mod held;
 mod kv;
@@ -104,7 +106,7 @@ impl Nats {
         // a cluster of servers that has just started elects its leader first
         let deadline = Instant::now() + options.timing.operation * 6;
         let ensured = streams.ensure_all(&control, deadline).await;
-        ensured.map_err(|reason| connect::unreachable(&options, reason))?;
+        ensured.map_err(|reason| connect::refused(&options, reason))?;
 
         let (sender, link) = channel::channel(Link::Up { generation: 1 });
         tasks.spawn(connection::join(control.link.clone(), data.link.clone(), sender));
