@@ -22,6 +22,9 @@ use super::router::{Router, Waiter};
 use crate::engine::Link;
 use crate::timing::Timing;
 
+/// A server closes the connection of a client that sends a longer line than 4,096 bytes; it carries sizes too.
+const LONGEST_LINE: usize = 4000;
+
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -65,6 +68,9 @@ impl Connection {
         within: Duration,
     ) -> Result<(), Failure> {
         use async_nats::client::PublishErrorKind as Kind;
+        if subject.len() + reply.as_ref().map_or(0, String::len) > LONGEST_LINE {
+            return Err(Failure::TooLarge);
+        }
         if !self.is_up() {
             return Err(Failure::NotSent);
         }

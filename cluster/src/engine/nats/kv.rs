@@ -26,6 +26,10 @@ use crate::engine::{Bucket, Consistency, Down, Entry, Expect, MAX_META, MAX_VALU
 /// The longest pause before a write that was refused for a passing reason is repeated.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// The longest key. A server closes the connection of a client whose line, with everything that stands before
+/// and behind the subject, is longer than 4,096 bytes.
+const LONGEST_KEY: usize = 2048;
+
 /// One bucket on the control connection.
 #[derive(Clone)]
 pub(super) struct Store {
@@ -64,7 +68,7 @@ impl Stored {
 /// Whether a key can be a subject's tail and stays inside its bucket.
 pub(super) fn is_key(key: &str) -> bool {
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'/' | b'_' | b'=');
-    !key.is_empty() && key.split('.').all(|token| !token.is_empty() && token.bytes().all(legal))
+    key.len() <= LONGEST_KEY && key.split('.').all(|token| !token.is_empty() && token.bytes().all(legal))
 }
 
 /// The headers of a put, if it keeps to the limits.
@@ -287,7 +291,8 @@ mod tests {
         for good in ["a", "page.AbC-_=/9", "a.b.c"] {
             assert!(is_key(good), "{good}");
         }
-        for bad in ["", ".", "a.", ".a", "a..b", "*", "a.>", "a b", "a|b", "ä", "a\r\nb"] {
+        let long = "x".repeat(LONGEST_KEY + 1);
+        for bad in ["", ".", "a.", ".a", "a..b", "*", "a.>", "a b", "a|b", "ä", "a\r\nb", &long] {
             assert!(!is_key(bad), "{bad}");
         }
     }
