@@ -2,10 +2,11 @@
 //!
 //! # Layout
 //!
-//! [`node`] builds the parts · [`edge`] sockets · [`command`] what a page may ask · [`session`] pages, hub,
+//! [`node`] builds the parts · [`api`] what programs ask over HTTP · [`edge`] sockets · [`command`] what a page may ask · [`session`] pages, hub,
 //! outboxes, delivery · [`executor`] who runs calls · [`protocol`] the browser wire · leaves: [`config`], [`auth`],
 //! [`telemetry`]
 
+pub mod api;
 pub mod auth;
 pub mod command;
 pub mod config;

@@ -214,6 +214,12 @@ impl View {
         keys.iter().filter_map(|key| self.page(*key).map(|seen| (*key, seen)))
     }
 
+    /// The users with a living page, in no order.
+    pub fn users(&self) -> impl Iterator<Item = &str> {
+        let online = |members: &Members| members.keys().iter().any(|key| self.page(*key).is_some());
+        self.by_user.iter().filter(move |(_, members)| online(members)).map(|(user, _)| &**user)
+    }
+
     /// The living nodes that hold pages of a scope, each once, in the order of their numbers.
     pub fn holders(&self, scope: &Scope) -> Vec<Holder> {
         let mut holders: Vec<Holder> = match scope {

@@ -1,0 +1,77 @@
+//! `POST /calls` and `GET /executors`.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use pagewire_cluster::id::Address;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::Parts;
+use super::error::{ApiError, ErrorBody};
+use super::input::Body;
+use super::pages::List;
+use crate::executor::{Call, Mode};
+
+/// A method and what it is called with.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Request {
+    /// The handler's name.
+    #[schema(example = "echo")]
+    method: String,
+    /// Any JSON; `null` if absent.
+    #[schema(value_type = Option<serde_json::Value>)]
+    params: Option<Box<RawValue>>,
+    /// On whose behalf.
+    user: Option<String>,
+    /// On which page's behalf.
+    #[schema(value_type = Option<String>)]
+    page: Option<Address>,
+    /// `inline`, `any` or `assigned`; by policy if absent.
+    exec_mode: Option<String>,
+    /// No longer than this; the server's own limit if absent.
+    timeout_ms: Option<u64>,
+}
+
+/// One kind of executor.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Executor {
+    #[schema(example = "inline")]
+    kind: &'static str,
+    /// What it serves.
+    methods: Vec<&'static str>,
+    /// Calls it runs now.
+    running: usize,
+}
+
+/// Calls a method; the answer is its result.
+#[utoipa::path(post, path = "/api/v1/calls", tag = "calls", request_body = Request,
+    responses((status = 200, body = serde_json::Value), (status = "default", body = ErrorBody)))]
+pub(super) async fn call(
+    State(parts): State<Parts>,
+    Body(request): Body<Request>,
+) -> Result<impl IntoResponse, ApiError> {
+    let call = Call {
+        mode: Mode::parse(request.exec_mode.as_deref())?,
+        method: request.method,
+        params: request.params.unwrap_or_else(|| RawValue::NULL.to_owned()),
+        timeout: request.timeout_ms.map(Duration::from_millis),
+        user: request.user.map(Into::into),
+        page: request.page,
+    };
+    let result = parts.context.executors.call(call).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], String::from(Box::<str>::from(result))))
+}
+
+/// Lists the executors of the node that answers.
+#[utoipa::path(get, path = "/api/v1/executors", tag = "calls",
+    responses((status = 200, body = List<Executor>)))]
+pub(super) async fn executors(State(parts): State<Parts>) -> Json<List<Executor>> {
+    let kinds = parts.context.executors.kinds().into_iter();
+    let items = kinds.map(|kind| Executor { kind: kind.name, methods: kind.methods, running: kind.running });
+    Json(List::whole(items.collect()))
+}

@@ -1,0 +1,92 @@
+//! Every refusal has one shape: `{"error":{"code","message","retryable","request_id"}}`.
+
+use std::borrow::Cow;
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::trace::request_id;
+use crate::protocol::{CommandError, ErrorCode};
+
+/// A refused or failed request.
+#[derive(Debug, Clone)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    error: CommandError,
+}
+
+/// The body of a refused or failed request.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct ErrorBody {
+    error: Detail,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct Detail {
+    /// Stable, for programs.
+    #[schema(example = "unknown")]
+    code: &'static str,
+    /// For people.
+    message: Cow<'static, str>,
+    /// Whether the same request can succeed later.
+    retryable: bool,
+    /// Also in the header `x-request-id` and, as `trace`, in the node's log.
+    request_id: String,
+}
+
+impl ApiError {
+    pub(super) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        CommandError::new(code, message).into()
+    }
+
+    pub(super) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
+    pub(super) fn malformed(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorCode::Malformed, message)
+    }
+}
+
+const fn status(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::Malformed | ErrorCode::Unsupported => StatusCode::BAD_REQUEST,
+        ErrorCode::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        ErrorCode::Unknown => StatusCode::NOT_FOUND,
+        ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::NoExecutor | ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::Failed => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::Conflict => StatusCode::CONFLICT,
+        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl From<CommandError> for ApiError {
+    fn from(error: CommandError) -> Self {
+        Self { status: status(error.code), error }
+    }
+}
+
+impl From<ApiError> for ErrorBody {
+    fn from(ApiError { error, .. }: ApiError) -> Self {
+        Self {
+            error: Detail {
+                code: error.code.text(),
+                message: error.message,
+                retryable: error.code.retryable(),
+                request_id: request_id(),
+            },
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, Json(ErrorBody::from(self))).into_response()
+    }
+}

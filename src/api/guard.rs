@@ -1,0 +1,254 @@
+//! Who may use the API.
+//!
+//! A key or a token opens it from anywhere. Without any key configured it is open to this machine alone, and so
+//! that no web page gets in through a browser on this machine: only to requests that name this machine as their
+//! host, come from no other origin, and cannot be forged by a form.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::error::ApiError;
+use super::input::is_json;
+use crate::auth::{AuthError, Authenticator, Role};
+use crate::protocol::ErrorCode;
+
+/// What a group of endpoints asks for.
+#[derive(Clone)]
+pub(super) struct Gate {
+    /// The role that a token must have.
+    pub(super) needs: Role,
+    /// Whether the node listens on this machine alone.
+    pub(super) open: bool,
+    /// Knows keys and tokens.
+    pub(super) authenticator: Arc<Authenticator>,
+}
+
+/// What the decision rests on.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    peer: Option<IpAddr>,
+    host: Option<&'a str>,
+    origin: Option<&'a str>,
+    forwarded: bool,
+    /// `Some` when there is an `Authorization` header: its bearer credential, empty for another scheme.
+    credential: Option<&'a str>,
+    writes: bool,
+    json: bool,
+}
+
+/// The middleware.
+pub(super) async fn guard(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+    match gate.admit(&Asked::of(request.headers(), request.method(), peer)) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+impl<'a> Asked<'a> {
+    fn of(headers: &'a HeaderMap, method: &Method, peer: Option<IpAddr>) -> Self {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let bearer = |value: &'a str| {
+            let (scheme, credential) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(credential.trim())
+        };
+        Self {
+            peer,
+            host: text(header::HOST),
+            origin: headers.contains_key(header::ORIGIN).then(|| text(header::ORIGIN).unwrap_or("null")),
+            forwarded: headers
+                .keys()
+                .any(|name| *name == header::FORWARDED || name.as_str().starts_with("x-forwarded-")),
+            credential: headers
+                .contains_key(header::AUTHORIZATION)
+                .then(|| text(header::AUTHORIZATION).and_then(bearer).unwrap_or_default()),
+            writes: !matches!(*method, Method::GET | Method::HEAD),
+            json: is_json(headers),
+        }
+    }
+}
+
+impl Gate {
+    fn admit(&self, asked: &Asked<'_>) -> Result<(), ApiError> {
+        let refuse = |code, message: &'static str| Err(ApiError::new(code, message));
+        if let Some(credential) = asked.credential {
+            return self.admit_credential(credential);
+        }
+        if !self.open || self.authenticator.has_api_keys() {
+            return refuse(
+                ErrorCode::Unauthenticated,
+                "an API key or a token is needed: Authorization: Bearer …",
+            );
+        }
+        let here = asked.peer.is_some_and(|peer| peer.to_canonical().is_loopback());
+        if !here || !asked.host.is_some_and(names_this_machine) || asked.forwarded {
+            return refuse(ErrorCode::Forbidden, "without a key the API is open to this machine alone");
+        }
+        let own = |origin: &str| origin.strip_prefix("http://") == asked.host;
+        if !asked.origin.is_none_or(own) {
+            return refuse(ErrorCode::Forbidden, "without a key the API is closed to other origins");
+        }
+        if asked.writes && !asked.json {
+            return refuse(ErrorCode::Forbidden, "without a key a request that writes is application/json");
+        }
+        Ok(())
+    }
+
+    fn admit_credential(&self, credential: &str) -> Result<(), ApiError> {
+        if self.authenticator.is_api_key(credential) {
+            return Ok(());
+        }
+        match self.authenticator.verify(credential) {
+            Ok(verified) if verified.identity.roles.has(self.needs) => Ok(()),
+            Ok(_) => Err(ApiError::new(ErrorCode::Forbidden, "the token does not have the needed role")),
+            Err(AuthError::Expired) => {
+                Err(ApiError::new(ErrorCode::Unauthenticated, "the token has expired"))
+            }
+            Err(AuthError::Invalid(_)) => {
+                Err(ApiError::new(ErrorCode::Unauthenticated, "this is neither an API key nor a valid token"))
+            }
+        }
+    }
+}
+
+/// Whether a `Host` is a name of the loopback interface: what a page from elsewhere cannot make a browser say,
+/// even when its own name resolves to this machine.
+fn names_this_machine(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::auth;
+    use crate::config::{self, Secret, Sources};
+
+    fn config(api_keys: &[&str]) -> config::Auth {
+        let auth = config::load(&Sources::default()).unwrap().auth;
+        let api_keys = api_keys.iter().map(|key| Secret::new((*key).to_owned())).collect();
+        config::Auth {
+            hs256_secret: Secret::new("0123456789abcdef0123456789abcdef".into()),
+            api_keys,
+            ..auth
+        }
+    }
+
+    fn gate(needs: Role, open: bool, api_keys: &[&str]) -> Gate {
+        Gate { needs, open, authenticator: Arc::new(Authenticator::new(&config(api_keys))) }
+    }
+
+    const GOOD: Asked<'_> = Asked {
+        peer: Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
+        host: Some("127.0.0.1:8080"),
+        origin: None,
+        forwarded: false,
+        credential: None,
+        writes: false,
+        json: false,
+    };
+
+    #[test]
+    fn without_a_key_only_this_machine_is_let_in() {
+        let gate = gate(Role::Admin, true, &[]);
+        let from = |peer: &str| Some(peer.parse().unwrap());
+        let table = [
+            (true, GOOD, "a program on this machine"),
+            (true, Asked { peer: from("::1"), host: Some("[::1]:8080"), ..GOOD }, "over IPv6"),
+            (true, Asked { peer: from("::ffff:127.0.0.1"), ..GOOD }, "IPv4 on a dual-stack socket"),
+            (true, Asked { host: Some("LocalHost"), ..GOOD }, "by name, without a port"),
+            (true, Asked { origin: Some("http://127.0.0.1:8080"), ..GOOD }, "the node's own page"),
+            (true, Asked { writes: true, json: true, ..GOOD }, "a JSON write"),
+            (false, Asked { peer: from("192.0.2.1"), ..GOOD }, "another machine"),
+            (false, Asked { peer: None, ..GOOD }, "an unknown peer"),
+            (false, Asked { host: None, ..GOOD }, "no host"),
+            (
+                false,
+                Asked { host: Some("evil.example:8080"), ..GOOD },
+                "a name that resolves to this machine",
+            ),
+            (false, Asked { host: Some("127.0.0.1.evil.example"), ..GOOD }, "a name that looks local"),
+            (false, Asked { host: Some("localhost.evil.example:1"), ..GOOD }, "another one"),
+            (false, Asked { host: Some("[::1"), ..GOOD }, "half an address"),
+            (false, Asked { host: Some("10.0.0.1"), ..GOOD }, "this machine's other address"),
+            (false, Asked { origin: Some("https://evil.example"), ..GOOD }, "another origin"),
+            (
+                false,
+                Asked { origin: Some("http://127.0.0.1:3000"), ..GOOD },
+                "another port is another origin",
+            ),
+            (false, Asked { origin: Some("https://127.0.0.1:8080"), ..GOOD }, "another scheme too"),
+            (false, Asked { origin: Some("null"), ..GOOD }, "a sandboxed page"),
+            (false, Asked { forwarded: true, ..GOOD }, "through a proxy"),
+            (false, Asked { writes: true, ..GOOD }, "a write that a form could send"),
+        ];
+        for (admitted, asked, who) in table {
+            assert_eq!(gate.admit(&asked).is_ok(), admitted, "{who}");
+        }
+    }
+
+    #[test]
+    fn with_a_key_configured_or_beyond_this_machine_a_credential_is_needed() {
+        let keyed = gate(Role::Admin, true, &["the-key"]);
+        assert!(keyed.admit(&GOOD).is_err(), "this machine alone is not enough any more");
+        let exposed = gate(Role::Admin, false, &[]);
+        assert!(exposed.admit(&GOOD).is_err(), "a proxy on this machine may not say that it is one");
+        let elsewhere = Asked { peer: None, host: None, forwarded: true, writes: true, ..GOOD };
+        assert!(keyed.admit(&Asked { credential: Some("the-key"), ..elsewhere }).is_ok());
+        for wrong in ["", "the-ke", "the-key "] {
+            assert!(keyed.admit(&Asked { credential: Some(wrong), ..GOOD }).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_credential_is_refused_even_where_none_is_needed() {
+        assert!(gate(Role::Admin, true, &[]).admit(&Asked { credential: Some("x"), ..GOOD }).is_err());
+    }
+
+    #[test]
+    fn a_token_opens_what_its_roles_open() {
+        let token = |roles: &[&str]| {
+            let roles: Vec<String> = roles.iter().map(|role| (*role).to_owned()).collect();
+            auth::issue(&config(&[]), "ann", &roles, Duration::from_secs(60)).unwrap()
+        };
+        let (none, push, admin) = (token(&[]), token(&["push"]), token(&["admin"]));
+        for (needs, token, admitted) in [
+            (Role::Push, &none, false),
+            (Role::Push, &push, true),
+            (Role::Push, &admin, true),
+            (Role::Admin, &push, false),
+            (Role::Admin, &admin, true),
+        ] {
+            let asked = Asked { peer: None, credential: Some(token), ..GOOD };
+            assert_eq!(gate(needs, false, &[]).admit(&asked).is_ok(), admitted, "{needs:?}");
+        }
+    }
+
+    #[test]
+    fn headers_become_what_the_decision_rests_on() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, "bearer  k".parse().unwrap());
+        headers.insert("x-forwarded-for", "1.2.3.4".parse().unwrap());
+        headers.insert(header::ORIGIN, [0xffu8].as_slice().try_into().unwrap());
+        let asked = Asked::of(&headers, &Method::DELETE, None);
+        assert_eq!((asked.credential, asked.origin), (Some("k"), Some("null")));
+        assert!(asked.forwarded && asked.writes && !asked.json);
+        headers.insert(header::AUTHORIZATION, "Basic eDp5".parse().unwrap());
+        assert_eq!(
+            Asked::of(&headers, &Method::GET, None).credential,
+            Some(""),
+            "another scheme opens nothing"
+        );
+    }
+}

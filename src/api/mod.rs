@@ -1,0 +1,117 @@
+//! The server API: what programs and operators ask a node over HTTP.
+//!
+//! Owns: `/api/v1`, its document, its guard, and the probes without a prefix. Never: sockets or what a page may
+//! ask. One file per group of endpoints; the document is made from the same types.
+//!
+//! The edge serves [`router`] and puts the peer's address into each request as `ConnectInfo<SocketAddr>`; a
+//! request without one counts as coming from elsewhere.
+
+mod calls;
+mod error;
+mod guard;
+mod id;
+mod input;
+mod nodes;
+mod openapi;
+mod pages;
+mod probes;
+mod send;
+mod trace;
+mod users;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use pagewire_cluster::lease::NodeLease;
+use pagewire_cluster::registry::Registry;
+
+use self::error::ApiError;
+use self::guard::{Gate, guard};
+use crate::auth::Role;
+use crate::command::Context;
+use crate::config::Config;
+use crate::protocol::ErrorCode;
+use crate::telemetry::{Metrics, Ready};
+
+/// What the API reads and acts on.
+#[derive(Clone)]
+pub struct Parts {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// What commands act on, too.
+    pub context: Arc<Context>,
+    /// This node's view of the cluster.
+    pub registry: Registry,
+    /// Who this node is.
+    pub lease: NodeLease,
+    /// Whether it can take traffic.
+    pub ready: Ready,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// All routes of the API. On an address beyond this machine, without any key or token to ask for, only the probes
+/// are there.
+pub fn router(parts: Parts) -> Router {
+    let probes = Router::new()
+        .route("/livez", get(probes::live))
+        .route("/readyz", get(probes::ready))
+        .with_state(parts.clone());
+    let open = parts.config.listen.ip().is_loopback();
+    if !open && parts.config.auth.api_keys.is_empty() && parts.config.auth.hs256_secret.is_empty() {
+        tracing::warn!(
+            listen = %parts.config.listen,
+            "no server API here: it needs auth.api_keys on an address beyond this machine"
+        );
+        return probes;
+    }
+    let gate = |needs| Gate { needs, open, authenticator: parts.context.authenticator.clone() };
+    let limit = DefaultBodyLimit::max(parts.config.limits.max_body_bytes);
+    pushing()
+        .layer(from_fn_with_state(gate(Role::Push), guard))
+        .merge(operating().layer(from_fn_with_state(gate(Role::Admin), guard)))
+        .route("/api/{*rest}", axum::routing::any(nothing_here))
+        .method_not_allowed_fallback(other_method)
+        .layer(limit)
+        .with_state(parts)
+        .layer(axum::middleware::from_fn(trace::trace))
+        .merge(probes)
+}
+
+/// What the role `push` opens.
+fn pushing() -> Router<Parts> {
+    Router::new().route("/api/v1/send", post(send::send)).route("/api/v1/send/batch", post(send::batch))
+}
+
+/// What the role `admin` opens beside it.
+fn operating() -> Router<Parts> {
+    Router::new()
+        .route("/api/openapi.json", get(openapi::document))
+        .route("/api/v1/calls", post(calls::call))
+        .route("/api/v1/executors", get(calls::executors))
+        .route("/api/v1/stats", get(nodes::stats))
+        .route("/api/v1/nodes", get(nodes::nodes))
+        .route("/api/v1/pages/{id}", get(pages::page))
+        .route("/api/v1/sessions/{id}", get(pages::session))
+        .route("/api/v1/sessions/{id}/pages", get(pages::session_pages))
+        .route("/api/v1/connections/{id}", get(pages::connection))
+        .route("/api/v1/users", get(users::users))
+        .route("/api/v1/users/{id}", get(users::user))
+        .route("/api/v1/users/{id}/sessions", get(users::sessions))
+        .route("/metrics", get(probes::metrics))
+}
+
+async fn nothing_here() -> ApiError {
+    ApiError::new(ErrorCode::Unknown, "there is nothing at this path")
+}
+
+async fn other_method() -> ApiError {
+    ApiError::new(ErrorCode::Unsupported, "this path does not take this method")
+        .with_status(axum::http::StatusCode::METHOD_NOT_ALLOWED)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,43 @@
+//! The document of the API, from the types that serve it.
+
+use axum::Json;
+use utoipa::OpenApi;
+use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+
+use super::{calls, nodes, pages, probes, send, users};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Pagewire", description = "The server API of a Pagewire cluster. Any node answers for all of it."),
+    paths(
+        send::send, send::batch,
+        calls::call, calls::executors,
+        nodes::stats, nodes::nodes,
+        users::users, users::user, users::sessions,
+        pages::page, pages::session, pages::session_pages, pages::connection,
+        probes::live, probes::ready, probes::metrics,
+    ),
+    modifiers(&Bearer),
+    security((), ("bearer" = []))
+)]
+struct Described;
+
+struct Bearer;
+
+impl utoipa::Modify for Bearer {
+    fn modify(&self, document: &mut Document) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        document.components.get_or_insert_default().add_security_scheme("bearer", scheme);
+    }
+}
+
+/// The document.
+pub(super) fn describe() -> Document {
+    Described::openapi()
+}
+
+/// `GET /api/openapi.json`
+pub(super) async fn document() -> Json<Document> {
+    Json(describe())
+}

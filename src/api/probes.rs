@@ -1,0 +1,36 @@
+//! What orchestrators and Prometheus ask.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use serde_json::{Value, json};
+
+use super::Parts;
+use super::error::ApiError;
+use crate::protocol::ErrorCode;
+use crate::telemetry::CONTENT_TYPE;
+
+/// The process answers. Whether the cluster does is another question: a node that has lost it keeps its pages, and
+/// restarting it would only lose them.
+#[utoipa::path(get, path = "/livez", tag = "probes", responses((status = 200, description = "alive")))]
+pub(super) async fn live() -> Json<Value> {
+    Json(json!({"status": "alive"}))
+}
+
+/// Whether new pages should be sent here.
+#[utoipa::path(get, path = "/readyz", tag = "probes",
+    responses((status = 200, description = "ready"), (status = 503, description = "not ready")))]
+pub(super) async fn ready(State(parts): State<Parts>) -> (StatusCode, Json<Value>) {
+    match parts.ready.is_set() && parts.lease.holder().is_some() {
+        true => (StatusCode::OK, Json(json!({"status": "ready"}))),
+        false => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready"}))),
+    }
+}
+
+/// The node's numbers, for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "probes", responses((status = 200, content_type = CONTENT_TYPE)))]
+pub(super) async fn metrics(State(parts): State<Parts>) -> Result<impl IntoResponse, ApiError> {
+    let page = parts.metrics.encode().map_err(|_| ApiError::new(ErrorCode::Internal, "no metrics"))?;
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], page))
+}

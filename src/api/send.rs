@@ -1,0 +1,129 @@
+//! `POST /send` and `/send/batch`: messages to pages.
+
+use axum::Json;
+use axum::extract::State;
+use pagewire_cluster::id::Address;
+use pagewire_cluster::wire::Scope;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::Parts;
+use super::error::{ApiError, ErrorBody};
+use super::input::Body;
+use crate::session::Outcome;
+
+/// The most messages in one batch.
+const BATCH: usize = 1000;
+
+/// A message for pages.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Message {
+    /// Whose pages.
+    to: To,
+    /// Any JSON; pages get it as it is written here.
+    #[schema(value_type = serde_json::Value)]
+    payload: Box<RawValue>,
+}
+
+/// One member says whose pages.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum To {
+    /// One page.
+    #[schema(value_type = String)]
+    Page(Address),
+    /// All pages of a session.
+    #[schema(value_type = String)]
+    Session(Address),
+    /// All pages of a connection.
+    #[schema(value_type = String)]
+    Connection(Address),
+    /// All pages of a user.
+    User(String),
+    /// All pages; `true`.
+    All(bool),
+}
+
+/// What a message met.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Reached {
+    /// Pages with an open socket.
+    reached: u64,
+    /// Pages in their resume window.
+    held: u64,
+    /// The nodes that answered.
+    nodes: Vec<String>,
+    /// The nodes that did not: their pages may or may not have got it.
+    unreachable: Vec<String>,
+}
+
+/// Messages, sent one after the other.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Batch {
+    /// At most 1000.
+    items: Vec<Message>,
+}
+
+/// What each message of a batch met, in the same order.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct BatchResult {
+    items: Vec<BatchItem>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+enum BatchItem {
+    Sent(Reached),
+    Refused(ErrorBody),
+}
+
+/// Sends a message to pages, wherever they are.
+#[utoipa::path(post, path = "/api/v1/send", tag = "push", request_body = Message,
+    responses((status = 200, body = Reached), (status = "default", body = ErrorBody)))]
+pub(super) async fn send(
+    State(parts): State<Parts>,
+    Body(message): Body<Message>,
+) -> Result<Json<Reached>, ApiError> {
+    deliver(&parts, message).await.map(Json)
+}
+
+/// Sends messages in order; each succeeds or fails alone.
+#[utoipa::path(post, path = "/api/v1/send/batch", tag = "push", request_body = Batch,
+    responses((status = 200, body = BatchResult), (status = "default", body = ErrorBody)))]
+pub(super) async fn batch(
+    State(parts): State<Parts>,
+    Body(batch): Body<Batch>,
+) -> Result<Json<BatchResult>, ApiError> {
+    if batch.items.len() > BATCH {
+        return Err(ApiError::malformed("a batch has at most 1000 messages"));
+    }
+    let mut items = Vec::with_capacity(batch.items.len());
+    for message in batch.items {
+        items.push(match deliver(&parts, message).await {
+            Ok(reached) => BatchItem::Sent(reached),
+            Err(error) => BatchItem::Refused(error.into()),
+        });
+    }
+    Ok(Json(BatchResult { items }))
+}
+
+async fn deliver(parts: &Parts, message: Message) -> Result<Reached, ApiError> {
+    let to = match message.to {
+        To::Page(address) => Scope::Page(address),
+        To::Session(address) => Scope::Session(address.key),
+        To::Connection(address) => Scope::Connection(address.key),
+        To::User(user) => Scope::User(user),
+        To::All(true) => Scope::All,
+        To::All(false) => return Err(ApiError::malformed("all is true or absent")),
+    };
+    let Outcome { reach, nodes, unreachable } = parts.context.deliver.send(to, message.payload, None).await?;
+    let text = |nodes: Vec<_>| nodes.iter().map(ToString::to_string).collect();
+    Ok(Reached {
+        reached: reach.reached,
+        held: reach.held,
+        nodes: text(nodes),
+        unreachable: text(unreachable),
+    })
+}
