@@ -248,8 +248,8 @@ var Link = class {
   #doubting = false;
   constructor(implementation, url, hello, events) {
     this.#events = events;
-    this.#timer = setTimeout(() => this.drop("the server did not answer"), REGISTER_MS);
     this.#socket = new implementation(url, [SUBPROTOCOL]);
+    this.#timer = setTimeout(() => this.drop("the server did not answer"), REGISTER_MS);
     this.#socket.onopen = () => this.write({ type: "hello", ...hello });
     this.#socket.onmessage = (event) => this.#heard(event.data);
     this.#socket.onclose = (event) => this.#end(event.code, event.reason);
@@ -610,6 +610,7 @@ var Pagewire = class extends Emitter {
     this.#url = socketUrl(options.url);
     this.#backoff = { base_ms: 500, cap_ms: 2e4, ...options.backoff };
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
+    if (!this.#WebSocket) throw new TypeError("there is no global WebSocket here: pass one as an option");
     const { local_storage: local = storage("localStorage"), session_storage: session = storage("sessionStorage") } = options;
     this.#identity = new Identity(local, session, options.slot ?? slot());
     this.#tokens = new TokenSource(options.token);
@@ -674,8 +675,16 @@ var Pagewire = class extends Emitter {
     try {
       await this.#claim();
       const token = await this.#tokens.get();
+      if (turn === this.#turn) this.#dial({ ...this.#identity.hello(this.#incoming.last), ...token && { token } });
+    } catch (error) {
       if (turn !== this.#turn) return;
-      const hello = { ...this.#identity.hello(this.#incoming.last), ...token !== void 0 && { token } };
+      const reason = `no token to be had: ${String(error)}`;
+      this.emit("error", new PagewireError("unauthenticated", reason, true));
+      this.#wait(0, { reason });
+    }
+  }
+  #dial(hello) {
+    try {
       const link = new Link(this.#WebSocket, this.#url, hello, {
         registered: (frame) => this.#open(frame, link),
         frame: (frame) => this.#take(frame, link),
@@ -683,9 +692,7 @@ var Pagewire = class extends Emitter {
       });
       this.#link = link;
     } catch (error) {
-      if (turn !== this.#turn) return;
-      this.emit("error", new PagewireError("unauthenticated", `no token to be had: ${String(error)}`, true));
-      this.#wait(0, { reason: "no token to be had" });
+      this.#finish({ reason: String(error) }, new PagewireError("closed", String(error)));
     }
   }
   /** Makes sure that a page is resumed only by the document it belongs to. */

@@ -30,8 +30,8 @@ export class Link {
 
   constructor(implementation: WebSocketConstructor, url: string, hello: object, events: LinkEvents) {
     this.#events = events;
-    this.#timer = setTimeout(() => this.drop("the server did not answer"), REGISTER_MS);
     this.#socket = new implementation(url, [SUBPROTOCOL]);
+    this.#timer = setTimeout(() => this.drop("the server did not answer"), REGISTER_MS);
     this.#socket.onopen = () => this.write({ type: "hello", ...hello });
     this.#socket.onmessage = (event: MessageEvent) => this.#heard(event.data);
     this.#socket.onclose = (event: CloseEvent) => this.#end(event.code, event.reason);

@@ -72,6 +72,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     this.#url = socketUrl(options.url);
     this.#backoff = { base_ms: 500, cap_ms: 20_000, ...options.backoff };
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
+    if (!this.#WebSocket) throw new TypeError("there is no global WebSocket here: pass one as an option");
     const { local_storage: local = storage("localStorage"), session_storage: session = storage("sessionStorage") } =
       options;
     this.#identity = new Identity(local, session, options.slot ?? slot());
@@ -146,8 +147,17 @@ export class Pagewire extends Emitter<PagewireEvents> {
     try {
       await this.#claim();
       const token = await this.#tokens.get();
+      if (turn === this.#turn) this.#dial({ ...this.#identity.hello(this.#incoming.last), ...(token && { token }) });
+    } catch (error) {
       if (turn !== this.#turn) return;
-      const hello: Hello = { ...this.#identity.hello(this.#incoming.last), ...(token !== undefined && { token }) };
+      const reason = `no token to be had: ${String(error)}`;
+      this.emit("error", new PagewireError("unauthenticated", reason, true));
+      this.#wait(0, { reason });
+    }
+  }
+
+  #dial(hello: Hello): void {
+    try {
       const link: Link = new Link(this.#WebSocket, this.#url, hello, {
         registered: (frame) => this.#open(frame, link),
         frame: (frame) => this.#take(frame, link),
@@ -155,9 +165,8 @@ export class Pagewire extends Emitter<PagewireEvents> {
       });
       this.#link = link;
     } catch (error) {
-      if (turn !== this.#turn) return;
-      this.emit("error", new PagewireError("unauthenticated", `no token to be had: ${String(error)}`, true));
-      this.#wait(0, { reason: "no token to be had" });
+      // forbidden from this document (a ws: address in an https: page, for one): trying again cannot help
+      this.#finish({ reason: String(error) }, new PagewireError("closed", String(error)));
     }
   }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 import { PagewireError } from "../src/error.js";
-import type { State } from "../src/types.js";
+import type { State, WebSocketConstructor } from "../src/types.js";
 import { bench, MemoryStorage } from "./fake.js";
 
 /** Lets promises settle; needs no clock. */
@@ -293,5 +293,50 @@ test("a listener that throws does not stop the others", async () => {
   assert.equal(heard, 1);
   assert.match(String(complaint.mock.calls[0]?.arguments[0]), /listener/);
   complaint.mock.restore();
+  page.close();
+});
+
+test("a token provider that fails is asked again later", async () => {
+  let asked = 0;
+  const token = async (): Promise<string> => {
+    if (++asked === 1) throw new Error("offline");
+    return "jwt";
+  };
+  const { page, socket } = bench({ token });
+  const errors: string[] = [];
+  page.on("error", (error) => errors.push(error.code));
+  void page.connect();
+  const first = await socket(1);
+  first.register("new");
+  assert.equal(first.of("hello")[0]?.["token"], "jwt");
+  assert.deepEqual(errors, ["unauthenticated"]);
+  page.close();
+});
+
+test("a socket that may not be opened at all ends the page with the reason", async () => {
+  class Forbidden {
+    constructor() {
+      throw new Error("insecure");
+    }
+  }
+  const { page } = bench({ WebSocket: Forbidden as unknown as WebSocketConstructor });
+  await assert.rejects(page.connect(), /insecure/);
+  assert.equal(page.state, "closed");
+});
+
+test("requests of a burst are paced below the server's limit", async () => {
+  const { page, socket } = bench();
+  void page.connect();
+  const first = await socket(1);
+  first.register("new", { limits: { max_frame: 65_536, frames_per_second: 20 } });
+  const calls = Array.from({ length: 12 }, (_, n) => page.call("echo", n));
+  const written = first.of("call").length;
+  assert.ok(written >= 5 && written <= 10, String(written));
+  for (let turn = 0; first.of("call").length < 12 && turn < 500; turn++) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  assert.deepEqual(first.of("call").map((call) => call["params"]), Array.from({ length: 12 }, (_, n) => n));
+  first.of("call").forEach(({ id }, n) => first.push({ seq: n + 1, type: "result", id, value: n }));
+  assert.equal((await Promise.all(calls)).length, 12);
   page.close();
 });

@@ -22,10 +22,7 @@ page.on("registered", (registered) => {
   show(registered);
   $("recovered").textContent = OUTCOMES[registered.recovered];
   log(`registered: ${OUTCOMES[registered.recovered]}`);
-  notice(registered.recovered, {
-    recovered: "Recovered: every message that was missed has arrived, in order.",
-    reset: "Reset: the server could not continue where this page was. Something may have been missed.",
-  });
+  notice(registered.recovered, { recovered: "Recovered: whatever was missed meanwhile has arrived, in order." });
   page.broadcast({ [GREETING]: "here" }).catch(complain);
 });
 
@@ -84,7 +81,11 @@ page.on("message", ({ payload, from, seq }) => {
   meet(from);
 });
 
-page.on("reset", ({ reason }) => log(`reset: ${reason}`));
+page.on("reset", ({ reason }) => {
+  $("recovered").textContent = OUTCOMES.reset;
+  notice("reset", { reset: "Reset: the server could not continue where this page was. Something may have been missed." });
+  log(`reset: ${reason}`);
+});
 page.on("error", complain);
 
 function readable(payload) {
