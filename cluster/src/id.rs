@@ -1,4 +1,4 @@
-//! Identities: node numbers, keys and addresses.
+//! Identities: node numbers and their holders, keys and addresses.
 //!
 //! Owns: the text form of every id (`<22 base62>|pNN`) and its parsing. Never: what an id gives access to
 //! (nothing does) or where it goes in a subject (`subject`).
@@ -60,6 +60,15 @@ impl FromStr for NodeNumber {
         }
         digits.parse().ok().and_then(Self::new).ok_or(InvalidId::Node)
     }
+}
+
+/// One life of a node: who holds a page, a lease, an assignment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Holder {
+    /// Its number.
+    pub node: NodeNumber,
+    /// Its epoch.
+    pub epoch: u64,
 }
 
 /// The 128 random bits of a page, session or connection, written as 22 base62 characters. Never reused.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use pagewire_cluster::delivery::{Inbox, Incoming};
 use pagewire_cluster::engine::{Down, Engine, Message};
+use pagewire_cluster::id::Holder;
 use pagewire_cluster::lease::{self, NodeLease};
-use pagewire_cluster::registry::{Holder, Registry};
+use pagewire_cluster::registry::Registry;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{Answer, Question};

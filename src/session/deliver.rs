@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use futures_util::future::join_all;
 use pagewire_cluster::delivery::{Post, Unanswered};
-use pagewire_cluster::id::{Address, NodeNumber};
+use pagewire_cluster::id::{Address, Holder, NodeNumber};
 use pagewire_cluster::lease::NodeLease;
-use pagewire_cluster::registry::{Holder, Registry};
+use pagewire_cluster::registry::Registry;
 use pagewire_cluster::wire::{Answer, Delivery, Question, Reach, Scope};
 use serde_json::value::RawValue;
 

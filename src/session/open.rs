@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pagewire_cluster::engine::{Expect, WriteError};
-use pagewire_cluster::id::{Address, Key};
-use pagewire_cluster::registry::{Holder, Row};
+use pagewire_cluster::id::{Address, Holder, Key};
+use pagewire_cluster::registry::Row;
 use pagewire_cluster::wire::{Question, Scope};
 
 use super::page::{Arrival, Page, Place, Standing, Ticket, Welcome};

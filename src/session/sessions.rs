@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use pagewire_cluster::delivery::Post;
 use pagewire_cluster::engine::{Expect, WriteError};
-use pagewire_cluster::id::{Address, Key};
+use pagewire_cluster::id::{Address, Holder, Key};
 use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::lease::NodeLease;
-use pagewire_cluster::registry::{Holder, Registry, Row, Seen};
+use pagewire_cluster::registry::{Registry, Row, Seen};
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{Answer, Question, Scope};
 

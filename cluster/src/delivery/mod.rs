@@ -8,8 +8,7 @@ use std::time::Duration;
 use tracing::Instrument;
 
 use crate::engine::{Down, Engine, Headers, Message, Received, RequestError, Subscription};
-use crate::id::Address;
-use crate::registry::Holder;
+use crate::id::{Address, Holder};
 use crate::subject::{Subjects, leaf};
 use crate::trace::TraceParent;
 use crate::wire::{self, Answer, Question};

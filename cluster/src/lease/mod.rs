@@ -19,8 +19,7 @@ pub use row::{NodeRow, PROTO_MAX, PROTO_MIN, Proto};
 pub use tenure::{Listed, Outcome, Plan, Tenure, Wish, Write, plan};
 
 use crate::engine::{Bucket, Down, Engine, Expect, Kv, Message, Op, Put, RequestError, Settled, WriteError};
-use crate::id::NodeNumber;
-use crate::registry::Holder;
+use crate::id::{Holder, NodeNumber};
 use crate::subject::{Subjects, leaf, node_key};
 use crate::timing::Timing;
 use crate::wire::{self, Question};

@@ -7,8 +7,7 @@
 use std::time::Duration;
 
 use crate::engine::Expect;
-use crate::id::NodeNumber;
-use crate::registry::Holder;
+use crate::id::{Holder, NodeNumber};
 
 /// A row as listed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use bytes::Bytes;
 
 pub use row::Row;
-pub use view::{Holder, NodeStats, Seen, Stats, View};
+pub use view::{NodeStats, Seen, Stats, View};
 
 use crate::engine::{
     Bucket, Consistency, Down, Engine, Expect, Kv, Op, Put, Settled, WatchEvent, WatchMode, WriteError,

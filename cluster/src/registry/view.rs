@@ -10,18 +10,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Row;
-use crate::id::{Address, Key, NodeNumber};
+use crate::id::{Address, Holder, Key, NodeNumber};
 use crate::lease::NodeRow;
 use crate::wire::Scope;
-
-/// One life of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Holder {
-    /// Its number.
-    pub node: NodeNumber,
-    /// Its epoch.
-    pub epoch: u64,
-}
 
 /// What the view keeps of a row.
 #[derive(Debug, Clone)]
