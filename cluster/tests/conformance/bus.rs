@@ -60,21 +60,23 @@ fn answer_all(
 }
 
 pub(crate) async fn a_message_reaches_every_process_that_listens_and_nobody_else(cluster: &Cluster) {
+    let t = &cluster.name;
     let [one, two] = [cluster.process().await, cluster.process().await];
-    let mut ears = [listen(&one, "t.a").await, listen(&two, "t.a").await];
-    let mut other = listen(&two, "t.b").await;
-    say(&one, "t.a", "hello").await;
+    let mut ears = [listen(&one, &format!("{t}.a")).await, listen(&two, &format!("{t}.a")).await];
+    let mut other = listen(&two, &format!("{t}.b")).await;
+    say(&one, &format!("{t}.a"), "hello").await;
     for ear in &mut ears {
         assert_eq!(hear(ear).await, "hello");
     }
-    say(&one, "t.b", "end").await;
+    say(&one, &format!("{t}.b"), "end").await;
     assert_eq!(hear(&mut other).await, "end");
 }
 
 pub(crate) async fn a_subscription_hears_from_the_moment_it_returns(cluster: &Cluster) {
+    let t = &cluster.name;
     let [one, two] = [cluster.process().await, cluster.process().await];
     for round in 0..50 {
-        let subject = format!("t.{round}");
+        let subject = format!("{t}.{round}");
         let mut ear = listen(&one, &subject).await;
         say(&two, &subject, "at once").await;
         assert_eq!(hear(&mut ear).await, "at once");
@@ -82,41 +84,44 @@ pub(crate) async fn a_subscription_hears_from_the_moment_it_returns(cluster: &Cl
 }
 
 pub(crate) async fn patterns_stand_for_one_token_or_for_the_rest(cluster: &Cluster) {
+    let t = &cluster.name;
     let engine = cluster.process().await;
-    let subjects = ["t.a", "t.a.b", "t.a.b.c", "t.b.b", "t", "u.a"];
+    let subjects = ["r.a", "r.a.b", "r.a.b.c", "r.b.b", "r", "s.a"];
     let cases: [(&str, &[&str]); 5] = [
-        ("t.*", &["t.a"]),
-        ("t.>", &["t.a", "t.a.b", "t.a.b.c", "t.b.b"]),
-        ("t.*.b", &["t.a.b", "t.b.b"]),
-        ("t.a.>", &["t.a.b", "t.a.b.c"]),
-        ("t.a.b", &["t.a.b"]),
+        ("r.*", &["r.a"]),
+        ("r.>", &["r.a", "r.a.b", "r.a.b.c", "r.b.b"]),
+        ("r.*.b", &["r.a.b", "r.b.b"]),
+        ("r.a.>", &["r.a.b", "r.a.b.c"]),
+        ("r.a.b", &["r.a.b"]),
     ];
     for (pattern, expected) in cases {
-        let mut ear = listen(&engine, pattern).await;
+        let mut ear = listen(&engine, &format!("{t}.{pattern}")).await;
         for subject in subjects {
-            say(&engine, subject, subject).await;
+            say(&engine, &format!("{t}.{subject}"), subject).await;
         }
-        say(&engine, expected[0], "end").await;
+        say(&engine, &format!("{t}.{}", expected[0]), "end").await;
         assert_eq!(hear_until(&mut ear, "end").await, expected, "{pattern}");
     }
 }
 
 pub(crate) async fn a_published_wildcard_is_only_a_character(cluster: &Cluster) {
+    let t = &cluster.name;
     let engine = cluster.process().await;
-    let mut ear = listen(&engine, "t.b").await;
-    for subject in ["t.*", "t.>", ">", "*.b", "*.*"] {
+    let mut ear = listen(&engine, &format!("{t}.b")).await;
+    for subject in [format!("{t}.*"), format!("{t}.>"), ">".to_owned(), "*.b".to_owned(), "*.*".to_owned()] {
         // an engine may refuse it; what counts is who hears it
-        let _ = engine.publish(Message::new(subject, subject)).await;
+        let _ = engine.publish(Message::new(subject, "wildcard")).await;
     }
-    say(&engine, "t.b", "end").await;
+    say(&engine, &format!("{t}.b"), "end").await;
     assert_eq!(hear_until(&mut ear, "end").await, [""; 0]);
 }
 
 pub(crate) async fn messages_of_one_publisher_arrive_in_order(cluster: &Cluster) {
+    let t = &cluster.name;
     let [one, two] = [cluster.process().await, cluster.process().await];
-    let mut ear = listen(&two, "t.>").await;
+    let mut ear = listen(&two, &format!("{t}.>")).await;
     for number in 0..1000 {
-        say(&one, &format!("t.{}", number % 7), &number.to_string()).await;
+        say(&one, &format!("{t}.{}", number % 7), &number.to_string()).await;
     }
     for number in 0..1000 {
         assert_eq!(hear(&mut ear).await, number.to_string());
@@ -124,11 +129,12 @@ pub(crate) async fn messages_of_one_publisher_arrive_in_order(cluster: &Cluster)
 }
 
 pub(crate) async fn each_group_hears_a_message_once(cluster: &Cluster) {
+    let t = &cluster.name;
     const MESSAGES: usize = 60;
     let [one, two] = [cluster.process().await, cluster.process().await];
     let (heard, mut hearing) = tokio::sync::mpsc::unbounded_channel();
     for (group, engine) in [("red", &one), ("red", &two), ("red", &two), ("blue", &one), ("blue", &two)] {
-        let (mut ear, heard) = (join(engine, "t.*", group).await, heard.clone());
+        let (mut ear, heard) = (join(engine, &format!("{t}.*"), group).await, heard.clone());
         tokio::spawn(async move {
             loop {
                 let text = hear(&mut ear).await;
@@ -136,9 +142,9 @@ pub(crate) async fn each_group_hears_a_message_once(cluster: &Cluster) {
             }
         });
     }
-    let mut everything = listen(&two, "t.>").await;
+    let mut everything = listen(&two, &format!("{t}.>")).await;
     for number in 0..MESSAGES {
-        say(&one, "t.a", &number.to_string()).await;
+        say(&one, &format!("{t}.a"), &number.to_string()).await;
     }
     let mut seen = Vec::new();
     for _ in 0..2 * MESSAGES {
@@ -150,26 +156,27 @@ pub(crate) async fn each_group_hears_a_message_once(cluster: &Cluster) {
         numbers.sort_unstable();
         assert_eq!(numbers, (0..MESSAGES).collect::<Vec<_>>(), "{group}");
     }
-    say(&one, "t.b.c", "end").await;
+    say(&one, &format!("{t}.b.c"), "end").await;
     assert_eq!(hear_until(&mut everything, "end").await.len(), MESSAGES, "who is in no group hears all");
     assert!(hearing.try_recv().is_err(), "a second member heard a message");
 }
 
 pub(crate) async fn a_request_carries_its_headers_there_and_back(cluster: &Cluster) {
+    let t = &cluster.name;
     let [one, two] = [cluster.process().await, cluster.process().await];
-    let mut questions = listen(&two, "t.q").await;
+    let mut questions = listen(&two, &format!("{t}.q")).await;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
     let headers = Headers {
         trace: TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
         deadline_ms: Some(u64::try_from(now.as_millis()).expect("before year 500 million") + 60_000),
     };
-    let question = Message { headers: headers.clone(), ..Message::new("t.q", "why?") };
+    let question = Message { headers: headers.clone(), ..Message::new(format!("{t}.q"), "why?") };
     let asking = tokio::spawn({
         let one = one.clone();
         async move { one.request(question, SOON).await }
     });
     let Some(Received::Message(question)) = questions.next().await else { panic!("no question") };
-    assert_eq!((question.subject.as_str(), &question.payload[..]), ("t.q", &b"why?"[..]));
+    assert_eq!((&question.subject, &question.payload[..]), (&format!("{t}.q"), &b"why?"[..]));
     assert_eq!(question.headers, headers);
     two.publish(question.answer("because").expect("wants an answer")).await.expect("publishes");
     let answer = asking.await.expect("no panic").expect("is answered");
@@ -177,13 +184,14 @@ pub(crate) async fn a_request_carries_its_headers_there_and_back(cluster: &Clust
 }
 
 pub(crate) async fn a_question_that_nobody_hears_is_answered_at_once(cluster: &Cluster) {
+    let t = &cluster.name;
     let engine = cluster.process().await;
-    let _unrelated = listen(&engine, "t.other").await;
+    let _unrelated = listen(&engine, &format!("{t}.other")).await;
     // longer than a test may take: only an immediate answer passes
     let within = Duration::from_secs(3600);
-    let answer = engine.request(Message::new("t.q", "?"), within).await;
+    let answer = engine.request(Message::new(format!("{t}.q"), "?"), within).await;
     assert_eq!(answer.map(drop), Err(RequestError::NoResponder));
-    let answers = engine.request_many(Message::new("t.q", "?"), within).await;
+    let answers = engine.request_many(Message::new(format!("{t}.q"), "?"), within).await;
     match answers.map(|answers| (answers, ())) {
         Err(error) => assert_eq!(error, RequestError::NoResponder),
         // an engine that learns it a moment later ends the answers then
@@ -192,20 +200,22 @@ pub(crate) async fn a_question_that_nobody_hears_is_answered_at_once(cluster: &C
 }
 
 pub(crate) async fn a_question_that_nobody_answers_ends_with_its_deadline(cluster: &Cluster) {
+    let t = &cluster.name;
     let engine = cluster.process().await;
-    let mut silent = listen(&engine, "t.q").await;
-    let answer = engine.request(Message::new("t.q", "?"), Duration::from_millis(100)).await;
+    let mut silent = listen(&engine, &format!("{t}.q")).await;
+    let answer = engine.request(Message::new(format!("{t}.q"), "?"), Duration::from_millis(100)).await;
     assert_eq!(answer, Err(RequestError::Deadline));
     assert_eq!(hear(&mut silent).await, "?", "what was asked may have happened");
 }
 
 pub(crate) async fn a_dropped_subscription_answers_nothing(cluster: &Cluster) {
+    let t = &cluster.name;
     let [one, two] = [cluster.process().await, cluster.process().await];
-    let leaving = join(&one, "t.q", "g").await;
-    let stays = join(&two, "t.q", "g").await;
+    let leaving = join(&one, &format!("{t}.q"), "g").await;
+    let stays = join(&two, &format!("{t}.q"), "g").await;
     drop(leaving);
     let answering = answer_all(&two, stays, "stays");
-    let ask = async || one.request(Message::new("t.q", "?"), Duration::from_millis(300)).await;
+    let ask = async || one.request(Message::new(format!("{t}.q"), "?"), Duration::from_millis(300)).await;
     eventually("everything goes to the member that stays", async || {
         let mut answered = true;
         for _ in 0..5 {
@@ -219,11 +229,13 @@ pub(crate) async fn a_dropped_subscription_answers_nothing(cluster: &Cluster) {
 }
 
 pub(crate) async fn many_may_answer_one_question(cluster: &Cluster) {
+    let t = &cluster.name;
     let [one, two] = [cluster.process().await, cluster.process().await];
     for (engine, text) in [(&one, "a"), (&two, "b"), (&two, "c")] {
-        answer_all(engine, listen(engine, "t.q").await, text);
+        answer_all(engine, listen(engine, &format!("{t}.q")).await, text);
     }
-    let mut answers = one.request_many(Message::new("t.q", "?"), Duration::from_secs(1)).await.expect("asks");
+    let mut answers =
+        one.request_many(Message::new(format!("{t}.q"), "?"), Duration::from_secs(1)).await.expect("asks");
     let mut texts = Vec::new();
     while let Some(answer) = answers.next().await {
         texts.push(answer.payload);
@@ -233,26 +245,28 @@ pub(crate) async fn many_may_answer_one_question(cluster: &Cluster) {
 }
 
 pub(crate) async fn payloads_have_a_limit(cluster: &Cluster) {
+    let t = &cluster.name;
     let [one, two] = [cluster.process().await, cluster.process().await];
-    let mut ear = listen(&two, "t.a").await;
-    one.publish(Message::new("t.a", vec![7; MAX_PAYLOAD])).await.expect("fits");
+    let mut ear = listen(&two, &format!("{t}.a")).await;
+    one.publish(Message::new(format!("{t}.a"), vec![7; MAX_PAYLOAD])).await.expect("fits");
     let Some(Received::Message(message)) = ear.next().await else { panic!("no message") };
     assert!(message.payload == vec![7; MAX_PAYLOAD]);
-    let too_large = || Message::new("t.a", vec![7; MAX_PAYLOAD + 1]);
+    let too_large = || Message::new(format!("{t}.a"), vec![7; MAX_PAYLOAD + 1]);
     assert_eq!(one.publish(too_large()).await, Err(PublishError::TooLarge));
     assert_eq!(one.request(too_large(), SOON).await, Err(RequestError::TooLarge));
     assert_eq!(one.request_many(too_large(), SOON).await.map(drop), Err(RequestError::TooLarge));
 }
 
 pub(crate) async fn a_slow_reader_is_told_where_messages_are_missing(cluster: &Cluster) {
+    let t = &cluster.name;
     let [one, two] = [cluster.process().await, cluster.process().await];
-    let mut slow = two.subscribe("t.>", None, 10_000).await.expect("subscribes");
-    let mut quick = listen(&two, "t.>").await;
+    let mut slow = two.subscribe(&format!("{t}.>"), None, 10_000).await.expect("subscribes");
+    let mut quick = listen(&two, &format!("{t}.>")).await;
     let message = |number: usize| format!("{number:01000}");
     for number in 0..100 {
-        say(&one, "t.a", &message(number)).await;
+        say(&one, &format!("{t}.a"), &message(number)).await;
     }
-    say(&one, "t.a", "end").await;
+    say(&one, &format!("{t}.a"), "end").await;
     assert_eq!(hear_until(&mut quick, "end").await.len(), 100);
     // after its backlog and one gap the reader hears what comes later
     let mut read = 0;
@@ -269,14 +283,15 @@ pub(crate) async fn a_slow_reader_is_told_where_messages_are_missing(cluster: &C
         }
     }
     assert!((5..20).contains(&read), "{read} messages of 1000 bytes in a budget of 10,000");
-    say(&one, "t.a", "later").await;
+    say(&one, &format!("{t}.a"), "later").await;
     assert_eq!(hear_until(&mut slow, "later").await.iter().filter(|text| *text != "end").count(), 0);
 }
 
 pub(crate) async fn awkward_identities_are_ordinary_subjects(cluster: &Cluster) {
+    let t = &cluster.name;
     let [one, two] = [cluster.process().await, cluster.process().await];
     let identities = awkward_identities();
-    let subject = |identity: &str| format!("t.user.{}", SubjectToken::new(identity));
+    let subject = |identity: &str| format!("{t}.user.{}", SubjectToken::new(identity));
     let mut ears = Vec::new();
     for identity in &identities {
         ears.push(listen(&one, &subject(identity)).await);

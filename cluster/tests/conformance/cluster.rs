@@ -1,9 +1,12 @@
 //! The clusters that the suite runs on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use pagewire_cluster::engine::{Engine, Memory};
+use pagewire_cluster::engine::{Engine, Memory, Nats, NatsOptions};
 use pagewire_cluster::timing::Timing;
+
+use crate::server::Server;
 
 /// The time-outs of every engine under test.
 pub(crate) const TIMING: Timing = Timing::SHORT;
@@ -11,21 +14,45 @@ pub(crate) const TIMING: Timing = Timing::SHORT;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An empty cluster for one test.
-pub(crate) enum Cluster {
+pub(crate) struct Cluster {
+    /// Its name, and the root of its subjects: others share the server.
+    pub(crate) name: String,
+    home: Home,
+}
+
+enum Home {
     /// All processes are this one.
     Memory(Memory),
+    /// Each process has its own connections to one real server.
+    Nats(Arc<Server>),
 }
 
 impl Cluster {
     /// A cluster on the embedded engine.
-    pub(crate) async fn memory(_name: &str) -> Self {
-        Self::Memory(Memory::with_timing(&TIMING))
+    pub(crate) async fn memory(name: &str) -> Self {
+        Self { name: name.to_owned(), home: Home::Memory(Memory::with_timing(&TIMING)) }
+    }
+
+    /// A cluster on one real nats-server.
+    pub(crate) async fn nats(name: &str) -> Self {
+        let server = tokio::task::spawn_blocking(Server::shared).await.expect("the server starts");
+        Self { name: name.to_owned(), home: Home::Nats(server) }
     }
 
     /// The engine of another process of the cluster.
     pub(crate) async fn process(&self) -> Engine {
-        match self {
-            Self::Memory(memory) => Engine::Memory(memory.clone()),
+        match &self.home {
+            Home::Memory(memory) => Engine::Memory(memory.clone()),
+            Home::Nats(server) => {
+                let options = NatsOptions {
+                    urls: vec![server.url.clone()],
+                    replicas: 1,
+                    cluster: self.name.clone(),
+                    client_name: self.name.clone(),
+                    timing: TIMING,
+                };
+                Engine::Nats(Nats::connect(options).await.expect("connects"))
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ mod bus;
 mod cluster;
 mod kv;
 mod queue;
+mod server;
 mod watch;
 
 use cluster::Cluster;
@@ -78,7 +79,7 @@ macro_rules! suite {
                     many_workers_settle_everything
                     the_same_id_may_be_pushed_twice
                     hints_have_limits
-                    awkward_identities_are_ordinary_routes
+                    awkward_identities_are_ordinary_ids
                 }
             }
         }
@@ -103,3 +104,4 @@ macro_rules! cases {
 }
 
 suite!(memory, Cluster::memory);
+suite!(nats, Cluster::nats);
