@@ -80,6 +80,7 @@ macro_rules! suite {
                     the_same_id_may_be_pushed_twice
                     hints_have_limits
                     awkward_identities_are_ordinary_ids
+                    awkward_identities_are_ordinary_routes
                 }
             }
         }

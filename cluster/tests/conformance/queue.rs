@@ -248,3 +248,18 @@ pub(crate) async fn awkward_identities_are_ordinary_ids(cluster: &Cluster) {
     assert_eq!(ids, expected);
     depth_becomes(&engine, "r", 0).await;
 }
+
+pub(crate) async fn awkward_identities_are_ordinary_routes(cluster: &Cluster) {
+    let engine = cluster.process().await;
+    let identities = awkward_identities();
+    let route = |identity: &str| format!("pool.{}", SubjectToken::new(identity));
+    for identity in &identities {
+        push(&engine, &route(identity), SubjectToken::new(identity).as_str()).await;
+    }
+    for identity in &identities {
+        let delivery = take(&engine, &route(identity)).await;
+        assert_eq!(delivery.id, SubjectToken::new(identity).as_str());
+        engine.done(&delivery).await.expect("settles");
+        depth_becomes(&engine, &route(identity), 0).await;
+    }
+}
