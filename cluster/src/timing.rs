@@ -39,6 +39,8 @@ pub struct Timing {
     pub hello: Duration,
     /// How long a socket may stand still with bytes to write.
     pub write_stall: Duration,
+    /// From the last word on a connection to dropping it, for the other end to hear it.
+    pub goodbye: Duration,
     /// A call without a time-out of its own.
     pub call: Duration,
     /// From SIGTERM to exit.
@@ -69,6 +71,7 @@ impl Timing {
         http_idle: Duration::from_secs(60),
         hello: Duration::from_secs(10),
         write_stall: Duration::from_secs(20),
+        goodbye: Duration::from_secs(2),
         call: Duration::from_secs(30),
         drain: Duration::from_secs(30),
         reconnect_spread: Duration::from_secs(5),
@@ -93,6 +96,7 @@ impl Timing {
         http_idle: Duration::from_secs(3),
         hello: Duration::from_millis(1000),
         write_stall: Duration::from_secs(2),
+        goodbye: Duration::from_millis(500),
         call: Duration::from_secs(3),
         drain: Duration::from_secs(5),
         reconnect_spread: Duration::from_millis(300),

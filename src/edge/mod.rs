@@ -2,6 +2,136 @@
 //!
 //! Owns: everything between a TCP connection and a frame. Never: what a frame leads to (`command`) or which
 //! pages exist (`session`). Only this folder and `api` name axum.
+//!
+//! A connection's way: `listener` (who is let in) → `http` (bounded requests) → `upgrade` → `connection` (one
+//! socket) over `wire` (its bytes) over `websocket` (the codec); `pulse` looks after all of them.
 
+mod connection;
+mod gate;
+mod handshake;
+mod http;
+mod listener;
+mod origin;
+mod pulse;
+mod rate;
+mod stall;
 pub mod start;
+mod upgrade;
 pub mod websocket;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::header::{self, HeaderName, HeaderValue};
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use pagewire_cluster::timing::Timing;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use self::gate::Gate;
+use self::http::Bounds;
+use self::origin::Origins;
+use self::pulse::Pulses;
+use self::wire::Allowance;
+use crate::command::Context;
+use crate::config::Config;
+use crate::telemetry::Metrics;
+
+/// Sockets that are closed at a time when the node goes down, and the pause between two batches: reconnecting
+/// clients must not arrive as one wave.
+const DRAIN_BATCH: usize = 200;
+const DRAIN_PAUSE: Duration = Duration::from_millis(20);
+
+/// The sockets of a node and the rules for them.
+pub struct Edge {
+    context: Arc<Context>,
+    metrics: Arc<Metrics>,
+    timing: Timing,
+    path: String,
+    cookie: Option<String>,
+    origins: Origins,
+    allowance: Allowance,
+    bounds: Bounds,
+    gate: Arc<Gate>,
+    pulses: Pulses,
+    draining: AtomicBool,
+}
+
+impl Edge {
+    /// An edge without connections.
+    pub fn new(config: &Config, timing: Timing, context: Arc<Context>, metrics: Arc<Metrics>) -> Arc<Self> {
+        let websocket = &config.websocket;
+        let (ping, timeout) = (websocket.ping_ms, websocket.ping_timeout_ms);
+        Arc::new(Self {
+            context,
+            metrics,
+            timing,
+            path: websocket.path.clone(),
+            cookie: Some(config.auth.cookie.clone()).filter(|name| !name.is_empty()),
+            origins: Origins::new(&websocket.origins, &config.node.advertise),
+            allowance: Allowance {
+                max_frame: websocket.max_frame,
+                frames_per_second: config.limits.frames_per_second,
+            },
+            bounds: Bounds {
+                head: config.limits.max_header_bytes,
+                body: config.limits.max_body_bytes,
+                timing,
+            },
+            gate: Gate::new(config.limits.connections, config.limits.connections_per_ip),
+            pulses: Pulses::new(Duration::from_millis(ping), Duration::from_millis(timeout)),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// The socket's path and the start page, to be merged with the paths of others.
+    pub fn routes(self: &Arc<Self>) -> Router {
+        Router::new().route(&self.path, get(upgrade::upgrade)).fallback(start_page).with_state(self.clone())
+    }
+
+    /// Serves `router` on `listener` until `stop`, then closes what is open and returns when it is closed or time is
+    /// up. Who calls it owns the listener and the signal.
+    pub async fn serve(&self, listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+        // bodies are bounded before they reach a handler
+        let router = router.layer(DefaultBodyLimit::disable());
+        let (stopping, stopped) = watch::channel(false);
+        let accept = listener::accept(&listener, &self.gate, self.timing.goodbye, |stream, peer| {
+            tokio::spawn(http::serve(stream, peer, router.clone(), self.bounds, stopped.clone()));
+        });
+        tokio::select! {
+            () = accept => {}
+            () = self.pulses.turn() => {}
+            () = stop => {}
+        }
+        drop(listener);
+        self.draining.store(true, Ordering::Release);
+        stopping.send_replace(true);
+        self.pulses.drain(DRAIN_BATCH, DRAIN_PAUSE).await;
+        if tokio::time::timeout(self.timing.drain / 2, self.gate.empty()).await.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+}
+
+/// The files of the start page; everything else is not here.
+async fn start_page(uri: Uri) -> Response {
+    let Some(asset) = start::asset(uri.path()) else { return StatusCode::NOT_FOUND.into_response() };
+    let headers: [(HeaderName, HeaderValue); 2] = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(asset.content_type)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+    ];
+    (headers, asset.body).into_response()
+}

@@ -8,6 +8,8 @@ use std::time::Duration;
 pub enum CloseCode {
     /// The client closed; the server answers in kind.
     Normal = 1000,
+    /// The connection broke without a word; counted, never sent.
+    Lost = 1006,
     /// The first frame is not a valid `hello`.
     MalformedHello = 4000,
     /// No valid token, and anonymous pages are not allowed.

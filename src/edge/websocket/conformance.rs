@@ -8,7 +8,6 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig}
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::{Event, Reader, Violation, writer};
-use crate::protocol::{Close, CloseCode};
 
 const MAX: usize = 1 << 20;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -137,8 +136,7 @@ proptest! {
         }
         writer::ping(&mut stream);
         writer::pong(&mut stream, &ping);
-        let close = Close::new(CloseCode::Draining, "").after(std::time::Duration::from_millis(1500));
-        writer::close(&mut stream, &close);
+        writer::close(&mut stream, 4500, r#"{"retry_after_ms":1500}"#);
 
         let mut client = oracle(stream);
         for (head, length) in &texts {
@@ -183,6 +181,17 @@ proptest! {
         if ours != Err(Violation::Binary) {
             prop_assert_eq!(ours.is_err(), refused, "{:?}", ours);
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_reason_fits_into_a_close_frame_as_json(text in any::<String>(), repeat in 1usize..20) {
+        let text = text.repeat(repeat);
+        let reason = writer::reason(&text);
+        prop_assert!(reason.len() <= 123);
+        let read: serde_json::Value = serde_json::from_str(&reason).unwrap();
+        prop_assert!(text.starts_with(read["reason"].as_str().unwrap()));
     }
 }
 

@@ -1,9 +1,10 @@
 //! Frames of the server: unmasked, never fragmented, appended to one buffer so that they leave in one write.
 
 use super::{MAX_CONTROL, Opcode};
-use crate::protocol::Close;
 
 const FINAL: u8 = 0x80;
+/// Bytes of a close frame's reason.
+const MAX_REASON: usize = MAX_CONTROL - 2;
 
 /// A text frame whose payload comes in parts, so that a shared part is copied once, into the write itself.
 pub fn text(out: &mut Vec<u8>, parts: &[&[u8]]) {
@@ -25,14 +26,25 @@ pub fn pong(out: &mut Vec<u8>, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// The server's own close.
-pub fn close(out: &mut Vec<u8>, close: &Close) {
-    let reason = close.payload();
-    // a reason over the protocol's limit is left out: half of a JSON text says nothing
-    let reason = if reason.len() + 2 > MAX_CONTROL { "" } else { &reason };
+/// The server's own close. A reason over the protocol's limit is left out: half of a JSON text says nothing.
+pub fn close(out: &mut Vec<u8>, code: u16, reason: &str) {
+    let reason = if reason.len() > MAX_REASON { "" } else { reason };
     header(out, Opcode::Close, reason.len() + 2);
-    out.extend_from_slice(&close.code.number().to_be_bytes());
+    out.extend_from_slice(&code.to_be_bytes());
     out.extend_from_slice(reason.as_bytes());
+}
+
+/// `{"reason":…}` with as much of the text as a close frame carries.
+pub fn reason(text: &str) -> String {
+    let mut text = text;
+    loop {
+        let json = format!("{{\"reason\":{}}}", serde_json::Value::from(text));
+        if json.len() <= MAX_REASON || text.is_empty() {
+            return json;
+        }
+        let over = (json.len() - MAX_REASON).div_ceil(6);
+        text = &text[..text.floor_char_boundary(text.len().saturating_sub(over))];
+    }
 }
 
 /// The answer to a client's close: the same code, or none when it gave none.

@@ -1,0 +1,132 @@
+//! How many connections may be open, in all and from one address.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// Why a connection is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The node has no room.
+    Full,
+    /// This address has its share.
+    Share,
+}
+
+#[derive(Default)]
+struct Counts {
+    open: usize,
+    by_source: HashMap<IpAddr, usize>,
+}
+
+/// Counts the open connections of a listener.
+pub(super) struct Gate {
+    most: usize,
+    most_per_source: usize,
+    counts: Mutex<Counts>,
+    left: Notify,
+}
+
+/// A connection's place; given back when dropped.
+pub(super) struct Permit {
+    gate: Arc<Gate>,
+    source: IpAddr,
+}
+
+impl Gate {
+    /// Nobody is in.
+    pub(super) fn new(most: usize, most_per_source: usize) -> Arc<Self> {
+        Arc::new(Self { most, most_per_source, counts: Mutex::default(), left: Notify::new() })
+    }
+
+    /// Lets a connection in, if there is room.
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refusal> {
+        let source = source(address);
+        let mut counts = self.lock();
+        if counts.open >= self.most {
+            return Err(Refusal::Full);
+        }
+        let of_source = counts.by_source.entry(source).or_default();
+        if *of_source >= self.most_per_source {
+            return Err(Refusal::Share);
+        }
+        *of_source += 1;
+        counts.open += 1;
+        Ok(Permit { gate: self.clone(), source })
+    }
+
+    /// Returns when nobody is in.
+    pub(super) async fn empty(&self) {
+        loop {
+            let left = self.left.notified();
+            if self.lock().open == 0 {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    fn leave(&self, source: IpAddr) {
+        let mut counts = self.lock();
+        counts.open -= 1;
+        if let Some(of_source) = counts.by_source.get_mut(&source) {
+            *of_source -= 1;
+            if *of_source == 0 {
+                counts.by_source.remove(&source);
+            }
+        }
+        if counts.open == 0 {
+            self.left.notify_waiters();
+        }
+    }
+
+    /// Counts are whole after every step, so a poisoned lock is still usable.
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.gate.leave(self.source);
+    }
+}
+
+/// Who one party is: an IPv4 address, or the /64 network that an IPv6 host may number freely.
+fn source(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_has_its_share_and_a_place_comes_back_when_it_is_left() {
+        let gate = Gate::new(3, 2);
+        let first = gate.enter(ip("10.0.0.1")).ok().unwrap();
+        let _second = gate.enter(ip("10.0.0.1")).ok().unwrap();
+        assert_eq!(gate.enter(ip("10.0.0.1")).err(), Some(Refusal::Share));
+        let _other = gate.enter(ip("10.0.0.2")).ok().unwrap();
+        assert_eq!(gate.enter(ip("10.0.0.3")).err(), Some(Refusal::Full));
+        drop(first);
+        assert!(gate.enter(ip("::ffff:10.0.0.1")).is_ok());
+        assert_eq!(gate.lock().by_source.len(), 2, "a source without connections is forgotten");
+    }
+
+    #[test]
+    fn a_network_of_ipv6_addresses_is_one_source() {
+        assert_eq!(source(ip("2001:db8::1")), source(ip("2001:db8::ffff:2")));
+        assert_ne!(source(ip("2001:db8::1")), source(ip("2001:db8:0:1::1")));
+        assert_eq!(source(ip("::ffff:10.0.0.1")), ip("10.0.0.1"));
+    }
+}

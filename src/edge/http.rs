@@ -1,0 +1,157 @@
+//! One HTTP connection: bounded in every direction.
+//!
+//! Owns: the limits and time-outs of heads and bodies, and the headers that every response carries. Never: what a
+//! path means (the router). axum's own server installs no timer, which leaves hyper's time-out for heads without
+//! effect; here it has one.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::header::{self, HeaderName, HeaderValue};
+use axum::http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use pagewire_cluster::timing::Timing;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::listener::Peer;
+use super::stall::Stall;
+use super::start;
+
+/// Header fields of a request's head.
+const MAX_HEADERS: usize = 100;
+/// hyper's smallest buffer.
+const MIN_BUFFER: usize = 8192;
+
+/// Said unless the handler says otherwise. Scripts, styles and sockets come from this server only.
+const ALWAYS: [(HeaderName, HeaderValue); 3] = [
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(start::CONTENT_SECURITY_POLICY)),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("same-origin")),
+];
+
+/// What a connection may cost.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Bytes of a head.
+    pub(super) head: usize,
+    /// Bytes of a body.
+    pub(super) body: usize,
+    /// How long each part may take.
+    pub(super) timing: Timing,
+}
+
+/// Serves HTTP/1 on a connection until it ends, becomes a WebSocket or `stop` turns true.
+pub(super) async fn serve(
+    stream: TcpStream,
+    peer: Arc<Peer>,
+    router: Router,
+    bounds: Bounds,
+    mut stop: watch::Receiver<bool>,
+) {
+    let io = TokioIo::new(Stall::new(stream, bounds.timing.write_stall));
+    let asking = peer.clone();
+    let service = service_fn(move |request| respond(request, asking.clone(), router.clone(), bounds));
+    let mut connection = pin!(builder(bounds).serve_connection(io, service).with_upgrades());
+    let mut first_head = pin!(tokio::time::sleep(bounds.timing.http_header));
+    let (mut waits_for_head, mut stopping) = (true, false);
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(peer = %peer.address, %error, "connection ended badly");
+                }
+                return;
+            }
+            () = first_head.as_mut(), if waits_for_head => {
+                if !peer.has_asked() {
+                    return;
+                }
+                waits_for_head = false;
+            }
+            _ = stop.wait_for(|stop| *stop), if !stopping => {
+                if !peer.has_asked() {
+                    return;
+                }
+                connection.as_mut().graceful_shutdown();
+                stopping = true;
+            }
+        }
+    }
+}
+
+fn builder(bounds: Bounds) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // runs from the end of one request to the end of the next head; the first head has its own, shorter limit
+        .header_read_timeout(bounds.timing.http_idle)
+        .max_header_size(bounds.head)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(bounds.head.max(MIN_BUFFER));
+    builder
+}
+
+async fn respond(
+    request: Request<Incoming>,
+    peer: Arc<Peer>,
+    router: Router,
+    bounds: Bounds,
+) -> Result<Response<Body>, Infallible> {
+    peer.asks();
+    let mut response = match admit(request, bounds).await {
+        Ok(mut request) => {
+            request.extensions_mut().insert(ConnectInfo(peer.address));
+            request.extensions_mut().insert(peer);
+            TowerToHyperService::new(router).call(request).await?
+        }
+        Err(status) => refusal(status),
+    };
+    for (name, value) in ALWAYS {
+        response.headers_mut().entry(name).or_insert(value);
+    }
+    Ok(response)
+}
+
+/// A request with its whole body, within bounds: handlers never wait for a slow sender.
+async fn admit(request: Request<Incoming>, bounds: Bounds) -> Result<Request<Body>, StatusCode> {
+    if request.headers().get_all(header::HOST).iter().count() > 1 {
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    let (head, body) = request.into_parts();
+    if body.size_hint().lower() > bounds.body as u64 {
+        return Err(StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    if body.is_end_stream() {
+        return Ok(Request::from_parts(head, Body::empty()));
+    }
+    match tokio::time::timeout(bounds.timing.http_body, Limited::new(body, bounds.body).collect()).await {
+        Ok(Ok(whole)) => Ok(Request::from_parts(head, Body::from(whole.to_bytes()))),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(StatusCode::PAYLOAD_TOO_LARGE),
+        Ok(Err(_)) => Err(StatusCode::BAD_REQUEST),
+        Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
+    }
+}
+
+/// The rest of the request is not read: this is the connection's last response.
+fn refusal(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Advice for a client that is refused for now.
+pub(super) fn retry_after(delay: Duration) -> HeaderValue {
+    HeaderValue::from(delay.as_secs().max(1))
+}

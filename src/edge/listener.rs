@@ -1,0 +1,112 @@
+//! The accept loop.
+//!
+//! Owns: who is let in and what those hear who are not. Never: what is said on a connection (`http`). The loop
+//! itself never waits for a peer.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::gate::{Gate, Permit, Refusal};
+
+/// Pause when the system has no resources for another connection: accepting at once would only burn a core.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+/// How many refused connections may be told so at a time; the others are just closed.
+const REFUSED_AT_ONCE: usize = 64;
+
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
+    Content-Length: 0\r\n\r\n";
+const SHARE: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nConnection: close\r\n\
+    Content-Length: 0\r\n\r\n";
+
+/// The other end of a connection.
+pub(super) struct Peer {
+    /// Where it comes from.
+    pub(super) address: SocketAddr,
+    /// Whether it has sent a whole request head yet.
+    asked: AtomicBool,
+    _permit: Permit,
+}
+
+impl Peer {
+    /// A whole request head has come.
+    pub(super) fn asks(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a whole request head has ever come.
+    pub(super) fn has_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+/// Accepts connections for ever and hands over those that are let in.
+pub(super) async fn accept(
+    listener: &TcpListener,
+    gate: &Arc<Gate>,
+    farewell: Duration,
+    serve: impl Fn(TcpStream, Arc<Peer>),
+) {
+    let refusing = Arc::new(Semaphore::new(REFUSED_AT_ONCE));
+    let mut exhausted = false;
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => {
+                exhausted = false;
+                accepted
+            }
+            Err(error) if of_one_connection(&error) => continue,
+            Err(error) => {
+                if !std::mem::replace(&mut exhausted, true) {
+                    tracing::error!(%error, "no more connections can be accepted");
+                }
+                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                continue;
+            }
+        };
+        // frames are small and already leave together: waiting for more would only delay them
+        if stream.set_nodelay(true).is_err() {
+            continue;
+        }
+        match gate.enter(address.ip()) {
+            Ok(permit) => {
+                serve(stream, Arc::new(Peer { address, asked: AtomicBool::new(false), _permit: permit }));
+            }
+            Err(refusal) => {
+                if let Ok(turn) = refusing.clone().try_acquire_owned() {
+                    tokio::spawn(async move {
+                        let _ = tokio::time::timeout(farewell, refuse(stream, refusal)).await;
+                        drop(turn);
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Errors of the connection that was about to be accepted, not of accepting.
+fn of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, TimedOut};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | TimedOut)
+}
+
+/// Says why, and reads the request away: closing with unread bytes would reset the connection before the peer has
+/// read the answer.
+async fn refuse(mut stream: TcpStream, refusal: Refusal) -> io::Result<()> {
+    stream
+        .write_all(match refusal {
+            Refusal::Full => FULL,
+            Refusal::Share => SHARE,
+        })
+        .await?;
+    stream.shutdown().await?;
+    let mut unread = [0; 1024];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Which web pages may open a socket here. Pure.
+//!
+//! Browsers let any page of the web connect to any server and send its cookies along; only the `Origin` header
+//! tells them apart. Programs send none.
+
+use axum::http::HeaderMap;
+use axum::http::header::{HOST, ORIGIN};
+
+/// What the `Origin` header of a request proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Provenance {
+    /// A page of this server or of a listed one.
+    Known,
+    /// No browser: nothing was sent along that the caller does not know itself.
+    Program,
+    /// Any other page, or one that hides where it comes from (`null`).
+    Foreign,
+}
+
+/// The origins that are accepted beside a request's own host.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Origins {
+    listed: Vec<String>,
+}
+
+impl Origins {
+    /// The listed ones and the node's advertised address.
+    pub(super) fn new(listed: &[String], advertised: &str) -> Self {
+        let all = listed.iter().map(String::as_str).chain([advertised]);
+        let normal = all.map(|origin| origin.trim_end_matches('/').to_ascii_lowercase());
+        Self { listed: normal.filter(|origin| !origin.is_empty()).collect() }
+    }
+
+    /// Compares exactly: no part of a name, no wildcard.
+    pub(super) fn judge(&self, headers: &HeaderMap) -> Provenance {
+        let mut origins = headers.get_all(ORIGIN).iter();
+        let (Some(origin), None) = (origins.next(), origins.next()) else {
+            return if headers.contains_key(ORIGIN) { Provenance::Foreign } else { Provenance::Program };
+        };
+        let Ok(origin) = origin.to_str() else { return Provenance::Foreign };
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        let own = host.is_some_and(|host| {
+            origin.strip_prefix("http://").is_some_and(|origin| origin.eq_ignore_ascii_case(host))
+        });
+        let listed = || self.listed.iter().any(|listed| listed.eq_ignore_ascii_case(origin));
+        if own || listed() { Provenance::Known } else { Provenance::Foreign }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(host: &str, origins: &[&str]) -> Provenance {
+        let known = Origins::new(&["https://app.example".to_owned()], "https://node1.example:8443/");
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, host.parse().unwrap());
+        for origin in origins {
+            headers.append(ORIGIN, origin.parse().unwrap());
+        }
+        known.judge(&headers)
+    }
+
+    #[test]
+    fn only_whole_origins_of_this_server_or_the_list_are_known() {
+        let table = [
+            ("http://127.0.0.1:8080", Provenance::Known),
+            ("https://app.example", Provenance::Known),
+            ("https://APP.example", Provenance::Known),
+            ("https://node1.example:8443", Provenance::Known),
+            ("http://127.0.0.1", Provenance::Foreign),
+            ("http://127.0.0.1:80801", Provenance::Foreign),
+            ("https://127.0.0.1:8080", Provenance::Foreign),
+            ("https://app.example.evil", Provenance::Foreign),
+            ("https://evilapp.example", Provenance::Foreign),
+            ("http://app.example", Provenance::Foreign),
+            ("null", Provenance::Foreign),
+            ("", Provenance::Foreign),
+        ];
+        for (origin, expected) in table {
+            assert_eq!(judge("127.0.0.1:8080", &[origin]), expected, "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_program_sends_no_origin_and_nobody_sends_two() {
+        assert_eq!(judge("h", &[]), Provenance::Program);
+        assert_eq!(judge("h", &["http://h", "http://evil"]), Provenance::Foreign);
+    }
+}

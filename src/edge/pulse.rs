@@ -1,0 +1,323 @@
+//! The pulse of every socket: pings, silence and expired tokens, by one timing wheel per node.
+//!
+//! Owns: when a socket must be looked at, and what it is told then ([`Order`]). Never: the socket itself. A socket
+//! costs one [`Pulse`] and two words in a slot; its task sleeps until something happens.
+
+mod wheel;
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Context;
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use tokio::time::Instant;
+
+use self::wheel::Wheel;
+
+/// A coarse moment: ticks since the node's start.
+type Tick = u32;
+
+/// A tick that never comes.
+const NEVER: Tick = Tick::MAX;
+
+/// What a socket is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Send a ping.
+    Ping,
+    /// Close.
+    Close(Cause),
+}
+
+/// Why a socket must close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The node is going down.
+    Drain,
+    /// Nothing was heard for too long.
+    Silent,
+    /// The token is not valid any more.
+    Expired,
+}
+
+/// The bit of [`Order::Ping`]; the lower ones are causes.
+const PING: u8 = 0b1000_0000;
+
+impl Order {
+    const fn bit(self) -> u8 {
+        match self {
+            Self::Ping => PING,
+            Self::Close(cause) => 1 << cause as u8,
+        }
+    }
+
+    /// A socket that must close needs no ping.
+    fn gravest(bits: u8) -> Option<Self> {
+        let closes = [Cause::Drain, Cause::Silent, Cause::Expired].map(Self::Close);
+        closes.into_iter().chain([Self::Ping]).find(|order| bits & order.bit() != 0)
+    }
+}
+
+/// One socket, as the wheel sees it.
+pub(super) struct Pulse {
+    heard: AtomicU32,
+    expires: AtomicU32,
+    orders: AtomicU8,
+    ended: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Pulse {
+    /// The task is woken with `cx` when there is an order; an order that waits is returned at once.
+    pub(super) fn poll_order(&self, cx: &Context<'_>) -> Option<Order> {
+        self.waker.register(cx.waker());
+        match self.orders.load(Ordering::Relaxed) {
+            0 => None,
+            _ => Order::gravest(self.orders.swap(0, Ordering::AcqRel)),
+        }
+    }
+
+    /// The socket is gone: the wheel forgets it when it comes by.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    fn order(&self, order: Order) {
+        self.orders.fetch_or(order.bit(), Ordering::AcqRel);
+        self.waker.wake();
+    }
+}
+
+/// How long a socket may be silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Patience {
+    ping: Tick,
+    silence: Tick,
+}
+
+/// What to do with a socket that is looked at, and when to look again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Close(Cause),
+    Ping { again: Tick },
+    Wait { until: Tick },
+}
+
+impl Patience {
+    fn judge(self, now: Tick, heard: Tick, pinged: Tick, expires: Tick) -> Verdict {
+        let silent = heard.saturating_add(self.silence);
+        let next_ping = pinged.saturating_add(self.ping);
+        if now >= expires {
+            Verdict::Close(Cause::Expired)
+        } else if now >= silent {
+            Verdict::Close(Cause::Silent)
+        } else if now >= next_ping {
+            Verdict::Ping { again: now.saturating_add(self.ping).min(silent).min(expires) }
+        } else {
+            Verdict::Wait { until: next_ping.min(silent).min(expires) }
+        }
+    }
+}
+
+struct Watched {
+    pulse: Arc<Pulse>,
+    pinged: Tick,
+}
+
+/// All sockets of a node.
+pub(super) struct Pulses {
+    start: Instant,
+    tick: Duration,
+    patience: Patience,
+    wheel: Mutex<Wheel<Watched>>,
+}
+
+impl Pulses {
+    /// No sockets yet. A ping every `ping`, silent after `ping + timeout`.
+    pub(super) fn new(ping: Duration, timeout: Duration) -> Self {
+        let tick = (ping.min(timeout) / 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        let ticks = |time: Duration| (time.as_nanos().div_ceil(tick.as_nanos())) as Tick;
+        // one more: a tick is cut off, and nobody is judged early
+        let patience = Patience { ping: ticks(ping), silence: ticks(ping + timeout) + 1 };
+        let wheel = Mutex::new(Wheel::new(patience.silence as usize + 1));
+        Self { start: Instant::now(), tick, patience, wheel }
+    }
+
+    /// A new socket, heard just now.
+    pub(super) fn watch(&self) -> Arc<Pulse> {
+        let now = self.now();
+        let pulse = Arc::new(Pulse {
+            heard: AtomicU32::new(now),
+            expires: AtomicU32::new(NEVER),
+            orders: AtomicU8::new(0),
+            ended: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        });
+        let watched = Watched { pulse: pulse.clone(), pinged: now };
+        self.lock().add(self.patience.ping as usize, watched);
+        pulse
+    }
+
+    /// A byte came.
+    pub(super) fn heard(&self, pulse: &Pulse) {
+        pulse.heard.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// The socket's token is valid for this long from now.
+    pub(super) fn expires(&self, pulse: &Pulse, valid: Duration) {
+        let at = self.tick_at(self.start.elapsed().saturating_add(valid));
+        pulse.expires.store(at, Ordering::Relaxed);
+    }
+
+    /// Tells every socket to close, without waiting for its turn, a batch at a time; returns when all were told.
+    pub(super) async fn drain(&self, batch: usize, pause: Duration) {
+        let everybody: Vec<Arc<Pulse>> = self.lock().iter().map(|watched| watched.pulse.clone()).collect();
+        for pulses in everybody.chunks(batch) {
+            for pulse in pulses.iter().filter(|pulse| !pulse.ended.load(Ordering::Relaxed)) {
+                pulse.order(Order::Close(Cause::Drain));
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Turns the wheel for ever.
+    pub(super) async fn turn(&self) {
+        let mut clock = tokio::time::interval(self.tick);
+        loop {
+            clock.tick().await;
+            self.advance();
+        }
+    }
+
+    /// Looks at everybody whose turn it is.
+    fn advance(&self) {
+        let now = self.now();
+        let due = self.lock().advance(now as usize);
+        // judged outside the lock: waking a task must not hold up those who open sockets
+        let again: Vec<(usize, Watched)> = due
+            .into_iter()
+            .filter_map(|mut watched| {
+                let until = self.look(now, &mut watched)?;
+                Some((until.saturating_sub(now) as usize, watched))
+            })
+            .collect();
+        let mut wheel = self.lock();
+        for (delay, watched) in again {
+            wheel.add(delay, watched);
+        }
+    }
+
+    /// `None`: this socket needs no further look.
+    fn look(&self, now: Tick, watched: &mut Watched) -> Option<Tick> {
+        let Watched { pulse, pinged } = watched;
+        if pulse.ended.load(Ordering::Relaxed) {
+            return None;
+        }
+        let (heard, expires) = (pulse.heard.load(Ordering::Relaxed), pulse.expires.load(Ordering::Relaxed));
+        match self.patience.judge(now, heard, *pinged, expires) {
+            Verdict::Close(cause) => {
+                pulse.order(Order::Close(cause));
+                None
+            }
+            Verdict::Ping { again } => {
+                *pinged = now;
+                pulse.order(Order::Ping);
+                Some(again)
+            }
+            Verdict::Wait { until } => Some(until),
+        }
+    }
+
+    fn now(&self) -> Tick {
+        self.tick_at(self.start.elapsed())
+    }
+
+    fn tick_at(&self, since_start: Duration) -> Tick {
+        Tick::try_from(since_start.as_nanos() / self.tick.as_nanos()).unwrap_or(NEVER)
+    }
+
+    /// A wheel is whole after every step, so a poisoned lock is still usable.
+    fn lock(&self) -> MutexGuard<'_, Wheel<Watched>> {
+        self.wheel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PATIENCE: Patience = Patience { ping: 25, silence: 36 };
+
+    proptest! {
+        /// A socket whose client answers every ping is pinged at its pace and never closed; one that fell silent is
+        /// closed in time.
+        #[test]
+        fn only_silence_ends_a_socket(answers in 0u32..20, delay in 0u32..10) {
+            let (mut now, mut heard, mut pinged, mut pings) = (0, 0, 0, 0);
+            let end = loop {
+                match PATIENCE.judge(now, heard, pinged, NEVER) {
+                    Verdict::Close(cause) => break cause,
+                    Verdict::Ping { again } => {
+                        prop_assert!(now - pinged == 25 || pings == 0);
+                        prop_assert!(again > now);
+                        pinged = now;
+                        pings += 1;
+                        if pings <= answers {
+                            heard = now + delay;
+                        }
+                        now = again;
+                    }
+                    Verdict::Wait { until } => {
+                        prop_assert!(until > now);
+                        now = until;
+                    }
+                }
+            };
+            prop_assert_eq!(end, Cause::Silent);
+            prop_assert_eq!(now, heard + 36);
+            prop_assert!(pings > answers);
+        }
+    }
+
+    #[test]
+    fn an_expired_token_ends_a_lively_socket() {
+        assert_eq!(PATIENCE.judge(10, 10, 0, 20), Verdict::Wait { until: 20 });
+        assert_eq!(PATIENCE.judge(20, 20, 0, 20), Verdict::Close(Cause::Expired));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wheel_pings_and_then_closes_a_silent_socket() {
+        let pulses = Arc::new(Pulses::new(Duration::from_secs(25), Duration::from_secs(10)));
+        let (pulse, turning) = (pulses.watch(), pulses.clone());
+        tokio::spawn(async move { turning.turn().await });
+        let next = || async {
+            std::future::poll_fn(|cx| {
+                pulse.poll_order(cx).map_or(std::task::Poll::Pending, std::task::Poll::Ready)
+            })
+            .await
+        };
+        let start = Instant::now();
+        assert_eq!(next().await, Order::Ping);
+        assert!((25..=26).contains(&start.elapsed().as_secs()));
+        pulses.heard(&pulse);
+        assert_eq!(next().await, Order::Ping);
+        assert_eq!(next().await, Order::Close(Cause::Silent));
+        assert!((25 + 35..=25 + 38).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_that_has_ended_is_forgotten() {
+        let pulses = Pulses::new(Duration::from_secs(1), Duration::from_secs(1));
+        let pulse = pulses.watch();
+        pulse.end();
+        tokio::time::advance(Duration::from_secs(2)).await;
+        pulses.advance();
+        assert_eq!(Arc::strong_count(&pulse), 1);
+        assert_eq!(pulse.poll_order(&Context::from_waker(Waker::noop())), None);
+    }
+}

@@ -1,0 +1,135 @@
+//! Limits and time-outs of HTTP, against peers that do not keep to them.
+
+use std::time::{Duration, Instant};
+
+use pagewire_cluster::timing::Timing;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::{PATIENCE, Running, start};
+
+async fn connect(running: &Running) -> TcpStream {
+    TcpStream::connect(running.address).await.unwrap()
+}
+
+/// Everything until the server closes.
+async fn answer(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    // a reset after the answer is as good an end as any
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the server closes");
+    String::from_utf8(bytes).unwrap()
+}
+
+async fn ask(running: &Running, request: &str) -> String {
+    let mut stream = connect(running).await;
+    stream.write_all(request.as_bytes()).await.unwrap();
+    answer(&mut stream).await
+}
+
+#[tokio::test]
+async fn a_head_that_comes_too_slowly_is_not_waited_for() {
+    let running = start(|_| ()).await;
+    let begun = Instant::now();
+    let (mut idle, mut slow) = (connect(&running).await, connect(&running).await);
+    let dripping = async {
+        for byte in
+            b"GET / HTTP/1.1\r\nHost: a\r\nX: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+        {
+            if slow.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        answer(&mut slow).await
+    };
+    let (idle, slow) = tokio::join!(answer(&mut idle), dripping);
+    assert_eq!((idle.as_str(), slow.as_str()), ("", ""));
+    assert!(begun.elapsed() >= Timing::SHORT.http_header);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_but_later_than_a_head_may_take() {
+    let running = start(|_| ()).await;
+    let begun = Instant::now();
+    let answer = ask(&running, "GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    assert!(begun.elapsed() > Timing::SHORT.http_idle - Duration::from_millis(100), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_head_over_the_limit_is_refused() {
+    let running = start(|config| config.limits.max_header_bytes = 2000).await;
+    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(3000));
+    assert!(ask(&running, &long).await.starts_with("HTTP/1.1 431"));
+    let endless = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}", "x".repeat(20_000));
+    assert!(ask(&running, &endless).await.starts_with("HTTP/1.1 431"));
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(150));
+    assert!(ask(&running, &many).await.starts_with("HTTP/1.1 431"));
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_before_it_is_sent() {
+    let running = start(|config| config.limits.max_body_bytes = 1000).await;
+    let head = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n";
+    assert!(ask(&running, head).await.starts_with("HTTP/1.1 413"));
+    let chunk = format!("3e8\r\n{}\r\n", "x".repeat(1000));
+    let chunked =
+        format!("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}{chunk}");
+    assert!(ask(&running, &chunked).await.starts_with("HTTP/1.1 413"));
+    let fits = format!(
+        "POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n{}",
+        "x".repeat(1000)
+    );
+    let answer = ask(&running, &fits).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(&"x".repeat(1000)));
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let running = start(|_| ()).await;
+    let begun = Instant::now();
+    let answer = ask(&running, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc").await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(begun.elapsed() >= Timing::SHORT.http_body);
+}
+
+#[tokio::test]
+async fn an_address_over_its_share_is_told_to_come_later() {
+    let running = start(|config| config.limits.connections_per_ip = 2).await;
+    let held = [connect(&running).await, connect(&running).await];
+    let answer = ask(&running, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("Retry-After: "), "{answer}");
+    drop(held);
+    let again = async {
+        while !ask(&running, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            .await
+            .contains("200 OK")
+        {}
+    };
+    assert!(tokio::time::timeout(PATIENCE, again).await.is_ok(), "a place that was left is free again");
+}
+
+#[tokio::test]
+async fn a_full_node_is_unavailable() {
+    let running = start(|config| config.limits.connections = 1).await;
+    let _held = connect(&running).await;
+    let answer = ask(&running, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("Retry-After: "), "{answer}");
+}
+
+#[tokio::test]
+async fn the_start_page_comes_with_its_safety_headers() {
+    let running = start(|_| ()).await;
+    let answer = ask(&running, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("text/html"), "{answer}");
+    for header in ["content-security-policy: default-src 'self'", "x-content-type-options: nosniff"] {
+        assert!(answer.contains(header), "{header} in {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_with_two_hosts_is_refused() {
+    let running = start(|_| ()).await;
+    let answer = ask(&running, "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+}

@@ -1,0 +1,100 @@
+//! From a request to a socket.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{
+    CONNECTION, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
+};
+use axum::http::{Response, StatusCode};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+
+use super::Edge;
+use super::connection::{self, Arrival};
+use super::handshake::{self, Handshake};
+use super::http::retry_after;
+use super::listener::Peer;
+use super::origin::Provenance;
+use super::stall::Stall;
+use super::wire::Wire;
+use crate::protocol::SUBPROTOCOL;
+
+/// Answers a handshake, and serves the socket when the answer has left.
+pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, request: Request) -> Response<Body> {
+    let (mut head, _) = request.into_parts();
+    let handshake = match handshake::read(&head) {
+        Ok(handshake) => handshake,
+        Err(status) => return refusal(status, &edge),
+    };
+    if edge.is_draining() {
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, &edge);
+    }
+    let provenance = edge.origins.judge(&head.headers);
+    if provenance == Provenance::Foreign {
+        return refusal(StatusCode::FORBIDDEN, &edge);
+    }
+    let cookie = edge.cookie.as_deref().filter(|_| provenance == Provenance::Known);
+    let token = handshake::token(&head.headers, cookie);
+    let agent = head
+        .headers
+        .get(USER_AGENT)
+        .map_or(String::new(), |agent| String::from_utf8_lossy(agent.as_bytes()).into_owned());
+    let (Some(upgrade), Some(peer)) =
+        (head.extensions.remove::<OnUpgrade>(), head.extensions.remove::<Arc<Peer>>())
+    else {
+        return refusal(StatusCode::BAD_REQUEST, &edge);
+    };
+    edge.metrics.connections_opened.inc();
+    tokio::spawn(begin(edge, upgrade, Arrival { peer, token, agent }));
+    switching(&handshake)
+}
+
+/// Takes the stream out of hyper's hands. The socket gets a task of its own, so that nothing of this one stays.
+async fn begin(edge: Arc<Edge>, upgrade: OnUpgrade, arrival: Arrival) {
+    let upgraded = match upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => return tracing::debug!(peer = %arrival.peer.address, %error, "upgrade failed"),
+    };
+    // only this module makes connections, and all of them are this type
+    let Ok(parts) = upgraded.downcast::<TokioIo<Stall>>() else { return };
+    let stream = parts.io.into_inner().into_inner();
+    // copied: a slice would keep hyper's whole read buffer
+    let wire = Wire::new(stream, parts.read_buf.to_vec());
+    tokio::spawn(connection::serve(edge, wire, arrival));
+}
+
+fn switching(handshake: &Handshake) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = HeaderValue::from_str(&handshake.accept) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    if handshake.subprotocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    response
+}
+
+fn refusal(status: StatusCode, edge: &Edge) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    match status {
+        StatusCode::UPGRADE_REQUIRED => {
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
+        StatusCode::SERVICE_UNAVAILABLE => {
+            headers.insert(RETRY_AFTER, retry_after(edge.timing.reconnect_spread));
+        }
+        _ => {}
+    }
+    response
+}
