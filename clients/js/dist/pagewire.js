@@ -572,11 +572,15 @@ var TokenSource = class {
   accepted() {
     this.#renewed = false;
   }
-  /** The server has refused it. Whether asking for another makes sense: once, or `again` and again. */
+  /**
+   * The server has refused it. Whether coming back makes sense: with a new token from the provider, once or `again`
+   * and again; without any token of ours (a cookie carries it) as the server says.
+   */
   renew(again) {
-    const sensible = this.#provider !== void 0 && (again || !this.#renewed);
+    if (!this.#provider) return again && this.#token === void 0;
+    const sensible = again || !this.#renewed;
     this.#renewed = true;
-    if (this.#provider) this.#token = void 0;
+    this.#token = void 0;
     return sensible;
   }
 };

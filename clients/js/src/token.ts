@@ -25,11 +25,15 @@ export class TokenSource {
     this.#renewed = false;
   }
 
-  /** The server has refused it. Whether asking for another makes sense: once, or `again` and again. */
+  /**
+   * The server has refused it. Whether coming back makes sense: with a new token from the provider, once or `again`
+   * and again; without any token of ours (a cookie carries it) as the server says.
+   */
   renew(again: boolean): boolean {
-    const sensible = this.#provider !== undefined && (again || !this.#renewed);
+    if (!this.#provider) return again && this.#token === undefined;
+    const sensible = again || !this.#renewed;
     this.#renewed = true;
-    if (this.#provider) this.#token = undefined;
+    this.#token = undefined;
     return sensible;
   }
 }

@@ -296,6 +296,19 @@ test("a listener that throws does not stop the others", async () => {
   page.close();
 });
 
+test("an expired token without a provider ends the page, unless a cookie may bring a new one", async () => {
+  const given = bench({ token: "jwt" });
+  const refused = assert.rejects(given.page.connect(), code("unauthenticated"));
+  (await given.socket(1)).end(4504);
+  await refused;
+  const cookie = bench();
+  void cookie.page.connect();
+  (await cookie.socket(1)).end(4504);
+  (await cookie.socket(2)).register("new");
+  assert.equal(cookie.page.state, "open");
+  cookie.page.close();
+});
+
 test("a token provider that fails is asked again later", async () => {
   let asked = 0;
   const token = async (): Promise<string> => {

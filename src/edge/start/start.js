@@ -50,7 +50,7 @@ page.on("state", ({ state, code, reason, retry_at }) => {
   $("countdown").textContent = "";
   const why = [reason, code && `close code ${code}`].filter(Boolean).join(", ");
   if (state === "waiting") {
-    countDown(retry_at);
+    if (retry_at) countDown(retry_at);
     notice(state, { waiting: "The server does not answer. This page tries again until it does." });
   }
   if (state === "closed") notice(state, { closed: `Closed: ${why}.` });
