@@ -42,7 +42,7 @@ $("again").addEventListener("click", () => page.connect().catch(complain));
 
 let ticking;
 
-page.on("state", ({ state, code, reason, retry_at }) => {
+page.on("state", ({ state, previous, code, reason, retry_at }) => {
   $("state").textContent = state;
   $("state").dataset.state = state;
   $("again").hidden = state !== "closed";
@@ -54,7 +54,8 @@ page.on("state", ({ state, code, reason, retry_at }) => {
     notice(state, { waiting: "The server does not answer. This page tries again until it does." });
   }
   if (state === "closed") notice(state, { closed: `Closed: ${why}.` });
-  if (state !== "open") log(why ? `${state} (${why})` : state);
+  // a long absence is one line, however many attempts it takes
+  if (previous === "open" || state === "closed") log(why ? `${state} (${why})` : state);
 });
 
 function countDown(until) {
