@@ -8,6 +8,8 @@ const peers = new Set();
 /** Messages of these pages among themselves carry this member. */
 const GREETING = "pagewire_start_page";
 const LONGEST_LOG = 500;
+/** Where the command line looks for a server by itself. */
+const DEFAULT_SERVER = "http://127.0.0.1:8080";
 
 const OUTCOMES = {
   new: "a new page",
@@ -162,8 +164,10 @@ function suggestTarget() {
 
 function showCommand() {
   const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
-  const payload = JSON.stringify({ text: $("text").value });
-  $("cli").textContent = `pagewire push --${$("level").value} ${quoted($("target").value)} ${quoted(payload)}`;
+  const server = location.origin === DEFAULT_SERVER ? "" : ` --url ${location.origin}`;
+  const target = `--${$("level").value} ${quoted($("target").value)}`;
+  const payload = quoted(JSON.stringify({ text: $("text").value }));
+  $("cli").textContent = `pagewire push${server} ${target} ${payload}`;
 }
 
 $("level").addEventListener("change", suggestTarget);
