@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::config::{self, Algorithm, Secret};
@@ -98,17 +98,13 @@ pub struct Authenticator {
     anonymous: bool,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Claims {
     sub: String,
     // RFC 7519 allows fractions of a second
     exp: f64,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     roles: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    iss: Option<serde_json::Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    aud: Option<serde_json::Value>,
 }
 
 impl Authenticator {
@@ -148,7 +144,7 @@ impl Authenticator {
         if decoded.header.crit.is_some() {
             return Err(AuthError::Invalid("the token has critical headers that this server does not know"));
         }
-        let Claims { sub, exp, roles, .. } = decoded.claims;
+        let Claims { sub, exp, roles } = decoded.claims;
         if !(1..=MAX_USER).contains(&sub.len()) {
             return Err(AuthError::Invalid("the token's sub does not have 1 to 256 bytes"));
         }
@@ -212,14 +208,13 @@ pub fn issue(config: &config::Auth, user: &str, roles: &[String], lives: Duratio
         return None;
     }
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    let named = |text: &String| (!text.is_empty()).then(|| text.clone().into());
-    let claims = Claims {
-        sub: user.to_owned(),
-        exp: now.saturating_add(lives).as_secs() as f64,
-        roles: roles.to_vec(),
-        iss: named(&config.issuer),
-        aud: named(&config.audience),
-    };
+    let mut claims =
+        serde_json::json!({"sub": user, "exp": now.saturating_add(lives).as_secs(), "roles": roles});
+    for (claim, value) in [("iss", &config.issuer), ("aud", &config.audience)] {
+        if !value.is_empty() {
+            claims[claim] = value.as_str().into();
+        }
+    }
     let header = Header::new((*config.algorithms.first()?).into());
     let key = EncodingKey::from_secret(config.hs256_secret.expose().as_bytes());
     jsonwebtoken::encode(&header, &claims, &key).ok()

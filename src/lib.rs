@@ -2,12 +2,13 @@
 //!
 //! # Layout
 //!
-//! [`node`] builds the parts · [`api`] what programs ask over HTTP · [`edge`] sockets · [`command`] what a page may ask · [`session`] pages, hub,
-//! outboxes, delivery · [`executor`] who runs calls · [`protocol`] the browser wire · leaves: [`config`], [`auth`],
-//! [`telemetry`]
+//! [`cli`] subcommands · [`node`] builds the parts · [`edge`] sockets · [`api`] what programs ask over HTTP ·
+//! [`command`] what a page may ask · [`session`] pages, hub, outboxes, delivery · [`executor`] who runs calls ·
+//! [`protocol`] the browser wire · leaves: [`config`], [`auth`], [`telemetry`]
 
 pub mod api;
 pub mod auth;
+pub mod cli;
 pub mod command;
 pub mod config;
 pub mod edge;

@@ -1,1 +1,11 @@
-fn main() {}
+//! The program `pagewire`: one binary for everything. What it can do is in `pagewire::cli`.
+
+use std::process::ExitCode;
+
+/// Thousands of sockets with small, short-lived buffers: the system's allocator keeps too much of them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    pagewire::cli::main()
+}

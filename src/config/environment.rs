@@ -56,7 +56,8 @@ fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
 }
 
-fn read_value(text: &str, default: Option<&Value>) -> Result<Value, String> {
+/// Reads a text as the default of its key is typed.
+pub(super) fn read_value(text: &str, default: Option<&Value>) -> Result<Value, String> {
     match default {
         Some(Value::Integer(_)) => {
             text.parse().map(Value::Integer).map_err(|_| format!("{text:?} is not a whole number"))

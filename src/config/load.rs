@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use toml::Table;
 
 use super::Config;
-use super::environment::read_environment;
-use super::layer::{known_keys, lay_over, unknown_key, unknown_keys};
+use super::environment::{read_environment, read_value};
+use super::layer::{at, known_keys, lay_over, set, unknown_key, unknown_keys};
 
 /// The documented defaults.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -40,13 +40,13 @@ pub struct Sources {
     pub file: Option<PathBuf>,
     /// Environment variables; others than `PAGEWIRE_*` are ignored.
     pub environment: Vec<(String, String)>,
-    /// Flags, as a table of the same shape.
-    pub flags: Table,
+    /// Flags: keys such as `node.lane` with their text.
+    pub flags: Vec<(&'static str, String)>,
 }
 
 impl Sources {
     /// The process's own environment, with a named file and flags.
-    pub fn of_process(file: Option<PathBuf>, flags: Table) -> Self {
+    pub fn of_process(file: Option<PathBuf>, flags: Vec<(&'static str, String)>) -> Self {
         // a variable that is not UTF-8 cannot be one of ours
         let environment =
             std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
@@ -62,7 +62,8 @@ pub fn load(sources: &Sources) -> Result<Config, InvalidConfig> {
     let mut problems = Vec::new();
     let (file, name) = read_file(sources.file.as_ref())?;
     let environment = read_environment(&sources.environment, &defaults, &mut problems);
-    let layers = [(file, name.as_str()), (environment, "the environment"), (sources.flags.clone(), "a flag")];
+    let flags = read_flags(&sources.flags, &defaults, &mut problems);
+    let layers = [(file, name.as_str()), (environment, "the environment"), (flags, "a flag")];
     for (layer, source) in layers {
         for unknown in unknown_keys(&layer, &defaults, "") {
             problems.push(format!("{source}: {}", unknown_key(&unknown, &known, str::to_owned)));
@@ -88,7 +89,10 @@ impl Config {
 }
 
 fn parse(text: &str, source: &str) -> Result<Table, InvalidConfig> {
-    text.parse().map_err(|error: toml::de::Error| format!("{source}: {}", error.to_string().trim()).into())
+    text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+        format!("{source}, line {line}: {}", error.message().replace('\n', " ")).into()
+    })
 }
 
 fn read_file(named: Option<&PathBuf>) -> Result<(Table, String), InvalidConfig> {
@@ -101,6 +105,17 @@ fn read_file(named: Option<&PathBuf>) -> Result<(Table, String), InvalidConfig> 
         }
         Err(error) => Err(format!("{name}: {error}").into()),
     }
+}
+
+fn read_flags(flags: &[(&str, String)], defaults: &Table, problems: &mut Vec<String>) -> Table {
+    let mut table = Table::new();
+    for (key, text) in flags {
+        match read_value(text, at(defaults, key)) {
+            Ok(value) => set(&mut table, key, value),
+            Err(problem) => problems.push(format!("{key}: {problem}")),
+        }
+    }
+    table
 }
 
 #[cfg(test)]

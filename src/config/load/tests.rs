@@ -37,7 +37,7 @@ fn flags_win_over_the_environment_over_the_file_over_the_defaults() {
             ("PAGEWIRE_CLUSTER".into(), "b".into()),
             ("PAGEWIRE_NODE__LANE".into(), "b".into()),
         ],
-        flags: "cluster = 'c'".parse().unwrap(),
+        flags: vec![("cluster", "c".into())],
         ..file(&directory, "cluster = 'a'\n[node]\nlane = 'a'\nrelease = 'a'")
     };
     let config = load(&sources).unwrap();
@@ -148,4 +148,13 @@ fn contradictions_are_refused_all_at_once() {
 fn a_named_file_must_exist() {
     let missing = Sources { file: Some("no/such/file.toml".into()), ..Sources::default() };
     assert!(problem(&missing).starts_with("no/such/file.toml: "));
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_named_with_its_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let broken = problem(&file(&directory, "cluster = 'a'\n[websocket"));
+    assert!(broken.contains("some.toml, line 2: ") && broken.lines().count() == 1, "{broken}");
+    let outside = problem(&file(&directory, "cluster = 'é"));
+    assert!(outside.contains("line 1"), "{outside}");
 }

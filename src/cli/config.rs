@@ -1,0 +1,93 @@
+//! `pagewire config`: the configuration, checked, shown and explained.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{Exit, Failure, output};
+use crate::config::{self, Config, DEFAULTS, Sources};
+
+/// Where the configuration comes from; the environment always counts.
+#[derive(Args)]
+pub(super) struct ConfigFile {
+    /// Read this file instead of pagewire.toml.
+    #[arg(long, value_name = "FILE", env = "PAGEWIRE_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// Reads and checks it, with flags on top.
+    pub(super) fn load(&self, flags: Vec<(&'static str, String)>) -> Result<Config, Failure> {
+        config::load(&Sources::of_process(self.config.clone(), flags))
+            .map_err(|error| Exit::Usage.because(error))
+    }
+}
+
+/// Arguments of `config`.
+#[derive(Args)]
+pub(super) struct ConfigCommand {
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Subcommand)]
+enum Subcommands {
+    /// Say whether the configuration is acceptable, and what is wrong with it.
+    Check(Shown),
+    /// Print every value in force, secrets hidden.
+    Print(Shown),
+    /// Print every key with its default and what it means.
+    Docs,
+}
+
+#[derive(Args)]
+struct Shown {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl ConfigCommand {
+    /// Prints it.
+    pub(super) fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Subcommands::Check(shown) => check(&shown),
+            Subcommands::Print(shown) => print(&shown),
+            Subcommands::Docs => {
+                output::print(DEFAULTS);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn check(shown: &Shown) -> Result<(), Failure> {
+    let checked = shown.file.load(Vec::new());
+    if shown.json {
+        let problems: Vec<&str> =
+            checked.as_ref().err().map_or_else(Vec::new, |f| f.message.lines().collect());
+        let warnings = checked.as_ref().map(Config::warnings).unwrap_or_default();
+        output::print_json(&json!({"valid": checked.is_ok(), "problems": problems, "warnings": warnings}));
+    }
+    let warnings = checked?.warnings();
+    if !shown.json {
+        for warning in &warnings {
+            output::remark(&format!("warning: {warning}"));
+        }
+        output::print("the configuration is valid");
+    }
+    Ok(())
+}
+
+fn print(shown: &Shown) -> Result<(), Failure> {
+    let config = shown.file.load(Vec::new())?;
+    if shown.json {
+        output::print_json(&json!(config));
+    } else {
+        output::print(&toml::to_string(&config).map_err(|error| Exit::Failed.because(error))?);
+    }
+    Ok(())
+}

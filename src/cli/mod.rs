@@ -1,0 +1,115 @@
+//! The command line: one file per subcommand.
+//!
+//! Owns: arguments, what is printed, and exit codes. Never: what a node does (`node`) or what a push means; the
+//! client commands only ask a node's server API.
+//!
+//! Exit codes: 0 done · 1 refused or failed · 2 wrong usage or configuration · 3 the server cannot be reached.
+
+mod config;
+mod healthcheck;
+mod output;
+mod push;
+mod server;
+mod status;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A server for single-page applications: pages, push and calls, from one process to a cluster over NATS.
+#[derive(Parser)]
+#[command(version, propagate_version = true, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration, \
+    3 the server cannot be reached.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Send a message to pages.
+    Push(push::Push),
+    /// Show the cluster: its nodes and how many pages they hold.
+    Status(status::Status),
+    /// Make tokens for trying things out.
+    Token(token::Token),
+    /// Check, print or explain the configuration.
+    Config(config::ConfigCommand),
+    /// Ask a node whether it is ready; for containers.
+    Healthcheck(healthcheck::Healthcheck),
+}
+
+/// Why a command ends badly.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+/// How a command can end badly; the number is the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Exit {
+    /// The server or the system refused, or it went wrong.
+    Failed = 1,
+    /// The arguments or the configuration are wrong.
+    Usage = 2,
+    /// Nobody answers at the server's address.
+    Unreachable = 3,
+}
+
+impl Exit {
+    fn because(self, reason: impl ToString) -> Failure {
+        Failure { exit: self, message: reason.to_string() }
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::complain(&failure.message);
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Push(push) => asking(push.run()),
+        Command::Status(status) => asking(status.run()),
+        Command::Token(token) => token.run(),
+        Command::Config(config) => config.run(),
+        Command::Healthcheck(healthcheck) => asking(healthcheck.run()),
+    }
+}
+
+/// Runs a client command: one request at a time needs no second thread.
+fn asking(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Exit::Failed.because(error))?.block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_push_has_exactly_one_target() {
+        let parse =
+            |arguments: &[&str]| Cli::try_parse_from([&["pagewire", "push"], arguments].concat()).is_ok();
+        assert!(parse(&["--user", "ann", "1"]) && parse(&["--all", "1"]));
+        assert!(!parse(&["1"]) && !parse(&["--user", "ann", "--all", "1"]) && !parse(&["--user", "ann"]));
+    }
+}

@@ -1,0 +1,58 @@
+//! What is printed, and where.
+//!
+//! Results go to standard output, everything else to standard error. A reader that has gone away (`| head`) is no
+//! fault.
+
+use std::io::{self, Write};
+
+use serde_json::Value;
+
+/// Prints a result.
+pub(super) fn print(text: &str) {
+    // nobody reads it: nothing to do about it
+    let _ = writeln!(io::stdout().lock(), "{}", text.trim_end());
+}
+
+/// Prints a result as JSON.
+pub(super) fn print_json(value: &Value) {
+    print(&format!("{value:#}"));
+}
+
+/// Says something beside the result.
+pub(super) fn remark(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Says what went wrong.
+pub(super) fn complain(text: &str) {
+    for line in text.lines() {
+        remark(&format!("error: {line}"));
+    }
+}
+
+/// Columns under their titles, as wide as their widest cell.
+pub(super) fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).chain([titles[column].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..titles.len()).map(width).collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: Vec<String> = cells.zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(&mut titles.iter().copied())];
+    lines.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [vec!["p01".to_owned(), "é".to_owned()], vec!["p100".to_owned(), "canary".to_owned()]];
+        assert_eq!(table(&["NODE", "LANE"], &rows), "NODE  LANE\np01   é\np100  canary");
+    }
+}

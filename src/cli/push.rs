@@ -1,0 +1,113 @@
+//! `pagewire push`: a message to pages.
+
+use std::io::Read;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::server::Server;
+use super::{Exit, Failure, output};
+
+/// Arguments of `push`.
+#[derive(Args)]
+pub(super) struct Push {
+    #[command(flatten)]
+    to: To,
+    /// The payload, any JSON; - reads it from standard input.
+    payload: String,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct To {
+    /// One page, by its id.
+    #[arg(long, value_name = "ID")]
+    page: Option<String>,
+    /// All pages of a session, by its id.
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    /// All pages of a connection (a browser), by its id.
+    #[arg(long, value_name = "ID")]
+    connection: Option<String>,
+    /// All pages of a user.
+    #[arg(long)]
+    user: Option<String>,
+    /// All pages.
+    #[arg(long)]
+    all: bool,
+}
+
+impl To {
+    fn json(&self) -> Value {
+        let named = [
+            ("page", &self.page),
+            ("session", &self.session),
+            ("connection", &self.connection),
+            ("user", &self.user),
+        ];
+        match named.into_iter().find_map(|(level, id)| Some((level, id.as_ref()?))) {
+            Some((level, id)) => json!({level: id}),
+            None => json!({"all": self.all}),
+        }
+    }
+}
+
+impl Push {
+    /// Sends it and says whom it met.
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let body = json!({"to": self.to.json(), "payload": read(self.payload)?});
+        let met = self.server.post("/send", &body).await?;
+        if self.server.json {
+            output::print_json(&met);
+        } else {
+            output::print(&describe(&met));
+        }
+        match met["unreachable"].as_array().map(Vec::as_slice) {
+            None | Some([]) => Ok(()),
+            Some(silent) => Err(Exit::Failed.because(format!("no answer from {}", names(silent)))),
+        }
+    }
+}
+
+fn read(payload: String) -> Result<Value, Failure> {
+    let mut text = payload;
+    if text == "-" {
+        text.clear();
+        std::io::stdin().read_to_string(&mut text).map_err(|error| Exit::Usage.because(error))?;
+    }
+    serde_json::from_str(&text).map_err(|error| {
+        Exit::Usage.because(format!("the payload is not JSON ({error}); a text is written '\"hello\"'"))
+    })
+}
+
+fn describe(met: &Value) -> String {
+    let pages = |count: &Value| match count.as_u64() {
+        Some(1) => "1 page".to_owned(),
+        count => format!("{} pages", count.unwrap_or_default()),
+    };
+    format!("reached {}, held for {}", pages(&met["reached"]), pages(&met["held"]))
+}
+
+fn names(nodes: &[Value]) -> String {
+    nodes.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_json_and_a_mistake_is_explained() {
+        assert_eq!(read(r#"{"a":1}"#.to_owned()).unwrap(), json!({"a": 1}));
+        let failure = read("hello".to_owned()).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.message.contains(r#"'"hello"'"#), "{}", failure.message);
+    }
+
+    #[test]
+    fn an_outcome_reads_like_a_sentence() {
+        assert_eq!(describe(&json!({"reached": 1, "held": 0})), "reached 1 page, held for 0 pages");
+    }
+}

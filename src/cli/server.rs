@@ -1,0 +1,83 @@
+//! A node's server API, from the client's side.
+
+use std::time::Duration;
+
+use clap::Args;
+use pagewire_cluster::timing::Timing;
+use reqwest::{Client, RequestBuilder, Response};
+use serde_json::Value;
+
+use super::{Exit, Failure};
+
+/// Which server, and how to print what it says.
+#[derive(Args)]
+pub(super) struct Server {
+    /// The server's address. The key comes from PAGEWIRE_API_KEY alone: arguments are visible to other users.
+    #[arg(long, env = "PAGEWIRE_URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl Server {
+    /// Reads `path` below `/api/v1`.
+    pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.ask(client()?.get(self.at(path))).await
+    }
+
+    /// Posts to `path` below `/api/v1`.
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.ask(client()?.post(self.at(path)).json(body)).await
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}/api/v1{path}", self.url.trim_end_matches('/'))
+    }
+
+    async fn ask(&self, request: RequestBuilder) -> Result<Value, Failure> {
+        let request = match std::env::var("PAGEWIRE_API_KEY") {
+            Ok(key) if !key.is_empty() => request.bearer_auth(key),
+            _ => request,
+        };
+        let response = send(request, Timing::from_environment().call).await?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(|error| Exit::Unreachable.because(reason(&error)))?;
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if status.is_success() {
+            return Ok(body);
+        }
+        let error = &body["error"];
+        Err(Exit::Failed.because(match (error["message"].as_str(), error["code"].as_str()) {
+            (Some(message), Some(code)) => format!("{message} ({code})"),
+            _ => format!("{} answers {status}: is the server API served there?", self.url),
+        }))
+    }
+}
+
+/// A client that trusts what the system trusts.
+pub(super) fn client() -> Result<Client, Failure> {
+    // fails only when it is there already
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder().build().map_err(|error| Exit::Failed.because(reason(&error)))
+}
+
+/// Sends a request; no answer within the time means that the server cannot be reached.
+pub(super) async fn send(request: RequestBuilder, within: Duration) -> Result<Response, Failure> {
+    request.timeout(within).send().await.map_err(|error| {
+        if error.is_builder() {
+            return Exit::Usage.because(format!("not an address: {}", reason(&error)));
+        }
+        let url = error.url().map(ToString::to_string).unwrap_or_default();
+        Exit::Unreachable.because(format!("{url} cannot be reached: {}", reason(&error)))
+    })
+}
+
+/// The innermost reason of an error: the layers above it only repeat that there is one.
+fn reason(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(below) = innermost.source() {
+        innermost = below;
+    }
+    innermost.to_string()
+}
