@@ -3,6 +3,7 @@
 //! Owns: when a socket must be looked at, and what it is told then ([`Order`]). Never: the socket itself. A socket
 //! costs one [`Pulse`] and two words in a slot; its task sleeps until something happens.
 
+mod patience;
 mod wheel;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
@@ -13,13 +14,9 @@ use std::time::Duration;
 use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
+pub(super) use self::patience::Cause;
+use self::patience::{NEVER, Patience, Tick, Verdict};
 use self::wheel::Wheel;
-
-/// A coarse moment: ticks since the node's start.
-type Tick = u32;
-
-/// A tick that never comes.
-const NEVER: Tick = Tick::MAX;
 
 /// What a socket is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,17 +25,6 @@ pub(super) enum Order {
     Ping,
     /// Close.
     Close(Cause),
-}
-
-/// Why a socket must close.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
-    /// The node is going down.
-    Drain,
-    /// Nothing was heard for too long.
-    Silent,
-    /// The token is not valid any more.
-    Expired,
 }
 
 /// The bit of [`Order::Ping`]; the lower ones are causes.
@@ -86,37 +72,6 @@ impl Pulse {
     fn order(&self, order: Order) {
         self.orders.fetch_or(order.bit(), Ordering::AcqRel);
         self.waker.wake();
-    }
-}
-
-/// How long a socket may be silent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Patience {
-    ping: Tick,
-    silence: Tick,
-}
-
-/// What to do with a socket that is looked at, and when to look again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Close(Cause),
-    Ping { again: Tick },
-    Wait { until: Tick },
-}
-
-impl Patience {
-    fn judge(self, now: Tick, heard: Tick, pinged: Tick, expires: Tick) -> Verdict {
-        let silent = heard.saturating_add(self.silence);
-        let next_ping = pinged.saturating_add(self.ping);
-        if now >= expires {
-            Verdict::Close(Cause::Expired)
-        } else if now >= silent {
-            Verdict::Close(Cause::Silent)
-        } else if now >= next_ping {
-            Verdict::Ping { again: now.saturating_add(self.ping).min(silent).min(expires) }
-        } else {
-            Verdict::Wait { until: next_ping.min(silent).min(expires) }
-        }
     }
 }
 
@@ -247,48 +202,7 @@ impl Pulses {
 mod tests {
     use std::task::Waker;
 
-    use proptest::prelude::*;
-
     use super::*;
-
-    const PATIENCE: Patience = Patience { ping: 25, silence: 36 };
-
-    proptest! {
-        /// A socket whose client answers every ping is pinged at its pace and never closed; one that fell silent is
-        /// closed in time.
-        #[test]
-        fn only_silence_ends_a_socket(answers in 0u32..20, delay in 0u32..10) {
-            let (mut now, mut heard, mut pinged, mut pings) = (0, 0, 0, 0);
-            let end = loop {
-                match PATIENCE.judge(now, heard, pinged, NEVER) {
-                    Verdict::Close(cause) => break cause,
-                    Verdict::Ping { again } => {
-                        prop_assert!(now - pinged == 25 || pings == 0);
-                        prop_assert!(again > now);
-                        pinged = now;
-                        pings += 1;
-                        if pings <= answers {
-                            heard = now + delay;
-                        }
-                        now = again;
-                    }
-                    Verdict::Wait { until } => {
-                        prop_assert!(until > now);
-                        now = until;
-                    }
-                }
-            };
-            prop_assert_eq!(end, Cause::Silent);
-            prop_assert_eq!(now, heard + 36);
-            prop_assert!(pings > answers);
-        }
-    }
-
-    #[test]
-    fn an_expired_token_ends_a_lively_socket() {
-        assert_eq!(PATIENCE.judge(10, 10, 0, 20), Verdict::Wait { until: 20 });
-        assert_eq!(PATIENCE.judge(20, 20, 0, 20), Verdict::Close(Cause::Expired));
-    }
 
     #[tokio::test(start_paused = true)]
     async fn the_wheel_pings_and_then_closes_a_silent_socket() {

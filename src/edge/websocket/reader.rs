@@ -66,6 +66,9 @@ struct Header {
     payload: usize,
 }
 
+/// A whole frame and its unmasked payload.
+type Frame<'i> = (Header, Cow<'i, [u8]>);
+
 impl Reader {
     /// Takes the next event off the front of `input`. `None`: all of it was consumed and more is needed.
     /// `max` is the largest message in bytes. After a violation the reader must not be used again.
@@ -88,7 +91,7 @@ impl Reader {
         &mut self,
         input: &mut &'i mut [u8],
         max: usize,
-    ) -> Result<Option<(Header, Cow<'i, [u8]>)>, Violation> {
+    ) -> Result<Option<Frame<'i>>, Violation> {
         let room = max.saturating_sub(self.message.as_ref().map_or(0, Vec::len));
         if self.frame.is_empty() {
             match header(input, room)? {

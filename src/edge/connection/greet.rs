@@ -1,0 +1,59 @@
+//! A socket's first moments: who it is and which page it gets.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use super::super::Edge;
+use super::super::pulse::{Cause, Order, Pulse};
+use super::super::wire::{End, Wire};
+use super::{Arrival, closing, remaining};
+use crate::auth::{AuthError, Roles};
+use crate::protocol::{Close, CloseCode, Hello};
+use crate::session::{Open, Opened};
+
+/// Waits for `hello` and opens the page that it asks for.
+pub(super) async fn greet(
+    edge: &Edge,
+    wire: &mut Wire,
+    pulse: &Pulse,
+    arrival: Arrival,
+) -> Result<(Opened, Roles), End> {
+    if edge.is_draining() {
+        return Err(End::Close(closing(edge, Cause::Drain)));
+    }
+    let dismissed = poll_fn(|cx| match pulse.poll_order(cx) {
+        Some(Order::Close(cause)) => Poll::Ready(closing(edge, cause)),
+        Some(Order::Ping) | None => Poll::Pending,
+    });
+    let hello = tokio::select! {
+        hello = wire.text(edge.allowance) => hello?,
+        close = dismissed => return Err(End::Close(close)),
+        () = tokio::time::sleep(edge.timing.hello) => {
+            return Err(End::Close(Close::new(CloseCode::Silent, "no hello in time")));
+        }
+    };
+    edge.pulses.heard(pulse);
+    let hello = Hello::parse(&hello).map_err(|error| End::Malformed(error.message.into_owned()))?;
+    let token = hello.token.as_ref().or(arrival.token.as_ref());
+    let verified = token.map(|token| edge.context.authenticator.verify(token)).transpose();
+    let verified = verified.map_err(|error| End::Close(unauthenticated(error)))?;
+    if verified.is_none() && !edge.context.authenticator.allows_anonymous() {
+        return Err(End::Close(Close::new(CloseCode::Unauthenticated, "a token is required")));
+    }
+    let (user, roles) = match verified {
+        Some(verified) => {
+            edge.pulses.expires(pulse, remaining(&verified));
+            (verified.identity.user, verified.identity.roles)
+        }
+        None => (None, Roles::default()),
+    };
+    let open = Open { hello, user, agent: arrival.agent };
+    Ok((edge.context.sessions.open(open).await.map_err(End::Close)?, roles))
+}
+
+fn unauthenticated(error: AuthError) -> Close {
+    match error {
+        AuthError::Expired => Close::new(CloseCode::TokenExpired, "the token has expired"),
+        AuthError::Invalid(reason) => Close::new(CloseCode::Unauthenticated, reason),
+    }
+}

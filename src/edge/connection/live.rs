@@ -1,0 +1,207 @@
+//! A socket that holds a page: it takes turns between what comes in, the one command in progress and what goes out.
+//! While a command is in progress nothing further is read, which is the client's back-pressure; writes go on.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::sync::futures::Notified;
+
+use super::super::Edge;
+use super::super::pulse::Order;
+use super::super::websocket::writer;
+use super::super::wire::{End, Flow, Wire};
+use super::{Beating, closing, remaining};
+use crate::auth::Roles;
+use crate::command::{self, After, Caller};
+use crate::protocol::ClientFrame;
+use crate::session::{Opened, Page, Taken, Ticket};
+
+/// Bytes of one write, so that one socket with much to say does not hold up the others of its thread.
+const WRITE: usize = 64 * 1024;
+
+/// The command in progress.
+type Command = Pin<Box<dyn Future<Output = After> + Send>>;
+
+/// A page in the hands of this socket; let go however the socket ends.
+struct Held {
+    edge: Arc<Edge>,
+    caller: Caller,
+    ticket: Ticket,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.edge.context.sessions.detach(&self.caller.page, self.ticket);
+        self.edge.metrics.pages.dec();
+    }
+}
+
+/// A socket that holds a page.
+pub(super) struct Live {
+    held: Held,
+    wire: Wire,
+    beating: Beating,
+    command: Option<Command>,
+}
+
+impl Live {
+    pub(super) fn new(edge: Arc<Edge>, wire: Wire, beating: Beating, opened: Opened, roles: Roles) -> Self {
+        edge.metrics.pages.inc();
+        edge.metrics.recovered(opened.recovered);
+        let caller = Caller { page: opened.page, roles };
+        let held = Held { edge, caller, ticket: opened.ticket };
+        Self { held, wire, beating, command: None }
+    }
+
+    /// Takes turns until the socket ends.
+    pub(super) async fn run(&mut self) -> End {
+        let page = self.held.caller.page.clone();
+        let mut changed = pin!(page.changed());
+        loop {
+            if let Err(end) = self.write() {
+                return end;
+            }
+            if let Err(end) = poll_fn(|cx| self.poll(cx, &page, changed.as_mut())).await {
+                return end;
+            }
+        }
+    }
+
+    /// Ready when there may be something to write. Every side is asked every time, so that none is starved.
+    fn poll<'page>(
+        &mut self,
+        cx: &mut Context<'_>,
+        page: &'page Page,
+        mut changed: Pin<&mut Notified<'page>>,
+    ) -> Poll<Result<(), End>> {
+        let ordered = self.beating.0.poll_order(cx);
+        let told = changed.as_mut().poll(cx).is_ready();
+        if told {
+            // made before the page is asked for its frames: no change falls between
+            changed.set(page.changed());
+        }
+        let advanced = match &mut self.command {
+            Some(command) => command.as_mut().poll(cx).map(|after| {
+                self.command = None;
+                self.heed(after)
+            }),
+            None => self.poll_read(cx),
+        };
+        let flows = self.wire.poll_flow(cx);
+        let ready = ordered.is_some() || told || advanced.is_ready() || flows.is_ready();
+        if let Some(order) = ordered {
+            self.obey(order)?;
+        }
+        for outcome in [advanced, flows] {
+            if let Poll::Ready(Err(end)) = outcome {
+                return Poll::Ready(Err(end));
+            }
+        }
+        if ready { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    fn obey(&mut self, order: Order) -> Result<(), End> {
+        match order {
+            Order::Close(cause) => Err(End::Close(closing(&self.held.edge, cause))),
+            Order::Ping => {
+                self.wire.ping();
+                Ok(())
+            }
+        }
+    }
+
+    /// What a command means for the socket.
+    fn heed(&mut self, after: After) -> Result<(), End> {
+        match after {
+            After::Continue => Ok(()),
+            After::Authenticated(verified) => {
+                self.held.caller.roles = verified.identity.roles;
+                self.held.edge.pulses.expires(&self.beating.0, remaining(&verified));
+                Ok(())
+            }
+            After::Close(close) => Err(End::Close(close)),
+        }
+    }
+
+    /// Everything that waits leaves in as few writes as there are [`WRITE`]s of it.
+    fn write(&mut self) -> Result<(), End> {
+        let Self { held, wire, .. } = self;
+        while wire.flows() {
+            let mut frames = 0;
+            let taken = wire.write(held.edge.timing.write_stall, |out| {
+                held.caller.page.take(held.ticket, WRITE, &mut |head, tail| {
+                    frames += 1;
+                    writer::text(out, &[head, tail.bytes()]);
+                })
+            })?;
+            if frames > 0 {
+                held.edge.metrics.frames_out.inc_by(frames);
+            }
+            match taken {
+                Taken::More => {}
+                Taken::Empty => break,
+                Taken::Close(close) => return Err(End::Close(close)),
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let Self { held, wire, command, beating } = self;
+        let (mut frames, mut outcome) = (0, After::Continue);
+        // a second context: the first one is busy with the read
+        let mut within = Context::from_waker(cx.waker());
+        let read = wire.poll_read(cx, held.edge.allowance, &mut |text| {
+            frames += 1;
+            let Some(mut begun) = held.act(text) else { return Flow::Next };
+            match begun.as_mut().poll(&mut within) {
+                Poll::Ready(After::Continue) => return Flow::Next,
+                Poll::Ready(after) => outcome = after,
+                Poll::Pending => *command = Some(begun),
+            }
+            Flow::Stop
+        });
+        if read.is_ready() {
+            held.edge.pulses.heard(&beating.0);
+            held.edge.metrics.frames_in.inc_by(frames);
+        }
+        read.map(|read| read.and_then(|()| self.heed(outcome)))
+    }
+
+    /// The page is free for another socket, and the wire for its last words. A command in progress goes on to its
+    /// end: the page has counted its frame.
+    pub(super) fn let_go(self) -> Wire {
+        if let Some(command) = self.command {
+            tokio::spawn(command);
+        }
+        self.wire
+    }
+}
+
+impl Held {
+    /// Begins what a frame asks for; `None`: it is done.
+    fn act(&self, text: &str) -> Option<Command> {
+        let Caller { page, .. } = &self.caller;
+        let (frame, id) = match ClientFrame::parse(text) {
+            Ok((ClientFrame::Ack(ack), _)) => {
+                page.acknowledge(self.ticket, ack.seq);
+                return None;
+            }
+            Ok(frame) => frame,
+            Err(invalid) => {
+                // a client counts what it has sent, understood or not
+                if page.accept(self.ticket) {
+                    command::refuse(&self.caller, &invalid);
+                }
+                return None;
+            }
+        };
+        if frame.counted() && !page.accept(self.ticket) {
+            return None;
+        }
+        let (context, caller) = (self.edge.context.clone(), self.caller.clone());
+        Some(Box::pin(async move { command::dispatch(&context, &caller, frame, id).await }))
+    }
+}

@@ -1,0 +1,98 @@
+//! How long silence is tolerated. Pure.
+
+/// A coarse moment: ticks since the node's start.
+pub(super) type Tick = u32;
+
+/// A tick that never comes.
+pub(super) const NEVER: Tick = Tick::MAX;
+
+/// Why a socket must close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::edge) enum Cause {
+    /// The node is going down.
+    Drain,
+    /// Nothing was heard for too long.
+    Silent,
+    /// The token is not valid any more.
+    Expired,
+}
+
+/// How long a socket may be silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Patience {
+    /// Between two pings.
+    pub(super) ping: Tick,
+    /// After which a socket counts as gone.
+    pub(super) silence: Tick,
+}
+
+/// What to do with a socket that is looked at, and when to look again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Close(Cause),
+    Ping { again: Tick },
+    Wait { until: Tick },
+}
+
+impl Patience {
+    /// Decides about a socket.
+    pub(super) fn judge(self, now: Tick, heard: Tick, pinged: Tick, expires: Tick) -> Verdict {
+        let silent = heard.saturating_add(self.silence);
+        let next_ping = pinged.saturating_add(self.ping);
+        if now >= expires {
+            Verdict::Close(Cause::Expired)
+        } else if now >= silent {
+            Verdict::Close(Cause::Silent)
+        } else if now >= next_ping {
+            Verdict::Ping { again: now.saturating_add(self.ping).min(silent).min(expires) }
+        } else {
+            Verdict::Wait { until: next_ping.min(silent).min(expires) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PATIENCE: Patience = Patience { ping: 25, silence: 36 };
+
+    proptest! {
+        /// A socket whose client answers every ping is pinged at its pace and never closed; one that fell silent is
+        /// closed in time.
+        #[test]
+        fn only_silence_ends_a_socket(answers in 0u32..20, delay in 0u32..10) {
+            let (mut now, mut heard, mut pinged, mut pings) = (0, 0, 0, 0);
+            let end = loop {
+                match PATIENCE.judge(now, heard, pinged, NEVER) {
+                    Verdict::Close(cause) => break cause,
+                    Verdict::Ping { again } => {
+                        prop_assert!(now - pinged == 25 || pings == 0);
+                        prop_assert!(again > now);
+                        pinged = now;
+                        pings += 1;
+                        if pings <= answers {
+                            heard = now + delay;
+                        }
+                        now = again;
+                    }
+                    Verdict::Wait { until } => {
+                        prop_assert!(until > now);
+                        now = until;
+                    }
+                }
+            };
+            prop_assert_eq!(end, Cause::Silent);
+            prop_assert_eq!(now, heard + 36);
+            prop_assert!(pings > answers);
+        }
+    }
+
+    #[test]
+    fn an_expired_token_ends_a_lively_socket() {
+        assert_eq!(PATIENCE.judge(10, 10, 0, 20), Verdict::Wait { until: 20 });
+        assert_eq!(PATIENCE.judge(20, 20, 0, 20), Verdict::Close(Cause::Expired));
+    }
+}
