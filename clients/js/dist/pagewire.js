@@ -515,7 +515,8 @@ var Tab = class {
     const key = lockName(pageId);
     if (this.#key === key) return "ours";
     if (!locks()) return "unknown";
-    return await this.#lock(key) ? "ours" : "taken";
+    const got = await this.#lock(key, { ifAvailable: true }) || await this.#lock(key, { signal: patience() });
+    return got ? "ours" : "taken";
   }
   /** Keeps a page that the server has just given to this document. */
   hold(pageId) {
@@ -523,17 +524,17 @@ var Tab = class {
     if (this.#key === key) return;
     this.release();
     this.#key = key;
-    if (locks()) void this.#lock(key);
+    if (locks()) void this.#lock(key, {});
   }
-  #lock(key) {
+  #lock(key, options) {
     return new Promise((locked) => {
-      navigator.locks.request(key, { signal: AbortSignal.timeout(HANDOVER_MS) }, () => {
-        locked(true);
-        return new Promise((release) => {
-          this.#key = key;
-          this.#release = release;
-        });
-      }).catch(() => locked(false));
+      const keep = (lock) => {
+        locked(lock !== null);
+        if (!lock) return void 0;
+        this.#key = key;
+        return new Promise((release) => this.#release = release);
+      };
+      navigator.locks.request(key, options, keep).catch(() => locked(false));
     });
   }
   /** Lets go, so that the next document of this tab may resume the page. */
@@ -543,6 +544,9 @@ var Tab = class {
     this.#key = void 0;
   }
 };
+function patience() {
+  return AbortSignal.timeout(HANDOVER_MS);
+}
 function lockName(pageId) {
   return `pagewire.page.${pageId.split("|")[0]}`;
 }

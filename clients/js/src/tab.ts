@@ -15,7 +15,8 @@ export class Tab {
     const key = lockName(pageId);
     if (this.#key === key) return "ours";
     if (!locks()) return "unknown";
-    return (await this.#lock(key)) ? "ours" : "taken";
+    const got = (await this.#lock(key, { ifAvailable: true })) || (await this.#lock(key, { signal: patience() }));
+    return got ? "ours" : "taken";
   }
 
   /** Keeps a page that the server has just given to this document. */
@@ -24,20 +25,18 @@ export class Tab {
     if (this.#key === key) return;
     this.release();
     this.#key = key;
-    if (locks()) void this.#lock(key);
+    if (locks()) void this.#lock(key, {});
   }
 
-  #lock(key: string): Promise<boolean> {
+  #lock(key: string, options: LockOptions): Promise<boolean> {
     return new Promise((locked) => {
-      navigator.locks
-        .request(key, { signal: AbortSignal.timeout(HANDOVER_MS) }, () => {
-          locked(true);
-          return new Promise<void>((release) => {
-            this.#key = key;
-            this.#release = release;
-          });
-        })
-        .catch(() => locked(false));
+      const keep = (lock: Lock | null): Promise<void> | undefined => {
+        locked(lock !== null);
+        if (!lock) return undefined;
+        this.#key = key;
+        return new Promise((release) => (this.#release = release));
+      };
+      navigator.locks.request(key, options, keep).catch(() => locked(false));
     });
   }
 
@@ -47,6 +46,10 @@ export class Tab {
     this.#release = undefined;
     this.#key = undefined;
   }
+}
+
+function patience(): AbortSignal {
+  return AbortSignal.timeout(HANDOVER_MS);
 }
 
 /** The page moves between nodes, its first 22 characters stay. */
