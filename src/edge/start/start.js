@@ -7,6 +7,8 @@ const page = new Pagewire();
 const peers = new Set();
 /** Messages of these pages among themselves carry this member. */
 const GREETING = "pagewire_start_page";
+/** The id under which the others know this page. */
+let announced;
 const LONGEST_LOG = 500;
 /** Where the command line looks for a server by itself. */
 const DEFAULT_SERVER = "http://127.0.0.1:8080";
@@ -25,6 +27,8 @@ page.on("registered", (registered) => {
   $("recovered").textContent = OUTCOMES[registered.recovered];
   log(`registered: ${OUTCOMES[registered.recovered]}`);
   notice(registered.recovered, { recovered: "Recovered: whatever was missed meanwhile has arrived, in order." });
+  if (announced === registered.page_id) return;
+  announced = registered.page_id;
   page.broadcast({ [GREETING]: "here" }).catch(complain);
 });
 
