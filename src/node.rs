@@ -4,6 +4,7 @@
 //! part does.
 
 mod duties;
+mod run;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,8 @@ use crate::executor::Executors;
 use crate::protocol::Limits;
 use crate::session::{Budget, Deliver, Hub, Options, Sessions};
 use crate::telemetry::{Metrics, Ready};
+
+pub use run::run;
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +109,7 @@ impl Node {
         let (stop, stopping) = watch::channel(false);
         let ready = Ready::default();
         tokio::spawn(follow);
+        tokio::spawn(run::count_reconnects(engine.link(), metrics.clone()));
         let keeper = tokio::spawn(keeper.keep(stopped(stopping.clone())));
         let duties =
             duties::Duties { engine, subjects, timing, registry: registry.clone(), lease: lease.clone() };

@@ -52,7 +52,11 @@ pub(super) async fn guard(State(gate): State<Gate>, request: Request, next: Next
 
 impl<'a> Asked<'a> {
     fn of(headers: &'a HeaderMap, method: &Method, peer: Option<IpAddr>) -> Self {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        // a header that comes twice says nothing
+        let text = |name| {
+            let mut values = headers.get_all(name).iter();
+            values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok())
+        };
         let bearer = |value: &'a str| {
             let (scheme, credential) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(credential.trim())
@@ -244,6 +248,9 @@ mod tests {
         let asked = Asked::of(&headers, &Method::DELETE, None);
         assert_eq!((asked.credential, asked.origin), (Some("k"), Some("null")));
         assert!(asked.forwarded && asked.writes && !asked.json);
+        headers.append(header::HOST, "127.0.0.1".parse().unwrap());
+        headers.append(header::HOST, "evil.example".parse().unwrap());
+        assert_eq!(Asked::of(&headers, &Method::GET, None).host, None, "two hosts are none");
         headers.insert(header::AUTHORIZATION, "Basic eDp5".parse().unwrap());
         assert_eq!(
             Asked::of(&headers, &Method::GET, None).credential,

@@ -34,6 +34,7 @@ use crate::auth::Role;
 use crate::command::Context;
 use crate::config::Config;
 use crate::protocol::ErrorCode;
+use crate::session::Hub;
 use crate::telemetry::{Metrics, Ready};
 
 /// What the API reads and acts on.
@@ -43,6 +44,8 @@ pub struct Parts {
     pub config: Arc<Config>,
     /// What commands act on, too.
     pub context: Arc<Context>,
+    /// The pages of this node.
+    pub hub: Arc<Hub>,
     /// This node's view of the cluster.
     pub registry: Registry,
     /// Who this node is.

@@ -10,27 +10,38 @@ use tracing::field::Empty;
 
 use crate::telemetry::{child_of, current_trace};
 
+tokio::task_local! {
+    static REQUEST: String;
+}
+
 /// The id of the request that is being served.
 pub(super) fn request_id() -> String {
-    match current_trace() {
-        Some(trace) => trace.as_str().split('-').nth(1).unwrap_or_default().to_owned(),
-        None => uuid::Uuid::new_v4().simple().to_string(),
-    }
+    REQUEST.try_with(Clone::clone).unwrap_or_default()
 }
 
 /// Serves the request inside its span and tells its id.
 pub(super) async fn trace(request: Request, next: Next) -> Response {
     let parent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
-    let span = tracing::info_span!("request", method = %request.method(), path = request.uri().path(), trace = Empty);
+    let (method, path) = (request.method(), request.uri().path());
+    let span = tracing::info_span!("request", %method, path, trace = Empty);
     let span = child_of(span, parent.and_then(TraceParent::parse).as_ref());
-    async move {
-        let id = HeaderValue::try_from(request_id());
+    let id = span.in_scope(trace_id).unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
+    span.record("trace", &id);
+    let header = HeaderValue::try_from(&id);
+    let served = async {
         let mut response = next.run(request).await;
-        if let Ok(id) = id {
-            response.headers_mut().insert("x-request-id", id);
+        if response.status().is_server_error() {
+            tracing::warn!(status = response.status().as_u16(), "request failed");
+        }
+        if let Ok(header) = header {
+            response.headers_mut().insert("x-request-id", header);
         }
         response
-    }
-    .instrument(span)
-    .await
+    };
+    REQUEST.scope(id, served).instrument(span).await
+}
+
+/// The middle of a `traceparent`.
+fn trace_id() -> Option<String> {
+    current_trace()?.as_str().split('-').nth(1).map(str::to_owned)
 }

@@ -9,6 +9,7 @@ mod config;
 mod healthcheck;
 mod output;
 mod push;
+mod serve;
 mod server;
 mod status;
 mod token;
@@ -30,6 +31,8 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run a node: everything in this process, or one of a cluster with --nats.
+    Serve(serve::Serve),
     /// Send a message to pages.
     Push(push::Push),
     /// Show the cluster: its nodes and how many pages they hold.
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Serve(serve) => serve.run(),
         Command::Push(push) => asking(push.run()),
         Command::Status(status) => asking(status.run()),
         Command::Token(token) => token.run(),

@@ -36,6 +36,12 @@ impl Config {
         if self.auth.anonymous && !self.listen.ip().is_loopback() {
             warnings.push(format!("auth.anonymous lets everybody in who reaches {}", self.listen));
         }
+        if !self.nats.urls.is_empty() && self.node.advertise.is_empty() {
+            warnings.push(format!(
+                "node.advertise is empty: the others will look for this node at {}",
+                self.listen
+            ));
+        }
         if self.websocket.outbox_bytes < self.websocket.max_frame {
             warnings.push("websocket.outbox_bytes is smaller than one frame of max_frame bytes".to_owned());
         }

@@ -1,0 +1,104 @@
+//! `pagewire serve`: a node.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+use pagewire_cluster::timing::Timing;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+
+use super::config::ConfigFile;
+use super::{Exit, Failure};
+use crate::{node, telemetry};
+
+/// Arguments of `serve`; each flag wins over the same key elsewhere.
+#[derive(Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Where to listen; port 0 lets the system choose.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// The cluster's name.
+    #[arg(long)]
+    cluster: Option<String>,
+    /// NATS servers, separated by commas; without any, everything is in this process.
+    #[arg(long, value_name = "URLS")]
+    nats: Option<String>,
+    /// This node's number.
+    #[arg(long)]
+    number: Option<u16>,
+    /// This node's name.
+    #[arg(long)]
+    name: Option<String>,
+    /// The lane of its pages.
+    #[arg(long)]
+    lane: Option<String>,
+    /// The release that it runs.
+    #[arg(long)]
+    release: Option<String>,
+    /// How others reach it.
+    #[arg(long, value_name = "URL")]
+    advertise: Option<String>,
+}
+
+impl Serve {
+    /// Runs until a signal ends it. The first one drains, a second one stops at once.
+    pub(super) fn run(self) -> Result<(), Failure> {
+        telemetry::init().map_err(|error| Exit::Usage.because(format!("PAGEWIRE_LOG: {error}")))?;
+        let config = self.config.load(self.flags())?;
+        for warning in config.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        runtime.map_err(|error| Exit::Failed.because(error))?.block_on(async {
+            let mut signals = Signals::listen().map_err(|error| Exit::Failed.because(error))?;
+            let stop = Notify::new();
+            let running = node::run(config, Timing::from_environment(), stop.notified());
+            tokio::select! {
+                ended = running => ended.map_err(|error| Exit::Failed.because(error)),
+                () = signals.second(&stop) => Err(Exit::Failed.because("stopped at once by a second signal")),
+            }
+        })
+    }
+
+    fn flags(&self) -> Vec<(&'static str, String)> {
+        let flags = [
+            ("listen", self.listen.map(|address| address.to_string())),
+            ("cluster", self.cluster.clone()),
+            ("nats.urls", self.nats.clone()),
+            ("node.number", self.number.map(|number| number.to_string())),
+            ("node.name", self.name.clone()),
+            ("node.lane", self.lane.clone()),
+            ("node.release", self.release.clone()),
+            ("node.advertise", self.advertise.clone()),
+        ];
+        flags.into_iter().filter_map(|(key, text)| Some((key, text?))).collect()
+    }
+}
+
+/// The signals that end a process: a service manager's and the keyboard's.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Tells of the first signal and returns at the second.
+    async fn second(&mut self, stop: &Notify) {
+        self.next().await;
+        stop.notify_one();
+        self.next().await;
+    }
+}

@@ -1,0 +1,128 @@
+//! A whole node from its first listening socket to its last word.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use pagewire_cluster::engine::Link;
+use pagewire_cluster::timing::Timing;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::{Node, StartError};
+use crate::api;
+use crate::config::Config;
+use crate::edge::Edge;
+use crate::telemetry::Metrics;
+
+/// Runs a node until `stop`, then drains it: sockets close with advice to come back elsewhere, the number is given
+/// back. The address is taken first, so that a process that cannot serve never claims a number.
+pub async fn run(
+    mut config: Config,
+    timing: Timing,
+    stop: impl Future<Output = ()>,
+) -> Result<(), StartError> {
+    let address = config.listen.to_string();
+    let listen = |source| StartError::Listen { address: address.clone(), source };
+    let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+    config.listen = listener.local_addr().map_err(listen)?;
+    if config.node.advertise.is_empty() {
+        config.node.advertise = url(config.listen);
+    }
+    let mut stop = std::pin::pin!(stop);
+    let node = tokio::select! {
+        node = Node::start(config, timing) => node?,
+        () = &mut stop => return Ok(()),
+    };
+    tokio::select! {
+        () = node.ready.wait() => node.serve(listener, stop).await,
+        () = &mut stop => {}
+    }
+    node.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+impl Node {
+    async fn serve(&self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        let edge = Edge::new(&self.config, self.timing, self.context.clone(), self.metrics.clone());
+        let router = edge.routes().merge(api::router(self.parts()));
+        let node = self.lease.holder().map(|holder| holder.node.to_string());
+        tracing::info!(url = url(self.config.listen), node, cluster = self.config.cluster, "ready");
+        let stop = async {
+            stop.await;
+            self.ready.set(false);
+            tracing::info!(pages = self.hub.len(), "stopping: pages are sent elsewhere");
+        };
+        edge.serve(listener, router, stop).await;
+    }
+
+    /// What the API acts on.
+    pub(crate) fn parts(&self) -> api::Parts {
+        api::Parts {
+            config: self.config.clone(),
+            context: self.context.clone(),
+            hub: self.hub.clone(),
+            registry: self.registry.clone(),
+            lease: self.lease.clone(),
+            ready: self.ready.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+}
+
+/// Counts how often the engine came back.
+pub(super) async fn count_reconnects(mut link: watch::Receiver<Link>, metrics: Arc<Metrics>) {
+    let mut last = 1;
+    loop {
+        if let Link::Up { generation } = *link.borrow_and_update() {
+            metrics.nats_reconnects.inc_by(generation.saturating_sub(last));
+            last = generation.max(last);
+        }
+        if link.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// How a browser on this machine reaches a listener.
+fn url(listen: SocketAddr) -> String {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, listen.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_every_address_is_reached_here() {
+        assert_eq!(url("0.0.0.0:80".parse().unwrap()), "http://127.0.0.1:80");
+        assert_eq!(url("[::]:80".parse().unwrap()), "http://[::1]:80");
+        assert_eq!(url("10.0.0.7:80".parse().unwrap()), "http://10.0.0.7:80");
+    }
+
+    #[tokio::test]
+    async fn every_return_of_the_engine_is_counted_even_one_that_was_not_seen() {
+        let metrics = Arc::new(Metrics::new("stable", "dev"));
+        let (sender, link) = watch::channel(Link::Up { generation: 1 });
+        let counting = tokio::spawn(count_reconnects(link, metrics.clone()));
+        sender.send_replace(Link::Down { since: std::time::Instant::now() });
+        sender.send_replace(Link::Up { generation: 3 });
+        drop(sender);
+        counting.await.unwrap();
+        assert_eq!(metrics.nats_reconnects.get(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_is_said_before_anything_else() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut config = crate::config::load(&crate::config::Sources::default()).unwrap();
+        config.listen = taken.local_addr().unwrap();
+        let error = run(config, Timing::SHORT, std::future::pending()).await.unwrap_err();
+        assert!(error.to_string().starts_with(&format!("cannot listen on {}", taken.local_addr().unwrap())));
+    }
+}
