@@ -64,7 +64,9 @@ impl Bus {
         if let Some(number) = message.subject.strip_prefix(INBOX) {
             let inbox = number.parse().ok().and_then(|number: u64| inboxes.get(&number));
             // an answer that nobody waits for, or one too many, is lost like any message
-            return Ok(inbox.is_some_and(|inbox| inbox.try_send(message).is_ok()).into());
+            let arrives =
+                |inbox: &&mpsc::Sender<Message>| fate() == Fate::Arrives && inbox.try_send(message).is_ok();
+            return Ok(inbox.filter(arrives).is_some().into());
         }
         let hears =
             |listener: Listener| lines.get(&listener).is_some_and(|line| !line.cut && !line.feed.is_closed());

@@ -19,6 +19,7 @@ use tokio::sync::watch as channel;
 use self::bus::{Bus, Fate};
 use self::kv::Buckets;
 use self::queue::Queue;
+pub(super) use self::rows::legal_commit;
 use super::{
     Batch, Bucket, Consistency, Delivery, Down, Entry, Expect, Link, Message, PublishError, Push, Put,
     QueueError, Replies, RequestError, Subscription, Watch, WatchMode, WriteError,

@@ -195,7 +195,8 @@ fn legal_put(put: &Put) -> Result<(), WriteError> {
     }
 }
 
-fn legal_commit(batch: &[Batch]) -> Result<(), WriteError> {
+/// What can be refused without looking at a row.
+pub(in crate::engine) fn legal_commit(batch: &[Batch]) -> Result<(), WriteError> {
     if batch.len() > MAX_COMMIT {
         return Err(WriteError::Invalid);
     }

@@ -1,0 +1,410 @@
+//! Memory with seeded faults: every outcome that the contract names, as often as asked for.
+//!
+//! Owns: what goes wrong and when. Never invents a fault that a real engine could not show.
+//!
+//! Each handle is one process with a link of its own; several on one [`Memory`] are a cluster. The outcomes of
+//! a sequence of calls depend on the seed alone, with one exception for the sake of who waits: a broken link
+//! heals after some calls or after a short time, whichever comes first.
+
+mod dice;
+mod outage;
+mod watch;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch as channel};
+
+use self::dice::Dice;
+use self::outage::{Changed, Outage};
+use super::memory::bus::Fate;
+use super::memory::legal_commit;
+use super::{
+    Batch, Bucket, Consistency, Delivery, Down, Entry, Expect, Link, Memory, Message, PublishError, Push,
+    Put, QueueError, Replies, RequestError, Subscription, Watch, WatchMode, WriteError,
+};
+
+/// When a broken link heals although nobody calls.
+const LONGEST_OUTAGE: Duration = Duration::from_millis(50);
+/// How many calls later a write without acknowledgement may still happen.
+const LATEST_WRITE: u64 = 4;
+
+/// How often each fault happens, in 1/1000 of the calls that can show it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Faults {
+    /// Any call: `Down`, nothing was sent.
+    pub down: u16,
+    /// Any call: the link breaks, for this call and some more, and subscriptions have a gap.
+    pub cut: u16,
+    /// A publish: `Full`.
+    pub full: u16,
+    /// A message to one listener is lost, and the listener told of the gap; an answer is just lost.
+    pub lost: u16,
+    /// A request: `NoResponder`, nobody got it.
+    pub no_responder: u16,
+    /// A request: `Deadline`; half of them had reached their listener.
+    pub deadline: u16,
+    /// A request is sent, and then the link breaks: `Down`.
+    pub broken: u16,
+    /// A write or an operation of the queue: `Unknown`; it happened, or did not, or a write happens later.
+    pub unknown: u16,
+    /// A conflict does not tell the revision.
+    pub untold: u16,
+    /// A read with [`Consistency::Any`] answers what this process read before.
+    pub stale: u16,
+    /// An event of a watch is late, and intermediate versions are skipped.
+    pub late: u16,
+    /// A hint comes twice.
+    pub duplicate: u16,
+}
+
+impl Faults {
+    /// All of them, equally often.
+    pub const fn all(per_mille: u16) -> Self {
+        Self {
+            down: per_mille,
+            cut: per_mille,
+            full: per_mille,
+            lost: per_mille,
+            no_responder: per_mille,
+            deadline: per_mille,
+            broken: per_mille,
+            unknown: per_mille,
+            untold: per_mille,
+            stale: per_mille,
+            late: per_mille,
+            duplicate: per_mille,
+        }
+    }
+}
+
+struct State {
+    dice: Dice,
+    outage: Outage,
+    /// Listeners of this process, cut with its link.
+    listeners: Vec<u64>,
+    /// Writes without acknowledgement that still happen, and in how many calls.
+    underway: Vec<(u64, Bucket, Vec<Batch>)>,
+    /// What this process read last.
+    read: HashMap<(Bucket, String), Option<Entry>>,
+}
+
+/// One process on a [`Memory`], with seeded faults. All clones are one process.
+#[derive(Clone)]
+pub struct Faulty {
+    memory: Memory,
+    faults: Faults,
+    link: Arc<channel::Sender<Link>>,
+    state: Arc<Mutex<State>>,
+}
+
+/// What becomes of an operation that changes something.
+enum Change {
+    /// It happens and is acknowledged.
+    Acknowledged,
+    /// It happens, and nobody says so.
+    Silent,
+    /// It does not happen, and nobody says so.
+    Never,
+    /// It happens after so many more calls, and nobody says so.
+    Later(u64),
+}
+
+impl Faulty {
+    /// A process on this memory. Equal seeds and faults give equal outcomes to equal sequences of calls.
+    pub fn new(memory: Memory, seed: u64, faults: Faults) -> Self {
+        let state = State {
+            dice: Dice::new(seed),
+            outage: Outage::default(),
+            listeners: Vec::new(),
+            underway: Vec::new(),
+            read: HashMap::new(),
+        };
+        Self {
+            memory,
+            faults,
+            link: Arc::new(channel::Sender::new(Link::Up { generation: 1 })),
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// Every step leaves the state consistent, so a poisoned lock is still usable.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hits(&self, per_mille: u16) -> bool {
+        self.lock().dice.hits(per_mille)
+    }
+
+    /// Every call starts here: time passes, the link may break or heal.
+    fn call(&self) -> Result<(), Down> {
+        let mut state = self.lock();
+        let mut landing = Vec::new();
+        for write in &mut state.underway {
+            write.0 -= 1;
+        }
+        state.underway.retain_mut(|(calls, bucket, batch)| {
+            if *calls == 0 {
+                landing.push((*bucket, std::mem::take(batch)));
+            }
+            *calls > 0
+        });
+        let State { dice, outage, .. } = &mut *state;
+        let changed = outage.call(dice, self.faults.cut);
+        let down = outage.is_down() || dice.hits(self.faults.down);
+        drop(state);
+        for (bucket, batch) in landing {
+            // its expectation may not hold any more; nobody waits for the outcome
+            let _ = self.memory.buckets.commit(bucket, batch);
+        }
+        self.show(changed);
+        if down { Err(Down) } else { Ok(()) }
+    }
+
+    /// Lets the rest of the process see what happened to the link.
+    fn show(&self, changed: Option<Changed>) {
+        let listeners = self.lock().listeners.clone();
+        match changed {
+            None => {}
+            Some(Changed::Broke { number }) => {
+                self.memory.bus.cut(&listeners);
+                self.link.send_replace(Link::Down { since: std::time::Instant::now() });
+                let faulty = self.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(LONGEST_OUTAGE).await;
+                    let healed = faulty.lock().outage.heal(number);
+                    faulty.show(healed);
+                });
+            }
+            Some(Changed::Healed { generation }) => {
+                self.memory.bus.heal(&listeners);
+                self.link.send_replace(Link::Up { generation });
+            }
+        }
+    }
+
+    fn cut(&self) {
+        let changed = {
+            let State { dice, outage, .. } = &mut *self.lock();
+            outage.begin(dice)
+        };
+        self.show(changed);
+    }
+
+    fn fate(&self) -> Fate {
+        if self.hits(self.faults.lost) { Fate::Lost } else { Fate::Arrives }
+    }
+
+    fn change(&self) -> Change {
+        let State { dice, .. } = &mut *self.lock();
+        if !dice.hits(self.faults.unknown) {
+            return Change::Acknowledged;
+        }
+        match dice.below(3) {
+            0 => Change::Silent,
+            1 => Change::Never,
+            _ => Change::Later(1 + dice.below(LATEST_WRITE)),
+        }
+    }
+
+    pub(super) async fn publish(&self, message: Message) -> Result<(), PublishError> {
+        self.call().map_err(|Down| PublishError::Down)?;
+        if self.hits(self.faults.full) {
+            return Err(PublishError::Full);
+        }
+        self.memory.bus.publish(message, || self.fate()).map(drop)
+    }
+
+    pub(super) async fn subscribe(
+        &self,
+        pattern: &str,
+        group: Option<&str>,
+        max_bytes: usize,
+    ) -> Result<Subscription, Down> {
+        self.call()?;
+        let (listener, subscription) = self.memory.bus.subscribe(pattern, group, max_bytes);
+        self.lock().listeners.push(listener);
+        Ok(subscription)
+    }
+
+    /// What goes wrong with a question before it can be answered.
+    async fn ask(&self, message: &Message, within: Duration) -> Result<(), RequestError> {
+        self.call().map_err(|Down| RequestError::Down)?;
+        if self.hits(self.faults.no_responder) {
+            return Err(RequestError::NoResponder);
+        }
+        let (late, broken) = (self.hits(self.faults.deadline), self.hits(self.faults.broken));
+        if broken || (late && self.hits(500)) {
+            // it is heard, but its answer is not
+            let heard = self.memory.bus.request(message.clone(), Duration::ZERO, || self.fate()).await;
+            if let Err(error @ (RequestError::NoResponder | RequestError::TooLarge)) = heard {
+                return Err(error);
+            }
+        }
+        if broken {
+            self.cut();
+            return Err(RequestError::Down);
+        }
+        if late {
+            tokio::time::sleep(within).await;
+            return Err(RequestError::Deadline);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
+        self.ask(&message, within).await?;
+        self.memory.bus.request(message, within, || self.fate()).await
+    }
+
+    pub(super) async fn request_many(
+        &self,
+        message: Message,
+        within: Duration,
+    ) -> Result<Replies, RequestError> {
+        self.ask(&message, within).await?;
+        self.memory.bus.request_many(message, within, || self.fate())
+    }
+
+    pub(super) fn link(&self) -> channel::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    pub(super) async fn get(
+        &self,
+        bucket: Bucket,
+        key: &str,
+        consistency: Consistency,
+    ) -> Result<Option<Entry>, Down> {
+        self.call()?;
+        let place = (bucket, key.to_owned());
+        let stale = consistency == Consistency::Any && self.hits(self.faults.stale);
+        if let Some(before) = self.lock().read.get(&place).filter(|_| stale) {
+            return Ok(before.clone());
+        }
+        let entry = self.memory.buckets.get(bucket, key);
+        self.lock().read.insert(place, entry.clone());
+        Ok(entry)
+    }
+
+    pub(super) async fn list(&self, bucket: Bucket, prefix: &str) -> Result<Vec<Entry>, Down> {
+        self.call()?;
+        Ok(self.memory.buckets.list(bucket, prefix))
+    }
+
+    pub(super) async fn scan(
+        &self,
+        bucket: Bucket,
+        prefix: &str,
+        after_rev: u64,
+        limit: usize,
+    ) -> Result<Vec<Entry>, Down> {
+        self.call()?;
+        Ok(self.memory.buckets.scan(bucket, prefix, after_rev, limit))
+    }
+
+    pub(super) async fn put(&self, bucket: Bucket, put: Put) -> Result<u64, WriteError> {
+        self.commit(bucket, vec![Batch::Put(put)]).await
+    }
+
+    pub(super) async fn delete(&self, bucket: Bucket, key: &str, expect: Expect) -> Result<(), WriteError> {
+        let step = Batch::Delete { key: key.to_owned(), expect };
+        self.commit(bucket, vec![step]).await.map(drop)
+    }
+
+    pub(super) async fn commit(&self, bucket: Bucket, batch: Vec<Batch>) -> Result<u64, WriteError> {
+        legal_commit(&batch)?;
+        self.call().map_err(|Down| WriteError::Down)?;
+        match self.change() {
+            Change::Acknowledged => self.memory.buckets.commit(bucket, batch).map_err(|error| match error {
+                WriteError::Conflict { .. } if self.hits(self.faults.untold) => {
+                    WriteError::Conflict { actual: None }
+                }
+                error => error,
+            }),
+            Change::Silent => {
+                // a conflict is as silent as a success
+                let _ = self.memory.buckets.commit(bucket, batch);
+                Err(WriteError::Unknown)
+            }
+            Change::Never => Err(WriteError::Unknown),
+            Change::Later(calls) => {
+                self.lock().underway.push((calls, bucket, batch));
+                Err(WriteError::Unknown)
+            }
+        }
+    }
+
+    pub(super) async fn watch(&self, bucket: Bucket, prefix: &str, mode: WatchMode) -> Result<Watch, Down> {
+        self.call()?;
+        let (watcher, events) = mpsc::unbounded_channel();
+        let dice = self.lock().dice.split();
+        let inner = self.memory.buckets.watch(bucket, prefix, mode);
+        tokio::spawn(watch::delay(inner, watcher, dice, self.faults.late, self.link()));
+        Ok(Watch { events })
+    }
+
+    pub(super) async fn push(&self, push: Push) -> Result<(), QueueError> {
+        let twice = self.hits(self.faults.duplicate).then(|| push.clone());
+        self.settle(|| {
+            self.memory.queue.push(push)?;
+            twice.map_or(Ok(()), |push| self.memory.queue.push(push))
+        })
+    }
+
+    pub(super) async fn pull(
+        &self,
+        route: &str,
+        free_slots: usize,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, QueueError> {
+        self.call().map_err(|Down| QueueError::Down)?;
+        if self.hits(self.faults.unknown) {
+            // taken, and lost on the way: they come again
+            self.memory.queue.pull(route, free_slots, Duration::ZERO).await?;
+            return Err(QueueError::Unknown);
+        }
+        self.memory.queue.pull(route, free_slots, wait).await
+    }
+
+    pub(super) async fn done(&self, delivery: &Delivery) -> Result<(), QueueError> {
+        self.settle(|| {
+            self.memory.queue.done(delivery);
+            Ok(())
+        })
+    }
+
+    pub(super) async fn retry(&self, delivery: &Delivery, after: Duration) -> Result<(), QueueError> {
+        self.settle(|| {
+            self.memory.queue.retry(delivery, after);
+            Ok(())
+        })
+    }
+
+    pub(super) async fn touch(&self, delivery: &Delivery) -> Result<(), QueueError> {
+        self.settle(|| {
+            self.memory.queue.touch(delivery);
+            Ok(())
+        })
+    }
+
+    /// An operation of the queue; repeating it is safe, so it need not happen late to be nasty.
+    fn settle(&self, operation: impl FnOnce() -> Result<(), QueueError>) -> Result<(), QueueError> {
+        self.call().map_err(|Down| QueueError::Down)?;
+        match self.change() {
+            Change::Acknowledged => operation(),
+            Change::Silent => operation().and(Err(QueueError::Unknown)),
+            Change::Never | Change::Later(_) => Err(QueueError::Unknown),
+        }
+    }
+
+    pub(super) async fn depth(&self, route: &str) -> Result<u64, QueueError> {
+        self.call().map_err(|Down| QueueError::Down)?;
+        Ok(self.memory.queue.depth(route))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! A link that breaks and heals.
+//!
+//! Owns: whether it is up, its generation, how long it stays down, counted in calls. Pure.
+
+use super::dice::Dice;
+
+/// The most calls that an outage lasts.
+const LONGEST: u64 = 4;
+
+/// The state of a link.
+#[derive(Debug, Default)]
+pub(super) struct Outage {
+    /// How many outages there were.
+    number: u64,
+    /// Calls until it heals; 0 when it is up.
+    calls_left: u64,
+}
+
+/// What just happened to a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// It is down now.
+    Broke {
+        /// Names this outage.
+        number: u64,
+    },
+    /// It is up again.
+    Healed {
+        /// As in [`Link::Up`](super::Link::Up).
+        generation: u64,
+    },
+}
+
+impl Outage {
+    pub(super) fn is_down(&self) -> bool {
+        self.calls_left > 0
+    }
+
+    /// A call is made: an outage comes closer to its end, or one begins.
+    pub(super) fn call(&mut self, dice: &mut Dice, per_mille: u16) -> Option<Changed> {
+        if self.is_down() {
+            self.calls_left -= 1;
+            return (!self.is_down()).then(|| self.healed());
+        }
+        if dice.hits(per_mille) { self.begin(dice) } else { None }
+    }
+
+    /// Breaks a link that is up.
+    pub(super) fn begin(&mut self, dice: &mut Dice) -> Option<Changed> {
+        if self.is_down() {
+            return None;
+        }
+        self.number += 1;
+        self.calls_left = 1 + dice.below(LONGEST);
+        Some(Changed::Broke { number: self.number })
+    }
+
+    /// Ends one outage, unless it is over.
+    pub(super) fn heal(&mut self, number: u64) -> Option<Changed> {
+        if !self.is_down() || self.number != number {
+            return None;
+        }
+        self.calls_left = 0;
+        Some(self.healed())
+    }
+
+    fn healed(&self) -> Changed {
+        Changed::Healed { generation: self.number + 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_ends_after_some_calls_and_begins_a_generation() {
+        let (mut outage, mut dice) = (Outage::default(), Dice::new(1));
+        for number in 1..100 {
+            assert_eq!(outage.call(&mut dice, 1000), Some(Changed::Broke { number }));
+            let healed = (0..LONGEST).find_map(|_| outage.call(&mut dice, 1000));
+            assert_eq!(healed, Some(Changed::Healed { generation: number + 1 }));
+        }
+    }
+
+    #[test]
+    fn time_heals_only_the_outage_it_was_meant_for() {
+        let (mut outage, mut dice) = (Outage::default(), Dice::new(1));
+        outage.begin(&mut dice);
+        assert_eq!(outage.begin(&mut dice), None, "it is down already");
+        assert_eq!(outage.heal(1), Some(Changed::Healed { generation: 2 }));
+        outage.begin(&mut dice);
+        assert_eq!(outage.heal(1), None);
+        assert!(outage.is_down());
+    }
+}

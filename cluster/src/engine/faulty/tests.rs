@@ -1,0 +1,231 @@
+//! What the faults prove: each outcome happens, a seed replays, and nothing outside the contract happens.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::engine::{Engine, Gap, Kv, Received, Settled, WatchEvent};
+
+fn process(memory: &Memory, seed: u64, faults: Faults) -> Engine {
+    Engine::Faulty(Faulty::new(memory.clone(), seed, faults))
+}
+
+fn hint(id: u64) -> Push {
+    Push { id: id.to_string(), route: "r".into(), payload: "".into(), not_before: None }
+}
+
+/// Some of every call; each outcome as text.
+async fn script(seed: u64, faults: Faults, calls: u64) -> Vec<String> {
+    const MOMENT: Duration = Duration::from_millis(1);
+    let memory = Memory::new();
+    let engine = process(&memory, seed, faults);
+    let kv = engine.kv(Bucket::Pages);
+    let (_, mut ear) = memory.bus.subscribe("t.heard", None, 1 << 20);
+    let mut trace = Vec::new();
+    for call in 0..calls {
+        let message = || Message::new(if call % 3 == 0 { "t.heard" } else { "t.nobody" }, "");
+        let put = |expect| Put { op: Default::default(), ..Put::new("k", call.to_string(), expect) };
+        let mut deliveries = Vec::new();
+        trace.push(format!("publish {:?}", engine.publish(message()).await));
+        trace.push(format!("subscribe {:?}", engine.subscribe("t.other", None, 1).await.map(drop)));
+        trace.push(format!("request {:?}", engine.request(message(), Duration::ZERO).await));
+        trace.push(format!("many {:?}", engine.request_many(message(), MOMENT).await.map(drop)));
+        trace.push(format!("put {:?}", kv.put(put(Expect::Any)).await.map(drop)));
+        trace.push(format!("conflict {:?}", kv.put(put(Expect::Rev(0))).await.map_err(hide_revision)));
+        trace.push(format!("delete {:?}", kv.delete("j", Expect::Any).await));
+        trace.push(format!("commit {:?}", kv.commit(vec![Batch::Put(put(Expect::Any))]).await.map(drop)));
+        trace.push(format!("any {:?}", kv.get("k", Consistency::Any).await.map(|e| e.map(|e| e.value))));
+        trace.push(format!("list {:?}", kv.list("").await.map(|e| e.len())));
+        trace.push(format!("scan {:?}", kv.scan("", 0, 1).await.map(|e| e.len())));
+        trace.push(format!("push {:?}", engine.push(hint(call)).await));
+        let pulled = engine.pull("r", 3, Duration::ZERO).await;
+        trace.push(format!("pull {:?}", pulled.as_ref().map(Vec::len)));
+        deliveries.extend(pulled.into_iter().flatten());
+        for delivery in deliveries {
+            trace.push(format!("touch {:?}", engine.touch(&delivery).await));
+            trace.push(format!("retry {:?}", engine.retry(&delivery, Duration::from_secs(60)).await));
+            trace.push(format!("done {:?}", engine.done(&delivery).await));
+        }
+        trace.push(format!("depth {:?}", engine.depth("r").await));
+    }
+    drop(memory.bus);
+    while let Some(received) = tokio::time::timeout(Duration::ZERO, ear.next()).await.ok().flatten() {
+        trace.push(match received {
+            Received::Message(_) => "heard message".to_owned(),
+            Received::Gap(gap) => format!("heard {gap:?}"),
+        });
+    }
+    trace
+}
+
+fn hide_revision(error: WriteError) -> WriteError {
+    match error {
+        WriteError::Conflict { actual } => WriteError::Conflict { actual: actual.map(|_| 1) },
+        error => error,
+    }
+}
+
+#[tokio::test]
+async fn every_outcome_of_the_contract_happens() {
+    let outcomes: BTreeSet<String> = script(1, Faults::all(60), 500).await.into_iter().collect();
+    let expected = [
+        "publish Ok(()) | publish Err(Full) | publish Err(Down) | subscribe Ok(()) | subscribe Err(Down)",
+        "request Err(NoResponder) | request Err(Deadline) | request Err(Down)",
+        "many Ok(()) | many Err(NoResponder) | many Err(Deadline) | many Err(Down)",
+        "put Ok(()) | put Err(Unknown) | put Err(Down)",
+        "conflict Err(Conflict { actual: Some(1) }) | conflict Err(Conflict { actual: None })",
+        "conflict Err(Unknown) | conflict Err(Down)",
+        "delete Ok(()) | delete Err(Unknown) | delete Err(Down)",
+        "commit Ok(()) | commit Err(Unknown) | commit Err(Down)",
+        "any Err(Down) | list Err(Down) | scan Err(Down) | list Ok(1) | scan Ok(1)",
+        "push Ok(()) | push Err(Unknown) | push Err(Down)",
+        "pull Ok(0) | pull Ok(1) | pull Ok(2) | pull Err(Unknown) | pull Err(Down)",
+        "touch Ok(()) | touch Err(Unknown) | touch Err(Down)",
+        "retry Ok(()) | retry Err(Unknown) | retry Err(Down)",
+        "done Ok(()) | done Err(Unknown) | done Err(Down)",
+        "depth Err(Down) | heard message | heard Reconnect",
+    ];
+    for outcome in expected.iter().flat_map(|line| line.split(" | ")) {
+        assert!(outcomes.contains(outcome), "never happened: {outcome}");
+    }
+}
+
+#[tokio::test]
+async fn a_seed_replays_exactly() {
+    let first = script(42, Faults::all(50), 100).await;
+    assert_eq!(first, script(42, Faults::all(50), 100).await);
+    assert_ne!(first, script(43, Faults::all(50), 100).await);
+}
+
+/// Adds one to a counter exactly once, whatever happens: the same write is repeated until it is settled.
+async fn increment(kv: &Kv) {
+    'again: loop {
+        let Ok(entry) = kv.get("count", Consistency::Latest).await else { continue };
+        let (count, expect) = entry.map_or((0, Expect::Absent), |entry| {
+            (std::str::from_utf8(&entry.value).unwrap().parse::<u64>().unwrap(), Expect::Rev(entry.rev))
+        });
+        let put = Put::new("count", (count + 1).to_string(), expect);
+        loop {
+            match kv.put(put.clone()).await {
+                Ok(_) => return,
+                Err(WriteError::Invalid) => panic!("it is valid"),
+                Err(WriteError::Conflict { .. } | WriteError::Unknown | WriteError::Down) => {}
+            }
+            match kv.settle("count", put.op).await {
+                Ok(Settled::Written { .. }) => return,
+                Ok(Settled::Other { entry }) => {
+                    let stands = entry.map_or(Expect::Absent, |entry| Expect::Rev(entry.rev));
+                    if stands != put.expect {
+                        // it can never be written any more
+                        continue 'again;
+                    }
+                }
+                Err(Down) => {}
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_operation_id_settles_every_unknown_outcome() {
+    for seed in 0..20 {
+        let memory = Memory::new();
+        let kv = process(&memory, seed, Faults { unknown: 400, down: 100, untold: 500, ..Faults::all(30) })
+            .kv(Bucket::Pages);
+        for _ in 0..50 {
+            increment(&kv).await;
+        }
+        let entry = memory.buckets.get(Bucket::Pages, "count").unwrap();
+        assert_eq!(entry.value, "50", "seed {seed}");
+    }
+}
+
+#[tokio::test]
+async fn no_message_is_lost_without_a_gap() {
+    for seed in 0..20 {
+        let memory = Memory::new();
+        let listener = process(&memory, seed, Faults { cut: 100, ..Faults::default() });
+        let speaker = process(&memory, seed + 100, Faults { lost: 100, full: 100, ..Faults::default() });
+        let mut ear = loop {
+            if let Ok(ear) = listener.subscribe("t", None, 1 << 20).await {
+                break ear;
+            }
+        };
+        let mut sent = BTreeSet::new();
+        for number in 0..200 {
+            if speaker.publish(Message::new("t", number.to_string())).await.is_ok() {
+                sent.insert(number);
+            }
+            // its calls break and heal the link of the listener
+            let _ = listener.depth("r").await;
+        }
+        let mut link = listener.link();
+        link.wait_for(|link| matches!(link, Link::Up { .. })).await.unwrap();
+        drop((listener, speaker, memory));
+        let (mut gap, mut gaps) = (false, 0);
+        while let Some(received) = ear.next().await {
+            match received {
+                Received::Gap(kind) => {
+                    assert_eq!(kind, Gap::Reconnect);
+                    (gap, gaps) = (true, gaps + 1);
+                }
+                Received::Message(message) => {
+                    let number = std::str::from_utf8(&message.payload).unwrap().parse::<u64>().unwrap();
+                    let missing = sent.range(..number).count();
+                    assert!(missing == 0 || gap, "seed {seed}: {missing} lost before {number}");
+                    sent = sent.split_off(&(number + 1));
+                    gap = false;
+                }
+            }
+        }
+        assert!(sent.is_empty() || gap, "seed {seed}: the last ones are lost");
+        assert!(gaps > 0, "seed {seed} lost nothing");
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_broke_heals_although_nobody_calls() {
+    let engine = process(&Memory::new(), 1, Faults { cut: 1000, ..Faults::default() });
+    let mut link = engine.link();
+    assert!(engine.depth("r").await.is_err());
+    assert!(matches!(*link.borrow_and_update(), Link::Down { .. }));
+    let up = link.wait_for(|link| matches!(link, Link::Up { .. })).await.unwrap();
+    assert_eq!(*up, Link::Up { generation: 2 });
+}
+
+#[tokio::test]
+async fn late_watches_end_at_the_truth() {
+    for seed in 0..10 {
+        let memory = Memory::new();
+        let kv = process(&memory, seed, Faults { late: 600, cut: 50, ..Faults::default() }).kv(Bucket::Pages);
+        let mut watch = loop {
+            if let Ok(watch) = kv.watch("", WatchMode::Meta).await {
+                break watch;
+            }
+        };
+        for round in 0..200u64 {
+            let key = format!("k{}", round * 7 % 5);
+            let _ = match round % 4 {
+                0 => kv.delete(&key, Expect::Any).await,
+                _ => kv.put(Put::new(key, "v", Expect::Any)).await.map(drop),
+            };
+            tokio::task::yield_now().await;
+        }
+        memory.buckets.put(Bucket::Pages, Put::new("end", "v", Expect::Any)).unwrap();
+        let mut view = BTreeMap::new();
+        let mut changes = 0;
+        while !view.contains_key("end") {
+            changes += 1;
+            match watch.next().await.unwrap() {
+                WatchEvent::Put(entry) => {
+                    assert!(view.insert(entry.key, entry.rev).is_none_or(|before| before < entry.rev));
+                }
+                WatchEvent::Delete { key, .. } => drop(view.remove(&key)),
+                WatchEvent::Live => {}
+            }
+        }
+        let truth: BTreeMap<_, _> =
+            memory.buckets.list(Bucket::Pages, "").into_iter().map(|e| (e.key, e.rev)).collect();
+        assert_eq!(view, truth, "seed {seed}");
+        assert!(changes < 200, "seed {seed} skipped no version");
+    }
+}
