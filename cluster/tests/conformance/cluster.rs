@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pagewire_cluster::engine::{Engine, Memory, Nats, NatsOptions};
+use pagewire_cluster::engine::{Engine, Faults, Faulty, Memory, Nats, NatsOptions};
 use pagewire_cluster::timing::Timing;
 
 use crate::server::Server;
@@ -23,6 +23,8 @@ pub(crate) struct Cluster {
 enum Home {
     /// All processes are this one.
     Memory(Memory),
+    /// Each process has a link of its own that never breaks.
+    Faultless(Memory),
     /// Each process has its own connections to one real server.
     Nats(Arc<Server>),
 }
@@ -31,6 +33,11 @@ impl Cluster {
     /// A cluster on the embedded engine.
     pub(crate) async fn memory(name: &str) -> Self {
         Self { name: name.to_owned(), home: Home::Memory(Memory::with_timing(&TIMING)) }
+    }
+
+    /// A cluster on the faulty engine, without faults.
+    pub(crate) async fn faultless(name: &str) -> Self {
+        Self { name: name.to_owned(), home: Home::Faultless(Memory::with_timing(&TIMING)) }
     }
 
     /// A cluster on one real nats-server.
@@ -43,6 +50,7 @@ impl Cluster {
     pub(crate) async fn process(&self) -> Engine {
         match &self.home {
             Home::Memory(memory) => Engine::Memory(memory.clone()),
+            Home::Faultless(memory) => Engine::Faulty(Faulty::new(memory.clone(), 0, Faults::default())),
             Home::Nats(server) => {
                 let options = NatsOptions {
                     urls: vec![server.url.clone()],

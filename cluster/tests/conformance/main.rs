@@ -105,4 +105,5 @@ macro_rules! cases {
 }
 
 suite!(memory, Cluster::memory);
+suite!(faultless, Cluster::faultless);
 suite!(nats, Cluster::nats);

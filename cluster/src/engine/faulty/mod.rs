@@ -7,6 +7,7 @@
 //! heals after some calls or after a short time, whichever comes first.
 
 mod dice;
+mod faults;
 mod outage;
 mod watch;
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch as channel};
 
 use self::dice::Dice;
+pub use self::faults::Faults;
 use self::outage::{Changed, Outage};
 use super::memory::bus::Fate;
 use super::memory::legal_commit;
@@ -29,55 +31,6 @@ use super::{
 const LONGEST_OUTAGE: Duration = Duration::from_millis(50);
 /// How many calls later a write without acknowledgement may still happen.
 const LATEST_WRITE: u64 = 4;
-
-/// How often each fault happens, in 1/1000 of the calls that can show it.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Faults {
-    /// Any call: `Down`, nothing was sent.
-    pub down: u16,
-    /// Any call: the link breaks, for this call and some more, and subscriptions have a gap.
-    pub cut: u16,
-    /// A publish: `Full`.
-    pub full: u16,
-    /// A message to one listener is lost, and the listener told of the gap; an answer is just lost.
-    pub lost: u16,
-    /// A request: `NoResponder`, nobody got it.
-    pub no_responder: u16,
-    /// A request: `Deadline`; half of them had reached their listener.
-    pub deadline: u16,
-    /// A request is sent, and then the link breaks: `Down`.
-    pub broken: u16,
-    /// A write or an operation of the queue: `Unknown`; it happened, or did not, or a write happens later.
-    pub unknown: u16,
-    /// A conflict does not tell the revision.
-    pub untold: u16,
-    /// A read with [`Consistency::Any`] answers what this process read before.
-    pub stale: u16,
-    /// An event of a watch is late, and intermediate versions are skipped.
-    pub late: u16,
-    /// A hint comes twice.
-    pub duplicate: u16,
-}
-
-impl Faults {
-    /// All of them, equally often.
-    pub const fn all(per_mille: u16) -> Self {
-        Self {
-            down: per_mille,
-            cut: per_mille,
-            full: per_mille,
-            lost: per_mille,
-            no_responder: per_mille,
-            deadline: per_mille,
-            broken: per_mille,
-            unknown: per_mille,
-            untold: per_mille,
-            stale: per_mille,
-            late: per_mille,
-            duplicate: per_mille,
-        }
-    }
-}
 
 struct State {
     dice: Dice,

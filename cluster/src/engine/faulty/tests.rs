@@ -64,7 +64,7 @@ fn hide_revision(error: WriteError) -> WriteError {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_outcome_of_the_contract_happens() {
     let outcomes: BTreeSet<String> = script(1, Faults::all(60), 500).await.into_iter().collect();
     let expected = [
@@ -89,7 +89,7 @@ async fn every_outcome_of_the_contract_happens() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_seed_replays_exactly() {
     let first = script(42, Faults::all(50), 100).await;
     assert_eq!(first, script(42, Faults::all(50), 100).await);
