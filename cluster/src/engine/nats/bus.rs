@@ -163,7 +163,7 @@ pub(super) async fn request_many(
     })?;
     match tokio::time::timeout(until.saturating_duration_since(Instant::now()), responders).await {
         Ok(Ok(false)) => Err(RequestError::NoResponder),
-        Ok(Err(_)) => Err(RequestError::Down),
-        Ok(Ok(true)) | Err(_) => Ok(Replies { answers, until: until.into() }),
+        Ok(Err(_)) if Instant::now() < until => Err(RequestError::Down),
+        Ok(_) | Err(_) => Ok(Replies { answers, until: until.into() }),
     }
 }

@@ -67,7 +67,7 @@ impl Listener {
 /// One connection, confirmed to work, with its tasks. `role` tells it apart in NATS's monitoring.
 pub(super) async fn connect(
     options: &NatsOptions,
-    role: &str,
+    role: &'static str,
     tasks: &mut Tasks,
 ) -> Result<Connection, ConnectError> {
     connect_with(options, role, SUBSCRIPTION_CAPACITY, tasks).await
@@ -75,7 +75,7 @@ pub(super) async fn connect(
 
 async fn connect_with(
     options: &NatsOptions,
-    role: &str,
+    role: &'static str,
     capacity: usize,
     tasks: &mut Tasks,
 ) -> Result<Connection, ConnectError> {
@@ -104,12 +104,12 @@ async fn connect_with(
     let link = channel::Sender::new(Link::Up { generation: 1 });
     let connection = Connection {
         client: client.clone(),
-        router: router.clone(),
+        router,
         link: link.subscribe(),
         dropped: listener.dropped.subscribe(),
         timing,
     };
-    tasks.spawn(track(client.clone(), router, listener.changed.clone(), link, timing.nats_ping));
+    tasks.spawn(track(connection.clone(), role, listener.changed.clone(), link));
     tasks.spawn(leave_lame_ducks(client, listener.lame_duck.clone(), timing.reconnect_spread));
     Ok(connection)
 }
@@ -255,6 +255,18 @@ mod tests {
         assert!(refusal.is_some_and(|refusal| {
             refusal.to_string().starts_with("cannot use NATS at nats://127.0.0.1:1: ")
         }));
+    }
+
+    #[tokio::test]
+    async fn questions_that_nobody_answers_leave_nothing_behind() {
+        let fake = Fake::start("2.15.1", 1024 * 1024);
+        let mut tasks = Tasks::default();
+        let data = connect(&options(&[&fake.url()]), "data", &mut tasks).await.unwrap();
+        let ask = || bus::request(&data, Message::new("silent", ""), Duration::from_millis(1));
+        for _ in 0..200 {
+            assert_eq!(ask().await, Err(crate::engine::RequestError::Deadline));
+        }
+        assert_eq!(data.router.waiting(), 0);
     }
 
     #[tokio::test]

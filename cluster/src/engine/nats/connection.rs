@@ -15,7 +15,7 @@ use async_nats::connection::State;
 use async_nats::message::OutboundMessage;
 use async_nats::{Client, HeaderMap, Message as Raw, StatusCode, Subscriber};
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc, oneshot, watch as channel};
+use tokio::sync::{Notify, mpsc, watch as channel};
 use tokio::time::timeout;
 
 use super::router::{Router, Waiter};
@@ -93,18 +93,15 @@ impl Connection {
         within: Duration,
     ) -> Result<Raw, Failure> {
         let until = Instant::now() + within;
-        let (sender, answer) = oneshot::channel();
-        let reply = self.router.expect(Waiter::One(sender), until);
+        let mut place = self.router.place(until);
         // what found no room in the queue was not sent
-        self.send(subject, Some(reply), headers, payload, within).await.map_err(|failure| match failure {
-            Failure::Silence => Failure::NotSent,
-            failure => failure,
-        })?;
-        match timeout(until.saturating_duration_since(Instant::now()), answer).await {
-            Ok(Ok(raw)) if raw.status == Some(StatusCode::NO_RESPONDERS) => Err(Failure::NoResponder),
-            Ok(Ok(raw)) => Ok(raw),
-            Ok(Err(_)) => Err(Failure::Lost),
-            Err(_) => Err(Failure::Silence),
+        let sent = self.send(subject, Some(place.subject()), headers, payload, within).await;
+        sent.map_err(|failure| if failure == Failure::Silence { Failure::NotSent } else { failure })?;
+        match timeout(until.saturating_duration_since(Instant::now()), place.answer()).await {
+            Ok(Some(raw)) if raw.status == Some(StatusCode::NO_RESPONDERS) => Err(Failure::NoResponder),
+            Ok(Some(raw)) => Ok(raw),
+            Ok(None) if Instant::now() < until => Err(Failure::Lost),
+            Ok(None) | Err(_) => Err(Failure::Silence),
         }
     }
 
@@ -133,13 +130,12 @@ impl Connection {
 
     /// The server has processed everything that was sent before: an echo came back.
     pub(super) async fn round_trip(&self) -> Result<(), Failure> {
-        let (sender, echo) = oneshot::channel();
         let within = self.timing.operation;
-        let own = self.router.expect(Waiter::One(sender), Instant::now() + within);
-        self.send(own, None, None, Bytes::new(), within).await?;
-        match timeout(within, echo).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(Failure::Lost),
+        let mut place = self.router.place(Instant::now() + within);
+        self.send(place.subject(), None, None, Bytes::new(), within).await?;
+        match timeout(within, place.answer()).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(Failure::Lost),
             Err(_) => Err(Failure::Silence),
         }
     }
@@ -157,26 +153,27 @@ fn observe(client: &Client, before: Link) -> Link {
 }
 
 /// Publishes the state of the link whenever it changes. The library may drop events, so it is also looked at
-/// regularly. Whoever waits for an answer of an earlier generation is told that it is lost.
+/// regularly. Whoever waits for an answer over a connection that is gone is told that it is lost.
 pub(super) async fn track(
-    client: Client,
-    router: Arc<Router>,
+    connection: Connection,
+    role: &'static str,
     changed: Arc<Notify>,
     link: channel::Sender<Link>,
-    period: Duration,
 ) {
+    let Connection { client, router, timing, .. } = connection;
     loop {
-        let modified = link.send_if_modified(|link| {
-            let now = observe(&client, *link);
-            std::mem::replace(link, now) != now
-        });
-        if modified {
-            tracing::info!(link = ?*link.borrow(), "the connection to NATS changed");
-            router.abandon();
+        let before = *link.borrow();
+        let now = observe(&client, before);
+        if now != before {
+            tracing::info!(role, link = ?now, "the connection to NATS changed");
+            if let Link::Up { .. } = before {
+                router.abandon();
+            }
+            link.send_replace(now);
         }
         tokio::select! {
             () = changed.notified() => {}
-            () = tokio::time::sleep(period) => {}
+            () = tokio::time::sleep(timing.nats_ping) => {}
         }
     }
 }

@@ -81,9 +81,38 @@ impl Table {
         true
     }
 
+    fn forget(&mut self, token: u64) {
+        self.waiting.remove(&token);
+    }
+
     /// Forgets who has waited long enough.
     fn sweep(&mut self, now: Instant) {
         self.waiting.retain(|_, (_, until)| *until > now);
+    }
+}
+
+/// A place for one answer; leaving it makes room.
+pub(super) struct Place<'a> {
+    router: &'a Router,
+    token: u64,
+    answer: oneshot::Receiver<Raw>,
+}
+
+impl Place<'_> {
+    /// The subject to answer to.
+    pub(super) fn subject(&self) -> String {
+        self.router.subject(self.token)
+    }
+
+    /// The answer; `None` when the connection was lost or the time is over.
+    pub(super) async fn answer(&mut self) -> Option<Raw> {
+        (&mut self.answer).await.ok()
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.router.lock().forget(self.token);
     }
 }
 
@@ -113,10 +142,21 @@ impl Router {
         format!("{}.own.{leaf}", self.root)
     }
 
+    fn subject(&self, token: u64) -> String {
+        format!("{}.{token}", self.root)
+    }
+
     /// Waits from now until `until`; the subject to answer to.
     pub(super) fn expect(&self, waiter: Waiter, until: Instant) -> String {
         let token = self.lock().insert(waiter, until);
-        format!("{}.{token}", self.root)
+        self.subject(token)
+    }
+
+    /// Waits for one answer until `until`, or until the place is left.
+    pub(super) fn place(&self, until: Instant) -> Place<'_> {
+        let (sender, answer) = oneshot::channel();
+        let token = self.lock().insert(Waiter::One(sender), until);
+        Place { router: self, token, answer }
     }
 
     /// The connection was lost: whoever waits learns it now instead of at the deadline.
@@ -202,6 +242,13 @@ mod tests {
         assert!(first_answer.try_recv().is_err());
         assert!(!router.deliver(answer(&subject)), "nobody waits for a second answer");
         assert!(!router.deliver(answer("r.not-a-token")));
+    }
+
+    #[test]
+    fn whoever_stops_waiting_leaves_nothing_behind() {
+        let router = Router::new("r".to_owned());
+        drop(router.place(Instant::now() + Duration::from_secs(3600)));
+        assert_eq!(router.waiting(), 0);
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@
 //! of the link) ends the consumer; the next one yields everything again, and only the difference is passed on.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use async_nats::header::NATS_LAST_CONSUMER;
 use async_nats::{Message as Raw, Subscriber};
@@ -72,6 +73,11 @@ impl Follower {
         }
     }
 
+    /// A consumer may sit on another server than ours: its death shows in nothing but missing heartbeats.
+    fn heartbeat_period(&self) -> Duration {
+        self.store.control.timing.nats_ping / 2
+    }
+
     /// One consumer from its creation to the first doubt.
     async fn follow(&mut self) -> Result<Infallible, End> {
         let mut link = self.store.control.link.clone();
@@ -118,7 +124,7 @@ impl Follower {
             "replay_policy": "instant",
             "headers_only": self.mode == WatchMode::Meta,
             "flow_control": true,
-            "idle_heartbeat": nanos(control.timing.nats_ping),
+            "idle_heartbeat": nanos(self.heartbeat_period()),
             // what a killed process leaves behind goes by itself
             "inactive_threshold": nanos(control.timing.lease_ttl),
             "num_replicas": 1,
@@ -150,7 +156,7 @@ impl Follower {
         if consumer.through {
             self.settle().await?;
         }
-        let patience = self.store.control.timing.nats_ping * MISSED_HEARTBEATS;
+        let patience = self.heartbeat_period() * MISSED_HEARTBEATS;
         loop {
             let raw = timeout(patience, consumer.messages.next()).await;
             let raw = raw.map_err(|_| End::Doubt("no heartbeat"))?.ok_or(End::Over)?;
