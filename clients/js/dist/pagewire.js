@@ -610,6 +610,8 @@ var Pagewire = class extends Emitter {
   #failures = 0;
   #openedAt = Infinity;
   #advised = false;
+  /** The document lies in the back/forward cache. */
+  #away = false;
   #retry;
   #ack;
   #unwatch = () => void 0;
@@ -641,10 +643,11 @@ var Pagewire = class extends Emitter {
   connect() {
     if (this.#opening) return this.#opening.promise;
     this.#opening = opening();
+    this.#away = false;
     this.#unwatch = watchDocument({
       hidden: () => this.#acknowledge(),
       leave: () => this.#leave(),
-      comeback: () => void this.#attempt(),
+      comeback: () => this.#comeback(),
       wake: () => this.#wake()
     });
     void this.#attempt();
@@ -780,16 +783,21 @@ var Pagewire = class extends Emitter {
   /** Somebody looks or the network is back: no reason to sit out a back-off that the server did not ask for. */
   #wake() {
     if (this.#link) this.#link.doubt();
-    else if (this.#state === "waiting" && !this.#advised) void this.#attempt();
+    else if (this.#state === "waiting" && !this.#advised && !this.#away) void this.#attempt();
   }
   /** The document goes: the next one of this tab continues from here, or this one when it comes back. */
   #leave() {
+    this.#away = true;
     this.#acknowledge();
     this.#turn += 1;
     this.#link?.leave();
     this.#detach();
     this.#tab.release();
     this.#change("waiting", { reason: "the document is away" });
+  }
+  #comeback() {
+    this.#away = false;
+    void this.#attempt();
   }
   #finish(change, error) {
     this.#turn += 1;

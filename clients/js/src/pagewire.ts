@@ -63,6 +63,8 @@ export class Pagewire extends Emitter<PagewireEvents> {
   #failures = 0;
   #openedAt = Infinity;
   #advised = false;
+  /** The document lies in the back/forward cache. */
+  #away = false;
   #retry: ReturnType<typeof setTimeout> | undefined;
   #ack: ReturnType<typeof setTimeout> | undefined;
   #unwatch: () => void = () => undefined;
@@ -99,10 +101,11 @@ export class Pagewire extends Emitter<PagewireEvents> {
   connect(): Promise<Registered> {
     if (this.#opening) return this.#opening.promise;
     this.#opening = opening();
+    this.#away = false;
     this.#unwatch = watchDocument({
       hidden: () => this.#acknowledge(),
       leave: () => this.#leave(),
-      comeback: () => void this.#attempt(),
+      comeback: () => this.#comeback(),
       wake: () => this.#wake(),
     });
     void this.#attempt();
@@ -255,17 +258,23 @@ export class Pagewire extends Emitter<PagewireEvents> {
   /** Somebody looks or the network is back: no reason to sit out a back-off that the server did not ask for. */
   #wake(): void {
     if (this.#link) this.#link.doubt();
-    else if (this.#state === "waiting" && !this.#advised) void this.#attempt();
+    else if (this.#state === "waiting" && !this.#advised && !this.#away) void this.#attempt();
   }
 
   /** The document goes: the next one of this tab continues from here, or this one when it comes back. */
   #leave(): void {
+    this.#away = true;
     this.#acknowledge();
     this.#turn += 1;
     this.#link?.leave();
     this.#detach();
     this.#tab.release();
     this.#change("waiting", { reason: "the document is away" });
+  }
+
+  #comeback(): void {
+    this.#away = false;
+    void this.#attempt();
   }
 
   #finish(change: Partial<StateChange>, error: PagewireError): void {
