@@ -36,11 +36,13 @@ impl Drop for Beating {
     }
 }
 
-/// Serves a socket until it ends. The rare parts are boxed: what stays is what an idle page costs.
-pub(super) async fn serve(edge: Arc<Edge>, mut wire: Wire, arrival: Arrival) {
+/// Serves a socket until it ends. What is large or rare is boxed: an argument of a future is kept in it twice, and
+/// the rest is what an idle page costs.
+pub(super) async fn serve(edge: Arc<Edge>, mut wire: Box<Wire>, arrival: Box<Arrival>) {
     let peer = arrival.peer.clone();
     let beating = Beating(edge.pulses.watch());
-    let end = match Box::pin(greet::greet(&edge, &mut wire, &beating.0, arrival)).await {
+    let greeted = Box::pin(greet::greet(&edge, &mut wire, &beating.0, arrival)).await;
+    let end = match greeted {
         Err(end) => end,
         Ok((opened, roles)) => {
             let mut live = Live::new(edge.clone(), wire, beating, opened, roles);

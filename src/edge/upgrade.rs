@@ -48,12 +48,12 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, request: Request) -> 
         return refusal(StatusCode::BAD_REQUEST, &edge);
     };
     edge.metrics.connections_opened.inc();
-    tokio::spawn(begin(edge, upgrade, Arrival { peer, token, agent }));
+    tokio::spawn(begin(edge, upgrade, Box::new(Arrival { peer, token, agent })));
     switching(&handshake)
 }
 
 /// Takes the stream out of hyper's hands. The socket gets a task of its own, so that nothing of this one stays.
-async fn begin(edge: Arc<Edge>, upgrade: OnUpgrade, arrival: Arrival) {
+async fn begin(edge: Arc<Edge>, upgrade: OnUpgrade, arrival: Box<Arrival>) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => return tracing::debug!(peer = %arrival.peer.address, %error, "upgrade failed"),

@@ -88,8 +88,8 @@ pub(super) struct Wire {
 
 impl Wire {
     /// A stream after the handshake, with the bytes that were read beyond it.
-    pub(super) fn new(stream: TcpStream, unread: Vec<u8>) -> Self {
-        Self {
+    pub(super) fn new(stream: TcpStream, unread: Vec<u8>) -> Box<Self> {
+        Box::new(Self {
             stream,
             reader: Reader::default(),
             rate: Rate::default(),
@@ -97,7 +97,7 @@ impl Wire {
             unread,
             unwritten: Vec::new(),
             stalled: None,
-        }
+        })
     }
 
     /// Reads what is there and hands every text to `each`, until it stops the flow.
@@ -229,7 +229,7 @@ impl Wire {
 
     /// Says the last words, and hears the client out for a moment: closing with unread bytes would reset the
     /// connection before the client has read them.
-    pub(super) async fn part(mut self, end: &End, patience: Duration) {
+    pub(super) async fn part(mut self: Box<Self>, end: &End, patience: Duration) {
         match end {
             End::Lost => return,
             End::Closed(code) => writer::close_echo(&mut self.unwritten, *code),

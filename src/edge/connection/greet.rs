@@ -16,7 +16,7 @@ pub(super) async fn greet(
     edge: &Edge,
     wire: &mut Wire,
     pulse: &Pulse,
-    arrival: Arrival,
+    arrival: Box<Arrival>,
 ) -> Result<(Opened, Roles), End> {
     if edge.is_draining() {
         return Err(End::Close(closing(edge, Cause::Drain)));

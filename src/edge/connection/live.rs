@@ -41,13 +41,19 @@ impl Drop for Held {
 /// A socket that holds a page.
 pub(super) struct Live {
     held: Held,
-    wire: Wire,
+    wire: Box<Wire>,
     beating: Beating,
     command: Option<Command>,
 }
 
 impl Live {
-    pub(super) fn new(edge: Arc<Edge>, wire: Wire, beating: Beating, opened: Opened, roles: Roles) -> Self {
+    pub(super) fn new(
+        edge: Arc<Edge>,
+        wire: Box<Wire>,
+        beating: Beating,
+        opened: Opened,
+        roles: Roles,
+    ) -> Self {
         edge.metrics.pages.inc();
         edge.metrics.recovered(opened.recovered);
         let caller = Caller { page: opened.page, roles };
@@ -172,7 +178,7 @@ impl Live {
 
     /// The page is free for another socket, and the wire for its last words. A command in progress goes on to its
     /// end: the page has counted its frame.
-    pub(super) fn let_go(self) -> Wire {
+    pub(super) fn let_go(self) -> Box<Wire> {
         if let Some(command) = self.command {
             tokio::spawn(command);
         }
