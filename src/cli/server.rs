@@ -55,11 +55,11 @@ impl Server {
     }
 }
 
-/// A client that trusts what the system trusts.
+/// A client that trusts what the system trusts and reaches nodes without a proxy.
 pub(super) fn client() -> Result<Client, Failure> {
     // fails only when it is there already
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder().build().map_err(|error| Exit::Failed.because(reason(&error)))
+    Client::builder().no_proxy().build().map_err(|error| Exit::Failed.because(reason(&error)))
 }
 
 /// Sends a request; no answer within the time means that the server cannot be reached.

@@ -93,6 +93,8 @@ impl Executors {
     /// Runs a call; the handler's result or why there is none. At most once.
     pub async fn call(&self, call: Call) -> Result<Box<RawValue>, CommandError> {
         let Some(handler) = inline::find(&call.method).filter(|_| call.mode != Mode::Assigned) else {
+            // a name that a client made up is no label
+            self.metrics.called("unknown", "none", ErrorCode::NoExecutor.text(), Duration::ZERO);
             return Err(CommandError::new(ErrorCode::NoExecutor, "no executor serves this method now"));
         };
         let Ok(_permit) = self.inline.try_acquire() else {
