@@ -41,6 +41,11 @@ impl Gate {
         Arc::new(Self { most, most_per_source, counts: Mutex::default(), left: Notify::new() })
     }
 
+    /// How many may be in.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
     /// Lets a connection in, if there is room.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refusal> {
         let source = source(address);

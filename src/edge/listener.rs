@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -43,6 +44,18 @@ impl Peer {
     /// Whether a whole request head has ever come.
     pub(super) fn has_asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
+    }
+}
+
+/// Takes every file descriptor that the system grants: a socket needs one, and the usual soft limit is made for
+/// programs without sockets.
+pub(super) fn claim_descriptors(wanted: usize) {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // refused: then the soft limit stays, and is what is compared with
+    let _ = setrlimit(Resource::Nofile, limit);
+    if let Some(granted) = getrlimit(Resource::Nofile).current.filter(|granted| *granted < wanted as u64) {
+        tracing::warn!(granted, wanted, "the system grants fewer file descriptors than limits.connections");
     }
 }
 

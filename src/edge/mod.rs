@@ -101,6 +101,7 @@ impl Edge {
     /// Serves `router` on `listener` until `stop`, then closes what is open and returns when it is closed or time is
     /// up. Who calls it owns the listener and the signal.
     pub async fn serve(&self, listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+        listener::claim_descriptors(self.gate.most());
         // bodies are bounded before they reach a handler
         let router = router.layer(DefaultBodyLimit::disable());
         let (stopping, stopped) = watch::channel(false);
