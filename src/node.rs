@@ -108,7 +108,8 @@ impl Node {
         });
         let (stop, stopping) = watch::channel(false);
         let ready = Ready::default();
-        tokio::spawn(follow);
+        let watching = context.sessions.clone();
+        tokio::spawn(follow.run(move |page, row| watching.notice(page, row)));
         tokio::spawn(run::count_reconnects(engine.link(), metrics.clone()));
         let keeper = tokio::spawn(keeper.keep(stopped(stopping.clone())));
         let duties =

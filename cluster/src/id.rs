@@ -63,7 +63,7 @@ impl FromStr for NodeNumber {
 }
 
 /// One life of a node: who holds a page, a lease, an assignment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Holder {
     /// Its number.
     pub node: NodeNumber,

@@ -32,12 +32,29 @@ pub enum Question {
     /// Deliver a message to your pages of a scope. Answer: [`Answer::Delivered`], for a page also
     /// [`Answer::Unknown`].
     Deliver(Delivery),
-    /// Another node holds this page now: let go of it. Answer: [`Answer::Done`] or [`Answer::Unknown`].
-    Yield {
+    /// Another node has won the row of your page: freeze it and hand it over. Answer: [`Answer::HandedOver`],
+    /// [`Answer::Incomplete`] when the client would miss frames, [`Answer::Unknown`].
+    Handover {
         /// The page.
         page: Key,
+        /// Its new holder, to whom everything that still arrives is forwarded.
+        to: NodeNumber,
         /// The generation of the new holder.
         generation: u32,
+        /// The last number that the client has seen.
+        seq: u64,
+    },
+    /// Frames that arrived at the old holder of your page. Answer: [`Answer::Delivered`] or [`Answer::Unknown`].
+    Forward {
+        /// The page.
+        page: Key,
+        /// Whole frames without a number.
+        frames: Vec<Box<RawValue>>,
+    },
+    /// How does this page of yours stand? Answer: [`Answer::Standing`] or [`Answer::Unknown`].
+    Ask {
+        /// The page.
+        page: Key,
     },
     /// The connection belongs to this user now: re-label its pages. Answer: [`Answer::Done`].
     Identify {
@@ -58,6 +75,9 @@ pub enum Question {
 pub struct Delivery {
     /// Whose pages.
     pub to: Scope,
+    /// Pages of that scope that the sender counts on other nodes: while a page moves, exactly one node takes it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<Key>,
     /// Raw JSON, as the sender wrote it.
     pub payload: Box<RawValue>,
     /// The page that sent it, if a page did.
@@ -81,18 +101,37 @@ impl std::ops::AddAssign for Reach {
     }
 }
 
+/// A page on its way to another node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HandedOver {
+    /// The number of the last frame that left for the client's old socket.
+    pub last: u64,
+    /// Whole frames that the client has not seen, without their numbers; the last one is numbered `last`.
+    pub sent: Vec<Box<RawValue>>,
+    /// Whole frames that have no number yet.
+    pub waiting: Vec<Box<RawValue>>,
+    /// How many of the client's frames were processed.
+    pub received: u64,
+}
+
 /// What the other node answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Answer {
     /// Handed to this many pages.
     Delivered(Reach),
     /// This node does not hold that page.
     Unknown,
-    /// That page lives here now.
-    Moved {
-        /// Its node.
-        node: NodeNumber,
+    /// Everything that the client has missed.
+    HandedOver(HandedOver),
+    /// The client has missed frames that nobody has any more.
+    Incomplete,
+    /// How a page stands.
+    Standing {
+        /// Its generation.
+        generation: u32,
+        /// Its client is known to have the newest token.
+        confirmed: bool,
     },
     /// Done.
     Done,
@@ -108,42 +147,41 @@ pub fn encode(message: &impl Serialize) -> Bytes {
 
 /// Reads a question. A known type with wrong members is `None`: its sender is broken, not newer.
 pub fn decode_question(bytes: &[u8]) -> Option<Question> {
+    let (kind, text) = kind(bytes)?;
+    // not through the tagged enum: looking for the tag would parse the raw payload
+    match kind.as_ref() {
+        "deliver" => serde_json::from_str(text).map(Question::Deliver).ok(),
+        "forward" => {
+            #[derive(Deserialize)]
+            struct Members {
+                page: Key,
+                frames: Vec<Box<RawValue>>,
+            }
+            let Members { page, frames } = serde_json::from_str(text).ok()?;
+            Some(Question::Forward { page, frames })
+        }
+        _ => serde_json::from_str(text).ok(),
+    }
+}
+
+/// Reads an answer.
+pub fn decode_answer(bytes: &[u8]) -> Option<Answer> {
+    let (kind, text) = kind(bytes)?;
+    match kind.as_ref() {
+        "handed_over" => serde_json::from_str(text).map(Answer::HandedOver).ok(),
+        _ => serde_json::from_str(text).ok(),
+    }
+}
+
+fn kind(bytes: &[u8]) -> Option<(std::borrow::Cow<'_, str>, &str)> {
     #[derive(Deserialize)]
     struct Envelope<'a> {
         #[serde(rename = "type", borrow)]
         kind: std::borrow::Cow<'a, str>,
     }
-    #[derive(Deserialize)]
-    struct YieldMembers {
-        page: Key,
-        generation: u32,
-    }
-    #[derive(Deserialize)]
-    struct IdentifyMembers {
-        connection: Key,
-        user: String,
-    }
     let text = std::str::from_utf8(bytes).ok()?;
-    let envelope: Envelope<'_> = serde_json::from_str(text).ok()?;
-    // not through the tagged enum: buffering a tag loses the raw payload
-    Some(match envelope.kind.as_ref() {
-        "deliver" => Question::Deliver(serde_json::from_str(text).ok()?),
-        "yield" => {
-            let YieldMembers { page, generation } = serde_json::from_str(text).ok()?;
-            Question::Yield { page, generation }
-        }
-        "identify" => {
-            let IdentifyMembers { connection, user } = serde_json::from_str(text).ok()?;
-            Question::Identify { connection, user }
-        }
-        "alive" => Question::Alive,
-        _ => Question::Unknown,
-    })
-}
-
-/// Reads an answer.
-pub fn decode_answer(bytes: &[u8]) -> Option<Answer> {
-    serde_json::from_slice(bytes).ok()
+    let Envelope { kind } = serde_json::from_str(text).ok()?;
+    Some((kind, text))
 }
 
 #[cfg(test)]
@@ -159,8 +197,15 @@ mod tests {
         let page = Key::from_bits(7);
         let payload: Box<RawValue> = serde_json::from_str(r#"{"z":1,  "a":2}"#).unwrap();
         for question in [
-            Question::Deliver(Delivery { to: Scope::User("a.b".into()), payload, from: None }),
-            Question::Yield { page, generation: 3 },
+            Question::Forward { page, frames: vec![payload.clone()] },
+            Question::Deliver(Delivery {
+                to: Scope::User("a.b".into()),
+                elsewhere: vec![page],
+                payload,
+                from: None,
+            }),
+            Question::Handover { page, to: NodeNumber::new(2).unwrap(), generation: 3, seq: 17 },
+            Question::Ask { page },
             Question::Identify { connection: page, user: "*".into() },
             Question::Alive,
         ] {
@@ -171,7 +216,18 @@ mod tests {
     #[test]
     fn a_question_of_a_newer_release_is_recognised_as_such() {
         assert!(matches!(decode_question(br#"{"type":"juggle","balls":3}"#), Some(Question::Unknown)));
-        assert!(decode_question(br#"{"type":"yield"}"#).is_none());
-        assert_eq!(decode_answer(br#"{"type":"juggled"}"#), Some(Answer::Unsupported));
+        assert!(decode_question(br#"{"type":"handover"}"#).is_none());
+        assert!(matches!(decode_answer(br#"{"type":"juggled"}"#), Some(Answer::Unsupported)));
+    }
+
+    #[test]
+    fn a_page_that_is_handed_over_keeps_its_frames_as_they_were_written() {
+        let frame: Box<RawValue> = serde_json::from_str(r#"{"type":"message",  "payload":1e2}"#).unwrap();
+        let handed = HandedOver { last: 7, sent: vec![frame.clone()], waiting: vec![frame], received: 3 };
+        let Some(Answer::HandedOver(read)) = decode_answer(&encode(&Answer::HandedOver(handed))) else {
+            panic!("a page")
+        };
+        assert_eq!((read.last, read.received, read.sent.len()), (7, 3, 1));
+        assert_eq!(read.waiting[0].get(), r#"{"type":"message",  "payload":1e2}"#);
     }
 }

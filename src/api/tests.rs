@@ -52,6 +52,7 @@ impl Running {
             node: holder.node,
             epoch: holder.epoch,
             generation: 1,
+            prev: None,
             session: at(session),
             connection: at(9),
             user: user.map(str::to_owned),

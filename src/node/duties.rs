@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::stopped;
 use crate::command::Context;
+use crate::session::Pushed;
 use crate::telemetry::{self, Ready};
 
 /// What the duties of a node need.
@@ -67,8 +68,9 @@ impl Duties {
                 // a node that woke late must not act on what it slept through
                 Incoming::Question(asked) if self.lease.holder() == Some(holder) => {
                     let (question, message) = *asked;
-                    if let Some(answer) = react(context, question, &message) {
-                        inbox.answer(&message, answer);
+                    match react(context, question, &message) {
+                        Reaction::Now(answer) => inbox.answer(message, std::future::ready(answer)),
+                        Reaction::Pushed(pushed) => inbox.answer(message, delivered(pushed)),
                     }
                 }
                 Incoming::Question(_) => {
@@ -128,14 +130,37 @@ impl Duties {
     }
 }
 
-/// The answer to a question, `None` when it is given later.
-fn react(context: &Arc<Context>, question: Question, message: &Message) -> Option<Answer> {
+/// The answer to a question.
+enum Reaction {
+    /// Known.
+    Now(Answer),
+    /// Known when frames for pages that have moved on have arrived there.
+    Pushed(Pushed),
+}
+
+async fn delivered(pushed: Pushed) -> Answer {
+    Answer::Delivered(pushed.settle().await)
+}
+
+/// Acts at once, in the order in which questions arrive.
+fn react(context: &Arc<Context>, question: Question, message: &Message) -> Reaction {
     let span = tracing::debug_span!("question", subject = message.subject, trace = tracing::field::Empty);
     let span = telemetry::child_of(span, message.headers.trace.as_ref());
     let _entered = span.enter();
-    Some(match question {
+    let pushed = match question {
         Question::Deliver(delivery) => context.deliver.receive(&delivery),
-        Question::Yield { page, generation } => context.sessions.let_go(page, generation),
+        Question::Forward { page, frames } => context.sessions.forwarded(page, &frames),
+        other => return Reaction::Now(answer(context, other)),
+    };
+    pushed.map_or(Reaction::Now(Answer::Unknown), Reaction::Pushed)
+}
+
+fn answer(context: &Arc<Context>, question: Question) -> Answer {
+    match question {
+        Question::Handover { page, to, generation, seq } => {
+            context.sessions.hand_over(page, to, generation, seq)
+        }
+        Question::Ask { page } => context.sessions.standing(page),
         Question::Identify { connection, user } => {
             let context = context.clone();
             // writes rows: not in the way of deliveries
@@ -143,6 +168,6 @@ fn react(context: &Arc<Context>, question: Question, message: &Message) -> Optio
             Answer::Done
         }
         Question::Alive => Answer::Done,
-        Question::Unknown => Answer::Unsupported,
-    })
+        Question::Unknown | Question::Deliver(_) | Question::Forward { .. } => Answer::Unsupported,
+    }
 }

@@ -81,6 +81,18 @@ impl Tail {
         Self(Bytes::from(json).slice(1..))
     }
 
+    /// The whole frame without a number, to travel between nodes.
+    pub fn to_frame(&self) -> Option<Box<RawValue>> {
+        let text = [b"{", self.0.as_ref()].concat();
+        String::from_utf8(text).ok().and_then(|text| RawValue::from_string(text).ok())
+    }
+
+    /// The tail of a frame that travelled; `None` unless it is an object with members.
+    pub fn from_frame(frame: &RawValue) -> Option<Self> {
+        let tail = frame.get().strip_prefix('{')?;
+        (!tail.trim_start().starts_with('}')).then(|| Self(Bytes::copy_from_slice(tail.as_bytes())))
+    }
+
     /// The bytes.
     pub fn bytes(&self) -> &Bytes {
         &self.0

@@ -3,18 +3,19 @@
 //! Owns: which nodes a scope is on, the acknowledged request to each, and this node's own share through the hub.
 //! Never: encoding per socket (the hub shares one tail) or a retry of what may have arrived.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::future::join_all;
 use pagewire_cluster::delivery::{Post, Unanswered};
-use pagewire_cluster::id::{Address, Holder, NodeNumber};
+use pagewire_cluster::id::{Address, Holder, Key, NodeNumber};
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::wire::{Answer, Delivery, Question, Reach, Scope};
 use serde_json::value::RawValue;
 
-use super::hub::Hub;
+use super::hub::{Hub, Pushed};
 use crate::protocol::{CommandError, ErrorCode, Tail};
 use crate::telemetry::{self, Metrics};
 
@@ -60,7 +61,7 @@ impl Deliver {
     ) -> Result<Outcome, CommandError> {
         let own = self.lease.holder().ok_or_else(unavailable)?;
         let started = Instant::now();
-        let delivery = Delivery { to, payload, from };
+        let delivery = Delivery { to, elsewhere: Vec::new(), payload, from };
         let outcome = match delivery.to {
             Scope::Page(address) => self.send_to_page(own, address, delivery).await,
             _ => self.send_to_scope(own, delivery).await,
@@ -71,16 +72,21 @@ impl Deliver {
 
     /// To this node's share directly, to every other node that has one with one request.
     async fn send_to_scope(&self, own: Holder, delivery: Delivery) -> Result<Outcome, CommandError> {
-        let holders = self.registry.view().holders(&delivery.to);
-        let local = self.local(&delivery);
-        let mut outcome = Outcome { reach: local, nodes: vec![own.node], unreachable: Vec::new() };
-        let others: Vec<Holder> = holders.into_iter().filter(|holder| *holder != own).collect();
-        if others.is_empty() {
-            return Ok(outcome);
-        }
-        let question = Question::Deliver(delivery);
-        let asked = others.iter().map(|holder| self.post.ask(*holder, &question, telemetry::current_trace()));
-        for (holder, answer) in others.iter().zip(join_all(asked).await) {
+        let shares = self.shares(own, &delivery.to);
+        let mut outcome = Outcome { nodes: vec![own.node], ..Outcome::default() };
+        let elsewhere =
+            shares.iter().filter(|(holder, _)| **holder != own).flat_map(|(_, pages)| pages).copied();
+        let here = self.local(&delivery, &elsewhere.collect::<Vec<_>>());
+        let others: Vec<Holder> = shares.keys().copied().filter(|holder| *holder != own).collect();
+        let questions: Vec<_> =
+            others.iter().map(|holder| Question::Deliver(share(&delivery, &shares, *holder))).collect();
+        let asked = others
+            .iter()
+            .zip(&questions)
+            .map(|(holder, question)| self.post.ask(*holder, question, telemetry::current_trace()));
+        let (here, answers) = tokio::join!(here.settle(), join_all(asked));
+        outcome.reach = here;
+        for (holder, answer) in others.iter().zip(answers) {
             match answer {
                 Ok(Answer::Delivered(reach)) => {
                     outcome.reach += reach;
@@ -102,7 +108,7 @@ impl Deliver {
     ) -> Result<Outcome, CommandError> {
         let mut question = Question::Deliver(delivery);
         let first = self.ask_page(own, address, &question).await?;
-        if !matches!(first, Err(Unanswered::Gone) | Ok(Answer::Unknown | Answer::Moved { .. })) {
+        if !matches!(first, Err(Unanswered::Gone) | Ok(Answer::Unknown)) {
             return Ok(page_outcome(address.node, first));
         }
         let row = self.registry.row(address.key).await.map_err(|_| unavailable())?;
@@ -128,7 +134,10 @@ impl Deliver {
         if address.node == own.node
             && let Question::Deliver(delivery) = question
         {
-            return Ok(Ok(self.receive(delivery)));
+            return Ok(Ok(match self.receive(delivery) {
+                Some(pushed) => Answer::Delivered(pushed.settle().await),
+                None => Answer::Unknown,
+            }));
         }
         match self.post.ask_page(address, question, telemetry::current_trace()).await {
             Err(Unanswered::TooLarge) => Err(too_large()),
@@ -136,24 +145,43 @@ impl Deliver {
         }
     }
 
-    /// A delivery for this node's pages: the answer for its sender.
-    pub fn receive(&self, delivery: &Delivery) -> Answer {
+    /// A delivery for this node's pages; `None` when it is for a page that is not here.
+    pub fn receive(&self, delivery: &Delivery) -> Option<Pushed> {
         match delivery.to {
-            Scope::Page(address) if self.hub.page(address.key).is_none() => Answer::Unknown,
-            _ => Answer::Delivered(self.local(delivery)),
+            Scope::Page(address) if self.hub.page(address.key).is_none() => None,
+            _ => Some(self.local(delivery, &delivery.elsewhere)),
         }
     }
 
-    fn local(&self, delivery: &Delivery) -> Reach {
-        self.hub.push(&delivery.to, &Tail::message(&delivery.payload, delivery.from))
+    fn local(&self, delivery: &Delivery, elsewhere: &[Key]) -> Pushed {
+        self.hub.push(&delivery.to, elsewhere, &Tail::message(&delivery.payload, delivery.from))
     }
+
+    /// Which pages of a scope this node counts on which node: its own it knows best, the rest the view tells.
+    fn shares(&self, own: Holder, scope: &Scope) -> BTreeMap<Holder, Vec<Key>> {
+        let view = self.registry.view();
+        let mut shares: BTreeMap<Holder, Vec<Key>> =
+            view.holders(scope).into_iter().map(|holder| (holder, Vec::new())).collect();
+        for (page, seen) in view.pages_of(scope) {
+            let here = self.hub.page(page).is_some_and(|page| page.is_here());
+            shares.entry(if here { own } else { seen.holder }).or_default().push(page);
+        }
+        shares
+    }
+}
+
+/// What one node is asked: the scope, without the pages that others have.
+fn share(delivery: &Delivery, shares: &BTreeMap<Holder, Vec<Key>>, holder: Holder) -> Delivery {
+    let elsewhere =
+        shares.iter().filter(|(other, _)| **other != holder).flat_map(|(_, pages)| pages).copied();
+    Delivery { elsewhere: elsewhere.collect(), ..delivery.clone() }
 }
 
 fn page_outcome(node: NodeNumber, answer: Result<Answer, Unanswered>) -> Outcome {
     match answer {
         Ok(Answer::Delivered(reach)) => Outcome { reach, nodes: vec![node], unreachable: Vec::new() },
         // the node answered for its pages: it does not hold this one
-        Ok(Answer::Unknown | Answer::Moved { .. }) => Outcome { nodes: vec![node], ..Outcome::default() },
+        Ok(Answer::Unknown) => Outcome { nodes: vec![node], ..Outcome::default() },
         _ => Outcome { unreachable: vec![node], ..Outcome::default() },
     }
 }

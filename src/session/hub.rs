@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use pagewire_cluster::id::Key;
 use pagewire_cluster::wire::{Reach, Scope};
+use tokio::sync::oneshot;
 
 use super::page::{Met, Page};
 use crate::protocol::Tail;
@@ -36,6 +37,50 @@ where
         if pages.is_empty() {
             members.remove(scope);
         }
+    }
+}
+
+impl Index {
+    fn remove(&mut self, page: &Page) {
+        self.pages.remove(&page.key());
+        remove(&mut self.by_session, &page.session().key, page.key());
+        remove(&mut self.by_connection, &page.connection().key, page.key());
+        if let Some(user) = page.user() {
+            remove(&mut self.by_user, &*user, page.key());
+        }
+    }
+}
+
+/// What a push met on this node.
+#[derive(Debug, Default)]
+pub struct Pushed {
+    reach: Reach,
+    forwarded: Vec<oneshot::Receiver<Reach>>,
+}
+
+impl Pushed {
+    pub(super) fn count(&mut self, met: Met) {
+        match met {
+            Met::Reached => self.reach.reached += 1,
+            Met::Held => self.reach.held += 1,
+            Met::Forwarded(told) => self.forwarded.push(told),
+            Met::Missed => {}
+        }
+    }
+
+    /// What it met in all, when nothing of it is on its way to another node.
+    pub fn settled(&self) -> Option<Reach> {
+        self.forwarded.is_empty().then_some(self.reach)
+    }
+
+    /// What it met in all, after the other nodes have said what it met there.
+    pub async fn settle(self) -> Reach {
+        let mut reach = self.reach;
+        for told in self.forwarded {
+            // an error: the other node did not answer, so nobody knows of a page that got it
+            reach += told.await.unwrap_or_default();
+        }
+        reach
     }
 }
 
@@ -77,15 +122,16 @@ impl Hub {
         pages
     }
 
-    /// Adds one frame to the outbox of every page of a scope. The frame is encoded once, its bytes are shared.
-    pub fn push(&self, scope: &Scope, tail: &Tail) -> Reach {
-        let mut reach = Reach::default();
-        self.visit(scope, |page| match page.push(tail) {
-            Met::Reached => reach.reached += 1,
-            Met::Held => reach.held += 1,
-            Met::Missed => {}
+    /// Adds one frame to the outbox of every page of a scope, except those that another node counts as its own. The
+    /// frame is encoded once, its bytes are shared.
+    pub fn push(&self, scope: &Scope, elsewhere: &[Key], tail: &Tail) -> Pushed {
+        let mut pushed = Pushed::default();
+        self.visit(scope, |page| {
+            if !elsewhere.contains(&page.key()) {
+                pushed.count(page.push(tail));
+            }
         });
-        reach
+        pushed
     }
 
     fn visit(&self, scope: &Scope, visitor: impl FnMut(&Arc<Page>)) {
@@ -99,9 +145,12 @@ impl Hub {
         }
     }
 
-    /// Adds a page.
+    /// Adds a page; what was left here of an earlier stay goes.
     pub(super) fn insert(&self, page: Arc<Page>) {
         let mut index = self.write();
+        if let Some(old) = index.pages.get(&page.key()).cloned() {
+            index.remove(&old);
+        }
         add(&mut index.by_session, page.session().key, &page);
         add(&mut index.by_connection, page.connection().key, &page);
         if let Some(user) = page.user() {
@@ -110,15 +159,11 @@ impl Hub {
         index.pages.insert(page.key(), page);
     }
 
-    /// Removes a page.
-    pub(super) fn remove(&self, page: &Page) {
+    /// Removes a page, unless it has come back meanwhile.
+    pub(super) fn remove(&self, page: &Arc<Page>) {
         let mut index = self.write();
-        if index.pages.remove(&page.key()).is_some() {
-            remove(&mut index.by_session, &page.session().key, page.key());
-            remove(&mut index.by_connection, &page.connection().key, page.key());
-            if let Some(user) = page.user() {
-                remove(&mut index.by_user, &*user, page.key());
-            }
+        if index.pages.get(&page.key()).is_some_and(|held| Arc::ptr_eq(held, page)) {
+            index.remove(page);
         }
     }
 

@@ -3,6 +3,7 @@
 //! Owns: everything between a socket and the cluster. Never: a socket, HTTP, or what a command means.
 
 mod deliver;
+mod handover;
 mod hub;
 mod open;
 mod outbox;
@@ -11,7 +12,7 @@ mod sessions;
 mod token;
 
 pub use deliver::{Deliver, Outcome};
-pub use hub::Hub;
+pub use hub::{Hub, Pushed};
 pub use open::{Open, Opened};
 pub use outbox::Budget;
 pub use page::{Met, Page, Place, Taken, Ticket};

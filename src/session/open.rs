@@ -9,13 +9,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use pagewire_cluster::engine::{Expect, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key};
 use pagewire_cluster::registry::Row;
-use pagewire_cluster::wire::{Question, Scope};
+use pagewire_cluster::wire::Scope;
 
 use super::page::{Arrival, Page, Place, Standing, Ticket, Welcome};
 use super::sessions::{Sessions, place_of};
 use super::token::Claims;
 use crate::protocol::{Close, CloseCode, Hello, Recovered, Registered, Tail};
-use crate::telemetry;
 
 /// How often a resume that lost the race for the row looks again.
 const RESUME_ATTEMPTS: usize = 3;
@@ -48,7 +47,7 @@ const NO_PROOF: Close = Close::new(CloseCode::Forbidden, "resuming a page needs 
 const OLD_TOKEN: Close = Close::new(CloseCode::Replaced, "another socket holds this page");
 const TOO_MANY: Close = Close::new(CloseCode::Policy, "too many pages of this user");
 const CUT_OFF: Close = Close::new(CloseCode::Overloaded, "the cluster is unavailable");
-const RACED: Close = Close::new(CloseCode::HeldElsewhere, "the page is being taken elsewhere");
+pub(super) const RACED: Close = Close::new(CloseCode::HeldElsewhere, "the page is being taken elsewhere");
 
 /// Whether a socket of `user` may have what belongs to `owner`. An anonymous thing only asks for its token.
 fn check_owner(owner: Option<&str>, user: Option<&str>) -> Result<(), Close> {
@@ -102,7 +101,8 @@ impl Sessions {
         let row = self.row(holder, 1, &place, unix_ms(), &open.agent);
         let rev =
             self.registry.write(key, &row, Expect::Absent).await.map_err(|error| self.refused(error))?;
-        self.settle(holder, key, rev, &row, Arrival::New).ok_or(RACED)
+        let page = self.admit(key, rev, &row);
+        self.attach(holder, page, Arrival::New).ok_or(RACED)
     }
 
     /// The session and connection that a new page joins: those it names if it proves that it may, else fresh ones.
@@ -151,9 +151,11 @@ impl Sessions {
 
     async fn resume(&self, holder: Holder, claims: Claims, seq: u64, open: &Open) -> Result<Opened, Close> {
         for _ in 0..RESUME_ATTEMPTS {
-            let opened = match self.hub.page(claims.page) {
+            let opened = match self.hub.page(claims.page).filter(|page| page.is_here()) {
+                // an earlier resume waits for the old holder: it will have the page in a moment, or nobody
+                Some(page) if page.is_installing() => return Err(RACED),
                 Some(page) => self.resume_here(holder, &page, &claims, seq, open).await?,
-                None => self.resume_elsewhere(holder, &claims, open).await?,
+                None => self.resume_elsewhere(holder, &claims, seq, open).await?,
             };
             if let Some(opened) = opened {
                 return Ok(opened);
@@ -188,11 +190,13 @@ impl Sessions {
         Ok(self.attach(holder, page.clone(), Arrival::Resumed { seq }))
     }
 
-    /// The page was held by another node or an earlier life of this one: its frames are lost, its row tells the rest.
+    /// The page was held by another node or an earlier life of this one: the row is won first, then its old holder
+    /// hands it over if it lives.
     async fn resume_elsewhere(
         &self,
         holder: Holder,
         claims: &Claims,
+        seq: u64,
         open: &Open,
     ) -> Result<Option<Opened>, Close> {
         let found = self.registry.row(claims.page).await.map_err(|_| self.cut_off())?;
@@ -201,47 +205,50 @@ impl Sessions {
             None => (claims.user.clone(), claims.generation, Expect::Absent),
         };
         check_owner(owner.as_deref(), open.user.as_deref())?;
-        check_generation(claims.generation, generation, false)?;
+        let confirmed = match &found {
+            Some((row, _)) if claims.generation != row.generation => {
+                self.is_confirmed(claims.page, row).await
+            }
+            _ => false,
+        };
+        check_generation(claims.generation, generation, confirmed)?;
         let at = |key| Address { key, node: holder.node };
         let (session, connection, opened) = match &found {
             Some((row, _)) => (row.session, row.connection, row.opened),
             None => (at(claims.session), at(claims.connection), unix_ms()),
         };
         let place = Place { session, connection, user: owner.map(Arc::from).or_else(|| open.user.clone()) };
-        let row = self.row(holder, generation + 1, &place, opened, &open.agent);
+        // a move that was cut short has left its frames on two nodes: nobody can put them together again
+        let whole = found.filter(|(row, _)| row.prev.is_none());
+        let old = whole.map(|(row, _)| Holder { node: row.node, epoch: row.epoch });
+        let prev = old.filter(|old| *old != holder && self.registry.view().lives(*old));
+        let row = Row { prev, ..self.row(holder, generation + 1, &place, opened, &open.agent) };
         let rev = match self.registry.write(claims.page, &row, expect).await {
             Ok(rev) => rev,
             Err(WriteError::Conflict { .. }) => return Ok(None),
             Err(error) => return Err(self.refused(error)),
         };
-        if let Some((old, _)) = found {
-            self.tell_old_holder(holder, &old, claims.page, generation + 1).await;
-        }
-        Ok(self.settle(holder, claims.page, rev, &row, Arrival::Elsewhere))
-    }
-
-    /// The old holder, if it lives, lets go of its copy; if it does not answer, its row is lost to it anyway.
-    async fn tell_old_holder(&self, own: Holder, old: &Row, page: Key, generation: u32) {
-        let old = Holder { node: old.node, epoch: old.epoch };
-        if old != own && self.registry.view().lives(old) {
-            let question = Question::Yield { page, generation };
-            if let Err(error) = self.post.ask(old, &question, telemetry::current_trace()).await {
-                tracing::debug!(node = %old.node, %error, "old holder not told that its page moved");
-            }
+        let page = self.admit(claims.page, rev, &row);
+        match prev {
+            None => Ok(self.attach(holder, page, Arrival::Elsewhere)),
+            Some(old) => self.take_over(holder, page, old, row, seq).await.map(Some),
         }
     }
 
-    /// A page whose row this node has just won.
-    fn settle(&self, holder: Holder, key: Key, rev: u64, row: &Row, arrival: Arrival) -> Option<Opened> {
+    /// A page whose row this node has just won, on its way to a socket.
+    fn admit(&self, key: Key, rev: u64, row: &Row) -> Arc<Page> {
         let user = self.intern(row.user.as_deref());
         let standing = Standing { rev, generation: row.generation, confirmed: false, user };
         let page = Page::new(key, row.session, row.connection, row.opened, standing, self.options.budget);
+        if row.prev.is_some() {
+            page.expect_handover();
+        }
         let page = Arc::new(page);
         self.hub.insert(page.clone());
-        self.attach(holder, page, arrival)
+        page
     }
 
-    fn attach(&self, holder: Holder, page: Arc<Page>, arrival: Arrival) -> Option<Opened> {
+    pub(super) fn attach(&self, holder: Holder, page: Arc<Page>, arrival: Arrival) -> Option<Opened> {
         let mut recovered = Recovered::New;
         let ticket = page.attach(arrival, |welcome| {
             recovered = welcome.recovered;
@@ -277,7 +284,7 @@ impl Sessions {
         })
     }
 
-    fn refused(&self, error: WriteError) -> Close {
+    pub(super) fn refused(&self, error: WriteError) -> Close {
         match error {
             WriteError::Conflict { .. } => RACED,
             WriteError::Unknown | WriteError::Down | WriteError::Invalid => self.cut_off(),

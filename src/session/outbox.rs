@@ -38,6 +38,17 @@ pub(super) enum Resumed {
     Reset,
 }
 
+/// A page's frames on their way to another node.
+#[derive(Debug, Clone)]
+pub(super) struct Moving {
+    /// The number of the last frame that left.
+    pub(super) last: u64,
+    /// Frames that have left and the client has not seen, the last one numbered `last`.
+    pub(super) sent: Vec<Tail>,
+    /// Frames that have no number yet.
+    pub(super) waiting: Vec<Tail>,
+}
+
 /// One page's frames.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -121,6 +132,33 @@ impl Outbox {
         self.acknowledge(seq);
         self.again = self.sent.len();
         Resumed::Recovered
+    }
+
+    /// What a client that has seen everything up to `seq` still has to get, for another node; `None` when some of it
+    /// is lost.
+    pub(super) fn hand_over(&self, seq: u64) -> Option<Moving> {
+        let first_kept = self.last - self.sent.len() as u64;
+        if self.lost || seq < first_kept || seq > self.last {
+            return None;
+        }
+        let sent = self.sent.iter().skip((seq - first_kept) as usize).cloned().collect();
+        Some(Moving { last: self.last, sent, waiting: self.waiting.iter().cloned().collect() })
+    }
+
+    /// What has no number yet.
+    pub(super) fn into_waiting(self) -> impl Iterator<Item = Tail> {
+        self.waiting.into_iter()
+    }
+
+    /// Takes over from another node. What waits already came later than what is installed.
+    pub(super) fn install(&mut self, moving: Moving) {
+        let early = std::mem::take(&mut self.waiting);
+        let cost = |tails: &VecDeque<Tail>| tails.iter().map(|tail| tail.len() + ENTRY_OVERHEAD).sum();
+        self.last = moving.last;
+        self.sent = moving.sent.into();
+        self.sent_bytes = cost(&self.sent);
+        self.waiting = moving.waiting.into_iter().chain(early).collect();
+        self.waiting_bytes = cost(&self.waiting);
     }
 
     /// Bytes that wait for the socket.

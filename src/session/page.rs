@@ -1,11 +1,16 @@
 //! One page on this node: its outbox, and which socket holds it.
 
+mod moving;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pagewire_cluster::id::{Address, Key};
-use tokio::sync::Notify;
+use pagewire_cluster::wire::Reach;
 use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, oneshot};
 
+use self::moving::Frozen;
+pub(super) use self::moving::{Forwarding, Handover, InTransit};
 use super::outbox::{Budget, Outbox, Pushed, Resumed};
 use crate::protocol::{Close, CloseCode, Recovered, Tail};
 
@@ -14,7 +19,7 @@ use crate::protocol::{Close, CloseCode, Recovered, Tail};
 pub struct Ticket(u64);
 
 /// Who holds the page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Holding {
     /// A socket.
     Live,
@@ -22,6 +27,10 @@ enum Holding {
     Closing(Close),
     /// Nobody; the resume window runs.
     Detached,
+    /// This node has won the row and waits for what the old holder hands over.
+    Installing,
+    /// Another node has won the row: what still arrives is forwarded to it.
+    Frozen(Frozen),
     /// The page is gone from this node.
     Gone(Close),
 }
@@ -40,13 +49,15 @@ struct State {
 }
 
 /// What a push met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Met {
     /// An open socket.
     Reached,
     /// The resume window.
     Held,
-    /// Neither: gone, or its outbox overflowed.
+    /// Another node: what it meets there is told later. A sender that waits for it keeps its messages in order.
+    Forwarded(oneshot::Receiver<Reach>),
+    /// None of these: gone, or its outbox overflowed.
     Missed,
 }
 
@@ -205,37 +216,32 @@ impl Page {
     /// Adds a sequenced frame.
     pub fn push(&self, tail: &Tail) -> Met {
         let mut state = self.lock();
-        let met = match state.holding {
-            Holding::Live => Met::Reached,
-            Holding::Closing(_) | Holding::Detached => Met::Held,
+        let live = match &state.holding {
+            Holding::Live => true,
+            Holding::Closing(_) | Holding::Detached | Holding::Installing => false,
+            Holding::Frozen(frozen) => return frozen.forward(tail),
             Holding::Gone(_) => return Met::Missed,
         };
-        match state.outbox.push(tail.clone(), self.budget) {
-            Pushed::Queued => {
-                drop(state);
-                if met == Met::Reached {
-                    self.changed.notify_one();
-                }
-                met
-            }
-            Pushed::Overflow => {
-                if met == Met::Reached {
-                    state.holding = Holding::Closing(Close::new(
-                        CloseCode::SlowConsumer,
-                        "the page does not read fast enough",
-                    ));
-                    drop(state);
-                    self.changed.notify_one();
-                }
-                Met::Missed
-            }
+        let pushed = state.outbox.push(tail.clone(), self.budget);
+        if live && pushed == Pushed::Overflow {
+            let slow = Close::new(CloseCode::SlowConsumer, "the page does not read fast enough");
+            state.holding = Holding::Closing(slow);
+        }
+        drop(state);
+        if live {
+            self.changed.notify_one();
+        }
+        match (pushed, live) {
+            (Pushed::Overflow, _) => Met::Missed,
+            (Pushed::Queued, true) => Met::Reached,
+            (Pushed::Queued, false) => Met::Held,
         }
     }
 
     /// Adds a frame outside the sequence, for the present socket only.
     pub fn notice(&self, tail: Tail) {
         let mut state = self.lock();
-        if state.holding == Holding::Live {
+        if matches!(state.holding, Holding::Live) {
             state.outbox.notice(tail);
             drop(state);
             self.changed.notify_one();
@@ -251,7 +257,7 @@ impl Page {
     /// Hands frames to the socket in order until about `budget` bytes, numbering them.
     pub fn take(&self, ticket: Ticket, budget: usize, write: &mut dyn FnMut(&[u8], &Tail)) -> Taken {
         let mut state = self.lock();
-        if state.ticket != ticket.0 {
+        if state.ticket != ticket.0 || matches!(state.holding, Holding::Frozen(_)) {
             return Taken::Close(Close::new(CloseCode::Replaced, "another socket holds this page"));
         }
         if let Holding::Gone(close) = state.holding {
@@ -295,7 +301,7 @@ impl Page {
     /// Asks the present socket to close once its frames have left.
     pub fn close(&self, close: Close) {
         let mut state = self.lock();
-        if state.holding == Holding::Live {
+        if matches!(state.holding, Holding::Live) {
             state.holding = Holding::Closing(close);
             drop(state);
             self.changed.notify_one();
@@ -305,6 +311,16 @@ impl Page {
     /// Whether a socket holds the page.
     pub fn is_live(&self) -> bool {
         matches!(self.lock().holding, Holding::Live | Holding::Closing(_))
+    }
+
+    /// Whether this node holds the page, with or without a socket.
+    pub fn is_here(&self) -> bool {
+        !matches!(self.lock().holding, Holding::Frozen(_) | Holding::Gone(_))
+    }
+
+    /// Whether the old holder has not handed it over yet.
+    pub(super) fn is_installing(&self) -> bool {
+        matches!(self.lock().holding, Holding::Installing)
     }
 
     /// Bytes that wait for a socket.
@@ -333,7 +349,7 @@ impl Page {
         registered: impl FnOnce(Welcome) -> Tail,
     ) -> Option<Ticket> {
         let mut state = self.lock();
-        if matches!(state.holding, Holding::Gone(_)) {
+        if matches!(state.holding, Holding::Gone(_) | Holding::Frozen(_)) {
             return None;
         }
         state.ticket += 1;
@@ -370,7 +386,7 @@ impl Page {
     /// The socket is gone; `false` when another one holds the page.
     pub(super) fn detach(&self, ticket: Ticket) -> bool {
         let mut state = self.lock();
-        let held = state.ticket == ticket.0 && !matches!(state.holding, Holding::Gone(_));
+        let held = state.ticket == ticket.0 && matches!(state.holding, Holding::Live | Holding::Closing(_));
         if held {
             state.holding = Holding::Detached;
         }
@@ -381,7 +397,7 @@ impl Page {
     pub(super) fn leave(&self, unless_newer_than: Option<Ticket>, close: Close) -> bool {
         let mut state = self.lock();
         let taken_over = unless_newer_than
-            .is_some_and(|ticket| state.ticket != ticket.0 || state.holding != Holding::Detached);
+            .is_some_and(|ticket| state.ticket != ticket.0 || !matches!(state.holding, Holding::Detached));
         if taken_over {
             return false;
         }
@@ -430,7 +446,7 @@ mod tests {
     fn every_frame_is_json_with_the_next_number() {
         let page = page();
         let ticket = page.attach(Arrival::New, registered).unwrap();
-        assert_eq!(page.push(&message()), Met::Reached);
+        assert!(matches!(page.push(&message()), Met::Reached));
         let (frames, taken) = frames(&page, ticket);
         assert_eq!(frames, [r#"{"type":"pong"}"#, r#"{"seq":1,"type":"message","payload":1}"#]);
         assert_eq!(taken, Taken::Empty);
@@ -455,9 +471,9 @@ mod tests {
         let ticket = page.attach(Arrival::New, registered).unwrap();
         frames(&page, ticket);
         assert!(page.detach(ticket));
-        assert_eq!(page.push(&message()), Met::Held);
+        assert!(matches!(page.push(&message()), Met::Held));
         let ticket = page.attach(AGAIN, registered).unwrap();
-        while page.push(&message()) == Met::Reached {}
+        while matches!(page.push(&message()), Met::Reached) {}
         let (late, taken) = frames(&page, ticket);
         assert!(late.is_empty(), "a slow page gets its frames at its next resume or a reset");
         assert!(matches!(taken, Taken::Close(close) if close.code == CloseCode::SlowConsumer));

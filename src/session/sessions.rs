@@ -10,7 +10,7 @@ use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::{Registry, Row, Seen};
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::wire::{Answer, Question, Scope};
+use pagewire_cluster::wire::{Question, Scope};
 
 use super::hub::Hub;
 use super::outbox::Budget;
@@ -75,17 +75,6 @@ impl Sessions {
                 this.remove_row(&page).await;
             }
         });
-    }
-
-    /// Another node won the row: this node lets go of its copy, unless it holds a newer one.
-    pub fn let_go(&self, page: Key, generation: u32) -> Answer {
-        let Some(page) = self.hub.page(page) else { return Answer::Unknown };
-        if page.standing().generation >= generation {
-            return Answer::Unknown;
-        }
-        page.leave(None, Close::new(CloseCode::Replaced, "another socket holds this page"));
-        self.hub.remove(&page);
-        Answer::Done
     }
 
     /// A page authenticated: its connection and all pages of it, on every node, belong to that user now.
@@ -192,6 +181,7 @@ impl Sessions {
             node: holder.node,
             epoch: holder.epoch,
             generation,
+            prev: None,
             session: place.session,
             connection: place.connection,
             user: place.user.as_deref().map(str::to_owned),

@@ -132,11 +132,11 @@ impl Inbox {
         }
     }
 
-    /// Answers a question without waiting for the answer to leave.
-    pub fn answer(&self, question: &Message, answer: Answer) {
-        let Some(message) = question.answer(wire::encode(&answer)) else { return };
+    /// Answers a question as soon as the answer is known, without waiting here.
+    pub fn answer(&self, question: Message, answer: impl Future<Output = Answer> + Send + 'static) {
         let engine = self.engine.clone();
         let send = async move {
+            let Some(message) = question.answer(wire::encode(&answer.await)) else { return };
             if let Err(error) = engine.publish(message).await {
                 tracing::debug!(%error, "answer to another node not sent");
             }

@@ -14,7 +14,7 @@ pub use row::Row;
 pub use view::{NodeStats, Seen, Stats, View};
 
 use crate::engine::{
-    Bucket, Consistency, Down, Engine, Expect, Kv, Op, Put, Settled, WatchEvent, WatchMode, WriteError,
+    Bucket, Consistency, Down, Engine, Expect, Kv, Op, Put, Settled, Watch, WatchEvent, WatchMode, WriteError,
 };
 use crate::id::{Key, NodeNumber};
 use crate::lease::NodeRow;
@@ -45,9 +45,8 @@ impl Registry {
         self.view.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts both watches and returns when the view shows everything that stood. The returned future keeps the
-    /// view current; it ends only when the engine is gone.
-    pub async fn follow(&self) -> Result<impl Future<Output = ()> + use<>, Down> {
+    /// Starts both watches and returns when the view shows everything that stood.
+    pub async fn follow(&self) -> Result<Following, Down> {
         let mut nodes = self.nodes.watch(node_key::LEASES, WatchMode::Meta).await?;
         let mut pages = self.rows.watch(page_key::PAGES, WatchMode::Meta).await?;
         let (mut live_nodes, mut live_pages) = (false, false);
@@ -58,16 +57,7 @@ impl Registry {
                 else => return Err(Down),
             }
         }
-        let this = self.clone();
-        Ok(async move {
-            loop {
-                tokio::select! {
-                    Some(event) = nodes.next() => this.apply(&Feed::Nodes, event),
-                    Some(event) = pages.next() => this.apply(&Feed::Pages, event),
-                    else => return,
-                };
-            }
-        })
+        Ok(Following { registry: self.clone(), nodes, pages })
     }
 
     /// `true` for [`WatchEvent::Live`].
@@ -136,6 +126,33 @@ impl Registry {
             }
         }
         swept
+    }
+}
+
+/// Both watches, live.
+pub struct Following {
+    registry: Registry,
+    nodes: Watch,
+    pages: Watch,
+}
+
+impl Following {
+    /// Keeps the view current and shows every row as it is written; ends only when the engine is gone.
+    pub async fn run(mut self, mut written: impl FnMut(Key, &Row)) {
+        loop {
+            tokio::select! {
+                Some(event) = self.nodes.next() => self.registry.apply(&Feed::Nodes, event),
+                Some(event) = self.pages.next() => {
+                    if let WatchEvent::Put(entry) = &event
+                        && let (Some(page), Some(row)) = (page_of(&entry.key), Row::decode(&entry.meta))
+                    {
+                        written(page, &row);
+                    }
+                    self.registry.apply(&Feed::Pages, event)
+                }
+                else => return,
+            };
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Address, NodeNumber};
+use crate::id::{Address, Holder, NodeNumber};
 use crate::wire;
 
 /// The longest user agent kept in a row, in bytes: a row must fit into an entry's meta.
@@ -20,6 +20,9 @@ pub struct Row {
     /// Grows with every resume; the newest wins.
     #[serde(rename = "gen")]
     pub generation: u32,
+    /// Who is asked for what the client has missed: present while the page is on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prev: Option<Holder>,
     /// Its session.
     pub session: Address,
     /// Its connection.

@@ -270,6 +270,7 @@ mod tests {
             node: node(number),
             epoch,
             generation: 1,
+            prev: None,
             session: at(session),
             connection: at(session / 2),
             user: user.map(str::to_owned),

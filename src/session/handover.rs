@@ -1,0 +1,152 @@
+//! Pages that move between living nodes: both sides of the hand-over.
+//!
+//! The new holder has won the row before it asks; the old one freezes its copy before it answers (`page/moving`
+//! holds the states). Before the client hears of its new socket, the row forgets the old holder: from then on only
+//! the new one numbers frames, and nobody asks the old one again.
+
+use std::sync::Arc;
+
+use pagewire_cluster::engine::Expect;
+use pagewire_cluster::id::{Address, Holder, Key, NodeNumber};
+use pagewire_cluster::registry::Row;
+use pagewire_cluster::wire::{Answer, HandedOver, Question};
+use serde_json::value::RawValue;
+
+use super::hub::Pushed;
+use super::open::{Opened, RACED};
+use super::page::{Arrival, Forwarding, Handover, InTransit, Page};
+use super::sessions::Sessions;
+use crate::protocol::{Close, Tail};
+use crate::telemetry;
+
+impl Sessions {
+    /// Gets the page from its old holder and gives it to the socket. An old holder that does not answer in time
+    /// means a reset.
+    pub(super) async fn take_over(
+        &self,
+        holder: Holder,
+        page: Arc<Page>,
+        old: Holder,
+        row: Row,
+        seq: u64,
+    ) -> Result<Opened, Close> {
+        let handed = self.ask_for(&page, holder, old, row.generation, seq).await;
+        let installed = handed.is_some_and(|handed| page.install(&handed));
+        let settled = Row { prev: None, ..row };
+        match self.registry.write(page.key(), &settled, Expect::Rev(page.standing().rev)).await {
+            Ok(rev) => page.stands_at(rev, settled.generation, page.user()),
+            Err(error) => {
+                // another node was faster, or the cluster is gone: the client's next resume decides
+                page.leave(None, RACED);
+                self.hub.remove(&page);
+                return Err(self.refused(error));
+            }
+        }
+        let arrival = if installed { Arrival::Resumed { seq } } else { Arrival::Elsewhere };
+        self.attach(holder, page, arrival).ok_or(RACED)
+    }
+
+    async fn ask_for(
+        &self,
+        page: &Page,
+        own: Holder,
+        old: Holder,
+        generation: u32,
+        seq: u64,
+    ) -> Option<HandedOver> {
+        let question = Question::Handover { page: page.key(), to: own.node, generation, seq };
+        let answer = self.post.ask(old, &question, telemetry::current_trace());
+        match tokio::time::timeout(self.timing.handover, answer).await {
+            Ok(Ok(Answer::HandedOver(handed))) => Some(handed),
+            Ok(Ok(Answer::Incomplete | Answer::Unknown)) => None,
+            other => {
+                tracing::info!(node = %old.node, ?other, "the old holder of a page does not hand it over");
+                None
+            }
+        }
+    }
+
+    /// Whether the holder of a page knows that its client has the newest token. A holder that does not answer
+    /// cannot say so.
+    pub(super) async fn is_confirmed(&self, page: Key, row: &Row) -> bool {
+        let holder = Holder { node: row.node, epoch: row.epoch };
+        if !self.registry.view().lives(holder) {
+            return false;
+        }
+        let answer = self.post.ask(holder, &Question::Ask { page }, telemetry::current_trace()).await;
+        matches!(answer, Ok(Answer::Standing { generation, confirmed }) if generation == row.generation && confirmed)
+    }
+
+    /// How a page stands, for another node.
+    pub fn standing(&self, page: Key) -> Answer {
+        self.hub.page(page).filter(|page| page.is_here()).map_or(Answer::Unknown, |page| {
+            let standing = page.standing();
+            Answer::Standing { generation: standing.generation, confirmed: standing.confirmed }
+        })
+    }
+
+    /// Another node has won the row of a page: it gets the frames and, for the resume window, what still arrives.
+    pub fn hand_over(self: &Arc<Self>, page: Key, to: NodeNumber, generation: u32, seq: u64) -> Answer {
+        let Some(page) = self.hub.page(page) else { return Answer::Unknown };
+        match self.freeze(page, to, generation, seq) {
+            Some(Handover::Complete(handed)) => Answer::HandedOver(handed),
+            Some(Handover::Incomplete) => Answer::Incomplete,
+            None => Answer::Unknown,
+        }
+    }
+
+    /// A row was written. If it gives a page to another node that this one still counts as its own, the question
+    /// for it was lost: the client has been told of a reset, and what still arrives here is forwarded.
+    pub fn notice(self: &Arc<Self>, page: Key, row: &Row) {
+        // on its way: the question is, too
+        if row.prev.is_none()
+            && self.lease.holder().is_some_and(|own| own.node != row.node)
+            && let Some(page) = self.hub.page(page)
+        {
+            self.freeze(page, row.node, row.generation, u64::MAX);
+        }
+    }
+
+    fn freeze(
+        self: &Arc<Self>,
+        page: Arc<Page>,
+        to: NodeNumber,
+        generation: u32,
+        seq: u64,
+    ) -> Option<Handover> {
+        let (handover, forwarding) = page.freeze(to, generation, seq)?;
+        tokio::spawn(self.clone().forward(page.key(), forwarding));
+        tokio::spawn(self.clone().thaw(page));
+        Some(handover)
+    }
+
+    /// Frames that arrived at the old holder of a page of this node; `None` when it is not here.
+    pub fn forwarded(&self, page: Key, frames: &[Box<RawValue>]) -> Option<Pushed> {
+        let page = self.hub.page(page)?;
+        let mut pushed = Pushed::default();
+        for tail in frames.iter().filter_map(|frame| Tail::from_frame(frame)) {
+            pushed.count(page.push(&tail));
+        }
+        Some(pushed)
+    }
+
+    /// One message after the other, so that frames stay in order.
+    async fn forward(self: Arc<Self>, page: Key, mut forwarding: Forwarding) {
+        let address = Address { key: page, node: forwarding.to };
+        while let Some(InTransit { tail, met }) = forwarding.frames.recv().await {
+            let frames = tail.to_frame().into_iter().collect();
+            let question = Question::Forward { page, frames };
+            match self.post.ask_page(address, &question, telemetry::current_trace()).await {
+                Ok(Answer::Delivered(reach)) => drop(met.send(reach)),
+                other => tracing::warn!(node = %address.node, ?other, "a frame for a moved page is lost"),
+            }
+        }
+    }
+
+    /// The old address is good for the resume window.
+    async fn thaw(self: Arc<Self>, page: Arc<Page>) {
+        tokio::time::sleep(self.options.resume_window).await;
+        page.leave(None, RACED);
+        self.hub.remove(&page);
+    }
+}

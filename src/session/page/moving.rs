@@ -1,0 +1,111 @@
+//! A page on its way from one node to another.
+//!
+//! The old holder freezes it: the socket closes, no frame is numbered any more, what still arrives is forwarded in
+//! order. The new holder queues what arrives early behind what it installs. So at most one node numbers frames, and
+//! none is lost, doubled or reordered. A move that was cut short is not taken up again: the next one is a reset.
+
+use pagewire_cluster::id::NodeNumber;
+use pagewire_cluster::wire::{HandedOver, Reach};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Holding, Met, Page};
+use crate::protocol::Tail;
+use crate::session::outbox::Moving;
+
+/// What is left of a page that went to another node.
+#[derive(Debug)]
+pub(super) struct Frozen {
+    forward: mpsc::UnboundedSender<InTransit>,
+}
+
+/// What the new holder of a page gets.
+#[derive(Debug)]
+pub(in crate::session) enum Handover {
+    /// Everything that the client has missed.
+    Complete(HandedOver),
+    /// Some of it is lost.
+    Incomplete,
+}
+
+/// A frame for the new holder, and who wants to know what it meets there.
+#[derive(Debug)]
+pub(in crate::session) struct InTransit {
+    pub(in crate::session) tail: Tail,
+    pub(in crate::session) met: oneshot::Sender<Reach>,
+}
+
+/// Frames to forward to the new holder, in order.
+pub(in crate::session) struct Forwarding {
+    pub(in crate::session) to: NodeNumber,
+    pub(in crate::session) frames: mpsc::UnboundedReceiver<InTransit>,
+}
+
+impl Frozen {
+    pub(super) fn forward(&self, tail: &Tail) -> Met {
+        let (met, told) = oneshot::channel();
+        match self.forward.send(InTransit { tail: tail.clone(), met }) {
+            Ok(()) => Met::Forwarded(told),
+            Err(_) => Met::Missed,
+        }
+    }
+}
+
+impl Page {
+    /// Freezes the page for a holder of a later generation whose client has seen everything up to `seq`. `None` when
+    /// this node does not hold the page, or holds a newer one.
+    pub(in crate::session) fn freeze(
+        &self,
+        to: NodeNumber,
+        generation: u32,
+        seq: u64,
+    ) -> Option<(Handover, Forwarding)> {
+        let mut state = self.lock();
+        let held = matches!(state.holding, Holding::Live | Holding::Closing(_) | Holding::Detached);
+        if !held || state.generation >= generation {
+            return None;
+        }
+        let outbox = std::mem::take(&mut state.outbox);
+        let moving = outbox.hand_over(seq).and_then(|moving| handed_over(&moving, state.received));
+        let (forward, frames) = mpsc::unbounded_channel();
+        let frozen = Frozen { forward };
+        if moving.is_none() {
+            // the client is told of a reset; what has not left for it yet is still good
+            outbox.into_waiting().for_each(|tail| drop(frozen.forward(&tail)));
+        }
+        state.holding = Holding::Frozen(frozen);
+        drop(state);
+        // the old socket finds the page gone
+        self.changed.notify_waiters();
+        let handover = moving.map_or(Handover::Incomplete, Handover::Complete);
+        Some((handover, Forwarding { to, frames }))
+    }
+
+    /// The page waits for what the old holder hands over; what arrives until then queues behind it.
+    pub(in crate::session) fn expect_handover(&self) {
+        self.lock().holding = Holding::Installing;
+    }
+
+    /// Takes what the old holder handed over; `false` when it cannot be read.
+    pub(in crate::session) fn install(&self, handed: &HandedOver) -> bool {
+        let tails = |frames: &[Box<_>]| {
+            frames.iter().map(|frame| Tail::from_frame(frame)).collect::<Option<Vec<_>>>()
+        };
+        let (Some(sent), Some(waiting)) = (tails(&handed.sent), tails(&handed.waiting)) else { return false };
+        if handed.last < sent.len() as u64 {
+            return false;
+        }
+        let mut state = self.lock();
+        state.outbox.install(Moving { last: handed.last, sent, waiting });
+        state.received = handed.received;
+        true
+    }
+}
+
+fn handed_over(moving: &Moving, received: u64) -> Option<HandedOver> {
+    let frames = |tails: &[Tail]| tails.iter().map(Tail::to_frame).collect::<Option<Vec<_>>>();
+    let (sent, waiting) = (frames(&moving.sent)?, frames(&moving.waiting)?);
+    Some(HandedOver { last: moving.last, sent, waiting, received })
+}
+
+#[cfg(test)]
+mod tests;
