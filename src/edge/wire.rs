@@ -260,3 +260,6 @@ fn violation(violation: Violation) -> End {
         _ => Close::new(CloseCode::ProtocolViolation, "WebSocket rules broken"),
     })
 }
+
+#[cfg(test)]
+mod tests;
