@@ -77,6 +77,11 @@ impl Subjects {
         format!("{}.all", self.prefix)
     }
 
+    /// The root of the Queue's hints.
+    pub fn queue(&self) -> String {
+        format!("{}.queue", self.prefix)
+    }
+
     /// The root of the reply subjects of a process.
     pub fn inbox(&self) -> String {
         format!("{}.inbox", self.prefix)

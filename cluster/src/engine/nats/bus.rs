@@ -16,6 +16,8 @@ use crate::engine::{
     bus::subscription,
 };
 
+/// Messages that are moved at once.
+const CHUNK: usize = 64;
 /// Answers of a `request_many` that may wait for their reader: more than a cluster has nodes.
 const MAX_ANSWERS: usize = 1024;
 
@@ -104,17 +106,23 @@ impl Losses {
 }
 
 /// Moves messages to the reader, who bounds them in bytes; ends when the reader or the engine is gone.
-async fn forward(mut messages: Subscriber, feed: Feed, mut losses: Losses) {
+async fn forward(messages: Subscriber, feed: Feed, mut losses: Losses) {
+    // in chunks: a burst must be moved faster than the connection delivers it
+    let mut chunks = messages.ready_chunks(CHUNK);
     loop {
-        let received = tokio::select! {
+        tokio::select! {
             biased;
             () = feed.closed() => break,
-            loss = losses.next() => loss.map(Received::Gap),
-            message = messages.next() => message.map(|raw| Received::Message(headers::message(raw))),
-        };
-        let Some(received) = received else { break };
-        if !feed.push(received) {
-            break;
+            loss = losses.next() => match loss {
+                Some(gap) => drop(feed.push(Received::Gap(gap))),
+                None => break,
+            },
+            chunk = chunks.next() => match chunk {
+                Some(chunk) => chunk.into_iter().for_each(|raw| {
+                    feed.push(Received::Message(headers::message(raw)));
+                }),
+                None => break,
+            },
         }
     }
 }

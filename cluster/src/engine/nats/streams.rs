@@ -14,7 +14,7 @@ use super::api::{ApiError, STREAM_EXISTS, STREAM_NOT_FOUND, api};
 use super::connect::jitter;
 use super::connection::{Connection, Failure};
 use crate::engine::{Bucket, Link};
-use crate::subject::SubjectToken;
+use crate::subject::{SubjectToken, Subjects};
 
 /// How long the mark of a deletion stays. Longer than any outage after which a watch resumes without a full
 /// comparison with the leader.
@@ -26,6 +26,8 @@ const MAX_CONSUMERS: u32 = 2000;
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
     cluster: SubjectToken,
+    /// What stands before every hint.
+    hints: String,
     replicas: usize,
 }
 
@@ -45,7 +47,8 @@ pub(super) struct StreamState {
 
 impl Streams {
     pub(super) fn new(cluster: &str, replicas: usize) -> Self {
-        Self { cluster: SubjectToken::new(cluster), replicas }
+        let hints = format!("{}.", Subjects::new(cluster).queue());
+        Self { cluster: SubjectToken::new(cluster), hints, replicas }
     }
 
     /// The stream of a bucket.
@@ -64,8 +67,8 @@ impl Streams {
     }
 
     /// What stands before every hint.
-    pub(super) fn hints(&self) -> String {
-        format!("pw.{}.queue.", self.cluster)
+    pub(super) fn hints(&self) -> &str {
+        &self.hints
     }
 
     fn bucket_config(&self, bucket: Bucket) -> (String, Value) {

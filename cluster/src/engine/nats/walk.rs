@@ -22,9 +22,10 @@ use super::headers;
 use super::kv::{Store, Stored};
 use crate::engine::{Down, Entry};
 
-/// Messages of one page, and about how many bytes.
-const PAGE: usize = 1000;
-const PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Messages of one page, and about how many bytes. The server counts all matches for every page, so they are
+/// large; the client library drops what exceeds its 65,536 messages of one subscription.
+const PAGE: usize = 8192;
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Entries by key, the newest of each.
 #[derive(Default)]
