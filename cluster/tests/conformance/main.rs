@@ -59,7 +59,8 @@ macro_rules! suite {
                     a_watch_yields_what_stands_then_live_then_changes
                     a_meta_watch_carries_no_values
                     a_watch_hears_only_what_is_below_its_prefix
-                    a_watch_tells_deletion_from_expiry_and_both_on_time
+                    a_watch_tells_deletion_from_expiry
+                    a_watch_sees_expiry_on_time
                     a_watch_sees_commits
                     a_watch_starts_with_everything_at_any_size
                     every_watch_ends_at_the_truth_under_concurrent_writes

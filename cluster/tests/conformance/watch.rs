@@ -43,6 +43,14 @@ async fn put_of(watch: &mut Watch) -> Entry {
     }
 }
 
+fn lasting(key: &str, seconds: u64) -> Put {
+    Put { ttl: Some(Duration::from_secs(seconds)), ..Put::new(key, "v", Expect::Absent) }
+}
+
+fn deleted(key: &str, expired: bool) -> WatchEvent {
+    WatchEvent::Delete { key: key.to_owned(), expired: Some(expired) }
+}
+
 /// What a watch says stands; it checks on the way that no key goes back in time.
 #[derive(Default)]
 struct View(BTreeMap<String, u64>);
@@ -109,6 +117,8 @@ pub(crate) async fn a_watch_hears_only_what_is_below_its_prefix(cluster: &Cluste
         write(&one, key, "changed").await;
         one.delete(key, Expect::Any).await.expect("deletes");
     }
+    let other_bucket = cluster.process().await.kv(Bucket::Nodes);
+    write(&other_bucket, "page.elsewhere", "v").await;
     write(&one, "page.a.b", "v").await;
     assert_eq!(put_of(&mut watch).await.key, "page.a.b");
     let mut view = View::default();
@@ -118,34 +128,41 @@ pub(crate) async fn a_watch_hears_only_what_is_below_its_prefix(cluster: &Cluste
     assert_eq!(view.0.len(), 1, "everything else was deleted");
 }
 
-pub(crate) async fn a_watch_tells_deletion_from_expiry_and_both_on_time(cluster: &Cluster) {
+pub(crate) async fn a_watch_tells_deletion_from_expiry(cluster: &Cluster) {
     let [one, two] = [pages(cluster).await, pages(cluster).await];
     let mut watch = two.watch("", WatchMode::Meta).await.expect("watches");
     assert_eq!(snapshot(&mut watch).await, []);
-    let begun = Instant::now();
-    let put = |key: &str, seconds: u64| Put {
-        ttl: Some(SECOND * seconds as u32),
-        ..Put::new(key, "v", Expect::Absent)
-    };
-    // the later one first: the engine must not wait for it
-    one.put(put("later", 2)).await.expect("writes");
-    one.put(put("sooner", 1)).await.expect("writes");
-    one.put(put("deleted", 2)).await.expect("writes");
-    let acknowledged = Instant::now();
-    one.delete("deleted", Expect::Any).await.expect("deletes");
-    for key in ["later", "sooner", "deleted"] {
+    for key in ["deleted", "expired"] {
+        one.put(lasting(key, 1)).await.expect("writes");
         assert_eq!(put_of(&mut watch).await.key, key);
     }
-    let deleted = |key: &str, expired| WatchEvent::Delete { key: key.into(), expired: Some(expired) };
+    one.delete("deleted", Expect::Any).await.expect("deletes");
     assert_eq!(next(&mut watch).await, deleted("deleted", false));
-    for (key, ttl) in [("sooner", SECOND), ("later", SECOND * 2)] {
-        assert_eq!(next(&mut watch).await, deleted(key, true));
-        assert!(begun.elapsed() >= ttl, "{key} not before its time");
-        assert!(acknowledged.elapsed() < ttl + SECOND, "{key} to the second");
-    }
+    assert_eq!(next(&mut watch).await, deleted("expired", true));
     // what was deleted before its time does not expire as well
     write(&one, "end", "v").await;
     assert_eq!(put_of(&mut watch).await.key, "end");
+}
+
+pub(crate) async fn a_watch_sees_expiry_on_time(cluster: &Cluster) {
+    let [one, two] = [pages(cluster).await, pages(cluster).await];
+    let mut watch = two.watch("", WatchMode::Meta).await.expect("watches");
+    assert_eq!(snapshot(&mut watch).await, []);
+    one.put(lasting("late", 4)).await.expect("writes");
+    one.put(lasting("early", 1)).await.expect("writes");
+    for key in ["late", "early"] {
+        assert_eq!(put_of(&mut watch).await.key, key);
+    }
+    assert_eq!(next(&mut watch).await, deleted("early", true));
+    // the engine waits for the late one now, and must see that another comes first
+    let begun = Instant::now();
+    one.put(lasting("sooner", 1)).await.expect("writes");
+    let acknowledged = Instant::now();
+    assert_eq!(put_of(&mut watch).await.key, "sooner");
+    assert_eq!(next(&mut watch).await, deleted("sooner", true));
+    assert!(begun.elapsed() >= SECOND, "not before its time");
+    assert!(acknowledged.elapsed() < SECOND * 2, "to the second");
+    assert_eq!(next(&mut watch).await, deleted("late", true));
 }
 
 pub(crate) async fn a_watch_sees_commits(cluster: &Cluster) {
