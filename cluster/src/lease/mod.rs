@@ -119,14 +119,19 @@ impl Keeper {
     }
 
     async fn acquire(&mut self) {
+        let mut told = None;
         loop {
-            match self.attempt().await {
+            let why = match self.attempt().await {
                 Ok(Some(tenure)) => {
                     tracing::info!(node = %tenure.holder.node, epoch = tenure.holder.epoch, "node number claimed");
                     return self.set(Some(tenure));
                 }
-                Ok(None) => tracing::debug!("node number is taken, waiting"),
-                Err(Down) => tracing::debug!("cluster unavailable, waiting to claim a node number"),
+                Ok(None) => "the node number is taken: waiting until it is free",
+                Err(Down) => "the cluster is unavailable: waiting to claim a node number",
+            };
+            if told.replace(why) != Some(why) {
+                let wanted = self.wish.number.map_or("the lowest".to_owned(), |number| number.to_string());
+                tracing::info!(wanted, "{why}");
             }
             tokio::time::sleep(self.timing.lease_renew / 3).await;
         }
@@ -142,19 +147,21 @@ impl Keeper {
         }
         let rows = self.rows().await?;
         let sent = clock::now();
-        let claim = match plan(&self.preference(&rows), &rows, sent) {
-            Plan::Claim(claim) => claim,
-            Plan::Wait => return Ok(None),
-            Plan::Ask(row) => match self.gone(&row).await? {
-                true => Write {
+        let wish = self.preference(&rows);
+        let mut decision = plan(&wish, &rows, sent);
+        if let Plan::Ask(row) = &decision {
+            decision = match self.gone(row).await? {
+                true => Plan::Claim(Write {
                     number: row.number,
                     expect: Expect::Rev(row.rev),
                     epoch: None,
                     sent: clock::now(),
-                },
-                false => return Ok(None),
-            },
-        };
+                }),
+                // a living namesake keeps its number
+                false => plan(&Wish { name: String::new(), ..wish }, &rows, sent),
+            };
+        }
+        let Plan::Claim(claim) = decision else { return Ok(None) };
         Ok(match self.send(claim).await {
             Outcome::Written(rev) => Some(Tenure::begin(claim, rev, self.timing.lease_fence)),
             Outcome::Refused | Outcome::Unknown => None,

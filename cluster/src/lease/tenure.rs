@@ -78,14 +78,18 @@ pub struct Tenure {
 /// How to get a number, given the rows that stand.
 pub fn plan(wish: &Wish, rows: &[Listed], sent: Duration) -> Plan {
     let claim = |number, expect| Write { number, expect, epoch: None, sent };
+    let namesake = |row: &&Listed| !wish.name.is_empty() && row.name == wish.name;
     let Some(number) = wish.number else {
+        if let Some(row) = rows.iter().find(namesake) {
+            return Plan::Ask(row.clone());
+        }
         let taken = |number: &NodeNumber| rows.iter().any(|row| row.number == *number);
         let free = (1..=u16::MAX).filter_map(NodeNumber::new).find(|number| !taken(number));
         return free.map_or(Plan::Wait, |number| Plan::Claim(claim(number, Expect::Absent)));
     };
     match rows.iter().find(|row| row.number == number) {
         None => Plan::Claim(claim(number, Expect::Absent)),
-        Some(row) if !wish.name.is_empty() && row.name == wish.name => Plan::Ask(row.clone()),
+        Some(row) if namesake(&row) => Plan::Ask(row.clone()),
         Some(_) => Plan::Wait,
     }
 }
@@ -140,6 +144,13 @@ mod tests {
         let rows = [listed(1, ""), listed(2, ""), listed(4, "")];
         let Plan::Claim(write) = plan(&Wish::default(), &rows, Duration::ZERO) else { panic!("a claim") };
         assert_eq!((write.number, write.expect), (number(3), Expect::Absent));
+    }
+
+    #[test]
+    fn a_name_asks_for_the_number_that_it_had() {
+        let rows = [listed(1, ""), listed(2, "edge-b")];
+        let wish = Wish { number: None, name: "edge-b".into() };
+        assert_eq!(plan(&wish, &rows, Duration::ZERO), Plan::Ask(listed(2, "edge-b")));
     }
 
     #[test]
