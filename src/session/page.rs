@@ -1,5 +1,6 @@
 //! One page on this node: its outbox, and which socket holds it.
 
+mod head;
 mod moving;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +10,7 @@ use pagewire_cluster::wire::Reach;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
 
+use self::head::Head;
 use self::moving::Frozen;
 pub(super) use self::moving::{Forwarding, Handover, InTransit};
 use super::outbox::{Budget, Outbox, Pushed, Resumed};
@@ -130,30 +132,6 @@ pub struct Page {
     changed: Notify,
 }
 
-/// The head of a frame: `{"seq":17,` or `{`, on the stack.
-struct Head {
-    text: [u8; 28],
-    length: usize,
-}
-
-impl Head {
-    fn new(seq: Option<u64>) -> Self {
-        let mut head = Self { text: [b'{'; 28], length: 1 };
-        if let Some(seq) = seq {
-            use std::io::Write;
-            let mut rest = &mut head.text[..];
-            // 8 characters, at most 20 digits: always fits
-            let _ = write!(rest, "{{\"seq\":{seq},");
-            head.length = 28 - rest.len();
-        }
-        head
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.text[..self.length]
-    }
-}
-
 impl Page {
     /// A page whose row stands at `rev`, not yet held by a socket.
     pub(super) fn new(
@@ -268,7 +246,7 @@ impl Page {
         while !slow && written < budget {
             let Some((seq, tail)) = state.outbox.take(self.budget) else { break };
             let head = Head::new(seq);
-            written += head.length + tail.len();
+            written += head.bytes().len() + tail.len();
             write(head.bytes(), &tail);
         }
         match state.holding {
@@ -409,83 +387,4 @@ impl Page {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::value::RawValue;
-
-    use super::*;
-
-    fn page() -> Page {
-        let at = |bits| Address {
-            key: Key::from_bits(bits),
-            node: pagewire_cluster::id::NodeNumber::new(1).unwrap(),
-        };
-        let standing = Standing { rev: 1, generation: 1, confirmed: false, user: None };
-        let budget = Budget { outbox: 400, replay: 4000 };
-        Page::new(Key::from_bits(1), at(2), at(3), 0, standing, budget)
-    }
-
-    const AGAIN: Arrival = Arrival::Resumed { seq: 0 };
-
-    fn registered(_: Welcome) -> Tail {
-        crate::protocol::pong()
-    }
-
-    fn message() -> Tail {
-        Tail::message(&RawValue::from_string("1".into()).unwrap(), None)
-    }
-
-    fn frames(page: &Page, ticket: Ticket) -> (Vec<String>, Taken) {
-        let mut frames = Vec::new();
-        let taken = page.take(ticket, 10_000, &mut |head, tail| {
-            frames.push(String::from_utf8([head, tail.bytes()].concat()).unwrap());
-        });
-        (frames, taken)
-    }
-
-    #[test]
-    fn every_frame_is_json_with_the_next_number() {
-        let page = page();
-        let ticket = page.attach(Arrival::New, registered).unwrap();
-        assert!(matches!(page.push(&message()), Met::Reached));
-        let (frames, taken) = frames(&page, ticket);
-        assert_eq!(frames, [r#"{"type":"pong"}"#, r#"{"seq":1,"type":"message","payload":1}"#]);
-        assert_eq!(taken, Taken::Empty);
-    }
-
-    #[test]
-    fn the_newest_socket_wins_and_the_older_one_is_told() {
-        let page = page();
-        let old = page.attach(Arrival::New, registered).unwrap();
-        let new = page.attach(AGAIN, registered).unwrap();
-        let (_, taken) = frames(&page, old);
-        assert!(matches!(taken, Taken::Close(close) if close.code == CloseCode::Replaced));
-        assert!(!page.accept(old));
-        assert!(page.accept(new));
-        assert!(!page.detach(old), "the older socket's end does not detach the page");
-        assert!(page.is_live());
-    }
-
-    #[test]
-    fn a_page_in_its_resume_window_holds_messages_and_a_slow_one_is_closed() {
-        let page = page();
-        let ticket = page.attach(Arrival::New, registered).unwrap();
-        frames(&page, ticket);
-        assert!(page.detach(ticket));
-        assert!(matches!(page.push(&message()), Met::Held));
-        let ticket = page.attach(AGAIN, registered).unwrap();
-        while matches!(page.push(&message()), Met::Reached) {}
-        let (late, taken) = frames(&page, ticket);
-        assert!(late.is_empty(), "a slow page gets its frames at its next resume or a reset");
-        assert!(matches!(taken, Taken::Close(close) if close.code == CloseCode::SlowConsumer));
-    }
-
-    #[test]
-    fn a_window_that_ends_after_a_new_socket_came_ends_nothing() {
-        let page = page();
-        let old = page.attach(Arrival::New, registered).unwrap();
-        page.detach(old);
-        page.attach(AGAIN, registered).unwrap();
-        assert!(!page.leave(Some(old), Close::new(CloseCode::Unregistered, "")));
-        assert!(page.is_live());
-    }
-}
+mod tests;
