@@ -1,0 +1,127 @@
+//! The server API seen from outside: its guard, its document, probes and metrics.
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use crate::environment::{Node, Page, Token};
+
+#[tokio::test]
+async fn without_a_key_no_web_page_gets_in_through_a_browser_of_this_machine() {
+    let node = Node::start().await;
+    let api = node.api();
+    let send = || {
+        let body = json!({"to": {"all": true}, "payload": 1});
+        api.request(Method::POST, "/api/v1/send").json(&body)
+    };
+    let form = api.request(Method::POST, "/api/v1/send").body(r#"{"to":{"all":true},"payload":1}"#);
+    let table = [
+        (StatusCode::OK, send(), "a program on this machine"),
+        (StatusCode::OK, send().header("origin", node.url()), "the node's own page"),
+        (StatusCode::FORBIDDEN, send().header("origin", "https://evil.example"), "another origin"),
+        (
+            StatusCode::FORBIDDEN,
+            send().header("host", "evil.example"),
+            "a name that resolves to this machine",
+        ),
+        (StatusCode::FORBIDDEN, send().header("x-forwarded-for", "1.2.3.4"), "through a proxy"),
+        (StatusCode::FORBIDDEN, send().header("forwarded", "for=1.2.3.4"), "through another proxy"),
+        (StatusCode::FORBIDDEN, form.header("content-type", "text/plain"), "what a form can send"),
+    ];
+    for (status, request, who) in table {
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), status, "{who}: {:?}", answer.text().await);
+    }
+}
+
+#[tokio::test]
+async fn with_a_key_everybody_needs_one() {
+    let key = "a-key-of-the-tests";
+    let node = Node::setup().users().set("auth.api_keys", key).start().await;
+    let send = async |api: crate::environment::Api| api.try_send(json!({"all": true}), json!(1)).await;
+    let (status, body) = send(node.api()).await;
+    assert_eq!(
+        (status, &body["error"]["code"]),
+        (StatusCode::UNAUTHORIZED, &json!("unauthenticated")),
+        "{body}"
+    );
+    assert!(body["error"]["request_id"].is_string(), "{body}");
+    assert_eq!(send(node.api().with_key("another-key-a-wrong-one")).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(send(node.api().with_key(key)).await.0, StatusCode::OK);
+    let role = |role: &str| Token::of("ann").with_role(role).sign();
+    assert_eq!(send(node.api().with_key(&role("push"))).await.0, StatusCode::OK);
+    assert_eq!(send(node.api().with_key(&role("editor"))).await.0, StatusCode::FORBIDDEN);
+    let stats = async |key: &str| node.api().with_key(key).get("/api/v1/stats").await.0;
+    assert_eq!(stats(&role("push")).await, StatusCode::FORBIDDEN);
+    assert_eq!(stats(&role("admin")).await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn beyond_this_machine_there_is_no_api_without_a_key() {
+    let node = Node::setup().everywhere().start().await;
+    let (status, _) = node.api().get("/api/v1/stats").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(node.api().get("/livez").await.0, StatusCode::OK);
+    let said = node.log().lines().filter(|line| line.contains("no server API")).count();
+    assert_eq!(said, 1, "in one line of the log");
+    Page::open(&node).await.has_nothing_to_read().await;
+}
+
+#[tokio::test]
+async fn the_registry_shows_who_is_here() {
+    let node = Node::setup().users().start().await;
+    let page = Page::opening(&node).token(&Token::of("..").sign()).open().await;
+    let api = node.api();
+    let stats = api.get_json("/api/v1/stats").await;
+    assert_eq!((&stats["users"], &stats["pages"]), (&json!(1), &json!(1)), "{stats}");
+    let users = api.get_json("/api/v1/users?online=true").await;
+    assert_eq!(users["items"].as_array().map(Vec::len), Some(1), "{users}");
+    // what a path cannot carry is written ~base64url
+    api.get_json("/api/v1/users/~Li4").await;
+    let seen = api.get_json(&format!("/api/v1/pages/{}", page.id().replace('|', "%7C"))).await;
+    assert!(seen.to_string().contains(page.session()), "{seen}");
+    let pages = api.get_json(&format!("/api/v1/sessions/{}/pages", page.session().replace('|', "%7C"))).await;
+    assert_eq!(pages["items"].as_array().map(Vec::len), Some(1), "{pages}");
+    let unknown = api.get(&format!("/api/v1/pages/{}%7Cp01", "0".repeat(22))).await;
+    assert_eq!(unknown.0, StatusCode::NOT_FOUND, "{}", unknown.1);
+    let nodes = api.get_json("/api/v1/nodes").await;
+    assert!(nodes.to_string().contains("\"p01\""), "{nodes}");
+}
+
+#[tokio::test]
+async fn the_document_describes_every_path_that_answers() {
+    let node = Node::start().await;
+    let document = node.api().get_json("/api/openapi.json").await;
+    assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.")), "{document}");
+    for path in ["/api/v1/send", "/api/v1/send/batch", "/api/v1/stats", "/api/v1/calls", "/api/v1/pages/{id}"]
+    {
+        assert!(document["paths"][path].is_object(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn probes_and_metrics_tell_an_operator_what_goes_on() {
+    let node = Node::start().await;
+    let api = node.api();
+    assert_eq!(api.get("/livez").await.0, StatusCode::OK);
+    assert_eq!(api.get("/readyz").await.0, StatusCode::OK);
+    let mut page = Page::open(&node).await;
+    page.result(json!({"type": "call", "method": "echo"})).await;
+    api.send(json!({"page": page.id()}), json!(1)).await;
+    page.message().await;
+    assert_eq!(api.metric("pagewire_pages{lane=\"stable\",release=\"dev\"}").await, 1.0);
+    assert_eq!(api.metric("pagewire_recovered_total{outcome=\"new\"}").await, 1.0);
+    assert_eq!(api.metric("pagewire_calls_total{kind=\"echo\",exec=\"inline\",outcome=\"ok\"}").await, 1.0);
+    assert_eq!(api.metric("pagewire_push_seconds_count").await, 1.0);
+    let (_, everything) = api.get("/metrics").await;
+    assert!(!everything.contains(&page.id()[..22]), "no id in a label");
+}
+
+#[tokio::test]
+async fn the_start_page_is_served_without_anything_else() {
+    let node = Node::start().await;
+    let answer = node.api().request(Method::GET, "/").send().await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::OK);
+    let kind = answer.headers()["content-type"].to_str().expect("ASCII").to_owned();
+    assert!(kind.starts_with("text/html"), "{kind}");
+    assert!(answer.text().await.expect("a body").contains("<script"));
+}

@@ -1,0 +1,84 @@
+//! The server API and the probes, as a program uses them.
+
+use std::sync::Once;
+use std::time::Duration;
+
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+
+use super::SOON;
+
+/// How long a probe waits, as a load balancer's would.
+const PROBE: Duration = Duration::from_secs(2);
+
+pub(crate) struct Api {
+    client: Client,
+    base: String,
+    key: Option<String>,
+}
+
+impl Api {
+    pub(crate) fn of(base: String) -> Self {
+        static PROVIDER: Once = Once::new();
+        PROVIDER.call_once(|| {
+            // an error says that there is one already, which is as good
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        });
+        let client = Client::builder().no_proxy().timeout(SOON).build().expect("an HTTP client");
+        Self { client, base, key: None }
+    }
+
+    pub(crate) fn with_key(mut self, key: &str) -> Self {
+        self.key = Some(key.to_owned());
+        self
+    }
+
+    /// A request to any path, not sent yet.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (StatusCode, String) {
+        let response = self.request(Method::GET, path).send().await.expect("an answer");
+        (response.status(), response.text().await.expect("a body"))
+    }
+
+    pub(crate) async fn get_json(&self, path: &str) -> Value {
+        let (status, body) = self.get(path).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {body}");
+        serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error} in {body}"))
+    }
+
+    /// Sends, whatever the answer.
+    pub(crate) async fn try_send(&self, to: Value, payload: Value) -> (StatusCode, Value) {
+        let body = json!({"to": to, "payload": payload});
+        let response =
+            self.request(Method::POST, "/api/v1/send").json(&body).send().await.expect("an answer");
+        (response.status(), response.json().await.expect("a JSON body"))
+    }
+
+    /// Sends and takes the report: `{reached, held, nodes, unreachable}`.
+    pub(crate) async fn send(&self, to: Value, payload: Value) -> Value {
+        let (status, body) = self.try_send(to, payload).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        body
+    }
+
+    /// A probe that is not answered at once has failed.
+    pub(crate) async fn is_ready(&self) -> bool {
+        let answer = self.request(Method::GET, "/readyz").timeout(PROBE).send().await;
+        answer.is_ok_and(|response| response.status() == StatusCode::OK)
+    }
+
+    /// One number of `/metrics`, by its name with its labels; 0 while it has not been counted.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let (status, page) = self.get("/metrics").await;
+        assert_eq!(status, StatusCode::OK);
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0.0, |text| text.parse().expect("a number"))
+    }
+}

@@ -1,0 +1,30 @@
+//! The command line, as a person uses it.
+
+use serde_json::Value;
+
+use super::Node;
+
+/// What a command said.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Said {
+    /// The output of `--json`.
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.code, 0, "{self:?}");
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+}
+
+/// Runs `pagewire <arguments>` against a node.
+pub(crate) async fn pagewire(node: &Node, arguments: &[&str]) -> Said {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pagewire"));
+    command.args(arguments).env("PAGEWIRE_URL", node.url()).kill_on_drop(true);
+    let output = command.output().await.expect("the command ran");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Said { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+}

@@ -1,0 +1,170 @@
+//! One `pagewire serve`: its configuration, its life, its address.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::token::SECRET;
+use super::{Api, Nats, Process, SOON, eventually, free_port};
+
+/// Configuration of a node to be, set through the environment.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    address: SocketAddr,
+    environment: BTreeMap<String, String>,
+}
+
+impl Setup {
+    /// A key as the documentation writes it, e.g. `websocket.ping_ms`.
+    pub(crate) fn set(mut self, key: &str, value: impl Display) -> Self {
+        let variable = format!("PAGEWIRE_{}", key.replace('.', "__").to_uppercase());
+        self.environment.insert(variable, value.to_string());
+        self
+    }
+
+    pub(crate) fn nats(self, nats: &Nats) -> Self {
+        self.set("nats.urls", nats.url())
+    }
+
+    /// Accepts the tokens that [`super::Token`] signs.
+    pub(crate) fn users(self) -> Self {
+        self.set("auth.hs256_secret", SECRET)
+    }
+
+    /// Listens on every interface of the machine; tests still connect over loopback.
+    pub(crate) fn everywhere(mut self) -> Self {
+        self.address.set_ip(Ipv4Addr::UNSPECIFIED.into());
+        self
+    }
+
+    /// The time-outs of production instead of the short ones.
+    pub(crate) fn real_timing(mut self) -> Self {
+        self.environment.remove("PAGEWIRE_TIMING");
+        self
+    }
+
+    /// A node that takes traffic.
+    pub(crate) async fn start(self) -> Node {
+        let mut node = self.launch();
+        node.ready().await;
+        node
+    }
+
+    /// A process that may not become ready.
+    pub(crate) fn launch(self) -> Node {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let process = run(&self, &folder);
+        Node { process, setup: self, folder }
+    }
+}
+
+fn run(setup: &Setup, folder: &TempDir) -> Process {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pagewire"));
+    command.args(["serve", "--listen", &setup.address.to_string()]);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PAGEWIRE_")) {
+        command.env_remove(name);
+    }
+    command.envs(&setup.environment).current_dir(folder.path());
+    let name = format!("the node at port {}", setup.address.port());
+    Process::start(&name, &mut command, folder.path().join("node.log"))
+}
+
+/// A running node. Ends with its test.
+pub(crate) struct Node {
+    process: Process,
+    setup: Setup,
+    folder: TempDir,
+}
+
+impl Node {
+    /// The embedded engine and defaults but for time-outs.
+    pub(crate) async fn start() -> Self {
+        Self::setup().start().await
+    }
+
+    pub(crate) fn setup() -> Setup {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let environment = BTreeMap::from([("PAGEWIRE_TIMING".to_owned(), "short".to_owned())]);
+        Setup { address, environment }
+    }
+
+    /// Where clients connect.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.setup.address.port()))
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    pub(crate) fn api(&self) -> Api {
+        Api::of(self.url())
+    }
+
+    pub(crate) async fn ready(&mut self) {
+        let what = format!("{} is ready", self.url());
+        let api = self.api();
+        eventually(&what, SOON, async || {
+            if let Some(status) = self.process.ended() {
+                panic!("the node ended before it was ready: {status}");
+            }
+            api.is_ready().await.then_some(())
+        })
+        .await;
+    }
+
+    /// The number that this process holds, e.g. `p01`.
+    pub(crate) async fn number(&self) -> String {
+        let page = super::Page::open(self).await;
+        page.registered["node"].as_str().expect("a node number").to_owned()
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        self.process.signal(Signal::TERM);
+    }
+
+    /// SIGSTOP: the process stands still while the world goes on.
+    pub(crate) fn pause(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub(crate) fn wake(&self) {
+        self.process.signal(Signal::CONT);
+    }
+
+    pub(crate) async fn exit(&mut self, within: Duration) -> ExitStatus {
+        self.process.exit(within).await
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.process.ended().is_none()
+    }
+
+    /// The same configuration at the same address, after it has ended.
+    pub(crate) async fn restart(&mut self) {
+        assert!(!self.is_running(), "a node restarts after its end");
+        self.process = run(&self.setup, &self.folder);
+        self.ready().await;
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn rss(&self) -> u64 {
+        self.process.rss()
+    }
+}

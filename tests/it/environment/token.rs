@@ -1,0 +1,43 @@
+//! Users' tokens, as an application's own login would sign them.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{EncodingKey, Header};
+use serde_json::{Value, json};
+
+/// What nodes of these tests accept as `auth.hs256_secret`.
+pub(crate) const SECRET: &str = "a secret of the tests, long enough for HS256";
+
+pub(crate) struct Token {
+    claims: Value,
+}
+
+impl Token {
+    /// A token of this user, valid for an hour.
+    pub(crate) fn of(user: &str) -> Self {
+        Self { claims: json!({"sub": user}) }.valid_for(Duration::from_secs(3600))
+    }
+
+    pub(crate) fn with_role(mut self, role: &str) -> Self {
+        self.claims["roles"] = json!([role]);
+        self
+    }
+
+    pub(crate) fn valid_for(self, time: Duration) -> Self {
+        self.until(SystemTime::now() + time)
+    }
+
+    pub(crate) fn expired(self) -> Self {
+        self.until(SystemTime::now() - Duration::from_secs(600))
+    }
+
+    fn until(mut self, end: SystemTime) -> Self {
+        self.claims["exp"] = json!(end.duration_since(UNIX_EPOCH).expect("after 1970").as_secs());
+        self
+    }
+
+    pub(crate) fn sign(&self) -> String {
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        jsonwebtoken::encode(&Header::default(), &self.claims, &key).expect("a token")
+    }
+}

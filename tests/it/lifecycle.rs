@@ -1,0 +1,87 @@
+//! Coming up and going down: drain, refused starts, what the command line says.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::environment::{Node, Page, SOON, pagewire};
+
+#[tokio::test]
+async fn sigterm_sends_every_page_away_with_an_advised_delay_and_exits_cleanly() {
+    let mut node = Node::start().await;
+    let mut pages = Vec::new();
+    for _ in 0..20 {
+        pages.push(Page::open(&node).await);
+    }
+    node.terminate();
+    for mut page in pages {
+        let closed = page.closed().await;
+        assert_eq!(closed.code, 4500, "{closed:?}");
+        assert!(closed.reason["retry_after_ms"].is_u64(), "{closed:?}");
+    }
+    let status = node.exit(SOON).await;
+    assert_eq!(status.code(), Some(0), "{status}");
+}
+
+#[tokio::test]
+async fn a_drain_does_not_wait_for_a_client_that_has_hung() {
+    let mut node = Node::start().await;
+    let _hung = Page::opening(&node).narrow().open().await.fall_silent();
+    node.terminate();
+    assert_eq!(node.exit(Duration::from_secs(10)).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn an_unknown_key_stops_the_start_and_names_its_nearest_neighbour() {
+    let mut node = Node::setup().set("websocket.ping_msec", 5).launch();
+    let status = node.exit(SOON).await;
+    assert_ne!(status.code(), Some(0));
+    let log = node.log();
+    assert!(log.contains("PAGEWIRE_WEBSOCKET__PING_MS"), "{log}");
+}
+
+#[tokio::test]
+async fn a_taken_address_is_said_so() {
+    let node = Node::start().await;
+    let port = node.address().port().to_string();
+    let said = pagewire(&node, &["serve", "--listen", &format!("127.0.0.1:{port}")]).await;
+    assert_ne!(said.code, 0);
+    assert!(format!("{}{}", said.out, said.err).contains(&port), "{said:?}");
+}
+
+#[tokio::test]
+async fn the_status_and_healthcheck_of_a_node_are_one_command_each() {
+    let node = Node::start().await;
+    let _page = Page::open(&node).await;
+    assert_eq!(pagewire(&node, &["healthcheck"]).await.code, 0);
+    let status = pagewire(&node, &["status", "--json"]).await.json();
+    assert!(status.to_string().contains("\"p01\""), "{status}");
+    let human = pagewire(&node, &["status"]).await;
+    assert!(human.out.contains("p01"), "{human:?}");
+}
+
+#[tokio::test]
+async fn a_command_without_a_server_fails_with_a_clear_line() {
+    let mut node = Node::start().await;
+    node.kill();
+    for command in [&["healthcheck"][..], &["status"], &["push", "--all", "1"]] {
+        let said = pagewire(&node, command).await;
+        assert_ne!(said.code, 0, "{said:?}");
+        assert!(!said.err.trim().is_empty(), "{said:?}");
+        assert!(!said.err.contains("panicked"), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn after_a_restart_pages_come_back_as_a_reset() {
+    let mut node = Node::start().await;
+    let away = Page::open(&node).await.memory();
+    node.terminate();
+    node.exit(SOON).await;
+    node.restart().await;
+    // the embedded engine ended with the process, and with it the keys of all tokens
+    let refused = away.resuming(&node).close_code().await;
+    assert_eq!(refused, 4003);
+    let mut fresh = Page::open(&node).await;
+    assert_eq!(fresh.result(json!({"type": "call", "method": "echo", "params": 1})).await, 1);
+}

@@ -1,0 +1,15 @@
+//! Pagewire as its users meet it: real processes, real sockets, a real nats-server.
+//!
+//! One binary. `environment` starts and ends things; every other module is one subject, and a test's name is
+//! the sentence that it proves. `tidy` needs nothing started: it reads the tree.
+
+mod api;
+mod calls;
+mod cluster;
+mod environment;
+mod lifecycle;
+mod pages;
+mod push;
+mod resume;
+mod sockets;
+mod tidy;

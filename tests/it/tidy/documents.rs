@@ -1,0 +1,89 @@
+//! Rules for what is written for people.
+
+use super::{report, root, tree};
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// What stands between two texts, on every line that has both.
+fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
+    text.lines()
+        .filter_map(|line| line.split_once(start)?.1.split_once(end).map(|(found, _)| found))
+        .collect()
+}
+
+#[test]
+fn the_tree_knows_no_machine() {
+    let here = root().to_string_lossy().into_owned();
+    let home = std::env::var("HOME").unwrap_or_else(|_| here.clone());
+    let roots = [here, format!("{home}/"), "/home/".to_owned(), "/root/".to_owned(), "/Users/".to_owned()];
+    let mut violations = Vec::new();
+    for source in tree().iter().filter(|source| source.path != "tests/it/tidy/documents.rs") {
+        for root in roots.iter().filter(|root| root.len() > 2) {
+            if source.text.contains(root) {
+                violations.push(format!("{} names {root}", source.path));
+            }
+        }
+    }
+    report(&violations, "A path of one machine is of no use on another: write it relative to the project.");
+}
+
+#[test]
+fn packages_come_from_wherever_the_machine_gets_them() {
+    // Cargo.lock names the index in the one form that every mirror replaces
+    let marks = ["\"resolved\": \"http", "index-url", "registry = \"http", "registry=http"];
+    let mut violations = Vec::new();
+    for source in tree().iter().filter(|source| source.path != "tests/it/tidy/documents.rs") {
+        for mark in marks.iter().filter(|mark| source.text.contains(**mark)) {
+            violations.push(format!("{}: {mark}", source.path));
+        }
+    }
+    report(
+        &violations,
+        "No registry host in the tree; npm: `omit-lockfile-registry-resolved=true` in .npmrc.",
+    );
+}
+
+#[test]
+fn every_close_code_and_error_code_is_documented() {
+    let document = read("docs/protocol.md");
+    let close = read("src/protocol/close.rs");
+    let error = read("src/protocol/error.rs");
+    let mut codes: Vec<_> = between(&close, " = ", ",").into_iter().filter(|c| c.len() == 4).collect();
+    codes.retain(|code| code.bytes().all(|byte| byte.is_ascii_digit()));
+    codes.extend(between(&error, "=> \"", "\""));
+    assert!(codes.len() > 25, "the codes are not where this test reads them");
+    let missing: Vec<_> = codes.into_iter().filter(|code| !document.contains(&format!("`{code}`"))).collect();
+    let missing: Vec<_> = missing.into_iter().map(str::to_owned).collect();
+    report(&missing, "Give the code a row in docs/protocol.md.");
+}
+
+#[test]
+fn every_metric_is_documented() {
+    let document = read("docs/operations.md");
+    let metrics = read("src/telemetry/metrics.rs");
+    let names = between(&metrics, "register(\"", "\"");
+    assert!(names.len() > 8, "the metrics are not where this test reads them");
+    let missing: Vec<_> =
+        names.into_iter().filter(|name| !document.contains(&format!("`pagewire_{name}"))).collect();
+    let missing: Vec<_> = missing.into_iter().map(str::to_owned).collect();
+    report(&missing, "Give the metric a row in docs/operations.md.");
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut violations = Vec::new();
+    for source in tree().iter().filter(|source| source.path.ends_with(".md")) {
+        let folder = root().join(&source.path).parent().expect("a folder").to_owned();
+        for link in
+            source.text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link)
+        {
+            let file = link.split('#').next().unwrap_or_default();
+            if !file.is_empty() && !file.contains("://") && !folder.join(file).exists() {
+                violations.push(format!("{}: {link}", source.path));
+            }
+        }
+    }
+    report(&violations, "Correct the link.");
+}

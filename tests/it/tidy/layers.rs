@@ -1,0 +1,138 @@
+//! Who may know whom.
+//!
+//! `main → cli → node → {edge, api} → command → {executor, session} → protocol`, all of them → `cluster`;
+//! inside `cluster`: domains → engine and leaves.
+
+use super::{Source, report, rust};
+
+/// A module of the service, and what it may use.
+const SERVICE: [(&str, &[&str]); 14] = [
+    ("lib", &[]),
+    ("main", &["cli"]),
+    ("cli", &["node", "bench", "protocol", "telemetry", "auth", "config"]),
+    ("bench", &["node", "protocol", "telemetry", "auth", "config"]),
+    ("node", &["edge", "api", "command", "executor", "session", "protocol", "telemetry", "auth", "config"]),
+    ("edge", &["command", "executor", "session", "protocol", "telemetry", "auth", "config"]),
+    ("api", &["command", "executor", "session", "protocol", "telemetry", "auth", "config"]),
+    ("command", &["executor", "session", "protocol", "telemetry", "auth", "config"]),
+    ("executor", &["protocol", "telemetry", "auth", "config"]),
+    ("session", &["protocol", "telemetry", "auth", "config"]),
+    ("telemetry", &["protocol", "config"]),
+    ("auth", &["config"]),
+    ("config", &[]),
+    ("protocol", &[]),
+];
+
+/// The same inside `cluster`, whose leaves know only leaves.
+const CLUSTER: [(&str, &[&str]); 11] = [
+    ("lib", &[]),
+    ("delivery", &["registry", "lease", "engine", "wire", "subject", "id", "timing", "trace"]),
+    ("registry", &["lease", "engine", "wire", "subject", "id", "timing", "trace"]),
+    ("lease", &["engine", "wire", "subject", "id", "timing", "trace"]),
+    ("keyring", &["engine", "wire", "subject", "id", "timing"]),
+    ("engine", &["subject", "id", "timing", "trace"]),
+    ("wire", &["id"]),
+    ("subject", &["id"]),
+    ("trace", &[]),
+    ("id", &[]),
+    ("timing", &[]),
+];
+
+#[test]
+fn imports_run_one_way() {
+    let mut violations = Vec::new();
+    for source in rust() {
+        let (inside, layers): (_, &[(&str, &[&str])]) =
+            match (source.path.strip_prefix("cluster/src/"), source.path.strip_prefix("src/")) {
+                (Some(inside), _) => (inside, &CLUSTER),
+                (_, Some(inside)) => (inside, &SERVICE),
+                _ => continue,
+            };
+        let module = inside.split('/').next().unwrap_or_default().trim_end_matches(".rs");
+        let allowed = layers.iter().find(|(name, _)| *name == module).map(|(_, allowed)| *allowed);
+        let Some(allowed) = allowed else {
+            violations
+                .push(format!("{}: `{module}` has no layer yet: give it a row in layers.rs", source.path));
+            continue;
+        };
+        // `pagewire` is what the binary calls the library
+        for used in used_modules(&source, "crate::").into_iter().chain(used_modules(&source, "pagewire::")) {
+            let known = layers.iter().any(|(name, _)| *name == used);
+            if known && used != module && !allowed.contains(&used.as_str()) {
+                violations.push(format!("{}: `{module}` uses `{used}`", source.path));
+            }
+        }
+    }
+    report(&violations, "Imports run one way (ARCHITECTURE.md): move what is shared down, or pass it in.");
+}
+
+/// The first segments of every path behind a prefix, `crate::{a::b, c}` included.
+fn used_modules(source: &Source, prefix: &str) -> Vec<String> {
+    let text: String = source.code().flat_map(|(_, line)| [line, "\n"]).collect();
+    let mut used = Vec::new();
+    for (at, _) in text.match_indices(prefix) {
+        if text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+            continue;
+        }
+        let rest = &text[at + prefix.len()..];
+        match rest.strip_prefix('{') {
+            Some(group) => used.extend(heads_of_group(group)),
+            None => used.push(identifier(rest)),
+        }
+    }
+    used
+}
+
+fn heads_of_group(group: &str) -> Vec<String> {
+    let mut heads = vec![identifier(group.trim_start())];
+    let mut depth = 0;
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => heads.push(identifier(group[at + 1..].trim_start())),
+            _ => {}
+        }
+    }
+    heads
+}
+
+fn identifier(text: &str) -> String {
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+#[test]
+fn a_grouped_import_is_seen_whole() {
+    let text = "use crate::{auth::{self, Token}, edge, config};\nuse crate::node::Node;\n".to_owned();
+    let source = Source { path: "src/x.rs".to_owned(), text };
+    assert_eq!(used_modules(&source, "crate::"), ["auth", "edge", "config", "node"]);
+}
+
+#[test]
+fn a_foreign_library_stays_in_its_folder() {
+    let homes: [(&str, &[&str]); 3] = [
+        ("async_nats", &["cluster/src/engine/nats/", "cluster/src/engine/nats.rs"]),
+        ("axum", &["src/edge/", "src/api/"]),
+        ("tungstenite", &["tests/", "src/bench"]),
+    ];
+    let mut violations = Vec::new();
+    for source in rust().iter().filter(|source| !source.path.starts_with("tests/it/tidy/")) {
+        for (library, homes) in homes {
+            let at_home = (library == "tungstenite" && source.is_test())
+                || homes.iter().any(|home| source.path.starts_with(home));
+            let names = source.text.lines().any(|line| {
+                let line = line.trim_start();
+                !line.starts_with("//") && line.contains(&format!("{library}::"))
+            });
+            if names && !at_home {
+                violations.push(format!(
+                    "{} names {library}, whose home is {}",
+                    source.path,
+                    homes.join(", ")
+                ));
+            }
+        }
+    }
+    report(&violations, "A library is named in one folder: use what that folder offers, or extend it.");
+}
