@@ -4,6 +4,7 @@
 //! the sentence that it proves. `tidy` needs nothing started: it reads the tree.
 
 mod api;
+mod browser;
 mod calls;
 mod cluster;
 mod environment;

@@ -22,7 +22,7 @@ pub(crate) use self::nats::Nats;
 pub(crate) use self::node::{Node, Setup};
 pub(crate) use self::opening::Refusal;
 pub(crate) use self::page::Page;
-use self::process::Process;
+pub(crate) use self::process::Process;
 pub(crate) use self::token::Token;
 
 /// Long enough for anything that should happen soon, on a slow machine.

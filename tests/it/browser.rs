@@ -1,0 +1,133 @@
+//! The start page in a real Chromium, clicked through as a person would.
+
+mod chromium;
+mod proxy;
+
+use serde_json::json;
+
+use self::chromium::{Browser, SECOND_WINDOW};
+use self::proxy::Proxy;
+use crate::environment::{Node, SOON, eventually};
+
+#[tokio::test]
+async fn two_pages_of_a_session_find_each_other_and_talk() {
+    let node = Node::start().await;
+    let browser = Browser::start("talk").await;
+    browser.goto(&node.url()).await;
+    browser.shows("state", "open").await;
+    assert_eq!(browser.text("user-id").await, "anonymous");
+    let [connection, session, page] = browser.ids().await;
+    let node_number = browser.text("node").await;
+    assert!(
+        [&connection, &session, &page].iter().all(|id| id.ends_with(&format!("|{node_number}"))),
+        "{page}"
+    );
+
+    browser.click("open-page").await;
+    browser.window(SECOND_WINDOW).await;
+    browser.shows("state", "open").await;
+    let [other_connection, other_session, other_page] = browser.ids().await;
+    assert_eq!((&other_connection, &other_session), (&connection, &session), "the same session");
+    assert_ne!(other_page, page);
+    browser.shows("peers", "…").await;
+    assert_eq!(browser.value("push-id").await, page, "the first page answered the greeting of the second");
+    browser.fill("push-text", "from the second page").await;
+    browser.click("push-send").await;
+    browser.shows("push-result", "reached 1 page").await;
+
+    browser.window(0).await;
+    browser.shows("log", "from the second page").await;
+    browser.click("call-send").await;
+    browser.shows("call-result", "6").await;
+    browser.shows("call-latency", "ms").await;
+    browser.screenshot("talk").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn every_message_missed_by_a_killed_socket_arrives_in_order() {
+    let node = Node::start().await;
+    let proxy = Proxy::start(node.address()).await;
+    let browser = Browser::start("recover").await;
+    browser.goto(&proxy.url()).await;
+    browser.shows("state", "open").await;
+    let [_, _, page] = browser.ids().await;
+    for round in 0..3 {
+        proxy.cut();
+        browser.shows("state", "waiting").await;
+        for number in 0..5 {
+            let report =
+                node.api().send(json!({"page": page}), json!({"text": format!("{round}.{number}")})).await;
+            assert_eq!((&report["reached"], &report["held"]), (&json!(0), &json!(1)), "{report}");
+        }
+        if round == 0 {
+            browser.screenshot("waiting").await;
+        }
+        proxy.mend();
+        browser.shows("state", "open").await;
+        browser.shows("log", &format!("{round}.4")).await;
+        browser.shows("notice", "Recovered").await;
+    }
+    let expected: Vec<_> = (0..3).flat_map(|round| (0..5).map(move |n| format!("{round}.{n}"))).collect();
+    let messages = browser.messages().await;
+    assert_eq!(messages.iter().map(|(_, text)| text.clone()).collect::<Vec<_>>(), expected);
+    assert!(messages.is_sorted_by(|(one, _), (next, _)| one < next), "{messages:?}");
+    assert_eq!(browser.ids().await[2], page);
+    browser.screenshot("recovered").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_page_waits_for_a_stopped_server_and_says_that_it_was_reset() {
+    let mut node = Node::start().await;
+    let browser = Browser::start("reset").await;
+    browser.goto(&node.url()).await;
+    browser.shows("state", "open").await;
+    node.terminate();
+    node.exit(SOON).await;
+    browser.shows("state", "waiting").await;
+    browser.shows("countdown", "next attempt in").await;
+    browser.shows("notice", "tries again").await;
+    node.restart().await;
+    browser.shows("state", "open").await;
+    browser.shows("notice", "Reset").await;
+    browser.shows("recovered", "reset").await;
+    browser.click("call-send").await;
+    browser.shows("call-result", "6").await;
+    browser.screenshot("reset").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_tab_stays_the_same_page_and_its_duplicate_is_another_one() {
+    let node = Node::start().await;
+    let browser = Browser::start("tabs").await;
+    browser.goto(&node.url()).await;
+    browser.shows("state", "open").await;
+    let first = browser.ids().await;
+    browser.reload().await;
+    browser.shows("recovered", "recovered").await;
+    assert_eq!(browser.ids().await, first);
+    browser.goto(&format!("{}/pagewire.js", node.url())).await;
+    browser.back().await;
+    browser.shows("state", "open").await;
+    assert_eq!(browser.ids().await, first, "also after a visit elsewhere");
+
+    browser.duplicate_tab(&node.url()).await;
+    browser.shows("state", "open").await;
+    let duplicate = browser.ids().await;
+    assert_eq!(duplicate[0], first[0], "the same browser");
+    assert_ne!(duplicate[1], first[1], "a session of its own");
+    assert_ne!(duplicate[2], first[2], "a page of its own");
+
+    browser.window(0).await;
+    let api = node.api();
+    eventually("the first page is still held by the first tab", SOON, async || {
+        let report = api.send(json!({"page": first[2]}), json!({"text": "still here"})).await;
+        (report["reached"] == json!(1)).then_some(())
+    })
+    .await;
+    browser.shows("log", "still here").await;
+    assert_eq!(browser.ids().await, first);
+    browser.close().await;
+}

@@ -1,0 +1,170 @@
+//! Chromium on the start page, through its WebDriver.
+//!
+//! Owns: one browser with a profile of its own, and the words in which tests talk about the page. All of it ends
+//! with the test.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use fantoccini::elements::Element;
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::environment::{Process, SOON, eventually};
+
+/// The window that a page opened.
+pub(super) const SECOND_WINDOW: usize = 1;
+
+const FLAGS: [&str; 10] = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,1000",
+];
+
+pub(super) struct Browser {
+    client: Client,
+    profile: TempDir,
+    _driver: Process,
+}
+
+impl Browser {
+    pub(super) async fn start(name: &str) -> Self {
+        let profile = tempfile::tempdir().expect("a folder for the profile");
+        let log = profile.path().join("chromedriver.log");
+        let mut command = Command::new("chromedriver");
+        let driver = Process::start(&format!("chromedriver for {name}"), command.arg("--port=0"), log);
+        let port = eventually("chromedriver tells its port", SOON, async || {
+            let log = driver.log();
+            let (_, rest) = log.split_once("successfully on port ")?;
+            rest.split_once('.').map(|(port, _)| port.to_owned())
+        })
+        .await;
+        let folder = format!("--user-data-dir={}", profile.path().join("profile").display());
+        let flags: Vec<_> = FLAGS.into_iter().chain([folder.as_str()]).collect();
+        let capabilities = json!({"goog:chromeOptions": {"args": flags}});
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(capabilities.as_object().expect("an object").clone())
+            .connect(&format!("http://127.0.0.1:{port}"))
+            .await
+            .expect("a Chromium");
+        Self { client, profile, _driver: driver }
+    }
+
+    pub(super) async fn close(self) {
+        self.client.clone().close().await.expect("the browser closes");
+    }
+
+    pub(super) async fn goto(&self, url: &str) {
+        self.client.goto(url).await.expect("a page");
+    }
+
+    pub(super) async fn reload(&self) {
+        self.client.refresh().await.expect("a page");
+    }
+
+    pub(super) async fn back(&self) {
+        self.client.back().await.expect("a page");
+    }
+
+    /// Turns to the window that was opened as the n-th, when it is there.
+    pub(super) async fn window(&self, place: usize) {
+        let window = eventually("the window opens", SOON, async || {
+            self.client.windows().await.expect("windows").into_iter().nth(place)
+        })
+        .await;
+        self.client.switch_to_window(window).await.expect("the window");
+    }
+
+    /// What a browser does for "duplicate tab": a new tab that starts with a copy of sessionStorage.
+    pub(super) async fn duplicate_tab(&self, url: &str) {
+        let copy = self.run("return JSON.stringify(sessionStorage)", vec![]).await;
+        let tab = self.client.new_window(true).await.expect("a tab");
+        self.client.switch_to_window(tab.handle).await.expect("the tab");
+        self.goto(&format!("{url}/pagewire.js")).await;
+        self.run("Object.assign(sessionStorage, JSON.parse(arguments[0]))", vec![copy]).await;
+        self.goto(url).await;
+    }
+
+    pub(super) async fn click(&self, name: &str) {
+        self.find(name).await.click().await.unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
+    pub(super) async fn fill(&self, name: &str, text: &str) {
+        let field = self.find(name).await;
+        field.clear().await.expect("a field");
+        field.send_keys(text).await.expect("a field");
+    }
+
+    pub(super) async fn text(&self, name: &str) -> String {
+        self.find(name).await.text().await.expect("a text")
+    }
+
+    pub(super) async fn value(&self, name: &str) -> String {
+        self.find(name).await.prop("value").await.expect("a field").expect("a value")
+    }
+
+    /// Waits until an element's text contains this.
+    pub(super) async fn shows(&self, name: &str, text: &str) {
+        eventually(&format!("{name} shows {text:?}"), SOON, async || {
+            self.text(name).await.contains(text).then_some(())
+        })
+        .await;
+    }
+
+    /// Connection, session and page.
+    pub(super) async fn ids(&self) -> [String; 3] {
+        [self.text("connection-id").await, self.text("session-id").await, self.text("page-id").await]
+    }
+
+    /// The received messages with their `seq`, oldest first.
+    pub(super) async fn messages(&self) -> Vec<(u64, String)> {
+        let script = "return [...document.querySelectorAll('[data-testid=message]')].reverse()\
+                      .map((line) => [Number(line.dataset.seq), line.querySelector('.message').textContent])";
+        serde_json::from_value(self.run(script, vec![]).await).expect("messages")
+    }
+
+    /// Kept for people to look at.
+    pub(super) async fn screenshot(&self, name: &str) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
+        fs::create_dir_all(&folder).expect("a folder for screenshots");
+        let image = self.client.screenshot().await.expect("a screenshot");
+        fs::write(folder.join(format!("{name}.png")), image).expect("a file");
+    }
+
+    async fn find(&self, name: &str) -> Element {
+        let selector = format!("[data-testid={name}]");
+        self.client.find(Locator::Css(&selector)).await.unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    async fn run(&self, script: &str, arguments: Vec<Value>) -> Value {
+        self.client.execute(script, arguments).await.expect("a result")
+    }
+}
+
+impl Drop for Browser {
+    /// A failed test leaves its browser behind: chromedriver dies without ending it.
+    fn drop(&mut self) {
+        let profile = self.profile.path().to_string_lossy().into_owned();
+        for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let command = fs::read(process.path().join("cmdline")).unwrap_or_default();
+            let pid = process.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);
+            if let Some(pid) = pid
+                && String::from_utf8_lossy(&command).contains(&profile)
+            {
+                // one that has just ended by itself is as good
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+}
