@@ -1,25 +1,48 @@
 //! The part of a frame that belongs to one page: its number.
 
-/// The head of a frame: `{"seq":17,` or `{`, on the stack.
+const BEFORE: &[u8; 7] = b"{\"seq\":";
+/// With the digits of any `u64` and the comma.
+const LONGEST: usize = BEFORE.len() + 20 + 1;
+
+/// The head of a frame: `{"seq":17,` or `{`, on the stack and written from its end. Every frame to every page has
+/// one, so the standard formatting machinery would show in what a delivery costs.
 pub(super) struct Head {
-    text: [u8; 28],
-    length: usize,
+    text: [u8; LONGEST],
+    start: usize,
 }
 
 impl Head {
     pub(super) fn new(seq: Option<u64>) -> Self {
-        let mut head = Self { text: [b'{'; 28], length: 1 };
-        if let Some(seq) = seq {
-            use std::io::Write;
-            let mut rest = &mut head.text[..];
-            // 8 characters, at most 20 digits: always fits
-            let _ = write!(rest, "{{\"seq\":{seq},");
-            head.length = 28 - rest.len();
+        let mut head = Self { text: [b'{'; LONGEST], start: LONGEST - 1 };
+        let Some(mut rest) = seq else { return head };
+        head.text[head.start] = b',';
+        loop {
+            head.start -= 1;
+            head.text[head.start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
         }
+        head.start -= BEFORE.len();
+        head.text[head.start..][..BEFORE.len()].copy_from_slice(BEFORE);
         head
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.text[..self.length]
+        &self.text[self.start..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_names_any_number() {
+        assert_eq!(Head::new(None).bytes(), b"{");
+        for seq in [0, 1, 9, 10, 12_345, u64::MAX] {
+            assert_eq!(Head::new(Some(seq)).bytes(), format!("{{\"seq\":{seq},").as_bytes());
+        }
     }
 }
