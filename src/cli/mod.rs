@@ -31,7 +31,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a node: everything in this process, or one of a cluster with --nats.
+    /// Run a node: everything in this process, or one of a cluster with --nats. Without any argument, too.
     Serve(serve::Serve),
     /// Send a message to pages.
     Push(push::Push),
@@ -70,9 +70,11 @@ impl Exit {
     }
 }
 
-/// Runs the program.
+/// Runs the program. Without arguments it serves: who tries it out needs to know nothing.
 pub fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let bare = std::env::args_os().len() < 2;
+    let cli = if bare { Cli::parse_from(["pagewire", "serve"]) } else { Cli::parse() };
+    match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output::complain(&failure.message);
