@@ -174,6 +174,80 @@ async fn a_node_that_slept_through_its_lease_delivers_nothing_with_the_time_outs
 }
 
 #[tokio::test]
+async fn a_page_moves_to_another_living_node_without_missing_a_frame() {
+    let nats = Nats::start().await;
+    let here = member(&nats).start().await;
+    let there = member(&nats).start().await;
+    let mut page = Page::open(&here).await;
+    let old = page.id().to_owned();
+    let push = async |node: &Node, to: &str, n: u32| {
+        let report = node.api().send(json!({"page": to}), json!(n)).await;
+        assert_eq!(met(&report), 1, "{report}");
+    };
+    push(&there, &old, 1).await;
+    assert_eq!(page.message().await, 1);
+    let away = page.lose_socket();
+    for n in 2..=10 {
+        push(&there, &old, n).await;
+    }
+    let mut page = away.resume(&there).await;
+    assert_eq!(page.recovered(), "recovered");
+    assert_eq!(page.id(), old.replace(away.node(), page.node()), "the same page at another node");
+    assert_ne!(page.id(), old);
+    for n in 2..=10 {
+        assert_eq!(page.message().await, n);
+    }
+    // who knows only the old address reaches it too, from either node
+    let new = page.id().to_owned();
+    for (n, node, to) in [(11, &here, &old), (12, &there, &old), (13, &here, &new), (14, &there, &new)] {
+        push(node, to, n).await;
+        assert_eq!(page.message().await, n);
+    }
+    // and back again
+    let mut page = page.lose_socket().resume(&here).await;
+    assert_eq!((page.recovered(), page.id()), ("recovered", old.as_str()));
+    push(&there, &old, 15).await;
+    assert_eq!(page.message().await, 15);
+    page.has_nothing_to_read().await;
+}
+
+/// Pages that a report says a message met, with a socket or in their resume window.
+fn met(report: &Value) -> u64 {
+    report["reached"].as_u64().expect("a count") + report["held"].as_u64().expect("a count")
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_answer_is_named_to_the_sender() {
+    let nats = Nats::start().await;
+    let here = member(&nats).start().await;
+    let silent = member(&nats).start().await;
+    let page = Page::open(&silent).await;
+    silent.pause();
+    let report = here.api().send(json!({"page": page.id()}), json!("perhaps")).await;
+    assert_eq!((met(&report), &report["unreachable"]), (0, &json!([page.node()])), "{report}");
+    silent.wake();
+}
+
+#[tokio::test]
+async fn a_drained_node_sends_its_pages_to_another_one() {
+    let nats = Nats::start().await;
+    let mut leaving = member(&nats).start().await;
+    let staying = member(&nats).start().await;
+    let mut page = Page::open(&leaving).await;
+    let away = page.memory();
+    leaving.terminate();
+    assert_eq!(page.closed().await.code, 4500);
+    let page = away.resume(&staying).await;
+    assert_ne!(page.recovered(), "new");
+    assert_eq!(page.session(), away.session());
+    assert_eq!(leaving.exit(SOON).await.code(), Some(0));
+    eventually("its number is given back", SOON, async || (numbers(&staying).await.len() == 1).then_some(()))
+        .await;
+    let report = staying.api().send(json!({"page": page.id()}), json!(1)).await;
+    assert_eq!(report["reached"], 1, "{report}");
+}
+
+#[tokio::test]
 async fn after_kill_9_of_a_node_its_pages_are_gone_from_every_view() {
     let nats = Nats::start().await;
     let mut dying = member(&nats).start().await;

@@ -73,7 +73,7 @@ async fn a_command_without_a_server_fails_with_a_clear_line() {
 }
 
 #[tokio::test]
-async fn after_a_restart_pages_come_back_as_a_reset() {
+async fn after_a_restart_of_the_embedded_engine_pages_open_anew() {
     let mut node = Node::start().await;
     let away = Page::open(&node).await.memory();
     node.terminate();

@@ -11,6 +11,7 @@ mod environment;
 mod lifecycle;
 mod pages;
 mod push;
+mod readme;
 mod resume;
 mod sockets;
 mod tidy;

@@ -17,9 +17,16 @@ use super::{Api, Nats, Process, SOON, eventually, free_port};
 pub(crate) struct Setup {
     address: SocketAddr,
     environment: BTreeMap<String, String>,
+    arguments: Vec<String>,
 }
 
 impl Setup {
+    /// Started without any argument: the address comes from the environment.
+    pub(crate) fn bare(self) -> Self {
+        let address = self.address;
+        Self { arguments: Vec::new(), ..self }.set("listen", address)
+    }
+
     /// A key as the documentation writes it, e.g. `websocket.ping_ms`.
     pub(crate) fn set(mut self, key: &str, value: impl Display) -> Self {
         let variable = format!("PAGEWIRE_{}", key.replace('.', "__").to_uppercase());
@@ -39,6 +46,7 @@ impl Setup {
     /// Listens on every interface of the machine; tests still connect over loopback.
     pub(crate) fn everywhere(mut self) -> Self {
         self.address.set_ip(Ipv4Addr::UNSPECIFIED.into());
+        self.arguments = serve(self.address);
         self
     }
 
@@ -63,9 +71,13 @@ impl Setup {
     }
 }
 
+fn serve(address: SocketAddr) -> Vec<String> {
+    vec!["serve".to_owned(), "--listen".to_owned(), address.to_string()]
+}
+
 fn run(setup: &Setup, folder: &TempDir) -> Process {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pagewire"));
-    command.args(["serve", "--listen", &setup.address.to_string()]);
+    command.args(&setup.arguments);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PAGEWIRE_")) {
         command.env_remove(name);
     }
@@ -90,7 +102,7 @@ impl Node {
     pub(crate) fn setup() -> Setup {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let environment = BTreeMap::from([("PAGEWIRE_TIMING".to_owned(), "short".to_owned())]);
-        Setup { address, environment }
+        Setup { address, environment, arguments: serve(address) }
     }
 
     /// Where clients connect.

@@ -240,6 +240,15 @@ pub(crate) struct Away {
 }
 
 impl Away {
+    pub(crate) fn session(&self) -> &str {
+        self.registered["session_id"].as_str().expect("a session")
+    }
+
+    /// The node that it was at.
+    pub(crate) fn node(&self) -> &str {
+        self.registered["node"].as_str().expect("a node")
+    }
+
     /// Comes back with everything it knows.
     pub(crate) fn resuming(&self, node: &Node) -> Opening {
         let known = &self.registered;

@@ -1,6 +1,8 @@
 //! Rules for what is written for people.
 
-use super::{report, root, tree};
+use std::collections::BTreeSet;
+
+use super::{report, root, rust, tree};
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -86,4 +88,32 @@ fn every_link_leads_somewhere() {
         }
     }
     report(&violations, "Correct the link.");
+}
+
+#[test]
+fn every_test_that_the_loss_table_names_exists() {
+    let document = read("docs/delivery.md");
+    let tests: BTreeSet<_> = rust().iter().flat_map(|s| functions(&s.text)).collect();
+    let named: Vec<_> =
+        document.split('`').skip(1).step_by(2).filter_map(|code| code.strip_prefix("test:")).collect();
+    assert!(named.len() > 5, "the loss table names its tests as `test:name`");
+    let missing: Vec<_> =
+        named.into_iter().filter(|name| !tests.contains(*name)).map(str::to_owned).collect();
+    report(&missing, "docs/delivery.md promises what no test proves.");
+}
+
+fn functions(text: &str) -> Vec<String> {
+    between(text, "fn ", "(").into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn every_module_of_the_code_map_exists() {
+    let map = read("ARCHITECTURE.md");
+    let paths = map.split('`').skip(1).step_by(2).filter(|code| {
+        ["src/", "cluster/", "clients/", "tests/", "docs/", "deploy/", "examples/"]
+            .iter()
+            .any(|top| code.starts_with(top))
+    });
+    let missing: Vec<_> = paths.filter(|path| !root().join(path).exists()).map(str::to_owned).collect();
+    report(&missing, "ARCHITECTURE.md names what is not there.");
 }
