@@ -7,7 +7,8 @@
 //!
 //! leaves: [`id`], [`subject`], [`wire`], [`timing`], [`trace`] · primitives: [`engine`] ·
 //! domains: [`lease`] (node numbers), [`registry`] (rows and the view), [`delivery`] (between nodes),
-//! [`keyring`] (the keys that sign page tokens)
+//! [`keyring`] (the keys that sign page tokens),
+//! [`rollout`] (which lane a user's work goes to)
 
 pub mod delivery;
 pub mod engine;
@@ -15,6 +16,7 @@ pub mod id;
 pub mod keyring;
 pub mod lease;
 pub mod registry;
+pub mod rollout;
 pub mod subject;
 pub mod timing;
 pub mod trace;

@@ -128,6 +128,29 @@ pub mod cluster_key {
     pub const KEYRING: &str = "keyring";
 }
 
+/// Keys in the bucket `config`.
+pub mod config_key {
+    use super::SubjectToken;
+
+    /// The rollouts of all pools.
+    pub const ROLLOUTS: &str = "rollout.";
+
+    /// The rollout of a pool.
+    pub fn rollout(pool: &str) -> String {
+        format!("{ROLLOUTS}{}", SubjectToken::new(pool))
+    }
+
+    /// What a pool's rollout has said.
+    pub fn history(pool: &str) -> String {
+        format!("history.{}.", SubjectToken::new(pool))
+    }
+
+    /// One revision of it.
+    pub fn past(pool: &str, revision: u64) -> String {
+        format!("{}{revision}", history(pool))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

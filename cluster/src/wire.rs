@@ -63,6 +63,14 @@ pub enum Question {
         /// The user.
         user: String,
     },
+    /// What have you applied of the rollout of a pool? The answer may wait for the revision.
+    /// Answer: [`Answer::Rollout`].
+    Rollout {
+        /// The pool.
+        pool: String,
+        /// The revision to wait for; 0 for none.
+        revision: u64,
+    },
     /// Are you alive in this epoch? Answer: [`Answer::Done`].
     Alive,
     /// A type of a newer release.
@@ -114,6 +122,27 @@ pub struct HandedOver {
     pub received: u64,
 }
 
+/// What a node has applied of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutState {
+    /// The revision; 0 for none.
+    pub revision: u64,
+    /// What it has assigned by that revision.
+    pub observed: Vec<LaneCount>,
+    /// How long the revision took to be applied everywhere, in microseconds, from the node that sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_us: Option<u64>,
+}
+
+/// How much work went to a lane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneCount {
+    /// The lane.
+    pub lane: String,
+    /// Calls and jobs.
+    pub count: u64,
+}
+
 /// What the other node answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -133,6 +162,8 @@ pub enum Answer {
         /// Its client is known to have the newest token.
         confirmed: bool,
     },
+    /// What it has applied.
+    Rollout(RolloutState),
     /// Done.
     Done,
     /// This release does not know the question.
@@ -207,6 +238,7 @@ mod tests {
             Question::Handover { page, to: NodeNumber::new(2).unwrap(), generation: 3, seq: 17 },
             Question::Ask { page },
             Question::Identify { connection: page, user: "*".into() },
+            Question::Rollout { pool: "default".into(), revision: 7 },
             Question::Alive,
         ] {
             assert_eq!(read_back(&question), format!("{question:?}"));

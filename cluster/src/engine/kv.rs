@@ -27,11 +27,13 @@ pub enum Bucket {
     Pages,
     /// Facts of the cluster: the key ring.
     Cluster,
+    /// What operators decide while the cluster runs: rollouts.
+    Config,
 }
 
 impl Bucket {
     /// All of them, in the order in which they are created.
-    pub const ALL: [Self; 3] = [Self::Nodes, Self::Pages, Self::Cluster];
+    pub const ALL: [Self; 4] = [Self::Nodes, Self::Pages, Self::Cluster, Self::Config];
 
     /// Its name, lower case letters only.
     pub const fn name(self) -> &'static str {
@@ -39,6 +41,7 @@ impl Bucket {
             Self::Nodes => "nodes",
             Self::Pages => "pages",
             Self::Cluster => "cluster",
+            Self::Config => "config",
         }
     }
 }

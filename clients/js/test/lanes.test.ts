@@ -1,0 +1,38 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+interface Split {
+  salt: string;
+  base: string;
+  lanes: { name: string; weight: number }[];
+}
+
+interface Golden {
+  documents: Record<string, Split>;
+  vectors: { document: string; user?: string; connection?: string; bucket: number; lane: string }[];
+}
+
+function bucketOf(salt: string, unit: string): number {
+  const hash = createHash("sha256").update(salt).update("\0").update(unit).digest();
+  return Number((hash.readBigUInt64BE(0) * 10_000n) >> 64n);
+}
+
+function laneOf({ base, lanes }: Split, bucket: number): string {
+  const [low, high] = lanes;
+  if (low && bucket < Math.round(low.weight * 100)) return low.name;
+  if (high && bucket >= 10_000 - Math.round(high.weight * 100)) return high.name;
+  return base;
+}
+
+test("the lane function is the same in every language", () => {
+  const golden = JSON.parse(readFileSync("../../tests/golden/lanes.json", "utf8")) as Golden;
+  assert.ok(golden.vectors.length >= 200);
+  for (const vector of golden.vectors) {
+    const split = golden.documents[vector.document];
+    assert.ok(split);
+    const bucket = bucketOf(split.salt, vector.user ?? vector.connection ?? "");
+    assert.deepEqual([bucket, laneOf(split, bucket)], [vector.bucket, vector.lane], JSON.stringify(vector));
+  }
+});

@@ -1,0 +1,192 @@
+//! A document in force at this process, and what this process has assigned by it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::document::{Document, Fallback};
+use super::lane::Unit;
+use crate::wire::LaneCount;
+
+/// Why a unit is in its lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// Its bucket belongs to the lane.
+    Weight,
+    /// Its bucket belongs to no other lane.
+    Base,
+    /// Its own lane has no living workers.
+    Fallback,
+}
+
+impl Reason {
+    /// Its name.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Weight => "weight",
+            Self::Base => "base",
+            Self::Fallback => "fallback",
+        }
+    }
+}
+
+/// Where a unit's work goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assigned {
+    /// The lane.
+    pub lane: String,
+    /// Why.
+    pub reason: Reason,
+    /// The unit's bucket.
+    pub bucket: u16,
+    /// The revision of the document; 0 for a pool without one.
+    pub revision: u64,
+}
+
+/// What this process has assigned since it started.
+#[derive(Debug, Default)]
+pub(super) struct Counts(Mutex<BTreeMap<(String, String, Reason), Arc<AtomicU64>>>);
+
+impl Counts {
+    fn tally(&self, pool: &str, lane: &str, reason: Reason) -> Tally {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let total = counts.entry((pool.to_owned(), lane.to_owned(), reason)).or_default().clone();
+        Tally { before: total.load(Ordering::Relaxed), total }
+    }
+
+    /// Pool, lane, reason and how often.
+    pub(super) fn list(&self) -> Vec<(String, String, Reason, u64)> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = |((pool, lane, reason), total): (&(String, String, Reason), &Arc<AtomicU64>)| {
+            (pool.clone(), lane.clone(), *reason, total.load(Ordering::Relaxed))
+        };
+        counts.iter().map(row).collect()
+    }
+}
+
+/// A count that goes on, and where it stood when the document came into force.
+#[derive(Debug)]
+struct Tally {
+    total: Arc<AtomicU64>,
+    before: u64,
+}
+
+impl Tally {
+    fn add(&self) {
+        self.total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn since(&self) -> u64 {
+        self.total.load(Ordering::Relaxed) - self.before
+    }
+}
+
+/// A document and its tallies: the lanes' in their order, the base's, and that of work that fell back to it.
+#[derive(Debug)]
+pub(super) struct Split {
+    pub(super) document: Document,
+    lanes: Vec<Tally>,
+    base: Tally,
+    fallback: Tally,
+}
+
+impl Split {
+    pub(super) fn new(document: Document, counts: &Counts) -> Self {
+        let tally = |lane: &str, reason| counts.tally(&document.pool, lane, reason);
+        Self {
+            lanes: document.lanes.iter().map(|lane| tally(&lane.name, Reason::Weight)).collect(),
+            base: tally(&document.base, Reason::Base),
+            fallback: tally(&document.base, Reason::Fallback),
+            document,
+        }
+    }
+
+    /// Assigns and counts.
+    pub(super) fn assign(&self, unit: Unit<'_>, serves: impl FnOnce(&str) -> bool) -> Assigned {
+        let (assigned, place) = decide(&self.document, unit, serves);
+        match (assigned.reason, place.and_then(|index| self.lanes.get(index))) {
+            (Reason::Weight, Some(tally)) => tally.add(),
+            (Reason::Fallback, _) => self.fallback.add(),
+            _ => self.base.add(),
+        }
+        assigned
+    }
+
+    /// What was assigned by this document; the base lane last.
+    pub(super) fn observed(&self) -> Vec<LaneCount> {
+        let lanes =
+            self.document.lanes.iter().zip(&self.lanes).map(|(lane, tally)| (&lane.name, tally.since()));
+        let base = (&self.document.base, self.base.since() + self.fallback.since());
+        lanes.chain([base]).map(|(lane, count)| LaneCount { lane: lane.clone(), count }).collect()
+    }
+}
+
+/// Where a unit goes, and the place of its own lane. `serves` says whether a lane has a living worker; it is asked
+/// only when the answer matters.
+pub(super) fn decide(
+    document: &Document,
+    unit: Unit<'_>,
+    serves: impl FnOnce(&str) -> bool,
+) -> (Assigned, Option<usize>) {
+    let bucket = unit.bucket(&document.salt);
+    let place = document.place(bucket);
+    let lane = document.lane(place);
+    let (lane, reason) = match place {
+        None => (lane, Reason::Base),
+        Some(_) if document.fallback == Fallback::Base && !serves(lane) => {
+            (&*document.base, Reason::Fallback)
+        }
+        Some(_) => (lane, Reason::Weight),
+    };
+    (Assigned { lane: lane.to_owned(), reason, bucket, revision: document.rev }, place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::document::Lane;
+    use super::super::weight::Weight;
+    use super::*;
+
+    fn document(canary: u16, fallback: Fallback) -> Document {
+        let lane = Lane { name: "canary".into(), weight: Weight::of_buckets(canary).unwrap() };
+        Document { rev: 1, lanes: vec![lane], fallback, ..Document::unwritten("p") }
+    }
+
+    #[test]
+    fn work_falls_back_only_where_the_document_says_so_and_nobody_serves_its_lane() {
+        let assigned = |canary, fallback, serves| {
+            let (assigned, _) = decide(&document(canary, fallback), Unit::User("ann"), |lane| {
+                assert_eq!(lane, "canary", "the base has nothing to fall back to");
+                serves
+            });
+            (assigned.lane, assigned.reason)
+        };
+        let canary = ("canary".to_owned(), Reason::Weight);
+        assert_eq!(assigned(10_000, Fallback::None, false), canary, "a canary that is not there shows");
+        assert_eq!(assigned(10_000, Fallback::Base, true), canary);
+        assert_eq!(assigned(10_000, Fallback::Base, false), ("stable".to_owned(), Reason::Fallback));
+        assert_eq!(assigned(0, Fallback::Base, false), ("stable".to_owned(), Reason::Base));
+    }
+
+    #[test]
+    fn a_new_revision_counts_from_nothing_and_the_totals_go_on() {
+        let counts = Counts::default();
+        let split = Split::new(document(10_000, Fallback::Base), &counts);
+        for serves in [true, true, false] {
+            split.assign(Unit::User("ann"), |_| serves);
+        }
+        let observed =
+            |split: &Split| split.observed().into_iter().map(|lane| lane.count).collect::<Vec<_>>();
+        assert_eq!(observed(&split), [2, 1]);
+        let next = Split::new(document(0, Fallback::Base), &counts);
+        next.assign(Unit::User("ann"), |_| true);
+        assert_eq!(observed(&next), [0, 1]);
+        let totals: Vec<_> =
+            counts.list().into_iter().map(|(_, lane, reason, count)| (lane, reason.text(), count)).collect();
+        let row = |lane: &str, reason, count| (lane.to_owned(), reason, count);
+        assert_eq!(
+            totals,
+            [row("canary", "weight", 2), row("stable", "base", 1), row("stable", "fallback", 1)]
+        );
+    }
+}

@@ -1,0 +1,124 @@
+use super::*;
+use crate::engine::{Consistency, Memory};
+use crate::subject::Subjects;
+use crate::timing::Timing;
+
+fn rollouts(engine: &Engine) -> Rollouts {
+    let timing = Timing::SHORT;
+    let post = Post::new(engine, &Subjects::new("main"), timing.deliver);
+    Rollouts::new(engine, post, timing.deliver)
+}
+
+async fn following(engine: &Engine) -> Rollouts {
+    let rollouts = rollouts(engine);
+    tokio::spawn(rollouts.follow().await.unwrap());
+    rollouts
+}
+
+fn canary(percent: f64) -> Wanted {
+    let lane = Lane { name: "canary".into(), weight: Weight::of_percent(percent).unwrap() };
+    Wanted { lanes: Some(vec![lane]), salt: Some("s".into()), ..Wanted::default() }
+}
+
+fn memory() -> Engine {
+    Engine::Memory(Memory::new())
+}
+
+#[tokio::test]
+async fn a_change_reaches_whoever_follows_and_whoever_comes_later() {
+    let engine = memory();
+    let (one, two) = (following(&engine).await, following(&engine).await);
+    let lane = |rollouts: &Rollouts| rollouts.lane_for("p", Unit::User("ann"), |_| true).lane;
+    assert_eq!((lane(&one), one.state("p", 0).await.revision), ("stable".into(), 0));
+    let changed = one.change("p", Some(0), canary(100.0), "ann").await.unwrap();
+    assert_eq!((changed.document.rev, &*changed.document.updated_by), (1, "ann"));
+    assert_eq!(two.state("p", 1).await.revision, 1);
+    assert_eq!(lane(&two), "canary");
+    assert_eq!(lane(&following(&engine).await), "canary");
+    let seen = two.state("p", 1).await.observed;
+    assert_eq!(
+        seen.iter().map(|lane| (&*lane.lane, lane.count)).collect::<Vec<_>>(),
+        [("canary", 1), ("stable", 0)]
+    );
+}
+
+#[tokio::test]
+async fn of_two_who_change_the_same_revision_one_is_told() {
+    let engine = memory();
+    let (one, two) = (rollouts(&engine), rollouts(&engine));
+    one.change("p", Some(0), canary(10.0), "ann").await.unwrap();
+    let (ann, bob) = tokio::join!(
+        one.change("p", Some(1), canary(20.0), "ann"),
+        two.change("p", Some(1), canary(30.0), "bob"),
+    );
+    let (stands, refused) = if ann.is_ok() { (ann, bob) } else { (bob, ann) };
+    let stands = stands.unwrap().document;
+    let Err(ChangeError::Conflict(found)) = refused else { panic!("a conflict") };
+    assert_eq!(*found, stands, "the one who lost sees what stands");
+    assert_eq!(one.document("p").await.unwrap(), stands);
+    let forced = two.change("p", None, canary(40.0), "bob").await.unwrap();
+    assert_eq!(forced.document.rev, 3, "whoever names no revision takes what stands");
+}
+
+#[tokio::test]
+async fn what_was_written_can_be_written_again() {
+    let engine = memory();
+    let rollouts = rollouts(&engine);
+    for percent in [10.0, 20.0] {
+        rollouts.change("p", None, canary(percent), "ann").await.unwrap();
+    }
+    rollouts.change("p.q", None, canary(1.0), "ann").await.unwrap();
+    let past = rollouts.history("p").await.unwrap();
+    assert_eq!(past.iter().map(|document| document.rev).collect::<Vec<_>>(), [2, 1]);
+    let undone = Wanted { lanes: Some(past[1].lanes.clone()), ..Wanted::default() };
+    let undone = rollouts.change("p", Some(2), undone, "ann").await.unwrap().document;
+    assert_eq!((undone.rev, &undone.lanes), (3, &past[1].lanes));
+}
+
+#[tokio::test]
+async fn the_last_hundred_revisions_are_kept() {
+    let engine = memory();
+    let rollouts = rollouts(&engine);
+    for _ in 0..103 {
+        rollouts.change("p", None, canary(1.0), "ann").await.unwrap();
+    }
+    let past = rollouts.history("p").await.unwrap();
+    assert_eq!((past.len(), past[0].rev, past[99].rev), (100, 103, 4));
+}
+
+#[tokio::test]
+async fn a_document_that_this_release_cannot_obey_is_neither_applied_nor_overwritten() {
+    let engine = memory();
+    let rollouts = following(&engine).await;
+    rollouts.change("p", None, canary(100.0), "ann").await.unwrap();
+    assert_eq!(rollouts.state("p", 1).await.revision, 1);
+    let store = engine.kv(Bucket::Config);
+    let foreign = crate::engine::Put::new("rollout.p", r#"{"rev":2,"rules":[]}"#, crate::engine::Expect::Any);
+    store.put(foreign).await.unwrap();
+    let unavailable = rollouts.change("p", None, canary(0.0), "ann").await;
+    assert!(matches!(unavailable, Err(ChangeError::Unavailable)));
+    assert_eq!(
+        rollouts.explain("p", Unit::User("ann"), |_| true).lane,
+        "canary",
+        "the last one that it knew"
+    );
+    let stands = store.get("rollout.p", Consistency::Latest).await.unwrap().unwrap();
+    assert_eq!(stands.value, r#"{"rev":2,"rules":[]}"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_lags_says_so() {
+    let rollouts = following(&memory()).await;
+    assert_eq!(rollouts.state("p", 9).await.revision, 0);
+}
+
+#[tokio::test]
+async fn explaining_counts_nothing_and_pools_that_nobody_wrote_are_no_labels() {
+    let engine = memory();
+    let rollouts = following(&engine).await;
+    rollouts.change("p", None, canary(0.0), "ann").await.unwrap();
+    rollouts.state("p", 1).await;
+    rollouts.explain("p", Unit::User("ann"), |_| true);
+    rollouts.lane_for("made up", Unit::User("ann"), |_| true);
+    assert!(rollouts.assignments().iter().all(|(pool, _, _, count)| pool == "p" && *count == 0));
+}
