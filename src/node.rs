@@ -16,6 +16,7 @@ use pagewire_cluster::id::NodeNumber;
 use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::lease::{Keeper, NodeLease, NodeRow, Proto, Wish};
 use pagewire_cluster::registry::Registry;
+use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use tokio::sync::watch;
@@ -86,8 +87,11 @@ impl Node {
         let registry = Registry::new(&engine);
         let follow = registry.follow().await?;
         let keyring = Keyring::load(&engine).await?;
-        let (keeper, lease) = Keeper::claim(&engine, &subjects, timing, wish(&config), row(&config)).await;
         let post = Post::new(&engine, &subjects, timing.deliver);
+        let rollouts = Rollouts::new(&engine, post.clone(), timing.deliver);
+        // before any work is assigned
+        tokio::spawn(rollouts.follow().await?);
+        let (keeper, lease) = Keeper::claim(&engine, &subjects, timing, wish(&config), row(&config)).await;
         let hub = Arc::new(Hub::default());
         let sessions = Arc::new(Sessions::new(
             hub.clone(),
@@ -98,10 +102,13 @@ impl Node {
             timing,
             options(&config),
         ));
-        let metrics = Arc::new(Metrics::new(&config.node.lane, &config.node.release));
+        let mut metrics = Metrics::new(&config.node.lane, &config.node.release);
+        metrics.show(rollouts.clone());
+        let metrics = Arc::new(metrics);
         let context = Arc::new(Context {
             deliver: Deliver::new(hub.clone(), registry.clone(), lease.clone(), post, metrics.clone()),
             executors: Executors::new(timing, metrics.clone()),
+            rollouts,
             authenticator: Arc::new(Authenticator::new(&config.auth)),
             allow: config.send.allow.clone(),
             sessions,

@@ -12,6 +12,7 @@ mod send;
 
 use std::sync::Arc;
 
+use pagewire_cluster::rollout::Rollouts;
 use serde_json::value::RawValue;
 
 pub use dispatch::{After, dispatch, refuse};
@@ -29,6 +30,8 @@ pub struct Context {
     pub deliver: Deliver,
     /// Who runs calls.
     pub executors: Executors,
+    /// Whose work goes to which lane.
+    pub rollouts: Rollouts,
     /// Checks tokens.
     pub authenticator: Arc<Authenticator>,
     /// What a page may address without a role.

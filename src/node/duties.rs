@@ -7,6 +7,7 @@ use pagewire_cluster::engine::{Down, Engine, Message};
 use pagewire_cluster::id::Holder;
 use pagewire_cluster::lease::{self, NodeLease};
 use pagewire_cluster::registry::Registry;
+use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{Answer, Question};
@@ -71,6 +72,9 @@ impl Duties {
                     match react(context, question, &message) {
                         Reaction::Now(answer) => inbox.answer(message, std::future::ready(answer)),
                         Reaction::Pushed(pushed) => inbox.answer(message, delivered(pushed)),
+                        Reaction::Rollout { pool, revision } => {
+                            inbox.answer(message, applied(context.rollouts.clone(), pool, revision))
+                        }
                     }
                 }
                 Incoming::Question(_) => {
@@ -136,10 +140,16 @@ enum Reaction {
     Now(Answer),
     /// Known when frames for pages that have moved on have arrived there.
     Pushed(Pushed),
+    /// Known when that revision is applied here.
+    Rollout { pool: String, revision: u64 },
 }
 
 async fn delivered(pushed: Pushed) -> Answer {
     Answer::Delivered(pushed.settle().await)
+}
+
+async fn applied(rollouts: Rollouts, pool: String, revision: u64) -> Answer {
+    Answer::Rollout(rollouts.state(&pool, revision).await)
 }
 
 /// Acts at once, in the order in which questions arrive.
@@ -150,6 +160,7 @@ fn react(context: &Arc<Context>, question: Question, message: &Message) -> React
     let pushed = match question {
         Question::Deliver(delivery) => context.deliver.receive(&delivery),
         Question::Forward { page, frames } => context.sessions.forwarded(page, &frames),
+        Question::Rollout { pool, revision } => return Reaction::Rollout { pool, revision },
         other => return Reaction::Now(answer(context, other)),
     };
     pushed.map_or(Reaction::Now(Answer::Unknown), Reaction::Pushed)
@@ -168,6 +179,8 @@ fn answer(context: &Arc<Context>, question: Question) -> Answer {
             Answer::Done
         }
         Question::Alive => Answer::Done,
-        Question::Unknown | Question::Deliver(_) | Question::Forward { .. } => Answer::Unsupported,
+        Question::Unknown | Question::Deliver(_) | Question::Forward { .. } | Question::Rollout { .. } => {
+            Answer::Unsupported
+        }
     }
 }

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use pagewire_cluster::rollout::Rollouts;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -12,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use super::rollouts::RolloutNumbers;
 use crate::protocol::{CloseCode, Recovered};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -97,6 +99,11 @@ impl Metrics {
         all.register("calls", "Calls of executors", self.calls.clone());
         all.register("call_seconds", "From a call to its result", self.call_seconds.clone());
         all.register("nats_reconnects", "Reconnections to NATS", self.nats_reconnects.clone());
+    }
+
+    /// Shows what is assigned by rollouts, too.
+    pub fn show(&mut self, rollouts: Rollouts) {
+        self.registry.register_collector(Box::new(RolloutNumbers(rollouts)));
     }
 
     /// A socket was closed with this code.

@@ -6,6 +6,7 @@
 
 mod metrics;
 mod ready;
+mod rollouts;
 mod trace;
 
 use std::io::{self, IsTerminal};

@@ -23,11 +23,12 @@ const SERVICE: [(&str, &[&str]); 13] = [
 ];
 
 /// The same inside `cluster`, whose leaves know only leaves.
-const CLUSTER: [(&str, &[&str]); 11] = [
+const CLUSTER: [(&str, &[&str]); 12] = [
     ("lib", &[]),
     ("delivery", &["registry", "lease", "engine", "wire", "subject", "id", "timing", "trace"]),
     ("registry", &["lease", "engine", "wire", "subject", "id", "timing", "trace"]),
     ("lease", &["engine", "wire", "subject", "id", "timing", "trace"]),
+    ("rollout", &["delivery", "engine", "wire", "subject", "id", "timing"]),
     ("keyring", &["engine", "wire", "subject", "id", "timing"]),
     ("engine", &["subject", "id", "timing", "trace"]),
     ("wire", &["id"]),
