@@ -32,14 +32,14 @@ impl Duties {
     /// Answers other nodes, in one life of this node after the other. Ready while it listens.
     pub(super) async fn answer(self, context: Arc<Context>, ready: Ready, stopping: watch::Receiver<bool>) {
         let mut changes = self.lease.changes();
-        let mut first = true;
+        let mut before = None;
         let stop = stopped(stopping);
         tokio::pin!(stop);
         loop {
             let holder = *changes.borrow_and_update();
             tokio::select! {
                 () = &mut stop => break,
-                () = self.answer_as(holder, &context, &ready, &mut first) => {}
+                () = self.answer_as(holder, &context, &ready, &mut before) => {}
                 _ = changes.changed() => {}
             }
             ready.set(false);
@@ -53,14 +53,14 @@ impl Duties {
         holder: Option<Holder>,
         context: &Arc<Context>,
         ready: &Ready,
-        first: &mut bool,
+        before: &mut Option<Holder>,
     ) {
         let Some(holder) = holder else { return std::future::pending().await };
         let Ok(mut inbox) = Inbox::open(&self.engine, &self.subjects, holder).await else {
             return tokio::time::sleep(self.timing.lease_renew / 3).await;
         };
-        if !std::mem::take(first) {
-            context.sessions.rehome(holder).await;
+        if let Some(before) = before.replace(holder) {
+            context.sessions.rehome(before, holder).await;
         }
         ready.set(true);
         while let Some(incoming) = inbox.next().await {

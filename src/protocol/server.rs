@@ -69,6 +69,17 @@ impl Tail {
         Self::of(&Identity { r#type: "identity", user })
     }
 
+    /// `address`: the page's node has another number now.
+    pub fn address(page: Address, token: &str) -> Self {
+        #[derive(Serialize)]
+        struct Moved<'a> {
+            r#type: &'static str,
+            page_id: Address,
+            token: &'a str,
+        }
+        Self::of(&Moved { r#type: "address", page_id: page, token })
+    }
+
     /// `registered`: the answer to `hello`, outside the sequence.
     pub fn registered(registered: &Registered<'_>) -> Self {
         Self::of(registered)

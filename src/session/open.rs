@@ -257,15 +257,20 @@ impl Sessions {
         Some(Opened { page, ticket, recovered })
     }
 
-    fn registered(&self, holder: Holder, page: &Page, welcome: &Welcome) -> Tail {
+    /// What the page's client resumes with.
+    pub(super) fn token(&self, page: &Page, generation: u32, user: Option<&str>) -> String {
         let claims = Claims {
             page: page.key(),
             session: page.session().key,
             connection: page.connection().key,
-            user: welcome.user.as_deref().map(str::to_owned),
-            generation: welcome.generation,
+            user: user.map(str::to_owned),
+            generation,
             issued: unix_ms() / 1000,
         };
+        claims.sign(&self.keyring)
+    }
+
+    fn registered(&self, holder: Holder, page: &Page, welcome: &Welcome) -> Tail {
         Tail::registered(&Registered {
             connection_id: page.connection(),
             session_id: page.session(),
@@ -274,7 +279,7 @@ impl Sessions {
             node: holder.node,
             lane: &self.options.lane,
             release: &self.options.release,
-            token: &claims.sign(&self.keyring),
+            token: &self.token(page, welcome.generation, welcome.user.as_deref()),
             recovered: welcome.recovered,
             seq: welcome.seq,
             pos: 0,

@@ -2,23 +2,20 @@
 
 mod head;
 mod moving;
+mod socket;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::wire::Reach;
-use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
 
-use self::head::Head;
 use self::moving::Frozen;
 pub(super) use self::moving::{Forwarding, Handover, InTransit};
-use super::outbox::{Budget, Outbox, Pushed, Resumed};
-use crate::protocol::{Close, CloseCode, Recovered, Tail};
-
-/// A socket's right to a page. The newest ticket wins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ticket(u64);
+pub(super) use self::socket::{Arrival, Welcome};
+pub use self::socket::{Taken, Ticket};
+use super::outbox::{Budget, Outbox, Pushed};
+use crate::protocol::{Close, CloseCode, Tail};
 
 /// Who holds the page.
 #[derive(Debug)]
@@ -63,17 +60,6 @@ pub enum Met {
     Missed,
 }
 
-/// What [`Page::take`] leaves behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
-    /// Nothing; wait for [`Page::changed`].
-    Empty,
-    /// The budget is used up and there is more.
-    More,
-    /// Close the socket with this.
-    Close(Close),
-}
-
 /// What a page row needs to know of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Standing {
@@ -96,29 +82,6 @@ pub struct Place {
     pub connection: Address,
     /// Its user; absent for anonymous.
     pub user: Option<Arc<str>>,
-}
-
-/// How a socket comes to a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Arrival {
-    /// The page is new.
-    New,
-    /// Its client has seen everything up to `seq`.
-    Resumed {
-        /// The last number seen.
-        seq: u64,
-    },
-    /// The page was held elsewhere and its frames are lost.
-    Elsewhere,
-}
-
-/// What `registered` says about the page's past.
-pub(super) struct Welcome {
-    pub(super) recovered: Recovered,
-    pub(super) seq: u64,
-    pub(super) received: u64,
-    pub(super) generation: u32,
-    pub(super) user: Option<Arc<str>>,
 }
 
 /// One page on this node.
@@ -226,56 +189,6 @@ impl Page {
         }
     }
 
-    /// Wakes when [`Page::take`] may yield something. Make it *before* calling `take`, await it after: then no
-    /// change falls between the two.
-    pub fn changed(&self) -> Notified<'_> {
-        self.changed.notified()
-    }
-
-    /// Hands frames to the socket in order until about `budget` bytes, numbering them.
-    pub fn take(&self, ticket: Ticket, budget: usize, write: &mut dyn FnMut(&[u8], &Tail)) -> Taken {
-        let mut state = self.lock();
-        if state.ticket != ticket.0 || matches!(state.holding, Holding::Frozen(_)) {
-            return Taken::Close(Close::new(CloseCode::Replaced, "another socket holds this page"));
-        }
-        if let Holding::Gone(close) = state.holding {
-            return Taken::Close(close);
-        }
-        let slow = matches!(state.holding, Holding::Closing(close) if close.code == CloseCode::SlowConsumer);
-        let mut written = 0;
-        while !slow && written < budget {
-            let Some((seq, tail)) = state.outbox.take(self.budget) else { break };
-            let head = Head::new(seq);
-            written += head.bytes().len() + tail.len();
-            write(head.bytes(), &tail);
-        }
-        match state.holding {
-            Holding::Closing(close) if slow || state.outbox.is_empty() => Taken::Close(close),
-            _ if state.outbox.is_empty() => Taken::Empty,
-            _ => Taken::More,
-        }
-    }
-
-    /// Counts one client frame; `false` when another socket holds the page and the frame must not be acted on.
-    pub fn accept(&self, ticket: Ticket) -> bool {
-        let mut state = self.lock();
-        let holds = state.ticket == ticket.0 && matches!(state.holding, Holding::Live);
-        if holds {
-            state.received += 1;
-            state.confirmed = true;
-        }
-        holds
-    }
-
-    /// The client has everything up to `seq`, which also proves that it has the newest token.
-    pub fn acknowledge(&self, ticket: Ticket, seq: u64) {
-        let mut state = self.lock();
-        if state.ticket == ticket.0 {
-            state.confirmed = true;
-            state.outbox.acknowledge(seq);
-        }
-    }
-
     /// Asks the present socket to close once its frames have left.
     pub fn close(&self, close: Close) {
         let mut state = self.lock();
@@ -317,58 +230,6 @@ impl Page {
     pub(super) fn stands_at(&self, rev: u64, generation: u32, user: Option<Arc<str>>) {
         let mut state = self.lock();
         (state.rev, state.generation, state.user) = (rev, generation, user);
-    }
-
-    /// Gives the page to a new socket; `None` when the page has left this node. `registered` is made from what is
-    /// known only now and leaves first.
-    pub(super) fn attach(
-        &self,
-        arrival: Arrival,
-        registered: impl FnOnce(Welcome) -> Tail,
-    ) -> Option<Ticket> {
-        let mut state = self.lock();
-        if matches!(state.holding, Holding::Gone(_) | Holding::Frozen(_)) {
-            return None;
-        }
-        state.ticket += 1;
-        state.holding = Holding::Live;
-        state.confirmed = false;
-        let recovered = match arrival {
-            Arrival::New => Recovered::New,
-            Arrival::Elsewhere => Recovered::Reset,
-            Arrival::Resumed { seq } => match state.outbox.resume(seq) {
-                Resumed::Recovered => Recovered::Recovered,
-                Resumed::Reset => Recovered::Reset,
-            },
-        };
-        if recovered == Recovered::Reset {
-            state.received = 0;
-        }
-        let seq =
-            if let (Recovered::Recovered, Arrival::Resumed { seq }) = (recovered, arrival) { seq } else { 0 };
-        let welcome = Welcome {
-            recovered,
-            seq,
-            received: state.received,
-            generation: state.generation,
-            user: state.user.clone(),
-        };
-        state.outbox.notice(registered(welcome));
-        let ticket = Ticket(state.ticket);
-        drop(state);
-        // wakes the old socket, which finds itself replaced; the new one takes before it waits
-        self.changed.notify_waiters();
-        Some(ticket)
-    }
-
-    /// The socket is gone; `false` when another one holds the page.
-    pub(super) fn detach(&self, ticket: Ticket) -> bool {
-        let mut state = self.lock();
-        let held = state.ticket == ticket.0 && matches!(state.holding, Holding::Live | Holding::Closing(_));
-        if held {
-            state.holding = Holding::Detached;
-        }
-        held
     }
 
     /// The page leaves this node, unless it is held by a socket newer than `ticket` (for an expired window).

@@ -108,16 +108,20 @@ impl Sessions {
         }
     }
 
-    /// This node has claimed a number again after a time without one: its rows get the new life. A page whose row
-    /// names another holder is gone from here.
-    pub async fn rehome(&self, holder: Holder) {
-        for page in self.hub.pages(&Scope::All) {
+    /// This node has claimed a number again after a time without one: its rows get the new life, and if the number
+    /// is another one, its pages learn their new address. A page whose row names another holder is gone from here.
+    pub async fn rehome(&self, before: Holder, holder: Holder) {
+        for page in self.hub.pages(&Scope::All).into_iter().filter(|page| page.is_here()) {
             let standing = page.standing();
             let row = self.row(holder, standing.generation, &page.place(), page.opened(), "");
             match self.registry.write(page.key(), &row, Expect::Rev(standing.rev)).await {
                 Ok(rev) => self.label(&page, rev, standing.generation, standing.user),
                 Err(WriteError::Conflict { .. }) => self.lost(&page, holder, &row).await,
                 Err(error) => tracing::warn!(%error, "page row not refreshed"),
+            }
+            if before.node != holder.node {
+                let token = self.token(&page, standing.generation, page.user().as_deref());
+                page.notice(Tail::address(Address { key: page.key(), node: holder.node }, &token));
             }
         }
     }

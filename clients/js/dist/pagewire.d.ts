@@ -84,6 +84,10 @@ export interface PagewireEvents {
     identity: {
         user: string;
     };
+    /** The page has a new address: its node came back with another number. */
+    address: {
+        page_id: string;
+    };
     /** The server could not take a frame, or the token provider failed. */
     error: PagewireError;
     /** A frame of a type that this client does not know. */

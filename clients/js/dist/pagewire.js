@@ -751,6 +751,8 @@ var Pagewire = class extends Emitter {
         return this.emit("reset", { reason: String(frame["reason"]) });
       case "identity":
         return this.#identify(String(frame["user"]));
+      case "address":
+        return this.#readdress(String(frame["page_id"]), String(frame["token"]));
       case "pong":
         return;
       default:
@@ -760,6 +762,14 @@ var Pagewire = class extends Emitter {
   #identify(user) {
     if (this.#registered) this.#registered = { ...this.#registered, user };
     this.emit("identity", { user });
+  }
+  /** The node has another number now; the page is the same. */
+  #readdress(page_id, token) {
+    if (!this.#registered) return;
+    this.#registered = { ...this.#registered, page_id, token, node: page_id.slice(page_id.indexOf("|") + 1) };
+    this.#identity.learn(this.#registered, this.#incoming.last);
+    this.#tab.hold(page_id);
+    this.emit("address", { page_id });
   }
   #lost(code, text, hello, link) {
     const { reconnect, renewToken, forgetPage, refusesIds, advisedMs, reason } = verdict(code, text);

@@ -221,6 +221,8 @@ export class Pagewire extends Emitter<PagewireEvents> {
         return this.emit("reset", { reason: String(frame["reason"]) });
       case "identity":
         return this.#identify(String(frame["user"]));
+      case "address":
+        return this.#readdress(String(frame["page_id"]), String(frame["token"]));
       case "pong":
         return;
       default:
@@ -231,6 +233,15 @@ export class Pagewire extends Emitter<PagewireEvents> {
   #identify(user: string): void {
     if (this.#registered) this.#registered = { ...this.#registered, user };
     this.emit("identity", { user });
+  }
+
+  /** The node has another number now; the page is the same. */
+  #readdress(page_id: string, token: string): void {
+    if (!this.#registered) return;
+    this.#registered = { ...this.#registered, page_id, token, node: page_id.slice(page_id.indexOf("|") + 1) };
+    this.#identity.learn(this.#registered, this.#incoming.last);
+    this.#tab.hold(page_id);
+    this.emit("address", { page_id });
   }
 
   #lost(code: number, text: string, hello: Hello, link: Link): void {

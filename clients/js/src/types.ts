@@ -71,6 +71,8 @@ export interface PagewireEvents {
   reset: { reason: string };
   /** The page belongs to this user from here on. */
   identity: { user: string };
+  /** The page has a new address: its node came back with another number. */
+  address: { page_id: string };
   /** The server could not take a frame, or the token provider failed. */
   error: PagewireError;
   /** A frame of a type that this client does not know. */

@@ -278,6 +278,21 @@ test("identity, errors without an id and unknown frames reach their listeners", 
   page.close();
 });
 
+test("a page whose node has another number resumes with its new address and token", async () => {
+  const { page, socket } = bench();
+  void page.connect();
+  const first = await socket(1);
+  first.register("new");
+  const page_id = "p|p07";
+  first.push({ type: "address", page_id, token: "newer" });
+  assert.equal(page.registered?.node, "p07");
+  first.end(1006);
+  const again = await socket(2);
+  assert.deepEqual(again.of("hello")[0]?.["page_id"], page_id);
+  assert.equal((again.of("hello")[0]?.["resume"] as { token: string }).token, "newer");
+  page.close();
+});
+
 test("a listener that throws does not stop the others", async () => {
   const { page, socket } = bench();
   const complaint = mock.method(console, "error", () => undefined);

@@ -1,3 +1,5 @@
+//! One page: who holds it and what it is told.
+
 use serde_json::value::RawValue;
 
 use super::*;
