@@ -70,7 +70,7 @@ impl Page {
         while !slow && written < budget {
             let Some((seq, tail)) = state.outbox.take(self.budget) else { break };
             let head = Head::new(seq);
-            written += head.length + tail.len();
+            written += head.bytes().len() + tail.len();
             write(head.bytes(), &tail);
         }
         match state.holding {
