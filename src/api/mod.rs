@@ -84,6 +84,12 @@ pub fn router(parts: Parts) -> Router {
         .merge(probes)
 }
 
+/// The probes of a node that is coming up: it lives; anything else has to wait.
+pub fn not_ready() -> Router {
+    let wait = || async { ApiError::new(ErrorCode::Unavailable, "this node is not ready yet") };
+    Router::new().route("/livez", get(probes::live)).fallback(wait)
+}
+
 /// What the role `push` opens.
 fn pushing() -> Router<Parts> {
     Router::new().route("/api/v1/send", post(send::send)).route("/api/v1/send/batch", post(send::batch))

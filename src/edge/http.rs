@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use super::listener::Peer;
 use super::stall::Stall;
 use super::start;
+use crate::config::Config;
 
 /// Header fields of a request's head.
 const MAX_HEADERS: usize = 100;
@@ -49,6 +50,13 @@ pub(super) struct Bounds {
     pub(super) body: usize,
     /// How long each part may take.
     pub(super) timing: Timing,
+}
+
+impl Bounds {
+    /// What the configuration allows.
+    pub(super) fn new(config: &Config, timing: Timing) -> Self {
+        Self { head: config.limits.max_header_bytes, body: config.limits.max_body_bytes, timing }
+    }
 }
 
 /// Serves HTTP/1 on a connection until it ends, becomes a WebSocket or `stop` turns true.

@@ -11,6 +11,7 @@ mod gate;
 mod handshake;
 mod http;
 mod listener;
+mod lobby;
 mod origin;
 mod pulse;
 mod rate;
@@ -39,6 +40,7 @@ use tokio::sync::watch;
 
 use self::gate::Gate;
 use self::http::Bounds;
+pub use self::lobby::Lobby;
 use self::origin::Origins;
 use self::pulse::Pulses;
 use self::wire::Allowance;
@@ -82,11 +84,7 @@ impl Edge {
                 max_frame: websocket.max_frame,
                 frames_per_second: config.limits.frames_per_second,
             },
-            bounds: Bounds {
-                head: config.limits.max_header_bytes,
-                body: config.limits.max_body_bytes,
-                timing,
-            },
+            bounds: Bounds::new(config, timing),
             gate: Gate::new(config.limits.connections, config.limits.connections_per_ip),
             pulses: Pulses::new(Duration::from_millis(ping), Duration::from_millis(timeout)),
             draining: AtomicBool::new(false),

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::{Node, StartError};
 use crate::api;
 use crate::config::Config;
-use crate::edge::Edge;
+use crate::edge::{Edge, Lobby};
 use crate::telemetry::Metrics;
 
 /// Runs a node until `stop`, then drains it: sockets close with advice to come back elsewhere, the number is given
@@ -29,12 +29,13 @@ pub async fn run(
         config.node.advertise = url(config.listen);
     }
     let mut stop = std::pin::pin!(stop);
+    let lobby = Lobby::new(&config, timing, api::not_ready());
     let node = tokio::select! {
-        node = Node::start(config, timing) => node?,
+        node = lobby.attend(&listener, Node::start(config, timing)) => node?,
         () = &mut stop => return Ok(()),
     };
     tokio::select! {
-        () = node.ready.wait() => node.serve(listener, stop).await,
+        () = lobby.attend(&listener, node.ready.wait()) => node.serve(listener, stop).await,
         () = &mut stop => {}
     }
     node.stop().await;

@@ -45,12 +45,24 @@ async fn a_fixed_number_is_waited_for() {
         second.log().contains("waiting until it is free").then_some(())
     })
     .await;
-    assert!(!second.api().is_ready().await);
+    assert_eq!(second.api().get("/livez").await.0, StatusCode::OK, "nobody restarts who waits");
+    for path in ["/readyz", "/", "/api/v1/stats"] {
+        assert_eq!(second.api().get(path).await.0, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+    }
     assert_eq!(first.number().await, "p05", "the first goes on");
     first.terminate();
     first.exit(SOON).await;
     second.ready().await;
     assert_eq!(second.number().await, "p05");
+}
+
+#[tokio::test]
+async fn without_its_nats_a_node_does_not_start_and_says_why() {
+    let mut nats = Nats::start().await;
+    nats.kill();
+    let mut node = member(&nats).launch();
+    assert_eq!(node.exit(SOON).await.code(), Some(1));
+    assert!(node.log().contains(&nats.url()), "{}", node.log());
 }
 
 #[tokio::test]
