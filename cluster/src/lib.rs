@@ -7,12 +7,13 @@
 //!
 //! leaves: [`id`], [`subject`], [`wire`], [`timing`], [`trace`] · primitives: [`engine`] ·
 //! domains: [`lease`] (node numbers), [`registry`] (rows and the view), [`delivery`] (between nodes),
-//! [`keyring`] (the keys that sign page tokens),
-//! [`rollout`] (which lane a user's work goes to)
+//! [`keyring`] (the keys that sign page tokens), [`rollout`] (which lane a user's work goes to), [`worker`] (who runs
+//! handlers), [`job`] (durable work)
 
 pub mod delivery;
 pub mod engine;
 pub mod id;
+pub mod job;
 pub mod keyring;
 pub mod lease;
 pub mod registry;
@@ -21,3 +22,4 @@ pub mod subject;
 pub mod timing;
 pub mod trace;
 pub mod wire;
+pub mod worker;

@@ -82,6 +82,26 @@ impl Subjects {
         format!("{}.queue", self.prefix)
     }
 
+    /// Calls for any worker of a lane: its workers share them as one group.
+    pub fn calls(&self, pool: &str, lane: &str) -> String {
+        format!("{}.call.{}.{}", self.prefix, SubjectToken::new(pool), SubjectToken::new(lane))
+    }
+
+    /// What every worker of a lane hears.
+    pub fn workers(&self, pool: &str, lane: &str) -> String {
+        format!("{}.workers.{}.{}", self.prefix, SubjectToken::new(pool), SubjectToken::new(lane))
+    }
+
+    /// What is asked of one worker. `leaf` is one of the constants in [`worker_leaf`].
+    pub fn worker(&self, worker: Key, leaf: &str) -> String {
+        format!("{}.worker.{worker}.{leaf}", self.prefix)
+    }
+
+    /// What happens to a job, for whoever watches it.
+    pub fn job(&self, job: Key) -> String {
+        format!("{}.job.{job}", self.prefix)
+    }
+
     /// The root of the reply subjects of a process.
     pub fn inbox(&self) -> String {
         format!("{}.inbox", self.prefix)
@@ -96,9 +116,36 @@ pub mod leaf {
     pub const ALIVE: &str = "alive";
 }
 
+/// Leaves below [`Subjects::worker`]; each has a message of its own in `wire`.
+pub mod worker_leaf {
+    /// A call for the user's own worker.
+    pub const CALL: &str = "call";
+    /// A running job is to stop.
+    pub const CANCEL: &str = "cancel";
+    /// A user has assigned jobs that wait.
+    pub const WAKE: &str = "wake";
+    /// "Are you there?"
+    pub const ALIVE: &str = "alive";
+    /// Take nothing new, finish, leave.
+    pub const DRAIN: &str = "drain";
+}
+
+/// The route of the queue that the free workers of a lane pull from.
+pub fn route(pool: &str, lane: &str) -> String {
+    format!("{}.{}", SubjectToken::new(pool), SubjectToken::new(lane))
+}
+
 /// Keys in the bucket `nodes`.
 pub mod node_key {
-    use super::NodeNumber;
+    use super::{Key, NodeNumber, SubjectToken};
+
+    /// All leases of workers.
+    pub const WORKERS: &str = "worker.";
+
+    /// The lease row of a worker.
+    pub fn worker(pool: &str, lane: &str, worker: Key) -> String {
+        format!("{WORKERS}{}.{}.{worker}", SubjectToken::new(pool), SubjectToken::new(lane))
+    }
 
     /// All leases.
     pub const LEASES: &str = "lease.";
@@ -119,6 +166,44 @@ pub mod page_key {
     /// The row of a page.
     pub fn page(page: Key) -> String {
         format!("{PAGES}{page}")
+    }
+}
+
+/// Keys in the bucket `jobs`.
+pub mod job_key {
+    use super::{Key, SubjectToken};
+
+    /// All records.
+    pub const JOBS: &str = "job.";
+
+    /// The record of a job.
+    pub fn job(job: Key) -> String {
+        format!("{JOBS}{job}")
+    }
+
+    /// Which job an idempotency key stands for; `digest` is the hash of the key and of who used it.
+    pub fn idempotency(digest: &str) -> String {
+        format!("idem.{digest}")
+    }
+
+    /// Which job a page means by one of its frame ids.
+    pub fn of_page(page: Key, frame: &str) -> String {
+        format!("page.{page}.{}", SubjectToken::new(frame))
+    }
+
+    /// The assigned jobs of a lane that have not ended.
+    pub fn open(pool: &str, lane: &str) -> String {
+        format!("open.{}.{}.", SubjectToken::new(pool), SubjectToken::new(lane))
+    }
+
+    /// The same of one user; `part` is the user's partition.
+    pub fn open_of(pool: &str, lane: &str, part: u8, user: &SubjectToken) -> String {
+        format!("{}{part:02}.{user}.", open(pool, lane))
+    }
+
+    /// Which worker is a user's own: the fence of what it does for the user.
+    pub fn fence(pool: &str, lane: &str, user: &SubjectToken) -> String {
+        format!("fence.{}.{}.{user}", SubjectToken::new(pool), SubjectToken::new(lane))
     }
 }
 

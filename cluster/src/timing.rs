@@ -23,6 +23,17 @@ pub struct Timing {
     pub operation: Duration,
     /// A hint of the Queue that is not settled or touched by then is delivered again.
     pub redelivery: Duration,
+    /// The delay before a failed job runs again, the first time; it doubles from there.
+    pub retry_first: Duration,
+    /// The longest such delay.
+    pub retry_longest: Duration,
+    /// How long the record of a job that is over stays, an idempotency key stands for its job, and a frame id for the
+    /// job that a page means by it; whole seconds.
+    pub job_kept: Duration,
+    /// How long a worker stays a user's own without doing anything for the user; whole seconds.
+    pub assignment: Duration,
+    /// The shortest time between two steps of progress that a page is told.
+    pub progress: Duration,
     /// A delivery to another node, after which it counts as unreachable.
     pub deliver: Duration,
     /// The old holder's time to hand a page over.
@@ -63,6 +74,11 @@ impl Timing {
         publish: Duration::from_millis(100),
         operation: Duration::from_secs(5),
         redelivery: Duration::from_secs(30),
+        retry_first: Duration::from_secs(1),
+        retry_longest: Duration::from_secs(300),
+        job_kept: Duration::from_secs(24 * 3600),
+        assignment: Duration::from_secs(3600),
+        progress: Duration::from_millis(500),
         deliver: Duration::from_secs(2),
         handover: Duration::from_secs(2),
         frozen: Duration::from_secs(10),
@@ -88,6 +104,11 @@ impl Timing {
         publish: Duration::from_millis(100),
         operation: Duration::from_millis(1500),
         redelivery: Duration::from_secs(2),
+        retry_first: Duration::from_millis(50),
+        retry_longest: Duration::from_secs(1),
+        job_kept: Duration::from_secs(600),
+        assignment: Duration::from_secs(6),
+        progress: Duration::from_millis(100),
         deliver: Duration::from_millis(1000),
         handover: Duration::from_millis(500),
         frozen: Duration::from_secs(2),
@@ -131,6 +152,15 @@ mod tests {
     fn a_worker_has_time_to_touch_a_hint_before_it_is_delivered_again() {
         for timing in [Timing::REAL, Timing::SHORT] {
             assert!(timing.operation < timing.redelivery);
+        }
+    }
+
+    #[test]
+    fn a_worker_is_a_users_own_for_longer_than_its_lease_can_lapse() {
+        for timing in [Timing::REAL, Timing::SHORT] {
+            assert_eq!(timing.assignment.subsec_nanos(), 0, "a TTL is whole seconds");
+            assert!(timing.assignment >= timing.lease_ttl * 2);
+            assert!(timing.retry_first < timing.retry_longest);
         }
     }
 

@@ -159,6 +159,7 @@ fn react(context: &Arc<Context>, question: Question, message: &Message) -> React
     let _entered = span.enter();
     let pushed = match question {
         Question::Deliver(delivery) => context.deliver.receive(&delivery),
+        Question::Job(note) => context.deliver.receive_job(&note),
         Question::Forward { page, frames } => context.sessions.forwarded(page, &frames),
         Question::Rollout { pool, revision } => return Reaction::Rollout { pool, revision },
         other => return Reaction::Now(answer(context, other)),
@@ -179,8 +180,10 @@ fn answer(context: &Arc<Context>, question: Question) -> Answer {
             Answer::Done
         }
         Question::Alive => Answer::Done,
-        Question::Unknown | Question::Deliver(_) | Question::Forward { .. } | Question::Rollout { .. } => {
-            Answer::Unsupported
-        }
+        Question::Unknown
+        | Question::Deliver(_)
+        | Question::Forward { .. }
+        | Question::Job(_)
+        | Question::Rollout { .. } => Answer::Unsupported,
     }
 }

@@ -23,6 +23,11 @@ impl FrameId {
     pub fn json(&self) -> &str {
         self.0.get()
     }
+
+    /// The JSON itself.
+    pub fn raw(&self) -> &RawValue {
+        &self.0
+    }
 }
 
 impl<'de> Deserialize<'de> for FrameId {

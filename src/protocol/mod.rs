@@ -6,6 +6,7 @@
 mod close;
 mod error;
 mod frame;
+mod job;
 mod server;
 
 pub use close::{Close, CloseCode};

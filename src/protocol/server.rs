@@ -86,7 +86,7 @@ impl Tail {
     }
 
     /// Everything behind the opening brace of the value's JSON object.
-    fn of(value: &impl Serialize) -> Self {
+    pub(super) fn of(value: &impl Serialize) -> Self {
         // serialising these shapes into memory cannot fail: string keys, no foreign Serialize
         let json = serde_json::to_vec(value).unwrap_or_else(|_| b"{}".to_vec());
         Self(Bytes::from(json).slice(1..))

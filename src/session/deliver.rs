@@ -12,7 +12,7 @@ use pagewire_cluster::delivery::{Post, Unanswered};
 use pagewire_cluster::id::{Address, Holder, Key, NodeNumber};
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::Registry;
-use pagewire_cluster::wire::{Answer, Delivery, Question, Reach, Scope};
+use pagewire_cluster::wire::{Answer, Delivery, JobNote, News, Question, Reach, Scope};
 use serde_json::value::RawValue;
 
 use super::hub::{Hub, Pushed};
@@ -151,6 +151,18 @@ impl Deliver {
             Scope::Page(address) if self.hub.page(address.key).is_none() => None,
             _ => Some(self.local(delivery, &delivery.elsewhere)),
         }
+    }
+
+    /// What became of a job, for a page of this node; `None` when the page is not here.
+    pub fn receive_job(&self, note: &JobNote) -> Option<Pushed> {
+        let page = self.hub.page(note.page)?;
+        let tail = Tail::job(note);
+        let mut pushed = Pushed::default();
+        pushed.count(match note.news {
+            News::Progress(_) => page.push(&tail),
+            News::Ended(_) => page.conclude(note.job, note.frame.get(), &tail),
+        });
+        Some(pushed)
     }
 
     fn local(&self, delivery: &Delivery, elsewhere: &[Key]) -> Pushed {

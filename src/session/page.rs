@@ -1,5 +1,6 @@
 //! One page on this node: its outbox, and which socket holds it.
 
+mod ends;
 mod head;
 mod moving;
 mod socket;
@@ -10,6 +11,7 @@ use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::wire::Reach;
 use tokio::sync::{Notify, oneshot};
 
+use self::ends::Ends;
 use self::moving::Frozen;
 pub(super) use self::moving::{Forwarding, Handover, InTransit};
 pub(super) use self::socket::{Arrival, Welcome};
@@ -92,6 +94,7 @@ pub struct Page {
     opened: u64,
     budget: Budget,
     state: Mutex<State>,
+    ends: Ends,
     changed: Notify,
 }
 
@@ -116,7 +119,8 @@ impl Page {
             confirmed: false,
             user,
         };
-        Self { key, session, connection, opened, budget, state: Mutex::new(state), changed: Notify::new() }
+        let (state, ends) = (Mutex::new(state), Ends::default());
+        Self { key, session, connection, opened, budget, state, ends, changed: Notify::new() }
     }
 
     /// The state stays consistent at every step, so a poisoned lock is still usable.

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use tracing::Instrument;
 
-use crate::engine::{Down, Engine, Headers, Message, Received, RequestError, Subscription};
+use crate::engine::{
+    Bucket, Consistency, Down, Engine, Headers, Message, Received, RequestError, Subscription,
+};
 use crate::id::{Address, Holder};
-use crate::subject::{Subjects, leaf};
+use crate::registry::Row;
+use crate::subject::{Subjects, leaf, page_key};
 use crate::trace::TraceParent;
 use crate::wire::{self, Answer, Question};
 
@@ -63,6 +66,27 @@ impl Post {
         trace: Option<TraceParent>,
     ) -> Result<Answer, Unanswered> {
         self.send(self.subjects.page(page.node), question, trace).await
+    }
+
+    /// Asks the node that holds a page: the one that its address names, and if it is not there any more the one
+    /// that its row names, once. [`Answer::Unknown`] when it is nowhere.
+    pub async fn find_page(
+        &self,
+        page: Address,
+        question: &Question,
+        trace: Option<TraceParent>,
+    ) -> Result<Answer, Unanswered> {
+        let first = self.ask_page(page, question, trace.clone()).await;
+        if !matches!(first, Err(Unanswered::Gone) | Ok(Answer::Unknown)) {
+            return first;
+        }
+        let rows = self.engine.kv(Bucket::Pages);
+        let entry = rows.get(&page_key::page(page.key), Consistency::Latest).await;
+        let entry = entry.map_err(|Down| Unanswered::Silent)?;
+        match entry.and_then(|entry| Row::decode(&entry.meta)).filter(|row| row.node != page.node) {
+            Some(row) => self.ask_page(Address { node: row.node, ..page }, question, trace).await,
+            None => Ok(Answer::Unknown),
+        }
     }
 
     async fn send(

@@ -21,7 +21,7 @@ pub const MAX_WATCHES: usize = 8;
 /// The buckets of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bucket {
-    /// Leases of node numbers and of duties.
+    /// Leases of node numbers and of workers.
     Nodes,
     /// One row per page.
     Pages,
@@ -29,11 +29,13 @@ pub enum Bucket {
     Cluster,
     /// What operators decide while the cluster runs: rollouts.
     Config,
+    /// Records of jobs, and what belongs to them.
+    Jobs,
 }
 
 impl Bucket {
     /// All of them, in the order in which they are created.
-    pub const ALL: [Self; 4] = [Self::Nodes, Self::Pages, Self::Cluster, Self::Config];
+    pub const ALL: [Self; 5] = [Self::Nodes, Self::Pages, Self::Cluster, Self::Config, Self::Jobs];
 
     /// Its name, lower case letters only.
     pub const fn name(self) -> &'static str {
@@ -42,6 +44,7 @@ impl Bucket {
             Self::Pages => "pages",
             Self::Cluster => "cluster",
             Self::Config => "config",
+            Self::Jobs => "jobs",
         }
     }
 }

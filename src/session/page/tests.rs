@@ -68,6 +68,16 @@ fn a_page_in_its_resume_window_holds_messages_and_a_slow_one_is_closed() {
 }
 
 #[test]
+fn the_end_of_a_job_is_told_once_for_each_id_that_the_page_gave_it() {
+    let page = page();
+    let ticket = page.attach(Arrival::New, registered).unwrap();
+    for frame in ["1", "1", "\"a\"", "1"] {
+        assert!(matches!(page.conclude(Key::from_bits(7), frame, &message()), Met::Reached));
+    }
+    assert_eq!(frames(&page, ticket).0.len(), 3, "registered and two ends");
+}
+
+#[test]
 fn a_window_that_ends_after_a_new_socket_came_ends_nothing() {
     let page = page();
     let old = page.attach(Arrival::New, registered).unwrap();

@@ -23,8 +23,10 @@ const SERVICE: [(&str, &[&str]); 13] = [
 ];
 
 /// The same inside `cluster`, whose leaves know only leaves.
-const CLUSTER: [(&str, &[&str]); 12] = [
+const CLUSTER: [(&str, &[&str]); 14] = [
     ("lib", &[]),
+    ("job", &["worker", "delivery", "lease", "engine", "wire", "subject", "id", "timing"]),
+    ("worker", &["lease", "engine", "wire", "subject", "id", "timing"]),
     ("delivery", &["registry", "lease", "engine", "wire", "subject", "id", "timing", "trace"]),
     ("registry", &["lease", "engine", "wire", "subject", "id", "timing", "trace"]),
     ("lease", &["engine", "wire", "subject", "id", "timing", "trace"]),

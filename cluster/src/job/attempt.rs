@@ -1,0 +1,249 @@
+//! One attempt of a job, in the hands of whoever runs its handler.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+
+use super::desk::Running;
+use super::record::{MAX_CONTENT, Record};
+use super::store::{Jobs, Stored, Unchanged};
+use super::transition::{Claim, Event, Refusal};
+use crate::engine::Delivery;
+use crate::wire::{Failure, JobEvent, Progress};
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The handler returned.
+    Value(Box<RawValue>),
+    /// It said no.
+    Failed(Failure),
+    /// It stopped because the job is cancelled.
+    Stopped,
+    /// It stopped because the worker leaves: another one begins anew.
+    Returned,
+}
+
+/// Lets a handler say how far it has come. Cheap to clone; never waits.
+#[derive(Debug, Clone)]
+pub struct Reporter(watch::Sender<Option<Progress>>);
+
+impl Reporter {
+    /// A reporter that nobody listens to.
+    pub fn silent() -> Self {
+        Self(watch::Sender::new(None))
+    }
+
+    /// `progress` is 0 … 1. What comes faster than a page is told is skipped.
+    pub fn report(&self, progress: f64, message: Option<String>) {
+        let progress = if progress.is_finite() { progress.clamp(0.0, 1.0) } else { 0.0 };
+        self.0.send_replace(Some(Progress { progress, message }));
+    }
+}
+
+/// A claimed job. Whoever takes it ends it by [`Attempt::end`]: one that is dropped otherwise is not run again before
+/// its worker's lease is gone.
+pub struct Attempt {
+    jobs: Jobs,
+    stored: Stored,
+    claim: Claim,
+    /// The hint that brought it; an assigned job has none.
+    hint: Option<Delivery>,
+    reporter: Reporter,
+    cancelled: watch::Receiver<bool>,
+    upkeep: tokio::task::JoinHandle<()>,
+    /// Tells the user's queue that the next job may begin.
+    ended: Option<oneshot::Sender<()>>,
+    _running: Running,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Attempt {
+    pub(super) fn begin(
+        jobs: &Jobs,
+        stored: Stored,
+        claim: Claim,
+        hint: Option<Delivery>,
+        ended: Option<oneshot::Sender<()>>,
+        running: Running,
+        slot: OwnedSemaphorePermit,
+    ) -> Self {
+        let (progress, reports) = watch::channel(None);
+        let upkeep = Upkeep {
+            jobs: jobs.clone(),
+            stored: stored.clone(),
+            claim,
+            hint: hint.clone(),
+            cancel: running.cancel.clone(),
+        };
+        jobs.publish(&stored.record);
+        Self {
+            jobs: jobs.clone(),
+            stored,
+            claim,
+            hint,
+            reporter: Reporter(progress),
+            cancelled: running.cancel.subscribe(),
+            upkeep: tokio::spawn(upkeep.run(reports)),
+            ended,
+            _running: running,
+            _slot: slot,
+        }
+    }
+
+    /// What to do.
+    pub fn record(&self) -> &Record {
+        &self.stored.record
+    }
+
+    /// How the handler says how far it has come.
+    pub fn reporter(&self) -> Reporter {
+        self.reporter.clone()
+    }
+
+    /// Resolves when the job is cancelled.
+    pub fn cancelled(&self) -> impl Future<Output = ()> + use<> {
+        let mut cancelled = self.cancelled.clone();
+        async move {
+            if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+
+    /// Writes the end, tells the page, settles the hint, in this order. Repeats while the engine is away; an attempt
+    /// that has lost its job meanwhile changes nothing.
+    pub async fn end(mut self, outcome: Outcome) {
+        self.upkeep.abort();
+        // nothing is said of progress after the end
+        let _ = (&mut self.upkeep).await;
+        let event = event(self.claim, outcome);
+        let mut stored = self.stored.clone();
+        let changed = loop {
+            match self.jobs.change(stored, event.clone(), None).await {
+                Ok(changed) => break Some(changed),
+                Err(Unchanged::Refused(refusal, _)) => {
+                    tracing::info!(job = %self.record().id, ?refusal, "another worker has this job by now");
+                    break None;
+                }
+                Err(Unchanged::Gone | Unchanged::Fenced) => break None,
+                Err(Unchanged::Unavailable) => {
+                    tokio::time::sleep(self.jobs.timing.lease_renew / 3).await;
+                    stored = self.stored.clone();
+                }
+            }
+        };
+        if let Some(changed) = changed {
+            self.jobs.follow_up(changed).await;
+        }
+        if let Some(hint) = &self.hint
+            && let Err(error) = self.jobs.engine.done(hint).await
+        {
+            tracing::debug!(%error, "hint not settled, it comes again and dies at the record");
+        }
+        if let Some(ended) = self.ended.take() {
+            let _ = ended.send(());
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.upkeep.abort();
+    }
+}
+
+fn event(claim: Claim, outcome: Outcome) -> Event {
+    match outcome {
+        Outcome::Value(value) if value.get().len() > MAX_CONTENT => {
+            let message = format!("the result of a job has at most {MAX_CONTENT} bytes");
+            let failure = Failure { code: "too_large".to_owned(), message, retryable: false };
+            Event::Fail(claim, failure)
+        }
+        Outcome::Value(value) => Event::Succeed(claim, value),
+        Outcome::Failed(failure) => Event::Fail(claim, failure),
+        Outcome::Stopped => Event::Stop(claim),
+        Outcome::Returned => Event::Return(claim),
+    }
+}
+
+/// What goes on while a handler runs: the hint stays with this worker, the page hears of progress, the record keeps
+/// some of it, and a cancellation that nobody was told of is found.
+struct Upkeep {
+    jobs: Jobs,
+    stored: Stored,
+    claim: Claim,
+    hint: Option<Delivery>,
+    cancel: Arc<watch::Sender<bool>>,
+}
+
+impl Upkeep {
+    async fn run(mut self, mut reports: watch::Receiver<Option<Progress>>) {
+        let timing = self.jobs.timing;
+        let later = |period| interval_at(Instant::now() + period, period);
+        let (mut touch, mut keep) = (later(timing.redelivery / 3), later(timing.lease_renew));
+        let mut pace = interval(timing.progress);
+        for ticks in [&mut touch, &mut keep, &mut pace] {
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        let mut unkept = None;
+        loop {
+            tokio::select! {
+                _ = touch.tick() => self.touch().await,
+                _ = keep.tick(), if unkept.is_some() => {
+                    if let Some(progress) = unkept.take() {
+                        self.keep(progress).await;
+                    }
+                }
+                // not sooner than the pace allows, and then only what was said last
+                Ok(()) = async { pace.tick().await; reports.changed().await } => {
+                    let progress = reports.borrow_and_update().clone();
+                    if let Some(progress) = &progress {
+                        self.say(progress).await;
+                    }
+                    unkept = progress;
+                }
+            }
+        }
+    }
+
+    async fn touch(&self) {
+        if let Some(hint) = &self.hint
+            && let Err(error) = self.jobs.engine.touch(hint).await
+        {
+            tracing::debug!(%error, "hint not touched");
+        }
+        if let Ok(Some(now)) = self.jobs.get(self.stored.record.id).await {
+            self.heed(&now);
+        }
+    }
+
+    async fn say(&self, progress: &Progress) {
+        let record = &self.stored.record;
+        let state = record.state.text().to_owned();
+        self.jobs.publish_event(record.id, JobEvent { state, progress: Some(progress.clone()) });
+        self.jobs.tell_progress(record, progress).await;
+    }
+
+    async fn keep(&mut self, progress: Progress) {
+        match self.jobs.change(self.stored.clone(), Event::Progress(self.claim, progress), None).await {
+            Ok(changed) => {
+                self.heed(&changed.stored);
+                self.stored = changed.stored;
+            }
+            Err(Unchanged::Refused(Refusal::Stale, stored)) => self.heed(&stored),
+            Err(_) => {}
+        }
+    }
+
+    /// A job that is cancelled, or that is another's by now, is to stop here.
+    fn heed(&self, now: &Stored) {
+        let record = &now.record;
+        let ours = record.worker == Some(self.claim.worker) && record.attempts == self.claim.attempt;
+        if record.cancelling || !ours {
+            self.cancel.send_replace(true);
+        }
+    }
+}

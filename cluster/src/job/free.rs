@@ -1,0 +1,102 @@
+//! Free jobs: hints pulled from the Queue, each to be looked up in its record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::desk::Desk;
+use super::store::{Stored, Unchanged};
+use super::transition::Refusal;
+use crate::engine::Delivery;
+use crate::id::Key;
+use crate::subject::route;
+
+/// Pulls as many hints as there are free slots, never more: what waits here could run elsewhere. The slots are not
+/// held meanwhile: a call may take one, and its hint waits a little or goes back.
+pub(super) async fn pull(desk: Arc<Desk>) {
+    let route = route(&desk.team.pool, &desk.team.lane);
+    let mut draining = desk.draining.clone();
+    while !*draining.borrow() {
+        if desk.slots.acquire().await.is_err() {
+            return;
+        }
+        let free = desk.slots.available_permits().max(1);
+        let hints = tokio::select! {
+            hints = desk.jobs.engine.pull(&route, free, desk.jobs.timing.redelivery) => hints,
+            _ = draining.wait_for(|draining| *draining) => return,
+        };
+        match hints {
+            Ok(hints) => {
+                for hint in hints {
+                    let slot = desk.slots.clone().try_acquire_owned().ok();
+                    tokio::spawn(look_at(desk.clone(), hint, slot));
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no hints now");
+                tokio::time::sleep(desk.jobs.timing.lease_renew / 3).await;
+            }
+        }
+    }
+}
+
+/// The record says what a hint means.
+async fn look_at(desk: Arc<Desk>, hint: Delivery, slot: Option<OwnedSemaphorePermit>) {
+    let jobs = &desk.jobs;
+    let Ok(id) = hint.id.parse::<Key>() else { return settle(&desk, &hint).await };
+    let stored = match jobs.get(id).await {
+        Ok(Some(stored)) => stored,
+        // the record is written before its hint: it has expired
+        Ok(None) => return settle(&desk, &hint).await,
+        Err(_) => return later(&desk, &hint, jobs.timing.lease_renew).await,
+    };
+    let slot = match slot {
+        Some(slot) => slot,
+        None => match timeout(jobs.timing.redelivery / 2, desk.slots.clone().acquire_owned()).await {
+            Ok(Ok(slot)) => slot,
+            _ => return later(&desk, &hint, Duration::ZERO).await,
+        },
+    };
+    match desk.claim(stored, None, Some(hint.clone()), None, slot).await {
+        Ok(()) => {}
+        Err(Unchanged::Refused(Refusal::NotDue(ms), _)) => {
+            later(&desk, &hint, Duration::from_millis(ms)).await;
+        }
+        Err(Unchanged::Refused(Refusal::Running(worker), running)) => {
+            match desk.lost(*running, worker).await {
+                // it is offered anew, or over
+                Some(changed) => {
+                    jobs.follow_up(changed).await;
+                    settle(&desk, &hint).await;
+                }
+                // redelivery is not a permission
+                None => later(&desk, &hint, jobs.timing.redelivery).await,
+            }
+        }
+        Err(Unchanged::Refused(_, over)) => conclude(&desk, &over, &hint).await,
+        Err(Unchanged::Gone) => settle(&desk, &hint).await,
+        Err(Unchanged::Fenced | Unchanged::Unavailable) => {
+            later(&desk, &hint, jobs.timing.lease_renew).await;
+        }
+    }
+}
+
+/// The job is over, but whoever ended it may not have lived to tell.
+async fn conclude(desk: &Desk, over: &Stored, hint: &Delivery) {
+    desk.jobs.tell_all(&over.record).await;
+    settle(desk, hint).await;
+}
+
+async fn settle(desk: &Desk, hint: &Delivery) {
+    if let Err(error) = desk.jobs.engine.done(hint).await {
+        tracing::debug!(%error, "hint not settled, it comes again");
+    }
+}
+
+async fn later(desk: &Desk, hint: &Delivery, after: Duration) {
+    if let Err(error) = desk.jobs.engine.retry(hint, after).await {
+        tracing::debug!(%error, "hint not put off, it comes again by itself");
+    }
+}

@@ -1,0 +1,150 @@
+//! Finds jobs that nobody works on although somebody should: offered to nobody, or lost with their worker.
+//!
+//! One process runs it. It reads every record once per change, keeps a line on those that are not over, and looks
+//! again at the old ones only.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::record::{Affinity, State};
+use super::store::{Jobs, Stored};
+use super::transition::Event;
+use super::unix_ms;
+use crate::engine::Down;
+use crate::id::Key;
+use crate::subject::route;
+use crate::worker::{Team, WorkerId};
+
+/// Records per read.
+const BATCH: usize = 500;
+
+/// A job that is not over.
+#[derive(Debug, Clone)]
+struct Line {
+    rev: u64,
+    /// Who runs it.
+    worker: Option<WorkerId>,
+    team: Team,
+    /// Whether it waits in the Queue.
+    free: bool,
+    /// When it has waited too long for a worker.
+    overdue: u64,
+}
+
+/// What the janitor remembers from one round to the next. Whoever takes the duty over starts with nothing.
+#[derive(Debug, Default)]
+pub struct Janitor {
+    seen: u64,
+    open: HashMap<Key, Line>,
+}
+
+impl Janitor {
+    /// One round: how many jobs it helped.
+    pub async fn round(&mut self, jobs: &Jobs) -> Result<usize, Down> {
+        self.read(jobs).await?;
+        self.bury(jobs).await?;
+        let mut helped = 0;
+        for id in self.doubtful(jobs).await? {
+            match jobs.get(id).await? {
+                None => drop(self.open.remove(&id)),
+                Some(stored) => helped += usize::from(self.help(jobs, stored).await?),
+            }
+        }
+        Ok(helped)
+    }
+
+    /// Jobs whose worker is not there, and jobs that wait for too long. As long as a route has a hint for every job
+    /// that waits, nothing is missing: its workers have too much to do.
+    async fn doubtful(&self, jobs: &Jobs) -> Result<Vec<Key>, Down> {
+        let now = unix_ms();
+        let mut doubtful = Vec::new();
+        let mut overdue: HashMap<&Team, Vec<Key>> = HashMap::new();
+        for (id, line) in &self.open {
+            match line.worker {
+                Some(worker) if !jobs.workers.roster().lives(worker) => doubtful.push(*id),
+                None if line.overdue <= now => overdue.entry(&line.team).or_default().push(*id),
+                _ => {}
+            }
+        }
+        for (team, late) in overdue {
+            let open = self.open.values().filter(|line| line.free && line.team == *team).count() as u64;
+            let hints = jobs.engine.depth(&route(&team.pool, &team.lane)).await.map_err(|_| Down)?;
+            let missing = hints < open;
+            doubtful.extend(late.into_iter().filter(|id| missing || !self.open[id].free));
+        }
+        Ok(doubtful)
+    }
+
+    async fn read(&mut self, jobs: &Jobs) -> Result<(), Down> {
+        loop {
+            let batch = jobs.scan(self.seen, BATCH).await?;
+            let full = batch.len() == BATCH;
+            for stored in batch {
+                self.seen = self.seen.max(stored.rev);
+                self.note(jobs, &stored);
+            }
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    fn note(&mut self, jobs: &Jobs, stored: &Stored) {
+        let Stored { record, rev } = stored;
+        if record.state.is_terminal() {
+            self.open.remove(&record.id);
+            return;
+        }
+        let worker = record.worker.filter(|_| record.state == State::Running);
+        let overdue = record.due.max(unix_ms()) + patience(jobs).as_millis() as u64;
+        let free = record.affinity == Affinity::Free;
+        self.open.insert(record.id, Line { rev: *rev, worker, team: record.team(), free, overdue });
+    }
+
+    /// Workers that run something and do not answer any more.
+    async fn bury(&self, jobs: &Jobs) -> Result<(), Down> {
+        let mut busy: Vec<(WorkerId, &Team)> =
+            self.open.values().filter_map(|line| Some((line.worker?, &line.team))).collect();
+        busy.sort_by_key(|(worker, _)| *worker);
+        busy.dedup_by_key(|(worker, _)| *worker);
+        let lives = |worker| jobs.workers.roster().lives(worker);
+        let asked = busy.into_iter().filter(|(worker, _)| lives(*worker));
+        let buried = asked.map(|(worker, team)| jobs.workers.bury(team, worker));
+        futures_util::future::try_join_all(buried).await.map(drop)
+    }
+
+    async fn help(&mut self, jobs: &Jobs, stored: Stored) -> Result<bool, Down> {
+        let line = self.open.get(&stored.record.id).map(|line| line.rev);
+        if line != Some(stored.rev) {
+            // it has moved meanwhile
+            self.note(jobs, &stored);
+            return Ok(false);
+        }
+        let (state, worker) = (stored.record.state, stored.record.worker);
+        match (state, worker) {
+            (State::Running, Some(worker)) => {
+                if jobs.workers.is_alive(&stored.record.team(), worker).await? {
+                    return Ok(false);
+                }
+                let Ok(changed) = jobs.change(stored, Event::Lose(worker), None).await else {
+                    return Ok(false);
+                };
+                tracing::info!(job = %changed.stored.record.id, worker = %worker.id, "job taken from a dead worker");
+                jobs.follow_up(changed).await;
+                Ok(true)
+            }
+            (State::Queued | State::Scheduled, _) => {
+                jobs.offer(&stored.record, Duration::ZERO).await;
+                // once more after the same time: duplicates die at the claim
+                self.note(jobs, &stored);
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+/// How long a job may wait for a worker before it is offered again. Longer than the queue takes to deliver again.
+fn patience(jobs: &Jobs) -> Duration {
+    jobs.timing.redelivery * 4
+}

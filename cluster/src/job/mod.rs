@@ -1,0 +1,46 @@
+//! Durable work: the record is the truth, everything else says "look at it".
+//!
+//! Owns: records ([`Record`]), what may happen to them ([`apply`], pure), submitting, claiming, ending, and finding
+//! what was lost on the way. Never: what a handler does.
+//!
+//! A free job waits in the Queue of its team (pool and lane); any worker of the team that pulls the hint claims the
+//! record by compare-and-set. The hint is settled when the job is over and its page has been told, so a worker that
+//! dies anywhere on the way leaves a hint behind that brings another one.
+//!
+//! An assigned job waits as a row `open.<pool>.<lane>.<part>.<user>.<id>`. The user's own worker, the one that the row
+//! `fence.<pool>.<lane>.<user>` names, runs the rows of the user one after the other, in the order of their
+//! revisions. A worker becomes the user's own by compare-and-set when nobody is or the one that was is dead, and
+//! stays it while it lives and has something to do for the user. Each claim of an assigned job checks the fence in the
+//! same commit. Rendezvous over the living workers says who should take a new user, and who looks after each of the
+//! 64 partitions: that worker finds rows that nobody was woken for. It decides who looks; the fence decides who runs.
+
+mod assigned;
+mod attempt;
+mod desk;
+mod free;
+mod intake;
+mod janitor;
+mod notice;
+mod record;
+mod store;
+mod submit;
+#[cfg(test)]
+mod tests;
+mod transition;
+mod wake;
+
+pub use attempt::{Attempt, Outcome, Reporter};
+pub use intake::{Asked, Intake, Work};
+pub use janitor::Janitor;
+pub use notice::Watching;
+pub use record::{Affinity, Asker, MAX_CONTENT, Record, State};
+pub use store::{Changed, Jobs, Unchanged};
+pub use submit::{Idempotency, Submission, SubmitError, Submitted};
+pub use transition::{After, Claim, Event, MAX_LOSSES, Refusal, apply};
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since the Unix epoch.
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_millis() as u64).unwrap_or(0)
+}

@@ -1,0 +1,112 @@
+//! Who is told what becomes of a job: the pages that wait for it, and whoever watches it.
+
+use std::time::Duration;
+
+use super::record::{Asker, Record};
+use super::store::{Jobs, Stored};
+use crate::delivery::Unanswered;
+use crate::engine::{Down, Message, Received, Subscription};
+use crate::id::Key;
+use crate::wire::{self, Answer, JobEvent, JobNote, News, Progress, Question};
+
+/// How often a page is told of an end before it is left to ask by itself.
+const TELLINGS: u32 = 5;
+/// What a watcher may leave unread.
+const WATCH_BYTES: usize = 64 * 1024;
+
+/// A job under somebody's eyes.
+pub struct Watching {
+    jobs: Jobs,
+    job: Key,
+    events: Subscription,
+}
+
+impl Watching {
+    /// The record as it stands.
+    pub async fn look(&self) -> Result<Option<Stored>, Down> {
+        self.jobs.get(self.job).await
+    }
+
+    /// Waits until something has happened: progress, or `None` when it is time to look again. That is now and then so
+    /// whatever is heard: what is published may be lost.
+    pub async fn next(&mut self) -> Option<Progress> {
+        let received =
+            tokio::time::timeout(self.jobs.timing.lease_renew, self.events.next()).await.ok().flatten()?;
+        let Received::Message(message) = received else { return None };
+        serde_json::from_slice::<JobEvent>(&message.payload).ok()?.progress
+    }
+}
+
+impl Jobs {
+    /// Watches a job: look, then wait, then look …; nothing that happens after this call is missed.
+    pub async fn watch(&self, job: Key) -> Result<Watching, Down> {
+        let events = self.engine.subscribe(&self.subjects.job(job), None, WATCH_BYTES).await?;
+        Ok(Watching { jobs: self.clone(), job, events })
+    }
+
+    /// The record once the job is over, or as it stands when the time has passed; `None` if there is none.
+    pub async fn wait(&self, job: Key, within: Duration) -> Result<Option<Record>, Down> {
+        let until = tokio::time::Instant::now() + within;
+        let mut watching = self.watch(job).await?;
+        loop {
+            let Some(stored) = watching.look().await? else { return Ok(None) };
+            if stored.record.state.is_terminal() {
+                return Ok(Some(stored.record));
+            }
+            loop {
+                match tokio::time::timeout_at(until, watching.next()).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(_) => return Ok(Some(stored.record)),
+                }
+            }
+        }
+    }
+
+    /// Tells watchers, without waiting.
+    pub(super) fn publish(&self, record: &Record) {
+        self.publish_event(record.id, JobEvent { state: record.state.text().to_owned(), progress: None });
+    }
+
+    pub(super) fn publish_event(&self, job: Key, event: JobEvent) {
+        let message = Message::new(self.subjects.job(job), wire::encode(&event));
+        let engine = self.engine.clone();
+        tokio::spawn(async move {
+            if let Err(error) = engine.publish(message).await {
+                tracing::debug!(%job, %error, "watchers of a job not told");
+            }
+        });
+    }
+
+    /// Tells every page that waits for a job how it ended.
+    pub(super) async fn tell_all(&self, record: &Record) {
+        let told = record.askers.iter().map(|asker| self.tell_end(record, asker));
+        futures_util::future::join_all(told).await;
+    }
+
+    /// Until the page's node has answered, or the page is nowhere: it then finds the end in the record when it
+    /// comes back. Telling twice is safe, the node knows which ends a page has been told.
+    async fn tell_end(&self, record: &Record, asker: &Asker) {
+        let Some(note) = record.ending(asker) else { return };
+        let question = Question::Job(Box::new(note));
+        for telling in 0..TELLINGS {
+            match self.post.find_page(asker.page, &question, None).await {
+                Ok(Answer::Delivered(_) | Answer::Unknown) => return,
+                Err(Unanswered::Gone | Unanswered::TooLarge) => break,
+                answer => tracing::debug!(job = %record.id, ?answer, "page not told yet"),
+            }
+            tokio::time::sleep(self.timing.lease_renew / 3 * telling).await;
+        }
+        tracing::debug!(job = %record.id, page = %asker.page, "page not told how its job ended");
+    }
+
+    /// Tells the pages that wait how far a job has come, once: the next step comes soon.
+    pub(super) async fn tell_progress(&self, record: &Record, progress: &Progress) {
+        let notes = record.askers.iter().map(|asker| {
+            let note: JobNote = record.note(asker, News::Progress(progress.clone()));
+            let question = Question::Job(Box::new(note));
+            async move { self.post.find_page(asker.page, &question, None).await }
+        });
+        futures_util::future::join_all(notes).await;
+    }
+}

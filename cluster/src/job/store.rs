@@ -1,0 +1,247 @@
+//! Records in their bucket: read, and changed only by events.
+
+use std::time::Duration;
+
+use super::record::{Affinity, Record};
+use super::transition::{After, Event, Refusal, apply};
+use super::unix_ms;
+use crate::delivery::Post;
+use crate::engine::{
+    Batch, Bucket, Consistency, Down, Engine, Entry, Expect, Kv, Message, Op, Push, Put, WriteError,
+};
+use crate::id::Key;
+use crate::subject::{SubjectToken, Subjects, job_key, route, worker_leaf};
+use crate::timing::Timing;
+use crate::wire::{self, Cancel};
+use crate::worker::{Workers, partition};
+
+/// The jobs of a cluster. Cheap to clone.
+#[derive(Clone)]
+pub struct Jobs {
+    pub(super) engine: Engine,
+    pub(super) store: Kv,
+    pub(super) subjects: Subjects,
+    pub(super) timing: Timing,
+    pub(super) workers: Workers,
+    pub(super) post: Post,
+}
+
+/// A record as it stands.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// The record.
+    pub record: Record,
+    /// Its revision.
+    pub rev: u64,
+}
+
+/// A record after an event, and what follows.
+#[derive(Debug, Clone)]
+pub struct Changed {
+    /// As it stands now.
+    pub stored: Stored,
+    /// What to do.
+    pub after: After,
+}
+
+/// Why a record was not changed.
+#[derive(Debug)]
+pub enum Unchanged {
+    /// The event is not for this record as it stands.
+    Refused(Refusal, Box<Stored>),
+    /// There is no such record.
+    Gone,
+    /// The fence does not stand where it was seen.
+    Fenced,
+    /// The engine does not answer; it may have happened.
+    Unavailable,
+}
+
+/// A row that must stand at a revision for a change to happen.
+#[derive(Debug, Clone)]
+pub(super) struct Fence {
+    pub(super) key: String,
+    pub(super) rev: u64,
+}
+
+/// What the row of an open assigned job says.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(super) struct Open {
+    pub(super) user: String,
+    pub(super) due: u64,
+}
+
+impl Jobs {
+    /// The jobs of this engine's cluster. `workers` tells who is alive.
+    pub fn new(engine: &Engine, subjects: &Subjects, timing: Timing, workers: &Workers) -> Self {
+        Self {
+            engine: engine.clone(),
+            store: engine.kv(Bucket::Jobs),
+            subjects: subjects.clone(),
+            timing,
+            workers: workers.clone(),
+            post: Post::new(engine, subjects, timing.deliver),
+        }
+    }
+
+    /// The record of a job.
+    pub async fn get(&self, job: Key) -> Result<Option<Stored>, Down> {
+        let entry = self.store.get(&job_key::job(job), Consistency::Latest).await?;
+        Ok(entry.and_then(stored))
+    }
+
+    /// At most `limit` records that were written after a revision, the one that was written first first.
+    pub async fn scan(&self, after_rev: u64, limit: usize) -> Result<Vec<Stored>, Down> {
+        let entries = self.store.scan(job_key::JOBS, after_rev, limit).await?;
+        Ok(entries.into_iter().filter_map(stored).collect())
+    }
+
+    /// Cancels a job in whatever state it is; one that runs is asked to stop.
+    pub async fn cancel(&self, job: Key) -> Result<Record, Unchanged> {
+        self.happen(job, Event::Cancel).await
+    }
+
+    /// Runs a job again that has failed, was cancelled or is dead.
+    pub async fn retry(&self, job: Key) -> Result<Record, Unchanged> {
+        self.happen(job, Event::Retry).await
+    }
+
+    async fn happen(&self, job: Key, event: Event) -> Result<Record, Unchanged> {
+        let stored = self.get(job).await.map_err(|Down| Unchanged::Unavailable)?.ok_or(Unchanged::Gone)?;
+        let changed = self.change(stored, event, None).await?;
+        let record = changed.stored.record.clone();
+        self.follow_up(changed).await;
+        Ok(record)
+    }
+
+    /// Lets an event happen to a record: compare-and-set on its revision, read again and repeated while others are
+    /// faster. One operation id for all tries, so that a write whose answer was lost is found again.
+    pub(super) async fn change(
+        &self,
+        mut stored: Stored,
+        event: Event,
+        fence: Option<&Fence>,
+    ) -> Result<Changed, Unchanged> {
+        let op = Op::random();
+        loop {
+            let (next, after) = match apply(&stored.record, event.clone(), unix_ms(), &self.timing) {
+                Ok(applied) => applied,
+                Err(refusal) => return Err(Unchanged::Refused(refusal, Box::new(stored))),
+            };
+            let put = Put { op, ..self.put(&next, Expect::Rev(stored.rev)) };
+            let key = put.key.clone();
+            let written = match fence {
+                None => self.store.put(put).await,
+                Some(Fence { key, rev }) => {
+                    let check = Batch::Check { key: key.clone(), rev: *rev };
+                    self.store.commit(vec![Batch::Put(put), check]).await
+                }
+            };
+            let doubtful = match written {
+                // a commit answers the bucket's revision: if the record's own is lower, the next change finds it
+                Ok(rev) => return Ok(Changed { stored: Stored { record: next, rev }, after }),
+                Err(WriteError::Conflict { .. }) => false,
+                Err(WriteError::Unknown) => true,
+                Err(WriteError::Down | WriteError::Invalid) => return Err(Unchanged::Unavailable),
+            };
+            let entry = self.store.get(&key, Consistency::Latest).await;
+            let entry = entry.map_err(|Down| Unchanged::Unavailable)?.ok_or(Unchanged::Gone)?;
+            if entry.op == op {
+                return Ok(Changed { stored: Stored { record: next, rev: entry.rev }, after });
+            }
+            if fence.is_some() && !doubtful && entry.rev == stored.rev {
+                return Err(Unchanged::Fenced);
+            }
+            stored = self::stored(entry).ok_or(Unchanged::Gone)?;
+        }
+    }
+
+    /// The write of a record.
+    pub(super) fn put(&self, record: &Record, expect: Expect) -> Put {
+        let ttl = record.state.is_terminal().then_some(self.timing.job_kept);
+        Put { ttl, ..Put::new(job_key::job(record.id), record.encode(), expect) }
+    }
+
+    /// Does what follows from a change. Nothing here has to succeed: the janitor finds what was not offered, and
+    /// the hint or the open row stays until the page has been told.
+    pub(super) async fn follow_up(&self, changed: Changed) {
+        let Changed { stored: Stored { record, .. }, after } = changed;
+        match after {
+            After::Nothing => self.publish(&record),
+            After::Offer { delay_ms } => {
+                self.publish(&record);
+                self.offer(&record, Duration::from_millis(delay_ms)).await;
+            }
+            After::Interrupt(worker) => {
+                let subject = self.subjects.worker(worker.id, worker_leaf::CANCEL);
+                let message = Message::new(subject, wire::encode(&Cancel { id: record.id }));
+                // a worker that does not hear it reads the record at its next touch
+                if let Err(error) = self.engine.publish(message).await {
+                    tracing::debug!(job = %record.id, %error, "worker not told that its job is cancelled");
+                }
+            }
+            After::Conclude => {
+                self.publish(&record);
+                self.tell_all(&record).await;
+                self.close(&record).await;
+            }
+        }
+    }
+
+    /// Says that a job waits.
+    pub(super) async fn offer(&self, record: &Record, delay: Duration) {
+        let offered = match record.affinity {
+            Affinity::Free => self.push(record, delay).await,
+            Affinity::Assigned => self.open(record).await,
+        };
+        if !offered {
+            tracing::warn!(job = %record.id, "job not offered to workers yet, the janitor will");
+        }
+    }
+
+    async fn push(&self, record: &Record, delay: Duration) -> bool {
+        let push = Push {
+            id: record.id.to_string(),
+            route: route(&record.pool, &record.lane),
+            payload: bytes::Bytes::new(),
+            not_before: (!delay.is_zero()).then_some(delay),
+        };
+        self.engine.push(push).await.is_ok()
+    }
+
+    /// The row that stands keeps its place: only its first write decides the order.
+    async fn open(&self, record: &Record) -> bool {
+        let Some(user) = record.owner() else { return true };
+        let open = Open { user: user.clone(), due: record.due };
+        let key = open_key(record, &user);
+        let put = Put { meta: wire::encode(&open), ..Put::new(key, "", Expect::Absent) };
+        let opened = matches!(self.store.put(put).await, Ok(_) | Err(WriteError::Conflict { .. }));
+        let jobs = self.clone();
+        let team = record.team();
+        tokio::spawn(async move { jobs.wake(&team, &user).await });
+        opened
+    }
+
+    /// An assigned job that is over gives up its place.
+    pub(super) async fn close(&self, record: &Record) {
+        let Some(user) = record.owner() else { return };
+        if let Err(error) = self.store.delete(&open_key(record, &user), Expect::Any).await {
+            // whoever serves the user meets the row again
+            tracing::debug!(job = %record.id, %error, "the open row of a job that is over stays for now");
+        }
+    }
+}
+
+/// `None` for what is not a record of any known release.
+pub(super) fn stored(entry: Entry) -> Option<Stored> {
+    let record = Record::decode(&entry.value);
+    if record.is_none() {
+        tracing::warn!(key = entry.key, "job record of an unknown shape ignored");
+    }
+    Some(Stored { record: record?, rev: entry.rev })
+}
+
+fn open_key(record: &Record, user: &str) -> String {
+    let prefix = job_key::open_of(&record.pool, &record.lane, partition(user), &SubjectToken::new(user));
+    format!("{prefix}{}", record.id)
+}

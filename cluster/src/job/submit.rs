@@ -1,0 +1,226 @@
+//! Submitting a job.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use super::record::{Affinity, Asker, MAX_CONTENT, Record, State};
+use super::store::{Jobs, Unchanged, stored};
+use super::transition::Event;
+use super::unix_ms;
+use crate::engine::{Consistency, Down, Expect, Op, Put, Settled, WriteError};
+use crate::id::Key;
+use crate::subject::job_key;
+use crate::wire;
+use crate::worker::Team;
+
+/// Work to do.
+#[derive(Debug)]
+pub struct Submission {
+    /// The handler's name.
+    pub kind: String,
+    /// The handler's argument.
+    pub data: Box<RawValue>,
+    /// Whose workers.
+    pub team: Team,
+    /// Which of them.
+    pub affinity: Affinity,
+    /// For whom.
+    pub user: Option<String>,
+    /// The page that waits for it.
+    pub asker: Option<Asker>,
+    /// Not before, in milliseconds since the Unix epoch.
+    pub run_at: Option<u64>,
+    /// How often it may run again after a failure.
+    pub retries: u32,
+    /// The same key twice is one job.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// Names a submission, so that it happens once however often it is sent.
+#[derive(Debug)]
+pub struct Idempotency {
+    /// Keys of different scopes never meet: one caller cannot guess another's.
+    pub scope: String,
+    /// The caller's own key.
+    pub key: String,
+}
+
+/// A submitted job.
+#[derive(Debug)]
+pub struct Submitted {
+    /// Its record.
+    pub record: Record,
+    /// Whether this submission made it.
+    pub fresh: bool,
+}
+
+/// Why a job was not submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The same idempotency key came with other content.
+    #[error("this idempotency key was used for another job")]
+    Conflict,
+    /// More than [`MAX_CONTENT`].
+    #[error("the data of a job has at most {MAX_CONTENT} bytes")]
+    TooLarge,
+    /// The engine does not answer; it may have happened.
+    #[error("the cluster's engine is unavailable")]
+    Unavailable,
+}
+
+impl From<Down> for SubmitError {
+    fn from(Down: Down) -> Self {
+        Self::Unavailable
+    }
+}
+
+/// What an idempotency key stands for.
+#[derive(Debug, Serialize, Deserialize)]
+struct Remembered {
+    job: Key,
+    content: String,
+}
+
+impl Jobs {
+    /// Writes the record, then says that it waits. When this returns the job is durable.
+    pub async fn submit(&self, submission: Submission) -> Result<Submitted, SubmitError> {
+        if submission.data.get().len() > MAX_CONTENT {
+            return Err(SubmitError::TooLarge);
+        }
+        let job = match &submission.idempotency {
+            None => Key::random(),
+            Some(idempotency) => self.remember(idempotency, &submission).await?,
+        };
+        let record = record(job, submission);
+        let pointed = self.point(&record);
+        let created = self.create(&record);
+        let (pointed, created) = tokio::join!(pointed, created);
+        pointed?;
+        if !created? {
+            return self.join(record).await;
+        }
+        self.publish(&record);
+        let delay = Duration::from_millis(record.due.saturating_sub(record.created));
+        self.offer(&record, delay).await;
+        Ok(Submitted { record, fresh: true })
+    }
+
+    /// The job that a page meant by one of its frame ids.
+    pub async fn of_page(&self, page: Key, frame: &str) -> Result<Option<Key>, Down> {
+        let entry = self.store.get(&job_key::of_page(page, frame), Consistency::Latest).await?;
+        Ok(entry.and_then(|entry| std::str::from_utf8(&entry.value).ok()?.parse().ok()))
+    }
+
+    /// The job of an idempotency key: a fresh one if the key is.
+    async fn remember(&self, key: &Idempotency, submission: &Submission) -> Result<Key, SubmitError> {
+        let row = Remembered { job: Key::random(), content: content(submission) };
+        let name = job_key::idempotency(&digest(&[&key.scope, &key.key]));
+        let put = Put {
+            ttl: Some(self.timing.job_kept),
+            ..Put::new(name.as_str(), wire::encode(&row), Expect::Absent)
+        };
+        match self.store.put(put).await {
+            Ok(_) => return Ok(row.job),
+            Err(WriteError::Conflict { .. } | WriteError::Unknown) => {}
+            Err(WriteError::Down | WriteError::Invalid) => return Err(SubmitError::Unavailable),
+        }
+        let entry = self.store.get(&name, Consistency::Latest).await?.ok_or(SubmitError::Unavailable)?;
+        match serde_json::from_slice::<Remembered>(&entry.value) {
+            Ok(standing) if standing.content == row.content => Ok(standing.job),
+            _ => Err(SubmitError::Conflict),
+        }
+    }
+
+    /// The page may name the job by its frame id: to cancel it, and to ask for its end when it comes back.
+    async fn point(&self, record: &Record) -> Result<(), SubmitError> {
+        let Some(asker) = record.askers.first() else { return Ok(()) };
+        let key = job_key::of_page(asker.page.key, asker.frame.get());
+        let ahead = Duration::from_secs(record.due.saturating_sub(record.created) / 1000);
+        let ttl = Some(self.timing.job_kept + ahead);
+        let put = Put { ttl, ..Put::new(key, record.id.to_string(), Expect::Any) };
+        match self.store.put(put).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(SubmitError::Unavailable),
+        }
+    }
+
+    /// `false` when the record is there already.
+    async fn create(&self, record: &Record) -> Result<bool, SubmitError> {
+        let op = Op::random();
+        let put = Put { op, ..self.put(record, Expect::Absent) };
+        let key = put.key.clone();
+        match self.store.put(put.clone()).await {
+            Ok(_) => Ok(true),
+            Err(WriteError::Conflict { .. }) => Ok(false),
+            Err(WriteError::Unknown) => match self.store.settle(&key, op).await? {
+                Settled::Written { .. } => Ok(true),
+                Settled::Other { entry: Some(_) } => Ok(false),
+                Settled::Other { entry: None } => Err(SubmitError::Unavailable),
+            },
+            Err(WriteError::Down | WriteError::Invalid) => Err(SubmitError::Unavailable),
+        }
+    }
+
+    /// The same submission again: the job that stands, and one more page that waits for it.
+    async fn join(&self, wanted: Record) -> Result<Submitted, SubmitError> {
+        let entry = self.store.get(&job_key::job(wanted.id), Consistency::Latest).await?;
+        let standing = entry.and_then(stored).ok_or(SubmitError::Unavailable)?;
+        let asker = wanted.askers.into_iter().next();
+        let Some(asker) = asker else { return Ok(Submitted { record: standing.record, fresh: false }) };
+        match self.change(standing, Event::Join(asker), None).await {
+            Ok(changed) => Ok(Submitted { record: changed.stored.record, fresh: false }),
+            // it is over: the caller reads its end here
+            Err(Unchanged::Refused(_, stored)) => Ok(Submitted { record: stored.record, fresh: false }),
+            Err(_) => Err(SubmitError::Unavailable),
+        }
+    }
+}
+
+fn record(id: Key, submission: Submission) -> Record {
+    let created = unix_ms();
+    let due = submission.run_at.unwrap_or(created).max(created);
+    Record {
+        id,
+        kind: submission.kind,
+        data: submission.data,
+        state: if due > created { State::Scheduled } else { State::Queued },
+        attempts: 0,
+        retries: submission.retries,
+        progress: None,
+        result: None,
+        error: None,
+        worker: None,
+        release: None,
+        cancelling: false,
+        affinity: submission.affinity,
+        pool: submission.team.pool,
+        lane: submission.team.lane,
+        user: submission.user,
+        askers: submission.asker.into_iter().collect(),
+        created,
+        due,
+        started: None,
+        ended: None,
+    }
+}
+
+/// What makes two submissions the same work.
+fn content(submission: &Submission) -> String {
+    let user = submission.user.as_deref().unwrap_or_default();
+    let run_at = submission.run_at.map(|at| at.to_string()).unwrap_or_default();
+    let retries = submission.retries.to_string();
+    digest(&[&submission.kind, submission.data.get(), user, &submission.team.pool, &run_at, &retries])
+}
+
+/// Each part with its length, so that no two lists of parts look alike.
+fn digest(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,294 @@
+//! Whole jobs on the embedded engine, with and without faults: workers come, die and come again.
+
+mod worker;
+
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use tokio::task::JoinSet;
+
+use self::worker::{Log, Worker, jobs};
+use super::*;
+use crate::engine::{Engine, Faults, Faulty, Memory};
+use crate::id::Key;
+use crate::timing::Timing;
+use crate::worker::Team;
+
+const TIMING: Timing = Timing::SHORT;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn team() -> Team {
+    Team::new("p", "l")
+}
+
+fn submission(kind: &str) -> Submission {
+    Submission {
+        kind: kind.into(),
+        data: RawValue::from_string("[1, 2]".into()).unwrap(),
+        team: team(),
+        affinity: Affinity::Free,
+        user: None,
+        asker: None,
+        run_at: None,
+        retries: 0,
+        idempotency: None,
+    }
+}
+
+fn assigned(kind: &str, user: &str) -> Submission {
+    Submission { affinity: Affinity::Assigned, user: Some(user.into()), ..submission(kind) }
+}
+
+async fn submit(jobs: &Jobs, submission: Submission) -> Key {
+    jobs.submit(submission).await.unwrap().record.id
+}
+
+/// Waits for the one end of a job.
+async fn end(jobs: &Jobs, job: Key) -> Record {
+    let record = jobs.wait(job, PATIENCE).await.unwrap().unwrap();
+    assert!(record.state.is_terminal(), "{record:?}");
+    record
+}
+
+async fn becomes(jobs: &Jobs, job: Key, what: impl Fn(&Record) -> bool) -> Record {
+    let look = async {
+        loop {
+            if let Ok(Some(stored)) = jobs.get(job).await
+                && what(&stored.record)
+            {
+                return stored.record;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, look).await.expect("the job comes that far")
+}
+
+/// Runs the janitor as a node does, until dropped.
+fn janitor(jobs: &Jobs) -> JoinSet<()> {
+    let (jobs, mut tasks) = (jobs.clone(), JoinSet::new());
+    tasks.spawn(async move {
+        let mut janitor = Janitor::default();
+        loop {
+            let _ = janitor.round(&jobs).await;
+            tokio::time::sleep(TIMING.lease_renew).await;
+        }
+    });
+    tasks
+}
+
+fn memory() -> Engine {
+    Engine::Memory(Memory::with_timing(&TIMING))
+}
+
+#[tokio::test]
+async fn a_job_runs_where_there_is_a_worker_and_waits_where_there_is_none() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let job = submit(&jobs, submission("echo")).await;
+    assert_eq!(jobs.get(job).await.unwrap().unwrap().record.state, State::Queued);
+    let worker = Worker::start(&engine, &log).await;
+    let record = end(&jobs, job).await;
+    assert_eq!((record.state, record.attempts), (State::Succeeded, 1));
+    assert_eq!(record.result.map(|value| value.get().to_owned()).as_deref(), Some("[1, 2]"));
+    assert_eq!(record.worker.map(|worker| worker.id), Some(worker.id));
+}
+
+#[tokio::test]
+async fn a_job_outlives_its_worker() {
+    for affinity in [Affinity::Free, Affinity::Assigned] {
+        let (engine, log) = (memory(), Log::default());
+        let jobs = jobs(&engine).await;
+        let _janitor = janitor(&jobs);
+        let first = Worker::start(&engine, &log).await;
+        let job = submit(&jobs, Submission { affinity, ..assigned("hang once", "ann") }).await;
+        becomes(&jobs, job, |record| record.state == State::Running).await;
+        drop(first);
+        let second = Worker::start(&engine, &log).await;
+        let record = end(&jobs, job).await;
+        assert_eq!((record.state, record.attempts), (State::Succeeded, 2));
+        assert_eq!(record.worker.map(|worker| worker.id), Some(second.id));
+    }
+}
+
+#[tokio::test]
+async fn a_failing_job_is_tried_again_and_then_dead() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let _worker = Worker::start(&engine, &log).await;
+    for affinity in [Affinity::Free, Affinity::Assigned] {
+        let job = submit(&jobs, Submission { affinity, retries: 2, ..submission("fail") }).await;
+        let record = end(&jobs, job).await;
+        assert_eq!((record.state, record.attempts), (State::Dead, 3));
+        jobs.retry(job).await.unwrap();
+        becomes(&jobs, job, |record| record.state == State::Dead && record.attempts == 3).await;
+    }
+    assert_eq!(log.lock().unwrap().len(), 12, "each attempt once");
+}
+
+#[tokio::test]
+async fn a_job_can_be_cancelled_in_every_state() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let waiting = submit(&jobs, submission("wait")).await;
+    assert_eq!(jobs.cancel(waiting).await.unwrap().state, State::Cancelled);
+    let _worker = Worker::start(&engine, &log).await;
+    for affinity in [Affinity::Free, Affinity::Assigned] {
+        let running = submit(&jobs, Submission { affinity, ..submission("wait") }).await;
+        becomes(&jobs, running, |record| record.progress.is_some()).await;
+        jobs.cancel(running).await.unwrap();
+        assert_eq!(end(&jobs, running).await.state, State::Cancelled);
+        let over = jobs.cancel(running).await;
+        assert!(matches!(over, Err(Unchanged::Refused(Refusal::OutOfPlace, _))));
+    }
+    assert_eq!(log.lock().unwrap().len(), 2, "what was cancelled while it waited never ran");
+}
+
+#[tokio::test]
+async fn a_scheduled_job_runs_at_its_time() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let _worker = Worker::start(&engine, &log).await;
+    for affinity in [Affinity::Free, Affinity::Assigned] {
+        let run_at = unix_ms() + 400;
+        let job = submit(&jobs, Submission { affinity, run_at: Some(run_at), ..submission("echo") }).await;
+        assert_eq!(jobs.get(job).await.unwrap().unwrap().record.state, State::Scheduled);
+        let record = end(&jobs, job).await;
+        let late = record.started.unwrap() - run_at;
+        assert!(late < 250, "{late} ms late");
+    }
+}
+
+#[tokio::test]
+async fn the_same_idempotency_key_is_one_job() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let keyed = |kind, scope: &str| Submission {
+        idempotency: Some(Idempotency { scope: scope.into(), key: "k".into() }),
+        ..submission(kind)
+    };
+    let first = jobs.submit(keyed("echo", "ann")).await.unwrap();
+    let again = jobs.submit(keyed("echo", "ann")).await.unwrap();
+    assert!(first.fresh && !again.fresh);
+    assert_eq!(first.record.id, again.record.id);
+    assert_eq!(jobs.submit(keyed("fail", "ann")).await.unwrap_err(), SubmitError::Conflict);
+    assert!(jobs.submit(keyed("fail", "bob")).await.unwrap().fresh, "another caller's key is another key");
+    let _worker = Worker::start(&engine, &log).await;
+    end(&jobs, first.record.id).await;
+    assert!(!jobs.submit(keyed("echo", "ann")).await.unwrap().fresh, "even after its end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_has_one_worker_while_it_lives_and_its_jobs_run_in_order() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let mut workers = vec![Worker::start(&engine, &log).await];
+    let users = ["ann", "*", "a.b", ""];
+    let mut all = Vec::new();
+    for round in 0..20 {
+        for user in users {
+            all.push(submit(&jobs, assigned(&format!("{user}/{round:02}"), user)).await);
+        }
+        if round == 5 {
+            // each user has its worker by now, and one that comes takes nobody's user away
+            for job in &all {
+                end(&jobs, *job).await;
+            }
+            workers.push(Worker::start(&engine, &log).await);
+        }
+    }
+    for job in all {
+        assert_eq!(end(&jobs, job).await.state, State::Succeeded);
+    }
+    let log = log.lock().unwrap();
+    for user in users {
+        let own: Vec<_> = log.iter().filter(|(_, kind)| kind.starts_with(&format!("{user}/"))).collect();
+        assert!(own.is_sorted_by_key(|(_, kind)| kind) && own.len() == 20, "{own:?}");
+        assert!(own.iter().all(|(worker, _)| *worker == workers[0].id), "{user} moved");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_leaves_loses_nothing_and_its_users_go_on_elsewhere() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let first = Worker::start(&engine, &log).await;
+    end(&jobs, submit(&jobs, assigned("echo", "ann")).await).await;
+    let second = Worker::start(&engine, &log).await;
+    first.drain().await;
+    for submission in [submission("echo"), assigned("echo", "ann")] {
+        let record = end(&jobs, submit(&jobs, submission).await).await;
+        assert_eq!(record.worker.map(|worker| worker.id), Some(second.id));
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_lost_its_job_has_no_say_any_more() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let worker = Worker::start(&engine, &log).await;
+    let job = submit(&jobs, submission("wait")).await;
+    let running = becomes(&jobs, job, |record| record.state == State::Running).await;
+    let stale = Claim { worker: running.worker.unwrap(), attempt: 1 };
+    let stored = jobs.get(job).await.unwrap().unwrap();
+    jobs.change(stored, Event::Lose(stale.worker), None).await.unwrap();
+    let stored = jobs.get(job).await.unwrap().unwrap();
+    let late = jobs.change(stored, Event::Succeed(stale, RawValue::NULL.to_owned()), None).await;
+    assert!(matches!(late, Err(Unchanged::Refused(Refusal::Stale, _))));
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_job_that_was_never_offered_is_found() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let _worker = Worker::start(&engine, &log).await;
+    // its submitter died between the record and the hint
+    let job = Key::random();
+    let offered = jobs.submit(submission("echo")).await.unwrap().record;
+    let record = Record { id: job, state: State::Queued, ..offered };
+    jobs.store.put(jobs.put(&record, crate::engine::Expect::Absent)).await.unwrap();
+    let _janitor = janitor(&jobs);
+    assert_eq!(end(&jobs, job).await.state, State::Succeeded);
+}
+
+/// Every process has a link of its own that breaks, writes whose answers are lost, and hints that come twice; the
+/// workers die and come again. Every job ends exactly once, and nothing that succeeded was lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_job_ends_once_whatever_breaks() {
+    for seed in 0..2u64 {
+        let memory = Memory::with_timing(&TIMING);
+        let engines = memory.clone();
+        let process =
+            move |number| Engine::Faulty(Faulty::new(engines.clone(), seed * 100 + number, Faults::all(20)));
+        let log = Log::default();
+        let calm = jobs(&Engine::Memory(memory.clone())).await;
+        let jobs = jobs(&process(0)).await;
+        let _janitor = janitor(&jobs);
+        let mut workers =
+            vec![Worker::start(&process(1), &log).await, Worker::start(&process(2), &log).await];
+        let mut submitted = Vec::new();
+        for n in 0..12 {
+            let kind = ["echo", "fail", "hang once"][n % 3];
+            let affinity = if n % 2 == 0 { Affinity::Free } else { Affinity::Assigned };
+            let submission = Submission { affinity, retries: 1, ..assigned(kind, "ann") };
+            if let Ok(submitted_now) = jobs.submit(submission).await {
+                submitted.push((kind, submitted_now.record.id));
+            }
+        }
+        // what hangs is freed by the death of its worker
+        let mut deaths = JoinSet::new();
+        deaths.spawn(async move {
+            for number in 10.. {
+                tokio::time::sleep(TIMING.lease_ttl).await;
+                workers.remove(0);
+                workers.push(Worker::start(&process(number), &log).await);
+            }
+        });
+        for (kind, job) in submitted {
+            let record = end(&calm, job).await;
+            let expected = if kind == "fail" { State::Dead } else { State::Succeeded };
+            assert_eq!(record.state, expected, "seed {seed}: {record:?}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Workers for the tests: their handlers are named by the kinds of jobs.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::super::*;
+use super::{TIMING, team};
+use crate::engine::Engine;
+use crate::id::Key;
+use crate::subject::Subjects;
+use crate::wire::{CallAnswer, Failure};
+use crate::worker::{Keeper, WorkerRow, Workers};
+
+/// One process's view of the cluster.
+pub(super) async fn jobs(engine: &Engine) -> Jobs {
+    let (jobs, follow) = process(engine).await;
+    tokio::spawn(follow);
+    jobs
+}
+
+pub(super) async fn process(engine: &Engine) -> (Jobs, impl Future<Output = ()> + use<>) {
+    let subjects = Subjects::new("c");
+    let workers = Workers::new(engine, &subjects, TIMING);
+    let follow = loop {
+        if let Ok(follow) = workers.follow().await {
+            break follow;
+        }
+    };
+    (Jobs::new(engine, &subjects, TIMING, &workers), follow)
+}
+
+/// What handlers did, in order: worker and job kind.
+pub(super) type Log = Arc<Mutex<Vec<(Key, String)>>>;
+
+/// A worker whose handlers are named by the kinds of jobs. Dropping it is its sudden death.
+pub(super) struct Worker {
+    pub(super) id: Key,
+    draining: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
+    work: Option<tokio::task::JoinHandle<Intake>>,
+    keeper: tokio::task::JoinHandle<()>,
+    follow: tokio::task::JoinHandle<()>,
+}
+
+impl Worker {
+    pub(super) async fn start(engine: &Engine, log: &Log) -> Self {
+        let (jobs, follow) = process(engine).await;
+        let follow = tokio::spawn(follow);
+        let id = Key::random();
+        let row = WorkerRow { pool: "p".into(), lane: "l".into(), ..WorkerRow::default() };
+        let (keeper, lease) = Keeper::claim(engine, TIMING, id, row).await;
+        let (draining, drains) = watch::channel(false);
+        let (stop, stopped) = watch::channel(false);
+        let intake = loop {
+            let opened = Intake::open(&jobs, team(), "r".into(), 4, lease.clone(), id, drains.clone()).await;
+            if let Ok(intake) = opened {
+                break intake;
+            }
+        };
+        let mut stopping = stopped.clone();
+        let keeper = tokio::spawn(keeper.keep(drains, async move {
+            let _ = stopping.wait_for(|stop| *stop).await;
+        }));
+        let work = Some(tokio::spawn(work(intake, id, log.clone(), stopped)));
+        Self { id, draining, stop, work, keeper, follow }
+    }
+
+    /// Finishes what runs and leaves.
+    pub(super) async fn drain(mut self) {
+        self.draining.send_replace(true);
+        let work = self.work.take().unwrap();
+        self.stop.send_replace(true);
+        work.await.unwrap().close().await;
+        (&mut self.keeper).await.unwrap();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.keeper.abort();
+        self.follow.abort();
+        if let Some(work) = &self.work {
+            work.abort();
+        }
+    }
+}
+
+async fn work(mut intake: Intake, id: Key, log: Log, mut stopped: watch::Receiver<bool>) -> Intake {
+    let mut running = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(work) = intake.next() => drop(running.spawn(run(work, id, log.clone()))),
+            Some(_) = running.join_next() => {}
+            _ = stopped.wait_for(|stop| *stop), if running.is_empty() => return intake,
+        }
+    }
+}
+
+async fn run(work: Work, id: Key, log: Log) {
+    let attempt = match work {
+        Work::Job(attempt) => attempt,
+        Work::Call(asked) => {
+            let me = RawValue::from_string(format!("\"{id}\"")).unwrap();
+            return asked.answer(CallAnswer::Value(me)).await;
+        }
+    };
+    let kind = attempt.record().kind.clone();
+    log.lock().unwrap().push((id, kind.clone()));
+    let cancelled = attempt.cancelled();
+    let outcome = match kind.as_str() {
+        "fail" => Outcome::Failed(Failure { code: "failed".into(), message: "no".into(), retryable: true }),
+        "wait" => {
+            attempt.reporter().report(0.5, None);
+            cancelled.await;
+            Outcome::Stopped
+        }
+        "hang once" if attempt.record().attempts == 1 => std::future::pending().await,
+        _ => Outcome::Value(attempt.record().data.clone()),
+    };
+    attempt.end(outcome).await;
+}

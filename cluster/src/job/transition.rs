@@ -1,0 +1,226 @@
+//! What may happen to a job. Pure.
+//!
+//! The only way to change a record is an event; the shell writes the outcome by compare-and-set and does what
+//! [`After`] says. Attempts count at the claim. A claim names worker, life and attempt: whoever lost the job, however
+//! it came to that, is refused.
+
+use serde_json::value::RawValue;
+
+use super::record::{Asker, MAX_ASKERS, Record, State};
+use crate::id::Key;
+use crate::timing::Timing;
+use crate::wire::{Failure, Progress};
+use crate::worker::WorkerId;
+
+/// How often a job may lose its worker, whatever its retries: one that kills its workers ends here.
+pub const MAX_LOSSES: u32 = 3;
+
+/// The right to one attempt of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// Whose.
+    pub worker: WorkerId,
+    /// Which.
+    pub attempt: u32,
+}
+
+/// What happens to a job.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A worker of that release wants to run it.
+    Claim(WorkerId, String),
+    /// It has come this far.
+    Progress(Claim, Progress),
+    /// The handler returned.
+    Succeed(Claim, Box<RawValue>),
+    /// The handler said no. A failure that is not retryable ends the job whatever its retries.
+    Fail(Claim, Failure),
+    /// The worker stopped it on request.
+    Stop(Claim),
+    /// The worker gives it back untouched: it is not an attempt.
+    Return(Claim),
+    /// That life of a worker is over.
+    Lose(WorkerId),
+    /// Somebody wants it no more.
+    Cancel,
+    /// An operator wants it to run again.
+    Retry,
+    /// One more page waits for it.
+    Join(Asker),
+}
+
+/// Why an event does not happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its time has not come; milliseconds to go.
+    NotDue(u64),
+    /// A worker runs it already.
+    Running(WorkerId),
+    /// It is over, or not over yet, or not running: nothing to do.
+    OutOfPlace,
+    /// The claim is not the standing one.
+    Stale,
+}
+
+/// What follows from a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// Nothing.
+    Nothing,
+    /// It waits for a worker: say so, once its time has come.
+    Offer {
+        /// Milliseconds to go.
+        delay_ms: u64,
+    },
+    /// Its worker has to be told to stop.
+    Interrupt(WorkerId),
+    /// It is over: whoever waits for it has to be told.
+    Conclude,
+}
+
+/// The record after an event.
+pub fn apply(record: &Record, event: Event, now: u64, timing: &Timing) -> Result<(Record, After), Refusal> {
+    let mut next = record.clone();
+    let after = match event {
+        Event::Claim(worker, release) => claim(&mut next, worker, release, now)?,
+        Event::Progress(by, progress) => {
+            standing(&next, by)?;
+            next.progress = Some(progress);
+            After::Nothing
+        }
+        Event::Succeed(by, value) => {
+            standing(&next, by)?;
+            next.result = Some(value);
+            next.error = None;
+            end(&mut next, State::Succeeded, now)
+        }
+        Event::Fail(by, failure) => {
+            standing(&next, by)?;
+            fail(&mut next, failure, now, timing)
+        }
+        Event::Stop(by) => {
+            standing(&next, by)?;
+            end(&mut next, State::Cancelled, now)
+        }
+        Event::Return(by) => {
+            standing(&next, by)?;
+            next.attempts -= 1;
+            if next.cancelling { end(&mut next, State::Cancelled, now) } else { again(&mut next, now, now) }
+        }
+        Event::Lose(worker) => match next.state {
+            State::Running if next.worker == Some(worker) => lose(&mut next, now),
+            _ => return Err(Refusal::Stale),
+        },
+        Event::Cancel => cancel(&mut next, now)?,
+        Event::Retry => retry(&mut next, now)?,
+        Event::Join(asker) => {
+            if next.state.is_terminal() || next.askers.len() >= MAX_ASKERS {
+                return Err(Refusal::OutOfPlace);
+            }
+            next.askers.push(asker);
+            After::Nothing
+        }
+    };
+    Ok((next, after))
+}
+
+fn standing(record: &Record, by: Claim) -> Result<(), Refusal> {
+    let stands =
+        record.state == State::Running && record.worker == Some(by.worker) && record.attempts == by.attempt;
+    if stands { Ok(()) } else { Err(Refusal::Stale) }
+}
+
+fn claim(record: &mut Record, worker: WorkerId, release: String, now: u64) -> Result<After, Refusal> {
+    match (record.state, record.worker) {
+        (State::Scheduled | State::Queued, _) if record.due > now => {
+            return Err(Refusal::NotDue(record.due - now));
+        }
+        (State::Scheduled | State::Queued, _) => {}
+        (State::Running, Some(worker)) => return Err(Refusal::Running(worker)),
+        _ => return Err(Refusal::OutOfPlace),
+    }
+    record.state = State::Running;
+    record.attempts += 1;
+    record.worker = Some(worker);
+    record.release = Some(release);
+    record.started = Some(now);
+    record.progress = None;
+    Ok(After::Nothing)
+}
+
+fn fail(record: &mut Record, failure: Failure, now: u64, timing: &Timing) -> After {
+    let retryable = failure.retryable;
+    record.error = Some(failure);
+    if record.cancelling {
+        end(record, State::Cancelled, now)
+    } else if !retryable || record.retries == 0 {
+        end(record, State::Failed, now)
+    } else if record.attempts > record.retries {
+        end(record, State::Dead, now)
+    } else {
+        let due = now + delay_ms(record.id, record.attempts, timing);
+        again(record, due, now)
+    }
+}
+
+fn lose(record: &mut Record, now: u64) -> After {
+    if record.cancelling {
+        end(record, State::Cancelled, now)
+    } else if record.attempts > record.retries.max(MAX_LOSSES) {
+        let message = "its workers died while they ran it";
+        record.error =
+            Some(Failure { code: "lost".to_owned(), message: message.to_owned(), retryable: true });
+        end(record, State::Dead, now)
+    } else {
+        again(record, now, now)
+    }
+}
+
+fn cancel(record: &mut Record, now: u64) -> Result<After, Refusal> {
+    match (record.state, record.worker) {
+        (State::Scheduled | State::Queued, _) => Ok(end(record, State::Cancelled, now)),
+        (State::Running, Some(worker)) => {
+            record.cancelling = true;
+            Ok(After::Interrupt(worker))
+        }
+        _ => Err(Refusal::OutOfPlace),
+    }
+}
+
+fn retry(record: &mut Record, now: u64) -> Result<After, Refusal> {
+    if !matches!(record.state, State::Failed | State::Cancelled | State::Dead) {
+        return Err(Refusal::OutOfPlace);
+    }
+    record.attempts = 0;
+    record.error = None;
+    record.ended = None;
+    record.cancelling = false;
+    Ok(again(record, now, now))
+}
+
+fn again(record: &mut Record, due: u64, now: u64) -> After {
+    record.state = if due > now { State::Scheduled } else { State::Queued };
+    record.due = due;
+    record.worker = None;
+    record.progress = None;
+    After::Offer { delay_ms: due.saturating_sub(now) }
+}
+
+fn end(record: &mut Record, state: State, now: u64) -> After {
+    record.state = state;
+    record.ended = Some(now);
+    record.cancelling = false;
+    After::Conclude
+}
+
+/// Doubles with every attempt up to a limit, less up to a quarter, so that jobs that failed together do not come
+/// back together. Decided by the job and the attempt alone.
+fn delay_ms(job: Key, attempt: u32, timing: &Timing) -> u64 {
+    let doubled = timing.retry_first.saturating_mul(1 << attempt.saturating_sub(1).min(20));
+    let full = doubled.min(timing.retry_longest).as_millis() as u64;
+    let spread = (job.bits() as u64 ^ u64::from(attempt)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    full - ((full / 4 * spread) >> 32)
+}
+
+#[cfg(test)]
+mod tests;

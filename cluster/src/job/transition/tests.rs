@@ -1,0 +1,190 @@
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+use crate::job::record::Affinity;
+
+const TIMING: Timing = Timing::REAL;
+
+fn record(retries: u32) -> Record {
+    Record {
+        id: Key::from_bits(7),
+        kind: "k".into(),
+        data: RawValue::NULL.to_owned(),
+        state: State::Queued,
+        attempts: 0,
+        retries,
+        progress: None,
+        result: None,
+        error: None,
+        worker: None,
+        release: None,
+        cancelling: false,
+        affinity: Affinity::Free,
+        pool: "p".into(),
+        lane: "l".into(),
+        user: None,
+        askers: Vec::new(),
+        created: 0,
+        due: 0,
+        started: None,
+        ended: None,
+    }
+}
+
+fn worker(id: u128) -> WorkerId {
+    WorkerId { id: Key::from_bits(id), epoch: 1 }
+}
+
+fn failure(retryable: bool) -> Failure {
+    Failure { code: "failed".into(), message: "no".into(), retryable }
+}
+
+/// What may be tried at any moment, sensible or not.
+fn any_event() -> impl Strategy<Value = Event> {
+    let claim = (1u128..4, 0u32..6).prop_map(|(id, attempt)| Claim { worker: worker(id), attempt });
+    prop_oneof![
+        4 => (1u128..4).prop_map(|id| Event::Claim(worker(id), "r".into())),
+        2 => claim.clone().prop_map(|by| Event::Succeed(by, RawValue::NULL.to_owned())),
+        4 => (claim.clone(), any::<bool>()).prop_map(|(by, again)| Event::Fail(by, failure(again))),
+        1 => claim.clone().prop_map(Event::Stop),
+        1 => claim.clone().prop_map(Event::Return),
+        1 => claim.prop_map(|by| Event::Progress(by, Progress { progress: 0.5, message: None })),
+        2 => (1u128..4).prop_map(|id| Event::Lose(worker(id))),
+        1 => select(vec![Event::Cancel, Event::Retry]),
+    ]
+}
+
+proptest! {
+    /// Any number of workers, dead and alive, trying anything in any order.
+    #[test]
+    fn a_job_ends_once_and_only_by_the_claim_that_stands(
+        retries in 0u32..4, steps in prop::collection::vec((any_event(), 0u64..400_000), 0..80)
+    ) {
+        let (mut record, mut now) = (record(retries), 0);
+        let (mut claims, mut claim): (u32, Option<Claim>) = (0, None);
+        for (event, passed) in steps {
+            now += passed;
+            let before = record.clone();
+            let Ok((next, after)) = apply(&record, event.clone(), now, &TIMING) else { continue };
+            match &event {
+                Event::Claim(worker, _) => {
+                    claims += 1;
+                    prop_assert!(!before.state.is_terminal() && before.state != State::Running);
+                    prop_assert!(before.due <= now, "never before its time");
+                    claim = Some(Claim { worker: *worker, attempt: next.attempts });
+                    prop_assert_eq!(next.attempts, before.attempts + 1);
+                }
+                Event::Progress(by, _) | Event::Succeed(by, _) | Event::Fail(by, _) | Event::Stop(by)
+                | Event::Return(by) => {
+                    prop_assert_eq!(Some(*by), claim, "a claim that was lost has no say");
+                    if matches!(event, Event::Return(_)) { claims -= 1; }
+                }
+                Event::Lose(worker) => prop_assert_eq!(Some(*worker), claim.map(|claim| claim.worker)),
+                Event::Cancel | Event::Join(_) => prop_assert!(!before.state.is_terminal()),
+                Event::Retry => {
+                    prop_assert!(before.state.is_terminal() && before.state != State::Succeeded);
+                    claims = 0;
+                }
+            }
+            prop_assert!(!before.state.is_terminal() || matches!(event, Event::Retry), "an end is an end");
+            if next.state != State::Running { claim = None; }
+            prop_assert_eq!(next.state.is_terminal(), after == After::Conclude);
+            prop_assert_eq!(next.state.is_terminal(), next.ended.is_some());
+            let waits = matches!(next.state, State::Queued | State::Scheduled);
+            prop_assert_eq!(waits, matches!(after, After::Offer { .. }), "what waits is offered");
+            prop_assert_eq!(next.attempts, claims);
+            prop_assert!(next.attempts <= retries.max(MAX_LOSSES) + 1, "attempts are bounded");
+            record = next;
+        }
+    }
+
+    /// Cancel works in every state that is not an end, whatever the worker does next.
+    #[test]
+    fn a_cancelled_job_never_runs_again(
+        steps in prop::collection::vec(any_event(), 0..20), later in prop::collection::vec(any_event(), 0..20)
+    ) {
+        let mut record = record(3);
+        let mut now = 0;
+        let mut step = |record: &mut Record, event| {
+            now += TIMING.retry_longest.as_millis() as u64;
+            apply(record, event, now, &TIMING).map(|(next, _)| *record = next).is_ok()
+        };
+        for event in steps {
+            step(&mut record, event);
+        }
+        if !record.state.is_terminal() {
+            prop_assert!(step(&mut record, Event::Cancel));
+            for event in later.into_iter().filter(|event| !matches!(event, Event::Retry)) {
+                let attempts = record.attempts;
+                step(&mut record, event);
+                prop_assert!(record.attempts <= attempts);
+                prop_assert!(record.state == State::Running || record.state.is_terminal());
+            }
+        }
+    }
+}
+
+fn run_once(record: &Record, now: u64) -> (Record, Claim) {
+    let (running, _) = apply(record, Event::Claim(worker(1), "r".into()), now, &TIMING).unwrap();
+    let claim = Claim { worker: worker(1), attempt: running.attempts };
+    (running, claim)
+}
+
+#[test]
+fn a_failing_job_is_dead_after_its_retries_and_failed_without_any() {
+    for (retries, end) in [(0, State::Failed), (2, State::Dead)] {
+        let (mut record, mut now) = (record(retries), 0);
+        loop {
+            let (running, claim) = run_once(&record, now);
+            (record, _) = apply(&running, Event::Fail(claim, failure(true)), now, &TIMING).unwrap();
+            if record.state.is_terminal() {
+                break;
+            }
+            assert_eq!(record.state, State::Scheduled);
+            assert_eq!(apply(&record, Event::Claim(worker(2), "r".into()), now, &TIMING).unwrap_err(), {
+                Refusal::NotDue(record.due - now)
+            });
+            now = record.due;
+        }
+        assert_eq!((record.state, record.attempts), (end, retries + 1));
+    }
+}
+
+#[test]
+fn a_failure_that_repeating_cannot_help_ends_the_job_at_once() {
+    let (running, claim) = run_once(&record(5), 0);
+    let (ended, after) = apply(&running, Event::Fail(claim, failure(false)), 0, &TIMING).unwrap();
+    assert_eq!((ended.state, after), (State::Failed, After::Conclude));
+}
+
+#[test]
+fn a_job_that_kills_its_workers_ends() {
+    let mut record = record(0);
+    for _ in 0..=MAX_LOSSES {
+        let (running, _) = run_once(&record, 0);
+        (record, _) = apply(&running, Event::Lose(worker(1)), 0, &TIMING).unwrap();
+    }
+    assert_eq!(record.state, State::Dead);
+}
+
+#[test]
+fn a_job_that_is_running_while_it_is_cancelled_may_still_succeed_but_not_fail() {
+    let (running, claim) = run_once(&record(3), 0);
+    let (cancelling, after) = apply(&running, Event::Cancel, 0, &TIMING).unwrap();
+    assert_eq!(after, After::Interrupt(worker(1)));
+    let end = |event| apply(&cancelling, event, 0, &TIMING).unwrap().0.state;
+    assert_eq!(end(Event::Succeed(claim, RawValue::NULL.to_owned())), State::Succeeded);
+    assert_eq!(end(Event::Fail(claim, failure(true))), State::Cancelled);
+    assert_eq!(end(Event::Stop(claim)), State::Cancelled);
+    assert_eq!(end(Event::Lose(worker(1))), State::Cancelled);
+}
+
+#[test]
+fn retries_come_later_and_later_up_to_a_limit() {
+    let delays: Vec<u64> = (1..40).map(|attempt| delay_ms(Key::from_bits(99), attempt, &TIMING)).collect();
+    let longest = TIMING.retry_longest.as_millis() as u64;
+    assert!(delays[0] <= 1000 && delays[0] >= 750);
+    assert!(delays.iter().all(|delay| *delay <= longest));
+    assert!(delays[30..].iter().all(|delay| *delay >= longest * 3 / 4));
+}

@@ -1,0 +1,34 @@
+//! Telling a user's own worker that something waits.
+
+use super::assigned::owner;
+use super::store::Jobs;
+use crate::engine::{Consistency, Message};
+use crate::id::Key;
+use crate::subject::{SubjectToken, job_key, worker_leaf};
+use crate::wire::{self, Wake};
+use crate::worker::Team;
+
+impl Jobs {
+    /// The worker that is a user's own, else the one that should be.
+    pub async fn own_worker(&self, team: &Team, user: &str) -> Option<Key> {
+        let key = job_key::fence(&team.pool, &team.lane, &SubjectToken::new(user));
+        let entry = self.store.get(&key, Consistency::Any).await.ok().flatten();
+        let owner = entry.as_ref().and_then(owner).map(|owner| owner.worker);
+        let roster = self.workers.roster();
+        owner.filter(|owner| roster.lives(*owner)).map(|owner| owner.id).or_else(|| roster.choose(team, user))
+    }
+
+    /// Tells a user's own worker that something waits: as far as this process knows which one that is.
+    pub(super) async fn wake(&self, team: &Team, user: &str) {
+        let Some(worker) = self.own_worker(team, user).await else { return };
+        self.wake_at(worker, user).await;
+    }
+
+    pub(super) async fn wake_at(&self, worker: Key, user: &str) {
+        let subject = self.subjects.worker(worker, worker_leaf::WAKE);
+        let message = Message::new(subject, wire::encode(&Wake { user: user.to_owned() }));
+        if let Err(error) = self.engine.publish(message).await {
+            tracing::debug!(%error, "worker not woken, the partition's keeper will find the job");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The lease of one worker.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::row::{WorkerId, WorkerRow};
+use crate::engine::{Bucket, Consistency, Engine, Expect, Kv, Op, Put, WriteError};
+use crate::id::Key;
+use crate::lease::clock;
+use crate::subject::node_key;
+use crate::timing::Timing;
+
+/// Who this worker is, and whether it may act.
+#[derive(Clone)]
+pub struct WorkerLease {
+    worker: watch::Receiver<Option<WorkerId>>,
+    fenced_at_ms: Arc<AtomicU64>,
+}
+
+impl WorkerLease {
+    /// This life, if it may take work at this moment. One clock read; the clock counts a suspended machine.
+    pub fn worker(&self) -> Option<WorkerId> {
+        let now_ms = clock::now().as_millis() as u64;
+        (now_ms < self.fenced_at_ms.load(Ordering::Acquire)).then(|| *self.worker.borrow()).flatten()
+    }
+}
+
+/// A claim that stands.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    epoch: u64,
+    rev: u64,
+}
+
+/// Keeps the lease of a worker.
+pub struct Keeper {
+    leases: Kv,
+    timing: Timing,
+    id: Key,
+    row: WorkerRow,
+    held: Option<Held>,
+    worker: watch::Sender<Option<WorkerId>>,
+    fenced_at_ms: Arc<AtomicU64>,
+}
+
+impl Keeper {
+    /// Claims the row of a fresh worker, waiting for the engine as long as it takes.
+    pub async fn claim(engine: &Engine, timing: Timing, id: Key, row: WorkerRow) -> (Self, WorkerLease) {
+        let (worker, changes) = watch::channel(None);
+        let fenced_at_ms = Arc::new(AtomicU64::new(0));
+        let lease = WorkerLease { worker: changes, fenced_at_ms: fenced_at_ms.clone() };
+        let leases = engine.kv(Bucket::Nodes);
+        let mut keeper = Self { leases, timing, id, row, held: None, worker, fenced_at_ms };
+        while keeper.held.is_none() {
+            keeper.renew().await;
+            if keeper.held.is_none() {
+                tokio::time::sleep(timing.lease_renew / 3).await;
+            }
+        }
+        (keeper, lease)
+    }
+
+    /// Renews until `stop` resolves, then gives the row back. From `draining` on the row says that this worker
+    /// takes nothing new.
+    pub async fn keep(mut self, mut draining: watch::Receiver<bool>, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                () = tokio::time::sleep(self.timing.lease_renew) => {}
+                Ok(_) = draining.wait_for(|draining| *draining), if !self.row.draining => {
+                    self.row.draining = true;
+                }
+            }
+            self.renew().await;
+        }
+        self.release().await;
+    }
+
+    /// Nobody else writes the row: one that is not as expected is our own write whose answer was lost, or gone.
+    async fn renew(&mut self) {
+        let (sent, key) = (clock::now(), self.key());
+        let put = Put {
+            key: key.clone(),
+            value: Bytes::new(),
+            meta: WorkerRow { epoch: self.held.map(|held| held.epoch), ..self.row.clone() }.encode(),
+            expect: self.held.map_or(Expect::Absent, |held| Expect::Rev(held.rev)),
+            ttl: Some(self.timing.lease_ttl),
+            op: Op::random(),
+        };
+        match self.leases.put(put).await {
+            Ok(rev) => self.hold(Held { epoch: self.held.map_or(rev, |held| held.epoch), rev }, sent),
+            Err(WriteError::Conflict { .. } | WriteError::Unknown) => {
+                let Ok(entry) = self.leases.get(&key, Consistency::Latest).await else { return };
+                match entry.and_then(|entry| Some((entry.rev, WorkerRow::decode(&entry.meta)?))) {
+                    // it stands, since an unknown moment: the fence is not moved before the next renewal
+                    Some((rev, row)) => self.held = Some(Held { epoch: row.epoch_at(rev), rev }),
+                    None => {
+                        tracing::warn!(worker = %self.id, "this worker's lease has lapsed; it claims a new one");
+                        self.held = None;
+                        self.fence();
+                    }
+                }
+            }
+            Err(WriteError::Down | WriteError::Invalid) => {}
+        }
+    }
+
+    fn hold(&mut self, held: Held, sent: Duration) {
+        self.held = Some(held);
+        let worker = Some(WorkerId { id: self.id, epoch: held.epoch });
+        self.worker.send_if_modified(|current| std::mem::replace(current, worker) != worker);
+        let fenced_at = sent + self.timing.lease_fence;
+        self.fenced_at_ms.store(fenced_at.as_millis() as u64, Ordering::Release);
+    }
+
+    fn fence(&self) {
+        self.fenced_at_ms.store(0, Ordering::Release);
+        self.worker.send_replace(None);
+    }
+
+    async fn release(self) {
+        let Some(held) = self.held else { return };
+        self.fence();
+        if let Err(error) = self.leases.delete(&self.key(), Expect::Rev(held.rev)).await {
+            tracing::debug!(%error, "lease not given back, it will expire");
+        }
+    }
+
+    fn key(&self) -> String {
+        node_key::worker(&self.row.pool, &self.row.lane, self.id)
+    }
+}

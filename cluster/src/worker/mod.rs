@@ -1,0 +1,147 @@
+//! Workers: processes that run handlers for others.
+//!
+//! Owns: their leases, and this process's view of the living ones ([`Workers`]). Never: what they work on (`job`).
+//! A worker's id is fresh for every process, so nobody competes for its row and there is no number to wait for;
+//! what it shares with a node's lease is when it must stop acting and how its death is proven.
+
+mod lease;
+mod roster;
+mod row;
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use tokio::sync::watch;
+
+pub use lease::{Keeper, WorkerLease};
+pub use roster::{PARTITIONS, Roster, Team, partition};
+pub use row::{WorkerId, WorkerRow};
+
+use crate::engine::{
+    Bucket, Consistency, Down, Engine, Expect, Kv, Message, RequestError, WatchEvent, WatchMode, WriteError,
+};
+use crate::id::Key;
+use crate::subject::{Subjects, node_key, worker_leaf};
+use crate::timing::Timing;
+
+/// How often a worker must fail to answer before anyone may delete its lease.
+const DEATH_QUESTIONS: u32 = 3;
+
+/// The living workers, as this process sees them. Cheap to clone.
+#[derive(Clone)]
+pub struct Workers {
+    engine: Engine,
+    rows: Kv,
+    subjects: Subjects,
+    timing: Timing,
+    roster: Arc<RwLock<Roster>>,
+    changes: watch::Sender<u64>,
+}
+
+impl Workers {
+    /// An empty view; call [`Workers::follow`] to fill it.
+    pub fn new(engine: &Engine, subjects: &Subjects, timing: Timing) -> Self {
+        Self {
+            engine: engine.clone(),
+            rows: engine.kv(Bucket::Nodes),
+            subjects: subjects.clone(),
+            timing,
+            roster: Arc::default(),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    /// The view as it is now. Hold it shortly.
+    pub fn roster(&self) -> RwLockReadGuard<'_, Roster> {
+        self.roster.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts the leases that came or went; renewals do not count.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Starts the watch and returns when the view shows everything that stood. The returned future keeps the view
+    /// current; it ends only when the engine is gone.
+    pub async fn follow(&self) -> Result<impl Future<Output = ()> + use<>, Down> {
+        let mut watch = self.rows.watch(node_key::WORKERS, WatchMode::Meta).await?;
+        while !self.apply(watch.next().await.ok_or(Down)?) {}
+        let this = self.clone();
+        Ok(async move {
+            while let Some(event) = watch.next().await {
+                this.apply(event);
+            }
+        })
+    }
+
+    /// `true` for [`WatchEvent::Live`].
+    fn apply(&self, event: WatchEvent) -> bool {
+        let mut roster = self.roster.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = match event {
+            WatchEvent::Live => return true,
+            WatchEvent::Put(entry) => match (id_of(&entry.key), WorkerRow::decode(&entry.meta)) {
+                (Some(id), Some(row)) => {
+                    let known = roster.row(id).map(|known| known.draining) == Some(row.draining);
+                    let lives = roster.lives(WorkerId { id, epoch: row.epoch_at(entry.rev) });
+                    roster.put(id, entry.rev, row);
+                    !(known && lives)
+                }
+                _ => {
+                    tracing::warn!(key = entry.key, "worker row of an unknown shape ignored");
+                    false
+                }
+            },
+            WatchEvent::Delete { key, .. } => id_of(&key).inspect(|id| roster.remove(*id)).is_some(),
+        };
+        drop(roster);
+        if changed {
+            self.changes.send_modify(|count| *count += 1);
+        }
+        false
+    }
+
+    /// Whether that life of a worker holds its lease, as acknowledged last: the view may be a moment behind.
+    pub async fn is_alive(&self, team: &Team, worker: WorkerId) -> Result<bool, Down> {
+        if self.roster().lives(worker) {
+            return Ok(true);
+        }
+        let key = node_key::worker(&team.pool, &team.lane, worker.id);
+        let entry = self.rows.get(&key, Consistency::Latest).await?;
+        let epoch = entry.and_then(|entry| Some(WorkerRow::decode(&entry.meta)?.epoch_at(entry.rev)));
+        Ok(epoch == Some(worker.epoch))
+    }
+
+    /// Deletes the lease of a worker whose process is gone: its subject had no responder three times within
+    /// `Timing::death_proof`. A living worker renews, so the delete at the seen revision fails.
+    ///
+    /// Whether that life is over, by this or by others.
+    pub async fn bury(&self, team: &Team, worker: WorkerId) -> Result<bool, Down> {
+        let key = node_key::worker(&team.pool, &team.lane, worker.id);
+        let Some(entry) = self.rows.get(&key, Consistency::Latest).await? else { return Ok(true) };
+        let epoch = WorkerRow::decode(&entry.meta).map(|row| row.epoch_at(entry.rev));
+        if epoch != Some(worker.epoch) {
+            return Ok(true);
+        }
+        for question in 0..DEATH_QUESTIONS {
+            if question > 0 {
+                tokio::time::sleep(self.timing.death_proof / DEATH_QUESTIONS).await;
+            }
+            let alive = Message::new(self.subjects.worker(worker.id, worker_leaf::ALIVE), "");
+            let answer = self.engine.request(alive, self.timing.deliver).await;
+            if !matches!(answer, Err(RequestError::NoResponder)) {
+                return Ok(false);
+            }
+        }
+        match self.rows.delete(&key, Expect::Rev(entry.rev)).await {
+            Ok(()) => {
+                tracing::warn!(worker = %worker.id, "worker is dead: nobody answers its subject, lease deleted");
+                Ok(true)
+            }
+            Err(WriteError::Conflict { .. }) => Ok(false),
+            Err(_) => Err(Down),
+        }
+    }
+}
+
+fn id_of(key: &str) -> Option<Key> {
+    key.strip_prefix(node_key::WORKERS)?.rsplit('.').next()?.parse().ok()
+}

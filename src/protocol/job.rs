@@ -1,0 +1,88 @@
+//! The frames that tell a page of its job.
+
+use pagewire_cluster::id::Key;
+use pagewire_cluster::wire::{Ending, Failure, JobNote, News};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{FrameId, Tail};
+
+impl Tail {
+    /// `accepted`: the job is durable. The one terminal frame follows when it is over.
+    pub fn accepted(id: &FrameId, job: Key) -> Self {
+        #[derive(Serialize)]
+        struct Accepted<'a> {
+            r#type: &'static str,
+            id: &'a RawValue,
+            job: Key,
+        }
+        Self::of(&Accepted { r#type: "accepted", id: id.raw(), job })
+    }
+
+    /// `progress` or the terminal `result` of a job, with the id of the frame that asked for it.
+    pub fn job(note: &JobNote) -> Self {
+        let (id, job) = (&*note.frame, note.job);
+        match &note.news {
+            News::Progress(progress) => {
+                #[derive(Serialize)]
+                struct Step<'a> {
+                    r#type: &'static str,
+                    id: &'a RawValue,
+                    job: Key,
+                    progress: f64,
+                    #[serde(skip_serializing_if = "Option::is_none")]
+                    message: Option<&'a str>,
+                }
+                let message = progress.message.as_deref();
+                Self::of(&Step { r#type: "progress", id, job, progress: progress.progress, message })
+            }
+            News::Ended(ending) => {
+                #[derive(Serialize)]
+                struct End<'a> {
+                    r#type: &'static str,
+                    id: &'a RawValue,
+                    job: Key,
+                    state: &'a str,
+                    #[serde(skip_serializing_if = "Option::is_none")]
+                    value: Option<&'a RawValue>,
+                    #[serde(skip_serializing_if = "Option::is_none")]
+                    error: Option<&'a Failure>,
+                }
+                let Ending { state, value, error } = &**ending;
+                let (value, error) = (value.as_deref(), error.as_ref());
+                Self::of(&End { r#type: "result", id, job, state, value, error })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pagewire_cluster::wire::Progress;
+
+    use super::*;
+
+    fn text(news: News) -> String {
+        let frame = serde_json::from_str("1e2").unwrap();
+        let note = JobNote { page: Key::from_bits(1), frame, job: Key::from_bits(2), news };
+        format!("{{{}", std::str::from_utf8(Tail::job(&note).bytes()).unwrap())
+    }
+
+    #[test]
+    fn a_page_knows_its_job_by_the_id_that_it_gave() {
+        let job = Key::from_bits(2);
+        let step = Progress { progress: 0.5, message: None };
+        assert_eq!(
+            text(News::Progress(step)),
+            format!(r#"{{"type":"progress","id":1e2,"job":"{job}","progress":0.5}}"#)
+        );
+        let value = serde_json::from_str(r#"{"b":1,  "a":2}"#).unwrap();
+        let end = Ending { state: "succeeded".into(), value: Some(value), error: None };
+        assert_eq!(
+            text(News::Ended(Box::new(end))),
+            format!(
+                r#"{{"type":"result","id":1e2,"job":"{job}","state":"succeeded","value":{{"b":1,  "a":2}}}}"#
+            )
+        );
+    }
+}
