@@ -288,6 +288,7 @@ test("a page whose node has another number resumes with its new address and toke
   assert.equal(page.registered?.node, "p07");
   first.end(1006);
   const again = await socket(2);
+  again.register("recovered", { page_id });
   assert.deepEqual(again.of("hello")[0]?.["page_id"], page_id);
   assert.equal((again.of("hello")[0]?.["resume"] as { token: string }).token, "newer");
   page.close();
