@@ -28,6 +28,28 @@ pub(super) struct Gate {
     pub(super) authenticator: Arc<Authenticator>,
 }
 
+/// Who was let in, for what is written down about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Who {
+    /// Somebody with an API key.
+    ApiKey,
+    /// The user of a token.
+    User(Arc<str>),
+    /// Somebody on this machine, which is open to it.
+    Local,
+}
+
+impl Who {
+    /// As people read it.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::ApiKey => "an API key",
+            Self::User(user) => user,
+            Self::Local => "this machine",
+        }
+    }
+}
+
 /// What the decision rests on.
 #[derive(Debug, Clone, Copy)]
 struct Asked<'a> {
@@ -42,10 +64,13 @@ struct Asked<'a> {
 }
 
 /// The middleware.
-pub(super) async fn guard(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
     match gate.admit(&Asked::of(request.headers(), request.method(), peer)) {
-        Ok(()) => next.run(request).await,
+        Ok(who) => {
+            request.extensions_mut().insert(who);
+            next.run(request).await
+        }
         Err(refusal) => refusal.into_response(),
     }
 }
@@ -78,7 +103,7 @@ impl<'a> Asked<'a> {
 }
 
 impl Gate {
-    fn admit(&self, asked: &Asked<'_>) -> Result<(), ApiError> {
+    fn admit(&self, asked: &Asked<'_>) -> Result<Who, ApiError> {
         let refuse = |code, message: &'static str| Err(ApiError::new(code, message));
         if let Some(credential) = asked.credential {
             return self.admit_credential(credential);
@@ -100,15 +125,17 @@ impl Gate {
         if asked.writes && !asked.json {
             return refuse(ErrorCode::Forbidden, "without a key a request that writes is application/json");
         }
-        Ok(())
+        Ok(Who::Local)
     }
 
-    fn admit_credential(&self, credential: &str) -> Result<(), ApiError> {
+    fn admit_credential(&self, credential: &str) -> Result<Who, ApiError> {
         if self.authenticator.is_api_key(credential) {
-            return Ok(());
+            return Ok(Who::ApiKey);
         }
         match self.authenticator.verify(credential) {
-            Ok(verified) if verified.identity.roles.has(self.needs) => Ok(()),
+            Ok(verified) if verified.identity.roles.has(self.needs) => {
+                Ok(verified.identity.user.map_or(Who::ApiKey, Who::User))
+            }
             Ok(_) => Err(ApiError::new(ErrorCode::Forbidden, "the token does not have the needed role")),
             Err(AuthError::Expired) => {
                 Err(ApiError::new(ErrorCode::Unauthenticated, "the token has expired"))

@@ -34,7 +34,7 @@ impl<S: Send + Sync> FromRequestParts<S> for UserId {
     }
 }
 
-async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<String, ApiError> {
+pub(super) async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<String, ApiError> {
     let path = Path::<String>::from_request_parts(parts, state).await;
     path.map(|Path(text)| text).map_err(|_| ApiError::malformed("the path is not UTF-8"))
 }

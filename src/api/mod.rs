@@ -15,6 +15,7 @@ mod nodes;
 mod openapi;
 mod pages;
 mod probes;
+mod rollouts;
 mod send;
 mod trace;
 mod users;
@@ -110,6 +111,10 @@ fn operating() -> Router<Parts> {
         .route("/api/v1/users", get(users::users))
         .route("/api/v1/users/{id}", get(users::user))
         .route("/api/v1/users/{id}/sessions", get(users::sessions))
+        .route("/api/v1/rollouts", get(rollouts::rollouts))
+        .route("/api/v1/rollouts/{pool}", get(rollouts::status).put(rollouts::change))
+        .route("/api/v1/rollouts/{pool}/explain", get(rollouts::explain))
+        .route("/api/v1/rollouts/{pool}/history", get(rollouts::history))
         .route("/metrics", get(probes::metrics))
 }
 

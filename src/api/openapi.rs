@@ -5,7 +5,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
-use super::{calls, nodes, pages, probes, send, users};
+use super::{calls, nodes, pages, probes, rollouts, send, users};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -16,6 +16,7 @@ use super::{calls, nodes, pages, probes, send, users};
         nodes::stats, nodes::nodes,
         users::users, users::user, users::sessions,
         pages::page, pages::session, pages::session_pages, pages::connection,
+        rollouts::rollouts, rollouts::status, rollouts::change, rollouts::explain, rollouts::history,
         probes::live, probes::ready, probes::metrics,
     ),
     modifiers(&Bearer),

@@ -9,6 +9,7 @@ mod config;
 mod healthcheck;
 mod output;
 mod push;
+mod rollout;
 mod serve;
 mod server;
 mod status;
@@ -37,6 +38,8 @@ enum Command {
     Push(push::Push),
     /// Show the cluster: its nodes and how many pages they hold.
     Status(status::Status),
+    /// Send a share of the users to another lane, and see how it goes.
+    Rollout(rollout::Rollout),
     /// Make tokens for trying things out.
     Token(token::Token),
     /// Check, print or explain the configuration.
@@ -88,6 +91,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(serve) => serve.run(),
         Command::Push(push) => asking(push.run()),
         Command::Status(status) => asking(status.run()),
+        Command::Rollout(rollout) => asking(rollout.run()),
         Command::Token(token) => token.run(),
         Command::Config(config) => config.run(),
         Command::Healthcheck(healthcheck) => asking(healthcheck.run()),

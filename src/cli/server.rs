@@ -31,6 +31,12 @@ impl Server {
         self.ask(client()?.post(self.at(path)).json(body)).await
     }
 
+    /// Replaces what is at `path` below `/api/v1`, if that is at this revision.
+    pub(super) async fn put(&self, path: &str, body: &Value, revision: u64) -> Result<Value, Failure> {
+        let request = client()?.put(self.at(path)).header("if-match", format!("\"{revision}\""));
+        self.ask(request.json(body)).await
+    }
+
     fn at(&self, path: &str) -> String {
         format!("{}/api/v1{path}", self.url.trim_end_matches('/'))
     }
@@ -53,6 +59,20 @@ impl Server {
             _ => format!("{} answers {status}: is the server API served there?", self.url),
         }))
     }
+}
+
+/// A text as a segment of a path, or a value of a query.
+pub(super) fn escape(text: &str) -> String {
+    use std::fmt::Write;
+    text.bytes().fold(String::new(), |mut escaped, byte| {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            escaped.push(byte.into());
+        } else {
+            // writing to a String cannot fail
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+        escaped
+    })
 }
 
 /// A client that trusts what the system trusts and reaches nodes without a proxy.

@@ -13,5 +13,6 @@ mod pages;
 mod push;
 mod readme;
 mod resume;
+mod rollouts;
 mod sockets;
 mod tidy;

@@ -1,0 +1,235 @@
+//! `/rollouts`: who goes to which lane, changed by compare-and-set and followed to every node.
+
+mod status;
+
+use axum::Json;
+use axum::extract::{Extension, FromRequestParts, State};
+use axum::http::{HeaderMap, StatusCode, header, request};
+use axum::response::Response;
+use pagewire_cluster::engine::Down;
+use pagewire_cluster::id::{Address, Holder, Key};
+use pagewire_cluster::rollout::{self, ChangeError, Document, Fallback, Unit, Wanted, is_name};
+use serde::{Deserialize, Serialize};
+
+use self::status::{Lane, Rollout, Status};
+use super::Parts;
+use super::error::{ApiError, ErrorBody};
+use super::guard::Who;
+use super::id::segment;
+use super::input::{Body, Query};
+use super::pages::{List, rfc3339};
+use crate::protocol::ErrorCode;
+
+/// What a rollout should say. What is absent stays as it is.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Change {
+    /// All lanes beside the base, at most two. A lane that is there already keeps its end.
+    lanes: Option<Vec<Lane>>,
+    base: Option<String>,
+    /// `none` or `base`.
+    #[schema(value_type = Option<String>)]
+    fallback: Option<Fallback>,
+    /// Another salt shuffles all users.
+    salt: Option<String>,
+    /// Why, for people.
+    #[serde(default)]
+    comment: String,
+}
+
+/// Whose lane.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Whose {
+    user: Option<String>,
+    /// A connection's id, or its 22 characters: for somebody anonymous.
+    connection: Option<String>,
+}
+
+/// The lane of a user, and why.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Explained {
+    pool: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection: Option<String>,
+    lane: String,
+    /// The release that runs the user's work there; `null` when nobody does.
+    release: Option<String>,
+    /// `weight`: the bucket belongs to the lane. `base`: it belongs to no other lane. `fallback`: the user's own lane
+    /// has no living workers.
+    reason: &'static str,
+    /// 0 to 9999.
+    bucket: u16,
+    revision: u64,
+}
+
+/// A pool in a path.
+pub(super) struct Pool(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Pool {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut request::Parts, state: &S) -> Result<Self, ApiError> {
+        let name = segment(parts, state).await?;
+        if is_name(&name) { Ok(Self(name)) } else { Err(ApiError::malformed("this is no name of a pool")) }
+    }
+}
+
+impl From<Change> for Wanted {
+    fn from(change: Change) -> Self {
+        let lane = |lane: Lane| rollout::Lane { name: lane.name, weight: lane.weight };
+        Self {
+            lanes: change.lanes.map(|lanes| lanes.into_iter().map(lane).collect()),
+            base: change.base,
+            salt: change.salt,
+            fallback: change.fallback,
+            comment: change.comment,
+        }
+    }
+}
+
+fn unavailable(_: Down) -> ApiError {
+    ApiError::new(ErrorCode::Unavailable, "the cluster's engine is unavailable")
+}
+
+fn refused(error: ChangeError) -> ApiError {
+    match error {
+        ChangeError::Invalid(invalid) => ApiError::malformed(invalid.to_string()),
+        ChangeError::Unavailable => unavailable(Down),
+        ChangeError::Conflict(document) if document.rev == 0 => {
+            ApiError::new(ErrorCode::Conflict, "nobody has changed this pool yet: revision 0 stands there")
+                .with_status(StatusCode::PRECONDITION_FAILED)
+        }
+        ChangeError::Conflict(document) => {
+            let Document { rev, updated_by, updated, .. } = *document;
+            let at = rfc3339(updated);
+            let found = format!("revision {rev} stands there, written by {updated_by} at {at}");
+            ApiError::new(ErrorCode::Conflict, found).with_status(StatusCode::PRECONDITION_FAILED)
+        }
+    }
+}
+
+fn nodes(parts: &Parts) -> Vec<Holder> {
+    parts.registry.view().nodes().into_iter().map(|(holder, _)| holder).collect()
+}
+
+/// Lists the pools that have a document.
+#[utoipa::path(get, path = "/api/v1/rollouts", tag = "rollouts",
+    responses((status = 200, body = List<Rollout>)))]
+pub(super) async fn rollouts(State(parts): State<Parts>) -> Json<List<Rollout>> {
+    let documents = parts.context.rollouts.documents();
+    Json(List::whole(documents.into_iter().map(Rollout::from).collect()))
+}
+
+/// The rollout of a pool, which nodes have applied it, and what it has assigned. Every pool has one: without a
+/// document it is revision 0, everybody in `stable`.
+#[utoipa::path(get, path = "/api/v1/rollouts/{pool}", tag = "rollouts", params(("pool" = String, Path)),
+    responses((status = 200, body = Status), (status = "default", body = ErrorBody)))]
+pub(super) async fn status(State(parts): State<Parts>, Pool(pool): Pool) -> Result<Response, ApiError> {
+    let rollouts = &parts.context.rollouts;
+    let document = rollouts.document(&pool).await.map_err(unavailable)?;
+    let spread = rollouts.spread(&pool, document.rev, &nodes(&parts)).await;
+    Ok(Status::new(document, &spread).respond())
+}
+
+/// Changes the rollout of a pool, then waits until the nodes have applied it. `If-Match` names the revision that is
+/// changed (412 when another one stands there), or `*`.
+#[utoipa::path(put, path = "/api/v1/rollouts/{pool}", tag = "rollouts", request_body = Change,
+    params(("pool" = String, Path), ("if-match" = String, Header)),
+    responses((status = 200, body = Status), (status = "default", body = ErrorBody)))]
+pub(super) async fn change(
+    State(parts): State<Parts>,
+    Pool(pool): Pool,
+    Extension(who): Extension<Who>,
+    headers: HeaderMap,
+    Body(wanted): Body<Change>,
+) -> Result<Response, ApiError> {
+    let expected = expected(&headers)?;
+    let rollouts = &parts.context.rollouts;
+    let changed = rollouts.change(&pool, expected, wanted.into(), who.name()).await.map_err(refused)?;
+    let spread = rollouts.settle(&changed, &nodes(&parts)).await;
+    Ok(Status::new(changed.document, &spread).respond())
+}
+
+/// The revision that `If-Match` names; `None` for any.
+fn expected(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+    let Some(tag) = headers.get(header::IF_MATCH) else {
+        return Err(ApiError::malformed("If-Match must name the revision that is changed, or *")
+            .with_status(StatusCode::PRECONDITION_REQUIRED));
+    };
+    let tag = tag.to_str().unwrap_or_default().trim();
+    if tag == "*" {
+        return Ok(None);
+    }
+    let quoted = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag);
+    quoted.parse().map(Some).map_err(|_| ApiError::malformed("If-Match is a revision in quotes, or *"))
+}
+
+/// The lane of a user or connection, and why. Asked only: nothing is counted.
+#[utoipa::path(get, path = "/api/v1/rollouts/{pool}/explain", tag = "rollouts",
+    params(("pool" = String, Path), Whose),
+    responses((status = 200, body = Explained), (status = "default", body = ErrorBody)))]
+pub(super) async fn explain(
+    State(parts): State<Parts>,
+    Pool(pool): Pool,
+    Query(whose): Query<Whose>,
+) -> Result<Json<Explained>, ApiError> {
+    let connection = whose.connection.as_deref().map(connection).transpose()?;
+    let user = whose.user.filter(|user| !user.is_empty());
+    let unit = match (&user, connection) {
+        (Some(user), None) => Unit::User(user),
+        (None, Some(connection)) => Unit::Connection(connection),
+        _ => return Err(ApiError::malformed("a user or a connection is needed, not both")),
+    };
+    let assigned = parts.context.rollouts.explain(&pool, unit, |_| true);
+    Ok(Json(Explained {
+        pool,
+        user: user.clone(),
+        connection: connection.map(|connection| connection.to_string()),
+        lane: assigned.lane,
+        release: None,
+        reason: assigned.reason.text(),
+        bucket: assigned.bucket,
+        revision: assigned.revision,
+    }))
+}
+
+fn connection(id: &str) -> Result<Key, ApiError> {
+    let key = id.parse().or_else(|_| id.parse::<Address>().map(|address| address.key));
+    key.map_err(|error| ApiError::malformed(error.to_string()))
+}
+
+/// What the rollout of a pool has said, the newest first.
+#[utoipa::path(get, path = "/api/v1/rollouts/{pool}/history", tag = "rollouts",
+    params(("pool" = String, Path)),
+    responses((status = 200, body = List<Rollout>), (status = "default", body = ErrorBody)))]
+pub(super) async fn history(
+    State(parts): State<Parts>,
+    Pool(pool): Pool,
+) -> Result<Json<List<Rollout>>, ApiError> {
+    let past = parts.context.rollouts.history(&pool).await.map_err(unavailable)?;
+    Ok(Json(List::whole(past.into_iter().map(Rollout::from).collect())))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse;
+
+    use super::*;
+
+    #[test]
+    fn a_change_names_the_revision_that_it_changes() {
+        let asked = |tag: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::IF_MATCH, tag.parse().unwrap());
+            expected(&headers).map_err(|error| error.into_response().status().as_u16())
+        };
+        assert_eq!(asked("\"41\""), Ok(Some(41)));
+        assert_eq!(asked("41"), Ok(Some(41)));
+        assert_eq!(asked("*"), Ok(None));
+        assert_eq!(asked("W/\"41\""), Err(400));
+        assert_eq!(expected(&HeaderMap::new()).unwrap_err().into_response().status().as_u16(), 428);
+    }
+}

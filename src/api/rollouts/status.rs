@@ -1,0 +1,148 @@
+//! A rollout as the API shows it: what was configured beside what happened.
+
+use axum::Json;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use pagewire_cluster::id::NodeNumber;
+use pagewire_cluster::rollout::{self, Document, Spread, Weight};
+use pagewire_cluster::wire::RolloutState;
+use serde::{Deserialize, Serialize};
+
+use super::super::pages::rfc3339;
+
+/// What a pool's document says.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(in crate::api) struct Rollout {
+    #[schema(example = "default")]
+    pool: String,
+    /// Counts the changes; also the `ETag`. 0 while nobody has written a document.
+    revision: u64,
+    /// The lane that takes what the others leave.
+    #[schema(example = "stable")]
+    base: String,
+    lanes: Vec<Lane>,
+    /// `none` or `base`: what becomes of work whose lane has no living workers.
+    fallback: &'static str,
+    /// Shuffles the users.
+    salt: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    comment: String,
+    /// Who changed it last.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    updated_by: String,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<String>,
+}
+
+/// A lane beside the base. The first one grows from the lowest bucket, the second from the highest.
+#[derive(Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct Lane {
+    #[schema(example = "canary")]
+    pub(super) name: String,
+    /// Percent of the users, in steps of 0.01.
+    #[schema(value_type = f64, example = 10)]
+    pub(super) weight: Weight,
+}
+
+/// A rollout and how far it has come.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(in crate::api) struct Status {
+    #[serde(flatten)]
+    rollout: Rollout,
+    /// What was configured beside what happened, the base lane last.
+    split: Vec<Share>,
+    applied: Applied,
+    nodes: Vec<NodeState>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct Share {
+    lane: String,
+    /// Configured percent.
+    #[schema(value_type = f64)]
+    weight: Weight,
+    /// Percent of the work that was assigned by this revision; `null` while there was none.
+    observed: Option<f64>,
+    /// Calls and jobs assigned by this revision.
+    assigned: u64,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct Applied {
+    /// Nodes that have applied this revision.
+    nodes: usize,
+    /// Living nodes.
+    of: usize,
+    /// From sending the change until all had; `null` when that was not seen.
+    took_ms: Option<f64>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct NodeState {
+    #[schema(example = "p01")]
+    node: String,
+    /// What it has applied; `null` when it does not answer.
+    revision: Option<u64>,
+}
+
+impl From<Document> for Rollout {
+    fn from(document: Document) -> Self {
+        let lane = |lane: rollout::Lane| Lane { name: lane.name, weight: lane.weight };
+        Self {
+            pool: document.pool,
+            revision: document.rev,
+            base: document.base,
+            lanes: document.lanes.into_iter().map(lane).collect(),
+            fallback: document.fallback.text(),
+            salt: document.salt,
+            comment: document.comment,
+            updated_by: document.updated_by,
+            updated_at: (document.rev > 0).then(|| rfc3339(document.updated)),
+        }
+    }
+}
+
+impl Status {
+    /// What the nodes say of a document.
+    pub(super) fn new(document: Document, spread: &Spread) -> Self {
+        let count = |lane: &str| {
+            let current = spread.nodes.iter().filter_map(|(_, state)| state.as_ref());
+            let current = current.filter(|state| state.revision == document.rev);
+            let observed = current.flat_map(|state| &state.observed);
+            observed.filter(|observed| observed.lane == lane).map(|observed| observed.count).sum::<u64>()
+        };
+        let lanes = document.lanes.iter().map(|lane| (&lane.name, lane.weight));
+        let weights: Vec<_> = lanes.chain([(&document.base, document.remainder())]).collect();
+        let counts: Vec<u64> = weights.iter().map(|(lane, _)| count(lane)).collect();
+        let all: u64 = counts.iter().sum();
+        let share = |((lane, weight), assigned): ((&String, Weight), u64)| Share {
+            lane: lane.clone(),
+            weight,
+            observed: (all > 0).then(|| (assigned as f64 * 10_000.0 / all as f64).round() / 100.0),
+            assigned,
+        };
+        Self {
+            split: weights.into_iter().zip(counts).map(share).collect(),
+            applied: Applied {
+                nodes: spread.applied(),
+                of: spread.nodes.len(),
+                took_ms: spread.took.map(|took| took.as_micros() as f64 / 1000.0),
+            },
+            nodes: spread.nodes.iter().map(NodeState::of).collect(),
+            rollout: document.into(),
+        }
+    }
+
+    /// With its revision as the tag.
+    pub(super) fn respond(self) -> Response {
+        ([(header::ETAG, format!("\"{}\"", self.rollout.revision))], Json(self)).into_response()
+    }
+}
+
+impl NodeState {
+    fn of((node, state): &(NodeNumber, Option<RolloutState>)) -> Self {
+        Self { node: node.to_string(), revision: state.as_ref().map(|state| state.revision) }
+    }
+}

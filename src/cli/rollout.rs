@@ -1,0 +1,242 @@
+//! `pagewire rollout`: a canary by weight.
+
+mod table;
+
+use clap::{Args, Subcommand};
+use pagewire_cluster::rollout::{Lane, Weight, reweigh};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::server::{Server, escape};
+use super::{Exit, Failure, output};
+
+/// Arguments of `rollout`.
+#[derive(Args)]
+pub(super) struct Rollout {
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Subcommand)]
+enum Subcommands {
+    /// Send a share of the users to a lane; the base lane takes what is left.
+    SetWeight(SetWeight),
+    /// Show the split of a pool, which nodes have applied it, and what it has assigned; without a pool, all of them.
+    Status(Status),
+    /// Say in which lane a user is, and why.
+    Explain(Explain),
+    /// Show who changed what.
+    History(History),
+    /// Go back to what a pool's rollout said before its last change, or at another revision.
+    Undo(Undo),
+}
+
+#[derive(Args)]
+struct SetWeight {
+    pool: String,
+    /// Lanes that are not named keep their weight. Naming the base lane describes the whole split.
+    #[arg(required = true, value_name = "LANE=PERCENT", value_parser = lane)]
+    weights: Vec<Lane>,
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// What every change can say.
+#[derive(Args)]
+struct Change {
+    /// Refuse if the rollout is not at this revision any more.
+    #[arg(long, value_name = "N")]
+    revision: Option<u64>,
+    /// Why, for the history.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    comment: String,
+    /// What becomes of work whose lane has no living workers: none refuses it, base sends it to the base lane.
+    #[arg(long, value_parser = ["none", "base"])]
+    fallback: Option<String>,
+}
+
+#[derive(Args)]
+struct Status {
+    pool: Option<String>,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Args)]
+struct Explain {
+    pool: String,
+    /// The user.
+    #[arg(required_unless_present = "connection", conflicts_with = "connection")]
+    user: Option<String>,
+    /// The connection of somebody anonymous, by its id.
+    #[arg(long, value_name = "ID")]
+    connection: Option<String>,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Args)]
+struct History {
+    pool: String,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Args)]
+struct Undo {
+    pool: String,
+    /// Go back to this revision.
+    #[arg(long, value_name = "N")]
+    to: Option<u64>,
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// A document, as far as changing it needs it.
+#[derive(Deserialize)]
+struct Standing {
+    revision: u64,
+    base: String,
+    lanes: Vec<Lane>,
+}
+
+impl Rollout {
+    /// Asks a node.
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Subcommands::SetWeight(command) => command.run().await,
+            Subcommands::Status(command) => command.run().await,
+            Subcommands::Explain(command) => command.run().await,
+            Subcommands::History(command) => command.run().await,
+            Subcommands::Undo(command) => command.run().await,
+        }
+    }
+}
+
+impl SetWeight {
+    async fn run(self) -> Result<(), Failure> {
+        let path = path(&self.pool);
+        let standing: Standing = read(self.server.get(&path).await?)?;
+        let lanes = reweigh(&standing.base, &standing.lanes, &self.weights);
+        let lanes = lanes.map_err(|error| Exit::Usage.because(error))?;
+        self.change.put(&self.server, &path, &standing, json!({"lanes": lanes})).await
+    }
+}
+
+impl Change {
+    /// Changes what was read, and nothing that somebody else wrote meanwhile.
+    async fn put(
+        self,
+        server: &Server,
+        path: &str,
+        standing: &Standing,
+        mut body: Value,
+    ) -> Result<(), Failure> {
+        body["comment"] = self.comment.into();
+        if let Some(fallback) = self.fallback {
+            body["fallback"] = fallback.into();
+        }
+        let status = server.put(path, &body, self.revision.unwrap_or(standing.revision)).await?;
+        print(server, &status, table::changed);
+        match (status["applied"]["nodes"].as_u64(), status["applied"]["of"].as_u64()) {
+            (nodes, of) if nodes == of => Ok(()),
+            _ => Err(Exit::Failed.because(table::missing(&status))),
+        }
+    }
+}
+
+impl Status {
+    async fn run(self) -> Result<(), Failure> {
+        match &self.pool {
+            Some(pool) => print(&self.server, &self.server.get(&path(pool)).await?, table::status),
+            None => print(&self.server, &self.server.get("/rollouts").await?, table::pools),
+        }
+        Ok(())
+    }
+}
+
+impl Explain {
+    async fn run(self) -> Result<(), Failure> {
+        let whose = match (&self.user, &self.connection) {
+            (Some(user), _) => format!("user={}", escape(user)),
+            (None, connection) => format!("connection={}", escape(connection.as_deref().unwrap_or_default())),
+        };
+        let explained = self.server.get(&format!("{}/explain?{whose}", path(&self.pool))).await?;
+        print(&self.server, &explained, table::explained);
+        Ok(())
+    }
+}
+
+impl History {
+    async fn run(self) -> Result<(), Failure> {
+        let past = self.server.get(&format!("{}/history", path(&self.pool))).await?;
+        print(&self.server, &past, table::history);
+        Ok(())
+    }
+}
+
+impl Undo {
+    async fn run(self) -> Result<(), Failure> {
+        let path = path(&self.pool);
+        let standing: Standing = read(self.server.get(&path).await?)?;
+        let past = self.server.get(&format!("{path}/history")).await?;
+        let past = past["items"].as_array().map_or(&[][..], Vec::as_slice);
+        let wanted = |document: &&Value| match (document["revision"].as_u64(), self.to) {
+            (revision, Some(to)) => revision == Some(to),
+            (revision, None) => revision < Some(standing.revision),
+        };
+        let Some(former) = past.iter().find(wanted) else {
+            return Err(Exit::Failed.because("there is no such revision to go back to"));
+        };
+        let mut body = json!({});
+        for member in ["lanes", "base", "fallback", "salt"] {
+            body[member] = former[member].clone();
+        }
+        let comment = format!("back to revision {}", former["revision"]);
+        let comment = if self.change.comment.is_empty() { comment } else { self.change.comment };
+        Change { comment, ..self.change }.put(&self.server, &path, &standing, body).await
+    }
+}
+
+fn path(pool: &str) -> String {
+    format!("/rollouts/{}", escape(pool))
+}
+
+fn read(answer: Value) -> Result<Standing, Failure> {
+    serde_json::from_value(answer).map_err(|_| Exit::Failed.because("the server's answer is not a rollout"))
+}
+
+fn print(server: &Server, answer: &Value, describe: impl Fn(&Value) -> String) {
+    if server.json {
+        output::print_json(answer);
+    } else {
+        output::print(&describe(answer));
+    }
+}
+
+fn lane(text: &str) -> Result<Lane, String> {
+    let (name, weight) = text.split_once('=').ok_or("reads LANE=PERCENT, like canary=10")?;
+    let weight: Weight =
+        weight.parse().map_err(|error: pagewire_cluster::rollout::InvalidWeight| error.to_string())?;
+    Ok(Lane { name: name.to_owned(), weight })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weight_is_written_as_a_lane_and_percent() {
+        assert_eq!(
+            lane("canary=12.5%").map(|lane| (lane.name, lane.weight.buckets())),
+            Ok(("canary".into(), 1250))
+        );
+        for wrong in ["canary", "canary=", "canary=101", "canary=0.001", "canary=ten"] {
+            assert!(lane(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Rollouts for people.
+
+use serde_json::Value;
+
+use crate::cli::output;
+
+/// What a change has come to.
+pub(super) fn changed(status: &Value) -> String {
+    format!("{}\n{}", headline(status), split(&status["lanes"], &status["base"]))
+}
+
+/// A rollout, what it has assigned, and its nodes.
+pub(super) fn status(status: &Value) -> String {
+    let rows: Vec<_> = items(&status["split"]).iter().map(share).collect();
+    let shares = output::table(&["LANE", "WEIGHT", "OBSERVED", "ASSIGNED"], &rows);
+    let nodes: Vec<_> = items(&status["nodes"])
+        .iter()
+        .map(|node| vec![text(&node["node"]), or(&node["revision"], "no answer")])
+        .collect();
+    let nodes = output::table(&["NODE", "REVISION"], &nodes);
+    format!("{}\n{}\n\n{shares}\n\n{nodes}", headline(status), facts(status))
+}
+
+/// All pools that have a rollout.
+pub(super) fn pools(list: &Value) -> String {
+    let rows: Vec<_> = items(&list["items"])
+        .iter()
+        .map(|rollout| {
+            let split = split(&rollout["lanes"], &rollout["base"]);
+            vec![text(&rollout["pool"]), text(&rollout["revision"]), split, text(&rollout["updated_at"])]
+        })
+        .collect();
+    output::table(&["POOL", "REVISION", "SPLIT", "CHANGED"], &rows)
+}
+
+/// What a rollout has said.
+pub(super) fn history(list: &Value) -> String {
+    let rows: Vec<_> = items(&list["items"])
+        .iter()
+        .map(|rollout| {
+            vec![
+                text(&rollout["revision"]),
+                text(&rollout["updated_at"]),
+                text(&rollout["updated_by"]),
+                split(&rollout["lanes"], &rollout["base"]),
+                or(&rollout["comment"], ""),
+            ]
+        })
+        .collect();
+    output::table(&["REVISION", "CHANGED", "BY", "SPLIT", "COMMENT"], &rows)
+}
+
+/// Why somebody is where he is.
+pub(super) fn explained(explained: &Value) -> String {
+    let whom = match explained["user"].as_str() {
+        Some(user) => format!("user {user}"),
+        None => format!("connection {}", text(&explained["connection"])),
+    };
+    let lane = text(&explained["lane"]);
+    let why = match explained["reason"].as_str() {
+        Some("weight") => format!("it belongs to {lane}"),
+        Some("fallback") => format!("its own lane has no living workers, {lane} takes it"),
+        _ => "it belongs to no other lane".to_owned(),
+    };
+    let release = explained["release"].as_str().map(|release| format!(", release {release}"));
+    format!(
+        "{whom} is in lane {lane}{} (pool {}, revision {})\nbucket {} of 10000: {why}",
+        release.unwrap_or_default(),
+        text(&explained["pool"]),
+        explained["revision"],
+        explained["bucket"],
+    )
+}
+
+/// Which nodes have not applied a change.
+pub(super) fn missing(status: &Value) -> String {
+    let applied = |node: &&Value| node["revision"].as_u64() >= status["revision"].as_u64();
+    let late: Vec<_> = items(&status["nodes"])
+        .iter()
+        .filter(|node| !applied(node))
+        .map(|node| text(&node["node"]))
+        .collect();
+    format!("not applied yet by {}", late.join(", "))
+}
+
+fn headline(status: &Value) -> String {
+    let Value::Object(applied) = &status["applied"] else { return String::new() };
+    let took = match applied.get("took_ms").and_then(Value::as_f64) {
+        Some(ms) => format!(" in {} ms", ms.ceil()),
+        None => String::new(),
+    };
+    let number = |name: &str| applied.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let pool = text(&status["pool"]);
+    match status["revision"].as_u64() {
+        Some(0) => format!("pool {pool}: nobody has changed it, {} nodes", number("of")),
+        _ => format!(
+            "pool {pool}: revision {} applied by {}/{} nodes{took}",
+            status["revision"],
+            number("nodes"),
+            number("of")
+        ),
+    }
+}
+
+/// Who wrote it, and what a table does not show.
+fn facts(status: &Value) -> String {
+    let mut facts = Vec::new();
+    if let (Some(by), Some(at)) = (status["updated_by"].as_str(), status["updated_at"].as_str()) {
+        facts.push(format!("changed by {by} at {at}"));
+    }
+    if let Some(comment) = status["comment"].as_str() {
+        facts.push(format!("comment: {comment}"));
+    }
+    facts.push(format!("fallback: {}", text(&status["fallback"])));
+    facts.join(", ")
+}
+
+fn share(share: &Value) -> Vec<String> {
+    let percent =
+        |value: &Value| value.as_f64().map_or_else(|| "-".to_owned(), |number| format!("{number}%"));
+    vec![
+        text(&share["lane"]),
+        percent(&share["weight"]),
+        percent(&share["observed"]),
+        text(&share["assigned"]),
+    ]
+}
+
+/// `stable 90%, canary 10%`.
+fn split(lanes: &Value, base: &Value) -> String {
+    let named: Vec<_> = items(lanes)
+        .iter()
+        .map(|lane| (text(&lane["name"]), lane["weight"].as_f64().unwrap_or_default()))
+        .collect();
+    let rest = 100.0 - named.iter().map(|(_, weight)| weight).sum::<f64>();
+    let rest = (rest * 100.0).round() / 100.0;
+    let all = [(text(base), rest)].into_iter().chain(named);
+    all.map(|(lane, weight)| format!("{lane} {weight}%")).collect::<Vec<_>>().join(", ")
+}
+
+fn items(list: &Value) -> &[Value] {
+    list.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> String {
+    or(value, "-")
+}
+
+fn or(value: &Value, absent: &str) -> String {
+    match value {
+        Value::Null => absent.to_owned(),
+        Value::String(text) => text.clone(),
+        value => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rollout() -> Value {
+        json!({
+            "pool": "default", "revision": 41, "base": "stable", "fallback": "none", "salt": "s",
+            "lanes": [{"name": "canary", "weight": 12.5}], "updated_by": "ann", "updated_at": "2026-01-02T03:04:05Z",
+            "split": [
+                {"lane": "canary", "weight": 12.5, "observed": 12.1, "assigned": 121},
+                {"lane": "stable", "weight": 87.5, "observed": 87.9, "assigned": 879},
+            ],
+            "applied": {"nodes": 1, "of": 2, "took_ms": 36.2},
+            "nodes": [{"node": "p01", "revision": 41}, {"node": "p02", "revision": null}],
+        })
+    }
+
+    #[test]
+    fn a_status_says_how_far_a_revision_has_come_and_what_it_does() {
+        assert_eq!(
+            status(&rollout()),
+            "pool default: revision 41 applied by 1/2 nodes in 37 ms\n\
+             changed by ann at 2026-01-02T03:04:05Z, fallback: none\n\n\
+             LANE    WEIGHT  OBSERVED  ASSIGNED\n\
+             canary  12.5%   12.1%     121\n\
+             stable  87.5%   87.9%     879\n\n\
+             NODE  REVISION\n\
+             p01   41\n\
+             p02   no answer"
+        );
+        assert_eq!(missing(&rollout()), "not applied yet by p02");
+    }
+
+    #[test]
+    fn lists_show_each_split_in_a_line() {
+        let list = json!({"items": [rollout()]});
+        assert!(
+            pools(&list).ends_with("default  41        stable 87.5%, canary 12.5%  2026-01-02T03:04:05Z")
+        );
+        assert!(history(&list).ends_with("41        2026-01-02T03:04:05Z  ann  stable 87.5%, canary 12.5%"));
+        assert!(changed(&rollout()).ends_with("37 ms\nstable 87.5%, canary 12.5%"));
+    }
+
+    #[test]
+    fn a_lane_is_explained_in_a_sentence() {
+        let explanation = json!({
+            "pool": "p", "user": "ann", "lane": "canary", "release": "r2", "reason": "weight", "bucket": 7, "revision": 3
+        });
+        assert_eq!(
+            explained(&explanation),
+            "user ann is in lane canary, release r2 (pool p, revision 3)\nbucket 7 of 10000: it belongs to canary"
+        );
+    }
+}

@@ -1,0 +1,172 @@
+//! A canary by weight, as operators run it.
+
+use std::collections::BTreeMap;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::environment::{Api, Nats, Node, SOON, Token, eventually, pagewire};
+
+const USERS: usize = 1000;
+
+/// The lane of every user, asked one by one.
+async fn lanes(api: &Api) -> Vec<String> {
+    let mut lanes = Vec::with_capacity(USERS);
+    for user in 0..USERS {
+        let explained = api.get_json(&format!("/api/v1/rollouts/default/explain?user=user-{user}")).await;
+        lanes.push(explained["lane"].as_str().expect("a lane").to_owned());
+    }
+    lanes
+}
+
+async fn put(api: &Api, revision: &str, body: Value) -> (StatusCode, Value) {
+    let request = api.request(Method::PUT, "/api/v1/rollouts/default").header("if-match", revision);
+    let response = request.json(&body).send().await.expect("an answer");
+    (response.status(), response.json().await.expect("a JSON body"))
+}
+
+fn canary(percent: f64) -> Value {
+    json!({"lanes": [{"name": "canary", "weight": percent}]})
+}
+
+#[tokio::test]
+async fn weights_0_10_and_100_move_nobody_a_tenth_and_everybody_and_nobody_comes_back() {
+    let node = Node::start().await;
+    let api = node.api();
+    let mut before = lanes(&api).await;
+    assert!(before.iter().all(|lane| lane == "stable"), "before anybody wrote a weight");
+    for (percent, expected) in [("0", 0..=0), ("10", 60..=140), ("25", 190..=310), ("100", USERS..=USERS)] {
+        let said = pagewire(&node, &["rollout", "set-weight", "default", &format!("canary={percent}")]).await;
+        assert_eq!(said.code, 0, "{said:?}");
+        let after = lanes(&api).await;
+        let moved = after.iter().filter(|lane| *lane == "canary").count();
+        assert!(expected.contains(&moved), "{moved} of {USERS} users at {percent} %");
+        let back = before.iter().zip(&after).filter(|(was, is)| *was == "canary" && *is != "canary").count();
+        assert_eq!(back, 0, "users that came back at {percent} %");
+        before = after;
+    }
+}
+
+#[tokio::test]
+async fn of_two_operators_who_change_the_same_revision_the_second_is_told_who_was_first() {
+    let node = Node::setup().users().set("auth.api_keys", "a-key-of-the-tests").start().await;
+    let ann = node.api().with_key(&Token::of("ann").with_role("admin").sign());
+    let bob = node.api().with_key("a-key-of-the-tests");
+    let (status, first) = put(&ann, "\"0\"", canary(5.0)).await;
+    assert_eq!(
+        (status, &first["revision"], &first["updated_by"]),
+        (StatusCode::OK, &json!(1), &json!("ann"))
+    );
+    let (status, refused) = put(&bob, "\"0\"", canary(50.0)).await;
+    assert_eq!((status, &refused["error"]["code"]), (StatusCode::PRECONDITION_FAILED, &json!("conflict")));
+    let message = refused["error"]["message"].as_str().expect("a message");
+    assert!(message.starts_with("revision 1 stands there, written by ann at 2"), "{message}");
+    let stands = bob.get_json("/api/v1/rollouts/default").await;
+    assert_eq!(
+        stands["lanes"],
+        json!([{"name": "canary", "weight": 5}]),
+        "nothing of the second was written"
+    );
+    assert_eq!(put(&bob, "\"1\"", canary(50.0)).await.0, StatusCode::OK, "having read what stands");
+    assert_eq!(put(&bob, "*", canary(51.0)).await.0, StatusCode::OK, "whatever stands");
+    let unguarded = bob.request(Method::PUT, "/api/v1/rollouts/default").json(&canary(1.0)).send().await;
+    assert_eq!(unguarded.expect("an answer").status(), StatusCode::PRECONDITION_REQUIRED);
+    let history = bob.get_json("/api/v1/rollouts/default/history").await;
+    let by = |row: &Value| row["updated_by"].as_str().expect("a name").to_owned();
+    let by: Vec<_> = history["items"].as_array().expect("a list").iter().map(by).collect();
+    assert_eq!(by, ["an API key", "an API key", "ann"]);
+}
+
+#[tokio::test]
+async fn what_no_split_can_be_is_refused_with_the_reason() {
+    let api = Node::start().await;
+    let api = api.api();
+    for (body, reason) in [
+        (json!({"lanes": [{"name": "a", "weight": 60}, {"name": "b", "weight": 40.01}]}), "100.01%"),
+        (json!({"lanes": [{"name": "a", "weight": 0.001}]}), "steps of 0.01"),
+        (json!({"lanes": [{"name": "a b", "weight": 1}]}), "is not a name"),
+        (json!({"lanes": [{"name": "stable", "weight": 1}]}), "twice"),
+        (json!({"fallback": "somewhere"}), "somewhere"),
+        (json!({"lines": []}), "lines"),
+    ] {
+        let (status, refused) = put(&api, "*", body).await;
+        let message = refused["error"]["message"].as_str().expect("a message");
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{message}");
+        assert!(message.contains(reason), "{message}");
+    }
+    assert_eq!(api.get_json("/api/v1/rollouts").await["items"], json!([]));
+}
+
+#[tokio::test]
+async fn the_command_line_changes_shows_explains_and_undoes() {
+    let node = Node::start().await;
+    let run = async |arguments: &[&str]| pagewire(&node, &[&["rollout"], arguments].concat()).await;
+    let said = run(&["set-weight", "default", "canary=10", "--comment", "first try"]).await;
+    assert!(said.out.starts_with("pool default: revision 1 applied by 1/1 nodes in "), "{said:?}");
+    assert!(said.out.ends_with("stable 90%, canary 10%\n"), "{said:?}");
+    run(&["set-weight", "default", "stable=70", "canary=20", "beta=10"]).await;
+    let late = run(&["set-weight", "default", "canary=90", "--revision", "1"]).await;
+    assert!(late.code == 1 && late.err.contains("revision 2 stands there"), "{late:?}");
+    let wrong = run(&["set-weight", "default", "stable=70", "canary=20"]).await;
+    assert!(wrong.code == 2 && wrong.err.contains("takes the remainder, 80%, not 70%"), "{wrong:?}");
+    let status = run(&["status", "default"]).await.out;
+    assert!(status.contains("beta    10%"), "{status}");
+    let undone = run(&["undo", "default"]).await;
+    assert!(undone.out.ends_with("stable 90%, canary 10%\n"), "{undone:?}");
+    let history = run(&["history", "default"]).await.out;
+    let lines: Vec<_> = history.lines().collect();
+    assert_eq!(lines.len(), 4, "{history}");
+    assert!(lines[1].ends_with("stable 90%, canary 10%            back to revision 1"), "{history}");
+    assert!(lines[3].ends_with("first try"), "{history}");
+    let explained = run(&["explain", "default", "*", "--json"]).await.json();
+    assert_eq!((&explained["user"], &explained["revision"]), (&json!("*"), &json!(3)), "{explained}");
+    let all = run(&["status"]).await.out;
+    assert!(all.lines().nth(1).is_some_and(|line| line.starts_with("default  3")), "{all}");
+    assert_eq!(node.api().metric(r#"pagewire_rollout_revision{pool="default"}"#).await, 3.0);
+}
+
+/// The revisions that the nodes say that they have applied.
+fn revisions(status: &Value) -> BTreeMap<String, Option<u64>> {
+    let nodes = status["nodes"].as_array().expect("a list").iter();
+    nodes
+        .map(|node| (node["node"].as_str().expect("a number").to_owned(), node["revision"].as_u64()))
+        .collect()
+}
+
+#[tokio::test]
+async fn five_nodes_apply_a_change_and_one_that_stands_still_is_named() {
+    let nats = Nats::start().await;
+    let mut nodes: Vec<_> = (0..5).map(|_| Node::setup().nats(&nats).launch()).collect();
+    for node in &mut nodes {
+        node.ready().await;
+    }
+    let seen = async || nodes[0].api().get_json("/api/v1/nodes").await["items"].as_array().map(Vec::len);
+    eventually("the first sees all", SOON, async || (seen().await == Some(5)).then_some(())).await;
+    let said = pagewire(&nodes[0], &["rollout", "set-weight", "default", "canary=10", "--json"]).await.json();
+    assert_eq!((&said["applied"]["nodes"], &said["applied"]["of"]), (&json!(5), &json!(5)), "{said}");
+    for node in &nodes {
+        let status = node.api().get_json("/api/v1/rollouts/default").await;
+        assert!(revisions(&status).into_values().eq([Some(1); 5]), "{status}");
+        assert_eq!(
+            status["applied"]["took_ms"], said["applied"]["took_ms"],
+            "any node knows how long it took"
+        );
+    }
+    let mut lanes = Vec::new();
+    for node in &nodes {
+        lanes.push(node.api().get_json("/api/v1/rollouts/default/explain?user=ann").await);
+    }
+    lanes.dedup();
+    assert_eq!(lanes.len(), 1, "one answer everywhere");
+    let still = nodes[4].number().await;
+    nodes[4].pause();
+    let late = pagewire(&nodes[0], &["rollout", "set-weight", "default", "canary=20"]).await;
+    assert!(late.code == 1 && late.err.contains(&format!("not applied yet by {still}")), "{late:?}");
+    assert!(late.out.contains("revision 2 applied by 4/5 nodes\n"), "{late:?}");
+    nodes[4].wake();
+    eventually("the one that stood still has applied it", SOON, async || {
+        let status = nodes[1].api().get_json("/api/v1/rollouts/default").await;
+        revisions(&status).into_values().eq([Some(2); 5]).then_some(())
+    })
+    .await;
+}
