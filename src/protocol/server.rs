@@ -3,7 +3,8 @@
 //! A sequenced frame is a short head that belongs to one page (`{"seq":17,`) and a [`Tail`] that every page
 //! shares. A frame outside the sequence is a tail behind a bare `{`.
 
-use bytes::Bytes;
+use std::sync::Arc;
+
 use pagewire_cluster::id::{Address, NodeNumber};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -12,7 +13,7 @@ use super::{CommandError, FrameId};
 
 /// A frame without its head: the members after `seq` and the closing brace. Encoded once, shared by all pages.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tail(Bytes);
+pub struct Tail(Arc<[u8]>);
 
 impl Tail {
     /// `message`: a pushed payload.
@@ -89,23 +90,23 @@ impl Tail {
     pub(super) fn of(value: &impl Serialize) -> Self {
         // serialising these shapes into memory cannot fail: string keys, no foreign Serialize
         let json = serde_json::to_vec(value).unwrap_or_else(|_| b"{}".to_vec());
-        Self(Bytes::from(json).slice(1..))
+        Self(json[1..].into())
     }
 
     /// The whole frame without a number, to travel between nodes.
     pub fn to_frame(&self) -> Option<Box<RawValue>> {
-        let text = [b"{", self.0.as_ref()].concat();
+        let text = [b"{", self.bytes()].concat();
         String::from_utf8(text).ok().and_then(|text| RawValue::from_string(text).ok())
     }
 
     /// The tail of a frame that travelled; `None` unless it is an object with members.
     pub fn from_frame(frame: &RawValue) -> Option<Self> {
         let tail = frame.get().strip_prefix('{')?;
-        (!tail.trim_start().starts_with('}')).then(|| Self(Bytes::copy_from_slice(tail.as_bytes())))
+        (!tail.trim_start().starts_with('}')).then(|| Self(tail.as_bytes().into()))
     }
 
     /// The bytes.
-    pub fn bytes(&self) -> &Bytes {
+    pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 
@@ -122,7 +123,7 @@ impl Tail {
 
 /// `pong`, outside the sequence.
 pub fn pong() -> Tail {
-    Tail(Bytes::from_static(br#""type":"pong"}"#))
+    Tail(br#""type":"pong"}"#.as_slice().into())
 }
 
 struct RawId<'a>(&'a FrameId);

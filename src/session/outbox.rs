@@ -8,8 +8,10 @@ use std::collections::VecDeque;
 
 use crate::protocol::Tail;
 
-/// Bytes that an entry costs beside its tail.
-const ENTRY_OVERHEAD: usize = std::mem::size_of::<Tail>();
+/// What a frame costs here: its bytes, as if they were not shared, and its entry.
+fn cost(tail: &Tail) -> usize {
+    tail.len() + std::mem::size_of::<Tail>()
+}
 
 /// How many bytes a page may keep.
 #[derive(Debug, Clone, Copy)]
@@ -54,12 +56,12 @@ pub(super) struct Moving {
 pub(super) struct Outbox {
     /// Frames outside the sequence, for the present socket only; they go first.
     notices: VecDeque<Tail>,
-    /// Frames that have no number yet.
-    waiting: VecDeque<Tail>,
-    /// Frames that have left, the last one numbered `last`.
-    sent: VecDeque<Tail>,
+    /// First the `sent` frames that have left, the last of them numbered `last`, then those that wait for a number.
+    /// One queue, because leaving is what happens most: a counter moves, no frame does.
+    frames: VecDeque<Tail>,
+    sent: usize,
     last: u64,
-    /// How many of the newest `sent` frames the present socket still has to get again.
+    /// How many of the newest frames that have left the present socket still has to get again.
     again: usize,
     waiting_bytes: usize,
     sent_bytes: usize,
@@ -69,14 +71,14 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Adds a sequenced frame.
     pub(super) fn push(&mut self, tail: Tail, budget: Budget) -> Pushed {
-        let cost = tail.len() + ENTRY_OVERHEAD;
+        let cost = cost(&tail);
         // one frame always fits, so that no legal message is undeliverable
-        if self.lost || (self.waiting_bytes + cost > budget.outbox && !self.waiting.is_empty()) {
+        if self.lost || (self.waiting_bytes + cost > budget.outbox && self.waits()) {
             self.lost = true;
             return Pushed::Overflow;
         }
         self.waiting_bytes += cost;
-        self.waiting.push_back(tail);
+        self.frames.push_back(tail);
         Pushed::Queued
     }
 
@@ -85,39 +87,40 @@ impl Outbox {
         self.notices.push_back(tail);
     }
 
-    /// Shows the next frame for the socket with its number, `None` for a frame outside the sequence; `false` when there
-    /// is none. Shown instead of returned: what leaves moves into the ring without another reference to its bytes.
-    pub(super) fn take(&mut self, budget: Budget, show: impl FnOnce(Option<u64>, &Tail)) -> bool {
+    /// Shows the next frame for the socket with its number, `None` for a frame outside the sequence; `false` when
+    /// there is none.
+    pub(super) fn take(&mut self, budget: Budget, write: impl FnOnce(Option<u64>, &Tail)) -> bool {
         if let Some(tail) = self.notices.pop_front() {
-            show(None, &tail);
-        } else if self.again > 0 {
-            let index = self.sent.len() - self.again;
+            write(None, &tail);
+            return true;
+        }
+        if self.again > 0 {
+            let again = &self.frames[self.sent - self.again];
             self.again -= 1;
-            show(Some(self.last - self.again as u64), &self.sent[index]);
-        } else if let Some(tail) = self.waiting.pop_front() {
-            let cost = tail.len() + ENTRY_OVERHEAD;
-            self.last += 1;
-            show(Some(self.last), &tail);
-            self.waiting_bytes -= cost;
-            self.sent_bytes += cost;
-            self.sent.push_back(tail);
-            while self.sent_bytes > budget.replay {
-                self.forget_oldest();
-            }
-        } else {
-            return false;
+            write(Some(self.last - self.again as u64), again);
+            return true;
+        }
+        let Some(tail) = self.frames.get(self.sent) else { return false };
+        let cost = cost(tail);
+        self.waiting_bytes -= cost;
+        self.sent_bytes += cost;
+        self.sent += 1;
+        self.last += 1;
+        write(Some(self.last), tail);
+        while self.sent_bytes > budget.replay {
+            self.forget_oldest();
         }
         true
     }
 
     /// Whether [`Outbox::take`] has something.
     pub(super) fn is_empty(&self) -> bool {
-        self.notices.is_empty() && self.again == 0 && self.waiting.is_empty()
+        self.notices.is_empty() && self.again == 0 && !self.waits()
     }
 
     /// The client has everything up to `seq`.
     pub(super) fn acknowledge(&mut self, seq: u64) {
-        while self.sent.len() > self.again && seq > self.last - self.sent.len() as u64 {
+        while self.sent > self.again && seq > self.last - self.sent as u64 {
             self.forget_oldest();
         }
         self.release_memory();
@@ -126,42 +129,43 @@ impl Outbox {
     /// A new socket takes over from a client that has seen everything up to `seq`.
     pub(super) fn resume(&mut self, seq: u64) -> Resumed {
         self.notices.clear();
-        let first_kept = self.last - self.sent.len() as u64;
+        let first_kept = self.last - self.sent as u64;
         if self.lost || seq < first_kept || seq > self.last {
             self.reset();
             return Resumed::Reset;
         }
         self.again = 0;
         self.acknowledge(seq);
-        self.again = self.sent.len();
+        self.again = self.sent;
         Resumed::Recovered
     }
 
     /// What a client that has seen everything up to `seq` still has to get, for another node; `None` when some of it
     /// is lost.
     pub(super) fn hand_over(&self, seq: u64) -> Option<Moving> {
-        let first_kept = self.last - self.sent.len() as u64;
+        let first_kept = self.last - self.sent as u64;
         if self.lost || seq < first_kept || seq > self.last {
             return None;
         }
-        let sent = self.sent.iter().skip((seq - first_kept) as usize).cloned().collect();
-        Some(Moving { last: self.last, sent, waiting: self.waiting.iter().cloned().collect() })
+        let seen = (seq - first_kept) as usize;
+        let frames = |range| self.frames.range(range).cloned().collect();
+        let (sent, waiting) = (frames(seen..self.sent), frames(self.sent..self.frames.len()));
+        Some(Moving { last: self.last, sent, waiting })
     }
 
     /// What has no number yet.
     pub(super) fn into_waiting(self) -> impl Iterator<Item = Tail> {
-        self.waiting.into_iter()
+        self.frames.into_iter().skip(self.sent)
     }
 
     /// Takes over from another node. What waits already came later than what is installed.
     pub(super) fn install(&mut self, moving: Moving) {
-        let early = std::mem::take(&mut self.waiting);
-        let cost = |tails: &VecDeque<Tail>| tails.iter().map(|tail| tail.len() + ENTRY_OVERHEAD).sum();
+        let early = std::mem::take(&mut self.frames).into_iter().skip(self.sent);
         self.last = moving.last;
-        self.sent = moving.sent.into();
-        self.sent_bytes = cost(&self.sent);
-        self.waiting = moving.waiting.into_iter().chain(early).collect();
-        self.waiting_bytes = cost(&self.waiting);
+        self.sent = moving.sent.len();
+        self.sent_bytes = moving.sent.iter().map(cost).sum();
+        self.frames = moving.sent.into_iter().chain(moving.waiting).chain(early).collect();
+        self.waiting_bytes = self.frames.range(self.sent..).map(cost).sum();
     }
 
     /// Bytes that wait for the socket.
@@ -171,21 +175,32 @@ impl Outbox {
 
     /// Numbers start again; what still waits is kept unless something was lost in between.
     fn reset(&mut self) {
-        let waiting = if self.lost { VecDeque::new() } else { std::mem::take(&mut self.waiting) };
-        let waiting_bytes = if self.lost { 0 } else { self.waiting_bytes };
-        *self = Self { waiting, waiting_bytes, ..Self::default() };
+        let Self { mut frames, sent, waiting_bytes, lost, .. } = std::mem::take(self);
+        if !lost {
+            frames.drain(..sent);
+            (self.frames, self.waiting_bytes) = (frames, waiting_bytes);
+        }
     }
 
+    /// Whether a frame has no number yet.
+    fn waits(&self) -> bool {
+        self.frames.len() > self.sent
+    }
+
+    /// Only of those that have left.
     fn forget_oldest(&mut self) {
-        if let Some(tail) = self.sent.pop_front() {
-            self.sent_bytes -= tail.len() + ENTRY_OVERHEAD;
+        if self.sent > 0
+            && let Some(tail) = self.frames.pop_front()
+        {
+            self.sent -= 1;
+            self.sent_bytes -= cost(&tail);
         }
-        self.again = self.again.min(self.sent.len());
+        self.again = self.again.min(self.sent);
     }
 
     /// An idle page keeps no buffers.
     fn release_memory(&mut self) {
-        for queue in [&mut self.notices, &mut self.waiting, &mut self.sent] {
+        for queue in [&mut self.notices, &mut self.frames] {
             if queue.is_empty() && queue.capacity() > 0 {
                 *queue = VecDeque::new();
             }
@@ -202,12 +217,6 @@ mod tests {
 
     const BUDGET: Budget = Budget { outbox: 1000, replay: 1000 };
 
-    fn take(outbox: &mut Outbox, budget: Budget) -> Option<(Option<u64>, Tail)> {
-        let mut taken = None;
-        outbox.take(budget, |seq, tail| taken = Some((seq, tail.clone())));
-        taken
-    }
-
     fn frame(number: u32) -> Tail {
         Tail::message(&RawValue::from_string(number.to_string()).unwrap(), None)
     }
@@ -215,6 +224,12 @@ mod tests {
     fn number(tail: &Tail) -> u32 {
         let text = format!("{{{}", std::str::from_utf8(tail.bytes()).unwrap());
         serde_json::from_str::<serde_json::Value>(&text).unwrap()["payload"].as_u64().unwrap() as u32
+    }
+
+    fn take(outbox: &mut Outbox, budget: Budget) -> Option<(Option<u64>, Tail)> {
+        let mut taken = None;
+        outbox.take(budget, |seq, tail| taken = Some((seq, tail.clone())));
+        taken
     }
 
     #[test]
@@ -243,7 +258,7 @@ mod tests {
     #[test]
     fn an_overflow_is_told_to_the_sender_and_at_the_next_resume() {
         let mut outbox = Outbox::default();
-        let tight = Budget { outbox: 100, replay: 100 };
+        let tight = Budget { outbox: 80, replay: 80 };
         assert_eq!(outbox.push(frame(1), tight), Pushed::Queued);
         assert_eq!(outbox.push(frame(2), tight), Pushed::Overflow);
         assert_eq!(outbox.resume(0), Resumed::Reset);
@@ -262,7 +277,7 @@ mod tests {
         outbox.push(frame(1), BUDGET);
         take(&mut outbox, BUDGET);
         outbox.acknowledge(1);
-        assert_eq!(outbox.waiting.capacity() + outbox.sent.capacity() + outbox.notices.capacity(), 0);
+        assert_eq!(outbox.frames.capacity() + outbox.notices.capacity(), 0);
     }
 
     #[derive(Debug, Clone)]

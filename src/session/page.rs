@@ -167,13 +167,16 @@ impl Page {
             Holding::Frozen(frozen) => return frozen.forward(tail),
             Holding::Gone(_) => return Met::Missed,
         };
+        // where something waits already, the socket knows, or takes before it waits again
+        let news = state.outbox.is_empty();
         let pushed = state.outbox.push(tail.clone(), self.budget);
-        if live && pushed == Pushed::Overflow {
-            let slow = Close::new(CloseCode::SlowConsumer, "the page does not read fast enough");
-            state.holding = Holding::Closing(slow);
+        let slow = live && pushed == Pushed::Overflow;
+        if slow {
+            let close = Close::new(CloseCode::SlowConsumer, "the page does not read fast enough");
+            state.holding = Holding::Closing(close);
         }
         drop(state);
-        if live {
+        if live && (news || slow) {
             self.changed.notify_one();
         }
         match (pushed, live) {

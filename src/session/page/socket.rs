@@ -67,16 +67,15 @@ impl Page {
         }
         let slow = matches!(state.holding, Holding::Closing(close) if close.code == CloseCode::SlowConsumer);
         let mut written = 0;
-        let mut show = |seq, tail: &Tail| {
-            let head = Head::new(seq);
-            written += head.bytes().len() + tail.len();
-            write(head.bytes(), tail);
-            written < budget
-        };
-        let mut more = !slow;
-        while more {
-            more = false;
-            state.outbox.take(self.budget, |seq, tail| more = show(seq, tail));
+        while !slow && written < budget {
+            let taken = state.outbox.take(self.budget, |seq, tail| {
+                let head = Head::new(seq);
+                written += head.bytes().len() + tail.len();
+                write(head.bytes(), tail);
+            });
+            if !taken {
+                break;
+            }
         }
         match state.holding {
             Holding::Closing(close) if slow || state.outbox.is_empty() => Taken::Close(close),

@@ -1,6 +1,7 @@
 //! One page: who holds it and what it is told.
 
 use serde_json::value::RawValue;
+use tokio::sync::futures::Notified;
 
 use super::*;
 
@@ -85,4 +86,41 @@ fn a_window_that_ends_after_a_new_socket_came_ends_nothing() {
     page.attach(AGAIN, registered).unwrap();
     assert!(!page.leave(Some(old), Close::new(CloseCode::Unregistered, "")));
     assert!(page.is_live());
+}
+
+/// Polls with a waker that does nothing.
+fn is_told(changed: &mut std::pin::Pin<&mut Notified<'_>>) -> bool {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    changed.as_mut().poll(&mut context).is_ready()
+}
+
+#[test]
+fn a_socket_that_has_taken_everything_is_told_of_a_burst_once() {
+    let page = page();
+    let ticket = page.attach(Arrival::New, registered).unwrap();
+    let mut changed = std::pin::pin!(page.changed());
+    frames(&page, ticket);
+    for burst in 0..3 {
+        assert!(!is_told(&mut changed), "burst {burst}: nothing is new");
+        page.push(&message());
+        page.push(&message());
+        assert!(is_told(&mut changed), "burst {burst}: something waits");
+        changed.set(page.changed());
+        let (taken, _) = frames(&page, ticket);
+        assert_eq!(taken.len(), 2);
+    }
+}
+
+#[test]
+fn a_frame_that_comes_right_after_the_last_take_is_not_missed() {
+    let page = page();
+    let ticket = page.attach(Arrival::New, registered).unwrap();
+    frames(&page, ticket);
+    let mut changed = std::pin::pin!(page.changed());
+    page.push(&message());
+    assert!(is_told(&mut changed));
+    changed.set(page.changed());
+    assert_eq!(page.take(ticket, 10_000, &mut |_, _| {}), Taken::Empty);
+    page.push(&message());
+    assert!(is_told(&mut changed));
 }
