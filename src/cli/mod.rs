@@ -5,6 +5,7 @@
 //!
 //! Exit codes: 0 done · 1 refused or failed · 2 wrong usage or configuration · 3 the server cannot be reached.
 
+mod bench;
 mod config;
 mod healthcheck;
 mod output;
@@ -46,6 +47,8 @@ enum Command {
     Config(config::ConfigCommand),
     /// Ask a node whether it is ready; for containers.
     Healthcheck(healthcheck::Healthcheck),
+    /// Measure this build on this machine.
+    Bench(bench::Bench),
 }
 
 /// Why a command ends badly.
@@ -95,6 +98,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Token(token) => token.run(),
         Command::Config(config) => config.run(),
         Command::Healthcheck(healthcheck) => asking(healthcheck.run()),
+        Command::Bench(bench) => bench.run(),
     }
 }
 

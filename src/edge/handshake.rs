@@ -37,12 +37,17 @@ pub(super) fn read(head: &Parts) -> Result<Handshake, StatusCode> {
     }
     let key = headers.get(SEC_WEBSOCKET_KEY).ok_or(StatusCode::BAD_REQUEST)?.as_bytes();
     if STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) {
-        let accept = STANDARD.encode(Sha1::new().chain_update(key).chain_update(MAGIC).finalize());
+        let accept = accept(key);
         let subprotocol = list(headers, SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == SUBPROTOCOL);
         Ok(Handshake { accept, subprotocol })
     } else {
         Err(StatusCode::BAD_REQUEST)
     }
+}
+
+/// The answer to a client's key.
+pub(crate) fn accept(key: &[u8]) -> String {
+    STANDARD.encode(Sha1::new().chain_update(key).chain_update(MAGIC).finalize())
 }
 
 /// The token that the request carries, the caller's own word first. A browser adds cookies to any page's request,

@@ -8,7 +8,7 @@
 
 mod connection;
 mod gate;
-mod handshake;
+pub(crate) mod handshake;
 mod http;
 mod listener;
 mod lobby;

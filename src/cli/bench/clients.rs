@@ -1,0 +1,71 @@
+//! The clients as those who measure see them: pages that are open, and how many frames they have got.
+
+use std::io;
+use std::net::SocketAddr;
+
+use pagewire_cluster::id::Address;
+
+use super::child::{Worker, unexpected};
+use super::generator::order::{Answer, Manner, Order};
+
+/// Open pages in a process of their own.
+pub(super) struct Clients {
+    worker: Worker,
+    /// Their addresses, in the order of their tokens.
+    pub(super) pages: Vec<Address>,
+    frames: u64,
+    bytes: u64,
+}
+
+impl Clients {
+    /// Opens one page per token.
+    pub(super) async fn open(
+        address: SocketAddr,
+        tokens: Vec<String>,
+        manner: Manner,
+        core: Option<usize>,
+    ) -> io::Result<Self> {
+        let mut worker = Worker::start(&["generator"], core)?;
+        match worker.ask(&Order::Open { address, tokens, manner }).await? {
+            Answer::Opened { pages } => Ok(Self { worker, pages, frames: 0, bytes: 0 }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Their process.
+    pub(super) fn pid(&self) -> u32 {
+        self.worker.pid()
+    }
+
+    /// That many more frames are about to come.
+    pub(super) async fn expect(&mut self, more: u64) -> io::Result<()> {
+        self.worker.order(&Order::Expect { frames: self.frames + more }).await
+    }
+
+    /// Waits for what was expected; returns the bytes that came with it.
+    pub(super) async fn arrived(&mut self) -> io::Result<u64> {
+        let answer = self.worker.answer().await?;
+        self.count(&answer)
+    }
+
+    /// Every page acknowledges what it has got.
+    pub(super) async fn acknowledge(&mut self) -> io::Result<()> {
+        match self.worker.ask(&Order::Acknowledge).await? {
+            Answer::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The first page sends to the others in turn.
+    pub(super) async fn send(&mut self, messages: u64, payload: String) -> io::Result<()> {
+        let answer = self.worker.ask(&Order::Send { messages, payload }).await?;
+        self.count(&answer).map(|_| ())
+    }
+
+    fn count(&mut self, answer: &Answer) -> io::Result<u64> {
+        let Answer::Counted { frames, bytes } = *answer else { return Err(unexpected(answer)) };
+        let more = bytes - self.bytes;
+        (self.frames, self.bytes) = (frames, bytes);
+        Ok(more)
+    }
+}

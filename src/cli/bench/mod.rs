@@ -1,0 +1,100 @@
+//! `pagewire bench`: what a page costs and how close a push comes to the machine's limit.
+//!
+//! Owns: the servers, writers and clients it starts as processes of their own, on the loopback interface alone, and
+//! what it reads of them in `/proc`. Never: a process it did not start. Each number is the median of several runs,
+//! with its range; a ratio compares two things measured in turns within one run.
+
+mod child;
+mod clients;
+mod fanout;
+mod generator;
+mod idle;
+mod measure;
+mod pin;
+mod push;
+mod report;
+mod server;
+mod view;
+mod writer;
+
+use std::io;
+
+use report::Report;
+
+use super::{Exit, Failure, output};
+
+/// Measures this build on this machine.
+#[derive(clap::Args)]
+pub(super) struct Bench {
+    #[command(subcommand)]
+    what: What,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// Memory of a node per idle page.
+    Idle(idle::Options),
+    /// Messages to many pages, beside a bare writer of the same bytes.
+    Fanout(fanout::Options),
+    /// CPU time of a message to one page.
+    Push(push::Options),
+    /// The clients: takes orders on its standard input.
+    #[command(hide = true)]
+    Generator,
+    /// The physical limit: writes prepared bytes to sockets.
+    #[command(hide = true)]
+    Writer(writer::Options),
+    /// A view alone in a process.
+    #[command(hide = true)]
+    View(view::Options),
+}
+
+impl Bench {
+    /// Measures, or is one of the processes that measuring takes.
+    pub(super) fn run(self) -> Result<(), Failure> {
+        self.work().map_err(|error| Exit::Failed.because(error))
+    }
+
+    fn work(self) -> io::Result<()> {
+        raise_limit()?;
+        let report = match self.what {
+            What::Generator => return generator::run(),
+            What::Writer(options) => return writer::run(&options),
+            What::View(options) => return view::run(&options),
+            What::Idle(options) => interruptible(idle::run(options)),
+            What::Fanout(options) => interruptible(fanout::run(options)),
+            What::Push(options) => interruptible(push::run(options)),
+        }?;
+        let json = self.json.then(|| serde_json::to_string_pretty(&report)).transpose()?;
+        output::print(&json.unwrap_or_else(|| report.to_string()));
+        Ok(())
+    }
+}
+
+/// An interrupt drops the measurement, and with it the processes that it has started.
+fn interruptible(measurement: impl Future<Output = io::Result<Report>>) -> io::Result<Report> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        tokio::select! {
+            report = measurement => report,
+            _ = tokio::signal::ctrl_c() => Err(io::ErrorKind::Interrupted.into()),
+        }
+    })
+}
+
+/// Every socket is a file, and children inherit the limit.
+fn raise_limit() -> io::Result<()> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    Ok(setrlimit(Resource::Nofile, limit)?)
+}
+
+/// A JSON text of that many bytes.
+fn payload(bytes: u64) -> String {
+    let filler = usize::try_from(bytes).unwrap_or(usize::MAX).saturating_sub(r#"{"text":""}"#.len());
+    format!(r#"{{"text":"{}"}}"#, "x".repeat(filler))
+}

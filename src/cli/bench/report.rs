@@ -1,0 +1,171 @@
+//! What a measurement says, for people and for programs.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+/// One measurement.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    /// What was measured, in words.
+    pub(super) title: String,
+    /// The optimisation that the numbers belong to.
+    pub(super) build: &'static str,
+    /// The machine that they belong to.
+    pub(super) machine: String,
+    /// The numbers.
+    pub(super) rows: Vec<Row>,
+}
+
+/// One number over all runs.
+#[derive(Debug, Serialize)]
+pub(super) struct Row {
+    name: String,
+    unit: &'static str,
+    median: f64,
+    min: f64,
+    max: f64,
+    runs: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    goal: Option<Goal>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    met: Option<bool>,
+}
+
+/// What the median should be.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Goal {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Goal {
+    fn met(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(bound) => value >= bound,
+            Self::AtMost(bound) => value <= bound,
+        }
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtLeast(bound) => write!(f, "≥ {}", number(*bound)),
+            Self::AtMost(bound) => write!(f, "≤ {}", number(*bound)),
+        }
+    }
+}
+
+impl Report {
+    /// A report without numbers.
+    pub(super) fn new(title: String) -> Self {
+        let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+        Self { title, build, machine: machine(), rows: Vec::new() }
+    }
+
+    /// Adds a number; nothing without runs.
+    pub(super) fn row(&mut self, name: impl Into<String>, unit: &'static str, runs: &[f64]) {
+        self.add(name.into(), unit, runs, None);
+    }
+
+    /// Adds a number that has a goal.
+    pub(super) fn goal(&mut self, name: impl Into<String>, unit: &'static str, runs: &[f64], goal: Goal) {
+        self.add(name.into(), unit, runs, Some(goal));
+    }
+
+    fn add(&mut self, name: String, unit: &'static str, runs: &[f64], goal: Option<Goal>) {
+        let mut sorted = runs.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let (Some(&min), Some(&max)) = (sorted.first(), sorted.last()) else { return };
+        let middle = sorted.len() / 2;
+        let median = f64::midpoint(sorted[middle], sorted[(sorted.len() - 1) / 2]);
+        let met = goal.map(|goal| goal.met(median));
+        self.rows.push(Row { name, unit, median, min, max, runs: runs.len(), goal, met });
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n{} build, {}\n", self.title, self.build, self.machine)?;
+        let name = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+        let unit = self.rows.iter().map(|row| row.unit.chars().count()).max().unwrap_or(0);
+        let range = |row: &Row| format!("{} – {}", number(row.min), number(row.max));
+        write!(f, "{:name$}  {:>12}  {:unit$}  {:^25}  {:>4}  goal", "", "median", "", "range", "runs")?;
+        for row in &self.rows {
+            let (median, range) = (number(row.median), range(row));
+            write!(
+                f,
+                "\n{:name$}  {median:>12}  {:unit$}  {range:^25}  {:>4}",
+                row.name, row.unit, row.runs
+            )?;
+            if let (Some(goal), Some(met)) = (row.goal, row.met) {
+                write!(f, "  {goal}: {}", if met { "met" } else { "missed" })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Three significant digits at least, thousands apart.
+fn number(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => thousands(value),
+        size if size >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+fn thousands(value: f64) -> String {
+    let digits = format!("{:.0}", value.abs());
+    let mut text = String::from(if value < 0.0 { "-" } else { "" });
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let system = rustix::system::uname();
+    let [name, release] =
+        [system.sysname(), system.release()].map(|text| text.to_string_lossy().into_owned());
+    format!("{cores} cores, {name} {release}, {}", std::env::consts::ARCH)
+}
+
+/// Tells a person at a terminal what takes so long. The next line overwrites it; an empty one ends it.
+pub(super) fn progress(text: &str) {
+    let mut terminal = io::stderr();
+    if terminal.is_terminal() {
+        // a progress line that cannot be written is not worth a word
+        let _ = write!(terminal, "\r\x1b[2K{text}");
+        let _ = terminal.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_the_median_with_its_range() {
+        let mut report = Report::new("t".to_owned());
+        report.goal("odd", "µs", &[3.0, 1.0, 2.0], Goal::AtMost(2.0));
+        report.goal("even", "µs", &[1.0, 4.0, 2.0, 3.0], Goal::AtLeast(2.6));
+        report.row("nothing", "µs", &[]);
+        let [odd, even] = &report.rows[..] else { panic!("two rows") };
+        assert_eq!((odd.median, odd.min, odd.max, odd.runs, odd.met), (2.0, 1.0, 3.0, 3, Some(true)));
+        assert_eq!((even.median, even.met), (2.5, Some(false)));
+    }
+
+    #[test]
+    fn numbers_read_easily() {
+        let texts = [1_234_567.8, 999.6, 12.34, 1.234, -1500.0].map(number);
+        assert_eq!(texts, ["1,234,568", "1,000", "12.3", "1.23", "-1,500"]);
+    }
+}
