@@ -15,6 +15,7 @@ mod push;
 mod report;
 mod server;
 mod view;
+mod weights;
 mod writer;
 
 use std::io;
@@ -41,6 +42,8 @@ enum What {
     Fanout(fanout::Options),
     /// CPU time of a message to one page.
     Push(push::Options),
+    /// Time until a weight change is applied everywhere.
+    Weights(weights::Options),
     /// The clients: takes orders on its standard input.
     #[command(hide = true)]
     Generator,
@@ -67,6 +70,7 @@ impl Bench {
             What::Idle(options) => interruptible(idle::run(options)),
             What::Fanout(options) => interruptible(fanout::run(options)),
             What::Push(options) => interruptible(push::run(options)),
+            What::Weights(options) => interruptible(weights::run(options)),
         }?;
         let json = self.json.then(|| serde_json::to_string_pretty(&report)).transpose()?;
         output::print(&json.unwrap_or_else(|| report.to_string()));

@@ -155,6 +155,23 @@ impl Node {
         answer(request).await
     }
 
+    /// Replaces what is there, whatever it is.
+    pub(super) async fn put<T: DeserializeOwned>(&self, path: &str, body: &Value) -> io::Result<T> {
+        let url = format!("http://{}/api/v1{path}", self.address);
+        let request = self.http.put(url).bearer_auth(&self.api_key).header("if-match", "*").json(body);
+        answer(request).await
+    }
+
+    /// Waits until its view shows that many nodes.
+    pub(super) async fn sees_nodes(&self, nodes: u64) -> io::Result<()> {
+        let url = format!("http://{}/api/v1/nodes", self.address);
+        until("the view", async || {
+            let list: Value = answer(self.http.get(&url).bearer_auth(&self.api_key)).await?;
+            Ok(list["items"].as_array().map(Vec::len) == usize::try_from(nodes).ok())
+        })
+        .await
+    }
+
     /// Waits until its view shows that many pages.
     pub(super) async fn sees(&self, pages: usize) -> io::Result<()> {
         let url = format!("http://{}/api/v1/stats", self.address);
