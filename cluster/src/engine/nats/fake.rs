@@ -3,8 +3,11 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
+const NOTHING: &str = r#"{"error":{"code":404,"err_code":10037,"description":"no message found"}}"#;
+
 /// Routes messages between the subscriptions of one connection. A message to `burst` makes it send as many
-/// messages to `t.x` as its payload says, in one write.
+/// messages to `t.x` as its payload says, in one write. JetStream leaves the first question unanswered, as while a
+/// leader is elected; from then on nothing is stored.
 pub(super) struct Fake {
     port: u16,
 }
@@ -37,6 +40,7 @@ fn serve(mut stream: TcpStream, info: &str) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut subscriptions: Vec<(String, String)> = Vec::new();
     let mut line = String::new();
+    let mut leader = false;
     while reader.read_line(&mut line)? > 0 {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         line.clear();
@@ -47,9 +51,14 @@ fn serve(mut stream: TcpStream, info: &str) -> std::io::Result<()> {
                 let mut payload = vec![0; words[words.len() - 1].parse::<usize>().unwrap() + 2];
                 reader.read_exact(&mut payload)?;
                 let text = String::from_utf8_lossy(&payload).trim().to_owned();
-                let (subject, times) = match words[1].as_str() {
-                    "burst" => ("t.x", text.parse().unwrap()),
-                    subject => (subject, 1),
+                let (subject, text, times) = match words[1].as_str() {
+                    "burst" => ("t.x", text.clone(), text.parse().unwrap()),
+                    question if question.starts_with("$JS.API.") => (
+                        words[2].as_str(),
+                        NOTHING.to_owned(),
+                        usize::from(std::mem::replace(&mut leader, true)),
+                    ),
+                    subject => (subject, text, 1),
                 };
                 let matching = subscriptions.iter().find(|(pattern, _)| {
                     pattern == subject

@@ -160,9 +160,11 @@ impl Store {
             data: String,
         }
         let method = format!("STREAM.MSG.GET.{}", self.stream());
+        // while a stream elects its leader nobody answers, not even with a refusal; asking again changes nothing
+        let patience = self.control.timing.operation / 5;
         loop {
             let remaining = deadline.saturating_duration_since(Instant::now());
-            match api::<Answer>(&self.control, &method, request, remaining).await {
+            match api::<Answer>(&self.control, &method, request, remaining.min(patience)).await {
                 Ok(Answer { message }) => {
                     let key = message.subject[self.streams.keys(self.bucket).len()..].to_owned();
                     let map = headers::parse(&BASE64.decode(message.hdrs).unwrap_or_default());
@@ -170,9 +172,7 @@ impl Store {
                     return Ok(Some(Stored::new(key, message.seq, &map, value.into())));
                 }
                 Err(ApiError::Refusal(refusal)) if refusal.err_code == NOTHING_STORED => return Ok(None),
-                Err(ApiError::Failure(Failure::NotSent | Failure::Lost | Failure::Silence)) => {
-                    return Err(Down);
-                }
+                Err(ApiError::Failure(Failure::NotSent | Failure::Lost)) => return Err(Down),
                 Err(error) => self.pause(deadline, &error).await?,
             }
         }
@@ -281,6 +281,10 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::nats::NatsOptions;
+    use crate::engine::nats::connect::{Tasks, connect};
+    use crate::engine::nats::fake::Fake;
+    use crate::timing::Timing;
 
     fn entry(rev: u64) -> Stored {
         Stored::new("k".to_owned(), rev, &HeaderMap::new(), Bytes::new())
@@ -295,6 +299,22 @@ mod tests {
         for bad in ["", ".", "a.", ".a", "a..b", "*", "a.>", "a b", "a|b", "ä", "a\r\nb", &long] {
             assert!(!is_key(bad), "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_read_that_met_no_leader_is_asked_again() {
+        let fake = Fake::start("2.15.1", 1024 * 1024);
+        let options = NatsOptions {
+            urls: vec![fake.url()],
+            replicas: 1,
+            cluster: "c".to_owned(),
+            client_name: "n".to_owned(),
+            timing: Timing::SHORT,
+        };
+        let mut tasks = Tasks::default();
+        let control = connect(&options, "control", &mut tasks).await.unwrap();
+        let store = Store { control, streams: Streams::new("c", 1), bucket: Bucket::Cluster };
+        assert_eq!(store.get("k", Consistency::Latest).await, Ok(None));
     }
 
     #[test]
