@@ -178,6 +178,14 @@ def browser():
         apt("chromium", "chromium-driver")
 
 
+def docker():
+    """A Docker engine and docker-compose, not started: the test starts its own."""
+    programs = {"dockerd": "docker.io", "docker-compose": "docker-compose", "iptables": "iptables", "ip": "iproute2"}
+    missing = [package for program, package in programs.items() if not shutil.which(program)]
+    if missing:
+        apt(*missing)
+
+
 # The steps.
 
 
@@ -199,6 +207,15 @@ def js(counts):
     run(["npm", "test"], counts, cwd=folder)
 
 
+def compose(counts):
+    run(["cargo", "build", "--locked", "--bin", "pagewire"])
+    run([sys.executable, "deploy/images.py", "--collect", "--binary", "target/debug/pagewire"])
+    root = [] if os.geteuid() == 0 else ["sudo", "env", f"PATH={os.environ['PATH']}"]
+    # what happens in these namespaces ends with them: containers, networks, packet filters, mounts
+    own = ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    run([*root, *own, "node", "tests/compose/cluster.test.mjs"], counts)
+
+
 def deny(_):
     if not shutil.which("cargo-deny"):
         raise Failure("cargo-deny is missing: cargo install cargo-deny --locked")
@@ -214,6 +231,7 @@ STEPS = {
     "clippy": ("Rust has no warnings", clippy, [compiler, CLIPPY], True),
     "test": ("unit, conformance and integration tests", test, [compiler, nats, browser], True),
     "js": ("the browser client: types, fresh build, tests", js, [node], True),
+    "compose": ("docker-compose.yml in a Docker engine of its own", compose, [compiler, nats, node, docker], False),
     "deny": ("licences, bans and advisories of dependencies", deny, [], False),
 }
 
