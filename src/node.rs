@@ -139,7 +139,7 @@ impl Node {
 async fn engine(config: &Config, timing: Timing) -> Result<Engine, StartError> {
     if config.nats.urls.is_empty() {
         tracing::info!("embedded engine: everything is kept in this process and ends with it");
-        return Ok(Engine::Memory(Memory::new()));
+        return Ok(Engine::Memory(Memory::with_timing(&timing)));
     }
     let options = NatsOptions {
         urls: config.nats.urls.clone(),

@@ -1,7 +1,5 @@
 //! `pagewire healthcheck`: what a container's health check runs, since the image has no shell.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
 use clap::Args;
 use pagewire_cluster::timing::Timing;
 
@@ -27,7 +25,7 @@ impl Healthcheck {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let url = match self.url {
             Some(url) => url,
-            None => local(self.config.load(Vec::new())?.listen),
+            None => self.config.load(Vec::new())?.local_url(),
         };
         let path = if self.live { "livez" } else { "readyz" };
         let request = client()?.get(format!("{}/{path}", url.trim_end_matches('/')));
@@ -39,27 +37,5 @@ impl Healthcheck {
             }
             status => Err(Exit::Failed.because(format!("{url}/{path} answers {status}"))),
         }
-    }
-}
-
-/// How a process on this machine reaches a listener.
-fn local(listen: SocketAddr) -> String {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    format!("http://{}", SocketAddr::new(ip, listen.port()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_node_that_listens_everywhere_is_asked_here() {
-        assert_eq!(local("0.0.0.0:80".parse().unwrap()), "http://127.0.0.1:80");
-        assert_eq!(local("[::]:80".parse().unwrap()), "http://[::1]:80");
-        assert_eq!(local("10.0.0.7:80".parse().unwrap()), "http://10.0.0.7:80");
     }
 }

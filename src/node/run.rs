@@ -1,6 +1,5 @@
 //! A whole node from its first listening socket to its last word.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use pagewire_cluster::engine::Link;
@@ -26,7 +25,7 @@ pub async fn run(
     let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
     config.listen = listener.local_addr().map_err(listen)?;
     if config.node.advertise.is_empty() {
-        config.node.advertise = url(config.listen);
+        config.node.advertise = config.local_url();
     }
     let mut stop = std::pin::pin!(stop);
     let lobby = Lobby::new(&config, timing, api::not_ready());
@@ -48,7 +47,7 @@ impl Node {
         let edge = Edge::new(&self.config, self.timing, self.context.clone(), self.metrics.clone());
         let router = edge.routes().merge(api::router(self.parts()));
         let node = self.lease.holder().map(|holder| holder.node.to_string());
-        tracing::info!(url = url(self.config.listen), node, cluster = self.config.cluster, "ready");
+        tracing::info!(url = self.config.local_url(), node, cluster = self.config.cluster, "ready");
         let stop = async {
             stop.await;
             self.ready.set(false);
@@ -85,26 +84,9 @@ pub(super) async fn count_reconnects(mut link: watch::Receiver<Link>, metrics: A
     }
 }
 
-/// How a browser on this machine reaches a listener.
-fn url(listen: SocketAddr) -> String {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    format!("http://{}", SocketAddr::new(ip, listen.port()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_listener_on_every_address_is_reached_here() {
-        assert_eq!(url("0.0.0.0:80".parse().unwrap()), "http://127.0.0.1:80");
-        assert_eq!(url("[::]:80".parse().unwrap()), "http://[::1]:80");
-        assert_eq!(url("10.0.0.7:80".parse().unwrap()), "http://10.0.0.7:80");
-    }
 
     #[tokio::test]
     async fn every_return_of_the_engine_is_counted_even_one_that_was_not_seen() {
