@@ -1,5 +1,5 @@
 use super::*;
-use crate::engine::{Consistency, Memory};
+use crate::engine::{Consistency, Faults, Faulty, Memory};
 use crate::subject::Subjects;
 use crate::timing::Timing;
 
@@ -58,6 +58,36 @@ async fn of_two_who_change_the_same_revision_one_is_told() {
     assert_eq!(one.document("p").await.unwrap(), stands);
     let forced = two.change("p", None, canary(40.0), "bob").await.unwrap();
     assert_eq!(forced.document.rev, 3, "whoever names no revision takes what stands");
+}
+
+#[tokio::test]
+async fn whatever_the_engine_does_an_acknowledged_change_stands_in_the_history_under_its_own_revision() {
+    for seed in 0..200 {
+        let memory = Memory::new();
+        let process = |seed| Engine::Faulty(Faulty::new(memory.clone(), seed, Faults::all(80)));
+        let (ann, bob) = (rollouts(&process(2 * seed)), rollouts(&process(2 * seed + 1)));
+        let work = async |rollouts: &Rollouts, by: &str| {
+            let mut acknowledged = Vec::new();
+            for percent in 0..20u16 {
+                // half of them by what was read, half whatever stands
+                let read = rollouts.document("p").await.ok().map(|document| document.rev);
+                let expected = read.filter(|_| percent % 2 == 0);
+                if let Ok(changed) = rollouts.change("p", expected, canary(percent.into()), by).await {
+                    acknowledged.push(changed.document);
+                }
+                tokio::task::yield_now().await;
+            }
+            acknowledged
+        };
+        let (mut acknowledged, of_bob) = tokio::join!(work(&ann, "ann"), work(&bob, "bob"));
+        acknowledged.extend(of_bob);
+        let past = rollouts(&Engine::Memory(memory)).history("p").await.unwrap();
+        assert!(past.iter().rev().map(|document| document.rev).eq(1..=past.len() as u64), "seed {seed}");
+        assert!(acknowledged.len() > 10, "seed {seed} let too few through");
+        for document in acknowledged {
+            assert!(past.contains(&document), "seed {seed}: revision {} is lost", document.rev);
+        }
+    }
 }
 
 #[tokio::test]
