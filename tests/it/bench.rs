@@ -1,0 +1,81 @@
+//! `pagewire bench` measures: small, for the numbers themselves mean nothing in a debug build.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::environment::{Process, SOON, eventually};
+
+/// Long enough for a machine that builds something else meanwhile.
+const LONG: Duration = Duration::from_secs(120);
+
+/// Runs `pagewire bench <arguments> --json` and returns its rows.
+async fn bench(arguments: &[&str]) -> Vec<Value> {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pagewire"));
+    command.arg("bench").args(arguments).arg("--json").kill_on_drop(true);
+    let output = tokio::time::timeout(LONG, command.output()).await.expect("an end").expect("a process");
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    report["rows"].as_array().expect("rows").clone()
+}
+
+fn median(rows: &[Value], name: &str) -> f64 {
+    let row = rows.iter().find(|row| row["name"].as_str().is_some_and(|text| text.trim() == name));
+    row.unwrap_or_else(|| panic!("{name} in {rows:?}"))["median"].as_f64().expect("a number")
+}
+
+#[tokio::test]
+async fn idle_memory_is_told_per_page_with_the_share_of_the_view() {
+    let rows = bench(&["idle", "--pages", "200", "--runs", "1", "--rest", "0"]).await;
+    let (node, view) = (median(&rows, "node"), median(&rows, "of which the view"));
+    assert!(node > 500.0, "a page costs something: {rows:?}");
+    assert!(view > 0.0, "{rows:?}");
+    assert_eq!(rows[0]["goal"]["at_most"], 6144.0);
+}
+
+#[tokio::test]
+async fn fan_out_is_compared_with_a_bare_writer_in_the_same_run() {
+    let rows = bench(&["fanout", "--pages", "20", "--messages", "4", "--rounds", "16", "--runs", "2"]).await;
+    let (node, bare) = (median(&rows, "node"), median(&rows, "bare writer"));
+    assert!(node > 0.0 && bare > node, "nothing is faster than the bare writer: {rows:?}");
+    let ratio = rows.iter().find(|row| row["name"] == "node : bare writer, rate").expect("a ratio");
+    assert_eq!((&ratio["runs"], &ratio["goal"]["at_least"]), (&Value::from(2), &Value::from(60.0)));
+}
+
+#[tokio::test]
+async fn a_push_is_told_apart_by_way_and_process() {
+    let rows = bench(&["push", "--pages", "3", "--messages", "100", "--runs", "1"]).await;
+    for way in
+        ["embedded engine, API", "embedded engine, send frame", "NATS engine, API", "NATS engine, send frame"]
+    {
+        assert!(median(&rows, &format!("{way}: the page's node")) > 0.0, "{rows:?}");
+    }
+    assert!(median(&rows, "NATS engine, API of another node: nats-server") > 0.0, "{rows:?}");
+}
+
+#[tokio::test]
+async fn an_interrupted_benchmark_leaves_no_process_behind() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pagewire"));
+    command.args(["bench", "fanout", "--pages", "10", "--rounds", "1000000"]);
+    let mut bench = Process::start("bench", &mut command, folder.path().join("bench.log"));
+    let children = eventually("its processes are there", LONG, async || {
+        Some(children(bench.pid())).filter(|children| children.len() == 4)
+    })
+    .await;
+    bench.signal(Signal::INT);
+    bench.exit(SOON).await;
+    eventually("they are gone", SOON, async || children.iter().all(|pid| !lives(pid)).then_some(())).await;
+}
+
+fn children(pid: u32) -> Vec<String> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Running, not just waiting to be reaped.
+fn lives(pid: &str) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+}
