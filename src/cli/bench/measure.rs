@@ -3,6 +3,9 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+/// "No such process", which the standard library has no name for.
+const ESRCH: i32 = 3;
+
 /// CPU time that the threads of a process have used so far, in user and kernel mode. To the nanosecond, which
 /// `/proc/<pid>/stat` with its hundredths of a second is not; a thread that ends takes its time with it.
 pub(super) fn cpu(pid: u32) -> io::Result<Duration> {
@@ -10,8 +13,8 @@ pub(super) fn cpu(pid: u32) -> io::Result<Duration> {
     for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         match std::fs::read_to_string(thread?.path().join("schedstat")) {
             Ok(text) => total += on_cpu(&text).ok_or_else(|| strange("schedstat"))?,
-            // it has just ended
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // it has just ended: before it was opened, or before it was read
+            Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH) => {}
             Err(error) => return Err(error),
         }
     }
