@@ -107,7 +107,7 @@ impl Sessions {
         }
     }
 
-    fn freeze(
+    pub(super) fn freeze(
         self: &Arc<Self>,
         page: Arc<Page>,
         to: NodeNumber,

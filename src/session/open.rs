@@ -71,7 +71,7 @@ pub(super) fn unix_ms() -> u64 {
 
 impl Sessions {
     /// Opens a page or resumes one. An error is what the socket closes with.
-    pub async fn open(&self, open: Open) -> Result<Opened, Close> {
+    pub async fn open(self: &Arc<Self>, open: Open) -> Result<Opened, Close> {
         let holder = self.lease.holder().ok_or_else(|| self.cut_off())?;
         let claims = match &open.hello.resume {
             None => None,
@@ -90,7 +90,12 @@ impl Sessions {
         }
     }
 
-    async fn create(&self, holder: Holder, claims: Option<Claims>, open: &Open) -> Result<Opened, Close> {
+    async fn create(
+        self: &Arc<Self>,
+        holder: Holder,
+        claims: Option<Claims>,
+        open: &Open,
+    ) -> Result<Opened, Close> {
         if let Some(user) = &open.user
             && self.pages_of_user(user) >= self.options.pages_per_user
         {
@@ -149,11 +154,21 @@ impl Sessions {
         view.pages_of(scope).next().map(|(_, seen)| place_of(seen))
     }
 
-    async fn resume(&self, holder: Holder, claims: Claims, seq: u64, open: &Open) -> Result<Opened, Close> {
+    async fn resume(
+        self: &Arc<Self>,
+        holder: Holder,
+        claims: Claims,
+        seq: u64,
+        open: &Open,
+    ) -> Result<Opened, Close> {
         for _ in 0..RESUME_ATTEMPTS {
             let opened = match self.hub.page(claims.page).filter(|page| page.is_here()) {
                 // an earlier resume waits for the old holder: it will have the page in a moment, or nobody
                 Some(page) if page.is_installing() => return Err(RACED),
+                // a later token: the page has moved on since, and this node has not heard of it yet
+                Some(page) if page.standing().generation < claims.generation => {
+                    self.resume_elsewhere(holder, &claims, seq, open).await?
+                }
                 Some(page) => self.resume_here(holder, &page, &claims, seq, open).await?,
                 None => self.resume_elsewhere(holder, &claims, seq, open).await?,
             };
@@ -193,7 +208,7 @@ impl Sessions {
     /// The page was held by another node or an earlier life of this one: the row is won first, then its old holder
     /// hands it over if it lives.
     async fn resume_elsewhere(
-        &self,
+        self: &Arc<Self>,
         holder: Holder,
         claims: &Claims,
         seq: u64,
@@ -236,7 +251,7 @@ impl Sessions {
     }
 
     /// A page whose row this node has just won, on its way to a socket.
-    fn admit(&self, key: Key, rev: u64, row: &Row) -> Arc<Page> {
+    fn admit(self: &Arc<Self>, key: Key, rev: u64, row: &Row) -> Arc<Page> {
         let user = self.intern(row.user.as_deref());
         let standing = Standing { rev, generation: row.generation, confirmed: false, user };
         let page = Page::new(key, row.session, row.connection, row.opened, standing, self.options.budget);
@@ -244,6 +259,10 @@ impl Sessions {
             page.expect_handover();
         }
         let page = Arc::new(page);
+        // a copy that this node wrongly counts as the page: what it has taken since goes the way of all late frames
+        if let Some(stale) = self.hub.page(key).filter(|stale| stale.is_here()) {
+            self.freeze(stale, row.node, row.generation, u64::MAX);
+        }
         self.hub.insert(page.clone());
         page
     }

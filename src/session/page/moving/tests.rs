@@ -182,7 +182,9 @@ impl World {
                     self.excused.extend(0..self.pushed);
                 }
                 self.row = Row { node, generation, prev };
-                self.copies[node] = Some(page);
+                let stale = self.copies[node].replace(page).filter(|stale| stale.is_here());
+                let frozen = stale.and_then(|stale| stale.freeze(number(node), generation, u64::MAX));
+                self.forwarding[node].extend(frozen.map(|(_, forwarding)| forwarding));
             }
         }
     }
