@@ -179,7 +179,7 @@ def browser():
 
 
 def docker():
-    """A Docker engine and docker-compose, not started: the test starts its own."""
+    """Docker and docker-compose; the test starts an engine of its own."""
     programs = {"dockerd": "docker.io", "docker-compose": "docker-compose", "iptables": "iptables", "ip": "iproute2"}
     missing = [package for program, package in programs.items() if not shutil.which(program)]
     if missing:
