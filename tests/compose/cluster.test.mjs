@@ -45,14 +45,27 @@ class Page {
 const got = (payload) => pages.every((page) => page.messages.includes(payload));
 const everyPageOpen = () => pages.every((page) => page.open);
 
-async function stats() {
-  const answer = await fetch(`http://${ADDRESS}/api/v1/stats`, { headers: { authorization: `Bearer ${KEY}` } });
-  assert.equal(answer.status, 200);
+/** What the server API answers through nginx: any node. */
+async function get(path) {
+  const answer = await fetch(`http://${ADDRESS}/api/v1${path}`, { headers: { authorization: `Bearer ${KEY}` } });
+  assert.equal(answer.status, 200, await answer.clone().text());
   return answer.json();
 }
 
 /** Nodes that the cluster counts. */
-const living = async () => (await stats()).nodes.map(({ node }) => node);
+const living = async () => (await get("/stats")).nodes.map(({ node }) => node);
+
+/** Which of a thousand users the canary has, whichever node is asked. */
+async function canaries() {
+  const users = Array.from({ length: 1000 }, (_, number) => `user ${number}`);
+  const ask = (user) => get(`/rollouts/default/explain?user=${encodeURIComponent(user)}`);
+  const found = new Set();
+  for (let from = 0; from < users.length; from += 50) {
+    const lanes = await Promise.all(users.slice(from, from + 50).map(ask));
+    for (const { user, lane } of lanes) if (lane === "canary") found.add(user);
+  }
+  return found;
+}
 
 /** Pushes until every page of ada counts as reached: a node that was killed takes its time to be missed. */
 async function pushToAll(payload) {
@@ -121,6 +134,21 @@ test("a push to one page goes to its node and to no other page", async () => {
   }
 });
 
+test("a weight moves its share of a thousand users on all nodes at once, and nobody flips back", async () => {
+  const steps = [];
+  for (const weight of [0, 10, 25, 100]) {
+    const { applied } = await docker.pagewire("p02", "rollout", "set-weight", "default", `canary=${weight}`);
+    assert.deepEqual([applied.nodes, applied.of], [3, 3]);
+    const found = await canaries();
+    assert.ok([...(steps.at(-1) ?? [])].every((user) => found.has(user)), "a user left the canary");
+    steps.push(found);
+  }
+  const [none, tenth, , all] = steps.map(({ size }) => size);
+  assert.deepEqual([none, all], [0, 1000]);
+  // 10 % of 1,000 with five standard deviations to each side
+  assert.ok(tenth > 53 && tenth < 147, `${tenth} users`);
+});
+
 test("pages that lose their proxy come back on any node and miss nothing", async () => {
   await docker.compose("stop", "nginx");
   await until("every socket is lost", () => pages.every((page) => !page.open));
@@ -136,7 +164,7 @@ test("a node that is killed leaves no ghost: its pages come back elsewhere, then
   await docker.compose("kill", "p02");
   await until("every page is back", () => everyPageOpen() && pages.every((page) => page.node !== "p02"));
   await until("the cluster counts two nodes", async () => (await living()).join() === "p01,p03");
-  assert.equal((await stats()).pages, pages.length);
+  assert.equal((await get("/stats")).pages, pages.length);
   await pushToAll('"without p02"');
   await until("it is there", () => got("without p02"));
   await docker.compose("start", "p02");
