@@ -223,6 +223,26 @@ async fn a_page_moves_to_another_living_node_without_missing_a_frame() {
     page.has_nothing_to_read().await;
 }
 
+#[tokio::test]
+async fn a_page_returns_to_a_node_that_slept_while_it_was_away() {
+    let nats = Nats::start().await;
+    let here = member(&nats).start().await;
+    let there = member(&nats).start().await;
+    let mut stale = Page::open(&here).await;
+    here.pause();
+    let page = stale.memory().resume(&there).await;
+    assert_eq!(page.recovered(), "reset", "nobody handed it over");
+    let away = page.lose_socket();
+    here.wake();
+    // its newest token counts, whatever this node still believes
+    let mut page = away.resume(&here).await;
+    assert_eq!(page.recovered(), "recovered");
+    assert_eq!(stale.closed().await.code, 4006);
+    let report = there.api().send(json!({"page": page.id()}), json!("back")).await;
+    assert_eq!(report["reached"], 1, "{report}");
+    assert_eq!(page.message().await, "back");
+}
+
 /// Pages that a report says a message met, with a socket or in their resume window.
 fn met(report: &Value) -> u64 {
     report["reached"].as_u64().expect("a count") + report["held"].as_u64().expect("a count")
