@@ -7,30 +7,39 @@ mod duties;
 mod run;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 use std::sync::Arc;
 
 use pagewire_cluster::delivery::Post;
 use pagewire_cluster::engine::{ConnectError, Down, Engine, Memory, Nats, NatsOptions};
 use pagewire_cluster::id::NodeNumber;
+use pagewire_cluster::job::Jobs;
 use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::lease::{Keeper, NodeLease, NodeRow, Proto, Wish};
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
+use pagewire_cluster::worker::Workers;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::auth::Authenticator;
 use crate::command::Context;
 use crate::config::Config;
-use crate::executor::Executors;
+use crate::executor::{DEFAULT_POOL, Executors, Handlers};
 use crate::protocol::Limits;
 use crate::session::{Budget, Deliver, Hub, Options, Sessions};
 use crate::telemetry::{Metrics, Ready};
 
 pub use run::run;
+pub use worker::{Setup, work};
+
+use self::worker::Worker;
+
+/// What a node alone does at the same time for calls and jobs.
+const SLOTS_ALONE: u32 = 256;
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +80,8 @@ pub struct Node {
     pub metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
     keeper: JoinHandle<()>,
+    /// A node alone runs durable work itself.
+    _worker: Option<Worker>,
 }
 
 impl Node {
@@ -92,6 +103,9 @@ impl Node {
         // before any work is assigned
         tokio::spawn(rollouts.follow().await?);
         let (keeper, lease) = Keeper::claim(&engine, &subjects, timing, wish(&config), row(&config)).await;
+        let workers = Workers::new(&engine, &subjects, timing);
+        tokio::spawn(workers.follow().await?);
+        let jobs = Jobs::new(&engine, &subjects, timing, &workers);
         let hub = Arc::new(Hub::default());
         let sessions = Arc::new(Sessions::new(
             hub.clone(),
@@ -107,7 +121,16 @@ impl Node {
         let metrics = Arc::new(metrics);
         let context = Arc::new(Context {
             deliver: Deliver::new(hub.clone(), registry.clone(), lease.clone(), post, metrics.clone()),
-            executors: Executors::new(timing, metrics.clone()),
+            executors: Executors::new(
+                jobs.clone(),
+                workers.clone(),
+                rollouts.clone(),
+                timing,
+                metrics.clone(),
+            ),
+            in_flight: Arc::default(),
+            jobs: jobs.clone(),
+            workers,
             rollouts,
             authenticator: Arc::new(Authenticator::new(&config.auth)),
             allow: config.send.allow.clone(),
@@ -119,12 +142,34 @@ impl Node {
         tokio::spawn(follow.run(move |page, row| watching.notice(page, row)));
         tokio::spawn(run::count_reconnects(engine.link(), metrics.clone()));
         let keeper = tokio::spawn(keeper.keep(stopped(stopping.clone())));
-        let duties =
-            duties::Duties { engine, subjects, timing, registry: registry.clone(), lease: lease.clone() };
+        let duties = duties::Duties {
+            engine: engine.clone(),
+            subjects,
+            timing,
+            registry: registry.clone(),
+            lease: lease.clone(),
+        };
         tokio::spawn(duties.clone().answer(context.clone(), ready.clone(), stopping.clone()));
         tokio::spawn(duties.clone().watch_neighbour(stopping.clone()));
+        tokio::spawn(duties.clone().tidy_jobs(jobs.clone(), stopping.clone()));
         tokio::spawn(duties.sweep(stopping));
-        Ok(Self { config, timing, context, hub, registry, lease, ready, metrics, stop, keeper })
+        let worker = match config.nats.urls.is_empty() {
+            true => Some(Worker::start(&engine, &jobs, &config, alone(), timing, metrics.clone()).await?),
+            false => None,
+        };
+        Ok(Self {
+            config,
+            timing,
+            context,
+            hub,
+            registry,
+            lease,
+            ready,
+            metrics,
+            stop,
+            keeper,
+            _worker: worker,
+        })
     }
 
     /// Gives the number back and ends the duties. Sockets must be closed by now.
@@ -149,6 +194,11 @@ async fn engine(config: &Config, timing: Timing) -> Result<Engine, StartError> {
         timing,
     };
     Ok(Engine::Nats(Nats::connect(options).await?))
+}
+
+/// The worker of a node that is alone: it waits for nobody, so it may do much at the same time.
+fn alone() -> Setup {
+    Setup { pool: DEFAULT_POOL.to_owned(), slots: SLOTS_ALONE, handlers: Handlers::default() }
 }
 
 fn wish(config: &Config) -> Wish {

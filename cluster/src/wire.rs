@@ -187,6 +187,8 @@ pub enum CallAnswer {
     Value(Box<RawValue>),
     /// Why there is none.
     Error(Failure),
+    /// This worker has no such handler: nothing was done.
+    NoHandler,
     /// All slots of this worker are taken: nothing was done.
     Busy,
     /// Another worker is the user's own: nothing was done.
@@ -237,6 +239,18 @@ pub struct HandedOver {
     pub waiting: Vec<Box<RawValue>>,
     /// How many of the client's frames were processed.
     pub received: u64,
+    /// The ends of jobs that the page has been told, or that are among its frames: it is told each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ends: Vec<ToldEnd>,
+}
+
+/// A job and the page's own id of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldEnd {
+    /// The job.
+    pub job: Key,
+    /// As the page wrote it.
+    pub frame: String,
 }
 
 /// What a node has applied of a rollout.
@@ -390,7 +404,13 @@ mod tests {
     #[test]
     fn a_page_that_is_handed_over_keeps_its_frames_as_they_were_written() {
         let frame: Box<RawValue> = serde_json::from_str(r#"{"type":"message",  "payload":1e2}"#).unwrap();
-        let handed = HandedOver { last: 7, sent: vec![frame.clone()], waiting: vec![frame], received: 3 };
+        let handed = HandedOver {
+            last: 7,
+            sent: vec![frame.clone()],
+            waiting: vec![frame],
+            received: 3,
+            ends: Vec::new(),
+        };
         let Some(Answer::HandedOver(read)) = decode_answer(&encode(&Answer::HandedOver(handed))) else {
             panic!("a page")
         };

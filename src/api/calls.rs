@@ -1,12 +1,13 @@
 //! `POST /calls` and `GET /executors`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use pagewire_cluster::id::Address;
+use pagewire_cluster::id::{Address, Key};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -33,6 +34,8 @@ pub(super) struct Request {
     page: Option<Address>,
     /// `inline`, `any` or `assigned`; by policy if absent.
     exec_mode: Option<String>,
+    /// Whose workers; the default pool if absent.
+    pool: Option<String>,
     /// No longer than this; the server's own limit if absent.
     timeout_ms: Option<u64>,
 }
@@ -43,7 +46,7 @@ pub(super) struct Executor {
     #[schema(example = "inline")]
     kind: &'static str,
     /// What it serves.
-    methods: Vec<&'static str>,
+    methods: Vec<String>,
     /// Calls it runs now.
     running: usize,
 }
@@ -55,16 +58,30 @@ pub(super) async fn call(
     State(parts): State<Parts>,
     Body(request): Body<Request>,
 ) -> Result<impl IntoResponse, ApiError> {
+    let (user, connection) = identity(&parts, request.user, request.page);
     let call = Call {
         mode: Mode::parse(request.exec_mode.as_deref())?,
         method: request.method,
         params: request.params.unwrap_or_else(|| RawValue::NULL.to_owned()),
         timeout: request.timeout_ms.map(Duration::from_millis),
-        user: request.user.map(Into::into),
+        pool: request.pool,
+        user,
+        connection,
         page: request.page,
     };
     let result = parts.context.executors.call(call).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], String::from(Box::<str>::from(result))))
+}
+
+/// On whose behalf: the named user, else the page's own, else its browser.
+pub(super) fn identity(
+    parts: &Parts,
+    user: Option<String>,
+    page: Option<Address>,
+) -> (Option<Arc<str>>, Option<Key>) {
+    let place = page.and_then(|page| parts.context.sessions.find(page.key));
+    let connection = place.as_ref().map(|place| place.connection.key);
+    (user.map(Into::into).or_else(|| place.and_then(|place| place.user)), connection)
 }
 
 /// Lists the executors of the node that answers.

@@ -8,13 +8,16 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::trace::request_id;
+use crate::executor::CallError;
 use crate::protocol::{CommandError, ErrorCode};
 
 /// A refused or failed request.
 #[derive(Debug, Clone)]
 pub(super) struct ApiError {
     status: StatusCode,
-    error: CommandError,
+    code: Cow<'static, str>,
+    message: Cow<'static, str>,
+    retryable: bool,
 }
 
 /// The body of a refused or failed request.
@@ -27,7 +30,7 @@ pub(super) struct ErrorBody {
 struct Detail {
     /// Stable, for programs.
     #[schema(example = "unknown")]
-    code: &'static str,
+    code: Cow<'static, str>,
     /// For people.
     message: Cow<'static, str>,
     /// Whether the same request can succeed later.
@@ -61,27 +64,35 @@ const fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::Failed => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
         ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        ErrorCode::Conflict => StatusCode::CONFLICT,
+        ErrorCode::Conflict | ErrorCode::Cancelled | ErrorCode::Uncertain => StatusCode::CONFLICT,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
 impl From<CommandError> for ApiError {
     fn from(error: CommandError) -> Self {
-        Self { status: status(error.code), error }
+        let CommandError { code, message } = error;
+        Self { status: status(code), code: code.text().into(), message, retryable: code.retryable() }
+    }
+}
+
+impl From<CallError> for ApiError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(error) => error.into(),
+            CallError::Failed(failure) => Self {
+                status: status(ErrorCode::Failed),
+                code: failure.code.into(),
+                message: failure.message.into(),
+                retryable: failure.retryable,
+            },
+        }
     }
 }
 
 impl From<ApiError> for ErrorBody {
-    fn from(ApiError { error, .. }: ApiError) -> Self {
-        Self {
-            error: Detail {
-                code: error.code.text(),
-                message: error.message,
-                retryable: error.code.retryable(),
-                request_id: request_id(),
-            },
-        }
+    fn from(ApiError { code, message, retryable, .. }: ApiError) -> Self {
+        Self { error: Detail { code, message, retryable, request_id: request_id() } }
     }
 }
 

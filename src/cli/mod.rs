@@ -15,6 +15,7 @@ mod serve;
 mod server;
 mod status;
 mod token;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,8 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage
 enum Command {
     /// Run a node: everything in this process, or one of a cluster with --nats. Without any argument, too.
     Serve(serve::Serve),
+    /// Run handlers for the nodes of a cluster: its calls and jobs.
+    Worker(worker::Worker),
     /// Send a message to pages.
     Push(push::Push),
     /// Show the cluster: its nodes and how many pages they hold.
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(serve) => serve.run(),
+        Command::Worker(worker) => worker.run(),
         Command::Push(push) => asking(push.run()),
         Command::Status(status) => asking(status.run()),
         Command::Rollout(rollout) => asking(rollout.run()),

@@ -1,6 +1,8 @@
 //! `pagewire serve`: a node.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 
 use clap::Args;
 use pagewire_cluster::timing::Timing;
@@ -50,16 +52,7 @@ impl Serve {
         for warning in config.warnings() {
             tracing::warn!("{warning}");
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        runtime.map_err(|error| Exit::Failed.because(error))?.block_on(async {
-            let mut signals = Signals::listen().map_err(|error| Exit::Failed.because(error))?;
-            let stop = Notify::new();
-            let running = node::run(config, Timing::from_environment(), stop.notified());
-            tokio::select! {
-                ended = running => ended.map_err(|error| Exit::Failed.because(error)),
-                () = signals.second(&stop) => Err(Exit::Failed.because("stopped at once by a second signal")),
-            }
-        })
+        until_signalled(|stop| node::run(config, Timing::from_environment(), stop))
     }
 
     fn flags(&self) -> Vec<(&'static str, String)> {
@@ -76,6 +69,26 @@ impl Serve {
         flags.into_iter().filter_map(|(key, text)| Some((key, text?))).collect()
     }
 }
+
+/// Runs a process until it ends. The first signal asks it to, a second one stops it at once.
+pub(super) fn until_signalled<F>(run: impl FnOnce(Stop) -> F) -> Result<(), Failure>
+where
+    F: Future<Output = Result<(), node::StartError>>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| Exit::Failed.because(error))?.block_on(async {
+        let mut signals = Signals::listen().map_err(|error| Exit::Failed.because(error))?;
+        let stop = Arc::new(Notify::new());
+        let running = run(Box::pin(stop.clone().notified_owned()));
+        tokio::select! {
+            ended = running => ended.map_err(|error| Exit::Failed.because(error)),
+            () = signals.second(&stop) => Err(Exit::Failed.because("stopped at once by a second signal")),
+        }
+    })
+}
+
+/// Resolves at the first signal.
+type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The signals that end a process: a service manager's and the keyboard's.
 struct Signals {

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use tracing::Instrument;
 
 use super::{Caller, Context, Reply};
-use crate::executor::{self, Mode};
+use crate::executor::{self, CallError, Mode};
 use crate::protocol::{Call, CommandError, ErrorCode, FrameId, Tail};
 
 pub(super) fn run(
@@ -18,22 +18,34 @@ pub(super) fn run(
     let Some(id) = id else {
         return Err(CommandError::new(ErrorCode::Malformed, "a call needs an id for its result"));
     };
+    let page = caller.page.clone();
     let call = executor::Call {
         mode: Mode::parse(frame.exec_mode.as_deref())?,
         method: frame.method,
         params: frame.params.unwrap_or_else(|| RawValue::NULL.to_owned()),
+        pool: frame.pool,
         timeout: frame.timeout_ms.map(Duration::from_millis),
-        user: caller.page.user(),
-        page: context.sessions.address(&caller.page),
+        user: page.user(),
+        connection: Some(page.connection().key),
+        page: context.sessions.address(&page),
     };
-    let (executors, page) = (context.executors.clone(), caller.page.clone());
+    let executors = context.executors.clone();
+    let flight = context.in_flight.begin(page.key(), id.json());
     let work = async move {
-        let tail = match executors.call(call).await {
-            Ok(value) => Tail::result(&id, Some(&value)),
-            Err(error) => Tail::error(Some(&id), &error),
+        let outcome = tokio::select! {
+            outcome = executors.call(call) => outcome,
+            () = flight.cancelled() => Err(cancelled().into()),
         };
-        page.push(&tail);
+        page.push(&match outcome {
+            Ok(value) => Tail::result(&id, Some(&value)),
+            Err(CallError::Refused(error)) => Tail::error(Some(&id), &error),
+            Err(CallError::Failed(failure)) => Tail::failure(&id, &failure),
+        });
     };
     tokio::spawn(work.in_current_span());
     Ok(Reply::Later)
+}
+
+fn cancelled() -> CommandError {
+    CommandError::new(ErrorCode::Cancelled, "the call was taken back; its handler may have done some of it")
 }

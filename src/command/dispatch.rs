@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Caller, Context, Reply, auth, broadcast_session, call, send};
+use super::{Caller, Context, Reply, auth, broadcast_session, call, cancel, job, send};
 use crate::auth::Verified;
 use crate::protocol::{ClientFrame, Close, CommandError, FrameId, InvalidFrame, Tail, pong};
 
@@ -29,6 +29,11 @@ pub async fn dispatch(
         ClientFrame::Send(frame) => send::run(context, caller, frame).await,
         ClientFrame::BroadcastSession(frame) => broadcast_session::run(context, caller, frame).await,
         ClientFrame::Call(frame) => call::run(context, caller, frame, id.clone()),
+        ClientFrame::Job(frame) => job::run(context, caller, frame, id.clone()).await,
+        ClientFrame::Cancel => {
+            cancel::run(context, caller, id.as_ref()).await;
+            return After::Continue;
+        }
         ClientFrame::Auth(frame) => match auth::run(context, caller, &frame).await {
             Ok(reply) => reply,
             Err(close) => return After::Close(close),

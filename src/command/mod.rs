@@ -7,15 +7,23 @@
 mod auth;
 mod broadcast_session;
 mod call;
+mod cancel;
 mod dispatch;
+mod in_flight;
+mod job;
+mod pending;
 mod send;
 
 use std::sync::Arc;
 
+use pagewire_cluster::job::Jobs;
 use pagewire_cluster::rollout::Rollouts;
+use pagewire_cluster::worker::Workers;
 use serde_json::value::RawValue;
 
 pub use dispatch::{After, dispatch, refuse};
+pub use in_flight::InFlight;
+pub use pending::pending;
 
 use crate::auth::{Authenticator, Roles, Verified};
 use crate::config::SendLevel;
@@ -30,6 +38,12 @@ pub struct Context {
     pub deliver: Deliver,
     /// Who runs calls.
     pub executors: Executors,
+    /// Calls that pages of this node wait for.
+    pub in_flight: Arc<InFlight>,
+    /// Durable work.
+    pub jobs: Jobs,
+    /// The living workers.
+    pub workers: Workers,
     /// Whose work goes to which lane.
     pub rollouts: Rollouts,
     /// Checks tokens.

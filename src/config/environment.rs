@@ -6,8 +6,14 @@ use super::layer::{at, known_keys, list, set, unknown_key};
 
 const PREFIX: &str = "PAGEWIRE_";
 /// Variables of the command line and of tests, which are not configuration.
-const NOT_CONFIGURATION: [&str; 5] =
-    ["PAGEWIRE_URL", "PAGEWIRE_API_KEY", "PAGEWIRE_TIMING", "PAGEWIRE_LOG", "PAGEWIRE_CONFIG"];
+const NOT_CONFIGURATION: [&str; 6] = [
+    "PAGEWIRE_URL",
+    "PAGEWIRE_API_KEY",
+    "PAGEWIRE_TIMING",
+    "PAGEWIRE_LOG",
+    "PAGEWIRE_CONFIG",
+    "PAGEWIRE_DEMO_FAIL",
+];
 /// Kubernetes puts these into every container beside a service called `pagewire`.
 const SERVICE_LINKS: [&str; 2] = ["PAGEWIRE_PORT", "PAGEWIRE_SERVICE_"];
 /// Keys that may come from a file named by `…_FILE`.

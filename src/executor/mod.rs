@@ -1,27 +1,40 @@
-//! Who runs a call.
+//! Who runs a call, and whose workers a job is for.
 //!
-//! Owns: the choice of an executor for a call, its time-out and its bound. Never: pages or sockets; executors and
-//! sessions do not know each other.
+//! Owns: the choice of an executor ([`placement`]), the bounds of a call, this binary's handlers, and the loop of a
+//! worker ([`serve`]). Never: pages or sockets; executors and sessions do not know each other.
 
-mod inline;
+mod handlers;
+mod placement;
+mod serve;
+mod submit;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pagewire_cluster::id::Address;
+use pagewire_cluster::id::{Address, Key};
+use pagewire_cluster::job::{self, Affinity, Jobs, Reporter};
+use pagewire_cluster::rollout::{Rollouts, Unit};
 use pagewire_cluster::timing::Timing;
+use pagewire_cluster::wire::{Failure, WorkerCall};
+use pagewire_cluster::worker::{Team, Workers};
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
+pub use handlers::names;
+pub use placement::DEFAULT_POOL;
+pub use serve::{Handlers, serve};
+pub use submit::Job;
+
+use self::placement::{Facts, Place, no_executor, place};
 use crate::protocol::{CommandError, ErrorCode};
-use crate::telemetry::Metrics;
+use crate::telemetry::{self, Metrics};
 
 /// Inline calls of a node at the same time; more are refused at once.
 const INLINE_CALLS: usize = 1024;
 /// The longest time-out that a caller may ask for.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// What a caller wants of the place where its call runs.
+/// What a caller wants of the place where its work runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
     /// By policy.
@@ -57,22 +70,63 @@ pub struct Call {
     pub params: Box<RawValue>,
     /// Where it should run.
     pub mode: Mode,
+    /// Whose workers; the default pool if none is named.
+    pub pool: Option<String>,
     /// The caller's limit; `None` for the server's.
     pub timeout: Option<Duration>,
     /// For whom.
     pub user: Option<Arc<str>>,
+    /// From which browser: its lane, when there is no user.
+    pub connection: Option<Key>,
     /// From which page.
     pub page: Option<Address>,
+}
+
+/// Why a call has no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallError {
+    /// It was not run to its end.
+    Refused(CommandError),
+    /// Its handler said no, with a code of its own.
+    Failed(Failure),
+}
+
+impl From<CommandError> for CallError {
+    fn from(error: CommandError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl CallError {
+    /// The code for programs.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Refused(error) => error.code.text(),
+            Self::Failed(failure) => &failure.code,
+        }
+    }
+
+    /// As it travels between processes.
+    pub fn into_failure(self) -> Failure {
+        match self {
+            Self::Failed(failure) => failure,
+            Self::Refused(error) => Failure {
+                code: error.code.text().to_owned(),
+                message: error.message.into_owned(),
+                retryable: error.code.retryable(),
+            },
+        }
+    }
 }
 
 /// One kind of executor, as `GET /executors` lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kind {
-    /// `inline`.
+    /// `inline`, `remote_free` or `remote_assigned`.
     pub name: &'static str,
     /// What it serves.
-    pub methods: Vec<&'static str>,
-    /// Calls running now.
+    pub methods: Vec<String>,
+    /// Calls of this node running there now.
     pub running: usize,
 }
 
@@ -80,81 +134,139 @@ pub struct Kind {
 #[derive(Clone)]
 pub struct Executors {
     inline: Arc<Semaphore>,
+    jobs: Jobs,
+    workers: Workers,
+    rollouts: Rollouts,
     timing: Timing,
     metrics: Arc<Metrics>,
 }
 
 impl Executors {
-    /// The executors of this binary.
-    pub fn new(timing: Timing, metrics: Arc<Metrics>) -> Self {
-        Self { inline: Arc::new(Semaphore::new(INLINE_CALLS)), timing, metrics }
+    /// The executors that this node can use: its own handlers, and the workers of its cluster.
+    pub fn new(
+        jobs: Jobs,
+        workers: Workers,
+        rollouts: Rollouts,
+        timing: Timing,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { inline: Arc::new(Semaphore::new(INLINE_CALLS)), jobs, workers, rollouts, timing, metrics }
     }
 
-    /// Runs a call; the handler's result or why there is none. At most once.
-    pub async fn call(&self, call: Call) -> Result<Box<RawValue>, CommandError> {
-        let Some(handler) = inline::find(&call.method).filter(|_| call.mode != Mode::Assigned) else {
-            // a name that a client made up is no label
-            self.metrics.called("unknown", "none", ErrorCode::NoExecutor.text(), Duration::ZERO);
-            return Err(CommandError::new(ErrorCode::NoExecutor, "no executor serves this method now"));
-        };
-        let Ok(_permit) = self.inline.try_acquire() else {
-            return Err(CommandError::new(ErrorCode::RateLimited, "too many calls at the same time"));
-        };
+    /// Runs a call; the handler's result or why there is none. At most once. Dropping the future stops the handler.
+    pub async fn call(&self, call: Call) -> Result<Box<RawValue>, CallError> {
         let started = Instant::now();
-        let limit = call.timeout.unwrap_or(self.timing.call).min(LONGEST);
-        let outcome = tokio::time::timeout(limit, inline::run(handler, call.params))
-            .await
-            .unwrap_or_else(|_| Err(CommandError::new(ErrorCode::Timeout, "no result in time")));
-        let text = outcome.as_ref().map_or_else(|error| error.code.text(), |_| "ok");
-        self.metrics.called(handler.name(), "inline", text, started.elapsed());
+        // a name that a client made up is no label
+        let handler = handlers::find(&call.method);
+        let kind = handler.map_or("other", handlers::Handler::name);
+        let within = call.timeout.unwrap_or(self.timing.call).min(LONGEST);
+        let (exec, outcome) = match self.place(&call, handler.is_some()) {
+            Err(error) => ("none", Err(error.into())),
+            Ok(Place::Inline) => ("inline", self.inline(handler, &call, within).await),
+            Ok(Place::Workers(affinity)) => (exec(affinity), self.remote(call, affinity, within).await),
+        };
+        // a handler's own code is no label either
+        let text = match &outcome {
+            Ok(_) => "ok",
+            Err(CallError::Failed(_)) => ErrorCode::Failed.text(),
+            Err(CallError::Refused(error)) => error.code.text(),
+        };
+        self.metrics.called(kind, exec, text, started.elapsed());
         outcome
+    }
+
+    fn place(&self, call: &Call, inline: bool) -> Result<Place, CommandError> {
+        let pool = submit::pool(call.pool.as_deref())?;
+        let workers = self.workers.roster().serves_pool(&pool);
+        place(call.mode, Facts { user: call.user.is_some(), workers, inline: inline && pool == DEFAULT_POOL })
+    }
+
+    async fn inline(
+        &self,
+        handler: Option<handlers::Handler>,
+        call: &Call,
+        within: Duration,
+    ) -> Result<Box<RawValue>, CallError> {
+        let Some(handler) = handler else { return Err(no_executor("no executor has this method").into()) };
+        let Ok(_permit) = self.inline.try_acquire() else {
+            return Err(CommandError::new(ErrorCode::RateLimited, "too many calls at the same time").into());
+        };
+        let reporter = Reporter::silent();
+        let run = handlers::run(handler, &call.params, &reporter);
+        tokio::time::timeout(within, run).await.unwrap_or_else(|_| Err(late().into()))
+    }
+
+    async fn remote(
+        &self,
+        call: Call,
+        affinity: Affinity,
+        within: Duration,
+    ) -> Result<Box<RawValue>, CallError> {
+        let pool = submit::pool(call.pool.as_deref())?;
+        let team = self.team(&pool, Unit::of(call.user.as_deref(), call.connection));
+        if !self.workers.roster().serves(&team) {
+            return Err(nobody(&team).into());
+        }
+        let user = call.user.as_deref();
+        let work = WorkerCall {
+            id: Key::random(),
+            method: call.method,
+            params: call.params,
+            user: user.map(str::to_owned),
+            page: call.page,
+        };
+        let own = user.filter(|_| affinity == Affinity::Assigned);
+        let answer = self.jobs.call(&team, own, &work, within, telemetry::current_trace()).await;
+        answer.map_err(|error| match error {
+            job::CallError::Failed(failure) => CallError::Failed(failure),
+            job::CallError::NoWorker => nobody(&team).into(),
+            job::CallError::NoHandler => {
+                no_executor(format!("the workers of lane {} have no such handler", team.lane)).into()
+            }
+            job::CallError::Busy => {
+                let message = format!("the workers of lane {} are busy", team.lane);
+                CommandError::new(ErrorCode::RateLimited, message).into()
+            }
+            job::CallError::Deadline => late().into(),
+            job::CallError::Down => {
+                let message = "this node has no connection to its cluster";
+                CommandError::new(ErrorCode::Unavailable, message).into()
+            }
+            job::CallError::TooLarge => {
+                let message = "the call is too large to travel to a worker";
+                CommandError::new(ErrorCode::TooLarge, message).into()
+            }
+        })
+    }
+
+    /// The workers that a unit's work goes to.
+    fn team(&self, pool: &str, unit: Unit<'_>) -> Team {
+        let serves = |lane: &str| self.workers.roster().serves(&Team::new(pool, lane));
+        Team::new(pool, self.rollouts.lane_for(pool, unit, serves).lane)
     }
 
     /// What runs where.
     pub fn kinds(&self) -> Vec<Kind> {
         let running = INLINE_CALLS - self.inline.available_permits();
-        vec![Kind { name: "inline", methods: inline::names().collect(), running }]
+        let inline = Kind { name: "inline", methods: names().map(str::to_owned).collect(), running };
+        vec![inline]
     }
+}
+
+const fn exec(affinity: Affinity) -> &'static str {
+    match affinity {
+        Affinity::Free => "remote_free",
+        Affinity::Assigned => "remote_assigned",
+    }
+}
+
+fn nobody(team: &Team) -> CommandError {
+    no_executor(format!("lane {} of pool {} has no living worker", team.lane, team.pool))
+}
+
+fn late() -> CommandError {
+    CommandError::new(ErrorCode::Timeout, "no result in time")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn call(method: &str, params: &str, mode: Mode, timeout_ms: u64) -> Result<String, ErrorCode> {
-        let executors = Executors::new(Timing::SHORT, Arc::new(Metrics::new("stable", "dev")));
-        let call = Call {
-            method: method.into(),
-            params: serde_json::from_str(params).unwrap(),
-            mode,
-            timeout: Some(Duration::from_millis(timeout_ms)),
-            user: None,
-            page: None,
-        };
-        executors.call(call).await.map(|value| value.get().to_owned()).map_err(|error| error.code)
-    }
-
-    #[tokio::test]
-    async fn handlers_answer_or_say_why_not() {
-        assert_eq!(
-            call("echo", r#"{"a":[1, 2]}"#, Mode::Default, 1000).await.as_deref(),
-            Ok(r#"{"a":[1, 2]}"#)
-        );
-        assert_eq!(call("sum", "[1,2.5,-3]", Mode::Any, 1000).await.as_deref(), Ok("0.5"));
-        assert_eq!(call("sum", "[1,2]", Mode::Inline, 1000).await.as_deref(), Ok("3"));
-        assert_eq!(call("sum", r#""x""#, Mode::Inline, 1000).await, Err(ErrorCode::Malformed));
-        assert_eq!(call("fail", "null", Mode::Inline, 1000).await, Err(ErrorCode::Failed));
-    }
-
-    #[tokio::test]
-    async fn a_call_ends_with_its_time_out() {
-        assert_eq!(call("sleep", r#"{"ms":5000}"#, Mode::Inline, 20).await, Err(ErrorCode::Timeout));
-        assert_eq!(call("sleep", r#"{"ms":1}"#, Mode::Inline, 2000).await.as_deref(), Ok("null"));
-    }
-
-    #[tokio::test]
-    async fn nobody_serves_an_unknown_method_or_an_assigned_call() {
-        assert_eq!(call("nothing", "null", Mode::Default, 1000).await, Err(ErrorCode::NoExecutor));
-        assert_eq!(call("echo", "1", Mode::Assigned, 1000).await, Err(ErrorCode::NoExecutor));
-    }
-}
+mod tests;

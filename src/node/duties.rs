@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pagewire_cluster::delivery::{Inbox, Incoming};
 use pagewire_cluster::engine::{Down, Engine, Message};
 use pagewire_cluster::id::Holder;
+use pagewire_cluster::job::{Janitor, Jobs};
 use pagewire_cluster::lease::{self, NodeLease};
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::rollout::Rollouts;
@@ -101,8 +102,7 @@ impl Duties {
     /// The lowest living number sweeps: rows of dead holders go.
     pub(super) async fn sweep(self, stopping: watch::Receiver<bool>) {
         self.every(stopping, || async {
-            let lowest = self.registry.view().nodes().first().map(|(holder, _)| *holder);
-            if lowest.is_some() && lowest == self.lease.holder() {
+            if self.is_lowest() {
                 let swept = self.registry.sweep().await;
                 if swept > 0 {
                     tracing::info!(swept, "rows of dead nodes deleted");
@@ -111,6 +111,30 @@ impl Duties {
             Ok(())
         })
         .await;
+    }
+
+    /// The lowest living number finds jobs that nobody works on although somebody should.
+    pub(super) async fn tidy_jobs(self, jobs: Jobs, stopping: watch::Receiver<bool>) {
+        let janitor = tokio::sync::Mutex::new(Janitor::default());
+        self.every(stopping, || async {
+            let mut janitor = janitor.lock().await;
+            if !self.is_lowest() {
+                // who takes the duty over starts with nothing
+                *janitor = Janitor::default();
+                return Ok(());
+            }
+            let helped = janitor.round(&jobs).await?;
+            if helped > 0 {
+                tracing::info!(helped, "jobs that nobody worked on are offered again");
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    fn is_lowest(&self) -> bool {
+        let lowest = self.registry.view().nodes().first().map(|(holder, _)| *holder);
+        lowest.is_some() && lowest == self.lease.holder()
     }
 
     async fn every<F: Future<Output = Result<(), Down>>>(

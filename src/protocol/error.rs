@@ -25,10 +25,14 @@ pub enum ErrorCode {
     Timeout,
     /// The cluster's engine is unavailable.
     Unavailable,
+    /// Somebody wanted it no more.
+    Cancelled,
     /// Too many at once.
     RateLimited,
     /// Another writer was first, or the same idempotency key came with other content.
     Conflict,
+    /// The server knows nothing of it: it may have happened, or may yet.
+    Uncertain,
     /// A fault of the server.
     Internal,
 }
@@ -47,6 +51,8 @@ impl ErrorCode {
             Self::Failed => "failed",
             Self::Timeout => "timeout",
             Self::Unavailable => "unavailable",
+            Self::Cancelled => "cancelled",
+            Self::Uncertain => "uncertain",
             Self::RateLimited => "rate_limited",
             Self::Conflict => "conflict",
             Self::Internal => "internal",

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use pagewire_cluster::id::Address;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use time::OffsetDateTime;
 
 use super::{CommandError, ErrorCode};
 
@@ -55,6 +56,9 @@ pub struct Hello {
     pub token: Option<String>,
     /// What resuming needs.
     pub resume: Option<Resume>,
+    /// The ids of jobs whose end the page still waits for.
+    #[serde(default)]
+    pub pending: Vec<FrameId>,
 }
 
 /// The client's proof and position for resuming a page.
@@ -105,8 +109,30 @@ pub struct Call {
     pub params: Option<Box<RawValue>>,
     /// `inline`, `any` or `assigned`.
     pub exec_mode: Option<String>,
+    /// Whose workers.
+    pub pool: Option<String>,
     /// The client's limit, in milliseconds.
     pub timeout_ms: Option<u64>,
+}
+
+/// `job`: durable work.
+#[derive(Debug, Deserialize)]
+pub struct Job {
+    /// The handler's name.
+    pub kind: String,
+    /// Any JSON; `null` when missing.
+    pub data: Option<Box<RawValue>>,
+    /// `any` or `assigned`.
+    pub exec_mode: Option<String>,
+    /// Whose workers.
+    pub pool: Option<String>,
+    /// Not before, RFC 3339.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub run_at: Option<OffsetDateTime>,
+    /// How often it is tried again after a failure.
+    pub retries: Option<u32>,
+    /// The same key again is the same job.
+    pub idempotency_key: Option<String>,
 }
 
 /// `auth`: a new token for this page's connection.
@@ -134,6 +160,10 @@ pub enum ClientFrame {
     BroadcastSession(BroadcastSession),
     /// A method of an executor.
     Call(Call),
+    /// Durable work.
+    Job(Job),
+    /// A call or job that has this frame's id is wanted no more.
+    Cancel,
     /// Frames have arrived.
     Ack(Ack),
     /// Are you there?
@@ -188,6 +218,8 @@ impl ClientFrame {
             "send" => serde_json::from_str(text).map(Self::Send),
             "broadcast_session" => serde_json::from_str(text).map(Self::BroadcastSession),
             "call" => serde_json::from_str(text).map(Self::Call),
+            "job" => serde_json::from_str(text).map(Self::Job),
+            "cancel" => Ok(Self::Cancel),
             "ack" => serde_json::from_str(text).map(Self::Ack),
             "ping" => Ok(Self::Ping),
             "hello" => return Err(CommandError::new(ErrorCode::Malformed, "hello comes once")),

@@ -12,7 +12,7 @@ mod server;
 pub use close::{Close, CloseCode};
 pub use error::{CommandError, ErrorCode};
 pub use frame::{
-    Ack, Auth, BroadcastSession, Call, ClientFrame, FrameId, Hello, InvalidFrame, Resume, Send, Target,
+    Ack, Auth, BroadcastSession, Call, ClientFrame, FrameId, Hello, InvalidFrame, Job, Resume, Send, Target,
 };
 pub use server::{Limits, Recovered, Registered, Tail, pong};
 

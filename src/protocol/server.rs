@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use pagewire_cluster::id::{Address, NodeNumber};
+use pagewire_cluster::wire::Failure;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -33,31 +34,34 @@ impl Tail {
         #[derive(Serialize)]
         struct Success<'a> {
             r#type: &'static str,
-            id: RawId<'a>,
+            id: &'a RawValue,
             #[serde(skip_serializing_if = "Option::is_none")]
             value: Option<&'a RawValue>,
         }
-        Self::of(&Success { r#type: "result", id: RawId(id), value })
+        Self::of(&Success { r#type: "result", id: id.raw(), value })
     }
 
     /// `error`: the one terminal frame of a command that failed, or a frame that could not be read.
     pub fn error(id: Option<&FrameId>, error: &CommandError) -> Self {
+        Self::refusal(id, error.code.text(), &error.message, error.code.retryable())
+    }
+
+    /// `error`: a handler said no, with a code of its own.
+    pub fn failure(id: &FrameId, failure: &Failure) -> Self {
+        Self::refusal(Some(id), &failure.code, &failure.message, failure.retryable)
+    }
+
+    fn refusal(id: Option<&FrameId>, code: &str, message: &str, retryable: bool) -> Self {
         #[derive(Serialize)]
-        struct Failure<'a> {
+        struct Refusal<'a> {
             r#type: &'static str,
             #[serde(skip_serializing_if = "Option::is_none")]
-            id: Option<RawId<'a>>,
-            code: &'static str,
+            id: Option<&'a RawValue>,
+            code: &'a str,
             message: &'a str,
             retryable: bool,
         }
-        Self::of(&Failure {
-            r#type: "error",
-            id: id.map(RawId),
-            code: error.code.text(),
-            message: &error.message,
-            retryable: error.code.retryable(),
-        })
+        Self::of(&Refusal { r#type: "error", id: id.map(FrameId::raw), code, message, retryable })
     }
 
     /// `identity`: the page belongs to this user from here on.
@@ -124,17 +128,6 @@ impl Tail {
 /// `pong`, outside the sequence.
 pub fn pong() -> Tail {
     Tail(br#""type":"pong"}"#.as_slice().into())
-}
-
-struct RawId<'a>(&'a FrameId);
-
-impl Serialize for RawId<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // a FrameId was parsed as JSON, so it is JSON
-        serde_json::from_str::<&RawValue>(self.0.json())
-            .map_err(serde::ser::Error::custom)?
-            .serialize(serializer)
-    }
 }
 
 /// How a page came to its socket.

@@ -154,6 +154,11 @@ impl Outbox {
     }
 
     /// What has no number yet.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &Tail> {
+        self.frames.iter().skip(self.sent)
+    }
+
+    /// The same, to take away.
     pub(super) fn into_waiting(self) -> impl Iterator<Item = Tail> {
         self.frames.into_iter().skip(self.sent)
     }

@@ -221,6 +221,11 @@ impl Page {
         matches!(self.lock().holding, Holding::Installing)
     }
 
+    /// Whether a frame is among those that have not left yet.
+    pub(super) fn still_waits(&self, tail: &Tail) -> bool {
+        self.lock().outbox.waiting().any(|waiting| waiting == tail)
+    }
+
     /// Bytes that wait for a socket.
     pub fn waiting_bytes(&self) -> usize {
         self.lock().outbox.waiting_bytes()

@@ -58,6 +58,9 @@ pub struct Metrics {
     push_seconds: Histogram,
     calls: Family<CallLabels, Counter>,
     call_seconds: Histogram,
+    jobs: Family<CallLabels, Counter>,
+    job_wait_seconds: Histogram,
+    job_run_seconds: Histogram,
 }
 
 impl Metrics {
@@ -79,6 +82,9 @@ impl Metrics {
             push_seconds: seconds(),
             calls: Family::default(),
             call_seconds: seconds(),
+            jobs: Family::default(),
+            job_wait_seconds: seconds(),
+            job_run_seconds: seconds(),
         };
         metrics.register(frames, lane, release);
         metrics
@@ -98,6 +104,13 @@ impl Metrics {
         all.register("push_seconds", "From accepting a push to its answer", self.push_seconds.clone());
         all.register("calls", "Calls of executors", self.calls.clone());
         all.register("call_seconds", "From a call to its result", self.call_seconds.clone());
+        all.register(
+            "jobs",
+            "Attempts of jobs that ended here, and what became of the job",
+            self.jobs.clone(),
+        );
+        all.register("job_wait_seconds", "From a job's time to a worker", self.job_wait_seconds.clone());
+        all.register("job_run_seconds", "How long an attempt of a job ran", self.job_run_seconds.clone());
         all.register("nats_reconnects", "Reconnections to NATS", self.nats_reconnects.clone());
     }
 
@@ -132,6 +145,20 @@ impl Metrics {
         self.call_seconds.observe(took.as_secs_f64());
     }
 
+    /// An attempt of a job ended; `outcome` is the state of the job after it.
+    pub fn worked(
+        &self,
+        kind: &'static str,
+        exec: &'static str,
+        outcome: &'static str,
+        waited: Duration,
+        ran: Duration,
+    ) {
+        self.jobs.get_or_create(&CallLabels { kind, exec, outcome }).inc();
+        self.job_wait_seconds.observe(waited.as_secs_f64());
+        self.job_run_seconds.observe(ran.as_secs_f64());
+    }
+
     /// Everything as text.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut page = String::new();
@@ -155,6 +182,8 @@ mod tests {
         metrics.closed(CloseCode::Draining);
         metrics.recovered(Recovered::Reset);
         metrics.called("echo", "inline", "ok", Duration::from_millis(3));
+        let moment = Duration::from_millis(2);
+        metrics.worked("sum", "remote_free", "succeeded", moment, moment);
         metrics.pushed(Duration::from_micros(70));
         let page = metrics.encode().unwrap();
         for line in [
@@ -167,6 +196,9 @@ mod tests {
             "pagewire_push_seconds_count 1",
             r#"pagewire_calls_total{kind="echo",exec="inline",outcome="ok"} 1"#,
             "pagewire_call_seconds_count 1",
+            r#"pagewire_jobs_total{kind="sum",exec="remote_free",outcome="succeeded"} 1"#,
+            "pagewire_job_wait_seconds_count 1",
+            "pagewire_job_run_seconds_count 1",
             "pagewire_nats_reconnects_total 0",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} in\n{page}");

@@ -304,7 +304,7 @@ impl Assigned {
     /// came or went.
     pub(super) async fn sweep(self: Arc<Self>) {
         let mut changes = self.jobs().workers.changes();
-        let mut draining = self.desk.draining.clone();
+        let mut draining = self.desk.draining.subscribe();
         let Team { pool, lane } = &self.desk.team;
         let prefix = job_key::open(pool, lane);
         loop {

@@ -114,8 +114,8 @@ impl Attempt {
     }
 
     /// Writes the end, tells the page, settles the hint, in this order. Repeats while the engine is away; an attempt
-    /// that has lost its job meanwhile changes nothing.
-    pub async fn end(mut self, outcome: Outcome) {
+    /// that has lost its job meanwhile changes nothing. The record after that.
+    pub async fn end(mut self, outcome: Outcome) -> Option<Record> {
         self.upkeep.abort();
         // nothing is said of progress after the end
         let _ = (&mut self.upkeep).await;
@@ -135,6 +135,7 @@ impl Attempt {
                 }
             }
         };
+        let record = changed.as_ref().map(|changed| changed.stored.record.clone());
         if let Some(changed) = changed {
             self.jobs.follow_up(changed).await;
         }
@@ -146,6 +147,7 @@ impl Attempt {
         if let Some(ended) = self.ended.take() {
             let _ = ended.send(());
         }
+        record
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) struct Desk {
     pub(super) release: String,
     pub(super) lease: WorkerLease,
     pub(super) slots: Arc<Semaphore>,
-    pub(super) draining: watch::Receiver<bool>,
+    pub(super) draining: watch::Sender<bool>,
     work: mpsc::Sender<Work>,
     running: Mutex<HashMap<Key, Arc<watch::Sender<bool>>>>,
 }
@@ -78,7 +78,7 @@ impl Ears {
 pub(super) async fn listen(desk: Arc<Desk>, assigned: Arc<Assigned>, ears: Ears) {
     let Ears { calls, mut own, mut team } = ears;
     let mut calls = Some(calls);
-    let mut draining = desk.draining.clone();
+    let mut draining = desk.draining.subscribe();
     loop {
         tokio::select! {
             Some(received) = async { calls.as_mut()?.next().await }, if calls.is_some() => {
@@ -114,7 +114,7 @@ impl Desk {
         release: String,
         lease: WorkerLease,
         slots: Arc<Semaphore>,
-        draining: watch::Receiver<bool>,
+        draining: watch::Sender<bool>,
         work: mpsc::Sender<Work>,
     ) -> Self {
         let jobs = jobs.clone();
@@ -135,6 +135,11 @@ impl Desk {
     fn asked(self: Arc<Self>, assigned: &Arc<Assigned>, message: Message) {
         match message.subject.rsplit('.').next() {
             Some(worker_leaf::ALIVE) => {
+                tokio::spawn(async move { self.reply_bytes(&message, bytes::Bytes::new()).await });
+            }
+            Some(worker_leaf::DRAIN) => {
+                tracing::info!("this worker is asked to leave");
+                self.draining.send_replace(true);
                 tokio::spawn(async move { self.reply_bytes(&message, bytes::Bytes::new()).await });
             }
             Some(worker_leaf::CANCEL) => self.stop(&message),

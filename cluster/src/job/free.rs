@@ -17,8 +17,8 @@ use crate::subject::route;
 /// held meanwhile: a call may take one, and its hint waits a little or goes back.
 pub(super) async fn pull(desk: Arc<Desk>) {
     let route = route(&desk.team.pool, &desk.team.lane);
-    let mut draining = desk.draining.clone();
-    while !*draining.borrow() {
+    let mut draining = desk.draining.subscribe();
+    while !*desk.draining.borrow() {
         if desk.slots.acquire().await.is_err() {
             return;
         }

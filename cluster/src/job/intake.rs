@@ -66,7 +66,8 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Opens for work: returns when the engine has confirmed the subscriptions. From `draining` on nothing new comes.
+    /// Opens for work: returns when the engine has confirmed the subscriptions. From `draining` on nothing new
+    /// comes; a message to this worker can begin it, too.
     pub async fn open(
         jobs: &Jobs,
         team: Team,
@@ -74,7 +75,7 @@ impl Intake {
         slots: u32,
         lease: WorkerLease,
         id: Key,
-        draining: watch::Receiver<bool>,
+        draining: watch::Sender<bool>,
     ) -> Result<Self, Down> {
         let (sender, work) = mpsc::channel(1);
         let ears = Ears::open(jobs, &team, id).await?;

@@ -1,7 +1,7 @@
 //! Durable work: the record is the truth, everything else says "look at it".
 //!
 //! Owns: records ([`Record`]), what may happen to them ([`apply`], pure), submitting, claiming, ending, and finding
-//! what was lost on the way. Never: what a handler does.
+//! what was lost on the way; calls, which are work without a record. Never: what a handler does.
 //!
 //! A free job waits in the Queue of its team (pool and lane); any worker of the team that pulls the hint claims the
 //! record by compare-and-set. The hint is settled when the job is over and its page has been told, so a worker that
@@ -16,6 +16,7 @@
 
 mod assigned;
 mod attempt;
+mod call;
 mod desk;
 mod free;
 mod intake;
@@ -30,6 +31,7 @@ mod transition;
 mod wake;
 
 pub use attempt::{Attempt, Outcome, Reporter};
+pub use call::CallError;
 pub use intake::{Asked, Intake, Work};
 pub use janitor::Janitor;
 pub use notice::Watching;

@@ -154,6 +154,12 @@ impl Record {
         }
     }
 
+    /// The terminal word for a page that knows the job by `frame`, when it is over.
+    pub fn note_of_end(&self, page: Key, frame: &str) -> Option<JobNote> {
+        let asker = self.askers.iter().find(|asker| asker.page.key == page && asker.frame.get() == frame)?;
+        self.ending(asker)
+    }
+
     /// The terminal word for one that waits, when it is over.
     pub fn ending(&self, asker: &Asker) -> Option<JobNote> {
         if !self.state.is_terminal() {

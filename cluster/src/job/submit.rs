@@ -11,7 +11,7 @@ use super::store::{Jobs, Unchanged, stored};
 use super::transition::Event;
 use super::unix_ms;
 use crate::engine::{Consistency, Down, Expect, Op, Put, Settled, WriteError};
-use crate::id::Key;
+use crate::id::{Address, Key};
 use crate::subject::job_key;
 use crate::wire;
 use crate::worker::Team;
@@ -30,7 +30,9 @@ pub struct Submission {
     /// For whom.
     pub user: Option<String>,
     /// The page that waits for it.
-    pub asker: Option<Asker>,
+    pub page: Option<Address>,
+    /// The page's own id of the request; without one it knows the job by the job's id.
+    pub frame: Option<Box<RawValue>>,
     /// Not before, in milliseconds since the Unix epoch.
     pub run_at: Option<u64>,
     /// How often it may run again after a failure.
@@ -85,8 +87,13 @@ struct Remembered {
 }
 
 impl Jobs {
-    /// Writes the record, then says that it waits. When this returns the job is durable.
-    pub async fn submit(&self, submission: Submission) -> Result<Submitted, SubmitError> {
+    /// Writes the record, then says that it waits. When `accepted` runs the job is durable and no worker has heard
+    /// of it yet.
+    pub async fn submit(
+        &self,
+        submission: Submission,
+        accepted: impl FnOnce(&Record),
+    ) -> Result<Submitted, SubmitError> {
         if submission.data.get().len() > MAX_CONTENT {
             return Err(SubmitError::TooLarge);
         }
@@ -100,8 +107,11 @@ impl Jobs {
         let (pointed, created) = tokio::join!(pointed, created);
         pointed?;
         if !created? {
-            return self.join(record).await;
+            let joined = self.join(record).await?;
+            accepted(&joined.record);
+            return Ok(joined);
         }
+        accepted(&record);
         self.publish(&record);
         let delay = Duration::from_millis(record.due.saturating_sub(record.created));
         self.offer(&record, delay).await;
@@ -180,6 +190,8 @@ impl Jobs {
 }
 
 fn record(id: Key, submission: Submission) -> Record {
+    let frame = submission.frame.unwrap_or_else(|| named(id));
+    let asker = submission.page.map(|page| Asker { page, frame });
     let created = unix_ms();
     let due = submission.run_at.unwrap_or(created).max(created);
     Record {
@@ -199,12 +211,18 @@ fn record(id: Key, submission: Submission) -> Record {
         pool: submission.team.pool,
         lane: submission.team.lane,
         user: submission.user,
-        askers: submission.asker.into_iter().collect(),
+        askers: asker.into_iter().collect(),
         created,
         due,
         started: None,
         ended: None,
     }
+}
+
+/// The id of a job as a JSON string.
+fn named(id: Key) -> Box<RawValue> {
+    // base62 needs no escapes
+    RawValue::from_string(format!("\"{id}\"")).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 /// What makes two submissions the same work.

@@ -28,7 +28,8 @@ fn submission(kind: &str) -> Submission {
         team: team(),
         affinity: Affinity::Free,
         user: None,
-        asker: None,
+        page: None,
+        frame: None,
         run_at: None,
         retries: 0,
         idempotency: None,
@@ -40,7 +41,7 @@ fn assigned(kind: &str, user: &str) -> Submission {
 }
 
 async fn submit(jobs: &Jobs, submission: Submission) -> Key {
-    jobs.submit(submission).await.unwrap().record.id
+    jobs.submit(submission, |_| {}).await.unwrap().record.id
 }
 
 /// Waits for the one end of a job.
@@ -167,15 +168,18 @@ async fn the_same_idempotency_key_is_one_job() {
         idempotency: Some(Idempotency { scope: scope.into(), key: "k".into() }),
         ..submission(kind)
     };
-    let first = jobs.submit(keyed("echo", "ann")).await.unwrap();
-    let again = jobs.submit(keyed("echo", "ann")).await.unwrap();
+    let first = jobs.submit(keyed("echo", "ann"), |_| {}).await.unwrap();
+    let again = jobs.submit(keyed("echo", "ann"), |_| {}).await.unwrap();
     assert!(first.fresh && !again.fresh);
     assert_eq!(first.record.id, again.record.id);
-    assert_eq!(jobs.submit(keyed("fail", "ann")).await.unwrap_err(), SubmitError::Conflict);
-    assert!(jobs.submit(keyed("fail", "bob")).await.unwrap().fresh, "another caller's key is another key");
+    assert_eq!(jobs.submit(keyed("fail", "ann"), |_| {}).await.unwrap_err(), SubmitError::Conflict);
+    assert!(
+        jobs.submit(keyed("fail", "bob"), |_| {}).await.unwrap().fresh,
+        "another caller's key is another key"
+    );
     let _worker = Worker::start(&engine, &log).await;
     end(&jobs, first.record.id).await;
-    assert!(!jobs.submit(keyed("echo", "ann")).await.unwrap().fresh, "even after its end");
+    assert!(!jobs.submit(keyed("echo", "ann"), |_| {}).await.unwrap().fresh, "even after its end");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -245,7 +249,7 @@ async fn a_job_that_was_never_offered_is_found() {
     let _worker = Worker::start(&engine, &log).await;
     // its submitter died between the record and the hint
     let job = Key::random();
-    let offered = jobs.submit(submission("echo")).await.unwrap().record;
+    let offered = jobs.submit(submission("echo"), |_| {}).await.unwrap().record;
     let record = Record { id: job, state: State::Queued, ..offered };
     jobs.store.put(jobs.put(&record, crate::engine::Expect::Absent)).await.unwrap();
     let _janitor = janitor(&jobs);
@@ -272,7 +276,7 @@ async fn every_job_ends_once_whatever_breaks() {
             let kind = ["echo", "fail", "hang once"][n % 3];
             let affinity = if n % 2 == 0 { Affinity::Free } else { Affinity::Assigned };
             let submission = Submission { affinity, retries: 1, ..assigned(kind, "ann") };
-            if let Ok(submitted_now) = jobs.submit(submission).await {
+            if let Ok(submitted_now) = jobs.submit(submission, |_| {}).await {
                 submitted.push((kind, submitted_now.record.id));
             }
         }

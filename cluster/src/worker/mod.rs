@@ -99,6 +99,12 @@ impl Workers {
         false
     }
 
+    /// Asks a worker to take nothing new, finish and leave; whether it has heard.
+    pub async fn drain(&self, worker: Key) -> bool {
+        let message = Message::new(self.subjects.worker(worker, worker_leaf::DRAIN), "");
+        self.engine.request(message, self.timing.deliver).await.is_ok()
+    }
+
     /// Whether that life of a worker holds its lease, as acknowledged last: the view may be a moment behind.
     pub async fn is_alive(&self, team: &Team, worker: WorkerId) -> Result<bool, Down> {
         if self.roster().lives(worker) {

@@ -67,6 +67,11 @@ impl Roster {
         self.member(worker.id).is_some_and(|member| member.epoch == worker.epoch)
     }
 
+    /// The life of a worker that holds its lease.
+    pub fn life(&self, id: Key) -> Option<WorkerId> {
+        self.member(id).map(|member| WorkerId { id, epoch: member.epoch })
+    }
+
     /// The row of a living worker.
     pub fn row(&self, id: Key) -> Option<&WorkerRow> {
         self.member(id).map(|member| &member.row)
@@ -75,6 +80,11 @@ impl Roster {
     /// Whether a team has a worker that takes new work.
     pub fn serves(&self, team: &Team) -> bool {
         self.fit(team).next().is_some()
+    }
+
+    /// Whether a pool has a worker that takes new work, in any lane.
+    pub fn serves_pool(&self, pool: &str) -> bool {
+        self.teams.keys().any(|team| team.pool == pool && self.serves(team))
     }
 
     /// The worker that a user should have, were none the user's own yet.

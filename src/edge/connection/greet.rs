@@ -8,6 +8,7 @@ use super::super::pulse::{Cause, Order, Pulse};
 use super::super::wire::{End, Wire};
 use super::{Arrival, closing, remaining};
 use crate::auth::{AuthError, Roles};
+use crate::command;
 use crate::protocol::{Close, CloseCode, Hello};
 use crate::session::{Open, Opened};
 
@@ -33,13 +34,14 @@ pub(super) async fn greet(
         }
     };
     edge.pulses.heard(pulse);
-    let hello = Hello::parse(&hello).map_err(|error| End::Malformed(error.message.into_owned()))?;
+    let mut hello = Hello::parse(&hello).map_err(|error| End::Malformed(error.message.into_owned()))?;
     let token = hello.token.as_ref().or(arrival.token.as_ref());
     let verified = token.map(|token| edge.context.authenticator.verify(token)).transpose();
     let verified = verified.map_err(|error| End::Close(unauthenticated(error)))?;
     if verified.is_none() && !edge.context.authenticator.allows_anonymous() {
         return Err(End::Close(Close::new(CloseCode::Unauthenticated, "a token is required")));
     }
+    let waits_for = std::mem::take(&mut hello.pending);
     let (user, roles) = match verified {
         Some(verified) => {
             edge.pulses.expires(pulse, remaining(&verified));
@@ -48,7 +50,9 @@ pub(super) async fn greet(
         None => (None, Roles::default()),
     };
     let open = Open { hello, user, agent: arrival.agent };
-    Ok((edge.context.sessions.open(open).await.map_err(End::Close)?, roles))
+    let opened = edge.context.sessions.open(open).await.map_err(End::Close)?;
+    command::pending(&edge.context, &opened.page, opened.recovered, waits_for);
+    Ok((opened, roles))
 }
 
 fn unauthenticated(error: AuthError) -> Close {

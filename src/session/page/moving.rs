@@ -5,9 +5,10 @@
 //! none is lost, doubled or reordered. A move that was cut short is not taken up again: the next one is a reset.
 
 use pagewire_cluster::id::NodeNumber;
-use pagewire_cluster::wire::{HandedOver, Reach};
+use pagewire_cluster::wire::{HandedOver, Reach, ToldEnd};
 use tokio::sync::{mpsc, oneshot};
 
+use super::ends::told;
 use super::{Holding, Met, Page};
 use crate::protocol::Tail;
 use crate::session::outbox::Moving;
@@ -59,13 +60,16 @@ impl Page {
         generation: u32,
         seq: u64,
     ) -> Option<(Handover, Forwarding)> {
+        // in this order, as `conclude` takes them
+        let ends = self.ends.lock();
         let mut state = self.lock();
         let held = matches!(state.holding, Holding::Live | Holding::Closing(_) | Holding::Detached);
         if !held || state.generation >= generation {
             return None;
         }
         let outbox = std::mem::take(&mut state.outbox);
-        let moving = outbox.hand_over(seq).and_then(|moving| handed_over(&moving, state.received));
+        let moving =
+            outbox.hand_over(seq).and_then(|moving| handed_over(&moving, state.received, told(&ends)));
         let (forward, frames) = mpsc::unbounded_channel();
         let frozen = Frozen { forward };
         if moving.is_none() {
@@ -97,14 +101,16 @@ impl Page {
         let mut state = self.lock();
         state.outbox.install(Moving { last: handed.last, sent, waiting });
         state.received = handed.received;
+        drop(state);
+        self.ends.remember(&handed.ends);
         true
     }
 }
 
-fn handed_over(moving: &Moving, received: u64) -> Option<HandedOver> {
+fn handed_over(moving: &Moving, received: u64, ends: Vec<ToldEnd>) -> Option<HandedOver> {
     let frames = |tails: &[Tail]| tails.iter().map(Tail::to_frame).collect::<Option<Vec<_>>>();
     let (sent, waiting) = (frames(&moving.sent)?, frames(&moving.waiting)?);
-    Some(HandedOver { last: moving.last, sent, waiting, received })
+    Some(HandedOver { last: moving.last, sent, waiting, received, ends })
 }
 
 #[cfg(test)]

@@ -55,7 +55,8 @@ impl Worker {
         let (draining, drains) = watch::channel(false);
         let (stop, stopped) = watch::channel(false);
         let intake = loop {
-            let opened = Intake::open(&jobs, team(), "r".into(), 4, lease.clone(), id, drains.clone()).await;
+            let opened =
+                Intake::open(&jobs, team(), "r".into(), 4, lease.clone(), id, draining.clone()).await;
             if let Ok(intake) = opened {
                 break intake;
             }

@@ -1,0 +1,167 @@
+//! Asking a worker to do something now: request and answer, at most once.
+//!
+//! Owns: which worker is asked, and for how long the asking goes on. Never: a second try of what may have been done;
+//! [`CallAnswer::Busy`], [`CallAnswer::Elsewhere`] and a worker without a responder have done nothing.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::value::RawValue;
+use tokio::time::{Instant, timeout_at};
+
+use super::store::Jobs;
+use crate::engine::{Engine, Headers, Message, RequestError};
+use crate::id::Key;
+use crate::subject::worker_leaf;
+use crate::trace::TraceParent;
+use crate::wire::{self, CallAnswer, Cancel, Failure, WorkerCall};
+use crate::worker::Team;
+
+/// How many workers of a lane are asked when each is busy.
+const MEMBERS: u32 = 4;
+/// How often a user's worker is looked up again, when the one that was asked was not, or is dead.
+const LOOKUPS: u32 = 4;
+
+/// Why a call has no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallError {
+    /// The handler said no.
+    Failed(Failure),
+    /// Nobody is there to do it: nothing was done.
+    NoWorker,
+    /// The worker that was asked has no such handler: nothing was done.
+    NoHandler,
+    /// Every worker that was asked is busy: nothing was done.
+    Busy,
+    /// No answer in time: it may have been done.
+    Deadline,
+    /// The engine is away: it may have been done.
+    Down,
+    /// More than a message holds: nothing was done.
+    TooLarge,
+}
+
+/// A call whose caller has gone stops its handler.
+struct Abandon {
+    engine: Engine,
+    /// Who may run it.
+    subject: String,
+    id: Key,
+    answered: bool,
+}
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        let message = Message::new(std::mem::take(&mut self.subject), wire::encode(&Cancel { id: self.id }));
+        let engine = self.engine.clone();
+        tokio::spawn(async move {
+            // who does not hear it works in vain
+            if let Err(error) = engine.publish(message).await {
+                tracing::debug!(%error, "workers not told that nobody waits for a call");
+            }
+        });
+    }
+}
+
+impl Jobs {
+    /// Calls a method: of any free worker of a team, or of the one that is `own`'s. Dropping the future stops the
+    /// handler.
+    pub async fn call(
+        &self,
+        team: &Team,
+        own: Option<&str>,
+        call: &WorkerCall,
+        within: Duration,
+        trace: Option<TraceParent>,
+    ) -> Result<Box<RawValue>, CallError> {
+        let asking = Asking { jobs: self, team, call, until: Instant::now() + within, trace };
+        let mut abandon = Abandon {
+            engine: self.engine.clone(),
+            subject: self.subjects.workers(&team.pool, &team.lane),
+            id: call.id,
+            answered: false,
+        };
+        let outcome = match own {
+            None => asking.any().await,
+            Some(user) => asking.own(user).await,
+        };
+        abandon.answered = !matches!(outcome, Err(CallError::Deadline | CallError::Down));
+        outcome
+    }
+}
+
+struct Asking<'a> {
+    jobs: &'a Jobs,
+    team: &'a Team,
+    call: &'a WorkerCall,
+    until: Instant,
+    trace: Option<TraceParent>,
+}
+
+impl Asking<'_> {
+    /// The engine chooses a member of the group; one that is busy says so at once.
+    async fn any(&self) -> Result<Box<RawValue>, CallError> {
+        let subject = self.jobs.subjects.calls(&self.team.pool, &self.team.lane);
+        for _ in 0..MEMBERS {
+            match self.ask(subject.clone()).await? {
+                CallAnswer::Value(value) => return Ok(value),
+                CallAnswer::Error(failure) => return Err(CallError::Failed(failure)),
+                CallAnswer::NoHandler => return Err(CallError::NoHandler),
+                CallAnswer::Busy | CallAnswer::Elsewhere { .. } => {}
+            }
+        }
+        Err(CallError::Busy)
+    }
+
+    async fn own(&self, user: &str) -> Result<Box<RawValue>, CallError> {
+        let mut worker = self.jobs.own_worker(self.team, user).await;
+        for _ in 0..LOOKUPS {
+            let Some(asked) = worker else { return Err(CallError::NoWorker) };
+            let subject = self.jobs.subjects.worker(asked, worker_leaf::CALL);
+            match self.ask(subject).await {
+                Ok(CallAnswer::Value(value)) => return Ok(value),
+                Ok(CallAnswer::Error(failure)) => return Err(CallError::Failed(failure)),
+                Ok(CallAnswer::NoHandler) => return Err(CallError::NoHandler),
+                Ok(CallAnswer::Busy) => return Err(CallError::Busy),
+                Ok(CallAnswer::Elsewhere { worker: other }) => worker = Some(other),
+                Err(CallError::NoWorker) => worker = self.after(asked, user).await,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(CallError::Busy)
+    }
+
+    /// A worker has no responder: once its death is proven, the user's next one.
+    async fn after(&self, silent: Key, user: &str) -> Option<Key> {
+        let life = self.jobs.workers.roster().life(silent);
+        if let Some(life) = life {
+            let _ = timeout_at(self.until, self.jobs.workers.bury(self.team, life)).await;
+        }
+        self.jobs.own_worker(self.team, user).await.filter(|next| *next != silent)
+    }
+
+    async fn ask(&self, subject: String) -> Result<CallAnswer, CallError> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(CallError::Deadline);
+        }
+        let headers = Headers { trace: self.trace.clone(), deadline_ms: Some(deadline_ms(left)) };
+        let message = Message { headers, ..Message::new(subject, wire::encode(self.call)) };
+        match self.jobs.engine.request(message, left).await {
+            // an answer of another release cannot be read: what was done is not known
+            Ok(answer) => serde_json::from_slice(&answer.payload).map_err(|_| CallError::Deadline),
+            Err(RequestError::NoResponder) => Err(CallError::NoWorker),
+            Err(RequestError::Deadline) => Err(CallError::Deadline),
+            Err(RequestError::Down) => Err(CallError::Down),
+            Err(RequestError::TooLarge) => Err(CallError::TooLarge),
+        }
+    }
+}
+
+/// Until when somebody waits, in milliseconds since the Unix epoch.
+fn deadline_ms(left: Duration) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (now + left).as_millis() as u64
+}

@@ -1,0 +1,78 @@
+//! `pagewire worker`: a process that runs handlers for the nodes of a cluster.
+
+use clap::Args;
+use pagewire_cluster::rollout::is_name;
+use pagewire_cluster::timing::Timing;
+
+use super::config::ConfigFile;
+use super::serve::until_signalled;
+use super::{Exit, Failure};
+use crate::executor::{DEFAULT_POOL, Handlers};
+use crate::node::{self, Setup};
+use crate::telemetry;
+
+/// What a worker does at the same time unless it is said.
+const SLOTS: u32 = 16;
+/// When set to 1, all handlers fail: for trying out what a bad release does.
+const DEMO_FAIL: &str = "PAGEWIRE_DEMO_FAIL";
+
+/// Arguments of `worker`; what a node's configuration has too can be set there and in the environment.
+#[derive(Args)]
+pub(super) struct Worker {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// NATS servers, separated by commas.
+    #[arg(long, value_name = "URLS")]
+    nats: Option<String>,
+    /// The cluster's name.
+    #[arg(long)]
+    cluster: Option<String>,
+    /// Whose work it does.
+    #[arg(long, default_value = DEFAULT_POOL, value_parser = name)]
+    pool: String,
+    /// The lane of its pool.
+    #[arg(long)]
+    lane: Option<String>,
+    /// The release that it runs.
+    #[arg(long)]
+    release: Option<String>,
+    /// How much it does at the same time.
+    #[arg(long, default_value_t = SLOTS, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    slots: u32,
+}
+
+fn name(text: &str) -> Result<String, &'static str> {
+    if is_name(text) { Ok(text.to_owned()) } else { Err("a name has letters, digits, -, _ and .") }
+}
+
+impl Worker {
+    /// Runs until a signal ends it. The first one lets it finish what it does, a second one stops at once.
+    pub(super) fn run(self) -> Result<(), Failure> {
+        telemetry::init().map_err(|error| Exit::Usage.because(format!("PAGEWIRE_LOG: {error}")))?;
+        let config = self.config.load(self.flags())?;
+        if config.nats.urls.is_empty() {
+            let message = "a worker needs the NATS servers of its cluster: --nats, PAGEWIRE_NATS__URLS or \
+                           [nats] urls. A node without NATS runs handlers itself";
+            return Err(Exit::Usage.because(message));
+        }
+        if !is_name(&config.node.lane) {
+            return Err(Exit::Usage.because("the name of a lane has letters, digits, -, _ and ."));
+        }
+        let failing = std::env::var(DEMO_FAIL).is_ok_and(|value| value == "1");
+        if failing {
+            tracing::warn!("{DEMO_FAIL} is set: every handler fails");
+        }
+        let setup = Setup { pool: self.pool, slots: self.slots, handlers: Handlers { failing } };
+        until_signalled(|stop| node::work(config, setup, Timing::from_environment(), stop))
+    }
+
+    fn flags(&self) -> Vec<(&'static str, String)> {
+        let flags = [
+            ("nats.urls", &self.nats),
+            ("cluster", &self.cluster),
+            ("node.lane", &self.lane),
+            ("node.release", &self.release),
+        ];
+        flags.into_iter().filter_map(|(key, text)| Some((key, text.clone()?))).collect()
+    }
+}

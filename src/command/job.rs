@@ -1,0 +1,50 @@
+//! `job`: durable work. `accepted` says that it is durable; its one terminal frame comes when it is over.
+
+use pagewire_cluster::job::Idempotency;
+use serde_json::value::RawValue;
+
+use super::{Caller, Context, Reply};
+use crate::executor::{self, Mode};
+use crate::protocol::{CommandError, ErrorCode, FrameId, Job, Tail};
+
+pub(super) async fn run(
+    context: &Context,
+    caller: &Caller,
+    frame: Job,
+    id: Option<FrameId>,
+) -> Result<Reply, CommandError> {
+    let Some(id) = id else {
+        return Err(CommandError::new(ErrorCode::Malformed, "a job needs an id for its result"));
+    };
+    let page = &caller.page;
+    // without an address nobody could tell the page how it ends
+    let Some(address) = context.sessions.address(page) else {
+        let message = "this node has no connection to its cluster";
+        return Err(CommandError::new(ErrorCode::Unavailable, message));
+    };
+    let (user, connection) = (page.user(), page.connection().key);
+    let scope =
+        user.as_deref().map_or_else(|| format!("connection {connection}"), |user| format!("user {user}"));
+    let job = executor::Job {
+        mode: Mode::parse(frame.exec_mode.as_deref())?,
+        kind: frame.kind,
+        data: frame.data.unwrap_or_else(|| RawValue::NULL.to_owned()),
+        pool: frame.pool,
+        user,
+        connection: Some(connection),
+        page: Some(address),
+        frame: Some(id.raw().to_owned()),
+        run_at: frame.run_at,
+        retries: frame.retries,
+        idempotency: frame.idempotency_key.map(|key| Idempotency { scope, key }),
+    };
+    let accepted = context.executors.submit(job, |record| {
+        page.push(&Tail::accepted(&id, record.id));
+    });
+    let submitted = accepted.await?;
+    // the same job as one that is over: nobody else will say how it ended
+    if let Some(note) = submitted.record.note_of_end(page.key(), id.json()) {
+        page.conclude(note.job, note.frame.get(), &Tail::job(&note));
+    }
+    Ok(Reply::Later)
+}

@@ -1,0 +1,73 @@
+//! `hash`: work for a processor. It runs on a thread for blocking work, as many at a time as there are processors.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pagewire_cluster::job::Reporter;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+
+use super::CallError;
+use crate::protocol::{CommandError, ErrorCode};
+
+/// A second or so of work.
+const MOST_ROUNDS: u32 = 100_000_000;
+/// Rounds between two looks at whether anybody still wants the result.
+const STRIDE: u32 = 10_000;
+
+/// What to hash: the empty text if there is none, once if nothing else is said.
+#[derive(Deserialize)]
+pub(super) struct Hash {
+    #[serde(default)]
+    text: String,
+    #[serde(default = "once")]
+    rounds: u32,
+}
+
+const fn once() -> u32 {
+    1
+}
+
+/// Stops the thread when the future is dropped.
+struct Abandon(Arc<AtomicBool>);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The last digest, in hexadecimal digits.
+pub(super) async fn run(hash: Hash, reporter: &Reporter) -> Result<String, CallError> {
+    if hash.rounds > MOST_ROUNDS {
+        let message = format!("at most {MOST_ROUNDS} rounds");
+        return Err(CommandError::new(ErrorCode::TooLarge, message).into());
+    }
+    let _turn = processors().acquire().await;
+    let abandon = Abandon(Arc::default());
+    let (abandoned, reporter) = (abandon.0.clone(), reporter.clone());
+    let digest = tokio::task::spawn_blocking(move || rounds(&hash, &abandoned, &reporter)).await;
+    digest.map_err(|error| CommandError::new(ErrorCode::Internal, error.to_string()).into())
+}
+
+fn processors() -> &'static Semaphore {
+    static PROCESSORS: OnceLock<Semaphore> = OnceLock::new();
+    let count = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    PROCESSORS.get_or_init(|| Semaphore::new(count()))
+}
+
+fn rounds(hash: &Hash, abandoned: &AtomicBool, reporter: &Reporter) -> String {
+    let mut digest = Sha256::digest(&hash.text);
+    for round in 1..hash.rounds {
+        if round % STRIDE == 0 {
+            if abandoned.load(Ordering::Relaxed) {
+                break;
+            }
+            reporter.report(f64::from(round) / f64::from(hash.rounds), None);
+        }
+        digest = Sha256::digest(digest);
+    }
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,96 @@
+//! The loop of a worker: takes work as it comes, runs each piece in a task of its own.
+//!
+//! Owns: which handler runs it, and how it ends. Never: leases, claims or retries (`pagewire_cluster::job`).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pagewire_cluster::job::{Asked, Attempt, Intake, Outcome, Reporter, Work};
+use pagewire_cluster::wire::CallAnswer;
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+
+use super::handlers::{self, failed};
+use super::{CallError, exec, no_executor};
+use crate::telemetry::Metrics;
+
+/// What a worker runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Handlers {
+    /// Each one says no, for trying out what a bad release does.
+    pub failing: bool,
+}
+
+impl Handlers {
+    async fn run(
+        self,
+        method: &str,
+        params: &RawValue,
+        reporter: &Reporter,
+    ) -> Result<Box<RawValue>, CallError> {
+        let Some(handler) = handlers::find(method) else {
+            return Err(no_executor("no worker of this lane has such a handler").into());
+        };
+        if self.failing {
+            return Err(failed("this worker was started to fail".to_owned()));
+        }
+        handlers::run(handler, params, reporter).await
+    }
+}
+
+/// Runs what comes in until the intake ends. When `leaving` becomes true, jobs that still run are given back untouched.
+pub async fn serve(
+    intake: &mut Intake,
+    handlers: Handlers,
+    leaving: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+) {
+    while let Some(work) = intake.next().await {
+        match work {
+            Work::Job(attempt) => {
+                drop(tokio::spawn(run(*attempt, handlers, leaving.clone(), metrics.clone())))
+            }
+            Work::Call(asked) => drop(tokio::spawn(answer(*asked, handlers))),
+        }
+    }
+}
+
+async fn run(
+    attempt: Attempt,
+    handlers: Handlers,
+    mut leaving: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+) {
+    let started = Instant::now();
+    let record = attempt.record();
+    let (kind, data, reporter) = (record.kind.clone(), record.data.clone(), attempt.reporter());
+    let outcome = tokio::select! {
+        outcome = handlers.run(&kind, &data, &reporter) => match outcome {
+            Ok(value) => Outcome::Value(value),
+            Err(error) => Outcome::Failed(error.into_failure()),
+        },
+        () = attempt.cancelled() => Outcome::Stopped,
+        Ok(_) = leaving.wait_for(|leaving| *leaving) => Outcome::Returned,
+    };
+    let Some(record) = attempt.end(outcome).await else { return };
+    // what a client made up is no label
+    let kind = handlers::find(&kind).map_or("other", handlers::Handler::name);
+    let waited = Duration::from_millis(record.started.unwrap_or(record.due).saturating_sub(record.due));
+    metrics.worked(kind, exec(record.affinity), record.state.text(), waited, started.elapsed());
+}
+
+async fn answer(asked: Asked, handlers: Handlers) {
+    let within = asked.remaining().unwrap_or(Duration::MAX);
+    let reporter = Reporter::silent();
+    let answer = tokio::select! {
+        outcome = handlers.run(&asked.call.method, &asked.call.params, &reporter) => match outcome {
+            Ok(value) => CallAnswer::Value(value),
+            Err(_) if handlers::find(&asked.call.method).is_none() => CallAnswer::NoHandler,
+            Err(error) => CallAnswer::Error(error.into_failure()),
+        },
+        // nobody waits any more
+        () = asked.cancelled() => return,
+        () = tokio::time::sleep(within) => return,
+    };
+    asked.answer(answer).await;
+}

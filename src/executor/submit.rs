@@ -1,0 +1,115 @@
+//! Submitting a job: what is allowed, and whose workers it is for.
+
+use std::sync::Arc;
+
+use pagewire_cluster::id::{Address, Key};
+use pagewire_cluster::job::{Idempotency, Record, Submission, SubmitError, Submitted};
+use pagewire_cluster::rollout::{Unit, is_name};
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+
+use super::placement::{DEFAULT_POOL, affinity};
+use super::{Executors, Mode};
+use crate::protocol::{CommandError, ErrorCode};
+
+/// The longest name of a handler, and the longest idempotency key, in bytes.
+const MAX_NAME: usize = 200;
+/// How often a job may be tried again at most.
+const MAX_RETRIES: u32 = 100;
+/// How far ahead a job may be scheduled.
+const AHEAD: time::Duration = time::Duration::days(366);
+
+/// Durable work.
+#[derive(Debug)]
+pub struct Job {
+    /// The handler's name.
+    pub kind: String,
+    /// Its argument.
+    pub data: Box<RawValue>,
+    /// Where it should run.
+    pub mode: Mode,
+    /// Whose workers; the default pool if none is named.
+    pub pool: Option<String>,
+    /// For whom.
+    pub user: Option<Arc<str>>,
+    /// From which browser: its lane, when there is no user.
+    pub connection: Option<Key>,
+    /// The page that is told how it goes.
+    pub page: Option<Address>,
+    /// That page's own id of it.
+    pub frame: Option<Box<RawValue>>,
+    /// Not before.
+    pub run_at: Option<OffsetDateTime>,
+    /// How often it is tried again after a failure.
+    pub retries: Option<u32>,
+    /// The same scope and key again is the same job.
+    pub idempotency: Option<Idempotency>,
+}
+
+impl Executors {
+    /// Makes a job durable and offers it to the workers of its lane, whether or not there are any now. `accepted`
+    /// runs in between: whoever is told there hears of nothing else before.
+    pub async fn submit(&self, job: Job, accepted: impl FnOnce(&Record)) -> Result<Submitted, CommandError> {
+        check(&job)?;
+        let affinity = affinity(job.mode, job.user.is_some())?;
+        let team = self.team(&pool(job.pool.as_deref())?, Unit::of(job.user.as_deref(), job.connection));
+        let submission = Submission {
+            kind: job.kind,
+            data: job.data,
+            team,
+            affinity,
+            user: job.user.as_deref().map(str::to_owned),
+            page: job.page,
+            frame: job.frame,
+            run_at: job.run_at.map(unix_ms),
+            retries: job.retries.unwrap_or(0),
+            idempotency: job.idempotency,
+        };
+        self.jobs.submit(submission, accepted).await.map_err(refused)
+    }
+}
+
+/// A pool by its name, or the default one.
+pub(super) fn pool(named: Option<&str>) -> Result<String, CommandError> {
+    match named {
+        None => Ok(DEFAULT_POOL.to_owned()),
+        Some(name) if is_name(name) => Ok(name.to_owned()),
+        Some(_) => Err(malformed("a pool's name has letters, digits, -, _ and .")),
+    }
+}
+
+fn check(job: &Job) -> Result<(), CommandError> {
+    if job.mode == Mode::Inline {
+        return Err(malformed("a job runs at a worker: exec_mode is any or assigned"));
+    }
+    if !(1..=MAX_NAME).contains(&job.kind.len()) {
+        return Err(malformed("the kind of a job has 1 to 200 bytes"));
+    }
+    if job.retries.is_some_and(|retries| retries > MAX_RETRIES) {
+        return Err(malformed("a job has at most 100 retries"));
+    }
+    if job.run_at.is_some_and(|at| at > OffsetDateTime::now_utc() + AHEAD) {
+        return Err(malformed("a job is scheduled at most a year ahead"));
+    }
+    if job.idempotency.as_ref().is_some_and(|idempotency| !(1..=MAX_NAME).contains(&idempotency.key.len())) {
+        return Err(malformed("an idempotency key has 1 to 200 bytes"));
+    }
+    Ok(())
+}
+
+fn malformed(message: &'static str) -> CommandError {
+    CommandError::new(ErrorCode::Malformed, message)
+}
+
+fn unix_ms(at: OffsetDateTime) -> u64 {
+    u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(0)
+}
+
+fn refused(error: SubmitError) -> CommandError {
+    let code = match error {
+        SubmitError::Conflict => ErrorCode::Conflict,
+        SubmitError::TooLarge => ErrorCode::TooLarge,
+        SubmitError::Unavailable => ErrorCode::Unavailable,
+    };
+    CommandError::new(code, error.to_string())
+}

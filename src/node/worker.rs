@@ -1,0 +1,167 @@
+//! A worker: a process that runs handlers for others (`pagewire worker`), or the same inside a node that is alone on
+//! the embedded engine.
+//!
+//! Owns: the order in which a worker comes up and goes down. Never: what a handler does (`executor`), claims
+//! (`pagewire_cluster::job`).
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use pagewire_cluster::engine::{Down, Engine};
+use pagewire_cluster::id::Key;
+use pagewire_cluster::job::{Intake, Jobs};
+use pagewire_cluster::lease::Proto;
+use pagewire_cluster::subject::Subjects;
+use pagewire_cluster::timing::Timing;
+use pagewire_cluster::worker::{Keeper, Team, WorkerRow, Workers};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::{StartError, engine, stopped};
+use crate::config::Config;
+use crate::executor::{Handlers, names, serve};
+use crate::telemetry::Metrics;
+
+/// What a worker works on.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Its pool.
+    pub pool: String,
+    /// How much it does at the same time.
+    pub slots: u32,
+    /// What it runs.
+    pub handlers: Handlers,
+}
+
+/// Runs a worker until `stop`, or until it is asked to leave; then it takes nothing new, finishes what it does, and
+/// gives back what takes too long.
+pub async fn work(
+    config: Config,
+    setup: Setup,
+    timing: Timing,
+    stop: impl Future<Output = ()>,
+) -> Result<(), StartError> {
+    let metrics = Arc::new(Metrics::new(&config.node.lane, &config.node.release));
+    let up = async {
+        let engine = engine(&config, timing).await?;
+        let subjects = Subjects::new(&config.cluster);
+        let workers = Workers::new(&engine, &subjects, timing);
+        tokio::spawn(workers.follow().await?);
+        let jobs = Jobs::new(&engine, &subjects, timing, &workers);
+        Ok::<_, StartError>(Worker::start(&engine, &jobs, &config, setup, timing, metrics).await?)
+    };
+    let mut stop = std::pin::pin!(stop);
+    let mut worker = tokio::select! {
+        worker = up => worker?,
+        () = &mut stop => return Ok(()),
+    };
+    tokio::select! {
+        () = &mut stop => worker.drain(),
+        () = worker.ended() => {}
+    }
+    worker.ended().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// A running worker.
+pub(super) struct Worker {
+    draining: watch::Sender<bool>,
+    running: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Comes up: the lease first, so that whoever sees its claims knows that it lives.
+    pub(super) async fn start(
+        engine: &Engine,
+        jobs: &Jobs,
+        config: &Config,
+        setup: Setup,
+        timing: Timing,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, Down> {
+        let id = Key::random();
+        let team = Team::new(setup.pool.as_str(), config.node.lane.as_str());
+        let row = row(config, &setup);
+        let draining = watch::Sender::new(false);
+        let (keeper, lease) = Keeper::claim(engine, timing, id, row).await;
+        let (release, slots) = (config.node.release.clone(), setup.slots);
+        let intake = Intake::open(jobs, team, release, slots, lease, id, draining.clone()).await?;
+        let (end, ended) = watch::channel(false);
+        let keeping = tokio::spawn(keeper.keep(draining.subscribe(), stopped(ended)));
+        let Config { cluster, node, .. } = config;
+        tracing::info!(worker = %id, pool = setup.pool, lane = node.lane, cluster, slots, "ready");
+        let draining_begun = draining.subscribe();
+        let running = tokio::spawn(async move {
+            run(intake, setup.handlers, draining_begun, timing, metrics).await;
+            end.send_replace(true);
+            // the lease goes last: while something may still run here, this worker lives
+            let _ = keeping.await;
+        });
+        Ok(Self { draining, running })
+    }
+
+    /// Takes nothing new from here on.
+    pub(super) fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Resolves when it is gone, now or before.
+    pub(super) async fn ended(&mut self) {
+        if !self.running.is_finished() {
+            // an error: it ended badly, which is an end
+            let _ = (&mut self.running).await;
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+async fn run(
+    mut intake: Intake,
+    handlers: Handlers,
+    mut draining: watch::Receiver<bool>,
+    timing: Timing,
+    metrics: Arc<Metrics>,
+) {
+    let (leave, leaving) = watch::channel(false);
+    let idle = intake.idle();
+    let drained = async move {
+        // an error: nobody is left who could ask for anything else
+        let _ = draining.wait_for(|draining| *draining).await;
+        tracing::info!("taking nothing new, finishing what runs");
+        let mut idle = std::pin::pin!(idle);
+        if tokio::time::timeout(timing.drain, &mut idle).await.is_err() {
+            leave.send_replace(true);
+            idle.await;
+        }
+    };
+    tokio::select! {
+        () = serve(&mut intake, handlers, leaving, metrics) => {}
+        () = drained => {}
+    }
+    intake.close().await;
+}
+
+fn row(config: &Config, setup: &Setup) -> WorkerRow {
+    WorkerRow {
+        epoch: None,
+        pool: setup.pool.clone(),
+        lane: config.node.lane.clone(),
+        release: config.node.release.clone(),
+        slots: setup.slots,
+        draining: false,
+        methods: names().map(str::to_owned).collect(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        process: std::process::id(),
+        started: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map(|since| since.as_millis() as u64)
+            .unwrap_or(0),
+        proto: Proto::default(),
+    }
+}
