@@ -11,6 +11,7 @@ mod opening;
 mod page;
 mod process;
 mod token;
+mod worker;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -24,6 +25,7 @@ pub(crate) use self::opening::Refusal;
 pub(crate) use self::page::Page;
 pub(crate) use self::process::Process;
 pub(crate) use self::token::Token;
+pub(crate) use self::worker::WorkerProcess;
 
 /// Long enough for anything that should happen soon, on a slow machine.
 pub(crate) const SOON: Duration = Duration::from_secs(15);
