@@ -122,6 +122,7 @@ impl Node {
         let context = Arc::new(Context {
             deliver: Deliver::new(hub.clone(), registry.clone(), lease.clone(), post, metrics.clone()),
             executors: Executors::new(
+                config.nats.urls.is_empty(),
                 jobs.clone(),
                 workers.clone(),
                 rollouts.clone(),

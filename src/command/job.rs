@@ -43,7 +43,7 @@ pub(super) async fn run(
     });
     let submitted = accepted.await?;
     // the same job as one that is over: nobody else will say how it ended
-    if let Some(note) = submitted.record.note_of_end(page.key(), id.json()) {
+    if let Some(note) = submitted.record.ending(page.key(), id.raw()) {
         page.conclude(note.job, note.frame.get(), &Tail::job(&note));
     }
     Ok(Reply::Later)

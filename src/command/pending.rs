@@ -37,7 +37,7 @@ async fn look_up(context: &Context, page: &Page, recovered: Recovered, id: &Fram
             let message = "the server knows nothing of this job";
             page.push(&Tail::error(Some(id), &CommandError::new(ErrorCode::Uncertain, message)));
         }
-        Ok(Some(record)) => match record.note_of_end(page.key(), id.json()) {
+        Ok(Some(record)) => match record.ending(page.key(), id.raw()) {
             Some(note) if reset => drop(page.remind(note.job, id.json(), &Tail::job(&note))),
             Some(note) => drop(page.conclude(note.job, id.json(), &Tail::job(&note))),
             None if reset => drop(page.push(&Tail::accepted(id, record.id))),

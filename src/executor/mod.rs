@@ -134,6 +134,7 @@ pub struct Kind {
 #[derive(Clone)]
 pub struct Executors {
     inline: Arc<Semaphore>,
+    alone: bool,
     jobs: Jobs,
     workers: Workers,
     rollouts: Rollouts,
@@ -142,15 +143,25 @@ pub struct Executors {
 }
 
 impl Executors {
-    /// The executors that this node can use: its own handlers, and the workers of its cluster.
+    /// The executors that this node can use: its own handlers, and the workers of its cluster. `alone`: the only worker
+    /// is this process.
     pub fn new(
+        alone: bool,
         jobs: Jobs,
         workers: Workers,
         rollouts: Rollouts,
         timing: Timing,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { inline: Arc::new(Semaphore::new(INLINE_CALLS)), jobs, workers, rollouts, timing, metrics }
+        Self {
+            inline: Arc::new(Semaphore::new(INLINE_CALLS)),
+            alone,
+            jobs,
+            workers,
+            rollouts,
+            timing,
+            metrics,
+        }
     }
 
     /// Runs a call; the handler's result or why there is none. At most once. Dropping the future stops the handler.
@@ -178,7 +189,8 @@ impl Executors {
     fn place(&self, call: &Call, inline: bool) -> Result<Place, CommandError> {
         let pool = submit::pool(call.pool.as_deref())?;
         let workers = self.workers.roster().serves_pool(&pool);
-        place(call.mode, Facts { user: call.user.is_some(), workers, inline: inline && pool == DEFAULT_POOL })
+        let inline = inline && pool == DEFAULT_POOL;
+        place(call.mode, Facts { user: call.user.is_some(), workers, alone: self.alone, inline })
     }
 
     async fn inline(

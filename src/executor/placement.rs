@@ -24,18 +24,21 @@ pub(super) struct Facts {
     pub(super) user: bool,
     /// Some lane of its pool has a living worker.
     pub(super) workers: bool,
+    /// That worker is this process itself, which has the same handlers.
+    pub(super) alone: bool,
     /// This binary has the handler, and the pool is not another one.
     pub(super) inline: bool,
 }
 
-/// Workers where there are some; this binary's own handler where the pool has none at all. A lane without workers
-/// beside one that has some is not helped out: a canary that is not there has to show.
+/// Workers where there are some; this binary's own handler where the pool has none at all, and where a worker would be
+/// this process again. A lane without workers beside one that has some is not helped out: a canary that is not there
+/// has to show.
 pub(super) fn place(mode: Mode, facts: Facts) -> Result<Place, CommandError> {
     let affinity = affinity(mode, facts.user)?;
     match mode {
         Mode::Inline if facts.inline => Ok(Place::Inline),
+        Mode::Any | Mode::Default if facts.inline && (facts.alone || !facts.workers) => Ok(Place::Inline),
         Mode::Any | Mode::Default | Mode::Assigned if facts.workers => Ok(Place::Workers(affinity)),
-        Mode::Any | Mode::Default if facts.inline => Ok(Place::Inline),
         _ => Err(no_executor("no executor serves this method now")),
     }
 }
@@ -64,7 +67,7 @@ mod tests {
     const OWN: Result<Place, ErrorCode> = Ok(Place::Workers(Affinity::Assigned));
 
     fn placed(mode: Mode, user: bool, workers: bool, inline: bool) -> Result<Place, ErrorCode> {
-        place(mode, Facts { user, workers, inline }).map_err(|error| error.code)
+        place(mode, Facts { user, workers, alone: false, inline }).map_err(|error| error.code)
     }
 
     #[test]
@@ -84,5 +87,12 @@ mod tests {
         assert_eq!(placed(Mode::Any, false, false, false), Err(ErrorCode::NoExecutor));
         assert_eq!(placed(Mode::Assigned, true, false, true), Err(ErrorCode::NoExecutor));
         assert_eq!(placed(Mode::Inline, true, true, false), Err(ErrorCode::NoExecutor));
+    }
+
+    #[test]
+    fn a_process_that_is_its_own_worker_takes_the_short_way_unless_the_users_own_worker_is_asked_for() {
+        let alone = Facts { user: true, workers: true, alone: true, inline: true };
+        assert_eq!(place(Mode::Default, alone), Ok(Place::Inline));
+        assert_eq!(place(Mode::Assigned, alone), Ok(Place::Workers(Affinity::Assigned)));
     }
 }

@@ -13,7 +13,7 @@ fn executors() -> Executors {
     let jobs = Jobs::new(&engine, &subjects, timing, &workers);
     let post = Post::new(&engine, &subjects, timing.deliver);
     let rollouts = Rollouts::new(&engine, post, timing.deliver);
-    Executors::new(jobs, workers, rollouts, timing, Arc::new(Metrics::new("stable", "dev")))
+    Executors::new(false, jobs, workers, rollouts, timing, Arc::new(Metrics::new("stable", "dev")))
 }
 
 async fn call(method: &str, params: &str, mode: Mode, timeout_ms: u64) -> Result<String, String> {

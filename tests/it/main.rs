@@ -9,6 +9,7 @@ mod browser;
 mod calls;
 mod cluster;
 mod environment;
+mod jobs;
 mod lifecycle;
 mod pages;
 mod push;

@@ -137,7 +137,12 @@ impl Asking<'_> {
     async fn after(&self, silent: Key, user: &str) -> Option<Key> {
         let life = self.jobs.workers.roster().life(silent);
         if let Some(life) = life {
-            let _ = timeout_at(self.until, self.jobs.workers.bury(self.team, life)).await;
+            let gone = async {
+                if self.jobs.workers.bury(self.team, life).await == Ok(true) {
+                    self.jobs.workers.left(life).await;
+                }
+            };
+            let _ = timeout_at(self.until, gone).await;
         }
         self.jobs.own_worker(self.team, user).await.filter(|next| *next != silent)
     }

@@ -87,7 +87,7 @@ impl Jobs {
     /// Until the page's node has answered, or the page is nowhere: it then finds the end in the record when it
     /// comes back. Telling twice is safe, the node knows which ends a page has been told.
     async fn tell_end(&self, record: &Record, asker: &Asker) {
-        let Some(note) = record.ending(asker) else { return };
+        let Some(note) = record.ending(asker.page.key, &asker.frame) else { return };
         let question = Question::Job(Box::new(note));
         for telling in 0..TELLINGS {
             match self.post.find_page(asker.page, &question, None).await {
@@ -103,7 +103,7 @@ impl Jobs {
     /// Tells the pages that wait how far a job has come, once: the next step comes soon.
     pub(super) async fn tell_progress(&self, record: &Record, progress: &Progress) {
         let notes = record.askers.iter().map(|asker| {
-            let note: JobNote = record.note(asker, News::Progress(progress.clone()));
+            let note: JobNote = record.note(asker.page.key, &asker.frame, News::Progress(progress.clone()));
             let question = Question::Job(Box::new(note));
             async move { self.post.find_page(asker.page, &question, None).await }
         });

@@ -155,24 +155,18 @@ impl Record {
     }
 
     /// The terminal word for a page that knows the job by `frame`, when it is over.
-    pub fn note_of_end(&self, page: Key, frame: &str) -> Option<JobNote> {
-        let asker = self.askers.iter().find(|asker| asker.page.key == page && asker.frame.get() == frame)?;
-        self.ending(asker)
-    }
-
-    /// The terminal word for one that waits, when it is over.
-    pub fn ending(&self, asker: &Asker) -> Option<JobNote> {
+    pub fn ending(&self, page: Key, frame: &RawValue) -> Option<JobNote> {
         if !self.state.is_terminal() {
             return None;
         }
         let (value, error) = (self.result.clone(), self.error.clone());
         let ending = Ending { state: self.state.text().to_owned(), value, error };
-        Some(self.note(asker, News::Ended(Box::new(ending))))
+        Some(self.note(page, frame, News::Ended(Box::new(ending))))
     }
 
-    /// A word for one that waits.
-    pub fn note(&self, asker: &Asker, news: News) -> JobNote {
-        JobNote { page: asker.page.key, frame: asker.frame.clone(), job: self.id, news }
+    /// A word for a page that waits.
+    pub fn note(&self, page: Key, frame: &RawValue, news: News) -> JobNote {
+        JobNote { page, frame: frame.to_owned(), job: self.id, news }
     }
 
     /// The value of its entry.

@@ -1,5 +1,6 @@
 //! Whole jobs on the embedded engine, with and without faults: workers come, die and come again.
 
+mod calls;
 mod worker;
 
 use std::time::Duration;

@@ -105,6 +105,12 @@ impl Workers {
         self.engine.request(message, self.timing.deliver).await.is_ok()
     }
 
+    /// Resolves when the view has lost that life of a worker.
+    pub async fn left(&self, worker: WorkerId) {
+        // an error: the view is not followed any more
+        let _ = self.changes().wait_for(|_| !self.roster().lives(worker)).await;
+    }
+
     /// Whether that life of a worker holds its lease, as acknowledged last: the view may be a moment behind.
     pub async fn is_alive(&self, team: &Team, worker: WorkerId) -> Result<bool, Down> {
         if self.roster().lives(worker) {

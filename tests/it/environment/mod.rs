@@ -22,7 +22,7 @@ pub(crate) use self::cli::pagewire;
 pub(crate) use self::nats::Nats;
 pub(crate) use self::node::{Node, Setup};
 pub(crate) use self::opening::Refusal;
-pub(crate) use self::page::Page;
+pub(crate) use self::page::{Away, Page};
 pub(crate) use self::process::Process;
 pub(crate) use self::token::Token;
 pub(crate) use self::worker::WorkerProcess;

@@ -74,6 +74,10 @@ impl Opening {
         self.attempt().await.unwrap_or_else(|refusal| panic!("the page was refused: {refusal:?}"))
     }
 
+    pub(crate) async fn try_open(self) -> Result<Page, Refusal> {
+        self.attempt().await
+    }
+
     pub(crate) async fn refusal(self) -> Refusal {
         match self.attempt().await {
             Ok(page) => panic!("the page was let in: {}", page.registered),

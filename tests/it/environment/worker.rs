@@ -8,27 +8,31 @@ use tempfile::TempDir;
 
 use super::{Nats, Process, SOON, eventually};
 
-/// A running worker. Ends with its test.
-pub(crate) struct WorkerProcess {
-    process: Process,
-    _folder: TempDir,
+/// A worker to be.
+pub(crate) struct WorkerSetup {
+    command: Command,
+    lane: String,
+    folder: TempDir,
 }
 
-impl WorkerProcess {
-    /// A worker of the default pool that takes work.
-    pub(crate) async fn start(nats: &Nats, lane: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pagewire"));
-        command.args(["worker", "--nats", &nats.url(), "--lane", lane]).current_dir(folder.path());
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PAGEWIRE_"))
-        {
-            command.env_remove(name);
-        }
-        command.env("PAGEWIRE_TIMING", "short");
-        let process =
-            Process::start(&format!("the worker of {lane}"), &mut command, folder.path().join("worker.log"));
-        let mut worker = Self { process, _folder: folder };
+impl WorkerSetup {
+    /// An argument of `pagewire worker`.
+    pub(crate) fn with(mut self, argument: &str, value: &str) -> Self {
+        self.command.args([argument, value]);
+        self
+    }
+
+    /// All its handlers fail.
+    pub(crate) fn failing(mut self) -> Self {
+        self.command.env("PAGEWIRE_DEMO_FAIL", "1");
+        self
+    }
+
+    /// A worker that takes work.
+    pub(crate) async fn start(mut self) -> WorkerProcess {
+        let log = self.folder.path().join("worker.log");
+        let process = Process::start(&format!("the worker of {}", self.lane), &mut self.command, log);
+        let mut worker = WorkerProcess { process, _folder: self.folder };
         eventually("the worker is ready", SOON, async || {
             if let Some(status) = worker.process.ended() {
                 panic!("the worker ended before it was ready: {status}");
@@ -38,6 +42,33 @@ impl WorkerProcess {
         })
         .await;
         worker
+    }
+}
+
+/// A running worker. Ends with its test.
+pub(crate) struct WorkerProcess {
+    process: Process,
+    _folder: TempDir,
+}
+
+impl WorkerProcess {
+    /// A worker of the default pool that takes work.
+    pub(crate) async fn start(nats: &Nats, lane: &str) -> Self {
+        Self::setup(nats, lane).start().await
+    }
+
+    /// A worker of the default pool.
+    pub(crate) fn setup(nats: &Nats, lane: &str) -> WorkerSetup {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pagewire"));
+        command.args(["worker", "--nats", &nats.url(), "--lane", lane]).current_dir(folder.path());
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PAGEWIRE_"))
+        {
+            command.env_remove(name);
+        }
+        command.env("PAGEWIRE_TIMING", "short");
+        WorkerSetup { command, lane: lane.to_owned(), folder }
     }
 
     /// kill -9.

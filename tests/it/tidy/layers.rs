@@ -25,7 +25,7 @@ const SERVICE: [(&str, &[&str]); 13] = [
 /// The same inside `cluster`, whose leaves know only leaves.
 const CLUSTER: [(&str, &[&str]); 14] = [
     ("lib", &[]),
-    ("job", &["worker", "delivery", "lease", "engine", "wire", "subject", "id", "timing"]),
+    ("job", &["worker", "delivery", "lease", "engine", "wire", "subject", "id", "timing", "trace"]),
     ("worker", &["lease", "engine", "wire", "subject", "id", "timing"]),
     ("delivery", &["registry", "lease", "engine", "wire", "subject", "id", "timing", "trace"]),
     ("registry", &["lease", "engine", "wire", "subject", "id", "timing", "trace"]),

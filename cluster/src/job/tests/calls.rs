@@ -1,0 +1,121 @@
+//! Calls of workers on the embedded engine.
+
+use std::time::{Duration, Instant};
+
+use super::worker::{Log, Worker, jobs};
+use super::*;
+use crate::job::CallError;
+use crate::wire::WorkerCall;
+
+const WITHIN: Duration = Duration::from_secs(10);
+
+fn request(method: &str, user: Option<&str>) -> WorkerCall {
+    WorkerCall {
+        id: Key::random(),
+        method: method.into(),
+        params: RawValue::NULL.to_owned(),
+        user: user.map(str::to_owned),
+        page: None,
+    }
+}
+
+/// The worker that answers.
+async fn call(jobs: &Jobs, own: Option<&str>) -> Result<Key, CallError> {
+    let value = jobs.call(&team(), own, &request("who", own), WITHIN, None).await?;
+    Ok(serde_json::from_str(value.get()).unwrap())
+}
+
+async fn serving(jobs: &Jobs, workers: usize) {
+    let mut changes = jobs.workers.changes();
+    let all = changes.wait_for(|_| jobs.workers.roster().list().len() == workers);
+    tokio::time::timeout(PATIENCE, all).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn without_a_worker_a_call_is_answered_at_once() {
+    let jobs = jobs(&memory()).await;
+    let asked = Instant::now();
+    assert_eq!(call(&jobs, None).await, Err(CallError::NoWorker));
+    assert_eq!(call(&jobs, Some("ann")).await, Err(CallError::NoWorker));
+    assert!(asked.elapsed() < WITHIN / 2, "nothing was waited for");
+}
+
+#[tokio::test]
+async fn a_user_has_one_worker_for_calls_and_jobs_while_it_lives() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let first = Worker::start(&engine, &log).await;
+    serving(&jobs, 1).await;
+    assert_eq!(call(&jobs, Some("ann")).await, Ok(first.id));
+    let mut workers = vec![];
+    for _ in 0..4 {
+        workers.push(Worker::start(&engine, &log).await);
+    }
+    serving(&jobs, 5).await;
+    for _ in 0..5 {
+        assert_eq!(call(&jobs, Some("ann")).await, Ok(first.id), "those that came later take nobody away");
+    }
+    let job = submit(&jobs, assigned("echo", "ann")).await;
+    assert_eq!(end(&jobs, job).await.worker.map(|worker| worker.id), Some(first.id));
+    drop(first);
+    let next = loop {
+        // what the dying worker has heard is not asked of another: the caller decides
+        let request = request("who", Some("ann"));
+        match jobs.call(&team(), Some("ann"), &request, TIMING.death_proof * 3, None).await {
+            Ok(value) => break serde_json::from_str::<Key>(value.get()).unwrap(),
+            Err(CallError::Deadline) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    assert!(workers.iter().any(|worker| worker.id == next), "a dead worker's user goes on elsewhere");
+    assert_eq!(call(&jobs, Some("ann")).await, Ok(next));
+}
+
+#[tokio::test]
+async fn two_processes_that_ask_first_at_the_same_time_meet_the_same_worker() {
+    let (engine, log) = (memory(), Log::default());
+    let (one, other) = (jobs(&engine).await, jobs(&engine).await);
+    let _workers = [Worker::start(&engine, &log).await, Worker::start(&engine, &log).await];
+    serving(&one, 2).await;
+    serving(&other, 2).await;
+    for user in ["ann", "bob", "*", "a.b", "c d"] {
+        let (here, there) = tokio::join!(call(&one, Some(user)), call(&other, Some(user)));
+        assert_eq!(here.unwrap(), there.unwrap(), "{user}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_whose_slots_are_taken_says_so_at_once_and_one_that_is_left_frees_its_slot() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let _worker = Worker::start(&engine, &log).await;
+    serving(&jobs, 1).await;
+    let mut waiting = JoinSet::new();
+    for _ in 0..4 {
+        let jobs = jobs.clone();
+        waiting.spawn(async move { jobs.call(&team(), None, &request("hang", None), WITHIN, None).await });
+    }
+    let busy = async {
+        while call(&jobs, None).await != Err(CallError::Busy) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, busy).await.expect("all slots are taken");
+    waiting.shutdown().await;
+    let free = async {
+        while call(&jobs, None).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN / 2, free).await.expect("nobody waits, so nothing runs");
+}
+
+#[tokio::test]
+async fn a_call_ends_with_its_deadline() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let _worker = Worker::start(&engine, &log).await;
+    serving(&jobs, 1).await;
+    let late = jobs.call(&team(), None, &request("hang", None), Duration::from_millis(50), None).await;
+    assert_eq!(late.unwrap_err(), CallError::Deadline);
+}
