@@ -33,21 +33,6 @@ async fn come_back(away: &Away, node: &Node, pending: &[&str]) -> Page {
     away.resuming(node).with("pending", json!(pending)).open().await
 }
 
-/// The worker is known to the node: work of its lane goes there.
-async fn known(node: &Node, lane: &str) {
-    let api = node.api();
-    eventually("the node knows the worker", SOON, async || {
-        let body = json!({"method": "echo", "params": 1, "exec_mode": "any"});
-        let asked = api.request(reqwest::Method::POST, "/api/v1/calls").json(&body).send().await;
-        asked.expect("an answer");
-        let counted = format!("pagewire_calls_total{{kind=\"echo\",exec=\"remote_free\",outcome=\"ok\"}}");
-        let (_, page) = api.get("/metrics").await;
-        page.contains(&counted).then_some(())
-    })
-    .await;
-    assert_eq!(lane, "stable", "only the base lane is asked");
-}
-
 #[tokio::test]
 async fn a_node_alone_runs_the_jobs_of_its_pages() {
     let node = Node::start().await;
@@ -239,5 +224,10 @@ async fn a_job_waits_for_a_worker_and_a_call_does_not() {
     assert_eq!(page.result(json!({"type": "call", "method": "echo", "params": 1})).await, 1, "inline");
     let _worker = WorkerProcess::start(&nats, "stable").await;
     assert_eq!(until_end(&mut page, "a").await.last().expect("an end")["state"], "succeeded");
-    known(&node, "stable").await;
+    eventually("calls go to the worker, too", SOON, async || {
+        page.result(json!({"type": "call", "method": "echo"})).await;
+        let counted = r#"pagewire_calls_total{kind="echo",exec="remote_free",outcome="ok"}"#;
+        node.api().get("/metrics").await.1.contains(counted).then_some(())
+    })
+    .await;
 }

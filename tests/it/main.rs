@@ -18,3 +18,4 @@ mod resume;
 mod rollouts;
 mod sockets;
 mod tidy;
+mod workers;

@@ -176,6 +176,11 @@ impl Page {
         self.expect("message").await["payload"].clone()
     }
 
+    /// Whether the `result` of that id is among the frames that wait to be read.
+    pub(crate) fn has_ended(&self, id: u64) -> bool {
+        self.early.iter().any(|frame| frame["type"] == "result" && frame["id"] == json!(id))
+    }
+
     /// Whatever was sent before this has arrived, and there was nothing.
     pub(crate) async fn has_nothing_to_read(&mut self) {
         self.send(json!({"type": "ping"})).await;

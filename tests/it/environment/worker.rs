@@ -16,15 +16,15 @@ pub(crate) struct WorkerSetup {
 }
 
 impl WorkerSetup {
-    /// An argument of `pagewire worker`.
-    pub(crate) fn with(mut self, argument: &str, value: &str) -> Self {
-        self.command.args([argument, value]);
-        self
-    }
-
     /// All its handlers fail.
     pub(crate) fn failing(mut self) -> Self {
         self.command.env("PAGEWIRE_DEMO_FAIL", "1");
+        self
+    }
+
+    /// The time-outs of production instead of the short ones.
+    pub(crate) fn real_timing(mut self) -> Self {
+        self.command.env_remove("PAGEWIRE_TIMING");
         self
     }
 

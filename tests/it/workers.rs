@@ -1,0 +1,217 @@
+//! Workers as processes: a canary that gets its share, workers that leave, stand still and are killed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::environment::{Api, Nats, Node, Page, SOON, Token, WorkerProcess, eventually, pagewire};
+
+const USERS: usize = 1000;
+/// Longer than the lease of a worker lasts in the time-outs of production: TTL 20 s.
+const REAL_LEASE: Duration = Duration::from_secs(60);
+
+/// What becomes of a call for a user, at any worker of the user's lane.
+async fn call(api: &Api, user: &str) -> Result<Value, String> {
+    let body = json!({"method": "echo", "params": 1, "user": user, "exec_mode": "any"});
+    let request = api.request(Method::POST, "/api/v1/calls").json(&body);
+    let response = request.send().await.expect("an answer");
+    let (status, body) = (response.status(), response.json::<Value>().await.expect("JSON"));
+    match status {
+        StatusCode::OK => Ok(body),
+        _ => Err(body["error"]["code"].as_str().expect("a code").to_owned()),
+    }
+}
+
+/// The users whose calls fail: those of the lane whose handlers fail.
+async fn failing(api: &Api) -> BTreeSet<usize> {
+    let mut failing = BTreeSet::new();
+    for user in 0..USERS {
+        match call(api, &format!("user-{user}")).await {
+            Ok(value) => assert_eq!(value, 1),
+            Err(code) => {
+                assert_eq!(code, "failed");
+                failing.insert(user);
+            }
+        }
+    }
+    failing
+}
+
+async fn set_weight(node: &Node, weight: &str) {
+    let said = pagewire(node, &["rollout", "set-weight", "default", weight]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+}
+
+/// The node knows a worker of the lane: not before does work go there.
+async fn serves(node: &Node, lane: &str) {
+    set_weight(node, &format!("{lane}=100")).await;
+    let api = node.api();
+    eventually("the lane has a worker", SOON, async || {
+        let answer = call(&api, "ann").await;
+        (answer != Err("no_executor".to_owned())).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_canary_gets_its_share_of_the_calls_and_no_user_flips_back() {
+    let nats = Nats::start().await;
+    let node = Node::setup().nats(&nats).start().await;
+    let _stable = WorkerProcess::start(&nats, "stable").await;
+    // whoever is sent there notices
+    let _canary = WorkerProcess::setup(&nats, "canary").failing().start().await;
+    serves(&node, "canary").await;
+    let (api, mut before) = (node.api(), BTreeSet::new());
+    for (weight, expected) in [("canary=0", 0..=0), ("canary=10", 60..=140), ("canary=100", USERS..=USERS)] {
+        set_weight(&node, weight).await;
+        let moved = failing(&api).await;
+        assert!(expected.contains(&moved.len()), "{} of {USERS} users at {weight}", moved.len());
+        assert!(before.is_subset(&moved), "users that came back at {weight}");
+        let status = api.get_json("/api/v1/rollouts/default").await;
+        let canary = &status["split"][0];
+        assert_eq!(
+            (&canary["lane"], canary["assigned"].as_u64()),
+            (&json!("canary"), Some(moved.len() as u64)),
+            "what was configured beside what happened: {status}"
+        );
+        before = moved;
+    }
+    set_weight(&node, "canary=0").await;
+    assert!(failing(&api).await.is_empty(), "a roll-back is one change");
+}
+
+#[tokio::test]
+async fn a_canary_that_is_not_there_shows_unless_the_base_lane_helps_out() {
+    let nats = Nats::start().await;
+    let node = Node::setup().nats(&nats).start().await;
+    let _stable = WorkerProcess::start(&nats, "stable").await;
+    eventually("the worker is known", SOON, async || {
+        let sum = json!({"method": "echo", "user": "ann", "exec_mode": "assigned"});
+        let request = node.api().request(Method::POST, "/api/v1/calls").json(&sum).send();
+        request.await.expect("an answer").status().is_success().then_some(())
+    })
+    .await;
+    set_weight(&node, "canary=100").await;
+    assert_eq!(call(&node.api(), "ann").await, Err("no_executor".to_owned()));
+    let said =
+        pagewire(&node, &["rollout", "set-weight", "default", "canary=100", "--fallback", "base"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(call(&node.api(), "ann").await, Ok(json!(1)));
+}
+
+#[tokio::test]
+async fn a_worker_that_is_terminated_finishes_what_it_does_and_takes_nothing_new() {
+    let nats = Nats::start().await;
+    let node = Node::setup().nats(&nats).start().await;
+    let mut leaving = WorkerProcess::start(&nats, "stable").await;
+    let mut page = Page::open(&node).await;
+    page.send(json!({"type": "job", "id": 1, "kind": "sleep", "data": {"ms": 1500}})).await;
+    page.expect("accepted").await;
+    page.expect("progress").await;
+    leaving.terminate();
+    let staying = WorkerProcess::start(&nats, "stable").await;
+    page.send(json!({"type": "job", "id": 2, "kind": "sum", "data": [1, 2]})).await;
+    let mut ended = Vec::new();
+    while ended.len() < 2 {
+        let frame = page.next().await;
+        if frame["type"] == "result" {
+            assert_eq!(frame["state"], "succeeded", "{frame}");
+            ended.push(frame["id"].clone());
+        }
+    }
+    assert_eq!(ended, [2, 1], "the new one did not wait for the old worker");
+    assert!(leaving.exit(SOON).await.success());
+    assert!(!leaving.log().contains("another worker has this job"), "{}", leaving.log());
+    drop(staying);
+}
+
+#[tokio::test]
+async fn what_takes_too_long_is_given_back_untouched_when_its_worker_leaves() {
+    let nats = Nats::start().await;
+    let node = Node::setup().nats(&nats).start().await;
+    let mut leaving = WorkerProcess::start(&nats, "stable").await;
+    let mut page = Page::open(&node).await;
+    let longer_than_a_drain = json!({"ms": 7000});
+    page.send(json!({"type": "job", "id": 1, "kind": "sleep", "data": longer_than_a_drain})).await;
+    page.expect("accepted").await;
+    page.expect("progress").await;
+    leaving.terminate();
+    let _staying = WorkerProcess::start(&nats, "stable").await;
+    assert!(leaving.exit(SOON).await.success());
+    loop {
+        let frame = page.next().await;
+        if frame["type"] == "result" {
+            assert_eq!(frame["state"], "succeeded", "{frame}");
+            break;
+        }
+    }
+    page.has_nothing_to_read().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_stood_still_beyond_its_lease_has_no_say_in_its_job_any_more() {
+    let nats = Nats::start().await;
+    let node = Node::setup().nats(&nats).start().await;
+    let sleeper = WorkerProcess::start(&nats, "stable").await;
+    let mut page = Page::open(&node).await;
+    page.send(json!({"type": "job", "id": 1, "kind": "sleep", "data": {"ms": 1000}})).await;
+    page.expect("accepted").await;
+    page.expect("progress").await;
+    sleeper.pause();
+    let _other = WorkerProcess::start(&nats, "stable").await;
+    let mut results = 0;
+    while results == 0 {
+        results += usize::from(page.next().await["type"] == "result");
+    }
+    sleeper.wake();
+    eventually("the sleeper finds that it has lost its job", SOON, async || {
+        let log = sleeper.log();
+        (log.contains("another worker has this job") || log.contains("has lapsed")).then_some(())
+    })
+    .await;
+    page.has_nothing_to_read().await;
+}
+
+/// kill -9 with the time-outs of production.
+#[tokio::test]
+async fn in_production_a_killed_workers_job_goes_on_within_its_lease() {
+    let nats = Nats::start().await;
+    let node = Node::setup().nats(&nats).real_timing().start().await;
+    let mut worker = WorkerProcess::setup(&nats, "stable").real_timing().start().await;
+    let mut page = Page::open(&node).await;
+    page.send(json!({"type": "job", "id": 1, "kind": "sleep", "data": {"ms": 3000}})).await;
+    page.expect("accepted").await;
+    page.expect("progress").await;
+    worker.kill();
+    let _next = WorkerProcess::setup(&nats, "stable").real_timing().start().await;
+    let api = node.api();
+    eventually("the job has ended at the other worker", REAL_LEASE, async || {
+        api.is_ready().await.then_some(())?;
+        page.ask(json!({"type": "call", "method": "echo"})).await;
+        page.has_ended(1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_users_calls_and_jobs_wait_for_each_other_at_no_other_worker() {
+    let nats = Nats::start().await;
+    let node = Node::setup().nats(&nats).users().start().await;
+    let token = Token::of("ann").sign();
+    let mut page = Page::opening(&node).token(&token).open().await;
+    let workers = [WorkerProcess::start(&nats, "stable").await, WorkerProcess::start(&nats, "stable").await];
+    for id in 0..10 {
+        page.send(json!({"type": "job", "id": id, "kind": "echo", "data": id})).await;
+    }
+    let mut ended = Vec::new();
+    while ended.len() < 10 {
+        let frame = page.next().await;
+        if frame["type"] == "result" {
+            ended.push(frame["value"].as_u64().expect("a number"));
+        }
+    }
+    assert!(ended.is_sorted(), "one after the other, in the order of their submission: {ended:?}");
+    drop(workers);
+}
