@@ -8,7 +8,7 @@
 //! leaves: [`id`], [`subject`], [`wire`], [`timing`], [`trace`] · primitives: [`engine`] ·
 //! domains: [`lease`] (node numbers), [`registry`] (rows and the view), [`delivery`] (between nodes),
 //! [`keyring`] (the keys that sign page tokens), [`rollout`] (which lane a user's work goes to), [`worker`] (who runs
-//! handlers), [`job`] (durable work)
+//! handlers), [`job`] (durable work), [`state`] (trees at four levels)
 
 pub mod delivery;
 pub mod engine;
@@ -18,6 +18,7 @@ pub mod keyring;
 pub mod lease;
 pub mod registry;
 pub mod rollout;
+pub mod state;
 pub mod subject;
 pub mod timing;
 pub mod trace;

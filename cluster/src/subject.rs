@@ -169,6 +169,31 @@ pub mod page_key {
     }
 }
 
+/// Keys in the bucket `state`: one tree each.
+pub mod state_key {
+    use super::{Key, SubjectToken};
+
+    /// The tree of a user.
+    pub fn user(user: &SubjectToken) -> String {
+        format!("user.{user}")
+    }
+
+    /// The tree of a connection.
+    pub fn connection(connection: Key) -> String {
+        format!("conn.{connection}")
+    }
+
+    /// The tree of a session.
+    pub fn session(session: Key) -> String {
+        format!("sess.{session}")
+    }
+
+    /// The tree of a page.
+    pub fn page(page: Key) -> String {
+        format!("page.{page}")
+    }
+}
+
 /// Keys in the bucket `jobs`.
 pub mod job_key {
     use super::{Key, SubjectToken};

@@ -31,11 +31,14 @@ pub enum Bucket {
     Config,
     /// Records of jobs, and what belongs to them.
     Jobs,
+    /// State trees.
+    State,
 }
 
 impl Bucket {
     /// All of them, in the order in which they are created.
-    pub const ALL: [Self; 5] = [Self::Nodes, Self::Pages, Self::Cluster, Self::Config, Self::Jobs];
+    pub const ALL: [Self; 6] =
+        [Self::Nodes, Self::Pages, Self::Cluster, Self::Config, Self::Jobs, Self::State];
 
     /// Its name, lower case letters only.
     pub const fn name(self) -> &'static str {
@@ -45,6 +48,7 @@ impl Bucket {
             Self::Cluster => "cluster",
             Self::Config => "config",
             Self::Jobs => "jobs",
+            Self::State => "state",
         }
     }
 }

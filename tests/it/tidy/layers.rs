@@ -23,13 +23,14 @@ const SERVICE: [(&str, &[&str]); 13] = [
 ];
 
 /// The same inside `cluster`, whose leaves know only leaves.
-const CLUSTER: [(&str, &[&str]); 14] = [
+const CLUSTER: [(&str, &[&str]); 15] = [
     ("lib", &[]),
     ("job", &["worker", "delivery", "lease", "engine", "wire", "subject", "id", "timing", "trace"]),
     ("worker", &["lease", "engine", "wire", "subject", "id", "timing"]),
     ("delivery", &["registry", "lease", "engine", "wire", "subject", "id", "timing", "trace"]),
     ("registry", &["lease", "engine", "wire", "subject", "id", "timing", "trace"]),
     ("lease", &["engine", "wire", "subject", "id", "timing", "trace"]),
+    ("state", &["engine", "wire", "subject", "id", "timing"]),
     ("rollout", &["delivery", "engine", "wire", "subject", "id", "timing"]),
     ("keyring", &["engine", "wire", "subject", "id", "timing"]),
     ("engine", &["subject", "id", "timing", "trace"]),

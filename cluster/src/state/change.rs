@@ -1,0 +1,126 @@
+//! Changes: what is asked for, what is told, what happened.
+//!
+//! Owns: their shape `{path, value}` or `{path, delete: true}`. Never: applying them.
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use super::{Locator, Path, Refusal};
+use crate::id::Address;
+
+/// What a client asks for: its path may count children.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "Form")]
+pub struct Edit {
+    /// Where.
+    pub path: Locator,
+    /// The new value; `None` deletes.
+    pub value: Option<Value>,
+}
+
+/// What is stored and sent: keys only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Form", into = "Form")]
+pub struct Change {
+    /// Where.
+    pub path: Path,
+    /// The new value; `None` deletes.
+    pub value: Option<Value>,
+    /// The page that asked for it.
+    pub from: Option<Address>,
+}
+
+/// What happened at a path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Where.
+    pub path: Path,
+    /// What stood there.
+    pub old: Option<Value>,
+    /// What stands there; `None` after a deletion.
+    pub new: Option<Value>,
+    /// The page that asked for it.
+    pub from: Option<Address>,
+}
+
+impl Event {
+    /// The change that makes it happen.
+    pub fn change(&self) -> Change {
+        Change { path: self.path.clone(), value: self.new.clone(), from: self.from }
+    }
+}
+
+/// How a change is written.
+#[derive(Serialize, Deserialize)]
+struct Form {
+    path: String,
+    /// `null` is a value.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    value: Option<Value>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    delete: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<Address>,
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+impl Form {
+    fn value(&mut self) -> Result<Option<Value>, Refusal> {
+        if self.value.is_some() == self.delete { Err(Refusal::Change) } else { Ok(self.value.take()) }
+    }
+}
+
+impl TryFrom<Form> for Edit {
+    type Error = Refusal;
+
+    fn try_from(mut form: Form) -> Result<Self, Refusal> {
+        Ok(Self { value: form.value()?, path: form.path.parse()? })
+    }
+}
+
+impl TryFrom<Form> for Change {
+    type Error = Refusal;
+
+    fn try_from(mut form: Form) -> Result<Self, Refusal> {
+        Ok(Self { value: form.value()?, path: form.path.parse()?, from: form.from })
+    }
+}
+
+impl From<Change> for Form {
+    fn from(change: Change) -> Self {
+        let delete = change.value.is_none();
+        Self { path: change.path.to_string(), value: change.value, delete, from: change.from }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_written_as_clients_write_it() {
+        for text in [
+            r#"{"path":"a.b","value":null}"#,
+            r#"{"path":"","value":{"b":1,"a":2}}"#,
+            r#"{"path":"a\\.b","delete":true}"#,
+            r#"{"path":"a","value":1,"from":"0123456789abcdefghijkl|p07"}"#,
+        ] {
+            let change: Change = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&change).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_change_has_either_a_value_or_is_a_deletion() {
+        for text in
+            [r#"{"path":"a"}"#, r#"{"path":"a","value":1,"delete":true}"#, r#"{"path":"a..b","value":1}"#]
+        {
+            assert!(serde_json::from_str::<Edit>(text).is_err(), "{text}");
+        }
+        assert!(serde_json::from_str::<Edit>(r##"{"path":"a.#0","delete":true}"##).is_ok());
+        assert!(serde_json::from_str::<Change>(r##"{"path":"a.#0","delete":true}"##).is_err());
+    }
+}

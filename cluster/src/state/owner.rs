@@ -1,0 +1,78 @@
+//! Whose tree.
+//!
+//! Owns: the four levels and the keys of their trees. Never: who may read or write them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::Key;
+use crate::subject::{SubjectToken, state_key};
+
+/// The levels at which there are trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// An identity; anonymous pages have none.
+    User,
+    /// A browser or device.
+    Connection,
+    /// A master page and its iframes.
+    Session,
+    /// One tab or iframe.
+    Page,
+}
+
+impl Level {
+    /// Its name on every wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Connection => "connection",
+            Self::Session => "session",
+            Self::Page => "page",
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Who or what a tree belongs to. The key names no user below the user's own level: a login re-labels a connection,
+/// and its tree stays.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owner {
+    /// A user.
+    User(String),
+    /// A connection.
+    Connection(Key),
+    /// A session.
+    Session(Key),
+    /// A page.
+    Page(Key),
+}
+
+impl Owner {
+    /// At which level.
+    pub const fn level(&self) -> Level {
+        match self {
+            Self::User(_) => Level::User,
+            Self::Connection(_) => Level::Connection,
+            Self::Session(_) => Level::Session,
+            Self::Page(_) => Level::Page,
+        }
+    }
+
+    /// The key of the tree in the bucket `state`.
+    pub fn key(&self) -> String {
+        match self {
+            Self::User(user) => state_key::user(&SubjectToken::new(user)),
+            Self::Connection(connection) => state_key::connection(*connection),
+            Self::Session(session) => state_key::session(*session),
+            Self::Page(page) => state_key::page(*page),
+        }
+    }
+}

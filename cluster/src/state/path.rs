@@ -1,0 +1,214 @@
+//! Paths: where in a tree.
+//!
+//! Owns: the notation, and which paths lie below which. Never: what stands at a path.
+//!
+//! `wizard.form.name`; `\.`, `\#` and `\\` are the characters themselves; the empty text is the whole tree. A client
+//! may also write `#n` for the child at a position ([`Locator`]); what is stored or sent is a [`Path`] and has keys only.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::value::legal_key;
+use super::{MAX_DEPTH, Refusal};
+
+/// A path of keys.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Path(Vec<Box<str>>);
+
+impl Path {
+    /// The path of the whole tree.
+    pub const ROOT: Self = Self(Vec::new());
+
+    /// The path of a child.
+    pub fn child(&self, key: &str) -> Self {
+        let mut keys = self.0.clone();
+        keys.push(key.into());
+        Self(keys)
+    }
+
+    /// Its keys, from the root.
+    pub fn keys(&self) -> &[Box<str>] {
+        &self.0
+    }
+
+    /// The keys that lead from `above` to here: none when it is the same path, `None` when this is not below it. `a.bc`
+    /// is not below `a.b`.
+    pub fn below(&self, above: &Self) -> Option<&[Box<str>]> {
+        self.0.strip_prefix(above.0.as_slice())
+    }
+
+    pub(super) fn push(&mut self, key: &str) {
+        self.0.push(key.into());
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+        for (index, key) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_char('.')?;
+            }
+            for (place, c) in key.char_indices() {
+                if matches!(c, '.' | '\\') || (c == '#' && place == 0) {
+                    f.write_char('\\')?;
+                }
+                f.write_char(c)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Path {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let Locator(steps) = text.parse()?;
+        let key = |step| match step {
+            Step::Key(key) => Ok(key),
+            Step::Child(_) => Err(Refusal::Path),
+        };
+        steps.into_iter().map(key).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl Serialize for Path {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Path {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// One step down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// To the child under a key.
+    Key(Box<str>),
+    /// To the child at a position.
+    Child(usize),
+}
+
+/// A path as a client writes it: it may count children.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Locator(pub(super) Vec<Step>);
+
+impl From<Path> for Locator {
+    fn from(path: Path) -> Self {
+        Self(path.0.into_iter().map(Step::Key).collect())
+    }
+}
+
+impl FromStr for Locator {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let mut steps = Vec::new();
+        if text.is_empty() {
+            return Ok(Self(steps));
+        }
+        let mut rest = Some(text);
+        while let Some(text) = rest {
+            let step;
+            (step, rest) = split(text)?;
+            steps.push(step);
+            if steps.len() > MAX_DEPTH {
+                return Err(Refusal::Path);
+            }
+        }
+        Ok(Self(steps))
+    }
+}
+
+/// The first step, and what follows its dot.
+fn split(text: &str) -> Result<(Step, Option<&str>), Refusal> {
+    let counts = text.starts_with('#');
+    let (mut key, mut rest) = (String::new(), None);
+    let mut characters = text.char_indices();
+    while let Some((place, c)) = characters.next() {
+        match c {
+            '.' => {
+                rest = Some(&text[place + 1..]);
+                break;
+            }
+            '\\' => key.push(characters.next().ok_or(Refusal::Path)?.1),
+            c => key.push(c),
+        }
+    }
+    if counts {
+        let digits = &key[1..];
+        let all = digits.bytes().all(|byte| byte.is_ascii_digit());
+        let position = digits.parse().ok().filter(|_| all).ok_or(Refusal::Path)?;
+        return Ok((Step::Child(position), rest));
+    }
+    legal_key(&key).map_err(|_| Refusal::Path)?;
+    Ok((Step::Key(key.into()), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn keys(text: &str) -> Vec<String> {
+        text.parse::<Path>().unwrap().keys().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn dots_separate_keys_unless_they_are_written_with_a_backslash() {
+        assert_eq!(keys("wizard.form.name"), ["wizard", "form", "name"]);
+        assert_eq!(keys(r"james\.wilson.age"), ["james.wilson", "age"]);
+        assert_eq!(keys(r"\#1.a\\b.a#1"), ["#1", r"a\b", "a#1"]);
+        assert_eq!(keys(""), [""; 0]);
+    }
+
+    #[test]
+    fn a_number_sign_counts_children_for_a_client_only() {
+        assert_eq!("a.#2".parse::<Locator>().unwrap().0, [Step::Key("a".into()), Step::Child(2)]);
+        assert_eq!("a.#2".parse::<Path>(), Err(Refusal::Path));
+    }
+
+    #[test]
+    fn what_is_not_a_path_is_refused() {
+        let deep = vec!["a"; 33].join(".");
+        let long = "k".repeat(257);
+        for bad in [".", "a.", ".a", "a..b", r"a\", "#", "#x", "#-1", "#1x", "#+1", &deep, &long] {
+            assert_eq!(bad.parse::<Locator>(), Err(Refusal::Path), "{bad}");
+        }
+        assert!(vec!["a"; 32].join(".").parse::<Path>().is_ok() && "k".repeat(256).parse::<Path>().is_ok());
+    }
+
+    #[test]
+    fn below_ends_at_whole_keys() {
+        let below = |path: &str, above: &str| {
+            let (path, above): (Path, Path) = (path.parse().unwrap(), above.parse().unwrap());
+            path.below(&above).map(<[_]>::len)
+        };
+        assert_eq!(
+            (below("a.b.c", "a.b"), below("a.b", "a.b"), below("a.bc", "a.b")),
+            (Some(1), Some(0), None)
+        );
+        assert_eq!((below("a", ""), below("a", "a.b")), (Some(1), None));
+    }
+
+    proptest! {
+        #[test]
+        fn any_keys_come_back_from_their_text(keys in prop::collection::vec("[a.#\\\\ 🦀]{1,4}", 0..5)) {
+            let path = Path(keys.iter().map(|key| key.as_str().into()).collect());
+            prop_assert_eq!(path.to_string().parse::<Path>(), Ok(path));
+        }
+
+        #[test]
+        fn no_text_is_too_odd(text: String) {
+            let _ = text.parse::<Locator>();
+        }
+    }
+}

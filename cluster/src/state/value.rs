@@ -1,0 +1,131 @@
+//! Values: equality, size, and what a tree takes.
+//!
+//! Owns: the rules that hold for every value in a tree. Never: where it stands.
+
+use std::io;
+
+use serde::Serialize;
+use serde_json::{Number, Value};
+
+use super::{MAX_DEPTH, MAX_KEY, Refusal};
+
+/// Whether two values are the same, so that writing one over the other is no event. The order of keys is part of a
+/// value. Numbers are compared by what they are worth: 1 equals 1.0, because JSON has one kind of number and a browser
+/// cannot tell them apart.
+pub(super) fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => same_number(a, b),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|((k, a), (l, b))| k == l && same(a, b))
+        }
+        (a, b) => a == b,
+    }
+}
+
+fn same_number(a: &Number, b: &Number) -> bool {
+    match (a.as_i128(), b.as_i128(), a.as_f64(), b.as_f64()) {
+        (Some(a), Some(b), ..) => a == b,
+        (None, None, a, b) => a == b,
+        (Some(whole), None, _, Some(float)) | (None, Some(whole), Some(float), _) => {
+            worth(float) == Some(whole)
+        }
+        _ => false,
+    }
+}
+
+/// The whole number that a float is.
+fn worth(float: f64) -> Option<i128> {
+    // numbers of trees lie within 64 bits, so the conversion is exact where it can matter
+    (float.fract() == 0.0 && float.abs() < 1e30).then_some(float as i128)
+}
+
+/// Its length as JSON without white space.
+pub(super) fn length(value: &(impl Serialize + ?Sized)) -> usize {
+    struct Count(usize);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // counting cannot fail, and neither can values, which have text keys
+    let _ = serde_json::to_writer(&mut count, value);
+    count.0
+}
+
+pub(super) fn legal_key(key: &str) -> Result<(), Refusal> {
+    if (1..=MAX_KEY).contains(&key.len()) { Ok(()) } else { Err(Refusal::Key) }
+}
+
+/// Whether a value may stand below so many keys. Objects are branches, and their keys are the keys of paths; an array
+/// is a leaf, whatever is in it.
+pub(super) fn legal(value: &Value, above: usize) -> Result<(), Refusal> {
+    match value {
+        Value::Object(_) | Value::Array(_) if above >= MAX_DEPTH => Err(Refusal::Depth),
+        Value::Object(members) => members.iter().try_for_each(|(key, member)| {
+            legal_key(key)?;
+            legal(member, above + 1)
+        }),
+        Value::Array(items) => items.iter().try_for_each(|item| shallow(item, above + 1)),
+        _ => Ok(()),
+    }
+}
+
+/// What is in an array is not too deep.
+fn shallow(value: &Value, above: usize) -> Result<(), Refusal> {
+    match value {
+        Value::Object(_) | Value::Array(_) if above >= MAX_DEPTH => Err(Refusal::Depth),
+        Value::Object(members) => members.values().try_for_each(|member| shallow(member, above + 1)),
+        Value::Array(items) => items.iter().try_for_each(|item| shallow(item, above + 1)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn one_equals_one_point_zero_and_order_counts() {
+        assert!(same(&json!(1), &json!(1.0)) && same(&json!({"a": [1]}), &json!({"a": [1.0]})));
+        assert!(same(&json!(0), &json!(-0.0)));
+        assert!(
+            !same(&json!(1), &json!(1.5)) && !same(&json!(1), &json!("1")) && !same(&json!(0), &json!(false))
+        );
+        assert!(!same(&json!({"a": 1, "b": 2}), &json!({"b": 2, "a": 1})));
+        assert!(!same(&json!({"a": 1}), &json!({"a": 1, "b": 2})) && !same(&json!([1]), &json!([1, 2])));
+        assert!(!same(&json!(9_007_199_254_740_993_u64), &json!(9_007_199_254_740_992.0)));
+        assert!(same(&json!(u64::MAX), &json!(u64::MAX)) && !same(&json!(u64::MAX), &json!(-1)));
+    }
+
+    #[test]
+    fn keys_and_depth_have_limits() {
+        let nested =
+            |levels: usize, shell: fn(Value) -> Value| (0..levels).fold(json!(1), |value, _| shell(value));
+        let branch: fn(Value) -> Value = |value| json!({"k": value});
+        for shell in [branch, |value| json!([value])] {
+            assert_eq!(legal(&nested(MAX_DEPTH, shell), 0), Ok(()));
+            assert_eq!(legal(&nested(MAX_DEPTH + 1, shell), 0), Err(Refusal::Depth));
+            assert_eq!(legal(&nested(1, shell), MAX_DEPTH), Err(Refusal::Depth));
+        }
+        assert_eq!(legal(&json!({"": 1}), 0), Err(Refusal::Key));
+        assert_eq!(legal(&json!([{"": 1}]), 0), Ok(()), "what is in an array is no path");
+    }
+
+    proptest! {
+        #[test]
+        fn the_length_is_that_of_the_text(text: String, number: f64, list: Vec<i64>) {
+            let value = json!({text: [number, list, null]});
+            prop_assert_eq!(length(&value), value.to_string().len());
+        }
+    }
+}
