@@ -1,0 +1,200 @@
+//! A batch of writes applied to a version of a tree. Pure.
+//!
+//! Owns: what each write does to the tree, in order, and which of them fail alone. Never: whether the result is stored.
+
+use std::time::Duration;
+
+use super::record::Stored;
+use super::value::length;
+use super::{Edit, Event, Path, Refusal, Tree};
+use crate::id::Address;
+
+/// What is to be done to a tree.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Act {
+    /// All of these changes or none.
+    Edit(Vec<Edit>),
+    /// The tree goes, and every node is told.
+    Remove,
+    /// It goes that long after its last write (whole seconds), or stays for good again; nothing to do where there is no
+    /// tree.
+    Expire(Option<Duration>),
+}
+
+/// One write.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Write {
+    /// What.
+    pub act: Act,
+    /// Only if the tree is at this revision; 0 for a tree that does not exist.
+    pub if_revision: Option<u64>,
+    /// The page that asks for it.
+    pub from: Option<Address>,
+}
+
+impl Write {
+    /// Roughly what it costs to keep it waiting, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        let edits = match &self.act {
+            Act::Edit(edits) => edits.as_slice(),
+            Act::Remove | Act::Expire(_) => &[],
+        };
+        edits.iter().fold(64, |sum, edit| sum + 64 + edit.value.as_ref().map_or(0, length))
+    }
+}
+
+/// What a batch makes of a tree.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    /// Which writes of the batch fail, in its order.
+    pub(super) refused: Vec<Option<Refusal>>,
+    /// Whether anything is different.
+    dirty: bool,
+    exists: bool,
+    pub(super) ttl: Option<Duration>,
+    pub(super) tree: Tree,
+    /// What happened, in order.
+    pub(super) events: Vec<Event>,
+}
+
+/// What has to be done to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    Nothing,
+    Put,
+    Delete,
+}
+
+impl Draft {
+    pub(super) fn new<'a>(base: Option<&Stored>, batch: impl Iterator<Item = &'a Write>) -> Self {
+        let mut draft = Self {
+            exists: base.is_some(),
+            ttl: base.and_then(|base| base.ttl),
+            tree: base.map(|base| base.tree.clone()).unwrap_or_default(),
+            ..Self::default()
+        };
+        let revision = base.map_or(0, |base| base.rev);
+        for write in batch {
+            // whatever was written before it in this batch is another revision
+            let stale = write.if_revision.is_some_and(|expected| draft.dirty || expected != revision);
+            let done = if stale { Err(Refusal::Conflict { revision }) } else { draft.apply(write) };
+            draft.refused.push(done.err());
+        }
+        draft
+    }
+
+    fn apply(&mut self, write: &Write) -> Result<(), Refusal> {
+        match &write.act {
+            Act::Edit(edits) => {
+                let events = self.tree.patch(edits)?;
+                self.exists |= !events.is_empty();
+                self.dirty |= !events.is_empty();
+                self.events.extend(events.into_iter().map(|event| Event { from: write.from, ..event }));
+            }
+            Act::Remove if self.exists => {
+                let event = self.tree.delete(&Path::ROOT);
+                self.events.extend(event.map(|event| Event { from: write.from, ..event }));
+                (self.exists, self.ttl, self.dirty) = (false, None, true);
+            }
+            Act::Expire(ttl) if self.exists && (ttl.is_some() || self.ttl.is_some()) => {
+                // whole seconds, and one at least: what the engine takes
+                self.ttl = ttl.map(|ttl| Duration::from_secs(ttl.as_secs().max(1)));
+                self.dirty = true;
+            }
+            Act::Remove | Act::Expire(_) => {}
+        }
+        Ok(())
+    }
+
+    /// What it takes to make it true over a version that exists or not.
+    pub(super) fn effect(&self, over: bool) -> Effect {
+        match (self.dirty, self.exists) {
+            (false, _) => Effect::Nothing,
+            (true, true) => Effect::Put,
+            (true, false) if over => Effect::Delete,
+            (true, false) => Effect::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::engine::Op;
+    use crate::state::record::Trail;
+
+    fn set(path: &str, value: Value) -> Write {
+        let edit = Edit { path: path.parse().unwrap(), value: Some(value) };
+        Write { act: Act::Edit(vec![edit]), if_revision: None, from: None }
+    }
+
+    fn act(act: Act) -> Write {
+        Write { act, if_revision: None, from: None }
+    }
+
+    fn base(tree: Value) -> Stored {
+        let tree = Tree::stored(tree).unwrap();
+        Stored { rev: 7, op: Op::default(), ttl: None, trail: Trail::default(), tree }
+    }
+
+    fn draft(base: Option<&Stored>, batch: &[Write]) -> Draft {
+        Draft::new(base, batch.iter())
+    }
+
+    #[test]
+    fn a_stale_write_of_a_batch_fails_alone() {
+        let base = base(json!({"a": 1}));
+        let when = |revision, write: Write| Write { if_revision: Some(revision), ..write };
+        let batch = [
+            when(6, set("a", json!(6))),
+            when(7, set("a", json!(1))),
+            when(7, set("a", json!(2))),
+            when(7, set("a", json!(3))),
+            set("b", json!(4)),
+            set("", json!(5)),
+        ];
+        let draft = draft(Some(&base), &batch);
+        let stale = Some(Refusal::Conflict { revision: 7 });
+        // the second changes nothing, so the third still finds revision 7
+        assert_eq!(draft.refused, [stale, None, None, stale, None, Some(Refusal::Root)]);
+        assert_eq!((draft.tree.as_dict(), draft.events.len()), (&json!({"a": 2, "b": 4}), 2));
+        assert_eq!(draft.effect(true), Effect::Put);
+    }
+
+    #[test]
+    fn what_changes_nothing_needs_no_write() {
+        let base = base(json!({"a": 1}));
+        assert_eq!(draft(Some(&base), &[set("a", json!(1.0))]).effect(true), Effect::Nothing);
+        for idle in [act(Act::Remove), act(Act::Expire(Some(Duration::from_secs(5)))), set("", json!({}))] {
+            assert_eq!(draft(None, &[idle]).effect(false), Effect::Nothing);
+        }
+        assert_eq!(draft(None, &[set("a", json!(1)), act(Act::Remove)]).effect(false), Effect::Nothing);
+    }
+
+    #[test]
+    fn a_tree_is_removed_or_starts_anew() {
+        let base = base(json!({"a": 1}));
+        assert_eq!(draft(Some(&base), &[set("b", json!(1)), act(Act::Remove)]).effect(true), Effect::Delete);
+        let anew = draft(Some(&base), &[act(Act::Remove), set("b", json!(1))]);
+        assert_eq!((anew.effect(true), anew.tree.as_dict()), (Effect::Put, &json!({"b": 1})));
+        let mut elsewhere = base.tree;
+        for event in &anew.events {
+            elsewhere.change(event.change()).unwrap();
+        }
+        assert_eq!(elsewhere, anew.tree);
+    }
+
+    #[test]
+    fn a_lifetime_is_whole_seconds_and_outlives_writes() {
+        let expire = |millis| act(Act::Expire(Some(Duration::from_millis(millis))));
+        let mut base = base(json!({}));
+        assert_eq!(draft(Some(&base), &[expire(1500)]).ttl, Some(Duration::from_secs(1)));
+        assert_eq!(draft(Some(&base), &[expire(1)]).ttl, Some(Duration::from_secs(1)));
+        base.ttl = Some(Duration::from_secs(9));
+        assert_eq!(draft(Some(&base), &[set("a", json!(1))]).ttl, base.ttl);
+        let kept = draft(Some(&base), &[act(Act::Expire(None))]);
+        assert_eq!((kept.ttl, kept.effect(true)), (None, Effect::Put));
+    }
+}

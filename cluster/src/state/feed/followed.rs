@@ -1,0 +1,261 @@
+//! A tree that somebody here follows. Pure.
+//!
+//! Owns: the replica of it, who follows which path, and what they are told. Never: reads the tree; it says when that is
+//! needed.
+//!
+//! The replica is exactly what the followers were told. The feed's word on a version that follows on the replica is
+//! applied to it; after any other word the tree is read and compared. While it is read the replica stands still.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::news::{Delivery, News, at};
+use crate::engine::Entry;
+use crate::id::Key;
+use crate::state::record::Meta;
+use crate::state::value::{length, same};
+use crate::state::writer::Found;
+use crate::state::{Change, Event, Owner, Path, Tree, diff};
+
+/// Changes of so many bytes are told as changes, however small the tree is.
+const FEW: usize = 1024;
+
+/// What the feed wants.
+#[derive(Debug, PartialEq)]
+pub(super) enum Action {
+    /// The tree, as acknowledged last; the answer carries the number.
+    Read {
+        /// Its key.
+        key: String,
+        /// Of this reading.
+        number: u64,
+    },
+    /// Followers are told.
+    Tell(Delivery),
+}
+
+/// What the followers know; revision 0 is a tree that does not exist.
+#[derive(Debug, Default)]
+struct Replica {
+    rev: u64,
+    tree: Tree,
+}
+
+impl Replica {
+    fn value(&self, path: &Path) -> News {
+        let value = self.tree.get(path).filter(|_| self.rev > 0).cloned();
+        News::Snapshot { revision: self.rev, value }
+    }
+}
+
+/// A reading under way, and what was heard meanwhile.
+#[derive(Debug)]
+struct Reading {
+    number: u64,
+    newest: u64,
+    doubt: bool,
+}
+
+/// Who follows a path.
+#[derive(Debug, Default)]
+struct Group {
+    members: BTreeSet<Key>,
+    /// Those of them that wait for their snapshot.
+    waiting: Vec<Key>,
+    /// The members as deliveries share them.
+    shared: Option<Arc<[Key]>>,
+}
+
+impl Group {
+    fn everybody(&mut self) -> Arc<[Key]> {
+        self.shared.get_or_insert_with(|| self.members.iter().copied().collect()).clone()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Followed {
+    key: String,
+    owner: Owner,
+    /// `None` until it was read.
+    replica: Option<Replica>,
+    reading: Option<Reading>,
+    /// The last revision that the feed told of.
+    heard: u64,
+    groups: BTreeMap<Path, Group>,
+}
+
+impl Followed {
+    pub(super) fn new(owner: Owner) -> Self {
+        let (key, groups) = (owner.key(), BTreeMap::new());
+        Self { key, owner, replica: None, reading: None, heard: 0, groups }
+    }
+
+    /// Somebody follows a path; who did already gets another snapshot.
+    pub(super) fn join(&mut self, path: Path, who: Key, numbers: &mut u64) -> Vec<Action> {
+        let group = self.groups.entry(path.clone()).or_default();
+        group.members.insert(who);
+        group.shared = None;
+        if let Some(replica) = &self.replica {
+            let news = replica.value(&path);
+            let owner = self.owner.clone();
+            return vec![Action::Tell(Delivery { owner, path, to: Arc::new([who]), news })];
+        }
+        group.waiting.push(who);
+        self.read(numbers)
+    }
+
+    /// Somebody follows a path no more. `true` when nobody follows the tree.
+    pub(super) fn part(&mut self, path: &Path, who: Key) -> bool {
+        if let Some(group) = self.groups.get_mut(path) {
+            group.members.remove(&who);
+            group.waiting.retain(|waiting| *waiting != who);
+            group.shared = None;
+            if group.members.is_empty() {
+                self.groups.remove(path);
+            }
+        }
+        self.groups.is_empty()
+    }
+
+    /// The feed tells of a version.
+    pub(super) fn heard(&mut self, entry: &Entry, numbers: &mut u64) -> Vec<Action> {
+        // a feed never goes back, unless the cluster has lost its past
+        let lost = entry.rev < std::mem::replace(&mut self.heard, entry.rev);
+        if let Some(reading) = &mut self.reading {
+            reading.newest = entry.rev.max(reading.newest);
+            reading.doubt |= lost;
+            return Vec::new();
+        }
+        let known = self.replica.as_ref().map_or(0, |replica| replica.rev);
+        if entry.rev <= known && !lost {
+            return Vec::new();
+        }
+        let changes = Meta::decode(&entry.meta).and_then(|meta| meta.changes_on(known)).filter(|_| !lost);
+        match changes {
+            Some(changes) => self.advance(changes, entry.rev, numbers),
+            None => self.read(numbers),
+        }
+    }
+
+    /// The feed tells that there is no tree. It may have been made again meanwhile.
+    pub(super) fn gone(&mut self, numbers: &mut u64) -> Vec<Action> {
+        match &mut self.reading {
+            Some(reading) => {
+                reading.doubt = true;
+                Vec::new()
+            }
+            None if self.replica.as_ref().is_some_and(|replica| replica.rev > 0) => self.read(numbers),
+            None => Vec::new(),
+        }
+    }
+
+    /// The tree was read.
+    pub(super) fn found(&mut self, number: u64, found: Found, numbers: &mut u64) -> Vec<Action> {
+        let Some(reading) = self.reading.take_if(|reading| reading.number == number) else {
+            return Vec::new();
+        };
+        let now = found.map(|stored| Replica { rev: stored.rev, tree: stored.tree }).unwrap_or_default();
+        let rev = now.rev;
+        let mut actions = match self.replica.replace(now) {
+            None => self.snapshots(),
+            Some(before) if before.rev == rev => Vec::new(),
+            Some(_) if rev == 0 => self.tell(|_| Some(News::Removed)),
+            Some(before) if before.rev > rev => {
+                self.wait();
+                self.snapshots()
+            }
+            Some(before) => self.compare(&before),
+        };
+        if reading.doubt || reading.newest > rev {
+            actions.extend(self.read(numbers));
+        }
+        actions
+    }
+
+    fn read(&mut self, numbers: &mut u64) -> Vec<Action> {
+        if self.reading.is_some() {
+            return Vec::new();
+        }
+        *numbers += 1;
+        self.reading = Some(Reading { number: *numbers, newest: 0, doubt: false });
+        vec![Action::Read { key: self.key.clone(), number: *numbers }]
+    }
+
+    /// The replica becomes the version that follows on it.
+    fn advance(&mut self, changes: Vec<Change>, revision: u64, numbers: &mut u64) -> Vec<Action> {
+        let Some(replica) = &mut self.replica else { return self.read(numbers) };
+        let mut events = Vec::new();
+        for change in changes {
+            match replica.tree.change(change) {
+                Ok(event) => events.extend(event),
+                Err(_) => {
+                    // another release has other limits: half a change is none
+                    self.replica = None;
+                    self.wait();
+                    return self.read(numbers);
+                }
+            }
+        }
+        let base = std::mem::replace(&mut replica.rev, revision);
+        self.changed(base, revision, &events)
+    }
+
+    fn changed(&mut self, base: u64, revision: u64, events: &[Event]) -> Vec<Action> {
+        self.tell(|path| {
+            let events = at(path, events);
+            let concerns = !events.is_empty() || *path == Path::ROOT;
+            concerns.then_some(News::Changed { base, revision, events })
+        })
+    }
+
+    /// The replica was read anew: what is different is told as changes, or as a whole if that is much less.
+    fn compare(&mut self, before: &Replica) -> Vec<Action> {
+        let Some(now) = self.replica.take() else { return Vec::new() };
+        let events = diff(&before.tree, &now.tree);
+        let changes: Vec<_> = events.iter().map(Event::change).collect();
+        let actions = if length(&changes) <= now.tree.size() + FEW {
+            self.changed(before.rev, now.rev, &events)
+        } else {
+            self.tell(|path| {
+                let unchanged = match (before.tree.get(path), now.tree.get(path)) {
+                    (Some(before), Some(now)) => same(before, now),
+                    (before, now) => before.is_none() && now.is_none(),
+                };
+                (!unchanged).then(|| now.value(path))
+            })
+        };
+        self.replica = Some(now);
+        actions
+    }
+
+    /// Whoever waits is told what stands.
+    fn snapshots(&mut self) -> Vec<Action> {
+        let Some(replica) = &self.replica else { return Vec::new() };
+        let waiting = self.groups.iter_mut().filter(|(_, group)| !group.waiting.is_empty());
+        let snapshots = waiting.map(|(path, group)| Delivery {
+            owner: self.owner.clone(),
+            path: path.clone(),
+            to: std::mem::take(&mut group.waiting).into(),
+            news: replica.value(path),
+        });
+        snapshots.map(Action::Tell).collect()
+    }
+
+    /// Everybody waits for a snapshot again.
+    fn wait(&mut self) {
+        for group in self.groups.values_mut() {
+            group.waiting = group.members.iter().copied().collect();
+        }
+    }
+
+    fn tell(&mut self, mut news: impl FnMut(&Path) -> Option<News>) -> Vec<Action> {
+        let deliveries = self.groups.iter_mut().filter_map(|(path, group)| {
+            let news = news(path)?;
+            Some(Delivery { owner: self.owner.clone(), path: path.clone(), to: group.everybody(), news })
+        });
+        deliveries.map(Action::Tell).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! Everybody in this process who follows a tree. Pure.
+//!
+//! Owns: which trees are followed, and by whom; a tree that nobody follows is not here. Never: what they are told
+//! (`followed`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::followed::{Action, Followed};
+use crate::engine::Entry;
+use crate::id::Key;
+use crate::state::writer::Found;
+use crate::state::{Owner, Path};
+
+#[derive(Debug, Default)]
+pub(super) struct Followers {
+    trees: BTreeMap<String, Followed>,
+    /// What each of them follows.
+    paths: BTreeMap<Key, BTreeSet<(String, Path)>>,
+    /// Numbers of readings are never used twice: an answer for a tree that was dropped and is followed again is old.
+    numbers: u64,
+}
+
+impl Followers {
+    pub(super) fn follow(&mut self, owner: Owner, path: Path, who: Key) -> Vec<Action> {
+        let key = owner.key();
+        self.paths.entry(who).or_default().insert((key.clone(), path.clone()));
+        let followed = self.trees.entry(key).or_insert_with(|| Followed::new(owner));
+        followed.join(path, who, &mut self.numbers)
+    }
+
+    pub(super) fn unfollow(&mut self, owner: &Owner, path: &Path, who: Key) {
+        let key = owner.key();
+        self.part(&key, path, who);
+        if let Some(paths) = self.paths.get_mut(&who) {
+            paths.remove(&(key, path.clone()));
+            if paths.is_empty() {
+                self.paths.remove(&who);
+            }
+        }
+    }
+
+    /// Somebody follows nothing more.
+    pub(super) fn leave(&mut self, who: Key) {
+        for (key, path) in self.paths.remove(&who).unwrap_or_default() {
+            self.part(&key, &path, who);
+        }
+    }
+
+    pub(super) fn heard(&mut self, entry: &Entry) -> Vec<Action> {
+        let followed = self.trees.get_mut(&entry.key);
+        followed.map(|followed| followed.heard(entry, &mut self.numbers)).unwrap_or_default()
+    }
+
+    pub(super) fn gone(&mut self, key: &str) -> Vec<Action> {
+        let followed = self.trees.get_mut(key);
+        followed.map(|followed| followed.gone(&mut self.numbers)).unwrap_or_default()
+    }
+
+    pub(super) fn found(&mut self, key: &str, number: u64, found: Found) -> Vec<Action> {
+        let followed = self.trees.get_mut(key);
+        followed.map(|followed| followed.found(number, found, &mut self.numbers)).unwrap_or_default()
+    }
+
+    fn part(&mut self, key: &str, path: &Path, who: Key) {
+        if self.trees.get_mut(key).is_some_and(|followed| followed.part(path, who)) {
+            self.trees.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_follows_costs_nothing() {
+        let (ann, bob) = (Key::from_bits(1), Key::from_bits(2));
+        let (user, session) = (Owner::User("ann".into()), Owner::Session(Key::from_bits(9)));
+        let path: Path = "a.b".parse().unwrap();
+        let mut followers = Followers::default();
+        assert_eq!(followers.follow(user.clone(), Path::ROOT, ann).len(), 1);
+        assert_eq!(followers.follow(user.clone(), path.clone(), bob), [], "one reading for both");
+        assert_eq!(followers.follow(session, path.clone(), ann).len(), 1);
+        followers.unfollow(&user, &path, bob);
+        followers.unfollow(&user, &path, bob);
+        assert_eq!((followers.trees.len(), followers.paths.len()), (2, 1));
+        followers.leave(ann);
+        assert!(followers.trees.is_empty() && followers.paths.is_empty());
+    }
+
+    #[test]
+    fn the_answer_to_a_question_of_a_former_life_is_ignored() {
+        let (ann, user) = (Key::from_bits(1), Owner::User("ann".into()));
+        let mut followers = Followers::default();
+        let follow = |followers: &mut Followers| {
+            let actions = followers.follow(user.clone(), Path::ROOT, ann);
+            let [Action::Read { key, number }] = &actions[..] else { panic!("{actions:?}") };
+            (key.clone(), *number)
+        };
+        let (key, old) = follow(&mut followers);
+        followers.leave(ann);
+        let (_, new) = follow(&mut followers);
+        assert_eq!(followers.found(&key, old, None), []);
+        assert_eq!(followers.found(&key, new, None).len(), 1);
+    }
+}

@@ -1,0 +1,229 @@
+//! A version of a tree as it is stored.
+//!
+//! Owns: what stands in the entry's meta and value, and what a later writer can tell from it. Never: when it is written.
+//!
+//! The meta is all that the feed carries: the revision on which the version was made, what changed since, and how long
+//! it lives. The value is the whole tree and its [`Trail`].
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Change, Event, Tree};
+use crate::engine::{Entry, MAX_META, Op};
+use crate::wire;
+
+/// How many versions a trail goes back.
+const TRAIL: usize = 8;
+
+/// A version of a tree.
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    /// Its revision.
+    pub(super) rev: u64,
+    /// Who wrote it.
+    pub(super) op: Op,
+    /// When it goes, counted from each write; `None` for good.
+    pub(super) ttl: Option<Duration>,
+    /// What was before it.
+    pub(super) trail: Trail,
+    /// The data.
+    pub(super) tree: Tree,
+}
+
+impl Stored {
+    /// `None` when the entry is not a tree of any known release.
+    pub(super) fn decode(entry: &Entry) -> Option<Self> {
+        let meta = Meta::decode(&entry.meta)?;
+        let value: Document = serde_json::from_slice(&entry.value).ok()?;
+        let tree = Tree::stored(value.tree)?;
+        Some(Self { rev: entry.rev, op: entry.op, ttl: meta.ttl(), trail: value.trail, tree })
+    }
+
+    /// The value of its entry.
+    pub(super) fn encode(tree: &Tree, trail: &Trail) -> Bytes {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            trail: &'a Trail,
+            tree: &'a Value,
+        }
+        wire::encode(&Document { trail, tree: tree.as_dict() })
+    }
+
+    /// The next version by what the feed says about it. `false` when it does not follow on this one or does not say what
+    /// changed: then this is worth nothing any more.
+    pub(super) fn advance(&mut self, entry: &Entry, meta: Meta) -> bool {
+        let ttl = meta.ttl();
+        let Some(changes) = meta.changes_on(self.rev) else { return false };
+        if changes.into_iter().any(|change| self.tree.change(change).is_err()) {
+            return false;
+        }
+        self.trail = self.trail.then(self.rev, self.op);
+        (self.rev, self.op, self.ttl) = (entry.rev, entry.op, ttl);
+        true
+    }
+}
+
+#[derive(Deserialize)]
+struct Document {
+    trail: Trail,
+    tree: Value,
+}
+
+/// What the feed carries of a version.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Meta {
+    /// The revision on which it was made; 0 for a new tree.
+    base: u64,
+    /// Seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ttl: Option<u64>,
+    /// What turns that version into this one; missing when it does not fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    changes: Option<Vec<Change>>,
+}
+
+impl Meta {
+    pub(super) fn decode(meta: &[u8]) -> Option<Self> {
+        serde_json::from_slice(meta).ok()
+    }
+
+    /// With the changes if they fit.
+    pub(super) fn encode(base: u64, ttl: Option<Duration>, events: &[Event]) -> Bytes {
+        let ttl = ttl.map(|ttl| ttl.as_secs());
+        let changes = Some(events.iter().map(Event::change).collect());
+        let whole = wire::encode(&Self { base, ttl, changes });
+        if whole.len() <= MAX_META { whole } else { wire::encode(&Self { base, ttl, changes: None }) }
+    }
+
+    /// What turns that revision into this one, if it is told.
+    pub(super) fn changes_on(self, rev: u64) -> Option<Vec<Change>> {
+        self.changes.filter(|_| self.base == rev)
+    }
+
+    fn ttl(&self) -> Option<Duration> {
+        self.ttl.map(Duration::from_secs)
+    }
+}
+
+/// The versions that led to one, the oldest first, as far as they are kept. A tree that was removed and made again has a
+/// new one. It tells a writer whose answer was lost whether its version was among those that others have overwritten.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Trail(Vec<(u64, Hex)>);
+
+/// An operation id in text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Hex(Op);
+
+impl Serialize for Hex {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:032x}", u128::from_be_bytes(self.0.0)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Hex {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let number = u128::from_str_radix(&text, 16).map_err(serde::de::Error::custom)?;
+        Ok(Self(Op(number.to_be_bytes())))
+    }
+}
+
+impl Trail {
+    /// The trail of the version after that one.
+    pub(super) fn then(&self, rev: u64, op: Op) -> Self {
+        let from = (self.0.len() + 1).saturating_sub(TRAIL);
+        Self(self.0[from..].iter().copied().chain([(rev, Hex(op))]).collect())
+    }
+
+    /// The revision that an operation wrote.
+    pub(super) fn written_by(&self, op: Op) -> Option<u64> {
+        self.0.iter().find(|(_, hex)| hex.0 == op).map(|(rev, _)| *rev)
+    }
+
+    /// Whether it passes through a revision.
+    pub(super) fn has(&self, rev: u64) -> bool {
+        self.0.iter().any(|(passed, _)| *passed == rev)
+    }
+
+    /// Whether it goes back to the first version.
+    pub(super) fn is_whole(&self) -> bool {
+        self.0.len() < TRAIL
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn op(n: u8) -> Op {
+        Op([n; 16])
+    }
+
+    fn event(value: Value) -> Event {
+        Event { path: "a".parse().unwrap(), old: None, new: Some(value), from: None }
+    }
+
+    fn stored(tree: Value) -> Stored {
+        let tree = Tree::stored(tree).unwrap();
+        Stored { rev: 7, op: op(1), ttl: None, trail: Trail::default(), tree }
+    }
+
+    #[test]
+    fn a_version_comes_back_as_it_was_stored() {
+        let trail = Trail::default().then(3, op(0)).then(5, op(0xab));
+        let before = stored(json!({"b": 1.0, "a": [null]}));
+        let entry = Entry {
+            key: "user.ann".into(),
+            rev: 7,
+            op: op(1),
+            meta: Meta::encode(5, Some(Duration::from_secs(9)), &[]),
+            value: Stored::encode(&before.tree, &trail),
+        };
+        let read = Stored::decode(&entry).unwrap();
+        assert_eq!(read.tree.as_dict().to_string(), r#"{"b":1.0,"a":[null]}"#);
+        assert_eq!(
+            (read.rev, read.op, read.ttl, read.trail),
+            (7, op(1), Some(Duration::from_secs(9)), trail)
+        );
+        assert!(Stored::decode(&Entry { value: r#"{"trail":[],"tree":1}"#.into(), ..entry }).is_none());
+    }
+
+    #[test]
+    fn changes_travel_if_they_fit() {
+        let small = Meta::decode(&Meta::encode(5, None, &[event(json!(1))])).unwrap();
+        assert_eq!((small.base, small.changes.unwrap().len()), (5, 1));
+        let large = Meta::encode(5, None, &[event(json!("x".repeat(MAX_META)))]);
+        assert_eq!(&large[..], br#"{"base":5}"#);
+    }
+
+    #[test]
+    fn a_version_advances_by_a_patch_on_itself_only() {
+        let entry = |base, events: &[Event]| {
+            let meta = Meta::encode(base, None, events);
+            Entry { key: String::new(), rev: 9, op: op(2), meta, value: Bytes::new() }
+        };
+        let advance = |stored: &mut Stored, entry: Entry| {
+            let meta = Meta::decode(&entry.meta).unwrap();
+            stored.advance(&entry, meta)
+        };
+        let mut tree = stored(json!({"a": 0}));
+        assert!(!advance(&mut tree, entry(6, &[event(json!(1))])));
+        assert!(!advance(&mut tree, entry(7, &[event(json!("x".repeat(MAX_META)))])));
+        assert!(advance(&mut tree, entry(7, &[event(json!(1))])));
+        assert_eq!((tree.tree.as_dict(), tree.rev, tree.op), (&json!({"a": 1}), 9, op(2)));
+        assert_eq!(tree.trail.written_by(op(1)), Some(7));
+    }
+
+    #[test]
+    fn a_trail_forgets_its_oldest() {
+        let trail = (0..8).fold(Trail::default(), |trail, n| trail.then(n, op(n as u8)));
+        assert!(trail.has(0) && trail.written_by(op(7)) == Some(7) && !trail.is_whole());
+        let longer = trail.then(8, op(8));
+        assert!(!longer.has(0) && longer.has(1) && longer.0.len() == TRAIL);
+    }
+}

@@ -1,0 +1,221 @@
+//! The handle on all trees.
+//!
+//! Owns: the calls of the engine that writers ask for, and who waits for an answer. Never: a decision (`writer`).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+
+use super::draft::{Act, Write};
+use super::feed::{Delivery, Feed, Wish};
+use super::record::Stored;
+use super::shelf::Shelf;
+use super::writer::{Call, Found, Step, Writer};
+use super::{Locator, Owner, Path, Refusal};
+use crate::engine::{Bucket, Consistency, Down, Engine, Expect, Kv, Op, Put};
+use crate::id::Key;
+
+/// How many bytes of trees a process remembers, beside those that are being written.
+const SHELF: usize = 32 * 1024 * 1024;
+
+type Ticket = oneshot::Sender<Result<u64, Refusal>>;
+
+/// The trees of the cluster, as one process uses them. Cheap to clone.
+#[derive(Clone)]
+pub struct States {
+    shared: Arc<Shared>,
+}
+
+/// What was read at a path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// The tree's revision; 0 for a tree that does not exist.
+    pub revision: u64,
+    /// A value or a branch; `None` when nothing stands there.
+    pub value: Option<Value>,
+}
+
+pub(super) struct Shared {
+    pub(super) store: Kv,
+    desk: Mutex<Desk>,
+    wishes: mpsc::UnboundedSender<Wish>,
+    /// Until the feed runs.
+    unheard: Mutex<Option<mpsc::UnboundedReceiver<Wish>>>,
+}
+
+/// The trees that are being written, and those that were.
+pub(super) struct Desk {
+    active: HashMap<String, Arc<Mutex<Place>>>,
+    pub(super) shelf: Shelf,
+}
+
+/// A writer at work.
+struct Place {
+    writer: Writer<Ticket>,
+    /// It is not on the desk any more.
+    retired: bool,
+}
+
+/// A poisoned lock is still usable: every step leaves what it holds consistent.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
+        lock(&self.desk)
+    }
+
+    /// The wishes, for the one feed of a process.
+    pub(super) fn wishes_once(&self) -> Option<mpsc::UnboundedReceiver<Wish>> {
+        lock(&self.unheard).take()
+    }
+}
+
+impl States {
+    /// The trees of the engine's cluster. Nobody is told of changes before [`States::feed`].
+    pub fn new(engine: &Engine) -> Self {
+        let (wishes, unheard) = mpsc::unbounded_channel();
+        let desk = Mutex::new(Desk { active: HashMap::new(), shelf: Shelf::new(SHELF) });
+        let store = engine.kv(Bucket::State);
+        Self { shared: Arc::new(Shared { store, desk, wishes, unheard: Mutex::new(Some(unheard)) }) }
+    }
+
+    /// Opens the one watch of this process and returns when it is open. The returned future calls `tell` with everything
+    /// that followers are told, in order, and ends only when the engine is gone. Once per process: `Down` the second time.
+    pub async fn feed<F: FnMut(Delivery)>(&self, tell: F) -> Result<impl Future<Output = ()> + use<F>, Down> {
+        Ok(Feed::open(self.shared.clone()).await?.run(tell))
+    }
+
+    /// Follows what stands at a path: a snapshot, then changes, through [`States::feed`]. Who follows it already gets
+    /// another snapshot.
+    pub fn follow(&self, owner: Owner, path: Path, who: Key) {
+        self.wish(Wish::Follow(owner, path, who));
+    }
+
+    /// Follows it no more. What was already told may still be on its way.
+    pub fn unfollow(&self, owner: Owner, path: Path, who: Key) {
+        self.wish(Wish::Unfollow(owner, path, who));
+    }
+
+    /// Follows nothing any more.
+    pub fn leave(&self, who: Key) {
+        self.wish(Wish::Leave(who));
+    }
+
+    fn wish(&self, wish: Wish) {
+        // without a feed the engine is gone, and with it everything to be told
+        let _ = self.shared.wishes.send(wish);
+    }
+
+    /// What stands at a path, as acknowledged last.
+    pub async fn get(&self, owner: &Owner, path: &Locator) -> Result<Reading, Refusal> {
+        let found = self.read(&owner.key()).await.map_err(|Down| Refusal::Unavailable)?;
+        let Some(stored) = found else { return Ok(Reading { revision: 0, value: None }) };
+        let value = stored.tree.resolve(path).ok().and_then(|path| stored.tree.get(&path).cloned());
+        Ok(Reading { revision: stored.rev, value })
+    }
+
+    /// Writes; the tree's revision afterwards, 0 for one that does not exist. What is asked in one process is done in
+    /// that order. Dropping the future does not take the write back.
+    pub async fn write(&self, owner: &Owner, write: Write) -> Result<u64, Refusal> {
+        let (ticket, answer) = oneshot::channel();
+        self.ask(owner.key(), write, ticket);
+        // the ticket is answered, unless the runtime ends
+        answer.await.unwrap_or(Err(Refusal::Uncertain))
+    }
+
+    /// Removes a tree, everywhere.
+    pub async fn remove(&self, owner: &Owner) -> Result<(), Refusal> {
+        self.write(owner, Write { act: Act::Remove, if_revision: None, from: None }).await.map(drop)
+    }
+
+    fn ask(&self, key: String, write: Write, ticket: Ticket) {
+        loop {
+            let place = self.place(&key);
+            let mut at = lock(&place);
+            if at.retired {
+                continue;
+            }
+            let step = at.writer.ask(write, ticket, Op::random());
+            drop(at);
+            if let Some(call) = answered(step) {
+                tokio::spawn(self.clone().drive(key, place, call));
+            }
+            return;
+        }
+    }
+
+    fn place(&self, key: &str) -> Arc<Mutex<Place>> {
+        let Desk { active, shelf } = &mut *self.shared.desk();
+        if let Some(place) = active.get(key) {
+            return place.clone();
+        }
+        let writer = Writer::new(shelf.take(key));
+        let place = Arc::new(Mutex::new(Place { writer, retired: false }));
+        active.insert(key.to_owned(), place.clone());
+        place
+    }
+
+    /// Makes the calls of one writer until it has nothing to do.
+    async fn drive(self, key: String, place: Arc<Mutex<Place>>, mut call: Call) {
+        loop {
+            let step = match call {
+                Call::Read => {
+                    let found = self.read(&key).await;
+                    lock(&place).writer.read(found, Op::random())
+                }
+                Call::Put { expect, op, meta, value, ttl, large } => {
+                    if large {
+                        tracing::warn!(key, bytes = value.len(), "a tree has become large");
+                    }
+                    let put = Put { key: key.clone(), value, meta, expect, ttl, op };
+                    let outcome = self.shared.store.put(put).await;
+                    lock(&place).writer.wrote(outcome, Op::random())
+                }
+                Call::Delete { rev } => {
+                    let outcome = self.shared.store.delete(&key, Expect::Rev(rev)).await.map(|()| 0);
+                    lock(&place).writer.wrote(outcome, Op::random())
+                }
+            };
+            match answered(step) {
+                Some(next) => call = next,
+                None => return self.retire(key, &place),
+            }
+        }
+    }
+
+    /// A writer without work leaves the desk; what it knows goes to the shelf.
+    fn retire(&self, key: String, place: &Mutex<Place>) {
+        let mut desk = self.shared.desk();
+        let mut at = lock(place);
+        // somebody may have asked meanwhile, and drives it
+        if at.writer.is_idle() && !at.retired {
+            at.retired = true;
+            desk.active.remove(&key);
+            if let Some(known) = at.writer.take_known() {
+                desk.shelf.put(key, known);
+            }
+        }
+    }
+
+    async fn read(&self, key: &str) -> Result<Found, Down> {
+        let Some(entry) = self.shared.store.get(key, Consistency::Latest).await? else { return Ok(None) };
+        let stored = Stored::decode(&entry);
+        if stored.is_none() {
+            tracing::error!(key, "a tree of an unknown shape is neither read nor written");
+        }
+        stored.map(Some).ok_or(Down)
+    }
+}
+
+/// Answers whoever is to be answered; the call to make.
+fn answered(step: Step<Ticket>) -> Option<Call> {
+    for (ticket, answer) in step.answers {
+        // who asked may have gone
+        let _ = ticket.send(answer);
+    }
+    step.call
+}

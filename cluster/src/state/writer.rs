@@ -1,0 +1,308 @@
+//! The writer of one tree in one process. Pure.
+//!
+//! Owns: the order of the writes that this process was asked for, and what becomes of each. Never: a call of the engine;
+//! it says which one to make, and hears its outcome.
+//!
+//! At most one call is under way. What is asked meanwhile waits and is the next batch: one put for all of it. The put
+//! expects the version that the batch was drafted on; when another writer was first the tree is read and the batch
+//! drafted again. A batch that changes nothing is answered by a version that was read after it was asked for: what the
+//! writer merely remembers may be old. When an answer is lost the tree is read, and operation id and [`Trail`] tell
+//! whether the batch stands; when even they cannot, its writes are answered [`Refusal::Uncertain`].
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::draft::{Draft, Effect, Write};
+use super::record::{Meta, Stored, Trail};
+use super::{LARGE_TREE, MAX_WAITING, MAX_WAITING_BYTES, Refusal};
+use crate::engine::{Down, Expect, Op, WriteError};
+
+/// How often a batch is drafted again because others were first.
+const MAX_ROUNDS: u32 = 100;
+/// How often in a row the answer to a batch may be lost.
+const MAX_DOUBTS: u32 = 4;
+
+/// A version of a tree, or none.
+pub(super) type Found = Option<Stored>;
+
+/// What the engine is to be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Call {
+    /// What stands there, as acknowledged last.
+    Read,
+    /// A new version.
+    Put {
+        expect: Expect,
+        op: Op,
+        meta: Bytes,
+        value: Bytes,
+        ttl: Option<std::time::Duration>,
+        /// With it the tree becomes a large one.
+        large: bool,
+    },
+    /// No version.
+    Delete { rev: u64 },
+}
+
+/// What a writer wants.
+#[derive(Debug)]
+pub(super) struct Step<T> {
+    /// The call to make; `None` when one is under way, or nothing is left to do.
+    pub(super) call: Option<Call>,
+    /// Who is answered: the revision, or why not.
+    pub(super) answers: Vec<(T, Result<u64, Refusal>)>,
+}
+
+/// Writes that become one version.
+#[derive(Debug)]
+struct Batch<T> {
+    writes: Vec<(Write, T)>,
+    rounds: u32,
+}
+
+/// A batch on its way.
+#[derive(Debug)]
+struct Underway<T> {
+    batch: Batch<T>,
+    draft: Draft,
+    /// The version that it was drafted on.
+    base: Found,
+    op: Op,
+    /// A version, or none.
+    puts: bool,
+    /// How often an answer was lost: it may already stand.
+    doubts: u32,
+}
+
+#[derive(Debug)]
+enum Stage<T> {
+    Idle,
+    Reading(Batch<T>),
+    Writing(Underway<T>),
+    Settling(Underway<T>),
+}
+
+/// See the module. `T` is whoever is answered.
+#[derive(Debug)]
+pub(super) struct Writer<T> {
+    /// The version after the last call; may be old by now. `None` when not even that is known.
+    known: Option<Found>,
+    waiting: VecDeque<(Write, T)>,
+    weight: usize,
+    stage: Stage<T>,
+}
+
+impl<T> Writer<T> {
+    /// A writer that remembers a version, or nothing.
+    pub(super) fn new(known: Option<Found>) -> Self {
+        Self { known, waiting: VecDeque::new(), weight: 0, stage: Stage::Idle }
+    }
+
+    /// Whether it has nothing to do.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.stage, Stage::Idle)
+    }
+
+    /// What it remembers, once it is idle.
+    pub(super) fn take_known(&mut self) -> Option<Found> {
+        self.known.take()
+    }
+
+    /// Somebody wants to write. `op` is a fresh operation id, here and below.
+    pub(super) fn ask(&mut self, write: Write, ticket: T, op: Op) -> Step<T> {
+        let weight = write.weight();
+        if self.waiting.len() >= MAX_WAITING || self.weight + weight > MAX_WAITING_BYTES {
+            return Step { call: None, answers: vec![(ticket, Err(Refusal::Overloaded))] };
+        }
+        self.weight += weight;
+        self.waiting.push_back((write, ticket));
+        if self.is_idle() { self.begin(Vec::new(), op) } else { Step { call: None, answers: Vec::new() } }
+    }
+
+    /// [`Call::Read`] was answered.
+    pub(super) fn read(&mut self, found: Result<Found, Down>, op: Op) -> Step<T> {
+        match (std::mem::replace(&mut self.stage, Stage::Idle), found) {
+            (Stage::Reading(batch), Ok(found)) => self.draft(batch, found, true, op),
+            (Stage::Reading(batch), Err(Down)) => self.fail(batch, Refusal::Unavailable, op),
+            (Stage::Settling(underway), Ok(found)) => self.settle(underway, found, op),
+            (Stage::Settling(underway), Err(Down)) => self.fail(underway.batch, Refusal::Uncertain, op),
+            (stage, _) => self.stay(stage),
+        }
+    }
+
+    /// [`Call::Put`] or [`Call::Delete`] was answered; a deletion has the revision 0.
+    pub(super) fn wrote(&mut self, outcome: Result<u64, WriteError>, op: Op) -> Step<T> {
+        let mut underway = match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Writing(underway) => underway,
+            stage => return self.stay(stage),
+        };
+        match outcome {
+            Ok(rev) => self.stand(underway, rev, None, op),
+            Err(WriteError::Conflict { .. }) if underway.doubts == 0 => self.again(underway.batch, op),
+            Err(WriteError::Conflict { .. } | WriteError::Unknown) => {
+                underway.doubts += 1;
+                self.stage = Stage::Settling(underway);
+                Step { call: Some(Call::Read), answers: Vec::new() }
+            }
+            Err(WriteError::Down | WriteError::Invalid) => {
+                let refusal = if underway.doubts > 0 { Refusal::Uncertain } else { Refusal::Unavailable };
+                self.fail(underway.batch, refusal, op)
+            }
+        }
+    }
+
+    /// The next batch, when the one before it is answered.
+    fn begin(&mut self, answers: Vec<(T, Result<u64, Refusal>)>, op: Op) -> Step<T> {
+        if self.waiting.is_empty() {
+            return Step { call: None, answers };
+        }
+        self.weight = 0;
+        let batch = Batch { writes: self.waiting.drain(..).collect(), rounds: 0 };
+        let step = match self.known.take() {
+            Some(known) => self.draft(batch, known, false, op),
+            None => self.look(batch),
+        };
+        Step { answers, ..step }
+    }
+
+    fn look(&mut self, batch: Batch<T>) -> Step<T> {
+        self.stage = Stage::Reading(batch);
+        Step { call: Some(Call::Read), answers: Vec::new() }
+    }
+
+    /// Drafts a batch on a version, which is `fresh` if it was read after the batch was asked for.
+    fn draft(&mut self, batch: Batch<T>, base: Found, fresh: bool, op: Op) -> Step<T> {
+        let draft = Draft::new(base.as_ref(), batch.writes.iter().map(|(write, _)| write));
+        match draft.effect(base.is_some()) {
+            Effect::Nothing if fresh => {
+                let rev = base.as_ref().map_or(0, |base| base.rev);
+                self.known = Some(base);
+                self.begin(answers(batch, &draft, rev), op)
+            }
+            Effect::Nothing => self.look(batch),
+            effect => self.write(Underway { batch, draft, base, op, puts: effect == Effect::Put, doubts: 0 }),
+        }
+    }
+
+    fn write(&mut self, underway: Underway<T>) -> Step<T> {
+        let Underway { draft, base, op, .. } = &underway;
+        let base_rev = base.as_ref().map_or(0, |base| base.rev);
+        let call = if underway.puts {
+            let was_large = base.as_ref().is_some_and(|base| base.tree.size() > LARGE_TREE);
+            Call::Put {
+                expect: if base_rev > 0 { Expect::Rev(base_rev) } else { Expect::Absent },
+                op: *op,
+                meta: Meta::encode(base_rev, draft.ttl, &draft.events),
+                value: Stored::encode(&draft.tree, &trail(base)),
+                ttl: draft.ttl,
+                large: draft.tree.size() > LARGE_TREE && !was_large,
+            }
+        } else {
+            Call::Delete { rev: base_rev }
+        };
+        self.stage = Stage::Writing(underway);
+        Step { call: Some(call), answers: Vec::new() }
+    }
+
+    /// The batch was written at this revision. `now` is what stands, if it was read since.
+    fn stand(&mut self, underway: Underway<T>, rev: u64, now: Option<Found>, op: Op) -> Step<T> {
+        let Underway { batch, draft, base, op: by, puts, .. } = underway;
+        let answers = answers(batch, &draft, rev);
+        let written = || {
+            let Draft { ttl, tree, .. } = draft;
+            puts.then(|| Stored { rev, op: by, ttl, trail: trail(&base), tree })
+        };
+        self.known = Some(now.unwrap_or_else(written));
+        self.begin(answers, op)
+    }
+
+    /// Another writer was first.
+    fn again(&mut self, mut batch: Batch<T>, op: Op) -> Step<T> {
+        batch.rounds += 1;
+        if batch.rounds > MAX_ROUNDS { self.fail(batch, Refusal::Overloaded, op) } else { self.look(batch) }
+    }
+
+    fn fail(&mut self, batch: Batch<T>, refusal: Refusal, op: Op) -> Step<T> {
+        let answers = batch.writes.into_iter().map(|(_, ticket)| (ticket, Err(refusal))).collect();
+        self.begin(answers, op)
+    }
+
+    /// An answer was lost, and this is what stands there.
+    fn settle(&mut self, underway: Underway<T>, found: Found, op: Op) -> Step<T> {
+        match verdict(&underway, found.as_ref()) {
+            Verdict::Written(rev) => self.stand(underway, rev, Some(found), op),
+            Verdict::Repeat if underway.doubts >= MAX_DOUBTS => {
+                self.fail(underway.batch, Refusal::Uncertain, op)
+            }
+            Verdict::Repeat => self.write(underway),
+            Verdict::Never => {
+                let mut batch = underway.batch;
+                batch.rounds += 1;
+                self.draft(batch, found, true, op)
+            }
+            Verdict::Unclear => self.fail(underway.batch, Refusal::Uncertain, op),
+        }
+    }
+
+    /// An answer that nobody waits for.
+    fn stay(&mut self, stage: Stage<T>) -> Step<T> {
+        self.stage = stage;
+        Step { call: None, answers: Vec::new() }
+    }
+}
+
+/// The trail of the version after that one.
+fn trail(base: &Found) -> Trail {
+    base.as_ref().map(|base| base.trail.then(base.rev, base.op)).unwrap_or_default()
+}
+
+/// Conflicts name the revision that the batch leaves behind.
+fn answers<T>(batch: Batch<T>, draft: &Draft, rev: u64) -> Vec<(T, Result<u64, Refusal>)> {
+    let answer = |refused: &Option<Refusal>| match refused {
+        None => Ok(rev),
+        Some(Refusal::Conflict { .. }) => Err(Refusal::Conflict { revision: rev }),
+        Some(refusal) => Err(*refusal),
+    };
+    batch
+        .writes
+        .into_iter()
+        .zip(&draft.refused)
+        .map(|((_, ticket), refused)| (ticket, answer(refused)))
+        .collect()
+}
+
+/// What became of a batch whose answer was lost.
+enum Verdict {
+    Written(u64),
+    /// The version that it was drafted on still stands: the same again.
+    Repeat,
+    /// It can no longer happen.
+    Never,
+    Unclear,
+}
+
+fn verdict<T>(underway: &Underway<T>, found: Option<&Stored>) -> Verdict {
+    let Underway { base, op, puts, .. } = underway;
+    let base = base.as_ref().map_or(0, |base| base.rev);
+    let Some(found) = found else {
+        return match (*puts, base) {
+            (false, _) => Verdict::Written(0),
+            (true, 0) => Verdict::Repeat,
+            // removed, before or after it
+            (true, _) => Verdict::Unclear,
+        };
+    };
+    let written = if found.op == *op { Some(found.rev) } else { found.trail.written_by(*op) };
+    match written.filter(|_| *puts) {
+        Some(rev) => Verdict::Written(rev),
+        None if found.rev == base => Verdict::Repeat,
+        None if found.trail.has(base) || (base == 0 && found.trail.is_whole()) => Verdict::Never,
+        // another tree, made since
+        None if !puts && found.trail.is_whole() => Verdict::Written(0),
+        None => Verdict::Unclear,
+    }
+}
+
+#[cfg(test)]
+mod tests;
