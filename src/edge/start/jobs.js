@@ -4,7 +4,7 @@ import { $, log, reason, suggest } from "/_pagewire/view.js";
 
 const EXAMPLES = {
   sleep: '{"ms": 5000}',
-  hash: '{"rounds": 1000}',
+  hash: '{"rounds": 10000000}',
   sum: "[1, 2, 3]",
   echo: '{"hello": "world"}',
   fail: '"on purpose"',
