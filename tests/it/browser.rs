@@ -52,7 +52,7 @@ async fn two_pages_of_a_session_find_each_other_and_talk() {
 #[tokio::test]
 async fn every_message_missed_by_a_killed_socket_arrives_in_order() {
     let node = Node::start().await;
-    let proxy = Proxy::start(node.address()).await;
+    let proxy = Proxy::start([node.address()]).await;
     let browser = Browser::start("recover").await;
     browser.goto(&proxy.url()).await;
     browser.shows("state", "open").await;
@@ -159,7 +159,7 @@ async fn a_page_moves_over_three_nodes_with_a_job_running_and_loses_nothing() {
     let member = || Node::setup().nats(&nats).start();
     let (mut first, mut second, mut third) = (member().await, member().await, member().await);
     let _worker = WorkerProcess::start(&nats, "stable").await;
-    let proxy = Proxy::before(vec![first.address(), second.address(), third.address()]).await;
+    let proxy = Proxy::start([first.address(), second.address(), third.address()]).await;
     let browser = Browser::start("three").await;
     browser.goto(&proxy.url()).await;
     browser.shows("state", "open").await;
@@ -191,13 +191,47 @@ async fn a_page_moves_over_three_nodes_with_a_job_running_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_page_that_is_led_to_another_living_node_is_handed_over_with_everything() {
+    let nats = Nats::start().await;
+    let (first, second) = (Node::setup().nats(&nats).start().await, Node::setup().nats(&nats).start().await);
+    let _worker = WorkerProcess::start(&nats, "stable").await;
+    let proxy = Proxy::start([first.address()]).await;
+    let browser = Browser::start("handover").await;
+    browser.goto(&proxy.url()).await;
+    browser.shows("state", "open").await;
+    let [_, _, page] = browser.ids().await;
+    browser.fill("job-data", r#"{"ms": 5000}"#).await;
+    browser.click("job-submit").await;
+    browser.shows("job-state", "running").await;
+    let mut sent = Vec::new();
+    for (round, to) in [&second, &first, &second].into_iter().enumerate() {
+        proxy.cut();
+        browser.shows("state", "waiting").await;
+        for number in 0..5 {
+            let text = format!("{round}.{number}");
+            let report = second.api().send(json!({"page": page}), json!({"text": text})).await;
+            assert_eq!((&report["reached"], &report["held"]), (&json!(0), &json!(1)), "{report}");
+            sent.push(text);
+        }
+        proxy.lead_to(to.address());
+        browser.shows("node", &to.number().await).await;
+        browser.shows("recovered", "recovered").await;
+        browser.shows("log", sent.last().expect("a message")).await;
+    }
+    browser.shows("job-state", "succeeded").await;
+    let texts: Vec<_> = browser.messages().await.into_iter().map(|(_, text)| text).collect();
+    assert_eq!(texts, sent, "in order, nothing twice");
+    browser.close().await;
+}
+
+#[tokio::test]
 async fn the_end_of_a_job_waits_for_a_page_that_is_away() {
     let node = Node::start().await;
-    let proxy = Proxy::start(node.address()).await;
+    let proxy = Proxy::start([node.address()]).await;
     let browser = Browser::start("away").await;
     browser.goto(&proxy.url()).await;
     browser.shows("state", "open").await;
-    browser.fill("job-data", r#"{"ms": 2000}"#).await;
+    browser.fill("job-data", r#"{"ms": 4000}"#).await;
     browser.click("job-submit").await;
     browser.shows("job-state", "running").await;
     proxy.cut();

@@ -200,7 +200,7 @@ export interface PagewireOptions {
     backoff?: Partial<Backoff>;
     /** Which page of its tab this is, when a document has several. By default the tab, or the iframe by its name. */
     slot?: string;
-    /** How many requests may wait at once before new ones fail as `overflow`. By default 1,000. */
+    /** How many requests and jobs may wait at once before new ones fail as `overflow`. By default 1,000. */
     max_pending?: number;
     /** Remembers the connection between tabs: by default `localStorage`; `null` for nothing. */
     local_storage?: IdentityStorage | null;

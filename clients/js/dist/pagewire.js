@@ -510,8 +510,10 @@ var SubmittedJob = class extends Emitter {
   #accepted = new Deferred();
   #result = new Deferred();
   #request;
-  /** That the server knows nothing of it counts once it was accepted or a reset came: else its answer still comes. */
-  #doubtCounts = false;
+  /** The server has said so. */
+  #stands = false;
+  /** A reset came: the answer to the submission may be lost, and the server is asked for the job. */
+  #asked = false;
   #over = false;
   #cancelling = false;
   constructor(request) {
@@ -528,12 +530,12 @@ var SubmittedJob = class extends Emitter {
     if (this.#over || this.#cancelling) return;
     if (!this.#request.sent()) return this.#request.giveUp(ended("cancelled"));
     this.#cancelling = true;
-    if (this.#doubtCounts) this.#request.cancel();
+    if (this.#stands) this.#request.cancel();
   }
   take(frame) {
     switch (frame.type) {
       case "accepted":
-        this.#doubtCounts = true;
+        this.#stands = true;
         this.#accepted.resolve(String(frame["job"]));
         if (this.#cancelling) this.#request.cancel();
         return false;
@@ -543,7 +545,7 @@ var SubmittedJob = class extends Emitter {
       case "result":
         return this.#end(frame);
       default:
-        if (frame["code"] === "uncertain" && !this.#doubtCounts) return false;
+        if (frame["code"] === "uncertain" && !this.#stands && !this.#asked) return false;
         this.fail(serverError(frame));
         return true;
     }
@@ -554,7 +556,7 @@ var SubmittedJob = class extends Emitter {
     this.#result.reject(error);
   }
   reset() {
-    this.#doubtCounts = true;
+    this.#asked = true;
   }
   #end(frame) {
     this.#over = true;

@@ -19,8 +19,10 @@ export class SubmittedJob<Result> extends Emitter<JobEvents> implements Job<Resu
   readonly #accepted = new Deferred<string>();
   readonly #result = new Deferred<Result>();
   readonly #request: JobRequest;
-  /** That the server knows nothing of it counts once it was accepted or a reset came: else its answer still comes. */
-  #doubtCounts = false;
+  /** The server has said so. */
+  #stands = false;
+  /** A reset came: the answer to the submission may be lost, and the server is asked for the job. */
+  #asked = false;
   #over = false;
   #cancelling = false;
 
@@ -42,13 +44,13 @@ export class SubmittedJob<Result> extends Emitter<JobEvents> implements Job<Resu
     if (!this.#request.sent()) return this.#request.giveUp(ended("cancelled"));
     // while it is on its way there is nothing yet that could be cancelled
     this.#cancelling = true;
-    if (this.#doubtCounts) this.#request.cancel();
+    if (this.#stands) this.#request.cancel();
   }
 
   take(frame: ServerFrame): boolean {
     switch (frame.type) {
       case "accepted":
-        this.#doubtCounts = true;
+        this.#stands = true;
         this.#accepted.resolve(String(frame["job"]));
         if (this.#cancelling) this.#request.cancel();
         return false;
@@ -58,7 +60,8 @@ export class SubmittedJob<Result> extends Emitter<JobEvents> implements Job<Resu
       case "result":
         return this.#end(frame);
       default:
-        if (frame["code"] === "uncertain" && !this.#doubtCounts) return false;
+        // asked too early: the answer to the submission is still to come
+        if (frame["code"] === "uncertain" && !this.#stands && !this.#asked) return false;
         this.fail(serverError(frame));
         return true;
     }
@@ -71,7 +74,7 @@ export class SubmittedJob<Result> extends Emitter<JobEvents> implements Job<Resu
   }
 
   reset(): void {
-    this.#doubtCounts = true;
+    this.#asked = true;
   }
 
   #end(frame: ServerFrame): true {
