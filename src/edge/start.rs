@@ -27,7 +27,14 @@ pub fn asset(path: &str) -> Option<Asset> {
         "/" => (HTML, include_str!("start/index.html")),
         "/pagewire.js" => (JAVASCRIPT, include_str!("../../clients/js/dist/pagewire.js")),
         "/_pagewire/start.js" => (JAVASCRIPT, include_str!("start/start.js")),
+        "/_pagewire/page.js" => (JAVASCRIPT, include_str!("start/page.js")),
+        "/_pagewire/view.js" => (JAVASCRIPT, include_str!("start/view.js")),
+        "/_pagewire/talk.js" => (JAVASCRIPT, include_str!("start/talk.js")),
+        "/_pagewire/call.js" => (JAVASCRIPT, include_str!("start/call.js")),
+        "/_pagewire/jobs.js" => (JAVASCRIPT, include_str!("start/jobs.js")),
         "/_pagewire/start.css" => (CSS, include_str!("start/start.css")),
+        "/_pagewire/controls.css" => (CSS, include_str!("start/controls.css")),
+        "/_pagewire/cards.css" => (CSS, include_str!("start/cards.css")),
         "/_pagewire/icon.svg" => (SVG, include_str!("start/icon.svg")),
         _ => return None,
     };
@@ -38,22 +45,27 @@ pub fn asset(path: &str) -> Option<Asset> {
 mod tests {
     use super::*;
 
-    /// The values of `src="…"`, `href="…"` and `from "…"`.
+    /// The values of `src="…"`, `href="…"`, `from "…"` and `import "…"`.
     fn references(text: &'static str) -> impl Iterator<Item = &'static str> {
-        ["src=\"", "href=\"", "from \""]
+        ["src=\"", "href=\"", "from \"", "import \""]
             .into_iter()
             .flat_map(move |mark| text.split(mark).skip(1).filter_map(|rest| rest.split('"').next()))
     }
 
     #[test]
-    fn every_file_that_the_page_names_is_served() {
-        let page = asset("/").unwrap();
-        let script = asset("/_pagewire/start.js").unwrap();
-        let named: Vec<_> = references(page.body).chain(references(script.body)).collect();
-        assert!(named.len() >= 4, "{named:?}");
-        for path in named {
-            assert!(asset(path).is_some(), "{path}");
+    fn every_file_that_the_page_names_is_served_and_no_other() {
+        let mut named = vec!["/"];
+        for place in 0.. {
+            let Some(path) = named.get(place) else { break };
+            let file = asset(path).unwrap_or_else(|| panic!("{path} is named and not served"));
+            for path in references(file.body) {
+                if !named.contains(&path) {
+                    named.push(path);
+                }
+            }
         }
+        let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/edge/start")).unwrap();
+        assert_eq!(named.len(), files.count() + 1, "the files of the folder, and the client: {named:?}");
     }
 
     #[test]

@@ -3,11 +3,16 @@
 mod chromium;
 mod proxy;
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use self::chromium::{Browser, SECOND_WINDOW};
 use self::proxy::Proxy;
-use crate::environment::{Node, SOON, eventually};
+use crate::environment::{Nats, Node, SOON, WorkerProcess, eventually};
+
+/// Longer than the longest job of these tests.
+const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn two_pages_of_a_session_find_each_other_and_talk() {
@@ -47,7 +52,7 @@ async fn two_pages_of_a_session_find_each_other_and_talk() {
 #[tokio::test]
 async fn every_message_missed_by_a_killed_socket_arrives_in_order() {
     let node = Node::start().await;
-    let proxy = Proxy::start(node.address()).await;
+    let proxy = Proxy::start([node.address()]).await;
     let browser = Browser::start("recover").await;
     browser.goto(&proxy.url()).await;
     browser.shows("state", "open").await;
@@ -129,5 +134,139 @@ async fn a_tab_stays_the_same_page_and_its_duplicate_is_another_one() {
     .await;
     browser.shows("log", "still here").await;
     assert_eq!(browser.ids().await, first);
+    browser.close().await;
+}
+
+/// How far the newest job has come, in percent.
+async fn percent(browser: &Browser) -> u32 {
+    let text = browser.text("job-percent").await;
+    text.trim_end_matches(" %").parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// The page goes on at `to` when `from` is stopped, and so does the bar of its job.
+async fn moves(browser: &Browser, from: &mut Node, to: &Node, stop: fn(&mut Node)) {
+    browser.shows("node", &from.number().await).await;
+    let before = percent(browser).await;
+    stop(from);
+    browser.shows("node", &to.number().await).await;
+    browser.shows("state", "open").await;
+    eventually("the bar goes on", SOON, async || (percent(browser).await > before).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_page_moves_over_three_nodes_with_a_job_running_and_loses_nothing() {
+    let nats = Nats::start().await;
+    let member = || Node::setup().nats(&nats).start();
+    let (mut first, mut second, mut third) = (member().await, member().await, member().await);
+    let _worker = WorkerProcess::start(&nats, "stable").await;
+    let proxy = Proxy::start([first.address(), second.address(), third.address()]).await;
+    let browser = Browser::start("three").await;
+    browser.goto(&proxy.url()).await;
+    browser.shows("state", "open").await;
+    let [_, _, page] = browser.ids().await;
+    browser.fill("job-data", r#"{"ms": 25000}"#).await;
+    browser.click("job-submit").await;
+    browser.shows("job-state", "running").await;
+    let job = browser.text("job-id").await;
+
+    moves(&browser, &mut first, &second, |node| node.terminate()).await;
+    browser.screenshot("moved").await;
+    moves(&browser, &mut second, &third, Node::kill).await;
+    browser.shows("recovered", "reset").await;
+    first.exit(SOON).await;
+    first.restart().await;
+    moves(&browser, &mut third, &first, |node| node.terminate()).await;
+    let report = first.api().send(json!({"page": page}), json!({"text": "by its first address"})).await;
+    assert_eq!(report["reached"], 1, "{report}");
+    browser.shows("log", "by its first address").await;
+
+    eventually("the job ends", LONG, async || (browser.text("job-state").await == "succeeded").then_some(()))
+        .await;
+    assert_eq!(browser.text("job-id").await, job);
+    assert_eq!(browser.text("job-outcome").await, "null", "what the worker returned");
+    assert_eq!(percent(&browser).await, 100);
+    assert_eq!(browser.text("log").await.matches(&job).count(), 1, "it ended once");
+    browser.screenshot("three").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_page_that_is_led_to_another_living_node_is_handed_over_with_everything() {
+    let nats = Nats::start().await;
+    let (first, second) = (Node::setup().nats(&nats).start().await, Node::setup().nats(&nats).start().await);
+    let _worker = WorkerProcess::start(&nats, "stable").await;
+    let proxy = Proxy::start([first.address()]).await;
+    let browser = Browser::start("handover").await;
+    browser.goto(&proxy.url()).await;
+    browser.shows("state", "open").await;
+    let [_, _, page] = browser.ids().await;
+    browser.fill("job-data", r#"{"ms": 5000}"#).await;
+    browser.click("job-submit").await;
+    browser.shows("job-state", "running").await;
+    let mut sent = Vec::new();
+    for (round, to) in [&second, &first, &second].into_iter().enumerate() {
+        proxy.cut();
+        browser.shows("state", "waiting").await;
+        for number in 0..5 {
+            let text = format!("{round}.{number}");
+            let report = second.api().send(json!({"page": page}), json!({"text": text})).await;
+            assert_eq!((&report["reached"], &report["held"]), (&json!(0), &json!(1)), "{report}");
+            sent.push(text);
+        }
+        proxy.lead_to(to.address());
+        browser.shows("node", &to.number().await).await;
+        browser.shows("recovered", "recovered").await;
+        browser.shows("log", sent.last().expect("a message")).await;
+    }
+    browser.shows("job-state", "succeeded").await;
+    let texts: Vec<_> = browser.messages().await.into_iter().map(|(_, text)| text).collect();
+    assert_eq!(texts, sent, "in order, nothing twice");
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_job_waits_for_a_page_that_is_away() {
+    let node = Node::start().await;
+    let proxy = Proxy::start([node.address()]).await;
+    let browser = Browser::start("away").await;
+    browser.goto(&proxy.url()).await;
+    browser.shows("state", "open").await;
+    browser.fill("job-data", r#"{"ms": 4000}"#).await;
+    browser.click("job-submit").await;
+    browser.shows("job-state", "running").await;
+    proxy.cut();
+    browser.shows("state", "waiting").await;
+    let api = node.api();
+    let succeeded = r#"pagewire_jobs_total{kind="sleep",exec="remote_free",outcome="succeeded"}"#;
+    eventually("the job is over", SOON, async || (api.metric(succeeded).await == 1.0).then_some(())).await;
+    assert_eq!(browser.text("job-state").await, "running", "as far as the page has heard");
+    // submitted while there is no socket
+    browser.fill("job-data", r#"{"ms": 60000}"#).await;
+    browser.click("job-submit").await;
+    browser.shows("job-state", "submitted").await;
+    proxy.mend();
+    browser.shows("jobs", "succeeded").await;
+    browser.shows("job-state", "running").await;
+    browser.click("job-cancel").await;
+    browser.shows("job-state", "cancelled").await;
+    browser.screenshot("jobs").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_reloaded_page_hears_of_the_jobs_that_it_had_submitted() {
+    let node = Node::start().await;
+    let browser = Browser::start("reload").await;
+    browser.goto(&node.url()).await;
+    browser.shows("state", "open").await;
+    browser.fill("job-data", r#"{"ms": 4000}"#).await;
+    browser.click("job-submit").await;
+    browser.shows("job-state", "running").await;
+    let job = browser.text("job-id").await;
+    browser.reload().await;
+    browser.shows("recovered", "recovered").await;
+    browser.shows("jobs", &job).await;
+    browser.shows("job-state", "succeeded").await;
+    assert_eq!(browser.text("job-id").await, job);
     browser.close().await;
 }

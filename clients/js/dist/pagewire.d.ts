@@ -4,12 +4,15 @@ export declare class PagewireError extends Error {
     /**
      * The server's codes (`forbidden`, `unknown`, `timeout`, `no_executor`, …) and the client's own:
      * `uncertain` (it was sent, the answer is lost: it may or may not have happened), `closed` (it was never
-     * sent), `overflow` (too much is waiting), `timeout` and `too_large` as the server means them.
+     * sent), `cancelled` (somebody wanted it no more), `overflow` (too much is waiting), `timeout` and `too_large` as
+     * the server means them.
      */
     readonly code: string;
     /** Whether the same request can succeed later. */
     readonly retryable: boolean;
-    constructor(code: string, message: string, retryable?: boolean);
+    /** How a job ended: `failed`, `cancelled` or `dead`. Absent when it did not end, and for all that is no job. */
+    readonly state: JobEnd | undefined;
+    constructor(code: string, message: string, retryable?: boolean, state?: JobEnd);
 }
 /**
  * - `connecting`: opening a new page
@@ -88,6 +91,8 @@ export interface PagewireEvents {
     address: {
         page_id: string;
     };
+    /** News of a job of this page that this document did not submit. */
+    job: JobNews;
     /** The server could not take a frame, or the token provider failed. */
     error: PagewireError;
     /** A frame of a type that this client does not know. */
@@ -116,6 +121,63 @@ export interface CallOptions {
     timeout_ms?: number;
     /** Where the handler runs. */
     exec_mode?: "inline" | "any" | "assigned";
+    /** Whose workers. */
+    pool?: string;
+    /** Wants the call no more when it is aborted: it rejects with `cancelled`, and its handler is told to stop. */
+    signal?: AbortSignal;
+}
+/** How a job can end. */
+export type JobEnd = "succeeded" | "failed" | "cancelled" | "dead";
+/** Options of a job. */
+export interface JobOptions {
+    /** How often it may run again after a failure. */
+    retries?: number;
+    /** Not before this time; a text is RFC 3339. */
+    runAt?: Date | string;
+    /** Whose workers. */
+    pool?: string;
+    /** Any worker, or the user's own, which runs the user's jobs one after the other. */
+    mode?: "any" | "assigned";
+    /** The same key with the same content within 24 hours is the same job. */
+    idempotencyKey?: string;
+}
+/** The events of a job. */
+export interface JobEvents {
+    /** It has come this far, 0 … 1. */
+    progress: {
+        progress: number;
+        message?: string;
+    };
+}
+/**
+ * Durable work, from its submission to its end. It goes on whatever becomes of the page; the page waits for it over
+ * lost sockets, moves to other nodes and resets.
+ */
+export interface Job<Result = unknown> {
+    /** Its id, as soon as it is durable: from then on it has exactly one end. */
+    readonly accepted: Promise<string>;
+    /**
+     * What its handler returned. Rejects with how it ended (`error.state` is `failed`, `cancelled` or `dead`), or with
+     * why it never began or its end is lost (`error.state` is absent).
+     */
+    readonly result: Promise<Result>;
+    /** Listens until the returned function is called. */
+    on<Type extends keyof JobEvents>(type: Type, listener: (event: JobEvents[Type]) => void): () => void;
+    /** Wants it no more. `result` says what came of that: it may have been over already. */
+    cancel(): void;
+}
+/**
+ * What became of a job that was submitted before a reload of this document, or by a program on behalf of this page:
+ * `progress` on its way, `state` when it is over, `error` alone when the server knows nothing of it any more.
+ */
+export interface JobNews {
+    /** Its id. */
+    job: string;
+    state?: JobEnd;
+    value?: unknown;
+    error?: PagewireError;
+    progress?: number;
+    message?: string;
 }
 /** What a browser's `WebSocket` offers; any implementation with the same shape will do. */
 export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocket;
@@ -138,7 +200,7 @@ export interface PagewireOptions {
     backoff?: Partial<Backoff>;
     /** Which page of its tab this is, when a document has several. By default the tab, or the iframe by its name. */
     slot?: string;
-    /** How many requests may wait at once before new ones fail as `overflow`. By default 1,000. */
+    /** How many requests and jobs may wait at once before new ones fail as `overflow`. By default 1,000. */
     max_pending?: number;
     /** Remembers the connection between tabs: by default `localStorage`; `null` for nothing. */
     local_storage?: IdentityStorage | null;
@@ -181,10 +243,15 @@ export declare class Pagewire extends Emitter<PagewireEvents> {
     /** Closes the page for good: a later `connect()` opens another one. */
     close(): void;
     /**
-     * Calls a method and resolves with its result. Rejects with the handler's error, with `timeout`, or with
-     * `uncertain` when the page was reset before the answer came.
+     * Calls a method and resolves with its result. Rejects with the handler's error, with `timeout`, with `cancelled`
+     * when its signal was aborted, or with `uncertain` when the page was reset before the answer came.
      */
     call<Result = unknown>(method: string, params?: unknown, options?: CallOptions): Promise<Result>;
+    /**
+     * Submits durable work. Its end reaches this page over lost sockets, moves and resets; after a reload of the
+     * document it comes as the event `job`.
+     */
+    job<Result = unknown>(kind: string, data?: unknown, options?: JobOptions): Job<Result>;
     /** Sends a message to a page, or to all pages of a session, connection or user. */
     send(to: Target, payload: unknown): Promise<Delivery>;
     /** Sends a message to all pages of this session. */

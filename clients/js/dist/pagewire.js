@@ -5,18 +5,250 @@ var PagewireError = class extends Error {
   /**
    * The server's codes (`forbidden`, `unknown`, `timeout`, `no_executor`, …) and the client's own:
    * `uncertain` (it was sent, the answer is lost: it may or may not have happened), `closed` (it was never
-   * sent), `overflow` (too much is waiting), `timeout` and `too_large` as the server means them.
+   * sent), `cancelled` (somebody wanted it no more), `overflow` (too much is waiting), `timeout` and `too_large` as
+   * the server means them.
    */
   code;
   /** Whether the same request can succeed later. */
   retryable;
-  constructor(code, message, retryable = false) {
+  /** How a job ended: `failed`, `cancelled` or `dead`. Absent when it did not end, and for all that is no job. */
+  state;
+  constructor(code, message, retryable = false, state) {
     super(message);
     this.name = "PagewireError";
     this.code = code;
     this.retryable = retryable;
+    this.state = state;
   }
 };
+
+// src/outgoing.ts
+var Outgoing = class {
+  /** Not on the present socket. */
+  #queue = [];
+  /** On the present socket, in order, not known to be processed. */
+  #sent = [];
+  /** How many frames the server has processed before `#sent`. */
+  #processed = 0;
+  push(frame) {
+    this.#queue.push(frame);
+  }
+  /** The frame to send next. */
+  peek() {
+    return this.#queue[0];
+  }
+  /** The next frame has been sent. */
+  shift() {
+    const frame = this.#queue.shift();
+    if (frame) this.#sent.push(frame);
+  }
+  /** Takes a frame back; false when it has been sent. */
+  withdraw(id) {
+    const place = this.#queue.findIndex((frame) => frame.id === id);
+    return place >= 0 && this.#queue.splice(place, 1).length > 0;
+  }
+  /** An answer proves that its frame and all before it were processed. */
+  answered(id) {
+    const place = this.#sent.findIndex((frame) => frame.id === id);
+    this.#sent.splice(0, place + 1);
+    this.#processed += place + 1;
+  }
+  /**
+   * The page was recovered: what the server has not processed goes first, as far as anybody still waits for it.
+   * Returns that.
+   */
+  recover(received, wanted) {
+    const lost = this.#sent.slice(Math.max(0, received - this.#processed)).filter(wanted);
+    this.#queue = [...lost, ...this.#queue];
+    this.#sent = [];
+    this.#processed = received;
+    return lost;
+  }
+  /** The server counts anew; nobody can tell what became of the frames that were sent. */
+  restart(received) {
+    this.#sent = [];
+    this.#processed = received;
+  }
+};
+
+// src/pace.ts
+var SHARE = 0.9;
+var Pace = class {
+  #rate = 1;
+  #tokens = 0;
+  #at = 0;
+  /** A new socket with its limit. */
+  restart(rate, now) {
+    this.#rate = Math.max(1, rate * SHARE / 2);
+    this.#tokens = this.#rate;
+    this.#at = now;
+  }
+  /** 0 when a frame may go now (and counts it), else how long to wait. */
+  waitMs(now) {
+    this.#tokens = Math.min(this.#rate, this.#tokens + (now - this.#at) / 1e3 * this.#rate);
+    this.#at = now;
+    if (this.#tokens >= 1) {
+      this.#tokens -= 1;
+      return 0;
+    }
+    return Math.ceil((1 - this.#tokens) / this.#rate * 1e3);
+  }
+};
+
+// src/requests.ts
+var Requests = class {
+  #pending = /* @__PURE__ */ new Map();
+  #outgoing = new Outgoing();
+  #pace = new Pace();
+  #limits = { max_frame: Infinity, frames_per_second: Infinity };
+  #write;
+  #pump;
+  #maxPending;
+  #count = 0;
+  /** A reloaded document resumes its page and must not take an answer to its predecessor's request for its own. */
+  #prefix = Math.random().toString(36).slice(2, 8);
+  constructor(maxPending) {
+    this.#maxPending = maxPending;
+  }
+  /** What has been sent, outlives a reset and is not over: the server is asked for it when the page comes back. */
+  get lasting() {
+    return [...this.#pending].filter(([, { sent, waiter }]) => sent && waiter.reset).map(([id]) => id);
+  }
+  /** Sends a frame as soon as there is a socket for it. Returns the id that its answers will have. */
+  begin(frame, waiter, timeoutMs) {
+    if (this.#pending.size >= this.#maxPending) {
+      throw new PagewireError("overflow", `${this.#maxPending} requests are waiting already`, true);
+    }
+    const id = `${this.#prefix}.${++this.#count}`;
+    const pending = { waiter, sent: false };
+    this.#outgoing.push({ id, text: JSON.stringify({ ...frame, id }) });
+    if (timeoutMs !== void 0) {
+      const error = new PagewireError("timeout", `no answer within ${timeoutMs} ms`, true);
+      pending.timer = setTimeout(() => this.giveUp(id, error), timeoutMs);
+    }
+    this.#pending.set(id, pending);
+    this.#flush();
+    return id;
+  }
+  /** Nobody waits for it any more. False when it has been sent, so that it may happen all the same. */
+  giveUp(id, error) {
+    const unsent = this.#outgoing.withdraw(id);
+    this.#take(id)?.waiter.fail(error);
+    return unsent;
+  }
+  /** Whether a request has been sent, so that only the server can stop it. */
+  sent(id) {
+    return this.#pending.get(id)?.sent ?? true;
+  }
+  /** Asks the server to stop what was sent as this. */
+  cancel(id) {
+    this.#outgoing.push({ text: JSON.stringify({ type: "cancel", id }) });
+    this.#flush();
+  }
+  /** A socket is registered: first what the server has not got, then what waits. */
+  open(registered, write2) {
+    this.#limits = registered.limits;
+    if (registered.recovered === "recovered") this.#recover(registered.received);
+    else this.#restart(registered);
+    this.#pace.restart(this.#limits.frames_per_second, Date.now());
+    this.#write = write2;
+    this.#flush();
+  }
+  /** The socket is gone; requests wait for the next one. */
+  pause() {
+    this.#write = void 0;
+    clearTimeout(this.#pump);
+  }
+  /** There will be no next socket. */
+  close() {
+    this.pause();
+    for (const [id, pending] of [...this.#pending]) this.#lose(id, pending);
+    this.#outgoing = new Outgoing();
+  }
+  /** Takes a frame with an id; false when nobody waits for it. */
+  answer(frame) {
+    const id = String(frame["id"]);
+    if (frame["code"] !== "uncertain") this.#outgoing.answered(id);
+    const pending = this.#pending.get(id);
+    if (pending?.waiter.take(frame)) this.#take(id);
+    return pending !== void 0;
+  }
+  #recover(received) {
+    const wanted = ({ id }) => id === void 0 || this.#pending.has(id);
+    for (const { id } of this.#outgoing.recover(received, wanted)) {
+      const pending = id === void 0 ? void 0 : this.#pending.get(id);
+      if (pending) pending.sent = false;
+    }
+  }
+  #restart({ received, recovered }) {
+    this.#outgoing.restart(received);
+    for (const [id, pending] of [...this.#pending]) {
+      if (!pending.sent) continue;
+      if (recovered === "reset" && pending.waiter.reset) pending.waiter.reset();
+      else this.#lose(id, pending);
+    }
+  }
+  #flush() {
+    clearTimeout(this.#pump);
+    for (let frame; this.#write && (frame = this.#outgoing.peek()); ) {
+      const { id, text } = frame;
+      if (id !== void 0 && bytes(text) > this.#limits.max_frame) {
+        this.giveUp(id, new PagewireError("too_large", `a frame has at most ${this.#limits.max_frame} bytes`));
+        continue;
+      }
+      const wait = this.#pace.waitMs(Date.now());
+      if (wait > 0) {
+        this.#pump = setTimeout(() => this.#flush(), wait);
+        return;
+      }
+      this.#outgoing.shift();
+      const pending = id === void 0 ? void 0 : this.#pending.get(id);
+      if (pending) pending.sent = true;
+      this.#write(text);
+    }
+  }
+  #lose(id, { sent, waiter }) {
+    this.#take(id);
+    const error = sent ? new PagewireError("uncertain", "the answer is lost; it may or may not have happened") : new PagewireError("closed", "the page closed before this was sent", true);
+    waiter.fail(error);
+  }
+  #take(id) {
+    const pending = this.#pending.get(id);
+    this.#pending.delete(id);
+    clearTimeout(pending?.timer);
+    return pending;
+  }
+};
+function serverError(frame) {
+  return new PagewireError(String(frame["code"]), String(frame["message"]), frame["retryable"] === true);
+}
+var encoder = new TextEncoder();
+function bytes(text) {
+  return encoder.encode(text).length;
+}
+
+// src/ask.ts
+function ask(requests, frame, { timeout_ms, signal } = {}) {
+  return new Promise((resolve, reject) => {
+    const cancelled = new PagewireError("cancelled", "the caller wanted it no more");
+    if (signal?.aborted) throw cancelled;
+    const settled = new AbortController();
+    const settle = (how) => {
+      settled.abort();
+      how();
+      return true;
+    };
+    const waiter = {
+      take: (answer) => settle(() => answer.type === "result" ? resolve(answer["value"]) : reject(serverError(answer))),
+      fail: (error) => void settle(() => reject(error))
+    };
+    const id = requests.begin(frame, waiter, timeout_ms);
+    const abort = () => {
+      if (!requests.giveUp(id, cancelled)) requests.cancel(id);
+    };
+    signal?.addEventListener("abort", abort, { once: true, signal: settled.signal });
+  });
+}
 
 // src/backoff.ts
 var LONGEST_MS = 36e5;
@@ -70,6 +302,41 @@ function advice(text) {
   }
 }
 
+// src/deferred.ts
+var Deferred = class {
+  promise;
+  resolve = () => void 0;
+  reject = () => void 0;
+  constructor() {
+    this.promise = new Promise((resolve, reject) => {
+      this.resolve = resolve;
+      this.reject = reject;
+    });
+    this.promise.catch(() => void 0);
+  }
+};
+
+// src/document.ts
+function socketUrl(url = "/_ws") {
+  const absolute = new URL(url, globalThis.location?.href);
+  absolute.protocol = absolute.protocol.replace("http", "ws");
+  return absolute.href;
+}
+function slot() {
+  if (typeof window === "undefined" || window === window.top) return "tab";
+  return `frame:${window.name || window.location.pathname}`;
+}
+function dependent() {
+  return typeof window !== "undefined" && (window !== window.top || Boolean(window.opener));
+}
+function storage(name) {
+  try {
+    return typeof window !== "undefined" && window[name] || null;
+  } catch {
+    return null;
+  }
+}
+
 // src/emitter.ts
 var Emitter = class {
   #listeners = /* @__PURE__ */ new Map();
@@ -114,15 +381,20 @@ var Identity = class {
   get page() {
     return this.#proofs.page;
   }
-  /** The ids and the proof for `hello`: the page to resume, else the session or connection to join. */
-  hello(seq) {
+  /** The unfinished jobs of that page, by the id of the request that each answers. */
+  get jobs() {
+    return this.#proofs.page?.jobs ?? {};
+  }
+  /** The ids and the proof for `hello`: the page to resume and its jobs, else the session or connection to join. */
+  hello(seq, pending) {
     const { connection, session, page } = this.#proofs;
     const proof = page ?? session ?? connection;
     return {
       ...connection && { connection_id: connection.id },
       ...session && { session_id: session.id },
       ...page && { page_id: page.id },
-      ...proof && { resume: { token: proof.token, seq: page ? seq : 0 } }
+      ...proof && { resume: { token: proof.token, seq: page ? seq : 0 } },
+      ...page && pending.length > 0 && { pending }
     };
   }
   /** Remembers what the server has said. */
@@ -130,7 +402,7 @@ var Identity = class {
     this.#proofs = {
       connection: { id: connection_id, token },
       session: { id: session_id, token },
-      page: { id: page_id, token, seq }
+      page: { id: page_id, token, seq, jobs: this.jobs }
     };
     write(this.#local, CONNECTION, this.#proofs.connection);
     write(this.#session, SESSION, this.#proofs.session);
@@ -140,6 +412,19 @@ var Identity = class {
   seen(seq) {
     if (!this.#proofs.page) return;
     this.#proofs.page.seq = seq;
+    write(this.#session, this.#slot, this.#proofs.page);
+  }
+  /** A job is durable: the page is told its end, also after a reload. */
+  jobStands(id, job) {
+    if (!this.#proofs.page) return;
+    this.#proofs.page.jobs = { ...this.jobs, [id]: job };
+    write(this.#session, this.#slot, this.#proofs.page);
+  }
+  /** The page has been told. */
+  jobEnded(id) {
+    const { [id]: ended2, ...jobs } = this.jobs;
+    if (!this.#proofs.page || ended2 === void 0) return;
+    this.#proofs.page.jobs = jobs;
     write(this.#session, this.#slot, this.#proofs.page);
   }
   /** Whether another document of this tab has used the page since; what it saw, this one has not. */
@@ -169,7 +454,9 @@ function read(name, storage2, key) {
   try {
     const proof = JSON.parse(storage2?.getItem(key) ?? "null");
     const valid = typeof proof?.id === "string" && typeof proof.token === "string";
-    return valid ? { [name]: { ...proof, seq: Number(proof.seq) || 0 } } : {};
+    if (!valid) return {};
+    const jobs = typeof proof.jobs === "object" ? proof.jobs ?? {} : {};
+    return { [name]: { ...proof, seq: Number(proof.seq) || 0, jobs } };
   } catch {
     return {};
   }
@@ -215,6 +502,143 @@ var Incoming = class {
   ack() {
     this.#acked = this.#last;
     return this.#last;
+  }
+};
+
+// src/job.ts
+var SubmittedJob = class extends Emitter {
+  #accepted = new Deferred();
+  #result = new Deferred();
+  #request;
+  /** The server has said so. */
+  #stands = false;
+  /** A reset came: the answer to the submission may be lost, and the server is asked for the job. */
+  #asked = false;
+  #over = false;
+  #cancelling = false;
+  constructor(request) {
+    super();
+    this.#request = request;
+  }
+  get accepted() {
+    return this.#accepted.promise;
+  }
+  get result() {
+    return this.#result.promise;
+  }
+  cancel() {
+    if (this.#over || this.#cancelling) return;
+    if (!this.#request.sent()) return this.#request.giveUp(ended("cancelled"));
+    this.#cancelling = true;
+    if (this.#stands) this.#request.cancel();
+  }
+  take(frame) {
+    switch (frame.type) {
+      case "accepted":
+        this.#stands = true;
+        this.#accepted.resolve(String(frame["job"]));
+        if (this.#cancelling) this.#request.cancel();
+        return false;
+      case "progress":
+        this.emit("progress", progress(frame));
+        return false;
+      case "result":
+        return this.#end(frame);
+      default:
+        if (frame["code"] === "uncertain" && !this.#stands && !this.#asked) return false;
+        this.fail(serverError(frame));
+        return true;
+    }
+  }
+  fail(error) {
+    this.#over = true;
+    this.#accepted.reject(error);
+    this.#result.reject(error);
+  }
+  reset() {
+    this.#asked = true;
+  }
+  #end(frame) {
+    this.#over = true;
+    this.#accepted.resolve(String(frame["job"]));
+    const error = failure(frame);
+    if (error) this.#result.reject(error);
+    else this.#result.resolve(frame["value"]);
+    return true;
+  }
+};
+function news(job, frame) {
+  switch (frame.type) {
+    case "progress":
+      return { job, ...progress(frame) };
+    case "result": {
+      const error = failure(frame);
+      const state = frame["state"];
+      return error ? { job, state, error } : { job, state, value: frame["value"] };
+    }
+    case "error":
+      return { job, error: serverError(frame) };
+    default:
+      return { job };
+  }
+}
+function progress(frame) {
+  const message = frame["message"];
+  return { progress: Number(frame["progress"]), ...typeof message === "string" && { message } };
+}
+function failure(frame) {
+  const state = frame["state"];
+  return state === "succeeded" ? void 0 : ended(state, frame["error"]);
+}
+function ended(state, said = {}) {
+  const { code = state, message = `the job was ${state}`, retryable = false } = said;
+  return new PagewireError(code, message, retryable, state);
+}
+
+// src/jobs.ts
+var Jobs = class {
+  #requests;
+  #identity;
+  /** Jobs that have ended for this document: what still comes for them was overtaken by the end, or says it again. */
+  #over = /* @__PURE__ */ new Set();
+  constructor(requests, identity) {
+    this.#requests = requests;
+    this.#identity = identity;
+  }
+  /** The ids under which this page waits for an end, also those from before a reload. */
+  get pending() {
+    return [.../* @__PURE__ */ new Set([...Object.keys(this.#identity.jobs), ...this.#requests.lasting])];
+  }
+  submit(kind, data, options) {
+    const { retries, runAt, pool, mode, idempotencyKey } = options;
+    const placed = { exec_mode: mode, pool, run_at: runAt, retries, idempotency_key: idempotencyKey };
+    let id = "";
+    const job = new SubmittedJob({
+      sent: () => this.#requests.sent(id),
+      giveUp: (error) => this.#requests.giveUp(id, error),
+      cancel: () => this.#requests.cancel(id)
+    });
+    try {
+      id = this.#requests.begin({ type: "job", kind, data, ...placed }, job);
+    } catch (error) {
+      job.fail(error);
+    }
+    return job;
+  }
+  /** Takes a frame with an id. Returns what it says of a job that nobody in this document waits for. */
+  take(frame) {
+    const id = String(frame["id"]);
+    const known = this.#identity.jobs[id];
+    const job = typeof frame["job"] === "string" ? frame["job"] : known;
+    const ours = this.#requests.answer(frame);
+    if (job === void 0 || this.#over.has(id)) return void 0;
+    if (frame.type === "result" || frame.type === "error") {
+      this.#over.add(id);
+      this.#identity.jobEnded(id);
+    } else if (known === void 0) {
+      this.#identity.jobStands(id, job);
+    }
+    return ours ? void 0 : news(job, frame);
   }
 };
 
@@ -327,184 +751,6 @@ function parse(data) {
   }
 }
 
-// src/outgoing.ts
-var Outgoing = class {
-  /** Not on the present socket. */
-  #queue = [];
-  /** On the present socket, in order, not known to be processed. */
-  #sent = [];
-  /** How many frames the server has processed before `#sent`. */
-  #processed = 0;
-  push(frame) {
-    this.#queue.push(frame);
-  }
-  /** The frame to send next. */
-  peek() {
-    return this.#queue[0];
-  }
-  /** The next frame has been sent. */
-  shift() {
-    const frame = this.#queue.shift();
-    if (frame) this.#sent.push(frame);
-  }
-  /** Takes a frame back that has not been sent. */
-  withdraw(id) {
-    this.#queue = this.#queue.filter((frame) => frame.id !== id);
-  }
-  /** An answer proves that its frame and all before it were processed. */
-  answered(id) {
-    const place = this.#sent.findIndex((frame) => frame.id === id);
-    this.#sent.splice(0, place + 1);
-    this.#processed += place + 1;
-  }
-  /** The page was recovered: what the server has not processed goes first, as far as anybody still waits for it. */
-  recover(received, wanted) {
-    const lost = this.#sent.slice(Math.max(0, received - this.#processed)).filter(wanted);
-    this.#queue = [...lost, ...this.#queue];
-    this.#sent = [];
-    this.#processed = received;
-  }
-  /** The server counts anew; nobody can tell what became of the frames that were sent. */
-  restart(received) {
-    this.#sent = [];
-    this.#processed = received;
-  }
-};
-
-// src/pace.ts
-var SHARE = 0.9;
-var Pace = class {
-  #rate = 1;
-  #tokens = 0;
-  #at = 0;
-  /** A new socket with its limit. */
-  restart(rate, now) {
-    this.#rate = Math.max(1, rate * SHARE / 2);
-    this.#tokens = this.#rate;
-    this.#at = now;
-  }
-  /** 0 when a frame may go now (and counts it), else how long to wait. */
-  waitMs(now) {
-    this.#tokens = Math.min(this.#rate, this.#tokens + (now - this.#at) / 1e3 * this.#rate);
-    this.#at = now;
-    if (this.#tokens >= 1) {
-      this.#tokens -= 1;
-      return 0;
-    }
-    return Math.ceil((1 - this.#tokens) / this.#rate * 1e3);
-  }
-};
-
-// src/requests.ts
-var Requests = class {
-  #pending = /* @__PURE__ */ new Map();
-  #outgoing = new Outgoing();
-  #pace = new Pace();
-  #limits = { max_frame: Infinity, frames_per_second: Infinity };
-  #write;
-  #pump;
-  #maxPending;
-  #count = 0;
-  /** A reloaded document resumes its page and must not take an answer to its predecessor's request for its own. */
-  #prefix = Math.random().toString(36).slice(2, 8);
-  constructor(maxPending) {
-    this.#maxPending = maxPending;
-  }
-  /** Sends a frame as soon as there is a socket for it; settles by the server's answer. */
-  ask(frame, timeoutMs) {
-    return new Promise((resolve, reject) => {
-      if (this.#pending.size >= this.#maxPending) {
-        throw new PagewireError("overflow", `${this.#maxPending} requests are waiting already`, true);
-      }
-      const id = `${this.#prefix}.${++this.#count}`;
-      const pending = { resolve, reject, sent: false };
-      this.#outgoing.push({ id, text: JSON.stringify({ ...frame, id }) });
-      if (timeoutMs !== void 0) {
-        pending.timer = setTimeout(() => this.#expire(id, timeoutMs), timeoutMs);
-      }
-      this.#pending.set(id, pending);
-      this.#flush();
-    });
-  }
-  /** A socket is registered: first what the server has not got, then what waits. */
-  open(registered, write2) {
-    this.#limits = registered.limits;
-    if (registered.recovered === "recovered") {
-      this.#outgoing.recover(registered.received, (frame) => this.#pending.has(frame.id));
-    } else {
-      this.#outgoing.restart(registered.received);
-      this.#fail((pending) => pending.sent);
-    }
-    this.#pace.restart(this.#limits.frames_per_second, Date.now());
-    this.#write = write2;
-    this.#flush();
-  }
-  /** The socket is gone; requests wait for the next one. */
-  pause() {
-    this.#write = void 0;
-    clearTimeout(this.#pump);
-  }
-  /** There will be no next socket. */
-  close() {
-    this.pause();
-    this.#fail(() => true);
-    this.#outgoing = new Outgoing();
-  }
-  /** Takes a `result` or `error` frame; false when it answers nothing of ours. */
-  answer(frame) {
-    const id = String(frame["id"]);
-    this.#outgoing.answered(id);
-    const pending = this.#take(id);
-    if (frame.type === "result") pending?.resolve(frame["value"]);
-    else pending?.reject(serverError(frame));
-    return pending !== void 0;
-  }
-  #flush() {
-    clearTimeout(this.#pump);
-    for (let frame; this.#write && (frame = this.#outgoing.peek()); ) {
-      if (bytes(frame.text) > this.#limits.max_frame) {
-        this.#outgoing.withdraw(frame.id);
-        const limit = `a frame has at most ${this.#limits.max_frame} bytes`;
-        this.#take(frame.id)?.reject(new PagewireError("too_large", limit));
-        continue;
-      }
-      const wait = this.#pace.waitMs(Date.now());
-      if (wait > 0) {
-        this.#pump = setTimeout(() => this.#flush(), wait);
-        return;
-      }
-      this.#outgoing.shift();
-      const pending = this.#pending.get(frame.id);
-      if (pending) pending.sent = true;
-      this.#write(frame.text);
-    }
-  }
-  #expire(id, timeoutMs) {
-    this.#outgoing.withdraw(id);
-    this.#take(id)?.reject(new PagewireError("timeout", `no answer within ${timeoutMs} ms`, true));
-  }
-  #fail(which) {
-    for (const [id, pending] of [...this.#pending].filter(([, pending2]) => which(pending2))) {
-      this.#take(id);
-      const error = pending.sent ? new PagewireError("uncertain", "the answer is lost; it may or may not have happened") : new PagewireError("closed", "the page closed before this was sent", true);
-      pending.reject(error);
-    }
-  }
-  #take(id) {
-    const pending = this.#pending.get(id);
-    this.#pending.delete(id);
-    clearTimeout(pending?.timer);
-    return pending;
-  }
-};
-function serverError(frame) {
-  return new PagewireError(String(frame["code"]), String(frame["message"]), frame["retryable"] === true);
-}
-var encoder = new TextEncoder();
-function bytes(text) {
-  return encoder.encode(text).length;
-}
-
 // src/tab.ts
 var HANDOVER_MS = 300;
 var Tab = class {
@@ -599,6 +845,7 @@ var Pagewire = class extends Emitter {
   #identity;
   #tokens;
   #requests;
+  #jobs;
   #tab = new Tab();
   #incoming = new Incoming();
   #state = "closed";
@@ -625,6 +872,7 @@ var Pagewire = class extends Emitter {
     this.#identity = new Identity(local, session, options.slot ?? slot());
     this.#tokens = new TokenSource(options.token);
     this.#requests = new Requests(options.max_pending ?? 1e3);
+    this.#jobs = new Jobs(this.#requests, this.#identity);
     this.#incoming.restart(this.#identity.page?.seq ?? 0);
   }
   /** The connection state. */
@@ -642,7 +890,7 @@ var Pagewire = class extends Emitter {
    */
   connect() {
     if (this.#opening) return this.#opening.promise;
-    this.#opening = opening();
+    this.#opening = new Deferred();
     this.#away = false;
     this.#unwatch = watchDocument({
       hidden: () => this.#acknowledge(),
@@ -659,24 +907,32 @@ var Pagewire = class extends Emitter {
     this.#finish({}, new PagewireError("closed", "the page was closed"));
   }
   /**
-   * Calls a method and resolves with its result. Rejects with the handler's error, with `timeout`, or with
-   * `uncertain` when the page was reset before the answer came.
+   * Calls a method and resolves with its result. Rejects with the handler's error, with `timeout`, with `cancelled`
+   * when its signal was aborted, or with `uncertain` when the page was reset before the answer came.
    */
   call(method, params, options = {}) {
-    const frame = { type: "call", method, params, ...options };
-    return this.#requests.ask(frame, options.timeout_ms);
+    const { signal, ...rest } = options;
+    const frame = { type: "call", method, params, ...rest };
+    return ask(this.#requests, frame, { signal, timeout_ms: rest.timeout_ms });
+  }
+  /**
+   * Submits durable work. Its end reaches this page over lost sockets, moves and resets; after a reload of the
+   * document it comes as the event `job`.
+   */
+  job(kind, data, options = {}) {
+    return this.#jobs.submit(kind, data, options);
   }
   /** Sends a message to a page, or to all pages of a session, connection or user. */
   send(to, payload) {
-    return this.#requests.ask({ type: "send", to, payload });
+    return ask(this.#requests, { type: "send", to, payload });
   }
   /** Sends a message to all pages of this session. */
   broadcast(payload) {
-    return this.#requests.ask({ type: "broadcast_session", payload });
+    return ask(this.#requests, { type: "broadcast_session", payload });
   }
   /** Logs in, or renews a token before it expires; later sockets use it too. */
   async auth(token) {
-    await this.#requests.ask({ type: "auth", token });
+    await ask(this.#requests, { type: "auth", token });
     this.#tokens.replace(token);
   }
   async #attempt() {
@@ -686,7 +942,8 @@ var Pagewire = class extends Emitter {
     try {
       await this.#claim();
       const token = await this.#tokens.get();
-      if (turn === this.#turn) this.#dial({ ...this.#identity.hello(this.#incoming.last), ...token && { token } });
+      const hello = this.#identity.hello(this.#incoming.last, this.#jobs.pending);
+      if (turn === this.#turn) this.#dial({ ...hello, ...token && { token } });
     } catch (error) {
       if (turn !== this.#turn) return;
       const reason = `no token to be had: ${String(error)}`;
@@ -733,18 +990,21 @@ var Pagewire = class extends Emitter {
   }
   #take(frame, link) {
     if (frame.seq !== void 0) {
-      const news = this.#incoming.accept(frame.seq);
-      if (news === "duplicate") return;
-      if (news === "gap") return link.drop(`frame ${this.#incoming.last + 1} is missing`);
+      const news2 = this.#incoming.accept(frame.seq);
+      if (news2 === "duplicate") return;
+      if (news2 === "gap") return link.drop(`frame ${this.#incoming.last + 1} is missing`);
       if (this.#incoming.due) this.#acknowledge();
       else this.#ack ??= setTimeout(() => this.#acknowledge(), ACK_MS);
     }
     switch (frame.type) {
       case "message":
         return this.emit("message", frame);
+      case "accepted":
+      case "progress":
       case "result":
+        return this.#answer(frame);
       case "error":
-        if (frame["id"] !== void 0) this.#requests.answer(frame);
+        if (frame["id"] !== void 0) this.#answer(frame);
         else this.emit("error", serverError(frame));
         return;
       case "reset":
@@ -758,6 +1018,10 @@ var Pagewire = class extends Emitter {
       default:
         return this.emit("frame", frame);
     }
+  }
+  #answer(frame) {
+    const news2 = this.#jobs.take(frame);
+    if (news2) this.emit("job", news2);
   }
   #identify(user) {
     if (this.#registered) this.#registered = { ...this.#registered, user };
@@ -817,10 +1081,10 @@ var Pagewire = class extends Emitter {
     this.#tab.release();
     this.#requests.close();
     this.#incoming.restart(this.#identity.page ? this.#incoming.last : 0);
-    const opening2 = this.#opening;
+    const opening = this.#opening;
     this.#opening = void 0;
     this.#change("closed", change);
-    opening2?.reject(error);
+    opening?.reject(error);
   }
   #detach() {
     clearTimeout(this.#retry);
@@ -843,31 +1107,6 @@ var Pagewire = class extends Emitter {
     if (state !== previous) this.emit("state", { ...change, state, previous });
   }
 };
-function opening() {
-  let settle = { resolve: () => void 0, reject: () => void 0 };
-  const promise = new Promise((resolve, reject) => settle = { resolve, reject });
-  promise.catch(() => void 0);
-  return { promise, ...settle };
-}
-function socketUrl(url = "/_ws") {
-  const absolute = new URL(url, globalThis.location?.href);
-  absolute.protocol = absolute.protocol.replace("http", "ws");
-  return absolute.href;
-}
-function slot() {
-  if (typeof window === "undefined" || window === window.top) return "tab";
-  return `frame:${window.name || window.location.pathname}`;
-}
-function dependent() {
-  return typeof window !== "undefined" && (window !== window.top || Boolean(window.opener));
-}
-function storage(name) {
-  try {
-    return typeof window !== "undefined" && window[name] || null;
-  } catch {
-    return null;
-  }
-}
 export {
   Pagewire,
   PagewireError

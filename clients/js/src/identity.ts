@@ -12,6 +12,8 @@ interface Proof {
 
 interface PageProof extends Proof {
   seq: number;
+  /** Its unfinished jobs, by the id of the request that each answers. */
+  jobs: Record<string, string>;
 }
 
 /** The members of the first frame. */
@@ -21,6 +23,7 @@ export interface Hello {
   page_id?: string;
   resume?: { token: string; seq: number };
   token?: string;
+  pending?: string[];
 }
 
 /**
@@ -50,8 +53,13 @@ export class Identity {
     return this.#proofs.page;
   }
 
-  /** The ids and the proof for `hello`: the page to resume, else the session or connection to join. */
-  hello(seq: number): Hello {
+  /** The unfinished jobs of that page, by the id of the request that each answers. */
+  get jobs(): Readonly<Record<string, string>> {
+    return this.#proofs.page?.jobs ?? {};
+  }
+
+  /** The ids and the proof for `hello`: the page to resume and its jobs, else the session or connection to join. */
+  hello(seq: number, pending: string[]): Hello {
     const { connection, session, page } = this.#proofs;
     const proof = page ?? session ?? connection;
     return {
@@ -59,6 +67,7 @@ export class Identity {
       ...(session && { session_id: session.id }),
       ...(page && { page_id: page.id }),
       ...(proof && { resume: { token: proof.token, seq: page ? seq : 0 } }),
+      ...(page && pending.length > 0 && { pending }),
     };
   }
 
@@ -67,7 +76,7 @@ export class Identity {
     this.#proofs = {
       connection: { id: connection_id, token },
       session: { id: session_id, token },
-      page: { id: page_id, token, seq },
+      page: { id: page_id, token, seq, jobs: this.jobs },
     };
     write(this.#local, CONNECTION, this.#proofs.connection);
     write(this.#session, SESSION, this.#proofs.session);
@@ -78,6 +87,21 @@ export class Identity {
   seen(seq: number): void {
     if (!this.#proofs.page) return;
     this.#proofs.page.seq = seq;
+    write(this.#session, this.#slot, this.#proofs.page);
+  }
+
+  /** A job is durable: the page is told its end, also after a reload. */
+  jobStands(id: string, job: string): void {
+    if (!this.#proofs.page) return;
+    this.#proofs.page.jobs = { ...this.jobs, [id]: job };
+    write(this.#session, this.#slot, this.#proofs.page);
+  }
+
+  /** The page has been told. */
+  jobEnded(id: string): void {
+    const { [id]: ended, ...jobs } = this.jobs;
+    if (!this.#proofs.page || ended === undefined) return;
+    this.#proofs.page.jobs = jobs;
     write(this.#session, this.#slot, this.#proofs.page);
   }
 
@@ -113,7 +137,9 @@ function read<Name extends string>(name: Name, storage: IdentityStorage | null, 
   try {
     const proof = JSON.parse(storage?.getItem(key) ?? "null") as Partial<PageProof> | null;
     const valid = typeof proof?.id === "string" && typeof proof.token === "string";
-    return valid ? { [name]: { ...proof, seq: Number(proof.seq) || 0 } } : {};
+    if (!valid) return {};
+    const jobs = typeof proof.jobs === "object" ? (proof.jobs ?? {}) : {};
+    return { [name]: { ...proof, seq: Number(proof.seq) || 0, jobs } };
   } catch {
     return {};
   }

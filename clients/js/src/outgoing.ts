@@ -1,8 +1,9 @@
 // The client's counted frames (all but hello, ack and ping): what waits, and what may have to be sent again. Pure.
 
-/** A request as it goes over the wire. */
+/** A frame as it goes over the wire. */
 export interface Frame {
-  readonly id: string;
+  /** The id of its request. Absent: no answer names it, and it goes out whoever waits. */
+  readonly id?: string;
   readonly text: string;
 }
 
@@ -29,9 +30,10 @@ export class Outgoing {
     if (frame) this.#sent.push(frame);
   }
 
-  /** Takes a frame back that has not been sent. */
-  withdraw(id: string): void {
-    this.#queue = this.#queue.filter((frame) => frame.id !== id);
+  /** Takes a frame back; false when it has been sent. */
+  withdraw(id: string): boolean {
+    const place = this.#queue.findIndex((frame) => frame.id === id);
+    return place >= 0 && this.#queue.splice(place, 1).length > 0;
   }
 
   /** An answer proves that its frame and all before it were processed. */
@@ -41,12 +43,16 @@ export class Outgoing {
     this.#processed += place + 1;
   }
 
-  /** The page was recovered: what the server has not processed goes first, as far as anybody still waits for it. */
-  recover(received: number, wanted: (frame: Frame) => boolean): void {
+  /**
+   * The page was recovered: what the server has not processed goes first, as far as anybody still waits for it.
+   * Returns that.
+   */
+  recover(received: number, wanted: (frame: Frame) => boolean): Frame[] {
     const lost = this.#sent.slice(Math.max(0, received - this.#processed)).filter(wanted);
     this.#queue = [...lost, ...this.#queue];
     this.#sent = [];
     this.#processed = received;
+    return lost;
   }
 
   /** The server counts anew; nobody can tell what became of the frames that were sent. */

@@ -1,9 +1,13 @@
+import { ask } from "./ask.js";
 import { delayMs } from "./backoff.js";
 import { ending, verdict } from "./close.js";
+import { Deferred } from "./deferred.js";
+import { dependent, slot, socketUrl, storage } from "./document.js";
 import { Emitter } from "./emitter.js";
 import { PagewireError } from "./error.js";
 import { Identity, type Hello } from "./identity.js";
 import { Incoming } from "./incoming.js";
+import { Jobs } from "./jobs.js";
 import { watchDocument } from "./lifecycle.js";
 import { Link } from "./link.js";
 import { serverError, Requests } from "./requests.js";
@@ -13,6 +17,8 @@ import type {
   Backoff,
   CallOptions,
   Delivery,
+  Job,
+  JobOptions,
   Message,
   PagewireEvents,
   PagewireOptions,
@@ -28,12 +34,6 @@ import type {
 const ACK_MS = 5_000;
 /** A socket that lived this long was no failed attempt. */
 const STABLE_MS = 5_000;
-
-interface Opening {
-  promise: Promise<Registered>;
-  resolve(registered: Registered): void;
-  reject(error: PagewireError): void;
-}
 
 /**
  * One page: it stays the same over lost sockets, restarts of its node and reloads of its document.
@@ -52,11 +52,12 @@ export class Pagewire extends Emitter<PagewireEvents> {
   readonly #identity: Identity;
   readonly #tokens: TokenSource;
   readonly #requests: Requests;
+  readonly #jobs: Jobs;
   readonly #tab = new Tab();
   readonly #incoming = new Incoming();
   #state: State = "closed";
   #registered: Registered | undefined;
-  #opening: Opening | undefined;
+  #opening: Deferred<Registered> | undefined;
   #link: Link | undefined;
   /** Tells an attempt that it has been overtaken while it waited for something. */
   #turn = 0;
@@ -80,6 +81,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     this.#identity = new Identity(local, session, options.slot ?? slot());
     this.#tokens = new TokenSource(options.token);
     this.#requests = new Requests(options.max_pending ?? 1_000);
+    this.#jobs = new Jobs(this.#requests, this.#identity);
     this.#incoming.restart(this.#identity.page?.seq ?? 0);
   }
 
@@ -100,7 +102,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
    */
   connect(): Promise<Registered> {
     if (this.#opening) return this.#opening.promise;
-    this.#opening = opening();
+    this.#opening = new Deferred();
     this.#away = false;
     this.#unwatch = watchDocument({
       hidden: () => this.#acknowledge(),
@@ -119,27 +121,36 @@ export class Pagewire extends Emitter<PagewireEvents> {
   }
 
   /**
-   * Calls a method and resolves with its result. Rejects with the handler's error, with `timeout`, or with
-   * `uncertain` when the page was reset before the answer came.
+   * Calls a method and resolves with its result. Rejects with the handler's error, with `timeout`, with `cancelled`
+   * when its signal was aborted, or with `uncertain` when the page was reset before the answer came.
    */
   call<Result = unknown>(method: string, params?: unknown, options: CallOptions = {}): Promise<Result> {
-    const frame = { type: "call", method, params, ...options };
-    return this.#requests.ask(frame, options.timeout_ms) as Promise<Result>;
+    const { signal, ...rest } = options;
+    const frame = { type: "call", method, params, ...rest };
+    return ask(this.#requests, frame, { signal, timeout_ms: rest.timeout_ms }) as Promise<Result>;
+  }
+
+  /**
+   * Submits durable work. Its end reaches this page over lost sockets, moves and resets; after a reload of the
+   * document it comes as the event `job`.
+   */
+  job<Result = unknown>(kind: string, data?: unknown, options: JobOptions = {}): Job<Result> {
+    return this.#jobs.submit(kind, data, options);
   }
 
   /** Sends a message to a page, or to all pages of a session, connection or user. */
   send(to: Target, payload: unknown): Promise<Delivery> {
-    return this.#requests.ask({ type: "send", to, payload }) as Promise<Delivery>;
+    return ask(this.#requests, { type: "send", to, payload }) as Promise<Delivery>;
   }
 
   /** Sends a message to all pages of this session. */
   broadcast(payload: unknown): Promise<Delivery> {
-    return this.#requests.ask({ type: "broadcast_session", payload }) as Promise<Delivery>;
+    return ask(this.#requests, { type: "broadcast_session", payload }) as Promise<Delivery>;
   }
 
   /** Logs in, or renews a token before it expires; later sockets use it too. */
   async auth(token: string): Promise<void> {
-    await this.#requests.ask({ type: "auth", token });
+    await ask(this.#requests, { type: "auth", token });
     this.#tokens.replace(token);
   }
 
@@ -150,7 +161,8 @@ export class Pagewire extends Emitter<PagewireEvents> {
     try {
       await this.#claim();
       const token = await this.#tokens.get();
-      if (turn === this.#turn) this.#dial({ ...this.#identity.hello(this.#incoming.last), ...(token && { token }) });
+      const hello = this.#identity.hello(this.#incoming.last, this.#jobs.pending);
+      if (turn === this.#turn) this.#dial({ ...hello, ...(token && { token }) });
     } catch (error) {
       if (turn !== this.#turn) return;
       const reason = `no token to be had: ${String(error)}`;
@@ -212,9 +224,12 @@ export class Pagewire extends Emitter<PagewireEvents> {
     switch (frame.type) {
       case "message":
         return this.emit("message", frame as unknown as Message);
+      case "accepted":
+      case "progress":
       case "result":
+        return this.#answer(frame);
       case "error":
-        if (frame["id"] !== undefined) this.#requests.answer(frame);
+        if (frame["id"] !== undefined) this.#answer(frame);
         else this.emit("error", serverError(frame));
         return;
       case "reset":
@@ -228,6 +243,11 @@ export class Pagewire extends Emitter<PagewireEvents> {
       default:
         return this.emit("frame", frame);
     }
+  }
+
+  #answer(frame: ServerFrame): void {
+    const news = this.#jobs.take(frame);
+    if (news) this.emit("job", news);
   }
 
   #identify(user: string): void {
@@ -323,37 +343,5 @@ export class Pagewire extends Emitter<PagewireEvents> {
     const previous = this.#state;
     this.#state = state;
     if (state !== previous) this.emit("state", { ...change, state, previous });
-  }
-}
-
-function opening(): Opening {
-  let settle: Omit<Opening, "promise"> = { resolve: () => undefined, reject: () => undefined };
-  const promise = new Promise<Registered>((resolve, reject) => (settle = { resolve, reject }));
-  // whoever listens to states need not look at the promise as well
-  promise.catch(() => undefined);
-  return { promise, ...settle };
-}
-
-function socketUrl(url: string | URL = "/_ws"): string {
-  const absolute = new URL(url, globalThis.location?.href);
-  absolute.protocol = absolute.protocol.replace("http", "ws");
-  return absolute.href;
-}
-
-function slot(): string {
-  if (typeof window === "undefined" || window === window.top) return "tab";
-  return `frame:${window.name || window.location.pathname}`;
-}
-
-function dependent(): boolean {
-  return typeof window !== "undefined" && (window !== window.top || Boolean(window.opener));
-}
-
-function storage(name: "localStorage" | "sessionStorage"): Storage | null {
-  try {
-    return (typeof window !== "undefined" && window[name]) || null;
-  } catch {
-    // forbidden by the browser's settings
-    return null;
   }
 }

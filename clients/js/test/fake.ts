@@ -31,10 +31,15 @@ export class FakeSocket {
     return this.frames.filter((frame) => frame.type === type);
   }
 
-  /** The server accepts the socket and answers `hello`. */
-  register(recovered: "new" | "recovered" | "reset", members: object = {}): void {
+  /** The server accepts the socket; the client says `hello`. */
+  open(): void {
     this.readyState = 1;
     this.onopen();
+  }
+
+  /** The server answers `hello`. */
+  register(recovered: "new" | "recovered" | "reset", members: object = {}): void {
+    if (this.readyState === 0) this.open();
     this.push({
       type: "registered",
       ...{ connection_id: "c|p01", session_id: "s|p01", page_id: "p|p01", user: null, node: "p01", lane: "stable" },

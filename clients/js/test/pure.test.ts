@@ -82,7 +82,7 @@ function outgoing(...ids: string[]): Outgoing {
 
 function drain(frames: Outgoing, count = Infinity): string[] {
   const ids: string[] = [];
-  for (let frame; ids.length < count && (frame = frames.peek()); frames.shift()) ids.push(frame.id);
+  for (let frame; ids.length < count && (frame = frames.peek()); frames.shift()) ids.push(frame.text);
   return ids;
 }
 
@@ -113,6 +113,25 @@ test("a frame that nobody waits for is not sent again", () => {
   assert.deepEqual(drain(frames), []);
 });
 
+test("a frame without an id goes out although no answer names it, and counts", () => {
+  const frames = outgoing("a");
+  frames.push({ text: "cancel" });
+  frames.push({ id: "b", text: "b" });
+  drain(frames);
+  frames.answered("a");
+  assert.deepEqual(frames.recover(1, ({ id }) => id !== "b"), [{ text: "cancel" }]);
+  assert.deepEqual(drain(frames), ["cancel"]);
+});
+
+test("only a frame that waits can be taken back", () => {
+  const frames = outgoing("a", "b");
+  drain(frames, 1);
+  assert.deepEqual([frames.withdraw("a"), frames.withdraw("b"), frames.withdraw("c")], [false, true, false]);
+  frames.recover(0, () => true);
+  assert.equal(frames.withdraw("a"), true, "the server has not processed it");
+  assert.deepEqual(drain(frames), []);
+});
+
 test("after a reset nothing is sent twice", () => {
   const frames = outgoing("a", "b");
   drain(frames, 1);
@@ -126,7 +145,10 @@ test("every window over random losses sends each frame until it is processed, an
     const processed: string[] = [];
     let pushed = 0;
     for (let socket = 0; socket < 8; socket++) {
-      for (let n = Math.floor(Math.random() * 5); n > 0; n--) frames.push({ id: `f${pushed++}`, text: "" });
+      for (let n = Math.floor(Math.random() * 5); n > 0; n--) {
+        const id = `f${pushed++}`;
+        frames.push({ id, text: id });
+      }
       const sent = drain(frames, Math.floor(Math.random() * 8));
       const arrived = sent.slice(0, Math.floor(Math.random() * (sent.length + 1)));
       processed.push(...arrived);

@@ -1,4 +1,4 @@
-//! A TCP proxy that can be cut: a network that fails under a browser.
+//! A TCP proxy in front of one or several servers: the one address of a browser, and a network that fails under it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -6,45 +6,60 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Connections through it end when it is cut, and new ones are refused until it is mended.
+/// Each connection goes to the first server of the present route that listens, and ends when the route changes.
 pub(super) struct Proxy {
     address: SocketAddr,
-    whole: watch::Sender<bool>,
+    servers: Vec<SocketAddr>,
+    route: watch::Sender<Vec<SocketAddr>>,
 }
 
 impl Proxy {
-    pub(super) async fn start(server: SocketAddr) -> Self {
+    pub(super) async fn start(servers: impl Into<Vec<SocketAddr>>) -> Self {
+        let servers = servers.into();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let (whole, watch) = watch::channel(true);
+        let (route, present) = watch::channel(servers.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, server, watch.clone()));
+                tokio::spawn(carry(client, present.clone()));
             }
         });
-        Self { address, whole }
+        Self { address, servers, route }
     }
 
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
+    /// No way leads to any server.
     pub(super) fn cut(&self) {
-        self.whole.send_replace(false);
+        self.route.send_replace(Vec::new());
     }
 
     pub(super) fn mend(&self) {
-        self.whole.send_replace(true);
+        self.route.send_replace(self.servers.clone());
+    }
+
+    /// All ways lead to this server.
+    pub(super) fn lead_to(&self, server: SocketAddr) {
+        self.route.send_replace(vec![server]);
     }
 }
 
-async fn carry(mut client: TcpStream, server: SocketAddr, mut whole: watch::Receiver<bool>) {
-    if !*whole.borrow() {
-        return;
-    }
-    let Ok(mut server) = TcpStream::connect(server).await else { return };
+async fn carry(mut client: TcpStream, mut route: watch::Receiver<Vec<SocketAddr>>) {
+    let servers = route.borrow_and_update().clone();
+    let Some(mut server) = living(&servers).await else { return };
     tokio::select! {
         _ = copy_bidirectional(&mut client, &mut server) => {}
-        _ = whole.wait_for(|whole| !whole) => {}
+        _ = route.changed() => {}
     }
+}
+
+async fn living(servers: &[SocketAddr]) -> Option<TcpStream> {
+    for server in servers {
+        if let Ok(stream) = TcpStream::connect(server).await {
+            return Some(stream);
+        }
+    }
+    None
 }

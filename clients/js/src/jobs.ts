@@ -1,0 +1,55 @@
+import type { Identity } from "./identity.js";
+import { news, SubmittedJob } from "./job.js";
+import type { Requests } from "./requests.js";
+import type { Job, JobNews, JobOptions, ServerFrame } from "./types.js";
+
+/** The jobs of a page: those that this document submitted, and those that it only hears of. */
+export class Jobs {
+  readonly #requests: Requests;
+  readonly #identity: Identity;
+  /** Jobs that have ended for this document: what still comes for them was overtaken by the end, or says it again. */
+  readonly #over = new Set<string>();
+
+  constructor(requests: Requests, identity: Identity) {
+    this.#requests = requests;
+    this.#identity = identity;
+  }
+
+  /** The ids under which this page waits for an end, also those from before a reload. */
+  get pending(): string[] {
+    return [...new Set([...Object.keys(this.#identity.jobs), ...this.#requests.lasting])];
+  }
+
+  submit<Result>(kind: string, data: unknown, options: JobOptions): Job<Result> {
+    const { retries, runAt, pool, mode, idempotencyKey } = options;
+    const placed = { exec_mode: mode, pool, run_at: runAt, retries, idempotency_key: idempotencyKey };
+    let id = "";
+    const job = new SubmittedJob<Result>({
+      sent: () => this.#requests.sent(id),
+      giveUp: (error) => this.#requests.giveUp(id, error),
+      cancel: () => this.#requests.cancel(id),
+    });
+    try {
+      id = this.#requests.begin({ type: "job", kind, data, ...placed }, job);
+    } catch (error) {
+      job.fail(error as Error);
+    }
+    return job;
+  }
+
+  /** Takes a frame with an id. Returns what it says of a job that nobody in this document waits for. */
+  take(frame: ServerFrame): JobNews | undefined {
+    const id = String(frame["id"]);
+    const known = this.#identity.jobs[id];
+    const job = typeof frame["job"] === "string" ? frame["job"] : known;
+    const ours = this.#requests.answer(frame);
+    if (job === undefined || this.#over.has(id)) return undefined;
+    if (frame.type === "result" || frame.type === "error") {
+      this.#over.add(id);
+      this.#identity.jobEnded(id);
+    } else if (known === undefined) {
+      this.#identity.jobStands(id, job);
+    }
+    return ours ? undefined : news(job, frame);
+  }
+}
