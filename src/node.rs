@@ -19,6 +19,7 @@ use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::lease::{Keeper, NodeLease, NodeRow, Proto, Wish};
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::rollout::Rollouts;
+use pagewire_cluster::state::States;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::Workers;
@@ -30,7 +31,7 @@ use crate::command::Context;
 use crate::config::Config;
 use crate::executor::{DEFAULT_POOL, Executors, Handlers};
 use crate::protocol::Limits;
-use crate::session::{Budget, Deliver, Hub, Options, Sessions};
+use crate::session::{Budget, Deliver, Hub, Options, Sessions, Watching};
 use crate::telemetry::{Metrics, Ready};
 
 pub use run::run;
@@ -107,12 +108,17 @@ impl Node {
         tokio::spawn(workers.follow().await?);
         let jobs = Jobs::new(&engine, &subjects, timing, &workers);
         let hub = Arc::new(Hub::default());
+        let states = States::new(&engine);
+        let watching = Watching::new(hub.clone(), states.clone());
+        let told = watching.clone();
+        tokio::spawn(states.feed(move |delivery| told.tell(&delivery)).await?);
         let sessions = Arc::new(Sessions::new(
             hub.clone(),
             registry.clone(),
             lease.clone(),
             keyring,
             post.clone(),
+            watching.clone(),
             timing,
             options(&config),
         ));
@@ -131,6 +137,9 @@ impl Node {
             ),
             in_flight: Arc::default(),
             jobs: jobs.clone(),
+            states,
+            watching,
+            write: config.state.write.clone(),
             workers,
             rollouts,
             authenticator: Arc::new(Authenticator::new(&config.auth)),

@@ -129,6 +129,20 @@ pub struct HandedOver {
     /// The ends of jobs that the page has been told, or that are among its frames: it is told each once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ends: Vec<ToldEnd>,
+    /// What it watches of state trees.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub watches: Vec<Watched>,
+}
+
+/// A path of a state tree that a page watches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// `user`, `connection`, `session` or `page`.
+    pub level: String,
+    /// Where.
+    pub path: String,
+    /// The revision that the page was told last.
+    pub revision: u64,
 }
 
 /// A job and the page's own id of it.
@@ -290,6 +304,7 @@ mod tests {
             waiting: vec![frame],
             received: 3,
             ends: Vec::new(),
+            watches: Vec::new(),
         };
         let Some(Answer::HandedOver(read)) = decode_answer(&encode(&Answer::HandedOver(handed))) else {
             panic!("a page")

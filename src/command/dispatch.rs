@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Caller, Context, Reply, auth, broadcast_session, call, cancel, job, send};
+use super::{Caller, Context, Reply, auth, broadcast_session, call, cancel, job, send, state, watch};
 use crate::auth::Verified;
 use crate::protocol::{ClientFrame, Close, CommandError, FrameId, InvalidFrame, Tail, pong};
 
@@ -34,6 +34,11 @@ pub async fn dispatch(
             cancel::run(context, caller, id.as_ref()).await;
             return After::Continue;
         }
+        ClientFrame::Set(level, frame) => state::set(context, caller, level, frame, id.clone()),
+        ClientFrame::Patch(frame) => state::patch(context, caller, frame, id.clone()),
+        ClientFrame::GetData(at) => state::get(context, caller, &at).await,
+        ClientFrame::Watch(at) => watch::watch(context, caller, &at),
+        ClientFrame::Unwatch(at) => watch::unwatch(context, caller, &at),
         ClientFrame::Auth(frame) => match auth::run(context, caller, &frame).await {
             Ok(reply) => reply,
             Err(close) => return After::Close(close),
@@ -57,6 +62,11 @@ fn finish(caller: &Caller, id: Option<&FrameId>, reply: Result<Reply, CommandErr
         Ok(Reply::Value(value)) => {
             if let Some(id) = id {
                 caller.page.push(&Tail::result(id, Some(&value)));
+            }
+        }
+        Ok(Reply::Nothing) => {
+            if let Some(id) = id {
+                caller.page.push(&Tail::result(id, None));
             }
         }
         Ok(Reply::Later) => {}

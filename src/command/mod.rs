@@ -13,22 +13,26 @@ mod in_flight;
 mod job;
 mod pending;
 mod send;
+mod state;
+mod watch;
 
 use std::sync::Arc;
 
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::rollout::Rollouts;
+use pagewire_cluster::state::{Level, States};
 use pagewire_cluster::worker::Workers;
 use serde_json::value::RawValue;
 
 pub use dispatch::{After, dispatch, refuse};
 pub use in_flight::InFlight;
 pub use pending::pending;
+pub use watch::rewatch;
 
 use crate::auth::{Authenticator, Roles, Verified};
 use crate::config::SendLevel;
 use crate::executor::Executors;
-use crate::session::{Deliver, Outcome, Page, Sessions};
+use crate::session::{Deliver, Outcome, Page, Sessions, Watching};
 
 /// What commands act on: the same for all pages of a node.
 pub struct Context {
@@ -42,6 +46,12 @@ pub struct Context {
     pub in_flight: Arc<InFlight>,
     /// Durable work.
     pub jobs: Jobs,
+    /// State trees.
+    pub states: States,
+    /// Which pages of this node are told of them.
+    pub watching: Watching,
+    /// The levels at which a page may write without a role.
+    pub write: Vec<Level>,
     /// The living workers.
     pub workers: Workers,
     /// Whose work goes to which lane.
@@ -65,6 +75,8 @@ pub struct Caller {
 pub(crate) enum Reply {
     /// This value.
     Value(Box<RawValue>),
+    /// It is done; there is nothing to say.
+    Nothing,
     /// The terminal frame comes through the page's outbox when the work is done.
     Later,
     /// The page's socket is authenticated anew.

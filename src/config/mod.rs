@@ -12,6 +12,7 @@ mod secret;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use pagewire_cluster::state::Level;
 use serde::{Deserialize, Serialize};
 
 pub use load::{DEFAULTS, FILE, InvalidConfig, Sources, load};
@@ -34,6 +35,8 @@ pub struct Config {
     pub websocket: Websocket,
     /// How long things are kept.
     pub lifetime: Lifetime,
+    /// State trees.
+    pub state: State,
     /// What pages may address.
     pub send: Send,
     /// What one client may use.
@@ -120,6 +123,13 @@ pub struct Websocket {
 pub struct Lifetime {
     /// How long a page without its socket can be resumed, in milliseconds.
     pub resume_ms: u64,
+}
+
+/// `[state]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The levels at which a page may write without a role.
+    pub write: Vec<Level>,
 }
 
 /// `[send]`

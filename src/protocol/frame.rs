@@ -6,11 +6,12 @@
 use std::borrow::Cow;
 
 use pagewire_cluster::id::Address;
+use pagewire_cluster::state::Level;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::{CommandError, ErrorCode};
+use super::{At, CommandError, ErrorCode, Patch, SetData};
 
 /// The longest `id` of a frame, in bytes of JSON.
 const MAX_FRAME_ID: usize = 130;
@@ -56,6 +57,9 @@ pub struct Hello {
     pub token: Option<String>,
     /// What resuming needs.
     pub resume: Option<Resume>,
+    /// What the page shows of state trees, for when it has to be told anew.
+    #[serde(default)]
+    pub watch: Vec<At>,
     /// The ids of jobs whose end the page still waits for.
     #[serde(default)]
     pub pending: Vec<FrameId>,
@@ -164,6 +168,16 @@ pub enum ClientFrame {
     Job(Job),
     /// A call or job that has this frame's id is wanted no more.
     Cancel,
+    /// A value into a tree.
+    Set(Level, SetData),
+    /// Changes of a tree.
+    Patch(Patch),
+    /// What stands in a tree?
+    GetData(At),
+    /// From now on tell me.
+    Watch(At),
+    /// No more.
+    Unwatch(At),
     /// Frames have arrived.
     Ack(Ack),
     /// Are you there?
@@ -220,6 +234,14 @@ impl ClientFrame {
             "call" => serde_json::from_str(text).map(Self::Call),
             "job" => serde_json::from_str(text).map(Self::Job),
             "cancel" => Ok(Self::Cancel),
+            "set_user_data" => serde_json::from_str(text).map(|set| Self::Set(Level::User, set)),
+            "set_connection_data" => serde_json::from_str(text).map(|set| Self::Set(Level::Connection, set)),
+            "set_session_data" => serde_json::from_str(text).map(|set| Self::Set(Level::Session, set)),
+            "set_page_data" => serde_json::from_str(text).map(|set| Self::Set(Level::Page, set)),
+            "patch" => serde_json::from_str(text).map(Self::Patch),
+            "get_data" => serde_json::from_str(text).map(Self::GetData),
+            "watch" => serde_json::from_str(text).map(Self::Watch),
+            "unwatch" => serde_json::from_str(text).map(Self::Unwatch),
             "ack" => serde_json::from_str(text).map(Self::Ack),
             "ping" => Ok(Self::Ping),
             "hello" => return Err(CommandError::new(ErrorCode::Malformed, "hello comes once")),

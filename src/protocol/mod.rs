@@ -8,6 +8,7 @@ mod error;
 mod frame;
 mod job;
 mod server;
+mod state;
 
 pub use close::{Close, CloseCode};
 pub use error::{CommandError, ErrorCode};
@@ -15,6 +16,7 @@ pub use frame::{
     Ack, Auth, BroadcastSession, Call, ClientFrame, FrameId, Hello, InvalidFrame, Job, Resume, Send, Target,
 };
 pub use server::{Limits, Recovered, Registered, Tail, pong};
+pub use state::{At, Patch, SetData};
 
 /// The subprotocol that a client offers and the server selects.
 pub const SUBPROTOCOL: &str = "pagewire.v1";

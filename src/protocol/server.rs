@@ -97,6 +97,11 @@ impl Tail {
         Self(json[1..].into())
     }
 
+    /// The members behind the opening brace, and the closing one.
+    pub(super) fn from_bytes(members: Vec<u8>) -> Self {
+        Self(members.into())
+    }
+
     /// The whole frame without a number, to travel between nodes.
     pub fn to_frame(&self) -> Option<Box<RawValue>> {
         let text = [b"{", self.bytes()].concat();

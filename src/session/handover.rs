@@ -42,6 +42,7 @@ impl Sessions {
                 return Err(self.refused(error));
             }
         }
+        self.watching.arrived(&page);
         let arrival = if installed { Arrival::Resumed { seq } } else { Arrival::Elsewhere };
         self.attach(holder, page, arrival).ok_or(RACED)
     }
@@ -115,6 +116,7 @@ impl Sessions {
         seq: u64,
     ) -> Option<Handover> {
         let (handover, forwarding) = page.freeze(to, generation, seq)?;
+        self.watching.departed(page.key());
         tokio::spawn(self.clone().forward(page.key(), forwarding));
         tokio::spawn(self.clone().thaw(page));
         Some(handover)

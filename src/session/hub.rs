@@ -145,6 +145,12 @@ impl Hub {
         }
     }
 
+    /// Visits those of the pages that are here.
+    pub(super) fn each(&self, pages: &[Key], mut visitor: impl FnMut(&Arc<Page>)) {
+        let index = self.read();
+        pages.iter().filter_map(|page| index.pages.get(page)).for_each(&mut visitor);
+    }
+
     /// Adds a page; what was left here of an earlier stay goes.
     pub(super) fn insert(&self, page: Arc<Page>) {
         let mut index = self.write();

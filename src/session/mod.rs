@@ -10,6 +10,7 @@ mod outbox;
 mod page;
 mod sessions;
 mod token;
+mod watching;
 
 pub use deliver::{Deliver, Outcome};
 pub use hub::{Hub, Pushed};
@@ -17,3 +18,4 @@ pub use open::{Open, Opened};
 pub use outbox::Budget;
 pub use page::{Met, Page, Place, Taken, Ticket};
 pub use sessions::{Options, Sessions};
+pub use watching::{Watching, owner};

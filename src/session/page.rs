@@ -4,6 +4,7 @@ mod ends;
 mod head;
 mod moving;
 mod socket;
+mod watches;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,6 +18,7 @@ pub(super) use self::moving::{Forwarding, Handover, InTransit};
 pub(super) use self::socket::{Arrival, Welcome};
 pub use self::socket::{Taken, Ticket};
 use super::outbox::{Budget, Outbox, Pushed};
+use super::watching::Watch;
 use crate::protocol::{Close, CloseCode, Tail};
 
 /// Who holds the page.
@@ -47,6 +49,7 @@ struct State {
     /// The present socket has sent a frame, so the client has the newest token.
     confirmed: bool,
     user: Option<Arc<str>>,
+    watches: Vec<Watch>,
 }
 
 /// What a push met.
@@ -118,6 +121,7 @@ impl Page {
             received: 0,
             confirmed: false,
             user,
+            watches: Vec::new(),
         };
         let (state, ends) = (Mutex::new(state), Ends::default());
         Self { key, session, connection, opened, budget, state, ends, changed: Notify::new() }

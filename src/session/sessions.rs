@@ -15,6 +15,7 @@ use pagewire_cluster::wire::{Question, Scope};
 use super::hub::Hub;
 use super::outbox::Budget;
 use super::page::{Page, Place, Ticket};
+use super::watching::Watching;
 use crate::protocol::{Close, CloseCode, Limits, Tail};
 use crate::telemetry;
 
@@ -44,6 +45,7 @@ pub struct Sessions {
     pub(super) lease: NodeLease,
     pub(super) keyring: Keyring,
     pub(super) post: Post,
+    pub(super) watching: Watching,
     pub(super) timing: Timing,
     pub(super) options: Options,
 }
@@ -56,10 +58,11 @@ impl Sessions {
         lease: NodeLease,
         keyring: Keyring,
         post: Post,
+        watching: Watching,
         timing: Timing,
         options: Options,
     ) -> Self {
-        Self { hub, registry, lease, keyring, post, timing, options }
+        Self { hub, registry, lease, keyring, post, watching, timing, options }
     }
 
     /// The socket is gone: the page stays for the resume window, then leaves everywhere.
@@ -72,6 +75,7 @@ impl Sessions {
             tokio::time::sleep(this.options.resume_window).await;
             if page.leave(Some(ticket), Close::new(CloseCode::Unregistered, "")) {
                 this.hub.remove(&page);
+                this.watching.leave(&page);
                 this.remove_row(&page).await;
             }
         });
@@ -136,6 +140,7 @@ impl Sessions {
         tracing::info!(node = %holder.node, "a page was taken by another node meanwhile");
         page.leave(None, Close::new(CloseCode::HeldElsewhere, "another node holds this page"));
         self.hub.remove(page);
+        self.watching.departed(page.key());
     }
 
     /// The page's address while this node holds its lease.

@@ -17,5 +17,6 @@ mod readme;
 mod resume;
 mod rollouts;
 mod sockets;
+mod state;
 mod tidy;
 mod workers;

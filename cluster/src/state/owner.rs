@@ -24,6 +24,9 @@ pub enum Level {
 }
 
 impl Level {
+    /// All of them, the highest first.
+    pub const ALL: [Self; 4] = [Self::User, Self::Connection, Self::Session, Self::Page];
+
     /// Its name on every wire.
     pub const fn name(self) -> &'static str {
         match self {

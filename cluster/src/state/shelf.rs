@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::record::{Meta, Stored};
+use super::record::Meta;
 use super::writer::Found;
 use crate::engine::Entry;
 

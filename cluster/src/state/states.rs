@@ -110,9 +110,14 @@ impl States {
         let _ = self.shared.wishes.send(wish);
     }
 
-    /// What stands at a path, as acknowledged last.
+    /// What stands at a path, as acknowledged last. What this process was asked to write before is in it.
     pub async fn get(&self, owner: &Owner, path: &Locator) -> Result<Reading, Refusal> {
-        let found = self.read(&owner.key()).await.map_err(|Down| Refusal::Unavailable)?;
+        let key = owner.key();
+        if self.is_writing(&key) {
+            // in line behind it
+            self.write(owner, Write { act: Act::Edit(Vec::new()), if_revision: None, from: None }).await?;
+        }
+        let found = self.read(&key).await.map_err(|Down| Refusal::Unavailable)?;
         let Some(stored) = found else { return Ok(Reading { revision: 0, value: None }) };
         let value = stored.tree.resolve(path).ok().and_then(|path| stored.tree.get(&path).cloned());
         Ok(Reading { revision: stored.rev, value })
@@ -121,15 +126,28 @@ impl States {
     /// Writes; the tree's revision afterwards, 0 for one that does not exist. What is asked in one process is done in
     /// that order. Dropping the future does not take the write back.
     pub async fn write(&self, owner: &Owner, write: Write) -> Result<u64, Refusal> {
+        self.begin(owner, write).await
+    }
+
+    /// The same; it is in line when this returns.
+    pub fn begin(
+        &self,
+        owner: &Owner,
+        write: Write,
+    ) -> impl Future<Output = Result<u64, Refusal>> + Send + use<> {
         let (ticket, answer) = oneshot::channel();
         self.ask(owner.key(), write, ticket);
         // the ticket is answered, unless the runtime ends
-        answer.await.unwrap_or(Err(Refusal::Uncertain))
+        async move { answer.await.unwrap_or(Err(Refusal::Uncertain)) }
     }
 
     /// Removes a tree, everywhere.
     pub async fn remove(&self, owner: &Owner) -> Result<(), Refusal> {
         self.write(owner, Write { act: Act::Remove, if_revision: None, from: None }).await.map(drop)
+    }
+
+    fn is_writing(&self, key: &str) -> bool {
+        self.shared.desk().active.contains_key(key)
     }
 
     fn ask(&self, key: String, write: Write, ticket: Ticket) {

@@ -8,7 +8,7 @@ use super::super::pulse::{Cause, Order, Pulse};
 use super::super::wire::{End, Wire};
 use super::{Arrival, closing, remaining};
 use crate::auth::{AuthError, Roles};
-use crate::command;
+use crate::command::{self, Caller};
 use crate::protocol::{Close, CloseCode, Hello};
 use crate::session::{Open, Opened};
 
@@ -41,7 +41,7 @@ pub(super) async fn greet(
     if verified.is_none() && !edge.context.authenticator.allows_anonymous() {
         return Err(End::Close(Close::new(CloseCode::Unauthenticated, "a token is required")));
     }
-    let waits_for = std::mem::take(&mut hello.pending);
+    let (shown, waits_for) = (std::mem::take(&mut hello.watch), std::mem::take(&mut hello.pending));
     let (user, roles) = match verified {
         Some(verified) => {
             edge.pulses.expires(pulse, remaining(&verified));
@@ -51,8 +51,10 @@ pub(super) async fn greet(
     };
     let open = Open { hello, user, agent: arrival.agent };
     let opened = edge.context.sessions.open(open).await.map_err(End::Close)?;
+    let caller = Caller { page: opened.page.clone(), roles };
+    command::rewatch(&edge.context, &caller, opened.recovered, &shown);
     command::pending(&edge.context, &opened.page, opened.recovered, waits_for);
-    Ok((opened, roles))
+    Ok((opened, caller.roles))
 }
 
 fn unauthenticated(error: AuthError) -> Close {

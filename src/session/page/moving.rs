@@ -12,6 +12,7 @@ use super::ends::told;
 use super::{Holding, Met, Page};
 use crate::protocol::Tail;
 use crate::session::outbox::Moving;
+use crate::session::watching::Watch;
 
 /// What is left of a page that went to another node.
 #[derive(Debug)]
@@ -68,8 +69,9 @@ impl Page {
             return None;
         }
         let outbox = std::mem::take(&mut state.outbox);
-        let moving =
-            outbox.hand_over(seq).and_then(|moving| handed_over(&moving, state.received, told(&ends)));
+        let moving = outbox
+            .hand_over(seq)
+            .and_then(|moving| handed_over(&moving, state.received, told(&ends), &state.watches));
         let (forward, frames) = mpsc::unbounded_channel();
         let frozen = Frozen { forward };
         if moving.is_none() {
@@ -101,16 +103,18 @@ impl Page {
         let mut state = self.lock();
         state.outbox.install(Moving { last: handed.last, sent, waiting });
         state.received = handed.received;
+        state.watches = handed.watches.iter().filter_map(Watch::unpacked).collect();
         drop(state);
         self.ends.remember(&handed.ends);
         true
     }
 }
 
-fn handed_over(moving: &Moving, received: u64, ends: Vec<ToldEnd>) -> Option<HandedOver> {
+fn handed_over(moving: &Moving, received: u64, ends: Vec<ToldEnd>, watches: &[Watch]) -> Option<HandedOver> {
     let frames = |tails: &[Tail]| tails.iter().map(Tail::to_frame).collect::<Option<Vec<_>>>();
     let (sent, waiting) = (frames(&moving.sent)?, frames(&moving.waiting)?);
-    Some(HandedOver { last: moving.last, sent, waiting, received, ends })
+    let watches = watches.iter().map(Watch::packed).collect();
+    Some(HandedOver { last: moving.last, sent, waiting, received, ends, watches })
 }
 
 #[cfg(test)]

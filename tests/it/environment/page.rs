@@ -151,6 +151,12 @@ impl Page {
         answer["value"].clone()
     }
 
+    /// A `result` that has nothing to say.
+    pub(crate) async fn result_without_value(&mut self, frame: Value) {
+        let answer = self.ask(frame).await;
+        assert_eq!((&answer["type"], answer.get("value")), (&json!("result"), None), "{answer}");
+    }
+
     /// The code of an `error`.
     pub(crate) async fn error(&mut self, frame: Value) -> String {
         let answer = self.ask(frame).await;

@@ -1,0 +1,84 @@
+//! `set_…_data`, `patch`, `get_data`: the state trees of the page's own chain. Frames of one page are acted upon in their
+//! order without waiting for each other: a write is in line when its command returns.
+
+use pagewire_cluster::state::{Act, Edit, Level, Owner, Write};
+use tracing::Instrument;
+
+use super::{Caller, Context, Reply};
+use crate::auth::Role;
+use crate::protocol::{At, CommandError, ErrorCode, FrameId, Patch, SetData, Tail};
+use crate::session::owner;
+
+/// A value at a path.
+pub(super) fn set(
+    context: &Context,
+    caller: &Caller,
+    level: Level,
+    frame: SetData,
+    id: Option<FrameId>,
+) -> Result<Reply, CommandError> {
+    let edit = Edit { path: frame.path.parse()?, value: frame.value };
+    write(context, caller, level, vec![edit], frame.if_revision, id)
+}
+
+/// Several changes, all or none.
+pub(super) fn patch(
+    context: &Context,
+    caller: &Caller,
+    frame: Patch,
+    id: Option<FrameId>,
+) -> Result<Reply, CommandError> {
+    write(context, caller, frame.level, frame.changes, frame.if_revision, id)
+}
+
+/// What stands at a path.
+pub(super) async fn get(context: &Context, caller: &Caller, frame: &At) -> Result<Reply, CommandError> {
+    let reading = context.states.get(&tree(caller, frame.level)?, &frame.locator()?).await?;
+    let mut value = serde_json::json!({"revision": reading.revision});
+    if let Some(read) = reading.value {
+        value["value"] = read;
+    }
+    Ok(Reply::value(&value))
+}
+
+fn write(
+    context: &Context,
+    caller: &Caller,
+    level: Level,
+    edits: Vec<Edit>,
+    if_revision: Option<u64>,
+    id: Option<FrameId>,
+) -> Result<Reply, CommandError> {
+    if !context.write.contains(&level) && !caller.roles.has(Role::Push) {
+        let message = format!("a page may not write at the level {level} here; it needs the role push");
+        return Err(CommandError::new(ErrorCode::Forbidden, message));
+    }
+    let from = context.sessions.address(&caller.page);
+    let write = Write { act: Act::Edit(edits), if_revision, from };
+    let written = context.states.begin(&tree(caller, level)?, write);
+    let page = caller.page.clone();
+    let answer = async move {
+        match (written.await, id) {
+            (Ok(revision), Some(id)) => {
+                let Reply::Value(value) = Reply::value(&serde_json::json!({"revision": revision})) else {
+                    return;
+                };
+                page.push(&Tail::result(&id, Some(&value)));
+            }
+            (Ok(_), None) => {}
+            (Err(refusal), id) => {
+                page.push(&Tail::error(id.as_ref(), &refusal.into()));
+            }
+        }
+    };
+    tokio::spawn(answer.in_current_span());
+    Ok(Reply::Later)
+}
+
+/// The tree of a level of the caller's own chain.
+pub(super) fn tree(caller: &Caller, level: Level) -> Result<Owner, CommandError> {
+    owner(caller.page.key(), &caller.page.place(), level).ok_or_else(|| {
+        let message = "an anonymous page has no user, so there is no user tree";
+        CommandError::new(ErrorCode::Forbidden, message)
+    })
+}

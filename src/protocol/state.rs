@@ -1,0 +1,130 @@
+//! The frames of state trees.
+
+use pagewire_cluster::state::{Delivery, Edit, Level, Locator, Path, Refusal};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{CommandError, ErrorCode, Tail};
+
+/// `set_page_data` and its like: a value at a path.
+#[derive(Debug, Deserialize)]
+pub struct SetData {
+    /// Where.
+    pub path: String,
+    /// Any JSON, `null` included.
+    #[serde(deserialize_with = "present")]
+    pub value: Option<Value>,
+    /// Only if the tree is at this revision.
+    pub if_revision: Option<u64>,
+}
+
+/// A member that must be there, even if it is `null`.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+/// `patch`: all of these changes or none.
+#[derive(Debug, Deserialize)]
+pub struct Patch {
+    /// Of which tree.
+    pub level: Level,
+    /// In this order.
+    pub changes: Vec<Edit>,
+    /// Only if the tree is at this revision.
+    pub if_revision: Option<u64>,
+}
+
+/// `get_data`, `watch`, `unwatch`: what stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct At {
+    /// Of which tree.
+    pub level: Level,
+    /// The whole tree if there is none.
+    #[serde(default)]
+    pub path: String,
+}
+
+impl At {
+    /// Where a client reads: its path may count children.
+    pub fn locator(&self) -> Result<Locator, CommandError> {
+        Ok(self.path.parse::<Locator>()?)
+    }
+
+    /// What a client follows: keys only.
+    pub fn keys(&self) -> Result<Path, CommandError> {
+        Ok(self.path.parse::<Path>()?)
+    }
+}
+
+impl Tail {
+    /// `data`: news of a path that the page watches, encoded once for all that do.
+    pub fn data(delivery: &Delivery) -> Self {
+        let members = delivery.encode();
+        let members = members.strip_prefix(b"{").unwrap_or_default();
+        Self::from_bytes([br#""type":"data","#, members].concat())
+    }
+}
+
+impl From<Refusal> for CommandError {
+    fn from(refusal: Refusal) -> Self {
+        let code = match refusal {
+            Refusal::Path | Refusal::Root | Refusal::Change => ErrorCode::Malformed,
+            Refusal::Child(_) => ErrorCode::Unknown,
+            Refusal::Depth | Refusal::Key | Refusal::Size | Refusal::Changes => ErrorCode::TooLarge,
+            Refusal::Conflict { .. } => ErrorCode::Conflict,
+            Refusal::Overloaded => ErrorCode::RateLimited,
+            Refusal::Unavailable => ErrorCode::Unavailable,
+            Refusal::Uncertain => ErrorCode::Timeout,
+        };
+        Self::new(code, refusal.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pagewire_cluster::state::{News, Owner};
+    use serde_json::json;
+
+    use super::*;
+    use crate::protocol::ClientFrame;
+
+    #[test]
+    fn null_is_a_value_and_nothing_is_none() {
+        let read = |text: &str| ClientFrame::parse(text).map(|(frame, _)| frame);
+        let set = read(r#"{"type":"set_user_data","path":"a","value":null}"#).unwrap();
+        assert!(matches!(set, ClientFrame::Set(Level::User, SetData { value: Some(Value::Null), .. })));
+        assert!(read(r#"{"type":"set_user_data","path":"a"}"#).is_err());
+        assert!(read(r#"{"type":"patch","level":"page","changes":[{"path":"a","delete":true}]}"#).is_ok());
+        assert!(read(r#"{"type":"patch","level":"world","changes":[]}"#).is_err());
+        assert!(read(r#"{"type":"watch","level":"session"}"#).is_ok());
+    }
+
+    #[test]
+    fn news_are_frames() {
+        let news = News::Snapshot { revision: 7, value: Some(json!({"a": 1})) };
+        let (owner, to) = (Owner::User("ann".into()), std::sync::Arc::new([]));
+        let tail = Tail::data(&Delivery { owner, path: Path::ROOT, to, news });
+        assert_eq!(tail.bytes(), br#""type":"data","level":"user","revision":7,"snapshot":{"a":1}}"#);
+    }
+
+    #[test]
+    fn every_refusal_has_the_code_that_the_trees_give_it() {
+        for refusal in [
+            Refusal::Path,
+            Refusal::Child(1),
+            Refusal::Root,
+            Refusal::Change,
+            Refusal::Depth,
+            Refusal::Key,
+            Refusal::Size,
+            Refusal::Changes,
+            Refusal::Conflict { revision: 1 },
+            Refusal::Overloaded,
+            Refusal::Unavailable,
+            Refusal::Uncertain,
+        ] {
+            let error = CommandError::from(refusal);
+            assert_eq!((error.code.text(), error.code.retryable()), (refusal.code(), refusal.retryable()));
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What a page watches of state trees.
+
+use pagewire_cluster::state::{Level, Path};
+
+use super::{Holding, Page};
+use crate::protocol::Tail;
+use crate::session::watching::{MAX_WATCHES, Watch};
+
+impl Page {
+    /// `false` when it watches as much as it may.
+    pub(in crate::session) fn watch(&self, watch: Watch) -> bool {
+        let watches = &mut self.lock().watches;
+        match watches.iter().position(|w| w.level == watch.level && w.path == watch.path) {
+            Some(place) => watches[place] = watch,
+            None if watches.len() == MAX_WATCHES => return false,
+            None => watches.push(watch),
+        }
+        true
+    }
+
+    pub(in crate::session) fn unwatch(&self, level: Level, path: &Path) {
+        self.lock().watches.retain(|watch| watch.level != level || watch.path != *path);
+    }
+
+    pub(in crate::session) fn unwatch_all(&self) {
+        self.lock().watches = Vec::new();
+    }
+
+    /// What it watches.
+    pub fn watches(&self) -> Vec<Watch> {
+        self.lock().watches.clone()
+    }
+
+    /// News of a path that it watches. A page that has gone to another node is told there.
+    pub(in crate::session) fn tell(&self, level: Level, path: &Path, revision: Option<u64>, tail: &Tail) {
+        let mut state = self.lock();
+        if matches!(state.holding, Holding::Frozen(_) | Holding::Installing) {
+            return;
+        }
+        let watch = state.watches.iter_mut().find(|watch| watch.level == level && watch.path == *path);
+        let Some(watch) = watch else { return };
+        watch.revision = revision.unwrap_or(watch.revision);
+        drop(state);
+        self.push(tail);
+    }
+}

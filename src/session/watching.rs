@@ -1,0 +1,119 @@
+//! What pages watch of state trees: the road from the feed to outboxes.
+//!
+//! Owns: who is told what, and that a page which moves goes on where it was. Never: trees, or who may watch what.
+
+use std::sync::Arc;
+
+use pagewire_cluster::id::Key;
+use pagewire_cluster::state::{Delivery, Level, News, Owner, Path, States};
+use pagewire_cluster::wire::Watched;
+
+use super::hub::Hub;
+use super::page::{Page, Place};
+use crate::protocol::Tail;
+
+/// The most paths that a page watches.
+pub(super) const MAX_WATCHES: usize = 64;
+
+/// A path of a tree that a page watches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// Of which tree of its chain.
+    pub level: Level,
+    /// Where; empty for all of it.
+    pub path: Path,
+    /// The revision that the page was told last.
+    pub(super) revision: u64,
+}
+
+impl Watch {
+    /// Nothing was told yet.
+    pub fn new(level: Level, path: Path) -> Self {
+        Self { level, path, revision: 0 }
+    }
+
+    /// As it travels with its page.
+    pub(super) fn packed(&self) -> Watched {
+        let (level, path) = (self.level.name().to_owned(), self.path.to_string());
+        Watched { level, path, revision: self.revision }
+    }
+
+    /// `None` for one that this release does not know.
+    pub(super) fn unpacked(watched: &Watched) -> Option<Self> {
+        let level = Level::ALL.into_iter().find(|level| level.name() == watched.level)?;
+        Some(Self { level, path: watched.path.parse().ok()?, revision: watched.revision })
+    }
+}
+
+/// Whose tree a page means by a level; `None` for the user of somebody anonymous.
+pub fn owner(page: Key, place: &Place, level: Level) -> Option<Owner> {
+    Some(match level {
+        Level::User => Owner::User(place.user.as_deref()?.to_owned()),
+        Level::Connection => Owner::Connection(place.connection.key),
+        Level::Session => Owner::Session(place.session.key),
+        Level::Page => Owner::Page(page),
+    })
+}
+
+/// Tells pages of this node what they watch. Cheap to clone.
+#[derive(Clone)]
+pub struct Watching {
+    hub: Arc<Hub>,
+    states: States,
+}
+
+impl Watching {
+    /// Nobody watches anything yet.
+    pub fn new(hub: Arc<Hub>, states: States) -> Self {
+        Self { hub, states }
+    }
+
+    /// A page watches a path: a snapshot, then changes. One that does already gets another snapshot. `false` when it
+    /// watches as much as it may.
+    pub fn follow(&self, page: &Page, owner: Owner, path: Path) -> bool {
+        let followed = page.watch(Watch::new(owner.level(), path.clone()));
+        if followed {
+            self.states.follow(owner, path, page.key());
+        }
+        followed
+    }
+
+    /// It watches the path no more.
+    pub fn unfollow(&self, page: &Page, owner: Owner, path: Path) {
+        page.unwatch(owner.level(), &path);
+        self.states.unfollow(owner, path, page.key());
+    }
+
+    /// It watches nothing more on this node.
+    pub fn leave(&self, page: &Page) {
+        page.unwatch_all();
+        self.states.leave(page.key());
+    }
+
+    /// A page has come here with what it watches.
+    pub(super) fn arrived(&self, page: &Page) {
+        let place = page.place();
+        for watch in page.watches() {
+            if let Some(owner) = owner(page.key(), &place, watch.level) {
+                self.states.follow(owner, watch.path, page.key());
+            }
+        }
+    }
+
+    /// It has gone to another node, which follows for it from here on.
+    pub(super) fn departed(&self, page: Key) {
+        self.states.leave(page);
+    }
+
+    /// News of the feed: encoded once for all pages that watch the same.
+    pub fn tell(&self, delivery: &Delivery) {
+        let tail = Tail::data(delivery);
+        let revision = match &delivery.news {
+            News::Snapshot { revision, .. } | News::Changed { revision, .. } => Some(*revision),
+            News::Removed => None,
+        };
+        self.hub.each(&delivery.to, |page| {
+            page.tell(delivery.owner.level(), &delivery.path, revision, &tail);
+        });
+    }
+}
