@@ -20,9 +20,7 @@ impl<S: Send + Sync> FromRequestParts<S> for KeyId {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let text = segment(parts, state).await?;
-        let key = text.parse().or_else(|_| text.parse::<Address>().map(|address| address.key));
-        key.map(Self).map_err(|error| ApiError::malformed(error.to_string()))
+        key(&segment(parts, state).await?).map(Self)
     }
 }
 
@@ -39,7 +37,14 @@ pub(super) async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S) -> Res
     path.map(|Path(text)| text).map_err(|_| ApiError::malformed("the path is not UTF-8"))
 }
 
-fn user(segment: String) -> Result<String, ApiError> {
+/// The key of an id in a path.
+pub(super) fn key(text: &str) -> Result<Key, ApiError> {
+    let key = text.parse().or_else(|_| text.parse::<Address>().map(|address| address.key));
+    key.map_err(|error| ApiError::malformed(error.to_string()))
+}
+
+/// The user that a segment of a path names.
+pub(super) fn user(segment: String) -> Result<String, ApiError> {
     let user = match segment.strip_prefix('~') {
         None => segment,
         Some(encoded) => {

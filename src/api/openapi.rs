@@ -5,7 +5,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
-use super::{calls, nodes, pages, probes, rollouts, send, users};
+use super::{calls, data, nodes, pages, probes, rollouts, send, users};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -16,6 +16,7 @@ use super::{calls, nodes, pages, probes, rollouts, send, users};
         nodes::stats, nodes::nodes,
         users::users, users::user, users::sessions,
         pages::page, pages::session, pages::session_pages, pages::connection,
+        data::whole, data::replace, data::clear, data::patch, data::read, data::set, data::delete,
         rollouts::rollouts, rollouts::status, rollouts::change, rollouts::explain, rollouts::history,
         probes::live, probes::ready, probes::metrics,
     ),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pagewire_cluster::engine::Link;
 use pagewire_cluster::timing::Timing;
+use pagewire_cluster::wire::Scope;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -12,6 +13,9 @@ use crate::api;
 use crate::config::Config;
 use crate::edge::{Edge, Lobby};
 use crate::telemetry::Metrics;
+
+/// How often a leaving node looks for pages that are still here, while their clients come back.
+const LOOKS: u32 = 100;
 
 /// Runs a node until `stop`, then drains it: sockets close with advice to come back elsewhere, the number is given
 /// back. The address is taken first, so that a process that cannot serve never claims a number.
@@ -54,6 +58,25 @@ impl Node {
             tracing::info!(pages = self.hub.len(), "stopping: pages are sent elsewhere");
         };
         edge.serve(listener, router, stop).await;
+        self.let_go().await;
+    }
+
+    /// Other nodes ask for the pages that were sent away: this one stays until it has handed them over, as long as their
+    /// clients are told to wait at most.
+    async fn let_go(&self) {
+        let own = self.lease.holder();
+        if self.registry.view().nodes().iter().all(|(holder, _)| Some(*holder) == own) {
+            return;
+        }
+        let within = self.timing.reconnect_spread + self.timing.handover;
+        let gone = async {
+            while self.hub.pages(&Scope::All).iter().any(|page| page.is_here()) {
+                tokio::time::sleep(self.timing.reconnect_spread / LOOKS).await;
+            }
+        };
+        if tokio::time::timeout(within, gone).await.is_err() {
+            tracing::info!("not all pages have come to another node; those that do will be told of a reset");
+        }
     }
 
     /// What the API acts on.

@@ -18,4 +18,4 @@ pub use open::{Open, Opened};
 pub use outbox::Budget;
 pub use page::{Met, Page, Place, Taken, Ticket};
 pub use sessions::{Options, Sessions};
-pub use watching::{Watching, owner};
+pub use watching::{Listener, Watching, owner};

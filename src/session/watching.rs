@@ -2,12 +2,16 @@
 //!
 //! Owns: who is told what, and that a page which moves goes on where it was. Never: trees, or who may watch what.
 
+mod listener;
+
 use std::sync::Arc;
 
 use pagewire_cluster::id::Key;
 use pagewire_cluster::state::{Delivery, Level, News, Owner, Path, States};
 use pagewire_cluster::wire::Watched;
 
+pub use self::listener::Listener;
+use self::listener::Listeners;
 use super::hub::Hub;
 use super::page::{Page, Place};
 use crate::protocol::Tail;
@@ -60,12 +64,13 @@ pub fn owner(page: Key, place: &Place, level: Level) -> Option<Owner> {
 pub struct Watching {
     hub: Arc<Hub>,
     states: States,
+    listeners: Listeners,
 }
 
 impl Watching {
     /// Nobody watches anything yet.
     pub fn new(hub: Arc<Hub>, states: States) -> Self {
-        Self { hub, states }
+        Self { hub, states, listeners: Listeners::default() }
     }
 
     /// A page watches a path: a snapshot, then changes. One that does already gets another snapshot. `false` when it
@@ -76,6 +81,13 @@ impl Watching {
             self.states.follow(owner, path, page.key());
         }
         followed
+    }
+
+    /// Follows a path for somebody who is no page.
+    pub fn listen(&self, owner: Owner, path: Path) -> Listener {
+        let listener = self.listeners.add(&self.states);
+        self.states.follow(owner, path, listener.key());
+        listener
     }
 
     /// It watches the path no more.
@@ -115,5 +127,6 @@ impl Watching {
         self.hub.each(&delivery.to, |page| {
             page.tell(delivery.owner.level(), &delivery.path, revision, &tail);
         });
+        self.listeners.tell(delivery);
     }
 }

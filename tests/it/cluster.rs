@@ -270,7 +270,7 @@ async fn a_drained_node_sends_its_pages_to_another_one() {
     leaving.terminate();
     assert_eq!(page.closed().await.code, 4500);
     let page = away.resume(&staying).await;
-    assert_ne!(page.recovered(), "new");
+    assert_eq!(page.recovered(), "recovered", "the node stayed to hand it over");
     assert_eq!(page.session(), away.session());
     assert_eq!(leaving.exit(SOON).await.code(), Some(0));
     eventually("its number is given back", SOON, async || (numbers(&staying).await.len() == 1).then_some(()))
