@@ -47,8 +47,12 @@ pub(super) struct Executor {
     kind: &'static str,
     /// What it serves.
     methods: Vec<String>,
-    /// Calls it runs now.
-    running: usize,
+    /// Calls that this node runs there now, where it runs them itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    running: Option<usize>,
+    /// The living workers, where they run them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workers: Option<usize>,
 }
 
 /// Calls a method; the answer is its result.
@@ -84,11 +88,16 @@ pub(super) fn identity(
     (user.map(Into::into).or_else(|| place.and_then(|place| place.user)), connection)
 }
 
-/// Lists the executors of the node that answers.
+/// Lists the executors that the node that answers can use: its own, and the workers of its cluster.
 #[utoipa::path(get, path = "/api/v1/executors", tag = "calls",
     responses((status = 200, body = List<Executor>)))]
 pub(super) async fn executors(State(parts): State<Parts>) -> Json<List<Executor>> {
     let kinds = parts.context.executors.kinds().into_iter();
-    let items = kinds.map(|kind| Executor { kind: kind.name, methods: kind.methods, running: kind.running });
+    let items = kinds.map(|kind| Executor {
+        kind: kind.name,
+        methods: kind.methods,
+        running: kind.running,
+        workers: kind.workers,
+    });
     Json(List::whole(items.collect()))
 }

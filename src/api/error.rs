@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use pagewire_cluster::engine::Down;
 use serde::Serialize;
 
 use super::trace::request_id;
@@ -73,6 +74,12 @@ impl From<CommandError> for ApiError {
     fn from(error: CommandError) -> Self {
         let CommandError { code, message } = error;
         Self { status: status(code), code: code.text().into(), message, retryable: code.retryable() }
+    }
+}
+
+impl From<Down> for ApiError {
+    fn from(Down: Down) -> Self {
+        Self::new(ErrorCode::Unavailable, "the cluster's engine is unavailable")
     }
 }
 

@@ -53,6 +53,11 @@ pub(super) fn user(segment: String) -> Result<String, ApiError> {
             )?
         }
     };
+    checked_user(user)
+}
+
+/// A user that may be one.
+pub(super) fn checked_user(user: String) -> Result<String, ApiError> {
     if (1..=MAX_USER).contains(&user.len()) {
         Ok(user)
     } else {

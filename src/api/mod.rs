@@ -12,6 +12,7 @@ mod error;
 mod guard;
 mod id;
 mod input;
+mod jobs;
 mod nodes;
 mod openapi;
 mod pages;
@@ -20,6 +21,7 @@ mod rollouts;
 mod send;
 mod trace;
 mod users;
+mod workers;
 
 use std::sync::Arc;
 
@@ -103,6 +105,13 @@ fn operating() -> Router<Parts> {
         .route("/api/openapi.json", get(openapi::document))
         .route("/api/v1/calls", post(calls::call))
         .route("/api/v1/executors", get(calls::executors))
+        .route("/api/v1/jobs", get(jobs::list::jobs).post(jobs::submit))
+        .route("/api/v1/jobs/{id}", get(jobs::job))
+        .route("/api/v1/jobs/{id}/events", get(jobs::events::events))
+        .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/api/v1/jobs/{id}/retry", post(jobs::retry))
+        .route("/api/v1/workers", get(workers::workers))
+        .route("/api/v1/workers/{id}/drain", post(workers::drain))
         .route("/api/v1/stats", get(nodes::stats))
         .route("/api/v1/nodes", get(nodes::nodes))
         .route("/api/v1/pages/{id}", get(pages::page))

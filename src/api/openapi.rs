@@ -5,7 +5,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
-use super::{calls, data, nodes, pages, probes, rollouts, send, users};
+use super::{calls, data, jobs, nodes, pages, probes, rollouts, send, users, workers};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -13,7 +13,8 @@ use super::{calls, data, nodes, pages, probes, rollouts, send, users};
     paths(
         send::send, send::batch,
         calls::call, calls::executors,
-        nodes::stats, nodes::nodes,
+        jobs::submit, jobs::list::jobs, jobs::job, jobs::events::events, jobs::cancel, jobs::retry,
+        nodes::stats, nodes::nodes, workers::workers, workers::drain,
         users::users, users::user, users::sessions,
         pages::page, pages::session, pages::session_pages, pages::connection,
         data::whole, data::replace, data::clear, data::patch, data::read, data::set, data::delete,

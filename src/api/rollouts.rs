@@ -90,14 +90,10 @@ impl From<Change> for Wanted {
     }
 }
 
-fn unavailable(_: Down) -> ApiError {
-    ApiError::new(ErrorCode::Unavailable, "the cluster's engine is unavailable")
-}
-
 fn refused(error: ChangeError) -> ApiError {
     match error {
         ChangeError::Invalid(invalid) => ApiError::malformed(invalid.to_string()),
-        ChangeError::Unavailable => unavailable(Down),
+        ChangeError::Unavailable => Down.into(),
         ChangeError::Conflict(document) if document.rev == 0 => {
             ApiError::new(ErrorCode::Conflict, "nobody has changed this pool yet: revision 0 stands there")
                 .with_status(StatusCode::PRECONDITION_FAILED)
@@ -129,7 +125,7 @@ pub(super) async fn rollouts(State(parts): State<Parts>) -> Json<List<Rollout>> 
     responses((status = 200, body = Status), (status = "default", body = ErrorBody)))]
 pub(super) async fn status(State(parts): State<Parts>, Pool(pool): Pool) -> Result<Response, ApiError> {
     let rollouts = &parts.context.rollouts;
-    let document = rollouts.document(&pool).await.map_err(unavailable)?;
+    let document = rollouts.document(&pool).await?;
     let spread = rollouts.spread(&pool, document.rev, &nodes(&parts)).await;
     Ok(Status::new(document, &spread).respond())
 }
@@ -209,7 +205,7 @@ pub(super) async fn history(
     State(parts): State<Parts>,
     Pool(pool): Pool,
 ) -> Result<Json<List<Rollout>>, ApiError> {
-    let past = parts.context.rollouts.history(&pool).await.map_err(unavailable)?;
+    let past = parts.context.rollouts.history(&pool).await?;
     Ok(Json(List::whole(past.into_iter().map(Rollout::from).collect())))
 }
 

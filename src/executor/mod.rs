@@ -8,6 +8,7 @@ mod placement;
 mod serve;
 mod submit;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -126,8 +127,10 @@ pub struct Kind {
     pub name: &'static str,
     /// What it serves.
     pub methods: Vec<String>,
-    /// Calls of this node running there now.
-    pub running: usize,
+    /// Calls of this node running there now, where this node runs them.
+    pub running: Option<usize>,
+    /// The living workers, where they run them.
+    pub workers: Option<usize>,
 }
 
 /// All executors of this node. Cheap to clone.
@@ -260,8 +263,18 @@ impl Executors {
     /// What runs where.
     pub fn kinds(&self) -> Vec<Kind> {
         let running = INLINE_CALLS - self.inline.available_permits();
-        let inline = Kind { name: "inline", methods: names().map(str::to_owned).collect(), running };
-        vec![inline]
+        let methods = names().map(str::to_owned).collect();
+        let inline = Kind { name: "inline", methods, running: Some(running), workers: None };
+        let roster = self.workers.roster();
+        let rows = roster.list();
+        let methods: BTreeSet<_> = rows.iter().flat_map(|(_, row)| &row.methods).collect();
+        let remote = [Affinity::Free, Affinity::Assigned].map(|affinity| Kind {
+            name: exec(affinity),
+            methods: methods.iter().map(|&name| name.clone()).collect(),
+            running: None,
+            workers: Some(rows.len()),
+        });
+        [inline].into_iter().chain(remote).collect()
     }
 }
 

@@ -28,4 +28,9 @@ impl Ready {
         // the sender is alive as long as `self` is
         let _ = self.0.subscribe().wait_for(|ready| *ready).await;
     }
+
+    /// Returns when it cannot.
+    pub async fn lost(&self) {
+        let _ = self.0.subscribe().wait_for(|ready| !*ready).await;
+    }
 }

@@ -10,6 +10,7 @@ mod calls;
 mod cluster;
 mod environment;
 mod jobs;
+mod jobs_api;
 mod lifecycle;
 mod pages;
 mod push;

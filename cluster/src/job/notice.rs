@@ -22,6 +22,11 @@ pub struct Watching {
 }
 
 impl Watching {
+    /// How long [`Watching::next`] waits at most.
+    pub fn pace(&self) -> Duration {
+        self.jobs.timing.lease_renew
+    }
+
     /// The record as it stands.
     pub async fn look(&self) -> Result<Option<Stored>, Down> {
         self.jobs.get(self.job).await
@@ -30,8 +35,7 @@ impl Watching {
     /// Waits until something has happened: progress, or `None` when it is time to look again. That is now and then so
     /// whatever is heard: what is published may be lost.
     pub async fn next(&mut self) -> Option<Progress> {
-        let received =
-            tokio::time::timeout(self.jobs.timing.lease_renew, self.events.next()).await.ok().flatten()?;
+        let received = tokio::time::timeout(self.pace(), self.events.next()).await.ok().flatten()?;
         let Received::Message(message) = received else { return None };
         serde_json::from_slice::<JobEvent>(&message.payload).ok()?.progress
     }

@@ -5,6 +5,7 @@
 
 mod api;
 mod cli;
+mod events;
 mod nats;
 mod node;
 mod opening;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use self::api::Api;
 pub(crate) use self::cli::pagewire;
+pub(crate) use self::events::Events;
 pub(crate) use self::nats::Nats;
 pub(crate) use self::node::{Node, Setup};
 pub(crate) use self::opening::Refusal;

@@ -1,0 +1,194 @@
+//! `GET /jobs`: all jobs, or those of a state, kind or user.
+//!
+//! Records are read in the order of their revisions, which is the only order that an engine has for them: the job that
+//! changed longest ago comes first, and a revision is the cursor. A job that changes while its list is read moves to
+//! the end, so it may come twice, the second time as it stands then; none is missed.
+
+use std::collections::HashSet;
+
+use axum::Json;
+use axum::extract::State;
+use pagewire_cluster::engine::Down;
+use pagewire_cluster::job::{self, Jobs, Record};
+
+use super::view::Job;
+use crate::api::Parts;
+use crate::api::error::{ApiError, ErrorBody};
+use crate::api::input::Query;
+use crate::api::pages::{List, Piece};
+
+/// Records per read.
+const BATCH: usize = 100;
+/// A piece ends behind so many records, whatever it has found: one request is bounded work.
+const MOST_READ: usize = 5_000;
+/// A piece ends behind so many bytes of data and results.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+
+/// Which jobs.
+#[derive(Debug, Default, PartialEq, Eq, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(in crate::api) struct Which {
+    /// Only in these states; several times, or separated by commas.
+    state: Vec<String>,
+    /// Only for this handler.
+    kind: Option<String>,
+    /// Only on behalf of this user.
+    user: Option<String>,
+    /// `next_cursor` of the piece before.
+    cursor: Option<String>,
+    /// At most this many, up to 1000; 100 if absent.
+    limit: Option<usize>,
+}
+
+/// What a record must be like.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Filter {
+    states: Vec<job::State>,
+    kind: Option<String>,
+    user: Option<String>,
+}
+
+/// A piece of the list, and where the next one begins unless this was the last.
+struct Found {
+    records: Vec<Record>,
+    next: Option<u64>,
+}
+
+/// Lists jobs, the one that changed longest ago first. A piece can have fewer items than its limit, or none, and yet
+/// not be the last: that one has no `next_cursor`.
+#[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", params(Which),
+    responses((status = 200, body = List<Job>), (status = "default", body = ErrorBody)))]
+pub(in crate::api) async fn jobs(
+    State(parts): State<Parts>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<Json<List<Job>>, ApiError> {
+    let which = Which::read(query)?;
+    let after = which.after()?;
+    let limit = Piece { cursor: None, limit: which.limit }.limit();
+    let found = find(&parts.context.jobs, &which.filter()?, after, limit).await?;
+    let items = found.records.into_iter().map(Job::from).collect();
+    Ok(Json(List { items, next_cursor: found.next.map(|rev| rev.to_string()) }))
+}
+
+async fn find(jobs: &Jobs, filter: &Filter, after: u64, limit: usize) -> Result<Found, Down> {
+    let (mut records, mut seen, mut read, mut bytes) = (Vec::new(), after, 0, 0);
+    loop {
+        let batch = jobs.scan(seen, BATCH).await?;
+        if batch.is_empty() {
+            return Ok(Found { records: newest(records), next: None });
+        }
+        for stored in batch {
+            (seen, read) = (stored.rev, read + 1);
+            if filter.takes(&stored.record) {
+                bytes += size(&stored.record);
+                records.push(stored.record);
+            }
+            if records.len() >= limit || bytes >= MOST_BYTES || read >= MOST_READ {
+                return Ok(Found { records: newest(records), next: Some(seen) });
+            }
+        }
+    }
+}
+
+/// Each job once, as it was seen last.
+fn newest(mut records: Vec<Record>) -> Vec<Record> {
+    let mut known = HashSet::new();
+    records.reverse();
+    records.retain(|record| known.insert(record.id));
+    records.reverse();
+    records
+}
+
+fn size(record: &Record) -> usize {
+    record.data.get().len() + record.result.as_ref().map_or(0, |result| result.get().len())
+}
+
+impl Which {
+    /// By hand, because a parameter that comes several times fits no struct.
+    fn read(query: Vec<(String, String)>) -> Result<Self, ApiError> {
+        let mut which = Self::default();
+        for (name, value) in query {
+            let once = match name.as_str() {
+                "state" => {
+                    which.state.extend(value.split(',').map(str::to_owned));
+                    continue;
+                }
+                "limit" => {
+                    let limit = value.parse().map_err(|_| ApiError::malformed("limit is a number"))?;
+                    which.limit.replace(limit).is_none()
+                }
+                "kind" => which.kind.replace(value).is_none(),
+                "user" => which.user.replace(value).is_none(),
+                "cursor" => which.cursor.replace(value).is_none(),
+                _ => {
+                    let message = format!("{name:?} is none of state, kind, user, cursor and limit");
+                    return Err(ApiError::malformed(message));
+                }
+            };
+            if !once {
+                return Err(ApiError::malformed(format!("{name} comes twice")));
+            }
+        }
+        Ok(which)
+    }
+
+    fn after(&self) -> Result<u64, ApiError> {
+        let cursor = self.cursor.as_deref().unwrap_or("0");
+        cursor.parse().map_err(|_| ApiError::malformed("this is not a cursor"))
+    }
+
+    fn filter(&self) -> Result<Filter, ApiError> {
+        let state = |name: &String| {
+            job::State::ALL.into_iter().find(|state| state.text() == name).ok_or_else(|| {
+                let all = job::State::ALL.map(job::State::text).join(", ");
+                ApiError::malformed(format!("{name:?} is no state: they are {all}"))
+            })
+        };
+        let states = self.state.iter().map(state).collect::<Result<_, _>>()?;
+        Ok(Filter { states, kind: self.kind.clone(), user: self.user.clone() })
+    }
+}
+
+impl Filter {
+    fn takes(&self, record: &Record) -> bool {
+        (self.states.is_empty() || self.states.contains(&record.state))
+            && self.kind.as_ref().is_none_or(|kind| *kind == record.kind)
+            && self.user.as_ref().is_none_or(|user| Some(user) == record.user.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(query: &[(&str, &str)]) -> Result<(Which, Filter), ()> {
+        let query = query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let which = Which::read(query).map_err(drop)?;
+        which.after().map_err(drop)?;
+        let filter = which.filter().map_err(drop)?;
+        Ok((which, filter))
+    }
+
+    #[test]
+    fn states_come_several_times_or_separated_by_commas() {
+        let states = |query: &[(&str, &str)]| read(query).unwrap().1.states;
+        let both = vec![job::State::Queued, job::State::Running];
+        assert_eq!(states(&[("state", "queued"), ("state", "running")]), both);
+        assert_eq!(states(&[("state", "queued,running")]), both);
+        assert!(states(&[("kind", "echo")]).is_empty());
+    }
+
+    #[test]
+    fn what_means_nothing_is_refused() {
+        for query in [
+            &[("colour", "blue")][..],
+            &[("state", "asleep")],
+            &[("state", "")],
+            &[("limit", "few")],
+            &[("cursor", "x")],
+            &[("kind", "a"), ("kind", "b")],
+        ] {
+            assert!(read(query).is_err(), "{query:?}");
+        }
+    }
+}
