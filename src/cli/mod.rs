@@ -5,9 +5,11 @@
 //!
 //! Exit codes: 0 done · 1 refused or failed · 2 wrong usage or configuration · 3 the server cannot be reached.
 
+mod argument;
 mod bench;
 mod config;
 mod healthcheck;
+mod job;
 mod output;
 mod push;
 mod rollout;
@@ -16,6 +18,7 @@ mod server;
 mod status;
 mod token;
 mod worker;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -40,6 +43,10 @@ enum Command {
     Worker(worker::Worker),
     /// Send a message to pages.
     Push(push::Push),
+    /// Submit durable work, follow it, cancel it, list it.
+    Job(job::Job),
+    /// Show the living workers, or ask one to leave.
+    Workers(workers::Workers),
     /// Show the cluster: its nodes and how many pages they hold.
     Status(status::Status),
     /// Send a share of the users to another lane, and see how it goes.
@@ -97,6 +104,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(serve) => serve.run(),
         Command::Worker(worker) => worker.run(),
         Command::Push(push) => asking(push.run()),
+        Command::Job(job) => asking(job.run()),
+        Command::Workers(workers) => asking(workers.run()),
         Command::Status(status) => asking(status.run()),
         Command::Rollout(rollout) => asking(rollout.run()),
         Command::Token(token) => token.run(),

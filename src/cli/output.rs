@@ -30,6 +30,17 @@ pub(super) fn complain(text: &str) {
     }
 }
 
+/// Replaces the line that a terminal's cursor is on.
+pub(super) fn redraw(line: &str) {
+    let mut out = io::stdout().lock();
+    let _ = write!(out, "\r\x1b[K{line}").and_then(|()| out.flush());
+}
+
+/// A text from elsewhere, as it may be shown: whatever could control a terminal is a blank.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// Columns under their titles, as wide as their widest cell.
 pub(super) fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {

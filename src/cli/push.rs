@@ -1,12 +1,10 @@
 //! `pagewire push`: a message to pages.
 
-use std::io::Read;
-
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::server::Server;
-use super::{Exit, Failure, output};
+use super::{Exit, Failure, argument, output};
 
 /// Arguments of `push`.
 #[derive(Args)]
@@ -57,7 +55,7 @@ impl To {
 impl Push {
     /// Sends it and says whom it met.
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let body = json!({"to": self.to.json(), "payload": read(self.payload)?});
+        let body = json!({"to": self.to.json(), "payload": argument::json(self.payload, "the payload")?});
         let met = self.server.post("/send", &body).await?;
         if self.server.json {
             output::print_json(&met);
@@ -69,17 +67,6 @@ impl Push {
             Some(silent) => Err(Exit::Failed.because(format!("no answer from {}", names(silent)))),
         }
     }
-}
-
-fn read(payload: String) -> Result<Value, Failure> {
-    let mut text = payload;
-    if text == "-" {
-        text.clear();
-        std::io::stdin().read_to_string(&mut text).map_err(|error| Exit::Usage.because(error))?;
-    }
-    serde_json::from_str(&text).map_err(|error| {
-        Exit::Usage.because(format!("the payload is not JSON ({error}); a text is written '\"hello\"'"))
-    })
 }
 
 fn describe(met: &Value) -> String {
@@ -97,14 +84,6 @@ fn names(nodes: &[Value]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_payload_is_json_and_a_mistake_is_explained() {
-        assert_eq!(read(r#"{"a":1}"#.to_owned()).unwrap(), json!({"a": 1}));
-        let failure = read("hello".to_owned()).unwrap_err();
-        assert_eq!(failure.exit, Exit::Usage);
-        assert!(failure.message.contains(r#"'"hello"'"#), "{}", failure.message);
-    }
 
     #[test]
     fn an_outcome_reads_like_a_sentence() {

@@ -13,51 +13,81 @@ use super::{Exit, Failure};
 #[derive(Args)]
 pub(super) struct Server {
     /// The server's address. The key comes from PAGEWIRE_API_KEY alone: arguments are visible to other users.
-    #[arg(long, env = "PAGEWIRE_URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(long, env = "PAGEWIRE_URL", global = true, default_value = "http://127.0.0.1:8080")]
     url: String,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub(super) json: bool,
 }
 
 impl Server {
     /// Reads `path` below `/api/v1`.
     pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.ask(client()?.get(self.at(path))).await
+        self.ask(client()?.get(self.at(path)), Duration::ZERO).await
     }
 
     /// Posts to `path` below `/api/v1`.
     pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.ask(client()?.post(self.at(path)).json(body)).await
+        self.post_and_wait(path, body, Duration::ZERO).await
+    }
+
+    /// The same for what the server may think about for some time.
+    pub(super) async fn post_and_wait(
+        &self,
+        path: &str,
+        body: &Value,
+        wait: Duration,
+    ) -> Result<Value, Failure> {
+        self.ask(client()?.post(self.at(path)).json(body), wait).await
     }
 
     /// Replaces what is at `path` below `/api/v1`, if that is at this revision.
     pub(super) async fn put(&self, path: &str, body: &Value, revision: u64) -> Result<Value, Failure> {
         let request = client()?.put(self.at(path)).header("if-match", format!("\"{revision}\""));
-        self.ask(request.json(body)).await
+        self.ask(request.json(body), Duration::ZERO).await
     }
 
     fn at(&self, path: &str) -> String {
         format!("{}/api/v1{path}", self.url.trim_end_matches('/'))
     }
 
-    async fn ask(&self, request: RequestBuilder) -> Result<Value, Failure> {
-        let request = match std::env::var("PAGEWIRE_API_KEY") {
-            Ok(key) if !key.is_empty() => request.bearer_auth(key),
-            _ => request,
-        };
-        let response = send(request, Timing::from_environment().call).await?;
-        let status = response.status();
-        let body = response.bytes().await.map_err(|error| Exit::Unreachable.because(reason(&error)))?;
-        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-        if status.is_success() {
-            return Ok(body);
+    /// Opens a stream of events at `path` below `/api/v1`. It has no time-out: who reads it has one.
+    pub(super) async fn stream(&self, path: &str) -> Result<Response, Failure> {
+        let request = authorized(client()?.get(self.at(path)));
+        let answer = tokio::time::timeout(Timing::from_environment().call, request.send()).await;
+        let late = |_| Exit::Unreachable.because(format!("{} does not answer", self.url));
+        let response = answer.map_err(late)?.map_err(|error| unsent(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
         }
+        Err(self.refusal(response).await)
+    }
+
+    async fn ask(&self, request: RequestBuilder, wait: Duration) -> Result<Value, Failure> {
+        let response = send(authorized(request), Timing::from_environment().call + wait).await?;
+        if !response.status().is_success() {
+            return Err(self.refusal(response).await);
+        }
+        let body = response.bytes().await.map_err(|error| Exit::Unreachable.because(reason(&error)))?;
+        Ok(serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    async fn refusal(&self, response: Response) -> Failure {
+        let status = response.status();
+        let body = response.bytes().await.unwrap_or_default();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         let error = &body["error"];
-        Err(Exit::Failed.because(match (error["message"].as_str(), error["code"].as_str()) {
+        Exit::Failed.because(match (error["message"].as_str(), error["code"].as_str()) {
             (Some(message), Some(code)) => format!("{message} ({code})"),
             _ => format!("{} answers {status}: is the server API served there?", self.url),
-        }))
+        })
+    }
+}
+
+fn authorized(request: RequestBuilder) -> RequestBuilder {
+    match std::env::var("PAGEWIRE_API_KEY") {
+        Ok(key) if !key.is_empty() => request.bearer_auth(key),
+        _ => request,
     }
 }
 
@@ -84,13 +114,15 @@ pub(super) fn client() -> Result<Client, Failure> {
 
 /// Sends a request; no answer within the time means that the server cannot be reached.
 pub(super) async fn send(request: RequestBuilder, within: Duration) -> Result<Response, Failure> {
-    request.timeout(within).send().await.map_err(|error| {
-        if error.is_builder() {
-            return Exit::Usage.because(format!("not an address: {}", reason(&error)));
-        }
-        let url = error.url().map(ToString::to_string).unwrap_or_default();
-        Exit::Unreachable.because(format!("{url} cannot be reached: {}", reason(&error)))
-    })
+    request.timeout(within).send().await.map_err(|error| unsent(&error))
+}
+
+fn unsent(error: &reqwest::Error) -> Failure {
+    if error.is_builder() {
+        return Exit::Usage.because(format!("not an address: {}", reason(error)));
+    }
+    let url = error.url().map(ToString::to_string).unwrap_or_default();
+    Exit::Unreachable.because(format!("{url} cannot be reached: {}", reason(error)))
 }
 
 /// The innermost reason of an error: the layers above it only repeat that there is one.

@@ -11,6 +11,7 @@ mod cluster;
 mod environment;
 mod jobs;
 mod jobs_api;
+mod jobs_cli;
 mod lifecycle;
 mod pages;
 mod push;

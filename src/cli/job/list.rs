@@ -1,0 +1,119 @@
+//! `pagewire job list`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{print, table};
+use crate::cli::Failure;
+use crate::cli::server::{Server, escape};
+
+/// Which jobs.
+#[derive(Args)]
+pub(super) struct List {
+    /// Only in these states, separated by commas; may be repeated.
+    #[arg(long)]
+    state: Vec<String>,
+    /// Only for this handler.
+    #[arg(long)]
+    kind: Option<String>,
+    /// Only on behalf of this user.
+    #[arg(long)]
+    user: Option<String>,
+    /// At most so many: those that changed last.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: usize,
+}
+
+impl List {
+    /// Reads all pieces: the server lists the job that changed longest ago first.
+    pub(super) async fn run(self, server: &Server) -> Result<(), Failure> {
+        let mut last = Last { limit: self.limit, ..Last::default() };
+        let mut cursor = None;
+        loop {
+            let piece = server.get(&self.path(cursor.as_deref())).await?;
+            for job in piece["items"].as_array().into_iter().flatten() {
+                last.push(job);
+            }
+            match piece["next_cursor"].as_str() {
+                Some(next) => cursor = Some(next.to_owned()),
+                None => break,
+            }
+        }
+        print(
+            server,
+            &json!({"items": last.jobs.into_values().collect::<Vec<_>>(), "next_cursor": null}),
+            table::jobs,
+        );
+        Ok(())
+    }
+
+    fn path(&self, cursor: Option<&str>) -> String {
+        let once = [("kind", self.kind.as_deref()), ("user", self.user.as_deref()), ("cursor", cursor)];
+        let once = once.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let states = self.state.iter().map(|state| ("state", state.as_str()));
+        let parameters = states.chain(once).map(|(name, value)| format!("&{name}={}", escape(value)));
+        format!("/jobs?limit=1000{}", parameters.collect::<String>())
+    }
+}
+
+/// The jobs that changed last, each once: one that changes while the list is read comes again.
+#[derive(Default)]
+struct Last {
+    limit: usize,
+    count: usize,
+    /// In the order in which they came.
+    jobs: BTreeMap<usize, Value>,
+    places: HashMap<String, usize>,
+}
+
+impl Last {
+    fn push(&mut self, job: &Value) {
+        self.count += 1;
+        if let Some(place) = self.places.insert(id(job), self.count) {
+            self.jobs.remove(&place);
+        }
+        self.jobs.insert(self.count, job.clone());
+        if self.jobs.len() > self.limit
+            && let Some((_, first)) = self.jobs.pop_first()
+        {
+            self.places.remove(&id(&first));
+        }
+    }
+}
+
+fn id(job: &Value) -> String {
+    job["id"].as_str().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_ones_are_kept_each_as_it_came_last() {
+        let mut last = Last { limit: 2, ..Last::default() };
+        for (id, state) in
+            [("a", "queued"), ("b", "queued"), ("a", "running"), ("c", "queued"), ("a", "dead")]
+        {
+            last.push(&json!({"id": id, "state": state}));
+        }
+        let jobs: Vec<Value> = last.jobs.into_values().collect();
+        assert_eq!(jobs, [json!({"id": "c", "state": "queued"}), json!({"id": "a", "state": "dead"})]);
+    }
+
+    #[test]
+    fn what_is_asked_for_is_a_query() {
+        let list = List {
+            state: vec!["queued,running".into(), "dead".into()],
+            kind: None,
+            user: Some("a&b".into()),
+            limit: 1,
+        };
+        assert_eq!(
+            list.path(Some("7")),
+            "/jobs?limit=1000&state=queued%2Crunning&state=dead&user=a%26b&cursor=7"
+        );
+    }
+}

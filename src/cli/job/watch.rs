@@ -1,0 +1,148 @@
+//! Following a job: a bar on a terminal, a line per step otherwise.
+
+use std::io::{IsTerminal, stdout};
+
+use pagewire_cluster::timing::Timing;
+use serde_json::Value;
+
+use super::events::{Event, Reader};
+use super::{ended, path, table};
+use crate::cli::server::Server;
+use crate::cli::{Exit, Failure, output};
+
+/// Characters of the bar.
+const BAR: usize = 30;
+/// Characters of a message beside it.
+const MESSAGE: usize = 40;
+
+/// Follows a job to its end, from one node to the next if it must: the first event is always the job as it stands.
+pub(super) async fn watch(server: &Server, id: &str) -> Result<(), Failure> {
+    let timing = Timing::from_environment();
+    let path = format!("{}/events", path(id));
+    let mut screen = Screen::new(server.json);
+    let mut heard = tokio::time::Instant::now();
+    let mut seen = false;
+    loop {
+        match follow(server, &path, &timing, &mut screen).await {
+            Ok(Some(job)) => return screen.end(&job),
+            Ok(None) => (seen, heard) = (true, tokio::time::Instant::now()),
+            // a cluster is itself again when a dead node's lease is gone
+            Err(failure) if !seen || heard.elapsed() > timing.lease_ttl => {
+                screen.clear();
+                return Err(failure);
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(timing.lease_renew / 3).await;
+    }
+}
+
+/// Follows one stream: the job at its end, or `None` when the stream ended before.
+async fn follow(
+    server: &Server,
+    path: &str,
+    timing: &Timing,
+    screen: &mut Screen,
+) -> Result<Option<Value>, Failure> {
+    let mut stream = server.stream(path).await?;
+    let mut reader = Reader::default();
+    let mut heard = false;
+    // who says nothing for longer than a lease lasts is gone
+    while let Ok(Ok(Some(bytes))) = tokio::time::timeout(timing.lease_ttl, stream.chunk()).await {
+        for event in reader.feed(&bytes) {
+            heard = true;
+            screen.show(&event);
+            if event.name == "job" && ended(&event.data).is_some() {
+                return Ok(Some(event.data));
+            }
+        }
+    }
+    if heard { Ok(None) } else { Err(Exit::Failed.because("the server's answer is not a stream of events")) }
+}
+
+/// What somebody sees of a job that goes on.
+struct Screen {
+    json: bool,
+    terminal: bool,
+    state: String,
+    drawn: bool,
+}
+
+impl Screen {
+    fn new(json: bool) -> Self {
+        Self { json, terminal: stdout().is_terminal(), state: String::new(), drawn: false }
+    }
+
+    fn show(&mut self, event: &Event) {
+        if self.json {
+            return;
+        }
+        let progress = match event.name.as_str() {
+            "job" => {
+                let state = table::headline(&event.data);
+                if self.state != state {
+                    self.clear();
+                    output::print(&state);
+                    self.state = state;
+                }
+                if event.data["state"] != "running" {
+                    return;
+                }
+                &event.data["progress"]
+            }
+            "progress" => &event.data,
+            _ => return,
+        };
+        if progress.is_object() {
+            if self.terminal {
+                output::redraw(&bar(progress));
+                self.drawn = true;
+            } else {
+                output::print(&table::progress(progress));
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.drawn) {
+            output::redraw("");
+        }
+    }
+
+    /// The result is what a program reads; why there is none goes to standard error.
+    fn end(mut self, job: &Value) -> Result<(), Failure> {
+        self.clear();
+        if self.json {
+            output::print_json(job);
+        } else if let Some(result) = job.get("result") {
+            output::print(&result.to_string());
+        }
+        ended(job).unwrap_or(Ok(()))
+    }
+}
+
+/// `[#####     ]  50% message`, short enough for one line.
+fn bar(progress: &Value) -> String {
+    let share = progress["progress"].as_f64().unwrap_or_default().clamp(0.0, 1.0);
+    let done = (share * BAR as f64) as usize;
+    let words: String = table::progress(progress).chars().take(MESSAGE).collect();
+    format!("[{}{}] {words}", "#".repeat(done), " ".repeat(BAR - done))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_bar_fits_into_a_line_whatever_it_is_told() {
+        let half = bar(&json!({"progress": 0.5, "message": "of it"}));
+        assert_eq!(half, format!("[{}{}]  50% of it", "#".repeat(15), " ".repeat(15)));
+        for progress in
+            [json!({"progress": 7.0, "message": "x".repeat(1000)}), json!({"progress": -1}), json!({})]
+        {
+            assert!(bar(&progress).chars().count() <= 73, "{progress}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! `pagewire workers`: who runs calls and jobs.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::Failure;
+use super::output::{self, plain};
+use super::server::{Server, escape};
+
+/// Arguments of `workers`.
+#[derive(Args)]
+pub(super) struct Workers {
+    #[command(subcommand)]
+    command: Option<Subcommands>,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Subcommand)]
+enum Subcommands {
+    /// List the living workers; what is done without a subcommand, too.
+    List,
+    /// Ask a worker to take nothing new, finish what it does and leave.
+    Drain {
+        /// The worker, by its id.
+        id: String,
+    },
+}
+
+impl Workers {
+    /// Asks a node.
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let server = &self.server;
+        let (answer, words) = match self.command {
+            None | Some(Subcommands::List) => {
+                let list = server.get("/workers").await?;
+                let words = table(&list);
+                (list, words)
+            }
+            Some(Subcommands::Drain { id }) => {
+                let answer = server.post(&format!("/workers/{}/drain", escape(&id)), &json!({})).await?;
+                (answer, format!("worker {id} takes nothing new and leaves when it has finished"))
+            }
+        };
+        if server.json {
+            output::print_json(&answer);
+        } else {
+            output::print(&words);
+        }
+        Ok(())
+    }
+}
+
+fn table(list: &Value) -> String {
+    let columns = ["worker", "pool", "lane", "release", "slots", "draining", "host", "process", "started_at"];
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), plain);
+    let workers = list["items"].as_array().into_iter().flatten();
+    let rows: Vec<Vec<String>> =
+        workers.map(|worker| columns.iter().map(|name| text(&worker[*name])).collect()).collect();
+    let titles = ["WORKER", "POOL", "LANE", "RELEASE", "SLOTS", "DRAINING", "HOST", "PROCESS", "STARTED"];
+    output::table(&titles, &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_worker_has_its_line() {
+        let worker = json!({
+            "worker": "1aB", "pool": "default", "lane": "canary", "release": "r2", "slots": 16, "draining": false,
+            "methods": ["echo"], "host": "h", "process": 7, "started_at": "2026-01-02T03:04:05Z"
+        });
+        assert_eq!(
+            table(&json!({"items": [worker]})),
+            "WORKER  POOL     LANE    RELEASE  SLOTS  DRAINING  HOST  PROCESS  STARTED\n\
+             1aB     default  canary  r2       16     false     h     7        2026-01-02T03:04:05Z"
+        );
+    }
+}
