@@ -297,7 +297,7 @@ fn verdict<T>(underway: &Underway<T>, found: Option<&Stored>) -> Verdict {
     match written.filter(|_| *puts) {
         Some(rev) => Verdict::Written(rev),
         None if found.rev == base => Verdict::Repeat,
-        None if found.trail.has(base) || (base == 0 && found.trail.is_whole()) => Verdict::Never,
+        None if found.trail.has(base) => Verdict::Never,
         // another tree, made since
         None if !puts && found.trail.is_whole() => Verdict::Written(0),
         None => Verdict::Unclear,
