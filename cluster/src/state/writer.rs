@@ -153,7 +153,7 @@ impl<T> Writer<T> {
     }
 
     /// The next batch, when the one before it is answered.
-    fn begin(&mut self, answers: Vec<(T, Result<u64, Refusal>)>, op: Op) -> Step<T> {
+    fn begin(&mut self, mut answers: Vec<(T, Result<u64, Refusal>)>, op: Op) -> Step<T> {
         if self.waiting.is_empty() {
             return Step { call: None, answers };
         }
@@ -163,7 +163,8 @@ impl<T> Writer<T> {
             Some(known) => self.draft(batch, known, false, op),
             None => self.look(batch),
         };
-        Step { answers, ..step }
+        answers.extend(step.answers);
+        Step { call: step.call, answers }
     }
 
     fn look(&mut self, batch: Batch<T>) -> Step<T> {

@@ -14,6 +14,8 @@ pub(super) struct Version {
     /// 0 for none.
     pub(super) rev: u64,
     base: u64,
+    /// The writes that its first change tells of.
+    first: BTreeSet<usize>,
     pub(super) tree: Tree,
 }
 
@@ -109,9 +111,12 @@ impl Ledger {
         let mut tree = before.map(|version| version.tree).unwrap_or_default();
         let meta = Meta::decode(&entry.meta).expect("a meta");
         let place = self.changes(&entry.key);
+        let mut first = BTreeSet::new();
         match meta.changes_on(before_rev) {
             Some(changes) => {
                 let mut numbers = BTreeSet::new();
+                let told = changes.first().and_then(|change| change.value.as_ref());
+                first = told.map(numbers_in).unwrap_or_default();
                 for change in changes {
                     numbers.extend(change.value.as_ref().map(numbers_in).unwrap_or_default());
                     tree.change(change).expect("a change").expect("that changes something");
@@ -127,7 +132,7 @@ impl Ledger {
                 }
             }
         }
-        let version = Version { rev: entry.rev, base: before_rev, tree: stored.tree };
+        let version = Version { rev: entry.rev, base: before_rev, first, tree: stored.tree };
         self.history.entry(entry.key.clone()).or_default().push(version);
     }
 
@@ -135,7 +140,7 @@ impl Ledger {
     pub(super) fn removed(&mut self, key: &str, rev: Option<u64>) {
         let before = self.revision(key);
         assert!(rev.is_none_or(|rev| rev == before));
-        let version = Version { rev: 0, base: before, tree: Tree::default() };
+        let version = Version { rev: 0, base: before, first: BTreeSet::new(), tree: Tree::default() };
         self.history.entry(key.to_owned()).or_default().push(version);
     }
 
@@ -175,7 +180,10 @@ impl Ledger {
                     assert_eq!(here, Some(rev), "write {number} was acknowledged elsewhere than it stands");
                 }
                 if let (Some(expected), Some(place)) = (asked.write.if_revision, places.last()) {
-                    assert_eq!(history[*place].base, expected, "a condition that did not hold");
+                    let version = &history[*place];
+                    assert_eq!(version.base, expected, "a condition that did not hold");
+                    let first = version.first.contains(&number) || self.blind.contains(&version.rev);
+                    assert!(first || !effective, "a condition that did not hold behind another write");
                 }
             }
             Err(Refusal::Conflict { revision }) => {
