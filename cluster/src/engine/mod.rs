@@ -32,12 +32,16 @@ pub use bus::{
     Feed, Gap, Headers, Link, MAX_PAYLOAD, Message, PublishError, Received, Replies, RequestError,
     Subscription,
 };
+#[cfg(test)]
+pub(crate) use faulty::dice::Dice;
 pub use faulty::{Faults, Faulty};
 pub use kv::{
     Batch, Bucket, Consistency, Entry, Expect, Kv, MAX_COMMIT, MAX_META, MAX_VALUE, MAX_WATCHES, Op, Put,
     Settled, Watch, WatchEvent, WatchMode, Watcher, WriteError,
 };
 pub use memory::Memory;
+#[cfg(test)]
+pub(crate) use memory::rows::Rows;
 pub use nats::{ConnectError, Nats, NatsOptions};
 pub use queue::{Delivery, Push, QueueError};
 

@@ -26,6 +26,8 @@ mod record;
 mod refusal;
 mod shelf;
 mod states;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod value;
 mod writer;

@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
     use crate::engine::Op;
-    use crate::state::record::Trail;
+    use crate::state::record::{Stored, Trail};
     use crate::state::{Event, Tree};
 
     fn stored(rev: u64, tree: Value) -> Found {

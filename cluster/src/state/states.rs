@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -144,6 +145,12 @@ impl States {
     /// Removes a tree, everywhere.
     pub async fn remove(&self, owner: &Owner) -> Result<(), Refusal> {
         self.write(owner, Write { act: Act::Remove, if_revision: None, from: None }).await.map(drop)
+    }
+
+    /// A tree goes so long after its last write, this one included (whole seconds, at least one), or stays for good
+    /// again. Its value stays; its revision grows.
+    pub async fn expire(&self, owner: &Owner, after: Option<Duration>) -> Result<(), Refusal> {
+        self.write(owner, Write { act: Act::Expire(after), if_revision: None, from: None }).await.map(drop)
     }
 
     fn is_writing(&self, key: &str) -> bool {

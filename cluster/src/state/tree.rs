@@ -89,8 +89,9 @@ impl Tree {
                     node = node.and_then(|node| node.get(&**key));
                 }
                 Step::Child(position) => {
-                    let members = node.and_then(Value::as_object).into_iter().flatten();
-                    let (key, child) = members.skip(*position).next().ok_or(Refusal::Child(*position))?;
+                    let members = node.and_then(Value::as_object);
+                    let child = members.and_then(|members| members.iter().nth(*position));
+                    let (key, child) = child.ok_or(Refusal::Child(*position))?;
                     path.push(key);
                     node = Some(child);
                 }

@@ -153,7 +153,7 @@ impl<T> Writer<T> {
     }
 
     /// The next batch, when the one before it is answered.
-    fn begin(&mut self, answers: Vec<(T, Result<u64, Refusal>)>, op: Op) -> Step<T> {
+    fn begin(&mut self, mut answers: Vec<(T, Result<u64, Refusal>)>, op: Op) -> Step<T> {
         if self.waiting.is_empty() {
             return Step { call: None, answers };
         }
@@ -163,7 +163,8 @@ impl<T> Writer<T> {
             Some(known) => self.draft(batch, known, false, op),
             None => self.look(batch),
         };
-        Step { answers, ..step }
+        answers.extend(step.answers);
+        Step { call: step.call, answers }
     }
 
     fn look(&mut self, batch: Batch<T>) -> Step<T> {
@@ -297,7 +298,7 @@ fn verdict<T>(underway: &Underway<T>, found: Option<&Stored>) -> Verdict {
     match written.filter(|_| *puts) {
         Some(rev) => Verdict::Written(rev),
         None if found.rev == base => Verdict::Repeat,
-        None if found.trail.has(base) || (base == 0 && found.trail.is_whole()) => Verdict::Never,
+        None if found.trail.has(base) => Verdict::Never,
         // another tree, made since
         None if !puts && found.trail.is_whole() => Verdict::Written(0),
         None => Verdict::Unclear,

@@ -5,4 +5,5 @@ mod kv;
 mod proxy;
 mod queue;
 mod server;
+mod state;
 mod watch;

@@ -5,10 +5,10 @@
 
 /// SplitMix64.
 #[derive(Debug, Clone)]
-pub(super) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -21,17 +21,17 @@ impl Dice {
     }
 
     /// A number below `end`, which is not 0.
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
     /// Yes, in so many of 1000 cases.
-    pub(super) fn hits(&mut self, per_mille: u16) -> bool {
+    pub(crate) fn hits(&mut self, per_mille: u16) -> bool {
         self.below(1000) < per_mille.into()
     }
 
     /// Dice of their own for something that rolls at its own pace.
-    pub(super) fn split(&mut self) -> Self {
+    pub(crate) fn split(&mut self) -> Self {
         Self(self.next())
     }
 }

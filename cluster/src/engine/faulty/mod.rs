@@ -6,7 +6,7 @@
 //! a sequence of calls depend on the seed alone, with one exception for the sake of who waits: a broken link
 //! heals after some calls or after a short time, whichever comes first.
 
-mod dice;
+pub(super) mod dice;
 mod faults;
 mod outage;
 mod watch;

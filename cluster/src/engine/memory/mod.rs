@@ -9,7 +9,7 @@ mod hints;
 pub(super) mod kv;
 pub(super) mod queue;
 mod routes;
-mod rows;
+pub(super) mod rows;
 
 use std::sync::Arc;
 use std::time::Duration;

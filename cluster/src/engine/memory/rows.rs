@@ -39,7 +39,7 @@ impl Row {
 
 /// A bucket.
 #[derive(Debug, Default)]
-pub(super) struct Rows {
+pub(crate) struct Rows {
     rev: u64,
     by_key: BTreeMap<Arc<str>, Row>,
     by_rev: BTreeMap<u64, Arc<str>>,
@@ -48,7 +48,7 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Removes what expires up to now.
-    pub(super) fn expire(&mut self, now: Moment) -> Vec<WatchEvent> {
+    pub(crate) fn expire(&mut self, now: Moment) -> Vec<WatchEvent> {
         let mut events = Vec::new();
         while let Some(&(moment, rev)) = self.expiries.first() {
             if moment > now {
@@ -68,12 +68,12 @@ impl Rows {
         self.expiries.first().map(|(moment, _)| *moment)
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<Entry> {
+    pub(crate) fn get(&self, key: &str) -> Option<Entry> {
         self.by_key.get(key).map(|row| row.entry(key))
     }
 
     /// All rows below a prefix, in key order.
-    pub(super) fn list(&self, prefix: &str) -> Vec<Entry> {
+    pub(crate) fn list(&self, prefix: &str) -> Vec<Entry> {
         let start = (Bound::Included(prefix), Bound::Unbounded);
         self.by_key
             .range::<str, _>(start)
@@ -93,7 +93,7 @@ impl Rows {
             .collect()
     }
 
-    pub(super) fn put(&mut self, put: Put, now: Moment) -> Result<(u64, WatchEvent), WriteError> {
+    pub(crate) fn put(&mut self, put: Put, now: Moment) -> Result<(u64, WatchEvent), WriteError> {
         legal_put(&put)?;
         self.meets(&put.key, put.expect)?;
         let event = self.write(put, now);
@@ -101,7 +101,7 @@ impl Rows {
     }
 
     /// `None` when there was nothing to delete.
-    pub(super) fn delete(&mut self, key: &str, expect: Expect) -> Result<Option<WatchEvent>, WriteError> {
+    pub(crate) fn delete(&mut self, key: &str, expect: Expect) -> Result<Option<WatchEvent>, WriteError> {
         legal_key(key)?;
         self.meets(key, expect)?;
         Ok(self.erase(key))

@@ -22,7 +22,7 @@ const FEW: usize = 1024;
 
 /// What the feed wants.
 #[derive(Debug, PartialEq)]
-pub(super) enum Action {
+pub(in crate::state) enum Action {
     /// The tree, as acknowledged last; the answer carries the number.
     Read {
         /// Its key.

@@ -12,7 +12,7 @@ use crate::state::writer::Found;
 use crate::state::{Owner, Path};
 
 #[derive(Debug, Default)]
-pub(super) struct Followers {
+pub(in crate::state) struct Followers {
     trees: BTreeMap<String, Followed>,
     /// What each of them follows.
     paths: BTreeMap<Key, BTreeSet<(String, Path)>>,
@@ -21,14 +21,14 @@ pub(super) struct Followers {
 }
 
 impl Followers {
-    pub(super) fn follow(&mut self, owner: Owner, path: Path, who: Key) -> Vec<Action> {
+    pub(in crate::state) fn follow(&mut self, owner: Owner, path: Path, who: Key) -> Vec<Action> {
         let key = owner.key();
         self.paths.entry(who).or_default().insert((key.clone(), path.clone()));
         let followed = self.trees.entry(key).or_insert_with(|| Followed::new(owner));
         followed.join(path, who, &mut self.numbers)
     }
 
-    pub(super) fn unfollow(&mut self, owner: &Owner, path: &Path, who: Key) {
+    pub(in crate::state) fn unfollow(&mut self, owner: &Owner, path: &Path, who: Key) {
         let key = owner.key();
         self.part(&key, path, who);
         if let Some(paths) = self.paths.get_mut(&who) {
@@ -40,23 +40,23 @@ impl Followers {
     }
 
     /// Somebody follows nothing more.
-    pub(super) fn leave(&mut self, who: Key) {
+    pub(in crate::state) fn leave(&mut self, who: Key) {
         for (key, path) in self.paths.remove(&who).unwrap_or_default() {
             self.part(&key, &path, who);
         }
     }
 
-    pub(super) fn heard(&mut self, entry: &Entry) -> Vec<Action> {
+    pub(in crate::state) fn heard(&mut self, entry: &Entry) -> Vec<Action> {
         let followed = self.trees.get_mut(&entry.key);
         followed.map(|followed| followed.heard(entry, &mut self.numbers)).unwrap_or_default()
     }
 
-    pub(super) fn gone(&mut self, key: &str) -> Vec<Action> {
+    pub(in crate::state) fn gone(&mut self, key: &str) -> Vec<Action> {
         let followed = self.trees.get_mut(key);
         followed.map(|followed| followed.gone(&mut self.numbers)).unwrap_or_default()
     }
 
-    pub(super) fn found(&mut self, key: &str, number: u64, found: Found) -> Vec<Action> {
+    pub(in crate::state) fn found(&mut self, key: &str, number: u64, found: Found) -> Vec<Action> {
         let followed = self.trees.get_mut(key);
         followed.map(|followed| followed.found(number, found, &mut self.numbers)).unwrap_or_default()
     }

@@ -3,8 +3,8 @@
 //! Owns: the one watch on all trees, and the readings that it takes. Never: a decision (`followers`, `followed`), or how
 //! a follower is reached.
 
-mod followed;
-mod followers;
+pub(super) mod followed;
+pub(super) mod followers;
 mod news;
 
 use std::sync::Arc;

@@ -1,0 +1,4 @@
+//! What only writers and feed together can get wrong.
+
+mod shells;
+mod sim;

@@ -1,0 +1,240 @@
+//! The shells: real tasks on the embedded engine and on the faulty one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::engine::{Engine, Faults, Faulty, Memory};
+use crate::id::Key;
+use crate::state::{Act, Delivery, Edit, News, Owner, Path, Refusal, States, Tree, Write};
+
+fn ann() -> Owner {
+    Owner::User("ann".into())
+}
+
+fn set(path: &str, value: Value) -> Write {
+    let edit = Edit { path: path.parse().unwrap(), value: Some(value) };
+    Write { act: Act::Edit(vec![edit]), if_revision: None, from: None }
+}
+
+/// What the followers of a process have made of what they were told.
+#[derive(Clone, Default)]
+struct Replicas(Arc<Mutex<HashMap<Key, (u64, Tree)>>>);
+
+impl Replicas {
+    fn of(&self, who: Key) -> (u64, Value) {
+        let replicas = self.0.lock().unwrap();
+        replicas.get(&who).map_or((0, Value::Null), |(rev, tree)| (*rev, tree.as_dict().clone()))
+    }
+
+    /// A gap or a revision that goes back panics, and nobody is told anything more.
+    fn told(&self, delivery: &Delivery) {
+        let mut replicas = self.0.lock().unwrap();
+        for who in delivery.to.iter() {
+            match &delivery.news {
+                News::Snapshot { revision, value } => {
+                    let mut tree = Tree::default();
+                    if let Some(value) = value {
+                        tree.set(&delivery.path, value.clone()).unwrap();
+                    }
+                    let before = replicas.insert(*who, (*revision, tree));
+                    assert!(before.is_none_or(|(rev, _)| rev <= *revision));
+                }
+                News::Changed { base, revision, events } => {
+                    let (rev, tree) = replicas.get_mut(who).expect("a snapshot first");
+                    assert!(*base >= *rev && revision > base);
+                    for event in events {
+                        tree.change(event.change()).unwrap().expect("changes something");
+                    }
+                    *rev = *revision;
+                }
+                News::Removed => drop(replicas.insert(*who, (0, Tree::default()))),
+            }
+        }
+    }
+}
+
+/// A process with its feed.
+async fn process(engine: Engine) -> (States, Replicas) {
+    let (states, replicas) = (States::new(&engine), Replicas::default());
+    let told = replicas.clone();
+    let feed = loop {
+        // a watch that was refused is asked for again
+        match states
+            .feed({
+                let told = told.clone();
+                move |delivery| told.told(&delivery)
+            })
+            .await
+        {
+            Ok(feed) => break feed,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    tokio::spawn(feed);
+    (states, replicas)
+}
+
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(20), asking).await.is_ok(), "never happened: {what}");
+}
+
+/// Writes keys of its own until `count` are acknowledged.
+async fn write_keys(states: States, name: &'static str, count: usize) -> Vec<String> {
+    let mut acknowledged = Vec::new();
+    for number in 0.. {
+        let path = format!("{name}.k{number}");
+        match states.write(&ann(), set(&path, json!(number))).await {
+            Ok(_) => acknowledged.push(path),
+            Err(refusal) => assert!(refusal.retryable(), "{refusal}"),
+        }
+        if acknowledged.len() == count {
+            break;
+        }
+    }
+    acknowledged
+}
+
+async fn writers_lose_nothing_and_followers_agree(engines: [Engine; 3]) {
+    let [one, two, three] = engines;
+    let processes = [process(one).await, process(two).await, process(three).await];
+    let follower = Key::from_bits(1);
+    for (states, _) in &processes {
+        states.follow(ann(), Path::ROOT, follower);
+    }
+    let names = ["x", "y", "z"];
+    let writers: Vec<_> = processes
+        .iter()
+        .zip(names)
+        .flat_map(|((states, _), name)| {
+            // two at a time in each process: batches form
+            let other = match name {
+                "x" => "x2",
+                "y" => "y2",
+                _ => "z2",
+            };
+            [
+                tokio::spawn(write_keys(states.clone(), name, 40)),
+                tokio::spawn(write_keys(states.clone(), other, 40)),
+            ]
+        })
+        .collect();
+    let mut acknowledged = Vec::new();
+    for writer in writers {
+        acknowledged.extend(writer.await.unwrap());
+    }
+    let truth = async || loop {
+        if let Ok(reading) = processes[0].0.get(&ann(), &Path::ROOT.into()).await {
+            break (reading.revision, reading.value.unwrap());
+        }
+    };
+    let (_, tree) = truth().await;
+    for path in &acknowledged {
+        let (name, key) = path.split_once('.').unwrap();
+        assert!(tree[name].get(key).is_some(), "{path} was acknowledged and is lost");
+    }
+    for (_, replicas) in &processes {
+        eventually("all follow, in the same order", async || {
+            let ((rev, tree), (seen, replica)) = (truth().await, replicas.of(follower));
+            (rev, tree.to_string()) == (seen, replica.to_string())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_of_several_processes_lose_nothing_and_followers_agree() {
+    let engine = Engine::Memory(Memory::new());
+    writers_lose_nothing_and_followers_agree([engine.clone(), engine.clone(), engine]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_whatever_the_engine_does() {
+    for seed in 0..5 {
+        let memory = Memory::new();
+        let engine =
+            |number: u64| Engine::Faulty(Faulty::new(memory.clone(), 3 * seed + number, Faults::all(50)));
+        writers_lose_nothing_and_followers_agree([engine(0), engine(1), engine(2)]).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_at_once_is_one_version_and_a_stale_condition_fails_alone() {
+    let (states, _) = process(Engine::Memory(Memory::new())).await;
+    let stale = Write { if_revision: Some(99), ..set("c", json!(1)) };
+    let owner = ann();
+    let first = states.write(&owner, set("a", json!(1)));
+    let (first, second, stale, third) = tokio::join!(
+        first,
+        states.write(&owner, set("b", json!(1))),
+        states.write(&owner, stale),
+        states.write(&owner, set("d", json!(1))),
+    );
+    assert_eq!((first, second, third), (Ok(1), Ok(2), Ok(2)));
+    assert_eq!(stale, Err(Refusal::Conflict { revision: 2 }));
+    let again = states.write(&ann(), Write { if_revision: Some(2), ..set("a", json!(1)) }).await;
+    assert_eq!(again, Ok(2), "the same value is no version");
+    let reading = states.get(&ann(), &"#2".parse().unwrap()).await.unwrap();
+    assert_eq!((reading.revision, reading.value), (2, Some(json!(1))));
+}
+
+#[tokio::test]
+async fn a_follower_hears_of_its_path_only_and_of_nothing_after_it_left() {
+    let (states, replicas) = process(Engine::Memory(Memory::new())).await;
+    let (whole, part) = (Key::from_bits(1), Key::from_bits(2));
+    states.follow(ann(), Path::ROOT, whole);
+    states.follow(ann(), "a.b".parse().unwrap(), part);
+    states.write(&ann(), set("a", json!({"b": {"c": 1}, "bc": 2}))).await.unwrap();
+    states.write(&ann(), set("a.bc", json!(3))).await.unwrap();
+    eventually("the change arrives", async || replicas.of(whole).0 == 2).await;
+    assert_eq!(replicas.of(part), (1, json!({"a": {"b": {"c": 1}}})));
+    states.leave(part);
+    states.write(&ann(), set("a.b", json!(4))).await.unwrap();
+    eventually("the change arrives", async || replicas.of(whole).0 == 3).await;
+    assert_eq!(replicas.of(part).0, 1);
+}
+
+#[tokio::test]
+async fn a_tree_goes_with_its_lifetime_or_by_hand_and_everybody_is_told() {
+    let memory = Engine::Memory(Memory::new());
+    let ((here, _), (states, replicas)) = (process(memory.clone()).await, process(memory).await);
+    let follower = Key::from_bits(1);
+    states.follow(ann(), Path::ROOT, follower);
+    here.write(&ann(), set("a", json!(1))).await.unwrap();
+    eventually("it is seen", async || replicas.of(follower) == (1, json!({"a": 1}))).await;
+    here.remove(&ann()).await.unwrap();
+    eventually("it is gone", async || replicas.of(follower) == (0, json!({}))).await;
+    let made = here.write(&ann(), set("b", json!(1))).await.unwrap();
+    assert!(made > 1, "a revision is never used again");
+    here.expire(&ann(), Some(Duration::from_secs(1))).await.unwrap();
+    let changed = here.write(&ann(), set("b", json!(2))).await.unwrap();
+    eventually("it is seen", async || replicas.of(follower) == (changed, json!({"b": 2}))).await;
+    eventually("it expires", async || replicas.of(follower) == (0, json!({}))).await;
+    here.write(&ann(), set("b", json!(3))).await.unwrap();
+    here.expire(&ann(), Some(Duration::from_secs(1))).await.unwrap();
+    here.expire(&ann(), None).await.unwrap();
+    let kept = here.get(&ann(), &Path::ROOT.into()).await.unwrap().revision;
+    eventually("it is seen", async || replicas.of(follower) == (kept, json!({"b": 3}))).await;
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(here.get(&ann(), &Path::ROOT.into()).await.unwrap().revision, kept, "for good");
+}
+
+#[tokio::test]
+async fn too_many_writes_at_once_are_refused_and_the_rest_is_done() {
+    let states = States::new(&Engine::Memory(Memory::new()));
+    let owner = ann();
+    let writes = (0..3000).map(|number| states.write(&owner, set("a", json!(number))));
+    let outcomes = futures_util::future::join_all(writes).await;
+    let refused = outcomes.iter().filter(|outcome| **outcome == Err(Refusal::Overloaded)).count();
+    let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert!(refused > 0 && done > crate::state::MAX_WAITING && refused + done == 3000, "{refused} {done}");
+    assert!(states.write(&owner, set("a", json!(1))).await.is_ok(), "later there is room");
+}

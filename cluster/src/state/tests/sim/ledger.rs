@@ -1,0 +1,215 @@
+//! What happened to every tree and every write, and whether it was right.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::engine::Entry;
+use crate::state::record::{Meta, Stored};
+use crate::state::{Act, Path, Refusal, Tree, Write};
+
+/// What stood at a time.
+#[derive(Debug, Clone)]
+pub(super) struct Version {
+    /// 0 for none.
+    pub(super) rev: u64,
+    base: u64,
+    /// The writes that its first change tells of.
+    first: BTreeSet<usize>,
+    pub(super) tree: Tree,
+}
+
+#[derive(Debug)]
+struct Asked {
+    key: String,
+    process: u64,
+    write: Write,
+    /// How many versions there were.
+    seen: usize,
+    answer: Option<Result<u64, Refusal>>,
+    crashed: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    /// All versions of a key, in their order.
+    history: BTreeMap<String, Vec<Version>>,
+    asked: Vec<Asked>,
+    /// In which versions of its tree a write stands, as places in the history.
+    applied: BTreeMap<usize, Vec<usize>>,
+    /// Versions that do not tell all that is in them.
+    blind: BTreeSet<u64>,
+}
+
+impl Ledger {
+    /// The number of the next write; never a small one, which could be a count.
+    pub(super) fn next(&self) -> usize {
+        self.asked.len() + 1000
+    }
+
+    pub(super) fn versions(&self) -> usize {
+        self.history.values().map(Vec::len).sum()
+    }
+
+    pub(super) fn acknowledged(&self) -> usize {
+        self.asked.iter().filter(|asked| matches!(asked.answer, Some(Ok(_)))).count()
+    }
+
+    pub(super) fn describe(&self) -> String {
+        format!("{:?} {:?}", self.history, self.asked)
+    }
+
+    /// How often a tree was written or removed.
+    pub(super) fn changes(&self, key: &str) -> usize {
+        self.history.get(key).map_or(0, Vec::len)
+    }
+
+    /// The tree's revision, or that of the last one.
+    pub(super) fn revision(&self, key: &str) -> u64 {
+        self.history.get(key).and_then(|versions| versions.last()).map_or(0, |version| version.rev)
+    }
+
+    /// The tree as it stands; `None` when it does not exist.
+    pub(super) fn stands(&self, key: &str) -> Option<&Version> {
+        self.history.get(key)?.last().filter(|version| version.rev > 0)
+    }
+
+    /// The version of that revision.
+    pub(super) fn version(&self, key: &str, rev: u64) -> &Version {
+        let found =
+            self.history.get(key).and_then(|versions| versions.iter().find(|version| version.rev == rev));
+        found.unwrap_or_else(|| panic!("{key} never had revision {rev}"))
+    }
+
+    /// Whether the tree was ever removed, or was never there.
+    pub(super) fn was_absent(&self, key: &str) -> bool {
+        self.history.get(key).is_none_or(|versions| versions.is_empty() || versions[0].base == 0)
+    }
+
+    pub(super) fn asked(&mut self, key: &str, process: u64, write: &Write) -> usize {
+        let number = self.next();
+        let (key, write, seen) = (key.to_owned(), write.clone(), self.changes(key));
+        self.asked.push(Asked { key, process, write, seen, answer: None, crashed: false });
+        number
+    }
+
+    pub(super) fn crashed(&mut self, process: u64) {
+        for asked in self.asked.iter_mut().filter(|asked| asked.process == process && asked.answer.is_none())
+        {
+            asked.crashed = true;
+        }
+    }
+
+    /// A version was stored: it follows on the one before, by exactly what its meta says.
+    pub(super) fn written(&mut self, entry: &Entry) {
+        let stored = Stored::decode(entry).expect("a tree");
+        let before = self.stands(&entry.key).cloned();
+        let before_rev = before.as_ref().map_or(0, |version| version.rev);
+        let last = self.history.get(&entry.key).into_iter().flatten().map(|version| version.rev).max();
+        assert!(last.is_none_or(|last| entry.rev > last), "a revision goes back");
+        assert_eq!(stored.trail.has(before_rev), before_rev > 0, "a trail passes through the version before");
+        let mut tree = before.map(|version| version.tree).unwrap_or_default();
+        let meta = Meta::decode(&entry.meta).expect("a meta");
+        let place = self.changes(&entry.key);
+        let mut first = BTreeSet::new();
+        match meta.changes_on(before_rev) {
+            Some(changes) => {
+                let mut numbers = BTreeSet::new();
+                let told = changes.first().and_then(|change| change.value.as_ref());
+                first = told.map(numbers_in).unwrap_or_default();
+                for change in changes {
+                    numbers.extend(change.value.as_ref().map(numbers_in).unwrap_or_default());
+                    tree.change(change).expect("a change").expect("that changes something");
+                }
+                assert_eq!(tree, stored.tree, "a patch is not what happened");
+                numbers.into_iter().for_each(|number| self.applied(number, place, &entry.key));
+            }
+            None => {
+                self.blind.insert(entry.rev);
+                let known: BTreeSet<_> = numbers_in(tree.as_dict());
+                for number in numbers_in(stored.tree.as_dict()).difference(&known) {
+                    self.applied(*number, place, &entry.key);
+                }
+            }
+        }
+        let version = Version { rev: entry.rev, base: before_rev, first, tree: stored.tree };
+        self.history.entry(entry.key.clone()).or_default().push(version);
+    }
+
+    /// A tree is gone: removed at a revision, or expired.
+    pub(super) fn removed(&mut self, key: &str, rev: Option<u64>) {
+        let before = self.revision(key);
+        assert!(rev.is_none_or(|rev| rev == before));
+        let version = Version { rev: 0, base: before, first: BTreeSet::new(), tree: Tree::default() };
+        self.history.entry(key.to_owned()).or_default().push(version);
+    }
+
+    /// A write stands once, unless the tree was removed after it and whoever lost the answer to its creation repeats it.
+    fn applied(&mut self, number: usize, place: usize, key: &str) {
+        let places = self.applied.entry(number - 1000).or_default();
+        if let Some(before) = places.last() {
+            let removed = self.history[key][*before..].iter().any(|version| version.rev == 0);
+            assert!(removed, "write {number} stands twice");
+        }
+        places.push(place);
+        let asked = &self.asked[number - 1000];
+        assert!(asked.key == key && place >= asked.seen, "a write before it was asked for");
+        assert!(
+            asked.answer.is_none_or(|answer| answer == Err(Refusal::Uncertain)),
+            "a write after its answer"
+        );
+    }
+
+    pub(super) fn answered(&mut self, number: usize, answer: Result<u64, Refusal>) {
+        let asked = &mut self.asked[number - 1000];
+        assert!(asked.answer.replace(answer).is_none(), "two answers");
+        let asked = &self.asked[number - 1000];
+        let places = self.applied.get(&(number - 1000)).cloned().unwrap_or_default();
+        let none = Vec::new();
+        let history = self.history.get(&asked.key).unwrap_or(&none);
+        // what stood when it was asked for, and everything since
+        let window = &history[asked.seen.saturating_sub(1)..];
+        let stood =
+            |rev: u64| window.iter().any(|version| version.rev == rev) || (rev == 0 && asked.seen == 0);
+        match answer {
+            Ok(rev) => {
+                assert!(stood(rev), "{answer:?} is older than the question");
+                let effective = matches!(&asked.write.act, Act::Edit(edits) if edits[0].value.is_some());
+                let here = places.last().map(|place| history[*place].rev);
+                if effective && rev > 0 && !self.blind.contains(&rev) {
+                    assert_eq!(here, Some(rev), "write {number} was acknowledged elsewhere than it stands");
+                }
+                if let (Some(expected), Some(place)) = (asked.write.if_revision, places.last()) {
+                    let version = &history[*place];
+                    assert_eq!(version.base, expected, "a condition that did not hold");
+                    let first = version.first.contains(&number) || self.blind.contains(&version.rev);
+                    assert!(first || !effective, "a condition that did not hold behind another write");
+                }
+            }
+            Err(Refusal::Conflict { revision }) => {
+                assert!(stood(revision), "a conflict with what stood before the question");
+                assert!(places.is_empty(), "write {number} is refused and stands");
+            }
+            Err(Refusal::Uncertain) => {}
+            Err(_) => assert!(places.is_empty(), "write {number} is refused and stands"),
+        }
+    }
+
+    pub(super) fn check_all_answered(&self) {
+        let open = self.asked.iter().position(|asked| asked.answer.is_none() && !asked.crashed);
+        assert_eq!(open, None, "a write without an answer");
+    }
+}
+
+/// What stands at a path of a version.
+pub(super) fn value_at<'a>(version: Option<&'a Version>, path: &Path) -> Option<&'a Value> {
+    version.filter(|version| version.rev > 0)?.tree.get(path)
+}
+
+fn numbers_in(value: &Value) -> BTreeSet<usize> {
+    match value {
+        Value::Number(number) => number.as_u64().map(|number| number as usize).into_iter().collect(),
+        Value::Object(members) => members.values().flat_map(numbers_in).collect(),
+        _ => BTreeSet::new(),
+    }
+}

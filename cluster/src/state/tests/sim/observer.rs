@@ -1,0 +1,87 @@
+//! A follower that believes nothing: each thing that it is told must lead exactly to what stood at that revision.
+
+use super::ledger::{Ledger, value_at};
+use crate::state::value::same;
+use crate::state::{Delivery, News, Owner, Path, Tree};
+
+#[derive(Debug)]
+pub(super) struct Observer {
+    pub(super) owner: Owner,
+    pub(super) path: Path,
+    /// `None` before the first snapshot; 0 for no tree.
+    rev: Option<u64>,
+    /// Revisions never go back, whatever is removed in between.
+    highest: u64,
+    /// Its part of the tree, at its place.
+    tree: Tree,
+}
+
+impl Observer {
+    pub(super) fn new(owner: Owner, path: Path) -> Self {
+        Self { owner, path, rev: None, highest: 0, tree: Tree::default() }
+    }
+
+    pub(super) fn told(&mut self, delivery: &Delivery, ledger: &Ledger) {
+        assert!(delivery.owner == self.owner && delivery.path == self.path);
+        let key = self.owner.key();
+        match &delivery.news {
+            News::Snapshot { revision, value } => {
+                assert!(*revision == 0 || *revision >= self.highest, "a revision goes back");
+                assert!(*revision > 0 || ledger.was_absent(&key));
+                self.tree = Tree::default();
+                if let Some(value) = value {
+                    self.tree.set(&self.path, value.clone()).expect("a value");
+                }
+                self.rev = Some(*revision);
+            }
+            News::Changed { base, revision, events } => {
+                let rev = self.rev.expect("a snapshot first");
+                assert!(
+                    *base >= rev && (self.path != Path::ROOT || *base == rev),
+                    "{base} leads on from {rev}"
+                );
+                assert!(revision > base && *revision > self.highest, "a revision goes back");
+                assert!(!events.is_empty() || self.path == Path::ROOT, "told for nothing");
+                for event in events {
+                    assert!(event.path.below(&self.path).is_some(), "{} is not its business", event.path);
+                    assert_eq!(self.tree.get(&event.path), event.old.as_ref());
+                    self.tree.change(event.change()).expect("a change");
+                }
+                self.rev = Some(*revision);
+            }
+            News::Removed => {
+                let rev = self.rev.expect("a snapshot first");
+                assert!(rev > 0 || self.path != Path::ROOT, "there was none");
+                assert!(ledger.was_absent(&key));
+                self.tree = Tree::default();
+                self.rev = Some(0);
+            }
+        }
+        let rev = self.rev.unwrap_or(0);
+        self.highest = self.highest.max(rev);
+        let version = (rev > 0).then(|| ledger.version(&key, rev));
+        self.agree(value_at(version, &self.path));
+    }
+
+    /// At the end everybody knows what stands.
+    pub(super) fn check_converged(&self, ledger: &Ledger) {
+        let stands = ledger.stands(&self.owner.key());
+        let rev = self.rev.expect("a snapshot");
+        match (stands, rev) {
+            (None, rev) => assert_eq!(rev, 0, "the tree is gone"),
+            (Some(version), rev) if self.path == Path::ROOT => assert_eq!(version.rev, rev),
+            (Some(_), _) => {}
+        }
+        self.agree(value_at(stands, &self.path));
+    }
+
+    fn agree(&self, truth: Option<&serde_json::Value>) {
+        let seen = self.tree.get(&self.path);
+        match (truth, seen) {
+            (Some(truth), Some(seen)) => assert!(same(truth, seen), "{truth} is seen as {seen}"),
+            // an empty whole tree is what no tree looks like
+            (None, Some(seen)) if self.path == Path::ROOT => assert_eq!(seen.to_string(), "{}"),
+            (truth, seen) => assert_eq!(truth, seen),
+        }
+    }
+}

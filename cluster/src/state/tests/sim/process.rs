@@ -1,0 +1,232 @@
+//! One process: its writers, its feed, its followers, and what is on the way to and from it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::ledger::Ledger;
+use super::observer::Observer;
+use super::store::{Reply, Store};
+use crate::engine::{Dice, Op, WatchEvent};
+use crate::id::Key;
+use crate::state::feed::followed::Action;
+use crate::state::feed::followers::Followers;
+use crate::state::shelf::Shelf;
+use crate::state::writer::{Call, Found, Step, Writer};
+use crate::state::{Owner, Path, Write};
+
+/// A call on its way to the store, or its answer on the way back.
+#[derive(Debug)]
+pub(super) struct Underway<T> {
+    key: String,
+    what: T,
+}
+
+impl Underway<Call> {
+    pub(super) fn call(&self) -> &Call {
+        &self.what
+    }
+
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    pub(super) fn replied(self, reply: Reply) -> Underway<Reply> {
+        Underway { key: self.key, what: reply }
+    }
+}
+
+pub(super) struct Process {
+    number: u64,
+    ops: u64,
+    writers: BTreeMap<String, Writer<usize>>,
+    shelf: Shelf,
+    calls: Vec<Underway<Call>>,
+    pub(super) replies: Vec<Underway<Reply>>,
+    followers: Followers,
+    feed: VecDeque<WatchEvent>,
+    /// Readings that the feed wants, and those that were answered.
+    wanted: Vec<(String, u64)>,
+    read: Vec<(String, u64, Found)>,
+    observers: BTreeMap<Key, Observer>,
+}
+
+fn pick<T>(from: &mut Vec<T>, dice: &mut Dice) -> Option<T> {
+    (!from.is_empty()).then(|| from.remove(dice.below(from.len() as u64) as usize))
+}
+
+fn key_of(event: &WatchEvent) -> &str {
+    match event {
+        WatchEvent::Put(entry) => &entry.key,
+        WatchEvent::Delete { key, .. } => key,
+        WatchEvent::Live => "",
+    }
+}
+
+impl Process {
+    pub(super) fn new(number: u64, store: &Store) -> Self {
+        Self {
+            number,
+            ops: 0,
+            writers: BTreeMap::new(),
+            shelf: Shelf::new(1 << 20),
+            calls: Vec::new(),
+            replies: Vec::new(),
+            followers: Followers::default(),
+            feed: store.standing().collect(),
+            wanted: Vec::new(),
+            read: Vec::new(),
+            observers: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn ask(&mut self, owner: &Owner, write: Write, number: usize, ledger: &mut Ledger) {
+        let (key, op) = (owner.key(), self.op(ledger));
+        let shelf = &mut self.shelf;
+        let writer = self.writers.entry(key.clone()).or_insert_with(|| Writer::new(shelf.take(&key)));
+        let step = writer.ask(write, number, op);
+        self.go_on(key, step, ledger);
+    }
+
+    /// A call leaves.
+    pub(super) fn take_call(&mut self, dice: &mut Dice) -> Option<Underway<Call>> {
+        pick(&mut self.calls, dice)
+    }
+
+    /// An answer arrives.
+    pub(super) fn answer(&mut self, dice: &mut Dice, ledger: &mut Ledger) {
+        let Some(Underway { key, what }) = pick(&mut self.replies, dice) else { return };
+        let op = self.op(ledger);
+        let writer = self.writers.get_mut(&key).expect("it asked");
+        let step = match what {
+            Reply::Read(found) => writer.read(found, op),
+            Reply::Wrote(outcome) => writer.wrote(outcome, op),
+        };
+        self.go_on(key, step, ledger);
+    }
+
+    fn go_on(&mut self, key: String, step: Step<usize>, ledger: &mut Ledger) {
+        for (number, answer) in step.answers {
+            ledger.answered(number, answer);
+        }
+        if let Some(what) = step.call {
+            self.calls.push(Underway { key, what });
+        } else if let Some(writer) = self.writers.get_mut(&key).filter(|writer| writer.is_idle()) {
+            if let Some(known) = writer.take_known() {
+                self.shelf.put(key.clone(), known);
+            }
+            self.writers.remove(&key);
+        }
+    }
+
+    /// Numbers never used before, in this life or another one.
+    fn op(&mut self, ledger: &Ledger) -> Op {
+        self.ops += 1;
+        let number = (u128::from(self.number) << 96) | ((ledger.next() as u128) << 48) | u128::from(self.ops);
+        Op(number.to_be_bytes())
+    }
+
+    /// The watch passes something on, later.
+    pub(super) fn queue(&mut self, event: WatchEvent, dice: &mut Dice) {
+        let last = self.feed.iter().rposition(|queued| key_of(queued) == key_of(&event));
+        if let Some(place) =
+            last.filter(|place| matches!(self.feed[*place], WatchEvent::Put(_)) && dice.hits(300))
+        {
+            // intermediate versions may be skipped
+            self.feed.remove(place);
+        }
+        self.feed.push_back(event);
+    }
+
+    /// The feed was cut off: all that it hears is how things stand now.
+    pub(super) fn miss(&mut self, dice: &mut Dice) {
+        let mut keys = BTreeSet::new();
+        let mut kept: Vec<_> = std::mem::take(&mut self.feed).into_iter().rev().collect();
+        kept.retain(|event| keys.insert(key_of(event).to_owned()));
+        while let Some(event) = pick(&mut kept, dice) {
+            self.feed.push_back(event);
+        }
+    }
+
+    pub(super) fn hear(&mut self, ledger: &Ledger) {
+        let actions = match self.feed.pop_front() {
+            Some(WatchEvent::Put(entry)) => {
+                self.shelf.heard(&entry);
+                self.followers.heard(&entry)
+            }
+            Some(WatchEvent::Delete { key, .. }) => {
+                self.shelf.take(&key);
+                self.followers.gone(&key)
+            }
+            Some(WatchEvent::Live) | None => return,
+        };
+        self.act(actions, ledger);
+    }
+
+    /// A reading of the feed goes there or comes back.
+    pub(super) fn read(&mut self, store: &Store, dice: &mut Dice, ledger: &Ledger) {
+        if dice.hits(500)
+            && let Some((key, number, found)) = pick(&mut self.read, dice)
+        {
+            let actions = self.followers.found(&key, number, found);
+            self.act(actions, ledger);
+        } else if let Some((key, number)) = pick(&mut self.wanted, dice) {
+            let found = store.read(&key);
+            self.read.push((key, number, found));
+        }
+    }
+
+    pub(super) fn follow(&mut self, owner: Owner, path: Path, who: Key, ledger: &Ledger) {
+        self.observers.insert(who, Observer::new(owner.clone(), path.clone()));
+        let actions = self.followers.follow(owner, path, who);
+        self.act(actions, ledger);
+    }
+
+    pub(super) fn unfollow(&mut self, dice: &mut Dice) {
+        let mut all: Vec<_> = self.observers.keys().copied().collect();
+        let Some(who) = pick(&mut all, dice) else { return };
+        let observer = self.observers.remove(&who).expect("picked");
+        if dice.hits(500) {
+            self.followers.leave(who);
+        } else {
+            self.followers.unfollow(&observer.owner, &observer.path, who);
+        }
+    }
+
+    /// What it remembers is forgotten.
+    pub(super) fn evict(&mut self, dice: &mut Dice) {
+        self.shelf = Shelf::new(if dice.hits(500) { 0 } else { 1 << 20 });
+    }
+
+    /// It ends; what was on its way to the store.
+    pub(super) fn crash(&mut self) -> Vec<Underway<Call>> {
+        std::mem::take(&mut self.calls)
+    }
+
+    fn act(&mut self, actions: Vec<Action>, ledger: &Ledger) {
+        for action in actions {
+            match action {
+                Action::Read { key, number } => self.wanted.push((key, number)),
+                Action::Tell(delivery) => {
+                    assert!(!delivery.to.is_empty(), "told to nobody");
+                    for who in delivery.to.iter() {
+                        self.observers.get_mut(who).expect("follows").told(&delivery, ledger);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.writers.is_empty()
+            && self.feed.is_empty()
+            && self.wanted.is_empty()
+            && self.read.is_empty()
+            && self.calls.is_empty()
+            && self.replies.is_empty()
+    }
+
+    pub(super) fn check_converged(&self, ledger: &Ledger) {
+        for observer in self.observers.values() {
+            observer.check_converged(ledger);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The truth, and what goes wrong on the way to it.
+
+use std::time::Duration;
+
+use super::ledger::Ledger;
+use crate::engine::{Dice, Down, Expect, Put, Rows, WatchEvent, WriteError};
+use crate::state::record::Stored;
+use crate::state::writer::{Call, Found};
+
+/// What the engine answers.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Read(Result<Found, Down>),
+    Wrote(Result<u64, WriteError>),
+}
+
+/// A write without acknowledgement that still happens.
+struct Late {
+    key: String,
+    call: Call,
+    /// How many versions the key had then: what expects absence is pinned to it.
+    seen: usize,
+}
+
+pub(super) struct Store {
+    rows: Rows,
+    now: Duration,
+    late: Vec<Late>,
+    /// How many of 1000 calls go wrong.
+    faults: u16,
+    /// What watches have not heard of.
+    pub(super) events: Vec<WatchEvent>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { rows: Rows::default(), now: Duration::ZERO, late: Vec::new(), faults: 250, events: Vec::new() }
+    }
+}
+
+impl Store {
+    pub(super) fn read(&self, key: &str) -> Found {
+        self.rows.get(key).map(|entry| Stored::decode(&entry).expect("a tree"))
+    }
+
+    /// The entries that a new watch starts with.
+    pub(super) fn standing(&self) -> impl Iterator<Item = WatchEvent> {
+        self.rows
+            .list("")
+            .into_iter()
+            .map(|entry| WatchEvent::Put(crate::engine::Entry { value: "".into(), ..entry }))
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.faults = 0;
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.late.is_empty()
+    }
+
+    pub(super) fn call(&mut self, call: &Call, key: &str, dice: &mut Dice, ledger: &mut Ledger) -> Reply {
+        let faulty = dice.hits(self.faults);
+        if *call == Call::Read {
+            return Reply::Read(if faulty && dice.hits(300) { Err(Down) } else { Ok(self.read(key)) });
+        }
+        if !faulty {
+            return Reply::Wrote(self.write(call, key, ledger));
+        }
+        Reply::Wrote(Err(match dice.below(4) {
+            0 => WriteError::Down,
+            1 => WriteError::Unknown,
+            2 => {
+                // it happens, and nobody says so
+                let _ = self.write(call, key, ledger);
+                WriteError::Unknown
+            }
+            _ => {
+                self.late.push(Late { key: key.to_owned(), call: call.clone(), seen: ledger.changes(key) });
+                WriteError::Unknown
+            }
+        }))
+    }
+
+    /// A write that was late happens now, if its expectation still holds.
+    pub(super) fn land(&mut self, dice: &mut Dice, ledger: &mut Ledger) {
+        if self.late.is_empty() {
+            return;
+        }
+        let Late { key, call, seen } = self.late.remove(dice.below(self.late.len() as u64) as usize);
+        if seen == ledger.changes(&key) {
+            let _ = self.write(&call, &key, ledger);
+        }
+    }
+
+    pub(super) fn pass(&mut self, time: Duration, ledger: &mut Ledger) {
+        self.now += time;
+        let expired = self.rows.expire(self.now);
+        for event in &expired {
+            let WatchEvent::Delete { key, .. } = event else { panic!("{event:?}") };
+            ledger.removed(key, None);
+        }
+        self.events.extend(expired);
+    }
+
+    fn write(&mut self, call: &Call, key: &str, ledger: &mut Ledger) -> Result<u64, WriteError> {
+        match call {
+            Call::Read => panic!("not a write"),
+            Call::Delete { rev } => {
+                let event = self.rows.delete(key, Expect::Rev(*rev))?;
+                ledger.removed(key, Some(*rev));
+                self.events.extend(event);
+                Ok(0)
+            }
+            Call::Put { expect, op, meta, value, ttl, .. } => {
+                let (key, meta, value) = (key.to_owned(), meta.clone(), value.clone());
+                let put = Put { key, value, meta, expect: *expect, ttl: *ttl, op: *op };
+                let (rev, event) = self.rows.put(put, self.now)?;
+                let WatchEvent::Put(entry) = event else { panic!("{event:?}") };
+                ledger.written(&entry);
+                self.events.push(WatchEvent::Put(crate::engine::Entry { value: "".into(), ..entry }));
+                Ok(rev)
+            }
+        }
+    }
+}

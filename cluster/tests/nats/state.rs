@@ -1,0 +1,161 @@
+//! State trees on real servers: several processes write one tree, and each follows it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pagewire_cluster::engine::Engine;
+use pagewire_cluster::id::Key;
+use pagewire_cluster::state::{Act, Delivery, Edit, News, Owner, Path, States, Tree, Write};
+use serde_json::json;
+
+use crate::server::{Server, Trio, eventually};
+
+const FOLLOWER: Key = Key::from_bits(1);
+
+fn ann() -> Owner {
+    Owner::User("ann *.>".to_owned())
+}
+
+fn set(path: &str, number: usize) -> Write {
+    let edit = Edit { path: path.parse().expect("a path"), value: Some(json!(number)) };
+    Write { act: Act::Edit(vec![edit]), if_revision: None, from: None }
+}
+
+/// What a follower of the whole tree knows.
+#[derive(Clone, Default)]
+struct Replica(Arc<Mutex<(u64, Tree)>>);
+
+impl Replica {
+    fn revision(&self) -> u64 {
+        self.0.lock().expect("nothing failed").0
+    }
+
+    fn text(&self) -> String {
+        self.0.lock().expect("nothing failed").1.as_dict().to_string()
+    }
+
+    fn told(&self, news: News) {
+        let (known, tree) = &mut *self.0.lock().expect("nothing failed");
+        match news {
+            News::Snapshot { revision, value } => {
+                assert!(revision >= *known, "a revision goes back");
+                *tree = Tree::default();
+                if let Some(value) = value {
+                    tree.set(&Path::ROOT, value).expect("a tree");
+                }
+                *known = revision;
+            }
+            News::Changed { base, revision, events } => {
+                assert!(
+                    base == *known && revision > base,
+                    "{base} to {revision} does not lead on from {known}"
+                );
+                for event in events {
+                    tree.change(event.change()).expect("fits").expect("changes something");
+                }
+                *known = revision;
+            }
+            News::Removed => (*known, *tree) = (0, Tree::default()),
+        }
+    }
+}
+
+/// A process that follows the tree.
+async fn process(engine: Engine) -> (States, Replica) {
+    let (states, replica) = (States::new(&engine), Replica::default());
+    let told = replica.clone();
+    let feed = states.feed(move |delivery: Delivery| told.told(delivery.news)).await.expect("watches");
+    tokio::spawn(feed);
+    states.follow(ann(), Path::ROOT, FOLLOWER);
+    (states, replica)
+}
+
+/// Writes keys of its own until so many are acknowledged.
+async fn write(states: States, name: String, count: usize) -> Vec<(String, String)> {
+    let mut acknowledged = Vec::new();
+    for number in 0.. {
+        if acknowledged.len() == count {
+            break;
+        }
+        let key = format!("k{number}");
+        match states.write(&ann(), set(&format!("{name}.{key}"), number)).await {
+            Ok(_) => acknowledged.push((name.clone(), key)),
+            Err(refusal) => {
+                assert!(refusal.retryable(), "{refusal}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+    acknowledged
+}
+
+/// Two writers in each process, while something happens; nothing acknowledged is lost, and all end at the truth.
+async fn converge(processes: &[(States, Replica)], count: usize, happens: impl Future<Output = ()>) {
+    let numbered = processes.iter().enumerate();
+    let writers: Vec<_> = numbered
+        .flat_map(|(number, (states, _))| {
+            ["a", "b"].map(|name| tokio::spawn(write(states.clone(), format!("{name}{number}"), count)))
+        })
+        .collect();
+    happens.await;
+    let mut acknowledged = Vec::new();
+    for writer in writers {
+        acknowledged.extend(writer.await.expect("writes"));
+    }
+    let truth = processes[0].0.get(&ann(), &Path::ROOT.into()).await.expect("reads");
+    let tree = truth.value.expect("a tree");
+    for (name, key) in acknowledged {
+        assert!(tree[&name].get(&key).is_some(), "{name}.{key} was acknowledged and is lost");
+    }
+    for (_, replica) in processes {
+        eventually("all follow", async || {
+            // an uncertain write may land late
+            let truth = processes[0].0.get(&ann(), &Path::ROOT.into()).await.expect("reads");
+            let tree = truth.value.expect("a tree").to_string();
+            (replica.revision(), replica.text()) == (truth.revision, tree)
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_processes_write_one_tree_and_a_restart_loses_nothing() {
+    let mut server = tokio::task::spawn_blocking(Server::start).await.expect("starts");
+    let processes = [
+        process(server.engine().await).await,
+        process(server.engine().await).await,
+        process(server.engine().await).await,
+    ];
+    converge(&processes, 60, async {
+        eventually("writing goes on", async || processes[0].1.revision() > 20).await;
+        tokio::task::block_in_place(|| server.start_again());
+    })
+    .await;
+    processes[1].0.remove(&ann()).await.expect("removes");
+    for (_, replica) in &processes {
+        eventually("all are told", async || replica.revision() == 0 && replica.text() == "{}").await;
+    }
+    let before = processes[2].0.write(&ann(), set("a", 1)).await.expect("writes");
+    assert!(before > 60, "a revision is never used again");
+    processes[2].0.expire(&ann(), Some(Duration::from_secs(1))).await.expect("writes");
+    eventually("all are told", async || processes[0].1.revision() > before).await;
+    eventually("it expires everywhere", async || {
+        processes.iter().all(|(_, replica)| replica.revision() == 0)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_servers_of_which_one_is_killed_lose_no_write() {
+    let mut trio = tokio::task::spawn_blocking(Trio::start).await.expect("starts");
+    let processes = [
+        process(trio.engine().await).await,
+        process(trio.engine().await).await,
+        process(trio.engine().await).await,
+    ];
+    converge(&processes, 60, async {
+        eventually("writing goes on", async || processes[0].1.revision() > 20).await;
+        tokio::task::block_in_place(|| trio.0[0].kill());
+    })
+    .await;
+}
