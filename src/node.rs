@@ -113,7 +113,6 @@ impl Node {
         let told = watching.clone();
         tokio::spawn(states.feed(move |delivery| told.tell(&delivery)).await?);
         let sessions = Arc::new(Sessions::new(
-            hub.clone(),
             registry.clone(),
             lease.clone(),
             keyring,

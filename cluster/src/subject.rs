@@ -178,19 +178,26 @@ pub mod state_key {
         format!("user.{user}")
     }
 
+    /// All trees of connections.
+    pub const CONNECTIONS: &str = "conn.";
+    /// All trees of sessions.
+    pub const SESSIONS: &str = "sess.";
+    /// All trees of pages.
+    pub const PAGES: &str = "page.";
+
     /// The tree of a connection.
     pub fn connection(connection: Key) -> String {
-        format!("conn.{connection}")
+        format!("{CONNECTIONS}{connection}")
     }
 
     /// The tree of a session.
     pub fn session(session: Key) -> String {
-        format!("sess.{session}")
+        format!("{SESSIONS}{session}")
     }
 
     /// The tree of a page.
     pub fn page(page: Key) -> String {
-        format!("page.{page}")
+        format!("{PAGES}{page}")
     }
 }
 

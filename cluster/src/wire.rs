@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::id::{Address, Key, NodeNumber};
 
+pub(crate) use work::present;
 pub use work::{CallAnswer, Cancel, Ending, Failure, JobEvent, JobNote, News, Progress, Wake, WorkerCall};
 
 /// Whose pages a delivery is for.

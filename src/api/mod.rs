@@ -125,7 +125,10 @@ fn operating() -> Router<Parts> {
         .route("/api/v1/rollouts/{pool}", get(rollouts::status).put(rollouts::change))
         .route("/api/v1/rollouts/{pool}/explain", get(rollouts::explain))
         .route("/api/v1/rollouts/{pool}/history", get(rollouts::history))
-        .route("/api/v1/{level}/{id}/data", get(data::whole).put(data::replace).delete(data::clear).patch(data::patch))
+        .route(
+            "/api/v1/{level}/{id}/data",
+            get(data::whole).put(data::replace).delete(data::clear).patch(data::patch),
+        )
         .route("/api/v1/{level}/{id}/data/{*path}", get(data::read).put(data::set).delete(data::delete))
         .route("/metrics", get(probes::metrics))
 }

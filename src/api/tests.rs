@@ -82,7 +82,14 @@ async fn every_documented_path_is_served_and_every_served_one_documented() {
     for (path, methods) in document["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {
             let id = if path.contains("/users/") { "nobody" } else { "0000000000000000000000" };
-            let url = format!("{}{}", running.url, path.replace("{id}", id).replace("{pool}", "default").replace("{level}", "pages").replace("{path}", "a"));
+            let url = format!(
+                "{}{}",
+                running.url,
+                path.replace("{id}", id)
+                    .replace("{pool}", "default")
+                    .replace("{level}", "pages")
+                    .replace("{path}", "a")
+            );
             let method = method.to_uppercase().parse().unwrap();
             let answer = running.http.request(method, url).json(&json!({})).send().await.unwrap();
             let (status, text) = (answer.status(), answer.text().await.unwrap());

@@ -1,6 +1,5 @@
 //! `pagewire job`: durable work.
 
-mod events;
 mod list;
 mod table;
 mod watch;

@@ -8,6 +8,7 @@
 mod argument;
 mod bench;
 mod config;
+mod events;
 mod healthcheck;
 mod job;
 mod output;
@@ -15,6 +16,7 @@ mod push;
 mod rollout;
 mod serve;
 mod server;
+mod state;
 mod status;
 mod token;
 mod worker;
@@ -47,6 +49,8 @@ enum Command {
     Job(job::Job),
     /// Show the living workers, or ask one to leave.
     Workers(workers::Workers),
+    /// Read, write and watch state trees.
+    State(state::State),
     /// Show the cluster: its nodes and how many pages they hold.
     Status(status::Status),
     /// Send a share of the users to another lane, and see how it goes.
@@ -106,6 +110,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Push(push) => asking(push.run()),
         Command::Job(job) => asking(job.run()),
         Command::Workers(workers) => asking(workers.run()),
+        Command::State(state) => asking(state.run()),
         Command::Status(status) => asking(status.run()),
         Command::Rollout(rollout) => asking(rollout.run()),
         Command::Token(token) => token.run(),

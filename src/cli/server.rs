@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
 use pagewire_cluster::timing::Timing;
 use reqwest::{Client, RequestBuilder, Response};
@@ -47,13 +49,32 @@ impl Server {
         self.ask(request.json(body), Duration::ZERO).await
     }
 
+    /// Writes a value to `path` below `/api/v1`, or deletes what is there; if it is at this revision, when one is named.
+    pub(super) async fn write(
+        &self,
+        path: &str,
+        value: Option<&Value>,
+        if_revision: Option<u64>,
+    ) -> Result<Value, Failure> {
+        let request = match value {
+            Some(value) => client()?.put(self.at(path)).json(value),
+            // without a key the API wants to know that this is no form
+            None => client()?.delete(self.at(path)).header("content-type", "application/json"),
+        };
+        let request = match if_revision {
+            Some(revision) => request.header("if-match", format!("\"{revision}\"")),
+            None => request,
+        };
+        self.ask(request, Duration::ZERO).await
+    }
+
     fn at(&self, path: &str) -> String {
         format!("{}/api/v1{path}", self.url.trim_end_matches('/'))
     }
 
     /// Opens a stream of events at `path` below `/api/v1`. It has no time-out: who reads it has one.
     pub(super) async fn stream(&self, path: &str) -> Result<Response, Failure> {
-        let request = authorized(client()?.get(self.at(path)));
+        let request = authorized(client()?.get(self.at(path)).header("accept", "text/event-stream"));
         let answer = tokio::time::timeout(Timing::from_environment().call, request.send()).await;
         let late = |_| Exit::Unreachable.because(format!("{} does not answer", self.url));
         let response = answer.map_err(late)?.map_err(|error| unsent(&error))?;
@@ -103,6 +124,15 @@ pub(super) fn escape(text: &str) -> String {
         }
         escaped
     })
+}
+
+/// A user as a segment of a path: what a path cannot carry is written `~<base64url>`.
+pub(super) fn segment(user: &str) -> String {
+    match user {
+        "." | ".." => format!("~{}", URL_SAFE_NO_PAD.encode(user)),
+        user if user.starts_with('~') || user.contains('/') => format!("~{}", URL_SAFE_NO_PAD.encode(user)),
+        user => escape(user),
+    }
 }
 
 /// A client that trusts what the system trusts and reaches nodes without a proxy.

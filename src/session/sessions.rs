@@ -53,7 +53,6 @@ pub struct Sessions {
 impl Sessions {
     /// No pages yet.
     pub fn new(
-        hub: Arc<Hub>,
         registry: Registry,
         lease: NodeLease,
         keyring: Keyring,
@@ -62,6 +61,7 @@ impl Sessions {
         timing: Timing,
         options: Options,
     ) -> Self {
+        let hub = watching.hub();
         Self { hub, registry, lease, keyring, post, watching, timing, options }
     }
 

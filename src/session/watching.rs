@@ -73,6 +73,11 @@ impl Watching {
         Self { hub, states, listeners: Listeners::default() }
     }
 
+    /// The pages that it tells.
+    pub(super) fn hub(&self) -> Arc<Hub> {
+        self.hub.clone()
+    }
+
     /// A page watches a path: a snapshot, then changes. One that does already gets another snapshot. `false` when it
     /// watches as much as it may.
     pub fn follow(&self, page: &Page, owner: Owner, path: Path) -> bool {
@@ -107,7 +112,7 @@ impl Watching {
         let place = page.place();
         for watch in page.watches() {
             if let Some(owner) = owner(page.key(), &place, watch.level) {
-                self.states.follow(owner, watch.path, page.key());
+                self.states.follow_on(owner, watch.path, page.key(), watch.revision);
             }
         }
     }

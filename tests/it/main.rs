@@ -20,5 +20,6 @@ mod resume;
 mod rollouts;
 mod sockets;
 mod state;
+mod state_api;
 mod tidy;
 mod workers;

@@ -102,7 +102,7 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
     /// What its handler returned.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "wire::present", skip_serializing_if = "Option::is_none")]
     pub result: Option<Box<RawValue>>,
     /// Why the last attempt failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

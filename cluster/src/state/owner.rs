@@ -69,6 +69,14 @@ impl Owner {
         }
     }
 
+    /// Whose tree stands at a key, below the level of users: their keys are not read back.
+    pub(super) fn of_key(key: &str) -> Option<Self> {
+        let below = |prefix: &str| key.strip_prefix(prefix)?.parse::<Key>().ok();
+        let connection = below(state_key::CONNECTIONS).map(Self::Connection);
+        let session = || below(state_key::SESSIONS).map(Self::Session);
+        connection.or_else(session).or_else(|| below(state_key::PAGES).map(Self::Page))
+    }
+
     /// The key of the tree in the bucket `state`.
     pub fn key(&self) -> String {
         match self {

@@ -15,8 +15,9 @@ use super::record::Stored;
 use super::shelf::Shelf;
 use super::writer::{Call, Found, Step, Writer};
 use super::{Locator, Owner, Path, Refusal};
-use crate::engine::{Bucket, Consistency, Down, Engine, Expect, Kv, Op, Put};
+use crate::engine::{Bucket, Consistency, Down, Engine, Expect, Kv, Op, Put, WatchEvent, WatchMode};
 use crate::id::Key;
+use crate::subject::state_key;
 
 /// How many bytes of trees a process remembers, beside those that are being written.
 const SHELF: usize = 32 * 1024 * 1024;
@@ -93,7 +94,12 @@ impl States {
     /// Follows what stands at a path: a snapshot, then changes, through [`States::feed`]. Who follows it already gets
     /// another snapshot.
     pub fn follow(&self, owner: Owner, path: Path, who: Key) {
-        self.wish(Wish::Follow(owner, path, who));
+        self.follow_on(owner, path, who, 0);
+    }
+
+    /// The same for somebody who has seen the tree at a revision: what is told is not older.
+    pub fn follow_on(&self, owner: Owner, path: Path, who: Key, seen: u64) {
+        self.wish(Wish::Follow(owner, path, who, seen));
     }
 
     /// Follows it no more. What was already told may still be on its way.
@@ -109,6 +115,22 @@ impl States {
     fn wish(&self, wish: Wish) {
         // without a feed the engine is gone, and with it everything to be told
         let _ = self.shared.wishes.send(wish);
+    }
+
+    /// Whose trees there are, of connections, sessions and pages: a look at their keys alone.
+    pub async fn owners(&self) -> Result<Vec<Owner>, Down> {
+        let mut owners = Vec::new();
+        for prefix in [state_key::CONNECTIONS, state_key::SESSIONS, state_key::PAGES] {
+            let mut watch = self.shared.store.watch(prefix, WatchMode::Meta).await?;
+            loop {
+                match watch.next().await.ok_or(Down)? {
+                    WatchEvent::Live => break,
+                    WatchEvent::Put(entry) => owners.extend(Owner::of_key(&entry.key)),
+                    WatchEvent::Delete { .. } => {}
+                }
+            }
+        }
+        Ok(owners)
     }
 
     /// What stands at a path, as acknowledged last. What this process was asked to write before is in it.

@@ -1,9 +1,14 @@
 //! What nodes and workers say of calls and jobs.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::id::{Address, Key};
+
+/// A raw value that is there, `null` included: serde itself reads `null` as nothing.
+pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(deserializer).map(Some)
+}
 
 /// What a page is told of a job that it asked for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -54,7 +59,7 @@ pub struct Ending {
     /// Its terminal state.
     pub state: String,
     /// What the handler returned.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub value: Option<Box<RawValue>>,
     /// Why there is no value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,6 +131,16 @@ pub struct Wake {
 mod tests {
     use super::*;
     use crate::wire::encode;
+
+    #[test]
+    fn a_job_whose_result_is_null_has_a_result() {
+        let ending =
+            Ending { state: "succeeded".into(), value: Some(RawValue::NULL.to_owned()), error: None };
+        let read: Ending = serde_json::from_slice(&encode(&ending)).unwrap();
+        assert_eq!(read.value.map(|value| value.get().to_owned()).as_deref(), Some("null"));
+        let none: Ending = serde_json::from_str(r#"{"state":"failed"}"#).unwrap();
+        assert!(none.value.is_none());
+    }
 
     #[test]
     fn the_answer_to_a_call_keeps_the_raw_value() {

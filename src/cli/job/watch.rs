@@ -5,8 +5,8 @@ use std::io::{IsTerminal, stdout};
 use pagewire_cluster::timing::Timing;
 use serde_json::Value;
 
-use super::events::{Event, Reader};
 use super::{ended, path, table};
+use crate::cli::events::{Event, Reader};
 use crate::cli::server::Server;
 use crate::cli::{Exit, Failure, output};
 

@@ -73,7 +73,7 @@ fn some_things_have_one_place() {
 }
 
 /// Durations beside `timing.rs` and the configuration, each with the reason why no other process relies on it.
-const OWN_DURATIONS: [(&str, &str); 12] = [
+const OWN_DURATIONS: [(&str, &str); 13] = [
     ("cluster/src/engine/faulty/mod.rs", "a fault's length, for tests"),
     ("cluster/src/engine/faulty/watch.rs", "a fault's length, for tests"),
     (
@@ -86,6 +86,7 @@ const OWN_DURATIONS: [(&str, &str); 12] = [
     ("cluster/src/engine/nats/streams.rs", "how long the server keeps a deletion's marker"),
     ("src/edge/listener.rs", "a pause of the accept loop"),
     ("src/edge/pulse.rs", "the bounds of a tick, which is derived from websocket.ping_ms"),
+    ("cluster/src/state/feed/mod.rs", "a pause before an engine that did not answer is asked again"),
     ("src/executor/handlers.rs", "how often a handler says how far it has come"),
     ("src/executor/mod.rs", "the longest time-out that a caller may ask for"),
     ("src/edge/mod.rs", "a pause between two batches of a drain, within Timing::drain"),

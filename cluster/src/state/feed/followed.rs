@@ -59,9 +59,10 @@ struct Reading {
 /// Who follows a path.
 #[derive(Debug, Default)]
 struct Group {
+    /// They have their snapshot.
     members: BTreeSet<Key>,
-    /// Those of them that wait for their snapshot.
-    waiting: Vec<Key>,
+    /// They wait for it, each for a reading with that number or a later one.
+    waiting: BTreeMap<Key, u64>,
     /// The members as deliveries share them.
     shared: Option<Arc<[Key]>>,
 }
@@ -69,6 +70,34 @@ struct Group {
 impl Group {
     fn everybody(&mut self) -> Arc<[Key]> {
         self.shared.get_or_insert_with(|| self.members.iter().copied().collect()).clone()
+    }
+
+    fn join(&mut self, who: Key) {
+        self.waiting.remove(&who);
+        self.members.insert(who);
+        self.shared = None;
+    }
+
+    fn wait(&mut self, who: Key, number: u64) {
+        self.members.remove(&who);
+        self.waiting.insert(who, number);
+        self.shared = None;
+    }
+
+    /// `true` when nobody is left.
+    fn part(&mut self, who: Key) -> bool {
+        self.waiting.remove(&who);
+        self.members.remove(&who);
+        self.shared = None;
+        self.members.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Those for whom the reading of that number is good get their snapshot now.
+    fn welcome(&mut self, number: u64) -> Arc<[Key]> {
+        let ready = self.waiting.iter().filter(|(_, needed)| **needed <= number);
+        let ready: Arc<[Key]> = ready.map(|(who, _)| *who).collect();
+        ready.iter().for_each(|who| self.join(*who));
+        ready
     }
 }
 
@@ -90,29 +119,32 @@ impl Followed {
         Self { key, owner, replica: None, reading: None, heard: 0, groups }
     }
 
-    /// Somebody follows a path; who did already gets another snapshot.
-    pub(super) fn join(&mut self, path: Path, who: Key, numbers: &mut u64) -> Vec<Action> {
+    /// Somebody follows a path who has seen the tree at a revision, 0 for none; who did already gets another snapshot.
+    /// A replica that is behind that is read anew first: nobody sees revisions go back.
+    pub(super) fn join(&mut self, path: Path, who: Key, seen: u64, numbers: &mut u64) -> Vec<Action> {
         let group = self.groups.entry(path.clone()).or_default();
-        group.members.insert(who);
-        group.shared = None;
-        if let Some(replica) = &self.replica {
+        if let Some(replica) = self.replica.as_ref().filter(|replica| replica.rev >= seen) {
+            group.join(who);
             let news = replica.value(&path);
             let owner = self.owner.clone();
             return vec![Action::Tell(Delivery { owner, path, to: Arc::new([who]), news })];
         }
-        group.waiting.push(who);
+        match &mut self.reading {
+            Some(reading) if seen == 0 => group.wait(who, reading.number),
+            // it may have begun before what was seen: another one follows
+            Some(reading) => {
+                reading.doubt = true;
+                group.wait(who, *numbers + 1);
+            }
+            None => group.wait(who, *numbers + 1),
+        }
         self.read(numbers)
     }
 
     /// Somebody follows a path no more. `true` when nobody follows the tree.
     pub(super) fn part(&mut self, path: &Path, who: Key) -> bool {
-        if let Some(group) = self.groups.get_mut(path) {
-            group.members.remove(&who);
-            group.waiting.retain(|waiting| *waiting != who);
-            group.shared = None;
-            if group.members.is_empty() {
-                self.groups.remove(path);
-            }
+        if self.groups.get_mut(path).is_some_and(|group| group.part(who)) {
+            self.groups.remove(path);
         }
         self.groups.is_empty()
     }
@@ -157,15 +189,16 @@ impl Followed {
         let now = found.map(|stored| Replica { rev: stored.rev, tree: stored.tree }).unwrap_or_default();
         let rev = now.rev;
         let mut actions = match self.replica.replace(now) {
-            None => self.snapshots(),
+            None => Vec::new(),
             Some(before) if before.rev == rev => Vec::new(),
             Some(_) if rev == 0 => self.tell(|_| Some(News::Removed)),
             Some(before) if before.rev > rev => {
                 self.wait();
-                self.snapshots()
+                Vec::new()
             }
             Some(before) => self.compare(&before),
         };
+        actions.extend(self.snapshots(number));
         if reading.doubt || reading.newest > rev {
             actions.extend(self.read(numbers));
         }
@@ -229,28 +262,28 @@ impl Followed {
     }
 
     /// Whoever waits is told what stands.
-    fn snapshots(&mut self) -> Vec<Action> {
+    fn snapshots(&mut self, number: u64) -> Vec<Action> {
         let Some(replica) = &self.replica else { return Vec::new() };
-        let waiting = self.groups.iter_mut().filter(|(_, group)| !group.waiting.is_empty());
-        let snapshots = waiting.map(|(path, group)| Delivery {
-            owner: self.owner.clone(),
-            path: path.clone(),
-            to: std::mem::take(&mut group.waiting).into(),
-            news: replica.value(path),
+        let snapshots = self.groups.iter_mut().filter_map(|(path, group)| {
+            let to = group.welcome(number);
+            let (owner, path, news) = (self.owner.clone(), path.clone(), replica.value(path));
+            (!to.is_empty()).then_some(Action::Tell(Delivery { owner, path, to, news }))
         });
-        snapshots.map(Action::Tell).collect()
+        snapshots.collect()
     }
 
     /// Everybody waits for a snapshot again.
     fn wait(&mut self) {
         for group in self.groups.values_mut() {
-            group.waiting = group.members.iter().copied().collect();
+            for who in std::mem::take(&mut group.members) {
+                group.wait(who, 0);
+            }
         }
     }
 
     fn tell(&mut self, mut news: impl FnMut(&Path) -> Option<News>) -> Vec<Action> {
         let deliveries = self.groups.iter_mut().filter_map(|(path, group)| {
-            let news = news(path)?;
+            let news = news(path).filter(|_| !group.members.is_empty())?;
             Some(Delivery { owner: self.owner.clone(), path: path.clone(), to: group.everybody(), news })
         });
         deliveries.map(Action::Tell).collect()

@@ -21,11 +21,11 @@ pub(in crate::state) struct Followers {
 }
 
 impl Followers {
-    pub(in crate::state) fn follow(&mut self, owner: Owner, path: Path, who: Key) -> Vec<Action> {
+    pub(in crate::state) fn follow(&mut self, owner: Owner, path: Path, who: Key, seen: u64) -> Vec<Action> {
         let key = owner.key();
         self.paths.entry(who).or_default().insert((key.clone(), path.clone()));
         let followed = self.trees.entry(key).or_insert_with(|| Followed::new(owner));
-        followed.join(path, who, &mut self.numbers)
+        followed.join(path, who, seen, &mut self.numbers)
     }
 
     pub(in crate::state) fn unfollow(&mut self, owner: &Owner, path: &Path, who: Key) {
@@ -78,9 +78,9 @@ mod tests {
         let (user, session) = (Owner::User("ann".into()), Owner::Session(Key::from_bits(9)));
         let path: Path = "a.b".parse().unwrap();
         let mut followers = Followers::default();
-        assert_eq!(followers.follow(user.clone(), Path::ROOT, ann).len(), 1);
-        assert_eq!(followers.follow(user.clone(), path.clone(), bob), [], "one reading for both");
-        assert_eq!(followers.follow(session, path.clone(), ann).len(), 1);
+        assert_eq!(followers.follow(user.clone(), Path::ROOT, ann, 0).len(), 1);
+        assert_eq!(followers.follow(user.clone(), path.clone(), bob, 0), [], "one reading for both");
+        assert_eq!(followers.follow(session, path.clone(), ann, 0).len(), 1);
         followers.unfollow(&user, &path, bob);
         followers.unfollow(&user, &path, bob);
         assert_eq!((followers.trees.len(), followers.paths.len()), (2, 1));
@@ -93,7 +93,7 @@ mod tests {
         let (ann, user) = (Key::from_bits(1), Owner::User("ann".into()));
         let mut followers = Followers::default();
         let follow = |followers: &mut Followers| {
-            let actions = followers.follow(user.clone(), Path::ROOT, ann);
+            let actions = followers.follow(user.clone(), Path::ROOT, ann, 0);
             let [Action::Read { key, number }] = &actions[..] else { panic!("{actions:?}") };
             (key.clone(), *number)
         };

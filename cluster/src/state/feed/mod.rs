@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// What somebody wants of the feed.
 #[derive(Debug)]
 pub(super) enum Wish {
-    Follow(Owner, Path, Key),
+    Follow(Owner, Path, Key, u64),
     Unfollow(Owner, Path, Key),
     Leave(Key),
 }
@@ -103,7 +103,7 @@ impl Feed {
 
 fn grant(followers: &mut Followers, wish: Wish) -> Vec<Action> {
     match wish {
-        Wish::Follow(owner, path, who) => return followers.follow(owner, path, who),
+        Wish::Follow(owner, path, who, seen) => return followers.follow(owner, path, who, seen),
         Wish::Unfollow(owner, path, who) => followers.unfollow(&owner, &path, who),
         Wish::Leave(who) => followers.leave(who),
     }

@@ -61,7 +61,11 @@ impl Tested {
     }
 
     fn join(&mut self, text: &str, who: Key) -> Vec<String> {
-        told(self.followed.join(path(text), who, &mut self.numbers))
+        told(self.followed.join(path(text), who, 0, &mut self.numbers))
+    }
+
+    fn join_having_seen(&mut self, seen: u64, who: Key) -> Vec<String> {
+        told(self.followed.join(Path::ROOT, who, seen, &mut self.numbers))
     }
 
     fn heard(&mut self, rev: u64, base: u64, events: &[Event]) -> Vec<String> {
@@ -92,6 +96,25 @@ fn a_snapshot_comes_first_and_then_every_change_once() {
     assert_eq!(tree.heard(8, 7, &[set("b", json!(2))]), ["a: 7 to 8 at [b]"]);
     assert_eq!(tree.join("", BOB), [r#"b: 8 is {"a":2,"b":2}"#], "whoever comes later needs no reading");
     assert_eq!(tree.heard(9, 8, &[]), ["ab: 8 to 9 at []"]);
+}
+
+#[test]
+fn who_has_seen_more_than_the_replica_waits_until_it_is_read_again() {
+    let mut tree = Tested::at_5(json!({"a": 1}));
+    assert_eq!(tree.join_having_seen(5, BOB), [r#"b: 5 is {"a":1}"#]);
+    assert_eq!(tree.join_having_seen(7, BOB), ["read"]);
+    assert_eq!(tree.heard(6, 5, &[set("a", json!(2))]), [""; 0], "nobody is told while it is read");
+    assert_eq!(tree.found(found(7, json!({"a": 3}))), ["a: 5 to 7 at [a]", r#"b: 7 is {"a":3}"#]);
+    assert_eq!(tree.heard(8, 7, &[set("a", json!(4))]), ["ab: 7 to 8 at [a]"]);
+}
+
+#[test]
+fn a_reading_that_may_be_older_than_what_was_seen_is_not_enough() {
+    let mut tree = Tested::new();
+    assert_eq!(tree.join("", ANN), ["read"]);
+    assert_eq!(tree.join_having_seen(7, BOB), [""; 0], "one is under way");
+    assert_eq!(tree.found(found(6, json!({"a": 1}))), [r#"a: 6 is {"a":1}"#, "read"]);
+    assert_eq!(tree.found(found(7, json!({"a": 2}))), ["a: 6 to 7 at [a]", r#"b: 7 is {"a":2}"#]);
 }
 
 #[test]

@@ -176,7 +176,7 @@ impl Process {
 
     pub(super) fn follow(&mut self, owner: Owner, path: Path, who: Key, ledger: &Ledger) {
         self.observers.insert(who, Observer::new(owner.clone(), path.clone()));
-        let actions = self.followers.follow(owner, path, who);
+        let actions = self.followers.follow(owner, path, who, 0);
         self.act(actions, ledger);
     }
 

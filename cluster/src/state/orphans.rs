@@ -1,0 +1,65 @@
+//! Trees whose connection, session or page is gone. Pure.
+//!
+//! Owns: how long a tree outlives its subject. Never: which subjects live (`registry`), or user trees, which stay.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::Owner;
+
+/// Trees without a subject, and since when.
+#[derive(Debug, Default)]
+pub struct Orphans(HashMap<Owner, Duration>);
+
+impl Orphans {
+    /// One look at all trees: those whose subject has been gone for longer than `grace`. `now` is any clock that only
+    /// goes forward.
+    pub fn look(
+        &mut self,
+        owners: Vec<Owner>,
+        lives: impl Fn(&Owner) -> bool,
+        now: Duration,
+        grace: Duration,
+    ) -> Vec<Owner> {
+        let gone = owners.into_iter().filter(|owner| !lives(owner));
+        let since = |owner: Owner| (self.0.get(&owner).copied().unwrap_or(now), owner);
+        self.0 = gone.map(since).map(|(since, owner)| (owner, since)).collect();
+        let over = self.0.iter().filter(|(_, since)| now.saturating_sub(**since) >= grace);
+        over.map(|(owner, _)| owner.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Key;
+
+    const GRACE: Duration = Duration::from_secs(60);
+
+    fn owner(bits: u128) -> Owner {
+        Owner::Session(Key::from_bits(bits))
+    }
+
+    #[test]
+    fn a_tree_goes_when_its_subject_has_been_gone_for_long_enough() {
+        let mut orphans = Orphans::default();
+        let mut look = |lives: bool, seconds| {
+            let all = vec![owner(1), owner(2)];
+            orphans.look(all, |other| lives || *other == owner(2), Duration::from_secs(seconds), GRACE)
+        };
+        assert_eq!(look(false, 0), []);
+        assert_eq!(look(false, 59), []);
+        assert_eq!(look(true, 60), [], "it is back");
+        assert_eq!(look(false, 61), []);
+        assert_eq!(look(false, 121), [owner(1)]);
+    }
+
+    #[test]
+    fn a_tree_that_was_removed_meanwhile_begins_anew() {
+        let mut orphans = Orphans::default();
+        let mut look = |owners, seconds| orphans.look(owners, |_| false, Duration::from_secs(seconds), GRACE);
+        assert_eq!(look(vec![owner(1)], 0), []);
+        assert_eq!(look(vec![], 30), []);
+        assert_eq!(look(vec![owner(1)], 90), []);
+    }
+}

@@ -1,0 +1,183 @@
+//! `pagewire state`: the state trees, from a terminal.
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::events::{Event, Reader};
+use super::server::{Server, escape, segment};
+use super::{Exit, Failure, argument, output};
+
+/// Arguments of `state`.
+#[derive(Args)]
+pub(super) struct State {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print what stands at a path, or the whole tree.
+    Get {
+        #[command(flatten)]
+        of: Of,
+        /// E.g. `wizard.form.name`; `\.` is a dot in a key, `#2` the child at position 2.
+        path: Option<String>,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Write a value, any JSON; - reads it from standard input.
+    Set {
+        #[command(flatten)]
+        of: Of,
+        /// Where.
+        path: String,
+        /// What.
+        value: String,
+        /// Only if the tree is at this revision.
+        #[arg(long)]
+        if_revision: Option<u64>,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Delete what stands at a path.
+    Delete {
+        #[command(flatten)]
+        of: Of,
+        /// Where.
+        path: String,
+        /// Only if the tree is at this revision.
+        #[arg(long)]
+        if_revision: Option<u64>,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Print what stands at a path, then each change, until interrupted.
+    Watch {
+        #[command(flatten)]
+        of: Of,
+        /// Where; the whole tree if it is not said.
+        path: Option<String>,
+        #[command(flatten)]
+        server: Server,
+    },
+}
+
+/// Whose tree.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Of {
+    /// A user's.
+    #[arg(long)]
+    user: Option<String>,
+    /// A connection's (a browser's), by its id.
+    #[arg(long, value_name = "ID")]
+    connection: Option<String>,
+    /// A session's, by its id.
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    /// A page's, by its id.
+    #[arg(long, value_name = "ID")]
+    page: Option<String>,
+}
+
+impl Of {
+    fn at(&self, path: Option<&str>) -> String {
+        let named = [
+            ("users", &self.user),
+            ("connections", &self.connection),
+            ("sessions", &self.session),
+            ("pages", &self.page),
+        ];
+        let (level, id) = named.into_iter().find_map(|(level, id)| Some((level, id.as_deref()?))).unzip();
+        let (level, id) = (level.unwrap_or_default(), id.unwrap_or_default());
+        let id = if level == "users" { segment(id) } else { escape(id) };
+        let below = path.filter(|path| !path.is_empty()).map(|path| format!("/{}", escape(path)));
+        format!("/{level}/{id}/data{}", below.unwrap_or_default())
+    }
+}
+
+impl State {
+    /// Asks, and prints the answer.
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Get { of, path, server } => {
+                output::print_json(&server.get(&of.at(path.as_deref())).await?);
+                Ok(())
+            }
+            Command::Set { of, path, value, if_revision, server } => {
+                let value = argument::json(value, "the value")?;
+                written(&server, &server.write(&of.at(Some(&path)), Some(&value), if_revision).await?);
+                Ok(())
+            }
+            Command::Delete { of, path, if_revision, server } => {
+                written(&server, &server.write(&of.at(Some(&path)), None, if_revision).await?);
+                Ok(())
+            }
+            Command::Watch { of, path, server } => watch(&server, &of.at(path.as_deref())).await,
+        }
+    }
+}
+
+fn written(server: &Server, answer: &Value) {
+    if server.json {
+        output::print_json(answer);
+    } else {
+        output::print(&format!("revision {}", answer["revision"]));
+    }
+}
+
+/// Until the server ends it.
+async fn watch(server: &Server, path: &str) -> Result<(), Failure> {
+    let mut stream = server.stream(path).await?;
+    let mut reader = Reader::default();
+    while let Ok(Some(bytes)) = stream.chunk().await {
+        for Event { name, data } in reader.feed(&bytes) {
+            if name == "slow" {
+                return Err(Exit::Failed.because("this terminal was too slow; what came meanwhile is lost"));
+            }
+            output::print(&if server.json { data.to_string() } else { describe(&data) });
+        }
+    }
+    Err(Exit::Unreachable.because("the server is gone"))
+}
+
+fn describe(news: &Value) -> String {
+    let revision = &news["revision"];
+    if let Some(snapshot) = news.get("snapshot") {
+        return format!("revision {revision}\n{snapshot:#}");
+    }
+    if news.get("missing").is_some() {
+        return format!("revision {revision}: nothing stands there");
+    }
+    if news.get("removed").is_some() {
+        return "the tree is gone".to_owned();
+    }
+    let changes = news["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let line = |change: &Value| {
+        let what = change.get("value").map_or_else(|| "deleted".to_owned(), |value| format!("= {value}"));
+        let from = change["from"].as_str().map(|page| format!("  (from {page})")).unwrap_or_default();
+        format!("  {} {what}{from}", change["path"].as_str().unwrap_or_default())
+    };
+    let lines: Vec<String> = changes.iter().map(line).collect();
+    format!("revision {revision}\n{}", lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn news_read_like_a_log() {
+        let changes = json!({"revision": 8, "base": 7, "changes": [
+            {"path": "a.b", "value": [1, 2], "from": "0000000000000000000000|p01"},
+            {"path": "c", "delete": true},
+        ]});
+        assert_eq!(
+            describe(&changes),
+            "revision 8\n  a.b = [1,2]  (from 0000000000000000000000|p01)\n  c deleted"
+        );
+        assert_eq!(describe(&json!({"revision": 7, "missing": true})), "revision 7: nothing stands there");
+    }
+}
