@@ -202,13 +202,12 @@ async fn write(
 ) -> Result<Response, ApiError> {
     at.must_exist(parts)?;
     let write = Write { act: Act::Edit(edits), if_revision, from: None::<Address> };
-    match parts.context.states.write(&at.owner, write).await {
+    match parts.context.write(&at.owner, write).await {
         Ok(revision) => {
             let tag = [(header::ETAG, format!("\"{revision}\""))];
             Ok((tag, Json(Written { revision })).into_response())
         }
-        Err(refusal) => {
-            let error = CommandError::from(refusal);
+        Err(error) => {
             let conflict = error.code == ErrorCode::Conflict;
             let error = ApiError::from(error);
             Err(if conflict { error.with_status(StatusCode::PRECONDITION_FAILED) } else { error })

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::rollout::Rollouts;
-use pagewire_cluster::state::{Level, States};
+use pagewire_cluster::state::{Level, Owner, States, Write};
 use pagewire_cluster::worker::Workers;
 use serde_json::value::RawValue;
 
@@ -32,7 +32,9 @@ pub use watch::rewatch;
 use crate::auth::{Authenticator, Roles, Verified};
 use crate::config::SendLevel;
 use crate::executor::Executors;
+use crate::protocol::CommandError;
 use crate::session::{Deliver, Outcome, Page, Sessions, Watching};
+use crate::telemetry::Metrics;
 
 /// What commands act on: the same for all pages of a node.
 pub struct Context {
@@ -46,12 +48,14 @@ pub struct Context {
     pub in_flight: Arc<InFlight>,
     /// Durable work.
     pub jobs: Jobs,
-    /// State trees.
+    /// State trees; written through [`Context::write`].
     pub states: States,
     /// Which pages of this node are told of them.
     pub watching: Watching,
     /// The levels at which a page may write without a role.
-    pub write: Vec<Level>,
+    pub writable: Vec<Level>,
+    /// What this node counts.
+    pub metrics: Arc<Metrics>,
     /// The living workers.
     pub workers: Workers,
     /// Whose work goes to which lane.
@@ -60,6 +64,23 @@ pub struct Context {
     pub authenticator: Arc<Authenticator>,
     /// What a page may address without a role.
     pub allow: Vec<SendLevel>,
+}
+
+impl Context {
+    /// Writes a tree; it is in line when this returns.
+    pub fn write(
+        &self,
+        owner: &Owner,
+        write: Write,
+    ) -> impl Future<Output = Result<u64, CommandError>> + Send + use<> {
+        let (written, metrics, level) =
+            (self.states.begin(owner, write), self.metrics.clone(), owner.level());
+        async move {
+            let outcome = written.await.map_err(CommandError::from);
+            metrics.wrote(level.name(), outcome.as_ref().map_or_else(|error| error.code.text(), |_| "ok"));
+            outcome
+        }
+    }
 }
 
 /// Who asks.

@@ -49,13 +49,13 @@ fn write(
     if_revision: Option<u64>,
     id: Option<FrameId>,
 ) -> Result<Reply, CommandError> {
-    if !context.write.contains(&level) && !caller.roles.has(Role::Push) {
+    if !context.writable.contains(&level) && !caller.roles.has(Role::Push) {
         let message = format!("a page may not write at the level {level} here; it needs the role push");
         return Err(CommandError::new(ErrorCode::Forbidden, message));
     }
     let from = context.sessions.address(&caller.page);
     let write = Write { act: Act::Edit(edits), if_revision, from };
-    let written = context.states.begin(&tree(caller, level)?, write);
+    let written = context.write(&tree(caller, level)?, write);
     let page = caller.page.clone();
     let answer = async move {
         match (written.await, id) {
@@ -66,8 +66,8 @@ fn write(
                 page.push(&Tail::result(&id, Some(&value)));
             }
             (Ok(_), None) => {}
-            (Err(refusal), id) => {
-                page.push(&Tail::error(id.as_ref(), &refusal.into()));
+            (Err(error), id) => {
+                page.push(&Tail::error(id.as_ref(), &error));
             }
         }
     };

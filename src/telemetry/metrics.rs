@@ -38,6 +38,12 @@ struct CallLabels {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WriteLabels {
+    level: &'static str,
+    outcome: &'static str,
+}
+
 /// Everything a node counts. Shared as an `Arc`; every method is cheap and never waits.
 pub struct Metrics {
     registry: Registry,
@@ -58,6 +64,7 @@ pub struct Metrics {
     push_seconds: Histogram,
     calls: Family<CallLabels, Counter>,
     call_seconds: Histogram,
+    state_writes: Family<WriteLabels, Counter>,
     jobs: Family<CallLabels, Counter>,
     job_wait_seconds: Histogram,
     job_run_seconds: Histogram,
@@ -82,6 +89,7 @@ impl Metrics {
             push_seconds: seconds(),
             calls: Family::default(),
             call_seconds: seconds(),
+            state_writes: Family::default(),
             jobs: Family::default(),
             job_wait_seconds: seconds(),
             job_run_seconds: seconds(),
@@ -111,6 +119,7 @@ impl Metrics {
         );
         all.register("job_wait_seconds", "From a job's time to a worker", self.job_wait_seconds.clone());
         all.register("job_run_seconds", "How long an attempt of a job ran", self.job_run_seconds.clone());
+        all.register("state_writes", "Writes of state trees", self.state_writes.clone());
         all.register("nats_reconnects", "Reconnections to NATS", self.nats_reconnects.clone());
     }
 
@@ -143,6 +152,11 @@ impl Metrics {
     pub fn called(&self, kind: &'static str, exec: &'static str, outcome: &'static str, took: Duration) {
         self.calls.get_or_create(&CallLabels { kind, exec, outcome }).inc();
         self.call_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A write of a state tree was answered.
+    pub fn wrote(&self, level: &'static str, outcome: &'static str) {
+        self.state_writes.get_or_create(&WriteLabels { level, outcome }).inc();
     }
 
     /// An attempt of a job ended; `outcome` is the state of the job after it.
@@ -183,6 +197,7 @@ mod tests {
         metrics.recovered(Recovered::Reset);
         metrics.called("echo", "inline", "ok", Duration::from_millis(3));
         let moment = Duration::from_millis(2);
+        metrics.wrote("user", "ok");
         metrics.worked("sum", "remote_free", "succeeded", moment, moment);
         metrics.pushed(Duration::from_micros(70));
         let page = metrics.encode().unwrap();
@@ -197,6 +212,7 @@ mod tests {
             r#"pagewire_calls_total{kind="echo",exec="inline",outcome="ok"} 1"#,
             "pagewire_call_seconds_count 1",
             r#"pagewire_jobs_total{kind="sum",exec="remote_free",outcome="succeeded"} 1"#,
+            r#"pagewire_state_writes_total{level="user",outcome="ok"} 1"#,
             "pagewire_job_wait_seconds_count 1",
             "pagewire_job_run_seconds_count 1",
             "pagewire_nats_reconnects_total 0",
