@@ -9,6 +9,7 @@ use axum::response::Response;
 use pagewire_cluster::engine::Down;
 use pagewire_cluster::id::{Address, Holder, Key};
 use pagewire_cluster::rollout::{self, ChangeError, Document, Fallback, Unit, Wanted, is_name};
+use pagewire_cluster::worker::Team;
 use serde::{Deserialize, Serialize};
 
 use self::status::{Lane, Rollout, Status};
@@ -127,7 +128,7 @@ pub(super) async fn status(State(parts): State<Parts>, Pool(pool): Pool) -> Resu
     let rollouts = &parts.context.rollouts;
     let document = rollouts.document(&pool).await?;
     let spread = rollouts.spread(&pool, document.rev, &nodes(&parts)).await;
-    Ok(Status::new(document, &spread).respond())
+    Ok(Status::new(document, &spread, &parts.context.workers.roster()).respond())
 }
 
 /// Changes the rollout of a pool, then waits until the nodes have applied it. `If-Match` names the revision that is
@@ -146,7 +147,7 @@ pub(super) async fn change(
     let rollouts = &parts.context.rollouts;
     let changed = rollouts.change(&pool, expected, wanted.into(), who.name()).await.map_err(refused)?;
     let spread = rollouts.settle(&changed, &nodes(&parts)).await;
-    Ok(Status::new(changed.document, &spread).respond())
+    Ok(Status::new(changed.document, &spread, &parts.context.workers.roster()).respond())
 }
 
 /// The revision that `If-Match` names; `None` for any.
@@ -179,13 +180,17 @@ pub(super) async fn explain(
         (None, Some(connection)) => Unit::Connection(connection),
         _ => return Err(ApiError::malformed("a user or a connection is needed, not both")),
     };
-    let assigned = parts.context.rollouts.explain(&pool, unit, |_| true);
+    let roster = parts.context.workers.roster();
+    let serves = |lane: &str| roster.serves(&Team::new(pool.as_str(), lane));
+    let assigned = parts.context.rollouts.explain(&pool, unit, serves);
+    let (_, releases) = roster.crew(&Team::new(pool.as_str(), assigned.lane.as_str()));
+    let release = releases.first().map(|release| (*release).to_owned());
     Ok(Json(Explained {
-        pool,
+        release,
+        pool: pool.clone(),
         user: user.clone(),
         connection: connection.map(|connection| connection.to_string()),
         lane: assigned.lane,
-        release: None,
         reason: assigned.reason.text(),
         bucket: assigned.bucket,
         revision: assigned.revision,

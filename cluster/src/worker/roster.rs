@@ -82,6 +82,21 @@ impl Roster {
         self.fit(team).next().is_some()
     }
 
+    /// The workers of a team that take new work: how many, and their releases, the newest worker's first.
+    pub fn crew(&self, team: &Team) -> (usize, Vec<&str>) {
+        let members = self.teams.get(team).into_iter().flat_map(BTreeMap::values);
+        let mut rows: Vec<&WorkerRow> =
+            members.map(|member| &member.row).filter(|row| !row.draining).collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.started));
+        let mut releases: Vec<&str> = Vec::new();
+        for row in &rows {
+            if !releases.contains(&row.release.as_str()) {
+                releases.push(&row.release);
+            }
+        }
+        (rows.len(), releases)
+    }
+
     /// Whether a pool has a worker that takes new work, in any lane.
     pub fn serves_pool(&self, pool: &str) -> bool {
         self.teams.keys().any(|team| team.pool == pool && self.serves(team))
@@ -179,6 +194,19 @@ mod tests {
                 prop_assert!(roster.keeper(&team, part).is_some());
             }
         }
+    }
+
+    #[test]
+    fn a_crew_is_counted_with_its_releases_the_newest_first() {
+        let mut roster = Roster::default();
+        for (id, release, started, draining) in
+            [(1, "r1", 5, false), (2, "r2", 9, false), (3, "r1", 7, false), (4, "r0", 20, true)]
+        {
+            let row = WorkerRow { release: release.into(), started, ..row(draining) };
+            roster.put(Key::from_bits(id), 1, row);
+        }
+        assert_eq!(roster.crew(&Team::new("p", "l")), (3, vec!["r2", "r1"]));
+        assert_eq!(roster.crew(&Team::new("p", "other")), (0, vec![]));
     }
 
     #[test]

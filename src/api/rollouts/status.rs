@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use pagewire_cluster::id::NodeNumber;
 use pagewire_cluster::rollout::{self, Document, Spread, Weight};
 use pagewire_cluster::wire::RolloutState;
+use pagewire_cluster::worker::{Roster, Team};
 use serde::{Deserialize, Serialize};
 
 use super::super::pages::rfc3339;
@@ -67,6 +68,10 @@ struct Share {
     observed: Option<f64>,
     /// Calls and jobs assigned by this revision.
     assigned: u64,
+    /// Its living workers that take new work.
+    workers: usize,
+    /// Their releases, the newest worker's first.
+    releases: Vec<String>,
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -106,7 +111,7 @@ impl From<Document> for Rollout {
 
 impl Status {
     /// What the nodes say of a document.
-    pub(super) fn new(document: Document, spread: &Spread) -> Self {
+    pub(super) fn new(document: Document, spread: &Spread, roster: &Roster) -> Self {
         let count = |lane: &str| {
             let current = spread.nodes.iter().filter_map(|(_, state)| state.as_ref());
             let current = current.filter(|state| state.revision == document.rev);
@@ -117,11 +122,16 @@ impl Status {
         let weights: Vec<_> = lanes.chain([(&document.base, document.remainder())]).collect();
         let counts: Vec<u64> = weights.iter().map(|(lane, _)| count(lane)).collect();
         let all: u64 = counts.iter().sum();
-        let share = |((lane, weight), assigned): ((&String, Weight), u64)| Share {
-            lane: lane.clone(),
-            weight,
-            observed: (all > 0).then(|| (assigned as f64 * 10_000.0 / all as f64).round() / 100.0),
-            assigned,
+        let share = |((lane, weight), assigned): ((&String, Weight), u64)| {
+            let (workers, releases) = roster.crew(&Team::new(document.pool.as_str(), lane.as_str()));
+            Share {
+                lane: lane.clone(),
+                weight,
+                observed: (all > 0).then(|| (assigned as f64 * 10_000.0 / all as f64).round() / 100.0),
+                assigned,
+                workers,
+                releases: releases.into_iter().map(str::to_owned).collect(),
+            }
         };
         Self {
             split: weights.into_iter().zip(counts).map(share).collect(),

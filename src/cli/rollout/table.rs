@@ -12,7 +12,7 @@ pub(super) fn changed(status: &Value) -> String {
 /// A rollout, what it has assigned, and its nodes.
 pub(super) fn status(status: &Value) -> String {
     let rows: Vec<_> = items(&status["split"]).iter().map(share).collect();
-    let shares = output::table(&["LANE", "WEIGHT", "OBSERVED", "ASSIGNED"], &rows);
+    let shares = output::table(&["LANE", "WEIGHT", "OBSERVED", "ASSIGNED", "WORKERS", "RELEASES"], &rows);
     let nodes: Vec<_> = items(&status["nodes"])
         .iter()
         .map(|node| vec![text(&node["node"]), or(&node["revision"], "no answer")])
@@ -123,6 +123,8 @@ fn share(share: &Value) -> Vec<String> {
         percent(&share["weight"]),
         percent(&share["observed"]),
         text(&share["assigned"]),
+        or(&share["workers"], "0"),
+        items(&share["releases"]).iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
     ]
 }
 
@@ -165,8 +167,8 @@ mod tests {
             "pool": "default", "revision": 41, "base": "stable", "fallback": "none", "salt": "s",
             "lanes": [{"name": "canary", "weight": 12.5}], "updated_by": "ann", "updated_at": "2026-01-02T03:04:05Z",
             "split": [
-                {"lane": "canary", "weight": 12.5, "observed": 12.1, "assigned": 121},
-                {"lane": "stable", "weight": 87.5, "observed": 87.9, "assigned": 879},
+                {"lane": "canary", "weight": 12.5, "observed": 12.1, "assigned": 121, "workers": 1, "releases": ["r2"]},
+                {"lane": "stable", "weight": 87.5, "observed": 87.9, "assigned": 879, "workers": 2, "releases": ["r1", "r0"]},
             ],
             "applied": {"nodes": 1, "of": 2, "took_ms": 36.2},
             "nodes": [{"node": "p01", "revision": 41}, {"node": "p02", "revision": null}],
@@ -179,9 +181,9 @@ mod tests {
             status(&rollout()),
             "pool default: revision 41 applied by 1/2 nodes in 37 ms\n\
              changed by ann at 2026-01-02T03:04:05Z, fallback: none\n\n\
-             LANE    WEIGHT  OBSERVED  ASSIGNED\n\
-             canary  12.5%   12.1%     121\n\
-             stable  87.5%   87.9%     879\n\n\
+             LANE    WEIGHT  OBSERVED  ASSIGNED  WORKERS  RELEASES\n\
+             canary  12.5%   12.1%     121       1        r2\n\
+             stable  87.5%   87.9%     879       2        r1, r0\n\n\
              NODE  REVISION\n\
              p01   41\n\
              p02   no answer"
