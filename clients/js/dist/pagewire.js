@@ -596,6 +596,7 @@ function ended(state, said = {}) {
 }
 
 // src/jobs.ts
+var MAX_PENDING = 256;
 var Jobs = class {
   #requests;
   #identity;
@@ -605,13 +606,12 @@ var Jobs = class {
     this.#requests = requests;
     this.#identity = identity;
   }
-  /** The ids under which this page waits for an end, also those from before a reload. */
+  /** The ids under which this page waits for an end, also those from before a reload; the newest first. */
   get pending() {
-    return [.../* @__PURE__ */ new Set([...Object.keys(this.#identity.jobs), ...this.#requests.lasting])];
+    const ids = /* @__PURE__ */ new Set([...Object.keys(this.#identity.jobs), ...this.#requests.lasting]);
+    return [...ids].reverse().slice(0, MAX_PENDING);
   }
   submit(kind, data, options) {
-    const { retries, runAt, pool, mode, idempotencyKey } = options;
-    const placed = { exec_mode: mode, pool, run_at: runAt, retries, idempotency_key: idempotencyKey };
     let id = "";
     const job = new SubmittedJob({
       sent: () => this.#requests.sent(id),
@@ -619,7 +619,7 @@ var Jobs = class {
       cancel: () => this.#requests.cancel(id)
     });
     try {
-      id = this.#requests.begin({ type: "job", kind, data, ...placed }, job);
+      id = this.#requests.begin({ ...options, type: "job", kind, data }, job);
     } catch (error) {
       job.fail(error);
     }

@@ -23,7 +23,7 @@ export async function application(): Promise<void> {
   await page.send({ tab: "ada" }, { sum });
   const { signal } = new AbortController();
   await page.call("hash", { rounds: 1 }, { pool: "cpu", signal });
-  const job: Job<string> = page.job<string>("hash", { rounds: 1 }, { retries: 2, runAt: new Date(), mode: "any" });
+  const job: Job<string> = page.job<string>("hash", { rounds: 1 }, { retries: 2, run_at: new Date(), exec_mode: "any" });
   job.on("progress", ({ progress, message }) => show(progress, message));
   const id: string = await job.accepted;
   const hash: string = await job.result.catch((error: PagewireError) => error.message);
