@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { PagewireError } from "../src/error.js";
 import type { JobNews } from "../src/types.js";
-import { bench, MemoryStorage, type Bench, type FakeSocket } from "./fake.js";
+import { bench, MemoryStorage, withLocks, type Bench, type FakeSocket } from "./fake.js";
 
 const code = (expected: string) => (error: unknown) => error instanceof PagewireError && error.code === expected;
 
@@ -222,14 +222,6 @@ test("a call that is aborted before it is sent never goes out", async () => {
   assert.deepEqual([first.of("call"), first.of("cancel")], [[], []]);
   page.close();
 });
-
-/** Web Locks as a browser has them, of which a test needs that a lock is free. */
-function withLocks(): () => void {
-  const request = (_name: string, _options: object, keep: (lock: object) => unknown): Promise<unknown> =>
-    Promise.resolve(keep({}));
-  Object.defineProperty(navigator, "locks", { value: { request }, configurable: true });
-  return () => Reflect.deleteProperty(navigator, "locks");
-}
 
 test("a reloaded document asks for its predecessor's jobs and hears of them as events", async () => {
   const restore = withLocks();
