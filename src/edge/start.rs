@@ -30,6 +30,7 @@ pub fn asset(path: &str) -> Option<Asset> {
         "/_pagewire/page.js" => (JAVASCRIPT, include_str!("start/page.js")),
         "/_pagewire/view.js" => (JAVASCRIPT, include_str!("start/view.js")),
         "/_pagewire/talk.js" => (JAVASCRIPT, include_str!("start/talk.js")),
+        "/_pagewire/form.js" => (JAVASCRIPT, include_str!("start/form.js")),
         "/_pagewire/call.js" => (JAVASCRIPT, include_str!("start/call.js")),
         "/_pagewire/jobs.js" => (JAVASCRIPT, include_str!("start/jobs.js")),
         "/_pagewire/start.css" => (CSS, include_str!("start/start.css")),

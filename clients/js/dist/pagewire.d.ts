@@ -133,13 +133,13 @@ export interface JobOptions {
     /** How often it may run again after a failure. */
     retries?: number;
     /** Not before this time; a text is RFC 3339. */
-    runAt?: Date | string;
+    run_at?: Date | string;
     /** Whose workers. */
     pool?: string;
     /** Any worker, or the user's own, which runs the user's jobs one after the other. */
-    mode?: "any" | "assigned";
+    exec_mode?: "any" | "assigned";
     /** The same key with the same content within 24 hours is the same job. */
-    idempotencyKey?: string;
+    idempotency_key?: string;
 }
 /** The events of a job. */
 export interface JobEvents {
@@ -209,6 +209,80 @@ export interface PagewireOptions {
     /** By default the global `WebSocket`. */
     WebSocket?: WebSocketConstructor;
 }
+/** Whose tree: each page has one of its own, and one with all pages of its session, connection and user. */
+export type Level = "user" | "connection" | "session" | "page";
+/** What is to change in a tree. */
+export type Edit = {
+    path: string;
+    value: unknown;
+} | {
+    path: string;
+    delete: true;
+};
+/** What has changed. */
+export type Change = Edit & {
+    /** The page that asked for it; absent when it came from a program. */
+    from?: string;
+};
+/** Options of a write. */
+export interface WriteOptions {
+    /** Only if the tree is at this revision, else it rejects with `conflict`; 0 for a tree that does not exist. */
+    if_revision?: number;
+}
+/** What stands at a path. */
+export interface Reading<Value = unknown> {
+    /** `undefined` where nothing stands. */
+    value: Value | undefined;
+    /** The tree's revision: it grows with every change, not always by one; 0 for a tree that does not exist. */
+    revision: number;
+}
+/** The events of a view. */
+export interface ViewEvents {
+    /** The value is another one. */
+    change: {
+        /** In order, with paths below the view; one at the path "" replaces all of it. */
+        changes: readonly Change[];
+        /** The page that asked for the last of them; absent when that was a program, or nobody knows. */
+        from: string | undefined;
+        /** This page asked for all of them. */
+        own: boolean;
+    };
+    /** The tree is gone, with everything in it. A new one shows here too. */
+    removed: object;
+    /** The server does not let this page watch the path: the view has ended. */
+    error: PagewireError;
+}
+/**
+ * What stands at a path of a tree, kept current over lost sockets, moves to other nodes and resets, until it is closed.
+ * Paths of edits and changes are below that of the view.
+ */
+export interface View<Value = unknown> {
+    readonly level: Level;
+    /** Where in the tree; "" for all of it. */
+    readonly path: string;
+    /** Resolves with the first word of the server about the value; rejects when it refuses. */
+    readonly ready: Promise<void>;
+    /** As the server said last; `undefined` where nothing stands. Later changes make new objects: do not change these. */
+    readonly value: Value | undefined;
+    /** The tree's revision of the last news about the path. */
+    readonly revision: number;
+    /** Listens until the returned function is called. */
+    on<Type extends keyof ViewEvents>(type: Type, listener: (event: ViewEvents[Type]) => void): () => void;
+    /** Writes a value; resolves with the tree's revision. The view shows it when the server tells of it. */
+    set(path: string, value: unknown, options?: WriteOptions): Promise<number>;
+    /** Deletes what stands at a path. */
+    delete(path: string, options?: WriteOptions): Promise<number>;
+    /** Makes all of these edits or none. */
+    patch(edits: readonly Edit[], options?: WriteOptions): Promise<number>;
+    /** The end: the value stays as it is. */
+    close(): void;
+}
+/** Any key as one step of a path: `escape("james.wilson")` is `james\.wilson`. */
+export declare function escape(key: string): string;
+/** Paths one below the other: `join("users", escape(name), "age")`. Empty ones are skipped. */
+export declare function join(...paths: string[]): string;
+/** The keys of a path, from the root: `split("users.james\\.wilson")` is `["users", "james.wilson"]`. */
+export declare function split(path: string): string[];
 /** Typed events. A listener that throws does not keep the others from hearing. */
 declare class Emitter<Events extends object> {
     #private;
@@ -256,6 +330,14 @@ export declare class Pagewire extends Emitter<PagewireEvents> {
     send(to: Target, payload: unknown): Promise<Delivery>;
     /** Sends a message to all pages of this session. */
     broadcast(payload: unknown): Promise<Delivery>;
+    /** Shows what stands at a path of a tree, and keeps it current. A path that is none throws. */
+    watch<Value = unknown>(level: Level, path?: string): View<Value>;
+    /** Reads once what stands at a path of a tree. */
+    get<Value = unknown>(level: Level, path?: string): Promise<Reading<Value>>;
+    /** Writes a value into a tree, and branches above it where there are none. Resolves with the tree's revision. */
+    set(level: Level, path: string, value: unknown, options?: WriteOptions): Promise<number>;
+    /** Makes all of these edits of a tree or none. Resolves with the tree's revision. */
+    patch(level: Level, edits: readonly Edit[], options?: WriteOptions): Promise<number>;
     /** Logs in, or renews a token before it expires; later sockets use it too. */
     auth(token: string): Promise<void>;
 }

@@ -119,6 +119,10 @@ var Requests = class {
     if (this.#pending.size >= this.#maxPending) {
       throw new PagewireError("overflow", `${this.#maxPending} requests are waiting already`, true);
     }
+    return this.add(frame, waiter, timeoutMs);
+  }
+  /** The same for what the page itself needs, however much waits. */
+  add(frame, waiter, timeoutMs) {
     const id = `${this.#prefix}.${++this.#count}`;
     const pending = { waiter, sent: false };
     this.#outgoing.push({ id, text: JSON.stringify({ ...frame, id }) });
@@ -329,9 +333,9 @@ function slot() {
 function dependent() {
   return typeof window !== "undefined" && (window !== window.top || Boolean(window.opener));
 }
-function storage(name) {
+function storage(name2) {
   try {
-    return typeof window !== "undefined" && window[name] || null;
+    return typeof window !== "undefined" && window[name2] || null;
   } catch {
     return null;
   }
@@ -385,8 +389,11 @@ var Identity = class {
   get jobs() {
     return this.#proofs.page?.jobs ?? {};
   }
-  /** The ids and the proof for `hello`: the page to resume and its jobs, else the session or connection to join. */
-  hello(seq, pending) {
+  /**
+   * The ids and the proof for `hello`: the page to resume with what it watches and waits for, else the session or
+   * connection to join.
+   */
+  hello(seq, watch, pending) {
     const { connection, session, page } = this.#proofs;
     const proof = page ?? session ?? connection;
     return {
@@ -394,6 +401,7 @@ var Identity = class {
       ...session && { session_id: session.id },
       ...page && { page_id: page.id },
       ...proof && { resume: { token: proof.token, seq: page ? seq : 0 } },
+      ...page && watch.length > 0 && { watch },
       ...page && pending.length > 0 && { pending }
     };
   }
@@ -450,13 +458,13 @@ var Identity = class {
     write(this.#local, CONNECTION, void 0);
   }
 };
-function read(name, storage2, key) {
+function read(name2, storage2, key) {
   try {
     const proof = JSON.parse(storage2?.getItem(key) ?? "null");
     const valid = typeof proof?.id === "string" && typeof proof.token === "string";
     if (!valid) return {};
     const jobs = typeof proof.jobs === "object" ? proof.jobs ?? {} : {};
-    return { [name]: { ...proof, seq: Number(proof.seq) || 0, jobs } };
+    return { [name2]: { ...proof, seq: Number(proof.seq) || 0, jobs } };
   } catch {
     return {};
   }
@@ -596,6 +604,7 @@ function ended(state, said = {}) {
 }
 
 // src/jobs.ts
+var MAX_PENDING = 256;
 var Jobs = class {
   #requests;
   #identity;
@@ -605,13 +614,12 @@ var Jobs = class {
     this.#requests = requests;
     this.#identity = identity;
   }
-  /** The ids under which this page waits for an end, also those from before a reload. */
+  /** The ids under which this page waits for an end, also those from before a reload; the newest first. */
   get pending() {
-    return [.../* @__PURE__ */ new Set([...Object.keys(this.#identity.jobs), ...this.#requests.lasting])];
+    const ids = /* @__PURE__ */ new Set([...Object.keys(this.#identity.jobs), ...this.#requests.lasting]);
+    return [...ids].reverse().slice(0, MAX_PENDING);
   }
   submit(kind, data, options) {
-    const { retries, runAt, pool, mode, idempotencyKey } = options;
-    const placed = { exec_mode: mode, pool, run_at: runAt, retries, idempotency_key: idempotencyKey };
     let id = "";
     const job = new SubmittedJob({
       sent: () => this.#requests.sent(id),
@@ -619,7 +627,7 @@ var Jobs = class {
       cancel: () => this.#requests.cancel(id)
     });
     try {
-      id = this.#requests.begin({ type: "job", kind, data, ...placed }, job);
+      id = this.#requests.begin({ ...options, type: "job", kind, data }, job);
     } catch (error) {
       job.fail(error);
     }
@@ -835,6 +843,293 @@ var TokenSource = class {
   }
 };
 
+// src/path.ts
+var MAX_DEPTH = 32;
+var MAX_KEY_BYTES = 256;
+var UNFINISHED = /(?<!\\)(?:\\\\)*\\$/;
+function escape(key) {
+  return key.replace(/[.\\]|^#/g, "\\$&");
+}
+function join(...paths) {
+  if (paths.some((path) => UNFINISHED.test(path))) throw malformed(paths.join(", "));
+  return paths.filter((path) => path !== "").join(".");
+}
+function split(path) {
+  if (path === "") return [];
+  const keys = [""];
+  for (let place = 0, begin = 0; place < path.length; place++) {
+    const letter = path.charAt(place);
+    if (letter === ".") {
+      begin = place + 1;
+      keys.push("");
+    } else if (letter === "#" && place === begin) {
+      throw malformed(path);
+    } else {
+      keys.push(keys.pop() + (letter === "\\" ? path.charAt(++place) : letter));
+    }
+  }
+  if (UNFINISHED.test(path) || keys.length > MAX_DEPTH || !keys.every(legal)) throw malformed(path);
+  return keys;
+}
+function legal(key) {
+  return key !== "" && new TextEncoder().encode(key).length <= MAX_KEY_BYTES;
+}
+function malformed(path) {
+  return new PagewireError("malformed", `not a path of keys: ${path}`);
+}
+
+// src/apply.ts
+function apply(value, steps) {
+  const ours = /* @__PURE__ */ new Set();
+  const open = (node) => {
+    if (ours.has(node)) return node;
+    const copy = isBranch(node) ? { ...node } : {};
+    ours.add(copy);
+    return copy;
+  };
+  const at = (node, [key, ...below], value2) => {
+    if (key === void 0) return value2;
+    const child = isBranch(node) && Object.hasOwn(node, key) ? node[key] : void 0;
+    if (value2 === void 0 && child === void 0) return node;
+    const branch = open(node);
+    const next = at(child, below, value2);
+    if (next === void 0) delete branch[key];
+    else Object.defineProperty(branch, key, { value: next, writable: true, enumerable: true, configurable: true });
+    return branch;
+  };
+  return steps.reduce((whole, step) => at(whole, step.keys, step.value), value);
+}
+function same(a, b) {
+  return a === b || JSON.stringify(a) === JSON.stringify(b);
+}
+function isBranch(node) {
+  return typeof node === "object" && node !== null && !Array.isArray(node);
+}
+
+// src/replica.ts
+var Replica = class {
+  /** The keys of the path. */
+  #at;
+  /** The server has said something. */
+  #known = false;
+  #value;
+  #revision = 0;
+  constructor(at) {
+    this.#at = at;
+  }
+  /** Whether the server has said anything yet. */
+  get known() {
+    return this.#known;
+  }
+  get value() {
+    return this.#value;
+  }
+  get revision() {
+    return this.#revision;
+  }
+  /**
+   * Takes what the server tells. Returns what has changed by it, with paths below this one; `undefined` when it was left
+   * from an earlier watch of the same path, and the snapshot is still to come.
+   */
+  take(frame) {
+    if (!this.#known && (frame.changes || frame.removed)) return void 0;
+    if (!frame.changes) return this.#replace(frame);
+    const steps = frame.changes.map(({ path, value }) => {
+      const keys = split(path);
+      return { keys: keys.slice(this.#at.length), value: keys.length === 0 ? value ?? {} : value };
+    });
+    this.#value = apply(this.#value, steps);
+    this.#revision = frame.revision;
+    return frame.changes.map((change, n) => ({ ...change, path: (steps[n]?.keys ?? []).map(escape).join(".") }));
+  }
+  #replace({ snapshot, revision = 0 }) {
+    this.#known = true;
+    this.#revision = revision;
+    if (same(this.#value, snapshot)) return [];
+    this.#value = snapshot;
+    return [snapshot === void 0 ? { path: "", delete: true } : { path: "", value: snapshot }];
+  }
+};
+
+// src/view.ts
+var LiveView = class extends Emitter {
+  level;
+  path;
+  #ready = new Deferred();
+  #tree;
+  #value;
+  #revision = 0;
+  constructor(level, path, tree) {
+    super();
+    this.level = level;
+    this.path = path;
+    this.#tree = tree;
+  }
+  get ready() {
+    return this.#ready.promise;
+  }
+  get value() {
+    return this.#value;
+  }
+  get revision() {
+    return this.#revision;
+  }
+  async set(path, value, options) {
+    return this.#tree.set(join(this.path, path), value, options);
+  }
+  delete(path, options) {
+    return this.patch([{ path, delete: true }], options);
+  }
+  async patch(edits, options) {
+    return this.#tree.patch(edits.map((edit) => ({ ...edit, path: join(this.path, edit.path) })), options);
+  }
+  close() {
+    this.#tree.close();
+  }
+  /** Shows what the server has told of. */
+  show({ value, revision }, news2) {
+    this.#value = value;
+    this.#revision = revision;
+    this.#ready.resolve();
+    if (news2) this.emit("change", news2);
+  }
+  /** The tree is gone. */
+  removed() {
+    this.emit("removed", {});
+  }
+  /** The server does not let this page watch the path. */
+  refuse(error) {
+    this.#ready.reject(error);
+    this.emit("error", error);
+  }
+};
+
+// src/trees.ts
+var ROOM = 8192;
+var Trees = class {
+  #requests;
+  #self;
+  #watched = /* @__PURE__ */ new Map();
+  /** What the server was asked to tell no more of, and has not answered. */
+  #leaving = /* @__PURE__ */ new Set();
+  #live = false;
+  constructor(requests, self) {
+    this.#requests = requests;
+    this.#self = self;
+  }
+  /** What is watched, for a `hello` that resumes, as far as it fits in: the rest is asked for afterwards. */
+  get places() {
+    let room = ROOM;
+    const places = [...this.#watched.values()].map(({ place }) => place);
+    return places.filter((place) => (room -= JSON.stringify(place).length) > 0);
+  }
+  watch(level, path) {
+    const keys = split(path);
+    const place = { level, path: keys.map(escape).join(".") };
+    const watched = this.#watched.get(name(place)) ?? this.#begin(place, keys);
+    const view = new LiveView(level, place.path, {
+      patch: (edits, options) => this.patch(level, edits, options),
+      set: (at, value, options) => this.set(level, at, value, options),
+      close: () => this.#close(watched, view)
+    });
+    watched.views.add(view);
+    if (watched.replica.known) view.show(watched.replica);
+    return view;
+  }
+  async get(level, path) {
+    const { value, revision } = await ask(this.#requests, { type: "get_data", level, path });
+    return { value, revision };
+  }
+  set(level, path, value, options = {}) {
+    return this.#write({ ...options, type: `set_${level}_data`, path, value });
+  }
+  patch(level, changes, options = {}) {
+    return this.#write({ ...options, type: "patch", level, changes });
+  }
+  /**
+   * A socket is registered. A page that was recovered is told of what it watched before; after a reset the server
+   * begins with what `hello` named.
+   */
+  open(recovered, named) {
+    this.#live = true;
+    for (const watched of this.#watched.values()) {
+      if (recovered !== "recovered") watched.asked = named.includes(watched.place);
+      if (!watched.asked) this.#ask(watched);
+    }
+  }
+  /** The socket is gone. */
+  pause() {
+    this.#live = false;
+  }
+  take(frame) {
+    const place = { level: frame.level, path: frame.path ?? "" };
+    const watched = this.#watched.get(name(place));
+    if (!watched) return this.#leave(place);
+    const { replica, views } = watched;
+    const changes = replica.take(frame);
+    if (!changes) return;
+    const news2 = changes.length > 0 ? this.#news(changes) : void 0;
+    for (const view of [...views]) {
+      if (!views.has(view)) continue;
+      view.show(replica, news2);
+      if (frame.removed) view.removed();
+    }
+  }
+  async #write(frame) {
+    return (await ask(this.#requests, frame)).revision;
+  }
+  #begin(place, keys) {
+    const watched = { place, replica: new Replica(keys), views: /* @__PURE__ */ new Set(), asked: false };
+    this.#watched.set(name(place), watched);
+    if (this.#live) this.#ask(watched);
+    return watched;
+  }
+  #ask(watched) {
+    watched.asked = true;
+    this.#requests.add({ type: "watch", ...watched.place }, {
+      take: (answer) => {
+        if (answer.type === "error") this.#refuse(watched, serverError(answer));
+        return true;
+      },
+      fail: () => watched.asked = false
+    });
+  }
+  #refuse(watched, error) {
+    this.#forget(watched);
+    watched.asked = false;
+    for (const view of watched.views) view.refuse(error);
+  }
+  #close(watched, view) {
+    if (!watched.views.delete(view) || watched.views.size > 0) return;
+    this.#forget(watched);
+    if (watched.asked) this.#leave(watched.place);
+  }
+  /** Another one may watch the same path by now. */
+  #forget(watched) {
+    const key = name(watched.place);
+    if (this.#watched.get(key) === watched) this.#watched.delete(key);
+  }
+  /** Tells the server once; what it does not hear now it hears when there is news. */
+  #leave(place) {
+    const key = name(place);
+    if (!this.#live || this.#leaving.has(key)) return;
+    this.#leaving.add(key);
+    const over = () => this.#leaving.delete(key);
+    this.#requests.add({ type: "unwatch", ...place }, { take: () => (over(), true), fail: over });
+  }
+  #news(changes) {
+    const self = base(this.#self());
+    const own = changes.every(({ from }) => from !== void 0 && base(from) === self);
+    return { changes, from: changes.at(-1)?.from, own };
+  }
+};
+function name({ level, path }) {
+  return `${level}:${path}`;
+}
+function base(page) {
+  return page?.split("|")[0];
+}
+
 // src/pagewire.ts
 var ACK_MS = 5e3;
 var STABLE_MS = 5e3;
@@ -846,6 +1141,7 @@ var Pagewire = class extends Emitter {
   #tokens;
   #requests;
   #jobs;
+  #trees;
   #tab = new Tab();
   #incoming = new Incoming();
   #state = "closed";
@@ -873,6 +1169,7 @@ var Pagewire = class extends Emitter {
     this.#tokens = new TokenSource(options.token);
     this.#requests = new Requests(options.max_pending ?? 1e3);
     this.#jobs = new Jobs(this.#requests, this.#identity);
+    this.#trees = new Trees(this.#requests, () => this.#registered?.page_id);
     this.#incoming.restart(this.#identity.page?.seq ?? 0);
   }
   /** The connection state. */
@@ -930,6 +1227,22 @@ var Pagewire = class extends Emitter {
   broadcast(payload) {
     return ask(this.#requests, { type: "broadcast_session", payload });
   }
+  /** Shows what stands at a path of a tree, and keeps it current. A path that is none throws. */
+  watch(level, path = "") {
+    return this.#trees.watch(level, path);
+  }
+  /** Reads once what stands at a path of a tree. */
+  get(level, path = "") {
+    return this.#trees.get(level, path);
+  }
+  /** Writes a value into a tree, and branches above it where there are none. Resolves with the tree's revision. */
+  set(level, path, value, options) {
+    return this.#trees.set(level, path, value, options);
+  }
+  /** Makes all of these edits of a tree or none. Resolves with the tree's revision. */
+  patch(level, edits, options) {
+    return this.#trees.patch(level, edits, options);
+  }
   /** Logs in, or renews a token before it expires; later sockets use it too. */
   async auth(token) {
     await ask(this.#requests, { type: "auth", token });
@@ -942,7 +1255,7 @@ var Pagewire = class extends Emitter {
     try {
       await this.#claim();
       const token = await this.#tokens.get();
-      const hello = this.#identity.hello(this.#incoming.last, this.#jobs.pending);
+      const hello = this.#identity.hello(this.#incoming.last, this.#trees.places, this.#jobs.pending);
       if (turn === this.#turn) this.#dial({ ...hello, ...token && { token } });
     } catch (error) {
       if (turn !== this.#turn) return;
@@ -954,7 +1267,7 @@ var Pagewire = class extends Emitter {
   #dial(hello) {
     try {
       const link = new Link(this.#WebSocket, this.#url, hello, {
-        registered: (frame) => this.#open(frame, link),
+        registered: (frame) => this.#open(frame, hello, link),
         frame: (frame) => this.#take(frame, link),
         closed: (code, reason) => this.#lost(code, reason, hello, link)
       });
@@ -972,7 +1285,7 @@ var Pagewire = class extends Emitter {
     if (claim === "taken" && !dependent()) this.#identity.forgetSession();
     else this.#identity.forgetPage();
   }
-  #open(frame, link) {
+  #open(frame, hello, link) {
     const again = this.#registered !== void 0;
     if (frame.recovered !== "recovered") this.#incoming.restart(frame.seq);
     this.#registered = frame;
@@ -983,6 +1296,7 @@ var Pagewire = class extends Emitter {
     this.#change("open", {});
     this.emit("registered", frame);
     this.#requests.open(frame, (text) => link.write(text));
+    this.#trees.open(frame.recovered, hello.watch ?? []);
     if (frame.recovered === "reset" || frame.recovered === "new" && again) {
       this.emit("reset", { reason: "the server could not continue where this page was" });
     }
@@ -999,6 +1313,8 @@ var Pagewire = class extends Emitter {
     switch (frame.type) {
       case "message":
         return this.emit("message", frame);
+      case "data":
+        return this.#trees.take(frame);
       case "accepted":
       case "progress":
       case "result":
@@ -1092,6 +1408,7 @@ var Pagewire = class extends Emitter {
     this.#ack = void 0;
     this.#link = void 0;
     this.#requests.pause();
+    this.#trees.pause();
   }
   #acknowledge() {
     clearTimeout(this.#ack);
@@ -1109,5 +1426,8 @@ var Pagewire = class extends Emitter {
 };
 export {
   Pagewire,
-  PagewireError
+  PagewireError,
+  escape,
+  join,
+  split
 };

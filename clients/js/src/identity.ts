@@ -1,3 +1,4 @@
+import type { Place } from "./trees.js";
 import type { IdentityStorage, Registered } from "./types.js";
 
 const CONNECTION = "pagewire.connection";
@@ -23,6 +24,7 @@ export interface Hello {
   page_id?: string;
   resume?: { token: string; seq: number };
   token?: string;
+  watch?: Place[];
   pending?: string[];
 }
 
@@ -58,8 +60,11 @@ export class Identity {
     return this.#proofs.page?.jobs ?? {};
   }
 
-  /** The ids and the proof for `hello`: the page to resume and its jobs, else the session or connection to join. */
-  hello(seq: number, pending: string[]): Hello {
+  /**
+   * The ids and the proof for `hello`: the page to resume with what it watches and waits for, else the session or
+   * connection to join.
+   */
+  hello(seq: number, watch: Place[], pending: string[]): Hello {
     const { connection, session, page } = this.#proofs;
     const proof = page ?? session ?? connection;
     return {
@@ -67,6 +72,7 @@ export class Identity {
       ...(session && { session_id: session.id }),
       ...(page && { page_id: page.id }),
       ...(proof && { resume: { token: proof.token, seq: page ? seq : 0 } }),
+      ...(page && watch.length > 0 && { watch }),
       ...(page && pending.length > 0 && { pending }),
     };
   }

@@ -3,6 +3,9 @@ import { news, SubmittedJob } from "./job.js";
 import type { Requests } from "./requests.js";
 import type { Job, JobNews, JobOptions, ServerFrame } from "./types.js";
 
+/** The server answers for so many with each `hello`; older ones are named when some of these are over. */
+const MAX_PENDING = 256;
+
 /** The jobs of a page: those that this document submitted, and those that it only hears of. */
 export class Jobs {
   readonly #requests: Requests;
@@ -15,14 +18,13 @@ export class Jobs {
     this.#identity = identity;
   }
 
-  /** The ids under which this page waits for an end, also those from before a reload. */
+  /** The ids under which this page waits for an end, also those from before a reload; the newest first. */
   get pending(): string[] {
-    return [...new Set([...Object.keys(this.#identity.jobs), ...this.#requests.lasting])];
+    const ids = new Set([...Object.keys(this.#identity.jobs), ...this.#requests.lasting]);
+    return [...ids].reverse().slice(0, MAX_PENDING);
   }
 
   submit<Result>(kind: string, data: unknown, options: JobOptions): Job<Result> {
-    const { retries, runAt, pool, mode, idempotencyKey } = options;
-    const placed = { exec_mode: mode, pool, run_at: runAt, retries, idempotency_key: idempotencyKey };
     let id = "";
     const job = new SubmittedJob<Result>({
       sent: () => this.#requests.sent(id),
@@ -30,7 +32,7 @@ export class Jobs {
       cancel: () => this.#requests.cancel(id),
     });
     try {
-      id = this.#requests.begin({ type: "job", kind, data, ...placed }, job);
+      id = this.#requests.begin({ ...options, type: "job", kind, data }, job);
     } catch (error) {
       job.fail(error as Error);
     }

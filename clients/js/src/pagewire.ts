@@ -10,9 +10,12 @@ import { Incoming } from "./incoming.js";
 import { Jobs } from "./jobs.js";
 import { watchDocument } from "./lifecycle.js";
 import { Link } from "./link.js";
+import type { DataFrame } from "./replica.js";
 import { serverError, Requests } from "./requests.js";
 import { Tab } from "./tab.js";
 import { TokenSource } from "./token.js";
+import { Trees } from "./trees.js";
+import type { Edit, Level, Reading, View, WriteOptions } from "./state.js";
 import type {
   Backoff,
   CallOptions,
@@ -53,6 +56,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
   readonly #tokens: TokenSource;
   readonly #requests: Requests;
   readonly #jobs: Jobs;
+  readonly #trees: Trees;
   readonly #tab = new Tab();
   readonly #incoming = new Incoming();
   #state: State = "closed";
@@ -82,6 +86,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     this.#tokens = new TokenSource(options.token);
     this.#requests = new Requests(options.max_pending ?? 1_000);
     this.#jobs = new Jobs(this.#requests, this.#identity);
+    this.#trees = new Trees(this.#requests, () => this.#registered?.page_id);
     this.#incoming.restart(this.#identity.page?.seq ?? 0);
   }
 
@@ -148,6 +153,26 @@ export class Pagewire extends Emitter<PagewireEvents> {
     return ask(this.#requests, { type: "broadcast_session", payload }) as Promise<Delivery>;
   }
 
+  /** Shows what stands at a path of a tree, and keeps it current. A path that is none throws. */
+  watch<Value = unknown>(level: Level, path = ""): View<Value> {
+    return this.#trees.watch(level, path);
+  }
+
+  /** Reads once what stands at a path of a tree. */
+  get<Value = unknown>(level: Level, path = ""): Promise<Reading<Value>> {
+    return this.#trees.get(level, path);
+  }
+
+  /** Writes a value into a tree, and branches above it where there are none. Resolves with the tree's revision. */
+  set(level: Level, path: string, value: unknown, options?: WriteOptions): Promise<number> {
+    return this.#trees.set(level, path, value, options);
+  }
+
+  /** Makes all of these edits of a tree or none. Resolves with the tree's revision. */
+  patch(level: Level, edits: readonly Edit[], options?: WriteOptions): Promise<number> {
+    return this.#trees.patch(level, edits, options);
+  }
+
   /** Logs in, or renews a token before it expires; later sockets use it too. */
   async auth(token: string): Promise<void> {
     await ask(this.#requests, { type: "auth", token });
@@ -161,7 +186,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     try {
       await this.#claim();
       const token = await this.#tokens.get();
-      const hello = this.#identity.hello(this.#incoming.last, this.#jobs.pending);
+      const hello = this.#identity.hello(this.#incoming.last, this.#trees.places, this.#jobs.pending);
       if (turn === this.#turn) this.#dial({ ...hello, ...(token && { token }) });
     } catch (error) {
       if (turn !== this.#turn) return;
@@ -174,7 +199,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
   #dial(hello: Hello): void {
     try {
       const link: Link = new Link(this.#WebSocket, this.#url, hello, {
-        registered: (frame) => this.#open(frame, link),
+        registered: (frame) => this.#open(frame, hello, link),
         frame: (frame) => this.#take(frame, link),
         closed: (code, reason) => this.#lost(code, reason, hello, link),
       });
@@ -196,7 +221,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     else this.#identity.forgetPage();
   }
 
-  #open(frame: Registered, link: Link): void {
+  #open(frame: Registered, hello: Hello, link: Link): void {
     const again = this.#registered !== undefined;
     if (frame.recovered !== "recovered") this.#incoming.restart(frame.seq);
     this.#registered = frame;
@@ -207,6 +232,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     this.#change("open", {});
     this.emit("registered", frame);
     this.#requests.open(frame, (text) => link.write(text));
+    this.#trees.open(frame.recovered, hello.watch ?? []);
     if (frame.recovered === "reset" || (frame.recovered === "new" && again)) {
       this.emit("reset", { reason: "the server could not continue where this page was" });
     }
@@ -224,6 +250,8 @@ export class Pagewire extends Emitter<PagewireEvents> {
     switch (frame.type) {
       case "message":
         return this.emit("message", frame as unknown as Message);
+      case "data":
+        return this.#trees.take(frame as DataFrame);
       case "accepted":
       case "progress":
       case "result":
@@ -328,6 +356,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     this.#ack = undefined;
     this.#link = undefined;
     this.#requests.pause();
+    this.#trees.pause();
   }
 
   #acknowledge(): void {

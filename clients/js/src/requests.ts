@@ -49,6 +49,11 @@ export class Requests {
     if (this.#pending.size >= this.#maxPending) {
       throw new PagewireError("overflow", `${this.#maxPending} requests are waiting already`, true);
     }
+    return this.add(frame, waiter, timeoutMs);
+  }
+
+  /** The same for what the page itself needs, however much waits. */
+  add(frame: object, waiter: Waiter, timeoutMs?: number): string {
     const id = `${this.#prefix}.${++this.#count}`;
     const pending: Pending = { waiter, sent: false };
     this.#outgoing.push({ id, text: JSON.stringify({ ...frame, id }) });

@@ -112,13 +112,13 @@ export interface JobOptions {
   /** How often it may run again after a failure. */
   retries?: number;
   /** Not before this time; a text is RFC 3339. */
-  runAt?: Date | string;
+  run_at?: Date | string;
   /** Whose workers. */
   pool?: string;
   /** Any worker, or the user's own, which runs the user's jobs one after the other. */
-  mode?: "any" | "assigned";
+  exec_mode?: "any" | "assigned";
   /** The same key with the same content within 24 hours is the same job. */
-  idempotencyKey?: string;
+  idempotency_key?: string;
 }
 
 /** The events of a job. */

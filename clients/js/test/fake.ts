@@ -108,3 +108,11 @@ export function bench(options: PagewireOptions = {}): Bench {
   };
   return { page, sockets, socket };
 }
+
+/** Web Locks as a browser has them, of which a test needs that a lock is free. */
+export function withLocks(): () => void {
+  const request = (_name: string, _options: object, keep: (lock: object) => unknown): Promise<unknown> =>
+    Promise.resolve(keep({}));
+  Object.defineProperty(navigator, "locks", { value: { request }, configurable: true });
+  return () => Reflect.deleteProperty(navigator, "locks");
+}

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { PagewireError } from "../src/error.js";
 import type { JobNews } from "../src/types.js";
-import { bench, MemoryStorage, type Bench, type FakeSocket } from "./fake.js";
+import { bench, MemoryStorage, withLocks, type Bench, type FakeSocket } from "./fake.js";
 
 const code = (expected: string) => (error: unknown) => error instanceof PagewireError && error.code === expected;
 
@@ -21,7 +21,7 @@ const pending = (socket: FakeSocket): unknown => socket.of("hello")[0]?.["pendin
 
 test("a job is accepted, says how far it has come and ends with its value", async () => {
   const { page, first } = await opened();
-  const job = page.job("hash", { rounds: 3 }, { retries: 2, runAt: new Date(0), pool: "cpu", mode: "any" });
+  const job = page.job("hash", { rounds: 3 }, { retries: 2, run_at: new Date(0), pool: "cpu", exec_mode: "any" });
   const steps: unknown[] = [];
   job.on("progress", (step) => steps.push(step));
   const { id, ...frame } = first.of("job")[0] ?? {};
@@ -139,6 +139,21 @@ test("after a reset the server's word counts, also when it comes with a later so
   page.close();
 });
 
+test("a page asks for as many jobs as the server answers for, the newest first", async () => {
+  const { page, socket } = bench();
+  void page.connect();
+  const first = await socket(1);
+  first.register("new", { limits: { max_frame: 65_536, frames_per_second: 1_000 } });
+  const results = Array.from({ length: 300 }, () => page.job("sleep").result);
+  first.end(1006);
+  const second = await socket(2);
+  second.register("recovered");
+  const newest = first.of("job").map(({ id }) => id).reverse();
+  assert.deepEqual(pending(second), newest.slice(0, 256));
+  page.close();
+  await Promise.allSettled(results);
+});
+
 test("jobs end for a page that is replaced or closed, and say which were sent", async () => {
   const { page, first } = await opened();
   const sent = page.job("sleep");
@@ -208,14 +223,6 @@ test("a call that is aborted before it is sent never goes out", async () => {
   page.close();
 });
 
-/** Web Locks as a browser has them, of which a test needs that a lock is free. */
-function withLocks(): () => void {
-  const request = (_name: string, _options: object, keep: (lock: object) => unknown): Promise<unknown> =>
-    Promise.resolve(keep({}));
-  Object.defineProperty(navigator, "locks", { value: { request }, configurable: true });
-  return () => Reflect.deleteProperty(navigator, "locks");
-}
-
 test("a reloaded document asks for its predecessor's jobs and hears of them as events", async () => {
   const restore = withLocks();
   try {
@@ -232,7 +239,7 @@ test("a reloaded document asks for its predecessor's jobs and hears of them as e
     void page.connect();
     const again = await socket(1);
     again.register("reset");
-    assert.deepEqual(pending(again), [sleep, gone]);
+    assert.deepEqual(pending(again), [gone, sleep], "the newest first");
     const own = page.job("own");
     const id = again.of("job")[0]?.id;
     assert.ok(id && ![sleep, gone, over].includes(id));

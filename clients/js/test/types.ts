@@ -1,12 +1,20 @@
 // Compiled, never run: the checked-in declarations say what a typed application relies on.
 import {
+  escape,
+  join,
   Pagewire,
   PagewireError,
+  split,
+  type Change,
   type Delivery,
+  type Edit,
   type Job,
   type JobEnd,
+  type Level,
+  type Reading,
   type Registered,
   type State,
+  type View,
 } from "../dist/pagewire.js";
 
 export async function application(): Promise<void> {
@@ -23,7 +31,7 @@ export async function application(): Promise<void> {
   await page.send({ tab: "ada" }, { sum });
   const { signal } = new AbortController();
   await page.call("hash", { rounds: 1 }, { pool: "cpu", signal });
-  const job: Job<string> = page.job<string>("hash", { rounds: 1 }, { retries: 2, runAt: new Date(), mode: "any" });
+  const job: Job<string> = page.job<string>("hash", { rounds: 1 }, { retries: 2, run_at: new Date(), exec_mode: "any" });
   job.on("progress", ({ progress, message }) => show(progress, message));
   const id: string = await job.accepted;
   const hash: string = await job.result.catch((error: PagewireError) => error.message);
@@ -35,6 +43,29 @@ export async function application(): Promise<void> {
   show(registered.page_id, delivery.reached, state);
   stop();
   page.close();
+}
+
+export async function trees(page: Pagewire, level: Level): Promise<number> {
+  const form: View<{ name: string }> = page.watch<{ name: string }>("session", "wizard.form");
+  await form.ready;
+  const stop: () => void = form.on("change", ({ changes, from, own }) => {
+    changes.forEach((change: Change) => show(split(change.path), "delete" in change ? change.delete : change.value));
+    show(from satisfies string | undefined, own satisfies boolean);
+  });
+  form.on("removed", () => show(form.value?.name, form.revision));
+  form.on("error", ({ code }) => show(code));
+  const revision: number = await form.set(join("name", escape("a.b")), "Ada", { if_revision: form.revision });
+  const edits: Edit[] = [{ path: "name", value: null }, { path: "age", delete: true }];
+  // @ts-expect-error an edit is a value or a deletion
+  edits.push({ path: "name" });
+  const { value }: Reading<string[]> = await page.get<string[]>(level, "a.#0");
+  // @ts-expect-error a view shows what the server says
+  form.value = value;
+  // @ts-expect-error there is no such level
+  await page.set("world", "a", 1);
+  stop();
+  form.close();
+  return Math.max(revision, await form.patch(edits), await form.delete("age"), await page.patch(level, edits));
 }
 
 function show(...values: unknown[]): void {

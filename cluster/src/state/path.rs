@@ -157,6 +157,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::state::MAX_KEY;
 
     fn keys(text: &str) -> Vec<String> {
         text.parse::<Path>().unwrap().keys().iter().map(ToString::to_string).collect()
@@ -197,6 +198,42 @@ mod tests {
             (Some(1), Some(0), None)
         );
         assert_eq!((below("a", ""), below("a", "a.b")), (Some(1), None));
+    }
+
+    #[test]
+    fn paths_are_the_same_in_every_language() {
+        #[derive(Deserialize)]
+        struct Golden {
+            paths: Vec<Vector>,
+            longest: Longest,
+            positions: Vec<String>,
+            invalid: Vec<String>,
+        }
+        #[derive(Deserialize)]
+        struct Vector {
+            text: String,
+            keys: Vec<String>,
+            written: Option<String>,
+        }
+        #[derive(Deserialize)]
+        struct Longest {
+            keys: usize,
+            bytes_of_a_key: usize,
+        }
+        let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/paths.json"));
+        let golden: Golden = serde_json::from_str(text).unwrap();
+        for Vector { text, keys, written } in golden.paths {
+            let path: Path = text.parse().unwrap();
+            assert_eq!(path.keys().iter().map(|key| &**key).collect::<Vec<_>>(), keys, "{text}");
+            assert_eq!(path.to_string(), written.unwrap_or(text));
+        }
+        assert_eq!((golden.longest.keys, golden.longest.bytes_of_a_key), (MAX_DEPTH, MAX_KEY));
+        for text in golden.positions {
+            assert!(text.parse::<Locator>().is_ok() && text.parse::<Path>().is_err(), "{text}");
+        }
+        for text in golden.invalid {
+            assert_eq!(text.parse::<Locator>(), Err(Refusal::Path), "{text}");
+        }
     }
 
     proptest! {

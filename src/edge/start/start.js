@@ -1,5 +1,6 @@
 // The start page: shows who and where a page is, and how it is connected.
 import "/_pagewire/talk.js";
+import "/_pagewire/form.js";
 import "/_pagewire/call.js";
 import "/_pagewire/jobs.js";
 import { page } from "/_pagewire/page.js";

@@ -77,6 +77,12 @@ impl Browser {
         self.client.back().await.expect("a page");
     }
 
+    /// What a login leaves behind for every page of this server.
+    pub(super) async fn cookie(&self, url: &str, name: &str, value: &str) {
+        self.goto(&format!("{url}/pagewire.js")).await;
+        self.run("document.cookie = `${arguments[0]}=${arguments[1]}`", vec![json!(name), json!(value)]).await;
+    }
+
     /// Turns to the window that was opened as the n-th, when it is there.
     pub(super) async fn window(&self, place: usize) {
         let window = eventually("the window opens", SOON, async || {
@@ -97,6 +103,9 @@ impl Browser {
     }
 
     pub(super) async fn click(&self, name: &str) {
+        // a person scrolls until it is not below the bar
+        let center = "document.querySelector(`[data-testid=${arguments[0]}]`).scrollIntoView({block: 'center'})";
+        self.run(center, vec![json!(name)]).await;
         self.find(name).await.click().await.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 
@@ -104,6 +113,16 @@ impl Browser {
         let field = self.find(name).await;
         field.clear().await.expect("a field");
         field.send_keys(text).await.expect("a field");
+    }
+
+    /// Types at the end of what is in a field.
+    pub(super) async fn write(&self, name: &str, text: &str) {
+        self.find(name).await.send_keys(text).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
+    /// An entry of a list.
+    pub(super) async fn choose(&self, name: &str, entry: &str) {
+        self.find(name).await.select_by_label(entry).await.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 
     pub(super) async fn text(&self, name: &str) -> String {

@@ -1,0 +1,173 @@
+import { ask } from "./ask.js";
+import type { PagewireError } from "./error.js";
+import { escape, split } from "./path.js";
+import { Replica, type DataFrame } from "./replica.js";
+import { serverError, type Requests } from "./requests.js";
+import type { Change, Edit, Level, Reading, View, ViewEvents, WriteOptions } from "./state.js";
+import type { Registered } from "./types.js";
+import { LiveView } from "./view.js";
+
+/** How much of a `hello` is for watches, in characters of JSON: far below any `max_frame`. */
+const ROOM = 8_192;
+
+/** A path of a tree, as `hello` names it. */
+export interface Place {
+  level: Level;
+  path: string;
+}
+
+/** A path that this document watches, whatever becomes of sockets. */
+interface Watched {
+  readonly place: Place;
+  readonly replica: Replica;
+  readonly views: Set<LiveView<unknown>>;
+  /** The server knows of it, or will when it has read what was sent. */
+  asked: boolean;
+}
+
+/** The state trees of a page's chain: what it watches of them, reads and writes. */
+export class Trees {
+  readonly #requests: Requests;
+  readonly #self: () => string | undefined;
+  readonly #watched = new Map<string, Watched>();
+  /** What the server was asked to tell no more of, and has not answered. */
+  readonly #leaving = new Set<string>();
+  #live = false;
+
+  constructor(requests: Requests, self: () => string | undefined) {
+    this.#requests = requests;
+    this.#self = self;
+  }
+
+  /** What is watched, for a `hello` that resumes, as far as it fits in: the rest is asked for afterwards. */
+  get places(): Place[] {
+    let room = ROOM;
+    const places = [...this.#watched.values()].map(({ place }) => place);
+    return places.filter((place) => (room -= JSON.stringify(place).length) > 0);
+  }
+
+  watch<Value>(level: Level, path: string): View<Value> {
+    const keys = split(path);
+    const place = { level, path: keys.map(escape).join(".") };
+    const watched = this.#watched.get(name(place)) ?? this.#begin(place, keys);
+    const view: LiveView<Value> = new LiveView(level, place.path, {
+      patch: (edits, options) => this.patch(level, edits, options),
+      set: (at, value, options) => this.set(level, at, value, options),
+      close: () => this.#close(watched, view),
+    });
+    watched.views.add(view);
+    if (watched.replica.known) view.show(watched.replica);
+    return view;
+  }
+
+  async get<Value>(level: Level, path: string): Promise<Reading<Value>> {
+    const { value, revision } = (await ask(this.#requests, { type: "get_data", level, path })) as Reading<Value>;
+    return { value, revision };
+  }
+
+  set(level: Level, path: string, value: unknown, options: WriteOptions = {}): Promise<number> {
+    return this.#write({ ...options, type: `set_${level}_data`, path, value });
+  }
+
+  patch(level: Level, changes: readonly Edit[], options: WriteOptions = {}): Promise<number> {
+    return this.#write({ ...options, type: "patch", level, changes });
+  }
+
+  /**
+   * A socket is registered. A page that was recovered is told of what it watched before; after a reset the server
+   * begins with what `hello` named.
+   */
+  open(recovered: Registered["recovered"], named: readonly Place[]): void {
+    this.#live = true;
+    for (const watched of this.#watched.values()) {
+      if (recovered !== "recovered") watched.asked = named.includes(watched.place);
+      if (!watched.asked) this.#ask(watched);
+    }
+  }
+
+  /** The socket is gone. */
+  pause(): void {
+    this.#live = false;
+  }
+
+  take(frame: DataFrame): void {
+    const place = { level: frame.level, path: frame.path ?? "" };
+    const watched = this.#watched.get(name(place));
+    // on its way when it was closed, or watched by the predecessor of a reloaded document
+    if (!watched) return this.#leave(place);
+    const { replica, views } = watched;
+    const changes = replica.take(frame);
+    if (!changes) return;
+    const news = changes.length > 0 ? this.#news(changes) : undefined;
+    for (const view of [...views]) {
+      // closed by the listener of another one
+      if (!views.has(view)) continue;
+      view.show(replica, news);
+      if (frame.removed) view.removed();
+    }
+  }
+
+  async #write(frame: object): Promise<number> {
+    return ((await ask(this.#requests, frame)) as Reading).revision;
+  }
+
+  #begin(place: Place, keys: string[]): Watched {
+    const watched = { place, replica: new Replica(keys), views: new Set<LiveView<unknown>>(), asked: false };
+    this.#watched.set(name(place), watched);
+    if (this.#live) this.#ask(watched);
+    return watched;
+  }
+
+  #ask(watched: Watched): void {
+    watched.asked = true;
+    this.#requests.add({ type: "watch", ...watched.place }, {
+      take: (answer) => {
+        if (answer.type === "error") this.#refuse(watched, serverError(answer));
+        return true;
+      },
+      fail: () => (watched.asked = false),
+    });
+  }
+
+  #refuse(watched: Watched, error: PagewireError): void {
+    this.#forget(watched);
+    watched.asked = false;
+    for (const view of watched.views) view.refuse(error);
+  }
+
+  #close(watched: Watched, view: LiveView<unknown>): void {
+    if (!watched.views.delete(view) || watched.views.size > 0) return;
+    this.#forget(watched);
+    if (watched.asked) this.#leave(watched.place);
+  }
+
+  /** Another one may watch the same path by now. */
+  #forget(watched: Watched): void {
+    const key = name(watched.place);
+    if (this.#watched.get(key) === watched) this.#watched.delete(key);
+  }
+
+  /** Tells the server once; what it does not hear now it hears when there is news. */
+  #leave(place: { level: string; path: string }): void {
+    const key = name(place);
+    if (!this.#live || this.#leaving.has(key)) return;
+    this.#leaving.add(key);
+    const over = (): boolean => this.#leaving.delete(key);
+    this.#requests.add({ type: "unwatch", ...place }, { take: () => (over(), true), fail: over });
+  }
+
+  #news(changes: readonly Change[]): ViewEvents["change"] {
+    const self = base(this.#self());
+    const own = changes.every(({ from }) => from !== undefined && base(from) === self);
+    return { changes, from: changes.at(-1)?.from, own };
+  }
+}
+
+function name({ level, path }: { level: string; path: string }): string {
+  return `${level}:${path}`;
+}
+
+/** A page moves between nodes, its first 22 characters stay. */
+function base(page: string | undefined): string | undefined {
+  return page?.split("|")[0];
+}
