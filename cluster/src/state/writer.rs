@@ -112,7 +112,9 @@ impl<T> Writer<T> {
     /// Somebody wants to write. `op` is a fresh operation id, here and below.
     pub(super) fn ask(&mut self, write: Write, ticket: T, op: Op) -> Step<T> {
         let weight = write.weight();
-        if self.waiting.len() >= MAX_WAITING || self.weight + weight > MAX_WAITING_BYTES {
+        // one that is too large for any queue is refused for what it does
+        let heavy = self.weight + weight > MAX_WAITING_BYTES && !self.waiting.is_empty();
+        if heavy || self.waiting.len() >= MAX_WAITING {
             return Step { call: None, answers: vec![(ticket, Err(Refusal::Overloaded))] };
         }
         self.weight += weight;

@@ -166,6 +166,9 @@ fn the_queue_is_bounded_by_count_and_by_bytes() {
     let large = || set("a", json!("x".repeat(100_000)));
     let taken = (1..).take_while(|n| !overloaded(writer.ask(large(), *n, op(1)))).count();
     assert_eq!(taken, MAX_WAITING_BYTES / 100_131);
+    let mut writer = Writer::new(None);
+    assert!(!overloaded(writer.ask(set("a", json!("x".repeat(MAX_WAITING_BYTES))), 0, op(1))));
+    assert_eq!(writer.read(Ok(None), op(1)).answers, [(0, Err(Refusal::Size))], "whenever it is asked again");
 }
 
 #[test]
