@@ -5,9 +5,10 @@
 //!
 //! At most one call is under way. What is asked meanwhile waits and is the next batch: one put for all of it. The put
 //! expects the version that the batch was drafted on; when another writer was first the tree is read and the batch
-//! drafted again. A batch that changes nothing is answered by a version that was read after it was asked for: what the
-//! writer merely remembers may be old. When an answer is lost the tree is read, and operation id and [`Trail`] tell
-//! whether the batch stands; when even they cannot, its writes are answered [`Refusal::Uncertain`].
+//! drafted again. What the writer merely remembers may be old: a batch that changes nothing is answered, and one that
+//! removes the tree is drafted, by a version that was read after it was asked for. When an answer is lost the tree is
+//! read, and operation id and [`Trail`] tell whether the batch stands; when even they cannot, its writes are answered
+//! [`Refusal::Uncertain`].
 
 use std::collections::VecDeque;
 
@@ -112,7 +113,9 @@ impl<T> Writer<T> {
     /// Somebody wants to write. `op` is a fresh operation id, here and below.
     pub(super) fn ask(&mut self, write: Write, ticket: T, op: Op) -> Step<T> {
         let weight = write.weight();
-        if self.waiting.len() >= MAX_WAITING || self.weight + weight > MAX_WAITING_BYTES {
+        // one that is too large for any queue is refused for what it does
+        let heavy = self.weight + weight > MAX_WAITING_BYTES && !self.waiting.is_empty();
+        if heavy || self.waiting.len() >= MAX_WAITING {
             return Step { call: None, answers: vec![(ticket, Err(Refusal::Overloaded))] };
         }
         self.weight += weight;
@@ -181,7 +184,9 @@ impl<T> Writer<T> {
                 self.known = Some(base);
                 self.begin(answers(batch, &draft, rev), op)
             }
-            Effect::Nothing => self.look(batch),
+            // nor does a deletion leave a trail: whoever finds another tree afterwards must know that the one that it
+            // was to delete still stood
+            Effect::Nothing | Effect::Delete if !fresh => self.look(batch),
             effect => self.write(Underway { batch, draft, base, op, puts: effect == Effect::Put, doubts: 0 }),
         }
     }

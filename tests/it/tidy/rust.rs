@@ -84,6 +84,7 @@ const OWN_DURATIONS: [(&str, &str); 13] = [
     ("cluster/src/engine/nats/kv.rs", "a pause between two attempts within Timing::operation"),
     ("cluster/src/engine/nats/queue.rs", "a pause between two attempts within Timing::operation"),
     ("cluster/src/engine/nats/streams.rs", "how long the server keeps a deletion's marker"),
+    ("cluster/src/state/feed/mod.rs", "a pause before an engine that did not answer is asked again"),
     ("src/edge/listener.rs", "a pause of the accept loop"),
     ("src/edge/pulse.rs", "the bounds of a tick, which is derived from websocket.ping_ms"),
     ("cluster/src/state/feed/mod.rs", "a pause before an engine that did not answer is asked again"),

@@ -34,6 +34,10 @@ struct World {
     ledger: Ledger,
     processes: Vec<Process>,
     owners: [Owner; 2],
+    /// Of 20 writes so many are removals, and of 1000 times to hear something a feed misses so many: each schedule has
+    /// rates of its own, because some faults only meet when one of them is frequent.
+    removals: u64,
+    deaf: u16,
     /// The next observer is somebody else.
     observers: u128,
 }
@@ -41,8 +45,11 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let owners = [Owner::User("ann".into()), Owner::Session(Key::from_bits(1))];
-        let (dice, store, ledger) = (Dice::new(seed), Store::default(), Ledger::default());
-        let mut world = Self { dice, store, ledger, processes: Vec::new(), owners, observers: 0 };
+        let mut dice = Dice::new(seed);
+        let (removals, deaf) = (1 + dice.below(5), 150 * dice.below(6) as u16);
+        let (store, ledger) = (Store::with_faults(100 * (1 + dice.below(5)) as u16), Ledger::default());
+        let mut world =
+            Self { dice, store, ledger, processes: Vec::new(), owners, removals, deaf, observers: 0 };
         world.processes = (0..PROCESSES).map(|number| Process::new(number, &world.store)).collect();
         world
     }
@@ -62,6 +69,7 @@ impl World {
             0..25 => self.ask(at),
             25..45 => self.arrive(at),
             45..65 => self.answer(at),
+            65..80 if self.dice.hits(self.deaf) => {}
             65..80 => self.processes[at].hear(&self.ledger),
             80..86 => self.observe(at),
             86..93 => self.processes[at].read(&self.store, &mut self.dice, &self.ledger),
@@ -86,10 +94,10 @@ impl World {
     fn ask(&mut self, at: usize) {
         let owner = self.owner();
         let act = match self.dice.below(20) {
-            0 => Act::Remove,
-            1 => Act::Expire(Some(Duration::from_secs(1 + self.dice.below(3)))),
-            2 => Act::Expire(None),
-            3..6 => Act::Edit(vec![Edit { path: self.path().into(), value: None }]),
+            share if share < self.removals => Act::Remove,
+            6 => Act::Expire(Some(Duration::from_secs(1 + self.dice.below(3)))),
+            7 => Act::Expire(None),
+            8..11 => Act::Edit(vec![Edit { path: self.path().into(), value: None }]),
             _ => self.edits(),
         };
         let known = self.ledger.revision(&owner.key());

@@ -103,9 +103,15 @@ fn after_a_lost_answer_the_operation_tells_what_became_of_it() {
 #[test]
 fn a_removal_whose_answer_was_lost_is_not_done_twice() {
     let lose = |found: Found| {
-        let mut writer = writer(Some(stored(4, 9, Trail::default(), json!({"a": 0}))));
+        let stands = stored(4, 9, Trail::default(), json!({"a": 0}));
+        let mut writer = writer(Some(stands.clone()));
         let step = writer.ask(Write { act: Act::Remove, if_revision: None, from: None }, 1, op(1));
-        assert_eq!(step.call, Some(Call::Delete { rev: 4 }));
+        assert_eq!(
+            step.call,
+            Some(Call::Read),
+            "4 may have been removed, and made again, before this was asked"
+        );
+        assert_eq!(writer.read(Ok(Some(stands)), op(1)).call, Some(Call::Delete { rev: 4 }));
         writer.wrote(Err(WriteError::Unknown), op(2));
         writer.read(Ok(found), op(3))
     };
@@ -166,6 +172,9 @@ fn the_queue_is_bounded_by_count_and_by_bytes() {
     let large = || set("a", json!("x".repeat(100_000)));
     let taken = (1..).take_while(|n| !overloaded(writer.ask(large(), *n, op(1)))).count();
     assert_eq!(taken, MAX_WAITING_BYTES / 100_131);
+    let mut writer = Writer::new(None);
+    assert!(!overloaded(writer.ask(set("a", json!("x".repeat(MAX_WAITING_BYTES))), 0, op(1))));
+    assert_eq!(writer.read(Ok(None), op(1)).answers, [(0, Err(Refusal::Size))], "whenever it is asked again");
 }
 
 #[test]

@@ -32,13 +32,11 @@ pub(super) struct Store {
     pub(super) events: Vec<WatchEvent>,
 }
 
-impl Default for Store {
-    fn default() -> Self {
-        Self { rows: Rows::default(), now: Duration::ZERO, late: Vec::new(), faults: 250, events: Vec::new() }
-    }
-}
-
 impl Store {
+    pub(super) fn with_faults(faults: u16) -> Self {
+        Self { rows: Rows::default(), now: Duration::ZERO, late: Vec::new(), faults, events: Vec::new() }
+    }
+
     pub(super) fn read(&self, key: &str) -> Found {
         self.rows.get(key).map(|entry| Stored::decode(&entry).expect("a tree"))
     }
