@@ -10,6 +10,7 @@ mod tests;
 mod worker;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pagewire_cluster::delivery::Post;
 use pagewire_cluster::engine::{ConnectError, Down, Engine, Memory, Nats, NatsOptions};
@@ -17,7 +18,7 @@ use pagewire_cluster::id::NodeNumber;
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::lease::{Keeper, NodeLease, NodeRow, Proto, Wish};
-use pagewire_cluster::registry::Registry;
+use pagewire_cluster::registry::{Lifetimes, Registry};
 use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::state::States;
 use pagewire_cluster::subject::Subjects;
@@ -96,7 +97,7 @@ impl Node {
     async fn start_on(engine: Engine, config: Config, timing: Timing) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let subjects = Subjects::new(&config.cluster);
-        let registry = Registry::new(&engine);
+        let registry = Registry::new(&engine, lifetimes(&config));
         let follow = registry.follow().await?;
         let keyring = Keyring::load(&engine).await?;
         let post = Post::new(&engine, &subjects, timing.deliver);
@@ -149,9 +150,10 @@ impl Node {
         let (stop, stopping) = watch::channel(false);
         let ready = Ready::default();
         let watching = context.sessions.clone();
-        tokio::spawn(follow.run(move |page, row| watching.notice(page, row)));
+        tokio::spawn(follow.run(move |news| watching.notice(news)));
         tokio::spawn(run::count_reconnects(engine.link(), metrics.clone()));
         let keeper = tokio::spawn(keeper.keep(stopped(stopping.clone())));
+        let cleanup = Duration::from_secs(config.lifetime.cleanup_interval_s);
         let duties = duties::Duties {
             engine: engine.clone(),
             subjects,
@@ -162,6 +164,7 @@ impl Node {
         tokio::spawn(duties.clone().answer(context.clone(), ready.clone(), stopping.clone()));
         tokio::spawn(duties.clone().watch_neighbour(stopping.clone()));
         tokio::spawn(duties.clone().tidy_jobs(jobs.clone(), stopping.clone()));
+        tokio::spawn(duties.clone().end_idle(cleanup, stopping.clone()));
         tokio::spawn(duties.sweep(stopping));
         let worker = match config.nats.urls.is_empty() {
             true => Some(Worker::start(&engine, &jobs, &config, alone(), timing, metrics.clone()).await?),
@@ -226,12 +229,21 @@ fn row(config: &Config) -> NodeRow {
     }
 }
 
+fn lifetimes(config: &Config) -> Lifetimes {
+    let lifetime = &config.lifetime;
+    Lifetimes {
+        session: Duration::from_secs(lifetime.session_timeout_s),
+        connection: Duration::from_secs(lifetime.connection_timeout_s),
+        unregistered: Duration::from_secs(lifetime.resume_ms.div_ceil(1000).max(1)),
+    }
+}
+
 fn options(config: &Config) -> Options {
     Options {
         lane: config.node.lane.clone(),
         release: config.node.release.clone(),
         budget: Budget { outbox: config.websocket.outbox_bytes, replay: config.websocket.replay_bytes },
-        resume_window: std::time::Duration::from_millis(config.lifetime.resume_ms),
+        resume_window: Duration::from_millis(config.lifetime.resume_ms),
         ping_ms: config.websocket.ping_ms,
         limits: Limits {
             max_frame: config.websocket.max_frame,

@@ -72,8 +72,9 @@ pub struct Holder {
 }
 
 /// The 128 random bits of a page, session or connection, written as 22 base62 characters. Never reused.
+// the high half, then the low one: the order of the whole, in rows that need no padding
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(u128);
+pub struct Key([u64; 2]);
 
 impl Key {
     /// A fresh key from the operating system's random source.
@@ -83,19 +84,19 @@ impl Key {
 
     /// A key from its bits.
     pub const fn from_bits(bits: u128) -> Self {
-        Self(bits)
+        Self([(bits >> 64) as u64, bits as u64])
     }
 
     /// The 128 bits.
     pub const fn bits(self) -> u128 {
-        self.0
+        ((self.0[0] as u128) << 64) | self.0[1] as u128
     }
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = [b'0'; KEY_LENGTH];
-        let mut rest = self.0;
+        let mut rest = self.bits();
         for place in text.iter_mut().rev() {
             *place = ALPHABET[(rest % 62) as usize];
             rest /= 62;
@@ -121,7 +122,7 @@ impl FromStr for Key {
                 };
                 bits.checked_mul(62).and_then(|b| b.checked_add(digit.into())).ok_or(InvalidId::Key)
             })
-            .map(Self)
+            .map(Self::from_bits)
     }
 }
 

@@ -160,12 +160,31 @@ pub mod node_key {
 pub mod page_key {
     use super::Key;
 
+    /// All rows of the bucket: one watch shows a page and what it takes away with the same commit.
+    pub const ALL: &str = "";
+
     /// All page rows.
     pub const PAGES: &str = "page.";
+
+    /// All rows of idle sessions.
+    pub const SESSIONS: &str = "session.";
+
+    /// All rows of idle connections.
+    pub const CONNECTIONS: &str = "connection.";
 
     /// The row of a page.
     pub fn page(page: Key) -> String {
         format!("{PAGES}{page}")
+    }
+
+    /// The row of an idle session.
+    pub fn session(session: Key) -> String {
+        format!("{SESSIONS}{session}")
+    }
+
+    /// The row of an idle connection.
+    pub fn connection(connection: Key) -> String {
+        format!("{CONNECTIONS}{connection}")
     }
 }
 

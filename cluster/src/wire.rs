@@ -78,6 +78,12 @@ pub enum Question {
     },
     /// Tell a page what became of its job. Answer: [`Answer::Delivered`] or [`Answer::Unknown`].
     Job(Box<JobNote>),
+    /// Close your pages of a scope for good. Answer: [`Answer::Closed`]. An older release answers
+    /// [`Answer::Unsupported`] and closes them when it hears that their session is ending, if it knows that.
+    Unregister {
+        /// Whose pages.
+        scope: Scope,
+    },
     /// Are you alive in this epoch? Answer: [`Answer::Done`].
     Alive,
     /// A type of a newer release.
@@ -197,6 +203,11 @@ pub enum Answer {
     },
     /// What it has applied.
     Rollout(RolloutState),
+    /// Pages that are closed for good.
+    Closed {
+        /// How many.
+        pages: u64,
+    },
     /// Done.
     Done,
     /// This release does not know the question.
@@ -283,6 +294,7 @@ mod tests {
                     error: Some(Failure { code: "failed".into(), message: "no".into(), retryable: false }),
                 })),
             })),
+            Question::Unregister { scope: Scope::User("*".into()) },
             Question::Alive,
         ] {
             assert_eq!(read_back(&question), format!("{question:?}"));

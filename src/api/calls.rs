@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::Parts;
 use super::error::{ApiError, ErrorBody};
 use super::input::Body;
-use super::pages::List;
+use super::list::List;
 use crate::executor::{Call, Mode};
 
 /// A method and what it is called with.

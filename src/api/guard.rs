@@ -97,7 +97,8 @@ impl<'a> Asked<'a> {
                 .contains_key(header::AUTHORIZATION)
                 .then(|| text(header::AUTHORIZATION).and_then(bearer).unwrap_or_default()),
             writes: !matches!(*method, Method::GET | Method::HEAD),
-            json: is_json(headers),
+            // no form deletes, and a deletion has no body
+            json: is_json(headers) || *method == Method::DELETE,
         }
     }
 }

@@ -13,13 +13,16 @@ mod guard;
 mod id;
 mod input;
 mod jobs;
+mod list;
 mod nodes;
 mod openapi;
 mod pages;
 mod probes;
 mod rollouts;
 mod send;
+mod sessions;
 mod trace;
+mod unregister;
 mod users;
 mod workers;
 
@@ -114,13 +117,14 @@ fn operating() -> Router<Parts> {
         .route("/api/v1/workers/{id}/drain", post(workers::drain))
         .route("/api/v1/stats", get(nodes::stats))
         .route("/api/v1/nodes", get(nodes::nodes))
-        .route("/api/v1/pages/{id}", get(pages::page))
-        .route("/api/v1/sessions/{id}", get(pages::session))
+        .route("/api/v1/pages/{id}", get(pages::page).delete(unregister::page))
+        .route("/api/v1/sessions/{id}", get(sessions::session).delete(unregister::session))
         .route("/api/v1/sessions/{id}/pages", get(pages::session_pages))
-        .route("/api/v1/connections/{id}", get(pages::connection))
+        .route("/api/v1/connections/{id}", get(sessions::connection).delete(unregister::connection))
+        .route("/api/v1/connections/{id}/sessions", get(sessions::of_connection))
         .route("/api/v1/users", get(users::users))
-        .route("/api/v1/users/{id}", get(users::user))
-        .route("/api/v1/users/{id}/sessions", get(users::sessions))
+        .route("/api/v1/users/{id}", get(users::user).delete(unregister::user))
+        .route("/api/v1/users/{id}/sessions", get(sessions::of_user))
         .route("/api/v1/rollouts", get(rollouts::rollouts))
         .route("/api/v1/rollouts/{pool}", get(rollouts::status).put(rollouts::change))
         .route("/api/v1/rollouts/{pool}/explain", get(rollouts::explain))

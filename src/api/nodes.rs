@@ -1,13 +1,12 @@
 //! `GET /stats` and `/nodes`: the cluster in numbers.
 
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::extract::State;
+use pagewire_cluster::registry;
 use serde::Serialize;
 
 use super::Parts;
-use super::pages::List;
+use super::list::List;
 
 /// Counts over the living pages of the cluster, as this node sees them.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -17,35 +16,52 @@ pub(super) struct Stats {
     /// The node that answers; absent while it has no number.
     #[schema(example = "p01")]
     node: Option<String>,
-    /// Users with at least one page.
-    users: usize,
-    /// Connections with at least one page.
-    connections: usize,
-    /// Sessions with at least one page.
-    sessions: usize,
-    /// Pages, with a socket or in their resume window.
-    pages: usize,
+    #[serde(flatten)]
+    counts: Counts,
+    /// Sessions without a page that can still be joined.
+    idle_sessions: usize,
+    /// Connections without a page that can still be joined.
+    idle_connections: usize,
     /// By node.
-    nodes: Vec<NodePages>,
+    nodes: Vec<NodeCounts>,
     /// By lane and release.
-    lanes: Vec<LanePages>,
+    lanes: Vec<LaneCounts>,
+}
+
+/// How many there are with at least one page. Who has pages at two nodes counts at both, and once in the whole.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Counts {
+    users: usize,
+    connections: usize,
+    sessions: usize,
+    /// With a socket or in their resume window.
+    pages: usize,
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
-struct NodePages {
+struct NodeCounts {
     #[schema(example = "p01")]
     node: String,
     lane: String,
     release: String,
-    pages: usize,
+    #[serde(flatten)]
+    counts: Counts,
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
-struct LanePages {
+struct LaneCounts {
     lane: String,
     release: String,
     nodes: usize,
-    pages: usize,
+    #[serde(flatten)]
+    counts: Counts,
+}
+
+impl From<registry::Counts> for Counts {
+    fn from(counts: registry::Counts) -> Self {
+        let registry::Counts { users, connections, sessions, pages } = counts;
+        Self { users, connections, sessions, pages }
+    }
 }
 
 /// A living node.
@@ -77,34 +93,26 @@ pub(super) struct Node {
 #[utoipa::path(get, path = "/api/v1/stats", tag = "cluster", responses((status = 200, body = Stats)))]
 pub(super) async fn stats(State(parts): State<Parts>) -> Json<Stats> {
     let seen = parts.registry.view().stats();
-    let mut lanes = BTreeMap::<(&str, &str), (usize, usize)>::new();
-    for node in &seen.nodes {
-        let (nodes, pages) = lanes.entry((&node.lane, &node.release)).or_default();
-        *nodes += 1;
-        *pages += node.pages;
-    }
-    let lanes = lanes.into_iter().map(|((lane, release), (nodes, pages))| LanePages {
-        lane: lane.to_owned(),
-        release: release.to_owned(),
-        nodes,
-        pages,
-    });
-    let lanes = lanes.collect();
-    let nodes = seen.nodes.into_iter().map(|node| NodePages {
+    let nodes = seen.nodes.into_iter().map(|node| NodeCounts {
         node: node.node.to_string(),
         lane: node.lane,
         release: node.release,
-        pages: node.pages,
+        counts: node.counts.into(),
+    });
+    let lanes = seen.lanes.into_iter().map(|lane| LaneCounts {
+        lane: lane.lane,
+        release: lane.release,
+        nodes: lane.nodes,
+        counts: lane.counts.into(),
     });
     Json(Stats {
         cluster: parts.config.cluster.clone(),
         node: parts.lease.holder().map(|holder| holder.node.to_string()),
-        users: seen.users,
-        connections: seen.connections,
-        sessions: seen.sessions,
-        pages: seen.pages,
+        counts: seen.total.into(),
+        idle_sessions: seen.idle_sessions,
+        idle_connections: seen.idle_connections,
         nodes: nodes.collect(),
-        lanes,
+        lanes: lanes.collect(),
     })
 }
 
@@ -122,7 +130,7 @@ pub(super) async fn nodes(State(parts): State<Parts>) -> Json<List<Node>> {
         release: row.release.clone(),
         advertise: row.advertise.clone(),
         proto: [row.proto.min, row.proto.max],
-        pages: counts.iter().find(|count| count.node == holder.node).map_or(0, |count| count.pages),
+        pages: counts.iter().find(|count| count.node == holder.node).map_or(0, |node| node.counts.pages),
         answering: own == Some(holder),
     });
     Json(List::whole(items.collect()))

@@ -5,7 +5,9 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
-use super::{calls, data, jobs, nodes, pages, probes, rollouts, send, users, workers};
+use super::{
+    calls, data, jobs, nodes, pages, probes, rollouts, send, sessions, unregister, users, workers,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -15,8 +17,10 @@ use super::{calls, data, jobs, nodes, pages, probes, rollouts, send, users, work
         calls::call, calls::executors,
         jobs::submit, jobs::list::jobs, jobs::job, jobs::events::events, jobs::cancel, jobs::retry,
         nodes::stats, nodes::nodes, workers::workers, workers::drain,
-        users::users, users::user, users::sessions,
-        pages::page, pages::session, pages::session_pages, pages::connection,
+        users::users, users::user, unregister::user, sessions::of_user,
+        sessions::connection, unregister::connection, sessions::of_connection,
+        sessions::session, unregister::session, pages::session_pages,
+        pages::page, unregister::page,
         data::whole, data::replace, data::clear, data::patch, data::read, data::set, data::delete,
         rollouts::rollouts, rollouts::status, rollouts::change, rollouts::explain, rollouts::history,
         probes::live, probes::ready, probes::metrics,

@@ -18,7 +18,8 @@ use super::error::{ApiError, ErrorBody};
 use super::guard::Who;
 use super::id::segment;
 use super::input::{Body, Query};
-use super::pages::{List, rfc3339};
+use super::list::List;
+use super::pages::rfc3339;
 use crate::protocol::ErrorCode;
 
 /// What a rollout should say. What is absent stays as it is.

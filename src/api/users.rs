@@ -1,19 +1,17 @@
-//! Users, as far as they have pages.
+//! Users, as far as they have pages or sessions that can be joined.
 
 use axum::Json;
 use axum::extract::State;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use pagewire_cluster::id::Key;
-use pagewire_cluster::registry::{Seen, View};
-use pagewire_cluster::wire::Scope;
+use pagewire_cluster::registry::UserSeen;
 use serde::{Deserialize, Serialize};
 
 use super::Parts;
 use super::error::{ApiError, ErrorBody};
 use super::id::UserId;
 use super::input::Query;
-use super::pages::{List, Piece, Session};
+use super::list::{List, Piece};
 
 /// A user's presence.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -21,7 +19,9 @@ pub(super) struct User {
     user: String,
     /// Whether there is a page.
     online: bool,
+    /// How many connections there are, idle ones included.
     connections: usize,
+    /// How many sessions there are, idle ones included.
     sessions: usize,
     pages: usize,
 }
@@ -30,7 +30,7 @@ pub(super) struct User {
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
-    /// Only users with a page are known to the registry, so `false` finds nobody.
+    /// `true`: those with a page; `false`: those who have only sessions or connections that can be joined.
     online: Option<bool>,
     /// `next_cursor` of the piece before.
     cursor: Option<String>,
@@ -38,46 +38,28 @@ pub(super) struct Which {
     limit: Option<usize>,
 }
 
-impl User {
-    fn of(view: &View, user: String) -> Self {
-        let scope = Scope::User(user.clone());
-        let pages: Vec<&Seen> = view.pages_of(&scope).map(|(_, seen)| seen).collect();
-        Self {
-            user,
-            online: !pages.is_empty(),
-            connections: distinct(pages.iter().map(|seen| seen.connection.key)).len(),
-            sessions: distinct(pages.iter().map(|seen| seen.session.key)).len(),
-            pages: pages.len(),
-        }
+impl From<UserSeen<'_>> for User {
+    fn from(seen: UserSeen<'_>) -> Self {
+        let UserSeen { user, connections, sessions, pages } = seen;
+        Self { user: user.to_owned(), online: pages > 0, connections, sessions, pages }
     }
 }
 
-fn distinct(keys: impl Iterator<Item = Key>) -> Vec<Key> {
-    let mut keys: Vec<Key> = keys.collect();
-    keys.sort_unstable();
-    keys.dedup();
-    keys
-}
-
-/// Lists users with pages, in the order of their names.
+/// Lists users in the order of their names.
 #[utoipa::path(get, path = "/api/v1/users", tag = "registry", params(Which),
     responses((status = 200, body = List<User>), (status = "default", body = ErrorBody)))]
 pub(super) async fn users(
     State(parts): State<Parts>,
     Query(which): Query<Which>,
 ) -> Result<Json<List<User>>, ApiError> {
-    if which.online == Some(false) {
-        return Ok(Json(List::whole(Vec::new())));
-    }
     let after = which.cursor.as_deref().map(decode_cursor).transpose()?;
     let piece = Piece { cursor: None, limit: which.limit };
     let view = parts.registry.view();
-    let mut names: Vec<&str> =
-        view.users().filter(|name| after.as_deref().is_none_or(|after| *name > after)).collect();
-    names.sort_unstable();
-    let List { items, next_cursor } = List::cut(names, piece.limit(), |name| URL_SAFE_NO_PAD.encode(name));
-    let items = items.into_iter().map(|name| User::of(&view, name.to_owned())).collect();
-    Ok(Json(List { items, next_cursor }))
+    let wanted = |seen: &UserSeen| which.online.is_none_or(|online| online == (seen.pages > 0));
+    let seen = view.users_after(after.as_deref()).filter(wanted);
+    let List { items, next_cursor } =
+        List::cut(seen, piece.limit(), |seen| URL_SAFE_NO_PAD.encode(seen.user));
+    Ok(Json(List { items: items.into_iter().map(User::from).collect(), next_cursor }))
 }
 
 fn decode_cursor(cursor: &str) -> Result<String, ApiError> {
@@ -89,25 +71,7 @@ fn decode_cursor(cursor: &str) -> Result<String, ApiError> {
 #[utoipa::path(get, path = "/api/v1/users/{id}", tag = "registry", params(("id" = String, Path)),
     responses((status = 200, body = User), (status = "default", body = ErrorBody)))]
 pub(super) async fn user(State(parts): State<Parts>, UserId(user): UserId) -> Json<User> {
-    Json(User::of(&parts.registry.view(), user))
-}
-
-/// The sessions of a user.
-#[utoipa::path(get, path = "/api/v1/users/{id}/sessions", tag = "registry",
-    params(("id" = String, Path), Piece),
-    responses((status = 200, body = List<Session>), (status = "default", body = ErrorBody)))]
-pub(super) async fn sessions(
-    State(parts): State<Parts>,
-    UserId(user): UserId,
-    Query(piece): Query<Piece>,
-) -> Result<Json<List<Session>>, ApiError> {
     let view = parts.registry.view();
-    let mut keys = distinct(view.pages_of(&Scope::User(user)).map(|(_, seen)| seen.session.key));
-    if let Some(cursor) = &piece.cursor {
-        let after: Key = cursor.parse().map_err(|_| ApiError::malformed("this is not a cursor"))?;
-        keys.retain(|key| *key > after);
-    }
-    let List { items, next_cursor } = List::cut(keys, piece.limit(), ToString::to_string);
-    let items = items.into_iter().filter_map(|key| Session::of(&view, key)).collect();
-    Ok(Json(List { items, next_cursor }))
+    let nobody = UserSeen { user: &user, connections: 0, sessions: 0, pages: 0 };
+    Json(view.user(&user).unwrap_or(nobody).into())
 }

@@ -3,11 +3,12 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use super::{Auth, Config, InvalidConfig, Limits, Nats, Node, Websocket};
+use super::{Auth, Config, InvalidConfig, Lifetime, Limits, Nats, Node, Websocket};
 
 /// The largest message between processes, which bounds every frame.
 const MESSAGE: usize = 512 * 1024;
 const HOUR_MS: u64 = 3_600_000;
+const YEAR_S: u64 = 365 * 24 * 3600;
 
 impl Config {
     /// Refuses values that cannot work, all at once.
@@ -18,7 +19,7 @@ impl Config {
         self.node.check(&mut found);
         self.auth.check(&mut found);
         self.websocket.check(&mut found);
-        found.range("lifetime.resume_ms", self.lifetime.resume_ms, 0..=HOUR_MS);
+        self.lifetime.check(&mut found);
         self.limits.check(&mut found);
         if found.0.is_empty() { Ok(()) } else { Err(InvalidConfig(found.0)) }
     }
@@ -126,6 +127,15 @@ impl Websocket {
                 );
             }
         }
+    }
+}
+
+impl Lifetime {
+    fn check(&self, found: &mut Problems) {
+        found.range("lifetime.resume_ms", self.resume_ms, 0..=HOUR_MS);
+        found.range("lifetime.session_timeout_s", self.session_timeout_s, 1..=YEAR_S);
+        found.range("lifetime.connection_timeout_s", self.connection_timeout_s, 1..=YEAR_S);
+        found.range("lifetime.cleanup_interval_s", self.cleanup_interval_s, 1..=3600);
     }
 }
 

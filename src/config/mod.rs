@@ -123,6 +123,12 @@ pub struct Websocket {
 pub struct Lifetime {
     /// How long a page without its socket can be resumed, in milliseconds.
     pub resume_ms: u64,
+    /// How long a session without a page can be joined, in seconds.
+    pub session_timeout_s: u64,
+    /// How long a connection without a session can be joined, in seconds.
+    pub connection_timeout_s: u64,
+    /// How often it is looked for what has been idle for too long, in seconds.
+    pub cleanup_interval_s: u64,
 }
 
 /// `[state]`

@@ -1,6 +1,7 @@
 //! What a node does beside serving sockets: answering other nodes, watching its neighbour, sweeping dead rows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pagewire_cluster::delivery::{Inbox, Incoming};
 use pagewire_cluster::engine::{Down, Engine, Message};
@@ -11,12 +12,12 @@ use pagewire_cluster::registry::Registry;
 use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::wire::{Answer, Question};
+use pagewire_cluster::wire::{Answer, Question, Scope};
 use tokio::sync::watch;
 
 use super::stopped;
 use crate::command::Context;
-use crate::session::Pushed;
+use crate::session::{Pushed, Sessions};
 use crate::telemetry::{self, Ready};
 
 /// What the duties of a node need.
@@ -73,6 +74,9 @@ impl Duties {
                     match react(context, question, &message) {
                         Reaction::Now(answer) => inbox.answer(message, std::future::ready(answer)),
                         Reaction::Pushed(pushed) => inbox.answer(message, delivered(pushed)),
+                        Reaction::Closing(scope) => {
+                            inbox.answer(message, closed(context.sessions.clone(), scope))
+                        }
                         Reaction::Rollout { pool, revision } => {
                             inbox.answer(message, applied(context.rollouts.clone(), pool, revision))
                         }
@@ -87,7 +91,7 @@ impl Duties {
 
     /// Proves the death of the next node around the ring, so that its pages leave the view before its lease ends.
     pub(super) async fn watch_neighbour(self, stopping: watch::Receiver<bool>) {
-        self.every(stopping, || async {
+        self.every(self.timing.lease_renew, stopping, || async {
             let Some(own) = self.lease.holder() else { return Ok(()) };
             let living: Vec<_> =
                 self.registry.view().nodes().into_iter().map(|(holder, _)| holder.node).collect();
@@ -101,7 +105,7 @@ impl Duties {
 
     /// The lowest living number sweeps: rows of dead holders go.
     pub(super) async fn sweep(self, stopping: watch::Receiver<bool>) {
-        self.every(stopping, || async {
+        self.every(self.timing.lease_renew, stopping, || async {
             if self.is_lowest() {
                 let swept = self.registry.sweep().await;
                 if swept > 0 {
@@ -113,10 +117,31 @@ impl Duties {
         .await;
     }
 
+    /// The lowest living number ends sessions and connections whose time is over.
+    pub(super) async fn end_idle(self, interval: Duration, stopping: watch::Receiver<bool>) {
+        self.every(interval, stopping, || async {
+            if !self.is_lowest() {
+                return Ok(());
+            }
+            let mut ended = 0;
+            for (row, rev) in self.registry.end_idle().await {
+                // the row goes last: who dies before that leaves the rest to the next
+                if self.registry.ended(&row, rev).await {
+                    ended += 1;
+                }
+            }
+            if ended > 0 {
+                tracing::info!(ended, "sessions and connections without pages are over");
+            }
+            Ok(())
+        })
+        .await;
+    }
+
     /// The lowest living number finds jobs that nobody works on although somebody should.
     pub(super) async fn tidy_jobs(self, jobs: Jobs, stopping: watch::Receiver<bool>) {
         let janitor = tokio::sync::Mutex::new(Janitor::default());
-        self.every(stopping, || async {
+        self.every(self.timing.lease_renew, stopping, || async {
             let mut janitor = janitor.lock().await;
             if !self.is_lowest() {
                 // who takes the duty over starts with nothing
@@ -139,12 +164,13 @@ impl Duties {
 
     async fn every<F: Future<Output = Result<(), Down>>>(
         &self,
+        period: Duration,
         stopping: watch::Receiver<bool>,
         duty: impl Fn() -> F,
     ) {
         let stop = stopped(stopping);
         tokio::pin!(stop);
-        let mut tick = tokio::time::interval(self.timing.lease_renew);
+        let mut tick = tokio::time::interval(period);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -164,12 +190,18 @@ enum Reaction {
     Now(Answer),
     /// Known when frames for pages that have moved on have arrived there.
     Pushed(Pushed),
+    /// Known when the pages of a scope have left the cluster.
+    Closing(Scope),
     /// Known when that revision is applied here.
     Rollout { pool: String, revision: u64 },
 }
 
 async fn delivered(pushed: Pushed) -> Answer {
     Answer::Delivered(pushed.settle().await)
+}
+
+async fn closed(sessions: Arc<Sessions>, scope: Scope) -> Answer {
+    Answer::Closed { pages: sessions.unregister_here(&scope).await }
 }
 
 async fn applied(rollouts: Rollouts, pool: String, revision: u64) -> Answer {
@@ -185,6 +217,7 @@ fn react(context: &Arc<Context>, question: Question, message: &Message) -> React
         Question::Deliver(delivery) => context.deliver.receive(&delivery),
         Question::Job(note) => context.deliver.receive_job(&note),
         Question::Forward { page, frames } => context.sessions.forwarded(page, &frames),
+        Question::Unregister { scope } => return Reaction::Closing(scope),
         Question::Rollout { pool, revision } => return Reaction::Rollout { pool, revision },
         other => return Reaction::Now(answer(context, other)),
     };
@@ -208,6 +241,7 @@ fn answer(context: &Arc<Context>, question: Question) -> Answer {
         | Question::Deliver(_)
         | Question::Forward { .. }
         | Question::Job(_)
+        | Question::Unregister { .. }
         | Question::Rollout { .. } => Answer::Unsupported,
     }
 }

@@ -126,7 +126,7 @@ async fn a_page_leaves_everywhere_when_its_resume_window_ends() {
     let registered = frames(&opened).remove(0);
     node.context.sessions.detach(&opened.page, opened.ticket);
     let gone = async {
-        while !node.hub.is_empty() || node.registry.view().stats().pages > 0 {
+        while !node.hub.is_empty() || node.registry.view().stats().total.pages > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -163,7 +163,7 @@ async fn two_nodes_on_one_engine_reach_each_others_pages() {
     let here = open(&one, Hello::default(), Some("ann")).await.unwrap();
     let there = open(&two, Hello::default(), Some("ann")).await.unwrap();
     let seen = async {
-        while one.registry.view().stats().pages < 2 {
+        while one.registry.view().stats().total.pages < 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use pagewire_cluster::engine::Expect;
 use pagewire_cluster::id::{Address, Holder, Key, NodeNumber};
-use pagewire_cluster::registry::Row;
-use pagewire_cluster::wire::{Answer, HandedOver, Question};
+use pagewire_cluster::registry::{Lasting, News, Row};
+use pagewire_cluster::wire::{Answer, HandedOver, Question, Scope};
 use serde_json::value::RawValue;
 
 use super::hub::Pushed;
@@ -96,9 +96,22 @@ impl Sessions {
         }
     }
 
+    /// What the registry has heard. Pages of what is ending go, also those that nobody asked this node for.
+    pub fn notice(self: &Arc<Self>, news: News) {
+        let scope = match news {
+            News::Page(page, row) => return self.notice_row(page, &row),
+            News::Ending(Lasting::Session(key)) => Scope::Session(key),
+            News::Ending(Lasting::Connection(key)) => Scope::Connection(key),
+        };
+        if self.hub.has_pages(&scope) {
+            let this = self.clone();
+            tokio::spawn(async move { this.unregister_here(&scope).await });
+        }
+    }
+
     /// A row was written. If it gives a page to another node that this one still counts as its own, the question
     /// for it was lost: the client has been told of a reset, and what still arrives here is forwarded.
-    pub fn notice(self: &Arc<Self>, page: Key, row: &Row) {
+    fn notice_row(self: &Arc<Self>, page: Key, row: &Row) {
         // on its way: the question is, too
         if row.prev.is_none()
             && self.lease.holder().is_some_and(|own| own.node != row.node)

@@ -84,6 +84,13 @@ impl Pushed {
     }
 }
 
+/// Of what a page that left was the last one at this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Last {
+    pub(super) of_session: bool,
+    pub(super) of_connection: bool,
+}
+
 /// All pages of this node.
 #[derive(Default)]
 pub struct Hub {
@@ -120,6 +127,13 @@ impl Hub {
         let mut pages = Vec::new();
         self.visit(scope, |page| pages.push(page.clone()));
         pages
+    }
+
+    /// Whether this node holds a page of a scope.
+    pub(super) fn has_pages(&self, scope: &Scope) -> bool {
+        let mut found = false;
+        self.visit(scope, |page| found |= page.is_here());
+        found
     }
 
     /// Adds one frame to the outbox of every page of a scope, except those that another node counts as its own. The
@@ -165,12 +179,18 @@ impl Hub {
         index.pages.insert(page.key(), page);
     }
 
-    /// Removes a page, unless it has come back meanwhile.
-    pub(super) fn remove(&self, page: &Arc<Page>) {
+    /// Removes a page; `None` when it is not here any more, or has come back meanwhile.
+    pub(super) fn remove(&self, page: &Arc<Page>) -> Option<Last> {
         let mut index = self.write();
-        if index.pages.get(&page.key()).is_some_and(|held| Arc::ptr_eq(held, page)) {
-            index.remove(page);
-        }
+        index.pages.get(&page.key()).filter(|held| Arc::ptr_eq(held, page))?;
+        index.remove(page);
+        // what has moved on is another node's
+        let none_here =
+            |pages: Option<&Vec<Arc<Page>>>| !pages.into_iter().flatten().any(|page| page.is_here());
+        Some(Last {
+            of_session: none_here(index.by_session.get(&page.session().key)),
+            of_connection: none_here(index.by_connection.get(&page.connection().key)),
+        })
     }
 
     /// An anonymous page belongs to a user from here on. `label` runs under the index lock, so that no push

@@ -10,6 +10,7 @@ mod outbox;
 mod page;
 mod sessions;
 mod token;
+mod unregister;
 mod watching;
 
 pub use deliver::{Deliver, Outcome};
@@ -18,4 +19,5 @@ pub use open::{Open, Opened};
 pub use outbox::Budget;
 pub use page::{Met, Page, Place, Taken, Ticket};
 pub use sessions::{Options, Sessions};
+pub use unregister::Unregistered;
 pub use watching::{Listener, Watching, owner};

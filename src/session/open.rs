@@ -8,11 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use pagewire_cluster::engine::{Expect, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key};
-use pagewire_cluster::registry::Row;
+use pagewire_cluster::registry::{Found, Lasting, Row};
 use pagewire_cluster::wire::Scope;
 
 use super::page::{Arrival, Page, Place, Standing, Ticket, Welcome};
-use super::sessions::{Sessions, place_of};
+use super::sessions::Sessions;
 use super::token::Claims;
 use crate::protocol::{Close, CloseCode, Hello, Recovered, Registered, Tail};
 
@@ -46,8 +46,15 @@ const NOT_AUTHENTICATED: Close =
 const NO_PROOF: Close = Close::new(CloseCode::Forbidden, "resuming a page needs its token");
 const OLD_TOKEN: Close = Close::new(CloseCode::Replaced, "another socket holds this page");
 const TOO_MANY: Close = Close::new(CloseCode::Policy, "too many pages of this user");
+pub(super) const UNREGISTERED: Close = Close::new(CloseCode::Unregistered, "the server has removed this");
 const CUT_OFF: Close = Close::new(CloseCode::Overloaded, "the cluster is unavailable");
 pub(super) const RACED: Close = Close::new(CloseCode::HeldElsewhere, "the page is being taken elsewhere");
+
+/// What a page may join.
+struct Known {
+    connection: Address,
+    user: Option<Arc<str>>,
+}
 
 /// Whether a socket of `user` may have what belongs to `owner`. An anonymous thing only asks for its token.
 fn check_owner(owner: Option<&str>, user: Option<&str>) -> Result<(), Close> {
@@ -113,7 +120,7 @@ impl Sessions {
     /// The session and connection that a new page joins: those it names if it proves that it may, else fresh ones.
     fn place(&self, holder: Holder, claims: Option<&Claims>, open: &Open) -> Result<Place, Close> {
         let user = open.user.as_deref();
-        let proven = |key: Key, claimed: Option<Key>, known: Option<&Place>| -> Result<bool, Close> {
+        let proven = |key: Key, claimed: Option<Key>, known: Option<&Known>| -> Result<bool, Close> {
             if let Some(known) = known {
                 check_owner(known.user.as_deref(), user)?;
             }
@@ -126,32 +133,61 @@ impl Sessions {
         }
         let fresh = || Address { key: Key::random(), node: holder.node };
         if let Some(session) = open.hello.session_id {
-            let known = self.known(&Scope::Session(session.key));
-            if proven(session.key, claims.map(|claims| claims.session), known.as_ref())? {
+            let of = Lasting::Session(session.key);
+            let known = self.known(of);
+            if !self.ends(&[of]) && proven(session.key, claims.map(|claims| claims.session), known.as_ref())?
+            {
                 let connection = match (&known, claims) {
                     (Some(known), _) => known.connection,
                     (None, Some(claims)) => Address { key: claims.connection, node: session.node },
                     (None, None) => fresh(),
                 };
-                return Ok(Place { session, connection, user: open.user.clone() });
+                let whole = Lasting::Connection(connection.key);
+                // a session that was left before its connection became a user's
+                if let Some(whole) = self.known(whole) {
+                    check_owner(whole.user.as_deref(), user)?;
+                }
+                if !self.ends(&[whole]) {
+                    return Ok(Place { session, connection, user: open.user.clone() });
+                }
             }
         }
         if let Some(connection) = open.hello.connection_id {
-            let known = self.known(&Scope::Connection(connection.key));
-            if proven(connection.key, claims.map(|claims| claims.connection), known.as_ref())? {
+            let of = Lasting::Connection(connection.key);
+            let known = self.known(of);
+            let claimed = claims.map(|claims| claims.connection);
+            if !self.ends(&[of]) && proven(connection.key, claimed, known.as_ref())? {
                 return Ok(Place { session: fresh(), connection, user: open.user.clone() });
             }
         }
         Ok(Place { session: fresh(), connection: fresh(), user: open.user.clone() })
     }
 
-    /// From this node's own pages first: the view may be a moment behind.
-    fn known(&self, scope: &Scope) -> Option<Place> {
-        if let Some(page) = self.hub.pages(scope).first() {
-            return Some(page.place());
+    /// Whether one of these is ending: nobody joins it, whatever the proof.
+    fn ends(&self, lasting: &[Lasting]) -> bool {
+        let view = self.registry.view();
+        lasting.iter().any(|of| view.is_ending(*of))
+    }
+
+    /// A session or connection with pages, or one that can still be joined. From this node's own pages first: the
+    /// view may be a moment behind.
+    fn known(&self, of: Lasting) -> Option<Known> {
+        let scope = match of {
+            Lasting::Session(key) => Scope::Session(key),
+            Lasting::Connection(key) => Scope::Connection(key),
+        };
+        if let Some(page) = self.hub.pages(&scope).first() {
+            return Some(Known { connection: page.connection(), user: page.user() });
         }
         let view = self.registry.view();
-        view.pages_of(scope).next().map(|(_, seen)| place_of(seen))
+        match of {
+            Lasting::Session(key) => {
+                view.session(key).map(|seen| Known { connection: seen.connection, user: seen.user })
+            }
+            Lasting::Connection(key) => {
+                view.connection(key).map(|seen| Known { connection: seen.connection, user: seen.user })
+            }
+        }
     }
 
     async fn resume(
@@ -161,6 +197,9 @@ impl Sessions {
         seq: u64,
         open: &Open,
     ) -> Result<Opened, Close> {
+        if self.ends(&[Lasting::Session(claims.session), Lasting::Connection(claims.connection)]) {
+            return Err(UNREGISTERED);
+        }
         for _ in 0..RESUME_ATTEMPTS {
             let opened = match self.hub.page(claims.page).filter(|page| page.is_here()) {
                 // an earlier resume waits for the old holder: it will have the page in a moment, or nobody
@@ -214,7 +253,11 @@ impl Sessions {
         seq: u64,
         open: &Open,
     ) -> Result<Option<Opened>, Close> {
-        let found = self.registry.row(claims.page).await.map_err(|_| self.cut_off())?;
+        let found = match self.registry.find(claims.page).await.map_err(|_| self.cut_off())? {
+            Found::Page(row, rev) => Some((row, rev)),
+            Found::Nothing => None,
+            Found::Unregistered => return Err(UNREGISTERED),
+        };
         let (owner, generation, expect) = match &found {
             Some((row, rev)) => (row.user.clone(), row.generation, Expect::Rev(*rev)),
             None => (claims.user.clone(), claims.generation, Expect::Absent),

@@ -8,11 +8,11 @@ use pagewire_cluster::engine::{Expect, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key};
 use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::lease::NodeLease;
-use pagewire_cluster::registry::{Registry, Row, Seen};
+use pagewire_cluster::registry::{Farewell, Leaving, Registry, Row, Seen};
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{Question, Scope};
 
-use super::hub::Hub;
+use super::hub::{Hub, Last};
 use super::outbox::Budget;
 use super::page::{Page, Place, Ticket};
 use super::watching::Watching;
@@ -73,10 +73,10 @@ impl Sessions {
         let (this, page) = (self.clone(), page.clone());
         tokio::spawn(async move {
             tokio::time::sleep(this.options.resume_window).await;
-            if page.leave(Some(ticket), Close::new(CloseCode::Unregistered, "")) {
-                this.hub.remove(&page);
-                this.watching.leave(&page);
-                this.remove_row(&page).await;
+            if page.leave(Some(ticket), Close::new(CloseCode::Unregistered, ""))
+                && let Some(last) = this.hub.remove(&page)
+            {
+                this.depart(&page, last, Farewell::Forget).await;
             }
         });
     }
@@ -151,14 +151,19 @@ impl Sessions {
     /// Where a page of the cluster belongs.
     pub fn find(&self, page: Key) -> Option<Place> {
         let here = self.hub.page(page).map(|page| page.place());
-        here.or_else(|| self.registry.view().page(page).map(place_of))
+        let place = |seen: &Seen| Place {
+            session: seen.session,
+            connection: seen.connection,
+            user: seen.user.clone(),
+        };
+        here.or_else(|| self.registry.view().page(page).map(place))
     }
 
     /// How many pages a user has in the cluster.
     pub(super) fn pages_of_user(&self, user: &str) -> usize {
         let scope = Scope::User(user.to_owned());
         let here = self.hub.pages(&scope).len();
-        self.registry.view().pages_of(&scope).count().max(here)
+        self.registry.view().count_of_user(user).max(here)
     }
 
     /// The page's row stands at `rev`; an anonymous page may have become a user's.
@@ -201,16 +206,23 @@ impl Sessions {
         }
     }
 
-    /// Until it is gone or somebody else's: a row that stays would be a ghost for as long as this node lives.
-    async fn remove_row(&self, page: &Page) {
+    /// A page that is not here any more leaves the cluster: a row that stays would be a ghost for as long as this node
+    /// lives. What it was the last page of is idle from here on.
+    pub(super) async fn depart(&self, page: &Page, last: Last, farewell: Farewell) {
+        self.watching.leave(page);
+        let leaving = |rev| Leaving {
+            page: page.key(),
+            rev,
+            session: page.session(),
+            connection: page.connection(),
+            user: page.user().as_deref().map(str::to_owned),
+            last_of_session: last.of_session,
+            last_of_connection: last.of_connection,
+        };
         while let Err(WriteError::Down | WriteError::Unknown) =
-            self.registry.remove(page.key(), page.standing().rev).await
+            self.registry.leave(&leaving(page.standing().rev), farewell).await
         {
             tokio::time::sleep(self.timing.lease_renew).await;
         }
     }
-}
-
-pub(super) fn place_of(seen: &Seen) -> Place {
-    Place { session: seen.session, connection: seen.connection, user: seen.user.clone() }
 }

@@ -47,6 +47,11 @@ impl Post {
         Self { engine: engine.clone(), subjects: subjects.clone(), within }
     }
 
+    /// The same with another time to answer.
+    pub fn within(&self, within: Duration) -> Self {
+        Self { within, ..self.clone() }
+    }
+
     /// Asks one life of a node.
     pub async fn ask(
         &self,

@@ -1,24 +1,46 @@
-//! Page rows and the view.
+//! Page rows, idle rows and the view.
 //!
 //! Owns: the rows in the bucket `pages`, and this node's view of them and of the living nodes, fed by two meta
 //! watches. Never: sockets, or who may see what. No heartbeat per page: a row lives while its node's lease does.
 
+mod census;
+mod change;
+mod idle;
+mod question;
 mod row;
+mod rows;
+mod tally;
 mod view;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
+use tokio::sync::broadcast;
 
+pub use census::{Counts, LaneStats, NodeStats, Stats};
+pub use change::{Change, Kind, Member};
+pub use idle::{IdleRow, Lasting, Leaving, Lifetimes};
+pub use question::{ConnectionSeen, SessionSeen, UserSeen};
 pub use row::Row;
-pub use view::{NodeStats, Seen, Stats, View};
+pub use rows::Farewell;
+pub use view::{Seen, View};
 
-use crate::engine::{
-    Bucket, Consistency, Down, Engine, Expect, Kv, Op, Put, Settled, Watch, WatchEvent, WatchMode, WriteError,
-};
+use crate::engine::{Bucket, Consistency, Down, Engine, Kv, Watch, WatchEvent, WatchMode};
 use crate::id::{Key, NodeNumber};
 use crate::lease::NodeRow;
 use crate::subject::{node_key, page_key};
+
+/// What may wait for one who listens to [`Registry::happenings`].
+const HAPPENINGS: usize = 1024;
+
+/// A change, and when this node saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happening {
+    /// The change.
+    pub change: Change,
+    /// In milliseconds since the Unix epoch.
+    pub at: u64,
+}
 
 /// The registry of one process. Cheap to clone.
 #[derive(Clone)]
@@ -26,6 +48,28 @@ pub struct Registry {
     rows: Kv,
     nodes: Kv,
     view: Arc<RwLock<View>>,
+    lifetimes: Lifetimes,
+    happenings: broadcast::Sender<Happening>,
+}
+
+/// What the row of a page says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// There is none.
+    Nothing,
+    /// Who holds the page, and the row's revision.
+    Page(Row, u64),
+    /// The page was unregistered, and its client may not know yet.
+    Unregistered,
+}
+
+/// What a node must hear of at once.
+#[derive(Debug)]
+pub enum News {
+    /// The row of a page was written.
+    Page(Key, Row),
+    /// Nobody joins this any more: its pages, if there are any, are to go.
+    Ending(Lasting),
 }
 
 /// Which rows a watch event is about.
@@ -36,8 +80,15 @@ enum Feed {
 
 impl Registry {
     /// An empty view; call [`Registry::follow`] to fill it.
-    pub fn new(engine: &Engine) -> Self {
-        Self { rows: engine.kv(Bucket::Pages), nodes: engine.kv(Bucket::Nodes), view: Arc::default() }
+    pub fn new(engine: &Engine, lifetimes: Lifetimes) -> Self {
+        let (rows, nodes) = (engine.kv(Bucket::Pages), engine.kv(Bucket::Nodes));
+        let (happenings, _) = broadcast::channel(HAPPENINGS);
+        Self { rows, nodes, view: Arc::default(), lifetimes, happenings }
+    }
+
+    /// Who comes and who goes from now on. Who reads too slowly is told so, and how much it has missed.
+    pub fn happenings(&self) -> broadcast::Receiver<Happening> {
+        self.happenings.subscribe()
     }
 
     /// The view as it is now. Hold it shortly.
@@ -48,7 +99,7 @@ impl Registry {
     /// Starts both watches and returns when the view shows everything that stood.
     pub async fn follow(&self) -> Result<Following, Down> {
         let mut nodes = self.nodes.watch(node_key::LEASES, WatchMode::Meta).await?;
-        let mut pages = self.rows.watch(page_key::PAGES, WatchMode::Meta).await?;
+        let mut pages = self.rows.watch(page_key::ALL, WatchMode::Meta).await?;
         let (mut live_nodes, mut live_pages) = (false, false);
         while !(live_nodes && live_pages) {
             tokio::select! {
@@ -63,69 +114,82 @@ impl Registry {
     /// `true` for [`WatchEvent::Live`].
     fn apply(&self, feed: &Feed, event: WatchEvent) -> bool {
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
-        match (feed, event) {
+        let changes = match (feed, event) {
             (_, WatchEvent::Live) => return true,
-            (Feed::Pages, WatchEvent::Put(entry)) => match (page_of(&entry.key), Row::decode(&entry.meta)) {
-                (Some(key), Some(row)) => view.put_page(key, entry.rev, row),
-                _ => tracing::warn!(key = entry.key, "page row of an unknown shape ignored"),
-            },
-            (Feed::Pages, WatchEvent::Delete { key, .. }) => {
-                if let Some(key) = page_of(&key) {
-                    view.delete_page(key);
-                }
-            }
+            (Feed::Pages, event) => apply_row(&mut view, event),
             (Feed::Nodes, WatchEvent::Put(entry)) => {
-                if let (Some(number), Some(row)) = (node_of(&entry.key), NodeRow::decode(&entry.meta)) {
-                    let epoch = row.epoch_at(entry.rev);
-                    view.put_node(number, epoch, row);
+                match (node_of(&entry.key), NodeRow::decode(&entry.meta)) {
+                    (Some(number), Some(row)) => view.put_node(number, row.epoch_at(entry.rev), row),
+                    _ => Vec::new(),
                 }
             }
             (Feed::Nodes, WatchEvent::Delete { key, .. }) => {
-                if let Some(number) = node_of(&key) {
-                    view.delete_node(number);
-                }
+                node_of(&key).map(|number| view.delete_node(number)).unwrap_or_default()
             }
-        }
+        };
+        // while the view is locked: in the order in which it changed
+        self.tell(changes);
         false
+    }
+
+    fn tell(&self, changes: Vec<Change>) {
+        if changes.is_empty() || self.happenings.receiver_count() == 0 {
+            return;
+        }
+        let at = unix_ms();
+        for change in changes {
+            // an error: nobody listens any more
+            let _ = self.happenings.send(Happening { change, at });
+        }
     }
 
     /// The row of a page and its revision, as acknowledged last.
     pub async fn row(&self, page: Key) -> Result<Option<(Row, u64)>, Down> {
-        let entry = self.rows.get(&page_key::page(page), Consistency::Latest).await?;
-        Ok(entry.and_then(|entry| Row::decode(&entry.meta).map(|row| (row, entry.rev))))
+        match self.find(page).await? {
+            Found::Page(row, rev) => Ok(Some((row, rev))),
+            Found::Nothing | Found::Unregistered => Ok(None),
+        }
     }
 
-    /// Writes a row if the expectation holds; the new revision. An unknown outcome is resolved by reading.
-    pub async fn write(&self, page: Key, row: &Row, expect: Expect) -> Result<u64, WriteError> {
-        let (key, op) = (page_key::page(page), Op::random());
-        let put = Put { key: key.clone(), value: Bytes::new(), meta: row.encode(), expect, ttl: None, op };
-        match self.rows.put(put).await {
-            Err(WriteError::Unknown) => match self.rows.settle(&key, op).await {
-                Ok(Settled::Written { rev }) => Ok(rev),
-                _ => Err(WriteError::Unknown),
+    /// What stands for a page, as acknowledged last.
+    pub async fn find(&self, page: Key) -> Result<Found, Down> {
+        let Some(entry) = self.rows.get(&page_key::page(page), Consistency::Latest).await? else {
+            return Ok(Found::Nothing);
+        };
+        Ok(match Row::decode(&entry.meta) {
+            Some(row) => Found::Page(row, entry.rev),
+            None if Row::is_unregistered(&entry.meta) => Found::Unregistered,
+            None => Found::Nothing,
+        })
+    }
+}
+
+fn apply_row(view: &mut View, event: WatchEvent) -> Vec<Change> {
+    match event {
+        WatchEvent::Put(entry) => match Subject::of(&entry.key) {
+            Some(Subject::Page(page)) => match Row::decode(&entry.meta) {
+                Some(row) => view.put_page(page, entry.rev, row),
+                None if Row::is_unregistered(&entry.meta) => view.delete_page(page),
+                None => {
+                    tracing::warn!(key = entry.key, "page row of an unknown shape ignored");
+                    Vec::new()
+                }
             },
-            outcome => outcome,
-        }
-    }
-
-    /// Deletes a row if it is still at that revision.
-    pub async fn remove(&self, page: Key, rev: u64) -> Result<(), WriteError> {
-        self.rows.delete(&page_key::page(page), Expect::Rev(rev)).await
-    }
-
-    /// Deletes rows of dead holders, one by one and only at the revision seen; how many were deleted. Safe to run
-    /// anywhere at any time, worth running on one node.
-    pub async fn sweep(&self) -> usize {
-        let dead = self.view().dead();
-        let mut swept = 0;
-        for (page, rev) in dead {
-            match self.remove(page, rev).await {
-                Ok(()) => swept += 1,
-                Err(WriteError::Conflict { .. }) => {}
-                Err(_) => break,
+            Some(Subject::Lasting(of)) => {
+                match IdleRow::decode(&entry.meta).filter(|row| row.of() == of) {
+                    Some(row) => view.put_idle(entry.rev, row),
+                    None => tracing::warn!(key = entry.key, "idle row of an unknown shape ignored"),
+                }
+                Vec::new()
             }
-        }
-        swept
+            None => Vec::new(),
+        },
+        WatchEvent::Delete { key, .. } => match Subject::of(&key) {
+            Some(Subject::Page(page)) => view.delete_page(page),
+            Some(Subject::Lasting(of)) => view.delete_idle(of),
+            None => Vec::new(),
+        },
+        WatchEvent::Live => Vec::new(),
     }
 }
 
@@ -137,18 +201,16 @@ pub struct Following {
 }
 
 impl Following {
-    /// Keeps the view current and shows every row as it is written; ends only when the engine is gone.
-    pub async fn run(mut self, mut written: impl FnMut(Key, &Row)) {
+    /// Keeps the view current and tells what a node must hear of; ends only when the engine is gone.
+    pub async fn run(mut self, mut heard: impl FnMut(News)) {
         loop {
             tokio::select! {
                 Some(event) = self.nodes.next() => self.registry.apply(&Feed::Nodes, event),
                 Some(event) = self.pages.next() => {
-                    if let WatchEvent::Put(entry) = &event
-                        && let (Some(page), Some(row)) = (page_of(&entry.key), Row::decode(&entry.meta))
-                    {
-                        written(page, &row);
-                    }
-                    self.registry.apply(&Feed::Pages, event)
+                    let news = news(&event);
+                    let live = self.registry.apply(&Feed::Pages, event);
+                    news.into_iter().for_each(&mut heard);
+                    live
                 }
                 else => return,
             };
@@ -156,10 +218,38 @@ impl Following {
     }
 }
 
-fn page_of(key: &str) -> Option<Key> {
-    key.strip_prefix(page_key::PAGES)?.parse().ok()
+fn news(event: &WatchEvent) -> Option<News> {
+    let WatchEvent::Put(entry) = event else { return None };
+    match Subject::of(&entry.key)? {
+        Subject::Page(page) => Row::decode(&entry.meta).map(|row| News::Page(page, row)),
+        Subject::Lasting(of) => {
+            IdleRow::decode(&entry.meta).filter(|row| row.ending).map(|_| News::Ending(of))
+        }
+    }
+}
+
+/// What a row of the bucket is about.
+enum Subject {
+    Page(Key),
+    Lasting(Lasting),
+}
+
+impl Subject {
+    fn of(key: &str) -> Option<Self> {
+        let rest = |prefix: &str| key.strip_prefix(prefix).and_then(|rest| rest.parse().ok());
+        None.or_else(|| rest(page_key::PAGES).map(Self::Page))
+            .or_else(|| rest(page_key::SESSIONS).map(|key| Self::Lasting(Lasting::Session(key))))
+            .or_else(|| rest(page_key::CONNECTIONS).map(|key| Self::Lasting(Lasting::Connection(key))))
+    }
 }
 
 fn node_of(key: &str) -> Option<NodeNumber> {
     key.strip_prefix(node_key::LEASES)?.parse().ok()
 }
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests;

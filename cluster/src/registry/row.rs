@@ -41,6 +41,11 @@ pub struct Row {
     pub agent: String,
 }
 
+#[derive(Serialize, Deserialize)]
+struct Unregistered {
+    unregistered: bool,
+}
+
 impl Row {
     /// The meta of its entry.
     pub fn encode(&self) -> Bytes {
@@ -50,6 +55,16 @@ impl Row {
     /// `None` when the bytes are not a row of any known release.
     pub fn decode(meta: &[u8]) -> Option<Self> {
         serde_json::from_slice(meta).ok()
+    }
+
+    /// What stands in place of the row of an unregistered page until its client cannot come back any more. It names
+    /// no holder, so it is no row to anybody.
+    pub(super) fn unregistered() -> Bytes {
+        wire::encode(&Unregistered { unregistered: true })
+    }
+
+    pub(super) fn is_unregistered(meta: &[u8]) -> bool {
+        serde_json::from_slice(meta).is_ok_and(|Unregistered { unregistered }| unregistered)
     }
 
     /// A user agent cut to the size that a row keeps.

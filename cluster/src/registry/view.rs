@@ -1,18 +1,19 @@
 //! The view: this node's picture of all pages of the cluster. Pure.
 //!
-//! Owns: rows, their indexes and the filter "does a living node hold it". Never: how it is fed.
+//! Owns: rows, and indexes of those that a living node holds. A node's death or birth moves its pages out of the
+//! indexes or into them, so that no question has to filter. Never: how it is fed, what is asked (`question`).
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::Hash;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use super::Row;
+use super::census::{Alone, Census, Difference, Lane};
+use super::change::{Change, Kind, Member, settled};
+use super::idle::{IdleRow, Lasting};
+use super::tally::Tally;
 use crate::id::{Address, Holder, Key, NodeNumber};
 use crate::lease::NodeRow;
-use crate::wire::Scope;
 
 /// What the view keeps of a row.
 #[derive(Debug, Clone)]
@@ -31,323 +32,300 @@ pub struct Seen {
     pub opened: u64,
 }
 
-/// Most sessions have one page: no vector for them.
+/// What the view keeps of an idle row.
 #[derive(Debug)]
-enum Members {
-    One(Key),
-    Many(Vec<Key>),
+pub(super) struct IdleSeen {
+    pub(super) session: Option<Address>,
+    pub(super) connection: Address,
+    pub(super) user: Option<Arc<str>>,
+    pub(super) until: u64,
+    pub(super) ending: bool,
+    pub(super) rev: u64,
 }
 
-impl Members {
-    fn add(&mut self, key: Key) {
-        match self {
-            Self::One(first) => *self = Self::Many(vec![*first, key]),
-            Self::Many(keys) => keys.push(key),
-        }
-    }
-
-    /// `true` when none is left.
-    fn remove(&mut self, key: Key) -> bool {
-        match self {
-            Self::One(only) => *only == key,
-            Self::Many(keys) => {
-                keys.retain(|other| *other != key);
-                keys.is_empty()
-            }
-        }
-    }
-
-    fn keys(&self) -> &[Key] {
-        match self {
-            Self::One(key) => std::slice::from_ref(key),
-            Self::Many(keys) => keys,
-        }
-    }
+/// What belongs to a user.
+#[derive(Debug, Default)]
+pub(super) struct Owned {
+    pub(super) connections: Tally,
+    pub(super) sessions: Tally,
 }
 
-fn index<K: Eq + Hash>(members: &mut HashMap<K, Members>, scope: K, key: Key) {
-    match members.entry(scope) {
-        Entry::Occupied(mut entry) => entry.get_mut().add(key),
-        Entry::Vacant(entry) => {
-            entry.insert(Members::One(key));
-        }
-    }
-}
-
-fn unindex<K: Eq + Hash>(members: &mut HashMap<K, Members>, scope: K, key: Key) {
-    if let Entry::Occupied(mut entry) = members.entry(scope)
-        && entry.get_mut().remove(key)
-    {
-        entry.remove();
-    }
-}
-
-/// Counts over the living pages.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Stats {
-    /// Users with at least one page.
-    pub users: usize,
-    /// Connections with at least one page.
-    pub connections: usize,
-    /// Sessions with at least one page.
-    pub sessions: usize,
-    /// Pages, with a socket or in their resume window.
-    pub pages: usize,
-    /// Pages of each living node, in the order of their numbers.
-    pub nodes: Vec<NodeStats>,
-}
-
-/// One node in [`Stats`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct NodeStats {
-    /// Its number.
-    pub node: NodeNumber,
-    /// Its lane.
-    pub lane: String,
-    /// Its release.
-    pub release: String,
-    /// Its pages.
-    pub pages: usize,
+#[derive(Debug)]
+pub(super) struct Alive {
+    pub(super) epoch: u64,
+    pub(super) row: NodeRow,
+    lane: Lane,
 }
 
 /// All pages and all living nodes.
 #[derive(Debug, Default)]
 pub struct View {
-    pages: HashMap<Key, Seen>,
-    by_session: HashMap<Key, Members>,
-    by_connection: HashMap<Key, Members>,
-    by_user: HashMap<Arc<str>, Members>,
-    by_holder: HashMap<Holder, usize>,
-    nodes: HashMap<NodeNumber, (u64, NodeRow)>,
+    pub(super) pages: HashMap<Key, Seen>,
+    /// Pages of each session.
+    pub(super) sessions: HashMap<Key, Tally>,
+    /// Sessions of each connection.
+    pub(super) connections: HashMap<Key, Tally>,
+    pub(super) users: BTreeMap<Arc<str>, Owned>,
+    pub(super) idle: HashMap<Lasting, IdleSeen>,
+    /// Idle rows in the order of their ends; what is ending comes first.
+    pub(super) due: BTreeSet<(u64, Lasting)>,
+    /// Sessions and connections that have an idle row and no page.
+    pub(super) idle_sessions: usize,
+    pub(super) idle_connections: usize,
+    /// Rows of each holder, living or not.
+    pub(super) held: HashMap<Holder, usize>,
+    pub(super) census: Census,
+    pub(super) nodes: HashMap<NodeNumber, Alive>,
 }
 
 impl View {
     /// A page's row was written.
-    pub fn put_page(&mut self, key: Key, rev: u64, row: Row) {
+    pub fn put_page(&mut self, key: Key, rev: u64, row: Row) -> Vec<Change> {
         if self.pages.get(&key).is_some_and(|seen| seen.rev >= rev) {
-            return;
+            return Vec::new();
         }
-        self.delete_page(key);
-        // one allocation per user, however many pages
-        let user = row.user.map(|user| match self.by_user.get_key_value(user.as_str()) {
-            Some((known, _)) => known.clone(),
-            None => Arc::from(user),
-        });
+        let mut changes = self.delete_page(key);
+        let user = row.user.map(|user| self.intern(user));
         let holder = Holder { node: row.node, epoch: row.epoch };
-        index(&mut self.by_session, row.session.key, key);
-        index(&mut self.by_connection, row.connection.key, key);
-        if let Some(user) = &user {
-            index(&mut self.by_user, user.clone(), key);
-        }
-        *self.by_holder.entry(holder).or_default() += 1;
+        *self.held.entry(holder).or_default() += 1;
         let (session, connection) = (row.session, row.connection);
-        self.pages.insert(key, Seen { holder, session, connection, user, rev, opened: row.opened });
+        let seen = Seen { holder, session, connection, user, rev, opened: row.opened };
+        self.pages.insert(key, seen);
+        self.index(key, &mut changes);
+        settled(changes)
     }
 
     /// A page's row is gone.
-    pub fn delete_page(&mut self, key: Key) {
-        let Some(seen) = self.pages.remove(&key) else { return };
-        unindex(&mut self.by_session, seen.session.key, key);
-        unindex(&mut self.by_connection, seen.connection.key, key);
-        if let Some(user) = seen.user {
-            unindex(&mut self.by_user, user, key);
-        }
-        if let Entry::Occupied(mut count) = self.by_holder.entry(seen.holder) {
+    pub fn delete_page(&mut self, key: Key) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.unindex(key, &mut changes);
+        if let Some(seen) = self.pages.remove(&key)
+            && let Entry::Occupied(mut count) = self.held.entry(seen.holder)
+        {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
             }
         }
+        changes
+    }
+
+    /// An idle row was written.
+    pub fn put_idle(&mut self, rev: u64, row: IdleRow) {
+        let of = row.of();
+        if self.idle.get(&of).is_some_and(|seen| seen.rev >= rev) {
+            return;
+        }
+        self.forget_idle(of);
+        let user = row.user.map(|user| self.intern(user));
+        let IdleRow { session, connection, until, ending, .. } = row;
+        let seen = IdleSeen { session, connection, user, until, ending, rev };
+        self.due.insert((seen.due(), of));
+        self.mark_idle(of, connection.key, seen.user.clone(), true);
+        self.idle.insert(of, seen);
+        self.count_idle(of, !self.has_pages(of), true);
+    }
+
+    /// An idle row is gone: a page has joined, or it is over.
+    pub fn delete_idle(&mut self, of: Lasting) -> Vec<Change> {
+        let Some(seen) = self.forget_idle(of) else { return Vec::new() };
+        if self.has_pages(of) {
+            return Vec::new();
+        }
+        let member = seen.session.map_or(Member::Connection(seen.connection), Member::Session);
+        vec![Change { kind: Kind::End, member, user: seen.user, node: None }]
+    }
+
+    fn forget_idle(&mut self, of: Lasting) -> Option<IdleSeen> {
+        self.count_idle(of, !self.has_pages(of), false);
+        let seen = self.idle.remove(&of)?;
+        self.due.remove(&(seen.due(), of));
+        self.mark_idle(of, seen.connection.key, seen.user.clone(), false);
+        Some(seen)
+    }
+
+    /// A session or connection with an idle row has lost or found its last page, or one without pages its row.
+    fn count_idle(&mut self, of: Lasting, applies: bool, more: bool) {
+        if !applies || !self.idle.contains_key(&of) {
+            return;
+        }
+        let count = match of {
+            Lasting::Session(_) => &mut self.idle_sessions,
+            Lasting::Connection(_) => &mut self.idle_connections,
+        };
+        *count = if more { *count + 1 } else { count.saturating_sub(1) };
+    }
+
+    fn mark_idle(&mut self, of: Lasting, connection: Key, user: Option<Arc<str>>, idle: bool) {
+        if let Lasting::Session(session) = of {
+            change(&mut self.connections, connection, |sessions| sessions.set_idle(session, idle));
+        }
+        self.change_user(user, |owned| match of {
+            Lasting::Session(session) => owned.sessions.set_idle(session, idle),
+            Lasting::Connection(connection) => owned.connections.set_idle(connection, idle),
+        });
     }
 
     /// A node's lease was claimed or renewed.
-    pub fn put_node(&mut self, number: NodeNumber, epoch: u64, row: NodeRow) {
-        self.nodes.insert(number, (epoch, row));
+    pub fn put_node(&mut self, number: NodeNumber, epoch: u64, row: NodeRow) -> Vec<Change> {
+        if self.epoch(number) == Some(epoch) {
+            return Vec::new();
+        }
+        let mut changes = self.delete_node(number);
+        let lane = self.census.lane(&row.lane, &row.release);
+        self.nodes.insert(number, Alive { epoch, row, lane });
+        for key in self.rows_of(Holder { node: number, epoch }) {
+            self.index(key, &mut changes);
+        }
+        settled(changes)
     }
 
     /// A node's lease is gone: its pages stop counting at once.
-    pub fn delete_node(&mut self, number: NodeNumber) {
+    pub fn delete_node(&mut self, number: NodeNumber) -> Vec<Change> {
+        let Some(epoch) = self.epoch(number) else { return Vec::new() };
+        let mut changes = Vec::new();
+        for key in self.rows_of(Holder { node: number, epoch }) {
+            self.unindex(key, &mut changes);
+        }
         self.nodes.remove(&number);
+        changes
     }
 
-    /// The current epoch of a node, if it lives.
-    pub fn epoch(&self, node: NodeNumber) -> Option<u64> {
-        self.nodes.get(&node).map(|(epoch, _)| *epoch)
-    }
-
-    /// Whether that life of a node holds its lease.
-    pub fn lives(&self, holder: Holder) -> bool {
-        self.epoch(holder.node) == Some(holder.epoch)
-    }
-
-    /// The living nodes, in the order of their numbers.
-    pub fn nodes(&self) -> Vec<(Holder, &NodeRow)> {
-        let mut nodes: Vec<_> =
-            self.nodes.iter().map(|(&node, (epoch, row))| (Holder { node, epoch: *epoch }, row)).collect();
-        nodes.sort_by_key(|(holder, _)| *holder);
-        nodes
-    }
-
-    /// A living page.
-    pub fn page(&self, key: Key) -> Option<&Seen> {
-        self.pages.get(&key).filter(|seen| self.lives(seen.holder))
-    }
-
-    /// The living pages of a session, connection or user. For `All` and a page use the other questions.
-    pub fn pages_of<'a>(&'a self, scope: &Scope) -> impl Iterator<Item = (Key, &'a Seen)> {
-        let members = match scope {
-            Scope::Session(key) => self.by_session.get(key),
-            Scope::Connection(key) => self.by_connection.get(key),
-            Scope::User(user) => self.by_user.get(user.as_str()),
-            Scope::Page(_) | Scope::All => None,
-        };
-        let keys = members.map(Members::keys).unwrap_or_default();
-        keys.iter().filter_map(|key| self.page(*key).map(|seen| (*key, seen)))
-    }
-
-    /// The users with a living page, in no order.
-    pub fn users(&self) -> impl Iterator<Item = &str> {
-        let online = |members: &Members| members.keys().iter().any(|key| self.page(*key).is_some());
-        self.by_user.iter().filter(move |(_, members)| online(members)).map(|(user, _)| &**user)
-    }
-
-    /// The living nodes that hold pages of a scope, each once, in the order of their numbers.
-    pub fn holders(&self, scope: &Scope) -> Vec<Holder> {
-        let mut holders: Vec<Holder> = match scope {
-            Scope::All => self.by_holder.keys().copied().filter(|holder| self.lives(*holder)).collect(),
-            Scope::Page(address) => self.page(address.key).map(|seen| seen.holder).into_iter().collect(),
-            _ => self.pages_of(scope).map(|(_, seen)| seen.holder).collect(),
-        };
-        holders.sort_unstable();
-        holders.dedup();
-        holders
-    }
-
-    /// Pages whose holder has no living lease, with the revision to delete them at.
-    pub fn dead(&self) -> Vec<(Key, u64)> {
-        if self.by_holder.keys().all(|holder| self.lives(*holder)) {
+    fn rows_of(&self, holder: Holder) -> Vec<Key> {
+        if !self.held.contains_key(&holder) {
             return Vec::new();
         }
-        let dead = self.pages.iter().filter(|(_, seen)| !self.lives(seen.holder));
-        dead.map(|(key, seen)| (*key, seen.rev)).collect()
+        self.pages.iter().filter(|(_, seen)| seen.holder == holder).map(|(key, _)| *key).collect()
     }
 
-    /// Counts over the living pages.
-    pub fn stats(&self) -> Stats {
-        let nodes = self.nodes().into_iter().map(|(holder, row)| NodeStats {
-            node: holder.node,
-            lane: row.lane.clone(),
-            release: row.release.clone(),
-            pages: self.by_holder.get(&holder).copied().unwrap_or(0),
-        });
-        let nodes: Vec<_> = nodes.collect();
-        let count = |members: &mut dyn Iterator<Item = &Members>| {
-            members.filter(|members| members.keys().iter().any(|key| self.page(*key).is_some())).count()
-        };
-        Stats {
-            users: count(&mut self.by_user.values()),
-            connections: count(&mut self.by_connection.values()),
-            sessions: count(&mut self.by_session.values()),
-            pages: nodes.iter().map(|node| node.pages).sum(),
-            nodes,
+    /// A page that a living node holds counts from here on.
+    fn index(&mut self, key: Key, changes: &mut Vec<Change>) {
+        let Some((seen, lane)) = self.living(key) else { return };
+        let difference = self.difference(key, &seen, lane);
+        self.sessions.entry(seen.session.key).or_default().add_page(key);
+        self.connections.entry(seen.connection.key).or_default().add_page(seen.session.key);
+        if let Some(user) = &seen.user {
+            let owned = self.users.entry(user.clone()).or_default();
+            owned.connections.add_page(seen.connection.key);
+            owned.sessions.add_page(seen.session.key);
         }
+        self.count(key, &seen, lane, Kind::Join, &difference, changes);
+    }
+
+    /// It does not count any more.
+    fn unindex(&mut self, key: Key, changes: &mut Vec<Change>) {
+        let Some((seen, lane)) = self.living(key) else { return };
+        change(&mut self.sessions, seen.session.key, |pages| pages.remove_page(key));
+        change(&mut self.connections, seen.connection.key, |sessions| sessions.remove_page(seen.session.key));
+        self.change_user(seen.user.clone(), |owned| {
+            owned.connections.remove_page(seen.connection.key);
+            owned.sessions.remove_page(seen.session.key);
+        });
+        let difference = self.difference(key, &seen, lane);
+        self.count(key, &seen, lane, Kind::Leave, &difference, changes);
+    }
+
+    fn count(
+        &mut self,
+        key: Key,
+        seen: &Seen,
+        lane: Lane,
+        kind: Kind,
+        difference: &Difference,
+        changes: &mut Vec<Change>,
+    ) {
+        let left = kind == Kind::Leave;
+        self.census.change(seen.holder, lane, difference, !left);
+        self.count_idle(Lasting::Session(seen.session.key), difference.session.in_cluster, left);
+        self.count_idle(Lasting::Connection(seen.connection.key), difference.connection.in_cluster, left);
+        tell(kind, key, seen, difference, changes);
+    }
+
+    /// A page whose holder lives: the ones that are indexed.
+    fn living(&self, key: Key) -> Option<(Seen, Lane)> {
+        let seen = self.page(key)?;
+        self.nodes.get(&seen.holder.node).map(|alive| (seen.clone(), alive.lane))
+    }
+
+    /// Where this page is the only one, among all others that count.
+    fn difference(&self, key: Key, seen: &Seen, lane: Lane) -> Difference {
+        Difference {
+            session: self.alone(key, seen, lane, self.pages_of_session(seen.session.key)),
+            connection: self.alone(key, seen, lane, self.pages_of_connection(seen.connection.key)),
+            user: seen.user.as_deref().map(|user| self.alone(key, seen, lane, self.pages_of_user(user))),
+        }
+    }
+
+    /// Looks until it has found another page at the same node, which is soon where there are many.
+    fn alone<'a>(
+        &self,
+        key: Key,
+        seen: &Seen,
+        lane: Lane,
+        pages: impl Iterator<Item = (Key, &'a Seen)>,
+    ) -> Alone {
+        let mut alone = Alone { in_cluster: true, in_lane: true, at_node: true };
+        for (_, other) in pages.filter(|(other, _)| *other != key) {
+            alone.in_cluster = false;
+            alone.at_node &= other.holder != seen.holder;
+            alone.in_lane &= self.nodes.get(&other.holder.node).is_none_or(|alive| alive.lane != lane);
+            if !alone.at_node {
+                break;
+            }
+        }
+        alone
+    }
+
+    fn change_user(&mut self, user: Option<Arc<str>>, change: impl FnOnce(&mut Owned)) {
+        let Some(user) = user else { return };
+        let owned = self.users.entry(user.clone()).or_default();
+        change(owned);
+        if owned.connections.is_empty() && owned.sessions.is_empty() {
+            self.users.remove(&user);
+        }
+    }
+
+    /// One allocation per user, however many pages.
+    fn intern(&self, user: String) -> Arc<str> {
+        match self.users.get_key_value(user.as_str()) {
+            Some((known, _)) => known.clone(),
+            None => Arc::from(user),
+        }
+    }
+}
+
+impl IdleSeen {
+    fn due(&self) -> u64 {
+        if self.ending { 0 } else { self.until }
+    }
+}
+
+/// Changes what stands under a key, which goes when nothing is left of it.
+fn change(tallies: &mut HashMap<Key, Tally>, key: Key, change: impl FnOnce(&mut Tally)) {
+    let tally = tallies.entry(key).or_default();
+    change(tally);
+    if tally.is_empty() {
+        tallies.remove(&key);
+    }
+}
+
+fn tell(kind: Kind, key: Key, seen: &Seen, difference: &Difference, changes: &mut Vec<Change>) {
+    let node = seen.holder.node;
+    let user = difference.user.is_some_and(|alone| alone.in_cluster);
+    let members = [
+        user.then(|| seen.user.clone()).flatten().map(Member::User),
+        difference.connection.in_cluster.then_some(Member::Connection(seen.connection)),
+        difference.session.in_cluster.then_some(Member::Session(seen.session)),
+        Some(Member::Page(Address { key, node })),
+    ];
+    let change = |member| Change { kind, member, user: seen.user.clone(), node: Some(node) };
+    let happened = members.into_iter().flatten().map(change);
+    match kind {
+        Kind::Join => changes.extend(happened),
+        // the page first, its user last
+        _ => changes.extend(happened.rev()),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn node(number: u16) -> NodeNumber {
-        NodeNumber::new(number).unwrap()
-    }
-
-    fn row(number: u16, epoch: u64, session: u128, user: Option<&str>) -> Row {
-        let at = |bits| Address { key: Key::from_bits(bits), node: node(number) };
-        Row {
-            node: node(number),
-            epoch,
-            generation: 1,
-            prev: None,
-            session: at(session),
-            connection: at(session / 2),
-            user: user.map(str::to_owned),
-            lane: "stable".into(),
-            release: "dev".into(),
-            opened: 0,
-            agent: String::new(),
-        }
-    }
-
-    #[test]
-    fn pages_of_a_dead_node_leave_the_view_with_its_lease() {
-        let mut view = View::default();
-        view.put_node(node(1), 5, NodeRow::default());
-        view.put_page(Key::from_bits(1), 10, row(1, 5, 8, Some("ann")));
-        assert_eq!(view.stats().pages, 1);
-        view.delete_node(node(1));
-        assert_eq!(view.stats(), Stats::default());
-        assert_eq!(view.holders(&Scope::User("ann".into())), []);
-        assert_eq!(view.dead(), [(Key::from_bits(1), 10)]);
-        view.put_node(node(1), 6, NodeRow::default());
-        assert_eq!(view.stats().pages, 0, "a new life of the node does not revive them");
-    }
-
-    #[test]
-    fn an_older_version_of_a_row_never_replaces_a_newer_one() {
-        let mut view = View::default();
-        view.put_node(node(1), 1, NodeRow::default());
-        view.put_node(node(2), 1, NodeRow::default());
-        view.put_page(Key::from_bits(1), 10, row(2, 1, 8, None));
-        view.put_page(Key::from_bits(1), 9, row(1, 1, 8, None));
-        assert_eq!(view.holders(&Scope::Session(Key::from_bits(8))), [Holder { node: node(2), epoch: 1 }]);
-    }
-
-    proptest! {
-        /// Against a plain list of rows.
-        #[test]
-        fn the_indexes_say_what_the_rows_say(
-            steps in prop::collection::vec((0u128..6, prop::option::of((1u16..4, 0u128..5, 0usize..3))), 0..60)
-        ) {
-            let users = [None, Some("ann"), Some("*")];
-            let mut view = View::default();
-            for number in 1..3 {
-                view.put_node(node(number), 1, NodeRow::default()); // node 3 is dead
-            }
-            let mut rows: HashMap<Key, Row> = HashMap::new();
-            for (rev, (key, step)) in steps.into_iter().enumerate() {
-                let key = Key::from_bits(key);
-                match step {
-                    Some((number, session, user)) => {
-                        let row = row(number, 1, session, users[user]);
-                        rows.insert(key, row.clone());
-                        view.put_page(key, rev as u64 + 1, row);
-                    }
-                    None => {
-                        rows.remove(&key);
-                        view.delete_page(key);
-                    }
-                }
-            }
-            rows.retain(|_, row| row.node != node(3));
-            let distinct = |of: &dyn Fn(&Row) -> Option<String>| {
-                rows.values().filter_map(of).collect::<std::collections::HashSet<_>>().len()
-            };
-            let stats = view.stats();
-            prop_assert_eq!(stats.pages, rows.len());
-            prop_assert_eq!(stats.users, distinct(&|row| row.user.clone()));
-            prop_assert_eq!(stats.sessions, distinct(&|row| Some(row.session.key.to_string())));
-            prop_assert_eq!(stats.connections, distinct(&|row| Some(row.connection.key.to_string())));
-            for user in ["ann", "*"] {
-                let mut expected: Vec<_> =
-                    rows.values().filter(|row| row.user.as_deref() == Some(user)).map(|row| row.node).collect();
-                expected.sort_unstable();
-                expected.dedup();
-                let holders = view.holders(&Scope::User(user.into()));
-                prop_assert_eq!(holders.iter().map(|holder| holder.node).collect::<Vec<_>>(), expected);
-            }
-        }
-    }
-}
+mod tests;

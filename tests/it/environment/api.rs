@@ -53,6 +53,12 @@ impl Api {
         serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error} in {body}"))
     }
 
+    /// Unregisters what is at a path, whatever the answer.
+    pub(crate) async fn delete(&self, path: &str) -> (StatusCode, Value) {
+        let response = self.request(Method::DELETE, path).send().await.expect("an answer");
+        (response.status(), response.json().await.expect("a JSON body"))
+    }
+
     /// Sends, whatever the answer.
     pub(crate) async fn try_send(&self, to: Value, payload: Value) -> (StatusCode, Value) {
         let body = json!({"to": to, "payload": payload});

@@ -1,0 +1,133 @@
+//! Counts that are kept, so that nobody has to count. Pure.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use crate::id::{Holder, NodeNumber};
+
+/// How many there are with at least one living page.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Users.
+    pub users: usize,
+    /// Connections.
+    pub connections: usize,
+    /// Sessions.
+    pub sessions: usize,
+    /// Pages, with a socket or in their resume window.
+    pub pages: usize,
+}
+
+/// Counts over the living pages. Who has pages on two nodes counts on both, and once in the whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// The whole cluster.
+    pub total: Counts,
+    /// Sessions without a page that can still be joined.
+    pub idle_sessions: usize,
+    /// The same of connections.
+    pub idle_connections: usize,
+    /// Each living node, in the order of their numbers.
+    pub nodes: Vec<NodeStats>,
+    /// Each lane and release with a living node, in their order.
+    pub lanes: Vec<LaneStats>,
+}
+
+/// One node in [`Stats`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeStats {
+    /// Its number.
+    pub node: NodeNumber,
+    /// Its lane.
+    pub lane: String,
+    /// Its release.
+    pub release: String,
+    /// What it holds.
+    pub counts: Counts,
+}
+
+/// One lane and release in [`Stats`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LaneStats {
+    /// The lane.
+    pub lane: String,
+    /// The release.
+    pub release: String,
+    /// Its living nodes.
+    pub nodes: usize,
+    /// What they hold.
+    pub counts: Counts,
+}
+
+/// A lane and release, by the place in the order in which they were first seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lane(usize);
+
+/// Where a page is the only one of a user, a connection or a session.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Alone {
+    pub(super) in_cluster: bool,
+    pub(super) in_lane: bool,
+    pub(super) at_node: bool,
+}
+
+/// A page, and where it is the only one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Difference {
+    pub(super) user: Option<Alone>,
+    pub(super) connection: Alone,
+    pub(super) session: Alone,
+}
+
+/// All counts.
+#[derive(Debug, Default)]
+pub(super) struct Census {
+    pub(super) total: Counts,
+    nodes: HashMap<Holder, Counts>,
+    lanes: Vec<(String, String, Counts)>,
+}
+
+impl Census {
+    pub(super) fn lane(&mut self, lane: &str, release: &str) -> Lane {
+        let known = self.lanes.iter().position(|(l, r, _)| l == lane && r == release);
+        Lane(known.unwrap_or_else(|| {
+            self.lanes.push((lane.to_owned(), release.to_owned(), Counts::default()));
+            self.lanes.len() - 1
+        }))
+    }
+
+    /// A page came, or went.
+    pub(super) fn change(&mut self, holder: Holder, lane: Lane, difference: &Difference, came: bool) {
+        count(&mut self.total, difference, |alone| alone.in_cluster, came);
+        if let Some((_, _, counts)) = self.lanes.get_mut(lane.0) {
+            count(counts, difference, |alone| alone.in_lane, came);
+        }
+        let counts = self.nodes.entry(holder).or_default();
+        count(counts, difference, |alone| alone.at_node, came);
+        if counts.pages == 0 {
+            self.nodes.remove(&holder);
+        }
+    }
+
+    pub(super) fn node(&self, holder: Holder) -> Counts {
+        self.nodes.get(&holder).copied().unwrap_or_default()
+    }
+
+    pub(super) fn lane_counts(&self, lane: &str, release: &str) -> Counts {
+        let known = self.lanes.iter().find(|(l, r, _)| l == lane && r == release);
+        known.map(|(_, _, counts)| *counts).unwrap_or_default()
+    }
+}
+
+fn count(counts: &mut Counts, difference: &Difference, alone: impl Fn(&Alone) -> bool, came: bool) {
+    let step = |count: &mut usize, counts: bool| {
+        if counts {
+            *count = if came { *count + 1 } else { count.saturating_sub(1) };
+        }
+    };
+    step(&mut counts.pages, true);
+    step(&mut counts.sessions, alone(&difference.session));
+    step(&mut counts.connections, alone(&difference.connection));
+    step(&mut counts.users, difference.user.as_ref().is_some_and(alone));
+}

@@ -1,0 +1,158 @@
+//! Sessions and connections without a page: how long they stay, and who may end them. Pure.
+//!
+//! **The rule.** Whoever deletes the row of a page writes, in the same commit, the idle rows of its session and of its
+//! connection, unless it still holds another page of them, whose turn comes later. A page that joins takes them away
+//! in the commit that writes its own row. So whatever order nodes act in, a session that has had pages has one, has an
+//! idle row, or has ended. An idle row counts only while no page lives: a node that joined before it had heard of the
+//! row leaves it behind. An end is a mark first: from then on nobody joins, and the row goes when everything that
+//! belongs to it has gone.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Batch, Expect, Op, Put};
+use crate::id::{Address, Key};
+use crate::subject::page_key;
+use crate::wire;
+
+/// How long what has no page is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// A session after its last page.
+    pub session: Duration,
+    /// A connection after its last session.
+    pub connection: Duration,
+    /// How long an unregistered page is known as such: as long as its client may come back for it; whole seconds.
+    pub unregistered: Duration,
+}
+
+/// What can be idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lasting {
+    /// A session.
+    Session(Key),
+    /// A connection.
+    Connection(Key),
+}
+
+impl Lasting {
+    pub(super) fn key(self) -> String {
+        match self {
+            Self::Session(key) => page_key::session(key),
+            Self::Connection(key) => page_key::connection(key),
+        }
+    }
+}
+
+/// `session.<key>` and `connection.<key>` in the bucket `pages`, in the entry's meta.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdleRow {
+    /// The session, of a session's row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Address>,
+    /// The connection.
+    pub connection: Address,
+    /// The user of the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// When it may end, in milliseconds since the Unix epoch.
+    pub until: u64,
+    /// Nobody joins it any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ending: bool,
+}
+
+impl IdleRow {
+    /// What the row is about.
+    pub fn of(&self) -> Lasting {
+        match self.session {
+            Some(session) => Lasting::Session(session.key),
+            None => Lasting::Connection(self.connection.key),
+        }
+    }
+
+    /// `None` when the bytes are not such a row.
+    pub fn decode(meta: &[u8]) -> Option<Self> {
+        serde_json::from_slice(meta).ok()
+    }
+
+    pub(super) fn put(&self, expect: Expect) -> Put {
+        let (key, meta) = (self.of().key(), wire::encode(self));
+        Put { key, value: Bytes::new(), meta, expect, ttl: None, op: Op::random() }
+    }
+}
+
+/// How an idle row stands, as far as its writer knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stand {
+    pub(super) of: Lasting,
+    pub(super) rev: Option<u64>,
+    pub(super) ending: bool,
+}
+
+impl Stand {
+    fn expect(self) -> Expect {
+        self.rev.map_or(Expect::Absent, Expect::Rev)
+    }
+}
+
+/// A page joins; `None` when what it joins is ending.
+pub(super) fn join(page: Put, stands: &[Stand]) -> Option<Vec<Batch>> {
+    if stands.iter().any(|stand| stand.ending) {
+        return None;
+    }
+    let taken = stands.iter().filter(|stand| stand.rev.is_some());
+    let taken = taken.map(|stand| Batch::Delete { key: stand.of.key(), expect: stand.expect() });
+    // the page first: who watches sees it before what it has taken goes
+    Some(std::iter::once(Batch::Put(page)).chain(taken).collect())
+}
+
+/// A page that leaves, and of what it is the last page at its node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaving {
+    /// The page.
+    pub page: Key,
+    /// Its row's revision.
+    pub rev: u64,
+    /// Its session.
+    pub session: Address,
+    /// Its connection.
+    pub connection: Address,
+    /// Its user.
+    pub user: Option<String>,
+    /// Its node holds no other page of the session.
+    pub last_of_session: bool,
+    /// Its node holds no other page of the connection.
+    pub last_of_connection: bool,
+}
+
+impl Leaving {
+    /// What has to be idle from here on, if nobody else has a page of it.
+    pub(super) fn lasting(&self) -> Vec<Lasting> {
+        let session = self.last_of_session.then_some(Lasting::Session(self.session.key));
+        let connection = self.last_of_connection.then_some(Lasting::Connection(self.connection.key));
+        session.into_iter().chain(connection).collect()
+    }
+
+    /// The idle rows, then what becomes of the page's own row. What is ending stays so.
+    pub(super) fn leave(&self, own: Batch, stands: &[Stand], lifetimes: &Lifetimes, now: u64) -> Vec<Batch> {
+        let idle = stands.iter().filter(|stand| !stand.ending).map(|stand| {
+            let (session, kept) = match stand.of {
+                Lasting::Session(_) => (Some(self.session), lifetimes.session),
+                // its last session ends first
+                Lasting::Connection(_) => (None, lifetimes.session + lifetimes.connection),
+            };
+            let row = IdleRow {
+                session,
+                connection: self.connection,
+                user: self.user.clone(),
+                until: now + kept.as_millis() as u64,
+                ending: false,
+            };
+            Batch::Put(row.put(stand.expect()))
+        });
+        idle.chain([own]).collect()
+    }
+}

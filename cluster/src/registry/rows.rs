@@ -1,0 +1,182 @@
+//! Writing rows: pages that come and go, and what is idle in between.
+//!
+//! Owns: the commits that keep the rule of `idle`, whatever other nodes do at the same time. Never: what the rule is.
+
+use futures_util::StreamExt;
+use futures_util::stream;
+
+use super::idle::{self, IdleRow, Lasting, Leaving, Stand};
+use super::{Registry, Row, unix_ms};
+use crate::engine::{Batch, Consistency, Down, Expect, Op, Put, Settled, WriteError};
+use crate::id::Key;
+use crate::subject::page_key;
+use crate::wire::Scope;
+
+/// How often a commit is tried with what stands there now. Somebody else was faster each time.
+const ATTEMPTS: usize = 8;
+/// Rows of dead nodes that are deleted at the same time.
+const SWEEPERS: usize = 16;
+
+/// What becomes of the row of a page that leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Farewell {
+    /// It goes: the page may come back as a reset.
+    Forget,
+    /// It says so for a while: the page may not come back.
+    Unregister,
+}
+
+impl Registry {
+    /// Writes the row of a page if the expectation holds, and takes away the idle rows of what it joins; the new
+    /// revision. A conflict, too, when that is ending. An unknown outcome is resolved by reading.
+    pub async fn write(&self, page: Key, row: &Row, expect: Expect) -> Result<u64, WriteError> {
+        let (key, op) = (page_key::page(page), Op::random());
+        let put =
+            Put { key: key.clone(), value: Vec::new().into(), meta: row.encode(), expect, ttl: None, op };
+        let lasting = [Lasting::Session(row.session.key), Lasting::Connection(row.connection.key)];
+        let outcome = self.commit(&lasting, |stands| idle::join(put.clone(), stands)).await;
+        match outcome {
+            Ok(Written::Row(rev)) => Ok(rev),
+            // a commit does not tell the revision of each row
+            Ok(Written::Several) | Err(WriteError::Unknown) => match self.rows.settle(&key, op).await {
+                Ok(Settled::Written { rev }) => Ok(rev),
+                _ => Err(WriteError::Unknown),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The page leaves the cluster, if its row is still as it was.
+    pub async fn leave(&self, leaving: &Leaving, farewell: Farewell) -> Result<(), WriteError> {
+        let (key, expect) = (page_key::page(leaving.page), Expect::Rev(leaving.rev));
+        let own = match farewell {
+            Farewell::Forget => Batch::Delete { key, expect },
+            Farewell::Unregister => Batch::Put(Put {
+                meta: Row::unregistered(),
+                ttl: Some(self.lifetimes.unregistered),
+                ..Put::new(key, "", expect)
+            }),
+        };
+        let plan = |stands: &[Stand]| Some(leaving.leave(own.clone(), stands, &self.lifetimes, unix_ms()));
+        self.commit(&leaving.lasting(), plan).await.map(drop)
+    }
+
+    /// Rows of dead holders go, one by one and only at the revision seen; how many. Safe to run anywhere at any time,
+    /// worth running on one node.
+    pub async fn sweep(&self) -> usize {
+        let dead: Vec<Leaving> = {
+            let view = self.view();
+            let leaving = |(page, seen): (Key, super::Seen)| Leaving {
+                page,
+                rev: seen.rev,
+                session: seen.session,
+                connection: seen.connection,
+                user: seen.user.as_deref().map(str::to_owned),
+                // a living page writes its own when it goes
+                last_of_session: !view.has_pages(Lasting::Session(seen.session.key)),
+                last_of_connection: !view.has_pages(Lasting::Connection(seen.connection.key)),
+            };
+            view.dead().into_iter().map(leaving).collect()
+        };
+        let swept =
+            stream::iter(dead).map(async |leaving| self.leave(&leaving, Farewell::Forget).await.is_ok());
+        swept.buffer_unordered(SWEEPERS).filter(|swept| std::future::ready(*swept)).count().await
+    }
+
+    /// Marks what has been idle for long enough, so that nobody joins it any more. Whoever gets a row here removes
+    /// what belongs to it, then calls [`Registry::ended`]. Found again while it is not ended.
+    pub async fn end_idle(&self) -> Vec<(IdleRow, u64)> {
+        let mut ending = Vec::new();
+        let due = self.view().due(unix_ms());
+        for (row, rev) in due {
+            let of = row.of();
+            if self.view().has_pages(of) {
+                // left by a page that had not heard of it; what is ending has pages that are about to go
+                if !row.ending {
+                    let _ = self.rows.delete(&of.key(), Expect::Rev(rev)).await;
+                }
+            } else if row.ending {
+                ending.push((row, rev));
+            } else {
+                let row = IdleRow { ending: true, ..row };
+                match self.rows.put(row.put(Expect::Rev(rev))).await {
+                    Ok(rev) => ending.push((row, rev)),
+                    // joined meanwhile, or it is found again
+                    Err(WriteError::Conflict { .. }) => {}
+                    Err(_) => break,
+                }
+            }
+        }
+        ending
+    }
+
+    /// Nothing is left of it: its row goes, which every node hears. `false`: somebody else was faster.
+    pub async fn ended(&self, row: &IdleRow, rev: u64) -> bool {
+        self.rows.delete(&row.of().key(), Expect::Rev(rev)).await.is_ok()
+    }
+
+    /// Marks everything that ends with a scope, as this node sees it: nobody joins it any more, and nodes that hear of
+    /// it close its pages. How much that is.
+    pub async fn end(&self, scope: &Scope) -> Result<usize, WriteError> {
+        let below = self.view().below(scope);
+        for row in &below {
+            self.rows.put(row.put(Expect::Any)).await?;
+        }
+        Ok(below.len())
+    }
+
+    /// Commits what `plan` makes of the idle rows, first as this node has seen them, then as they stand.
+    async fn commit(
+        &self,
+        of: &[Lasting],
+        plan: impl Fn(&[Stand]) -> Option<Vec<Batch>>,
+    ) -> Result<Written, WriteError> {
+        let mut stands = self.view().stands(of);
+        for _ in 0..ATTEMPTS {
+            let batch = plan(&stands).ok_or(WriteError::Conflict { actual: None })?;
+            let conflict = match self.write_all(batch).await {
+                Err(conflict @ WriteError::Conflict { .. }) => conflict,
+                outcome => return outcome,
+            };
+            let before = std::mem::take(&mut stands);
+            stands = self.latest(of).await.map_err(|Down| conflict)?;
+            if stands == before {
+                // it is the row of the page that is not as expected
+                return Err(conflict);
+            }
+        }
+        Err(WriteError::Conflict { actual: None })
+    }
+
+    async fn write_all(&self, mut batch: Vec<Batch>) -> Result<Written, WriteError> {
+        match (batch.pop(), batch.is_empty()) {
+            (Some(Batch::Put(put)), true) => self.rows.put(put).await.map(Written::Row),
+            (Some(Batch::Delete { key, expect }), true) => {
+                self.rows.delete(&key, expect).await.map(|()| Written::Several)
+            }
+            (last, _) => {
+                batch.extend(last);
+                self.rows.commit(batch).await.map(|_| Written::Several)
+            }
+        }
+    }
+
+    async fn latest(&self, of: &[Lasting]) -> Result<Vec<Stand>, Down> {
+        let mut stands = Vec::with_capacity(of.len());
+        for &of in of {
+            let entry = self.rows.get(&of.key(), Consistency::Latest).await?;
+            let ending =
+                entry.as_ref().and_then(|entry| IdleRow::decode(&entry.meta)).is_some_and(|row| row.ending);
+            stands.push(Stand { of, rev: entry.map(|entry| entry.rev), ending });
+        }
+        Ok(stands)
+    }
+}
+
+/// What a write has told of its revision.
+enum Written {
+    /// The row's.
+    Row(u64),
+    /// None of a single row.
+    Several,
+}

@@ -1,0 +1,274 @@
+//! The rule of idle rows, over nodes that hear of everything late and in their own time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::{Expect, Memory, WriteError};
+use crate::id::{Address, Holder};
+
+/// Long enough for nothing to end by itself.
+const LONG: Lifetimes = Lifetimes {
+    session: Duration::from_secs(600),
+    connection: Duration::from_secs(600),
+    unregistered: Duration::from_secs(60),
+};
+/// Everything that is idle is due.
+const NONE: Lifetimes = Lifetimes { session: Duration::ZERO, connection: Duration::ZERO, ..LONG };
+
+fn key(bits: u128) -> Key {
+    Key::from_bits(bits)
+}
+
+fn node(number: u16) -> NodeNumber {
+    NodeNumber::new(number).unwrap()
+}
+
+fn at(bits: u128) -> Address {
+    Address { key: key(bits), node: node(1) }
+}
+
+/// Sessions 0 and 1 are of connection 100, session 2 of another one.
+fn connection_of(session: u128) -> u128 {
+    100 + session / 2
+}
+
+fn row(number: u16, session: u128) -> Row {
+    Row {
+        node: node(number),
+        epoch: 1,
+        generation: 1,
+        prev: None,
+        session: at(session),
+        connection: at(connection_of(session)),
+        user: None,
+        lane: "stable".into(),
+        release: "dev".into(),
+        opened: 0,
+        agent: String::new(),
+    }
+}
+
+/// A node of the model: what it holds, and how much it has heard.
+struct Node {
+    number: u16,
+    registry: Registry,
+    rows: Watch,
+    pages: BTreeMap<Key, (u128, u64)>,
+    lives: bool,
+}
+
+impl Node {
+    async fn new(engine: &Engine, number: u16, lifetimes: Lifetimes) -> Self {
+        let registry = Registry::new(engine, lifetimes);
+        let rows = registry.rows.watch(page_key::ALL, WatchMode::Meta).await.unwrap();
+        Self { number, registry, rows, pages: BTreeMap::new(), lives: true }
+    }
+
+    fn hear(&mut self, events: usize) {
+        for _ in 0..events {
+            let Some(event) = self.rows.try_next() else { return };
+            self.registry.apply(&Feed::Pages, event);
+        }
+    }
+
+    async fn open(&mut self, page: u128, session: u128) {
+        match self.registry.write(key(page), &row(self.number, session), Expect::Absent).await {
+            Ok(rev) => drop(self.pages.insert(key(page), (session, rev))),
+            Err(WriteError::Conflict { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    async fn leave(&mut self, page: Key, farewell: Farewell) {
+        let Some((session, rev)) = self.pages.remove(&page) else { return };
+        let other = |of: &dyn Fn(u128) -> bool| self.pages.values().any(|(session, _)| of(*session));
+        let leaving = Leaving {
+            page,
+            rev,
+            session: at(session),
+            connection: at(connection_of(session)),
+            user: None,
+            last_of_session: !other(&|other| other == session),
+            last_of_connection: !other(&|other| connection_of(other) == connection_of(session)),
+        };
+        self.registry.leave(&leaving, farewell).await.unwrap();
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// A node hears of so many rows.
+    Hear {
+        node: usize,
+        events: usize,
+    },
+    Open {
+        node: usize,
+        session: u128,
+    },
+    /// The page in that place among those of a node leaves.
+    Leave {
+        node: usize,
+        place: usize,
+        farewell: Farewell,
+    },
+    Die {
+        node: usize,
+    },
+    /// A node deletes the rows of the dead that it knows.
+    Sweep {
+        node: usize,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let farewell = prop_oneof![Just(Farewell::Forget), Just(Farewell::Unregister)];
+    prop_oneof![
+        4 => (0usize..3, 1usize..4).prop_map(|(node, events)| Step::Hear { node, events }),
+        6 => (0usize..3, 0u128..3).prop_map(|(node, session)| Step::Open { node, session }),
+        6 => (0usize..3, 0usize..3, farewell).prop_map(|(node, place, farewell)| Step::Leave { node, place, farewell }),
+        1 => (1usize..3).prop_map(|node| Step::Die { node }),
+        2 => (0usize..1).prop_map(|node| Step::Sweep { node }),
+    ]
+}
+
+async fn sweep(nodes: &[Node], at: usize) {
+    for other in nodes {
+        match other.lives {
+            true => {
+                nodes[at].registry.view.write().unwrap().put_node(node(other.number), 1, NodeRow::default())
+            }
+            false => nodes[at].registry.view.write().unwrap().delete_node(node(other.number)),
+        };
+    }
+    nodes[at].registry.sweep().await;
+}
+
+/// What stands in the bucket: pages and idle rows.
+async fn standing(registry: &Registry) -> (BTreeSet<Lasting>, BTreeSet<Lasting>) {
+    let (mut paged, mut idle) = (BTreeSet::new(), BTreeSet::new());
+    for entry in registry.rows.list(page_key::ALL).await.unwrap() {
+        if let Some(row) = Row::decode(&entry.meta) {
+            paged.extend([Lasting::Session(row.session.key), Lasting::Connection(row.connection.key)]);
+        } else if let Some(row) = IdleRow::decode(&entry.meta) {
+            idle.insert(row.of());
+        }
+    }
+    (paged, idle)
+}
+
+async fn play(steps: Vec<Step>) {
+    let engine = Engine::Memory(Memory::new());
+    let mut nodes = Vec::new();
+    for number in 1..=3 {
+        nodes.push(Node::new(&engine, number, LONG).await);
+    }
+    let (mut opened, mut next) = (BTreeSet::new(), 1000);
+    for step in steps {
+        match step {
+            Step::Hear { node, events } => nodes[node].hear(events),
+            Step::Open { node, session } if nodes[node].lives => {
+                next += 1;
+                nodes[node].open(next, session).await;
+                opened.extend([
+                    Lasting::Session(key(session)),
+                    Lasting::Connection(key(connection_of(session))),
+                ]);
+            }
+            Step::Leave { node, place, farewell } if nodes[node].lives => {
+                if let Some(page) = nodes[node].pages.keys().nth(place).copied() {
+                    nodes[node].leave(page, farewell).await;
+                }
+            }
+            Step::Die { node } => nodes[node].lives = false,
+            Step::Sweep { node } => sweep(&nodes, node).await,
+            _ => {}
+        }
+        let (paged, idle) = standing(&nodes[0].registry).await;
+        let lost: Vec<_> = opened.iter().filter(|of| !paged.contains(of) && !idle.contains(of)).collect();
+        assert!(lost.is_empty(), "neither a page nor an idle row: {lost:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn whatever_has_had_pages_has_one_or_is_idle(steps in prop::collection::vec(step(), 1..50)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(play(steps));
+    }
+}
+
+#[tokio::test]
+async fn what_is_idle_for_too_long_ends_once_however_many_nodes_look() {
+    let engine = Engine::Memory(Memory::new());
+    let mut nodes = [Node::new(&engine, 1, NONE).await, Node::new(&engine, 2, NONE).await];
+    nodes[0].open(1, 0).await;
+    nodes[0].leave(key(1), Farewell::Forget).await;
+    nodes.iter_mut().for_each(|node| node.hear(100));
+    let mut heard = nodes[1].registry.happenings();
+    let (one, two) = (nodes[0].registry.end_idle().await, nodes[1].registry.end_idle().await);
+    assert_eq!((one.len(), two.len()), (1, 0), "the connection waits for its session");
+    // a page that comes now is refused, even where the mark has not been heard of
+    assert!(nodes[1].registry.write(key(2), &row(2, 0), Expect::Absent).await.is_err());
+    // whoever dies in between leaves it to the next
+    nodes.iter_mut().for_each(|node| node.hear(100));
+    let again = nodes[1].registry.end_idle().await;
+    assert_eq!(again, one);
+    let (row, rev) = &one[0];
+    assert!(nodes[0].registry.ended(row, *rev).await);
+    assert!(!nodes[1].registry.ended(row, *rev).await);
+    nodes.iter_mut().for_each(|node| node.hear(100));
+    let happening = heard.try_recv().unwrap();
+    assert_eq!((happening.change.kind, happening.change.member), (Kind::End, Member::Session(at(0))));
+    let rest = nodes[1].registry.end_idle().await;
+    assert_eq!(rest.iter().map(|(row, _)| row.of()).collect::<Vec<_>>(), [Lasting::Connection(key(100))]);
+}
+
+#[tokio::test]
+async fn a_page_that_joins_in_time_keeps_its_session_from_ending() {
+    let engine = Engine::Memory(Memory::new());
+    let mut nodes = [Node::new(&engine, 1, NONE).await, Node::new(&engine, 2, NONE).await];
+    let lease = |node: &mut Node| {
+        drop(node.registry.view.write().unwrap().put_node(self::node(2), 1, NodeRow::default()));
+    };
+    nodes.iter_mut().for_each(lease);
+    nodes[0].open(1, 0).await;
+    nodes[0].leave(key(1), Farewell::Forget).await;
+    nodes.iter_mut().for_each(|node| node.hear(100));
+    nodes[1].open(2, 0).await;
+    assert_eq!(nodes[0].registry.end_idle().await, [], "the row was taken away before this node heard of it");
+    assert!(standing(&nodes[0].registry).await.1.is_empty());
+}
+
+#[tokio::test]
+async fn several_pages_that_join_an_idle_session_at_once_all_succeed() {
+    let engine = Engine::Memory(Memory::new());
+    let mut node = Node::new(&engine, 1, LONG).await;
+    node.open(1, 0).await;
+    node.leave(key(1), Farewell::Forget).await;
+    node.hear(100);
+    for page in 2..5 {
+        // the view still shows the idle rows
+        node.open(page, 0).await;
+    }
+    assert_eq!(node.pages.len(), 3);
+}
+
+#[tokio::test]
+async fn an_unregistered_page_is_nobodys_page_and_known_as_such() {
+    let engine = Engine::Memory(Memory::new());
+    let mut node = Node::new(&engine, 1, LONG).await;
+    node.open(1, 0).await;
+    node.leave(key(1), Farewell::Unregister).await;
+    node.hear(100);
+    assert_eq!(node.registry.find(key(1)).await.unwrap(), Found::Unregistered);
+    assert_eq!(node.registry.row(key(1)).await.unwrap(), None);
+    assert!(node.registry.view().pages.is_empty());
+    let holder = Holder { node: self::node(1), epoch: 1 };
+    assert!(!node.registry.view().held.contains_key(&holder));
+}

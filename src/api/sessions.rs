@@ -1,0 +1,126 @@
+//! Sessions and connections, with pages or idle.
+
+use axum::Json;
+use axum::extract::State;
+use pagewire_cluster::registry::{ConnectionSeen, SessionSeen};
+use serde::Serialize;
+
+use super::Parts;
+use super::error::{ApiError, ErrorBody};
+use super::id::{KeyId, UserId};
+use super::input::Query;
+use super::list::{List, Piece};
+use super::pages::{rfc3339, unknown};
+
+/// A session.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Session {
+    session_id: String,
+    connection_id: String,
+    /// Absent for anonymous.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    /// How many pages it has.
+    pages: usize,
+    /// While it has no page: until when it can be joined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    idle_until: Option<String>,
+}
+
+/// A connection (a browser).
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Connection {
+    connection_id: String,
+    /// Absent for anonymous.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    /// How many sessions it has, idle ones included.
+    sessions: usize,
+    /// How many pages it has.
+    pages: usize,
+    /// While it has no page: until when it can be joined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    idle_until: Option<String>,
+}
+
+impl From<SessionSeen> for Session {
+    fn from(seen: SessionSeen) -> Self {
+        Self {
+            session_id: seen.session.to_string(),
+            connection_id: seen.connection.to_string(),
+            user: seen.user.as_deref().map(str::to_owned),
+            pages: seen.pages,
+            idle_until: seen.idle_until.map(rfc3339),
+        }
+    }
+}
+
+impl From<ConnectionSeen> for Connection {
+    fn from(seen: ConnectionSeen) -> Self {
+        Self {
+            connection_id: seen.connection.to_string(),
+            user: seen.user.as_deref().map(str::to_owned),
+            sessions: seen.sessions,
+            pages: seen.pages,
+            idle_until: seen.idle_until.map(rfc3339),
+        }
+    }
+}
+
+/// One session.
+#[utoipa::path(get, path = "/api/v1/sessions/{id}", tag = "registry", params(("id" = String, Path)),
+    responses((status = 200, body = Session), (status = "default", body = ErrorBody)))]
+pub(super) async fn session(
+    State(parts): State<Parts>,
+    KeyId(key): KeyId,
+) -> Result<Json<Session>, ApiError> {
+    let seen = parts.registry.view().session(key);
+    seen.map(|seen| Json(seen.into())).ok_or_else(|| unknown("there is no such session"))
+}
+
+/// One connection.
+#[utoipa::path(get, path = "/api/v1/connections/{id}", tag = "registry", params(("id" = String, Path)),
+    responses((status = 200, body = Connection), (status = "default", body = ErrorBody)))]
+pub(super) async fn connection(
+    State(parts): State<Parts>,
+    KeyId(key): KeyId,
+) -> Result<Json<Connection>, ApiError> {
+    let seen = parts.registry.view().connection(key);
+    seen.map(|seen| Json(seen.into())).ok_or_else(|| unknown("there is no such connection"))
+}
+
+/// The sessions of a user.
+#[utoipa::path(get, path = "/api/v1/users/{id}/sessions", tag = "registry",
+    params(("id" = String, Path), Piece),
+    responses((status = 200, body = List<Session>), (status = "default", body = ErrorBody)))]
+pub(super) async fn of_user(
+    State(parts): State<Parts>,
+    UserId(user): UserId,
+    Query(piece): Query<Piece>,
+) -> Result<Json<List<Session>>, ApiError> {
+    let after = piece.after()?;
+    let view = parts.registry.view();
+    Ok(Json(sessions(view.sessions_of_user(&user, after), &piece)))
+}
+
+/// The sessions of a connection.
+#[utoipa::path(get, path = "/api/v1/connections/{id}/sessions", tag = "registry",
+    params(("id" = String, Path), Piece),
+    responses((status = 200, body = List<Session>), (status = "default", body = ErrorBody)))]
+pub(super) async fn of_connection(
+    State(parts): State<Parts>,
+    KeyId(key): KeyId,
+    Query(piece): Query<Piece>,
+) -> Result<Json<List<Session>>, ApiError> {
+    let after = piece.after()?;
+    let view = parts.registry.view();
+    view.connection(key).ok_or_else(|| unknown("there is no such connection"))?;
+    Ok(Json(sessions(view.sessions_of_connection(key, after), &piece)))
+}
+
+fn sessions(seen: impl Iterator<Item = SessionSeen>, piece: &Piece) -> List<Session> {
+    let List { items, next_cursor } = List::cut(seen, piece.limit(), |seen| seen.session.key.to_string());
+    List { items: items.into_iter().map(Session::from).collect(), next_cursor }
+}

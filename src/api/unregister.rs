@@ -1,0 +1,78 @@
+//! `DELETE` of a user, connection, session or page: whatever is open below it is closed for good.
+
+use axum::Json;
+use axum::extract::State;
+use pagewire_cluster::wire::Scope;
+use serde::Serialize;
+
+use super::Parts;
+use super::error::{ApiError, ErrorBody};
+use super::id::{KeyId, UserId};
+use super::pages::unknown;
+use crate::session;
+
+/// What was closed.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Unregistered {
+    /// Pages that are gone now, with a socket or in their resume window.
+    closed: u64,
+    /// The nodes that answered.
+    nodes: Vec<String>,
+    /// The nodes that did not: they close what they have as soon as they hear of it.
+    unreachable: Vec<String>,
+}
+
+/// Closes every page of a user and ends its connections and sessions. The user may come back: this is no ban.
+#[utoipa::path(delete, path = "/api/v1/users/{id}", tag = "registry", params(("id" = String, Path)),
+    responses((status = 200, body = Unregistered), (status = "default", body = ErrorBody)))]
+pub(super) async fn user(
+    State(parts): State<Parts>,
+    UserId(user): UserId,
+) -> Result<Json<Unregistered>, ApiError> {
+    // every user exists: one without pages has none to close
+    unregister(&parts, Scope::User(user)).await.map(|closed| Json(closed.unwrap_or_default().into()))
+}
+
+/// Closes every page of a connection and ends it.
+#[utoipa::path(delete, path = "/api/v1/connections/{id}", tag = "registry", params(("id" = String, Path)),
+    responses((status = 200, body = Unregistered), (status = "default", body = ErrorBody)))]
+pub(super) async fn connection(
+    State(parts): State<Parts>,
+    KeyId(key): KeyId,
+) -> Result<Json<Unregistered>, ApiError> {
+    let closed = unregister(&parts, Scope::Connection(key)).await?;
+    closed.map(|closed| Json(closed.into())).ok_or_else(|| unknown("there is no such connection"))
+}
+
+/// Closes every page of a session and ends it.
+#[utoipa::path(delete, path = "/api/v1/sessions/{id}", tag = "registry", params(("id" = String, Path)),
+    responses((status = 200, body = Unregistered), (status = "default", body = ErrorBody)))]
+pub(super) async fn session(
+    State(parts): State<Parts>,
+    KeyId(key): KeyId,
+) -> Result<Json<Unregistered>, ApiError> {
+    let closed = unregister(&parts, Scope::Session(key)).await?;
+    closed.map(|closed| Json(closed.into())).ok_or_else(|| unknown("there is no such session"))
+}
+
+/// Closes a page. Its client cannot resume it.
+#[utoipa::path(delete, path = "/api/v1/pages/{id}", tag = "registry", params(("id" = String, Path)),
+    responses((status = 200, body = Unregistered), (status = "default", body = ErrorBody)))]
+pub(super) async fn page(
+    State(parts): State<Parts>,
+    KeyId(key): KeyId,
+) -> Result<Json<Unregistered>, ApiError> {
+    let closed = parts.context.sessions.unregister_page(key).await?;
+    closed.map(|closed| Json(closed.into())).ok_or_else(|| unknown("there is no such page"))
+}
+
+async fn unregister(parts: &Parts, scope: Scope) -> Result<Option<session::Unregistered>, ApiError> {
+    Ok(parts.context.sessions.unregister(scope).await?)
+}
+
+impl From<session::Unregistered> for Unregistered {
+    fn from(outcome: session::Unregistered) -> Self {
+        let text = |nodes: Vec<_>| nodes.iter().map(ToString::to_string).collect();
+        Self { closed: outcome.closed, nodes: text(outcome.nodes), unreachable: text(outcome.unreachable) }
+    }
+}
