@@ -160,11 +160,14 @@ impl Node {
             timing,
             registry: registry.clone(),
             lease: lease.clone(),
+            states: context.states.clone(),
         };
         tokio::spawn(duties.clone().answer(context.clone(), ready.clone(), stopping.clone()));
         tokio::spawn(duties.clone().watch_neighbour(stopping.clone()));
         tokio::spawn(duties.clone().tidy_jobs(jobs.clone(), stopping.clone()));
         tokio::spawn(duties.clone().end_idle(cleanup, stopping.clone()));
+        let grace = Duration::from_millis(config.lifetime.resume_ms);
+        tokio::spawn(duties.clone().remove_orphans(cleanup, grace, stopping.clone()));
         tokio::spawn(duties.sweep(stopping));
         let worker = match config.nats.urls.is_empty() {
             true => Some(Worker::start(&engine, &jobs, &config, alone(), timing, metrics.clone()).await?),

@@ -11,7 +11,6 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
 use pagewire_cluster::id::Address;
 use pagewire_cluster::state::{Act, Edit, Locator, Owner, Write};
-use pagewire_cluster::wire::Scope;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -75,8 +74,8 @@ impl At {
         let view = parts.registry.view();
         let exists = match &self.owner {
             Owner::User(_) => true,
-            Owner::Connection(key) => view.pages_of(&Scope::Connection(*key)).next().is_some(),
-            Owner::Session(key) => view.pages_of(&Scope::Session(*key)).next().is_some(),
+            Owner::Connection(key) => view.connection(*key).is_some(),
+            Owner::Session(key) => view.session(*key).is_some(),
             Owner::Page(key) => view.page(*key).is_some(),
         };
         if exists { Ok(()) } else { Err(ApiError::new(ErrorCode::Unknown, "there is no such thing now")) }

@@ -7,9 +7,10 @@ use pagewire_cluster::delivery::{Inbox, Incoming};
 use pagewire_cluster::engine::{Down, Engine, Message};
 use pagewire_cluster::id::Holder;
 use pagewire_cluster::job::{Janitor, Jobs};
-use pagewire_cluster::lease::{self, NodeLease};
-use pagewire_cluster::registry::Registry;
+use pagewire_cluster::lease::{self, NodeLease, clock};
+use pagewire_cluster::registry::{Lasting, Registry};
 use pagewire_cluster::rollout::Rollouts;
+use pagewire_cluster::state::{Orphans, Owner, States};
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{Answer, Question, Scope};
@@ -28,6 +29,7 @@ pub(super) struct Duties {
     pub(super) timing: Timing,
     pub(super) registry: Registry,
     pub(super) lease: NodeLease,
+    pub(super) states: States,
 }
 
 impl Duties {
@@ -117,6 +119,44 @@ impl Duties {
         .await;
     }
 
+    /// The lowest living number removes the trees of pages that are gone for longer than they can come back, and what
+    /// else has lost its subject.
+    pub(super) async fn remove_orphans(
+        self,
+        interval: Duration,
+        grace: Duration,
+        stopping: watch::Receiver<bool>,
+    ) {
+        let orphans = tokio::sync::Mutex::new(Orphans::default());
+        self.every(interval, stopping, || async {
+            let mut orphans = orphans.lock().await;
+            if !self.is_lowest() {
+                // who takes the duty over starts with nothing
+                *orphans = Orphans::default();
+                return Ok(());
+            }
+            let owners = self.states.owners().await?;
+            let gone = orphans.look(owners, |owner| self.exists(owner), clock::now(), grace);
+            for owner in &gone {
+                if let Err(error) = self.states.remove(owner).await {
+                    tracing::debug!(%error, ?owner, "a tree without a subject stays for now");
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    fn exists(&self, owner: &Owner) -> bool {
+        let view = self.registry.view();
+        match owner {
+            Owner::User(_) => true,
+            Owner::Connection(connection) => view.connection(*connection).is_some(),
+            Owner::Session(session) => view.session(*session).is_some(),
+            Owner::Page(page) => view.page(*page).is_some(),
+        }
+    }
+
     /// The lowest living number ends sessions and connections whose time is over.
     pub(super) async fn end_idle(self, interval: Duration, stopping: watch::Receiver<bool>) {
         self.every(interval, stopping, || async {
@@ -126,6 +166,13 @@ impl Duties {
             let mut ended = 0;
             for (row, rev) in self.registry.end_idle().await {
                 // the row goes last: who dies before that leaves the rest to the next
+                let owner = match row.of() {
+                    Lasting::Session(session) => Owner::Session(session),
+                    Lasting::Connection(connection) => Owner::Connection(connection),
+                };
+                if self.states.remove(&owner).await.is_err() {
+                    continue;
+                }
                 if self.registry.ended(&row, rev).await {
                     ended += 1;
                 }

@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::environment::{Nats, Node, Page, SOON, Setup, Token, eventually};
+use crate::environment::{Events, Nats, Node, Page, SOON, Setup, Token, eventually};
 
 /// A node of a cluster whose pages go soon after their sockets.
 fn member(nats: &Nats) -> Setup {
@@ -115,4 +115,34 @@ async fn the_sessions_of_a_node_that_was_killed_are_idle_and_then_over() {
     is_idle(&two, &session).await;
     is_over(&two, &session).await;
     is_over(&two, &connection).await;
+}
+
+#[tokio::test]
+async fn the_trees_of_what_is_over_are_gone_on_every_node_and_a_users_stays() {
+    let nats = Nats::start().await;
+    let write = |setup: Setup| setup.set("state.write", "page,session,connection,user");
+    let (one, two) = (write(brief(&nats)).start().await, write(brief(&nats)).start().await);
+    let mut page = Page::opening(&one).token(&Token::of("ann").sign()).open().await;
+    for level in ["page", "session", "connection", "user"] {
+        page.result(json!({"type": format!("set_{level}_data"), "path": "a", "value": level})).await;
+    }
+    let trees = [("pages", page.id()), ("sessions", page.session()), ("connections", page.connection())];
+    let trees = trees.map(|(level, id)| format!("{}/data", path(level, id)));
+    for tree in &trees {
+        says(&two, tree, "there", |status, body| status == StatusCode::OK && body["a"].is_string()).await;
+    }
+    let mut followers = Vec::new();
+    for tree in &trees {
+        let mut events = Events::open(&two.api(), tree, None).await;
+        assert!(events.next().await.expect("a snapshot").1["snapshot"]["a"].is_string());
+        followers.push(events);
+    }
+    drop(page);
+    for mut events in followers {
+        assert_eq!(events.next().await.expect("an end").1["removed"], true, "it is announced");
+    }
+    for tree in &trees {
+        is_over(&two, tree).await;
+    }
+    assert_eq!(two.api().get_json("/api/v1/users/ann/data").await, json!({"a": "user"}));
 }

@@ -80,7 +80,8 @@ impl Browser {
     /// What a login leaves behind for every page of this server.
     pub(super) async fn cookie(&self, url: &str, name: &str, value: &str) {
         self.goto(&format!("{url}/pagewire.js")).await;
-        self.run("document.cookie = `${arguments[0]}=${arguments[1]}`", vec![json!(name), json!(value)]).await;
+        self.run("document.cookie = `${arguments[0]}=${arguments[1]}`", vec![json!(name), json!(value)])
+            .await;
     }
 
     /// Turns to the window that was opened as the n-th, when it is there.
@@ -104,7 +105,8 @@ impl Browser {
 
     pub(super) async fn click(&self, name: &str) {
         // a person scrolls until it is not below the bar
-        let center = "document.querySelector(`[data-testid=${arguments[0]}]`).scrollIntoView({block: 'center'})";
+        let center =
+            "document.querySelector(`[data-testid=${arguments[0]}]`).scrollIntoView({block: 'center'})";
         self.run(center, vec![json!(name)]).await;
         self.find(name).await.click().await.unwrap_or_else(|error| panic!("{name}: {error}"));
     }

@@ -15,7 +15,7 @@ pub(crate) struct Events {
 impl Events {
     /// Opens the stream; `after` is what a browser that lost its connection says.
     pub(crate) async fn open(api: &Api, path: &str, after: Option<&str>) -> Self {
-        let mut request = api.request(Method::GET, path);
+        let mut request = api.request(Method::GET, path).header("accept", "text/event-stream");
         if let Some(after) = after {
             request = request.header("last-event-id", after);
         }
