@@ -39,9 +39,9 @@ pub use kv::{
     Batch, Bucket, Consistency, Entry, Expect, Kv, MAX_COMMIT, MAX_META, MAX_VALUE, MAX_WATCHES, Op, Put,
     Settled, Watch, WatchEvent, WatchMode, Watcher, WriteError,
 };
-pub use memory::Memory;
 #[cfg(test)]
 pub(crate) use memory::rows::Rows;
+pub use memory::{Kept, Memory, OpenError};
 pub use nats::{ConnectError, Nats, NatsOptions};
 pub use queue::{Delivery, Push, QueueError};
 
@@ -53,7 +53,7 @@ pub struct Down;
 /// The engine of this process. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub enum Engine {
-    /// Everything in this process.
+    /// Everything in this process, with or without a directory that keeps it.
     Memory(Memory),
     /// A NATS cluster with JetStream.
     Nats(Nats),
@@ -100,7 +100,7 @@ impl Engine {
         dispatch!(self, e => e.request_many(message, within).await)
     }
 
-    /// The state of the connection to the engine; memory is always up.
+    /// The state of the connection to the engine. Memory is up, unless it has a disk that takes no writes.
     pub fn link(&self) -> channel::Receiver<Link> {
         dispatch!(self, e => e.link())
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pagewire_cluster::engine::{Engine, Faults, Faulty, Memory, Nats, NatsOptions};
 use pagewire_cluster::timing::Timing;
+use tempfile::TempDir;
 
 use crate::server::Server;
 
@@ -23,6 +24,8 @@ pub(crate) struct Cluster {
 enum Home {
     /// All processes are this one.
     Memory(Memory),
+    /// The same with a directory.
+    Kept { memory: Memory, _directory: TempDir },
     /// Each process has a link of its own that never breaks.
     Faultless(Memory),
     /// Each process has its own connections to one real server.
@@ -33,6 +36,13 @@ impl Cluster {
     /// A cluster on the embedded engine.
     pub(crate) async fn memory(name: &str) -> Self {
         Self { name: name.to_owned(), home: Home::Memory(Memory::with_timing(&TIMING)) }
+    }
+
+    /// A cluster on the embedded engine with a directory.
+    pub(crate) async fn kept(name: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (memory, _) = Memory::open(directory.path(), &TIMING).await.expect("opens");
+        Self { name: name.to_owned(), home: Home::Kept { memory, _directory: directory } }
     }
 
     /// A cluster on the faulty engine, without faults.
@@ -49,7 +59,7 @@ impl Cluster {
     /// The engine of another process of the cluster.
     pub(crate) async fn process(&self) -> Engine {
         match &self.home {
-            Home::Memory(memory) => Engine::Memory(memory.clone()),
+            Home::Memory(memory) | Home::Kept { memory, .. } => Engine::Memory(memory.clone()),
             Home::Faultless(memory) => Engine::Faulty(Faulty::new(memory.clone(), 0, Faults::default())),
             Home::Nats(server) => {
                 let options = NatsOptions {

@@ -106,5 +106,6 @@ macro_rules! cases {
 }
 
 suite!(memory, Cluster::memory);
+suite!(kept, Cluster::kept);
 suite!(faultless, Cluster::faultless);
 suite!(nats, Cluster::nats);

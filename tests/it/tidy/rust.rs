@@ -73,9 +73,10 @@ fn some_things_have_one_place() {
 }
 
 /// Durations beside `timing.rs` and the configuration, each with the reason why no other process relies on it.
-const OWN_DURATIONS: [(&str, &str); 14] = [
+const OWN_DURATIONS: [(&str, &str); 15] = [
     ("cluster/src/engine/faulty/mod.rs", "a fault's length, for tests"),
     ("cluster/src/engine/faulty/watch.rs", "a fault's length, for tests"),
+    ("cluster/src/engine/memory/disk/writer.rs", "how often a full disk is tried again"),
     (
         "cluster/src/engine/nats/commit.rs",
         "what the server needs to drop a carrier of checks, its smallest TTL",

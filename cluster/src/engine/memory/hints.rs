@@ -29,13 +29,15 @@ pub(super) struct Taken {
     pub(super) payload: Bytes,
 }
 
+/// A hint that is not settled.
 #[derive(Debug)]
-struct Hint {
-    id: String,
-    route: String,
-    payload: Bytes,
+pub(super) struct Hint {
+    pub(super) id: String,
+    pub(super) route: String,
+    pub(super) payload: Bytes,
     attempt: u64,
-    due: Moment,
+    /// When it comes, for the first time or again.
+    pub(super) due: Moment,
 }
 
 /// All hints of all routes.
@@ -47,12 +49,25 @@ pub(super) struct Hints {
 }
 
 impl Hints {
-    pub(super) fn push(&mut self, push: Push, now: Moment) {
-        self.last += 1;
+    /// Adds a hint; its number.
+    pub(super) fn push(&mut self, push: Push, now: Moment) -> u64 {
+        let number = self.last + 1;
+        self.add(number, push, now);
+        number
+    }
+
+    /// Adds a hint of an earlier life under its number; its deliveries ended with that life.
+    pub(super) fn add(&mut self, number: u64, push: Push, now: Moment) {
+        self.last = self.last.max(number);
         let due = now.saturating_add(push.not_before.unwrap_or_default());
-        self.routes.entry(push.route.clone()).or_default().insert((due, self.last));
+        self.routes.entry(push.route.clone()).or_default().insert((due, number));
         let hint = Hint { id: push.id, route: push.route, payload: push.payload, attempt: 0, due };
-        self.hints.insert(self.last, hint);
+        self.hints.insert(number, hint);
+    }
+
+    /// A hint that is not settled.
+    pub(super) fn get(&self, number: u64) -> Option<&Hint> {
+        self.hints.get(&number)
     }
 
     /// Takes what is due, at most `limit`; each is due again after `redelivery`.

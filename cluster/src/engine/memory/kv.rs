@@ -1,7 +1,7 @@
 //! The buckets of one process.
 //!
 //! Owns: the lock around each bucket, its watches, and the task that lets rows expire on time. Never: what a
-//! write means (`rows`).
+//! write means (`rows`), and what is kept (`disk`).
 
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
+use super::disk::{Change, Disk, KeptRow, Place, Step, wall};
 use super::rows::{Moment, Rows, is_below};
 use crate::engine::{
     Batch, Bucket, Entry, Expect, MAX_WATCHES, Put, Watch, WatchEvent, WatchMode, Watcher, WriteError,
@@ -23,15 +24,28 @@ struct Watching {
 }
 
 impl Watching {
-    fn tell(&self, event: WatchEvent) {
-        let event = match event {
+    /// An event as this watch sees it.
+    fn sees(&self, event: WatchEvent) -> WatchEvent {
+        match event {
             WatchEvent::Put(entry) if self.mode == WatchMode::Meta => {
                 WatchEvent::Put(Entry { value: Bytes::new(), ..entry })
             }
             event => event,
+        }
+    }
+
+    fn listens(&self, bucket: Bucket, event: &WatchEvent) -> bool {
+        let key = match event {
+            WatchEvent::Put(entry) => &entry.key,
+            WatchEvent::Delete { key, .. } => key,
+            WatchEvent::Live => return false,
         };
+        self.bucket == bucket && is_below(key, &self.prefix)
+    }
+
+    fn tell(&self, event: WatchEvent) {
         // a dropped watch is forgotten when the next one starts
-        let _ = self.watcher.send(event);
+        let _ = self.watcher.send(self.sees(event));
     }
 }
 
@@ -42,6 +56,7 @@ struct Shared {
     watches: Mutex<Vec<Watching>>,
     expiry: Arc<Notify>,
     expiring: Once,
+    disk: Option<Disk>,
 }
 
 #[derive(Clone)]
@@ -49,17 +64,37 @@ pub(in crate::engine) struct Buckets(Arc<Shared>);
 
 impl Default for Buckets {
     fn default() -> Self {
-        Self(Arc::new(Shared {
-            zero: Instant::now(),
-            buckets: Default::default(),
-            watches: Mutex::default(),
-            expiry: Arc::default(),
-            expiring: Once::new(),
-        }))
+        Self::holding(Default::default(), None)
     }
 }
 
 impl Buckets {
+    fn holding(buckets: [Mutex<Rows>; Bucket::ALL.len()], disk: Option<Disk>) -> Self {
+        Self(Arc::new(Shared {
+            zero: Instant::now(),
+            buckets,
+            watches: Mutex::default(),
+            expiry: Arc::default(),
+            expiring: Once::new(),
+            disk,
+        }))
+    }
+
+    /// What was kept stands again, at its revisions; what comes is kept.
+    pub(super) fn restore(revisions: [u64; Bucket::ALL.len()], kept: Vec<KeptRow>, disk: Disk) -> Self {
+        let mut buckets = revisions.map(Rows::at);
+        let now = wall();
+        for KeptRow { bucket, entry, expires } in kept {
+            let expires = expires.map(|at| Duration::from_millis(at.saturating_sub(now)));
+            buckets[bucket as usize].restore(entry, expires);
+        }
+        let restored = Self::holding(buckets.map(Mutex::new), Some(disk));
+        for bucket in Bucket::ALL {
+            restored.wake(&restored.0.open(bucket), None);
+        }
+        restored
+    }
+
     pub(in crate::engine) fn get(&self, bucket: Bucket, key: &str) -> Option<Entry> {
         self.0.open(bucket).get(key)
     }
@@ -82,7 +117,7 @@ impl Buckets {
         let mut rows = self.0.open(bucket);
         let next = rows.next_expiry();
         let (rev, event) = rows.put(put, self.0.now())?;
-        self.0.tell(bucket, [event]);
+        self.0.tell(bucket, &rows, [event]);
         self.wake(&rows, next);
         Ok(rev)
     }
@@ -95,7 +130,7 @@ impl Buckets {
     ) -> Result<(), WriteError> {
         let mut rows = self.0.open(bucket);
         let event = rows.delete(key, expect)?;
-        self.0.tell(bucket, event);
+        self.0.tell(bucket, &rows, event);
         Ok(())
     }
 
@@ -103,7 +138,7 @@ impl Buckets {
         let mut rows = self.0.open(bucket);
         let next = rows.next_expiry();
         let (rev, events) = rows.commit(batch, self.0.now())?;
-        self.0.tell(bucket, events);
+        self.0.tell(bucket, &rows, events);
         self.wake(&rows, next);
         Ok(rev)
     }
@@ -117,10 +152,16 @@ impl Buckets {
         let (watcher, events) = mpsc::unbounded_channel();
         let watching = Watching { bucket, prefix: prefix.to_owned(), mode, watcher };
         let rows = self.0.open(bucket);
-        for entry in rows.list(prefix) {
-            watching.tell(WatchEvent::Put(entry));
+        let snapshot = rows.list(prefix).into_iter().map(WatchEvent::Put).chain([WatchEvent::Live]);
+        match &self.0.disk {
+            None => snapshot.for_each(|event| watching.tell(event)),
+            Some(disk) => {
+                let notices =
+                    snapshot.map(|event| (watching.watcher.clone(), watching.sees(event))).collect();
+                let place = Place::Bucket(bucket);
+                disk.append(Step { place, mark: rows.revision(), changes: Vec::new(), notices });
+            }
         }
-        watching.tell(WatchEvent::Live);
         let mut watches = self.0.watches();
         watches.retain(|watching| !watching.watcher.is_closed());
         assert!(watches.len() < MAX_WATCHES, "a process has at most {MAX_WATCHES} watches");
@@ -147,7 +188,7 @@ impl Shared {
     fn open(&self, bucket: Bucket) -> MutexGuard<'_, Rows> {
         let mut rows = self.buckets[bucket as usize].lock().unwrap_or_else(PoisonError::into_inner);
         let events = rows.expire(self.now());
-        self.tell(bucket, events);
+        self.tell(bucket, &rows, events);
         rows
     }
 
@@ -155,23 +196,41 @@ impl Shared {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Called with the bucket locked, so that watches see changes in the order of their revisions.
-    fn tell(&self, bucket: Bucket, events: impl IntoIterator<Item = WatchEvent>) {
+    /// Called with the bucket locked, so that watches see changes in the order of their revisions. With a disk they
+    /// see them when they are on it.
+    fn tell(&self, bucket: Bucket, rows: &Rows, events: impl IntoIterator<Item = WatchEvent>) {
         let mut events = events.into_iter().peekable();
         if events.peek().is_none() {
             return;
         }
         let watches = self.watches();
-        for event in events {
-            let key = match &event {
-                WatchEvent::Put(entry) => &entry.key,
-                WatchEvent::Delete { key, .. } => key,
-                WatchEvent::Live => continue,
-            };
-            let listens = |watching: &&Watching| watching.bucket == bucket && is_below(key, &watching.prefix);
-            for watching in watches.iter().filter(listens) {
-                watching.tell(event.clone());
+        let Some(disk) = &self.disk else {
+            for event in events {
+                for watching in watches.iter().filter(|watching| watching.listens(bucket, &event)) {
+                    watching.tell(event.clone());
+                }
             }
+            return;
+        };
+        let (mut changes, mut notices) = (Vec::new(), Vec::new());
+        for event in events {
+            let hearing = watches.iter().filter(|watching| watching.listens(bucket, &event));
+            notices.extend(hearing.map(|w| (w.watcher.clone(), w.sees(event.clone()))));
+            changes.extend(self.change(rows, event));
+        }
+        disk.append(Step { place: Place::Bucket(bucket), mark: rows.revision(), changes, notices });
+    }
+
+    /// What an event is on disk, where time is the wall clock's.
+    fn change(&self, rows: &Rows, event: WatchEvent) -> Option<Change> {
+        match event {
+            WatchEvent::Put(entry) => {
+                let left = rows.expires(&entry.key).map(|at| at.saturating_sub(self.now()));
+                let expires = left.map(|left| wall().saturating_add(left.as_millis() as u64));
+                Some(Change::Put { entry, expires })
+            }
+            WatchEvent::Delete { key, .. } => Some(Change::Delete { key }),
+            WatchEvent::Live => None,
         }
     }
 }

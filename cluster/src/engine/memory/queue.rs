@@ -1,6 +1,7 @@
 //! The Queue of one process.
 //!
-//! Owns: the lock around the hints and the pulls that wait. Never: when a hint is due (`hints`).
+//! Owns: the lock around the hints and the pulls that wait. Never: when a hint is due (`hints`), and what is kept
+//! (`disk`).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use super::disk::{Change, Disk, KeptHint, wall};
 use super::hints::{Hints, Receipt, Taken};
 use super::rows::is_legal;
 use crate::engine::{Delivery, MAX_PAYLOAD, Push, QueueError};
@@ -19,6 +21,7 @@ struct Shared {
     /// Something became due earlier than a waiting pull could know.
     earlier: Notify,
     redelivery: Duration,
+    disk: Option<Disk>,
 }
 
 #[derive(Clone)]
@@ -26,12 +29,45 @@ pub(in crate::engine) struct Queue(Arc<Shared>);
 
 impl Queue {
     pub(super) fn new(timing: &Timing) -> Self {
+        Self::holding(Hints::default(), timing, None)
+    }
+
+    /// What was not settled comes again: at once what was due or taken, the rest in its time.
+    pub(super) fn restore(kept: Vec<KeptHint>, timing: &Timing, disk: Disk) -> Self {
+        let (mut hints, now) = (Hints::default(), wall());
+        for KeptHint { number, id, route, payload, due } in kept {
+            let not_before = Some(Duration::from_millis(due.saturating_sub(now)));
+            hints.add(number, Push { id, route, payload, not_before }, Duration::ZERO);
+        }
+        Self::holding(hints, timing, Some(disk))
+    }
+
+    fn holding(hints: Hints, timing: &Timing, disk: Option<Disk>) -> Self {
         Self(Arc::new(Shared {
             zero: Instant::now(),
-            hints: Mutex::default(),
+            hints: Mutex::new(hints),
             earlier: Notify::new(),
             redelivery: timing.redelivery,
+            disk,
         }))
+    }
+
+    /// Called with the hints locked, so that the disk sees the order in which it happened.
+    fn keep(&self, hints: &Hints, number: u64) {
+        let Some(disk) = &self.0.disk else { return };
+        disk.append_hint(match hints.get(number) {
+            None => Change::Settled { number },
+            Some(hint) => {
+                let left = hint.due.saturating_sub(self.now());
+                Change::Hint(KeptHint {
+                    number,
+                    id: hint.id.clone(),
+                    route: hint.route.clone(),
+                    payload: hint.payload.clone(),
+                    due: wall().saturating_add(left.as_millis() as u64),
+                })
+            }
+        });
     }
 
     /// Every step leaves the hints consistent, so a poisoned lock is still usable.
@@ -47,7 +83,10 @@ impl Queue {
         if !is_legal(&push.id) || !is_legal(&push.route) || push.payload.len() > MAX_PAYLOAD {
             return Err(QueueError::Invalid);
         }
-        self.lock().push(push, self.now());
+        let mut hints = self.lock();
+        let number = hints.push(push, self.now());
+        self.keep(&hints, number);
+        drop(hints);
         self.0.earlier.notify_waiters();
         Ok(())
     }
@@ -82,13 +121,18 @@ impl Queue {
 
     pub(in crate::engine) fn done(&self, delivery: &Delivery) {
         if let Some(receipt) = Receipt::parse(&delivery.receipt) {
-            self.lock().done(receipt);
+            let mut hints = self.lock();
+            hints.done(receipt);
+            self.keep(&hints, receipt.number);
         }
     }
 
     pub(in crate::engine) fn retry(&self, delivery: &Delivery, after: Duration) {
         if let Some(receipt) = Receipt::parse(&delivery.receipt) {
-            self.lock().again_at(receipt, self.now().saturating_add(after));
+            let mut hints = self.lock();
+            hints.again_at(receipt, self.now().saturating_add(after));
+            self.keep(&hints, receipt.number);
+            drop(hints);
             self.0.earlier.notify_waiters();
         }
     }

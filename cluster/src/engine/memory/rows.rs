@@ -47,6 +47,28 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
+    /// A bucket that was at this revision before.
+    pub(super) fn at(rev: u64) -> Self {
+        Self { rev, ..Self::default() }
+    }
+
+    /// A row of an earlier life, at its revision.
+    pub(super) fn restore(&mut self, entry: Entry, expires: Option<Moment>) {
+        let Entry { key, rev, op, meta, value } = entry;
+        self.rev = self.rev.max(rev);
+        self.insert(key.into(), Row { rev, op, meta, value, expires });
+    }
+
+    /// The revision of the last change.
+    pub(super) fn revision(&self) -> u64 {
+        self.rev
+    }
+
+    /// When a row expires, if it does.
+    pub(super) fn expires(&self, key: &str) -> Option<Moment> {
+        self.by_key.get(key)?.expires
+    }
+
     /// Removes what expires up to now.
     pub(crate) fn expire(&mut self, now: Moment) -> Vec<WatchEvent> {
         let mut events = Vec::new();
@@ -143,14 +165,19 @@ impl Rows {
         let key = self.remove(&put.key).unwrap_or_else(|| put.key.into());
         self.rev += 1;
         let expires = put.ttl.map(|ttl| now.saturating_add(ttl));
-        if let Some(moment) = expires {
-            self.expiries.insert((moment, self.rev));
-        }
         let row = Row { rev: self.rev, op: put.op, meta: put.meta, value: put.value, expires };
         let event = WatchEvent::Put(row.entry(&key));
-        self.by_rev.insert(self.rev, key.clone());
-        self.by_key.insert(key, row);
+        self.insert(key, row);
         event
+    }
+
+    /// The key is absent by now.
+    fn insert(&mut self, key: Arc<str>, row: Row) {
+        if let Some(moment) = row.expires {
+            self.expiries.insert((moment, row.rev));
+        }
+        self.by_rev.insert(row.rev, key.clone());
+        self.by_key.insert(key, row);
     }
 
     /// A deletion takes a revision too: the bucket's revision names every change.

@@ -1,0 +1,212 @@
+//! The store: one transactional file of rows, revisions and hints.
+//!
+//! Owns: the tables and what one transaction writes. Writing the same group twice is writing it once, so a group whose
+//! outcome is unknown is simply written again. Never: when to write, and what to do when it fails.
+
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+use redb::{Database, DatabaseError, ReadableTable, Table, TableDefinition};
+
+use super::directory::OpenError;
+use super::{Change, Place, Step, Wall};
+use crate::engine::{Bucket, Entry, Op};
+
+/// `(bucket, key)`
+type RowKey = (&'static str, &'static str);
+/// `(revision, operation, expires, meta, value)`
+type Row = (u64, [u8; 16], Option<Wall>, &'static [u8], &'static [u8]);
+/// `(id, route, payload, due)`
+type Hint = (&'static str, &'static str, &'static [u8], Wall);
+
+/// A bucket's revision: it does not go back when the rows that carried it are gone.
+const REVISIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("revisions");
+const ROWS: TableDefinition<'_, RowKey, Row> = TableDefinition::new("rows");
+/// Hints that are not settled, by their numbers.
+const HINTS: TableDefinition<'_, u64, Hint> = TableDefinition::new("hints");
+
+/// A row as it was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::engine::memory) struct KeptRow {
+    pub(in crate::engine::memory) bucket: Bucket,
+    pub(in crate::engine::memory) entry: Entry,
+    pub(in crate::engine::memory) expires: Option<Wall>,
+}
+
+/// A hint as it was kept: not settled, due then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::engine::memory) struct KeptHint {
+    pub(in crate::engine::memory) number: u64,
+    pub(in crate::engine::memory) id: String,
+    pub(in crate::engine::memory) route: String,
+    pub(in crate::engine::memory) payload: Bytes,
+    pub(in crate::engine::memory) due: Wall,
+}
+
+/// Everything that was kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(in crate::engine::memory) struct Loaded {
+    /// In the order of [`Bucket::ALL`].
+    pub(in crate::engine::memory) revisions: [u64; Bucket::ALL.len()],
+    pub(in crate::engine::memory) rows: Vec<KeptRow>,
+    pub(in crate::engine::memory) hints: Vec<KeptHint>,
+}
+
+/// Whether something failed for lack of room, and of nothing else.
+pub(super) fn is_full(error: &redb::Error) -> bool {
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+    matches!(error, redb::Error::Io(error) if full.contains(&error.kind()))
+}
+
+/// What an error means for a directory that is being opened.
+pub(super) fn at(path: &Path, error: redb::Error) -> OpenError {
+    let path = path.to_owned();
+    // this is also how redb calls a file that is no store, or has lost its end
+    let damaged = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
+    match error {
+        redb::Error::DatabaseAlreadyOpen => OpenError::InUse { path, by: None },
+        redb::Error::Io(source) if !damaged.contains(&source.kind()) => OpenError::Io { path, source },
+        error => OpenError::Unreadable { path, reason: error.to_string() },
+    }
+}
+
+/// Opens the file of the store.
+pub(super) trait Open: Fn() -> Result<Database, DatabaseError> + Send + 'static {}
+
+impl<O: Fn() -> Result<Database, DatabaseError> + Send + 'static> Open for O {}
+
+/// The store. After an error its file is opened anew, because an open one does nothing any more.
+pub(super) struct Store<O> {
+    open: O,
+    database: Option<Database>,
+}
+
+impl<O: Open> Store<O> {
+    pub(super) fn new(open: O) -> Self {
+        Self { open, database: None }
+    }
+
+    /// Reads everything, and forgets what is over. It commits, so a disk that takes no writes is found at the start.
+    pub(super) fn load(&mut self, now: Wall) -> Result<Loaded, redb::Error> {
+        self.with(|database| load(database, now))
+    }
+
+    /// Writes a group: all or nothing, on disk when it returns.
+    pub(super) fn write(&mut self, group: &[Step]) -> Result<(), redb::Error> {
+        if group.iter().all(|step| step.changes.is_empty()) {
+            return Ok(());
+        }
+        self.with(|database| write(database, group))
+    }
+
+    fn with<T>(&mut self, act: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => (self.open)()?,
+        };
+        let done = act(&database)?;
+        self.database = Some(database);
+        Ok(done)
+    }
+}
+
+fn load(database: &Database, now: Wall) -> Result<Loaded, redb::Error> {
+    let transaction = database.begin_write()?;
+    let loaded = Loaded {
+        revisions: revisions(&transaction.open_table(REVISIONS)?)?,
+        rows: rows(&mut transaction.open_table(ROWS)?, now)?,
+        hints: hints(&transaction.open_table(HINTS)?)?,
+    };
+    transaction.commit()?;
+    Ok(loaded)
+}
+
+fn revisions(table: &Table<'_, &'static str, u64>) -> Result<[u64; Bucket::ALL.len()], redb::Error> {
+    let mut revisions = [0; Bucket::ALL.len()];
+    for revision in table.iter()? {
+        let (name, revision) = revision?;
+        revisions[bucket(name.value())? as usize] = revision.value();
+    }
+    Ok(revisions)
+}
+
+fn rows(table: &mut Table<'_, RowKey, Row>, now: Wall) -> Result<Vec<KeptRow>, redb::Error> {
+    // who has the directory knows that every process which held a lease in it has ended
+    let stands = |name: &str, expires: Option<Wall>| {
+        name != Bucket::Nodes.name() && expires.is_none_or(|expires| expires > now)
+    };
+    table.retain(|(name, _), (_, _, expires, ..)| stands(name, expires))?;
+    let mut rows = Vec::new();
+    for row in table.iter()? {
+        let (place, row) = row?;
+        let ((name, key), (rev, op, expires, meta, value)) = (place.value(), row.value());
+        let (meta, value) = (Bytes::copy_from_slice(meta), Bytes::copy_from_slice(value));
+        let entry = Entry { key: key.to_owned(), rev, op: Op(op), meta, value };
+        rows.push(KeptRow { bucket: bucket(name)?, entry, expires });
+    }
+    Ok(rows)
+}
+
+fn hints(table: &Table<'_, u64, Hint>) -> Result<Vec<KeptHint>, redb::Error> {
+    let mut hints = Vec::new();
+    for hint in table.iter()? {
+        let (number, hint) = hint?;
+        let (id, route, payload, due) = hint.value();
+        let (id, route, payload) = (id.to_owned(), route.to_owned(), Bytes::copy_from_slice(payload));
+        hints.push(KeptHint { number: number.value(), id, route, payload, due });
+    }
+    Ok(hints)
+}
+
+fn bucket(name: &str) -> Result<Bucket, redb::Error> {
+    let known = Bucket::ALL.into_iter().find(|bucket| bucket.name() == name);
+    known.ok_or_else(|| redb::Error::Corrupted(format!("there is no bucket {name:?} in this version")))
+}
+
+fn write(database: &Database, group: &[Step]) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut tables = Tables {
+            revisions: transaction.open_table(REVISIONS)?,
+            rows: transaction.open_table(ROWS)?,
+            hints: transaction.open_table(HINTS)?,
+        };
+        for step in group {
+            tables.write(step)?;
+        }
+    }
+    Ok(transaction.commit()?)
+}
+
+struct Tables<'t> {
+    revisions: Table<'t, &'static str, u64>,
+    rows: Table<'t, RowKey, Row>,
+    hints: Table<'t, u64, Hint>,
+}
+
+impl Tables<'_> {
+    fn write(&mut self, step: &Step) -> Result<(), redb::StorageError> {
+        let bucket = match step.place {
+            Place::Bucket(bucket) => bucket.name(),
+            Place::Queue => "",
+        };
+        for change in &step.changes {
+            match change {
+                Change::Put { entry: Entry { key, rev, op, meta, value }, expires } => {
+                    self.rows
+                        .insert((bucket, key.as_str()), (*rev, op.0, *expires, &meta[..], &value[..]))?;
+                }
+                Change::Delete { key } => drop(self.rows.remove((bucket, key.as_str()))?),
+                Change::Hint(KeptHint { number, id, route, payload, due }) => {
+                    self.hints.insert(number, (id.as_str(), route.as_str(), &payload[..], *due))?;
+                }
+                Change::Settled { number } => drop(self.hints.remove(number)?),
+            }
+        }
+        if matches!(step.place, Place::Bucket(_)) && !step.changes.is_empty() {
+            self.revisions.insert(bucket, step.mark)?;
+        }
+        Ok(())
+    }
+}

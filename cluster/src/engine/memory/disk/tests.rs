@@ -1,0 +1,47 @@
+//! What stands after a restart, what a power cut costs, and what a disk that fails is answered with.
+
+mod directory;
+mod faults;
+mod platter;
+mod power;
+mod restart;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use platter::Platter;
+use tokio::sync::watch as channel;
+
+use super::*;
+use crate::engine::memory::{Kept, Memory};
+use crate::engine::{Batch, Consistency, Delivery, Engine, Expect, Kv, Push, Put, WatchMode, WriteError};
+
+const TIMING: Timing = Timing::SHORT;
+
+/// An engine on this disk. Ends with its last clone.
+fn start(platter: &Arc<Platter>) -> (Engine, Kept) {
+    let link = Arc::new(channel::Sender::new(Link::Up { generation: 1 }));
+    let platter = platter.clone();
+    let store = Store::new(move || platter.open());
+    let (disk, loaded) = Disk::start(store, Path::new("a test"), &TIMING, link.clone()).unwrap();
+    let (memory, kept) = Memory::holding(disk, loaded, &TIMING, link);
+    (Engine::Memory(memory), kept)
+}
+
+async fn put(kv: &Kv, key: &str, value: &str) -> Result<u64, WriteError> {
+    kv.put(Put::new(key, value.to_owned(), Expect::Any)).await
+}
+
+async fn value(kv: &Kv, key: &str) -> Result<Option<String>, Down> {
+    let entry = kv.get(key, Consistency::Latest).await?;
+    Ok(entry.map(|entry| String::from_utf8_lossy(&entry.value).into_owned()))
+}
+
+fn hint(id: &str) -> Push {
+    Push { id: id.to_owned(), route: "r".to_owned(), payload: id.to_owned().into(), not_before: None }
+}
+
+async fn take(engine: &Engine, wait: Duration) -> Option<Delivery> {
+    engine.pull("r", 1, wait).await.unwrap().pop()
+}

@@ -1,0 +1,109 @@
+//! Directories that are taken, refused, damaged.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::super::directory::{FORMAT, store_name};
+use super::*;
+
+async fn open(directory: &TempDir) -> Result<(Memory, Kept), OpenError> {
+    Memory::open(directory.path(), &TIMING).await
+}
+
+/// A directory with some rows, and nobody in it.
+async fn filled(rows: usize) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let (memory, _) = open(&directory).await.unwrap();
+    let kv = Engine::Memory(memory).kv(Bucket::State);
+    for number in 0..rows {
+        put(&kv, &format!("k.{number}"), "value").await.unwrap();
+    }
+    directory
+}
+
+fn files(directory: &TempDir) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(directory.path()).unwrap().map(Result::unwrap);
+    files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect()
+}
+
+#[tokio::test]
+async fn a_directory_is_made_for_its_owner_alone_and_has_one_process_at_a_time() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("not/there/yet");
+    let (memory, kept) = Memory::open(&path, &TIMING).await.unwrap();
+    assert_eq!(kept, Kept { rows: 0, hints: 0 });
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    let refused = Memory::open(&path, &TIMING).await.err().unwrap();
+    assert!(
+        matches!(refused, OpenError::InUse { by: Some(id), .. } if id == std::process::id()),
+        "{refused}"
+    );
+    assert!(refused.to_string().contains(&format!("process {}", std::process::id())), "{refused}");
+    drop(memory);
+    Memory::open(&path, &TIMING).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_later_format_is_refused_and_left_as_it_is() {
+    let directory = filled(3).await;
+    fs::write(directory.path().join(store_name(FORMAT + 1)), "of the future").unwrap();
+    let before = files(&directory);
+    let refused = open(&directory).await.err().unwrap();
+    assert!(matches!(refused, OpenError::Newer { found, .. } if found == FORMAT + 1), "{refused}");
+    assert_eq!(files(&directory), before);
+}
+
+#[tokio::test]
+async fn what_is_no_store_is_refused_and_left_as_it_is() {
+    for content in [&b"not a store"[..], &[0; 10_000], &[0xff; 300_000]] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(store_name(FORMAT));
+        fs::write(&path, content).unwrap();
+        let refused = open(&directory).await.err().unwrap();
+        assert!(matches!(refused, OpenError::Unreadable { .. }), "{refused:?}");
+        assert_eq!(fs::read(&path).unwrap(), content);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_has_lost_its_end_is_refused_and_left_as_it_is() {
+    let directory = filled(200).await;
+    let path = directory.path().join(store_name(FORMAT));
+    let whole = fs::read(&path).unwrap();
+    for length in [whole.len() - 1, whole.len() / 2, 5000, 100] {
+        fs::write(&path, &whole[..length]).unwrap();
+        let refused = open(&directory).await.err().unwrap();
+        assert!(matches!(refused, OpenError::Unreadable { .. }), "{length}: {refused:?}");
+        assert!(fs::read(&path).unwrap() == whole[..length], "{length} bytes were changed");
+    }
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(open(&directory).await.unwrap().1.rows, 200);
+}
+
+#[tokio::test]
+async fn a_damaged_store_is_refused_or_complete() {
+    let directory = filled(200).await;
+    let path = directory.path().join(store_name(FORMAT));
+    let whole = fs::read(&path).unwrap();
+    let mut refused = 0;
+    for place in (0..whole.len()).step_by(whole.len() / 97) {
+        let mut damaged = whole.clone();
+        damaged[place] ^= 0x5a;
+        fs::write(&path, &damaged).unwrap();
+        match open(&directory).await {
+            Ok((memory, kept)) => {
+                assert_eq!(kept.rows, 200, "byte {place}");
+                let rows = Engine::Memory(memory).kv(Bucket::State).list("").await.unwrap();
+                assert!(rows.iter().all(|row| &row.value[..] == b"value"), "byte {place}");
+            }
+            Err(error) => {
+                assert!(matches!(error, OpenError::Unreadable { .. }), "byte {place}: {error:?}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 10, "only {refused} of 97 were noticed");
+}

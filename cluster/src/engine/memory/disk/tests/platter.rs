@@ -1,0 +1,152 @@
+//! A disk in memory: it loses what was not synced, is full, fails or hangs, on demand.
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use redb::{Builder, Database, DatabaseError, StorageBackend};
+
+/// What a disk writes as a whole.
+const SECTOR: usize = 512;
+
+#[derive(Debug, Clone)]
+enum Unsynced {
+    Write(usize, Vec<u8>),
+    Length(usize),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What the system shows.
+    seen: Vec<u8>,
+    /// What is on the disk for certain.
+    safe: Vec<u8>,
+    unsynced: Vec<Unsynced>,
+    fault: Option<io::ErrorKind>,
+    held: bool,
+    waiting: usize,
+    syncs: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Platter {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Platter {
+    pub(super) fn open(self: &Arc<Self>) -> Result<Database, DatabaseError> {
+        Builder::new().set_check_integrity_on_open(true).create_with_backend(Head(self.clone()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on everything that writes fails like this.
+    pub(super) fn fail(&self, fault: Option<io::ErrorKind>) {
+        self.lock().fault = fault;
+    }
+
+    /// From now on a sync hangs, or not any more.
+    pub(super) fn hold(&self, held: bool) {
+        self.lock().held = held;
+        self.changed.notify_all();
+    }
+
+    /// Waits until a sync hangs.
+    pub(super) fn until_held(&self) {
+        let mut state = self.lock();
+        while state.waiting == 0 {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    pub(super) fn syncs(&self) -> usize {
+        self.lock().syncs
+    }
+
+    /// The disk after a power cut at this moment: what was not synced is there or not, sector by sector.
+    pub(super) fn cut(&self, mut arrived: impl FnMut() -> bool) -> Arc<Self> {
+        let state = self.lock();
+        let mut image = state.safe.clone();
+        for change in &state.unsynced {
+            match change {
+                Unsynced::Length(length) if arrived() => image.resize(*length, 0),
+                Unsynced::Length(_) => {}
+                Unsynced::Write(offset, data) => {
+                    for (number, sector) in data.chunks(SECTOR).enumerate() {
+                        if arrived() {
+                            write(&mut image, offset + number * SECTOR, sector);
+                        }
+                    }
+                }
+            }
+        }
+        let state = State { seen: image.clone(), safe: image, ..State::default() };
+        Arc::new(Self { state: Mutex::new(state), changed: Condvar::new() })
+    }
+}
+
+fn write(image: &mut Vec<u8>, offset: usize, data: &[u8]) {
+    let end = offset + data.len();
+    if image.len() < end {
+        image.resize(end, 0);
+    }
+    image[offset..end].copy_from_slice(data);
+}
+
+/// What redb holds of a platter.
+#[derive(Debug)]
+struct Head(Arc<Platter>);
+
+impl Head {
+    fn writing(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.0.lock();
+        match state.fault {
+            None => Ok(state),
+            Some(fault) => Err(fault.into()),
+        }
+    }
+}
+
+impl StorageBackend for Head {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.lock().seen.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let (state, offset) = (self.0.lock(), offset as usize);
+        let found = state.seen.get(offset..offset + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(found);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.writing()?;
+        state.seen.resize(len as usize, 0);
+        state.unsynced.push(Unsynced::Length(len as usize));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.writing()?;
+        state.waiting += 1;
+        while state.held {
+            self.0.changed.notify_all();
+            state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.waiting -= 1;
+        state.syncs += 1;
+        state.unsynced.clear();
+        let State { seen, safe, .. } = &mut *state;
+        safe.clone_from(seen);
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut state = self.writing()?;
+        write(&mut state.seen, offset as usize, data);
+        state.unsynced.push(Unsynced::Write(offset as usize, data.to_vec()));
+        Ok(())
+    }
+}

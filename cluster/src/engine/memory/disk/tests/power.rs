@@ -1,0 +1,60 @@
+//! A power cut, at any moment.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+
+const WRITERS: usize = 8;
+const CUTS: usize = 40;
+
+/// What was answered: keys and their revisions.
+type Answered = Arc<Mutex<BTreeMap<String, u64>>>;
+
+async fn write(engine: Engine, writer: usize, answered: Answered) {
+    let kv = engine.kv(Bucket::Jobs);
+    for number in 0.. {
+        let key = format!("w{writer}.{}", number % 50);
+        let value = vec![7; 200 * writer];
+        let Ok(rev) = kv.put(Put::new(key.clone(), value, Expect::Any)).await else { return };
+        answered.lock().unwrap_or_else(PoisonError::into_inner).insert(key, rev);
+    }
+}
+
+/// The rows of a disk, as an engine would find them.
+fn found(platter: &Arc<Platter>) -> (u64, BTreeMap<String, u64>) {
+    let platter = platter.clone();
+    let loaded =
+        Store::new(move || platter.open()).load(wall()).expect("a power cut leaves a readable store");
+    let rows = loaded.rows.into_iter().map(|row| (row.entry.key, row.entry.rev)).collect();
+    (loaded.revisions[Bucket::Jobs as usize], rows)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_power_cut_at_any_moment_loses_nothing_that_was_answered() {
+    let (platter, answered) = (Arc::default(), Answered::default());
+    let (engine, _) = start(&platter);
+    let writers: Vec<_> =
+        (0..WRITERS).map(|number| tokio::spawn(write(engine.clone(), number, answered.clone()))).collect();
+    let mut dice = StdRng::seed_from_u64(5);
+    for cut in 0..CUTS {
+        let enough =
+            || answered.lock().unwrap().values().max().is_some_and(|newest| *newest > cut as u64 * 50);
+        while !enough() {
+            tokio::task::yield_now().await;
+        }
+        let before = answered.lock().unwrap().clone();
+        let share = dice.random_range(0..=100);
+        let (revision, rows) = found(&platter.cut(|| dice.random_range(0..100) < share));
+        for (key, rev) in &before {
+            assert!(rows.get(key).is_some_and(|found| found >= rev), "cut {cut}: {key} at {rev} is lost");
+        }
+        let newest = before.values().max().copied().unwrap_or_default();
+        assert!(revision >= newest, "cut {cut}: revision {revision} is older than {newest}");
+        assert!(rows.values().all(|rev| *rev <= revision), "cut {cut}: half a transaction");
+    }
+    writers.iter().for_each(tokio::task::JoinHandle::abort);
+}
