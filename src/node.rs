@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pagewire_cluster::delivery::Post;
-use pagewire_cluster::engine::{ConnectError, Down, Engine, Memory, Nats, NatsOptions};
+use pagewire_cluster::engine::{ConnectError, Down, Engine, Memory, Nats, NatsOptions, OpenError};
 use pagewire_cluster::id::NodeNumber;
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::keyring::Keyring;
@@ -57,6 +57,9 @@ pub enum StartError {
     /// NATS cannot be used.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] OpenError),
     /// The engine went away while the node was coming up.
     #[error("the cluster's engine went away while this node was starting")]
     Engine(#[from] Down),
@@ -199,8 +202,7 @@ impl Node {
 
 async fn engine(config: &Config, timing: Timing) -> Result<Engine, StartError> {
     if config.nats.urls.is_empty() {
-        tracing::info!("embedded engine: everything is kept in this process and ends with it");
-        return Ok(Engine::Memory(Memory::with_timing(&timing)));
+        return embedded(config, timing).await;
     }
     let options = NatsOptions {
         urls: config.nats.urls.clone(),
@@ -210,6 +212,19 @@ async fn engine(config: &Config, timing: Timing) -> Result<Engine, StartError> {
         timing,
     };
     Ok(Engine::Nats(Nats::connect(options).await?))
+}
+
+async fn embedded(config: &Config, timing: Timing) -> Result<Engine, StartError> {
+    if config.data_dir.as_os_str().is_empty() {
+        tracing::info!(
+            "embedded engine: it keeps nothing, everything ends with this process; data_dir keeps it"
+        );
+        return Ok(Engine::Memory(Memory::with_timing(&timing)));
+    }
+    let (memory, kept) = Memory::open(&config.data_dir, &timing).await?;
+    let path = config.data_dir.display();
+    tracing::info!(%path, rows = kept.rows, hints = kept.hints, "embedded engine: it keeps its data in a directory");
+    Ok(Engine::Memory(memory))
 }
 
 /// The worker of a node that is alone: it waits for nobody, so it may do much at the same time.

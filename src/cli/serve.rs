@@ -1,6 +1,7 @@
 //! `pagewire serve`: a node.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -27,6 +28,9 @@ pub(super) struct Serve {
     /// NATS servers, separated by commas; without any, everything is in this process.
     #[arg(long, value_name = "URLS")]
     nats: Option<String>,
+    /// Where the embedded engine keeps its data; without it, nothing is kept.
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "nats")]
+    data_dir: Option<PathBuf>,
     /// This node's number.
     #[arg(long)]
     number: Option<u16>,
@@ -60,6 +64,7 @@ impl Serve {
             ("listen", self.listen.map(|address| address.to_string())),
             ("cluster", self.cluster.clone()),
             ("nats.urls", self.nats.clone()),
+            ("data_dir", self.data_dir.as_ref().map(|path| path.to_string_lossy().into_owned())),
             ("node.number", self.number.map(|number| number.to_string())),
             ("node.name", self.name.clone()),
             ("node.lane", self.lane.clone()),

@@ -15,6 +15,9 @@ impl Config {
     pub fn check(&self) -> Result<(), InvalidConfig> {
         let mut found = Problems::default();
         found.length("cluster", &self.cluster, 1..=64);
+        if !self.data_dir.as_os_str().is_empty() && !self.nats.urls.is_empty() {
+            found.add("data_dir", "is the embedded engine's; with nats.urls NATS keeps the data");
+        }
         self.nats.check(&mut found);
         self.node.check(&mut found);
         self.auth.check(&mut found);

@@ -11,6 +11,7 @@ mod load;
 mod secret;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 use pagewire_cluster::state::Level;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The cluster's name.
     pub cluster: String,
+    /// Where the embedded engine keeps its data; empty for nowhere.
+    pub data_dir: PathBuf,
     /// The distributed engine.
     pub nats: Nats,
     /// This process in the cluster.

@@ -145,6 +145,14 @@ fn contradictions_are_refused_all_at_once() {
 }
 
 #[test]
+fn a_data_directory_and_nats_exclude_each_other() {
+    let directory = ("PAGEWIRE_DATA_DIR", "data");
+    assert_eq!(load(&environment(&[directory])).unwrap().data_dir, std::path::Path::new("data"));
+    let found = problem(&environment(&[directory, ("PAGEWIRE_NATS__URLS", "nats://a:4222")]));
+    assert!(found.starts_with("data_dir: "), "{found}");
+}
+
+#[test]
 fn a_named_file_must_exist() {
     let missing = Sources { file: Some("no/such/file.toml".into()), ..Sources::default() };
     assert!(problem(&missing).starts_with("no/such/file.toml: "));

@@ -175,6 +175,10 @@ impl Node {
         self.process.log()
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Resident memory in bytes.
     pub(crate) fn rss(&self) -> u64 {
         self.process.rss()

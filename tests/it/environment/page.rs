@@ -194,15 +194,20 @@ impl Page {
     }
 
     async fn receive(&mut self) -> Value {
-        let frame = match self.socket.next().await {
+        match self.next_or_end().await {
             Ok(frame) => frame,
             Err(closed) => panic!("the socket of {} was closed: {closed:?}", self.id()),
-        };
+        }
+    }
+
+    /// The next frame from the socket, or how that ended.
+    pub(crate) async fn next_or_end(&mut self) -> Result<Value, Closed> {
+        let frame = self.socket.next().await?;
         if let Some(seq) = frame["seq"].as_u64() {
             assert_eq!(seq, self.seen + 1, "seq never skips and never repeats: {frame}");
             self.seen = seq;
         }
-        frame
+        Ok(frame)
     }
 
     pub(crate) async fn ack(&mut self) {
