@@ -6,6 +6,7 @@
 
 mod child;
 mod clients;
+mod disk;
 mod fanout;
 mod generator;
 mod idle;
@@ -44,6 +45,8 @@ enum What {
     Push(push::Options),
     /// Time until a weight change is applied everywhere.
     Weights(weights::Options),
+    /// Writes into a data directory, beside bare appends to a file.
+    Disk(disk::Options),
     /// The clients: takes orders on its standard input.
     #[command(hide = true)]
     Generator,
@@ -71,6 +74,7 @@ impl Bench {
             What::Fanout(options) => interruptible(fanout::run(options)),
             What::Push(options) => interruptible(push::run(options)),
             What::Weights(options) => interruptible(weights::run(options)),
+            What::Disk(options) => interruptible(disk::run(options)),
         }?;
         let json = self.json.then(|| serde_json::to_string_pretty(&report)).transpose()?;
         output::print(&json.unwrap_or_else(|| report.to_string()));
