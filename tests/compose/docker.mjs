@@ -64,7 +64,8 @@ export class Docker {
     await Promise.race([
       answers,
       ended.then(async ([why]) => {
-        throw new Error(`dockerd ended (${why}): ${(await readFile(at("log"), "utf8")).slice(-2000)}`);
+        const log = (await readFile(at("log"), "utf8")).slice(-2000);
+        throw new Error(`no Docker engine runs on this machine, so nothing is tested: dockerd ended (${why}): ${log}`);
       }),
     ]);
   }
@@ -73,8 +74,9 @@ export class Docker {
     return this.#folder.split("/").at(-1);
   }
 
-  async #ask(program, options) {
-    const done = await run(program, options, { cwd: ROOT, env: this.#environment, maxBuffer: 1 << 26 });
+  async #ask(program, options, variables = {}) {
+    const env = { ...this.#environment, ...variables };
+    const done = await run(program, options, { cwd: ROOT, env, maxBuffer: 1 << 26 });
     return done.stdout.trim();
   }
 
@@ -86,6 +88,11 @@ export class Docker {
   /** What a docker-compose command prints. */
   compose(...options) {
     return this.#ask("docker-compose", options);
+  }
+
+  /** Replaces a container by one with other variables, as somebody does who deploys a release; the others stay. */
+  deploy(service, variables) {
+    return this.#ask("docker-compose", ["up", "-d", "--no-deps", service], variables);
   }
 
   /** What a command of pagewire prints, as JSON, run in the container of a node. */

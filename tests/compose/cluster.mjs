@@ -1,0 +1,157 @@
+// The cluster of docker-compose.yml as its tests see it: containers, the API through nginx, pages in it.
+
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+
+import { Pagewire } from "../../clients/js/dist/pagewire.js";
+import { Docker, until } from "./docker.mjs";
+
+const ADDRESS = "127.0.0.1:8080";
+const KEY = randomBytes(24).toString("hex");
+/** How many requests are under way at the same time: fewer than a worker has slots, or it would refuse some. */
+const AT_ONCE = 12;
+
+export const NODES = ["p01", "p02", "p03"];
+export const STABLE = ["worker-1", "worker-2"];
+export const WORKERS = [...STABLE, "canary"];
+export const SERVICES = [...NODES, ...WORKERS, "nats-1", "nats-2", "nats-3", "nginx"];
+
+/** A page that remembers what it got. */
+class Page {
+  messages = [];
+  outcomes = [];
+
+  constructor(token) {
+    this.client = new Pagewire({ url: `ws://${ADDRESS}/_ws`, token });
+    this.client.on("message", ({ payload }) => this.messages.push(payload));
+    this.client.on("registered", ({ recovered }) => this.outcomes.push(recovered));
+  }
+
+  get id() {
+    return this.client.registered.page_id;
+  }
+
+  get node() {
+    return this.client.registered.node;
+  }
+
+  get open() {
+    return this.client.state === "open";
+  }
+
+  /** A job that takes so long, and what the page is told of it, in order: `accepted`, numbers, how it ended. */
+  sleep(ms) {
+    const job = this.client.job("sleep", { ms });
+    const told = [];
+    job.accepted.then(() => told.push("accepted"), () => undefined);
+    job.on("progress", ({ progress }) => told.push(progress));
+    let end;
+    const over = (how) => told.push((end = how));
+    job.result.then(() => over("succeeded"), (error) => over(error.state ?? error.code));
+    return {
+      told,
+      record: async () => cluster.get(`/jobs/${await job.accepted}`),
+      runs: () => until("the job runs", () => told.some(Number.isFinite)),
+      ends: () => until("the job ends", () => end),
+    };
+  }
+}
+
+/** One for all tests: what one of them starts, the next ones use. */
+class Cluster {
+  /** @type {Docker} */
+  docker;
+  /** Pages of the user ada. */
+  pages = [];
+  #token;
+
+  /** Builds the images and brings it up as somebody would who deploys it. */
+  async start() {
+    const secret = randomBytes(32).toString("hex");
+    const variables = { PAGEWIRE_API_KEY: KEY, PAGEWIRE_HS256_SECRET: secret, PAGEWIRE_ADDRESS: ADDRESS };
+    this.docker = await Docker.start(variables);
+    await this.docker.images();
+    await this.docker.compose("up", "-d");
+    this.#token = (await this.pagewire("p01", "token", "create", "--user", "ada")).token;
+  }
+
+  async stop() {
+    for (const { client } of this.pages) client.close();
+    await this.docker?.stop();
+  }
+
+  /** What a command of pagewire prints, run in the container of a node. */
+  pagewire(node, ...options) {
+    return this.docker.pagewire(node, ...options);
+  }
+
+  /** A request to any node, without a key unless it is given. */
+  async ask(path, { headers = { authorization: `Bearer ${KEY}` }, ...options } = {}) {
+    const answer = await fetch(`http://${ADDRESS}/api/v1${path}`, { headers, ...options });
+    return { status: answer.status, body: await answer.json() };
+  }
+
+  async get(path) {
+    const { status, body } = await this.ask(path);
+    assert.equal(status, 200, JSON.stringify(body));
+    return body;
+  }
+
+  post(path, body) {
+    const headers = { authorization: `Bearer ${KEY}`, "content-type": "application/json" };
+    return this.ask(path, { method: "POST", headers, body: JSON.stringify(body) });
+  }
+
+  async openPage() {
+    const page = new Page(this.#token);
+    this.pages.push(page);
+    await page.client.connect();
+    return page;
+  }
+
+  everyPageOpen() {
+    return this.pages.every((page) => page.open);
+  }
+
+  /** Waits until every page has a message. */
+  delivered(payload) {
+    const everywhere = () => this.pages.every(({ messages }) => messages.includes(payload));
+    return until(`${payload} is at every page`, everywhere);
+  }
+
+  /** Pushes until every page counts as reached: a node that was killed takes its time to be missed. */
+  async pushToAll(payload) {
+    const push = () => this.pagewire("p03", "push", "--user", "ada", JSON.stringify(payload));
+    await until(`${payload} reaches every page`, async () => (await push()).reached === this.pages.length);
+    await this.delivered(payload);
+  }
+
+  /** Waits until these and no other nodes count. */
+  counted(nodes) {
+    const living = async () => (await this.get("/stats")).nodes.map(({ node }) => node);
+    return until(`the cluster counts ${nodes}`, async () => (await living()).join() === nodes.join());
+  }
+
+  /** The workers that live, by the name of their container. */
+  async workers() {
+    const { items } = await this.get("/workers");
+    return Object.fromEntries(items.map((worker) => [worker.host, worker]));
+  }
+
+  /** Waits until these and no other workers take work. */
+  served(names) {
+    const wanted = [...names].sort().join();
+    return until(`${names} take work`, async () => Object.keys(await this.workers()).sort().join() === wanted);
+  }
+}
+
+export const cluster = new Cluster();
+
+/** Does something with each of many, a few at a time; the answers in the same order. */
+export async function each(many, act) {
+  const answers = [];
+  for (let from = 0; from < many.length; from += AT_ONCE) {
+    answers.push(...(await Promise.all(many.slice(from, from + AT_ONCE).map(act))));
+  }
+  return answers;
+}
