@@ -46,7 +46,7 @@ impl World {
     fn new(seed: u64) -> Self {
         let owners = [Owner::User("ann".into()), Owner::Session(Key::from_bits(1))];
         let mut dice = Dice::new(seed);
-        let (removals, deaf) = (1 + dice.below(5), 150 * dice.below(6) as u16);
+        let (removals, deaf) = (1 + dice.below(5), 500 * dice.below(3) as u16);
         let (store, ledger) = (Store::with_faults(100 * (1 + dice.below(5)) as u16), Ledger::default());
         let mut world =
             Self { dice, store, ledger, processes: Vec::new(), owners, removals, deaf, observers: 0 };
