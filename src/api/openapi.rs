@@ -5,9 +5,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
-use super::{
-    calls, data, jobs, nodes, pages, probes, rollouts, send, sessions, unregister, users, workers,
-};
+use super::{calls, data, jobs, nodes, pages, probes, rollouts, send, sessions, unregister, users, workers};
 
 #[derive(OpenApi)]
 #[openapi(

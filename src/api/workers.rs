@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::Parts;
 use super::error::{ApiError, ErrorBody};
 use super::id::KeyId;
-use super::pages::{List, rfc3339};
+use super::list::List;
+use super::pages::rfc3339;
 use crate::protocol::ErrorCode;
 
 /// A living worker.

@@ -15,7 +15,7 @@ use super::view::Job;
 use crate::api::Parts;
 use crate::api::error::{ApiError, ErrorBody};
 use crate::api::input::Query;
-use crate::api::pages::{List, Piece};
+use crate::api::list::{List, Piece};
 
 /// Records per read.
 const BATCH: usize = 100;
