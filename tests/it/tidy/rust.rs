@@ -73,7 +73,7 @@ fn some_things_have_one_place() {
 }
 
 /// Durations beside `timing.rs` and the configuration, each with the reason why no other process relies on it.
-const OWN_DURATIONS: [(&str, &str); 15] = [
+const OWN_DURATIONS: &[(&str, &str)] = &[
     ("cluster/src/engine/faulty/mod.rs", "a fault's length, for tests"),
     ("cluster/src/engine/faulty/watch.rs", "a fault's length, for tests"),
     ("cluster/src/engine/memory/disk/writer.rs", "how often a full disk is tried again"),
@@ -88,7 +88,6 @@ const OWN_DURATIONS: [(&str, &str); 15] = [
     ("cluster/src/state/feed/mod.rs", "a pause before an engine that did not answer is asked again"),
     ("src/edge/listener.rs", "a pause of the accept loop"),
     ("src/edge/pulse.rs", "the bounds of a tick, which is derived from websocket.ping_ms"),
-    ("cluster/src/state/feed/mod.rs", "a pause before an engine that did not answer is asked again"),
     ("src/executor/handlers.rs", "how often a handler says how far it has come"),
     ("src/executor/mod.rs", "the longest time-out that a caller may ask for"),
     ("src/edge/mod.rs", "a pause between two batches of a drain, within Timing::drain"),
