@@ -55,6 +55,40 @@ async fn a_push_is_told_apart_by_way_and_process() {
 }
 
 #[tokio::test]
+async fn a_push_to_another_node_is_timed_beside_a_bare_request() {
+    let rows = bench(&["remote-push", "--pages", "3", "--messages", "20", "--runs", "2"]).await;
+    for name in ["bare NATS request, p50", "to a page, p50", "to a user, p50"] {
+        assert!(median(&rows, name) > 0.0, "{rows:?}");
+    }
+    let ratio = rows.iter().find(|row| row["name"] == "to a page : bare, p50").expect("a ratio");
+    assert_eq!((&ratio["runs"], &ratio["goal"]["at_most"]), (&Value::from(2), &Value::from(1.5)));
+}
+
+#[tokio::test]
+async fn calls_are_compared_with_bare_requests_and_told_apart_by_process() {
+    let rows = bench(&["calls", "--calls", "100", "--pages", "4", "--in-flight", "8", "--runs", "2"]).await;
+    for way in ["any worker", "the user's own worker", "a page's call frame"] {
+        for process in ["node", "worker", "nats-server"] {
+            assert!(median(&rows, &format!("{way}, CPU of {process}")) > 0.0, "{rows:?}");
+        }
+    }
+    let ratio = rows.iter().find(|row| row["name"] == "any worker : bare, rate").expect("a ratio");
+    assert_eq!((&ratio["runs"], &ratio["goal"]["at_least"]), (&Value::from(2), &Value::from(80.0)));
+}
+
+#[tokio::test]
+async fn every_job_of_a_measurement_was_done_on_one_server_and_on_three() {
+    for replicas in ["1", "3"] {
+        let small = ["jobs", "--jobs", "40", "--in-flight", "8", "--runs", "2", "--replicas", replicas];
+        let rows = bench(&small).await;
+        let rates = ["bare queue", "bare queue with three puts", "jobs"].map(|way| median(&rows, way));
+        assert!(rates.iter().all(|rate| *rate > 0.0), "{rows:?}");
+        let ratio = rows.iter().find(|row| row["name"] == "jobs : bare queue with three puts");
+        assert_eq!(ratio.expect("a ratio")["goal"]["at_least"], 70.0);
+    }
+}
+
+#[tokio::test]
 async fn an_interrupted_benchmark_leaves_no_process_behind() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pagewire"));

@@ -7,8 +7,10 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use super::generator::order::{Answer, Order};
+use super::cluster::Cluster;
+use super::order::{Answer, Order};
 use super::pin;
+use super::report::Times;
 
 /// The longest time that an order may take: opening all pages.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -25,7 +27,29 @@ impl Worker {
     /// Starts `pagewire bench <arguments>` on a core.
     pub(super) fn start(arguments: &[&str], core: Option<usize>) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("bench").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg("bench").args(arguments);
+        Self::spawn(command, core)
+    }
+
+    /// Starts `pagewire bench <role>` in a cluster, on a core. Returns when it is ready.
+    pub(super) async fn of(cluster: &Cluster, role: &str, core: Option<usize>) -> io::Result<Self> {
+        let mut worker = Self::spawn(cluster.command(&["bench", role])?, core)?;
+        match worker.answer().await? {
+            Answer::Done => Ok(worker),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Starts the bare engine twice: one that asks, and one that serves.
+    pub(super) async fn pair(cluster: &Cluster, slots: u64, core: Option<usize>) -> io::Result<(Self, Self)> {
+        let asking = Self::of(cluster, "bare", core).await?;
+        let mut serving = Self::of(cluster, "bare", core).await?;
+        serving.done(&Order::Serve { slots }).await?;
+        Ok((asking, serving))
+    }
+
+    fn spawn(mut command: Command, core: Option<usize>) -> io::Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = start(command, core)?;
         let pid = pid(&child)?;
         let (Some(orders), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
@@ -55,6 +79,22 @@ impl Worker {
         match serde_json::from_str(&line)? {
             Answer::Failed { reason } => Err(io::Error::other(reason)),
             answer => Ok(answer),
+        }
+    }
+
+    /// Waits until an order is carried out.
+    pub(super) async fn done(&mut self, order: &Order) -> io::Result<()> {
+        match self.ask(order).await? {
+            Answer::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Waits until an order is carried out: how many seconds all of it took, and each piece.
+    pub(super) async fn took(&mut self, order: &Order) -> io::Result<(f64, Times)> {
+        match self.ask(order).await? {
+            Answer::Took { seconds, each } => Ok((seconds, each)),
+            other => Err(unexpected(&other)),
         }
     }
 

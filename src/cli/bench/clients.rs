@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use pagewire_cluster::id::Address;
 
 use super::child::{Worker, unexpected};
-use super::generator::order::{Answer, Manner, Order};
+use super::order::{Answer, Manner, Order};
+use super::report::Times;
 
 /// Open pages in a process of their own.
 pub(super) struct Clients {
@@ -60,6 +61,20 @@ impl Clients {
     pub(super) async fn send(&mut self, messages: u64, payload: String) -> io::Result<()> {
         let answer = self.worker.ask(&Order::Send { messages, payload }).await?;
         self.count(&answer).map(|_| ())
+    }
+
+    /// All pages in turn send this frame, with a number for `{id}`; returns when each has its result.
+    pub(super) async fn ask(&mut self, frame: String, times: u64, in_flight: u64) -> io::Result<()> {
+        let answer = self.worker.ask(&Order::Ask { frame, times, in_flight }).await?;
+        self.count(&answer).map(|_| ())
+    }
+
+    /// How old the messages were that have come since the last time, when the clients note that.
+    pub(super) async fn ages(&mut self) -> io::Result<Times> {
+        match self.worker.ask(&Order::Ages).await? {
+            Answer::Aged { each } => Ok(each),
+            other => Err(unexpected(&other)),
+        }
     }
 
     fn count(&mut self, answer: &Answer) -> io::Result<u64> {

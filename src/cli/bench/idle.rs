@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::child::{Worker, unexpected};
 use super::clients::Clients;
-use super::generator::order::{Answer, Manner};
 use super::measure::{rss, rss_at_rest};
+use super::nats::Nats;
+use super::order::{Answer, Manner};
 use super::pin::Cores;
 use super::report::{Goal, Report, progress};
-use super::server::{Nats, Node};
+use super::server::Node;
 
 /// After the start, until the node's first memory is read.
 const REST_EMPTY: Duration = Duration::from_secs(3);
@@ -69,7 +70,7 @@ async fn measure(options: &Options, cores: Cores, nats: Option<&Nats>) -> io::Re
     let node = Node::start(nats, None).await?;
     let rest = Duration::from_secs(options.rest);
     let empty = rss_at_rest(node.pid, REST_EMPTY).await?;
-    let nats_pid = nats.and_then(|nats| nats.pid);
+    let nats_pid = nats.and_then(Nats::pid);
     let nats_empty = nats_pid.map(rss).transpose()?;
     let clients =
         Clients::open(node.address, node.tokens(options.pages)?, Manner::Prompt, cores.clients).await?;

@@ -3,6 +3,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// "No such process", which the standard library has no name for.
 const ESRCH: i32 = 3;
 
@@ -57,6 +59,12 @@ pub(super) async fn rss_at_rest(pid: u32, rest: Duration) -> io::Result<u64> {
         }
     }
     rss(pid)
+}
+
+/// A clock that all processes of a machine share, in nanoseconds.
+pub(super) fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
 #[cfg(test)]

@@ -4,15 +4,24 @@
 //! what it reads of them in `/proc`. Never: a process it did not start. Each number is the median of several runs,
 //! with its range; a ratio compares two things measured in turns within one run.
 
+mod bare;
+mod calls;
 mod child;
 mod clients;
+mod cluster;
 mod disk;
+mod entry;
 mod fanout;
+mod flight;
 mod generator;
 mod idle;
+mod jobs;
 mod measure;
+mod nats;
+mod order;
 mod pin;
 mod push;
+mod remote_push;
 mod report;
 mod server;
 mod view;
@@ -24,6 +33,9 @@ use std::io;
 use report::Report;
 
 use super::{Exit, Failure, output};
+
+/// The pool of what is measured. It is not the default one, so no node runs its work itself.
+const POOL: &str = "bench";
 
 /// Measures this build on this machine.
 #[derive(clap::Args)]
@@ -43,6 +55,12 @@ enum What {
     Fanout(fanout::Options),
     /// CPU time of a message to one page.
     Push(push::Options),
+    /// Time of a message to a page of another node, beside a bare NATS request.
+    RemotePush(remote_push::Options),
+    /// Calls of a worker, beside bare NATS requests.
+    Calls(calls::Options),
+    /// Durable jobs, beside a bare work queue with and without three conditional puts.
+    Jobs(jobs::Options),
     /// Time until a weight change is applied everywhere.
     Weights(weights::Options),
     /// Writes into a data directory, beside bare appends to a file.
@@ -50,6 +68,12 @@ enum What {
     /// The clients: takes orders on its standard input.
     #[command(hide = true)]
     Generator,
+    /// A node without a listener: takes orders on its standard input.
+    #[command(hide = true)]
+    Entry,
+    /// The engine alone: takes orders on its standard input.
+    #[command(hide = true)]
+    Bare,
     /// The physical limit: writes prepared bytes to sockets.
     #[command(hide = true)]
     Writer(writer::Options),
@@ -68,11 +92,16 @@ impl Bench {
         raise_limit()?;
         let report = match self.what {
             What::Generator => return generator::run(),
+            What::Entry => return entry::run(),
+            What::Bare => return bare::run(),
             What::Writer(options) => return writer::run(&options),
             What::View(options) => return view::run(&options),
             What::Idle(options) => interruptible(idle::run(options)),
             What::Fanout(options) => interruptible(fanout::run(options)),
             What::Push(options) => interruptible(push::run(options)),
+            What::RemotePush(options) => interruptible(remote_push::run(options)),
+            What::Calls(options) => interruptible(calls::run(options)),
+            What::Jobs(options) => interruptible(jobs::run(options)),
             What::Weights(options) => interruptible(weights::run(options)),
             What::Disk(options) => interruptible(disk::run(options)),
         }?;
@@ -99,6 +128,11 @@ fn raise_limit() -> io::Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     Ok(setrlimit(Resource::Nofile, limit)?)
+}
+
+/// The runtime of a process that is measured: that of a node.
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
 /// A JSON text of that many bytes.

@@ -6,12 +6,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::clients::Clients;
-use super::generator::order::Manner;
 use super::measure::cpu;
+use super::nats::Nats;
+use super::order::Manner;
 use super::payload;
 use super::pin::Cores;
 use super::report::{Report, progress};
-use super::server::{Nats, Node};
+use super::server::Node;
 
 /// Messages before the first measurement.
 const WARM_UP: u64 = 500;
@@ -113,7 +114,7 @@ async fn embedded(options: &Options, cores: Cores) -> io::Result<Bed> {
 async fn on_nats(options: &Options, cores: Cores) -> io::Result<Bed> {
     let nats = Nats::start(options.nats.as_deref()).await?;
     let node = Node::start(Some(&nats), cores.server).await?;
-    let other = node.neighbour(&nats, cores.server).await?;
+    let other = node.neighbour(cores.server).await?;
     let clients =
         Clients::open(node.address, node.tokens(options.pages)?, Manner::Prompt, cores.clients).await?;
     for node in [&node, &other] {
@@ -166,7 +167,7 @@ impl Bed {
         Ok([
             Some(seconds(self.node.pid)?),
             self.other.as_ref().map(|other| seconds(other.pid)).transpose()?,
-            self.nats.as_ref().and_then(|nats| nats.pid).map(seconds).transpose()?,
+            self.nats.as_ref().and_then(Nats::pid).map(seconds).transpose()?,
             Some(seconds(self.clients.pid())? + seconds(std::process::id())?),
         ])
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One measurement.
 #[derive(Debug, Serialize)]
@@ -39,6 +39,27 @@ pub(super) struct Row {
 pub(super) enum Goal {
     AtLeast(f64),
     AtMost(f64),
+}
+
+/// How long something takes, in microseconds.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Times {
+    pub(super) p50_us: f64,
+    pub(super) p99_us: f64,
+}
+
+impl Times {
+    /// Of that many times.
+    pub(super) fn of(mut each: Vec<f64>) -> Self {
+        Self { p50_us: quantile(&mut each, 50), p99_us: quantile(&mut each, 99) }
+    }
+}
+
+/// The smallest of the values that so many percent of them do not exceed; 0 of none.
+pub(super) fn quantile(values: &mut [f64], percent: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let rank = (values.len() * percent).div_ceil(100).max(1);
+    values.get(rank - 1).copied().unwrap_or(0.0)
 }
 
 impl Goal {
@@ -161,6 +182,13 @@ mod tests {
         let [odd, even] = &report.rows[..] else { panic!("two rows") };
         assert_eq!((odd.median, odd.min, odd.max, odd.runs, odd.met), (2.0, 1.0, 3.0, 3, Some(true)));
         assert_eq!((even.median, even.met), (2.5, Some(false)));
+    }
+
+    #[test]
+    fn a_quantile_is_one_of_the_values() {
+        let mut values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        assert_eq!([50, 99, 100].map(|percent| quantile(&mut values, percent)), [100.0, 198.0, 200.0]);
+        assert_eq!((quantile(&mut [7.0], 50), quantile(&mut [], 50)), (7.0, 0.0));
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use pagewire_cluster::id::{Address, Key, NodeNumber};
 use pagewire_cluster::registry::{Row, View};
 
-use super::generator::order::Answer;
 use super::measure;
+use super::order::Answer;
 
 #[derive(clap::Args)]
 pub(super) struct Options {

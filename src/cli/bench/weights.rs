@@ -6,9 +6,10 @@ use std::time::Instant;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::nats::Nats;
 use super::pin::Cores;
-use super::report::{Report, progress};
-use super::server::{Nats, Node};
+use super::report::{Report, progress, quantile};
+use super::server::Node;
 
 /// Changes before the first measurement.
 const WARM_UP: u64 = 20;
@@ -57,7 +58,7 @@ pub(super) async fn run(options: Options) -> io::Result<Report> {
     let first = Node::start(Some(&nats), cores.server).await?;
     let mut others = Vec::new();
     for _ in 1..options.nodes {
-        others.push(first.neighbour(&nats, cores.server).await?);
+        others.push(first.neighbour(cores.server).await?);
     }
     first.sees_nodes(options.nodes).await?;
     measure(&first, &options, WARM_UP).await?;
@@ -102,23 +103,4 @@ fn report(options: &Options, runs: &mut [Times]) -> Report {
     row("answered over HTTP, p50", 50, |times| &mut times.answered);
     row("answered over HTTP, p99", 99, |times| &mut times.answered);
     report
-}
-
-/// The smallest of the values that so many percent of them do not exceed.
-fn quantile(values: &mut [f64], percent: usize) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let rank = (values.len() * percent).div_ceil(100).max(1);
-    values.get(rank - 1).copied().unwrap_or(f64::NAN)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quantile_is_one_of_the_values() {
-        let mut values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
-        assert_eq!([50, 99, 100].map(|percent| quantile(&mut values, percent)), [100.0, 198.0, 200.0]);
-        assert_eq!(quantile(&mut [7.0], 50), 7.0);
-    }
 }

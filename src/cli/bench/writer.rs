@@ -12,7 +12,7 @@ use crate::edge::handshake::accept;
 use crate::edge::websocket::writer::text;
 use crate::protocol::SUBPROTOCOL;
 
-use super::generator::order::{Answer, Order};
+use super::order::{Answer, Order};
 
 #[derive(clap::Args)]
 pub(super) struct Options {

@@ -143,6 +143,7 @@ impl Client {
             return Err(io::Error::other(String::from_utf8_lossy(payload).into_owned()));
         }
         self.seq.set(seq);
+        tally.message(rest);
         tally.frame();
         Ok(())
     }

@@ -52,6 +52,14 @@ pub(super) fn numbered(payload: &[u8]) -> Option<(u64, &[u8])> {
     Some((seq, rest.strip_prefix(b",")?))
 }
 
+/// When a message was sent, if its payload begins with that.
+pub(super) fn sent(text: &[u8]) -> Option<u64> {
+    const MARK: &[u8] = br#""payload":{"sent":"#;
+    let at = text.windows(MARK.len()).position(|window| window == MARK)?;
+    let digits = text[at + MARK.len()..].split(|byte| !byte.is_ascii_digit()).next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 /// A text frame of a client. A payload of 64 KiB and more is never sent.
 pub(super) fn text(payload: &str) -> Vec<u8> {
     let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
@@ -114,5 +122,11 @@ mod tests {
         assert_eq!(numbered(br#"{"seq":170,"type":"message"}"#), Some((170, &br#""type":"message"}"#[..])));
         assert_eq!(numbered(br#"{"type":"pong"}"#), None);
         assert_eq!(numbered(br#"{"seq":99999999999999999999,"#), None);
+    }
+
+    #[test]
+    fn a_message_tells_when_it_was_sent() {
+        assert_eq!(sent(br#""type":"message","payload":{"sent":17,"text":"x"}}"#), Some(17));
+        assert_eq!(sent(br#""type":"message","payload":{"text":"sent"}}"#), None);
     }
 }

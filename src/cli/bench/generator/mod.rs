@@ -5,7 +5,6 @@
 
 mod client;
 mod frame;
-pub(super) mod order;
 mod tally;
 
 use std::cell::RefCell;
@@ -16,10 +15,12 @@ use std::time::Duration;
 
 use client::Client;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use order::{Answer, Manner, Order};
 use tally::Tally;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
+
+use super::order::{Answer, Manner, Order, misdirected, orders};
+use super::report::Times;
 
 /// Handshakes under way at a time.
 const OPENING: usize = 64;
@@ -30,16 +31,8 @@ const READ: usize = 64 * 1024;
 
 /// Takes orders until standard input ends.
 pub(super) fn run() -> io::Result<()> {
-    let (sender, orders) = mpsc::channel(1);
-    std::thread::spawn(move || {
-        for line in io::stdin().lines() {
-            if sender.blocking_send(line).is_err() {
-                break;
-            }
-        }
-    });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, Clients::default().serve(orders))
+    LocalSet::new().block_on(&runtime, Clients::default().serve(orders()))
 }
 
 /// The one thread of the clients sleeps, and not on their sockets, before it looks at them again.
@@ -57,10 +50,9 @@ struct Clients {
 }
 
 impl Clients {
-    async fn serve(mut self, mut orders: mpsc::Receiver<io::Result<String>>) -> io::Result<()> {
-        while let Some(line) = orders.recv().await {
-            let order = serde_json::from_str(&line?)?;
-            let answer = self.obey(order).await;
+    async fn serve(mut self, mut orders: mpsc::Receiver<io::Result<Order>>) -> io::Result<()> {
+        while let Some(order) = orders.recv().await {
+            let answer = self.obey(order?).await;
             answer.unwrap_or_else(|error| Answer::Failed { reason: error.to_string() }).tell()?;
         }
         Ok(())
@@ -75,18 +67,21 @@ impl Clients {
                 self.pages.iter().try_for_each(|page| page.acknowledge())?;
                 Ok(Answer::Done)
             }
-            Order::Write { .. } | Order::Read => Err(io::Error::other("this is for the bare writer")),
+            Order::Ask { frame, times, in_flight } => self.ask(&frame, times, in_flight).await,
+            Order::Ages => Ok(Answer::Aged { each: Times::of(self.tally.ages()) }),
+            _ => Err(misdirected()),
         }
     }
 
     async fn open(&mut self, address: SocketAddr, tokens: Vec<String>, manner: Manner) -> io::Result<Answer> {
         let ack_every = match manner {
-            Manner::Prompt => ACK_EVERY,
+            Manner::Prompt | Manner::Timed => ACK_EVERY,
             Manner::Patient => u64::MAX,
         };
         if manner == Manner::Patient {
             tokio::task::spawn_local(nap());
         }
+        self.tally.note_ages(manner == Manner::Timed);
         let open = |(index, token): (usize, String)| async move {
             Client::open(index, address, &token).await.map(Rc::new)
         };
@@ -125,5 +120,14 @@ impl Clients {
             self.tally.reach(expected).await?;
         }
         self.expect(expected).await
+    }
+    /// Every frame has one answer, its result.
+    async fn ask(&self, frame: &str, times: u64, in_flight: u64) -> io::Result<Answer> {
+        let before = self.tally.frames();
+        for (id, page) in (0..times).zip(self.pages.iter().cycle()) {
+            page.send(&frame.replace("{id}", &id.to_string()))?;
+            self.tally.reach((before + id + 1).saturating_sub(in_flight.saturating_sub(1))).await?;
+        }
+        self.expect(before + times).await
     }
 }

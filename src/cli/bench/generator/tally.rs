@@ -5,12 +5,16 @@ use std::io;
 
 use tokio::sync::Notify;
 
+use crate::cli::bench::measure::now_ns;
+
 /// Counts for one thread of clients.
 #[derive(Default)]
 pub(super) struct Tally {
     frames: Cell<u64>,
     bytes: Cell<u64>,
     goal: Cell<u64>,
+    /// In microseconds, of messages that say when they were sent, if that is wanted.
+    ages: RefCell<Option<Vec<f64>>>,
     failure: RefCell<Option<String>>,
     changed: Notify,
 }
@@ -27,6 +31,25 @@ impl Tally {
     /// Bytes came.
     pub(super) fn bytes(&self, more: usize) {
         self.bytes.set(self.bytes.get() + more as u64);
+    }
+
+    /// Whether to note how old messages are.
+    pub(super) fn note_ages(&self, noted: bool) {
+        *self.ages.borrow_mut() = noted.then(Vec::new);
+    }
+
+    /// How old the messages since the last time were.
+    pub(super) fn ages(&self) -> Vec<f64> {
+        self.ages.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// A message came whose text is this.
+    pub(super) fn message(&self, text: &[u8]) {
+        if let Some(ages) = &mut *self.ages.borrow_mut()
+            && let Some(sent) = super::frame::sent(text)
+        {
+            ages.push(now_ns().saturating_sub(sent) as f64 / 1e3);
+        }
     }
 
     /// A client is of no use any more.
