@@ -46,11 +46,16 @@ pub(super) async fn pull(desk: Arc<Desk>) {
 async fn look_at(desk: Arc<Desk>, hint: Delivery, slot: Option<OwnedSemaphorePermit>) {
     let jobs = &desk.jobs;
     let Ok(id) = hint.id.parse::<Key>() else { return settle(&desk, &hint).await };
-    let stored = match jobs.get(id).await {
-        Ok(Some(stored)) => stored,
-        // the record is written before its hint: it has expired
-        Ok(None) => return settle(&desk, &hint).await,
-        Err(_) => return later(&desk, &hint, jobs.timing.lease_renew).await,
+    // what was offered most likely stands; what comes again has changed since
+    let hinted = Some(&hint).filter(|hint| hint.attempt == 1).and_then(Stored::hinted);
+    let stored = match hinted.filter(|stored| stored.record.id == id) {
+        Some(stored) => stored,
+        None => match jobs.get(id).await {
+            Ok(Some(stored)) => stored,
+            // the record is written before its hint: it has expired
+            Ok(None) => return settle(&desk, &hint).await,
+            Err(_) => return later(&desk, &hint, jobs.timing.lease_renew).await,
+        },
     };
     let slot = match slot {
         Some(slot) => slot,

@@ -134,7 +134,7 @@ impl Janitor {
                 Ok(true)
             }
             (State::Queued | State::Scheduled, _) => {
-                jobs.offer(&stored.record, Duration::ZERO).await;
+                jobs.offer(&stored, Duration::ZERO).await;
                 // once more after the same time: duplicates die at the claim
                 self.note(jobs, &stored);
                 Ok(true)

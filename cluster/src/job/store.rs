@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
 use super::record::{Affinity, Record};
 use super::transition::{After, Event, Refusal, apply};
 use super::unix_ms;
 use crate::delivery::Post;
 use crate::engine::{
-    Batch, Bucket, Consistency, Down, Engine, Entry, Expect, Kv, Message, Op, Push, Put, WriteError,
+    Batch, Bucket, Consistency, Delivery, Down, Engine, Entry, Expect, Kv, Message, Op, Push, Put, WriteError,
 };
 use crate::id::Key;
 use crate::subject::{SubjectToken, Subjects, job_key, route, worker_leaf};
@@ -26,13 +29,30 @@ pub struct Jobs {
     pub(super) post: Post,
 }
 
+/// The largest hint: a longer record is read by whoever gets its hint.
+const MAX_HINT: usize = 4 * 1024;
+
 /// A record as it stands.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Stored {
     /// The record.
     pub record: Record,
     /// Its revision.
     pub rev: u64,
+}
+
+impl Stored {
+    /// What a hint carries: the record as it is offered, so that a worker can claim it without reading it.
+    pub(super) fn hint(&self) -> Bytes {
+        let hint = wire::encode(self);
+        if hint.len() <= MAX_HINT { hint } else { Bytes::new() }
+    }
+
+    /// The record that a hint carries, if it does. It may have changed since: the claim is a compare-and-set on the
+    /// revision at which it was offered, and reads it when that does not stand any more.
+    pub(super) fn hinted(hint: &Delivery) -> Option<Self> {
+        serde_json::from_slice(&hint.payload).ok()
+    }
 }
 
 /// A record after an event, and what follows.
@@ -65,7 +85,7 @@ pub(super) struct Fence {
 }
 
 /// What the row of an open assigned job says.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Open {
     pub(super) user: String,
     pub(super) due: u64,
@@ -165,12 +185,13 @@ impl Jobs {
     /// Does what follows from a change. Nothing here has to succeed: the janitor finds what was not offered, and
     /// the hint or the open row stays until the page has been told.
     pub(super) async fn follow_up(&self, changed: Changed) {
-        let Changed { stored: Stored { record, .. }, after } = changed;
+        let Changed { stored, after } = changed;
+        let record = &stored.record;
         match after {
-            After::Nothing => self.publish(&record),
+            After::Nothing => self.publish(record),
             After::Offer { delay_ms } => {
-                self.publish(&record);
-                self.offer(&record, Duration::from_millis(delay_ms)).await;
+                self.publish(record);
+                self.offer(&stored, Duration::from_millis(delay_ms)).await;
             }
             After::Interrupt(worker) => {
                 let subject = self.subjects.worker(worker.id, worker_leaf::CANCEL);
@@ -181,17 +202,18 @@ impl Jobs {
                 }
             }
             After::Conclude => {
-                self.publish(&record);
-                self.tell_all(&record).await;
-                self.close(&record).await;
+                self.publish(record);
+                self.tell_all(record).await;
+                self.close(record).await;
             }
         }
     }
 
     /// Says that a job waits.
-    pub(super) async fn offer(&self, record: &Record, delay: Duration) {
+    pub(super) async fn offer(&self, stored: &Stored, delay: Duration) {
+        let record = &stored.record;
         let offered = match record.affinity {
-            Affinity::Free => self.push(record, delay).await,
+            Affinity::Free => self.push(stored, delay).await,
             Affinity::Assigned => self.open(record).await,
         };
         if !offered {
@@ -199,11 +221,12 @@ impl Jobs {
         }
     }
 
-    async fn push(&self, record: &Record, delay: Duration) -> bool {
+    async fn push(&self, stored: &Stored, delay: Duration) -> bool {
+        let record = &stored.record;
         let push = Push {
             id: record.id.to_string(),
             route: route(&record.pool, &record.lane),
-            payload: bytes::Bytes::new(),
+            payload: stored.hint(),
             not_before: (!delay.is_zero()).then_some(delay),
         };
         self.engine.push(push).await.is_ok()

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::record::{Affinity, Asker, MAX_CONTENT, Record, State};
-use super::store::{Jobs, Unchanged, stored};
+use super::store::{Jobs, Stored, Unchanged, stored};
 use super::transition::Event;
 use super::unix_ms;
 use crate::engine::{Consistency, Down, Expect, Op, Put, Settled, WriteError};
@@ -87,7 +87,7 @@ struct Remembered {
 }
 
 impl Jobs {
-    /// Writes the record, then says that it waits. When `accepted` runs the job is durable and no worker has heard
+    /// Writes the record, then says that it waits: to workers, for nobody can watch it yet. When `accepted` runs the job is durable and no worker has heard
     /// of it yet.
     pub async fn submit(
         &self,
@@ -106,16 +106,16 @@ impl Jobs {
         let created = self.create(&record);
         let (pointed, created) = tokio::join!(pointed, created);
         pointed?;
-        if !created? {
+        let Some(rev) = created? else {
             let joined = self.join(record).await?;
             accepted(&joined.record);
             return Ok(joined);
-        }
+        };
         accepted(&record);
-        self.publish(&record);
         let delay = Duration::from_millis(record.due.saturating_sub(record.created));
-        self.offer(&record, delay).await;
-        Ok(Submitted { record, fresh: true })
+        let stored = Stored { record, rev };
+        self.offer(&stored, delay).await;
+        Ok(Submitted { record: stored.record, fresh: true })
     }
 
     /// The job that a page meant by one of its frame ids.
@@ -157,17 +157,17 @@ impl Jobs {
         }
     }
 
-    /// `false` when the record is there already.
-    async fn create(&self, record: &Record) -> Result<bool, SubmitError> {
+    /// The record's revision; `None` when it is there already.
+    async fn create(&self, record: &Record) -> Result<Option<u64>, SubmitError> {
         let op = Op::random();
         let put = Put { op, ..self.put(record, Expect::Absent) };
         let key = put.key.clone();
         match self.store.put(put.clone()).await {
-            Ok(_) => Ok(true),
-            Err(WriteError::Conflict { .. }) => Ok(false),
+            Ok(rev) => Ok(Some(rev)),
+            Err(WriteError::Conflict { .. }) => Ok(None),
             Err(WriteError::Unknown) => match self.store.settle(&key, op).await? {
-                Settled::Written { .. } => Ok(true),
-                Settled::Other { entry: Some(_) } => Ok(false),
+                Settled::Written { rev } => Ok(Some(rev)),
+                Settled::Other { entry: Some(_) } => Ok(None),
                 Settled::Other { entry: None } => Err(SubmitError::Unavailable),
             },
             Err(WriteError::Down | WriteError::Invalid) => Err(SubmitError::Unavailable),

@@ -257,6 +257,37 @@ async fn a_job_that_was_never_offered_is_found() {
     assert_eq!(end(&jobs, job).await.state, State::Succeeded);
 }
 
+#[tokio::test]
+async fn what_a_hint_carries_counts_only_while_the_record_stands() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let job = submit(&jobs, submission("echo")).await;
+    jobs.cancel(job).await.unwrap();
+    // a second hint; the first one shows what was there before
+    jobs.retry(job).await.unwrap();
+    let _worker = Worker::start(&engine, &log).await;
+    let record = end(&jobs, job).await;
+    assert_eq!((record.state, record.attempts), (State::Succeeded, 1));
+    let settled = async {
+        while engine.depth(&crate::subject::route("p", "l")).await != Ok(0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, settled).await.expect("both hints are settled");
+    assert_eq!(log.lock().unwrap().len(), 1, "one of them ran it");
+}
+
+#[tokio::test]
+async fn a_job_that_is_too_large_for_its_hint_runs_like_any_other() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let _worker = Worker::start(&engine, &log).await;
+    let data = RawValue::from_string(format!("\"{}\"", "x".repeat(50_000))).unwrap();
+    let job = submit(&jobs, Submission { data: data.clone(), ..submission("echo") }).await;
+    let record = end(&jobs, job).await;
+    assert_eq!(record.result.map(|value| value.get().len()), Some(data.get().len()));
+}
+
 /// Every process has a link of its own that breaks, writes whose answers are lost, and hints that come twice; the
 /// workers die and come again. Every job ends exactly once, and nothing that succeeded was lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
