@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
+
 use super::record::{Asker, Record};
 use super::store::{Jobs, Stored};
 use crate::delivery::Unanswered;
@@ -75,11 +77,15 @@ impl Jobs {
     pub(super) fn publish_event(&self, job: Key, event: JobEvent) {
         let message = Message::new(self.subjects.job(job), wire::encode(&event));
         let engine = self.engine.clone();
-        tokio::spawn(async move {
+        let mut telling = Box::pin(async move {
             if let Err(error) = engine.publish(message).await {
                 tracing::debug!(%job, %error, "watchers of a job not told");
             }
         });
+        // there is room nearly always: no task for what is done at once
+        if telling.as_mut().now_or_never().is_none() {
+            tokio::spawn(telling);
+        }
     }
 
     /// Tells every page that waits for a job how it ended.
