@@ -74,30 +74,39 @@ impl Ears {
     }
 }
 
-/// Answers what this worker is asked. While it drains it is no member of the group that shares the calls.
+/// Answers what this worker is asked.
 pub(super) async fn listen(desk: Arc<Desk>, assigned: Arc<Assigned>, ears: Ears) {
     let Ears { calls, mut own, mut team } = ears;
-    let mut calls = Some(calls);
+    let own = async {
+        while let Some(received) = own.next().await {
+            if let Received::Message(message) = received {
+                desk.clone().asked(&assigned, message);
+            }
+        }
+    };
+    let team = async {
+        while let Some(received) = team.next().await {
+            if let Received::Message(message) = received {
+                desk.stop(&message);
+            }
+        }
+    };
+    tokio::join!(take_calls(&desk, calls), own, team);
+}
+
+/// Takes calls until this worker drains: then it is no member of the group any more that shares them.
+async fn take_calls(desk: &Arc<Desk>, mut calls: Subscription) {
     let mut draining = desk.draining.subscribe();
+    let mut drains = std::pin::pin!(draining.wait_for(|draining| *draining));
     loop {
         tokio::select! {
-            Some(received) = async { calls.as_mut()?.next().await }, if calls.is_some() => {
-                if let Received::Message(message) = received {
-                    desk.clone().call(message);
-                }
-            }
-            Some(received) = own.next() => {
-                if let Received::Message(message) = received {
-                    desk.clone().asked(&assigned, message);
-                }
-            }
-            Some(received) = team.next() => {
-                if let Received::Message(message) = received {
-                    desk.stop(&message);
-                }
-            }
-            Ok(_) = draining.wait_for(|draining| *draining), if calls.is_some() => calls = None,
-            else => return,
+            biased;
+            _ = &mut drains => return,
+            received = calls.next() => match received {
+                Some(Received::Message(message)) => desk.clone().call(message),
+                Some(Received::Gap(_)) => {}
+                None => return,
+            },
         }
     }
 }
@@ -177,18 +186,17 @@ impl Desk {
     /// Busy is answered at once; nothing waits here.
     fn call(self: Arc<Self>, question: Message) {
         let Some(call) = read::<WorkerCall>(&question) else { return };
-        let slot = self.slots.clone().try_acquire_owned();
-        let expired = remaining(&question).is_some_and(|left| left.is_zero());
-        tokio::spawn(async move {
-            let Ok(slot) = slot else { return self.reply(&question, &CallAnswer::Busy).await };
-            if expired {
-                return;
-            }
-            let running = self.begin(call.id);
-            let asked = Asked { call, question, desk: self.clone(), running, _slot: slot };
-            // the receiver is gone only with the worker
-            let _ = self.work.send(Work::Call(Box::new(asked))).await;
-        });
+        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+            return drop(tokio::spawn(async move { self.reply(&question, &CallAnswer::Busy).await }));
+        };
+        if remaining(&question).is_some_and(|left| left.is_zero()) {
+            return;
+        }
+        let running = self.begin(call.id);
+        let work = self.work.clone();
+        let asked = Asked { call, question, desk: self, running, _slot: slot };
+        // there is room for as much as there are slots, and the receiver is gone only with the worker
+        let _ = work.try_send(Work::Call(Box::new(asked)));
     }
 
     pub(super) async fn reply(&self, question: &Message, answer: &CallAnswer) {
@@ -196,8 +204,9 @@ impl Desk {
     }
 
     async fn reply_bytes(&self, question: &Message, answer: bytes::Bytes) {
-        if let Some(message) = question.answer(answer)
-            && let Err(error) = self.jobs.engine.publish(message).await
+        // who asked knows the trace and the deadline
+        if let Some(reply) = &question.reply
+            && let Err(error) = self.jobs.engine.publish(Message::new(reply.as_str(), answer)).await
         {
             tracing::debug!(%error, "answer not sent");
         }

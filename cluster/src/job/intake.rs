@@ -77,7 +77,8 @@ impl Intake {
         id: Key,
         draining: watch::Sender<bool>,
     ) -> Result<Self, Down> {
-        let (sender, work) = mpsc::channel(1);
+        // each piece of work has a slot, so the sender never waits
+        let (sender, work) = mpsc::channel(slots.max(1) as usize);
         let ears = Ears::open(jobs, &team, id).await?;
         let places = Arc::new(Semaphore::new(slots as usize));
         let desk = Arc::new(Desk::new(jobs, team, release, lease, places, draining, sender));

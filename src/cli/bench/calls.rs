@@ -88,7 +88,8 @@ impl Bed {
         let nats = Nats::start(options.nats.as_deref()).await?;
         let cluster = Cluster::new(Some(&nats));
         let mut entry = Worker::of(&cluster, "entry", None).await?;
-        let worker = Hand::start(&cluster, POOL, options.in_flight, None)?;
+        // a slot is free again a moment after its answer
+        let worker = Hand::start(&cluster, POOL, options.in_flight * 2, None)?;
         entry.done(&Order::Meet { pages: 0, worker: true }).await?;
         // a node that starts now has seen the worker before it takes its first page
         let node = Node::join(&cluster, None).await?;
