@@ -9,9 +9,9 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use super::store::Jobs;
-use crate::engine::{Engine, Headers, Message, RequestError};
+use crate::engine::{Headers, Message, RequestError};
 use crate::id::Key;
-use crate::subject::worker_leaf;
+use crate::subject::{SubjectToken, job_key, worker_leaf};
 use crate::trace::TraceParent;
 use crate::wire::{self, CallAnswer, Cancel, Failure, WorkerCall};
 use crate::worker::Team;
@@ -41,21 +41,22 @@ pub enum CallError {
 }
 
 /// A call whose caller has gone stops its handler.
-struct Abandon {
-    engine: Engine,
+struct Abandon<'a> {
+    jobs: &'a Jobs,
     /// Who may run it.
-    subject: String,
+    team: &'a Team,
     id: Key,
     answered: bool,
 }
 
-impl Drop for Abandon {
+impl Drop for Abandon<'_> {
     fn drop(&mut self) {
         if self.answered {
             return;
         }
-        let message = Message::new(std::mem::take(&mut self.subject), wire::encode(&Cancel { id: self.id }));
-        let engine = self.engine.clone();
+        let subject = self.jobs.subjects.workers(&self.team.pool, &self.team.lane);
+        let message = Message::new(subject, wire::encode(&Cancel { id: self.id }));
+        let engine = self.jobs.engine.clone();
         tokio::spawn(async move {
             // who does not hear it works in vain
             if let Err(error) = engine.publish(message).await {
@@ -77,12 +78,7 @@ impl Jobs {
         trace: Option<TraceParent>,
     ) -> Result<Box<RawValue>, CallError> {
         let asking = Asking { jobs: self, team, call, until: Instant::now() + within, trace };
-        let mut abandon = Abandon {
-            engine: self.engine.clone(),
-            subject: self.subjects.workers(&team.pool, &team.lane),
-            id: call.id,
-            answered: false,
-        };
+        let mut abandon = Abandon { jobs: self, team, id: call.id, answered: false };
         let outcome = match own {
             None => asking.any().await,
             Some(user) => asking.own(user).await,
@@ -116,19 +112,32 @@ impl Asking<'_> {
     }
 
     async fn own(&self, user: &str) -> Result<Box<RawValue>, CallError> {
-        let mut worker = self.jobs.own_worker(self.team, user).await;
+        let fence = job_key::fence(&self.team.pool, &self.team.lane, &SubjectToken::new(user));
+        let lives = |worker: &Key| self.jobs.workers.roster().life(*worker).is_some();
+        let mut worker = match self.jobs.owners.guess(&fence).filter(lives) {
+            Some(guess) => Some(guess),
+            None => self.jobs.own_worker(self.team, user).await,
+        };
         for _ in 0..LOOKUPS {
             let Some(asked) = worker else { return Err(CallError::NoWorker) };
             let subject = self.jobs.subjects.worker(asked, worker_leaf::CALL);
-            match self.ask(subject).await {
-                Ok(CallAnswer::Value(value)) => return Ok(value),
-                Ok(CallAnswer::Error(failure)) => return Err(CallError::Failed(failure)),
-                Ok(CallAnswer::NoHandler) => return Err(CallError::NoHandler),
+            let outcome = match self.ask(subject).await {
+                Ok(CallAnswer::Value(value)) => Ok(value),
+                Ok(CallAnswer::Error(failure)) => Err(CallError::Failed(failure)),
+                Ok(CallAnswer::NoHandler) => Err(CallError::NoHandler),
                 Ok(CallAnswer::Busy) => return Err(CallError::Busy),
-                Ok(CallAnswer::Elsewhere { worker: other }) => worker = Some(other),
-                Err(CallError::NoWorker) => worker = self.after(asked, user).await,
+                Ok(CallAnswer::Elsewhere { worker: other }) => {
+                    worker = Some(other);
+                    continue;
+                }
+                Err(CallError::NoWorker) => {
+                    worker = self.after(asked, user).await;
+                    continue;
+                }
                 Err(error) => return Err(error),
-            }
+            };
+            self.jobs.owners.remember(fence, asked);
+            return outcome;
         }
         Err(CallError::Busy)
     }

@@ -22,6 +22,7 @@ mod free;
 mod intake;
 mod janitor;
 mod notice;
+mod owners;
 mod record;
 mod store;
 mod submit;

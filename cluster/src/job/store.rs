@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::owners::Owners;
 use super::record::{Affinity, Record};
 use super::transition::{After, Event, Refusal, apply};
 use super::unix_ms;
@@ -27,6 +28,7 @@ pub struct Jobs {
     pub(super) timing: Timing,
     pub(super) workers: Workers,
     pub(super) post: Post,
+    pub(super) owners: Owners,
 }
 
 /// The largest hint: a longer record is read by whoever gets its hint.
@@ -101,6 +103,7 @@ impl Jobs {
             timing,
             workers: workers.clone(),
             post: Post::new(engine, subjects, timing.deliver),
+            owners: Owners::default(),
         }
     }
 

@@ -85,6 +85,20 @@ async fn two_processes_that_ask_first_at_the_same_time_meet_the_same_worker() {
 }
 
 #[tokio::test]
+async fn a_guess_at_a_users_worker_that_is_wrong_is_put_right_by_the_worker_that_is_asked() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let (first, second) = (Worker::start(&engine, &log).await, Worker::start(&engine, &log).await);
+    serving(&jobs, 2).await;
+    let own = call(&jobs, Some("ann")).await.unwrap();
+    let other = if own == first.id { second.id } else { first.id };
+    let fence = crate::subject::job_key::fence("p", "l", &crate::subject::SubjectToken::new("ann"));
+    jobs.owners.remember(fence.clone(), other);
+    assert_eq!(call(&jobs, Some("ann")).await, Ok(own), "the fence decides");
+    assert_eq!(jobs.owners.guess(&fence), Some(own));
+}
+
+#[tokio::test]
 async fn a_worker_whose_slots_are_taken_says_so_at_once_and_one_that_is_left_frees_its_slot() {
     let (engine, log) = (memory(), Log::default());
     let jobs = jobs(&engine).await;
