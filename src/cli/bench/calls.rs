@@ -63,6 +63,13 @@ struct Way {
     nats: Option<f64>,
 }
 
+impl Way {
+    /// Of all processes.
+    fn cost(&self) -> f64 {
+        self.asking + self.serving + self.nats.unwrap_or_default()
+    }
+}
+
 /// One run.
 struct Run {
     bare: Way,
@@ -95,7 +102,7 @@ impl Bed {
         let node = Node::join(&cluster, None).await?;
         let clients =
             Clients::open(node.address, cluster.tokens(options.pages)?, Manner::Prompt, None).await?;
-        let (asking, echo) = Worker::pair(&Cluster::new(Some(&nats)), 1, None).await?;
+        let (asking, echo) = Worker::pair(&Cluster::new(Some(&nats)), 1, [None; 2]).await?;
         let payload = payload(options.bytes);
         Ok(Self { nats, entry, worker, asking, echo, node, clients, payload })
     }
@@ -187,5 +194,8 @@ fn report(options: &Options, runs: &[Run]) -> Report {
     }
     report.goal("any worker : bare, rate", "%", &of(&|run| 100.0 * run.any.rate / run.bare.rate), GOAL);
     report.row("own worker : bare, rate", "%", &of(&|run| 100.0 * run.own.rate / run.bare.rate));
+    let per_cpu = |way: fn(&Run) -> &Way| of(&|run| 100.0 * run.bare.cost() / way(run).cost());
+    report.row("any worker : bare, per CPU second", "%", &per_cpu(|run| &run.any));
+    report.row("own worker : bare, per CPU second", "%", &per_cpu(|run| &run.own));
     report
 }

@@ -40,10 +40,14 @@ impl Worker {
         }
     }
 
-    /// Starts the bare engine twice: one that asks, and one that serves.
-    pub(super) async fn pair(cluster: &Cluster, slots: u64, core: Option<usize>) -> io::Result<(Self, Self)> {
-        let asking = Self::of(cluster, "bare", core).await?;
-        let mut serving = Self::of(cluster, "bare", core).await?;
+    /// Starts the bare engine twice, each on its core: one that asks, and one that serves.
+    pub(super) async fn pair(
+        cluster: &Cluster,
+        slots: u64,
+        [asking, serving]: [Option<usize>; 2],
+    ) -> io::Result<(Self, Self)> {
+        let asking = Self::of(cluster, "bare", asking).await?;
+        let mut serving = Self::of(cluster, "bare", serving).await?;
         serving.done(&Order::Serve { slots }).await?;
         Ok((asking, serving))
     }

@@ -27,19 +27,20 @@ pub(super) struct Options {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=20_000))]
     pages: u64,
     /// Messages of one run.
-    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     messages: u64,
     /// Bytes of a payload.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(64..=60_000))]
     bytes: u64,
-    /// Milliseconds of rest before each message; with 0 each follows the answer to the one before.
-    #[arg(long, default_value_t = 1)]
+    /// Milliseconds of rest before each message; with 0 each follows the answer to the one before. With a rest, the
+    /// time that an idle core takes to wake up is most of it.
+    #[arg(long, default_value_t = 0)]
     rest: u64,
     /// A NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH).
     #[arg(long)]
     nats: Option<String>,
     /// Times that each way is measured, in turns.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 15)]
     runs: usize,
 }
 
@@ -84,7 +85,9 @@ impl Bed {
         let clients = Clients::open(node.address, tokens, Manner::Timed, cores.clients).await?;
         let mut sender = Worker::of(&cluster, "entry", cores.server).await?;
         sender.done(&Order::Meet { pages: options.pages, worker: false }).await?;
-        let (asking, echo) = Worker::pair(&Cluster::new(Some(&nats)), 1, cores.server).await?;
+        // who waits for the end is on the clients' core here, too
+        let pair = [cores.clients, cores.server];
+        let (asking, echo) = Worker::pair(&Cluster::new(Some(&nats)), 1, pair).await?;
         let payload = payload(options.bytes);
         Ok(Self { _nats: nats, sender, _node: node, clients, asking, _echo: echo, payload })
     }
