@@ -18,6 +18,7 @@ mod pages;
 mod push;
 mod readme;
 mod restarts;
+mod registry;
 mod resume;
 mod rollouts;
 mod sockets;
