@@ -13,6 +13,7 @@ mod idle;
 mod measure;
 mod pin;
 mod push;
+mod registry;
 mod report;
 mod server;
 mod view;
@@ -47,6 +48,8 @@ enum What {
     Weights(weights::Options),
     /// Writes into a data directory, beside bare appends to a file.
     Disk(disk::Options),
+    /// Memory and questions of the registry at the size of a large cluster.
+    Registry(registry::Options),
     /// The clients: takes orders on its standard input.
     #[command(hide = true)]
     Generator,
@@ -73,6 +76,7 @@ impl Bench {
             What::Idle(options) => interruptible(idle::run(options)),
             What::Fanout(options) => interruptible(fanout::run(options)),
             What::Push(options) => interruptible(push::run(options)),
+            What::Registry(options) => interruptible(registry::run(options)),
             What::Weights(options) => interruptible(weights::run(options)),
             What::Disk(options) => interruptible(disk::run(options)),
         }?;

@@ -205,6 +205,6 @@ fn free_address() -> io::Result<SocketAddr> {
 }
 
 /// 256 random bits.
-fn random() -> String {
+pub(super) fn random() -> String {
     BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
 }

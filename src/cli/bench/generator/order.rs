@@ -49,6 +49,8 @@ pub(in super::super) enum Answer {
     Counted { frames: u64, bytes: u64 },
     /// A view and what it costs.
     Grown { bytes: u64, pages: usize },
+    /// What questions to a view cost, in microseconds.
+    Timed { times: Vec<(String, f64)> },
     /// A client lost its page, missed a frame or got an error: the measurement is worth nothing.
     Failed { reason: String },
 }
