@@ -247,7 +247,8 @@ fn row(config: &Config) -> NodeRow {
     }
 }
 
-fn lifetimes(config: &Config) -> Lifetimes {
+/// How long what has no page is kept.
+pub fn lifetimes(config: &Config) -> Lifetimes {
     let lifetime = &config.lifetime;
     Lifetimes {
         session: Duration::from_secs(lifetime.session_timeout_s),

@@ -9,6 +9,7 @@
 mod calls;
 mod data;
 mod error;
+mod events;
 mod guard;
 mod id;
 mod input;
@@ -122,6 +123,7 @@ fn operating() -> Router<Parts> {
         .route("/api/v1/sessions/{id}/pages", get(pages::session_pages))
         .route("/api/v1/connections/{id}", get(sessions::connection).delete(unregister::connection))
         .route("/api/v1/connections/{id}/sessions", get(sessions::of_connection))
+        .route("/api/v1/events", get(events::events))
         .route("/api/v1/users", get(users::users))
         .route("/api/v1/users/{id}", get(users::user).delete(unregister::user))
         .route("/api/v1/users/{id}/sessions", get(sessions::of_user))

@@ -5,7 +5,9 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
-use super::{calls, data, jobs, nodes, pages, probes, rollouts, send, sessions, unregister, users, workers};
+use super::{
+    calls, data, events, jobs, nodes, pages, probes, rollouts, send, sessions, unregister, users, workers,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -15,6 +17,7 @@ use super::{calls, data, jobs, nodes, pages, probes, rollouts, send, sessions, u
         calls::call, calls::executors,
         jobs::submit, jobs::list::jobs, jobs::job, jobs::events::events, jobs::cancel, jobs::retry,
         nodes::stats, nodes::nodes, workers::workers, workers::drain,
+        events::events,
         users::users, users::user, unregister::user, sessions::of_user,
         sessions::connection, unregister::connection, sessions::of_connection,
         sessions::session, unregister::session, pages::session_pages,

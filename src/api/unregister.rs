@@ -18,7 +18,7 @@ pub(super) struct Unregistered {
     closed: u64,
     /// The nodes that answered.
     nodes: Vec<String>,
-    /// The nodes that did not: they close what they have as soon as they hear of it.
+    /// The nodes that did not: their pages are gone from the registry, and closed as soon as they hear of it.
     unreachable: Vec<String>,
 }
 

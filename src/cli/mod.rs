@@ -11,14 +11,18 @@ mod config;
 mod events;
 mod healthcheck;
 mod job;
+mod of;
 mod output;
 mod push;
 mod rollout;
 mod serve;
 mod server;
+mod show;
 mod state;
 mod status;
 mod token;
+mod unregister;
+mod users;
 mod worker;
 mod workers;
 
@@ -51,8 +55,14 @@ enum Command {
     Workers(workers::Workers),
     /// Read, write and watch state trees.
     State(state::State),
-    /// Show the cluster: its nodes and how many pages they hold.
+    /// Show the cluster: its nodes and lanes, and what they hold.
     Status(status::Status),
+    /// List users: who is online, who may come back.
+    Users(users::Users),
+    /// Show a user, connection, session or page, and what is below it.
+    Show(show::Show),
+    /// Close every page below a user, connection, session or page, on every node.
+    Unregister(unregister::Unregister),
     /// Send a share of the users to another lane, and see how it goes.
     Rollout(rollout::Rollout),
     /// Make tokens for trying things out.
@@ -112,6 +122,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Workers(workers) => asking(workers.run()),
         Command::State(state) => asking(state.run()),
         Command::Status(status) => asking(status.run()),
+        Command::Users(users) => asking(users.run()),
+        Command::Show(show) => asking(show.run()),
+        Command::Unregister(unregister) => asking(unregister.run()),
         Command::Rollout(rollout) => asking(rollout.run()),
         Command::Token(token) => token.run(),
         Command::Config(config) => config.run(),

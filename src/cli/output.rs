@@ -7,6 +7,8 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
+use super::{Exit, Failure};
+
 /// Prints a result.
 pub(super) fn print(text: &str) {
     // nobody reads it: nothing to do about it
@@ -27,6 +29,17 @@ pub(super) fn remark(text: &str) {
 pub(super) fn complain(text: &str) {
     for line in text.lines() {
         remark(&format!("error: {line}"));
+    }
+}
+
+/// Whether all nodes have answered that a request was for.
+pub(super) fn answered(outcome: &Value) -> Result<(), Failure> {
+    match outcome["unreachable"].as_array().map(Vec::as_slice) {
+        None | Some([]) => Ok(()),
+        Some(silent) => {
+            let names: Vec<_> = silent.iter().filter_map(Value::as_str).collect();
+            Err(Exit::Failed.because(format!("no answer from {}", names.join(", "))))
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::server::Server;
-use super::{Exit, Failure, argument, output};
+use super::{Failure, argument, output};
 
 /// Arguments of `push`.
 #[derive(Args)]
@@ -62,10 +62,7 @@ impl Push {
         } else {
             output::print(&describe(&met));
         }
-        match met["unreachable"].as_array().map(Vec::as_slice) {
-            None | Some([]) => Ok(()),
-            Some(silent) => Err(Exit::Failed.because(format!("no answer from {}", names(silent)))),
-        }
+        output::answered(&met)
     }
 }
 
@@ -75,10 +72,6 @@ fn describe(met: &Value) -> String {
         count => format!("{} pages", count.unwrap_or_default()),
     };
     format!("reached {}, held for {}", pages(&met["reached"]), pages(&met["held"]))
-}
-
-fn names(nodes: &[Value]) -> String {
-    nodes.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -58,14 +58,18 @@ impl Server {
     ) -> Result<Value, Failure> {
         let request = match value {
             Some(value) => client()?.put(self.at(path)).json(value),
-            // without a key the API wants to know that this is no form
-            None => client()?.delete(self.at(path)).header("content-type", "application/json"),
+            None => client()?.delete(self.at(path)),
         };
         let request = match if_revision {
             Some(revision) => request.header("if-match", format!("\"{revision}\"")),
             None => request,
         };
         self.ask(request, Duration::ZERO).await
+    }
+
+    /// Removes what is at `path` below `/api/v1`. The server asks every node before it answers.
+    pub(super) async fn remove(&self, path: &str) -> Result<Value, Failure> {
+        self.ask(client()?.delete(self.at(path)), Timing::from_environment().call).await
     }
 
     fn at(&self, path: &str) -> String {

@@ -4,7 +4,8 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::events::{Event, Reader};
-use super::server::{Server, escape, segment};
+use super::of::Of;
+use super::server::{Server, escape};
 use super::{Exit, Failure, argument, output};
 
 /// Arguments of `state`.
@@ -62,38 +63,10 @@ enum Command {
     },
 }
 
-/// Whose tree.
-#[derive(Args)]
-#[group(required = true, multiple = false)]
-struct Of {
-    /// A user's.
-    #[arg(long)]
-    user: Option<String>,
-    /// A connection's (a browser's), by its id.
-    #[arg(long, value_name = "ID")]
-    connection: Option<String>,
-    /// A session's, by its id.
-    #[arg(long, value_name = "ID")]
-    session: Option<String>,
-    /// A page's, by its id.
-    #[arg(long, value_name = "ID")]
-    page: Option<String>,
-}
-
-impl Of {
-    fn at(&self, path: Option<&str>) -> String {
-        let named = [
-            ("users", &self.user),
-            ("connections", &self.connection),
-            ("sessions", &self.session),
-            ("pages", &self.page),
-        ];
-        let (level, id) = named.into_iter().find_map(|(level, id)| Some((level, id.as_deref()?))).unzip();
-        let (level, id) = (level.unwrap_or_default(), id.unwrap_or_default());
-        let id = if level == "users" { segment(id) } else { escape(id) };
-        let below = path.filter(|path| !path.is_empty()).map(|path| format!("/{}", escape(path)));
-        format!("/{level}/{id}/data{}", below.unwrap_or_default())
-    }
+/// Where the server API has a path of a tree.
+fn at(of: &Of, path: Option<&str>) -> String {
+    let below = path.filter(|path| !path.is_empty()).map(|path| format!("/{}", escape(path)));
+    format!("{}/data{}", of.path(), below.unwrap_or_default())
 }
 
 impl State {
@@ -101,19 +74,19 @@ impl State {
     pub(super) async fn run(self) -> Result<(), Failure> {
         match self.command {
             Command::Get { of, path, server } => {
-                output::print_json(&server.get(&of.at(path.as_deref())).await?);
+                output::print_json(&server.get(&at(&of, path.as_deref())).await?);
                 Ok(())
             }
             Command::Set { of, path, value, if_revision, server } => {
                 let value = argument::json(value, "the value")?;
-                written(&server, &server.write(&of.at(Some(&path)), Some(&value), if_revision).await?);
+                written(&server, &server.write(&at(&of, Some(&path)), Some(&value), if_revision).await?);
                 Ok(())
             }
             Command::Delete { of, path, if_revision, server } => {
-                written(&server, &server.write(&of.at(Some(&path)), None, if_revision).await?);
+                written(&server, &server.write(&at(&of, Some(&path)), None, if_revision).await?);
                 Ok(())
             }
-            Command::Watch { of, path, server } => watch(&server, &of.at(path.as_deref())).await,
+            Command::Watch { of, path, server } => watch(&server, &at(&of, path.as_deref())).await,
         }
     }
 }

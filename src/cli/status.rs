@@ -3,8 +3,10 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::Failure;
+use super::output::{self, plain};
 use super::server::Server;
-use super::{Failure, output};
+use super::users::rows;
 
 /// Arguments of `status`.
 #[derive(Args)]
@@ -27,19 +29,34 @@ impl Status {
     }
 }
 
+const LEVELS: [&str; 4] = ["users", "connections", "sessions", "pages"];
+
 fn describe(stats: &Value, nodes: &[Value]) -> String {
-    let counts = ["users", "connections", "sessions", "pages"];
-    let counts: Vec<String> = counts.iter().map(|name| format!("{} {name}", stats[*name])).collect();
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let columns = ["node", "name", "lane", "release", "pages", "advertise"];
-    let cell = |node: &Value, name: &str| match &node[name] {
-        Value::Null => "-".to_owned(),
-        value => text(value),
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), plain);
+    let counts: Vec<String> = LEVELS.iter().map(|name| format!("{} {name}", stats[*name])).collect();
+    let idle = format!("{} sessions, {} connections", stats["idle_sessions"], stats["idle_connections"]);
+    // what a node says of itself, beside what is counted of it
+    let node = |node: &Value| {
+        let counted =
+            stats["nodes"].as_array().into_iter().flatten().find(|other| other["node"] == node["node"]);
+        let mut whole = node.clone();
+        for level in LEVELS {
+            whole[level] = counted.map_or(Value::Null, |counted| counted[level].clone());
+        }
+        whole
     };
-    let rows: Vec<Vec<String>> =
-        nodes.iter().map(|node| columns.iter().map(|name| cell(node, name)).collect()).collect();
-    let titles = ["NODE", "NAME", "LANE", "RELEASE", "PAGES", "ADVERTISE"];
-    format!("cluster {}: {}\n\n{}", text(&stats["cluster"]), counts.join(", "), output::table(&titles, &rows))
+    let nodes = json!({"items": nodes.iter().map(node).collect::<Vec<_>>()});
+    let lanes = json!({"items": stats["lanes"]});
+    let by_node = table(&["node", "name", "lane", "release"], &["advertise"], &nodes);
+    let by_lane = table(&["lane", "release", "nodes"], &[], &lanes);
+    let cluster = text(&stats["cluster"]);
+    format!("cluster {cluster}: {}\nidle: {idle}\n\n{by_node}\n\n{by_lane}", counts.join(", "))
+}
+
+fn table(before: &[&str], behind: &[&str], list: &Value) -> String {
+    let columns: Vec<&str> = before.iter().chain(&LEVELS).chain(behind).copied().collect();
+    let titles: Vec<String> = columns.iter().map(|name| name.to_uppercase()).collect();
+    output::table(&titles.iter().map(String::as_str).collect::<Vec<_>>(), &rows(list, &columns))
 }
 
 #[cfg(test)]
@@ -47,15 +64,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_come_first_and_each_node_has_its_line() {
-        let stats = json!({"cluster": "main", "users": 1, "connections": 2, "sessions": 2, "pages": 3});
+    fn counts_come_first_and_each_node_and_lane_has_its_line() {
+        let counts = json!({"users": 1, "connections": 2, "sessions": 2, "pages": 3});
+        let with = |mut value: Value| {
+            for level in LEVELS {
+                value[level] = counts[level].clone();
+            }
+            value
+        };
+        let stats = with(json!({
+            "cluster": "main", "idle_sessions": 4, "idle_connections": 5,
+            "nodes": [with(json!({"node": "p01"}))],
+            "lanes": [with(json!({"lane": "stable", "release": "dev", "nodes": 1}))],
+        }));
         let node =
             json!({"node": "p01", "lane": "stable", "release": "dev", "pages": 3, "advertise": "http://a"});
         assert_eq!(
             describe(&stats, &[node]),
-            "cluster main: 1 users, 2 connections, 2 sessions, 3 pages\n\n\
-             NODE  NAME  LANE    RELEASE  PAGES  ADVERTISE\n\
-             p01   -     stable  dev      3      http://a"
+            "cluster main: 1 users, 2 connections, 2 sessions, 3 pages\nidle: 4 sessions, 5 connections\n\n\
+             NODE  NAME  LANE    RELEASE  USERS  CONNECTIONS  SESSIONS  PAGES  ADVERTISE\n\
+             p01   -     stable  dev      1      2            2         3      http://a\n\n\
+             LANE    RELEASE  NODES  USERS  CONNECTIONS  SESSIONS  PAGES\n\
+             stable  dev      1      1      2            2         3"
         );
     }
 }

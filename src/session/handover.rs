@@ -13,7 +13,7 @@ use pagewire_cluster::wire::{Answer, HandedOver, Question, Scope};
 use serde_json::value::RawValue;
 
 use super::hub::Pushed;
-use super::open::{Opened, RACED};
+use super::open::{Opened, RACED, UNREGISTERED};
 use super::page::{Arrival, Forwarding, Handover, InTransit, Page};
 use super::sessions::Sessions;
 use crate::protocol::{Close, Tail};
@@ -100,12 +100,25 @@ impl Sessions {
     pub fn notice(self: &Arc<Self>, news: News) {
         let scope = match news {
             News::Page(page, row) => return self.notice_row(page, &row),
+            News::Unregistered(page, rev) => return self.notice_unregistered(page, rev),
             News::Ending(Lasting::Session(key)) => Scope::Session(key),
             News::Ending(Lasting::Connection(key)) => Scope::Connection(key),
         };
         if self.hub.has_pages(&scope) {
             let this = self.clone();
             tokio::spawn(async move { this.unregister_here(&scope).await });
+        }
+    }
+
+    /// Whoever unregistered the page could not ask this node.
+    fn notice_unregistered(&self, page: Key, rev: u64) {
+        if let Some(page) = self.hub.page(page)
+            && page.is_here()
+            && page.standing().rev < rev
+        {
+            page.leave(None, UNREGISTERED);
+            self.hub.remove(&page);
+            self.watching.leave(&page);
         }
     }
 

@@ -1,9 +1,9 @@
 //! Removing pages for good, at any level, on every node.
 //!
-//! The nodes are asked first, each closes what it has and tells how much that was. Then what ends with the scope is
-//! marked in the registry: nobody joins it any more, and a node that was not reached, or got a page of it meanwhile,
-//! closes that when it hears of the mark. An unregistered page leaves a note in place of its row for as long as its
-//! client may resume it, so that it does not come back.
+//! The nodes are asked first, each closes what it has and tells how much that was. For a node that does not answer the
+//! notes are left by the one that asks. Then what ends with the scope is marked in the registry: nobody joins it any
+//! more, and a node that got a page of it meanwhile closes that when it hears of the mark. An unregistered page leaves
+//! a note in place of its row for as long as its client may resume it, so that it does not come back.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub struct Unregistered {
     pub closed: u64,
     /// The nodes that answered.
     pub nodes: Vec<NodeNumber>,
-    /// The nodes that did not: they close their pages of the scope when they hear of it, if they have any.
+    /// The nodes that did not: their pages are nobody's any more, and they close them when they hear of it.
     pub unreachable: Vec<NodeNumber>,
 }
 
@@ -42,13 +42,21 @@ impl Sessions {
     /// nothing of it. Refused while this node is cut off from its cluster.
     pub async fn unregister(self: &Arc<Self>, scope: Scope) -> Result<Option<Unregistered>, CommandError> {
         self.lease.holder().ok_or_else(unavailable)?;
-        let known = !self.registry.view().below(&scope).is_empty();
+        let (known, pages) = {
+            let view = self.registry.view();
+            let pages: Vec<_> = view.pages_of(&scope).map(|(page, seen)| (page, seen.holder.node)).collect();
+            (!view.below(&scope).is_empty(), pages)
+        };
         let holders: Vec<Holder> =
             self.registry.view().nodes().into_iter().map(|(holder, _)| holder).collect();
         let answers = join_all(holders.iter().map(|holder| self.close_at(*holder, &scope))).await;
         let mut outcome = Unregistered::default();
         for (holder, closed) in holders.iter().zip(answers) {
             outcome.count(holder.node, closed);
+        }
+        let silent = pages.into_iter().filter(|(_, node)| outcome.unreachable.contains(node));
+        for (page, _) in silent {
+            self.condemn(page).await?;
         }
         let marked = self.registry.end(&scope).await.map_err(|_| unavailable())?;
         let nothing = !known && marked == 0 && outcome.closed == 0 && outcome.unreachable.is_empty();
@@ -72,6 +80,7 @@ impl Sessions {
                 let scope = Scope::Page(Address { key: page, node: row.node });
                 outcome.count(row.node, self.close_at(holder, &scope).await);
                 if !outcome.unreachable.is_empty() {
+                    self.condemn(page).await?;
                     return Ok(Some(outcome));
                 }
             } else {
@@ -82,7 +91,27 @@ impl Sessions {
                 }
             }
         }
-        Err(CommandError::new(ErrorCode::Unavailable, "the page is moving between nodes"))
+        Err(moving())
+    }
+
+    /// Leaves the note for a node that does not answer.
+    async fn condemn(&self, page: Key) -> Result<(), CommandError> {
+        for _ in 0..ATTEMPTS {
+            let written = match self.registry.find(page).await.map_err(|Down| unavailable())? {
+                Found::Page(row, rev) => {
+                    self.registry.leave(&orphan(page, &row, rev), Farewell::Unregister).await
+                }
+                // swept meanwhile
+                Found::Nothing => self.registry.forbid(page).await,
+                Found::Unregistered => return Ok(()),
+            };
+            match written {
+                Ok(()) => return Ok(()),
+                Err(WriteError::Conflict { .. }) => {}
+                Err(_) => return Err(unavailable()),
+            }
+        }
+        Err(moving())
     }
 
     /// How many pages one node has closed; `None` when it does not say.
@@ -141,6 +170,10 @@ fn orphan(page: Key, row: &Row, rev: u64) -> Leaving {
         last_of_session: true,
         last_of_connection: true,
     }
+}
+
+fn moving() -> CommandError {
+    CommandError::new(ErrorCode::Unavailable, "the page is moving between nodes")
 }
 
 fn unavailable() -> CommandError {

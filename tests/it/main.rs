@@ -17,6 +17,7 @@ mod lifetimes;
 mod pages;
 mod push;
 mod readme;
+mod registry;
 mod restarts;
 mod resume;
 mod rollouts;

@@ -123,7 +123,7 @@ async fn a_node_that_does_not_answer_is_named_to_whoever_unregisters() {
     let (one, two) = (member(&nats).start().await, member(&nats).start().await);
     let ann = Token::of("ann").sign();
     let mut here = Page::opening(&one).token(&ann).open().await;
-    let _there = Page::opening(&two).token(&ann).open().await;
+    let mut there = Page::opening(&two).token(&ann).open().await;
     sees(&one, 2).await;
     two.pause();
     let (status, outcome) = one.api().delete("/api/v1/users/ann").await;
@@ -133,7 +133,11 @@ async fn a_node_that_does_not_answer_is_named_to_whoever_unregisters() {
         (StatusCode::OK, &json!({"closed": 1, "nodes": ["p01"], "unreachable": ["p02"]}))
     );
     assert_eq!(here.closed().await.code, 4007);
+    // it hears of it when it is back, and does not bring its page back
+    let closed = there.closed().await;
+    assert!([4007, 4502].contains(&closed.code), "{closed:?}");
     for node in [&one, &two] {
         sees(node, 0).await;
+        assert_eq!(there.memory().resuming(node).token(&ann).close_code().await, 4007);
     }
 }

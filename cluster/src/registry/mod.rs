@@ -68,6 +68,8 @@ pub enum Found {
 pub enum News {
     /// The row of a page was written.
     Page(Key, Row),
+    /// A page was unregistered, by a row of this revision: whoever holds it is to close it.
+    Unregistered(Key, u64),
     /// Nobody joins this any more: its pages, if there are any, are to go.
     Ending(Lasting),
 }
@@ -221,7 +223,10 @@ impl Following {
 fn news(event: &WatchEvent) -> Option<News> {
     let WatchEvent::Put(entry) = event else { return None };
     match Subject::of(&entry.key)? {
-        Subject::Page(page) => Row::decode(&entry.meta).map(|row| News::Page(page, row)),
+        Subject::Page(page) => match Row::decode(&entry.meta) {
+            Some(row) => Some(News::Page(page, row)),
+            None => Row::is_unregistered(&entry.meta).then_some(News::Unregistered(page, entry.rev)),
+        },
         Subject::Lasting(of) => {
             IdleRow::decode(&entry.meta).filter(|row| row.ending).map(|_| News::Ending(of))
         }

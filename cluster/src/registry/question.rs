@@ -266,13 +266,20 @@ impl View {
         of.iter().copied().map(stand).collect()
     }
 
+    /// Whether a session of a connection is ending.
+    fn has_ending(&self, connection: Key) -> bool {
+        let ending = self.due.iter().take_while(|(due, _)| *due == 0).filter_map(|(_, of)| self.idle.get(of));
+        ending.into_iter().any(|idle| idle.session.is_some() && idle.connection.key == connection)
+    }
+
     /// Idle rows whose time has come: to be ended, or stale because a page lives. A connection waits for its sessions.
     pub(super) fn due(&self, now: u64) -> Vec<(IdleRow, u64)> {
         let due = self.due.iter().take_while(|(due, _)| *due <= now);
         let seen = due.filter_map(|(_, of)| self.idle.get(of).map(|idle| (*of, idle)));
         let waits = |of: Lasting| match of {
             Lasting::Session(_) => false,
-            Lasting::Connection(key) => self.connections.contains_key(&key) && !self.has_pages(of),
+            Lasting::Connection(_) if self.has_pages(of) => false,
+            Lasting::Connection(key) => self.connections.contains_key(&key) || self.has_ending(key),
         };
         seen.filter(|(of, _)| !waits(*of)).map(|(_, idle)| (idle.row(), idle.rev)).collect()
     }

@@ -61,6 +61,16 @@ impl Registry {
         self.commit(&leaving.lasting(), plan).await.map(drop)
     }
 
+    /// A page that has no row is unregistered, too: whoever still counts it as its own cannot bring it back.
+    pub async fn forbid(&self, page: Key) -> Result<(), WriteError> {
+        let put = Put {
+            meta: Row::unregistered(),
+            ttl: Some(self.lifetimes.unregistered),
+            ..Put::new(page_key::page(page), "", Expect::Absent)
+        };
+        self.rows.put(put).await.map(drop)
+    }
+
     /// Rows of dead holders go, one by one and only at the revision seen; how many. Safe to run anywhere at any time,
     /// worth running on one node.
     pub async fn sweep(&self) -> usize {

@@ -121,7 +121,7 @@ impl View {
         let IdleRow { session, connection, until, ending, .. } = row;
         let seen = IdleSeen { session, connection, user, until, ending, rev };
         self.due.insert((seen.due(), of));
-        self.mark_idle(of, connection.key, seen.user.clone(), true);
+        self.mark_idle(of, &seen, true);
         self.idle.insert(of, seen);
         self.count_idle(of, !self.has_pages(of), true);
     }
@@ -140,13 +140,13 @@ impl View {
         self.count_idle(of, !self.has_pages(of), false);
         let seen = self.idle.remove(&of)?;
         self.due.remove(&(seen.due(), of));
-        self.mark_idle(of, seen.connection.key, seen.user.clone(), false);
+        self.mark_idle(of, &seen, false);
         Some(seen)
     }
 
     /// A session or connection with an idle row has lost or found its last page, or one without pages its row.
     fn count_idle(&mut self, of: Lasting, applies: bool, more: bool) {
-        if !applies || !self.idle.contains_key(&of) {
+        if !applies || self.idle.get(&of).is_none_or(|idle| idle.ending) {
             return;
         }
         let count = match of {
@@ -156,11 +156,15 @@ impl View {
         *count = if more { *count + 1 } else { count.saturating_sub(1) };
     }
 
-    fn mark_idle(&mut self, of: Lasting, connection: Key, user: Option<Arc<str>>, idle: bool) {
-        if let Lasting::Session(session) = of {
-            change(&mut self.connections, connection, |sessions| sessions.set_idle(session, idle));
+    /// What is ending is nobody's any more.
+    fn mark_idle(&mut self, of: Lasting, seen: &IdleSeen, idle: bool) {
+        if seen.ending {
+            return;
         }
-        self.change_user(user, |owned| match of {
+        if let Lasting::Session(session) = of {
+            change(&mut self.connections, seen.connection.key, |sessions| sessions.set_idle(session, idle));
+        }
+        self.change_user(seen.user.clone(), |owned| match of {
             Lasting::Session(session) => owned.sessions.set_idle(session, idle),
             Lasting::Connection(connection) => owned.connections.set_idle(connection, idle),
         });

@@ -7,7 +7,6 @@
 use std::convert::Infallible;
 
 use axum::extract::State;
-use axum::http::HeaderName;
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream, StreamExt};
@@ -18,11 +17,9 @@ use super::unknown;
 use super::view::{Job, Progress};
 use crate::api::Parts;
 use crate::api::error::{ApiError, ErrorBody};
+use crate::api::events::UNBUFFERED;
 use crate::api::id::KeyId;
 use crate::telemetry::Ready;
-
-/// Asks a proxy not to collect what should arrive at once.
-const UNBUFFERED: [(HeaderName, &str); 1] = [(HeaderName::from_static("x-accel-buffering"), "no")];
 
 /// What a reader has been told of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -54,7 +54,7 @@ impl Entry {
     async fn meet(&self, pages: u64, worker: bool) -> io::Result<Answer> {
         let Node { registry, context, .. } = &*self.0;
         until("the view", async || {
-            let seen = u64::try_from(registry.view().stats().pages).ok();
+            let seen = u64::try_from(registry.view().stats().total.pages).ok();
             Ok(seen == Some(pages) && context.workers.roster().serves_pool(POOL) == worker)
         })
         .await?;

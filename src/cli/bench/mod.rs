@@ -21,6 +21,7 @@ mod nats;
 mod order;
 mod pin;
 mod push;
+mod registry;
 mod remote_push;
 mod report;
 mod server;
@@ -65,6 +66,8 @@ enum What {
     Weights(weights::Options),
     /// Writes into a data directory, beside bare appends to a file.
     Disk(disk::Options),
+    /// Memory and questions of the registry at the size of a large cluster.
+    Registry(registry::Options),
     /// The clients: takes orders on its standard input.
     #[command(hide = true)]
     Generator,
@@ -102,6 +105,7 @@ impl Bench {
             What::RemotePush(options) => interruptible(remote_push::run(options)),
             What::Calls(options) => interruptible(calls::run(options)),
             What::Jobs(options) => interruptible(jobs::run(options)),
+            What::Registry(options) => interruptible(registry::run(options)),
             What::Weights(options) => interruptible(weights::run(options)),
             What::Disk(options) => interruptible(disk::run(options)),
         }?;

@@ -84,6 +84,8 @@ pub(super) enum Answer {
     Aged { each: Times },
     /// A view and what it costs.
     Grown { bytes: u64, pages: usize },
+    /// What questions to a view cost, in microseconds.
+    Timed { times: Vec<(String, f64)> },
     /// A client lost its page, missed a frame or got an error: the measurement is worth nothing.
     Failed { reason: String },
 }

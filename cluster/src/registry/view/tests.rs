@@ -170,7 +170,7 @@ impl Model {
 
     fn sessions_of(&self, user: &str) -> BTreeSet<Key> {
         let living = self.living().into_iter().filter(|(_, row)| row.user.as_deref() == Some(user));
-        let idle = self.idle.values().filter(|row| row.user.as_deref() == Some(user));
+        let idle = self.idle.values().filter(|row| row.user.as_deref() == Some(user) && !row.ending);
         living.map(|(_, row)| row.session.key).chain(idle.filter_map(|row| Some(row.session?.key))).collect()
     }
 }
@@ -242,8 +242,8 @@ proptest! {
         for lane in &stats.lanes {
             prop_assert_eq!(lane.counts, model.counts(|row| lane_of(row.node.get()) == lane.lane));
         }
-        let lonely = |of: &&Lasting| !view.has_pages(**of);
-        prop_assert_eq!(stats.idle_sessions + stats.idle_connections, model.idle.keys().filter(lonely).count());
+        let lonely = |(of, row): &(&Lasting, &IdleRow)| !view.has_pages(**of) && !row.ending;
+        prop_assert_eq!(stats.idle_sessions + stats.idle_connections, model.idle.iter().filter(lonely).count());
         for user in ["ann", "*"] {
             let rows: Vec<_> =
                 model.living().into_iter().filter(|(_, row)| row.user.as_deref() == Some(user)).collect();

@@ -1,0 +1,198 @@
+//! `GET /events`: who comes and who goes, as this node sees the whole cluster.
+//!
+//! A reader that is too slow is told so and cut off: what it has missed, only the lists can tell.
+
+use std::convert::Infallible;
+
+use axum::extract::State;
+use axum::http::HeaderName;
+use axum::response::IntoResponse;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::stream::{self, Stream};
+use pagewire_cluster::registry::{Happening, Kind, Member};
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::Parts;
+use super::error::{ApiError, ErrorBody};
+use super::input::Query;
+use super::pages::rfc3339;
+use crate::telemetry::Ready;
+
+/// Asks a proxy not to collect what should arrive at once.
+pub(super) const UNBUFFERED: [(HeaderName, &str); 1] = [(HeaderName::from_static("x-accel-buffering"), "no")];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    User,
+    Connection,
+    Session,
+    Page,
+}
+
+/// Of whom.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    /// Only this level.
+    #[param(inline)]
+    level: Option<Level>,
+    /// Only this user, and what belongs to it.
+    user: Option<String>,
+}
+
+/// What happened, in `data`; `type` is also the name of the event.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    level: Level,
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+    at: String,
+}
+
+struct Watcher {
+    which: Which,
+    happenings: broadcast::Receiver<Happening>,
+    ready: Ready,
+    /// The last event has been told.
+    over: bool,
+}
+
+/// Tells who comes and who goes. The first event is `live`: from there on nothing is left out. A user, connection or
+/// session joins with its first page in the cluster (`join`) and leaves with its last one (`leave`); a session or
+/// connection without pages that nobody joined in time ends (`end`). Data: `{type, level, id, user?, node?, at}`; the
+/// node is that of the page that made the difference. A reader that is too slow gets the event `slow` as its last. The
+/// stream ends, too, when the node leaves.
+#[utoipa::path(get, path = "/api/v1/events", tag = "registry", params(Which),
+    responses((status = 200, content_type = "text/event-stream", body = String),
+        (status = "default", body = ErrorBody)))]
+pub(super) async fn events(
+    State(parts): State<Parts>,
+    Query(which): Query<Which>,
+) -> Result<impl IntoResponse, ApiError> {
+    let happenings = parts.registry.happenings();
+    let watcher = Watcher { which, happenings, ready: parts.ready, over: false };
+    Ok((UNBUFFERED, Sse::new(watcher.events()).keep_alive(KeepAlive::default())))
+}
+
+impl Watcher {
+    fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
+        let live = Event::default().event("live").data("{}");
+        stream::unfold((Some(live), self), |(first, mut watcher)| async {
+            let event = match first {
+                Some(live) => live,
+                None => watcher.next().await?,
+            };
+            Some((Ok(event), (None, watcher)))
+        })
+    }
+
+    async fn next(&mut self) -> Option<Event> {
+        let (name, data) = self.tell().await?;
+        Some(Event::default().event(name).data(data))
+    }
+
+    /// The name of the next event and its data; `None` behind the last.
+    async fn tell(&mut self) -> Option<(&'static str, String)> {
+        let ready = self.ready.clone();
+        while !self.over {
+            let happening = tokio::select! {
+                happening = self.happenings.recv() => happening,
+                () = ready.lost() => return None,
+            };
+            match happening {
+                Ok(happening) if self.which.wants(&happening) => {
+                    let told = Told::of(&happening);
+                    // members that are all texts
+                    return Some((told.kind, serde_json::to_string(&told).unwrap_or_default()));
+                }
+                Ok(_) => {}
+                Err(RecvError::Lagged(missed)) => {
+                    self.over = true;
+                    return Some(("slow", format!(r#"{{"missed":{missed}}}"#)));
+                }
+                Err(RecvError::Closed) => return None,
+            }
+        }
+        None
+    }
+}
+
+impl Which {
+    fn wants(&self, happening: &Happening) -> bool {
+        let change = &happening.change;
+        self.level.is_none_or(|level| level == level_of(&change.member))
+            && self.user.as_deref().is_none_or(|user| change.user.as_deref() == Some(user))
+    }
+}
+
+fn level_of(member: &Member) -> Level {
+    match member {
+        Member::User(_) => Level::User,
+        Member::Connection(_) => Level::Connection,
+        Member::Session(_) => Level::Session,
+        Member::Page(_) => Level::Page,
+    }
+}
+
+impl<'a> Told<'a> {
+    fn of(happening: &'a Happening) -> Self {
+        let change = &happening.change;
+        let id = match &change.member {
+            Member::User(user) => user.to_string(),
+            Member::Connection(id) | Member::Session(id) | Member::Page(id) => id.to_string(),
+        };
+        let kind = match change.kind {
+            Kind::Join => "join",
+            Kind::Leave => "leave",
+            Kind::End => "end",
+        };
+        Self {
+            kind,
+            level: level_of(&change.member),
+            id,
+            user: change.user.as_deref(),
+            node: change.node.map(|node| node.to_string()),
+            at: rfc3339(happening.at),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pagewire_cluster::registry::Change;
+
+    use super::*;
+
+    fn happening(user: &str) -> Happening {
+        let member = Member::User(user.into());
+        Happening { change: Change { kind: Kind::Join, member, user: Some(user.into()), node: None }, at: 0 }
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_is_too_slow_is_told_how_much_it_missed_and_nothing_more() {
+        let (sender, happenings) = broadcast::channel(4);
+        let ready = Ready::default();
+        ready.set(true);
+        let which = Which { level: Some(Level::User), user: Some("ann".into()) };
+        let mut watcher = Watcher { which, happenings, ready, over: false };
+        for user in ["bob", "ann"] {
+            sender.send(happening(user)).unwrap();
+        }
+        let told = watcher.tell().await.unwrap();
+        let data = r#"{"type":"join","level":"user","id":"ann","user":"ann","at":"1970-01-01T00:00:00Z"}"#;
+        assert_eq!(told, ("join", data.to_owned()));
+        for _ in 0..10 {
+            sender.send(happening("ann")).unwrap();
+        }
+        assert_eq!(watcher.tell().await, Some(("slow", r#"{"missed":6}"#.to_owned())));
+        assert_eq!(watcher.tell().await, None);
+    }
+}

@@ -1,0 +1,67 @@
+//! `/topics`: who is where, as far as pages have chosen to be.
+
+use axum::Json;
+use axum::extract::State;
+use pagewire_cluster::wire::Scope;
+use serde::Serialize;
+
+use super::Parts;
+use super::error::{ApiError, ErrorBody};
+use super::id::UserId;
+use super::input::Query;
+use super::list::{List, Piece};
+
+/// A topic with at least one page.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Topic {
+    topic: String,
+    /// Its pages.
+    pages: usize,
+    /// The users of its pages.
+    users: Vec<String>,
+    /// Pages of nobody known.
+    anonymous: usize,
+    /// The nodes that hold its pages.
+    nodes: Vec<String>,
+}
+
+/// A topic in a list.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Line {
+    topic: String,
+    pages: usize,
+}
+
+/// Lists the topics that have pages, in the order of their names.
+#[utoipa::path(get, path = "/api/v1/topics", tag = "registry", params(Piece),
+    responses((status = 200, body = List<Line>)))]
+pub(super) async fn topics(State(parts): State<Parts>, Query(piece): Query<Piece>) -> Json<List<Line>> {
+    let view = parts.registry.view();
+    let after = view.topics_after(piece.cursor.as_deref());
+    let lines = after.map(|(topic, pages)| Line { topic: topic.to_owned(), pages });
+    let lines: Vec<_> = lines.take(piece.limit() + 1).collect();
+    Json(List::cut(lines, piece.limit(), |line: &Line| line.topic.clone()))
+}
+
+/// Who is in a topic now. A name that a path cannot carry is written `~<base64url>`.
+#[utoipa::path(get, path = "/api/v1/topics/{id}", tag = "registry", params(("id" = String, Path)),
+    responses((status = 200, body = Topic), (status = "default", body = ErrorBody)))]
+pub(super) async fn topic(
+    State(parts): State<Parts>,
+    UserId(topic): UserId,
+) -> Result<Json<Topic>, ApiError> {
+    let view = parts.registry.view();
+    let scope = Scope::Topic(topic.clone());
+    let (mut users, mut pages, mut anonymous) = (Vec::new(), 0, 0);
+    for (_, seen) in view.pages_of(&scope) {
+        pages += 1;
+        match &seen.user {
+            Some(user) => users.push(user.to_string()),
+            None => anonymous += 1,
+        }
+    }
+    users.sort_unstable();
+    users.dedup();
+    let nodes = view.holders(&scope).into_iter().map(|holder| holder.node.to_string()).collect();
+    Ok(Json(Topic { topic, pages, users, anonymous, nodes }))
+}

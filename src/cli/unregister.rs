@@ -1,0 +1,54 @@
+//! `pagewire unregister`: closes what is open below a user, connection, session or page, on every node.
+
+use clap::Args;
+use serde_json::Value;
+
+use super::of::Of;
+use super::server::Server;
+use super::{Failure, output};
+
+/// Arguments of `unregister`.
+#[derive(Args)]
+pub(super) struct Unregister {
+    #[command(flatten)]
+    of: Of,
+    #[command(flatten)]
+    server: Server,
+}
+
+impl Unregister {
+    /// Closes it and says how much that was. A node that did not answer is a failure.
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let outcome = self.server.remove(&self.of.path()).await?;
+        if self.server.json {
+            output::print_json(&outcome);
+        } else {
+            output::print(&describe(&outcome));
+        }
+        output::answered(&outcome)
+    }
+}
+
+fn describe(outcome: &Value) -> String {
+    match outcome["closed"].as_u64() {
+        Some(1) => "closed 1 page".to_owned(),
+        closed => format!("closed {} pages", closed.unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::Exit;
+
+    #[test]
+    fn it_says_how_many_pages_were_closed_and_fails_when_a_node_did_not_answer() {
+        let outcome = json!({"closed": 1, "nodes": ["p01"], "unreachable": ["p02"]});
+        assert_eq!(describe(&outcome), "closed 1 page");
+        let failure = output::answered(&outcome).unwrap_err();
+        assert_eq!((failure.exit, failure.message.as_str()), (Exit::Failed, "no answer from p02"));
+        assert!(output::answered(&json!({"closed": 0, "unreachable": []})).is_ok());
+    }
+}
