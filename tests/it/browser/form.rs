@@ -42,6 +42,7 @@ async fn two_pages_of_a_session_write_one_form() {
     let node = Node::start().await;
     let browser = Browser::start("form").await;
     browser.goto(&node.url()).await;
+    browser.shows("state", "open").await;
     browser.shows("form-revision", "nothing written yet").await;
     browser.write("form-title", "Ship it").await;
     browser.shows("form-author", "written by this page").await;
@@ -60,6 +61,10 @@ async fn two_pages_of_a_session_write_one_form() {
     })
     .await;
     browser.screenshot("form").await;
+    browser.reload().await;
+    browser.shows("recovered", "recovered").await;
+    browser.shows("form-revision", "revision").await;
+    assert_eq!(fields(&browser).await, ["Ship it", "waiting", "on Thursday"], "also after a reload");
     browser.choose("form-tree", "user").await;
     browser.shows("form-error", "forbidden").await;
     assert_eq!(fields(&browser).await, ["", "", ""], "an anonymous page has no user");
@@ -107,8 +112,8 @@ async fn two_browsers_of_a_user_on_two_nodes_write_one_form_and_agree() {
     assert_eq!(shows_the_tree(&other, &second).await, agreed);
     put(&second, "status", "open").await;
     for browser in [&one, &other] {
+        assert_eq!(shows_the_tree(browser, &second).await, [agreed[0].as_str(), "open", note]);
         browser.shows("form-author", "written by a program").await;
-        assert_eq!(fields(browser).await, [agreed[0].as_str(), "open", note]);
     }
 
     first.kill();
