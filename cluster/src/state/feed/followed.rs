@@ -4,7 +4,8 @@
 //! needed.
 //!
 //! The replica is exactly what the followers were told. The feed's word on a version that follows on the replica is
-//! applied to it; after any other word the tree is read and compared. While it is read the replica stands still.
+//! applied to it; after any other word, the first one of a new tree too, the tree is read and compared. While it is
+//! read the replica stands still.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -162,7 +163,9 @@ impl Followed {
         if entry.rev <= known && !lost {
             return Vec::new();
         }
-        let changes = Meta::decode(&entry.meta).and_then(|meta| meta.changes_on(known)).filter(|_| !lost);
+        // a version of a tree that does not exist may be late news of one that is gone again: only reading tells
+        let next = known > 0 && !lost;
+        let changes = Meta::decode(&entry.meta).filter(|_| next).and_then(|meta| meta.changes_on(known));
         match changes {
             Some(changes) => self.advance(changes, entry.rev, numbers),
             None => self.read(numbers),

@@ -155,7 +155,10 @@ fn a_tree_goes_and_comes_again() {
     assert_eq!(tree.found(None), ["a: removed"]);
     assert_eq!(tree.gone(), [""; 0]);
     assert_eq!(tree.join("a", BOB), ["b:a 0 is nothing"]);
-    assert_eq!(tree.heard(9, 0, &[set("a", json!(1))]), ["a: 0 to 9 at [a]", "b:a 0 to 9 at [a]"]);
+    assert_eq!(tree.heard(3, 0, &[set("a", json!(0))]), ["read"]);
+    assert_eq!(tree.found(None), [""; 0], "late news of a tree that was gone before 5 went");
+    assert_eq!(tree.heard(9, 0, &[set("a", json!(1))]), ["read"]);
+    assert_eq!(tree.found(found(9, json!({"a": 1}))), ["a: 0 to 9 at [a]", "b:a 0 to 9 at [a]"]);
     assert_eq!(tree.gone(), ["read"]);
     let told = tree.found(found(12, json!({"b": 1})));
     assert_eq!(told, ["a: 9 to 12 at [a b]", "b:a 9 to 12 at [a]"], "made again before it was read");
