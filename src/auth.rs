@@ -78,6 +78,8 @@ pub struct Verified {
     pub identity: Identity,
     /// From then on the token is refused (the leeway is included).
     pub expires_at: SystemTime,
+    /// Patterns of topics that it opens.
+    pub topics: Vec<String>,
 }
 
 /// Why a token is refused.
@@ -105,6 +107,8 @@ struct Claims {
     exp: f64,
     #[serde(default)]
     roles: Vec<String>,
+    #[serde(default)]
+    topics: Vec<String>,
 }
 
 impl Authenticator {
@@ -144,7 +148,7 @@ impl Authenticator {
         if decoded.header.crit.is_some() {
             return Err(AuthError::Invalid("the token has critical headers that this server does not know"));
         }
-        let Claims { sub, exp, roles } = decoded.claims;
+        let Claims { sub, exp, roles, topics } = decoded.claims;
         if !(1..=MAX_USER).contains(&sub.len()) {
             return Err(AuthError::Invalid("the token's sub does not have 1 to 256 bytes"));
         }
@@ -154,7 +158,7 @@ impl Authenticator {
             .and_then(|since_epoch| since_epoch.checked_add(Duration::from_secs(validation.leeway)))
             .and_then(|since_epoch| SystemTime::UNIX_EPOCH.checked_add(since_epoch))
             .ok_or(AuthError::Invalid("the token's exp is not a time"))?;
-        Ok(Verified { identity: Identity { user: Some(sub.into()), roles }, expires_at })
+        Ok(Verified { identity: Identity { user: Some(sub.into()), roles }, expires_at, topics })
     }
 }
 

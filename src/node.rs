@@ -143,6 +143,7 @@ impl Node {
             states,
             watching,
             writable: config.state.write.clone(),
+            open_topics: config.topics.open.clone(),
             metrics: metrics.clone(),
             workers,
             rollouts,

@@ -26,6 +26,8 @@ pub enum Scope {
     Connection(Key),
     /// All pages of a user.
     User(String),
+    /// All pages that have subscribed to it.
+    Topic(String),
     /// All pages.
     All,
 }

@@ -22,6 +22,7 @@ mod probes;
 mod rollouts;
 mod send;
 mod sessions;
+mod topics;
 mod trace;
 mod unregister;
 mod users;
@@ -136,6 +137,8 @@ fn operating() -> Router<Parts> {
             get(data::whole).put(data::replace).delete(data::clear).patch(data::patch),
         )
         .route("/api/v1/{level}/{id}/data/{*path}", get(data::read).put(data::set).delete(data::delete))
+        .route("/api/v1/topics", get(topics::topics))
+        .route("/api/v1/topics/{id}", get(topics::topic))
         .route("/metrics", get(probes::metrics))
 }
 

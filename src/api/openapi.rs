@@ -6,7 +6,8 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
 use super::{
-    calls, data, events, jobs, nodes, pages, probes, rollouts, send, sessions, unregister, users, workers,
+    calls, data, events, jobs, nodes, pages, probes, rollouts, send, sessions, topics, unregister, users,
+    workers,
 };
 
 #[derive(OpenApi)]
@@ -23,6 +24,7 @@ use super::{
         sessions::session, unregister::session, pages::session_pages,
         pages::page, unregister::page,
         data::whole, data::replace, data::clear, data::patch, data::read, data::set, data::delete,
+        topics::topics, topics::topic,
         rollouts::rollouts, rollouts::status, rollouts::change, rollouts::explain, rollouts::history,
         probes::live, probes::ready, probes::metrics,
     ),

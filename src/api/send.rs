@@ -41,6 +41,8 @@ enum To {
     Connection(Address),
     /// All pages of a user.
     User(String),
+    /// All pages of a topic.
+    Topic(String),
     /// All pages; `true`.
     All(bool),
 }
@@ -115,6 +117,7 @@ async fn deliver(parts: &Parts, message: Message) -> Result<Reached, ApiError> {
         To::Session(address) => Scope::Session(address.key),
         To::Connection(address) => Scope::Connection(address.key),
         To::User(user) => Scope::User(user),
+        To::Topic(topic) => Scope::Topic(topic),
         To::All(true) => Scope::All,
         To::All(false) => return Err(ApiError::malformed("all is true or absent")),
     };

@@ -39,7 +39,6 @@ pub(super) async fn topics(State(parts): State<Parts>, Query(piece): Query<Piece
     let view = parts.registry.view();
     let after = view.topics_after(piece.cursor.as_deref());
     let lines = after.map(|(topic, pages)| Line { topic: topic.to_owned(), pages });
-    let lines: Vec<_> = lines.take(piece.limit() + 1).collect();
     Json(List::cut(lines, piece.limit(), |line: &Line| line.topic.clone()))
 }
 

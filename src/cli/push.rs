@@ -32,6 +32,9 @@ struct To {
     /// All pages of a user.
     #[arg(long)]
     user: Option<String>,
+    /// All pages of a topic.
+    #[arg(long)]
+    topic: Option<String>,
     /// All pages.
     #[arg(long)]
     all: bool,
@@ -44,6 +47,7 @@ impl To {
             ("session", &self.session),
             ("connection", &self.connection),
             ("user", &self.user),
+            ("topic", &self.topic),
         ];
         match named.into_iter().find_map(|(level, id)| Some((level, id.as_ref()?))) {
             Some((level, id)) => json!({level: id}),

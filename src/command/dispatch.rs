@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Caller, Context, Reply, auth, broadcast_session, call, cancel, job, send, state, watch};
+use super::{Caller, Context, Reply, auth, broadcast_session, call, cancel, job, send, state, topic, watch};
 use crate::auth::Verified;
 use crate::protocol::{ClientFrame, Close, CommandError, FrameId, InvalidFrame, Tail, pong};
 
@@ -39,6 +39,8 @@ pub async fn dispatch(
         ClientFrame::GetData(at) => state::get(context, caller, &at).await,
         ClientFrame::Watch(at) => watch::watch(context, caller, &at),
         ClientFrame::Unwatch(at) => watch::unwatch(context, caller, &at),
+        ClientFrame::Subscribe(frame) => topic::subscribe(context, caller, frame).await,
+        ClientFrame::Unsubscribe(frame) => topic::unsubscribe(context, caller, frame).await,
         ClientFrame::Auth(frame) => match auth::run(context, caller, &frame).await {
             Ok(reply) => reply,
             Err(close) => return After::Close(close),

@@ -14,6 +14,7 @@ mod job;
 mod pending;
 mod send;
 mod state;
+mod topic;
 mod watch;
 
 use std::sync::Arc;
@@ -62,6 +63,8 @@ pub struct Context {
     pub rollouts: Rollouts,
     /// Checks tokens.
     pub authenticator: Arc<Authenticator>,
+    /// Patterns of topics that any page may subscribe to.
+    pub open_topics: Vec<String>,
     /// What a page may address without a role.
     pub allow: Vec<SendLevel>,
 }

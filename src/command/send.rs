@@ -19,6 +19,7 @@ pub(super) async fn run(context: &Context, caller: &Caller, frame: Send) -> Resu
         Target::Session(address) => Scope::Session(address.key),
         Target::Connection(address) => Scope::Connection(address.key),
         Target::User(user) => Scope::User(user),
+        Target::Topic(topic) => Scope::Topic(topic),
     };
     let from = context.sessions.address(&caller.page);
     Ok(Reply::reach(&context.deliver.send(to, frame.payload, from).await?))
@@ -37,6 +38,10 @@ fn own(context: &Context, caller: &Caller, target: &Target) -> bool {
         Target::Session(address) => {
             context.allow.contains(&SendLevel::Session) && page.session().key == address.key
         }
+        Target::Topic(topic) => {
+            let own = page.place().topics;
+            context.allow.contains(&SendLevel::Topic) && own.iter().any(|known| **known == **topic)
+        }
         Target::Page(address) if address.key == page.key() => true,
         Target::Page(address) => context
             .sessions
@@ -51,6 +56,7 @@ fn shares(allow: &[SendLevel], own: &Place, other: &Place) -> bool {
         SendLevel::Page | SendLevel::Session => own.session.key == other.session.key,
         SendLevel::Connection => own.connection.key == other.connection.key,
         SendLevel::User => own.user.is_some() && own.user == other.user,
+        SendLevel::Topic => false,
     })
 }
 
@@ -62,7 +68,8 @@ mod tests {
 
     fn place(session: u128, connection: u128, user: Option<&str>) -> Place {
         let at = |bits| Address { key: Key::from_bits(bits), node: NodeNumber::new(1).unwrap() };
-        Place { session: at(session), connection: at(connection), user: user.map(Into::into) }
+        let user = user.map(Into::into);
+        Place { session: at(session), connection: at(connection), user, topics: Vec::new() }
     }
 
     #[test]

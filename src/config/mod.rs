@@ -40,6 +40,8 @@ pub struct Config {
     pub lifetime: Lifetime,
     /// State trees.
     pub state: State,
+    /// Topics.
+    pub topics: Topics,
     /// What pages may address.
     pub send: Send,
     /// What one client may use.
@@ -141,6 +143,13 @@ pub struct State {
     pub write: Vec<Level>,
 }
 
+/// `[topics]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topics {
+    /// Patterns of those that any page may subscribe to.
+    pub open: Vec<String>,
+}
+
 /// `[send]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Send {
@@ -160,6 +169,8 @@ pub enum SendLevel {
     Connection,
     /// Its user.
     User,
+    /// The topics that it has subscribed to.
+    Topic,
 }
 
 /// `[limits]`

@@ -86,6 +86,8 @@ pub enum Target {
     Connection(Address),
     /// All pages of a user.
     User(String),
+    /// All pages of a topic.
+    Topic(String),
 }
 
 /// `send`: a message to pages.
@@ -139,6 +141,22 @@ pub struct Job {
     pub idempotency_key: Option<String>,
 }
 
+/// `subscribe`: from now on the page hears of a topic.
+#[derive(Debug, Deserialize)]
+pub struct Subscribe {
+    /// Its name.
+    pub topic: String,
+    /// A user's token (JWT) that names it, where it is not open to all.
+    pub token: Option<String>,
+}
+
+/// `unsubscribe`: no more.
+#[derive(Debug, Deserialize)]
+pub struct Unsubscribe {
+    /// Its name.
+    pub topic: String,
+}
+
 /// `auth`: a new token for this page's connection.
 #[derive(Debug, Deserialize)]
 pub struct Auth {
@@ -178,6 +196,10 @@ pub enum ClientFrame {
     Watch(At),
     /// No more.
     Unwatch(At),
+    /// A topic.
+    Subscribe(Subscribe),
+    /// No more.
+    Unsubscribe(Unsubscribe),
     /// Frames have arrived.
     Ack(Ack),
     /// Are you there?
@@ -242,6 +264,8 @@ impl ClientFrame {
             "get_data" => serde_json::from_str(text).map(Self::GetData),
             "watch" => serde_json::from_str(text).map(Self::Watch),
             "unwatch" => serde_json::from_str(text).map(Self::Unwatch),
+            "subscribe" => serde_json::from_str(text).map(Self::Subscribe),
+            "unsubscribe" => serde_json::from_str(text).map(Self::Unsubscribe),
             "ack" => serde_json::from_str(text).map(Self::Ack),
             "ping" => Ok(Self::Ping),
             "hello" => return Err(CommandError::new(ErrorCode::Malformed, "hello comes once")),

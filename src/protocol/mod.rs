@@ -13,7 +13,8 @@ mod state;
 pub use close::{Close, CloseCode};
 pub use error::{CommandError, ErrorCode};
 pub use frame::{
-    Ack, Auth, BroadcastSession, Call, ClientFrame, FrameId, Hello, InvalidFrame, Job, Resume, Send, Target,
+    Ack, Auth, BroadcastSession, Call, ClientFrame, FrameId, Hello, InvalidFrame, Job, Resume, Send,
+    Subscribe, Target, Unsubscribe,
 };
 pub use server::{Limits, Recovered, Registered, Tail, pong};
 pub use state::{At, Patch, SetData};

@@ -18,15 +18,17 @@ pub struct Tail(Arc<[u8]>);
 
 impl Tail {
     /// `message`: a pushed payload.
-    pub fn message(payload: &RawValue, from: Option<Address>) -> Self {
+    pub fn message(payload: &RawValue, from: Option<Address>, topic: Option<&str>) -> Self {
         #[derive(Serialize)]
         struct Message<'a> {
             r#type: &'static str,
             payload: &'a RawValue,
             #[serde(skip_serializing_if = "Option::is_none")]
             from: Option<Address>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            topic: Option<&'a str>,
         }
-        Self::of(&Message { r#type: "message", payload, from })
+        Self::of(&Message { r#type: "message", payload, from, topic })
     }
 
     /// `result`: the one terminal frame of a command that succeeded.
@@ -202,7 +204,10 @@ mod tests {
     #[test]
     fn a_message_keeps_the_raw_payload() {
         let payload: Box<RawValue> = serde_json::from_str(r#"{"b":1,  "a":2}"#).unwrap();
-        assert_eq!(text(&Tail::message(&payload, None)), r#"{"type":"message","payload":{"b":1,  "a":2}}"#);
+        assert_eq!(
+            text(&Tail::message(&payload, None, None)),
+            r#"{"type":"message","payload":{"b":1,  "a":2}}"#
+        );
     }
 
     #[test]

@@ -166,7 +166,11 @@ impl Deliver {
     }
 
     fn local(&self, delivery: &Delivery, elsewhere: &[Key]) -> Pushed {
-        self.hub.push(&delivery.to, elsewhere, &Tail::message(&delivery.payload, delivery.from))
+        let topic = match &delivery.to {
+            Scope::Topic(topic) => Some(topic.as_str()),
+            _ => None,
+        };
+        self.hub.push(&delivery.to, elsewhere, &Tail::message(&delivery.payload, delivery.from, topic))
     }
 
     /// Which pages of a scope this node counts on which node: its own it knows best, the rest the view tells.

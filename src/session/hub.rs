@@ -20,6 +20,7 @@ struct Index {
     by_session: HashMap<Key, Vec<Arc<Page>>>,
     by_connection: HashMap<Key, Vec<Arc<Page>>>,
     by_user: HashMap<Arc<str>, Vec<Arc<Page>>>,
+    by_topic: HashMap<Arc<str>, Vec<Arc<Page>>>,
 }
 
 fn add<K: Eq + Hash>(members: &mut HashMap<K, Vec<Arc<Page>>>, scope: K, page: &Arc<Page>) {
@@ -47,6 +48,9 @@ impl Index {
         remove(&mut self.by_connection, &page.connection().key, page.key());
         if let Some(user) = page.user() {
             remove(&mut self.by_user, &*user, page.key());
+        }
+        for topic in page.topics() {
+            remove(&mut self.by_topic, &*topic, page.key());
         }
     }
 }
@@ -154,6 +158,7 @@ impl Hub {
             Scope::Page(address) => index.pages.get(&address.key).into_iter().for_each(visitor),
             Scope::Session(key) => index.by_session.get(key).into_iter().flatten().for_each(visitor),
             Scope::Connection(key) => index.by_connection.get(key).into_iter().flatten().for_each(visitor),
+            Scope::Topic(topic) => index.by_topic.get(topic.as_str()).into_iter().flatten().for_each(visitor),
             Scope::User(user) => index.by_user.get(user.as_str()).into_iter().flatten().for_each(visitor),
             Scope::All => index.pages.values().for_each(visitor),
         }
@@ -176,6 +181,9 @@ impl Hub {
         if let Some(user) = page.user() {
             add(&mut index.by_user, user, &page);
         }
+        for topic in page.topics() {
+            add(&mut index.by_topic, topic, &page);
+        }
         index.pages.insert(page.key(), page);
     }
 
@@ -191,6 +199,21 @@ impl Hub {
             of_session: none_here(index.by_session.get(&page.session().key)),
             of_connection: none_here(index.by_connection.get(&page.connection().key)),
         })
+    }
+
+    /// A page has these topics from here on. `label` runs under the index lock, so that no push meets the page half
+    /// re-labelled.
+    pub(super) fn retopic(&self, page: &Arc<Page>, topics: Vec<Arc<str>>, label: impl FnOnce()) {
+        let mut index = self.write();
+        label();
+        let here = index.pages.contains_key(&page.key());
+        for topic in page.topics() {
+            remove(&mut index.by_topic, &*topic, page.key());
+        }
+        for topic in topics.iter().filter(|_| here) {
+            add(&mut index.by_topic, topic.clone(), page);
+        }
+        page.set_topics(topics);
     }
 
     /// An anonymous page belongs to a user from here on. `label` runs under the index lock, so that no push

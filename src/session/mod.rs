@@ -10,6 +10,7 @@ mod outbox;
 mod page;
 mod sessions;
 mod token;
+mod topics;
 mod unregister;
 mod watching;
 

@@ -148,7 +148,7 @@ impl Sessions {
                     check_owner(whole.user.as_deref(), user)?;
                 }
                 if !self.ends(&[whole]) {
-                    return Ok(Place { session, connection, user: open.user.clone() });
+                    return Ok(Place { session, connection, user: open.user.clone(), topics: Vec::new() });
                 }
             }
         }
@@ -157,10 +157,11 @@ impl Sessions {
             let known = self.known(of);
             let claimed = claims.map(|claims| claims.connection);
             if !self.ends(&[of]) && proven(connection.key, claimed, known.as_ref())? {
-                return Ok(Place { session: fresh(), connection, user: open.user.clone() });
+                let user = open.user.clone();
+                return Ok(Place { session: fresh(), connection, user, topics: Vec::new() });
             }
         }
-        Ok(Place { session: fresh(), connection: fresh(), user: open.user.clone() })
+        Ok(Place { session: fresh(), connection: fresh(), user: open.user.clone(), topics: Vec::new() })
     }
 
     /// Whether one of these is ending: nobody joins it, whatever the proof.
@@ -275,7 +276,10 @@ impl Sessions {
             Some((row, _)) => (row.session, row.connection, row.opened),
             None => (at(claims.session), at(claims.connection), unix_ms()),
         };
-        let place = Place { session, connection, user: owner.map(Arc::from).or_else(|| open.user.clone()) };
+        let topics =
+            found.iter().flat_map(|(row, _)| &row.topics).map(|topic| topic.as_str().into()).collect();
+        let user = owner.map(Arc::from).or_else(|| open.user.clone());
+        let place = Place { session, connection, user, topics };
         // a move that was cut short has left its frames on two nodes: nobody can put them together again
         let whole = found.filter(|(row, _)| row.prev.is_none());
         let old = whole.map(|(row, _)| Holder { node: row.node, epoch: row.epoch });
@@ -296,7 +300,8 @@ impl Sessions {
     /// A page whose row this node has just won, on its way to a socket.
     fn admit(self: &Arc<Self>, key: Key, rev: u64, row: &Row) -> Arc<Page> {
         let user = self.intern(row.user.as_deref());
-        let standing = Standing { rev, generation: row.generation, confirmed: false, user };
+        let topics = row.topics.iter().map(|topic| topic.as_str().into()).collect();
+        let standing = Standing { rev, generation: row.generation, confirmed: false, user, topics };
         let page = Page::new(key, row.session, row.connection, row.opened, standing, self.options.budget);
         if row.prev.is_some() {
             page.expect_handover();

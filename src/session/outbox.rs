@@ -223,7 +223,7 @@ mod tests {
     const BUDGET: Budget = Budget { outbox: 1000, replay: 1000 };
 
     fn frame(number: u32) -> Tail {
-        Tail::message(&RawValue::from_string(number.to_string()).unwrap(), None)
+        Tail::message(&RawValue::from_string(number.to_string()).unwrap(), None, None)
     }
 
     fn number(tail: &Tail) -> u32 {

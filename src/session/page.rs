@@ -50,6 +50,7 @@ struct State {
     confirmed: bool,
     user: Option<Arc<str>>,
     watches: Vec<Watch>,
+    topics: Vec<Arc<str>>,
 }
 
 /// What a push met.
@@ -76,6 +77,8 @@ pub(super) struct Standing {
     pub(super) confirmed: bool,
     /// Its user.
     pub(super) user: Option<Arc<str>>,
+    /// Its topics.
+    pub(super) topics: Vec<Arc<str>>,
 }
 
 /// Where a page belongs.
@@ -87,6 +90,8 @@ pub struct Place {
     pub connection: Address,
     /// Its user; absent for anonymous.
     pub user: Option<Arc<str>>,
+    /// Its topics.
+    pub topics: Vec<Arc<str>>,
 }
 
 /// One page on this node.
@@ -111,7 +116,7 @@ impl Page {
         standing: Standing,
         budget: Budget,
     ) -> Self {
-        let Standing { rev, generation, user, .. } = standing;
+        let Standing { rev, generation, user, topics, .. } = standing;
         let state = State {
             outbox: Outbox::default(),
             holding: Holding::Detached,
@@ -122,6 +127,7 @@ impl Page {
             confirmed: false,
             user,
             watches: Vec::new(),
+            topics,
         };
         let (state, ends) = (Mutex::new(state), Ends::default());
         Self { key, session, connection, opened, budget, state, ends, changed: Notify::new() }
@@ -159,7 +165,9 @@ impl Page {
 
     /// Where it belongs.
     pub fn place(&self) -> Place {
-        Place { session: self.session, connection: self.connection, user: self.user() }
+        let state = self.lock();
+        let (user, topics) = (state.user.clone(), state.topics.clone());
+        Place { session: self.session, connection: self.connection, user, topics }
     }
 
     /// Adds a sequenced frame.
@@ -239,13 +247,22 @@ impl Page {
     pub(super) fn standing(&self) -> Standing {
         let state = self.lock();
         let (rev, generation, confirmed) = (state.rev, state.generation, state.confirmed);
-        Standing { rev, generation, confirmed, user: state.user.clone() }
+        Standing { rev, generation, confirmed, user: state.user.clone(), topics: state.topics.clone() }
     }
 
     /// The row was written.
     pub(super) fn stands_at(&self, rev: u64, generation: u32, user: Option<Arc<str>>) {
         let mut state = self.lock();
         (state.rev, state.generation, state.user) = (rev, generation, user);
+    }
+
+    /// Its topics.
+    pub(super) fn topics(&self) -> Vec<Arc<str>> {
+        self.lock().topics.clone()
+    }
+
+    pub(super) fn set_topics(&self, topics: Vec<Arc<str>>) {
+        self.lock().topics = topics;
     }
 
     /// The page leaves this node, unless it is held by a socket newer than `ticket` (for an expired window).

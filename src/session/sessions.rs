@@ -155,6 +155,7 @@ impl Sessions {
             session: seen.session,
             connection: seen.connection,
             user: seen.user.clone(),
+            topics: seen.topics.to_vec(),
         };
         here.or_else(|| self.registry.view().page(page).map(place))
     }
@@ -199,6 +200,7 @@ impl Sessions {
             session: place.session,
             connection: place.connection,
             user: place.user.as_deref().map(str::to_owned),
+            topics: place.topics.iter().map(|topic| topic.to_string()).collect(),
             lane: self.options.lane.clone(),
             release: self.options.release.clone(),
             opened,

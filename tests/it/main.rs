@@ -25,5 +25,6 @@ mod sockets;
 mod state;
 mod state_api;
 mod tidy;
+mod topics;
 mod unregister;
 mod workers;

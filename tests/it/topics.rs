@@ -28,7 +28,8 @@ async fn send(node: &Node, topic: &str, pages: u64, payload: Value) {
 #[tokio::test]
 async fn a_message_for_a_topic_reaches_its_pages_on_every_node_and_nobody_else() {
     let nats = Nats::start().await;
-    let (one, two) = (open(Node::setup()).nats(&nats).start().await, open(Node::setup()).nats(&nats).start().await);
+    let (one, two) =
+        (open(Node::setup()).nats(&nats).start().await, open(Node::setup()).nats(&nats).start().await);
     let mut ann = Page::opening(&one).token(&Token::of("ann").sign()).open().await;
     let (mut bob, mut eve) = (Page::open(&two).await, Page::open(&two).await);
     for page in [&mut ann, &mut bob] {
@@ -57,7 +58,8 @@ async fn a_message_for_a_topic_reaches_its_pages_on_every_node_and_nobody_else()
 #[tokio::test]
 async fn a_page_that_moves_keeps_its_topics_and_is_told_each_message_once() {
     let nats = Nats::start().await;
-    let (one, two) = (open(Node::setup()).nats(&nats).start().await, open(Node::setup()).nats(&nats).start().await);
+    let (one, two) =
+        (open(Node::setup()).nats(&nats).start().await, open(Node::setup()).nats(&nats).start().await);
     let mut page = Page::open(&one).await;
     subscribe(&mut page, "news").await;
     send(&two, "news", 1, json!(0)).await;

@@ -88,6 +88,7 @@ impl View {
             Scope::Session(key) => Box::new(self.pages_of_session(*key)),
             Scope::Connection(key) => Box::new(self.pages_of_connection(*key)),
             Scope::User(user) => Box::new(self.pages_of_user(user)),
+            Scope::Topic(topic) => Box::new(self.pages_of_topic(topic)),
             Scope::Page(_) | Scope::All => Box::new(std::iter::empty()),
         }
     }
@@ -107,6 +108,18 @@ impl View {
         let sessions = self.users.get(user).into_iter().flat_map(|owned| owned.sessions.after(None));
         let pages = sessions.flat_map(|session| self.pages_of_session(session));
         pages.filter(move |(_, seen)| seen.user.as_deref() == Some(user))
+    }
+
+    fn pages_of_topic<'a>(&'a self, topic: &str) -> impl Iterator<Item = (Key, &'a Seen)> {
+        let keys = self.topics.get(topic).into_iter().flat_map(|pages| pages.after(None));
+        keys.filter_map(|key| self.pages.get(&key).map(|seen| (key, seen)))
+    }
+
+    /// The topics behind one of them, in the order of their names, with the number of their pages.
+    pub fn topics_after<'a>(&'a self, after: Option<&str>) -> impl Iterator<Item = (&'a str, usize)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let topics = self.topics.range::<str, _>((from, Bound::Unbounded));
+        topics.map(|(topic, pages)| (&**topic, pages.pages()))
     }
 
     /// How many living pages a user has.
@@ -246,7 +259,7 @@ impl View {
                 let connections = owned.into_iter().flat_map(|owned| owned.connections.after(None));
                 (self.sessions_of_user(user, None).collect(), connections.collect())
             }
-            Scope::Page(_) | Scope::All => Default::default(),
+            Scope::Page(_) | Scope::Topic(_) | Scope::All => Default::default(),
         };
         let row = |session, connection, user: Option<Arc<str>>| {
             let user = user.as_deref().map(str::to_owned);

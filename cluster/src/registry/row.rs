@@ -10,7 +10,8 @@ use crate::wire;
 const MAX_AGENT: usize = 200;
 
 /// `page.<key>` in the bucket `pages`, carried in the entry's meta so that a meta watch sees it all. Whoever wins
-/// the compare-and-set on it holds the page. Written on opening, moving and closing only.
+/// the compare-and-set on it holds the page. Written on opening, moving and closing, and
+/// when the page's topics change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     /// The node that holds the socket.
@@ -30,6 +31,9 @@ pub struct Row {
     /// Its user; absent for anonymous.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// The topics that it has subscribed to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub topics: Vec<String>,
     /// The node's lane.
     pub lane: String,
     /// The node's release.

@@ -26,6 +26,8 @@ pub struct Seen {
     pub connection: Address,
     /// Its user.
     pub user: Option<Arc<str>>,
+    /// Its topics.
+    pub topics: Box<[Arc<str>]>,
     /// The entry's revision.
     pub rev: u64,
     /// When it was first opened, in milliseconds since the Unix epoch.
@@ -66,6 +68,8 @@ pub struct View {
     /// Sessions of each connection.
     pub(super) connections: HashMap<Key, Tally>,
     pub(super) users: BTreeMap<Arc<str>, Owned>,
+    /// Pages of each topic.
+    pub(super) topics: BTreeMap<Arc<str>, Tally>,
     pub(super) idle: HashMap<Lasting, IdleSeen>,
     /// Idle rows in the order of their ends; what is ending comes first.
     pub(super) due: BTreeSet<(u64, Lasting)>,
@@ -89,7 +93,8 @@ impl View {
         let holder = Holder { node: row.node, epoch: row.epoch };
         *self.held.entry(holder).or_default() += 1;
         let (session, connection) = (row.session, row.connection);
-        let seen = Seen { holder, session, connection, user, rev, opened: row.opened };
+        let topics = row.topics.into_iter().map(|topic| self.intern_topic(topic)).collect();
+        let seen = Seen { holder, session, connection, user, topics, rev, opened: row.opened };
         self.pages.insert(key, seen);
         self.index(key, &mut changes);
         settled(changes)
@@ -195,6 +200,11 @@ impl View {
         changes
     }
 
+    /// One allocation per topic, however many pages.
+    fn intern_topic(&self, topic: String) -> Arc<str> {
+        self.topics.get_key_value(topic.as_str()).map_or_else(|| topic.into(), |(known, _)| known.clone())
+    }
+
     fn rows_of(&self, holder: Holder) -> Vec<Key> {
         if !self.held.contains_key(&holder) {
             return Vec::new();
@@ -213,6 +223,9 @@ impl View {
             owned.connections.add_page(seen.connection.key);
             owned.sessions.add_page(seen.session.key);
         }
+        for topic in &seen.topics {
+            self.topics.entry(topic.clone()).or_default().add_page(key);
+        }
         self.count(key, &seen, lane, Kind::Join, &difference, changes);
     }
 
@@ -225,6 +238,14 @@ impl View {
             owned.connections.remove_page(seen.connection.key);
             owned.sessions.remove_page(seen.session.key);
         });
+        for topic in &seen.topics {
+            if let Some(pages) = self.topics.get_mut(topic) {
+                pages.remove_page(key);
+                if pages.is_empty() {
+                    self.topics.remove(topic);
+                }
+            }
+        }
         let difference = self.difference(key, &seen, lane);
         self.count(key, &seen, lane, Kind::Leave, &difference, changes);
     }

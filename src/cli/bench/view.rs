@@ -70,6 +70,7 @@ pub(super) fn row(number: u64, node: NodeNumber, user: String) -> Row {
         session: at(),
         connection: at(),
         user: Some(user),
+        topics: Vec::new(),
         lane: "stable".to_owned(),
         release: "dev".to_owned(),
         opened: number,

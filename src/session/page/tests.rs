@@ -8,7 +8,7 @@ use super::*;
 fn page() -> Page {
     let at =
         |bits| Address { key: Key::from_bits(bits), node: pagewire_cluster::id::NodeNumber::new(1).unwrap() };
-    let standing = Standing { rev: 1, generation: 1, confirmed: false, user: None };
+    let standing = Standing { rev: 1, generation: 1, confirmed: false, user: None, topics: Vec::new() };
     let budget = Budget { outbox: 400, replay: 4000 };
     Page::new(Key::from_bits(1), at(2), at(3), 0, standing, budget)
 }
@@ -20,7 +20,7 @@ fn registered(_: Welcome) -> Tail {
 }
 
 fn message() -> Tail {
-    Tail::message(&RawValue::from_string("1".into()).unwrap(), None)
+    Tail::message(&RawValue::from_string("1".into()).unwrap(), None, None)
 }
 
 fn frames(page: &Page, ticket: Ticket) -> (Vec<String>, Taken) {

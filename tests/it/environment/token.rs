@@ -23,6 +23,11 @@ impl Token {
         self
     }
 
+    pub(crate) fn with_topic(mut self, pattern: &str) -> Self {
+        self.claims["topics"] = json!([pattern]);
+        self
+    }
+
     pub(crate) fn valid_for(self, time: Duration) -> Self {
         self.until(SystemTime::now() + time)
     }

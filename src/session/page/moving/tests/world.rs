@@ -21,7 +21,7 @@ fn number(node: usize) -> NodeNumber {
 
 fn page(generation: u32) -> Page {
     let at = |bits| Address { key: Key::from_bits(bits), node: number(0) };
-    let standing = Standing { rev: 1, generation, confirmed: false, user: None };
+    let standing = Standing { rev: 1, generation, confirmed: false, user: None, topics: Vec::new() };
     Page::new(Key::from_bits(1), at(2), at(3), 0, standing, BUDGET)
 }
 
@@ -106,7 +106,7 @@ impl World {
             return;
         }
         let payload = RawValue::from_string(self.pushed.to_string()).unwrap();
-        if !matches!(page.push(&Tail::message(&payload, None)), Met::Missed) {
+        if !matches!(page.push(&Tail::message(&payload, None, None)), Met::Missed) {
             self.pushed += 1;
         }
     }
