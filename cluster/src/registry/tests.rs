@@ -44,6 +44,7 @@ fn row(number: u16, session: u128) -> Row {
         session: at(session),
         connection: at(connection_of(session)),
         user: None,
+        topics: Vec::new(),
         lane: "stable".into(),
         release: "dev".into(),
         opened: 0,

@@ -25,6 +25,7 @@ fn row(number: u16, epoch: u64, session: u128, user: Option<&str>) -> Row {
         session: at(session),
         connection: at(session / 2),
         user: user.map(str::to_owned),
+        topics: Vec::new(),
         lane: "stable".into(),
         release: "dev".into(),
         opened: 0,
@@ -46,6 +47,34 @@ fn idle(of: Lasting, user: Option<&str>, until: u64, ending: bool) -> IdleRow {
         Lasting::Connection(key) => (None, at(key.bits())),
     };
     IdleRow { session, connection, user: user.map(str::to_owned), until, ending }
+}
+
+#[test]
+fn a_topic_is_there_while_a_living_page_has_it() {
+    let mut view = View::default();
+    view.put_node(node(1), 5, NodeRow::default());
+    let with = |topics: &[&str]| Row {
+        topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+        ..row(1, 5, 8, None)
+    };
+    view.put_page(Key::from_bits(1), 10, with(&["news", "room"]));
+    view.put_page(Key::from_bits(2), 11, with(&["news"]));
+    let topics = |view: &View| -> Vec<(String, usize)> {
+        view.topics_after(None).map(|(topic, pages)| (topic.to_owned(), pages)).collect()
+    };
+    assert_eq!(topics(&view), [("news".to_owned(), 2), ("room".to_owned(), 1)]);
+    assert_eq!(view.topics_after(Some("news")).count(), 1);
+    let news = Scope::Topic("news".into());
+    assert_eq!(view.pages_of(&news).count(), 2);
+    view.put_page(Key::from_bits(1), 12, with(&["room"]));
+    assert_eq!(topics(&view), [("news".to_owned(), 1), ("room".to_owned(), 1)]);
+    view.delete_node(node(1));
+    assert!(topics(&view).is_empty() && view.holders(&news).is_empty());
+    view.put_node(node(1), 5, NodeRow::default());
+    assert_eq!(topics(&view).len(), 2, "the node is back");
+    view.delete_page(Key::from_bits(1));
+    view.delete_page(Key::from_bits(2));
+    assert!(topics(&view).is_empty());
 }
 
 #[test]
