@@ -89,6 +89,27 @@ async fn every_job_of_a_measurement_was_done_on_one_server_and_on_three() {
 }
 
 #[tokio::test]
+async fn sets_and_news_of_trees_are_compared_with_bare_puts_and_deliveries() {
+    let small = ["--sets", "200", "--in-flight", "8", "--trees", "10", "--told", "20", "--pages", "5"];
+    let rows = bench(&[&["state", "--watched", "3", "--runs", "2"], &small[..]].concat()).await;
+    for way in ["bare puts of one key", "one tree", "bare puts, 10 in flight", "10 trees"] {
+        assert!(median(&rows, way) > 0.0, "{rows:?}");
+        assert!(median(&rows, &format!("{way}, CPU of nats-server")) > 0.0, "{rows:?}");
+    }
+    for (name, bound, goal) in [
+        ("one tree : bare, rate", "at_least", 10.0),
+        ("many trees : bare, rate", "at_least", 70.0),
+        ("told : bare, p50", "at_most", 2.0),
+    ] {
+        let ratio = rows.iter().find(|row| row["name"] == name).expect("a ratio");
+        assert_eq!((&ratio["runs"], &ratio["goal"][bound]), (&Value::from(2), &Value::from(goal)));
+    }
+    for name in ["last page has it, p50", "CPU of their node"] {
+        assert!(median(&rows, &format!("one tree, 5 pages: {name}")) > 0.0, "{rows:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_interrupted_benchmark_leaves_no_process_behind() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pagewire"));

@@ -14,7 +14,7 @@ use super::child;
 use super::nats::Nats;
 use super::view::user;
 use crate::auth;
-use crate::config::{self, Secret, Sources};
+use crate::config::{self, Config, Secret, Sources};
 
 /// To start, or to see what is expected.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -80,10 +80,19 @@ impl Cluster {
         Ok(command)
     }
 
+    /// The defaults in this cluster, for a node of this process.
+    pub(super) fn config(&self) -> io::Result<Config> {
+        let mut config = config::load(&Sources::default()).map_err(io::Error::other)?;
+        config.cluster.clone_from(&self.name);
+        config.nats.urls = self.urls.split(',').filter(|url| !url.is_empty()).map(str::to_owned).collect();
+        config.nats.replicas = self.replicas;
+        config.auth.hs256_secret = Secret::new(self.secret.clone());
+        Ok(config)
+    }
+
     /// A token for each of that many users, all of whom may push.
     pub(super) fn tokens(&self, users: u64) -> io::Result<Vec<String>> {
-        let defaults = config::load(&Sources::default()).map_err(io::Error::other)?;
-        let auth = config::Auth { hs256_secret: Secret::new(self.secret.clone()), ..defaults.auth };
+        let auth = self.config()?.auth;
         let lives = Duration::from_secs(24 * 3600);
         let roles = ["push".to_owned()];
         let token = |number| auth::issue(&auth, &user(number), &roles, lives);

@@ -25,6 +25,8 @@ mod registry;
 mod remote_push;
 mod report;
 mod server;
+mod state;
+mod state_pages;
 mod view;
 mod weights;
 mod writer;
@@ -68,6 +70,8 @@ enum What {
     Disk(disk::Options),
     /// Memory and questions of the registry at the size of a large cluster.
     Registry(registry::Options),
+    /// Sets of state trees and news of them, beside bare puts and a bare delivery.
+    State(state::Options),
     /// The clients: takes orders on its standard input.
     #[command(hide = true)]
     Generator,
@@ -108,6 +112,8 @@ impl Bench {
             What::Registry(options) => interruptible(registry::run(options)),
             What::Weights(options) => interruptible(weights::run(options)),
             What::Disk(options) => interruptible(disk::run(options)),
+            // it holds nodes itself
+            What::State(options) => interruptible_on(&runtime()?, state::run(options)),
         }?;
         let json = self.json.then(|| serde_json::to_string_pretty(&report)).transpose()?;
         output::print(&json.unwrap_or_else(|| report.to_string()));
@@ -118,6 +124,13 @@ impl Bench {
 /// An interrupt drops the measurement, and with it the processes that it has started.
 fn interruptible(measurement: impl Future<Output = io::Result<Report>>) -> io::Result<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    interruptible_on(&runtime, measurement)
+}
+
+fn interruptible_on(
+    runtime: &tokio::runtime::Runtime,
+    measurement: impl Future<Output = io::Result<Report>>,
+) -> io::Result<Report> {
     runtime.block_on(async {
         tokio::select! {
             report = measurement => report,
