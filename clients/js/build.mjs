@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
 
 /** What src/index.ts exports, in reading order, and what those files lean on. */
-const DECLARATIONS = ["error", "types", "state", "path", "emitter", "pagewire"];
+const DECLARATIONS = ["error", "types", "state", "subscription", "path", "emitter", "pagewire"];
 const BANNER = "// Pagewire's browser client, built from clients/js/src: do not edit. Apache-2.0\n";
 
 async function bundle() {

@@ -3,6 +3,7 @@
 use super::state::tree;
 use super::{Caller, Context, Reply};
 use crate::protocol::{At, CommandError, ErrorCode, Recovered, Tail};
+use crate::session::Watch;
 
 /// From now on: a snapshot, then changes.
 pub(super) fn watch(context: &Context, caller: &Caller, at: &At) -> Result<Reply, CommandError> {
@@ -18,15 +19,25 @@ pub(super) fn unwatch(context: &Context, caller: &Caller, at: &At) -> Result<Rep
     Ok(Reply::Nothing)
 }
 
-/// What a page that came to a socket shows: unless it missed nothing, it is told anew, and only of that.
-pub fn rewatch(context: &Context, caller: &Caller, recovered: Recovered, shown: &[At]) {
-    if recovered == Recovered::Recovered {
-        return;
+/// What a page that came to a socket shows. One that missed nothing goes on with that and is told nothing twice; any
+/// other is told anew.
+pub fn rewatch(context: &Context, caller: &Caller, recovered: Recovered, shown: Option<&[At]>) {
+    if recovered != Recovered::Recovered {
+        context.watching.leave(&caller.page);
+        return shown.unwrap_or_default().iter().for_each(|at| show(context, caller, at));
     }
-    context.watching.leave(&caller.page);
-    for at in shown {
-        if let Err(error) = watch(context, caller, at) {
-            caller.page.push(&Tail::error(None, &error));
-        }
+    if let Some(shown) = shown {
+        let paths: Vec<_> = shown.iter().filter_map(|at| Some((at.level, at.keys().ok()?))).collect();
+        let named =
+            |watch: &Watch| paths.iter().any(|(level, path)| (*level, path) == (watch.level, &watch.path));
+        context.watching.keep(&caller.page, named);
+    }
+}
+
+/// A watch that has no answer of its own: when it fails, its error says which one it was.
+fn show(context: &Context, caller: &Caller, at: &At) {
+    if let Err(CommandError { code, message }) = watch(context, caller, at) {
+        let message = format!("watch of level {}, path \"{}\": {message}", at.level, at.path);
+        caller.page.push(&Tail::error(None, &CommandError::new(code, message)));
     }
 }

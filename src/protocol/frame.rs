@@ -57,9 +57,8 @@ pub struct Hello {
     pub token: Option<String>,
     /// What resuming needs.
     pub resume: Option<Resume>,
-    /// What the page shows of state trees, for when it has to be told anew.
-    #[serde(default)]
-    pub watch: Vec<At>,
+    /// What the page shows of state trees: it watches nothing else from here on. `None`: as before, if it is recovered.
+    pub watch: Option<Vec<At>>,
     /// The ids of jobs whose end the page still waits for.
     #[serde(default)]
     pub pending: Vec<FrameId>,

@@ -101,6 +101,16 @@ impl Watching {
         self.states.unfollow(owner, path, page.key());
     }
 
+    /// It watches nothing any more but these.
+    pub fn keep(&self, page: &Page, kept: impl Fn(&Watch) -> bool) {
+        let place = page.place();
+        for watch in page.watches().into_iter().filter(|watch| !kept(watch)) {
+            if let Some(owner) = owner(page.key(), &place, watch.level) {
+                self.unfollow(page, owner, watch.path);
+            }
+        }
+    }
+
     /// It watches nothing more on this node.
     pub fn leave(&self, page: &Page) {
         page.unwatch_all();

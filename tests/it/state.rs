@@ -235,3 +235,55 @@ async fn after_a_reset_a_page_is_told_anew_what_it_shows() {
     page.result(set("session", "a.c", json!(2))).await;
     assert_eq!(page.expect("data").await["changes"][0]["path"], "a.c");
 }
+
+#[tokio::test]
+async fn a_recovered_page_keeps_the_watches_that_it_names_or_all_when_it_says_nothing() {
+    let node = Node::start().await;
+    let mut page = Page::open(&node).await;
+    for path in ["a", "b.c"] {
+        page.result_without_value(json!({"type": "watch", "level": "session", "path": path})).await;
+        page.expect("data").await;
+    }
+    let changed = async |page: &mut Page, value: u64| {
+        page.result(set("session", "b.c", json!(value))).await;
+        page.result(set("session", "a", json!(value))).await;
+        let mut paths = vec![page.expect("data").await["path"].clone()];
+        if paths[0] == "b.c" {
+            paths.push(page.expect("data").await["path"].clone());
+        }
+        page.has_nothing_to_read().await;
+        paths
+    };
+    let mut page = page.lose_socket().resume(&node).await;
+    assert_eq!(page.recovered(), "recovered");
+    assert_eq!(changed(&mut page, 1).await, ["b.c", "a"]);
+    let named = json!([{"level": "session", "path": "a"}, {"level": "page", "path": "b.c"}, {"level": "page", "path": "."}]);
+    let mut page = page.lose_socket().resuming(&node).with("watch", named).open().await;
+    assert_eq!(page.recovered(), "recovered");
+    assert_eq!(changed(&mut page, 2).await, ["a"], "what a page no longer shows it is not told");
+    // the others are gone, so there is room for 63 more
+    for n in 0..63 {
+        let watch = json!({"type": "watch", "level": "page", "path": format!("p{n}")});
+        page.result_without_value(watch).await;
+        page.expect("data").await;
+    }
+    assert_eq!(page.error(json!({"type": "watch", "level": "page"})).await, "too_large");
+    let mut page = page.lose_socket().resuming(&node).with("watch", json!([])).open().await;
+    page.result(set("session", "a", json!(3))).await;
+    page.result_without_value(json!({"type": "watch", "level": "session"})).await;
+    assert_eq!(page.expect("data").await.get("path"), None, "only the tree as a whole, watched since");
+    page.has_nothing_to_read().await;
+}
+
+#[tokio::test]
+async fn a_watch_in_hello_that_fails_says_which_one_it_was() {
+    let node = Node::setup().users().start().await;
+    let named = json!([{"level": "user", "path": "x"}, {"level": "page", "path": "a..b"}]);
+    let mut page = Page::opening(&node).with("watch", named).open().await;
+    for (code, which) in [("forbidden", "level user, path \"x\""), ("malformed", "level page, path \"a..b\"")]
+    {
+        let error = page.expect("error").await;
+        assert_eq!(error["code"], code, "{error}");
+        assert!(error["message"].as_str().is_some_and(|message| message.contains(which)), "{error}");
+    }
+}

@@ -63,6 +63,8 @@ export interface Message {
     seq: number;
     /** The page that sent it; absent when it came from the server API. */
     from?: string;
+    /** The topic that it was for; absent when it was for this page in another way. */
+    topic?: string;
     pos?: number;
 }
 /** A frame as it came. */
@@ -77,7 +79,7 @@ export interface PagewireEvents {
     state: StateChange;
     /** A socket is registered, for the first time or again. */
     registered: Registered;
-    /** A pushed message. */
+    /** A pushed message, those for topics too. */
     message: Message;
     /** Something was missed and will not come: load what the page shows afresh. */
     reset: {
@@ -107,6 +109,8 @@ export type Target = {
     connection: string;
 } | {
     user: string;
+} | {
+    topic: string;
 };
 /** What became of a message. */
 export interface Delivery {
@@ -277,6 +281,33 @@ export interface View<Value = unknown> {
     /** The end: the value stays as it is. */
     close(): void;
 }
+/** Options of a subscription. */
+export interface SubscribeOptions {
+    /** For a topic that is not open to all: asked for a token that names it, each time the page subscribes. */
+    token?: () => string | Promise<string>;
+}
+/** The events of a subscription. */
+export interface SubscriptionEvents {
+    /** A message for the topic. */
+    message: Message;
+    /**
+     * The page could not subscribe. If the error is `retryable` it tries again by itself; else the subscription has
+     * ended.
+     */
+    error: PagewireError;
+}
+/** Messages for a topic, over lost sockets, moves to other nodes, resets and new pages, until it is closed. */
+export interface Subscription {
+    readonly topic: string;
+    /** Resolves when messages for the topic reach this page; rejects when the subscription has ended before. */
+    readonly ready: Promise<void>;
+    /** Listens until the returned function is called. */
+    on<Type extends keyof SubscriptionEvents>(type: Type, listener: (event: SubscriptionEvents[Type]) => void): () => void;
+    /** Sends to all pages of the topic, this one too, as soon as the page is subscribed; the server has to allow it. */
+    send(payload: unknown): Promise<Delivery>;
+    /** The end. The last one of a topic unsubscribes the page; resolves when the server has done so. */
+    close(): Promise<void>;
+}
 /** Any key as one step of a path: `escape("james.wilson")` is `james\.wilson`. */
 export declare function escape(key: string): string;
 /** Paths one below the other: `join("users", escape(name), "age")`. Empty ones are skipped. */
@@ -326,10 +357,12 @@ export declare class Pagewire extends Emitter<PagewireEvents> {
      * document it comes as the event `job`.
      */
     job<Result = unknown>(kind: string, data?: unknown, options?: JobOptions): Job<Result>;
-    /** Sends a message to a page, or to all pages of a session, connection or user. */
+    /** Sends a message to a page, or to all pages of a session, connection, user or topic. */
     send(to: Target, payload: unknown): Promise<Delivery>;
     /** Sends a message to all pages of this session. */
     broadcast(payload: unknown): Promise<Delivery>;
+    /** Messages for a topic, until the subscription is closed. Those of one topic share what the server knows of them. */
+    subscribe(topic: string, options?: SubscribeOptions): Subscription;
     /** Shows what stands at a path of a tree, and keeps it current. A path that is none throws. */
     watch<Value = unknown>(level: Level, path?: string): View<Value>;
     /** Reads once what stands at a path of a tree. */

@@ -401,7 +401,8 @@ var Identity = class {
       ...session && { session_id: session.id },
       ...page && { page_id: page.id },
       ...proof && { resume: { token: proof.token, seq: page ? seq : 0 } },
-      ...page && watch.length > 0 && { watch },
+      // also when it is nothing: what a document before this one watched is over
+      ...page && { watch },
       ...page && pending.length > 0 && { pending }
     };
   }
@@ -843,6 +844,229 @@ var TokenSource = class {
   }
 };
 
+// src/subscriber.ts
+var Subscriber = class extends Emitter {
+  topic;
+  token;
+  #room;
+  #ready = new Deferred();
+  #ended;
+  constructor(topic, token, room) {
+    super();
+    this.topic = topic;
+    this.token = token;
+    this.#room = room;
+  }
+  get ready() {
+    return this.#ready.promise;
+  }
+  async send(payload) {
+    if (this.#ended) throw this.#ended;
+    return this.#room.send(payload);
+  }
+  close() {
+    this.#end(new PagewireError("closed", "the subscription was closed"));
+    return this.#room.leave(this);
+  }
+  /** The page is subscribed. */
+  stand() {
+    this.#ready.resolve();
+  }
+  take(message) {
+    this.emit("message", message);
+  }
+  /** The page could not subscribe, for now. */
+  trouble(error) {
+    this.emit("error", error);
+  }
+  /** The page may not subscribe. */
+  refuse(error) {
+    this.#end(error);
+    this.emit("error", error);
+  }
+  #end(error) {
+    this.#ended ??= error;
+    this.#ready.reject(error);
+  }
+};
+
+// src/topic.ts
+var Topic = class {
+  #name;
+  #page;
+  #subscribers = /* @__PURE__ */ new Set();
+  #live = false;
+  /** `asked`: on its way to the server, over as many sockets as that takes. */
+  #state = "unknown";
+  /** Tells an attempt that it has been overtaken. */
+  #turn = 0;
+  #failures = 0;
+  #retry;
+  /** Settled when what is sent now finds the page subscribed. */
+  #standing = new Deferred();
+  constructor(name2, page) {
+    this.#name = name2;
+    this.#page = page;
+  }
+  subscribe(token) {
+    const subscriber = new Subscriber(this.#name, token, this);
+    this.#subscribers.add(subscriber);
+    if (this.#state === "stands") subscriber.stand();
+    return subscriber;
+  }
+  async send(payload) {
+    await this.#standing.promise;
+    return ask(this.#page.requests, { type: "send", to: { topic: this.#name }, payload });
+  }
+  async leave(subscriber) {
+    if (!this.#subscribers.delete(subscriber) || this.#subscribers.size > 0) return;
+    const heard = this.#state !== "unknown";
+    this.#end(new PagewireError("closed", "the subscription was closed"));
+    if (heard) await this.#page.unsubscribe();
+  }
+  /** A socket is registered; `kept`: for the page as it was. */
+  open(kept) {
+    this.#live = true;
+    if (!kept) this.#state = "unknown";
+    if (this.#state === "stands") this.#standing.resolve();
+    else if (this.#state === "unknown") void this.#ask();
+  }
+  /** The socket is gone. */
+  pause() {
+    this.#live = false;
+    clearTimeout(this.#retry);
+    if (this.#state === "stands") this.#standing = new Deferred();
+  }
+  /** The page is closed; the next one subscribes again. */
+  close(error) {
+    this.#turn += 1;
+    this.#state = "unknown";
+    this.#standing.reject(error);
+    this.#standing = new Deferred();
+  }
+  take(message) {
+    for (const subscriber of [...this.#subscribers]) {
+      if (this.#subscribers.has(subscriber)) subscriber.take(message);
+    }
+  }
+  async #ask() {
+    const turn = ++this.#turn;
+    const overtaken = () => turn !== this.#turn;
+    this.#state = "asked";
+    const token = await this.#token().catch((error) => {
+      if (!overtaken()) this.#fail(new PagewireError("unauthenticated", `no token to be had: ${String(error)}`, true));
+      return void 0;
+    });
+    if (overtaken() || this.#state !== "asked") return;
+    if (!this.#live) return void (this.#state = "unknown");
+    this.#page.requests.add({ type: "subscribe", topic: this.#name, token }, {
+      take: (answer) => {
+        if (overtaken()) return true;
+        if (answer.type === "error") this.#fail(serverError(answer));
+        else this.#stand();
+        return true;
+      },
+      fail: () => {
+        if (!overtaken()) this.#state = "unknown";
+      }
+    });
+  }
+  /** From the newest subscription that brings one. */
+  async #token() {
+    return [...this.#subscribers].reverse().find(({ token }) => token)?.token?.();
+  }
+  #stand() {
+    this.#state = "stands";
+    this.#failures = 0;
+    this.#standing.resolve();
+    for (const subscriber of this.#subscribers) subscriber.stand();
+  }
+  #fail(error) {
+    const subscribers = [...this.#subscribers];
+    this.#state = "unknown";
+    if (!error.retryable) {
+      this.#subscribers.clear();
+      this.#end(error);
+      return subscribers.forEach((subscriber) => subscriber.refuse(error));
+    }
+    if (this.#live) {
+      const delay = delayMs(this.#failures++, this.#page.backoff, 0, Math.random);
+      this.#retry = setTimeout(() => void this.#ask(), delay);
+    }
+    for (const subscriber of subscribers) subscriber.trouble(error);
+  }
+  #end(error) {
+    this.#turn += 1;
+    clearTimeout(this.#retry);
+    this.#standing.reject(error);
+    this.#page.ended();
+  }
+};
+
+// src/topics.ts
+var Topics = class {
+  #requests;
+  #backoff;
+  #topics = /* @__PURE__ */ new Map();
+  /** What the server was asked to send no more of, and has not answered. */
+  #leaving = /* @__PURE__ */ new Set();
+  #live = false;
+  constructor(requests, backoff) {
+    this.#requests = requests;
+    this.#backoff = backoff;
+  }
+  subscribe(name2, { token }) {
+    const known = this.#topics.get(name2);
+    if (known) return known.subscribe(token);
+    const topic = this.#begin(name2);
+    const subscription = topic.subscribe(token);
+    if (this.#live) topic.open(true);
+    return subscription;
+  }
+  /** A socket is registered. A page that was recovered has its topics still. */
+  open(recovered) {
+    this.#live = true;
+    for (const topic of this.#topics.values()) topic.open(recovered === "recovered");
+  }
+  /** The socket is gone. */
+  pause() {
+    this.#live = false;
+    for (const topic of this.#topics.values()) topic.pause();
+  }
+  /** There will be no next socket for this page. */
+  close(error) {
+    for (const topic of this.#topics.values()) topic.close(error);
+  }
+  take(message) {
+    if (message.topic === void 0) return;
+    const topic = this.#topics.get(message.topic);
+    if (topic) topic.take(message);
+    else if (!this.#leaving.has(message.topic)) void this.#unsubscribe(message.topic);
+  }
+  #begin(name2) {
+    const topic = new Topic(name2, {
+      requests: this.#requests,
+      backoff: this.#backoff,
+      ended: () => this.#topics.delete(name2),
+      unsubscribe: () => this.#unsubscribe(name2)
+    });
+    this.#topics.set(name2, topic);
+    return topic;
+  }
+  /** Whatever the answer is, the server has heard it: what it sends all the same leads to another one. */
+  #unsubscribe(topic) {
+    this.#leaving.add(topic);
+    return new Promise((resolve) => {
+      const over = () => {
+        this.#leaving.delete(topic);
+        resolve();
+        return true;
+      };
+      this.#requests.add({ type: "unsubscribe", topic }, { take: over, fail: over });
+    });
+  }
+};
+
 // src/path.ts
 var MAX_DEPTH = 32;
 var MAX_KEY_BYTES = 256;
@@ -1017,11 +1241,18 @@ var Trees = class {
     this.#requests = requests;
     this.#self = self;
   }
-  /** What is watched, for a `hello` that resumes, as far as it fits in: the rest is asked for afterwards. */
-  get places() {
+  /**
+   * What is watched, for a `hello` that resumes, as far as it fits in. What that does not name the server watches no
+   * more: it is asked for afterwards.
+   */
+  places() {
     let room = ROOM;
-    const places = [...this.#watched.values()].map(({ place }) => place);
-    return places.filter((place) => (room -= JSON.stringify(place).length) > 0);
+    const named = [];
+    for (const watched of this.#watched.values()) {
+      if ((room -= JSON.stringify(watched.place).length) > 0) named.push(watched.place);
+      else watched.asked = false;
+    }
+    return named;
   }
   watch(level, path) {
     const keys = split(path);
@@ -1047,8 +1278,8 @@ var Trees = class {
     return this.#write({ ...options, type: "patch", level, changes });
   }
   /**
-   * A socket is registered. A page that was recovered is told of what it watched before; after a reset the server
-   * begins with what `hello` named.
+   * A socket is registered. A page that was recovered is told of what it watched before, as far as `hello` named it;
+   * after a reset the server begins with what that named.
    */
   open(recovered, named) {
     this.#live = true;
@@ -1142,6 +1373,7 @@ var Pagewire = class extends Emitter {
   #requests;
   #jobs;
   #trees;
+  #topics;
   #tab = new Tab();
   #incoming = new Incoming();
   #state = "closed";
@@ -1170,6 +1402,7 @@ var Pagewire = class extends Emitter {
     this.#requests = new Requests(options.max_pending ?? 1e3);
     this.#jobs = new Jobs(this.#requests, this.#identity);
     this.#trees = new Trees(this.#requests, () => this.#registered?.page_id);
+    this.#topics = new Topics(this.#requests, this.#backoff);
     this.#incoming.restart(this.#identity.page?.seq ?? 0);
   }
   /** The connection state. */
@@ -1219,13 +1452,17 @@ var Pagewire = class extends Emitter {
   job(kind, data, options = {}) {
     return this.#jobs.submit(kind, data, options);
   }
-  /** Sends a message to a page, or to all pages of a session, connection or user. */
+  /** Sends a message to a page, or to all pages of a session, connection, user or topic. */
   send(to, payload) {
     return ask(this.#requests, { type: "send", to, payload });
   }
   /** Sends a message to all pages of this session. */
   broadcast(payload) {
     return ask(this.#requests, { type: "broadcast_session", payload });
+  }
+  /** Messages for a topic, until the subscription is closed. Those of one topic share what the server knows of them. */
+  subscribe(topic, options = {}) {
+    return this.#topics.subscribe(topic, options);
   }
   /** Shows what stands at a path of a tree, and keeps it current. A path that is none throws. */
   watch(level, path = "") {
@@ -1255,7 +1492,7 @@ var Pagewire = class extends Emitter {
     try {
       await this.#claim();
       const token = await this.#tokens.get();
-      const hello = this.#identity.hello(this.#incoming.last, this.#trees.places, this.#jobs.pending);
+      const hello = this.#identity.hello(this.#incoming.last, this.#trees.places(), this.#jobs.pending);
       if (turn === this.#turn) this.#dial({ ...hello, ...token && { token } });
     } catch (error) {
       if (turn !== this.#turn) return;
@@ -1297,6 +1534,7 @@ var Pagewire = class extends Emitter {
     this.emit("registered", frame);
     this.#requests.open(frame, (text) => link.write(text));
     this.#trees.open(frame.recovered, hello.watch ?? []);
+    this.#topics.open(frame.recovered);
     if (frame.recovered === "reset" || frame.recovered === "new" && again) {
       this.emit("reset", { reason: "the server could not continue where this page was" });
     }
@@ -1312,7 +1550,7 @@ var Pagewire = class extends Emitter {
     }
     switch (frame.type) {
       case "message":
-        return this.emit("message", frame);
+        return this.#message(frame);
       case "data":
         return this.#trees.take(frame);
       case "accepted":
@@ -1334,6 +1572,10 @@ var Pagewire = class extends Emitter {
       default:
         return this.emit("frame", frame);
     }
+  }
+  #message(message) {
+    this.emit("message", message);
+    this.#topics.take(message);
   }
   #answer(frame) {
     const news2 = this.#jobs.take(frame);
@@ -1396,6 +1638,7 @@ var Pagewire = class extends Emitter {
     this.#detach();
     this.#tab.release();
     this.#requests.close();
+    this.#topics.close(error);
     this.#incoming.restart(this.#identity.page ? this.#incoming.last : 0);
     const opening = this.#opening;
     this.#opening = void 0;
@@ -1409,6 +1652,7 @@ var Pagewire = class extends Emitter {
     this.#link = void 0;
     this.#requests.pause();
     this.#trees.pause();
+    this.#topics.pause();
   }
   #acknowledge() {
     clearTimeout(this.#ack);

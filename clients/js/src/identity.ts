@@ -72,7 +72,8 @@ export class Identity {
       ...(session && { session_id: session.id }),
       ...(page && { page_id: page.id }),
       ...(proof && { resume: { token: proof.token, seq: page ? seq : 0 } }),
-      ...(page && watch.length > 0 && { watch }),
+      // also when it is nothing: what a document before this one watched is over
+      ...(page && { watch }),
       ...(page && pending.length > 0 && { pending }),
     };
   }

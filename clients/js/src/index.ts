@@ -2,4 +2,5 @@ export { PagewireError } from "./error.js";
 export { Pagewire } from "./pagewire.js";
 export { escape, join, split } from "./path.js";
 export type * from "./state.js";
+export type * from "./subscription.js";
 export type * from "./types.js";

@@ -14,8 +14,10 @@ import type { DataFrame } from "./replica.js";
 import { serverError, Requests } from "./requests.js";
 import { Tab } from "./tab.js";
 import { TokenSource } from "./token.js";
+import { Topics } from "./topics.js";
 import { Trees } from "./trees.js";
 import type { Edit, Level, Reading, View, WriteOptions } from "./state.js";
+import type { SubscribeOptions, Subscription } from "./subscription.js";
 import type {
   Backoff,
   CallOptions,
@@ -57,6 +59,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
   readonly #requests: Requests;
   readonly #jobs: Jobs;
   readonly #trees: Trees;
+  readonly #topics: Topics;
   readonly #tab = new Tab();
   readonly #incoming = new Incoming();
   #state: State = "closed";
@@ -87,6 +90,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     this.#requests = new Requests(options.max_pending ?? 1_000);
     this.#jobs = new Jobs(this.#requests, this.#identity);
     this.#trees = new Trees(this.#requests, () => this.#registered?.page_id);
+    this.#topics = new Topics(this.#requests, this.#backoff);
     this.#incoming.restart(this.#identity.page?.seq ?? 0);
   }
 
@@ -143,7 +147,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     return this.#jobs.submit(kind, data, options);
   }
 
-  /** Sends a message to a page, or to all pages of a session, connection or user. */
+  /** Sends a message to a page, or to all pages of a session, connection, user or topic. */
   send(to: Target, payload: unknown): Promise<Delivery> {
     return ask(this.#requests, { type: "send", to, payload }) as Promise<Delivery>;
   }
@@ -151,6 +155,11 @@ export class Pagewire extends Emitter<PagewireEvents> {
   /** Sends a message to all pages of this session. */
   broadcast(payload: unknown): Promise<Delivery> {
     return ask(this.#requests, { type: "broadcast_session", payload }) as Promise<Delivery>;
+  }
+
+  /** Messages for a topic, until the subscription is closed. Those of one topic share what the server knows of them. */
+  subscribe(topic: string, options: SubscribeOptions = {}): Subscription {
+    return this.#topics.subscribe(topic, options);
   }
 
   /** Shows what stands at a path of a tree, and keeps it current. A path that is none throws. */
@@ -186,7 +195,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     try {
       await this.#claim();
       const token = await this.#tokens.get();
-      const hello = this.#identity.hello(this.#incoming.last, this.#trees.places, this.#jobs.pending);
+      const hello = this.#identity.hello(this.#incoming.last, this.#trees.places(), this.#jobs.pending);
       if (turn === this.#turn) this.#dial({ ...hello, ...(token && { token }) });
     } catch (error) {
       if (turn !== this.#turn) return;
@@ -233,6 +242,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     this.emit("registered", frame);
     this.#requests.open(frame, (text) => link.write(text));
     this.#trees.open(frame.recovered, hello.watch ?? []);
+    this.#topics.open(frame.recovered);
     if (frame.recovered === "reset" || (frame.recovered === "new" && again)) {
       this.emit("reset", { reason: "the server could not continue where this page was" });
     }
@@ -249,7 +259,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     }
     switch (frame.type) {
       case "message":
-        return this.emit("message", frame as unknown as Message);
+        return this.#message(frame as unknown as Message);
       case "data":
         return this.#trees.take(frame as DataFrame);
       case "accepted":
@@ -271,6 +281,11 @@ export class Pagewire extends Emitter<PagewireEvents> {
       default:
         return this.emit("frame", frame);
     }
+  }
+
+  #message(message: Message): void {
+    this.emit("message", message);
+    this.#topics.take(message);
   }
 
   #answer(frame: ServerFrame): void {
@@ -343,6 +358,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     this.#detach();
     this.#tab.release();
     this.#requests.close();
+    this.#topics.close(error);
     this.#incoming.restart(this.#identity.page ? this.#incoming.last : 0);
     const opening = this.#opening;
     this.#opening = undefined;
@@ -357,6 +373,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     this.#link = undefined;
     this.#requests.pause();
     this.#trees.pause();
+    this.#topics.pause();
   }
 
   #acknowledge(): void {

@@ -39,11 +39,18 @@ export class Trees {
     this.#self = self;
   }
 
-  /** What is watched, for a `hello` that resumes, as far as it fits in: the rest is asked for afterwards. */
-  get places(): Place[] {
+  /**
+   * What is watched, for a `hello` that resumes, as far as it fits in. What that does not name the server watches no
+   * more: it is asked for afterwards.
+   */
+  places(): Place[] {
     let room = ROOM;
-    const places = [...this.#watched.values()].map(({ place }) => place);
-    return places.filter((place) => (room -= JSON.stringify(place).length) > 0);
+    const named: Place[] = [];
+    for (const watched of this.#watched.values()) {
+      if ((room -= JSON.stringify(watched.place).length) > 0) named.push(watched.place);
+      else watched.asked = false;
+    }
+    return named;
   }
 
   watch<Value>(level: Level, path: string): View<Value> {
@@ -74,8 +81,8 @@ export class Trees {
   }
 
   /**
-   * A socket is registered. A page that was recovered is told of what it watched before; after a reset the server
-   * begins with what `hello` named.
+   * A socket is registered. A page that was recovered is told of what it watched before, as far as `hello` named it;
+   * after a reset the server begins with what that named.
    */
   open(recovered: Registered["recovered"], named: readonly Place[]): void {
     this.#live = true;
@@ -93,7 +100,7 @@ export class Trees {
   take(frame: DataFrame): void {
     const place = { level: frame.level, path: frame.path ?? "" };
     const watched = this.#watched.get(name(place));
-    // on its way when it was closed, or watched by the predecessor of a reloaded document
+    // on its way when it was closed, here or in the document before a reload
     if (!watched) return this.#leave(place);
     const { replica, views } = watched;
     const changes = replica.take(frame);

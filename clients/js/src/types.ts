@@ -49,6 +49,8 @@ export interface Message {
   seq: number;
   /** The page that sent it; absent when it came from the server API. */
   from?: string;
+  /** The topic that it was for; absent when it was for this page in another way. */
+  topic?: string;
   pos?: number;
 }
 
@@ -65,7 +67,7 @@ export interface PagewireEvents {
   state: StateChange;
   /** A socket is registered, for the first time or again. */
   registered: Registered;
-  /** A pushed message. */
+  /** A pushed message, those for topics too. */
   message: Message;
   /** Something was missed and will not come: load what the page shows afresh. */
   reset: { reason: string };
@@ -82,7 +84,12 @@ export interface PagewireEvents {
 }
 
 /** Who gets a message: exactly one of them. */
-export type Target = { page: string } | { session: string } | { connection: string } | { user: string };
+export type Target =
+  | { page: string }
+  | { session: string }
+  | { connection: string }
+  | { user: string }
+  | { topic: string };
 
 /** What became of a message. */
 export interface Delivery {

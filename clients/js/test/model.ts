@@ -179,6 +179,8 @@ export class Server {
     const [hello] = socket.of("hello");
     if (recovered === "recovered") {
       this.#delivered = (hello?.["resume"] as { seq: number }).seq;
+      const named = (hello?.["watch"] as Watch[]).map(text);
+      this.#watches = this.#watches.filter((watch) => named.includes(text(watch)));
     } else {
       [this.#frames, this.#watches, this.#delivered, this.#received] = [[], [], 0, 0];
       for (const watch of (hello?.["watch"] ?? []) as Watch[]) this.#watch(watch);

@@ -142,7 +142,7 @@ test("a page that was recovered goes on, one that was reset names what it shows"
   page.close();
 });
 
-test("what does not fit into hello is asked for afterwards", async () => {
+test("what does not fit into hello is asked for afterwards, when the page was recovered too", async () => {
   const { page, first, socket } = await opened();
   const long = Array.from({ length: 32 }, () => "k".repeat(200)).join(".");
   ["session", "page"].forEach((level) => page.watch(level as Level, long));
@@ -151,6 +151,10 @@ test("what does not fit into hello is asked for afterwards", async () => {
   second.register("reset");
   assert.deepEqual(named(second), [{ level: "session", path: long }]);
   assert.deepEqual(second.of("watch").map(({ level }) => level), ["page"]);
+  second.end(1006);
+  const third = await socket(3);
+  third.register("recovered", { received: 1 });
+  assert.deepEqual(third.of("watch").map(({ level }) => level), ["page"], "the server has dropped it");
   page.close();
 });
 
@@ -211,7 +215,7 @@ test("the server is told once of what nobody here watches", async () => {
   const old = { type: "data", level: "session", path: "old", base: 1, revision: 2, changes: [] };
   first.push({ seq: 1, ...old });
   first.push({ seq: 2, ...old });
-  assert.deepEqual(paths(first, "unwatch"), ["old"], "a predecessor of this document watched it");
+  assert.deepEqual(paths(first, "unwatch"), ["old"], "it was on its way when the document before this one left");
   first.push({ seq: 3, type: "result", id: first.of("unwatch")[0]?.id });
   const view = page.watch("session", "a");
   first.end(1006);

@@ -14,6 +14,7 @@ import {
   type Reading,
   type Registered,
   type State,
+  type Subscription,
   type View,
 } from "../dist/pagewire.js";
 
@@ -27,7 +28,7 @@ export async function application(): Promise<void> {
   const registered: Registered = await page.connect();
   const sum: number = await page.call<number>("sum", [1, 2], { timeout_ms: 500, exec_mode: "inline" });
   const delivery: Delivery = await page.send({ user: "ada" }, { sum });
-  // @ts-expect-error a target has one of four names
+  // @ts-expect-error a target has one of five names
   await page.send({ tab: "ada" }, { sum });
   const { signal } = new AbortController();
   await page.call("hash", { rounds: 1 }, { pool: "cpu", signal });
@@ -66,6 +67,21 @@ export async function trees(page: Pagewire, level: Level): Promise<number> {
   stop();
   form.close();
   return Math.max(revision, await form.patch(edits), await form.delete("age"), await page.patch(level, edits));
+}
+
+export async function topics(page: Pagewire): Promise<void> {
+  const room: Subscription = page.subscribe("room.7", { token: async () => "jwt" });
+  await room.ready;
+  const stop: () => void = room.on("message", ({ payload, from, topic }) => show(payload, from, topic, room.topic));
+  room.on("error", ({ code, retryable }) => show(code, retryable));
+  const { reached }: Delivery = await room.send({ text: "hello" });
+  await page.send({ topic: "news" }, reached);
+  // @ts-expect-error a token is asked for each time
+  page.subscribe("room.8", { token: "jwt" });
+  // @ts-expect-error a subscription is not settled from outside
+  room.refuse();
+  stop();
+  await room.close();
 }
 
 function show(...values: unknown[]): void {

@@ -41,7 +41,7 @@ pub(super) async fn greet(
     if verified.is_none() && !edge.context.authenticator.allows_anonymous() {
         return Err(End::Close(Close::new(CloseCode::Unauthenticated, "a token is required")));
     }
-    let (shown, waits_for) = (std::mem::take(&mut hello.watch), std::mem::take(&mut hello.pending));
+    let (shown, waits_for) = (hello.watch.take(), std::mem::take(&mut hello.pending));
     let (user, roles) = match verified {
         Some(verified) => {
             edge.pulses.expires(pulse, remaining(&verified));
@@ -52,7 +52,7 @@ pub(super) async fn greet(
     let open = Open { hello, user, agent: arrival.agent };
     let opened = edge.context.sessions.open(open).await.map_err(End::Close)?;
     let caller = Caller { page: opened.page.clone(), roles };
-    command::rewatch(&edge.context, &caller, opened.recovered, &shown);
+    command::rewatch(&edge.context, &caller, opened.recovered, shown.as_deref());
     command::pending(&edge.context, &opened.page, opened.recovered, waits_for);
     Ok((opened, caller.roles))
 }
