@@ -137,7 +137,10 @@ pub struct HandedOver {
     pub received: u64,
     /// The ends of jobs that the page has been told, or that are among its frames: it is told each once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ends: Vec<ToldEnd>,
+    pub ends: Vec<PageJob>,
+    /// The jobs that it waits for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<PageJob>,
     /// What it watches of state trees.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub watches: Vec<Watched>,
@@ -156,7 +159,7 @@ pub struct Watched {
 
 /// A job and the page's own id of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ToldEnd {
+pub struct PageJob {
     /// The job.
     pub job: Key,
     /// As the page wrote it.
@@ -319,6 +322,7 @@ mod tests {
             waiting: vec![frame],
             received: 3,
             ends: Vec::new(),
+            waits: Vec::new(),
             watches: Vec::new(),
         };
         let Some(Answer::HandedOver(read)) = decode_answer(&encode(&Answer::HandedOver(handed))) else {

@@ -40,6 +40,7 @@ pub(super) async fn run(
     };
     let accepted = context.executors.submit(job, |record| {
         page.push(&Tail::accepted(&id, record.id));
+        page.expect(record.id, id.json());
     });
     let submitted = accepted.await?;
     // the same job as one that is over: nobody else will say how it ended

@@ -27,7 +27,7 @@ use serde_json::value::RawValue;
 
 pub use dispatch::{After, dispatch, refuse};
 pub use in_flight::InFlight;
-pub use pending::pending;
+pub use pending::{catch_up, pending};
 pub use watch::rewatch;
 
 use crate::auth::{Authenticator, Roles, Verified};

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
+
 use super::Context;
 use crate::protocol::{CommandError, ErrorCode, FrameId, Recovered, Tail};
 use crate::session::Page;
@@ -23,6 +25,19 @@ pub fn pending(context: &Arc<Context>, page: &Arc<Page>, recovered: Recovered, i
     });
 }
 
+/// This node was cut off for a while: what ended meanwhile is told to those of its pages that wait for it.
+pub async fn catch_up(context: &Arc<Context>) {
+    for page in context.sessions.pages() {
+        for waits in page.waits_for() {
+            let Ok(Some(stored)) = context.jobs.get(waits.job).await else { continue };
+            let frame = serde_json::from_str::<&RawValue>(&waits.frame).ok();
+            if let Some(note) = frame.and_then(|frame| stored.record.ending(page.key(), frame)) {
+                page.conclude(note.job, &waits.frame, &Tail::job(&note));
+            }
+        }
+    }
+}
+
 async fn look_up(context: &Context, page: &Page, recovered: Recovered, id: &FrameId) {
     let jobs = &context.jobs;
     let reset = recovered == Recovered::Reset;
@@ -40,7 +55,10 @@ async fn look_up(context: &Context, page: &Page, recovered: Recovered, id: &Fram
         Ok(Some(record)) => match record.ending(page.key(), id.raw()) {
             Some(note) if reset => drop(page.remind(note.job, id.json(), &Tail::job(&note))),
             Some(note) => drop(page.conclude(note.job, id.json(), &Tail::job(&note))),
-            None if reset => drop(page.push(&Tail::accepted(id, record.id))),
+            None if reset => {
+                page.expect(record.id, id.json());
+                page.push(&Tail::accepted(id, record.id));
+            }
             None => {}
         },
     }

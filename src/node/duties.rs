@@ -17,7 +17,7 @@ use pagewire_cluster::wire::{Answer, Question, Scope};
 use tokio::sync::watch;
 
 use super::stopped;
-use crate::command::Context;
+use crate::command::{self, Context};
 use crate::session::{Pushed, Sessions};
 use crate::telemetry::{self, Ready};
 
@@ -65,11 +65,15 @@ impl Duties {
         };
         if let Some(before) = before.replace(holder) {
             context.sessions.rehome(before, holder).await;
+            tokio::spawn(catching_up(context.clone()));
         }
         ready.set(true);
         while let Some(incoming) = inbox.next().await {
             match incoming {
-                Incoming::Gap => tracing::warn!("messages from other nodes may have been missed"),
+                Incoming::Gap => {
+                    tracing::warn!("messages from other nodes may have been missed");
+                    tokio::spawn(catching_up(context.clone()));
+                }
                 // a node that woke late must not act on what it slept through
                 Incoming::Question(asked) if self.lease.holder() == Some(holder) => {
                     let (question, message) = *asked;
@@ -241,6 +245,10 @@ enum Reaction {
     Closing(Scope),
     /// Known when that revision is applied here.
     Rollout { pool: String, revision: u64 },
+}
+
+async fn catching_up(context: Arc<Context>) {
+    command::catch_up(&context).await;
 }
 
 async fn delivered(pushed: Pushed) -> Answer {

@@ -143,6 +143,11 @@ impl Sessions {
         self.watching.departed(page.key());
     }
 
+    /// The pages that this node holds.
+    pub fn pages(&self) -> Vec<Arc<Page>> {
+        self.hub.pages(&Scope::All).into_iter().filter(|page| page.is_here()).collect()
+    }
+
     /// The page's address while this node holds its lease.
     pub fn address(&self, page: &Page) -> Option<Address> {
         self.lease.holder().map(|holder| Address { key: page.key(), node: holder.node })

@@ -231,3 +231,25 @@ async fn a_job_waits_for_a_worker_and_a_call_does_not() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_page_whose_node_stood_still_is_told_afterwards_how_its_job_ended() {
+    let nats = Nats::start().await;
+    let (still, other) = (Node::setup().nats(&nats).start().await, Node::setup().nats(&nats).start().await);
+    let _worker = WorkerProcess::start(&nats, "stable").await;
+    let mut page = Page::open(&still).await;
+    page.send(job("a", "sleep", json!({"ms": 1000}))).await;
+    let job = page.expect("accepted").await["job"].as_str().expect("an id").to_owned();
+    still.pause();
+    // the others count it as dead, and nobody can tell its page
+    eventually("the job has ended and the node is gone", SOON, async || {
+        let record = other.api().get_json(&format!("/api/v1/jobs/{job}")).await;
+        let nodes = other.api().get_json("/api/v1/nodes").await;
+        (record["state"] == "succeeded" && nodes["items"].as_array()?.len() == 1).then_some(())
+    })
+    .await;
+    still.wake();
+    let told = until_end(&mut page, "a").await;
+    assert_eq!(told.last().expect("an end")["state"], "succeeded");
+    page.has_nothing_to_read().await;
+}

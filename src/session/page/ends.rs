@@ -1,64 +1,81 @@
-//! Which ends of jobs a page has been told.
+//! Which jobs a page waits for, and which ends it has been told.
 //!
-//! A worker tells an end until it is answered, and a page that comes back asks for what it waits for: both may happen,
-//! and the page hears it once. The memory moves with the page.
+//! A worker tells an end until it is answered, a page that comes back asks for what it waits for, and a node that was
+//! cut off looks for what it has missed: all may happen, and the page hears it once. The memory moves with the page.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pagewire_cluster::id::Key;
-use pagewire_cluster::wire::ToldEnd;
+use pagewire_cluster::wire::PageJob;
 
 use super::{Met, Page};
 use crate::protocol::Tail;
 
-/// How many ends a page remembers.
+/// How many ends, and how many jobs, a page remembers.
 const KEPT: usize = 64;
 
-/// By job and the page's own id of it, the newest last.
-type Told = VecDeque<(Key, Box<str>)>;
-
-/// The ends that a page has been told.
+/// Jobs of a page, the newest last.
 #[derive(Debug, Default)]
-pub(super) struct Ends(Mutex<Told>);
+pub(super) struct Known {
+    waits: VecDeque<PageJob>,
+    told: VecDeque<PageJob>,
+}
+
+/// What a page knows of its jobs.
+#[derive(Debug, Default)]
+pub(super) struct Ends(Mutex<Known>);
 
 impl Ends {
-    /// Each change leaves the list whole, so a poisoned lock is still usable.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Told> {
+    /// Each change leaves the lists whole, so a poisoned lock is still usable.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What another node has told the page.
-    pub(super) fn remember(&self, told: &[ToldEnd]) {
-        let mut ends = self.lock();
-        for told in told.iter().take(KEPT) {
-            add(&mut ends, told.job, &told.frame);
-        }
+    /// What the page knows from another node.
+    pub(super) fn remember(&self, waits: &[PageJob], told: &[PageJob]) {
+        let mut known = self.lock();
+        waits.iter().for_each(|job| add(&mut known.waits, job.clone()));
+        told.iter().for_each(|job| add(&mut known.told, job.clone()));
     }
 }
 
-/// As they travel to another node.
-pub(super) fn told(ends: &Told) -> Vec<ToldEnd> {
-    ends.iter().map(|(job, frame)| ToldEnd { job: *job, frame: frame.to_string() }).collect()
+impl Known {
+    /// The jobs that it waits for, and those whose ends it has been told, as they travel to another node.
+    pub(super) fn packed(&self) -> (Vec<PageJob>, Vec<PageJob>) {
+        (self.waits.iter().cloned().collect(), self.told.iter().cloned().collect())
+    }
 }
 
-fn add(ends: &mut Told, job: Key, frame: &str) {
-    if ends.len() == KEPT {
-        ends.pop_front();
+fn add(jobs: &mut VecDeque<PageJob>, job: PageJob) {
+    if jobs.len() == KEPT {
+        jobs.pop_front();
     }
-    ends.push_back((job, frame.into()));
+    jobs.push_back(job);
 }
 
 impl Page {
+    /// The page waits for the end of a job that it knows by `frame`.
+    pub fn expect(&self, job: Key, frame: &str) {
+        add(&mut self.ends.lock().waits, PageJob { job, frame: frame.to_owned() });
+    }
+
+    /// The jobs that it waits for.
+    pub fn waits_for(&self) -> Vec<PageJob> {
+        self.ends.lock().waits.iter().cloned().collect()
+    }
+
     /// Adds the end of a job that the page knows by `frame`. However often it is told, the page hears it once.
     pub fn conclude(&self, job: Key, frame: &str, tail: &Tail) -> Met {
-        let mut ends = self.ends.lock();
-        if ends.iter().any(|(told, by)| *told == job && **by == *frame) {
+        let mut known = self.ends.lock();
+        let end = PageJob { job, frame: frame.to_owned() };
+        if known.told.contains(&end) {
             return if self.is_live() { Met::Reached } else { Met::Held };
         }
         let met = self.push(tail);
         if !matches!(met, Met::Missed) {
-            add(&mut ends, job, frame);
+            known.waits.retain(|job| *job != end);
+            add(&mut known.told, end);
         }
         met
     }
@@ -67,7 +84,7 @@ impl Page {
     /// left yet.
     pub fn remind(&self, job: Key, frame: &str, tail: &Tail) -> Met {
         if !self.still_waits(tail) {
-            self.ends.lock().retain(|(told, by)| *told != job || **by != *frame);
+            self.ends.lock().told.retain(|told| told.job != job || told.frame != frame);
         }
         self.conclude(job, frame, tail)
     }

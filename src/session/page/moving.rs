@@ -5,10 +5,10 @@
 //! none is lost, doubled or reordered. A move that was cut short is not taken up again: the next one is a reset.
 
 use pagewire_cluster::id::NodeNumber;
-use pagewire_cluster::wire::{HandedOver, Reach, ToldEnd};
+use pagewire_cluster::wire::{HandedOver, Reach};
 use tokio::sync::{mpsc, oneshot};
 
-use super::ends::told;
+use super::ends::Known;
 use super::{Holding, Met, Page};
 use crate::protocol::Tail;
 use crate::session::outbox::Moving;
@@ -71,7 +71,7 @@ impl Page {
         let outbox = std::mem::take(&mut state.outbox);
         let moving = outbox
             .hand_over(seq)
-            .and_then(|moving| handed_over(&moving, state.received, told(&ends), &state.watches));
+            .and_then(|moving| handed_over(&moving, state.received, &ends, &state.watches));
         let (forward, frames) = mpsc::unbounded_channel();
         let frozen = Frozen { forward };
         if moving.is_none() {
@@ -105,16 +105,17 @@ impl Page {
         state.received = handed.received;
         state.watches = handed.watches.iter().filter_map(Watch::unpacked).collect();
         drop(state);
-        self.ends.remember(&handed.ends);
+        self.ends.remember(&handed.waits, &handed.ends);
         true
     }
 }
 
-fn handed_over(moving: &Moving, received: u64, ends: Vec<ToldEnd>, watches: &[Watch]) -> Option<HandedOver> {
+fn handed_over(moving: &Moving, received: u64, known: &Known, watches: &[Watch]) -> Option<HandedOver> {
     let frames = |tails: &[Tail]| tails.iter().map(Tail::to_frame).collect::<Option<Vec<_>>>();
     let (sent, waiting) = (frames(&moving.sent)?, frames(&moving.waiting)?);
     let watches = watches.iter().map(Watch::packed).collect();
-    Some(HandedOver { last: moving.last, sent, waiting, received, ends, watches })
+    let (waits, ends) = known.packed();
+    Some(HandedOver { last: moving.last, sent, waiting, received, ends, waits, watches })
 }
 
 #[cfg(test)]
