@@ -107,8 +107,9 @@ struct Bed {
     bare: Kv,
     publisher: Engine,
     subject: String,
-    /// At another connection, like the listener's.
+    /// At another connection, like the listener's, which lives as long as it.
     subscriber: Subscription,
+    _receiving: Engine,
     /// How long a tree is in the store, so how long a bare value has to be.
     stored: usize,
     cluster: Cluster,
@@ -175,7 +176,19 @@ impl Bed {
         let mut listener = reader.context.watching.listen(owner, Path::ROOT);
         listener.next().await;
         let bare = publisher.kv(Bucket::State);
-        Ok(Self { writer, reader, listener, bare, publisher, subject, subscriber, stored, cluster, nats })
+        Ok(Self {
+            writer,
+            reader,
+            listener,
+            bare,
+            publisher,
+            subject,
+            subscriber,
+            _receiving: receiving,
+            stored,
+            cluster,
+            nats,
+        })
     }
 
     async fn measure(&mut self, options: &Options, sets: u64, told: u64) -> io::Result<Run> {
