@@ -19,14 +19,14 @@ async fn is_pending(future: &mut Pin<Box<impl Future>>) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_answered_and_no_watch_is_told_before_it_is_on_disk() {
-    let platter = Arc::default();
+    let platter = Arc::<Platter>::default();
     let (engine, _) = start(&platter);
     let kv = engine.kv(Bucket::State);
     put(&kv, "old", "v").await.unwrap();
     let mut watch = kv.watch("", WatchMode::Value).await.unwrap();
     while watch.next().await.unwrap() != WatchEvent::Live {}
 
-    platter.hold(true);
+    let held = platter.hold();
     let mut writing = Box::pin(put(&kv, "new", "v"));
     assert!(is_pending(&mut writing).await);
     platter.until_held();
@@ -40,7 +40,7 @@ async fn nothing_is_answered_and_no_watch_is_told_before_it_is_on_disk() {
     assert_eq!(value(&kv, "old").await.unwrap().as_deref(), Some("v"), "what is kept is answered at once");
     assert!(is_pending(&mut writing).await);
 
-    platter.hold(false);
+    drop(held);
     let rev = writing.await.unwrap();
     assert_eq!(conflicting.await, Err(WriteError::Conflict { actual: Some(rev) }));
     assert_eq!(reading.await.unwrap().as_deref(), Some("v"));
@@ -51,7 +51,7 @@ async fn nothing_is_answered_and_no_watch_is_told_before_it_is_on_disk() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_at_the_same_time_share_one_sync() {
     const WRITERS: usize = 64;
-    let platter = Arc::default();
+    let platter = Arc::<Platter>::default();
     let (engine, _) = start(&platter);
     let kv = engine.kv(Bucket::State);
     put(&kv, "first", "v").await.unwrap();
@@ -59,7 +59,7 @@ async fn writers_at_the_same_time_share_one_sync() {
     put(&kv, "second", "v").await.unwrap();
     let alone = platter.syncs() - before;
 
-    platter.hold(true);
+    let held = platter.hold();
     let keys: Vec<_> = (0..WRITERS).map(|number| format!("k.{number}")).collect();
     let mut writing: Vec<_> = keys.iter().map(|key| Box::pin(put(&kv, key, "v"))).collect();
     // the first is written alone, the others wait for it together
@@ -68,7 +68,7 @@ async fn writers_at_the_same_time_share_one_sync() {
         platter.until_held();
     }
     let before = platter.syncs();
-    platter.hold(false);
+    drop(held);
     for writing in writing {
         writing.await.unwrap();
     }
@@ -77,7 +77,7 @@ async fn writers_at_the_same_time_share_one_sync() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_writes_and_takes_up_where_it_left_when_it_has_room() {
-    let platter = Arc::default();
+    let platter = Arc::<Platter>::default();
     let (engine, _) = start(&platter);
     let kv = engine.kv(Bucket::State);
     put(&kv, "old", "v").await.unwrap();
@@ -106,7 +106,7 @@ async fn a_full_disk_refuses_writes_and_takes_up_where_it_left_when_it_has_room(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_failed_write_nothing_is_believed_until_a_new_start() {
-    let platter = Arc::default();
+    let platter = Arc::<Platter>::default();
     let (engine, _) = start(&platter);
     let kv = engine.kv(Bucket::State);
     put(&kv, "old", "v").await.unwrap();

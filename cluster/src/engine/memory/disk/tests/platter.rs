@@ -47,10 +47,10 @@ impl Platter {
         self.lock().fault = fault;
     }
 
-    /// From now on a sync hangs, or not any more.
-    pub(super) fn hold(&self, held: bool) {
-        self.lock().held = held;
-        self.changed.notify_all();
+    /// A sync hangs while the returned value lives.
+    pub(super) fn hold(self: &Arc<Self>) -> Held {
+        self.lock().held = true;
+        Held(self.clone())
     }
 
     /// Waits until a sync hangs.
@@ -84,6 +84,16 @@ impl Platter {
         }
         let state = State { seen: image.clone(), safe: image, ..State::default() };
         Arc::new(Self { state: Mutex::new(state), changed: Condvar::new() })
+    }
+}
+
+/// Syncs hang. A test that fails lets go, so that its engine can end.
+pub(super) struct Held(Arc<Platter>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.lock().held = false;
+        self.0.changed.notify_all();
     }
 }
 
