@@ -4,7 +4,8 @@
 //! what was lost on the way; calls, which are work without a record. Never: what a handler does.
 //!
 //! A free job waits in the Queue of its team (pool and lane); any worker of the team that pulls the hint claims the
-//! record by compare-and-set. The hint is settled when the job is over and its page has been told, so a worker that
+//! record by compare-and-set. A small record travels with its hint as it was offered, so that the claim needs no read
+//! before it. The hint is settled when the job is over and its page has been told, so a worker that
 //! dies anywhere on the way leaves a hint behind that brings another one.
 //!
 //! An assigned job waits as a row `open.<pool>.<lane>.<part>.<user>.<id>`. The user's own worker, the one that the row

@@ -169,13 +169,16 @@ impl Meter {
     }
 }
 
+/// One way of a run.
+type Part = fn(&Run) -> &Way;
+
 fn report(options: &Options, runs: &[Run]) -> Report {
     let mut report = Report::new(format!(
         "Calls: {} with arguments of {} bytes, {} at the same time, on one NATS server",
         options.calls, options.bytes, options.in_flight
     ));
     let of = |part: &dyn Fn(&Run) -> f64| runs.iter().map(part).collect::<Vec<_>>();
-    let ways: [(&str, [&str; 2], fn(&Run) -> &Way); 4] = [
+    let ways: [(&str, [&str; 2], Part); 4] = [
         ("bare request", ["who asks", "who answers"], |run| &run.bare),
         ("any worker", ["node", "worker"], |run| &run.any),
         ("the user's own worker", ["node", "worker"], |run| &run.own),
@@ -194,7 +197,7 @@ fn report(options: &Options, runs: &[Run]) -> Report {
     }
     report.goal("any worker : bare, rate", "%", &of(&|run| 100.0 * run.any.rate / run.bare.rate), GOAL);
     report.row("own worker : bare, rate", "%", &of(&|run| 100.0 * run.own.rate / run.bare.rate));
-    let per_cpu = |way: fn(&Run) -> &Way| of(&|run| 100.0 * run.bare.cost() / way(run).cost());
+    let per_cpu = |way: Part| of(&|run| 100.0 * run.bare.cost() / way(run).cost());
     report.row("any worker : bare, per CPU second", "%", &per_cpu(|run| &run.any));
     report.row("own worker : bare, per CPU second", "%", &per_cpu(|run| &run.own));
     report

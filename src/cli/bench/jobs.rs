@@ -179,13 +179,16 @@ impl Side {
     }
 }
 
+/// One way of a run.
+type Part = fn(&Run) -> &Way;
+
 fn report(options: &Options, runs: &[Run]) -> Report {
     let servers = if options.replicas == 1 { "one NATS server" } else { "three NATS servers, replicas 3" };
     let mut report = Report::new(format!(
         "Jobs: {} with arguments of {} bytes, {} at the same time, on {servers}",
         options.jobs, options.bytes, options.in_flight
     ));
-    let ways: [(&str, fn(&Run) -> &Way); 3] = [
+    let ways: [(&str, Part); 3] = [
         ("bare queue", |run| &run.queue),
         ("bare queue with three puts", |run| &run.puts),
         ("jobs", |run| &run.jobs),
