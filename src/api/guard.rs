@@ -273,9 +273,11 @@ mod tests {
         headers.insert(header::AUTHORIZATION, "bearer  k".parse().unwrap());
         headers.insert("x-forwarded-for", "1.2.3.4".parse().unwrap());
         headers.insert(header::ORIGIN, [0xffu8].as_slice().try_into().unwrap());
-        let asked = Asked::of(&headers, &Method::DELETE, None);
+        let asked = Asked::of(&headers, &Method::PUT, None);
         assert_eq!((asked.credential, asked.origin), (Some("k"), Some("null")));
         assert!(asked.forwarded && asked.writes && !asked.json);
+        let deletes = Asked::of(&headers, &Method::DELETE, None);
+        assert!(deletes.writes && deletes.json, "no form deletes");
         headers.append(header::HOST, "127.0.0.1".parse().unwrap());
         headers.append(header::HOST, "evil.example".parse().unwrap());
         assert_eq!(Asked::of(&headers, &Method::GET, None).host, None, "two hosts are none");
