@@ -156,8 +156,8 @@ async fn an_anonymous_page_that_logs_in_belongs_to_its_user_with_all_pages_of_it
 
 #[tokio::test]
 async fn two_nodes_on_one_engine_reach_each_others_pages() {
-    let engine = Engine::Memory(Memory::new());
-    let start = || Node::start_on(engine.clone(), config(), Timing::SHORT);
+    let engine = Memory::new();
+    let start = || Node::start_on(Engine::Memory(engine.another_process()), config(), Timing::SHORT);
     let (one, two) = (start().await.unwrap(), start().await.unwrap());
     tokio::join!(one.ready.wait(), two.ready.wait());
     let here = open(&one, Hello::default(), Some("ann")).await.unwrap();

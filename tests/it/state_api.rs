@@ -85,8 +85,10 @@ async fn what_a_program_writes_a_page_sees_and_the_other_way_round() {
     page.result_without_value(json!({"type": "watch", "level": "user", "path": "form"})).await;
     assert_eq!(page.expect("data").await["missing"], true);
     ask(&api, Method::PUT, "/users/a.b/data/form.name", None, Some(json!("x"))).await;
+    assert_eq!(page.expect("data").await["changes"][0]["value"], json!({"name": "x"}), "the tree is new");
+    ask(&api, Method::PUT, "/users/a.b/data/form.name", None, Some(json!("z"))).await;
     let change = page.expect("data").await;
-    assert_eq!(change["changes"][0], json!({"path": "form.name", "value": "x"}), "a program has no page");
+    assert_eq!(change["changes"][0], json!({"path": "form.name", "value": "z"}), "a program has no page");
     page.result(json!({"type": "set_user_data", "path": "form.name", "value": "y"})).await;
     let read = ask(&api, Method::GET, "/users/~YS5i/data/form.name", None, None).await;
     assert_eq!(read.body, "y");

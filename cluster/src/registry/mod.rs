@@ -58,7 +58,7 @@ pub enum Found {
     /// There is none.
     Nothing,
     /// Who holds the page, and the row's revision.
-    Page(Row, u64),
+    Page(Box<Row>, u64),
     /// The page was unregistered, and its client may not know yet.
     Unregistered,
 }
@@ -67,7 +67,7 @@ pub enum Found {
 #[derive(Debug)]
 pub enum News {
     /// The row of a page was written.
-    Page(Key, Row),
+    Page(Key, Box<Row>),
     /// A page was unregistered, by a row of this revision: whoever holds it is to close it.
     Unregistered(Key, u64),
     /// Nobody joins this any more: its pages, if there are any, are to go.
@@ -148,7 +148,7 @@ impl Registry {
     /// The row of a page and its revision, as acknowledged last.
     pub async fn row(&self, page: Key) -> Result<Option<(Row, u64)>, Down> {
         match self.find(page).await? {
-            Found::Page(row, rev) => Ok(Some((row, rev))),
+            Found::Page(row, rev) => Ok(Some((*row, rev))),
             Found::Nothing | Found::Unregistered => Ok(None),
         }
     }
@@ -159,7 +159,7 @@ impl Registry {
             return Ok(Found::Nothing);
         };
         Ok(match Row::decode(&entry.meta) {
-            Some(row) => Found::Page(row, entry.rev),
+            Some(row) => Found::Page(Box::new(row), entry.rev),
             None if Row::is_unregistered(&entry.meta) => Found::Unregistered,
             None => Found::Nothing,
         })
@@ -224,7 +224,7 @@ fn news(event: &WatchEvent) -> Option<News> {
     let WatchEvent::Put(entry) = event else { return None };
     match Subject::of(&entry.key)? {
         Subject::Page(page) => match Row::decode(&entry.meta) {
-            Some(row) => Some(News::Page(page, row)),
+            Some(row) => Some(News::Page(page, Box::new(row))),
             None => Row::is_unregistered(&entry.meta).then_some(News::Unregistered(page, entry.rev)),
         },
         Subject::Lasting(of) => {

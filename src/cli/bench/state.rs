@@ -324,6 +324,9 @@ fn value(bytes: usize) -> String {
     text
 }
 
+/// What of a run a row is about.
+type Part<T> = fn(&Run) -> &T;
+
 fn report(options: &Options, stored: usize, runs: &[Run]) -> Report {
     let mut report = Report::new(format!(
         "State: {} sets of {} bytes, {} at the same time on one tree, or {} trees; {stored} bytes in the store; \
@@ -333,7 +336,7 @@ fn report(options: &Options, stored: usize, runs: &[Run]) -> Report {
     let of = |part: &dyn Fn(&Run) -> f64| runs.iter().map(part).collect::<Vec<_>>();
     let (trees, pipelined) =
         (format!("{} trees", options.trees), format!("bare puts, {} in flight", options.trees));
-    let ways: [(&str, &str, fn(&Run) -> &Way); 4] = [
+    let ways: [(&str, &str, Part<Way>); 4] = [
         ("bare puts of one key", "puts/s", |run| &run.one_put),
         ("one tree", "sets/s", |run| &run.one_tree),
         (&pipelined, "puts/s", |run| &run.puts),
@@ -349,7 +352,7 @@ fn report(options: &Options, stored: usize, runs: &[Run]) -> Report {
     report.goal("many trees : bare, rate", "%", &of(&|run| 100.0 * run.trees.rate / run.puts.rate), MANY);
     let per_cpu = of(&|run| 100.0 * run.puts.cost() / run.trees.cost());
     report.row("many trees : bare, per CPU second", "%", &per_cpu);
-    let told: [(&str, fn(&Run) -> &Times); 2] =
+    let told: [(&str, Part<Times>); 2] =
         [("bare put and delivery", |run| &run.delivery), ("told on another node", |run| &run.told)];
     for (name, times) in told {
         report.row(format!("{name}, p50"), "µs", &of(&|run| times(run).p50_us));

@@ -9,7 +9,7 @@ use super::{Source, report, rust};
 const SERVICE: [(&str, &[&str]); 13] = [
     ("lib", &[]),
     ("main", &["cli"]),
-    ("cli", &["node", "executor", "edge", "protocol", "telemetry", "auth", "config"]),
+    ("cli", &["node", "command", "executor", "session", "edge", "protocol", "telemetry", "auth", "config"]),
     ("node", &["edge", "api", "command", "executor", "session", "protocol", "telemetry", "auth", "config"]),
     ("edge", &["command", "executor", "session", "protocol", "telemetry", "auth", "config"]),
     ("api", &["command", "executor", "session", "protocol", "telemetry", "auth", "config"]),

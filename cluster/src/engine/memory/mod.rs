@@ -99,6 +99,11 @@ impl Memory {
         (Self { bus: Bus::default(), buckets, queue, link, disk: Some(disk) }, kept)
     }
 
+    /// The same engine as another process would have it: processes that share one are for tests and simulations.
+    pub fn another_process(&self) -> Self {
+        Self { buckets: self.buckets.another_process(), ..self.clone() }
+    }
+
     /// Nothing is begun that could not be kept, and no watch that would hear of nothing.
     fn takes_steps(&self) -> Result<(), Down> {
         self.disk.as_ref().map_or(Ok(()), Disk::takes_steps)
