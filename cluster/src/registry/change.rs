@@ -1,8 +1,9 @@
 //! Who comes and who goes, as this node sees the whole cluster. Pure.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::id::{Address, NodeNumber};
+use crate::id::{Address, Key, NodeNumber};
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,15 +29,22 @@ pub enum Member {
     Page(Address),
 }
 
+/// Who it is, wherever it is: a page that has moved is the same.
+#[derive(PartialEq, Eq, Hash)]
+enum Who<'a> {
+    User(&'a str),
+    Connection(Key),
+    Session(Key),
+    Page(Key),
+}
+
 impl Member {
-    /// A page that has moved is the same.
-    fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::User(a), Self::User(b)) => a == b,
-            (Self::Connection(a), Self::Connection(b))
-            | (Self::Session(a), Self::Session(b))
-            | (Self::Page(a), Self::Page(b)) => a.key == b.key,
-            _ => false,
+    fn who(&self) -> Who<'_> {
+        match self {
+            Self::User(user) => Who::User(user),
+            Self::Connection(id) => Who::Connection(id.key),
+            Self::Session(id) => Who::Session(id.key),
+            Self::Page(id) => Who::Page(id.key),
         }
     }
 }
@@ -54,15 +62,19 @@ pub struct Change {
     pub node: Option<NodeNumber>,
 }
 
-/// Who left and came back in one step has not been away.
+/// Who left and came back in one step has not been away. A step may be the end of a node with all its pages, so this
+/// looks at each change once.
 pub(super) fn settled(changes: Vec<Change>) -> Vec<Change> {
-    let mut settled: Vec<Change> = Vec::with_capacity(changes.len());
-    for change in changes {
-        let back = |left: &Change| left.kind == Kind::Leave && left.member.is(&change.member);
-        match settled.iter().position(back).filter(|_| change.kind == Kind::Join) {
-            Some(left) => drop(settled.remove(left)),
-            None => settled.push(change),
-        }
+    let of =
+        |kind| changes.iter().filter(move |change| change.kind == kind).map(|change| change.member.who());
+    let left: HashSet<Who> = of(Kind::Leave).collect();
+    let back: HashSet<Who> = match left.is_empty() {
+        true => HashSet::new(),
+        false => of(Kind::Join).filter(|who| left.contains(who)).collect(),
+    };
+    if back.is_empty() {
+        return changes;
     }
-    settled
+    let stays: Vec<bool> = changes.iter().map(|change| !back.contains(&change.member.who())).collect();
+    changes.into_iter().zip(stays).filter_map(|(change, stays)| stays.then_some(change)).collect()
 }

@@ -48,6 +48,7 @@ pub(super) fn run(options: &Options) -> io::Result<()> {
     let bytes = settled(own)?.saturating_sub(before);
     Answer::Grown { bytes, pages: view.stats().total.pages }.tell()?;
     let Some(crowd) = options.crowd else { return Ok(()) };
+    let alone = restart(&mut view, nodes[0]);
     let session = Address { key: Key::random(), node: nodes[0] };
     for number in 1..=crowd {
         let row = Row { session, ..row(number, node(number), "crowd".to_owned()) };
@@ -56,6 +57,8 @@ pub(super) fn run(options: &Options) -> io::Result<()> {
     let mut times =
         vec![("filling it, per row".to_owned(), filled.as_secs_f64() * 1e6 / options.pages as f64)];
     times.extend(questions(&mut view, options, session, &nodes));
+    times.push(("a node goes and comes, with all its pages".to_owned(), alone));
+    times.push(("the same, with its share of the crowd".to_owned(), restart(&mut view, nodes[0])));
     Answer::Timed { times }.tell()
 }
 
@@ -112,11 +115,15 @@ fn questions(
     ask("a page comes and goes", come_and_go(&|| row(1, nodes[0], "somebody".to_owned())));
     let joins = || Row { session, ..row(1, nodes[0], "crowd".to_owned()) };
     ask("one of the crowd comes and goes", come_and_go(&joins));
-    let started = Instant::now();
-    drop(view.delete_node(nodes[0]));
-    drop(view.put_node(nodes[0], 1, NodeRow::default()));
-    ask("a node goes and comes, with all its pages", started.elapsed().as_secs_f64() * 1e6);
     times
+}
+
+/// Microseconds until a node has gone and come back, with all its pages.
+fn restart(view: &mut View, node: NodeNumber) -> f64 {
+    let started = Instant::now();
+    drop(view.delete_node(node));
+    drop(view.put_node(node, 1, NodeRow::default()));
+    started.elapsed().as_secs_f64() * 1e6
 }
 
 fn timed<T>(mut ask: impl FnMut() -> T) -> f64 {
