@@ -1,0 +1,12 @@
+//! Any text: parsing a path of a state tree never panics, and a path comes back from its own text.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pagewire_cluster::state::{Locator, Path};
+
+fuzz_target!(|text: &str| {
+    let _ = text.parse::<Locator>();
+    if let Ok(path) = text.parse::<Path>() {
+        assert_eq!(path.to_string().parse::<Path>().as_ref(), Ok(&path));
+    }
+});
