@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// A server for single-page applications: pages, push and calls, from one process to a cluster over NATS.
+/// A server for single-page applications: pages, state, push and jobs, from one process to a cluster over NATS.
 #[derive(Parser)]
 #[command(version, propagate_version = true, after_help = EXIT_CODES)]
 struct Cli {
