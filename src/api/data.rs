@@ -19,7 +19,7 @@ use super::error::{ApiError, ErrorBody};
 use super::id;
 use super::input::Body;
 use crate::protocol::{CommandError, ErrorCode};
-use crate::session::Listener;
+use crate::session::{Listener, exists};
 
 /// A tree and a path in it, as the URL names them.
 pub(super) struct At {
@@ -71,14 +71,11 @@ impl At {
 
     /// Users are for good; of anything else there is a tree as long as there is the thing itself.
     fn must_exist(&self, parts: &Parts) -> Result<(), ApiError> {
-        let view = parts.registry.view();
-        let exists = match &self.owner {
-            Owner::User(_) => true,
-            Owner::Connection(key) => view.connection(*key).is_some(),
-            Owner::Session(key) => view.session(*key).is_some(),
-            Owner::Page(key) => view.page(*key).is_some(),
-        };
-        if exists { Ok(()) } else { Err(ApiError::new(ErrorCode::Unknown, "there is no such thing now")) }
+        if exists(&parts.registry.view(), &self.owner) {
+            Ok(())
+        } else {
+            Err(ApiError::new(ErrorCode::Unknown, "there is no such thing now"))
+        }
     }
 }
 

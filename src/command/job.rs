@@ -19,8 +19,7 @@ pub(super) async fn run(
     let page = &caller.page;
     // without an address nobody could tell the page how it ends
     let Some(address) = context.sessions.address(page) else {
-        let message = "this node has no connection to its cluster";
-        return Err(CommandError::new(ErrorCode::Unavailable, message));
+        return Err(CommandError::unavailable());
     };
     let (user, connection) = (page.user(), page.connection().key);
     let scope =

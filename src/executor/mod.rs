@@ -243,10 +243,7 @@ impl Executors {
                 CommandError::new(ErrorCode::RateLimited, message).into()
             }
             job::CallError::Deadline => late().into(),
-            job::CallError::Down => {
-                let message = "this node has no connection to its cluster";
-                CommandError::new(ErrorCode::Unavailable, message).into()
-            }
+            job::CallError::Down => CommandError::unavailable().into(),
             job::CallError::TooLarge => {
                 let message = "the call is too large to travel to a worker";
                 CommandError::new(ErrorCode::TooLarge, message).into()

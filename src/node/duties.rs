@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::stopped;
 use crate::command::{self, Context};
-use crate::session::{Pushed, Sessions};
+use crate::session::{Pushed, Sessions, exists};
 use crate::telemetry::{self, Ready};
 
 /// What the duties of a node need.
@@ -140,7 +140,8 @@ impl Duties {
                 return Ok(());
             }
             let owners = self.states.owners().await?;
-            let gone = orphans.look(owners, |owner| self.exists(owner), clock::now(), grace);
+            let gone =
+                orphans.look(owners, |owner| exists(&self.registry.view(), owner), clock::now(), grace);
             for owner in &gone {
                 if let Err(error) = self.states.remove(owner).await {
                     tracing::debug!(%error, ?owner, "a tree without a subject stays for now");
@@ -149,16 +150,6 @@ impl Duties {
             Ok(())
         })
         .await;
-    }
-
-    fn exists(&self, owner: &Owner) -> bool {
-        let view = self.registry.view();
-        match owner {
-            Owner::User(_) => true,
-            Owner::Connection(connection) => view.connection(*connection).is_some(),
-            Owner::Session(session) => view.session(*session).is_some(),
-            Owner::Page(page) => view.page(*page).is_some(),
-        }
     }
 
     /// The lowest living number ends sessions and connections whose time is over.

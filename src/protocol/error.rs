@@ -83,4 +83,9 @@ impl CommandError {
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into() }
     }
+
+    /// The cluster's engine does not answer this node.
+    pub fn unavailable() -> Self {
+        Self::new(ErrorCode::Unavailable, "this node has no connection to its cluster")
+    }
 }

@@ -59,7 +59,7 @@ impl Deliver {
         payload: Box<RawValue>,
         from: Option<Address>,
     ) -> Result<Outcome, CommandError> {
-        let own = self.lease.holder().ok_or_else(unavailable)?;
+        let own = self.lease.holder().ok_or_else(CommandError::unavailable)?;
         let started = Instant::now();
         let delivery = Delivery { to, elsewhere: Vec::new(), payload, from };
         let outcome = match delivery.to {
@@ -111,7 +111,7 @@ impl Deliver {
         if !matches!(first, Err(Unanswered::Gone) | Ok(Answer::Unknown)) {
             return Ok(page_outcome(address.node, first));
         }
-        let row = self.registry.row(address.key).await.map_err(|_| unavailable())?;
+        let row = self.registry.row(address.key).await.map_err(|_| CommandError::unavailable())?;
         let moved = row.map(|(row, _)| Address { node: row.node, ..address });
         match moved.filter(|moved| *moved != address) {
             None => Ok(page_outcome(address.node, first)),
@@ -200,10 +200,6 @@ fn page_outcome(node: NodeNumber, answer: Result<Answer, Unanswered>) -> Outcome
         Ok(Answer::Unknown) => Outcome { nodes: vec![node], ..Outcome::default() },
         _ => Outcome { unreachable: vec![node], ..Outcome::default() },
     }
-}
-
-fn unavailable() -> CommandError {
-    CommandError::new(ErrorCode::Unavailable, "this node has no connection to its cluster")
 }
 
 fn too_large() -> CommandError {

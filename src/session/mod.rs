@@ -21,4 +21,4 @@ pub use outbox::Budget;
 pub use page::{Met, Page, Place, Taken, Ticket};
 pub use sessions::{Options, Sessions};
 pub use unregister::Unregistered;
-pub use watching::{Listener, Watch, Watching, owner};
+pub use watching::{Listener, Watch, Watching, exists, owner};

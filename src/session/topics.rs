@@ -54,7 +54,7 @@ impl Sessions {
         for _ in 0..ATTEMPTS {
             let (standing, place) = (page.standing(), page.place());
             let Some(topics) = change(&place.topics)? else { return Ok(()) };
-            let holder = self.lease.holder().ok_or_else(unavailable)?;
+            let holder = self.lease.holder().ok_or_else(CommandError::unavailable)?;
             let place = Place { topics: topics.clone(), ..place };
             let row = self.row(holder, standing.generation, &place, page.opened(), "");
             match self.registry.write(page.key(), &row, Expect::Rev(standing.rev)).await {
@@ -66,13 +66,9 @@ impl Sessions {
                 }
                 // another writer was faster: a login, or another holder, which the next look shows
                 Err(WriteError::Conflict { .. }) => tokio::task::yield_now().await,
-                Err(_) => return Err(unavailable()),
+                Err(_) => return Err(CommandError::unavailable()),
             }
         }
         Err(CommandError::new(ErrorCode::Unavailable, "the page is on its way to another node"))
     }
-}
-
-fn unavailable() -> CommandError {
-    CommandError::new(ErrorCode::Unavailable, "this node has no connection to its cluster")
 }

@@ -41,7 +41,7 @@ impl Sessions {
     /// Closes every page of a session, connection or user, wherever it is, and ends its sessions and connections; `None` when there is
     /// nothing of it. Refused while this node is cut off from its cluster.
     pub async fn unregister(self: &Arc<Self>, scope: Scope) -> Result<Option<Unregistered>, CommandError> {
-        self.lease.holder().ok_or_else(unavailable)?;
+        self.lease.holder().ok_or_else(CommandError::unavailable)?;
         let (known, pages) = {
             let view = self.registry.view();
             let pages: Vec<_> = view.pages_of(&scope).map(|(page, seen)| (page, seen.holder.node)).collect();
@@ -58,7 +58,7 @@ impl Sessions {
         for (page, _) in silent {
             self.condemn(page).await?;
         }
-        let marked = self.registry.end(&scope).await.map_err(|_| unavailable())?;
+        let marked = self.registry.end(&scope).await.map_err(|_| CommandError::unavailable())?;
         let nothing = !known && marked == 0 && outcome.closed == 0 && outcome.unreachable.is_empty();
         Ok(Some(outcome).filter(|_| !nothing))
     }
@@ -66,10 +66,10 @@ impl Sessions {
     /// Closes one page; `None` when there is no such page. Its row says who holds it, and in the end that it is
     /// unregistered.
     pub async fn unregister_page(self: &Arc<Self>, page: Key) -> Result<Option<Unregistered>, CommandError> {
-        self.lease.holder().ok_or_else(unavailable)?;
+        self.lease.holder().ok_or_else(CommandError::unavailable)?;
         let mut outcome = Unregistered::default();
         for _ in 0..ATTEMPTS {
-            let found = self.registry.find(page).await.map_err(|Down| unavailable())?;
+            let found = self.registry.find(page).await.map_err(|Down| CommandError::unavailable())?;
             let (row, rev) = match found {
                 Found::Page(row, rev) => (row, rev),
                 Found::Unregistered => return Ok(Some(outcome)),
@@ -87,7 +87,7 @@ impl Sessions {
                 match self.registry.leave(&orphan(page, &row, rev), Farewell::Unregister).await {
                     Ok(()) => outcome.closed += 1,
                     Err(WriteError::Conflict { .. }) => {}
-                    Err(_) => return Err(unavailable()),
+                    Err(_) => return Err(CommandError::unavailable()),
                 }
             }
         }
@@ -97,7 +97,7 @@ impl Sessions {
     /// Leaves the note for a node that does not answer.
     async fn condemn(&self, page: Key) -> Result<(), CommandError> {
         for _ in 0..ATTEMPTS {
-            let written = match self.registry.find(page).await.map_err(|Down| unavailable())? {
+            let written = match self.registry.find(page).await.map_err(|Down| CommandError::unavailable())? {
                 Found::Page(row, rev) => {
                     self.registry.leave(&orphan(page, &row, rev), Farewell::Unregister).await
                 }
@@ -108,7 +108,7 @@ impl Sessions {
             match written {
                 Ok(()) => return Ok(()),
                 Err(WriteError::Conflict { .. }) => {}
-                Err(_) => return Err(unavailable()),
+                Err(_) => return Err(CommandError::unavailable()),
             }
         }
         Err(moving())
@@ -174,8 +174,4 @@ fn orphan(page: Key, row: &Row, rev: u64) -> Leaving {
 
 fn moving() -> CommandError {
     CommandError::new(ErrorCode::Unavailable, "the page is moving between nodes")
-}
-
-fn unavailable() -> CommandError {
-    CommandError::new(ErrorCode::Unavailable, "this node has no connection to its cluster")
 }

@@ -7,6 +7,7 @@ mod listener;
 use std::sync::Arc;
 
 use pagewire_cluster::id::Key;
+use pagewire_cluster::registry::View;
 use pagewire_cluster::state::{Delivery, Level, News, Owner, Path, States};
 use pagewire_cluster::wire::Watched;
 
@@ -57,6 +58,16 @@ pub fn owner(page: Key, place: &Place, level: Level) -> Option<Owner> {
         Level::Session => Owner::Session(place.session.key),
         Level::Page => Owner::Page(page),
     })
+}
+
+/// Whether there is what a tree belongs to. Users are for good.
+pub fn exists(view: &View, owner: &Owner) -> bool {
+    match owner {
+        Owner::User(_) => true,
+        Owner::Connection(connection) => view.connection(*connection).is_some(),
+        Owner::Session(session) => view.session(*session).is_some(),
+        Owner::Page(page) => view.page(*page).is_some(),
+    }
 }
 
 /// Tells pages of this node what they watch. Cheap to clone.
