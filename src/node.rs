@@ -129,7 +129,14 @@ impl Node {
         metrics.show(rollouts.clone());
         let metrics = Arc::new(metrics);
         let context = Arc::new(Context {
-            deliver: Deliver::new(hub.clone(), registry.clone(), lease.clone(), post, metrics.clone()),
+            deliver: Deliver::new(
+                hub.clone(),
+                registry.clone(),
+                lease.clone(),
+                post,
+                timing,
+                metrics.clone(),
+            ),
             executors: Executors::new(
                 config.nats.urls.is_empty(),
                 jobs.clone(),

@@ -4,13 +4,18 @@
 //! (nothing does) or where it goes in a subject (`subject`).
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// Characters of a [`Key`]: 128 bits in base62.
 pub const KEY_LENGTH: usize = 22;
+/// As many digits as a machine word holds: dividing 128 bits is slow, and ids are on every road.
+const WORD: usize = 10;
+const WORDFUL: u128 = 62u128.pow(WORD as u32);
 
 /// Why a text is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -95,14 +100,34 @@ impl Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.text()).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl Key {
+    fn text(self) -> [u8; KEY_LENGTH] {
         let mut text = [b'0'; KEY_LENGTH];
         let mut rest = self.bits();
-        for place in text.iter_mut().rev() {
-            *place = ALPHABET[(rest % 62) as usize];
-            rest /= 62;
+        for places in text.rchunks_mut(WORD) {
+            let mut word = (rest % WORDFUL) as u64;
+            rest /= WORDFUL;
+            for place in places.iter_mut().rev() {
+                *place = ALPHABET[(word % 62) as usize];
+                word /= 62;
+            }
         }
-        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        text
     }
+}
+
+fn digit(byte: u8) -> Result<u64, InvalidId> {
+    let digit = match byte {
+        b'0'..=b'9' => byte - b'0',
+        b'A'..=b'Z' => byte - b'A' + 10,
+        b'a'..=b'z' => byte - b'a' + 36,
+        _ => return Err(InvalidId::Key),
+    };
+    Ok(digit.into())
 }
 
 impl FromStr for Key {
@@ -112,17 +137,12 @@ impl FromStr for Key {
         if text.len() != KEY_LENGTH {
             return Err(InvalidId::Key);
         }
-        text.bytes()
-            .try_fold(0u128, |bits, byte| {
-                let digit = match byte {
-                    b'0'..=b'9' => byte - b'0',
-                    b'A'..=b'Z' => byte - b'A' + 10,
-                    b'a'..=b'z' => byte - b'a' + 36,
-                    _ => return Err(InvalidId::Key),
-                };
-                bits.checked_mul(62).and_then(|b| b.checked_add(digit.into())).ok_or(InvalidId::Key)
-            })
-            .map(Self::from_bits)
+        let (first, words) = text.as_bytes().split_at(KEY_LENGTH % WORD);
+        let bits = [first].into_iter().chain(words.chunks(WORD)).try_fold(0u128, |bits, digits| {
+            let word = digits.iter().try_fold(0, |word, byte| Ok(word * 62 + digit(*byte)?))?;
+            bits.checked_mul(WORDFUL).and_then(|bits| bits.checked_add(word.into())).ok_or(InvalidId::Key)
+        });
+        bits.map(Self::from_bits)
     }
 }
 
@@ -151,6 +171,21 @@ impl FromStr for Address {
     }
 }
 
+/// Reads an id from its text.
+struct Text<T>(PhantomData<T>);
+
+impl<T: FromStr<Err = InvalidId>> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an id")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
 /// Ids cross every wire as their text.
 macro_rules! serde_as_text {
     ($($id:ty),+) => {$(
@@ -162,8 +197,7 @@ macro_rules! serde_as_text {
 
         impl<'de> Deserialize<'de> for $id {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                deserializer.deserialize_str(Text(PhantomData))
             }
         }
     )+};

@@ -36,6 +36,8 @@ pub struct Timing {
     pub progress: Duration,
     /// A delivery to another node, after which it counts as unreachable.
     pub deliver: Duration,
+    /// How long a delivery waits for a node to see the rows that its sender has seen.
+    pub catch_up: Duration,
     /// The old holder's time to hand a page over.
     pub handover: Duration,
     /// How long the frozen copy of a handed-over page is kept.
@@ -80,6 +82,7 @@ impl Timing {
         assignment: Duration::from_secs(3600),
         progress: Duration::from_millis(500),
         deliver: Duration::from_secs(2),
+        catch_up: Duration::from_millis(250),
         handover: Duration::from_secs(2),
         frozen: Duration::from_secs(10),
         http_header: Duration::from_secs(10),
@@ -110,6 +113,7 @@ impl Timing {
         assignment: Duration::from_secs(6),
         progress: Duration::from_millis(100),
         deliver: Duration::from_millis(1000),
+        catch_up: Duration::from_millis(150),
         handover: Duration::from_millis(500),
         frozen: Duration::from_secs(2),
         http_header: Duration::from_millis(700),
@@ -169,6 +173,7 @@ mod tests {
         for timing in [Timing::REAL, Timing::SHORT] {
             assert!(timing.handover < timing.frozen);
             assert!(timing.handover <= timing.deliver);
+            assert!(timing.catch_up < timing.death_proof / 3, "who waits for rows still says that it lives");
             assert!(timing.reconnect_spread < timing.drain);
         }
     }

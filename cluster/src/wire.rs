@@ -48,6 +48,9 @@ pub enum Question {
         to: NodeNumber,
         /// The generation of the new holder.
         generation: u32,
+        /// The revision of its row.
+        #[serde(default)]
+        rev: u64,
         /// The last number that the client has seen.
         seq: u64,
     },
@@ -98,9 +101,9 @@ pub enum Question {
 pub struct Delivery {
     /// Whose pages.
     pub to: Scope,
-    /// Pages of that scope that the sender counts on other nodes: while a page moves, exactly one node takes it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub elsewhere: Vec<Key>,
+    /// The last page row that the sender has seen: while a page moves, that decides which of its nodes takes this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<u64>,
     /// Raw JSON, as the sender wrote it.
     pub payload: Box<RawValue>,
     /// The page that sent it, if a page did.
@@ -279,13 +282,8 @@ mod tests {
         let payload: Box<RawValue> = serde_json::from_str(r#"{"z":1,  "a":2}"#).unwrap();
         for question in [
             Question::Forward { page, frames: vec![payload.clone()] },
-            Question::Deliver(Delivery {
-                to: Scope::User("a.b".into()),
-                elsewhere: vec![page],
-                payload,
-                from: None,
-            }),
-            Question::Handover { page, to: NodeNumber::new(2).unwrap(), generation: 3, seq: 17 },
+            Question::Deliver(Delivery { to: Scope::User("a.b".into()), seen: Some(9), payload, from: None }),
+            Question::Handover { page, to: NodeNumber::new(2).unwrap(), generation: 3, rev: 9, seq: 17 },
             Question::Ask { page },
             Question::Identify { connection: page, user: "*".into() },
             Question::Rollout { pool: "default".into(), revision: 7 },

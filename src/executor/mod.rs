@@ -229,9 +229,10 @@ impl Executors {
             params: call.params,
             user: user.map(str::to_owned),
             page: call.page,
+            deadline_ms: None,
         };
         let own = user.filter(|_| affinity == Affinity::Assigned);
-        let answer = self.jobs.call(&team, own, &work, within, telemetry::current_trace()).await;
+        let answer = self.jobs.call(&team, own, work, within, telemetry::current_trace()).await;
         answer.map_err(|error| match error {
             job::CallError::Failed(failure) => CallError::Failed(failure),
             job::CallError::NoWorker => nobody(&team).into(),

@@ -5,10 +5,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use pagewire_cluster::job::{Asked, Attempt, Intake, Outcome, Reporter, Work};
 use pagewire_cluster::wire::CallAnswer;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
+use tokio::task::coop::consume_budget;
 
 use super::handlers::{self, failed};
 use super::{CallError, exec, no_executor};
@@ -50,8 +52,16 @@ pub async fn serve(
             Work::Job(attempt) => {
                 drop(tokio::spawn(run(*attempt, handlers, leaving.clone(), metrics.clone())))
             }
-            Work::Call(asked) => drop(tokio::spawn(answer(*asked, handlers))),
+            Work::Call(asked) => {
+                // most handlers are done at once, and need neither a task nor anybody who can stop them
+                let mut answering = Box::pin(answer(*asked, handlers));
+                if answering.as_mut().now_or_never().is_none() {
+                    drop(tokio::spawn(answering));
+                }
+            }
         }
+        // a long line of such calls lets others have their turn
+        consume_budget().await;
     }
 }
 
@@ -80,17 +90,15 @@ async fn run(
 }
 
 async fn answer(asked: Asked, handlers: Handlers) {
-    let within = asked.remaining().unwrap_or(Duration::MAX);
     let reporter = Reporter::silent();
     let answer = tokio::select! {
+        biased;
         outcome = handlers.run(&asked.call.method, &asked.call.params, &reporter) => match outcome {
             Ok(value) => CallAnswer::Value(value),
             Err(_) if handlers::find(&asked.call.method).is_none() => CallAnswer::NoHandler,
             Err(error) => CallAnswer::Error(error.into_failure()),
         },
-        // nobody waits any more
-        () = asked.cancelled() => return,
-        () = tokio::time::sleep(within) => return,
+        () = asked.abandoned() => return,
     };
     asked.answer(answer).await;
 }

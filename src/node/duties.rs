@@ -69,6 +69,11 @@ impl Duties {
         }
         ready.set(true);
         while let Some(incoming) = inbox.next().await {
+            if let Incoming::Question(asked) = &incoming
+                && let Question::Deliver(delivery) = &asked.0
+            {
+                context.deliver.catch_up(delivery).await;
+            }
             match incoming {
                 Incoming::Gap => {
                     tracing::warn!("messages from other nodes may have been missed");
@@ -272,8 +277,8 @@ fn react(context: &Arc<Context>, question: Question, message: &Message) -> React
 
 fn answer(context: &Arc<Context>, question: Question) -> Answer {
     match question {
-        Question::Handover { page, to, generation, seq } => {
-            context.sessions.hand_over(page, to, generation, seq)
+        Question::Handover { page, to, generation, rev, seq } => {
+            context.sessions.hand_over(page, to, generation, rev, seq)
         }
         Question::Ask { page } => context.sessions.standing(page),
         Question::Identify { connection, user } => {

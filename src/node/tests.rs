@@ -1,8 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pagewire_cluster::engine::{Engine, Memory};
-use pagewire_cluster::id::Address;
+use pagewire_cluster::engine::{Bucket, Consistency, Engine, Expect, Memory, Put};
+use pagewire_cluster::id::{Address, Key};
+use pagewire_cluster::subject::page_key;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{Reach, Scope};
 use serde_json::Value;
@@ -152,6 +153,37 @@ async fn an_anonymous_page_that_logs_in_belongs_to_its_user_with_all_pages_of_it
     assert_eq!(push(&node, Scope::User("ann".into()), 1).await, (2, 0));
     assert_eq!(frames(&second)[0]["user"], "ann");
     assert_eq!(open(&node, resume(&registered, 0), None).await.err(), Some(CloseCode::Unauthenticated));
+}
+
+#[tokio::test]
+async fn a_crowd_of_100_000_pages_on_several_nodes_is_reached_with_one_push() {
+    let engine = Memory::new();
+    let start = || Node::start_on(Engine::Memory(engine.another_process()), config(), Timing::SHORT);
+    let nodes = [start().await.unwrap(), start().await.unwrap(), start().await.unwrap()];
+    let mut pages = Vec::new();
+    for node in &nodes {
+        node.ready.wait().await;
+        pages.push(open(node, Hello::default(), Some("ann")).await.unwrap());
+    }
+    // the rest of the crowd are rows: as many sockets a process has not
+    let key = pages[1].page.key();
+    let rows = Engine::Memory(engine.another_process()).kv(Bucket::Pages);
+    let row = rows.get(&page_key::page(key), Consistency::Latest).await.unwrap().unwrap();
+    for _ in 0..100_000 {
+        let put = Put::new(page_key::page(Key::random()), "", Expect::Absent);
+        rows.put(Put { meta: row.meta.clone(), ..put }).await.unwrap();
+    }
+    for node in &nodes {
+        let all = async {
+            while node.registry.view().count_of_user("ann") < 100_003 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), all).await.unwrap();
+    }
+    for node in &nodes {
+        assert_eq!(push(node, Scope::User("ann".into()), 1).await, (3, 0));
+    }
 }
 
 #[tokio::test]

@@ -3,17 +3,19 @@
 //! Owns: which nodes a scope is on, the acknowledged request to each, and this node's own share through the hub.
 //! Never: encoding per socket (the hub shares one tail) or a retry of what may have arrived.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use pagewire_cluster::delivery::{Post, Unanswered};
-use pagewire_cluster::id::{Address, Holder, Key, NodeNumber};
+use pagewire_cluster::id::{Address, Holder, NodeNumber};
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::Registry;
+use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{Answer, Delivery, JobNote, News, Question, Reach, Scope};
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 
 use super::hub::{Hub, Pushed};
 use crate::protocol::{CommandError, ErrorCode, Tail};
@@ -37,6 +39,10 @@ pub struct Deliver {
     registry: Registry,
     lease: NodeLease,
     post: Post,
+    /// How long it waits for rows that a sender has seen.
+    patience: Duration,
+    /// The last row of the view when that was too long.
+    stood_at: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
 }
 
@@ -47,9 +53,11 @@ impl Deliver {
         registry: Registry,
         lease: NodeLease,
         post: Post,
+        timing: Timing,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { hub, registry, lease, post, metrics }
+        let stood_at = Arc::new(AtomicU64::new(u64::MAX));
+        Self { hub, registry, lease, post, patience: timing.catch_up, stood_at, metrics }
     }
 
     /// A message to the pages of a scope. Refused while this node is cut off from its cluster.
@@ -61,7 +69,7 @@ impl Deliver {
     ) -> Result<Outcome, CommandError> {
         let own = self.lease.holder().ok_or_else(CommandError::unavailable)?;
         let started = Instant::now();
-        let delivery = Delivery { to, elsewhere: Vec::new(), payload, from };
+        let delivery = Delivery { to, seen: None, payload, from };
         let outcome = match delivery.to {
             Scope::Page(address) => self.send_to_page(own, address, delivery).await,
             _ => self.send_to_scope(own, delivery).await,
@@ -71,21 +79,14 @@ impl Deliver {
     }
 
     /// To this node's share directly, to every other node that has one with one request.
-    async fn send_to_scope(&self, own: Holder, delivery: Delivery) -> Result<Outcome, CommandError> {
-        let shares = self.shares(own, &delivery.to);
-        let mut outcome = Outcome { nodes: vec![own.node], ..Outcome::default() };
-        let elsewhere =
-            shares.iter().filter(|(holder, _)| **holder != own).flat_map(|(_, pages)| pages).copied();
-        let here = self.local(&delivery, &elsewhere.collect::<Vec<_>>());
-        let others: Vec<Holder> = shares.keys().copied().filter(|holder| *holder != own).collect();
-        let questions: Vec<_> =
-            others.iter().map(|holder| Question::Deliver(share(&delivery, &shares, *holder))).collect();
-        let asked = others
-            .iter()
-            .zip(&questions)
-            .map(|(holder, question)| self.post.ask(*holder, question, telemetry::current_trace()));
+    async fn send_to_scope(&self, own: Holder, mut delivery: Delivery) -> Result<Outcome, CommandError> {
+        let mut others = self.counted(&mut delivery);
+        others.retain(|holder| *holder != own);
+        let here = self.local(&delivery);
+        let question = Question::Deliver(delivery);
+        let asked = others.iter().map(|holder| self.post.ask(*holder, &question, telemetry::current_trace()));
         let (here, answers) = tokio::join!(here.settle(), join_all(asked));
-        outcome.reach = here;
+        let mut outcome = Outcome { reach: here, nodes: vec![own.node], unreachable: Vec::new() };
         for (holder, answer) in others.iter().zip(answers) {
             match answer {
                 Ok(Answer::Delivered(reach)) => {
@@ -97,6 +98,13 @@ impl Deliver {
             }
         }
         Ok(outcome)
+    }
+
+    /// Who has pages of a scope, as this node sees it, which the delivery says.
+    fn counted(&self, delivery: &mut Delivery) -> Vec<Holder> {
+        let view = self.registry.view();
+        delivery.seen = Some(view.applied());
+        view.addressees(&delivery.to)
     }
 
     /// By its address alone; if it is not there any more, its row is read once and it is tried once again.
@@ -149,7 +157,7 @@ impl Deliver {
     pub fn receive(&self, delivery: &Delivery) -> Option<Pushed> {
         match delivery.to {
             Scope::Page(address) if self.hub.page(address.key).is_none() => None,
-            _ => Some(self.local(delivery, &delivery.elsewhere)),
+            _ => Some(self.local(delivery)),
         }
     }
 
@@ -165,32 +173,26 @@ impl Deliver {
         Some(pushed)
     }
 
-    fn local(&self, delivery: &Delivery, elsewhere: &[Key]) -> Pushed {
+    fn local(&self, delivery: &Delivery) -> Pushed {
         let topic = match &delivery.to {
             Scope::Topic(topic) => Some(topic.as_str()),
             _ => None,
         };
-        self.hub.push(&delivery.to, elsewhere, &Tail::message(&delivery.payload, delivery.from, topic))
+        self.hub.push(&delivery.to, delivery.seen, &Tail::message(&delivery.payload, delivery.from, topic))
     }
 
-    /// Which pages of a scope this node counts on which node: its own it knows best, the rest the view tells.
-    fn shares(&self, own: Holder, scope: &Scope) -> BTreeMap<Holder, Vec<Key>> {
-        let view = self.registry.view();
-        let mut shares: BTreeMap<Holder, Vec<Key>> =
-            view.holders(scope).into_iter().map(|holder| (holder, Vec::new())).collect();
-        for (page, seen) in view.pages_of(scope) {
-            let here = self.hub.page(page).is_some_and(|page| page.is_here());
-            shares.entry(if here { own } else { seen.holder }).or_default().push(page);
+    /// Waits until this node has seen what the sender has: only then it knows which pages the sender counts elsewhere.
+    /// Where that takes too long, a page that moves right now may get the message twice, and nobody waits again before
+    /// this node has seen something new.
+    pub async fn catch_up(&self, delivery: &Delivery) {
+        let applied = self.registry.view().applied();
+        let Some(seen) = delivery.seen.filter(|seen| *seen > applied) else { return };
+        if self.stood_at.load(Ordering::Relaxed) != applied
+            && timeout(self.patience, self.registry.reached(seen)).await.is_err()
+        {
+            self.stood_at.store(self.registry.view().applied(), Ordering::Relaxed);
         }
-        shares
     }
-}
-
-/// What one node is asked: the scope, without the pages that others have.
-fn share(delivery: &Delivery, shares: &BTreeMap<Holder, Vec<Key>>, holder: Holder) -> Delivery {
-    let elsewhere =
-        shares.iter().filter(|(other, _)| **other != holder).flat_map(|(_, pages)| pages).copied();
-    Delivery { elsewhere: elsewhere.collect(), ..delivery.clone() }
 }
 
 fn page_outcome(node: NodeNumber, answer: Result<Answer, Unanswered>) -> Outcome {

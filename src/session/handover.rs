@@ -55,7 +55,8 @@ impl Sessions {
         generation: u32,
         seq: u64,
     ) -> Option<HandedOver> {
-        let question = Question::Handover { page: page.key(), to: own.node, generation, seq };
+        let rev = page.standing().rev;
+        let question = Question::Handover { page: page.key(), to: own.node, generation, rev, seq };
         let answer = self.post.ask(old, &question, telemetry::current_trace());
         match tokio::time::timeout(self.timing.handover, answer).await {
             Ok(Ok(Answer::HandedOver(handed))) => Some(handed),
@@ -87,9 +88,16 @@ impl Sessions {
     }
 
     /// Another node has won the row of a page: it gets the frames and, for the resume window, what still arrives.
-    pub fn hand_over(self: &Arc<Self>, page: Key, to: NodeNumber, generation: u32, seq: u64) -> Answer {
+    pub fn hand_over(
+        self: &Arc<Self>,
+        page: Key,
+        to: NodeNumber,
+        generation: u32,
+        rev: u64,
+        seq: u64,
+    ) -> Answer {
         let Some(page) = self.hub.page(page) else { return Answer::Unknown };
-        match self.freeze(page, to, generation, seq) {
+        match self.freeze(page, to, generation, rev, seq) {
             Some(Handover::Complete(handed)) => Answer::HandedOver(handed),
             Some(Handover::Incomplete) => Answer::Incomplete,
             None => Answer::Unknown,
@@ -99,7 +107,7 @@ impl Sessions {
     /// What the registry has heard. Pages of what is ending go, also those that nobody asked this node for.
     pub fn notice(self: &Arc<Self>, news: News) {
         let scope = match news {
-            News::Page(page, row) => return self.notice_row(page, &row),
+            News::Page(page, row, rev) => return self.notice_row(page, &row, rev),
             News::Unregistered(page, rev) => return self.notice_unregistered(page, rev),
             News::Ending(Lasting::Session(key)) => Scope::Session(key),
             News::Ending(Lasting::Connection(key)) => Scope::Connection(key),
@@ -124,13 +132,15 @@ impl Sessions {
 
     /// A row was written. If it gives a page to another node that this one still counts as its own, the question
     /// for it was lost: the client has been told of a reset, and what still arrives here is forwarded.
-    fn notice_row(self: &Arc<Self>, page: Key, row: &Row) {
-        // on its way: the question is, too
-        if row.prev.is_none()
-            && self.lease.holder().is_some_and(|own| own.node != row.node)
+    fn notice_row(self: &Arc<Self>, page: Key, row: &Row, rev: u64) {
+        if self.lease.holder().is_some_and(|own| own.node != row.node)
             && let Some(page) = self.hub.page(page)
         {
-            self.freeze(page, row.node, row.generation, u64::MAX);
+            page.goes_by(rev, row.generation);
+            // on its way: the question is, too
+            if row.prev.is_none() {
+                self.freeze(page, row.node, row.generation, rev, u64::MAX);
+            }
         }
     }
 
@@ -139,9 +149,10 @@ impl Sessions {
         page: Arc<Page>,
         to: NodeNumber,
         generation: u32,
+        rev: u64,
         seq: u64,
     ) -> Option<Handover> {
-        let (handover, forwarding) = page.freeze(to, generation, seq)?;
+        let (handover, forwarding) = page.freeze(to, generation, rev, seq)?;
         self.watching.departed(page.key());
         tokio::spawn(self.clone().forward(page.key(), forwarding));
         tokio::spawn(self.clone().thaw(page));

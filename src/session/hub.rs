@@ -140,14 +140,16 @@ impl Hub {
         found
     }
 
-    /// Adds one frame to the outbox of every page of a scope, except those that another node counts as its own. The
-    /// frame is encoded once, its bytes are shared.
-    pub fn push(&self, scope: &Scope, elsewhere: &[Key], tail: &Tail) -> Pushed {
+    /// Adds one frame to the outbox of every page of a scope, except those that a sender who has seen every row up to
+    /// `seen` counts at another node. The frame is encoded once, its bytes are shared.
+    pub fn push(&self, scope: &Scope, seen: Option<u64>, tail: &Tail) -> Pushed {
         let mut pushed = Pushed::default();
         self.visit(scope, |page| {
-            if !elsewhere.contains(&page.key()) {
-                pushed.count(page.push(tail));
-            }
+            pushed.count(match scope {
+                // its address says where it is
+                Scope::Page(_) => page.push(tail),
+                _ => page.push_as_one_of_many(seen, tail),
+            });
         });
         pushed
     }

@@ -113,7 +113,7 @@ impl Sessions {
         let row = self.row(holder, 1, &place, unix_ms(), &open.agent);
         let rev =
             self.registry.write(key, &row, Expect::Absent).await.map_err(|error| self.refused(error))?;
-        let page = self.admit(key, rev, &row);
+        let page = self.admit(key, rev, &row, false);
         self.attach(holder, page, Arrival::New).ok_or(RACED)
     }
 
@@ -281,6 +281,9 @@ impl Sessions {
         let user = owner.map(Arc::from).or_else(|| open.user.clone());
         let place = Place { session, connection, user, topics };
         // a move that was cut short has left its frames on two nodes: nobody can put them together again
+        let others =
+            found.iter().flat_map(|(row, _)| [Some(Holder { node: row.node, epoch: row.epoch }), row.prev]);
+        let others = others.flatten().any(|old| old != holder && self.registry.view().lives(old));
         let whole = found.filter(|(row, _)| row.prev.is_none());
         let old = whole.map(|(row, _)| Holder { node: row.node, epoch: row.epoch });
         let prev = old.filter(|old| *old != holder && self.registry.view().lives(*old));
@@ -290,26 +293,29 @@ impl Sessions {
             Err(WriteError::Conflict { .. }) => return Ok(None),
             Err(error) => return Err(self.refused(error)),
         };
-        let page = self.admit(claims.page, rev, &row);
+        let page = self.admit(claims.page, rev, &row, others);
         match prev {
             None => Ok(self.attach(holder, page, Arrival::Elsewhere)),
             Some(old) => self.take_over(holder, page, old, row, seq).await.map(Some),
         }
     }
 
-    /// A page whose row this node has just won, on its way to a socket.
-    fn admit(self: &Arc<Self>, key: Key, rev: u64, row: &Row) -> Arc<Page> {
+    /// A page whose row this node has just won, on its way to a socket; `others`: another node may have a copy of it.
+    fn admit(self: &Arc<Self>, key: Key, rev: u64, row: &Row, others: bool) -> Arc<Page> {
         let user = self.intern(row.user.as_deref());
         let topics = row.topics.iter().map(|topic| topic.as_str().into()).collect();
         let standing = Standing { rev, generation: row.generation, confirmed: false, user, topics };
         let page = Page::new(key, row.session, row.connection, row.opened, standing, self.options.budget);
+        if others {
+            page.came_by(rev);
+        }
         if row.prev.is_some() {
             page.expect_handover();
         }
         let page = Arc::new(page);
         // a copy that this node wrongly counts as the page: what it has taken since goes the way of all late frames
         if let Some(stale) = self.hub.page(key).filter(|stale| stale.is_here()) {
-            self.freeze(stale, row.node, row.generation, u64::MAX);
+            self.freeze(stale, row.node, row.generation, rev, u64::MAX);
         }
         self.hub.insert(page.clone());
         page

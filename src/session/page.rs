@@ -4,6 +4,7 @@ mod ends;
 mod head;
 mod moving;
 mod socket;
+mod stay;
 mod watches;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +18,7 @@ use self::moving::Frozen;
 pub(super) use self::moving::{Forwarding, Handover, InTransit};
 pub(super) use self::socket::{Arrival, Welcome};
 pub use self::socket::{Taken, Ticket};
+use self::stay::Stay;
 use super::outbox::{Budget, Outbox, Pushed};
 use super::watching::Watch;
 use crate::protocol::{Close, CloseCode, Tail};
@@ -45,6 +47,7 @@ struct State {
     ticket: u64,
     generation: u32,
     rev: u64,
+    stay: Stay,
     received: u64,
     /// The present socket has sent a frame, so the client has the newest token.
     confirmed: bool,
@@ -123,6 +126,7 @@ impl Page {
             ticket: 0,
             generation,
             rev,
+            stay: Stay::default(),
             received: 0,
             confirmed: false,
             user,
@@ -172,7 +176,17 @@ impl Page {
 
     /// Adds a sequenced frame.
     pub fn push(&self, tail: &Tail) -> Met {
-        let mut state = self.lock();
+        self.push_to(self.lock(), tail)
+    }
+
+    /// The same for a sender that means many pages and has seen every row up to this revision, if it counts this one
+    /// here.
+    pub fn push_as_one_of_many(&self, seen: Option<u64>, tail: &Tail) -> Met {
+        let state = self.lock();
+        if state.stay.counts(seen) { self.push_to(state, tail) } else { Met::Missed }
+    }
+
+    fn push_to(&self, mut state: MutexGuard<'_, State>, tail: &Tail) -> Met {
         let live = match &state.holding {
             Holding::Live => true,
             Holding::Closing(_) | Holding::Detached | Holding::Installing => false,

@@ -100,10 +100,7 @@ impl Post {
         question: &Question,
         trace: Option<TraceParent>,
     ) -> Result<Answer, Unanswered> {
-        let message = Message {
-            headers: Headers { trace, deadline_ms: None },
-            ..Message::new(subject, wire::encode(question))
-        };
+        let message = Message { headers: Headers { trace }, ..Message::new(subject, wire::encode(question)) };
         match self.engine.request(message, self.within).await {
             Ok(answer) => wire::decode_answer(&answer.payload).ok_or(Unanswered::Silent),
             Err(RequestError::NoResponder) => Err(Unanswered::Gone),

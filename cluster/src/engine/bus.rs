@@ -20,8 +20,6 @@ pub const MAX_PAYLOAD: usize = 512 * 1024;
 pub struct Headers {
     /// The sender's span.
     pub trace: Option<TraceParent>,
-    /// When nobody waits for the answer any more, in milliseconds since the Unix epoch.
-    pub deadline_ms: Option<u64>,
 }
 
 /// A message on the Bus.

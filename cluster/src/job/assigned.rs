@@ -103,6 +103,12 @@ impl Assigned {
         Err(None)
     }
 
+    /// Whether a user is this worker's own now, as far as is known here.
+    pub(super) fn has(&self, user: &str) -> bool {
+        !*self.desk.draining.borrow()
+            && self.desk.lease.worker().is_some_and(|me| self.valid(user, me).is_some())
+    }
+
     fn valid(&self, user: &str, me: WorkerId) -> Option<Held> {
         let held = *self.held().get(user)?;
         (held.epoch == me.epoch && clock::now() < held.until).then_some(held)

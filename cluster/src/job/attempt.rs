@@ -28,18 +28,19 @@ pub enum Outcome {
 
 /// Lets a handler say how far it has come. Cheap to clone; never waits.
 #[derive(Debug, Clone)]
-pub struct Reporter(watch::Sender<Option<Progress>>);
+pub struct Reporter(Option<watch::Sender<Option<Progress>>>);
 
 impl Reporter {
     /// A reporter that nobody listens to.
     pub fn silent() -> Self {
-        Self(watch::Sender::new(None))
+        Self(None)
     }
 
     /// `progress` is 0 … 1. What comes faster than a page is told is skipped.
     pub fn report(&self, progress: f64, message: Option<String>) {
+        let Some(sender) = &self.0 else { return };
         let progress = if progress.is_finite() { progress.clamp(0.0, 1.0) } else { 0.0 };
-        self.0.send_replace(Some(Progress { progress, message }));
+        sender.send_replace(Some(Progress { progress, message }));
     }
 }
 
@@ -84,7 +85,7 @@ impl Attempt {
             stored,
             claim,
             hint,
-            reporter: Reporter(progress),
+            reporter: Reporter(Some(progress)),
             cancelled: running.cancel.subscribe(),
             upkeep: tokio::spawn(upkeep.run(reports)),
             ended,

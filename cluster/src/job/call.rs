@@ -5,6 +5,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
@@ -68,17 +69,19 @@ impl Drop for Abandon<'_> {
 
 impl Jobs {
     /// Calls a method: of any free worker of a team, or of the one that is `own`'s. Dropping the future stops the
-    /// handler.
+    /// handler. The call's own deadline is set here.
     pub async fn call(
         &self,
         team: &Team,
         own: Option<&str>,
-        call: &WorkerCall,
+        call: WorkerCall,
         within: Duration,
         trace: Option<TraceParent>,
     ) -> Result<Box<RawValue>, CallError> {
-        let asking = Asking { jobs: self, team, call, until: Instant::now() + within, trace };
-        let mut abandon = Abandon { jobs: self, team, id: call.id, answered: false };
+        let id = call.id;
+        let payload = wire::encode(&WorkerCall { deadline_ms: Some(deadline_ms(within)), ..call });
+        let asking = Asking { jobs: self, team, payload, until: Instant::now() + within, trace };
+        let mut abandon = Abandon { jobs: self, team, id, answered: false };
         let outcome = match own {
             None => asking.any().await,
             Some(user) => asking.own(user).await,
@@ -91,7 +94,7 @@ impl Jobs {
 struct Asking<'a> {
     jobs: &'a Jobs,
     team: &'a Team,
-    call: &'a WorkerCall,
+    payload: Bytes,
     until: Instant,
     trace: Option<TraceParent>,
 }
@@ -161,8 +164,8 @@ impl Asking<'_> {
         if left.is_zero() {
             return Err(CallError::Deadline);
         }
-        let headers = Headers { trace: self.trace.clone(), deadline_ms: Some(deadline_ms(left)) };
-        let message = Message { headers, ..Message::new(subject, wire::encode(self.call)) };
+        let headers = Headers { trace: self.trace.clone() };
+        let message = Message { headers, ..Message::new(subject, self.payload.clone()) };
         match self.jobs.engine.request(message, left).await {
             // an answer of another release cannot be read: what was done is not known
             Ok(answer) => serde_json::from_slice(&answer.payload).map_err(|_| CallError::Deadline),
@@ -174,8 +177,8 @@ impl Asking<'_> {
     }
 }
 
-/// Until when somebody waits, in milliseconds since the Unix epoch.
-fn deadline_ms(left: Duration) -> u64 {
+/// The end of a time that begins now, in milliseconds since the Unix epoch.
+fn deadline_ms(within: Duration) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    (now + left).as_millis() as u64
+    (now + within).as_millis() as u64
 }

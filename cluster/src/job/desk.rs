@@ -4,10 +4,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio_util::task::TaskTracker;
 
 use super::assigned::Assigned;
 use super::attempt::Attempt;
@@ -22,13 +23,6 @@ use crate::worker::{Team, WorkerId, WorkerLease};
 
 /// Unread bytes of each subscription of a worker.
 const UNREAD: usize = 8 * 1024 * 1024;
-
-/// How long somebody still waits for the answer.
-pub(super) fn remaining(question: &Message) -> Option<Duration> {
-    let deadline = Duration::from_millis(question.headers.deadline_ms?);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Some(deadline.saturating_sub(now))
-}
 
 /// Something that runs here and can be told to stop.
 pub(super) struct Running {
@@ -50,14 +44,15 @@ pub(super) struct Desk {
     pub(super) release: String,
     pub(super) lease: WorkerLease,
     pub(super) slots: Arc<Semaphore>,
+    /// Calls that are not answered yet.
+    pub(super) unanswered: TaskTracker,
     pub(super) draining: watch::Sender<bool>,
     work: mpsc::Sender<Work>,
     running: Mutex<HashMap<Key, Arc<watch::Sender<bool>>>>,
 }
 
-/// The subscriptions of a worker.
+/// The subscriptions of a worker, beside the one to its lane's calls.
 pub(super) struct Ears {
-    calls: Subscription,
     own: Subscription,
     team: Subscription,
 }
@@ -65,18 +60,16 @@ pub(super) struct Ears {
 impl Ears {
     pub(super) async fn open(jobs: &Jobs, team: &Team, id: Key) -> Result<Self, Down> {
         let Jobs { engine, subjects, .. } = jobs;
-        let calls = subjects.calls(&team.pool, &team.lane);
         Ok(Self {
             own: engine.subscribe(&subjects.worker(id, ">"), None, UNREAD).await?,
             team: engine.subscribe(&subjects.workers(&team.pool, &team.lane), None, UNREAD).await?,
-            calls: engine.subscribe(&calls, Some("workers"), UNREAD).await?,
         })
     }
 }
 
 /// Answers what this worker is asked.
 pub(super) async fn listen(desk: Arc<Desk>, assigned: Arc<Assigned>, ears: Ears) {
-    let Ears { calls, mut own, mut team } = ears;
+    let Ears { mut own, mut team } = ears;
     let own = async {
         while let Some(received) = own.next().await {
             if let Received::Message(message) = received {
@@ -91,22 +84,45 @@ pub(super) async fn listen(desk: Arc<Desk>, assigned: Arc<Assigned>, ears: Ears)
             }
         }
     };
-    tokio::join!(take_calls(&desk, calls), own, team);
+    tokio::join!(own, team);
 }
 
-/// Takes calls until this worker drains: then it is no member of the group any more that shares them.
-async fn take_calls(desk: &Arc<Desk>, mut calls: Subscription) {
-    let mut draining = desk.draining.subscribe();
-    let mut drains = std::pin::pin!(draining.wait_for(|draining| *draining));
-    loop {
-        tokio::select! {
-            biased;
-            _ = &mut drains => return,
-            received = calls.next() => match received {
-                Some(Received::Message(message)) => desk.clone().call(message),
-                Some(Received::Gap(_)) => {}
-                None => return,
-            },
+/// The calls of a lane that come to this worker, until it drains: then it is no member of the group any more that shares
+/// them.
+pub(super) struct Calls {
+    /// `None` when nothing comes any more.
+    subscription: Option<Subscription>,
+    draining: watch::Receiver<bool>,
+}
+
+impl Calls {
+    pub(super) async fn open(
+        jobs: &Jobs,
+        team: &Team,
+        draining: watch::Receiver<bool>,
+    ) -> Result<Self, Down> {
+        let subject = jobs.subjects.calls(&team.pool, &team.lane);
+        let subscription = Some(jobs.engine.subscribe(&subject, Some("workers"), UNREAD).await?);
+        Ok(Self { subscription, draining })
+    }
+
+    /// The next one. Safe to drop and call again.
+    pub(super) async fn next(&mut self) -> Message {
+        loop {
+            if *self.draining.borrow_and_update() {
+                self.subscription = None;
+            }
+            let Some(subscription) = &mut self.subscription else { return std::future::pending().await };
+            tokio::select! {
+                biased;
+                received = subscription.next() => match received {
+                    Some(Received::Message(question)) => return question,
+                    Some(Received::Gap(_)) => {}
+                    None => self.subscription = None,
+                },
+                // an error: nobody is left who could ask for it
+                Ok(()) = self.draining.changed() => {}
+            }
         }
     }
 }
@@ -127,14 +143,15 @@ impl Desk {
         work: mpsc::Sender<Work>,
     ) -> Self {
         let jobs = jobs.clone();
-        Self { jobs, team, release, lease, slots, draining, work, running: Mutex::default() }
+        let (unanswered, running) = (TaskTracker::new(), Mutex::default());
+        Self { jobs, team, release, lease, slots, unanswered, draining, work, running }
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<Key, Arc<watch::Sender<bool>>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(self: &Arc<Self>, id: Key) -> Running {
+    pub(super) fn begin(self: &Arc<Self>, id: Key) -> Running {
         let cancel = Arc::new(watch::Sender::new(false));
         self.running().insert(id, cancel.clone());
         Running { id, desk: self.clone(), cancel }
@@ -144,12 +161,12 @@ impl Desk {
     fn asked(self: Arc<Self>, assigned: &Arc<Assigned>, message: Message) {
         match message.subject.rsplit('.').next() {
             Some(worker_leaf::ALIVE) => {
-                tokio::spawn(async move { self.reply_bytes(&message, bytes::Bytes::new()).await });
+                tokio::spawn(async move { self.reply_bytes(message, bytes::Bytes::new()).await });
             }
             Some(worker_leaf::DRAIN) => {
                 tracing::info!("this worker is asked to leave");
                 self.draining.send_replace(true);
-                tokio::spawn(async move { self.reply_bytes(&message, bytes::Bytes::new()).await });
+                tokio::spawn(async move { self.reply_bytes(message, bytes::Bytes::new()).await });
             }
             Some(worker_leaf::CANCEL) => self.stop(&message),
             Some(worker_leaf::WAKE) => {
@@ -157,10 +174,7 @@ impl Desk {
                     assigned.serve(user);
                 }
             }
-            Some(worker_leaf::CALL) => {
-                let assigned = assigned.clone();
-                tokio::spawn(async move { self.assigned_call(&assigned, message).await });
-            }
+            Some(worker_leaf::CALL) => self.assigned_call(assigned, message),
             _ => tracing::debug!(subject = message.subject, "a message of another release ignored"),
         }
     }
@@ -174,39 +188,53 @@ impl Desk {
     }
 
     /// A call for a user's own worker: only that one serves it.
-    async fn assigned_call(self: Arc<Self>, assigned: &Arc<Assigned>, message: Message) {
-        let Some(WorkerCall { user: Some(user), .. }) = read(&message) else { return };
-        match assigned.take(&user).await {
-            Ok(_) => self.call(message),
-            Err(Some(worker)) => self.reply(&message, &CallAnswer::Elsewhere { worker }).await,
-            Err(None) => self.reply(&message, &CallAnswer::Busy).await,
+    fn assigned_call(self: Arc<Self>, assigned: &Arc<Assigned>, question: Message) {
+        let Some(call) = read::<WorkerCall>(&question) else { return };
+        let Some(user) = call.user.clone() else { return };
+        if assigned.has(&user) {
+            return self.pass_on(call, question);
         }
+        let assigned = assigned.clone();
+        tokio::spawn(async move {
+            match assigned.take(&user).await {
+                Ok(_) => self.pass_on(call, question),
+                Err(Some(worker)) => self.reply(question, &CallAnswer::Elsewhere { worker }).await,
+                Err(None) => self.reply(question, &CallAnswer::Busy).await,
+            }
+        });
+    }
+
+    fn pass_on(self: &Arc<Self>, call: WorkerCall, question: Message) {
+        if let Some(asked) = self.admit(call, question) {
+            // there is room for as much as there are slots, and the receiver is gone only with the worker
+            let _ = self.work.try_send(Work::Call(Box::new(asked)));
+        }
+    }
+
+    /// A call of the lane, if it is one and there is a slot for it.
+    pub(super) fn call(self: &Arc<Self>, question: Message) -> Option<Asked> {
+        self.admit(read(&question)?, question)
     }
 
     /// Busy is answered at once; nothing waits here.
-    fn call(self: Arc<Self>, question: Message) {
-        let Some(call) = read::<WorkerCall>(&question) else { return };
+    fn admit(self: &Arc<Self>, call: WorkerCall, question: Message) -> Option<Asked> {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
-            return drop(tokio::spawn(async move { self.reply(&question, &CallAnswer::Busy).await }));
+            let desk = self.clone();
+            tokio::spawn(async move { desk.reply(question, &CallAnswer::Busy).await });
+            return None;
         };
-        if remaining(&question).is_some_and(|left| left.is_zero()) {
-            return;
-        }
-        let running = self.begin(call.id);
-        let work = self.work.clone();
-        let asked = Asked { call, question, desk: self, running, _slot: slot };
-        // there is room for as much as there are slots, and the receiver is gone only with the worker
-        let _ = work.try_send(Work::Call(Box::new(asked)));
+        let asked = Asked { call, question, desk: self.clone(), slot, _unanswered: self.unanswered.token() };
+        (asked.remaining() != Some(Duration::ZERO)).then_some(asked)
     }
 
-    pub(super) async fn reply(&self, question: &Message, answer: &CallAnswer) {
+    pub(super) async fn reply(&self, question: Message, answer: &CallAnswer) {
         self.reply_bytes(question, wire::encode(answer)).await;
     }
 
-    async fn reply_bytes(&self, question: &Message, answer: bytes::Bytes) {
-        // who asked knows the trace and the deadline
-        if let Some(reply) = &question.reply
-            && let Err(error) = self.jobs.engine.publish(Message::new(reply.as_str(), answer)).await
+    async fn reply_bytes(&self, question: Message, answer: bytes::Bytes) {
+        // who asked knows the trace
+        if let Some(reply) = question.reply
+            && let Err(error) = self.jobs.engine.publish(Message::new(reply, answer)).await
         {
             tracing::debug!(%error, "answer not sent");
         }

@@ -4,13 +4,14 @@
 //! ended.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::assigned::Assigned;
 use super::attempt::Attempt;
-use super::desk::{Desk, Ears, Running, listen, remaining};
+use super::desk::{Calls, Desk, Ears, listen};
 use super::free;
 use super::store::Jobs;
 use crate::engine::{Down, Message};
@@ -32,33 +33,42 @@ pub struct Asked {
     pub call: WorkerCall,
     pub(super) question: Message,
     pub(super) desk: Arc<Desk>,
-    pub(super) running: Running,
-    pub(super) _slot: OwnedSemaphorePermit,
+    pub(super) slot: OwnedSemaphorePermit,
+    /// Goes last.
+    pub(super) _unanswered: TaskTrackerToken,
 }
 
 impl Asked {
-    /// Resolves when the caller does not want the answer any more.
-    pub async fn cancelled(&self) {
-        let mut cancelled = self.running.cancel.subscribe();
-        if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
-            std::future::pending().await
+    /// Resolves when nobody waits for the answer any more: the caller has taken it back, or its time is over. From the
+    /// first poll on it can be told.
+    pub async fn abandoned(&self) {
+        let running = self.desk.begin(self.call.id);
+        let mut cancelled = running.cancel.subscribe();
+        tokio::select! {
+            // never an error: the sender is held above
+            Ok(_) = cancelled.wait_for(|cancelled| *cancelled) => {}
+            () = tokio::time::sleep(self.remaining().unwrap_or(Duration::MAX)) => {}
         }
     }
 
-    /// How long somebody still waits for the answer.
-    pub fn remaining(&self) -> Option<Duration> {
-        remaining(&self.question)
+    /// How long somebody still waits for the answer; `None` when nobody said.
+    pub(super) fn remaining(&self) -> Option<Duration> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Some(Duration::from_millis(self.call.deadline_ms?).saturating_sub(now))
     }
 
-    /// Answers.
+    /// Answers. The slot is free before the caller can know, who may ask again at once.
     pub async fn answer(self, answer: CallAnswer) {
-        self.desk.reply(&self.question, &answer).await;
+        let Self { question, desk, slot, _unanswered, .. } = self;
+        drop(slot);
+        desk.reply(question, &answer).await;
     }
 }
 
 /// The work of one worker, as it comes.
 pub struct Intake {
     work: mpsc::Receiver<Work>,
+    calls: Calls,
     desk: Arc<Desk>,
     slots: u32,
     assigned: Arc<Assigned>,
@@ -80,6 +90,7 @@ impl Intake {
         // each piece of work has a slot, so the sender never waits
         let (sender, work) = mpsc::channel(slots.max(1) as usize);
         let ears = Ears::open(jobs, &team, id).await?;
+        let calls = Calls::open(jobs, &team, draining.subscribe()).await?;
         let places = Arc::new(Semaphore::new(slots as usize));
         let desk = Arc::new(Desk::new(jobs, team, release, lease, places, draining, sender));
         let assigned = Arc::new(Assigned::new(desk.clone(), id));
@@ -89,25 +100,31 @@ impl Intake {
             tokio::spawn(assigned.clone().sweep()),
             tokio::spawn(assigned.clone().renew()),
         ];
-        Ok(Self { work, desk, slots, assigned, tasks })
+        Ok(Self { work, calls, desk, assigned, slots, tasks })
     }
 
     /// The next piece of work.
     pub async fn next(&mut self) -> Option<Work> {
-        self.work.recv().await
-    }
-
-    /// How many pieces of work run now.
-    pub fn running(&self) -> usize {
-        (self.slots as usize).saturating_sub(self.desk.slots.available_permits())
+        loop {
+            tokio::select! {
+                work = self.work.recv() => return work,
+                question = self.calls.next() => {
+                    if let Some(asked) = self.desk.call(question) {
+                        return Some(Work::Call(Box::new(asked)));
+                    }
+                }
+            }
+        }
     }
 
     /// Resolves when nothing runs here any more. What still comes in must be taken meanwhile.
     pub fn idle(&self) -> impl Future<Output = ()> + use<> {
-        let (slots, all) = (self.desk.slots.clone(), self.slots);
+        let (desk, all) = (self.desk.clone(), self.slots);
         async move {
             // never closed, so an error cannot come
-            let _ = slots.acquire_many(all).await;
+            let _slots = desk.slots.acquire_many(all).await;
+            desk.unanswered.close();
+            desk.unanswered.wait().await;
         }
     }
 

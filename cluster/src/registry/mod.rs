@@ -15,7 +15,7 @@ mod view;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch as channel};
 
 pub use census::{Counts, LaneStats, NodeStats, Stats};
 pub use change::{Change, Kind, Member};
@@ -50,6 +50,8 @@ pub struct Registry {
     view: Arc<RwLock<View>>,
     lifetimes: Lifetimes,
     happenings: broadcast::Sender<Happening>,
+    /// The revision of the last row that the view shows.
+    applied: channel::Sender<u64>,
 }
 
 /// What the row of a page says.
@@ -66,8 +68,8 @@ pub enum Found {
 /// What a node must hear of at once.
 #[derive(Debug)]
 pub enum News {
-    /// The row of a page was written.
-    Page(Key, Box<Row>),
+    /// The row of a page was written, with this revision.
+    Page(Key, Box<Row>, u64),
     /// A page was unregistered, by a row of this revision: whoever holds it is to close it.
     Unregistered(Key, u64),
     /// Nobody joins this any more: its pages, if there are any, are to go.
@@ -85,7 +87,7 @@ impl Registry {
     pub fn new(engine: &Engine, lifetimes: Lifetimes) -> Self {
         let (rows, nodes) = (engine.kv(Bucket::Pages), engine.kv(Bucket::Nodes));
         let (happenings, _) = broadcast::channel(HAPPENINGS);
-        Self { rows, nodes, view: Arc::default(), lifetimes, happenings }
+        Self { rows, nodes, view: Arc::default(), lifetimes, happenings, applied: channel::Sender::new(0) }
     }
 
     /// Who comes and who goes from now on. Who reads too slowly is told so, and how much it has missed.
@@ -96,6 +98,13 @@ impl Registry {
     /// The view as it is now. Hold it shortly.
     pub fn view(&self) -> RwLockReadGuard<'_, View> {
         self.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Resolves when the view shows every row up to this revision.
+    pub async fn reached(&self, rev: u64) {
+        let mut applied = self.applied.subscribe();
+        // never an error: the sender is here
+        let _ = applied.wait_for(|applied| *applied >= rev).await;
     }
 
     /// Starts both watches and returns when the view shows everything that stood.
@@ -118,7 +127,13 @@ impl Registry {
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         let changes = match (feed, event) {
             (_, WatchEvent::Live) => return true,
-            (Feed::Pages, event) => apply_row(&mut view, event),
+            (Feed::Pages, event) => {
+                if let WatchEvent::Put(entry) = &event {
+                    view.applied = entry.rev;
+                    self.applied.send_replace(entry.rev);
+                }
+                apply_row(&mut view, event)
+            }
             (Feed::Nodes, WatchEvent::Put(entry)) => {
                 match (node_of(&entry.key), NodeRow::decode(&entry.meta)) {
                     (Some(number), Some(row)) => view.put_node(number, row.epoch_at(entry.rev), row),
@@ -209,10 +224,9 @@ impl Following {
             tokio::select! {
                 Some(event) = self.nodes.next() => self.registry.apply(&Feed::Nodes, event),
                 Some(event) = self.pages.next() => {
-                    let news = news(&event);
-                    let live = self.registry.apply(&Feed::Pages, event);
-                    news.into_iter().for_each(&mut heard);
-                    live
+                    // before the view shows it: who has seen a row has heard of it
+                    news(&event).into_iter().for_each(&mut heard);
+                    self.registry.apply(&Feed::Pages, event)
                 }
                 else => return,
             };
@@ -224,7 +238,7 @@ fn news(event: &WatchEvent) -> Option<News> {
     let WatchEvent::Put(entry) = event else { return None };
     match Subject::of(&entry.key)? {
         Subject::Page(page) => match Row::decode(&entry.meta) {
-            Some(row) => Some(News::Page(page, Box::new(row))),
+            Some(row) => Some(News::Page(page, Box::new(row), entry.rev)),
             None => Row::is_unregistered(&entry.meta).then_some(News::Unregistered(page, entry.rev)),
         },
         Subject::Lasting(of) => {

@@ -14,6 +14,9 @@ use crate::id::{Address, Holder, Key, NodeNumber};
 use crate::lease::NodeRow;
 use crate::wire::Scope;
 
+/// Pages that are looked at to find the nodes of a scope. Beyond it, asking a node in vain costs less than looking on.
+const LOOKS: usize = 1024;
+
 /// A user with pages, or with sessions that can still be joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserSeen<'a> {
@@ -186,15 +189,39 @@ impl View {
         Some(ConnectionSeen { connection, user, sessions, pages, idle_until: Some(idle.until) })
     }
 
+    /// The revision of the last row that it shows. Rows are shown in order.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
     /// The living nodes that hold pages of a scope, each once, in the order of their numbers.
     pub fn holders(&self, scope: &Scope) -> Vec<Holder> {
+        self.holders_within(scope, usize::MAX)
+    }
+
+    /// The same, and for a scope of very many pages also nodes that may hold none of it.
+    pub fn addressees(&self, scope: &Scope) -> Vec<Holder> {
+        self.holders_within(scope, LOOKS)
+    }
+
+    fn holders_within(&self, scope: &Scope, looks: usize) -> Vec<Holder> {
+        let all = || self.held.keys().copied().filter(|holder| self.lives(*holder)).collect();
         let mut holders: Vec<Holder> = match scope {
-            Scope::All => self.held.keys().copied().filter(|holder| self.lives(*holder)).collect(),
+            Scope::All => all(),
             Scope::Page(address) => self.page(address.key).map(|seen| seen.holder).into_iter().collect(),
-            _ => self.pages_of(scope).map(|(_, seen)| seen.holder).collect(),
+            _ => {
+                let mut pages = self.pages_of(scope);
+                let mut holders = Vec::new();
+                for (_, seen) in pages.by_ref().take(looks) {
+                    // few nodes, so that a walk is faster than a set
+                    if !holders.contains(&seen.holder) {
+                        holders.push(seen.holder);
+                    }
+                }
+                if pages.next().is_some() { all() } else { holders }
+            }
         };
         holders.sort_unstable();
-        holders.dedup();
         holders
     }
 

@@ -62,6 +62,8 @@ pub(super) struct Alive {
 /// All pages and all living nodes.
 #[derive(Debug, Default)]
 pub struct View {
+    /// The revision of the last row that was put.
+    pub(super) applied: u64,
     pub(super) pages: HashMap<Key, Seen>,
     /// Pages of each session.
     pub(super) sessions: HashMap<Key, Tally>,

@@ -92,6 +92,10 @@ pub struct WorkerCall {
     /// From which page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page: Option<Address>,
+    /// When nobody waits for the answer any more, in milliseconds since the Unix epoch. Not a header: a message without
+    /// headers is the cheaper one all the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
 }
 
 /// The answer to a [`WorkerCall`].

@@ -9,6 +9,7 @@ use pagewire_cluster::wire::{HandedOver, Reach};
 use tokio::sync::{mpsc, oneshot};
 
 use super::ends::Known;
+use super::stay::Stay;
 use super::{Holding, Met, Page};
 use crate::protocol::Tail;
 use crate::session::outbox::Moving;
@@ -53,12 +54,13 @@ impl Frozen {
 }
 
 impl Page {
-    /// Freezes the page for a holder of a later generation whose client has seen everything up to `seq`. `None` when
-    /// this node does not hold the page, or holds a newer one.
+    /// Freezes the page for a holder of a later generation, whose row has that revision and whose client has seen
+    /// everything up to `seq`. `None` when this node does not hold the page, or holds a newer one.
     pub(in crate::session) fn freeze(
         &self,
         to: NodeNumber,
         generation: u32,
+        rev: u64,
         seq: u64,
     ) -> Option<(Handover, Forwarding)> {
         // in this order, as `conclude` takes them
@@ -79,11 +81,26 @@ impl Page {
             outbox.into_waiting().for_each(|tail| drop(frozen.forward(&tail)));
         }
         state.holding = Holding::Frozen(frozen);
+        state.stay.end(rev);
         drop(state);
         // the old socket finds the page gone
         self.changed.notify_waiters();
         let handover = moving.map_or(Handover::Incomplete, Handover::Complete);
         Some((handover, Forwarding { to, frames }))
+    }
+
+    /// The row that gave the page to this node: other nodes may still take messages for it from senders that have not
+    /// seen it.
+    pub(in crate::session) fn came_by(&self, rev: u64) {
+        self.lock().stay = Stay::since(Some(rev));
+    }
+
+    /// A row was seen that gives the page to another node, which will ask for it.
+    pub(in crate::session) fn goes_by(&self, rev: u64, generation: u32) {
+        let mut state = self.lock();
+        if state.generation < generation {
+            state.stay.end(rev);
+        }
     }
 
     /// The page waits for what the old holder hands over; what arrives until then queues behind it.

@@ -11,14 +11,17 @@ use tokio::sync::{Notify, watch as channel};
 use tokio::task::AbortHandle;
 
 use super::connection::{Connection, track};
+use super::outgoing::outgoing;
 use super::router::Router;
 use super::version::check_version;
 use super::{ConnectError, NatsOptions};
 use crate::engine::Link;
 use crate::subject::Subjects;
 
-/// Commands that may wait for the connection: enough for a burst, and beyond it `publish` says `Full`.
-const CLIENT_CAPACITY: usize = 16 * 1024;
+/// Messages that may wait to be sent: enough for a burst, and beyond it `publish` says `Full`.
+const QUEUE: usize = 16 * 1024;
+/// Commands between the library's handle and its connection: what was gathered, and a little more.
+const CLIENT_CAPACITY: usize = 1024;
 /// Messages of one subscription between the library's connection task and ours.
 const SUBSCRIPTION_CAPACITY: usize = 64 * 1024;
 /// NATS's default. A value of `MAX_VALUE` bytes travels in base64 when the leader is asked for it.
@@ -102,8 +105,12 @@ async fn connect_with(
     let inbox = client.subscribe(router.pattern()).await.map_err(|error| refused(options, error))?;
     tasks.spawn(router.clone().run(inbox, Duration::from_secs(1)));
     let link = channel::Sender::new(Link::Up { generation: 1 });
+    let (outgoing, handing_over) = outgoing(client.clone(), QUEUE);
+    // ends by itself, when everything was handed over
+    tokio::spawn(handing_over);
     let connection = Connection {
         client: client.clone(),
+        outgoing,
         router,
         link: link.subscribe(),
         dropped: listener.dropped.subscribe(),

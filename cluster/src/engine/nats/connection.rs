@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use async_nats::client::traits::Publisher;
 use async_nats::connection::State;
 use async_nats::message::OutboundMessage;
 use async_nats::{Client, HeaderMap, Message as Raw, StatusCode, Subscriber};
 use bytes::Bytes;
+use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
 use tokio::sync::{Notify, mpsc, watch as channel};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
+use super::outgoing::Outgoing;
 use super::router::{Router, Waiter};
 use crate::engine::Link;
 use crate::timing::Timing;
@@ -44,6 +45,7 @@ pub(super) enum Failure {
 #[derive(Clone)]
 pub(super) struct Connection {
     pub(super) client: Client,
+    pub(super) outgoing: Outgoing,
     pub(super) router: Arc<Router>,
     /// The state of this connection; closed when the engine is gone.
     pub(super) link: channel::Receiver<Link>,
@@ -58,7 +60,7 @@ impl Connection {
         self.client.connection_state() == State::Connected
     }
 
-    /// Sends; waits at most `within` for room in the library's queue.
+    /// Sends; waits at most `within` for room in the queue.
     pub(super) async fn send(
         &self,
         subject: String,
@@ -67,8 +69,9 @@ impl Connection {
         payload: Bytes,
         within: Duration,
     ) -> Result<(), Failure> {
-        use async_nats::client::PublishErrorKind as Kind;
-        if subject.len() + reply.as_ref().map_or(0, String::len) > LONGEST_LINE {
+        if subject.len() + reply.as_ref().map_or(0, String::len) > LONGEST_LINE
+            || payload.len() > self.client.max_payload()
+        {
             return Err(Failure::TooLarge);
         }
         if !self.is_up() {
@@ -76,11 +79,14 @@ impl Connection {
         }
         let message =
             OutboundMessage { subject: subject.into(), reply: reply.map(Into::into), headers, payload };
-        match timeout(within, self.client.publish_message(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) if error.kind() == Kind::MaxPayloadExceeded => Err(Failure::TooLarge),
-            Ok(Err(_)) => Err(Failure::NotSent),
-            Err(_) => Err(Failure::Silence),
+        match self.outgoing.try_send(message) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Closed(_)) => Err(Failure::NotSent),
+            Err(TrySendError::Full(message)) => match self.outgoing.send_timeout(message, within).await {
+                Ok(()) => Ok(()),
+                Err(SendTimeoutError::Closed(_)) => Err(Failure::NotSent),
+                Err(SendTimeoutError::Timeout(_)) => Err(Failure::Silence),
+            },
         }
     }
 
@@ -97,7 +103,7 @@ impl Connection {
         // what found no room in the queue was not sent
         let sent = self.send(subject, Some(place.subject()), headers, payload, within).await;
         sent.map_err(|failure| if failure == Failure::Silence { Failure::NotSent } else { failure })?;
-        match timeout(until.saturating_duration_since(Instant::now()), place.answer()).await {
+        match timeout_at(until.into(), place.answer()).await {
             Ok(Some(raw)) if raw.status == Some(StatusCode::NO_RESPONDERS) => Err(Failure::NoResponder),
             Ok(Some(raw)) => Ok(raw),
             Ok(None) if Instant::now() < until => Err(Failure::Lost),

@@ -11,7 +11,6 @@ use crate::engine::{Entry, Headers, Message, Op};
 use crate::trace::TraceParent;
 
 const TRACE: HeaderName = HeaderName::from_static("traceparent");
-const DEADLINE: HeaderName = HeaderName::from_static("Pw-Deadline");
 const OP: HeaderName = HeaderName::from_static("Pw-Op");
 const META: HeaderName = HeaderName::from_static("Pw-Meta");
 const KV_OPERATION: HeaderName = HeaderName::from_static("KV-Operation");
@@ -30,25 +29,16 @@ pub(super) struct Marker {
 
 /// The headers of a message on the Bus; most messages have none.
 pub(super) fn encode(headers: &Headers) -> Option<HeaderMap> {
-    if *headers == Headers::default() {
-        return None;
-    }
+    let trace = headers.trace.as_ref()?;
     let mut map = HeaderMap::new();
-    if let Some(trace) = &headers.trace {
-        map.insert(TRACE, trace.as_str());
-    }
-    if let Some(deadline) = headers.deadline_ms {
-        map.insert(DEADLINE, deadline.to_string());
-    }
+    map.insert(TRACE, trace.as_str());
     Some(map)
 }
 
 /// A message from the Bus.
 pub(super) fn message(raw: Raw) -> Message {
-    let headers = raw.headers.as_ref().map_or_else(Headers::default, |map| Headers {
-        trace: text(map, &TRACE).and_then(TraceParent::parse),
-        deadline_ms: text(map, &DEADLINE).and_then(|ms| ms.parse().ok()),
-    });
+    let trace = raw.headers.as_ref().and_then(|map| text(map, &TRACE)).and_then(TraceParent::parse);
+    let headers = Headers { trace };
     Message {
         subject: raw.subject.into_string(),
         reply: raw.reply.map(|reply| reply.into_string()),

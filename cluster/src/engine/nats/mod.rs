@@ -5,7 +5,8 @@
 //! Two connections per process: `control` (Kv, so leases) and `data` (Bus and Queue), so that a burst of
 //! messages never delays the renewal of a lease.
 //!
-//! `connect` getting connected · `connection` sending and asking · `router` replies · `headers` · `version` ·
+//! `connect` getting connected · `connection` sending and asking · `outgoing` gathers what is sent ·
+//! `router` replies · `headers` · `version` ·
 //! `bus` · `api` JetStream's wire · `streams` what exists · `kv` single keys · `walk` many keys · `commit`
 //! several at once · `watch` and `held` watches · `queue`
 
@@ -19,6 +20,7 @@ mod fake;
 mod headers;
 mod held;
 mod kv;
+mod outgoing;
 mod queue;
 mod router;
 mod streams;

@@ -16,6 +16,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::headers;
 use crate::engine::Message;
 
+/// Answers that are handed out at once.
+const CHUNK: usize = 64;
+
 /// Who waits.
 pub(super) enum Waiter {
     /// For one answer.
@@ -72,8 +75,11 @@ impl Table {
         self.next
     }
 
-    /// Hands a message to its waiter; whether there was one.
-    fn deliver(&mut self, token: u64, message: Raw) -> bool {
+    /// Hands a message to its waiter; whether there was one. The subject names the token, so this is for answers, not
+    /// for what a consumer delivers: that keeps the subject it was published to.
+    fn deliver(&mut self, message: Raw) -> bool {
+        let token = message.subject.rsplit('.').next().and_then(|token| token.parse().ok());
+        let Some(token) = token else { return false };
         let Some((waiter, until)) = self.waiting.remove(&token) else { return false };
         if let Some(waiter) = waiter.take(message) {
             self.waiting.insert(token, (waiter, until));
@@ -171,25 +177,20 @@ impl Router {
         self.lock().waiting.len()
     }
 
-    /// Whether somebody waited for it. The subject names the token, so this is for answers, not for what a
-    /// consumer delivers: that keeps the subject it was published to.
-    fn deliver(&self, message: Raw) -> bool {
-        let token = message.subject.rsplit('.').next().and_then(|token| token.parse().ok());
-        match token {
-            Some(token) => self.lock().deliver(token, message),
-            None => false,
-        }
-    }
-
     /// Dispatches until the connection is closed; sweeps every `period`.
-    pub(super) async fn run(self: Arc<Self>, mut inbox: Subscriber, period: Duration) {
+    pub(super) async fn run(self: Arc<Self>, inbox: Subscriber, period: Duration) {
         let mut tick = tokio::time::interval(period);
+        // answers come in bursts, and each asks for the lock
+        let mut inbox = inbox.ready_chunks(CHUNK);
         loop {
             tokio::select! {
-                message = inbox.next() => {
-                    let Some(message) = message else { break };
-                    if !self.deliver(message) {
-                        tracing::trace!("an answer came after its deadline");
+                messages = inbox.next() => {
+                    let Some(messages) = messages else { break };
+                    let mut table = self.lock();
+                    for message in messages {
+                        if !table.deliver(message) {
+                            tracing::trace!("an answer came after its deadline");
+                        }
                     }
                 }
                 _ = tick.tick() => self.lock().sweep(Instant::now()),
@@ -225,7 +226,7 @@ mod tests {
         assert_eq!(router.waiting(), 1001);
         router.lock().sweep(now + Duration::from_secs(2));
         assert_eq!(router.waiting(), 1);
-        assert!(router.deliver(answer(&lasting)));
+        assert!(router.lock().deliver(answer(&lasting)));
         assert_eq!(router.waiting(), 0);
     }
 
@@ -237,11 +238,11 @@ mod tests {
         let (second, mut second_answer) = oneshot::channel();
         router.expect(Waiter::One(first), until);
         let subject = router.expect(Waiter::One(second), until);
-        assert!(router.deliver(answer(&subject)));
+        assert!(router.lock().deliver(answer(&subject)));
         assert!(second_answer.try_recv().is_ok());
         assert!(first_answer.try_recv().is_err());
-        assert!(!router.deliver(answer(&subject)), "nobody waits for a second answer");
-        assert!(!router.deliver(answer("r.not-a-token")));
+        assert!(!router.lock().deliver(answer(&subject)), "nobody waits for a second answer");
+        assert!(!router.lock().deliver(answer("r.not-a-token")));
     }
 
     #[test]

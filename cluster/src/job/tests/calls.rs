@@ -16,12 +16,13 @@ fn request(method: &str, user: Option<&str>) -> WorkerCall {
         params: RawValue::NULL.to_owned(),
         user: user.map(str::to_owned),
         page: None,
+        deadline_ms: None,
     }
 }
 
 /// The worker that answers.
 async fn call(jobs: &Jobs, own: Option<&str>) -> Result<Key, CallError> {
-    let value = jobs.call(&team(), own, &request("who", own), WITHIN, None).await?;
+    let value = jobs.call(&team(), own, request("who", own), WITHIN, None).await?;
     Ok(serde_json::from_str(value.get()).unwrap())
 }
 
@@ -61,7 +62,7 @@ async fn a_user_has_one_worker_for_calls_and_jobs_while_it_lives() {
     let next = loop {
         // what the dying worker has heard is not asked of another: the caller decides
         let request = request("who", Some("ann"));
-        match jobs.call(&team(), Some("ann"), &request, TIMING.death_proof * 3, None).await {
+        match jobs.call(&team(), Some("ann"), request, TIMING.death_proof * 3, None).await {
             Ok(value) => break serde_json::from_str::<Key>(value.get()).unwrap(),
             Err(CallError::Deadline) => {}
             Err(other) => panic!("{other:?}"),
@@ -107,7 +108,7 @@ async fn a_worker_whose_slots_are_taken_says_so_at_once_and_one_that_is_left_fre
     let mut waiting = JoinSet::new();
     for _ in 0..4 {
         let jobs = jobs.clone();
-        waiting.spawn(async move { jobs.call(&team(), None, &request("hang", None), WITHIN, None).await });
+        waiting.spawn(async move { jobs.call(&team(), None, request("hang", None), WITHIN, None).await });
     }
     let busy = async {
         while call(&jobs, None).await != Err(CallError::Busy) {
@@ -130,6 +131,6 @@ async fn a_call_ends_with_its_deadline() {
     let jobs = jobs(&engine).await;
     let _worker = Worker::start(&engine, &log).await;
     serving(&jobs, 1).await;
-    let late = jobs.call(&team(), None, &request("hang", None), Duration::from_millis(50), None).await;
+    let late = jobs.call(&team(), None, request("hang", None), Duration::from_millis(50), None).await;
     assert_eq!(late.unwrap_err(), CallError::Deadline);
 }

@@ -106,7 +106,7 @@ async fn run(work: Work, id: Key, log: Log) {
         Work::Call(asked) => {
             let me = RawValue::from_string(format!("\"{id}\"")).unwrap();
             if asked.call.method == "hang" {
-                return asked.cancelled().await;
+                return asked.abandoned().await;
             }
             return asked.answer(CallAnswer::Value(me)).await;
         }

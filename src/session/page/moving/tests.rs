@@ -9,6 +9,7 @@ use self::world::{NODES, World};
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Push(usize),
+    PushToAll { unseen: u64 },
     Command,
     LoseCommand,
     Read { frames: usize, arrives: bool },
@@ -24,6 +25,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..NODES).prop_map(Step::Push),
+        6 => (0..4u64).prop_map(|unseen| Step::PushToAll { unseen }),
         3 => Just(Step::Command),
         1 => Just(Step::LoseCommand),
         6 => (1..5usize, prop::bool::weighted(0.9)).prop_map(|(frames, arrives)| Step::Read { frames, arrives }),
@@ -46,6 +48,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Push(node) => world.push(node),
+                Step::PushToAll { unseen } => world.push_to_all(unseen),
                 Step::Command => world.command(),
                 Step::LoseCommand => world.lose_command(),
                 Step::Read { frames, arrives } => world.read(frames, arrives),

@@ -1,5 +1,7 @@
 //! A page on three nodes, its client, and what must be true of them after every step.
 
+mod rows;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -7,6 +9,7 @@ use pagewire_cluster::id::{Address, Key};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use self::rows::{Row, Rows};
 use crate::protocol::{Close, CloseCode, Recovered, pong};
 use crate::session::outbox::Budget;
 use crate::session::page::moving::*;
@@ -30,14 +33,6 @@ fn payload(tail: &Tail) -> u64 {
     frame["payload"].as_u64().unwrap()
 }
 
-/// The row of the page: who won it, with which generation, and whom it may ask.
-#[derive(Clone, Copy)]
-struct Row {
-    node: usize,
-    generation: u32,
-    prev: Option<usize>,
-}
-
 /// A resume in progress at a node: the row is won, the rest is still to come.
 #[derive(Clone)]
 struct Resuming {
@@ -52,7 +47,7 @@ pub(super) struct World {
     copies: [Option<Arc<Page>>; NODES],
     /// A node may still forward for an earlier stay of the page when it is there again.
     forwarding: [Vec<Forwarding>; NODES],
-    row: Row,
+    rows: Rows,
     socket: Option<(usize, Ticket)>,
     resuming: Option<Resuming>,
     /// What the client has: the numbers restart with every reset.
@@ -79,7 +74,7 @@ impl World {
         Self {
             copies: [Some(first), None, None],
             forwarding: Default::default(),
-            row: Row { node: 0, generation: 1, prev: None },
+            rows: Rows::new(Row { node: 0, generation: 1, prev: None }),
             socket: Some((0, ticket)),
             resuming: None,
             seq: 0,
@@ -98,17 +93,49 @@ impl World {
     /// A push to the address that the sender has: the row's node, or an old one that forwards.
     pub(super) fn push(&mut self, node: usize) {
         let Some(page) = &self.copies[node] else { return };
-        if node != self.row.node && page.is_here() {
+        if node != self.rows.now().node && page.is_here() {
             return; // whoever still sends there has not seen the row: it waits for an answer as everybody does
         }
-        // a sender waits for the answer, which comes when a forwarded frame has arrived
-        if self.forwarding.iter().flatten().any(|forwarding| !forwarding.frames.is_empty()) {
+        if self.is_forwarding() {
             return;
         }
-        let payload = RawValue::from_string(self.pushed.to_string()).unwrap();
-        if !matches!(page.push(&Tail::message(&payload, None, None)), Met::Missed) {
+        if !matches!(page.push(&self.message()), Met::Missed) {
             self.pushed += 1;
         }
+    }
+
+    /// A push to many pages, this one among them, by a sender who has not seen the last few versions of the row. It
+    /// asks every node, and each of them first sees what the sender has.
+    pub(super) fn push_to_all(&mut self, unseen: u64) {
+        if self.is_forwarding() {
+            return;
+        }
+        let seen = self.rows.rev().saturating_sub(unseen).max(1);
+        let message = self.message();
+        let mut taken = Vec::new();
+        for node in 0..NODES {
+            self.hear(node, seen);
+            let Some(page) = &self.copies[node] else { continue };
+            // by a node that has not heard of a move since: it comes, but late
+            let stale = node != self.rows.now().node && page.is_here();
+            if !matches!(page.push_as_one_of_many(Some(seen), &message), Met::Missed) {
+                taken.push(node);
+                if stale {
+                    self.late.insert(self.pushed);
+                }
+            }
+        }
+        assert!(taken.len() <= 1, "taken by {taken:?}");
+        self.pushed += taken.len() as u64;
+    }
+
+    fn message(&self) -> Tail {
+        Tail::message(&RawValue::from_string(self.pushed.to_string()).unwrap(), None, None)
+    }
+
+    /// A sender waits for the answer, which comes when a forwarded frame has arrived.
+    fn is_forwarding(&self) -> bool {
+        self.forwarding.iter().flatten().any(|forwarding| !forwarding.frames.is_empty())
     }
 
     /// The client sends a command over its socket.
@@ -157,32 +184,31 @@ impl World {
 
     /// Wins the row for a node; an earlier resume that is not done loses.
     pub(super) fn resume(&mut self, node: usize) {
-        let prev = Some(self.row.node);
-        let whole = self.row.prev.is_none();
-        let (generation, seq) = (self.row.generation + 1, self.seq);
+        let old = self.rows.now();
+        let whole = old.prev.is_none();
+        let (generation, seq) = (old.generation + 1, self.seq);
         self.socket = None;
-        let here = self.copies[node].clone().filter(|page| page.is_here() && node == self.row.node);
+        let here = self.copies[node].clone().filter(|page| page.is_here() && node == old.node);
         self.resuming = Some(Resuming { node, generation, seq, handed: None, asked: !whole });
         match here {
-            Some(page) if self.row.prev.is_none() => {
+            Some(page) if whole => {
                 page.stands_at(1, generation, None);
-                self.row = Row { node, generation, prev: None };
+                self.rows.write(Row { node, generation, prev: None });
                 self.finish();
             }
             _ => {
                 let page = Arc::new(page(generation));
                 page.expect_handover();
                 // a move that was cut short: its early copy leaves, the next one is a reset
-                if self.row.prev.is_some()
-                    && let Some(copy) = self.copies[self.row.node].take()
-                {
+                if !whole && let Some(copy) = self.copies[old.node].take() {
                     copy.leave(None, Close::new(CloseCode::HeldElsewhere, ""));
                     self.forwarding.iter_mut().for_each(Vec::clear);
                     self.excused.extend(0..self.pushed);
                 }
-                self.row = Row { node, generation, prev };
+                let rev = self.rows.write(Row { node, generation, prev: Some(old.node) });
+                page.came_by(rev);
                 let stale = self.copies[node].replace(page).filter(|stale| stale.is_here());
-                let frozen = stale.and_then(|stale| stale.freeze(number(node), generation, u64::MAX));
+                let frozen = stale.and_then(|stale| stale.freeze(number(node), generation, rev, u64::MAX));
                 self.forwarding[node].extend(frozen.map(|(_, forwarding)| forwarding));
             }
         }
@@ -191,11 +217,13 @@ impl World {
     /// The question to the old holder; its answer may be lost.
     pub(super) fn ask(&mut self, answer_arrives: bool) {
         let Some(resuming) = &mut self.resuming else { return };
-        let Some(old) = self.row.prev.filter(|old| *old != resuming.node && !resuming.asked) else { return };
+        let Some(old) = self.rows.now().prev.filter(|old| *old != resuming.node && !resuming.asked) else {
+            return;
+        };
         resuming.asked = true;
-        let frozen = self.copies[old]
-            .as_ref()
-            .and_then(|page| page.freeze(number(resuming.node), resuming.generation, resuming.seq));
+        let frozen = self.copies[old].as_ref().and_then(|page| {
+            page.freeze(number(resuming.node), resuming.generation, self.rows.rev(), resuming.seq)
+        });
         if let Some((handover, forwarding)) = frozen {
             self.forwarding[old].push(forwarding);
             if let (Handover::Complete(handed), true) = (handover, answer_arrives) {
@@ -210,7 +238,7 @@ impl World {
         let Some(page) = self.copies[resuming.node].clone() else { return };
         let arrival = match &resuming.handed {
             Some(handed) if page.install(handed) => Arrival::Resumed { seq: resuming.seq },
-            None if page.standing().generation == resuming.generation && self.row.prev.is_none() => {
+            None if page.standing().generation == resuming.generation && self.rows.now().prev.is_none() => {
                 Arrival::Resumed { seq: resuming.seq }
             }
             _ => Arrival::Elsewhere,
@@ -222,7 +250,7 @@ impl World {
         });
         let (Some(ticket), Some((recovered, received))) = (ticket, welcome) else { return };
         self.socket = Some((resuming.node, ticket));
-        self.row.prev = None;
+        self.rows.write(Row { prev: None, ..self.rows.now() });
         if recovered == Recovered::Recovered {
             self.resend(resuming.node, ticket, received);
         } else {
@@ -255,16 +283,20 @@ impl World {
 
     /// Forwarded frames arrive at the new holder.
     pub(super) fn deliver_forwarded(&mut self, from: usize) {
+        let row = self.rows.now();
         for forwarding in &mut self.forwarding[from] {
             let to = forwarding.to.get() as usize - 1;
             while let Ok(frame) = forwarding.frames.try_recv() {
                 match &self.copies[to] {
                     Some(page) => {
                         // taken for its own by a node that has not heard of two moves since: it comes, but late
-                        if to != self.row.node && page.is_here() {
+                        if to != row.node && page.is_here() {
                             self.late.insert(payload(&frame.tail));
                         }
-                        drop(page.push(&frame.tail));
+                        // the sender is told of no page
+                        if matches!(page.push(&frame.tail), Met::Missed) {
+                            self.excused.insert(payload(&frame.tail));
+                        }
                     }
                     None => drop(self.excused.insert(payload(&frame.tail))),
                 }
@@ -272,16 +304,21 @@ impl World {
         }
     }
 
-    /// A node sees the row: a page that it still counts as its own belongs to another.
+    /// A node sees the row as it is: a page that it still counts as its own belongs to another.
     pub(super) fn notice(&mut self, node: usize) {
-        let Row { node: holder, generation, prev } = self.row;
-        if node == holder || prev.is_some() {
-            return;
-        }
-        let frozen =
-            self.copies[node].as_ref().and_then(|page| page.freeze(number(holder), generation, u64::MAX));
-        if let Some((_, forwarding)) = frozen {
-            self.forwarding[node].push(forwarding);
+        self.hear(node, self.rows.rev());
+    }
+
+    /// A node sees the versions of the row, one after the other, up to a revision.
+    fn hear(&mut self, node: usize, rev: u64) {
+        while let Some((rev, row)) = self.rows.see(node, rev) {
+            let Some(page) = self.copies[node].as_ref().filter(|_| node != row.node) else { continue };
+            page.goes_by(rev, row.generation);
+            if row.prev.is_none()
+                && let Some((_, forwarding)) = page.freeze(number(row.node), row.generation, rev, u64::MAX)
+            {
+                self.forwarding[node].push(forwarding);
+            }
         }
     }
 
@@ -291,8 +328,10 @@ impl World {
 
     pub(super) fn crash(&mut self, node: usize) {
         // what a node took for a page that it wrongly counts as its own is lost with it, and nobody knows
-        let stale = self.copies[node].take().filter(|_| node != self.row.node);
-        if let Some((_, mut left)) = stale.and_then(|page| page.freeze(number(node), u32::MAX, u64::MAX)) {
+        let stale = self.copies[node].take().filter(|_| node != self.rows.now().node);
+        if let Some((_, mut left)) =
+            stale.and_then(|page| page.freeze(number(node), u32::MAX, u64::MAX, u64::MAX))
+        {
             while let Ok(frame) = left.frames.try_recv() {
                 self.excused.insert(payload(&frame.tail));
             }
@@ -316,7 +355,7 @@ impl World {
         (0..NODES).for_each(|node| self.notice(node));
         // an old address may lead over several nodes
         (0..NODES * NODES).for_each(|hop| self.deliver_forwarded(hop % NODES));
-        let node = self.row.node;
+        let node = self.rows.now().node;
         self.resume(node);
         self.ask(true);
         self.finish();
@@ -329,7 +368,8 @@ impl World {
     }
 
     pub(super) fn check(&self) {
-        let holds = |page: &&Arc<Page>| page.is_here() && page.standing().generation == self.row.generation;
+        let holds =
+            |page: &&Arc<Page>| page.is_here() && page.standing().generation == self.rows.now().generation;
         assert!(
             self.copies.iter().flatten().filter(holds).count() <= 1,
             "two nodes hold the newest generation"
