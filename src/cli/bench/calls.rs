@@ -1,4 +1,5 @@
-//! Calls of a worker from a node's entry, beside bare NATS requests, in turns; and CPU time of a call from a page.
+//! Calls of a worker from a node's entry, in turns with bare NATS requests, by the client library alone and by the engine
+//! alone; and CPU time of a call from a page.
 
 use std::io;
 use std::time::Duration;
@@ -45,8 +46,9 @@ pub(super) struct Options {
 struct Bed {
     entry: Worker,
     worker: Hand,
-    asking: Worker,
-    echo: Worker,
+    /// Who asks and who answers, with the client library alone and with the engine alone.
+    plain: (Worker, Worker),
+    engine: (Worker, Worker),
     node: Node,
     clients: Clients,
     payload: String,
@@ -73,6 +75,7 @@ impl Way {
 /// One run.
 struct Run {
     bare: Way,
+    engine: Way,
     any: Way,
     own: Way,
     page: Way,
@@ -95,16 +98,17 @@ impl Bed {
         let nats = Nats::start(options.nats.as_deref()).await?;
         let cluster = Cluster::new(Some(&nats));
         let mut entry = Worker::of(&cluster, "entry", None).await?;
-        // a slot is free again a moment after its answer
-        let worker = Hand::start(&cluster, POOL, options.in_flight * 2, None)?;
+        let worker = Hand::start(&cluster, POOL, options.in_flight, None)?;
         entry.done(&Order::Meet { pages: 0, worker: true }).await?;
         // a node that starts now has seen the worker before it takes its first page
         let node = Node::join(&cluster, None).await?;
         let clients =
             Clients::open(node.address, cluster.tokens(options.pages)?, Manner::Prompt, None).await?;
-        let (asking, echo) = Worker::pair(&Cluster::new(Some(&nats)), 1, [None; 2]).await?;
+        let other = Cluster::new(Some(&nats));
+        let plain = Worker::pair(&other, "plain", 1, [None; 2]).await?;
+        let engine = Worker::pair(&other, "bare", 1, [None; 2]).await?;
         let payload = payload(options.bytes);
-        Ok(Self { nats, entry, worker, asking, echo, node, clients, payload })
+        Ok(Self { nats, entry, worker, plain, engine, node, clients, payload })
     }
 
     async fn measure(&mut self, options: &Options, calls: u64) -> io::Result<Run> {
@@ -113,11 +117,12 @@ impl Bed {
         let (any, own) = (order(0), order(options.pages));
         let nats = &self.nats;
         let pids = |asking: &Worker, serving| [asking.pid(), serving];
-        let bare = {
-            let meter = Meter::start(nats, pids(&self.asking, self.echo.pid()))?;
-            let (seconds, each) = self.asking.took(&any).await?;
-            meter.way(nats, calls, seconds, each)?
+        let bare = async |(asking, echo): &mut (Worker, Worker)| {
+            let meter = Meter::start(nats, pids(asking, echo.pid()))?;
+            let (seconds, each) = asking.took(&any).await?;
+            meter.way(nats, calls, seconds, each)
         };
+        let (bare, engine) = (bare(&mut self.plain).await?, bare(&mut self.engine).await?);
         let entry = pids(&self.entry, self.worker.pid);
         let meter = Meter::start(nats, entry)?;
         let (seconds, each) = self.entry.took(&any).await?;
@@ -126,7 +131,7 @@ impl Bed {
         let (seconds, each) = self.entry.took(&own).await?;
         let own = meter.way(nats, calls, seconds, each)?;
         let page = self.page(options, calls).await?;
-        Ok(Run { bare, any, own, page })
+        Ok(Run { bare, engine, any, own, page })
     }
 
     /// End to end: frames of pages, and their results.
@@ -178,8 +183,9 @@ fn report(options: &Options, runs: &[Run]) -> Report {
         options.calls, options.bytes, options.in_flight
     ));
     let of = |part: &dyn Fn(&Run) -> f64| runs.iter().map(part).collect::<Vec<_>>();
-    let ways: [(&str, [&str; 2], Part); 4] = [
+    let ways: [(&str, [&str; 2], Part); 5] = [
         ("bare request", ["who asks", "who answers"], |run| &run.bare),
+        ("request of the engine", ["who asks", "who answers"], |run| &run.engine),
         ("any worker", ["node", "worker"], |run| &run.any),
         ("the user's own worker", ["node", "worker"], |run| &run.own),
         ("a page's call frame", ["node", "worker"], |run| &run.page),
@@ -197,6 +203,7 @@ fn report(options: &Options, runs: &[Run]) -> Report {
     }
     report.goal("any worker : bare, rate", "%", &of(&|run| 100.0 * run.any.rate / run.bare.rate), GOAL);
     report.row("own worker : bare, rate", "%", &of(&|run| 100.0 * run.own.rate / run.bare.rate));
+    report.row("any worker : engine, rate", "%", &of(&|run| 100.0 * run.any.rate / run.engine.rate));
     let per_cpu = |way: Part| of(&|run| 100.0 * run.bare.cost() / way(run).cost());
     report.row("any worker : bare, per CPU second", "%", &per_cpu(|run| &run.any));
     report.row("own worker : bare, per CPU second", "%", &per_cpu(|run| &run.own));

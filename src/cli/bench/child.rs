@@ -40,14 +40,15 @@ impl Worker {
         }
     }
 
-    /// Starts the bare engine twice, each on its core: one that asks, and one that serves.
+    /// Starts a role twice, each on its core: one that asks, and one that serves.
     pub(super) async fn pair(
         cluster: &Cluster,
+        role: &str,
         slots: u64,
         [asking, serving]: [Option<usize>; 2],
     ) -> io::Result<(Self, Self)> {
-        let asking = Self::of(cluster, "bare", asking).await?;
-        let mut serving = Self::of(cluster, "bare", serving).await?;
+        let asking = Self::of(cluster, role, asking).await?;
+        let mut serving = Self::of(cluster, role, serving).await?;
         serving.done(&Order::Serve { slots }).await?;
         Ok((asking, serving))
     }

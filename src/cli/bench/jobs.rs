@@ -124,7 +124,7 @@ impl Bed {
             route: route(POOL, LANE),
         };
         let cluster = Cluster::new(Some(&nats));
-        let (submitting, working) = Worker::pair(&cluster, options.in_flight, [None; 2]).await?;
+        let (submitting, working) = Worker::pair(&cluster, "bare", options.in_flight, [None; 2]).await?;
         let bare = Side {
             submitting,
             working: working.pid(),

@@ -20,6 +20,7 @@ mod measure;
 mod nats;
 mod order;
 mod pin;
+mod plain;
 mod push;
 mod registry;
 mod remote_push;
@@ -81,6 +82,9 @@ enum What {
     /// The engine alone: takes orders on its standard input.
     #[command(hide = true)]
     Bare,
+    /// The NATS client library alone: takes orders on its standard input.
+    #[command(hide = true)]
+    Plain,
     /// The physical limit: writes prepared bytes to sockets.
     #[command(hide = true)]
     Writer(writer::Options),
@@ -101,6 +105,7 @@ impl Bench {
             What::Generator => return generator::run(),
             What::Entry => return entry::run(),
             What::Bare => return bare::run(),
+            What::Plain => return plain::run(),
             What::Writer(options) => return writer::run(&options),
             What::View(options) => return view::run(&options),
             What::Idle(options) => interruptible(idle::run(options)),

@@ -87,7 +87,7 @@ impl Bed {
         sender.done(&Order::Meet { pages: options.pages, worker: false }).await?;
         // who waits for the end is on the clients' core here, too
         let pair = [cores.clients, cores.server];
-        let (asking, echo) = Worker::pair(&Cluster::new(Some(&nats)), 1, pair).await?;
+        let (asking, echo) = Worker::pair(&Cluster::new(Some(&nats)), "bare", 1, pair).await?;
         let payload = payload(options.bytes);
         Ok(Self { _nats: nats, sender, _node: node, clients, asking, _echo: echo, payload })
     }

@@ -1,0 +1,61 @@
+//! The NATS client library by itself, as anybody would use it: what a request costs without any of this project's code.
+//!
+//! One such process asks, another one is the member of a group that answers with what it was asked.
+
+use std::io;
+
+use async_nats::Client;
+use bytes::Bytes;
+use futures_util::StreamExt;
+
+use super::flight::{Plan, fly};
+use super::order::{Answer, Order, misdirected, orders};
+use super::runtime;
+use crate::config::{self, Sources};
+
+/// Where requests go.
+const SUBJECT: &str = "pagewire-bench.plain";
+const GROUP: &str = "echoes";
+
+/// Takes orders until standard input ends.
+pub(super) fn run() -> io::Result<()> {
+    let config = config::load(&Sources::of_process(None, Vec::new())).map_err(io::Error::other)?;
+    runtime()?.block_on(async {
+        let client = async_nats::connect(&config.nats.urls[..]).await.map_err(io::Error::other)?;
+        Answer::Done.tell()?;
+        let mut orders = orders();
+        while let Some(order) = orders.recv().await {
+            let answer = match order? {
+                Order::Serve { .. } => serve(&client).await,
+                Order::Call { payload, plan, .. } => call(&client, payload, plan).await,
+                _ => Err(misdirected()),
+            };
+            answer.unwrap_or_else(|error| Answer::Failed { reason: error.to_string() }).tell()?;
+        }
+        Ok(())
+    })
+}
+
+async fn serve(client: &Client) -> io::Result<Answer> {
+    let mut questions = client.queue_subscribe(SUBJECT, GROUP.to_owned()).await.map_err(io::Error::other)?;
+    client.flush().await.map_err(io::Error::other)?;
+    let client = client.clone();
+    tokio::spawn(async move {
+        while let Some(question) = questions.next().await {
+            if let Some(reply) = question.reply {
+                // whoever asked notices
+                let _ = client.publish(reply, question.payload).await;
+            }
+        }
+    });
+    Ok(Answer::Done)
+}
+
+async fn call(client: &Client, payload: String, plan: Plan) -> io::Result<Answer> {
+    let (client, payload) = (client.clone(), Bytes::from(payload));
+    fly(plan, move |_| {
+        let (client, payload) = (client.clone(), payload.clone());
+        async move { client.request(SUBJECT, payload).await.map(drop).map_err(io::Error::other) }
+    })
+    .await
+}
