@@ -115,7 +115,7 @@ impl Node {
         let states = States::new(&engine);
         let watching = Watching::new(hub.clone(), states.clone());
         let told = watching.clone();
-        tokio::spawn(states.feed(move |delivery| told.tell(&delivery)).await?);
+        tokio::spawn(states.feed(move |delivery| told.tell(&delivery)));
         let sessions = Arc::new(Sessions::new(
             registry.clone(),
             lease.clone(),

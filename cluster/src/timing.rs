@@ -54,6 +54,8 @@ pub struct Timing {
     pub write_stall: Duration,
     /// From the last word on a connection to dropping it, for the other end to hear it.
     pub goodbye: Duration,
+    /// How long a call waits for a slot of a worker that has none.
+    pub slot: Duration,
     /// A call without a time-out of its own.
     pub call: Duration,
     /// From SIGTERM to exit.
@@ -91,6 +93,7 @@ impl Timing {
         hello: Duration::from_secs(10),
         write_stall: Duration::from_secs(20),
         goodbye: Duration::from_secs(2),
+        slot: Duration::from_millis(100),
         call: Duration::from_secs(30),
         drain: Duration::from_secs(30),
         reconnect_spread: Duration::from_secs(5),
@@ -122,6 +125,7 @@ impl Timing {
         hello: Duration::from_millis(1000),
         write_stall: Duration::from_secs(2),
         goodbye: Duration::from_millis(500),
+        slot: Duration::from_millis(100),
         call: Duration::from_secs(3),
         drain: Duration::from_secs(5),
         reconnect_spread: Duration::from_millis(300),

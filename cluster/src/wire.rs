@@ -228,6 +228,15 @@ pub fn encode(message: &impl Serialize) -> Bytes {
     serde_json::to_vec(message).map(Bytes::from).unwrap_or_default()
 }
 
+/// The same for a message of about that many bytes.
+pub(crate) fn encode_long(message: &impl Serialize, bytes: usize) -> Bytes {
+    let mut json = Vec::with_capacity(bytes);
+    match serde_json::to_writer(&mut json, message) {
+        Ok(()) => json.into(),
+        Err(_) => Bytes::new(),
+    }
+}
+
 /// Reads a question. A known type with wrong members is `None`: its sender is broken, not newer.
 pub fn decode_question(bytes: &[u8]) -> Option<Question> {
     let (kind, text) = kind(bytes)?;

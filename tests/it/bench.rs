@@ -92,7 +92,7 @@ async fn every_job_of_a_measurement_was_done_on_one_server_and_on_three() {
 async fn sets_and_news_of_trees_are_compared_with_bare_puts_and_deliveries() {
     let small = ["--sets", "200", "--in-flight", "8", "--trees", "10", "--told", "20", "--pages", "5"];
     let rows = bench(&[&["state", "--watched", "3", "--runs", "2"], &small[..]].concat()).await;
-    for way in ["bare puts of one key", "one tree", "bare puts, 10 in flight", "10 trees"] {
+    for way in ["bare puts of one key", "one tree", "bare puts, 10 keys", "10 trees"] {
         assert!(median(&rows, way) > 0.0, "{rows:?}");
         assert!(median(&rows, &format!("{way}, CPU of nats-server")) > 0.0, "{rows:?}");
     }

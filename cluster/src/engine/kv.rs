@@ -60,7 +60,7 @@ pub struct Op(pub [u8; 16]);
 impl Op {
     /// A fresh one. Deterministic engines take their own.
     pub fn random() -> Self {
-        Self(*uuid::Uuid::new_v4().as_bytes())
+        Self(rand::random())
     }
 }
 
@@ -254,7 +254,11 @@ impl Kv {
 
     /// Writes; the new revision.
     pub async fn put(&self, put: Put) -> Result<u64, WriteError> {
-        dispatch!(&self.engine, e => e.put(self.bucket, put).await)
+        match &self.engine {
+            Engine::Memory(e) => e.put(self.bucket, put).await,
+            Engine::Nats(e) => e.put(self.bucket, &put).await,
+            Engine::Faulty(e) => e.put(self.bucket, put).await,
+        }
     }
 
     /// Deletes. Deleting what is absent succeeds with `Expect::Any` and `Expect::Absent`.

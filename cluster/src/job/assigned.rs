@@ -8,6 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
@@ -43,11 +45,15 @@ struct Held {
     until: Duration,
 }
 
+type Claiming = Shared<BoxFuture<'static, Result<Fence, Option<Key>>>>;
+
 /// The users of one worker.
 pub(super) struct Assigned {
     desk: Arc<Desk>,
     id: Key,
     held: Mutex<HashMap<String, Held>>,
+    /// Users that are claimed now: who comes meanwhile waits for the same outcome.
+    claiming: Mutex<HashMap<String, Claiming>>,
     /// Users whose jobs are looked through now, each with its bell.
     serving: Mutex<HashMap<String, Arc<Notify>>>,
 }
@@ -64,7 +70,7 @@ enum Next {
 
 impl Assigned {
     pub(super) fn new(desk: Arc<Desk>, id: Key) -> Self {
-        Self { desk, id, held: Mutex::default(), serving: Mutex::default() }
+        Self { desk, id, held: Mutex::default(), claiming: Mutex::default(), serving: Mutex::default() }
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<String, Held>> {
@@ -86,7 +92,7 @@ impl Assigned {
 
     /// Makes a user this worker's own unless another living worker's it is: that one, or `None` when there is no
     /// answer now.
-    pub(super) async fn take(&self, user: &str) -> Result<Fence, Option<Key>> {
+    pub(super) async fn take(self: &Arc<Self>, user: &str) -> Result<Fence, Option<Key>> {
         if *self.desk.draining.borrow() {
             return Err(self.hand_over(user).await);
         }
@@ -94,13 +100,29 @@ impl Assigned {
         if let Some(held) = self.valid(user, me) {
             return Ok(Fence { key: self.fence_key(user), rev: held.rev });
         }
-        for _ in 0..CLAIMS {
-            match self.claim(user, me).await {
-                Err(None) => {}
-                settled => return settled,
+        let claiming =
+            self.claiming().entry(user.to_owned()).or_insert_with(|| self.begin_claim(user, me)).clone();
+        claiming.await
+    }
+
+    fn claiming(&self) -> MutexGuard<'_, HashMap<String, Claiming>> {
+        self.claiming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin_claim(self: &Arc<Self>, user: &str, me: WorkerId) -> Claiming {
+        let (this, user) = (self.clone(), user.to_owned());
+        let claiming = async move {
+            let mut claimed = Err(None);
+            for _ in 0..CLAIMS {
+                claimed = this.claim(&user, me).await;
+                if !matches!(claimed, Err(None)) {
+                    break;
+                }
             }
-        }
-        Err(None)
+            this.claiming().remove(&user);
+            claimed
+        };
+        claiming.boxed().shared()
     }
 
     /// Whether a user is this worker's own now, as far as is known here.
@@ -233,7 +255,7 @@ impl Assigned {
     }
 
     /// Runs the first job of a user that is due, to its end.
-    async fn look(&self, user: &str) -> Next {
+    async fn look(self: &Arc<Self>, user: &str) -> Next {
         let pause = Next::Wait(self.jobs().timing.lease_renew);
         let Team { pool, lane } = &self.desk.team;
         let prefix = job_key::open_of(pool, lane, partition(user), &SubjectToken::new(user));
@@ -335,7 +357,6 @@ impl Assigned {
 
 /// Whether somebody has rung; takes the ring.
 fn rang(bell: &Notify) -> bool {
-    use futures_util::FutureExt;
     bell.notified().now_or_never().is_some()
 }
 

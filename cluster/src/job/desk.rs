@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::assigned::Assigned;
@@ -44,6 +45,8 @@ pub(super) struct Desk {
     pub(super) release: String,
     pub(super) lease: WorkerLease,
     pub(super) slots: Arc<Semaphore>,
+    /// Places of calls that wait for a slot.
+    line: Semaphore,
     /// Calls that are not answered yet.
     pub(super) unanswered: TaskTracker,
     pub(super) draining: watch::Sender<bool>,
@@ -144,7 +147,8 @@ impl Desk {
     ) -> Self {
         let jobs = jobs.clone();
         let (unanswered, running) = (TaskTracker::new(), Mutex::default());
-        Self { jobs, team, release, lease, slots, unanswered, draining, work, running }
+        let line = Semaphore::new(slots.available_permits());
+        Self { jobs, team, release, lease, slots, line, unanswered, draining, work, running }
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<Key, Arc<watch::Sender<bool>>>> {
@@ -216,13 +220,40 @@ impl Desk {
         self.admit(read(&question)?, question)
     }
 
-    /// Busy is answered at once; nothing waits here.
     fn admit(self: &Arc<Self>, call: WorkerCall, question: Message) -> Option<Asked> {
-        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
-            let desk = self.clone();
-            tokio::spawn(async move { desk.reply(question, &CallAnswer::Busy).await });
-            return None;
+        match self.slots.clone().try_acquire_owned() {
+            Ok(slot) => self.begun(call, question, slot),
+            Err(_) => {
+                tokio::spawn(self.clone().wait_in_line(call, question));
+                None
+            }
+        }
+    }
+
+    /// A slot that is free in a moment is waited for, by as many calls as there are slots. Anybody else is told at once:
+    /// another worker may have one.
+    async fn wait_in_line(self: Arc<Self>, call: WorkerCall, question: Message) {
+        let slot = match self.line.try_acquire() {
+            Ok(_place) => timeout(self.jobs.timing.slot, self.slots.clone().acquire_owned()).await.ok(),
+            Err(_) => None,
         };
+        match slot {
+            Some(Ok(slot)) => {
+                if let Some(asked) = self.begun(call, question, slot) {
+                    let _ = self.work.send(Work::Call(Box::new(asked))).await;
+                }
+            }
+            _ => self.reply(question, &CallAnswer::Busy).await,
+        }
+    }
+
+    /// `None` when nobody waits for it any more.
+    fn begun(
+        self: &Arc<Self>,
+        call: WorkerCall,
+        question: Message,
+        slot: OwnedSemaphorePermit,
+    ) -> Option<Asked> {
         let asked = Asked { call, question, desk: self.clone(), slot, _unanswered: self.unanswered.token() };
         (asked.remaining() != Some(Duration::ZERO)).then_some(asked)
     }

@@ -2,7 +2,7 @@
 //!
 //! Owns: their shape `{path, value}` or `{path, delete: true}`. Never: applying them.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::{Locator, Path, Refusal};
@@ -19,8 +19,8 @@ pub struct Edit {
 }
 
 /// What is stored and sent: keys only.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Form", into = "Form")]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "Form")]
 pub struct Change {
     /// Where.
     pub path: Path,
@@ -48,18 +48,47 @@ impl Event {
     pub fn change(&self) -> Change {
         Change { path: self.path.clone(), value: self.new.clone(), from: self.from }
     }
+
+    /// The same, to be written.
+    pub(super) fn as_change(&self) -> Written<'_> {
+        Written::new(&self.path, self.new.as_ref(), self.from)
+    }
 }
 
 /// How a change is written.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
+pub(super) struct Written<'a> {
+    path: &'a Path,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a Value>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    delete: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<Address>,
+}
+
+impl<'a> Written<'a> {
+    fn new(path: &'a Path, value: Option<&'a Value>, from: Option<Address>) -> Self {
+        Self { path, value, delete: value.is_none(), from }
+    }
+}
+
+impl Serialize for Change {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Written::new(&self.path, self.value.as_ref(), self.from).serialize(serializer)
+    }
+}
+
+/// How a change is read.
+#[derive(Deserialize)]
 struct Form {
     path: String,
     /// `null` is a value.
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present")]
     value: Option<Value>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     delete: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     from: Option<Address>,
 }
 
@@ -86,13 +115,6 @@ impl TryFrom<Form> for Change {
 
     fn try_from(mut form: Form) -> Result<Self, Refusal> {
         Ok(Self { value: form.value()?, path: form.path.parse()?, from: form.from })
-    }
-}
-
-impl From<Change> for Form {
-    fn from(change: Change) -> Self {
-        let delete = change.value.is_none();
-        Self { path: change.path.to_string(), value: change.value, delete, from: change.from }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::record::Stored;
+use super::record::Base;
 use super::value::length;
 use super::{Edit, Event, Path, Refusal, Tree};
 use crate::id::Address;
@@ -66,13 +66,10 @@ pub(super) enum Effect {
 }
 
 impl Draft {
-    pub(super) fn new<'a>(base: Option<&Stored>, batch: impl Iterator<Item = &'a Write>) -> Self {
-        let mut draft = Self {
-            exists: base.is_some(),
-            ttl: base.and_then(|base| base.ttl),
-            tree: base.map(|base| base.tree.clone()).unwrap_or_default(),
-            ..Self::default()
-        };
+    /// `tree` is what stands in the version, empty if there is none.
+    pub(super) fn new<'a>(base: Option<&Base>, tree: Tree, batch: impl Iterator<Item = &'a Write>) -> Self {
+        let ttl = base.and_then(|base| base.ttl);
+        let mut draft = Self { exists: base.is_some(), ttl, tree, ..Self::default() };
         let revision = base.map_or(0, |base| base.rev);
         for write in batch {
             // whatever was written before it in this batch is another revision
@@ -123,7 +120,7 @@ mod tests {
 
     use super::*;
     use crate::engine::Op;
-    use crate::state::record::Trail;
+    use crate::state::record::{Stored, Trail};
 
     fn set(path: &str, value: Value) -> Write {
         let edit = Edit { path: path.parse().unwrap(), value: Some(value) };
@@ -140,7 +137,8 @@ mod tests {
     }
 
     fn draft(base: Option<&Stored>, batch: &[Write]) -> Draft {
-        Draft::new(base, batch.iter())
+        let (base, tree) = base.cloned().map(Stored::part).unzip();
+        Draft::new(base.as_ref(), tree.unwrap_or_default(), batch.iter())
     }
 
     #[test]

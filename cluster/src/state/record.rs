@@ -11,7 +11,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Change, Event, Tree};
+use super::change::Written;
+use super::{Change, Event, LARGE_TREE, Tree};
 use crate::engine::{Entry, MAX_META, Op};
 use crate::wire;
 
@@ -49,7 +50,13 @@ impl Stored {
             trail: &'a Trail,
             tree: &'a Value,
         }
-        wire::encode(&Document { trail, tree: tree.as_dict() })
+        wire::encode_long(&Document { trail, tree: tree.as_dict() }, tree.size() + TRAIL * 32)
+    }
+
+    /// The version and its data apart: the next one is made of the data.
+    pub(super) fn part(self) -> (Base, Tree) {
+        let Self { rev, op, ttl, trail, tree } = self;
+        (Base { rev, op, ttl, trail, large: tree.size() > LARGE_TREE }, tree)
     }
 
     /// The next version by what the feed says about it. `false` when it does not follow on this one or does not say what
@@ -66,6 +73,30 @@ impl Stored {
     }
 }
 
+/// A version that the next one is written over, without its data.
+#[derive(Debug, Clone)]
+pub(super) struct Base {
+    pub(super) rev: u64,
+    pub(super) ttl: Option<Duration>,
+    /// It is a large tree.
+    pub(super) large: bool,
+    op: Op,
+    trail: Trail,
+}
+
+impl Base {
+    /// The version as it was.
+    pub(super) fn with(self, tree: Tree) -> Stored {
+        let Self { rev, op, ttl, trail, .. } = self;
+        Stored { rev, op, ttl, trail, tree }
+    }
+
+    /// What was before the next version.
+    pub(super) fn trail(&self) -> Trail {
+        self.trail.then(self.rev, self.op)
+    }
+}
+
 #[derive(Deserialize)]
 struct Document {
     trail: Trail,
@@ -73,15 +104,15 @@ struct Document {
 }
 
 /// What the feed carries of a version.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct Meta {
     /// The revision on which it was made; 0 for a new tree.
     base: u64,
     /// Seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     ttl: Option<u64>,
     /// What turns that version into this one; missing when it does not fit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     changes: Option<Vec<Change>>,
 }
 
@@ -92,10 +123,18 @@ impl Meta {
 
     /// With the changes if they fit.
     pub(super) fn encode(base: u64, ttl: Option<Duration>, events: &[Event]) -> Bytes {
+        #[derive(Serialize)]
+        struct Meta<'a> {
+            base: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            ttl: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            changes: Option<Vec<Written<'a>>>,
+        }
         let ttl = ttl.map(|ttl| ttl.as_secs());
-        let changes = Some(events.iter().map(Event::change).collect());
-        let whole = wire::encode(&Self { base, ttl, changes });
-        if whole.len() <= MAX_META { whole } else { wire::encode(&Self { base, ttl, changes: None }) }
+        let changes = Some(events.iter().map(Event::as_change).collect());
+        let whole = wire::encode(&Meta { base, ttl, changes });
+        if whole.len() <= MAX_META { whole } else { wire::encode(&Meta { base, ttl, changes: None }) }
     }
 
     /// What turns that revision into this one, if it is told.
@@ -110,47 +149,47 @@ impl Meta {
 
 /// The versions that led to one, the oldest first, as far as they are kept. A tree that was removed and made again has a
 /// new one. It tells a writer whose answer was lost whether its version was among those that others have overwritten.
+///
+/// It is text, `<revision>-<half of the operation id>` in hexadecimal, one behind the other: it is written with every version
+/// and hardly ever read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Trail(Vec<(u64, Hex)>);
+pub(super) struct Trail(String);
 
-/// An operation id in text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Hex(Op);
-
-impl Serialize for Hex {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:032x}", u128::from_be_bytes(self.0.0)))
-    }
-}
-
-impl<'de> Deserialize<'de> for Hex {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let number = u128::from_str_radix(&text, 16).map_err(serde::de::Error::custom)?;
-        Ok(Self(Op(number.to_be_bytes())))
-    }
+/// Half an operation id: enough to tell eight of them apart.
+const fn half(op: Op) -> u64 {
+    u128::from_be_bytes(op.0) as u64
 }
 
 impl Trail {
     /// The trail of the version after that one.
     pub(super) fn then(&self, rev: u64, op: Op) -> Self {
-        let from = (self.0.len() + 1).saturating_sub(TRAIL);
-        Self(self.0[from..].iter().copied().chain([(rev, Hex(op))]).collect())
+        let kept =
+            if self.is_whole() { &*self.0 } else { self.0.split_once(' ').map_or("", |(_, kept)| kept) };
+        let between = if kept.is_empty() { "" } else { " " };
+        Self(format!("{kept}{between}{rev:x}-{:x}", half(op)))
+    }
+
+    /// Revisions, and by which operations.
+    fn steps(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.0.split(' ').filter_map(|step| {
+            let (rev, by) = step.split_once('-')?;
+            Some((u64::from_str_radix(rev, 16).ok()?, u64::from_str_radix(by, 16).ok()?))
+        })
     }
 
     /// The revision that an operation wrote.
     pub(super) fn written_by(&self, op: Op) -> Option<u64> {
-        self.0.iter().find(|(_, hex)| hex.0 == op).map(|(rev, _)| *rev)
+        self.steps().find(|(_, by)| *by == half(op)).map(|(rev, _)| rev)
     }
 
     /// Whether it passes through a revision.
     pub(super) fn has(&self, rev: u64) -> bool {
-        self.0.iter().any(|(passed, _)| *passed == rev)
+        self.steps().any(|(passed, _)| passed == rev)
     }
 
     /// Whether it goes back to the first version.
     pub(super) fn is_whole(&self) -> bool {
-        self.0.len() < TRAIL
+        self.0.bytes().filter(|byte| *byte == b'-').count() < TRAIL
     }
 }
 

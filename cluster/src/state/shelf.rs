@@ -3,6 +3,7 @@
 //! Owns: which are kept, by their size. Never: whether they are still what stands; a writer finds out by its put.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::record::Meta;
 use super::writer::Found;
@@ -14,8 +15,8 @@ pub(super) struct Shelf {
     room: usize,
     size: usize,
     turn: u64,
-    trees: HashMap<String, (u64, Found)>,
-    by_turn: BTreeMap<u64, String>,
+    trees: HashMap<Arc<str>, (u64, Found)>,
+    by_turn: BTreeMap<u64, Arc<str>>,
 }
 
 impl Shelf {
@@ -23,7 +24,7 @@ impl Shelf {
         Self { room, size: 0, turn: 0, trees: HashMap::new(), by_turn: BTreeMap::new() }
     }
 
-    pub(super) fn put(&mut self, key: String, found: Found) {
+    pub(super) fn put(&mut self, key: Arc<str>, found: Found) {
         self.take(&key);
         self.turn += 1;
         self.size += cost(&key, &found);
@@ -51,7 +52,7 @@ impl Shelf {
     /// The feed tells of a version: whoever writes next need not find out by a conflict.
     pub(super) fn heard(&mut self, entry: &Entry) {
         let known =
-            self.trees.get(&entry.key).map(|(_, found)| found.as_ref().map_or(0, |stored| stored.rev));
+            self.trees.get(&*entry.key).map(|(_, found)| found.as_ref().map_or(0, |stored| stored.rev));
         if known.is_none_or(|rev| rev >= entry.rev) {
             return;
         }
@@ -60,7 +61,7 @@ impl Shelf {
             && let Some(meta) = Meta::decode(&entry.meta)
             && stored.advance(entry, meta)
         {
-            self.put(entry.key.clone(), Some(stored));
+            self.put(entry.key.as_str().into(), Some(stored));
         }
     }
 }

@@ -49,15 +49,27 @@ pub(super) struct Shared {
 
 /// The trees that are being written, and those that were.
 pub(super) struct Desk {
-    active: HashMap<String, Arc<Mutex<Place>>>,
+    active: HashMap<Arc<str>, Arc<Mutex<Place>>>,
     pub(super) shelf: Shelf,
 }
 
 /// A writer at work.
 struct Place {
     writer: Writer<Ticket>,
+    /// Who made its calls has not left yet, and takes the next one along.
+    lingers: bool,
+    next: Option<Call>,
     /// It is not on the desk any more.
     retired: bool,
+}
+
+impl Place {
+    /// What a writer wants after an answer. One that wants nothing may be asked again at once, by whoever was answered:
+    /// to go on costs less than to begin anew.
+    fn after(&mut self, step: Step<Ticket>) -> Step<Ticket> {
+        self.lingers = step.call.is_none();
+        step
+    }
 }
 
 /// A poisoned lock is still usable: every step leaves what it holds consistent.
@@ -85,10 +97,15 @@ impl States {
         Self { shared: Arc::new(Shared { store, desk, wishes, unheard: Mutex::new(Some(unheard)) }) }
     }
 
-    /// Opens the one watch of this process and returns when it is open. The returned future calls `tell` with everything
-    /// that followers are told, in order, and ends only when the engine is gone. Once per process: `Down` the second time.
-    pub async fn feed<F: FnMut(Delivery)>(&self, tell: F) -> Result<impl Future<Output = ()> + use<F>, Down> {
-        Ok(Feed::open(self.shared.clone()).await?.run(tell))
+    /// Calls `tell` with everything that followers are told, in order, and ends only when the engine is gone. Once per
+    /// process: a second one ends at once.
+    pub fn feed<F: FnMut(Delivery)>(&self, tell: F) -> impl Future<Output = ()> + use<F> {
+        let feed = Feed::new(self.shared.clone());
+        async move {
+            if let Some(feed) = feed {
+                feed.run(tell).await;
+            }
+        }
     }
 
     /// Follows what stands at a path: a snapshot, then changes, through [`States::feed`]. Who follows it already gets
@@ -159,7 +176,7 @@ impl States {
         write: Write,
     ) -> impl Future<Output = Result<u64, Refusal>> + Send + use<> {
         let (ticket, answer) = oneshot::channel();
-        self.ask(owner.key(), write, ticket);
+        self.ask(owner.key().into(), write, ticket);
         // the ticket is answered, unless the runtime ends
         async move { answer.await.unwrap_or(Err(Refusal::Uncertain)) }
     }
@@ -179,14 +196,17 @@ impl States {
         self.shared.desk().active.contains_key(key)
     }
 
-    fn ask(&self, key: String, write: Write, ticket: Ticket) {
+    fn ask(&self, key: Arc<str>, write: Write, ticket: Ticket) {
         loop {
             let place = self.place(&key);
             let mut at = lock(&place);
             if at.retired {
                 continue;
             }
-            let step = at.writer.ask(write, ticket, Op::random());
+            let mut step = at.writer.ask(write, ticket, Op::random());
+            if at.lingers {
+                at.next = at.next.take().or(step.call.take());
+            }
             drop(at);
             if let Some(call) = answered(step) {
                 tokio::spawn(self.clone().drive(key, place, call));
@@ -195,39 +215,55 @@ impl States {
         }
     }
 
-    fn place(&self, key: &str) -> Arc<Mutex<Place>> {
+    fn place(&self, key: &Arc<str>) -> Arc<Mutex<Place>> {
         let Desk { active, shelf } = &mut *self.shared.desk();
         if let Some(place) = active.get(key) {
             return place.clone();
         }
         let writer = Writer::new(shelf.take(key));
-        let place = Arc::new(Mutex::new(Place { writer, retired: false }));
-        active.insert(key.to_owned(), place.clone());
+        let place = Place { writer, lingers: false, next: None, retired: false };
+        let place = Arc::new(Mutex::new(place));
+        active.insert(key.clone(), place.clone());
         place
     }
 
     /// Makes the calls of one writer until it has nothing to do.
-    async fn drive(self, key: String, place: Arc<Mutex<Place>>, mut call: Call) {
+    async fn drive(self, key: Arc<str>, place: Arc<Mutex<Place>>, mut call: Call) {
         loop {
             let step = match call {
                 Call::Read => {
                     let found = self.read(&key).await;
-                    lock(&place).writer.read(found, Op::random())
+                    let mut at = lock(&place);
+                    let step = at.writer.read(found, Op::random());
+                    at.after(step)
                 }
                 Call::Put { expect, op, meta, value, ttl, large } => {
                     if large {
-                        tracing::warn!(key, bytes = value.len(), "a tree has become large");
+                        tracing::warn!(%key, bytes = value.len(), "a tree has become large");
                     }
-                    let put = Put { key: key.clone(), value, meta, expect, ttl, op };
+                    let put = Put { key: key.to_string(), value, meta, expect, ttl, op };
                     let outcome = self.shared.store.put(put).await;
-                    lock(&place).writer.wrote(outcome, Op::random())
+                    let mut at = lock(&place);
+                    let step = at.writer.wrote(outcome, Op::random());
+                    at.after(step)
                 }
                 Call::Delete { rev } => {
                     let outcome = self.shared.store.delete(&key, Expect::Rev(rev)).await.map(|()| 0);
-                    lock(&place).writer.wrote(outcome, Op::random())
+                    let mut at = lock(&place);
+                    let step = at.writer.wrote(outcome, Op::random());
+                    at.after(step)
                 }
             };
-            match answered(step) {
+            let next = match answered(step) {
+                Some(next) => Some(next),
+                None => {
+                    tokio::task::yield_now().await;
+                    let mut at = lock(&place);
+                    at.lingers = false;
+                    at.next.take()
+                }
+            };
+            match next {
                 Some(next) => call = next,
                 None => return self.retire(key, &place),
             }
@@ -235,7 +271,7 @@ impl States {
     }
 
     /// A writer without work leaves the desk; what it knows goes to the shelf.
-    fn retire(&self, key: String, place: &Mutex<Place>) {
+    fn retire(&self, key: Arc<str>, place: &Mutex<Place>) {
         let mut desk = self.shared.desk();
         let mut at = lock(place);
         // somebody may have asked meanwhile, and drives it

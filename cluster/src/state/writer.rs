@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::draft::{Draft, Effect, Write};
-use super::record::{Meta, Stored, Trail};
+use super::record::{Base, Meta, Stored, Trail};
 use super::{LARGE_TREE, MAX_WAITING, MAX_WAITING_BYTES, Refusal};
 use crate::engine::{Down, Expect, Op, WriteError};
 
@@ -68,7 +68,9 @@ struct Underway<T> {
     batch: Batch<T>,
     draft: Draft,
     /// The version that it was drafted on.
-    base: Found,
+    base: Option<Base>,
+    /// What was before the version that it makes.
+    trail: Trail,
     op: Op,
     /// A version, or none.
     puts: bool,
@@ -176,31 +178,36 @@ impl<T> Writer<T> {
     }
 
     /// Drafts a batch on a version, which is `fresh` if it was read after the batch was asked for.
-    fn draft(&mut self, batch: Batch<T>, base: Found, fresh: bool, op: Op) -> Step<T> {
-        let draft = Draft::new(base.as_ref(), batch.writes.iter().map(|(write, _)| write));
+    fn draft(&mut self, batch: Batch<T>, found: Found, fresh: bool, op: Op) -> Step<T> {
+        let (base, tree) = found.map(Stored::part).unzip();
+        let writes = batch.writes.iter().map(|(write, _)| write);
+        let draft = Draft::new(base.as_ref(), tree.unwrap_or_default(), writes);
         match draft.effect(base.is_some()) {
             Effect::Nothing if fresh => {
-                let rev = base.as_ref().map_or(0, |base| base.rev);
-                self.known = Some(base);
-                self.begin(answers(batch, &draft, rev), op)
+                let answers = answers(batch, &draft, rev(&base));
+                self.known = Some(base.map(|base| base.with(draft.tree)));
+                self.begin(answers, op)
             }
             // nor does a deletion leave a trail: whoever finds another tree afterwards must know that the one that it
             // was to delete still stood
             Effect::Nothing | Effect::Delete if !fresh => self.look(batch),
-            effect => self.write(Underway { batch, draft, base, op, puts: effect == Effect::Put, doubts: 0 }),
+            effect => {
+                let trail = base.as_ref().map(Base::trail).unwrap_or_default();
+                self.write(Underway { batch, draft, base, trail, op, puts: effect == Effect::Put, doubts: 0 })
+            }
         }
     }
 
     fn write(&mut self, underway: Underway<T>) -> Step<T> {
-        let Underway { draft, base, op, .. } = &underway;
-        let base_rev = base.as_ref().map_or(0, |base| base.rev);
+        let Underway { draft, base, trail, op, .. } = &underway;
+        let base_rev = rev(base);
         let call = if underway.puts {
-            let was_large = base.as_ref().is_some_and(|base| base.tree.size() > LARGE_TREE);
+            let was_large = base.as_ref().is_some_and(|base| base.large);
             Call::Put {
                 expect: if base_rev > 0 { Expect::Rev(base_rev) } else { Expect::Absent },
                 op: *op,
                 meta: Meta::encode(base_rev, draft.ttl, &draft.events),
-                value: Stored::encode(&draft.tree, &trail(base)),
+                value: Stored::encode(&draft.tree, trail),
                 ttl: draft.ttl,
                 large: draft.tree.size() > LARGE_TREE && !was_large,
             }
@@ -213,11 +220,11 @@ impl<T> Writer<T> {
 
     /// The batch was written at this revision. `now` is what stands, if it was read since.
     fn stand(&mut self, underway: Underway<T>, rev: u64, now: Option<Found>, op: Op) -> Step<T> {
-        let Underway { batch, draft, base, op: by, puts, .. } = underway;
+        let Underway { batch, draft, trail, op: by, puts, .. } = underway;
         let answers = answers(batch, &draft, rev);
         let written = || {
             let Draft { ttl, tree, .. } = draft;
-            puts.then(|| Stored { rev, op: by, ttl, trail: trail(&base), tree })
+            puts.then_some(Stored { rev, op: by, ttl, trail, tree })
         };
         self.known = Some(now.unwrap_or_else(written));
         self.begin(answers, op)
@@ -258,9 +265,8 @@ impl<T> Writer<T> {
     }
 }
 
-/// The trail of the version after that one.
-fn trail(base: &Found) -> Trail {
-    base.as_ref().map(|base| base.trail.then(base.rev, base.op)).unwrap_or_default()
+fn rev(base: &Option<Base>) -> u64 {
+    base.as_ref().map_or(0, |base| base.rev)
 }
 
 /// Conflicts name the revision that the batch leaves behind.
@@ -290,7 +296,7 @@ enum Verdict {
 
 fn verdict<T>(underway: &Underway<T>, found: Option<&Stored>) -> Verdict {
     let Underway { base, op, puts, .. } = underway;
-    let base = base.as_ref().map_or(0, |base| base.rev);
+    let base = rev(base);
     let Some(found) = found else {
         return match (*puts, base) {
             (false, _) => Verdict::Written(0),

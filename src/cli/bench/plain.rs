@@ -1,10 +1,13 @@
-//! The NATS client library by itself, as anybody would use it: what a request costs without any of this project's code.
+//! The NATS client library by itself, as anybody would use it: what a request or a put costs without any of this
+//! project's code.
 //!
-//! One such process asks, another one is the member of a group that answers with what it was asked.
+//! For requests, one such process asks, another one is the member of a group that answers with what it was asked.
 
 use std::io;
 
-use async_nats::Client;
+use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
+use async_nats::jetstream::{self, stream};
+use async_nats::{Client, HeaderMap, HeaderValue};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
@@ -16,6 +19,7 @@ use crate::config::{self, Sources};
 /// Where requests go.
 const SUBJECT: &str = "pagewire-bench.plain";
 const GROUP: &str = "echoes";
+const BUCKET: &str = "pagewire-bench";
 
 /// Takes orders until standard input ends.
 pub(super) fn run() -> io::Result<()> {
@@ -34,6 +38,36 @@ pub(super) fn run() -> io::Result<()> {
         }
         Ok(())
     })
+}
+
+/// A stream of its own that keeps one message per key, as a bucket does.
+#[derive(Clone)]
+pub(super) struct Bucket(jetstream::Context);
+
+impl Bucket {
+    pub(super) async fn create(urls: &str) -> io::Result<Self> {
+        let client = async_nats::connect(urls).await.map_err(io::Error::other)?;
+        let context = jetstream::new(client);
+        let config = stream::Config {
+            name: BUCKET.to_owned(),
+            subjects: vec![format!("{BUCKET}.>")],
+            max_messages_per_subject: 1,
+            ..stream::Config::default()
+        };
+        context.create_stream(config).await.map_err(io::Error::other)?;
+        Ok(Self(context))
+    }
+
+    /// Over a revision, or whatever stands there; the new revision.
+    pub(super) async fn put(&self, key: &str, value: Bytes, over: Option<u64>) -> io::Result<u64> {
+        let mut headers = HeaderMap::new();
+        if let Some(rev) = over {
+            headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, HeaderValue::from(rev));
+        }
+        let sent = self.0.publish_with_headers(format!("{BUCKET}.{key}"), headers, value).await;
+        let written = sent.map_err(io::Error::other)?.await.map_err(io::Error::other)?;
+        Ok(written.sequence)
+    }
 }
 
 async fn serve(client: &Client) -> io::Result<Answer> {

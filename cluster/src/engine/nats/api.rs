@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use async_nats::{HeaderMap, Message as Raw};
+use async_nats::{HeaderMap, Message as Raw, Subject};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -122,12 +122,12 @@ pub(super) fn read_ack(answer: Result<Raw, Failure>) -> Ack {
 /// Publishes into a stream and waits for the acknowledgement.
 pub(super) async fn store(
     connection: &Connection,
-    subject: &str,
+    subject: Subject,
     headers: HeaderMap,
     payload: Bytes,
     within: Duration,
 ) -> Ack {
-    let answer = connection.ask(subject.to_owned(), Some(headers), payload, within).await;
+    let answer = connection.ask(subject, Some(headers), payload, within).await;
     read_ack(answer)
 }
 
@@ -143,13 +143,13 @@ pub(super) struct Delivered {
 
 impl Delivered {
     pub(super) fn parse(reply: &str) -> Option<Self> {
-        let tokens: Vec<&str> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
-        let numbers = match tokens.len() {
-            7 => &tokens[2..],
-            9.. => &tokens[4..],
+        let tokens = reply.strip_prefix("$JS.ACK.")?;
+        let before = match tokens.bytes().filter(|byte| *byte == b'.').count() + 1 {
+            7 => 2,
+            9.. => 4,
             _ => return None,
         };
-        let number = |at: usize| numbers.get(at)?.parse().ok();
+        let number = |at: usize| tokens.split('.').nth(before + at)?.parse().ok();
         Some(Self {
             attempt: number(0)?,
             stream_seq: number(1)?,

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::api::{Ack, read_ack};
 use super::connection::Failure;
 use super::headers;
-use super::kv::{Store, first_expectation, is_key, next_expectation, put_headers};
+use super::kv::{Store, check, first_expectation, is_key, next_expectation, put_headers};
 use super::streams::MARKER_TTL;
 use crate::engine::{Batch, Down, Expect, MAX_COMMIT, WriteError};
 
@@ -43,7 +43,8 @@ impl Step {
     fn new(batch: Batch) -> Result<Self, WriteError> {
         let (key, expect, write) = match batch {
             Batch::Put(put) => {
-                let headers = put_headers(&put)?;
+                check(&put)?;
+                let headers = put_headers(&put);
                 (put.key, put.expect, Some((headers, put.value)))
             }
             // what must be absent needs no deletion

@@ -10,7 +10,7 @@ use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
 use tokio::sync::{Notify, watch as channel};
 use tokio::task::AbortHandle;
 
-use super::connection::{Connection, track};
+use super::connection::{Connection, Parts, track};
 use super::outgoing::outgoing;
 use super::router::Router;
 use super::version::check_version;
@@ -108,14 +108,14 @@ async fn connect_with(
     let (outgoing, handing_over) = outgoing(client.clone(), QUEUE);
     // ends by itself, when everything was handed over
     tokio::spawn(handing_over);
-    let connection = Connection {
+    let connection = Connection::new(Parts {
         client: client.clone(),
         outgoing,
         router,
         link: link.subscribe(),
         dropped: listener.dropped.subscribe(),
         timing,
-    };
+    });
     tasks.spawn(track(connection.clone(), role, listener.changed.clone(), link));
     tasks.spawn(leave_lame_ducks(client, listener.lame_duck.clone(), timing.reconnect_spread));
     Ok(connection)

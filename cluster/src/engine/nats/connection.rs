@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::connection::State;
 use async_nats::message::OutboundMessage;
-use async_nats::{Client, HeaderMap, Message as Raw, StatusCode, Subscriber};
+use async_nats::{Client, HeaderMap, Message as Raw, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
 use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
 use tokio::sync::{Notify, mpsc, watch as channel};
@@ -43,7 +43,9 @@ pub(super) enum Failure {
 
 /// A cheap handle; the tasks behind it end when the engine is dropped.
 #[derive(Clone)]
-pub(super) struct Connection {
+pub(super) struct Connection(Arc<Parts>);
+
+pub(super) struct Parts {
     pub(super) client: Client,
     pub(super) outgoing: Outgoing,
     pub(super) router: Arc<Router>,
@@ -54,7 +56,19 @@ pub(super) struct Connection {
     pub(super) timing: Timing,
 }
 
+impl std::ops::Deref for Connection {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
 impl Connection {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
     /// Whether something can be sent now.
     pub(super) fn is_up(&self) -> bool {
         self.client.connection_state() == State::Connected
@@ -63,12 +77,13 @@ impl Connection {
     /// Sends; waits at most `within` for room in the queue.
     pub(super) async fn send(
         &self,
-        subject: String,
+        subject: impl Into<Subject>,
         reply: Option<String>,
         headers: Option<HeaderMap>,
         payload: Bytes,
         within: Duration,
     ) -> Result<(), Failure> {
+        let subject = subject.into();
         if subject.len() + reply.as_ref().map_or(0, String::len) > LONGEST_LINE
             || payload.len() > self.client.max_payload()
         {
@@ -77,8 +92,7 @@ impl Connection {
         if !self.is_up() {
             return Err(Failure::NotSent);
         }
-        let message =
-            OutboundMessage { subject: subject.into(), reply: reply.map(Into::into), headers, payload };
+        let message = OutboundMessage { subject, reply: reply.map(Into::into), headers, payload };
         match self.outgoing.try_send(message) {
             Ok(()) => Ok(()),
             Err(TrySendError::Closed(_)) => Err(Failure::NotSent),
@@ -93,7 +107,7 @@ impl Connection {
     /// Asks and waits for one answer.
     pub(super) async fn ask(
         &self,
-        subject: String,
+        subject: impl Into<Subject>,
         headers: Option<HeaderMap>,
         payload: Bytes,
         within: Duration,
@@ -166,10 +180,10 @@ pub(super) async fn track(
     changed: Arc<Notify>,
     link: channel::Sender<Link>,
 ) {
-    let Connection { client, router, timing, .. } = connection;
+    let Parts { client, router, timing, .. } = &*connection;
     loop {
         let before = *link.borrow();
-        let now = observe(&client, before);
+        let now = observe(client, before);
         if now != before {
             tracing::info!(role, link = ?now, "the connection to NATS changed");
             if let Link::Up { .. } = before {

@@ -8,12 +8,16 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 
 use crate::engine::{Entry, Headers, Message, Op};
+use crate::id::{KEY_LENGTH, Key};
 use crate::trace::TraceParent;
 
 const TRACE: HeaderName = HeaderName::from_static("traceparent");
-const OP: HeaderName = HeaderName::from_static("Pw-Op");
-const META: HeaderName = HeaderName::from_static("Pw-Meta");
+const ENTRY: HeaderName = HeaderName::from_static("Pw-Entry");
 const KV_OPERATION: HeaderName = HeaderName::from_static("KV-Operation");
+
+/// What stands between an operation id and a meta that is text, or is not.
+const TEXT: char = ' ';
+const BINARY: char = '=';
 
 /// How many messages match after this one.
 pub(super) const PENDING: HeaderName = HeaderName::from_static("Nats-Num-Pending");
@@ -47,27 +51,41 @@ pub(super) fn message(raw: Raw) -> Message {
     }
 }
 
-/// The headers of an entry. The meta is a header, so that a consumer of headers alone carries it.
+/// The header of an entry: its operation id, then its meta, so that a consumer of headers alone carries it. Text stands
+/// there as it is, anything else in base64; one header, because each costs as much as what is in it.
 pub(super) fn entry(op: Op, meta: &[u8]) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    map.insert(OP, format!("{:032x}", u128::from_be_bytes(op.0)));
-    if !meta.is_empty() {
-        map.insert(META, BASE64.encode(meta));
+    let mut line = Key::from_bits(u128::from_be_bytes(op.0)).to_string();
+    match std::str::from_utf8(meta) {
+        Ok("") => {}
+        Ok(text) if text.trim() == text && !text.contains(char::is_control) => {
+            line.reserve(1 + text.len());
+            line.push(TEXT);
+            line.push_str(text);
+        }
+        _ => {
+            line.push(BINARY);
+            BASE64.encode_string(meta, &mut line);
+        }
     }
+    let mut map = HeaderMap::new();
+    map.insert(ENTRY, line);
     map
 }
 
-/// An entry from what is stored. What somebody else wrote without our headers has an empty op and meta.
+/// An entry from what is stored. What somebody else wrote without our header has an empty op and meta.
 pub(super) fn stored(key: String, rev: u64, map: &HeaderMap, value: Bytes) -> Entry {
-    let op = text(map, &OP).and_then(|hex| u128::from_str_radix(hex, 16).ok());
-    let meta = text(map, &META).and_then(|meta| BASE64.decode(meta).ok());
-    Entry {
-        key,
-        rev,
-        op: Op(op.unwrap_or_default().to_be_bytes()),
-        meta: meta.unwrap_or_default().into(),
-        value,
-    }
+    let (op, meta) = text(map, &ENTRY).and_then(read).unwrap_or_default();
+    Entry { key, rev, op, meta, value }
+}
+
+fn read(line: &str) -> Option<(Op, Bytes)> {
+    let (op, rest) = line.split_at_checked(KEY_LENGTH)?;
+    let op = Op(op.parse::<Key>().ok()?.bits().to_be_bytes());
+    let meta = match rest.strip_prefix(TEXT) {
+        Some(text) => Bytes::copy_from_slice(text.as_bytes()),
+        None => rest.strip_prefix(BINARY).map_or(Some(Vec::new()), |meta| BASE64.decode(meta).ok())?.into(),
+    };
+    Some((op, meta))
 }
 
 /// The headers of a deletion. A marker with a TTL disappears; one without would stay for ever.
@@ -121,6 +139,16 @@ mod tests {
         fn an_entry_survives_its_headers(op: [u8; 16], meta: Vec<u8>) {
             let read = stored("k".to_owned(), 7, &entry(Op(op), &meta), Bytes::from_static(b"v"));
             prop_assert_eq!((read.op, read.meta.to_vec(), read.rev), (Op(op), meta, 7));
+        }
+
+        #[test]
+        fn so_does_one_whose_meta_is_text(op: [u8; 16], meta in "\\PC{0,20}") {
+            let written = entry(Op(op), meta.as_bytes());
+            let read = stored("k".to_owned(), 7, &written, Bytes::new());
+            prop_assert_eq!((read.op, &read.meta[..]), (Op(op), meta.as_bytes()));
+            // as it comes back from the server
+            let line = format!("NATS/1.0\r\nPw-Entry: {}\r\n\r\n", text(&written, &ENTRY).unwrap());
+            prop_assert_eq!(stored("k".to_owned(), 7, &parse(line.as_bytes()), Bytes::new()), Entry { value: Bytes::new(), ..read });
         }
 
         #[test]

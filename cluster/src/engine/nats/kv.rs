@@ -6,10 +6,11 @@
 //! Writes are raw publishes: the library's bucket loses the TTL when it creates over the mark of a deletion,
 //! has no conditional put with a TTL, and takes another writer in flight (10164) for a failure.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
-use async_nats::{HeaderMap, HeaderValue, Message as Raw, StatusCode};
+use async_nats::{HeaderMap, HeaderValue, Message as Raw, StatusCode, Subject};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -34,7 +35,7 @@ const LONGEST_KEY: usize = 2048;
 #[derive(Clone)]
 pub(super) struct Store {
     pub(super) control: Connection,
-    pub(super) streams: Streams,
+    pub(super) streams: Arc<Streams>,
     pub(super) bucket: Bucket,
 }
 
@@ -71,17 +72,20 @@ pub(super) fn is_key(key: &str) -> bool {
     key.len() <= LONGEST_KEY && key.split('.').all(|token| !token.is_empty() && token.bytes().all(legal))
 }
 
-/// The headers of a put, if it keeps to the limits.
-pub(super) fn put_headers(put: &Put) -> Result<HeaderMap, WriteError> {
+/// Whether a put keeps to the limits.
+pub(super) fn check(put: &Put) -> Result<(), WriteError> {
     let within = is_key(&put.key) && put.value.len() <= MAX_VALUE && put.meta.len() <= MAX_META;
+    let whole = put.ttl.is_none_or(|ttl| ttl.as_secs() > 0 && ttl.subsec_nanos() == 0);
+    if within && whole { Ok(()) } else { Err(WriteError::Invalid) }
+}
+
+/// The headers of a put.
+pub(super) fn put_headers(put: &Put) -> HeaderMap {
     let mut map = headers::entry(put.op, &put.meta);
     if let Some(ttl) = put.ttl {
-        if ttl.as_secs() == 0 || ttl.subsec_nanos() != 0 {
-            return Err(WriteError::Invalid);
-        }
         headers::expire(&mut map, ttl);
     }
-    if within { Ok(map) } else { Err(WriteError::Invalid) }
+    map
 }
 
 /// The sequence that a conditional publish names; 0 is "nothing was ever stored". Nothing is ever stored at
@@ -109,7 +113,7 @@ pub(super) fn next_expectation(expect: Expect, stored: Option<&Stored>) -> Resul
 impl Store {
     /// The subject of a key.
     pub(super) fn subject(&self, key: &str) -> String {
-        format!("{}{key}", self.streams.keys(self.bucket))
+        self.streams.key(self.bucket, key)
     }
 
     /// The stream's name.
@@ -211,9 +215,9 @@ impl Store {
         Ok(())
     }
 
-    pub(super) async fn put(&self, put: Put) -> Result<u64, WriteError> {
-        let headers = put_headers(&put)?;
-        self.write(&put.key, headers, put.value, put.expect).await
+    pub(super) async fn put(&self, put: &Put) -> Result<u64, WriteError> {
+        check(put)?;
+        self.write(&put.key, || put_headers(put), &put.value, put.expect).await
     }
 
     pub(super) async fn delete(&self, key: &str, expect: Expect) -> Result<(), WriteError> {
@@ -224,37 +228,40 @@ impl Store {
             let stored = self.latest(key, self.deadline()).await.map_err(|Down| WriteError::Down)?;
             return next_expectation(expect, stored.as_ref()).map(drop);
         }
-        self.write(key, headers::deletion(MARKER_TTL), Bytes::new(), expect).await.map(drop)
+        self.write(key, || headers::deletion(MARKER_TTL), &Bytes::new(), expect).await.map(drop)
     }
 
     /// A conditional publish until it has an outcome.
     async fn write(
         &self,
         key: &str,
-        headers: HeaderMap,
-        payload: Bytes,
+        headers: impl Fn() -> HeaderMap,
+        payload: &Bytes,
         expect: Expect,
     ) -> Result<u64, WriteError> {
         let deadline = self.deadline();
-        let subject = self.subject(key);
+        let subject = Subject::from(self.subject(key));
         let mut expected = match first_expectation(expect) {
             Ok(expected) => expected,
-            Err(_) => return Err(self.conflict(key, deadline).await),
+            Err(_) => return Err(Box::pin(self.conflict(key, deadline)).await),
         };
+        let mut within = self.control.timing.operation;
         loop {
-            let mut headers = headers.clone();
+            let mut headers = headers();
             if let Some(seq) = expected {
                 headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, HeaderValue::from(seq));
             }
-            let remaining = deadline.saturating_duration_since(Instant::now());
-            match store(&self.control, &subject, headers, payload.clone(), remaining).await {
+            let ack = store(&self.control, subject.clone(), headers, payload.clone(), within).await;
+            within = deadline.saturating_duration_since(Instant::now());
+            match ack {
                 Ack::Written { seq } => return Ok(seq),
                 Ack::Unknown => return Err(WriteError::Unknown),
                 Ack::Down => return Err(WriteError::Down),
                 Ack::Invalid => return Err(WriteError::Invalid),
                 Ack::Busy => self.pause(deadline, &Ack::Busy).await.map_err(|Down| WriteError::Down)?,
                 Ack::Mismatch => {
-                    let stored = self.latest(key, deadline).await;
+                    // apart: what is rare does not make every put larger
+                    let stored = Box::pin(self.latest(key, deadline)).await;
                     // nothing was written: the conflict is certain even if the leader is gone by now
                     let stored = stored.map_err(|Down| WriteError::Conflict { actual: None })?;
                     let next = next_expectation(expect, stored.as_ref())?;
@@ -313,7 +320,7 @@ mod tests {
         };
         let mut tasks = Tasks::default();
         let control = connect(&options, "control", &mut tasks).await.unwrap();
-        let store = Store { control, streams: Streams::new("c", 1), bucket: Bucket::Cluster };
+        let store = Store { control, streams: Arc::new(Streams::new("c", 1)), bucket: Bucket::Cluster };
         assert_eq!(store.get("k", Consistency::Latest).await, Ok(None));
     }
 
@@ -332,9 +339,9 @@ mod tests {
     #[test]
     fn a_time_to_live_is_whole_seconds() {
         let put = |ttl| Put { ttl: Some(ttl), ..Put::new("k", "", Expect::Any) };
-        assert!(put_headers(&put(Duration::from_secs(1))).is_ok());
+        assert!(check(&put(Duration::from_secs(1))).is_ok());
         for bad in [Duration::ZERO, Duration::from_millis(999), Duration::from_millis(1500)] {
-            assert_eq!(put_headers(&put(bad)).err(), Some(WriteError::Invalid));
+            assert_eq!(check(&put(bad)), Err(WriteError::Invalid));
         }
     }
 }

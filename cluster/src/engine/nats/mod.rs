@@ -90,7 +90,7 @@ pub struct Nats {
 struct Inner {
     control: Connection,
     data: Connection,
-    streams: Streams,
+    streams: Arc<Streams>,
     hints: Hints,
     link: channel::Receiver<Link>,
     watches: Mutex<Vec<WeakUnboundedSender<WatchEvent>>>,
@@ -114,6 +114,7 @@ impl Nats {
         tasks.spawn(connection::join(control.link.clone(), data.link.clone(), sender));
         tasks.spawn(streams::keep(streams.clone(), control.clone()));
         let hints = Hints::new(data.clone(), streams.clone());
+        let streams = Arc::new(streams);
         let watches = Mutex::default();
         let inner = Inner { control, data, streams, hints, link, watches, _tasks: tasks };
         Ok(Self { inner: Arc::new(inner) })
@@ -176,7 +177,7 @@ impl Nats {
         self.store(bucket).scan(prefix, after_rev, limit).await
     }
 
-    pub(super) async fn put(&self, bucket: Bucket, put: Put) -> Result<u64, WriteError> {
+    pub(super) async fn put(&self, bucket: Bucket, put: &Put) -> Result<u64, WriteError> {
         self.store(bucket).put(put).await
     }
 

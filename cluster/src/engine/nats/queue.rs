@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::header::{NATS_SCHEDULE, NATS_SCHEDULE_TARGET};
-use async_nats::{HeaderMap, Message as Raw};
+use async_nats::{HeaderMap, Message as Raw, Subject};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -98,9 +98,10 @@ impl Hints {
             subject = self.subject(&Place::Scheduled, &push.route, &own);
         }
         let deadline = Instant::now() + self.data.timing.operation;
+        let subject = Subject::from(subject);
         loop {
             let within = deadline.saturating_duration_since(Instant::now());
-            match store(&self.data, &subject, headers.clone(), push.payload.clone(), within).await {
+            match store(&self.data, subject.clone(), headers.clone(), push.payload.clone(), within).await {
                 Ack::Written { .. } => return Ok(()),
                 Ack::Unknown | Ack::Mismatch => return Err(QueueError::Unknown),
                 Ack::Invalid => return Err(QueueError::Invalid),

@@ -58,7 +58,12 @@ impl Streams {
 
     /// What stands before every key of a bucket; keys stay inside because they are checked.
     pub(super) fn keys(&self, bucket: Bucket) -> String {
-        format!("$KV.pw_{}_{}.", self.cluster, bucket.name())
+        self.key(bucket, "")
+    }
+
+    /// The subject of a key.
+    pub(super) fn key(&self, bucket: Bucket, key: &str) -> String {
+        ["$KV.pw_", self.cluster.as_str(), "_", bucket.name(), ".", key].concat()
     }
 
     /// The stream of the queue.

@@ -100,7 +100,7 @@ async fn a_guess_at_a_users_worker_that_is_wrong_is_put_right_by_the_worker_that
 }
 
 #[tokio::test]
-async fn a_worker_whose_slots_are_taken_says_so_at_once_and_one_that_is_left_frees_its_slot() {
+async fn a_worker_whose_slots_are_taken_says_so_and_one_that_is_left_frees_its_slot() {
     let (engine, log) = (memory(), Log::default());
     let jobs = jobs(&engine).await;
     let _worker = Worker::start(&engine, &log).await;
@@ -123,6 +123,25 @@ async fn a_worker_whose_slots_are_taken_says_so_at_once_and_one_that_is_left_fre
         }
     };
     tokio::time::timeout(WITHIN / 2, free).await.expect("nobody waits, so nothing runs");
+}
+
+#[tokio::test]
+async fn a_call_waits_a_moment_for_a_slot() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let _worker = Worker::start(&engine, &log).await;
+    serving(&jobs, 1).await;
+    let mut waiting = JoinSet::new();
+    for _ in 0..4 {
+        let jobs = jobs.clone();
+        let within = TIMING.slot / 4;
+        waiting.spawn(async move { jobs.call(&team(), None, request("hang", None), within, None).await });
+    }
+    // whether it comes before or after they have a slot
+    while !waiting.is_empty() {
+        assert!(call(&jobs, None).await.is_ok());
+        let _ = waiting.try_join_next();
+    }
 }
 
 #[tokio::test]

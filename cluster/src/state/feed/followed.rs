@@ -248,7 +248,7 @@ impl Followed {
     fn compare(&mut self, before: &Replica) -> Vec<Action> {
         let Some(now) = self.replica.take() else { return Vec::new() };
         let events = diff(&before.tree, &now.tree);
-        let changes: Vec<_> = events.iter().map(Event::change).collect();
+        let changes: Vec<_> = events.iter().map(Event::as_change).collect();
         let actions = if length(&changes) <= now.tree.size() + FEW {
             self.changed(before.rev, now.rev, &events)
         } else {

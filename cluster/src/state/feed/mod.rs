@@ -40,41 +40,60 @@ pub(super) enum Wish {
 /// A key, the number of the reading, and what stands there.
 type Answer = (String, u64, Found);
 
-/// The feed of one process, with its watch open.
+/// The feed of one process.
 pub(super) struct Feed {
     shared: Arc<Shared>,
-    watch: Watch,
     wishes: mpsc::UnboundedReceiver<Wish>,
 }
 
 impl Feed {
-    /// Opens the watch: from here on nothing is missed.
-    pub(super) async fn open(shared: Arc<Shared>) -> Result<Self, Down> {
-        let watch = shared.store.watch("", WatchMode::Meta).await?;
-        let wishes = shared.wishes_once().ok_or(Down)?;
-        Ok(Self { shared, watch, wishes })
+    /// `None` the second time.
+    pub(super) fn new(shared: Arc<Shared>) -> Option<Self> {
+        let wishes = shared.wishes_once()?;
+        Some(Self { shared, wishes })
     }
 
-    /// Tells followers; ends only when the engine is gone.
-    pub(super) async fn run(mut self, mut tell: impl FnMut(Delivery)) {
+    /// Tells followers; ends only when the engine is gone. A process in which nobody follows anything hears of no write:
+    /// hearing of one costs about as much as making it.
+    pub(super) async fn run(mut self, tell: impl FnMut(Delivery)) {
         let mut followers = Followers::default();
+        let first = loop {
+            match self.wishes.recv().await {
+                None => return,
+                Some(wish) => match grant(&mut followers, wish) {
+                    actions if actions.is_empty() => {}
+                    actions => break actions,
+                },
+            }
+        };
+        if let Some(watch) = self.watch().await {
+            self.follow(watch, followers, first, tell).await;
+        }
+    }
+
+    /// A watch that has seen everything that stands: from here on it tells of each change and of each deletion. `None` when
+    /// the engine is gone.
+    async fn watch(&self) -> Option<Watch> {
+        let mut watch = loop {
+            match self.shared.store.watch("", WatchMode::Meta).await {
+                Ok(watch) => break watch,
+                Err(Down) => tokio::time::sleep(PAUSE).await,
+            }
+        };
+        while watch.next().await? != WatchEvent::Live {}
+        Some(watch)
+    }
+
+    async fn follow(
+        &mut self,
+        mut watch: Watch,
+        mut followers: Followers,
+        mut actions: Vec<Action>,
+        mut tell: impl FnMut(Delivery),
+    ) {
         let mut readings = FuturesUnordered::new();
         let slots = Arc::new(Semaphore::new(READINGS));
         loop {
-            let actions = tokio::select! {
-                wish = self.wishes.recv() => match wish {
-                    Some(wish) => grant(&mut followers, wish),
-                    None => return,
-                },
-                event = self.watch.next() => match event {
-                    Some(event) => self.heard(&mut followers, event),
-                    None => return,
-                },
-                Some(answer) = readings.next() => {
-                    let (key, number, found): Answer = answer;
-                    followers.found(&key, number, found)
-                }
-            };
             for action in actions {
                 match action {
                     Action::Tell(delivery) => tell(delivery),
@@ -83,6 +102,20 @@ impl Feed {
                     }
                 }
             }
+            actions = tokio::select! {
+                wish = self.wishes.recv() => match wish {
+                    Some(wish) => grant(&mut followers, wish),
+                    None => return,
+                },
+                event = watch.next() => match event {
+                    Some(event) => self.heard(&mut followers, event),
+                    None => return,
+                },
+                Some(answer) = readings.next() => {
+                    let (key, number, found): Answer = answer;
+                    followers.found(&key, number, found)
+                }
+            };
         }
     }
 

@@ -9,8 +9,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::id::Key;
+use crate::state::change::Written;
 use crate::state::value::same;
-use crate::state::{Change, Event, Level, Owner, Path};
+use crate::state::{Event, Level, Owner, Path};
 use crate::wire;
 
 /// One piece of news for everybody here who follows one path of one tree.
@@ -67,7 +68,7 @@ impl Delivery {
         enum Shape<'a> {
             Snapshot { revision: u64, snapshot: &'a Value },
             Missing { revision: u64, missing: bool },
-            Changed { base: u64, revision: u64, changes: Vec<Change> },
+            Changed { base: u64, revision: u64, changes: Vec<Written<'a>> },
             Removed { removed: bool },
         }
         let news = match &self.news {
@@ -76,7 +77,7 @@ impl Delivery {
             }
             News::Snapshot { revision, value: None } => Shape::Missing { revision: *revision, missing: true },
             News::Changed { base, revision, events } => {
-                let changes = events.iter().map(Event::change).collect();
+                let changes = events.iter().map(Event::as_change).collect();
                 Shape::Changed { base: *base, revision: *revision, changes }
             }
             News::Removed => Shape::Removed { removed: true },

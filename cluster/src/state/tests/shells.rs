@@ -60,20 +60,7 @@ impl Replicas {
 async fn process(engine: Engine) -> (States, Replicas) {
     let (states, replicas) = (States::new(&engine), Replicas::default());
     let told = replicas.clone();
-    let feed = loop {
-        // a watch that was refused is asked for again
-        match states
-            .feed({
-                let told = told.clone();
-                move |delivery| told.told(&delivery)
-            })
-            .await
-        {
-            Ok(feed) => break feed,
-            Err(_) => tokio::task::yield_now().await,
-        }
-    };
-    tokio::spawn(feed);
+    tokio::spawn(states.feed(move |delivery| told.told(&delivery)));
     (states, replicas)
 }
 

@@ -111,7 +111,7 @@ impl Process {
             self.calls.push(Underway { key, what });
         } else if let Some(writer) = self.writers.get_mut(&key).filter(|writer| writer.is_idle()) {
             if let Some(known) = writer.take_known() {
-                self.shelf.put(key.clone(), known);
+                self.shelf.put(key.as_str().into(), known);
             }
             self.writers.remove(&key);
         }
