@@ -191,7 +191,7 @@ impl Executors {
 
     fn place(&self, call: &Call, inline: bool) -> Result<Place, CommandError> {
         let pool = submit::pool(call.pool.as_deref())?;
-        let workers = self.workers.roster().serves_pool(&pool);
+        let workers = self.workers.roster().serves_pool(pool);
         let inline = inline && pool == DEFAULT_POOL;
         place(call.mode, Facts { user: call.user.is_some(), workers, alone: self.alone, inline })
     }
@@ -218,7 +218,7 @@ impl Executors {
         within: Duration,
     ) -> Result<Box<RawValue>, CallError> {
         let pool = submit::pool(call.pool.as_deref())?;
-        let team = self.team(&pool, Unit::of(call.user.as_deref(), call.connection));
+        let team = self.team(pool, Unit::of(call.user.as_deref(), call.connection));
         if !self.workers.roster().serves(&team) {
             return Err(nobody(&team).into());
         }

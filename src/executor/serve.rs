@@ -54,7 +54,7 @@ pub async fn serve(
             }
             Work::Call(asked) => {
                 // most handlers are done at once, and need neither a task nor anybody who can stop them
-                let mut answering = Box::pin(answer(*asked, handlers));
+                let mut answering = Box::pin(answer(asked, handlers));
                 if answering.as_mut().now_or_never().is_none() {
                     drop(tokio::spawn(answering));
                 }
@@ -89,7 +89,7 @@ async fn run(
     metrics.worked(kind, exec(record.affinity), record.state.text(), waited, started.elapsed());
 }
 
-async fn answer(asked: Asked, handlers: Handlers) {
+async fn answer(asked: Box<Asked>, handlers: Handlers) {
     let reporter = Reporter::silent();
     let answer = tokio::select! {
         biased;

@@ -52,7 +52,7 @@ impl Executors {
     pub async fn submit(&self, job: Job, accepted: impl FnOnce(&Record)) -> Result<Submitted, CommandError> {
         check(&job)?;
         let affinity = affinity(job.mode, job.user.is_some())?;
-        let team = self.team(&pool(job.pool.as_deref())?, Unit::of(job.user.as_deref(), job.connection));
+        let team = self.team(pool(job.pool.as_deref())?, Unit::of(job.user.as_deref(), job.connection));
         let submission = Submission {
             kind: job.kind,
             data: job.data,
@@ -70,10 +70,10 @@ impl Executors {
 }
 
 /// A pool by its name, or the default one.
-pub(super) fn pool(named: Option<&str>) -> Result<String, CommandError> {
+pub(super) fn pool(named: Option<&str>) -> Result<&str, CommandError> {
     match named {
-        None => Ok(DEFAULT_POOL.to_owned()),
-        Some(name) if is_name(name) => Ok(name.to_owned()),
+        None => Ok(DEFAULT_POOL),
+        Some(name) if is_name(name) => Ok(name),
         Some(_) => Err(malformed("a pool's name has letters, digits, -, _ and .")),
     }
 }

@@ -79,7 +79,8 @@ impl Jobs {
         trace: Option<TraceParent>,
     ) -> Result<Box<RawValue>, CallError> {
         let id = call.id;
-        let payload = wire::encode(&WorkerCall { deadline_ms: Some(deadline_ms(within)), ..call });
+        let call = WorkerCall { deadline_ms: Some(deadline_ms(within)), ..call };
+        let payload = wire::encode_long(&call, call.params.get().len() + 256);
         let asking = Asking { jobs: self, team, payload, until: Instant::now() + within, trace };
         let mut abandon = Abandon { jobs: self, team, id, answered: false };
         let outcome = match own {

@@ -259,7 +259,11 @@ impl Desk {
     }
 
     pub(super) async fn reply(&self, question: Message, answer: &CallAnswer) {
-        self.reply_bytes(question, wire::encode(answer)).await;
+        let bytes = match answer {
+            CallAnswer::Value(value) => value.get().len() + 16,
+            _ => 128,
+        };
+        self.reply_bytes(question, wire::encode_long(answer, bytes)).await;
     }
 
     async fn reply_bytes(&self, question: Message, answer: bytes::Bytes) {

@@ -106,13 +106,18 @@ impl Intake {
     /// The next piece of work.
     pub async fn next(&mut self) -> Option<Work> {
         loop {
+            // first, so that no number of calls holds it up
+            if let Ok(work) = self.work.try_recv() {
+                return Some(work);
+            }
             tokio::select! {
-                work = self.work.recv() => return work,
+                biased;
                 question = self.calls.next() => {
                     if let Some(asked) = self.desk.call(question) {
                         return Some(Work::Call(Box::new(asked)));
                     }
                 }
+                work = self.work.recv() => return work,
             }
         }
     }
