@@ -167,7 +167,7 @@ impl Deliver {
         let tail = Tail::job(note);
         let mut pushed = Pushed::default();
         pushed.count(match note.news {
-            News::Progress(_) => page.push(&tail),
+            News::Progress(_) => page.progress(note.job, note.frame.get(), &tail),
             News::Ended(_) => page.conclude(note.job, note.frame.get(), &tail),
         });
         Some(pushed)

@@ -263,6 +263,6 @@ mod tests {
         let trail = (0..8).fold(Trail::default(), |trail, n| trail.then(n, op(n as u8)));
         assert!(trail.has(0) && trail.written_by(op(7)) == Some(7) && !trail.is_whole());
         let longer = trail.then(8, op(8));
-        assert!(!longer.has(0) && longer.has(1) && longer.0.len() == TRAIL);
+        assert!(!longer.has(0) && longer.has(1) && longer.steps().count() == TRAIL);
     }
 }

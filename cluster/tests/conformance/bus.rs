@@ -1,6 +1,6 @@
 //! Messages now, at most once.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use pagewire_cluster::engine::{
     Engine, Gap, Headers, Link, MAX_PAYLOAD, Message, PublishError, Received, RequestError, Subscription,

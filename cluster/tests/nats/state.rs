@@ -64,8 +64,7 @@ impl Replica {
 async fn process(engine: Engine) -> (States, Replica) {
     let (states, replica) = (States::new(&engine), Replica::default());
     let told = replica.clone();
-    let feed = states.feed(move |delivery: Delivery| told.told(delivery.news)).await.expect("watches");
-    tokio::spawn(feed);
+    tokio::spawn(states.feed(move |delivery: Delivery| told.told(delivery.news)));
     states.follow(ann(), Path::ROOT, FOLLOWER);
     (states, replica)
 }

@@ -65,6 +65,16 @@ impl Page {
         self.ends.lock().waits.iter().cloned().collect()
     }
 
+    /// Adds how far a job has come that the page knows by `frame`; nothing after its end, for a worker that has lost the
+    /// job may not know yet.
+    pub fn progress(&self, job: Key, frame: &str, tail: &Tail) -> Met {
+        let known = self.ends.lock();
+        if known.told.iter().any(|told| told.job == job && told.frame == frame) {
+            return if self.is_live() { Met::Reached } else { Met::Held };
+        }
+        self.push(tail)
+    }
+
     /// Adds the end of a job that the page knows by `frame`. However often it is told, the page hears it once.
     pub fn conclude(&self, job: Key, frame: &str, tail: &Tail) -> Met {
         let mut known = self.ends.lock();

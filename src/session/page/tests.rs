@@ -79,6 +79,18 @@ fn the_end_of_a_job_is_told_once_for_each_id_that_the_page_gave_it() {
 }
 
 #[test]
+fn no_progress_of_a_job_is_told_after_its_end() {
+    let page = page();
+    let ticket = page.attach(Arrival::New, registered).unwrap();
+    let job = Key::from_bits(7);
+    page.progress(job, "1", &message());
+    page.conclude(job, "1", &message());
+    assert!(matches!(page.progress(job, "1", &message()), Met::Reached));
+    page.progress(job, "2", &message());
+    assert_eq!(frames(&page, ticket).0.len(), 1 + 3, "registered, and all but the late one");
+}
+
+#[test]
 fn a_window_that_ends_after_a_new_socket_came_ends_nothing() {
     let page = page();
     let old = page.attach(Arrival::New, registered).unwrap();

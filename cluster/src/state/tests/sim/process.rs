@@ -120,8 +120,9 @@ impl Process {
     /// Numbers never used before, in this life or another one.
     fn op(&mut self, ledger: &Ledger) -> Op {
         self.ops += 1;
-        let number = (u128::from(self.number) << 96) | ((ledger.next() as u128) << 48) | u128::from(self.ops);
-        Op(number.to_be_bytes())
+        // in the lower half, which is what a trail keeps
+        let number = (self.number << 56) | ((ledger.next() as u64) << 24) | self.ops;
+        Op(u128::from(number).to_be_bytes())
     }
 
     /// The watch passes something on, later.
