@@ -103,18 +103,21 @@ impl Feed {
                 }
             }
             actions = tokio::select! {
+                // in this order: who has left is not told what was written afterwards, and no stream of changes holds up a
+                // snapshot
+                biased;
                 wish = self.wishes.recv() => match wish {
                     Some(wish) => grant(&mut followers, wish),
-                    None => return,
-                },
-                event = watch.next() => match event {
-                    Some(event) => self.heard(&mut followers, event),
                     None => return,
                 },
                 Some(answer) = readings.next() => {
                     let (key, number, found): Answer = answer;
                     followers.found(&key, number, found)
                 }
+                event = watch.next() => match event {
+                    Some(event) => self.heard(&mut followers, event),
+                    None => return,
+                },
             };
         }
     }
