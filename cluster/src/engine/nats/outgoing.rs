@@ -1,7 +1,7 @@
 //! What leaves over one connection, gathered into few writes.
 //!
-//! Owns: the queue in front of the client library's own, and when it is handed over. Never: what is sent, or a loss of
-//! what was taken while the connection lives.
+//! Owns: the queue in front of the client library's own, and when it is handed over. Never: what is sent. What stands in
+//! line when the connection is lost is lost with it.
 //!
 //! The library writes to its socket whenever its task runs, and the runtime runs a task that was just woken next. Of 64
 //! tasks that each send one message, every one would cost a write of its own. Here the first message wakes a task that
@@ -9,6 +9,7 @@
 
 use async_nats::Client;
 use async_nats::client::traits::Publisher;
+use async_nats::connection::State;
 use async_nats::message::OutboundMessage;
 use tokio::sync::mpsc;
 
@@ -33,6 +34,10 @@ async fn hand_over(client: Client, mut queue: mpsc::Receiver<OutboundMessage>) {
             && let Ok(message) = queue.try_recv()
         {
             together.push(message);
+        }
+        // the library would keep them for the next connection; whoever waits for an answer is told that this one is lost
+        if client.connection_state() != State::Connected {
+            together.clear();
         }
         for message in together.drain(..) {
             // sizes were checked before; the library refuses nothing else while it lives
