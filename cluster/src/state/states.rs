@@ -15,7 +15,9 @@ use super::record::Stored;
 use super::shelf::Shelf;
 use super::writer::{Call, Found, Step, Writer};
 use super::{Locator, Owner, Path, Refusal};
-use crate::engine::{Bucket, Consistency, Down, Engine, Expect, Kv, Op, Put, WatchEvent, WatchMode};
+use crate::engine::{
+    Bucket, Consistency, Down, Engine, Expect, Kv, Op, Put, WatchEvent, WatchMode, WriteError,
+};
 use crate::id::Key;
 use crate::subject::state_key;
 
@@ -64,6 +66,16 @@ struct Place {
 }
 
 impl Place {
+    fn read(&mut self, found: Result<Found, Down>) -> Step<Ticket> {
+        let step = self.writer.read(found, Op::random());
+        self.after(step)
+    }
+
+    fn wrote(&mut self, outcome: Result<u64, WriteError>) -> Step<Ticket> {
+        let step = self.writer.wrote(outcome, Op::random());
+        self.after(step)
+    }
+
     /// What a writer wants after an answer. One that wants nothing may be asked again at once, by whoever was answered:
     /// to go on costs less than to begin anew.
     fn after(&mut self, step: Step<Ticket>) -> Step<Ticket> {
@@ -233,9 +245,7 @@ impl States {
             let step = match call {
                 Call::Read => {
                     let found = self.read(&key).await;
-                    let mut at = lock(&place);
-                    let step = at.writer.read(found, Op::random());
-                    at.after(step)
+                    lock(&place).read(found)
                 }
                 Call::Put { expect, op, meta, value, ttl, large } => {
                     if large {
@@ -243,15 +253,11 @@ impl States {
                     }
                     let put = Put { key: key.to_string(), value, meta, expect, ttl, op };
                     let outcome = self.shared.store.put(put).await;
-                    let mut at = lock(&place);
-                    let step = at.writer.wrote(outcome, Op::random());
-                    at.after(step)
+                    lock(&place).wrote(outcome)
                 }
                 Call::Delete { rev } => {
                     let outcome = self.shared.store.delete(&key, Expect::Rev(rev)).await.map(|()| 0);
-                    let mut at = lock(&place);
-                    let step = at.writer.wrote(outcome, Op::random());
-                    at.after(step)
+                    lock(&place).wrote(outcome)
                 }
             };
             let next = match answered(step) {
