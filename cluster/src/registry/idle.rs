@@ -1,17 +1,22 @@
 //! Sessions and connections without a page: how long they stay, and who may end them. Pure.
 //!
-//! **The rule.** Whoever deletes the row of a page writes, in the same commit, the idle rows of its session and of its
-//! connection, unless it still holds another page of them, whose turn comes later. A page that joins takes them away
-//! in the commit that writes its own row. So whatever order nodes act in, a session that has had pages has one, has an
-//! idle row, or has ended. An idle row counts only while no page lives: a node that joined before it had heard of the
-//! row leaves it behind. An end is a mark first: from then on nobody joins, and the row goes when everything that
-//! belongs to it has gone.
+//! **The rule.** A living node that has a page of a session owes its idle row, and the row of a page whose node is dead
+//! owes it as well. A node pays by writing the idle rows of the session and of its connection before the row of its
+//! last page of them goes, or in the same commit; whoever removes rows of dead nodes pays for each session before it
+//! removes the first of them, whatever living pages it sees: its view may be late. Only a page that joins deletes an
+//! idle row, after its own row is written or in the same commit, because from then on its node owes it. So whatever
+//! order nodes act in, a session that has had pages has one, has an idle row, or has ended.
+//!
+//! An idle row counts only while no page lives: a node that joined before it had heard of the row leaves it behind. It
+//! is put off when its time has come. An end is a mark first: from then on nobody joins, and the row goes when
+//! everything that belongs to it has gone.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::{Row, Seen};
 use crate::engine::{Batch, Expect, Op, Put};
 use crate::id::{Address, Key};
 use crate::subject::page_key;
@@ -78,6 +83,16 @@ impl IdleRow {
         serde_json::from_slice(meta).ok()
     }
 
+    /// The same with its whole time before it.
+    pub(super) fn put_off(self, lifetimes: &Lifetimes, now: u64) -> Self {
+        let kept = match self.of() {
+            Lasting::Session(_) => lifetimes.session,
+            // its last session ends first
+            Lasting::Connection(_) => lifetimes.session + lifetimes.connection,
+        };
+        Self { until: now + kept.as_millis() as u64, ..self }
+    }
+
     pub(super) fn put(&self, expect: Expect) -> Put {
         let (key, meta) = (self.of().key(), wire::encode(self));
         Put { key, value: Bytes::new(), meta, expect, ttl: None, op: Op::random() }
@@ -136,23 +151,45 @@ impl Leaving {
         session.into_iter().chain(connection).collect()
     }
 
-    /// The idle rows, then what becomes of the page's own row. What is ending stays so.
+    /// A page whose row is all that is left of it.
+    pub fn whole(page: Key, row: &Row, rev: u64) -> Self {
+        Self {
+            page,
+            rev,
+            session: row.session,
+            connection: row.connection,
+            user: row.user.clone(),
+            last_of_session: true,
+            last_of_connection: true,
+        }
+    }
+
+    /// A page whose node is dead.
+    pub(super) fn of_dead((page, seen): (Key, Seen)) -> Self {
+        Self {
+            page,
+            rev: seen.rev,
+            session: seen.session,
+            connection: seen.connection,
+            user: seen.user.as_deref().map(str::to_owned),
+            last_of_session: true,
+            last_of_connection: true,
+        }
+    }
+
+    /// The idle rows, then what becomes of the page's own row.
     pub(super) fn leave(&self, own: Batch, stands: &[Stand], lifetimes: &Lifetimes, now: u64) -> Vec<Batch> {
+        self.idle(stands, lifetimes, now).into_iter().chain([own]).collect()
+    }
+
+    /// The idle rows. What is ending stays so.
+    pub(super) fn idle(&self, stands: &[Stand], lifetimes: &Lifetimes, now: u64) -> Vec<Batch> {
         let idle = stands.iter().filter(|stand| !stand.ending).map(|stand| {
-            let (session, kept) = match stand.of {
-                Lasting::Session(_) => (Some(self.session), lifetimes.session),
-                // its last session ends first
-                Lasting::Connection(_) => (None, lifetimes.session + lifetimes.connection),
-            };
-            let row = IdleRow {
-                session,
-                connection: self.connection,
-                user: self.user.clone(),
-                until: now + kept.as_millis() as u64,
-                ending: false,
-            };
-            Batch::Put(row.put(stand.expect()))
+            let session = matches!(stand.of, Lasting::Session(_)).then_some(self.session);
+            let (connection, user) = (self.connection, self.user.clone());
+            let row = IdleRow { session, connection, user, until: 0, ending: false };
+            Batch::Put(row.put_off(lifetimes, now).put(stand.expect()))
         });
-        idle.chain([own]).collect()
+        idle.collect()
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Owns: the commits that keep the rule of `idle`, whatever other nodes do at the same time. Never: what the rule is.
 
+use std::collections::{HashMap, HashSet};
+
 use futures_util::StreamExt;
 use futures_util::stream;
 
@@ -71,25 +73,24 @@ impl Registry {
         self.rows.put(put).await.map(drop)
     }
 
-    /// Rows of dead holders go, one by one and only at the revision seen; how many. Safe to run anywhere at any time,
-    /// worth running on one node.
+    /// Rows of dead holders go, each only at the revision seen; how many. Safe to run anywhere at any time, worth running
+    /// on one node. Everything that they belonged to gets an idle row first, also where this node still sees a living
+    /// page: that page may have left before the dead ones came, and then nothing but their rows stands for the session.
     pub async fn sweep(&self) -> usize {
-        let dead: Vec<Leaving> = {
-            let view = self.view();
-            let leaving = |(page, seen): (Key, super::Seen)| Leaving {
-                page,
-                rev: seen.rev,
-                session: seen.session,
-                connection: seen.connection,
-                user: seen.user.as_deref().map(str::to_owned),
-                // a living page writes its own when it goes
-                last_of_session: !view.has_pages(Lasting::Session(seen.session.key)),
-                last_of_connection: !view.has_pages(Lasting::Connection(seen.connection.key)),
-            };
-            view.dead().into_iter().map(leaving).collect()
-        };
-        let swept =
-            stream::iter(dead).map(async |leaving| self.leave(&leaving, Farewell::Forget).await.is_ok());
+        let dead: Vec<Leaving> = self.view().dead().into_iter().map(Leaving::of_dead).collect();
+        let of: HashMap<Lasting, Leaving> =
+            dead.iter().flat_map(|page| page.lasting().into_iter().map(|of| (of, page.clone()))).collect();
+        let idle = stream::iter(of).map(async |(of, leaving)| {
+            let plan = |stands: &[Stand]| Some(leaving.idle(stands, &self.lifetimes, unix_ms()));
+            self.commit(&[of], plan).await.is_ok().then_some(of)
+        });
+        let idle = idle.buffer_unordered(SWEEPERS).filter_map(std::future::ready);
+        let idle: HashSet<Lasting> = idle.collect().await;
+        // the others wait for the next sweep
+        let safe = dead.into_iter().filter(|page| page.lasting().iter().all(|of| idle.contains(of)));
+        let swept = stream::iter(safe).map(async |page| {
+            self.rows.delete(&page_key::page(page.page), Expect::Rev(page.rev)).await.is_ok()
+        });
         swept.buffer_unordered(SWEEPERS).filter(|swept| std::future::ready(*swept)).count().await
     }
 
@@ -101,9 +102,11 @@ impl Registry {
         for (row, rev) in due {
             let of = row.of();
             if self.view().has_pages(of) {
-                // left by a page that had not heard of it; what is ending has pages that are about to go
+                // left by a page that had not heard of it, or seen before the end of its last page: put off, because
+                // only a page that joins may delete it; what is ending has pages that are about to go
                 if !row.ending {
-                    let _ = self.rows.delete(&of.key(), Expect::Rev(rev)).await;
+                    let _ =
+                        self.rows.put(row.put_off(&self.lifetimes, unix_ms()).put(Expect::Rev(rev))).await;
                 }
             } else if row.ending {
                 ending.push((row, rev));
@@ -142,6 +145,10 @@ impl Registry {
         plan: impl Fn(&[Stand]) -> Option<Vec<Batch>>,
     ) -> Result<Written, WriteError> {
         let mut stands = self.view().stands(of);
+        if stands.iter().any(|stand| stand.ending) {
+            // it may have ended since, and begun anew
+            stands = self.latest(of).await.map_err(|Down| WriteError::Down)?;
+        }
         for _ in 0..ATTEMPTS {
             let batch = plan(&stands).ok_or(WriteError::Conflict { actual: None })?;
             let conflict = match self.write_all(batch).await {
@@ -159,6 +166,9 @@ impl Registry {
     }
 
     async fn write_all(&self, mut batch: Vec<Batch>) -> Result<Written, WriteError> {
+        if batch.is_empty() {
+            return Ok(Written::Several);
+        }
         match (batch.pop(), batch.is_empty()) {
             (Some(Batch::Put(put)), true) => self.rows.put(put).await.map(Written::Row),
             (Some(Batch::Delete { key, expect }), true) => {
