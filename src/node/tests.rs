@@ -1,3 +1,5 @@
+mod lost_answers;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use pagewire_cluster::engine::Expect;
+use pagewire_cluster::engine::{Down, Expect, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key, NodeNumber};
 use pagewire_cluster::registry::{Lasting, News, Row};
 use pagewire_cluster::wire::{Answer, HandedOver, Question, Scope};
@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::hub::Pushed;
 use super::open::{Opened, RACED, UNREGISTERED};
-use super::page::{Arrival, Forwarding, Handover, InTransit, Page};
+use super::page::{Arrival, Forwarding, Handover, InTransit, Page, Ticket};
 use super::sessions::Sessions;
 use crate::protocol::{Close, Tail};
 use crate::telemetry;
@@ -23,7 +23,7 @@ impl Sessions {
     /// Gets the page from its old holder and gives it to the socket. An old holder that does not answer in time
     /// means a reset.
     pub(super) async fn take_over(
-        &self,
+        self: &Arc<Self>,
         holder: Holder,
         page: Arc<Page>,
         old: Holder,
@@ -32,19 +32,48 @@ impl Sessions {
     ) -> Result<Opened, Close> {
         let handed = self.ask_for(&page, holder, old, row.generation, seq).await;
         let installed = handed.is_some_and(|handed| page.install(&handed));
-        let settled = Row { prev: None, ..row };
-        match self.registry.write(page.key(), &settled, Expect::Rev(page.standing().rev)).await {
-            Ok(rev) => page.stands_at(rev, settled.generation, page.user()),
-            Err(error) => {
+        if let Err(error) = self.forget_old_holder(holder, &page, row).await {
+            let conflict = matches!(error, WriteError::Conflict { .. });
+            if installed && !conflict {
+                // its frames are here and nowhere else: it waits for the client's next resume
+                self.watching.arrived(&page);
+                page.wait();
+                self.keep_for_window(&page, Ticket::NONE);
+            } else {
                 // another node was faster, or the cluster is gone: the client's next resume decides
+                let generation = page.standing().generation;
                 page.leave(None, RACED);
                 self.hub.remove(&page);
-                return Err(self.refused(error));
+                if !conflict {
+                    self.disown(page.key(), generation, false);
+                }
             }
+            return Err(self.refused(error));
         }
         self.watching.arrived(&page);
         let arrival = if installed { Arrival::Resumed { seq } } else { Arrival::Elsewhere };
         self.attach(holder, page, arrival).ok_or(RACED)
+    }
+
+    /// From here on the page is nobody else's.
+    async fn forget_old_holder(&self, holder: Holder, page: &Arc<Page>, row: Row) -> Result<(), WriteError> {
+        loop {
+            // it may have got a user meanwhile
+            let (standing, place) = (page.standing(), page.place());
+            let settled = self.row(holder, standing.generation, &place, page.opened(), &row.agent);
+            match self.registry.write(page.key(), &settled, Expect::Rev(standing.rev)).await {
+                Ok(rev) => {
+                    page.stands_at(rev, standing.generation, standing.user);
+                    return Ok(());
+                }
+                Err(conflict @ WriteError::Conflict { .. }) => {
+                    if !self.knows_better(page, &standing).await.map_err(|Down| WriteError::Down)? {
+                        return Err(conflict);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     async fn ask_for(
@@ -83,7 +112,9 @@ impl Sessions {
     pub fn standing(&self, page: Key) -> Answer {
         self.hub.page(page).filter(|page| page.is_here()).map_or(Answer::Unknown, |page| {
             let standing = page.standing();
-            Answer::Standing { generation: standing.generation, confirmed: standing.confirmed }
+            // nobody has the token of a generation whose row was written without an answer
+            let confirmed = standing.confirmed && standing.told == standing.generation;
+            Answer::Standing { generation: standing.generation, confirmed }
         })
     }
 

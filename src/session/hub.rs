@@ -204,10 +204,12 @@ impl Hub {
     }
 
     /// A page has these topics from here on. `label` runs under the index lock, so that no push meets the page half
-    /// re-labelled.
-    pub(super) fn retopic(&self, page: &Arc<Page>, topics: Vec<Arc<str>>, label: impl FnOnce()) {
+    /// re-labelled; `false`: a later row is known already.
+    pub(super) fn retopic(&self, page: &Arc<Page>, topics: Vec<Arc<str>>, label: impl FnOnce() -> bool) {
         let mut index = self.write();
-        label();
+        if !label() {
+            return;
+        }
         let here = index.pages.contains_key(&page.key());
         for topic in page.topics() {
             remove(&mut index.by_topic, &*topic, page.key());
@@ -220,10 +222,11 @@ impl Hub {
 
     /// An anonymous page belongs to a user from here on. `label` runs under the index lock, so that no push
     /// meets the page half re-labelled.
-    pub(super) fn identify(&self, page: &Arc<Page>, user: &Arc<str>, label: impl FnOnce()) {
+    pub(super) fn identify(&self, page: &Arc<Page>, user: &Arc<str>, label: impl FnOnce() -> bool) {
         let mut index = self.write();
-        label();
-        if index.pages.contains_key(&page.key()) {
+        // once, although two writers may learn of it
+        let known = page.user().is_some();
+        if label() && !known && index.pages.contains_key(&page.key()) {
             add(&mut index.by_user, user.clone(), page);
         }
     }

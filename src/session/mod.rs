@@ -8,6 +8,7 @@ mod hub;
 mod open;
 mod outbox;
 mod page;
+mod rows;
 mod sessions;
 mod token;
 mod topics;

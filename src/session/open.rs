@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pagewire_cluster::engine::{Expect, WriteError};
+use pagewire_cluster::engine::{Down, Expect, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key};
 use pagewire_cluster::registry::{Found, Lasting, Row};
 use pagewire_cluster::wire::Scope;
@@ -111,8 +111,12 @@ impl Sessions {
         let place = self.place(holder, claims.as_ref(), open)?;
         let key = Key::random();
         let row = self.row(holder, 1, &place, unix_ms(), &open.agent);
-        let rev =
-            self.registry.write(key, &row, Expect::Absent).await.map_err(|error| self.refused(error))?;
+        let rev = self.registry.write(key, &row, Expect::Absent).await.map_err(|error| {
+            if error == WriteError::Unknown {
+                self.disown(key, row.generation, true);
+            }
+            self.refused(error)
+        })?;
         let page = self.admit(key, rev, &row, false);
         self.attach(holder, page, Arrival::New).ok_or(RACED)
     }
@@ -232,13 +236,17 @@ impl Sessions {
     ) -> Result<Option<Opened>, Close> {
         let standing = page.standing();
         check_owner(standing.user.as_deref(), open.user.as_deref())?;
-        check_generation(claims.generation, standing.generation, standing.confirmed)?;
-        let place = Place { user: standing.user.or_else(|| open.user.clone()), ..page.place() };
-        let generation = standing.generation + 1;
+        check_generation(claims.generation, standing.told, standing.confirmed)?;
+        let place = Place { user: standing.user.clone().or_else(|| open.user.clone()), ..page.place() };
+        let generation = standing.generation.max(standing.told + 1);
+        page.writes(generation);
         let row = self.row(holder, generation, &place, page.opened(), &open.agent);
         let rev = match self.registry.write(page.key(), &row, Expect::Rev(standing.rev)).await {
             Ok(rev) => rev,
-            Err(WriteError::Conflict { .. }) => return Ok(None),
+            Err(WriteError::Conflict { .. }) => {
+                self.knows_better(page, &standing).await.map_err(|Down| self.cut_off())?;
+                return Ok(None);
+            }
             Err(error) => return Err(self.refused(error)),
         };
         self.label(page, rev, generation, place.user);
@@ -284,14 +292,19 @@ impl Sessions {
         let others =
             found.iter().flat_map(|(row, _)| [Some(Holder { node: row.node, epoch: row.epoch }), row.prev]);
         let others = others.flatten().any(|old| old != holder && self.registry.view().lives(old));
-        let whole = found.filter(|(row, _)| row.prev.is_none());
-        let old = whole.map(|(row, _)| Holder { node: row.node, epoch: row.epoch });
+        let (old, generation) =
+            found.map_or((None, generation + 1), |(row, _)| self.to_ask(&row, holder, claims));
         let prev = old.filter(|old| *old != holder && self.registry.view().lives(*old));
-        let row = Row { prev, ..self.row(holder, generation + 1, &place, opened, &open.agent) };
+        let row = Row { prev, ..self.row(holder, generation, &place, opened, &open.agent) };
         let rev = match self.registry.write(claims.page, &row, expect).await {
             Ok(rev) => rev,
             Err(WriteError::Conflict { .. }) => return Ok(None),
-            Err(error) => return Err(self.refused(error)),
+            Err(error) => {
+                if error == WriteError::Unknown {
+                    self.disown(claims.page, generation, false);
+                }
+                return Err(self.refused(error));
+            }
         };
         let page = self.admit(claims.page, rev, &row, others);
         match prev {
@@ -300,11 +313,24 @@ impl Sessions {
         }
     }
 
+    /// Who has what the client has missed, and the generation of the next row. A row of this node that still names the
+    /// old holder is an earlier attempt whose answer was lost: no page came of it and no client has its token.
+    fn to_ask(&self, row: &Row, holder: Holder, claims: &Claims) -> (Option<Holder>, u32) {
+        let stands = Holder { node: row.node, epoch: row.epoch };
+        let (old, repeated) = match row.prev {
+            None => (Some(stands), false),
+            Some(prev) if stands == holder => (Some(prev), claims.generation + 1 == row.generation),
+            Some(_) => (None, false),
+        };
+        (old, if repeated { row.generation } else { row.generation + 1 })
+    }
+
     /// A page whose row this node has just won, on its way to a socket; `others`: another node may have a copy of it.
     fn admit(self: &Arc<Self>, key: Key, rev: u64, row: &Row, others: bool) -> Arc<Page> {
         let user = self.intern(row.user.as_deref());
         let topics = row.topics.iter().map(|topic| topic.as_str().into()).collect();
-        let standing = Standing { rev, generation: row.generation, confirmed: false, user, topics };
+        let (generation, told) = (row.generation, 0);
+        let standing = Standing { rev, generation, told, confirmed: false, user, topics };
         let page = Page::new(key, row.session, row.connection, row.opened, standing, self.options.budget);
         if others {
             page.came_by(rev);

@@ -46,6 +46,11 @@ struct State {
     /// Counts sockets; the present one has this ticket.
     ticket: u64,
     generation: u32,
+    /// The newest generation that this node has tried to write for the page.
+    written: u32,
+    /// The newest generation that a socket of this node was given the token of. An answer that was lost may have left
+    /// a row of a later one, whose token no client has.
+    told: u32,
     rev: u64,
     stay: Stay,
     received: u64,
@@ -74,9 +79,11 @@ pub enum Met {
 pub(super) struct Standing {
     /// The row's revision.
     pub(super) rev: u64,
-    /// The page's generation.
+    /// The generation that the row says.
     pub(super) generation: u32,
-    /// Whether the client is known to have the newest token.
+    /// The generation of the newest token that was given to a socket.
+    pub(super) told: u32,
+    /// Whether the client is known to have that token.
     pub(super) confirmed: bool,
     /// Its user.
     pub(super) user: Option<Arc<str>>,
@@ -125,6 +132,8 @@ impl Page {
             holding: Holding::Detached,
             ticket: 0,
             generation,
+            written: generation,
+            told: generation.saturating_sub(1),
             rev,
             stay: Stay::default(),
             received: 0,
@@ -261,13 +270,39 @@ impl Page {
     pub(super) fn standing(&self) -> Standing {
         let state = self.lock();
         let (rev, generation, confirmed) = (state.rev, state.generation, state.confirmed);
-        Standing { rev, generation, confirmed, user: state.user.clone(), topics: state.topics.clone() }
+        let told = state.told;
+        Standing { rev, generation, told, confirmed, user: state.user.clone(), topics: state.topics.clone() }
     }
 
-    /// The row was written.
-    pub(super) fn stands_at(&self, rev: u64, generation: u32, user: Option<Arc<str>>) {
+    /// The row was written; `false` when a later one is known already.
+    pub(super) fn stands_at(&self, rev: u64, generation: u32, user: Option<Arc<str>>) -> bool {
         let mut state = self.lock();
-        (state.rev, state.generation, state.user) = (rev, generation, user);
+        let newer = state.rev < rev;
+        if newer {
+            (state.rev, state.generation, state.user) = (rev, generation, user);
+            state.written = state.written.max(generation);
+        }
+        newer
+    }
+
+    /// A row of that generation is about to be written.
+    pub(super) fn writes(&self, generation: u32) {
+        let mut state = self.lock();
+        state.written = state.written.max(generation);
+    }
+
+    /// Whether a row of this node and that generation may be this page's.
+    pub(super) fn has_written(&self, generation: u32) -> bool {
+        let state = self.lock();
+        (state.generation..=state.written).contains(&generation)
+    }
+
+    /// What was handed over is here, and no socket.
+    pub(super) fn wait(&self) {
+        let mut state = self.lock();
+        if matches!(state.holding, Holding::Installing) {
+            state.holding = Holding::Detached;
+        }
     }
 
     /// Its topics.

@@ -1,10 +1,11 @@
 //! The pages of this node over time: their sockets going, their windows ending, their users becoming known.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pagewire_cluster::delivery::Post;
-use pagewire_cluster::engine::{Expect, WriteError};
+use pagewire_cluster::engine::{Down, Expect, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key};
 use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::lease::NodeLease;
@@ -18,6 +19,9 @@ use super::page::{Page, Place, Ticket};
 use super::watching::Watching;
 use crate::protocol::{Close, CloseCode, Limits, Tail};
 use crate::telemetry;
+
+/// How often the row of a page is tried to be given a user.
+const IDENTIFY_ATTEMPTS: usize = 8;
 
 /// What a deployment decides about pages.
 #[derive(Debug, Clone)]
@@ -48,6 +52,10 @@ pub struct Sessions {
     pub(super) watching: Watching,
     pub(super) timing: Timing,
     pub(super) options: Options,
+    /// Earlier lives of this node.
+    pub(super) lives: Mutex<Vec<Holder>>,
+    /// Rows are being written for a new life of this node: not every page that is here has one.
+    rehoming: AtomicBool,
 }
 
 impl Sessions {
@@ -62,14 +70,19 @@ impl Sessions {
         options: Options,
     ) -> Self {
         let hub = watching.hub();
-        Self { hub, registry, lease, keyring, post, watching, timing, options }
+        let (lives, rehoming) = (Mutex::default(), AtomicBool::default());
+        Self { hub, registry, lease, keyring, post, watching, timing, options, lives, rehoming }
     }
 
     /// The socket is gone: the page stays for the resume window, then leaves everywhere.
     pub fn detach(self: &Arc<Self>, page: &Arc<Page>, ticket: Ticket) {
-        if !page.detach(ticket) {
-            return;
+        if page.detach(ticket) {
+            self.keep_for_window(page, ticket);
         }
+    }
+
+    /// No socket holds the page: it waits for its client, then leaves everywhere.
+    pub(super) fn keep_for_window(self: &Arc<Self>, page: &Arc<Page>, ticket: Ticket) {
         let (this, page) = (self.clone(), page.clone());
         tokio::spawn(async move {
             tokio::time::sleep(this.options.resume_window).await;
@@ -98,49 +111,109 @@ impl Sessions {
     /// The same for the pages of this node.
     pub async fn identify_here(&self, connection: Key, user: &Arc<str>) {
         for page in self.hub.pages(&Scope::Connection(connection)) {
+            for _ in 0..IDENTIFY_ATTEMPTS {
+                match self.identify_page(&page, user).await {
+                    Ok(()) => break,
+                    Err(error) => tracing::warn!(%error, "page not told of its user"),
+                }
+                tokio::time::sleep(self.timing.lease_renew / 4).await;
+            }
+        }
+    }
+
+    /// An error: to be tried again.
+    async fn identify_page(&self, page: &Arc<Page>, user: &Arc<str>) -> Result<(), WriteError> {
+        loop {
             let standing = page.standing();
-            let Some(holder) = self.lease.holder().filter(|_| standing.user.is_none()) else { continue };
+            let Some(holder) = self.lease.holder().filter(|_| standing.user.is_none()) else { return Ok(()) };
             let place = Place { user: Some(user.clone()), ..page.place() };
             let row = self.row(holder, standing.generation, &place, page.opened(), "");
             match self.registry.write(page.key(), &row, Expect::Rev(standing.rev)).await {
                 Ok(rev) => {
-                    self.label(&page, rev, standing.generation, Some(user.clone()));
+                    self.label(page, rev, standing.generation, Some(user.clone()));
                     page.notice(Tail::identity(user));
+                    return Ok(());
                 }
-                Err(error) => tracing::warn!(%error, "page not told of its user"),
+                Err(WriteError::Conflict { .. }) => {
+                    // if not: it is on its way to another node
+                    if !self.knows_better(page, &standing).await.map_err(|Down| WriteError::Down)? {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error),
             }
         }
     }
 
     /// This node has claimed a number again after a time without one: its rows get the new life, and if the number
     /// is another one, its pages learn their new address. A page whose row names another holder is gone from here.
+    /// Returns when every page has its row.
     pub async fn rehome(&self, before: Holder, holder: Holder) {
-        for page in self.hub.pages(&Scope::All).into_iter().filter(|page| page.is_here()) {
+        self.remember_life(before);
+        self.rehoming.store(true, Ordering::Release);
+        let mut pages = self.pages();
+        loop {
+            let mut left = Vec::new();
+            for page in pages {
+                match self.rehome_page(&page, holder).await {
+                    Ok(()) if before.node != holder.node => {
+                        let token = self.token(&page, page.standing().told, page.user().as_deref());
+                        page.notice(Tail::address(Address { key: page.key(), node: holder.node }, &token));
+                    }
+                    Ok(()) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "page row not refreshed");
+                        left.push(page);
+                    }
+                }
+            }
+            if left.is_empty() {
+                break;
+            }
+            tokio::time::sleep(self.timing.lease_renew).await;
+            pages = left;
+        }
+        self.rehoming.store(false, Ordering::Release);
+    }
+
+    /// An error: to be tried again.
+    async fn rehome_page(&self, page: &Arc<Page>, holder: Holder) -> Result<(), WriteError> {
+        while page.is_here() {
             let standing = page.standing();
             let row = self.row(holder, standing.generation, &page.place(), page.opened(), "");
             match self.registry.write(page.key(), &row, Expect::Rev(standing.rev)).await {
-                Ok(rev) => self.label(&page, rev, standing.generation, standing.user),
-                Err(WriteError::Conflict { .. }) => self.lost(&page, holder, &row).await,
-                Err(error) => tracing::warn!(%error, "page row not refreshed"),
-            }
-            if before.node != holder.node {
-                let token = self.token(&page, standing.generation, page.user().as_deref());
-                page.notice(Tail::address(Address { key: page.key(), node: holder.node }, &token));
+                Ok(rev) => {
+                    self.label(page, rev, standing.generation, standing.user);
+                    break;
+                }
+                Err(WriteError::Conflict { .. }) => {
+                    if !self.knows_better(page, &standing).await.map_err(|Down| WriteError::Down)? {
+                        return self.lost(page, holder, &row).await;
+                    }
+                }
+                Err(error) => return Err(error),
             }
         }
+        Ok(())
     }
 
     /// The row is not where this node left it: swept while the node was away, or won by another.
-    async fn lost(&self, page: &Arc<Page>, holder: Holder, row: &Row) {
-        if let Ok(None) = self.registry.row(page.key()).await
-            && let Ok(rev) = self.registry.write(page.key(), row, Expect::Absent).await
-        {
-            return self.label(page, rev, row.generation, page.user());
+    async fn lost(&self, page: &Arc<Page>, holder: Holder, row: &Row) -> Result<(), WriteError> {
+        if self.registry.row(page.key()).await.map_err(|Down| WriteError::Down)?.is_none() {
+            match self.registry.write(page.key(), row, Expect::Absent).await {
+                Ok(rev) => {
+                    self.label(page, rev, row.generation, page.user());
+                    return Ok(());
+                }
+                Err(WriteError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         tracing::info!(node = %holder.node, "a page was taken by another node meanwhile");
         page.leave(None, Close::new(CloseCode::HeldElsewhere, "another node holds this page"));
         self.hub.remove(page);
         self.watching.departed(page.key());
+        Ok(())
     }
 
     /// The pages that this node holds.
@@ -177,7 +250,7 @@ impl Sessions {
         let known = page.user();
         match user.clone().filter(|_| known.is_none()) {
             Some(new) => self.hub.identify(page, &new, || page.stands_at(rev, generation, user)),
-            None => page.stands_at(rev, generation, user),
+            None => drop(page.stands_at(rev, generation, user)),
         }
     }
 
@@ -217,18 +290,32 @@ impl Sessions {
     /// lives. What it was the last page of is idle from here on.
     pub(super) async fn depart(&self, page: &Page, last: Last, farewell: Farewell) {
         self.watching.leave(page);
-        let leaving = |rev| Leaving {
-            page: page.key(),
-            rev,
-            session: page.session(),
-            connection: page.connection(),
-            user: page.user().as_deref().map(str::to_owned),
-            last_of_session: last.of_session,
-            last_of_connection: last.of_connection,
-        };
-        while let Err(WriteError::Down | WriteError::Unknown) =
-            self.registry.leave(&leaving(page.standing().rev), farewell).await
-        {
+        // the pages that are still here may have no row yet
+        let alone = self.rehoming.load(Ordering::Acquire);
+        let mut rev = page.standing().rev;
+        loop {
+            let leaving = Leaving {
+                page: page.key(),
+                rev,
+                session: page.session(),
+                connection: page.connection(),
+                user: page.user().as_deref().map(str::to_owned),
+                last_of_session: alone || last.of_session,
+                last_of_connection: alone || last.of_connection,
+            };
+            match self.registry.leave(&leaving, farewell).await {
+                Ok(()) | Err(WriteError::Invalid) => return,
+                // the row may have been written once more before the page left, with or without an answer
+                Err(WriteError::Conflict { .. }) => match self.own_row(page).await {
+                    Ok(Some((_, now))) if now != rev => {
+                        rev = now;
+                        continue;
+                    }
+                    Ok(None) => return,
+                    Ok(Some(_)) | Err(Down) => {}
+                },
+                Err(WriteError::Down | WriteError::Unknown) => {}
+            }
             tokio::time::sleep(self.timing.lease_renew).await;
         }
     }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use pagewire_cluster::engine::{Expect, WriteError};
+use pagewire_cluster::engine::{Down, Expect, WriteError};
 
 use super::page::{Page, Place};
 use super::sessions::Sessions;
@@ -59,13 +59,16 @@ impl Sessions {
             let row = self.row(holder, standing.generation, &place, page.opened(), "");
             match self.registry.write(page.key(), &row, Expect::Rev(standing.rev)).await {
                 Ok(rev) => {
-                    self.hub.retopic(page, topics, || {
-                        page.stands_at(rev, standing.generation, standing.user);
-                    });
+                    self.hub
+                        .retopic(page, topics, || page.stands_at(rev, standing.generation, standing.user));
                     return Ok(());
                 }
-                // another writer was faster: a login, or another holder, which the next look shows
-                Err(WriteError::Conflict { .. }) => tokio::task::yield_now().await,
+                // another writer was faster: a login, or another holder
+                Err(WriteError::Conflict { .. }) => match self.knows_better(page, &standing).await {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(Down) => return Err(CommandError::unavailable()),
+                },
                 Err(_) => return Err(CommandError::unavailable()),
             }
         }

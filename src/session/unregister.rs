@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use pagewire_cluster::engine::{Down, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key, NodeNumber};
-use pagewire_cluster::registry::{Farewell, Found, Leaving, Row};
+use pagewire_cluster::registry::{Farewell, Found, Leaving};
 use pagewire_cluster::wire::{Answer, Question, Scope};
 
 use super::hub::Last;
@@ -84,7 +84,7 @@ impl Sessions {
                     return Ok(Some(outcome));
                 }
             } else {
-                match self.registry.leave(&orphan(page, &row, rev), Farewell::Unregister).await {
+                match self.registry.leave(&Leaving::whole(page, &row, rev), Farewell::Unregister).await {
                     Ok(()) => outcome.closed += 1,
                     Err(WriteError::Conflict { .. }) => {}
                     Err(_) => return Err(CommandError::unavailable()),
@@ -99,7 +99,7 @@ impl Sessions {
         for _ in 0..ATTEMPTS {
             let written = match self.registry.find(page).await.map_err(|Down| CommandError::unavailable())? {
                 Found::Page(row, rev) => {
-                    self.registry.leave(&orphan(page, &row, rev), Farewell::Unregister).await
+                    self.registry.leave(&Leaving::whole(page, &row, rev), Farewell::Unregister).await
                 }
                 // swept meanwhile
                 Found::Nothing => self.registry.forbid(page).await,
@@ -156,19 +156,6 @@ impl Unregistered {
         if !said.contains(&node) {
             said.push(node);
         }
-    }
-}
-
-/// A page whose node is dead.
-fn orphan(page: Key, row: &Row, rev: u64) -> Leaving {
-    Leaving {
-        page,
-        rev,
-        session: row.session,
-        connection: row.connection,
-        user: row.user.clone(),
-        last_of_session: true,
-        last_of_connection: true,
     }
 }
 

@@ -15,6 +15,11 @@ use crate::session::outbox::Resumed;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket(pub(super) u64);
 
+impl Ticket {
+    /// What a page has that no socket of this node has held.
+    pub(in crate::session) const NONE: Self = Self(0);
+}
+
 /// What [`Page::take`] leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
@@ -117,6 +122,7 @@ impl Page {
         }
         state.ticket += 1;
         state.holding = Holding::Live;
+        state.told = state.generation;
         state.confirmed = false;
         let recovered = match arrival {
             Arrival::New => Recovered::New,

@@ -8,7 +8,8 @@ use super::*;
 fn page() -> Page {
     let at =
         |bits| Address { key: Key::from_bits(bits), node: pagewire_cluster::id::NodeNumber::new(1).unwrap() };
-    let standing = Standing { rev: 1, generation: 1, confirmed: false, user: None, topics: Vec::new() };
+    let standing =
+        Standing { rev: 1, generation: 1, told: 0, confirmed: false, user: None, topics: Vec::new() };
     let budget = Budget { outbox: 400, replay: 4000 };
     Page::new(Key::from_bits(1), at(2), at(3), 0, standing, budget)
 }

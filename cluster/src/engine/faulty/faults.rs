@@ -2,6 +2,8 @@
 //!
 //! Owns: the rates. Never: when a fault happens.
 
+use crate::engine::Bucket;
+
 /// How often each fault happens, in 1/1000 of the calls that can show it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Faults {
@@ -29,6 +31,9 @@ pub struct Faults {
     pub late: u16,
     /// A hint comes twice.
     pub duplicate: u16,
+    /// A write of that bucket: `Unknown`, and the reads of that bucket that follow are `Down`, so that nothing settles
+    /// the outcome at once. Most of these writes happen. It has dice of its own, so that it changes no other fault.
+    pub blind: Option<(Bucket, u16)>,
 }
 
 impl Faults {
@@ -47,6 +52,7 @@ impl Faults {
             stale: per_mille,
             late: per_mille,
             duplicate: per_mille,
+            blind: None,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! a sequence of calls depend on the seed alone, with one exception for the sake of who waits: a broken link
 //! heals after some calls or after a short time, whichever comes first.
 
+mod blind;
 pub(super) mod dice;
 mod faults;
 mod outage;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch as channel};
 
+use self::blind::Blind;
 use self::dice::Dice;
 pub use self::faults::Faults;
 use self::outage::{Changed, Outage};
@@ -41,6 +43,7 @@ struct State {
     underway: Vec<(u64, Bucket, Vec<Batch>)>,
     /// What this process read last.
     read: HashMap<(Bucket, String), Option<Entry>>,
+    blind: Blind,
 }
 
 /// One process on a [`Memory`], with seeded faults. All clones are one process.
@@ -73,6 +76,7 @@ impl Faulty {
             listeners: Vec::new(),
             underway: Vec::new(),
             read: HashMap::new(),
+            blind: Blind::new(faults.blind, seed),
         };
         Self {
             memory,
@@ -232,6 +236,7 @@ impl Faulty {
         consistency: Consistency,
     ) -> Result<Option<Entry>, Down> {
         self.call()?;
+        self.lock().blind.read(bucket)?;
         let place = (bucket, key.to_owned());
         let stale = consistency == Consistency::Any && self.hits(self.faults.stale);
         if let Some(before) = self.lock().read.get(&place).filter(|_| stale) {
@@ -270,6 +275,14 @@ impl Faulty {
     pub(super) async fn commit(&self, bucket: Bucket, batch: Vec<Batch>) -> Result<u64, WriteError> {
         legal_commit(&batch)?;
         self.call().map_err(|Down| WriteError::Down)?;
+        let blind = self.lock().blind.write(bucket);
+        if let Some(happens) = blind {
+            if happens {
+                // a conflict is as silent as a success
+                let _ = self.memory.buckets.commit(bucket, batch);
+            }
+            return Err(WriteError::Unknown);
+        }
         match self.change() {
             Change::Acknowledged => self.memory.buckets.commit(bucket, batch).map_err(|error| match error {
                 WriteError::Conflict { .. } if self.hits(self.faults.untold) => {

@@ -24,7 +24,7 @@ fn number(node: usize) -> NodeNumber {
 
 fn page(generation: u32) -> Page {
     let at = |bits| Address { key: Key::from_bits(bits), node: number(0) };
-    let standing = Standing { rev: 1, generation, confirmed: false, user: None, topics: Vec::new() };
+    let standing = Standing { rev: 1, generation, told: 0, confirmed: false, user: None, topics: Vec::new() };
     Page::new(Key::from_bits(1), at(2), at(3), 0, standing, BUDGET)
 }
 
@@ -192,7 +192,7 @@ impl World {
         self.resuming = Some(Resuming { node, generation, seq, handed: None, asked: !whole });
         match here {
             Some(page) if whole => {
-                page.stands_at(1, generation, None);
+                page.stands_at(page.standing().rev + 1, generation, None);
                 self.rows.write(Row { node, generation, prev: None });
                 self.finish();
             }

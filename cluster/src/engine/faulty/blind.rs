@@ -1,0 +1,42 @@
+//! Writes whose answer is lost together with the reads that would settle it.
+//!
+//! Owns: which writes, whether they happen, and how many reads fail after them. Pure.
+
+use super::dice::Dice;
+use crate::engine::{Bucket, Down};
+
+/// The most reads that fail after such a write.
+const MOST_READS: u64 = 2;
+
+/// What goes wrong in one bucket.
+#[derive(Debug)]
+pub(super) struct Blind {
+    bucket: Option<(Bucket, u16)>,
+    dice: Dice,
+    reads: u64,
+}
+
+impl Blind {
+    pub(super) fn new(bucket: Option<(Bucket, u16)>, seed: u64) -> Self {
+        Self { bucket, dice: Dice::new(!seed), reads: 0 }
+    }
+
+    /// A write: `None` when it is not one of these, else whether it happens.
+    pub(super) fn write(&mut self, bucket: Bucket) -> Option<bool> {
+        let (_, per_mille) = self.bucket.filter(|(of, _)| *of == bucket)?;
+        if !self.dice.hits(per_mille) {
+            return None;
+        }
+        self.reads = 1 + self.dice.below(MOST_READS);
+        Some(self.dice.below(4) > 0)
+    }
+
+    /// A read.
+    pub(super) fn read(&mut self, bucket: Bucket) -> Result<(), Down> {
+        if self.reads == 0 || self.bucket.is_none_or(|(of, _)| of != bucket) {
+            return Ok(());
+        }
+        self.reads -= 1;
+        Err(Down)
+    }
+}

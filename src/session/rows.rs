@@ -1,0 +1,104 @@
+//! The rows of this node's pages after a lost answer.
+//!
+//! Owns: recognising a row that this node has written although the answer was lost, and removing one that no page
+//! came of. A page keeps the revision of its row; a write without an answer may have changed that. The next write then
+//! meets a conflict, reads the row, and takes it for the page's own if it names this process and a generation that
+//! the page has written. Never: what a row says.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use pagewire_cluster::engine::{Down, WriteError};
+use pagewire_cluster::id::{Holder, Key};
+use pagewire_cluster::registry::{Farewell, Found, Leaving, Row};
+
+use super::page::{Page, Standing};
+use super::sessions::Sessions;
+use crate::protocol::Tail;
+
+/// Lives of this process that are remembered: a row of an earlier one is still its own.
+const LIVES: usize = 16;
+
+impl Sessions {
+    /// The lease was lost, and this life of the node with it.
+    pub(super) fn remember_life(&self, holder: Holder) {
+        let mut lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
+        if lives.len() == LIVES {
+            lives.remove(0);
+        }
+        lives.push(holder);
+    }
+
+    /// Whether this process wrote the row.
+    pub(super) fn is_own(&self, row: &Row) -> bool {
+        let holder = Holder { node: row.node, epoch: row.epoch };
+        let lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
+        self.lease.holder() == Some(holder) || lives.contains(&holder)
+    }
+
+    /// The row of a page and its revision, if a write of this page by this process stands there.
+    pub(super) async fn own_row(&self, page: &Page) -> Result<Option<(Row, u64)>, Down> {
+        let row = self.registry.row(page.key()).await?;
+        Ok(row.filter(|(row, _)| self.is_own(row) && page.has_written(row.generation)))
+    }
+
+    /// After a conflict: takes over what a write of this page has left whose answer was lost. `false` when there is no
+    /// such write, so that the row is another node's.
+    pub(super) async fn adopt(&self, page: &Arc<Page>) -> Result<bool, Down> {
+        let Some((row, rev)) = self.own_row(page).await? else { return Ok(false) };
+        let before = page.standing();
+        if before.rev >= rev {
+            return Ok(false);
+        }
+        tracing::debug!(rev, "a page's row was written although its answer was lost");
+        let user = self.intern(row.user.as_deref());
+        self.label(page, rev, row.generation, user.clone());
+        let topics: Vec<Arc<str>> = row.topics.iter().map(|topic| topic.as_str().into()).collect();
+        if topics != before.topics {
+            self.hub.retopic(page, topics, || page.standing().rev == rev);
+        }
+        if let (None, Some(user)) = (before.user, user) {
+            page.notice(Tail::identity(&user));
+        }
+        Ok(true)
+    }
+
+    /// After a conflict with what the page knew: whether it knows its row better by now, so that the write can be made
+    /// again. Another writer of this node may have been faster, or an earlier write has happened after all.
+    pub(super) async fn knows_better(&self, page: &Arc<Page>, before: &Standing) -> Result<bool, Down> {
+        Ok(page.standing().rev > before.rev || self.adopt(page).await?)
+    }
+
+    /// A row may have been written for a page that is not here, because its answer was lost: it goes, unless the page
+    /// has come by then. A new page's client does not know it, so `new` waits for nothing.
+    pub(super) fn disown(self: &Arc<Self>, page: Key, generation: u32, new: bool) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let wait = if new { Duration::ZERO } else { this.options.resume_window };
+            tokio::time::sleep(wait).await;
+            while this.remove_row_without_page(page, generation, new).await.is_err() {
+                tokio::time::sleep(this.timing.lease_renew).await;
+            }
+        });
+    }
+
+    /// An error: to be looked at again.
+    async fn remove_row_without_page(&self, page: Key, generation: u32, new: bool) -> Result<(), WriteError> {
+        if self.hub.page(page).is_some_and(|page| page.is_here()) {
+            return Ok(());
+        }
+        if new {
+            // what is still on its way meets this
+            match self.registry.forbid(page).await {
+                Err(WriteError::Conflict { .. }) => {}
+                outcome => return outcome,
+            }
+        }
+        match self.registry.find(page).await.map_err(|Down| WriteError::Down)? {
+            Found::Page(row, rev) if self.is_own(&row) && row.generation == generation => {
+                self.registry.leave(&Leaving::whole(page, &row, rev), Farewell::Forget).await
+            }
+            Found::Page(..) | Found::Nothing | Found::Unregistered => Ok(()),
+        }
+    }
+}
