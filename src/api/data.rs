@@ -119,8 +119,8 @@ fn events(listener: Listener) -> impl Stream<Item = Result<Event, Infallible>> {
     stream::unfold(Some(listener), |listener| async move {
         let mut listener = listener?;
         match listener.next().await {
-            Some(delivery) => {
-                let news = String::from_utf8_lossy(&delivery.encode()).into_owned();
+            Some(news) => {
+                let news = String::from_utf8_lossy(&news).into_owned();
                 Some((Ok(Event::default().event("data").data(news)), Some(listener)))
             }
             None => Some((Ok(Event::default().event("slow").data("{}")), None)),

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Instant;
 
 use pagewire_cluster::engine::{Bucket, Engine, Expect, Kv, Message, Put, Received, Subscription};
-use pagewire_cluster::state::{self, Owner, Path};
+use pagewire_cluster::state::{Owner, Path};
 use pagewire_cluster::subject::Subjects;
 
 use super::cluster::Cluster;
@@ -90,8 +90,9 @@ impl<'a> News<'a> {
             let told = async { (self.listener.next().await, started.elapsed()) };
             let (written, (news, elapsed)) = tokio::join!(written, told);
             let written = written?;
-            match news.map(|delivery| delivery.news) {
-                Some(state::News::Changed { revision, .. }) if revision == written => {
+            let news = news.and_then(|news| serde_json::from_slice::<serde_json::Value>(&news).ok());
+            match news {
+                Some(news) if news["changes"].is_array() && news["revision"] == written => {
                     each.push(elapsed.as_secs_f64() * 1e6);
                 }
                 other => return Err(io::Error::other(format!("{other:?} after a set to {written}"))),

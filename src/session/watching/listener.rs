@@ -1,37 +1,58 @@
 //! Who follows a tree without being a page: a program that watches over the server API.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::state::{Delivery, States};
 use tokio::sync::mpsc;
 
-/// What may wait for a listener; one that is slower is cut off.
+/// News that may wait for a listener; one that is slower is cut off.
 const WAITING: usize = 256;
+/// Bytes of it beyond the first piece: a few whole trees.
+const WAITING_BYTES: usize = 1024 * 1024;
+
+/// The road to one listener.
+struct Road {
+    news: mpsc::Sender<Bytes>,
+    waiting: Arc<AtomicUsize>,
+}
 
 /// All listeners of this node.
 #[derive(Clone, Default)]
-pub(super) struct Listeners(Arc<Mutex<HashMap<Key, mpsc::Sender<Delivery>>>>);
+pub(super) struct Listeners(Arc<Mutex<HashMap<Key, Road>>>);
 
 /// One that follows until it is dropped.
 pub struct Listener {
     key: Key,
     all: Listeners,
     states: States,
-    news: mpsc::Receiver<Delivery>,
+    news: mpsc::Receiver<Bytes>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Road {
+    /// `false` when the listener is too slow for it.
+    fn send(&self, news: &Bytes) -> bool {
+        let before = self.waiting.fetch_add(news.len(), Ordering::Relaxed);
+        let fits = before == 0 || before + news.len() <= WAITING_BYTES;
+        fits && self.news.try_send(news.clone()).is_ok()
+    }
 }
 
 impl Listeners {
     /// Each change leaves the map whole, so a poisoned lock is still usable.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, mpsc::Sender<Delivery>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Road>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn add(&self, states: &States) -> Listener {
         let (key, (sender, news)) = (Key::random(), mpsc::channel(WAITING));
-        self.lock().insert(key, sender);
-        Listener { key, all: self.clone(), states: states.clone(), news }
+        let waiting = Arc::new(AtomicUsize::new(0));
+        self.lock().insert(key, Road { news: sender, waiting: waiting.clone() });
+        Listener { key, all: self.clone(), states: states.clone(), news, waiting }
     }
 
     pub(super) fn tell(&self, delivery: &Delivery) {
@@ -39,9 +60,10 @@ impl Listeners {
         if all.is_empty() {
             return;
         }
+        let mut encoded = None;
         for key in delivery.to.iter() {
             // the receiver finds the end of the channel
-            if all.get(key).is_some_and(|listener| listener.try_send(delivery.clone()).is_err()) {
+            if all.get(key).is_some_and(|road| !road.send(encoded.get_or_insert_with(|| delivery.encode()))) {
                 all.remove(key);
             }
         }
@@ -53,9 +75,11 @@ impl Listener {
         self.key
     }
 
-    /// What is new; `None` when it was too slow.
-    pub async fn next(&mut self) -> Option<Delivery> {
-        self.news.recv().await
+    /// What is new, as the JSON object of [`Delivery::encode`]; `None` when it was too slow.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        let news = self.news.recv().await?;
+        self.waiting.fetch_sub(news.len(), Ordering::Relaxed);
+        Some(news)
     }
 }
 
@@ -63,5 +87,46 @@ impl Drop for Listener {
     fn drop(&mut self) {
         self.all.lock().remove(&self.key);
         self.states.leave(self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pagewire_cluster::engine::{Engine, Memory};
+    use pagewire_cluster::state::{News, Owner, Path};
+    use serde_json::Value;
+
+    use super::*;
+
+    fn tree(bytes: usize, to: &Listener) -> Delivery {
+        let value = Some(Value::String("x".repeat(bytes)));
+        let (owner, path, to) = (Owner::User("ann".to_owned()), Path::ROOT, [to.key].into());
+        Delivery { owner, path, to, news: News::Snapshot { revision: 1, value } }
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_does_not_read_holds_a_bounded_amount_and_finds_the_end_behind_it() {
+        let states = States::new(&Engine::Memory(Memory::new()));
+        let listeners = Listeners::default();
+        let mut listener = listeners.add(&states);
+        for _ in 0..WAITING {
+            listeners.tell(&tree(250_000, &listener));
+        }
+        let mut held = 0;
+        while let Some(news) = listener.next().await {
+            held += news.len();
+        }
+        assert!((250_000..=WAITING_BYTES).contains(&held), "{held} bytes waited");
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_reads_is_told_everything_however_large() {
+        let states = States::new(&Engine::Memory(Memory::new()));
+        let listeners = Listeners::default();
+        let mut listener = listeners.add(&states);
+        for bytes in [10, 2 * WAITING_BYTES, 250_000, 250_000] {
+            listeners.tell(&tree(bytes, &listener));
+            assert!(listener.next().await.is_some_and(|news| news.len() > bytes));
+        }
     }
 }
