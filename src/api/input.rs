@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
-use crate::protocol::ErrorCode;
+use crate::protocol::{ErrorCode, TOO_DEEP, is_too_deep};
 
 /// A JSON body.
 pub(super) struct Body<T>(pub(super) T);
@@ -25,6 +25,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
                 StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(ErrorCode::TooLarge, "the body is too large"),
                 _ => ApiError::malformed("the body did not arrive"),
             })?;
+        if is_too_deep(&bytes) {
+            return Err(ApiError::malformed(TOO_DEEP));
+        }
         serde_json::from_slice(&bytes).map(Self).map_err(|error| ApiError::malformed(error.to_string()))
     }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::{At, CommandError, ErrorCode, Patch, SetData};
+use super::{At, CommandError, ErrorCode, Patch, SetData, TOO_DEEP, is_too_deep};
 
 /// The longest `id` of a frame, in bytes of JSON.
 const MAX_FRAME_ID: usize = 130;
@@ -226,6 +226,7 @@ impl Hello {
     /// Reads a `hello`, whose `type` may be missing.
     pub fn parse(text: &str) -> Result<Self, CommandError> {
         let envelope: Envelope<'_> = serde_json::from_str(text).map_err(malformed)?;
+        shallow(text)?;
         match envelope.kind.as_deref() {
             None | Some("hello") => serde_json::from_str(text).map_err(malformed),
             Some(_) => Err(CommandError::new(ErrorCode::Malformed, "the first frame is hello")),
@@ -238,7 +239,7 @@ impl ClientFrame {
     pub fn parse(text: &str) -> Result<(Self, Option<FrameId>), Box<InvalidFrame>> {
         let envelope: Envelope<'_> = serde_json::from_str(text)
             .map_err(|error| Box::new(InvalidFrame { id: None, error: malformed(error) }))?;
-        match Self::parse_kind(envelope.kind.as_deref(), text) {
+        match shallow(text).and_then(|()| Self::parse_kind(envelope.kind.as_deref(), text)) {
             Ok(frame) => Ok((frame, envelope.id)),
             Err(error) => Err(Box::new(InvalidFrame { id: envelope.id, error })),
         }
@@ -281,6 +282,14 @@ impl ClientFrame {
     }
 }
 
+/// Nothing that its readers could not parse is taken.
+fn shallow(text: &str) -> Result<(), CommandError> {
+    match is_too_deep(text.as_bytes()) {
+        true => Err(CommandError::new(ErrorCode::Malformed, TOO_DEEP)),
+        false => Ok(()),
+    }
+}
+
 fn malformed(error: serde_json::Error) -> CommandError {
     CommandError::new(ErrorCode::Malformed, error.to_string())
 }
@@ -307,6 +316,20 @@ mod tests {
         let (ClientFrame::Send(send), None) = ClientFrame::parse(text).unwrap() else { panic!("a send") };
         assert_eq!(send.payload.get(), r#"{"z":1,  "a":[1e3]}"#);
         assert_eq!(send.to, Target::User("a.b".to_owned()));
+    }
+
+    #[test]
+    fn a_frame_that_is_nested_too_deep_is_refused_with_its_id() {
+        let nested = |levels: usize| {
+            let payload = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+            format!(r#"{{"type":"broadcast_session","id":7,"payload":{payload}}}"#)
+        };
+        assert!(ClientFrame::parse(&nested(63)).is_ok());
+        let refused = ClientFrame::parse(&nested(64)).unwrap_err();
+        assert_eq!(refused.id.map(|id| id.json().to_owned()).as_deref(), Some("7"));
+        assert_eq!((refused.error.code, &*refused.error.message), (ErrorCode::Malformed, TOO_DEEP));
+        let hello = format!(r#"{{"watch":{}{}}}"#, "[".repeat(5000), "]".repeat(5000));
+        assert_eq!(Hello::parse(&hello).unwrap_err().message, TOO_DEEP);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! what, or what a frame leads to. A leaf: it knows only ids.
 
 mod close;
+mod depth;
 mod error;
 mod frame;
 mod job;
@@ -11,6 +12,7 @@ mod server;
 mod state;
 
 pub use close::{Close, CloseCode};
+pub use depth::{MAX_DEPTH, TOO_DEEP, is_too_deep};
 pub use error::{CommandError, ErrorCode};
 pub use frame::{
     Ack, Auth, BroadcastSession, Call, ClientFrame, FrameId, Hello, InvalidFrame, Job, Resume, Send,
