@@ -159,7 +159,7 @@ impl Wire {
                 // one who does not read its answers gets no more of them
                 Event::Ping(_) if self.stalled.is_some() => {}
                 Event::Ping(payload) => writer::pong(&mut self.unwritten, &payload),
-                Event::Pong => {}
+                Event::Fragment | Event::Pong => {}
                 Event::Close(code) => return Err(End::Closed(code)),
             }
         }

@@ -34,6 +34,7 @@ fn read_all(stream: &[u8], chunks: &[usize], max: usize) -> Result<Vec<Said>, Vi
         let mut input = chunk.as_mut_slice();
         while let Some(event) = reader.read(&mut input, max)? {
             said.push(match event {
+                Event::Fragment => continue,
                 Event::Text(text) => Said::Text(text.into_owned()),
                 Event::Ping(payload) => Said::Ping(payload.into_owned()),
                 Event::Pong => Said::Pong,

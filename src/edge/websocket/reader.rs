@@ -7,11 +7,13 @@ use std::borrow::Cow;
 
 use super::{MAX_CONTROL, Opcode};
 
-/// A whole message or control frame of the client.
+/// A frame of the client: each one is an event, so that whoever reads can count them.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A text message, its fragments joined.
     Text(Cow<'a, str>),
+    /// A part of a text message whose last part is still to come.
+    Fragment,
     /// To be answered with the same payload.
     Ping(Cow<'a, [u8]>),
     /// The client is there.
@@ -73,12 +75,10 @@ impl Reader {
     /// Takes the next event off the front of `input`. `None`: all of it was consumed and more is needed.
     /// `max` is the largest message in bytes. After a violation the reader must not be used again.
     pub fn read<'i>(&mut self, input: &mut &'i mut [u8], max: usize) -> Result<Option<Event<'i>>, Violation> {
-        while let Some((header, payload)) = self.next_frame(input, max)? {
-            if let Some(event) = self.assemble(&header, payload)? {
-                return Ok(Some(event));
-            }
+        match self.next_frame(input, max)? {
+            Some((header, payload)) => self.assemble(&header, payload).map(Some),
+            None => Ok(None),
         }
-        Ok(None)
     }
 
     /// Whether the bytes so far end between two messages.
@@ -124,30 +124,26 @@ impl Reader {
         }
     }
 
-    fn assemble<'i>(
-        &mut self,
-        header: &Header,
-        payload: Cow<'i, [u8]>,
-    ) -> Result<Option<Event<'i>>, Violation> {
+    fn assemble<'i>(&mut self, header: &Header, payload: Cow<'i, [u8]>) -> Result<Event<'i>, Violation> {
         match (header.opcode, header.last) {
-            (Opcode::Ping, _) => Ok(Some(Event::Ping(payload))),
-            (Opcode::Pong, _) => Ok(Some(Event::Pong)),
-            (Opcode::Close, _) => close_code(&payload).map(|code| Some(Event::Close(code))),
+            (Opcode::Ping, _) => Ok(Event::Ping(payload)),
+            (Opcode::Pong, _) => Ok(Event::Pong),
+            (Opcode::Close, _) => close_code(&payload).map(Event::Close),
             (Opcode::Binary, _) => Err(Violation::Binary),
             (Opcode::Text, _) if self.message.is_some() => Err(Violation::Fragmentation),
-            (Opcode::Text, true) => text(payload).map(Some),
+            (Opcode::Text, true) => text(payload),
             (Opcode::Text, false) => {
                 self.message = Some(payload.into_owned());
-                Ok(None)
+                Ok(Event::Fragment)
             }
             (Opcode::Continuation, last) => {
                 let mut message = self.message.take().ok_or(Violation::Fragmentation)?;
                 message.extend_from_slice(&payload);
                 if last {
-                    return text(Cow::Owned(message)).map(Some);
+                    return text(Cow::Owned(message));
                 }
                 self.message = Some(message);
-                Ok(None)
+                Ok(Event::Fragment)
             }
         }
     }

@@ -89,3 +89,14 @@ async fn a_stream_that_takes_nothing_for_too_long_is_given_up() {
     let end = poll_fn(|cx| wire.poll_flow(cx)).await.unwrap_err();
     assert_eq!(end.code(), CloseCode::SlowConsumer);
 }
+
+#[tokio::test]
+async fn every_fragment_counts_as_a_frame_even_an_empty_one() {
+    let (mut wire, mut client) = pair().await;
+    let allowed = Allowance { frames_per_second: 10, ..ALLOWED };
+    let fragment = |first: u8| [first, 0x80, 0, 0, 0, 0];
+    client.write_all(&fragment(0x01)).await.unwrap();
+    client.write_all(&fragment(0x00).repeat(10)).await.unwrap();
+    let end = tokio::time::timeout(PATIENCE, wire.text(allowed)).await.expect("an end").unwrap_err();
+    assert!(matches!(end, End::Close(close) if close.code == CloseCode::RateLimit), "{end:?}");
+}
