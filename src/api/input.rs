@@ -1,5 +1,8 @@
 //! Bodies and queries, with refusals in the API's own shape.
 
+use std::error::Error;
+use std::io;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
@@ -20,16 +23,27 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             return Err(ApiError::malformed("the body must be application/json")
                 .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         }
-        let bytes =
-            Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(ErrorCode::TooLarge, "the body is too large"),
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            match (rejection.status(), cause(&rejection)) {
+                (StatusCode::PAYLOAD_TOO_LARGE, _) | (_, Some(io::ErrorKind::FileTooLarge)) => {
+                    ApiError::new(ErrorCode::TooLarge, "the body is too large")
+                }
+                (_, Some(io::ErrorKind::TimedOut)) => ApiError::malformed("the body did not arrive in time")
+                    .with_status(StatusCode::REQUEST_TIMEOUT),
                 _ => ApiError::malformed("the body did not arrive"),
-            })?;
+            }
+        })?;
         if is_too_deep(&bytes) {
             return Err(ApiError::malformed(TOO_DEEP));
         }
         serde_json::from_slice(&bytes).map(Self).map_err(|error| ApiError::malformed(error.to_string()))
     }
+}
+
+/// What the edge says of a body that broke its bounds.
+fn cause(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind).next()
 }
 
 /// What stands behind `?`.

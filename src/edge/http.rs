@@ -1,7 +1,7 @@
 //! One HTTP connection: bounded in every direction.
 //!
-//! Owns: the limits and time-outs of heads and bodies, and the headers that every response carries. Never: what a
-//! path means (the router). axum's own server installs no timer, which leaves hyper's time-out for heads without
+//! Owns: the limits and time-outs of heads, and the headers that every response carries. Never: what a
+//! path means (the router), or a byte of a body (`body`). axum's own server installs no timer, which leaves hyper's time-out for heads without
 //! effect; here it has one.
 
 use std::convert::Infallible;
@@ -14,7 +14,6 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -24,6 +23,7 @@ use pagewire_cluster::timing::Timing;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::body::Arriving;
 use super::listener::Peer;
 use super::stall::Stall;
 use super::start;
@@ -117,7 +117,7 @@ async fn respond(
     bounds: Bounds,
 ) -> Result<Response<Body>, Infallible> {
     peer.asks();
-    let mut response = match admit(request, bounds).await {
+    let mut response = match admit(request, bounds) {
         Ok(mut request) => {
             request.extensions_mut().insert(ConnectInfo(peer.address));
             request.extensions_mut().insert(peer);
@@ -131,24 +131,17 @@ async fn respond(
     Ok(response)
 }
 
-/// A request with its whole body, within bounds: handlers never wait for a slow sender.
-async fn admit(request: Request<Incoming>, bounds: Bounds) -> Result<Request<Body>, StatusCode> {
+/// A request that names one host at most; its body comes when a handler reads it.
+fn admit(request: Request<Incoming>, bounds: Bounds) -> Result<Request<Body>, StatusCode> {
     if request.headers().get_all(header::HOST).iter().count() > 1 {
         return Err(StatusCode::BAD_REQUEST);
     }
     let (head, body) = request.into_parts();
-    if body.size_hint().lower() > bounds.body as u64 {
-        return Err(StatusCode::PAYLOAD_TOO_LARGE);
-    }
-    if body.is_end_stream() {
-        return Ok(Request::from_parts(head, Body::empty()));
-    }
-    match tokio::time::timeout(bounds.timing.http_body, Limited::new(body, bounds.body).collect()).await {
-        Ok(Ok(whole)) => Ok(Request::from_parts(head, Body::from(whole.to_bytes()))),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(StatusCode::PAYLOAD_TOO_LARGE),
-        Ok(Err(_)) => Err(StatusCode::BAD_REQUEST),
-        Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
-    }
+    let body = match body.is_end_stream() {
+        true => Body::empty(),
+        false => Body::new(Arriving::new(body, &head.headers, bounds)),
+    };
+    Ok(Request::from_parts(head, body))
 }
 
 /// The rest of the request is not read: this is the connection's last response.

@@ -6,6 +6,7 @@
 //! A connection's way: `listener` (who is let in) → `http` (bounded requests) → `upgrade` → `connection` (one
 //! socket) over `wire` (its bytes) over `websocket` (the codec); `pulse` looks after all of them.
 
+mod body;
 mod connection;
 mod gate;
 pub(crate) mod handshake;
@@ -29,7 +30,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -100,8 +100,6 @@ impl Edge {
     /// up. Who calls it owns the listener and the signal.
     pub async fn serve(&self, listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
         listener::claim_descriptors(self.gate.most());
-        // bodies are bounded before they reach a handler
-        let router = router.layer(DefaultBodyLimit::disable());
         let (stopping, stopped) = watch::channel(false);
         let accept = listener::accept(&listener, &self.gate, self.timing.goodbye, |stream, peer| {
             tokio::spawn(http::serve(stream, peer, router.clone(), self.bounds, stopped.clone()));

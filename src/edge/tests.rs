@@ -35,8 +35,9 @@ async fn start(change: impl FnOnce(&mut Config)) -> Running {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
     let served = tokio::spawn(async move {
-        let echo = axum::routing::post(async |body: axum::body::Bytes| body);
-        let router = edge.routes().route("/echo", echo);
+        let echo = axum::routing::post(http::echo);
+        let deaf = axum::routing::post(http::deaf);
+        let router = edge.routes().route("/echo", echo).route("/deaf", deaf);
         edge.serve(listener, router, async { drop(stopped.await) }).await;
     });
     Running { node, address, stop, served }

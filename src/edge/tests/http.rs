@@ -1,12 +1,32 @@
 //! Limits and time-outs of HTTP, against peers that do not keep to them.
 
+use std::io;
 use std::time::{Duration, Instant};
 
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::StatusCode;
 use pagewire_cluster::timing::Timing;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::{PATIENCE, Running, start};
+
+/// A handler that reads the body.
+pub(super) async fn echo(body: Body) -> Result<Bytes, StatusCode> {
+    to_bytes(body, usize::MAX).await.map_err(|error| {
+        let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+        match causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind).next() {
+            Some(io::ErrorKind::FileTooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+            Some(io::ErrorKind::TimedOut) => StatusCode::REQUEST_TIMEOUT,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    })
+}
+
+/// A handler that answers without it.
+pub(super) async fn deaf() -> StatusCode {
+    StatusCode::UNAUTHORIZED
+}
 
 async fn connect(running: &Running) -> TcpStream {
     TcpStream::connect(running.address).await.unwrap()
@@ -91,6 +111,41 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     let answer = ask(&running, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc").await;
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
     assert!(begun.elapsed() >= Timing::SHORT.http_body);
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_by_its_head_is_answered_before_its_body_has_come() {
+    let running = start(|_| ()).await;
+    for path in ["/deaf", "/nothing"] {
+        let mut stream = connect(&running).await;
+        let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut begin = [0; 12];
+        tokio::time::timeout(PATIENCE, stream.read_exact(&mut begin)).await.expect("an answer").unwrap();
+        let expected = if path == "/deaf" { "HTTP/1.1 401" } else { "HTTP/1.1 404" };
+        assert_eq!(std::str::from_utf8(&begin), Ok(expected));
+        answer(&mut stream).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_sends_its_whole_body_first_still_reads_the_refusal_and_may_ask_again() {
+    let running = start(|_| ()).await;
+    let body = "x".repeat(900_000);
+    let mut stream = connect(&running).await;
+    let refused = format!("POST /deaf HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n{body}");
+    stream.write_all(refused.as_bytes()).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+    let answers = answer(&mut stream).await;
+    assert!(answers.starts_with("HTTP/1.1 401") && answers.contains("HTTP/1.1 200 OK"), "{answers}");
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_leave_to_send_is_refused_without_it() {
+    let running = start(|_| ()).await;
+    let head = "POST /deaf HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n";
+    let refused = ask(&running, head).await;
+    assert!(refused.starts_with("HTTP/1.1 401") && !refused.contains("100 Continue"), "{refused}");
 }
 
 #[tokio::test]
