@@ -150,6 +150,7 @@ impl Limits {
         found.range("limits.pages_per_user", self.pages_per_user, 1..=10_000_000);
         found.range("limits.max_header_bytes", self.max_header_bytes, 1024..=1024 * 1024);
         found.range("limits.max_body_bytes", self.max_body_bytes, 1024..=256 * 1024 * 1024);
+        found.range("limits.send_buffer_bytes", self.send_buffer_bytes, 4096..=64 * 1024 * 1024);
     }
 }
 

@@ -188,6 +188,8 @@ pub struct Limits {
     pub max_header_bytes: usize,
     /// Bytes of a request's body.
     pub max_body_bytes: usize,
+    /// Bytes that the kernel keeps for a client that does not read.
+    pub send_buffer_bytes: usize,
 }
 
 impl Config {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -56,6 +57,14 @@ pub(super) fn claim_descriptors(wanted: usize) {
     let _ = setrlimit(Resource::Nofile, limit);
     if let Some(granted) = getrlimit(Resource::Nofile).current.filter(|granted| *granted < wanted as u64) {
         tracing::warn!(granted, wanted, "the system grants fewer file descriptors than limits.connections");
+    }
+}
+
+/// What the kernel keeps of what a peer does not read; every connection of the listener inherits it. Without it Linux
+/// grows the buffer to several megabytes for a peer that reads nothing.
+pub(super) fn bound_send_buffer(listener: &TcpListener, bytes: usize) {
+    if let Err(error) = set_socket_send_buffer_size(listener, bytes) {
+        tracing::warn!(%error, bytes, "the send buffer of connections is not bounded");
     }
 }
 
@@ -122,4 +131,37 @@ async fn refuse(mut stream: TcpStream, refusal: Refusal) -> io::Result<()> {
     let mut unread = [0; 1024];
     while stream.read(&mut unread).await? > 0 {}
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpSocket;
+
+    use super::*;
+
+    /// What a connection of a listener takes for a peer that reads nothing.
+    async fn taken(send_buffer: usize) -> usize {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        bound_send_buffer(&listener, send_buffer);
+        let silent = TcpSocket::new_v4().unwrap();
+        silent.set_recv_buffer_size(4096).unwrap();
+        let silent = silent.connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut taken = 0;
+        // the system moves bytes to the peer for a moment after it has taken them
+        while tokio::time::timeout(Duration::from_millis(200), stream.writable()).await.is_ok() {
+            while let Ok(written) = stream.try_write(&[0; 64 * 1024]) {
+                taken += written;
+            }
+        }
+        drop(silent);
+        taken
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_reads_nothing_costs_the_kernel_a_bounded_amount() {
+        let (small, large) = (taken(16 * 1024).await, taken(128 * 1024).await);
+        assert!(small < 128 * 1024, "{small} bytes");
+        assert!((small..512 * 1024).contains(&large), "{large} bytes");
+    }
 }

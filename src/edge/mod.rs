@@ -63,6 +63,7 @@ pub struct Edge {
     origins: Origins,
     allowance: Allowance,
     bounds: Bounds,
+    send_buffer: usize,
     gate: Arc<Gate>,
     pulses: Pulses,
     draining: AtomicBool,
@@ -85,6 +86,7 @@ impl Edge {
                 frames_per_second: config.limits.frames_per_second,
             },
             bounds: Bounds::new(config, timing),
+            send_buffer: config.limits.send_buffer_bytes,
             gate: Gate::new(config.limits.connections, config.limits.connections_per_ip),
             pulses: Pulses::new(Duration::from_millis(ping), Duration::from_millis(timeout)),
             draining: AtomicBool::new(false),
@@ -100,6 +102,7 @@ impl Edge {
     /// up. Who calls it owns the listener and the signal.
     pub async fn serve(&self, listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
         listener::claim_descriptors(self.gate.most());
+        listener::bound_send_buffer(&listener, self.send_buffer);
         let (stopping, stopped) = watch::channel(false);
         let accept = listener::accept(&listener, &self.gate, self.timing.goodbye, |stream, peer| {
             tokio::spawn(http::serve(stream, peer, router.clone(), self.bounds, stopped.clone()));
