@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::auth::Authenticator;
-use crate::command::Context;
+use crate::command::{Context, InFlight};
 use crate::config::Config;
 use crate::executor::{DEFAULT_POOL, Executors, Handlers};
 use crate::protocol::Limits;
@@ -145,7 +145,7 @@ impl Node {
                 timing,
                 metrics.clone(),
             ),
-            in_flight: Arc::default(),
+            in_flight: Arc::new(InFlight::new(&config.limits)),
             jobs: jobs.clone(),
             states,
             watching,

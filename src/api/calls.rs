@@ -15,6 +15,7 @@ use super::Parts;
 use super::error::{ApiError, ErrorBody};
 use super::input::Body;
 use super::list::List;
+use crate::command::Account;
 use crate::executor::{Call, Mode};
 
 /// A method and what it is called with.
@@ -63,6 +64,9 @@ pub(super) async fn call(
     Body(request): Body<Request>,
 ) -> Result<impl IntoResponse, ApiError> {
     let (user, connection) = identity(&parts, request.user, request.page);
+    let in_flight = &parts.context.in_flight;
+    let _counted =
+        Account::of(user.as_ref(), connection).map(|account| in_flight.count(account)).transpose()?;
     let call = Call {
         mode: Mode::parse(request.exec_mode.as_deref())?,
         method: request.method,

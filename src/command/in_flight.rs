@@ -1,4 +1,6 @@
-//! Calls that pages wait for, so that a page can take one back.
+//! Calls in flight: a page can take one back, and how many there may be is bounded per page and per user.
+//!
+//! Owns: the counts of this node. Never: what a call does, or the counts of other nodes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,39 +8,114 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pagewire_cluster::id::Key;
 use tokio::sync::Notify;
 
-/// A page and its own id of a call, as it wrote it.
-type Name = (Key, Box<str>);
+use crate::config::Limits;
+use crate::protocol::{CommandError, ErrorCode};
 
-/// The calls in flight of this node's pages.
+/// For whom calls are counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Account {
+    /// A user, whatever page or program calls.
+    User(Arc<str>),
+    /// The browser of an anonymous page.
+    Connection(Key),
+}
+
+impl Account {
+    /// The account of a page or of a program that acts for one; `None` for a program that acts for nobody.
+    pub fn of(user: Option<&Arc<str>>, connection: Option<Key>) -> Option<Self> {
+        user.cloned().map(Self::User).or(connection.map(Self::Connection))
+    }
+}
+
+/// The page's own id of a call, as it wrote it, and what takes the call back.
+type Named = (Box<str>, Arc<Notify>);
+
 #[derive(Default)]
-pub struct InFlight(Mutex<HashMap<Name, Arc<Notify>>>);
+struct Calls {
+    by_page: HashMap<Key, Vec<Named>>,
+    by_account: HashMap<Account, usize>,
+}
 
-/// A call in flight, until it is dropped.
-pub(super) struct Flight {
+/// The calls in flight of this node.
+pub struct InFlight {
+    per_page: usize,
+    per_account: usize,
+    calls: Mutex<Calls>,
+}
+
+/// A call in flight that is counted, until it is dropped.
+pub struct Counted {
     all: Arc<InFlight>,
-    name: Name,
+    account: Account,
+}
+
+/// A page's call in flight, until it is dropped.
+pub(super) struct Flight {
+    counted: Counted,
+    page: Key,
     cancel: Arc<Notify>,
 }
 
 impl InFlight {
-    /// Each change leaves the map whole, so a poisoned lock is still usable.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Arc<Notify>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A node without calls in flight.
+    pub fn new(limits: &Limits) -> Self {
+        Self { per_page: limits.calls_per_page, per_account: limits.calls_per_user, calls: Mutex::default() }
     }
 
-    /// A call begins. A client that uses an id twice can take back the later call only.
-    pub(super) fn begin(self: &Arc<Self>, page: Key, frame: &str) -> Flight {
-        let (name, cancel): (Name, _) = ((page, frame.into()), Arc::new(Notify::new()));
-        self.lock().insert(name.clone(), cancel.clone());
-        Flight { all: self.clone(), name, cancel }
+    /// Each change leaves the maps whole, so a poisoned lock is still usable.
+    fn lock(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call of a program for an account.
+    pub fn count(self: &Arc<Self>, account: Account) -> Result<Counted, CommandError> {
+        self.lock().count(&account, self.per_account)?;
+        Ok(Counted { all: self.clone(), account })
+    }
+
+    /// A call of a page begins. A client that uses an id twice can take back the later call only.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        page: Key,
+        account: Account,
+        frame: &str,
+    ) -> Result<Flight, CommandError> {
+        let mut calls = self.lock();
+        if calls.by_page.get(&page).map_or(0, Vec::len) >= self.per_page {
+            return Err(too_many("page", self.per_page, "limits.calls_per_page"));
+        }
+        calls.count(&account, self.per_account)?;
+        let cancel = Arc::new(Notify::new());
+        calls.by_page.entry(page).or_default().push((frame.into(), cancel.clone()));
+        Ok(Flight { counted: Counted { all: self.clone(), account }, page, cancel })
     }
 
     /// Whether there was such a call.
     pub(super) fn cancel(&self, page: Key, frame: &str) -> bool {
         let calls = self.lock();
-        let call = calls.get(&(page, Box::from(frame)));
-        call.inspect(|call| call.notify_one()).is_some()
+        let named = calls.by_page.get(&page).into_iter().flatten();
+        let call = named.rev().find(|(name, _)| **name == *frame);
+        call.inspect(|(_, cancel)| cancel.notify_one()).is_some()
     }
+}
+
+impl Calls {
+    fn count(&mut self, account: &Account, most: usize) -> Result<(), CommandError> {
+        if self.by_account.get(account).copied().unwrap_or(0) >= most {
+            let who = match account {
+                Account::User(_) => "user",
+                Account::Connection(_) => "anonymous browser",
+            };
+            return Err(too_many(who, most, "limits.calls_per_user"));
+        }
+        *self.by_account.entry(account.clone()).or_default() += 1;
+        Ok(())
+    }
+}
+
+fn too_many(who: &str, most: usize, key: &str) -> CommandError {
+    let message = format!("too many calls in flight: {most} of one {who} at the same time ({key})");
+    CommandError::new(ErrorCode::RateLimited, message)
 }
 
 impl Flight {
@@ -48,11 +125,26 @@ impl Flight {
     }
 }
 
-impl Drop for Flight {
+impl Drop for Counted {
     fn drop(&mut self) {
         let mut calls = self.all.lock();
-        if calls.get(&self.name).is_some_and(|current| Arc::ptr_eq(current, &self.cancel)) {
-            calls.remove(&self.name);
+        if let Some(count) = calls.by_account.get_mut(&self.account) {
+            *count -= 1;
+            if *count == 0 {
+                calls.by_account.remove(&self.account);
+            }
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let mut calls = self.counted.all.lock();
+        if let Some(named) = calls.by_page.get_mut(&self.page) {
+            named.retain(|(_, cancel)| !Arc::ptr_eq(cancel, &self.cancel));
+            if named.is_empty() {
+                calls.by_page.remove(&self.page);
+            }
         }
     }
 }
@@ -61,17 +153,46 @@ impl Drop for Flight {
 mod tests {
     use super::*;
 
+    fn calls(per_page: usize, per_account: usize) -> Arc<InFlight> {
+        Arc::new(InFlight { per_page, per_account, calls: Mutex::default() })
+    }
+
+    fn key(bits: u128) -> Key {
+        Key::from_bits(bits)
+    }
+
     #[tokio::test]
     async fn a_call_can_be_taken_back_by_its_own_page_while_it_is_in_flight() {
-        let (calls, ann, bob) = (Arc::new(InFlight::default()), Key::from_bits(1), Key::from_bits(2));
-        let flight = calls.begin(ann, "7");
+        let (calls, ann, bob) = (calls(9, 9), key(1), key(2));
+        let account = Account::Connection(key(3));
+        let flight = calls.begin(ann, account.clone(), "7").unwrap();
         assert!(!calls.cancel(bob, "7") && !calls.cancel(ann, "\"7\""));
         assert!(calls.cancel(ann, "7"));
         flight.cancelled().await;
-        let again = calls.begin(ann, "7");
+        let again = calls.begin(ann, account, "7").unwrap();
         drop(flight);
         assert!(calls.cancel(ann, "7"), "the later call stands");
         drop(again);
-        assert!(!calls.cancel(ann, "7") && calls.lock().is_empty());
+        assert!(!calls.cancel(ann, "7"));
+        assert!(calls.lock().by_page.is_empty() && calls.lock().by_account.is_empty());
+    }
+
+    #[test]
+    fn calls_in_flight_are_bounded_per_page_and_per_user_and_the_refusal_names_the_key() {
+        let calls = calls(2, 3);
+        let ann = || Account::User("ann".into());
+        let begin = |page, account| calls.begin(key(page), account, "1");
+        let _first = begin(1, ann()).unwrap();
+        let second = begin(1, ann()).unwrap();
+        let refused = begin(1, ann()).err().unwrap();
+        assert!(refused.message.contains("limits.calls_per_page") && refused.code.retryable());
+        let _third = begin(2, ann()).unwrap();
+        let refused = begin(2, ann()).err().unwrap();
+        assert!(refused.message.contains("limits.calls_per_user"), "{refused}");
+        assert!(calls.count(ann()).is_err(), "a program's calls for a user count too");
+        let _other = begin(2, Account::Connection(key(1))).unwrap();
+        drop(second);
+        assert!(calls.count(ann()).is_ok());
+        assert!(begin(1, ann()).is_ok(), "what was counted is given back");
     }
 }

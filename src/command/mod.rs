@@ -26,7 +26,7 @@ use pagewire_cluster::worker::Workers;
 use serde_json::value::RawValue;
 
 pub use dispatch::{After, dispatch, refuse};
-pub use in_flight::InFlight;
+pub use in_flight::{Account, InFlight};
 pub use pending::{catch_up, pending};
 pub use watch::rewatch;
 
@@ -45,7 +45,7 @@ pub struct Context {
     pub deliver: Deliver,
     /// Who runs calls.
     pub executors: Executors,
-    /// Calls that pages of this node wait for.
+    /// Calls in flight of this node.
     pub in_flight: Arc<InFlight>,
     /// Durable work.
     pub jobs: Jobs,

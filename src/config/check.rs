@@ -148,6 +148,8 @@ impl Limits {
         found.range("limits.connections_per_ip", self.connections_per_ip, 1..=10_000_000);
         found.range("limits.frames_per_second", self.frames_per_second, 1..=1_000_000);
         found.range("limits.pages_per_user", self.pages_per_user, 1..=10_000_000);
+        found.range("limits.calls_per_page", self.calls_per_page, 1..=100_000);
+        found.range("limits.calls_per_user", self.calls_per_user, 1..=100_000);
         found.range("limits.max_header_bytes", self.max_header_bytes, 1024..=1024 * 1024);
         found.range("limits.max_body_bytes", self.max_body_bytes, 1024..=256 * 1024 * 1024);
         found.range("limits.send_buffer_bytes", self.send_buffer_bytes, 4096..=64 * 1024 * 1024);

@@ -184,6 +184,10 @@ pub struct Limits {
     pub frames_per_second: u32,
     /// Pages of one user in the whole cluster.
     pub pages_per_user: usize,
+    /// Calls of one page in flight.
+    pub calls_per_page: usize,
+    /// Calls of one user, or of one anonymous browser, in flight at one node.
+    pub calls_per_user: usize,
     /// Bytes of a request's head.
     pub max_header_bytes: usize,
     /// Bytes of a request's body.

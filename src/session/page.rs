@@ -114,6 +114,7 @@ pub struct Page {
     state: Mutex<State>,
     ends: Ends,
     changed: Notify,
+    ended: Notify,
 }
 
 impl Page {
@@ -143,7 +144,17 @@ impl Page {
             topics,
         };
         let (state, ends) = (Mutex::new(state), Ends::default());
-        Self { key, session, connection, opened, budget, state, ends, changed: Notify::new() }
+        Self {
+            key,
+            session,
+            connection,
+            opened,
+            budget,
+            state,
+            ends,
+            changed: Notify::new(),
+            ended: Notify::new(),
+        }
     }
 
     /// The state stays consistent at every step, so a poisoned lock is still usable.
@@ -325,7 +336,17 @@ impl Page {
         state.holding = Holding::Gone(close);
         drop(state);
         self.changed.notify_waiters();
+        self.ended.notify_waiters();
         true
+    }
+
+    /// Resolves when the page has left this node for good, now or before.
+    pub async fn ended(&self) {
+        let ended = self.ended.notified();
+        // made before the look: no end falls between
+        if !matches!(self.lock().holding, Holding::Gone(_)) {
+            ended.await;
+        }
     }
 }
 
