@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 use crate::auth::Authenticator;
 use crate::command::{Context, InFlight};
 use crate::config::Config;
-use crate::executor::{DEFAULT_POOL, Executors, Handlers};
+use crate::executor::{DEFAULT_POOL, Executors, Handlers, PageRules};
 use crate::protocol::Limits;
 use crate::session::{Budget, Deliver, Hub, Options, Sessions, Watching};
 use crate::telemetry::{Metrics, Ready};
@@ -147,9 +147,11 @@ impl Node {
             ),
             in_flight: Arc::new(InFlight::new(&config.limits)),
             jobs: jobs.clone(),
+            job_rules: PageRules::new(&config.limits),
             states,
             watching,
             writable: config.state.write.clone(),
+            anonymous_tree: config.limits.anonymous_tree_bytes,
             open_topics: config.topics.open.clone(),
             metrics: metrics.clone(),
             workers,
@@ -175,7 +177,8 @@ impl Node {
         };
         tokio::spawn(duties.clone().answer(context.clone(), ready.clone(), stopping.clone()));
         tokio::spawn(duties.clone().watch_neighbour(stopping.clone()));
-        tokio::spawn(duties.clone().tidy_jobs(jobs.clone(), stopping.clone()));
+        let unclaimed = Duration::from_secs(config.lifetime.unclaimed_job_s);
+        tokio::spawn(duties.clone().tidy_jobs(jobs.clone(), unclaimed, stopping.clone()));
         tokio::spawn(duties.clone().end_idle(cleanup, stopping.clone()));
         let grace = Duration::from_millis(config.lifetime.resume_ms);
         tokio::spawn(duties.clone().remove_orphans(cleanup, grace, stopping.clone()));

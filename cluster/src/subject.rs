@@ -252,6 +252,16 @@ pub mod job_key {
         format!("{}{part:02}.{user}.", open(pool, lane))
     }
 
+    /// The jobs that a user's pages have submitted and that are not known to be over.
+    pub fn quota_of_user(user: &SubjectToken) -> String {
+        format!("quota.user.{user}")
+    }
+
+    /// The same of an anonymous browser.
+    pub fn quota_of_connection(connection: Key) -> String {
+        format!("quota.conn.{connection}")
+    }
+
     /// Which worker is a user's own: the fence of what it does for the user.
     pub fn fence(pool: &str, lane: &str, user: &SubjectToken) -> String {
         format!("fence.{}.{}.{user}", SubjectToken::new(pool), SubjectToken::new(lane))
@@ -260,8 +270,15 @@ pub mod job_key {
 
 /// Keys in the bucket `cluster`.
 pub mod cluster_key {
+    use super::SubjectToken;
+
     /// The ring of keys that sign page tokens.
     pub const KEYRING: &str = "keyring";
+
+    /// A pool that has had a worker.
+    pub fn pool(pool: &str) -> String {
+        format!("pool.{}", SubjectToken::new(pool))
+    }
 }
 
 /// Keys in the bucket `config`.

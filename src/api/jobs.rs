@@ -93,6 +93,7 @@ pub(super) async fn submit(
         run_at: request.run_at,
         retries: request.retries,
         idempotency: request.idempotency_key.map(|key| Idempotency { scope, key }),
+        rules: None,
     };
     let submitted = parts.context.executors.submit(job, |_| {}).await?;
     let record = match wait {

@@ -1,6 +1,7 @@
 //! `job`: durable work. `accepted` says that it is durable; its one terminal frame comes when it is over.
 
-use pagewire_cluster::job::Idempotency;
+use pagewire_cluster::job::{Account, Idempotency};
+use pagewire_cluster::wire::{JobNote, News};
 use serde_json::value::RawValue;
 
 use super::{Caller, Context, Reply};
@@ -36,6 +37,7 @@ pub(super) async fn run(
         run_at: frame.run_at,
         retries: frame.retries,
         idempotency: frame.idempotency_key.map(|key| Idempotency { scope, key }),
+        rules: Some(context.job_rules),
     };
     let accepted = context.executors.submit(job, |record| {
         page.push(&Tail::accepted(&id, record.id));
@@ -47,4 +49,17 @@ pub(super) async fn run(
         page.conclude(note.job, note.frame.get(), &Tail::job(&note));
     }
     Ok(Reply::Later)
+}
+
+/// A page here is told that a job is over: it is not counted as open any more.
+pub fn job_over(context: &Context, note: &JobNote) {
+    if let News::Ended(_) = note.news
+        && let Some(place) = context.sessions.find(note.page)
+    {
+        let account = match place.user {
+            Some(user) => Account::User(user.to_string()),
+            None => Account::Connection(place.connection.key),
+        };
+        context.jobs.is_over(&account, note.job);
+    }
 }

@@ -27,12 +27,13 @@ use serde_json::value::RawValue;
 
 pub use dispatch::{After, dispatch, refuse};
 pub use in_flight::{Account, InFlight};
+pub use job::job_over;
 pub use pending::{catch_up, pending};
 pub use watch::rewatch;
 
 use crate::auth::{Authenticator, Roles, Verified};
 use crate::config::SendLevel;
-use crate::executor::Executors;
+use crate::executor::{Executors, PageRules};
 use crate::protocol::CommandError;
 use crate::session::{Deliver, Outcome, Page, Sessions, Watching};
 use crate::telemetry::Metrics;
@@ -49,12 +50,16 @@ pub struct Context {
     pub in_flight: Arc<InFlight>,
     /// Durable work.
     pub jobs: Jobs,
+    /// How much of it a page may leave open.
+    pub job_rules: PageRules,
     /// State trees; written through [`Context::write`].
     pub states: States,
     /// Which pages of this node are told of them.
     pub watching: Watching,
     /// The levels at which a page may write without a role.
     pub writable: Vec<Level>,
+    /// Bytes of a tree as anonymous pages may write it.
+    pub anonymous_tree: usize,
     /// What this node counts.
     pub metrics: Arc<Metrics>,
     /// The living workers.

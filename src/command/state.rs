@@ -54,7 +54,11 @@ fn write(
         return Err(CommandError::new(ErrorCode::Forbidden, message));
     }
     let from = context.sessions.address(&caller.page);
-    let write = Write { act: Act::Edit(edits), if_revision, from };
+    let act = match caller.page.user() {
+        Some(_) => Act::Edit(edits),
+        None => Act::EditWithin(edits, context.anonymous_tree),
+    };
+    let write = Write { act, if_revision, from };
     let written = context.write(&tree(caller, level)?, write);
     let page = caller.page.clone();
     let answer = async move {

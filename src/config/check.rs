@@ -7,6 +7,8 @@ use super::{Auth, Config, InvalidConfig, Lifetime, Limits, Nats, Node, Websocket
 
 /// The largest message between processes, which bounds every frame.
 const MESSAGE: usize = 512 * 1024;
+/// The most open jobs that are counted for one user.
+const MOST_JOBS: usize = 8192;
 const HOUR_MS: u64 = 3_600_000;
 const YEAR_S: u64 = 365 * 24 * 3600;
 
@@ -139,6 +141,7 @@ impl Lifetime {
         found.range("lifetime.session_timeout_s", self.session_timeout_s, 1..=YEAR_S);
         found.range("lifetime.connection_timeout_s", self.connection_timeout_s, 1..=YEAR_S);
         found.range("lifetime.cleanup_interval_s", self.cleanup_interval_s, 1..=3600);
+        found.range("lifetime.unclaimed_job_s", self.unclaimed_job_s, 1..=YEAR_S);
     }
 }
 
@@ -148,8 +151,15 @@ impl Limits {
         found.range("limits.connections_per_ip", self.connections_per_ip, 1..=10_000_000);
         found.range("limits.frames_per_second", self.frames_per_second, 1..=1_000_000);
         found.range("limits.pages_per_user", self.pages_per_user, 1..=10_000_000);
+        let per_minute = self.anonymous_pages_per_ip_per_minute;
+        found.range("limits.anonymous_pages_per_ip_per_minute", per_minute, 1..=10_000_000);
         found.range("limits.calls_per_page", self.calls_per_page, 1..=100_000);
         found.range("limits.calls_per_user", self.calls_per_user, 1..=100_000);
+        // a list of them is one row
+        found.range("limits.jobs_per_page", self.jobs_per_page, 1..=MOST_JOBS);
+        found.range("limits.jobs_per_user", self.jobs_per_user, 1..=MOST_JOBS);
+        found.range("limits.jobs_per_anonymous", self.jobs_per_anonymous, 1..=MOST_JOBS);
+        found.range("limits.anonymous_tree_bytes", self.anonymous_tree_bytes, 2..=256 * 1024);
         found.range("limits.max_header_bytes", self.max_header_bytes, 1024..=1024 * 1024);
         found.range("limits.max_body_bytes", self.max_body_bytes, 1024..=256 * 1024 * 1024);
         found.range("limits.send_buffer_bytes", self.send_buffer_bytes, 4096..=64 * 1024 * 1024);

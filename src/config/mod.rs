@@ -134,6 +134,8 @@ pub struct Lifetime {
     pub connection_timeout_s: u64,
     /// How often it is looked for what has been idle for too long, in seconds.
     pub cleanup_interval_s: u64,
+    /// How long a job that is due may wait for a worker, in seconds.
+    pub unclaimed_job_s: u64,
 }
 
 /// `[state]`
@@ -184,10 +186,20 @@ pub struct Limits {
     pub frames_per_second: u32,
     /// Pages of one user in the whole cluster.
     pub pages_per_user: usize,
+    /// New anonymous pages from one address in a minute.
+    pub anonymous_pages_per_ip_per_minute: u32,
     /// Calls of one page in flight.
     pub calls_per_page: usize,
     /// Calls of one user, or of one anonymous browser, in flight at one node.
     pub calls_per_user: usize,
+    /// Open jobs of one page.
+    pub jobs_per_page: usize,
+    /// Open jobs of the pages of one user.
+    pub jobs_per_user: usize,
+    /// Open jobs of one anonymous browser.
+    pub jobs_per_anonymous: usize,
+    /// Bytes of a state tree as anonymous pages may write it.
+    pub anonymous_tree_bytes: usize,
     /// Bytes of a request's head.
     pub max_header_bytes: usize,
     /// Bytes of a request's body.

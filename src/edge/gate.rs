@@ -100,7 +100,7 @@ impl Drop for Permit {
 }
 
 /// Who one party is: an IPv4 address, or the /64 network that an IPv6 host may number freely.
-fn source(address: IpAddr) -> IpAddr {
+pub(super) fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         v4 @ IpAddr::V4(_) => v4,

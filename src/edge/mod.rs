@@ -13,6 +13,7 @@ pub(crate) mod handshake;
 mod http;
 mod listener;
 mod lobby;
+mod newcomers;
 mod origin;
 mod pulse;
 mod rate;
@@ -41,6 +42,7 @@ use tokio::sync::watch;
 use self::gate::Gate;
 use self::http::Bounds;
 pub use self::lobby::Lobby;
+use self::newcomers::Newcomers;
 use self::origin::Origins;
 use self::pulse::Pulses;
 use self::wire::Allowance;
@@ -65,6 +67,7 @@ pub struct Edge {
     bounds: Bounds,
     send_buffer: usize,
     gate: Arc<Gate>,
+    newcomers: Newcomers,
     pulses: Pulses,
     draining: AtomicBool,
 }
@@ -87,6 +90,7 @@ impl Edge {
             },
             bounds: Bounds::new(config, timing),
             send_buffer: config.limits.send_buffer_bytes,
+            newcomers: Newcomers::new(config.limits.anonymous_pages_per_ip_per_minute),
             gate: Gate::new(config.limits.connections, config.limits.connections_per_ip),
             pulses: Pulses::new(Duration::from_millis(ping), Duration::from_millis(timeout)),
             draining: AtomicBool::new(false),

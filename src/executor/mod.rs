@@ -5,6 +5,7 @@
 
 mod handlers;
 mod placement;
+mod pools;
 mod serve;
 mod submit;
 
@@ -24,7 +25,7 @@ use tokio::sync::Semaphore;
 pub use handlers::names;
 pub use placement::DEFAULT_POOL;
 pub use serve::{Handlers, serve};
-pub use submit::Job;
+pub use submit::{Job, PageRules};
 
 use self::placement::{Facts, Place, no_executor, place};
 use crate::protocol::{CommandError, ErrorCode};

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use pagewire_cluster::id::{Address, Key};
-use pagewire_cluster::job::{Idempotency, Record, Submission, SubmitError, Submitted};
+use pagewire_cluster::job::{Account, Idempotency, Quota, Record, Submission, SubmitError, Submitted};
 use pagewire_cluster::rollout::{Unit, is_name};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use super::placement::{DEFAULT_POOL, affinity};
 use super::{Executors, Mode};
+use crate::config::Limits;
 use crate::protocol::{CommandError, ErrorCode};
 
 /// The longest name of a handler, and the longest idempotency key, in bytes.
@@ -44,6 +45,36 @@ pub struct Job {
     pub retries: Option<u32>,
     /// The same scope and key again is the same job.
     pub idempotency: Option<Idempotency>,
+    /// What holds for a page that asks by itself; `None` for a program.
+    pub rules: Option<PageRules>,
+}
+
+/// What a page may leave open, and for whom it is counted.
+#[derive(Debug, Clone, Copy)]
+pub struct PageRules {
+    /// Open jobs of one page.
+    pub per_page: usize,
+    /// Open jobs of the pages of one user.
+    pub per_user: usize,
+    /// Open jobs of one anonymous browser.
+    pub per_anonymous: usize,
+}
+
+impl PageRules {
+    /// What the configuration allows.
+    pub fn new(limits: &Limits) -> Self {
+        let Limits { jobs_per_page, jobs_per_user, jobs_per_anonymous, .. } = *limits;
+        Self { per_page: jobs_per_page, per_user: jobs_per_user, per_anonymous: jobs_per_anonymous }
+    }
+
+    fn quota(self, job: &Job) -> Option<Quota> {
+        let page = job.page?.key;
+        let (account, per_account) = match &job.user {
+            Some(user) => (Account::User(user.to_string()), self.per_user),
+            None => (Account::Connection(job.connection?), self.per_anonymous),
+        };
+        Some(Quota { account, page, per_page: self.per_page, per_account })
+    }
 }
 
 impl Executors {
@@ -52,7 +83,12 @@ impl Executors {
     pub async fn submit(&self, job: Job, accepted: impl FnOnce(&Record)) -> Result<Submitted, CommandError> {
         check(&job)?;
         let affinity = affinity(job.mode, job.user.is_some())?;
-        let team = self.team(pool(job.pool.as_deref())?, Unit::of(job.user.as_deref(), job.connection));
+        let pool = pool(job.pool.as_deref())?;
+        if job.rules.is_some() {
+            self.check_known(pool).await?;
+        }
+        let quota = job.rules.and_then(|rules| rules.quota(&job));
+        let team = self.team(pool, Unit::of(job.user.as_deref(), job.connection));
         let submission = Submission {
             kind: job.kind,
             data: job.data,
@@ -64,8 +100,9 @@ impl Executors {
             run_at: job.run_at.map(unix_ms),
             retries: job.retries.unwrap_or(0),
             idempotency: job.idempotency,
+            quota: quota.clone(),
         };
-        self.jobs.submit(submission, accepted).await.map_err(refused)
+        self.jobs.submit(submission, accepted).await.map_err(|error| refused(error, quota.as_ref()))
     }
 }
 
@@ -105,8 +142,19 @@ fn unix_ms(at: OffsetDateTime) -> u64 {
     u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(0)
 }
 
-fn refused(error: SubmitError) -> CommandError {
+fn refused(error: SubmitError, quota: Option<&Quota>) -> CommandError {
     let code = match error {
+        SubmitError::PageFull | SubmitError::AccountFull => {
+            let (key, most) = match (error, quota) {
+                (SubmitError::PageFull, quota) => ("jobs_per_page", quota.map(|quota| quota.per_page)),
+                (_, Some(Quota { account: Account::Connection(_), per_account, .. })) => {
+                    ("jobs_per_anonymous", Some(*per_account))
+                }
+                (_, quota) => ("jobs_per_user", quota.map(|quota| quota.per_account)),
+            };
+            let message = format!("{error}: {} (limits.{key})", most.unwrap_or_default());
+            return CommandError::new(ErrorCode::RateLimited, message);
+        }
         SubmitError::Conflict => ErrorCode::Conflict,
         SubmitError::TooLarge => ErrorCode::TooLarge,
         SubmitError::Unavailable => ErrorCode::Unavailable,

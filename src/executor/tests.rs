@@ -79,6 +79,7 @@ async fn a_job_that_is_not_allowed_is_refused_with_the_reason() {
         run_at: None,
         retries: None,
         idempotency: None,
+        rules: None,
     };
     let executors = executors();
     for bad in [

@@ -186,13 +186,13 @@ impl Duties {
     }
 
     /// The lowest living number finds jobs that nobody works on although somebody should.
-    pub(super) async fn tidy_jobs(self, jobs: Jobs, stopping: watch::Receiver<bool>) {
-        let janitor = tokio::sync::Mutex::new(Janitor::default());
+    pub(super) async fn tidy_jobs(self, jobs: Jobs, unclaimed: Duration, stopping: watch::Receiver<bool>) {
+        let janitor = tokio::sync::Mutex::new(Janitor::new(unclaimed));
         self.every(self.timing.lease_renew, stopping, || async {
             let mut janitor = janitor.lock().await;
             if !self.is_lowest() {
                 // who takes the duty over starts with nothing
-                *janitor = Janitor::default();
+                *janitor = Janitor::new(unclaimed);
                 return Ok(());
             }
             let helped = janitor.round(&jobs).await?;
@@ -266,7 +266,10 @@ fn react(context: &Arc<Context>, question: Question, message: &Message) -> React
     let _entered = span.enter();
     let pushed = match question {
         Question::Deliver(delivery) => context.deliver.receive(&delivery),
-        Question::Job(note) => context.deliver.receive_job(&note),
+        Question::Job(note) => {
+            command::job_over(context, &note);
+            context.deliver.receive_job(&note)
+        }
         Question::Forward { page, frames } => context.sessions.forwarded(page, &frames),
         Question::Unregister { scope } => return Reaction::Closing(scope),
         Question::Rollout { pool, revision } => return Reaction::Rollout { pool, revision },

@@ -48,7 +48,10 @@ pub async fn work(
         let workers = Workers::new(&engine, &subjects, timing);
         tokio::spawn(workers.follow().await?);
         let jobs = Jobs::new(&engine, &subjects, timing, &workers);
-        Ok::<_, StartError>(Worker::start(&engine, &jobs, &config, setup, timing, metrics).await?)
+        let pool = setup.pool.clone();
+        let worker = Worker::start(&engine, &jobs, &config, setup, timing, metrics).await?;
+        workers.introduce(&pool).await?;
+        Ok::<_, StartError>(worker)
     };
     let mut stop = std::pin::pin!(stop);
     let mut worker = tokio::select! {

@@ -70,7 +70,9 @@ impl From<Refusal> for CommandError {
         let code = match refusal {
             Refusal::Path | Refusal::Root | Refusal::Change => ErrorCode::Malformed,
             Refusal::Child(_) => ErrorCode::Unknown,
-            Refusal::Depth | Refusal::Key | Refusal::Size | Refusal::Changes => ErrorCode::TooLarge,
+            Refusal::Depth | Refusal::Key | Refusal::Size | Refusal::Share(_) | Refusal::Changes => {
+                ErrorCode::TooLarge
+            }
             Refusal::Conflict { .. } => ErrorCode::Conflict,
             Refusal::Overloaded => ErrorCode::RateLimited,
             Refusal::Unavailable => ErrorCode::Unavailable,

@@ -14,6 +14,7 @@ mod jobs_api;
 mod jobs_cli;
 mod lifecycle;
 mod lifetimes;
+mod limits;
 mod pages;
 mod push;
 mod readme;

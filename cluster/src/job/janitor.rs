@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::expire::Unclaimed;
 use super::record::{Affinity, State};
 use super::store::{Jobs, Stored};
 use super::transition::Event;
@@ -29,6 +30,8 @@ struct Line {
     free: bool,
     /// When it has waited too long for a worker.
     overdue: u64,
+    /// When it could have begun.
+    due: u64,
 }
 
 /// What the janitor remembers from one round to the next. Whoever takes the duty over starts with nothing.
@@ -36,6 +39,7 @@ struct Line {
 pub struct Janitor {
     seen: u64,
     open: HashMap<Key, Line>,
+    pub(super) unclaimed: Unclaimed,
 }
 
 impl Janitor {
@@ -43,6 +47,8 @@ impl Janitor {
     pub async fn round(&mut self, jobs: &Jobs) -> Result<usize, Down> {
         self.read(jobs).await?;
         self.bury(jobs).await?;
+        self.end_unclaimed(jobs).await?;
+        self.clear_hints(jobs).await?;
         let mut helped = 0;
         for id in self.doubtful(jobs).await? {
             match jobs.get(id).await? {
@@ -67,7 +73,7 @@ impl Janitor {
             }
         }
         for (team, late) in overdue {
-            let open = self.open.values().filter(|line| line.free && line.team == *team).count() as u64;
+            let open = self.free_jobs_of(team);
             let hints = jobs.engine.depth(&route(&team.pool, &team.lane)).await.map_err(|_| Down)?;
             let missing = hints < open;
             doubtful.extend(late.into_iter().filter(|id| missing || !self.open[id].free));
@@ -89,16 +95,37 @@ impl Janitor {
         }
     }
 
-    fn note(&mut self, jobs: &Jobs, stored: &Stored) {
+    pub(super) fn forget(&mut self, job: Key) {
+        self.open.remove(&job);
+    }
+
+    /// Jobs that wait for a worker and could have begun before that time.
+    pub(super) fn waits_since_before(&self, time: u64) -> Vec<Key> {
+        let waits = self.open.iter().filter(|(_, line)| line.worker.is_none() && line.due <= time);
+        waits.map(|(id, _)| *id).collect()
+    }
+
+    /// How many jobs of a team have a hint.
+    pub(super) fn free_jobs_of(&self, team: &Team) -> u64 {
+        self.open.values().filter(|line| line.free && line.team == *team).count() as u64
+    }
+
+    pub(super) fn note(&mut self, jobs: &Jobs, stored: &Stored) {
         let Stored { record, rev } = stored;
         if record.state.is_terminal() {
             self.open.remove(&record.id);
+            if record.affinity == Affinity::Free {
+                self.unclaimed.ended.insert(record.team());
+            }
             return;
         }
         let worker = record.worker.filter(|_| record.state == State::Running);
         let overdue = record.due.max(unix_ms()) + patience(jobs).as_millis() as u64;
         let free = record.affinity == Affinity::Free;
-        self.open.insert(record.id, Line { rev: *rev, worker, team: record.team(), free, overdue });
+        self.open.insert(
+            record.id,
+            Line { rev: *rev, worker, team: record.team(), free, overdue, due: record.due },
+        );
     }
 
     /// Workers that run something and do not answer any more.

@@ -29,7 +29,7 @@ pub enum State {
     Failed,
     /// Somebody wanted it no more.
     Cancelled,
-    /// It was tried as often as it may be.
+    /// It was tried as often as it may be, or no worker took it in time.
     Dead,
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::owners::Owners;
+use super::quota::Quotas;
 use super::record::{Affinity, Record};
 use super::transition::{After, Event, Refusal, apply};
 use super::unix_ms;
@@ -29,6 +30,7 @@ pub struct Jobs {
     pub(super) workers: Workers,
     pub(super) post: Post,
     pub(super) owners: Owners,
+    pub(super) quotas: Quotas,
 }
 
 /// The largest hint: a longer record is read by whoever gets its hint.
@@ -104,6 +106,7 @@ impl Jobs {
             workers: workers.clone(),
             post: Post::new(engine, subjects, timing.deliver),
             owners: Owners::default(),
+            quotas: Quotas::default(),
         }
     }
 

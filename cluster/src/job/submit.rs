@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use super::quota::Quota;
 use super::record::{Affinity, Asker, MAX_CONTENT, Record, State};
 use super::store::{Jobs, Stored, Unchanged, stored};
 use super::transition::Event;
@@ -39,6 +40,8 @@ pub struct Submission {
     pub retries: u32,
     /// The same key twice is one job.
     pub idempotency: Option<Idempotency>,
+    /// What it is counted for; `None` for what is not.
+    pub quota: Option<Quota>,
 }
 
 /// Names a submission, so that it happens once however often it is sent.
@@ -68,6 +71,12 @@ pub enum SubmitError {
     /// More than [`MAX_CONTENT`].
     #[error("the data of a job has at most {MAX_CONTENT} bytes")]
     TooLarge,
+    /// The page has as many open jobs as it may.
+    #[error("too many open jobs of this page")]
+    PageFull,
+    /// The user or anonymous browser has as many open jobs as it may.
+    #[error("too many open jobs of this user or browser")]
+    AccountFull,
     /// The engine does not answer; it may have happened.
     #[error("the cluster's engine is unavailable")]
     Unavailable,
@@ -101,7 +110,11 @@ impl Jobs {
             None => Key::random(),
             Some(idempotency) => self.remember(idempotency, &submission).await?,
         };
+        let quota = submission.quota.clone();
         let record = record(job, submission);
+        if let Some(quota) = quota {
+            self.reserve(&quota, job, record.due).await?;
+        }
         let pointed = self.point(&record);
         let created = self.create(&record);
         let (pointed, created) = tokio::join!(pointed, created);

@@ -1,6 +1,7 @@
 //! Whole jobs on the embedded engine, with and without faults: workers come, die and come again.
 
 mod calls;
+mod limits;
 mod worker;
 
 use std::time::Duration;
@@ -34,6 +35,7 @@ fn submission(kind: &str) -> Submission {
         run_at: None,
         retries: 0,
         idempotency: None,
+        quota: None,
     }
 }
 

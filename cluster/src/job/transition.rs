@@ -47,6 +47,11 @@ pub enum Event {
     Retry,
     /// One more page waits for it.
     Join(Asker),
+    /// No worker has taken it for so long after it was due.
+    Expire {
+        /// Milliseconds.
+        wait_ms: u64,
+    },
 }
 
 /// Why an event does not happen.
@@ -120,6 +125,7 @@ pub fn apply(record: &Record, event: Event, now: u64, timing: &Timing) -> Result
             next.askers.push(asker);
             After::Nothing
         }
+        Event::Expire { wait_ms } => expire(&mut next, wait_ms, now)?,
     };
     Ok((next, after))
 }
@@ -184,6 +190,21 @@ fn cancel(record: &mut Record, now: u64) -> Result<After, Refusal> {
             Ok(After::Interrupt(worker))
         }
         _ => Err(Refusal::OutOfPlace),
+    }
+}
+
+fn expire(record: &mut Record, wait_ms: u64, now: u64) -> Result<After, Refusal> {
+    if !matches!(record.state, State::Scheduled | State::Queued) {
+        return Err(Refusal::OutOfPlace);
+    }
+    match record.due.saturating_add(wait_ms).saturating_sub(now) {
+        0 => {
+            let message = "no worker took it in time";
+            record.error =
+                Some(Failure { code: "expired".to_owned(), message: message.to_owned(), retryable: true });
+            Ok(end(record, State::Dead, now))
+        }
+        left => Err(Refusal::NotDue(left)),
     }
 }
 

@@ -131,6 +131,11 @@ impl Rollouts {
         }
     }
 
+    /// Whether this process has applied a document of the pool.
+    pub fn knows(&self, pool: &str) -> bool {
+        self.split(pool).is_some()
+    }
+
     /// The documents that this process has applied, by pool.
     pub fn documents(&self) -> Vec<Document> {
         let splits = self.splits.read().unwrap_or_else(PoisonError::into_inner);

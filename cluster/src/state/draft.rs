@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::path::Step;
 use super::record::Base;
 use super::value::length;
 use super::{Edit, Event, Path, Refusal, Tree};
@@ -14,6 +15,8 @@ use crate::id::Address;
 pub enum Act {
     /// All of these changes or none.
     Edit(Vec<Edit>),
+    /// The same, unless the tree grows beyond so many bytes.
+    EditWithin(Vec<Edit>, usize),
     /// The tree goes, and every node is told.
     Remove,
     /// It goes that long after its last write (whole seconds), or stays for good again; nothing to do where there is no
@@ -36,7 +39,7 @@ impl Write {
     /// Roughly what it costs to keep it waiting, in bytes.
     pub(super) fn weight(&self) -> usize {
         let edits = match &self.act {
-            Act::Edit(edits) => edits.as_slice(),
+            Act::Edit(edits) | Act::EditWithin(edits, _) => edits.as_slice(),
             Act::Remove | Act::Expire(_) => &[],
         };
         edits.iter().fold(64, |sum, edit| sum + 64 + edit.value.as_ref().map_or(0, length))
@@ -84,9 +87,21 @@ impl Draft {
         match &write.act {
             Act::Edit(edits) => {
                 let events = self.tree.patch(edits)?;
-                self.exists |= !events.is_empty();
-                self.dirty |= !events.is_empty();
-                self.events.extend(events.into_iter().map(|event| Event { from: write.from, ..event }));
+                self.edited(events, write.from);
+            }
+            Act::EditWithin(edits, most) => {
+                let before = self.tree.size();
+                // most writes cannot come near it
+                let kept = (before + growth(edits) > *most).then(|| self.tree.clone());
+                let events = self.tree.patch(edits)?;
+                // one that was larger before may shrink
+                if let Some(kept) = kept
+                    && self.tree.size() > before.max(*most)
+                {
+                    self.tree = kept;
+                    return Err(Refusal::Share(*most));
+                }
+                self.edited(events, write.from);
             }
             Act::Remove if self.exists => {
                 let event = self.tree.delete(&Path::ROOT);
@@ -103,6 +118,12 @@ impl Draft {
         Ok(())
     }
 
+    fn edited(&mut self, events: Vec<Event>, from: Option<Address>) {
+        self.exists |= !events.is_empty();
+        self.dirty |= !events.is_empty();
+        self.events.extend(events.into_iter().map(|event| Event { from, ..event }));
+    }
+
     /// What it takes to make it true over a version that exists or not.
     pub(super) fn effect(&self, over: bool) -> Effect {
         match (self.dirty, self.exists) {
@@ -114,8 +135,22 @@ impl Draft {
     }
 }
 
+/// By how much edits can make a tree longer at most: their values, and with each a branch for every key of its path.
+fn growth(edits: &[Edit]) -> usize {
+    let step = |step: &Step| match step {
+        // `,"key":{}`
+        Step::Key(key) => length(&**key) + 4,
+        Step::Child(_) => 0,
+    };
+    let edit = |edit: &Edit| {
+        edit.value.as_ref().map_or(0, |value| length(value) + edit.path.0.iter().map(step).sum::<usize>())
+    };
+    edits.iter().map(edit).sum()
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
@@ -159,6 +194,45 @@ mod tests {
         assert_eq!(draft.refused, [stale, None, None, stale, None, Some(Refusal::Root)]);
         assert_eq!((draft.tree.as_dict(), draft.events.len()), (&json!({"a": 2, "b": 4}), 2));
         assert_eq!(draft.effect(true), Effect::Put);
+    }
+
+    #[test]
+    fn a_tree_with_a_share_does_not_grow_beyond_it_and_nothing_of_the_edit_stays() {
+        let within = |edits: &[(&str, Value)]| {
+            let edit = |(path, value): &(&str, Value)| Edit {
+                path: path.parse().unwrap(),
+                value: Some(value.clone()),
+            };
+            act(Act::EditWithin(edits.iter().map(edit).collect(), 20))
+        };
+        let batch = [
+            within(&[("a", json!("12345"))]),
+            within(&[("b", json!(1)), ("c", json!("12345678"))]),
+            within(&[("b", json!(2))]),
+        ];
+        let fits = draft(None, &batch);
+        assert_eq!(fits.refused, [None, Some(Refusal::Share(20)), None]);
+        assert_eq!(fits.tree.as_dict(), &json!({"a": "12345", "b": 2}));
+        let large = base(json!({"a": "x".repeat(100)}));
+        let shrinks = draft(Some(&large), &[within(&[("a", json!("x".repeat(50)))])]);
+        assert_eq!(shrinks.refused, [None], "what was larger before may shrink");
+    }
+
+    proptest! {
+        #[test]
+        fn no_edit_makes_a_tree_longer_than_it_is_said_to(
+            edits in prop::collection::vec(("[a\\\\\"ü.]{1,9}", any::<Option<i64>>()), 1..20),
+        ) {
+            let mut tree = Tree::default();
+            for (path, value) in edits {
+                let Ok(path) = path.parse() else { continue };
+                let edits = [Edit { path, value: value.map(Value::from) }];
+                let before = tree.size();
+                if tree.patch(&edits).is_ok() {
+                    prop_assert!(tree.size() <= before + growth(&edits), "{edits:?} on {before}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub enum Refusal {
     /// Over [`MAX_TREE`](super::MAX_TREE).
     #[error("a tree has at most 256 KiB as JSON")]
     Size,
+    /// Over what this writer may make of it.
+    #[error("a page without a user may fill a tree up to {0} bytes as JSON (limits.anonymous_tree_bytes)")]
+    Share(usize),
     /// Over [`MAX_CHANGES`](super::MAX_CHANGES).
     #[error("a patch has at most 1,000 changes")]
     Changes,
@@ -55,7 +58,7 @@ impl Refusal {
         match self {
             Self::Path | Self::Root | Self::Change => "malformed",
             Self::Child(_) => "unknown",
-            Self::Depth | Self::Key | Self::Size | Self::Changes => "too_large",
+            Self::Depth | Self::Key | Self::Size | Self::Share(_) | Self::Changes => "too_large",
             Self::Conflict { .. } => "conflict",
             Self::Overloaded => "rate_limited",
             Self::Unavailable => "unavailable",

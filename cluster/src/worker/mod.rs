@@ -17,10 +17,11 @@ pub use roster::{PARTITIONS, Roster, Team, partition};
 pub use row::{WorkerId, WorkerRow};
 
 use crate::engine::{
-    Bucket, Consistency, Down, Engine, Expect, Kv, Message, RequestError, WatchEvent, WatchMode, WriteError,
+    Bucket, Consistency, Down, Engine, Expect, Kv, Message, Put, RequestError, WatchEvent, WatchMode,
+    WriteError,
 };
 use crate::id::Key;
-use crate::subject::{Subjects, node_key, worker_leaf};
+use crate::subject::{Subjects, cluster_key, node_key, worker_leaf};
 use crate::timing::Timing;
 
 /// How often a worker must fail to answer before anyone may delete its lease.
@@ -31,6 +32,7 @@ const DEATH_QUESTIONS: u32 = 3;
 pub struct Workers {
     engine: Engine,
     rows: Kv,
+    facts: Kv,
     subjects: Subjects,
     timing: Timing,
     roster: Arc<RwLock<Roster>>,
@@ -43,6 +45,7 @@ impl Workers {
         Self {
             engine: engine.clone(),
             rows: engine.kv(Bucket::Nodes),
+            facts: engine.kv(Bucket::Cluster),
             subjects: subjects.clone(),
             timing,
             roster: Arc::default(),
@@ -97,6 +100,22 @@ impl Workers {
             self.changes.send_modify(|count| *count += 1);
         }
         false
+    }
+
+    /// A worker of that pool is there: the pool is known from here on, whether or not it has a worker.
+    pub async fn introduce(&self, pool: &str) -> Result<(), Down> {
+        match self.facts.put(Put::new(cluster_key::pool(pool), "", Expect::Absent)).await {
+            Ok(_) | Err(WriteError::Conflict { .. }) => Ok(()),
+            Err(_) => Err(Down),
+        }
+    }
+
+    /// Whether a pool has, or has ever had, a worker.
+    pub async fn knows(&self, pool: &str) -> Result<bool, Down> {
+        if self.roster().pools().any(|known| known == pool) {
+            return Ok(true);
+        }
+        Ok(self.facts.get(&cluster_key::pool(pool), Consistency::Any).await?.is_some())
     }
 
     /// Asks a worker to take nothing new, finish and leave; whether it has heard.

@@ -102,6 +102,11 @@ impl Roster {
         self.teams.keys().any(|team| team.pool == pool && self.serves(team))
     }
 
+    /// The pools that have a worker, each as often as it has lanes with one.
+    pub fn pools(&self) -> impl Iterator<Item = &str> {
+        self.teams.keys().map(|team| team.pool.as_str())
+    }
+
     /// The worker that a user should have, were none the user's own yet.
     pub fn choose(&self, team: &Team, user: &str) -> Option<Key> {
         self.fit(team).max_by_key(|id| score(user.as_bytes(), *id))

@@ -124,6 +124,7 @@ impl Entry {
                 run_at: None,
                 retries: None,
                 idempotency: None,
+                rules: None,
             };
             async move {
                 let submitted = node.context.executors.submit(job, |_| {}).await;

@@ -41,6 +41,15 @@ pub(super) async fn greet(
     if verified.is_none() && !edge.context.authenticator.allows_anonymous() {
         return Err(End::Close(Close::new(CloseCode::Unauthenticated, "a token is required")));
     }
+    let anonymous = verified.as_ref().is_none_or(|verified| verified.identity.user.is_none());
+    // one that comes back proves it with its page's token
+    if anonymous
+        && hello.page_id.is_none()
+        && let Err(wait) = edge.newcomers.admit(arrival.peer.address.ip())
+    {
+        let close = Close::new(CloseCode::RateLimit, "too many new pages from this address");
+        return Err(End::Close(close.after(wait)));
+    }
     let (shown, waits_for) = (hello.watch.take(), std::mem::take(&mut hello.pending));
     let (user, roles) = match verified {
         Some(verified) => {

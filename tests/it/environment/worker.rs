@@ -28,6 +28,12 @@ impl WorkerSetup {
         self
     }
 
+    /// One more argument, e.g. `--slots 4`.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.command.args([name, value]);
+        self
+    }
+
     /// A worker that takes work.
     pub(crate) async fn start(mut self) -> WorkerProcess {
         let log = self.folder.path().join("worker.log");

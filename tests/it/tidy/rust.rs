@@ -87,6 +87,7 @@ const OWN_DURATIONS: &[(&str, &str)] = &[
     ("cluster/src/engine/nats/streams.rs", "how long the server keeps a deletion's marker"),
     ("cluster/src/state/feed/mod.rs", "a pause before an engine that did not answer is asked again"),
     ("src/edge/listener.rs", "a pause of the accept loop"),
+    ("src/edge/newcomers.rs", "the minute of limits.anonymous_pages_per_ip_per_minute"),
     ("src/edge/pulse.rs", "the bounds of a tick, which is derived from websocket.ping_ms"),
     ("src/executor/handlers.rs", "how often a handler says how far it has come"),
     ("src/executor/mod.rs", "the longest time-out that a caller may ask for"),

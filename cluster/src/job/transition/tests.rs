@@ -51,7 +51,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => claim.clone().prop_map(Event::Return),
         1 => claim.prop_map(|by| Event::Progress(by, Progress { progress: 0.5, message: None })),
         2 => (1u128..4).prop_map(|id| Event::Lose(worker(id))),
-        1 => select(vec![Event::Cancel, Event::Retry]),
+        1 => select(vec![Event::Cancel, Event::Retry, Event::Expire { wait_ms: 60_000 }]),
     ]
 }
 
@@ -82,6 +82,10 @@ proptest! {
                 }
                 Event::Lose(worker) => prop_assert_eq!(Some(*worker), claim.map(|claim| claim.worker)),
                 Event::Cancel | Event::Join(_) => prop_assert!(!before.state.is_terminal()),
+                Event::Expire { wait_ms } => {
+                    prop_assert!(matches!(before.state, State::Scheduled | State::Queued));
+                    prop_assert!(before.due + wait_ms <= now, "it had its time");
+                }
                 Event::Retry => {
                     prop_assert!(before.state.is_terminal() && before.state != State::Succeeded);
                     claims = 0;

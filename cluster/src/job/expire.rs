@@ -1,0 +1,111 @@
+//! What nobody takes: a job that has waited for a worker for too long ends, and a hint of a job that is over goes
+//! although no worker pulls it.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use tokio::time::timeout;
+
+use super::janitor::Janitor;
+use super::store::{Jobs, Stored, Unchanged};
+use super::transition::Event;
+use super::unix_ms;
+use crate::engine::{Down, QueueError};
+use crate::id::Key;
+use crate::subject::route;
+use crate::worker::Team;
+
+/// Jobs that are ended at once, and hints of one pull.
+const AT_ONCE: usize = 64;
+
+/// What the janitor remembers of it.
+#[derive(Debug, Default)]
+pub(super) struct Unclaimed {
+    /// How long a job that is due may wait; `None` for as long as it likes.
+    pub(super) patience: Option<Duration>,
+    /// Teams with free jobs that ended, whose hints may still lie there.
+    pub(super) ended: HashSet<Team>,
+}
+
+impl Janitor {
+    /// A janitor that ends what has waited for a worker for so long after it was due.
+    pub fn new(patience: Duration) -> Self {
+        let mut janitor = Self::default();
+        janitor.unclaimed.patience = Some(patience);
+        janitor
+    }
+
+    /// Ends jobs that nobody took; how many.
+    pub(super) async fn end_unclaimed(&mut self, jobs: &Jobs) -> Result<usize, Down> {
+        let Some(patience) = self.unclaimed.patience else { return Ok(0) };
+        let wait_ms = patience.as_millis() as u64;
+        let late = self.waits_since_before(unix_ms().saturating_sub(wait_ms));
+        let ends = late.into_iter().map(async |id| (id, end_unclaimed(jobs, id, wait_ms).await));
+        let outcomes: Vec<_> = stream::iter(ends).buffer_unordered(AT_ONCE).collect().await;
+        let mut ended = 0;
+        for (id, outcome) in outcomes {
+            match outcome {
+                Ok(Some(stored)) => self.note(jobs, &stored),
+                Ok(None) => {
+                    ended += 1;
+                    self.forget(id);
+                }
+                Err(Unchanged::Refused(_, stored)) => self.note(jobs, &stored),
+                Err(Unchanged::Gone) => self.forget(id),
+                Err(Unchanged::Fenced | Unchanged::Unavailable) => return Err(Down),
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Takes away hints of jobs that are over, where no worker does.
+    pub(super) async fn clear_hints(&mut self, jobs: &Jobs) -> Result<(), Down> {
+        let served = |team: &Team| jobs.workers.roster().serves(team);
+        for team in std::mem::take(&mut self.unclaimed.ended).into_iter().filter(|team| !served(team)) {
+            let open = self.free_jobs_of(&team);
+            if clear(jobs, &team, open).await.map_err(|_| Down)? {
+                self.unclaimed.ended.insert(team);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `Some`: it stands otherwise than it was noted.
+async fn end_unclaimed(jobs: &Jobs, id: Key, wait_ms: u64) -> Result<Option<Stored>, Unchanged> {
+    let stored = jobs.get(id).await.map_err(|Down| Unchanged::Unavailable)?.ok_or(Unchanged::Gone)?;
+    if stored.record.state.is_terminal() {
+        return Ok(Some(stored));
+    }
+    let changed = jobs.change(stored, Event::Expire { wait_ms }, None).await?;
+    tracing::info!(job = %id, pool = changed.stored.record.pool, "job ended: no worker took it in time");
+    jobs.follow_up(changed).await;
+    Ok(None)
+}
+
+/// One pull; whether there may be more to take away.
+async fn clear(jobs: &Jobs, team: &Team, open: u64) -> Result<bool, QueueError> {
+    let route = route(&team.pool, &team.lane);
+    if jobs.engine.depth(&route).await? <= open {
+        return Ok(false);
+    }
+    // hints that are put off do not come now
+    let wait = jobs.timing.publish;
+    let pulled = timeout(jobs.timing.operation, jobs.engine.pull(&route, AT_ONCE, wait)).await;
+    let Ok(hints) = pulled else { return Ok(false) };
+    for hint in hints? {
+        let record = match hint.id.parse::<Key>() {
+            Ok(id) => jobs.get(id).await.map_err(|Down| QueueError::Down)?,
+            Err(_) => None,
+        };
+        match record {
+            Some(stored) if !stored.record.state.is_terminal() => {
+                // not at once, so that the next pull gets others
+                jobs.engine.retry(&hint, jobs.timing.redelivery).await?;
+            }
+            _ => jobs.engine.done(&hint).await?,
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,204 @@
+//! How many jobs may be open at once for a page, and for the user or anonymous browser behind it.
+//!
+//! Owns: one row per user or browser, `quota.…` in the bucket `jobs`, with the jobs that it has submitted through its
+//! pages and that were not known to be over when it was written. Never: a record. Nothing has to happen to the row
+//! when a job ends: a list that is full is checked against the records, and what is over or gone makes room.
+//!
+//! So the bound holds over any end of a process, and at all nodes together. It is no accounting: the row is forgotten a
+//! day after the last job that was due, and a job whose record was never written counts for a moment.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::store::Jobs;
+use super::submit::SubmitError;
+use super::unix_ms;
+use crate::engine::{Consistency, Down, Expect, Put, WriteError};
+use crate::id::Key;
+use crate::subject::{SubjectToken, job_key};
+use crate::wire;
+
+/// Rows that a process remembers; beyond it, all are read again.
+const MOST_ROWS: usize = 4096;
+/// How often a row is tried to be written while others are faster.
+const TRIES: usize = 64;
+/// Records that are read at once to find out what is over.
+const READS: usize = 32;
+
+/// Who is counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Account {
+    /// A user.
+    User(String),
+    /// An anonymous browser.
+    Connection(Key),
+}
+
+impl Account {
+    fn key(&self) -> String {
+        match self {
+            Self::User(user) => job_key::quota_of_user(&SubjectToken::new(user)),
+            Self::Connection(connection) => job_key::quota_of_connection(*connection),
+        }
+    }
+}
+
+/// What one submission is measured by.
+#[derive(Debug, Clone)]
+pub struct Quota {
+    /// Who is counted.
+    pub account: Account,
+    /// Through which page.
+    pub page: Key,
+    /// The most open jobs of the page.
+    pub per_page: usize,
+    /// The most open jobs of the account.
+    pub per_account: usize,
+}
+
+/// A job that is taken for open: which, through which page, and since when, in milliseconds since the Unix epoch.
+type Place = (Key, Key, u64);
+
+/// The value of a row.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Row {
+    /// Until when it counts, in milliseconds since the Unix epoch.
+    until: u64,
+    open: Vec<Place>,
+}
+
+/// A row as this process has read or written it last.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    row: Row,
+    /// `None`: there is no row.
+    rev: Option<u64>,
+    /// When its records were looked at.
+    checked: Option<Instant>,
+}
+
+/// The rows that this process has used lately. Cheap to clone; all clones are one.
+#[derive(Clone, Default)]
+pub(super) struct Quotas(Arc<Mutex<HashMap<Account, Known>>>);
+
+impl Quotas {
+    /// Each change leaves the map whole, so a poisoned lock is still usable.
+    fn lock(&self) -> MutexGuard<'_, HashMap<Account, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, account: &Account, known: Known) {
+        let mut rows = self.lock();
+        if rows.len() >= MOST_ROWS && !rows.contains_key(account) {
+            rows.clear();
+        }
+        rows.insert(account.clone(), known);
+    }
+}
+
+impl Row {
+    /// Why a job of this quota has no room, if so.
+    fn full(&self, quota: &Quota) -> Option<SubmitError> {
+        if self.open.iter().filter(|(_, page, _)| *page == quota.page).count() >= quota.per_page {
+            return Some(SubmitError::PageFull);
+        }
+        (self.open.len() >= quota.per_account).then_some(SubmitError::AccountFull)
+    }
+}
+
+impl Jobs {
+    /// Counts a job that is about to be submitted.
+    pub(super) async fn reserve(&self, quota: &Quota, job: Key, due: u64) -> Result<(), SubmitError> {
+        let account = &quota.account;
+        for _ in 0..TRIES {
+            let cached = self.quotas.lock().get(account).cloned();
+            let mut known = match cached {
+                Some(known) => known,
+                None => self.read_quota(account).await?,
+            };
+            if known.row.open.iter().any(|(open, ..)| *open == job) {
+                return Ok(());
+            }
+            if known.row.full(quota).is_some() {
+                let pace = self.timing.lease_renew / 3;
+                if known.checked.is_none_or(|checked| checked.elapsed() >= pace) {
+                    self.forget_ended(&mut known.row).await?;
+                    known.checked = Some(Instant::now());
+                    self.quotas.remember(account, known.clone());
+                }
+                if let Some(full) = known.row.full(quota) {
+                    return Err(full);
+                }
+            }
+            let now = unix_ms();
+            known.row.open.push((job, quota.page, now));
+            known.row.until = known.row.until.max(due.max(now) + self.timing.job_kept.as_millis() as u64);
+            if self.write_quota(account, known, now).await? {
+                return Ok(());
+            }
+        }
+        Err(SubmitError::Unavailable)
+    }
+
+    /// A job of an account is over, which a page of this process was told.
+    pub fn is_over(&self, account: &Account, job: Key) {
+        if let Some(known) = self.quotas.lock().get_mut(account) {
+            known.row.open.retain(|(open, ..)| *open != job);
+        }
+    }
+
+    async fn read_quota(&self, account: &Account) -> Result<Known, Down> {
+        let Some(entry) = self.store.get(&account.key(), Consistency::Latest).await? else {
+            return Ok(Known::default());
+        };
+        // a shape of another release starts anew
+        let row = serde_json::from_slice(&entry.value).unwrap_or_default();
+        Ok(Known { row, rev: Some(entry.rev), checked: None })
+    }
+
+    /// `false` when another writer was first, or nobody knows: the row is to be read again.
+    async fn write_quota(&self, account: &Account, mut known: Known, now: u64) -> Result<bool, SubmitError> {
+        let ttl = Duration::from_secs((known.row.until.saturating_sub(now) / 1000).max(1));
+        let expect = known.rev.map_or(Expect::Absent, Expect::Rev);
+        let put = Put { ttl: Some(ttl), ..Put::new(account.key(), wire::encode(&known.row), expect) };
+        match self.store.put(put).await {
+            Ok(rev) => {
+                known.rev = Some(rev);
+                self.quotas.remember(account, known);
+                Ok(true)
+            }
+            Err(WriteError::Conflict { .. } | WriteError::Unknown) => {
+                self.quotas.lock().remove(account);
+                Ok(false)
+            }
+            Err(WriteError::Down | WriteError::Invalid) => Err(SubmitError::Unavailable),
+        }
+    }
+
+    /// What has a record that is not over stays, and what may not have its record yet.
+    async fn forget_ended(&self, row: &mut Row) -> Result<(), Down> {
+        let recent = unix_ms().saturating_sub(self.timing.operation.as_millis() as u64 * 2);
+        let places = std::mem::take(&mut row.open);
+        let looks = places.into_iter().map(async |place| {
+            let stored = self.get(place.0).await?;
+            let open = match stored {
+                Some(stored) => !stored.record.state.is_terminal(),
+                None => place.2 > recent,
+            };
+            Ok::<_, Down>((place, open))
+        });
+        let looked: Vec<_> = stream::iter(looks).buffered(READS).collect().await;
+        for look in looked {
+            let (place, open) = look?;
+            if open {
+                row.open.push(place);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,53 @@
+//! Which pools there are, as far as a page may name them.
+//!
+//! Work of a program may wait for a pool that comes later; a page that makes up names would fill the cluster with work
+//! that nobody will ever do.
+
+use super::Executors;
+use super::placement::DEFAULT_POOL;
+use crate::protocol::{CommandError, ErrorCode};
+
+impl Executors {
+    /// Refuses a pool that has never had a worker and has no rollout.
+    pub(super) async fn check_known(&self, pool: &str) -> Result<(), CommandError> {
+        if pool == DEFAULT_POOL || self.rollouts.knows(pool) {
+            return Ok(());
+        }
+        match self.workers.knows(pool).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(unknown(pool, self.known_pools())),
+            Err(_) => Err(CommandError::unavailable()),
+        }
+    }
+
+    fn known_pools(&self) -> Vec<String> {
+        let mut pools: Vec<_> = self.workers.roster().pools().map(str::to_owned).collect();
+        pools.extend(self.rollouts.documents().into_iter().map(|document| document.pool));
+        pools.push(DEFAULT_POOL.to_owned());
+        pools.sort();
+        pools.dedup();
+        pools
+    }
+}
+
+fn unknown(pool: &str, known: Vec<String>) -> CommandError {
+    let near = |known: &str| strsim::normalized_damerau_levenshtein(known, pool);
+    let nearest = known.into_iter().max_by(|a, b| near(a).total_cmp(&near(b))).unwrap_or_default();
+    let message = format!(
+        "no worker has ever served the pool {pool}, and it has no rollout; the nearest known one is {nearest}"
+    );
+    CommandError::new(ErrorCode::Unknown, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_pool_is_refused_with_the_nearest_known_name() {
+        let known = ["default", "gpu", "mail"].map(str::to_owned).to_vec();
+        let refused = unknown("gpus", known);
+        assert_eq!(refused.code, ErrorCode::Unknown);
+        assert!(refused.message.ends_with("the nearest known one is gpu"), "{}", refused.message);
+    }
+}
