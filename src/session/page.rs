@@ -7,6 +7,7 @@ mod socket;
 mod stay;
 mod watches;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pagewire_cluster::id::{Address, Key};
@@ -107,6 +108,8 @@ pub struct Page {
     state: Mutex<State>,
     ends: Ends,
     changed: Notify,
+    /// When its client got its newest token, in seconds since the Unix epoch.
+    token_given: AtomicU64,
 }
 
 impl Page {
@@ -134,7 +137,8 @@ impl Page {
             topics,
         };
         let (state, ends) = (Mutex::new(state), Ends::default());
-        Self { key, session, connection, opened, budget, state, ends, changed: Notify::new() }
+        let (changed, token_given) = (Notify::new(), AtomicU64::new(0));
+        Self { key, session, connection, opened, budget, state, ends, changed, token_given }
     }
 
     /// The state stays consistent at every step, so a poisoned lock is still usable.
@@ -268,6 +272,16 @@ impl Page {
     pub(super) fn stands_at(&self, rev: u64, generation: u32, user: Option<Arc<str>>) {
         let mut state = self.lock();
         (state.rev, state.generation, state.user) = (rev, generation, user);
+    }
+
+    /// Its client gets a token.
+    pub(super) fn token_given(&self, at: u64) {
+        self.token_given.store(at, Ordering::Relaxed);
+    }
+
+    /// When its client got the newest one, in seconds since the Unix epoch.
+    pub(super) fn token_age_counts_from(&self) -> u64 {
+        self.token_given.load(Ordering::Relaxed)
     }
 
     /// Its topics.

@@ -91,3 +91,6 @@ impl Registry {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;
