@@ -199,10 +199,27 @@ impl Sessions {
             last_of_session: last.of_session,
             last_of_connection: last.of_connection,
         };
-        while let Err(WriteError::Down | WriteError::Unknown) =
-            self.registry.leave(&leaving(page.standing().rev), farewell).await
-        {
-            tokio::time::sleep(self.timing.lease_renew).await;
+        let mut rev = page.standing().rev;
+        loop {
+            match self.registry.leave(&leaving(rev), farewell).await {
+                Err(WriteError::Down | WriteError::Unknown) => {
+                    tokio::time::sleep(self.timing.lease_renew).await;
+                }
+                // a write of this node was under way: of the page's user, for one
+                Err(WriteError::Conflict { .. }) => match self.row_left_behind(page).await {
+                    Some(newer) if newer != rev => rev = newer,
+                    _ => return,
+                },
+                Ok(()) | Err(WriteError::Invalid) => return,
+            }
         }
+    }
+
+    /// The revision of a row that still gives a page to this node, which has it no more.
+    async fn row_left_behind(&self, page: &Page) -> Option<u64> {
+        let (row, rev) = self.registry.row(page.key()).await.ok().flatten()?;
+        let holder = Holder { node: row.node, epoch: row.epoch };
+        let own = self.lease.holder() == Some(holder) && row.generation == page.standing().generation;
+        (own && self.hub.page(page.key()).is_none()).then_some(rev)
     }
 }
