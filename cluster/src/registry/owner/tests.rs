@@ -121,9 +121,9 @@ async fn play(steps: Vec<Step>) {
             }
         }
     }
-    for page in 0..pages.len() {
-        while !matches!(pages[page].phase, Phase::Inside | Phase::Refused) {
-            advance(&nodes, &mut pages[page]).await;
+    for page in &mut pages {
+        while !matches!(page.phase, Phase::Inside | Phase::Refused) {
+            advance(&nodes, page).await;
         }
     }
     for node in 0..nodes.len() {
