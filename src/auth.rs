@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
 use serde::Deserialize;
+use serde_json::Value;
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::config::{self, Algorithm, Secret};
@@ -102,13 +103,15 @@ pub struct Authenticator {
 
 #[derive(Deserialize)]
 struct Claims {
-    sub: String,
-    // RFC 7519 allows fractions of a second
-    exp: f64,
+    // values, so that a refusal can name the one that is wrong
     #[serde(default)]
-    roles: Vec<String>,
+    sub: Value,
     #[serde(default)]
-    topics: Vec<String>,
+    exp: Value,
+    #[serde(default)]
+    roles: Value,
+    #[serde(default)]
+    topics: Value,
 }
 
 impl Authenticator {
@@ -149,6 +152,10 @@ impl Authenticator {
             return Err(AuthError::Invalid("the token has critical headers that this server does not know"));
         }
         let Claims { sub, exp, roles, topics } = decoded.claims;
+        let Value::String(sub) = sub else { return Err(AuthError::Invalid(missing("sub"))) };
+        // RFC 7519 allows fractions of a second
+        let exp = exp.as_f64().ok_or(AuthError::Invalid(missing("exp")))?;
+        let (roles, topics) = (texts("roles", roles)?, texts("topics", topics)?);
         if !(1..=MAX_USER).contains(&sub.len()) {
             return Err(AuthError::Invalid("the token's sub does not have 1 to 256 bytes"));
         }
@@ -189,10 +196,41 @@ fn refusal(kind: &ErrorKind) -> AuthError {
         ErrorKind::ImmatureSignature => "the token is not valid yet",
         ErrorKind::InvalidIssuer => "the token comes from another issuer",
         ErrorKind::InvalidAudience => "the token is for another audience",
-        ErrorKind::MissingRequiredClaim(_) => "the token lacks a valid exp, sub, iss or aud",
-        ErrorKind::InvalidClaimFormat(_) | ErrorKind::Json(_) => "a claim of the token has the wrong type",
+        ErrorKind::MissingRequiredClaim(claim) => missing(claim),
+        ErrorKind::InvalidClaimFormat(claim) => wrong_type(claim),
+        ErrorKind::Json(_) => {
+            "a claim of the token has the wrong type: sub is a text, exp and nbf are numbers, roles and topics are lists of texts"
+        }
         _ => "this is not a token",
     })
+}
+
+/// The texts of a claim that may be absent.
+fn texts(claim: &str, value: Value) -> Result<Vec<String>, AuthError> {
+    if value.is_null() {
+        return Ok(Vec::new());
+    }
+    serde_json::from_value(value).map_err(|_| AuthError::Invalid(wrong_type(claim)))
+}
+
+fn missing(claim: &str) -> &'static str {
+    match claim {
+        "exp" => "the token has no exp: a number, the second since 1970 at which it expires",
+        "sub" => "the token has no sub: a text, the user that it is for",
+        "iss" => "the token has no iss, and auth.issuer asks for one",
+        "aud" => "the token has no aud, and auth.audience asks for one",
+        _ => "the token lacks a claim that is required",
+    }
+}
+
+fn wrong_type(claim: &str) -> &'static str {
+    match claim {
+        "exp" => "the token's exp is not a number of seconds since 1970",
+        "nbf" => "the token's nbf is not a number of seconds since 1970",
+        "roles" => "the token's roles are not a list of texts",
+        "topics" => "the token's topics are not a list of texts",
+        _ => "a claim of the token has the wrong type",
+    }
 }
 
 impl From<Algorithm> for jsonwebtoken::Algorithm {

@@ -103,6 +103,7 @@ impl Node {
         let registry = Registry::new(&engine, lifetimes(&config));
         let follow = registry.follow().await?;
         let keyring = Keyring::load(&engine).await?;
+        tokio::spawn(keyring.follow().await?);
         let post = Post::new(&engine, &subjects, timing.deliver);
         let rollouts = Rollouts::new(&engine, post.clone(), timing.deliver);
         // before any work is assigned
@@ -179,6 +180,7 @@ impl Node {
         tokio::spawn(duties.clone().watch_neighbour(stopping.clone()));
         let unclaimed = Duration::from_secs(config.lifetime.unclaimed_job_s);
         tokio::spawn(duties.clone().tidy_jobs(jobs.clone(), unclaimed, stopping.clone()));
+        tokio::spawn(duties.clone().renew_tokens(context.sessions.clone(), stopping.clone()));
         tokio::spawn(duties.clone().end_idle(cleanup, stopping.clone()));
         let grace = Duration::from_millis(config.lifetime.resume_ms);
         tokio::spawn(duties.clone().remove_orphans(cleanup, grace, stopping.clone()));

@@ -1,98 +1,191 @@
 //! The keys that sign page tokens: created once per cluster, shared by all nodes, rotated.
 //!
-//! Owns: the ring in the bucket `cluster` and the signature over any bytes. Never: what a token says.
+//! Owns: the ring in the bucket `cluster`, how it changes, and the signature over any bytes. Never: what a token says.
+//!
+//! Every node follows the ring, so that a new key signs everywhere within moments. A token of a key that a node has not
+//! heard of yet makes it read the ring. A key that signs no more is accepted for longer than any token lives.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+mod ring;
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac};
-use serde::{Deserialize, Serialize};
-use sha2::Sha256;
+use hmac::Mac;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
-use crate::engine::{Bucket, Consistency, Down, Engine, Expect, Kv, Put, WriteError};
-use crate::subject::cluster_key::KEYRING;
+use self::ring::Ring;
+pub use self::ring::{Ages, KeyId, KeySeen};
+use crate::engine::{
+    Bucket, Consistency, Down, Engine, Expect, Kv, Put, Watch, WatchEvent, WatchMode, WriteError,
+};
+use crate::subject::cluster_key::{self, KEYRING};
 use crate::wire;
 
-/// A key's number in the ring.
-pub type KeyId = u32;
-
-#[derive(Clone, Serialize, Deserialize)]
-struct Ring {
-    /// Signs from now on.
-    current: KeyId,
-    /// All accepted keys, base64url of 32 bytes.
-    keys: BTreeMap<KeyId, String>,
-}
-
-impl Ring {
-    fn new() -> Self {
-        let secret: [u8; 32] = rand::random();
-        Self { current: 1, keys: BTreeMap::from([(1, BASE64_URL_SAFE_NO_PAD.encode(secret))]) }
-    }
-
-    fn mac(&self, id: KeyId, content: &[u8]) -> Option<Hmac<Sha256>> {
-        let secret = BASE64_URL_SAFE_NO_PAD.decode(self.keys.get(&id)?).ok()?;
-        let mut mac = Hmac::<Sha256>::new_from_slice(&secret).ok()?;
-        mac.update(&id.to_be_bytes());
-        mac.update(content);
-        Some(mac)
-    }
-}
+/// How often a change is tried with the ring that stands there now. Another node was faster each time.
+const ATTEMPTS: usize = 8;
 
 /// The key ring of the cluster, as this process knows it. Cheap to clone.
 #[derive(Clone)]
 pub struct Keyring {
     store: Kv,
-    ring: Arc<RwLock<Ring>>,
+    /// The ring, and its entry's revision.
+    ring: Arc<RwLock<(Ring, u64)>>,
+    /// When the ring was last asked for, so that unknown keys cost one read at a time.
+    asked: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Keyring {
     /// Loads the ring, creating it if this is the cluster's first process.
+    ///
+    /// # Errors
+    ///
+    /// [`Down`] when the engine does not answer.
     pub async fn load(engine: &Engine) -> Result<Self, Down> {
         let store = engine.kv(Bucket::Cluster);
         loop {
             if let Some(ring) = read(&store).await? {
-                return Ok(Self { store, ring: Arc::new(RwLock::new(ring)) });
+                return Ok(Self { store, ring: Arc::new(RwLock::new(ring)), asked: Arc::default() });
             }
-            match store.put(Put::new(KEYRING, wire::encode(&Ring::new()), Expect::Absent)).await {
-                // whoever won, the ring that stands there is the ring
+            let first = wire::encode(&Ring::new(unix_s()));
+            match store.put(Put::new(KEYRING, first, Expect::Absent)).await {
+                // whichever process won, the ring that stands there is the ring
                 Ok(_) | Err(WriteError::Conflict { .. } | WriteError::Unknown) => {}
                 Err(WriteError::Down | WriteError::Invalid) => return Err(Down),
             }
         }
     }
 
+    /// Starts to follow the ring; the future keeps this process current and ends only with the engine.
+    ///
+    /// # Errors
+    ///
+    /// [`Down`] when the engine does not answer.
+    pub async fn follow(&self) -> Result<impl Future<Output = ()> + Send + use<>, Down> {
+        let watch = self.store.watch(cluster_key::ALL, WatchMode::Value).await?;
+        Ok(self.clone().run(watch))
+    }
+
+    async fn run(self, mut watch: Watch) {
+        while let Some(event) = watch.next().await {
+            if let WatchEvent::Put(entry) = event
+                && entry.key == KEYRING
+                && let Ok(ring) = serde_json::from_slice(&entry.value)
+            {
+                self.learn((ring, entry.rev));
+            }
+        }
+    }
+
     /// Signs; `<key id>.<base64url of the MAC>`.
     pub fn sign(&self, content: &[u8]) -> String {
-        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
-        let mac = ring.mac(ring.current, content).map(|mac| mac.finalize().into_bytes()).unwrap_or_default();
-        format!("{}.{}", ring.current, BASE64_URL_SAFE_NO_PAD.encode(mac))
+        let known = self.known();
+        let id = known.0.current();
+        let mac = known.0.mac(id, content).map(|mac| mac.finalize().into_bytes()).unwrap_or_default();
+        format!("{id}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac))
     }
 
     /// Whether a signature is genuine. A key id that this process does not know yet makes it read the ring again.
+    ///
+    /// # Errors
+    ///
+    /// [`Down`] when the ring has to be read and the engine does not answer.
     pub async fn verify(&self, content: &[u8], signature: &str) -> Result<bool, Down> {
         let Some((id, mac)) = signature.split_once('.') else { return Ok(false) };
         let (Ok(id), Ok(mac)) = (id.parse::<KeyId>(), BASE64_URL_SAFE_NO_PAD.decode(mac)) else {
             return Ok(false);
         };
-        if !self.knows(id)
-            && let Some(ring) = read(&self.store).await?
-        {
-            *self.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
+        if !self.known().0.has(id) {
+            self.refresh(id).await?;
         }
-        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         // verify_slice compares in constant time
-        Ok(ring.mac(id, content).is_some_and(|expected| expected.verify_slice(&mac).is_ok()))
+        Ok(self.known().0.mac(id, content).is_some_and(|expected| expected.verify_slice(&mac).is_ok()))
     }
 
-    fn knows(&self, id: KeyId) -> bool {
-        self.ring.read().unwrap_or_else(PoisonError::into_inner).keys.contains_key(&id)
+    /// Reads the ring for a key that is not in it. Those who ask at the same time share one read.
+    async fn refresh(&self, id: KeyId) -> Result<(), Down> {
+        let arrived = Instant::now();
+        let mut asked = self.asked.lock().await;
+        if self.known().0.has(id) || asked.is_some_and(|began| began > arrived) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        if let Some(ring) = read(&self.store).await? {
+            self.learn(ring);
+        }
+        *asked = Some(began);
+        Ok(())
+    }
+
+    /// The keys of the ring, without their secrets.
+    pub fn keys(&self) -> Vec<KeySeen> {
+        self.known().0.seen()
+    }
+
+    /// A new key signs from now on. The old ones stay as long as `ages` says; the new key.
+    ///
+    /// # Errors
+    ///
+    /// The engine's, when it does not answer: the ring may have changed.
+    pub async fn rotate(&self, ages: Ages) -> Result<KeyId, WriteError> {
+        let ring = self.change(|ring, now| Some(ring.rotated(now, ages))).await?;
+        Ok(ring.map_or_else(|| self.known().0.current(), |ring| ring.current()))
+    }
+
+    /// Rotates when the present key has signed for long enough, and drops keys that no token needs any more; whether
+    /// the ring has changed.
+    ///
+    /// # Errors
+    ///
+    /// The engine's, when it does not answer: the ring may have changed.
+    pub async fn maintain(&self, ages: Ages) -> Result<bool, WriteError> {
+        Ok(self.change(|ring, now| ring.maintained(now, ages)).await?.is_some())
+    }
+
+    /// Writes what `change` makes of the ring as it stands; `None` when nothing is to be changed.
+    async fn change(&self, change: impl Fn(&Ring, u64) -> Option<Ring>) -> Result<Option<Ring>, WriteError> {
+        for _ in 0..ATTEMPTS {
+            let (ring, rev) = self.known().clone();
+            let Some(changed) = change(&ring, unix_s()) else { return Ok(None) };
+            let put = Put::new(KEYRING, wire::encode(&changed), Expect::Rev(rev));
+            match self.store.put(put).await {
+                Ok(rev) => {
+                    self.learn((changed.clone(), rev));
+                    return Ok(Some(changed));
+                }
+                Err(WriteError::Conflict { .. }) => {
+                    if let Some(ring) = read(&self.store).await.map_err(|Down| WriteError::Down)? {
+                        self.learn(ring);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(WriteError::Unknown)
+    }
+
+    fn learn(&self, (ring, rev): (Ring, u64)) {
+        let mut known = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        if known.1 < rev {
+            *known = (ring, rev);
+        }
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, (Ring, u64)> {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn read(store: &Kv) -> Result<Option<Ring>, Down> {
+async fn read(store: &Kv) -> Result<Option<(Ring, u64)>, Down> {
     let entry = store.get(KEYRING, Consistency::Latest).await?;
-    Ok(entry.and_then(|entry| serde_json::from_slice(&entry.value).ok()))
+    Ok(entry.and_then(|entry| Some((serde_json::from_slice(&entry.value).ok()?, entry.rev))))
 }
+
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}
+
+#[cfg(test)]
+mod tests;

@@ -172,6 +172,14 @@ pub mod page_key {
     /// All rows of idle connections.
     pub const CONNECTIONS: &str = "connection.";
 
+    /// All rows of connections that have become a user's.
+    pub const OWNERS: &str = "owner.";
+
+    /// The row that says which user an anonymous connection has become.
+    pub fn owner(connection: Key) -> String {
+        format!("{OWNERS}{connection}")
+    }
+
     /// The row of a page.
     pub fn page(page: Key) -> String {
         format!("{PAGES}{page}")
@@ -271,6 +279,9 @@ pub mod job_key {
 /// Keys in the bucket `cluster`.
 pub mod cluster_key {
     use super::SubjectToken;
+
+    /// All facts of the cluster.
+    pub const ALL: &str = "";
 
     /// The ring of keys that sign page tokens.
     pub const KEYRING: &str = "keyring";

@@ -34,6 +34,10 @@ pub struct Timing {
     pub assignment: Duration,
     /// The shortest time between two steps of progress that a page is told.
     pub progress: Duration,
+    /// How long a page token is accepted. A page that is open for half of it gets a new one.
+    pub page_token: Duration,
+    /// How long a key signs page tokens before the next one does.
+    pub signing_key: Duration,
     /// A delivery to another node, after which it counts as unreachable.
     pub deliver: Duration,
     /// How long a delivery waits for a node to see the rows that its sender has seen.
@@ -83,6 +87,8 @@ impl Timing {
         job_kept: Duration::from_secs(24 * 3600),
         assignment: Duration::from_secs(3600),
         progress: Duration::from_millis(500),
+        page_token: Duration::from_secs(24 * 3600),
+        signing_key: Duration::from_secs(7 * 24 * 3600),
         deliver: Duration::from_secs(2),
         catch_up: Duration::from_millis(250),
         handover: Duration::from_secs(2),
@@ -115,6 +121,8 @@ impl Timing {
         job_kept: Duration::from_secs(600),
         assignment: Duration::from_secs(6),
         progress: Duration::from_millis(100),
+        page_token: Duration::from_secs(120),
+        signing_key: Duration::from_secs(600),
         deliver: Duration::from_millis(1000),
         catch_up: Duration::from_millis(150),
         handover: Duration::from_millis(500),
@@ -132,6 +140,12 @@ impl Timing {
         nats_ping: Duration::from_secs(1),
         nats_reconnect: Duration::from_millis(300),
     };
+
+    /// How long a key is accepted after it has signed its last token, and how long it is known that an anonymous
+    /// connection became a user's: longer than any page token from before that.
+    pub const fn outlives_tokens(&self) -> Duration {
+        Duration::from_secs(self.page_token.as_secs() * 2 + 1)
+    }
 
     /// The profile named by `PAGEWIRE_TIMING` (`short` for tests), else [`Timing::REAL`].
     pub fn from_environment() -> Self {
@@ -169,6 +183,15 @@ mod tests {
             assert_eq!(timing.assignment.subsec_nanos(), 0, "a TTL is whole seconds");
             assert!(timing.assignment >= timing.lease_ttl * 2);
             assert!(timing.retry_first < timing.retry_longest);
+        }
+    }
+
+    #[test]
+    fn what_a_page_token_rests_on_outlives_it() {
+        for timing in [Timing::REAL, Timing::SHORT] {
+            assert!(timing.outlives_tokens() > timing.page_token);
+            assert!(timing.signing_key > timing.page_token);
+            assert_eq!(timing.outlives_tokens().subsec_nanos(), 0, "a TTL is whole seconds");
         }
     }
 

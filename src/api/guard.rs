@@ -8,13 +8,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, Method, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::error::ApiError;
 use super::input::is_json;
 use crate::auth::{AuthError, Authenticator, Role};
+use crate::config::names_this_machine;
 use crate::protocol::ErrorCode;
 
 /// What a group of endpoints asks for.
@@ -66,7 +67,7 @@ struct Asked<'a> {
 /// The middleware.
 pub(super) async fn guard(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-    match gate.admit(&Asked::of(request.headers(), request.method(), peer)) {
+    match gate.admit(&Asked::of(request.headers(), request.method(), request.version(), peer)) {
         Ok(who) => {
             request.extensions_mut().insert(who);
             next.run(request).await
@@ -76,7 +77,7 @@ pub(super) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
 }
 
 impl<'a> Asked<'a> {
-    fn of(headers: &'a HeaderMap, method: &Method, peer: Option<IpAddr>) -> Self {
+    fn of(headers: &'a HeaderMap, method: &Method, version: Version, peer: Option<IpAddr>) -> Self {
         // a header that comes twice says nothing
         let text = |name| {
             let mut values = headers.get_all(name).iter();
@@ -90,9 +91,7 @@ impl<'a> Asked<'a> {
             peer,
             host: text(header::HOST),
             origin: headers.contains_key(header::ORIGIN).then(|| text(header::ORIGIN).unwrap_or("null")),
-            forwarded: headers
-                .keys()
-                .any(|name| *name == header::FORWARDED || name.as_str().starts_with("x-forwarded-")),
+            forwarded: came_through_a_proxy(headers, version),
             credential: headers
                 .contains_key(header::AUTHORIZATION)
                 .then(|| text(header::AUTHORIZATION).and_then(bearer).unwrap_or_default()),
@@ -116,7 +115,13 @@ impl Gate {
             );
         }
         let here = asked.peer.is_some_and(|peer| peer.to_canonical().is_loopback());
-        if !here || !asked.host.is_some_and(names_this_machine) || asked.forwarded {
+        if asked.forwarded {
+            return refuse(
+                ErrorCode::Forbidden,
+                "without a key the API is closed to proxies and HTTP/1.0: set auth.api_keys",
+            );
+        }
+        if !here || !asked.host.is_some_and(names_this_machine) {
             return refuse(ErrorCode::Forbidden, "without a key the API is open to this machine alone");
         }
         let own = |origin: &str| origin.strip_prefix("http://") == asked.host;
@@ -148,15 +153,39 @@ impl Gate {
     }
 }
 
-/// Whether a `Host` is a name of the loopback interface: what a page from elsewhere cannot make a browser say,
-/// even when its own name resolves to this machine.
-fn names_this_machine(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
+/// Headers that only a proxy adds. What begins with one of [`PROXY_PREFIXES`] is one, too.
+const PROXY_HEADERS: [&str; 10] = [
+    "via",
+    "forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "client-ip",
+    "x-proxyuser-ip",
+    "x-varnish",
+    "proxy-connection",
+];
+const PROXY_PREFIXES: [&str; 10] = [
+    "x-forwarded",
+    "x-original-",
+    "x-envoy-",
+    "x-amzn-",
+    "x-appengine-",
+    "x-azure-",
+    "cf-",
+    "cdn-",
+    "fastly-",
+    "fly-",
+];
+
+/// Whether a request carries the mark of a proxy. nginx adds no header unless it is told to, but speaks HTTP/1.0 to
+/// what it passes requests to, as long as its `proxy_http_version` is the old default.
+fn came_through_a_proxy(headers: &HeaderMap, version: Version) -> bool {
+    let is_mark = |name: &str| {
+        PROXY_HEADERS.contains(&name) || PROXY_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
     };
-    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+    version < Version::HTTP_11 || headers.keys().any(|name| is_mark(name.as_str()))
 }
 
 #[cfg(test)]
@@ -273,19 +302,54 @@ mod tests {
         headers.insert(header::AUTHORIZATION, "bearer  k".parse().unwrap());
         headers.insert("x-forwarded-for", "1.2.3.4".parse().unwrap());
         headers.insert(header::ORIGIN, [0xffu8].as_slice().try_into().unwrap());
-        let asked = Asked::of(&headers, &Method::PUT, None);
+        let asked = Asked::of(&headers, &Method::PUT, Version::HTTP_11, None);
         assert_eq!((asked.credential, asked.origin), (Some("k"), Some("null")));
         assert!(asked.forwarded && asked.writes && !asked.json);
-        let deletes = Asked::of(&headers, &Method::DELETE, None);
+        let deletes = Asked::of(&headers, &Method::DELETE, Version::HTTP_11, None);
         assert!(deletes.writes && deletes.json, "no form deletes");
         headers.append(header::HOST, "127.0.0.1".parse().unwrap());
         headers.append(header::HOST, "evil.example".parse().unwrap());
-        assert_eq!(Asked::of(&headers, &Method::GET, None).host, None, "two hosts are none");
+        assert_eq!(
+            Asked::of(&headers, &Method::GET, Version::HTTP_11, None).host,
+            None,
+            "two hosts are none"
+        );
         headers.insert(header::AUTHORIZATION, "Basic eDp5".parse().unwrap());
         assert_eq!(
-            Asked::of(&headers, &Method::GET, None).credential,
+            Asked::of(&headers, &Method::GET, Version::HTTP_11, None).credential,
             Some(""),
             "another scheme opens nothing"
         );
+    }
+
+    #[test]
+    fn every_mark_of_a_proxy_is_seen_and_nothing_that_programs_send() {
+        let marked = |name: &str, version| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, "127.0.0.1:8080".parse().unwrap());
+            headers.insert(name.parse::<header::HeaderName>().unwrap(), "x".parse().unwrap());
+            Asked::of(&headers, &Method::GET, version, None).forwarded
+        };
+        for name in [
+            "Via",
+            "Forwarded",
+            "X-Forwarded-For",
+            "X-Forwarded-Proto",
+            "X-Real-IP",
+            "X-Original-URL",
+            "CF-Connecting-IP",
+            "CF-Ray",
+            "True-Client-IP",
+            "X-Client-IP",
+            "X-Envoy-External-Address",
+            "Fastly-Client-IP",
+            "Fly-Client-IP",
+        ] {
+            assert!(marked(name, Version::HTTP_11), "{name}");
+        }
+        for name in ["User-Agent", "Accept", "Connection", "Traceparent", "X-Request-Id", "Content-Type"] {
+            assert!(!marked(name, Version::HTTP_11), "{name}");
+            assert!(marked(name, Version::HTTP_10), "{name}: nginx as it comes");
+        }
     }
 }

@@ -14,6 +14,7 @@ mod guard;
 mod id;
 mod input;
 mod jobs;
+mod keys;
 mod list;
 mod nodes;
 mod openapi;
@@ -36,6 +37,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::Registry;
+use pagewire_cluster::timing::Timing;
 
 use self::error::ApiError;
 use self::guard::{Gate, guard};
@@ -51,6 +53,8 @@ use crate::telemetry::{Metrics, Ready};
 pub struct Parts {
     /// The configuration.
     pub config: Arc<Config>,
+    /// The time-outs.
+    pub timing: Timing,
     /// What commands act on, too.
     pub context: Arc<Context>,
     /// The pages of this node.
@@ -115,6 +119,8 @@ fn operating() -> Router<Parts> {
         .route("/api/v1/jobs/{id}/events", get(jobs::events::events))
         .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/api/v1/jobs/{id}/retry", post(jobs::retry))
+        .route("/api/v1/keys", get(keys::keys))
+        .route("/api/v1/keys/rotate", post(keys::rotate))
         .route("/api/v1/workers", get(workers::workers))
         .route("/api/v1/workers/{id}/drain", post(workers::drain))
         .route("/api/v1/stats", get(nodes::stats))

@@ -6,8 +6,8 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
 use super::{
-    calls, data, events, jobs, nodes, pages, probes, rollouts, send, sessions, topics, unregister, users,
-    workers,
+    calls, data, events, jobs, keys, nodes, pages, probes, rollouts, send, sessions, topics, unregister,
+    users, workers,
 };
 
 #[derive(OpenApi)]
@@ -17,7 +17,7 @@ use super::{
         send::send, send::batch,
         calls::call, calls::executors,
         jobs::submit, jobs::list::jobs, jobs::job, jobs::events::events, jobs::cancel, jobs::retry,
-        nodes::stats, nodes::nodes, workers::workers, workers::drain,
+        nodes::stats, nodes::nodes, keys::keys, keys::rotate, workers::workers, workers::drain,
         events::events,
         users::users, users::user, unregister::user, sessions::of_user,
         sessions::connection, unregister::connection, sessions::of_connection,

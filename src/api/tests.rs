@@ -3,7 +3,6 @@ use std::net::SocketAddr;
 use pagewire_cluster::engine::Expect;
 use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::registry::Row;
-use pagewire_cluster::timing::Timing;
 use serde_json::{Value, json};
 
 use super::*;

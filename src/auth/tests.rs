@@ -1,6 +1,6 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 
@@ -96,6 +96,27 @@ fn a_token_without_a_proper_expiry_is_refused() {
         assert!(is_invalid(&signed(&with("exp", exp.clone()))), "{exp}");
     }
     assert!(authenticator().verify(&signed(&with("exp", json!(4e9 + 0.5)))).is_ok());
+}
+
+#[test]
+fn a_refusal_names_the_claim_that_is_missing_or_of_the_wrong_type() {
+    let refusal = |claims: Value| authenticator().verify(&signed(&claims)).unwrap_err().to_string();
+    let table = [
+        (json!({"sub": "ann"}), "the token has no exp"),
+        (json!({"sub": "ann", "exp": null}), "the token"),
+        (json!({"exp": NOW_OR_LATER}), "the token has no sub"),
+        (json!({}), "the token has no "),
+        (json!({"sub": "ann", "exp": "4000000000"}), "the token has no exp: a number"),
+        (json!({"sub": "ann", "exp": NOW_OR_LATER, "nbf": "1"}), "the token's nbf is not a number"),
+        (json!({"sub": 7, "exp": NOW_OR_LATER}), "the token has no sub: a text"),
+        (json!({"sub": "ann", "exp": NOW_OR_LATER, "roles": "admin"}), "the token's roles are not"),
+    ];
+    for (claims, expected) in table {
+        let message = refusal(claims.clone());
+        assert!(message.starts_with(expected), "{claims}: {message}");
+        // what closes a socket fits into its close frame
+        assert!(message.len() <= 100, "{message}");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod config;
 mod events;
 mod healthcheck;
 mod job;
+mod keys;
 mod of;
 mod output;
 mod push;
@@ -65,6 +66,8 @@ enum Command {
     Unregister(unregister::Unregister),
     /// Send a share of the users to another lane, and see how it goes.
     Rollout(rollout::Rollout),
+    /// Show the keys that sign page tokens, or make a new one.
+    Keys(keys::Keys),
     /// Make tokens for trying things out.
     Token(token::Token),
     /// Check, print or explain the configuration.
@@ -126,6 +129,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Show(show) => asking(show.run()),
         Command::Unregister(unregister) => asking(unregister.run()),
         Command::Rollout(rollout) => asking(rollout.run()),
+        Command::Keys(keys) => asking(keys.run()),
         Command::Token(token) => token.run(),
         Command::Config(config) => config.run(),
         Command::Healthcheck(healthcheck) => asking(healthcheck.run()),

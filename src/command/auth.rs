@@ -2,6 +2,7 @@
 
 use super::{Caller, Context, Reply};
 use crate::protocol::{Auth, Close, CloseCode, CommandError, ErrorCode};
+use crate::session::LoginError;
 
 /// The outer error closes the socket, the inner one is answered.
 pub(super) async fn run(
@@ -17,7 +18,16 @@ pub(super) async fn run(
         (Some(own), Some(user)) if own != *user => {
             return Err(Close::new(CloseCode::Forbidden, "the token is another user's"));
         }
-        (None, Some(user)) => context.sessions.identify(caller.page.connection().key, user).await,
+        (None, Some(user)) => match context.sessions.identify(caller.page.connection().key, user).await {
+            Ok(()) => {}
+            Err(LoginError::Foreign) => {
+                return Err(Close::new(CloseCode::Forbidden, "the connection is another user's"));
+            }
+            Err(LoginError::TooManyPages) => {
+                return Ok(Err(CommandError::new(ErrorCode::RateLimited, "too many pages of this user")));
+            }
+            Err(LoginError::Unavailable) => return Ok(Err(CommandError::unavailable())),
+        },
         _ => {}
     }
     Ok(Ok(Reply::Authenticated(verified)))

@@ -39,6 +39,13 @@ impl Config {
         if self.auth.api_keys.iter().any(|key| key.expose().len() < 16) {
             warnings.push("a key in auth.api_keys is shorter than 16 characters".to_owned());
         }
+        if self.auth.api_keys.is_empty() && self.listen.ip().is_loopback() {
+            warnings.push(
+                "auth.api_keys is empty: the server API is open to every program of this machine, and through a proxy \
+                 here that adds no header of its own to everybody whom the proxy serves"
+                    .to_owned(),
+            );
+        }
         if self.auth.anonymous && !self.listen.ip().is_loopback() {
             warnings.push(format!("auth.anonymous lets everybody in who reaches {}", self.listen));
         }

@@ -6,6 +6,7 @@
 
 mod check;
 mod environment;
+mod host;
 mod layer;
 mod load;
 mod secret;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use pagewire_cluster::state::Level;
 use serde::{Deserialize, Serialize};
 
+pub use host::names_this_machine;
 pub use load::{DEFAULTS, FILE, InvalidConfig, Sources, load};
 pub use secret::Secret;
 

@@ -83,7 +83,11 @@ impl Edge {
             timing,
             path: websocket.path.clone(),
             cookie: Some(config.auth.cookie.clone()).filter(|name| !name.is_empty()),
-            origins: Origins::new(&websocket.origins, &config.node.advertise),
+            origins: Origins::new(
+                &websocket.origins,
+                &config.node.advertise,
+                config.listen.ip().is_loopback(),
+            ),
             allowance: Allowance {
                 max_frame: websocket.max_frame,
                 frames_per_second: config.limits.frames_per_second,

@@ -6,6 +6,8 @@
 use axum::http::HeaderMap;
 use axum::http::header::{HOST, ORIGIN};
 
+use crate::config::names_this_machine;
+
 /// What the `Origin` header of a request proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Provenance {
@@ -15,30 +17,47 @@ pub(super) enum Provenance {
     Program,
     /// Any other page, or one that hides where it comes from (`null`).
     Foreign,
+    /// A page whose server's name was made to resolve to this machine, for one: the request asks for a host that this
+    /// node is not.
+    ForeignHost,
 }
 
 /// The origins that are accepted beside a request's own host.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Origins {
     listed: Vec<String>,
+    /// Whether requests ask for this machine or a listed host, as they do at a node that only this machine reaches.
+    loopback: bool,
 }
 
 impl Origins {
-    /// The listed ones and the node's advertised address.
-    pub(super) fn new(listed: &[String], advertised: &str) -> Self {
+    /// The listed ones and the node's advertised address; `loopback`: the node listens on this machine alone.
+    pub(super) fn new(listed: &[String], advertised: &str, loopback: bool) -> Self {
         let all = listed.iter().map(String::as_str).chain([advertised]);
         let normal = all.map(|origin| origin.trim_end_matches('/').to_ascii_lowercase());
-        Self { listed: normal.filter(|origin| !origin.is_empty()).collect() }
+        Self { listed: normal.filter(|origin| !origin.is_empty()).collect(), loopback }
+    }
+
+    /// Whether a node of this machine alone is asked by one of its names.
+    fn is_own_host(&self, host: Option<&str>) -> bool {
+        let Some(host) = host else { return false };
+        let named = |origin: &String| {
+            origin.split_once("://").is_some_and(|(_, listed)| listed.eq_ignore_ascii_case(host))
+        };
+        names_this_machine(host) || self.listed.iter().any(named)
     }
 
     /// Compares exactly: no part of a name, no wildcard.
     pub(super) fn judge(&self, headers: &HeaderMap) -> Provenance {
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        if self.loopback && !self.is_own_host(host) {
+            return Provenance::ForeignHost;
+        }
         let mut origins = headers.get_all(ORIGIN).iter();
         let (Some(origin), None) = (origins.next(), origins.next()) else {
             return if headers.contains_key(ORIGIN) { Provenance::Foreign } else { Provenance::Program };
         };
         let Ok(origin) = origin.to_str() else { return Provenance::Foreign };
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         let own = host.is_some_and(|host| {
             origin.strip_prefix("http://").is_some_and(|origin| origin.eq_ignore_ascii_case(host))
         });
@@ -52,7 +71,12 @@ mod tests {
     use super::*;
 
     fn judge(host: &str, origins: &[&str]) -> Provenance {
-        let known = Origins::new(&["https://app.example".to_owned()], "https://node1.example:8443/");
+        judge_at(false, host, origins)
+    }
+
+    fn judge_at(loopback: bool, host: &str, origins: &[&str]) -> Provenance {
+        let listed = ["https://app.example".to_owned()];
+        let known = Origins::new(&listed, "https://node1.example:8443/", loopback);
         let mut headers = HeaderMap::new();
         headers.insert(HOST, host.parse().unwrap());
         for origin in origins {
@@ -86,5 +110,25 @@ mod tests {
     fn a_program_sends_no_origin_and_nobody_sends_two() {
         assert_eq!(judge("h", &[]), Provenance::Program);
         assert_eq!(judge("h", &["http://h", "http://evil"]), Provenance::Foreign);
+    }
+
+    #[test]
+    fn a_node_of_this_machine_alone_is_asked_by_its_own_names_only() {
+        let rebound = ["http://evil.example:8080"];
+        assert_eq!(judge_at(true, "evil.example:8080", &rebound), Provenance::ForeignHost);
+        assert_eq!(judge_at(true, "evil.example:8080", &[]), Provenance::ForeignHost, "a program, too");
+        assert_eq!(judge_at(true, "node1.example", &[]), Provenance::ForeignHost, "another port of it");
+        for host in ["127.0.0.1:8080", "localhost:8080", "[::1]:8080", "127.0.0.9"] {
+            let origin = format!("http://{host}");
+            assert_eq!(judge_at(true, host, &[&origin]), Provenance::Known, "{host}");
+            assert_eq!(judge_at(true, host, &[]), Provenance::Program, "{host}");
+        }
+        assert_eq!(judge_at(true, "App.example", &["https://app.example"]), Provenance::Known, "listed");
+        assert_eq!(judge_at(true, "node1.example:8443", &[]), Provenance::Program, "advertised");
+        assert_eq!(
+            judge_at(false, "any.example", &["http://any.example"]),
+            Provenance::Known,
+            "open to others"
+        );
     }
 }

@@ -77,7 +77,8 @@ impl Pulse {
 
 struct Watched {
     pulse: Arc<Pulse>,
-    pinged: Tick,
+    /// When it was pinged last. `None`: this is a look at the end of its token alone.
+    pinged: Option<Tick>,
 }
 
 /// All sockets of a node.
@@ -109,7 +110,7 @@ impl Pulses {
             ended: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         });
-        let watched = Watched { pulse: pulse.clone(), pinged: now };
+        let watched = Watched { pulse: pulse.clone(), pinged: Some(now) };
         self.lock().add(self.patience.ping as usize, watched);
         pulse
     }
@@ -120,14 +121,25 @@ impl Pulses {
     }
 
     /// The socket's token is valid for this long from now.
-    pub(super) fn expires(&self, pulse: &Pulse, valid: Duration) {
-        let at = self.tick_at(self.start.elapsed().saturating_add(valid));
-        pulse.expires.store(at, Ordering::Relaxed);
+    pub(super) fn expires(&self, pulse: &Arc<Pulse>, valid: Duration) {
+        // rounded up: a token that is still valid opens what it opens
+        let at = self.tick_at(self.start.elapsed().saturating_add(valid)).saturating_add(1);
+        if pulse.expires.swap(at, Ordering::Relaxed) == at {
+            return;
+        }
+        // the next look at the socket, one ping from now at the latest, heeds what comes after it
+        if at.saturating_sub(self.now()) <= self.patience.ping {
+            let mut wheel = self.lock();
+            let delay = (at as usize).saturating_sub(wheel.now());
+            wheel.add(delay, Watched { pulse: pulse.clone(), pinged: None });
+        }
     }
 
     /// Tells every socket to close, without waiting for its turn, a batch at a time; returns when all were told.
     pub(super) async fn drain(&self, batch: usize, pause: Duration) {
-        let everybody: Vec<Arc<Pulse>> = self.lock().iter().map(|watched| watched.pulse.clone()).collect();
+        let sockets = |watched: &&Watched| watched.pinged.is_some();
+        let everybody: Vec<Arc<Pulse>> =
+            self.lock().iter().filter(sockets).map(|watched| watched.pulse.clone()).collect();
         for pulses in everybody.chunks(batch) {
             for pulse in pulses.iter().filter(|pulse| !pulse.ended.load(Ordering::Relaxed)) {
                 pulse.order(Order::Close(Cause::Drain));
@@ -169,6 +181,12 @@ impl Pulses {
         if pulse.ended.load(Ordering::Relaxed) {
             return None;
         }
+        let Some(pinged) = pinged else {
+            if now >= pulse.expires.load(Ordering::Relaxed) {
+                pulse.order(Order::Close(Cause::Expired));
+            }
+            return None;
+        };
         let (heard, expires) = (pulse.heard.load(Ordering::Relaxed), pulse.expires.load(Ordering::Relaxed));
         match self.patience.judge(now, heard, *pinged, expires) {
             Verdict::Close(cause) => {
@@ -222,6 +240,50 @@ mod tests {
         assert_eq!(next().await, Order::Ping);
         assert_eq!(next().await, Order::Close(Cause::Silent));
         assert!((25 + 35..=25 + 38).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_ends_is_noticed_within_a_second_whenever_it_came() {
+        for (waits, valid) in [(0, 3), (0, 0), (7, 12), (24, 2), (40, 3), (3, 100), (26, 24), (30, 26)] {
+            let pulses = Arc::new(Pulses::new(Duration::from_secs(25), Duration::from_secs(10)));
+            let (pulse, turning) = (pulses.watch(), pulses.clone());
+            let turning = tokio::spawn(async move { turning.turn().await });
+            let next = || {
+                std::future::poll_fn(|cx| {
+                    pulse.poll_order(cx).map_or(std::task::Poll::Pending, std::task::Poll::Ready)
+                })
+            };
+            let answering = async {
+                loop {
+                    match next().await {
+                        Order::Ping => pulses.heard(&pulse),
+                        close => return close,
+                    }
+                }
+            };
+            let told = async {
+                tokio::time::sleep(Duration::from_secs(waits)).await;
+                pulses.expires(&pulse, Duration::from_secs(valid));
+            };
+            let start = Instant::now();
+            let (close, ()) = tokio::join!(answering, told);
+            assert_eq!(close, Order::Close(Cause::Expired));
+            let (end, at) = (Duration::from_secs(waits + valid), start.elapsed());
+            assert!(at >= end && at <= end + Duration::from_millis(1100), "{waits} {valid}: {at:?}");
+            turning.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_renewed_in_time_ends_nothing() {
+        let pulses = Arc::new(Pulses::new(Duration::from_secs(25), Duration::from_secs(10)));
+        let (pulse, turning) = (pulses.watch(), pulses.clone());
+        tokio::spawn(async move { turning.turn().await });
+        pulses.expires(&pulse, Duration::from_secs(5));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        pulses.expires(&pulse, Duration::from_secs(3600));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(pulse.poll_order(&Context::from_waker(Waker::noop())), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    CONNECTION, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL,
+    CONNECTION, HOST, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
 };
 use axum::http::{Response, StatusCode};
@@ -33,6 +33,14 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, request: Request) -> 
         return refusal(StatusCode::SERVICE_UNAVAILABLE, &edge);
     }
     let provenance = edge.origins.judge(&head.headers);
+    if provenance == Provenance::ForeignHost {
+        let host = head.headers.get(HOST);
+        tracing::warn!(
+            ?host,
+            "a socket for a host that this node is not is refused; node.advertise or websocket.origins name others"
+        );
+        return refusal(StatusCode::FORBIDDEN, &edge);
+    }
     if provenance == Provenance::Foreign {
         return refusal(StatusCode::FORBIDDEN, &edge);
     }

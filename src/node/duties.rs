@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use pagewire_cluster::delivery::{Inbox, Incoming};
 use pagewire_cluster::engine::{Down, Engine, Message};
-use pagewire_cluster::id::Holder;
+use pagewire_cluster::id::{Holder, Key};
 use pagewire_cluster::job::{Janitor, Jobs};
+use pagewire_cluster::keyring::Ages;
 use pagewire_cluster::lease::{self, NodeLease, clock};
 use pagewire_cluster::registry::{Lasting, Registry};
 use pagewire_cluster::rollout::Rollouts;
@@ -20,6 +21,9 @@ use super::stopped;
 use crate::command::{self, Context};
 use crate::session::{Pushed, Sessions, exists};
 use crate::telemetry::{self, Ready};
+
+/// How often within the life of a page token it is looked for pages that need another one.
+const TOKEN_LOOKS: u32 = 48;
 
 /// What the duties of a node need.
 #[derive(Clone)]
@@ -85,6 +89,9 @@ impl Duties {
                     match react(context, question, &message) {
                         Reaction::Now(answer) => inbox.answer(message, std::future::ready(answer)),
                         Reaction::Pushed(pushed) => inbox.answer(message, delivered(pushed)),
+                        Reaction::Identifying { connection, user } => {
+                            inbox.answer(message, identified(context.sessions.clone(), connection, user))
+                        }
                         Reaction::Closing(scope) => {
                             inbox.answer(message, closed(context.sessions.clone(), scope))
                         }
@@ -185,6 +192,23 @@ impl Duties {
         .await;
     }
 
+    /// Gives pages new tokens; the lowest living number looks after the keys that sign them.
+    pub(super) async fn renew_tokens(self, sessions: Arc<Sessions>, stopping: watch::Receiver<bool>) {
+        let ages = Ages { signs: self.timing.signing_key, kept: self.timing.outlives_tokens() };
+        self.every(self.timing.page_token / TOKEN_LOOKS, stopping, || async {
+            sessions.renew_tokens().await;
+            if self.is_lowest() {
+                match sessions.keyring().maintain(ages).await {
+                    Ok(true) => tracing::info!(keys = ?sessions.keyring().keys(), "the keys of page tokens"),
+                    Ok(false) => {}
+                    Err(error) => tracing::debug!(%error, "the keys of page tokens stay for now"),
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+
     /// The lowest living number finds jobs that nobody works on although somebody should.
     pub(super) async fn tidy_jobs(self, jobs: Jobs, unclaimed: Duration, stopping: watch::Receiver<bool>) {
         let janitor = tokio::sync::Mutex::new(Janitor::new(unclaimed));
@@ -237,6 +261,8 @@ enum Reaction {
     Now(Answer),
     /// Known when frames for pages that have moved on have arrived there.
     Pushed(Pushed),
+    /// Known when the pages of the connection are labelled.
+    Identifying { connection: Key, user: String },
     /// Known when the pages of a scope have left the cluster.
     Closing(Scope),
     /// Known when that revision is applied here.
@@ -249,6 +275,11 @@ async fn catching_up(context: Arc<Context>) {
 
 async fn delivered(pushed: Pushed) -> Answer {
     Answer::Delivered(pushed.settle().await)
+}
+
+async fn identified(sessions: Arc<Sessions>, connection: Key, user: String) -> Answer {
+    sessions.identify_here(connection, &Arc::from(user)).await;
+    Answer::Done
 }
 
 async fn closed(sessions: Arc<Sessions>, scope: Scope) -> Answer {
@@ -271,6 +302,7 @@ fn react(context: &Arc<Context>, question: Question, message: &Message) -> React
             context.deliver.receive_job(&note)
         }
         Question::Forward { page, frames } => context.sessions.forwarded(page, &frames),
+        Question::Identify { connection, user } => return Reaction::Identifying { connection, user },
         Question::Unregister { scope } => return Reaction::Closing(scope),
         Question::Rollout { pool, revision } => return Reaction::Rollout { pool, revision },
         other => return Reaction::Now(answer(context, other)),
@@ -284,16 +316,11 @@ fn answer(context: &Arc<Context>, question: Question) -> Answer {
             context.sessions.hand_over(page, to, generation, rev, seq)
         }
         Question::Ask { page } => context.sessions.standing(page),
-        Question::Identify { connection, user } => {
-            let context = context.clone();
-            // writes rows: not in the way of deliveries
-            tokio::spawn(async move { context.sessions.identify_here(connection, &Arc::from(user)).await });
-            Answer::Done
-        }
         Question::Alive => Answer::Done,
         Question::Unknown
         | Question::Deliver(_)
         | Question::Forward { .. }
+        | Question::Identify { .. }
         | Question::Job(_)
         | Question::Unregister { .. }
         | Question::Rollout { .. } => Answer::Unsupported,

@@ -83,6 +83,7 @@ impl Node {
     pub(crate) fn parts(&self) -> api::Parts {
         api::Parts {
             config: self.config.clone(),
+            timing: self.timing,
             context: self.context.clone(),
             hub: self.hub.clone(),
             registry: self.registry.clone(),

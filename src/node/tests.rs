@@ -1,3 +1,4 @@
+mod identity;
 mod lost_answers;
 
 use std::sync::Arc;
@@ -151,7 +152,7 @@ async fn an_anonymous_page_that_logs_in_belongs_to_its_user_with_all_pages_of_it
     };
     let second = open(&node, joined, None).await.unwrap();
     frames(&second);
-    node.context.sessions.identify(first.page.connection().key, &Arc::from("ann")).await;
+    node.context.sessions.identify(first.page.connection().key, &Arc::from("ann")).await.unwrap();
     assert_eq!(push(&node, Scope::User("ann".into()), 1).await, (2, 0));
     assert_eq!(frames(&second)[0]["user"], "ann");
     assert_eq!(open(&node, resume(&registered, 0), None).await.err(), Some(CloseCode::Unauthenticated));

@@ -140,12 +140,21 @@ impl Sessions {
         let scope = match news {
             News::Page(page, row, rev) => return self.notice_row(page, &row, rev),
             News::Unregistered(page, rev) => return self.notice_unregistered(page, rev),
+            News::Owned(connection, user) => return self.notice_owner(connection, user),
             News::Ending(Lasting::Session(key)) => Scope::Session(key),
             News::Ending(Lasting::Connection(key)) => Scope::Connection(key),
         };
         if self.hub.has_pages(&scope) {
             let this = self.clone();
             tokio::spawn(async move { this.unregister_here(&scope).await });
+        }
+    }
+
+    /// A connection has become a user's, perhaps by a login at another node.
+    fn notice_owner(self: &Arc<Self>, connection: Key, user: String) {
+        if self.hub.has_pages(&Scope::Connection(connection)) {
+            let this = self.clone();
+            tokio::spawn(async move { this.identify_here(connection, &Arc::from(user)).await });
         }
     }
 

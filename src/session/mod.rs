@@ -2,9 +2,11 @@
 //!
 //! Owns: everything between a socket and the cluster. Never: a socket, HTTP, or what a command means.
 
+mod access;
 mod deliver;
 mod handover;
 mod hub;
+mod login;
 mod open;
 mod outbox;
 mod page;
@@ -17,6 +19,7 @@ mod watching;
 
 pub use deliver::{Deliver, Outcome};
 pub use hub::{Hub, Pushed};
+pub use login::LoginError;
 pub use open::{Open, Opened};
 pub use outbox::Budget;
 pub use page::{Met, Page, Place, Taken, Ticket};

@@ -8,9 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use pagewire_cluster::engine::{Down, Expect, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key};
-use pagewire_cluster::registry::{Found, Lasting, Row};
-use pagewire_cluster::wire::Scope;
+use pagewire_cluster::registry::{Farewell, Found, Lasting, Row};
 
+use super::access::{NOT_AUTHENTICATED, check_owner, is_anonymous};
 use super::page::{Arrival, Page, Place, Standing, Ticket, Welcome};
 use super::sessions::Sessions;
 use super::token::Claims;
@@ -40,31 +40,12 @@ pub struct Opened {
     pub recovered: Recovered,
 }
 
-const FOREIGN: Close = Close::new(CloseCode::Forbidden, "this belongs to another user");
-const NOT_AUTHENTICATED: Close =
-    Close::new(CloseCode::Unauthenticated, "this belongs to a user: authenticate");
 const NO_PROOF: Close = Close::new(CloseCode::Forbidden, "resuming a page needs its token");
+const EXPIRED: Close = Close::new(CloseCode::Forbidden, "the token of this page has expired");
 const OLD_TOKEN: Close = Close::new(CloseCode::Replaced, "another socket holds this page");
-const TOO_MANY: Close = Close::new(CloseCode::Policy, "too many pages of this user");
 pub(super) const UNREGISTERED: Close = Close::new(CloseCode::Unregistered, "the server has removed this");
 const CUT_OFF: Close = Close::new(CloseCode::Overloaded, "the cluster is unavailable");
 pub(super) const RACED: Close = Close::new(CloseCode::HeldElsewhere, "the page is being taken elsewhere");
-
-/// What a page may join.
-struct Known {
-    connection: Address,
-    user: Option<Arc<str>>,
-}
-
-/// Whether a socket of `user` may have what belongs to `owner`. An anonymous thing only asks for its token.
-fn check_owner(owner: Option<&str>, user: Option<&str>) -> Result<(), Close> {
-    match (owner, user) {
-        (None, _) => Ok(()),
-        (Some(owner), Some(user)) if owner == user => Ok(()),
-        (Some(_), Some(_)) => Err(FOREIGN),
-        (Some(_), None) => Err(NOT_AUTHENTICATED),
-    }
-}
 
 /// The newest generation resumes, and the one before while its successor's client may not know its token yet.
 fn check_generation(claimed: u32, standing: u32, confirmed: bool) -> Result<(), Close> {
@@ -88,12 +69,18 @@ impl Sessions {
                 Some((claims.ok_or(NO_PROOF)?, resume.seq))
             }
         };
+        let expired = |claims: &Claims| claims.is_older_than(self.timing.page_token, unix_ms() / 1000);
         match (open.hello.page_id, claims) {
+            (Some(page), Some((claims, _))) if claims.page == page.key && expired(&claims) => Err(EXPIRED),
             (Some(page), Some((claims, seq))) if claims.page == page.key => {
                 self.resume(holder, claims, seq, &open).await
             }
             (Some(_), _) => Err(NO_PROOF),
-            (None, claims) => self.create(holder, claims.map(|(claims, _)| claims), &open).await,
+            (None, claims) => {
+                // what has expired proves nothing any more: a user's own sessions ask for none
+                let claims = claims.map(|(claims, _)| claims).filter(|claims| !expired(claims));
+                self.create(holder, claims, &open).await
+            }
         }
     }
 
@@ -103,12 +90,13 @@ impl Sessions {
         claims: Option<Claims>,
         open: &Open,
     ) -> Result<Opened, Close> {
-        if let Some(user) = &open.user
-            && self.pages_of_user(user) >= self.options.pages_per_user
-        {
-            return Err(TOO_MANY);
-        }
+        let user = open.user.as_deref();
         let place = self.place(holder, claims.as_ref(), open)?;
+        let connection = place.connection.key;
+        let claims = claims.as_ref().filter(|claims| claims.connection == connection);
+        let following = if is_anonymous(claims) { self.anonymous_pages(connection, None) } else { 0 };
+        self.check_room(user, 1 + following)?;
+        self.claim_for(connection, claims, user).await?;
         let key = Key::random();
         let row = self.row(holder, 1, &place, unix_ms(), &open.agent);
         let rev = self.registry.write(key, &row, Expect::Absent).await.map_err(|error| {
@@ -118,81 +106,8 @@ impl Sessions {
             self.refused(error)
         })?;
         let page = self.admit(key, rev, &row, false);
+        self.stay(&page, claims, user, Farewell::Forget).await?;
         self.attach(holder, page, Arrival::New).ok_or(RACED)
-    }
-
-    /// The session and connection that a new page joins: those it names if it proves that it may, else fresh ones.
-    fn place(&self, holder: Holder, claims: Option<&Claims>, open: &Open) -> Result<Place, Close> {
-        let user = open.user.as_deref();
-        let proven = |key: Key, claimed: Option<Key>, known: Option<&Known>| -> Result<bool, Close> {
-            if let Some(known) = known {
-                check_owner(known.user.as_deref(), user)?;
-            }
-            let by_token = claimed == Some(key);
-            let by_user = user.is_some() && known.is_some_and(|known| known.user.as_deref() == user);
-            Ok(by_token || by_user)
-        };
-        if let Some(claims) = claims {
-            check_owner(claims.user.as_deref(), user)?;
-        }
-        let fresh = || Address { key: Key::random(), node: holder.node };
-        if let Some(session) = open.hello.session_id {
-            let of = Lasting::Session(session.key);
-            let known = self.known(of);
-            if !self.ends(&[of]) && proven(session.key, claims.map(|claims| claims.session), known.as_ref())?
-            {
-                let connection = match (&known, claims) {
-                    (Some(known), _) => known.connection,
-                    (None, Some(claims)) => Address { key: claims.connection, node: session.node },
-                    (None, None) => fresh(),
-                };
-                let whole = Lasting::Connection(connection.key);
-                // a session that was left before its connection became a user's
-                if let Some(whole) = self.known(whole) {
-                    check_owner(whole.user.as_deref(), user)?;
-                }
-                if !self.ends(&[whole]) {
-                    return Ok(Place { session, connection, user: open.user.clone(), topics: Vec::new() });
-                }
-            }
-        }
-        if let Some(connection) = open.hello.connection_id {
-            let of = Lasting::Connection(connection.key);
-            let known = self.known(of);
-            let claimed = claims.map(|claims| claims.connection);
-            if !self.ends(&[of]) && proven(connection.key, claimed, known.as_ref())? {
-                let user = open.user.clone();
-                return Ok(Place { session: fresh(), connection, user, topics: Vec::new() });
-            }
-        }
-        Ok(Place { session: fresh(), connection: fresh(), user: open.user.clone(), topics: Vec::new() })
-    }
-
-    /// Whether one of these is ending: nobody joins it, whatever the proof.
-    fn ends(&self, lasting: &[Lasting]) -> bool {
-        let view = self.registry.view();
-        lasting.iter().any(|of| view.is_ending(*of))
-    }
-
-    /// A session or connection with pages, or one that can still be joined. From this node's own pages first: the
-    /// view may be a moment behind.
-    fn known(&self, of: Lasting) -> Option<Known> {
-        let scope = match of {
-            Lasting::Session(key) => Scope::Session(key),
-            Lasting::Connection(key) => Scope::Connection(key),
-        };
-        if let Some(page) = self.hub.pages(&scope).first() {
-            return Some(Known { connection: page.connection(), user: page.user() });
-        }
-        let view = self.registry.view();
-        match of {
-            Lasting::Session(key) => {
-                view.session(key).map(|seen| Known { connection: seen.connection, user: seen.user })
-            }
-            Lasting::Connection(key) => {
-                view.connection(key).map(|seen| Known { connection: seen.connection, user: seen.user })
-            }
-        }
     }
 
     async fn resume(
@@ -205,6 +120,8 @@ impl Sessions {
         if self.ends(&[Lasting::Session(claims.session), Lasting::Connection(claims.connection)]) {
             return Err(UNREGISTERED);
         }
+        self.check_return(&claims, open.user.as_deref())?;
+        self.check_room(open.user.as_deref(), self.added_by_return(&claims, open.user.as_deref()))?;
         for _ in 0..RESUME_ATTEMPTS {
             let opened = match self.hub.page(claims.page).filter(|page| page.is_here()) {
                 // an earlier resume waits for the old holder: it will have the page in a moment, or nobody
@@ -227,7 +144,7 @@ impl Sessions {
 
     /// `None`: the row or the page changed meanwhile, look again.
     async fn resume_here(
-        &self,
+        self: &Arc<Self>,
         holder: Holder,
         page: &Arc<Page>,
         claims: &Claims,
@@ -237,6 +154,9 @@ impl Sessions {
         let standing = page.standing();
         check_owner(standing.user.as_deref(), open.user.as_deref())?;
         check_generation(claims.generation, standing.told, standing.confirmed)?;
+        let (connection, user) = (page.connection().key, open.user.as_deref());
+        let anonymous = Some(claims).filter(|_| standing.user.is_none());
+        self.claim_for(connection, anonymous, user).await?;
         let place = Place { user: standing.user.clone().or_else(|| open.user.clone()), ..page.place() };
         let generation = standing.generation.max(standing.told + 1);
         page.writes(generation);
@@ -250,6 +170,10 @@ impl Sessions {
             Err(error) => return Err(self.refused(error)),
         };
         self.label(page, rev, generation, place.user);
+        if self.overtaken_by(connection, anonymous, user).await?.is_some() {
+            // the page stays: it will hear of its user in a moment
+            return Err(NOT_AUTHENTICATED);
+        }
         Ok(self.attach(holder, page.clone(), Arrival::Resumed { seq }))
     }
 
@@ -262,7 +186,16 @@ impl Sessions {
         seq: u64,
         open: &Open,
     ) -> Result<Option<Opened>, Close> {
-        let found = match self.registry.find(claims.page).await.map_err(|_| self.cut_off())? {
+        let user = open.user.as_deref();
+        let (found, overtaken) = tokio::join!(
+            self.registry.find(claims.page),
+            // before a page is taken from its holder
+            self.overtaken_by(claims.connection, Some(claims), user)
+        );
+        if overtaken?.is_some() {
+            return Err(NOT_AUTHENTICATED);
+        }
+        let found = match found.map_err(|_| self.cut_off())? {
             Found::Page(row, rev) => Some((row, rev)),
             Found::Nothing => None,
             Found::Unregistered => return Err(UNREGISTERED),
@@ -271,7 +204,7 @@ impl Sessions {
             Some((row, rev)) => (row.user.clone(), row.generation, Expect::Rev(*rev)),
             None => (claims.user.clone(), claims.generation, Expect::Absent),
         };
-        check_owner(owner.as_deref(), open.user.as_deref())?;
+        check_owner(owner.as_deref(), user)?;
         let confirmed = match &found {
             Some((row, _)) if claims.generation != row.generation => {
                 self.is_confirmed(claims.page, row).await
@@ -279,6 +212,7 @@ impl Sessions {
             _ => false,
         };
         check_generation(claims.generation, generation, confirmed)?;
+        self.claim_for(claims.connection, Some(claims).filter(|_| owner.is_none()), user).await?;
         let at = |key| Address { key, node: holder.node };
         let (session, connection, opened) = match &found {
             Some((row, _)) => (row.session, row.connection, row.opened),
@@ -307,6 +241,9 @@ impl Sessions {
             }
         };
         let page = self.admit(claims.page, rev, &row, others);
+        // another node may still hold a copy, which has to hear of it
+        let farewell = if others { Farewell::Unregister } else { Farewell::Forget };
+        self.stay(&page, Some(claims), row.user.as_deref(), farewell).await?;
         match prev {
             None => Ok(self.attach(holder, page, Arrival::Elsewhere)),
             Some(old) => self.take_over(holder, page, old, row, seq).await.map(Some),
@@ -323,6 +260,26 @@ impl Sessions {
             Some(_) => (None, false),
         };
         (old, if repeated { row.generation } else { row.generation + 1 })
+    }
+
+    /// A page whose row this node has just written stays, unless its connection has become a user's meanwhile.
+    async fn stay(
+        self: &Arc<Self>,
+        page: &Arc<Page>,
+        claims: Option<&Claims>,
+        user: Option<&str>,
+        farewell: Farewell,
+    ) -> Result<(), Close> {
+        match self.overtaken_by(page.connection().key, claims, user).await {
+            Ok(None) => Ok(()),
+            Ok(Some(owner)) => Err(self.turn_away(page, &owner, farewell)),
+            Err(close) => {
+                // as after a hand-over without an end: the client's next resume decides
+                page.leave(None, RACED);
+                self.hub.remove(page);
+                Err(close)
+            }
+        }
     }
 
     /// A page whose row this node has just won, on its way to a socket; `others`: another node may have a copy of it.
@@ -356,19 +313,6 @@ impl Sessions {
         Some(Opened { page, ticket, recovered })
     }
 
-    /// What the page's client resumes with.
-    pub(super) fn token(&self, page: &Page, generation: u32, user: Option<&str>) -> String {
-        let claims = Claims {
-            page: page.key(),
-            session: page.session().key,
-            connection: page.connection().key,
-            user: user.map(str::to_owned),
-            generation,
-            issued: unix_ms() / 1000,
-        };
-        claims.sign(&self.keyring)
-    }
-
     fn registered(&self, holder: Holder, page: &Page, welcome: &Welcome) -> Tail {
         Tail::registered(&Registered {
             connection_id: page.connection(),
@@ -396,7 +340,7 @@ impl Sessions {
     }
 
     /// Everybody comes back when the cluster does: spread them.
-    fn cut_off(&self) -> Close {
+    pub(super) fn cut_off(&self) -> Close {
         CUT_OFF.after(self.timing.reconnect_spread.mul_f64(rand::random()))
     }
 }
@@ -404,14 +348,6 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_has_a_user_needs_that_user() {
-        assert!(check_owner(None, None).is_ok() && check_owner(None, Some("ann")).is_ok());
-        assert!(check_owner(Some("ann"), Some("ann")).is_ok());
-        assert_eq!(check_owner(Some("ann"), Some("bob")).map_err(|c| c.code), Err(CloseCode::Forbidden));
-        assert_eq!(check_owner(Some("ann"), None).map_err(|c| c.code), Err(CloseCode::Unauthenticated));
-    }
 
     #[test]
     fn the_token_before_the_newest_resumes_only_until_the_newest_was_used() {

@@ -7,6 +7,7 @@ mod socket;
 mod stay;
 mod watches;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pagewire_cluster::id::{Address, Key};
@@ -115,6 +116,8 @@ pub struct Page {
     ends: Ends,
     changed: Notify,
     ended: Notify,
+    /// When its client got its newest token, in seconds since the Unix epoch.
+    token_given: AtomicU64,
 }
 
 impl Page {
@@ -144,17 +147,8 @@ impl Page {
             topics,
         };
         let (state, ends) = (Mutex::new(state), Ends::default());
-        Self {
-            key,
-            session,
-            connection,
-            opened,
-            budget,
-            state,
-            ends,
-            changed: Notify::new(),
-            ended: Notify::new(),
-        }
+        let (changed, ended, token_given) = (Notify::new(), Notify::new(), AtomicU64::new(0));
+        Self { key, session, connection, opened, budget, state, ends, changed, ended, token_given }
     }
 
     /// The state stays consistent at every step, so a poisoned lock is still usable.
@@ -314,6 +308,16 @@ impl Page {
         if matches!(state.holding, Holding::Installing) {
             state.holding = Holding::Detached;
         }
+    }
+
+    /// Its client gets a token.
+    pub(super) fn token_given(&self, at: u64) {
+        self.token_given.store(at, Ordering::Relaxed);
+    }
+
+    /// When its client got the newest one, in seconds since the Unix epoch.
+    pub(super) fn token_age_counts_from(&self) -> u64 {
+        self.token_given.load(Ordering::Relaxed)
     }
 
     /// Its topics.

@@ -1,4 +1,4 @@
-//! The pages of this node over time: their sockets going, their windows ending, their users becoming known.
+//! The pages of this node over time: their sockets going, their windows ending, their node changing its number.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,17 +11,13 @@ use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::{Farewell, Leaving, Registry, Row, Seen};
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::wire::{Question, Scope};
+use pagewire_cluster::wire::Scope;
 
 use super::hub::{Hub, Last};
 use super::outbox::Budget;
 use super::page::{Page, Place, Ticket};
 use super::watching::Watching;
 use crate::protocol::{Close, CloseCode, Limits, Tail};
-use crate::telemetry;
-
-/// How often the row of a page is tried to be given a user.
-const IDENTIFY_ATTEMPTS: usize = 8;
 
 /// What a deployment decides about pages.
 #[derive(Debug, Clone)]
@@ -94,55 +90,9 @@ impl Sessions {
         });
     }
 
-    /// A page authenticated: its connection and all pages of it, on every node, belong to that user now.
-    pub async fn identify(&self, connection: Key, user: &Arc<str>) {
-        self.identify_here(connection, user).await;
-        let scope = Scope::Connection(connection);
-        let own = self.lease.holder();
-        let others: Vec<Holder> = self.registry.view().holders(&scope);
-        for other in others.into_iter().filter(|holder| Some(*holder) != own) {
-            let question = Question::Identify { connection, user: user.to_string() };
-            if let Err(error) = self.post.ask(other, &question, telemetry::current_trace()).await {
-                tracing::warn!(node = %other.node, %error, "pages of a connection not told of its user");
-            }
-        }
-    }
-
-    /// The same for the pages of this node.
-    pub async fn identify_here(&self, connection: Key, user: &Arc<str>) {
-        for page in self.hub.pages(&Scope::Connection(connection)) {
-            for _ in 0..IDENTIFY_ATTEMPTS {
-                match self.identify_page(&page, user).await {
-                    Ok(()) => break,
-                    Err(error) => tracing::warn!(%error, "page not told of its user"),
-                }
-                tokio::time::sleep(self.timing.lease_renew / 4).await;
-            }
-        }
-    }
-
-    /// An error: to be tried again.
-    async fn identify_page(&self, page: &Arc<Page>, user: &Arc<str>) -> Result<(), WriteError> {
-        loop {
-            let standing = page.standing();
-            let Some(holder) = self.lease.holder().filter(|_| standing.user.is_none()) else { return Ok(()) };
-            let place = Place { user: Some(user.clone()), ..page.place() };
-            let row = self.row(holder, standing.generation, &place, page.opened(), "");
-            match self.registry.write(page.key(), &row, Expect::Rev(standing.rev)).await {
-                Ok(rev) => {
-                    self.label(page, rev, standing.generation, Some(user.clone()));
-                    page.notice(Tail::identity(user));
-                    return Ok(());
-                }
-                Err(WriteError::Conflict { .. }) => {
-                    // if not: it is on its way to another node
-                    if !self.knows_better(page, &standing).await.map_err(|Down| WriteError::Down)? {
-                        return Ok(());
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
+    /// The keys that sign page tokens.
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
     }
 
     /// This node has claimed a number again after a time without one: its rows get the new life, and if the number

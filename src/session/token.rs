@@ -3,12 +3,23 @@
 //! `<base64url of the claims>.<key id>.<base64url of the HMAC-SHA256>`, signed with the cluster's key ring. It gives
 //! no rights beyond coming back; what has a user needs that user's authentication in addition.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use pagewire_cluster::engine::Down;
-use pagewire_cluster::id::Key;
+use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::keyring::Keyring;
 use serde::{Deserialize, Serialize};
+
+use super::open::unix_ms;
+use super::page::Page;
+use super::sessions::Sessions;
+use crate::protocol::Tail;
+
+/// Pages that are looked at before others have their turn.
+const TURN: usize = 256;
 
 /// What a token says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,5 +56,45 @@ impl Claims {
         }
         let json = BASE64_URL_SAFE_NO_PAD.decode(claims).ok();
         Ok(json.and_then(|json| serde_json::from_slice(&json).ok()))
+    }
+
+    /// Whether it was given longer ago than this.
+    pub(super) fn is_older_than(&self, age: Duration, now: u64) -> bool {
+        now.saturating_sub(self.issued) > age.as_secs()
+    }
+}
+
+impl Sessions {
+    /// What the page's client resumes with from now on.
+    pub(super) fn token(&self, page: &Page, generation: u32, user: Option<&str>) -> String {
+        let issued = unix_ms() / 1000;
+        page.token_given(issued);
+        let claims = Claims {
+            page: page.key(),
+            session: page.session().key,
+            connection: page.connection().key,
+            user: user.map(str::to_owned),
+            generation,
+            issued,
+        };
+        claims.sign(&self.keyring)
+    }
+
+    /// Pages that are open for long get a new token when theirs is half as old as it may become.
+    pub async fn renew_tokens(&self) {
+        let half = self.timing.page_token.as_secs() / 2;
+        for pages in self.pages().chunks(TURN) {
+            let Some(holder) = self.lease.holder() else { return };
+            let now = unix_ms() / 1000;
+            let old = |page: &&Arc<Page>| {
+                page.is_live() && now.saturating_sub(page.token_age_counts_from()) >= half
+            };
+            for page in pages.iter().filter(old) {
+                let standing = page.standing();
+                let token = self.token(page, standing.generation, standing.user.as_deref());
+                page.notice(Tail::address(Address { key: page.key(), node: holder.node }, &token));
+            }
+            tokio::task::yield_now().await;
+        }
     }
 }

@@ -9,6 +9,7 @@ mod browser;
 mod calls;
 mod cluster;
 mod environment;
+mod identity;
 mod jobs;
 mod jobs_api;
 mod jobs_cli;

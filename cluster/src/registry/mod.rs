@@ -6,6 +6,7 @@
 mod census;
 mod change;
 mod idle;
+mod owner;
 mod question;
 mod row;
 mod rows;
@@ -20,11 +21,13 @@ use tokio::sync::{broadcast, watch as channel};
 pub use census::{Counts, LaneStats, NodeStats, Stats};
 pub use change::{Change, Kind, Member};
 pub use idle::{IdleRow, Lasting, Leaving, Lifetimes};
+pub use owner::Owned;
 pub use question::{ConnectionSeen, SessionSeen, UserSeen};
 pub use row::Row;
 pub use rows::Farewell;
 pub use view::{Seen, View};
 
+use self::owner::OwnerRow;
 use crate::engine::{Bucket, Consistency, Down, Engine, Kv, Watch, WatchEvent, WatchMode};
 use crate::id::{Key, NodeNumber};
 use crate::lease::NodeRow;
@@ -74,6 +77,8 @@ pub enum News {
     Unregistered(Key, u64),
     /// Nobody joins this any more: its pages, if there are any, are to go.
     Ending(Lasting),
+    /// An anonymous connection has become this user's: its anonymous pages are to follow.
+    Owned(Key, String),
 }
 
 /// Which rows a watch event is about.
@@ -199,12 +204,13 @@ fn apply_row(view: &mut View, event: WatchEvent) -> Vec<Change> {
                 }
                 Vec::new()
             }
-            None => Vec::new(),
+            // read where it is asked for, not kept
+            Some(Subject::Owner(_)) | None => Vec::new(),
         },
         WatchEvent::Delete { key, .. } => match Subject::of(&key) {
             Some(Subject::Page(page)) => view.delete_page(page),
             Some(Subject::Lasting(of)) => view.delete_idle(of),
-            None => Vec::new(),
+            Some(Subject::Owner(_)) | None => Vec::new(),
         },
         WatchEvent::Live => Vec::new(),
     }
@@ -244,6 +250,9 @@ fn news(event: &WatchEvent) -> Option<News> {
         Subject::Lasting(of) => {
             IdleRow::decode(&entry.meta).filter(|row| row.ending).map(|_| News::Ending(of))
         }
+        Subject::Owner(connection) => {
+            OwnerRow::decode(&entry.meta).map(|row| News::Owned(connection, row.owner))
+        }
     }
 }
 
@@ -251,6 +260,7 @@ fn news(event: &WatchEvent) -> Option<News> {
 enum Subject {
     Page(Key),
     Lasting(Lasting),
+    Owner(Key),
 }
 
 impl Subject {
@@ -259,6 +269,7 @@ impl Subject {
         None.or_else(|| rest(page_key::PAGES).map(Self::Page))
             .or_else(|| rest(page_key::SESSIONS).map(|key| Self::Lasting(Lasting::Session(key))))
             .or_else(|| rest(page_key::CONNECTIONS).map(|key| Self::Lasting(Lasting::Connection(key))))
+            .or_else(|| rest(page_key::OWNERS).map(Self::Owner))
     }
 }
 

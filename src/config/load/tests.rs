@@ -16,10 +16,13 @@ fn problem(sources: &Sources) -> String {
 }
 
 #[test]
-fn the_defaults_are_complete_and_acceptable_without_a_warning() {
+fn the_defaults_are_complete_and_warn_of_the_open_api_alone() {
     let config = load(&Sources::default()).unwrap();
     assert_eq!(config.listen.port(), 8080);
-    assert_eq!(config.warnings(), Vec::<String>::new());
+    let warnings = config.warnings();
+    assert!(warnings.len() == 1 && warnings[0].starts_with("auth.api_keys is empty"), "{warnings:?}");
+    let keyed = environment(&[("PAGEWIRE_AUTH__API_KEYS", "0123456789abcdef0123")]);
+    assert_eq!(load(&keyed).unwrap().warnings(), Vec::<String>::new());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A socket's first moments: who it is and which page it gets.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Poll;
 
 use super::super::Edge;
@@ -16,7 +17,7 @@ use crate::session::{Open, Opened};
 pub(super) async fn greet(
     edge: &Edge,
     wire: &mut Wire,
-    pulse: &Pulse,
+    pulse: &Arc<Pulse>,
     arrival: Box<Arrival>,
 ) -> Result<(Opened, Roles), End> {
     if edge.is_draining() {

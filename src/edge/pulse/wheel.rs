@@ -20,6 +20,11 @@ impl<T> Wheel<T> {
         self.slots[slot].push(item);
     }
 
+    /// The last tick that it has moved to.
+    pub(super) fn now(&self) -> usize {
+        self.now
+    }
+
     /// Moves to `now` and returns everything that became due on the way.
     pub(super) fn advance(&mut self, now: usize) -> Vec<T> {
         let mut due = Vec::new();

@@ -285,7 +285,7 @@ async fn one_who_does_not_read_is_cut_off_and_delays_nobody() {
 async fn what_comes_right_behind_the_handshake_is_not_lost() {
     let running = start(|_| ()).await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
-    let mut bytes = b"GET /_ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    let mut bytes = b"GET /_ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         .to_vec();
     // `{}` and a ping, both with a mask of zeros
@@ -306,7 +306,7 @@ async fn what_comes_right_behind_the_handshake_is_not_lost() {
 async fn a_bad_handshake_gets_a_status() {
     let running = start(|_| ()).await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
-    stream.write_all(b"GET /_ws HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+    stream.write_all(b"GET /_ws HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 426"), "{answer}");

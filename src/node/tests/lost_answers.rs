@@ -126,7 +126,7 @@ async fn play(seed: u64) -> Memory {
             }
             3 if client.user.is_none() => {
                 let connection = client.opened.page.connection().key;
-                nodes[at].context.sessions.identify(connection, &Arc::from("ann")).await;
+                let _ = nodes[at].context.sessions.identify(connection, &Arc::from("ann")).await;
                 assert_eq!(client.opened.page.user().as_deref(), Some("ann"), "seed {seed}");
                 client.user = Some("ann");
             }

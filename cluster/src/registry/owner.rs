@@ -1,0 +1,96 @@
+//! The owner rows: which user an anonymous connection has become.
+//!
+//! Owns: the compare-and-set that decides it, and the read that sees it. Never: pages, or what an owner may do.
+//!
+//! A page token proves that its client held a page, and a token from before a login names no user. So the first login
+//! in a connection writes `owner.<connection>`, and the row stays for longer than any token from before it. A page that
+//! enters the connection with such a token writes its own row first and reads the owner row after it: either it finds
+//! the owner, or its row is older than the owner row, and then the nodes that hear of the owner row find the page.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Registry;
+use crate::engine::{Consistency, Down, Expect, Op, Put, Settled, WriteError};
+use crate::id::Key;
+use crate::subject::page_key;
+use crate::wire;
+
+/// How often a claim is tried while rows come and go under it.
+const ATTEMPTS: usize = 4;
+
+/// `owner.<connection>` in the bucket `pages`, in the entry's meta. It expires.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OwnerRow {
+    pub(super) owner: String,
+}
+
+impl OwnerRow {
+    pub(super) fn decode(meta: &[u8]) -> Option<Self> {
+        serde_json::from_slice(meta).ok()
+    }
+}
+
+/// Who a connection belongs to after a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owned {
+    /// The user: the one of the first claim.
+    pub owner: String,
+    /// The revision of the owner row.
+    pub rev: u64,
+}
+
+impl Registry {
+    /// An anonymous connection becomes a user's, unless it has become another's already. The row stays for `kept`, whole
+    /// seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Unknown`] and [`WriteError::Down`] when the engine does not answer: the claim may stand.
+    pub async fn claim_connection(
+        &self,
+        connection: Key,
+        user: &str,
+        kept: Duration,
+    ) -> Result<Owned, WriteError> {
+        let key = page_key::owner(connection);
+        for _ in 0..ATTEMPTS {
+            if let Some(owned) = self.owned(connection).await.map_err(|Down| WriteError::Down)? {
+                return Ok(owned);
+            }
+            let op = Op::random();
+            let meta = wire::encode(&OwnerRow { owner: user.to_owned() });
+            let put = Put { meta, ttl: Some(kept), op, ..Put::new(key.clone(), "", Expect::Absent) };
+            let written = match self.rows.put(put).await {
+                Err(WriteError::Unknown) => match self.rows.settle(&key, op).await {
+                    Ok(Settled::Written { rev }) => Ok(rev),
+                    _ => Err(WriteError::Unknown),
+                },
+                written => written,
+            };
+            match written {
+                Ok(rev) => return Ok(Owned { owner: user.to_owned(), rev }),
+                Err(WriteError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(WriteError::Unknown)
+    }
+
+    /// The user that an anonymous connection has become, as acknowledged last. `None` for a connection without a login,
+    /// also for one that was a user's from its first page on.
+    pub async fn owner(&self, connection: Key) -> Result<Option<String>, Down> {
+        Ok(self.owned(connection).await?.map(|owned| owned.owner))
+    }
+
+    async fn owned(&self, connection: Key) -> Result<Option<Owned>, Down> {
+        let entry = self.rows.get(&page_key::owner(connection), Consistency::Latest).await?;
+        Ok(entry.and_then(|entry| {
+            OwnerRow::decode(&entry.meta).map(|row| Owned { owner: row.owner, rev: entry.rev })
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

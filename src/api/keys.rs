@@ -1,0 +1,63 @@
+//! `GET /keys` and `POST /keys/rotate`: the keys that sign page tokens, without their secrets.
+
+use axum::Json;
+use axum::extract::State;
+use pagewire_cluster::keyring::{Ages, KeyId, KeySeen};
+use serde::Serialize;
+
+use super::Parts;
+use super::error::{ApiError, ErrorBody};
+use super::list::List;
+use super::pages::rfc3339;
+use crate::protocol::ErrorCode;
+
+/// A key that signs page tokens, or has signed some that are still accepted.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct SigningKey {
+    /// Its number, which grows with every rotation.
+    key: KeyId,
+    /// It signs from now on; the others are accepted until no token of theirs can be good any more.
+    signs: bool,
+    /// When it began to sign; absent for the others, and where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    since: Option<String>,
+    /// When it signed its last token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    retired_at: Option<String>,
+}
+
+/// What a rotation has made.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Rotated {
+    /// The key that signs from now on.
+    key: KeyId,
+}
+
+impl From<KeySeen> for SigningKey {
+    fn from(seen: KeySeen) -> Self {
+        let time = |seconds: Option<u64>| seconds.map(|seconds| rfc3339(seconds * 1000));
+        let signs = seen.retired.is_none();
+        Self { key: seen.id, signs, since: time(seen.since), retired_at: time(seen.retired) }
+    }
+}
+
+/// Lists the keys of page tokens.
+#[utoipa::path(get, path = "/api/v1/keys", tag = "cluster", responses((status = 200, body = List<SigningKey>)))]
+pub(super) async fn keys(State(parts): State<Parts>) -> Json<List<SigningKey>> {
+    let keys = parts.context.sessions.keyring().keys();
+    Json(List::whole(keys.into_iter().map(SigningKey::from).collect()))
+}
+
+/// Makes a new key that signs page tokens from now on, on every node. Tokens of the old ones stay good.
+#[utoipa::path(post, path = "/api/v1/keys/rotate", tag = "cluster",
+    responses((status = 200, body = Rotated), (status = "default", body = ErrorBody)))]
+pub(super) async fn rotate(State(parts): State<Parts>) -> Result<Json<Rotated>, ApiError> {
+    let timing = parts.timing;
+    let ages = Ages { signs: timing.signing_key, kept: timing.outlives_tokens() };
+    let rotated = parts.context.sessions.keyring().rotate(ages).await;
+    let key = rotated.map_err(|error| ApiError::new(ErrorCode::Unavailable, error.to_string()))?;
+    tracing::info!(key, "page tokens are signed with a new key");
+    Ok(Json(Rotated { key }))
+}

@@ -1,0 +1,79 @@
+//! `pagewire keys`: the keys that sign page tokens.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::Failure;
+use super::output::{self, plain};
+use super::server::Server;
+
+/// Arguments of `keys`.
+#[derive(Args)]
+pub(super) struct Keys {
+    #[command(subcommand)]
+    command: Option<Subcommands>,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Subcommand)]
+enum Subcommands {
+    /// List the keys, without their secrets; what is done without a subcommand, too.
+    List,
+    /// Sign with a new key from now on. Tokens of the old ones stay good.
+    Rotate,
+}
+
+impl Keys {
+    /// Asks a node.
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let server = &self.server;
+        let (answer, words) = match self.command {
+            None | Some(Subcommands::List) => {
+                let list = server.get("/keys").await?;
+                let words = table(&list);
+                (list, words)
+            }
+            Some(Subcommands::Rotate) => {
+                let answer = server.post("/keys/rotate", &json!({})).await?;
+                let words = format!("key {} signs page tokens from now on", answer["key"]);
+                (answer, words)
+            }
+        };
+        if server.json {
+            output::print_json(&answer);
+        } else {
+            output::print(&words);
+        }
+        Ok(())
+    }
+}
+
+fn table(list: &Value) -> String {
+    let text = |value: &Value| match value {
+        Value::Null => "-".to_owned(),
+        value => value.as_str().map_or_else(|| value.to_string(), plain),
+    };
+    let keys = list["items"].as_array().into_iter().flatten();
+    let columns = ["key", "signs", "since", "retired_at"];
+    let rows: Vec<Vec<String>> =
+        keys.map(|key| columns.iter().map(|name| text(&key[*name])).collect()).collect();
+    output::table(&["KEY", "SIGNS", "SINCE", "RETIRED"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_has_its_line() {
+        let old = json!({"key": 1, "signs": false, "retired_at": "2026-01-02T03:04:05Z"});
+        let new = json!({"key": 2, "signs": true, "since": "2026-01-02T03:04:05Z"});
+        assert_eq!(
+            table(&json!({"items": [old, new]})),
+            "KEY  SIGNS  SINCE                 RETIRED\n\
+             1    false  -                     2026-01-02T03:04:05Z\n\
+             2    true   2026-01-02T03:04:05Z  -"
+        );
+    }
+}
