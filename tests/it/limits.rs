@@ -127,7 +127,10 @@ async fn open_jobs_are_bounded_per_page_and_per_anonymous_browser_over_a_restart
         .set("limits.jobs_per_anonymous", 5)
         .start()
         .await;
-    let job = || json!({"type": "job", "kind": "sleep", "data": {"ms": 60_000}});
+    // far enough ahead that none of them runs: a page is told nothing of it but its end
+    let later = time::OffsetDateTime::now_utc() + time::Duration::hours(1);
+    let later = later.format(&time::format_description::well_known::Rfc3339).expect("a date");
+    let job = || json!({"type": "job", "kind": "echo", "run_at": later});
     let accepted = async |page: &mut Page| {
         let frame = page.ask(job()).await;
         assert_eq!(frame["type"], "accepted", "{frame}");

@@ -75,6 +75,7 @@ impl Cluster {
         command.env("PAGEWIRE_NATS__REPLICAS", self.replicas.to_string());
         command.env("PAGEWIRE_AUTH__HS256_SECRET", &self.secret);
         command.env("PAGEWIRE_LIMITS__CONNECTIONS_PER_IP", "1000000");
+        command.env("PAGEWIRE_LIMITS__ANONYMOUS_PAGES_PER_IP_PER_MINUTE", "1000000");
         command.env("PAGEWIRE_LIMITS__FRAMES_PER_SECOND", "1000000");
         command.env("PAGEWIRE_LIMITS__PAGES_PER_USER", "1000000");
         command.env("PAGEWIRE_LOG", "warn");

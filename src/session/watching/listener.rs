@@ -109,7 +109,7 @@ mod tests {
         let states = States::new(&Engine::Memory(Memory::new()));
         let listeners = Listeners::default();
         let mut listener = listeners.add(&states);
-        for _ in 0..WAITING {
+        for _ in 0..=WAITING {
             listeners.tell(&tree(250_000, &listener));
         }
         let mut held = 0;
