@@ -175,6 +175,19 @@ pub enum SendLevel {
     Topic,
 }
 
+impl SendLevel {
+    /// Its name.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::Session => "session",
+            Self::Connection => "connection",
+            Self::User => "user",
+            Self::Topic => "topic",
+        }
+    }
+}
+
 /// `[limits]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {

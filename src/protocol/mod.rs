@@ -18,7 +18,7 @@ pub use frame::{
     Ack, Auth, BroadcastSession, Call, ClientFrame, FrameId, Hello, InvalidFrame, Job, Resume, Send,
     Subscribe, Target, Unsubscribe,
 };
-pub use server::{Limits, Recovered, Registered, Tail, pong};
+pub use server::{Allow, Limits, Recovered, Registered, Tail, pong};
 pub use state::{At, Patch, SetData};
 
 /// The subprotocol that a client offers and the server selects.

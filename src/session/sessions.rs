@@ -17,7 +17,7 @@ use super::hub::{Hub, Last};
 use super::outbox::Budget;
 use super::page::{Page, Place, Ticket};
 use super::watching::Watching;
-use crate::protocol::{Close, CloseCode, Limits, Tail};
+use crate::protocol::{Allow, Close, CloseCode, Limits, Tail};
 use crate::telemetry;
 
 /// How often the row of a page is tried to be given a user.
@@ -38,6 +38,8 @@ pub struct Options {
     pub ping_ms: u64,
     /// Limits told to clients.
     pub limits: Limits,
+    /// What a page may do without a role, told to clients.
+    pub allow: Allow,
     /// The most pages of one user in the cluster.
     pub pages_per_user: usize,
 }
