@@ -4,6 +4,7 @@
 //! ([`Config::check`]). The documented file `config.default.toml` is the defaults, so a default is written
 //! once. Never: time-outs between processes (`timing`), or anything that changes while the process runs.
 
+mod address;
 mod check;
 mod environment;
 mod layer;
@@ -23,6 +24,7 @@ pub use secret::Secret;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// Where browsers and programs connect; port 0 lets the system choose.
+    #[serde(deserialize_with = "address::deserialize")]
     pub listen: SocketAddr,
     /// The cluster's name.
     pub cluster: String,
