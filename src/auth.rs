@@ -3,6 +3,8 @@
 //! Owns: tokens (JWT) and API keys, what a valid one proves ([`Identity`]) and why one is refused. Never: where
 //! a token came from (header, cookie, `hello`), or what an identity may do with a page. A leaf.
 
+mod signing;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -117,6 +119,7 @@ struct Claims {
 impl Authenticator {
     /// The authenticator of a configuration.
     pub fn new(config: &config::Auth) -> Self {
+        signing::install();
         let secret = config.hs256_secret.expose().as_bytes();
         let tokens = (!secret.is_empty()).then(|| (DecodingKey::from_secret(secret), validation(config)));
         Self { tokens, api_keys: config.api_keys.clone(), anonymous: config.anonymous }
@@ -257,6 +260,7 @@ pub fn issue(config: &config::Auth, user: &str, roles: &[String], lives: Duratio
             claims[claim] = value.as_str().into();
         }
     }
+    signing::install();
     let header = Header::new((*config.algorithms.first()?).into());
     let key = EncodingKey::from_secret(config.hs256_secret.expose().as_bytes());
     jsonwebtoken::encode(&header, &claims, &key).ok()

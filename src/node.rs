@@ -31,7 +31,7 @@ use crate::auth::Authenticator;
 use crate::command::{Context, InFlight};
 use crate::config::Config;
 use crate::executor::{DEFAULT_POOL, Executors, Handlers, PageRules};
-use crate::protocol::Limits;
+use crate::protocol::{Allow, Limits};
 use crate::session::{Budget, Deliver, Hub, Options, Sessions, Watching};
 use crate::telemetry::{Metrics, Ready};
 
@@ -280,6 +280,10 @@ fn options(config: &Config) -> Options {
         limits: Limits {
             max_frame: config.websocket.max_frame,
             frames_per_second: config.limits.frames_per_second,
+        },
+        allow: Allow {
+            write: config.state.write.clone(),
+            send: config.send.allow.iter().map(|level| level.text()).collect(),
         },
         pages_per_user: config.limits.pages_per_user,
     }

@@ -66,6 +66,8 @@ pub struct Timing {
     pub drain: Duration,
     /// The longest advised delay before a reconnect, over which clients are spread.
     pub reconnect_spread: Duration,
+    /// Between two lines of the log that say the same of whatever strangers send.
+    pub log_pause: Duration,
     /// NATS client: how often a silent server is asked.
     pub nats_ping: Duration,
     /// NATS client: longest delay between two attempts to connect.
@@ -103,6 +105,7 @@ impl Timing {
         call: Duration::from_secs(30),
         drain: Duration::from_secs(30),
         reconnect_spread: Duration::from_secs(5),
+        log_pause: Duration::from_secs(10),
         nats_ping: Duration::from_secs(5),
         nats_reconnect: Duration::from_secs(2),
     };
@@ -137,6 +140,7 @@ impl Timing {
         call: Duration::from_secs(3),
         drain: Duration::from_secs(5),
         reconnect_spread: Duration::from_millis(300),
+        log_pause: Duration::from_secs(10),
         nats_ping: Duration::from_secs(1),
         nats_reconnect: Duration::from_millis(300),
     };

@@ -65,7 +65,9 @@ const fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::Failed => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
         ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        ErrorCode::Conflict | ErrorCode::Cancelled | ErrorCode::Uncertain => StatusCode::CONFLICT,
+        ErrorCode::Conflict | ErrorCode::LaneWithoutWorkers | ErrorCode::Cancelled | ErrorCode::Uncertain => {
+            StatusCode::CONFLICT
+        }
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
-use crate::protocol::{ErrorCode, TOO_DEEP, is_too_deep};
+use crate::protocol::{ErrorCode, TOO_DEEP, explain, is_too_deep, read};
 
 /// A JSON body.
 pub(super) struct Body<T>(pub(super) T);
@@ -36,7 +36,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         if is_too_deep(&bytes) {
             return Err(ApiError::malformed(TOO_DEEP));
         }
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| ApiError::malformed(error.to_string()))
+        read(&bytes).map(Self).map_err(ApiError::malformed)
     }
 }
 
@@ -54,7 +54,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
-        query.map(|query| Self(query.0)).map_err(|rejection| ApiError::malformed(rejection.body_text()))
+        query
+            .map(|query| Self(query.0))
+            .map_err(|rejection| ApiError::malformed(wrong(&rejection.body_text())))
+    }
+}
+
+/// `Failed to deserialize query string: limit: invalid digit …`, of which only the end is about the query.
+fn wrong(said: &str) -> String {
+    let what = said.strip_prefix("Failed to deserialize query string: ").unwrap_or(said);
+    match what.split_once(": ") {
+        Some((name, message)) if !name.contains(' ') => explain(name, message),
+        _ => explain("", what),
     }
 }
 

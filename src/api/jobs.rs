@@ -102,7 +102,7 @@ pub(super) async fn submit(
     };
     let status = if submitted.fresh { StatusCode::CREATED } else { StatusCode::OK };
     let location = [(header::LOCATION, format!("/api/v1/jobs/{}", record.id))];
-    Ok((status, location, Json(Job::from(record))).into_response())
+    Ok((status, location, Json(Job::new(record, &parts.context.workers.roster()))).into_response())
 }
 
 /// The record at the end of a job, or as it stands when the time is over or this node leaves. Whatever goes wrong
@@ -121,7 +121,7 @@ async fn end(parts: &Parts, submitted: Record, within: Duration) -> Record {
     responses((status = 200, body = Job), (status = "default", body = ErrorBody)))]
 pub(super) async fn job(State(parts): State<Parts>, KeyId(id): KeyId) -> Result<Json<Job>, ApiError> {
     let stored = parts.context.jobs.get(id).await?.ok_or_else(|| unknown(id))?;
-    Ok(Json(stored.record.into()))
+    Ok(Json(Job::new(stored.record, &parts.context.workers.roster())))
 }
 
 /// Cancels a job. One that runs is asked to stop: `cancelling` until its worker has.

@@ -8,8 +8,8 @@ use axum::http::{HeaderMap, StatusCode, header, request};
 use axum::response::Response;
 use pagewire_cluster::engine::Down;
 use pagewire_cluster::id::{Address, Holder, Key};
-use pagewire_cluster::rollout::{self, ChangeError, Document, Fallback, Unit, Wanted, is_name};
-use pagewire_cluster::worker::Team;
+use pagewire_cluster::rollout::{self, ChangeError, Changed, Document, Fallback, Unit, Wanted, is_name};
+use pagewire_cluster::worker::{Roster, Team};
 use serde::{Deserialize, Serialize};
 
 use self::status::{Lane, Rollout, Status};
@@ -37,6 +37,9 @@ pub(super) struct Change {
     /// Why, for people.
     #[serde(default)]
     comment: String,
+    /// Also when a lane gets more users and has no living workers, with the fallback `none`.
+    #[serde(default)]
+    force: bool,
 }
 
 /// Whose lane.
@@ -109,6 +112,51 @@ fn refused(error: ChangeError) -> ApiError {
     }
 }
 
+/// Refuses what sends users to a lane where no worker takes their work, unless the base lane does.
+fn check(before: &Document, after: &Document, roster: &Roster) -> Result<(), ApiError> {
+    let empty = |lane: &&str| !roster.serves(&Team::new(after.pool.as_str(), *lane));
+    match after.gains(before).find(empty) {
+        Some(lane) if after.fallback == Fallback::None => {
+            let message = format!(
+                "lane {lane} of pool {} has no living workers: the work of its users would be refused. Start one, let \
+                 the fallback be base, or force it",
+                after.pool
+            );
+            Err(ApiError::new(ErrorCode::LaneWithoutWorkers, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Changes what stands, or the revision that is expected to, having looked at what the change leads to.
+async fn write(
+    parts: &Parts,
+    pool: &str,
+    expected: Option<u64>,
+    change: Change,
+    by: &str,
+) -> Result<Changed, ApiError> {
+    let rollouts = &parts.context.rollouts;
+    let force = change.force;
+    let wanted = Wanted::from(change);
+    loop {
+        let standing = rollouts.document(pool).await?;
+        let rev = expected.unwrap_or(standing.rev);
+        if rev == standing.rev && !force {
+            let next = standing.revise(wanted.clone(), String::new(), by, 0);
+            check(
+                &standing,
+                &next.map_err(|invalid| refused(invalid.into()))?,
+                &parts.context.workers.roster(),
+            )?;
+        }
+        match rollouts.change(pool, Some(rev), wanted.clone(), by).await {
+            Err(ChangeError::Conflict(_)) if expected.is_none() => {}
+            changed => return changed.map_err(refused),
+        }
+    }
+}
+
 fn nodes(parts: &Parts) -> Vec<Holder> {
     parts.registry.view().nodes().into_iter().map(|(holder, _)| holder).collect()
 }
@@ -133,7 +181,8 @@ pub(super) async fn status(State(parts): State<Parts>, Pool(pool): Pool) -> Resu
 }
 
 /// Changes the rollout of a pool, then waits until the nodes have applied it. `If-Match` names the revision that is
-/// changed (412 when another one stands there), or `*`.
+/// changed (412 when another one stands there), or `*`. A change that gives a lane more users and that has no living
+/// workers is refused with `lane_without_workers` (409) while the fallback is `none`, unless it says `force`.
 #[utoipa::path(put, path = "/api/v1/rollouts/{pool}", tag = "rollouts", request_body = Change,
     params(("pool" = String, Path), ("if-match" = String, Header)),
     responses((status = 200, body = Status), (status = "default", body = ErrorBody)))]
@@ -142,12 +191,11 @@ pub(super) async fn change(
     Pool(pool): Pool,
     Extension(who): Extension<Who>,
     headers: HeaderMap,
-    Body(wanted): Body<Change>,
+    Body(change): Body<Change>,
 ) -> Result<Response, ApiError> {
     let expected = expected(&headers)?;
-    let rollouts = &parts.context.rollouts;
-    let changed = rollouts.change(&pool, expected, wanted.into(), who.name()).await.map_err(refused)?;
-    let spread = rollouts.settle(&changed, &nodes(&parts)).await;
+    let changed = write(&parts, &pool, expected, change, who.name()).await?;
+    let spread = parts.context.rollouts.settle(&changed, &nodes(&parts)).await;
     Ok(Status::new(changed.document, &spread, &parts.context.workers.roster()).respond())
 }
 

@@ -22,6 +22,7 @@ fn now() -> u64 {
 }
 
 fn signed_with(header: &Header, secret: &str, claims: &Value) -> String {
+    signing::install();
     jsonwebtoken::encode(header, claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
 }
 

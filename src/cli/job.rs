@@ -106,6 +106,9 @@ impl Submit {
             return watch::watch(server, job["id"].as_str().unwrap_or_default()).await;
         }
         print(server, &job, if waits { table::job } else { table::headline });
+        if let Some(reason) = table::waiting(&job) {
+            output::remark(&format!("waiting: {reason}"));
+        }
         ended(&job).unwrap_or(Ok(()))
     }
 

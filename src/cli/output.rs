@@ -49,6 +49,11 @@ pub(super) fn redraw(line: &str) {
     let _ = write!(out, "\r\x1b[K{line}").and_then(|()| out.flush());
 }
 
+/// `1 node`, `2 nodes`.
+pub(super) fn count(number: u64, of: &str) -> String {
+    format!("{number} {of}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A text from elsewhere, as it may be shown: whatever could control a terminal is a blank.
 pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -73,6 +78,11 @@ pub(super) fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_of_them_is_no_plural() {
+        assert_eq!([0, 1, 2].map(|number| count(number, "node")), ["0 nodes", "1 node", "2 nodes"]);
+    }
 
     #[test]
     fn columns_line_up() {

@@ -71,10 +71,7 @@ impl Push {
 }
 
 fn describe(met: &Value) -> String {
-    let pages = |count: &Value| match count.as_u64() {
-        Some(1) => "1 page".to_owned(),
-        count => format!("{} pages", count.unwrap_or_default()),
-    };
+    let pages = |count: &Value| output::count(count.as_u64().unwrap_or_default(), "page");
     format!("reached {}, held for {}", pages(&met["reached"]), pages(&met["held"]))
 }
 

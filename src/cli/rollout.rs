@@ -3,7 +3,7 @@
 mod table;
 
 use clap::{Args, Subcommand};
-use pagewire_cluster::rollout::{Lane, Weight, reweigh};
+use pagewire_cluster::rollout::{BASE, Fallback, Lane, Weight, reweigh};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -55,6 +55,9 @@ struct Change {
     /// What becomes of work whose lane has no living workers: none refuses it, base sends it to the base lane.
     #[arg(long, value_parser = ["none", "base"])]
     fallback: Option<String>,
+    /// Also when that gives users to a lane without living workers.
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Args)]
@@ -140,8 +143,12 @@ impl Change {
         if let Some(fallback) = self.fallback {
             body["fallback"] = fallback.into();
         }
+        if self.force {
+            body["force"] = true.into();
+        }
         let status = server.put(path, &body, self.revision.unwrap_or(standing.revision)).await?;
         print(server, &status, table::changed);
+        warn(&status);
         match (status["applied"]["nodes"].as_u64(), status["applied"]["of"].as_u64()) {
             (nodes, of) if nodes == of => Ok(()),
             _ => Err(Exit::Failed.because(table::missing(&status))),
@@ -152,7 +159,11 @@ impl Change {
 impl Status {
     async fn run(self) -> Result<(), Failure> {
         match &self.pool {
-            Some(pool) => print(&self.server, &self.server.get(&path(pool)).await?, table::status),
+            Some(pool) => {
+                let status = self.server.get(&path(pool)).await?;
+                print(&self.server, &status, table::status);
+                warn(&status);
+            }
             None => print(&self.server, &self.server.get("/rollouts").await?, table::pools),
         }
         Ok(())
@@ -184,12 +195,14 @@ impl Undo {
         let path = path(&self.pool);
         let standing: Standing = read(self.server.get(&path).await?)?;
         let past = self.server.get(&format!("{path}/history")).await?;
-        let past = past["items"].as_array().map_or(&[][..], Vec::as_slice);
+        // before its first change a pool had no document
+        let first = json!({"revision": 0, "base": BASE, "lanes": [], "fallback": Fallback::None});
+        let mut past = past["items"].as_array().into_iter().flatten().chain([&first]);
         let wanted = |document: &&Value| match (document["revision"].as_u64(), self.to) {
             (revision, Some(to)) => revision == Some(to),
             (revision, None) => revision < Some(standing.revision),
         };
-        let Some(former) = past.iter().find(wanted) else {
+        let Some(former) = past.find(wanted) else {
             return Err(Exit::Failed.because("there is no such revision to go back to"));
         };
         let mut body = json!({});
@@ -215,6 +228,13 @@ fn print(server: &Server, answer: &Value, describe: impl Fn(&Value) -> String) {
         output::print_json(answer);
     } else {
         output::print(&describe(answer));
+    }
+}
+
+/// Repeats what the server wants to be noticed.
+fn warn(status: &Value) {
+    for warning in status["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        output::remark(&format!("warning: {}", output::plain(warning)));
     }
 }
 

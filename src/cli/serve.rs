@@ -1,6 +1,6 @@
 //! `pagewire serve`: a node.
 
-use std::net::SocketAddr;
+use std::io::{IsTerminal, stdin};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use crate::{node, telemetry};
 pub(super) struct Serve {
     #[command(flatten)]
     config: ConfigFile,
-    /// Where to listen; port 0 lets the system choose.
+    /// Where to listen, as in 127.0.0.1:8080 or localhost:8080; port 0 lets the system choose.
     #[arg(long, value_name = "ADDRESS")]
-    listen: Option<SocketAddr>,
+    listen: Option<String>,
     /// The cluster's name.
     #[arg(long)]
     cluster: Option<String>,
@@ -61,7 +61,7 @@ impl Serve {
 
     fn flags(&self) -> Vec<(&'static str, String)> {
         let flags = [
-            ("listen", self.listen.map(|address| address.to_string())),
+            ("listen", self.listen.clone()),
             ("cluster", self.cluster.clone()),
             ("nats.urls", self.nats.clone()),
             ("data_dir", self.data_dir.as_ref().map(|path| path.to_string_lossy().into_owned())),
@@ -95,21 +95,37 @@ where
 /// Resolves at the first signal.
 type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The signals that end a process: a service manager's and the keyboard's.
+/// The signals that end a process: a service manager's, the keyboard's, and that of a terminal which has gone.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
+    /// Started from a terminal.
+    terminal: bool,
 }
 
 impl Signals {
     fn listen() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            terminal: stdin().is_terminal(),
+        })
     }
 
     async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => {}
+            }
+            if self.terminal {
+                return;
+            }
+            // what service managers send for "read your configuration again"
+            tracing::warn!("SIGHUP is ignored: nothing is read again while a process runs; SIGTERM stops it");
         }
     }
 

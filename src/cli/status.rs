@@ -33,8 +33,9 @@ const LEVELS: [&str; 4] = ["users", "connections", "sessions", "pages"];
 
 fn describe(stats: &Value, nodes: &[Value]) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), plain);
-    let counts: Vec<String> = LEVELS.iter().map(|name| format!("{} {name}", stats[*name])).collect();
-    let idle = format!("{} sessions, {} connections", stats["idle_sessions"], stats["idle_connections"]);
+    let count = |name: &str, of: &str| output::count(stats[name].as_u64().unwrap_or_default(), of);
+    let counts: Vec<String> = LEVELS.iter().map(|name| count(name, name.trim_end_matches('s'))).collect();
+    let idle = [count("idle_sessions", "session"), count("idle_connections", "connection")].join(", ");
     // what a node says of itself, beside what is counted of it
     let node = |node: &Value| {
         let counted =
@@ -81,7 +82,7 @@ mod tests {
             json!({"node": "p01", "lane": "stable", "release": "dev", "pages": 3, "advertise": "http://a"});
         assert_eq!(
             describe(&stats, &[node]),
-            "cluster main: 1 users, 2 connections, 2 sessions, 3 pages\nidle: 4 sessions, 5 connections\n\n\
+            "cluster main: 1 user, 2 connections, 2 sessions, 3 pages\nidle: 4 sessions, 5 connections\n\n\
              NODE  NAME  LANE    RELEASE  USERS  CONNECTIONS  SESSIONS  PAGES  ADVERTISE\n\
              p01   -     stable  dev      1      2            2         3      http://a\n\n\
              LANE    RELEASE  NODES  USERS  CONNECTIONS  SESSIONS  PAGES\n\

@@ -30,10 +30,7 @@ impl Unregister {
 }
 
 fn describe(outcome: &Value) -> String {
-    match outcome["closed"].as_u64() {
-        Some(1) => "closed 1 page".to_owned(),
-        closed => format!("closed {} pages", closed.unwrap_or_default()),
-    }
+    format!("closed {}", output::count(outcome["closed"].as_u64().unwrap_or_default(), "page"))
 }
 
 #[cfg(test)]

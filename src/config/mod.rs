@@ -4,6 +4,7 @@
 //! ([`Config::check`]). The documented file `config.default.toml` is the defaults, so a default is written
 //! once. Never: time-outs between processes (`timing`), or anything that changes while the process runs.
 
+mod address;
 mod check;
 mod environment;
 mod host;
@@ -25,6 +26,7 @@ pub use secret::Secret;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// Where browsers and programs connect; port 0 lets the system choose.
+    #[serde(deserialize_with = "address::deserialize")]
     pub listen: SocketAddr,
     /// The cluster's name.
     pub cluster: String,
@@ -175,6 +177,19 @@ pub enum SendLevel {
     User,
     /// The topics that it has subscribed to.
     Topic,
+}
+
+impl SendLevel {
+    /// Its name.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::Session => "session",
+            Self::Connection => "connection",
+            Self::User => "user",
+            Self::Topic => "topic",
+        }
+    }
 }
 
 /// `[limits]`

@@ -25,6 +25,8 @@ pub(super) struct Arrival {
     pub(super) token: Option<String>,
     /// The browser's own description.
     pub(super) agent: String,
+    /// It comes from a page that may not open sockets here.
+    pub(super) foreign: bool,
 }
 
 /// A socket as the node's pulse sees it, until it ends.

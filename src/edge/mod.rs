@@ -43,7 +43,7 @@ use self::gate::Gate;
 use self::http::Bounds;
 pub use self::lobby::Lobby;
 use self::newcomers::Newcomers;
-use self::origin::Origins;
+use self::origin::{Origins, Strangers};
 use self::pulse::Pulses;
 use self::wire::Allowance;
 use crate::command::Context;
@@ -63,6 +63,7 @@ pub struct Edge {
     path: String,
     cookie: Option<String>,
     origins: Origins,
+    strangers: Strangers,
     allowance: Allowance,
     bounds: Bounds,
     send_buffer: usize,
@@ -88,6 +89,7 @@ impl Edge {
                 &config.node.advertise,
                 config.listen.ip().is_loopback(),
             ),
+            strangers: Strangers::new(timing.log_pause),
             allowance: Allowance {
                 max_frame: websocket.max_frame,
                 frames_per_second: config.limits.frames_per_second,

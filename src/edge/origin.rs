@@ -1,7 +1,10 @@
-//! Which web pages may open a socket here. Pure.
+//! Which web pages may open a socket here, and a line in the log for those that may not.
 //!
 //! Browsers let any page of the web connect to any server and send its cookies along; only the `Origin` header
 //! tells them apart. Programs send none.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::http::HeaderMap;
 use axum::http::header::{HOST, ORIGIN};
@@ -66,9 +69,70 @@ impl Origins {
     }
 }
 
+/// Bytes of a foreign origin that the log repeats.
+const SHOWN: usize = 200;
+
+/// Pages of other origins: whoever runs the server learns which and what to do, in one line per pause however many there
+/// are.
+pub(super) struct Strangers {
+    pause: Duration,
+    seldom: Mutex<Seldom>,
+}
+
+impl Strangers {
+    /// None yet. `pause` lies between two lines.
+    pub(super) fn new(pause: Duration) -> Self {
+        Self { pause, seldom: Mutex::default() }
+    }
+
+    /// Another one.
+    pub(super) fn report(&self, headers: &HeaderMap, now: Instant) {
+        let mut seldom = self.seldom.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(unreported) = seldom.next(now, self.pause) else { return };
+        drop(seldom);
+        let origin = headers.get(ORIGIN).map(|origin| String::from_utf8_lossy(origin.as_bytes()));
+        let origin: String = origin.unwrap_or_default().chars().take(SHOWN).collect();
+        tracing::warn!(
+            origin,
+            unreported,
+            "a web page of another origin was refused (4003): if it is yours, list its origin in websocket.origins"
+        );
+    }
+}
+
+/// Decides which of many equal events are worth a line. Pure.
+#[derive(Debug, Default)]
+struct Seldom {
+    last: Option<Instant>,
+    unreported: u64,
+}
+
+impl Seldom {
+    /// How many went without a line before this one; `None`: this one goes without, too.
+    fn next(&mut self, now: Instant, pause: Duration) -> Option<u64> {
+        if self.last.is_some_and(|last| now.saturating_duration_since(last) < pause) {
+            self.unreported += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.unreported))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_strangers_are_one_line_per_pause_and_all_are_counted() {
+        let (mut seldom, start, pause) = (Seldom::default(), Instant::now(), Duration::from_secs(10));
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(seldom.next(at(0), pause), Some(0), "the first one at once");
+        assert!((1..10).all(|second| seldom.next(at(second), pause).is_none()));
+        assert_eq!(seldom.next(at(10), pause), Some(9));
+        assert_eq!(seldom.next(at(11), pause), None);
+        assert_eq!(seldom.next(at(100), pause), Some(1));
+    }
 
     fn judge(host: &str, origins: &[&str]) -> Provenance {
         judge_at(false, host, origins)

@@ -28,6 +28,7 @@ pub fn asset(path: &str) -> Option<Asset> {
         "/pagewire.js" => (JAVASCRIPT, include_str!("../../clients/js/dist/pagewire.js")),
         "/_pagewire/start.js" => (JAVASCRIPT, include_str!("start/start.js")),
         "/_pagewire/page.js" => (JAVASCRIPT, include_str!("start/page.js")),
+        "/_pagewire/allowed.js" => (JAVASCRIPT, include_str!("start/allowed.js")),
         "/_pagewire/view.js" => (JAVASCRIPT, include_str!("start/view.js")),
         "/_pagewire/talk.js" => (JAVASCRIPT, include_str!("start/talk.js")),
         "/_pagewire/form.js" => (JAVASCRIPT, include_str!("start/form.js")),

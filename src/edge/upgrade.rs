@@ -1,6 +1,7 @@
 //! From a request to a socket.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -41,8 +42,9 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, request: Request) -> 
         );
         return refusal(StatusCode::FORBIDDEN, &edge);
     }
-    if provenance == Provenance::Foreign {
-        return refusal(StatusCode::FORBIDDEN, &edge);
+    let foreign = provenance == Provenance::Foreign;
+    if foreign {
+        edge.strangers.report(&head.headers, Instant::now());
     }
     let cookie = edge.cookie.as_deref().filter(|_| provenance == Provenance::Known);
     let token = handshake::token(&head.headers, cookie);
@@ -56,7 +58,7 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, request: Request) -> 
         return refusal(StatusCode::BAD_REQUEST, &edge);
     };
     edge.metrics.connections_opened.inc();
-    tokio::spawn(begin(edge, upgrade, Box::new(Arrival { peer, token, agent })));
+    tokio::spawn(begin(edge, upgrade, Box::new(Arrival { peer, token, agent, foreign })));
     switching(&handshake)
 }
 

@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::CallError;
-use crate::protocol::{CommandError, ErrorCode};
+use crate::protocol::{self, CommandError, ErrorCode};
 
 /// How often a handler that takes its time says how far it has come.
 const STEP: Duration = Duration::from_millis(100);
@@ -110,8 +110,8 @@ fn sum(params: &RawValue) -> Result<Box<RawValue>, CallError> {
 }
 
 fn read<'a, T: Deserialize<'a>>(params: &'a RawValue) -> Result<T, CallError> {
-    serde_json::from_str(params.get())
-        .map_err(|error| CommandError::new(ErrorCode::Malformed, error.to_string()).into())
+    protocol::read(params.get().as_bytes())
+        .map_err(|error| CommandError::new(ErrorCode::Malformed, error).into())
 }
 
 fn value(value: &impl serde::Serialize) -> Result<Box<RawValue>, CallError> {

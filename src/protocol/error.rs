@@ -31,6 +31,8 @@ pub enum ErrorCode {
     RateLimited,
     /// Another writer was first, or the same idempotency key came with other content.
     Conflict,
+    /// Users would be sent to a lane that nobody serves.
+    LaneWithoutWorkers,
     /// The server knows nothing of it: it may have happened, or may yet.
     Uncertain,
     /// A fault of the server.
@@ -55,6 +57,7 @@ impl ErrorCode {
             Self::Uncertain => "uncertain",
             Self::RateLimited => "rate_limited",
             Self::Conflict => "conflict",
+            Self::LaneWithoutWorkers => "lane_without_workers",
             Self::Internal => "internal",
         }
     }
@@ -63,7 +66,12 @@ impl ErrorCode {
     pub const fn retryable(self) -> bool {
         matches!(
             self,
-            Self::NoExecutor | Self::Timeout | Self::Unavailable | Self::RateLimited | Self::Internal
+            Self::NoExecutor
+                | Self::LaneWithoutWorkers
+                | Self::Timeout
+                | Self::Unavailable
+                | Self::RateLimited
+                | Self::Internal
         )
     }
 }

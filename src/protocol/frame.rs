@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::{At, CommandError, ErrorCode, Patch, SetData, TOO_DEEP, is_too_deep};
+use super::{At, CommandError, ErrorCode, Patch, SetData, TOO_DEEP, is_too_deep, read};
 
 /// The longest `id` of a frame, in bytes of JSON.
 const MAX_FRAME_ID: usize = 130;
@@ -225,10 +225,10 @@ struct Envelope<'a> {
 impl Hello {
     /// Reads a `hello`, whose `type` may be missing.
     pub fn parse(text: &str) -> Result<Self, CommandError> {
-        let envelope: Envelope<'_> = serde_json::from_str(text).map_err(malformed)?;
+        let envelope: Envelope<'_> = read(text.as_bytes()).map_err(malformed)?;
         shallow(text)?;
         match envelope.kind.as_deref() {
-            None | Some("hello") => serde_json::from_str(text).map_err(malformed),
+            None | Some("hello") => read(text.as_bytes()).map_err(malformed),
             Some(_) => Err(CommandError::new(ErrorCode::Malformed, "the first frame is hello")),
         }
     }
@@ -237,36 +237,36 @@ impl Hello {
 impl ClientFrame {
     /// Reads a frame after `hello`, with its id.
     pub fn parse(text: &str) -> Result<(Self, Option<FrameId>), Box<InvalidFrame>> {
-        let envelope: Envelope<'_> = serde_json::from_str(text)
+        let envelope: Envelope<'_> = read(text.as_bytes())
             .map_err(|error| Box::new(InvalidFrame { id: None, error: malformed(error) }))?;
-        match shallow(text).and_then(|()| Self::parse_kind(envelope.kind.as_deref(), text)) {
+        match shallow(text).and_then(|()| Self::parse_kind(envelope.kind.as_deref(), text.as_bytes())) {
             Ok(frame) => Ok((frame, envelope.id)),
             Err(error) => Err(Box::new(InvalidFrame { id: envelope.id, error })),
         }
     }
 
-    fn parse_kind(kind: Option<&str>, text: &str) -> Result<Self, CommandError> {
+    fn parse_kind(kind: Option<&str>, text: &[u8]) -> Result<Self, CommandError> {
         let Some(kind) = kind else {
             return Err(CommandError::new(ErrorCode::Malformed, "a frame has a type"));
         };
         match kind {
-            "auth" => serde_json::from_str(text).map(Self::Auth),
-            "send" => serde_json::from_str(text).map(Self::Send),
-            "broadcast_session" => serde_json::from_str(text).map(Self::BroadcastSession),
-            "call" => serde_json::from_str(text).map(Self::Call),
-            "job" => serde_json::from_str(text).map(Self::Job),
+            "auth" => read(text).map(Self::Auth),
+            "send" => read(text).map(Self::Send),
+            "broadcast_session" => read(text).map(Self::BroadcastSession),
+            "call" => read(text).map(Self::Call),
+            "job" => read(text).map(Self::Job),
             "cancel" => Ok(Self::Cancel),
-            "set_user_data" => serde_json::from_str(text).map(|set| Self::Set(Level::User, set)),
-            "set_connection_data" => serde_json::from_str(text).map(|set| Self::Set(Level::Connection, set)),
-            "set_session_data" => serde_json::from_str(text).map(|set| Self::Set(Level::Session, set)),
-            "set_page_data" => serde_json::from_str(text).map(|set| Self::Set(Level::Page, set)),
-            "patch" => serde_json::from_str(text).map(Self::Patch),
-            "get_data" => serde_json::from_str(text).map(Self::GetData),
-            "watch" => serde_json::from_str(text).map(Self::Watch),
-            "unwatch" => serde_json::from_str(text).map(Self::Unwatch),
-            "subscribe" => serde_json::from_str(text).map(Self::Subscribe),
-            "unsubscribe" => serde_json::from_str(text).map(Self::Unsubscribe),
-            "ack" => serde_json::from_str(text).map(Self::Ack),
+            "set_user_data" => read(text).map(|set| Self::Set(Level::User, set)),
+            "set_connection_data" => read(text).map(|set| Self::Set(Level::Connection, set)),
+            "set_session_data" => read(text).map(|set| Self::Set(Level::Session, set)),
+            "set_page_data" => read(text).map(|set| Self::Set(Level::Page, set)),
+            "patch" => read(text).map(Self::Patch),
+            "get_data" => read(text).map(Self::GetData),
+            "watch" => read(text).map(Self::Watch),
+            "unwatch" => read(text).map(Self::Unwatch),
+            "subscribe" => read(text).map(Self::Subscribe),
+            "unsubscribe" => read(text).map(Self::Unsubscribe),
+            "ack" => read(text).map(Self::Ack),
             "ping" => Ok(Self::Ping),
             "hello" => return Err(CommandError::new(ErrorCode::Malformed, "hello comes once")),
             _ => {
@@ -290,8 +290,8 @@ fn shallow(text: &str) -> Result<(), CommandError> {
     }
 }
 
-fn malformed(error: serde_json::Error) -> CommandError {
-    CommandError::new(ErrorCode::Malformed, error.to_string())
+fn malformed(error: String) -> CommandError {
+    CommandError::new(ErrorCode::Malformed, error)
 }
 
 #[cfg(test)]
@@ -305,6 +305,7 @@ mod tests {
         let refused = ClientFrame::parse(r#"{"type":"send","id":"a7"}"#).unwrap_err();
         assert_eq!(refused.id.map(|id| id.json().to_owned()).as_deref(), Some(r#""a7""#));
         assert_eq!(refused.error.code, ErrorCode::Malformed);
+        assert_eq!(refused.error.message, r#"the member "to" is missing"#);
         let refused = ClientFrame::parse(r#"{"type":"jump","id":7}"#).unwrap_err();
         assert_eq!(refused.id.map(|id| id.json().to_owned()).as_deref(), Some("7"));
         assert_eq!(refused.error.code, ErrorCode::Unsupported);

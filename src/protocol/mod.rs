@@ -8,6 +8,7 @@ mod depth;
 mod error;
 mod frame;
 mod job;
+mod plain;
 mod server;
 mod state;
 
@@ -18,7 +19,8 @@ pub use frame::{
     Ack, Auth, BroadcastSession, Call, ClientFrame, FrameId, Hello, InvalidFrame, Job, Resume, Send,
     Subscribe, Target, Unsubscribe,
 };
-pub use server::{Limits, Recovered, Registered, Tail, pong};
+pub use plain::{explain, read};
+pub use server::{Allow, Limits, Recovered, Registered, Tail, pong};
 pub use state::{At, Patch, SetData};
 
 /// The subprotocol that a client offers and the server selects.

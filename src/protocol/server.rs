@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use pagewire_cluster::id::{Address, NodeNumber};
+use pagewire_cluster::state::Level;
 use pagewire_cluster::wire::Failure;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -158,6 +159,15 @@ pub struct Limits {
     pub frames_per_second: u32,
 }
 
+/// What the deployment allows a page without a role, within its own chain.
+#[derive(Debug, Clone, Serialize)]
+pub struct Allow {
+    /// The levels of state trees that it may write.
+    pub write: Vec<Level>,
+    /// The levels that it may send to.
+    pub send: Vec<&'static str>,
+}
+
 /// The answer to `hello`.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "registered")]
@@ -190,6 +200,8 @@ pub struct Registered<'a> {
     pub ping_ms: u64,
     /// What a client must not exceed.
     pub limits: Limits,
+    /// What a page may do without a role.
+    pub allow: &'a Allow,
 }
 
 #[cfg(test)]

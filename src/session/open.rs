@@ -329,6 +329,7 @@ impl Sessions {
             received: welcome.received,
             ping_ms: self.options.ping_ms,
             limits: self.options.limits,
+            allow: &self.options.allow,
         })
     }
 

@@ -17,7 +17,7 @@ use super::hub::{Hub, Last};
 use super::outbox::Budget;
 use super::page::{Page, Place, Ticket};
 use super::watching::Watching;
-use crate::protocol::{Close, CloseCode, Limits, Tail};
+use crate::protocol::{Allow, Close, CloseCode, Limits, Tail};
 
 /// What a deployment decides about pages.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub struct Options {
     pub ping_ms: u64,
     /// Limits told to clients.
     pub limits: Limits,
+    /// What a page may do without a role, told to clients.
+    pub allow: Allow,
     /// The most pages of one user in the cluster.
     pub pages_per_user: usize,
 }

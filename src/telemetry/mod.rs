@@ -14,9 +14,9 @@ use std::io::{self, IsTerminal};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::Level;
-use tracing_subscriber::filter::{ParseError, filter_fn};
+use tracing_subscriber::filter::{ParseError, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+use tracing_subscriber::{Layer, Registry, fmt};
 
 pub use metrics::{CONTENT_TYPE, Metrics};
 pub use ready::Ready;
@@ -30,7 +30,7 @@ const DEFAULT_FILTER: &str = "info,async_nats=warn";
 /// error. Fails when `PAGEWIRE_LOG` is not a filter. Once set, later calls change nothing.
 pub fn init() -> Result<(), ParseError> {
     let wanted = std::env::var(FILTER).unwrap_or_default();
-    let filter = EnvFilter::try_new(if wanted.is_empty() { DEFAULT_FILTER } else { &wanted })?;
+    let filter: Targets = if wanted.is_empty() { DEFAULT_FILTER } else { &wanted }.parse()?;
     let lines = if io::stderr().is_terminal() {
         fmt::layer().with_writer(io::stderr).with_target(false).boxed()
     } else {

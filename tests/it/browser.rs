@@ -1,6 +1,7 @@
 //! The start page in a real Chromium, clicked through as a person would.
 
 mod chromium;
+mod first_use;
 mod form;
 mod proxy;
 

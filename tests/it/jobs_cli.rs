@@ -19,6 +19,7 @@ async fn a_job_is_submitted_and_followed_to_its_end() {
     let steps: Vec<u32> =
         lines.iter().filter_map(|line| line.trim().strip_suffix('%')?.parse().ok()).collect();
     assert!(steps.len() > 1 && steps.is_sorted(), "{said:?}");
+    assert_eq!(steps.last(), Some(&100), "what has succeeded is done: {said:?}");
     let end: Vec<&str> = lines.iter().rev().take(2).copied().collect();
     assert_eq!(end, ["null", &format!("{} succeeded", id(&said.out))], "{said:?}");
 
@@ -95,6 +96,31 @@ async fn jobs_are_shown_listed_cancelled_and_run_again() {
     assert_eq!(pagewire(&node, &["job", "watch", failed]).await.code, 1);
     let nobody = pagewire(&node, &["job", "watch", "0000000000000000000000"]).await;
     assert!(nobody.code == 1 && nobody.err.contains("(unknown)"), "{nobody:?}");
+}
+
+#[tokio::test]
+async fn who_watches_a_job_that_no_worker_can_run_is_told_and_goes_on_waiting() {
+    let nats = Nats::start().await;
+    let node = Node::setup().nats(&nats).start().await;
+    let said = pagewire(&node, &["job", "submit", "echo", "7"]).await;
+    assert_eq!((said.code, said.err.as_str()), (0, "waiting: no worker serves pool default, lane stable\n"));
+    let shown = pagewire(&node, &["job", "get", id(&said.out)]).await.out;
+    assert!(shown.contains("waits      no worker serves pool default, lane stable"), "{shown}");
+    let mut watch = tokio::process::Command::new(env!("CARGO_BIN_EXE_pagewire"));
+    watch.args(["job", "watch", id(&said.out)]).env("PAGEWIRE_URL", node.url()).kill_on_drop(true);
+    let mut watch = watch.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn();
+    let watch = watch.as_mut().expect("a command");
+    let mut told = tokio::io::BufReader::new(watch.stderr.take().expect("its remarks"));
+    let mut line = String::new();
+    tokio::io::AsyncBufReadExt::read_line(&mut told, &mut line).await.expect("a line");
+    assert_eq!(line, "waiting: no worker serves pool default, lane stable\n");
+    let _worker = WorkerProcess::start(&nats, "stable").await;
+    let mut out = String::new();
+    let mut stdout = watch.stdout.take().expect("its output");
+    tokio::io::AsyncReadExt::read_to_string(&mut stdout, &mut out).await.expect("its output");
+    assert!(out.ends_with("succeeded\n7\n"), "{out}");
+    let api = node.api().get_json(&format!("/api/v1/jobs/{}", id(&said.out))).await;
+    assert!(api["waiting"].is_null(), "{api}");
 }
 
 #[tokio::test]

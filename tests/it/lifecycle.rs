@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::environment::{Node, Page, SOON, pagewire};
+use crate::environment::{Node, Page, SOON, eventually, pagewire};
 
 #[tokio::test]
 async fn sigterm_sends_every_page_away_with_an_advised_delay_and_exits_cleanly() {
@@ -21,6 +21,37 @@ async fn sigterm_sends_every_page_away_with_an_advised_delay_and_exits_cleanly()
     }
     let status = node.exit(SOON).await;
     assert_eq!(status.code(), Some(0), "{status}");
+}
+
+#[tokio::test]
+async fn a_service_goes_on_after_sighup_and_says_so() {
+    let mut node = Node::start().await;
+    let mut page = Page::open(&node).await;
+    node.hang_up();
+    eventually("the log has it", SOON, async || node.log().contains("SIGHUP is ignored").then_some(())).await;
+    assert_eq!(page.result(json!({"type": "call", "method": "echo", "params": 1})).await, 1);
+    node.terminate();
+    assert_eq!(page.closed().await.code, 4500, "one signal drains, not the second one");
+    assert_eq!(node.exit(SOON).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_node_whose_terminal_has_gone_drains() {
+    let mut node = Node::setup().at_a_terminal().start().await;
+    let mut page = Page::open(&node).await;
+    node.hang_up();
+    assert_eq!(page.closed().await.code, 4500);
+    assert_eq!(node.exit(SOON).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_name_is_an_address_to_listen_on() {
+    let mut node = Node::setup().named("localhost").start().await;
+    Page::open(&node).await;
+    node.terminate();
+    assert_eq!(node.exit(SOON).await.code(), Some(0));
+    let said = pagewire(&node, &["serve", "--listen", "8081"]).await;
+    assert!(said.code == 2 && said.err.contains("it reads 127.0.0.1:8080 or localhost:8080"), "{said:?}");
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ async fn state_trees_and_decisions_of_operators_stand_after_kill_9() {
     let directory = folder();
     let mut node = keeping(&directory).start().await;
     tree(&node, Method::PUT, r#"{"form": {"name": "ann"}}"#).await;
-    assert_eq!(pagewire(&node, &["rollout", "set-weight", "default", "canary=10"]).await.code, 0);
+    assert_eq!(pagewire(&node, &["rollout", "set-weight", "default", "canary=10", "--force"]).await.code, 0);
     let history = ["rollout", "history", "default", "--json"];
     let before = (tree(&node, Method::GET, "").await, pagewire(&node, &history).await.json());
     node.kill();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::environment::{Api, Nats, Node, SOON, Token, eventually, pagewire};
+use crate::environment::{Api, Nats, Node, SOON, Token, WorkerProcess, eventually, pagewire};
 
 const USERS: usize = 1000;
 
@@ -25,8 +25,9 @@ async fn put(api: &Api, revision: &str, body: Value) -> (StatusCode, Value) {
     (response.status(), response.json().await.expect("a JSON body"))
 }
 
+/// No worker of the lane has to be there.
 fn canary(percent: f64) -> Value {
-    json!({"lanes": [{"name": "canary", "weight": percent}]})
+    json!({"lanes": [{"name": "canary", "weight": percent}], "force": true})
 }
 
 #[tokio::test]
@@ -36,7 +37,9 @@ async fn weights_0_10_and_100_move_nobody_a_tenth_and_everybody_and_nobody_comes
     let mut before = lanes(&api).await;
     assert!(before.iter().all(|lane| lane == "stable"), "before anybody wrote a weight");
     for (percent, expected) in [("0", 0..=0), ("10", 60..=140), ("25", 190..=310), ("100", USERS..=USERS)] {
-        let said = pagewire(&node, &["rollout", "set-weight", "default", &format!("canary={percent}")]).await;
+        let said =
+            pagewire(&node, &["rollout", "set-weight", "default", &format!("canary={percent}"), "--force"])
+                .await;
         assert_eq!(said.code, 0, "{said:?}");
         let after = lanes(&api).await;
         let moved = after.iter().filter(|lane| *lane == "canary").count();
@@ -93,6 +96,7 @@ async fn what_no_split_can_be_is_refused_with_the_reason() {
         let message = refused["error"]["message"].as_str().expect("a message");
         assert_eq!(status, StatusCode::BAD_REQUEST, "{message}");
         assert!(message.contains(reason), "{message}");
+        assert!(!message.contains(" at line "), "{message}");
     }
     assert_eq!(api.get_json("/api/v1/rollouts").await["items"], json!([]));
 }
@@ -101,10 +105,10 @@ async fn what_no_split_can_be_is_refused_with_the_reason() {
 async fn the_command_line_changes_shows_explains_and_undoes() {
     let node = Node::start().await;
     let run = async |arguments: &[&str]| pagewire(&node, &[&["rollout"], arguments].concat()).await;
-    let said = run(&["set-weight", "default", "canary=10", "--comment", "first try"]).await;
+    let said = run(&["set-weight", "default", "canary=10", "--comment", "first try", "--force"]).await;
     assert!(said.out.starts_with("pool default: revision 1 applied by 1/1 nodes in "), "{said:?}");
     assert!(said.out.ends_with("stable 90%, canary 10%\n"), "{said:?}");
-    run(&["set-weight", "default", "stable=70", "canary=20", "beta=10"]).await;
+    run(&["set-weight", "default", "stable=70", "canary=20", "beta=10", "--force"]).await;
     let late = run(&["set-weight", "default", "canary=90", "--revision", "1"]).await;
     assert!(late.code == 1 && late.err.contains("revision 2 stands there"), "{late:?}");
     let wrong = run(&["set-weight", "default", "stable=70", "canary=20"]).await;
@@ -142,7 +146,9 @@ async fn five_nodes_apply_a_change_and_one_that_stands_still_is_named() {
     }
     let seen = async || nodes[0].api().get_json("/api/v1/nodes").await["items"].as_array().map(Vec::len);
     eventually("the first sees all", SOON, async || (seen().await == Some(5)).then_some(())).await;
-    let said = pagewire(&nodes[0], &["rollout", "set-weight", "default", "canary=10", "--json"]).await.json();
+    let said = pagewire(&nodes[0], &["rollout", "set-weight", "default", "canary=10", "--force", "--json"])
+        .await
+        .json();
     assert_eq!((&said["applied"]["nodes"], &said["applied"]["of"]), (&json!(5), &json!(5)), "{said}");
     for node in &nodes {
         let status = node.api().get_json("/api/v1/rollouts/default").await;
@@ -160,7 +166,7 @@ async fn five_nodes_apply_a_change_and_one_that_stands_still_is_named() {
     assert_eq!(lanes.len(), 1, "one answer everywhere");
     let still = nodes[4].number().await;
     nodes[4].pause();
-    let late = pagewire(&nodes[0], &["rollout", "set-weight", "default", "canary=20"]).await;
+    let late = pagewire(&nodes[0], &["rollout", "set-weight", "default", "canary=20", "--force"]).await;
     assert!(late.code == 1 && late.err.contains(&format!("not applied yet by {still}")), "{late:?}");
     assert!(late.out.contains("revision 2 applied by 4/5 nodes\n"), "{late:?}");
     nodes[4].wake();
@@ -169,4 +175,60 @@ async fn five_nodes_apply_a_change_and_one_that_stands_still_is_named() {
         revisions(&status).into_values().eq([Some(2); 5]).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_first_change_of_a_pool_can_be_undone() {
+    let node = Node::start().await;
+    let run = async |arguments: &[&str]| pagewire(&node, &[&["rollout"], arguments].concat()).await;
+    let nothing = run(&["undo", "default"]).await;
+    assert!(nothing.code == 1 && nothing.err.contains("no such revision"), "{nothing:?}");
+    run(&["set-weight", "default", "canary=10", "--fallback", "base"]).await;
+    let undone = run(&["undo", "default"]).await;
+    assert!(undone.code == 0 && undone.out.ends_with("stable 100%\n"), "{undone:?}");
+    let stands = node.api().get_json("/api/v1/rollouts/default").await;
+    let said = ["revision", "base", "lanes", "fallback", "comment"].map(|member| stands[member].clone());
+    assert_eq!(said, [json!(2), json!("stable"), json!([]), json!("none"), json!("back to revision 0")]);
+    run(&["set-weight", "default", "canary=10", "beta=20", "--force"]).await;
+    let undone = run(&["undo", "default", "--to", "0"]).await;
+    assert!(undone.out.ends_with("stable 100%\n"), "{undone:?}");
+}
+
+#[tokio::test]
+async fn users_are_sent_to_a_lane_without_workers_only_by_force_or_with_a_fallback() {
+    let nats = Nats::start().await;
+    let node = Node::setup().nats(&nats).start().await;
+    let api = node.api();
+    let set = async |arguments: &[&str]| {
+        pagewire(&node, &[&["rollout", "set-weight", "default"], arguments].concat()).await
+    };
+    let refused = set(&["canary=10"]).await;
+    assert!(refused.code == 1 && refused.err.contains("(lane_without_workers)"), "{refused:?}");
+    assert!(refused.err.contains("lane canary of pool default has no living workers"), "{refused:?}");
+    for any in ["*", "\"0\""] {
+        let body = json!({"lanes": [{"name": "canary", "weight": 10}]});
+        let (status, refused) = put(&api, any, body).await;
+        let error = &refused["error"];
+        assert_eq!((status, &error["code"]), (StatusCode::CONFLICT, &json!("lane_without_workers")));
+        assert_eq!(error["retryable"], true, "a worker may come");
+    }
+    assert_eq!(api.get_json("/api/v1/rollouts/default").await["revision"], 0, "nothing was written");
+
+    let forced = set(&["canary=10", "--force"]).await;
+    assert!(forced.code == 0 && forced.out.ends_with("stable 90%, canary 10%\n"), "{forced:?}");
+    let warned =
+        "warning: lane canary has 10% of the users and no living workers: the calls of its users are refused";
+    assert!(forced.err.contains(warned), "{forced:?}");
+    assert_eq!(set(&["canary=5"]).await.code, 0, "fewer users are always let go");
+    assert_eq!(set(&["canary=6"]).await.code, 1);
+    let helped = set(&["canary=6", "--fallback", "base"]).await;
+    assert!(helped.code == 0 && helped.err.contains("the base lane does the work"), "{helped:?}");
+
+    let _canary = WorkerProcess::start(&nats, "canary").await;
+    let served = eventually("a worker of the lane is known", SOON, async || {
+        let said = set(&["canary=50", "--fallback", "none"]).await;
+        (said.code == 0).then_some(said)
+    })
+    .await;
+    assert!(!served.err.contains("lane canary"), "{served:?}");
 }

@@ -40,7 +40,7 @@ async fn failing(api: &Api) -> BTreeSet<usize> {
 }
 
 async fn set_weight(node: &Node, weight: &str) {
-    let said = pagewire(node, &["rollout", "set-weight", "default", weight]).await;
+    let said = pagewire(node, &["rollout", "set-weight", "default", weight, "--force"]).await;
     assert_eq!(said.code, 0, "{said:?}");
 }
 

@@ -4,7 +4,7 @@ export declare class PagewireError extends Error {
     /**
      * The server's codes (`forbidden`, `unknown`, `timeout`, `no_executor`, …) and the client's own:
      * `uncertain` (it was sent, the answer is lost: it may or may not have happened), `closed` (it was never
-     * sent), `cancelled` (somebody wanted it no more), `overflow` (too much is waiting), `timeout` and `too_large` as
+     * sent), `origin` (the server's `websocket.origins` does not list this page's), `cancelled` (somebody wanted it no more), `overflow` (too much is waiting), `timeout` and `too_large` as
      * the server means them.
      */
     readonly code: string;

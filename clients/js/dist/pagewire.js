@@ -5,7 +5,7 @@ var PagewireError = class extends Error {
   /**
    * The server's codes (`forbidden`, `unknown`, `timeout`, `no_executor`, …) and the client's own:
    * `uncertain` (it was sent, the answer is lost: it may or may not have happened), `closed` (it was never
-   * sent), `cancelled` (somebody wanted it no more), `overflow` (too much is waiting), `timeout` and `too_large` as
+   * sent), `origin` (the server's `websocket.origins` does not list this page's), `cancelled` (somebody wanted it no more), `overflow` (too much is waiting), `timeout` and `too_large` as
    * the server means them.
    */
   code;
@@ -261,6 +261,142 @@ function delayMs(attempt, backoff, advisedMs, random) {
   return Math.min(LONGEST_MS, Math.round(advisedMs + random() * window2));
 }
 
+// src/document.ts
+function socketUrl(url = "/_ws") {
+  const absolute = new URL(url, globalThis.location?.href);
+  absolute.protocol = absolute.protocol.replace("http", "ws");
+  return absolute.href;
+}
+function slot() {
+  if (typeof window === "undefined" || window === window.top) return "tab";
+  return `frame:${window.name || window.location.pathname}`;
+}
+function dependent() {
+  return typeof window !== "undefined" && (window !== window.top || Boolean(window.opener));
+}
+function storage(name2) {
+  try {
+    return typeof window !== "undefined" && window[name2] || null;
+  } catch {
+    return null;
+  }
+}
+
+// src/entrance.ts
+var PATIENCE_MS = 5e3;
+var LOCK = "pagewire.entrance";
+var Entrance = class {
+  #turn = 0;
+  #release;
+  /** Resolves when it is this document's turn, or when waiting any longer is worth less than going on. */
+  async enter() {
+    if (this.#release || typeof navigator === "undefined" || !navigator.locks) return;
+    const turn = ++this.#turn;
+    await new Promise((entered) => {
+      const keep = () => {
+        entered();
+        if (turn !== this.#turn) return void 0;
+        return new Promise((release) => this.#release = release);
+      };
+      const signal = AbortSignal.timeout(PATIENCE_MS);
+      navigator.locks.request(LOCK, { signal }, keep).catch(() => entered());
+    });
+  }
+  /** Lets the next one in. */
+  leave() {
+    this.#turn += 1;
+    this.#release?.();
+    this.#release = void 0;
+  }
+};
+
+// src/tab.ts
+var HANDOVER_MS = 300;
+var Tab = class {
+  #key;
+  #release;
+  /** Tries to make a remembered page this document's. */
+  async claim(pageId) {
+    const key = lockName(pageId);
+    if (this.#key === key) return "ours";
+    if (!locks()) return "unknown";
+    const got = await this.#lock(key, { ifAvailable: true }) || await this.#lock(key, { signal: patience() });
+    return got ? "ours" : "taken";
+  }
+  /** Keeps a page that the server has just given to this document. */
+  hold(pageId) {
+    const key = lockName(pageId);
+    if (this.#key === key) return;
+    this.release();
+    this.#key = key;
+    if (locks()) void this.#lock(key, {});
+  }
+  #lock(key, options) {
+    return new Promise((locked) => {
+      const keep = (lock) => {
+        locked(lock !== null);
+        if (!lock) return void 0;
+        this.#key = key;
+        return new Promise((release) => this.#release = release);
+      };
+      navigator.locks.request(key, options, keep).catch(() => locked(false));
+    });
+  }
+  /** Lets go, so that the next document of this tab may resume the page. */
+  release() {
+    this.#release?.();
+    this.#release = void 0;
+    this.#key = void 0;
+  }
+};
+function patience() {
+  return AbortSignal.timeout(HANDOVER_MS);
+}
+function lockName(pageId) {
+  return `pagewire.page.${pageId.split("|")[0]}`;
+}
+function locks() {
+  return typeof navigator !== "undefined" && navigator.locks !== void 0;
+}
+
+// src/claim.ts
+var Claim = class {
+  #identity;
+  #tab = new Tab();
+  #entrance = new Entrance();
+  constructor(identity) {
+    this.#identity = identity;
+  }
+  /** Makes sure that a page is resumed only by the document it belongs to, and a connection opened by one document. */
+  async settle() {
+    await this.#page();
+    if (!this.#identity.blank) return;
+    await this.#entrance.enter();
+    this.#identity.recall();
+  }
+  async #page() {
+    const page = this.#identity.page;
+    if (!page) return;
+    const claim = await this.#tab.claim(page.id);
+    if (claim === "ours" && !this.#identity.overtaken()) return;
+    if (claim === "taken" && !dependent()) this.#identity.forgetSession();
+    else this.#identity.forgetPage();
+  }
+  /** The server has given a page to this document. */
+  hold(page_id) {
+    this.#tab.hold(page_id);
+    this.#entrance.leave();
+  }
+  /** There is no answer to wait for any more. */
+  leave() {
+    this.#entrance.leave();
+  }
+  /** The next document of this tab may resume the page. */
+  release() {
+    this.#tab.release();
+  }
+};
+
 // src/close.ts
 var MALFORMED_HELLO = 4e3;
 var UNAUTHENTICATED = 4001;
@@ -268,14 +404,23 @@ var FORBIDDEN = 4003;
 var REPLACED = 4006;
 var UNREGISTERED = 4007;
 var TOKEN_EXPIRED = 4504;
+var ORIGIN = "origin";
 function verdict(code, text) {
+  const said = advice(text);
+  const origin = code === FORBIDDEN && said.reason === ORIGIN;
   return {
     reconnect: code < 4e3 || code > 4499,
     renewToken: code === UNAUTHENTICATED || code === TOKEN_EXPIRED,
     forgetPage: code === REPLACED || code === UNREGISTERED,
-    refusesIds: code === MALFORMED_HELLO || code === UNAUTHENTICATED || code === FORBIDDEN,
-    ...advice(text)
+    refusesIds: code === MALFORMED_HELLO || code === UNAUTHENTICATED || code === FORBIDDEN && !origin,
+    advisedMs: said.advisedMs,
+    reason: origin ? foreign() : said.reason,
+    ending: origin ? ORIGIN : ending(code)
   };
+}
+function foreign() {
+  const here = globalThis.location?.origin ?? "this origin";
+  return `the server accepts no pages of ${here}: its configuration key websocket.origins does not list it`;
 }
 function ending(code) {
   switch (code) {
@@ -320,27 +465,6 @@ var Deferred = class {
   }
 };
 
-// src/document.ts
-function socketUrl(url = "/_ws") {
-  const absolute = new URL(url, globalThis.location?.href);
-  absolute.protocol = absolute.protocol.replace("http", "ws");
-  return absolute.href;
-}
-function slot() {
-  if (typeof window === "undefined" || window === window.top) return "tab";
-  return `frame:${window.name || window.location.pathname}`;
-}
-function dependent() {
-  return typeof window !== "undefined" && (window !== window.top || Boolean(window.opener));
-}
-function storage(name2) {
-  try {
-    return typeof window !== "undefined" && window[name2] || null;
-  } catch {
-    return null;
-  }
-}
-
 // src/emitter.ts
 var Emitter = class {
   #listeners = /* @__PURE__ */ new Map();
@@ -366,11 +490,14 @@ var Emitter = class {
 var CONNECTION = "pagewire.connection";
 var SESSION = "pagewire.session";
 var PAGE = "pagewire.page.";
+var MAX_SUCCESSORS = 16;
 var Identity = class {
   #local;
   #session;
   #slot;
   #proofs;
+  /** The session that the server refused, until there is another one. */
+  #lost;
   constructor(local, session, slot2) {
     this.#local = local;
     this.#session = session;
@@ -380,6 +507,11 @@ var Identity = class {
       ...read("session", session, SESSION),
       ...read("page", session, this.#slot)
     };
+  }
+  /** Whether the next `hello` names nothing: it opens a connection. */
+  get blank() {
+    const { connection, session, page } = this.#proofs;
+    return !connection && !session && !page;
   }
   /** The page that can be resumed. */
   get page() {
@@ -408,8 +540,9 @@ var Identity = class {
   }
   /** Remembers what the server has said. */
   learn({ connection_id, session_id, page_id, token }, seq) {
+    const successors = this.#successors({ id: session_id, token }, connection_id);
     this.#proofs = {
-      connection: { id: connection_id, token },
+      connection: { id: connection_id, token, ...successors && { successors } },
       session: { id: session_id, token },
       page: { id: page_id, token, seq, jobs: this.jobs }
     };
@@ -438,8 +571,8 @@ var Identity = class {
   }
   /** Whether another document of this tab has used the page since; what it saw, this one has not. */
   overtaken() {
-    const stored = read("page", this.#session, this.#slot).page;
-    return stored !== void 0 && stored.token !== this.#proofs.page?.token;
+    const stored2 = read("page", this.#session, this.#slot).page;
+    return stored2 !== void 0 && stored2.token !== this.#proofs.page?.token;
   }
   /** The next `hello` opens a new page in the same session. */
   forgetPage() {
@@ -452,18 +585,50 @@ var Identity = class {
     delete this.#proofs.session;
     write(this.#session, SESSION, void 0);
   }
-  /** The next `hello` starts from nothing. */
-  forgetAll() {
-    this.forgetSession();
-    delete this.#proofs.connection;
-    write(this.#local, CONNECTION, void 0);
+  /**
+   * The server refuses what is remembered. It is forgotten, here and where it is stored; what another document has
+   * learned since is not ours to take away.
+   */
+  forgetRefused() {
+    const { connection, session } = this.#proofs;
+    this.forgetPage();
+    this.#lost = session?.id ?? this.#lost;
+    this.#proofs = {};
+    if (stored("session", this.#session, SESSION)?.token === session?.token) write(this.#session, SESSION, void 0);
+    if (this.#connection()?.token === connection?.token) write(this.#local, CONNECTION, void 0);
+  }
+  /** Joins what other documents of this browser have learned since this one forgot everything. */
+  recall() {
+    const connection = this.#connection();
+    const successor = this.#lost === void 0 ? void 0 : connection?.successors?.[this.#lost];
+    const session = stored("session", this.#session, SESSION) ?? (isProof(successor) ? successor : void 0);
+    this.#proofs = { ...connection && { connection }, ...session && { session } };
+  }
+  /** What the stored connection says of lost sessions, and what became of ours. */
+  #successors(session, connection_id) {
+    const standing = this.#connection();
+    const known = standing?.id === connection_id && standing.successors || void 0;
+    const lost = this.#lost;
+    this.#lost = void 0;
+    if (lost === void 0 || lost === session.id) return known;
+    const { [lost]: _, ...others } = known ?? {};
+    return Object.fromEntries([...Object.entries(others), [lost, session]].slice(-MAX_SUCCESSORS));
+  }
+  #connection() {
+    return stored("connection", this.#local, CONNECTION);
   }
 };
+function stored(name2, storage2, key) {
+  return read(name2, storage2, key)[name2];
+}
+function isProof(value) {
+  const { id, token } = value ?? {};
+  return typeof id === "string" && typeof token === "string";
+}
 function read(name2, storage2, key) {
   try {
     const proof = JSON.parse(storage2?.getItem(key) ?? "null");
-    const valid = typeof proof?.id === "string" && typeof proof.token === "string";
-    if (!valid) return {};
+    if (!isProof(proof)) return {};
     const jobs = typeof proof.jobs === "object" ? proof.jobs ?? {} : {};
     return { [name2]: { ...proof, seq: Number(proof.seq) || 0, jobs } };
   } catch {
@@ -758,55 +923,6 @@ function parse(data) {
   } catch {
     return void 0;
   }
-}
-
-// src/tab.ts
-var HANDOVER_MS = 300;
-var Tab = class {
-  #key;
-  #release;
-  /** Tries to make a remembered page this document's. */
-  async claim(pageId) {
-    const key = lockName(pageId);
-    if (this.#key === key) return "ours";
-    if (!locks()) return "unknown";
-    const got = await this.#lock(key, { ifAvailable: true }) || await this.#lock(key, { signal: patience() });
-    return got ? "ours" : "taken";
-  }
-  /** Keeps a page that the server has just given to this document. */
-  hold(pageId) {
-    const key = lockName(pageId);
-    if (this.#key === key) return;
-    this.release();
-    this.#key = key;
-    if (locks()) void this.#lock(key, {});
-  }
-  #lock(key, options) {
-    return new Promise((locked) => {
-      const keep = (lock) => {
-        locked(lock !== null);
-        if (!lock) return void 0;
-        this.#key = key;
-        return new Promise((release) => this.#release = release);
-      };
-      navigator.locks.request(key, options, keep).catch(() => locked(false));
-    });
-  }
-  /** Lets go, so that the next document of this tab may resume the page. */
-  release() {
-    this.#release?.();
-    this.#release = void 0;
-    this.#key = void 0;
-  }
-};
-function patience() {
-  return AbortSignal.timeout(HANDOVER_MS);
-}
-function lockName(pageId) {
-  return `pagewire.page.${pageId.split("|")[0]}`;
-}
-function locks() {
-  return typeof navigator !== "undefined" && navigator.locks !== void 0;
 }
 
 // src/token.ts
@@ -1374,7 +1490,7 @@ var Pagewire = class extends Emitter {
   #jobs;
   #trees;
   #topics;
-  #tab = new Tab();
+  #claim;
   #incoming = new Incoming();
   #state = "closed";
   #registered;
@@ -1398,6 +1514,7 @@ var Pagewire = class extends Emitter {
     if (!this.#WebSocket) throw new TypeError("there is no global WebSocket here: pass one as an option");
     const { local_storage: local = storage("localStorage"), session_storage: session = storage("sessionStorage") } = options;
     this.#identity = new Identity(local, session, options.slot ?? slot());
+    this.#claim = new Claim(this.#identity);
     this.#tokens = new TokenSource(options.token);
     this.#requests = new Requests(options.max_pending ?? 1e3);
     this.#jobs = new Jobs(this.#requests, this.#identity);
@@ -1490,12 +1607,13 @@ var Pagewire = class extends Emitter {
     clearTimeout(this.#retry);
     this.#change(this.#identity.page ? "recovering" : "connecting", {});
     try {
-      await this.#claim();
+      await this.#claim.settle();
       const token = await this.#tokens.get();
       const hello = this.#identity.hello(this.#incoming.last, this.#trees.places(), this.#jobs.pending);
       if (turn === this.#turn) this.#dial({ ...hello, ...token && { token } });
     } catch (error) {
       if (turn !== this.#turn) return;
+      this.#claim.leave();
       const reason = `no token to be had: ${String(error)}`;
       this.emit("error", new PagewireError("unauthenticated", reason, true));
       this.#wait(0, { reason });
@@ -1513,22 +1631,13 @@ var Pagewire = class extends Emitter {
       this.#finish({ reason: String(error) }, new PagewireError("closed", String(error)));
     }
   }
-  /** Makes sure that a page is resumed only by the document it belongs to. */
-  async #claim() {
-    const page = this.#identity.page;
-    if (!page) return;
-    const claim = await this.#tab.claim(page.id);
-    if (claim === "ours" && !this.#identity.overtaken()) return;
-    if (claim === "taken" && !dependent()) this.#identity.forgetSession();
-    else this.#identity.forgetPage();
-  }
   #open(frame, hello, link) {
     const again = this.#registered !== void 0;
     if (frame.recovered !== "recovered") this.#incoming.restart(frame.seq);
     this.#registered = frame;
     this.#openedAt = Date.now();
     this.#identity.learn(frame, this.#incoming.last);
-    this.#tab.hold(frame.page_id);
+    this.#claim.hold(frame.page_id);
     this.#tokens.accepted();
     this.#change("open", {});
     this.emit("registered", frame);
@@ -1590,19 +1699,19 @@ var Pagewire = class extends Emitter {
     if (!this.#registered) return;
     this.#registered = { ...this.#registered, page_id, token, node: page_id.slice(page_id.indexOf("|") + 1) };
     this.#identity.learn(this.#registered, this.#incoming.last);
-    this.#tab.hold(page_id);
+    this.#claim.hold(page_id);
     this.emit("address", { page_id });
   }
   #lost(code, text, hello, link) {
-    const { reconnect, renewToken, forgetPage, refusesIds, advisedMs, reason } = verdict(code, text);
+    const { reconnect, renewToken, forgetPage, refusesIds, advisedMs, reason, ending: ending2 } = verdict(code, text);
     this.#detach();
     if (forgetPage) this.#identity.forgetPage();
     const anew = refusesIds && !link.registered && hello.resume !== void 0 && !(renewToken && hello.token);
-    if (anew) this.#identity.forgetAll();
+    if (anew) this.#identity.forgetRefused();
     const back = anew || (renewToken ? this.#tokens.renew(reconnect) : reconnect);
     const change = { code, ...reason && { reason } };
     if (back) this.#wait(advisedMs, change);
-    else this.#finish(change, new PagewireError(ending(code), reason || `the server closed with ${code}`));
+    else this.#finish(change, new PagewireError(ending2, reason || `the server closed with ${code}`));
   }
   #wait(advisedMs, change) {
     if (Date.now() - this.#openedAt >= STABLE_MS) this.#failures = 0;
@@ -1624,7 +1733,7 @@ var Pagewire = class extends Emitter {
     this.#turn += 1;
     this.#link?.leave();
     this.#detach();
-    this.#tab.release();
+    this.#claim.release();
     this.#change("waiting", { reason: "the document is away" });
   }
   #comeback() {
@@ -1636,7 +1745,7 @@ var Pagewire = class extends Emitter {
     this.#unwatch();
     this.#link?.leave();
     this.#detach();
-    this.#tab.release();
+    this.#claim.release();
     this.#requests.close();
     this.#topics.close(error);
     this.#incoming.restart(this.#identity.page ? this.#incoming.last : 0);
@@ -1650,6 +1759,7 @@ var Pagewire = class extends Emitter {
     clearTimeout(this.#ack);
     this.#ack = void 0;
     this.#link = void 0;
+    this.#claim.leave();
     this.#requests.pause();
     this.#trees.pause();
     this.#topics.pause();

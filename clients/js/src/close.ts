@@ -14,6 +14,8 @@ export interface Verdict {
   advisedMs: number;
   /** What the server said, for people. */
   reason: string;
+  /** Why the page ended, if this ends it. */
+  ending: string;
 }
 
 const MALFORMED_HELLO = 4000;
@@ -22,20 +24,31 @@ const FORBIDDEN = 4003;
 const REPLACED = 4006;
 const UNREGISTERED = 4007;
 const TOKEN_EXPIRED = 4504;
+/** The reason of a 4003 before `hello`: no identity could help, only another configuration of the server. */
+const ORIGIN = "origin";
 
 /** Codes 4000–4499 end the page; every other one, also an unknown one, means to come back. */
 export function verdict(code: number, text: string): Verdict {
+  const said = advice(text);
+  const origin = code === FORBIDDEN && said.reason === ORIGIN;
   return {
     reconnect: code < 4000 || code > 4499,
     renewToken: code === UNAUTHENTICATED || code === TOKEN_EXPIRED,
     forgetPage: code === REPLACED || code === UNREGISTERED,
-    refusesIds: code === MALFORMED_HELLO || code === UNAUTHENTICATED || code === FORBIDDEN,
-    ...advice(text),
+    refusesIds: code === MALFORMED_HELLO || code === UNAUTHENTICATED || (code === FORBIDDEN && !origin),
+    advisedMs: said.advisedMs,
+    reason: origin ? foreign() : said.reason,
+    ending: origin ? ORIGIN : ending(code),
   };
 }
 
+function foreign(): string {
+  const here = globalThis.location?.origin ?? "this origin";
+  return `the server accepts no pages of ${here}: its configuration key websocket.origins does not list it`;
+}
+
 /** The error code of a page that ended with a close code. */
-export function ending(code: number): string {
+function ending(code: number): string {
   switch (code) {
     case MALFORMED_HELLO:
       return "malformed";

@@ -4,11 +4,18 @@ import type { IdentityStorage, Registered } from "./types.js";
 const CONNECTION = "pagewire.connection";
 const SESSION = "pagewire.session";
 const PAGE = "pagewire.page.";
+/** The newest successors are kept, for the tabs that have not come back yet. */
+const MAX_SUCCESSORS = 16;
 
 /** An id and the token that proves that it was ours. */
 interface Proof {
   id: string;
   token: string;
+}
+
+/** The connection, and the sessions that took the place of those which the server no longer knew, by their old ids. */
+interface ConnectionProof extends Proof {
+  successors?: Record<string, Proof>;
 }
 
 interface PageProof extends Proof {
@@ -37,7 +44,9 @@ export class Identity {
   #local: IdentityStorage | null;
   #session: IdentityStorage | null;
   #slot: string;
-  #proofs: { connection?: Proof; session?: Proof; page?: PageProof };
+  #proofs: { connection?: ConnectionProof; session?: Proof; page?: PageProof };
+  /** The session that the server refused, until there is another one. */
+  #lost: string | undefined;
 
   constructor(local: IdentityStorage | null, session: IdentityStorage | null, slot: string) {
     this.#local = local;
@@ -48,6 +57,12 @@ export class Identity {
       ...read("session", session, SESSION),
       ...read("page", session, this.#slot),
     };
+  }
+
+  /** Whether the next `hello` names nothing: it opens a connection. */
+  get blank(): boolean {
+    const { connection, session, page } = this.#proofs;
+    return !connection && !session && !page;
   }
 
   /** The page that can be resumed. */
@@ -80,8 +95,9 @@ export class Identity {
 
   /** Remembers what the server has said. */
   learn({ connection_id, session_id, page_id, token }: Registered, seq: number): void {
+    const successors = this.#successors({ id: session_id, token }, connection_id);
     this.#proofs = {
-      connection: { id: connection_id, token },
+      connection: { id: connection_id, token, ...(successors && { successors }) },
       session: { id: session_id, token },
       page: { id: page_id, token, seq, jobs: this.jobs },
     };
@@ -131,20 +147,57 @@ export class Identity {
     write(this.#session, SESSION, undefined);
   }
 
-  /** The next `hello` starts from nothing. */
-  forgetAll(): void {
-    this.forgetSession();
-    delete this.#proofs.connection;
-    write(this.#local, CONNECTION, undefined);
+  /**
+   * The server refuses what is remembered. It is forgotten, here and where it is stored; what another document has
+   * learned since is not ours to take away.
+   */
+  forgetRefused(): void {
+    const { connection, session } = this.#proofs;
+    this.forgetPage();
+    this.#lost = session?.id ?? this.#lost;
+    this.#proofs = {};
+    if (stored("session", this.#session, SESSION)?.token === session?.token) write(this.#session, SESSION, undefined);
+    if (this.#connection()?.token === connection?.token) write(this.#local, CONNECTION, undefined);
   }
+
+  /** Joins what other documents of this browser have learned since this one forgot everything. */
+  recall(): void {
+    const connection = this.#connection();
+    const successor = this.#lost === undefined ? undefined : connection?.successors?.[this.#lost];
+    const session = stored("session", this.#session, SESSION) ?? (isProof(successor) ? successor : undefined);
+    this.#proofs = { ...(connection && { connection }), ...(session && { session }) };
+  }
+
+  /** What the stored connection says of lost sessions, and what became of ours. */
+  #successors(session: Proof, connection_id: string): Record<string, Proof> | undefined {
+    const standing = this.#connection();
+    const known = (standing?.id === connection_id && standing.successors) || undefined;
+    const lost = this.#lost;
+    this.#lost = undefined;
+    if (lost === undefined || lost === session.id) return known;
+    const { [lost]: _, ...others } = known ?? {};
+    return Object.fromEntries([...Object.entries(others), [lost, session]].slice(-MAX_SUCCESSORS));
+  }
+
+  #connection(): ConnectionProof | undefined {
+    return stored("connection", this.#local, CONNECTION);
+  }
+}
+
+function stored(name: "connection" | "session", storage: IdentityStorage | null, key: string): Proof | undefined {
+  return (read(name, storage, key) as Partial<Record<typeof name, Proof>>)[name];
+}
+
+function isProof(value: unknown): value is Proof & Partial<PageProof> {
+  const { id, token } = (value ?? {}) as Partial<Proof>;
+  return typeof id === "string" && typeof token === "string";
 }
 
 /** Storage may be full, forbidden or hold anything: then a page lives in memory only. */
 function read<Name extends string>(name: Name, storage: IdentityStorage | null, key: string): object {
   try {
-    const proof = JSON.parse(storage?.getItem(key) ?? "null") as Partial<PageProof> | null;
-    const valid = typeof proof?.id === "string" && typeof proof.token === "string";
-    if (!valid) return {};
+    const proof: unknown = JSON.parse(storage?.getItem(key) ?? "null");
+    if (!isProof(proof)) return {};
     const jobs = typeof proof.jobs === "object" ? (proof.jobs ?? {}) : {};
     return { [name]: { ...proof, seq: Number(proof.seq) || 0, jobs } };
   } catch {

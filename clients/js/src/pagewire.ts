@@ -1,8 +1,9 @@
 import { ask } from "./ask.js";
 import { delayMs } from "./backoff.js";
-import { ending, verdict } from "./close.js";
+import { Claim } from "./claim.js";
+import { verdict } from "./close.js";
 import { Deferred } from "./deferred.js";
-import { dependent, slot, socketUrl, storage } from "./document.js";
+import { slot, socketUrl, storage } from "./document.js";
 import { Emitter } from "./emitter.js";
 import { PagewireError } from "./error.js";
 import { Identity, type Hello } from "./identity.js";
@@ -12,7 +13,6 @@ import { watchDocument } from "./lifecycle.js";
 import { Link } from "./link.js";
 import type { DataFrame } from "./replica.js";
 import { serverError, Requests } from "./requests.js";
-import { Tab } from "./tab.js";
 import { TokenSource } from "./token.js";
 import { Topics } from "./topics.js";
 import { Trees } from "./trees.js";
@@ -60,7 +60,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
   readonly #jobs: Jobs;
   readonly #trees: Trees;
   readonly #topics: Topics;
-  readonly #tab = new Tab();
+  readonly #claim: Claim;
   readonly #incoming = new Incoming();
   #state: State = "closed";
   #registered: Registered | undefined;
@@ -86,6 +86,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     const { local_storage: local = storage("localStorage"), session_storage: session = storage("sessionStorage") } =
       options;
     this.#identity = new Identity(local, session, options.slot ?? slot());
+    this.#claim = new Claim(this.#identity);
     this.#tokens = new TokenSource(options.token);
     this.#requests = new Requests(options.max_pending ?? 1_000);
     this.#jobs = new Jobs(this.#requests, this.#identity);
@@ -193,12 +194,13 @@ export class Pagewire extends Emitter<PagewireEvents> {
     clearTimeout(this.#retry);
     this.#change(this.#identity.page ? "recovering" : "connecting", {});
     try {
-      await this.#claim();
+      await this.#claim.settle();
       const token = await this.#tokens.get();
       const hello = this.#identity.hello(this.#incoming.last, this.#trees.places(), this.#jobs.pending);
       if (turn === this.#turn) this.#dial({ ...hello, ...(token && { token }) });
     } catch (error) {
       if (turn !== this.#turn) return;
+      this.#claim.leave();
       const reason = `no token to be had: ${String(error)}`;
       this.emit("error", new PagewireError("unauthenticated", reason, true));
       this.#wait(0, { reason });
@@ -219,24 +221,13 @@ export class Pagewire extends Emitter<PagewireEvents> {
     }
   }
 
-  /** Makes sure that a page is resumed only by the document it belongs to. */
-  async #claim(): Promise<void> {
-    const page = this.#identity.page;
-    if (!page) return;
-    const claim = await this.#tab.claim(page.id);
-    if (claim === "ours" && !this.#identity.overtaken()) return;
-    // a duplicated tab is a master page of its own; an iframe or an opened window belongs to the session it came from
-    if (claim === "taken" && !dependent()) this.#identity.forgetSession();
-    else this.#identity.forgetPage();
-  }
-
   #open(frame: Registered, hello: Hello, link: Link): void {
     const again = this.#registered !== undefined;
     if (frame.recovered !== "recovered") this.#incoming.restart(frame.seq);
     this.#registered = frame;
     this.#openedAt = Date.now();
     this.#identity.learn(frame, this.#incoming.last);
-    this.#tab.hold(frame.page_id);
+    this.#claim.hold(frame.page_id);
     this.#tokens.accepted();
     this.#change("open", {});
     this.emit("registered", frame);
@@ -303,21 +294,21 @@ export class Pagewire extends Emitter<PagewireEvents> {
     if (!this.#registered) return;
     this.#registered = { ...this.#registered, page_id, token, node: page_id.slice(page_id.indexOf("|") + 1) };
     this.#identity.learn(this.#registered, this.#incoming.last);
-    this.#tab.hold(page_id);
+    this.#claim.hold(page_id);
     this.emit("address", { page_id });
   }
 
   #lost(code: number, text: string, hello: Hello, link: Link): void {
-    const { reconnect, renewToken, forgetPage, refusesIds, advisedMs, reason } = verdict(code, text);
+    const { reconnect, renewToken, forgetPage, refusesIds, advisedMs, reason, ending } = verdict(code, text);
     this.#detach();
     if (forgetPage) this.#identity.forgetPage();
     // another user logged in, or the server lost its keys: what is remembered is worth nothing, a new page is possible
     const anew = refusesIds && !link.registered && hello.resume !== undefined && !(renewToken && hello.token);
-    if (anew) this.#identity.forgetAll();
+    if (anew) this.#identity.forgetRefused();
     const back = anew || (renewToken ? this.#tokens.renew(reconnect) : reconnect);
     const change = { code, ...(reason && { reason }) };
     if (back) this.#wait(advisedMs, change);
-    else this.#finish(change, new PagewireError(ending(code), reason || `the server closed with ${code}`));
+    else this.#finish(change, new PagewireError(ending, reason || `the server closed with ${code}`));
   }
 
   #wait(advisedMs: number, change: Partial<StateChange>): void {
@@ -342,7 +333,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     this.#turn += 1;
     this.#link?.leave();
     this.#detach();
-    this.#tab.release();
+    this.#claim.release();
     this.#change("waiting", { reason: "the document is away" });
   }
 
@@ -356,7 +347,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     this.#unwatch();
     this.#link?.leave();
     this.#detach();
-    this.#tab.release();
+    this.#claim.release();
     this.#requests.close();
     this.#topics.close(error);
     this.#incoming.restart(this.#identity.page ? this.#incoming.last : 0);
@@ -371,6 +362,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     clearTimeout(this.#ack);
     this.#ack = undefined;
     this.#link = undefined;
+    this.#claim.leave();
     this.#requests.pause();
     this.#trees.pause();
     this.#topics.pause();

@@ -174,6 +174,23 @@ test("a refused connection rejects with the reason", async () => {
   await refused;
 });
 
+test("a refused origin rejects at once, names the key to set, and forgets nothing", async () => {
+  const storages = { local_storage: new MemoryStorage(), session_storage: new MemoryStorage() };
+  const before = bench(storages);
+  void before.page.connect();
+  (await before.socket(1)).register("new");
+  const remembered = [...storages.local_storage.items];
+  const { page, sockets, socket } = bench(storages);
+  const refused = assert.rejects(page.connect(), (error: PagewireError) => {
+    return error.code === "origin" && !error.retryable && error.message.includes("websocket.origins");
+  });
+  (await socket(1)).end(4003, '{"reason":"origin"}');
+  await refused;
+  assert.deepEqual([page.state, sockets.length], ["closed", 1]);
+  assert.deepEqual([...storages.local_storage.items], remembered);
+  before.page.close();
+});
+
 test("ids that the server refuses are forgotten, and a new page opens from nothing", async () => {
   const storages = { local_storage: new MemoryStorage(), session_storage: new MemoryStorage() };
   const { page, socket } = bench(storages);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { delayMs } from "../src/backoff.js";
-import { ending, verdict } from "../src/close.js";
+import { verdict } from "../src/close.js";
 import { Incoming } from "../src/incoming.js";
 import { Outgoing } from "../src/outgoing.js";
 import { Pace } from "../src/pace.js";
@@ -42,7 +42,7 @@ test("a refused token asks for another one", () => {
 test("a page that is lost for good is forgotten, and says why", () => {
   assert.equal(verdict(4006, "").forgetPage, true);
   assert.equal(verdict(4500, "").forgetPage, false);
-  assert.equal(ending(4006), "replaced");
+  assert.equal(verdict(4006, "").ending, "replaced");
 });
 
 test("a close reason may be JSON, a text or nothing", () => {

@@ -199,6 +199,17 @@ impl Document {
         Ok(())
     }
 
+    /// The lanes beside the base that get more users by this document than by the one before it. The base takes what
+    /// is left: that is no choice of its own.
+    pub fn gains(&self, before: &Self) -> impl Iterator<Item = &str> {
+        let had = |name: &str| match before.lanes.iter().find(|lane| lane.name == name) {
+            Some(lane) => lane.weight.buckets(),
+            None if name == before.base => before.remainder().buckets(),
+            None => 0,
+        };
+        self.lanes.iter().filter(move |lane| lane.weight.buckets() > had(&lane.name)).map(|lane| &*lane.name)
+    }
+
     /// What the base lane takes.
     pub fn remainder(&self) -> Weight {
         remainder(&self.lanes).unwrap_or_default()

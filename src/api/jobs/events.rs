@@ -11,10 +11,11 @@ use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream, StreamExt};
 use pagewire_cluster::job::{self, Record, Watching};
+use pagewire_cluster::worker::Workers;
 use serde::Serialize;
 
 use super::unknown;
-use super::view::{Job, Progress};
+use super::view::{Job, Progress, is_stranded};
 use crate::api::Parts;
 use crate::api::error::{ApiError, ErrorBody};
 use crate::api::events::UNBUFFERED;
@@ -27,16 +28,18 @@ struct Told {
     state: job::State,
     attempts: u32,
     cancelling: bool,
+    stranded: bool,
 }
 
 struct Follower {
     watching: Watching,
+    workers: Workers,
     ready: Ready,
     told: Told,
 }
 
 /// What becomes of a job. `job` events have the job as `GET /jobs/{id}` reads it: the first one as it stands, then one
-/// for each change of its state; `progress` events say how far it has come. The stream ends with the job, and when
+/// for each change of its state and of what it waits for; `progress` events say how far it has come. The stream ends with the job, and when
 /// the node leaves.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}/events", tag = "jobs", params(("id" = String, Path)),
     responses((status = 200, content_type = "text/event-stream", body = String),
@@ -48,16 +51,18 @@ pub(in crate::api) async fn events(
     let watching = parts.context.jobs.watch(id).await?;
     let stored = watching.look().await?.ok_or_else(|| unknown(id))?;
     let beat = KeepAlive::new().interval(watching.pace());
-    let told = Told::of(&stored.record);
-    let first = event("job", &Job::from(stored.record));
-    let follower = Follower { watching, ready: parts.ready, told };
+    let workers = parts.context.workers.clone();
+    let (told, first) = tell(stored.record, &workers);
+    let follower = Follower { watching, workers, ready: parts.ready, told };
     Ok((UNBUFFERED, Sse::new(stream::iter([Ok(first)]).chain(follower.events())).keep_alive(beat)))
 }
 
-impl Told {
-    fn of(record: &Record) -> Self {
-        Self { state: record.state, attempts: record.attempts, cancelling: record.cancelling }
-    }
+/// What is told of a record, and the event that does.
+fn tell(record: Record, workers: &Workers) -> (Told, Event) {
+    let roster = workers.roster();
+    let Record { state, attempts, cancelling, .. } = record;
+    let told = Told { state, attempts, cancelling, stranded: is_stranded(&record, &roster) };
+    (told, event("job", &Job::new(record, &roster)))
 }
 
 impl Follower {
@@ -89,9 +94,9 @@ impl Follower {
             }
             match self.watching.look().await {
                 Ok(Some(stored)) => {
-                    let now = Told::of(&stored.record);
+                    let (now, event) = tell(stored.record, &self.workers);
                     if std::mem::replace(&mut self.told, now) != now {
-                        return Some(event("job", &Job::from(stored.record)));
+                        return Some(event);
                     }
                 }
                 Ok(None) => return None,

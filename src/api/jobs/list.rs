@@ -66,7 +66,8 @@ pub(in crate::api) async fn jobs(
     let after = which.after()?;
     let limit = Piece { cursor: None, limit: which.limit }.limit();
     let found = find(&parts.context.jobs, &which.filter()?, after, limit).await?;
-    let items = found.records.into_iter().map(Job::from).collect();
+    let roster = parts.context.workers.roster();
+    let items = found.records.into_iter().map(|record| Job::new(record, &roster)).collect();
     Ok(Json(List { items, next_cursor: found.next.map(|rev| rev.to_string()) }))
 }
 

@@ -1,6 +1,7 @@
 //! How a job reads.
 
 use pagewire_cluster::job::{Affinity, Record, State};
+use pagewire_cluster::worker::{Roster, Team};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -15,6 +16,9 @@ pub(in crate::api) struct Job {
     /// `scheduled`, `queued`, `running`, or one of its ends: `succeeded`, `failed`, `cancelled`, `dead`.
     #[schema(example = "running")]
     state: &'static str,
+    /// Why it is queued and not running, where the servers can tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<Waiting>,
     /// How often a worker has begun it.
     attempts: u32,
     /// How often it may be tried again after a failure.
@@ -65,6 +69,16 @@ pub(in crate::api) struct Job {
     ended_at: Option<String>,
 }
 
+/// What a job waits for.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Waiting {
+    /// For programs: `no_worker`.
+    #[schema(example = "no_worker")]
+    code: &'static str,
+    /// For people.
+    message: String,
+}
+
 /// How far a job has come.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct Progress {
@@ -86,6 +100,22 @@ struct Failure {
     retryable: bool,
 }
 
+/// Whether a job waits for a worker and there is none to do it.
+pub(super) fn is_stranded(record: &Record, roster: &Roster) -> bool {
+    record.state == State::Queued && !roster.serves(&Team::new(record.pool.as_str(), record.lane.as_str()))
+}
+
+impl Job {
+    /// A record as it stands, and what it waits for as far as the living workers tell.
+    pub(super) fn new(record: Record, roster: &Roster) -> Self {
+        let waiting = is_stranded(&record, roster).then(|| Waiting {
+            code: "no_worker",
+            message: format!("no worker serves pool {}, lane {}", record.pool, record.lane),
+        });
+        Self { waiting, ..Self::from(record) }
+    }
+}
+
 impl From<Record> for Job {
     fn from(record: Record) -> Self {
         let exec_mode = match record.affinity {
@@ -99,6 +129,7 @@ impl From<Record> for Job {
             id: record.id.to_string(),
             kind: record.kind,
             state: record.state.text(),
+            waiting: None,
             attempts: record.attempts,
             retries: record.retries,
             progress: record.progress.map(Progress::from),

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use pagewire_cluster::id::NodeNumber;
-use pagewire_cluster::rollout::{self, Document, Spread, Weight};
+use pagewire_cluster::rollout::{self, Document, Fallback, Spread, Weight};
 use pagewire_cluster::wire::RolloutState;
 use pagewire_cluster::worker::{Roster, Team};
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,9 @@ pub(in crate::api) struct Status {
     split: Vec<Share>,
     applied: Applied,
     nodes: Vec<NodeState>,
+    /// What somebody who changes it should know, for people.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -133,8 +136,10 @@ impl Status {
                 releases: releases.into_iter().map(str::to_owned).collect(),
             }
         };
+        let split: Vec<_> = weights.into_iter().zip(counts).map(share).collect();
         Self {
-            split: weights.into_iter().zip(counts).map(share).collect(),
+            warnings: split.iter().filter_map(|share| share.warning(&document)).collect(),
+            split,
             applied: Applied {
                 nodes: spread.applied(),
                 of: spread.nodes.len(),
@@ -148,6 +153,21 @@ impl Status {
     /// With its revision as the tag.
     pub(super) fn respond(self) -> Response {
         ([(header::ETAG, format!("\"{}\"", self.rollout.revision))], Json(self)).into_response()
+    }
+}
+
+impl Share {
+    /// Its users and nobody who works for them.
+    fn warning(&self, document: &Document) -> Option<String> {
+        if self.workers > 0 || self.weight == Weight::default() {
+            return None;
+        }
+        let lane = &self.lane;
+        let then = match document.fallback {
+            Fallback::Base if *lane != document.base => "the base lane does the work of its users",
+            _ => "the calls of its users are refused and their jobs wait",
+        };
+        Some(format!("lane {lane} has {}% of the users and no living workers: {then}", self.weight.percent()))
     }
 }
 

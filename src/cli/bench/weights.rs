@@ -74,7 +74,7 @@ pub(super) async fn run(options: Options) -> io::Result<Report> {
 async fn measure(node: &Node, options: &Options, changes: u64) -> io::Result<Times> {
     let mut times = Times::default();
     for change in 0..changes {
-        let body = json!({"lanes": [{"name": "canary", "weight": change % 101}]});
+        let body = json!({"lanes": [{"name": "canary", "weight": change % 101}], "force": true});
         let started = Instant::now();
         let Changed { applied } = node.put("/rollouts/bench", &body).await?;
         times.answered.push(started.elapsed().as_secs_f64() * 1e3);

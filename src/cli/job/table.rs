@@ -26,11 +26,17 @@ pub(super) fn job(job: &Value) -> String {
         ("started", &job["started_at"]),
         ("ended", &job["ended_at"]),
     ];
-    let attempts = format!("{}, {} retries", job["attempts"], job["retries"]);
+    let attempts = match job["retries"].as_u64() {
+        Some(1) => format!("{}, 1 retry", job["attempts"]),
+        _ => format!("{}, {} retries", job["attempts"], job["retries"]),
+    };
     let mut facts = vec![("job", headline(job)), ("attempts", attempts)];
     facts.extend(members.map(|(name, value)| (name, text(value))));
     if is_running(job) && job["progress"].is_object() {
         facts.push(("progress", progress(&job["progress"])));
+    }
+    if let Some(reason) = waiting(job) {
+        facts.push(("waits", reason));
     }
     if job["error"].is_object() {
         facts.push(("error", error(&job["error"])));
@@ -67,6 +73,11 @@ pub(super) fn why(job: &Value) -> String {
         Value::Object(_) => format!("{what}: {}", error(&job["error"])),
         _ => what,
     }
+}
+
+/// Why it is queued and not running, where the server can tell.
+pub(super) fn waiting(job: &Value) -> Option<String> {
+    job["waiting"]["message"].as_str().map(plain)
 }
 
 /// What is over has not come further since.

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, stdout};
 
 use pagewire_cluster::timing::Timing;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{ended, path, table};
 use crate::cli::events::{Event, Reader};
@@ -65,15 +65,22 @@ struct Screen {
     json: bool,
     terminal: bool,
     state: String,
+    waiting: Option<String>,
+    /// How far the job has come, as shown last.
+    shown: Option<f64>,
     drawn: bool,
 }
 
 impl Screen {
     fn new(json: bool) -> Self {
-        Self { json, terminal: stdout().is_terminal(), state: String::new(), drawn: false }
+        let terminal = stdout().is_terminal();
+        Self { json, terminal, state: String::new(), waiting: None, shown: None, drawn: false }
     }
 
     fn show(&mut self, event: &Event) {
+        if event.name == "job" {
+            self.explain(&event.data);
+        }
         if self.json {
             return;
         }
@@ -81,6 +88,9 @@ impl Screen {
             "job" => {
                 let state = table::headline(&event.data);
                 if self.state != state {
+                    if event.data["state"] == "succeeded" {
+                        self.complete();
+                    }
                     self.clear();
                     output::print(&state);
                     self.state = state;
@@ -94,13 +104,41 @@ impl Screen {
             _ => return,
         };
         if progress.is_object() {
-            if self.terminal {
-                output::redraw(&bar(progress));
-                self.drawn = true;
-            } else {
-                output::print(&table::progress(progress));
-            }
+            self.draw(progress);
         }
+    }
+
+    fn draw(&mut self, progress: &Value) {
+        self.shown = progress["progress"].as_f64();
+        if self.terminal {
+            output::redraw(&bar(progress));
+            self.drawn = true;
+        } else {
+            output::print(&table::progress(progress));
+        }
+    }
+
+    /// The last step of a job is its end: steps are told at a pace, so the one before it was seldom the whole.
+    fn complete(&mut self) {
+        if self.shown.is_some_and(|shown| shown < 1.0) {
+            self.draw(&json!({"progress": 1.0}));
+        }
+        if std::mem::take(&mut self.drawn) {
+            output::print("");
+        }
+    }
+
+    /// Whoever waits for nobody learns it, beside the result.
+    fn explain(&mut self, job: &Value) {
+        let waiting = table::waiting(job);
+        if self.waiting == waiting {
+            return;
+        }
+        if let Some(reason) = &waiting {
+            self.clear();
+            output::remark(&format!("waiting: {reason}"));
+        }
+        self.waiting = waiting;
     }
 
     fn clear(&mut self) {
@@ -131,8 +169,6 @@ fn bar(progress: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -92,7 +92,7 @@ fn headline(status: &Value) -> String {
     let number = |name: &str| applied.get(name).and_then(Value::as_u64).unwrap_or_default();
     let pool = text(&status["pool"]);
     match status["revision"].as_u64() {
-        Some(0) => format!("pool {pool}: nobody has changed it, {} nodes", number("of")),
+        Some(0) => format!("pool {pool}: nobody has changed it, {}", output::count(number("of"), "node")),
         _ => format!(
             "pool {pool}: revision {} applied by {}/{} nodes{took}",
             status["revision"],

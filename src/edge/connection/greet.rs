@@ -13,6 +13,9 @@ use crate::command::{self, Caller};
 use crate::protocol::{Close, CloseCode, Hello};
 use crate::session::{Open, Opened};
 
+/// Before anything is read: a browser shows its page a close code, and of a refused upgrade nothing at all.
+const FOREIGN: Close = Close::new(CloseCode::Forbidden, "origin");
+
 /// Waits for `hello` and opens the page that it asks for.
 pub(super) async fn greet(
     edge: &Edge,
@@ -20,6 +23,9 @@ pub(super) async fn greet(
     pulse: &Arc<Pulse>,
     arrival: Box<Arrival>,
 ) -> Result<(Opened, Roles), End> {
+    if arrival.foreign {
+        return Err(End::Close(FOREIGN));
+    }
     if edge.is_draining() {
         return Err(End::Close(closing(edge, Cause::Drain)));
     }

@@ -1,5 +1,6 @@
 // The shared form: every page that shows the same tree writes its fields, and sees what the others write.
 import { page } from "/_pagewire/page.js";
+import { offer } from "/_pagewire/allowed.js";
 import { $, hue, reason, short } from "/_pagewire/view.js";
 
 /** Where in the tree. */
@@ -89,4 +90,5 @@ function watch() {
 }
 
 $("tree").addEventListener("change", watch);
+offer($("tree"), $("write-missing"), "write");
 watch();

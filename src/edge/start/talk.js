@@ -1,5 +1,7 @@
 // Talking: the other pages of this session, and pushes to them from here or from a terminal.
+import { PagewireError } from "/pagewire.js";
 import { page } from "/_pagewire/page.js";
+import { offer } from "/_pagewire/allowed.js";
 import { $, answer, complain, element, hue, log, short } from "/_pagewire/view.js";
 
 /** Other pages of this session, as far as they announced themselves. */
@@ -11,9 +13,12 @@ let announced;
 /** Where the command line looks for a server by itself. */
 const DEFAULT_SERVER = "http://127.0.0.1:8080";
 
-page.on("registered", ({ page_id }) => {
+page.on("registered", ({ page_id, recovered }) => {
+  const same = announced === page_id && recovered === "recovered";
+  // whoever is still there answers
+  if (!same) peers.clear();
   suggestTarget();
-  if (announced === page_id) return;
+  if (same) return;
   announced = page_id;
   page.broadcast({ [GREETING]: "here" }).catch(complain);
 });
@@ -42,6 +47,12 @@ function meet(id) {
   showPeers();
 }
 
+/** It does not exist any more. */
+function part(id) {
+  peers.delete(id);
+  suggestTarget();
+}
+
 function showPeers() {
   const chips = [...peers].map((id) => {
     const chip = element("button", "peer", short(id));
@@ -55,7 +66,8 @@ function showPeers() {
     chip.addEventListener("click", () => choose("page", id));
     return chip;
   });
-  if (chips.length > 0) $("peers").replaceChildren(...chips);
+  const hint = element("p", "hint", "Open a second page: its id appears here.");
+  $("peers").replaceChildren(...(chips.length > 0 ? chips : [hint]));
 }
 
 function choose(level, id) {
@@ -82,17 +94,31 @@ function showCommand() {
 }
 
 $("level").addEventListener("change", suggestTarget);
+offer($("level"), $("send-missing"), "send");
 $("target").addEventListener("input", () => (showPeers(), showCommand()));
 $("text").addEventListener("input", showCommand);
 
 $("push").addEventListener("submit", async (event) => {
   event.preventDefault();
   const to = { [$("level").value]: $("target").value };
-  await answer($("reach"), page.send(to, { text: $("text").value }), ({ reached, held }) => {
+  await answer($("reach"), send(to, { text: $("text").value }), ({ reached, held }) => {
     const away = held > 0 ? `, held for ${held} that will be back` : "";
     return `reached ${reached} ${reached === 1 ? "page" : "pages"}${away}`;
   });
 });
+
+/** A page of this session that the server knows no more is one no more. */
+async function send(to, payload) {
+  const peer = peers.has(to.page);
+  try {
+    const report = await page.send(to, payload);
+    if (!peer || report.reached + report.held > 0) return report;
+  } catch (error) {
+    if (!peer || !["unknown", "forbidden"].includes(error.code)) throw error;
+  }
+  part(to.page);
+  throw new PagewireError("unknown", "that page has gone");
+}
 
 $("copy").addEventListener("click", async () => {
   try {

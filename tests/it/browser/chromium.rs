@@ -143,6 +143,13 @@ impl Browser {
         .await;
     }
 
+    /// The entries of a list that can be chosen.
+    pub(super) async fn offered(&self, name: &str) -> Vec<String> {
+        let script = "return [...document.querySelector(`[data-testid=${arguments[0]}]`).options]\
+                      .filter((option) => !option.disabled).map((option) => option.value)";
+        serde_json::from_value(self.run(script, vec![json!(name)]).await).expect("names")
+    }
+
     /// Connection, session and page.
     pub(super) async fn ids(&self) -> [String; 3] {
         [self.text("connection-id").await, self.text("session-id").await, self.text("page-id").await]

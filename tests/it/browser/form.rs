@@ -65,9 +65,9 @@ async fn two_pages_of_a_session_write_one_form() {
     browser.shows("recovered", "recovered").await;
     browser.shows("form-revision", "revision").await;
     assert_eq!(fields(&browser).await, ["Ship it", "waiting", "on Thursday"], "also after a reload");
-    browser.choose("form-tree", "user").await;
-    browser.shows("form-error", "forbidden").await;
-    assert_eq!(fields(&browser).await, ["", "", ""], "an anonymous page has no user");
+    browser.choose("form-tree", "page").await;
+    browser.shows("form-revision", "nothing written yet").await;
+    assert_eq!(fields(&browser).await, ["", "", ""], "the page's own tree");
     browser.choose("form-tree", "session").await;
     browser.shows("form-revision", "revision").await;
     assert_eq!(fields(&browser).await, ["Ship it", "waiting", "on Thursday"]);

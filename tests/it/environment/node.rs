@@ -18,6 +18,7 @@ pub(crate) struct Setup {
     address: SocketAddr,
     environment: BTreeMap<String, String>,
     arguments: Vec<String>,
+    terminal: bool,
 }
 
 impl Setup {
@@ -47,6 +48,19 @@ impl Setup {
     pub(crate) fn everywhere(mut self) -> Self {
         self.address.set_ip(Ipv4Addr::UNSPECIFIED.into());
         self.arguments = serve(self.address);
+        self
+    }
+
+    /// The same address by a name.
+    pub(crate) fn named(mut self, host: &str) -> Self {
+        let address = format!("{host}:{}", self.address.port());
+        self.arguments = vec!["serve".to_owned(), "--listen".to_owned(), address];
+        self
+    }
+
+    /// Its standard input is a terminal.
+    pub(crate) fn at_a_terminal(mut self) -> Self {
+        self.terminal = true;
         self
     }
 
@@ -83,7 +97,12 @@ fn run(setup: &Setup, folder: &TempDir) -> Process {
     }
     command.envs(&setup.environment).current_dir(folder.path());
     let name = format!("the node at port {}", setup.address.port());
-    Process::start(&name, &mut command, folder.path().join("node.log"))
+    let log = folder.path().join("node.log");
+    if setup.terminal {
+        Process::at_a_terminal(&name, &mut command, log)
+    } else {
+        Process::start(&name, &mut command, log)
+    }
 }
 
 /// A running node. Ends with its test.
@@ -102,7 +121,7 @@ impl Node {
     pub(crate) fn setup() -> Setup {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let environment = BTreeMap::from([("PAGEWIRE_TIMING".to_owned(), "short".to_owned())]);
-        Setup { address, environment, arguments: serve(address) }
+        Setup { address, environment, arguments: serve(address), terminal: false }
     }
 
     /// Where clients connect.
@@ -144,6 +163,11 @@ impl Node {
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
         self.process.signal(Signal::TERM);
+    }
+
+    /// SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        self.process.signal(Signal::HUP);
     }
 
     /// SIGSTOP: the process stands still while the world goes on.

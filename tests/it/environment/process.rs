@@ -3,11 +3,13 @@
 //! Owns: one process by its id. Kills it when the test ends, and shows its log when the test fails.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::eventually;
 
@@ -18,21 +20,34 @@ pub(crate) struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    _terminal: Option<OwnedFd>,
 }
 
 impl Process {
     /// Starts the command; its output goes to the end of `log`.
     pub(crate) fn start(name: &str, command: &mut Command, log: PathBuf) -> Self {
+        Self::spawn(name, command.stdin(Stdio::null()), log, None)
+    }
+
+    /// The same with a terminal as its standard input.
+    pub(crate) fn at_a_terminal(name: &str, command: &mut Command, log: PathBuf) -> Self {
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("a terminal of ours");
+        let name_of_it = ptsname(&terminal, Vec::new()).expect("its name").into_string().expect("a path");
+        let end = File::options().read(true).write(true).open(name_of_it).expect("its other end");
+        Self::spawn(name, command.stdin(end), log, Some(terminal))
+    }
+
+    fn spawn(name: &str, command: &mut Command, log: PathBuf, terminal: Option<OwnedFd>) -> Self {
         let output = File::options().create(true).append(true).open(&log).expect("a log file");
         let child = command
-            .stdin(Stdio::null())
             .stderr(output.try_clone().expect("the log file twice"))
             .stdout(output)
             .spawn()
             .unwrap_or_else(|error| {
                 panic!("{name} does not start ({command:?}): {error}; tests/run.py installs what tests need")
             });
-        Self { name: name.to_owned(), child, log }
+        Self { name: name.to_owned(), child, log, _terminal: terminal }
     }
 
     pub(crate) fn pid(&self) -> u32 {

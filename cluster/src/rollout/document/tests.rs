@@ -48,6 +48,24 @@ fn a_document_reads_back_with_what_a_newer_release_wrote() {
 }
 
 #[test]
+fn a_lane_gains_by_what_it_did_not_have_and_the_base_never_does() {
+    let gains = |before: &Document, wanted: Wanted| {
+        revise(before, wanted).unwrap().gains(before).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let first = Document::unwritten("p");
+    assert_eq!(gains(&first, lanes(&[("canary", 0.0)])), [""; 0]);
+    assert_eq!(gains(&first, lanes(&[("canary", 10.0), ("beta", 5.0)])), ["canary", "beta"]);
+    let standing = document(&[("canary", 10.0)]);
+    for fewer in [lanes(&[("canary", 10.0)]), lanes(&[("canary", 1.0)]), lanes(&[]), Wanted::default()] {
+        assert_eq!(gains(&standing, fewer), [""; 0]);
+    }
+    let swapped = Wanted { base: Some("canary".into()), ..lanes(&[("stable", 90.0)]) };
+    assert_eq!(gains(&standing, swapped), [""; 0], "the former base keeps what it had");
+    let more = Wanted { base: Some("canary".into()), ..lanes(&[("stable", 90.01)]) };
+    assert_eq!(gains(&standing, more), ["stable"]);
+}
+
+#[test]
 fn what_cannot_be_obeyed_is_not_read() {
     let text = |lanes: &str| {
         format!(r#"{{"rev":3,"pool":"p","salt":"","base":"b","lanes":{lanes},"updated_by":"","updated":0}}"#)
