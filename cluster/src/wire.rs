@@ -12,7 +12,9 @@ use serde_json::value::RawValue;
 use crate::id::{Address, Key, NodeNumber};
 
 pub(crate) use work::present;
-pub use work::{CallAnswer, Cancel, Ending, Failure, JobEvent, JobNote, News, Progress, Wake, WorkerCall};
+pub use work::{
+    CallAnswer, Cancel, Claims, Ending, Failure, JobEvent, JobNote, News, Progress, Wake, WorkerCall,
+};
 
 /// Whose pages a delivery is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -185,10 +185,12 @@ impl Duties {
         .await;
     }
 
-    /// The lowest living number finds jobs that nobody works on although somebody should.
+    /// The lowest living number finds jobs that nobody works on although somebody should: regularly, and as soon as a
+    /// worker has lost its lease.
     pub(super) async fn tidy_jobs(self, jobs: Jobs, unclaimed: Duration, stopping: watch::Receiver<bool>) {
         let janitor = tokio::sync::Mutex::new(Janitor::new(unclaimed));
-        self.every(self.timing.lease_renew, stopping, || async {
+        let workers = jobs.workers().changes();
+        self.every_or_when(workers, self.timing.lease_renew, stopping, || async {
             let mut janitor = janitor.lock().await;
             if !self.is_lowest() {
                 // who takes the duty over starts with nothing
@@ -215,6 +217,17 @@ impl Duties {
         stopping: watch::Receiver<bool>,
         duty: impl Fn() -> F,
     ) {
+        let (_, never) = watch::channel(0);
+        self.every_or_when(never, period, stopping, duty).await;
+    }
+
+    async fn every_or_when<F: Future<Output = Result<(), Down>>>(
+        &self,
+        mut changes: watch::Receiver<u64>,
+        period: Duration,
+        stopping: watch::Receiver<bool>,
+        duty: impl Fn() -> F,
+    ) {
         let stop = stopped(stopping);
         tokio::pin!(stop);
         let mut tick = tokio::time::interval(period);
@@ -223,6 +236,7 @@ impl Duties {
             tokio::select! {
                 () = &mut stop => return,
                 _ = tick.tick() => {}
+                Ok(()) = changes.changed() => {}
             }
             if let Err(error) = duty().await {
                 tracing::debug!(%error, "duty put off");
