@@ -17,7 +17,7 @@ use pagewire_cluster::wire::{Answer, Question, Scope};
 use tokio::sync::watch;
 
 use super::stopped;
-use crate::command::{self, Context};
+use crate::command::{self, Context, Waited};
 use crate::session::{Pushed, Sessions, exists};
 use crate::telemetry::{self, Ready};
 
@@ -201,6 +201,17 @@ impl Duties {
             if helped > 0 {
                 tracing::info!(helped, "jobs that nobody worked on are offered again");
             }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Every node looks for the ends of jobs that its pages wait for longer than a message takes.
+    pub(super) async fn look_for_ends(self, context: Arc<Context>, stopping: watch::Receiver<bool>) {
+        let before = tokio::sync::Mutex::new(Waited::default());
+        self.every(self.timing.redelivery * 2, stopping, || async {
+            let mut before = before.lock().await;
+            *before = command::catch_up_on(&context, &before).await;
             Ok(())
         })
         .await;

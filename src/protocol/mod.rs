@@ -18,6 +18,7 @@ pub use frame::{
     Ack, Auth, BroadcastSession, Call, ClientFrame, FrameId, Hello, InvalidFrame, Job, Resume, Send,
     Subscribe, Target, Unsubscribe,
 };
+pub use job::JobFrame;
 pub use server::{Limits, Recovered, Registered, Tail, pong};
 pub use state::{At, Patch, SetData};
 
