@@ -181,6 +181,7 @@ impl Node {
         let unclaimed = Duration::from_secs(config.lifetime.unclaimed_job_s);
         tokio::spawn(duties.clone().tidy_jobs(jobs.clone(), unclaimed, stopping.clone()));
         tokio::spawn(duties.clone().renew_tokens(context.sessions.clone(), stopping.clone()));
+        tokio::spawn(duties.clone().look_for_ends(context.clone(), stopping.clone()));
         tokio::spawn(duties.clone().end_idle(cleanup, stopping.clone()));
         let grace = Duration::from_millis(config.lifetime.resume_ms);
         tokio::spawn(duties.clone().remove_orphans(cleanup, grace, stopping.clone()));

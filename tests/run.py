@@ -4,6 +4,8 @@
     python3 tests/run.py                what CI runs
     python3 tests/run.py --only fmt     one step (repeatable)
     python3 tests/run.py --list         the steps
+    python3 tests/run.py --only chaos --seed 1 --runs 200 --servers 3
+                                        breaks of NATS, under jobs of pages
 
 What a step needs and the machine lacks is installed first: into .tools/ from PyPI, with apt on Debian, or as
 a rustup component. Nothing but the standard library is used here.
@@ -201,6 +203,12 @@ def test(counts):
     run(["cargo", "test", "--locked", "--workspace", "--no-fail-fast"], counts)
 
 
+def chaos(counts):
+    names = [name for name in os.environ if name.startswith("PAGEWIRE_CHAOS_")]
+    print(*(f"{name}={os.environ[name]}" for name in sorted(names)), flush=True)
+    run(["cargo", "test", "--locked", "--test", "it", "the_long_loop_of_breaks", "--", "--ignored", "--nocapture"], counts)
+
+
 def js(counts):
     folder = ROOT / "clients/js"
     run(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder)
@@ -236,8 +244,13 @@ STEPS = {
     "test": ("unit, conformance and integration tests", test, [compiler, nats, browser], True),
     "js": ("the browser client: types, fresh build, tests", js, [node], True),
     "compose": ("docker-compose.yml in a Docker engine of its own", compose, [compiler, nats, node, docker], True),
+    "chaos": ("breaks of NATS under jobs of pages, ten minutes", chaos, [compiler, nats], False),
     "deny": ("licences, bans and advisories of dependencies", deny, [], False),
 }
+
+
+# What the step chaos can be told.
+CHAOS = {"seed": "which breaks (1)", "runs": "how many (200)", "jobs": "under how many jobs (10000)", "servers": "1 or 3"}
 
 
 def perform(name):
@@ -267,7 +280,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=STEPS, metavar="STEP", help="run this step only")
     parser.add_argument("--list", action="store_true", help="list the steps")
+    for name, meaning in CHAOS.items():
+        parser.add_argument(f"--{name}", type=int, metavar="N", help=f"chaos: {meaning}")
     options = parser.parse_args()
+    for name in CHAOS:
+        if (value := getattr(options, name)) is not None:
+            os.environ[f"PAGEWIRE_CHAOS_{name.upper()}"] = str(value)
     if options.list:
         for name, (what, _, _, default) in STEPS.items():
             print(f"{name:8} {what}{'' if default else '  (only when named)'}")

@@ -122,6 +122,8 @@ pub mod worker_leaf {
     pub const CALL: &str = "call";
     /// A running job is to stop.
     pub const CANCEL: &str = "cancel";
+    /// Do you run these jobs, which you claim?
+    pub const CLAIMS: &str = "claims";
     /// A user has assigned jobs that wait.
     pub const WAKE: &str = "wake";
     /// "Are you there?"

@@ -21,7 +21,9 @@ pub struct Timing {
     pub publish: Duration,
     /// One Kv or Queue operation, after which its outcome is `Unknown`.
     pub operation: Duration,
-    /// A hint of the Queue that is not settled or touched by then is delivered again.
+    /// A hint of the Queue that is not settled or touched by then is delivered again. One that was on its way when a
+    /// connection broke waits as long, and a worker that stands still keeps those that it has asked for before: twice
+    /// this time is within its lease.
     pub redelivery: Duration,
     /// The delay before a failed job runs again, the first time; it doubles from there.
     pub retry_first: Duration,
@@ -83,7 +85,7 @@ impl Timing {
         death_proof: Duration::from_secs(3),
         publish: Duration::from_millis(100),
         operation: Duration::from_secs(5),
-        redelivery: Duration::from_secs(30),
+        redelivery: Duration::from_secs(10),
         retry_first: Duration::from_secs(1),
         retry_longest: Duration::from_secs(300),
         job_kept: Duration::from_secs(24 * 3600),
@@ -179,6 +181,11 @@ mod tests {
         for timing in [Timing::REAL, Timing::SHORT] {
             assert!(timing.operation < timing.redelivery);
         }
+    }
+
+    #[test]
+    fn what_a_worker_that_stands_still_has_asked_for_is_delivered_again_within_its_lease() {
+        assert!(Timing::REAL.redelivery * 2 <= Timing::REAL.lease_ttl);
     }
 
     #[test]

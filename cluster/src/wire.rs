@@ -12,7 +12,9 @@ use serde_json::value::RawValue;
 use crate::id::{Address, Key, NodeNumber};
 
 pub(crate) use work::present;
-pub use work::{CallAnswer, Cancel, Ending, Failure, JobEvent, JobNote, News, Progress, Wake, WorkerCall};
+pub use work::{
+    CallAnswer, Cancel, Claims, Ending, Failure, JobEvent, JobNote, News, Progress, Wake, WorkerCall,
+};
 
 /// Whose pages a delivery is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -144,6 +146,9 @@ pub struct HandedOver {
     /// The jobs that it waits for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<PageJob>,
+    /// It may wait for more jobs than these.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
     /// What it watches of state trees.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub watches: Vec<Watched>,
@@ -161,7 +166,7 @@ pub struct Watched {
 }
 
 /// A job and the page's own id of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PageJob {
     /// The job.
     pub job: Key,
@@ -330,6 +335,7 @@ mod tests {
             received: 3,
             ends: Vec::new(),
             waits: Vec::new(),
+            partial: false,
             watches: Vec::new(),
         };
         let Some(Answer::HandedOver(read)) = decode_answer(&encode(&Answer::HandedOver(handed))) else {

@@ -1,15 +1,18 @@
 //! `job`: durable work. `accepted` says that it is durable; its one terminal frame comes when it is over.
 
+use std::sync::Arc;
+
 use pagewire_cluster::job::{Account, Idempotency};
-use pagewire_cluster::wire::{JobNote, News};
+use pagewire_cluster::wire::{JobNote, News, PageJob};
 use serde_json::value::RawValue;
 
+use super::pending::conclude;
 use super::{Caller, Context, Reply};
 use crate::executor::{self, Mode};
 use crate::protocol::{CommandError, ErrorCode, FrameId, Job, Tail};
 
 pub(super) async fn run(
-    context: &Context,
+    context: &Arc<Context>,
     caller: &Caller,
     frame: Job,
     id: Option<FrameId>,
@@ -44,9 +47,11 @@ pub(super) async fn run(
         page.expect(record.id, id.json());
     });
     let submitted = accepted.await?;
-    // the same job as one that is over: nobody else will say how it ended
-    if let Some(note) = submitted.record.ending(page.key(), id.raw()) {
-        page.conclude(note.job, note.frame.get(), &Tail::job(&note));
+    if !submitted.fresh {
+        // it may have ended before the page was known to wait for it, and then no worker tells the page
+        let (context, page) = (context.clone(), page.clone());
+        let waits = PageJob { job: submitted.record.id, frame: id.json().to_owned() };
+        tokio::spawn(async move { conclude(&context, &page, &waits).await });
     }
     Ok(Reply::Later)
 }

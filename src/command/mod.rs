@@ -28,7 +28,7 @@ use serde_json::value::RawValue;
 pub use dispatch::{After, dispatch, refuse};
 pub use in_flight::{Account, InFlight};
 pub use job::job_over;
-pub use pending::{catch_up, pending};
+pub use pending::{Waited, catch_up, catch_up_on, pending};
 pub use watch::rewatch;
 
 use crate::auth::{Authenticator, Roles, Verified};

@@ -1,8 +1,12 @@
 //! What a page that came back still waits for: the ends of jobs that nobody could tell it, and after a reset the
 //! word that a job stands.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use pagewire_cluster::engine::Down;
+use pagewire_cluster::id::Key;
+use pagewire_cluster::wire::PageJob;
 use serde_json::value::RawValue;
 
 use super::Context;
@@ -17,6 +21,9 @@ pub fn pending(context: &Arc<Context>, page: &Arc<Page>, recovered: Recovered, i
     if ids.is_empty() || recovered == Recovered::New {
         return;
     }
+    if recovered == Recovered::Reset && ids.len() >= MOST {
+        page.expect_more();
+    }
     let (context, page) = (context.clone(), page.clone());
     tokio::spawn(async move {
         for id in ids.into_iter().take(MOST) {
@@ -29,37 +36,67 @@ pub fn pending(context: &Arc<Context>, page: &Arc<Page>, recovered: Recovered, i
 pub async fn catch_up(context: &Arc<Context>) {
     for page in context.sessions.pages() {
         for waits in page.waits_for() {
-            let Ok(Some(stored)) = context.jobs.get(waits.job).await else { continue };
-            let frame = serde_json::from_str::<&RawValue>(&waits.frame).ok();
-            if let Some(note) = frame.and_then(|frame| stored.record.ending(page.key(), frame)) {
-                page.conclude(note.job, &waits.frame, &Tail::job(&note));
-            }
+            conclude(context, &page, &waits).await;
         }
     }
 }
 
-async fn look_up(context: &Context, page: &Page, recovered: Recovered, id: &FrameId) {
-    let jobs = &context.jobs;
-    let reset = recovered == Recovered::Reset;
-    let record = match jobs.of_page(page.key(), id.json()).await {
-        Ok(Some(job)) => jobs.get(job).await.map(|stored| stored.map(|stored| stored.record)),
-        other => other.map(|_| None),
-    };
-    match record {
-        // the page asks again when it comes back again
-        Err(_) => tracing::info!(page = %page.key(), "a page's jobs cannot be looked up now"),
-        Ok(None) => {
-            let message = "the server knows nothing of this job";
-            page.push(&Tail::error(Some(id), &CommandError::new(ErrorCode::Uncertain, message)));
-        }
-        Ok(Some(record)) => match record.ending(page.key(), id.raw()) {
-            Some(note) if reset => drop(page.remind(note.job, id.json(), &Tail::job(&note))),
-            Some(note) => drop(page.conclude(note.job, id.json(), &Tail::job(&note))),
-            None if reset => {
-                page.expect(record.id, id.json());
-                page.push(&Tail::accepted(id, record.id));
+/// What this node's pages waited for already when it looked last.
+pub type Waited = HashSet<(Key, PageJob)>;
+
+/// Looks for the ends of jobs that pages of this node wait for since the last time: whatever became of the messages
+/// that should have told them. What they wait for now.
+pub async fn catch_up_on(context: &Arc<Context>, before: &Waited) -> Waited {
+    let mut now = Waited::new();
+    for page in context.sessions.pages().into_iter().filter(|page| page.is_here()) {
+        for waits in page.waits_for() {
+            let place = (page.key(), waits);
+            if before.contains(&place) {
+                conclude(context, &page, &place.1).await;
             }
-            None => {}
-        },
+            now.insert(place);
+        }
+    }
+    now
+}
+
+/// Tells a page the end of a job that it waits for, if there is one. The record is read as soon as the engine answers:
+/// nothing else may tell the page.
+pub(super) async fn conclude(context: &Context, page: &Page, waits: &PageJob) {
+    let Some(stored) = context.jobs.get_when_up(waits.job).await else { return };
+    let frame = serde_json::from_str::<&RawValue>(&waits.frame).ok();
+    if let Some(note) = frame.and_then(|frame| stored.record.ending(page.key(), frame)) {
+        page.conclude(note.job, &waits.frame, &Tail::job(&note));
+    }
+}
+
+async fn look_up(context: &Context, page: &Page, recovered: Recovered, id: &FrameId) {
+    let reset = recovered == Recovered::Reset;
+    let job = loop {
+        match context.jobs.of_page(page.key(), id.json()).await {
+            Ok(job) => break job,
+            // after a reset nothing else tells the page
+            Err(Down) if page.is_here() => context.jobs.wait_to_retry().await,
+            Err(Down) => return,
+        }
+    };
+    if let Some(job) = job.filter(|_| reset) {
+        // before it is read, so that an end that comes right after finds the page waiting
+        page.expect(job, id.json());
+    }
+    let record = match job {
+        Some(job) => context.jobs.get_when_up(job).await.map(|stored| stored.record),
+        None => None,
+    };
+    let Some(record) = record else {
+        let message = "the server knows nothing of this job";
+        page.push(&Tail::error(Some(id), &CommandError::new(ErrorCode::Uncertain, message)));
+        return;
+    };
+    match record.ending(page.key(), id.raw()) {
+        Some(note) if reset => drop(page.remind(note.job, id.json(), &Tail::job(&note))),
+        Some(note) => drop(page.conclude(note.job, id.json(), &Tail::job(&note))),
+        None if reset => drop(page.confirm(record.id, id.json(), &Tail::accepted(id, record.id))),
+        None => {}
     }
 }

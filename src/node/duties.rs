@@ -18,7 +18,7 @@ use pagewire_cluster::wire::{Answer, Question, Scope};
 use tokio::sync::watch;
 
 use super::stopped;
-use crate::command::{self, Context};
+use crate::command::{self, Context, Waited};
 use crate::session::{Pushed, Sessions, exists};
 use crate::telemetry::{self, Ready};
 
@@ -209,10 +209,12 @@ impl Duties {
         .await;
     }
 
-    /// The lowest living number finds jobs that nobody works on although somebody should.
+    /// The lowest living number finds jobs that nobody works on although somebody should: regularly, and as soon as a
+    /// worker has lost its lease.
     pub(super) async fn tidy_jobs(self, jobs: Jobs, unclaimed: Duration, stopping: watch::Receiver<bool>) {
         let janitor = tokio::sync::Mutex::new(Janitor::new(unclaimed));
-        self.every(self.timing.lease_renew, stopping, || async {
+        let workers = jobs.workers().changes();
+        self.every_or_when(workers, self.timing.lease_renew, stopping, || async {
             let mut janitor = janitor.lock().await;
             if !self.is_lowest() {
                 // who takes the duty over starts with nothing
@@ -223,6 +225,17 @@ impl Duties {
             if helped > 0 {
                 tracing::info!(helped, "jobs that nobody worked on are offered again");
             }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Every node looks for the ends of jobs that its pages wait for longer than a message takes.
+    pub(super) async fn look_for_ends(self, context: Arc<Context>, stopping: watch::Receiver<bool>) {
+        let before = tokio::sync::Mutex::new(Waited::default());
+        self.every(self.timing.redelivery * 2, stopping, || async {
+            let mut before = before.lock().await;
+            *before = command::catch_up_on(&context, &before).await;
             Ok(())
         })
         .await;
@@ -239,6 +252,17 @@ impl Duties {
         stopping: watch::Receiver<bool>,
         duty: impl Fn() -> F,
     ) {
+        let (_, never) = watch::channel(0);
+        self.every_or_when(never, period, stopping, duty).await;
+    }
+
+    async fn every_or_when<F: Future<Output = Result<(), Down>>>(
+        &self,
+        mut changes: watch::Receiver<u64>,
+        period: Duration,
+        stopping: watch::Receiver<bool>,
+        duty: impl Fn() -> F,
+    ) {
         let stop = stopped(stopping);
         tokio::pin!(stop);
         let mut tick = tokio::time::interval(period);
@@ -247,6 +271,7 @@ impl Duties {
             tokio::select! {
                 () = &mut stop => return,
                 _ = tick.tick() => {}
+                Ok(()) = changes.changed() => {}
             }
             if let Err(error) = duty().await {
                 tracing::debug!(%error, "duty put off");

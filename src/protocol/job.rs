@@ -2,7 +2,7 @@
 
 use pagewire_cluster::id::Key;
 use pagewire_cluster::wire::{Ending, Failure, JobNote, News};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{FrameId, Tail};
@@ -56,6 +56,33 @@ impl Tail {
     }
 }
 
+/// What a frame says of the job that it is about.
+#[derive(Debug, Deserialize)]
+pub struct JobFrame {
+    r#type: String,
+    /// The page's own id of the request.
+    pub id: Box<RawValue>,
+    /// The job.
+    pub job: Key,
+}
+
+impl JobFrame {
+    /// `None` when a whole frame is about something else.
+    pub fn read(frame: &RawValue) -> Option<Self> {
+        serde_json::from_str(frame.get()).ok()
+    }
+
+    /// The job is durable, and the page waits for its end.
+    pub fn is_accepted(&self) -> bool {
+        self.r#type == "accepted"
+    }
+
+    /// The one terminal word.
+    pub fn is_end(&self) -> bool {
+        self.r#type == "result"
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use pagewire_cluster::wire::Progress;
@@ -66,6 +93,19 @@ mod tests {
         let frame = serde_json::from_str("1e2").unwrap();
         let note = JobNote { page: Key::from_bits(1), frame, job: Key::from_bits(2), news };
         format!("{{{}", std::str::from_utf8(Tail::job(&note).bytes()).unwrap())
+    }
+
+    #[test]
+    fn a_frame_says_which_job_it_is_about() {
+        let read = |text: &str| JobFrame::read(&serde_json::from_str::<Box<RawValue>>(text).unwrap());
+        let job = Key::from_bits(2);
+        let end = read(&format!(r#"{{"type":"result","id":1e2,"job":"{job}","state":"failed"}}"#)).unwrap();
+        assert_eq!((end.id.get(), end.job, end.is_end(), end.is_accepted()), ("1e2", job, true, false));
+        assert!(read(&format!(r#"{{"type":"accepted","id":1,"job":"{job}"}}"#)).unwrap().is_accepted());
+        assert!(
+            !read(&format!(r#"{{"type":"progress","id":1,"job":"{job}","progress":0}}"#)).unwrap().is_end()
+        );
+        assert!(read(r#"{"type":"result","id":1,"value":{"job":1}}"#).is_none());
     }
 
     #[test]

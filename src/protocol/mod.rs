@@ -19,6 +19,7 @@ pub use frame::{
     Ack, Auth, BroadcastSession, Call, ClientFrame, FrameId, Hello, InvalidFrame, Job, Resume, Send,
     Subscribe, Target, Unsubscribe,
 };
+pub use job::JobFrame;
 pub use plain::{explain, read};
 pub use server::{Allow, Limits, Recovered, Registered, Tail, pong};
 pub use state::{At, Patch, SetData};

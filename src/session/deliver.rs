@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::hub::{Hub, Pushed};
+use super::page::Met;
 use crate::protocol::{CommandError, ErrorCode, Tail};
 use crate::telemetry::{self, Metrics};
 
@@ -161,15 +162,19 @@ impl Deliver {
         }
     }
 
-    /// What became of a job, for a page of this node; `None` when the page is not here.
+    /// What became of a job, for a page of this node; `None` when the page is not here, or not any more.
     pub fn receive_job(&self, note: &JobNote) -> Option<Pushed> {
         let page = self.hub.page(note.page)?;
         let tail = Tail::job(note);
-        let mut pushed = Pushed::default();
-        pushed.count(match note.news {
+        let met = match note.news {
             News::Progress(_) => page.progress(note.job, note.frame.get(), &tail),
             News::Ended(_) => page.conclude(note.job, note.frame.get(), &tail),
-        });
+        };
+        if matches!(met, Met::Missed) {
+            return None;
+        }
+        let mut pushed = Pushed::default();
+        pushed.count(met);
         Some(pushed)
     }
 

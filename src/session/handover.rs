@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use pagewire_cluster::delivery::Unanswered;
 use pagewire_cluster::engine::{Down, Expect, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key, NodeNumber};
 use pagewire_cluster::registry::{Lasting, News, Row};
@@ -16,8 +17,11 @@ use super::hub::Pushed;
 use super::open::{Opened, RACED, UNREGISTERED};
 use super::page::{Arrival, Forwarding, Handover, InTransit, Page, Ticket};
 use super::sessions::Sessions;
-use crate::protocol::{Close, Tail};
+use crate::protocol::{Close, JobFrame, Tail};
 use crate::telemetry;
+
+/// How often a frame for a moved page is sent again when its new node has no connection.
+const FORWARDS: u32 = 8;
 
 impl Sessions {
     /// Gets the page from its old holder and gives it to the socket. An old holder that does not answer in time
@@ -203,8 +207,19 @@ impl Sessions {
     pub fn forwarded(&self, page: Key, frames: &[Box<RawValue>]) -> Option<Pushed> {
         let page = self.hub.page(page)?;
         let mut pushed = Pushed::default();
-        for tail in frames.iter().filter_map(|frame| Tail::from_frame(frame)) {
-            pushed.count(page.push(&tail));
+        for frame in frames {
+            let Some(tail) = Tail::from_frame(frame) else { continue };
+            pushed.count(match JobFrame::read(frame) {
+                // another way may have brought it here before
+                Some(about) if about.is_end() => page.conclude(about.job, about.id.get(), &tail),
+                about => {
+                    // it was submitted at the old node while the page moved
+                    if let Some(about) = about.filter(JobFrame::is_accepted) {
+                        page.expect(about.job, about.id.get());
+                    }
+                    page.push(&tail)
+                }
+            });
         }
         Some(pushed)
     }
@@ -215,7 +230,16 @@ impl Sessions {
         while let Some(InTransit { tail, met }) = forwarding.frames.recv().await {
             let frames = tail.to_frame().into_iter().collect();
             let question = Question::Forward { page, frames };
-            match self.post.ask_page(address, &question, telemetry::current_trace()).await {
+            let mut answer = self.post.ask_page(address, &question, telemetry::current_trace()).await;
+            for _ in 0..FORWARDS {
+                if !matches!(answer, Err(Unanswered::Gone)) {
+                    break;
+                }
+                // that node has no connection now: nothing has arrived, so that it may be sent again
+                tokio::time::sleep(self.timing.handover / 4).await;
+                answer = self.post.ask_page(address, &question, telemetry::current_trace()).await;
+            }
+            match answer {
                 Ok(Answer::Delivered(reach)) => drop(met.send(reach)),
                 other => tracing::warn!(node = %address.node, ?other, "a frame for a moved page is lost"),
             }

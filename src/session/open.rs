@@ -227,7 +227,7 @@ impl Sessions {
             found.iter().flat_map(|(row, _)| [Some(Holder { node: row.node, epoch: row.epoch }), row.prev]);
         let others = others.flatten().any(|old| old != holder && self.registry.view().lives(old));
         let (old, generation) =
-            found.map_or((None, generation + 1), |(row, _)| self.to_ask(&row, holder, claims));
+            found.map_or((None, generation + 1), |(row, _)| Self::to_ask(&row, holder, claims));
         let prev = old.filter(|old| *old != holder && self.registry.view().lives(*old));
         let row = Row { prev, ..self.row(holder, generation, &place, opened, &open.agent) };
         let rev = match self.registry.write(claims.page, &row, expect).await {
@@ -252,7 +252,7 @@ impl Sessions {
 
     /// Who has what the client has missed, and the generation of the next row. A row of this node that still names the
     /// old holder is an earlier attempt whose answer was lost: no page came of it and no client has its token.
-    fn to_ask(&self, row: &Row, holder: Holder, claims: &Claims) -> (Option<Holder>, u32) {
+    fn to_ask(row: &Row, holder: Holder, claims: &Claims) -> (Option<Holder>, u32) {
         let stands = Holder { node: row.node, epoch: row.epoch };
         let (old, repeated) = match row.prev {
             None => (Some(stands), false),

@@ -7,6 +7,7 @@ mod api;
 mod bench;
 mod browser;
 mod calls;
+mod chaos;
 mod cluster;
 mod environment;
 mod identity;

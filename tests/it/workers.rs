@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use crate::environment::{Api, Nats, Node, Page, SOON, Token, WorkerProcess, eventually, pagewire};
 
 const USERS: usize = 1000;
+/// The lease of a worker in the time-outs of production. A server notices its end up to a second later, and a small
+/// machine needs a moment for the rest.
+const LEASE: Duration = Duration::from_secs(20);
 /// Longer than the lease of a worker lasts in the time-outs of production: TTL 20 s.
 const REAL_LEASE: Duration = Duration::from_secs(60);
 
@@ -193,6 +196,38 @@ async fn in_production_a_killed_workers_job_goes_on_within_its_lease() {
         page.has_ended(1).then_some(())
     })
     .await;
+}
+
+/// SIGSTOP with the time-outs of production: every connection of the worker stays open, and what it has asked the queue
+/// for goes to it.
+#[tokio::test]
+async fn in_production_the_jobs_of_a_worker_that_stands_still_go_on_when_its_lease_has_run_out() {
+    let nats = Nats::start().await;
+    let node = Node::setup().nats(&nats).users().real_timing().start().await;
+    let still = WorkerProcess::setup(&nats, "stable").real_timing().start().await;
+    let token = Token::of("ann").sign();
+    let mut page = Page::opening(&node).token(&token).open().await;
+    let mut jobs = Vec::new();
+    for mode in ["any", "assigned"] {
+        let data = json!({"ms": 100_000});
+        page.send(json!({"type": "job", "id": mode, "kind": "sleep", "data": data, "exec_mode": mode})).await;
+    }
+    while jobs.len() < 2 {
+        let frame = page.next().await;
+        if frame["type"] == "accepted" {
+            jobs.push(frame["job"].as_str().expect("an id").to_owned());
+        }
+    }
+    let api = node.api();
+    let attempts =
+        async |job: &String| api.get_json(&format!("/api/v1/jobs/{job}")).await["attempts"].clone();
+    for job in &jobs {
+        eventually("the job runs", SOON, async || (attempts(job).await == 1).then_some(())).await;
+    }
+    let _next = WorkerProcess::setup(&nats, "stable").real_timing().start().await;
+    still.pause();
+    let begun_anew = async || (attempts(&jobs[0]).await == 2 && attempts(&jobs[1]).await == 2).then_some(());
+    eventually("both have begun anew", LEASE + Duration::from_secs(4), begun_anew).await;
 }
 
 #[tokio::test]

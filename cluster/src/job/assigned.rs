@@ -27,6 +27,8 @@ use crate::worker::{Team, WorkerId, partition};
 
 /// Rows that one look at a user, or at a lane, reads.
 const ROWS: usize = 256;
+/// How many times as many a sweep reads when nothing has happened that calls for all of them.
+const PIECES: usize = 4;
 /// How often a worker that lost the race for a user looks again.
 const CLAIMS: usize = 3;
 
@@ -314,7 +316,7 @@ impl Assigned {
             }
             // it is over, but whoever ended it may not have lived to tell
             Err(Unchanged::Refused(_, over)) => {
-                jobs.tell_all(&over.record).await;
+                jobs.tell_all(&over).await;
                 forget().await
             }
             Err(Unchanged::Gone) => forget().await,
@@ -328,23 +330,34 @@ impl Assigned {
         }
     }
 
-    /// Finds users with open jobs in the partitions that this worker looks after: now and then, and when a worker
-    /// came or went.
+    /// Finds users with open jobs in the partitions that this worker looks after: now and then, and all of them when a
+    /// worker came or went and when the connection changed.
     pub(super) async fn sweep(self: Arc<Self>) {
         let mut changes = self.jobs().workers.changes();
         let mut draining = self.desk.draining.subscribe();
         let Team { pool, lane } = &self.desk.team;
         let prefix = job_key::open(pool, lane);
+        let mut link = self.jobs().engine.link();
+        let mut after = 0;
         loop {
-            tokio::select! {
-                () = tokio::time::sleep(self.jobs().timing.lease_renew) => {}
-                Ok(()) = changes.changed() => {}
+            let whole = tokio::select! {
+                () = tokio::time::sleep(self.jobs().timing.lease_renew) => false,
+                Ok(()) = changes.changed() => true,
+                // wake-ups may have been lost with the connection
+                Ok(()) = link.changed() => true,
                 _ = draining.wait_for(|draining| *draining) => return,
-            }
-            let Ok(rows) = self.jobs().store.scan(&prefix, 0, ROWS).await else { continue };
-            let users: HashSet<String> = rows.iter().filter_map(open).map(|open| open.user).collect();
-            for user in users.into_iter().filter(|user| self.looks_after(user)) {
-                self.serve(user);
+            };
+            let mut pieces = if whole { usize::MAX } else { PIECES };
+            after = if whole { 0 } else { after };
+            while pieces > 0 {
+                let Ok(rows) = self.jobs().store.scan(&prefix, after, ROWS).await else { break };
+                pieces = if rows.len() < ROWS { 0 } else { pieces - 1 };
+                // the next sweep goes on where this one ends
+                after = rows.last().filter(|_| rows.len() == ROWS).map_or(0, |last| last.rev);
+                let users: HashSet<String> = rows.iter().filter_map(open).map(|open| open.user).collect();
+                for user in users.into_iter().filter(|user| self.looks_after(user)) {
+                    self.serve(user);
+                }
             }
         }
     }

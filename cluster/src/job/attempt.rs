@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
+use super::change::Change;
 use super::desk::Running;
 use super::record::{MAX_CONTENT, Record};
 use super::store::{Jobs, Stored, Unchanged};
@@ -44,8 +45,8 @@ impl Reporter {
     }
 }
 
-/// A claimed job. Whoever takes it ends it by [`Attempt::end`]: one that is dropped otherwise is not run again before
-/// its worker's lease is gone.
+/// A claimed job. Its receiver ends it by [`Attempt::end`]: one that is dropped otherwise counts as lost when its worker
+/// next meets the claim, as if the worker had died.
 pub struct Attempt {
     jobs: Jobs,
     stored: Stored,
@@ -57,7 +58,7 @@ pub struct Attempt {
     upkeep: tokio::task::JoinHandle<()>,
     /// Tells the user's queue that the next job may begin.
     ended: Option<oneshot::Sender<()>>,
-    _running: Running,
+    running: Running,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -89,7 +90,7 @@ impl Attempt {
             cancelled: running.cancel.subscribe(),
             upkeep: tokio::spawn(upkeep.run(reports)),
             ended,
-            _running: running,
+            running,
             _slot: slot,
         }
     }
@@ -120,21 +121,14 @@ impl Attempt {
         self.upkeep.abort();
         // nothing is said of progress after the end
         let _ = (&mut self.upkeep).await;
-        let event = event(self.claim, outcome);
-        let mut stored = self.stored.clone();
-        let changed = loop {
-            match self.jobs.change(stored, event.clone(), None).await {
-                Ok(changed) => break Some(changed),
-                Err(Unchanged::Refused(refusal, _)) => {
-                    tracing::info!(job = %self.record().id, ?refusal, "another worker has this job by now");
-                    break None;
-                }
-                Err(Unchanged::Gone | Unchanged::Fenced) => break None,
-                Err(Unchanged::Unavailable) => {
-                    tokio::time::sleep(self.jobs.timing.lease_renew / 3).await;
-                    stored = self.stored.clone();
-                }
+        let change = Change::new(event(self.claim, outcome));
+        let changed = match self.jobs.change_until_known(change, self.stored.clone(), None, |_| true).await {
+            Ok(changed) => Some(changed),
+            Err(Unchanged::Refused(refusal, _)) => {
+                tracing::info!(job = %self.record().id, ?refusal, "another worker has this job by now");
+                None
             }
+            Err(_) => None,
         };
         let record = changed.as_ref().map(|changed| changed.stored.record.clone());
         if let Some(changed) = changed {
@@ -148,6 +142,7 @@ impl Attempt {
         if let Some(ended) = self.ended.take() {
             let _ = ended.send(());
         }
+        self.running.over();
         record
     }
 }

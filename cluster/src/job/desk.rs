@@ -2,7 +2,8 @@
 //!
 //! Owns: a worker's subscriptions and its slots. Never: which jobs it looks for (`free`, `assigned`).
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,27 +14,41 @@ use tokio_util::task::TaskTracker;
 
 use super::assigned::Assigned;
 use super::attempt::Attempt;
+use super::change::Change;
 use super::intake::{Asked, Work};
+use super::record::{Record, State};
 use super::store::{Changed, Fence, Jobs, Stored, Unchanged};
-use super::transition::{Claim, Event};
+use super::transition::{Claim, Event, Refusal};
 use crate::engine::{Delivery, Down, Message, Received, Subscription};
 use crate::id::Key;
 use crate::subject::worker_leaf;
-use crate::wire::{self, CallAnswer, Cancel, Wake, WorkerCall};
+use crate::wire::{self, CallAnswer, Cancel, Claims, Wake, WorkerCall};
 use crate::worker::{Team, WorkerId, WorkerLease};
 
 /// Unread bytes of each subscription of a worker.
 const UNREAD: usize = 8 * 1024 * 1024;
 
-/// Something that runs here and can be told to stop.
+/// Something that runs here and can be told to stop, or a job whose claim is being changed here.
 pub(super) struct Running {
     id: Key,
     desk: Arc<Desk>,
     pub(super) cancel: Arc<watch::Sender<bool>>,
+    /// A handler was begun and its end is not written.
+    begun: bool,
+}
+
+impl Running {
+    /// The end is written, or the job is another worker's.
+    pub(super) fn over(&mut self) {
+        self.begun = false;
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if self.begun {
+            self.desk.dropped.lock().unwrap_or_else(PoisonError::into_inner).insert(self.id);
+        }
         self.desk.running().remove(&self.id);
     }
 }
@@ -52,6 +67,8 @@ pub(super) struct Desk {
     pub(super) draining: watch::Sender<bool>,
     work: mpsc::Sender<Work>,
     running: Mutex<HashMap<Key, Arc<watch::Sender<bool>>>>,
+    /// Jobs whose handlers were begun here and came to no end, until their claims are given up.
+    dropped: Mutex<HashSet<Key>>,
 }
 
 /// The subscriptions of a worker, beside the one to its lane's calls.
@@ -83,7 +100,8 @@ pub(super) async fn listen(desk: Arc<Desk>, assigned: Arc<Assigned>, ears: Ears)
     let team = async {
         while let Some(received) = team.next().await {
             if let Received::Message(message) = received {
-                desk.stop(&message);
+                // a call, which at most one worker of the team runs
+                let _ = desk.stop(&message);
             }
         }
     };
@@ -146,19 +164,23 @@ impl Desk {
         work: mpsc::Sender<Work>,
     ) -> Self {
         let jobs = jobs.clone();
-        let (unanswered, running) = (TaskTracker::new(), Mutex::default());
+        let (unanswered, running, dropped) = (TaskTracker::new(), Mutex::default(), Mutex::default());
         let line = Semaphore::new(slots.available_permits());
-        Self { jobs, team, release, lease, slots, line, unanswered, draining, work, running }
+        Self { jobs, team, release, lease, slots, line, unanswered, draining, work, running, dropped }
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<Key, Arc<watch::Sender<bool>>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn begin(self: &Arc<Self>, id: Key) -> Running {
+    /// `None` when it is in hand here already.
+    pub(super) fn begin(self: &Arc<Self>, id: Key) -> Option<Running> {
         let cancel = Arc::new(watch::Sender::new(false));
-        self.running().insert(id, cancel.clone());
-        Running { id, desk: self.clone(), cancel }
+        match self.running().entry(id) {
+            Entry::Occupied(_) => return None,
+            Entry::Vacant(place) => drop(place.insert(cancel.clone())),
+        }
+        Some(Running { id, desk: self.clone(), cancel, begun: false })
     }
 
     /// A message for this worker alone.
@@ -172,7 +194,16 @@ impl Desk {
                 self.draining.send_replace(true);
                 tokio::spawn(async move { self.reply_bytes(message, bytes::Bytes::new()).await });
             }
-            Some(worker_leaf::CANCEL) => self.stop(&message),
+            Some(worker_leaf::CANCEL) => {
+                if let Some(job) = self.stop(&message) {
+                    tokio::spawn(self.check_claims(vec![job]));
+                }
+            }
+            Some(worker_leaf::CLAIMS) => {
+                if let Some(Claims { jobs }) = read(&message) {
+                    tokio::spawn(self.check_claims(jobs));
+                }
+            }
             Some(worker_leaf::WAKE) => {
                 if let Some(Wake { user }) = read(&message) {
                     assigned.serve(user);
@@ -183,11 +214,15 @@ impl Desk {
         }
     }
 
-    fn stop(&self, message: &Message) {
-        if let Some(Cancel { id }) = read(message)
-            && let Some(cancel) = self.running().get(&id)
-        {
-            cancel.send_replace(true);
+    /// What is to stop and does not run here.
+    fn stop(&self, message: &Message) -> Option<Key> {
+        let Cancel { id } = read(message)?;
+        match self.running().get(&id) {
+            Some(cancel) => {
+                cancel.send_replace(true);
+                None
+            }
+            None => Some(id),
         }
     }
 
@@ -275,7 +310,13 @@ impl Desk {
         }
     }
 
-    /// Claims a job and hands it to whoever runs handlers. The slot goes with it.
+    /// This life of the worker, while it holds its lease and something takes its work.
+    fn active(&self) -> Option<WorkerId> {
+        self.lease.worker().filter(|_| !self.work.is_closed())
+    }
+
+    /// Claims a job and hands it to whoever runs handlers. The slot goes with it. A claim whose answer was lost is found
+    /// out about while this life of the worker lasts; one that is left behind is given back by [`Desk::lost`].
     pub(super) async fn claim(
         self: &Arc<Self>,
         stored: Stored,
@@ -284,22 +325,68 @@ impl Desk {
         ended: Option<oneshot::Sender<()>>,
         slot: OwnedSemaphorePermit,
     ) -> Result<(), Unchanged> {
-        let Some(worker) = self.lease.worker() else { return Err(Unchanged::Unavailable) };
-        let event = Event::Claim(worker, self.release.clone());
-        let Changed { stored, .. } = self.jobs.change(stored, event, fence).await?;
+        let Some(worker) = self.active() else { return Err(Unchanged::Unavailable) };
+        // before the claim is written, so that it never stands without being in hand
+        let Some(mut running) = self.begin(stored.record.id) else {
+            return Err(Unchanged::Refused(Refusal::Running(worker), Box::new(stored)));
+        };
+        let change = Change::new(Event::Claim(worker, self.release.clone()));
+        let goes_on = |sent| sent && self.lease.worker() == Some(worker);
+        let Changed { stored, .. } = self.jobs.change_until_known(change, stored, fence, goes_on).await?;
         let claim = Claim { worker, attempt: stored.record.attempts };
-        let running = self.begin(stored.record.id);
+        running.begun = true;
         let attempt = Attempt::begin(&self.jobs, stored, claim, hint, ended, running, slot);
         let _ = self.work.send(Work::Job(Box::new(attempt))).await;
         Ok(())
     }
 
-    /// Whether the worker that a record names has lost it, because it is dead; and if so, the record after that.
-    pub(super) async fn lost(&self, stored: Stored, worker: WorkerId) -> Option<Changed> {
+    /// Whether the worker that a record names has lost it, because it is dead, or because it is this one and nothing
+    /// here stands behind its claim; and if so, the record after that.
+    pub(super) async fn lost(self: &Arc<Self>, stored: Stored, worker: WorkerId) -> Option<Changed> {
+        if self.active() == Some(worker) {
+            return self.give_back(stored, worker).await;
+        }
         if self.jobs.workers.is_alive(&stored.record.team(), worker).await != Ok(false) {
             return None;
         }
         tracing::info!(job = %stored.record.id, worker = %worker.id, "the worker of a job is dead");
         self.jobs.change(stored, Event::Lose(worker), None).await.ok()
+    }
+
+    /// Gives back a claim of this worker that has no attempt: its answer was lost, which is no attempt, or its attempt
+    /// was dropped, which is one.
+    async fn give_back(self: &Arc<Self>, stored: Stored, worker: WorkerId) -> Option<Changed> {
+        let Record { id, attempts, state, .. } = stored.record;
+        // `None`: an attempt, or a change of its claim, is under way
+        let _in_hand = self.begin(id).filter(|_| state == State::Running)?;
+        let dropped = || self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        let event = match dropped().contains(&id) {
+            true => Event::Lose(worker),
+            false => Event::Return(Claim { worker, attempt: attempts }),
+        };
+        let goes_on = |sent| sent && self.lease.worker() == Some(worker);
+        let changed = self.jobs.change_until_known(Change::new(event), stored, None, goes_on).await;
+        if let Err(Unchanged::Unavailable) = changed {
+            return None;
+        }
+        dropped().remove(&id);
+        let changed = changed.ok()?;
+        tracing::warn!(job = %id, "a claim of this worker had no attempt and is given back");
+        Some(changed)
+    }
+
+    /// Looks whether this worker claims jobs that it does not run, and gives them back.
+    async fn check_claims(self: Arc<Self>, jobs: Vec<Key>) {
+        for id in jobs {
+            if self.running().contains_key(&id) {
+                continue;
+            }
+            if let Ok(Some(stored)) = self.jobs.get(id).await
+                && let Some(worker) = stored.record.worker.filter(|worker| self.active() == Some(*worker))
+                && let Some(changed) = self.give_back(stored, worker).await
+            {
+                self.jobs.follow_up(changed).await;
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::desk::Desk;
+use super::record::Affinity;
 use super::store::{Stored, Unchanged};
 use super::transition::Refusal;
 use crate::engine::Delivery;
@@ -36,7 +37,7 @@ pub(super) async fn pull(desk: Arc<Desk>) {
             }
             Err(error) => {
                 tracing::debug!(%error, "no hints now");
-                tokio::time::sleep(desk.jobs.timing.lease_renew / 3).await;
+                desk.jobs.wait_to_retry().await;
             }
         }
     }
@@ -57,6 +58,13 @@ async fn look_at(desk: Arc<Desk>, hint: Delivery, slot: Option<OwnedSemaphorePer
             Err(_) => return later(&desk, &hint, jobs.timing.lease_renew).await,
         },
     };
+    if stored.record.affinity == Affinity::Assigned {
+        // its hint says that a page was not told; what is not over waits as a row
+        return match stored.record.state.is_terminal() {
+            true => conclude(&desk, &stored, &hint).await,
+            false => settle(&desk, &hint).await,
+        };
+    }
     let slot = match slot {
         Some(slot) => slot,
         None => match timeout(jobs.timing.redelivery / 2, desk.slots.clone().acquire_owned()).await {
@@ -90,7 +98,7 @@ async fn look_at(desk: Arc<Desk>, hint: Delivery, slot: Option<OwnedSemaphorePer
 
 /// The job is over, but whoever ended it may not have lived to tell.
 async fn conclude(desk: &Desk, over: &Stored, hint: &Delivery) {
-    desk.jobs.tell_all(&over.record).await;
+    desk.jobs.tell_all(over).await;
     settle(desk, hint).await;
 }
 

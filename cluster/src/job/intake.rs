@@ -43,10 +43,14 @@ impl Asked {
     /// first poll on it can be told.
     pub async fn abandoned(&self) {
         let running = self.desk.begin(self.call.id);
-        let mut cancelled = running.cancel.subscribe();
-        tokio::select! {
+        let cancelled = async {
+            // the same call twice: it cannot be told which of them is meant
+            let Some(running) = &running else { return std::future::pending().await };
             // never an error: the sender is held above
-            Ok(_) = cancelled.wait_for(|cancelled| *cancelled) => {}
+            let _ = running.cancel.subscribe().wait_for(|cancelled| *cancelled).await;
+        };
+        tokio::select! {
+            () = cancelled => {}
             () = tokio::time::sleep(self.remaining().unwrap_or(Duration::MAX)) => {}
         }
     }

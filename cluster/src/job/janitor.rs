@@ -11,9 +11,10 @@ use super::record::{Affinity, State};
 use super::store::{Jobs, Stored};
 use super::transition::Event;
 use super::unix_ms;
-use crate::engine::Down;
+use crate::engine::{Down, Link, Message};
 use crate::id::Key;
-use crate::subject::route;
+use crate::subject::{route, worker_leaf};
+use crate::wire::{self, Claims};
 use crate::worker::{Team, WorkerId};
 
 /// Records per read.
@@ -32,6 +33,8 @@ struct Line {
     overdue: u64,
     /// When it could have begun.
     due: u64,
+    /// When its worker is asked whether it runs the job.
+    ask_at: u64,
 }
 
 /// What the janitor remembers from one round to the next. Whoever takes the duty over starts with nothing.
@@ -40,6 +43,7 @@ pub struct Janitor {
     seen: u64,
     open: HashMap<Key, Line>,
     pub(super) unclaimed: Unclaimed,
+    link: Option<Link>,
 }
 
 impl Janitor {
@@ -49,6 +53,7 @@ impl Janitor {
         self.bury(jobs).await?;
         self.end_unclaimed(jobs).await?;
         self.clear_hints(jobs).await?;
+        self.ask_workers(jobs).await;
         let mut helped = 0;
         for id in self.doubtful(jobs).await? {
             match jobs.get(id).await? {
@@ -122,10 +127,35 @@ impl Janitor {
         let worker = record.worker.filter(|_| record.state == State::Running);
         let overdue = record.due.max(unix_ms()) + patience(jobs).as_millis() as u64;
         let free = record.affinity == Affinity::Free;
-        self.open.insert(
-            record.id,
-            Line { rev: *rev, worker, team: record.team(), free, overdue, due: record.due },
-        );
+        let ask_at = unix_ms() + jobs.timing.redelivery.as_millis() as u64;
+        let (rev, team, due) = (*rev, record.team(), record.due);
+        self.open.insert(record.id, Line { rev, worker, team, free, overdue, due, ask_at });
+    }
+
+    /// Asks living workers about jobs whose records say for a while that they run there and no more: a claim can stand
+    /// without an attempt. The answer is what the worker does to the record.
+    async fn ask_workers(&mut self, jobs: &Jobs) {
+        let now = unix_ms();
+        let link = *jobs.engine.link().borrow();
+        // a break of this process may have been one of the workers', too
+        let broken = self.link.replace(link).is_some_and(|before| before != link);
+        let mut questions: HashMap<Key, Vec<Key>> = HashMap::new();
+        for (id, line) in self.open.iter_mut().filter(|(_, line)| broken || line.ask_at <= now) {
+            line.ask_at = now + jobs.timing.redelivery.as_millis() as u64;
+            if let Some(worker) = line.worker.filter(|worker| jobs.workers.roster().lives(*worker)) {
+                questions.entry(worker.id).or_default().push(*id);
+            }
+        }
+        for (worker, asked) in questions {
+            for asked in asked.chunks(BATCH) {
+                let subject = jobs.subjects.worker(worker, worker_leaf::CLAIMS);
+                let message = Message::new(subject, wire::encode(&Claims { jobs: asked.to_vec() }));
+                // it is asked again
+                if let Err(error) = jobs.engine.publish(message).await {
+                    tracing::debug!(%worker, %error, "worker not asked about its claims");
+                }
+            }
+        }
     }
 
     /// Workers that run something and do not answer any more.

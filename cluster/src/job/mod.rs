@@ -18,6 +18,7 @@
 mod assigned;
 mod attempt;
 mod call;
+mod change;
 mod desk;
 mod expire;
 mod free;

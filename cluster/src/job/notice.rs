@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use super::record::{Asker, Record};
 use super::store::{Jobs, Stored};
 use crate::delivery::Unanswered;
-use crate::engine::{Down, Message, Received, Subscription};
+use crate::engine::{Down, Link, Message, Received, Subscription};
 use crate::id::Key;
 use crate::wire::{self, Answer, JobEvent, JobNote, News, Progress, Question};
 
@@ -88,26 +88,44 @@ impl Jobs {
         }
     }
 
-    /// Tells every page that waits for a job how it ended.
-    pub(super) async fn tell_all(&self, record: &Record) {
+    /// Tells every page that waits for a job how it ended. A hint brings the job to a worker again if a page's node did
+    /// not answer.
+    pub(super) async fn tell_all(&self, stored: &Stored) {
+        let record = &stored.record;
         let told = record.askers.iter().map(|asker| self.tell_end(record, asker));
-        futures_util::future::join_all(told).await;
+        if futures_util::future::join_all(told).await.contains(&false) {
+            tracing::info!(job = %record.id, "a page is not told yet how its job ended");
+            while !self.push(stored, self.timing.redelivery).await {
+                self.wait_to_retry().await;
+            }
+        }
     }
 
     /// Until the page's node has answered, or the page is nowhere: it then finds the end in the record when it
-    /// comes back. Telling twice is safe, the node knows which ends a page has been told.
-    async fn tell_end(&self, record: &Record, asker: &Asker) {
-        let Some(note) = record.ending(asker.page.key, &asker.frame) else { return };
+    /// comes back. Telling twice is safe, the node knows which ends a page has been told. `false` when the node did not
+    /// answer; a time without a connection of this process does not count.
+    async fn tell_end(&self, record: &Record, asker: &Asker) -> bool {
+        let Some(note) = record.ending(asker.page.key, &asker.frame) else { return true };
         let question = Question::Job(Box::new(note));
-        for telling in 0..TELLINGS {
+        let link = self.engine.link();
+        let mut telling = 0;
+        while telling < TELLINGS {
             match self.post.find_page(asker.page, &question, None).await {
-                Ok(Answer::Delivered(_) | Answer::Unknown) => return,
-                Err(Unanswered::Gone | Unanswered::TooLarge) => break,
+                Ok(Answer::Delivered(_) | Answer::Unknown) => return true,
+                Err(Unanswered::Gone | Unanswered::TooLarge) => {
+                    tracing::debug!(job = %record.id, page = %asker.page, "page not told how its job ended");
+                    return true;
+                }
                 answer => tracing::debug!(job = %record.id, ?answer, "page not told yet"),
             }
+            if matches!(*link.borrow(), Link::Down { .. }) {
+                self.wait_to_retry().await;
+                continue;
+            }
             tokio::time::sleep(self.timing.lease_renew / 3 * telling).await;
+            telling += 1;
         }
-        tracing::debug!(job = %record.id, page = %asker.page, "page not told how its job ended");
+        false
     }
 
     /// Tells the pages that wait how far a job has come, once: the next step comes soon.

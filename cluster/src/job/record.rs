@@ -83,6 +83,13 @@ pub struct Asker {
     pub frame: Box<RawValue>,
 }
 
+impl Asker {
+    /// Whether both are the same request of the same page.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.page.key == other.page.key && self.frame.get() == other.frame.get()
+    }
+}
+
 /// `job.<id>` in the bucket `jobs`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {

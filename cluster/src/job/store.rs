@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
+use super::change::Change;
 use super::owners::Owners;
 use super::quota::Quotas;
 use super::record::{Affinity, Record};
-use super::transition::{After, Event, Refusal, apply};
-use super::unix_ms;
+use super::transition::{After, Event, Refusal};
 use crate::delivery::Post;
 use crate::engine::{
-    Batch, Bucket, Consistency, Delivery, Down, Engine, Entry, Expect, Kv, Message, Op, Push, Put, WriteError,
+    Bucket, Consistency, Delivery, Down, Engine, Entry, Expect, Kv, Message, Push, Put, WriteError,
 };
 use crate::id::Key;
 use crate::subject::{SubjectToken, Subjects, job_key, route, worker_leaf};
@@ -110,6 +111,11 @@ impl Jobs {
         }
     }
 
+    /// The living workers, as this process sees them.
+    pub fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
     /// The record of a job.
     pub async fn get(&self, job: Key) -> Result<Option<Stored>, Down> {
         let entry = self.store.get(&job_key::job(job), Consistency::Latest).await?;
@@ -134,52 +140,12 @@ impl Jobs {
 
     async fn happen(&self, job: Key, event: Event) -> Result<Record, Unchanged> {
         let stored = self.get(job).await.map_err(|Down| Unchanged::Unavailable)?.ok_or(Unchanged::Gone)?;
-        let changed = self.change(stored, event, None).await?;
+        let until = Instant::now() + self.timing.deliver;
+        let goes_on = |sent| sent && Instant::now() < until;
+        let changed = self.change_until_known(Change::new(event), stored, None, goes_on).await?;
         let record = changed.stored.record.clone();
         self.follow_up(changed).await;
         Ok(record)
-    }
-
-    /// Lets an event happen to a record: compare-and-set on its revision, read again and repeated while others are
-    /// faster. One operation id for all tries, so that a write whose answer was lost is found again.
-    pub(super) async fn change(
-        &self,
-        mut stored: Stored,
-        event: Event,
-        fence: Option<&Fence>,
-    ) -> Result<Changed, Unchanged> {
-        let op = Op::random();
-        loop {
-            let (next, after) = match apply(&stored.record, event.clone(), unix_ms(), &self.timing) {
-                Ok(applied) => applied,
-                Err(refusal) => return Err(Unchanged::Refused(refusal, Box::new(stored))),
-            };
-            let put = Put { op, ..self.put(&next, Expect::Rev(stored.rev)) };
-            let key = put.key.clone();
-            let written = match fence {
-                None => self.store.put(put).await,
-                Some(Fence { key, rev }) => {
-                    let check = Batch::Check { key: key.clone(), rev: *rev };
-                    self.store.commit(vec![Batch::Put(put), check]).await
-                }
-            };
-            let doubtful = match written {
-                // a commit answers the bucket's revision: if the record's own is lower, the next change finds it
-                Ok(rev) => return Ok(Changed { stored: Stored { record: next, rev }, after }),
-                Err(WriteError::Conflict { .. }) => false,
-                Err(WriteError::Unknown) => true,
-                Err(WriteError::Down | WriteError::Invalid) => return Err(Unchanged::Unavailable),
-            };
-            let entry = self.store.get(&key, Consistency::Latest).await;
-            let entry = entry.map_err(|Down| Unchanged::Unavailable)?.ok_or(Unchanged::Gone)?;
-            if entry.op == op {
-                return Ok(Changed { stored: Stored { record: next, rev: entry.rev }, after });
-            }
-            if fence.is_some() && !doubtful && entry.rev == stored.rev {
-                return Err(Unchanged::Fenced);
-            }
-            stored = self::stored(entry).ok_or(Unchanged::Gone)?;
-        }
     }
 
     /// The write of a record.
@@ -209,25 +175,39 @@ impl Jobs {
             }
             After::Conclude => {
                 self.publish(record);
-                self.tell_all(record).await;
+                self.tell_all(&stored).await;
                 self.close(record).await;
             }
         }
     }
 
-    /// Says that a job waits.
+    /// Says that a job waits. What the engine does not confirm now is repeated in the background, so that a short
+    /// break costs no more than itself; if this process ends before that, the janitor finds the job.
     pub(super) async fn offer(&self, stored: &Stored, delay: Duration) {
-        let record = &stored.record;
-        let offered = match record.affinity {
+        if self.try_offer(stored, delay).await {
+            return;
+        }
+        tracing::info!(job = %stored.record.id, "job not offered to workers yet");
+        let (jobs, stored) = (self.clone(), stored.clone());
+        tokio::spawn(async move {
+            let until = Instant::now() + jobs.timing.job_kept;
+            while Instant::now() < until {
+                jobs.wait_to_retry().await;
+                if jobs.try_offer(&stored, delay).await {
+                    return;
+                }
+            }
+        });
+    }
+
+    async fn try_offer(&self, stored: &Stored, delay: Duration) -> bool {
+        match stored.record.affinity {
             Affinity::Free => self.push(stored, delay).await,
-            Affinity::Assigned => self.open(record).await,
-        };
-        if !offered {
-            tracing::warn!(job = %record.id, "job not offered to workers yet, the janitor will");
+            Affinity::Assigned => self.open(&stored.record).await,
         }
     }
 
-    async fn push(&self, stored: &Stored, delay: Duration) -> bool {
+    pub(super) async fn push(&self, stored: &Stored, delay: Duration) -> bool {
         let record = &stored.record;
         let push = Push {
             id: record.id.to_string(),
@@ -238,17 +218,21 @@ impl Jobs {
         self.engine.push(push).await.is_ok()
     }
 
-    /// The row that stands keeps its place: only its first write decides the order.
     async fn open(&self, record: &Record) -> bool {
         let Some(user) = record.owner() else { return true };
-        let open = Open { user: user.clone(), due: record.due };
-        let key = open_key(record, &user);
-        let put = Put { meta: wire::encode(&open), ..Put::new(key, "", Expect::Absent) };
-        let opened = matches!(self.store.put(put).await, Ok(_) | Err(WriteError::Conflict { .. }));
-        let jobs = self.clone();
-        let team = record.team();
+        let opened = self.put_open_row(record).await;
+        let (jobs, team) = (self.clone(), record.team());
         tokio::spawn(async move { jobs.wake(&team, &user).await });
         opened
+    }
+
+    /// The row that stands keeps its place: only its first write decides the order.
+    pub(super) async fn put_open_row(&self, record: &Record) -> bool {
+        let Some(user) = record.owner() else { return true };
+        let key = open_key(record, &user);
+        let open = Open { user, due: record.due };
+        let put = Put { meta: wire::encode(&open), ..Put::new(key, "", Expect::Absent) };
+        matches!(self.store.put(put).await, Ok(_) | Err(WriteError::Conflict { .. }))
     }
 
     /// An assigned job that is over gives up its place.

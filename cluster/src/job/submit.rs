@@ -5,13 +5,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
+use super::change::Change;
 use super::quota::Quota;
 use super::record::{Affinity, Asker, MAX_CONTENT, Record, State};
 use super::store::{Jobs, Stored, Unchanged, stored};
 use super::transition::Event;
 use super::unix_ms;
-use crate::engine::{Consistency, Down, Expect, Op, Put, Settled, WriteError};
+use crate::engine::{Consistency, Down, Expect, Put};
 use crate::id::{Address, Key};
 use crate::subject::job_key;
 use crate::wire;
@@ -145,10 +147,8 @@ impl Jobs {
             ttl: Some(self.timing.job_kept),
             ..Put::new(name.as_str(), wire::encode(&row), Expect::Absent)
         };
-        match self.store.put(put).await {
-            Ok(_) => return Ok(row.job),
-            Err(WriteError::Conflict { .. } | WriteError::Unknown) => {}
-            Err(WriteError::Down | WriteError::Invalid) => return Err(SubmitError::Unavailable),
+        if self.put_until_known(put).await?.is_some() {
+            return Ok(row.job);
         }
         let entry = self.store.get(&name, Consistency::Latest).await?.ok_or(SubmitError::Unavailable)?;
         match serde_json::from_slice::<Remembered>(&entry.value) {
@@ -164,27 +164,13 @@ impl Jobs {
         let ahead = Duration::from_secs(record.due.saturating_sub(record.created) / 1000);
         let ttl = Some(self.timing.job_kept + ahead);
         let put = Put { ttl, ..Put::new(key, record.id.to_string(), Expect::Any) };
-        match self.store.put(put).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(SubmitError::Unavailable),
-        }
+        self.put_until_known(put).await?;
+        Ok(())
     }
 
     /// The record's revision; `None` when it is there already.
     async fn create(&self, record: &Record) -> Result<Option<u64>, SubmitError> {
-        let op = Op::random();
-        let put = Put { op, ..self.put(record, Expect::Absent) };
-        let key = put.key.clone();
-        match self.store.put(put.clone()).await {
-            Ok(rev) => Ok(Some(rev)),
-            Err(WriteError::Conflict { .. }) => Ok(None),
-            Err(WriteError::Unknown) => match self.store.settle(&key, op).await? {
-                Settled::Written { rev } => Ok(Some(rev)),
-                Settled::Other { entry: Some(_) } => Ok(None),
-                Settled::Other { entry: None } => Err(SubmitError::Unavailable),
-            },
-            Err(WriteError::Down | WriteError::Invalid) => Err(SubmitError::Unavailable),
-        }
+        Ok(self.put_until_known(self.put(record, Expect::Absent)).await?)
     }
 
     /// The same submission again: the job that stands, and one more page that waits for it.
@@ -193,7 +179,9 @@ impl Jobs {
         let standing = entry.and_then(stored).ok_or(SubmitError::Unavailable)?;
         let asker = wanted.askers.into_iter().next();
         let Some(asker) = asker else { return Ok(Submitted { record: standing.record, fresh: false }) };
-        match self.change(standing, Event::Join(asker), None).await {
+        let until = Instant::now() + self.timing.deliver;
+        let goes_on = |sent| sent && Instant::now() < until;
+        match self.change_until_known(Change::new(Event::Join(asker)), standing, None, goes_on).await {
             Ok(changed) => Ok(Submitted { record: changed.stored.record, fresh: false }),
             // it is over: the caller reads its end here
             Err(Unchanged::Refused(_, stored)) => Ok(Submitted { record: stored.record, fresh: false }),

@@ -1,6 +1,8 @@
 //! Whole jobs on the embedded engine, with and without faults: workers come, die and come again.
 
+mod breaks;
 mod calls;
+mod claims;
 mod limits;
 mod worker;
 
@@ -11,7 +13,7 @@ use tokio::task::JoinSet;
 
 use self::worker::{Log, Worker, jobs};
 use super::*;
-use crate::engine::{Engine, Faults, Faulty, Memory};
+use crate::engine::{Engine, Memory};
 use crate::id::Key;
 use crate::timing::Timing;
 use crate::worker::Team;
@@ -288,45 +290,4 @@ async fn a_job_that_is_too_large_for_its_hint_runs_like_any_other() {
     let job = submit(&jobs, Submission { data: data.clone(), ..submission("echo") }).await;
     let record = end(&jobs, job).await;
     assert_eq!(record.result.map(|value| value.get().len()), Some(data.get().len()));
-}
-
-/// Every process has a link of its own that breaks, writes whose answers are lost, and hints that come twice; the
-/// workers die and come again. Every job ends exactly once, and nothing that succeeded was lost.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_job_ends_once_whatever_breaks() {
-    for seed in 0..2u64 {
-        let memory = Memory::with_timing(&TIMING);
-        let engines = memory.clone();
-        let process =
-            move |number| Engine::Faulty(Faulty::new(engines.clone(), seed * 100 + number, Faults::all(20)));
-        let log = Log::default();
-        let calm = jobs(&Engine::Memory(memory.clone())).await;
-        let jobs = jobs(&process(0)).await;
-        let _janitor = janitor(&jobs);
-        let mut workers =
-            vec![Worker::start(&process(1), &log).await, Worker::start(&process(2), &log).await];
-        let mut submitted = Vec::new();
-        for n in 0..12 {
-            let kind = ["echo", "fail", "hang once"][n % 3];
-            let affinity = if n % 2 == 0 { Affinity::Free } else { Affinity::Assigned };
-            let submission = Submission { affinity, retries: 1, ..assigned(kind, "ann") };
-            if let Ok(submitted_now) = jobs.submit(submission, |_| {}).await {
-                submitted.push((kind, submitted_now.record.id));
-            }
-        }
-        // what hangs is freed by the death of its worker
-        let mut deaths = JoinSet::new();
-        deaths.spawn(async move {
-            for number in 10.. {
-                tokio::time::sleep(TIMING.lease_ttl).await;
-                workers.remove(0);
-                workers.push(Worker::start(&process(number), &log).await);
-            }
-        });
-        for (kind, job) in submitted {
-            let record = end(&calm, job).await;
-            let expected = if kind == "fail" { State::Dead } else { State::Succeeded };
-            assert_eq!(record.state, expected, "seed {seed}: {record:?}");
-        }
-    }
 }

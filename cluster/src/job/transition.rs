@@ -83,6 +83,37 @@ pub enum After {
     Conclude,
 }
 
+impl Event {
+    /// Whether a record shows that this event has happened although its write is not the last one any more. Only an
+    /// event that was sent before without an answer may be recognised like this.
+    pub fn is_visible_in(&self, record: &Record) -> bool {
+        let ended_by = |by: &Claim| {
+            record.state.is_terminal() && record.worker == Some(by.worker) && record.attempts == by.attempt
+        };
+        match self {
+            Self::Claim(worker, _) => record.state == State::Running && record.worker == Some(*worker),
+            Self::Succeed(by, _) | Self::Fail(by, _) | Self::Stop(by) => ended_by(by),
+            Self::Cancel => record.state == State::Cancelled,
+            Self::Retry => !record.state.is_terminal(),
+            Self::Join(asker) => record.askers.iter().any(|known| known.is(asker)),
+            Self::Progress(..) | Self::Return(_) | Self::Lose(_) | Self::Expire { .. } => false,
+        }
+    }
+
+    /// What follows from this event in the record that it led to, as it is found there later.
+    pub fn effect(&self, record: &Record, now: u64) -> After {
+        match (self, record.state) {
+            (Self::Claim(..) | Self::Progress(..) | Self::Join(_), _) => After::Nothing,
+            (_, State::Scheduled | State::Queued) => {
+                After::Offer { delay_ms: record.due.saturating_sub(now) }
+            }
+            (Self::Cancel, State::Running) => record.worker.map_or(After::Nothing, After::Interrupt),
+            (_, State::Running) => After::Nothing,
+            _ => After::Conclude,
+        }
+    }
+}
+
 /// The record after an event.
 pub fn apply(record: &Record, event: Event, now: u64, timing: &Timing) -> Result<(Record, After), Refusal> {
     let mut next = record.clone();

@@ -124,6 +124,14 @@ pub struct Cancel {
     pub id: Key,
 }
 
+/// The receiver looks whether it runs these jobs, whose records name it, and gives back what it does not run. A worker
+/// of an older release ignores it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// Their ids.
+    pub jobs: Vec<Key>,
+}
+
 /// A user has assigned jobs that wait.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wake {

@@ -2,6 +2,10 @@
 //!
 //! A worker tells an end until it is answered, a page that comes back asks for what it waits for, and a node that was
 //! cut off looks for what it has missed: all may happen, and the page hears it once. The memory moves with the page.
+//!
+//! A job of the page itself is in the list of those that it waits for before a worker can know it, and after a reset the
+//! page names them, so an end that is not in that list was told before. Of a job that a program submitted for the page nothing is known before it is told;
+//! its ends are remembered for a while instead.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,14 +16,22 @@ use pagewire_cluster::wire::PageJob;
 use super::{Met, Page};
 use crate::protocol::Tail;
 
-/// How many ends, and how many jobs, a page remembers.
-const KEPT: usize = 64;
+/// How many ends a page remembers.
+const KEPT: usize = 256;
+/// How many jobs a page waits for at most; beyond that the list is not complete.
+const WAITS: usize = 1024;
 
 /// Jobs of a page, the newest last.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     waits: VecDeque<PageJob>,
     told: VecDeque<PageJob>,
+    /// Told before the client lost what it had been sent: perhaps it has seen these ends, perhaps not.
+    doubtful: VecDeque<PageJob>,
+    /// The page may wait for jobs that are not in the list.
+    partial: bool,
+    /// The client has lost what it was sent, at least once.
+    was_reset: bool,
 }
 
 /// What a page knows of its jobs.
@@ -32,32 +44,81 @@ impl Ends {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the page knows from another node.
-    pub(super) fn remember(&self, waits: &[PageJob], told: &[PageJob]) {
+    /// What the page knows from another node. What it was told here meanwhile it does not wait for any more.
+    pub(super) fn remember(&self, waits: &[PageJob], told: &[PageJob], partial: bool) {
         let mut known = self.lock();
-        waits.iter().for_each(|job| add(&mut known.waits, job.clone()));
-        told.iter().for_each(|job| add(&mut known.told, job.clone()));
+        known.partial |= partial;
+        for job in waits {
+            if !known.told.contains(job) {
+                known.wait(job.clone());
+            }
+        }
+        told.iter().for_each(|job| add(&mut known.told, KEPT, job.clone()));
     }
 }
 
 impl Known {
-    /// The jobs that it waits for, and those whose ends it has been told, as they travel to another node.
-    pub(super) fn packed(&self) -> (Vec<PageJob>, Vec<PageJob>) {
-        (self.waits.iter().cloned().collect(), self.told.iter().cloned().collect())
+    /// The jobs that it waits for, those whose ends it has been told, and whether the first list lacks some, as they
+    /// travel to another node.
+    pub(super) fn packed(&self) -> (Vec<PageJob>, Vec<PageJob>, bool) {
+        let told = self.doubtful.iter().chain(&self.told).cloned().collect();
+        (self.waits.iter().cloned().collect(), told, self.partial)
+    }
+
+    /// The client has lost what it was sent. It names what it waits for.
+    pub(super) fn reset(&mut self) {
+        self.was_reset = true;
+        for job in std::mem::take(&mut self.told) {
+            add(&mut self.doubtful, KEPT, job);
+        }
+    }
+
+    fn wait(&mut self, job: PageJob) {
+        if !self.waits.contains(&job) {
+            self.partial |= self.waits.len() == WAITS;
+            add(&mut self.waits, WAITS, job);
+        }
+    }
+
+    /// Whether the page is known to have been told this end.
+    fn has_told(&self, end: &PageJob) -> bool {
+        self.told.contains(end) || self.doubtful.contains(end)
+    }
+
+    /// Whether an end that is not known to have been told is still to be told.
+    fn owes(&self, end: &PageJob) -> bool {
+        self.waits.contains(end) || self.partial || is_named_by_its_job(end)
+    }
+
+    fn tell(&mut self, end: PageJob) {
+        self.waits.retain(|job| *job != end);
+        self.doubtful.retain(|job| *job != end);
+        add(&mut self.told, KEPT, end);
     }
 }
 
-fn add(jobs: &mut VecDeque<PageJob>, job: PageJob) {
-    if jobs.len() == KEPT {
+fn add(jobs: &mut VecDeque<PageJob>, most: usize, job: PageJob) {
+    if jobs.len() == most {
         jobs.pop_front();
     }
     jobs.push_back(job);
 }
 
+/// A program submitted it: the page knows it by the job's own id.
+fn is_named_by_its_job(end: &PageJob) -> bool {
+    end.frame.strip_prefix('"').and_then(|frame| frame.strip_suffix('"'))
+        == Some(end.job.to_string().as_str())
+}
+
 impl Page {
     /// The page waits for the end of a job that it knows by `frame`.
     pub fn expect(&self, job: Key, frame: &str) {
-        add(&mut self.ends.lock().waits, PageJob { job, frame: frame.to_owned() });
+        self.ends.lock().wait(PageJob { job, frame: frame.to_owned() });
+    }
+
+    /// The page may wait for more jobs than it has named.
+    pub fn expect_more(&self) {
+        self.ends.lock().partial = true;
     }
 
     /// The jobs that it waits for.
@@ -65,37 +126,58 @@ impl Page {
         self.ends.lock().waits.iter().cloned().collect()
     }
 
-    /// Adds how far a job has come that the page knows by `frame`; nothing after its end, for a worker that has lost the
-    /// job may not know yet.
-    pub fn progress(&self, job: Key, frame: &str, tail: &Tail) -> Met {
-        let known = self.ends.lock();
-        if known.told.iter().any(|told| told.job == job && told.frame == frame) {
+    /// Adds a frame about a job unless the page has been told its end. A page that has moved on, and a copy that does not
+    /// wait for the job, take nothing here: the sender finds the page where it is, together with what it knows.
+    fn push_unless_over(&self, job: Key, frame: &str, ends: bool, tail: &Tail) -> Met {
+        let mut known = self.ends.lock();
+        if !self.is_here() {
+            return Met::Missed;
+        }
+        let end = PageJob { job, frame: frame.to_owned() };
+        // what waited in the outbox before a reset still comes
+        let comes = known.was_reset && !known.told.contains(&end) && self.still_waits(tail);
+        if comes || known.has_told(&end) {
+            if comes && ends {
+                known.tell(end);
+            }
             return if self.is_live() { Met::Reached } else { Met::Held };
         }
-        self.push(tail)
-    }
-
-    /// Adds the end of a job that the page knows by `frame`. However often it is told, the page hears it once.
-    pub fn conclude(&self, job: Key, frame: &str, tail: &Tail) -> Met {
-        let mut known = self.ends.lock();
-        let end = PageJob { job, frame: frame.to_owned() };
-        if known.told.contains(&end) {
-            return if self.is_live() { Met::Reached } else { Met::Held };
+        if !known.owes(&end) {
+            return Met::Missed;
         }
         let met = self.push(tail);
-        if !matches!(met, Met::Missed) {
-            known.waits.retain(|job| *job != end);
-            add(&mut known.told, end);
+        if ends && !matches!(met, Met::Missed) {
+            known.tell(end);
         }
         met
     }
 
-    /// The same after a reset, for a page that says that it still waits: what was told before is lost unless it has not
-    /// left yet.
+    /// Adds how far a job has come that the page knows by `frame`; nothing after its end, for a worker that has lost the
+    /// job may not know yet.
+    pub fn progress(&self, job: Key, frame: &str, tail: &Tail) -> Met {
+        self.push_unless_over(job, frame, false, tail)
+    }
+
+    /// Adds the end of a job that the page knows by `frame`. However often it is told, the page hears it once.
+    pub fn conclude(&self, job: Key, frame: &str, tail: &Tail) -> Met {
+        self.push_unless_over(job, frame, true, tail)
+    }
+
+    /// Adds the word that a job stands that the page waits for; nothing after its end.
+    pub fn confirm(&self, job: Key, frame: &str, tail: &Tail) -> Met {
+        self.push_unless_over(job, frame, false, tail)
+    }
+
+    /// The end of a job after a reset, for a page that says that it still waits: what was told before the reset is lost
+    /// unless it has not left yet.
     pub fn remind(&self, job: Key, frame: &str, tail: &Tail) -> Met {
-        if !self.still_waits(tail) {
-            self.ends.lock().told.retain(|told| told.job != job || told.frame != frame);
+        let left = !self.still_waits(tail);
+        if left {
+            self.ends.lock().doubtful.retain(|told| told.job != job || told.frame != frame);
         }
         self.conclude(job, frame, tail)
     }
 }
+
+#[cfg(test)]
+mod tests;

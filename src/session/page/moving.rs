@@ -122,7 +122,7 @@ impl Page {
         state.received = handed.received;
         state.watches = handed.watches.iter().filter_map(Watch::unpacked).collect();
         drop(state);
-        self.ends.remember(&handed.waits, &handed.ends);
+        self.ends.remember(&handed.waits, &handed.ends, handed.partial);
         true
     }
 }
@@ -131,8 +131,8 @@ fn handed_over(moving: &Moving, received: u64, known: &Known, watches: &[Watch])
     let frames = |tails: &[Tail]| tails.iter().map(Tail::to_frame).collect::<Option<Vec<_>>>();
     let (sent, waiting) = (frames(&moving.sent)?, frames(&moving.waiting)?);
     let watches = watches.iter().map(Watch::packed).collect();
-    let (waits, ends) = known.packed();
-    Some(HandedOver { last: moving.last, sent, waiting, received, ends, waits, watches })
+    let (waits, ends, partial) = known.packed();
+    Some(HandedOver { last: moving.last, sent, waiting, received, ends, waits, partial, watches })
 }
 
 #[cfg(test)]

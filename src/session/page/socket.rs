@@ -116,6 +116,8 @@ impl Page {
         arrival: Arrival,
         registered: impl FnOnce(Welcome) -> Tail,
     ) -> Option<Ticket> {
+        // in this order, as `conclude` takes them
+        let mut ends = self.ends.lock();
         let mut state = self.lock();
         if matches!(state.holding, Holding::Gone(_) | Holding::Frozen(_)) {
             return None;
@@ -134,6 +136,7 @@ impl Page {
         };
         if recovered == Recovered::Reset {
             state.received = 0;
+            ends.reset();
         }
         let seq =
             if let (Recovered::Recovered, Arrival::Resumed { seq }) = (recovered, arrival) { seq } else { 0 };
@@ -147,6 +150,7 @@ impl Page {
         state.outbox.notice(registered(welcome));
         let ticket = Ticket(state.ticket);
         drop(state);
+        drop(ends);
         // wakes the old socket, which finds itself replaced; the new one takes before it waits
         self.changed.notify_waiters();
         Some(ticket)

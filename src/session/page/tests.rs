@@ -73,6 +73,9 @@ fn a_page_in_its_resume_window_holds_messages_and_a_slow_one_is_closed() {
 fn the_end_of_a_job_is_told_once_for_each_id_that_the_page_gave_it() {
     let page = page();
     let ticket = page.attach(Arrival::New, registered).unwrap();
+    for frame in ["1", "\"a\""] {
+        page.expect(Key::from_bits(7), frame);
+    }
     for frame in ["1", "1", "\"a\"", "1"] {
         assert!(matches!(page.conclude(Key::from_bits(7), frame, &message()), Met::Reached));
     }
@@ -80,10 +83,25 @@ fn the_end_of_a_job_is_told_once_for_each_id_that_the_page_gave_it() {
 }
 
 #[test]
+fn a_copy_that_does_not_wait_for_a_job_leaves_its_end_to_the_page_elsewhere() {
+    let page = page();
+    let job = Key::from_bits(7);
+    assert!(matches!(page.conclude(job, "1", &message()), Met::Missed));
+    assert!(matches!(page.progress(job, "1", &message()), Met::Missed));
+    let named = format!("\"{job}\"");
+    assert!(
+        matches!(page.conclude(job, &named, &message()), Met::Held),
+        "a program submitted it for the page"
+    );
+}
+
+#[test]
 fn no_progress_of_a_job_is_told_after_its_end() {
     let page = page();
     let ticket = page.attach(Arrival::New, registered).unwrap();
     let job = Key::from_bits(7);
+    page.expect(job, "1");
+    page.expect(job, "2");
     page.progress(job, "1", &message());
     page.conclude(job, "1", &message());
     assert!(matches!(page.progress(job, "1", &message()), Met::Reached));

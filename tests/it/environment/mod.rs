@@ -12,6 +12,7 @@ mod opening;
 mod page;
 mod process;
 mod token;
+mod wires;
 mod worker;
 
 use std::net::{Ipv4Addr, TcpListener};
@@ -27,6 +28,7 @@ pub(crate) use self::opening::Refusal;
 pub(crate) use self::page::{Away, Page};
 pub(crate) use self::process::Process;
 pub(crate) use self::token::Token;
+pub(crate) use self::wires::Wires;
 pub(crate) use self::worker::WorkerProcess;
 
 /// Long enough for anything that should happen soon, on a slow machine.

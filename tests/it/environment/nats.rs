@@ -14,16 +14,46 @@ use super::{Process, eventually, free_port};
 pub(crate) struct Nats {
     process: Process,
     address: SocketAddr,
+    /// What makes it a member of a cluster.
+    member: Vec<String>,
     folder: TempDir,
 }
 
 impl Nats {
     pub(crate) async fn start() -> Self {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let nats = Self { process: launch(address, &folder), address, folder };
+        let nats = Self::launch(Vec::new());
         nats.ready().await;
         nats
+    }
+
+    /// So many servers, one cluster if there are several. No server tells clients of the others.
+    pub(crate) async fn cluster(servers: usize) -> Vec<Self> {
+        if servers == 1 {
+            return vec![Self::start().await];
+        }
+        let routes: Vec<String> = (0..servers).map(|_| format!("nats://127.0.0.1:{}", free_port())).collect();
+        let member = |number: usize| {
+            let (name, own, all) = (format!("n{number}"), routes[number].clone(), routes.join(","));
+            let named =
+                ["--server_name", &name, "--cluster_name", "tests", "--no_advertise"].map(str::to_owned);
+            let routed = ["--cluster".to_owned(), own, "--routes".to_owned(), all];
+            named.into_iter().chain(routed).collect()
+        };
+        let servers: Vec<Self> = (0..servers).map(|number| Self::launch(member(number))).collect();
+        for server in &servers {
+            server.ready().await;
+        }
+        servers
+    }
+
+    fn launch(member: Vec<String>) -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self { process: launch(address, &member, &folder), address, member, folder }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) fn url(&self) -> String {
@@ -37,7 +67,7 @@ impl Nats {
 
     /// The same port, the same files.
     pub(crate) async fn restart(&mut self) {
-        self.process = launch(self.address, &self.folder);
+        self.process = launch(self.address, &self.member, &self.folder);
         self.ready().await;
     }
 
@@ -58,10 +88,10 @@ impl Nats {
     }
 }
 
-fn launch(address: SocketAddr, folder: &TempDir) -> Process {
+fn launch(address: SocketAddr, member: &[String], folder: &TempDir) -> Process {
     let program = std::env::var_os("NATS_SERVER").map_or_else(|| PathBuf::from("nats-server"), PathBuf::from);
     let mut command = Command::new(program);
     command.args(["--addr", &address.ip().to_string(), "--port", &address.port().to_string()]);
-    command.arg("--jetstream").arg("--store_dir").arg(folder.path());
+    command.args(member).arg("--jetstream").arg("--store_dir").arg(folder.path());
     Process::start("nats-server", &mut command, folder.path().join("server.log"))
 }

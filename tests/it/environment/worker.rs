@@ -22,6 +22,12 @@ impl WorkerSetup {
         self
     }
 
+    /// How many servers keep what is stored.
+    pub(crate) fn replicas(mut self, replicas: usize) -> Self {
+        self.command.env("PAGEWIRE_NATS__REPLICAS", replicas.to_string());
+        self
+    }
+
     /// The time-outs of production instead of the short ones.
     pub(crate) fn real_timing(mut self) -> Self {
         self.command.env_remove("PAGEWIRE_TIMING");
@@ -65,9 +71,14 @@ impl WorkerProcess {
 
     /// A worker of the default pool.
     pub(crate) fn setup(nats: &Nats, lane: &str) -> WorkerSetup {
+        Self::setup_at(&nats.url(), lane)
+    }
+
+    /// The same at servers with these addresses.
+    pub(crate) fn setup_at(urls: &str, lane: &str) -> WorkerSetup {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new(env!("CARGO_BIN_EXE_pagewire"));
-        command.args(["worker", "--nats", &nats.url(), "--lane", lane]).current_dir(folder.path());
+        command.args(["worker", "--nats", urls, "--lane", lane]).current_dir(folder.path());
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PAGEWIRE_"))
         {

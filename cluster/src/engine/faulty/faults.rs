@@ -23,6 +23,8 @@ pub struct Faults {
     pub broken: u16,
     /// A write or an operation of the queue: `Unknown`; it happened, or did not, or a write happens later.
     pub unknown: u16,
+    /// A write: `Unknown` as above, and the link breaks with it, so that the read that would settle it fails as well.
+    pub severed: u16,
     /// A conflict does not tell the revision.
     pub untold: u16,
     /// A read with [`Consistency::Any`](super::Consistency::Any) answers what this process read before.
@@ -48,6 +50,7 @@ impl Faults {
             deadline: per_mille,
             broken: per_mille,
             unknown: per_mille,
+            severed: per_mille,
             untold: per_mille,
             stale: per_mille,
             late: per_mille,

@@ -154,16 +154,25 @@ impl Faulty {
         if self.hits(self.faults.lost) { Fate::Lost } else { Fate::Arrives }
     }
 
-    fn change(&self) -> Change {
-        let State { dice, .. } = &mut *self.lock();
-        if !dice.hits(self.faults.unknown) {
-            return Change::Acknowledged;
+    fn decide(&self) -> (Change, Option<Changed>) {
+        let State { dice, outage, .. } = &mut *self.lock();
+        let severed = dice.hits(self.faults.severed);
+        if !severed && !dice.hits(self.faults.unknown) {
+            return (Change::Acknowledged, None);
         }
-        match dice.below(3) {
+        let change = match dice.below(3) {
             0 => Change::Silent,
             1 => Change::Never,
             _ => Change::Later(1 + dice.below(LATEST_WRITE)),
-        }
+        };
+        (change, if severed { outage.begin(dice) } else { None })
+    }
+
+    /// The outcome of a change, and the break of the link that comes with it.
+    fn change(&self) -> Change {
+        let (change, broken) = self.decide();
+        self.show(broken);
+        change
     }
 
     pub(super) async fn publish(&self, message: Message) -> Result<(), PublishError> {

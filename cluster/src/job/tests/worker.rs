@@ -121,6 +121,7 @@ async fn run(work: Work, id: Key, log: Log) {
             cancelled.await;
             Outcome::Stopped
         }
+        "drop once" if attempt.record().attempts == 1 => return,
         "hang once" if attempt.record().attempts == 1 => std::future::pending().await,
         _ => Outcome::Value(attempt.record().data.clone()),
     };

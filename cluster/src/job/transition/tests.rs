@@ -67,6 +67,7 @@ proptest! {
             now += passed;
             let before = record.clone();
             let Ok((next, after)) = apply(&record, event.clone(), now, &TIMING) else { continue };
+            prop_assert_eq!(event.effect(&next, now), after, "the record says what follows from {:?}", event);
             match &event {
                 Event::Claim(worker, _) => {
                     claims += 1;
@@ -191,4 +192,19 @@ fn retries_come_later_and_later_up_to_a_limit() {
     assert!(delays[0] <= 1000 && delays[0] >= 750);
     assert!(delays.iter().all(|delay| *delay <= longest));
     assert!(delays[30..].iter().all(|delay| *delay >= longest * 3 / 4));
+}
+
+#[test]
+fn an_event_is_recognised_in_the_record_that_it_led_to_and_in_no_other_workers() {
+    let now = |event, record: &Record| apply(record, event, 0, &TIMING).unwrap().0;
+    let claim = |id| Event::Claim(worker(id), "r".into());
+    let running = now(claim(1), &record(0));
+    assert!(claim(1).is_visible_in(&running) && !claim(2).is_visible_in(&running));
+    let by = |id| Claim { worker: worker(id), attempt: 1 };
+    let end = |id| Event::Succeed(by(id), RawValue::NULL.to_owned());
+    let over = now(end(1), &running);
+    assert!(end(1).is_visible_in(&over) && !end(2).is_visible_in(&over) && !end(1).is_visible_in(&running));
+    let cancelled = now(Event::Cancel, &record(0));
+    assert!(Event::Cancel.is_visible_in(&cancelled) && !Event::Cancel.is_visible_in(&over));
+    assert!(Event::Retry.is_visible_in(&now(Event::Retry, &cancelled)) && !Event::Retry.is_visible_in(&over));
 }

@@ -1,0 +1,158 @@
+//! Breaks between the processes of a cluster and NATS, again and again, while pages have jobs done.
+//!
+//! What must hold in the end: every job that was accepted is over, none is stuck or lost, and each page was told the
+//! one end of each of its jobs exactly once. `python3 tests/run.py --only chaos --seed 1 --runs 200` is the long loop.
+
+mod breaks;
+mod client;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use proptest::test_runner::{RngAlgorithm, TestRng};
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use self::breaks::Breaks;
+use self::client::{Client, Told, World};
+use crate::environment::{Nats, Node, Token, Wires, WorkerProcess};
+
+/// Pages, half of them at each node at first.
+const PAGES: usize = 24;
+/// Users; every fourth page has none.
+const USERS: usize = 6;
+
+/// What a run does.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    seed: u64,
+    breaks: usize,
+    jobs: usize,
+    servers: usize,
+    /// The longest break.
+    longest: Duration,
+    /// The time-outs of production.
+    real: bool,
+    /// How long the last job may take to its end after the last break.
+    patience: Duration,
+}
+
+fn dice(seed: u64, part: u64) -> TestRng {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    bytes[8..16].copy_from_slice(&part.to_le_bytes());
+    TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_job_is_stuck_lost_or_told_twice_however_often_nats_breaks() {
+    let longest = Duration::from_millis(700);
+    let patience = Duration::from_secs(60);
+    run(Plan { seed: 1, breaks: 8, jobs: 300, servers: 1, longest, real: false, patience }).await;
+}
+
+/// A number from the environment of the command.
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(format!("PAGEWIRE_CHAOS_{name}"))
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(otherwise)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: python3 tests/run.py --only chaos"]
+async fn the_long_loop_of_breaks() {
+    run(Plan {
+        seed: number("SEED", 1),
+        breaks: number("RUNS", 200) as usize,
+        jobs: number("JOBS", 10_000) as usize,
+        servers: number("SERVERS", 1) as usize,
+        longest: Duration::from_secs(3),
+        real: true,
+        patience: Duration::from_secs(180),
+    })
+    .await;
+}
+
+#[expect(clippy::print_stderr, reason = "the result of a long run")]
+async fn run(plan: Plan) {
+    let started = Instant::now();
+    let mut servers = Nats::cluster(plan.servers).await;
+    let addresses: Vec<SocketAddr> = servers.iter().map(Nats::address).collect();
+    let mut wires = Vec::new();
+    let mut nodes = Vec::new();
+    for _ in 0..2 {
+        let wire = Wires::to(&addresses).await;
+        let setup = Node::setup().users().set("nats.urls", wire.urls()).set("nats.replicas", plan.servers);
+        nodes.push(if plan.real { setup.real_timing() } else { setup }.start().await);
+        wires.push(wire);
+    }
+    let mut workers = Vec::new();
+    for _ in 0..2 {
+        let wire = Wires::to(&addresses).await;
+        let setup = WorkerProcess::setup_at(&wire.urls(), "stable").replicas(plan.servers);
+        workers.push(if plan.real { setup.real_timing() } else { setup }.start().await);
+        wires.push(wire);
+    }
+    let world = Arc::new(World::new(nodes, plan.jobs));
+    let mut clients = JoinSet::new();
+    for number in 0..PAGES {
+        let user = (number % 4 != 3).then(|| Token::of(&format!("user-{}", number % USERS)).sign());
+        let client = Client::open(world.clone(), number, user, dice(plan.seed, 100 + number as u64)).await;
+        clients.spawn(client.run());
+    }
+    let mut breaks = Breaks::new(dice(plan.seed, 1), plan.longest);
+    for _ in 0..plan.breaks {
+        breaks.next(&wires, &mut servers).await;
+    }
+    world.calm.store(true, Ordering::Relaxed);
+    let told = await_ends(clients, &world, plan).await;
+    let mut states = BTreeMap::<String, usize>::new();
+    for client in &told {
+        check(&world, client, &mut states).await;
+    }
+    let open = world.nodes[0].api().get_json("/api/v1/jobs?state=scheduled,queued,running&limit=100").await;
+    assert_eq!(open["items"].as_array().map(Vec::len), Some(0), "still open: {open}");
+    let accepted: usize = told.iter().map(|client| client.jobs.len()).sum();
+    let refused: usize = told.iter().map(|client| client.refused).sum();
+    let resumed: usize = told.iter().map(|client| client.resumed).sum();
+    let resets: usize = told.iter().map(|client| client.resets).sum();
+    let longest = told.iter().map(|client| client.longest).max().unwrap_or_default();
+    eprintln!(
+        "{plan:?}\n{accepted} jobs accepted, {refused} refused, each end told once: {states:?}; {resumed} resumes, \
+         {resets} of them resets; {breaks}; the longest job took {longest:?}; {:?} in all",
+        started.elapsed()
+    );
+}
+
+/// Waits until every page has been told everything.
+async fn await_ends(mut clients: JoinSet<Told>, world: &World, plan: Plan) -> Vec<Told> {
+    let mut told = Vec::new();
+    let all = async {
+        while let Some(client) = clients.join_next().await {
+            told.push(client.expect("a client that met nothing unexpected"));
+        }
+    };
+    // the jobs that are left are submitted, and then they end
+    if tokio::time::timeout(plan.patience * 2, all).await.is_err() {
+        let open =
+            world.nodes[0].api().get_json("/api/v1/jobs?state=scheduled,queued,running&limit=100").await;
+        panic!("jobs are stuck, or pages are not told: {}; open: {open}", world.waiting());
+    }
+    told
+}
+
+/// The records say what the pages were told.
+async fn check(world: &World, client: &Told, states: &mut BTreeMap<String, usize>) {
+    for (id, job) in &client.jobs {
+        assert_eq!(job.ends.len(), 1, "page {} was told of {id} ({}): {:?}", client.number, job.id, job.ends);
+        *states.entry(job.ends[0].clone()).or_default() += 1;
+    }
+    for (id, job) in client.jobs.iter().step_by(20) {
+        let record: Value = world.nodes[0].api().get_json(&format!("/api/v1/jobs/{}", job.id)).await;
+        assert_eq!(record["state"], job.ends[0], "{id}: {record}");
+    }
+}

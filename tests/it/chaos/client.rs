@@ -1,0 +1,238 @@
+//! A page that has jobs done while everything breaks, and counts what it is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::RngExt;
+use proptest::test_runner::TestRng;
+use serde_json::{Value, json};
+
+use crate::environment::{Away, Node, Page};
+
+/// Jobs that a page waits for at most.
+const OPEN: usize = 8;
+/// How often a page looks for something to do.
+const TURN: Duration = Duration::from_millis(100);
+/// How often a page says that it is there.
+const PING: Duration = Duration::from_secs(3);
+
+/// What the clients share.
+pub(super) struct World {
+    pub(super) nodes: Vec<Node>,
+    /// Jobs to submit.
+    left: AtomicUsize,
+    /// Nothing breaks any more.
+    pub(super) calm: AtomicBool,
+    waiting: Mutex<BTreeMap<usize, Vec<String>>>,
+}
+
+impl World {
+    pub(super) fn new(nodes: Vec<Node>, jobs: usize) -> Self {
+        Self { nodes, left: AtomicUsize::new(jobs), calm: AtomicBool::new(false), waiting: Mutex::default() }
+    }
+
+    /// What each page waits for.
+    pub(super) fn waiting(&self) -> String {
+        format!("{:?}", self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn take(&self) -> bool {
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+
+    fn is_done(&self) -> bool {
+        self.left.load(Ordering::Relaxed) == 0 && self.calm.load(Ordering::Relaxed)
+    }
+}
+
+/// A job that was accepted.
+#[derive(Debug, Default)]
+pub(super) struct Job {
+    pub(super) id: String,
+    /// The ends that the page was told.
+    pub(super) ends: Vec<String>,
+}
+
+/// What a page knows in the end.
+pub(super) struct Told {
+    pub(super) number: usize,
+    pub(super) jobs: BTreeMap<String, Job>,
+    pub(super) refused: usize,
+    pub(super) resumed: usize,
+    pub(super) resets: usize,
+    pub(super) longest: Duration,
+}
+
+pub(super) struct Client {
+    world: Arc<World>,
+    user: Option<String>,
+    dice: TestRng,
+    page: Page,
+    told: Told,
+    next: usize,
+    /// Job frames since the numbering began, for those that the server has not processed.
+    sent: Vec<Value>,
+    /// Submitted and neither accepted nor refused.
+    asked: BTreeMap<String, Instant>,
+    /// Accepted and not over.
+    open: BTreeMap<String, Instant>,
+    refused: BTreeSet<String>,
+}
+
+impl Client {
+    pub(super) async fn open(world: Arc<World>, number: usize, user: Option<String>, dice: TestRng) -> Self {
+        let node = &world.nodes[number % world.nodes.len()];
+        let opening = Page::opening(node);
+        let page = match &user {
+            Some(token) => opening.token(token).open().await,
+            None => opening.open().await,
+        };
+        let (jobs, longest) = (BTreeMap::new(), Duration::ZERO);
+        let told = Told { number, jobs, refused: 0, resumed: 0, resets: 0, longest };
+        let (sent, asked, open, refused) = Default::default();
+        Self { world, user, dice, page, told, next: 0, sent, asked, open, refused }
+    }
+
+    /// Until there is nothing left to do and everything is over; then for a moment more, for what comes twice.
+    pub(super) async fn run(mut self) -> Told {
+        let mut turn = tokio::time::interval(TURN);
+        let mut ping = tokio::time::interval(PING);
+        let mut quiet = 0;
+        while quiet < 50 {
+            tokio::select! {
+                frame = self.page.next_or_end() => match frame {
+                    Ok(frame) => self.hear(&frame).await,
+                    Err(_) => self = self.come_back().await,
+                },
+                _ = ping.tick() => self.page.send(json!({"type": "ping"})).await,
+                _ = turn.tick() => {
+                    if self.dice.random_range(0..400) == 0 && self.asked.is_empty() {
+                        self = self.come_back().await;
+                    }
+                    let waits = self.submit().await;
+                    quiet = if waits || !self.world.is_done() { 0 } else { quiet + 1 };
+                }
+            }
+        }
+        self.told
+    }
+
+    /// One more job, now and then. Whether the page waits for anything.
+    async fn submit(&mut self) -> bool {
+        let busy = self.asked.len() + self.open.len();
+        if busy < OPEN && self.dice.random_range(0..8) == 0 && self.world.take() {
+            let id = format!("{}-{}", self.told.number, self.next);
+            self.next += 1;
+            let mode =
+                if self.user.is_some() && self.dice.random_range(0..2) == 0 { "assigned" } else { "any" };
+            let (kind, data) = match self.dice.random_range(0..10) {
+                0..5 => ("sum", json!([40, 2])),
+                5..9 => ("sleep", json!({"ms": self.dice.random_range(10..600)})),
+                _ => ("fail", json!("as it was told")),
+            };
+            let frame = json!({"type": "job", "id": id, "kind": kind, "data": data, "exec_mode": mode});
+            self.asked.insert(id, Instant::now());
+            self.sent.push(frame.clone());
+            self.page.send(frame).await;
+        }
+        let waiting = self.asked.keys().chain(self.open.keys()).cloned().collect();
+        let mut all = self.world.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(self.told.number, waiting);
+        !self.asked.is_empty() || !self.open.is_empty()
+    }
+
+    async fn hear(&mut self, frame: &Value) {
+        if self.page.seen.is_multiple_of(32) {
+            self.page.ack().await;
+        }
+        let Some(id) = frame["id"].as_str().map(str::to_owned) else { return };
+        match frame["type"].as_str() {
+            Some("accepted") => self.accepted(id, frame),
+            Some("result") => {
+                let now = Instant::now();
+                let since = self.open.remove(&id).or_else(|| self.asked.remove(&id)).unwrap_or(now);
+                self.told.longest = self.told.longest.max(now - since);
+                assert!(!self.refused.contains(&id), "refused and told: {frame}");
+                let job = self.told.jobs.entry(id).or_default();
+                job.id = frame["job"].as_str().expect("a job").to_owned();
+                job.ends.push(frame["state"].as_str().expect("a state").to_owned());
+                assert_eq!(job.ends.len(), 1, "page {} was told twice: {frame}", self.told.number);
+            }
+            // the frame was sent again, and its own answer follows
+            Some("error") if frame["code"] == "uncertain" && self.page.recovered() == "recovered" => {}
+            Some("error") => {
+                assert!(!self.open.contains_key(&id), "accepted and refused: {frame}");
+                self.asked.remove(&id);
+                self.refused.insert(id);
+                self.told.refused += 1;
+                // another one in its place
+                self.world.left.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+    }
+
+    fn accepted(&mut self, id: String, frame: &Value) {
+        let job = self.told.jobs.entry(id.clone()).or_default();
+        job.id = frame["job"].as_str().expect("a job").to_owned();
+        assert!(job.ends.is_empty(), "accepted after its end: {frame}");
+        let since = self.asked.remove(&id).or_else(|| self.open.remove(&id)).unwrap_or_else(Instant::now);
+        self.open.insert(id, since);
+    }
+
+    /// The socket is lost: at the same node again or at the other one.
+    async fn come_back(self) -> Self {
+        let Self { world, user, mut dice, page, mut told, next, mut sent, mut asked, open, refused } = self;
+        let away = page.lose_socket();
+        let page = loop {
+            let node = &world.nodes[dice.random_range(0..world.nodes.len())];
+            if let Some(page) = resume(&away, node, user.as_deref(), &asked, &open).await {
+                break page;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
+        told.resumed += 1;
+        let mut this = Self {
+            world,
+            user,
+            dice,
+            page,
+            told,
+            next,
+            sent: Vec::new(),
+            asked: BTreeMap::new(),
+            open,
+            refused,
+        };
+        if this.page.recovered() == "recovered" {
+            let received = this.page.registered["received"].as_u64().expect("a count") as usize;
+            for frame in &sent[received.min(sent.len())..] {
+                this.page.send(frame.clone()).await;
+            }
+            std::mem::swap(&mut this.sent, &mut sent);
+        } else {
+            this.told.resets += 1;
+        }
+        std::mem::swap(&mut this.asked, &mut asked);
+        this
+    }
+}
+
+/// With the names of what it waits for: after `recovered` only of what was accepted, for the rest is sent again.
+async fn resume(
+    away: &Away,
+    node: &Node,
+    user: Option<&str>,
+    asked: &BTreeMap<String, Instant>,
+    open: &BTreeMap<String, Instant>,
+) -> Option<Page> {
+    let pending: Vec<&String> = open.keys().chain(asked.keys()).collect();
+    let opening = away.resuming(node).with("pending", json!(pending));
+    let opening = match user {
+        Some(token) => opening.token(token),
+        None => opening,
+    };
+    opening.try_open().await.ok()
+}
