@@ -12,6 +12,7 @@ use pagewire_cluster::registry::{Found, Lasting, Row};
 use pagewire_cluster::wire::Scope;
 
 use super::page::{Arrival, Page, Place, Standing, Ticket, Welcome};
+use super::rows::to_ask;
 use super::sessions::Sessions;
 use super::token::Claims;
 use crate::protocol::{Close, CloseCode, Hello, Recovered, Registered, Tail};
@@ -292,8 +293,7 @@ impl Sessions {
         let others =
             found.iter().flat_map(|(row, _)| [Some(Holder { node: row.node, epoch: row.epoch }), row.prev]);
         let others = others.flatten().any(|old| old != holder && self.registry.view().lives(old));
-        let (old, generation) =
-            found.map_or((None, generation + 1), |(row, _)| self.to_ask(&row, holder, claims));
+        let (old, generation) = found.map_or((None, generation + 1), |(row, _)| to_ask(&row, holder, claims));
         let prev = old.filter(|old| *old != holder && self.registry.view().lives(*old));
         let row = Row { prev, ..self.row(holder, generation, &place, opened, &open.agent) };
         let rev = match self.registry.write(claims.page, &row, expect).await {
@@ -311,18 +311,6 @@ impl Sessions {
             None => Ok(self.attach(holder, page, Arrival::Elsewhere)),
             Some(old) => self.take_over(holder, page, old, row, seq).await.map(Some),
         }
-    }
-
-    /// Who has what the client has missed, and the generation of the next row. A row of this node that still names the
-    /// old holder is an earlier attempt whose answer was lost: no page came of it and no client has its token.
-    fn to_ask(&self, row: &Row, holder: Holder, claims: &Claims) -> (Option<Holder>, u32) {
-        let stands = Holder { node: row.node, epoch: row.epoch };
-        let (old, repeated) = match row.prev {
-            None => (Some(stands), false),
-            Some(prev) if stands == holder => (Some(prev), claims.generation + 1 == row.generation),
-            Some(_) => (None, false),
-        };
-        (old, if repeated { row.generation } else { row.generation + 1 })
     }
 
     /// A page whose row this node has just won, on its way to a socket; `others`: another node may have a copy of it.
@@ -402,23 +390,4 @@ impl Sessions {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_has_a_user_needs_that_user() {
-        assert!(check_owner(None, None).is_ok() && check_owner(None, Some("ann")).is_ok());
-        assert!(check_owner(Some("ann"), Some("ann")).is_ok());
-        assert_eq!(check_owner(Some("ann"), Some("bob")).map_err(|c| c.code), Err(CloseCode::Forbidden));
-        assert_eq!(check_owner(Some("ann"), None).map_err(|c| c.code), Err(CloseCode::Unauthenticated));
-    }
-
-    #[test]
-    fn the_token_before_the_newest_resumes_only_until_the_newest_was_used() {
-        assert!(check_generation(3, 3, true).is_ok());
-        assert!(check_generation(2, 3, false).is_ok());
-        assert!(check_generation(2, 3, true).is_err());
-        assert!(check_generation(1, 3, false).is_err());
-        assert!(check_generation(u32::MAX, 3, false).is_err());
-    }
-}
+mod tests;
