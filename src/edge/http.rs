@@ -25,6 +25,7 @@ use tokio::sync::watch;
 
 use super::body::Arriving;
 use super::listener::Peer;
+use super::lobby::Routes;
 use super::stall::Stall;
 use super::start;
 use crate::config::Config;
@@ -63,13 +64,13 @@ impl Bounds {
 pub(super) async fn serve(
     stream: TcpStream,
     peer: Arc<Peer>,
-    router: Router,
+    routes: Routes,
     bounds: Bounds,
     mut stop: watch::Receiver<bool>,
 ) {
     let io = TokioIo::new(Stall::new(stream, bounds.timing.write_stall));
     let asking = peer.clone();
-    let service = service_fn(move |request| respond(request, asking.clone(), router.clone(), bounds));
+    let service = service_fn(move |request| respond(request, asking.clone(), routes.now(), bounds));
     let mut connection = pin!(builder(bounds).serve_connection(io, service).with_upgrades());
     let mut first_head = pin!(tokio::time::sleep(bounds.timing.http_header));
     let (mut waits_for_head, mut stopping) = (true, false);

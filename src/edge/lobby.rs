@@ -1,7 +1,11 @@
-//! Before a node can take traffic: whoever asks is answered at once that it lives and is not ready, instead of waiting
-//! in the listener's queue.
+//! The way in, from the first moment of a process: before a node can take traffic, whoever asks is answered at once that
+//! it lives and is not ready, instead of waiting in the listener's queue.
+//!
+//! Owns: the listener's connections and which router answers on them. A node that has come up takes them over: each
+//! request goes to the router that stands when it comes, and no connection ends because of that. Never: what a
+//! router does.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
 use pagewire_cluster::timing::Timing;
@@ -13,32 +17,68 @@ use super::http::{self, Bounds};
 use super::listener;
 use crate::config::Config;
 
-/// What answers meanwhile.
+/// The router that answers now. All clones change together.
+#[derive(Clone)]
+pub(super) struct Routes(Arc<RwLock<Router>>);
+
+impl Routes {
+    /// The router for a request that has just come.
+    pub(super) fn now(&self) -> Router {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, router: Router) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = router;
+    }
+}
+
+/// The connections of a listener.
 pub struct Lobby {
-    router: Router,
-    gate: Arc<Gate>,
+    listener: TcpListener,
+    routes: Routes,
+    pub(super) gate: Arc<Gate>,
     bounds: Bounds,
+    pub(super) stopping: watch::Sender<bool>,
 }
 
 impl Lobby {
-    /// A lobby where `router` answers.
-    pub fn new(config: &Config, timing: Timing, router: Router) -> Self {
+    /// No connections yet; `router` answers until another one does.
+    pub fn new(listener: TcpListener, config: &Config, timing: Timing, router: Router) -> Self {
         let gate = Gate::new(config.limits.connections, config.limits.connections_per_ip);
-        Self { router, gate, bounds: Bounds::new(config, timing) }
+        listener::bound_send_buffer(&listener, config.limits.send_buffer_bytes);
+        let routes = Routes(Arc::new(RwLock::new(router)));
+        Self {
+            listener,
+            routes,
+            gate,
+            bounds: Bounds::new(config, timing),
+            stopping: watch::Sender::new(false),
+        }
     }
 
-    /// Answers on `listener` while `work` is in progress; then connections end and are made again by who needs them.
-    pub async fn attend<T>(&self, listener: &TcpListener, work: impl Future<Output = T>) -> T {
+    /// Answers while `work` is in progress. Connections stay, and new ones wait in the listener's queue.
+    pub async fn attend<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
-        let (leaving, left) = watch::channel(false);
-        let accept = listener::accept(listener, &self.gate, self.bounds.timing.goodbye, |stream, peer| {
-            tokio::spawn(http::serve(stream, peer, self.router.clone(), self.bounds, left.clone()));
-        });
-        let done = tokio::select! {
+        let accept =
+            listener::accept(&self.listener, &self.gate, self.bounds.timing.goodbye, |stream, peer| {
+                let stopped = self.stopping.subscribe();
+                tokio::spawn(http::serve(stream, peer, self.routes.clone(), self.bounds, stopped));
+            });
+        tokio::select! {
             done = &mut work => done,
             () = accept => work.await,
-        };
-        leaving.send_replace(true);
-        done
+        }
+    }
+
+    /// From here on `router` answers, also on connections that are open already.
+    pub(super) fn give_to(&self, router: Router) {
+        self.routes.set(router);
+    }
+
+    /// No connection is accepted any more, and those that are open end when their answers are sent.
+    pub(super) fn close(self) -> Arc<Gate> {
+        drop(self.listener);
+        self.stopping.send_replace(true);
+        self.gate
     }
 }

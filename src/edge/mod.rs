@@ -36,11 +36,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use pagewire_cluster::timing::Timing;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 
-use self::gate::Gate;
-use self::http::Bounds;
 pub use self::lobby::Lobby;
 use self::newcomers::Newcomers;
 use self::origin::{Origins, Strangers};
@@ -65,9 +61,6 @@ pub struct Edge {
     origins: Origins,
     strangers: Strangers,
     allowance: Allowance,
-    bounds: Bounds,
-    send_buffer: usize,
-    gate: Arc<Gate>,
     newcomers: Newcomers,
     pulses: Pulses,
     draining: AtomicBool,
@@ -94,10 +87,7 @@ impl Edge {
                 max_frame: websocket.max_frame,
                 frames_per_second: config.limits.frames_per_second,
             },
-            bounds: Bounds::new(config, timing),
-            send_buffer: config.limits.send_buffer_bytes,
             newcomers: Newcomers::new(config.limits.anonymous_pages_per_ip_per_minute),
-            gate: Gate::new(config.limits.connections, config.limits.connections_per_ip),
             pulses: Pulses::new(Duration::from_millis(ping), Duration::from_millis(timeout)),
             draining: AtomicBool::new(false),
         })
@@ -108,25 +98,23 @@ impl Edge {
         Router::new().route(&self.path, get(upgrade::upgrade)).fallback(start_page).with_state(self.clone())
     }
 
-    /// Serves `router` on `listener` until `stop`, then closes what is open and returns when it is closed or time is
-    /// up. Who calls it owns the listener and the signal.
-    pub async fn serve(&self, listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
-        listener::claim_descriptors(self.gate.most());
-        listener::bound_send_buffer(&listener, self.send_buffer);
-        let (stopping, stopped) = watch::channel(false);
-        let accept = listener::accept(&listener, &self.gate, self.timing.goodbye, |stream, peer| {
-            tokio::spawn(http::serve(stream, peer, router.clone(), self.bounds, stopped.clone()));
-        });
-        tokio::select! {
-            () = accept => {}
-            () = self.pulses.turn() => {}
-            () = stop => {}
-        }
-        drop(listener);
+    /// Serves `router` in `lobby` until `stop`, then closes what is open and returns when it is closed or time is up.
+    /// Who calls it owns the signal.
+    pub async fn serve(&self, lobby: Lobby, router: Router, stop: impl Future<Output = ()>) {
+        listener::claim_descriptors(lobby.gate.most());
+        lobby.give_to(router);
+        let served = async {
+            tokio::select! {
+                () = self.pulses.turn() => {}
+                () = stop => {}
+            }
+        };
+        lobby.attend(served).await;
         self.draining.store(true, Ordering::Release);
-        stopping.send_replace(true);
+        // sockets hear of it from their pulses
+        let gate = lobby.close();
         self.pulses.drain(DRAIN_BATCH, DRAIN_PAUSE).await;
-        if tokio::time::timeout(self.timing.drain / 2, self.gate.empty()).await.is_err() {
+        if tokio::time::timeout(self.timing.drain / 2, gate.empty()).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
     }

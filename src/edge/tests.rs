@@ -2,6 +2,7 @@
 
 mod http;
 mod socket;
+mod start;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::Edge;
+use super::{Edge, Lobby};
 use crate::config::{self, Config, Sources};
 use crate::node::Node;
 
@@ -34,11 +35,13 @@ async fn start(change: impl FnOnce(&mut Config)) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
+    let served_config = node.config.clone();
     let served = tokio::spawn(async move {
         let echo = axum::routing::post(http::echo);
         let deaf = axum::routing::post(http::deaf);
         let router = edge.routes().route("/echo", echo).route("/deaf", deaf);
-        edge.serve(listener, router, async { drop(stopped.await) }).await;
+        let lobby = Lobby::new(listener, &served_config, Timing::SHORT, axum::Router::new());
+        edge.serve(lobby, router, async { drop(stopped.await) }).await;
     });
     Running { node, address, stop, served }
 }

@@ -32,13 +32,13 @@ pub async fn run(
         config.node.advertise = config.local_url();
     }
     let mut stop = std::pin::pin!(stop);
-    let lobby = Lobby::new(&config, timing, api::not_ready());
+    let lobby = Lobby::new(listener, &config, timing, api::not_ready());
     let node = tokio::select! {
-        node = lobby.attend(&listener, Node::start(config, timing)) => node?,
+        node = lobby.attend(Node::start(config, timing)) => node?,
         () = &mut stop => return Ok(()),
     };
     tokio::select! {
-        () = lobby.attend(&listener, node.ready.wait()) => node.serve(listener, stop).await,
+        () = lobby.attend(node.ready.wait()) => node.serve(lobby, stop).await,
         () = &mut stop => {}
     }
     node.stop().await;
@@ -47,7 +47,7 @@ pub async fn run(
 }
 
 impl Node {
-    async fn serve(&self, listener: TcpListener, stop: impl Future<Output = ()>) {
+    async fn serve(&self, lobby: Lobby, stop: impl Future<Output = ()>) {
         let edge = Edge::new(&self.config, self.timing, self.context.clone(), self.metrics.clone());
         let router = edge.routes().merge(api::router(self.parts()));
         let node = self.lease.holder().map(|holder| holder.node.to_string());
@@ -57,7 +57,7 @@ impl Node {
             self.ready.set(false);
             tracing::info!(pages = self.hub.len(), "stopping: pages are sent elsewhere");
         };
-        edge.serve(listener, router, stop).await;
+        edge.serve(lobby, router, stop).await;
         self.let_go().await;
     }
 

@@ -12,6 +12,7 @@ use pagewire_cluster::registry::{Farewell, Found, Lasting, Row};
 
 use super::access::{NOT_AUTHENTICATED, check_owner, is_anonymous};
 use super::page::{Arrival, Page, Place, Standing, Ticket, Welcome};
+use super::rows::to_ask;
 use super::sessions::Sessions;
 use super::token::Claims;
 use crate::protocol::{Close, CloseCode, Hello, Recovered, Registered, Tail};
@@ -226,8 +227,7 @@ impl Sessions {
         let others =
             found.iter().flat_map(|(row, _)| [Some(Holder { node: row.node, epoch: row.epoch }), row.prev]);
         let others = others.flatten().any(|old| old != holder && self.registry.view().lives(old));
-        let (old, generation) =
-            found.map_or((None, generation + 1), |(row, _)| Self::to_ask(&row, holder, claims));
+        let (old, generation) = found.map_or((None, generation + 1), |(row, _)| to_ask(&row, holder, claims));
         let prev = old.filter(|old| *old != holder && self.registry.view().lives(*old));
         let row = Row { prev, ..self.row(holder, generation, &place, opened, &open.agent) };
         let rev = match self.registry.write(claims.page, &row, expect).await {
@@ -248,18 +248,6 @@ impl Sessions {
             None => Ok(self.attach(holder, page, Arrival::Elsewhere)),
             Some(old) => self.take_over(holder, page, old, row, seq).await.map(Some),
         }
-    }
-
-    /// Who has what the client has missed, and the generation of the next row. A row of this node that still names the
-    /// old holder is an earlier attempt whose answer was lost: no page came of it and no client has its token.
-    fn to_ask(row: &Row, holder: Holder, claims: &Claims) -> (Option<Holder>, u32) {
-        let stands = Holder { node: row.node, epoch: row.epoch };
-        let (old, repeated) = match row.prev {
-            None => (Some(stands), false),
-            Some(prev) if stands == holder => (Some(prev), claims.generation + 1 == row.generation),
-            Some(_) => (None, false),
-        };
-        (old, if repeated { row.generation } else { row.generation + 1 })
     }
 
     /// A page whose row this node has just written stays, unless its connection has become a user's meanwhile.

@@ -14,10 +14,23 @@ use pagewire_cluster::registry::{Farewell, Found, Leaving, Row};
 
 use super::page::{Page, Standing};
 use super::sessions::Sessions;
+use super::token::Claims;
 use crate::protocol::Tail;
 
 /// Lives of this process that are remembered: a row of an earlier one is still its own.
 const LIVES: usize = 16;
+
+/// Who has what the client has missed, and the generation of the next row. A row of this node that still names the
+/// old holder is an earlier attempt whose answer was lost: no page came of it and no client has its token.
+pub(super) fn to_ask(row: &Row, holder: Holder, claims: &Claims) -> (Option<Holder>, u32) {
+    let stands = Holder { node: row.node, epoch: row.epoch };
+    let (old, repeated) = match row.prev {
+        None => (Some(stands), false),
+        Some(prev) if stands == holder => (Some(prev), claims.generation + 1 == row.generation),
+        Some(_) => (None, false),
+    };
+    (old, if repeated { row.generation } else { row.generation + 1 })
+}
 
 impl Sessions {
     /// The lease was lost, and this life of the node with it.

@@ -142,7 +142,14 @@ async fn play(seed: u64) -> Memory {
             5 => {
                 // a page that nobody comes back for
                 let other = Client::open(&nodes[at], seed).await;
+                let _ = nodes[at].context.sessions.subscribe(&other.opened.page, "left").await;
                 nodes[at].context.sessions.detach(&other.opened.page, other.opened.ticket);
+            }
+            6 if dice.below(4) == 0 => {
+                // as after a time without a lease
+                let holder = nodes[at].lease.holder().unwrap();
+                nodes[at].context.sessions.rehome(holder, holder).await;
+                assert!(client.opened.page.is_here(), "seed {seed}: the page is taken for another node's");
             }
             _ => {
                 let page =
@@ -166,6 +173,7 @@ async fn play(seed: u64) -> Memory {
         "seed {seed}"
     );
     // nobody comes back any more: in the end no row is left that no page belongs to
+    let _ = nodes[at].context.sessions.subscribe(&client.opened.page, "left").await;
     nodes[at].context.sessions.detach(&client.opened.page, client.opened.ticket);
     let gone = async {
         while !rows(&memory).await.is_empty() {

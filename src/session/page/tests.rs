@@ -1,13 +1,13 @@
 //! One page: who holds it and what it is told.
 
+use pagewire_cluster::id::NodeNumber;
 use serde_json::value::RawValue;
 use tokio::sync::futures::Notified;
 
 use super::*;
 
 fn page() -> Page {
-    let at =
-        |bits| Address { key: Key::from_bits(bits), node: pagewire_cluster::id::NodeNumber::new(1).unwrap() };
+    let at = |bits| Address { key: Key::from_bits(bits), node: NodeNumber::new(1).unwrap() };
     let standing =
         Standing { rev: 1, generation: 1, told: 0, confirmed: false, user: None, topics: Vec::new() };
     let budget = Budget { outbox: 400, replay: 4000 };
@@ -154,4 +154,22 @@ fn a_frame_that_comes_right_after_the_last_take_is_not_missed() {
     assert_eq!(page.take(ticket, 10_000, &mut |_, _| {}), Taken::Empty);
     page.push(&message());
     assert!(is_told(&mut changed));
+}
+
+#[test]
+fn a_node_that_has_not_heard_that_a_page_has_left_answers_held() {
+    let page = page();
+    let ticket = page.attach(Arrival::New, registered).unwrap();
+    page.detach(ticket);
+    // another node has won the row, and this one is cut off
+    assert!(matches!(page.push(&message()), Met::Held));
+    assert!(matches!(page.push_as_one_of_many(Some(1), &message()), Met::Held));
+    // it is back, and hears of the row: what it held goes to where the page is
+    let (_, mut forwarding) = page.freeze(NodeNumber::new(2).unwrap(), 2, 9, u64::MAX).unwrap();
+    assert!(matches!(page.push(&message()), Met::Forwarded(_)));
+    let mut forwarded = 0;
+    while forwarding.frames.try_recv().is_ok() {
+        forwarded += 1;
+    }
+    assert_eq!(forwarded, 3);
 }

@@ -94,17 +94,36 @@ impl Directory {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
-    /// Opens the store; an absent one is created, and its name is on disk before it is used. What is damaged is
-    /// found now and not in the middle of the work.
+    /// Opens the store; an absent one is created. A store gets its name when it is whole, so an empty file of that name
+    /// has lost what it held and is refused. What is damaged is found now and not in the middle of the work.
     pub(super) fn open_store(&self) -> Result<Database, DatabaseError> {
-        let file = private().truncate(false).open(self.path.join(store_name(FORMAT)))?;
-        let database = Builder::new()
-            .set_cache_size(CACHE)
-            .set_check_integrity_on_open(true)
-            .create_with_backend(FileBackend::new(file)?)?;
-        File::open(&self.path)?.sync_all()?;
-        Ok(database)
+        let path = self.path.join(store_name(FORMAT));
+        match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) if file.metadata()?.len() == 0 => {
+                let empty = format!(
+                    "{} is empty; restore it, or remove it to begin with nothing",
+                    store_name(FORMAT)
+                );
+                Err(io::Error::new(io::ErrorKind::InvalidData, empty).into())
+            }
+            Ok(file) => open(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let unfinished = self.path.join(format!("{}.new", store_name(FORMAT)));
+                let database = open(private().truncate(true).open(&unfinished)?)?;
+                std::fs::rename(&unfinished, &path)?;
+                File::open(&self.path)?.sync_all()?;
+                Ok(database)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
+}
+
+fn open(file: File) -> Result<Database, DatabaseError> {
+    Builder::new()
+        .set_cache_size(CACHE)
+        .set_check_integrity_on_open(true)
+        .create_with_backend(FileBackend::new(file)?)
 }
 
 /// Readable by their owner alone.

@@ -107,3 +107,25 @@ async fn a_damaged_store_is_refused_or_complete() {
     }
     assert!(refused > 10, "only {refused} of 97 were noticed");
 }
+
+#[tokio::test]
+async fn an_empty_file_is_not_taken_for_a_new_store() {
+    let directory = filled(3).await;
+    let path = directory.path().join(store_name(FORMAT));
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, "").unwrap();
+    let refused = open(&directory).await.err().unwrap();
+    assert!(matches!(refused, OpenError::Unreadable { .. }), "{refused}");
+    assert!(refused.to_string().contains("pagewire.1.redb is empty"), "{refused}");
+    assert_eq!(fs::read(&path).unwrap(), b"");
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(open(&directory).await.unwrap().1.rows, 3);
+}
+
+#[tokio::test]
+async fn a_store_that_was_not_finished_when_its_process_died_is_made_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join(format!("{}.new", store_name(FORMAT))), "half").unwrap();
+    assert_eq!(open(&directory).await.unwrap().1, Kept { rows: 0, hints: 0 });
+    assert_eq!(files(&directory).len(), 2, "the lock and the store");
+}

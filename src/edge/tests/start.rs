@@ -1,0 +1,64 @@
+//! Requests while a node comes up.
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+
+const ASK: &[u8] = b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n";
+const CLIENTS: usize = 100;
+
+/// Asks on one connection until the answer is 200; how many said that the node is not ready.
+async fn until_ready(address: SocketAddr, number: usize) -> usize {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // some have connected and not asked when the node comes up
+    tokio::time::sleep(Duration::from_millis(number as u64)).await;
+    let mut not_ready = 0;
+    loop {
+        stream.write_all(ASK).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            let read = stream.read_buf(&mut answer).await.unwrap();
+            assert!(read > 0, "client {number} is cut off after {not_ready} answers");
+        }
+        match &answer[9..12] {
+            b"503" => not_ready += 1,
+            b"200" => return not_ready,
+            other => panic!("{}", String::from_utf8_lossy(other)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_request_while_a_node_comes_up_is_answered_on_its_connection() {
+    let config = config::load(&Sources::default()).unwrap();
+    let node = Node::start(config, Timing::SHORT).await.unwrap();
+    let edge = Edge::new(&node.config, node.timing, node.context.clone(), node.metrics.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answering = |status: StatusCode| Router::new().route("/readyz", get(async move || status));
+    let not_ready = answering(StatusCode::SERVICE_UNAVAILABLE);
+    let lobby = Lobby::new(listener, &node.config, Timing::SHORT, not_ready);
+    let clients: Vec<_> = (0..CLIENTS).map(|number| tokio::spawn(until_ready(address, number))).collect();
+    let all = async {
+        let mut refused = 0;
+        for client in clients {
+            refused += client.await.unwrap();
+        }
+        refused
+    };
+    let coming_up = async {
+        // as a node does it: two waits, then the real router
+        lobby.attend(tokio::time::sleep(Duration::from_millis(30))).await;
+        lobby.attend(tokio::time::sleep(Duration::from_millis(30))).await;
+        edge.serve(lobby, answering(StatusCode::OK), std::future::pending()).await;
+    };
+    let refused = tokio::select! {
+        refused = tokio::time::timeout(PATIENCE, all) => refused.expect("everybody is answered"),
+        () = coming_up => panic!("it serves until it is stopped"),
+    };
+    assert!(refused > CLIENTS, "{refused} answers from before");
+}
