@@ -8,7 +8,7 @@
 
 mod connection;
 mod gate;
-pub(crate) mod handshake;
+pub mod handshake;
 mod http;
 mod listener;
 mod lobby;
