@@ -6,7 +6,6 @@
 //! Exit codes: 0 done · 1 refused or failed · 2 wrong usage or configuration · 3 the server cannot be reached.
 
 mod argument;
-mod bench;
 mod config;
 mod events;
 mod healthcheck;
@@ -74,8 +73,6 @@ enum Command {
     Config(config::ConfigCommand),
     /// Ask a node whether it is ready; for containers.
     Healthcheck(healthcheck::Healthcheck),
-    /// Measure this build on this machine.
-    Bench(bench::Bench),
 }
 
 /// Why a command ends badly.
@@ -133,7 +130,6 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Token(token) => token.run(),
         Command::Config(config) => config.run(),
         Command::Healthcheck(healthcheck) => asking(healthcheck.run()),
-        Command::Bench(bench) => bench.run(),
     }
 }
 

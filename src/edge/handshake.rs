@@ -46,7 +46,7 @@ pub(super) fn read(head: &Parts) -> Result<Handshake, StatusCode> {
 }
 
 /// The answer to a client's key.
-pub(crate) fn accept(key: &[u8]) -> String {
+pub fn accept(key: &[u8]) -> String {
     STANDARD.encode(Sha1::new().chain_update(key).chain_update(MAGIC).finalize())
 }
 

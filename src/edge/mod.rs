@@ -9,7 +9,7 @@
 mod body;
 mod connection;
 mod gate;
-pub(crate) mod handshake;
+pub mod handshake;
 mod http;
 mod listener;
 mod lobby;

@@ -4,7 +4,6 @@
 //! the sentence that it proves. `tidy` needs nothing started: it reads the tree.
 
 mod api;
-mod bench;
 mod browser;
 mod calls;
 mod chaos;

@@ -1,0 +1,185 @@
+//! The engine and nothing else: what the same work costs when there are no nodes, workers, records or handlers.
+//!
+//! One such process asks and submits, another one serves: a request is echoed; a hint is done at once, or after two
+//! compare-and-set puts if it names the record that was put before it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pagewire_cluster::engine::{
+    Bucket, Delivery, Engine, Expect, Kv, Message, Nats, NatsOptions, Push, Put, Received,
+};
+use pagewire_cluster::id::Key;
+use pagewire_cluster::subject::{Subjects, job_key, route};
+use pagewire_cluster::timing::Timing;
+use tokio::sync::Semaphore;
+
+use crate::helper_protocol::{HelperRequest, HelperResponse, requests, unsupported_request};
+use crate::load::{Plan, run_load};
+use crate::{POOL, runtime};
+use pagewire::config::{self, Config, Sources};
+
+/// Where bare hints and requests go.
+pub(crate) const LANE: &str = "bare";
+/// What a record has beside its payload, about.
+const RECORD: usize = 250;
+/// Unread bytes of the echo.
+const UNREAD: usize = 8 * 1024 * 1024;
+
+/// Answers requests until standard input ends.
+pub(crate) fn run() -> io::Result<()> {
+    let config = config::load(&Sources::of_process(None, Vec::new())).map_err(io::Error::other)?;
+    runtime()?.block_on(async {
+        let bare = Bare::connect(&config).await?;
+        HelperResponse::Done.send()?;
+        let mut requests = requests();
+        while let Some(request) = requests.recv().await {
+            let answer = bare.handle(request?).await;
+            answer.unwrap_or_else(|error| HelperResponse::Failed { reason: error.to_string() }).send()?;
+        }
+        Ok(())
+    })
+}
+
+/// The engine of a cluster, for whoever only looks at it.
+pub(crate) async fn engine(urls: &str, replicas: usize, cluster: &str, timing: Timing) -> io::Result<Engine> {
+    let options = NatsOptions {
+        urls: urls.split(',').map(str::to_owned).collect(),
+        replicas,
+        cluster: cluster.to_owned(),
+        client_name: "pagewire bench".to_owned(),
+        timing,
+    };
+    Ok(Engine::Nats(Nats::connect(options).await.map_err(io::Error::other)?))
+}
+
+#[derive(Clone)]
+struct Bare {
+    engine: Engine,
+    records: Kv,
+    timing: Timing,
+    /// Of the echo.
+    subject: Arc<str>,
+    route: Arc<str>,
+}
+
+impl Bare {
+    async fn connect(config: &Config) -> io::Result<Self> {
+        let timing = Timing::from_environment();
+        let engine =
+            engine(&config.nats.urls.join(","), config.nats.replicas, &config.cluster, timing).await?;
+        let records = engine.kv(Bucket::Jobs);
+        let subject = Subjects::new(&config.cluster).calls(POOL, LANE).into();
+        Ok(Self { engine, records, timing, subject, route: route(POOL, LANE).into() })
+    }
+
+    async fn handle(&self, request: HelperRequest) -> io::Result<HelperResponse> {
+        match request {
+            HelperRequest::Serve { slots } => self.serve(slots).await,
+            HelperRequest::Call { payload, plan, .. } => self.call(payload, plan).await,
+            HelperRequest::Submit { payload, plan, .. } => self.submit(&payload, plan).await,
+            HelperRequest::Hint { plan } => self.hint(plan).await,
+            _ => Err(unsupported_request()),
+        }
+    }
+
+    async fn call(&self, payload: String, plan: Plan) -> io::Result<HelperResponse> {
+        let (bare, payload) = (self.clone(), bytes::Bytes::from(payload));
+        run_load(plan, move |_| {
+            let (bare, message) = (bare.clone(), Message::new(&*bare.subject, payload.clone()));
+            async move {
+                let answer = bare.engine.request(message, bare.timing.call).await;
+                answer.map(drop).map_err(io::Error::other)
+            }
+        })
+        .await
+    }
+
+    async fn submit(&self, payload: &str, plan: Plan) -> io::Result<HelperResponse> {
+        let (bare, record) = (self.clone(), vec![b'.'; payload.len() + RECORD]);
+        run_load(plan, move |_| {
+            let (bare, id, record) = (bare.clone(), Key::random(), record.clone());
+            async move {
+                let put = Put::new(job_key::job(id), record, Expect::Absent);
+                let rev = bare.records.put(put).await.map_err(io::Error::other)?;
+                bare.push(id, rev.to_string()).await
+            }
+        })
+        .await
+    }
+
+    async fn hint(&self, plan: Plan) -> io::Result<HelperResponse> {
+        let bare = self.clone();
+        run_load(plan, move |_| {
+            let bare = bare.clone();
+            async move { bare.push(Key::random(), String::new()).await }
+        })
+        .await
+    }
+
+    async fn push(&self, id: Key, payload: String) -> io::Result<()> {
+        let push = Push {
+            id: id.to_string(),
+            route: self.route.to_string(),
+            payload: payload.into(),
+            not_before: None,
+        };
+        self.engine.push(push).await.map_err(io::Error::other)
+    }
+
+    async fn serve(&self, slots: u64) -> io::Result<HelperResponse> {
+        let mut questions =
+            self.engine.subscribe(&self.subject, None, UNREAD).await.map_err(io::Error::other)?;
+        let engine = self.engine.clone();
+        tokio::spawn(async move {
+            while let Some(received) = questions.next().await {
+                if let Received::Message(question) = received
+                    && let Some(answer) = question.answer(question.payload.clone())
+                {
+                    // whoever asked notices
+                    let _ = engine.publish(answer).await;
+                }
+            }
+        });
+        tokio::spawn(self.clone().pull(slots));
+        Ok(HelperResponse::Done)
+    }
+
+    /// As a worker pulls: as many as there are free slots, each in a task of its own.
+    async fn pull(self, slots: u64) {
+        let slots = Arc::new(Semaphore::new(slots as usize));
+        while slots.acquire().await.is_ok() {
+            let free = slots.available_permits().max(1);
+            match self.engine.pull(&self.route, free, self.timing.redelivery).await {
+                Ok(hints) => {
+                    for hint in hints {
+                        let (bare, slot) = (self.clone(), slots.clone().try_acquire_owned());
+                        tokio::spawn(async move {
+                            let _slot = slot;
+                            // what fails comes again, and the measurement waits for it
+                            let _ = bare.work(&hint).await;
+                        });
+                    }
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    async fn work(&self, hint: &Delivery) -> io::Result<()> {
+        if let (Ok(id), Some(mut rev)) = (hint.id.parse::<Key>(), revision(hint)) {
+            for _ in ["claim", "end"] {
+                let record = vec![b'.'; RECORD * 2];
+                let put = Put::new(job_key::job(id), record, Expect::Rev(rev));
+                rev = self.records.put(put).await.map_err(io::Error::other)?;
+            }
+        }
+        self.engine.done(hint).await.map_err(io::Error::other)
+    }
+}
+
+/// Of the record that a hint names; `None` when there is none.
+fn revision(hint: &Delivery) -> Option<u64> {
+    std::str::from_utf8(&hint.payload).ok()?.parse().ok()
+}

@@ -1,0 +1,95 @@
+//! The NATS client library by itself, as anybody would use it: what a request or a put costs without any of this
+//! project's code.
+//!
+//! For requests, one such process asks, another one is the member of a group that answers with what it was asked.
+
+use std::io;
+
+use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
+use async_nats::jetstream::{self, stream};
+use async_nats::{Client, HeaderMap, HeaderValue};
+use bytes::Bytes;
+use futures_util::StreamExt;
+
+use crate::helper_protocol::{HelperRequest, HelperResponse, requests, unsupported_request};
+use crate::load::{Plan, run_load};
+use crate::runtime;
+use pagewire::config::{self, Sources};
+
+/// Where requests go.
+const SUBJECT: &str = "pagewire-bench.plain";
+const GROUP: &str = "echoes";
+const BUCKET: &str = "pagewire-bench";
+
+/// Answers requests until standard input ends.
+pub(crate) fn run() -> io::Result<()> {
+    let config = config::load(&Sources::of_process(None, Vec::new())).map_err(io::Error::other)?;
+    runtime()?.block_on(async {
+        let client = async_nats::connect(&config.nats.urls[..]).await.map_err(io::Error::other)?;
+        HelperResponse::Done.send()?;
+        let mut requests = requests();
+        while let Some(request) = requests.recv().await {
+            let answer = match request? {
+                HelperRequest::Serve { .. } => serve(&client).await,
+                HelperRequest::Call { payload, plan, .. } => call(&client, payload, plan).await,
+                _ => Err(unsupported_request()),
+            };
+            answer.unwrap_or_else(|error| HelperResponse::Failed { reason: error.to_string() }).send()?;
+        }
+        Ok(())
+    })
+}
+
+/// A stream of its own that keeps one message per key, as a bucket does.
+#[derive(Clone)]
+pub(crate) struct Bucket(jetstream::Context);
+
+impl Bucket {
+    pub(crate) async fn create(urls: &str) -> io::Result<Self> {
+        let client = async_nats::connect(urls).await.map_err(io::Error::other)?;
+        let context = jetstream::new(client);
+        let config = stream::Config {
+            name: BUCKET.to_owned(),
+            subjects: vec![format!("{BUCKET}.>")],
+            max_messages_per_subject: 1,
+            ..stream::Config::default()
+        };
+        context.create_stream(config).await.map_err(io::Error::other)?;
+        Ok(Self(context))
+    }
+
+    /// Over a revision, or whatever stands there; the new revision.
+    pub(crate) async fn put(&self, key: &str, value: Bytes, over: Option<u64>) -> io::Result<u64> {
+        let mut headers = HeaderMap::new();
+        if let Some(rev) = over {
+            headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, HeaderValue::from(rev));
+        }
+        let sent = self.0.publish_with_headers(format!("{BUCKET}.{key}"), headers, value).await;
+        let written = sent.map_err(io::Error::other)?.await.map_err(io::Error::other)?;
+        Ok(written.sequence)
+    }
+}
+
+async fn serve(client: &Client) -> io::Result<HelperResponse> {
+    let mut questions = client.queue_subscribe(SUBJECT, GROUP.to_owned()).await.map_err(io::Error::other)?;
+    client.flush().await.map_err(io::Error::other)?;
+    let client = client.clone();
+    tokio::spawn(async move {
+        while let Some(question) = questions.next().await {
+            if let Some(reply) = question.reply {
+                // whoever asked notices
+                let _ = client.publish(reply, question.payload).await;
+            }
+        }
+    });
+    Ok(HelperResponse::Done)
+}
+
+async fn call(client: &Client, payload: String, plan: Plan) -> io::Result<HelperResponse> {
+    let (client, payload) = (client.clone(), Bytes::from(payload));
+    run_load(plan, move |_| {
+        let (client, payload) = (client.clone(), payload.clone());
+        async move { client.request(SUBJECT, payload).await.map(drop).map_err(io::Error::other) }
+    })
+    .await
+}

@@ -1,0 +1,164 @@
+//! What the processes of one cluster have in common, and what starting them takes.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::helper_process;
+use crate::nats::Nats;
+use crate::view::user;
+use pagewire::auth;
+use pagewire::config::{self, Config, Secret, Sources};
+
+/// To start, or to see what is expected.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often something is looked at again.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// The variable that names another program than the `pagewire` beside this one.
+const PROGRAM: &str = "PAGEWIRE_SERVER";
+
+/// The program that is measured: `pagewire` in the directory of this program, unless `PAGEWIRE_SERVER` names another.
+///
+/// # Errors
+/// When it has not been built.
+fn pagewire() -> io::Result<PathBuf> {
+    let named = std::env::var_os(PROGRAM).map(PathBuf::from);
+    let program = match named {
+        Some(program) => program,
+        None => std::env::current_exe()?.with_file_name("pagewire"),
+    };
+    if program.exists() {
+        return Ok(program);
+    }
+    let message = format!(
+        "{} does not exist: build it with `cargo build --release --workspace`, or name it in {PROGRAM}",
+        program.display()
+    );
+    Err(io::Error::new(io::ErrorKind::NotFound, message))
+}
+
+/// An empty directory that is removed with the returned value.
+pub(crate) fn scratch_directory() -> io::Result<TempDir> {
+    tempfile::Builder::new().prefix("pagewire-bench-").tempdir()
+}
+
+/// A cluster: its name, its secret and its engine.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    pub(crate) name: String,
+    secret: String,
+    urls: String,
+    replicas: usize,
+}
+
+impl Cluster {
+    /// A cluster that nothing is known of there; without NATS, one process on the embedded engine.
+    pub(crate) fn new(nats: Option<&Nats>) -> Self {
+        Self {
+            name: format!("bench-{}", &random()[..8]),
+            secret: random(),
+            urls: nats.map_or_else(String::new, |nats| nats.urls.clone()),
+            replicas: nats.map_or(1, |nats| nats.replicas),
+        }
+    }
+
+    /// `pagewire <arguments>` in this cluster.
+    pub(crate) fn pagewire(&self, arguments: &[&str]) -> io::Result<Command> {
+        Ok(self.command(&pagewire()?, arguments))
+    }
+
+    /// `pagewire-bench <role>` in this cluster.
+    pub(crate) fn helper(&self, role: &str) -> io::Result<Command> {
+        Ok(self.command(&std::env::current_exe()?, &[role]))
+    }
+
+    /// A program in this cluster: neither a variable of this shell nor, where the process is started in an empty
+    /// directory, a file changes what is measured.
+    fn command(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("PAGEWIRE_") {
+                command.env_remove(name);
+            }
+        }
+        command.env("PAGEWIRE_CLUSTER", &self.name);
+        command.env("PAGEWIRE_NATS__URLS", &self.urls);
+        command.env("PAGEWIRE_NATS__REPLICAS", self.replicas.to_string());
+        command.env("PAGEWIRE_AUTH__HS256_SECRET", &self.secret);
+        command.env("PAGEWIRE_LIMITS__CONNECTIONS_PER_IP", "1000000");
+        command.env("PAGEWIRE_LIMITS__ANONYMOUS_PAGES_PER_IP_PER_MINUTE", "1000000");
+        command.env("PAGEWIRE_LIMITS__FRAMES_PER_SECOND", "1000000");
+        command.env("PAGEWIRE_LIMITS__PAGES_PER_USER", "1000000");
+        command.env("PAGEWIRE_LOG", "warn");
+        command
+    }
+
+    /// The defaults in this cluster, for a node of this process.
+    pub(crate) fn config(&self) -> io::Result<Config> {
+        let mut config = config::load(&Sources::default()).map_err(io::Error::other)?;
+        config.cluster.clone_from(&self.name);
+        config.nats.urls = self.urls.split(',').filter(|url| !url.is_empty()).map(str::to_owned).collect();
+        config.nats.replicas = self.replicas;
+        config.auth.hs256_secret = Secret::new(self.secret.clone());
+        Ok(config)
+    }
+
+    /// A token for each of that many users, all of whom may push.
+    pub(crate) fn tokens(&self, users: u64) -> io::Result<Vec<String>> {
+        let auth = self.config()?.auth;
+        let lives = Duration::from_secs(24 * 3600);
+        let roles = ["push".to_owned()];
+        let token = |number| auth::issue(&auth, &user(number), &roles, lives);
+        (0..users).map(token).collect::<Option<_>>().ok_or_else(|| io::Error::other("no token can be signed"))
+    }
+}
+
+/// A `pagewire worker`.
+pub(crate) struct WorkerProcess {
+    /// Its process.
+    pub(crate) pid: u32,
+    _child: Child,
+    _directory: TempDir,
+}
+
+impl WorkerProcess {
+    /// Starts one; whoever needs it waits until it sees it.
+    pub(crate) fn start(cluster: &Cluster, pool: &str, slots: u64, core: Option<usize>) -> io::Result<Self> {
+        let directory = scratch_directory()?;
+        let mut command = cluster.pagewire(&["worker", "--pool", pool, "--slots", &slots.to_string()])?;
+        command.current_dir(directory.path()).stdin(Stdio::null()).stdout(Stdio::null());
+        let child = helper_process::start(command, core)?;
+        Ok(Self { pid: helper_process::pid(&child)?, _child: child, _directory: directory })
+    }
+}
+
+/// Looks again and again.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> io::Result<bool>) -> io::Result<()> {
+    let started = Instant::now();
+    while !holds().await? {
+        if started.elapsed() > PATIENCE {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{what} did not get there in time")));
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+    Ok(())
+}
+
+/// An address of this machine alone that nobody listens on.
+pub(crate) fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+/// 256 random bits.
+pub(crate) fn random() -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
+}

@@ -1,0 +1,138 @@
+//! The clients of a measurement, in a process of their own and on one thread.
+//!
+//! Owns: opening pages, counting and checking what they get, sending when told to. Never: measuring; the process
+//! that sends the requests does.
+
+mod client;
+mod counters;
+mod frame;
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use client::Client;
+use counters::Counters;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use crate::helper_protocol::{HelperRequest, HelperResponse, Manner, requests, unsupported_request};
+use crate::report::Times;
+
+/// Handshakes under way at a time.
+const OPENING: usize = 64;
+/// A client acknowledges after that many frames, like the real one.
+pub(super) const ACK_EVERY: u64 = 32;
+/// What is read from a socket at once.
+const READ: usize = 64 * 1024;
+
+/// Answers requests until standard input ends.
+pub(super) fn run() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, Clients::default().serve(requests()))
+}
+
+/// The one thread of the clients sleeps, and not on their sockets, before it looks at them again.
+async fn nap() {
+    loop {
+        std::thread::sleep(Duration::from_millis(1));
+        tokio::task::yield_now().await;
+    }
+}
+
+#[derive(Default)]
+struct Clients {
+    counters: Rc<Counters>,
+    pages: Vec<Rc<Client>>,
+}
+
+impl Clients {
+    async fn serve(mut self, mut requests: mpsc::Receiver<io::Result<HelperRequest>>) -> io::Result<()> {
+        while let Some(request) = requests.recv().await {
+            let answer = self.handle(request?).await;
+            answer.unwrap_or_else(|error| HelperResponse::Failed { reason: error.to_string() }).send()?;
+        }
+        Ok(())
+    }
+
+    async fn handle(&mut self, request: HelperRequest) -> io::Result<HelperResponse> {
+        match request {
+            HelperRequest::Open { address, tokens, manner } => self.open(address, tokens, manner).await,
+            HelperRequest::Expect { frames } => self.expect(frames).await,
+            HelperRequest::Send { messages, payload } => self.send(messages, &payload).await,
+            HelperRequest::Acknowledge => {
+                self.pages.iter().try_for_each(|page| page.acknowledge())?;
+                Ok(HelperResponse::Done)
+            }
+            HelperRequest::Ask { frame, times, in_flight } => self.ask(&frame, times, in_flight).await,
+            HelperRequest::Ages => Ok(HelperResponse::Aged { each: Times::of(self.counters.ages()) }),
+            _ => Err(unsupported_request()),
+        }
+    }
+
+    async fn open(
+        &mut self,
+        address: SocketAddr,
+        tokens: Vec<String>,
+        manner: Manner,
+    ) -> io::Result<HelperResponse> {
+        let ack_every = match manner {
+            Manner::Prompt | Manner::Timed => ACK_EVERY,
+            Manner::Patient => u64::MAX,
+        };
+        if manner == Manner::Patient {
+            tokio::task::spawn_local(nap());
+        }
+        self.counters.note_ages(manner == Manner::Timed);
+        let open = |(index, token): (usize, String)| async move {
+            Client::open(index, address, &token).await.map(Rc::new)
+        };
+        let opening = stream::iter(tokens.into_iter().enumerate()).map(open).buffered(OPENING);
+        let buffer = Rc::new(RefCell::new(vec![0; READ]));
+        let follow = |client: Rc<Client>| {
+            let (counters, buffer, follower) = (self.counters.clone(), buffer.clone(), client.clone());
+            tokio::task::spawn_local(async move {
+                if let Err(error) = follower.follow(&counters, &buffer, ack_every).await {
+                    counters.fail(&error);
+                }
+            });
+            client
+        };
+        self.pages = opening.map_ok(follow).try_collect().await?;
+        Ok(HelperResponse::Opened { pages: self.pages.iter().map(|client| client.page()).collect() })
+    }
+
+    async fn expect(&self, frames: u64) -> io::Result<HelperResponse> {
+        let (frames, bytes) = self.counters.reach(frames).await?;
+        Ok(HelperResponse::Counted { frames, bytes })
+    }
+
+    /// Every message is two frames: itself at its target and the result at its sender.
+    async fn send(&self, messages: u64, payload: &str) -> io::Result<HelperResponse> {
+        let Some((sender, targets)) = self.pages.split_first() else {
+            return Err(io::Error::other("there is no page to send from"));
+        };
+        let mut expected = self.counters.frames();
+        for (id, target) in (0..messages).zip(targets.iter().cycle()) {
+            let page = target.page();
+            sender.send(&format!(
+                r#"{{"type":"send","id":{id},"to":{{"page":"{page}"}},"payload":{payload}}}"#
+            ))?;
+            expected += 2;
+            self.counters.reach(expected).await?;
+        }
+        self.expect(expected).await
+    }
+    /// Every frame has one answer, its result.
+    async fn ask(&self, frame: &str, times: u64, in_flight: u64) -> io::Result<HelperResponse> {
+        let before = self.counters.frames();
+        for (id, page) in (0..times).zip(self.pages.iter().cycle()) {
+            page.send(&frame.replace("{id}", &id.to_string()))?;
+            self.counters.reach((before + id + 1).saturating_sub(in_flight.saturating_sub(1))).await?;
+        }
+        self.expect(before + times).await
+    }
+}

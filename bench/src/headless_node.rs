@@ -1,0 +1,145 @@
+//! A node without a listener, asked where its work begins: what a push, a call or a job costs from there on.
+//!
+//! Everything else of it is a node's: `serve` adds the sockets.
+
+use std::io;
+use std::sync::Arc;
+
+use pagewire_cluster::id::Key;
+use pagewire_cluster::timing::Timing;
+use pagewire_cluster::wire::Scope;
+use serde_json::value::RawValue;
+
+use crate::cluster::until;
+use crate::helper_protocol::{HelperRequest, HelperResponse, Target, requests, unsupported_request};
+use crate::load::{Plan, run_load};
+use crate::measure::now_ns;
+use crate::view::user;
+use crate::{POOL, runtime};
+use pagewire::config::{self, Sources};
+use pagewire::executor::{Call, Job, Mode};
+use pagewire::node::Node;
+
+/// Answers requests until standard input ends.
+pub(crate) fn run() -> io::Result<()> {
+    let config = config::load(&Sources::of_process(None, Vec::new())).map_err(io::Error::other)?;
+    runtime()?.block_on(async {
+        let node = Node::start(config, Timing::from_environment()).await.map_err(io::Error::other)?;
+        node.ready.wait().await;
+        HelperResponse::Done.send()?;
+        let entry = Entry(Arc::new(node));
+        let mut requests = requests();
+        while let Some(request) = requests.recv().await {
+            let answer = entry.handle(request?).await;
+            answer.unwrap_or_else(|error| HelperResponse::Failed { reason: error.to_string() }).send()?;
+        }
+        Ok(())
+    })
+}
+
+#[derive(Clone)]
+struct Entry(Arc<Node>);
+
+impl Entry {
+    async fn handle(&self, request: HelperRequest) -> io::Result<HelperResponse> {
+        match request {
+            HelperRequest::Meet { pages, worker } => self.meet(pages, worker).await,
+            HelperRequest::Push { to, bytes, plan } => self.push(to, bytes, plan).await,
+            HelperRequest::Call { payload, users, plan } => self.call(&payload, users, plan).await,
+            HelperRequest::Submit { payload, users, plan } => self.submit(&payload, users, plan).await,
+            _ => Err(unsupported_request()),
+        }
+    }
+
+    async fn meet(&self, pages: u64, worker: bool) -> io::Result<HelperResponse> {
+        let Node { registry, context, .. } = &*self.0;
+        until("the view", async || {
+            let seen = u64::try_from(registry.view().stats().total.pages).ok();
+            Ok(seen == Some(pages) && context.workers.roster().serves_pool(POOL) == worker)
+        })
+        .await?;
+        Ok(HelperResponse::Done)
+    }
+
+    /// The clock starts where the request of a page or of the server API would be in the node's hands.
+    async fn push(&self, to: Vec<Target>, bytes: u64, plan: Plan) -> io::Result<HelperResponse> {
+        if to.is_empty() {
+            return Err(io::Error::other("nobody to send to"));
+        }
+        let (node, to) = (self.0.clone(), Arc::new(to));
+        let filler: Arc<str> = crate::payload(bytes.saturating_sub(28)).into();
+        run_load(plan, move |number| {
+            let (node, filler) = (node.clone(), filler.clone());
+            let scope = match &to[number as usize % to.len()] {
+                Target::Page(address) => Scope::Page(*address),
+                Target::User(user) => Scope::User(user.clone()),
+            };
+            async move {
+                let payload = raw(format!(r#"{{"sent":{},{}"#, now_ns(), &filler[1..]))?;
+                let sent = node.context.deliver.send(scope, payload, None).await;
+                match sent.map_err(|error| io::Error::other(error.to_string()))?.reach.reached {
+                    1 => Ok(()),
+                    pages => Err(io::Error::other(format!("a push reached {pages} pages"))),
+                }
+            }
+        })
+        .await
+    }
+
+    async fn call(&self, payload: &str, users: u64, plan: Plan) -> io::Result<HelperResponse> {
+        let (node, params, connection) = (self.0.clone(), raw(payload.to_owned())?, Key::random());
+        run_load(plan, move |number| {
+            let (node, user) = (node.clone(), whose(number, users));
+            let call = Call {
+                method: "echo".to_owned(),
+                params: params.clone(),
+                mode: Mode::Default,
+                pool: Some(POOL.to_owned()),
+                timeout: None,
+                user,
+                connection: Some(connection),
+                page: None,
+            };
+            async move {
+                let answer = node.context.executors.call(call).await;
+                answer.map(drop).map_err(|error| io::Error::other(format!("{error:?}")))
+            }
+        })
+        .await
+    }
+
+    async fn submit(&self, payload: &str, users: u64, plan: Plan) -> io::Result<HelperResponse> {
+        let (node, data, connection) = (self.0.clone(), raw(payload.to_owned())?, Key::random());
+        run_load(plan, move |number| {
+            let (node, user) = (node.clone(), whose(number, users));
+            let job = Job {
+                kind: "echo".to_owned(),
+                data: data.clone(),
+                mode: Mode::Default,
+                pool: Some(POOL.to_owned()),
+                user,
+                connection: Some(connection),
+                page: None,
+                frame: None,
+                run_at: None,
+                retries: None,
+                idempotency: None,
+                rules: None,
+            };
+            async move {
+                let submitted = node.context.executors.submit(job, |_| {}).await;
+                submitted.map(drop).map_err(|error| io::Error::other(format!("{error:?}")))
+            }
+        })
+        .await
+    }
+}
+
+/// The user of a piece of work: nobody if there are none, which is work for any worker.
+fn whose(number: u64, users: u64) -> Option<Arc<str>> {
+    (users > 0).then(|| user(number % users).into())
+}
+
+fn raw(json: String) -> io::Result<Box<RawValue>> {
+    RawValue::from_string(json).map_err(io::Error::other)
+}

@@ -1,0 +1,127 @@
+//! A process of this binary that answers requests on its standard input.
+
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use crate::cluster::Cluster;
+use crate::cpu_affinity;
+use crate::helper_protocol::{HelperRequest, HelperResponse};
+use crate::report::Times;
+
+/// The longest time that a request may take: opening all pages.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A process that ends with this value, or with its standard input.
+pub(crate) struct HelperProcess {
+    pid: u32,
+    requests: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+    _child: Child,
+}
+
+impl HelperProcess {
+    /// Starts `pagewire-bench <arguments>` on a core.
+    pub(crate) fn start(arguments: &[&str], core: Option<usize>) -> io::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(arguments);
+        Self::spawn(command, core)
+    }
+
+    /// Starts `pagewire-bench <role>` in a cluster, on a core. Returns when it is ready.
+    pub(crate) async fn of(cluster: &Cluster, role: &str, core: Option<usize>) -> io::Result<Self> {
+        let mut worker = Self::spawn(cluster.helper(role)?, core)?;
+        match worker.answer().await? {
+            HelperResponse::Done => Ok(worker),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Starts a role twice, each on its core: one that asks, and one that serves.
+    pub(crate) async fn pair(
+        cluster: &Cluster,
+        role: &str,
+        slots: u64,
+        [asking, serving]: [Option<usize>; 2],
+    ) -> io::Result<(Self, Self)> {
+        let asking = Self::of(cluster, role, asking).await?;
+        let mut serving = Self::of(cluster, role, serving).await?;
+        serving.done(&HelperRequest::Serve { slots }).await?;
+        Ok((asking, serving))
+    }
+
+    fn spawn(mut command: Command, core: Option<usize>) -> io::Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = start(command, core)?;
+        let pid = pid(&child)?;
+        let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(io::Error::other("a child without pipes"));
+        };
+        Ok(Self { pid, requests, answers: BufReader::new(answers).lines(), _child: child })
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends a request without waiting for its answer.
+    pub(crate) async fn send(&mut self, request: &HelperRequest) -> io::Result<()> {
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        self.requests.write_all(&line).await?;
+        self.requests.flush().await
+    }
+
+    /// The next answer. That something failed is an error.
+    pub(crate) async fn answer(&mut self) -> io::Result<HelperResponse> {
+        let line = tokio::time::timeout(PATIENCE, self.answers.next_line()).await;
+        let line = line.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "a child does not answer"))??;
+        let line = line.ok_or_else(|| io::Error::other("a child has ended"))?;
+        match serde_json::from_str(&line)? {
+            HelperResponse::Failed { reason } => Err(io::Error::other(reason)),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Waits until a request is done.
+    pub(crate) async fn done(&mut self, request: &HelperRequest) -> io::Result<()> {
+        match self.ask(request).await? {
+            HelperResponse::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Waits until a request is done: how many seconds all of it took, and each piece.
+    pub(crate) async fn took(&mut self, request: &HelperRequest) -> io::Result<(f64, Times)> {
+        match self.ask(request).await? {
+            HelperResponse::Took { seconds, each } => Ok((seconds, each)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(crate) async fn ask(&mut self, request: &HelperRequest) -> io::Result<HelperResponse> {
+        self.send(request).await?;
+        self.answer().await
+    }
+}
+
+/// Starts a process that ends with the returned value.
+pub(crate) fn start(mut command: Command, core: Option<usize>) -> io::Result<Child> {
+    command.kill_on_drop(true);
+    cpu_affinity::on(core, || command.spawn())
+}
+
+/// Its process id.
+pub(crate) fn pid(child: &Child) -> io::Result<u32> {
+    child.id().ok_or_else(|| io::Error::other("a child has ended"))
+}
+
+/// The error for a response that no request has.
+pub(crate) fn unexpected(answer: &HelperResponse) -> io::Error {
+    io::Error::other(format!("an answer to something else: {answer:?}"))
+}

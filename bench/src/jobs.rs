@@ -1,0 +1,212 @@
+//! Durable jobs from a node's entry to a worker, beside a bare work queue with and without three conditional puts, in
+//! turns on the same servers.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use pagewire_cluster::engine::{Bucket, Engine};
+use pagewire_cluster::job::{Record, State};
+use pagewire_cluster::subject::{job_key, route};
+use pagewire_cluster::timing::Timing;
+
+use crate::cluster::{Cluster, WorkerProcess};
+use crate::helper_process::HelperProcess;
+use crate::helper_protocol::HelperRequest;
+use crate::load::Plan;
+use crate::measure::cpu;
+use crate::nats::Nats;
+use crate::report::{Goal, Report, progress};
+use crate::{POOL, baseline_engine, payload};
+
+/// Jobs of each way before the first measurement.
+const WARM_UP: u64 = 500;
+/// How often it is looked whether all hints are settled.
+const AGAIN: Duration = Duration::from_millis(5);
+/// Part of the rate of a bare queue with three puts.
+const GOAL: Goal = Goal::AtLeast(70.0);
+/// The lane of workers that name none.
+const LANE: &str = "stable";
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Jobs of one run.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..))]
+    jobs: u64,
+    /// Submissions at the same time, and slots of the worker.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    in_flight: u64,
+    /// Bytes of the argument, which is the result, too.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(16..=60_000))]
+    bytes: u64,
+    /// Replicas: 1 on one NATS server, 3 on three.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3))]
+    replicas: u64,
+    /// A NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH).
+    #[arg(long, conflicts_with = "replicas")]
+    nats: Option<String>,
+    /// Times that each way is measured, in turns.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+}
+
+/// Who submits, who works, and a look at the queue between them.
+struct Side {
+    submitting: HelperProcess,
+    working: u32,
+    engine: Engine,
+    route: String,
+}
+
+/// What takes part.
+struct Fixture {
+    jobs: Side,
+    _worker: WorkerProcess,
+    bare: Side,
+    _bare_worker: HelperProcess,
+    payload: String,
+    /// Ends after those who are connected to it.
+    nats: Nats,
+}
+
+/// Jobs per second, and the CPU time of each process.
+struct Sample {
+    rate: f64,
+    submitting: f64,
+    working: f64,
+    nats: Option<f64>,
+}
+
+impl Sample {
+    /// Of all processes.
+    fn cost(&self) -> f64 {
+        self.submitting + self.working + self.nats.unwrap_or_default()
+    }
+}
+
+/// One run.
+struct Run {
+    queue: Sample,
+    puts: Sample,
+    jobs: Sample,
+}
+
+pub(crate) async fn run(options: Options) -> io::Result<Report> {
+    let mut bed = Fixture::make(&options).await?;
+    bed.measure(&options, WARM_UP.min(options.jobs)).await?;
+    let mut runs = Vec::new();
+    for number in 1..=options.runs {
+        progress(&format!("run {number} of {}", options.runs));
+        runs.push(bed.measure(&options, options.jobs).await?);
+    }
+    progress("");
+    let jobs = WARM_UP.min(options.jobs) + options.jobs * options.runs as u64;
+    bed.check(jobs).await?;
+    Ok(report(&options, &runs))
+}
+
+impl Fixture {
+    async fn make(options: &Options) -> io::Result<Self> {
+        let nats = match options.replicas {
+            1 => Nats::start(options.nats.as_deref()).await?,
+            _ => Nats::cluster().await?,
+        };
+        let engine = async |cluster: &Cluster| {
+            baseline_engine::engine(&nats.urls, nats.replicas, &cluster.name, Timing::REAL).await
+        };
+        let cluster = Cluster::new(Some(&nats));
+        let mut submitting = HelperProcess::of(&cluster, "headless-node", None).await?;
+        let worker = WorkerProcess::start(&cluster, POOL, options.in_flight, None)?;
+        submitting.done(&HelperRequest::Meet { pages: 0, worker: true }).await?;
+        let jobs = Side {
+            submitting,
+            working: worker.pid,
+            engine: engine(&cluster).await?,
+            route: route(POOL, LANE),
+        };
+        let cluster = Cluster::new(Some(&nats));
+        let (submitting, working) =
+            HelperProcess::pair(&cluster, "baseline-engine", options.in_flight, [None; 2]).await?;
+        let bare = Side {
+            submitting,
+            working: working.pid(),
+            engine: engine(&cluster).await?,
+            route: route(POOL, baseline_engine::LANE),
+        };
+        let payload = payload(options.bytes);
+        Ok(Self { nats, jobs, _worker: worker, bare, _bare_worker: working, payload })
+    }
+
+    async fn measure(&mut self, options: &Options, jobs: u64) -> io::Result<Run> {
+        let plan = Plan::together(jobs, options.in_flight);
+        let submit = HelperRequest::Submit { payload: self.payload.clone(), users: 0, plan };
+        Ok(Run {
+            queue: self.bare.measure(&self.nats, &HelperRequest::Hint { plan }, jobs).await?,
+            puts: self.bare.measure(&self.nats, &submit, jobs).await?,
+            jobs: self.jobs.measure(&self.nats, &submit, jobs).await?,
+        })
+    }
+
+    /// Every record says that its job was done, once.
+    async fn check(&self, jobs: u64) -> io::Result<()> {
+        let records =
+            self.jobs.engine.kv(Bucket::Jobs).list(job_key::JOBS).await.map_err(io::Error::other)?;
+        let done = |record: &Record| record.state == State::Succeeded && record.attempts == 1;
+        let done =
+            records.iter().filter(|entry| Record::decode(&entry.value).is_some_and(|record| done(&record)));
+        match done.count() as u64 {
+            done if done == jobs => Ok(()),
+            done => Err(io::Error::other(format!("{done} of {jobs} jobs were done at the first attempt"))),
+        }
+    }
+}
+
+impl Side {
+    /// From the first submission until the last hint is settled.
+    async fn measure(&mut self, nats: &Nats, request: &HelperRequest, jobs: u64) -> io::Result<Sample> {
+        let pids = [self.submitting.pid(), self.working];
+        let used = || Ok::<_, io::Error>([Some(cpu(pids[0])?), Some(cpu(pids[1])?), nats.cpu()?]);
+        let (before, started) = (used()?, Instant::now());
+        self.submitting.took(request).await?;
+        while self.engine.depth(&self.route).await.map_err(io::Error::other)? > 0 {
+            tokio::time::sleep(AGAIN).await;
+        }
+        let (seconds, after) = (started.elapsed().as_secs_f64(), used()?);
+        let per_job = |part: usize| {
+            let (before, after) = before[part].zip(after[part])?;
+            Some(after.saturating_sub(before).as_secs_f64() * 1e6 / jobs as f64)
+        };
+        let [submitting, working] = [0, 1].map(|part| per_job(part).unwrap_or_default());
+        Ok(Sample { rate: jobs as f64 / seconds, submitting, working, nats: per_job(2) })
+    }
+}
+
+/// One way of a run.
+type Part = fn(&Run) -> &Sample;
+
+fn report(options: &Options, runs: &[Run]) -> Report {
+    let servers = if options.replicas == 1 { "one NATS server" } else { "three NATS servers, replicas 3" };
+    let mut report = Report::new(format!(
+        "Jobs: {} with arguments of {} bytes, {} at the same time, on {servers}",
+        options.jobs, options.bytes, options.in_flight
+    ));
+    let ways: [(&str, Part); 3] = [
+        ("bare queue", |run| &run.queue),
+        ("bare queue with three puts", |run| &run.puts),
+        ("jobs", |run| &run.jobs),
+    ];
+    for (name, way) in ways {
+        let of = |part: fn(&Sample) -> f64| runs.iter().map(|run| part(way(run))).collect::<Vec<_>>();
+        report.row(name, "jobs/s", &of(|way| way.rate));
+        report.row(format!("{name}, CPU of who submits"), "µs/job", &of(|way| way.submitting));
+        report.row(format!("{name}, CPU of who works"), "µs/job", &of(|way| way.working));
+        let nats: Vec<_> = runs.iter().filter_map(|run| way(run).nats).collect();
+        report.row(format!("{name}, CPU of NATS"), "µs/job", &nats);
+    }
+    let ratio = |part: fn(&Run) -> f64| runs.iter().map(|run| 100.0 * part(run)).collect::<Vec<_>>();
+    let (rate, cost) =
+        (ratio(|run| run.jobs.rate / run.puts.rate), ratio(|run| run.puts.cost() / run.jobs.cost()));
+    report.goal("jobs : bare queue with three puts, rate", "%", &rate, GOAL);
+    report.row("jobs : bare queue with three puts, per CPU second", "%", &cost);
+    report.row("jobs : bare queue, rate", "%", &ratio(|run| run.jobs.rate / run.queue.rate));
+    report
+}

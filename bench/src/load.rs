@@ -1,0 +1,107 @@
+//! Many pieces of work, some of them at the same time.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use serde::{Deserialize, Serialize};
+
+use crate::helper_protocol::HelperResponse;
+use crate::report::Times;
+
+/// How much is to be done, and how.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    /// Pieces of work.
+    pub(crate) pieces: u64,
+    /// At most so many at the same time, each in a task of its own.
+    pub(crate) in_flight: u64,
+    /// Rests of a task before each of its pieces, in milliseconds.
+    pub(crate) rest_ms: u64,
+}
+
+impl Plan {
+    /// As much as goes at the same time.
+    pub(crate) const fn together(pieces: u64, in_flight: u64) -> Self {
+        Self { pieces, in_flight, rest_ms: 0 }
+    }
+
+    /// One after the other, each when everything before has come to rest.
+    pub(crate) const fn alone(pieces: u64, rest_ms: u64) -> Self {
+        Self { pieces, in_flight: 1, rest_ms }
+    }
+}
+
+/// Does all of it; how long it took. The first failure is the outcome.
+pub(crate) async fn run_load<F, W>(plan: Plan, work: F) -> io::Result<HelperResponse>
+where
+    F: Fn(u64) -> W + Clone + Send + 'static,
+    W: Future<Output = io::Result<()>> + Send + 'static,
+{
+    let next = Arc::new(AtomicU64::new(0));
+    let started = Instant::now();
+    let tasks = (0..plan.in_flight).map(|_| tokio::spawn(lane(plan, next.clone(), work.clone())));
+    let lanes = try_join_all(tasks).await.map_err(io::Error::other)?;
+    let seconds = started.elapsed().as_secs_f64();
+    let each = lanes.into_iter().collect::<io::Result<Vec<_>>>()?.concat();
+    Ok(HelperResponse::Took { seconds, each: Times::of(each) })
+}
+
+/// One piece after the other while there are some; what each took in microseconds.
+async fn lane<F, W>(plan: Plan, next: Arc<AtomicU64>, work: F) -> io::Result<Vec<f64>>
+where
+    F: Fn(u64) -> W,
+    W: Future<Output = io::Result<()>>,
+{
+    let mut each = Vec::new();
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= plan.pieces {
+            return Ok(each);
+        }
+        if plan.rest_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(plan.rest_ms)).await;
+        }
+        let started = Instant::now();
+        work(number).await?;
+        each.push(started.elapsed().as_secs_f64() * 1e6);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_piece_is_done_once() {
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let work = {
+            let done = done.clone();
+            move |number| {
+                let done = done.clone();
+                async move {
+                    tokio::task::yield_now().await;
+                    done.lock().unwrap().push(number);
+                    Ok(())
+                }
+            }
+        };
+        let answer = run_load(Plan::together(100, 8), work).await.unwrap();
+        assert!(matches!(answer, HelperResponse::Took { each, .. } if each.p50_us <= each.p99_us));
+        let mut done = done.lock().unwrap().clone();
+        done.sort_unstable();
+        assert!(done.into_iter().eq(0..100));
+    }
+
+    #[tokio::test]
+    async fn a_piece_that_fails_is_told() {
+        let work =
+            |number| async move { if number == 5 { Err(io::Error::other("the sixth")) } else { Ok(()) } };
+        let error = run_load(Plan::together(10, 2), work).await.unwrap_err();
+        assert_eq!(error.to_string(), "the sixth");
+    }
+}

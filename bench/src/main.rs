@@ -1,0 +1,176 @@
+//! `pagewire-bench`: what a page, a push, a call or a job costs, beside the physical limit or the bare library.
+//!
+//! Owns: the servers, baselines and clients that it starts as processes of its own, on the loopback interface alone, and
+//! what it reads of them in `/proc`. Never: a process that it did not start. Each number is the median of several runs,
+//! with its range; a ratio compares two things that were measured in turns within one run.
+
+mod baseline_engine;
+mod baseline_nats_client;
+mod baseline_writer;
+mod calls;
+mod clients;
+mod cluster;
+mod cpu_affinity;
+mod disk;
+mod fanout;
+mod generator;
+mod headless_node;
+mod helper_process;
+mod helper_protocol;
+mod idle;
+mod jobs;
+mod load;
+mod measure;
+mod nats;
+mod push;
+mod registry;
+mod remote_push;
+mod report;
+mod server;
+mod state;
+mod state_news;
+mod state_pages;
+mod state_sets;
+mod view;
+mod weights;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use report::Report;
+
+/// The allocator of the product, so that a node inside a helper process behaves as one of `pagewire serve`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The pool of what is measured. It is not the default one, so no node runs its work itself.
+const POOL: &str = "bench";
+
+/// Measures this build of Pagewire on this machine.
+#[derive(Parser)]
+#[command(version)]
+struct Bench {
+    #[command(subcommand)]
+    what: Measurement,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(clap::Subcommand)]
+enum Measurement {
+    /// Memory of a node per idle page.
+    Idle(idle::Options),
+    /// Messages to many pages, beside a bare writer of the same bytes.
+    Fanout(fanout::Options),
+    /// CPU time of a message to one page.
+    Push(push::Options),
+    /// Time of a message to a page of another node, beside a bare NATS request.
+    RemotePush(remote_push::Options),
+    /// Calls of a worker, beside bare NATS requests.
+    Calls(calls::Options),
+    /// Durable jobs, beside a bare work queue with and without three conditional puts.
+    Jobs(jobs::Options),
+    /// Time until a weight change is applied everywhere.
+    Weights(weights::Options),
+    /// Writes into a data directory, beside bare appends to a file.
+    Disk(disk::Options),
+    /// Memory and questions of the registry at the size of a large cluster.
+    Registry(registry::Options),
+    /// Sets of state trees and news of them, beside bare puts and a bare delivery.
+    State(state::Options),
+    /// The clients. Takes requests on its standard input.
+    #[command(hide = true)]
+    Generator,
+    /// A node without a listener. Takes requests on its standard input.
+    #[command(hide = true)]
+    HeadlessNode,
+    /// The engine alone. Takes requests on its standard input.
+    #[command(hide = true)]
+    BaselineEngine,
+    /// The NATS client library alone. Takes requests on its standard input.
+    #[command(hide = true)]
+    BaselineNatsClient,
+    /// The physical limit: writes prepared bytes to sockets.
+    #[command(hide = true)]
+    BaselineWriter(baseline_writer::Options),
+    /// A registry view alone in a process.
+    #[command(hide = true)]
+    View(view::Options),
+}
+
+/// Exit codes: 0 measured, 1 failed, 2 wrong usage.
+fn main() -> ExitCode {
+    match run(Bench::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // a message that cannot be written has no reader
+            let _ = writeln!(io::stderr(), "pagewire-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures, or is one of the processes that a measurement starts.
+fn run(bench: Bench) -> io::Result<()> {
+    raise_limit()?;
+    let report = match bench.what {
+        Measurement::Generator => return generator::run(),
+        Measurement::HeadlessNode => return headless_node::run(),
+        Measurement::BaselineEngine => return baseline_engine::run(),
+        Measurement::BaselineNatsClient => return baseline_nats_client::run(),
+        Measurement::BaselineWriter(options) => return baseline_writer::run(&options),
+        Measurement::View(options) => return view::run(&options),
+        Measurement::Idle(options) => interruptible(idle::run(options)),
+        Measurement::Fanout(options) => interruptible(fanout::run(options)),
+        Measurement::Push(options) => interruptible(push::run(options)),
+        Measurement::RemotePush(options) => interruptible(remote_push::run(options)),
+        Measurement::Calls(options) => interruptible(calls::run(options)),
+        Measurement::Jobs(options) => interruptible(jobs::run(options)),
+        Measurement::Registry(options) => interruptible(registry::run(options)),
+        Measurement::Weights(options) => interruptible(weights::run(options)),
+        Measurement::Disk(options) => interruptible(disk::run(options)),
+        // the nodes that it measures are in this process
+        Measurement::State(options) => interruptible_on(&runtime()?, state::run(options)),
+    }?;
+    let json = bench.json.then(|| serde_json::to_string_pretty(&report)).transpose()?;
+    writeln!(io::stdout(), "{}", json.unwrap_or_else(|| report.to_string()))
+}
+
+/// An interrupt drops the measurement, and with it the processes that it has started.
+fn interruptible(measurement: impl Future<Output = io::Result<Report>>) -> io::Result<Report> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    interruptible_on(&runtime, measurement)
+}
+
+fn interruptible_on(
+    runtime: &tokio::runtime::Runtime,
+    measurement: impl Future<Output = io::Result<Report>>,
+) -> io::Result<Report> {
+    runtime.block_on(async {
+        tokio::select! {
+            report = measurement => report,
+            _ = tokio::signal::ctrl_c() => Err(io::ErrorKind::Interrupted.into()),
+        }
+    })
+}
+
+/// Every socket is a file, and children inherit the limit.
+fn raise_limit() -> io::Result<()> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    Ok(setrlimit(Resource::Nofile, limit)?)
+}
+
+/// The runtime of a process that is measured: that of a node.
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+/// A JSON text of that many bytes.
+fn payload(bytes: u64) -> String {
+    let filler = usize::try_from(bytes).unwrap_or(usize::MAX).saturating_sub(r#"{"text":""}"#.len());
+    format!(r#"{{"text":"{}"}}"#, "x".repeat(filler))
+}

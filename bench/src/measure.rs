@@ -1,0 +1,96 @@
+//! What Linux says about a process.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// "No such process", which the standard library has no name for.
+const ESRCH: i32 = 3;
+
+/// CPU time that the threads of a process have used so far, in user and kernel mode. To the nanosecond, which
+/// `/proc/<pid>/stat` with its hundredths of a second is not; a thread that ends takes its time with it.
+pub(crate) fn cpu(pid: u32) -> io::Result<Duration> {
+    let mut total = Duration::ZERO;
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        match std::fs::read_to_string(thread?.path().join("schedstat")) {
+            Ok(text) => total += on_cpu(&text).ok_or_else(|| strange("schedstat"))?,
+            // it has just ended: before it was opened, or before it was read
+            Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(total)
+}
+
+/// The first field: nanoseconds on a core.
+fn on_cpu(schedstat: &str) -> Option<Duration> {
+    schedstat.split_ascii_whitespace().next()?.parse().map(Duration::from_nanos).ok()
+}
+
+fn strange(file: &str) -> io::Error {
+    io::Error::other(format!("{file} of a process reads differently here"))
+}
+
+/// Memory of a process that is resident now, in bytes.
+pub(crate) fn rss(pid: u32) -> io::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    resident(&status).ok_or_else(|| strange("status"))
+}
+
+fn resident(status: &str) -> Option<u64> {
+    let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(kibibytes.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// The resident memory of a process at rest: after `rest`, as soon as it has not changed by more than a thousandth
+/// for two seconds, and after thirty seconds more in any case.
+pub(crate) async fn rss_at_rest(pid: u32, rest: Duration) -> io::Result<u64> {
+    const STEADY: Duration = Duration::from_secs(2);
+    const ENOUGH: Duration = Duration::from_secs(30);
+    tokio::time::sleep(rest).await;
+    let started = Instant::now();
+    let (mut reference, mut since) = (rss(pid)?, Instant::now());
+    while since.elapsed() < STEADY && started.elapsed() < ENOUGH {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let now = rss(pid)?;
+        if now.abs_diff(reference) > reference / 1000 {
+            (reference, since) = (now, Instant::now());
+        }
+    }
+    rss(pid)
+}
+
+/// A clock that all processes of a machine share, in nanoseconds.
+pub(crate) fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_on_a_core_is_told_in_nanoseconds() {
+        assert_eq!(on_cpu("1500 7 3\n"), Some(Duration::from_nanos(1500)));
+        assert_eq!(on_cpu(""), None);
+    }
+
+    #[test]
+    fn resident_memory_is_told_in_kibibytes() {
+        assert_eq!(resident("Name:\tx\nVmRSS:\t  2048 kB\nThreads:\t1\n"), Some(2048 * 1024));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_process_has_memory_and_uses_its_cpu() {
+        let own = std::process::id();
+        assert!(rss(own).unwrap() > 100_000);
+        let before = cpu(own).unwrap();
+        let started = Instant::now();
+        while cpu(own).unwrap() == before {
+            assert!(started.elapsed() < Duration::from_secs(20), "the clock of this process stands");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What a measurement says, for people and for programs.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+
+use serde::{Deserialize, Serialize};
+
+/// One measurement.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// What was measured, in words.
+    pub(crate) title: String,
+    /// The optimisation that the numbers belong to.
+    pub(crate) build: &'static str,
+    /// The machine that they belong to.
+    pub(crate) machine: String,
+    /// The numbers.
+    pub(crate) rows: Vec<Row>,
+}
+
+/// One number over all runs.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    name: String,
+    unit: &'static str,
+    median: f64,
+    min: f64,
+    max: f64,
+    runs: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    goal: Option<Goal>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    met: Option<bool>,
+}
+
+/// What the median should be.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Goal {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+/// How long something takes, in microseconds.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Times {
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+}
+
+impl Times {
+    /// Of that many times.
+    pub(crate) fn of(mut each: Vec<f64>) -> Self {
+        Self { p50_us: quantile(&mut each, 50), p99_us: quantile(&mut each, 99) }
+    }
+}
+
+/// The smallest of the values that so many percent of them do not exceed; 0 of none.
+pub(crate) fn quantile(values: &mut [f64], percent: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let rank = (values.len() * percent).div_ceil(100).max(1);
+    values.get(rank - 1).copied().unwrap_or(0.0)
+}
+
+impl Goal {
+    fn met(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(bound) => value >= bound,
+            Self::AtMost(bound) => value <= bound,
+        }
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtLeast(bound) => write!(f, "≥ {}", number(*bound)),
+            Self::AtMost(bound) => write!(f, "≤ {}", number(*bound)),
+        }
+    }
+}
+
+impl Report {
+    /// A report without numbers.
+    pub(crate) fn new(title: String) -> Self {
+        let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+        Self { title, build, machine: machine(), rows: Vec::new() }
+    }
+
+    /// Adds a number; nothing without runs.
+    pub(crate) fn row(&mut self, name: impl Into<String>, unit: &'static str, runs: &[f64]) {
+        self.add(name.into(), unit, runs, None);
+    }
+
+    /// Adds a number that has a goal.
+    pub(crate) fn goal(&mut self, name: impl Into<String>, unit: &'static str, runs: &[f64], goal: Goal) {
+        self.add(name.into(), unit, runs, Some(goal));
+    }
+
+    fn add(&mut self, name: String, unit: &'static str, runs: &[f64], goal: Option<Goal>) {
+        let mut sorted = runs.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let (Some(&min), Some(&max)) = (sorted.first(), sorted.last()) else { return };
+        let middle = sorted.len() / 2;
+        let median = f64::midpoint(sorted[middle], sorted[(sorted.len() - 1) / 2]);
+        let met = goal.map(|goal| goal.met(median));
+        self.rows.push(Row { name, unit, median, min, max, runs: runs.len(), goal, met });
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n{} build, {}\n", self.title, self.build, self.machine)?;
+        let name = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+        let unit = self.rows.iter().map(|row| row.unit.chars().count()).max().unwrap_or(0);
+        let range = |row: &Row| format!("{} – {}", number(row.min), number(row.max));
+        write!(f, "{:name$}  {:>12}  {:unit$}  {:^25}  {:>4}  goal", "", "median", "", "range", "runs")?;
+        for row in &self.rows {
+            let (median, range) = (number(row.median), range(row));
+            write!(
+                f,
+                "\n{:name$}  {median:>12}  {:unit$}  {range:^25}  {:>4}",
+                row.name, row.unit, row.runs
+            )?;
+            if let (Some(goal), Some(met)) = (row.goal, row.met) {
+                write!(f, "  {goal}: {}", if met { "met" } else { "missed" })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Three significant digits at least, thousands apart.
+fn number(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => thousands(value),
+        size if size >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+fn thousands(value: f64) -> String {
+    let digits = format!("{:.0}", value.abs());
+    let mut text = String::from(if value < 0.0 { "-" } else { "" });
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let system = rustix::system::uname();
+    let [name, release] =
+        [system.sysname(), system.release()].map(|text| text.to_string_lossy().into_owned());
+    format!("{cores} cores, {name} {release}, {}", std::env::consts::ARCH)
+}
+
+/// Tells a person at a terminal what takes so long. The next line overwrites it; an empty one ends it.
+pub(crate) fn progress(text: &str) {
+    let mut terminal = io::stderr();
+    if terminal.is_terminal() {
+        // a progress line that cannot be written is not worth a word
+        let _ = write!(terminal, "\r\x1b[2K{text}");
+        let _ = terminal.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_the_median_with_its_range() {
+        let mut report = Report::new("t".to_owned());
+        report.goal("odd", "µs", &[3.0, 1.0, 2.0], Goal::AtMost(2.0));
+        report.goal("even", "µs", &[1.0, 4.0, 2.0, 3.0], Goal::AtLeast(2.6));
+        report.row("nothing", "µs", &[]);
+        let [odd, even] = &report.rows[..] else { panic!("two rows") };
+        assert_eq!((odd.median, odd.min, odd.max, odd.runs, odd.met), (2.0, 1.0, 3.0, 3, Some(true)));
+        assert_eq!((even.median, even.met), (2.5, Some(false)));
+    }
+
+    #[test]
+    fn a_quantile_is_one_of_the_values() {
+        let mut values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        assert_eq!([50, 99, 100].map(|percent| quantile(&mut values, percent)), [100.0, 198.0, 200.0]);
+        assert_eq!((quantile(&mut [7.0], 50), quantile(&mut [], 50)), (7.0, 0.0));
+    }
+
+    #[test]
+    fn numbers_read_easily() {
+        let texts = [1_234_567.8, 999.6, 12.34, 1.234, -1500.0].map(number);
+        assert_eq!(texts, ["1,234,568", "1,000", "12.3", "1.23", "-1,500"]);
+    }
+}

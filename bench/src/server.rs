@@ -1,0 +1,112 @@
+//! What is measured: a node, as a process.
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::Stdio;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Child;
+
+use crate::cluster::{Cluster, free_address, random, scratch_directory, until};
+use crate::helper_process;
+use crate::nats::Nats;
+
+/// A node of this build.
+pub(crate) struct Node {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Its process.
+    pub(crate) pid: u32,
+    cluster: Cluster,
+    api_key: String,
+    http: reqwest::Client,
+    _child: Child,
+    _directory: TempDir,
+}
+
+impl Node {
+    /// A node of a cluster of its own. Returns when it is ready.
+    pub(crate) async fn start(nats: Option<&Nats>, core: Option<usize>) -> io::Result<Self> {
+        Self::join(&Cluster::new(nats), core).await
+    }
+
+    /// Another node of the same cluster.
+    pub(crate) async fn neighbour(&self, core: Option<usize>) -> io::Result<Self> {
+        Self::join(&self.cluster, core).await
+    }
+
+    /// Starts `pagewire serve` with the defaults, as far as they let one machine be all clients.
+    pub(crate) async fn join(cluster: &Cluster, core: Option<usize>) -> io::Result<Self> {
+        let (directory, address, api_key) = (scratch_directory()?, free_address()?, random());
+        let mut command = cluster.pagewire(&["serve"])?;
+        command.current_dir(directory.path()).stdin(Stdio::null()).stdout(Stdio::null());
+        command.env("PAGEWIRE_LISTEN", address.to_string());
+        command.env("PAGEWIRE_NODE__ADVERTISE", format!("http://{address}"));
+        command.env("PAGEWIRE_AUTH__API_KEYS", &api_key);
+        let child = helper_process::start(command, core)?;
+        let http = client()?;
+        let (pid, cluster) = (helper_process::pid(&child)?, cluster.clone());
+        let node = Self { address, pid, cluster, api_key, http, _child: child, _directory: directory };
+        until("the node", async || Ok(node.is_ready().await)).await?;
+        Ok(node)
+    }
+
+    /// Whether it answers, and takes traffic.
+    pub(crate) async fn is_ready(&self) -> bool {
+        let ready = self.http.get(format!("http://{}/readyz", self.address)).send().await;
+        ready.is_ok_and(|ready| ready.status().is_success())
+    }
+
+    /// A token for each of that many users, all of whom may push.
+    pub(crate) fn tokens(&self, users: u64) -> io::Result<Vec<String>> {
+        self.cluster.tokens(users)
+    }
+
+    /// Asks the server API.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> io::Result<T> {
+        let url = format!("http://{}/api/v1{path}", self.address);
+        let request = self.http.post(url).bearer_auth(&self.api_key).json(body);
+        answer(request).await
+    }
+
+    /// Replaces what is there, whatever it is.
+    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, body: &Value) -> io::Result<T> {
+        let url = format!("http://{}/api/v1{path}", self.address);
+        let request = self.http.put(url).bearer_auth(&self.api_key).header("if-match", "*").json(body);
+        answer(request).await
+    }
+
+    /// Waits until its view shows that many nodes.
+    pub(crate) async fn sees_nodes(&self, nodes: u64) -> io::Result<()> {
+        let url = format!("http://{}/api/v1/nodes", self.address);
+        until("the view", async || {
+            let list: Value = answer(self.http.get(&url).bearer_auth(&self.api_key)).await?;
+            Ok(list["items"].as_array().map(Vec::len) == usize::try_from(nodes).ok())
+        })
+        .await
+    }
+
+    /// Waits until its view shows that many pages.
+    pub(crate) async fn sees(&self, pages: usize) -> io::Result<()> {
+        let url = format!("http://{}/api/v1/stats", self.address);
+        until("the view", async || {
+            let stats: Value = answer(self.http.get(&url).bearer_auth(&self.api_key)).await?;
+            Ok(stats["pages"].as_u64() == u64::try_from(pages).ok())
+        })
+        .await
+    }
+}
+
+/// A client of the server API that never asks a proxy: all requests stay on this machine.
+fn client() -> io::Result<reqwest::Client> {
+    // an error: a provider is installed already, which serves as well
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().map_err(io::Error::other)
+}
+
+async fn answer<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> io::Result<T> {
+    let response = request.send().await.and_then(reqwest::Response::error_for_status);
+    response.map_err(io::Error::other)?.json().await.map_err(io::Error::other)
+}

@@ -1,0 +1,149 @@
+//! State trees: sets of one tree and of many through a node's entry, and news of them on another node, in turns with bare
+//! writes on the same server; and one tree that many pages watch.
+//!
+//! The nodes that write and follow are in this process, without listeners, like the bare writers beside them, so all have
+//! the same threads. The node of the pages and their clients are processes of their own.
+
+use std::io;
+
+use pagewire_cluster::state::Owner;
+
+use crate::cluster::Cluster;
+use crate::nats::Nats;
+use crate::report::{Goal, Report, Times, progress};
+use crate::state_news::{Beside, News};
+use crate::state_pages::Pages;
+use crate::state_sets::{Run, Sample, Sets, set};
+use crate::view::user;
+
+/// Times the sequential bare rate.
+const ONE: Goal = Goal::AtLeast(10.0);
+/// Part of the bare rate of as many keys.
+const MANY: Goal = Goal::AtLeast(70.0);
+/// Times a bare put and one delivery.
+const TOLD: Goal = Goal::AtMost(2.0);
+/// Each way runs for a part of its time before the first measurement.
+pub(crate) const WARM_UP: u64 = 10;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Sets of one run, on one tree and on many.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) sets: u64,
+    /// Sets of the one tree at the same time.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) in_flight: u64,
+    /// Trees that are set at the same time, each one set after the other.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) trees: u64,
+    /// Bytes of the value that is set.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(usize))]
+    pub(crate) bytes: usize,
+    /// Sets of one run that a follower on another node is told, one at a time.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) told: u64,
+    /// Pages of another node that all watch one tree.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pages: u64,
+    /// Sets of that tree in one run, one at a time.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    watched: u64,
+    /// A NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH).
+    #[arg(long)]
+    nats: Option<String>,
+    /// Times that each way is measured, in turns.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+}
+
+pub(crate) async fn run(options: Options) -> io::Result<Report> {
+    let nats = Nats::start(options.nats.as_deref()).await?;
+    let cluster = Cluster::new(Some(&nats));
+    let sets = Sets::make(&options, &nats, &cluster).await?;
+    let (mut runs, mut beside, mut each, mut costs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    sets.measure(&options, (options.sets / WARM_UP).max(1)).await?;
+    for number in 1..=options.runs {
+        progress(&format!("run {number} of {}", options.runs));
+        runs.push(sets.measure(&options, options.sets).await?);
+    }
+    let mut news = News::join(&sets, &nats, &cluster).await?;
+    news.measure(&options, (options.told / WARM_UP).max(1)).await?;
+    for number in 1..=options.runs {
+        progress(&format!("beside a second node, run {number} of {}", options.runs));
+        beside.push(news.measure(&options, options.told).await?);
+    }
+    progress("opening pages");
+    let owner = Owner::User(user(0));
+    let mut pages = Pages::open(&cluster, options.pages).await?;
+    for number in 0..=options.runs {
+        progress(&format!("pages, run {number} of {}", options.runs));
+        let write = || set(&sets.writer.context, owner.clone(), options.bytes);
+        let (times, cost) = pages.measure(options.watched, write).await?;
+        // the first one warms up
+        if number > 0 {
+            each.push(times.p50_us / 1e3);
+            costs.push(cost);
+        }
+    }
+    progress("");
+    let mut report = report(&options, sets.stored, &runs, &beside);
+    let name = format!("one tree, {} pages", options.pages);
+    report.row(format!("{name}: last page has it, p50"), "ms", &each);
+    report.row(format!("{name}: CPU of their node"), "µs/page", &costs);
+    // the nodes give their numbers back
+    news.end().await;
+    sets.writer.stop().await;
+    Ok(report)
+}
+
+/// What of a run a row is about.
+type Part<R, T> = fn(&R) -> &T;
+
+fn report(options: &Options, stored: usize, runs: &[Run], shared: &[Beside]) -> Report {
+    let mut report = Report::new(format!(
+        "State: {} sets of {} bytes, {} at the same time on one tree, or {} trees; {stored} bytes in the store; \
+         on one NATS server",
+        options.sets, options.bytes, options.in_flight, options.trees
+    ));
+    let of = |part: &dyn Fn(&Run) -> f64| runs.iter().map(part).collect::<Vec<_>>();
+    let trees = format!("{} trees", options.trees);
+    let (plain, engine) =
+        (format!("bare puts, {} keys", options.trees), format!("puts of the engine, {} keys", options.trees));
+    let ways: [(&str, &str, Part<Run, Sample>); 5] = [
+        ("bare puts of one key", "puts/s", |run| &run.one_put),
+        ("one tree", "sets/s", |run| &run.one_tree),
+        (&plain, "puts/s", |run| &run.plain),
+        (&engine, "puts/s", |run| &run.engine),
+        (&trees, "sets/s", |run| &run.trees),
+    ];
+    for (name, unit, way) in ways {
+        rows(&mut report, name, unit, runs.iter().map(way));
+    }
+    let second = format!("{trees}, beside a second node");
+    rows(&mut report, &second, "sets/s", shared.iter().map(|run| &run.trees));
+    report.goal("one tree : bare, rate", "times", &of(&|run| run.one_tree.rate / run.one_put.rate), ONE);
+    report.goal("many trees : bare, rate", "%", &of(&|run| 100.0 * run.trees.rate / run.plain.rate), MANY);
+    report.row("many trees : engine, rate", "%", &of(&|run| 100.0 * run.trees.rate / run.engine.rate));
+    let per_cpu = of(&|run| 100.0 * run.plain.cost() / run.trees.cost());
+    report.row("many trees : bare, per CPU second", "%", &per_cpu);
+    let told: [(&str, Part<Beside, Times>); 2] =
+        [("bare put and delivery", |run| &run.delivery), ("told on another node", |run| &run.told)];
+    for (name, times) in told {
+        let each = |part: fn(&Times) -> f64| shared.iter().map(|run| part(times(run))).collect::<Vec<_>>();
+        report.row(format!("{name}, p50"), "µs", &each(|times| times.p50_us));
+        report.row(format!("{name}, p99"), "µs", &each(|times| times.p99_us));
+    }
+    let told: Vec<_> = shared.iter().map(|run| run.told.p50_us / run.delivery.p50_us).collect();
+    report.goal("told : bare, p50", "times", &told, TOLD);
+    report
+}
+
+/// What a way reached, and what it used.
+fn rows<'a>(report: &mut Report, name: &str, unit: &'static str, ways: impl Iterator<Item = &'a Sample>) {
+    let ways: Vec<_> = ways.collect();
+    let of = |part: fn(&Sample) -> f64| ways.iter().map(|way| part(way)).collect::<Vec<_>>();
+    report.row(name, unit, &of(|way| way.rate));
+    report.row(format!("{name}, CPU of this process"), "µs each", &of(|way| way.own));
+    let nats: Vec<_> = ways.iter().filter_map(|way| way.nats).collect();
+    report.row(format!("{name}, CPU of nats-server"), "µs each", &nats);
+}

@@ -1,0 +1,108 @@
+//! News of state trees on another node, beside a put and a message; and what a second node costs the first one's sets.
+
+use std::io;
+use std::time::Instant;
+
+use pagewire_cluster::engine::{Bucket, Engine, Expect, Kv, Message, Put, Received, Subscription};
+use pagewire_cluster::state::{Owner, Path};
+use pagewire_cluster::subject::Subjects;
+
+use crate::cluster::Cluster;
+use crate::nats::Nats;
+use crate::report::Times;
+use crate::state::Options;
+use crate::state_sets::{Sample, Sets, engine, node, set, value};
+use crate::view::user;
+use crate::{POOL, baseline_engine};
+use pagewire::node::Node;
+use pagewire::session::Listener;
+
+/// Bytes of messages that nobody has read.
+const UNREAD: usize = 1024 * 1024;
+
+/// One run beside a second node.
+pub(crate) struct Beside {
+    pub(crate) trees: Sample,
+    pub(crate) delivery: Times,
+    pub(crate) told: Times,
+}
+
+/// What takes part.
+pub(crate) struct News<'a> {
+    sets: &'a Sets<'a>,
+    reader: Node,
+    listener: Listener,
+    bare: Kv,
+    publisher: Engine,
+    subject: String,
+    /// At another connection, like the listener's, which lives as long as it.
+    subscriber: Subscription,
+    _receiving: Engine,
+}
+
+impl<'a> News<'a> {
+    pub(crate) async fn join(sets: &'a Sets<'a>, nats: &Nats, cluster: &Cluster) -> io::Result<Self> {
+        let (reader, other) = (node(cluster).await?, Cluster::new(Some(nats)));
+        let (publisher, receiving) = (engine(nats, &other).await?, engine(nats, &other).await?);
+        let subject = Subjects::new(&other.name).calls(POOL, baseline_engine::LANE);
+        let subscriber = receiving.subscribe(&subject, None, UNREAD).await.map_err(io::Error::other)?;
+        let mut listener = reader.context.watching.listen(Owner::User(user(0)), Path::ROOT);
+        listener.next().await;
+        let bare = publisher.kv(Bucket::State);
+        Ok(Self { sets, reader, listener, bare, publisher, subject, subscriber, _receiving: receiving })
+    }
+
+    pub(crate) async fn measure(&mut self, options: &Options, told: u64) -> io::Result<Beside> {
+        // as long as a run without the second node
+        let sets = options.sets * told / options.told;
+        Ok(Beside {
+            trees: self.sets.trees(options, sets).await?,
+            delivery: self.deliveries(told).await?,
+            told: self.news(told, options.bytes).await?,
+        })
+    }
+
+    /// A put, then a message: from before the put until a subscriber at another connection has the message.
+    async fn deliveries(&mut self, times: u64) -> io::Result<Times> {
+        let key = Owner::User(user(0)).key();
+        let (mut each, mut expect) = (Vec::new(), Expect::Any);
+        for _ in 0..times {
+            let (value, started) = (value(self.sets.stored), Instant::now());
+            let put = Put::new(key.clone(), value.clone(), expect);
+            expect = Expect::Rev(self.bare.put(put).await.map_err(io::Error::other)?);
+            let message = Message::new(&*self.subject, value);
+            self.publisher.publish(message).await.map_err(io::Error::other)?;
+            match self.subscriber.next().await {
+                Some(Received::Message(_)) => each.push(started.elapsed().as_secs_f64() * 1e6),
+                _ => return Err(io::Error::other("a message is missing")),
+            }
+        }
+        Ok(Times::of(each))
+    }
+
+    /// A set at one node: until a follower at another one is told, which may be before the writer has its answer.
+    async fn news(&mut self, times: u64, bytes: usize) -> io::Result<Times> {
+        let owner = Owner::User(user(0));
+        let mut each = Vec::new();
+        for _ in 0..times {
+            let started = Instant::now();
+            let written = set(&self.sets.writer.context, owner.clone(), bytes);
+            let told = async { (self.listener.next().await, started.elapsed()) };
+            let (written, (news, elapsed)) = tokio::join!(written, told);
+            let written = written?;
+            let news = news.and_then(|news| serde_json::from_slice::<serde_json::Value>(&news).ok());
+            match news {
+                Some(news) if news["changes"].is_array() && news["revision"] == written => {
+                    each.push(elapsed.as_secs_f64() * 1e6);
+                }
+                other => return Err(io::Error::other(format!("{other:?} after a set to {written}"))),
+            }
+        }
+        Ok(Times::of(each))
+    }
+
+    /// The second node gives its number back.
+    pub(crate) async fn end(self) {
+        self.reader.stop().await;
+    }
+}

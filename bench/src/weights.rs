@@ -1,0 +1,106 @@
+//! A weight change: from sending it until every node of a cluster has applied it.
+
+use std::io;
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::cpu_affinity::Cores;
+use crate::nats::Nats;
+use crate::report::{Report, progress, quantile};
+use crate::server::Node;
+
+/// Changes before the first measurement.
+const WARM_UP: u64 = 20;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Nodes of the cluster.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=99))]
+    nodes: u64,
+    /// Changes of one run.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+    changes: u64,
+    /// A NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH).
+    #[arg(long)]
+    nats: Option<String>,
+    /// Times that it is measured.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+}
+
+/// What the node says that took the change.
+#[derive(Deserialize)]
+struct Changed {
+    applied: Applied,
+}
+
+#[derive(Deserialize)]
+struct Applied {
+    nodes: u64,
+    of: u64,
+    took_ms: Option<f64>,
+}
+
+/// Milliseconds of each change.
+#[derive(Default)]
+struct Times {
+    /// By the clock of the node that took it: from sending it to the last node's word.
+    applied: Vec<f64>,
+    /// By the clock of the operator: from the request to its answer.
+    answered: Vec<f64>,
+}
+
+pub(crate) async fn run(options: Options) -> io::Result<Report> {
+    let cores = Cores::find()?;
+    let nats = Nats::start(options.nats.as_deref()).await?;
+    let first = Node::start(Some(&nats), cores.server).await?;
+    let mut others = Vec::new();
+    for _ in 1..options.nodes {
+        others.push(first.neighbour(cores.server).await?);
+    }
+    first.sees_nodes(options.nodes).await?;
+    measure(&first, &options, WARM_UP).await?;
+    let mut runs = Vec::new();
+    for number in 1..=options.runs {
+        progress(&format!("run {number} of {}", options.runs));
+        runs.push(measure(&first, &options, options.changes).await?);
+    }
+    progress("");
+    Ok(report(&options, &mut runs))
+}
+
+async fn measure(node: &Node, options: &Options, changes: u64) -> io::Result<Times> {
+    let mut times = Times::default();
+    for change in 0..changes {
+        let body = json!({"lanes": [{"name": "canary", "weight": change % 101}], "force": true});
+        let started = Instant::now();
+        let Changed { applied } = node.put("/rollouts/bench", &body).await?;
+        times.answered.push(started.elapsed().as_secs_f64() * 1e3);
+        match applied.took_ms.filter(|_| applied.of == options.nodes) {
+            Some(ms) => times.applied.push(ms),
+            None => {
+                let Applied { nodes, of, .. } = applied;
+                return Err(io::Error::other(format!("a change was applied by {nodes} of {of} nodes")));
+            }
+        }
+    }
+    Ok(times)
+}
+
+fn report(options: &Options, runs: &mut [Times]) -> Report {
+    let mut report = Report::new(format!(
+        "Weights: {} changes one after the other, each applied by {} nodes on one NATS server",
+        options.changes, options.nodes
+    ));
+    let mut row = |name: &str, percent, of: fn(&mut Times) -> &mut Vec<f64>| {
+        let runs: Vec<_> = runs.iter_mut().map(|times| quantile(of(times), percent)).collect();
+        report.row(name, "ms", &runs);
+    };
+    row("applied by all, p50", 50, |times| &mut times.applied);
+    row("applied by all, p99", 99, |times| &mut times.applied);
+    row("answered over HTTP, p50", 50, |times| &mut times.answered);
+    row("answered over HTTP, p99", 99, |times| &mut times.answered);
+    report
+}

@@ -1,0 +1,158 @@
+//! `pagewire-bench` measures: small, because the numbers themselves mean nothing in a debug build.
+//!
+//! The tests need `pagewire` beside `pagewire-bench`, which `cargo test --workspace` builds.
+
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// Long enough for a machine that builds something else meanwhile.
+const LONG: Duration = Duration::from_secs(120);
+
+/// Runs `pagewire-bench <arguments> --json` and returns its rows.
+async fn bench(arguments: &[&str]) -> Vec<Value> {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pagewire-bench"));
+    command.args(arguments).arg("--json").kill_on_drop(true);
+    let output = tokio::time::timeout(LONG, command.output()).await.expect("an end").expect("a process");
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    report["rows"].as_array().expect("rows").clone()
+}
+
+fn median(rows: &[Value], name: &str) -> f64 {
+    let row = rows.iter().find(|row| row["name"].as_str().is_some_and(|text| text.trim() == name));
+    row.unwrap_or_else(|| panic!("{name} in {rows:?}"))["median"].as_f64().expect("a number")
+}
+
+#[tokio::test]
+async fn idle_memory_is_told_per_page_with_the_share_of_the_view() {
+    let rows = bench(&["idle", "--pages", "200", "--runs", "1", "--rest", "0"]).await;
+    let (node, view) = (median(&rows, "node"), median(&rows, "of which the view"));
+    assert!(node > 500.0, "a page costs something: {rows:?}");
+    assert!(view > 0.0, "{rows:?}");
+    assert_eq!(rows[0]["goal"]["at_most"], 6144.0);
+}
+
+#[tokio::test]
+async fn fan_out_is_compared_with_a_bare_writer_in_the_same_run() {
+    let rows = bench(&["fanout", "--pages", "20", "--messages", "4", "--rounds", "16", "--runs", "2"]).await;
+    let (node, bare) = (median(&rows, "node, CPU"), median(&rows, "bare writer, CPU"));
+    assert!(bare > 0.0 && bare < node, "nothing is cheaper than the bare writer: {rows:?}");
+    let ratio = rows.iter().find(|row| row["name"] == "node : bare writer, rate").expect("a ratio");
+    assert_eq!((&ratio["runs"], &ratio["goal"]["at_least"]), (&Value::from(2), &Value::from(60.0)));
+}
+
+#[tokio::test]
+async fn a_push_is_told_apart_by_way_and_process() {
+    let rows = bench(&["push", "--pages", "3", "--messages", "100", "--runs", "1"]).await;
+    for way in
+        ["embedded engine, API", "embedded engine, send frame", "NATS engine, API", "NATS engine, send frame"]
+    {
+        assert!(median(&rows, &format!("{way}: the page's node")) > 0.0, "{rows:?}");
+    }
+    assert!(median(&rows, "NATS engine, API of another node: nats-server") > 0.0, "{rows:?}");
+}
+
+#[tokio::test]
+async fn a_push_to_another_node_is_timed_beside_a_bare_request() {
+    let rows = bench(&["remote-push", "--pages", "3", "--messages", "20", "--runs", "2"]).await;
+    for name in ["bare NATS request, p50", "to a page, p50", "to a user, p50"] {
+        assert!(median(&rows, name) > 0.0, "{rows:?}");
+    }
+    let ratio = rows.iter().find(|row| row["name"] == "to a page : bare, p50").expect("a ratio");
+    assert_eq!((&ratio["runs"], &ratio["goal"]["at_most"]), (&Value::from(2), &Value::from(1.5)));
+}
+
+#[tokio::test]
+async fn calls_are_compared_with_bare_requests_and_told_apart_by_process() {
+    let rows = bench(&["calls", "--calls", "100", "--pages", "4", "--in-flight", "8", "--runs", "2"]).await;
+    for way in ["any worker", "the user's own worker", "a page's call frame"] {
+        for process in ["node", "worker", "nats-server"] {
+            assert!(median(&rows, &format!("{way}, CPU of {process}")) > 0.0, "{rows:?}");
+        }
+    }
+    let ratio = rows.iter().find(|row| row["name"] == "any worker : bare, rate").expect("a ratio");
+    assert_eq!((&ratio["runs"], &ratio["goal"]["at_least"]), (&Value::from(2), &Value::from(80.0)));
+}
+
+#[tokio::test]
+async fn every_job_of_a_measurement_was_done_on_one_server_and_on_three() {
+    for replicas in ["1", "3"] {
+        let small = ["jobs", "--jobs", "40", "--in-flight", "8", "--runs", "2", "--replicas", replicas];
+        let rows = bench(&small).await;
+        let rates = ["bare queue", "bare queue with three puts", "jobs"].map(|way| median(&rows, way));
+        assert!(rates.iter().all(|rate| *rate > 0.0), "{rows:?}");
+        let ratio = rows.iter().find(|row| row["name"] == "jobs : bare queue with three puts, rate");
+        assert_eq!(ratio.expect("a ratio")["goal"]["at_least"], 70.0);
+    }
+}
+
+#[tokio::test]
+async fn sets_and_news_of_trees_are_compared_with_bare_puts_and_deliveries() {
+    let small = ["--sets", "200", "--in-flight", "8", "--trees", "10", "--told", "20", "--pages", "5"];
+    let rows = bench(&[&["state", "--watched", "3", "--runs", "2"], &small[..]].concat()).await;
+    for way in ["bare puts of one key", "one tree", "bare puts, 10 keys", "10 trees"] {
+        assert!(median(&rows, way) > 0.0, "{rows:?}");
+        assert!(median(&rows, &format!("{way}, CPU of nats-server")) > 0.0, "{rows:?}");
+    }
+    for (name, bound, goal) in [
+        ("one tree : bare, rate", "at_least", 10.0),
+        ("many trees : bare, rate", "at_least", 70.0),
+        ("told : bare, p50", "at_most", 2.0),
+    ] {
+        let ratio = rows.iter().find(|row| row["name"] == name).expect("a ratio");
+        assert_eq!((&ratio["runs"], &ratio["goal"][bound]), (&Value::from(2), &Value::from(goal)));
+    }
+    for name in ["last page has it, p50", "CPU of their node"] {
+        assert!(median(&rows, &format!("one tree, 5 pages: {name}")) > 0.0, "{rows:?}");
+    }
+}
+
+#[test]
+fn an_interrupted_benchmark_leaves_no_process_behind() {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pagewire-bench"));
+    command.args(["fanout", "--pages", "10", "--rounds", "1000000"]);
+    let mut bench = Running(command.spawn().expect("a process"));
+    let mut started = Vec::new();
+    wait_until("its processes are there", || {
+        started = children(bench.0.id());
+        started.len() == 4
+    });
+    let pid = Pid::from_raw(bench.0.id().try_into().expect("a pid")).expect("a pid");
+    kill_process(pid, Signal::INT).expect("a process of this test");
+    wait_until("it exits", || bench.0.try_wait().expect("a process of this test").is_some());
+    wait_until("its processes are gone", || !started.iter().any(|pid| lives(pid)));
+}
+
+/// A process that ends with this value.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // an error: it has ended
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Panics after [`LONG`], saying what did not happen.
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < LONG, "within {LONG:?} it did not happen that {what}");
+        std::thread::sleep(Duration::from_millis(25));
+    }
+}
+
+fn children(pid: u32) -> Vec<String> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Running, not just waiting to be reaped.
+fn lives(pid: &str) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+}
