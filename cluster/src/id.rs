@@ -1,7 +1,7 @@
 //! Identities: node numbers and their holders, keys and addresses.
 //!
-//! Owns: the text form of every id (`<22 base62>|pNN`) and its parsing. Never: what an id gives access to
-//! (nothing does) or where it goes in a subject (`subject`).
+//! Owns: the text form of every id (`<22 base62>|pNN`) and its parsing. Never: access rights (an id grants
+//! none) or the position of an id in a subject (`subject`).
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,17 +13,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// Characters of a [`Key`]: 128 bits in base62.
 pub const KEY_LENGTH: usize = 22;
-/// As many digits as a machine word holds: dividing 128 bits is slow, and ids are on every road.
+/// As many base62 digits as fit into a 64-bit word. Dividing 128 bits is slow, and every request handles ids.
 const WORD: usize = 10;
 const WORDFUL: u128 = 62u128.pow(WORD as u32);
 
-/// Why a text is not an id.
+/// The reason why a text is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
-    /// Not exactly 22 characters of `[0-9A-Za-z]`, or more than 128 bits.
+    /// The key is not exactly 22 characters of `[0-9A-Za-z]`, or has more than 128 bits.
     #[error("an id starts with 22 characters of 0-9, A-Z, a-z")]
     Key,
-    /// The part behind `|` is not a node number.
+    /// The part after `|` is not a node number.
     #[error("a node number is written p01 … p65535")]
     Node,
     /// There is no `|`.
@@ -31,17 +31,18 @@ pub enum InvalidId {
     Shape,
 }
 
-/// The number of a node, 1 … 65,535, written `p01`. One living process holds it at a time (`lease`).
+/// The number of a node, 1 … 65,535, written `p01`. At most one running process holds a number at a time
+/// (`lease`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeNumber(u16);
 
 impl NodeNumber {
-    /// `None` for 0, which is no node.
+    /// Returns `None` for 0, which is not a node number.
     pub const fn new(number: u16) -> Option<Self> {
         if number == 0 { None } else { Some(Self(number)) }
     }
 
-    /// The bare number.
+    /// Returns the bare number.
     pub const fn get(self) -> u16 {
         self.0
     }
@@ -56,7 +57,7 @@ impl fmt::Display for NodeNumber {
 impl FromStr for NodeNumber {
     type Err = InvalidId;
 
-    /// Accepts exactly what [`fmt::Display`] writes, so that one node has one spelling.
+    /// Accepts exactly the texts that [`fmt::Display`] writes, so that each node number has one spelling.
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let digits = text.strip_prefix('p').ok_or(InvalidId::Node)?;
         let canonical = digits.len() == 2 || (digits.len() > 2 && !digits.starts_with('0'));
@@ -67,32 +68,32 @@ impl FromStr for NodeNumber {
     }
 }
 
-/// One life of a node: who holds a page, a lease, an assignment.
+/// One incarnation (epoch) of a node: the holder of a page, a lease or an assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Holder {
-    /// Its number.
+    /// The node number.
     pub node: NodeNumber,
-    /// Its epoch.
+    /// The epoch: the revision at which this process claimed the number.
     pub epoch: u64,
 }
 
 /// The 128 random bits of a page, session or connection, written as 22 base62 characters. Never reused.
-// the high half, then the low one: the order of the whole, in rows that need no padding
+// High half first, so that the derived order is the order of the 128 bits. Two `u64` need no padding in rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key([u64; 2]);
 
 impl Key {
-    /// A fresh key from the operating system's random source.
+    /// Creates a key from the operating system's random source.
     pub fn random() -> Self {
         Self(rand::random())
     }
 
-    /// A key from its bits.
+    /// Creates a key from its bits.
     pub const fn from_bits(bits: u128) -> Self {
         Self([(bits >> 64) as u64, bits as u64])
     }
 
-    /// The 128 bits.
+    /// Returns the 128 bits.
     pub const fn bits(self) -> u128 {
         ((self.0[0] as u128) << 64) | self.0[1] as u128
     }
@@ -146,13 +147,13 @@ impl FromStr for Key {
     }
 }
 
-/// A key and a node: `<22 base62>|pNN`. For a page the node holds its socket, so the address is the route;
-/// for a session or connection it is the node that created it, a hint only.
+/// A key and a node: `<22 base62>|pNN`. For a page, the node holds its socket, so the address is the route.
+/// For a session or connection, it is the node that created it, which may be out of date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Address {
-    /// What stays the same when a page moves.
+    /// The part that stays the same when a page moves.
     pub key: Key,
-    /// Where it is.
+    /// The node that holds the page, or created the session or connection.
     pub node: NodeNumber,
 }
 
@@ -171,7 +172,7 @@ impl FromStr for Address {
     }
 }
 
-/// Reads an id from its text.
+/// A serde visitor that parses an id from its text.
 struct Text<T>(PhantomData<T>);
 
 impl<T: FromStr<Err = InvalidId>> Visitor<'_> for Text<T> {
@@ -186,7 +187,7 @@ impl<T: FromStr<Err = InvalidId>> Visitor<'_> for Text<T> {
     }
 }
 
-/// Ids cross every wire as their text.
+/// Implements serde for ids as their text, in every wire format.
 macro_rules! serde_as_text {
     ($($id:ty),+) => {$(
         impl Serialize for $id {

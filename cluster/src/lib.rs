@@ -1,14 +1,15 @@
-//! What Pagewire's processes share.
+//! Shared library of Pagewire's processes (nodes, workers, the CLI).
 //!
 //! Owns: ids, subjects, wire messages, time-outs, the three primitives (`engine`) and the domains built on
-//! them. Never knows: sockets, HTTP, axum, the browser protocol. NATS is named only below `engine/nats`.
+//! them. Never: sockets, HTTP, axum, the browser protocol. Only modules below `engine/nats` name NATS.
 //!
 //! # Layout
 //!
-//! leaves: [`id`], [`subject`], [`wire`], [`timing`], [`trace`] · primitives: [`engine`] ·
-//! domains: [`lease`] (node numbers), [`registry`] (rows and the view), [`delivery`] (between nodes),
-//! [`keyring`] (the keys that sign page tokens), [`rollout`] (which lane a user's work goes to), [`worker`] (who runs
-//! handlers), [`job`] (durable work), [`state`] (trees at four levels)
+//! - leaves: [`id`], [`subject`], [`wire`], [`timing`], [`trace`]
+//! - primitives: [`engine`]
+//! - domains: [`lease`] (node numbers), [`registry`] (rows and the view), [`delivery`] (between nodes),
+//!   [`keyring`] (the keys that sign page tokens), [`rollout`] (selects the lane for a user's work),
+//!   [`worker`] (processes that run handlers), [`job`] (durable work), [`state`] (trees at four levels)
 
 pub mod delivery;
 pub mod engine;

@@ -1,7 +1,7 @@
-//! Every subject and every key, in one place.
+//! All subjects and keys of a cluster.
 //!
-//! Owns: how an identity becomes a token of a subject, key or filter ([`SubjectToken`]), the subjects a
-//! cluster uses ([`Subjects`]) and the keys of its buckets. Never: what is said on them (`wire`).
+//! Owns: the encoding of an identity as a token of a subject, key or filter ([`SubjectToken`]), the subjects
+//! of a cluster ([`Subjects`]) and the keys of its buckets. Never: the content of messages (`wire`).
 
 use std::fmt;
 
@@ -9,13 +9,13 @@ use crate::id::{Key, NodeNumber};
 
 /// One token of a subject or key: never empty, without `.`, `*`, `>`, white space or control characters.
 ///
-/// The encoding is injective: ASCII letters, digits and `-` stay, every other byte becomes `_XX` (hex), so two
-/// different identities never share a token and a user called `*` is an ordinary user.
+/// The encoding is injective: ASCII letters, digits and `-` stay, every other byte becomes `_XX` (hex). Two
+/// different identities therefore never share a token, and a user named `*` is an ordinary user.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SubjectToken(String);
 
 impl SubjectToken {
-    /// Encodes any text; the empty text becomes `_`, which no other text does.
+    /// Encodes any text. The empty text becomes `_`, which is the encoding of no other text.
     pub fn new(identity: &str) -> Self {
         use fmt::Write;
         if identity.is_empty() {
@@ -33,7 +33,7 @@ impl SubjectToken {
         Self(token)
     }
 
-    /// The encoded text.
+    /// Returns the encoded text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -52,57 +52,58 @@ pub struct Subjects {
 }
 
 impl Subjects {
-    /// The subjects of the cluster of that name; any name is safe.
+    /// Creates the subjects of the cluster with this name. Any name is safe, because it is encoded.
     pub fn new(cluster: &str) -> Self {
         Self { prefix: format!("pw.{}", SubjectToken::new(cluster)) }
     }
 
-    /// Page-addressed deliveries for the pages of a node; no epoch, because keys are never reused.
+    /// Subject of page-addressed deliveries for the pages of a node. It has no epoch, because keys are never
+    /// reused.
     pub fn page(&self, node: NodeNumber) -> String {
         format!("{}.page.{node}", self.prefix)
     }
 
-    /// What is asked of one life of a node. `leaf` is one of the constants in [`leaf`].
+    /// Subject of requests to one incarnation (epoch) of a node. `leaf` is one of the constants in [`leaf`].
     pub fn node(&self, node: NodeNumber, epoch: u64, leaf: &str) -> String {
         format!("{}.node.{node}.{epoch}.{leaf}", self.prefix)
     }
 
-    /// The pattern that covers every [`Subjects::node`] of that life.
+    /// Pattern that matches every [`Subjects::node`] of this epoch.
     pub fn node_pattern(&self, node: NodeNumber, epoch: u64) -> String {
         self.node(node, epoch, ">")
     }
 
-    /// What every node hears.
+    /// Subject that every node subscribes to.
     pub fn all(&self) -> String {
         format!("{}.all", self.prefix)
     }
 
-    /// The root of the Queue's hints.
+    /// Root of the subjects of the Queue's work items.
     pub fn queue(&self) -> String {
         format!("{}.queue", self.prefix)
     }
 
-    /// Calls for any worker of a lane: its workers share them as one group.
+    /// Subject of calls for any worker of a lane. The workers of the lane share it as one queue group.
     pub fn calls(&self, pool: &str, lane: &str) -> String {
         format!("{}.call.{}.{}", self.prefix, SubjectToken::new(pool), SubjectToken::new(lane))
     }
 
-    /// What every worker of a lane hears.
+    /// Subject that every worker of a lane subscribes to.
     pub fn workers(&self, pool: &str, lane: &str) -> String {
         format!("{}.workers.{}.{}", self.prefix, SubjectToken::new(pool), SubjectToken::new(lane))
     }
 
-    /// What is asked of one worker. `leaf` is one of the constants in [`worker_leaf`].
+    /// Subject of requests to one worker. `leaf` is one of the constants in [`worker_leaf`].
     pub fn worker(&self, worker: Key, leaf: &str) -> String {
         format!("{}.worker.{worker}.{leaf}", self.prefix)
     }
 
-    /// What happens to a job, for whoever watches it.
+    /// Subject of a job's events, for the processes that watch the job.
     pub fn job(&self, job: Key) -> String {
         format!("{}.job.{job}", self.prefix)
     }
 
-    /// The root of the reply subjects of a process.
+    /// Root of the reply subjects of a process.
     pub fn inbox(&self) -> String {
         format!("{}.inbox", self.prefix)
     }
@@ -110,29 +111,34 @@ impl Subjects {
 
 /// Leaves below [`Subjects::node`].
 pub mod leaf {
-    /// Scope deliveries.
+    /// Deliveries to a scope.
     pub const DELIVER: &str = "deliver";
-    /// "Are you alive in this epoch?": answered by the living, `NoResponder` when the process is gone.
+    /// Liveness request to one epoch of a node. A running node replies; `NoResponder` means that the process
+    /// has ended.
     pub const ALIVE: &str = "alive";
 }
 
-/// Leaves below [`Subjects::worker`]; each has a message of its own in `wire`.
+/// Leaves below [`Subjects::worker`]. Each has its own message type in `wire`.
 pub mod worker_leaf {
-    /// A call for the user's own worker.
+    /// A call for the worker that is assigned to the user.
     pub const CALL: &str = "call";
-    /// A running job is to stop.
+    /// A request to stop a running job.
     pub const CANCEL: &str = "cancel";
+<<<<<<< HEAD
     /// Do you run these jobs, which you claim?
     pub const CLAIMS: &str = "claims";
     /// A user has assigned jobs that wait.
+=======
+    /// A notification that a user has assigned jobs waiting.
+>>>>>>> prose1
     pub const WAKE: &str = "wake";
-    /// "Are you there?"
+    /// A liveness request.
     pub const ALIVE: &str = "alive";
-    /// Take nothing new, finish, leave.
+    /// A request to accept no new work, finish the running work and leave.
     pub const DRAIN: &str = "drain";
 }
 
-/// The route of the queue that the free workers of a lane pull from.
+/// Returns the queue route that the free workers of a lane pull from.
 pub fn route(pool: &str, lane: &str) -> String {
     format!("{}.{}", SubjectToken::new(pool), SubjectToken::new(lane))
 }
@@ -141,39 +147,41 @@ pub fn route(pool: &str, lane: &str) -> String {
 pub mod node_key {
     use super::{Key, NodeNumber, SubjectToken};
 
-    /// All leases of workers.
+    /// Prefix of all worker leases.
     pub const WORKERS: &str = "worker.";
 
-    /// The lease row of a worker.
+    /// Key of a worker's lease row.
     pub fn worker(pool: &str, lane: &str, worker: Key) -> String {
         format!("{WORKERS}{}.{}.{worker}", SubjectToken::new(pool), SubjectToken::new(lane))
     }
 
-    /// All leases.
+    /// Prefix of all node leases.
     pub const LEASES: &str = "lease.";
 
-    /// The lease row of a node number.
+    /// Key of the lease row of a node number.
     pub fn lease(number: NodeNumber) -> String {
         format!("{LEASES}{number}")
     }
 }
 
-/// Keys in the bucket `pages`. Keys carry the bare 22 characters: `|` is not allowed in one.
+/// Keys in the bucket `pages`. Keys contain the bare 22 characters, because `|` is not allowed in a key.
 pub mod page_key {
     use super::Key;
 
-    /// All rows of the bucket: one watch shows a page and what it takes away with the same commit.
+    /// Prefix of all rows of the bucket. One watch on it shows a page row together with the rows that the
+    /// same commit removes.
     pub const ALL: &str = "";
 
-    /// All page rows.
+    /// Prefix of all page rows.
     pub const PAGES: &str = "page.";
 
-    /// All rows of idle sessions.
+    /// Prefix of all rows of idle sessions.
     pub const SESSIONS: &str = "session.";
 
-    /// All rows of idle connections.
+    /// Prefix of all rows of idle connections.
     pub const CONNECTIONS: &str = "connection.";
 
+<<<<<<< HEAD
     /// All rows of connections that have become a user's.
     pub const OWNERS: &str = "owner.";
 
@@ -183,16 +191,19 @@ pub mod page_key {
     }
 
     /// The row of a page.
+=======
+    /// Key of the row of a page.
+>>>>>>> prose1
     pub fn page(page: Key) -> String {
         format!("{PAGES}{page}")
     }
 
-    /// The row of an idle session.
+    /// Key of the row of an idle session.
     pub fn session(session: Key) -> String {
         format!("{SESSIONS}{session}")
     }
 
-    /// The row of an idle connection.
+    /// Key of the row of an idle connection.
     pub fn connection(connection: Key) -> String {
         format!("{CONNECTIONS}{connection}")
     }
@@ -202,29 +213,29 @@ pub mod page_key {
 pub mod state_key {
     use super::{Key, SubjectToken};
 
-    /// The tree of a user.
+    /// Key of the tree of a user.
     pub fn user(user: &SubjectToken) -> String {
         format!("user.{user}")
     }
 
-    /// All trees of connections.
+    /// Prefix of all trees of connections.
     pub const CONNECTIONS: &str = "conn.";
-    /// All trees of sessions.
+    /// Prefix of all trees of sessions.
     pub const SESSIONS: &str = "sess.";
-    /// All trees of pages.
+    /// Prefix of all trees of pages.
     pub const PAGES: &str = "page.";
 
-    /// The tree of a connection.
+    /// Key of the tree of a connection.
     pub fn connection(connection: Key) -> String {
         format!("{CONNECTIONS}{connection}")
     }
 
-    /// The tree of a session.
+    /// Key of the tree of a session.
     pub fn session(session: Key) -> String {
         format!("{SESSIONS}{session}")
     }
 
-    /// The tree of a page.
+    /// Key of the tree of a page.
     pub fn page(page: Key) -> String {
         format!("{PAGES}{page}")
     }
@@ -234,34 +245,36 @@ pub mod state_key {
 pub mod job_key {
     use super::{Key, SubjectToken};
 
-    /// All records.
+    /// Prefix of all job records.
     pub const JOBS: &str = "job.";
 
-    /// The record of a job.
+    /// Key of the record of a job.
     pub fn job(job: Key) -> String {
         format!("{JOBS}{job}")
     }
 
-    /// Which job an idempotency key stands for; `digest` is the hash of the key and of who used it.
+    /// Key of the row that maps an idempotency key to its job. `digest` is the hash of the idempotency key
+    /// and its user.
     pub fn idempotency(digest: &str) -> String {
         format!("idem.{digest}")
     }
 
-    /// Which job a page means by one of its frame ids.
+    /// Key of the row that maps a page and one of its frame ids to a job.
     pub fn of_page(page: Key, frame: &str) -> String {
         format!("page.{page}.{}", SubjectToken::new(frame))
     }
 
-    /// The assigned jobs of a lane that have not ended.
+    /// Prefix of the assigned jobs of a lane that have not ended.
     pub fn open(pool: &str, lane: &str) -> String {
         format!("open.{}.{}.", SubjectToken::new(pool), SubjectToken::new(lane))
     }
 
-    /// The same of one user; `part` is the user's partition.
+    /// Prefix of the assigned jobs of one user in a lane that have not ended. `part` is the user's partition.
     pub fn open_of(pool: &str, lane: &str, part: u8, user: &SubjectToken) -> String {
         format!("{}{part:02}.{user}.", open(pool, lane))
     }
 
+<<<<<<< HEAD
     /// The jobs that a user's pages have submitted and that are not known to be over.
     pub fn quota_of_user(user: &SubjectToken) -> String {
         format!("quota.user.{user}")
@@ -273,6 +286,10 @@ pub mod job_key {
     }
 
     /// Which worker is a user's own: the fence of what it does for the user.
+=======
+    /// Key of the row that names the worker assigned to a user: the fence of the worker's writes for this
+    /// user.
+>>>>>>> prose1
     pub fn fence(pool: &str, lane: &str, user: &SubjectToken) -> String {
         format!("fence.{}.{}.{user}", SubjectToken::new(pool), SubjectToken::new(lane))
     }
@@ -280,12 +297,16 @@ pub mod job_key {
 
 /// Keys in the bucket `cluster`.
 pub mod cluster_key {
+<<<<<<< HEAD
     use super::SubjectToken;
 
     /// All facts of the cluster.
     pub const ALL: &str = "";
 
     /// The ring of keys that sign page tokens.
+=======
+    /// Key of the ring of keys that sign page tokens.
+>>>>>>> prose1
     pub const KEYRING: &str = "keyring";
 
     /// A pool that has had a worker.
@@ -298,20 +319,20 @@ pub mod cluster_key {
 pub mod config_key {
     use super::SubjectToken;
 
-    /// The rollouts of all pools.
+    /// Prefix of the rollouts of all pools.
     pub const ROLLOUTS: &str = "rollout.";
 
-    /// The rollout of a pool.
+    /// Key of the rollout of a pool.
     pub fn rollout(pool: &str) -> String {
         format!("{ROLLOUTS}{}", SubjectToken::new(pool))
     }
 
-    /// What a pool's rollout has said.
+    /// Prefix of the earlier revisions of a pool's rollout.
     pub fn history(pool: &str) -> String {
         format!("history.{}.", SubjectToken::new(pool))
     }
 
-    /// One revision of it.
+    /// Key of one revision of a pool's rollout.
     pub fn past(pool: &str, revision: u64) -> String {
         format!("{}{revision}", history(pool))
     }

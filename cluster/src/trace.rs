@@ -1,6 +1,7 @@
 //! The trace context that every message carries.
 //!
-//! Owns: the `traceparent` text (W3C) and its validity. Never: spans or exporters (`telemetry` of the service).
+//! Owns: the `traceparent` text (W3C) and its validity. Never: spans or exporters (`telemetry` of the
+//! service).
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct TraceParent(String);
 
 impl TraceParent {
-    /// `None` unless the text has the shape of a version-00 `traceparent`.
+    /// Returns `None` unless the text has the shape of a version-00 `traceparent`.
     pub fn parse(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.split('-').collect();
         let lengths = [2, 32, 16, 2];
@@ -21,7 +22,7 @@ impl TraceParent {
         well_formed.then(|| Self(text.to_owned()))
     }
 
-    /// The header's value.
+    /// Returns the value of the header.
     pub fn as_str(&self) -> &str {
         &self.0
     }

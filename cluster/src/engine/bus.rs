@@ -1,7 +1,7 @@
 //! Types of the Bus, and the byte-bounded queue behind every subscription.
 //!
-//! Owns: [`Message`], [`Link`] and the pair [`Feed`] (the engine's end) / [`Subscription`] (the reader's end).
-//! Never: how messages travel.
+//! Owns: [`Message`], [`Link`] and the pair [`Feed`] (the engine's end) / [`Subscription`] (the reader's
+//! end). Never: the transport of messages.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,100 +15,100 @@ use crate::trace::TraceParent;
 /// The largest payload of a message, in bytes.
 pub const MAX_PAYLOAD: usize = 512 * 1024;
 
-/// What travels beside a payload.
+/// Metadata sent beside a payload.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Headers {
-    /// The sender's span.
+    /// The sender's trace span.
     pub trace: Option<TraceParent>,
 }
 
 /// A message on the Bus.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Message {
-    /// Where it goes or came from; made by `subject::Subjects`.
+    /// The subject of the message; created by `subject::Subjects`.
     pub subject: String,
-    /// Where an answer goes: `publish` to it.
+    /// The subject to which a reply is published.
     pub reply: Option<String>,
-    /// Beside the payload.
+    /// Metadata beside the payload.
     pub headers: Headers,
     /// At most [`MAX_PAYLOAD`] bytes.
     pub payload: Bytes,
 }
 
 impl Message {
-    /// A message without headers.
+    /// Creates a message without headers.
     pub fn new(subject: impl Into<String>, payload: impl Into<Bytes>) -> Self {
         Self { subject: subject.into(), payload: payload.into(), ..Self::default() }
     }
 
-    /// The answer to this message, if its sender wants one.
+    /// Creates the reply to this message. Returns `None` if its sender expects no reply.
     pub fn answer(&self, payload: impl Into<Bytes>) -> Option<Self> {
         let subject = self.reply.clone()?;
         Some(Self { subject, reply: None, headers: self.headers.clone(), payload: payload.into() })
     }
 }
 
-/// Why a message was not sent.
+/// The reason why a message was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// No room within `Timing::publish`; try later.
+    /// The send queue had no room within `Timing::publish`; try again later.
     #[error("the engine's send queue is full")]
     Full,
     /// Not connected.
     #[error("the cluster's engine is unavailable")]
     Down,
-    /// More than [`MAX_PAYLOAD`] bytes.
+    /// The payload has more than [`MAX_PAYLOAD`] bytes.
     #[error("a message has at most {MAX_PAYLOAD} bytes")]
     TooLarge,
 }
 
-/// Why there is no answer.
+/// The reason why a request has no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// Nobody listens; known at once.
+    /// The subject has no subscriber; known at once.
     #[error("nobody answers here")]
     NoResponder,
-    /// Nobody answered in time. What was asked may have happened.
+    /// No reply in time. The request may have been processed.
     #[error("no answer in time")]
     Deadline,
-    /// Not connected. What was asked may have happened if the connection was lost after sending.
+    /// Not connected. The request may have been processed if the connection was lost after sending.
     #[error("the cluster's engine is unavailable")]
     Down,
-    /// More than [`MAX_PAYLOAD`] bytes.
+    /// The payload has more than [`MAX_PAYLOAD`] bytes.
     #[error("a message has at most {MAX_PAYLOAD} bytes")]
     TooLarge,
 }
 
-/// The connection to the engine.
+/// The state of the connection to the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
-    /// Connected; the generation grows with every reconnect.
+    /// Connected. The generation grows with every reconnect.
     Up {
-        /// 1 at first.
+        /// Starts at 1.
         generation: u64,
     },
     /// Not connected.
     Down {
-        /// Since when.
+        /// The time when the connection was lost.
         since: Instant,
     },
 }
 
-/// Messages were missed.
+/// A mark in a subscription: messages may be missing at this position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gap {
-    /// The connection was lost and is back.
+    /// The connection was lost and is restored.
     Reconnect,
     /// The reader was too slow for its byte budget.
     Overflow,
 }
 
-/// What a subscription yields.
+/// An item that a subscription yields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received {
     /// A message.
     Message(Message),
-    /// Something is missing here.
+    /// Messages may be missing here.
     Gap(Gap),
 }
 
@@ -116,7 +116,7 @@ pub enum Received {
 struct Backlog {
     items: VecDeque<Received>,
     bytes: usize,
-    /// An overflow gap stands at the end of `items` and swallows what does not fit.
+    /// An overflow gap was pushed after the last message. It also covers further messages that do not fit.
     overflowing: bool,
     writer_gone: bool,
     reader_gone: bool,
@@ -130,7 +130,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// The data stays consistent at every step, so a poisoned lock is still usable.
+    /// Locks the backlog. The data is consistent after every step, so a poisoned lock is still usable.
     fn lock(&self) -> MutexGuard<'_, Backlog> {
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -139,10 +139,11 @@ impl Shared {
 /// The engine's end of a subscription.
 pub struct Feed(Arc<Shared>);
 
-/// The reader's end; dropping it unsubscribes.
+/// The reader's end of a subscription. Dropping it unsubscribes.
 pub struct Subscription(Arc<Shared>);
 
-/// A subscription that holds at most `max_bytes` unread payload.
+/// Creates a subscription that holds at most `max_bytes` of unread subjects and payloads. A message that is
+/// larger than the limit is accepted when the queue is empty.
 pub(super) fn subscription(max_bytes: usize) -> (Feed, Subscription) {
     let shared = Arc::new(Shared {
         backlog: Mutex::default(),
@@ -154,7 +155,7 @@ pub(super) fn subscription(max_bytes: usize) -> (Feed, Subscription) {
 }
 
 impl Feed {
-    /// Appends; never waits. `false` when the reader is gone.
+    /// Appends an item without waiting. Returns `false` when the reader was dropped.
     pub fn push(&self, received: Received) -> bool {
         let mut backlog = self.0.lock();
         if backlog.reader_gone {
@@ -162,7 +163,7 @@ impl Feed {
         }
         match received {
             Received::Message(message) => {
-                // the subject counts too, so that empty messages are not free
+                // count the subject as well, so that messages without payload are not free
                 let size = message.payload.len() + message.subject.len();
                 if backlog.bytes + size > self.0.max_bytes && !backlog.items.is_empty() {
                     if !std::mem::replace(&mut backlog.overflowing, true) {
@@ -185,12 +186,12 @@ impl Feed {
         true
     }
 
-    /// The reader dropped its end.
+    /// Returns whether the reader dropped its end.
     pub fn is_closed(&self) -> bool {
         self.0.lock().reader_gone
     }
 
-    /// Waits until the reader drops its end. For one waiter; safe to drop and call again.
+    /// Waits until the reader drops its end. Supports one waiter. Cancel-safe.
     pub async fn closed(&self) {
         while !self.is_closed() {
             self.0.left.notified().await;
@@ -206,7 +207,7 @@ impl Drop for Feed {
 }
 
 impl Subscription {
-    /// The next message or gap; `None` when the engine is gone. Safe to drop and call again.
+    /// Waits for the next message or gap. Returns `None` after the engine was dropped. Cancel-safe.
     pub async fn next(&mut self) -> Option<Received> {
         loop {
             let arrived = self.0.arrived.notified();
@@ -236,14 +237,14 @@ impl Drop for Subscription {
     }
 }
 
-/// The answers to a `request_many`, until its time is over.
+/// The replies to a `request_many`, until its time is over.
 pub struct Replies {
     pub(super) answers: mpsc::Receiver<Message>,
     pub(super) until: tokio::time::Instant,
 }
 
 impl Replies {
-    /// The next answer; `None` at the end of the time.
+    /// Waits for the next reply. Returns `None` when the time is over.
     pub async fn next(&mut self) -> Option<Message> {
         tokio::time::timeout_at(self.until, self.answers.recv()).await.ok().flatten()
     }

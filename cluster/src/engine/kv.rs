@@ -1,6 +1,6 @@
 //! Types of the Kv, and the handle on one bucket.
 //!
-//! Owns: entries, expectations, outcomes, watch events. Never: how a bucket is stored.
+//! Owns: entries, expectations, outcomes, watch events. Never: the storage of a bucket.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub const MAX_VALUE: usize = 512 * 1024;
 pub const MAX_META: usize = 4 * 1024;
 /// The most steps of one commit.
 pub const MAX_COMMIT: usize = 500;
-/// The most watches of one process: a watch per user is a design fault.
+/// The most watches of one process. A design that needs a watch per user is wrong.
 pub const MAX_WATCHES: usize = 8;
 
 /// The buckets of a cluster.
@@ -27,20 +27,20 @@ pub enum Bucket {
     Pages,
     /// Facts of the cluster: the key ring.
     Cluster,
-    /// What operators decide while the cluster runs: rollouts.
+    /// Settings that operators change while the cluster runs: rollouts.
     Config,
-    /// Records of jobs, and what belongs to them.
+    /// Records of jobs, and the rows that belong to them.
     Jobs,
     /// State trees.
     State,
 }
 
 impl Bucket {
-    /// All of them, in the order in which they are created.
+    /// All buckets, in the order in which they are created.
     pub const ALL: [Self; 6] =
         [Self::Nodes, Self::Pages, Self::Cluster, Self::Config, Self::Jobs, Self::State];
 
-    /// Its name, lower case letters only.
+    /// Returns the name of the bucket, lower case letters only.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Nodes => "nodes",
@@ -53,71 +53,72 @@ impl Bucket {
     }
 }
 
-/// The writer's id of one write: after [`WriteError::Unknown`] it tells whose write is there.
+/// The writer's id of one write. After [`WriteError::Unknown`] it identifies the writer of the stored entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Op(pub [u8; 16]);
 
 impl Op {
-    /// A fresh one. Deterministic engines take their own.
+    /// Creates a random id. Deterministic engines set their own ids.
     pub fn random() -> Self {
         Self(rand::random())
     }
 }
 
-/// What stands under a key.
+/// A stored key with its revision, meta and value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The key.
     pub key: String,
-    /// The bucket's revision at which it was written: grows, is never reused, is not consecutive.
+    /// The bucket's revision at which the entry was written. Revisions grow, are never reused and are not
+    /// consecutive.
     pub rev: u64,
-    /// Who wrote it.
+    /// The id of the write that stored the entry.
     pub op: Op,
-    /// At most [`MAX_META`] bytes; all that a meta watch carries.
+    /// At most [`MAX_META`] bytes. A watch in mode `Meta` carries nothing else of the content.
     pub meta: Bytes,
-    /// At most [`MAX_VALUE`] bytes; empty in a meta watch.
+    /// At most [`MAX_VALUE`] bytes; empty in a watch in mode `Meta`.
     pub value: Bytes,
 }
 
-/// What must stand under a key for a write to happen.
+/// The precondition of a write: the expected state of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
-    /// Anything.
+    /// No condition.
     Any,
-    /// Nothing: never written, deleted or expired.
+    /// The key is absent: never written, deleted or expired.
     Absent,
-    /// This revision.
+    /// The key is at this revision.
     Rev(u64),
 }
 
-/// How fresh a read must be.
+/// The required freshness of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consistency {
-    /// Sees every acknowledged write.
+    /// The read sees every acknowledged write.
     Latest,
-    /// May be a little old, is cheaper.
+    /// The read may be slightly out of date; it is cheaper.
     Any,
 }
 
 /// One write.
 #[derive(Debug, Clone)]
 pub struct Put {
-    /// Characters of `[-/_=.a-zA-Z0-9]`, not starting or ending with a dot.
+    /// The key: characters of `[-/_=.a-zA-Z0-9]`, no empty token, so no dot at the start or the end.
     pub key: String,
     /// The value.
     pub value: Bytes,
-    /// What watches see.
+    /// The part of the content that a watch in mode `Meta` carries.
     pub meta: Bytes,
-    /// The condition.
+    /// The precondition.
     pub expect: Expect,
-    /// Whole seconds ≥ 1 from this put; without it the key is permanent.
+    /// Time to live in whole seconds ≥ 1, from this put on. Without it the key is permanent.
     pub ttl: Option<Duration>,
-    /// Who writes.
+    /// The writer's id of this write.
     pub op: Op,
 }
 
 impl Put {
-    /// A permanent value without meta, with a fresh operation id.
+    /// Creates a put of a permanent value without meta, with a random operation id.
     pub fn new(key: impl Into<String>, value: impl Into<Bytes>, expect: Expect) -> Self {
         Self { key: key.into(), value: value.into(), meta: Bytes::new(), expect, ttl: None, op: Op::random() }
     }
@@ -126,60 +127,63 @@ impl Put {
 /// One step of a commit.
 #[derive(Debug, Clone)]
 pub enum Batch {
-    /// Write.
+    /// Writes the key.
     Put(Put),
-    /// Delete.
+    /// Deletes the key.
     Delete {
         /// The key.
         key: String,
-        /// The condition.
+        /// The precondition.
         expect: Expect,
     },
-    /// The key must be at this revision; nothing is written to it.
+    /// Requires the key to be at this revision; does not write it.
     Check {
         /// The key.
         key: String,
-        /// Its revision.
+        /// The required revision.
         rev: u64,
     },
 }
 
-/// Why a write is not acknowledged.
+/// The reason why a write is not acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// The expectation does not hold; nothing was written.
+    /// The precondition does not hold; nothing was written.
     #[error("another writer was first")]
     Conflict {
-        /// The revision that stands there, where the engine told it; `None` for absent or not told.
+        /// The current revision of the key, if the engine returned it. `None`: the key is absent, or the
+        /// engine did not return its revision.
         actual: Option<u64>,
     },
-    /// No acknowledgement: it may have been written, now or a moment later. See [`Kv::settle`].
+    /// No acknowledgement was received: the write may be stored now or a moment later. See [`Kv::settle`].
     #[error("the outcome of the write is unknown")]
     Unknown,
     /// Not connected: nothing was sent.
     #[error("the cluster's engine is unavailable")]
     Down,
-    /// Over [`MAX_VALUE`], [`MAX_META`] or [`MAX_COMMIT`], an illegal key or TTL; nothing was written.
+    /// A size exceeds [`MAX_VALUE`], [`MAX_META`] or [`MAX_COMMIT`], or a key or TTL is illegal; nothing was
+    /// written.
     #[error("the write breaks a limit of the engine")]
     Invalid,
 }
 
-/// What [`Kv::settle`] found after an unknown outcome.
+/// The result of [`Kv::settle`] after an unknown outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
-    /// The write is there.
+    /// The write is stored.
     Written {
-        /// At this revision.
+        /// The revision of the write.
         rev: u64,
     },
-    /// Something else is there, or nothing. A conditional write can be repeated with the same expectation.
+    /// The key holds another write, or is absent. A conditional write can be repeated with the same
+    /// precondition.
     Other {
-        /// What is there.
+        /// The current entry, if there is one.
         entry: Option<Entry>,
     },
 }
 
-/// What a watch carries.
+/// The content that a watch carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WatchMode {
     /// Entries without values.
@@ -188,23 +192,24 @@ pub enum WatchMode {
     Value,
 }
 
-/// What a watch yields: the entries that stand, `Live`, then changes.
+/// An event of a watch: first the existing entries, then `Live`, then changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WatchEvent {
-    /// Stands there or was written.
+    /// The entry existed at the start or was written.
     Put(Entry),
-    /// Is absent now.
+    /// The key is absent now.
     Delete {
         /// The key.
         key: String,
-        /// By its TTL; `None` when the engine cannot tell (seen by difference after a reconnect).
+        /// Whether the TTL removed the key; `None` when the engine cannot know, because it found the deletion
+        /// by comparison after a reconnect.
         expired: Option<bool>,
     },
-    /// Everything that stood at the start has been yielded. Once per watch.
+    /// Every entry that existed at the start has been yielded. Occurs once per watch.
     Live,
 }
 
-/// A running watch; dropping it ends it.
+/// A running watch. Dropping it ends the watch.
 pub struct Watch {
     pub(super) events: mpsc::UnboundedReceiver<WatchEvent>,
 }
@@ -213,18 +218,18 @@ pub struct Watch {
 pub type Watcher = mpsc::UnboundedSender<WatchEvent>;
 
 impl Watch {
-    /// The next event; `None` when the engine is gone.
+    /// Waits for the next event. Returns `None` after the engine was dropped.
     pub async fn next(&mut self) -> Option<WatchEvent> {
         self.events.recv().await
     }
 
-    /// An event that is already here.
+    /// Returns the next event if one is already queued.
     pub fn try_next(&mut self) -> Option<WatchEvent> {
         self.events.try_recv().ok()
     }
 }
 
-/// The handle on one bucket.
+/// A handle on one bucket.
 #[derive(Clone)]
 pub struct Kv {
     engine: Engine,
@@ -236,23 +241,40 @@ impl Kv {
         Self { engine, bucket }
     }
 
-    /// What stands under a key.
+    /// Reads one key.
+    ///
+    /// # Errors
+    ///
+    /// [`Down`] when the engine is unavailable.
     pub async fn get(&self, key: &str, consistency: Consistency) -> Result<Option<Entry>, Down> {
         dispatch!(&self.engine, e => e.get(self.bucket, key, consistency).await)
     }
 
-    /// All entries whose keys start with the prefix (whole tokens: it is empty or ends with a dot), complete at
-    /// any size, in key order.
+    /// Returns all entries with keys that start with the prefix, in key order, complete at any size. The
+    /// prefix consists of whole tokens: it is empty or ends with a dot.
+    ///
+    /// # Errors
+    ///
+    /// [`Down`] when the engine is unavailable.
     pub async fn list(&self, prefix: &str) -> Result<Vec<Entry>, Down> {
         dispatch!(&self.engine, e => e.list(self.bucket, prefix).await)
     }
 
-    /// The first `limit` entries below the prefix written after a revision, in revision order.
+    /// Returns the first `limit` entries below the prefix that were written after a revision, in revision
+    /// order.
+    ///
+    /// # Errors
+    ///
+    /// [`Down`] when the engine is unavailable.
     pub async fn scan(&self, prefix: &str, after_rev: u64, limit: usize) -> Result<Vec<Entry>, Down> {
         dispatch!(&self.engine, e => e.scan(self.bucket, prefix, after_rev, limit).await)
     }
 
-    /// Writes; the new revision.
+    /// Writes one key. Returns the new revision.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]; only after [`WriteError::Unknown`] the write may have been stored.
     pub async fn put(&self, put: Put) -> Result<u64, WriteError> {
         match &self.engine {
             Engine::Memory(e) => e.put(self.bucket, put).await,
@@ -261,22 +283,43 @@ impl Kv {
         }
     }
 
-    /// Deletes. Deleting what is absent succeeds with `Expect::Any` and `Expect::Absent`.
+    /// Deletes one key. Deleting an absent key succeeds with `Expect::Any` and `Expect::Absent`.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]; only after [`WriteError::Unknown`] the key may have been deleted.
     pub async fn delete(&self, key: &str, expect: Expect) -> Result<(), WriteError> {
         dispatch!(&self.engine, e => e.delete(self.bucket, key, expect).await)
     }
 
-    /// All or nothing, at most [`MAX_COMMIT`] steps, each key once; the bucket's revision after it.
+    /// Applies all steps or none: at most [`MAX_COMMIT`] steps, each key at most once. Returns the bucket's
+    /// revision after the commit.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]; only after [`WriteError::Unknown`] the steps may have been applied.
     pub async fn commit(&self, batch: Vec<Batch>) -> Result<u64, WriteError> {
         dispatch!(&self.engine, e => e.commit(self.bucket, batch).await)
     }
 
     /// Watches all keys below the prefix.
+    ///
+    /// # Errors
+    ///
+    /// [`Down`] when the engine is unavailable.
+    ///
+    /// # Panics
+    ///
+    /// When the process has [`MAX_WATCHES`] watches already.
     pub async fn watch(&self, prefix: &str, mode: WatchMode) -> Result<Watch, Down> {
         dispatch!(&self.engine, e => e.watch(self.bucket, prefix, mode).await)
     }
 
-    /// After [`WriteError::Unknown`]: whose write stands there?
+    /// Resolves a [`WriteError::Unknown`]: reads the key and compares its operation id with `op`.
+    ///
+    /// # Errors
+    ///
+    /// [`Down`] when the engine is unavailable; the outcome is still unknown.
     pub async fn settle(&self, key: &str, op: Op) -> Result<Settled, Down> {
         Ok(match self.get(key, Consistency::Latest).await? {
             Some(entry) if entry.op == op => Settled::Written { rev: entry.rev },

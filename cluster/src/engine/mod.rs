@@ -1,21 +1,25 @@
-//! Three primitives, two engines.
+//! The three primitives (Bus, Kv, Queue) and the engines that implement them.
 //!
-//! Owns: the contract that every domain is written on. Never leaks a NATS type, and no domain asks which
-//! engine it runs on. Dispatch is by enum: no trait objects, no generics in the domains.
+//! Owns: the contract that every domain is written against. Never: a NATS type in the contract, or a domain
+//! that depends on the engine it runs on. Dispatch is by enum: no trait objects, no generics in the domains.
 //!
-//! **[`Bus`](bus): messages now, at most once.** `publish` never waits longer than `Timing::publish`.
-//! `subscribe` returns when the server has confirmed it and yields messages or a [`Gap`]: a gap is never
-//! silent. Order holds per publisher and subscription within a generation of the [`Link`].
+//! **[`Bus`](bus): messages, delivered at most once.** `publish` never waits longer than `Timing::publish`.
+//! `subscribe` returns when the server has confirmed the subscription. A subscription yields messages or a
+//! [`Gap`]; a gap is never silent. Order holds per publisher and subscription within a generation of the
+//! [`Link`].
 //!
-//! **[`Kv`](kv): truth.** A bucket is the unit of atomicity and of revision. `Absent` means never written,
-//! deleted or expired; a revision is never reused. After [`WriteError::Unknown`] read `Latest` and compare the
-//! operation id: that is the only portable way to learn what happened. A watch may skip intermediate versions,
-//! never the last one and never a deletion; over reconnects the engine itself does snapshot and difference.
+//! **[`Kv`](kv): the durable records.** A bucket is the unit of atomicity and of revision. `Absent` means
+//! never written, deleted or expired. A revision is never reused. After [`WriteError::Unknown`], read with
+//! `Latest` and compare the operation id: no other method to learn the outcome works on every engine. A watch
+//! may skip intermediate versions, but never the last version and never a deletion. After a reconnect the
+//! engine itself takes a snapshot and reports the difference.
 //!
-//! **[`Queue`](queue): a durable hint that work waits.** At least once, duplicates possible, redelivered without
-//! limit. The record in Kv decides what a delivery means; the queue only says "look at this id".
+//! **[`Queue`](queue): durable work items.** A work item is delivered at least once, possibly more often, and
+//! redelivered without limit. The record in Kv decides the meaning of a delivery; the queue only refers to
+//! the record by its id.
 //!
-//! One conformance suite (`tests/conformance`) runs on every engine. [`Faulty`] wraps memory with seeded faults.
+//! One conformance suite (`tests/conformance`) runs on every engine. [`Faulty`] wraps the memory engine and
+//! injects seeded faults.
 
 mod bus;
 mod faulty;
@@ -45,23 +49,23 @@ pub use memory::{Kept, Memory, OpenError};
 pub use nats::{ConnectError, Nats, NatsOptions};
 pub use queue::{Delivery, Push, QueueError};
 
-/// The engine did not answer or is not connected.
+/// Error: the engine did not reply or is not connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the cluster's engine is unavailable")]
 pub struct Down;
 
-/// The engine of this process. Cheap to clone; all clones are one.
+/// The engine of this process. Cheap to clone; all clones share one engine.
 #[derive(Clone)]
 pub enum Engine {
-    /// Everything in this process, with or without a directory that keeps it.
+    /// The embedded engine in this process, with or without a directory that makes it durable.
     Memory(Memory),
     /// A NATS cluster with JetStream.
     Nats(Nats),
-    /// Memory with seeded faults, for tests and simulation.
+    /// The memory engine with seeded faults, for tests and simulation.
     Faulty(Faulty),
 }
 
-/// One `match` per operation instead of a trait object.
+/// Calls the method on the inner engine: one `match` per operation instead of a trait object.
 macro_rules! dispatch {
     ($engine:expr, $inner:ident => $call:expr) => {
         match $engine {
@@ -74,13 +78,22 @@ macro_rules! dispatch {
 pub(crate) use dispatch;
 
 impl Engine {
-    /// Sends one message to whoever listens now.
+    /// Sends one message to the current subscribers of its subject.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`]; in every case the message was not sent.
     pub async fn publish(&self, message: Message) -> Result<(), PublishError> {
         dispatch!(self, e => e.publish(message).await)
     }
 
-    /// Listens. Returns when the server has confirmed it. With a `group`, one member gets each message.
-    /// Messages beyond `max_bytes` unread are dropped and reported as one [`Gap::Overflow`].
+    /// Subscribes to a pattern. Returns when the server has confirmed the subscription. With a `group`, each
+    /// message is delivered to one member of the group. Messages beyond `max_bytes` of unread bytes are
+    /// dropped and reported as one [`Gap::Overflow`].
+    ///
+    /// # Errors
+    ///
+    /// [`Down`] when the engine is not connected or refuses the subscription.
     pub async fn subscribe(
         &self,
         pattern: &str,
@@ -90,32 +103,51 @@ impl Engine {
         dispatch!(self, e => e.subscribe(pattern, group, max_bytes).await)
     }
 
-    /// Asks and waits for one answer. `message.reply` is set by the engine.
+    /// Sends a request and waits for one reply, at most `within`. The engine sets `message.reply`.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`]; see there in which cases the request may have been processed.
     pub async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
         dispatch!(self, e => e.request(message, within).await)
     }
 
-    /// Asks and yields every answer that arrives within the time.
+    /// Sends a request and yields every reply that arrives before `within` is over.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`], as in [`Engine::request`], when the request could not be sent or has no responder.
     pub async fn request_many(&self, message: Message, within: Duration) -> Result<Replies, RequestError> {
         dispatch!(self, e => e.request_many(message, within).await)
     }
 
-    /// The state of the connection to the engine. Memory is up, unless it has a disk that takes no writes.
+    /// Returns the state of the connection to the engine. The memory engine is always up, except while its
+    /// disk accepts no writes.
     pub fn link(&self) -> channel::Receiver<Link> {
         dispatch!(self, e => e.link())
     }
 
-    /// A bucket.
+    /// Returns a handle on a bucket.
     pub fn kv(&self, bucket: Bucket) -> Kv {
         Kv::new(self.clone(), bucket)
     }
 
-    /// Adds a hint. The same id twice may be delivered twice.
+    /// Adds a work item. Pushing the same id twice may deliver it twice.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`]; after [`QueueError::Unknown`] the work item may have been added.
     pub async fn push(&self, push: Push) -> Result<(), QueueError> {
         dispatch!(self, e => e.push(push).await)
     }
 
-    /// Takes at most `free_slots` hints of a route; waits up to `wait` for the first.
+    /// Takes at most `free_slots` work items of a route. Waits up to `wait` for the first one, then returns
+    /// an empty list.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::Down`] when the engine is unavailable, [`QueueError::Invalid`] when the route is
+    /// illegal.
     pub async fn pull(
         &self,
         route: &str,
@@ -125,22 +157,40 @@ impl Engine {
         dispatch!(self, e => e.pull(route, free_slots, wait).await)
     }
 
-    /// The hint is settled and goes.
+    /// Acknowledges a delivery: the work item is settled and removed from the queue.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`]; the work item is delivered again unless the acknowledgement arrived.
     pub async fn done(&self, delivery: &Delivery) -> Result<(), QueueError> {
         dispatch!(self, e => e.done(delivery).await)
     }
 
-    /// The hint comes again, not before `after`.
+    /// Returns a delivery to the queue; it is delivered again, not before `after` has passed.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`]; without the acknowledgement the work item is delivered again after
+    /// `Timing::redelivery`.
     pub async fn retry(&self, delivery: &Delivery, after: Duration) -> Result<(), QueueError> {
         dispatch!(self, e => e.retry(delivery, after).await)
     }
 
-    /// Still working: postpones the redelivery.
+    /// Postpones the redelivery of a work item that is still being processed.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`]; the redelivery may not have been postponed.
     pub async fn touch(&self, delivery: &Delivery) -> Result<(), QueueError> {
         dispatch!(self, e => e.touch(delivery).await)
     }
 
-    /// How many hints of a route are not settled.
+    /// Returns the number of work items of a route that are not settled.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::Down`] when the engine is unavailable, [`QueueError::Invalid`] when the route is
+    /// illegal.
     pub async fn depth(&self, route: &str) -> Result<u64, QueueError> {
         dispatch!(self, e => e.depth(route).await)
     }

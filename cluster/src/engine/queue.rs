@@ -1,47 +1,47 @@
 //! Types of the Queue.
 //!
-//! Owns: pushes and deliveries. Never: what a delivery means (the record in Kv decides).
+//! Owns: pushes and deliveries. Never: the meaning of a delivery (the record in Kv decides).
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-/// A hint to add.
+/// A work item to add.
 #[derive(Debug, Clone)]
 pub struct Push {
-    /// The id of the record it points to; a `SubjectToken`'s text or a key.
+    /// The id of the record that the work item refers to: the text of a `SubjectToken`, or a key.
     pub id: String,
-    /// Who pulls it, in subject tokens joined by dots.
+    /// The route from which it is pulled: subject tokens joined by dots.
     pub route: String,
-    /// Small: the record carries the content.
+    /// A small payload; the record carries the content.
     pub payload: Bytes,
-    /// Not delivered before this time has passed.
+    /// The delay before the first delivery.
     pub not_before: Option<Duration>,
 }
 
-/// A hint taken from a route.
+/// A work item taken from a route.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     /// The id that was pushed.
     pub id: String,
     /// The payload that was pushed.
     pub payload: Bytes,
-    /// 1 for the first delivery.
+    /// The number of this delivery, from 1.
     pub attempt: u64,
-    /// The engine's own handle for `done`, `retry`, `touch`.
+    /// The engine's handle of the delivery for `done`, `retry` and `touch`.
     pub(super) receipt: String,
 }
 
-/// Why a queue operation is not acknowledged.
+/// The reason why a queue operation is not acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum QueueError {
-    /// It may have happened. Repeating it is safe: duplicates are expected.
+    /// The operation may have happened. Repeating it is safe, because duplicates are expected.
     #[error("the outcome of the queue operation is unknown")]
     Unknown,
     /// Not connected: nothing was sent.
     #[error("the cluster's engine is unavailable")]
     Down,
-    /// An illegal id or route, or an oversized payload.
+    /// The id or the route is illegal, or the payload is too large.
     #[error("the hint breaks a limit of the engine")]
     Invalid,
 }

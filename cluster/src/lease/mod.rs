@@ -1,8 +1,8 @@
-//! Node numbers: one living process holds one at a time.
+//! Leases on node numbers: at most one running process holds a number at a time.
 //!
-//! Owns: claiming, renewing and fencing (`tenure` decides, this shell acts), and the proof that a node is dead.
-//! Never: what a node does with its number. Epoch = revision of the claim; whatever a node writes or is asked
-//! carries it.
+//! Owns: claiming, renewing and fencing (`tenure` decides, this shell acts), and the check that a node is
+//! dead. Never: the use of the number. The epoch is the revision of the claim. Every write of a node and
+//! every request to it carries the epoch.
 
 pub mod clock;
 mod row;
@@ -24,10 +24,10 @@ use crate::subject::{Subjects, leaf, node_key};
 use crate::timing::Timing;
 use crate::wire::{self, Question};
 
-/// How often a dead process must fail to answer before anyone may delete its lease.
+/// Number of unanswered liveness requests before another process may delete the lease of a dead process.
 const DEATH_QUESTIONS: u32 = 3;
 
-/// The lease of this process: who it is now, and whether it may act.
+/// The lease of this process: its number and epoch, and whether it may act.
 #[derive(Clone)]
 pub struct NodeLease {
     holder: watch::Receiver<Option<Holder>>,
@@ -35,13 +35,14 @@ pub struct NodeLease {
 }
 
 impl NodeLease {
-    /// Who this process is, if it may act at this moment. One clock read: cheap enough for every batch.
+    /// Returns the number and epoch of this process, or `None` if it may not act now. Reads the clock once,
+    /// which is cheap enough to do for every batch.
     pub fn holder(&self) -> Option<Holder> {
         let now_ms = clock::now().as_millis() as u64;
         (now_ms < self.fenced_at_ms.load(Ordering::Acquire)).then(|| *self.holder.borrow()).flatten()
     }
 
-    /// Changes of the holder: `None` while fenced, another epoch after a new claim.
+    /// Returns the changes of the holder: `None` while fenced, another epoch after a new claim.
     pub fn changes(&self) -> watch::Receiver<Option<Holder>> {
         self.holder.clone()
     }
@@ -61,7 +62,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Claims a number, waiting for it as long as it takes.
+    /// Claims a number. Waits without limit until one can be claimed.
     pub async fn claim(
         engine: &Engine,
         subjects: &Subjects,
@@ -81,8 +82,8 @@ impl Keeper {
         (keeper, lease)
     }
 
-    /// Renews until `stop` resolves, then gives the number back. A lost or fenced lease is claimed again: the old
-    /// number if it is free, with a new epoch.
+    /// Renews until `stop` resolves, then releases the number. Claims again after the lease was lost or
+    /// fenced: the old number if it is free, with a new epoch.
     pub async fn keep(mut self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         loop {
@@ -108,7 +109,7 @@ impl Keeper {
             return self.acquire().await;
         };
         let renewal = tenure.renewal(clock::now());
-        // an answer that comes after the fence is of no use
+        // a reply after the fence is useless
         let left = tenure.fenced_at.saturating_sub(clock::now());
         let outcome = tokio::time::timeout(left, self.send(renewal)).await.unwrap_or(Outcome::Unknown);
         let renewed = tenure.renewed(renewal, outcome, self.timing.lease_fence);
@@ -138,7 +139,8 @@ impl Keeper {
     }
 
     async fn attempt(&self) -> Result<Option<Tenure>, Down> {
-        // our own row of an earlier life may still stand: nobody else can have taken the number
+        // the row of an earlier epoch of this process may still exist; then no other process can have taken
+        // the number
         if let Some(old) = self.tenure {
             let claim = Write { epoch: None, ..old.renewal(clock::now()) };
             if let Outcome::Written(rev) = self.send(claim).await {
@@ -157,7 +159,7 @@ impl Keeper {
                     epoch: None,
                     sent: clock::now(),
                 }),
-                // a living namesake keeps its number
+                // a running process with the same name keeps its number
                 false => plan(&Wish { name: String::new(), ..wish }, &rows, sent),
             };
         }
@@ -168,7 +170,7 @@ impl Keeper {
         })
     }
 
-    /// The old number if it is free, so that addresses stay valid; else what was configured.
+    /// Prefers the old number if it is free, so that addresses stay valid; otherwise the configured wish.
     fn preference(&self, rows: &[Listed]) -> Wish {
         let old = self.tenure.map(|tenure| tenure.holder.node);
         match old.filter(|old| rows.iter().all(|row| row.number != *old)) {
@@ -186,7 +188,7 @@ impl Keeper {
         Ok(listed.collect())
     }
 
-    /// Whether the life behind a listed row has no responder.
+    /// Returns whether the epoch of a listed row has no responder.
     async fn gone(&self, row: &Listed) -> Result<bool, Down> {
         let entry = self.leases.get(&node_key::lease(row.number), crate::engine::Consistency::Latest).await?;
         let Some(entry) = entry.filter(|entry| entry.rev == row.rev) else { return Ok(false) };
@@ -207,14 +209,15 @@ impl Keeper {
             Err(WriteError::Conflict { .. }) => Outcome::Refused,
             Err(WriteError::Unknown) => match self.leases.settle(&key, op).await {
                 Ok(Settled::Written { rev }) => Outcome::Written(rev),
-                // it may still land; the next compare-and-set will tell
+                // the write may still arrive; the next compare-and-set shows whether it did
                 _ => Outcome::Unknown,
             },
             Err(WriteError::Down | WriteError::Invalid) => Outcome::Unknown,
         }
     }
 
-    /// A lost tenure is remembered by its number only through `tenure` until the next claim.
+    /// Sets or clears the lease. A lost lease stays in `tenure` with its fence at zero until the next claim,
+    /// because the claim prefers its number.
     fn set(&mut self, tenure: Option<Tenure>) {
         let fenced_at = tenure.map_or(Duration::ZERO, |tenure| tenure.fenced_at);
         self.fenced_at_ms.store(fenced_at.as_millis() as u64, Ordering::Release);
@@ -237,7 +240,7 @@ impl Keeper {
     }
 }
 
-/// Asks a life of a node whether it is there.
+/// Sends a liveness request to one epoch of a node.
 async fn ask(
     engine: &Engine,
     subjects: &Subjects,
@@ -248,8 +251,13 @@ async fn ask(
     engine.request(Message::new(subject, wire::encode(&Question::Alive)), within).await.map(|_| ())
 }
 
-/// Deletes the lease of a node whose process is gone: its epoch subject had no responder three times within
-/// `Timing::death_proof`. A living node renews, so the delete at the seen revision fails. Whether it was deleted.
+/// Deletes the lease of a node when its process has ended: the subject of its epoch had no responder three
+/// times within `Timing::death_proof`. Deletes at the revision that was read, so the delete fails if the node
+/// has renewed since. Returns whether the lease was deleted.
+///
+/// # Errors
+///
+/// [`Down`] when the engine is unavailable or the outcome of the delete is unknown.
 pub async fn bury(
     engine: &Engine,
     subjects: &Subjects,
@@ -279,7 +287,7 @@ pub async fn bury(
     }
 }
 
-/// The node that this one watches over: the next living number after its own, around the ring.
+/// Returns the node that this node monitors: the next living number after its own, around the ring.
 pub fn neighbour(own: NodeNumber, living: &[NodeNumber]) -> Option<NodeNumber> {
     let after = living.iter().copied().filter(|number| *number > own).min();
     after.or_else(|| living.iter().copied().min()).filter(|number| *number != own)

@@ -1,31 +1,31 @@
-//! What a node's lease row says.
+//! The content of a node's lease row.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::wire;
 
-/// The oldest wire of this release.
+/// The oldest wire version that this release supports.
 pub const PROTO_MIN: u32 = 1;
-/// The newest wire of this release.
+/// The newest wire version that this release supports.
 pub const PROTO_MAX: u32 = 1;
 
-/// `lease.<pNN>` in the bucket `nodes`, in the entry's meta.
+/// The row `lease.<pNN>` in the bucket `nodes`, stored in the entry's meta.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRow {
-    /// The life of the node. Absent in the claim itself, whose own revision is the epoch.
+    /// The epoch of the node. Absent in the claim itself, because the revision of the claim is the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// A configured name; the same name may take a number over at once.
+    /// The configured name. A process with the same name may take the number over at once.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// Its lane.
+    /// The lane of the node.
     pub lane: String,
-    /// Its release.
+    /// The release of the node.
     pub release: String,
-    /// Where browsers reach it.
+    /// The address at which browsers reach the node.
     pub advertise: String,
-    /// The wires it speaks.
+    /// The wire versions that the node supports.
     #[serde(default)]
     pub proto: Proto,
 }
@@ -33,9 +33,9 @@ pub struct NodeRow {
 /// A range of wire versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proto {
-    /// The oldest.
+    /// The oldest version.
     pub min: u32,
-    /// The newest.
+    /// The newest version.
     pub max: u32,
 }
 
@@ -46,17 +46,17 @@ impl Default for Proto {
 }
 
 impl NodeRow {
-    /// The epoch of the row found at a revision.
+    /// Returns the epoch of the row, given the revision at which it was read.
     pub fn epoch_at(&self, rev: u64) -> u64 {
         self.epoch.unwrap_or(rev)
     }
 
-    /// The meta of its entry.
+    /// Encodes the row as the meta of its entry.
     pub fn encode(&self) -> Bytes {
         wire::encode(self)
     }
 
-    /// `None` when the bytes are not a row of any known release.
+    /// Returns `None` when the bytes are not a row of any known release.
     pub fn decode(meta: &[u8]) -> Option<Self> {
         serde_json::from_slice(meta).ok()
     }

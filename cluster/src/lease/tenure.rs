@@ -1,18 +1,19 @@
-//! Who holds a number, and until when it may act. Pure.
+//! Pure rules of a lease: which process holds a number, and until when it may act.
 //!
 //! A claim is a compare-and-set on the row of the number; its revision is the epoch. A renewal is a
-//! compare-and-set on the last revision. A holder acts until `fence` after *sending* its last acknowledged write;
-//! the row lives for `ttl` > `fence` after the engine stored it, which is later than the sending.
+//! compare-and-set on the last revision. A holder acts until `fence` after *sending* its last acknowledged
+//! write. The row expires `ttl` after the engine stored it. `ttl` > `fence`, and the engine stores after the
+//! holder sends, so the holder stops before the row expires.
 
 use std::time::Duration;
 
 use crate::engine::Expect;
 use crate::id::{Holder, NodeNumber};
 
-/// A row as listed.
+/// A lease row as listed from the bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// The number.
+    /// The node number.
     pub number: NodeNumber,
     /// The row's revision.
     pub rev: u64,
@@ -20,62 +21,63 @@ pub struct Listed {
     pub name: String,
 }
 
-/// Which number a process wants.
+/// The number that a process wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wish {
-    /// This one or wait; `None`: the lowest free.
+    /// This number, or wait until it is free. `None`: the lowest free number.
     pub number: Option<NodeNumber>,
-    /// The process's configured name, empty for none.
+    /// The process's configured name; empty for none.
     pub name: String,
 }
 
 /// A compare-and-set to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Write {
-    /// On the row of this number.
+    /// The number; the write is to its row.
     pub number: NodeNumber,
-    /// What must stand there.
+    /// The expected state of the row.
     pub expect: Expect,
     /// The epoch to write; `None` in a claim.
     pub epoch: Option<u64>,
-    /// When it was sent, on the sender's clock.
+    /// The time of sending, on the sender's clock.
     pub sent: Duration,
 }
 
-/// What to do to get a number.
+/// The next step to get a number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plan {
-    /// Send this.
+    /// Send this claim.
     Claim(Write),
-    /// The same name holds it: ask its epoch first; claim at this revision if nobody answers.
+    /// A process with the same name holds the number. Send a liveness request to its epoch, and claim at this
+    /// revision if there is no responder.
     Ask(Listed),
-    /// It is taken.
+    /// The number is taken; wait.
     Wait,
 }
 
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Acknowledged at this revision.
     Written(u64),
-    /// Somebody else's row stands there, or none.
+    /// The row is absent or belongs to another process; nothing was written.
     Refused,
-    /// Not known, or not sent.
+    /// The outcome is unknown, or the write was not sent.
     Unknown,
 }
 
-/// One process's hold on a number.
+/// A lease that one process holds on a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tenure {
-    /// The number and this life.
+    /// The number and this epoch.
     pub holder: Holder,
-    /// The row's last revision known to be ours.
+    /// The last known revision of the row that this process wrote.
     pub rev: u64,
-    /// When this process must have stopped acting.
+    /// The time by which this process must have stopped acting.
     pub fenced_at: Duration,
 }
 
-/// How to get a number, given the rows that stand.
+/// Plans how to get a number, given the existing rows.
 pub fn plan(wish: &Wish, rows: &[Listed], sent: Duration) -> Plan {
     let claim = |number, expect| Write { number, expect, epoch: None, sent };
     let namesake = |row: &&Listed| !wish.name.is_empty() && row.name == wish.name;
@@ -95,19 +97,20 @@ pub fn plan(wish: &Wish, rows: &[Listed], sent: Duration) -> Plan {
 }
 
 impl Tenure {
-    /// The hold that an acknowledged claim gives.
+    /// Returns the lease that an acknowledged claim gives.
     pub fn begin(claim: Write, rev: u64, fence: Duration) -> Self {
         let holder = Holder { node: claim.number, epoch: rev };
         Self { holder, rev, fenced_at: claim.sent + fence }
     }
 
-    /// The next renewal.
+    /// Returns the next renewal.
     pub fn renewal(&self, sent: Duration) -> Write {
         let Holder { node: number, epoch } = self.holder;
         Write { number, expect: Expect::Rev(self.rev), epoch: Some(epoch), sent }
     }
 
-    /// After a renewal: the hold goes on, with a later fence if it was acknowledged; `None` when it is lost.
+    /// Applies the outcome of a renewal. An acknowledged renewal moves the fence forward, an unknown one
+    /// leaves the lease as it is. Returns `None` when the lease is lost.
     pub fn renewed(self, renewal: Write, outcome: Outcome, fence: Duration) -> Option<Self> {
         match outcome {
             Outcome::Written(rev) => {
@@ -118,7 +121,7 @@ impl Tenure {
         }
     }
 
-    /// Whether it may act now.
+    /// Returns whether the holder may act at `now`.
     pub fn holds(&self, now: Duration) -> bool {
         now < self.fenced_at
     }
@@ -162,7 +165,7 @@ mod tests {
         assert_eq!(plan(&wish(""), &[listed(2, "")], Duration::ZERO), Plan::Wait, "no name is nobody's name");
     }
 
-    /// The engine's side: one row per number, expiring `ttl` after the engine stored it.
+    /// A model of the engine: one row per number, which expires `ttl` after the engine stored it.
     #[derive(Default)]
     struct Rows {
         rows: std::collections::HashMap<NodeNumber, (u64, Duration)>,
@@ -193,7 +196,8 @@ mod tests {
         }
     }
 
-    /// One process: its hold, a claim or renewal on its way to the engine, an answer on its way back.
+    /// A model of one process: its lease, a claim or renewal in transit to the engine, a reply in transit
+    /// back.
     #[derive(Default)]
     struct Process {
         tenure: Option<Tenure>,
@@ -203,8 +207,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(512))]
-        /// Each step lets time pass and then one process send, the engine apply, or the answer arrive or get lost:
-        /// delays of any length, suspension included, because a stopped process simply takes no step.
+        /// In each step time passes, and then one process sends, the engine applies, or the reply arrives or
+        /// is lost. Delays have any length. Suspension is included, because a stopped process takes no step.
         #[test]
         fn two_processes_never_hold_one_number_at_the_same_time(
             steps in prop::collection::vec((0u64..9000, 0usize..3, 0u8..4), 1..200)
@@ -237,7 +241,7 @@ mod tests {
                             (None, Some(_), _) => None,
                         };
                     },
-                    _ => process.answered = None, // the answer is lost
+                    _ => process.answered = None, // the reply is lost
                 }
                 let mut held: Vec<_> = processes.iter().filter_map(|process| process.tenure)
                     .filter(|tenure| tenure.holds(now)).map(|tenure| tenure.holder.node).collect();

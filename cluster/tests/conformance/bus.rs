@@ -1,4 +1,4 @@
-//! Messages now, at most once.
+//! Tests of the Bus: messages, delivered at most once.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn say(engine: &Engine, subject: &str, text: &str) {
     engine.publish(Message::new(subject, text.to_owned())).await.expect("publishes");
 }
 
-/// The next message's payload as text; a gap fails the test.
+/// Returns the payload of the next message as text. A gap fails the test.
 async fn hear(subscription: &mut Subscription) -> String {
     match subscription.next().await {
         Some(Received::Message(message)) => String::from_utf8(message.payload.to_vec()).expect("is text"),
@@ -33,7 +33,7 @@ async fn hear(subscription: &mut Subscription) -> String {
     }
 }
 
-/// Everything heard before `last`.
+/// Returns the messages received before `last`.
 async fn hear_until(subscription: &mut Subscription, last: &str) -> Vec<String> {
     let mut heard = Vec::new();
     loop {
@@ -45,7 +45,7 @@ async fn hear_until(subscription: &mut Subscription, last: &str) -> Vec<String> 
     }
 }
 
-/// Answers every question with a text, until the subscription is gone.
+/// Sends a text as the reply to every request, until the subscription ends.
 fn answer_all(
     engine: &Engine,
     mut questions: Subscription,
@@ -109,7 +109,7 @@ pub(crate) async fn a_published_wildcard_is_only_a_character(cluster: &Cluster) 
     let engine = cluster.process().await;
     let mut ear = listen(&engine, &format!("{t}.b")).await;
     for subject in [format!("{t}.*"), format!("{t}.>"), ">".to_owned(), "*.b".to_owned(), "*.*".to_owned()] {
-        // an engine may refuse it; what counts is who hears it
+        // an engine may refuse the subject; the test is about the receivers
         let _ = engine.publish(Message::new(subject, "wildcard")).await;
     }
     say(&engine, &format!("{t}.b"), "end").await;
@@ -184,14 +184,14 @@ pub(crate) async fn a_question_that_nobody_hears_is_answered_at_once(cluster: &C
     let t = &cluster.name;
     let engine = cluster.process().await;
     let _unrelated = listen(&engine, &format!("{t}.other")).await;
-    // longer than a test may take: only an immediate answer passes
+    // longer than the time limit of a test, so only an immediate failure passes
     let within = Duration::from_secs(3600);
     let answer = engine.request(Message::new(format!("{t}.q"), "?"), within).await;
     assert_eq!(answer.map(drop), Err(RequestError::NoResponder));
     let answers = engine.request_many(Message::new(format!("{t}.q"), "?"), within).await;
     match answers.map(|answers| (answers, ())) {
         Err(error) => assert_eq!(error, RequestError::NoResponder),
-        // an engine that learns it a moment later ends the answers then
+        // an engine may detect it a moment later; then the replies end
         Ok((mut answers, ())) => assert_eq!(answers.next().await, None),
     }
 }
@@ -264,7 +264,7 @@ pub(crate) async fn a_slow_reader_is_told_where_messages_are_missing(cluster: &C
     }
     say(&one, &format!("{t}.a"), "end").await;
     assert_eq!(hear_until(&mut quick, "end").await.len(), 100);
-    // what comes after the burst is heard again as soon as there is room
+    // messages after the burst are received again as soon as there is room
     let later = tokio::spawn({
         let (one, subject) = (one.clone(), format!("{t}.a"));
         async move {

@@ -1,4 +1,4 @@
-//! The clusters that the suite runs on.
+//! The clusters on which the suite runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,52 +11,52 @@ use crate::server::Server;
 
 /// The time-outs of every engine under test.
 pub(crate) const TIMING: Timing = Timing::SHORT;
-/// How long a test may wait for a condition before it fails.
+/// The time that a test may wait for a condition before it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An empty cluster for one test.
 pub(crate) struct Cluster {
-    /// Its name, and the root of its subjects: others share the server.
+    /// The name of the cluster and the root of its subjects, unique because other tests share the server.
     pub(crate) name: String,
     home: Home,
 }
 
 enum Home {
-    /// All processes are this one.
+    /// All processes share this engine.
     Memory(Memory),
-    /// The same with a directory.
+    /// All processes share this engine, which has a directory.
     Kept { memory: Memory, _directory: TempDir },
-    /// Each process has a link of its own that never breaks.
+    /// Each process has its own link, which never fails.
     Faultless(Memory),
     /// Each process has its own connections to one real server.
     Nats(Arc<Server>),
 }
 
 impl Cluster {
-    /// A cluster on the embedded engine.
+    /// Creates a cluster on the embedded engine.
     pub(crate) async fn memory(name: &str) -> Self {
         Self { name: name.to_owned(), home: Home::Memory(Memory::with_timing(&TIMING)) }
     }
 
-    /// A cluster on the embedded engine with a directory.
+    /// Creates a cluster on the embedded engine with a directory.
     pub(crate) async fn kept(name: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (memory, _) = Memory::open(directory.path(), &TIMING).await.expect("opens");
         Self { name: name.to_owned(), home: Home::Kept { memory, _directory: directory } }
     }
 
-    /// A cluster on the faulty engine, without faults.
+    /// Creates a cluster on the faulty engine, without faults.
     pub(crate) async fn faultless(name: &str) -> Self {
         Self { name: name.to_owned(), home: Home::Faultless(Memory::with_timing(&TIMING)) }
     }
 
-    /// A cluster on one real nats-server.
+    /// Creates a cluster on one real nats-server.
     pub(crate) async fn nats(name: &str) -> Self {
         let server = tokio::task::spawn_blocking(Server::shared).await.expect("the server starts");
         Self { name: name.to_owned(), home: Home::Nats(server) }
     }
 
-    /// The engine of another process of the cluster.
+    /// Returns the engine of another process of the cluster.
     pub(crate) async fn process(&self) -> Engine {
         match &self.home {
             Home::Memory(memory) | Home::Kept { memory, .. } => Engine::Memory(memory.clone()),
@@ -75,7 +75,7 @@ impl Cluster {
     }
 }
 
-/// Users as nobody would choose them, but somebody will.
+/// Returns unusual but legal user identities.
 pub(crate) fn awkward_identities() -> Vec<String> {
     let mut identities: Vec<_> =
         ["*", ">", "a.b", "..", ".", "a", "b", "_", "_2A", "", " ", "A", "a|b", "a\0b"]
@@ -86,7 +86,7 @@ pub(crate) fn awkward_identities() -> Vec<String> {
     identities
 }
 
-/// Asks until the answer is yes.
+/// Polls a condition until it holds. Fails the test after 15 s.
 pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let asking = async {
         while !holds().await {

@@ -1,4 +1,4 @@
-//! Truth: entries, expectations, expiry, commits.
+//! Tests of the Kv: entries, expectations, expiry, commits.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ fn is_conflict(outcome: &Result<u64, WriteError>) -> bool {
     matches!(outcome, Err(WriteError::Conflict { .. }))
 }
 
-/// Waits until a key is gone; when that was.
+/// Waits until a key is absent. Returns the time at which it was.
 async fn gone(kv: &Kv, key: &str) -> Instant {
     eventually("expires", async || latest(kv, key).await.is_none()).await;
     Instant::now()
@@ -166,7 +166,7 @@ pub(crate) async fn deleting_what_is_absent_succeeds_unless_it_was_expected(clus
 
 pub(crate) async fn a_key_expires_to_the_second_and_may_be_created_again(cluster: &Cluster) {
     let kv = pages(cluster).await;
-    // the second round starts from what expiry left behind: it must expire as well
+    // the second round starts from the remains of the expired key, and must expire as well
     for round in 0..2 {
         let begun = Instant::now();
         let rev = kv.put(lasting("k", SECOND, Expect::Absent)).await.expect("is absent");
@@ -306,7 +306,7 @@ pub(crate) async fn a_list_is_complete_and_in_key_order(cluster: &Cluster) {
     for key in ["page", "pages.x", "pag.x", "page-x.y"] {
         write(&one, key, "v").await;
     }
-    // as many as one answer of any engine holds, and more
+    // as many entries as one reply of any engine holds, and then more
     for (from, to) in [(0, 1030), (1030, 3100)] {
         let keys: Vec<_> = (from..to).map(|number| format!("page.{:05}", number * 7919 % 100_003)).collect();
         for keys in keys.chunks(MAX_COMMIT) {

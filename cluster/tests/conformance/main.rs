@@ -1,7 +1,7 @@
 //! The engine contract as one suite of tests, run on every engine.
 //!
-//! A test gets an empty [`Cluster`] and starts as many processes on it as it needs; it never learns which
-//! engine that is. The list below names each test once.
+//! A test gets an empty [`Cluster`] and starts as many processes on it as it needs. It does not know the kind
+//! of engine. The list below names each test once.
 
 mod bus;
 mod cluster;

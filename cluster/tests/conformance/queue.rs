@@ -1,4 +1,4 @@
-//! A durable hint that work waits.
+//! Tests of the Queue: durable work items.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -19,7 +19,8 @@ async fn push(engine: &Engine, route: &str, id: &str) {
     engine.push(hint(route, id)).await.expect("pushes");
 }
 
-/// The next delivery. One pull gets it, whenever it comes, and long before the pull would end by itself.
+/// Takes the next delivery. One pull must return it as soon as it arrives, long before the pull itself would
+/// end.
 async fn take(engine: &Engine, route: &str) -> Delivery {
     let begun = Instant::now();
     let delivery = engine.pull(route, 1, LONG).await.expect("pulls").pop().expect("comes");
@@ -69,7 +70,7 @@ pub(crate) async fn a_pull_waits_for_the_first_hint_and_no_longer_than_asked(clu
         let one = one.clone();
         async move { take(&one, "r").await.id }
     });
-    // the pull is under way or about to be: either way the hint arrives
+    // the pull is waiting or about to start; the work item must arrive in both cases
     tokio::task::yield_now().await;
     push(&two, "r", "a").await;
     assert_eq!(waiting.await.expect("no panic"), "a");
@@ -82,7 +83,7 @@ pub(crate) async fn an_abandoned_hint_comes_again_with_a_higher_attempt(cluster:
     for attempt in 1..=3 {
         let delivery = take(if attempt % 2 == 1 { &one } else { &two }, "r").await;
         assert_eq!((delivery.id.as_str(), delivery.attempt), ("a", attempt));
-        // the engine starts to count before this process learns of the delivery
+        // the redelivery time starts at the engine, before this process receives the delivery
         let early = TIMING.redelivery - Duration::from_millis(500);
         assert!(attempt == 1 || taken.elapsed() >= early, "after {:?}", taken.elapsed());
         taken = Instant::now();
@@ -204,7 +205,7 @@ pub(crate) async fn the_same_id_may_be_pushed_twice(cluster: &Cluster) {
     for _ in 0..2 {
         push(&engine, "r", "a").await;
     }
-    // once or twice, an engine may tell: it comes, and it goes
+    // an engine may deliver it once or twice; in both cases it is delivered and can be settled
     while engine.depth("r").await.expect("counts") > 0 {
         for delivery in engine.pull("r", 1, SHORT).await.expect("pulls") {
             assert_eq!(delivery.id, "a");

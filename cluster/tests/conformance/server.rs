@@ -1,7 +1,7 @@
 //! A real `nats-server` for the suite.
 //!
-//! The tests of a run share one, each with a cluster name of its own. It is started by the first test that
-//! needs it and ends with the last one that holds it.
+//! The tests of a run share one server; each uses a cluster name of its own. The first test that needs the
+//! server starts it, and it ends when the last test releases it.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,14 +13,14 @@ use tempfile::TempDir;
 /// A running server. Dropping it kills the process.
 pub(crate) struct Server {
     process: Child,
-    /// Where clients connect.
+    /// The URL for clients.
     pub(crate) url: String,
-    /// Its streams and its log; goes after the process.
+    /// The streams and the log. Deleted after the process has ended.
     _files: TempDir,
 }
 
 impl Server {
-    /// The server of this run.
+    /// Returns the server of this run.
     pub(crate) fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -31,7 +31,7 @@ impl Server {
         })
     }
 
-    /// Starts a server on a port that it chooses itself, and waits until it says that it is ready.
+    /// Starts a server on a port of its own choice, and waits until it reports that it is ready.
     fn start() -> Self {
         let program = std::env::var("NATS_SERVER").unwrap_or_else(|_| "nats-server".to_owned());
         let files = tempfile::tempdir().expect("a directory for the server's files");
@@ -61,13 +61,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // it may have ended by itself; either way it is gone after the wait
+        // the process may have ended already; after the wait it has ended in any case
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// The address in the file that a server writes when it listens.
+/// Returns the address from the ports file, which a server writes when it listens.
 fn port_file(directory: &Path) -> Option<String> {
     let mut files = std::fs::read_dir(directory).ok()?.filter_map(Result::ok).map(|file| file.path());
     let file = files.find(|path| path.extension().is_some_and(|extension| extension == "ports"))?;

@@ -1,4 +1,4 @@
-//! Watches: what stands, `Live`, what changes.
+//! Tests of watches: the existing entries, `Live`, then changes.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ async fn next(watch: &mut Watch) -> WatchEvent {
     watch.next().await.expect("the engine lives")
 }
 
-/// The entries before `Live`.
+/// Returns the entries before `Live`.
 async fn snapshot(watch: &mut Watch) -> Vec<Entry> {
     let mut entries = Vec::new();
     loop {
@@ -51,7 +51,7 @@ fn deleted(key: &str, expired: bool) -> WatchEvent {
     WatchEvent::Delete { key: key.to_owned(), expired: Some(expired) }
 }
 
-/// What a watch says stands; it checks on the way that no key goes back in time.
+/// The state that a watch reports. Asserts that the revision of a key never decreases.
 #[derive(Default)]
 struct View(BTreeMap<String, u64>);
 
@@ -139,7 +139,7 @@ pub(crate) async fn a_watch_tells_deletion_from_expiry(cluster: &Cluster) {
     one.delete("deleted", Expect::Any).await.expect("deletes");
     assert_eq!(next(&mut watch).await, deleted("deleted", false));
     assert_eq!(next(&mut watch).await, deleted("expired", true));
-    // what was deleted before its time does not expire as well
+    // a key that was deleted before its expiry does not expire in addition
     write(&one, "end", "v").await;
     assert_eq!(put_of(&mut watch).await.key, "end");
 }
@@ -154,7 +154,7 @@ pub(crate) async fn a_watch_sees_expiry_on_time(cluster: &Cluster) {
         assert_eq!(put_of(&mut watch).await.key, key);
     }
     assert_eq!(next(&mut watch).await, deleted("early", true));
-    // the engine waits for the late one now, and must see that another comes first
+    // the engine now waits for the expiry of `late`, and must notice that `sooner` expires first
     let begun = Instant::now();
     one.put(lasting("sooner", 1)).await.expect("writes");
     let acknowledged = Instant::now();
@@ -197,7 +197,7 @@ pub(crate) async fn a_watch_starts_with_everything_at_any_size(cluster: &Cluster
     assert_eq!(stood, keys);
 }
 
-/// Puts and deletes the same few keys as fast as it can.
+/// Puts and deletes the same few keys as fast as possible.
 async fn churn(kv: Kv, writer: usize) {
     for round in 0..120 {
         let key = format!("page.{}", (round * 7 + writer * 3) % 11);
@@ -209,7 +209,7 @@ async fn churn(kv: Kv, writer: usize) {
     }
 }
 
-/// Follows a watch up to the key `page.end`.
+/// Follows a watch until the key `page.end` appears.
 async fn follow(mut watch: Watch) -> BTreeMap<String, u64> {
     let mut view = View::default();
     while !view.0.contains_key("page.end") {
@@ -226,7 +226,7 @@ pub(crate) async fn every_watch_ends_at_the_truth_under_concurrent_writes(cluste
     }
     let mut watches = tokio::task::JoinSet::new();
     for kv in [&one, &two, &one, &two] {
-        // each starts at another point of the writing
+        // each watch starts at a different point of the writing
         watches.spawn(follow(kv.watch("page.", WatchMode::Meta).await.expect("watches")));
         writers.join_next().await.expect("a writer").expect("no panic");
     }

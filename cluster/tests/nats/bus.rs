@@ -1,4 +1,4 @@
-//! Messages over outages.
+//! Tests of the Bus during outages.
 
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,8 @@ async fn every_subscription_learns_of_a_lost_connection_and_hears_again() {
     assert_eq!(next(&mut ear).await, Received::Gap(Gap::Reconnect));
     generation(&one, 1).await;
     one.publish(Message::new("t.a", "again")).await.expect("publishes");
-    // what was taken before the loss was known may come or not, but before what was sent after it
+    // messages accepted before the loss was detected may arrive or not, but only before messages sent after
+    // it
     let heard = loop {
         match next(&mut ear).await {
             Received::Message(message) if message.payload == "lost" => {}
@@ -68,13 +69,13 @@ async fn a_question_ends_with_its_connection_not_with_its_deadline() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_leaves_a_server_that_is_about_to_stop() {
     let trio = Trio::start();
-    // it learns of the other two from the first
+    // the engine learns the addresses of the other two servers from the first
     let engine = connect(vec![trio.0[0].url()], 3).await.expect("connects");
     let mut ear = engine.subscribe("t.a", None, ROOM).await.expect("subscribes");
     let begun = Instant::now();
     trio.0[0].become_a_lame_duck();
     assert_eq!(next(&mut ear).await, Received::Gap(Gap::Reconnect));
-    // the server itself waits ten seconds before it closes the first connection
+    // the server itself waits 10 s before it closes the first connection
     assert!(begun.elapsed() < Duration::from_secs(8), "after {:?}", begun.elapsed());
     eventually("both connections moved", async || {
         generation(&engine, 0).await >= 3 && engine.publish(Message::new("t.a", "here")).await.is_ok()

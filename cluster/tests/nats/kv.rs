@@ -1,4 +1,4 @@
-//! Writes over conflicts and outages.
+//! Tests of writes during conflicts and outages.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ async fn every_acknowledged_write_survives_a_killed_leader() {
     for (number, server) in trio.0.iter_mut().enumerate() {
         for key in 0..50 {
             let key = format!("k.{number}.{key}");
-            // one of the three leads the stream; its death makes outcomes unknown for a while
+            // one of the three servers leads the stream; after its kill, outcomes are unknown for a while
             if key.ends_with(".25") {
                 server.kill();
             }

@@ -1,4 +1,4 @@
-//! What only the NATS engine can get wrong: its traps, against real servers that are killed, cut off and lost.
+//! Tests of problems that only the NATS engine can have, on real servers that are killed, cut off and wiped.
 
 mod bus;
 mod kv;

@@ -1,4 +1,4 @@
-//! A wire between one process and a server, to be cut while everybody else's holds.
+//! A proxy between one process and a server. It can be cut while the connections of other processes remain.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -19,7 +19,7 @@ struct Wire {
 }
 
 impl Proxy {
-    /// Forwards to a port of this machine until the test process ends.
+    /// Starts a proxy to a port of this machine. It runs until the test process ends.
     pub(crate) fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let own = listener.local_addr().expect("an address").port();
@@ -28,7 +28,7 @@ impl Proxy {
             let wire = wire.clone();
             move || {
                 while let Ok((near, _)) = listener.accept() {
-                    // a failure closes this one connection, as a wire would
+                    // a failure closes only this connection, as on a real network
                     drop(wire.connect(near, port));
                 }
             }
@@ -36,7 +36,7 @@ impl Proxy {
         Self { port: own, wire }
     }
 
-    /// Closes what is open and refuses what comes.
+    /// Closes the open connections and refuses new ones.
     pub(crate) fn cut(&self) {
         self.wire.cut.store(true, Ordering::SeqCst);
         for stream in self.wire.streams.lock().expect("no panic").drain(..) {
@@ -45,12 +45,12 @@ impl Proxy {
         }
     }
 
-    /// Accepts again.
+    /// Accepts connections again.
     pub(crate) fn heal(&self) {
         self.wire.cut.store(false, Ordering::SeqCst);
     }
 
-    /// Keeps everything open and moves nothing: a host that died without a word.
+    /// Keeps every connection open but forwards nothing, like a host that has crashed.
     pub(crate) fn stick(&self) {
         self.wire.stuck.store(true, Ordering::SeqCst);
     }

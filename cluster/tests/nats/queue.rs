@@ -1,4 +1,4 @@
-//! Hints over outages.
+//! Tests of work items during outages.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ fn hint(id: &str, not_before: Option<Duration>) -> Push {
     Push { id: id.to_owned(), route: ROUTE.to_owned(), payload: "p".into(), not_before }
 }
 
-/// The next delivery, whatever happens to the server meanwhile.
+/// Takes the next delivery. Retries through failures of the server.
 async fn take(engine: &Engine) -> Delivery {
     let taking = async {
         loop {

@@ -15,8 +15,9 @@ use tempfile::TempDir;
 /// The time-outs of every engine under test.
 pub(crate) const TIMING: Timing = Timing::SHORT;
 
-/// A port for a server that may come back on it. It lies below the ports that the system gives to clients:
-/// nobody else takes it meanwhile, and a client that calls a killed server never reaches itself.
+/// Returns a port for a server that may be restarted on it. The port is below the range that the system
+/// assigns to clients. No other process takes it meanwhile, and a client that connects to a killed server
+/// cannot connect to itself.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 18_000).expect("is below 18,000");
@@ -28,7 +29,7 @@ fn free_port() -> u16 {
     }
 }
 
-/// One server process; killed on drop.
+/// One server process. Killed on drop.
 pub(crate) struct Server {
     pub(crate) port: u16,
     monitor: u16,
@@ -38,12 +39,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// A server of its own with JetStream.
+    /// Starts a single server with JetStream.
     pub(crate) fn start() -> Self {
         Self::with(|files| vec!["-js".to_owned(), "-sd".to_owned(), files.display().to_string()])
     }
 
-    /// A server with arguments of the caller's choice, who is told a directory.
+    /// Starts a server with the arguments that `arguments` returns for its directory.
     pub(crate) fn with(arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
         let files = tempfile::tempdir().expect("a directory for the server's files");
         let arguments = arguments(files.path());
@@ -73,21 +74,21 @@ impl Server {
         }
     }
 
-    /// SIGKILL.
+    /// Kills the process with SIGKILL.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
-            // it may have ended by itself; either way it is gone after the wait
+            // the process may have ended already; after the wait it has ended in any case
             let _ = process.kill();
             let _ = process.wait();
         }
     }
 
-    /// Removes everything that the killed server kept.
+    /// Deletes all data of the killed server.
     pub(crate) fn wipe(&self) {
         std::fs::remove_dir_all(self.files.path().join("jetstream")).expect("had streams");
     }
 
-    /// The server says that it will stop, and stops later.
+    /// Puts the server into lame duck mode: it announces that it will stop, and stops later.
     pub(crate) fn become_a_lame_duck(&self) {
         let id = self.process.as_ref().expect("runs").id();
         let id = Pid::from_raw(id.try_into().expect("a process id")).expect("not 0");
@@ -98,12 +99,12 @@ impl Server {
         url(self.port)
     }
 
-    /// A process of the cluster.
+    /// Connects a process of the cluster.
     pub(crate) async fn engine(&self) -> Engine {
         connect(vec![self.url()], 1).await.expect("connects")
     }
 
-    /// How many consumers the streams of this server have.
+    /// Returns the number of consumers of all streams of this server.
     pub(crate) fn consumers(&self) -> u64 {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.monitor)).expect("is monitored");
         stream.write_all(b"GET /jsz HTTP/1.0\r\n\r\n").expect("asks");
@@ -154,13 +155,13 @@ impl Trio {
         Self(routes.iter().enumerate().map(server).collect())
     }
 
-    /// A process of the cluster that knows all three.
+    /// Connects a process of the cluster that knows all three servers.
     pub(crate) async fn engine(&self) -> Engine {
         connect(self.0.iter().map(Server::url).collect(), 3).await.expect("connects")
     }
 }
 
-/// Asks until the answer is yes.
+/// Polls a condition until it holds. Fails the test after 30 s.
 pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let asking = async {
         while !holds().await {

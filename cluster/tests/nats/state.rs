@@ -1,4 +1,4 @@
-//! State trees on real servers: several processes write one tree, and each follows it.
+//! Tests of state trees on real servers: several processes write one tree, and each follows it.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn set(path: &str, number: usize) -> Write {
     Write { act: Act::Edit(vec![edit]), if_revision: None, from: None }
 }
 
-/// What a follower of the whole tree knows.
+/// The state that a follower of the whole tree has.
 #[derive(Clone, Default)]
 struct Replica(Arc<Mutex<(u64, Tree)>>);
 
@@ -60,7 +60,7 @@ impl Replica {
     }
 }
 
-/// A process that follows the tree.
+/// Starts a process that follows the tree.
 async fn process(engine: Engine) -> (States, Replica) {
     let (states, replica) = (States::new(&engine), Replica::default());
     let told = replica.clone();
@@ -69,7 +69,7 @@ async fn process(engine: Engine) -> (States, Replica) {
     (states, replica)
 }
 
-/// Writes keys of its own until so many are acknowledged.
+/// Writes keys below `name` until `count` writes are acknowledged.
 async fn write(states: States, name: String, count: usize) -> Vec<(String, String)> {
     let mut acknowledged = Vec::new();
     for number in 0.. {
@@ -88,7 +88,8 @@ async fn write(states: States, name: String, count: usize) -> Vec<(String, Strin
     acknowledged
 }
 
-/// Two writers in each process, while something happens; nothing acknowledged is lost, and all end at the truth.
+/// Runs two writers in each process during `happens`. Asserts that no acknowledged write is lost, and that
+/// every replica converges to the stored tree.
 async fn converge(processes: &[(States, Replica)], count: usize, happens: impl Future<Output = ()>) {
     let numbered = processes.iter().enumerate();
     let writers: Vec<_> = numbered
@@ -108,7 +109,7 @@ async fn converge(processes: &[(States, Replica)], count: usize, happens: impl F
     }
     for (_, replica) in processes {
         eventually("all follow", async || {
-            // an uncertain write may land late
+            // a write with an unknown outcome may be stored late
             let truth = processes[0].0.get(&ann(), &Path::ROOT.into()).await.expect("reads");
             let tree = truth.value.expect("a tree").to_string();
             (replica.revision(), replica.text()) == (truth.revision, tree)

@@ -1,4 +1,4 @@
-//! A watch over outages.
+//! Tests of watches during outages.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ async fn next(watch: &mut Watch) -> WatchEvent {
     event.expect("something happens").expect("the engine lives")
 }
 
-/// Everything that stands at the start.
+/// Returns the entries that exist at the start.
 async fn snapshot(watch: &mut Watch) -> BTreeMap<String, u64> {
     let mut view = BTreeMap::new();
     loop {
@@ -29,7 +29,7 @@ async fn snapshot(watch: &mut Watch) -> BTreeMap<String, u64> {
     }
 }
 
-/// Follows until a key stands; a second `Live` fails the test.
+/// Follows until the key `end` exists. A second `Live` fails the test.
 async fn follow(view: &mut BTreeMap<String, u64>, watch: &mut Watch, end: &str) {
     while !view.contains_key(end) {
         match next(watch).await {
@@ -44,7 +44,7 @@ async fn truth(kv: &Kv) -> BTreeMap<String, u64> {
     kv.list("").await.expect("lists").into_iter().map(|entry| (entry.key, entry.rev)).collect()
 }
 
-/// Puts and deletes a few keys whatever the outcome.
+/// Puts and deletes a few keys and ignores the outcomes.
 async fn churn(engine: Engine) {
     let kv = engine.kv(Bucket::Pages);
     for round in 0_u32.. {
@@ -67,7 +67,7 @@ async fn a_watch_misses_nothing_when_the_server_is_killed() {
     let mut view = snapshot(&mut watch).await;
     let churning = tokio::spawn(churn(writer));
     for number in 0..3 {
-        // in the middle of the writing
+        // kill the server while writes are running
         let writes = write(&kv, &format!("before.{number}")).await + 200;
         eventually("much is written", async || write(&kv, "clock").await > writes).await;
         server.kill();
@@ -78,7 +78,7 @@ async fn a_watch_misses_nothing_when_the_server_is_killed() {
     assert!(churning.await.is_err_and(|error| error.is_cancelled()));
     eventually("an end", async || kv.put(Put::new("end", "v", Expect::Any)).await.is_ok()).await;
     follow(&mut view, &mut watch, "end").await;
-    // a write whose answer was lost may come after the end
+    // a write with a lost reply may be stored after the write of `end`
     eventually("the truth", async || {
         while let Some(event) = watch.try_next() {
             match event {
@@ -152,7 +152,7 @@ async fn a_server_that_lost_everything_is_believed_and_gets_its_streams_again() 
     });
     gone.sort_unstable();
     assert_eq!(gone, ["a", "b"]);
-    // its revision is lower than what was seen before
+    // the revision is lower than those seen before
     let rev = write(&kv, "b").await;
     assert!(matches!(next(&mut watch).await, WatchEvent::Put(entry) if entry.key == "b" && entry.rev == rev));
 }

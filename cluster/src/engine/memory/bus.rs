@@ -1,6 +1,6 @@
-//! The Bus of one process: every message is in its readers' queues when `publish` returns.
+//! The Bus of one process: when `publish` returns, the message is in the queues of its readers.
 //!
-//! Owns: listeners and waiting requests. Never: who fits a subject (`routes`).
+//! Owns: listeners and pending requests. Never: the match between listeners and subjects (`routes`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,14 +13,14 @@ use super::routes::{Listener, Routes};
 use crate::engine::bus::{Feed, subscription};
 use crate::engine::{Gap, MAX_PAYLOAD, Message, PublishError, Received, Replies, RequestError, Subscription};
 
-/// Reply subjects are this and the number of the request.
+/// Prefix of reply subjects; the number of the request follows.
 const INBOX: &str = "_INBOX.";
-/// Unread answers of one `request_many`; more are lost.
+/// The most unread replies of one `request_many`. Further replies are lost.
 const MAX_ANSWERS: usize = 1024;
 
 struct Line {
     feed: Feed,
-    /// Hears nothing; see [`Bus::cut`].
+    /// Receives no messages; see [`Bus::cut`].
     cut: bool,
 }
 
@@ -32,12 +32,12 @@ struct State {
     inboxes: BTreeMap<u64, mpsc::Sender<Message>>,
 }
 
-/// What happens to one message on its way to one listener.
+/// The fate of one message on its way to one listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::engine) enum Fate {
-    /// It arrives.
+    /// The message arrives.
     Arrives,
-    /// The listener gets [`Gap::Reconnect`] instead.
+    /// The message is lost; the listener gets [`Gap::Reconnect`] instead.
     Lost,
 }
 
@@ -45,12 +45,12 @@ pub(in crate::engine) enum Fate {
 pub(in crate::engine) struct Bus(Arc<Mutex<State>>);
 
 impl Bus {
-    /// Every step leaves the state consistent, so a poisoned lock is still usable.
+    /// Locks the state. The state is consistent after every step, so a poisoned lock is still usable.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Delivers to whoever listens now; how many that were.
+    /// Delivers to the current listeners. Returns their number.
     pub(in crate::engine) fn publish(
         &self,
         message: Message,
@@ -63,7 +63,7 @@ impl Bus {
         let State { routes, lines, inboxes, .. } = &mut *state;
         if let Some(number) = message.subject.strip_prefix(INBOX) {
             let inbox = number.parse().ok().and_then(|number: u64| inboxes.get(&number));
-            // an answer that nobody waits for, or one too many, is lost like any message
+            // a reply without a waiting request, or beyond the limit, is lost like any message
             let arrives =
                 |inbox: &&mpsc::Sender<Message>| fate() == Fate::Arrives && inbox.try_send(message).is_ok();
             return Ok(inbox.filter(arrives).is_some().into());
@@ -80,7 +80,7 @@ impl Bus {
         Ok(recipients.len())
     }
 
-    /// Listens from now on.
+    /// Adds a listener, which receives messages from now on.
     pub(in crate::engine) fn subscribe(
         &self,
         pattern: &str,
@@ -97,7 +97,7 @@ impl Bus {
         (listener, subscription)
     }
 
-    /// What a lost connection does: these listeners hear nothing until they are healed.
+    /// Simulates a lost connection: these listeners receive nothing until they are healed.
     pub(in crate::engine) fn cut(&self, listeners: &[Listener]) {
         let mut state = self.lock();
         for listener in listeners {
@@ -107,7 +107,7 @@ impl Bus {
         }
     }
 
-    /// The connection is back: these listeners learn of the gap and hear again.
+    /// Simulates a restored connection: these listeners receive a gap, and then messages again.
     pub(in crate::engine) fn heal(&self, listeners: &[Listener]) {
         let mut state = self.lock();
         for listener in listeners {
@@ -118,7 +118,7 @@ impl Bus {
         }
     }
 
-    /// Sends a question whose answers go into an inbox.
+    /// Sends a request and creates the inbox for its replies.
     fn ask(
         &self,
         mut message: Message,
@@ -143,7 +143,7 @@ impl Bus {
         }
     }
 
-    /// One answer.
+    /// Sends a request and waits for one reply.
     pub(in crate::engine) async fn request(
         &self,
         message: Message,
@@ -154,7 +154,7 @@ impl Bus {
         timeout(within, inbox.receiver.recv()).await.ok().flatten().ok_or(RequestError::Deadline)
     }
 
-    /// Every answer that arrives in time.
+    /// Sends a request and yields every reply that arrives in time.
     pub(in crate::engine) fn request_many(
         &self,
         message: Message,
@@ -164,7 +164,7 @@ impl Bus {
         let Inbox { receiver, place, sender } = self.ask(message, MAX_ANSWERS, fate)?;
         let until = Instant::now() + within;
         tokio::spawn(async move {
-            // whichever comes first: the reader drops its end, or its time is over
+            // ends when the reader drops its end or the time is over
             let _ = tokio::time::timeout_at(until, sender.closed()).await;
             drop(place);
         });
@@ -172,14 +172,14 @@ impl Bus {
     }
 }
 
-/// Where the answers to one question arrive.
+/// The inbox for the replies to one request.
 struct Inbox {
     receiver: mpsc::Receiver<Message>,
     place: Place,
     sender: mpsc::Sender<Message>,
 }
 
-/// The row of an inbox; dropping it forgets the inbox.
+/// The registration of an inbox. Dropping it removes the inbox.
 struct Place {
     bus: Bus,
     number: u64,

@@ -1,10 +1,10 @@
-//! The hints of a queue.
+//! The work items of a queue.
 //!
-//! Owns: when a hint is due, for the first time and again. Pure: no lock, no clock; time is counted from a
-//! zero of the caller's choice.
+//! Owns: the time at which a work item is due, for the first time and again. Pure: no lock, no clock; times
+//! count from an origin that the caller chooses.
 //!
-//! There is one order per route, by the time a hint is due. A new hint is due now or after its delay; taking
-//! it moves it to when it is due again; settling it is the only way out.
+//! Each route has one order, by due time. A new work item is due now or after its delay. Taking it postpones
+//! it to its redelivery. Only settling removes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::rows::Moment;
 use crate::engine::Push;
 
-/// Names one delivery of one hint.
+/// Identifies one delivery of one work item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Receipt {
     pub(super) number: u64,
@@ -29,18 +29,18 @@ pub(super) struct Taken {
     pub(super) payload: Bytes,
 }
 
-/// A hint that is not settled.
+/// A work item that is not settled.
 #[derive(Debug)]
 pub(super) struct Hint {
     pub(super) id: String,
     pub(super) route: String,
     pub(super) payload: Bytes,
     attempt: u64,
-    /// When it comes, for the first time or again.
+    /// The time of the next delivery.
     pub(super) due: Moment,
 }
 
-/// All hints of all routes.
+/// All work items of all routes.
 #[derive(Debug, Default)]
 pub(super) struct Hints {
     last: u64,
@@ -49,14 +49,15 @@ pub(super) struct Hints {
 }
 
 impl Hints {
-    /// Adds a hint; its number.
+    /// Adds a work item. Returns its number.
     pub(super) fn push(&mut self, push: Push, now: Moment) -> u64 {
         let number = self.last + 1;
         self.add(number, push, now);
         number
     }
 
-    /// Adds a hint of an earlier life under its number; its deliveries ended with that life.
+    /// Adds a work item from before a restart under its old number. Its deliveries ended with the old process, so
+    /// its attempts count from 0 again.
     pub(super) fn add(&mut self, number: u64, push: Push, now: Moment) {
         self.last = self.last.max(number);
         let due = now.saturating_add(push.not_before.unwrap_or_default());
@@ -65,12 +66,12 @@ impl Hints {
         self.hints.insert(number, hint);
     }
 
-    /// A hint that is not settled.
+    /// Returns a work item that is not settled.
     pub(super) fn get(&self, number: u64) -> Option<&Hint> {
         self.hints.get(&number)
     }
 
-    /// Takes what is due, at most `limit`; each is due again after `redelivery`.
+    /// Takes at most `limit` due work items. Each is due again after `redelivery`.
     pub(super) fn take(
         &mut self,
         route: &str,
@@ -94,12 +95,13 @@ impl Hints {
         Some(Taken { receipt, id: hint.id.clone(), payload: hint.payload.clone() })
     }
 
-    /// When something of a route is due next.
+    /// Returns the time at which the next work item of a route is due.
     pub(super) fn next_due(&self, route: &str) -> Option<Moment> {
         self.routes.get(route)?.first().map(|(due, _)| *due)
     }
 
-    /// The hint goes, whichever of its deliveries says so: who knows that it is settled knows it for all.
+    /// Removes the work item. Any of its deliveries may settle it, because settling one delivery means that
+    /// the work is done.
     pub(super) fn done(&mut self, receipt: Receipt) {
         let Some(hint) = self.hints.remove(&receipt.number) else { return };
         if let Some(order) = self.routes.get_mut(&hint.route) {
@@ -110,7 +112,8 @@ impl Hints {
         }
     }
 
-    /// Moves the next delivery. Only the latest delivery may: an older one has lost its say.
+    /// Moves the next delivery. Only the latest delivery may do this; the receipts of earlier ones have no
+    /// effect.
     pub(super) fn again_at(&mut self, receipt: Receipt, due: Moment) {
         if self.hints.get(&receipt.number).is_some_and(|hint| hint.attempt == receipt.attempt) {
             self.postpone(receipt.number, due);
@@ -126,7 +129,7 @@ impl Hints {
         }
     }
 
-    /// How many hints of a route are not settled.
+    /// Returns the number of work items of a route that are not settled.
     pub(super) fn depth(&self, route: &str) -> usize {
         self.routes.get(route).map_or(0, BTreeSet::len)
     }
@@ -173,7 +176,7 @@ mod tests {
         #[test]
         fn a_hint_comes_when_it_is_due_and_until_it_is_settled(steps in prop::collection::vec(step(), 1..80)) {
             let (mut hints, mut now, mut pushed) = (Hints::default(), Moment::ZERO, 0);
-            // not before when each unsettled hint may come, and its attempts
+            // per unsettled work item: the earliest time of its next delivery, and its attempts
             let mut model: BTreeMap<u64, (Moment, u64)> = BTreeMap::new();
             let mut taken: Vec<Receipt> = Vec::new();
             for step in steps {

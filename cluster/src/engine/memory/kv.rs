@@ -1,7 +1,7 @@
 //! The buckets of one process.
 //!
-//! Owns: the lock around each bucket, its watches, and the task that lets rows expire on time. Never: what a
-//! write means (`rows`), and what is kept (`disk`).
+//! Owns: the lock of each bucket, its watches, and the task that lets rows expire on time. Never: the meaning
+//! of a write (`rows`) or its storage (`disk`).
 
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 use std::time::Duration;
@@ -25,7 +25,7 @@ struct Watching {
 }
 
 impl Watching {
-    /// An event as this watch sees it.
+    /// Returns the event as this watch delivers it: without values in mode `Meta`.
     fn sees(&self, event: WatchEvent) -> WatchEvent {
         match event {
             WatchEvent::Put(entry) if self.mode == WatchMode::Meta => {
@@ -45,7 +45,7 @@ impl Watching {
     }
 
     fn tell(&self, event: WatchEvent) {
-        // a dropped watch is forgotten when the next one starts
+        // the watch was dropped; it is removed when the next watch starts
         let _ = self.watcher.send(self.sees(event));
     }
 }
@@ -53,14 +53,14 @@ impl Watching {
 struct Shared {
     zero: Instant,
     buckets: [Mutex<Rows>; Bucket::ALL.len()],
-    /// Locked only by who holds a bucket or nothing.
+    /// Lock order: take this lock alone or while holding the lock of one bucket.
     watches: Mutex<Vec<Watching>>,
     expiry: Arc<Notify>,
     expiring: Once,
     disk: Option<Disk>,
 }
 
-/// The buckets, and which process looks at them: each has its own watches.
+/// The buckets as one process sees them: processes share the rows, and each has its own watches.
 #[derive(Clone)]
 pub(in crate::engine) struct Buckets(Arc<Shared>, Arc<()>);
 
@@ -83,12 +83,12 @@ impl Buckets {
         Self(Arc::new(shared), Arc::default())
     }
 
-    /// The same as another process sees them.
+    /// Returns the same buckets as another process sees them.
     pub(super) fn another_process(&self) -> Self {
         Self(self.0.clone(), Arc::default())
     }
 
-    /// What was kept stands again, at its revisions; what comes is kept.
+    /// Restores the stored rows at their revisions. Later changes are stored on `disk`.
     pub(super) fn restore(revisions: [u64; Bucket::ALL.len()], kept: Vec<KeptRow>, disk: Disk) -> Self {
         let mut buckets = revisions.map(Rows::at);
         let now = wall();
@@ -151,11 +151,12 @@ impl Buckets {
         Ok(rev)
     }
 
-    /// The snapshot and the registration happen under one lock, so nothing lies between them.
+    /// Starts a watch. The snapshot and the registration happen under one lock, so no change is missed
+    /// between them.
     ///
     /// # Panics
     ///
-    /// With more than [`MAX_WATCHES`]: a watch per user is a design fault.
+    /// When the process has [`MAX_WATCHES`] watches already. A design that needs a watch per user is wrong.
     pub(in crate::engine) fn watch(&self, bucket: Bucket, prefix: &str, mode: WatchMode) -> Watch {
         let (watcher, events) = mpsc::unbounded_channel();
         let process = self.1.clone();
@@ -179,7 +180,8 @@ impl Buckets {
         Watch { events }
     }
 
-    /// Expiry needs its task from the first row with a TTL on, and has to be told of an earlier one.
+    /// Starts the expiry task with the first row that has a TTL, and wakes it when a row expires earlier than
+    /// the next known expiry.
     fn wake(&self, rows: &Rows, before: Option<Moment>) {
         let earlier = rows.next_expiry().is_some_and(|next| before.is_none_or(|before| next < before));
         if earlier {
@@ -194,7 +196,8 @@ impl Shared {
         self.zero.elapsed()
     }
 
-    /// The rows as they stand now. A poisoned lock is still usable: every step leaves the rows consistent.
+    /// Locks a bucket and removes the rows that have expired. The rows are consistent after every step, so a
+    /// poisoned lock is still usable.
     fn open(&self, bucket: Bucket) -> MutexGuard<'_, Rows> {
         let mut rows = self.buckets[bucket as usize].lock().unwrap_or_else(PoisonError::into_inner);
         let events = rows.expire(self.now());
@@ -206,8 +209,8 @@ impl Shared {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Called with the bucket locked, so that watches see changes in the order of their revisions. With a disk they
-    /// see them when they are on it.
+    /// Delivers events to the watches. The caller holds the lock of the bucket, so watches see changes in the
+    /// order of their revisions. With a disk, watches receive the events after they are on disk.
     fn tell(&self, bucket: Bucket, rows: &Rows, events: impl IntoIterator<Item = WatchEvent>) {
         let mut events = events.into_iter().peekable();
         if events.peek().is_none() {
@@ -231,7 +234,7 @@ impl Shared {
         disk.append(Step { place: Place::Bucket(bucket), mark: rows.revision(), changes, notices });
     }
 
-    /// What an event is on disk, where time is the wall clock's.
+    /// Converts an event to a change on disk, with its expiry as wall clock time.
     fn change(&self, rows: &Rows, event: WatchEvent) -> Option<Change> {
         match event {
             WatchEvent::Put(entry) => {
@@ -251,7 +254,7 @@ impl Drop for Shared {
     }
 }
 
-/// Lets rows expire on time, so that watches see it, until the engine is gone.
+/// Removes rows when they expire, so that watches see it in time. Ends after the engine was dropped.
 async fn expire(engine: Weak<Shared>) {
     while let Some(shared) = engine.upgrade() {
         let next = Bucket::ALL.iter().filter_map(|bucket| shared.open(*bucket).next_expiry()).min();

@@ -1,11 +1,12 @@
-//! The embedded engine: everything in this process.
+//! The embedded engine: all three primitives in this process.
 //!
-//! Owns: the shape in which [`Engine`](super::Engine) calls it. What each primitive decides is pure and knows
-//! neither a lock nor a clock (`routes`, `rows`, `hints`); a thin shell gives it both (`bus`, `kv`, `queue`).
+//! Owns: the methods that [`Engine`](super::Engine) calls. The decisions of each primitive are pure and use
+//! neither a lock nor a clock (`routes`, `rows`, `hints`); a thin shell supplies both (`bus`, `kv`, `queue`).
 //!
-//! Without a directory it keeps nothing, never loses a connection, and nothing here is ever `Down` or `Unknown`. With
-//! one (`disk`), rows and hints outlive the process: an answer comes when what it says is on disk, and what cannot be
-//! written is `Unknown`, then `Down`, until the disk takes it. Messages of the Bus are never kept.
+//! Without a directory nothing is durable, no connection can be lost, and no operation returns `Down` or
+//! `Unknown`. With a directory (`disk`), rows and work items outlive the process: an operation returns when
+//! the data that its result depends on is on disk. A write that cannot be stored returns `Unknown`, and later
+//! writes return `Down` until the disk accepts writes again. Messages of the Bus are never stored.
 
 pub(super) mod bus;
 mod disk;
@@ -33,7 +34,7 @@ use super::{
 };
 use crate::timing::Timing;
 
-/// Everything in this process. All clones are one engine.
+/// An engine that runs in this process. All clones share one engine.
 #[derive(Clone)]
 pub struct Memory {
     pub(super) bus: Bus,
@@ -43,12 +44,12 @@ pub struct Memory {
     disk: Option<Disk>,
 }
 
-/// What an engine found in its directory.
+/// The number of rows and work items that an engine loaded from its directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {
     /// Rows that have not expired.
     pub rows: usize,
-    /// Hints that are not settled.
+    /// Work items that are not settled.
     pub hints: usize,
 }
 
@@ -59,12 +60,12 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// An empty engine.
+    /// Creates an empty engine.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An empty engine with these time-outs.
+    /// Creates an empty engine with these time-outs.
     pub fn with_timing(timing: &Timing) -> Self {
         Self {
             bus: Bus::default(),
@@ -75,8 +76,13 @@ impl Memory {
         }
     }
 
-    /// An engine that keeps its rows and hints in a directory, and starts with those that it finds there. One process
-    /// at a time has a directory; it is free again when the last clone is gone.
+    /// Opens an engine that stores its rows and work items in a directory and starts with those that it finds
+    /// there. One process at a time owns a directory; dropping the last clone releases it.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] when the directory is in use, was written by a later version, is damaged, or cannot be
+    /// read or written.
     pub async fn open(path: &Path, timing: &Timing) -> Result<(Self, Kept), OpenError> {
         let link = link();
         let (directory, opening_timing, telling) = (path.to_owned(), *timing, link.clone());
@@ -99,17 +105,19 @@ impl Memory {
         (Self { bus: Bus::default(), buckets, queue, link, disk: Some(disk) }, kept)
     }
 
-    /// The same engine as another process would have it: processes that share one are for tests and simulations.
+    /// Returns a handle as another process would have it, with its own watches. Several processes on one
+    /// engine exist only in tests and simulations.
     pub fn another_process(&self) -> Self {
         Self { buckets: self.buckets.another_process(), ..self.clone() }
     }
 
-    /// Nothing is begun that could not be kept, and no watch that would hear of nothing.
+    /// Returns `Down` while the disk accepts no writes. No write starts then, because it could not be stored,
+    /// and no watch starts, because it would receive no events.
     fn takes_steps(&self) -> Result<(), Down> {
         self.disk.as_ref().map_or(Ok(()), Disk::takes_steps)
     }
 
-    /// Returns when what a place shows now is on disk; at once without a disk.
+    /// Waits until the current state of a stream is on disk. Returns at once without a disk.
     async fn is_kept(&self, place: Place) -> Result<(), Down> {
         match &self.disk {
             None => Ok(()),
@@ -117,7 +125,7 @@ impl Memory {
         }
     }
 
-    /// The outcome of a write, told when what it rests on is on disk.
+    /// Returns the outcome of a write once the state it depends on is on disk.
     async fn written<T>(&self, bucket: Bucket, outcome: Result<T, WriteError>) -> Result<T, WriteError> {
         match (self.is_kept(Place::Bucket(bucket)).await, outcome) {
             (Err(Down), Ok(_)) => Err(WriteError::Unknown),
@@ -126,7 +134,7 @@ impl Memory {
         }
     }
 
-    /// The outcome of a step of the queue, told when it is on disk.
+    /// Returns the outcome of a queue operation once it is on disk.
     async fn queued(&self, outcome: Result<(), QueueError>) -> Result<(), QueueError> {
         outcome?;
         self.is_kept(Place::Queue).await.map_err(|Down| QueueError::Unknown)
@@ -169,7 +177,7 @@ impl Memory {
     ) -> Result<Option<Entry>, Down> {
         let entry = self.buckets.get(bucket, key);
         match (&entry, &self.disk) {
-            // what else is under way in the bucket does not matter
+            // wait for this entry only, not for later writes in the bucket
             (Some(entry), Some(disk)) => disk.reach(Place::Bucket(bucket), entry.rev).await?,
             _ => self.is_kept(Place::Bucket(bucket)).await?,
         }

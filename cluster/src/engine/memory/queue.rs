@@ -1,7 +1,6 @@
 //! The Queue of one process.
 //!
-//! Owns: the lock around the hints and the pulls that wait. Never: when a hint is due (`hints`), and what is kept
-//! (`disk`).
+//! Owns: the lock of the work items, and the waiting pulls. Never: due times (`hints`) or storage (`disk`).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,7 +17,7 @@ use crate::timing::Timing;
 struct Shared {
     zero: Instant,
     hints: Mutex<Hints>,
-    /// Something became due earlier than a waiting pull could know.
+    /// Notified when a work item is due earlier than a waiting pull expects.
     earlier: Notify,
     redelivery: Duration,
     disk: Option<Disk>,
@@ -32,7 +31,8 @@ impl Queue {
         Self::holding(Hints::default(), timing, None)
     }
 
-    /// What was not settled comes again: at once what was due or taken, the rest in its time.
+    /// Restores the unsettled work items. Those that were due or taken are due at once, the others at their
+    /// time.
     pub(super) fn restore(kept: Vec<KeptHint>, timing: &Timing, disk: Disk) -> Self {
         let (mut hints, now) = (Hints::default(), wall());
         for KeptHint { number, id, route, payload, due } in kept {
@@ -52,7 +52,8 @@ impl Queue {
         }))
     }
 
-    /// Called with the hints locked, so that the disk sees the order in which it happened.
+    /// Stores the state of a work item on disk. The caller holds the lock of the work items, so the disk sees
+    /// changes in the order in which they happened.
     fn keep(&self, hints: &Hints, number: u64) {
         let Some(disk) = &self.0.disk else { return };
         disk.append_hint(match hints.get(number) {
@@ -70,7 +71,7 @@ impl Queue {
         });
     }
 
-    /// Every step leaves the hints consistent, so a poisoned lock is still usable.
+    /// Locks the work items. They are consistent after every step, so a poisoned lock is still usable.
     fn lock(&self) -> MutexGuard<'_, Hints> {
         self.0.hints.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,7 +103,7 @@ impl Queue {
         }
         let until = Instant::now() + wait;
         loop {
-            // from here on nothing that becomes due is missed
+            // register first, so that no later change is missed
             let earlier = self.0.earlier.notified();
             let (taken, due) = {
                 let mut hints = self.lock();
@@ -156,7 +157,7 @@ impl From<Taken> for Delivery {
 }
 
 impl Receipt {
-    /// `None` for a receipt of another engine.
+    /// Returns `None` for a receipt of another engine.
     fn parse(text: &str) -> Option<Self> {
         let (number, attempt) = text.split_once(' ')?;
         Some(Self { number: number.parse().ok()?, attempt: attempt.parse().ok()? })

@@ -1,6 +1,6 @@
-//! Which listener gets which message: subjects, patterns and groups.
+//! Routing of messages to listeners: subjects, patterns and groups.
 //!
-//! Owns: matching, and whose turn it is in a group. Pure: listeners are numbers, nothing is sent here.
+//! Owns: matching, and the rotation within a group. Pure: listeners are numbers, and nothing is sent here.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ struct Member {
     group: Option<String>,
 }
 
-/// All listeners of a Bus. Subjects without wildcards are looked up, patterns are tried one by one: a process
-/// has a handful of them.
+/// All listeners of a Bus. Subjects without wildcards are found by a map lookup. Patterns are tried one by
+/// one, because a process has few of them.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     last: Listener,
@@ -24,7 +24,7 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// Listens; numbers are never reused.
+    /// Adds a listener. Numbers are never reused.
     pub(super) fn add(&mut self, pattern: &str, group: Option<&str>) -> Listener {
         self.last += 1;
         let member = Member { listener: self.last, group: group.map(str::to_owned) };
@@ -36,7 +36,7 @@ impl Routes {
         self.last
     }
 
-    /// Forgets the listeners that are gone.
+    /// Removes the listeners for which `stays` is false.
     pub(super) fn retain(&mut self, stays: impl Fn(Listener) -> bool) {
         self.patterns.retain(|(_, member)| stays(member.listener));
         self.literal.retain(|_, members| {
@@ -45,7 +45,8 @@ impl Routes {
         });
     }
 
-    /// Who gets a message: everybody outside groups, and one living member of each group, in turn.
+    /// Returns the recipients of a message: every live listener outside groups, and one live member of each
+    /// group, in rotation.
     pub(super) fn recipients(&mut self, subject: &str, lives: impl Fn(Listener) -> bool) -> Vec<Listener> {
         let literal = self.literal.get(subject).into_iter().flatten();
         let patterns = self.patterns.iter().filter(|(pattern, _)| matches(pattern, subject)).map(|(_, m)| m);
@@ -65,13 +66,13 @@ impl Routes {
     }
 }
 
-/// Whether a pattern is more than one subject. `*` and `>` are wildcards only as whole tokens.
+/// Returns whether a pattern can match more than one subject. `*` and `>` are wildcards only as whole tokens.
 fn has_wildcard(pattern: &str) -> bool {
     pattern.split('.').any(|token| token == "*" || token == ">")
 }
 
-/// Whether a subject fits a pattern: `*` is any one token, a last `>` any one or more. The subject is taken
-/// literally, whatever is in it; one with an empty token fits nothing.
+/// Returns whether a subject matches a pattern: `*` matches any one token, a final `>` matches one or more
+/// tokens. Wildcards in the subject have no special meaning. A subject with an empty token matches nothing.
 fn matches(pattern: &str, subject: &str) -> bool {
     if subject.split('.').any(str::is_empty) {
         return false;
@@ -97,7 +98,7 @@ mod tests {
     use super::*;
     use crate::subject::SubjectToken;
 
-    /// The definition, written a second time by recursion on tokens.
+    /// The definition of a match, implemented a second time by recursion on tokens.
     fn fits(pattern: &[&str], subject: &[&str]) -> bool {
         match (pattern, subject) {
             ([], []) => true,

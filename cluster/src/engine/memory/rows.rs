@@ -1,8 +1,8 @@
 //! The rows of one bucket.
 //!
-//! Owns: revisions, expectations, expiry, the order of keys and of writes. Pure: no lock, no clock; time is
-//! counted from a zero of the caller's choice, and the caller calls [`Rows::expire`] before anything else at
-//! that time.
+//! Owns: revisions, expectations, expiry, the order of keys and of writes. Pure: no lock, no clock. Times
+//! count from an origin that the caller chooses, and the caller calls [`Rows::expire`] with the current time
+//! before any other method.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::engine::{Batch, Entry, Expect, MAX_COMMIT, MAX_META, MAX_VALUE, Op, Put, WatchEvent, WriteError};
 
-/// A time, counted from the caller's zero.
+/// A time, counted from the caller's origin.
 pub(super) type Moment = Duration;
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Row {
     }
 }
 
-/// A bucket.
+/// The rows of a bucket.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     rev: u64,
@@ -47,29 +47,29 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// A bucket that was at this revision before.
+    /// Creates an empty bucket that continues from this revision.
     pub(super) fn at(rev: u64) -> Self {
         Self { rev, ..Self::default() }
     }
 
-    /// A row of an earlier life, at its revision.
+    /// Adds a row from before a restart, at its revision.
     pub(super) fn restore(&mut self, entry: Entry, expires: Option<Moment>) {
         let Entry { key, rev, op, meta, value } = entry;
         self.rev = self.rev.max(rev);
         self.insert(key.into(), Row { rev, op, meta, value, expires });
     }
 
-    /// The revision of the last change.
+    /// Returns the revision of the last change.
     pub(super) fn revision(&self) -> u64 {
         self.rev
     }
 
-    /// When a row expires, if it does.
+    /// Returns the expiry of a row, if it has one.
     pub(super) fn expires(&self, key: &str) -> Option<Moment> {
         self.by_key.get(key)?.expires
     }
 
-    /// Removes what expires up to now.
+    /// Removes the rows that expire up to `now`. Returns their deletion events.
     pub(crate) fn expire(&mut self, now: Moment) -> Vec<WatchEvent> {
         let mut events = Vec::new();
         while let Some(&(moment, rev)) = self.expiries.first() {
@@ -85,7 +85,7 @@ impl Rows {
         events
     }
 
-    /// When the next row expires.
+    /// Returns the time of the next expiry.
     pub(super) fn next_expiry(&self) -> Option<Moment> {
         self.expiries.first().map(|(moment, _)| *moment)
     }
@@ -94,7 +94,7 @@ impl Rows {
         self.by_key.get(key).map(|row| row.entry(key))
     }
 
-    /// All rows below a prefix, in key order.
+    /// Returns all rows below a prefix, in key order.
     pub(crate) fn list(&self, prefix: &str) -> Vec<Entry> {
         let start = (Bound::Included(prefix), Bound::Unbounded);
         self.by_key
@@ -105,7 +105,7 @@ impl Rows {
             .collect()
     }
 
-    /// The first rows below a prefix written after a revision, in revision order.
+    /// Returns the first rows below a prefix that were written after a revision, in revision order.
     pub(super) fn scan(&self, prefix: &str, after_rev: u64, limit: usize) -> Vec<Entry> {
         self.by_rev
             .range((Bound::Excluded(after_rev), Bound::Unbounded))
@@ -122,14 +122,14 @@ impl Rows {
         Ok((self.rev, event))
     }
 
-    /// `None` when there was nothing to delete.
+    /// Deletes a key. Returns `None` when the key was absent.
     pub(crate) fn delete(&mut self, key: &str, expect: Expect) -> Result<Option<WatchEvent>, WriteError> {
         legal_key(key)?;
         self.meets(key, expect)?;
         Ok(self.erase(key))
     }
 
-    /// All or nothing; the bucket's revision after it.
+    /// Applies all steps or none. Returns the bucket's revision after the commit, and the events.
     pub(super) fn commit(
         &mut self,
         batch: Vec<Batch>,
@@ -171,7 +171,7 @@ impl Rows {
         event
     }
 
-    /// The key is absent by now.
+    /// Inserts a row. The key must be absent.
     fn insert(&mut self, key: Arc<str>, row: Row) {
         if let Some(moment) = row.expires {
             self.expiries.insert((moment, row.rev));
@@ -180,7 +180,7 @@ impl Rows {
         self.by_key.insert(key, row);
     }
 
-    /// A deletion takes a revision too: the bucket's revision names every change.
+    /// Deletes a key. The deletion takes a revision too, so that every write has its own revision.
     fn erase(&mut self, key: &str) -> Option<WatchEvent> {
         self.remove(key)?;
         self.rev += 1;
@@ -197,13 +197,15 @@ impl Rows {
     }
 }
 
-/// Prefixes end at the end of a token: `a` and `a.` both mean the keys `a.…`, and never `ab`.
+/// Returns whether a key is below a prefix. Prefixes end at the end of a token: `a` and `a.` both match the
+/// keys `a.…`, and neither matches `ab`.
 pub(super) fn is_below(key: &str, prefix: &str) -> bool {
     let prefix = prefix.strip_suffix('.').unwrap_or(prefix);
     prefix.is_empty() || key.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// The same rule holds for the tokens of a queue: `[-/_=.a-zA-Z0-9]`, no empty token.
+/// Returns whether a key is legal: tokens of `[-/_=a-zA-Z0-9]` joined by dots, no empty token. Ids and routes
+/// of the queue follow the same rule.
 pub(super) fn is_legal(key: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-/_=".contains(&byte);
     key.split('.').all(|token| !token.is_empty() && token.bytes().all(allowed))
@@ -222,7 +224,7 @@ fn legal_put(put: &Put) -> Result<(), WriteError> {
     }
 }
 
-/// What can be refused without looking at a row.
+/// Checks the limits of a batch that do not depend on the rows.
 pub(in crate::engine) fn legal_commit(batch: &[Batch]) -> Result<(), WriteError> {
     if batch.len() > MAX_COMMIT {
         return Err(WriteError::Invalid);

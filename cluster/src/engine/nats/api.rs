@@ -1,6 +1,6 @@
-//! JetStream's wire: requests in JSON, and what an acknowledgement says.
+//! The wire format of JetStream: requests in JSON, and the content of acknowledgements.
 //!
-//! Owns: the API's shape and the meaning of its error codes. Never: retries or decides what a write means.
+//! Owns: the shape of the API and the meaning of its error codes. Never: retries, or the meaning of a write.
 
 use std::time::Duration;
 
@@ -12,42 +12,43 @@ use serde_json::Value;
 
 use super::connection::{Connection, Failure};
 
-/// No such stream.
+/// The stream does not exist.
 pub(super) const STREAM_NOT_FOUND: u32 = 10059;
 /// The stream exists with another configuration.
 pub(super) const STREAM_EXISTS: u32 = 10058;
-/// Nothing is stored under that subject or sequence.
+/// Nothing is stored under this subject or sequence.
 pub(super) const NOTHING_STORED: u32 = 10037;
 
-/// JetStream says no.
+/// An error response of JetStream.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct Refusal {
-    /// Like an HTTP status.
+    /// A code in the style of an HTTP status.
     pub(super) code: u16,
-    /// What exactly.
+    /// The specific error code of JetStream.
     pub(super) err_code: u32,
     pub(super) description: String,
 }
 
 impl Refusal {
-    /// Nothing was done, and the same may work in a moment: a leader is being elected, a limit of requests in
-    /// flight is reached (10167, 10210), a replica is behind (10163) or a batch lost its leader (10176).
+    /// Returns whether the error is temporary: nothing was done, and a retry may succeed. Either a leader is
+    /// being elected, a limit of requests in flight is reached (10167, 10210), a replica is behind (10163),
+    /// or a batch lost its leader (10176).
     fn passes(&self) -> bool {
         matches!(self.code, 429 | 503) || matches!(self.err_code, 10163 | 10167 | 10176 | 10210)
     }
 }
 
-/// Why an API request has no result.
+/// The reason why an API request has no result.
 #[derive(Debug)]
 pub(super) enum ApiError {
     Failure(Failure),
     Refusal(Refusal),
-    /// An answer that is not one.
+    /// The response is malformed.
     Nonsense,
 }
 
-/// One request of the JetStream API.
+/// Sends one request of the JetStream API.
 pub(super) async fn api<T: DeserializeOwned>(
     connection: &Connection,
     method: &str,
@@ -64,27 +65,27 @@ pub(super) async fn api<T: DeserializeOwned>(
     serde_json::from_value(answer).map_err(|_| ApiError::Nonsense)
 }
 
-/// What became of a publish into a stream.
+/// The outcome of a publish into a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ack {
-    /// Stored.
+    /// The message is stored.
     Written {
-        /// At this sequence.
+        /// The sequence of the message.
         seq: u64,
     },
-    /// The expected sequence is not the subject's.
+    /// The expected sequence differs from the last sequence of the subject.
     Mismatch,
-    /// Nothing was stored, and the same may work in a moment.
+    /// Nothing was stored; a retry may succeed in a moment.
     Busy,
-    /// Nothing was sent, or no stream listens.
+    /// The message was not sent; nothing was stored.
     Down,
-    /// The stream never takes this.
+    /// The stream never accepts this message.
     Invalid,
-    /// It may have been stored.
+    /// The message may have been stored.
     Unknown,
 }
 
-/// Reads the answer to a publish.
+/// Interprets the reply to a publish.
 pub(super) fn read_ack(answer: Result<Raw, Failure>) -> Ack {
     #[derive(Deserialize)]
     struct PubAck {
@@ -94,7 +95,7 @@ pub(super) fn read_ack(answer: Result<Raw, Failure>) -> Ack {
     }
     let raw = match answer {
         Ok(raw) => raw,
-        // between two leaders nobody listens; nothing was stored
+        // no stream listens between two leaders; nothing was stored
         Err(Failure::NoResponder) => return Ack::Busy,
         Err(Failure::NotSent) => return Ack::Down,
         Err(Failure::TooLarge) => return Ack::Invalid,
@@ -105,7 +106,7 @@ pub(super) fn read_ack(answer: Result<Raw, Failure>) -> Ack {
         None if ack.seq > 0 => Ack::Written { seq: ack.seq },
         None => Ack::Unknown,
         Some(Refusal { err_code: 10071, .. }) => Ack::Mismatch,
-        // another conditional write to this key is in flight: its outcome decides ours
+        // another conditional write to this key is in flight, and its outcome decides this one
         Some(Refusal { err_code: 10164, .. }) => Ack::Busy,
         Some(refusal) if refusal.passes() => Ack::Busy,
         Some(refusal) => {
@@ -131,8 +132,9 @@ pub(super) async fn store(
     read_ack(answer)
 }
 
-/// What the reply subject of a delivered message says: `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.
-/// <consumer seq>.<time>.<pending>`, in the newer form with a domain and an account before the stream.
+/// The fields of the reply subject of a delivered message:
+/// `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>`. The newer form has a
+/// domain and an account before the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Delivered {
     pub(super) attempt: u64,

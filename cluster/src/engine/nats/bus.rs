@@ -18,7 +18,7 @@ use crate::engine::{
 
 /// Messages that are moved at once.
 const CHUNK: usize = 64;
-/// Answers of a `request_many` that may wait for their reader: more than a cluster has nodes.
+/// Unread replies that a `request_many` can hold: more than a cluster has nodes.
 const MAX_ANSWERS: usize = 1024;
 
 pub(super) async fn publish(data: &Connection, message: Message) -> Result<(), PublishError> {
@@ -43,7 +43,8 @@ pub(super) async fn subscribe(
     if !data.is_up() {
         return Err(Down);
     }
-    // seen from before the server knows of the subscription: a reconnect in between is a gap too
+    // observe the link before the server knows the subscription, so that a reconnect in between is reported
+    // as a gap
     let (mut link, mut dropped) = (data.link.clone(), data.dropped.clone());
     let generation = generation(*link.borrow_and_update());
     dropped.mark_unchanged();
@@ -60,7 +61,7 @@ pub(super) async fn subscribe(
             Down
         },
     )?;
-    // the server reads one connection in order: with the echo it has the subscription
+    // the server reads a connection in order, so after the echo it has the subscription
     data.round_trip().await.map_err(|_| Down)?;
     let (feed, subscription) = subscription(max_bytes);
     tokio::spawn(forward(messages, feed, Losses { link, dropped, generation }));
@@ -74,22 +75,22 @@ fn generation(link: Link) -> Option<u64> {
     }
 }
 
-/// Tells when messages may be missing.
+/// Detects that messages may be missing.
 struct Losses {
     link: tokio::sync::watch::Receiver<Link>,
     dropped: tokio::sync::watch::Receiver<u64>,
-    /// The last one seen up.
+    /// The last generation in which the link was up.
     generation: Option<u64>,
 }
 
 impl Losses {
-    /// The next loss; `None` when the engine is gone. Safe to drop and call again.
+    /// Waits for the next loss. Returns `None` after the engine was dropped. Cancel-safe.
     async fn next(&mut self) -> Option<Gap> {
         loop {
             tokio::select! {
                 changed = self.link.changed() => {
                     changed.ok()?;
-                    // told when the connection is back: whoever resynchronises then misses nothing
+                    // report the gap only after the reconnect, so that a resynchronisation misses nothing
                     if let Some(now) = generation(*self.link.borrow_and_update())
                         && self.generation.replace(now) != Some(now)
                     {
@@ -105,9 +106,9 @@ impl Losses {
     }
 }
 
-/// Moves messages to the reader, who bounds them in bytes; ends when the reader or the engine is gone.
+/// Moves messages to the feed, which bounds them in bytes. Ends after the reader or the engine was dropped.
 async fn forward(messages: Subscriber, feed: Feed, mut losses: Losses) {
-    // in chunks: a burst must be moved faster than the connection delivers it
+    // move chunks, because a burst must be moved faster than the connection delivers it
     let mut chunks = messages.ready_chunks(CHUNK);
     loop {
         tokio::select! {
@@ -149,7 +150,8 @@ fn request_error(failure: Failure) -> RequestError {
     }
 }
 
-/// Returns with the first answer, because only then it is known whether anybody answers.
+/// Sends a request with several replies. Returns with the first reply, because only then it is known whether
+/// there is a responder.
 pub(super) async fn request_many(
     data: &Connection,
     message: Message,

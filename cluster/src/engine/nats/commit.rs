@@ -1,10 +1,11 @@
-//! Several keys at once: an atomic batch.
+//! Commits of several keys as an atomic batch.
 //!
-//! Owns: how steps become the messages of a batch. Never: single writes.
+//! Owns: the conversion of steps into the messages of a batch. Never: single writes.
 //!
-//! A message of a batch carries at most one expectation, about its own subject or about another one. A step
-//! that writes conditionally expects its own. A check expects another subject's, so it needs a message to ride
-//! on: a write without a condition of its own, or else a mark on a subject that no key can have.
+//! A message of a batch carries at most one expectation, about its own subject or about another one. A
+//! conditional write carries the expectation about its own subject. A check is an expectation about another
+//! subject, so it needs a message that carries it: an unconditional write, or else a delete marker on a
+//! subject that no key can have.
 
 use std::time::Instant;
 
@@ -22,20 +23,20 @@ use super::kv::{Store, check, first_expectation, is_key, next_expectation, put_h
 use super::streams::MARKER_TTL;
 use crate::engine::{Batch, Down, Expect, MAX_COMMIT, WriteError};
 
-/// The header for an expectation about another subject than the message's own.
+/// The header that names the subject of an expectation about another subject.
 const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
-/// Where checks ride; `!` is in no key.
+/// The key of messages that only carry checks. No key contains `!`.
 const CARRIER: &str = "!check";
-/// A carrier says nothing and goes as soon as the server can.
+/// The TTL of a carrier, the shortest possible, because a carrier has no content.
 const CARRIER_TTL: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// A step with what it expects of its key now.
+/// A step with the current expectation about its key.
 struct Step {
     key: String,
     expect: Expect,
-    /// The sequence to name; `None` when the step has no condition.
+    /// The expected sequence; `None` when the step has no condition.
     expected: Option<u64>,
-    /// What is written; `None` for a check.
+    /// The headers and payload to write; `None` for a check.
     write: Option<(HeaderMap, Bytes)>,
 }
 
@@ -47,7 +48,7 @@ impl Step {
                 let headers = put_headers(&put);
                 (put.key, put.expect, Some((headers, put.value)))
             }
-            // what must be absent needs no deletion
+            // an absent key needs no deletion, only a check
             Batch::Delete { key, expect: Expect::Absent } => (key, Expect::Absent, None),
             Batch::Delete { key, expect } => {
                 (key, expect, Some((headers::deletion(MARKER_TTL), Bytes::new())))
@@ -57,13 +58,13 @@ impl Step {
         if !is_key(&key) {
             return Err(WriteError::Invalid);
         }
-        // an impossible expectation is found to be one below, with what stands there
+        // an expectation that cannot hold becomes a mismatch, which then reports the current revision
         let expected = first_expectation(expect).unwrap_or(Some(u64::MAX));
         Ok(Self { key, expect, expected, write })
     }
 }
 
-/// Validated steps.
+/// Validates a batch and converts it into steps.
 fn steps(batch: Vec<Batch>) -> Result<Vec<Step>, WriteError> {
     if batch.is_empty() || batch.len() > MAX_COMMIT {
         return Err(WriteError::Invalid);
@@ -81,7 +82,7 @@ struct Part {
     payload: Bytes,
 }
 
-/// The messages of a batch; `subject` makes a key's subject.
+/// Converts steps into the messages of a batch. `subject` converts a key into its subject.
 fn parts(steps: &[Step], subject: impl Fn(&str) -> String) -> Vec<Part> {
     let mut checks = steps.iter().filter(|step| step.write.is_none());
     let mut parts = Vec::with_capacity(steps.len());
@@ -119,7 +120,7 @@ impl Store {
                 Ack::Busy => self.pause(deadline, &Ack::Busy).await.map_err(|Down| WriteError::Down)?,
                 Ack::Mismatch => {
                     if !self.correct(&mut steps, deadline).await? {
-                        // it holds now: whoever was in between is gone
+                        // the expectations hold now: a conflicting write in flight has ended
                         self.pause(deadline, &Ack::Mismatch).await.map_err(|Down| WriteError::Down)?;
                     }
                 }
@@ -127,13 +128,13 @@ impl Store {
         }
     }
 
-    /// After a mismatch that does not say whose: looks at every condition. The conflict, or whether an
-    /// expectation was corrected to the mark of a deletion.
+    /// Checks every condition after a mismatch, because the mismatch does not name the failed one. Returns
+    /// the conflict as an error, or whether an expectation was corrected to the sequence of a delete marker.
     async fn correct(&self, steps: &mut [Step], deadline: Instant) -> Result<bool, WriteError> {
         let mut corrected = false;
         for step in steps.iter_mut().filter(|step| step.expected.is_some()) {
             let stored = self.latest(&step.key, deadline).await;
-            // nothing was written: the conflict is certain even if the leader is gone by now
+            // nothing was written, so the conflict is certain even if the leader is unavailable now
             let stored = stored.map_err(|Down| WriteError::Conflict { actual: None })?;
             let holds = matches!(
                 (&stored, step.expect),
@@ -147,7 +148,7 @@ impl Store {
         Ok(corrected)
     }
 
-    /// Sends a batch; only its last message is acknowledged, and then all of it is stored, or none.
+    /// Sends a batch. Only the last message is acknowledged; then either all messages are stored or none.
     async fn send_batch(&self, parts: Vec<Part>, deadline: Instant) -> Ack {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let last = parts.len();
@@ -163,7 +164,7 @@ impl Store {
             match self.control.send(subject, None, Some(part.headers), part.payload, within).await {
                 Ok(()) => {}
                 Err(Failure::TooLarge) => return Ack::Invalid,
-                // without its last message a batch is nothing
+                // without its last message nothing of the batch is stored
                 Err(_) => return Ack::Down,
             }
         }

@@ -1,7 +1,7 @@
-//! Getting connected, and staying so.
+//! First connect and reconnects.
 //!
-//! Owns: the options of the client library, the first connect with its refusals, what its events mean.
-//! Never: streams or messages.
+//! Owns: the options of the client library, the first connect with its refusals, the meaning of the library's
+//! events. Never: streams or messages.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,16 +18,17 @@ use super::{ConnectError, NatsOptions};
 use crate::engine::Link;
 use crate::subject::Subjects;
 
-/// Messages that may wait to be sent: enough for a burst, and beyond it `publish` says `Full`.
+/// The most messages that wait to be sent, enough for a burst. Beyond it `publish` returns `Full`.
 const QUEUE: usize = 16 * 1024;
-/// Commands between the library's handle and its connection: what was gathered, and a little more.
+/// The most commands between the library's handle and its connection: slightly more than one gathered batch.
 const CLIENT_CAPACITY: usize = 1024;
-/// Messages of one subscription between the library's connection task and ours.
+/// The most messages of one subscription between the library's connection task and the reading task.
 const SUBSCRIPTION_CAPACITY: usize = 64 * 1024;
-/// NATS's default. A value of `MAX_VALUE` bytes travels in base64 when the leader is asked for it.
+/// The default of NATS, in bytes. A value of `MAX_VALUE` bytes must fit after base64 encoding, in which the
+/// leader returns it.
 const SMALLEST_MAX_PAYLOAD: usize = 1024 * 1024;
 
-/// Tasks that end with their owner.
+/// Tasks that are aborted when their owner is dropped.
 #[derive(Default)]
 pub(super) struct Tasks(Vec<AbortHandle>);
 
@@ -45,7 +46,7 @@ impl Drop for Tasks {
     }
 }
 
-/// What the library's events change.
+/// The state that the library's events update.
 #[derive(Clone)]
 struct Listener {
     changed: Arc<Notify>,
@@ -57,7 +58,7 @@ impl Listener {
     fn hear(&self, event: &Event) {
         match event {
             Event::Connected | Event::Disconnected | Event::Closed => self.changed.notify_one(),
-            // one event per message, and the library does not say whose: everybody has a gap
+            // one event per message, without the subscription, so every subscription gets a gap
             Event::SlowConsumer(_) => self.dropped.send_modify(|count| *count += 1),
             Event::LameDuckMode => self.lame_duck.notify_one(),
             Event::ServerError(error) => tracing::warn!(%error, "NATS refused something"),
@@ -67,7 +68,8 @@ impl Listener {
     }
 }
 
-/// One connection, confirmed to work, with its tasks. `role` tells it apart in NATS's monitoring.
+/// Opens a connection, confirms that it works, and starts its tasks. `role` identifies it in NATS's
+/// monitoring.
 pub(super) async fn connect(
     options: &NatsOptions,
     role: &'static str,
@@ -106,7 +108,7 @@ async fn connect_with(
     tasks.spawn(router.clone().run(inbox, Duration::from_secs(1)));
     let link = channel::Sender::new(Link::Up { generation: 1 });
     let (outgoing, handing_over) = outgoing(client.clone(), QUEUE);
-    // ends by itself, when everything was handed over
+    // ends by itself after all messages are handed over
     tokio::spawn(handing_over);
     let connection = Connection::new(Parts {
         client: client.clone(),
@@ -121,8 +123,8 @@ async fn connect_with(
     Ok(connection)
 }
 
-/// Tries for a bounded time, so that a cluster that starts together comes up together, and then says clearly
-/// what is wrong. The library's own retry neither ends nor tells.
+/// Tries to connect for a bounded time, so that processes and servers can start together, and then returns
+/// the reason of the failure. The retry of the library has no end and returns no reason.
 async fn first_connect(
     options: &NatsOptions,
     configure: impl Fn() -> ConnectOptions,
@@ -163,32 +165,34 @@ fn configure(options: &NatsOptions, role: &str, root: &str, listener: &Listener)
         })
 }
 
-/// Full jitter, so that a thousand processes do not come back in the same millisecond.
+/// Returns the delay before a reconnect attempt. It has full jitter, so that a thousand processes do not
+/// reconnect in the same millisecond.
 fn reconnect_delay(attempt: usize, longest: Duration) -> Duration {
     let doublings = u32::try_from(attempt).unwrap_or(u32::MAX).min(16);
     jitter(longest.min(Duration::from_millis(50) * 2_u32.pow(doublings)))
 }
 
-/// Anything from nothing to `longest`.
+/// Returns a random duration from zero to `longest`.
 pub(super) fn jitter(longest: Duration) -> Duration {
     longest.mul_f64(rand::random())
 }
 
-/// A server that is about to stop says so; the library does nothing about it. With another server known, we
-/// leave at a moment of our own instead of all together when it closes.
+/// Reconnects to another server when the current one announces that it will stop; the library does not do
+/// this. Waits a random time first, so that clients leave one by one and not all at once when the server
+/// closes.
 async fn leave_lame_ducks(client: Client, lame_duck: Arc<Notify>, spread: Duration) {
     loop {
         lame_duck.notified().await;
         let servers = client.server_pool().await.map_or(0, |pool| pool.len());
         if servers > 1 {
             tokio::time::sleep(jitter(spread)).await;
-            // it fails only when the client is gone
+            // fails only after the client was dropped
             let _ = client.force_reconnect().await;
         }
     }
 }
 
-/// Never with the user and password that a URL may carry.
+/// Creates the error for a refused connection. Removes the user and password that a URL may contain.
 pub(super) fn refused(options: &NatsOptions, reason: impl ToString) -> ConnectError {
     let bare = |url: &String| match (url.find("://"), url.rfind('@')) {
         (Some(scheme), Some(at)) if at > scheme => format!("{}{}", &url[..scheme + 3], &url[at + 1..]),
@@ -282,7 +286,8 @@ mod tests {
         let mut tasks = Tasks::default();
         let data = connect_with(&options(&[&fake.url()]), "data", 8, &mut tasks).await.unwrap();
         let mut subscription = bus::subscribe(&data, "t.*", None, usize::MAX).await.unwrap();
-        // one write of the server, one read of the library: its channel of 8 cannot take them
+        // the server sends the burst in one write, the library reads it at once, and its channel of 8
+        // overflows
         bus::publish(&data, Message::new("burst", "1000")).await.unwrap();
         let mut messages = 0;
         loop {

@@ -1,10 +1,12 @@
 //! One connection to NATS.
 //!
-//! Owns: sending, asking, and the state of the link. Never: what is sent.
+//! Owns: sending, requesting, and the state of the link. Never: the content of messages.
 //!
-//! The client library buffers what is sent during an outage and sends it afterwards; here, what cannot be sent
-//! now is refused. It drops messages silently when a reader lags; here, that becomes a count that every
-//! subscription watches. Its `flush` asks nobody; here, a round trip is an echo through the server.
+//! The behaviour differs from the client library in three points. The library buffers messages during an
+//! outage and sends them afterwards; here, a message that cannot be sent now is refused. The library drops
+//! messages silently when a reader is too slow; here, every drop increments a count that all subscriptions
+//! watch. The library's `flush` does not wait for the server; here, a round trip is an echo through the
+//! server.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,25 +25,26 @@ use super::router::{Router, Waiter};
 use crate::engine::Link;
 use crate::timing::Timing;
 
-/// A server closes the connection of a client that sends a longer line than 4,096 bytes; it carries sizes too.
+/// The longest subject and reply subject together, in bytes. A server closes the connection after a line of
+/// more than 4,096 bytes, and the line also contains sizes.
 const LONGEST_LINE: usize = 4000;
 
-/// Why there is no answer.
+/// The reason why there is no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
     /// Nothing was sent.
     NotSent,
-    /// More bytes than the server takes; nothing was sent.
+    /// The message is larger than the server accepts; nothing was sent.
     TooLarge,
-    /// Nobody listens on that subject; nothing happened.
+    /// The subject has no subscriber; nothing happened.
     NoResponder,
     /// The connection was lost after sending.
     Lost,
-    /// No answer in time.
+    /// No reply in time.
     Silence,
 }
 
-/// A cheap handle; the tasks behind it end when the engine is dropped.
+/// A handle on a connection, cheap to clone. Its tasks end when the engine is dropped.
 #[derive(Clone)]
 pub(super) struct Connection(Arc<Parts>);
 
@@ -49,9 +52,9 @@ pub(super) struct Parts {
     pub(super) client: Client,
     pub(super) outgoing: Outgoing,
     pub(super) router: Arc<Router>,
-    /// The state of this connection; closed when the engine is gone.
+    /// The state of this connection. Closed after the engine was dropped.
     pub(super) link: channel::Receiver<Link>,
-    /// Grows whenever the client library dropped messages of some subscription.
+    /// A count that grows whenever the client library drops messages of a subscription.
     pub(super) dropped: channel::Receiver<u64>,
     pub(super) timing: Timing,
 }
@@ -69,12 +72,12 @@ impl Connection {
         Self(Arc::new(parts))
     }
 
-    /// Whether something can be sent now.
+    /// Returns whether the connection can send now.
     pub(super) fn is_up(&self) -> bool {
         self.client.connection_state() == State::Connected
     }
 
-    /// Sends; waits at most `within` for room in the queue.
+    /// Sends a message. Waits at most `within` for room in the queue.
     pub(super) async fn send(
         &self,
         subject: impl Into<Subject>,
@@ -104,7 +107,7 @@ impl Connection {
         }
     }
 
-    /// Asks and waits for one answer.
+    /// Sends a request and waits for one reply.
     pub(super) async fn ask(
         &self,
         subject: impl Into<Subject>,
@@ -114,7 +117,7 @@ impl Connection {
     ) -> Result<Raw, Failure> {
         let until = Instant::now() + within;
         let mut place = self.router.place(until);
-        // what found no room in the queue was not sent
+        // without room in the queue the request was not sent
         let sent = self.send(subject, Some(place.subject()), headers, payload, within).await;
         sent.map_err(|failure| if failure == Failure::Silence { Failure::NotSent } else { failure })?;
         match timeout_at(until.into(), place.answer()).await {
@@ -125,7 +128,7 @@ impl Connection {
         }
     }
 
-    /// Asks for a stream of messages; the reader knows its end.
+    /// Sends a request with a stream of replies. The reader detects the end of the stream.
     pub(super) async fn ask_stream(
         &self,
         subject: String,
@@ -138,7 +141,7 @@ impl Connection {
         Ok(messages)
     }
 
-    /// A subscription to a subject that nobody else has, and that subject.
+    /// Subscribes to a new private subject. Returns the subscription and the subject.
     pub(super) async fn inbox(&self) -> Result<(Subscriber, String), Failure> {
         let subject = self.router.private(&uuid::Uuid::new_v4().simple().to_string());
         let subscribed = timeout(self.timing.operation, self.client.subscribe(subject.clone())).await;
@@ -148,7 +151,7 @@ impl Connection {
         }
     }
 
-    /// The server has processed everything that was sent before: an echo came back.
+    /// Waits for an echo. After it the server has processed everything that was sent before.
     pub(super) async fn round_trip(&self) -> Result<(), Failure> {
         let within = self.timing.operation;
         let mut place = self.router.place(Instant::now() + within);
@@ -161,7 +164,7 @@ impl Connection {
     }
 }
 
-/// What the library says now; `before` keeps the time since when it is down.
+/// Reads the current state from the library. `before` keeps the time since which the link is down.
 fn observe(client: &Client, before: Link) -> Link {
     if client.connection_state() == State::Connected {
         return Link::Up { generation: client.statistics().connects.load(Ordering::Relaxed) };
@@ -172,8 +175,8 @@ fn observe(client: &Client, before: Link) -> Link {
     }
 }
 
-/// Publishes the state of the link whenever it changes. The library may drop events, so it is also looked at
-/// regularly. Whoever waits for an answer over a connection that is gone is told that it is lost.
+/// Publishes the state of the link whenever it changes. Also polls the state regularly, because the library
+/// may drop events. When a connection is lost, every request that waits for a reply on it fails at once.
 pub(super) async fn track(
     connection: Connection,
     role: &'static str,
@@ -198,7 +201,7 @@ pub(super) async fn track(
     }
 }
 
-/// Two connections are one link: up when both are, a new generation when either has one.
+/// Merges the links of two connections: up when both are up, a new generation when either connection has one.
 pub(super) fn merge(control: Link, data: Link) -> Link {
     match (control, data) {
         (Link::Up { generation: control }, Link::Up { generation: data }) => {
@@ -211,7 +214,7 @@ pub(super) fn merge(control: Link, data: Link) -> Link {
     }
 }
 
-/// Publishes the merged link of two connections until they are gone.
+/// Publishes the merged link of two connections until they are closed.
 pub(super) async fn join(
     mut control: channel::Receiver<Link>,
     mut data: channel::Receiver<Link>,

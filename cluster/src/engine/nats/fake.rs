@@ -1,4 +1,4 @@
-//! A server that speaks just enough of the protocol to misbehave on demand.
+//! A fake server that implements just enough of the protocol to misbehave on demand.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,14 +6,14 @@ use std::net::{TcpListener, TcpStream};
 const NOTHING: &str = r#"{"error":{"code":404,"err_code":10037,"description":"no message found"}}"#;
 
 /// Routes messages between the subscriptions of one connection. A message to `burst` makes it send as many
-/// messages to `t.x` as its payload says, in one write. JetStream leaves the first question unanswered, as while a
-/// leader is elected; from then on nothing is stored.
+/// messages to `t.x` as its payload states, in one write. JetStream leaves the first request unanswered, as
+/// during the election of a leader, and replies to later requests that nothing is stored.
 pub(super) struct Fake {
     port: u16,
 }
 
 impl Fake {
-    /// Listens until the test process ends.
+    /// Starts the server. It runs until the test process ends.
     pub(super) fn start(version: &str, max_payload: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -23,7 +23,7 @@ impl Fake {
         std::thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
                 let info = info.clone();
-                // a client that leaves is no failure of the test
+                // a client that disconnects does not fail the test
                 std::thread::spawn(move || drop(serve(stream, &info)));
             }
         });

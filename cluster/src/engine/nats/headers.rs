@@ -1,6 +1,6 @@
-//! The headers we write and read.
+//! The headers that the engine writes and reads.
 //!
-//! Owns: how the parts of a message or entry become NATS headers and back. Never: decides on them.
+//! Owns: the conversion of messages and entries to NATS headers and back. Never: decisions based on them.
 
 use async_nats::{HeaderMap, HeaderName, Message as Raw};
 use base64::Engine as _;
@@ -15,23 +15,23 @@ const TRACE: HeaderName = HeaderName::from_static("traceparent");
 const ENTRY: HeaderName = HeaderName::from_static("Pw-Entry");
 const KV_OPERATION: HeaderName = HeaderName::from_static("KV-Operation");
 
-/// What stands between an operation id and a meta that is text, or is not.
+/// The separator between an operation id and a meta: `TEXT` before plain text, `BINARY` before base64.
 const TEXT: char = ' ';
 const BINARY: char = '=';
 
-/// How many messages match after this one.
+/// The number of matching messages after this one.
 pub(super) const PENDING: HeaderName = HeaderName::from_static("Nats-Num-Pending");
-/// The id that was pushed to a queue.
+/// The id of a work item that was pushed.
 pub(super) const ID: HeaderName = HeaderName::from_static("Pw-Id");
 
-/// What a deletion leaves behind for a while.
+/// A delete marker, which remains for a while after a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Marker {
-    /// By TTL.
+    /// Whether the TTL removed the key.
     pub(super) expired: bool,
 }
 
-/// The headers of a message on the Bus; most messages have none.
+/// Converts the headers of a message on the Bus. Returns `None` for most messages, because they have none.
 pub(super) fn encode(headers: &Headers) -> Option<HeaderMap> {
     let trace = headers.trace.as_ref()?;
     let mut map = HeaderMap::new();
@@ -39,7 +39,7 @@ pub(super) fn encode(headers: &Headers) -> Option<HeaderMap> {
     Some(map)
 }
 
-/// A message from the Bus.
+/// Converts a message received on the Bus.
 pub(super) fn message(raw: Raw) -> Message {
     let trace = raw.headers.as_ref().and_then(|map| text(map, &TRACE)).and_then(TraceParent::parse);
     let headers = Headers { trace };
@@ -51,8 +51,9 @@ pub(super) fn message(raw: Raw) -> Message {
     }
 }
 
-/// The header of an entry: its operation id, then its meta, so that a consumer of headers alone carries it. Text stands
-/// there as it is, anything else in base64; one header, because each costs as much as what is in it.
+/// Creates the header of an entry: its operation id, then its meta, so that a consumer of headers alone
+/// receives both. Text is stored unchanged, other bytes in base64. Both are in one header, because the
+/// overhead of a header is as large as its content.
 pub(super) fn entry(op: Op, meta: &[u8]) -> HeaderMap {
     let mut line = Key::from_bits(u128::from_be_bytes(op.0)).to_string();
     match std::str::from_utf8(meta) {
@@ -72,7 +73,8 @@ pub(super) fn entry(op: Op, meta: &[u8]) -> HeaderMap {
     map
 }
 
-/// An entry from what is stored. What somebody else wrote without our header has an empty op and meta.
+/// Converts a stored message into an entry. A message without this header has an empty operation id and meta,
+/// because another client wrote it.
 pub(super) fn stored(key: String, rev: u64, map: &HeaderMap, value: Bytes) -> Entry {
     let (op, meta) = text(map, &ENTRY).and_then(read).unwrap_or_default();
     Entry { key, rev, op, meta, value }
@@ -88,7 +90,8 @@ fn read(line: &str) -> Option<(Op, Bytes)> {
     Some((op, meta))
 }
 
-/// The headers of a deletion. A marker with a TTL disappears; one without would stay for ever.
+/// Creates the headers of a deletion. The TTL removes the marker; without it the marker would remain for
+/// ever.
 pub(super) fn deletion(ttl: std::time::Duration) -> HeaderMap {
     let mut map = HeaderMap::new();
     map.insert(KV_OPERATION, "PURGE");
@@ -96,12 +99,12 @@ pub(super) fn deletion(ttl: std::time::Duration) -> HeaderMap {
     map
 }
 
-/// The message goes by itself after whole seconds.
+/// Sets the TTL of a message, in whole seconds.
 pub(super) fn expire(map: &mut HeaderMap, ttl: std::time::Duration) {
     map.insert(async_nats::header::NATS_MESSAGE_TTL, format!("{}s", ttl.as_secs()));
 }
 
-/// Whether what is stored is the mark of a deletion: ours, or the server's after a TTL.
+/// Returns the delete marker, if the message is one: written by this engine, or by the server after a TTL.
 pub(super) fn marker(map: &HeaderMap) -> Option<Marker> {
     if let Some(reason) = text(map, &async_nats::header::NATS_MARKER_REASON) {
         return Some(Marker { expired: reason == "MaxAge" });
@@ -109,17 +112,17 @@ pub(super) fn marker(map: &HeaderMap) -> Option<Marker> {
     matches!(text(map, &KV_OPERATION), Some("PURGE" | "DEL")).then_some(Marker { expired: false })
 }
 
-/// A header's value.
+/// Returns the value of a header.
 pub(super) fn text<'a>(map: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     map.get(name.clone()).map(|value| value.as_str())
 }
 
-/// A header that is a number.
+/// Returns the value of a numeric header.
 pub(super) fn number(map: &HeaderMap, name: &HeaderName) -> Option<u64> {
     text(map, name)?.parse().ok()
 }
 
-/// Headers as they are on the wire, from `STREAM.MSG.GET`: a status line, then `name: value` lines.
+/// Parses headers in wire format, as `STREAM.MSG.GET` returns them: a status line, then `name: value` lines.
 pub(super) fn parse(wire: &[u8]) -> HeaderMap {
     let wire = String::from_utf8_lossy(wire);
     let lines = wire.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
@@ -146,7 +149,7 @@ mod tests {
             let written = entry(Op(op), meta.as_bytes());
             let read = stored("k".to_owned(), 7, &written, Bytes::new());
             prop_assert_eq!((read.op, &read.meta[..]), (Op(op), meta.as_bytes()));
-            // as it comes back from the server
+            // the form in which the server returns it
             let line = format!("NATS/1.0\r\nPw-Entry: {}\r\n\r\n", text(&written, &ENTRY).unwrap());
             prop_assert_eq!(stored("k".to_owned(), 7, &parse(line.as_bytes()), Bytes::new()), Entry { value: Bytes::new(), ..read });
         }

@@ -1,25 +1,25 @@
-//! What a watch knows: the revision of every key that stands.
+//! The state of a watch: the revision of every existing key.
 //!
-//! Owns: the difference between what its reader was told and what a new consumer yields. Plain and synchronous.
-//! Never: talks to NATS.
+//! Owns: the difference between the events that the reader received and those that a new consumer yields.
+//! Synchronous. Never: communication with NATS.
 
 use std::collections::HashMap;
 
 use super::headers::Marker;
 use crate::engine::{Entry, WatchEvent};
 
-/// Which stream, and how far it is, by its leader.
+/// The identity and position of a stream, as its leader reports them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Origin {
     pub(super) created: String,
     pub(super) last_seq: u64,
 }
 
-/// A revision per key and nothing else: 10,000 rows must stay below 1 MB.
+/// The revision of each key and nothing else, because 10,000 rows must take less than 1 MB.
 #[derive(Default)]
 pub(super) struct Held {
     known: HashMap<Box<str>, u64>,
-    /// Known before the restart and not seen since.
+    /// Keys known before the restart that the new consumer has not yielded yet.
     unseen: HashMap<Box<str>, u64>,
     created: String,
     highest: u64,
@@ -27,8 +27,9 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Everything will be yielded again. A stream that is another one, or has lost what we have seen, counts
-    /// its revisions anew: then none of ours orders anything.
+    /// Prepares for a new consumer, which yields everything again. If the stream was replaced or has lost
+    /// messages that were seen, its revisions count anew, so the known revisions are reset to 0 and order
+    /// nothing.
     pub(super) fn restart(&mut self, origin: &Origin) {
         let lost = origin.created != self.created || origin.last_seq < self.highest;
         self.unseen.extend(std::mem::take(&mut self.known));
@@ -39,7 +40,8 @@ impl Held {
         }
     }
 
-    /// A key stands. Nothing to tell when it is what the reader knows, or older: a replica may be behind.
+    /// Applies an existing entry. Returns no event when the reader knows this revision or a newer one,
+    /// because a replica may be behind.
     pub(super) fn put(&mut self, entry: Entry) -> Option<WatchEvent> {
         self.highest = self.highest.max(entry.rev);
         let (key, before) = match self.unseen.remove_entry(entry.key.as_str()) {
@@ -51,7 +53,7 @@ impl Held {
         newer.then_some(WatchEvent::Put(entry))
     }
 
-    /// A key was deleted at a revision.
+    /// Applies the deletion of a key at a sequence.
     pub(super) fn delete(&mut self, key: &str, seq: u64, marker: Marker) -> Option<WatchEvent> {
         self.highest = self.highest.max(seq);
         let (key, rev) = self.unseen.remove_entry(key).or_else(|| self.known.remove_entry(key))?;
@@ -62,18 +64,19 @@ impl Held {
         Some(WatchEvent::Delete { key: key.into(), expired: Some(marker.expired) })
     }
 
-    /// The keys that the new consumer did not yield, although it is through.
+    /// Returns the known keys that the new consumer did not yield, for use after it has yielded everything.
     pub(super) fn unseen(&self) -> Vec<String> {
         self.unseen.keys().map(|key| key.to_string()).collect()
     }
 
-    /// The leader has nothing under an unseen key: it was deleted, and so was the mark of its deletion.
+    /// Removes an unseen key that is absent at the leader: the key was deleted, and its delete marker has
+    /// expired.
     pub(super) fn forget(&mut self, key: &str) -> Option<WatchEvent> {
         let (key, _) = self.unseen.remove_entry(key)?;
         Some(WatchEvent::Delete { key: key.into(), expired: None })
     }
 
-    /// Everything that stands was yielded: once.
+    /// Returns `Live` once, after all existing entries were yielded.
     pub(super) fn live(&mut self) -> Option<WatchEvent> {
         (!std::mem::replace(&mut self.live, true)).then_some(WatchEvent::Live)
     }
@@ -98,7 +101,7 @@ mod tests {
         }
     }
 
-    /// What a reader makes of the events.
+    /// Applies an event to a reader's view.
     fn tell(reader: &mut BTreeMap<String, u64>, event: Option<WatchEvent>) {
         match event {
             Some(WatchEvent::Put(entry)) => drop(reader.insert(entry.key, entry.rev)),
@@ -109,7 +112,7 @@ mod tests {
         }
     }
 
-    /// A whole consumer: everything that stands or has a mark, then the leader's word on the rest.
+    /// Simulates a whole consumer: every entry and delete marker, then the leader's state of the unseen keys.
     fn consume(held: &mut Held, reader: &mut BTreeMap<String, u64>, truth: &BTreeMap<String, (u64, bool)>) {
         for (key, (rev, stands)) in truth {
             let event = if *stands {
@@ -138,7 +141,7 @@ mod tests {
                     match what {
                         0 => drop(truth.insert(key, (seq, true))),
                         1 => drop(truth.insert(key, (seq, false))),
-                        // the mark itself is gone
+                        // the delete marker has expired as well
                         _ => drop(truth.remove(&key)),
                     }
                 }

@@ -1,10 +1,11 @@
 //! Single keys on JetStream: read, write, delete.
 //!
-//! Owns: how an expectation becomes a conditional publish, and how its answer becomes an outcome. Never: pages
-//! (`walk`), batches (`commit`) or consumers (`watch`).
+//! Owns: the conversion of an expectation into a conditional publish, and of its reply into an outcome.
+//! Never: pages (`walk`), batches (`commit`) or consumers (`watch`).
 //!
-//! Writes are raw publishes: the library's bucket loses the TTL when it creates over the mark of a deletion,
-//! has no conditional put with a TTL, and takes another writer in flight (10164) for a failure.
+//! Writes are raw publishes, because the bucket type of the library loses the TTL when it creates a key over
+//! a delete marker, has no conditional put with a TTL, and treats another writer in flight (10164) as a
+//! failure.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,11 +25,11 @@ use super::headers::{self, Marker};
 use super::streams::{MARKER_TTL, Streams};
 use crate::engine::{Bucket, Consistency, Down, Entry, Expect, MAX_META, MAX_VALUE, Put, WriteError};
 
-/// The longest pause before a write that was refused for a passing reason is repeated.
+/// The longest pause before repeating a write that was refused for a temporary reason.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The longest key. A server closes the connection of a client whose line, with everything that stands before
-/// and behind the subject, is longer than 4,096 bytes.
+/// The longest key, in bytes. A server closes the connection after a line of more than 4,096 bytes, and the
+/// line contains more than the key.
 const LONGEST_KEY: usize = 2048;
 
 /// One bucket on the control connection.
@@ -39,11 +40,11 @@ pub(super) struct Store {
     pub(super) bucket: Bucket,
 }
 
-/// What is stored under a key.
+/// A message stored under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Stored {
     Entry(Entry),
-    /// It was deleted; the mark has a revision of its own.
+    /// A delete marker; it has a sequence of its own.
     Marker {
         seq: u64,
         marker: Marker,
@@ -66,20 +67,20 @@ impl Stored {
     }
 }
 
-/// Whether a key can be a subject's tail and stays inside its bucket.
+/// Returns whether a key is legal as the end of a subject, so that it stays inside its bucket.
 pub(super) fn is_key(key: &str) -> bool {
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'/' | b'_' | b'=');
     key.len() <= LONGEST_KEY && key.split('.').all(|token| !token.is_empty() && token.bytes().all(legal))
 }
 
-/// Whether a put keeps to the limits.
+/// Checks a put against the limits.
 pub(super) fn check(put: &Put) -> Result<(), WriteError> {
     let within = is_key(&put.key) && put.value.len() <= MAX_VALUE && put.meta.len() <= MAX_META;
     let whole = put.ttl.is_none_or(|ttl| ttl.as_secs() > 0 && ttl.subsec_nanos() == 0);
     if within && whole { Ok(()) } else { Err(WriteError::Invalid) }
 }
 
-/// The headers of a put.
+/// Creates the headers of a put.
 pub(super) fn put_headers(put: &Put) -> HeaderMap {
     let mut map = headers::entry(put.op, &put.meta);
     if let Some(ttl) = put.ttl {
@@ -88,8 +89,8 @@ pub(super) fn put_headers(put: &Put) -> HeaderMap {
     map
 }
 
-/// The sequence that a conditional publish names; 0 is "nothing was ever stored". Nothing is ever stored at
-/// revision 0, so expecting it is a conflict, not absence.
+/// Returns the sequence that a conditional publish names first; 0 means that nothing was ever stored.
+/// Expecting revision 0 is a conflict and not absence, because nothing is ever stored at revision 0.
 pub(super) fn first_expectation(expect: Expect) -> Result<Option<u64>, WriteError> {
     match expect {
         Expect::Any => Ok(None),
@@ -99,8 +100,8 @@ pub(super) fn first_expectation(expect: Expect) -> Result<Option<u64>, WriteErro
     }
 }
 
-/// After a mismatch: the sequence to expect instead, or the conflict. Absent also means "only the mark of a
-/// deletion": the publish then names the mark.
+/// Returns the sequence to expect after a mismatch, or the conflict. A key with only a delete marker is
+/// absent too; the next publish then names the sequence of the marker.
 pub(super) fn next_expectation(expect: Expect, stored: Option<&Stored>) -> Result<u64, WriteError> {
     match (expect, stored) {
         (_, Some(Stored::Entry(entry))) => Err(WriteError::Conflict { actual: Some(entry.rev) }),
@@ -111,17 +112,17 @@ pub(super) fn next_expectation(expect: Expect, stored: Option<&Stored>) -> Resul
 }
 
 impl Store {
-    /// The subject of a key.
+    /// Returns the subject of a key.
     pub(super) fn subject(&self, key: &str) -> String {
         self.streams.key(self.bucket, key)
     }
 
-    /// The stream's name.
+    /// Returns the name of the stream.
     pub(super) fn stream(&self) -> String {
         self.streams.bucket(self.bucket)
     }
 
-    /// The end of an operation that starts now.
+    /// Returns the deadline of an operation that starts now.
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.control.timing.operation
     }
@@ -138,13 +139,13 @@ impl Store {
         Ok(stored.and_then(Stored::live))
     }
 
-    /// What the leader has: sees every acknowledged write.
+    /// Reads a key from the leader, which has every acknowledged write.
     pub(super) async fn latest(&self, key: &str, deadline: Instant) -> Result<Option<Stored>, Down> {
         let request = json!({ "last_by_subj": self.subject(key) });
         self.ask_leader(&request, deadline).await
     }
 
-    /// One message from the leader.
+    /// Reads one message from the leader.
     pub(super) async fn ask_leader(
         &self,
         request: &serde_json::Value,
@@ -164,7 +165,8 @@ impl Store {
             data: String,
         }
         let method = format!("STREAM.MSG.GET.{}", self.stream());
-        // while a stream elects its leader nobody answers, not even with a refusal; asking again changes nothing
+        // during an election no server replies, not even with an error; the read is idempotent, so it is
+        // repeated
         let patience = self.control.timing.operation / 5;
         loop {
             let remaining = deadline.saturating_duration_since(Instant::now());
@@ -182,7 +184,7 @@ impl Store {
         }
     }
 
-    /// What some replica has.
+    /// Reads a key from any replica.
     async fn nearby(&self, key: &str, deadline: Instant) -> Result<Option<Stored>, Down> {
         let subject = format!("$JS.API.DIRECT.GET.{}.{}", self.stream(), self.subject(key));
         loop {
@@ -196,7 +198,8 @@ impl Store {
         }
     }
 
-    /// A key and what a direct read found under it; `None` if it is no such message.
+    /// Converts the reply to a direct read into a key and its message. Returns `None` if the reply is
+    /// malformed.
     pub(super) fn direct(&self, raw: Raw) -> Option<(String, Stored)> {
         let map = raw.headers?;
         let seq = headers::number(&map, &async_nats::header::NATS_SEQUENCE)?;
@@ -205,7 +208,7 @@ impl Store {
         Some((key.clone(), Stored::new(key, seq, &map, raw.payload)))
     }
 
-    /// Waits a moment before the next try; an error when there is no time for one.
+    /// Waits a moment before the next attempt. Returns `Down` when the deadline leaves no time for one.
     pub(super) async fn pause(&self, deadline: Instant, why: &impl std::fmt::Debug) -> Result<(), Down> {
         if Instant::now() + PAUSE >= deadline {
             tracing::debug!(?why, bucket = self.bucket.name(), "JetStream is not available");
@@ -231,7 +234,7 @@ impl Store {
         self.write(key, || headers::deletion(MARKER_TTL), &Bytes::new(), expect).await.map(drop)
     }
 
-    /// A conditional publish until it has an outcome.
+    /// Repeats a conditional publish until it has an outcome.
     async fn write(
         &self,
         key: &str,
@@ -260,9 +263,9 @@ impl Store {
                 Ack::Invalid => return Err(WriteError::Invalid),
                 Ack::Busy => self.pause(deadline, &Ack::Busy).await.map_err(|Down| WriteError::Down)?,
                 Ack::Mismatch => {
-                    // apart: what is rare does not make every put larger
+                    // boxed, so that this rare case does not enlarge the future of every put
                     let stored = Box::pin(self.latest(key, deadline)).await;
-                    // nothing was written: the conflict is certain even if the leader is gone by now
+                    // nothing was written, so the conflict is certain even if the leader is unavailable now
                     let stored = stored.map_err(|Down| WriteError::Conflict { actual: None })?;
                     let next = next_expectation(expect, stored.as_ref())?;
                     if expected == Some(next) {
@@ -274,7 +277,7 @@ impl Store {
         }
     }
 
-    /// The conflict with whatever stands there.
+    /// Returns the conflict with the current revision of the key.
     async fn conflict(&self, key: &str, deadline: Instant) -> WriteError {
         match self.latest(key, deadline).await {
             Ok(stored) => {

@@ -1,14 +1,24 @@
-//! The NATS engine: the only place that names `async_nats`.
+//! The NATS engine: the only module that names `async_nats`.
 //!
-//! Owns: the engine's handle, what it is configured with, why it may refuse. Never: decides for a domain.
+//! Owns: the engine's handle, its options, and the reasons for refusing a server. Never: decisions of a
+//! domain.
 //!
-//! Two connections per process: `control` (Kv, so leases) and `data` (Bus and Queue), so that a burst of
-//! messages never delays the renewal of a lease.
+//! Each process has two connections: `control` (Kv, and therefore leases) and `data` (Bus and Queue), so that
+//! a burst of messages never delays the renewal of a lease.
 //!
-//! `connect` getting connected · `connection` sending and asking · `outgoing` gathers what is sent ·
-//! `router` replies · `headers` · `version` ·
-//! `bus` · `api` JetStream's wire · `streams` what exists · `kv` single keys · `walk` many keys · `commit`
-//! several at once · `watch` and `held` watches · `queue`
+//! - `connect`: first connect and reconnects
+//! - `connection`: sending and requesting
+//! - `outgoing`: gathers messages into few writes
+//! - `router`: replies
+//! - `headers`, `version`
+//! - `bus`
+//! - `api`: the wire format of JetStream
+//! - `streams`: names and creation of streams
+//! - `kv`: single keys
+//! - `walk`: many keys
+//! - `commit`: atomic batches
+//! - `watch` and `held`: watches
+//! - `queue`
 
 mod api;
 mod bus;
@@ -45,22 +55,22 @@ use super::{
     Push, Put, QueueError, Replies, RequestError, Subscription, Watch, WatchEvent, WatchMode, WriteError,
 };
 
-/// How to reach the cluster's NATS.
+/// Options for the connection to the cluster's NATS.
 #[derive(Debug, Clone)]
 pub struct NatsOptions {
-    /// `nats://host:port`, several of one cluster.
+    /// URLs `nats://host:port` of one or more servers of one NATS cluster.
     pub urls: Vec<String>,
     /// Replicas of streams and buckets: 1 or 3.
     pub replicas: usize,
-    /// The cluster's name: several clusters share one NATS.
+    /// The name of this Pagewire cluster. Several clusters can share one NATS.
     pub cluster: String,
-    /// Shown in NATS's own monitoring.
+    /// The client name shown in NATS's monitoring.
     pub client_name: String,
     /// Time-outs.
     pub timing: crate::timing::Timing,
 }
 
-/// Why a process cannot use this NATS.
+/// The reason why a process cannot use this NATS.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The server is too old.
@@ -68,20 +78,20 @@ pub enum ConnectError {
         "NATS server {found} is too old: pagewire needs 2.12.12 or later of 2.12, 2.14.3 or later of 2.14, or 2.15 and up"
     )]
     Version {
-        /// What the server says.
+        /// The version that the server reported.
         found: String,
     },
-    /// Could not be reached or refused us.
+    /// The server could not be reached, or refused the connection.
     #[error("cannot use NATS at {urls}: {reason}")]
     Unreachable {
-        /// Where we tried.
+        /// The URLs that were tried, without credentials.
         urls: String,
-        /// What happened.
+        /// A description of the failure.
         reason: String,
     },
 }
 
-/// A NATS cluster with JetStream. The connections close when the last clone is dropped.
+/// A NATS cluster with JetStream. Dropping the last clone closes the connections.
 #[derive(Clone)]
 pub struct Nats {
     inner: Arc<Inner>,
@@ -94,18 +104,23 @@ struct Inner {
     hints: Hints,
     link: channel::Receiver<Link>,
     watches: Mutex<Vec<WeakUnboundedSender<WatchEvent>>>,
-    /// Aborted on drop; everything else ends with them.
+    /// Aborted on drop; every other task ends as a consequence.
     _tasks: Tasks,
 }
 
 impl Nats {
-    /// Connects, checks the server's version, creates missing streams.
+    /// Connects, checks the server's version and creates missing streams.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::Version`] when a server is too old; [`ConnectError::Unreachable`] when a server cannot
+    /// be reached, refuses the connection or its streams, or has too small a `max_payload`.
     pub async fn connect(options: NatsOptions) -> Result<Self, ConnectError> {
         let mut tasks = Tasks::default();
         let control = connect::connect(&options, "control", &mut tasks).await?;
         let data = connect::connect(&options, "data", &mut tasks).await?;
         let streams = Streams::new(&options.cluster, options.replicas);
-        // a cluster of servers that has just started elects its leader first
+        // leave time for the election of a leader after all servers have just started
         let deadline = Instant::now() + options.timing.operation * 6;
         let ensured = streams.ensure_all(&control, deadline).await;
         ensured.map_err(|reason| connect::refused(&options, reason))?;

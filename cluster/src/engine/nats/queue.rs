@@ -1,10 +1,11 @@
 //! The Queue on JetStream: one work-queue stream, one durable consumer per route.
 //!
-//! Owns: hints, their consumers and acknowledgements. Never: what a hint means.
+//! Owns: work items, their consumers and acknowledgements. Never: the meaning of a work item.
 //!
-//! `not_before` is a message schedule of the server (`@at`): the hint waits in the stream as a message of its
-//! own, survives restarts, and costs nothing until its time. The alternative, delivering it at once and refusing
-//! it with a delay, takes a slot and counts an attempt for every hint that is not due, and keeps it pending.
+//! `not_before` is a message schedule of the server (`@at`): the work item waits in the stream as a separate
+//! message, survives restarts, and costs nothing until its time. The alternative is to deliver it at once and
+//! refuse it with a delay. That would take a slot, count an attempt and keep a delivery pending for every
+//! work item that is not due.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -31,22 +32,22 @@ use super::streams::{Streams, nanos};
 use crate::engine::{Delivery, MAX_PAYLOAD, Push, QueueError};
 use crate::subject::SubjectToken;
 
-/// Pull requests that may wait at one route: a thousand workers and more.
+/// Pull requests that may wait on one route; enough for more than a thousand workers.
 const MAX_WAITING: u32 = 4096;
-/// The longest name of a consumer that is used as it is.
+/// The longest consumer name that is used unhashed.
 const LONGEST_NAME: usize = 128;
-/// The longest pause before a request that was refused for a passing reason is repeated.
+/// The longest pause before repeating a request that was refused for a temporary reason.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The queue on the data connection.
 pub(super) struct Hints {
     data: Connection,
     streams: Streams,
-    /// Routes whose consumer exists for all we know.
+    /// Routes with a consumer, as far as this process knows.
     routes: Mutex<HashSet<String>>,
 }
 
-/// Where a hint is: waiting for its time, or ready.
+/// The stage of a work item: waiting for its time, or ready.
 enum Place {
     Scheduled,
     Ready,
@@ -66,14 +67,15 @@ impl Hints {
         Self { data, streams, routes: Mutex::default() }
     }
 
-    /// The id is one token, so that the hints of a route and of a longer one never overlap: a work queue
-    /// refuses consumers that do.
+    /// Returns the subject of a work item. The id is one token, so that the filters of a route and of a
+    /// longer route never overlap; a work queue refuses overlapping consumers.
     fn subject(&self, place: &Place, route: &str, id: &str) -> String {
         format!("{}{}.{route}.{id}", self.streams.hints(), place.token())
     }
 
-    /// A consumer's name is one token of at most 255 characters, so a long route goes by its hash. No token
-    /// starts with an underscore and a small letter, so the two never meet.
+    /// Returns the name of a route's consumer. A name is one token of at most 255 characters, so a long route
+    /// is hashed. No encoded token starts with an underscore and a lower case letter, so hashed and unhashed
+    /// names never collide.
     fn consumer(route: &str) -> String {
         let name = SubjectToken::new(route).to_string();
         if name.len() <= LONGEST_NAME {
@@ -93,7 +95,7 @@ impl Hints {
         if let Some(delay) = push.not_before.filter(|delay| !delay.is_zero()) {
             headers.insert(NATS_SCHEDULE, schedule(SystemTime::now(), delay).ok_or(QueueError::Invalid)?);
             headers.insert(NATS_SCHEDULE_TARGET, subject);
-            // a schedule replaces the one on its subject: each hint has its own
+            // a schedule replaces an earlier one on its subject, so each work item has a subject of its own
             let own = format!("{id}-{}", uuid::Uuid::new_v4().simple());
             subject = self.subject(&Place::Scheduled, &push.route, &own);
         }
@@ -134,7 +136,7 @@ impl Hints {
                 }
                 Err(_) => return Err(QueueError::Down),
             };
-            // an early empty answer: others wait for the same few hints, or the consumer moved
+            // an early empty reply: other pulls took the work items, or the consumer moved to another server
             if !hints.is_empty() || Instant::now() >= until {
                 return Ok(hints);
             }
@@ -142,15 +144,17 @@ impl Hints {
         }
     }
 
-    /// One pull request: what is there, or the first within the time. It has an inbox of its own, which ends
-    /// with it: the server forgets a request that nobody listens to, so a caller who leaves takes no hint along.
+    /// Sends one pull request. Returns the available work items, or waits for the first until `until`. The
+    /// request has its own inbox, which is dropped with it. The server discards a request without a
+    /// subscriber, so a cancelled pull takes no work item.
     async fn fetch(&self, route: &str, free_slots: usize, until: Instant) -> Result<Vec<Delivery>, Failure> {
         let mut link = self.data.link.clone();
         let generation = *link.borrow_and_update();
         let remaining = until.saturating_duration_since(Instant::now());
         let mut request = json!({ "batch": free_slots, "no_wait": true });
         if remaining > Duration::from_millis(1) {
-            // with both, the request waits for the first hint and ends with the last that is there
+            // with `expires` and `no_wait`, the request waits for the first work item and ends with the last
+            // available one
             request["expires"] = nanos(remaining).into();
         }
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.streams.jobs(), Self::consumer(route));
@@ -174,7 +178,7 @@ impl Hints {
                 Some(_) => break,
             }
             if !hints.is_empty() {
-                // the rest follows at once, or its end does
+                // the other work items, or the end of the request, follow at once
                 deadline = Instant::now() + self.data.timing.publish * 2;
             }
         }
@@ -238,7 +242,7 @@ impl Hints {
         self.acknowledge(delivery, "+WPI".into()).await
     }
 
-    /// An acknowledgement that is acknowledged itself.
+    /// Sends an acknowledgement and waits until the server confirms it.
     async fn acknowledge(&self, delivery: &Delivery, what: Bytes) -> Result<(), QueueError> {
         match self.data.ask(delivery.receipt.clone(), None, what, self.data.timing.operation).await {
             Ok(_) => Ok(()),
@@ -247,7 +251,8 @@ impl Hints {
         }
     }
 
-    /// What a direct read says is pending, scheduled hints included. The stream keeps what is not settled.
+    /// Returns the number of work items that a direct read counts, including scheduled ones. The stream
+    /// contains exactly the unsettled ones.
     pub(super) async fn depth(&self, route: &str) -> Result<u64, QueueError> {
         if !is_key(route) {
             return Err(QueueError::Invalid);
@@ -281,7 +286,7 @@ fn delivery(raw: Raw) -> Option<Delivery> {
     Some(Delivery { id, payload: raw.payload, attempt, receipt })
 }
 
-/// The server's expression for one moment.
+/// Formats a delay as the server's schedule expression for one point in time.
 fn schedule(now: SystemTime, delay: Duration) -> Option<String> {
     let at = OffsetDateTime::from(now).checked_add(delay.try_into().ok()?)?;
     Some(format!("@at {}", at.format(&Rfc3339).ok()?))

@@ -1,9 +1,9 @@
-//! The reply router: one wildcard inbox per connection, and who waits for which answer.
+//! The reply router: one wildcard inbox per connection, and the waiters for replies.
 //!
-//! Owns: tokens, waiters and their deadlines. Never: what an answer means.
+//! Owns: tokens, waiters and their deadlines. Never: the meaning of a reply.
 //!
-//! The client library's own requests are not used: they keep an entry for ever when no answer comes
-//! (nats.rs#1617), yield one answer only, and do not learn that the connection was lost.
+//! The requests of the client library are not used, because they keep an entry for ever when no reply arrives
+//! (nats.rs#1617), yield one reply only, and do not detect that the connection was lost.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,25 +16,25 @@ use tokio::sync::{mpsc, oneshot};
 use super::headers;
 use crate::engine::Message;
 
-/// Answers that are handed out at once.
+/// Replies that are dispatched at once.
 const CHUNK: usize = 64;
 
-/// Who waits.
+/// The receiver of the replies to one request.
 pub(super) enum Waiter {
-    /// For one answer.
+    /// Waits for one reply.
     One(oneshot::Sender<Raw>),
-    /// For raw messages until the receiver has enough.
+    /// Receives raw messages until the receiver is dropped.
     Stream(mpsc::UnboundedSender<Raw>),
-    /// For the answers of a `request_many`; `first` tells whether anybody answers at all.
+    /// Receives the replies of a `request_many`. `first` reports whether there is any responder.
     Many { first: Option<oneshot::Sender<bool>>, answers: mpsc::Sender<Message> },
 }
 
 impl Waiter {
-    /// Hands a message over; whether more may come.
+    /// Hands a message over. Returns the waiter if it expects more messages.
     fn take(self, message: Raw) -> Option<Self> {
         match self {
             Self::One(sender) => {
-                // nobody waits any more: the answer is late
+                // the waiter was dropped, so the reply is late
                 let _ = sender.send(message);
                 None
             }
@@ -75,8 +75,9 @@ impl Table {
         self.next
     }
 
-    /// Hands a message to its waiter; whether there was one. The subject names the token, so this is for answers, not
-    /// for what a consumer delivers: that keeps the subject it was published to.
+    /// Hands a message to its waiter. Returns whether there was one. The token is taken from the subject, so
+    /// this works for replies and not for messages of a consumer, which keep the subject on which they were
+    /// published.
     fn deliver(&mut self, message: Raw) -> bool {
         let token = message.subject.rsplit('.').next().and_then(|token| token.parse().ok());
         let Some(token) = token else { return false };
@@ -91,13 +92,13 @@ impl Table {
         self.waiting.remove(&token);
     }
 
-    /// Forgets who has waited long enough.
+    /// Removes the waiters with an expired deadline.
     fn sweep(&mut self, now: Instant) {
         self.waiting.retain(|_, (_, until)| *until > now);
     }
 }
 
-/// A place for one answer; leaving it makes room.
+/// The registration of a waiter for one reply. Dropping it removes the waiter.
 pub(super) struct Place<'a> {
     router: &'a Router,
     token: u64,
@@ -105,12 +106,12 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The subject to answer to.
+    /// Returns the reply subject.
     pub(super) fn subject(&self) -> String {
         self.router.subject(self.token)
     }
 
-    /// The answer; `None` when the connection was lost or the time is over.
+    /// Waits for the reply. Returns `None` when the connection was lost or the deadline expired.
     pub(super) async fn answer(&mut self) -> Option<Raw> {
         (&mut self.answer).await.ok()
     }
@@ -129,7 +130,7 @@ pub(super) struct Router {
 }
 
 impl Router {
-    /// `root` is this connection's own subject: nobody else answers below it.
+    /// Creates a router. `root` is unique to this connection, so every message below it is for this router.
     pub(super) fn new(root: String) -> Arc<Self> {
         Arc::new(Self { root, table: Mutex::default() })
     }
@@ -138,12 +139,12 @@ impl Router {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The one subscription that receives every answer.
+    /// Returns the pattern of the single subscription that receives every reply.
     pub(super) fn pattern(&self) -> String {
         format!("{}.*", self.root)
     }
 
-    /// A subject below the root that is not an answer's.
+    /// Returns a subject below the root that no reply uses.
     pub(super) fn private(&self, leaf: &str) -> String {
         format!("{}.own.{leaf}", self.root)
     }
@@ -152,35 +153,35 @@ impl Router {
         format!("{}.{token}", self.root)
     }
 
-    /// Waits from now until `until`; the subject to answer to.
+    /// Registers a waiter from now until `until`. Returns the reply subject.
     pub(super) fn expect(&self, waiter: Waiter, until: Instant) -> String {
         let token = self.lock().insert(waiter, until);
         self.subject(token)
     }
 
-    /// Waits for one answer until `until`, or until the place is left.
+    /// Registers a waiter for one reply, until `until` or until the returned value is dropped.
     pub(super) fn place(&self, until: Instant) -> Place<'_> {
         let (sender, answer) = oneshot::channel();
         let token = self.lock().insert(Waiter::One(sender), until);
         Place { router: self, token, answer }
     }
 
-    /// The connection was lost: whoever waits learns it now instead of at the deadline.
+    /// Drops all waiters after the connection was lost, so that they fail now instead of at their deadlines.
     pub(super) fn abandon(&self) {
         let waiting = std::mem::take(&mut self.lock().waiting);
         drop(waiting);
     }
 
-    /// How many wait.
+    /// Returns the number of waiters.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.lock().waiting.len()
     }
 
-    /// Dispatches until the connection is closed; sweeps every `period`.
+    /// Dispatches replies until the connection is closed. Removes expired waiters every `period`.
     pub(super) async fn run(self: Arc<Self>, inbox: Subscriber, period: Duration) {
         let mut tick = tokio::time::interval(period);
-        // answers come in bursts, and each asks for the lock
+        // replies arrive in bursts; a chunk takes the lock once
         let mut inbox = inbox.ready_chunks(CHUNK);
         loop {
             tokio::select! {

@@ -1,9 +1,9 @@
 //! The streams of a cluster.
 //!
-//! Owns: their names, subjects and configuration, and that they exist. Never: what is written to them.
+//! Owns: their names, subjects, configuration and creation. Never: the content of their messages.
 //!
-//! They are created raw: the library's own bucket configuration has no `max_consumers`, and since 2.15 a stream
-//! without it takes 1,000 consumers at most.
+//! The configuration is sent as raw JSON, because the bucket configuration of the library has no
+//! `max_consumers`, and since NATS 2.15 a stream without it accepts at most 1,000 consumers.
 
 use std::time::{Duration, Instant};
 
@@ -16,30 +16,31 @@ use super::connection::{Connection, Failure};
 use crate::engine::{Bucket, Link};
 use crate::subject::{SubjectToken, Subjects};
 
-/// How long the mark of a deletion stays. Longer than any outage after which a watch resumes without a full
-/// comparison with the leader.
+/// The time for which a delete marker remains. Longer than any outage after which a watch resumes without a
+/// full comparison with the leader.
 pub(super) const MARKER_TTL: Duration = Duration::from_secs(15 * 60);
-/// A watch is a consumer: eight for each of 99 nodes, and room for those that are being replaced.
+/// Each watch is a consumer. Enough for eight watches on each of 99 nodes, and for consumers that are being
+/// replaced.
 const MAX_CONSUMERS: u32 = 2000;
 
 /// The names of one cluster's streams and subjects.
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
     cluster: SubjectToken,
-    /// What stands before every hint.
+    /// The prefix of the subjects of all work items.
     hints: String,
     replicas: usize,
 }
 
-/// What the leader says about a stream.
+/// The state of a stream as its leader reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct StreamInfo {
-    /// Changes when the stream was deleted and created again.
+    /// The creation time; it changes when the stream was deleted and created again.
     pub(super) created: String,
     pub(super) state: StreamState,
 }
 
-/// The part of a stream's state that we read.
+/// The part of a stream's state that is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub(super) struct StreamState {
     pub(super) last_seq: u64,
@@ -51,27 +52,27 @@ impl Streams {
         Self { cluster: SubjectToken::new(cluster), hints, replicas }
     }
 
-    /// The stream of a bucket.
+    /// Returns the name of a bucket's stream.
     pub(super) fn bucket(&self, bucket: Bucket) -> String {
         format!("KV_pw_{}_{}", self.cluster, bucket.name())
     }
 
-    /// What stands before every key of a bucket; keys stay inside because they are checked.
+    /// Returns the subject prefix of a bucket's keys. Keys are validated, so they stay below it.
     pub(super) fn keys(&self, bucket: Bucket) -> String {
         self.key(bucket, "")
     }
 
-    /// The subject of a key.
+    /// Returns the subject of a key.
     pub(super) fn key(&self, bucket: Bucket, key: &str) -> String {
         ["$KV.pw_", self.cluster.as_str(), "_", bucket.name(), ".", key].concat()
     }
 
-    /// The stream of the queue.
+    /// Returns the name of the queue's stream.
     pub(super) fn jobs(&self) -> String {
         format!("PW_{}_jobs", self.cluster)
     }
 
-    /// What stands before every hint.
+    /// Returns the prefix of the subjects of all work items.
     pub(super) fn hints(&self) -> &str {
         &self.hints
     }
@@ -114,8 +115,9 @@ impl Streams {
         (name, config)
     }
 
-    /// Creates what is missing. Other processes may do the same at the same time, and a NATS cluster that has
-    /// just started answers nothing at all: short questions, repeated until `deadline`.
+    /// Creates the missing streams. Other processes may do the same concurrently. A NATS cluster that has
+    /// just started does not reply at all, so requests have a short time-out and are repeated until
+    /// `deadline`.
     pub(super) async fn ensure_all(&self, connection: &Connection, deadline: Instant) -> Result<(), String> {
         for (name, config) in
             Bucket::ALL.map(|bucket| self.bucket_config(bucket)).into_iter().chain([self.jobs_config()])
@@ -140,7 +142,7 @@ impl Streams {
         Ok(())
     }
 
-    /// The stream of a bucket as its leader knows it; created if it is missing.
+    /// Returns the state of a bucket's stream from its leader. Creates the stream if it is missing.
     pub(super) async fn ensure_bucket(
         &self,
         connection: &Connection,
@@ -151,7 +153,7 @@ impl Streams {
     }
 }
 
-/// After every reconnect: a NATS that came back empty gets its streams again.
+/// Creates missing streams after every reconnect, because NATS may have lost its data.
 pub(super) async fn keep(streams: Streams, control: Connection) {
     let mut link = control.link.clone();
     let mut seen = *link.borrow_and_update();
@@ -174,7 +176,7 @@ async fn ensure(connection: &Connection, name: &str, config: &Value) -> Result<S
         known => return known,
     }
     match api(connection, &format!("STREAM.CREATE.{name}"), config, within).await {
-        // another process of another release was first
+        // a process of another release has created the stream concurrently
         Err(ApiError::Refusal(refusal)) if refusal.err_code == STREAM_EXISTS => {
             api(connection, &info, &json!({}), within).await
         }
@@ -193,7 +195,7 @@ fn describe(stream: &str, error: ApiError) -> String {
     }
 }
 
-/// JetStream counts in nanoseconds.
+/// Converts a duration to nanoseconds, the unit of JetStream.
 pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

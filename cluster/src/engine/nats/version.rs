@@ -1,10 +1,10 @@
-//! Which NATS servers are good enough.
+//! The versions of NATS servers that the engine accepts.
 //!
-//! Owns: the comparison of a server's version with what the engine builds on. Never: connects.
+//! Owns: the comparison of a server's version with the requirements of the engine. Never: connections.
 
-/// Whether a server of this version has everything the engine builds on, with the fixes it needs: 2.12.12 or
-/// later of 2.12, 2.14.3 or later of 2.14, 2.15 and up. 2.13 is refused: it never got the fixes. A pre-release
-/// of the oldest acceptable version is older than it.
+/// Returns whether a server of this version has the features and fixes that the engine needs: 2.12.12 or
+/// later of 2.12, 2.14.3 or later of 2.14, 2.15 and up. 2.13 is refused, because it never received the fixes.
+/// A pre-release of the oldest acceptable version is older than that version.
 pub(super) fn check_version(version: &str) -> bool {
     let Some((release, patched)) = parse(version) else { return false };
     match release {
@@ -17,11 +17,11 @@ pub(super) fn check_version(version: &str) -> bool {
     }
 }
 
-/// `(major, minor, patch)`, and `false` when it is a pre-release of that.
+/// Returns `(major, minor, patch)` and whether the version is a final release, not a pre-release.
 fn parse(version: &str) -> Option<((u32, u32, u32), bool)> {
     let version = version.strip_prefix('v').unwrap_or(version);
     let (numbers, pre) = version.split_once('-').map_or((version, None), |(n, pre)| (n, Some(pre)));
-    // what follows a plus is build metadata and orders nothing
+    // the part after a plus is build metadata and does not affect the order
     let numbers = numbers.split('+').next()?;
     let mut parts = numbers.split('.').map(str::parse);
     let release = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);

@@ -1,12 +1,13 @@
-//! Reading many keys, complete at any size.
+//! Reads of many keys, complete at any size.
 //!
 //! Owns: pages of a bucket in revision order. Never: single keys.
 //!
-//! Asking for the last message of each subject answers 413 beyond 1,024 matches before any page size applies,
-//! so a walk asks for the next messages from a sequence on. A bucket keeps one message per key, so that is every
-//! key once, in revision order. Pages come from any replica, and a replica may be behind: a walk is over only
-//! when the leader has nothing after the last message seen. Then every key that the leader has was seen: the
-//! replica that served the page around its sequence had it, because replicas apply in order.
+//! A request for the last message of each subject fails with 413 when more than 1,024 subjects match, before
+//! any page size applies. A walk therefore requests the next messages after a sequence. A bucket keeps one
+//! message per key, so these are all keys, each once, in revision order. Pages come from any replica, and a
+//! replica may be behind, so a walk ends only when the leader has nothing after the last message seen. Then
+//! the walk has seen every key that the leader has, because replicas apply in order: the replica that served
+//! the page around a key's sequence had the key.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -22,8 +23,8 @@ use super::headers;
 use super::kv::{Store, Stored};
 use crate::engine::{Down, Entry};
 
-/// Messages of one page, and about how many bytes. The server counts all matches for every page, so they are
-/// large; the client library drops what exceeds its 65,536 messages of one subscription.
+/// The most messages of one page, and its size in bytes. The server counts all matches for every page, so
+/// pages are large. The client library drops messages beyond 65,536 waiting ones of one subscription.
 const PAGE: usize = 8192;
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
@@ -64,7 +65,7 @@ impl Store {
         Ok(entries)
     }
 
-    /// At least the first `limit` entries after a revision, or all that there are.
+    /// Returns at least the first `limit` entries after a revision, or all if there are fewer.
     async fn walk(&self, prefix: &str, after: u64, limit: usize) -> Result<Vec<Entry>, Down> {
         let filter = self.subject(&format!("{prefix}>"));
         let mut seen = Seen { upto: after, ..Seen::default() };
@@ -79,13 +80,13 @@ impl Store {
         Ok(seen.entries.into_values().collect())
     }
 
-    /// Whether a matching message stands after a sequence.
+    /// Returns whether the leader has a matching message after a sequence.
     async fn leader_has_more(&self, filter: &str, after: u64) -> Result<bool, Down> {
         let request = json!({ "next_by_subj": filter, "seq": after.saturating_add(1) });
         Ok(self.ask_leader(&request, self.deadline()).await?.is_some())
     }
 
-    /// The next page; whether the replica had a full one.
+    /// Reads the next page. Returns whether the replica has more matches after it.
     async fn page(&self, filter: &str, batch: usize, seen: &mut Seen) -> Result<bool, Down> {
         let deadline = self.deadline();
         let request = json!({
@@ -97,7 +98,7 @@ impl Store {
         loop {
             match self.read_page(&request.to_string(), seen, deadline).await {
                 Ok(pending) => return Ok(pending > 0),
-                // what was seen of a broken page is seen twice, which does no harm
+                // the next attempt reads the messages of the broken page again
                 Err(failure @ (Failure::NoResponder | Failure::Lost)) => {
                     self.pause(deadline, &failure).await?
                 }
@@ -106,7 +107,8 @@ impl Store {
         }
     }
 
-    /// One page; how many matches the replica has after it. A page that lost a message on the way is `Lost`.
+    /// Reads one page. Returns the number of matches that the replica has after it. Returns `Lost` when a
+    /// message of the page is missing.
     async fn read_page(&self, request: &str, seen: &mut Seen, deadline: Instant) -> Result<u64, Failure> {
         let subject = format!("$JS.API.DIRECT.GET.{}", self.stream());
         let within = deadline.saturating_duration_since(Instant::now());
@@ -117,7 +119,8 @@ impl Store {
             match raw.status.map(|status| status.as_u16()) {
                 Some(404) => return Ok(0),
                 Some(503) => return Err(Failure::NoResponder),
-                // the end, with the sequence of the last message and what is pending after it
+                // the end of the page, with the sequence of the last message and the number of matches after
+                // it
                 Some(204) => {
                     let map = raw.headers.unwrap_or_default();
                     let pending = headers::number(&map, &headers::PENDING);
@@ -130,7 +133,7 @@ impl Store {
                 None => {}
             }
             let map = raw.headers.as_ref().ok_or(Failure::Lost)?;
-            // each message names the one before it in its page
+            // each message names the sequence of the previous one in its page
             let follows = headers::number(map, &NATS_LAST_SEQUENCE) == Some(previous);
             previous = headers::number(map, &NATS_SEQUENCE).filter(|_| follows).ok_or(Failure::Lost)?;
             let (key, stored) = self.direct(raw).ok_or(Failure::Lost)?;

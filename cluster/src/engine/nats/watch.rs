@@ -1,11 +1,12 @@
-//! Watches: our own consumer of a bucket.
+//! Watches: a consumer of a bucket, managed by this engine.
 //!
-//! Owns: a watch's life over gaps and reconnects. Never: what is known about keys (`held`).
+//! Owns: the consumers of a watch across gaps and reconnects. Never: the known keys (`held`).
 //!
-//! The library's ordered consumer resumes after the last sequence, which never sees deletions whose marks are
-//! gone, waits for ever behind a stream that was lost and restored, and is restarted endlessly when flow-control
-//! messages are dropped. Here any doubt (a gap in the consumer's sequence, a missed heartbeat, a new generation
-//! of the link) ends the consumer; the next one yields everything again, and only the difference is passed on.
+//! The ordered consumer of the library is not used. It resumes after the last sequence, so it misses
+//! deletions with expired delete markers. It waits for ever behind a stream that was lost and restored, and
+//! it is restarted endlessly when flow-control messages are dropped. Here every doubt (a gap in the
+//! consumer's sequence, missed heartbeats, a new generation of the link) ends the consumer. The next consumer
+//! yields everything again, and only the difference is passed on.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -25,10 +26,10 @@ use super::kv::{Store, Stored};
 use super::streams::nanos;
 use crate::engine::{Link, WatchEvent, WatchMode, Watcher};
 
-/// A consumer is given up after this many heartbeats without a sign of life.
+/// The number of heartbeat periods without any message after which a consumer is abandoned.
 const MISSED_HEARTBEATS: u32 = 3;
 
-/// A running watch.
+/// The task of a running watch.
 pub(super) struct Follower {
     store: Store,
     prefix: String,
@@ -37,20 +38,20 @@ pub(super) struct Follower {
     held: Held,
 }
 
-/// Why a consumer was left.
+/// The reason for leaving a consumer.
 enum End {
-    /// Nobody watches any more, or the engine is gone.
+    /// The watch was dropped, or the engine was dropped.
     Over,
-    /// Something may be missing: once more from the start.
+    /// Messages may be missing: restart with a new consumer.
     Doubt(&'static str),
 }
 
-/// A consumer of ours, and the last of its sequence that we have.
+/// A consumer, and the last consumer sequence that was received.
 struct Consumer {
     name: String,
     messages: Subscriber,
     last: u64,
-    /// Everything that stood when it was created was yielded.
+    /// Whether every entry that existed at its creation was yielded.
     through: bool,
 }
 
@@ -66,19 +67,20 @@ impl Follower {
                 End::Over => break,
                 End::Doubt(why) => {
                     tracing::debug!(why, bucket = self.store.bucket.name(), "a watch starts again");
-                    // not all watches of a cluster at once
+                    // a random pause, so that the watches of a cluster do not all restart at once
                     tokio::time::sleep(jitter(self.store.control.timing.nats_reconnect)).await;
                 }
             }
         }
     }
 
-    /// A consumer may sit on another server than ours: its death shows in nothing but missing heartbeats.
+    /// Returns the heartbeat period. A consumer may run on another server than the connection; then only
+    /// missing heartbeats reveal that it has ended.
     fn heartbeat_period(&self) -> Duration {
         self.store.control.timing.nats_ping / 2
     }
 
-    /// One consumer from its creation to the first doubt.
+    /// Runs one consumer from its creation to the first doubt.
     async fn follow(&mut self) -> Result<Infallible, End> {
         let mut link = self.store.control.link.clone();
         let watcher = self.watcher.clone();
@@ -125,7 +127,7 @@ impl Follower {
             "headers_only": self.mode == WatchMode::Meta,
             "flow_control": true,
             "idle_heartbeat": nanos(self.heartbeat_period()),
-            // what a killed process leaves behind goes by itself
+            // the server removes a consumer that a killed process leaves behind
             "inactive_threshold": nanos(control.timing.lease_ttl),
             "num_replicas": 1,
             "mem_storage": true,
@@ -141,13 +143,14 @@ impl Follower {
         }
     }
 
-    /// Leaves a consumer. Without this, reconnects would pile them up until their inactivity is noticed.
+    /// Deletes a consumer. Otherwise consumers would accumulate over reconnects until the server detects
+    /// their inactivity.
     fn remove(&self, consumer: Consumer) {
         let control = self.store.control.clone();
         let method = format!("CONSUMER.DELETE.{}.{}", self.store.stream(), consumer.name);
         tokio::spawn(async move {
             drop(consumer.messages);
-            // it may be gone already
+            // the consumer may be removed already
             let _ = api::<Value>(&control, &method, &json!({}), control.timing.operation).await;
         });
     }
@@ -171,7 +174,7 @@ impl Follower {
         }
     }
 
-    /// An entry or the mark of a deletion; whether it is the last one for now.
+    /// Applies an entry or a delete marker. Returns whether it is the last one for now.
     fn take(&mut self, consumer: &mut Consumer, raw: Raw) -> Result<bool, End> {
         let delivered = raw.reply.as_deref().and_then(Delivered::parse).ok_or(End::Doubt("no sequence"))?;
         if delivered.consumer_seq != consumer.last + 1 {
@@ -189,7 +192,8 @@ impl Follower {
         Ok(delivered.pending == 0)
     }
 
-    /// A sign of life says where the server is; a request for flow control wants an answer.
+    /// Checks the server's position in a heartbeat, and replies to a flow-control request. Returns whether
+    /// the consumer has nothing left to deliver.
     async fn heartbeat(&self, consumer: &Consumer, raw: Raw) -> Result<bool, End> {
         let map = raw.headers.unwrap_or_default();
         let stalled = map.get("Nats-Consumer-Stalled").map(|subject| subject.as_str().to_owned());
@@ -205,13 +209,14 @@ impl Follower {
         }
         match headers::number(&map, &NATS_LAST_CONSUMER) {
             Some(last) if last != consumer.last => Err(End::Doubt("a gap before a heartbeat")),
-            // heartbeats come when there is nothing to deliver: a count of what is pending may be off
+            // a heartbeat means that nothing is left to deliver; the pending count of a message may be
+            // inaccurate
             _ => Ok(true),
         }
     }
 
-    /// The consumer is through: what it did not yield is gone, if the leader says so too. The consumer may sit
-    /// on a replica that is behind.
+    /// Resolves the keys that the consumer did not yield, after it has yielded everything. Only the leader
+    /// decides whether such a key is deleted, because the consumer may run on a replica that is behind.
     async fn settle(&mut self) -> Result<(), End> {
         for key in self.held.unseen() {
             let stored = self.store.latest(&key, self.store.deadline()).await;

@@ -1,10 +1,11 @@
-//! The directory: whose it is, and which files it has.
+//! The data directory: its owner and its files.
 //!
-//! Owns: the lock that keeps a second process out, the name of the store, and the reasons why a directory is refused.
-//! Never: what the store holds.
+//! Owns: the lock that keeps a second process out, the name of the store file, and the reasons for refusing a
+//! directory. Never: the content of the store.
 //!
-//! The name of the store carries the version of its format, so a newer one is recognised without opening it. The lock
-//! file names the process that holds the lock; the system releases it with the process, however that ends.
+//! The file name of the store contains the version of its format, so a newer store is recognised without
+//! opening it. The lock file contains the id of the process that holds the lock. The system releases the lock
+//! when the process ends, for any reason.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -16,22 +17,22 @@ use redb::{Builder, Database, DatabaseError};
 
 /// The version of the format that this build reads and writes.
 pub(super) const FORMAT: u32 = 1;
-/// Memory is the truth, so the store needs little of it.
+/// Cache size in bytes. Memory is authoritative, so the store needs only a small cache.
 const CACHE: usize = 8 * 1024 * 1024;
 const LOCK: &str = "lock";
 
-/// Why a data directory cannot be used.
+/// The reason why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process has it.
+    /// Another process uses the directory.
     #[error("the data directory {} is in use by {}", .path.display(), process(*.by))]
     InUse {
         /// The directory.
         path: PathBuf,
-        /// Its process id, where it said so.
+        /// The id of that process, if the lock file contains it.
         by: Option<u32>,
     },
-    /// It is of a later version.
+    /// A later version has written the directory.
     #[error(
         "the data directory {} was written by a later version (format {found}, this one reads {FORMAT}); \
          it was left as it is",
@@ -40,23 +41,23 @@ pub enum OpenError {
     Newer {
         /// The directory.
         path: PathBuf,
-        /// The format that was found.
+        /// The version of its format.
         found: u32,
     },
-    /// What is there is damaged, or not ours.
+    /// The content is damaged, or is not a Pagewire store.
     #[error("the data directory {} cannot be read and was left as it is: {reason}", .path.display())]
     Unreadable {
         /// The directory.
         path: PathBuf,
-        /// What is wrong.
+        /// A description of the damage.
         reason: String,
     },
-    /// The system refuses it.
+    /// The system reported an error.
     #[error("the data directory {} cannot be used: {source}", .path.display())]
     Io {
         /// The directory.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the system.
         source: io::Error,
     },
 }
@@ -65,17 +66,17 @@ fn process(by: Option<u32>) -> String {
     by.map_or_else(|| "another process".to_owned(), |id| format!("process {id}"))
 }
 
-/// A directory that is ours while this value lives.
+/// A locked data directory. Dropping this value releases the lock.
 pub(super) struct Directory {
     path: PathBuf,
     _lock: File,
 }
 
 impl Directory {
-    /// Takes the directory, creating it if need be.
+    /// Locks the directory, and creates it if it is absent.
     pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
         let io = |source| OpenError::Io { path: path.to_owned(), source };
-        // the key ring is in there
+        // private, because the store contains the key ring
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
         if let Some(found) = newest_format(path).map_err(io)?.filter(|found| *found > FORMAT) {
             return Err(OpenError::Newer { path: path.to_owned(), found });
@@ -94,8 +95,9 @@ impl Directory {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
-    /// Opens the store; an absent one is created. A store gets its name when it is whole, so an empty file of that name
-    /// has lost what it held and is refused. What is damaged is found now and not in the middle of the work.
+    /// Opens the store, and creates an absent one. A store gets its name when it is complete, so an empty file of that
+    /// name has lost its content and is refused. Verifies the integrity, so that damage is found now and not during
+    /// operation.
     pub(super) fn open_store(&self) -> Result<Database, DatabaseError> {
         let path = self.path.join(store_name(FORMAT));
         match OpenOptions::new().read(true).write(true).open(&path) {
@@ -126,14 +128,14 @@ fn open(file: File) -> Result<Database, DatabaseError> {
         .create_with_backend(FileBackend::new(file)?)
 }
 
-/// Readable by their owner alone.
+/// Returns options for files that only their owner can read.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).mode(0o600);
     options
 }
 
-/// The name of the store of a format.
+/// Returns the file name of the store of a format.
 pub(super) fn store_name(format: u32) -> String {
     format!("pagewire.{format}.redb")
 }

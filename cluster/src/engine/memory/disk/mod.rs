@@ -1,9 +1,10 @@
-//! What the embedded engine keeps over restarts, when it has a directory.
+//! The durable part of the embedded engine, present when it has a directory.
 //!
-//! Owns: the order in which steps reach the disk (the order in which they happened), and who waits for that. Memory
-//! stays the truth while the process runs; this is its journal. Steps are appended without waiting. A thread of its
-//! own (`writer`) takes all that wait and writes them in one transaction, so that writers share one fsync. Nothing is
-//! answered, and no watch is told, before what it rests on is on disk. Never: what a step means.
+//! Owns: the order in which steps reach the disk (the order in which they happened), and the operations that
+//! wait for it. While the process runs, memory is authoritative and the disk is its journal. Appending a step
+//! does not wait. A separate thread (`writer`) takes all waiting steps and writes them in one transaction, so
+//! that concurrent writers share one fsync. No operation returns and no watch is notified before the data
+//! they depend on is on disk. Never: the meaning of a step.
 
 mod directory;
 mod store;
@@ -29,20 +30,20 @@ use self::writer::Writer;
 use crate::engine::{Bucket, Down, Entry, Link, WatchEvent, Watcher};
 use crate::timing::Timing;
 
-/// Milliseconds since the Unix epoch: what stands on disk means the same after a restart.
+/// Milliseconds since the Unix epoch, so that times on disk keep their meaning after a restart.
 pub(super) type Wall = u64;
 
-/// The wall clock now.
+/// Returns the wall clock time.
 pub(super) fn wall() -> Wall {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Wall)
 }
 
-/// What has an order of its own.
+/// A stream of steps with an order of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// The rows of a bucket. Its marks are its revisions.
+    /// The rows of a bucket. The marks are the bucket's revisions.
     Bucket(Bucket),
-    /// All hints. Its marks are counted here.
+    /// All work items. The marks are counted here.
     Queue,
 }
 
@@ -66,29 +67,29 @@ pub(super) enum Change {
     Settled { number: u64 },
 }
 
-/// One step of the engine: what it changed, and who hears of it once it is on disk.
+/// One step of the engine: its changes, and the watches to notify once the changes are on disk.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) place: Place,
-    /// Where the place is after it.
+    /// The mark of the stream after this step.
     pub(super) mark: u64,
     pub(super) changes: Vec<Change>,
     pub(super) notices: Vec<(Watcher, WatchEvent)>,
 }
 
-/// How far each place is on disk, and whether the disk takes more.
+/// The mark up to which each stream is on disk, and whether the disk accepts more steps.
 #[derive(Debug, Clone, Default)]
 struct Reached {
     marks: [u64; PLACES],
     broken: bool,
 }
 
-/// The way to the disk. Cheap to clone; the last clone waits until everything is written.
+/// A handle on the disk. Cheap to clone. Dropping the last clone waits until everything is written.
 #[derive(Clone)]
 pub(super) struct Disk(Arc<Inner>);
 
 struct Inner {
-    /// `None` once the last clone is gone.
+    /// `None` once the last clone is dropped.
     steps: Option<mpsc::Sender<Step>>,
     appended: [AtomicU64; PLACES],
     reached: channel::Receiver<Reached>,
@@ -97,7 +98,7 @@ struct Inner {
 }
 
 impl Disk {
-    /// Opens a directory, creating it, and reads what it keeps. Waits for the disk.
+    /// Opens a directory, creates it if it is absent, and loads its content. Blocks on disk I/O.
     pub(super) fn open(
         path: &Path,
         timing: &Timing,
@@ -132,33 +133,34 @@ impl Disk {
         Ok((Self(Arc::new(inner)), loaded))
     }
 
-    /// Hands a step over. Called under the lock of its place, so that the order here is the order there.
+    /// Appends a step. The caller holds the lock of the stream, so that the steps arrive here in the stream's
+    /// order.
     pub(super) fn append(&self, step: Step) {
         self.0.appended[step.place.index()].store(step.mark, Ordering::Release);
         if let Some(steps) = &self.0.steps {
-            // an error: the writer is gone, and whoever waits for this step is told so
+            // an error means that the writer has ended; the operations that wait for this step get `Down`
             let _ = steps.send(step);
         }
     }
 
-    /// The same for hints. Called under their lock.
+    /// Appends a change of a work item. The caller holds the lock of the work items.
     pub(super) fn append_hint(&self, change: Change) {
         let mark = self.appended(Place::Queue) + 1;
         self.append(Step { place: Place::Queue, mark, changes: vec![change], notices: Vec::new() });
     }
 
-    /// The mark of the last step of a place.
+    /// Returns the mark of the last appended step of a stream.
     pub(super) fn appended(&self, place: Place) -> u64 {
         self.0.appended[place.index()].load(Ordering::Acquire)
     }
 
-    /// Whether the disk takes steps, as far as is known.
+    /// Returns `Down` if the disk is known to accept no steps.
     pub(super) fn takes_steps(&self) -> Result<(), Down> {
         let closed = self.0.reached.has_changed().is_err();
         if closed || self.0.reached.borrow().broken { Err(Down) } else { Ok(()) }
     }
 
-    /// Returns when a place is on disk up to a mark; `Down` when that may never happen.
+    /// Waits until a stream is on disk up to a mark. Returns `Down` when that may never happen.
     pub(super) async fn reach(&self, place: Place, mark: u64) -> Result<(), Down> {
         let is_kept = |reached: &Reached| reached.marks[place.index()] >= mark;
         if is_kept(&self.0.reached.borrow()) {
@@ -177,7 +179,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.steps = None;
         if let Some(thread) = self.thread.take() {
-            // an error: it panicked, and has said so
+            // an error means that the thread panicked, and the panic was reported already
             let _ = thread.join();
         }
     }

@@ -1,7 +1,7 @@
-//! The store: one transactional file of rows, revisions and hints.
+//! The store: one transactional file of rows, revisions and work items.
 //!
-//! Owns: the tables and what one transaction writes. Writing the same group twice is writing it once, so a group whose
-//! outcome is unknown is simply written again. Never: when to write, and what to do when it fails.
+//! Owns: the tables and the content of one transaction. Writing a group is idempotent, so a group with an
+//! unknown outcome is written again. Never: the time of writing, or the handling of failures.
 
 use std::io;
 use std::path::Path;
@@ -20,13 +20,14 @@ type Row = (u64, [u8; 16], Option<Wall>, &'static [u8], &'static [u8]);
 /// `(id, route, payload, due)`
 type Hint = (&'static str, &'static str, &'static [u8], Wall);
 
-/// A bucket's revision: it does not go back when the rows that carried it are gone.
+/// The revision of each bucket, stored separately so that it does not decrease when the newest rows are
+/// deleted.
 const REVISIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("revisions");
 const ROWS: TableDefinition<'_, RowKey, Row> = TableDefinition::new("rows");
-/// Hints that are not settled, by their numbers.
+/// Unsettled work items by their numbers.
 const HINTS: TableDefinition<'_, u64, Hint> = TableDefinition::new("hints");
 
-/// A row as it was kept.
+/// A row as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::engine::memory) struct KeptRow {
     pub(in crate::engine::memory) bucket: Bucket,
@@ -34,7 +35,7 @@ pub(in crate::engine::memory) struct KeptRow {
     pub(in crate::engine::memory) expires: Option<Wall>,
 }
 
-/// A hint as it was kept: not settled, due then.
+/// An unsettled work item as stored, with its due time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::engine::memory) struct KeptHint {
     pub(in crate::engine::memory) number: u64,
@@ -44,25 +45,25 @@ pub(in crate::engine::memory) struct KeptHint {
     pub(in crate::engine::memory) due: Wall,
 }
 
-/// Everything that was kept.
+/// The complete content of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::engine::memory) struct Loaded {
-    /// In the order of [`Bucket::ALL`].
+    /// Revisions in the order of [`Bucket::ALL`].
     pub(in crate::engine::memory) revisions: [u64; Bucket::ALL.len()],
     pub(in crate::engine::memory) rows: Vec<KeptRow>,
     pub(in crate::engine::memory) hints: Vec<KeptHint>,
 }
 
-/// Whether something failed for lack of room, and of nothing else.
+/// Returns whether an error means only that the disk is full.
 pub(super) fn is_full(error: &redb::Error) -> bool {
     let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
     matches!(error, redb::Error::Io(error) if full.contains(&error.kind()))
 }
 
-/// What an error means for a directory that is being opened.
+/// Converts an error while opening a directory.
 pub(super) fn at(path: &Path, error: redb::Error) -> OpenError {
     let path = path.to_owned();
-    // this is also how redb calls a file that is no store, or has lost its end
+    // redb reports a file that is not a store, or is truncated, as one of these kinds
     let damaged = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
     match error {
         redb::Error::DatabaseAlreadyOpen => OpenError::InUse { path, by: None },
@@ -71,12 +72,13 @@ pub(super) fn at(path: &Path, error: redb::Error) -> OpenError {
     }
 }
 
-/// Opens the file of the store.
+/// A function that opens the store file.
 pub(super) trait Open: Fn() -> Result<Database, DatabaseError> + Send + 'static {}
 
 impl<O: Fn() -> Result<Database, DatabaseError> + Send + 'static> Open for O {}
 
-/// The store. After an error its file is opened anew, because an open one does nothing any more.
+/// The store. After an error the file is opened again, because redb refuses further operations on an open
+/// one.
 pub(super) struct Store<O> {
     open: O,
     database: Option<Database>,
@@ -87,12 +89,13 @@ impl<O: Open> Store<O> {
         Self { open, database: None }
     }
 
-    /// Reads everything, and forgets what is over. It commits, so a disk that takes no writes is found at the start.
+    /// Loads everything and deletes expired rows. Commits a transaction, so that a disk that accepts no
+    /// writes is detected at the start.
     pub(super) fn load(&mut self, now: Wall) -> Result<Loaded, redb::Error> {
         self.with(|database| load(database, now))
     }
 
-    /// Writes a group: all or nothing, on disk when it returns.
+    /// Writes a group: all of it or nothing. It is on disk when this returns.
     pub(super) fn write(&mut self, group: &[Step]) -> Result<(), redb::Error> {
         if group.iter().all(|step| step.changes.is_empty()) {
             return Ok(());
@@ -132,7 +135,8 @@ fn revisions(table: &Table<'_, &'static str, u64>) -> Result<[u64; Bucket::ALL.l
 }
 
 fn rows(table: &mut Table<'_, RowKey, Row>, now: Wall) -> Result<Vec<KeptRow>, redb::Error> {
-    // who has the directory knows that every process which held a lease in it has ended
+    // rows of `nodes` are dropped: the lock on the directory proves that every process with a lease in it has
+    // ended
     let stands = |name: &str, expires: Option<Wall>| {
         name != Bucket::Nodes.name() && expires.is_none_or(|expires| expires > now)
     };

@@ -1,4 +1,5 @@
-//! What stands after a restart, what a power cut costs, and what a disk that fails is answered with.
+//! Tests of the disk: the state after a restart and after a power cut, and the results that callers get when
+//! the disk fails.
 
 mod directory;
 mod faults;
@@ -19,7 +20,7 @@ use crate::engine::{Batch, Consistency, Delivery, Engine, Expect, Kv, Push, Put,
 
 const TIMING: Timing = Timing::SHORT;
 
-/// An engine on this disk. Ends with its last clone.
+/// Starts an engine on this disk. The engine ends when its last clone is dropped.
 fn start(platter: &Arc<Platter>) -> (Engine, Kept) {
     let link = Arc::new(channel::Sender::new(Link::Up { generation: 1 }));
     let platter = platter.clone();

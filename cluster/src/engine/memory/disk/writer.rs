@@ -1,10 +1,10 @@
-//! The thread that writes.
+//! The thread that writes to the store.
 //!
-//! Owns: grouping what waits into one transaction, and what happens when the disk refuses it. Never blocks the
+//! Owns: grouping waiting steps into one transaction, and the handling of disk errors. Never blocks the
 //! runtime, and never takes a lock of the engine.
 //!
-//! A full disk is waited out: steps are kept and tried again, and the engine is down meanwhile. After any other error
-//! nobody can say what the disk holds, so the engine stays down until the process is started again.
+//! When the disk is full, the writer keeps the steps and retries; the engine is down meanwhile. After any
+//! other error the content of the disk is unknown, so the engine stays down until the process is restarted.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use super::store::{Open, Store, is_full};
 use super::{Reached, Step};
 use crate::engine::Link;
 
-/// The most steps of one transaction.
+/// The most waiting steps that are taken into one transaction at a time.
 const GROUP: usize = 4096;
-/// How often a full disk is tried again.
+/// The interval of the attempts to write to a full disk.
 const PAUSE: Duration = Duration::from_millis(500);
 
 pub(super) struct Writer<O> {
@@ -31,14 +31,14 @@ pub(super) struct Writer<O> {
 }
 
 impl<O: Open> Writer<O> {
-    /// Writes until the engine is gone.
+    /// Writes until the engine is dropped.
     pub(super) fn run(mut self) {
         while let Ok(first) = self.steps.recv() {
             let mut group = vec![first];
             group.extend(self.steps.try_iter().take(GROUP));
             if let Err(error) = self.keep(&mut group) {
                 self.give_up(&error);
-                // nothing of this is kept, and nobody is told of it
+                // discard the remaining steps; the operations that wait for them get `Down`
                 while self.steps.recv().is_ok() {}
                 return;
             }
@@ -46,7 +46,7 @@ impl<O: Open> Writer<O> {
         }
     }
 
-    /// Writes a group, however long the disk is full. The group grows by what comes meanwhile.
+    /// Writes a group and retries while the disk is full. Steps that arrive meanwhile join the group.
     fn keep(&mut self, group: &mut Vec<Step>) -> Result<(), redb::Error> {
         let mut begun = None;
         loop {
@@ -69,7 +69,7 @@ impl<O: Open> Writer<O> {
         Ok(())
     }
 
-    /// Says that the disk is full; the generation of the link that ended with that.
+    /// Logs that the disk is full and sets the link down. Returns the generation of the link before.
     fn full(&self, error: &redb::Error) -> u64 {
         tracing::error!(path = %self.path.display(), %error, "the disk is full: nothing is written until it has room");
         let generation = match *self.link.borrow() {
@@ -94,7 +94,7 @@ impl<O: Open> Writer<O> {
         self.link.send_replace(Link::Down { since: Instant::now() });
     }
 
-    /// An error: the engine is gone.
+    /// Collects steps for the duration of one interval. Returns an error when the engine was dropped.
     fn pause(&self, group: &mut Vec<Step>) -> Result<(), ()> {
         let until = Instant::now() + PAUSE;
         loop {
@@ -106,11 +106,12 @@ impl<O: Open> Writer<O> {
         }
     }
 
-    /// Watches first: who hears of its own write may look at what a watch was told.
+    /// Notifies the watches, then the waiting writers, so that a writer that returns can rely on every watch
+    /// having received its write.
     fn tell(&self, group: Vec<Step>) {
         let marks: Vec<_> = group.iter().map(|step| (step.place, step.mark)).collect();
         for (watcher, event) in group.into_iter().flat_map(|step| step.notices) {
-            // a dropped watch is forgotten when the next one starts
+            // the watch was dropped; it is removed when the next watch starts
             let _ = watcher.send(event);
         }
         self.reached.send_modify(|reached| {

@@ -1,10 +1,10 @@
-//! The rows against the plainest thing that could be right: a map that forgets nothing.
+//! Tests of the rows against the simplest correct model: maps that keep every revision.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// What happened to a key, newest last.
+/// The model: the current rows, and every revision that was used.
 #[derive(Default)]
 struct Model {
     rows: BTreeMap<String, (u64, Bytes, Option<Moment>)>,
@@ -39,7 +39,7 @@ enum What {
     Check(bool),
 }
 
-/// An expectation that is made true or false when it is used.
+/// An expectation that is resolved to a true or false one at the time of use.
 #[derive(Debug, Clone)]
 enum Wanted {
     Any,
@@ -93,7 +93,7 @@ fn batch(steps: Vec<(u8, What)>, model: &Model, now: Moment) -> Vec<Batch> {
     steps.into_iter().map(compose).collect()
 }
 
-/// What a reader of events believes to stand.
+/// Applies events to a reader's view of the rows.
 fn follow(seen: &mut BTreeMap<String, u64>, events: Vec<WatchEvent>) {
     for event in events {
         match event {

@@ -1,4 +1,4 @@
-//! Directories that are taken, refused, damaged.
+//! Tests of directories that are in use, refused or damaged.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ async fn open(directory: &TempDir) -> Result<(Memory, Kept), OpenError> {
     Memory::open(directory.path(), &TIMING).await
 }
 
-/// A directory with some rows, and nobody in it.
+/// Creates a directory with some rows that no process uses.
 async fn filled(rows: usize) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let (memory, _) = open(&directory).await.unwrap();

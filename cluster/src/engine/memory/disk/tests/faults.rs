@@ -1,4 +1,4 @@
-//! A disk that is slow, full or broken: nobody is told what is not so.
+//! Tests of a slow, full or broken disk: no caller gets a result that is not on disk.
 
 use std::io::ErrorKind;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ async fn link_becomes(engine: &Engine, wanted: impl Fn(&Link) -> bool) {
     tokio::time::timeout(Duration::from_secs(20), change).await.expect("the link changes").unwrap();
 }
 
-/// Whether a future has nothing to say yet.
+/// Returns whether a future is still pending.
 async fn is_pending(future: &mut Pin<Box<impl Future>>) -> bool {
     std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await
 }
@@ -62,7 +62,7 @@ async fn writers_at_the_same_time_share_one_sync() {
     let held = platter.hold();
     let keys: Vec<_> = (0..WRITERS).map(|number| format!("k.{number}")).collect();
     let mut writing: Vec<_> = keys.iter().map(|key| Box::pin(put(&kv, key, "v"))).collect();
-    // the first is written alone, the others wait for it together
+    // the first write has a transaction of its own, the others wait and share the next one
     for writing in &mut writing {
         assert!(is_pending(writing).await);
         platter.until_held();

@@ -1,11 +1,11 @@
-//! A disk in memory: it loses what was not synced, is full, fails or hangs, on demand.
+//! A simulated disk in memory. On demand it loses unsynced data, is full, fails or hangs.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use redb::{Builder, Database, DatabaseError, StorageBackend};
 
-/// What a disk writes as a whole.
+/// The number of bytes that a disk writes atomically.
 const SECTOR: usize = 512;
 
 #[derive(Debug, Clone)]
@@ -16,9 +16,9 @@ enum Unsynced {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What the system shows.
+    /// The content that reads return.
     seen: Vec<u8>,
-    /// What is on the disk for certain.
+    /// The content that is on disk for certain.
     safe: Vec<u8>,
     unsynced: Vec<Unsynced>,
     fault: Option<io::ErrorKind>,
@@ -42,12 +42,12 @@ impl Platter {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on everything that writes fails like this.
+    /// Makes every write fail with this error from now on; `None` ends the fault.
     pub(super) fn fail(&self, fault: Option<io::ErrorKind>) {
         self.lock().fault = fault;
     }
 
-    /// A sync hangs while the returned value lives.
+    /// Makes every sync hang until the returned value is dropped.
     pub(super) fn hold(self: &Arc<Self>) -> Held {
         self.lock().held = true;
         Held(self.clone())
@@ -65,7 +65,7 @@ impl Platter {
         self.lock().syncs
     }
 
-    /// The disk after a power cut at this moment: what was not synced is there or not, sector by sector.
+    /// Returns the disk after a power cut at this moment: each unsynced sector is present or not.
     pub(super) fn cut(&self, mut arrived: impl FnMut() -> bool) -> Arc<Self> {
         let state = self.lock();
         let mut image = state.safe.clone();
@@ -87,7 +87,7 @@ impl Platter {
     }
 }
 
-/// Syncs hang. A test that fails lets go, so that its engine can end.
+/// A guard. Syncs hang until it is dropped, which also happens when a test fails, so that the engine can end.
 pub(super) struct Held(Arc<Platter>);
 
 impl Drop for Held {
@@ -105,7 +105,7 @@ fn write(image: &mut Vec<u8>, offset: usize, data: &[u8]) {
     image[offset..end].copy_from_slice(data);
 }
 
-/// What redb holds of a platter.
+/// The storage backend of redb on a platter.
 #[derive(Debug)]
 struct Head(Arc<Platter>);
 

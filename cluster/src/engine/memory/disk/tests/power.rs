@@ -1,4 +1,4 @@
-//! A power cut, at any moment.
+//! Tests of a power cut at any moment.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +11,7 @@ use super::*;
 const WRITERS: usize = 8;
 const CUTS: usize = 40;
 
-/// What was answered: keys and their revisions.
+/// Acknowledged writes: keys and their revisions.
 type Answered = Arc<Mutex<BTreeMap<String, u64>>>;
 
 async fn write(engine: Engine, writer: usize, answered: Answered) {
@@ -24,7 +24,7 @@ async fn write(engine: Engine, writer: usize, answered: Answered) {
     }
 }
 
-/// The rows of a disk, as an engine would find them.
+/// Loads the rows of a disk as an engine would.
 fn found(platter: &Arc<Platter>) -> (u64, BTreeMap<String, u64>) {
     let platter = platter.clone();
     let loaded =

@@ -1,4 +1,4 @@
-//! What stands after a restart.
+//! Tests of the state after a restart.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -31,7 +31,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// Everything that a process can see, and which hints are not settled.
+/// The expected state of the work items and revisions.
 #[derive(Default)]
 struct Seen {
     pushed: u64,
@@ -39,7 +39,7 @@ struct Seen {
     newest: u64,
 }
 
-/// The rows of all buckets, and their revisions.
+/// Returns the revisions and rows of all buckets.
 async fn rows(engine: &Engine) -> Vec<(u64, Vec<Entry>)> {
     let mut rows = Vec::new();
     for kv in Bucket::ALL.map(|bucket| engine.kv(bucket)) {
@@ -154,7 +154,7 @@ async fn a_delay_goes_on_over_a_restart_and_a_taken_hint_comes_again_at_once() {
     assert_eq!(take(&engine, Duration::ZERO).await.unwrap().id, "taken");
     for (id, seconds) in [("late", 1), ("again", 2)] {
         assert_eq!(take(&engine, LONG).await.unwrap().id, id);
-        // the wall clock counts in milliseconds
+        // allow 5 ms, because the wall clock counts in milliseconds
         assert!(pushed.elapsed() >= SECOND * seconds - Duration::from_millis(5), "{:?}", pushed.elapsed());
     }
 }
