@@ -124,13 +124,9 @@ pub mod worker_leaf {
     pub const CALL: &str = "call";
     /// A request to stop a running job.
     pub const CANCEL: &str = "cancel";
-<<<<<<< HEAD
-    /// Do you run these jobs, which you claim?
+    /// A request to say which of these claimed jobs the worker runs.
     pub const CLAIMS: &str = "claims";
-    /// A user has assigned jobs that wait.
-=======
     /// A notification that a user has assigned jobs waiting.
->>>>>>> prose1
     pub const WAKE: &str = "wake";
     /// A liveness request.
     pub const ALIVE: &str = "alive";
@@ -181,7 +177,6 @@ pub mod page_key {
     /// Prefix of all rows of idle connections.
     pub const CONNECTIONS: &str = "connection.";
 
-<<<<<<< HEAD
     /// All rows of connections that have become a user's.
     pub const OWNERS: &str = "owner.";
 
@@ -190,10 +185,7 @@ pub mod page_key {
         format!("{OWNERS}{connection}")
     }
 
-    /// The row of a page.
-=======
     /// Key of the row of a page.
->>>>>>> prose1
     pub fn page(page: Key) -> String {
         format!("{PAGES}{page}")
     }
@@ -274,7 +266,6 @@ pub mod job_key {
         format!("{}{part:02}.{user}.", open(pool, lane))
     }
 
-<<<<<<< HEAD
     /// The jobs that a user's pages have submitted and that are not known to be over.
     pub fn quota_of_user(user: &SubjectToken) -> String {
         format!("quota.user.{user}")
@@ -285,11 +276,8 @@ pub mod job_key {
         format!("quota.conn.{connection}")
     }
 
-    /// Which worker is a user's own: the fence of what it does for the user.
-=======
     /// Key of the row that names the worker assigned to a user: the fence of the worker's writes for this
     /// user.
->>>>>>> prose1
     pub fn fence(pool: &str, lane: &str, user: &SubjectToken) -> String {
         format!("fence.{}.{}.{user}", SubjectToken::new(pool), SubjectToken::new(lane))
     }
@@ -297,16 +285,12 @@ pub mod job_key {
 
 /// Keys in the bucket `cluster`.
 pub mod cluster_key {
-<<<<<<< HEAD
     use super::SubjectToken;
 
     /// All facts of the cluster.
     pub const ALL: &str = "";
 
-    /// The ring of keys that sign page tokens.
-=======
     /// Key of the ring of keys that sign page tokens.
->>>>>>> prose1
     pub const KEYRING: &str = "keyring";
 
     /// A pool that has had a worker.

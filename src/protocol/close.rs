@@ -2,81 +2,81 @@
 
 use std::time::Duration;
 
-/// Why the server closes a socket. 4000–4499: do not reconnect. 4500–4999: reconnect with jittered back-off.
+/// Reason why the server closes a socket. 4000–4499: do not reconnect. 4500–4999: reconnect with jittered back-off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum CloseCode {
-    /// The client closed; the server answers in kind.
+    /// The client closed; the server replies with the same code.
     Normal = 1000,
-    /// The connection broke without a word; counted, never sent.
+    /// The connection broke without a close frame; counted, never sent.
     Lost = 1006,
     /// The first frame is not a valid `hello`.
     MalformedHello = 4000,
-    /// No valid token, and anonymous pages are not allowed.
+    /// There is no valid token, and anonymous pages are not allowed.
     Unauthenticated = 4001,
-    /// Authenticated, but not for this.
+    /// The identity is valid, but not allowed to do this.
     Forbidden = 4003,
-    /// A limit of the deployment.
+    /// A limit of the deployment was reached.
     Policy = 4004,
-    /// WebSocket or frame rules broken.
+    /// The client broke the rules of WebSocket or of frames.
     ProtocolViolation = 4005,
-    /// Another socket holds this page: open a new one.
+    /// Another socket holds this page: open a new page.
     Replaced = 4006,
     /// The server removed this page.
     Unregistered = 4007,
-    /// A frame over the limit.
+    /// A frame is larger than the limit.
     FrameTooLarge = 4009,
-    /// The node is going down.
+    /// The node is shutting down.
     Draining = 4500,
     /// The client did not read fast enough.
     SlowConsumer = 4501,
     /// Another node holds this page.
     HeldElsewhere = 4502,
-    /// Nothing was heard for too long.
+    /// The client sent nothing for too long.
     Silent = 4503,
-    /// Get a new token first.
+    /// The token has expired: get a new one first.
     TokenExpired = 4504,
-    /// Too many pages here, or the cluster is unavailable.
+    /// This node has too many pages, or the cluster is unavailable.
     Overloaded = 4505,
-    /// Too many frames per second.
+    /// The client sent too many frames per second.
     RateLimit = 4506,
 }
 
 impl CloseCode {
-    /// The number on the wire.
+    /// Returns the number that is sent.
     pub const fn number(self) -> u16 {
         self as u16
     }
 
-    /// Whether a client should come back with the same page.
+    /// Returns whether a client should reconnect with the same page.
     pub const fn reconnect(self) -> bool {
         self.number() >= 4500
     }
 }
 
-/// A close frame's content.
+/// Content of a close frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Close {
-    /// The code.
+    /// Close code.
     pub code: CloseCode,
-    /// How long the client should wait before it reconnects.
+    /// Time that the client should wait before it reconnects.
     pub retry_after: Option<Duration>,
-    /// What was wrong, for a person reading the browser's console; empty or a short fixed text.
+    /// Explanation for a person who reads the browser's console; empty or a short fixed text.
     pub reason: &'static str,
 }
 
 impl Close {
-    /// A close without advice.
+    /// Creates a close without advice.
     pub const fn new(code: CloseCode, reason: &'static str) -> Self {
         Self { code, retry_after: None, reason }
     }
 
-    /// The same with an advised delay.
+    /// Adds the advised delay.
     pub const fn after(self, delay: Duration) -> Self {
         Self { retry_after: Some(delay), ..self }
     }
 
-    /// The reason field: JSON of at most 123 bytes.
+    /// Returns the reason field: JSON of at most 123 bytes.
     pub fn payload(&self) -> String {
         let mut members = Vec::with_capacity(2);
         if let Some(delay) = self.retry_after {

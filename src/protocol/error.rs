@@ -2,45 +2,45 @@
 
 use std::borrow::Cow;
 
-/// Why a command failed. A program decides by the code, a person reads the message.
+/// Reason why a command failed. The code is for programs, the message for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
     /// The frame or body does not have the required shape.
     Malformed,
-    /// A frame type or version this server does not know.
+    /// The server does not know this frame type or version.
     Unsupported,
-    /// No valid token.
+    /// There is no valid token.
     Unauthenticated,
-    /// Not allowed for this identity.
+    /// The identity is not allowed to do this.
     Forbidden,
     /// The page, session, connection or path does not exist.
     Unknown,
-    /// Over a limit.
+    /// A limit on size is exceeded.
     TooLarge,
-    /// Nobody can serve this method now.
+    /// No worker or handler can serve this method now.
     NoExecutor,
-    /// The handler said no.
+    /// The handler returned an error.
     Failed,
-    /// No result in time; it may still happen.
+    /// No result arrived in time; the command may still be executed.
     Timeout,
     /// The cluster's engine is unavailable.
     Unavailable,
-    /// Somebody wanted it no more.
+    /// The command was cancelled.
     Cancelled,
-    /// Too many at once.
+    /// Too many requests at once.
     RateLimited,
-    /// Another writer was first, or the same idempotency key came with other content.
+    /// Another writer was first, or the idempotency key was used before with other content.
     Conflict,
     /// Users would be sent to a lane that nobody serves.
     LaneWithoutWorkers,
-    /// The server knows nothing of it: it may have happened, or may yet.
+    /// The server has no record of the command: it may have been executed, or may still be.
     Uncertain,
-    /// A fault of the server.
+    /// The server has a fault.
     Internal,
 }
 
 impl ErrorCode {
-    /// The code on the wire.
+    /// Returns the code that is sent.
     pub const fn text(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
@@ -62,7 +62,7 @@ impl ErrorCode {
         }
     }
 
-    /// Whether the same request can succeed later.
+    /// Returns whether the same request can succeed later.
     pub const fn retryable(self) -> bool {
         matches!(
             self,
@@ -76,23 +76,23 @@ impl ErrorCode {
     }
 }
 
-/// A refused or failed command.
+/// A rejected or failed command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", code.text())]
 pub struct CommandError {
-    /// For programs.
+    /// Code, for programs.
     pub code: ErrorCode,
-    /// For people.
+    /// Message, for people.
     pub message: Cow<'static, str>,
 }
 
 impl CommandError {
-    /// An error with its message.
+    /// Creates an error with its message.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into() }
     }
 
-    /// The cluster's engine does not answer this node.
+    /// Creates the error for a node without a connection to the cluster's engine.
     pub fn unavailable() -> Self {
         Self::new(ErrorCode::Unavailable, "this node has no connection to its cluster")
     }

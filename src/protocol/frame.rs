@@ -1,6 +1,6 @@
 //! Client → server frames.
 //!
-//! A frame is parsed in two steps over the same bytes: the envelope (`type`, `id`), so that a refusal can name
+//! A frame is parsed in two steps over the same bytes: first the envelope (`type`, `id`), so that an error can name
 //! the `id`, then the fields of its type. Payloads stay raw JSON.
 
 use std::borrow::Cow;
@@ -13,20 +13,20 @@ use time::OffsetDateTime;
 
 use super::{At, CommandError, ErrorCode, Patch, SetData, TOO_DEEP, is_too_deep, read};
 
-/// The longest `id` of a frame, in bytes of JSON.
+/// Maximum length of the `id` of a frame, in bytes of JSON.
 const MAX_FRAME_ID: usize = 130;
 
-/// The client's own id of a frame: a JSON string or number, echoed as it came.
+/// The id that a client gives a frame: a JSON string or number, echoed unchanged.
 #[derive(Debug, Clone)]
 pub struct FrameId(Box<RawValue>);
 
 impl FrameId {
-    /// The JSON text.
+    /// Returns the JSON text.
     pub fn json(&self) -> &str {
         self.0.get()
     }
 
-    /// The JSON itself.
+    /// Returns the raw JSON value.
     pub fn raw(&self) -> &RawValue {
         &self.0
     }
@@ -47,19 +47,20 @@ impl<'de> Deserialize<'de> for FrameId {
 /// The first frame of a socket.
 #[derive(Debug, Default, Deserialize)]
 pub struct Hello {
-    /// To join a connection (browser) that exists.
+    /// Existing connection (browser) to join.
     pub connection_id: Option<Address>,
-    /// To join a session that exists.
+    /// Existing session to join.
     pub session_id: Option<Address>,
-    /// To resume a page, with `resume`.
+    /// Page to resume, with `resume`.
     pub page_id: Option<Address>,
-    /// A user's token (JWT).
+    /// Token of a user (JWT).
     pub token: Option<String>,
-    /// What resuming needs.
+    /// Proof and position for resuming `page_id`.
     pub resume: Option<Resume>,
-    /// What the page shows of state trees: it watches nothing else from here on. `None`: as before, if it is recovered.
+    /// Paths of state trees that the page watches, in place of all earlier ones. `None` keeps the earlier ones, if
+    /// the page is recovered.
     pub watch: Option<Vec<At>>,
-    /// The ids of jobs whose end the page still waits for.
+    /// Ids of jobs for which the page still waits.
     #[serde(default)]
     pub pending: Vec<FrameId>,
 }
@@ -67,13 +68,13 @@ pub struct Hello {
 /// The client's proof and position for resuming a page.
 #[derive(Debug, Deserialize)]
 pub struct Resume {
-    /// The token of the last `registered`.
+    /// Token of the last `registered`.
     pub token: String,
-    /// The last `seq` seen, 0 for none.
+    /// Last `seq` seen, 0 for none.
     pub seq: u64,
 }
 
-/// Who gets a message: one member.
+/// Recipients of a message: one member.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
@@ -92,125 +93,125 @@ pub enum Target {
 /// `send`: a message to pages.
 #[derive(Debug, Deserialize)]
 pub struct Send {
-    /// To whom.
+    /// Recipients.
     pub to: Target,
     /// Any JSON.
     pub payload: Box<RawValue>,
 }
 
-/// `broadcast_session`: a message to all pages of my session.
+/// `broadcast_session`: a message to all pages of the sender's session.
 #[derive(Debug, Deserialize)]
 pub struct BroadcastSession {
     /// Any JSON.
     pub payload: Box<RawValue>,
 }
 
-/// `call`: a method of an executor.
+/// `call`: a call of an executor's method.
 #[derive(Debug, Deserialize)]
 pub struct Call {
-    /// The handler's name.
+    /// Name of the handler.
     pub method: String,
     /// Any JSON; `null` when missing.
     pub params: Option<Box<RawValue>>,
     /// `inline`, `any` or `assigned`.
     pub exec_mode: Option<String>,
-    /// Whose workers.
+    /// Pool of the workers.
     pub pool: Option<String>,
-    /// The client's limit, in milliseconds.
+    /// The client's timeout, in milliseconds.
     pub timeout_ms: Option<u64>,
 }
 
 /// `job`: durable work.
 #[derive(Debug, Deserialize)]
 pub struct Job {
-    /// The handler's name.
+    /// Name of the handler.
     pub kind: String,
     /// Any JSON; `null` when missing.
     pub data: Option<Box<RawValue>>,
     /// `any` or `assigned`.
     pub exec_mode: Option<String>,
-    /// Whose workers.
+    /// Pool of the workers.
     pub pool: Option<String>,
-    /// Not before, RFC 3339.
+    /// Earliest start, RFC 3339.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub run_at: Option<OffsetDateTime>,
-    /// How often it is tried again after a failure.
+    /// Maximum number of retries after a failure.
     pub retries: Option<u32>,
-    /// The same key again is the same job.
+    /// A second job with the same key is the same job.
     pub idempotency_key: Option<String>,
 }
 
-/// `subscribe`: from now on the page hears of a topic.
+/// `subscribe`: subscribes the page to a topic.
 #[derive(Debug, Deserialize)]
 pub struct Subscribe {
-    /// Its name.
+    /// Name of the topic.
     pub topic: String,
-    /// A user's token (JWT) that names it, where it is not open to all.
+    /// Token of a user (JWT) that names the topic; needed unless the topic is open to all.
     pub token: Option<String>,
 }
 
-/// `unsubscribe`: no more.
+/// `unsubscribe`: ends the subscription to a topic.
 #[derive(Debug, Deserialize)]
 pub struct Unsubscribe {
-    /// Its name.
+    /// Name of the topic.
     pub topic: String,
 }
 
 /// `auth`: a new token for this page's connection.
 #[derive(Debug, Deserialize)]
 pub struct Auth {
-    /// A user's token (JWT).
+    /// Token of a user (JWT).
     pub token: String,
 }
 
-/// `ack`: everything up to `seq` has arrived.
+/// `ack`: acknowledges all frames up to `seq`.
 #[derive(Debug, Deserialize)]
 pub struct Ack {
-    /// The last `seq` seen.
+    /// Last `seq` seen.
     pub seq: u64,
 }
 
 /// A frame after `hello`.
 #[derive(Debug)]
 pub enum ClientFrame {
-    /// A new token.
+    /// Sets a new token.
     Auth(Auth),
-    /// A message to pages.
+    /// Sends a message to pages.
     Send(Send),
-    /// A message to my session.
+    /// Sends a message to the sender's session.
     BroadcastSession(BroadcastSession),
-    /// A method of an executor.
+    /// Calls a method of an executor.
     Call(Call),
-    /// Durable work.
+    /// Submits durable work.
     Job(Job),
-    /// A call or job that has this frame's id is wanted no more.
+    /// Cancels the call or job with the id of this frame.
     Cancel,
-    /// A value into a tree.
+    /// Writes a value into a tree.
     Set(Level, SetData),
-    /// Changes of a tree.
+    /// Changes a tree.
     Patch(Patch),
-    /// What stands in a tree?
+    /// Reads a path of a tree.
     GetData(At),
-    /// From now on tell me.
+    /// Watches a path of a tree.
     Watch(At),
-    /// No more.
+    /// Ends watching a path of a tree.
     Unwatch(At),
-    /// A topic.
+    /// Subscribes to a topic.
     Subscribe(Subscribe),
-    /// No more.
+    /// Ends the subscription to a topic.
     Unsubscribe(Unsubscribe),
-    /// Frames have arrived.
+    /// Acknowledges frames.
     Ack(Ack),
-    /// Are you there?
+    /// Requests a `pong`.
     Ping,
 }
 
-/// A frame that cannot be understood.
+/// A frame that could not be parsed.
 #[derive(Debug)]
 pub struct InvalidFrame {
-    /// The frame's own id, if that much could be read.
+    /// Id of the frame, if it could be parsed.
     pub id: Option<FrameId>,
-    /// What is wrong with it.
+    /// Error to send.
     pub error: CommandError,
 }
 
@@ -223,7 +224,11 @@ struct Envelope<'a> {
 }
 
 impl Hello {
-    /// Reads a `hello`, whose `type` may be missing.
+    /// Parses a `hello`. The member `type` may be missing.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::Malformed`] when the text is not a valid `hello`.
     pub fn parse(text: &str) -> Result<Self, CommandError> {
         let envelope: Envelope<'_> = read(text.as_bytes()).map_err(malformed)?;
         shallow(text)?;
@@ -235,7 +240,12 @@ impl Hello {
 }
 
 impl ClientFrame {
-    /// Reads a frame after `hello`, with its id.
+    /// Parses a frame after `hello` and returns it with its id.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidFrame`] with [`ErrorCode::Malformed`] when the text is not a valid frame, or with
+    /// [`ErrorCode::Unsupported`] when its type is unknown.
     pub fn parse(text: &str) -> Result<(Self, Option<FrameId>), Box<InvalidFrame>> {
         let envelope: Envelope<'_> = read(text.as_bytes())
             .map_err(|error| Box::new(InvalidFrame { id: None, error: malformed(error) }))?;
@@ -276,7 +286,8 @@ impl ClientFrame {
         .map_err(malformed)
     }
 
-    /// Whether the server counts it as processed (`registered.received`): everything but `ack` and `ping`.
+    /// Returns whether the server counts the frame as processed (`registered.received`): all frames but `ack` and
+    /// `ping`.
     pub const fn counted(&self) -> bool {
         !matches!(self, Self::Ack(_) | Self::Ping)
     }

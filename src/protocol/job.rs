@@ -1,4 +1,4 @@
-//! The frames that tell a page of its job.
+//! Frames that notify a page of the state of its job.
 
 use pagewire_cluster::id::Key;
 use pagewire_cluster::wire::{Ending, Failure, JobNote, News};
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::{FrameId, Tail};
 
 impl Tail {
-    /// `accepted`: the job is durable. The one terminal frame follows when it is over.
+    /// `accepted`: the job is durable. One terminal frame follows when the job ends.
     pub fn accepted(id: &FrameId, job: Key) -> Self {
         #[derive(Serialize)]
         struct Accepted<'a> {
@@ -19,7 +19,7 @@ impl Tail {
         Self::of(&Accepted { r#type: "accepted", id: id.raw(), job })
     }
 
-    /// `progress` or the terminal `result` of a job, with the id of the frame that asked for it.
+    /// `progress`, or the terminal `result` of a job, with the id of the frame that submitted it.
     pub fn job(note: &JobNote) -> Self {
         let (id, job) = (&*note.frame, note.job);
         match &note.news {

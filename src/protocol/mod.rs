@@ -1,7 +1,7 @@
-//! The browser wire, `pagewire.v1`: JSON text frames.
+//! The browser protocol, `pagewire.v1`: JSON text frames.
 //!
-//! Owns: the shapes of frames in both directions, close codes and error codes. Never: sockets, who may do
-//! what, or what a frame leads to. A leaf: it knows only ids.
+//! Owns: the shapes of frames in both directions, close codes and error codes. Never: sockets, authorization, or the
+//! effect of a frame. A leaf: of the other modules it uses ids and data types only.
 
 mod close;
 mod depth;
@@ -24,7 +24,7 @@ pub use plain::{explain, read};
 pub use server::{Allow, Limits, Recovered, Registered, Tail, pong};
 pub use state::{At, Patch, SetData};
 
-/// The subprotocol that a client offers and the server selects.
+/// Subprotocol that a client offers and the server selects.
 pub const SUBPROTOCOL: &str = "pagewire.v1";
-/// An offered subprotocol that starts with this carries the token.
+/// Prefix of an offered subprotocol that carries the token.
 pub const BEARER_SUBPROTOCOL: &str = "bearer.";

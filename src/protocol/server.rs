@@ -1,7 +1,7 @@
 //! Server → client frames.
 //!
-//! A sequenced frame is a short head that belongs to one page (`{"seq":17,`) and a [`Tail`] that every page
-//! shares. A frame outside the sequence is a tail behind a bare `{`.
+//! A sequenced frame is a short head that belongs to one page (`{"seq":17,`) and a [`Tail`] that all pages share. A
+//! frame outside the sequence is a bare `{` and a tail.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ impl Tail {
         Self::of(&Message { r#type: "message", payload, from, topic })
     }
 
-    /// `result`: the one terminal frame of a command that succeeded.
+    /// `result`: the only terminal frame of a command that succeeded.
     pub fn result(id: &FrameId, value: Option<&RawValue>) -> Self {
         #[derive(Serialize)]
         struct Success<'a> {
@@ -44,12 +44,13 @@ impl Tail {
         Self::of(&Success { r#type: "result", id: id.raw(), value })
     }
 
-    /// `error`: the one terminal frame of a command that failed, or a frame that could not be read.
+    /// `error`: the only terminal frame of a command that failed, or the response to a frame that could not be
+    /// parsed.
     pub fn error(id: Option<&FrameId>, error: &CommandError) -> Self {
         Self::refusal(id, error.code.text(), &error.message, error.code.retryable())
     }
 
-    /// `error`: a handler said no, with a code of its own.
+    /// `error`: a handler returned an error with a code of its own.
     pub fn failure(id: &FrameId, failure: &Failure) -> Self {
         Self::refusal(Some(id), &failure.code, &failure.message, failure.retryable)
     }
@@ -67,7 +68,7 @@ impl Tail {
         Self::of(&Refusal { r#type: "error", id: id.map(FrameId::raw), code, message, retryable })
     }
 
-    /// `identity`: the page belongs to this user from here on.
+    /// `identity`: the page belongs to this user from now on.
     pub fn identity(user: &str) -> Self {
         #[derive(Serialize)]
         struct Identity<'a> {
@@ -77,7 +78,7 @@ impl Tail {
         Self::of(&Identity { r#type: "identity", user })
     }
 
-    /// `address`: the page's node has another number now.
+    /// `address`: the number of the page's node has changed.
     pub fn address(page: Address, token: &str) -> Self {
         #[derive(Serialize)]
         struct Moved<'a> {
@@ -88,46 +89,47 @@ impl Tail {
         Self::of(&Moved { r#type: "address", page_id: page, token })
     }
 
-    /// `registered`: the answer to `hello`, outside the sequence.
+    /// `registered`: the response to `hello`, outside the sequence.
     pub fn registered(registered: &Registered<'_>) -> Self {
         Self::of(registered)
     }
 
-    /// Everything behind the opening brace of the value's JSON object.
+    /// Encodes a value as a JSON object and drops the opening brace.
     pub(super) fn of(value: &impl Serialize) -> Self {
-        // serialising these shapes into memory cannot fail: string keys, no foreign Serialize
+        // serialising these shapes into memory cannot fail: all keys are strings, and no foreign `Serialize` is
+        // involved
         let json = serde_json::to_vec(value).unwrap_or_else(|_| b"{}".to_vec());
         Self(json[1..].into())
     }
 
-    /// The members behind the opening brace, and the closing one.
+    /// Creates a tail from the members after the opening brace, with the closing brace.
     pub(super) fn from_bytes(members: Vec<u8>) -> Self {
         Self(members.into())
     }
 
-    /// The whole frame without a number, to travel between nodes.
+    /// Returns the whole frame without a sequence number, for sending it to another node.
     pub fn to_frame(&self) -> Option<Box<RawValue>> {
         let text = [b"{", self.bytes()].concat();
         String::from_utf8(text).ok().and_then(|text| RawValue::from_string(text).ok())
     }
 
-    /// The tail of a frame that travelled; `None` unless it is an object with members.
+    /// Returns the tail of a frame from another node; `None` unless it is an object with members.
     pub fn from_frame(frame: &RawValue) -> Option<Self> {
         let tail = frame.get().strip_prefix('{')?;
         (!tail.trim_start().starts_with('}')).then(|| Self(tail.as_bytes().into()))
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Its length in bytes: what it costs in an outbox.
+    /// Returns the length in bytes, which is the size in an outbox.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Never: a tail ends with a brace.
+    /// Always `false`, because a tail ends with a brace.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -138,24 +140,24 @@ pub fn pong() -> Tail {
     Tail(br#""type":"pong"}"#.as_slice().into())
 }
 
-/// How a page came to its socket.
+/// Outcome of opening or resuming a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Recovered {
-    /// A page that did not exist.
+    /// The page did not exist.
     New,
-    /// Every frame after the last seen one follows.
+    /// All frames after the last seen one follow.
     Recovered,
-    /// Something was missed; `seq` restarts.
+    /// Frames were lost; `seq` restarts.
     Reset,
 }
 
 /// Limits that a client must know.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Limits {
-    /// Bytes of a client's frame.
+    /// Maximum size of a client's frame, in bytes.
     pub max_frame: usize,
-    /// Frames per second.
+    /// Maximum number of frames per second.
     pub frames_per_second: u32,
 }
 
@@ -168,37 +170,37 @@ pub struct Allow {
     pub send: Vec<&'static str>,
 }
 
-/// The answer to `hello`.
+/// The response to `hello`.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "registered")]
 pub struct Registered<'a> {
-    /// The browser.
+    /// Id of the browser.
     pub connection_id: Address,
-    /// The master page and its iframes.
+    /// Id of the session: the master page and its iframes.
     pub session_id: Address,
-    /// This page.
+    /// Id of this page.
     pub page_id: Address,
-    /// Absent for anonymous.
+    /// User of the page; absent when anonymous.
     pub user: Option<&'a str>,
-    /// The node that holds the socket.
+    /// Node that holds the socket.
     pub node: NodeNumber,
-    /// The node's lane.
+    /// Lane of the node.
     pub lane: &'a str,
-    /// The node's release.
+    /// Release of the node.
     pub release: &'a str,
-    /// To resume with.
+    /// Token for resuming the page.
     pub token: &'a str,
-    /// How this page came here.
+    /// Outcome of opening or resuming the page.
     pub recovered: Recovered,
-    /// The last `seq` that the client has according to the server; the next frame has `seq + 1`.
+    /// Last `seq` that the client has according to the server; the next frame has `seq + 1`.
     pub seq: u64,
     /// Position in the durable messages.
     pub pos: u64,
-    /// How many of the client's frames were processed.
+    /// Number of the client's frames that were processed.
     pub received: u64,
-    /// The interval of the server's WebSocket pings.
+    /// Interval of the server's WebSocket pings, in milliseconds.
     pub ping_ms: u64,
-    /// What a client must not exceed.
+    /// Limits that the client must not exceed.
     pub limits: Limits,
     /// What a page may do without a role.
     pub allow: &'a Allow,

@@ -1,4 +1,4 @@
-//! The frames of state trees.
+//! Frames of state trees.
 
 use pagewire_cluster::state::{Delivery, Edit, Level, Locator, Path, Refusal};
 use serde::Deserialize;
@@ -6,19 +6,19 @@ use serde_json::Value;
 
 use super::{CommandError, ErrorCode, Tail};
 
-/// `set_page_data` and its like: a value at a path.
+/// `set_page_data` and the frames of the other levels: writes a value at a path.
 #[derive(Debug, Deserialize)]
 pub struct SetData {
-    /// Where.
+    /// Path to write.
     pub path: String,
     /// Any JSON, `null` included.
     #[serde(deserialize_with = "present")]
     pub value: Option<Value>,
-    /// Only if the tree is at this revision.
+    /// Writes only if the tree is at this revision.
     pub if_revision: Option<u64>,
 }
 
-/// A member that must be there, even if it is `null`.
+/// Deserializes a member that must be present, even if it is `null`.
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
@@ -26,38 +26,46 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<V
 /// `patch`: all of these changes or none.
 #[derive(Debug, Deserialize)]
 pub struct Patch {
-    /// Of which tree.
+    /// Level of the tree.
     pub level: Level,
-    /// In this order.
+    /// Changes, applied in this order.
     pub changes: Vec<Edit>,
-    /// Only if the tree is at this revision.
+    /// Writes only if the tree is at this revision.
     pub if_revision: Option<u64>,
 }
 
-/// `get_data`, `watch`, `unwatch`: what stands at a path.
+/// `get_data`, `watch`, `unwatch`: a path of a tree.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct At {
-    /// Of which tree.
+    /// Level of the tree.
     pub level: Level,
-    /// The whole tree if there is none.
+    /// Path; the whole tree when missing.
     #[serde(default)]
     pub path: String,
 }
 
 impl At {
-    /// Where a client reads: its path may count children.
+    /// Parses the path for reading. It may name children by position.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::Malformed`] when the text is not a path.
     pub fn locator(&self) -> Result<Locator, CommandError> {
         Ok(self.path.parse::<Locator>()?)
     }
 
-    /// What a client follows: keys only.
+    /// Parses the path for watching. It must consist of keys only.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::Malformed`] when the text is not a path, or names a child by position.
     pub fn keys(&self) -> Result<Path, CommandError> {
         Ok(self.path.parse::<Path>()?)
     }
 }
 
 impl Tail {
-    /// `data`: news of a path that the page watches, encoded once for all that do.
+    /// `data`: an update of a path that pages watch, encoded once for all of them.
     pub fn data(delivery: &Delivery) -> Self {
         let members = delivery.encode();
         let members = members.strip_prefix(b"{").unwrap_or_default();

@@ -1,6 +1,6 @@
-//! The numbers of a node, in Prometheus' format.
+//! The metrics of a node, in Prometheus' format.
 //!
-//! Counters that a hot path touches are plain handles, without a look-up. No label ever carries an id.
+//! Counters on hot paths are plain handles, so that counting needs no look-up. Labels never contain ids.
 
 use std::fmt;
 use std::time::Duration;
@@ -44,10 +44,10 @@ struct WriteLabels {
     outcome: &'static str,
 }
 
-/// Everything a node counts. Shared as an `Arc`; every method is cheap and never waits.
+/// All metrics of a node. Shared as an `Arc`; every method is cheap and never waits.
 pub struct Metrics {
     registry: Registry,
-    /// Pages with an open socket here.
+    /// Pages with an open socket at this node.
     pub pages: Gauge,
     /// WebSocket connections that were accepted.
     pub connections_opened: Counter,
@@ -71,7 +71,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The metrics of a node of this lane and release.
+    /// Creates the metrics of a node with this lane and release.
     pub fn new(lane: &str, release: &str) -> Self {
         let frames = Family::<Direction, Counter>::default();
         // 50 µs … 26 s
@@ -123,17 +123,17 @@ impl Metrics {
         all.register("nats_reconnects", "Reconnections to NATS", self.nats_reconnects.clone());
     }
 
-    /// Shows what is assigned by rollouts, too.
+    /// Adds the metrics of rollouts.
     pub fn show(&mut self, rollouts: Rollouts) {
         self.registry.register_collector(Box::new(RolloutNumbers(rollouts)));
     }
 
-    /// A socket was closed with this code.
+    /// Counts a socket that was closed with this code.
     pub fn closed(&self, code: CloseCode) {
         self.closed.get_or_create(&CloseLabels { code: code.number() }).inc();
     }
 
-    /// A page came to its socket.
+    /// Counts a page that opened or resumed with this outcome.
     pub fn recovered(&self, how: Recovered) {
         let outcome = match how {
             Recovered::New => "new",
@@ -143,23 +143,23 @@ impl Metrics {
         self.recovered.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
-    /// A push was answered.
+    /// Records the duration of a push, from accepting it to its response.
     pub fn pushed(&self, took: Duration) {
         self.push_seconds.observe(took.as_secs_f64());
     }
 
-    /// A call ended. `kind` is the name of a registered handler, never what a client wrote.
+    /// Records a call that ended. `kind` is the name of a registered handler, never text from a client.
     pub fn called(&self, kind: &'static str, exec: &'static str, outcome: &'static str, took: Duration) {
         self.calls.get_or_create(&CallLabels { kind, exec, outcome }).inc();
         self.call_seconds.observe(took.as_secs_f64());
     }
 
-    /// A write of a state tree was answered.
+    /// Counts a finished write of a state tree.
     pub fn wrote(&self, level: &'static str, outcome: &'static str) {
         self.state_writes.get_or_create(&WriteLabels { level, outcome }).inc();
     }
 
-    /// An attempt of a job ended; `outcome` is the state of the job after it.
+    /// Records an attempt of a job that ended. `outcome` is the state of the job after it.
     pub fn worked(
         &self,
         kind: &'static str,
@@ -173,7 +173,11 @@ impl Metrics {
         self.job_run_seconds.observe(ran.as_secs_f64());
     }
 
-    /// Everything as text.
+    /// Encodes all metrics as text.
+    ///
+    /// # Errors
+    ///
+    /// [`fmt::Error`] when a metric cannot be encoded.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut page = String::new();
         text::encode(&mut page, &self.registry)?;
@@ -181,7 +185,7 @@ impl Metrics {
     }
 }
 
-/// The content type of [`Metrics::encode`].
+/// Content type of the text from [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! What operators see: logs, trace contexts and metrics.
+//! Logs, trace contexts and metrics for operators.
 //!
-//! Owns: the process's subscriber ([`init`]), the way from a span to the `traceparent` that travels in messages
-//! ([`trace`]) and the numbers ([`Metrics`]), and whether the node is [`Ready`]. Never: what is worth a span or a line; that is said where it
-//! happens. The only place that names OpenTelemetry.
+//! Owns: the process's subscriber ([`init`]), the conversion between a span and the `traceparent` in messages
+//! ([`trace`]), the metrics ([`Metrics`]), and whether the node is [`Ready`]. Never: which events get a span or a log
+//! line; the code that performs them decides. The only module that names OpenTelemetry.
 
 mod metrics;
 mod ready;
@@ -22,12 +22,16 @@ pub use metrics::{CONTENT_TYPE, Metrics};
 pub use ready::Ready;
 pub use trace::{child_of, current_trace};
 
-/// Which lines are logged, e.g. `info,pagewire::edge=debug`.
+/// Environment variable with the log filter, e.g. `info,pagewire::edge=debug`.
 const FILTER: &str = "PAGEWIRE_LOG";
 const DEFAULT_FILTER: &str = "info,async_nats=warn";
 
-/// Starts logging for the process: for people on a terminal, one JSON object per line otherwise, on standard
-/// error. Fails when `PAGEWIRE_LOG` is not a filter. Once set, later calls change nothing.
+/// Starts logging for the process to standard error: text on a terminal, otherwise one JSON object per line. After
+/// the first success, later calls change nothing.
+///
+/// # Errors
+///
+/// [`ParseError`] when `PAGEWIRE_LOG` is not a filter.
 pub fn init() -> Result<(), ParseError> {
     let wanted = std::env::var(FILTER).unwrap_or_default();
     let filter: Targets = if wanted.is_empty() { DEFAULT_FILTER } else { &wanted }.parse()?;
@@ -37,13 +41,13 @@ pub fn init() -> Result<(), ParseError> {
         fmt::layer().with_writer(io::stderr).json().flatten_event(true).boxed()
     };
     let subscriber = Registry::default().with(contexts()).with(lines.with_filter(filter));
-    // only a second call can fail, and the first one's subscriber does the same
+    // only a second call can fail, and the subscriber of the first one does the same
     let _ = tracing::subscriber::set_global_default(subscriber);
     Ok(())
 }
 
-/// Gives every span of ours its W3C ids, whatever is logged. Nothing is recorded, because nothing is exported;
-/// a caller's decision to sample travels on.
+/// Gives every span of this program its W3C ids, even if it is not logged. Spans are not recorded, because nothing is
+/// exported. A caller's decision to sample is passed on.
 fn contexts<S>() -> impl Layer<S>
 where
     S: tracing::Subscriber + for<'span> tracing_subscriber::registry::LookupSpan<'span>,

@@ -1,8 +1,8 @@
-//! Whether a node can take traffic.
+//! Readiness of a node for traffic.
 
 use tokio::sync::watch;
 
-/// A latch that the node sets and anybody reads. Not ready at first.
+/// A flag that the node sets and every clone reads. Initially not ready.
 #[derive(Debug, Clone)]
 pub struct Ready(watch::Sender<bool>);
 
@@ -13,23 +13,23 @@ impl Default for Ready {
 }
 
 impl Ready {
-    /// The node can take traffic, or cannot any more.
+    /// Sets whether the node can take traffic.
     pub fn set(&self, ready: bool) {
         self.0.send_replace(ready);
     }
 
-    /// Whether it can now.
+    /// Returns whether the node can take traffic now.
     pub fn is_set(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Returns when it can.
+    /// Waits until the node can take traffic.
     pub async fn wait(&self) {
         // the sender is alive as long as `self` is
         let _ = self.0.subscribe().wait_for(|ready| *ready).await;
     }
 
-    /// Returns when it cannot.
+    /// Waits until the node cannot take traffic.
     pub async fn lost(&self) {
         let _ = self.0.subscribe().wait_for(|ready| !*ready).await;
     }

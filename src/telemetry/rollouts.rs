@@ -1,4 +1,4 @@
-//! What a node assigns by its rollouts, read from where it is counted.
+//! Metrics of a node's rollouts, read from the counters of the rollouts themselves.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ struct PoolLabels {
     pool: String,
 }
 
-/// Every label comes from a document that an operator wrote.
+/// A collector for the rollout metrics. Every label comes from a document that an operator wrote.
 pub(super) struct RolloutNumbers(pub(super) Rollouts);
 
 impl fmt::Debug for RolloutNumbers {

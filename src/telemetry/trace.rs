@@ -1,11 +1,11 @@
-//! From a span to the trace context of a message, and back.
+//! Conversion between a span and the trace context of a message.
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use pagewire_cluster::trace::TraceParent;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// The context of the current span, for the message that is about to be sent. `None` outside of any span.
+/// Returns the context of the current span, for a message that is about to be sent. `None` outside of any span.
 pub fn current_trace() -> Option<TraceParent> {
     let context = Span::current().context();
     let span = context.span();
@@ -17,12 +17,12 @@ pub fn current_trace() -> Option<TraceParent> {
     TraceParent::parse(&format!("00-{trace}-{id}-{flags:02x}"))
 }
 
-/// Makes `span` a child of what the sender of a message was doing. The trace id appears in the log when the
-/// span declares `trace = tracing::field::Empty`.
+/// Makes `span` a child of the span in which a message was sent. The trace id appears in the log if the span declares
+/// `trace = tracing::field::Empty`.
 pub fn child_of(span: Span, parent: Option<&TraceParent>) -> Span {
     if let Some(parent) = parent.and_then(remote) {
         span.record("trace", tracing::field::display(parent.trace_id()));
-        // fails when telemetry was not started or the span is disabled: then there is no context to keep
+        // fails when telemetry was not started or the span is disabled; then there is no context to keep
         let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(parent));
     }
     span

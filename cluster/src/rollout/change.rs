@@ -1,4 +1,4 @@
-//! Changing a document: compare-and-set, with the history in the same commit.
+//! Changes a document by compare-and-set, and writes its history in the same commit.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -8,28 +8,28 @@ use crate::engine::{Batch, Consistency, Down, Expect, Put, Settled, WriteError};
 use crate::id::Key;
 use crate::subject::config_key;
 
-/// How many revisions of a pool are kept.
+/// Number of revisions of a pool that are kept.
 const KEPT: u64 = 100;
 
-/// A change that stands.
+/// A change that was acknowledged.
 #[derive(Debug)]
 pub struct Changed {
-    /// What holds now.
+    /// The new document.
     pub document: Document,
-    /// When it was sent.
+    /// When the change was sent.
     pub sent: Instant,
 }
 
-/// Why a document was not changed.
+/// Errors of changing a document.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
-    /// It cannot say that.
+    /// The new document would be invalid.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// Another revision stands there: somebody else was first.
+    /// The document is at another revision, because another change was first.
     #[error("revision {} by {} stands there", .0.rev, .0.updated_by)]
     Conflict(Box<Document>),
-    /// The engine does not answer; it may have happened.
+    /// The engine is unavailable; the change may have happened.
     #[error("the cluster's engine is unavailable")]
     Unavailable,
 }
@@ -41,7 +41,12 @@ impl From<Down> for ChangeError {
 }
 
 impl Rollouts {
-    /// The document of a pool, as acknowledged last.
+    /// Reads the document of a pool as last acknowledged; the default document when none was written.
+    ///
+    /// # Errors
+    ///
+    /// [`Down`] when the engine is unavailable, or when a newer release wrote the document and this one cannot read
+    /// it.
     pub async fn document(&self, pool: &str) -> Result<Document, Down> {
         Ok(self.standing(pool).await?.0)
     }
@@ -51,12 +56,20 @@ impl Rollouts {
         let Some(entry) = entry else { return Ok((Document::unwritten(pool), Expect::Absent)) };
         match Document::decode(&entry.value) {
             Some(document) => Ok((document, Expect::Rev(entry.rev))),
-            // a newer release's: nothing that this one may overwrite
+            // written by a newer release, so this one must not overwrite it
             None => Err(Down),
         }
     }
 
-    /// Changes a document. With `expected`, only that revision: two who change the same one do not both succeed.
+    /// Changes a document. With `expected` it changes only that revision, so that of two concurrent changes of one
+    /// revision only one succeeds. Without `expected` it changes the current revision.
+    ///
+    /// # Errors
+    ///
+    /// - [`ChangeError::Invalid`] when the new document would be invalid.
+    /// - [`ChangeError::Conflict`] when the document is not at revision `expected`.
+    /// - [`ChangeError::Unavailable`] when the engine is unavailable, or a newer release wrote the document. The
+    ///   change may have happened.
     pub async fn change(
         &self,
         pool: &str,
@@ -79,13 +92,13 @@ impl Rollouts {
         }
     }
 
-    /// `false` when something else stands there by now.
+    /// Writes the document and its history. Returns `false` when another change was first.
     async fn commit(&self, document: &Document, expect: Expect) -> Result<bool, Down> {
         let key = config_key::rollout(&document.pool);
         let past = |rev| config_key::past(&document.pool, rev);
         let put = Put::new(key.as_str(), document.encode(), expect);
         let op = put.op;
-        // a revision of an earlier life of the bucket may be left under this number
+        // `Expect::Any`, because a bucket that was created again may still contain this revision
         let mut batch =
             vec![Batch::Put(put), Batch::Put(Put::new(past(document.rev), document.encode(), Expect::Any))];
         if let Some(oldest) = document.rev.checked_sub(KEPT).filter(|rev| *rev > 0) {
@@ -102,7 +115,11 @@ impl Rollouts {
         }
     }
 
-    /// The revisions of a pool that are kept, the newest first.
+    /// Returns the revisions of a pool that are kept, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Down`] when the engine is unavailable.
     pub async fn history(&self, pool: &str) -> Result<Vec<Document>, Down> {
         let entries = self.store.list(&config_key::history(pool)).await?;
         let mut past: Vec<_> = entries.iter().filter_map(|entry| Document::decode(&entry.value)).collect();

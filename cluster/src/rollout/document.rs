@@ -1,4 +1,4 @@
-//! The document of a pool: how its users split over lanes, and how it may change.
+//! The document of a pool: how its users are split over lanes, and how the split may change.
 
 use std::collections::BTreeMap;
 
@@ -9,37 +9,37 @@ use serde_json::Value;
 use super::weight::{BUCKETS, Weight};
 use crate::wire;
 
-/// The base lane of a pool that nobody has written a document for.
+/// Base lane of a pool without a document.
 pub const BASE: &str = "stable";
-/// Lanes beside the base: one grows from the lowest bucket, one from the highest.
+/// Maximum number of lanes beside the base: one grows from the lowest bucket, one from the highest.
 const LANES: usize = 2;
-/// The longest name of a pool or lane, and the longest salt, in bytes.
+/// Maximum length of the name of a pool or lane, and of a salt, in bytes.
 const MAX_NAME: usize = 64;
-/// The longest comment, in bytes.
+/// Maximum length of a comment, in bytes.
 const MAX_COMMENT: usize = 500;
 
 /// A lane beside the base.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lane {
-    /// Its name.
+    /// Name of the lane.
     pub name: String,
-    /// Its share of the users.
+    /// Share of the users.
     pub weight: Weight,
 }
 
-/// What becomes of work for a lane without living workers.
+/// Handling of work for a lane without living workers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fallback {
-    /// It is refused: a canary that is not there shows.
+    /// Rejects the work, so that a missing canary is noticed.
     #[default]
     None,
-    /// The base lane takes it.
+    /// Sends the work to the base lane.
     Base,
 }
 
 impl Fallback {
-    /// Its name.
+    /// Returns the name.
     pub const fn text(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -48,81 +48,82 @@ impl Fallback {
     }
 }
 
-/// `rollout.<pool>` in the bucket `config`.
+/// The value of the key `rollout.<pool>` in the bucket `config`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
-    /// Counts the changes of this pool; 0 for a document that nobody has written.
+    /// Number of changes of this pool; 0 for a document that was never written.
     pub rev: u64,
-    /// The pool.
+    /// Name of the pool.
     pub pool: String,
-    /// Shuffles the users, so that not always the same ones go first.
+    /// Input of the hash that shuffles the users, so that different pools do not start with the same users.
     pub salt: String,
-    /// The lane that takes the remainder.
+    /// Lane that takes the remainder.
     pub base: String,
-    /// The others, at most two. Their order is their place: the first grows from the lowest bucket, the second from
-    /// the highest.
+    /// Other lanes, at most two. Their order is their position: the first grows from the lowest bucket, the second
+    /// from the highest.
     #[serde(default)]
     pub lanes: Vec<Lane>,
-    /// For work whose lane has no living workers.
+    /// Handling of work for a lane without living workers.
     #[serde(default)]
     pub fallback: Fallback,
-    /// Why it was changed, for people.
+    /// Reason for the last change, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub comment: String,
-    /// Who changed it.
+    /// Author of the last change.
     pub updated_by: String,
-    /// When, in milliseconds since the Unix epoch.
+    /// Time of the last change, in milliseconds since the Unix epoch.
     pub updated: u64,
-    /// Members of newer releases.
+    /// Members that newer releases wrote.
     #[serde(flatten)]
     pub other: BTreeMap<String, Value>,
 }
 
-/// What a document should say. What is absent stays as it is, except the comment, which belongs to one change.
+/// Requested changes to a document. An absent member leaves its value unchanged, except the comment, which belongs to
+/// one change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// All lanes beside the base.
     pub lanes: Option<Vec<Lane>>,
-    /// The lane that takes the remainder.
+    /// Lane that takes the remainder.
     pub base: Option<String>,
-    /// Another one shuffles the users.
+    /// New salt, which shuffles the users again.
     pub salt: Option<String>,
-    /// For work whose lane has no living workers.
+    /// Handling of work for a lane without living workers.
     pub fallback: Option<Fallback>,
-    /// Why.
+    /// Reason for the change.
     pub comment: String,
 }
 
-/// Why a document cannot say that.
+/// Reasons why a document is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    /// Not a name of a pool or lane.
+    /// The text is not a valid name of a pool or lane.
     #[error("{0:?} is not a name: 1 to {MAX_NAME} letters, digits, '-', '_' or '.'")]
     Name(String),
-    /// A lane twice, or the base among the others.
+    /// A lane occurs twice, or the base is among the others.
     #[error("lane {0} is there twice")]
     Twice(String),
-    /// More than two lanes beside the base.
+    /// There are more than two lanes beside the base.
     #[error("at most {LANES} lanes beside the base")]
     Lanes,
-    /// More than everybody.
+    /// The weights sum to more than 100 %.
     #[error("the weights come to {}%, over 100%", f64::from(*.0) / 100.0)]
     Sum(u32),
-    /// The base lane cannot have that weight.
+    /// The requested weight of the base lane is not the remainder.
     #[error("the base lane takes the remainder, {remainder}, not {wanted}")]
     Remainder {
-        /// What the other lanes leave.
+        /// Weight that the other lanes leave.
         remainder: Weight,
-        /// What was asked for it.
+        /// Requested weight.
         wanted: Weight,
     },
-    /// A salt or comment that is too long.
+    /// A salt or comment is too long.
     #[error("a salt has at most {MAX_NAME} bytes and a comment {MAX_COMMENT}")]
     Long,
 }
 
 impl Document {
-    /// What holds for a pool without a document: everybody is in [`BASE`].
+    /// Returns the default document of a pool: all users are in [`BASE`].
     pub fn unwritten(pool: &str) -> Self {
         Self {
             rev: 0,
@@ -138,7 +139,12 @@ impl Document {
         }
     }
 
-    /// The next revision. `salt` is for the first one, unless another is wanted.
+    /// Returns the next revision. `salt` becomes the salt of the first revision, unless `wanted` has another. `by` is
+    /// the author and `now` the time in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] when the next revision would be invalid.
     pub fn revise(&self, wanted: Wanted, salt: String, by: &str, now: u64) -> Result<Self, Invalid> {
         let base = wanted.base.unwrap_or_else(|| self.base.clone());
         let lanes = match wanted.lanes {
@@ -162,8 +168,8 @@ impl Document {
         Ok(next)
     }
 
-    /// Gives every lane its place. A lane that had one keeps it, however the wish is ordered: moving it would move
-    /// its users.
+    /// Assigns a position to every lane. A lane that had a position keeps it, independent of the order of `wanted`,
+    /// because moving the lane would move its users.
     fn arrange(&self, mut wanted: Vec<Lane>, base: &str) -> Result<Vec<Lane>, Invalid> {
         let mut places: [Option<Lane>; LANES] = [const { None }; LANES];
         for (place, had) in places.iter_mut().zip(&self.lanes) {
@@ -172,7 +178,8 @@ impl Document {
         for lane in wanted {
             *places.iter_mut().find(|place| place.is_none()).ok_or(Invalid::Lanes)? = Some(lane);
         }
-        // nobody is at the first place, but the name there says which end the second one has
+        // the first position gets a lane with weight 0, because the second lane needs a lane before it to grow from
+        // the highest bucket
         if let [first @ None, Some(_)] = &mut places {
             let former = self.lanes.first().map(|lane| &lane.name).filter(|name| *name != base);
             let name = former.unwrap_or(&self.base).clone();
@@ -210,25 +217,30 @@ impl Document {
         self.lanes.iter().filter(move |lane| lane.weight.buckets() > had(&lane.name)).map(|lane| &*lane.name)
     }
 
-    /// What the base lane takes.
+    /// Returns the weight of the base lane.
     pub fn remainder(&self) -> Weight {
         remainder(&self.lanes).unwrap_or_default()
     }
 
-    /// The value of its entry.
+    /// Encodes the value of the entry.
     pub fn encode(&self) -> Bytes {
         wire::encode(self)
     }
 
-    /// `None` when the bytes are not a document of any known release, or one that cannot be obeyed.
+    /// Decodes a document. Returns `None` when it is not a document of any known release, or when this release cannot
+    /// apply it.
     pub fn decode(value: &[u8]) -> Option<Self> {
         let document: Self = serde_json::from_slice(value).ok()?;
         (document.lanes.len() <= LANES && remainder(&document.lanes).is_ok()).then_some(document)
     }
 }
 
-/// The lanes after some weights were named. Naming the base describes the whole split: lanes that are not named have
-/// no weight then, and the base's own weight must be what is left.
+/// Returns `lanes` with the weights in `named` applied. Naming the base describes the whole split: lanes that are not
+/// named get weight 0, and the weight of the base must be the remainder.
+///
+/// # Errors
+///
+/// [`Invalid::Twice`], [`Invalid::Sum`] or [`Invalid::Remainder`].
 pub fn reweigh(base: &str, lanes: &[Lane], named: &[Lane]) -> Result<Vec<Lane>, Invalid> {
     let whole = named.iter().find(|lane| lane.name == base).map(|lane| lane.weight);
     let mut lanes = lanes.to_vec();
@@ -245,7 +257,7 @@ pub fn reweigh(base: &str, lanes: &[Lane], named: &[Lane]) -> Result<Vec<Lane>, 
             None => lanes.push(wanted.clone()),
         }
     }
-    // a lane that nobody is in makes room for another one
+    // an unnamed lane with weight 0 makes room for another one
     let named = |lane: &Lane| named.iter().any(|wanted| wanted.name == lane.name);
     while lanes.len() > LANES
         && let Some(empty) = lanes.iter().position(|lane| lane.weight == Weight::default() && !named(lane))
@@ -265,7 +277,7 @@ fn remainder(lanes: &[Lane]) -> Result<Weight, Invalid> {
     rest.and_then(Weight::of_buckets).ok_or(Invalid::Sum(sum))
 }
 
-/// What a pool or lane can be called: legible in every table, label and path.
+/// Returns whether a text is a valid name of a pool or lane: legible in every table, label and path.
 pub fn is_name(name: &str) -> bool {
     let legible = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(legible) && !matches!(name, "." | "..")

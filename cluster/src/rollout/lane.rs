@@ -1,4 +1,4 @@
-//! The lane of a user: the same in every process, release and language (`tests/golden/lanes.json`).
+//! The lane of a user, which is the same in every process, release and language (`tests/golden/lanes.json`).
 
 use std::fmt;
 
@@ -8,17 +8,18 @@ use super::document::Document;
 use super::weight::BUCKETS;
 use crate::id::Key;
 
-/// Who stays in one lane.
+/// The entity that stays in one lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit<'a> {
-    /// A user, byte for byte: nothing is folded or normalised.
+    /// A user, byte for byte: the text is not folded or normalised.
     User(&'a str),
-    /// The connection of somebody anonymous.
+    /// The connection of an anonymous page.
     Connection(Key),
 }
 
 impl<'a> Unit<'a> {
-    /// The user, else the connection. Work that belongs to neither is a unit of its own, so that its share is right.
+    /// Returns the unit of a user, else of a connection. Work that belongs to neither gets a random unit, so that the
+    /// shares of the lanes stay correct.
     pub fn of(user: Option<&'a str>, connection: Option<Key>) -> Self {
         match (user, connection) {
             (Some(user), _) => Self::User(user),
@@ -26,7 +27,7 @@ impl<'a> Unit<'a> {
         }
     }
 
-    /// Its bucket, 0 … 9,999.
+    /// Returns the bucket of the unit, 0 … 9,999.
     pub fn bucket(&self, salt: &str) -> u16 {
         match self {
             Self::User(user) => bucket(salt, user),
@@ -44,17 +45,17 @@ impl fmt::Display for Unit<'_> {
     }
 }
 
-/// The first eight bytes of SHA-256(salt, 0x00, unit), scaled to the buckets.
+/// Returns the first eight bytes of SHA-256(salt, 0x00, unit), scaled to the buckets.
 pub fn bucket(salt: &str, unit: &str) -> u16 {
     let hash = Sha256::new().chain_update(salt).chain_update([0]).chain_update(unit).finalize();
     let first = hash.iter().take(8).fold(0, |number, byte| number << 8 | u128::from(*byte));
-    // below 2^64 × 10,000, so the rest fits
+    // the product is below 2^64 × 10,000, so the quotient is below 10,000 and fits
     ((first * u128::from(BUCKETS)) >> 64) as u16
 }
 
 impl Document {
-    /// Which of its lanes owns a bucket; `None` for the base lane. The first lane grows from the lowest bucket, the
-    /// second from the highest: raising a weight only moves users towards that lane.
+    /// Returns the position of the lane that owns a bucket; `None` for the base lane. The first lane grows from the
+    /// lowest bucket, the second from the highest, so that raising a weight only moves users towards that lane.
     pub fn place(&self, bucket: u16) -> Option<usize> {
         let weight = |index: usize| self.lanes.get(index).map_or(0, |lane| lane.weight.buckets());
         if bucket < weight(0) {
@@ -63,7 +64,7 @@ impl Document {
         (bucket >= BUCKETS - weight(1)).then_some(1)
     }
 
-    /// The name of the lane at a place.
+    /// Returns the name of the lane at a position.
     pub fn lane(&self, place: Option<usize>) -> &str {
         place.and_then(|index| self.lanes.get(index)).map_or(&self.base, |lane| &lane.name)
     }
@@ -172,7 +173,7 @@ mod tests {
                 users[document.place(bucket).unwrap_or(2)] += 1.0;
             }
             for (users, weight) in users.into_iter().zip([low, high, BUCKETS - low - high].map(f64::from)) {
-                // four standard deviations of 10,000 throws
+                // four standard deviations of 10,000 draws
                 let spread = 4.0 * (weight * (1.0 - weight / 10_000.0)).sqrt();
                 assert!((users - weight).abs() <= spread, "{users} of {weight} with salt {salt:?}");
             }

@@ -1,12 +1,14 @@
-//! Which lane a user's work goes to, and how that changes: a canary by weight.
+//! Weighted canary rollouts: the lane of each user's work, and changes of the split.
 //!
 //! Owns: the document of each pool (`rollout.<pool>` in the bucket `config`), its history, the function from user to
-//! lane (contract of `tests/golden/lanes.json`), and the proof that every node has applied a change. Never: who runs
-//! the work of a lane, and never a draw: a user's lane is the same everywhere, for as long as the weights stand.
+//! lane (contract of `tests/golden/lanes.json`), and the proof that every node has applied a change. Never: which
+//! worker runs the work of a lane.
 //!
-//! One watch per process keeps the documents. A node says which revision it has applied when it is asked on its own
-//! subject, and the question may wait for a revision: the answer is of this life of the node, nothing is written or
-//! left behind, and whoever asks measures a change with its own clock.
+//! The lane is not random: while the weights are unchanged, a user has the same lane in every process.
+//!
+//! One watch per process keeps the documents up to date. A node reports its applied revision in response to a request
+//! on its own subject, and a request may wait for a revision. The response comes from this incarnation (epoch) of the
+//! node, so nothing is stored that could become stale, and the requester measures a change with its own clock.
 
 mod change;
 mod document;
@@ -41,7 +43,7 @@ use split::{Counts, Split, decide};
 pub struct Rollouts {
     store: Kv,
     post: Post,
-    /// How long a question for a revision waits for it here.
+    /// Maximum time that a request waits here for a revision.
     patience: Duration,
     splits: Arc<RwLock<HashMap<String, Arc<Split>>>>,
     counts: Arc<Counts>,
@@ -50,12 +52,13 @@ pub struct Rollouts {
 }
 
 impl Rollouts {
-    /// Nothing applied; call [`Rollouts::follow`]. `within` is what `post` waits for an answer.
+    /// Creates a handle with no document applied; call [`Rollouts::follow`]. `within` is the time that `post` waits
+    /// for a response.
     pub fn new(engine: &Engine, post: Post, within: Duration) -> Self {
         Self {
             store: engine.kv(Bucket::Config),
             post,
-            // half of it, so that a node that lags can still say so
+            // half of it, so that a node that lags can still respond
             patience: within / 2,
             splits: Arc::default(),
             counts: Arc::default(),
@@ -64,8 +67,12 @@ impl Rollouts {
         }
     }
 
-    /// Starts the watch and returns when every document that stood is applied. The returned future applies changes;
-    /// it ends only when the engine is gone.
+    /// Starts the watch and returns when all existing documents are applied. The returned future applies changes; it
+    /// ends only when the engine is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Down`] when the engine is unavailable.
     pub async fn follow(&self) -> Result<impl Future<Output = ()> + use<>, Down> {
         let mut watch = self.store.watch(config_key::ROLLOUTS, WatchMode::Value).await?;
         while !self.apply(watch.next().await.ok_or(Down)?) {}
@@ -77,7 +84,7 @@ impl Rollouts {
         })
     }
 
-    /// `true` for [`WatchEvent::Live`].
+    /// Applies an event. Returns `true` for [`WatchEvent::Live`].
     fn apply(&self, event: WatchEvent) -> bool {
         match event {
             WatchEvent::Live => return true,
@@ -93,7 +100,7 @@ impl Rollouts {
     }
 
     fn install(&self, document: Document) {
-        // the same document again, after a reconnect: what it has counted stays
+        // after a reconnect the same document arrives again; keep its counts
         if self.split(&document.pool).is_some_and(|split| split.document == document) {
             return;
         }
@@ -113,9 +120,9 @@ impl Rollouts {
         self.splits.read().unwrap_or_else(PoisonError::into_inner).get(pool).cloned()
     }
 
-    /// The lane for work of a user or connection: the single entry point of calls and jobs. `serves` says whether a
-    /// lane of that pool has a living worker. Counted, except in pools without a document: their names are whatever
-    /// a client writes.
+    /// Returns the lane for work of a user or connection: the single entry point of calls and jobs. `serves` returns
+    /// whether a lane of that pool has a living worker. The result is counted, except for pools without a document,
+    /// because a client can choose any name for those.
     pub fn lane_for(&self, pool: &str, unit: Unit<'_>, serves: impl FnOnce(&str) -> bool) -> Assigned {
         match self.split(pool) {
             Some(split) => split.assign(unit, serves),
@@ -123,7 +130,7 @@ impl Rollouts {
         }
     }
 
-    /// The same, only asked: nothing is counted.
+    /// Returns the same as [`Rollouts::lane_for`] without counting it.
     pub fn explain(&self, pool: &str, unit: Unit<'_>, serves: impl FnOnce(&str) -> bool) -> Assigned {
         match self.split(pool) {
             Some(split) => decide(&split.document, unit, serves).0,
@@ -136,7 +143,7 @@ impl Rollouts {
         self.split(pool).is_some()
     }
 
-    /// The documents that this process has applied, by pool.
+    /// Returns the documents that this process has applied, sorted by pool.
     pub fn documents(&self) -> Vec<Document> {
         let splits = self.splits.read().unwrap_or_else(PoisonError::into_inner);
         let mut documents: Vec<_> = splits.values().map(|split| split.document.clone()).collect();
@@ -144,17 +151,17 @@ impl Rollouts {
         documents
     }
 
-    /// Pool, lane and reason of what this process has assigned since it started, and how often.
+    /// Returns how often this process has assigned each pool, lane and reason since it started.
     pub fn assignments(&self) -> Vec<(String, String, Reason, u64)> {
         self.counts.list()
     }
 
-    /// What this process has applied of a pool, as soon as that is the revision or a later one; what it has anyway
-    /// when that takes too long.
+    /// Returns the state of a pool in this process as soon as it has applied `revision` or a later one, or the
+    /// current state after a timeout.
     pub async fn state(&self, pool: &str, revision: u64) -> RolloutState {
         let mut applied = self.applied.subscribe();
         let revised = applied.wait_for(|_| self.revision(pool) >= revision);
-        // late: the state says so
+        // after a timeout the state shows the older revision
         let _ = tokio::time::timeout(self.patience, revised).await;
         let split = self.split(pool);
         RolloutState {

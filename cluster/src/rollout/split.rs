@@ -1,4 +1,4 @@
-//! A document in force at this process, and what this process has assigned by it.
+//! A document that this process applies, and the number of assignments by it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,19 +8,19 @@ use super::document::{Document, Fallback};
 use super::lane::Unit;
 use crate::wire::LaneCount;
 
-/// Why a unit is in its lane.
+/// Reason why a unit is in its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// Its bucket belongs to the lane.
     Weight,
     /// Its bucket belongs to no other lane.
     Base,
-    /// Its own lane has no living workers.
+    /// The lane of its bucket has no living workers.
     Fallback,
 }
 
 impl Reason {
-    /// Its name.
+    /// Returns the name.
     pub const fn text(self) -> &'static str {
         match self {
             Self::Weight => "weight",
@@ -30,20 +30,20 @@ impl Reason {
     }
 }
 
-/// Where a unit's work goes.
+/// The lane that a unit's work is assigned to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assigned {
-    /// The lane.
+    /// Name of the lane.
     pub lane: String,
-    /// Why.
+    /// Reason for the lane.
     pub reason: Reason,
-    /// The unit's bucket.
+    /// Bucket of the unit.
     pub bucket: u16,
-    /// The revision of the document; 0 for a pool without one.
+    /// Revision of the document; 0 for a pool without one.
     pub revision: u64,
 }
 
-/// What this process has assigned since it started.
+/// Number of assignments by this process since it started.
 #[derive(Debug, Default)]
 pub(super) struct Counts(Mutex<BTreeMap<(String, String, Reason), Arc<AtomicU64>>>);
 
@@ -54,7 +54,7 @@ impl Counts {
         Tally { before: total.load(Ordering::Relaxed), total }
     }
 
-    /// Pool, lane, reason and how often.
+    /// Returns pool, lane, reason and number of assignments.
     pub(super) fn list(&self) -> Vec<(String, String, Reason, u64)> {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let row = |((pool, lane, reason), total): (&(String, String, Reason), &Arc<AtomicU64>)| {
@@ -64,7 +64,7 @@ impl Counts {
     }
 }
 
-/// A count that goes on, and where it stood when the document came into force.
+/// A running total, and its value when the document was applied.
 #[derive(Debug)]
 struct Tally {
     total: Arc<AtomicU64>,
@@ -81,7 +81,8 @@ impl Tally {
     }
 }
 
-/// A document and its tallies: the lanes' in their order, the base's, and that of work that fell back to it.
+/// A document and its tallies: one for each lane in order, one for the base, and one for work that fell back to the
+/// base.
 #[derive(Debug)]
 pub(super) struct Split {
     pub(super) document: Document,
@@ -101,7 +102,7 @@ impl Split {
         }
     }
 
-    /// Assigns and counts.
+    /// Assigns a unit and counts it.
     pub(super) fn assign(&self, unit: Unit<'_>, serves: impl FnOnce(&str) -> bool) -> Assigned {
         let (assigned, place) = decide(&self.document, unit, serves);
         match (assigned.reason, place.and_then(|index| self.lanes.get(index))) {
@@ -112,7 +113,7 @@ impl Split {
         assigned
     }
 
-    /// What was assigned by this document; the base lane last.
+    /// Returns the number of assignments by this document, the base lane last.
     pub(super) fn observed(&self) -> Vec<LaneCount> {
         let lanes =
             self.document.lanes.iter().zip(&self.lanes).map(|(lane, tally)| (&lane.name, tally.since()));
@@ -121,8 +122,8 @@ impl Split {
     }
 }
 
-/// Where a unit goes, and the place of its own lane. `serves` says whether a lane has a living worker; it is asked
-/// only when the answer matters.
+/// Returns the lane of a unit, and the position of the lane of its bucket. `serves` returns whether a lane has a
+/// living worker; it is called only when the document falls back to the base.
 pub(super) fn decide(
     document: &Document,
     unit: Unit<'_>,

@@ -1,4 +1,4 @@
-//! The proof that a change has reached everybody.
+//! Proof that a change was applied by all nodes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,31 +12,31 @@ use crate::delivery::Unanswered;
 use crate::id::{Holder, NodeNumber};
 use crate::wire::{Answer, Question, RolloutState};
 
-/// How far a revision of a pool has come.
+/// The propagation of a revision of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spread {
-    /// The revision.
+    /// Revision that is measured.
     pub revision: u64,
-    /// What each living node says; `None` for one that did not answer, or does not know the question.
+    /// State of each living node; `None` for a node that did not respond, or does not support the request.
     pub nodes: Vec<(NodeNumber, Option<RolloutState>)>,
-    /// From sending the change until the last node had applied it, if the node that sent it is still there.
+    /// Time from sending the change until the last node had applied it, if the node that sent it still runs.
     pub took: Option<Duration>,
 }
 
 impl Spread {
-    /// How many nodes have applied it.
+    /// Returns the number of nodes that have applied the revision.
     pub fn applied(&self) -> usize {
         let applied = |state: &RolloutState| state.revision >= self.revision;
         self.nodes.iter().filter(|(_, state)| state.as_ref().is_some_and(applied)).count()
     }
 
-    /// Whether all have.
+    /// Returns whether all nodes have applied the revision.
     pub fn is_complete(&self) -> bool {
         self.applied() == self.nodes.len()
     }
 }
 
-/// How long the changes took that this process sent, the last one of each pool.
+/// Durations of the changes that this process sent, the last one of each pool.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Measured(Arc<Mutex<HashMap<String, (u64, Duration)>>>);
 
@@ -54,7 +54,7 @@ impl Measured {
 }
 
 impl Rollouts {
-    /// Waits until the nodes have applied a change, as far as they answer in time.
+    /// Waits until the nodes have applied a change, or their responses time out.
     pub async fn settle(&self, changed: &Changed, nodes: &[Holder]) -> Spread {
         let (pool, revision) = (&changed.document.pool, changed.document.rev);
         let mut spread = self.ask(pool, revision, revision, nodes).await;
@@ -66,7 +66,7 @@ impl Rollouts {
         spread
     }
 
-    /// How far a revision has come, at this moment.
+    /// Returns the propagation of a revision at this moment.
     pub async fn spread(&self, pool: &str, revision: u64, nodes: &[Holder]) -> Spread {
         self.ask(pool, revision, 0, nodes).await
     }
@@ -75,7 +75,7 @@ impl Rollouts {
         let question = Question::Rollout { pool: pool.to_owned(), revision: awaited };
         let answers = nodes.iter().map(async |node| match self.post.ask(*node, &question, None).await {
             Ok(Answer::Rollout(state)) => Some((node.node, Some(state))),
-            // it left while it was asked
+            // the node left during the request
             Err(Unanswered::Gone) => None,
             Ok(_) | Err(_) => Some((node.node, None)),
         });

@@ -69,7 +69,7 @@ async fn whatever_the_engine_does_an_acknowledged_change_stands_in_the_history_u
         let work = async |rollouts: &Rollouts, by: &str| {
             let mut acknowledged = Vec::new();
             for percent in 0..20u16 {
-                // half of them by what was read, half whatever stands
+                // half of the changes expect the revision that was read, the other half any revision
                 let read = rollouts.document("p").await.ok().map(|document| document.rev);
                 let expected = read.filter(|_| percent % 2 == 0);
                 if let Ok(changed) = rollouts.change("p", expected, canary(percent.into()), by).await {

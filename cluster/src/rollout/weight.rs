@@ -5,32 +5,36 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The steps of a whole: a weight counts buckets, and there are as many.
+/// Number of buckets, which is the weight of all users.
 pub const BUCKETS: u16 = 10_000;
 
-/// 0 … 100 % in steps of 0.01 %. Written as a number of percent, `12.5`.
+/// A share of 0 … 100 % in steps of 0.01 %. Serialized as a number of percent, `12.5`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Weight(u16);
 
-/// Not a share of the users.
+/// The value is not a share of the users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a weight is 0 to 100 percent in steps of 0.01")]
 pub struct InvalidWeight;
 
 impl Weight {
-    /// Everybody.
+    /// All users.
     pub const ALL: Self = Self(BUCKETS);
 
-    /// A weight of so many buckets.
+    /// Creates a weight from a number of buckets. Returns `None` above [`BUCKETS`].
     pub const fn of_buckets(buckets: u16) -> Option<Self> {
         if buckets <= BUCKETS { Some(Self(buckets)) } else { None }
     }
 
-    /// A weight of so many percent.
+    /// Creates a weight from a number of percent.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidWeight`] when the number is not in 0 … 100, or not a multiple of 0.01.
     pub fn of_percent(percent: f64) -> Result<Self, InvalidWeight> {
         let buckets = (percent * 100.0).round();
         let exact = (percent * 100.0 - buckets).abs() < 1e-6;
-        // not a number is not in the range
+        // the range check also rejects NaN
         if (0.0..=f64::from(BUCKETS)).contains(&buckets) && exact {
             Ok(Self(buckets as u16))
         } else {
@@ -38,12 +42,12 @@ impl Weight {
         }
     }
 
-    /// How many buckets it counts.
+    /// Returns the number of buckets.
     pub const fn buckets(self) -> u16 {
         self.0
     }
 
-    /// The same in percent.
+    /// Returns the weight in percent.
     pub fn percent(self) -> f64 {
         f64::from(self.0) / 100.0
     }
@@ -58,7 +62,7 @@ impl fmt::Display for Weight {
 impl FromStr for Weight {
     type Err = InvalidWeight;
 
-    /// `10`, `12.5` and `12.5%`.
+    /// Parses `10`, `12.5` and `12.5%`.
     fn from_str(text: &str) -> Result<Self, InvalidWeight> {
         let number = text.strip_suffix('%').unwrap_or(text);
         Self::of_percent(number.parse().map_err(|_| InvalidWeight)?)
@@ -66,7 +70,7 @@ impl FromStr for Weight {
 }
 
 impl Serialize for Weight {
-    /// A whole number where it is one.
+    /// Serializes a whole number of percent as an integer.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.0.is_multiple_of(100) {
             serializer.serialize_u16(self.0 / 100)

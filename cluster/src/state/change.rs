@@ -1,6 +1,6 @@
-//! Changes: what is asked for, what is told, what happened.
+//! Changes to a tree: requested (`Edit`), stored and sent (`Change`), and applied (`Event`).
 //!
-//! Owns: their shape `{path, value}` or `{path, delete: true}`. Never: applying them.
+//! Owns: their JSON shape, `{path, value}` or `{path, delete: true}`. Never: applies them.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -8,54 +8,54 @@ use serde_json::Value;
 use super::{Locator, Path, Refusal};
 use crate::id::Address;
 
-/// What a client asks for: its path may count children.
+/// A change that a client requests. Its path may name a child by position.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "Form")]
 pub struct Edit {
-    /// Where.
+    /// Path to change.
     pub path: Locator,
-    /// The new value; `None` deletes.
+    /// New value; `None` deletes.
     pub value: Option<Value>,
 }
 
-/// What is stored and sent: keys only.
+/// A change as it is stored and sent. Its path consists of keys only.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "Form")]
 pub struct Change {
-    /// Where.
+    /// Path to change.
     pub path: Path,
-    /// The new value; `None` deletes.
+    /// New value; `None` deletes.
     pub value: Option<Value>,
-    /// The page that asked for it.
+    /// Page that requested the change.
     pub from: Option<Address>,
 }
 
-/// What happened at a path.
+/// A change that was applied at a path.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// Where.
+    /// Path that changed.
     pub path: Path,
-    /// What stood there.
+    /// Value before the change.
     pub old: Option<Value>,
-    /// What stands there; `None` after a deletion.
+    /// Value after the change; `None` after a deletion.
     pub new: Option<Value>,
-    /// The page that asked for it.
+    /// Page that requested the change.
     pub from: Option<Address>,
 }
 
 impl Event {
-    /// The change that makes it happen.
+    /// Returns the change that produces this event.
     pub fn change(&self) -> Change {
         Change { path: self.path.clone(), value: self.new.clone(), from: self.from }
     }
 
-    /// The same, to be written.
+    /// Returns the same change as [`Event::change`], borrowed for serialization.
     pub(super) fn as_change(&self) -> Written<'_> {
         Written::new(&self.path, self.new.as_ref(), self.from)
     }
 }
 
-/// How a change is written.
+/// Serialized form of a change.
 #[derive(Serialize)]
 pub(super) struct Written<'a> {
     path: &'a Path,
@@ -79,11 +79,11 @@ impl Serialize for Change {
     }
 }
 
-/// How a change is read.
+/// Deserialized form of an edit or a change.
 #[derive(Deserialize)]
 struct Form {
     path: String,
-    /// `null` is a value.
+    /// `Some(Value::Null)` for `null`, `None` when the member is missing.
     #[serde(default, deserialize_with = "present")]
     value: Option<Value>,
     #[serde(default)]

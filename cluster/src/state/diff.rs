@@ -1,14 +1,14 @@
-//! What has to be changed in one tree to get another one. Pure.
+//! Computes the changes that turn one tree into another. Pure.
 //!
-//! Owns: the difference, the order of keys included. Never: a shortest one; replacing a value never moves its key, so a
-//! key that stands elsewhere is deleted and comes again.
+//! Owns: the difference, including the order of keys. Never: guarantees a shortest one. Replacing a value never moves
+//! its key, so a key at another position is deleted and added again.
 
 use serde_json::{Map, Value};
 
 use super::value::same;
 use super::{Event, Path, Tree};
 
-/// What happens when one tree turns into another.
+/// Returns the events that turn `from` into `to`.
 pub fn diff(from: &Tree, to: &Tree) -> Vec<Event> {
     let mut events = Vec::new();
     if let (Value::Object(from), Value::Object(to)) = (from.as_dict(), to.as_dict()) {
@@ -22,7 +22,7 @@ fn branch(at: &Path, from: &Map<String, Value>, to: &Map<String, Value>, events:
         events.push(Event { path: at.child(key), old: old.cloned(), new: new.cloned(), from: None });
     };
     let kept = kept(from, to);
-    // the first keys of the new branch keep their places, in the same order: whatever stands between them goes
+    // the first `kept` keys of the new branch keep their order, so every other key of the old branch is deleted
     let mut stays = to.keys().take(kept).peekable();
     for (key, old) in from {
         if stays.next_if_eq(&key).is_none() {
@@ -48,7 +48,7 @@ fn branch(at: &Path, from: &Map<String, Value>, to: &Map<String, Value>, events:
     }
 }
 
-/// How many of the first keys of the new branch stand in the old one in the same order.
+/// Returns how many of the first keys of the new branch occur in the old one in the same order.
 fn kept(from: &Map<String, Value>, to: &Map<String, Value>) -> usize {
     let mut old = from.keys();
     to.keys().take_while(|key| old.any(|standing| standing == *key)).count()

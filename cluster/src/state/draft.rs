@@ -1,6 +1,7 @@
 //! A batch of writes applied to a version of a tree. Pure.
 //!
-//! Owns: what each write does to the tree, in order, and which of them fail alone. Never: whether the result is stored.
+//! Owns: the effect of each write on the tree, in order, and which writes fail alone. Never: whether the result is
+//! stored.
 
 use std::time::Duration;
 
@@ -10,33 +11,33 @@ use super::value::length;
 use super::{Edit, Event, Path, Refusal, Tree};
 use crate::id::Address;
 
-/// What is to be done to a tree.
+/// An operation on a tree.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Act {
-    /// All of these changes or none.
+    /// Applies all of these changes or none.
     Edit(Vec<Edit>),
     /// The same, unless the tree grows beyond so many bytes.
     EditWithin(Vec<Edit>, usize),
-    /// The tree goes, and every node is told.
+    /// Removes the tree; every node is notified.
     Remove,
-    /// It goes that long after its last write (whole seconds), or stays for good again; nothing to do where there is no
-    /// tree.
+    /// Lets the tree expire this long after its last write (whole seconds); `None` keeps it without a limit again. No
+    /// effect when the tree does not exist.
     Expire(Option<Duration>),
 }
 
 /// One write.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Write {
-    /// What.
+    /// Operation to perform.
     pub act: Act,
-    /// Only if the tree is at this revision; 0 for a tree that does not exist.
+    /// Performs the write only if the tree is at this revision; 0 for a tree that does not exist.
     pub if_revision: Option<u64>,
-    /// The page that asks for it.
+    /// Page that requests the write.
     pub from: Option<Address>,
 }
 
 impl Write {
-    /// Roughly what it costs to keep it waiting, in bytes.
+    /// Returns the approximate memory that the write takes while it waits, in bytes.
     pub(super) fn weight(&self) -> usize {
         let edits = match &self.act {
             Act::Edit(edits) | Act::EditWithin(edits, _) => edits.as_slice(),
@@ -46,21 +47,21 @@ impl Write {
     }
 }
 
-/// What a batch makes of a tree.
+/// The result of applying a batch to a tree.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
-    /// Which writes of the batch fail, in its order.
+    /// For each write of the batch, in order: its error if it failed.
     pub(super) refused: Vec<Option<Refusal>>,
-    /// Whether anything is different.
+    /// Whether the batch changed anything.
     dirty: bool,
     exists: bool,
     pub(super) ttl: Option<Duration>,
     pub(super) tree: Tree,
-    /// What happened, in order.
+    /// Applied changes, in order.
     pub(super) events: Vec<Event>,
 }
 
-/// What has to be done to the store.
+/// The store operation that a batch needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
     Nothing,
@@ -69,13 +70,13 @@ pub(super) enum Effect {
 }
 
 impl Draft {
-    /// `tree` is what stands in the version, empty if there is none.
+    /// Applies `batch` to the version `base`. `tree` is the data of that version, empty if there is none.
     pub(super) fn new<'a>(base: Option<&Base>, tree: Tree, batch: impl Iterator<Item = &'a Write>) -> Self {
         let ttl = base.and_then(|base| base.ttl);
         let mut draft = Self { exists: base.is_some(), ttl, tree, ..Self::default() };
         let revision = base.map_or(0, |base| base.rev);
         for write in batch {
-            // whatever was written before it in this batch is another revision
+            // an earlier write of this batch that changed something counts as another revision
             let stale = write.if_revision.is_some_and(|expected| draft.dirty || expected != revision);
             let done = if stale { Err(Refusal::Conflict { revision }) } else { draft.apply(write) };
             draft.refused.push(done.err());
@@ -109,7 +110,7 @@ impl Draft {
                 (self.exists, self.ttl, self.dirty) = (false, None, true);
             }
             Act::Expire(ttl) if self.exists && (ttl.is_some() || self.ttl.is_some()) => {
-                // whole seconds, and one at least: what the engine takes
+                // the engine takes whole seconds, at least one
                 self.ttl = ttl.map(|ttl| Duration::from_secs(ttl.as_secs().max(1)));
                 self.dirty = true;
             }
@@ -124,7 +125,7 @@ impl Draft {
         self.events.extend(events.into_iter().map(|event| Event { from, ..event }));
     }
 
-    /// What it takes to make it true over a version that exists or not.
+    /// Returns the store operation for this result. `over` is whether the version below it exists.
     pub(super) fn effect(&self, over: bool) -> Effect {
         match (self.dirty, self.exists) {
             (false, _) => Effect::Nothing,

@@ -1,17 +1,17 @@
-//! State trees: one truth at four levels.
+//! State trees of users, connections, sessions and pages, replicated to every node.
 //!
-//! Owns: trees of users, connections, sessions and pages ([`Owner`]) in the bucket `state`: paths, the one order of
-//! their writes, the feed of their changes. Never: who may read or write them, or how a page is told.
+//! Owns: the trees ([`Owner`]) in the bucket `state`: paths, the total order of writes to a tree, the feed of
+//! changes. Never: who may read or write a tree, or how a page is notified.
 //!
-//! A [`Tree`] is one JSON object. Its entry's revision is the tree's: it grows and is not consecutive. Any process
-//! writes any tree: a writer per tree and process has one call under way, what is asked meanwhile is the next batch, and
-//! one compare-and-set makes a batch a version ([`States::write`]). The version's meta says on which revision it was
-//! made and what changed.
+//! A [`Tree`] is one JSON object. Its revision is that of its entry: it grows and is not consecutive. Any process
+//! writes any tree. Each process has one writer per tree with at most one engine call in flight. Writes that arrive
+//! meanwhile form the next batch, and one compare-and-set makes a batch a version ([`States::write`]). The meta of a
+//! version names the revision it is based on and what changed.
 //!
-//! One meta-only watch per process is the only feed of changes. A process keeps a replica of a tree only while somebody
-//! here follows it ([`States::follow`]): a version that follows on the replica is applied to it, after anything else the
-//! tree is read and compared. A follower is told a snapshot and then every change once, at its path or below
-//! ([`States::feed`]).
+//! One meta-only watch per process is the only feed of changes. A process keeps a replica of a tree only while it has
+//! followers of it ([`States::follow`]). A version that is based on the replica's revision is applied to the replica;
+//! on any other event the tree is read and compared. A follower receives a snapshot and then every change once, at
+//! its path or below ([`States::feed`]).
 //!
 //! Pure: `path` `value` `tree` `diff` `change` (trees) · `record` `draft` `writer` `shelf` (writing) ·
 //! `feed/{news,followed,followers}` (following). Shells: `states`, `feed`.
@@ -44,17 +44,17 @@ pub use refusal::Refusal;
 pub use states::{Reading, States};
 pub use tree::Tree;
 
-/// The largest tree, in bytes as JSON.
+/// Maximum size of a tree as JSON, in bytes.
 pub const MAX_TREE: usize = 256 * 1024;
-/// A tree above this size is worth a warning: every version is written whole.
+/// Size in bytes above which a tree is logged as large, because every version is written whole.
 pub const LARGE_TREE: usize = 64 * 1024;
-/// The most levels of a tree.
+/// Maximum number of levels of a tree.
 pub const MAX_DEPTH: usize = 32;
-/// The longest key of a branch, in bytes.
+/// Maximum length of a key of a branch, in bytes.
 pub const MAX_KEY: usize = 256;
-/// The most changes of one patch.
+/// Maximum number of changes in one patch.
 pub const MAX_CHANGES: usize = 1000;
-/// The most writes that wait for a tree in one process.
+/// Maximum number of writes that wait for one tree in one process.
 pub const MAX_WAITING: usize = 1024;
-/// The most bytes of them.
+/// Maximum memory of the writes that wait for one tree in one process, in bytes.
 pub const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;

@@ -1,19 +1,20 @@
-//! Trees whose connection, session or page is gone. Pure.
+//! Finds trees that outlive their connection, session or page. Pure.
 //!
-//! Owns: how long a tree outlives its subject. Never: which subjects live (`registry`), or user trees, which stay.
+//! Owns: how long a tree outlives its subject. Never: which subjects exist (`registry`), or user trees, which are
+//! kept.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Owner;
 
-/// Trees without a subject, and since when.
+/// Trees without a subject, and when each was first seen without one.
 #[derive(Debug, Default)]
 pub struct Orphans(HashMap<Owner, Duration>);
 
 impl Orphans {
-    /// One look at all trees: those whose subject has been gone for longer than `grace`. `now` is any clock that only
-    /// goes forward.
+    /// Checks all trees and returns those that have had no subject for at least `grace`. `lives` decides whether the
+    /// subject of a tree exists. `now` is a reading of any clock that never goes back.
     pub fn look(
         &mut self,
         owners: Vec<Owner>,

@@ -1,4 +1,4 @@
-//! Whose tree.
+//! The owner of a tree.
 //!
 //! Owns: the four levels and the keys of their trees. Never: who may read or write them.
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::Key;
 use crate::subject::{SubjectToken, state_key};
 
-/// The levels at which there are trees.
+/// The levels that have trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
@@ -24,10 +24,10 @@ pub enum Level {
 }
 
 impl Level {
-    /// All of them, the highest first.
+    /// All levels, the highest first.
     pub const ALL: [Self; 4] = [Self::User, Self::Connection, Self::Session, Self::Page];
 
-    /// Its name on every wire.
+    /// Returns the name used in every protocol.
     pub const fn name(self) -> &'static str {
         match self {
             Self::User => "user",
@@ -44,8 +44,8 @@ impl fmt::Display for Level {
     }
 }
 
-/// Who or what a tree belongs to. The key names no user below the user's own level: a login re-labels a connection,
-/// and its tree stays.
+/// The entity that a tree belongs to. Below the level of users the key does not contain the user, so that a
+/// connection keeps its tree when a login changes its user.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
     /// A user.
@@ -59,7 +59,7 @@ pub enum Owner {
 }
 
 impl Owner {
-    /// At which level.
+    /// Returns the level of the tree.
     pub const fn level(&self) -> Level {
         match self {
             Self::User(_) => Level::User,
@@ -69,7 +69,7 @@ impl Owner {
         }
     }
 
-    /// Whose tree stands at a key, below the level of users: their keys are not read back.
+    /// Parses a key of the bucket `state`. Returns `None` for user trees, because their keys cannot be parsed back.
     pub(super) fn of_key(key: &str) -> Option<Self> {
         let below = |prefix: &str| key.strip_prefix(prefix)?.parse::<Key>().ok();
         let connection = below(state_key::CONNECTIONS).map(Self::Connection);
@@ -77,7 +77,7 @@ impl Owner {
         connection.or_else(session).or_else(|| below(state_key::PAGES).map(Self::Page))
     }
 
-    /// The key of the tree in the bucket `state`.
+    /// Returns the key of the tree in the bucket `state`.
     pub fn key(&self) -> String {
         match self {
             Self::User(user) => state_key::user(&SubjectToken::new(user)),

@@ -1,9 +1,10 @@
-//! Paths: where in a tree.
+//! Paths within a tree.
 //!
-//! Owns: the notation, and which paths lie below which. Never: what stands at a path.
+//! Owns: the notation, and which paths are below which. Never: the values at a path.
 //!
-//! `wizard.form.name`; `\.`, `\#` and `\\` are the characters themselves; the empty text is the whole tree. A client
-//! may also write `#n` for the child at a position ([`Locator`]); what is stored or sent is a [`Path`] and has keys only.
+//! Keys are separated by dots: `wizard.form.name`. `\.`, `\#` and `\\` escape these characters, and the empty text is
+//! the whole tree. A client may also write `#n` for the child at position n ([`Locator`]). Stored and sent paths
+//! ([`Path`]) consist of keys only.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,20 +22,20 @@ impl Path {
     /// The path of the whole tree.
     pub const ROOT: Self = Self(Vec::new());
 
-    /// The path of a child.
+    /// Returns the path of a child.
     pub fn child(&self, key: &str) -> Self {
         let mut keys = self.0.clone();
         keys.push(key.into());
         Self(keys)
     }
 
-    /// Its keys, from the root.
+    /// Returns the keys, from the root.
     pub fn keys(&self) -> &[Box<str>] {
         &self.0
     }
 
-    /// The keys that lead from `above` to here: none when it is the same path, `None` when this is not below it. `a.bc`
-    /// is not below `a.b`.
+    /// Returns the keys that lead from `above` to this path: empty when both are the same, `None` when this path is
+    /// not below `above`. `a.bc` is not below `a.b`.
     pub fn below(&self, above: &Self) -> Option<&[Box<str>]> {
         self.0.strip_prefix(above.0.as_slice())
     }
@@ -87,16 +88,16 @@ impl<'de> Deserialize<'de> for Path {
     }
 }
 
-/// One step down.
+/// One step from a branch to a child.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    /// To the child under a key.
+    /// The child with this key.
     Key(Box<str>),
-    /// To the child at a position.
+    /// The child at this position, from 0.
     Child(usize),
 }
 
-/// A path as a client writes it: it may count children.
+/// A path as a client writes it. It may name a child by position.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Locator(pub(super) Vec<Step>);
 
@@ -127,7 +128,11 @@ impl FromStr for Locator {
     }
 }
 
-/// The first step, and what follows its dot.
+/// Parses the first step and returns it with the text after its dot.
+///
+/// # Errors
+///
+/// [`Refusal::Path`] when the text does not start with a valid step.
 fn split(text: &str) -> Result<(Step, Option<&str>), Refusal> {
     let counts = text.starts_with('#');
     let (mut key, mut rest) = (String::new(), None);

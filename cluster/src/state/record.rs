@@ -1,9 +1,10 @@
-//! A version of a tree as it is stored.
+//! The stored form of a version of a tree.
 //!
-//! Owns: what stands in the entry's meta and value, and what a later writer can tell from it. Never: when it is written.
+//! Owns: the content of the entry's meta and value, and what a later writer can conclude from it. Never: when it is
+//! written.
 //!
-//! The meta is all that the feed carries: the revision on which the version was made, what changed since, and how long
-//! it lives. The value is the whole tree and its [`Trail`].
+//! The feed carries the meta only: the revision that the version is based on, what changed since, and the time to
+//! live. The value is the whole tree and its [`Trail`].
 
 use std::time::Duration;
 
@@ -16,26 +17,26 @@ use super::{Change, Event, LARGE_TREE, Tree};
 use crate::engine::{Entry, MAX_META, Op};
 use crate::wire;
 
-/// How many versions a trail goes back.
+/// Number of versions that a trail keeps.
 const TRAIL: usize = 8;
 
 /// A version of a tree.
 #[derive(Debug, Clone)]
 pub(super) struct Stored {
-    /// Its revision.
+    /// Revision of the version.
     pub(super) rev: u64,
-    /// Who wrote it.
+    /// Operation that wrote the version.
     pub(super) op: Op,
-    /// When it goes, counted from each write; `None` for good.
+    /// Time to live, counted from each write; `None` for no limit.
     pub(super) ttl: Option<Duration>,
-    /// What was before it.
+    /// Versions before this one.
     pub(super) trail: Trail,
-    /// The data.
+    /// Data of the version.
     pub(super) tree: Tree,
 }
 
 impl Stored {
-    /// `None` when the entry is not a tree of any known release.
+    /// Decodes an entry. Returns `None` when it is not a tree of any known release.
     pub(super) fn decode(entry: &Entry) -> Option<Self> {
         let meta = Meta::decode(&entry.meta)?;
         let value: Document = serde_json::from_slice(&entry.value).ok()?;
@@ -43,7 +44,7 @@ impl Stored {
         Some(Self { rev: entry.rev, op: entry.op, ttl: meta.ttl(), trail: value.trail, tree })
     }
 
-    /// The value of its entry.
+    /// Encodes the value of the entry.
     pub(super) fn encode(tree: &Tree, trail: &Trail) -> Bytes {
         #[derive(Serialize)]
         struct Document<'a> {
@@ -53,14 +54,14 @@ impl Stored {
         wire::encode_long(&Document { trail, tree: tree.as_dict() }, tree.size() + TRAIL * 32)
     }
 
-    /// The version and its data apart: the next one is made of the data.
+    /// Splits the version from its data, because the next version is made from the data.
     pub(super) fn part(self) -> (Base, Tree) {
         let Self { rev, op, ttl, trail, tree } = self;
         (Base { rev, op, ttl, trail, large: tree.size() > LARGE_TREE }, tree)
     }
 
-    /// The next version by what the feed says about it. `false` when it does not follow on this one or does not say what
-    /// changed: then this is worth nothing any more.
+    /// Advances to the next version by the meta that the feed carries. Returns `false` when that version is not based
+    /// on this one or does not contain its changes; `self` is invalid then.
     pub(super) fn advance(&mut self, entry: &Entry, meta: Meta) -> bool {
         let ttl = meta.ttl();
         let Some(changes) = meta.changes_on(self.rev) else { return false };
@@ -73,25 +74,25 @@ impl Stored {
     }
 }
 
-/// A version that the next one is written over, without its data.
+/// The version that the next one is based on, without its data.
 #[derive(Debug, Clone)]
 pub(super) struct Base {
     pub(super) rev: u64,
     pub(super) ttl: Option<Duration>,
-    /// It is a large tree.
+    /// Whether the tree of this version is larger than [`LARGE_TREE`].
     pub(super) large: bool,
     op: Op,
     trail: Trail,
 }
 
 impl Base {
-    /// The version as it was.
+    /// Rebuilds the version from its unchanged data.
     pub(super) fn with(self, tree: Tree) -> Stored {
         let Self { rev, op, ttl, trail, .. } = self;
         Stored { rev, op, ttl, trail, tree }
     }
 
-    /// What was before the next version.
+    /// Returns the trail of the next version.
     pub(super) fn trail(&self) -> Trail {
         self.trail.then(self.rev, self.op)
     }
@@ -103,15 +104,15 @@ struct Document {
     tree: Value,
 }
 
-/// What the feed carries of a version.
+/// The part of a version that the feed carries.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Meta {
-    /// The revision on which it was made; 0 for a new tree.
+    /// Revision that this version is based on; 0 for a new tree.
     base: u64,
-    /// Seconds.
+    /// Time to live in seconds.
     #[serde(default)]
     ttl: Option<u64>,
-    /// What turns that version into this one; missing when it does not fit.
+    /// Changes from `base` to this version; `None` when they do not fit into a meta.
     #[serde(default)]
     changes: Option<Vec<Change>>,
 }
@@ -121,7 +122,7 @@ impl Meta {
         serde_json::from_slice(meta).ok()
     }
 
-    /// With the changes if they fit.
+    /// Encodes the meta. Omits the changes when they do not fit into [`MAX_META`].
     pub(super) fn encode(base: u64, ttl: Option<Duration>, events: &[Event]) -> Bytes {
         #[derive(Serialize)]
         struct Meta<'a> {
@@ -137,7 +138,7 @@ impl Meta {
         if whole.len() <= MAX_META { whole } else { wire::encode(&Meta { base, ttl, changes: None }) }
     }
 
-    /// What turns that revision into this one, if it is told.
+    /// Returns the changes from `rev` to this version, if this version is based on `rev` and contains them.
     pub(super) fn changes_on(self, rev: u64) -> Option<Vec<Change>> {
         self.changes.filter(|_| self.base == rev)
     }
@@ -147,21 +148,22 @@ impl Meta {
     }
 }
 
-/// The versions that led to one, the oldest first, as far as they are kept. A tree that was removed and made again has a
-/// new one. It tells a writer whose answer was lost whether its version was among those that others have overwritten.
+/// The last versions that led to a version, the oldest first. A tree that is created again after its removal starts a
+/// new trail. A writer that lost a response finds here whether its version is among those that others have
+/// overwritten.
 ///
-/// It is text, `<revision>-<half of the operation id>` in hexadecimal, one behind the other: it is written with every version
-/// and hardly ever read.
+/// The trail is stored as text, `<revision>-<half of the operation id>` in hexadecimal, separated by spaces, because
+/// it is written with every version and rarely read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Trail(String);
 
-/// Half an operation id: enough to tell eight of them apart.
+/// Returns the lower half of an operation id, which is enough to distinguish eight of them.
 const fn half(op: Op) -> u64 {
     u128::from_be_bytes(op.0) as u64
 }
 
 impl Trail {
-    /// The trail of the version after that one.
+    /// Returns the trail of the version after `rev`, which `op` wrote.
     pub(super) fn then(&self, rev: u64, op: Op) -> Self {
         let kept =
             if self.is_whole() { &*self.0 } else { self.0.split_once(' ').map_or("", |(_, kept)| kept) };
@@ -169,7 +171,7 @@ impl Trail {
         Self(format!("{kept}{between}{rev:x}-{:x}", half(op)))
     }
 
-    /// Revisions, and by which operations.
+    /// Returns the revisions with the halves of the operation ids that wrote them.
     fn steps(&self) -> impl Iterator<Item = (u64, u64)> {
         self.0.split(' ').filter_map(|step| {
             let (rev, by) = step.split_once('-')?;
@@ -177,17 +179,17 @@ impl Trail {
         })
     }
 
-    /// The revision that an operation wrote.
+    /// Returns the revision that an operation wrote.
     pub(super) fn written_by(&self, op: Op) -> Option<u64> {
         self.steps().find(|(_, by)| *by == half(op)).map(|(rev, _)| rev)
     }
 
-    /// Whether it passes through a revision.
+    /// Returns whether the trail contains a revision.
     pub(super) fn has(&self, rev: u64) -> bool {
         self.steps().any(|(passed, _)| passed == rev)
     }
 
-    /// Whether it goes back to the first version.
+    /// Returns whether the trail reaches back to the first version.
     pub(super) fn is_whole(&self) -> bool {
         self.0.bytes().filter(|byte| *byte == b'-').count() < TRAIL
     }

@@ -1,8 +1,8 @@
-//! Why a tree is not read or not changed.
+//! Errors of reading and changing a tree.
 //!
-//! Owns: the causes, each with a stable code. Never: how a caller is told.
+//! Owns: the causes, each with a stable code. Never: how an error is sent to a caller.
 
-/// A refused or failed request for a tree.
+/// A rejected or failed request for a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The text is not a path.
@@ -11,49 +11,49 @@ pub enum Refusal {
          write `\\.`, `\\#` and `\\\\` for the characters themselves"
     )]
     Path,
-    /// `#n` beyond the last child.
+    /// `#n` is beyond the last child.
     #[error("the path names child #{0}, and there is none")]
     Child(usize),
-    /// A tree is an object.
+    /// The new value of a whole tree is not an object.
     #[error("a whole tree can only be replaced by an object")]
     Root,
-    /// Neither a value nor a deletion, or both.
+    /// The change has neither a value nor a deletion, or both.
     #[error("a change has either a value or `delete: true`")]
     Change,
-    /// Over [`MAX_DEPTH`](super::MAX_DEPTH).
+    /// The tree would have more than [`MAX_DEPTH`](super::MAX_DEPTH) levels.
     #[error("a tree is at most 32 levels deep")]
     Depth,
-    /// Over [`MAX_KEY`](super::MAX_KEY), or empty.
+    /// A key is longer than [`MAX_KEY`](super::MAX_KEY), or empty.
     #[error("a key has 1 to 256 bytes")]
     Key,
-    /// Over [`MAX_TREE`](super::MAX_TREE).
+    /// The tree would be larger than [`MAX_TREE`](super::MAX_TREE).
     #[error("a tree has at most 256 KiB as JSON")]
     Size,
     /// Over what this writer may make of it.
     #[error("a page without a user may fill a tree up to {0} bytes as JSON (limits.anonymous_tree_bytes)")]
     Share(usize),
-    /// Over [`MAX_CHANGES`](super::MAX_CHANGES).
+    /// The patch has more than [`MAX_CHANGES`](super::MAX_CHANGES) changes.
     #[error("a patch has at most 1,000 changes")]
     Changes,
     /// `if_revision` is not the tree's revision.
     #[error("the tree is at revision {revision}")]
     Conflict {
-        /// Where it stands; 0 for a tree that does not exist.
+        /// Current revision of the tree; 0 for a tree that does not exist.
         revision: u64,
     },
-    /// Too many writes wait for this tree, or too many writers are faster.
+    /// Too many writes wait for this tree, or other writers were faster too often.
     #[error("too many writes to this tree at once")]
     Overloaded,
     /// The engine is unavailable; nothing was written.
     #[error("the cluster's engine is unavailable")]
     Unavailable,
-    /// The engine did not say what became of the write.
+    /// The engine did not report the outcome of the write.
     #[error("the write may or may not have happened")]
     Uncertain,
 }
 
 impl Refusal {
-    /// For programs; the codes of the browser protocol and of the server API.
+    /// Returns the code for programs, as in the browser protocol and the server API.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Path | Self::Root | Self::Change => "malformed",
@@ -66,7 +66,7 @@ impl Refusal {
         }
     }
 
-    /// Whether the same request can succeed later.
+    /// Returns whether the same request can succeed later.
     pub const fn retryable(self) -> bool {
         matches!(self, Self::Overloaded | Self::Unavailable | Self::Uncertain)
     }

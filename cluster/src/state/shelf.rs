@@ -1,6 +1,6 @@
-//! What a process remembers of the trees that it wrote last.
+//! A cache of the trees that this process wrote last.
 //!
-//! Owns: which are kept, by their size. Never: whether they are still what stands; a writer finds out by its put.
+//! Owns: which trees are kept, by their size. Never: whether they are current; a writer finds out by its put.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::record::Meta;
 use super::writer::Found;
 use crate::engine::Entry;
 
-/// At most so many bytes of trees, the latest used.
+/// Most recently used trees, up to `room` bytes.
 #[derive(Debug)]
 pub(super) struct Shelf {
     room: usize,
@@ -49,7 +49,7 @@ impl Shelf {
         Some((turn, found))
     }
 
-    /// The feed tells of a version: whoever writes next need not find out by a conflict.
+    /// Applies a version from the feed, so that the next writer does not start with a conflict.
     pub(super) fn heard(&mut self, entry: &Entry) {
         let known =
             self.trees.get(&*entry.key).map(|(_, found)| found.as_ref().map_or(0, |stored| stored.rev));

@@ -1,6 +1,6 @@
 //! The handle on all trees.
 //!
-//! Owns: the calls of the engine that writers ask for, and who waits for an answer. Never: a decision (`writer`).
+//! Owns: the engine calls that writers request, and the callers that wait for a result. Never: a decision (`writer`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,7 @@ use crate::engine::{
 use crate::id::Key;
 use crate::subject::state_key;
 
-/// How many bytes of trees a process remembers, beside those that are being written.
+/// Size in bytes of the cache of trees, without those that are being written.
 const SHELF: usize = 32 * 1024 * 1024;
 
 type Ticket = oneshot::Sender<Result<u64, Refusal>>;
@@ -32,12 +32,12 @@ pub struct States {
     shared: Arc<Shared>,
 }
 
-/// What was read at a path.
+/// The result of reading a path.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading {
-    /// The tree's revision; 0 for a tree that does not exist.
+    /// Revision of the tree; 0 for a tree that does not exist.
     pub revision: u64,
-    /// A value or a branch; `None` when nothing stands there.
+    /// A value or a branch; `None` when the path does not exist.
     pub value: Option<Value>,
 }
 
@@ -45,23 +45,23 @@ pub(super) struct Shared {
     pub(super) store: Kv,
     desk: Mutex<Desk>,
     wishes: mpsc::UnboundedSender<Wish>,
-    /// Until the feed runs.
+    /// The receiver of `wishes`, until the feed takes it.
     unheard: Mutex<Option<mpsc::UnboundedReceiver<Wish>>>,
 }
 
-/// The trees that are being written, and those that were.
+/// The writers at work, and the cache of trees that were written before.
 pub(super) struct Desk {
     active: HashMap<Arc<str>, Arc<Mutex<Place>>>,
     pub(super) shelf: Shelf,
 }
 
-/// A writer at work.
+/// A writer with work.
 struct Place {
     writer: Writer<Ticket>,
-    /// Who made its calls has not left yet, and takes the next one along.
+    /// The driver task is still running and will pick up the next call.
     lingers: bool,
     next: Option<Call>,
-    /// It is not on the desk any more.
+    /// The writer was removed from `active`.
     retired: bool,
 }
 
@@ -76,15 +76,15 @@ impl Place {
         self.after(step)
     }
 
-    /// What a writer wants after an answer. One that wants nothing may be asked again at once, by whoever was answered:
-    /// to go on costs less than to begin anew.
+    /// Records whether the driver task stays for another call. When no call follows, a caller that was just notified
+    /// may write again at once; continuing in the same task costs less than starting a new one.
     fn after(&mut self, step: Step<Ticket>) -> Step<Ticket> {
         self.lingers = step.call.is_none();
         step
     }
 }
 
-/// A poisoned lock is still usable: every step leaves what it holds consistent.
+/// Locks a mutex. A poisoned lock is still usable, because every step leaves its data consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -94,14 +94,14 @@ impl Shared {
         lock(&self.desk)
     }
 
-    /// The wishes, for the one feed of a process.
+    /// Returns the receiver of wishes, once, for the only feed of the process.
     pub(super) fn wishes_once(&self) -> Option<mpsc::UnboundedReceiver<Wish>> {
         lock(&self.unheard).take()
     }
 }
 
 impl States {
-    /// The trees of the engine's cluster. Nobody is told of changes before [`States::feed`].
+    /// Opens the trees of the engine's cluster. Followers receive nothing before [`States::feed`] runs.
     pub fn new(engine: &Engine) -> Self {
         let (wishes, unheard) = mpsc::unbounded_channel();
         let desk = Mutex::new(Desk { active: HashMap::new(), shelf: Shelf::new(SHELF) });
@@ -109,8 +109,8 @@ impl States {
         Self { shared: Arc::new(Shared { store, desk, wishes, unheard: Mutex::new(Some(unheard)) }) }
     }
 
-    /// Calls `tell` with everything that followers are told, in order, and ends only when the engine is gone. Once per
-    /// process: a second one ends at once.
+    /// Calls `tell` with each notification for followers, in order. Ends only when the engine is gone. A process has
+    /// one feed: a second one ends at once.
     pub fn feed<F: FnMut(Delivery)>(&self, tell: F) -> impl Future<Output = ()> + use<F> {
         let feed = Feed::new(self.shared.clone());
         async move {
@@ -120,33 +120,38 @@ impl States {
         }
     }
 
-    /// Follows what stands at a path: a snapshot, then changes, through [`States::feed`]. Who follows it already gets
-    /// another snapshot.
+    /// Follows a path: a snapshot, then changes, through [`States::feed`]. A key that already follows the path
+    /// receives another snapshot.
     pub fn follow(&self, owner: Owner, path: Path, who: Key) {
         self.follow_on(owner, path, who, 0);
     }
 
-    /// The same for somebody who has seen the tree at a revision: what is told is not older.
+    /// Follows a path like [`States::follow`], for a follower that has seen the tree at revision `seen`. It receives
+    /// nothing older.
     pub fn follow_on(&self, owner: Owner, path: Path, who: Key, seen: u64) {
         self.wish(Wish::Follow(owner, path, who, seen));
     }
 
-    /// Follows it no more. What was already told may still be on its way.
+    /// Ends following a path. Notifications that were already passed on may still be in transit.
     pub fn unfollow(&self, owner: Owner, path: Path, who: Key) {
         self.wish(Wish::Unfollow(owner, path, who));
     }
 
-    /// Follows nothing any more.
+    /// Ends following all paths.
     pub fn leave(&self, who: Key) {
         self.wish(Wish::Leave(who));
     }
 
     fn wish(&self, wish: Wish) {
-        // without a feed the engine is gone, and with it everything to be told
+        // without a feed the engine is gone, so there is nothing to deliver
         let _ = self.shared.wishes.send(wish);
     }
 
-    /// Whose trees there are, of connections, sessions and pages: a look at their keys alone.
+    /// Lists the owners of all trees of connections, sessions and pages. Reads only the keys and metas.
+    ///
+    /// # Errors
+    ///
+    /// [`Down`] when the engine is unavailable.
     pub async fn owners(&self) -> Result<Vec<Owner>, Down> {
         let mut owners = Vec::new();
         for prefix in [state_key::CONNECTIONS, state_key::SESSIONS, state_key::PAGES] {
@@ -162,11 +167,16 @@ impl States {
         Ok(owners)
     }
 
-    /// What stands at a path, as acknowledged last. What this process was asked to write before is in it.
+    /// Reads a path as last acknowledged. Writes that this process accepted before are included.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Unavailable`] when the engine is unavailable. While this process writes the tree, the read queues
+    /// behind its writes and can also fail with [`Refusal::Overloaded`] or [`Refusal::Uncertain`].
     pub async fn get(&self, owner: &Owner, path: &Locator) -> Result<Reading, Refusal> {
         let key = owner.key();
         if self.is_writing(&key) {
-            // in line behind it
+            // queues behind the writes in progress
             self.write(owner, Write { act: Act::Edit(Vec::new()), if_revision: None, from: None }).await?;
         }
         let found = self.read(&key).await.map_err(|Down| Refusal::Unavailable)?;
@@ -175,13 +185,23 @@ impl States {
         Ok(Reading { revision: stored.rev, value })
     }
 
-    /// Writes; the tree's revision afterwards, 0 for one that does not exist. What is asked in one process is done in
-    /// that order. Dropping the future does not take the write back.
+    /// Writes a tree and returns its revision afterwards, 0 for a tree that does not exist. Writes of one process are
+    /// done in the order of their calls. Dropping the future does not cancel the write.
+    ///
+    /// # Errors
+    ///
+    /// - [`Refusal::Conflict`] when the tree is not at `if_revision`.
+    /// - [`Refusal::Child`], [`Refusal::Root`], [`Refusal::Depth`], [`Refusal::Key`], [`Refusal::Size`] or
+    ///   [`Refusal::Changes`] when the write is invalid.
+    /// - [`Refusal::Overloaded`] when too many writes wait, or other processes were faster too often.
+    /// - [`Refusal::Unavailable`] when the engine is unavailable and nothing was written.
+    /// - [`Refusal::Uncertain`] when the write may have happened.
     pub async fn write(&self, owner: &Owner, write: Write) -> Result<u64, Refusal> {
         self.begin(owner, write).await
     }
 
-    /// The same; it is in line when this returns.
+    /// Enqueues a write like [`States::write`]. The write is in the queue when this function returns, before the
+    /// future is polled.
     pub fn begin(
         &self,
         owner: &Owner,
@@ -189,17 +209,25 @@ impl States {
     ) -> impl Future<Output = Result<u64, Refusal>> + Send + use<> {
         let (ticket, answer) = oneshot::channel();
         self.ask(owner.key().into(), write, ticket);
-        // the ticket is answered, unless the runtime ends
+        // a result always arrives, unless the runtime ends
         async move { answer.await.unwrap_or(Err(Refusal::Uncertain)) }
     }
 
-    /// Removes a tree, everywhere.
+    /// Removes a tree in the whole cluster.
+    ///
+    /// # Errors
+    ///
+    /// See [`States::write`].
     pub async fn remove(&self, owner: &Owner) -> Result<(), Refusal> {
         self.write(owner, Write { act: Act::Remove, if_revision: None, from: None }).await.map(drop)
     }
 
-    /// A tree goes so long after its last write, this one included (whole seconds, at least one), or stays for good
-    /// again. Its value stays; its revision grows.
+    /// Lets a tree expire `after` its last write, this one included (whole seconds, at least one). `None` keeps it
+    /// without a limit again. The value is unchanged; the revision grows.
+    ///
+    /// # Errors
+    ///
+    /// See [`States::write`].
     pub async fn expire(&self, owner: &Owner, after: Option<Duration>) -> Result<(), Refusal> {
         self.write(owner, Write { act: Act::Expire(after), if_revision: None, from: None }).await.map(drop)
     }
@@ -239,7 +267,7 @@ impl States {
         place
     }
 
-    /// Makes the calls of one writer until it has nothing to do.
+    /// Makes the calls of one writer until it has no work.
     async fn drive(self, key: Arc<str>, place: Arc<Mutex<Place>>, mut call: Call) {
         loop {
             let step = match call {
@@ -276,11 +304,11 @@ impl States {
         }
     }
 
-    /// A writer without work leaves the desk; what it knows goes to the shelf.
+    /// Removes a writer without work from `active` and moves its known version to the cache.
     fn retire(&self, key: Arc<str>, place: &Mutex<Place>) {
         let mut desk = self.shared.desk();
         let mut at = lock(place);
-        // somebody may have asked meanwhile, and drives it
+        // another caller may have enqueued a write meanwhile, and its task drives the writer
         if at.writer.is_idle() && !at.retired {
             at.retired = true;
             desk.active.remove(&key);
@@ -300,10 +328,10 @@ impl States {
     }
 }
 
-/// Answers whoever is to be answered; the call to make.
+/// Sends the results to the callers and returns the call to make next.
 fn answered(step: Step<Ticket>) -> Option<Call> {
     for (ticket, answer) in step.answers {
-        // who asked may have gone
+        // the caller may have dropped its receiver
         let _ = ticket.send(answer);
     }
     step.call

@@ -1,4 +1,4 @@
-//! What only writers and feed together can get wrong.
+//! Tests of writers and feed together.
 
 mod shells;
 mod sim;

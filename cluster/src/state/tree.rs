@@ -1,9 +1,9 @@
-//! A tree: one JSON object whose objects are branches. Pure.
+//! A tree: one JSON object, in which objects are branches. Pure.
 //!
-//! Owns: reading and changing by path, the order of keys, the limits. Never: revisions, or who may do it.
+//! Owns: reading and changing by path, the order of keys, the limits. Never: revisions, or who may read or write.
 //!
-//! Keys stand in the order in which they came; replacing a value keeps its place, deleting keeps the order of the
-//! others. Arrays and scalars are leaves: writing below one replaces it by a branch.
+//! Keys keep insertion order. Replacing a value keeps the position of its key, and deleting keeps the order of the
+//! others. Arrays and scalars are leaves: writing below a leaf replaces it with a branch.
 
 use serde_json::{Map, Value};
 
@@ -17,7 +17,7 @@ use super::{Locator, MAX_CHANGES, MAX_TREE, Path, Refusal};
 pub struct Tree {
     /// Always an object.
     root: Value,
-    /// Its length as JSON.
+    /// Length as JSON, in bytes.
     size: usize,
 }
 
@@ -27,7 +27,7 @@ impl Default for Tree {
     }
 }
 
-/// By the equality of values: order counts, 1 equals 1.0.
+/// Compares values: the order of keys counts, and 1 equals 1.0.
 impl PartialEq for Tree {
     fn eq(&self, other: &Self) -> bool {
         same(&self.root, &other.root)
@@ -35,33 +35,33 @@ impl PartialEq for Tree {
 }
 
 impl Tree {
-    /// A tree that was stored: nothing is checked but that it is one.
+    /// Wraps a stored tree. Returns `None` when the value is not an object; checks nothing else.
     pub(super) fn stored(root: Value) -> Option<Self> {
         let size = length(&root);
         root.is_object().then_some(Self { root, size })
     }
 
-    /// Its length in bytes as JSON.
+    /// Returns the length as JSON, in bytes.
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// The whole tree as a JSON object.
+    /// Returns the whole tree as a JSON object.
     pub fn as_dict(&self) -> &Value {
         &self.root
     }
 
-    /// What stands at a path: a value or a branch.
+    /// Returns the value or branch at a path.
     pub fn get(&self, path: &Path) -> Option<&Value> {
         path.keys().iter().try_fold(&self.root, |node, key| node.get(&**key))
     }
 
-    /// What stands at a path, else the default.
+    /// Returns the value or branch at a path, else the default.
     pub fn get_or<'a>(&'a self, path: &Path, default: &'a Value) -> &'a Value {
         self.get(path).unwrap_or(default)
     }
 
-    /// Every leaf, and every branch that has nothing below it, in order.
+    /// Iterates over all leaves and all empty branches, in order.
     pub fn walk(&self) -> impl Iterator<Item = (Path, &Value)> {
         let mut ahead = vec![(Path::ROOT, &self.root)];
         std::iter::from_fn(move || {
@@ -79,7 +79,11 @@ impl Tree {
         .filter(|(path, _)| *path != Path::ROOT)
     }
 
-    /// The keys that a client's path means here and now.
+    /// Resolves a client's path to keys, in the current tree.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Child`] when the path names a child by position and there is none.
     pub fn resolve(&self, locator: &Locator) -> Result<Path, Refusal> {
         let (mut path, mut node) = (Path::ROOT, Some(&self.root));
         for step in &locator.0 {
@@ -100,7 +104,13 @@ impl Tree {
         Ok(path)
     }
 
-    /// Writes a value, and branches above it where there are none. `None` when it stood there already.
+    /// Writes a value, and creates the branches above it that are missing. Returns `None` when the value is the same
+    /// already.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Root`] when the path is the whole tree and the value is not an object; [`Refusal::Depth`],
+    /// [`Refusal::Key`] or [`Refusal::Size`] when the value exceeds a limit. The tree is unchanged then.
     pub fn set(&mut self, path: &Path, value: Value) -> Result<Option<Event>, Refusal> {
         let Some((_, above)) = path.keys().split_last() else { return self.replace(value) };
         legal(&value, path.keys().len())?;
@@ -121,13 +131,13 @@ impl Tree {
         if size > MAX_TREE {
             return Err(Refusal::Size);
         }
-        // a leaf that became a branch did not stand at the path
+        // a leaf that became a branch was not the old value of the path
         let old = branch.insert(key.to_string(), value).filter(|_| below.is_empty());
         self.size = size;
         Ok(Some(Event { path: path.clone(), old, new, from: None }))
     }
 
-    /// Deletes what stands at a path; the branch above it stays. `None` when nothing stood there.
+    /// Deletes the value or branch at a path; the branch above it stays. Returns `None` when the path does not exist.
     pub fn delete(&mut self, path: &Path) -> Option<Event> {
         let Some((key, above)) = path.keys().split_last() else {
             let old = std::mem::take(self);
@@ -140,7 +150,11 @@ impl Tree {
         Some(Event { path: path.clone(), old: Some(old), new: None, from: None })
     }
 
-    /// What a stored or sent change does here.
+    /// Applies a stored or sent change.
+    ///
+    /// # Errors
+    ///
+    /// See [`Tree::set`].
     pub fn change(&mut self, change: Change) -> Result<Option<Event>, Refusal> {
         let event = match change.value {
             Some(value) => self.set(&change.path, value)?,
@@ -149,12 +163,16 @@ impl Tree {
         Ok(event.map(|event| Event { from: change.from, ..event }))
     }
 
-    /// All edits one after the other, or none of them; what happened.
+    /// Applies all edits in order, or none of them, and returns the events.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Changes`] for more than [`MAX_CHANGES`] edits; otherwise see [`Tree::resolve`] and [`Tree::set`].
     pub fn patch(&mut self, edits: &[Edit]) -> Result<Vec<Event>, Refusal> {
         if edits.len() > MAX_CHANGES {
             return Err(Refusal::Changes);
         }
-        // one edit is all or nothing by itself
+        // a single edit is atomic by itself
         let before = (edits.len() > 1).then(|| self.clone());
         let mut events = Vec::new();
         for edit in edits {
@@ -192,7 +210,7 @@ impl Tree {
         Ok(Some(Event { path: Path::ROOT, old: Some(old.root), new: Some(value), from: None }))
     }
 
-    /// Through how many of these keys branches lead.
+    /// Returns how many of the first keys lead to branches.
     fn branches(&self, keys: &[Box<str>]) -> usize {
         let mut node = &self.root;
         let standing = keys.iter().take_while(|key| match node.get(&***key) {

@@ -1,6 +1,6 @@
-//! Values: equality, size, and what a tree takes.
+//! Equality, size and limits of values.
 //!
-//! Owns: the rules that hold for every value in a tree. Never: where it stands.
+//! Owns: the rules that hold for every value in a tree. Never: the position of a value in the tree.
 
 use std::io;
 
@@ -9,9 +9,9 @@ use serde_json::{Number, Value};
 
 use super::{MAX_DEPTH, MAX_KEY, Refusal};
 
-/// Whether two values are the same, so that writing one over the other is no event. The order of keys is part of a
-/// value. Numbers are compared by what they are worth: 1 equals 1.0, because JSON has one kind of number and a browser
-/// cannot tell them apart.
+/// Returns whether two values are the same, so that writing one over the other is no event. The order of keys is part
+/// of a value. Numbers are compared by value: 1 equals 1.0, because JSON has one kind of number and a browser cannot
+/// distinguish them.
 pub(super) fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => same_number(a, b),
@@ -34,13 +34,13 @@ fn same_number(a: &Number, b: &Number) -> bool {
     }
 }
 
-/// The whole number that a float is.
+/// Returns the integer that a float is equal to.
 fn worth(float: f64) -> Option<i128> {
-    // numbers of trees lie within 64 bits, so the conversion is exact where it can matter
+    // integers in trees have at most 64 bits, so the conversion is exact in the range that matters
     (float.fract() == 0.0 && float.abs() < 1e30).then_some(float as i128)
 }
 
-/// Its length as JSON without white space.
+/// Returns the length as JSON without white space, in bytes.
 pub(super) fn length(value: &(impl Serialize + ?Sized)) -> usize {
     struct Count(usize);
     impl io::Write for Count {
@@ -54,7 +54,7 @@ pub(super) fn length(value: &(impl Serialize + ?Sized)) -> usize {
         }
     }
     let mut count = Count(0);
-    // counting cannot fail, and neither can values, which have text keys
+    // counting cannot fail, and serializing cannot either, because all keys are text
     let _ = serde_json::to_writer(&mut count, value);
     count.0
 }
@@ -63,8 +63,12 @@ pub(super) fn legal_key(key: &str) -> Result<(), Refusal> {
     if (1..=MAX_KEY).contains(&key.len()) { Ok(()) } else { Err(Refusal::Key) }
 }
 
-/// Whether a value may stand below so many keys. Objects are branches, and their keys are the keys of paths; an array
-/// is a leaf, whatever is in it.
+/// Checks a value that is to be written below `above` keys. Objects are branches, so their keys must be valid keys of
+/// paths. An array is a leaf, so only the depth of its content is checked.
+///
+/// # Errors
+///
+/// [`Refusal::Depth`] or [`Refusal::Key`].
 pub(super) fn legal(value: &Value, above: usize) -> Result<(), Refusal> {
     match value {
         Value::Object(_) | Value::Array(_) if above >= MAX_DEPTH => Err(Refusal::Depth),
@@ -77,7 +81,7 @@ pub(super) fn legal(value: &Value, above: usize) -> Result<(), Refusal> {
     }
 }
 
-/// What is in an array is not too deep.
+/// Checks the depth of a value inside an array.
 fn shallow(value: &Value, above: usize) -> Result<(), Refusal> {
     match value {
         Value::Object(_) | Value::Array(_) if above >= MAX_DEPTH => Err(Refusal::Depth),

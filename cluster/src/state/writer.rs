@@ -1,14 +1,14 @@
 //! The writer of one tree in one process. Pure.
 //!
-//! Owns: the order of the writes that this process was asked for, and what becomes of each. Never: a call of the engine;
-//! it says which one to make, and hears its outcome.
+//! Owns: the order of the writes that this process accepts, and the result of each. Never: calls the engine; returns
+//! the call to make and receives its outcome.
 //!
-//! At most one call is under way. What is asked meanwhile waits and is the next batch: one put for all of it. The put
-//! expects the version that the batch was drafted on; when another writer was first the tree is read and the batch
-//! drafted again. What the writer merely remembers may be old: a batch that changes nothing is answered, and one that
-//! removes the tree is drafted, by a version that was read after it was asked for. When an answer is lost the tree is
-//! read, and operation id and [`Trail`] tell whether the batch stands; when even they cannot, its writes are answered
-//! [`Refusal::Uncertain`].
+//! At most one call is in flight. Writes that arrive meanwhile wait and form the next batch, which becomes one put.
+//! The put expects the version that the batch was drafted on. When another writer was first, the tree is read and the
+//! batch drafted again. The version in memory may be old. A batch that changes nothing, or that removes the tree, is
+//! therefore drafted on a version that was read after the batch arrived. When a response is lost, the tree is read,
+//! and the operation id and the [`Trail`] show whether the batch was written. When they do not show it, its writes
+//! fail with [`Refusal::Uncertain`].
 
 use std::collections::VecDeque;
 
@@ -19,39 +19,39 @@ use super::record::{Base, Meta, Stored, Trail};
 use super::{LARGE_TREE, MAX_WAITING, MAX_WAITING_BYTES, Refusal};
 use crate::engine::{Down, Expect, Op, WriteError};
 
-/// How often a batch is drafted again because others were first.
+/// Maximum number of times a batch is drafted again because other writers were first.
 const MAX_ROUNDS: u32 = 100;
-/// How often in a row the answer to a batch may be lost.
+/// Maximum number of lost responses to one batch in a row.
 const MAX_DOUBTS: u32 = 4;
 
 /// A version of a tree, or none.
 pub(super) type Found = Option<Stored>;
 
-/// What the engine is to be asked.
+/// The engine call that a writer requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Call {
-    /// What stands there, as acknowledged last.
+    /// Reads the tree as last acknowledged.
     Read,
-    /// A new version.
+    /// Writes a new version.
     Put {
         expect: Expect,
         op: Op,
         meta: Bytes,
         value: Bytes,
         ttl: Option<std::time::Duration>,
-        /// With it the tree becomes a large one.
+        /// Whether the tree becomes a large one with this version.
         large: bool,
     },
-    /// No version.
+    /// Deletes the tree.
     Delete { rev: u64 },
 }
 
-/// What a writer wants.
+/// The output of a writer after one input.
 #[derive(Debug)]
 pub(super) struct Step<T> {
-    /// The call to make; `None` when one is under way, or nothing is left to do.
+    /// Call to make; `None` when one is in flight or there is no work left.
     pub(super) call: Option<Call>,
-    /// Who is answered: the revision, or why not.
+    /// Results to send to callers: the revision, or the error.
     pub(super) answers: Vec<(T, Result<u64, Refusal>)>,
 }
 
@@ -62,19 +62,19 @@ struct Batch<T> {
     rounds: u32,
 }
 
-/// A batch on its way.
+/// A batch that is being written.
 #[derive(Debug)]
 struct Underway<T> {
     batch: Batch<T>,
     draft: Draft,
-    /// The version that it was drafted on.
+    /// Version that the batch was drafted on.
     base: Option<Base>,
-    /// What was before the version that it makes.
+    /// Trail of the version that the batch makes.
     trail: Trail,
     op: Op,
-    /// A version, or none.
+    /// Whether the batch puts a version; otherwise it deletes the tree.
     puts: bool,
-    /// How often an answer was lost: it may already stand.
+    /// Number of lost responses so far. If it is above 0, the batch may already be written.
     doubts: u32,
 }
 
@@ -86,10 +86,10 @@ enum Stage<T> {
     Settling(Underway<T>),
 }
 
-/// See the module. `T` is whoever is answered.
+/// The writer of one tree; see the module. `T` identifies the caller of a write.
 #[derive(Debug)]
 pub(super) struct Writer<T> {
-    /// The version after the last call; may be old by now. `None` when not even that is known.
+    /// Version after the last call, which may be old by now. `None` when not even that is known.
     known: Option<Found>,
     waiting: VecDeque<(Write, T)>,
     weight: usize,
@@ -97,25 +97,25 @@ pub(super) struct Writer<T> {
 }
 
 impl<T> Writer<T> {
-    /// A writer that remembers a version, or nothing.
+    /// Creates a writer that knows a version, or nothing.
     pub(super) fn new(known: Option<Found>) -> Self {
         Self { known, waiting: VecDeque::new(), weight: 0, stage: Stage::Idle }
     }
 
-    /// Whether it has nothing to do.
+    /// Returns whether the writer has no work.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.stage, Stage::Idle)
     }
 
-    /// What it remembers, once it is idle.
+    /// Takes the last known version out of an idle writer.
     pub(super) fn take_known(&mut self) -> Option<Found> {
         self.known.take()
     }
 
-    /// Somebody wants to write. `op` is a fresh operation id, here and below.
+    /// Accepts a write. `op` is a fresh operation id, here and in the other methods.
     pub(super) fn ask(&mut self, write: Write, ticket: T, op: Op) -> Step<T> {
         let weight = write.weight();
-        // one that is too large for any queue is refused for what it does
+        // a write that is too large for any queue is accepted, so that it fails with the limit that it exceeds
         let heavy = self.weight + weight > MAX_WAITING_BYTES && !self.waiting.is_empty();
         if heavy || self.waiting.len() >= MAX_WAITING {
             return Step { call: None, answers: vec![(ticket, Err(Refusal::Overloaded))] };
@@ -125,7 +125,7 @@ impl<T> Writer<T> {
         if self.is_idle() { self.begin(Vec::new(), op) } else { Step { call: None, answers: Vec::new() } }
     }
 
-    /// [`Call::Read`] was answered.
+    /// Processes the response to [`Call::Read`].
     pub(super) fn read(&mut self, found: Result<Found, Down>, op: Op) -> Step<T> {
         match (std::mem::replace(&mut self.stage, Stage::Idle), found) {
             (Stage::Reading(batch), Ok(found)) => self.draft(batch, found, true, op),
@@ -136,7 +136,7 @@ impl<T> Writer<T> {
         }
     }
 
-    /// [`Call::Put`] or [`Call::Delete`] was answered; a deletion has the revision 0.
+    /// Processes the response to [`Call::Put`] or [`Call::Delete`]. A deletion has the revision 0.
     pub(super) fn wrote(&mut self, outcome: Result<u64, WriteError>, op: Op) -> Step<T> {
         let mut underway = match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Writing(underway) => underway,
@@ -157,7 +157,7 @@ impl<T> Writer<T> {
         }
     }
 
-    /// The next batch, when the one before it is answered.
+    /// Starts the next batch after the one before it is finished.
     fn begin(&mut self, mut answers: Vec<(T, Result<u64, Refusal>)>, op: Op) -> Step<T> {
         if self.waiting.is_empty() {
             return Step { call: None, answers };
@@ -177,7 +177,7 @@ impl<T> Writer<T> {
         Step { call: Some(Call::Read), answers: Vec::new() }
     }
 
-    /// Drafts a batch on a version, which is `fresh` if it was read after the batch was asked for.
+    /// Drafts a batch on a version. `fresh` is whether the version was read after the batch arrived.
     fn draft(&mut self, batch: Batch<T>, found: Found, fresh: bool, op: Op) -> Step<T> {
         let (base, tree) = found.map(Stored::part).unzip();
         let writes = batch.writes.iter().map(|(write, _)| write);
@@ -188,8 +188,8 @@ impl<T> Writer<T> {
                 self.known = Some(base.map(|base| base.with(draft.tree)));
                 self.begin(answers, op)
             }
-            // nor does a deletion leave a trail: whoever finds another tree afterwards must know that the one that it
-            // was to delete still stood
+            // a deletion leaves no trail either: to conclude from another tree that the deletion is done, the tree to
+            // delete must have existed when the batch arrived
             Effect::Nothing | Effect::Delete if !fresh => self.look(batch),
             effect => {
                 let trail = base.as_ref().map(Base::trail).unwrap_or_default();
@@ -218,7 +218,7 @@ impl<T> Writer<T> {
         Step { call: Some(call), answers: Vec::new() }
     }
 
-    /// The batch was written at this revision. `now` is what stands, if it was read since.
+    /// Finishes a batch that was written at `rev`. `now` is the current version, if it was read since.
     fn stand(&mut self, underway: Underway<T>, rev: u64, now: Option<Found>, op: Op) -> Step<T> {
         let Underway { batch, draft, trail, op: by, puts, .. } = underway;
         let answers = answers(batch, &draft, rev);
@@ -230,7 +230,7 @@ impl<T> Writer<T> {
         self.begin(answers, op)
     }
 
-    /// Another writer was first.
+    /// Drafts a batch again because another writer was first.
     fn again(&mut self, mut batch: Batch<T>, op: Op) -> Step<T> {
         batch.rounds += 1;
         if batch.rounds > MAX_ROUNDS { self.fail(batch, Refusal::Overloaded, op) } else { self.look(batch) }
@@ -241,7 +241,7 @@ impl<T> Writer<T> {
         self.begin(answers, op)
     }
 
-    /// An answer was lost, and this is what stands there.
+    /// Decides after a lost response, from the version that was read.
     fn settle(&mut self, underway: Underway<T>, found: Found, op: Op) -> Step<T> {
         match verdict(&underway, found.as_ref()) {
             Verdict::Written(rev) => self.stand(underway, rev, Some(found), op),
@@ -258,7 +258,7 @@ impl<T> Writer<T> {
         }
     }
 
-    /// An answer that nobody waits for.
+    /// Ignores a response that no call is waiting for.
     fn stay(&mut self, stage: Stage<T>) -> Step<T> {
         self.stage = stage;
         Step { call: None, answers: Vec::new() }
@@ -269,7 +269,7 @@ fn rev(base: &Option<Base>) -> u64 {
     base.as_ref().map_or(0, |base| base.rev)
 }
 
-/// Conflicts name the revision that the batch leaves behind.
+/// Returns the results of a batch. A conflict names the revision after the batch.
 fn answers<T>(batch: Batch<T>, draft: &Draft, rev: u64) -> Vec<(T, Result<u64, Refusal>)> {
     let answer = |refused: &Option<Refusal>| match refused {
         None => Ok(rev),
@@ -284,12 +284,12 @@ fn answers<T>(batch: Batch<T>, draft: &Draft, rev: u64) -> Vec<(T, Result<u64, R
         .collect()
 }
 
-/// What became of a batch whose answer was lost.
+/// Outcome of a batch with a lost response.
 enum Verdict {
     Written(u64),
-    /// The version that it was drafted on still stands: the same again.
+    /// The version that the batch was drafted on is still current: repeat the call.
     Repeat,
-    /// It can no longer happen.
+    /// The batch was not written and cannot be written any more.
     Never,
     Unclear,
 }
@@ -301,7 +301,7 @@ fn verdict<T>(underway: &Underway<T>, found: Option<&Stored>) -> Verdict {
         return match (*puts, base) {
             (false, _) => Verdict::Written(0),
             (true, 0) => Verdict::Repeat,
-            // removed, before or after it
+            // the tree was removed, before or after the batch
             (true, _) => Verdict::Unclear,
         };
     };
@@ -310,7 +310,7 @@ fn verdict<T>(underway: &Underway<T>, found: Option<&Stored>) -> Verdict {
         Some(rev) => Verdict::Written(rev),
         None if found.rev == base => Verdict::Repeat,
         None if found.trail.has(base) => Verdict::Never,
-        // another tree, made since
+        // another tree, created since the removal
         None if !puts && found.trail.is_whole() => Verdict::Written(0),
         None => Verdict::Unclear,
     }

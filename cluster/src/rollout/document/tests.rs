@@ -139,8 +139,8 @@ fn named_weights_change_and_the_others_stay() {
 }
 
 proptest! {
-    /// Whatever an operator writes: users only ever move into a lane that was named, out of one whose weight fell,
-    /// or along with the base.
+    /// After any change, users have only moved into a lane that was named, out of a lane with a lower weight than
+    /// before, or along with the base.
     #[test]
     fn users_of_lanes_that_were_not_touched_stay(
         before in (0u16..40, 0u16..40), wanted in prop::collection::vec((0usize..3, 0u16..40), 0..3)

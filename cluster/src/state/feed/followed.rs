@@ -1,11 +1,11 @@
-//! A tree that somebody here follows. Pure.
+//! A tree with followers in this process. Pure.
 //!
-//! Owns: the replica of it, who follows which path, and what they are told. Never: reads the tree; it says when that is
-//! needed.
+//! Owns: the replica of the tree, who follows which path, and the notifications. Never: reads the tree; requests a
+//! read when one is needed.
 //!
-//! The replica is exactly what the followers were told. The feed's word on a version that follows on the replica is
-//! applied to it; after any other word, the first one of a new tree too, the tree is read and compared. While it is
-//! read the replica stands still.
+//! The replica is exactly the state that the followers have received. A version from the feed that is based on the
+//! replica's revision is applied to it. After any other event, including the first version of a new tree, the tree is
+//! read and compared. The replica does not change while a read is in progress.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,24 +18,24 @@ use crate::state::value::{length, same};
 use crate::state::writer::Found;
 use crate::state::{Change, Event, Owner, Path, Tree, diff};
 
-/// Changes of so many bytes are told as changes, however small the tree is.
+/// Changes of up to this many bytes are sent as changes, even if the tree is smaller.
 const FEW: usize = 1024;
 
-/// What the feed wants.
+/// An action that the feed has to perform.
 #[derive(Debug, PartialEq)]
 pub(in crate::state) enum Action {
-    /// The tree, as acknowledged last; the answer carries the number.
+    /// Reads the tree as last acknowledged. The result carries the number.
     Read {
-        /// Its key.
+        /// Key of the tree.
         key: String,
-        /// Of this reading.
+        /// Number of this read.
         number: u64,
     },
-    /// Followers are told.
+    /// Notifies followers.
     Tell(Delivery),
 }
 
-/// What the followers know; revision 0 is a tree that does not exist.
+/// The state that the followers have received; revision 0 is a tree that does not exist.
 #[derive(Debug, Default)]
 struct Replica {
     rev: u64,
@@ -49,7 +49,7 @@ impl Replica {
     }
 }
 
-/// A reading under way, and what was heard meanwhile.
+/// A read in progress, and what the feed delivered meanwhile.
 #[derive(Debug)]
 struct Reading {
     number: u64,
@@ -57,14 +57,14 @@ struct Reading {
     doubt: bool,
 }
 
-/// Who follows a path.
+/// The followers of one path.
 #[derive(Debug, Default)]
 struct Group {
-    /// They have their snapshot.
+    /// Followers that have their snapshot.
     members: BTreeSet<Key>,
-    /// They wait for it, each for a reading with that number or a later one.
+    /// Followers that wait for a snapshot, each from a read with this number or a later one.
     waiting: BTreeMap<Key, u64>,
-    /// The members as deliveries share them.
+    /// Cached list of the members, shared by deliveries.
     shared: Option<Arc<[Key]>>,
 }
 
@@ -85,7 +85,7 @@ impl Group {
         self.shared = None;
     }
 
-    /// `true` when nobody is left.
+    /// Removes a follower. Returns `true` when none is left.
     fn part(&mut self, who: Key) -> bool {
         self.waiting.remove(&who);
         self.members.remove(&who);
@@ -93,7 +93,7 @@ impl Group {
         self.members.is_empty() && self.waiting.is_empty()
     }
 
-    /// Those for whom the reading of that number is good get their snapshot now.
+    /// Makes members of the followers that read `number` is recent enough for, and returns them.
     fn welcome(&mut self, number: u64) -> Arc<[Key]> {
         let ready = self.waiting.iter().filter(|(_, needed)| **needed <= number);
         let ready: Arc<[Key]> = ready.map(|(who, _)| *who).collect();
@@ -106,10 +106,10 @@ impl Group {
 pub(super) struct Followed {
     key: String,
     owner: Owner,
-    /// `None` until it was read.
+    /// `None` until the tree was read.
     replica: Option<Replica>,
     reading: Option<Reading>,
-    /// The last revision that the feed told of.
+    /// Last revision that the feed delivered.
     heard: u64,
     groups: BTreeMap<Path, Group>,
 }
@@ -120,8 +120,9 @@ impl Followed {
         Self { key, owner, replica: None, reading: None, heard: 0, groups }
     }
 
-    /// Somebody follows a path who has seen the tree at a revision, 0 for none; who did already gets another snapshot.
-    /// A replica that is behind that is read anew first: nobody sees revisions go back.
+    /// Adds a follower of a path that has seen the tree at revision `seen`, 0 for none. An existing follower receives
+    /// another snapshot. If the replica is older than `seen`, the tree is read first, so that no follower sees
+    /// revisions go back.
     pub(super) fn join(&mut self, path: Path, who: Key, seen: u64, numbers: &mut u64) -> Vec<Action> {
         let group = self.groups.entry(path.clone()).or_default();
         if let Some(replica) = self.replica.as_ref().filter(|replica| replica.rev >= seen) {
@@ -132,7 +133,7 @@ impl Followed {
         }
         match &mut self.reading {
             Some(reading) if seen == 0 => group.wait(who, reading.number),
-            // it may have begun before what was seen: another one follows
+            // the read may have begun before the revision that was seen, so another one follows
             Some(reading) => {
                 reading.doubt = true;
                 group.wait(who, *numbers + 1);
@@ -142,7 +143,7 @@ impl Followed {
         self.read(numbers)
     }
 
-    /// Somebody follows a path no more. `true` when nobody follows the tree.
+    /// Removes a follower of a path. Returns `true` when the tree has no followers left.
     pub(super) fn part(&mut self, path: &Path, who: Key) -> bool {
         if self.groups.get_mut(path).is_some_and(|group| group.part(who)) {
             self.groups.remove(path);
@@ -150,9 +151,9 @@ impl Followed {
         self.groups.is_empty()
     }
 
-    /// The feed tells of a version.
+    /// Processes a version from the feed.
     pub(super) fn heard(&mut self, entry: &Entry, numbers: &mut u64) -> Vec<Action> {
-        // a feed never goes back, unless the cluster has lost its past
+        // a feed never goes back, unless the cluster has lost its data
         let lost = entry.rev < std::mem::replace(&mut self.heard, entry.rev);
         if let Some(reading) = &mut self.reading {
             reading.newest = entry.rev.max(reading.newest);
@@ -163,7 +164,7 @@ impl Followed {
         if entry.rev <= known && !lost {
             return Vec::new();
         }
-        // a version of a tree that does not exist may be late news of one that is gone again: only reading tells
+        // the version of a tree that does not exist may belong to one that is removed again; only a read can show it
         let next = known > 0 && !lost;
         let changes = Meta::decode(&entry.meta).filter(|_| next).and_then(|meta| meta.changes_on(known));
         match changes {
@@ -172,7 +173,7 @@ impl Followed {
         }
     }
 
-    /// The feed tells that there is no tree. It may have been made again meanwhile.
+    /// Processes a deletion from the feed. The tree may have been created again meanwhile.
     pub(super) fn gone(&mut self, numbers: &mut u64) -> Vec<Action> {
         match &mut self.reading {
             Some(reading) => {
@@ -184,7 +185,7 @@ impl Followed {
         }
     }
 
-    /// The tree was read.
+    /// Processes the result of a read.
     pub(super) fn found(&mut self, number: u64, found: Found, numbers: &mut u64) -> Vec<Action> {
         let Some(reading) = self.reading.take_if(|reading| reading.number == number) else {
             return Vec::new();
@@ -217,7 +218,7 @@ impl Followed {
         vec![Action::Read { key: self.key.clone(), number: *numbers }]
     }
 
-    /// The replica becomes the version that follows on it.
+    /// Advances the replica to the next version.
     fn advance(&mut self, changes: Vec<Change>, revision: u64, numbers: &mut u64) -> Vec<Action> {
         let Some(replica) = &mut self.replica else { return self.read(numbers) };
         let mut events = Vec::new();
@@ -225,7 +226,7 @@ impl Followed {
             match replica.tree.change(change) {
                 Ok(event) => events.extend(event),
                 Err(_) => {
-                    // another release has other limits: half a change is none
+                    // another release may have other limits; a partial change must not be visible
                     self.replica = None;
                     self.wait();
                     return self.read(numbers);
@@ -244,7 +245,8 @@ impl Followed {
         })
     }
 
-    /// The replica was read anew: what is different is told as changes, or as a whole if that is much less.
+    /// Compares the replica with the tree that was read. Sends the difference as changes, or the whole value if that
+    /// is much smaller.
     fn compare(&mut self, before: &Replica) -> Vec<Action> {
         let Some(now) = self.replica.take() else { return Vec::new() };
         let events = diff(&before.tree, &now.tree);
@@ -264,7 +266,7 @@ impl Followed {
         actions
     }
 
-    /// Whoever waits is told what stands.
+    /// Sends the current value to the followers that wait for it.
     fn snapshots(&mut self, number: u64) -> Vec<Action> {
         let Some(replica) = &self.replica else { return Vec::new() };
         let snapshots = self.groups.iter_mut().filter_map(|(path, group)| {
@@ -275,7 +277,7 @@ impl Followed {
         snapshots.collect()
     }
 
-    /// Everybody waits for a snapshot again.
+    /// Lets all followers wait for a snapshot again.
     fn wait(&mut self) {
         for group in self.groups.values_mut() {
             for who in std::mem::take(&mut group.members) {

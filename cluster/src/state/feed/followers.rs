@@ -1,7 +1,7 @@
-//! Everybody in this process who follows a tree. Pure.
+//! All followers in this process. Pure.
 //!
-//! Owns: which trees are followed, and by whom; a tree that nobody follows is not here. Never: what they are told
-//! (`followed`).
+//! Owns: which trees are followed, and by which followers; a tree without followers is not stored here. Never: the
+//! notifications (`followed`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,9 +14,10 @@ use crate::state::{Owner, Path};
 #[derive(Debug, Default)]
 pub(in crate::state) struct Followers {
     trees: BTreeMap<String, Followed>,
-    /// What each of them follows.
+    /// Paths that each follower follows.
     paths: BTreeMap<Key, BTreeSet<(String, Path)>>,
-    /// Numbers of readings are never used twice: an answer for a tree that was dropped and is followed again is old.
+    /// Last number of a read. Numbers are never reused, so that the result of a read for a tree that was dropped and
+    /// followed again is recognised as old.
     numbers: u64,
 }
 
@@ -39,7 +40,7 @@ impl Followers {
         }
     }
 
-    /// Somebody follows nothing more.
+    /// Removes a follower from all paths.
     pub(in crate::state) fn leave(&mut self, who: Key) {
         for (key, path) in self.paths.remove(&who).unwrap_or_default() {
             self.part(&key, &path, who);

@@ -1,7 +1,7 @@
-//! The feed: what followers in this process are told.
+//! The feed of changes to the followers in this process.
 //!
-//! Owns: the one watch on all trees, and the readings that it takes. Never: a decision (`followers`, `followed`), or how
-//! a follower is reached.
+//! Owns: the one watch on all trees, and the reads that it needs. Never: a decision (`followers`, `followed`), or how
+//! a notification reaches a follower.
 
 pub(super) mod followed;
 pub(super) mod followers;
@@ -24,12 +24,12 @@ use super::{Owner, Path};
 use crate::engine::{Consistency, Down, Kv, Watch, WatchEvent, WatchMode};
 use crate::id::Key;
 
-/// How many trees are read at once.
+/// Maximum number of concurrent reads.
 const READINGS: usize = 64;
-/// Before an engine that did not answer is asked again.
+/// Delay before a failed engine call is repeated.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What somebody wants of the feed.
+/// A command to the feed.
 #[derive(Debug)]
 pub(super) enum Wish {
     Follow(Owner, Path, Key, u64),
@@ -37,7 +37,7 @@ pub(super) enum Wish {
     Leave(Key),
 }
 
-/// A key, the number of the reading, and what stands there.
+/// The result of a read: the key, the number of the read, and the version.
 type Answer = (String, u64, Found);
 
 /// The feed of one process.
@@ -47,14 +47,14 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// `None` the second time.
+    /// Creates the feed; `None` on every call but the first.
     pub(super) fn new(shared: Arc<Shared>) -> Option<Self> {
         let wishes = shared.wishes_once()?;
         Some(Self { shared, wishes })
     }
 
-    /// Tells followers; ends only when the engine is gone. A process in which nobody follows anything hears of no write:
-    /// hearing of one costs about as much as making it.
+    /// Notifies followers; ends only when the engine is gone. A process without followers opens no watch, because
+    /// receiving a change costs about as much as writing it.
     pub(super) async fn run(mut self, tell: impl FnMut(Delivery)) {
         let mut followers = Followers::default();
         let first = loop {
@@ -71,8 +71,8 @@ impl Feed {
         }
     }
 
-    /// A watch that has seen everything that stands: from here on it tells of each change and of each deletion. `None` when
-    /// the engine is gone.
+    /// Opens a watch and skips the existing entries, so that it yields only later changes and deletions. Returns
+    /// `None` when the engine is gone.
     async fn watch(&self) -> Option<Watch> {
         let mut watch = loop {
             match self.shared.store.watch("", WatchMode::Meta).await {
@@ -103,8 +103,8 @@ impl Feed {
                 }
             }
             actions = tokio::select! {
-                // in this order: who has left is not told what was written afterwards, and no stream of changes holds up a
-                // snapshot
+                // in this order, so that a follower receives nothing that was written after it left, and a steady
+                // stream of changes does not delay a snapshot
                 biased;
                 wish = self.wishes.recv() => match wish {
                     Some(wish) => grant(&mut followers, wish),
@@ -146,9 +146,9 @@ fn grant(followers: &mut Followers, wish: Wish) -> Vec<Action> {
     Vec::new()
 }
 
-/// Reads a tree, however long the engine does not answer.
+/// Reads a tree and retries until the engine responds.
 async fn read(store: Kv, slots: Arc<Semaphore>, key: String, number: u64) -> Answer {
-    // never closed; without a slot there would only be one reading more
+    // the semaphore is never closed; without a slot there would only be one more concurrent read
     let _slot = slots.acquire().await.ok();
     loop {
         match store.get(&key, Consistency::Latest).await {

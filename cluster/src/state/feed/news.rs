@@ -1,6 +1,6 @@
-//! What followers of a path are told.
+//! Notifications for the followers of a path.
 //!
-//! Owns: its shape and its JSON, and what an event means for whoever sees only a part of the tree. Never: who follows.
+//! Owns: their shape and their JSON, and the effect of an event on a part of the tree. Never: who follows.
 
 use std::sync::Arc;
 
@@ -14,46 +14,47 @@ use crate::state::value::same;
 use crate::state::{Event, Level, Owner, Path};
 use crate::wire;
 
-/// One piece of news for everybody here who follows one path of one tree.
+/// One notification for all followers in this process of one path of one tree.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Delivery {
-    /// Whose tree.
+    /// Owner of the tree.
     pub owner: Owner,
-    /// The path that they follow.
+    /// Path that they follow.
     pub path: Path,
-    /// They.
+    /// Followers to notify.
     pub to: Arc<[Key]>,
-    /// What is new.
+    /// The update.
     pub news: News,
 }
 
-/// What is new at a path.
+/// An update of a path.
 #[derive(Debug, Clone, PartialEq)]
 pub enum News {
-    /// What stands there: the first thing that a follower is told, and again when changes would be more.
+    /// Current value: the first update of every follower, and again when the changes would be larger.
     Snapshot {
-        /// The tree's revision; 0 for a tree that does not exist.
+        /// Revision of the tree; 0 for a tree that does not exist.
         revision: u64,
-        /// `None` when nothing stands there.
+        /// `None` when the path does not exist.
         value: Option<Value>,
     },
-    /// What changed there since.
+    /// Changes since an earlier revision.
     Changed {
-        /// The revision that it leads on from. What lies between it and the revision told before changed nothing at the
-        /// path.
+        /// Revision that the changes are based on. Versions between the last notified revision and this one changed
+        /// nothing at the path.
         base: u64,
-        /// The tree's revision.
+        /// Revision of the tree after the changes.
         revision: u64,
-        /// All at the path or below it, in order. Empty when only the revision of the whole tree is new.
+        /// Events at the path or below it, in order. Empty when only the revision of the whole tree changed.
         events: Vec<Event>,
     },
-    /// The tree is gone.
+    /// The tree was removed.
     Removed,
 }
 
 impl Delivery {
-    /// The news as a JSON object, for all of its followers: `level`, `path` unless it is the whole tree, and either
-    /// `revision` and `snapshot` (or `missing: true`), or `base`, `revision` and `changes`, or `removed: true`.
+    /// Encodes the update as a JSON object for all of its followers: `level`, `path` unless it is the whole tree, and
+    /// either `revision` and `snapshot` (or `missing: true`), or `base`, `revision` and `changes`, or `removed:
+    /// true`.
     pub fn encode(&self) -> Bytes {
         #[derive(Serialize)]
         struct Data<'a> {
@@ -90,7 +91,8 @@ fn is_root(path: &Path) -> bool {
     *path == Path::ROOT
 }
 
-/// What events mean at a path: those at it and below it as they are, one above it as a change of what stands there.
+/// Returns the events as seen at a path. Events at the path or below it are unchanged; an event above it becomes a
+/// change of the value at the path.
 pub(super) fn at(path: &Path, events: &[Event]) -> Vec<Event> {
     events.iter().filter_map(|event| seen_from(path, event)).collect()
 }

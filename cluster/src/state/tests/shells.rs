@@ -1,4 +1,4 @@
-//! The shells: real tasks on the embedded engine and on the faulty one.
+//! Tests of the shells with real tasks, on the embedded engine and on the faulty one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ fn set(path: &str, value: Value) -> Write {
     Write { act: Act::Edit(vec![edit]), if_revision: None, from: None }
 }
 
-/// What the followers of a process have made of what they were told.
+/// Replicas that the followers of a process have built from their notifications.
 #[derive(Clone, Default)]
 struct Replicas(Arc<Mutex<HashMap<Key, (u64, Tree)>>>);
 
@@ -29,7 +29,7 @@ impl Replicas {
         replicas.get(&who).map_or((0, Value::Null), |(rev, tree)| (*rev, tree.as_dict().clone()))
     }
 
-    /// A gap or a revision that goes back panics, and nobody is told anything more.
+    /// Panics on a gap or on a revision that goes back, which ends all notifications.
     fn told(&self, delivery: &Delivery) {
         let mut replicas = self.0.lock().unwrap();
         for who in delivery.to.iter() {
@@ -56,7 +56,7 @@ impl Replicas {
     }
 }
 
-/// A process with its feed.
+/// Starts a process with its feed.
 async fn process(engine: Engine) -> (States, Replicas) {
     let (states, replicas) = (States::new(&engine), Replicas::default());
     let told = replicas.clone();
@@ -73,7 +73,7 @@ async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     assert!(tokio::time::timeout(Duration::from_secs(20), asking).await.is_ok(), "never happened: {what}");
 }
 
-/// Writes keys of its own until `count` are acknowledged.
+/// Writes distinct keys until `count` are acknowledged.
 async fn write_keys(states: States, name: &'static str, count: usize) -> Vec<String> {
     let mut acknowledged = Vec::new();
     for number in 0.. {
@@ -101,7 +101,7 @@ async fn writers_lose_nothing_and_followers_agree(engines: [Engine; 3]) {
         .iter()
         .zip(names)
         .flat_map(|((states, _), name)| {
-            // two at a time in each process: batches form
+            // two at a time in each process, so that batches form
             let other = match name {
                 "x" => "x2",
                 "y" => "y2",

@@ -1,10 +1,11 @@
-//! Seeded simulation: pure writers and feeds of several processes over one store, on one thread, with every fault that
-//! an engine may show.
+//! Seeded simulation: pure writers and feeds of several processes over one store, on one thread, with every fault
+//! that an engine may show.
 //!
-//! Owns: the schedule. What is checked is in `ledger` (writes) and `observer` (followers). A seed replays exactly:
-//! nothing here asks a clock, a random source or a map without order.
+//! Owns: the schedule. The checks are in `ledger` (writes) and `observer` (followers). A seed replays exactly,
+//! because nothing here uses a clock, a random source or a map without order.
 //!
-//! `PAGEWIRE_SIM_SEED` is the first seed, `PAGEWIRE_SIM_RUNS` how many follow; both are in the message of a failure.
+//! `PAGEWIRE_SIM_SEED` is the first seed and `PAGEWIRE_SIM_RUNS` the number of seeds; both are in the message of a
+//! failure.
 
 mod ledger;
 mod observer;
@@ -22,10 +23,10 @@ use crate::engine::Dice;
 use crate::id::Key;
 use crate::state::{Act, Edit, Locator, Owner, Path, Write};
 
-/// How many steps of a schedule have faults; afterwards everything settles.
+/// Number of steps of a schedule that have faults; afterwards everything settles.
 const STEPS: u64 = 150;
 const PROCESSES: u64 = 3;
-/// Paths that meet: ancestors, descendants, and a neighbour that only starts alike.
+/// Paths that overlap: ancestors, descendants, and a neighbour that shares only the first characters.
 const PATHS: [&str; 8] = ["", "a", "a.b", "a.b.c", "a.bc", "a.d", "b", "b.e"];
 
 struct World {
@@ -34,11 +35,11 @@ struct World {
     ledger: Ledger,
     processes: Vec<Process>,
     owners: [Owner; 2],
-    /// Of 20 writes so many are removals, and of 1000 times to hear something a feed misses so many: each schedule has
-    /// rates of its own, because some faults only meet when one of them is frequent.
+    /// Number of removals in 20 writes. `deaf` is the number of feed events in 1000 that are delayed. Each schedule
+    /// has its own rates, because some faults only combine when one of them is frequent.
     removals: u64,
     deaf: u16,
-    /// The next observer is somebody else.
+    /// Number of observers so far; every observer has a new key.
     observers: u128,
 }
 
@@ -62,7 +63,7 @@ impl World {
         self.owners[self.dice.below(2) as usize].clone()
     }
 
-    /// One thing happens somewhere.
+    /// Performs one random step.
     fn step(&mut self) {
         let at = self.dice.below(PROCESSES) as usize;
         match self.dice.below(100) {
@@ -82,7 +83,7 @@ impl World {
         self.spread();
     }
 
-    /// Watches hear of what happened, each in its own time.
+    /// Queues new events in the watch of each process, which delivers them at its own pace.
     fn spread(&mut self) {
         for event in std::mem::take(&mut self.store.events) {
             for process in &mut self.processes {
@@ -111,11 +112,11 @@ impl World {
         self.processes[at].ask(&owner, write, number, &mut self.ledger);
     }
 
-    /// Values of a number that is used for nothing else, so that it tells whose write stands where.
+    /// Returns edits with a unique number as the value, so that the number identifies the write.
     fn edits(&mut self) -> Act {
         let number = self.ledger.next();
         let mut value = match self.dice.below(40) {
-            // too much for a meta: the feed has to read
+            // too large for a meta, so the feed has to read
             0 => json!({"n": number, "pad": "x".repeat(4200)}),
             1..15 => json!({"c": number}),
             _ => json!(number),
@@ -127,7 +128,7 @@ impl World {
         let mut edits = vec![Edit { path: path.into(), value: Some(value) }];
         match self.dice.below(8) {
             0 => edits.push(Edit { path: self.path().into(), value: None }),
-            // all or nothing, and there is no such child
+            // there is no such child, so the whole patch fails
             1 => edits.push(Edit { path: "#9".parse::<Locator>().unwrap(), value: None }),
             _ => {}
         }
@@ -158,7 +159,7 @@ impl World {
     fn crash(&mut self, at: usize) {
         let calls = self.processes[at].crash();
         for underway in calls {
-            // what was on its way may still arrive, and nobody hears the answer
+            // calls in transit may still reach the store, but the response is lost
             if self.dice.hits(500) {
                 self.store.call(underway.call(), underway.key(), &mut self.dice, &mut self.ledger);
             }
@@ -168,7 +169,7 @@ impl World {
         self.processes[at] = Process::new(at as u64, &self.store);
     }
 
-    /// No more faults: everything under way ends, and all agree.
+    /// Runs without faults until all work is finished and all followers agree.
     fn settle(&mut self) {
         self.store.heal();
         for _ in 0..10_000 {

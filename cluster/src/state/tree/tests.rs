@@ -115,7 +115,7 @@ fn limits_have_their_own_errors_and_change_nothing() {
     assert_eq!(tree.set(&path("c"), json!(1)), Err(Refusal::Size));
 }
 
-/// Values over few keys, so that paths meet.
+/// Generates values with few keys, so that paths overlap.
 pub(in crate::state) fn values() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -144,7 +144,7 @@ fn edits() -> impl Strategy<Value = Vec<(Path, Option<Value>)>> {
     prop::collection::vec((paths(), prop::option::of(values())), 0..8)
 }
 
-/// The same as lists of pairs, with nothing clever.
+/// A simple model of the same operations on lists of pairs.
 mod naive {
     use super::*;
 

@@ -20,7 +20,7 @@ fn stored(rev: u64, by: u8, trail: Trail, tree: Value) -> Stored {
     Stored { rev, op: op(by), ttl: None, trail, tree: Tree::stored(tree).unwrap() }
 }
 
-/// The version that a put makes.
+/// Returns the version that a put makes.
 fn version(call: &Call, rev: u64) -> Stored {
     let Call::Put { op, meta, value, .. } = call else { panic!("{call:?}") };
     let entry = Entry { key: String::new(), rev, op: *op, meta: meta.clone(), value: value.clone() };
@@ -72,7 +72,7 @@ fn what_changes_nothing_is_answered_by_a_fresh_version() {
     assert_eq!(tree(&step.call), json!({"a": 1}));
 }
 
-/// Loses the answer to a put over revision 4; what stands afterwards.
+/// Loses the response to a put over revision 4. `found` is the version that is read afterwards.
 fn lose(found: Found) -> Step<u8> {
     let mut writer = writer(Some(stored(4, 9, Trail::default(), json!({"a": 0}))));
     writer.ask(set("a", json!(1)), 1, op(1));

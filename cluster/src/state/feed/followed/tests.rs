@@ -7,7 +7,7 @@ use crate::state::record::{Stored, Trail};
 const ANN: Key = Key::from_bits(1);
 const BOB: Key = Key::from_bits(2);
 
-/// A followed tree, as a test drives it.
+/// A followed tree with helpers for tests.
 struct Tested {
     followed: Followed,
     numbers: u64,
@@ -26,7 +26,7 @@ fn set(text: &str, value: Value) -> Event {
     Event { path: path(text), old: None, new: Some(value), from: None }
 }
 
-/// What was told, as `who:path news`.
+/// Formats notifications as `follower:path update`.
 fn told(actions: Vec<Action>) -> Vec<String> {
     let line = |action| match action {
         Action::Read { .. } => "read".to_owned(),
@@ -52,7 +52,7 @@ impl Tested {
         Self { followed: Followed::new(Owner::User("u".into())), numbers: 0 }
     }
 
-    /// Ann follows the whole tree, which stands at 5.
+    /// Creates a tree at revision 5 that Ann follows as a whole.
     fn at_5(tree: Value) -> Self {
         let mut tested = Self::new();
         tested.join("", ANN);
@@ -78,7 +78,7 @@ impl Tested {
         told(self.followed.gone(&mut self.numbers))
     }
 
-    /// The latest reading is answered.
+    /// Delivers the result of the latest read.
     fn found(&mut self, found: Found) -> Vec<String> {
         told(self.followed.found(self.numbers, found, &mut self.numbers))
     }

@@ -1,4 +1,4 @@
-//! What happened to every tree and every write, and whether it was right.
+//! The history of every tree and every write, with the checks on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,13 +8,13 @@ use crate::engine::Entry;
 use crate::state::record::{Meta, Stored};
 use crate::state::{Act, Path, Refusal, Tree, Write};
 
-/// What stood at a time.
+/// The state of a tree after one change.
 #[derive(Debug, Clone)]
 pub(super) struct Version {
-    /// 0 for none.
+    /// 0 when the tree does not exist.
     pub(super) rev: u64,
     base: u64,
-    /// The writes that its first change tells of.
+    /// Writes that the first change of the version contains.
     first: BTreeSet<usize>,
     pub(super) tree: Tree,
 }
@@ -24,7 +24,7 @@ struct Asked {
     key: String,
     process: u64,
     write: Write,
-    /// How many versions there were.
+    /// Number of versions when the write was requested.
     seen: usize,
     answer: Option<Result<u64, Refusal>>,
     crashed: bool,
@@ -32,17 +32,17 @@ struct Asked {
 
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// All versions of a key, in their order.
+    /// All versions of a key, in order.
     history: BTreeMap<String, Vec<Version>>,
     asked: Vec<Asked>,
-    /// In which versions of its tree a write stands, as places in the history.
+    /// For each write, the positions in the history of the versions that contain it.
     applied: BTreeMap<usize, Vec<usize>>,
-    /// Versions that do not tell all that is in them.
+    /// Revisions of versions without a complete list of changes.
     blind: BTreeSet<u64>,
 }
 
 impl Ledger {
-    /// The number of the next write; never a small one, which could be a count.
+    /// Returns the number of the next write. It is never small, so that it cannot be confused with a count.
     pub(super) fn next(&self) -> usize {
         self.asked.len() + 1000
     }
@@ -59,29 +59,29 @@ impl Ledger {
         format!("{:?} {:?}", self.history, self.asked)
     }
 
-    /// How often a tree was written or removed.
+    /// Returns how often a tree was written or removed.
     pub(super) fn changes(&self, key: &str) -> usize {
         self.history.get(key).map_or(0, Vec::len)
     }
 
-    /// The tree's revision, or that of the last one.
+    /// Returns the revision of the tree; 0 when it does not exist.
     pub(super) fn revision(&self, key: &str) -> u64 {
         self.history.get(key).and_then(|versions| versions.last()).map_or(0, |version| version.rev)
     }
 
-    /// The tree as it stands; `None` when it does not exist.
+    /// Returns the current version of the tree; `None` when it does not exist.
     pub(super) fn stands(&self, key: &str) -> Option<&Version> {
         self.history.get(key)?.last().filter(|version| version.rev > 0)
     }
 
-    /// The version of that revision.
+    /// Returns the version with a revision.
     pub(super) fn version(&self, key: &str, rev: u64) -> &Version {
         let found =
             self.history.get(key).and_then(|versions| versions.iter().find(|version| version.rev == rev));
         found.unwrap_or_else(|| panic!("{key} never had revision {rev}"))
     }
 
-    /// Whether the tree was ever removed, or was never there.
+    /// Returns whether the tree has been absent at some time, which includes the time before its first version.
     pub(super) fn was_absent(&self, key: &str) -> bool {
         self.history.get(key).is_none_or(|versions| versions.is_empty() || versions[0].base == 0)
     }
@@ -100,7 +100,8 @@ impl Ledger {
         }
     }
 
-    /// A version was stored: it follows on the one before, by exactly what its meta says.
+    /// Records a stored version. It must be based on the version before it and differ by exactly the changes in its
+    /// meta.
     pub(super) fn written(&mut self, entry: &Entry) {
         let stored = Stored::decode(entry).expect("a tree");
         let before = self.stands(&entry.key).cloned();
@@ -136,7 +137,7 @@ impl Ledger {
         self.history.entry(entry.key.clone()).or_default().push(version);
     }
 
-    /// A tree is gone: removed at a revision, or expired.
+    /// Records that a tree was removed at a revision, or expired.
     pub(super) fn removed(&mut self, key: &str, rev: Option<u64>) {
         let before = self.revision(key);
         assert!(rev.is_none_or(|rev| rev == before));
@@ -144,7 +145,8 @@ impl Ledger {
         self.history.entry(key.to_owned()).or_default().push(version);
     }
 
-    /// A write stands once, unless the tree was removed after it and whoever lost the answer to its creation repeats it.
+    /// Records that a version contains a write. This happens once, unless the tree was removed in between and a
+    /// writer that lost the response to the tree's creation repeated it.
     fn applied(&mut self, number: usize, place: usize, key: &str) {
         let places = self.applied.entry(number - 1000).or_default();
         if let Some(before) = places.last() {
@@ -167,7 +169,7 @@ impl Ledger {
         let places = self.applied.get(&(number - 1000)).cloned().unwrap_or_default();
         let none = Vec::new();
         let history = self.history.get(&asked.key).unwrap_or(&none);
-        // what stood when it was asked for, and everything since
+        // the version at the time of the request, and all later ones
         let window = &history[asked.seen.saturating_sub(1)..];
         let stood =
             |rev: u64| window.iter().any(|version| version.rev == rev) || (rev == 0 && asked.seen == 0);
@@ -201,7 +203,7 @@ impl Ledger {
     }
 }
 
-/// What stands at a path of a version.
+/// Returns the value at a path of a version.
 pub(super) fn value_at<'a>(version: Option<&'a Version>, path: &Path) -> Option<&'a Value> {
     version.filter(|version| version.rev > 0)?.tree.get(path)
 }

@@ -1,4 +1,4 @@
-//! A follower that believes nothing: each thing that it is told must lead exactly to what stood at that revision.
+//! A follower that checks each notification: applying it must give exactly the tree at that revision.
 
 use super::ledger::{Ledger, value_at};
 use crate::state::value::same;
@@ -8,11 +8,11 @@ use crate::state::{Delivery, News, Owner, Path, Tree};
 pub(super) struct Observer {
     pub(super) owner: Owner,
     pub(super) path: Path,
-    /// `None` before the first snapshot; 0 for no tree.
+    /// `None` before the first snapshot; 0 when the tree does not exist.
     rev: Option<u64>,
-    /// Revisions never go back, whatever is removed in between.
+    /// Highest revision so far. Revisions never go back, even if the tree is removed in between.
     highest: u64,
-    /// Its part of the tree, at its place.
+    /// The followed part of the tree, at its path.
     tree: Tree,
 }
 
@@ -63,7 +63,7 @@ impl Observer {
         self.agree(value_at(version, &self.path));
     }
 
-    /// At the end everybody knows what stands.
+    /// Checks at the end that the follower has the current state.
     pub(super) fn check_converged(&self, ledger: &Ledger) {
         let stands = ledger.stands(&self.owner.key());
         let rev = self.rev.expect("a snapshot");
@@ -79,7 +79,7 @@ impl Observer {
         let seen = self.tree.get(&self.path);
         match (truth, seen) {
             (Some(truth), Some(seen)) => assert!(same(truth, seen), "{truth} is seen as {seen}"),
-            // an empty whole tree is what no tree looks like
+            // a whole tree that does not exist is seen as an empty one
             (None, Some(seen)) if self.path == Path::ROOT => assert_eq!(seen.to_string(), "{}"),
             (truth, seen) => assert_eq!(truth, seen),
         }

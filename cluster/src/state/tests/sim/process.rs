@@ -1,4 +1,4 @@
-//! One process: its writers, its feed, its followers, and what is on the way to and from it.
+//! One process: its writers, its feed, its followers, and the messages in transit.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,7 +13,7 @@ use crate::state::shelf::Shelf;
 use crate::state::writer::{Call, Found, Step, Writer};
 use crate::state::{Owner, Path, Write};
 
-/// A call on its way to the store, or its answer on the way back.
+/// A call in transit to the store, or its response in transit back.
 #[derive(Debug)]
 pub(super) struct Underway<T> {
     key: String,
@@ -43,7 +43,7 @@ pub(super) struct Process {
     pub(super) replies: Vec<Underway<Reply>>,
     followers: Followers,
     feed: VecDeque<WatchEvent>,
-    /// Readings that the feed wants, and those that were answered.
+    /// Reads that the feed requested; `read` holds those that were answered.
     wanted: Vec<(String, u64)>,
     read: Vec<(String, u64, Found)>,
     observers: BTreeMap<Key, Observer>,
@@ -86,12 +86,12 @@ impl Process {
         self.go_on(key, step, ledger);
     }
 
-    /// A call leaves.
+    /// Takes a call to send to the store.
     pub(super) fn take_call(&mut self, dice: &mut Dice) -> Option<Underway<Call>> {
         pick(&mut self.calls, dice)
     }
 
-    /// An answer arrives.
+    /// Delivers a response to its writer.
     pub(super) fn answer(&mut self, dice: &mut Dice, ledger: &mut Ledger) {
         let Some(Underway { key, what }) = pick(&mut self.replies, dice) else { return };
         let op = self.op(ledger);
@@ -117,15 +117,15 @@ impl Process {
         }
     }
 
-    /// Numbers never used before, in this life or another one.
+    /// Returns an operation id that was never used before, not even before a restart of the process.
     fn op(&mut self, ledger: &Ledger) -> Op {
         self.ops += 1;
-        // in the lower half, which is what a trail keeps
+        // in the lower half, because a trail keeps only that
         let number = (self.number << 56) | ((ledger.next() as u64) << 24) | self.ops;
         Op(u128::from(number).to_be_bytes())
     }
 
-    /// The watch passes something on, later.
+    /// Queues an event of the watch for later.
     pub(super) fn queue(&mut self, event: WatchEvent, dice: &mut Dice) {
         let last = self.feed.iter().rposition(|queued| key_of(queued) == key_of(&event));
         if let Some(place) =
@@ -137,7 +137,7 @@ impl Process {
         self.feed.push_back(event);
     }
 
-    /// The feed was cut off: all that it hears is how things stand now.
+    /// Interrupts the feed: afterwards only the latest event of each key is left.
     pub(super) fn miss(&mut self, dice: &mut Dice) {
         let mut keys = BTreeSet::new();
         let mut kept: Vec<_> = std::mem::take(&mut self.feed).into_iter().rev().collect();
@@ -162,7 +162,7 @@ impl Process {
         self.act(actions, ledger);
     }
 
-    /// A reading of the feed goes there or comes back.
+    /// Delivers the result of a read, or performs a requested one.
     pub(super) fn read(&mut self, store: &Store, dice: &mut Dice, ledger: &Ledger) {
         if dice.hits(500)
             && let Some((key, number, found)) = pick(&mut self.read, dice)
@@ -192,12 +192,12 @@ impl Process {
         }
     }
 
-    /// What it remembers is forgotten.
+    /// Clears the cache.
     pub(super) fn evict(&mut self, dice: &mut Dice) {
         self.shelf = Shelf::new(if dice.hits(500) { 0 } else { 1 << 20 });
     }
 
-    /// It ends; what was on its way to the store.
+    /// Ends the process and returns the calls in transit to the store.
     pub(super) fn crash(&mut self) -> Vec<Underway<Call>> {
         std::mem::take(&mut self.calls)
     }

@@ -1,4 +1,4 @@
-//! The truth, and what goes wrong on the way to it.
+//! The store of the simulation, with its faults.
 
 use std::time::Duration;
 
@@ -7,18 +7,19 @@ use crate::engine::{Dice, Down, Expect, Put, Rows, WatchEvent, WriteError};
 use crate::state::record::Stored;
 use crate::state::writer::{Call, Found};
 
-/// What the engine answers.
+/// The response of the engine.
 #[derive(Debug)]
 pub(super) enum Reply {
     Read(Result<Found, Down>),
     Wrote(Result<u64, WriteError>),
 }
 
-/// A write without acknowledgement that still happens.
+/// An unacknowledged write that happens later.
 struct Late {
     key: String,
     call: Call,
-    /// How many versions the key had then: what expects absence is pinned to it.
+    /// Number of changes to the key at the time of the call. The write happens only if there was none since, even if
+    /// it expects absence.
     seen: usize,
 }
 
@@ -26,9 +27,9 @@ pub(super) struct Store {
     rows: Rows,
     now: Duration,
     late: Vec<Late>,
-    /// How many of 1000 calls go wrong.
+    /// Number of faulty calls in 1000.
     faults: u16,
-    /// What watches have not heard of.
+    /// Events that were not yet queued in the watches.
     pub(super) events: Vec<WatchEvent>,
 }
 
@@ -41,7 +42,7 @@ impl Store {
         self.rows.get(key).map(|entry| Stored::decode(&entry).expect("a tree"))
     }
 
-    /// The entries that a new watch starts with.
+    /// Returns the entries that a new watch starts with.
     pub(super) fn standing(&self) -> impl Iterator<Item = WatchEvent> {
         self.rows
             .list("")
@@ -69,7 +70,7 @@ impl Store {
             0 => WriteError::Down,
             1 => WriteError::Unknown,
             2 => {
-                // it happens, and nobody says so
+                // the write happens, but its response is lost
                 let _ = self.write(call, key, ledger);
                 WriteError::Unknown
             }
@@ -80,7 +81,7 @@ impl Store {
         }))
     }
 
-    /// A write that was late happens now, if its expectation still holds.
+    /// Performs a late write now, if the key was not changed since.
     pub(super) fn land(&mut self, dice: &mut Dice, ledger: &mut Ledger) {
         if self.late.is_empty() {
             return;
