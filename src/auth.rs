@@ -118,7 +118,7 @@ struct Claims {
 
 impl Authenticator {
     /// The authenticator of a configuration.
-    pub fn new(config: &config::Auth) -> Self {
+    pub fn new(config: &config::AuthConfig) -> Self {
         signing::install();
         let secret = config.hs256_secret.expose().as_bytes();
         let tokens = (!secret.is_empty()).then(|| (DecodingKey::from_secret(secret), validation(config)));
@@ -172,7 +172,7 @@ impl Authenticator {
     }
 }
 
-fn validation(config: &config::Auth) -> Validation {
+fn validation(config: &config::AuthConfig) -> Validation {
     let mut validation = Validation::new(jsonwebtoken::Algorithm::HS256);
     validation.algorithms = config.algorithms.iter().copied().map(Into::into).collect();
     validation.leeway = config.leeway_s;
@@ -248,7 +248,7 @@ impl From<Algorithm> for jsonwebtoken::Algorithm {
 
 /// Signs a token that [`Authenticator::verify`] of the same configuration accepts: for trying out, tests and
 /// operators. `None` when no secret or no algorithm is configured.
-pub fn issue(config: &config::Auth, user: &str, roles: &[String], lives: Duration) -> Option<String> {
+pub fn issue(config: &config::AuthConfig, user: &str, roles: &[String], lives: Duration) -> Option<String> {
     if config.hs256_secret.is_empty() {
         return None;
     }

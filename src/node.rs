@@ -12,15 +12,15 @@ mod worker;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pagewire_cluster::delivery::Post;
-use pagewire_cluster::engine::{ConnectError, Down, Engine, Memory, Nats, NatsOptions, OpenError};
+use pagewire_cluster::delivery::PeerClient;
+use pagewire_cluster::engine::{ConnectError, Unavailable, Engine, Memory, Nats, NatsOptions, OpenError};
 use pagewire_cluster::id::NodeNumber;
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::keyring::Keyring;
-use pagewire_cluster::lease::{Keeper, NodeLease, NodeRow, Proto, Wish};
+use pagewire_cluster::lease::{LeaseKeeper, NodeLease, NodeRow, Proto, ClaimRequest};
 use pagewire_cluster::registry::{Lifetimes, Registry};
 use pagewire_cluster::rollout::Rollouts;
-use pagewire_cluster::state::States;
+use pagewire_cluster::state::StateStore;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::Workers;
@@ -28,17 +28,17 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::auth::Authenticator;
-use crate::command::{Context, InFlight};
+use crate::command::{Context, PendingCalls};
 use crate::config::Config;
 use crate::executor::{DEFAULT_POOL, Executors, Handlers, PageRules};
-use crate::protocol::{Allow, Limits};
-use crate::session::{Budget, Deliver, Hub, Options, Sessions, Watching};
+use crate::protocol::{Allow, FrameLimitsInfo};
+use crate::session::{Budget, Pusher, Hub, Options, Sessions, StateWatchers};
 use crate::telemetry::{Metrics, Ready};
 
 pub use run::run;
-pub use worker::{Setup, work};
+pub use worker::{WorkerOptions, work};
 
-use self::worker::Worker;
+use self::worker::WorkerRole;
 
 /// What a node alone does at the same time for calls and jobs.
 const SLOTS_ALONE: u32 = 256;
@@ -62,7 +62,7 @@ pub enum StartError {
     Directory(#[from] OpenError),
     /// The engine went away while the node was coming up.
     #[error("the cluster's engine went away while this node was starting")]
-    Engine(#[from] Down),
+    Engine(#[from] Unavailable),
 }
 
 /// A running node without its listener.
@@ -86,7 +86,7 @@ pub struct Node {
     stop: watch::Sender<bool>,
     keeper: JoinHandle<()>,
     /// A node alone runs durable work itself.
-    _worker: Option<Worker>,
+    _worker: Option<WorkerRole>,
 }
 
 impl Node {
@@ -104,17 +104,17 @@ impl Node {
         let follow = registry.follow().await?;
         let keyring = Keyring::load(&engine).await?;
         tokio::spawn(keyring.follow().await?);
-        let post = Post::new(&engine, &subjects, timing.deliver);
+        let post = PeerClient::new(&engine, &subjects, timing.deliver);
         let rollouts = Rollouts::new(&engine, post.clone(), timing.deliver);
         // before any work is assigned
         tokio::spawn(rollouts.follow().await?);
-        let (keeper, lease) = Keeper::claim(&engine, &subjects, timing, wish(&config), row(&config)).await;
+        let (keeper, lease) = LeaseKeeper::claim(&engine, &subjects, timing, wish(&config), row(&config)).await;
         let workers = Workers::new(&engine, &subjects, timing);
         tokio::spawn(workers.follow().await?);
         let jobs = Jobs::new(&engine, &subjects, timing, &workers);
         let hub = Arc::new(Hub::default());
-        let states = States::new(&engine);
-        let watching = Watching::new(hub.clone(), states.clone());
+        let states = StateStore::new(&engine);
+        let watching = StateWatchers::new(hub.clone(), states.clone());
         let told = watching.clone();
         tokio::spawn(states.feed(move |delivery| told.tell(&delivery)));
         let sessions = Arc::new(Sessions::new(
@@ -130,7 +130,7 @@ impl Node {
         metrics.show(rollouts.clone());
         let metrics = Arc::new(metrics);
         let context = Arc::new(Context {
-            deliver: Deliver::new(
+            deliver: Pusher::new(
                 hub.clone(),
                 registry.clone(),
                 lease.clone(),
@@ -146,7 +146,7 @@ impl Node {
                 timing,
                 metrics.clone(),
             ),
-            in_flight: Arc::new(InFlight::new(&config.limits)),
+            in_flight: Arc::new(PendingCalls::new(&config.limits)),
             jobs: jobs.clone(),
             job_rules: PageRules::new(&config.limits),
             states,
@@ -168,7 +168,7 @@ impl Node {
         tokio::spawn(run::count_reconnects(engine.link(), metrics.clone()));
         let keeper = tokio::spawn(keeper.keep(stopped(stopping.clone())));
         let cleanup = Duration::from_secs(config.lifetime.cleanup_interval_s);
-        let duties = duties::Duties {
+        let duties = duties::BackgroundTasks {
             engine: engine.clone(),
             subjects,
             timing,
@@ -187,7 +187,7 @@ impl Node {
         tokio::spawn(duties.clone().remove_orphans(cleanup, grace, stopping.clone()));
         tokio::spawn(duties.sweep(stopping));
         let worker = match config.nats.urls.is_empty() {
-            true => Some(Worker::start(&engine, &jobs, &config, alone(), timing, metrics.clone()).await?),
+            true => Some(WorkerRole::start(&engine, &jobs, &config, alone(), timing, metrics.clone()).await?),
             false => None,
         };
         Ok(Self {
@@ -242,12 +242,12 @@ async fn embedded(config: &Config, timing: Timing) -> Result<Engine, StartError>
 }
 
 /// The worker of a node that is alone: it waits for nobody, so it may do much at the same time.
-fn alone() -> Setup {
-    Setup { pool: DEFAULT_POOL.to_owned(), slots: SLOTS_ALONE, handlers: Handlers::default() }
+fn alone() -> WorkerOptions {
+    WorkerOptions { pool: DEFAULT_POOL.to_owned(), slots: SLOTS_ALONE, handlers: Handlers::default() }
 }
 
-fn wish(config: &Config) -> Wish {
-    Wish { number: NodeNumber::new(config.node.number), name: config.node.name.clone() }
+fn wish(config: &Config) -> ClaimRequest {
+    ClaimRequest { number: NodeNumber::new(config.node.number), name: config.node.name.clone() }
 }
 
 fn row(config: &Config) -> NodeRow {
@@ -278,7 +278,7 @@ fn options(config: &Config) -> Options {
         budget: Budget { outbox: config.websocket.outbox_bytes, replay: config.websocket.replay_bytes },
         resume_window: Duration::from_millis(config.lifetime.resume_ms),
         ping_ms: config.websocket.ping_ms,
-        limits: Limits {
+        limits: FrameLimitsInfo {
             max_frame: config.websocket.max_frame,
             frames_per_second: config.limits.frames_per_second,
         },

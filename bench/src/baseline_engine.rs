@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pagewire_cluster::engine::{
-    Bucket, Delivery, Engine, Expect, Kv, Message, Nats, NatsOptions, Push, Put, Received,
+    Bucket, QueueMessage, Engine, Precondition, Kv, Message, Nats, NatsOptions, Enqueue, Put, BusEvent,
 };
 use pagewire_cluster::id::Key;
 use pagewire_cluster::subject::{Subjects, job_key, route};
@@ -101,7 +101,7 @@ impl Bare {
         run_load(plan, move |_| {
             let (bare, id, record) = (bare.clone(), Key::random(), record.clone());
             async move {
-                let put = Put::new(job_key::job(id), record, Expect::Absent);
+                let put = Put::new(job_key::job(id), record, Precondition::Absent);
                 let rev = bare.records.put(put).await.map_err(io::Error::other)?;
                 bare.push(id, rev.to_string()).await
             }
@@ -119,7 +119,7 @@ impl Bare {
     }
 
     async fn push(&self, id: Key, payload: String) -> io::Result<()> {
-        let push = Push {
+        let push = Enqueue {
             id: id.to_string(),
             route: self.route.to_string(),
             payload: payload.into(),
@@ -134,7 +134,7 @@ impl Bare {
         let engine = self.engine.clone();
         tokio::spawn(async move {
             while let Some(received) = questions.next().await {
-                if let Received::Message(question) = received
+                if let BusEvent::Message(question) = received
                     && let Some(answer) = question.answer(question.payload.clone())
                 {
                     // whoever asked notices
@@ -167,11 +167,11 @@ impl Bare {
         }
     }
 
-    async fn work(&self, hint: &Delivery) -> io::Result<()> {
+    async fn work(&self, hint: &QueueMessage) -> io::Result<()> {
         if let (Ok(id), Some(mut rev)) = (hint.id.parse::<Key>(), revision(hint)) {
             for _ in ["claim", "end"] {
                 let record = vec![b'.'; RECORD * 2];
-                let put = Put::new(job_key::job(id), record, Expect::Rev(rev));
+                let put = Put::new(job_key::job(id), record, Precondition::Rev(rev));
                 rev = self.records.put(put).await.map_err(io::Error::other)?;
             }
         }
@@ -180,6 +180,6 @@ impl Bare {
 }
 
 /// Of the record that a hint names; `None` when there is none.
-fn revision(hint: &Delivery) -> Option<u64> {
+fn revision(hint: &QueueMessage) -> Option<u64> {
     std::str::from_utf8(&hint.payload).ok()?.parse().ok()
 }

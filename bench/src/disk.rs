@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use pagewire_cluster::engine::{Batch, Bucket, Engine, Expect, Kv, MAX_COMMIT, Memory, Put};
+use pagewire_cluster::engine::{BatchOp, Bucket, Engine, Precondition, Kv, MAX_COMMIT, Memory, Put};
 use pagewire_cluster::timing::Timing;
 use tokio::task::JoinSet;
 
@@ -124,7 +124,7 @@ async fn write(kv: &Kv, value: &[u8], writers: u64, lasting: Duration) -> io::Re
                     break;
                 }
                 let key = format!("w{writer}.{}", number % KEYS);
-                kv.put(Put::new(key, value.clone(), Expect::Any)).await.map_err(io::Error::other)?;
+                kv.put(Put::new(key, value.clone(), Precondition::Any)).await.map_err(io::Error::other)?;
                 count += 1.0;
             }
             Ok::<f64, io::Error>(count)
@@ -140,7 +140,7 @@ async fn write(kv: &Kv, value: &[u8], writers: u64, lasting: Duration) -> io::Re
 async fn fill(kv: &Kv, value: &[u8], rows: u64) -> io::Result<()> {
     let numbers: Vec<_> = (0..rows).collect();
     for numbers in numbers.chunks(MAX_COMMIT) {
-        let put = |number| Batch::Put(Put::new(format!("row.{number}"), value.to_vec(), Expect::Any));
+        let put = |number| BatchOp::Put(Put::new(format!("row.{number}"), value.to_vec(), Precondition::Any));
         kv.commit(numbers.iter().map(put).collect()).await.map_err(io::Error::other)?;
     }
     Ok(())

@@ -17,7 +17,7 @@ use crate::measure::now_ns;
 use crate::view::user;
 use crate::{POOL, runtime};
 use pagewire::config::{self, Sources};
-use pagewire::executor::{Call, Job, Mode};
+use pagewire::executor::{CallRequest, JobRequest, Mode};
 use pagewire::node::Node;
 
 /// Answers requests until standard input ends.
@@ -90,7 +90,7 @@ impl Entry {
         let (node, params, connection) = (self.0.clone(), raw(payload.to_owned())?, Key::random());
         run_load(plan, move |number| {
             let (node, user) = (node.clone(), whose(number, users));
-            let call = Call {
+            let call = CallRequest {
                 method: "echo".to_owned(),
                 params: params.clone(),
                 mode: Mode::Default,
@@ -112,7 +112,7 @@ impl Entry {
         let (node, data, connection) = (self.0.clone(), raw(payload.to_owned())?, Key::random());
         run_load(plan, move |number| {
             let (node, user) = (node.clone(), whose(number, users));
-            let job = Job {
+            let job = JobRequest {
                 kind: "echo".to_owned(),
                 data: data.clone(),
                 mode: Mode::Default,

@@ -5,7 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::engine::{Bucket, Engine};
-use pagewire_cluster::job::{Record, State};
+use pagewire_cluster::job::{Record, JobState};
 use pagewire_cluster::subject::{job_key, route};
 use pagewire_cluster::timing::Timing;
 
@@ -150,7 +150,7 @@ impl Fixture {
     async fn check(&self, jobs: u64) -> io::Result<()> {
         let records =
             self.jobs.engine.kv(Bucket::Jobs).list(job_key::JOBS).await.map_err(io::Error::other)?;
-        let done = |record: &Record| record.state == State::Succeeded && record.attempts == 1;
+        let done = |record: &Record| record.state == JobState::Succeeded && record.attempts == 1;
         let done =
             records.iter().filter(|entry| Record::decode(&entry.value).is_some_and(|record| done(&record)));
         match done.count() as u64 {

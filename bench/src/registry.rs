@@ -5,7 +5,7 @@ use std::io;
 use std::time::Instant;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use pagewire_cluster::engine::{Engine, Expect, NatsOptions};
+use pagewire_cluster::engine::{Engine, Precondition, NatsOptions};
 use pagewire_cluster::id::{Key, NodeNumber};
 use pagewire_cluster::registry::{Lifetimes, Registry};
 use pagewire_cluster::timing::Timing;
@@ -103,7 +103,7 @@ async fn starts(options: &Options) -> io::Result<Vec<f64>> {
     progress(&format!("writing {} rows", options.stored));
     let node = NodeNumber::new(1).ok_or_else(|| io::Error::other("1 is a node number"))?;
     let written = stream::iter(0..options.stored).map(async |number| {
-        registry.write(Key::random(), &row(number, node, user(number)), Expect::Absent).await
+        registry.write(Key::random(), &row(number, node, user(number)), Precondition::Absent).await
     });
     written.buffer_unordered(WRITERS).try_for_each(async |_| Ok(())).await.map_err(io::Error::other)?;
     let mut times = Vec::new();

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Instant;
 
-use pagewire_cluster::engine::{Bucket, Engine, Expect, Kv, Message, Put, Received, Subscription};
+use pagewire_cluster::engine::{Bucket, Engine, Precondition, Kv, Message, Put, BusEvent, Subscription};
 use pagewire_cluster::state::{Owner, Path};
 use pagewire_cluster::subject::Subjects;
 
@@ -15,7 +15,7 @@ use crate::state_sets::{Sample, Sets, engine, node, set, value};
 use crate::view::user;
 use crate::{POOL, baseline_engine};
 use pagewire::node::Node;
-use pagewire::session::Listener;
+use pagewire::session::WatchStream;
 
 /// Bytes of messages that nobody has read.
 const UNREAD: usize = 1024 * 1024;
@@ -31,7 +31,7 @@ pub(crate) struct Beside {
 pub(crate) struct News<'a> {
     sets: &'a Sets<'a>,
     reader: Node,
-    listener: Listener,
+    listener: WatchStream,
     bare: Kv,
     publisher: Engine,
     subject: String,
@@ -65,15 +65,15 @@ impl<'a> News<'a> {
     /// A put, then a message: from before the put until a subscriber at another connection has the message.
     async fn deliveries(&mut self, times: u64) -> io::Result<Times> {
         let key = Owner::User(user(0)).key();
-        let (mut each, mut expect) = (Vec::new(), Expect::Any);
+        let (mut each, mut expect) = (Vec::new(), Precondition::Any);
         for _ in 0..times {
             let (value, started) = (value(self.sets.stored), Instant::now());
             let put = Put::new(key.clone(), value.clone(), expect);
-            expect = Expect::Rev(self.bare.put(put).await.map_err(io::Error::other)?);
+            expect = Precondition::Rev(self.bare.put(put).await.map_err(io::Error::other)?);
             let message = Message::new(&*self.subject, value);
             self.publisher.publish(message).await.map_err(io::Error::other)?;
             match self.subscriber.next().await {
-                Some(Received::Message(_)) => each.push(started.elapsed().as_secs_f64() * 1e6),
+                Some(BusEvent::Message(_)) => each.push(started.elapsed().as_secs_f64() * 1e6),
                 _ => return Err(io::Error::other("a message is missing")),
             }
         }

@@ -4,9 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pagewire_cluster::engine::{Bucket, Consistency, Engine, Expect, Kv, Put};
+use pagewire_cluster::engine::{Bucket, Consistency, Engine, Precondition, Kv, Put};
 use pagewire_cluster::id::Key;
-use pagewire_cluster::state::{Act, Edit, Locator, Owner, Write};
+use pagewire_cluster::state::{Operation, Edit, ClientPath, Owner, DraftWrite};
 use pagewire_cluster::timing::Timing;
 use serde_json::Value;
 
@@ -123,10 +123,10 @@ impl<'a> Sets<'a> {
         self.way(Plan::together(keys, keys), times, move |number| {
             let (bare, key) = (bare.clone(), Owner::User(user(number)).key());
             async move {
-                let mut expect = Expect::Any;
+                let mut expect = Precondition::Any;
                 for _ in 0..times {
                     let put = Put::new(key.clone(), value(stored), expect);
-                    expect = Expect::Rev(bare.put(put).await.map_err(io::Error::other)?);
+                    expect = Precondition::Rev(bare.put(put).await.map_err(io::Error::other)?);
                 }
                 Ok(())
             }
@@ -184,9 +184,9 @@ pub(crate) async fn node(cluster: &Cluster) -> io::Result<Node> {
 
 /// Where the command of a page and the request of a program have been read; the tree's revision afterwards.
 pub(crate) async fn set(context: &Arc<Context>, owner: Owner, bytes: usize) -> io::Result<u64> {
-    let path = "text".parse::<Locator>().map_err(|refusal| io::Error::other(refusal.to_string()))?;
+    let path = "text".parse::<ClientPath>().map_err(|refusal| io::Error::other(refusal.to_string()))?;
     let edit = Edit { path, value: Some(Value::String(value(bytes))) };
-    let write = Write { act: Act::Edit(vec![edit]), if_revision: None, from: None };
+    let write = DraftWrite { act: Operation::Edit(vec![edit]), if_revision: None, from: None };
     let written = context.write(&owner, write).await;
     written.map_err(|error| io::Error::other(error.to_string()))
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pagewire_cluster::id::{Address, Key, NodeNumber};
 use pagewire_cluster::lease::NodeRow;
-use pagewire_cluster::registry::{Row, View};
+use pagewire_cluster::registry::{PageRow, View};
 use pagewire_cluster::wire::Scope;
 
 use crate::helper_protocol::HelperResponse;
@@ -51,7 +51,7 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     let alone = restart(&mut view, nodes[0]);
     let session = Address { key: Key::random(), node: nodes[0] };
     for number in 1..=crowd {
-        let row = Row { session, ..row(number, node(number), "crowd".to_owned()) };
+        let row = PageRow { session, ..row(number, node(number), "crowd".to_owned()) };
         drop(view.put_page(Key::random(), options.pages + number, row));
     }
     let mut times =
@@ -63,9 +63,9 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
 }
 
 /// The row of a page of its own session and connection.
-pub(crate) fn row(number: u64, node: NodeNumber, user: String) -> Row {
+pub(crate) fn row(number: u64, node: NodeNumber, user: String) -> PageRow {
     let at = || Address { key: Key::random(), node };
-    Row {
+    PageRow {
         node,
         epoch: 1,
         generation: 1,
@@ -104,7 +104,7 @@ fn questions(
     ask("the crowd's counts", timed(|| view.user("crowd").is_some()));
     ask("the nodes of the crowd", timed(|| view.addressees(&crowd)));
     let mut rev = u64::MAX / 2;
-    let mut come_and_go = |row: &dyn Fn() -> Row| {
+    let mut come_and_go = |row: &dyn Fn() -> PageRow| {
         timed(|| {
             rev += 1;
             let key = Key::random();
@@ -113,7 +113,7 @@ fn questions(
         })
     };
     ask("a page comes and goes", come_and_go(&|| row(1, nodes[0], "somebody".to_owned())));
-    let joins = || Row { session, ..row(1, nodes[0], "crowd".to_owned()) };
+    let joins = || PageRow { session, ..row(1, nodes[0], "crowd".to_owned()) };
     ask("one of the crowd comes and goes", come_and_go(&joins));
     times
 }

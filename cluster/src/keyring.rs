@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use self::ring::Ring;
 pub use self::ring::{Ages, KeyId, KeySeen};
 use crate::engine::{
-    Bucket, Consistency, Down, Engine, Expect, Kv, Put, Watch, WatchEvent, WatchMode, WriteError,
+    Bucket, Consistency, Unavailable, Engine, Precondition, Kv, Put, Watch, WatchEvent, WatchMode, WriteError,
 };
 use crate::subject::cluster_key::{self, KEYRING};
 use crate::wire;
@@ -43,17 +43,17 @@ impl Keyring {
     /// # Errors
     ///
     /// [`Down`] when the engine does not answer.
-    pub async fn load(engine: &Engine) -> Result<Self, Down> {
+    pub async fn load(engine: &Engine) -> Result<Self, Unavailable> {
         let store = engine.kv(Bucket::Cluster);
         loop {
             if let Some(ring) = read(&store).await? {
                 return Ok(Self { store, ring: Arc::new(RwLock::new(ring)), asked: Arc::default() });
             }
             let first = wire::encode(&Ring::new(unix_s()));
-            match store.put(Put::new(KEYRING, first, Expect::Absent)).await {
+            match store.put(Put::new(KEYRING, first, Precondition::Absent)).await {
                 // whichever process won, the ring that stands there is the ring
                 Ok(_) | Err(WriteError::Conflict { .. } | WriteError::Unknown) => {}
-                Err(WriteError::Down | WriteError::Invalid) => return Err(Down),
+                Err(WriteError::Down | WriteError::Invalid) => return Err(Unavailable),
             }
         }
     }
@@ -63,7 +63,7 @@ impl Keyring {
     /// # Errors
     ///
     /// [`Down`] when the engine does not answer.
-    pub async fn follow(&self) -> Result<impl Future<Output = ()> + Send + use<>, Down> {
+    pub async fn follow(&self) -> Result<impl Future<Output = ()> + Send + use<>, Unavailable> {
         let watch = self.store.watch(cluster_key::ALL, WatchMode::Value).await?;
         Ok(self.clone().run(watch))
     }
@@ -92,7 +92,7 @@ impl Keyring {
     /// # Errors
     ///
     /// [`Down`] when the ring has to be read and the engine does not answer.
-    pub async fn verify(&self, content: &[u8], signature: &str) -> Result<bool, Down> {
+    pub async fn verify(&self, content: &[u8], signature: &str) -> Result<bool, Unavailable> {
         let Some((id, mac)) = signature.split_once('.') else { return Ok(false) };
         let (Ok(id), Ok(mac)) = (id.parse::<KeyId>(), BASE64_URL_SAFE_NO_PAD.decode(mac)) else {
             return Ok(false);
@@ -105,7 +105,7 @@ impl Keyring {
     }
 
     /// Reads the ring for a key that is not in it. Those who ask at the same time share one read.
-    async fn refresh(&self, id: KeyId) -> Result<(), Down> {
+    async fn refresh(&self, id: KeyId) -> Result<(), Unavailable> {
         let arrived = Instant::now();
         let mut asked = self.asked.lock().await;
         if self.known().0.has(id) || asked.is_some_and(|began| began > arrived) {
@@ -149,14 +149,14 @@ impl Keyring {
         for _ in 0..ATTEMPTS {
             let (ring, rev) = self.known().clone();
             let Some(changed) = change(&ring, unix_s()) else { return Ok(None) };
-            let put = Put::new(KEYRING, wire::encode(&changed), Expect::Rev(rev));
+            let put = Put::new(KEYRING, wire::encode(&changed), Precondition::Rev(rev));
             match self.store.put(put).await {
                 Ok(rev) => {
                     self.learn((changed.clone(), rev));
                     return Ok(Some(changed));
                 }
                 Err(WriteError::Conflict { .. }) => {
-                    if let Some(ring) = read(&self.store).await.map_err(|Down| WriteError::Down)? {
+                    if let Some(ring) = read(&self.store).await.map_err(|Unavailable| WriteError::Down)? {
                         self.learn(ring);
                     }
                 }
@@ -178,7 +178,7 @@ impl Keyring {
     }
 }
 
-async fn read(store: &Kv) -> Result<Option<(Ring, u64)>, Down> {
+async fn read(store: &Kv) -> Result<Option<(Ring, u64)>, Unavailable> {
     let entry = store.get(KEYRING, Consistency::Latest).await?;
     Ok(entry.and_then(|entry| Some((serde_json::from_slice(&entry.value).ok()?, entry.rev))))
 }

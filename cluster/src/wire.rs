@@ -13,7 +13,7 @@ use crate::id::{Address, Key, NodeNumber};
 
 pub(crate) use work::present;
 pub use work::{
-    CallAnswer, Cancel, Claims, Ending, Failure, JobEvent, JobNote, News, Progress, Wake, WorkerCall,
+    CallAnswer, Cancel, ClaimsQuery, Ending, HandlerError, JobEvent, JobNotification, JobUpdate, Progress, Wake, WorkerCall,
 };
 
 /// Whose pages a delivery is for.
@@ -37,10 +37,10 @@ pub enum Scope {
 /// What one node asks another.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Question {
+pub enum PeerRequest {
     /// Deliver a message to your pages of a scope. Answer: [`Answer::Delivered`], for a page also
     /// [`Answer::Unknown`].
-    Deliver(Delivery),
+    Deliver(PageMessage),
     /// Another node has won the row of your page: freeze it and hand it over. Answer: [`Answer::HandedOver`],
     /// [`Answer::Incomplete`] when the client would miss frames, [`Answer::Unknown`].
     Handover {
@@ -84,7 +84,7 @@ pub enum Question {
         revision: u64,
     },
     /// Tell a page what became of its job. Answer: [`Answer::Delivered`] or [`Answer::Unknown`].
-    Job(Box<JobNote>),
+    Job(Box<JobNotification>),
     /// Close your pages of a scope for good. Answer: [`Answer::Closed`]. An older release answers
     /// [`Answer::Unsupported`] and closes them when it hears that their session is ending, if it knows that.
     Unregister {
@@ -100,7 +100,7 @@ pub enum Question {
 
 /// A message for pages.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Delivery {
+pub struct PageMessage {
     /// Whose pages.
     pub to: Scope,
     /// The last page row that the sender has seen: while a page moves, that decides which of its nodes takes this.
@@ -115,14 +115,14 @@ pub struct Delivery {
 
 /// How many pages a delivery met.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reach {
+pub struct PushCounts {
     /// Pages with an open socket.
     pub reached: u64,
     /// Pages in their resume window.
     pub held: u64,
 }
 
-impl std::ops::AddAssign for Reach {
+impl std::ops::AddAssign for PushCounts {
     fn add_assign(&mut self, other: Self) {
         self.reached += other.reached;
         self.held += other.held;
@@ -151,12 +151,12 @@ pub struct HandedOver {
     pub partial: bool,
     /// What it watches of state trees.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub watches: Vec<Watched>,
+    pub watches: Vec<WatchedPath>,
 }
 
 /// A path of a state tree that a page watches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Watched {
+pub struct WatchedPath {
     /// `user`, `connection`, `session` or `page`.
     pub level: String,
     /// Where.
@@ -198,9 +198,9 @@ pub struct LaneCount {
 /// What the other node answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Answer {
+pub enum PeerResponse {
     /// Handed to this many pages.
-    Delivered(Reach),
+    Delivered(PushCounts),
     /// This node does not hold that page.
     Unknown,
     /// Everything that the client has missed.
@@ -243,12 +243,12 @@ pub(crate) fn encode_long(message: &impl Serialize, bytes: usize) -> Bytes {
 }
 
 /// Reads a question. A known type with wrong members is `None`: its sender is broken, not newer.
-pub fn decode_question(bytes: &[u8]) -> Option<Question> {
+pub fn decode_question(bytes: &[u8]) -> Option<PeerRequest> {
     let (kind, text) = kind(bytes)?;
     // not through the tagged enum: looking for the tag would parse the raw payload
     match kind.as_ref() {
-        "deliver" => serde_json::from_str(text).map(Question::Deliver).ok(),
-        "job" => serde_json::from_str(text).map(Question::Job).ok(),
+        "deliver" => serde_json::from_str(text).map(PeerRequest::Deliver).ok(),
+        "job" => serde_json::from_str(text).map(PeerRequest::Job).ok(),
         "forward" => {
             #[derive(Deserialize)]
             struct Members {
@@ -256,17 +256,17 @@ pub fn decode_question(bytes: &[u8]) -> Option<Question> {
                 frames: Vec<Box<RawValue>>,
             }
             let Members { page, frames } = serde_json::from_str(text).ok()?;
-            Some(Question::Forward { page, frames })
+            Some(PeerRequest::Forward { page, frames })
         }
         _ => serde_json::from_str(text).ok(),
     }
 }
 
 /// Reads an answer.
-pub fn decode_answer(bytes: &[u8]) -> Option<Answer> {
+pub fn decode_answer(bytes: &[u8]) -> Option<PeerResponse> {
     let (kind, text) = kind(bytes)?;
     match kind.as_ref() {
-        "handed_over" => serde_json::from_str(text).map(Answer::HandedOver).ok(),
+        "handed_over" => serde_json::from_str(text).map(PeerResponse::HandedOver).ok(),
         _ => serde_json::from_str(text).ok(),
     }
 }
@@ -286,7 +286,7 @@ fn kind(bytes: &[u8]) -> Option<(std::borrow::Cow<'_, str>, &str)> {
 mod tests {
     use super::*;
 
-    fn read_back(question: &Question) -> String {
+    fn read_back(question: &PeerRequest) -> String {
         format!("{:?}", decode_question(&encode(question)).unwrap())
     }
 
@@ -295,24 +295,24 @@ mod tests {
         let page = Key::from_bits(7);
         let payload: Box<RawValue> = serde_json::from_str(r#"{"z":1,  "a":2}"#).unwrap();
         for question in [
-            Question::Forward { page, frames: vec![payload.clone()] },
-            Question::Deliver(Delivery { to: Scope::User("a.b".into()), seen: Some(9), payload, from: None }),
-            Question::Handover { page, to: NodeNumber::new(2).unwrap(), generation: 3, rev: 9, seq: 17 },
-            Question::Ask { page },
-            Question::Identify { connection: page, user: "*".into() },
-            Question::Rollout { pool: "default".into(), revision: 7 },
-            Question::Job(Box::new(JobNote {
+            PeerRequest::Forward { page, frames: vec![payload.clone()] },
+            PeerRequest::Deliver(PageMessage { to: Scope::User("a.b".into()), seen: Some(9), payload, from: None }),
+            PeerRequest::Handover { page, to: NodeNumber::new(2).unwrap(), generation: 3, rev: 9, seq: 17 },
+            PeerRequest::Ask { page },
+            PeerRequest::Identify { connection: page, user: "*".into() },
+            PeerRequest::Rollout { pool: "default".into(), revision: 7 },
+            PeerRequest::Job(Box::new(JobNotification {
                 page,
                 frame: serde_json::from_str("1e2").unwrap(),
                 job: page,
-                news: News::Ended(Box::new(Ending {
+                news: JobUpdate::Ended(Box::new(Ending {
                     state: "failed".into(),
                     value: Some(serde_json::from_str(r#"{"z":1,  "a":2}"#).unwrap()),
-                    error: Some(Failure { code: "failed".into(), message: "no".into(), retryable: false }),
+                    error: Some(HandlerError { code: "failed".into(), message: "no".into(), retryable: false }),
                 })),
             })),
-            Question::Unregister { scope: Scope::User("*".into()) },
-            Question::Alive,
+            PeerRequest::Unregister { scope: Scope::User("*".into()) },
+            PeerRequest::Alive,
         ] {
             assert_eq!(read_back(&question), format!("{question:?}"));
         }
@@ -320,9 +320,9 @@ mod tests {
 
     #[test]
     fn a_question_of_a_newer_release_is_recognised_as_such() {
-        assert!(matches!(decode_question(br#"{"type":"juggle","balls":3}"#), Some(Question::Unknown)));
+        assert!(matches!(decode_question(br#"{"type":"juggle","balls":3}"#), Some(PeerRequest::Unknown)));
         assert!(decode_question(br#"{"type":"handover"}"#).is_none());
-        assert!(matches!(decode_answer(br#"{"type":"juggled"}"#), Some(Answer::Unsupported)));
+        assert!(matches!(decode_answer(br#"{"type":"juggled"}"#), Some(PeerResponse::Unsupported)));
     }
 
     #[test]
@@ -338,7 +338,7 @@ mod tests {
             partial: false,
             watches: Vec::new(),
         };
-        let Some(Answer::HandedOver(read)) = decode_answer(&encode(&Answer::HandedOver(handed))) else {
+        let Some(PeerResponse::HandedOver(read)) = decode_answer(&encode(&PeerResponse::HandedOver(handed))) else {
             panic!("a page")
         };
         assert_eq!((read.last, read.received, read.sent.len()), (7, 3, 1));

@@ -11,17 +11,17 @@ use pagewire_cluster::id::{Address, Key};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::Parts;
+use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::input::Body;
-use super::list::List;
-use crate::command::Account;
-use crate::executor::{Call, Mode};
+use super::list::Paginated;
+use crate::command::CallAccount;
+use crate::executor::{CallRequest, Mode};
 
 /// A method and what it is called with.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Request {
+pub(super) struct CallRequestBody {
     /// The handler's name.
     #[schema(example = "echo")]
     method: String,
@@ -57,17 +57,17 @@ pub(super) struct Executor {
 }
 
 /// Calls a method; the answer is its result.
-#[utoipa::path(post, path = "/api/v1/calls", tag = "calls", request_body = Request,
+#[utoipa::path(post, path = "/api/v1/calls", tag = "calls", request_body = CallRequestBody,
     responses((status = 200, body = serde_json::Value), (status = "default", body = ErrorBody)))]
 pub(super) async fn call(
-    State(parts): State<Parts>,
-    Body(request): Body<Request>,
+    State(parts): State<ApiState>,
+    Body(request): Body<CallRequestBody>,
 ) -> Result<impl IntoResponse, ApiError> {
     let (user, connection) = identity(&parts, request.user, request.page);
     let in_flight = &parts.context.in_flight;
     let _counted =
-        Account::of(user.as_ref(), connection).map(|account| in_flight.count(account)).transpose()?;
-    let call = Call {
+        CallAccount::of(user.as_ref(), connection).map(|account| in_flight.count(account)).transpose()?;
+    let call = CallRequest {
         mode: Mode::parse(request.exec_mode.as_deref())?,
         method: request.method,
         params: request.params.unwrap_or_else(|| RawValue::NULL.to_owned()),
@@ -83,7 +83,7 @@ pub(super) async fn call(
 
 /// On whose behalf: the named user, else the page's own, else its browser.
 pub(super) fn identity(
-    parts: &Parts,
+    parts: &ApiState,
     user: Option<String>,
     page: Option<Address>,
 ) -> (Option<Arc<str>>, Option<Key>) {
@@ -94,8 +94,8 @@ pub(super) fn identity(
 
 /// Lists the executors that the node that answers can use: its own, and the workers of its cluster.
 #[utoipa::path(get, path = "/api/v1/executors", tag = "calls",
-    responses((status = 200, body = List<Executor>)))]
-pub(super) async fn executors(State(parts): State<Parts>) -> Json<List<Executor>> {
+    responses((status = 200, body = Paginated<Executor>)))]
+pub(super) async fn executors(State(parts): State<ApiState>) -> Json<Paginated<Executor>> {
     let kinds = parts.context.executors.kinds().into_iter();
     let items = kinds.map(|kind| Executor {
         kind: kind.name,
@@ -103,5 +103,5 @@ pub(super) async fn executors(State(parts): State<Parts>) -> Json<List<Executor>
         running: kind.running,
         workers: kind.workers,
     });
-    Json(List::whole(items.collect()))
+    Json(Paginated::whole(items.collect()))
 }

@@ -10,19 +10,19 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
 use pagewire_cluster::id::Address;
-use pagewire_cluster::state::{Act, Edit, Locator, Owner, Write};
+use pagewire_cluster::state::{Operation, Edit, ClientPath, Owner, DraftWrite};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Parts;
+use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::id;
 use super::input::Body;
 use crate::protocol::{CommandError, ErrorCode};
-use crate::session::{Listener, exists};
+use crate::session::{WatchStream, exists};
 
 /// A tree and a path in it, as the URL names them.
-pub(super) struct At {
+pub(super) struct TreePath {
     owner: Owner,
     path: String,
 }
@@ -30,7 +30,7 @@ pub(super) struct At {
 /// Changes of a tree, all or none.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Patch {
+pub(super) struct PatchRequest {
     /// `{path, value}` or `{path, delete: true}`, in this order.
     #[schema(value_type = Vec<serde_json::Value>)]
     changes: Vec<Edit>,
@@ -40,12 +40,12 @@ pub(super) struct Patch {
 
 /// What a write has made.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Written {
+pub(super) struct WriteResponse {
     /// The tree's revision after it.
     revision: u64,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for At {
+impl<S: Send + Sync> FromRequestParts<S> for TreePath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut request::Parts, state: &S) -> Result<Self, ApiError> {
@@ -64,13 +64,13 @@ impl<S: Send + Sync> FromRequestParts<S> for At {
     }
 }
 
-impl At {
-    fn locator(&self) -> Result<Locator, ApiError> {
-        Ok(self.path.parse::<Locator>().map_err(CommandError::from)?)
+impl TreePath {
+    fn locator(&self) -> Result<ClientPath, ApiError> {
+        Ok(self.path.parse::<ClientPath>().map_err(CommandError::from)?)
     }
 
     /// Users are for good; of anything else there is a tree as long as there is the thing itself.
-    fn must_exist(&self, parts: &Parts) -> Result<(), ApiError> {
+    fn must_exist(&self, parts: &ApiState) -> Result<(), ApiError> {
         if exists(&parts.registry.view(), &self.owner) {
             Ok(())
         } else {
@@ -84,7 +84,7 @@ impl At {
 #[utoipa::path(get, path = "/api/v1/{level}/{id}/data", tag = "state",
     params(("level" = String, Path, description = "users, connections, sessions or pages"), ("id" = String, Path)),
     responses((status = 200, body = serde_json::Value), (status = "default", body = ErrorBody)))]
-pub(super) async fn whole(state: State<Parts>, at: At, headers: HeaderMap) -> Result<Response, ApiError> {
+pub(super) async fn whole(state: State<ApiState>, at: TreePath, headers: HeaderMap) -> Result<Response, ApiError> {
     read(state, at, headers).await
 }
 
@@ -93,8 +93,8 @@ pub(super) async fn whole(state: State<Parts>, at: At, headers: HeaderMap) -> Re
     params(("level" = String, Path), ("id" = String, Path), ("path" = String, Path)),
     responses((status = 200, body = serde_json::Value), (status = "default", body = ErrorBody)))]
 pub(super) async fn read(
-    State(parts): State<Parts>,
-    at: At,
+    State(parts): State<ApiState>,
+    at: TreePath,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     at.must_exist(&parts)?;
@@ -115,7 +115,7 @@ pub(super) async fn read(
 }
 
 /// Each piece of news as an event `data`; the stream ends with `slow` when its reader is.
-fn events(listener: Listener) -> impl Stream<Item = Result<Event, Infallible>> {
+fn events(listener: WatchStream) -> impl Stream<Item = Result<Event, Infallible>> {
     stream::unfold(Some(listener), |listener| async move {
         let mut listener = listener?;
         match listener.next().await {
@@ -131,10 +131,10 @@ fn events(listener: Listener) -> impl Stream<Item = Result<Event, Infallible>> {
 /// Writes a value at a path; a whole tree is an object.
 #[utoipa::path(put, path = "/api/v1/{level}/{id}/data/{path}", tag = "state", request_body = serde_json::Value,
     params(("level" = String, Path), ("id" = String, Path), ("path" = String, Path), ("if-match" = Option<String>, Header)),
-    responses((status = 200, body = Written), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = WriteResponse), (status = "default", body = ErrorBody)))]
 pub(super) async fn set(
-    State(parts): State<Parts>,
-    at: At,
+    State(parts): State<ApiState>,
+    at: TreePath,
     headers: HeaderMap,
     Body(value): Body<Value>,
 ) -> Result<Response, ApiError> {
@@ -145,10 +145,10 @@ pub(super) async fn set(
 /// Replaces the whole tree by an object.
 #[utoipa::path(put, path = "/api/v1/{level}/{id}/data", tag = "state", request_body = serde_json::Value,
     params(("level" = String, Path), ("id" = String, Path), ("if-match" = Option<String>, Header)),
-    responses((status = 200, body = Written), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = WriteResponse), (status = "default", body = ErrorBody)))]
 pub(super) async fn replace(
-    state: State<Parts>,
-    at: At,
+    state: State<ApiState>,
+    at: TreePath,
     headers: HeaderMap,
     body: Body<Value>,
 ) -> Result<Response, ApiError> {
@@ -158,10 +158,10 @@ pub(super) async fn replace(
 /// Deletes what stands at a path.
 #[utoipa::path(delete, path = "/api/v1/{level}/{id}/data/{path}", tag = "state",
     params(("level" = String, Path), ("id" = String, Path), ("path" = String, Path), ("if-match" = Option<String>, Header)),
-    responses((status = 200, body = Written), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = WriteResponse), (status = "default", body = ErrorBody)))]
 pub(super) async fn delete(
-    State(parts): State<Parts>,
-    at: At,
+    State(parts): State<ApiState>,
+    at: TreePath,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let edit = Edit { path: at.locator()?, value: None };
@@ -171,37 +171,37 @@ pub(super) async fn delete(
 /// Empties a tree.
 #[utoipa::path(delete, path = "/api/v1/{level}/{id}/data", tag = "state",
     params(("level" = String, Path), ("id" = String, Path), ("if-match" = Option<String>, Header)),
-    responses((status = 200, body = Written), (status = "default", body = ErrorBody)))]
-pub(super) async fn clear(state: State<Parts>, at: At, headers: HeaderMap) -> Result<Response, ApiError> {
+    responses((status = 200, body = WriteResponse), (status = "default", body = ErrorBody)))]
+pub(super) async fn clear(state: State<ApiState>, at: TreePath, headers: HeaderMap) -> Result<Response, ApiError> {
     delete(state, at, headers).await
 }
 
 /// Makes several changes, all or none.
-#[utoipa::path(patch, path = "/api/v1/{level}/{id}/data", tag = "state", request_body = Patch,
+#[utoipa::path(patch, path = "/api/v1/{level}/{id}/data", tag = "state", request_body = PatchRequest,
     params(("level" = String, Path), ("id" = String, Path), ("if-match" = Option<String>, Header)),
-    responses((status = 200, body = Written), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = WriteResponse), (status = "default", body = ErrorBody)))]
 pub(super) async fn patch(
-    State(parts): State<Parts>,
-    at: At,
+    State(parts): State<ApiState>,
+    at: TreePath,
     headers: HeaderMap,
-    Body(patch): Body<Patch>,
+    Body(patch): Body<PatchRequest>,
 ) -> Result<Response, ApiError> {
     let if_revision = expected(&headers)?.or(patch.if_revision);
     write(&parts, &at, patch.changes, if_revision).await
 }
 
 async fn write(
-    parts: &Parts,
-    at: &At,
+    parts: &ApiState,
+    at: &TreePath,
     edits: Vec<Edit>,
     if_revision: Option<u64>,
 ) -> Result<Response, ApiError> {
     at.must_exist(parts)?;
-    let write = Write { act: Act::Edit(edits), if_revision, from: None::<Address> };
+    let write = DraftWrite { act: Operation::Edit(edits), if_revision, from: None::<Address> };
     match parts.context.write(&at.owner, write).await {
         Ok(revision) => {
             let tag = [(header::ETAG, format!("\"{revision}\""))];
-            Ok((tag, Json(Written { revision })).into_response())
+            Ok((tag, Json(WriteResponse { revision })).into_response())
         }
         Err(error) => {
             let conflict = error.code == ErrorCode::Conflict;

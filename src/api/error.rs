@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use pagewire_cluster::engine::Down;
+use pagewire_cluster::engine::Unavailable;
 use serde::Serialize;
 
 use super::trace::request_id;
-use crate::executor::CallError;
+use crate::executor::ExecutorError;
 use crate::protocol::{CommandError, ErrorCode};
 
 /// A refused or failed request.
@@ -79,17 +79,17 @@ impl From<CommandError> for ApiError {
     }
 }
 
-impl From<Down> for ApiError {
-    fn from(Down: Down) -> Self {
+impl From<Unavailable> for ApiError {
+    fn from(Unavailable: Unavailable) -> Self {
         Self::new(ErrorCode::Unavailable, "the cluster's engine is unavailable")
     }
 }
 
-impl From<CallError> for ApiError {
-    fn from(error: CallError) -> Self {
+impl From<ExecutorError> for ApiError {
+    fn from(error: ExecutorError) -> Self {
         match error {
-            CallError::Refused(error) => error.into(),
-            CallError::Failed(failure) => Self {
+            ExecutorError::Refused(error) => error.into(),
+            ExecutorError::Failed(failure) => Self {
                 status: status(ErrorCode::Failed),
                 code: failure.code.into(),
                 message: failure.message.into(),

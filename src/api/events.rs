@@ -9,12 +9,12 @@ use axum::http::HeaderName;
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
-use pagewire_cluster::registry::{Happening, Kind, Member};
+use pagewire_cluster::registry::{PresenceEvent, ChangeKind, Member};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::Parts;
+use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::input::Query;
 use super::pages::rfc3339;
@@ -25,7 +25,7 @@ pub(super) const UNBUFFERED: [(HeaderName, &str); 1] = [(HeaderName::from_static
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Level {
+enum EventLevel {
     User,
     Connection,
     Session,
@@ -35,20 +35,20 @@ enum Level {
 /// Of whom.
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Which {
+pub(super) struct EventFilter {
     /// Only this level.
     #[param(inline)]
-    level: Option<Level>,
+    level: Option<EventLevel>,
     /// Only this user, and what belongs to it.
     user: Option<String>,
 }
 
 /// What happened, in `data`; `type` is also the name of the event.
 #[derive(Serialize)]
-struct Told<'a> {
+struct PresenceMessage<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
-    level: Level,
+    level: EventLevel,
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<&'a str>,
@@ -58,8 +58,8 @@ struct Told<'a> {
 }
 
 struct Watcher {
-    which: Which,
-    happenings: broadcast::Receiver<Happening>,
+    which: EventFilter,
+    happenings: broadcast::Receiver<PresenceEvent>,
     ready: Ready,
     /// The last event has been told.
     over: bool,
@@ -70,12 +70,12 @@ struct Watcher {
 /// connection without pages that nobody joined in time ends (`end`). Data: `{type, level, id, user?, node?, at}`; the
 /// node is that of the page that made the difference. A reader that is too slow gets the event `slow` as its last. The
 /// stream ends, too, when the node leaves.
-#[utoipa::path(get, path = "/api/v1/events", tag = "registry", params(Which),
+#[utoipa::path(get, path = "/api/v1/events", tag = "registry", params(EventFilter),
     responses((status = 200, content_type = "text/event-stream", body = String),
         (status = "default", body = ErrorBody)))]
 pub(super) async fn events(
-    State(parts): State<Parts>,
-    Query(which): Query<Which>,
+    State(parts): State<ApiState>,
+    Query(which): Query<EventFilter>,
 ) -> Result<impl IntoResponse, ApiError> {
     let happenings = parts.registry.happenings();
     let watcher = Watcher { which, happenings, ready: parts.ready, over: false };
@@ -109,7 +109,7 @@ impl Watcher {
             };
             match happening {
                 Ok(happening) if self.which.wants(&happening) => {
-                    let told = Told::of(&happening);
+                    let told = PresenceMessage::of(&happening);
                     // members that are all texts
                     return Some((told.kind, serde_json::to_string(&told).unwrap_or_default()));
                 }
@@ -125,34 +125,34 @@ impl Watcher {
     }
 }
 
-impl Which {
-    fn wants(&self, happening: &Happening) -> bool {
+impl EventFilter {
+    fn wants(&self, happening: &PresenceEvent) -> bool {
         let change = &happening.change;
         self.level.is_none_or(|level| level == level_of(&change.member))
             && self.user.as_deref().is_none_or(|user| change.user.as_deref() == Some(user))
     }
 }
 
-fn level_of(member: &Member) -> Level {
+fn level_of(member: &Member) -> EventLevel {
     match member {
-        Member::User(_) => Level::User,
-        Member::Connection(_) => Level::Connection,
-        Member::Session(_) => Level::Session,
-        Member::Page(_) => Level::Page,
+        Member::User(_) => EventLevel::User,
+        Member::Connection(_) => EventLevel::Connection,
+        Member::Session(_) => EventLevel::Session,
+        Member::Page(_) => EventLevel::Page,
     }
 }
 
-impl<'a> Told<'a> {
-    fn of(happening: &'a Happening) -> Self {
+impl<'a> PresenceMessage<'a> {
+    fn of(happening: &'a PresenceEvent) -> Self {
         let change = &happening.change;
         let id = match &change.member {
             Member::User(user) => user.to_string(),
             Member::Connection(id) | Member::Session(id) | Member::Page(id) => id.to_string(),
         };
         let kind = match change.kind {
-            Kind::Join => "join",
-            Kind::Leave => "leave",
-            Kind::End => "end",
+            ChangeKind::Join => "join",
+            ChangeKind::Leave => "leave",
+            ChangeKind::End => "end",
         };
         Self {
             kind,
@@ -167,13 +167,13 @@ impl<'a> Told<'a> {
 
 #[cfg(test)]
 mod tests {
-    use pagewire_cluster::registry::Change;
+    use pagewire_cluster::registry::PresenceChange;
 
     use super::*;
 
-    fn happening(user: &str) -> Happening {
+    fn happening(user: &str) -> PresenceEvent {
         let member = Member::User(user.into());
-        Happening { change: Change { kind: Kind::Join, member, user: Some(user.into()), node: None }, at: 0 }
+        PresenceEvent { change: PresenceChange { kind: ChangeKind::Join, member, user: Some(user.into()), node: None }, at: 0 }
     }
 
     #[tokio::test]
@@ -181,7 +181,7 @@ mod tests {
         let (sender, happenings) = broadcast::channel(4);
         let ready = Ready::default();
         ready.set(true);
-        let which = Which { level: Some(Level::User), user: Some("ann".into()) };
+        let which = EventFilter { level: Some(EventLevel::User), user: Some("ann".into()) };
         let mut watcher = Watcher { which, happenings, ready, over: false };
         for user in ["bob", "ann"] {
             sender.send(happening(user)).unwrap();

@@ -20,7 +20,7 @@ use crate::protocol::ErrorCode;
 
 /// What a group of endpoints asks for.
 #[derive(Clone)]
-pub(super) struct Gate {
+pub(super) struct AuthPolicy {
     /// The role that a token must have.
     pub(super) needs: Role,
     /// Whether the node listens on this machine alone.
@@ -31,7 +31,7 @@ pub(super) struct Gate {
 
 /// Who was let in, for what is written down about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Who {
+pub(super) enum Principal {
     /// Somebody with an API key.
     ApiKey,
     /// The user of a token.
@@ -40,7 +40,7 @@ pub(super) enum Who {
     Local,
 }
 
-impl Who {
+impl Principal {
     /// As people read it.
     pub(super) fn name(&self) -> &str {
         match self {
@@ -53,7 +53,7 @@ impl Who {
 
 /// What the decision rests on.
 #[derive(Debug, Clone, Copy)]
-struct Asked<'a> {
+struct RequestFacts<'a> {
     peer: Option<IpAddr>,
     host: Option<&'a str>,
     origin: Option<&'a str>,
@@ -65,9 +65,9 @@ struct Asked<'a> {
 }
 
 /// The middleware.
-pub(super) async fn guard(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(gate): State<AuthPolicy>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-    match gate.admit(&Asked::of(request.headers(), request.method(), request.version(), peer)) {
+    match gate.admit(&RequestFacts::of(request.headers(), request.method(), request.version(), peer)) {
         Ok(who) => {
             request.extensions_mut().insert(who);
             next.run(request).await
@@ -76,7 +76,7 @@ pub(super) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
     }
 }
 
-impl<'a> Asked<'a> {
+impl<'a> RequestFacts<'a> {
     fn of(headers: &'a HeaderMap, method: &Method, version: Version, peer: Option<IpAddr>) -> Self {
         // a header that comes twice says nothing
         let text = |name| {
@@ -102,8 +102,8 @@ impl<'a> Asked<'a> {
     }
 }
 
-impl Gate {
-    fn admit(&self, asked: &Asked<'_>) -> Result<Who, ApiError> {
+impl AuthPolicy {
+    fn admit(&self, asked: &RequestFacts<'_>) -> Result<Principal, ApiError> {
         let refuse = |code, message: &'static str| Err(ApiError::new(code, message));
         if let Some(credential) = asked.credential {
             return self.admit_credential(credential);
@@ -131,16 +131,16 @@ impl Gate {
         if asked.writes && !asked.json {
             return refuse(ErrorCode::Forbidden, "without a key a request that writes is application/json");
         }
-        Ok(Who::Local)
+        Ok(Principal::Local)
     }
 
-    fn admit_credential(&self, credential: &str) -> Result<Who, ApiError> {
+    fn admit_credential(&self, credential: &str) -> Result<Principal, ApiError> {
         if self.authenticator.is_api_key(credential) {
-            return Ok(Who::ApiKey);
+            return Ok(Principal::ApiKey);
         }
         match self.authenticator.verify(credential) {
             Ok(verified) if verified.identity.roles.has(self.needs) => {
-                Ok(verified.identity.user.map_or(Who::ApiKey, Who::User))
+                Ok(verified.identity.user.map_or(Principal::ApiKey, Principal::User))
             }
             Ok(_) => Err(ApiError::new(ErrorCode::Forbidden, "the token does not have the needed role")),
             Err(AuthError::Expired) => {
@@ -196,21 +196,21 @@ mod tests {
     use crate::auth;
     use crate::config::{self, Secret, Sources};
 
-    fn config(api_keys: &[&str]) -> config::Auth {
+    fn config(api_keys: &[&str]) -> config::AuthConfig {
         let auth = config::load(&Sources::default()).unwrap().auth;
         let api_keys = api_keys.iter().map(|key| Secret::new((*key).to_owned())).collect();
-        config::Auth {
+        config::AuthConfig {
             hs256_secret: Secret::new("0123456789abcdef0123456789abcdef".into()),
             api_keys,
             ..auth
         }
     }
 
-    fn gate(needs: Role, open: bool, api_keys: &[&str]) -> Gate {
-        Gate { needs, open, authenticator: Arc::new(Authenticator::new(&config(api_keys))) }
+    fn gate(needs: Role, open: bool, api_keys: &[&str]) -> AuthPolicy {
+        AuthPolicy { needs, open, authenticator: Arc::new(Authenticator::new(&config(api_keys))) }
     }
 
-    const GOOD: Asked<'_> = Asked {
+    const GOOD: RequestFacts<'_> = RequestFacts {
         peer: Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
         host: Some("127.0.0.1:8080"),
         origin: None,
@@ -226,33 +226,33 @@ mod tests {
         let from = |peer: &str| Some(peer.parse().unwrap());
         let table = [
             (true, GOOD, "a program on this machine"),
-            (true, Asked { peer: from("::1"), host: Some("[::1]:8080"), ..GOOD }, "over IPv6"),
-            (true, Asked { peer: from("::ffff:127.0.0.1"), ..GOOD }, "IPv4 on a dual-stack socket"),
-            (true, Asked { host: Some("LocalHost"), ..GOOD }, "by name, without a port"),
-            (true, Asked { origin: Some("http://127.0.0.1:8080"), ..GOOD }, "the node's own page"),
-            (true, Asked { writes: true, json: true, ..GOOD }, "a JSON write"),
-            (false, Asked { peer: from("192.0.2.1"), ..GOOD }, "another machine"),
-            (false, Asked { peer: None, ..GOOD }, "an unknown peer"),
-            (false, Asked { host: None, ..GOOD }, "no host"),
+            (true, RequestFacts { peer: from("::1"), host: Some("[::1]:8080"), ..GOOD }, "over IPv6"),
+            (true, RequestFacts { peer: from("::ffff:127.0.0.1"), ..GOOD }, "IPv4 on a dual-stack socket"),
+            (true, RequestFacts { host: Some("LocalHost"), ..GOOD }, "by name, without a port"),
+            (true, RequestFacts { origin: Some("http://127.0.0.1:8080"), ..GOOD }, "the node's own page"),
+            (true, RequestFacts { writes: true, json: true, ..GOOD }, "a JSON write"),
+            (false, RequestFacts { peer: from("192.0.2.1"), ..GOOD }, "another machine"),
+            (false, RequestFacts { peer: None, ..GOOD }, "an unknown peer"),
+            (false, RequestFacts { host: None, ..GOOD }, "no host"),
             (
                 false,
-                Asked { host: Some("evil.example:8080"), ..GOOD },
+                RequestFacts { host: Some("evil.example:8080"), ..GOOD },
                 "a name that resolves to this machine",
             ),
-            (false, Asked { host: Some("127.0.0.1.evil.example"), ..GOOD }, "a name that looks local"),
-            (false, Asked { host: Some("localhost.evil.example:1"), ..GOOD }, "another one"),
-            (false, Asked { host: Some("[::1"), ..GOOD }, "half an address"),
-            (false, Asked { host: Some("10.0.0.1"), ..GOOD }, "this machine's other address"),
-            (false, Asked { origin: Some("https://evil.example"), ..GOOD }, "another origin"),
+            (false, RequestFacts { host: Some("127.0.0.1.evil.example"), ..GOOD }, "a name that looks local"),
+            (false, RequestFacts { host: Some("localhost.evil.example:1"), ..GOOD }, "another one"),
+            (false, RequestFacts { host: Some("[::1"), ..GOOD }, "half an address"),
+            (false, RequestFacts { host: Some("10.0.0.1"), ..GOOD }, "this machine's other address"),
+            (false, RequestFacts { origin: Some("https://evil.example"), ..GOOD }, "another origin"),
             (
                 false,
-                Asked { origin: Some("http://127.0.0.1:3000"), ..GOOD },
+                RequestFacts { origin: Some("http://127.0.0.1:3000"), ..GOOD },
                 "another port is another origin",
             ),
-            (false, Asked { origin: Some("https://127.0.0.1:8080"), ..GOOD }, "another scheme too"),
-            (false, Asked { origin: Some("null"), ..GOOD }, "a sandboxed page"),
-            (false, Asked { forwarded: true, ..GOOD }, "through a proxy"),
-            (false, Asked { writes: true, ..GOOD }, "a write that a form could send"),
+            (false, RequestFacts { origin: Some("https://127.0.0.1:8080"), ..GOOD }, "another scheme too"),
+            (false, RequestFacts { origin: Some("null"), ..GOOD }, "a sandboxed page"),
+            (false, RequestFacts { forwarded: true, ..GOOD }, "through a proxy"),
+            (false, RequestFacts { writes: true, ..GOOD }, "a write that a form could send"),
         ];
         for (admitted, asked, who) in table {
             assert_eq!(gate.admit(&asked).is_ok(), admitted, "{who}");
@@ -265,16 +265,16 @@ mod tests {
         assert!(keyed.admit(&GOOD).is_err(), "this machine alone is not enough any more");
         let exposed = gate(Role::Admin, false, &[]);
         assert!(exposed.admit(&GOOD).is_err(), "a proxy on this machine may not say that it is one");
-        let elsewhere = Asked { peer: None, host: None, forwarded: true, writes: true, ..GOOD };
-        assert!(keyed.admit(&Asked { credential: Some("the-key"), ..elsewhere }).is_ok());
+        let elsewhere = RequestFacts { peer: None, host: None, forwarded: true, writes: true, ..GOOD };
+        assert!(keyed.admit(&RequestFacts { credential: Some("the-key"), ..elsewhere }).is_ok());
         for wrong in ["", "the-ke", "the-key "] {
-            assert!(keyed.admit(&Asked { credential: Some(wrong), ..GOOD }).is_err(), "{wrong:?}");
+            assert!(keyed.admit(&RequestFacts { credential: Some(wrong), ..GOOD }).is_err(), "{wrong:?}");
         }
     }
 
     #[test]
     fn a_wrong_credential_is_refused_even_where_none_is_needed() {
-        assert!(gate(Role::Admin, true, &[]).admit(&Asked { credential: Some("x"), ..GOOD }).is_err());
+        assert!(gate(Role::Admin, true, &[]).admit(&RequestFacts { credential: Some("x"), ..GOOD }).is_err());
     }
 
     #[test]
@@ -291,7 +291,7 @@ mod tests {
             (Role::Admin, &push, false),
             (Role::Admin, &admin, true),
         ] {
-            let asked = Asked { peer: None, credential: Some(token), ..GOOD };
+            let asked = RequestFacts { peer: None, credential: Some(token), ..GOOD };
             assert_eq!(gate(needs, false, &[]).admit(&asked).is_ok(), admitted, "{needs:?}");
         }
     }
@@ -302,21 +302,21 @@ mod tests {
         headers.insert(header::AUTHORIZATION, "bearer  k".parse().unwrap());
         headers.insert("x-forwarded-for", "1.2.3.4".parse().unwrap());
         headers.insert(header::ORIGIN, [0xffu8].as_slice().try_into().unwrap());
-        let asked = Asked::of(&headers, &Method::PUT, Version::HTTP_11, None);
+        let asked = RequestFacts::of(&headers, &Method::PUT, Version::HTTP_11, None);
         assert_eq!((asked.credential, asked.origin), (Some("k"), Some("null")));
         assert!(asked.forwarded && asked.writes && !asked.json);
-        let deletes = Asked::of(&headers, &Method::DELETE, Version::HTTP_11, None);
+        let deletes = RequestFacts::of(&headers, &Method::DELETE, Version::HTTP_11, None);
         assert!(deletes.writes && deletes.json, "no form deletes");
         headers.append(header::HOST, "127.0.0.1".parse().unwrap());
         headers.append(header::HOST, "evil.example".parse().unwrap());
         assert_eq!(
-            Asked::of(&headers, &Method::GET, Version::HTTP_11, None).host,
+            RequestFacts::of(&headers, &Method::GET, Version::HTTP_11, None).host,
             None,
             "two hosts are none"
         );
         headers.insert(header::AUTHORIZATION, "Basic eDp5".parse().unwrap());
         assert_eq!(
-            Asked::of(&headers, &Method::GET, Version::HTTP_11, None).credential,
+            RequestFacts::of(&headers, &Method::GET, Version::HTTP_11, None).credential,
             Some(""),
             "another scheme opens nothing"
         );
@@ -328,7 +328,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, "127.0.0.1:8080".parse().unwrap());
             headers.insert(name.parse::<header::HeaderName>().unwrap(), "x".parse().unwrap());
-            Asked::of(&headers, &Method::GET, version, None).forwarded
+            RequestFacts::of(&headers, &Method::GET, version, None).forwarded
         };
         for name in [
             "Via",

@@ -14,13 +14,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pagewire_cluster::id::{Address, Key};
-use pagewire_cluster::job::{Idempotency, Record, Refusal, Unchanged};
+use pagewire_cluster::job::{Idempotency, Record, TransitionError, TransitionFailure};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use self::view::Job;
-use super::Parts;
+use self::view::JobResponse;
+use super::ApiState;
 use super::calls::identity;
 use super::error::{ApiError, ErrorBody};
 use super::id::{KeyId, checked_user};
@@ -36,7 +36,7 @@ const SCOPE: &str = "api";
 /// Work to do.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Request {
+pub(super) struct JobRequestBody {
     /// The handler's name.
     #[schema(example = "sum")]
     kind: String,
@@ -67,12 +67,12 @@ pub(super) struct Request {
 
 /// Submits a job: 201 when the answer's job is a new one, 200 when the idempotency key stands for it already. The job
 /// is durable then, whether or not there are workers.
-#[utoipa::path(post, path = "/api/v1/jobs", tag = "jobs", request_body = Request,
-    responses((status = 201, body = Job, headers(("location" = String))), (status = 200, body = Job),
+#[utoipa::path(post, path = "/api/v1/jobs", tag = "jobs", request_body = JobRequestBody,
+    responses((status = 201, body = JobResponse, headers(("location" = String))), (status = 200, body = JobResponse),
         (status = "default", body = ErrorBody)))]
 pub(super) async fn submit(
-    State(parts): State<Parts>,
-    Body(request): Body<Request>,
+    State(parts): State<ApiState>,
+    Body(request): Body<JobRequestBody>,
 ) -> Result<Response, ApiError> {
     if request.wait_ms.is_some_and(|ms| ms > LONGEST_WAIT_MS) {
         return Err(ApiError::malformed("wait_ms is at most 30000"));
@@ -81,7 +81,7 @@ pub(super) async fn submit(
     let user = request.user.map(checked_user).transpose()?;
     let (user, connection) = identity(&parts, user, request.page);
     let scope = SCOPE.to_owned();
-    let job = executor::Job {
+    let job = executor::JobRequest {
         mode: Mode::parse(request.exec_mode.as_deref())?,
         kind: request.kind,
         data: request.data.unwrap_or_else(|| RawValue::NULL.to_owned()),
@@ -102,12 +102,12 @@ pub(super) async fn submit(
     };
     let status = if submitted.fresh { StatusCode::CREATED } else { StatusCode::OK };
     let location = [(header::LOCATION, format!("/api/v1/jobs/{}", record.id))];
-    Ok((status, location, Json(Job::new(record, &parts.context.workers.roster()))).into_response())
+    Ok((status, location, Json(JobResponse::new(record, &parts.context.workers.roster()))).into_response())
 }
 
 /// The record at the end of a job, or as it stands when the time is over or this node leaves. Whatever goes wrong
 /// while waiting, the job stands.
-async fn end(parts: &Parts, submitted: Record, within: Duration) -> Record {
+async fn end(parts: &ApiState, submitted: Record, within: Duration) -> Record {
     tokio::select! {
         waited = parts.context.jobs.wait(submitted.id, within) => {
             waited.ok().flatten().unwrap_or(submitted)
@@ -118,36 +118,36 @@ async fn end(parts: &Parts, submitted: Record, within: Duration) -> Record {
 
 /// One job. It is kept for a day after its end.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path)),
-    responses((status = 200, body = Job), (status = "default", body = ErrorBody)))]
-pub(super) async fn job(State(parts): State<Parts>, KeyId(id): KeyId) -> Result<Json<Job>, ApiError> {
+    responses((status = 200, body = JobResponse), (status = "default", body = ErrorBody)))]
+pub(super) async fn job(State(parts): State<ApiState>, KeyId(id): KeyId) -> Result<Json<JobResponse>, ApiError> {
     let stored = parts.context.jobs.get(id).await?.ok_or_else(|| unknown(id))?;
-    Ok(Json(Job::new(stored.record, &parts.context.workers.roster())))
+    Ok(Json(JobResponse::new(stored.record, &parts.context.workers.roster())))
 }
 
 /// Cancels a job. One that runs is asked to stop: `cancelling` until its worker has.
 #[utoipa::path(post, path = "/api/v1/jobs/{id}/cancel", tag = "jobs", params(("id" = String, Path)),
-    responses((status = 200, body = Job), (status = "default", body = ErrorBody)))]
-pub(super) async fn cancel(State(parts): State<Parts>, KeyId(id): KeyId) -> Result<Json<Job>, ApiError> {
+    responses((status = 200, body = JobResponse), (status = "default", body = ErrorBody)))]
+pub(super) async fn cancel(State(parts): State<ApiState>, KeyId(id): KeyId) -> Result<Json<JobResponse>, ApiError> {
     changed(id, "only a job that is not over can be cancelled", parts.context.jobs.cancel(id).await)
 }
 
 /// Runs a job again that has failed, was cancelled or is dead, with all its retries.
 #[utoipa::path(post, path = "/api/v1/jobs/{id}/retry", tag = "jobs", params(("id" = String, Path)),
-    responses((status = 200, body = Job), (status = "default", body = ErrorBody)))]
-pub(super) async fn retry(State(parts): State<Parts>, KeyId(id): KeyId) -> Result<Json<Job>, ApiError> {
+    responses((status = 200, body = JobResponse), (status = "default", body = ErrorBody)))]
+pub(super) async fn retry(State(parts): State<ApiState>, KeyId(id): KeyId) -> Result<Json<JobResponse>, ApiError> {
     let rule = "only a job that failed, was cancelled or is dead runs again";
     changed(id, rule, parts.context.jobs.retry(id).await)
 }
 
-fn changed(id: Key, rule: &str, outcome: Result<Record, Unchanged>) -> Result<Json<Job>, ApiError> {
+fn changed(id: Key, rule: &str, outcome: Result<Record, TransitionFailure>) -> Result<Json<JobResponse>, ApiError> {
     match outcome {
         Ok(record) => Ok(Json(record.into())),
-        Err(Unchanged::Gone) => Err(unknown(id)),
-        Err(Unchanged::Refused(Refusal::OutOfPlace, stored)) => {
+        Err(TransitionFailure::Gone) => Err(unknown(id)),
+        Err(TransitionFailure::Refused(TransitionError::OutOfPlace, stored)) => {
             let message = format!("this job is {}: {rule}", stored.record.state.text());
             Err(ApiError::new(ErrorCode::Conflict, message))
         }
-        Err(Unchanged::Refused(..) | Unchanged::Fenced | Unchanged::Unavailable) => {
+        Err(TransitionFailure::Refused(..) | TransitionFailure::Fenced | TransitionFailure::Unavailable) => {
             Err(ApiError::new(ErrorCode::Unavailable, "the job cannot be changed now; it may have happened"))
         }
     }

@@ -5,9 +5,9 @@ use axum::extract::State;
 use pagewire_cluster::keyring::{Ages, KeyId, KeySeen};
 use serde::Serialize;
 
-use super::Parts;
+use super::ApiState;
 use super::error::{ApiError, ErrorBody};
-use super::list::List;
+use super::list::Paginated;
 use super::pages::rfc3339;
 use crate::protocol::ErrorCode;
 
@@ -44,16 +44,16 @@ impl From<KeySeen> for SigningKey {
 }
 
 /// Lists the keys of page tokens.
-#[utoipa::path(get, path = "/api/v1/keys", tag = "cluster", responses((status = 200, body = List<SigningKey>)))]
-pub(super) async fn keys(State(parts): State<Parts>) -> Json<List<SigningKey>> {
+#[utoipa::path(get, path = "/api/v1/keys", tag = "cluster", responses((status = 200, body = Paginated<SigningKey>)))]
+pub(super) async fn keys(State(parts): State<ApiState>) -> Json<Paginated<SigningKey>> {
     let keys = parts.context.sessions.keyring().keys();
-    Json(List::whole(keys.into_iter().map(SigningKey::from).collect()))
+    Json(Paginated::whole(keys.into_iter().map(SigningKey::from).collect()))
 }
 
 /// Makes a new key that signs page tokens from now on, on every node. Tokens of the old ones stay good.
 #[utoipa::path(post, path = "/api/v1/keys/rotate", tag = "cluster",
     responses((status = 200, body = Rotated), (status = "default", body = ErrorBody)))]
-pub(super) async fn rotate(State(parts): State<Parts>) -> Result<Json<Rotated>, ApiError> {
+pub(super) async fn rotate(State(parts): State<ApiState>) -> Result<Json<Rotated>, ApiError> {
     let timing = parts.timing;
     let ages = Ages { signs: timing.signing_key, kept: timing.outlives_tokens() };
     let rotated = parts.context.sessions.keyring().rotate(ages).await;

@@ -12,14 +12,14 @@ const MAX_LIMIT: usize = 1000;
 
 /// One piece of a list.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct List<T> {
+pub(super) struct Paginated<T> {
     /// This piece.
     pub(super) items: Vec<T>,
     /// What to ask the next piece with; `null` at the end.
     pub(super) next_cursor: Option<String>,
 }
 
-impl<T> List<T> {
+impl<T> Paginated<T> {
     /// A list that comes in one piece.
     pub(super) const fn whole(items: Vec<T>) -> Self {
         Self { items, next_cursor: None }
@@ -38,14 +38,14 @@ impl<T> List<T> {
 /// Which piece of a list.
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Piece {
+pub(super) struct PageQuery {
     /// `next_cursor` of the piece before.
     pub(super) cursor: Option<String>,
     /// At most this many items, up to 1000; 100 if absent.
     pub(super) limit: Option<usize>,
 }
 
-impl Piece {
+impl PageQuery {
     /// The key that the piece before ended with, of a list in the order of keys.
     pub(super) fn after(&self) -> Result<Option<Key>, ApiError> {
         let key = |cursor: &String| cursor.parse().map_err(|_| ApiError::malformed("this is not a cursor"));

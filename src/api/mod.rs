@@ -40,7 +40,7 @@ use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
 
 use self::error::ApiError;
-use self::guard::{Gate, guard};
+use self::guard::{AuthPolicy, guard};
 use crate::auth::Role;
 use crate::command::Context;
 use crate::config::Config;
@@ -50,7 +50,7 @@ use crate::telemetry::{Metrics, Ready};
 
 /// What the API reads and acts on.
 #[derive(Clone)]
-pub struct Parts {
+pub struct ApiState {
     /// The configuration.
     pub config: Arc<Config>,
     /// The time-outs.
@@ -71,7 +71,7 @@ pub struct Parts {
 
 /// All routes of the API. On an address beyond this machine, without any key or token to ask for, only the probes
 /// are there.
-pub fn router(parts: Parts) -> Router {
+pub fn router(parts: ApiState) -> Router {
     let probes = Router::new()
         .route("/livez", get(probes::live))
         .route("/readyz", get(probes::ready))
@@ -84,7 +84,7 @@ pub fn router(parts: Parts) -> Router {
         );
         return probes;
     }
-    let gate = |needs| Gate { needs, open, authenticator: parts.context.authenticator.clone() };
+    let gate = |needs| AuthPolicy { needs, open, authenticator: parts.context.authenticator.clone() };
     let limit = DefaultBodyLimit::max(parts.config.limits.max_body_bytes);
     pushing()
         .layer(from_fn_with_state(gate(Role::Push), guard))
@@ -104,12 +104,12 @@ pub fn not_ready() -> Router {
 }
 
 /// What the role `push` opens.
-fn pushing() -> Router<Parts> {
+fn pushing() -> Router<ApiState> {
     Router::new().route("/api/v1/send", post(send::send)).route("/api/v1/send/batch", post(send::batch))
 }
 
 /// What the role `admin` opens beside it.
-fn operating() -> Router<Parts> {
+fn operating() -> Router<ApiState> {
     Router::new()
         .route("/api/openapi.json", get(openapi::document))
         .route("/api/v1/calls", post(calls::call))

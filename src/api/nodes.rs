@@ -5,19 +5,19 @@ use axum::extract::State;
 use pagewire_cluster::registry;
 use serde::Serialize;
 
-use super::Parts;
-use super::list::List;
+use super::ApiState;
+use super::list::Paginated;
 
 /// Counts over the living pages of the cluster, as this node sees them.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Stats {
+pub(super) struct StatsResponse {
     /// The cluster's name.
     cluster: String,
     /// The node that answers; absent while it has no number.
     #[schema(example = "p01")]
     node: Option<String>,
     #[serde(flatten)]
-    counts: Counts,
+    counts: CountsResponse,
     /// Sessions without a page that can still be joined.
     idle_sessions: usize,
     /// Connections without a page that can still be joined.
@@ -30,7 +30,7 @@ pub(super) struct Stats {
 
 /// How many there are with at least one page. Who has pages at two nodes counts at both, and once in the whole.
 #[derive(Serialize, utoipa::ToSchema)]
-struct Counts {
+struct CountsResponse {
     users: usize,
     connections: usize,
     sessions: usize,
@@ -45,7 +45,7 @@ struct NodeCounts {
     lane: String,
     release: String,
     #[serde(flatten)]
-    counts: Counts,
+    counts: CountsResponse,
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -54,10 +54,10 @@ struct LaneCounts {
     release: String,
     nodes: usize,
     #[serde(flatten)]
-    counts: Counts,
+    counts: CountsResponse,
 }
 
-impl From<registry::Counts> for Counts {
+impl From<registry::Counts> for CountsResponse {
     fn from(counts: registry::Counts) -> Self {
         let registry::Counts { users, connections, sessions, pages } = counts;
         Self { users, connections, sessions, pages }
@@ -66,7 +66,7 @@ impl From<registry::Counts> for Counts {
 
 /// A living node.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Node {
+pub(super) struct NodeResponse {
     /// Its number.
     #[schema(example = "p01")]
     node: String,
@@ -90,8 +90,8 @@ pub(super) struct Node {
 }
 
 /// Counts users, connections, sessions and pages.
-#[utoipa::path(get, path = "/api/v1/stats", tag = "cluster", responses((status = 200, body = Stats)))]
-pub(super) async fn stats(State(parts): State<Parts>) -> Json<Stats> {
+#[utoipa::path(get, path = "/api/v1/stats", tag = "cluster", responses((status = 200, body = StatsResponse)))]
+pub(super) async fn stats(State(parts): State<ApiState>) -> Json<StatsResponse> {
     let seen = parts.registry.view().stats();
     let nodes = seen.nodes.into_iter().map(|node| NodeCounts {
         node: node.node.to_string(),
@@ -105,7 +105,7 @@ pub(super) async fn stats(State(parts): State<Parts>) -> Json<Stats> {
         nodes: lane.nodes,
         counts: lane.counts.into(),
     });
-    Json(Stats {
+    Json(StatsResponse {
         cluster: parts.config.cluster.clone(),
         node: parts.lease.holder().map(|holder| holder.node.to_string()),
         counts: seen.total.into(),
@@ -117,12 +117,12 @@ pub(super) async fn stats(State(parts): State<Parts>) -> Json<Stats> {
 }
 
 /// Lists the living nodes in the order of their numbers.
-#[utoipa::path(get, path = "/api/v1/nodes", tag = "cluster", responses((status = 200, body = List<Node>)))]
-pub(super) async fn nodes(State(parts): State<Parts>) -> Json<List<Node>> {
+#[utoipa::path(get, path = "/api/v1/nodes", tag = "cluster", responses((status = 200, body = Paginated<NodeResponse>)))]
+pub(super) async fn nodes(State(parts): State<ApiState>) -> Json<Paginated<NodeResponse>> {
     let own = parts.lease.holder();
     let view = parts.registry.view();
     let counts = view.stats().nodes;
-    let items = view.nodes().into_iter().map(|(holder, row)| Node {
+    let items = view.nodes().into_iter().map(|(holder, row)| NodeResponse {
         node: holder.node.to_string(),
         epoch: holder.epoch,
         name: row.name.clone(),
@@ -133,5 +133,5 @@ pub(super) async fn nodes(State(parts): State<Parts>) -> Json<List<Node>> {
         pages: counts.iter().find(|count| count.node == holder.node).map_or(0, |node| node.counts.pages),
         answering: own == Some(holder),
     });
-    Json(List::whole(items.collect()))
+    Json(Paginated::whole(items.collect()))
 }

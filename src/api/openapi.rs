@@ -31,7 +31,7 @@ use super::{
     modifiers(&Bearer),
     security((), ("bearer" = []))
 )]
-struct Described;
+struct ApiDoc;
 
 struct Bearer;
 
@@ -44,7 +44,7 @@ impl utoipa::Modify for Bearer {
 
 /// The document.
 pub(super) fn describe() -> Document {
-    Described::openapi()
+    ApiDoc::openapi()
 }
 
 /// `GET /api/openapi.json`

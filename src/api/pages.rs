@@ -3,21 +3,21 @@
 use axum::Json;
 use axum::extract::State;
 use pagewire_cluster::id::{Address, Key};
-use pagewire_cluster::registry::Seen;
+use pagewire_cluster::registry::PageEntry;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::Parts;
+use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::id::KeyId;
 use super::input::Query;
-use super::list::{List, Piece};
+use super::list::{Paginated, PageQuery};
 use crate::protocol::ErrorCode;
 
 /// A page and where it belongs.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Page {
+pub(super) struct PageResponse {
     page_id: String,
     session_id: String,
     connection_id: String,
@@ -32,8 +32,8 @@ pub(super) struct Page {
     opened_at: String,
 }
 
-impl Page {
-    fn of(key: Key, seen: &Seen) -> Self {
+impl PageResponse {
+    fn of(key: Key, seen: &PageEntry) -> Self {
         Self {
             page_id: Address { key, node: seen.holder.node }.to_string(),
             session_id: seen.session.to_string(),
@@ -58,27 +58,27 @@ pub(super) fn unknown(what: &'static str) -> ApiError {
 
 /// One page.
 #[utoipa::path(get, path = "/api/v1/pages/{id}", tag = "registry", params(("id" = String, Path)),
-    responses((status = 200, body = Page), (status = "default", body = ErrorBody)))]
-pub(super) async fn page(State(parts): State<Parts>, KeyId(key): KeyId) -> Result<Json<Page>, ApiError> {
+    responses((status = 200, body = PageResponse), (status = "default", body = ErrorBody)))]
+pub(super) async fn page(State(parts): State<ApiState>, KeyId(key): KeyId) -> Result<Json<PageResponse>, ApiError> {
     let view = parts.registry.view();
     let seen = view.page(key).ok_or_else(|| unknown("there is no such page"))?;
-    Ok(Json(Page::of(key, seen)))
+    Ok(Json(PageResponse::of(key, seen)))
 }
 
 /// The pages of a session.
 #[utoipa::path(get, path = "/api/v1/sessions/{id}/pages", tag = "registry",
-    params(("id" = String, Path), Piece),
-    responses((status = 200, body = List<Page>), (status = "default", body = ErrorBody)))]
+    params(("id" = String, Path), PageQuery),
+    responses((status = 200, body = Paginated<PageResponse>), (status = "default", body = ErrorBody)))]
 pub(super) async fn session_pages(
-    State(parts): State<Parts>,
+    State(parts): State<ApiState>,
     KeyId(key): KeyId,
-    Query(piece): Query<Piece>,
-) -> Result<Json<List<Page>>, ApiError> {
+    Query(piece): Query<PageQuery>,
+) -> Result<Json<Paginated<PageResponse>>, ApiError> {
     let after = piece.after()?;
     let view = parts.registry.view();
     view.session(key).ok_or_else(|| unknown("there is no such session"))?;
     let pages = view.pages_after(key, after);
-    let List { items, next_cursor } = List::cut(pages, piece.limit(), |(key, _)| key.to_string());
-    let items = items.into_iter().map(|(key, seen)| Page::of(key, seen)).collect();
-    Ok(Json(List { items, next_cursor }))
+    let Paginated { items, next_cursor } = Paginated::cut(pages, piece.limit(), |(key, _)| key.to_string());
+    let items = items.into_iter().map(|(key, seen)| PageResponse::of(key, seen)).collect();
+    Ok(Json(Paginated { items, next_cursor }))
 }

@@ -7,7 +7,7 @@ use axum::response::IntoResponse;
 use pagewire_cluster::wire::Scope;
 use serde_json::{Value, json};
 
-use super::Parts;
+use super::ApiState;
 use super::error::ApiError;
 use crate::protocol::ErrorCode;
 use crate::telemetry::CONTENT_TYPE;
@@ -22,7 +22,7 @@ pub(super) async fn live() -> Json<Value> {
 /// Whether new pages should be sent here.
 #[utoipa::path(get, path = "/readyz", tag = "probes",
     responses((status = 200, description = "ready"), (status = 503, description = "not ready")))]
-pub(super) async fn ready(State(parts): State<Parts>) -> (StatusCode, Json<Value>) {
+pub(super) async fn ready(State(parts): State<ApiState>) -> (StatusCode, Json<Value>) {
     match parts.ready.is_set() && parts.lease.holder().is_some() {
         true => (StatusCode::OK, Json(json!({"status": "ready"}))),
         false => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready"}))),
@@ -31,7 +31,7 @@ pub(super) async fn ready(State(parts): State<Parts>) -> (StatusCode, Json<Value
 
 /// The node's numbers, for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "probes", responses((status = 200, content_type = CONTENT_TYPE)))]
-pub(super) async fn metrics(State(parts): State<Parts>) -> Result<impl IntoResponse, ApiError> {
+pub(super) async fn metrics(State(parts): State<ApiState>) -> Result<impl IntoResponse, ApiError> {
     // added up when asked: a running sum would be one more cache line that every push writes
     let waiting: usize = parts.hub.pages(&Scope::All).iter().map(|page| page.waiting_bytes()).sum();
     parts.metrics.outbox_bytes.set(waiting as i64);

@@ -6,28 +6,28 @@ use axum::Json;
 use axum::extract::{Extension, FromRequestParts, State};
 use axum::http::{HeaderMap, StatusCode, header, request};
 use axum::response::Response;
-use pagewire_cluster::engine::Down;
+use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::{Address, Holder, Key};
-use pagewire_cluster::rollout::{self, ChangeError, Changed, Document, Fallback, Unit, Wanted, is_name};
-use pagewire_cluster::worker::{Roster, Team};
+use pagewire_cluster::rollout::{self, ChangeError, RolloutChange, RolloutSpec, Fallback, RoutingKey, RolloutUpdate, is_name};
+use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
 
-use self::status::{Lane, Rollout, Status};
-use super::Parts;
+use self::status::{LaneResponse, RolloutResponse, RolloutStatus};
+use super::ApiState;
 use super::error::{ApiError, ErrorBody};
-use super::guard::Who;
+use super::guard::Principal;
 use super::id::segment;
 use super::input::{Body, Query};
-use super::list::List;
+use super::list::Paginated;
 use super::pages::rfc3339;
 use crate::protocol::ErrorCode;
 
 /// What a rollout should say. What is absent stays as it is.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Change {
+pub(super) struct ChangeRequest {
     /// All lanes beside the base, at most two. A lane that is there already keeps its end.
-    lanes: Option<Vec<Lane>>,
+    lanes: Option<Vec<LaneResponse>>,
     base: Option<String>,
     /// `none` or `base`.
     #[schema(value_type = Option<String>)]
@@ -82,9 +82,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Pool {
     }
 }
 
-impl From<Change> for Wanted {
-    fn from(change: Change) -> Self {
-        let lane = |lane: Lane| rollout::Lane { name: lane.name, weight: lane.weight };
+impl From<ChangeRequest> for RolloutUpdate {
+    fn from(change: ChangeRequest) -> Self {
+        let lane = |lane: LaneResponse| rollout::LaneSpec { name: lane.name, weight: lane.weight };
         Self {
             lanes: change.lanes.map(|lanes| lanes.into_iter().map(lane).collect()),
             base: change.base,
@@ -98,13 +98,13 @@ impl From<Change> for Wanted {
 fn refused(error: ChangeError) -> ApiError {
     match error {
         ChangeError::Invalid(invalid) => ApiError::malformed(invalid.to_string()),
-        ChangeError::Unavailable => Down.into(),
+        ChangeError::Unavailable => Unavailable.into(),
         ChangeError::Conflict(document) if document.rev == 0 => {
             ApiError::new(ErrorCode::Conflict, "nobody has changed this pool yet: revision 0 stands there")
                 .with_status(StatusCode::PRECONDITION_FAILED)
         }
         ChangeError::Conflict(document) => {
-            let Document { rev, updated_by, updated, .. } = *document;
+            let RolloutSpec { rev, updated_by, updated, .. } = *document;
             let at = rfc3339(updated);
             let found = format!("revision {rev} stands there, written by {updated_by} at {at}");
             ApiError::new(ErrorCode::Conflict, found).with_status(StatusCode::PRECONDITION_FAILED)
@@ -113,8 +113,8 @@ fn refused(error: ChangeError) -> ApiError {
 }
 
 /// Refuses what sends users to a lane where no worker takes their work, unless the base lane does.
-fn check(before: &Document, after: &Document, roster: &Roster) -> Result<(), ApiError> {
-    let empty = |lane: &&str| !roster.serves(&Team::new(after.pool.as_str(), *lane));
+fn check(before: &RolloutSpec, after: &RolloutSpec, roster: &WorkerDirectory) -> Result<(), ApiError> {
+    let empty = |lane: &&str| !roster.serves(&WorkerGroup::new(after.pool.as_str(), *lane));
     match after.gains(before).find(empty) {
         Some(lane) if after.fallback == Fallback::None => {
             let message = format!(
@@ -130,15 +130,15 @@ fn check(before: &Document, after: &Document, roster: &Roster) -> Result<(), Api
 
 /// Changes what stands, or the revision that is expected to, having looked at what the change leads to.
 async fn write(
-    parts: &Parts,
+    parts: &ApiState,
     pool: &str,
     expected: Option<u64>,
-    change: Change,
+    change: ChangeRequest,
     by: &str,
-) -> Result<Changed, ApiError> {
+) -> Result<RolloutChange, ApiError> {
     let rollouts = &parts.context.rollouts;
     let force = change.force;
-    let wanted = Wanted::from(change);
+    let wanted = RolloutUpdate::from(change);
     loop {
         let standing = rollouts.document(pool).await?;
         let rev = expected.unwrap_or(standing.rev);
@@ -157,46 +157,46 @@ async fn write(
     }
 }
 
-fn nodes(parts: &Parts) -> Vec<Holder> {
+fn nodes(parts: &ApiState) -> Vec<Holder> {
     parts.registry.view().nodes().into_iter().map(|(holder, _)| holder).collect()
 }
 
 /// Lists the pools that have a document.
 #[utoipa::path(get, path = "/api/v1/rollouts", tag = "rollouts",
-    responses((status = 200, body = List<Rollout>)))]
-pub(super) async fn rollouts(State(parts): State<Parts>) -> Json<List<Rollout>> {
+    responses((status = 200, body = Paginated<RolloutResponse>)))]
+pub(super) async fn rollouts(State(parts): State<ApiState>) -> Json<Paginated<RolloutResponse>> {
     let documents = parts.context.rollouts.documents();
-    Json(List::whole(documents.into_iter().map(Rollout::from).collect()))
+    Json(Paginated::whole(documents.into_iter().map(RolloutResponse::from).collect()))
 }
 
 /// The rollout of a pool, which nodes have applied it, and what it has assigned. Every pool has one: without a
 /// document it is revision 0, everybody in `stable`.
 #[utoipa::path(get, path = "/api/v1/rollouts/{pool}", tag = "rollouts", params(("pool" = String, Path)),
-    responses((status = 200, body = Status), (status = "default", body = ErrorBody)))]
-pub(super) async fn status(State(parts): State<Parts>, Pool(pool): Pool) -> Result<Response, ApiError> {
+    responses((status = 200, body = RolloutStatus), (status = "default", body = ErrorBody)))]
+pub(super) async fn status(State(parts): State<ApiState>, Pool(pool): Pool) -> Result<Response, ApiError> {
     let rollouts = &parts.context.rollouts;
     let document = rollouts.document(&pool).await?;
     let spread = rollouts.spread(&pool, document.rev, &nodes(&parts)).await;
-    Ok(Status::new(document, &spread, &parts.context.workers.roster()).respond())
+    Ok(RolloutStatus::new(document, &spread, &parts.context.workers.roster()).respond())
 }
 
 /// Changes the rollout of a pool, then waits until the nodes have applied it. `If-Match` names the revision that is
 /// changed (412 when another one stands there), or `*`. A change that gives a lane more users and that has no living
 /// workers is refused with `lane_without_workers` (409) while the fallback is `none`, unless it says `force`.
-#[utoipa::path(put, path = "/api/v1/rollouts/{pool}", tag = "rollouts", request_body = Change,
+#[utoipa::path(put, path = "/api/v1/rollouts/{pool}", tag = "rollouts", request_body = ChangeRequest,
     params(("pool" = String, Path), ("if-match" = String, Header)),
-    responses((status = 200, body = Status), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = RolloutStatus), (status = "default", body = ErrorBody)))]
 pub(super) async fn change(
-    State(parts): State<Parts>,
+    State(parts): State<ApiState>,
     Pool(pool): Pool,
-    Extension(who): Extension<Who>,
+    Extension(who): Extension<Principal>,
     headers: HeaderMap,
-    Body(change): Body<Change>,
+    Body(change): Body<ChangeRequest>,
 ) -> Result<Response, ApiError> {
     let expected = expected(&headers)?;
     let changed = write(&parts, &pool, expected, change, who.name()).await?;
     let spread = parts.context.rollouts.settle(&changed, &nodes(&parts)).await;
-    Ok(Status::new(changed.document, &spread, &parts.context.workers.roster()).respond())
+    Ok(RolloutStatus::new(changed.document, &spread, &parts.context.workers.roster()).respond())
 }
 
 /// The revision that `If-Match` names; `None` for any.
@@ -218,21 +218,21 @@ fn expected(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     params(("pool" = String, Path), Whose),
     responses((status = 200, body = Explained), (status = "default", body = ErrorBody)))]
 pub(super) async fn explain(
-    State(parts): State<Parts>,
+    State(parts): State<ApiState>,
     Pool(pool): Pool,
     Query(whose): Query<Whose>,
 ) -> Result<Json<Explained>, ApiError> {
     let connection = whose.connection.as_deref().map(connection).transpose()?;
     let user = whose.user.filter(|user| !user.is_empty());
     let unit = match (&user, connection) {
-        (Some(user), None) => Unit::User(user),
-        (None, Some(connection)) => Unit::Connection(connection),
+        (Some(user), None) => RoutingKey::User(user),
+        (None, Some(connection)) => RoutingKey::Connection(connection),
         _ => return Err(ApiError::malformed("a user or a connection is needed, not both")),
     };
     let roster = parts.context.workers.roster();
-    let serves = |lane: &str| roster.serves(&Team::new(pool.as_str(), lane));
+    let serves = |lane: &str| roster.serves(&WorkerGroup::new(pool.as_str(), lane));
     let assigned = parts.context.rollouts.explain(&pool, unit, serves);
-    let (_, releases) = roster.crew(&Team::new(pool.as_str(), assigned.lane.as_str()));
+    let (_, releases) = roster.crew(&WorkerGroup::new(pool.as_str(), assigned.lane.as_str()));
     let release = releases.first().map(|release| (*release).to_owned());
     Ok(Json(Explained {
         release,
@@ -254,13 +254,13 @@ fn connection(id: &str) -> Result<Key, ApiError> {
 /// What the rollout of a pool has said, the newest first.
 #[utoipa::path(get, path = "/api/v1/rollouts/{pool}/history", tag = "rollouts",
     params(("pool" = String, Path)),
-    responses((status = 200, body = List<Rollout>), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = Paginated<RolloutResponse>), (status = "default", body = ErrorBody)))]
 pub(super) async fn history(
-    State(parts): State<Parts>,
+    State(parts): State<ApiState>,
     Pool(pool): Pool,
-) -> Result<Json<List<Rollout>>, ApiError> {
+) -> Result<Json<Paginated<RolloutResponse>>, ApiError> {
     let past = parts.context.rollouts.history(&pool).await?;
-    Ok(Json(List::whole(past.into_iter().map(Rollout::from).collect())))
+    Ok(Json(Paginated::whole(past.into_iter().map(RolloutResponse::from).collect())))
 }
 
 #[cfg(test)]

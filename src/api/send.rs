@@ -7,10 +7,10 @@ use pagewire_cluster::wire::Scope;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::Parts;
+use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::input::Body;
-use crate::session::Outcome;
+use crate::session::PushReport;
 
 /// The most messages in one batch.
 const BATCH: usize = 1000;
@@ -18,9 +18,9 @@ const BATCH: usize = 1000;
 /// A message for pages.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Message {
+pub(super) struct SendRequest {
     /// Whose pages.
-    to: To,
+    to: SendTarget,
     /// Any JSON; pages get it as it is written here.
     #[schema(value_type = serde_json::Value)]
     payload: Box<RawValue>,
@@ -29,7 +29,7 @@ pub(super) struct Message {
 /// One member says whose pages.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum To {
+enum SendTarget {
     /// One page.
     #[schema(value_type = String)]
     Page(Address),
@@ -49,7 +49,7 @@ enum To {
 
 /// What a message met.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Reached {
+pub(super) struct SendReport {
     /// Pages with an open socket.
     reached: u64,
     /// Pages in their resume window.
@@ -63,9 +63,9 @@ pub(super) struct Reached {
 /// Messages, sent one after the other.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Batch {
+pub(super) struct BatchRequest {
     /// At most 1000.
-    items: Vec<Message>,
+    items: Vec<SendRequest>,
 }
 
 /// What each message of a batch met, in the same order.
@@ -77,26 +77,26 @@ pub(super) struct BatchResult {
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
 enum BatchItem {
-    Sent(Reached),
+    Sent(SendReport),
     Refused(ErrorBody),
 }
 
 /// Sends a message to pages, wherever they are.
-#[utoipa::path(post, path = "/api/v1/send", tag = "push", request_body = Message,
-    responses((status = 200, body = Reached), (status = "default", body = ErrorBody)))]
+#[utoipa::path(post, path = "/api/v1/send", tag = "push", request_body = SendRequest,
+    responses((status = 200, body = SendReport), (status = "default", body = ErrorBody)))]
 pub(super) async fn send(
-    State(parts): State<Parts>,
-    Body(message): Body<Message>,
-) -> Result<Json<Reached>, ApiError> {
+    State(parts): State<ApiState>,
+    Body(message): Body<SendRequest>,
+) -> Result<Json<SendReport>, ApiError> {
     deliver(&parts, message).await.map(Json)
 }
 
 /// Sends messages in order; each succeeds or fails alone.
-#[utoipa::path(post, path = "/api/v1/send/batch", tag = "push", request_body = Batch,
+#[utoipa::path(post, path = "/api/v1/send/batch", tag = "push", request_body = BatchRequest,
     responses((status = 200, body = BatchResult), (status = "default", body = ErrorBody)))]
 pub(super) async fn batch(
-    State(parts): State<Parts>,
-    Body(batch): Body<Batch>,
+    State(parts): State<ApiState>,
+    Body(batch): Body<BatchRequest>,
 ) -> Result<Json<BatchResult>, ApiError> {
     if batch.items.len() > BATCH {
         return Err(ApiError::malformed("a batch has at most 1000 messages"));
@@ -111,19 +111,19 @@ pub(super) async fn batch(
     Ok(Json(BatchResult { items }))
 }
 
-async fn deliver(parts: &Parts, message: Message) -> Result<Reached, ApiError> {
+async fn deliver(parts: &ApiState, message: SendRequest) -> Result<SendReport, ApiError> {
     let to = match message.to {
-        To::Page(address) => Scope::Page(address),
-        To::Session(address) => Scope::Session(address.key),
-        To::Connection(address) => Scope::Connection(address.key),
-        To::User(user) => Scope::User(user),
-        To::Topic(topic) => Scope::Topic(topic),
-        To::All(true) => Scope::All,
-        To::All(false) => return Err(ApiError::malformed("all is true or absent")),
+        SendTarget::Page(address) => Scope::Page(address),
+        SendTarget::Session(address) => Scope::Session(address.key),
+        SendTarget::Connection(address) => Scope::Connection(address.key),
+        SendTarget::User(user) => Scope::User(user),
+        SendTarget::Topic(topic) => Scope::Topic(topic),
+        SendTarget::All(true) => Scope::All,
+        SendTarget::All(false) => return Err(ApiError::malformed("all is true or absent")),
     };
-    let Outcome { reach, nodes, unreachable } = parts.context.deliver.send(to, message.payload, None).await?;
+    let PushReport { reach, nodes, unreachable } = parts.context.deliver.send(to, message.payload, None).await?;
     let text = |nodes: Vec<_>| nodes.iter().map(ToString::to_string).collect();
-    Ok(Reached {
+    Ok(SendReport {
         reached: reach.reached,
         held: reach.held,
         nodes: text(nodes),

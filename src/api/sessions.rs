@@ -5,11 +5,11 @@ use axum::extract::State;
 use pagewire_cluster::registry::{ConnectionSeen, SessionSeen};
 use serde::Serialize;
 
-use super::Parts;
+use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::id::{KeyId, UserId};
 use super::input::Query;
-use super::list::{List, Piece};
+use super::list::{Paginated, PageQuery};
 use super::pages::{rfc3339, unknown};
 
 /// A session.
@@ -30,7 +30,7 @@ pub(super) struct Session {
 
 /// A connection (a browser).
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Connection {
+pub(super) struct ConnectionResponse {
     connection_id: String,
     /// Absent for anonymous.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,7 +57,7 @@ impl From<SessionSeen> for Session {
     }
 }
 
-impl From<ConnectionSeen> for Connection {
+impl From<ConnectionSeen> for ConnectionResponse {
     fn from(seen: ConnectionSeen) -> Self {
         Self {
             connection_id: seen.connection.to_string(),
@@ -73,7 +73,7 @@ impl From<ConnectionSeen> for Connection {
 #[utoipa::path(get, path = "/api/v1/sessions/{id}", tag = "registry", params(("id" = String, Path)),
     responses((status = 200, body = Session), (status = "default", body = ErrorBody)))]
 pub(super) async fn session(
-    State(parts): State<Parts>,
+    State(parts): State<ApiState>,
     KeyId(key): KeyId,
 ) -> Result<Json<Session>, ApiError> {
     let seen = parts.registry.view().session(key);
@@ -82,24 +82,24 @@ pub(super) async fn session(
 
 /// One connection.
 #[utoipa::path(get, path = "/api/v1/connections/{id}", tag = "registry", params(("id" = String, Path)),
-    responses((status = 200, body = Connection), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = ConnectionResponse), (status = "default", body = ErrorBody)))]
 pub(super) async fn connection(
-    State(parts): State<Parts>,
+    State(parts): State<ApiState>,
     KeyId(key): KeyId,
-) -> Result<Json<Connection>, ApiError> {
+) -> Result<Json<ConnectionResponse>, ApiError> {
     let seen = parts.registry.view().connection(key);
     seen.map(|seen| Json(seen.into())).ok_or_else(|| unknown("there is no such connection"))
 }
 
 /// The sessions of a user.
 #[utoipa::path(get, path = "/api/v1/users/{id}/sessions", tag = "registry",
-    params(("id" = String, Path), Piece),
-    responses((status = 200, body = List<Session>), (status = "default", body = ErrorBody)))]
+    params(("id" = String, Path), PageQuery),
+    responses((status = 200, body = Paginated<Session>), (status = "default", body = ErrorBody)))]
 pub(super) async fn of_user(
-    State(parts): State<Parts>,
+    State(parts): State<ApiState>,
     UserId(user): UserId,
-    Query(piece): Query<Piece>,
-) -> Result<Json<List<Session>>, ApiError> {
+    Query(piece): Query<PageQuery>,
+) -> Result<Json<Paginated<Session>>, ApiError> {
     let after = piece.after()?;
     let view = parts.registry.view();
     Ok(Json(sessions(view.sessions_of_user(&user, after), &piece)))
@@ -107,20 +107,20 @@ pub(super) async fn of_user(
 
 /// The sessions of a connection.
 #[utoipa::path(get, path = "/api/v1/connections/{id}/sessions", tag = "registry",
-    params(("id" = String, Path), Piece),
-    responses((status = 200, body = List<Session>), (status = "default", body = ErrorBody)))]
+    params(("id" = String, Path), PageQuery),
+    responses((status = 200, body = Paginated<Session>), (status = "default", body = ErrorBody)))]
 pub(super) async fn of_connection(
-    State(parts): State<Parts>,
+    State(parts): State<ApiState>,
     KeyId(key): KeyId,
-    Query(piece): Query<Piece>,
-) -> Result<Json<List<Session>>, ApiError> {
+    Query(piece): Query<PageQuery>,
+) -> Result<Json<Paginated<Session>>, ApiError> {
     let after = piece.after()?;
     let view = parts.registry.view();
     view.connection(key).ok_or_else(|| unknown("there is no such connection"))?;
     Ok(Json(sessions(view.sessions_of_connection(key, after), &piece)))
 }
 
-fn sessions(seen: impl Iterator<Item = SessionSeen>, piece: &Piece) -> List<Session> {
-    let List { items, next_cursor } = List::cut(seen, piece.limit(), |seen| seen.session.key.to_string());
-    List { items: items.into_iter().map(Session::from).collect(), next_cursor }
+fn sessions(seen: impl Iterator<Item = SessionSeen>, piece: &PageQuery) -> Paginated<Session> {
+    let Paginated { items, next_cursor } = Paginated::cut(seen, piece.limit(), |seen| seen.session.key.to_string());
+    Paginated { items: items.into_iter().map(Session::from).collect(), next_cursor }
 }

@@ -1,8 +1,8 @@
 use std::net::SocketAddr;
 
-use pagewire_cluster::engine::Expect;
+use pagewire_cluster::engine::Precondition;
 use pagewire_cluster::id::{Address, Key};
-use pagewire_cluster::registry::Row;
+use pagewire_cluster::registry::PageRow;
 use serde_json::{Value, json};
 
 use super::*;
@@ -47,7 +47,7 @@ impl Running {
     async fn page(&self, bits: u128, session: u128, user: Option<&str>) -> Address {
         let holder = self.node.lease.holder().unwrap();
         let at = |bits| Address { key: Key::from_bits(bits), node: holder.node };
-        let row = Row {
+        let row = PageRow {
             node: holder.node,
             epoch: holder.epoch,
             generation: 1,
@@ -61,7 +61,7 @@ impl Running {
             opened: 0,
             agent: String::new(),
         };
-        self.node.registry.write(Key::from_bits(bits), &row, Expect::Absent).await.unwrap();
+        self.node.registry.write(Key::from_bits(bits), &row, Precondition::Absent).await.unwrap();
         while self.node.registry.view().page(Key::from_bits(bits)).is_none() {
             tokio::task::yield_now().await;
         }

@@ -5,11 +5,11 @@ use axum::extract::State;
 use pagewire_cluster::wire::Scope;
 use serde::Serialize;
 
-use super::Parts;
+use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::id::UserId;
 use super::input::Query;
-use super::list::{List, Piece};
+use super::list::{Paginated, PageQuery};
 
 /// A topic with at least one page.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -27,26 +27,26 @@ pub(super) struct Topic {
 
 /// A topic in a list.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Line {
+pub(super) struct TopicSummary {
     topic: String,
     pages: usize,
 }
 
 /// Lists the topics that have pages, in the order of their names.
-#[utoipa::path(get, path = "/api/v1/topics", tag = "registry", params(Piece),
-    responses((status = 200, body = List<Line>)))]
-pub(super) async fn topics(State(parts): State<Parts>, Query(piece): Query<Piece>) -> Json<List<Line>> {
+#[utoipa::path(get, path = "/api/v1/topics", tag = "registry", params(PageQuery),
+    responses((status = 200, body = Paginated<TopicSummary>)))]
+pub(super) async fn topics(State(parts): State<ApiState>, Query(piece): Query<PageQuery>) -> Json<Paginated<TopicSummary>> {
     let view = parts.registry.view();
     let after = view.topics_after(piece.cursor.as_deref());
-    let lines = after.map(|(topic, pages)| Line { topic: topic.to_owned(), pages });
-    Json(List::cut(lines, piece.limit(), |line: &Line| line.topic.clone()))
+    let lines = after.map(|(topic, pages)| TopicSummary { topic: topic.to_owned(), pages });
+    Json(Paginated::cut(lines, piece.limit(), |line: &TopicSummary| line.topic.clone()))
 }
 
 /// Who is in a topic now. A name that a path cannot carry is written `~<base64url>`.
 #[utoipa::path(get, path = "/api/v1/topics/{id}", tag = "registry", params(("id" = String, Path)),
     responses((status = 200, body = Topic), (status = "default", body = ErrorBody)))]
 pub(super) async fn topic(
-    State(parts): State<Parts>,
+    State(parts): State<ApiState>,
     UserId(topic): UserId,
 ) -> Result<Json<Topic>, ApiError> {
     let view = parts.registry.view();

@@ -5,7 +5,7 @@ use axum::extract::State;
 use pagewire_cluster::wire::Scope;
 use serde::Serialize;
 
-use super::Parts;
+use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::id::{KeyId, UserId};
 use super::pages::unknown;
@@ -13,7 +13,7 @@ use crate::session;
 
 /// What was closed.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Unregistered {
+pub(super) struct CloseReport {
     /// Pages that are gone now, with a socket or in their resume window.
     closed: u64,
     /// The nodes that answered.
@@ -24,54 +24,54 @@ pub(super) struct Unregistered {
 
 /// Closes every page of a user and ends its connections and sessions. The user may come back: this is no ban.
 #[utoipa::path(delete, path = "/api/v1/users/{id}", tag = "registry", params(("id" = String, Path)),
-    responses((status = 200, body = Unregistered), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = CloseReport), (status = "default", body = ErrorBody)))]
 pub(super) async fn user(
-    State(parts): State<Parts>,
+    State(parts): State<ApiState>,
     UserId(user): UserId,
-) -> Result<Json<Unregistered>, ApiError> {
+) -> Result<Json<CloseReport>, ApiError> {
     // every user exists: one without pages has none to close
     unregister(&parts, Scope::User(user)).await.map(|closed| Json(closed.unwrap_or_default().into()))
 }
 
 /// Closes every page of a connection and ends it.
 #[utoipa::path(delete, path = "/api/v1/connections/{id}", tag = "registry", params(("id" = String, Path)),
-    responses((status = 200, body = Unregistered), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = CloseReport), (status = "default", body = ErrorBody)))]
 pub(super) async fn connection(
-    State(parts): State<Parts>,
+    State(parts): State<ApiState>,
     KeyId(key): KeyId,
-) -> Result<Json<Unregistered>, ApiError> {
+) -> Result<Json<CloseReport>, ApiError> {
     let closed = unregister(&parts, Scope::Connection(key)).await?;
     closed.map(|closed| Json(closed.into())).ok_or_else(|| unknown("there is no such connection"))
 }
 
 /// Closes every page of a session and ends it.
 #[utoipa::path(delete, path = "/api/v1/sessions/{id}", tag = "registry", params(("id" = String, Path)),
-    responses((status = 200, body = Unregistered), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = CloseReport), (status = "default", body = ErrorBody)))]
 pub(super) async fn session(
-    State(parts): State<Parts>,
+    State(parts): State<ApiState>,
     KeyId(key): KeyId,
-) -> Result<Json<Unregistered>, ApiError> {
+) -> Result<Json<CloseReport>, ApiError> {
     let closed = unregister(&parts, Scope::Session(key)).await?;
     closed.map(|closed| Json(closed.into())).ok_or_else(|| unknown("there is no such session"))
 }
 
 /// Closes a page. Its client cannot resume it.
 #[utoipa::path(delete, path = "/api/v1/pages/{id}", tag = "registry", params(("id" = String, Path)),
-    responses((status = 200, body = Unregistered), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = CloseReport), (status = "default", body = ErrorBody)))]
 pub(super) async fn page(
-    State(parts): State<Parts>,
+    State(parts): State<ApiState>,
     KeyId(key): KeyId,
-) -> Result<Json<Unregistered>, ApiError> {
+) -> Result<Json<CloseReport>, ApiError> {
     let closed = parts.context.sessions.unregister_page(key).await?;
     closed.map(|closed| Json(closed.into())).ok_or_else(|| unknown("there is no such page"))
 }
 
-async fn unregister(parts: &Parts, scope: Scope) -> Result<Option<session::Unregistered>, ApiError> {
+async fn unregister(parts: &ApiState, scope: Scope) -> Result<Option<session::CloseOutcome>, ApiError> {
     Ok(parts.context.sessions.unregister(scope).await?)
 }
 
-impl From<session::Unregistered> for Unregistered {
-    fn from(outcome: session::Unregistered) -> Self {
+impl From<session::CloseOutcome> for CloseReport {
+    fn from(outcome: session::CloseOutcome) -> Self {
         let text = |nodes: Vec<_>| nodes.iter().map(ToString::to_string).collect();
         Self { closed: outcome.closed, nodes: text(outcome.nodes), unreachable: text(outcome.unreachable) }
     }

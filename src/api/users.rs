@@ -7,11 +7,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pagewire_cluster::registry::UserSeen;
 use serde::{Deserialize, Serialize};
 
-use super::Parts;
+use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::id::UserId;
 use super::input::Query;
-use super::list::{List, Piece};
+use super::list::{Paginated, PageQuery};
 
 /// A user's presence.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -29,7 +29,7 @@ pub(super) struct User {
 /// Which users.
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Which {
+pub(super) struct UserQuery {
     /// `true`: those with a page; `false`: those who have only sessions or connections that can be joined.
     online: Option<bool>,
     /// `next_cursor` of the piece before.
@@ -46,20 +46,20 @@ impl From<UserSeen<'_>> for User {
 }
 
 /// Lists users in the order of their names.
-#[utoipa::path(get, path = "/api/v1/users", tag = "registry", params(Which),
-    responses((status = 200, body = List<User>), (status = "default", body = ErrorBody)))]
+#[utoipa::path(get, path = "/api/v1/users", tag = "registry", params(UserQuery),
+    responses((status = 200, body = Paginated<User>), (status = "default", body = ErrorBody)))]
 pub(super) async fn users(
-    State(parts): State<Parts>,
-    Query(which): Query<Which>,
-) -> Result<Json<List<User>>, ApiError> {
+    State(parts): State<ApiState>,
+    Query(which): Query<UserQuery>,
+) -> Result<Json<Paginated<User>>, ApiError> {
     let after = which.cursor.as_deref().map(decode_cursor).transpose()?;
-    let piece = Piece { cursor: None, limit: which.limit };
+    let piece = PageQuery { cursor: None, limit: which.limit };
     let view = parts.registry.view();
     let wanted = |seen: &UserSeen| which.online.is_none_or(|online| online == (seen.pages > 0));
     let seen = view.users_after(after.as_deref()).filter(wanted);
-    let List { items, next_cursor } =
-        List::cut(seen, piece.limit(), |seen| URL_SAFE_NO_PAD.encode(seen.user));
-    Ok(Json(List { items: items.into_iter().map(User::from).collect(), next_cursor }))
+    let Paginated { items, next_cursor } =
+        Paginated::cut(seen, piece.limit(), |seen| URL_SAFE_NO_PAD.encode(seen.user));
+    Ok(Json(Paginated { items: items.into_iter().map(User::from).collect(), next_cursor }))
 }
 
 fn decode_cursor(cursor: &str) -> Result<String, ApiError> {
@@ -70,7 +70,7 @@ fn decode_cursor(cursor: &str) -> Result<String, ApiError> {
 /// Whether a user is online, and with how many pages.
 #[utoipa::path(get, path = "/api/v1/users/{id}", tag = "registry", params(("id" = String, Path)),
     responses((status = 200, body = User), (status = "default", body = ErrorBody)))]
-pub(super) async fn user(State(parts): State<Parts>, UserId(user): UserId) -> Json<User> {
+pub(super) async fn user(State(parts): State<ApiState>, UserId(user): UserId) -> Json<User> {
     let view = parts.registry.view();
     let nobody = UserSeen { user: &user, connections: 0, sessions: 0, pages: 0 };
     Json(view.user(&user).unwrap_or(nobody).into())

@@ -5,16 +5,16 @@ use axum::extract::State;
 use pagewire_cluster::worker::{WorkerId, WorkerRow};
 use serde::Serialize;
 
-use super::Parts;
+use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::id::KeyId;
-use super::list::List;
+use super::list::Paginated;
 use super::pages::rfc3339;
 use crate::protocol::ErrorCode;
 
 /// A living worker.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Worker {
+pub(super) struct WorkerResponse {
     /// Its id, fresh for every process.
     worker: String,
     pool: String,
@@ -41,7 +41,7 @@ pub(super) struct Draining {
     draining: bool,
 }
 
-impl Worker {
+impl WorkerResponse {
     fn of(worker: WorkerId, row: &WorkerRow) -> Self {
         Self {
             worker: worker.id.to_string(),
@@ -59,17 +59,17 @@ impl Worker {
 }
 
 /// Lists the living workers by pool and lane.
-#[utoipa::path(get, path = "/api/v1/workers", tag = "cluster", responses((status = 200, body = List<Worker>)))]
-pub(super) async fn workers(State(parts): State<Parts>) -> Json<List<Worker>> {
+#[utoipa::path(get, path = "/api/v1/workers", tag = "cluster", responses((status = 200, body = Paginated<WorkerResponse>)))]
+pub(super) async fn workers(State(parts): State<ApiState>) -> Json<Paginated<WorkerResponse>> {
     let roster = parts.context.workers.roster();
-    let items = roster.list().into_iter().map(|(worker, row)| Worker::of(worker, row));
-    Json(List::whole(items.collect()))
+    let items = roster.list().into_iter().map(|(worker, row)| WorkerResponse::of(worker, row));
+    Json(Paginated::whole(items.collect()))
 }
 
 /// Asks a worker to take nothing new, finish what it does and leave.
 #[utoipa::path(post, path = "/api/v1/workers/{id}/drain", tag = "cluster", params(("id" = String, Path)),
     responses((status = 200, body = Draining), (status = "default", body = ErrorBody)))]
-pub(super) async fn drain(State(parts): State<Parts>, KeyId(id): KeyId) -> Result<Json<Draining>, ApiError> {
+pub(super) async fn drain(State(parts): State<ApiState>, KeyId(id): KeyId) -> Result<Json<Draining>, ApiError> {
     let workers = &parts.context.workers;
     if workers.roster().row(id).is_none() {
         return Err(ApiError::new(ErrorCode::Unknown, "no living worker has this id"));

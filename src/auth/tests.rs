@@ -7,7 +7,7 @@ use super::*;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const NOW_OR_LATER: u64 = 4_000_000_000;
 
-fn config() -> config::Auth {
+fn config() -> config::AuthConfig {
     let mut auth = config::load(&config::Sources::default()).unwrap().auth;
     auth.hs256_secret = Secret::new(SECRET.to_owned());
     auth
@@ -71,7 +71,7 @@ fn the_algorithm_is_what_the_configuration_says_and_never_what_the_header_says()
     }
     let hs512 = signed_with(&Header::new(jsonwebtoken::Algorithm::HS512), SECRET, &good());
     assert!(is_invalid(&hs512), "the right secret under another algorithm");
-    let both = config::Auth { algorithms: vec![Algorithm::HS256, Algorithm::HS512], ..config() };
+    let both = config::AuthConfig { algorithms: vec![Algorithm::HS256, Algorithm::HS512], ..config() };
     assert!(Authenticator::new(&both).verify(&hs512).is_ok(), "unless it is configured");
 }
 
@@ -156,7 +156,7 @@ fn roles_are_a_list_of_texts() {
 
 #[test]
 fn issuer_and_audience_are_required_when_configured() {
-    let strict = config::Auth { issuer: "idp".into(), audience: "app".into(), ..config() };
+    let strict = config::AuthConfig { issuer: "idp".into(), audience: "app".into(), ..config() };
     let strict = Authenticator::new(&strict);
     assert!(strict.verify(&signed(&good())).is_err(), "neither");
     let with_issuer = |aud: Value| json!({"sub": "ann", "exp": NOW_OR_LATER, "iss": "idp", "aud": aud});
@@ -188,7 +188,7 @@ fn without_a_secret_no_token_is_accepted() {
 #[test]
 fn an_api_key_is_one_of_the_configured_ones_entirely() {
     let keys = vec![Secret::new("first-key".into()), Secret::new("second-key".into())];
-    let keyed = Authenticator::new(&config::Auth { api_keys: keys, ..config() });
+    let keyed = Authenticator::new(&config::AuthConfig { api_keys: keys, ..config() });
     assert!(keyed.is_api_key("first-key") && keyed.is_api_key("second-key"));
     for wrong in ["", "first-ke", "first-keyx", "First-key"] {
         assert!(!keyed.is_api_key(wrong), "{wrong}");
@@ -198,7 +198,7 @@ fn an_api_key_is_one_of_the_configured_ones_entirely() {
 
 #[test]
 fn an_issued_token_is_accepted_by_the_same_configuration() {
-    let config = config::Auth { issuer: "idp".into(), audience: "app".into(), ..config() };
+    let config = config::AuthConfig { issuer: "idp".into(), audience: "app".into(), ..config() };
     let token = issue(&config, "a.b", &["admin".into()], Duration::from_secs(60)).unwrap();
     let verified = Authenticator::new(&config).verify(&token).unwrap();
     assert_eq!(verified.identity.user.as_deref(), Some("a.b"));

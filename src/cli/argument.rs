@@ -4,10 +4,10 @@ use std::io::Read;
 
 use serde_json::Value;
 
-use super::{Exit, Failure};
+use super::{Exit, CommandFailure};
 
 /// Reads JSON from an argument, or from standard input when it is `-`. `what` it is, for who got it wrong.
-pub(super) fn json(argument: String, what: &str) -> Result<Value, Failure> {
+pub(super) fn json(argument: String, what: &str) -> Result<Value, CommandFailure> {
     let mut text = argument;
     if text == "-" {
         text.clear();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Exit, Failure, output};
+use super::{Exit, CommandFailure, output};
 use crate::config::{self, Config, DEFAULTS, Sources};
 
 /// Where the configuration comes from; the environment always counts.
@@ -18,7 +18,7 @@ pub(super) struct ConfigFile {
 
 impl ConfigFile {
     /// Reads and checks it, with flags on top.
-    pub(super) fn load(&self, flags: Vec<(&'static str, String)>) -> Result<Config, Failure> {
+    pub(super) fn load(&self, flags: Vec<(&'static str, String)>) -> Result<Config, CommandFailure> {
         config::load(&Sources::of_process(self.config.clone(), flags))
             .map_err(|error| Exit::Usage.because(error))
     }
@@ -28,11 +28,11 @@ impl ConfigFile {
 #[derive(Args)]
 pub(super) struct ConfigCommand {
     #[command(subcommand)]
-    command: Subcommands,
+    command: ConfigAction,
 }
 
 #[derive(Subcommand)]
-enum Subcommands {
+enum ConfigAction {
     /// Say whether the configuration is acceptable, and what is wrong with it.
     Check(Shown),
     /// Print every value in force, secrets hidden.
@@ -52,11 +52,11 @@ struct Shown {
 
 impl ConfigCommand {
     /// Prints it.
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandFailure> {
         match self.command {
-            Subcommands::Check(shown) => check(&shown),
-            Subcommands::Print(shown) => print(&shown),
-            Subcommands::Docs => {
+            ConfigAction::Check(shown) => check(&shown),
+            ConfigAction::Print(shown) => print(&shown),
+            ConfigAction::Docs => {
                 output::print(DEFAULTS);
                 Ok(())
             }
@@ -64,7 +64,7 @@ impl ConfigCommand {
     }
 }
 
-fn check(shown: &Shown) -> Result<(), Failure> {
+fn check(shown: &Shown) -> Result<(), CommandFailure> {
     let checked = shown.file.load(Vec::new());
     if shown.json {
         let problems: Vec<&str> =
@@ -82,7 +82,7 @@ fn check(shown: &Shown) -> Result<(), Failure> {
     Ok(())
 }
 
-fn print(shown: &Shown) -> Result<(), Failure> {
+fn print(shown: &Shown) -> Result<(), CommandFailure> {
     let config = shown.file.load(Vec::new())?;
     if shown.json {
         output::print_json(&json!(config));

@@ -4,22 +4,22 @@ use serde_json::Value;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Event {
+pub(super) struct SseEvent {
     pub(super) name: String,
     pub(super) data: Value,
 }
 
 /// Takes bytes as they come, gives events as they are complete.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
+pub(super) struct SseReader {
     line: Vec<u8>,
     name: String,
     data: String,
 }
 
-impl Reader {
+impl SseReader {
     /// The events that these bytes complete. Comments, and what is not JSON, are none.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> Vec<Event> {
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Vec<SseEvent> {
         let mut events = Vec::new();
         for &byte in bytes {
             if byte == b'\n' {
@@ -33,14 +33,14 @@ impl Reader {
     }
 
     /// An empty line ends an event.
-    fn line(&mut self, line: &str) -> Option<Event> {
+    fn line(&mut self, line: &str) -> Option<SseEvent> {
         let line = line.strip_suffix('\r').unwrap_or(line);
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
             "" if line.is_empty() => {
                 let (name, data) = (std::mem::take(&mut self.name), std::mem::take(&mut self.data));
-                return Some(Event { name, data: serde_json::from_str(&data).ok()? });
+                return Some(SseEvent { name, data: serde_json::from_str(&data).ok()? });
             }
             "event" => self.name = value.to_owned(),
             "data" => {
@@ -62,10 +62,10 @@ mod tests {
 
     const STREAM: &str = ":\n\nevent: job\ndata: {\"state\":\ndata: \"queued ü\"}\n\n:\n\nevent:progress\r\ndata:{\"progress\":0.5}\r\n\r\n";
 
-    fn all() -> Vec<Event> {
+    fn all() -> Vec<SseEvent> {
         vec![
-            Event { name: "job".into(), data: json!({"state": "queued ü"}) },
-            Event { name: "progress".into(), data: json!({"progress": 0.5}) },
+            SseEvent { name: "job".into(), data: json!({"state": "queued ü"}) },
+            SseEvent { name: "progress".into(), data: json!({"progress": 0.5}) },
         ]
     }
 
@@ -75,7 +75,7 @@ mod tests {
             let mut cuts = cuts;
             cuts.extend([0, STREAM.len()]);
             cuts.sort_unstable();
-            let mut reader = Reader::default();
+            let mut reader = SseReader::default();
             let events: Vec<_> =
                 cuts.windows(2).flat_map(|cut| reader.feed(&STREAM.as_bytes()[cut[0]..cut[1]])).collect();
             prop_assert_eq!(events, all());

@@ -5,7 +5,7 @@ use pagewire_cluster::timing::Timing;
 
 use super::config::ConfigFile;
 use super::server::{client, send};
-use super::{Exit, Failure, output};
+use super::{Exit, CommandFailure, output};
 
 /// Arguments of `healthcheck`.
 #[derive(Args)]
@@ -22,7 +22,7 @@ pub(super) struct Healthcheck {
 
 impl Healthcheck {
     /// Done when the node answers well.
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let url = match self.url {
             Some(url) => url,
             None => self.config.load(Vec::new())?.local_url(),

@@ -9,20 +9,20 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::server::{Server, escape};
-use super::{Exit, Failure, argument, output};
+use super::server::{ApiClient, escape};
+use super::{Exit, CommandFailure, argument, output};
 
 /// Arguments of `job`.
 #[derive(Args)]
-pub(super) struct Job {
+pub(super) struct JobArgs {
     #[command(subcommand)]
-    command: Subcommands,
+    command: JobCommand,
     #[command(flatten)]
-    server: Server,
+    server: ApiClient,
 }
 
 #[derive(Subcommand)]
-enum Subcommands {
+enum JobCommand {
     /// Submit work. It is durable when this command says so, whether or not there are workers.
     Submit(Submit),
     /// Show a job.
@@ -34,7 +34,7 @@ enum Subcommands {
     /// Run a job again that has failed, was cancelled or is dead.
     Retry(Id),
     /// List jobs, the one that changed last at the bottom.
-    List(list::List),
+    List(list::ListArgs),
 }
 
 #[derive(Args)]
@@ -79,26 +79,26 @@ struct Id {
     id: String,
 }
 
-impl Job {
+impl JobArgs {
     /// Asks a node.
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let server = &self.server;
         match self.command {
-            Subcommands::Submit(submit) => submit.run(server).await,
-            Subcommands::Get(Id { id }) => {
+            JobCommand::Submit(submit) => submit.run(server).await,
+            JobCommand::Get(Id { id }) => {
                 print(server, &server.get(&path(&id)).await?, table::job);
                 Ok(())
             }
-            Subcommands::Watch(Id { id }) => watch::watch(server, &id).await,
-            Subcommands::Cancel(Id { id }) => change(server, &id, "cancel").await,
-            Subcommands::Retry(Id { id }) => change(server, &id, "retry").await,
-            Subcommands::List(list) => list.run(server).await,
+            JobCommand::Watch(Id { id }) => watch::watch(server, &id).await,
+            JobCommand::Cancel(Id { id }) => change(server, &id, "cancel").await,
+            JobCommand::Retry(Id { id }) => change(server, &id, "retry").await,
+            JobCommand::List(list) => list.run(server).await,
         }
     }
 }
 
 impl Submit {
-    async fn run(self, server: &Server) -> Result<(), Failure> {
+    async fn run(self, server: &ApiClient) -> Result<(), CommandFailure> {
         let (watched, wait) = (self.watch, Duration::from_millis(self.wait.unwrap_or(0)));
         let waits = self.wait.is_some();
         let job = server.post_and_wait("/jobs", &self.body()?, wait).await?;
@@ -112,7 +112,7 @@ impl Submit {
         ended(&job).unwrap_or(Ok(()))
     }
 
-    fn body(self) -> Result<Value, Failure> {
+    fn body(self) -> Result<Value, CommandFailure> {
         let mut body = json!({"kind": self.kind, "data": argument::json(self.data, "the data")?});
         let texts = [
             ("user", self.user),
@@ -137,7 +137,7 @@ impl Submit {
     }
 }
 
-async fn change(server: &Server, id: &str, how: &str) -> Result<(), Failure> {
+async fn change(server: &ApiClient, id: &str, how: &str) -> Result<(), CommandFailure> {
     let job = server.post(&format!("{}/{how}", path(id)), &json!({})).await?;
     print(server, &job, table::headline);
     Ok(())
@@ -147,7 +147,7 @@ fn path(id: &str) -> String {
     format!("/jobs/{}", escape(id))
 }
 
-fn print(server: &Server, answer: &Value, describe: fn(&Value) -> String) {
+fn print(server: &ApiClient, answer: &Value, describe: fn(&Value) -> String) {
     if server.json {
         output::print_json(answer);
     } else {
@@ -156,7 +156,7 @@ fn print(server: &Server, answer: &Value, describe: fn(&Value) -> String) {
 }
 
 /// How a job has ended, if it has: only success is good.
-fn ended(job: &Value) -> Option<Result<(), Failure>> {
+fn ended(job: &Value) -> Option<Result<(), CommandFailure>> {
     match job["state"].as_str() {
         Some("succeeded") => Some(Ok(())),
         Some("failed" | "cancelled" | "dead") => Some(Err(Exit::Failed.because(table::why(job)))),

@@ -3,17 +3,17 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::Failure;
+use super::CommandFailure;
 use super::output::{self, plain};
-use super::server::Server;
+use super::server::ApiClient;
 
 /// Arguments of `keys`.
 #[derive(Args)]
-pub(super) struct Keys {
+pub(super) struct KeysArgs {
     #[command(subcommand)]
     command: Option<Subcommands>,
     #[command(flatten)]
-    server: Server,
+    server: ApiClient,
 }
 
 #[derive(Subcommand)]
@@ -24,9 +24,9 @@ enum Subcommands {
     Rotate,
 }
 
-impl Keys {
+impl KeysArgs {
     /// Asks a node.
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let server = &self.server;
         let (answer, words) = match self.command {
             None | Some(Subcommands::List) => {

@@ -46,17 +46,17 @@ enum Command {
     /// Run a node: everything in this process, or one of a cluster with --nats. Without any argument, too.
     Serve(serve::Serve),
     /// Run handlers for the nodes of a cluster: its calls and jobs.
-    Worker(worker::Worker),
+    Worker(worker::WorkerArgs),
     /// Send a message to pages.
-    Push(push::Push),
+    Push(push::PushArgs),
     /// Submit durable work, follow it, cancel it, list it.
-    Job(job::Job),
+    Job(job::JobArgs),
     /// Show the living workers, or ask one to leave.
-    Workers(workers::Workers),
+    Workers(workers::WorkersArgs),
     /// Read, write and watch state trees.
-    State(state::State),
+    State(state::StateArgs),
     /// Show the cluster: its nodes and lanes, and what they hold.
-    Status(status::Status),
+    Status(status::StatusArgs),
     /// List users: who is online, who may come back.
     Users(users::Users),
     /// Show a user, connection, session or page, and what is below it.
@@ -64,9 +64,9 @@ enum Command {
     /// Close every page below a user, connection, session or page, on every node.
     Unregister(unregister::Unregister),
     /// Send a share of the users to another lane, and see how it goes.
-    Rollout(rollout::Rollout),
+    Rollout(rollout::RolloutArgs),
     /// Show the keys that sign page tokens, or make a new one.
-    Keys(keys::Keys),
+    Keys(keys::KeysArgs),
     /// Make tokens for trying things out.
     Token(token::Token),
     /// Check, print or explain the configuration.
@@ -77,7 +77,7 @@ enum Command {
 
 /// Why a command ends badly.
 #[derive(Debug)]
-struct Failure {
+struct CommandFailure {
     exit: Exit,
     message: String,
 }
@@ -95,8 +95,8 @@ enum Exit {
 }
 
 impl Exit {
-    fn because(self, reason: impl ToString) -> Failure {
-        Failure { exit: self, message: reason.to_string() }
+    fn because(self, reason: impl ToString) -> CommandFailure {
+        CommandFailure { exit: self, message: reason.to_string() }
     }
 }
 
@@ -113,7 +113,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Failure> {
+fn run(command: Command) -> Result<(), CommandFailure> {
     match command {
         Command::Serve(serve) => serve.run(),
         Command::Worker(worker) => worker.run(),
@@ -134,7 +134,7 @@ fn run(command: Command) -> Result<(), Failure> {
 }
 
 /// Runs a client command: one request at a time needs no second thread.
-fn asking(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn asking(command: impl Future<Output = Result<(), CommandFailure>>) -> Result<(), CommandFailure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Exit::Failed.because(error))?.block_on(command)
 }

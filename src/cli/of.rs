@@ -7,7 +7,7 @@ use super::server::{escape, segment};
 /// One of the four levels, by its id.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
-pub(super) struct Of {
+pub(super) struct TargetArgs {
     /// A user.
     #[arg(long)]
     user: Option<String>,
@@ -24,21 +24,21 @@ pub(super) struct Of {
 
 /// What an id is the id of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Level {
+pub(super) enum TargetLevel {
     User,
     Connection,
     Session,
     Page,
 }
 
-impl Of {
+impl TargetArgs {
     /// Which one.
-    pub(super) fn named(&self) -> Option<(Level, &str)> {
+    pub(super) fn named(&self) -> Option<(TargetLevel, &str)> {
         let named = [
-            (Level::User, &self.user),
-            (Level::Connection, &self.connection),
-            (Level::Session, &self.session),
-            (Level::Page, &self.page),
+            (TargetLevel::User, &self.user),
+            (TargetLevel::Connection, &self.connection),
+            (TargetLevel::Session, &self.session),
+            (TargetLevel::Page, &self.page),
         ];
         named.into_iter().find_map(|(level, id)| Some((level, id.as_deref()?)))
     }
@@ -46,10 +46,10 @@ impl Of {
     /// Where the server API has it.
     pub(super) fn path(&self) -> String {
         match self.named() {
-            Some((Level::User, user)) => format!("/users/{}", segment(user)),
-            Some((Level::Connection, id)) => format!("/connections/{}", escape(id)),
-            Some((Level::Session, id)) => format!("/sessions/{}", escape(id)),
-            Some((Level::Page, id)) => format!("/pages/{}", escape(id)),
+            Some((TargetLevel::User, user)) => format!("/users/{}", segment(user)),
+            Some((TargetLevel::Connection, id)) => format!("/connections/{}", escape(id)),
+            Some((TargetLevel::Session, id)) => format!("/sessions/{}", escape(id)),
+            Some((TargetLevel::Page, id)) => format!("/pages/{}", escape(id)),
             // the arguments have named one
             None => String::new(),
         }

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
-use super::{Exit, Failure};
+use super::{Exit, CommandFailure};
 
 /// Prints a result.
 pub(super) fn print(text: &str) {
@@ -33,7 +33,7 @@ pub(super) fn complain(text: &str) {
 }
 
 /// Whether all nodes have answered that a request was for.
-pub(super) fn answered(outcome: &Value) -> Result<(), Failure> {
+pub(super) fn answered(outcome: &Value) -> Result<(), CommandFailure> {
     match outcome["unreachable"].as_array().map(Vec::as_slice) {
         None | Some([]) => Ok(()),
         Some(silent) => {

@@ -3,23 +3,23 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::server::Server;
-use super::{Failure, argument, output};
+use super::server::ApiClient;
+use super::{CommandFailure, argument, output};
 
 /// Arguments of `push`.
 #[derive(Args)]
-pub(super) struct Push {
+pub(super) struct PushArgs {
     #[command(flatten)]
-    to: To,
+    to: PushTarget,
     /// The payload, any JSON; - reads it from standard input.
     payload: String,
     #[command(flatten)]
-    server: Server,
+    server: ApiClient,
 }
 
 #[derive(Args)]
 #[group(required = true, multiple = false)]
-struct To {
+struct PushTarget {
     /// One page, by its id.
     #[arg(long, value_name = "ID")]
     page: Option<String>,
@@ -40,7 +40,7 @@ struct To {
     all: bool,
 }
 
-impl To {
+impl PushTarget {
     fn json(&self) -> Value {
         let named = [
             ("page", &self.page),
@@ -56,9 +56,9 @@ impl To {
     }
 }
 
-impl Push {
+impl PushArgs {
     /// Sends it and says whom it met.
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let body = json!({"to": self.to.json(), "payload": argument::json(self.payload, "the payload")?});
         let met = self.server.post("/send", &body).await?;
         if self.server.json {

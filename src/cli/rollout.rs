@@ -3,26 +3,26 @@
 mod table;
 
 use clap::{Args, Subcommand};
-use pagewire_cluster::rollout::{BASE, Fallback, Lane, Weight, reweigh};
+use pagewire_cluster::rollout::{BASE, Fallback, LaneSpec, Weight, reweigh};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::server::{Server, escape};
-use super::{Exit, Failure, output};
+use super::server::{ApiClient, escape};
+use super::{Exit, CommandFailure, output};
 
 /// Arguments of `rollout`.
 #[derive(Args)]
-pub(super) struct Rollout {
+pub(super) struct RolloutArgs {
     #[command(subcommand)]
-    command: Subcommands,
+    command: RolloutCommand,
 }
 
 #[derive(Subcommand)]
-enum Subcommands {
+enum RolloutCommand {
     /// Send a share of the users to a lane; the base lane takes what is left.
     SetWeight(SetWeight),
     /// Show the split of a pool, which nodes have applied it, and what it has assigned; without a pool, all of them.
-    Status(Status),
+    Status(StatusQuery),
     /// Say in which lane a user is, and why.
     Explain(Explain),
     /// Show who changed what.
@@ -36,16 +36,16 @@ struct SetWeight {
     pool: String,
     /// Lanes that are not named keep their weight. Naming the base lane describes the whole split.
     #[arg(required = true, value_name = "LANE=PERCENT", value_parser = lane)]
-    weights: Vec<Lane>,
+    weights: Vec<LaneSpec>,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     #[command(flatten)]
-    server: Server,
+    server: ApiClient,
 }
 
 /// What every change can say.
 #[derive(Args)]
-struct Change {
+struct ChangeArgs {
     /// Refuse if the rollout is not at this revision any more.
     #[arg(long, value_name = "N")]
     revision: Option<u64>,
@@ -61,10 +61,10 @@ struct Change {
 }
 
 #[derive(Args)]
-struct Status {
+struct StatusQuery {
     pool: Option<String>,
     #[command(flatten)]
-    server: Server,
+    server: ApiClient,
 }
 
 #[derive(Args)]
@@ -77,14 +77,14 @@ struct Explain {
     #[arg(long, value_name = "ID")]
     connection: Option<String>,
     #[command(flatten)]
-    server: Server,
+    server: ApiClient,
 }
 
 #[derive(Args)]
 struct History {
     pool: String,
     #[command(flatten)]
-    server: Server,
+    server: ApiClient,
 }
 
 #[derive(Args)]
@@ -94,51 +94,51 @@ struct Undo {
     #[arg(long, value_name = "N")]
     to: Option<u64>,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     #[command(flatten)]
-    server: Server,
+    server: ApiClient,
 }
 
 /// A document, as far as changing it needs it.
 #[derive(Deserialize)]
-struct Standing {
+struct PublishedRollout {
     revision: u64,
     base: String,
-    lanes: Vec<Lane>,
+    lanes: Vec<LaneSpec>,
 }
 
-impl Rollout {
+impl RolloutArgs {
     /// Asks a node.
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
         match self.command {
-            Subcommands::SetWeight(command) => command.run().await,
-            Subcommands::Status(command) => command.run().await,
-            Subcommands::Explain(command) => command.run().await,
-            Subcommands::History(command) => command.run().await,
-            Subcommands::Undo(command) => command.run().await,
+            RolloutCommand::SetWeight(command) => command.run().await,
+            RolloutCommand::Status(command) => command.run().await,
+            RolloutCommand::Explain(command) => command.run().await,
+            RolloutCommand::History(command) => command.run().await,
+            RolloutCommand::Undo(command) => command.run().await,
         }
     }
 }
 
 impl SetWeight {
-    async fn run(self) -> Result<(), Failure> {
+    async fn run(self) -> Result<(), CommandFailure> {
         let path = path(&self.pool);
-        let standing: Standing = read(self.server.get(&path).await?)?;
+        let standing: PublishedRollout = read(self.server.get(&path).await?)?;
         let lanes = reweigh(&standing.base, &standing.lanes, &self.weights);
         let lanes = lanes.map_err(|error| Exit::Usage.because(error))?;
         self.change.put(&self.server, &path, &standing, json!({"lanes": lanes})).await
     }
 }
 
-impl Change {
+impl ChangeArgs {
     /// Changes what was read, and nothing that somebody else wrote meanwhile.
     async fn put(
         self,
-        server: &Server,
+        server: &ApiClient,
         path: &str,
-        standing: &Standing,
+        standing: &PublishedRollout,
         mut body: Value,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandFailure> {
         body["comment"] = self.comment.into();
         if let Some(fallback) = self.fallback {
             body["fallback"] = fallback.into();
@@ -156,8 +156,8 @@ impl Change {
     }
 }
 
-impl Status {
-    async fn run(self) -> Result<(), Failure> {
+impl StatusQuery {
+    async fn run(self) -> Result<(), CommandFailure> {
         match &self.pool {
             Some(pool) => {
                 let status = self.server.get(&path(pool)).await?;
@@ -171,7 +171,7 @@ impl Status {
 }
 
 impl Explain {
-    async fn run(self) -> Result<(), Failure> {
+    async fn run(self) -> Result<(), CommandFailure> {
         let whose = match (&self.user, &self.connection) {
             (Some(user), _) => format!("user={}", escape(user)),
             (None, connection) => format!("connection={}", escape(connection.as_deref().unwrap_or_default())),
@@ -183,7 +183,7 @@ impl Explain {
 }
 
 impl History {
-    async fn run(self) -> Result<(), Failure> {
+    async fn run(self) -> Result<(), CommandFailure> {
         let past = self.server.get(&format!("{}/history", path(&self.pool))).await?;
         print(&self.server, &past, table::history);
         Ok(())
@@ -191,9 +191,9 @@ impl History {
 }
 
 impl Undo {
-    async fn run(self) -> Result<(), Failure> {
+    async fn run(self) -> Result<(), CommandFailure> {
         let path = path(&self.pool);
-        let standing: Standing = read(self.server.get(&path).await?)?;
+        let standing: PublishedRollout = read(self.server.get(&path).await?)?;
         let past = self.server.get(&format!("{path}/history")).await?;
         // before its first change a pool had no document
         let first = json!({"revision": 0, "base": BASE, "lanes": [], "fallback": Fallback::None});
@@ -211,7 +211,7 @@ impl Undo {
         }
         let comment = format!("back to revision {}", former["revision"]);
         let comment = if self.change.comment.is_empty() { comment } else { self.change.comment };
-        Change { comment, ..self.change }.put(&self.server, &path, &standing, body).await
+        ChangeArgs { comment, ..self.change }.put(&self.server, &path, &standing, body).await
     }
 }
 
@@ -219,11 +219,11 @@ fn path(pool: &str) -> String {
     format!("/rollouts/{}", escape(pool))
 }
 
-fn read(answer: Value) -> Result<Standing, Failure> {
+fn read(answer: Value) -> Result<PublishedRollout, CommandFailure> {
     serde_json::from_value(answer).map_err(|_| Exit::Failed.because("the server's answer is not a rollout"))
 }
 
-fn print(server: &Server, answer: &Value, describe: impl Fn(&Value) -> String) {
+fn print(server: &ApiClient, answer: &Value, describe: impl Fn(&Value) -> String) {
     if server.json {
         output::print_json(answer);
     } else {
@@ -238,11 +238,11 @@ fn warn(status: &Value) {
     }
 }
 
-fn lane(text: &str) -> Result<Lane, String> {
+fn lane(text: &str) -> Result<LaneSpec, String> {
     let (name, weight) = text.split_once('=').ok_or("reads LANE=PERCENT, like canary=10")?;
     let weight: Weight =
         weight.parse().map_err(|error: pagewire_cluster::rollout::InvalidWeight| error.to_string())?;
-    Ok(Lane { name: name.to_owned(), weight })
+    Ok(LaneSpec { name: name.to_owned(), weight })
 }
 
 #[cfg(test)]

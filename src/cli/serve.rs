@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use super::config::ConfigFile;
-use super::{Exit, Failure};
+use super::{Exit, CommandFailure};
 use crate::{node, telemetry};
 
 /// Arguments of `serve`; each flag wins over the same key elsewhere.
@@ -50,7 +50,7 @@ pub(super) struct Serve {
 
 impl Serve {
     /// Runs until a signal ends it. The first one drains, a second one stops at once.
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandFailure> {
         telemetry::init().map_err(|error| Exit::Usage.because(format!("PAGEWIRE_LOG: {error}")))?;
         let config = self.config.load(self.flags())?;
         for warning in config.warnings() {
@@ -76,7 +76,7 @@ impl Serve {
 }
 
 /// Runs a process until it ends. The first signal asks it to, a second one stops it at once.
-pub(super) fn until_signalled<F>(run: impl FnOnce(Stop) -> F) -> Result<(), Failure>
+pub(super) fn until_signalled<F>(run: impl FnOnce(Stop) -> F) -> Result<(), CommandFailure>
 where
     F: Future<Output = Result<(), node::StartError>>,
 {

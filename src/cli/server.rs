@@ -9,11 +9,11 @@ use pagewire_cluster::timing::Timing;
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
 
-use super::{Exit, Failure};
+use super::{Exit, CommandFailure};
 
 /// Which server, and how to print what it says.
 #[derive(Args)]
-pub(super) struct Server {
+pub(super) struct ApiClient {
     /// The server's address. The key comes from PAGEWIRE_API_KEY alone: arguments are visible to other users.
     #[arg(long, env = "PAGEWIRE_URL", global = true, default_value = "http://127.0.0.1:8080")]
     url: String,
@@ -22,14 +22,14 @@ pub(super) struct Server {
     pub(super) json: bool,
 }
 
-impl Server {
+impl ApiClient {
     /// Reads `path` below `/api/v1`.
-    pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
+    pub(super) async fn get(&self, path: &str) -> Result<Value, CommandFailure> {
         self.ask(client()?.get(self.at(path)), Duration::ZERO).await
     }
 
     /// Posts to `path` below `/api/v1`.
-    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, CommandFailure> {
         self.post_and_wait(path, body, Duration::ZERO).await
     }
 
@@ -39,12 +39,12 @@ impl Server {
         path: &str,
         body: &Value,
         wait: Duration,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Value, CommandFailure> {
         self.ask(client()?.post(self.at(path)).json(body), wait).await
     }
 
     /// Replaces what is at `path` below `/api/v1`, if that is at this revision.
-    pub(super) async fn put(&self, path: &str, body: &Value, revision: u64) -> Result<Value, Failure> {
+    pub(super) async fn put(&self, path: &str, body: &Value, revision: u64) -> Result<Value, CommandFailure> {
         let request = client()?.put(self.at(path)).header("if-match", format!("\"{revision}\""));
         self.ask(request.json(body), Duration::ZERO).await
     }
@@ -55,7 +55,7 @@ impl Server {
         path: &str,
         value: Option<&Value>,
         if_revision: Option<u64>,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Value, CommandFailure> {
         let request = match value {
             Some(value) => client()?.put(self.at(path)).json(value),
             None => client()?.delete(self.at(path)),
@@ -68,7 +68,7 @@ impl Server {
     }
 
     /// Removes what is at `path` below `/api/v1`. The server asks every node before it answers.
-    pub(super) async fn remove(&self, path: &str) -> Result<Value, Failure> {
+    pub(super) async fn remove(&self, path: &str) -> Result<Value, CommandFailure> {
         self.ask(client()?.delete(self.at(path)), Timing::from_environment().call).await
     }
 
@@ -77,7 +77,7 @@ impl Server {
     }
 
     /// Opens a stream of events at `path` below `/api/v1`. It has no time-out: who reads it has one.
-    pub(super) async fn stream(&self, path: &str) -> Result<Response, Failure> {
+    pub(super) async fn stream(&self, path: &str) -> Result<Response, CommandFailure> {
         let request = authorized(client()?.get(self.at(path)).header("accept", "text/event-stream"));
         let answer = tokio::time::timeout(Timing::from_environment().call, request.send()).await;
         let late = |_| Exit::Unreachable.because(format!("{} does not answer", self.url));
@@ -88,7 +88,7 @@ impl Server {
         Err(self.refusal(response).await)
     }
 
-    async fn ask(&self, request: RequestBuilder, wait: Duration) -> Result<Value, Failure> {
+    async fn ask(&self, request: RequestBuilder, wait: Duration) -> Result<Value, CommandFailure> {
         let response = send(authorized(request), Timing::from_environment().call + wait).await?;
         if !response.status().is_success() {
             return Err(self.refusal(response).await);
@@ -97,7 +97,7 @@ impl Server {
         Ok(serde_json::from_slice(&body).unwrap_or_default())
     }
 
-    async fn refusal(&self, response: Response) -> Failure {
+    async fn refusal(&self, response: Response) -> CommandFailure {
         let status = response.status();
         let body = response.bytes().await.unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -140,18 +140,18 @@ pub(super) fn segment(user: &str) -> String {
 }
 
 /// A client that trusts what the system trusts and reaches nodes without a proxy.
-pub(super) fn client() -> Result<Client, Failure> {
+pub(super) fn client() -> Result<Client, CommandFailure> {
     // fails only when it is there already
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder().no_proxy().build().map_err(|error| Exit::Failed.because(reason(&error)))
 }
 
 /// Sends a request; no answer within the time means that the server cannot be reached.
-pub(super) async fn send(request: RequestBuilder, within: Duration) -> Result<Response, Failure> {
+pub(super) async fn send(request: RequestBuilder, within: Duration) -> Result<Response, CommandFailure> {
     request.timeout(within).send().await.map_err(|error| unsent(&error))
 }
 
-fn unsent(error: &reqwest::Error) -> Failure {
+fn unsent(error: &reqwest::Error) -> CommandFailure {
     if error.is_builder() {
         return Exit::Usage.because(format!("not an address: {}", reason(error)));
     }

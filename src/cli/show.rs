@@ -3,17 +3,17 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::Failure;
-use super::of::{Level, Of};
+use super::CommandFailure;
+use super::of::{TargetLevel, TargetArgs};
 use super::output::{self, plain};
-use super::server::{Server, escape};
+use super::server::{ApiClient, escape};
 use super::users::rows;
 
 /// Arguments of `show`.
 #[derive(Args)]
 pub(super) struct Show {
     #[command(flatten)]
-    of: Of,
+    of: TargetArgs,
     /// Goes on where the list of sessions or pages ended.
     #[arg(long)]
     cursor: Option<String>,
@@ -21,18 +21,18 @@ pub(super) struct Show {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
     limit: u64,
     #[command(flatten)]
-    server: Server,
+    server: ApiClient,
 }
 
 impl Show {
     /// Prints it, and a piece of the list of what is below.
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let path = self.of.path();
         let mut found = self.server.get(&path).await?;
         let below = match self.of.named() {
-            Some((Level::User | Level::Connection, _)) => Some("sessions"),
-            Some((Level::Session, _)) => Some("pages"),
-            Some((Level::Page, _)) | None => None,
+            Some((TargetLevel::User | TargetLevel::Connection, _)) => Some("sessions"),
+            Some((TargetLevel::Session, _)) => Some("pages"),
+            Some((TargetLevel::Page, _)) | None => None,
         };
         let mut list = Value::Null;
         if let Some(below) = below {

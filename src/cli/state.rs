@@ -3,33 +3,33 @@
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::events::{Event, Reader};
-use super::of::Of;
-use super::server::{Server, escape};
-use super::{Exit, Failure, argument, output};
+use super::events::{SseEvent, SseReader};
+use super::of::TargetArgs;
+use super::server::{ApiClient, escape};
+use super::{Exit, CommandFailure, argument, output};
 
 /// Arguments of `state`.
 #[derive(Args)]
-pub(super) struct State {
+pub(super) struct StateArgs {
     #[command(subcommand)]
-    command: Command,
+    command: StateCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum StateCommand {
     /// Print what stands at a path, or the whole tree.
     Get {
         #[command(flatten)]
-        of: Of,
+        of: TargetArgs,
         /// E.g. `wizard.form.name`; `\.` is a dot in a key, `#2` the child at position 2.
         path: Option<String>,
         #[command(flatten)]
-        server: Server,
+        server: ApiClient,
     },
     /// Write a value, any JSON; - reads it from standard input.
     Set {
         #[command(flatten)]
-        of: Of,
+        of: TargetArgs,
         /// Where.
         path: String,
         /// What.
@@ -38,60 +38,60 @@ enum Command {
         #[arg(long)]
         if_revision: Option<u64>,
         #[command(flatten)]
-        server: Server,
+        server: ApiClient,
     },
     /// Delete what stands at a path.
     Delete {
         #[command(flatten)]
-        of: Of,
+        of: TargetArgs,
         /// Where.
         path: String,
         /// Only if the tree is at this revision.
         #[arg(long)]
         if_revision: Option<u64>,
         #[command(flatten)]
-        server: Server,
+        server: ApiClient,
     },
     /// Print what stands at a path, then each change, until interrupted.
     Watch {
         #[command(flatten)]
-        of: Of,
+        of: TargetArgs,
         /// Where; the whole tree if it is not said.
         path: Option<String>,
         #[command(flatten)]
-        server: Server,
+        server: ApiClient,
     },
 }
 
 /// Where the server API has a path of a tree.
-fn at(of: &Of, path: Option<&str>) -> String {
+fn at(of: &TargetArgs, path: Option<&str>) -> String {
     let below = path.filter(|path| !path.is_empty()).map(|path| format!("/{}", escape(path)));
     format!("{}/data{}", of.path(), below.unwrap_or_default())
 }
 
-impl State {
+impl StateArgs {
     /// Asks, and prints the answer.
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
         match self.command {
-            Command::Get { of, path, server } => {
+            StateCommand::Get { of, path, server } => {
                 output::print_json(&server.get(&at(&of, path.as_deref())).await?);
                 Ok(())
             }
-            Command::Set { of, path, value, if_revision, server } => {
+            StateCommand::Set { of, path, value, if_revision, server } => {
                 let value = argument::json(value, "the value")?;
                 written(&server, &server.write(&at(&of, Some(&path)), Some(&value), if_revision).await?);
                 Ok(())
             }
-            Command::Delete { of, path, if_revision, server } => {
+            StateCommand::Delete { of, path, if_revision, server } => {
                 written(&server, &server.write(&at(&of, Some(&path)), None, if_revision).await?);
                 Ok(())
             }
-            Command::Watch { of, path, server } => watch(&server, &at(&of, path.as_deref())).await,
+            StateCommand::Watch { of, path, server } => watch(&server, &at(&of, path.as_deref())).await,
         }
     }
 }
 
-fn written(server: &Server, answer: &Value) {
+fn written(server: &ApiClient, answer: &Value) {
     if server.json {
         output::print_json(answer);
     } else {
@@ -100,11 +100,11 @@ fn written(server: &Server, answer: &Value) {
 }
 
 /// Until the server ends it.
-async fn watch(server: &Server, path: &str) -> Result<(), Failure> {
+async fn watch(server: &ApiClient, path: &str) -> Result<(), CommandFailure> {
     let mut stream = server.stream(path).await?;
-    let mut reader = Reader::default();
+    let mut reader = SseReader::default();
     while let Ok(Some(bytes)) = stream.chunk().await {
-        for Event { name, data } in reader.feed(&bytes) {
+        for SseEvent { name, data } in reader.feed(&bytes) {
             if name == "slow" {
                 return Err(Exit::Failed.because("this terminal was too slow; what came meanwhile is lost"));
             }

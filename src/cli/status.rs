@@ -3,21 +3,21 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::Failure;
+use super::CommandFailure;
 use super::output::{self, plain};
-use super::server::Server;
+use super::server::ApiClient;
 use super::users::rows;
 
 /// Arguments of `status`.
 #[derive(Args)]
-pub(super) struct Status {
+pub(super) struct StatusArgs {
     #[command(flatten)]
-    server: Server,
+    server: ApiClient,
 }
 
-impl Status {
+impl StatusArgs {
     /// Prints counts and nodes.
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let stats = self.server.get("/stats").await?;
         let nodes = self.server.get("/nodes").await?;
         if self.server.json {

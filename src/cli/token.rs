@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::config::ConfigFile;
-use super::{Exit, Failure, output};
+use super::{Exit, CommandFailure, output};
 use crate::auth;
 
 /// Arguments of `token`.
@@ -42,7 +42,7 @@ struct Create {
 
 impl Token {
     /// Prints the token.
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandFailure> {
         let TokenCommand::Create(create) = self.command;
         if !(1..=256).contains(&create.user.len()) {
             return Err(Exit::Usage.because("a user has 1 to 256 bytes"));

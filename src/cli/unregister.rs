@@ -3,22 +3,22 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::of::Of;
-use super::server::Server;
-use super::{Failure, output};
+use super::of::TargetArgs;
+use super::server::ApiClient;
+use super::{CommandFailure, output};
 
 /// Arguments of `unregister`.
 #[derive(Args)]
 pub(super) struct Unregister {
     #[command(flatten)]
-    of: Of,
+    of: TargetArgs,
     #[command(flatten)]
-    server: Server,
+    server: ApiClient,
 }
 
 impl Unregister {
     /// Closes it and says how much that was. A node that did not answer is a failure.
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let outcome = self.server.remove(&self.of.path()).await?;
         if self.server.json {
             output::print_json(&outcome);

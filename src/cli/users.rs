@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::Failure;
+use super::CommandFailure;
 use super::output::{self, plain};
-use super::server::{Server, escape};
+use super::server::{ApiClient, escape};
 
 /// Arguments of `users`.
 #[derive(Args)]
@@ -23,12 +23,12 @@ pub(super) struct Users {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
     limit: u64,
     #[command(flatten)]
-    server: Server,
+    server: ApiClient,
 }
 
 impl Users {
     /// Prints a piece of the list.
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let mut path = format!("/users?limit={}", self.limit);
         if self.online || self.offline {
             path.push_str(&format!("&online={}", self.online));

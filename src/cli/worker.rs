@@ -6,9 +6,9 @@ use pagewire_cluster::timing::Timing;
 
 use super::config::ConfigFile;
 use super::serve::until_signalled;
-use super::{Exit, Failure};
+use super::{Exit, CommandFailure};
 use crate::executor::{DEFAULT_POOL, Handlers};
-use crate::node::{self, Setup};
+use crate::node::{self, WorkerOptions};
 use crate::telemetry;
 
 /// What a worker does at the same time unless it is said.
@@ -18,7 +18,7 @@ const DEMO_FAIL: &str = "PAGEWIRE_DEMO_FAIL";
 
 /// Arguments of `worker`; what a node's configuration has too can be set there and in the environment.
 #[derive(Args)]
-pub(super) struct Worker {
+pub(super) struct WorkerArgs {
     #[command(flatten)]
     config: ConfigFile,
     /// NATS servers, separated by commas.
@@ -45,9 +45,9 @@ fn name(text: &str) -> Result<String, &'static str> {
     if is_name(text) { Ok(text.to_owned()) } else { Err("a name has letters, digits, -, _ and .") }
 }
 
-impl Worker {
+impl WorkerArgs {
     /// Runs until a signal ends it. The first one lets it finish what it does, a second one stops at once.
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandFailure> {
         telemetry::init().map_err(|error| Exit::Usage.because(format!("PAGEWIRE_LOG: {error}")))?;
         let config = self.config.load(self.flags())?;
         if config.nats.urls.is_empty() {
@@ -62,7 +62,7 @@ impl Worker {
         if failing {
             tracing::warn!("{DEMO_FAIL} is set: every handler fails");
         }
-        let setup = Setup { pool: self.pool, slots: self.slots, handlers: Handlers { failing } };
+        let setup = WorkerOptions { pool: self.pool, slots: self.slots, handlers: Handlers { failing } };
         until_signalled(|stop| node::work(config, setup, Timing::from_environment(), stop))
     }
 

@@ -3,21 +3,21 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::Failure;
+use super::CommandFailure;
 use super::output::{self, plain};
-use super::server::{Server, escape};
+use super::server::{ApiClient, escape};
 
 /// Arguments of `workers`.
 #[derive(Args)]
-pub(super) struct Workers {
+pub(super) struct WorkersArgs {
     #[command(subcommand)]
-    command: Option<Subcommands>,
+    command: Option<WorkersCommand>,
     #[command(flatten)]
-    server: Server,
+    server: ApiClient,
 }
 
 #[derive(Subcommand)]
-enum Subcommands {
+enum WorkersCommand {
     /// List the living workers; what is done without a subcommand, too.
     List,
     /// Ask a worker to take nothing new, finish what it does and leave.
@@ -27,17 +27,17 @@ enum Subcommands {
     },
 }
 
-impl Workers {
+impl WorkersArgs {
     /// Asks a node.
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let server = &self.server;
         let (answer, words) = match self.command {
-            None | Some(Subcommands::List) => {
+            None | Some(WorkersCommand::List) => {
                 let list = server.get("/workers").await?;
                 let words = table(&list);
                 (list, words)
             }
-            Some(Subcommands::Drain { id }) => {
+            Some(WorkersCommand::Drain { id }) => {
                 let answer = server.post(&format!("/workers/{}/drain", escape(&id)), &json!({})).await?;
                 (answer, format!("worker {id} takes nothing new and leaves when it has finished"))
             }

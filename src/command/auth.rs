@@ -1,14 +1,14 @@
 //! `auth`: a new token for a page's socket. The first user of an anonymous page becomes the user of its connection.
 
 use super::{Caller, Context, Reply};
-use crate::protocol::{Auth, Close, CloseCode, CommandError, ErrorCode};
+use crate::protocol::{AuthFrame, Close, CloseCode, CommandError, ErrorCode};
 use crate::session::LoginError;
 
 /// The outer error closes the socket, the inner one is answered.
 pub(super) async fn run(
     context: &Context,
     caller: &Caller,
-    frame: &Auth,
+    frame: &AuthFrame,
 ) -> Result<Result<Reply, CommandError>, Close> {
     let verified = match context.authenticator.verify(&frame.token) {
         Ok(verified) => verified,

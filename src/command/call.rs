@@ -6,15 +6,15 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tracing::Instrument;
 
-use super::in_flight::Account;
+use super::in_flight::CallAccount;
 use super::{Caller, Context, Reply};
-use crate::executor::{self, CallError, Mode};
-use crate::protocol::{Call, CommandError, ErrorCode, FrameId, Tail};
+use crate::executor::{self, ExecutorError, Mode};
+use crate::protocol::{CallFrame, CommandError, ErrorCode, FrameId, FrameBody};
 
 pub(super) fn run(
     context: &Context,
     caller: &Caller,
-    frame: Call,
+    frame: CallFrame,
     id: Option<FrameId>,
 ) -> Result<Reply, CommandError> {
     let Some(id) = id else {
@@ -22,8 +22,8 @@ pub(super) fn run(
     };
     let page = caller.page.clone();
     let (user, connection) = (page.user(), page.connection().key);
-    let account = user.clone().map_or(Account::Connection(connection), Account::User);
-    let call = executor::Call {
+    let account = user.clone().map_or(CallAccount::Connection(connection), CallAccount::User);
+    let call = executor::CallRequest {
         mode: Mode::parse(frame.exec_mode.as_deref())?,
         method: frame.method,
         params: frame.params.unwrap_or_else(|| RawValue::NULL.to_owned()),
@@ -43,9 +43,9 @@ pub(super) fn run(
             () = page.ended() => return,
         };
         page.push(&match outcome {
-            Ok(value) => Tail::result(&id, Some(&value)),
-            Err(CallError::Refused(error)) => Tail::error(Some(&id), &error),
-            Err(CallError::Failed(failure)) => Tail::failure(&id, &failure),
+            Ok(value) => FrameBody::result(&id, Some(&value)),
+            Err(ExecutorError::Refused(error)) => FrameBody::error(Some(&id), &error),
+            Err(ExecutorError::Failed(failure)) => FrameBody::failure(&id, &failure),
         });
     };
     tokio::spawn(work.in_current_span());

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::{Caller, Context, Reply, auth, broadcast_session, call, cancel, job, send, state, topic, watch};
 use crate::auth::Verified;
-use crate::protocol::{ClientFrame, Close, CommandError, FrameId, InvalidFrame, Tail, pong};
+use crate::protocol::{ClientFrame, Close, CommandError, FrameId, InvalidFrame, FrameBody, pong};
 
 /// What the socket does after a frame.
 #[derive(Debug)]
-pub enum After {
+pub enum SocketEffect {
     /// Goes on.
     Continue,
     /// Goes on with this identity.
@@ -24,7 +24,7 @@ pub async fn dispatch(
     caller: &Caller,
     frame: ClientFrame,
     id: Option<FrameId>,
-) -> After {
+) -> SocketEffect {
     let reply = match frame {
         ClientFrame::Send(frame) => send::run(context, caller, frame).await,
         ClientFrame::BroadcastSession(frame) => broadcast_session::run(context, caller, frame).await,
@@ -32,7 +32,7 @@ pub async fn dispatch(
         ClientFrame::Job(frame) => job::run(context, caller, frame, id.clone()).await,
         ClientFrame::Cancel => {
             cancel::run(context, caller, id.as_ref()).await;
-            return After::Continue;
+            return SocketEffect::Continue;
         }
         ClientFrame::Set(level, frame) => state::set(context, caller, level, frame, id.clone()),
         ClientFrame::Patch(frame) => state::patch(context, caller, frame, id.clone()),
@@ -43,44 +43,44 @@ pub async fn dispatch(
         ClientFrame::Unsubscribe(frame) => topic::unsubscribe(context, caller, frame).await,
         ClientFrame::Auth(frame) => match auth::run(context, caller, &frame).await {
             Ok(reply) => reply,
-            Err(close) => return After::Close(close),
+            Err(close) => return SocketEffect::Close(close),
         },
         ClientFrame::Ping => {
             caller.page.notice(pong());
-            return After::Continue;
+            return SocketEffect::Continue;
         }
-        ClientFrame::Ack(_) => return After::Continue,
+        ClientFrame::Ack(_) => return SocketEffect::Continue,
     };
     finish(caller, id.as_ref(), reply)
 }
 
 /// Tells the page that its frame could not be understood.
 pub fn refuse(caller: &Caller, invalid: &InvalidFrame) {
-    caller.page.push(&Tail::error(invalid.id.as_ref(), &invalid.error));
+    caller.page.push(&FrameBody::error(invalid.id.as_ref(), &invalid.error));
 }
 
-fn finish(caller: &Caller, id: Option<&FrameId>, reply: Result<Reply, CommandError>) -> After {
+fn finish(caller: &Caller, id: Option<&FrameId>, reply: Result<Reply, CommandError>) -> SocketEffect {
     match reply {
         Ok(Reply::Value(value)) => {
             if let Some(id) = id {
-                caller.page.push(&Tail::result(id, Some(&value)));
+                caller.page.push(&FrameBody::result(id, Some(&value)));
             }
         }
         Ok(Reply::Nothing) => {
             if let Some(id) = id {
-                caller.page.push(&Tail::result(id, None));
+                caller.page.push(&FrameBody::result(id, None));
             }
         }
         Ok(Reply::Later) => {}
         Ok(Reply::Authenticated(verified)) => {
             if let Some(id) = id {
-                caller.page.push(&Tail::result(id, None));
+                caller.page.push(&FrameBody::result(id, None));
             }
-            return After::Authenticated(verified);
+            return SocketEffect::Authenticated(verified);
         }
         Err(error) => {
-            caller.page.push(&Tail::error(id, &error));
+            caller.page.push(&FrameBody::error(id, &error));
         }
     }
-    After::Continue
+    SocketEffect::Continue
 }

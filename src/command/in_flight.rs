@@ -8,19 +8,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pagewire_cluster::id::Key;
 use tokio::sync::Notify;
 
-use crate::config::Limits;
+use crate::config::LimitsConfig;
 use crate::protocol::{CommandError, ErrorCode};
 
 /// For whom calls are counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Account {
+pub enum CallAccount {
     /// A user, whatever page or program calls.
     User(Arc<str>),
     /// The browser of an anonymous page.
     Connection(Key),
 }
 
-impl Account {
+impl CallAccount {
     /// The account of a page or of a program that acts for one; `None` for a program that acts for nobody.
     pub fn of(user: Option<&Arc<str>>, connection: Option<Key>) -> Option<Self> {
         user.cloned().map(Self::User).or(connection.map(Self::Connection))
@@ -31,44 +31,44 @@ impl Account {
 type Named = (Box<str>, Arc<Notify>);
 
 #[derive(Default)]
-struct Calls {
+struct CallTable {
     by_page: HashMap<Key, Vec<Named>>,
-    by_account: HashMap<Account, usize>,
+    by_account: HashMap<CallAccount, usize>,
 }
 
 /// The calls in flight of this node.
-pub struct InFlight {
+pub struct PendingCalls {
     per_page: usize,
     per_account: usize,
-    calls: Mutex<Calls>,
+    calls: Mutex<CallTable>,
 }
 
 /// A call in flight that is counted, until it is dropped.
 pub struct Counted {
-    all: Arc<InFlight>,
-    account: Account,
+    all: Arc<PendingCalls>,
+    account: CallAccount,
 }
 
 /// A page's call in flight, until it is dropped.
-pub(super) struct Flight {
+pub(super) struct PendingCall {
     counted: Counted,
     page: Key,
     cancel: Arc<Notify>,
 }
 
-impl InFlight {
+impl PendingCalls {
     /// A node without calls in flight.
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &LimitsConfig) -> Self {
         Self { per_page: limits.calls_per_page, per_account: limits.calls_per_user, calls: Mutex::default() }
     }
 
     /// Each change leaves the maps whole, so a poisoned lock is still usable.
-    fn lock(&self) -> MutexGuard<'_, Calls> {
+    fn lock(&self) -> MutexGuard<'_, CallTable> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a call of a program for an account.
-    pub fn count(self: &Arc<Self>, account: Account) -> Result<Counted, CommandError> {
+    pub fn count(self: &Arc<Self>, account: CallAccount) -> Result<Counted, CommandError> {
         self.lock().count(&account, self.per_account)?;
         Ok(Counted { all: self.clone(), account })
     }
@@ -77,9 +77,9 @@ impl InFlight {
     pub(super) fn begin(
         self: &Arc<Self>,
         page: Key,
-        account: Account,
+        account: CallAccount,
         frame: &str,
-    ) -> Result<Flight, CommandError> {
+    ) -> Result<PendingCall, CommandError> {
         let mut calls = self.lock();
         if calls.by_page.get(&page).map_or(0, Vec::len) >= self.per_page {
             return Err(too_many("page", self.per_page, "limits.calls_per_page"));
@@ -87,7 +87,7 @@ impl InFlight {
         calls.count(&account, self.per_account)?;
         let cancel = Arc::new(Notify::new());
         calls.by_page.entry(page).or_default().push((frame.into(), cancel.clone()));
-        Ok(Flight { counted: Counted { all: self.clone(), account }, page, cancel })
+        Ok(PendingCall { counted: Counted { all: self.clone(), account }, page, cancel })
     }
 
     /// Whether there was such a call.
@@ -99,12 +99,12 @@ impl InFlight {
     }
 }
 
-impl Calls {
-    fn count(&mut self, account: &Account, most: usize) -> Result<(), CommandError> {
+impl CallTable {
+    fn count(&mut self, account: &CallAccount, most: usize) -> Result<(), CommandError> {
         if self.by_account.get(account).copied().unwrap_or(0) >= most {
             let who = match account {
-                Account::User(_) => "user",
-                Account::Connection(_) => "anonymous browser",
+                CallAccount::User(_) => "user",
+                CallAccount::Connection(_) => "anonymous browser",
             };
             return Err(too_many(who, most, "limits.calls_per_user"));
         }
@@ -118,7 +118,7 @@ fn too_many(who: &str, most: usize, key: &str) -> CommandError {
     CommandError::new(ErrorCode::RateLimited, message)
 }
 
-impl Flight {
+impl PendingCall {
     /// Resolves when the page takes the call back.
     pub(super) async fn cancelled(&self) {
         self.cancel.notified().await;
@@ -137,7 +137,7 @@ impl Drop for Counted {
     }
 }
 
-impl Drop for Flight {
+impl Drop for PendingCall {
     fn drop(&mut self) {
         let mut calls = self.counted.all.lock();
         if let Some(named) = calls.by_page.get_mut(&self.page) {
@@ -153,8 +153,8 @@ impl Drop for Flight {
 mod tests {
     use super::*;
 
-    fn calls(per_page: usize, per_account: usize) -> Arc<InFlight> {
-        Arc::new(InFlight { per_page, per_account, calls: Mutex::default() })
+    fn calls(per_page: usize, per_account: usize) -> Arc<PendingCalls> {
+        Arc::new(PendingCalls { per_page, per_account, calls: Mutex::default() })
     }
 
     fn key(bits: u128) -> Key {
@@ -164,7 +164,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_can_be_taken_back_by_its_own_page_while_it_is_in_flight() {
         let (calls, ann, bob) = (calls(9, 9), key(1), key(2));
-        let account = Account::Connection(key(3));
+        let account = CallAccount::Connection(key(3));
         let flight = calls.begin(ann, account.clone(), "7").unwrap();
         assert!(!calls.cancel(bob, "7") && !calls.cancel(ann, "\"7\""));
         assert!(calls.cancel(ann, "7"));
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn calls_in_flight_are_bounded_per_page_and_per_user_and_the_refusal_names_the_key() {
         let calls = calls(2, 3);
-        let ann = || Account::User("ann".into());
+        let ann = || CallAccount::User("ann".into());
         let begin = |page, account| calls.begin(key(page), account, "1");
         let _first = begin(1, ann()).unwrap();
         let second = begin(1, ann()).unwrap();
@@ -190,7 +190,7 @@ mod tests {
         let refused = begin(2, ann()).err().unwrap();
         assert!(refused.message.contains("limits.calls_per_user"), "{refused}");
         assert!(calls.count(ann()).is_err(), "a program's calls for a user count too");
-        let _other = begin(2, Account::Connection(key(1))).unwrap();
+        let _other = begin(2, CallAccount::Connection(key(1))).unwrap();
         drop(second);
         assert!(calls.count(ann()).is_ok());
         assert!(begin(1, ann()).is_ok(), "what was counted is given back");

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use pagewire_cluster::job::{Account, Idempotency};
-use pagewire_cluster::wire::{JobNote, News, PageJob};
+use pagewire_cluster::job::{QuotaAccount, Idempotency};
+use pagewire_cluster::wire::{JobNotification, JobUpdate, PageJob};
 use serde_json::value::RawValue;
 
 use super::pending::conclude;
 use super::{Caller, Context, Reply};
 use crate::executor::{self, Mode};
-use crate::protocol::{CommandError, ErrorCode, FrameId, Job, Tail};
+use crate::protocol::{CommandError, ErrorCode, FrameId, SubmitJob, FrameBody};
 
 pub(super) async fn run(
     context: &Arc<Context>,
     caller: &Caller,
-    frame: Job,
+    frame: SubmitJob,
     id: Option<FrameId>,
 ) -> Result<Reply, CommandError> {
     let Some(id) = id else {
@@ -28,7 +28,7 @@ pub(super) async fn run(
     let (user, connection) = (page.user(), page.connection().key);
     let scope =
         user.as_deref().map_or_else(|| format!("connection {connection}"), |user| format!("user {user}"));
-    let job = executor::Job {
+    let job = executor::JobRequest {
         mode: Mode::parse(frame.exec_mode.as_deref())?,
         kind: frame.kind,
         data: frame.data.unwrap_or_else(|| RawValue::NULL.to_owned()),
@@ -43,7 +43,7 @@ pub(super) async fn run(
         rules: Some(context.job_rules),
     };
     let accepted = context.executors.submit(job, |record| {
-        page.push(&Tail::accepted(&id, record.id));
+        page.push(&FrameBody::accepted(&id, record.id));
         page.expect(record.id, id.json());
     });
     let submitted = accepted.await?;
@@ -57,13 +57,13 @@ pub(super) async fn run(
 }
 
 /// A page here is told that a job is over: it is not counted as open any more.
-pub fn job_over(context: &Context, note: &JobNote) {
-    if let News::Ended(_) = note.news
+pub fn job_over(context: &Context, note: &JobNotification) {
+    if let JobUpdate::Ended(_) = note.news
         && let Some(place) = context.sessions.find(note.page)
     {
         let account = match place.user {
-            Some(user) => Account::User(user.to_string()),
-            None => Account::Connection(place.connection.key),
+            Some(user) => QuotaAccount::User(user.to_string()),
+            None => QuotaAccount::Connection(place.connection.key),
         };
         context.jobs.is_over(&account, note.job);
     }

@@ -21,12 +21,12 @@ use std::sync::Arc;
 
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::rollout::Rollouts;
-use pagewire_cluster::state::{Level, Owner, States, Write};
+use pagewire_cluster::state::{Level, Owner, StateStore, DraftWrite};
 use pagewire_cluster::worker::Workers;
 use serde_json::value::RawValue;
 
-pub use dispatch::{After, dispatch, refuse};
-pub use in_flight::{Account, InFlight};
+pub use dispatch::{SocketEffect, dispatch, refuse};
+pub use in_flight::{CallAccount, PendingCalls};
 pub use job::job_over;
 pub use pending::{Waited, catch_up, catch_up_on, pending};
 pub use watch::rewatch;
@@ -35,7 +35,7 @@ use crate::auth::{Authenticator, Roles, Verified};
 use crate::config::SendLevel;
 use crate::executor::{Executors, PageRules};
 use crate::protocol::CommandError;
-use crate::session::{Deliver, Outcome, Page, Sessions, Watching};
+use crate::session::{Pusher, PushReport, Page, Sessions, StateWatchers};
 use crate::telemetry::Metrics;
 
 /// What commands act on: the same for all pages of a node.
@@ -43,19 +43,19 @@ pub struct Context {
     /// Pages of this node.
     pub sessions: Arc<Sessions>,
     /// The road to pages everywhere.
-    pub deliver: Deliver,
+    pub deliver: Pusher,
     /// Who runs calls.
     pub executors: Executors,
     /// Calls in flight of this node.
-    pub in_flight: Arc<InFlight>,
+    pub in_flight: Arc<PendingCalls>,
     /// Durable work.
     pub jobs: Jobs,
     /// How much of it a page may leave open.
     pub job_rules: PageRules,
     /// State trees; written through [`Context::write`].
-    pub states: States,
+    pub states: StateStore,
     /// Which pages of this node are told of them.
-    pub watching: Watching,
+    pub watching: StateWatchers,
     /// The levels at which a page may write without a role.
     pub writable: Vec<Level>,
     /// Bytes of a tree as anonymous pages may write it.
@@ -79,7 +79,7 @@ impl Context {
     pub fn write(
         &self,
         owner: &Owner,
-        write: Write,
+        write: DraftWrite,
     ) -> impl Future<Output = Result<u64, CommandError>> + Send + use<> {
         let (written, metrics, level) =
             (self.states.begin(owner, write), self.metrics.clone(), owner.level());
@@ -114,7 +114,7 @@ pub(crate) enum Reply {
 
 impl Reply {
     /// `{reached, held}`, and the nodes that did not answer if there are any.
-    fn reach(outcome: &Outcome) -> Self {
+    fn reach(outcome: &PushReport) -> Self {
         let mut value = serde_json::json!({"reached": outcome.reach.reached, "held": outcome.reach.held});
         if !outcome.unreachable.is_empty() {
             value["unreachable"] = serde_json::json!(outcome.unreachable);

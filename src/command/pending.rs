@@ -4,24 +4,24 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use pagewire_cluster::engine::Down;
+use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::wire::PageJob;
 use serde_json::value::RawValue;
 
 use super::Context;
-use crate::protocol::{CommandError, ErrorCode, FrameId, Recovered, Tail};
+use crate::protocol::{CommandError, ErrorCode, FrameId, ResumeOutcome, FrameBody};
 use crate::session::Page;
 
 /// The most jobs that one page asks for.
 const MOST: usize = 256;
 
 /// Answers for each id, without keeping the socket waiting.
-pub fn pending(context: &Arc<Context>, page: &Arc<Page>, recovered: Recovered, ids: Vec<FrameId>) {
-    if ids.is_empty() || recovered == Recovered::New {
+pub fn pending(context: &Arc<Context>, page: &Arc<Page>, recovered: ResumeOutcome, ids: Vec<FrameId>) {
+    if ids.is_empty() || recovered == ResumeOutcome::New {
         return;
     }
-    if recovered == Recovered::Reset && ids.len() >= MOST {
+    if recovered == ResumeOutcome::Reset && ids.len() >= MOST {
         page.expect_more();
     }
     let (context, page) = (context.clone(), page.clone());
@@ -66,18 +66,18 @@ pub(super) async fn conclude(context: &Context, page: &Page, waits: &PageJob) {
     let Some(stored) = context.jobs.get_when_up(waits.job).await else { return };
     let frame = serde_json::from_str::<&RawValue>(&waits.frame).ok();
     if let Some(note) = frame.and_then(|frame| stored.record.ending(page.key(), frame)) {
-        page.conclude(note.job, &waits.frame, &Tail::job(&note));
+        page.conclude(note.job, &waits.frame, &FrameBody::job(&note));
     }
 }
 
-async fn look_up(context: &Context, page: &Page, recovered: Recovered, id: &FrameId) {
-    let reset = recovered == Recovered::Reset;
+async fn look_up(context: &Context, page: &Page, recovered: ResumeOutcome, id: &FrameId) {
+    let reset = recovered == ResumeOutcome::Reset;
     let job = loop {
         match context.jobs.of_page(page.key(), id.json()).await {
             Ok(job) => break job,
             // after a reset nothing else tells the page
-            Err(Down) if page.is_here() => context.jobs.wait_to_retry().await,
-            Err(Down) => return,
+            Err(Unavailable) if page.is_here() => context.jobs.wait_to_retry().await,
+            Err(Unavailable) => return,
         }
     };
     if let Some(job) = job.filter(|_| reset) {
@@ -90,13 +90,13 @@ async fn look_up(context: &Context, page: &Page, recovered: Recovered, id: &Fram
     };
     let Some(record) = record else {
         let message = "the server knows nothing of this job";
-        page.push(&Tail::error(Some(id), &CommandError::new(ErrorCode::Uncertain, message)));
+        page.push(&FrameBody::error(Some(id), &CommandError::new(ErrorCode::Uncertain, message)));
         return;
     };
     match record.ending(page.key(), id.raw()) {
-        Some(note) if reset => drop(page.remind(note.job, id.json(), &Tail::job(&note))),
-        Some(note) => drop(page.conclude(note.job, id.json(), &Tail::job(&note))),
-        None if reset => drop(page.confirm(record.id, id.json(), &Tail::accepted(id, record.id))),
+        Some(note) if reset => drop(page.remind(note.job, id.json(), &FrameBody::job(&note))),
+        Some(note) => drop(page.conclude(note.job, id.json(), &FrameBody::job(&note))),
+        None if reset => drop(page.confirm(record.id, id.json(), &FrameBody::accepted(id, record.id))),
         None => {}
     }
 }

@@ -5,10 +5,10 @@ use pagewire_cluster::wire::Scope;
 use super::{Caller, Context, Reply};
 use crate::auth::Role;
 use crate::config::SendLevel;
-use crate::protocol::{CommandError, ErrorCode, Send, Target};
-use crate::session::Place;
+use crate::protocol::{CommandError, ErrorCode, SendFrame, Target};
+use crate::session::Membership;
 
-pub(super) async fn run(context: &Context, caller: &Caller, frame: Send) -> Result<Reply, CommandError> {
+pub(super) async fn run(context: &Context, caller: &Caller, frame: SendFrame) -> Result<Reply, CommandError> {
     if !caller.roles.has(Role::Push) && !own(context, caller, &frame.to) {
         let message = "this page may address its own session, connection and user as far as the server allows; \
                        other targets need the role push";
@@ -51,7 +51,7 @@ fn own(context: &Context, caller: &Caller, target: &Target) -> bool {
 }
 
 /// Whether two pages meet at a level that one may address.
-fn shares(allow: &[SendLevel], own: &Place, other: &Place) -> bool {
+fn shares(allow: &[SendLevel], own: &Membership, other: &Membership) -> bool {
     allow.iter().any(|level| match level {
         SendLevel::Page | SendLevel::Session => own.session.key == other.session.key,
         SendLevel::Connection => own.connection.key == other.connection.key,
@@ -66,10 +66,10 @@ mod tests {
 
     use super::*;
 
-    fn place(session: u128, connection: u128, user: Option<&str>) -> Place {
+    fn place(session: u128, connection: u128, user: Option<&str>) -> Membership {
         let at = |bits| Address { key: Key::from_bits(bits), node: NodeNumber::new(1).unwrap() };
         let user = user.map(Into::into);
-        Place { session: at(session), connection: at(connection), user, topics: Vec::new() }
+        Membership { session: at(session), connection: at(connection), user, topics: Vec::new() }
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! `set_…_data`, `patch`, `get_data`: the state trees of the page's own chain. Frames of one page are acted upon in their
 //! order without waiting for each other: a write is in line when its command returns.
 
-use pagewire_cluster::state::{Act, Edit, Level, Owner, Write};
+use pagewire_cluster::state::{Operation, Edit, Level, Owner, DraftWrite};
 use tracing::Instrument;
 
 use super::{Caller, Context, Reply};
 use crate::auth::Role;
-use crate::protocol::{At, CommandError, ErrorCode, FrameId, Patch, SetData, Tail};
+use crate::protocol::{PathRef, CommandError, ErrorCode, FrameId, PatchFrame, SetData, FrameBody};
 use crate::session::owner;
 
 /// A value at a path.
@@ -25,14 +25,14 @@ pub(super) fn set(
 pub(super) fn patch(
     context: &Context,
     caller: &Caller,
-    frame: Patch,
+    frame: PatchFrame,
     id: Option<FrameId>,
 ) -> Result<Reply, CommandError> {
     write(context, caller, frame.level, frame.changes, frame.if_revision, id)
 }
 
 /// What stands at a path.
-pub(super) async fn get(context: &Context, caller: &Caller, frame: &At) -> Result<Reply, CommandError> {
+pub(super) async fn get(context: &Context, caller: &Caller, frame: &PathRef) -> Result<Reply, CommandError> {
     let reading = context.states.get(&tree(caller, frame.level)?, &frame.locator()?).await?;
     let mut value = serde_json::json!({"revision": reading.revision});
     if let Some(read) = reading.value {
@@ -55,10 +55,10 @@ fn write(
     }
     let from = context.sessions.address(&caller.page);
     let act = match caller.page.user() {
-        Some(_) => Act::Edit(edits),
-        None => Act::EditWithin(edits, context.anonymous_tree),
+        Some(_) => Operation::Edit(edits),
+        None => Operation::EditWithin(edits, context.anonymous_tree),
     };
-    let write = Write { act, if_revision, from };
+    let write = DraftWrite { act, if_revision, from };
     let written = context.write(&tree(caller, level)?, write);
     let page = caller.page.clone();
     let answer = async move {
@@ -67,11 +67,11 @@ fn write(
                 let Reply::Value(value) = Reply::value(&serde_json::json!({"revision": revision})) else {
                     return;
                 };
-                page.push(&Tail::result(&id, Some(&value)));
+                page.push(&FrameBody::result(&id, Some(&value)));
             }
             (Ok(_), None) => {}
             (Err(error), id) => {
-                page.push(&Tail::error(id.as_ref(), &error));
+                page.push(&FrameBody::error(id.as_ref(), &error));
             }
         }
     };

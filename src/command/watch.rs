@@ -2,11 +2,11 @@
 
 use super::state::tree;
 use super::{Caller, Context, Reply};
-use crate::protocol::{At, CommandError, ErrorCode, Recovered, Tail};
-use crate::session::Watch;
+use crate::protocol::{PathRef, CommandError, ErrorCode, ResumeOutcome, FrameBody};
+use crate::session::PageWatch;
 
 /// From now on: a snapshot, then changes.
-pub(super) fn watch(context: &Context, caller: &Caller, at: &At) -> Result<Reply, CommandError> {
+pub(super) fn watch(context: &Context, caller: &Caller, at: &PathRef) -> Result<Reply, CommandError> {
     if context.watching.follow(&caller.page, tree(caller, at.level)?, at.keys()?) {
         return Ok(Reply::Nothing);
     }
@@ -14,30 +14,30 @@ pub(super) fn watch(context: &Context, caller: &Caller, at: &At) -> Result<Reply
 }
 
 /// No more.
-pub(super) fn unwatch(context: &Context, caller: &Caller, at: &At) -> Result<Reply, CommandError> {
+pub(super) fn unwatch(context: &Context, caller: &Caller, at: &PathRef) -> Result<Reply, CommandError> {
     context.watching.unfollow(&caller.page, tree(caller, at.level)?, at.keys()?);
     Ok(Reply::Nothing)
 }
 
 /// What a page that came to a socket shows. One that missed nothing goes on with that and is told nothing twice; any
 /// other is told anew.
-pub fn rewatch(context: &Context, caller: &Caller, recovered: Recovered, shown: Option<&[At]>) {
-    if recovered != Recovered::Recovered {
+pub fn rewatch(context: &Context, caller: &Caller, recovered: ResumeOutcome, shown: Option<&[PathRef]>) {
+    if recovered != ResumeOutcome::Recovered {
         context.watching.leave(&caller.page);
         return shown.unwrap_or_default().iter().for_each(|at| show(context, caller, at));
     }
     if let Some(shown) = shown {
         let paths: Vec<_> = shown.iter().filter_map(|at| Some((at.level, at.keys().ok()?))).collect();
         let named =
-            |watch: &Watch| paths.iter().any(|(level, path)| (*level, path) == (watch.level, &watch.path));
+            |watch: &PageWatch| paths.iter().any(|(level, path)| (*level, path) == (watch.level, &watch.path));
         context.watching.keep(&caller.page, named);
     }
 }
 
 /// A watch that has no answer of its own: when it fails, its error says which one it was.
-fn show(context: &Context, caller: &Caller, at: &At) {
+fn show(context: &Context, caller: &Caller, at: &PathRef) {
     if let Err(CommandError { code, message }) = watch(context, caller, at) {
         let message = format!("watch of level {}, path \"{}\": {message}", at.level, at.path);
-        caller.page.push(&Tail::error(None, &CommandError::new(code, message)));
+        caller.page.push(&FrameBody::error(None, &CommandError::new(code, message)));
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use super::{Auth, Config, InvalidConfig, Lifetime, Limits, Nats, Node, Websocket};
+use super::{AuthConfig, Config, InvalidConfig, Lifetime, LimitsConfig, NatsConfig, NodeConfig, Websocket};
 
 /// The largest message between processes, which bounds every frame.
 const MESSAGE: usize = 512 * 1024;
@@ -62,7 +62,7 @@ impl Config {
     }
 }
 
-impl Nats {
+impl NatsConfig {
     fn check(&self, found: &mut Problems) {
         for url in &self.urls {
             let server = ["nats://", "tls://"].into_iter().find_map(|scheme| url.strip_prefix(scheme));
@@ -79,7 +79,7 @@ impl Nats {
     }
 }
 
-impl Node {
+impl NodeConfig {
     fn check(&self, found: &mut Problems) {
         found.length("node.name", &self.name, 0..=128);
         found.length("node.lane", &self.lane, 1..=64);
@@ -90,7 +90,7 @@ impl Node {
     }
 }
 
-impl Auth {
+impl AuthConfig {
     fn check(&self, found: &mut Problems) {
         if !self.anonymous && self.hs256_secret.is_empty() {
             found.add(
@@ -152,7 +152,7 @@ impl Lifetime {
     }
 }
 
-impl Limits {
+impl LimitsConfig {
     fn check(&self, found: &mut Problems) {
         found.range("limits.connections", self.connections, 1..=10_000_000);
         found.range("limits.connections_per_ip", self.connections_per_ip, 1..=10_000_000);

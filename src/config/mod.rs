@@ -33,28 +33,28 @@ pub struct Config {
     /// Where the embedded engine keeps its data; empty for nowhere.
     pub data_dir: PathBuf,
     /// The distributed engine.
-    pub nats: Nats,
+    pub nats: NatsConfig,
     /// This process in the cluster.
-    pub node: Node,
+    pub node: NodeConfig,
     /// Who may come in.
-    pub auth: Auth,
+    pub auth: AuthConfig,
     /// The socket.
     pub websocket: Websocket,
     /// How long things are kept.
     pub lifetime: Lifetime,
     /// State trees.
-    pub state: State,
+    pub state: StateConfig,
     /// Topics.
     pub topics: Topics,
     /// What pages may address.
-    pub send: Send,
+    pub send: SendConfig,
     /// What one client may use.
-    pub limits: Limits,
+    pub limits: LimitsConfig,
 }
 
 /// `[nats]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Nats {
+pub struct NatsConfig {
     /// Servers; empty for the embedded engine.
     pub urls: Vec<String>,
     /// Copies of streams and buckets.
@@ -63,7 +63,7 @@ pub struct Nats {
 
 /// `[node]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Node {
+pub struct NodeConfig {
     /// The wanted number, 0 for the lowest free one.
     pub number: u16,
     /// The node's name, empty for none.
@@ -78,7 +78,7 @@ pub struct Node {
 
 /// `[auth]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Auth {
+pub struct AuthConfig {
     /// Whether a page needs no token.
     pub anonymous: bool,
     /// The shared secret of tokens, empty for none.
@@ -144,7 +144,7 @@ pub struct Lifetime {
 
 /// `[state]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
+pub struct StateConfig {
     /// The levels at which a page may write without a role.
     pub write: Vec<Level>,
 }
@@ -158,7 +158,7 @@ pub struct Topics {
 
 /// `[send]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Send {
+pub struct SendConfig {
     /// The levels of its own chain that a page may address without a role.
     pub allow: Vec<SendLevel>,
 }
@@ -194,7 +194,7 @@ impl SendLevel {
 
 /// `[limits]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
+pub struct LimitsConfig {
     /// Open connections of the node.
     pub connections: usize,
     /// Open connections from one address.

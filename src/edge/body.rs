@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Sleep, timeout};
 
-use super::http::Bounds;
+use super::http::HttpLimits;
 
 /// A body that is read when a handler reads it. `ErrorKind::FileTooLarge` and `ErrorKind::TimedOut` say that it broke
 /// its bounds.
@@ -23,7 +23,7 @@ pub(super) struct Arriving {
     rest: Option<Incoming>,
     /// Bytes that may still come.
     room: u64,
-    bounds: Bounds,
+    bounds: HttpLimits,
     /// From the first read on.
     deadline: Option<Pin<Box<Sleep>>>,
     /// The client waits for leave to send: an answer instead is its end.
@@ -31,7 +31,7 @@ pub(super) struct Arriving {
 }
 
 impl Arriving {
-    pub(super) fn new(body: Incoming, headers: &HeaderMap, bounds: Bounds) -> Self {
+    pub(super) fn new(body: Incoming, headers: &HeaderMap, bounds: HttpLimits) -> Self {
         let waits = headers.contains_key(header::EXPECT);
         Self { rest: Some(body), room: bounds.body as u64, bounds, deadline: None, waits }
     }

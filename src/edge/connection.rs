@@ -9,16 +9,16 @@ mod live;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use self::live::Live;
+use self::live::PageSocket;
 use super::Edge;
 use super::listener::Peer;
-use super::pulse::{Cause, Pulse};
-use super::wire::Wire;
+use super::pulse::{CloseCause, Heartbeat};
+use super::wire::WebSocketStream;
 use crate::auth::Verified;
 use crate::protocol::{Close, CloseCode};
 
 /// What the request brought that became this socket.
-pub(super) struct Arrival {
+pub(super) struct UpgradeInfo {
     /// Who sent it.
     pub(super) peer: Arc<Peer>,
     /// The token of a header, a subprotocol or a cookie.
@@ -30,9 +30,9 @@ pub(super) struct Arrival {
 }
 
 /// A socket as the node's pulse sees it, until it ends.
-struct Beating(Arc<Pulse>);
+struct HeartbeatGuard(Arc<Heartbeat>);
 
-impl Drop for Beating {
+impl Drop for HeartbeatGuard {
     fn drop(&mut self) {
         self.0.end();
     }
@@ -40,14 +40,14 @@ impl Drop for Beating {
 
 /// Serves a socket until it ends. What is large or rare is boxed: an argument of a future is kept in it twice, and
 /// the rest is what an idle page costs.
-pub(super) async fn serve(edge: Arc<Edge>, mut wire: Box<Wire>, arrival: Box<Arrival>) {
+pub(super) async fn serve(edge: Arc<Edge>, mut wire: Box<WebSocketStream>, arrival: Box<UpgradeInfo>) {
     let peer = arrival.peer.clone();
-    let beating = Beating(edge.pulses.watch());
+    let beating = HeartbeatGuard(edge.pulses.watch());
     let greeted = Box::pin(greet::greet(&edge, &mut wire, &beating.0, arrival)).await;
     let end = match greeted {
         Err(end) => end,
         Ok((opened, roles)) => {
-            let mut live = Live::new(edge.clone(), wire, beating, opened, roles);
+            let mut live = PageSocket::new(edge.clone(), wire, beating, opened, roles);
             let end = live.run().await;
             wire = live.let_go();
             end
@@ -58,11 +58,11 @@ pub(super) async fn serve(edge: Arc<Edge>, mut wire: Box<Wire>, arrival: Box<Arr
     Box::pin(wire.part(&end, edge.timing.goodbye)).await;
 }
 
-fn closing(edge: &Edge, cause: Cause) -> Close {
+fn closing(edge: &Edge, cause: CloseCause) -> Close {
     match cause {
-        Cause::Silent => Close::new(CloseCode::Silent, "nothing was heard for too long"),
-        Cause::Expired => Close::new(CloseCode::TokenExpired, "the token has expired"),
-        Cause::Drain => {
+        CloseCause::Silent => Close::new(CloseCode::Silent, "nothing was heard for too long"),
+        CloseCause::Expired => Close::new(CloseCode::TokenExpired, "the token has expired"),
+        CloseCause::Drain => {
             Close::new(CloseCode::Draining, "").after(edge.timing.reconnect_spread.mul_f64(rand::random()))
         }
     }

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 /// Why a connection is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum LimitError {
     /// The node has no room.
     Full,
     /// This address has its share.
@@ -16,26 +16,26 @@ pub(super) enum Refusal {
 }
 
 #[derive(Default)]
-struct Counts {
+struct ConnectionCounts {
     open: usize,
     by_source: HashMap<IpAddr, usize>,
 }
 
 /// Counts the open connections of a listener.
-pub(super) struct Gate {
+pub(super) struct ConnectionLimiter {
     most: usize,
     most_per_source: usize,
-    counts: Mutex<Counts>,
+    counts: Mutex<ConnectionCounts>,
     left: Notify,
 }
 
 /// A connection's place; given back when dropped.
 pub(super) struct Permit {
-    gate: Arc<Gate>,
+    gate: Arc<ConnectionLimiter>,
     source: IpAddr,
 }
 
-impl Gate {
+impl ConnectionLimiter {
     /// Nobody is in.
     pub(super) fn new(most: usize, most_per_source: usize) -> Arc<Self> {
         Arc::new(Self { most, most_per_source, counts: Mutex::default(), left: Notify::new() })
@@ -47,15 +47,15 @@ impl Gate {
     }
 
     /// Lets a connection in, if there is room.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refusal> {
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Permit, LimitError> {
         let source = source(address);
         let mut counts = self.lock();
         if counts.open >= self.most {
-            return Err(Refusal::Full);
+            return Err(LimitError::Full);
         }
         let of_source = counts.by_source.entry(source).or_default();
         if *of_source >= self.most_per_source {
-            return Err(Refusal::Share);
+            return Err(LimitError::Share);
         }
         *of_source += 1;
         counts.open += 1;
@@ -88,7 +88,7 @@ impl Gate {
     }
 
     /// Counts are whole after every step, so a poisoned lock is still usable.
-    fn lock(&self) -> MutexGuard<'_, Counts> {
+    fn lock(&self) -> MutexGuard<'_, ConnectionCounts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -117,12 +117,12 @@ mod tests {
 
     #[test]
     fn an_address_has_its_share_and_a_place_comes_back_when_it_is_left() {
-        let gate = Gate::new(3, 2);
+        let gate = ConnectionLimiter::new(3, 2);
         let first = gate.enter(ip("10.0.0.1")).ok().unwrap();
         let _second = gate.enter(ip("10.0.0.1")).ok().unwrap();
-        assert_eq!(gate.enter(ip("10.0.0.1")).err(), Some(Refusal::Share));
+        assert_eq!(gate.enter(ip("10.0.0.1")).err(), Some(LimitError::Share));
         let _other = gate.enter(ip("10.0.0.2")).ok().unwrap();
-        assert_eq!(gate.enter(ip("10.0.0.3")).err(), Some(Refusal::Full));
+        assert_eq!(gate.enter(ip("10.0.0.3")).err(), Some(LimitError::Full));
         drop(first);
         assert!(gate.enter(ip("::ffff:10.0.0.1")).is_ok());
         assert_eq!(gate.lock().by_source.len(), 2, "a source without connections is forgotten");

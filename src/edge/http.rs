@@ -25,8 +25,8 @@ use tokio::sync::watch;
 
 use super::body::Arriving;
 use super::listener::Peer;
-use super::lobby::Routes;
-use super::stall::Stall;
+use super::lobby::CurrentRouter;
+use super::stall::WriteTimeout;
 use super::start;
 use crate::config::Config;
 
@@ -44,7 +44,7 @@ const ALWAYS: [(HeaderName, HeaderValue); 3] = [
 
 /// What a connection may cost.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub(super) struct HttpLimits {
     /// Bytes of a head.
     pub(super) head: usize,
     /// Bytes of a body.
@@ -53,7 +53,7 @@ pub(super) struct Bounds {
     pub(super) timing: Timing,
 }
 
-impl Bounds {
+impl HttpLimits {
     /// What the configuration allows.
     pub(super) fn new(config: &Config, timing: Timing) -> Self {
         Self { head: config.limits.max_header_bytes, body: config.limits.max_body_bytes, timing }
@@ -64,11 +64,11 @@ impl Bounds {
 pub(super) async fn serve(
     stream: TcpStream,
     peer: Arc<Peer>,
-    routes: Routes,
-    bounds: Bounds,
+    routes: CurrentRouter,
+    bounds: HttpLimits,
     mut stop: watch::Receiver<bool>,
 ) {
-    let io = TokioIo::new(Stall::new(stream, bounds.timing.write_stall));
+    let io = TokioIo::new(WriteTimeout::new(stream, bounds.timing.write_stall));
     let asking = peer.clone();
     let service = service_fn(move |request| respond(request, asking.clone(), routes.now(), bounds));
     let mut connection = pin!(builder(bounds).serve_connection(io, service).with_upgrades());
@@ -99,7 +99,7 @@ pub(super) async fn serve(
     }
 }
 
-fn builder(bounds: Bounds) -> http1::Builder {
+fn builder(bounds: HttpLimits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -115,7 +115,7 @@ async fn respond(
     request: Request<Incoming>,
     peer: Arc<Peer>,
     router: Router,
-    bounds: Bounds,
+    bounds: HttpLimits,
 ) -> Result<Response<Body>, Infallible> {
     peer.asks();
     let mut response = match admit(request, bounds) {
@@ -133,7 +133,7 @@ async fn respond(
 }
 
 /// A request that names one host at most; its body comes when a handler reads it.
-fn admit(request: Request<Incoming>, bounds: Bounds) -> Result<Request<Body>, StatusCode> {
+fn admit(request: Request<Incoming>, bounds: HttpLimits) -> Result<Request<Body>, StatusCode> {
     if request.headers().get_all(header::HOST).iter().count() > 1 {
         return Err(StatusCode::BAD_REQUEST);
     }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::gate::{Gate, Permit, Refusal};
+use super::gate::{ConnectionLimiter, Permit, LimitError};
 
 /// Pause when the system has no resources for another connection: accepting at once would only burn a core.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -71,7 +71,7 @@ pub(super) fn bound_send_buffer(listener: &TcpListener, bytes: usize) {
 /// Accepts connections for ever and hands over those that are let in.
 pub(super) async fn accept(
     listener: &TcpListener,
-    gate: &Arc<Gate>,
+    gate: &Arc<ConnectionLimiter>,
     farewell: Duration,
     serve: impl Fn(TcpStream, Arc<Peer>),
 ) {
@@ -120,11 +120,11 @@ fn of_one_connection(error: &io::Error) -> bool {
 
 /// Says why, and reads the request away: closing with unread bytes would reset the connection before the peer has
 /// read the answer.
-async fn refuse(mut stream: TcpStream, refusal: Refusal) -> io::Result<()> {
+async fn refuse(mut stream: TcpStream, refusal: LimitError) -> io::Result<()> {
     stream
         .write_all(match refusal {
-            Refusal::Full => FULL,
-            Refusal::Share => SHARE,
+            LimitError::Full => FULL,
+            LimitError::Share => SHARE,
         })
         .await?;
     stream.shutdown().await?;

@@ -12,16 +12,16 @@ use pagewire_cluster::timing::Timing;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::gate::Gate;
-use super::http::{self, Bounds};
+use super::gate::ConnectionLimiter;
+use super::http::{self, HttpLimits};
 use super::listener;
 use crate::config::Config;
 
 /// The router that answers now. All clones change together.
 #[derive(Clone)]
-pub(super) struct Routes(Arc<RwLock<Router>>);
+pub(super) struct CurrentRouter(Arc<RwLock<Router>>);
 
-impl Routes {
+impl CurrentRouter {
     /// The router for a request that has just come.
     pub(super) fn now(&self) -> Router {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -33,25 +33,25 @@ impl Routes {
 }
 
 /// The connections of a listener.
-pub struct Lobby {
+pub struct StartupServer {
     listener: TcpListener,
-    routes: Routes,
-    pub(super) gate: Arc<Gate>,
-    bounds: Bounds,
+    routes: CurrentRouter,
+    pub(super) gate: Arc<ConnectionLimiter>,
+    bounds: HttpLimits,
     pub(super) stopping: watch::Sender<bool>,
 }
 
-impl Lobby {
+impl StartupServer {
     /// No connections yet; `router` answers until another one does.
     pub fn new(listener: TcpListener, config: &Config, timing: Timing, router: Router) -> Self {
-        let gate = Gate::new(config.limits.connections, config.limits.connections_per_ip);
+        let gate = ConnectionLimiter::new(config.limits.connections, config.limits.connections_per_ip);
         listener::bound_send_buffer(&listener, config.limits.send_buffer_bytes);
-        let routes = Routes(Arc::new(RwLock::new(router)));
+        let routes = CurrentRouter(Arc::new(RwLock::new(router)));
         Self {
             listener,
             routes,
             gate,
-            bounds: Bounds::new(config, timing),
+            bounds: HttpLimits::new(config, timing),
             stopping: watch::Sender::new(false),
         }
     }
@@ -76,7 +76,7 @@ impl Lobby {
     }
 
     /// No connection is accepted any more, and those that are open end when their answers are sent.
-    pub(super) fn close(self) -> Arc<Gate> {
+    pub(super) fn close(self) -> Arc<ConnectionLimiter> {
         drop(self.listener);
         self.stopping.send_replace(true);
         self.gate

@@ -37,11 +37,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use pagewire_cluster::timing::Timing;
 
-pub use self::lobby::Lobby;
-use self::newcomers::Newcomers;
+pub use self::lobby::StartupServer;
+use self::newcomers::AnonymousLimiter;
 use self::origin::{Origins, Strangers};
-use self::pulse::Pulses;
-use self::wire::Allowance;
+use self::pulse::HeartbeatMonitor;
+use self::wire::FrameLimits;
 use crate::command::Context;
 use crate::config::Config;
 use crate::telemetry::Metrics;
@@ -60,9 +60,9 @@ pub struct Edge {
     cookie: Option<String>,
     origins: Origins,
     strangers: Strangers,
-    allowance: Allowance,
-    newcomers: Newcomers,
-    pulses: Pulses,
+    allowance: FrameLimits,
+    newcomers: AnonymousLimiter,
+    pulses: HeartbeatMonitor,
     draining: AtomicBool,
 }
 
@@ -83,12 +83,12 @@ impl Edge {
                 config.listen.ip().is_loopback(),
             ),
             strangers: Strangers::new(timing.log_pause),
-            allowance: Allowance {
+            allowance: FrameLimits {
                 max_frame: websocket.max_frame,
                 frames_per_second: config.limits.frames_per_second,
             },
-            newcomers: Newcomers::new(config.limits.anonymous_pages_per_ip_per_minute),
-            pulses: Pulses::new(Duration::from_millis(ping), Duration::from_millis(timeout)),
+            newcomers: AnonymousLimiter::new(config.limits.anonymous_pages_per_ip_per_minute),
+            pulses: HeartbeatMonitor::new(Duration::from_millis(ping), Duration::from_millis(timeout)),
             draining: AtomicBool::new(false),
         })
     }
@@ -100,7 +100,7 @@ impl Edge {
 
     /// Serves `router` in `lobby` until `stop`, then closes what is open and returns when it is closed or time is up.
     /// Who calls it owns the signal.
-    pub async fn serve(&self, lobby: Lobby, router: Router, stop: impl Future<Output = ()>) {
+    pub async fn serve(&self, lobby: StartupServer, router: Router, stop: impl Future<Output = ()>) {
         listener::claim_descriptors(lobby.gate.most());
         lobby.give_to(router);
         let served = async {

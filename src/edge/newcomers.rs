@@ -14,20 +14,20 @@ use super::gate::source;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// One bucket per address that holds a minute's worth of pages (the generic cell rate algorithm).
-pub(super) struct Newcomers {
+pub(super) struct AnonymousLimiter {
     per_minute: u32,
     started: Instant,
-    sources: Mutex<Sources>,
+    sources: Mutex<AddressBuckets>,
 }
 
 #[derive(Default)]
-struct Sources {
+struct AddressBuckets {
     /// When the bucket of an address is full again; one that is full is not kept.
     full_at: HashMap<IpAddr, Duration>,
     swept_at: Duration,
 }
 
-impl Newcomers {
+impl AnonymousLimiter {
     pub(super) fn new(per_minute: u32) -> Self {
         Self { per_minute, started: Instant::now(), sources: Mutex::default() }
     }
@@ -38,12 +38,12 @@ impl Newcomers {
     }
 
     /// Each change leaves the map whole, so a poisoned lock is still usable.
-    fn lock(&self) -> MutexGuard<'_, Sources> {
+    fn lock(&self) -> MutexGuard<'_, AddressBuckets> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Sources {
+impl AddressBuckets {
     fn admit(&mut self, source: IpAddr, now: Duration, per_minute: u32) -> Result<(), Duration> {
         let full_at = self.full_at.get(&source).copied().unwrap_or(now).max(now);
         let next = full_at + MINUTE / per_minute.max(1);
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn an_address_opens_a_minute_of_pages_at_once_and_then_at_the_pace_while_others_are_not_held_up() {
-        let (mut sources, start) = (Sources::default(), Duration::from_secs(9));
+        let (mut sources, start) = (AddressBuckets::default(), Duration::from_secs(9));
         assert_eq!((0..100).filter(|_| sources.admit(address(1), start, 60).is_ok()).count(), 60);
         assert_eq!(sources.admit(address(1), start, 60), Err(Duration::from_secs(1)));
         assert_eq!(sources.admit(address(2), start, 60), Ok(()));
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn addresses_that_have_not_come_for_a_minute_are_forgotten() {
-        let mut sources = Sources::default();
+        let mut sources = AddressBuckets::default();
         for n in 0..100_000 {
             // a thousand addresses a second
             sources.admit(address(n), Duration::from_millis(n.into()), 1).unwrap();
@@ -100,7 +100,7 @@ mod tests {
             gaps in prop::collection::vec(0u64..5_000, 1..400),
             per_minute in 1u32..200,
         ) {
-            let (mut sources, mut now, mut admitted) = (Sources::default(), 0, 0u64);
+            let (mut sources, mut now, mut admitted) = (AddressBuckets::default(), 0, 0u64);
             for gap in gaps {
                 now += gap;
                 let outcome = sources.admit(address(1), Duration::from_millis(now), per_minute);

@@ -13,7 +13,7 @@ use crate::config::names_this_machine;
 
 /// What the `Origin` header of a request proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Provenance {
+pub(super) enum OriginCheck {
     /// A page of this server or of a listed one.
     Known,
     /// No browser: nothing was sent along that the caller does not know itself.
@@ -51,21 +51,21 @@ impl Origins {
     }
 
     /// Compares exactly: no part of a name, no wildcard.
-    pub(super) fn judge(&self, headers: &HeaderMap) -> Provenance {
+    pub(super) fn judge(&self, headers: &HeaderMap) -> OriginCheck {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         if self.loopback && !self.is_own_host(host) {
-            return Provenance::ForeignHost;
+            return OriginCheck::ForeignHost;
         }
         let mut origins = headers.get_all(ORIGIN).iter();
         let (Some(origin), None) = (origins.next(), origins.next()) else {
-            return if headers.contains_key(ORIGIN) { Provenance::Foreign } else { Provenance::Program };
+            return if headers.contains_key(ORIGIN) { OriginCheck::Foreign } else { OriginCheck::Program };
         };
-        let Ok(origin) = origin.to_str() else { return Provenance::Foreign };
+        let Ok(origin) = origin.to_str() else { return OriginCheck::Foreign };
         let own = host.is_some_and(|host| {
             origin.strip_prefix("http://").is_some_and(|origin| origin.eq_ignore_ascii_case(host))
         });
         let listed = || self.listed.iter().any(|listed| listed.eq_ignore_ascii_case(origin));
-        if own || listed() { Provenance::Known } else { Provenance::Foreign }
+        if own || listed() { OriginCheck::Known } else { OriginCheck::Foreign }
     }
 }
 
@@ -134,11 +134,11 @@ mod tests {
         assert_eq!(seldom.next(at(100), pause), Some(1));
     }
 
-    fn judge(host: &str, origins: &[&str]) -> Provenance {
+    fn judge(host: &str, origins: &[&str]) -> OriginCheck {
         judge_at(false, host, origins)
     }
 
-    fn judge_at(loopback: bool, host: &str, origins: &[&str]) -> Provenance {
+    fn judge_at(loopback: bool, host: &str, origins: &[&str]) -> OriginCheck {
         let listed = ["https://app.example".to_owned()];
         let known = Origins::new(&listed, "https://node1.example:8443/", loopback);
         let mut headers = HeaderMap::new();
@@ -152,18 +152,18 @@ mod tests {
     #[test]
     fn only_whole_origins_of_this_server_or_the_list_are_known() {
         let table = [
-            ("http://127.0.0.1:8080", Provenance::Known),
-            ("https://app.example", Provenance::Known),
-            ("https://APP.example", Provenance::Known),
-            ("https://node1.example:8443", Provenance::Known),
-            ("http://127.0.0.1", Provenance::Foreign),
-            ("http://127.0.0.1:80801", Provenance::Foreign),
-            ("https://127.0.0.1:8080", Provenance::Foreign),
-            ("https://app.example.evil", Provenance::Foreign),
-            ("https://evilapp.example", Provenance::Foreign),
-            ("http://app.example", Provenance::Foreign),
-            ("null", Provenance::Foreign),
-            ("", Provenance::Foreign),
+            ("http://127.0.0.1:8080", OriginCheck::Known),
+            ("https://app.example", OriginCheck::Known),
+            ("https://APP.example", OriginCheck::Known),
+            ("https://node1.example:8443", OriginCheck::Known),
+            ("http://127.0.0.1", OriginCheck::Foreign),
+            ("http://127.0.0.1:80801", OriginCheck::Foreign),
+            ("https://127.0.0.1:8080", OriginCheck::Foreign),
+            ("https://app.example.evil", OriginCheck::Foreign),
+            ("https://evilapp.example", OriginCheck::Foreign),
+            ("http://app.example", OriginCheck::Foreign),
+            ("null", OriginCheck::Foreign),
+            ("", OriginCheck::Foreign),
         ];
         for (origin, expected) in table {
             assert_eq!(judge("127.0.0.1:8080", &[origin]), expected, "{origin}");
@@ -172,26 +172,26 @@ mod tests {
 
     #[test]
     fn a_program_sends_no_origin_and_nobody_sends_two() {
-        assert_eq!(judge("h", &[]), Provenance::Program);
-        assert_eq!(judge("h", &["http://h", "http://evil"]), Provenance::Foreign);
+        assert_eq!(judge("h", &[]), OriginCheck::Program);
+        assert_eq!(judge("h", &["http://h", "http://evil"]), OriginCheck::Foreign);
     }
 
     #[test]
     fn a_node_of_this_machine_alone_is_asked_by_its_own_names_only() {
         let rebound = ["http://evil.example:8080"];
-        assert_eq!(judge_at(true, "evil.example:8080", &rebound), Provenance::ForeignHost);
-        assert_eq!(judge_at(true, "evil.example:8080", &[]), Provenance::ForeignHost, "a program, too");
-        assert_eq!(judge_at(true, "node1.example", &[]), Provenance::ForeignHost, "another port of it");
+        assert_eq!(judge_at(true, "evil.example:8080", &rebound), OriginCheck::ForeignHost);
+        assert_eq!(judge_at(true, "evil.example:8080", &[]), OriginCheck::ForeignHost, "a program, too");
+        assert_eq!(judge_at(true, "node1.example", &[]), OriginCheck::ForeignHost, "another port of it");
         for host in ["127.0.0.1:8080", "localhost:8080", "[::1]:8080", "127.0.0.9"] {
             let origin = format!("http://{host}");
-            assert_eq!(judge_at(true, host, &[&origin]), Provenance::Known, "{host}");
-            assert_eq!(judge_at(true, host, &[]), Provenance::Program, "{host}");
+            assert_eq!(judge_at(true, host, &[&origin]), OriginCheck::Known, "{host}");
+            assert_eq!(judge_at(true, host, &[]), OriginCheck::Program, "{host}");
         }
-        assert_eq!(judge_at(true, "App.example", &["https://app.example"]), Provenance::Known, "listed");
-        assert_eq!(judge_at(true, "node1.example:8443", &[]), Provenance::Program, "advertised");
+        assert_eq!(judge_at(true, "App.example", &["https://app.example"]), OriginCheck::Known, "listed");
+        assert_eq!(judge_at(true, "node1.example:8443", &[]), OriginCheck::Program, "advertised");
         assert_eq!(
             judge_at(false, "any.example", &["http://any.example"]),
-            Provenance::Known,
+            OriginCheck::Known,
             "open to others"
         );
     }

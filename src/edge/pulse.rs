@@ -14,23 +14,23 @@ use std::time::Duration;
 use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
-pub(super) use self::patience::Cause;
-use self::patience::{NEVER, Patience, Tick, Verdict};
+pub(super) use self::patience::CloseCause;
+use self::patience::{NEVER, LivenessPolicy, Tick, LivenessDecision};
 use self::wheel::Wheel;
 
 /// What a socket is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum HeartbeatAction {
     /// Send a ping.
     Ping,
     /// Close.
-    Close(Cause),
+    Close(CloseCause),
 }
 
 /// The bit of [`Order::Ping`]; the lower ones are causes.
 const PING: u8 = 0b1000_0000;
 
-impl Order {
+impl HeartbeatAction {
     const fn bit(self) -> u8 {
         match self {
             Self::Ping => PING,
@@ -40,13 +40,13 @@ impl Order {
 
     /// A socket that must close needs no ping.
     fn gravest(bits: u8) -> Option<Self> {
-        let closes = [Cause::Drain, Cause::Silent, Cause::Expired].map(Self::Close);
+        let closes = [CloseCause::Drain, CloseCause::Silent, CloseCause::Expired].map(Self::Close);
         closes.into_iter().chain([Self::Ping]).find(|order| bits & order.bit() != 0)
     }
 }
 
 /// One socket, as the wheel sees it.
-pub(super) struct Pulse {
+pub(super) struct Heartbeat {
     heard: AtomicU32,
     expires: AtomicU32,
     orders: AtomicU8,
@@ -54,13 +54,13 @@ pub(super) struct Pulse {
     waker: AtomicWaker,
 }
 
-impl Pulse {
+impl Heartbeat {
     /// The task is woken with `cx` when there is an order; an order that waits is returned at once.
-    pub(super) fn poll_order(&self, cx: &Context<'_>) -> Option<Order> {
+    pub(super) fn poll_order(&self, cx: &Context<'_>) -> Option<HeartbeatAction> {
         self.waker.register(cx.waker());
         match self.orders.load(Ordering::Relaxed) {
             0 => None,
-            _ => Order::gravest(self.orders.swap(0, Ordering::AcqRel)),
+            _ => HeartbeatAction::gravest(self.orders.swap(0, Ordering::AcqRel)),
         }
     }
 
@@ -69,59 +69,59 @@ impl Pulse {
         self.ended.store(true, Ordering::Relaxed);
     }
 
-    fn order(&self, order: Order) {
+    fn order(&self, order: HeartbeatAction) {
         self.orders.fetch_or(order.bit(), Ordering::AcqRel);
         self.waker.wake();
     }
 }
 
-struct Watched {
-    pulse: Arc<Pulse>,
+struct MonitoredSocket {
+    pulse: Arc<Heartbeat>,
     /// When it was pinged last. `None`: this is a look at the end of its token alone.
     pinged: Option<Tick>,
 }
 
 /// All sockets of a node.
-pub(super) struct Pulses {
+pub(super) struct HeartbeatMonitor {
     start: Instant,
     tick: Duration,
-    patience: Patience,
-    wheel: Mutex<Wheel<Watched>>,
+    patience: LivenessPolicy,
+    wheel: Mutex<Wheel<MonitoredSocket>>,
 }
 
-impl Pulses {
+impl HeartbeatMonitor {
     /// No sockets yet. A ping every `ping`, silent after `ping + timeout`.
     pub(super) fn new(ping: Duration, timeout: Duration) -> Self {
         let tick = (ping.min(timeout) / 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let ticks = |time: Duration| (time.as_nanos().div_ceil(tick.as_nanos())) as Tick;
         // one more: a tick is cut off, and nobody is judged early
-        let patience = Patience { ping: ticks(ping), silence: ticks(ping + timeout) + 1 };
+        let patience = LivenessPolicy { ping: ticks(ping), silence: ticks(ping + timeout) + 1 };
         let wheel = Mutex::new(Wheel::new(patience.silence as usize + 1));
         Self { start: Instant::now(), tick, patience, wheel }
     }
 
     /// A new socket, heard just now.
-    pub(super) fn watch(&self) -> Arc<Pulse> {
+    pub(super) fn watch(&self) -> Arc<Heartbeat> {
         let now = self.now();
-        let pulse = Arc::new(Pulse {
+        let pulse = Arc::new(Heartbeat {
             heard: AtomicU32::new(now),
             expires: AtomicU32::new(NEVER),
             orders: AtomicU8::new(0),
             ended: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         });
-        let watched = Watched { pulse: pulse.clone(), pinged: Some(now) };
+        let watched = MonitoredSocket { pulse: pulse.clone(), pinged: Some(now) };
         self.lock().add(self.patience.ping as usize, watched);
         pulse
     }
 
     /// A byte came.
-    pub(super) fn heard(&self, pulse: &Pulse) {
+    pub(super) fn heard(&self, pulse: &Heartbeat) {
         pulse.heard.store(self.now(), Ordering::Relaxed);
     }
 
     /// The socket's token is valid for this long from now.
-    pub(super) fn expires(&self, pulse: &Arc<Pulse>, valid: Duration) {
+    pub(super) fn expires(&self, pulse: &Arc<Heartbeat>, valid: Duration) {
         // rounded up: a token that is still valid opens what it opens
         let at = self.tick_at(self.start.elapsed().saturating_add(valid)).saturating_add(1);
         if pulse.expires.swap(at, Ordering::Relaxed) == at {
@@ -131,18 +131,18 @@ impl Pulses {
         if at.saturating_sub(self.now()) <= self.patience.ping {
             let mut wheel = self.lock();
             let delay = (at as usize).saturating_sub(wheel.now());
-            wheel.add(delay, Watched { pulse: pulse.clone(), pinged: None });
+            wheel.add(delay, MonitoredSocket { pulse: pulse.clone(), pinged: None });
         }
     }
 
     /// Tells every socket to close, without waiting for its turn, a batch at a time; returns when all were told.
     pub(super) async fn drain(&self, batch: usize, pause: Duration) {
-        let sockets = |watched: &&Watched| watched.pinged.is_some();
-        let everybody: Vec<Arc<Pulse>> =
+        let sockets = |watched: &&MonitoredSocket| watched.pinged.is_some();
+        let everybody: Vec<Arc<Heartbeat>> =
             self.lock().iter().filter(sockets).map(|watched| watched.pulse.clone()).collect();
         for pulses in everybody.chunks(batch) {
             for pulse in pulses.iter().filter(|pulse| !pulse.ended.load(Ordering::Relaxed)) {
-                pulse.order(Order::Close(Cause::Drain));
+                pulse.order(HeartbeatAction::Close(CloseCause::Drain));
             }
             tokio::time::sleep(pause).await;
         }
@@ -162,7 +162,7 @@ impl Pulses {
         let now = self.now();
         let due = self.lock().advance(now as usize);
         // judged outside the lock: waking a task must not hold up those who open sockets
-        let again: Vec<(usize, Watched)> = due
+        let again: Vec<(usize, MonitoredSocket)> = due
             .into_iter()
             .filter_map(|mut watched| {
                 let until = self.look(now, &mut watched)?;
@@ -176,29 +176,29 @@ impl Pulses {
     }
 
     /// `None`: this socket needs no further look.
-    fn look(&self, now: Tick, watched: &mut Watched) -> Option<Tick> {
-        let Watched { pulse, pinged } = watched;
+    fn look(&self, now: Tick, watched: &mut MonitoredSocket) -> Option<Tick> {
+        let MonitoredSocket { pulse, pinged } = watched;
         if pulse.ended.load(Ordering::Relaxed) {
             return None;
         }
         let Some(pinged) = pinged else {
             if now >= pulse.expires.load(Ordering::Relaxed) {
-                pulse.order(Order::Close(Cause::Expired));
+                pulse.order(HeartbeatAction::Close(CloseCause::Expired));
             }
             return None;
         };
         let (heard, expires) = (pulse.heard.load(Ordering::Relaxed), pulse.expires.load(Ordering::Relaxed));
         match self.patience.judge(now, heard, *pinged, expires) {
-            Verdict::Close(cause) => {
-                pulse.order(Order::Close(cause));
+            LivenessDecision::Close(cause) => {
+                pulse.order(HeartbeatAction::Close(cause));
                 None
             }
-            Verdict::Ping { again } => {
+            LivenessDecision::Ping { again } => {
                 *pinged = now;
-                pulse.order(Order::Ping);
+                pulse.order(HeartbeatAction::Ping);
                 Some(again)
             }
-            Verdict::Wait { until } => Some(until),
+            LivenessDecision::Wait { until } => Some(until),
         }
     }
 
@@ -211,7 +211,7 @@ impl Pulses {
     }
 
     /// A wheel is whole after every step, so a poisoned lock is still usable.
-    fn lock(&self) -> MutexGuard<'_, Wheel<Watched>> {
+    fn lock(&self) -> MutexGuard<'_, Wheel<MonitoredSocket>> {
         self.wheel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -224,7 +224,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_wheel_pings_and_then_closes_a_silent_socket() {
-        let pulses = Arc::new(Pulses::new(Duration::from_secs(25), Duration::from_secs(10)));
+        let pulses = Arc::new(HeartbeatMonitor::new(Duration::from_secs(25), Duration::from_secs(10)));
         let (pulse, turning) = (pulses.watch(), pulses.clone());
         tokio::spawn(async move { turning.turn().await });
         let next = || async {
@@ -234,18 +234,18 @@ mod tests {
             .await
         };
         let start = Instant::now();
-        assert_eq!(next().await, Order::Ping);
+        assert_eq!(next().await, HeartbeatAction::Ping);
         assert!((25..=26).contains(&start.elapsed().as_secs()));
         pulses.heard(&pulse);
-        assert_eq!(next().await, Order::Ping);
-        assert_eq!(next().await, Order::Close(Cause::Silent));
+        assert_eq!(next().await, HeartbeatAction::Ping);
+        assert_eq!(next().await, HeartbeatAction::Close(CloseCause::Silent));
         assert!((25 + 35..=25 + 38).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_token_that_ends_is_noticed_within_a_second_whenever_it_came() {
         for (waits, valid) in [(0, 3), (0, 0), (7, 12), (24, 2), (40, 3), (3, 100), (26, 24), (30, 26)] {
-            let pulses = Arc::new(Pulses::new(Duration::from_secs(25), Duration::from_secs(10)));
+            let pulses = Arc::new(HeartbeatMonitor::new(Duration::from_secs(25), Duration::from_secs(10)));
             let (pulse, turning) = (pulses.watch(), pulses.clone());
             let turning = tokio::spawn(async move { turning.turn().await });
             let next = || {
@@ -256,7 +256,7 @@ mod tests {
             let answering = async {
                 loop {
                     match next().await {
-                        Order::Ping => pulses.heard(&pulse),
+                        HeartbeatAction::Ping => pulses.heard(&pulse),
                         close => return close,
                     }
                 }
@@ -267,7 +267,7 @@ mod tests {
             };
             let start = Instant::now();
             let (close, ()) = tokio::join!(answering, told);
-            assert_eq!(close, Order::Close(Cause::Expired));
+            assert_eq!(close, HeartbeatAction::Close(CloseCause::Expired));
             let (end, at) = (Duration::from_secs(waits + valid), start.elapsed());
             assert!(at >= end && at <= end + Duration::from_millis(1100), "{waits} {valid}: {at:?}");
             turning.abort();
@@ -276,7 +276,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_token_renewed_in_time_ends_nothing() {
-        let pulses = Arc::new(Pulses::new(Duration::from_secs(25), Duration::from_secs(10)));
+        let pulses = Arc::new(HeartbeatMonitor::new(Duration::from_secs(25), Duration::from_secs(10)));
         let (pulse, turning) = (pulses.watch(), pulses.clone());
         tokio::spawn(async move { turning.turn().await });
         pulses.expires(&pulse, Duration::from_secs(5));
@@ -288,7 +288,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_socket_that_has_ended_is_forgotten() {
-        let pulses = Pulses::new(Duration::from_secs(1), Duration::from_secs(1));
+        let pulses = HeartbeatMonitor::new(Duration::from_secs(1), Duration::from_secs(1));
         let pulse = pulses.watch();
         pulse.end();
         tokio::time::advance(Duration::from_secs(2)).await;

@@ -5,11 +5,11 @@ use std::time::Duration;
 /// A bucket that holds one second's worth of frames (the generic cell rate algorithm): the only thing to
 /// remember is when it would be full again.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Rate {
+pub(super) struct RateLimiter {
     full_at: u64,
 }
 
-impl Rate {
+impl RateLimiter {
     /// Counts one frame at `now` (since any fixed moment); `false` when it is one too many.
     pub(super) fn admit(&mut self, now: Duration, per_second: u32) -> bool {
         let now = now.as_nanos() as u64;
@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn a_second_of_frames_may_come_at_once_and_then_at_the_configured_pace() {
-        let mut rate = Rate::default();
+        let mut rate = RateLimiter::default();
         let start = Duration::from_secs(5);
         assert_eq!((0..150).filter(|_| rate.admit(start, 100)).count(), 100);
         assert!(!rate.admit(start + Duration::from_millis(9), 100));
@@ -47,7 +47,7 @@ mod tests {
             gaps in prop::collection::vec(0u64..50, 1..400),
             per_second in 1u32..200,
         ) {
-            let (mut rate, mut now, mut admitted) = (Rate::default(), 0, 0u64);
+            let (mut rate, mut now, mut admitted) = (RateLimiter::default(), 0, 0u64);
             for gap in gaps {
                 now += gap;
                 admitted += u64::from(rate.admit(Duration::from_millis(now), per_second));

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Edge, Lobby};
+use super::{Edge, StartupServer};
 use crate::config::{self, Config, Sources};
 use crate::node::Node;
 
@@ -40,7 +40,7 @@ async fn start(change: impl FnOnce(&mut Config)) -> Running {
         let echo = axum::routing::post(http::echo);
         let deaf = axum::routing::post(http::deaf);
         let router = edge.routes().route("/echo", echo).route("/deaf", deaf);
-        let lobby = Lobby::new(listener, &served_config, Timing::SHORT, axum::Router::new());
+        let lobby = StartupServer::new(listener, &served_config, Timing::SHORT, axum::Router::new());
         edge.serve(lobby, router, async { drop(stopped.await) }).await;
     });
     Running { node, address, stop, served }

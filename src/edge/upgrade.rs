@@ -14,13 +14,13 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::Edge;
-use super::connection::{self, Arrival};
+use super::connection::{self, UpgradeInfo};
 use super::handshake::{self, Handshake};
 use super::http::retry_after;
 use super::listener::Peer;
-use super::origin::Provenance;
-use super::stall::Stall;
-use super::wire::Wire;
+use super::origin::OriginCheck;
+use super::stall::WriteTimeout;
+use super::wire::WebSocketStream;
 use crate::protocol::SUBPROTOCOL;
 
 /// Answers a handshake, and serves the socket when the answer has left.
@@ -34,7 +34,7 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, request: Request) -> 
         return refusal(StatusCode::SERVICE_UNAVAILABLE, &edge);
     }
     let provenance = edge.origins.judge(&head.headers);
-    if provenance == Provenance::ForeignHost {
+    if provenance == OriginCheck::ForeignHost {
         let host = head.headers.get(HOST);
         tracing::warn!(
             ?host,
@@ -42,11 +42,11 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, request: Request) -> 
         );
         return refusal(StatusCode::FORBIDDEN, &edge);
     }
-    let foreign = provenance == Provenance::Foreign;
+    let foreign = provenance == OriginCheck::Foreign;
     if foreign {
         edge.strangers.report(&head.headers, Instant::now());
     }
-    let cookie = edge.cookie.as_deref().filter(|_| provenance == Provenance::Known);
+    let cookie = edge.cookie.as_deref().filter(|_| provenance == OriginCheck::Known);
     let token = handshake::token(&head.headers, cookie);
     let agent = head
         .headers
@@ -58,21 +58,21 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, request: Request) -> 
         return refusal(StatusCode::BAD_REQUEST, &edge);
     };
     edge.metrics.connections_opened.inc();
-    tokio::spawn(begin(edge, upgrade, Box::new(Arrival { peer, token, agent, foreign })));
+    tokio::spawn(begin(edge, upgrade, Box::new(UpgradeInfo { peer, token, agent, foreign })));
     switching(&handshake)
 }
 
 /// Takes the stream out of hyper's hands. The socket gets a task of its own, so that nothing of this one stays.
-async fn begin(edge: Arc<Edge>, upgrade: OnUpgrade, arrival: Box<Arrival>) {
+async fn begin(edge: Arc<Edge>, upgrade: OnUpgrade, arrival: Box<UpgradeInfo>) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => return tracing::debug!(peer = %arrival.peer.address, %error, "upgrade failed"),
     };
     // only this module makes connections, and all of them are this type
-    let Ok(parts) = upgraded.downcast::<TokioIo<Stall>>() else { return };
+    let Ok(parts) = upgraded.downcast::<TokioIo<WriteTimeout>>() else { return };
     let stream = parts.io.into_inner().into_inner();
     // copied: a slice would keep hyper's whole read buffer
-    let wire = Wire::new(stream, parts.read_buf.to_vec());
+    let wire = WebSocketStream::new(stream, parts.read_buf.to_vec());
     tokio::spawn(connection::serve(edge, wire, arrival));
 }
 

@@ -15,8 +15,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-use super::rate::Rate;
-use super::websocket::{Event, Reader, Violation, writer};
+use super::rate::RateLimiter;
+use super::websocket::{FrameEvent, FrameReader, Violation, writer};
 use crate::protocol::{Close, CloseCode};
 
 /// Bytes of one read. A larger frame comes in several.
@@ -31,7 +31,7 @@ thread_local! {
 
 /// Why a socket ends.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum Disconnect {
     /// The connection broke: there is nobody to say anything to.
     Lost,
     /// The client closed, with its code if it gave one.
@@ -42,7 +42,7 @@ pub(super) enum End {
     Malformed(String),
 }
 
-impl End {
+impl Disconnect {
     /// How the metrics name it.
     pub(super) const fn code(&self) -> CloseCode {
         match self {
@@ -65,7 +65,7 @@ pub(super) enum Flow {
 
 /// What a client may send.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Allowance {
+pub(super) struct FrameLimits {
     /// Bytes of a message.
     pub(super) max_frame: usize,
     /// Frames per second.
@@ -73,10 +73,10 @@ pub(super) struct Allowance {
 }
 
 /// A WebSocket over TCP.
-pub(super) struct Wire {
+pub(super) struct WebSocketStream {
     stream: TcpStream,
-    reader: Reader,
-    rate: Rate,
+    reader: FrameReader,
+    rate: RateLimiter,
     opened: Instant,
     /// Bytes behind a text that stopped the flow.
     unread: Vec<u8>,
@@ -86,13 +86,13 @@ pub(super) struct Wire {
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl Wire {
+impl WebSocketStream {
     /// A stream after the handshake, with the bytes that were read beyond it.
     pub(super) fn new(stream: TcpStream, unread: Vec<u8>) -> Box<Self> {
         Box::new(Self {
             stream,
-            reader: Reader::default(),
-            rate: Rate::default(),
+            reader: FrameReader::default(),
+            rate: RateLimiter::default(),
             opened: Instant::now(),
             unread,
             unwritten: Vec::new(),
@@ -104,9 +104,9 @@ impl Wire {
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        allowance: Allowance,
+        allowance: FrameLimits,
         each: &mut dyn FnMut(&str) -> Flow,
-    ) -> Poll<Result<(), End>> {
+    ) -> Poll<Result<(), Disconnect>> {
         if !self.unread.is_empty() {
             let mut unread = std::mem::take(&mut self.unread);
             return Poll::Ready(self.understand(&mut unread, allowance, each));
@@ -117,7 +117,7 @@ impl Wire {
         let mut buffer = ReadBuf::new(&mut scratch);
         let outcome = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
         let outcome = outcome.map(|read| match (read, buffer.filled_mut()) {
-            (Err(_), _) | (Ok(()), []) => Err(End::Lost),
+            (Err(_), _) | (Ok(()), []) => Err(Disconnect::Lost),
             (Ok(()), bytes) => self.understand(bytes, allowance, each),
         });
         INCOMING.set(scratch);
@@ -125,7 +125,7 @@ impl Wire {
     }
 
     /// The next text.
-    pub(super) async fn text(&mut self, allowance: Allowance) -> Result<String, End> {
+    pub(super) async fn text(&mut self, allowance: FrameLimits) -> Result<String, Disconnect> {
         let mut first = None;
         while first.is_none() {
             poll_fn(|cx| {
@@ -136,31 +136,31 @@ impl Wire {
             })
             .await?;
         }
-        first.ok_or(End::Lost)
+        first.ok_or(Disconnect::Lost)
     }
 
     fn understand(
         &mut self,
         mut bytes: &mut [u8],
-        allowance: Allowance,
+        allowance: FrameLimits,
         each: &mut dyn FnMut(&str) -> Flow,
-    ) -> Result<(), End> {
+    ) -> Result<(), Disconnect> {
         while let Some(event) = self.reader.read(&mut bytes, allowance.max_frame).map_err(violation)? {
             if !self.rate.admit(self.opened.elapsed(), allowance.frames_per_second) {
-                return Err(End::Close(Close::new(CloseCode::RateLimit, "too many frames per second")));
+                return Err(Disconnect::Close(Close::new(CloseCode::RateLimit, "too many frames per second")));
             }
             match event {
-                Event::Text(text) => {
+                FrameEvent::Text(text) => {
                     if each(&text) == Flow::Stop {
                         self.unread = bytes.to_vec();
                         return Ok(());
                     }
                 }
                 // one who does not read its answers gets no more of them
-                Event::Ping(_) if self.stalled.is_some() => {}
-                Event::Ping(payload) => writer::pong(&mut self.unwritten, &payload),
-                Event::Fragment | Event::Pong => {}
-                Event::Close(code) => return Err(End::Closed(code)),
+                FrameEvent::Ping(_) if self.stalled.is_some() => {}
+                FrameEvent::Ping(payload) => writer::pong(&mut self.unwritten, &payload),
+                FrameEvent::Fragment | FrameEvent::Pong => {}
+                FrameEvent::Close(code) => return Err(Disconnect::Closed(code)),
             }
         }
         Ok(())
@@ -184,7 +184,7 @@ impl Wire {
         &mut self,
         patience: Duration,
         fill: impl FnOnce(&mut Vec<u8>) -> T,
-    ) -> Result<T, End> {
+    ) -> Result<T, Disconnect> {
         let mut scratch = OUTGOING.take();
         scratch.append(&mut self.unwritten);
         self.unwritten = Vec::new();
@@ -197,14 +197,14 @@ impl Wire {
         outcome.map(|()| filled)
     }
 
-    fn write_bytes(&mut self, bytes: &[u8], patience: Duration) -> Result<(), End> {
+    fn write_bytes(&mut self, bytes: &[u8], patience: Duration) -> Result<(), Disconnect> {
         if bytes.is_empty() {
             return Ok(());
         }
         let written = match self.stream.try_write(bytes) {
             Ok(written) => written,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(_) => return Err(End::Lost),
+            Err(_) => return Err(Disconnect::Lost),
         };
         if written < bytes.len() {
             self.unwritten = bytes[written..].to_vec();
@@ -214,29 +214,29 @@ impl Wire {
     }
 
     /// While the stream takes no bytes: ready when it takes some again, an error when it took none for too long.
-    pub(super) fn poll_flow(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+    pub(super) fn poll_flow(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Disconnect>> {
         let Some(stalled) = &mut self.stalled else { return Poll::Pending };
         if stalled.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(End::Close(Close::new(
+            return Poll::Ready(Err(Disconnect::Close(Close::new(
                 CloseCode::SlowConsumer,
                 "the client does not read",
             ))));
         }
-        ready!(self.stream.poll_write_ready(cx)).map_err(|_| End::Lost)?;
+        ready!(self.stream.poll_write_ready(cx)).map_err(|_| Disconnect::Lost)?;
         self.stalled = None;
         Poll::Ready(Ok(()))
     }
 
     /// Says the last words, and hears the client out for a moment: closing with unread bytes would reset the
     /// connection before the client has read them.
-    pub(super) async fn part(mut self: Box<Self>, end: &End, patience: Duration) {
+    pub(super) async fn part(mut self: Box<Self>, end: &Disconnect, patience: Duration) {
         match end {
-            End::Lost => return,
-            End::Closed(code) => writer::close_echo(&mut self.unwritten, *code),
-            End::Close(close) => {
+            Disconnect::Lost => return,
+            Disconnect::Closed(code) => writer::close_echo(&mut self.unwritten, *code),
+            Disconnect::Close(close) => {
                 writer::close(&mut self.unwritten, close.code.number(), &close.payload());
             }
-            End::Malformed(reason) => {
+            Disconnect::Malformed(reason) => {
                 let reason = writer::reason(reason);
                 writer::close(&mut self.unwritten, CloseCode::MalformedHello.number(), &reason);
             }
@@ -253,8 +253,8 @@ impl Wire {
     }
 }
 
-fn violation(violation: Violation) -> End {
-    End::Close(match violation {
+fn violation(violation: Violation) -> Disconnect {
+    Disconnect::Close(match violation {
         Violation::TooLarge => Close::new(CloseCode::FrameTooLarge, "the message is too large"),
         Violation::Binary => Close::new(CloseCode::ProtocolViolation, "binary messages are not supported"),
         _ => Close::new(CloseCode::ProtocolViolation, "WebSocket rules broken"),

@@ -7,13 +7,13 @@ mod hash;
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::job::Reporter;
-use pagewire_cluster::wire::Failure;
+use pagewire_cluster::wire::HandlerError;
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::CallError;
+use super::ExecutorError;
 use crate::protocol::{self, CommandError, ErrorCode};
 
 /// How often a handler that takes its time says how far it has come.
@@ -67,7 +67,7 @@ pub(super) async fn run(
     handler: Handler,
     params: &RawValue,
     reporter: &Reporter,
-) -> Result<Box<RawValue>, CallError> {
+) -> Result<Box<RawValue>, ExecutorError> {
     match handler {
         Handler::Echo => Ok(params.to_owned()),
         Handler::Sum => sum(params),
@@ -82,11 +82,11 @@ pub(super) async fn run(
 }
 
 /// What a handler says no with. The same work may succeed at another time, so a job is tried again.
-pub(super) fn failed(message: String) -> CallError {
-    CallError::Failed(Failure { code: ErrorCode::Failed.text().to_owned(), message, retryable: true })
+pub(super) fn failed(message: String) -> ExecutorError {
+    ExecutorError::Failed(HandlerError { code: ErrorCode::Failed.text().to_owned(), message, retryable: true })
 }
 
-async fn sleep(params: &RawValue, reporter: &Reporter) -> Result<Box<RawValue>, CallError> {
+async fn sleep(params: &RawValue, reporter: &Reporter) -> Result<Box<RawValue>, ExecutorError> {
     #[derive(Deserialize)]
     struct Sleep {
         ms: u64,
@@ -100,7 +100,7 @@ async fn sleep(params: &RawValue, reporter: &Reporter) -> Result<Box<RawValue>, 
 }
 
 /// Whole numbers stay whole while they fit.
-fn sum(params: &RawValue) -> Result<Box<RawValue>, CallError> {
+fn sum(params: &RawValue) -> Result<Box<RawValue>, ExecutorError> {
     if let Ok(whole) = read::<Vec<i64>>(params)
         && let Some(sum) = whole.into_iter().try_fold(0i64, i64::checked_add)
     {
@@ -109,11 +109,11 @@ fn sum(params: &RawValue) -> Result<Box<RawValue>, CallError> {
     value(&read::<Vec<f64>>(params)?.into_iter().sum::<f64>())
 }
 
-fn read<'a, T: Deserialize<'a>>(params: &'a RawValue) -> Result<T, CallError> {
+fn read<'a, T: Deserialize<'a>>(params: &'a RawValue) -> Result<T, ExecutorError> {
     protocol::read(params.get().as_bytes())
         .map_err(|error| CommandError::new(ErrorCode::Malformed, error).into())
 }
 
-fn value(value: &impl serde::Serialize) -> Result<Box<RawValue>, CallError> {
+fn value(value: &impl serde::Serialize) -> Result<Box<RawValue>, ExecutorError> {
     to_raw_value(value).map_err(|error| CommandError::new(ErrorCode::Internal, error.to_string()).into())
 }

@@ -15,19 +15,19 @@ use std::time::{Duration, Instant};
 
 use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::job::{self, Affinity, Jobs, Reporter};
-use pagewire_cluster::rollout::{Rollouts, Unit};
+use pagewire_cluster::rollout::{Rollouts, RoutingKey};
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::wire::{Failure, WorkerCall};
-use pagewire_cluster::worker::{Team, Workers};
+use pagewire_cluster::wire::{HandlerError, WorkerCall};
+use pagewire_cluster::worker::{WorkerGroup, Workers};
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
 pub use handlers::names;
 pub use placement::DEFAULT_POOL;
 pub use serve::{Handlers, serve};
-pub use submit::{Job, PageRules};
+pub use submit::{JobRequest, PageRules};
 
-use self::placement::{Facts, Place, no_executor, place};
+use self::placement::{PlacementInput, Placement, no_executor, place};
 use crate::protocol::{CommandError, ErrorCode};
 use crate::telemetry::{self, Metrics};
 
@@ -65,7 +65,7 @@ impl Mode {
 
 /// One call.
 #[derive(Debug)]
-pub struct Call {
+pub struct CallRequest {
     /// The handler's name.
     pub method: String,
     /// Its argument.
@@ -86,20 +86,20 @@ pub struct Call {
 
 /// Why a call has no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CallError {
+pub enum ExecutorError {
     /// It was not run to its end.
     Refused(CommandError),
     /// Its handler said no, with a code of its own.
-    Failed(Failure),
+    Failed(HandlerError),
 }
 
-impl From<CommandError> for CallError {
+impl From<CommandError> for ExecutorError {
     fn from(error: CommandError) -> Self {
         Self::Refused(error)
     }
 }
 
-impl CallError {
+impl ExecutorError {
     /// The code for programs.
     pub fn code(&self) -> &str {
         match self {
@@ -109,10 +109,10 @@ impl CallError {
     }
 
     /// As it travels between processes.
-    pub fn into_failure(self) -> Failure {
+    pub fn into_failure(self) -> HandlerError {
         match self {
             Self::Failed(failure) => failure,
-            Self::Refused(error) => Failure {
+            Self::Refused(error) => HandlerError {
                 code: error.code.text().to_owned(),
                 message: error.message.into_owned(),
                 retryable: error.code.retryable(),
@@ -123,7 +123,7 @@ impl CallError {
 
 /// One kind of executor, as `GET /executors` lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kind {
+pub struct ExecutorInfo {
     /// `inline`, `remote_free` or `remote_assigned`.
     pub name: &'static str,
     /// What it serves.
@@ -169,7 +169,7 @@ impl Executors {
     }
 
     /// Runs a call; the handler's result or why there is none. At most once. Dropping the future stops the handler.
-    pub async fn call(&self, call: Call) -> Result<Box<RawValue>, CallError> {
+    pub async fn call(&self, call: CallRequest) -> Result<Box<RawValue>, ExecutorError> {
         let started = Instant::now();
         // a name that a client made up is no label
         let handler = handlers::find(&call.method);
@@ -177,32 +177,32 @@ impl Executors {
         let within = call.timeout.unwrap_or(self.timing.call).min(LONGEST);
         let (exec, outcome) = match self.place(&call, handler.is_some()) {
             Err(error) => ("none", Err(error.into())),
-            Ok(Place::Inline) => ("inline", self.inline(handler, &call, within).await),
-            Ok(Place::Workers(affinity)) => (exec(affinity), self.remote(call, affinity, within).await),
+            Ok(Placement::Inline) => ("inline", self.inline(handler, &call, within).await),
+            Ok(Placement::Workers(affinity)) => (exec(affinity), self.remote(call, affinity, within).await),
         };
         // a handler's own code is no label either
         let text = match &outcome {
             Ok(_) => "ok",
-            Err(CallError::Failed(_)) => ErrorCode::Failed.text(),
-            Err(CallError::Refused(error)) => error.code.text(),
+            Err(ExecutorError::Failed(_)) => ErrorCode::Failed.text(),
+            Err(ExecutorError::Refused(error)) => error.code.text(),
         };
         self.metrics.called(kind, exec, text, started.elapsed());
         outcome
     }
 
-    fn place(&self, call: &Call, inline: bool) -> Result<Place, CommandError> {
+    fn place(&self, call: &CallRequest, inline: bool) -> Result<Placement, CommandError> {
         let pool = submit::pool(call.pool.as_deref())?;
         let workers = self.workers.roster().serves_pool(pool);
         let inline = inline && pool == DEFAULT_POOL;
-        place(call.mode, Facts { user: call.user.is_some(), workers, alone: self.alone, inline })
+        place(call.mode, PlacementInput { user: call.user.is_some(), workers, alone: self.alone, inline })
     }
 
     async fn inline(
         &self,
         handler: Option<handlers::Handler>,
-        call: &Call,
+        call: &CallRequest,
         within: Duration,
-    ) -> Result<Box<RawValue>, CallError> {
+    ) -> Result<Box<RawValue>, ExecutorError> {
         let Some(handler) = handler else { return Err(no_executor("no executor has this method").into()) };
         let Ok(_permit) = self.inline.try_acquire() else {
             return Err(CommandError::new(ErrorCode::RateLimited, "too many calls at the same time").into());
@@ -214,12 +214,12 @@ impl Executors {
 
     async fn remote(
         &self,
-        call: Call,
+        call: CallRequest,
         affinity: Affinity,
         within: Duration,
-    ) -> Result<Box<RawValue>, CallError> {
+    ) -> Result<Box<RawValue>, ExecutorError> {
         let pool = submit::pool(call.pool.as_deref())?;
-        let team = self.team(pool, Unit::of(call.user.as_deref(), call.connection));
+        let team = self.team(pool, RoutingKey::of(call.user.as_deref(), call.connection));
         if !self.workers.roster().serves(&team) {
             return Err(nobody(&team).into());
         }
@@ -235,7 +235,7 @@ impl Executors {
         let own = user.filter(|_| affinity == Affinity::Assigned);
         let answer = self.jobs.call(&team, own, work, within, telemetry::current_trace()).await;
         answer.map_err(|error| match error {
-            job::CallError::Failed(failure) => CallError::Failed(failure),
+            job::CallError::Failed(failure) => ExecutorError::Failed(failure),
             job::CallError::NoWorker => nobody(&team).into(),
             job::CallError::NoHandler => {
                 no_executor(format!("the workers of lane {} have no such handler", team.lane)).into()
@@ -254,20 +254,20 @@ impl Executors {
     }
 
     /// The workers that a unit's work goes to.
-    fn team(&self, pool: &str, unit: Unit<'_>) -> Team {
-        let serves = |lane: &str| self.workers.roster().serves(&Team::new(pool, lane));
-        Team::new(pool, self.rollouts.lane_for(pool, unit, serves).lane)
+    fn team(&self, pool: &str, unit: RoutingKey<'_>) -> WorkerGroup {
+        let serves = |lane: &str| self.workers.roster().serves(&WorkerGroup::new(pool, lane));
+        WorkerGroup::new(pool, self.rollouts.lane_for(pool, unit, serves).lane)
     }
 
     /// What runs where.
-    pub fn kinds(&self) -> Vec<Kind> {
+    pub fn kinds(&self) -> Vec<ExecutorInfo> {
         let running = INLINE_CALLS - self.inline.available_permits();
         let methods = names().map(str::to_owned).collect();
-        let inline = Kind { name: "inline", methods, running: Some(running), workers: None };
+        let inline = ExecutorInfo { name: "inline", methods, running: Some(running), workers: None };
         let roster = self.workers.roster();
         let rows = roster.list();
         let methods: BTreeSet<_> = rows.iter().flat_map(|(_, row)| &row.methods).collect();
-        let remote = [Affinity::Free, Affinity::Assigned].map(|affinity| Kind {
+        let remote = [Affinity::Free, Affinity::Assigned].map(|affinity| ExecutorInfo {
             name: exec(affinity),
             methods: methods.iter().map(|&name| name.clone()).collect(),
             running: None,
@@ -284,7 +284,7 @@ const fn exec(affinity: Affinity) -> &'static str {
     }
 }
 
-fn nobody(team: &Team) -> CommandError {
+fn nobody(team: &WorkerGroup) -> CommandError {
     no_executor(format!("lane {} of pool {} has no living worker", team.lane, team.pool))
 }
 

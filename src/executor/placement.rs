@@ -10,7 +10,7 @@ pub const DEFAULT_POOL: &str = "default";
 
 /// Where a call runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Placement {
     /// In this process.
     Inline,
     /// At the workers of its lane.
@@ -19,7 +19,7 @@ pub(super) enum Place {
 
 /// What the decision rests on.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Facts {
+pub(super) struct PlacementInput {
     /// It has a user.
     pub(super) user: bool,
     /// Some lane of its pool has a living worker.
@@ -33,12 +33,12 @@ pub(super) struct Facts {
 /// Workers where there are some; this binary's own handler where the pool has none at all, and where a worker would be
 /// this process again. A lane without workers beside one that has some is not helped out: a canary that is not there
 /// has to show.
-pub(super) fn place(mode: Mode, facts: Facts) -> Result<Place, CommandError> {
+pub(super) fn place(mode: Mode, facts: PlacementInput) -> Result<Placement, CommandError> {
     let affinity = affinity(mode, facts.user)?;
     match mode {
-        Mode::Inline if facts.inline => Ok(Place::Inline),
-        Mode::Any | Mode::Default if facts.inline && (facts.alone || !facts.workers) => Ok(Place::Inline),
-        Mode::Any | Mode::Default | Mode::Assigned if facts.workers => Ok(Place::Workers(affinity)),
+        Mode::Inline if facts.inline => Ok(Placement::Inline),
+        Mode::Any | Mode::Default if facts.inline && (facts.alone || !facts.workers) => Ok(Placement::Inline),
+        Mode::Any | Mode::Default | Mode::Assigned if facts.workers => Ok(Placement::Workers(affinity)),
         _ => Err(no_executor("no executor serves this method now")),
     }
 }
@@ -63,11 +63,11 @@ pub(super) fn no_executor(message: impl Into<std::borrow::Cow<'static, str>>) ->
 mod tests {
     use super::*;
 
-    const FREE: Result<Place, ErrorCode> = Ok(Place::Workers(Affinity::Free));
-    const OWN: Result<Place, ErrorCode> = Ok(Place::Workers(Affinity::Assigned));
+    const FREE: Result<Placement, ErrorCode> = Ok(Placement::Workers(Affinity::Free));
+    const OWN: Result<Placement, ErrorCode> = Ok(Placement::Workers(Affinity::Assigned));
 
-    fn placed(mode: Mode, user: bool, workers: bool, inline: bool) -> Result<Place, ErrorCode> {
-        place(mode, Facts { user, workers, alone: false, inline }).map_err(|error| error.code)
+    fn placed(mode: Mode, user: bool, workers: bool, inline: bool) -> Result<Placement, ErrorCode> {
+        place(mode, PlacementInput { user, workers, alone: false, inline }).map_err(|error| error.code)
     }
 
     #[test]
@@ -81,9 +81,9 @@ mod tests {
 
     #[test]
     fn this_binary_helps_out_only_where_a_pool_has_no_workers() {
-        assert_eq!(placed(Mode::Default, true, false, true), Ok(Place::Inline));
-        assert_eq!(placed(Mode::Any, false, false, true), Ok(Place::Inline));
-        assert_eq!(placed(Mode::Inline, false, true, true), Ok(Place::Inline));
+        assert_eq!(placed(Mode::Default, true, false, true), Ok(Placement::Inline));
+        assert_eq!(placed(Mode::Any, false, false, true), Ok(Placement::Inline));
+        assert_eq!(placed(Mode::Inline, false, true, true), Ok(Placement::Inline));
         assert_eq!(placed(Mode::Any, false, false, false), Err(ErrorCode::NoExecutor));
         assert_eq!(placed(Mode::Assigned, true, false, true), Err(ErrorCode::NoExecutor));
         assert_eq!(placed(Mode::Inline, true, true, false), Err(ErrorCode::NoExecutor));
@@ -91,8 +91,8 @@ mod tests {
 
     #[test]
     fn a_process_that_is_its_own_worker_takes_the_short_way_unless_the_users_own_worker_is_asked_for() {
-        let alone = Facts { user: true, workers: true, alone: true, inline: true };
-        assert_eq!(place(Mode::Default, alone), Ok(Place::Inline));
-        assert_eq!(place(Mode::Assigned, alone), Ok(Place::Workers(Affinity::Assigned)));
+        let alone = PlacementInput { user: true, workers: true, alone: true, inline: true };
+        assert_eq!(place(Mode::Default, alone), Ok(Placement::Inline));
+        assert_eq!(place(Mode::Assigned, alone), Ok(Placement::Workers(Affinity::Assigned)));
     }
 }

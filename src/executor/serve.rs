@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use pagewire_cluster::job::{Asked, Attempt, Intake, Outcome, Reporter, Work};
+use pagewire_cluster::job::{IncomingCall, Attempt, WorkStream, Outcome, Reporter, Work};
 use pagewire_cluster::wire::CallAnswer;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 
 use super::handlers::{self, failed};
-use super::{CallError, exec, no_executor};
+use super::{ExecutorError, exec, no_executor};
 use crate::telemetry::Metrics;
 
 /// What a worker runs.
@@ -29,7 +29,7 @@ impl Handlers {
         method: &str,
         params: &RawValue,
         reporter: &Reporter,
-    ) -> Result<Box<RawValue>, CallError> {
+    ) -> Result<Box<RawValue>, ExecutorError> {
         let Some(handler) = handlers::find(method) else {
             return Err(no_executor("no worker of this lane has such a handler").into());
         };
@@ -42,7 +42,7 @@ impl Handlers {
 
 /// Runs what comes in until the intake ends. When `leaving` becomes true, jobs that still run are given back untouched.
 pub async fn serve(
-    intake: &mut Intake,
+    intake: &mut WorkStream,
     handlers: Handlers,
     leaving: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
@@ -89,7 +89,7 @@ async fn run(
     metrics.worked(kind, exec(record.affinity), record.state.text(), waited, started.elapsed());
 }
 
-async fn answer(asked: Box<Asked>, handlers: Handlers) {
+async fn answer(asked: Box<IncomingCall>, handlers: Handlers) {
     let reporter = Reporter::silent();
     let answer = tokio::select! {
         biased;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use pagewire_cluster::id::{Address, Key};
-use pagewire_cluster::job::{Account, Idempotency, Quota, Record, Submission, SubmitError, Submitted};
-use pagewire_cluster::rollout::{Unit, is_name};
+use pagewire_cluster::job::{QuotaAccount, Idempotency, Quota, Record, Submission, SubmitError, Submitted};
+use pagewire_cluster::rollout::{RoutingKey, is_name};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use super::placement::{DEFAULT_POOL, affinity};
 use super::{Executors, Mode};
-use crate::config::Limits;
+use crate::config::LimitsConfig;
 use crate::protocol::{CommandError, ErrorCode};
 
 /// The longest name of a handler, and the longest idempotency key, in bytes.
@@ -22,7 +22,7 @@ const AHEAD: time::Duration = time::Duration::days(366);
 
 /// Durable work.
 #[derive(Debug)]
-pub struct Job {
+pub struct JobRequest {
     /// The handler's name.
     pub kind: String,
     /// Its argument.
@@ -62,16 +62,16 @@ pub struct PageRules {
 
 impl PageRules {
     /// What the configuration allows.
-    pub fn new(limits: &Limits) -> Self {
-        let Limits { jobs_per_page, jobs_per_user, jobs_per_anonymous, .. } = *limits;
+    pub fn new(limits: &LimitsConfig) -> Self {
+        let LimitsConfig { jobs_per_page, jobs_per_user, jobs_per_anonymous, .. } = *limits;
         Self { per_page: jobs_per_page, per_user: jobs_per_user, per_anonymous: jobs_per_anonymous }
     }
 
-    fn quota(self, job: &Job) -> Option<Quota> {
+    fn quota(self, job: &JobRequest) -> Option<Quota> {
         let page = job.page?.key;
         let (account, per_account) = match &job.user {
-            Some(user) => (Account::User(user.to_string()), self.per_user),
-            None => (Account::Connection(job.connection?), self.per_anonymous),
+            Some(user) => (QuotaAccount::User(user.to_string()), self.per_user),
+            None => (QuotaAccount::Connection(job.connection?), self.per_anonymous),
         };
         Some(Quota { account, page, per_page: self.per_page, per_account })
     }
@@ -80,7 +80,7 @@ impl PageRules {
 impl Executors {
     /// Makes a job durable and offers it to the workers of its lane, whether or not there are any now. `accepted`
     /// runs in between: whoever is told there hears of nothing else before.
-    pub async fn submit(&self, job: Job, accepted: impl FnOnce(&Record)) -> Result<Submitted, CommandError> {
+    pub async fn submit(&self, job: JobRequest, accepted: impl FnOnce(&Record)) -> Result<Submitted, CommandError> {
         check(&job)?;
         let affinity = affinity(job.mode, job.user.is_some())?;
         let pool = pool(job.pool.as_deref())?;
@@ -88,7 +88,7 @@ impl Executors {
             self.check_known(pool).await?;
         }
         let quota = job.rules.and_then(|rules| rules.quota(&job));
-        let team = self.team(pool, Unit::of(job.user.as_deref(), job.connection));
+        let team = self.team(pool, RoutingKey::of(job.user.as_deref(), job.connection));
         let submission = Submission {
             kind: job.kind,
             data: job.data,
@@ -115,7 +115,7 @@ pub(super) fn pool(named: Option<&str>) -> Result<&str, CommandError> {
     }
 }
 
-fn check(job: &Job) -> Result<(), CommandError> {
+fn check(job: &JobRequest) -> Result<(), CommandError> {
     if job.mode == Mode::Inline {
         return Err(malformed("a job runs at a worker: exec_mode is any or assigned"));
     }
@@ -147,7 +147,7 @@ fn refused(error: SubmitError, quota: Option<&Quota>) -> CommandError {
         SubmitError::PageFull | SubmitError::AccountFull => {
             let (key, most) = match (error, quota) {
                 (SubmitError::PageFull, quota) => ("jobs_per_page", quota.map(|quota| quota.per_page)),
-                (_, Some(Quota { account: Account::Connection(_), per_account, .. })) => {
+                (_, Some(Quota { account: QuotaAccount::Connection(_), per_account, .. })) => {
                     ("jobs_per_anonymous", Some(*per_account))
                 }
                 (_, quota) => ("jobs_per_user", quota.map(|quota| quota.per_account)),

@@ -1,6 +1,6 @@
 //! Calls on a node alone, without any worker: what its own handlers answer.
 
-use pagewire_cluster::delivery::Post;
+use pagewire_cluster::delivery::PeerClient;
 use pagewire_cluster::engine::{Engine, Memory};
 use pagewire_cluster::subject::Subjects;
 
@@ -11,13 +11,13 @@ fn executors() -> Executors {
     let (engine, subjects) = (Engine::Memory(Memory::with_timing(&timing)), Subjects::new("t"));
     let workers = Workers::new(&engine, &subjects, timing);
     let jobs = Jobs::new(&engine, &subjects, timing, &workers);
-    let post = Post::new(&engine, &subjects, timing.deliver);
+    let post = PeerClient::new(&engine, &subjects, timing.deliver);
     let rollouts = Rollouts::new(&engine, post, timing.deliver);
     Executors::new(false, jobs, workers, rollouts, timing, Arc::new(Metrics::new("stable", "dev")))
 }
 
 async fn call(method: &str, params: &str, mode: Mode, timeout_ms: u64) -> Result<String, String> {
-    let call = Call {
+    let call = CallRequest {
         method: method.into(),
         params: serde_json::from_str(params).unwrap(),
         mode,
@@ -67,7 +67,7 @@ async fn nobody_serves_an_unknown_method_or_an_assigned_call_without_a_worker() 
 
 #[tokio::test]
 async fn a_job_that_is_not_allowed_is_refused_with_the_reason() {
-    let job = || Job {
+    let job = || JobRequest {
         kind: "echo".into(),
         data: RawValue::NULL.to_owned(),
         mode: Mode::Any,
@@ -83,12 +83,12 @@ async fn a_job_that_is_not_allowed_is_refused_with_the_reason() {
     };
     let executors = executors();
     for bad in [
-        Job { mode: Mode::Inline, ..job() },
-        Job { mode: Mode::Assigned, ..job() },
-        Job { kind: String::new(), ..job() },
-        Job { pool: Some("a b".into()), ..job() },
-        Job { retries: Some(101), ..job() },
-        Job { run_at: Some(time::OffsetDateTime::now_utc() + time::Duration::days(400)), ..job() },
+        JobRequest { mode: Mode::Inline, ..job() },
+        JobRequest { mode: Mode::Assigned, ..job() },
+        JobRequest { kind: String::new(), ..job() },
+        JobRequest { pool: Some("a b".into()), ..job() },
+        JobRequest { retries: Some(101), ..job() },
+        JobRequest { run_at: Some(time::OffsetDateTime::now_utc() + time::Duration::days(400)), ..job() },
     ] {
         let refused = executors.submit(bad, |_| panic!("accepted")).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::Malformed);

@@ -3,23 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pagewire_cluster::delivery::{Inbox, Incoming};
-use pagewire_cluster::engine::{Down, Engine, Message};
+use pagewire_cluster::delivery::{PeerServer, Incoming};
+use pagewire_cluster::engine::{Unavailable, Engine, Message};
 use pagewire_cluster::id::{Holder, Key};
-use pagewire_cluster::job::{Janitor, Jobs};
+use pagewire_cluster::job::{JobReconciler, Jobs};
 use pagewire_cluster::keyring::Ages;
 use pagewire_cluster::lease::{self, NodeLease, clock};
-use pagewire_cluster::registry::{Lasting, Registry};
+use pagewire_cluster::registry::{Expirable, Registry};
 use pagewire_cluster::rollout::Rollouts;
-use pagewire_cluster::state::{Orphans, Owner, States};
+use pagewire_cluster::state::{OrphanTracker, Owner, StateStore};
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::wire::{Answer, Question, Scope};
+use pagewire_cluster::wire::{PeerResponse, PeerRequest, Scope};
 use tokio::sync::watch;
 
 use super::stopped;
 use crate::command::{self, Context, Waited};
-use crate::session::{Pushed, Sessions, exists};
+use crate::session::{LocalPush, Sessions, exists};
 use crate::telemetry::{self, Ready};
 
 /// How often within the life of a page token it is looked for pages that need another one.
@@ -27,16 +27,16 @@ const TOKEN_LOOKS: u32 = 48;
 
 /// What the duties of a node need.
 #[derive(Clone)]
-pub(super) struct Duties {
+pub(super) struct BackgroundTasks {
     pub(super) engine: Engine,
     pub(super) subjects: Subjects,
     pub(super) timing: Timing,
     pub(super) registry: Registry,
     pub(super) lease: NodeLease,
-    pub(super) states: States,
+    pub(super) states: StateStore,
 }
 
-impl Duties {
+impl BackgroundTasks {
     /// Answers other nodes, in one life of this node after the other. Ready while it listens.
     pub(super) async fn answer(self, context: Arc<Context>, ready: Ready, stopping: watch::Receiver<bool>) {
         let mut changes = self.lease.changes();
@@ -64,7 +64,7 @@ impl Duties {
         before: &mut Option<Holder>,
     ) {
         let Some(holder) = holder else { return std::future::pending().await };
-        let Ok(mut inbox) = Inbox::open(&self.engine, &self.subjects, holder).await else {
+        let Ok(mut inbox) = PeerServer::open(&self.engine, &self.subjects, holder).await else {
             return tokio::time::sleep(self.timing.lease_renew / 3).await;
         };
         if let Some(before) = before.replace(holder) {
@@ -74,7 +74,7 @@ impl Duties {
         ready.set(true);
         while let Some(incoming) = inbox.next().await {
             if let Incoming::Question(asked) = &incoming
-                && let Question::Deliver(delivery) = &asked.0
+                && let PeerRequest::Deliver(delivery) = &asked.0
             {
                 context.deliver.catch_up(delivery).await;
             }
@@ -87,15 +87,15 @@ impl Duties {
                 Incoming::Question(asked) if self.lease.holder() == Some(holder) => {
                     let (question, message) = *asked;
                     match react(context, question, &message) {
-                        Reaction::Now(answer) => inbox.answer(message, std::future::ready(answer)),
-                        Reaction::Pushed(pushed) => inbox.answer(message, delivered(pushed)),
-                        Reaction::Identifying { connection, user } => {
+                        PendingAnswer::Now(answer) => inbox.answer(message, std::future::ready(answer)),
+                        PendingAnswer::Pushed(pushed) => inbox.answer(message, delivered(pushed)),
+                        PendingAnswer::Identifying { connection, user } => {
                             inbox.answer(message, identified(context.sessions.clone(), connection, user))
                         }
-                        Reaction::Closing(scope) => {
+                        PendingAnswer::Closing(scope) => {
                             inbox.answer(message, closed(context.sessions.clone(), scope))
                         }
-                        Reaction::Rollout { pool, revision } => {
+                        PendingAnswer::Rollout { pool, revision } => {
                             inbox.answer(message, applied(context.rollouts.clone(), pool, revision))
                         }
                     }
@@ -143,12 +143,12 @@ impl Duties {
         grace: Duration,
         stopping: watch::Receiver<bool>,
     ) {
-        let orphans = tokio::sync::Mutex::new(Orphans::default());
+        let orphans = tokio::sync::Mutex::new(OrphanTracker::default());
         self.every(interval, stopping, || async {
             let mut orphans = orphans.lock().await;
             if !self.is_lowest() {
                 // who takes the duty over starts with nothing
-                *orphans = Orphans::default();
+                *orphans = OrphanTracker::default();
                 return Ok(());
             }
             let owners = self.states.owners().await?;
@@ -174,8 +174,8 @@ impl Duties {
             for (row, rev) in self.registry.end_idle().await {
                 // the row goes last: who dies before that leaves the rest to the next
                 let owner = match row.of() {
-                    Lasting::Session(session) => Owner::Session(session),
-                    Lasting::Connection(connection) => Owner::Connection(connection),
+                    Expirable::Session(session) => Owner::Session(session),
+                    Expirable::Connection(connection) => Owner::Connection(connection),
                 };
                 if self.states.remove(&owner).await.is_err() {
                     continue;
@@ -212,13 +212,13 @@ impl Duties {
     /// The lowest living number finds jobs that nobody works on although somebody should: regularly, and as soon as a
     /// worker has lost its lease.
     pub(super) async fn tidy_jobs(self, jobs: Jobs, unclaimed: Duration, stopping: watch::Receiver<bool>) {
-        let janitor = tokio::sync::Mutex::new(Janitor::new(unclaimed));
+        let janitor = tokio::sync::Mutex::new(JobReconciler::new(unclaimed));
         let workers = jobs.workers().changes();
         self.every_or_when(workers, self.timing.lease_renew, stopping, || async {
             let mut janitor = janitor.lock().await;
             if !self.is_lowest() {
                 // who takes the duty over starts with nothing
-                *janitor = Janitor::new(unclaimed);
+                *janitor = JobReconciler::new(unclaimed);
                 return Ok(());
             }
             let helped = janitor.round(&jobs).await?;
@@ -246,7 +246,7 @@ impl Duties {
         lowest.is_some() && lowest == self.lease.holder()
     }
 
-    async fn every<F: Future<Output = Result<(), Down>>>(
+    async fn every<F: Future<Output = Result<(), Unavailable>>>(
         &self,
         period: Duration,
         stopping: watch::Receiver<bool>,
@@ -256,7 +256,7 @@ impl Duties {
         self.every_or_when(never, period, stopping, duty).await;
     }
 
-    async fn every_or_when<F: Future<Output = Result<(), Down>>>(
+    async fn every_or_when<F: Future<Output = Result<(), Unavailable>>>(
         &self,
         mut changes: watch::Receiver<u64>,
         period: Duration,
@@ -281,11 +281,11 @@ impl Duties {
 }
 
 /// The answer to a question.
-enum Reaction {
+enum PendingAnswer {
     /// Known.
-    Now(Answer),
+    Now(PeerResponse),
     /// Known when frames for pages that have moved on have arrived there.
-    Pushed(Pushed),
+    Pushed(LocalPush),
     /// Known when the pages of the connection are labelled.
     Identifying { connection: Key, user: String },
     /// Known when the pages of a scope have left the cluster.
@@ -298,56 +298,56 @@ async fn catching_up(context: Arc<Context>) {
     command::catch_up(&context).await;
 }
 
-async fn delivered(pushed: Pushed) -> Answer {
-    Answer::Delivered(pushed.settle().await)
+async fn delivered(pushed: LocalPush) -> PeerResponse {
+    PeerResponse::Delivered(pushed.settle().await)
 }
 
-async fn identified(sessions: Arc<Sessions>, connection: Key, user: String) -> Answer {
+async fn identified(sessions: Arc<Sessions>, connection: Key, user: String) -> PeerResponse {
     sessions.identify_here(connection, &Arc::from(user)).await;
-    Answer::Done
+    PeerResponse::Done
 }
 
-async fn closed(sessions: Arc<Sessions>, scope: Scope) -> Answer {
-    Answer::Closed { pages: sessions.unregister_here(&scope).await }
+async fn closed(sessions: Arc<Sessions>, scope: Scope) -> PeerResponse {
+    PeerResponse::Closed { pages: sessions.unregister_here(&scope).await }
 }
 
-async fn applied(rollouts: Rollouts, pool: String, revision: u64) -> Answer {
-    Answer::Rollout(rollouts.state(&pool, revision).await)
+async fn applied(rollouts: Rollouts, pool: String, revision: u64) -> PeerResponse {
+    PeerResponse::Rollout(rollouts.state(&pool, revision).await)
 }
 
 /// Acts at once, in the order in which questions arrive.
-fn react(context: &Arc<Context>, question: Question, message: &Message) -> Reaction {
+fn react(context: &Arc<Context>, question: PeerRequest, message: &Message) -> PendingAnswer {
     let span = tracing::debug_span!("question", subject = message.subject, trace = tracing::field::Empty);
     let span = telemetry::child_of(span, message.headers.trace.as_ref());
     let _entered = span.enter();
     let pushed = match question {
-        Question::Deliver(delivery) => context.deliver.receive(&delivery),
-        Question::Job(note) => {
+        PeerRequest::Deliver(delivery) => context.deliver.receive(&delivery),
+        PeerRequest::Job(note) => {
             command::job_over(context, &note);
             context.deliver.receive_job(&note)
         }
-        Question::Forward { page, frames } => context.sessions.forwarded(page, &frames),
-        Question::Identify { connection, user } => return Reaction::Identifying { connection, user },
-        Question::Unregister { scope } => return Reaction::Closing(scope),
-        Question::Rollout { pool, revision } => return Reaction::Rollout { pool, revision },
-        other => return Reaction::Now(answer(context, other)),
+        PeerRequest::Forward { page, frames } => context.sessions.forwarded(page, &frames),
+        PeerRequest::Identify { connection, user } => return PendingAnswer::Identifying { connection, user },
+        PeerRequest::Unregister { scope } => return PendingAnswer::Closing(scope),
+        PeerRequest::Rollout { pool, revision } => return PendingAnswer::Rollout { pool, revision },
+        other => return PendingAnswer::Now(answer(context, other)),
     };
-    pushed.map_or(Reaction::Now(Answer::Unknown), Reaction::Pushed)
+    pushed.map_or(PendingAnswer::Now(PeerResponse::Unknown), PendingAnswer::Pushed)
 }
 
-fn answer(context: &Arc<Context>, question: Question) -> Answer {
+fn answer(context: &Arc<Context>, question: PeerRequest) -> PeerResponse {
     match question {
-        Question::Handover { page, to, generation, rev, seq } => {
+        PeerRequest::Handover { page, to, generation, rev, seq } => {
             context.sessions.hand_over(page, to, generation, rev, seq)
         }
-        Question::Ask { page } => context.sessions.standing(page),
-        Question::Alive => Answer::Done,
-        Question::Unknown
-        | Question::Deliver(_)
-        | Question::Forward { .. }
-        | Question::Identify { .. }
-        | Question::Job(_)
-        | Question::Unregister { .. }
-        | Question::Rollout { .. } => Answer::Unsupported,
+        PeerRequest::Ask { page } => context.sessions.standing(page),
+        PeerRequest::Alive => PeerResponse::Done,
+        PeerRequest::Unknown
+        | PeerRequest::Deliver(_)
+        | PeerRequest::Forward { .. }
+        | PeerRequest::Identify { .. }
+        | PeerRequest::Job(_)
+        | PeerRequest::Unregister { .. }
+        | PeerRequest::Rollout { .. } => PeerResponse::Unsupported,
     }
 }

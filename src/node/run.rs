@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pagewire_cluster::engine::Link;
+use pagewire_cluster::engine::ConnectionState;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::Scope;
 use tokio::net::TcpListener;
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::{Node, StartError};
 use crate::api;
 use crate::config::Config;
-use crate::edge::{Edge, Lobby};
+use crate::edge::{Edge, StartupServer};
 use crate::telemetry::Metrics;
 
 /// How often a leaving node looks for pages that are still here, while their clients come back.
@@ -32,7 +32,7 @@ pub async fn run(
         config.node.advertise = config.local_url();
     }
     let mut stop = std::pin::pin!(stop);
-    let lobby = Lobby::new(listener, &config, timing, api::not_ready());
+    let lobby = StartupServer::new(listener, &config, timing, api::not_ready());
     let node = tokio::select! {
         node = lobby.attend(Node::start(config, timing)) => node?,
         () = &mut stop => return Ok(()),
@@ -47,7 +47,7 @@ pub async fn run(
 }
 
 impl Node {
-    async fn serve(&self, lobby: Lobby, stop: impl Future<Output = ()>) {
+    async fn serve(&self, lobby: StartupServer, stop: impl Future<Output = ()>) {
         let edge = Edge::new(&self.config, self.timing, self.context.clone(), self.metrics.clone());
         let router = edge.routes().merge(api::router(self.parts()));
         let node = self.lease.holder().map(|holder| holder.node.to_string());
@@ -80,8 +80,8 @@ impl Node {
     }
 
     /// What the API acts on.
-    pub(crate) fn parts(&self) -> api::Parts {
-        api::Parts {
+    pub(crate) fn parts(&self) -> api::ApiState {
+        api::ApiState {
             config: self.config.clone(),
             timing: self.timing,
             context: self.context.clone(),
@@ -95,10 +95,10 @@ impl Node {
 }
 
 /// Counts how often the engine came back.
-pub(super) async fn count_reconnects(mut link: watch::Receiver<Link>, metrics: Arc<Metrics>) {
+pub(super) async fn count_reconnects(mut link: watch::Receiver<ConnectionState>, metrics: Arc<Metrics>) {
     let mut last = 1;
     loop {
-        if let Link::Up { generation } = *link.borrow_and_update() {
+        if let ConnectionState::Up { generation } = *link.borrow_and_update() {
             metrics.nats_reconnects.inc_by(generation.saturating_sub(last));
             last = generation.max(last);
         }
@@ -115,10 +115,10 @@ mod tests {
     #[tokio::test]
     async fn every_return_of_the_engine_is_counted_even_one_that_was_not_seen() {
         let metrics = Arc::new(Metrics::new("stable", "dev"));
-        let (sender, link) = watch::channel(Link::Up { generation: 1 });
+        let (sender, link) = watch::channel(ConnectionState::Up { generation: 1 });
         let counting = tokio::spawn(count_reconnects(link, metrics.clone()));
-        sender.send_replace(Link::Down { since: std::time::Instant::now() });
-        sender.send_replace(Link::Up { generation: 3 });
+        sender.send_replace(ConnectionState::Down { since: std::time::Instant::now() });
+        sender.send_replace(ConnectionState::Up { generation: 3 });
         drop(sender);
         counting.await.unwrap();
         assert_eq!(metrics.nats_reconnects.get(), 2);

@@ -4,18 +4,18 @@ mod lost_answers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pagewire_cluster::engine::{Bucket, Consistency, Engine, Expect, Memory, Put};
+use pagewire_cluster::engine::{Bucket, Consistency, Engine, Precondition, Memory, Put};
 use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::subject::page_key;
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::wire::{Reach, Scope};
+use pagewire_cluster::wire::{PushCounts, Scope};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Node;
 use crate::config::{self, Sources};
-use crate::protocol::{CloseCode, Hello, Recovered, Resume};
-use crate::session::{Open, Opened, Taken};
+use crate::protocol::{CloseCode, Hello, ResumeOutcome, Resume};
+use crate::session::{OpenRequest, Opened, DrainOutcome};
 
 fn config() -> config::Config {
     let mut config = config::load(&Sources::default()).unwrap();
@@ -28,7 +28,7 @@ async fn node() -> Node {
 }
 
 async fn open(node: &Node, hello: Hello, user: Option<&str>) -> Result<Opened, CloseCode> {
-    let open = Open { hello, user: user.map(Arc::from), agent: "test".into() };
+    let open = OpenRequest { hello, user: user.map(Arc::from), agent: "test".into() };
     node.context.sessions.open(open).await.map_err(|close| close.code)
 }
 
@@ -38,13 +38,13 @@ fn frames(opened: &Opened) -> Vec<Value> {
     let taken = opened.page.take(opened.ticket, usize::MAX, &mut |head, tail| {
         frames.push(serde_json::from_slice(&[head, tail.bytes()].concat()).unwrap());
     });
-    assert_eq!(taken, Taken::Empty);
+    assert_eq!(taken, DrainOutcome::Empty);
     frames
 }
 
 async fn push(node: &Node, to: Scope, payload: u32) -> (u64, u64) {
     let payload = RawValue::from_string(payload.to_string()).unwrap();
-    let Reach { reached, held } = node.context.deliver.send(to, payload, None).await.unwrap().reach;
+    let PushCounts { reached, held } = node.context.deliver.send(to, payload, None).await.unwrap().reach;
     (reached, held)
 }
 
@@ -88,7 +88,7 @@ async fn a_page_that_lost_its_socket_resumes_with_every_missed_frame() {
     node.context.sessions.detach(&opened.page, opened.ticket);
     assert_eq!(push(&node, page, 3).await, (0, 1));
     let again = open(&node, resume(&registered, 1), None).await.unwrap();
-    assert_eq!(again.recovered, Recovered::Recovered);
+    assert_eq!(again.recovered, ResumeOutcome::Recovered);
     let frames = frames(&again);
     assert_eq!(frames[0]["seq"], 1, "registered repeats what the client has");
     let rest: Vec<_> =
@@ -137,7 +137,7 @@ async fn a_page_leaves_everywhere_when_its_resume_window_ends() {
     tokio::time::timeout(Duration::from_secs(5), gone).await.unwrap();
     assert_eq!(push(&node, Scope::User("ann".into()), 1).await, (0, 0));
     let back = open(&node, resume(&registered, 0), Some("ann")).await.unwrap();
-    assert_eq!(back.recovered, Recovered::Reset, "the same page, said clearly that it is reset");
+    assert_eq!(back.recovered, ResumeOutcome::Reset, "the same page, said clearly that it is reset");
 }
 
 #[tokio::test]
@@ -173,7 +173,7 @@ async fn a_crowd_of_100_000_pages_on_several_nodes_is_reached_with_one_push() {
     let rows = Engine::Memory(engine.another_process()).kv(Bucket::Pages);
     let row = rows.get(&page_key::page(key), Consistency::Latest).await.unwrap().unwrap();
     for _ in 0..100_000 {
-        let put = Put::new(page_key::page(Key::random()), "", Expect::Absent);
+        let put = Put::new(page_key::page(Key::random()), "", Precondition::Absent);
         rows.put(Put { meta: row.meta.clone(), ..put }).await.unwrap();
     }
     for node in &nodes {
@@ -210,7 +210,7 @@ async fn two_nodes_on_one_engine_reach_each_others_pages() {
     assert_eq!(push(&one, Scope::Page(address), 2).await, (1, 0));
     // resumed on the other node with everything it missed, and reached through its old address
     let moved = open(&one, resume(&there, 0), Some("ann")).await.unwrap();
-    assert_eq!(moved.recovered, Recovered::Recovered);
+    assert_eq!(moved.recovered, ResumeOutcome::Recovered);
     assert_eq!(push(&two, Scope::Page(address), 3).await, (1, 0), "forwarded to where the page is");
     let mut got = Vec::new();
     let forwarded = async {

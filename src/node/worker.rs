@@ -7,13 +7,13 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pagewire_cluster::engine::{Down, Engine};
+use pagewire_cluster::engine::{Unavailable, Engine};
 use pagewire_cluster::id::Key;
-use pagewire_cluster::job::{Intake, Jobs};
+use pagewire_cluster::job::{WorkStream, Jobs};
 use pagewire_cluster::lease::Proto;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::worker::{Keeper, Team, WorkerRow, Workers};
+use pagewire_cluster::worker::{WorkerLeaseKeeper, WorkerGroup, WorkerRow, Workers};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -24,7 +24,7 @@ use crate::telemetry::Metrics;
 
 /// What a worker works on.
 #[derive(Debug, Clone)]
-pub struct Setup {
+pub struct WorkerOptions {
     /// Its pool.
     pub pool: String,
     /// How much it does at the same time.
@@ -37,7 +37,7 @@ pub struct Setup {
 /// gives back what takes too long.
 pub async fn work(
     config: Config,
-    setup: Setup,
+    setup: WorkerOptions,
     timing: Timing,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
@@ -49,7 +49,7 @@ pub async fn work(
         tokio::spawn(workers.follow().await?);
         let jobs = Jobs::new(&engine, &subjects, timing, &workers);
         let pool = setup.pool.clone();
-        let worker = Worker::start(&engine, &jobs, &config, setup, timing, metrics).await?;
+        let worker = WorkerRole::start(&engine, &jobs, &config, setup, timing, metrics).await?;
         workers.introduce(&pool).await?;
         Ok::<_, StartError>(worker)
     };
@@ -68,28 +68,28 @@ pub async fn work(
 }
 
 /// A running worker.
-pub(super) struct Worker {
+pub(super) struct WorkerRole {
     draining: watch::Sender<bool>,
     running: JoinHandle<()>,
 }
 
-impl Worker {
+impl WorkerRole {
     /// Comes up: the lease first, so that whoever sees its claims knows that it lives.
     pub(super) async fn start(
         engine: &Engine,
         jobs: &Jobs,
         config: &Config,
-        setup: Setup,
+        setup: WorkerOptions,
         timing: Timing,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, Down> {
+    ) -> Result<Self, Unavailable> {
         let id = Key::random();
-        let team = Team::new(setup.pool.as_str(), config.node.lane.as_str());
+        let team = WorkerGroup::new(setup.pool.as_str(), config.node.lane.as_str());
         let row = row(config, &setup);
         let draining = watch::Sender::new(false);
-        let (keeper, lease) = Keeper::claim(engine, timing, id, row).await;
+        let (keeper, lease) = WorkerLeaseKeeper::claim(engine, timing, id, row).await;
         let (release, slots) = (config.node.release.clone(), setup.slots);
-        let intake = Intake::open(jobs, team, release, slots, lease, id, draining.clone()).await?;
+        let intake = WorkStream::open(jobs, team, release, slots, lease, id, draining.clone()).await?;
         let (end, ended) = watch::channel(false);
         let keeping = tokio::spawn(keeper.keep(draining.subscribe(), stopped(ended)));
         let Config { cluster, node, .. } = config;
@@ -118,14 +118,14 @@ impl Worker {
     }
 }
 
-impl Drop for Worker {
+impl Drop for WorkerRole {
     fn drop(&mut self) {
         self.running.abort();
     }
 }
 
 async fn run(
-    mut intake: Intake,
+    mut intake: WorkStream,
     handlers: Handlers,
     mut draining: watch::Receiver<bool>,
     timing: Timing,
@@ -150,7 +150,7 @@ async fn run(
     intake.close().await;
 }
 
-fn row(config: &Config, setup: &Setup) -> WorkerRow {
+fn row(config: &Config, setup: &WorkerOptions) -> WorkerRow {
     WorkerRow {
         epoch: None,
         pool: setup.pool.clone(),

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::{At, CommandError, ErrorCode, Patch, SetData, TOO_DEEP, is_too_deep, read};
+use super::{PathRef, CommandError, ErrorCode, PatchFrame, SetData, TOO_DEEP, is_too_deep, read};
 
 /// Maximum length of the `id` of a frame, in bytes of JSON.
 const MAX_FRAME_ID: usize = 130;
@@ -59,7 +59,7 @@ pub struct Hello {
     pub resume: Option<Resume>,
     /// Paths of state trees that the page watches, in place of all earlier ones. `None` keeps the earlier ones, if
     /// the page is recovered.
-    pub watch: Option<Vec<At>>,
+    pub watch: Option<Vec<PathRef>>,
     /// Ids of jobs for which the page still waits.
     #[serde(default)]
     pub pending: Vec<FrameId>,
@@ -92,7 +92,7 @@ pub enum Target {
 
 /// `send`: a message to pages.
 #[derive(Debug, Deserialize)]
-pub struct Send {
+pub struct SendFrame {
     /// Recipients.
     pub to: Target,
     /// Any JSON.
@@ -108,7 +108,7 @@ pub struct BroadcastSession {
 
 /// `call`: a call of an executor's method.
 #[derive(Debug, Deserialize)]
-pub struct Call {
+pub struct CallFrame {
     /// Name of the handler.
     pub method: String,
     /// Any JSON; `null` when missing.
@@ -123,7 +123,7 @@ pub struct Call {
 
 /// `job`: durable work.
 #[derive(Debug, Deserialize)]
-pub struct Job {
+pub struct SubmitJob {
     /// Name of the handler.
     pub kind: String,
     /// Any JSON; `null` when missing.
@@ -159,14 +159,14 @@ pub struct Unsubscribe {
 
 /// `auth`: a new token for this page's connection.
 #[derive(Debug, Deserialize)]
-pub struct Auth {
+pub struct AuthFrame {
     /// Token of a user (JWT).
     pub token: String,
 }
 
 /// `ack`: acknowledges all frames up to `seq`.
 #[derive(Debug, Deserialize)]
-pub struct Ack {
+pub struct AckFrame {
     /// Last `seq` seen.
     pub seq: u64,
 }
@@ -175,33 +175,33 @@ pub struct Ack {
 #[derive(Debug)]
 pub enum ClientFrame {
     /// Sets a new token.
-    Auth(Auth),
+    Auth(AuthFrame),
     /// Sends a message to pages.
-    Send(Send),
+    Send(SendFrame),
     /// Sends a message to the sender's session.
     BroadcastSession(BroadcastSession),
     /// Calls a method of an executor.
-    Call(Call),
+    Call(CallFrame),
     /// Submits durable work.
-    Job(Job),
+    Job(SubmitJob),
     /// Cancels the call or job with the id of this frame.
     Cancel,
     /// Writes a value into a tree.
     Set(Level, SetData),
     /// Changes a tree.
-    Patch(Patch),
+    Patch(PatchFrame),
     /// Reads a path of a tree.
-    GetData(At),
+    GetData(PathRef),
     /// Watches a path of a tree.
-    Watch(At),
+    Watch(PathRef),
     /// Ends watching a path of a tree.
-    Unwatch(At),
+    Unwatch(PathRef),
     /// Subscribes to a topic.
     Subscribe(Subscribe),
     /// Ends the subscription to a topic.
     Unsubscribe(Unsubscribe),
     /// Acknowledges frames.
-    Ack(Ack),
+    Ack(AckFrame),
     /// Requests a `pong`.
     Ping,
 }

@@ -1,13 +1,13 @@
 //! Frames that notify a page of the state of its job.
 
 use pagewire_cluster::id::Key;
-use pagewire_cluster::wire::{Ending, Failure, JobNote, News};
+use pagewire_cluster::wire::{Ending, HandlerError, JobNotification, JobUpdate};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{FrameId, Tail};
+use super::{FrameId, FrameBody};
 
-impl Tail {
+impl FrameBody {
     /// `accepted`: the job is durable. One terminal frame follows when the job ends.
     pub fn accepted(id: &FrameId, job: Key) -> Self {
         #[derive(Serialize)]
@@ -20,10 +20,10 @@ impl Tail {
     }
 
     /// `progress`, or the terminal `result` of a job, with the id of the frame that submitted it.
-    pub fn job(note: &JobNote) -> Self {
+    pub fn job(note: &JobNotification) -> Self {
         let (id, job) = (&*note.frame, note.job);
         match &note.news {
-            News::Progress(progress) => {
+            JobUpdate::Progress(progress) => {
                 #[derive(Serialize)]
                 struct Step<'a> {
                     r#type: &'static str,
@@ -36,7 +36,7 @@ impl Tail {
                 let message = progress.message.as_deref();
                 Self::of(&Step { r#type: "progress", id, job, progress: progress.progress, message })
             }
-            News::Ended(ending) => {
+            JobUpdate::Ended(ending) => {
                 #[derive(Serialize)]
                 struct End<'a> {
                     r#type: &'static str,
@@ -46,7 +46,7 @@ impl Tail {
                     #[serde(skip_serializing_if = "Option::is_none")]
                     value: Option<&'a RawValue>,
                     #[serde(skip_serializing_if = "Option::is_none")]
-                    error: Option<&'a Failure>,
+                    error: Option<&'a HandlerError>,
                 }
                 let Ending { state, value, error } = &**ending;
                 let (value, error) = (value.as_deref(), error.as_ref());
@@ -58,7 +58,7 @@ impl Tail {
 
 /// What a frame says of the job that it is about.
 #[derive(Debug, Deserialize)]
-pub struct JobFrame {
+pub struct JobReference {
     r#type: String,
     /// The page's own id of the request.
     pub id: Box<RawValue>,
@@ -66,7 +66,7 @@ pub struct JobFrame {
     pub job: Key,
 }
 
-impl JobFrame {
+impl JobReference {
     /// `None` when a whole frame is about something else.
     pub fn read(frame: &RawValue) -> Option<Self> {
         serde_json::from_str(frame.get()).ok()
@@ -89,15 +89,15 @@ mod tests {
 
     use super::*;
 
-    fn text(news: News) -> String {
+    fn text(news: JobUpdate) -> String {
         let frame = serde_json::from_str("1e2").unwrap();
-        let note = JobNote { page: Key::from_bits(1), frame, job: Key::from_bits(2), news };
-        format!("{{{}", std::str::from_utf8(Tail::job(&note).bytes()).unwrap())
+        let note = JobNotification { page: Key::from_bits(1), frame, job: Key::from_bits(2), news };
+        format!("{{{}", std::str::from_utf8(FrameBody::job(&note).bytes()).unwrap())
     }
 
     #[test]
     fn a_frame_says_which_job_it_is_about() {
-        let read = |text: &str| JobFrame::read(&serde_json::from_str::<Box<RawValue>>(text).unwrap());
+        let read = |text: &str| JobReference::read(&serde_json::from_str::<Box<RawValue>>(text).unwrap());
         let job = Key::from_bits(2);
         let end = read(&format!(r#"{{"type":"result","id":1e2,"job":"{job}","state":"failed"}}"#)).unwrap();
         assert_eq!((end.id.get(), end.job, end.is_end(), end.is_accepted()), ("1e2", job, true, false));
@@ -113,13 +113,13 @@ mod tests {
         let job = Key::from_bits(2);
         let step = Progress { progress: 0.5, message: None };
         assert_eq!(
-            text(News::Progress(step)),
+            text(JobUpdate::Progress(step)),
             format!(r#"{{"type":"progress","id":1e2,"job":"{job}","progress":0.5}}"#)
         );
         let value = serde_json::from_str(r#"{"b":1,  "a":2}"#).unwrap();
         let end = Ending { state: "succeeded".into(), value: Some(value), error: None };
         assert_eq!(
-            text(News::Ended(Box::new(end))),
+            text(JobUpdate::Ended(Box::new(end))),
             format!(
                 r#"{{"type":"result","id":1e2,"job":"{job}","state":"succeeded","value":{{"b":1,  "a":2}}}}"#
             )

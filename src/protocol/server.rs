@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pagewire_cluster::id::{Address, NodeNumber};
 use pagewire_cluster::state::Level;
-use pagewire_cluster::wire::Failure;
+use pagewire_cluster::wire::HandlerError;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -15,9 +15,9 @@ use super::{CommandError, FrameId};
 
 /// A frame without its head: the members after `seq` and the closing brace. Encoded once, shared by all pages.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tail(Arc<[u8]>);
+pub struct FrameBody(Arc<[u8]>);
 
-impl Tail {
+impl FrameBody {
     /// `message`: a pushed payload.
     pub fn message(payload: &RawValue, from: Option<Address>, topic: Option<&str>) -> Self {
         #[derive(Serialize)]
@@ -51,7 +51,7 @@ impl Tail {
     }
 
     /// `error`: a handler returned an error with a code of its own.
-    pub fn failure(id: &FrameId, failure: &Failure) -> Self {
+    pub fn failure(id: &FrameId, failure: &HandlerError) -> Self {
         Self::refusal(Some(id), &failure.code, &failure.message, failure.retryable)
     }
 
@@ -136,14 +136,14 @@ impl Tail {
 }
 
 /// `pong`, outside the sequence.
-pub fn pong() -> Tail {
-    Tail(br#""type":"pong"}"#.as_slice().into())
+pub fn pong() -> FrameBody {
+    FrameBody(br#""type":"pong"}"#.as_slice().into())
 }
 
 /// Outcome of opening or resuming a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Recovered {
+pub enum ResumeOutcome {
     /// The page did not exist.
     New,
     /// All frames after the last seen one follow.
@@ -154,7 +154,7 @@ pub enum Recovered {
 
 /// Limits that a client must know.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Limits {
+pub struct FrameLimitsInfo {
     /// Maximum size of a client's frame, in bytes.
     pub max_frame: usize,
     /// Maximum number of frames per second.
@@ -191,7 +191,7 @@ pub struct Registered<'a> {
     /// Token for resuming the page.
     pub token: &'a str,
     /// Outcome of opening or resuming the page.
-    pub recovered: Recovered,
+    pub recovered: ResumeOutcome,
     /// Last `seq` that the client has according to the server; the next frame has `seq + 1`.
     pub seq: u64,
     /// Position in the durable messages.
@@ -201,7 +201,7 @@ pub struct Registered<'a> {
     /// Interval of the server's WebSocket pings, in milliseconds.
     pub ping_ms: u64,
     /// Limits that the client must not exceed.
-    pub limits: Limits,
+    pub limits: FrameLimitsInfo,
     /// What a page may do without a role.
     pub allow: &'a Allow,
 }
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
     use crate::protocol::{ClientFrame, ErrorCode};
 
-    fn text(tail: &Tail) -> String {
+    fn text(tail: &FrameBody) -> String {
         format!("{{{}", std::str::from_utf8(tail.bytes()).unwrap())
     }
 
@@ -219,7 +219,7 @@ mod tests {
     fn a_message_keeps_the_raw_payload() {
         let payload: Box<RawValue> = serde_json::from_str(r#"{"b":1,  "a":2}"#).unwrap();
         assert_eq!(
-            text(&Tail::message(&payload, None, None)),
+            text(&FrameBody::message(&payload, None, None)),
             r#"{"type":"message","payload":{"b":1,  "a":2}}"#
         );
     }
@@ -229,7 +229,7 @@ mod tests {
         let (_, id) = ClientFrame::parse(r#"{"type":"ping","id":1e2}"#).unwrap();
         let error = CommandError::new(ErrorCode::NoExecutor, "nobody");
         assert_eq!(
-            text(&Tail::error(id.as_ref(), &error)),
+            text(&FrameBody::error(id.as_ref(), &error)),
             r#"{"type":"error","id":1e2,"code":"no_executor","message":"nobody","retryable":true}"#
         );
     }

@@ -1,10 +1,10 @@
 //! Frames of state trees.
 
-use pagewire_cluster::state::{Delivery, Edit, Level, Locator, Path, Refusal};
+use pagewire_cluster::state::{TreeNotification, Edit, Level, ClientPath, Path, StateError};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{CommandError, ErrorCode, Tail};
+use super::{CommandError, ErrorCode, FrameBody};
 
 /// `set_page_data` and the frames of the other levels: writes a value at a path.
 #[derive(Debug, Deserialize)]
@@ -25,7 +25,7 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<V
 
 /// `patch`: all of these changes or none.
 #[derive(Debug, Deserialize)]
-pub struct Patch {
+pub struct PatchFrame {
     /// Level of the tree.
     pub level: Level,
     /// Changes, applied in this order.
@@ -36,7 +36,7 @@ pub struct Patch {
 
 /// `get_data`, `watch`, `unwatch`: a path of a tree.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct At {
+pub struct PathRef {
     /// Level of the tree.
     pub level: Level,
     /// Path; the whole tree when missing.
@@ -44,14 +44,14 @@ pub struct At {
     pub path: String,
 }
 
-impl At {
+impl PathRef {
     /// Parses the path for reading. It may name children by position.
     ///
     /// # Errors
     ///
     /// [`ErrorCode::Malformed`] when the text is not a path.
-    pub fn locator(&self) -> Result<Locator, CommandError> {
-        Ok(self.path.parse::<Locator>()?)
+    pub fn locator(&self) -> Result<ClientPath, CommandError> {
+        Ok(self.path.parse::<ClientPath>()?)
     }
 
     /// Parses the path for watching. It must consist of keys only.
@@ -64,27 +64,27 @@ impl At {
     }
 }
 
-impl Tail {
+impl FrameBody {
     /// `data`: an update of a path that pages watch, encoded once for all of them.
-    pub fn data(delivery: &Delivery) -> Self {
+    pub fn data(delivery: &TreeNotification) -> Self {
         let members = delivery.encode();
         let members = members.strip_prefix(b"{").unwrap_or_default();
         Self::from_bytes([br#""type":"data","#, members].concat())
     }
 }
 
-impl From<Refusal> for CommandError {
-    fn from(refusal: Refusal) -> Self {
+impl From<StateError> for CommandError {
+    fn from(refusal: StateError) -> Self {
         let code = match refusal {
-            Refusal::Path | Refusal::Root | Refusal::Change => ErrorCode::Malformed,
-            Refusal::Child(_) => ErrorCode::Unknown,
-            Refusal::Depth | Refusal::Key | Refusal::Size | Refusal::Share(_) | Refusal::Changes => {
+            StateError::Path | StateError::Root | StateError::Change => ErrorCode::Malformed,
+            StateError::Child(_) => ErrorCode::Unknown,
+            StateError::Depth | StateError::Key | StateError::Size | StateError::Share(_) | StateError::Changes => {
                 ErrorCode::TooLarge
             }
-            Refusal::Conflict { .. } => ErrorCode::Conflict,
-            Refusal::Overloaded => ErrorCode::RateLimited,
-            Refusal::Unavailable => ErrorCode::Unavailable,
-            Refusal::Uncertain => ErrorCode::Timeout,
+            StateError::Conflict { .. } => ErrorCode::Conflict,
+            StateError::Overloaded => ErrorCode::RateLimited,
+            StateError::Unavailable => ErrorCode::Unavailable,
+            StateError::Uncertain => ErrorCode::Timeout,
         };
         Self::new(code, refusal.to_string())
     }
@@ -92,7 +92,7 @@ impl From<Refusal> for CommandError {
 
 #[cfg(test)]
 mod tests {
-    use pagewire_cluster::state::{News, Owner};
+    use pagewire_cluster::state::{TreeUpdate, Owner};
     use serde_json::json;
 
     use super::*;
@@ -111,27 +111,27 @@ mod tests {
 
     #[test]
     fn news_are_frames() {
-        let news = News::Snapshot { revision: 7, value: Some(json!({"a": 1})) };
+        let news = TreeUpdate::Snapshot { revision: 7, value: Some(json!({"a": 1})) };
         let (owner, to) = (Owner::User("ann".into()), std::sync::Arc::new([]));
-        let tail = Tail::data(&Delivery { owner, path: Path::ROOT, to, news });
+        let tail = FrameBody::data(&TreeNotification { owner, path: Path::ROOT, to, news });
         assert_eq!(tail.bytes(), br#""type":"data","level":"user","revision":7,"snapshot":{"a":1}}"#);
     }
 
     #[test]
     fn every_refusal_has_the_code_that_the_trees_give_it() {
         for refusal in [
-            Refusal::Path,
-            Refusal::Child(1),
-            Refusal::Root,
-            Refusal::Change,
-            Refusal::Depth,
-            Refusal::Key,
-            Refusal::Size,
-            Refusal::Changes,
-            Refusal::Conflict { revision: 1 },
-            Refusal::Overloaded,
-            Refusal::Unavailable,
-            Refusal::Uncertain,
+            StateError::Path,
+            StateError::Child(1),
+            StateError::Root,
+            StateError::Change,
+            StateError::Depth,
+            StateError::Key,
+            StateError::Size,
+            StateError::Changes,
+            StateError::Conflict { revision: 1 },
+            StateError::Overloaded,
+            StateError::Unavailable,
+            StateError::Uncertain,
         ] {
             let error = CommandError::from(refusal);
             assert_eq!((error.code.text(), error.code.retryable()), (refusal.code(), refusal.retryable()));

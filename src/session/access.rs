@@ -10,13 +10,13 @@
 use std::sync::Arc;
 
 use pagewire_cluster::id::{Address, Holder, Key};
-use pagewire_cluster::registry::{Farewell, Lasting};
+use pagewire_cluster::registry::{RemovalKind, Expirable};
 use pagewire_cluster::wire::Scope;
 
-use super::open::Open;
-use super::page::{Page, Place};
+use super::open::OpenRequest;
+use super::page::{Page, Membership};
 use super::sessions::Sessions;
-use super::token::Claims;
+use super::token::PageClaims;
 use crate::protocol::{Close, CloseCode};
 
 pub(super) const FOREIGN: Close = Close::new(CloseCode::Forbidden, "this belongs to another user");
@@ -25,7 +25,7 @@ pub(super) const NOT_AUTHENTICATED: Close =
 pub(super) const TOO_MANY: Close = Close::new(CloseCode::Policy, "too many pages of this user");
 
 /// What a page may join.
-pub(super) struct Known {
+pub(super) struct Joinable {
     pub(super) connection: Address,
     pub(super) user: Option<Arc<str>>,
 }
@@ -41,15 +41,15 @@ pub(super) fn check_owner(owner: Option<&str>, user: Option<&str>) -> Result<(),
 }
 
 /// Whether a token is from a time when its connection was anonymous.
-pub(super) fn is_anonymous(claims: Option<&Claims>) -> bool {
+pub(super) fn is_anonymous(claims: Option<&PageClaims>) -> bool {
     claims.is_some_and(|claims| claims.user.is_none())
 }
 
 impl Sessions {
     /// The session and connection that a new page joins: those it names if it proves that it may, else fresh ones.
-    pub(super) fn place(&self, holder: Holder, claims: Option<&Claims>, open: &Open) -> Result<Place, Close> {
+    pub(super) fn place(&self, holder: Holder, claims: Option<&PageClaims>, open: &OpenRequest) -> Result<Membership, Close> {
         let user = open.user.as_deref();
-        let proven = |key: Key, claimed: Option<Key>, known: Option<&Known>| -> Result<bool, Close> {
+        let proven = |key: Key, claimed: Option<Key>, known: Option<&Joinable>| -> Result<bool, Close> {
             if let Some(known) = known {
                 check_owner(known.user.as_deref(), user)?;
             }
@@ -62,7 +62,7 @@ impl Sessions {
         }
         let fresh = || Address { key: Key::random(), node: holder.node };
         if let Some(session) = open.hello.session_id {
-            let of = Lasting::Session(session.key);
+            let of = Expirable::Session(session.key);
             let known = self.known(of);
             if !self.ends(&[of]) && proven(session.key, claims.map(|claims| claims.session), known.as_ref())?
             {
@@ -71,54 +71,54 @@ impl Sessions {
                     (None, Some(claims)) => Address { key: claims.connection, node: session.node },
                     (None, None) => fresh(),
                 };
-                let whole = Lasting::Connection(connection.key);
+                let whole = Expirable::Connection(connection.key);
                 // a session that was left before its connection became a user's
                 if let Some(whole) = self.known(whole) {
                     check_owner(whole.user.as_deref(), user)?;
                 }
                 if !self.ends(&[whole]) {
-                    return Ok(Place { session, connection, user: open.user.clone(), topics: Vec::new() });
+                    return Ok(Membership { session, connection, user: open.user.clone(), topics: Vec::new() });
                 }
             }
         }
         if let Some(connection) = open.hello.connection_id {
-            let of = Lasting::Connection(connection.key);
+            let of = Expirable::Connection(connection.key);
             let known = self.known(of);
             let claimed = claims.map(|claims| claims.connection);
             if !self.ends(&[of]) && proven(connection.key, claimed, known.as_ref())? {
                 let user = open.user.clone();
-                return Ok(Place { session: fresh(), connection, user, topics: Vec::new() });
+                return Ok(Membership { session: fresh(), connection, user, topics: Vec::new() });
             }
         }
-        Ok(Place { session: fresh(), connection: fresh(), user: open.user.clone(), topics: Vec::new() })
+        Ok(Membership { session: fresh(), connection: fresh(), user: open.user.clone(), topics: Vec::new() })
     }
 
     /// Whether one of these is ending: no page joins it, whatever the proof.
-    pub(super) fn ends(&self, lasting: &[Lasting]) -> bool {
+    pub(super) fn ends(&self, lasting: &[Expirable]) -> bool {
         let view = self.registry.view();
         lasting.iter().any(|of| view.is_ending(*of))
     }
 
     /// A session or connection with pages, or one that can still be joined. This node's own pages and the view together:
     /// each may be a moment behind the other.
-    pub(super) fn known(&self, of: Lasting) -> Option<Known> {
+    pub(super) fn known(&self, of: Expirable) -> Option<Joinable> {
         let scope = match of {
-            Lasting::Session(key) => Scope::Session(key),
-            Lasting::Connection(key) => Scope::Connection(key),
+            Expirable::Session(key) => Scope::Session(key),
+            Expirable::Connection(key) => Scope::Connection(key),
         };
         let pages = self.hub.pages(&scope);
         let here = pages.iter().find(|page| page.user().is_some()).or_else(|| pages.first());
-        let here = here.map(|page| Known { connection: page.connection(), user: page.user() });
+        let here = here.map(|page| Joinable { connection: page.connection(), user: page.user() });
         if here.as_ref().is_some_and(|known| known.user.is_some()) {
             return here;
         }
         let view = self.registry.view();
         let seen = match of {
-            Lasting::Session(key) => {
-                view.session(key).map(|seen| Known { connection: seen.connection, user: seen.user })
+            Expirable::Session(key) => {
+                view.session(key).map(|seen| Joinable { connection: seen.connection, user: seen.user })
             }
-            Lasting::Connection(key) => {
-                view.connection(key).map(|seen| Known { connection: seen.connection, user: seen.user })
+            Expirable::Connection(key) => {
+                view.connection(key).map(|seen| Joinable { connection: seen.connection, user: seen.user })
             }
         };
         seen.filter(|known| known.user.is_some() || here.is_none()).or(here)
@@ -126,9 +126,9 @@ impl Sessions {
 
     /// The first check of a page that comes back: the token's user, and who has its session and connection as far as
     /// this node sees.
-    pub(super) fn check_return(&self, claims: &Claims, user: Option<&str>) -> Result<(), Close> {
+    pub(super) fn check_return(&self, claims: &PageClaims, user: Option<&str>) -> Result<(), Close> {
         check_owner(claims.user.as_deref(), user)?;
-        let whole = [Lasting::Session(claims.session), Lasting::Connection(claims.connection)];
+        let whole = [Expirable::Session(claims.session), Expirable::Connection(claims.connection)];
         for known in whole.into_iter().filter_map(|of| self.known(of)) {
             check_owner(known.user.as_deref(), user)?;
         }
@@ -140,7 +140,7 @@ impl Sessions {
     pub(super) async fn claim_for(
         &self,
         connection: Key,
-        claims: Option<&Claims>,
+        claims: Option<&PageClaims>,
         user: Option<&str>,
     ) -> Result<(), Close> {
         let Some(user) = user.filter(|_| is_anonymous(claims)) else { return Ok(()) };
@@ -156,7 +156,7 @@ impl Sessions {
     pub(super) async fn overtaken_by(
         &self,
         connection: Key,
-        claims: Option<&Claims>,
+        claims: Option<&PageClaims>,
         user: Option<&str>,
     ) -> Result<Option<String>, Close> {
         if user.is_some() || !is_anonymous(claims) {
@@ -166,7 +166,7 @@ impl Sessions {
     }
 
     /// A page that has just been written leaves again: its connection has become this user's.
-    pub(super) fn turn_away(self: &Arc<Self>, page: &Arc<Page>, owner: &str, farewell: Farewell) -> Close {
+    pub(super) fn turn_away(self: &Arc<Self>, page: &Arc<Page>, owner: &str, farewell: RemovalKind) -> Close {
         let standing = page.standing();
         // what is idle without it stays the owner's
         self.label(page, standing.rev, standing.generation, self.intern(Some(owner)));
@@ -186,7 +186,7 @@ impl Sessions {
 
     /// How many pages a returning one adds to its user's, with those that follow it into a connection that becomes the
     /// user's.
-    pub(super) fn added_by_return(&self, claims: &Claims, user: Option<&str>) -> usize {
+    pub(super) fn added_by_return(&self, claims: &PageClaims, user: Option<&str>) -> usize {
         let is_user = |owner: Option<Arc<str>>| owner.as_deref() == user;
         let here = self.hub.page(claims.page).filter(|page| page.is_here());
         let counted = here.is_some_and(|page| is_user(page.user()))

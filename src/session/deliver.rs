@@ -8,25 +8,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use pagewire_cluster::delivery::{Post, Unanswered};
+use pagewire_cluster::delivery::{PeerClient, PeerError};
 use pagewire_cluster::id::{Address, Holder, NodeNumber};
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::wire::{Answer, Delivery, JobNote, News, Question, Reach, Scope};
+use pagewire_cluster::wire::{PeerResponse, PageMessage, JobNotification, JobUpdate, PeerRequest, PushCounts, Scope};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
-use super::hub::{Hub, Pushed};
-use super::page::Met;
-use crate::protocol::{CommandError, ErrorCode, Tail};
+use super::hub::{Hub, LocalPush};
+use super::page::PushOutcome;
+use crate::protocol::{CommandError, ErrorCode, FrameBody};
 use crate::telemetry::{self, Metrics};
 
 /// What a push met, everywhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct PushReport {
     /// Pages with an open socket, and pages in their resume window.
-    pub reach: Reach,
+    pub reach: PushCounts,
     /// The nodes that answered.
     pub nodes: Vec<NodeNumber>,
     /// The nodes that did not: their pages may or may not have got it.
@@ -35,11 +35,11 @@ pub struct Outcome {
 
 /// Sends messages to pages, wherever they are. Cheap to clone.
 #[derive(Clone)]
-pub struct Deliver {
+pub struct Pusher {
     hub: Arc<Hub>,
     registry: Registry,
     lease: NodeLease,
-    post: Post,
+    post: PeerClient,
     /// How long it waits for rows that a sender has seen.
     patience: Duration,
     /// The last row of the view when that was too long.
@@ -47,13 +47,13 @@ pub struct Deliver {
     metrics: Arc<Metrics>,
 }
 
-impl Deliver {
+impl Pusher {
     /// Delivers through this node's hub and to other nodes by post.
     pub fn new(
         hub: Arc<Hub>,
         registry: Registry,
         lease: NodeLease,
-        post: Post,
+        post: PeerClient,
         timing: Timing,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -67,10 +67,10 @@ impl Deliver {
         to: Scope,
         payload: Box<RawValue>,
         from: Option<Address>,
-    ) -> Result<Outcome, CommandError> {
+    ) -> Result<PushReport, CommandError> {
         let own = self.lease.holder().ok_or_else(CommandError::unavailable)?;
         let started = Instant::now();
-        let delivery = Delivery { to, seen: None, payload, from };
+        let delivery = PageMessage { to, seen: None, payload, from };
         let outcome = match delivery.to {
             Scope::Page(address) => self.send_to_page(own, address, delivery).await,
             _ => self.send_to_scope(own, delivery).await,
@@ -80,21 +80,21 @@ impl Deliver {
     }
 
     /// To this node's share directly, to every other node that has one with one request.
-    async fn send_to_scope(&self, own: Holder, mut delivery: Delivery) -> Result<Outcome, CommandError> {
+    async fn send_to_scope(&self, own: Holder, mut delivery: PageMessage) -> Result<PushReport, CommandError> {
         let mut others = self.counted(&mut delivery);
         others.retain(|holder| *holder != own);
         let here = self.local(&delivery);
-        let question = Question::Deliver(delivery);
+        let question = PeerRequest::Deliver(delivery);
         let asked = others.iter().map(|holder| self.post.ask(*holder, &question, telemetry::current_trace()));
         let (here, answers) = tokio::join!(here.settle(), join_all(asked));
-        let mut outcome = Outcome { reach: here, nodes: vec![own.node], unreachable: Vec::new() };
+        let mut outcome = PushReport { reach: here, nodes: vec![own.node], unreachable: Vec::new() };
         for (holder, answer) in others.iter().zip(answers) {
             match answer {
-                Ok(Answer::Delivered(reach)) => {
+                Ok(PeerResponse::Delivered(reach)) => {
                     outcome.reach += reach;
                     outcome.nodes.push(holder.node);
                 }
-                Err(Unanswered::TooLarge) => return Err(too_large()),
+                Err(PeerError::TooLarge) => return Err(too_large()),
                 _ => outcome.unreachable.push(holder.node),
             }
         }
@@ -102,7 +102,7 @@ impl Deliver {
     }
 
     /// Who has pages of a scope, as this node sees it, which the delivery says.
-    fn counted(&self, delivery: &mut Delivery) -> Vec<Holder> {
+    fn counted(&self, delivery: &mut PageMessage) -> Vec<Holder> {
         let view = self.registry.view();
         delivery.seen = Some(view.applied());
         view.addressees(&delivery.to)
@@ -113,11 +113,11 @@ impl Deliver {
         &self,
         own: Holder,
         address: Address,
-        delivery: Delivery,
-    ) -> Result<Outcome, CommandError> {
-        let mut question = Question::Deliver(delivery);
+        delivery: PageMessage,
+    ) -> Result<PushReport, CommandError> {
+        let mut question = PeerRequest::Deliver(delivery);
         let first = self.ask_page(own, address, &question).await?;
-        if !matches!(first, Err(Unanswered::Gone) | Ok(Answer::Unknown)) {
+        if !matches!(first, Err(PeerError::Gone) | Ok(PeerResponse::Unknown)) {
             return Ok(page_outcome(address.node, first));
         }
         let row = self.registry.row(address.key).await.map_err(|_| CommandError::unavailable())?;
@@ -125,7 +125,7 @@ impl Deliver {
         match moved.filter(|moved| *moved != address) {
             None => Ok(page_outcome(address.node, first)),
             Some(moved) => {
-                if let Question::Deliver(delivery) = &mut question {
+                if let PeerRequest::Deliver(delivery) = &mut question {
                     delivery.to = Scope::Page(moved);
                 }
                 let second = self.ask_page(own, moved, &question).await?;
@@ -138,24 +138,24 @@ impl Deliver {
         &self,
         own: Holder,
         address: Address,
-        question: &Question,
-    ) -> Result<Result<Answer, Unanswered>, CommandError> {
+        question: &PeerRequest,
+    ) -> Result<Result<PeerResponse, PeerError>, CommandError> {
         if address.node == own.node
-            && let Question::Deliver(delivery) = question
+            && let PeerRequest::Deliver(delivery) = question
         {
             return Ok(Ok(match self.receive(delivery) {
-                Some(pushed) => Answer::Delivered(pushed.settle().await),
-                None => Answer::Unknown,
+                Some(pushed) => PeerResponse::Delivered(pushed.settle().await),
+                None => PeerResponse::Unknown,
             }));
         }
         match self.post.ask_page(address, question, telemetry::current_trace()).await {
-            Err(Unanswered::TooLarge) => Err(too_large()),
+            Err(PeerError::TooLarge) => Err(too_large()),
             answer => Ok(answer),
         }
     }
 
     /// A delivery for this node's pages; `None` when it is for a page that is not here.
-    pub fn receive(&self, delivery: &Delivery) -> Option<Pushed> {
+    pub fn receive(&self, delivery: &PageMessage) -> Option<LocalPush> {
         match delivery.to {
             Scope::Page(address) if self.hub.page(address.key).is_none() => None,
             _ => Some(self.local(delivery)),
@@ -163,33 +163,33 @@ impl Deliver {
     }
 
     /// What became of a job, for a page of this node; `None` when the page is not here, or not any more.
-    pub fn receive_job(&self, note: &JobNote) -> Option<Pushed> {
+    pub fn receive_job(&self, note: &JobNotification) -> Option<LocalPush> {
         let page = self.hub.page(note.page)?;
-        let tail = Tail::job(note);
+        let tail = FrameBody::job(note);
         let met = match note.news {
-            News::Progress(_) => page.progress(note.job, note.frame.get(), &tail),
-            News::Ended(_) => page.conclude(note.job, note.frame.get(), &tail),
+            JobUpdate::Progress(_) => page.progress(note.job, note.frame.get(), &tail),
+            JobUpdate::Ended(_) => page.conclude(note.job, note.frame.get(), &tail),
         };
-        if matches!(met, Met::Missed) {
+        if matches!(met, PushOutcome::Missed) {
             return None;
         }
-        let mut pushed = Pushed::default();
+        let mut pushed = LocalPush::default();
         pushed.count(met);
         Some(pushed)
     }
 
-    fn local(&self, delivery: &Delivery) -> Pushed {
+    fn local(&self, delivery: &PageMessage) -> LocalPush {
         let topic = match &delivery.to {
             Scope::Topic(topic) => Some(topic.as_str()),
             _ => None,
         };
-        self.hub.push(&delivery.to, delivery.seen, &Tail::message(&delivery.payload, delivery.from, topic))
+        self.hub.push(&delivery.to, delivery.seen, &FrameBody::message(&delivery.payload, delivery.from, topic))
     }
 
     /// Waits until this node has seen what the sender has: only then it knows which pages the sender counts elsewhere.
     /// Where that takes too long, a page that moves right now may get the message twice, and nobody waits again before
     /// this node has seen something new.
-    pub async fn catch_up(&self, delivery: &Delivery) {
+    pub async fn catch_up(&self, delivery: &PageMessage) {
         let applied = self.registry.view().applied();
         let Some(seen) = delivery.seen.filter(|seen| *seen > applied) else { return };
         if self.stood_at.load(Ordering::Relaxed) != applied
@@ -200,12 +200,12 @@ impl Deliver {
     }
 }
 
-fn page_outcome(node: NodeNumber, answer: Result<Answer, Unanswered>) -> Outcome {
+fn page_outcome(node: NodeNumber, answer: Result<PeerResponse, PeerError>) -> PushReport {
     match answer {
-        Ok(Answer::Delivered(reach)) => Outcome { reach, nodes: vec![node], unreachable: Vec::new() },
+        Ok(PeerResponse::Delivered(reach)) => PushReport { reach, nodes: vec![node], unreachable: Vec::new() },
         // the node answered for its pages: it does not hold this one
-        Ok(Answer::Unknown) => Outcome { nodes: vec![node], ..Outcome::default() },
-        _ => Outcome { unreachable: vec![node], ..Outcome::default() },
+        Ok(PeerResponse::Unknown) => PushReport { nodes: vec![node], ..PushReport::default() },
+        _ => PushReport { unreachable: vec![node], ..PushReport::default() },
     }
 }
 

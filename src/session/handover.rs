@@ -6,18 +6,18 @@
 
 use std::sync::Arc;
 
-use pagewire_cluster::delivery::Unanswered;
-use pagewire_cluster::engine::{Down, Expect, WriteError};
+use pagewire_cluster::delivery::PeerError;
+use pagewire_cluster::engine::{Unavailable, Precondition, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key, NodeNumber};
-use pagewire_cluster::registry::{Lasting, News, Row};
-use pagewire_cluster::wire::{Answer, HandedOver, Question, Scope};
+use pagewire_cluster::registry::{Expirable, RegistryEvent, PageRow};
+use pagewire_cluster::wire::{PeerResponse, HandedOver, PeerRequest, Scope};
 use serde_json::value::RawValue;
 
-use super::hub::Pushed;
+use super::hub::LocalPush;
 use super::open::{Opened, RACED, UNREGISTERED};
-use super::page::{Arrival, Forwarding, Handover, InTransit, Page, Ticket};
+use super::page::{AttachKind, Forwarding, Handover, ForwardedFrame, Page, AttachmentId};
 use super::sessions::Sessions;
-use crate::protocol::{Close, JobFrame, Tail};
+use crate::protocol::{Close, JobReference, FrameBody};
 use crate::telemetry;
 
 /// How often a frame for a moved page is sent again when its new node has no connection.
@@ -31,7 +31,7 @@ impl Sessions {
         holder: Holder,
         page: Arc<Page>,
         old: Holder,
-        row: Row,
+        row: PageRow,
         seq: u64,
     ) -> Result<Opened, Close> {
         let handed = self.ask_for(&page, holder, old, row.generation, seq).await;
@@ -42,7 +42,7 @@ impl Sessions {
                 // its frames are here and nowhere else: it waits for the client's next resume
                 self.watching.arrived(&page);
                 page.wait();
-                self.keep_for_window(&page, Ticket::NONE);
+                self.keep_for_window(&page, AttachmentId::NONE);
             } else {
                 // another node was faster, or the cluster is gone: the client's next resume decides
                 let generation = page.standing().generation;
@@ -55,23 +55,23 @@ impl Sessions {
             return Err(self.refused(error));
         }
         self.watching.arrived(&page);
-        let arrival = if installed { Arrival::Resumed { seq } } else { Arrival::Elsewhere };
+        let arrival = if installed { AttachKind::Resumed { seq } } else { AttachKind::Elsewhere };
         self.attach(holder, page, arrival).ok_or(RACED)
     }
 
     /// From here on the page is nobody else's.
-    async fn forget_old_holder(&self, holder: Holder, page: &Arc<Page>, row: Row) -> Result<(), WriteError> {
+    async fn forget_old_holder(&self, holder: Holder, page: &Arc<Page>, row: PageRow) -> Result<(), WriteError> {
         loop {
             // it may have got a user meanwhile
             let (standing, place) = (page.standing(), page.place());
             let settled = self.row(holder, standing.generation, &place, page.opened(), &row.agent);
-            match self.registry.write(page.key(), &settled, Expect::Rev(standing.rev)).await {
+            match self.registry.write(page.key(), &settled, Precondition::Rev(standing.rev)).await {
                 Ok(rev) => {
                     page.stands_at(rev, standing.generation, standing.user);
                     return Ok(());
                 }
                 Err(conflict @ WriteError::Conflict { .. }) => {
-                    if !self.knows_better(page, &standing).await.map_err(|Down| WriteError::Down)? {
+                    if !self.knows_better(page, &standing).await.map_err(|Unavailable| WriteError::Down)? {
                         return Err(conflict);
                     }
                 }
@@ -89,11 +89,11 @@ impl Sessions {
         seq: u64,
     ) -> Option<HandedOver> {
         let rev = page.standing().rev;
-        let question = Question::Handover { page: page.key(), to: own.node, generation, rev, seq };
+        let question = PeerRequest::Handover { page: page.key(), to: own.node, generation, rev, seq };
         let answer = self.post.ask(old, &question, telemetry::current_trace());
         match tokio::time::timeout(self.timing.handover, answer).await {
-            Ok(Ok(Answer::HandedOver(handed))) => Some(handed),
-            Ok(Ok(Answer::Incomplete | Answer::Unknown)) => None,
+            Ok(Ok(PeerResponse::HandedOver(handed))) => Some(handed),
+            Ok(Ok(PeerResponse::Incomplete | PeerResponse::Unknown)) => None,
             other => {
                 tracing::info!(node = %old.node, ?other, "the old holder of a page does not hand it over");
                 None
@@ -103,22 +103,22 @@ impl Sessions {
 
     /// Whether the holder of a page knows that its client has the newest token. A holder that does not answer
     /// cannot say so.
-    pub(super) async fn is_confirmed(&self, page: Key, row: &Row) -> bool {
+    pub(super) async fn is_confirmed(&self, page: Key, row: &PageRow) -> bool {
         let holder = Holder { node: row.node, epoch: row.epoch };
         if !self.registry.view().lives(holder) {
             return false;
         }
-        let answer = self.post.ask(holder, &Question::Ask { page }, telemetry::current_trace()).await;
-        matches!(answer, Ok(Answer::Standing { generation, confirmed }) if generation == row.generation && confirmed)
+        let answer = self.post.ask(holder, &PeerRequest::Ask { page }, telemetry::current_trace()).await;
+        matches!(answer, Ok(PeerResponse::Standing { generation, confirmed }) if generation == row.generation && confirmed)
     }
 
     /// How a page stands, for another node.
-    pub fn standing(&self, page: Key) -> Answer {
-        self.hub.page(page).filter(|page| page.is_here()).map_or(Answer::Unknown, |page| {
+    pub fn standing(&self, page: Key) -> PeerResponse {
+        self.hub.page(page).filter(|page| page.is_here()).map_or(PeerResponse::Unknown, |page| {
             let standing = page.standing();
             // nobody has the token of a generation whose row was written without an answer
             let confirmed = standing.confirmed && standing.told == standing.generation;
-            Answer::Standing { generation: standing.generation, confirmed }
+            PeerResponse::Standing { generation: standing.generation, confirmed }
         })
     }
 
@@ -130,23 +130,23 @@ impl Sessions {
         generation: u32,
         rev: u64,
         seq: u64,
-    ) -> Answer {
-        let Some(page) = self.hub.page(page) else { return Answer::Unknown };
+    ) -> PeerResponse {
+        let Some(page) = self.hub.page(page) else { return PeerResponse::Unknown };
         match self.freeze(page, to, generation, rev, seq) {
-            Some(Handover::Complete(handed)) => Answer::HandedOver(handed),
-            Some(Handover::Incomplete) => Answer::Incomplete,
-            None => Answer::Unknown,
+            Some(Handover::Complete(handed)) => PeerResponse::HandedOver(handed),
+            Some(Handover::Incomplete) => PeerResponse::Incomplete,
+            None => PeerResponse::Unknown,
         }
     }
 
     /// What the registry has heard. Pages of what is ending go, also those that nobody asked this node for.
-    pub fn notice(self: &Arc<Self>, news: News) {
+    pub fn notice(self: &Arc<Self>, news: RegistryEvent) {
         let scope = match news {
-            News::Page(page, row, rev) => return self.notice_row(page, &row, rev),
-            News::Unregistered(page, rev) => return self.notice_unregistered(page, rev),
-            News::Owned(connection, user) => return self.notice_owner(connection, user),
-            News::Ending(Lasting::Session(key)) => Scope::Session(key),
-            News::Ending(Lasting::Connection(key)) => Scope::Connection(key),
+            RegistryEvent::Page(page, row, rev) => return self.notice_row(page, &row, rev),
+            RegistryEvent::Unregistered(page, rev) => return self.notice_unregistered(page, rev),
+            RegistryEvent::Owned(connection, user) => return self.notice_owner(connection, user),
+            RegistryEvent::Ending(Expirable::Session(key)) => Scope::Session(key),
+            RegistryEvent::Ending(Expirable::Connection(key)) => Scope::Connection(key),
         };
         if self.hub.has_pages(&scope) {
             let this = self.clone();
@@ -176,7 +176,7 @@ impl Sessions {
 
     /// A row was written. If it gives a page to another node that this one still counts as its own, the question
     /// for it was lost: the client has been told of a reset, and what still arrives here is forwarded.
-    fn notice_row(self: &Arc<Self>, page: Key, row: &Row, rev: u64) {
+    fn notice_row(self: &Arc<Self>, page: Key, row: &PageRow, rev: u64) {
         if self.lease.holder().is_some_and(|own| own.node != row.node)
             && let Some(page) = self.hub.page(page)
         {
@@ -204,17 +204,17 @@ impl Sessions {
     }
 
     /// Frames that arrived at the old holder of a page of this node; `None` when it is not here.
-    pub fn forwarded(&self, page: Key, frames: &[Box<RawValue>]) -> Option<Pushed> {
+    pub fn forwarded(&self, page: Key, frames: &[Box<RawValue>]) -> Option<LocalPush> {
         let page = self.hub.page(page)?;
-        let mut pushed = Pushed::default();
+        let mut pushed = LocalPush::default();
         for frame in frames {
-            let Some(tail) = Tail::from_frame(frame) else { continue };
-            pushed.count(match JobFrame::read(frame) {
+            let Some(tail) = FrameBody::from_frame(frame) else { continue };
+            pushed.count(match JobReference::read(frame) {
                 // another way may have brought it here before
                 Some(about) if about.is_end() => page.conclude(about.job, about.id.get(), &tail),
                 about => {
                     // it was submitted at the old node while the page moved
-                    if let Some(about) = about.filter(JobFrame::is_accepted) {
+                    if let Some(about) = about.filter(JobReference::is_accepted) {
                         page.expect(about.job, about.id.get());
                     }
                     page.push(&tail)
@@ -227,12 +227,12 @@ impl Sessions {
     /// One message after the other, so that frames stay in order.
     async fn forward(self: Arc<Self>, page: Key, mut forwarding: Forwarding) {
         let address = Address { key: page, node: forwarding.to };
-        while let Some(InTransit { tail, met }) = forwarding.frames.recv().await {
+        while let Some(ForwardedFrame { tail, met }) = forwarding.frames.recv().await {
             let frames = tail.to_frame().into_iter().collect();
-            let question = Question::Forward { page, frames };
+            let question = PeerRequest::Forward { page, frames };
             let mut answer = self.post.ask_page(address, &question, telemetry::current_trace()).await;
             for _ in 0..FORWARDS {
-                if !matches!(answer, Err(Unanswered::Gone)) {
+                if !matches!(answer, Err(PeerError::Gone)) {
                     break;
                 }
                 // that node has no connection now: nothing has arrived, so that it may be sent again
@@ -240,7 +240,7 @@ impl Sessions {
                 answer = self.post.ask_page(address, &question, telemetry::current_trace()).await;
             }
             match answer {
-                Ok(Answer::Delivered(reach)) => drop(met.send(reach)),
+                Ok(PeerResponse::Delivered(reach)) => drop(met.send(reach)),
                 other => tracing::warn!(node = %address.node, ?other, "a frame for a moved page is lost"),
             }
         }

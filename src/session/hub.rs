@@ -8,11 +8,11 @@ use std::hash::Hash;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use pagewire_cluster::id::Key;
-use pagewire_cluster::wire::{Reach, Scope};
+use pagewire_cluster::wire::{PushCounts, Scope};
 use tokio::sync::oneshot;
 
-use super::page::{Met, Page};
-use crate::protocol::Tail;
+use super::page::{PushOutcome, Page};
+use crate::protocol::FrameBody;
 
 #[derive(Default)]
 struct Index {
@@ -57,28 +57,28 @@ impl Index {
 
 /// What a push met on this node.
 #[derive(Debug, Default)]
-pub struct Pushed {
-    reach: Reach,
-    forwarded: Vec<oneshot::Receiver<Reach>>,
+pub struct LocalPush {
+    reach: PushCounts,
+    forwarded: Vec<oneshot::Receiver<PushCounts>>,
 }
 
-impl Pushed {
-    pub(super) fn count(&mut self, met: Met) {
+impl LocalPush {
+    pub(super) fn count(&mut self, met: PushOutcome) {
         match met {
-            Met::Reached => self.reach.reached += 1,
-            Met::Held => self.reach.held += 1,
-            Met::Forwarded(told) => self.forwarded.push(told),
-            Met::Missed => {}
+            PushOutcome::Reached => self.reach.reached += 1,
+            PushOutcome::Held => self.reach.held += 1,
+            PushOutcome::Forwarded(told) => self.forwarded.push(told),
+            PushOutcome::Missed => {}
         }
     }
 
     /// What it met in all, when nothing of it is on its way to another node.
-    pub fn settled(&self) -> Option<Reach> {
+    pub fn settled(&self) -> Option<PushCounts> {
         self.forwarded.is_empty().then_some(self.reach)
     }
 
     /// What it met in all, after the other nodes have said what it met there.
-    pub async fn settle(self) -> Reach {
+    pub async fn settle(self) -> PushCounts {
         let mut reach = self.reach;
         for told in self.forwarded {
             // an error: the other node did not answer, so nobody knows of a page that got it
@@ -90,7 +90,7 @@ impl Pushed {
 
 /// Of what a page that left was the last one at this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Last {
+pub(super) struct LastOf {
     pub(super) of_session: bool,
     pub(super) of_connection: bool,
 }
@@ -142,8 +142,8 @@ impl Hub {
 
     /// Adds one frame to the outbox of every page of a scope, except those that a sender who has seen every row up to
     /// `seen` counts at another node. The frame is encoded once, its bytes are shared.
-    pub fn push(&self, scope: &Scope, seen: Option<u64>, tail: &Tail) -> Pushed {
-        let mut pushed = Pushed::default();
+    pub fn push(&self, scope: &Scope, seen: Option<u64>, tail: &FrameBody) -> LocalPush {
+        let mut pushed = LocalPush::default();
         self.visit(scope, |page| {
             pushed.count(match scope {
                 // its address says where it is
@@ -190,14 +190,14 @@ impl Hub {
     }
 
     /// Removes a page; `None` when it is not here any more, or has come back meanwhile.
-    pub(super) fn remove(&self, page: &Arc<Page>) -> Option<Last> {
+    pub(super) fn remove(&self, page: &Arc<Page>) -> Option<LastOf> {
         let mut index = self.write();
         index.pages.get(&page.key()).filter(|held| Arc::ptr_eq(held, page))?;
         index.remove(page);
         // what has moved on is another node's
         let none_here =
             |pages: Option<&Vec<Arc<Page>>>| !pages.into_iter().flatten().any(|page| page.is_here());
-        Some(Last {
+        Some(LastOf {
             of_session: none_here(index.by_session.get(&page.session().key)),
             of_connection: none_here(index.by_connection.get(&page.connection().key)),
         })

@@ -6,15 +6,15 @@
 
 use std::sync::Arc;
 
-use pagewire_cluster::engine::{Expect, WriteError};
+use pagewire_cluster::engine::{Precondition, WriteError};
 use pagewire_cluster::id::{Holder, Key};
-use pagewire_cluster::registry::Lasting;
-use pagewire_cluster::wire::{Question, Scope};
+use pagewire_cluster::registry::Expirable;
+use pagewire_cluster::wire::{PeerRequest, Scope};
 
 use super::access::check_owner;
-use super::page::{Page, Place};
+use super::page::{Page, Membership};
 use super::sessions::Sessions;
-use crate::protocol::{Close, CloseCode, Tail};
+use crate::protocol::{Close, CloseCode, FrameBody};
 use crate::telemetry;
 
 /// How often the row of a page is written again while others write it, and the pauses between.
@@ -38,7 +38,7 @@ impl Sessions {
     ///
     /// See [`LoginError`].
     pub async fn identify(&self, connection: Key, user: &Arc<str>) -> Result<(), LoginError> {
-        let known = self.known(Lasting::Connection(connection)).and_then(|known| known.user);
+        let known = self.known(Expirable::Connection(connection)).and_then(|known| known.user);
         check_owner(known.as_deref(), Some(user)).map_err(|_| LoginError::Foreign)?;
         let joining = self.anonymous_pages(connection, None).max(1);
         self.check_room(Some(user), joining).map_err(|_| LoginError::TooManyPages)?;
@@ -53,7 +53,7 @@ impl Sessions {
         let own = self.lease.holder();
         let others: Vec<Holder> = self.registry.view().holders(&scope);
         for other in others.into_iter().filter(|holder| Some(*holder) != own) {
-            let question = Question::Identify { connection, user: user.to_string() };
+            let question = PeerRequest::Identify { connection, user: user.to_string() };
             if let Err(error) = self.post.ask(other, &question, telemetry::current_trace()).await {
                 tracing::warn!(node = %other.node, %error, "a node will hear late of the user of a connection");
             }
@@ -82,12 +82,12 @@ impl Sessions {
             }
             // what the old holder hands over comes first
             let Some(holder) = self.lease.holder().filter(|_| !page.is_installing()) else { continue };
-            let place = Place { user: Some(user.clone()), ..page.place() };
+            let place = Membership { user: Some(user.clone()), ..page.place() };
             let row = self.row(holder, standing.generation, &place, page.opened(), "");
-            match self.registry.write(page.key(), &row, Expect::Rev(standing.rev)).await {
+            match self.registry.write(page.key(), &row, Precondition::Rev(standing.rev)).await {
                 Ok(rev) => {
                     self.label(page, rev, standing.generation, Some(user.clone()));
-                    page.notice(Tail::identity(user));
+                    page.notice(FrameBody::identity(user));
                     return;
                 }
                 // an earlier write of this node may stand although its answer was lost

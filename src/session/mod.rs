@@ -17,12 +17,12 @@ mod topics;
 mod unregister;
 mod watching;
 
-pub use deliver::{Deliver, Outcome};
-pub use hub::{Hub, Pushed};
+pub use deliver::{Pusher, PushReport};
+pub use hub::{Hub, LocalPush};
 pub use login::LoginError;
-pub use open::{Open, Opened};
+pub use open::{OpenRequest, Opened};
 pub use outbox::Budget;
-pub use page::{Met, Page, Place, Taken, Ticket};
+pub use page::{PushOutcome, Page, Membership, DrainOutcome, AttachmentId};
 pub use sessions::{Options, Sessions};
-pub use unregister::Unregistered;
-pub use watching::{Listener, Watch, Watching, exists, owner};
+pub use unregister::CloseOutcome;
+pub use watching::{WatchStream, PageWatch, StateWatchers, exists, owner};

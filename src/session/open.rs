@@ -6,23 +6,23 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pagewire_cluster::engine::{Down, Expect, WriteError};
+use pagewire_cluster::engine::{Unavailable, Precondition, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key};
-use pagewire_cluster::registry::{Farewell, Found, Lasting, Row};
+use pagewire_cluster::registry::{RemovalKind, RowLookup, Expirable, PageRow};
 
 use super::access::{NOT_AUTHENTICATED, check_owner, is_anonymous};
-use super::page::{Arrival, Page, Place, Standing, Ticket, Welcome};
+use super::page::{AttachKind, Page, Membership, RowVersion, AttachmentId, RegisteredState};
 use super::rows::to_ask;
 use super::sessions::Sessions;
-use super::token::Claims;
-use crate::protocol::{Close, CloseCode, Hello, Recovered, Registered, Tail};
+use super::token::PageClaims;
+use crate::protocol::{Close, CloseCode, Hello, ResumeOutcome, Registered, FrameBody};
 
 /// How often a resume that lost the race for the row looks again.
 const RESUME_ATTEMPTS: usize = 3;
 
 /// What a socket brings.
 #[derive(Debug)]
-pub struct Open {
+pub struct OpenRequest {
     /// Its first frame.
     pub hello: Hello,
     /// Its authenticated user; absent for anonymous.
@@ -36,9 +36,9 @@ pub struct Opened {
     /// The page; `registered` is the first frame to take.
     pub page: Arc<Page>,
     /// The socket's right to it.
-    pub ticket: Ticket,
+    pub ticket: AttachmentId,
     /// How it came.
-    pub recovered: Recovered,
+    pub recovered: ResumeOutcome,
 }
 
 const NO_PROOF: Close = Close::new(CloseCode::Forbidden, "resuming a page needs its token");
@@ -60,17 +60,17 @@ pub(super) fn unix_ms() -> u64 {
 
 impl Sessions {
     /// Opens a page or resumes one. An error is what the socket closes with.
-    pub async fn open(self: &Arc<Self>, open: Open) -> Result<Opened, Close> {
+    pub async fn open(self: &Arc<Self>, open: OpenRequest) -> Result<Opened, Close> {
         let holder = self.lease.holder().ok_or_else(|| self.cut_off())?;
         let claims = match &open.hello.resume {
             None => None,
             Some(resume) => {
                 let claims =
-                    Claims::verify(&resume.token, &self.keyring).await.map_err(|_| self.cut_off())?;
+                    PageClaims::verify(&resume.token, &self.keyring).await.map_err(|_| self.cut_off())?;
                 Some((claims.ok_or(NO_PROOF)?, resume.seq))
             }
         };
-        let expired = |claims: &Claims| claims.is_older_than(self.timing.page_token, unix_ms() / 1000);
+        let expired = |claims: &PageClaims| claims.is_older_than(self.timing.page_token, unix_ms() / 1000);
         match (open.hello.page_id, claims) {
             (Some(page), Some((claims, _))) if claims.page == page.key && expired(&claims) => Err(EXPIRED),
             (Some(page), Some((claims, seq))) if claims.page == page.key => {
@@ -88,8 +88,8 @@ impl Sessions {
     async fn create(
         self: &Arc<Self>,
         holder: Holder,
-        claims: Option<Claims>,
-        open: &Open,
+        claims: Option<PageClaims>,
+        open: &OpenRequest,
     ) -> Result<Opened, Close> {
         let user = open.user.as_deref();
         let place = self.place(holder, claims.as_ref(), open)?;
@@ -100,25 +100,25 @@ impl Sessions {
         self.claim_for(connection, claims, user).await?;
         let key = Key::random();
         let row = self.row(holder, 1, &place, unix_ms(), &open.agent);
-        let rev = self.registry.write(key, &row, Expect::Absent).await.map_err(|error| {
+        let rev = self.registry.write(key, &row, Precondition::Absent).await.map_err(|error| {
             if error == WriteError::Unknown {
                 self.disown(key, row.generation, true);
             }
             self.refused(error)
         })?;
         let page = self.admit(key, rev, &row, false);
-        self.stay(&page, claims, user, Farewell::Forget).await?;
-        self.attach(holder, page, Arrival::New).ok_or(RACED)
+        self.stay(&page, claims, user, RemovalKind::Forget).await?;
+        self.attach(holder, page, AttachKind::New).ok_or(RACED)
     }
 
     async fn resume(
         self: &Arc<Self>,
         holder: Holder,
-        claims: Claims,
+        claims: PageClaims,
         seq: u64,
-        open: &Open,
+        open: &OpenRequest,
     ) -> Result<Opened, Close> {
-        if self.ends(&[Lasting::Session(claims.session), Lasting::Connection(claims.connection)]) {
+        if self.ends(&[Expirable::Session(claims.session), Expirable::Connection(claims.connection)]) {
             return Err(UNREGISTERED);
         }
         self.check_return(&claims, open.user.as_deref())?;
@@ -148,9 +148,9 @@ impl Sessions {
         self: &Arc<Self>,
         holder: Holder,
         page: &Arc<Page>,
-        claims: &Claims,
+        claims: &PageClaims,
         seq: u64,
-        open: &Open,
+        open: &OpenRequest,
     ) -> Result<Option<Opened>, Close> {
         let standing = page.standing();
         check_owner(standing.user.as_deref(), open.user.as_deref())?;
@@ -158,14 +158,14 @@ impl Sessions {
         let (connection, user) = (page.connection().key, open.user.as_deref());
         let anonymous = Some(claims).filter(|_| standing.user.is_none());
         self.claim_for(connection, anonymous, user).await?;
-        let place = Place { user: standing.user.clone().or_else(|| open.user.clone()), ..page.place() };
+        let place = Membership { user: standing.user.clone().or_else(|| open.user.clone()), ..page.place() };
         let generation = standing.generation.max(standing.told + 1);
         page.writes(generation);
         let row = self.row(holder, generation, &place, page.opened(), &open.agent);
-        let rev = match self.registry.write(page.key(), &row, Expect::Rev(standing.rev)).await {
+        let rev = match self.registry.write(page.key(), &row, Precondition::Rev(standing.rev)).await {
             Ok(rev) => rev,
             Err(WriteError::Conflict { .. }) => {
-                self.knows_better(page, &standing).await.map_err(|Down| self.cut_off())?;
+                self.knows_better(page, &standing).await.map_err(|Unavailable| self.cut_off())?;
                 return Ok(None);
             }
             Err(error) => return Err(self.refused(error)),
@@ -175,7 +175,7 @@ impl Sessions {
             // the page stays: it will hear of its user in a moment
             return Err(NOT_AUTHENTICATED);
         }
-        Ok(self.attach(holder, page.clone(), Arrival::Resumed { seq }))
+        Ok(self.attach(holder, page.clone(), AttachKind::Resumed { seq }))
     }
 
     /// The page was held by another node or an earlier life of this one: the row is won first, then its old holder
@@ -183,9 +183,9 @@ impl Sessions {
     async fn resume_elsewhere(
         self: &Arc<Self>,
         holder: Holder,
-        claims: &Claims,
+        claims: &PageClaims,
         seq: u64,
-        open: &Open,
+        open: &OpenRequest,
     ) -> Result<Option<Opened>, Close> {
         let user = open.user.as_deref();
         let (found, overtaken) = tokio::join!(
@@ -197,13 +197,13 @@ impl Sessions {
             return Err(NOT_AUTHENTICATED);
         }
         let found = match found.map_err(|_| self.cut_off())? {
-            Found::Page(row, rev) => Some((row, rev)),
-            Found::Nothing => None,
-            Found::Unregistered => return Err(UNREGISTERED),
+            RowLookup::Page(row, rev) => Some((row, rev)),
+            RowLookup::Nothing => None,
+            RowLookup::Unregistered => return Err(UNREGISTERED),
         };
         let (owner, generation, expect) = match &found {
-            Some((row, rev)) => (row.user.clone(), row.generation, Expect::Rev(*rev)),
-            None => (claims.user.clone(), claims.generation, Expect::Absent),
+            Some((row, rev)) => (row.user.clone(), row.generation, Precondition::Rev(*rev)),
+            None => (claims.user.clone(), claims.generation, Precondition::Absent),
         };
         check_owner(owner.as_deref(), user)?;
         let confirmed = match &found {
@@ -222,14 +222,14 @@ impl Sessions {
         let topics =
             found.iter().flat_map(|(row, _)| &row.topics).map(|topic| topic.as_str().into()).collect();
         let user = owner.map(Arc::from).or_else(|| open.user.clone());
-        let place = Place { session, connection, user, topics };
+        let place = Membership { session, connection, user, topics };
         // a move that was cut short has left its frames on two nodes: nobody can put them together again
         let others =
             found.iter().flat_map(|(row, _)| [Some(Holder { node: row.node, epoch: row.epoch }), row.prev]);
         let others = others.flatten().any(|old| old != holder && self.registry.view().lives(old));
         let (old, generation) = found.map_or((None, generation + 1), |(row, _)| to_ask(&row, holder, claims));
         let prev = old.filter(|old| *old != holder && self.registry.view().lives(*old));
-        let row = Row { prev, ..self.row(holder, generation, &place, opened, &open.agent) };
+        let row = PageRow { prev, ..self.row(holder, generation, &place, opened, &open.agent) };
         let rev = match self.registry.write(claims.page, &row, expect).await {
             Ok(rev) => rev,
             Err(WriteError::Conflict { .. }) => return Ok(None),
@@ -242,10 +242,10 @@ impl Sessions {
         };
         let page = self.admit(claims.page, rev, &row, others);
         // another node may still hold a copy, which has to hear of it
-        let farewell = if others { Farewell::Unregister } else { Farewell::Forget };
+        let farewell = if others { RemovalKind::Unregister } else { RemovalKind::Forget };
         self.stay(&page, Some(claims), row.user.as_deref(), farewell).await?;
         match prev {
-            None => Ok(self.attach(holder, page, Arrival::Elsewhere)),
+            None => Ok(self.attach(holder, page, AttachKind::Elsewhere)),
             Some(old) => self.take_over(holder, page, old, row, seq).await.map(Some),
         }
     }
@@ -254,9 +254,9 @@ impl Sessions {
     async fn stay(
         self: &Arc<Self>,
         page: &Arc<Page>,
-        claims: Option<&Claims>,
+        claims: Option<&PageClaims>,
         user: Option<&str>,
-        farewell: Farewell,
+        farewell: RemovalKind,
     ) -> Result<(), Close> {
         match self.overtaken_by(page.connection().key, claims, user).await {
             Ok(None) => Ok(()),
@@ -271,11 +271,11 @@ impl Sessions {
     }
 
     /// A page whose row this node has just won, on its way to a socket; `others`: another node may have a copy of it.
-    fn admit(self: &Arc<Self>, key: Key, rev: u64, row: &Row, others: bool) -> Arc<Page> {
+    fn admit(self: &Arc<Self>, key: Key, rev: u64, row: &PageRow, others: bool) -> Arc<Page> {
         let user = self.intern(row.user.as_deref());
         let topics = row.topics.iter().map(|topic| topic.as_str().into()).collect();
         let (generation, told) = (row.generation, 0);
-        let standing = Standing { rev, generation, told, confirmed: false, user, topics };
+        let standing = RowVersion { rev, generation, told, confirmed: false, user, topics };
         let page = Page::new(key, row.session, row.connection, row.opened, standing, self.options.budget);
         if others {
             page.came_by(rev);
@@ -292,8 +292,8 @@ impl Sessions {
         page
     }
 
-    pub(super) fn attach(&self, holder: Holder, page: Arc<Page>, arrival: Arrival) -> Option<Opened> {
-        let mut recovered = Recovered::New;
+    pub(super) fn attach(&self, holder: Holder, page: Arc<Page>, arrival: AttachKind) -> Option<Opened> {
+        let mut recovered = ResumeOutcome::New;
         let ticket = page.attach(arrival, |welcome| {
             recovered = welcome.recovered;
             self.registered(holder, &page, &welcome)
@@ -301,8 +301,8 @@ impl Sessions {
         Some(Opened { page, ticket, recovered })
     }
 
-    fn registered(&self, holder: Holder, page: &Page, welcome: &Welcome) -> Tail {
-        Tail::registered(&Registered {
+    fn registered(&self, holder: Holder, page: &Page, welcome: &RegisteredState) -> FrameBody {
+        FrameBody::registered(&Registered {
             connection_id: page.connection(),
             session_id: page.session(),
             page_id: Address { key: page.key(), node: holder.node },

@@ -6,11 +6,11 @@
 
 use std::collections::VecDeque;
 
-use crate::protocol::Tail;
+use crate::protocol::FrameBody;
 
 /// What a frame costs here: its bytes, as if they were not shared, and its entry.
-fn cost(tail: &Tail) -> usize {
-    tail.len() + std::mem::size_of::<Tail>()
+fn cost(tail: &FrameBody) -> usize {
+    tail.len() + std::mem::size_of::<FrameBody>()
 }
 
 /// How many bytes a page may keep.
@@ -24,7 +24,7 @@ pub struct Budget {
 
 /// What happened to a pushed frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pushed {
+pub(super) enum EnqueueResult {
     /// It waits or leaves.
     Queued,
     /// No room: it and everything after it is lost to this page until it is reset.
@@ -42,23 +42,23 @@ pub(super) enum Resumed {
 
 /// A page's frames on their way to another node.
 #[derive(Debug, Clone)]
-pub(super) struct Moving {
+pub(super) struct OutboxSnapshot {
     /// The number of the last frame that left.
     pub(super) last: u64,
     /// Frames that have left and the client has not seen, the last one numbered `last`.
-    pub(super) sent: Vec<Tail>,
+    pub(super) sent: Vec<FrameBody>,
     /// Frames that have no number yet.
-    pub(super) waiting: Vec<Tail>,
+    pub(super) waiting: Vec<FrameBody>,
 }
 
 /// One page's frames.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     /// Frames outside the sequence, for the present socket only; they go first.
-    notices: VecDeque<Tail>,
+    notices: VecDeque<FrameBody>,
     /// First the `sent` frames that have left, the last of them numbered `last`, then those that wait for a number.
     /// One queue, because leaving is what happens most: a counter moves, no frame does.
-    frames: VecDeque<Tail>,
+    frames: VecDeque<FrameBody>,
     sent: usize,
     last: u64,
     /// How many of the newest frames that have left the present socket still has to get again.
@@ -70,26 +70,26 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// Adds a sequenced frame.
-    pub(super) fn push(&mut self, tail: Tail, budget: Budget) -> Pushed {
+    pub(super) fn push(&mut self, tail: FrameBody, budget: Budget) -> EnqueueResult {
         let cost = cost(&tail);
         // one frame always fits, so that no legal message is undeliverable
         if self.lost || (self.waiting_bytes + cost > budget.outbox && self.waits()) {
             self.lost = true;
-            return Pushed::Overflow;
+            return EnqueueResult::Overflow;
         }
         self.waiting_bytes += cost;
         self.frames.push_back(tail);
-        Pushed::Queued
+        EnqueueResult::Queued
     }
 
     /// Adds a frame outside the sequence.
-    pub(super) fn notice(&mut self, tail: Tail) {
+    pub(super) fn notice(&mut self, tail: FrameBody) {
         self.notices.push_back(tail);
     }
 
     /// Shows the next frame for the socket with its number, `None` for a frame outside the sequence; `false` when
     /// there is none.
-    pub(super) fn take(&mut self, budget: Budget, write: impl FnOnce(Option<u64>, &Tail)) -> bool {
+    pub(super) fn take(&mut self, budget: Budget, write: impl FnOnce(Option<u64>, &FrameBody)) -> bool {
         if let Some(tail) = self.notices.pop_front() {
             write(None, &tail);
             return true;
@@ -142,7 +142,7 @@ impl Outbox {
 
     /// What a client that has seen everything up to `seq` still has to get, for another node; `None` when some of it
     /// is lost.
-    pub(super) fn hand_over(&self, seq: u64) -> Option<Moving> {
+    pub(super) fn hand_over(&self, seq: u64) -> Option<OutboxSnapshot> {
         let first_kept = self.last - self.sent as u64;
         if self.lost || seq < first_kept || seq > self.last {
             return None;
@@ -150,21 +150,21 @@ impl Outbox {
         let seen = (seq - first_kept) as usize;
         let frames = |range| self.frames.range(range).cloned().collect();
         let (sent, waiting) = (frames(seen..self.sent), frames(self.sent..self.frames.len()));
-        Some(Moving { last: self.last, sent, waiting })
+        Some(OutboxSnapshot { last: self.last, sent, waiting })
     }
 
     /// What has no number yet.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = &Tail> {
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &FrameBody> {
         self.frames.iter().skip(self.sent)
     }
 
     /// The same, to take away.
-    pub(super) fn into_waiting(self) -> impl Iterator<Item = Tail> {
+    pub(super) fn into_waiting(self) -> impl Iterator<Item = FrameBody> {
         self.frames.into_iter().skip(self.sent)
     }
 
     /// Takes over from another node. What waits already came later than what is installed.
-    pub(super) fn install(&mut self, moving: Moving) {
+    pub(super) fn install(&mut self, moving: OutboxSnapshot) {
         let early = std::mem::take(&mut self.frames).into_iter().skip(self.sent);
         self.last = moving.last;
         self.sent = moving.sent.len();
@@ -222,16 +222,16 @@ mod tests {
 
     const BUDGET: Budget = Budget { outbox: 1000, replay: 1000 };
 
-    fn frame(number: u32) -> Tail {
-        Tail::message(&RawValue::from_string(number.to_string()).unwrap(), None, None)
+    fn frame(number: u32) -> FrameBody {
+        FrameBody::message(&RawValue::from_string(number.to_string()).unwrap(), None, None)
     }
 
-    fn number(tail: &Tail) -> u32 {
+    fn number(tail: &FrameBody) -> u32 {
         let text = format!("{{{}", std::str::from_utf8(tail.bytes()).unwrap());
         serde_json::from_str::<serde_json::Value>(&text).unwrap()["payload"].as_u64().unwrap() as u32
     }
 
-    fn take(outbox: &mut Outbox, budget: Budget) -> Option<(Option<u64>, Tail)> {
+    fn take(outbox: &mut Outbox, budget: Budget) -> Option<(Option<u64>, FrameBody)> {
         let mut taken = None;
         outbox.take(budget, |seq, tail| taken = Some((seq, tail.clone())));
         taken
@@ -264,11 +264,11 @@ mod tests {
     fn an_overflow_is_told_to_the_sender_and_at_the_next_resume() {
         let mut outbox = Outbox::default();
         let tight = Budget { outbox: 80, replay: 80 };
-        assert_eq!(outbox.push(frame(1), tight), Pushed::Queued);
-        assert_eq!(outbox.push(frame(2), tight), Pushed::Overflow);
+        assert_eq!(outbox.push(frame(1), tight), EnqueueResult::Queued);
+        assert_eq!(outbox.push(frame(2), tight), EnqueueResult::Overflow);
         assert_eq!(outbox.resume(0), Resumed::Reset);
         assert!(outbox.is_empty());
-        assert_eq!(outbox.push(frame(3), tight), Pushed::Queued);
+        assert_eq!(outbox.push(frame(3), tight), EnqueueResult::Queued);
     }
 
     #[test]

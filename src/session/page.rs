@@ -11,22 +11,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pagewire_cluster::id::{Address, Key};
-use pagewire_cluster::wire::Reach;
+use pagewire_cluster::wire::PushCounts;
 use tokio::sync::{Notify, oneshot};
 
-use self::ends::Ends;
+use self::ends::JobTracker;
 use self::moving::Frozen;
-pub(super) use self::moving::{Forwarding, Handover, InTransit};
-pub(super) use self::socket::{Arrival, Welcome};
-pub use self::socket::{Taken, Ticket};
-use self::stay::Stay;
-use super::outbox::{Budget, Outbox, Pushed};
-use super::watching::Watch;
-use crate::protocol::{Close, CloseCode, Tail};
+pub(super) use self::moving::{Forwarding, Handover, ForwardedFrame};
+pub(super) use self::socket::{AttachKind, RegisteredState};
+pub use self::socket::{DrainOutcome, AttachmentId};
+use self::stay::OwnershipWindow;
+use super::outbox::{Budget, Outbox, EnqueueResult};
+use super::watching::PageWatch;
+use crate::protocol::{Close, CloseCode, FrameBody};
 
 /// Who holds the page.
 #[derive(Debug)]
-enum Holding {
+enum HoldState {
     /// A socket.
     Live,
     /// A socket that must close once its frames have left.
@@ -41,9 +41,9 @@ enum Holding {
     Gone(Close),
 }
 
-struct State {
+struct PageState {
     outbox: Outbox,
-    holding: Holding,
+    holding: HoldState,
     /// Counts sockets; the present one has this ticket.
     ticket: u64,
     generation: u32,
@@ -53,31 +53,31 @@ struct State {
     /// a row of a later one, whose token no client has.
     told: u32,
     rev: u64,
-    stay: Stay,
+    stay: OwnershipWindow,
     received: u64,
     /// The present socket has sent a frame, so the client has the newest token.
     confirmed: bool,
     user: Option<Arc<str>>,
-    watches: Vec<Watch>,
+    watches: Vec<PageWatch>,
     topics: Vec<Arc<str>>,
 }
 
 /// What a push met.
 #[derive(Debug)]
-pub enum Met {
+pub enum PushOutcome {
     /// An open socket.
     Reached,
     /// The resume window.
     Held,
     /// Another node: what it meets there is told later. A sender that waits for it keeps its messages in order.
-    Forwarded(oneshot::Receiver<Reach>),
+    Forwarded(oneshot::Receiver<PushCounts>),
     /// None of these: gone, or its outbox overflowed.
     Missed,
 }
 
 /// What a page row needs to know of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct RowVersion {
     /// The row's revision.
     pub(super) rev: u64,
     /// The generation that the row says.
@@ -94,7 +94,7 @@ pub(super) struct Standing {
 
 /// Where a page belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Membership {
     /// Its session.
     pub session: Address,
     /// Its connection.
@@ -112,8 +112,8 @@ pub struct Page {
     connection: Address,
     opened: u64,
     budget: Budget,
-    state: Mutex<State>,
-    ends: Ends,
+    state: Mutex<PageState>,
+    ends: JobTracker,
     changed: Notify,
     ended: Notify,
     /// When its client got its newest token, in seconds since the Unix epoch.
@@ -127,32 +127,32 @@ impl Page {
         session: Address,
         connection: Address,
         opened: u64,
-        standing: Standing,
+        standing: RowVersion,
         budget: Budget,
     ) -> Self {
-        let Standing { rev, generation, user, topics, .. } = standing;
-        let state = State {
+        let RowVersion { rev, generation, user, topics, .. } = standing;
+        let state = PageState {
             outbox: Outbox::default(),
-            holding: Holding::Detached,
+            holding: HoldState::Detached,
             ticket: 0,
             generation,
             written: generation,
             told: generation.saturating_sub(1),
             rev,
-            stay: Stay::default(),
+            stay: OwnershipWindow::default(),
             received: 0,
             confirmed: false,
             user,
             watches: Vec::new(),
             topics,
         };
-        let (state, ends) = (Mutex::new(state), Ends::default());
+        let (state, ends) = (Mutex::new(state), JobTracker::default());
         let (changed, ended, token_given) = (Notify::new(), Notify::new(), AtomicU64::new(0));
         Self { key, session, connection, opened, budget, state, ends, changed, ended, token_given }
     }
 
     /// The state stays consistent at every step, so a poisoned lock is still usable.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PageState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -182,54 +182,54 @@ impl Page {
     }
 
     /// Where it belongs.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> Membership {
         let state = self.lock();
         let (user, topics) = (state.user.clone(), state.topics.clone());
-        Place { session: self.session, connection: self.connection, user, topics }
+        Membership { session: self.session, connection: self.connection, user, topics }
     }
 
     /// Adds a sequenced frame.
-    pub fn push(&self, tail: &Tail) -> Met {
+    pub fn push(&self, tail: &FrameBody) -> PushOutcome {
         self.push_to(self.lock(), tail)
     }
 
     /// The same for a sender that means many pages and has seen every row up to this revision, if it counts this one
     /// here.
-    pub fn push_as_one_of_many(&self, seen: Option<u64>, tail: &Tail) -> Met {
+    pub fn push_as_one_of_many(&self, seen: Option<u64>, tail: &FrameBody) -> PushOutcome {
         let state = self.lock();
-        if state.stay.counts(seen) { self.push_to(state, tail) } else { Met::Missed }
+        if state.stay.counts(seen) { self.push_to(state, tail) } else { PushOutcome::Missed }
     }
 
-    fn push_to(&self, mut state: MutexGuard<'_, State>, tail: &Tail) -> Met {
+    fn push_to(&self, mut state: MutexGuard<'_, PageState>, tail: &FrameBody) -> PushOutcome {
         let live = match &state.holding {
-            Holding::Live => true,
-            Holding::Closing(_) | Holding::Detached | Holding::Installing => false,
-            Holding::Frozen(frozen) => return frozen.forward(tail),
-            Holding::Gone(_) => return Met::Missed,
+            HoldState::Live => true,
+            HoldState::Closing(_) | HoldState::Detached | HoldState::Installing => false,
+            HoldState::Frozen(frozen) => return frozen.forward(tail),
+            HoldState::Gone(_) => return PushOutcome::Missed,
         };
         // where something waits already, the socket knows, or takes before it waits again
         let news = state.outbox.is_empty();
         let pushed = state.outbox.push(tail.clone(), self.budget);
-        let slow = live && pushed == Pushed::Overflow;
+        let slow = live && pushed == EnqueueResult::Overflow;
         if slow {
             let close = Close::new(CloseCode::SlowConsumer, "the page does not read fast enough");
-            state.holding = Holding::Closing(close);
+            state.holding = HoldState::Closing(close);
         }
         drop(state);
         if live && (news || slow) {
             self.changed.notify_one();
         }
         match (pushed, live) {
-            (Pushed::Overflow, _) => Met::Missed,
-            (Pushed::Queued, true) => Met::Reached,
-            (Pushed::Queued, false) => Met::Held,
+            (EnqueueResult::Overflow, _) => PushOutcome::Missed,
+            (EnqueueResult::Queued, true) => PushOutcome::Reached,
+            (EnqueueResult::Queued, false) => PushOutcome::Held,
         }
     }
 
     /// Adds a frame outside the sequence, for the present socket only.
-    pub fn notice(&self, tail: Tail) {
+    pub fn notice(&self, tail: FrameBody) {
         let mut state = self.lock();
-        if matches!(state.holding, Holding::Live) {
+        if matches!(state.holding, HoldState::Live) {
             state.outbox.notice(tail);
             drop(state);
             self.changed.notify_one();
@@ -239,8 +239,8 @@ impl Page {
     /// Asks the present socket to close once its frames have left.
     pub fn close(&self, close: Close) {
         let mut state = self.lock();
-        if matches!(state.holding, Holding::Live) {
-            state.holding = Holding::Closing(close);
+        if matches!(state.holding, HoldState::Live) {
+            state.holding = HoldState::Closing(close);
             drop(state);
             self.changed.notify_one();
         }
@@ -248,21 +248,21 @@ impl Page {
 
     /// Whether a socket holds the page.
     pub fn is_live(&self) -> bool {
-        matches!(self.lock().holding, Holding::Live | Holding::Closing(_))
+        matches!(self.lock().holding, HoldState::Live | HoldState::Closing(_))
     }
 
     /// Whether this node holds the page, with or without a socket.
     pub fn is_here(&self) -> bool {
-        !matches!(self.lock().holding, Holding::Frozen(_) | Holding::Gone(_))
+        !matches!(self.lock().holding, HoldState::Frozen(_) | HoldState::Gone(_))
     }
 
     /// Whether the old holder has not handed it over yet.
     pub(super) fn is_installing(&self) -> bool {
-        matches!(self.lock().holding, Holding::Installing)
+        matches!(self.lock().holding, HoldState::Installing)
     }
 
     /// Whether a frame is among those that have not left yet.
-    pub(super) fn still_waits(&self, tail: &Tail) -> bool {
+    pub(super) fn still_waits(&self, tail: &FrameBody) -> bool {
         self.lock().outbox.waiting().any(|waiting| waiting == tail)
     }
 
@@ -272,11 +272,11 @@ impl Page {
     }
 
     /// What the row needs to know.
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn standing(&self) -> RowVersion {
         let state = self.lock();
         let (rev, generation, confirmed) = (state.rev, state.generation, state.confirmed);
         let told = state.told;
-        Standing { rev, generation, told, confirmed, user: state.user.clone(), topics: state.topics.clone() }
+        RowVersion { rev, generation, told, confirmed, user: state.user.clone(), topics: state.topics.clone() }
     }
 
     /// The row was written; `false` when a later one is known already.
@@ -305,8 +305,8 @@ impl Page {
     /// What was handed over is here, and no socket.
     pub(super) fn wait(&self) {
         let mut state = self.lock();
-        if matches!(state.holding, Holding::Installing) {
-            state.holding = Holding::Detached;
+        if matches!(state.holding, HoldState::Installing) {
+            state.holding = HoldState::Detached;
         }
     }
 
@@ -330,14 +330,14 @@ impl Page {
     }
 
     /// The page leaves this node, unless it is held by a socket newer than `ticket` (for an expired window).
-    pub(super) fn leave(&self, unless_newer_than: Option<Ticket>, close: Close) -> bool {
+    pub(super) fn leave(&self, unless_newer_than: Option<AttachmentId>, close: Close) -> bool {
         let mut state = self.lock();
         let taken_over = unless_newer_than
-            .is_some_and(|ticket| state.ticket != ticket.0 || !matches!(state.holding, Holding::Detached));
+            .is_some_and(|ticket| state.ticket != ticket.0 || !matches!(state.holding, HoldState::Detached));
         if taken_over {
             return false;
         }
-        state.holding = Holding::Gone(close);
+        state.holding = HoldState::Gone(close);
         drop(state);
         self.changed.notify_waiters();
         self.ended.notify_waiters();
@@ -348,7 +348,7 @@ impl Page {
     pub async fn ended(&self) {
         let ended = self.ended.notified();
         // made before the look: no end falls between
-        if !matches!(self.lock().holding, Holding::Gone(_)) {
+        if !matches!(self.lock().holding, HoldState::Gone(_)) {
             ended.await;
         }
     }

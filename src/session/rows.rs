@@ -8,21 +8,21 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use pagewire_cluster::engine::{Down, WriteError};
+use pagewire_cluster::engine::{Unavailable, WriteError};
 use pagewire_cluster::id::{Holder, Key};
-use pagewire_cluster::registry::{Farewell, Found, Leaving, Row};
+use pagewire_cluster::registry::{RemovalKind, RowLookup, PageRemoval, PageRow};
 
-use super::page::{Page, Standing};
+use super::page::{Page, RowVersion};
 use super::sessions::Sessions;
-use super::token::Claims;
-use crate::protocol::Tail;
+use super::token::PageClaims;
+use crate::protocol::FrameBody;
 
 /// Lives of this process that are remembered: a row of an earlier one is still its own.
 const LIVES: usize = 16;
 
 /// Who has what the client has missed, and the generation of the next row. A row of this node that still names the
 /// old holder is an earlier attempt whose answer was lost: no page came of it and no client has its token.
-pub(super) fn to_ask(row: &Row, holder: Holder, claims: &Claims) -> (Option<Holder>, u32) {
+pub(super) fn to_ask(row: &PageRow, holder: Holder, claims: &PageClaims) -> (Option<Holder>, u32) {
     let stands = Holder { node: row.node, epoch: row.epoch };
     let (old, repeated) = match row.prev {
         None => (Some(stands), false),
@@ -43,21 +43,21 @@ impl Sessions {
     }
 
     /// Whether this process wrote the row.
-    pub(super) fn is_own(&self, row: &Row) -> bool {
+    pub(super) fn is_own(&self, row: &PageRow) -> bool {
         let holder = Holder { node: row.node, epoch: row.epoch };
         let lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
         self.lease.holder() == Some(holder) || lives.contains(&holder)
     }
 
     /// The row of a page and its revision, if a write of this page by this process stands there.
-    pub(super) async fn own_row(&self, page: &Page) -> Result<Option<(Row, u64)>, Down> {
+    pub(super) async fn own_row(&self, page: &Page) -> Result<Option<(PageRow, u64)>, Unavailable> {
         let row = self.registry.row(page.key()).await?;
         Ok(row.filter(|(row, _)| self.is_own(row) && page.has_written(row.generation)))
     }
 
     /// After a conflict: takes over what a write of this page has left whose answer was lost. `false` when there is no
     /// such write, so that the row is another node's.
-    pub(super) async fn adopt(&self, page: &Arc<Page>) -> Result<bool, Down> {
+    pub(super) async fn adopt(&self, page: &Arc<Page>) -> Result<bool, Unavailable> {
         let Some((row, rev)) = self.own_row(page).await? else { return Ok(false) };
         let before = page.standing();
         if before.rev >= rev {
@@ -71,14 +71,14 @@ impl Sessions {
             self.hub.retopic(page, topics, || page.standing().rev == rev);
         }
         if let (None, Some(user)) = (before.user, user) {
-            page.notice(Tail::identity(&user));
+            page.notice(FrameBody::identity(&user));
         }
         Ok(true)
     }
 
     /// After a conflict with what the page knew: whether it knows its row better by now, so that the write can be made
     /// again. Another writer of this node may have been faster, or an earlier write has happened after all.
-    pub(super) async fn knows_better(&self, page: &Arc<Page>, before: &Standing) -> Result<bool, Down> {
+    pub(super) async fn knows_better(&self, page: &Arc<Page>, before: &RowVersion) -> Result<bool, Unavailable> {
         Ok(page.standing().rev > before.rev || self.adopt(page).await?)
     }
 
@@ -107,11 +107,11 @@ impl Sessions {
                 outcome => return outcome,
             }
         }
-        match self.registry.find(page).await.map_err(|Down| WriteError::Down)? {
-            Found::Page(row, rev) if self.is_own(&row) && row.generation == generation => {
-                self.registry.leave(&Leaving::whole(page, &row, rev), Farewell::Forget).await
+        match self.registry.find(page).await.map_err(|Unavailable| WriteError::Down)? {
+            RowLookup::Page(row, rev) if self.is_own(&row) && row.generation == generation => {
+                self.registry.leave(&PageRemoval::whole(page, &row, rev), RemovalKind::Forget).await
             }
-            Found::Page(..) | Found::Nothing | Found::Unregistered => Ok(()),
+            RowLookup::Page(..) | RowLookup::Nothing | RowLookup::Unregistered => Ok(()),
         }
     }
 }

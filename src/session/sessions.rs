@@ -4,20 +4,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pagewire_cluster::delivery::Post;
-use pagewire_cluster::engine::{Down, Expect, WriteError};
+use pagewire_cluster::delivery::PeerClient;
+use pagewire_cluster::engine::{Unavailable, Precondition, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key};
 use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::lease::NodeLease;
-use pagewire_cluster::registry::{Farewell, Leaving, Registry, Row, Seen};
+use pagewire_cluster::registry::{RemovalKind, PageRemoval, Registry, PageRow, PageEntry};
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::Scope;
 
-use super::hub::{Hub, Last};
+use super::hub::{Hub, LastOf};
 use super::outbox::Budget;
-use super::page::{Page, Place, Ticket};
-use super::watching::Watching;
-use crate::protocol::{Allow, Close, CloseCode, Limits, Tail};
+use super::page::{Page, Membership, AttachmentId};
+use super::watching::StateWatchers;
+use crate::protocol::{Allow, Close, CloseCode, FrameLimitsInfo, FrameBody};
 
 /// What a deployment decides about pages.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub struct Options {
     /// The interval of WebSocket pings, told to clients.
     pub ping_ms: u64,
     /// Limits told to clients.
-    pub limits: Limits,
+    pub limits: FrameLimitsInfo,
     /// What a page may do without a role, told to clients.
     pub allow: Allow,
     /// The most pages of one user in the cluster.
@@ -46,8 +46,8 @@ pub struct Sessions {
     pub(super) registry: Registry,
     pub(super) lease: NodeLease,
     pub(super) keyring: Keyring,
-    pub(super) post: Post,
-    pub(super) watching: Watching,
+    pub(super) post: PeerClient,
+    pub(super) watching: StateWatchers,
     pub(super) timing: Timing,
     pub(super) options: Options,
     /// Earlier lives of this node.
@@ -62,8 +62,8 @@ impl Sessions {
         registry: Registry,
         lease: NodeLease,
         keyring: Keyring,
-        post: Post,
-        watching: Watching,
+        post: PeerClient,
+        watching: StateWatchers,
         timing: Timing,
         options: Options,
     ) -> Self {
@@ -73,21 +73,21 @@ impl Sessions {
     }
 
     /// The socket is gone: the page stays for the resume window, then leaves everywhere.
-    pub fn detach(self: &Arc<Self>, page: &Arc<Page>, ticket: Ticket) {
+    pub fn detach(self: &Arc<Self>, page: &Arc<Page>, ticket: AttachmentId) {
         if page.detach(ticket) {
             self.keep_for_window(page, ticket);
         }
     }
 
     /// No socket holds the page: it waits for its client, then leaves everywhere.
-    pub(super) fn keep_for_window(self: &Arc<Self>, page: &Arc<Page>, ticket: Ticket) {
+    pub(super) fn keep_for_window(self: &Arc<Self>, page: &Arc<Page>, ticket: AttachmentId) {
         let (this, page) = (self.clone(), page.clone());
         tokio::spawn(async move {
             tokio::time::sleep(this.options.resume_window).await;
             if page.leave(Some(ticket), Close::new(CloseCode::Unregistered, ""))
                 && let Some(last) = this.hub.remove(&page)
             {
-                this.depart(&page, last, Farewell::Forget).await;
+                this.depart(&page, last, RemovalKind::Forget).await;
             }
         });
     }
@@ -110,7 +110,7 @@ impl Sessions {
                 match self.rehome_page(&page, holder).await {
                     Ok(()) if before.node != holder.node => {
                         let token = self.token(&page, page.standing().told, page.user().as_deref());
-                        page.notice(Tail::address(Address { key: page.key(), node: holder.node }, &token));
+                        page.notice(FrameBody::address(Address { key: page.key(), node: holder.node }, &token));
                     }
                     Ok(()) => {}
                     Err(error) => {
@@ -133,13 +133,13 @@ impl Sessions {
         while page.is_here() {
             let standing = page.standing();
             let row = self.row(holder, standing.generation, &page.place(), page.opened(), "");
-            match self.registry.write(page.key(), &row, Expect::Rev(standing.rev)).await {
+            match self.registry.write(page.key(), &row, Precondition::Rev(standing.rev)).await {
                 Ok(rev) => {
                     self.label(page, rev, standing.generation, standing.user);
                     break;
                 }
                 Err(WriteError::Conflict { .. }) => {
-                    if !self.knows_better(page, &standing).await.map_err(|Down| WriteError::Down)? {
+                    if !self.knows_better(page, &standing).await.map_err(|Unavailable| WriteError::Down)? {
                         return self.lost(page, holder, &row).await;
                     }
                 }
@@ -150,9 +150,9 @@ impl Sessions {
     }
 
     /// The row is not where this node left it: swept while the node was away, or won by another.
-    async fn lost(&self, page: &Arc<Page>, holder: Holder, row: &Row) -> Result<(), WriteError> {
-        if self.registry.row(page.key()).await.map_err(|Down| WriteError::Down)?.is_none() {
-            match self.registry.write(page.key(), row, Expect::Absent).await {
+    async fn lost(&self, page: &Arc<Page>, holder: Holder, row: &PageRow) -> Result<(), WriteError> {
+        if self.registry.row(page.key()).await.map_err(|Unavailable| WriteError::Down)?.is_none() {
+            match self.registry.write(page.key(), row, Precondition::Absent).await {
                 Ok(rev) => {
                     self.label(page, rev, row.generation, page.user());
                     return Ok(());
@@ -179,9 +179,9 @@ impl Sessions {
     }
 
     /// Where a page of the cluster belongs.
-    pub fn find(&self, page: Key) -> Option<Place> {
+    pub fn find(&self, page: Key) -> Option<Membership> {
         let here = self.hub.page(page).map(|page| page.place());
-        let place = |seen: &Seen| Place {
+        let place = |seen: &PageEntry| Membership {
             session: seen.session,
             connection: seen.connection,
             user: seen.user.clone(),
@@ -218,11 +218,11 @@ impl Sessions {
         &self,
         holder: Holder,
         generation: u32,
-        place: &Place,
+        place: &Membership,
         opened: u64,
         agent: &str,
-    ) -> Row {
-        Row {
+    ) -> PageRow {
+        PageRow {
             node: holder.node,
             epoch: holder.epoch,
             generation,
@@ -234,19 +234,19 @@ impl Sessions {
             lane: self.options.lane.clone(),
             release: self.options.release.clone(),
             opened,
-            agent: Row::shorten(agent),
+            agent: PageRow::shorten(agent),
         }
     }
 
     /// A page that is not here any more leaves the cluster: a row that stays would be a ghost for as long as this node
     /// lives. What it was the last page of is idle from here on.
-    pub(super) async fn depart(&self, page: &Page, last: Last, farewell: Farewell) {
+    pub(super) async fn depart(&self, page: &Page, last: LastOf, farewell: RemovalKind) {
         self.watching.leave(page);
         // the pages that are still here may have no row yet
         let alone = self.rehoming.load(Ordering::Acquire);
         let mut rev = page.standing().rev;
         loop {
-            let leaving = Leaving {
+            let leaving = PageRemoval {
                 page: page.key(),
                 rev,
                 session: page.session(),
@@ -264,7 +264,7 @@ impl Sessions {
                         continue;
                     }
                     Ok(None) => return,
-                    Ok(Some(_)) | Err(Down) => {}
+                    Ok(Some(_)) | Err(Unavailable) => {}
                 },
                 Err(WriteError::Down | WriteError::Unknown) => {}
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use pagewire_cluster::engine::Down;
+use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::keyring::Keyring;
 use serde::{Deserialize, Serialize};
@@ -16,14 +16,14 @@ use serde::{Deserialize, Serialize};
 use super::open::unix_ms;
 use super::page::Page;
 use super::sessions::Sessions;
-use crate::protocol::Tail;
+use crate::protocol::FrameBody;
 
 /// Pages that are looked at before others have their turn.
 const TURN: usize = 256;
 
 /// What a token says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Claims {
+pub(super) struct PageClaims {
     /// The page.
     pub(super) page: Key,
     /// Its session.
@@ -40,7 +40,7 @@ pub(super) struct Claims {
     pub(super) issued: u64,
 }
 
-impl Claims {
+impl PageClaims {
     /// The token.
     pub(super) fn sign(&self, keyring: &Keyring) -> String {
         let claims = BASE64_URL_SAFE_NO_PAD.encode(pagewire_cluster::wire::encode(self));
@@ -49,7 +49,7 @@ impl Claims {
     }
 
     /// The claims of a genuine token, `None` of any other text.
-    pub(super) async fn verify(token: &str, keyring: &Keyring) -> Result<Option<Self>, Down> {
+    pub(super) async fn verify(token: &str, keyring: &Keyring) -> Result<Option<Self>, Unavailable> {
         let Some((claims, signature)) = token.split_once('.') else { return Ok(None) };
         if !keyring.verify(claims.as_bytes(), signature).await? {
             return Ok(None);
@@ -69,7 +69,7 @@ impl Sessions {
     pub(super) fn token(&self, page: &Page, generation: u32, user: Option<&str>) -> String {
         let issued = unix_ms() / 1000;
         page.token_given(issued);
-        let claims = Claims {
+        let claims = PageClaims {
             page: page.key(),
             session: page.session().key,
             connection: page.connection().key,
@@ -92,7 +92,7 @@ impl Sessions {
             for page in pages.iter().filter(old) {
                 let standing = page.standing();
                 let token = self.token(page, standing.generation, standing.user.as_deref());
-                page.notice(Tail::address(Address { key: page.key(), node: holder.node }, &token));
+                page.notice(FrameBody::address(Address { key: page.key(), node: holder.node }, &token));
             }
             tokio::task::yield_now().await;
         }

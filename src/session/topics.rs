@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use pagewire_cluster::engine::{Down, Expect, WriteError};
+use pagewire_cluster::engine::{Unavailable, Precondition, WriteError};
 
-use super::page::{Page, Place};
+use super::page::{Page, Membership};
 use super::sessions::Sessions;
 use crate::protocol::{CommandError, ErrorCode};
 
@@ -55,9 +55,9 @@ impl Sessions {
             let (standing, place) = (page.standing(), page.place());
             let Some(topics) = change(&place.topics)? else { return Ok(()) };
             let holder = self.lease.holder().ok_or_else(CommandError::unavailable)?;
-            let place = Place { topics: topics.clone(), ..place };
+            let place = Membership { topics: topics.clone(), ..place };
             let row = self.row(holder, standing.generation, &place, page.opened(), "");
-            match self.registry.write(page.key(), &row, Expect::Rev(standing.rev)).await {
+            match self.registry.write(page.key(), &row, Precondition::Rev(standing.rev)).await {
                 Ok(rev) => {
                     self.hub
                         .retopic(page, topics, || page.stands_at(rev, standing.generation, standing.user));
@@ -67,7 +67,7 @@ impl Sessions {
                 Err(WriteError::Conflict { .. }) => match self.knows_better(page, &standing).await {
                     Ok(true) => {}
                     Ok(false) => break,
-                    Err(Down) => return Err(CommandError::unavailable()),
+                    Err(Unavailable) => return Err(CommandError::unavailable()),
                 },
                 Err(_) => return Err(CommandError::unavailable()),
             }

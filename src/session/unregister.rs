@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
-use pagewire_cluster::engine::{Down, WriteError};
+use pagewire_cluster::engine::{Unavailable, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key, NodeNumber};
-use pagewire_cluster::registry::{Farewell, Found, Leaving};
-use pagewire_cluster::wire::{Answer, Question, Scope};
+use pagewire_cluster::registry::{RemovalKind, RowLookup, PageRemoval};
+use pagewire_cluster::wire::{PeerResponse, PeerRequest, Scope};
 
-use super::hub::Last;
+use super::hub::LastOf;
 use super::open::UNREGISTERED;
 use super::page::Page;
 use super::sessions::Sessions;
@@ -28,7 +28,7 @@ const ATTEMPTS: usize = 3;
 
 /// What became of the pages of a scope.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Unregistered {
+pub struct CloseOutcome {
     /// Pages that are gone now, with a socket or in their resume window.
     pub closed: u64,
     /// The nodes that answered.
@@ -40,7 +40,7 @@ pub struct Unregistered {
 impl Sessions {
     /// Closes every page of a session, connection or user, wherever it is, and ends its sessions and connections; `None` when there is
     /// nothing of it. Refused while this node is cut off from its cluster.
-    pub async fn unregister(self: &Arc<Self>, scope: Scope) -> Result<Option<Unregistered>, CommandError> {
+    pub async fn unregister(self: &Arc<Self>, scope: Scope) -> Result<Option<CloseOutcome>, CommandError> {
         self.lease.holder().ok_or_else(CommandError::unavailable)?;
         let (known, pages) = {
             let view = self.registry.view();
@@ -50,7 +50,7 @@ impl Sessions {
         let holders: Vec<Holder> =
             self.registry.view().nodes().into_iter().map(|(holder, _)| holder).collect();
         let answers = join_all(holders.iter().map(|holder| self.close_at(*holder, &scope))).await;
-        let mut outcome = Unregistered::default();
+        let mut outcome = CloseOutcome::default();
         for (holder, closed) in holders.iter().zip(answers) {
             outcome.count(holder.node, closed);
         }
@@ -65,15 +65,15 @@ impl Sessions {
 
     /// Closes one page; `None` when there is no such page. Its row says who holds it, and in the end that it is
     /// unregistered.
-    pub async fn unregister_page(self: &Arc<Self>, page: Key) -> Result<Option<Unregistered>, CommandError> {
+    pub async fn unregister_page(self: &Arc<Self>, page: Key) -> Result<Option<CloseOutcome>, CommandError> {
         self.lease.holder().ok_or_else(CommandError::unavailable)?;
-        let mut outcome = Unregistered::default();
+        let mut outcome = CloseOutcome::default();
         for _ in 0..ATTEMPTS {
-            let found = self.registry.find(page).await.map_err(|Down| CommandError::unavailable())?;
+            let found = self.registry.find(page).await.map_err(|Unavailable| CommandError::unavailable())?;
             let (row, rev) = match found {
-                Found::Page(row, rev) => (row, rev),
-                Found::Unregistered => return Ok(Some(outcome)),
-                Found::Nothing => return Ok(Some(outcome).filter(|outcome| outcome.closed > 0)),
+                RowLookup::Page(row, rev) => (row, rev),
+                RowLookup::Unregistered => return Ok(Some(outcome)),
+                RowLookup::Nothing => return Ok(Some(outcome).filter(|outcome| outcome.closed > 0)),
             };
             let holder = Holder { node: row.node, epoch: row.epoch };
             if self.registry.view().lives(holder) {
@@ -84,7 +84,7 @@ impl Sessions {
                     return Ok(Some(outcome));
                 }
             } else {
-                match self.registry.leave(&Leaving::whole(page, &row, rev), Farewell::Unregister).await {
+                match self.registry.leave(&PageRemoval::whole(page, &row, rev), RemovalKind::Unregister).await {
                     Ok(()) => outcome.closed += 1,
                     Err(WriteError::Conflict { .. }) => {}
                     Err(_) => return Err(CommandError::unavailable()),
@@ -97,13 +97,13 @@ impl Sessions {
     /// Leaves the note for a node that does not answer.
     async fn condemn(&self, page: Key) -> Result<(), CommandError> {
         for _ in 0..ATTEMPTS {
-            let written = match self.registry.find(page).await.map_err(|Down| CommandError::unavailable())? {
-                Found::Page(row, rev) => {
-                    self.registry.leave(&Leaving::whole(page, &row, rev), Farewell::Unregister).await
+            let written = match self.registry.find(page).await.map_err(|Unavailable| CommandError::unavailable())? {
+                RowLookup::Page(row, rev) => {
+                    self.registry.leave(&PageRemoval::whole(page, &row, rev), RemovalKind::Unregister).await
                 }
                 // swept meanwhile
-                Found::Nothing => self.registry.forbid(page).await,
-                Found::Unregistered => return Ok(()),
+                RowLookup::Nothing => self.registry.forbid(page).await,
+                RowLookup::Unregistered => return Ok(()),
             };
             match written {
                 Ok(()) => return Ok(()),
@@ -119,11 +119,11 @@ impl Sessions {
         if self.lease.holder() == Some(holder) {
             return Some(self.unregister_here(scope).await);
         }
-        let question = Question::Unregister { scope: scope.clone() };
+        let question = PeerRequest::Unregister { scope: scope.clone() };
         // it writes a row for each of its pages before it answers
         let post = self.post.within(self.timing.call);
         match post.ask(holder, &question, telemetry::current_trace()).await {
-            Ok(Answer::Closed { pages }) => Some(pages),
+            Ok(PeerResponse::Closed { pages }) => Some(pages),
             other => {
                 tracing::warn!(node = %holder.node, ?other, "a node does not say what it has closed");
                 None
@@ -143,13 +143,13 @@ impl Sessions {
         let count = closed.len() as u64;
         let departing = stream::iter(closed);
         let depart =
-            async |(page, last): (Arc<Page>, Last)| self.depart(&page, last, Farewell::Unregister).await;
+            async |(page, last): (Arc<Page>, LastOf)| self.depart(&page, last, RemovalKind::Unregister).await;
         departing.for_each_concurrent(WRITERS, depart).await;
         count
     }
 }
 
-impl Unregistered {
+impl CloseOutcome {
     fn count(&mut self, node: NodeNumber, closed: Option<u64>) {
         self.closed += closed.unwrap_or(0);
         let said = if closed.is_some() { &mut self.nodes } else { &mut self.unreachable };

@@ -8,21 +8,21 @@ use std::sync::Arc;
 
 use pagewire_cluster::id::Key;
 use pagewire_cluster::registry::View;
-use pagewire_cluster::state::{Delivery, Level, News, Owner, Path, States};
-use pagewire_cluster::wire::Watched;
+use pagewire_cluster::state::{TreeNotification, Level, TreeUpdate, Owner, Path, StateStore};
+use pagewire_cluster::wire::WatchedPath;
 
-pub use self::listener::Listener;
+pub use self::listener::WatchStream;
 use self::listener::Listeners;
 use super::hub::Hub;
-use super::page::{Page, Place};
-use crate::protocol::Tail;
+use super::page::{Page, Membership};
+use crate::protocol::FrameBody;
 
 /// The most paths that a page watches.
 pub(super) const MAX_WATCHES: usize = 64;
 
 /// A path of a tree that a page watches.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watch {
+pub struct PageWatch {
     /// Of which tree of its chain.
     pub level: Level,
     /// Where; empty for all of it.
@@ -31,27 +31,27 @@ pub struct Watch {
     pub(super) revision: u64,
 }
 
-impl Watch {
+impl PageWatch {
     /// Nothing was told yet.
     pub fn new(level: Level, path: Path) -> Self {
         Self { level, path, revision: 0 }
     }
 
     /// As it travels with its page.
-    pub(super) fn packed(&self) -> Watched {
+    pub(super) fn packed(&self) -> WatchedPath {
         let (level, path) = (self.level.name().to_owned(), self.path.to_string());
-        Watched { level, path, revision: self.revision }
+        WatchedPath { level, path, revision: self.revision }
     }
 
     /// `None` for one that this release does not know.
-    pub(super) fn unpacked(watched: &Watched) -> Option<Self> {
+    pub(super) fn unpacked(watched: &WatchedPath) -> Option<Self> {
         let level = Level::ALL.into_iter().find(|level| level.name() == watched.level)?;
         Some(Self { level, path: watched.path.parse().ok()?, revision: watched.revision })
     }
 }
 
 /// Whose tree a page means by a level; `None` for the user of somebody anonymous.
-pub fn owner(page: Key, place: &Place, level: Level) -> Option<Owner> {
+pub fn owner(page: Key, place: &Membership, level: Level) -> Option<Owner> {
     Some(match level {
         Level::User => Owner::User(place.user.as_deref()?.to_owned()),
         Level::Connection => Owner::Connection(place.connection.key),
@@ -72,15 +72,15 @@ pub fn exists(view: &View, owner: &Owner) -> bool {
 
 /// Tells pages of this node what they watch. Cheap to clone.
 #[derive(Clone)]
-pub struct Watching {
+pub struct StateWatchers {
     hub: Arc<Hub>,
-    states: States,
+    states: StateStore,
     listeners: Listeners,
 }
 
-impl Watching {
+impl StateWatchers {
     /// Nobody watches anything yet.
-    pub fn new(hub: Arc<Hub>, states: States) -> Self {
+    pub fn new(hub: Arc<Hub>, states: StateStore) -> Self {
         Self { hub, states, listeners: Listeners::default() }
     }
 
@@ -92,7 +92,7 @@ impl Watching {
     /// A page watches a path: a snapshot, then changes. One that does already gets another snapshot. `false` when it
     /// watches as much as it may.
     pub fn follow(&self, page: &Page, owner: Owner, path: Path) -> bool {
-        let followed = page.watch(Watch::new(owner.level(), path.clone()));
+        let followed = page.watch(PageWatch::new(owner.level(), path.clone()));
         if followed {
             self.states.follow(owner, path, page.key());
         }
@@ -100,7 +100,7 @@ impl Watching {
     }
 
     /// Follows a path for somebody who is no page.
-    pub fn listen(&self, owner: Owner, path: Path) -> Listener {
+    pub fn listen(&self, owner: Owner, path: Path) -> WatchStream {
         let listener = self.listeners.add(&self.states);
         self.states.follow(owner, path, listener.key());
         listener
@@ -113,7 +113,7 @@ impl Watching {
     }
 
     /// It watches nothing any more but these.
-    pub fn keep(&self, page: &Page, kept: impl Fn(&Watch) -> bool) {
+    pub fn keep(&self, page: &Page, kept: impl Fn(&PageWatch) -> bool) {
         let place = page.place();
         for watch in page.watches().into_iter().filter(|watch| !kept(watch)) {
             if let Some(owner) = owner(page.key(), &place, watch.level) {
@@ -144,11 +144,11 @@ impl Watching {
     }
 
     /// News of the feed: encoded once for all pages that watch the same.
-    pub fn tell(&self, delivery: &Delivery) {
-        let tail = Tail::data(delivery);
+    pub fn tell(&self, delivery: &TreeNotification) {
+        let tail = FrameBody::data(delivery);
         let revision = match &delivery.news {
-            News::Snapshot { revision, .. } | News::Changed { revision, .. } => Some(*revision),
-            News::Removed => None,
+            TreeUpdate::Snapshot { revision, .. } | TreeUpdate::Changed { revision, .. } => Some(*revision),
+            TreeUpdate::Removed => None,
         };
         self.hub.each(&delivery.to, |page| {
             page.tell(delivery.owner.level(), &delivery.path, revision, &tail);

@@ -13,8 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use super::rollouts::RolloutNumbers;
-use crate::protocol::{CloseCode, Recovered};
+use super::rollouts::RolloutCollector;
+use crate::protocol::{CloseCode, ResumeOutcome};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CloseLabels {
@@ -125,7 +125,7 @@ impl Metrics {
 
     /// Adds the metrics of rollouts.
     pub fn show(&mut self, rollouts: Rollouts) {
-        self.registry.register_collector(Box::new(RolloutNumbers(rollouts)));
+        self.registry.register_collector(Box::new(RolloutCollector(rollouts)));
     }
 
     /// Counts a socket that was closed with this code.
@@ -134,11 +134,11 @@ impl Metrics {
     }
 
     /// Counts a page that opened or resumed with this outcome.
-    pub fn recovered(&self, how: Recovered) {
+    pub fn recovered(&self, how: ResumeOutcome) {
         let outcome = match how {
-            Recovered::New => "new",
-            Recovered::Recovered => "recovered",
-            Recovered::Reset => "reset",
+            ResumeOutcome::New => "new",
+            ResumeOutcome::Recovered => "recovered",
+            ResumeOutcome::Reset => "reset",
         };
         self.recovered.get_or_create(&OutcomeLabels { outcome }).inc();
     }
@@ -198,7 +198,7 @@ mod tests {
         metrics.pages.inc();
         metrics.frames_out.inc_by(3);
         metrics.closed(CloseCode::Draining);
-        metrics.recovered(Recovered::Reset);
+        metrics.recovered(ResumeOutcome::Reset);
         metrics.called("echo", "inline", "ok", Duration::from_millis(3));
         let moment = Duration::from_millis(2);
         metrics.wrote("user", "ok");

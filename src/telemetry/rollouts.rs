@@ -22,15 +22,15 @@ struct PoolLabels {
 }
 
 /// A collector for the rollout metrics. Every label comes from a document that an operator wrote.
-pub(super) struct RolloutNumbers(pub(super) Rollouts);
+pub(super) struct RolloutCollector(pub(super) Rollouts);
 
-impl fmt::Debug for RolloutNumbers {
+impl fmt::Debug for RolloutCollector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RolloutNumbers")
     }
 }
 
-impl Collector for RolloutNumbers {
+impl Collector for RolloutCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Calls and jobs sent to a lane, and why";
         let mut family = encoder.encode_descriptor("lane_assignments", help, None, MetricType::Counter)?;

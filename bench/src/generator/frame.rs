@@ -81,7 +81,7 @@ pub(super) fn text(payload: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pagewire::edge::websocket::{Event, Reader, writer};
+    use pagewire::edge::websocket::{FrameEvent, FrameReader, writer};
 
     #[test]
     fn what_the_server_writes_is_read_frame_by_frame() {
@@ -110,11 +110,11 @@ mod tests {
         for payload in ["{}".to_owned(), "é".repeat(100)] {
             let mut bytes = text(&payload);
             let mut input = &mut bytes[..];
-            let event = Reader::default().read(&mut input, 1 << 16).unwrap();
-            assert_eq!(event, Some(Event::Text(payload.as_str().into())));
+            let event = FrameReader::default().read(&mut input, 1 << 16).unwrap();
+            assert_eq!(event, Some(FrameEvent::Text(payload.as_str().into())));
         }
         let mut pong = PONG;
-        assert_eq!(Reader::default().read(&mut &mut pong[..], 100).unwrap(), Some(Event::Pong));
+        assert_eq!(FrameReader::default().read(&mut &mut pong[..], 100).unwrap(), Some(FrameEvent::Pong));
     }
 
     #[test]

@@ -8,20 +8,20 @@ use std::time::Duration;
 use tracing::Instrument;
 
 use crate::engine::{
-    Bucket, Consistency, Down, Engine, Headers, Message, Received, RequestError, Subscription,
+    Bucket, Consistency, Unavailable, Engine, Headers, Message, BusEvent, RequestError, Subscription,
 };
 use crate::id::{Address, Holder};
-use crate::registry::Row;
+use crate::registry::PageRow;
 use crate::subject::{Subjects, leaf, page_key};
 use crate::trace::TraceParent;
-use crate::wire::{self, Answer, Question};
+use crate::wire::{self, PeerResponse, PeerRequest};
 
 /// Unread bytes of each subscription before messages are dropped and a gap is reported.
 const INBOX_BYTES: usize = 16 * 1024 * 1024;
 
 /// Sends questions to other nodes.
 #[derive(Clone)]
-pub struct Post {
+pub struct PeerClient {
     engine: Engine,
     subjects: Subjects,
     within: Duration,
@@ -29,7 +29,7 @@ pub struct Post {
 
 /// Why there is no answer from another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unanswered {
+pub enum PeerError {
     /// Nobody listens there: the node is gone.
     #[error("the node is gone")]
     Gone,
@@ -41,7 +41,7 @@ pub enum Unanswered {
     TooLarge,
 }
 
-impl Post {
+impl PeerClient {
     /// Questions are answered within `within` or not at all.
     pub fn new(engine: &Engine, subjects: &Subjects, within: Duration) -> Self {
         Self { engine: engine.clone(), subjects: subjects.clone(), within }
@@ -56,10 +56,10 @@ impl Post {
     pub async fn ask(
         &self,
         holder: Holder,
-        question: &Question,
+        question: &PeerRequest,
         trace: Option<TraceParent>,
-    ) -> Result<Answer, Unanswered> {
-        let leaf = if matches!(question, Question::Alive) { leaf::ALIVE } else { leaf::DELIVER };
+    ) -> Result<PeerResponse, PeerError> {
+        let leaf = if matches!(question, PeerRequest::Alive) { leaf::ALIVE } else { leaf::DELIVER };
         self.send(self.subjects.node(holder.node, holder.epoch, leaf), question, trace).await
     }
 
@@ -67,9 +67,9 @@ impl Post {
     pub async fn ask_page(
         &self,
         page: Address,
-        question: &Question,
+        question: &PeerRequest,
         trace: Option<TraceParent>,
-    ) -> Result<Answer, Unanswered> {
+    ) -> Result<PeerResponse, PeerError> {
         self.send(self.subjects.page(page.node), question, trace).await
     }
 
@@ -78,34 +78,34 @@ impl Post {
     pub async fn find_page(
         &self,
         page: Address,
-        question: &Question,
+        question: &PeerRequest,
         trace: Option<TraceParent>,
-    ) -> Result<Answer, Unanswered> {
+    ) -> Result<PeerResponse, PeerError> {
         let first = self.ask_page(page, question, trace.clone()).await;
-        if !matches!(first, Err(Unanswered::Gone) | Ok(Answer::Unknown)) {
+        if !matches!(first, Err(PeerError::Gone) | Ok(PeerResponse::Unknown)) {
             return first;
         }
         let rows = self.engine.kv(Bucket::Pages);
         let entry = rows.get(&page_key::page(page.key), Consistency::Latest).await;
-        let entry = entry.map_err(|Down| Unanswered::Silent)?;
-        match entry.and_then(|entry| Row::decode(&entry.meta)).filter(|row| row.node != page.node) {
+        let entry = entry.map_err(|Unavailable| PeerError::Silent)?;
+        match entry.and_then(|entry| PageRow::decode(&entry.meta)).filter(|row| row.node != page.node) {
             Some(row) => self.ask_page(Address { node: row.node, ..page }, question, trace).await,
-            None => Ok(Answer::Unknown),
+            None => Ok(PeerResponse::Unknown),
         }
     }
 
     async fn send(
         &self,
         subject: String,
-        question: &Question,
+        question: &PeerRequest,
         trace: Option<TraceParent>,
-    ) -> Result<Answer, Unanswered> {
+    ) -> Result<PeerResponse, PeerError> {
         let message = Message { headers: Headers { trace }, ..Message::new(subject, wire::encode(question)) };
         match self.engine.request(message, self.within).await {
-            Ok(answer) => wire::decode_answer(&answer.payload).ok_or(Unanswered::Silent),
-            Err(RequestError::NoResponder) => Err(Unanswered::Gone),
-            Err(RequestError::Deadline | RequestError::Down) => Err(Unanswered::Silent),
-            Err(RequestError::TooLarge) => Err(Unanswered::TooLarge),
+            Ok(answer) => wire::decode_answer(&answer.payload).ok_or(PeerError::Silent),
+            Err(RequestError::NoResponder) => Err(PeerError::Gone),
+            Err(RequestError::Deadline | RequestError::Down) => Err(PeerError::Silent),
+            Err(RequestError::TooLarge) => Err(PeerError::TooLarge),
         }
     }
 }
@@ -114,22 +114,22 @@ impl Post {
 #[derive(Debug)]
 pub enum Incoming {
     /// A question; answer it with [`Inbox::answer`].
-    Question(Box<(Question, Message)>),
+    Question(Box<(PeerRequest, Message)>),
     /// Something was missed between nodes.
     Gap,
 }
 
 /// The three subscriptions of one life of a node.
-pub struct Inbox {
+pub struct PeerServer {
     engine: Engine,
     page: Subscription,
     node: Subscription,
     all: Subscription,
 }
 
-impl Inbox {
+impl PeerServer {
     /// Returns when the server has confirmed all three: the node may take traffic from then on.
-    pub async fn open(engine: &Engine, subjects: &Subjects, holder: Holder) -> Result<Self, Down> {
+    pub async fn open(engine: &Engine, subjects: &Subjects, holder: Holder) -> Result<Self, Unavailable> {
         let page = engine.subscribe(&subjects.page(holder.node), None, INBOX_BYTES).await?;
         let node =
             engine.subscribe(&subjects.node_pattern(holder.node, holder.epoch), None, INBOX_BYTES).await?;
@@ -147,8 +147,8 @@ impl Inbox {
                 else => return None,
             };
             match received {
-                Received::Gap(_) => return Some(Incoming::Gap),
-                Received::Message(message) => match wire::decode_question(&message.payload) {
+                BusEvent::Gap(_) => return Some(Incoming::Gap),
+                BusEvent::Message(message) => match wire::decode_question(&message.payload) {
                     Some(question) => return Some(Incoming::Question(Box::new((question, message)))),
                     None => {
                         tracing::warn!(subject = message.subject, "unreadable question from another node")
@@ -159,7 +159,7 @@ impl Inbox {
     }
 
     /// Answers a question as soon as the answer is known, without waiting here.
-    pub fn answer(&self, question: Message, answer: impl Future<Output = Answer> + Send + 'static) {
+    pub fn answer(&self, question: Message, answer: impl Future<Output = PeerResponse> + Send + 'static) {
         let engine = self.engine.clone();
         let send = async move {
             let Some(message) = question.answer(wire::encode(&answer.await)) else { return };

@@ -81,7 +81,7 @@ pub enum RequestError {
 
 /// The state of the connection to the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Link {
+pub enum ConnectionState {
     /// Connected. The generation grows with every reconnect.
     Up {
         /// Starts at 1.
@@ -105,7 +105,7 @@ pub enum Gap {
 
 /// An item that a subscription yields.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Received {
+pub enum BusEvent {
     /// A message.
     Message(Message),
     /// Messages may be missing here.
@@ -114,7 +114,7 @@ pub enum Received {
 
 #[derive(Default)]
 struct Backlog {
-    items: VecDeque<Received>,
+    items: VecDeque<BusEvent>,
     bytes: usize,
     /// An overflow gap was pushed after the last message. It also covers further messages that do not fit.
     overflowing: bool,
@@ -122,14 +122,14 @@ struct Backlog {
     reader_gone: bool,
 }
 
-struct Shared {
+struct SubscriptionQueue {
     backlog: Mutex<Backlog>,
     arrived: Notify,
     left: Notify,
     max_bytes: usize,
 }
 
-impl Shared {
+impl SubscriptionQueue {
     /// Locks the backlog. The data is consistent after every step, so a poisoned lock is still usable.
     fn lock(&self) -> MutexGuard<'_, Backlog> {
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
@@ -137,45 +137,45 @@ impl Shared {
 }
 
 /// The engine's end of a subscription.
-pub struct Feed(Arc<Shared>);
+pub struct SubscriptionSender(Arc<SubscriptionQueue>);
 
 /// The reader's end of a subscription. Dropping it unsubscribes.
-pub struct Subscription(Arc<Shared>);
+pub struct Subscription(Arc<SubscriptionQueue>);
 
 /// Creates a subscription that holds at most `max_bytes` of unread subjects and payloads. A message that is
 /// larger than the limit is accepted when the queue is empty.
-pub(super) fn subscription(max_bytes: usize) -> (Feed, Subscription) {
-    let shared = Arc::new(Shared {
+pub(super) fn subscription(max_bytes: usize) -> (SubscriptionSender, Subscription) {
+    let shared = Arc::new(SubscriptionQueue {
         backlog: Mutex::default(),
         arrived: Notify::new(),
         left: Notify::new(),
         max_bytes,
     });
-    (Feed(shared.clone()), Subscription(shared))
+    (SubscriptionSender(shared.clone()), Subscription(shared))
 }
 
-impl Feed {
+impl SubscriptionSender {
     /// Appends an item without waiting. Returns `false` when the reader was dropped.
-    pub fn push(&self, received: Received) -> bool {
+    pub fn push(&self, received: BusEvent) -> bool {
         let mut backlog = self.0.lock();
         if backlog.reader_gone {
             return false;
         }
         match received {
-            Received::Message(message) => {
+            BusEvent::Message(message) => {
                 // count the subject as well, so that messages without payload are not free
                 let size = message.payload.len() + message.subject.len();
                 if backlog.bytes + size > self.0.max_bytes && !backlog.items.is_empty() {
                     if !std::mem::replace(&mut backlog.overflowing, true) {
-                        backlog.items.push_back(Received::Gap(Gap::Overflow));
+                        backlog.items.push_back(BusEvent::Gap(Gap::Overflow));
                     }
                 } else {
                     backlog.overflowing = false;
                     backlog.bytes += size;
-                    backlog.items.push_back(Received::Message(message));
+                    backlog.items.push_back(BusEvent::Message(message));
                 }
             }
-            gap @ Received::Gap(_) => {
+            gap @ BusEvent::Gap(_) => {
                 if backlog.items.back() != Some(&gap) {
                     backlog.items.push_back(gap);
                 }
@@ -199,7 +199,7 @@ impl Feed {
     }
 }
 
-impl Drop for Feed {
+impl Drop for SubscriptionSender {
     fn drop(&mut self) {
         self.0.lock().writer_gone = true;
         self.0.arrived.notify_one();
@@ -208,13 +208,13 @@ impl Drop for Feed {
 
 impl Subscription {
     /// Waits for the next message or gap. Returns `None` after the engine was dropped. Cancel-safe.
-    pub async fn next(&mut self) -> Option<Received> {
+    pub async fn next(&mut self) -> Option<BusEvent> {
         loop {
             let arrived = self.0.arrived.notified();
             {
                 let mut backlog = self.0.lock();
                 if let Some(received) = backlog.items.pop_front() {
-                    if let Received::Message(message) = &received {
+                    if let BusEvent::Message(message) = &received {
                         backlog.bytes -= message.payload.len() + message.subject.len();
                     }
                     return Some(received);
@@ -254,8 +254,8 @@ impl Replies {
 mod tests {
     use super::*;
 
-    fn message(bytes: usize) -> Received {
-        Received::Message(Message::new("s", vec![0; bytes]))
+    fn message(bytes: usize) -> BusEvent {
+        BusEvent::Message(Message::new("s", vec![0; bytes]))
     }
 
     #[tokio::test]
@@ -271,7 +271,7 @@ mod tests {
         while let Some(received) = subscription.next().await {
             seen.push(received);
         }
-        assert_eq!(seen, [message(4), Received::Gap(Gap::Overflow), message(4)]);
+        assert_eq!(seen, [message(4), BusEvent::Gap(Gap::Overflow), message(4)]);
     }
 
     #[tokio::test]

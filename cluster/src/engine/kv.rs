@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{Down, Engine, dispatch};
+use super::{Unavailable, Engine, dispatch};
 
 /// The largest value, in bytes.
 pub const MAX_VALUE: usize = 512 * 1024;
@@ -55,9 +55,9 @@ impl Bucket {
 
 /// The writer's id of one write. After [`WriteError::Unknown`] it identifies the writer of the stored entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Op(pub [u8; 16]);
+pub struct OperationId(pub [u8; 16]);
 
-impl Op {
+impl OperationId {
     /// Creates a random id. Deterministic engines set their own ids.
     pub fn random() -> Self {
         Self(rand::random())
@@ -73,7 +73,7 @@ pub struct Entry {
     /// consecutive.
     pub rev: u64,
     /// The id of the write that stored the entry.
-    pub op: Op,
+    pub op: OperationId,
     /// At most [`MAX_META`] bytes. A watch in mode `Meta` carries nothing else of the content.
     pub meta: Bytes,
     /// At most [`MAX_VALUE`] bytes; empty in a watch in mode `Meta`.
@@ -82,7 +82,7 @@ pub struct Entry {
 
 /// The precondition of a write: the expected state of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expect {
+pub enum Precondition {
     /// No condition.
     Any,
     /// The key is absent: never written, deleted or expired.
@@ -110,23 +110,23 @@ pub struct Put {
     /// The part of the content that a watch in mode `Meta` carries.
     pub meta: Bytes,
     /// The precondition.
-    pub expect: Expect,
+    pub expect: Precondition,
     /// Time to live in whole seconds ≥ 1, from this put on. Without it the key is permanent.
     pub ttl: Option<Duration>,
     /// The writer's id of this write.
-    pub op: Op,
+    pub op: OperationId,
 }
 
 impl Put {
     /// Creates a put of a permanent value without meta, with a random operation id.
-    pub fn new(key: impl Into<String>, value: impl Into<Bytes>, expect: Expect) -> Self {
-        Self { key: key.into(), value: value.into(), meta: Bytes::new(), expect, ttl: None, op: Op::random() }
+    pub fn new(key: impl Into<String>, value: impl Into<Bytes>, expect: Precondition) -> Self {
+        Self { key: key.into(), value: value.into(), meta: Bytes::new(), expect, ttl: None, op: OperationId::random() }
     }
 }
 
 /// One step of a commit.
 #[derive(Debug, Clone)]
-pub enum Batch {
+pub enum BatchOp {
     /// Writes the key.
     Put(Put),
     /// Deletes the key.
@@ -134,7 +134,7 @@ pub enum Batch {
         /// The key.
         key: String,
         /// The precondition.
-        expect: Expect,
+        expect: Precondition,
     },
     /// Requires the key to be at this revision; does not write it.
     Check {
@@ -169,7 +169,7 @@ pub enum WriteError {
 
 /// The result of [`Kv::settle`] after an unknown outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settled {
+pub enum Resolution {
     /// The write is stored.
     Written {
         /// The revision of the write.
@@ -215,7 +215,7 @@ pub struct Watch {
 }
 
 /// The engine's end of a [`Watch`].
-pub type Watcher = mpsc::UnboundedSender<WatchEvent>;
+pub type WatchSender = mpsc::UnboundedSender<WatchEvent>;
 
 impl Watch {
     /// Waits for the next event. Returns `None` after the engine was dropped.
@@ -246,7 +246,7 @@ impl Kv {
     /// # Errors
     ///
     /// [`Down`] when the engine is unavailable.
-    pub async fn get(&self, key: &str, consistency: Consistency) -> Result<Option<Entry>, Down> {
+    pub async fn get(&self, key: &str, consistency: Consistency) -> Result<Option<Entry>, Unavailable> {
         dispatch!(&self.engine, e => e.get(self.bucket, key, consistency).await)
     }
 
@@ -256,7 +256,7 @@ impl Kv {
     /// # Errors
     ///
     /// [`Down`] when the engine is unavailable.
-    pub async fn list(&self, prefix: &str) -> Result<Vec<Entry>, Down> {
+    pub async fn list(&self, prefix: &str) -> Result<Vec<Entry>, Unavailable> {
         dispatch!(&self.engine, e => e.list(self.bucket, prefix).await)
     }
 
@@ -266,7 +266,7 @@ impl Kv {
     /// # Errors
     ///
     /// [`Down`] when the engine is unavailable.
-    pub async fn scan(&self, prefix: &str, after_rev: u64, limit: usize) -> Result<Vec<Entry>, Down> {
+    pub async fn scan(&self, prefix: &str, after_rev: u64, limit: usize) -> Result<Vec<Entry>, Unavailable> {
         dispatch!(&self.engine, e => e.scan(self.bucket, prefix, after_rev, limit).await)
     }
 
@@ -288,7 +288,7 @@ impl Kv {
     /// # Errors
     ///
     /// [`WriteError`]; only after [`WriteError::Unknown`] the key may have been deleted.
-    pub async fn delete(&self, key: &str, expect: Expect) -> Result<(), WriteError> {
+    pub async fn delete(&self, key: &str, expect: Precondition) -> Result<(), WriteError> {
         dispatch!(&self.engine, e => e.delete(self.bucket, key, expect).await)
     }
 
@@ -298,7 +298,7 @@ impl Kv {
     /// # Errors
     ///
     /// [`WriteError`]; only after [`WriteError::Unknown`] the steps may have been applied.
-    pub async fn commit(&self, batch: Vec<Batch>) -> Result<u64, WriteError> {
+    pub async fn commit(&self, batch: Vec<BatchOp>) -> Result<u64, WriteError> {
         dispatch!(&self.engine, e => e.commit(self.bucket, batch).await)
     }
 
@@ -311,7 +311,7 @@ impl Kv {
     /// # Panics
     ///
     /// When the process has [`MAX_WATCHES`] watches already.
-    pub async fn watch(&self, prefix: &str, mode: WatchMode) -> Result<Watch, Down> {
+    pub async fn watch(&self, prefix: &str, mode: WatchMode) -> Result<Watch, Unavailable> {
         dispatch!(&self.engine, e => e.watch(self.bucket, prefix, mode).await)
     }
 
@@ -320,10 +320,10 @@ impl Kv {
     /// # Errors
     ///
     /// [`Down`] when the engine is unavailable; the outcome is still unknown.
-    pub async fn settle(&self, key: &str, op: Op) -> Result<Settled, Down> {
+    pub async fn settle(&self, key: &str, op: OperationId) -> Result<Resolution, Unavailable> {
         Ok(match self.get(key, Consistency::Latest).await? {
-            Some(entry) if entry.op == op => Settled::Written { rev: entry.rev },
-            entry => Settled::Other { entry },
+            Some(entry) if entry.op == op => Resolution::Written { rev: entry.rev },
+            entry => Resolution::Other { entry },
         })
     }
 }

@@ -33,26 +33,26 @@ use std::time::Duration;
 use tokio::sync::watch as channel;
 
 pub use bus::{
-    Feed, Gap, Headers, Link, MAX_PAYLOAD, Message, PublishError, Received, Replies, RequestError,
+    SubscriptionSender, Gap, Headers, ConnectionState, MAX_PAYLOAD, Message, PublishError, BusEvent, Replies, RequestError,
     Subscription,
 };
 #[cfg(test)]
-pub(crate) use faulty::dice::Dice;
+pub(crate) use faulty::dice::FaultRng;
 pub use faulty::{Faults, Faulty};
 pub use kv::{
-    Batch, Bucket, Consistency, Entry, Expect, Kv, MAX_COMMIT, MAX_META, MAX_VALUE, MAX_WATCHES, Op, Put,
-    Settled, Watch, WatchEvent, WatchMode, Watcher, WriteError,
+    BatchOp, Bucket, Consistency, Entry, Precondition, Kv, MAX_COMMIT, MAX_META, MAX_VALUE, MAX_WATCHES, OperationId, Put,
+    Resolution, Watch, WatchEvent, WatchMode, WatchSender, WriteError,
 };
 #[cfg(test)]
 pub(crate) use memory::rows::Rows;
-pub use memory::{Kept, Memory, OpenError};
+pub use memory::{RecoveryStats, Memory, OpenError};
 pub use nats::{ConnectError, Nats, NatsOptions};
-pub use queue::{Delivery, Push, QueueError};
+pub use queue::{QueueMessage, Enqueue, QueueError};
 
 /// Error: the engine did not reply or is not connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the cluster's engine is unavailable")]
-pub struct Down;
+pub struct Unavailable;
 
 /// The engine of this process. Cheap to clone; all clones share one engine.
 #[derive(Clone)]
@@ -99,7 +99,7 @@ impl Engine {
         pattern: &str,
         group: Option<&str>,
         max_bytes: usize,
-    ) -> Result<Subscription, Down> {
+    ) -> Result<Subscription, Unavailable> {
         dispatch!(self, e => e.subscribe(pattern, group, max_bytes).await)
     }
 
@@ -123,7 +123,7 @@ impl Engine {
 
     /// Returns the state of the connection to the engine. The memory engine is always up, except while its
     /// disk accepts no writes.
-    pub fn link(&self) -> channel::Receiver<Link> {
+    pub fn link(&self) -> channel::Receiver<ConnectionState> {
         dispatch!(self, e => e.link())
     }
 
@@ -137,7 +137,7 @@ impl Engine {
     /// # Errors
     ///
     /// [`QueueError`]; after [`QueueError::Unknown`] the work item may have been added.
-    pub async fn push(&self, push: Push) -> Result<(), QueueError> {
+    pub async fn push(&self, push: Enqueue) -> Result<(), QueueError> {
         dispatch!(self, e => e.push(push).await)
     }
 
@@ -153,7 +153,7 @@ impl Engine {
         route: &str,
         free_slots: usize,
         wait: Duration,
-    ) -> Result<Vec<Delivery>, QueueError> {
+    ) -> Result<Vec<QueueMessage>, QueueError> {
         dispatch!(self, e => e.pull(route, free_slots, wait).await)
     }
 
@@ -162,7 +162,7 @@ impl Engine {
     /// # Errors
     ///
     /// [`QueueError`]; the work item is delivered again unless the acknowledgement arrived.
-    pub async fn done(&self, delivery: &Delivery) -> Result<(), QueueError> {
+    pub async fn done(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
         dispatch!(self, e => e.done(delivery).await)
     }
 
@@ -172,7 +172,7 @@ impl Engine {
     ///
     /// [`QueueError`]; without the acknowledgement the work item is delivered again after
     /// `Timing::redelivery`.
-    pub async fn retry(&self, delivery: &Delivery, after: Duration) -> Result<(), QueueError> {
+    pub async fn retry(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
         dispatch!(self, e => e.retry(delivery, after).await)
     }
 
@@ -181,7 +181,7 @@ impl Engine {
     /// # Errors
     ///
     /// [`QueueError`]; the redelivery may not have been postponed.
-    pub async fn touch(&self, delivery: &Delivery) -> Result<(), QueueError> {
+    pub async fn touch(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
         dispatch!(self, e => e.touch(delivery).await)
     }
 

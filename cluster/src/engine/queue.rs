@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 /// A work item to add.
 #[derive(Debug, Clone)]
-pub struct Push {
+pub struct Enqueue {
     /// The id of the record that the work item refers to: the text of a `SubjectToken`, or a key.
     pub id: String,
     /// The route from which it is pulled: subject tokens joined by dots.
@@ -21,7 +21,7 @@ pub struct Push {
 
 /// A work item taken from a route.
 #[derive(Debug, Clone)]
-pub struct Delivery {
+pub struct QueueMessage {
     /// The id that was pushed.
     pub id: String,
     /// The payload that was pushed.

@@ -14,16 +14,16 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
-use super::desk::Desk;
-use super::store::{Fence, Jobs, Open, Unchanged};
-use super::transition::Refusal;
+use super::desk::WorkerInbox;
+use super::store::{Fence, Jobs, PendingRow, TransitionFailure};
+use super::transition::TransitionError;
 use super::unix_ms;
-use crate::engine::{Consistency, Down, Entry, Expect, Op, Put, Settled, WriteError};
+use crate::engine::{Consistency, Unavailable, Entry, Precondition, OperationId, Put, Resolution, WriteError};
 use crate::id::Key;
 use crate::lease::clock;
 use crate::subject::{SubjectToken, job_key};
 use crate::wire;
-use crate::worker::{Team, WorkerId, partition};
+use crate::worker::{WorkerGroup, WorkerId, partition};
 
 /// Rows that one look at a user, or at a lane, reads.
 const ROWS: usize = 256;
@@ -34,13 +34,13 @@ const CLAIMS: usize = 3;
 
 /// What the fence row of a user says.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) struct Owner {
+pub(super) struct FenceRow {
     pub(super) worker: WorkerId,
 }
 
 /// A user that is this worker's own, until then by this process's clock.
 #[derive(Debug, Clone, Copy)]
-struct Held {
+struct OwnedUser {
     epoch: u64,
     rev: u64,
     /// Before the row can expire.
@@ -50,10 +50,10 @@ struct Held {
 type Claiming = Shared<BoxFuture<'static, Result<Fence, Option<Key>>>>;
 
 /// The users of one worker.
-pub(super) struct Assigned {
-    desk: Arc<Desk>,
+pub(super) struct UserAffinity {
+    desk: Arc<WorkerInbox>,
     id: Key,
-    held: Mutex<HashMap<String, Held>>,
+    held: Mutex<HashMap<String, OwnedUser>>,
     /// Users that are claimed now: who comes meanwhile waits for the same outcome.
     claiming: Mutex<HashMap<String, Claiming>>,
     /// Users whose jobs are looked through now, each with its bell.
@@ -70,12 +70,12 @@ enum Next {
     Again,
 }
 
-impl Assigned {
-    pub(super) fn new(desk: Arc<Desk>, id: Key) -> Self {
+impl UserAffinity {
+    pub(super) fn new(desk: Arc<WorkerInbox>, id: Key) -> Self {
         Self { desk, id, held: Mutex::default(), claiming: Mutex::default(), serving: Mutex::default() }
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<String, Held>> {
+    fn held(&self) -> MutexGuard<'_, HashMap<String, OwnedUser>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -88,7 +88,7 @@ impl Assigned {
     }
 
     fn fence_key(&self, user: &str) -> String {
-        let Team { pool, lane } = &self.desk.team;
+        let WorkerGroup { pool, lane } = &self.desk.team;
         job_key::fence(pool, lane, &SubjectToken::new(user))
     }
 
@@ -133,20 +133,20 @@ impl Assigned {
             && self.desk.lease.worker().is_some_and(|me| self.valid(user, me).is_some())
     }
 
-    fn valid(&self, user: &str, me: WorkerId) -> Option<Held> {
+    fn valid(&self, user: &str, me: WorkerId) -> Option<OwnedUser> {
         let held = *self.held().get(user)?;
         (held.epoch == me.epoch && clock::now() < held.until).then_some(held)
     }
 
     async fn claim(&self, user: &str, me: WorkerId) -> Result<Fence, Option<Key>> {
         let key = self.fence_key(user);
-        let entry = self.jobs().store.get(&key, Consistency::Latest).await.map_err(|Down| None)?;
+        let entry = self.jobs().store.get(&key, Consistency::Latest).await.map_err(|Unavailable| None)?;
         let expect = match entry.as_ref().map(|entry| (entry.rev, owner(entry))) {
-            None => Expect::Absent,
+            None => Precondition::Absent,
             Some((_, Some(owner))) if owner.worker.id != self.id && self.lives(owner.worker).await => {
                 return Err(Some(owner.worker.id));
             }
-            Some((rev, _)) => Expect::Rev(rev),
+            Some((rev, _)) => Precondition::Rev(rev),
         };
         self.write(user, me, key, expect).await
     }
@@ -156,15 +156,15 @@ impl Assigned {
         user: &str,
         me: WorkerId,
         key: String,
-        expect: Expect,
+        expect: Precondition,
     ) -> Result<Fence, Option<Key>> {
-        let (sent, op, assignment) = (clock::now(), Op::random(), self.jobs().timing.assignment);
-        let value = wire::encode(&Owner { worker: me });
+        let (sent, op, assignment) = (clock::now(), OperationId::random(), self.jobs().timing.assignment);
+        let value = wire::encode(&FenceRow { worker: me });
         let put = Put { ttl: Some(assignment), op, ..Put::new(key.as_str(), value, expect) };
         let rev = match self.jobs().store.put(put).await {
             Ok(rev) => rev,
             Err(WriteError::Unknown) => match self.jobs().store.settle(&key, op).await {
-                Ok(Settled::Written { rev }) => rev,
+                Ok(Resolution::Written { rev }) => rev,
                 _ => return Err(None),
             },
             Err(_) => {
@@ -173,7 +173,7 @@ impl Assigned {
             }
         };
         // a quarter is left for the way of a commit that relies on it
-        let held = Held { epoch: me.epoch, rev, until: sent + assignment * 3 / 4 };
+        let held = OwnedUser { epoch: me.epoch, rev, until: sent + assignment * 3 / 4 };
         self.held().insert(user.to_owned(), held);
         Ok(Fence { key, rev })
     }
@@ -199,7 +199,7 @@ impl Assigned {
     async fn give_up(&self, user: &str) {
         let Some(held) = self.held().remove(user) else { return };
         let key = self.fence_key(user);
-        if let Err(error) = self.jobs().store.delete(&key, Expect::Rev(held.rev)).await {
+        if let Err(error) = self.jobs().store.delete(&key, Precondition::Rev(held.rev)).await {
             tracing::debug!(%error, "a user is not given up, the lease will");
         }
     }
@@ -223,7 +223,7 @@ impl Assigned {
             let Some(me) = self.desk.lease.worker() else { continue };
             for user in serving {
                 if let Some(held) = self.valid(&user, me) {
-                    let _ = self.write(&user, me, self.fence_key(&user), Expect::Rev(held.rev)).await;
+                    let _ = self.write(&user, me, self.fence_key(&user), Precondition::Rev(held.rev)).await;
                 }
             }
         }
@@ -259,7 +259,7 @@ impl Assigned {
     /// Runs the first job of a user that is due, to its end.
     async fn look(self: &Arc<Self>, user: &str) -> Next {
         let pause = Next::Wait(self.jobs().timing.lease_renew);
-        let Team { pool, lane } = &self.desk.team;
+        let WorkerGroup { pool, lane } = &self.desk.team;
         let prefix = job_key::open_of(pool, lane, partition(user), &SubjectToken::new(user));
         let Ok(rows) = self.jobs().store.scan(&prefix, 0, ROWS).await else { return pause };
         let now = unix_ms();
@@ -283,7 +283,7 @@ impl Assigned {
     async fn run(&self, row: &Entry, fence: &Fence) -> Next {
         let (jobs, store) = (self.jobs(), &self.jobs().store);
         let pause = Next::Wait(jobs.timing.lease_renew);
-        let forget = async || match store.delete(&row.key, Expect::Rev(row.rev)).await {
+        let forget = async || match store.delete(&row.key, Precondition::Rev(row.rev)).await {
             Ok(()) | Err(WriteError::Conflict { .. }) => Next::Again,
             Err(_) => Next::Wait(jobs.timing.lease_renew),
         };
@@ -293,7 +293,7 @@ impl Assigned {
         let stored = match jobs.get(id).await {
             Ok(Some(stored)) => stored,
             Ok(None) => return forget().await,
-            Err(Down) => return pause,
+            Err(Unavailable) => return pause,
         };
         let Ok(slot) = self.desk.slots.clone().acquire_owned().await else { return Next::Done };
         let (ended, end) = oneshot::channel();
@@ -304,8 +304,8 @@ impl Assigned {
                 Next::Again
             }
             // a job that failed keeps its place: order is the promise
-            Err(Unchanged::Refused(Refusal::NotDue(ms), _)) => Next::Wait(Duration::from_millis(ms)),
-            Err(Unchanged::Refused(Refusal::Running(worker), running)) => {
+            Err(TransitionFailure::Refused(TransitionError::NotDue(ms), _)) => Next::Wait(Duration::from_millis(ms)),
+            Err(TransitionFailure::Refused(TransitionError::Running(worker), running)) => {
                 match self.desk.lost(*running, worker).await {
                     Some(changed) => {
                         jobs.follow_up(changed).await;
@@ -315,18 +315,18 @@ impl Assigned {
                 }
             }
             // it is over, but whoever ended it may not have lived to tell
-            Err(Unchanged::Refused(_, over)) => {
+            Err(TransitionFailure::Refused(_, over)) => {
                 jobs.tell_all(&over).await;
                 forget().await
             }
-            Err(Unchanged::Gone) => forget().await,
-            Err(Unchanged::Fenced) => {
+            Err(TransitionFailure::Gone) => forget().await,
+            Err(TransitionFailure::Fenced) => {
                 if let Some(user) = open(row) {
                     self.held().remove(&user.user);
                 }
                 Next::Again
             }
-            Err(Unchanged::Unavailable) => pause,
+            Err(TransitionFailure::Unavailable) => pause,
         }
     }
 
@@ -335,7 +335,7 @@ impl Assigned {
     pub(super) async fn sweep(self: Arc<Self>) {
         let mut changes = self.jobs().workers.changes();
         let mut draining = self.desk.draining.subscribe();
-        let Team { pool, lane } = &self.desk.team;
+        let WorkerGroup { pool, lane } = &self.desk.team;
         let prefix = job_key::open(pool, lane);
         let mut link = self.jobs().engine.link();
         let mut after = 0;
@@ -373,10 +373,10 @@ fn rang(bell: &Notify) -> bool {
     bell.notified().now_or_never().is_some()
 }
 
-fn open(entry: &Entry) -> Option<Open> {
+fn open(entry: &Entry) -> Option<PendingRow> {
     serde_json::from_slice(&entry.meta).ok()
 }
 
-pub(super) fn owner(entry: &Entry) -> Option<Owner> {
+pub(super) fn owner(entry: &Entry) -> Option<FenceRow> {
     serde_json::from_slice(&entry.value).ok()
 }

@@ -7,12 +7,12 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use super::change::Change;
-use super::desk::Running;
+use super::desk::RunningGuard;
 use super::record::{MAX_CONTENT, Record};
-use super::store::{Jobs, Stored, Unchanged};
-use super::transition::{Claim, Event, Refusal};
-use crate::engine::Delivery;
-use crate::wire::{Failure, JobEvent, Progress};
+use super::store::{Jobs, StoredJob, TransitionFailure};
+use super::transition::{Claim, RecordEvent, TransitionError};
+use crate::engine::QueueMessage;
+use crate::wire::{HandlerError, JobEvent, Progress};
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub enum Outcome {
     /// The handler returned.
     Value(Box<RawValue>),
     /// It said no.
-    Failed(Failure),
+    Failed(HandlerError),
     /// It stopped because the job is cancelled.
     Stopped,
     /// It stopped because the worker leaves: another one begins anew.
@@ -49,31 +49,31 @@ impl Reporter {
 /// next meets the claim, as if the worker had died.
 pub struct Attempt {
     jobs: Jobs,
-    stored: Stored,
+    stored: StoredJob,
     claim: Claim,
     /// The hint that brought it; an assigned job has none.
-    hint: Option<Delivery>,
+    hint: Option<QueueMessage>,
     reporter: Reporter,
     cancelled: watch::Receiver<bool>,
     upkeep: tokio::task::JoinHandle<()>,
     /// Tells the user's queue that the next job may begin.
     ended: Option<oneshot::Sender<()>>,
-    running: Running,
+    running: RunningGuard,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Attempt {
     pub(super) fn begin(
         jobs: &Jobs,
-        stored: Stored,
+        stored: StoredJob,
         claim: Claim,
-        hint: Option<Delivery>,
+        hint: Option<QueueMessage>,
         ended: Option<oneshot::Sender<()>>,
-        running: Running,
+        running: RunningGuard,
         slot: OwnedSemaphorePermit,
     ) -> Self {
         let (progress, reports) = watch::channel(None);
-        let upkeep = Upkeep {
+        let upkeep = AttemptMonitor {
             jobs: jobs.clone(),
             stored: stored.clone(),
             claim,
@@ -124,7 +124,7 @@ impl Attempt {
         let change = Change::new(event(self.claim, outcome));
         let changed = match self.jobs.change_until_known(change, self.stored.clone(), None, |_| true).await {
             Ok(changed) => Some(changed),
-            Err(Unchanged::Refused(refusal, _)) => {
+            Err(TransitionFailure::Refused(refusal, _)) => {
                 tracing::info!(job = %self.record().id, ?refusal, "another worker has this job by now");
                 None
             }
@@ -153,31 +153,31 @@ impl Drop for Attempt {
     }
 }
 
-fn event(claim: Claim, outcome: Outcome) -> Event {
+fn event(claim: Claim, outcome: Outcome) -> RecordEvent {
     match outcome {
         Outcome::Value(value) if value.get().len() > MAX_CONTENT => {
             let message = format!("the result of a job has at most {MAX_CONTENT} bytes");
-            let failure = Failure { code: "too_large".to_owned(), message, retryable: false };
-            Event::Fail(claim, failure)
+            let failure = HandlerError { code: "too_large".to_owned(), message, retryable: false };
+            RecordEvent::Fail(claim, failure)
         }
-        Outcome::Value(value) => Event::Succeed(claim, value),
-        Outcome::Failed(failure) => Event::Fail(claim, failure),
-        Outcome::Stopped => Event::Stop(claim),
-        Outcome::Returned => Event::Return(claim),
+        Outcome::Value(value) => RecordEvent::Succeed(claim, value),
+        Outcome::Failed(failure) => RecordEvent::Fail(claim, failure),
+        Outcome::Stopped => RecordEvent::Stop(claim),
+        Outcome::Returned => RecordEvent::Return(claim),
     }
 }
 
 /// What goes on while a handler runs: the hint stays with this worker, the page hears of progress, the record keeps
 /// some of it, and a cancellation that nobody was told of is found.
-struct Upkeep {
+struct AttemptMonitor {
     jobs: Jobs,
-    stored: Stored,
+    stored: StoredJob,
     claim: Claim,
-    hint: Option<Delivery>,
+    hint: Option<QueueMessage>,
     cancel: Arc<watch::Sender<bool>>,
 }
 
-impl Upkeep {
+impl AttemptMonitor {
     async fn run(mut self, mut reports: watch::Receiver<Option<Progress>>) {
         let timing = self.jobs.timing;
         let later = |period| interval_at(Instant::now() + period, period);
@@ -226,18 +226,18 @@ impl Upkeep {
     }
 
     async fn keep(&mut self, progress: Progress) {
-        match self.jobs.change(self.stored.clone(), Event::Progress(self.claim, progress), None).await {
+        match self.jobs.change(self.stored.clone(), RecordEvent::Progress(self.claim, progress), None).await {
             Ok(changed) => {
                 self.heed(&changed.stored);
                 self.stored = changed.stored;
             }
-            Err(Unchanged::Refused(Refusal::Stale, stored)) => self.heed(&stored),
+            Err(TransitionFailure::Refused(TransitionError::Stale, stored)) => self.heed(&stored),
             Err(_) => {}
         }
     }
 
     /// A job that is cancelled, or that is another's by now, is to stop here.
-    fn heed(&self, now: &Stored) {
+    fn heed(&self, now: &StoredJob) {
         let record = &now.record;
         let ours = record.worker == Some(self.claim.worker) && record.attempts == self.claim.attempt;
         if record.cancelling || !ours {

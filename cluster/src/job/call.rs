@@ -14,8 +14,8 @@ use crate::engine::{Headers, Message, RequestError};
 use crate::id::Key;
 use crate::subject::{SubjectToken, job_key, worker_leaf};
 use crate::trace::TraceParent;
-use crate::wire::{self, CallAnswer, Cancel, Failure, WorkerCall};
-use crate::worker::Team;
+use crate::wire::{self, CallAnswer, Cancel, HandlerError, WorkerCall};
+use crate::worker::WorkerGroup;
 
 /// How many workers of a lane are asked when each is busy.
 const MEMBERS: u32 = 4;
@@ -26,7 +26,7 @@ const LOOKUPS: u32 = 4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallError {
     /// The handler said no.
-    Failed(Failure),
+    Failed(HandlerError),
     /// Nobody is there to do it: nothing was done.
     NoWorker,
     /// The worker that was asked has no such handler: nothing was done.
@@ -42,15 +42,15 @@ pub enum CallError {
 }
 
 /// A call whose caller has gone stops its handler.
-struct Abandon<'a> {
+struct CancelOnDrop<'a> {
     jobs: &'a Jobs,
     /// Who may run it.
-    team: &'a Team,
+    team: &'a WorkerGroup,
     id: Key,
     answered: bool,
 }
 
-impl Drop for Abandon<'_> {
+impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
         if self.answered {
             return;
@@ -72,7 +72,7 @@ impl Jobs {
     /// handler. The call's own deadline is set here.
     pub async fn call(
         &self,
-        team: &Team,
+        team: &WorkerGroup,
         own: Option<&str>,
         call: WorkerCall,
         within: Duration,
@@ -81,8 +81,8 @@ impl Jobs {
         let id = call.id;
         let call = WorkerCall { deadline_ms: Some(deadline_ms(within)), ..call };
         let payload = wire::encode_long(&call, call.params.get().len() + 256);
-        let asking = Asking { jobs: self, team, payload, until: Instant::now() + within, trace };
-        let mut abandon = Abandon { jobs: self, team, id, answered: false };
+        let asking = OutgoingCall { jobs: self, team, payload, until: Instant::now() + within, trace };
+        let mut abandon = CancelOnDrop { jobs: self, team, id, answered: false };
         let outcome = match own {
             None => asking.any().await,
             Some(user) => asking.own(user).await,
@@ -92,15 +92,15 @@ impl Jobs {
     }
 }
 
-struct Asking<'a> {
+struct OutgoingCall<'a> {
     jobs: &'a Jobs,
-    team: &'a Team,
+    team: &'a WorkerGroup,
     payload: Bytes,
     until: Instant,
     trace: Option<TraceParent>,
 }
 
-impl Asking<'_> {
+impl OutgoingCall<'_> {
     /// The engine chooses a member of the group; one that is busy says so at once.
     async fn any(&self) -> Result<Box<RawValue>, CallError> {
         let subject = self.jobs.subjects.calls(&self.team.pool, &self.team.lane);

@@ -12,39 +12,39 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::assigned::Assigned;
+use super::assigned::UserAffinity;
 use super::attempt::Attempt;
 use super::change::Change;
-use super::intake::{Asked, Work};
-use super::record::{Record, State};
-use super::store::{Changed, Fence, Jobs, Stored, Unchanged};
-use super::transition::{Claim, Event, Refusal};
-use crate::engine::{Delivery, Down, Message, Received, Subscription};
+use super::intake::{IncomingCall, Work};
+use super::record::{Record, JobState};
+use super::store::{Transition, Fence, Jobs, StoredJob, TransitionFailure};
+use super::transition::{Claim, RecordEvent, TransitionError};
+use crate::engine::{QueueMessage, Unavailable, Message, BusEvent, Subscription};
 use crate::id::Key;
 use crate::subject::worker_leaf;
-use crate::wire::{self, CallAnswer, Cancel, Claims, Wake, WorkerCall};
-use crate::worker::{Team, WorkerId, WorkerLease};
+use crate::wire::{self, CallAnswer, Cancel, ClaimsQuery, Wake, WorkerCall};
+use crate::worker::{WorkerGroup, WorkerId, WorkerLease};
 
 /// Unread bytes of each subscription of a worker.
 const UNREAD: usize = 8 * 1024 * 1024;
 
 /// Something that runs here and can be told to stop, or a job whose claim is being changed here.
-pub(super) struct Running {
+pub(super) struct RunningGuard {
     id: Key,
-    desk: Arc<Desk>,
+    desk: Arc<WorkerInbox>,
     pub(super) cancel: Arc<watch::Sender<bool>>,
     /// A handler was begun and its end is not written.
     begun: bool,
 }
 
-impl Running {
+impl RunningGuard {
     /// The end is written, or the job is another worker's.
     pub(super) fn over(&mut self) {
         self.begun = false;
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningGuard {
     fn drop(&mut self) {
         if self.begun {
             self.desk.dropped.lock().unwrap_or_else(PoisonError::into_inner).insert(self.id);
@@ -54,9 +54,9 @@ impl Drop for Running {
 }
 
 /// What the parts of a worker share.
-pub(super) struct Desk {
+pub(super) struct WorkerInbox {
     pub(super) jobs: Jobs,
-    pub(super) team: Team,
+    pub(super) team: WorkerGroup,
     pub(super) release: String,
     pub(super) lease: WorkerLease,
     pub(super) slots: Arc<Semaphore>,
@@ -72,13 +72,13 @@ pub(super) struct Desk {
 }
 
 /// The subscriptions of a worker, beside the one to its lane's calls.
-pub(super) struct Ears {
+pub(super) struct ControlSubscriptions {
     own: Subscription,
     team: Subscription,
 }
 
-impl Ears {
-    pub(super) async fn open(jobs: &Jobs, team: &Team, id: Key) -> Result<Self, Down> {
+impl ControlSubscriptions {
+    pub(super) async fn open(jobs: &Jobs, team: &WorkerGroup, id: Key) -> Result<Self, Unavailable> {
         let Jobs { engine, subjects, .. } = jobs;
         Ok(Self {
             own: engine.subscribe(&subjects.worker(id, ">"), None, UNREAD).await?,
@@ -88,18 +88,18 @@ impl Ears {
 }
 
 /// Answers what this worker is asked.
-pub(super) async fn listen(desk: Arc<Desk>, assigned: Arc<Assigned>, ears: Ears) {
-    let Ears { mut own, mut team } = ears;
+pub(super) async fn listen(desk: Arc<WorkerInbox>, assigned: Arc<UserAffinity>, ears: ControlSubscriptions) {
+    let ControlSubscriptions { mut own, mut team } = ears;
     let own = async {
         while let Some(received) = own.next().await {
-            if let Received::Message(message) = received {
+            if let BusEvent::Message(message) = received {
                 desk.clone().asked(&assigned, message);
             }
         }
     };
     let team = async {
         while let Some(received) = team.next().await {
-            if let Received::Message(message) = received {
+            if let BusEvent::Message(message) = received {
                 // a call, which at most one worker of the team runs
                 let _ = desk.stop(&message);
             }
@@ -110,18 +110,18 @@ pub(super) async fn listen(desk: Arc<Desk>, assigned: Arc<Assigned>, ears: Ears)
 
 /// The calls of a lane that come to this worker, until it drains: then it is no member of the group any more that shares
 /// them.
-pub(super) struct Calls {
+pub(super) struct CallSubscription {
     /// `None` when nothing comes any more.
     subscription: Option<Subscription>,
     draining: watch::Receiver<bool>,
 }
 
-impl Calls {
+impl CallSubscription {
     pub(super) async fn open(
         jobs: &Jobs,
-        team: &Team,
+        team: &WorkerGroup,
         draining: watch::Receiver<bool>,
-    ) -> Result<Self, Down> {
+    ) -> Result<Self, Unavailable> {
         let subject = jobs.subjects.calls(&team.pool, &team.lane);
         let subscription = Some(jobs.engine.subscribe(&subject, Some("workers"), UNREAD).await?);
         Ok(Self { subscription, draining })
@@ -137,8 +137,8 @@ impl Calls {
             tokio::select! {
                 biased;
                 received = subscription.next() => match received {
-                    Some(Received::Message(question)) => return question,
-                    Some(Received::Gap(_)) => {}
+                    Some(BusEvent::Message(question)) => return question,
+                    Some(BusEvent::Gap(_)) => {}
                     None => self.subscription = None,
                 },
                 // an error: nobody is left who could ask for it
@@ -153,10 +153,10 @@ fn read<T: DeserializeOwned>(message: &Message) -> Option<T> {
     read.inspect_err(|error| tracing::warn!(subject = message.subject, %error, "unreadable message")).ok()
 }
 
-impl Desk {
+impl WorkerInbox {
     pub(super) fn new(
         jobs: &Jobs,
-        team: Team,
+        team: WorkerGroup,
         release: String,
         lease: WorkerLease,
         slots: Arc<Semaphore>,
@@ -174,17 +174,17 @@ impl Desk {
     }
 
     /// `None` when it is in hand here already.
-    pub(super) fn begin(self: &Arc<Self>, id: Key) -> Option<Running> {
+    pub(super) fn begin(self: &Arc<Self>, id: Key) -> Option<RunningGuard> {
         let cancel = Arc::new(watch::Sender::new(false));
         match self.running().entry(id) {
             Entry::Occupied(_) => return None,
             Entry::Vacant(place) => drop(place.insert(cancel.clone())),
         }
-        Some(Running { id, desk: self.clone(), cancel, begun: false })
+        Some(RunningGuard { id, desk: self.clone(), cancel, begun: false })
     }
 
     /// A message for this worker alone.
-    fn asked(self: Arc<Self>, assigned: &Arc<Assigned>, message: Message) {
+    fn asked(self: Arc<Self>, assigned: &Arc<UserAffinity>, message: Message) {
         match message.subject.rsplit('.').next() {
             Some(worker_leaf::ALIVE) => {
                 tokio::spawn(async move { self.reply_bytes(message, bytes::Bytes::new()).await });
@@ -200,7 +200,7 @@ impl Desk {
                 }
             }
             Some(worker_leaf::CLAIMS) => {
-                if let Some(Claims { jobs }) = read(&message) {
+                if let Some(ClaimsQuery { jobs }) = read(&message) {
                     tokio::spawn(self.check_claims(jobs));
                 }
             }
@@ -227,7 +227,7 @@ impl Desk {
     }
 
     /// A call for a user's own worker: only that one serves it.
-    fn assigned_call(self: Arc<Self>, assigned: &Arc<Assigned>, question: Message) {
+    fn assigned_call(self: Arc<Self>, assigned: &Arc<UserAffinity>, question: Message) {
         let Some(call) = read::<WorkerCall>(&question) else { return };
         let Some(user) = call.user.clone() else { return };
         if assigned.has(&user) {
@@ -251,11 +251,11 @@ impl Desk {
     }
 
     /// A call of the lane, if it is one and there is a slot for it.
-    pub(super) fn call(self: &Arc<Self>, question: Message) -> Option<Asked> {
+    pub(super) fn call(self: &Arc<Self>, question: Message) -> Option<IncomingCall> {
         self.admit(read(&question)?, question)
     }
 
-    fn admit(self: &Arc<Self>, call: WorkerCall, question: Message) -> Option<Asked> {
+    fn admit(self: &Arc<Self>, call: WorkerCall, question: Message) -> Option<IncomingCall> {
         match self.slots.clone().try_acquire_owned() {
             Ok(slot) => self.begun(call, question, slot),
             Err(_) => {
@@ -288,8 +288,8 @@ impl Desk {
         call: WorkerCall,
         question: Message,
         slot: OwnedSemaphorePermit,
-    ) -> Option<Asked> {
-        let asked = Asked { call, question, desk: self.clone(), slot, _unanswered: self.unanswered.token() };
+    ) -> Option<IncomingCall> {
+        let asked = IncomingCall { call, question, desk: self.clone(), slot, _unanswered: self.unanswered.token() };
         (asked.remaining() != Some(Duration::ZERO)).then_some(asked)
     }
 
@@ -319,20 +319,20 @@ impl Desk {
     /// out about while this life of the worker lasts; one that is left behind is given back by [`Desk::lost`].
     pub(super) async fn claim(
         self: &Arc<Self>,
-        stored: Stored,
+        stored: StoredJob,
         fence: Option<&Fence>,
-        hint: Option<Delivery>,
+        hint: Option<QueueMessage>,
         ended: Option<oneshot::Sender<()>>,
         slot: OwnedSemaphorePermit,
-    ) -> Result<(), Unchanged> {
-        let Some(worker) = self.active() else { return Err(Unchanged::Unavailable) };
+    ) -> Result<(), TransitionFailure> {
+        let Some(worker) = self.active() else { return Err(TransitionFailure::Unavailable) };
         // before the claim is written, so that it never stands without being in hand
         let Some(mut running) = self.begin(stored.record.id) else {
-            return Err(Unchanged::Refused(Refusal::Running(worker), Box::new(stored)));
+            return Err(TransitionFailure::Refused(TransitionError::Running(worker), Box::new(stored)));
         };
-        let change = Change::new(Event::Claim(worker, self.release.clone()));
+        let change = Change::new(RecordEvent::Claim(worker, self.release.clone()));
         let goes_on = |sent| sent && self.lease.worker() == Some(worker);
-        let Changed { stored, .. } = self.jobs.change_until_known(change, stored, fence, goes_on).await?;
+        let Transition { stored, .. } = self.jobs.change_until_known(change, stored, fence, goes_on).await?;
         let claim = Claim { worker, attempt: stored.record.attempts };
         running.begun = true;
         let attempt = Attempt::begin(&self.jobs, stored, claim, hint, ended, running, slot);
@@ -342,7 +342,7 @@ impl Desk {
 
     /// Whether the worker that a record names has lost it, because it is dead, or because it is this one and nothing
     /// here stands behind its claim; and if so, the record after that.
-    pub(super) async fn lost(self: &Arc<Self>, stored: Stored, worker: WorkerId) -> Option<Changed> {
+    pub(super) async fn lost(self: &Arc<Self>, stored: StoredJob, worker: WorkerId) -> Option<Transition> {
         if self.active() == Some(worker) {
             return self.give_back(stored, worker).await;
         }
@@ -350,23 +350,23 @@ impl Desk {
             return None;
         }
         tracing::info!(job = %stored.record.id, worker = %worker.id, "the worker of a job is dead");
-        self.jobs.change(stored, Event::Lose(worker), None).await.ok()
+        self.jobs.change(stored, RecordEvent::Lose(worker), None).await.ok()
     }
 
     /// Gives back a claim of this worker that has no attempt: its answer was lost, which is no attempt, or its attempt
     /// was dropped, which is one.
-    async fn give_back(self: &Arc<Self>, stored: Stored, worker: WorkerId) -> Option<Changed> {
+    async fn give_back(self: &Arc<Self>, stored: StoredJob, worker: WorkerId) -> Option<Transition> {
         let Record { id, attempts, state, .. } = stored.record;
         // `None`: an attempt, or a change of its claim, is under way
-        let _in_hand = self.begin(id).filter(|_| state == State::Running)?;
+        let _in_hand = self.begin(id).filter(|_| state == JobState::Running)?;
         let dropped = || self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
         let event = match dropped().contains(&id) {
-            true => Event::Lose(worker),
-            false => Event::Return(Claim { worker, attempt: attempts }),
+            true => RecordEvent::Lose(worker),
+            false => RecordEvent::Return(Claim { worker, attempt: attempts }),
         };
         let goes_on = |sent| sent && self.lease.worker() == Some(worker);
         let changed = self.jobs.change_until_known(Change::new(event), stored, None, goes_on).await;
-        if let Err(Unchanged::Unavailable) = changed {
+        if let Err(TransitionFailure::Unavailable) = changed {
             return None;
         }
         dropped().remove(&id);

@@ -7,14 +7,14 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::timeout;
 
-use super::janitor::Janitor;
-use super::store::{Jobs, Stored, Unchanged};
-use super::transition::Event;
+use super::janitor::JobReconciler;
+use super::store::{Jobs, StoredJob, TransitionFailure};
+use super::transition::RecordEvent;
 use super::unix_ms;
-use crate::engine::{Down, QueueError};
+use crate::engine::{Unavailable, QueueError};
 use crate::id::Key;
 use crate::subject::route;
-use crate::worker::Team;
+use crate::worker::WorkerGroup;
 
 /// Jobs that are ended at once, and hints of one pull.
 const AT_ONCE: usize = 64;
@@ -25,10 +25,10 @@ pub(super) struct Unclaimed {
     /// How long a job that is due may wait; `None` for as long as it likes.
     pub(super) patience: Option<Duration>,
     /// Teams with free jobs that ended, whose hints may still lie there.
-    pub(super) ended: HashSet<Team>,
+    pub(super) ended: HashSet<WorkerGroup>,
 }
 
-impl Janitor {
+impl JobReconciler {
     /// A janitor that ends what has waited for a worker for so long after it was due.
     pub fn new(patience: Duration) -> Self {
         let mut janitor = Self::default();
@@ -37,7 +37,7 @@ impl Janitor {
     }
 
     /// Ends jobs that nobody took; how many.
-    pub(super) async fn end_unclaimed(&mut self, jobs: &Jobs) -> Result<usize, Down> {
+    pub(super) async fn end_unclaimed(&mut self, jobs: &Jobs) -> Result<usize, Unavailable> {
         let Some(patience) = self.unclaimed.patience else { return Ok(0) };
         let wait_ms = patience.as_millis() as u64;
         let late = self.waits_since_before(unix_ms().saturating_sub(wait_ms));
@@ -51,20 +51,20 @@ impl Janitor {
                     ended += 1;
                     self.forget(id);
                 }
-                Err(Unchanged::Refused(_, stored)) => self.note(jobs, &stored),
-                Err(Unchanged::Gone) => self.forget(id),
-                Err(Unchanged::Fenced | Unchanged::Unavailable) => return Err(Down),
+                Err(TransitionFailure::Refused(_, stored)) => self.note(jobs, &stored),
+                Err(TransitionFailure::Gone) => self.forget(id),
+                Err(TransitionFailure::Fenced | TransitionFailure::Unavailable) => return Err(Unavailable),
             }
         }
         Ok(ended)
     }
 
     /// Takes away hints of jobs that are over, where no worker does.
-    pub(super) async fn clear_hints(&mut self, jobs: &Jobs) -> Result<(), Down> {
-        let served = |team: &Team| jobs.workers.roster().serves(team);
+    pub(super) async fn clear_hints(&mut self, jobs: &Jobs) -> Result<(), Unavailable> {
+        let served = |team: &WorkerGroup| jobs.workers.roster().serves(team);
         for team in std::mem::take(&mut self.unclaimed.ended).into_iter().filter(|team| !served(team)) {
             let open = self.free_jobs_of(&team);
-            if clear(jobs, &team, open).await.map_err(|_| Down)? {
+            if clear(jobs, &team, open).await.map_err(|_| Unavailable)? {
                 self.unclaimed.ended.insert(team);
             }
         }
@@ -73,19 +73,19 @@ impl Janitor {
 }
 
 /// `Some`: it stands otherwise than it was noted.
-async fn end_unclaimed(jobs: &Jobs, id: Key, wait_ms: u64) -> Result<Option<Stored>, Unchanged> {
-    let stored = jobs.get(id).await.map_err(|Down| Unchanged::Unavailable)?.ok_or(Unchanged::Gone)?;
+async fn end_unclaimed(jobs: &Jobs, id: Key, wait_ms: u64) -> Result<Option<StoredJob>, TransitionFailure> {
+    let stored = jobs.get(id).await.map_err(|Unavailable| TransitionFailure::Unavailable)?.ok_or(TransitionFailure::Gone)?;
     if stored.record.state.is_terminal() {
         return Ok(Some(stored));
     }
-    let changed = jobs.change(stored, Event::Expire { wait_ms }, None).await?;
+    let changed = jobs.change(stored, RecordEvent::Expire { wait_ms }, None).await?;
     tracing::info!(job = %id, pool = changed.stored.record.pool, "job ended: no worker took it in time");
     jobs.follow_up(changed).await;
     Ok(None)
 }
 
 /// One pull; whether there may be more to take away.
-async fn clear(jobs: &Jobs, team: &Team, open: u64) -> Result<bool, QueueError> {
+async fn clear(jobs: &Jobs, team: &WorkerGroup, open: u64) -> Result<bool, QueueError> {
     let route = route(&team.pool, &team.lane);
     if jobs.engine.depth(&route).await? <= open {
         return Ok(false);
@@ -96,7 +96,7 @@ async fn clear(jobs: &Jobs, team: &Team, open: u64) -> Result<bool, QueueError> 
     let Ok(hints) = pulled else { return Ok(false) };
     for hint in hints? {
         let record = match hint.id.parse::<Key>() {
-            Ok(id) => jobs.get(id).await.map_err(|Down| QueueError::Down)?,
+            Ok(id) => jobs.get(id).await.map_err(|Unavailable| QueueError::Down)?,
             Err(_) => None,
         };
         match record {

@@ -6,17 +6,17 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::desk::Desk;
+use super::desk::WorkerInbox;
 use super::record::Affinity;
-use super::store::{Stored, Unchanged};
-use super::transition::Refusal;
-use crate::engine::Delivery;
+use super::store::{StoredJob, TransitionFailure};
+use super::transition::TransitionError;
+use crate::engine::QueueMessage;
 use crate::id::Key;
 use crate::subject::route;
 
 /// Pulls as many hints as there are free slots, never more: what waits here could run elsewhere. The slots are not
 /// held meanwhile: a call may take one, and its hint waits a little or goes back.
-pub(super) async fn pull(desk: Arc<Desk>) {
+pub(super) async fn pull(desk: Arc<WorkerInbox>) {
     let route = route(&desk.team.pool, &desk.team.lane);
     let mut draining = desk.draining.subscribe();
     while !*desk.draining.borrow() {
@@ -44,11 +44,11 @@ pub(super) async fn pull(desk: Arc<Desk>) {
 }
 
 /// The record says what a hint means.
-async fn look_at(desk: Arc<Desk>, hint: Delivery, slot: Option<OwnedSemaphorePermit>) {
+async fn look_at(desk: Arc<WorkerInbox>, hint: QueueMessage, slot: Option<OwnedSemaphorePermit>) {
     let jobs = &desk.jobs;
     let Ok(id) = hint.id.parse::<Key>() else { return settle(&desk, &hint).await };
     // what was offered most likely stands; what comes again has changed since
-    let hinted = Some(&hint).filter(|hint| hint.attempt == 1).and_then(Stored::hinted);
+    let hinted = Some(&hint).filter(|hint| hint.attempt == 1).and_then(StoredJob::hinted);
     let stored = match hinted.filter(|stored| stored.record.id == id) {
         Some(stored) => stored,
         None => match jobs.get(id).await {
@@ -74,10 +74,10 @@ async fn look_at(desk: Arc<Desk>, hint: Delivery, slot: Option<OwnedSemaphorePer
     };
     match desk.claim(stored, None, Some(hint.clone()), None, slot).await {
         Ok(()) => {}
-        Err(Unchanged::Refused(Refusal::NotDue(ms), _)) => {
+        Err(TransitionFailure::Refused(TransitionError::NotDue(ms), _)) => {
             later(&desk, &hint, Duration::from_millis(ms)).await;
         }
-        Err(Unchanged::Refused(Refusal::Running(worker), running)) => {
+        Err(TransitionFailure::Refused(TransitionError::Running(worker), running)) => {
             match desk.lost(*running, worker).await {
                 // it is offered anew, or over
                 Some(changed) => {
@@ -88,27 +88,27 @@ async fn look_at(desk: Arc<Desk>, hint: Delivery, slot: Option<OwnedSemaphorePer
                 None => later(&desk, &hint, jobs.timing.redelivery).await,
             }
         }
-        Err(Unchanged::Refused(_, over)) => conclude(&desk, &over, &hint).await,
-        Err(Unchanged::Gone) => settle(&desk, &hint).await,
-        Err(Unchanged::Fenced | Unchanged::Unavailable) => {
+        Err(TransitionFailure::Refused(_, over)) => conclude(&desk, &over, &hint).await,
+        Err(TransitionFailure::Gone) => settle(&desk, &hint).await,
+        Err(TransitionFailure::Fenced | TransitionFailure::Unavailable) => {
             later(&desk, &hint, jobs.timing.lease_renew).await;
         }
     }
 }
 
 /// The job is over, but whoever ended it may not have lived to tell.
-async fn conclude(desk: &Desk, over: &Stored, hint: &Delivery) {
+async fn conclude(desk: &WorkerInbox, over: &StoredJob, hint: &QueueMessage) {
     desk.jobs.tell_all(over).await;
     settle(desk, hint).await;
 }
 
-async fn settle(desk: &Desk, hint: &Delivery) {
+async fn settle(desk: &WorkerInbox, hint: &QueueMessage) {
     if let Err(error) = desk.jobs.engine.done(hint).await {
         tracing::debug!(%error, "hint not settled, it comes again");
     }
 }
 
-async fn later(desk: &Desk, hint: &Delivery, after: Duration) {
+async fn later(desk: &WorkerInbox, hint: &QueueMessage, after: Duration) {
     if let Err(error) = desk.jobs.engine.retry(hint, after).await {
         tracing::debug!(%error, "hint not put off, it comes again by itself");
     }

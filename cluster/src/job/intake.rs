@@ -9,36 +9,36 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::assigned::Assigned;
+use super::assigned::UserAffinity;
 use super::attempt::Attempt;
-use super::desk::{Calls, Desk, Ears, listen};
+use super::desk::{CallSubscription, WorkerInbox, ControlSubscriptions, listen};
 use super::free;
 use super::store::Jobs;
-use crate::engine::{Down, Message};
+use crate::engine::{Unavailable, Message};
 use crate::id::Key;
 use crate::wire::{CallAnswer, WorkerCall};
-use crate::worker::{Team, WorkerLease};
+use crate::worker::{WorkerGroup, WorkerLease};
 
 /// Something to do. It holds one slot of its worker until it has ended.
 pub enum Work {
     /// A claimed job.
     Job(Box<Attempt>),
     /// A call.
-    Call(Box<Asked>),
+    Call(Box<IncomingCall>),
 }
 
 /// A call, and who waits for its answer.
-pub struct Asked {
+pub struct IncomingCall {
     /// What to do.
     pub call: WorkerCall,
     pub(super) question: Message,
-    pub(super) desk: Arc<Desk>,
+    pub(super) desk: Arc<WorkerInbox>,
     pub(super) slot: OwnedSemaphorePermit,
     /// Goes last.
     pub(super) _unanswered: TaskTrackerToken,
 }
 
-impl Asked {
+impl IncomingCall {
     /// Resolves when nobody waits for the answer any more: the caller has taken it back, or its time is over. From the
     /// first poll on it can be told.
     pub async fn abandoned(&self) {
@@ -70,34 +70,34 @@ impl Asked {
 }
 
 /// The work of one worker, as it comes.
-pub struct Intake {
+pub struct WorkStream {
     work: mpsc::Receiver<Work>,
-    calls: Calls,
-    desk: Arc<Desk>,
+    calls: CallSubscription,
+    desk: Arc<WorkerInbox>,
     slots: u32,
-    assigned: Arc<Assigned>,
+    assigned: Arc<UserAffinity>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
-impl Intake {
+impl WorkStream {
     /// Opens for work: returns when the engine has confirmed the subscriptions. From `draining` on nothing new
     /// comes; a message to this worker can begin it, too.
     pub async fn open(
         jobs: &Jobs,
-        team: Team,
+        team: WorkerGroup,
         release: String,
         slots: u32,
         lease: WorkerLease,
         id: Key,
         draining: watch::Sender<bool>,
-    ) -> Result<Self, Down> {
+    ) -> Result<Self, Unavailable> {
         // each piece of work has a slot, so the sender never waits
         let (sender, work) = mpsc::channel(slots.max(1) as usize);
-        let ears = Ears::open(jobs, &team, id).await?;
-        let calls = Calls::open(jobs, &team, draining.subscribe()).await?;
+        let ears = ControlSubscriptions::open(jobs, &team, id).await?;
+        let calls = CallSubscription::open(jobs, &team, draining.subscribe()).await?;
         let places = Arc::new(Semaphore::new(slots as usize));
-        let desk = Arc::new(Desk::new(jobs, team, release, lease, places, draining, sender));
-        let assigned = Arc::new(Assigned::new(desk.clone(), id));
+        let desk = Arc::new(WorkerInbox::new(jobs, team, release, lease, places, draining, sender));
+        let assigned = Arc::new(UserAffinity::new(desk.clone(), id));
         let tasks = vec![
             tokio::spawn(listen(desk.clone(), assigned.clone(), ears)),
             tokio::spawn(free::pull(desk.clone())),
@@ -143,7 +143,7 @@ impl Intake {
     }
 }
 
-impl Drop for Intake {
+impl Drop for WorkStream {
     fn drop(&mut self) {
         for task in &self.tasks {
             task.abort();

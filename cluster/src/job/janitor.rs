@@ -7,26 +7,26 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::expire::Unclaimed;
-use super::record::{Affinity, State};
-use super::store::{Jobs, Stored};
-use super::transition::Event;
+use super::record::{Affinity, JobState};
+use super::store::{Jobs, StoredJob};
+use super::transition::RecordEvent;
 use super::unix_ms;
-use crate::engine::{Down, Link, Message};
+use crate::engine::{Unavailable, ConnectionState, Message};
 use crate::id::Key;
 use crate::subject::{route, worker_leaf};
-use crate::wire::{self, Claims};
-use crate::worker::{Team, WorkerId};
+use crate::wire::{self, ClaimsQuery};
+use crate::worker::{WorkerGroup, WorkerId};
 
 /// Records per read.
 const BATCH: usize = 500;
 
 /// A job that is not over.
 #[derive(Debug, Clone)]
-struct Line {
+struct OpenJob {
     rev: u64,
     /// Who runs it.
     worker: Option<WorkerId>,
-    team: Team,
+    team: WorkerGroup,
     /// Whether it waits in the Queue.
     free: bool,
     /// When it has waited too long for a worker.
@@ -39,16 +39,16 @@ struct Line {
 
 /// What the janitor remembers from one round to the next. Whoever takes the duty over starts with nothing.
 #[derive(Debug, Default)]
-pub struct Janitor {
+pub struct JobReconciler {
     seen: u64,
-    open: HashMap<Key, Line>,
+    open: HashMap<Key, OpenJob>,
     pub(super) unclaimed: Unclaimed,
-    link: Option<Link>,
+    link: Option<ConnectionState>,
 }
 
-impl Janitor {
+impl JobReconciler {
     /// One round: how many jobs it helped.
-    pub async fn round(&mut self, jobs: &Jobs) -> Result<usize, Down> {
+    pub async fn round(&mut self, jobs: &Jobs) -> Result<usize, Unavailable> {
         self.read(jobs).await?;
         self.bury(jobs).await?;
         self.end_unclaimed(jobs).await?;
@@ -66,10 +66,10 @@ impl Janitor {
 
     /// Jobs whose worker is not there, and jobs that wait for too long. As long as a route has a hint for every job
     /// that waits, nothing is missing: its workers have too much to do.
-    async fn doubtful(&self, jobs: &Jobs) -> Result<Vec<Key>, Down> {
+    async fn doubtful(&self, jobs: &Jobs) -> Result<Vec<Key>, Unavailable> {
         let now = unix_ms();
         let mut doubtful = Vec::new();
-        let mut overdue: HashMap<&Team, Vec<Key>> = HashMap::new();
+        let mut overdue: HashMap<&WorkerGroup, Vec<Key>> = HashMap::new();
         for (id, line) in &self.open {
             match line.worker {
                 Some(worker) if !jobs.workers.roster().lives(worker) => doubtful.push(*id),
@@ -79,14 +79,14 @@ impl Janitor {
         }
         for (team, late) in overdue {
             let open = self.free_jobs_of(team);
-            let hints = jobs.engine.depth(&route(&team.pool, &team.lane)).await.map_err(|_| Down)?;
+            let hints = jobs.engine.depth(&route(&team.pool, &team.lane)).await.map_err(|_| Unavailable)?;
             let missing = hints < open;
             doubtful.extend(late.into_iter().filter(|id| missing || !self.open[id].free));
         }
         Ok(doubtful)
     }
 
-    async fn read(&mut self, jobs: &Jobs) -> Result<(), Down> {
+    async fn read(&mut self, jobs: &Jobs) -> Result<(), Unavailable> {
         loop {
             let batch = jobs.scan(self.seen, BATCH).await?;
             let full = batch.len() == BATCH;
@@ -111,12 +111,12 @@ impl Janitor {
     }
 
     /// How many jobs of a team have a hint.
-    pub(super) fn free_jobs_of(&self, team: &Team) -> u64 {
+    pub(super) fn free_jobs_of(&self, team: &WorkerGroup) -> u64 {
         self.open.values().filter(|line| line.free && line.team == *team).count() as u64
     }
 
-    pub(super) fn note(&mut self, jobs: &Jobs, stored: &Stored) {
-        let Stored { record, rev } = stored;
+    pub(super) fn note(&mut self, jobs: &Jobs, stored: &StoredJob) {
+        let StoredJob { record, rev } = stored;
         if record.state.is_terminal() {
             self.open.remove(&record.id);
             if record.affinity == Affinity::Free {
@@ -124,12 +124,12 @@ impl Janitor {
             }
             return;
         }
-        let worker = record.worker.filter(|_| record.state == State::Running);
+        let worker = record.worker.filter(|_| record.state == JobState::Running);
         let overdue = record.due.max(unix_ms()) + patience(jobs).as_millis() as u64;
         let free = record.affinity == Affinity::Free;
         let ask_at = unix_ms() + jobs.timing.redelivery.as_millis() as u64;
         let (rev, team, due) = (*rev, record.team(), record.due);
-        self.open.insert(record.id, Line { rev, worker, team, free, overdue, due, ask_at });
+        self.open.insert(record.id, OpenJob { rev, worker, team, free, overdue, due, ask_at });
     }
 
     /// Asks living workers about jobs whose records say for a while that they run there and no more: a claim can stand
@@ -149,7 +149,7 @@ impl Janitor {
         for (worker, asked) in questions {
             for asked in asked.chunks(BATCH) {
                 let subject = jobs.subjects.worker(worker, worker_leaf::CLAIMS);
-                let message = Message::new(subject, wire::encode(&Claims { jobs: asked.to_vec() }));
+                let message = Message::new(subject, wire::encode(&ClaimsQuery { jobs: asked.to_vec() }));
                 // it is asked again
                 if let Err(error) = jobs.engine.publish(message).await {
                     tracing::debug!(%worker, %error, "worker not asked about its claims");
@@ -159,8 +159,8 @@ impl Janitor {
     }
 
     /// Workers that run something and do not answer any more.
-    async fn bury(&self, jobs: &Jobs) -> Result<(), Down> {
-        let mut busy: Vec<(WorkerId, &Team)> =
+    async fn bury(&self, jobs: &Jobs) -> Result<(), Unavailable> {
+        let mut busy: Vec<(WorkerId, &WorkerGroup)> =
             self.open.values().filter_map(|line| Some((line.worker?, &line.team))).collect();
         busy.sort_by_key(|(worker, _)| *worker);
         busy.dedup_by_key(|(worker, _)| *worker);
@@ -170,7 +170,7 @@ impl Janitor {
         futures_util::future::try_join_all(buried).await.map(drop)
     }
 
-    async fn help(&mut self, jobs: &Jobs, stored: Stored) -> Result<bool, Down> {
+    async fn help(&mut self, jobs: &Jobs, stored: StoredJob) -> Result<bool, Unavailable> {
         let line = self.open.get(&stored.record.id).map(|line| line.rev);
         if line != Some(stored.rev) {
             // it has moved meanwhile
@@ -179,18 +179,18 @@ impl Janitor {
         }
         let (state, worker) = (stored.record.state, stored.record.worker);
         match (state, worker) {
-            (State::Running, Some(worker)) => {
+            (JobState::Running, Some(worker)) => {
                 if jobs.workers.is_alive(&stored.record.team(), worker).await? {
                     return Ok(false);
                 }
-                let Ok(changed) = jobs.change(stored, Event::Lose(worker), None).await else {
+                let Ok(changed) = jobs.change(stored, RecordEvent::Lose(worker), None).await else {
                     return Ok(false);
                 };
                 tracing::info!(job = %changed.stored.record.id, worker = %worker.id, "job taken from a dead worker");
                 jobs.follow_up(changed).await;
                 Ok(true)
             }
-            (State::Queued | State::Scheduled, _) => {
+            (JobState::Queued | JobState::Scheduled, _) => {
                 jobs.offer(&stored, Duration::ZERO).await;
                 // once more after the same time: duplicates die at the claim
                 self.note(jobs, &stored);

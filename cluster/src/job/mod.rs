@@ -37,14 +37,14 @@ mod wake;
 
 pub use attempt::{Attempt, Outcome, Reporter};
 pub use call::CallError;
-pub use intake::{Asked, Intake, Work};
-pub use janitor::Janitor;
-pub use notice::Watching;
-pub use quota::{Account, Quota};
-pub use record::{Affinity, Asker, MAX_CONTENT, Record, State};
-pub use store::{Changed, Jobs, Unchanged};
+pub use intake::{IncomingCall, WorkStream, Work};
+pub use janitor::JobReconciler;
+pub use notice::JobWatch;
+pub use quota::{QuotaAccount, Quota};
+pub use record::{Affinity, Waiter, MAX_CONTENT, Record, JobState};
+pub use store::{Transition, Jobs, TransitionFailure};
 pub use submit::{Idempotency, Submission, SubmitError, Submitted};
-pub use transition::{After, Claim, Event, MAX_LOSSES, Refusal, apply};
+pub use transition::{Effect, Claim, RecordEvent, MAX_LOSSES, TransitionError, apply};
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use super::record::{Asker, Record};
-use super::store::{Jobs, Stored};
-use crate::delivery::Unanswered;
-use crate::engine::{Down, Link, Message, Received, Subscription};
+use super::record::{Waiter, Record};
+use super::store::{Jobs, StoredJob};
+use crate::delivery::PeerError;
+use crate::engine::{Unavailable, ConnectionState, Message, BusEvent, Subscription};
 use crate::id::Key;
-use crate::wire::{self, Answer, JobEvent, JobNote, News, Progress, Question};
+use crate::wire::{self, PeerResponse, JobEvent, JobNotification, JobUpdate, Progress, PeerRequest};
 
 /// How often a page is told of an end before it is left to ask by itself.
 const TELLINGS: u32 = 5;
@@ -17,20 +17,20 @@ const TELLINGS: u32 = 5;
 const WATCH_BYTES: usize = 64 * 1024;
 
 /// A job under somebody's eyes.
-pub struct Watching {
+pub struct JobWatch {
     jobs: Jobs,
     job: Key,
     events: Subscription,
 }
 
-impl Watching {
+impl JobWatch {
     /// How long [`Watching::next`] waits at most.
     pub fn pace(&self) -> Duration {
         self.jobs.timing.lease_renew
     }
 
     /// The record as it stands.
-    pub async fn look(&self) -> Result<Option<Stored>, Down> {
+    pub async fn look(&self) -> Result<Option<StoredJob>, Unavailable> {
         self.jobs.get(self.job).await
     }
 
@@ -38,20 +38,20 @@ impl Watching {
     /// whatever is heard: what is published may be lost.
     pub async fn next(&mut self) -> Option<Progress> {
         let received = tokio::time::timeout(self.pace(), self.events.next()).await.ok().flatten()?;
-        let Received::Message(message) = received else { return None };
+        let BusEvent::Message(message) = received else { return None };
         serde_json::from_slice::<JobEvent>(&message.payload).ok()?.progress
     }
 }
 
 impl Jobs {
     /// Watches a job: look, then wait, then look …; nothing that happens after this call is missed.
-    pub async fn watch(&self, job: Key) -> Result<Watching, Down> {
+    pub async fn watch(&self, job: Key) -> Result<JobWatch, Unavailable> {
         let events = self.engine.subscribe(&self.subjects.job(job), None, WATCH_BYTES).await?;
-        Ok(Watching { jobs: self.clone(), job, events })
+        Ok(JobWatch { jobs: self.clone(), job, events })
     }
 
     /// The record once the job is over, or as it stands when the time has passed; `None` if there is none.
-    pub async fn wait(&self, job: Key, within: Duration) -> Result<Option<Record>, Down> {
+    pub async fn wait(&self, job: Key, within: Duration) -> Result<Option<Record>, Unavailable> {
         let until = tokio::time::Instant::now() + within;
         let mut watching = self.watch(job).await?;
         loop {
@@ -90,7 +90,7 @@ impl Jobs {
 
     /// Tells every page that waits for a job how it ended. A hint brings the job to a worker again if a page's node did
     /// not answer.
-    pub(super) async fn tell_all(&self, stored: &Stored) {
+    pub(super) async fn tell_all(&self, stored: &StoredJob) {
         let record = &stored.record;
         let told = record.askers.iter().map(|asker| self.tell_end(record, asker));
         if futures_util::future::join_all(told).await.contains(&false) {
@@ -104,21 +104,21 @@ impl Jobs {
     /// Until the page's node has answered, or the page is nowhere: it then finds the end in the record when it
     /// comes back. Telling twice is safe, the node knows which ends a page has been told. `false` when the node did not
     /// answer; a time without a connection of this process does not count.
-    async fn tell_end(&self, record: &Record, asker: &Asker) -> bool {
+    async fn tell_end(&self, record: &Record, asker: &Waiter) -> bool {
         let Some(note) = record.ending(asker.page.key, &asker.frame) else { return true };
-        let question = Question::Job(Box::new(note));
+        let question = PeerRequest::Job(Box::new(note));
         let link = self.engine.link();
         let mut telling = 0;
         while telling < TELLINGS {
             match self.post.find_page(asker.page, &question, None).await {
-                Ok(Answer::Delivered(_) | Answer::Unknown) => return true,
-                Err(Unanswered::Gone | Unanswered::TooLarge) => {
+                Ok(PeerResponse::Delivered(_) | PeerResponse::Unknown) => return true,
+                Err(PeerError::Gone | PeerError::TooLarge) => {
                     tracing::debug!(job = %record.id, page = %asker.page, "page not told how its job ended");
                     return true;
                 }
                 answer => tracing::debug!(job = %record.id, ?answer, "page not told yet"),
             }
-            if matches!(*link.borrow(), Link::Down { .. }) {
+            if matches!(*link.borrow(), ConnectionState::Down { .. }) {
                 self.wait_to_retry().await;
                 continue;
             }
@@ -131,8 +131,8 @@ impl Jobs {
     /// Tells the pages that wait how far a job has come, once: the next step comes soon.
     pub(super) async fn tell_progress(&self, record: &Record, progress: &Progress) {
         let notes = record.askers.iter().map(|asker| {
-            let note: JobNote = record.note(asker.page.key, &asker.frame, News::Progress(progress.clone()));
-            let question = Question::Job(Box::new(note));
+            let note: JobNotification = record.note(asker.page.key, &asker.frame, JobUpdate::Progress(progress.clone()));
+            let question = PeerRequest::Job(Box::new(note));
             async move { self.post.find_page(asker.page, &question, None).await }
         });
         futures_util::future::join_all(notes).await;

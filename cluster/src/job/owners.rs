@@ -13,9 +13,9 @@ const MOST: usize = 16 * 1024;
 
 /// Guesses by the key of the fence. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
-pub(super) struct Owners(Arc<Mutex<HashMap<String, Key>>>);
+pub(super) struct OwnerCache(Arc<Mutex<HashMap<String, Key>>>);
 
-impl Owners {
+impl OwnerCache {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Key>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn guesses_are_bounded_and_the_newest_one_counts() {
-        let owners = Owners::default();
+        let owners = OwnerCache::default();
         for user in 0..2 * MOST {
             owners.remember(user.to_string(), Key::from_bits(1));
             assert!(owners.lock().len() <= MOST);

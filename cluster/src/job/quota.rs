@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::store::Jobs;
 use super::submit::SubmitError;
 use super::unix_ms;
-use crate::engine::{Consistency, Down, Expect, Put, WriteError};
+use crate::engine::{Consistency, Unavailable, Precondition, Put, WriteError};
 use crate::id::Key;
 use crate::subject::{SubjectToken, job_key};
 use crate::wire;
@@ -32,14 +32,14 @@ const READS: usize = 32;
 
 /// Who is counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Account {
+pub enum QuotaAccount {
     /// A user.
     User(String),
     /// An anonymous browser.
     Connection(Key),
 }
 
-impl Account {
+impl QuotaAccount {
     fn key(&self) -> String {
         match self {
             Self::User(user) => job_key::quota_of_user(&SubjectToken::new(user)),
@@ -52,7 +52,7 @@ impl Account {
 #[derive(Debug, Clone)]
 pub struct Quota {
     /// Who is counted.
-    pub account: Account,
+    pub account: QuotaAccount,
     /// Through which page.
     pub page: Key,
     /// The most open jobs of the page.
@@ -74,7 +74,7 @@ struct Row {
 
 /// A row as this process has read or written it last.
 #[derive(Debug, Clone, Default)]
-struct Known {
+struct CachedQuota {
     row: Row,
     /// `None`: there is no row.
     rev: Option<u64>,
@@ -84,15 +84,15 @@ struct Known {
 
 /// The rows that this process has used lately. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
-pub(super) struct Quotas(Arc<Mutex<HashMap<Account, Known>>>);
+pub(super) struct Quotas(Arc<Mutex<HashMap<QuotaAccount, CachedQuota>>>);
 
 impl Quotas {
     /// Each change leaves the map whole, so a poisoned lock is still usable.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Account, Known>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<QuotaAccount, CachedQuota>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remember(&self, account: &Account, known: Known) {
+    fn remember(&self, account: &QuotaAccount, known: CachedQuota) {
         let mut rows = self.lock();
         if rows.len() >= MOST_ROWS && !rows.contains_key(account) {
             rows.clear();
@@ -146,25 +146,25 @@ impl Jobs {
     }
 
     /// A job of an account is over, which a page of this process was told.
-    pub fn is_over(&self, account: &Account, job: Key) {
+    pub fn is_over(&self, account: &QuotaAccount, job: Key) {
         if let Some(known) = self.quotas.lock().get_mut(account) {
             known.row.open.retain(|(open, ..)| *open != job);
         }
     }
 
-    async fn read_quota(&self, account: &Account) -> Result<Known, Down> {
+    async fn read_quota(&self, account: &QuotaAccount) -> Result<CachedQuota, Unavailable> {
         let Some(entry) = self.store.get(&account.key(), Consistency::Latest).await? else {
-            return Ok(Known::default());
+            return Ok(CachedQuota::default());
         };
         // a shape of another release starts anew
         let row = serde_json::from_slice(&entry.value).unwrap_or_default();
-        Ok(Known { row, rev: Some(entry.rev), checked: None })
+        Ok(CachedQuota { row, rev: Some(entry.rev), checked: None })
     }
 
     /// `false` when another writer was first, or nobody knows: the row is to be read again.
-    async fn write_quota(&self, account: &Account, mut known: Known, now: u64) -> Result<bool, SubmitError> {
+    async fn write_quota(&self, account: &QuotaAccount, mut known: CachedQuota, now: u64) -> Result<bool, SubmitError> {
         let ttl = Duration::from_secs((known.row.until.saturating_sub(now) / 1000).max(1));
-        let expect = known.rev.map_or(Expect::Absent, Expect::Rev);
+        let expect = known.rev.map_or(Precondition::Absent, Precondition::Rev);
         let put = Put { ttl: Some(ttl), ..Put::new(account.key(), wire::encode(&known.row), expect) };
         match self.store.put(put).await {
             Ok(rev) => {
@@ -181,7 +181,7 @@ impl Jobs {
     }
 
     /// What has a record that is not over stays, and what may not have its record yet.
-    async fn forget_ended(&self, row: &mut Row) -> Result<(), Down> {
+    async fn forget_ended(&self, row: &mut Row) -> Result<(), Unavailable> {
         let recent = unix_ms().saturating_sub(self.timing.operation.as_millis() as u64 * 2);
         let places = std::mem::take(&mut row.open);
         let looks = places.into_iter().map(async |place| {
@@ -190,7 +190,7 @@ impl Jobs {
                 Some(stored) => !stored.record.state.is_terminal(),
                 None => place.2 > recent,
             };
-            Ok::<_, Down>((place, open))
+            Ok::<_, Unavailable>((place, open))
         });
         let looked: Vec<_> = stream::iter(looks).buffered(READS).collect().await;
         for look in looked {

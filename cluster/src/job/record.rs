@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::id::{Address, Key};
-use crate::wire::{self, Ending, Failure, JobNote, News, Progress};
-use crate::worker::{Team, WorkerId};
+use crate::wire::{self, Ending, HandlerError, JobNotification, JobUpdate, Progress};
+use crate::worker::{WorkerGroup, WorkerId};
 
 /// The most bytes of a job's data, and of its result: both have to fit into one record.
 pub const MAX_CONTENT: usize = 192 * 1024;
@@ -16,7 +16,7 @@ pub(super) const MAX_ASKERS: usize = 16;
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum JobState {
     /// It waits for its time: the one asked for, or the next try.
     Scheduled,
     /// It waits for a worker.
@@ -33,7 +33,7 @@ pub enum State {
     Dead,
 }
 
-impl State {
+impl JobState {
     /// All of them.
     pub const ALL: [Self; 7] = [
         Self::Scheduled,
@@ -76,14 +76,14 @@ pub enum Affinity {
 
 /// A page that waits for a job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Asker {
+pub struct Waiter {
     /// Its address when it asked.
     pub page: Address,
     /// Its own id of the request, as it wrote it.
     pub frame: Box<RawValue>,
 }
 
-impl Asker {
+impl Waiter {
     /// Whether both are the same request of the same page.
     pub(super) fn is(&self, other: &Self) -> bool {
         self.page.key == other.page.key && self.frame.get() == other.frame.get()
@@ -100,7 +100,7 @@ pub struct Record {
     /// The handler's argument.
     pub data: Box<RawValue>,
     /// Where it stands.
-    pub state: State,
+    pub state: JobState,
     /// How often a worker has claimed it.
     pub attempts: u32,
     /// How often it may run again after a failure.
@@ -113,7 +113,7 @@ pub struct Record {
     pub result: Option<Box<RawValue>>,
     /// Why the last attempt failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<Failure>,
+    pub error: Option<HandlerError>,
     /// Who runs it, or ran it last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerId>,
@@ -134,7 +134,7 @@ pub struct Record {
     pub user: Option<String>,
     /// Which pages wait for it: one, and those that came with the same idempotency key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub askers: Vec<Asker>,
+    pub askers: Vec<Waiter>,
     /// When it was submitted, in milliseconds since the Unix epoch, as all times here.
     pub created: u64,
     /// Not to run before.
@@ -149,8 +149,8 @@ pub struct Record {
 
 impl Record {
     /// Who may run it.
-    pub fn team(&self) -> Team {
-        Team::new(self.pool.as_str(), self.lane.as_str())
+    pub fn team(&self) -> WorkerGroup {
+        WorkerGroup::new(self.pool.as_str(), self.lane.as_str())
     }
 
     /// Whose worker runs it, if only that one may. An assigned job without a user has the job itself as its user.
@@ -162,18 +162,18 @@ impl Record {
     }
 
     /// The terminal word for a page that knows the job by `frame`, when it is over.
-    pub fn ending(&self, page: Key, frame: &RawValue) -> Option<JobNote> {
+    pub fn ending(&self, page: Key, frame: &RawValue) -> Option<JobNotification> {
         if !self.state.is_terminal() {
             return None;
         }
         let (value, error) = (self.result.clone(), self.error.clone());
         let ending = Ending { state: self.state.text().to_owned(), value, error };
-        Some(self.note(page, frame, News::Ended(Box::new(ending))))
+        Some(self.note(page, frame, JobUpdate::Ended(Box::new(ending))))
     }
 
     /// A word for a page that waits.
-    pub fn note(&self, page: Key, frame: &RawValue, news: News) -> JobNote {
-        JobNote { page, frame: frame.to_owned(), job: self.id, news }
+    pub fn note(&self, page: Key, frame: &RawValue, news: JobUpdate) -> JobNotification {
+        JobNotification { page, frame: frame.to_owned(), job: self.id, news }
     }
 
     /// The value of its entry.

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::change::Change;
-use super::owners::Owners;
+use super::owners::OwnerCache;
 use super::quota::Quotas;
 use super::record::{Affinity, Record};
-use super::transition::{After, Event, Refusal};
-use crate::delivery::Post;
+use super::transition::{Effect, RecordEvent, TransitionError};
+use crate::delivery::PeerClient;
 use crate::engine::{
-    Bucket, Consistency, Delivery, Down, Engine, Entry, Expect, Kv, Message, Push, Put, WriteError,
+    Bucket, Consistency, QueueMessage, Unavailable, Engine, Entry, Precondition, Kv, Message, Enqueue, Put, WriteError,
 };
 use crate::id::Key;
 use crate::subject::{SubjectToken, Subjects, job_key, route, worker_leaf};
@@ -29,8 +29,8 @@ pub struct Jobs {
     pub(super) subjects: Subjects,
     pub(super) timing: Timing,
     pub(super) workers: Workers,
-    pub(super) post: Post,
-    pub(super) owners: Owners,
+    pub(super) post: PeerClient,
+    pub(super) owners: OwnerCache,
     pub(super) quotas: Quotas,
 }
 
@@ -39,14 +39,14 @@ const MAX_HINT: usize = 4 * 1024;
 
 /// A record as it stands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Stored {
+pub struct StoredJob {
     /// The record.
     pub record: Record,
     /// Its revision.
     pub rev: u64,
 }
 
-impl Stored {
+impl StoredJob {
     /// What a hint carries: the record as it is offered, so that a worker can claim it without reading it.
     pub(super) fn hint(&self) -> Bytes {
         let hint = wire::encode(self);
@@ -55,25 +55,25 @@ impl Stored {
 
     /// The record that a hint carries, if it does. It may have changed since: the claim is a compare-and-set on the
     /// revision at which it was offered, and reads it when that does not stand any more.
-    pub(super) fn hinted(hint: &Delivery) -> Option<Self> {
+    pub(super) fn hinted(hint: &QueueMessage) -> Option<Self> {
         serde_json::from_slice(&hint.payload).ok()
     }
 }
 
 /// A record after an event, and what follows.
 #[derive(Debug, Clone)]
-pub struct Changed {
+pub struct Transition {
     /// As it stands now.
-    pub stored: Stored,
+    pub stored: StoredJob,
     /// What to do.
-    pub after: After,
+    pub after: Effect,
 }
 
 /// Why a record was not changed.
 #[derive(Debug)]
-pub enum Unchanged {
+pub enum TransitionFailure {
     /// The event is not for this record as it stands.
-    Refused(Refusal, Box<Stored>),
+    Refused(TransitionError, Box<StoredJob>),
     /// There is no such record.
     Gone,
     /// The fence does not stand where it was seen.
@@ -91,7 +91,7 @@ pub(super) struct Fence {
 
 /// What the row of an open assigned job says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Open {
+pub(super) struct PendingRow {
     pub(super) user: String,
     pub(super) due: u64,
 }
@@ -105,8 +105,8 @@ impl Jobs {
             subjects: subjects.clone(),
             timing,
             workers: workers.clone(),
-            post: Post::new(engine, subjects, timing.deliver),
-            owners: Owners::default(),
+            post: PeerClient::new(engine, subjects, timing.deliver),
+            owners: OwnerCache::default(),
             quotas: Quotas::default(),
         }
     }
@@ -117,29 +117,29 @@ impl Jobs {
     }
 
     /// The record of a job.
-    pub async fn get(&self, job: Key) -> Result<Option<Stored>, Down> {
+    pub async fn get(&self, job: Key) -> Result<Option<StoredJob>, Unavailable> {
         let entry = self.store.get(&job_key::job(job), Consistency::Latest).await?;
         Ok(entry.and_then(stored))
     }
 
     /// At most `limit` records that were written after a revision, the one that was written first first.
-    pub async fn scan(&self, after_rev: u64, limit: usize) -> Result<Vec<Stored>, Down> {
+    pub async fn scan(&self, after_rev: u64, limit: usize) -> Result<Vec<StoredJob>, Unavailable> {
         let entries = self.store.scan(job_key::JOBS, after_rev, limit).await?;
         Ok(entries.into_iter().filter_map(stored).collect())
     }
 
     /// Cancels a job in whatever state it is; one that runs is asked to stop.
-    pub async fn cancel(&self, job: Key) -> Result<Record, Unchanged> {
-        self.happen(job, Event::Cancel).await
+    pub async fn cancel(&self, job: Key) -> Result<Record, TransitionFailure> {
+        self.happen(job, RecordEvent::Cancel).await
     }
 
     /// Runs a job again that has failed, was cancelled or is dead.
-    pub async fn retry(&self, job: Key) -> Result<Record, Unchanged> {
-        self.happen(job, Event::Retry).await
+    pub async fn retry(&self, job: Key) -> Result<Record, TransitionFailure> {
+        self.happen(job, RecordEvent::Retry).await
     }
 
-    async fn happen(&self, job: Key, event: Event) -> Result<Record, Unchanged> {
-        let stored = self.get(job).await.map_err(|Down| Unchanged::Unavailable)?.ok_or(Unchanged::Gone)?;
+    async fn happen(&self, job: Key, event: RecordEvent) -> Result<Record, TransitionFailure> {
+        let stored = self.get(job).await.map_err(|Unavailable| TransitionFailure::Unavailable)?.ok_or(TransitionFailure::Gone)?;
         let until = Instant::now() + self.timing.deliver;
         let goes_on = |sent| sent && Instant::now() < until;
         let changed = self.change_until_known(Change::new(event), stored, None, goes_on).await?;
@@ -149,23 +149,23 @@ impl Jobs {
     }
 
     /// The write of a record.
-    pub(super) fn put(&self, record: &Record, expect: Expect) -> Put {
+    pub(super) fn put(&self, record: &Record, expect: Precondition) -> Put {
         let ttl = record.state.is_terminal().then_some(self.timing.job_kept);
         Put { ttl, ..Put::new(job_key::job(record.id), record.encode(), expect) }
     }
 
     /// Does what follows from a change. Nothing here has to succeed: the janitor finds what was not offered, and
     /// the hint or the open row stays until the page has been told.
-    pub(super) async fn follow_up(&self, changed: Changed) {
-        let Changed { stored, after } = changed;
+    pub(super) async fn follow_up(&self, changed: Transition) {
+        let Transition { stored, after } = changed;
         let record = &stored.record;
         match after {
-            After::Nothing => self.publish(record),
-            After::Offer { delay_ms } => {
+            Effect::Nothing => self.publish(record),
+            Effect::Offer { delay_ms } => {
                 self.publish(record);
                 self.offer(&stored, Duration::from_millis(delay_ms)).await;
             }
-            After::Interrupt(worker) => {
+            Effect::Interrupt(worker) => {
                 let subject = self.subjects.worker(worker.id, worker_leaf::CANCEL);
                 let message = Message::new(subject, wire::encode(&Cancel { id: record.id }));
                 // a worker that does not hear it reads the record at its next touch
@@ -173,7 +173,7 @@ impl Jobs {
                     tracing::debug!(job = %record.id, %error, "worker not told that its job is cancelled");
                 }
             }
-            After::Conclude => {
+            Effect::Conclude => {
                 self.publish(record);
                 self.tell_all(&stored).await;
                 self.close(record).await;
@@ -183,7 +183,7 @@ impl Jobs {
 
     /// Says that a job waits. What the engine does not confirm now is repeated in the background, so that a short
     /// break costs no more than itself; if this process ends before that, the janitor finds the job.
-    pub(super) async fn offer(&self, stored: &Stored, delay: Duration) {
+    pub(super) async fn offer(&self, stored: &StoredJob, delay: Duration) {
         if self.try_offer(stored, delay).await {
             return;
         }
@@ -200,16 +200,16 @@ impl Jobs {
         });
     }
 
-    async fn try_offer(&self, stored: &Stored, delay: Duration) -> bool {
+    async fn try_offer(&self, stored: &StoredJob, delay: Duration) -> bool {
         match stored.record.affinity {
             Affinity::Free => self.push(stored, delay).await,
             Affinity::Assigned => self.open(&stored.record).await,
         }
     }
 
-    pub(super) async fn push(&self, stored: &Stored, delay: Duration) -> bool {
+    pub(super) async fn push(&self, stored: &StoredJob, delay: Duration) -> bool {
         let record = &stored.record;
-        let push = Push {
+        let push = Enqueue {
             id: record.id.to_string(),
             route: route(&record.pool, &record.lane),
             payload: stored.hint(),
@@ -230,15 +230,15 @@ impl Jobs {
     pub(super) async fn put_open_row(&self, record: &Record) -> bool {
         let Some(user) = record.owner() else { return true };
         let key = open_key(record, &user);
-        let open = Open { user, due: record.due };
-        let put = Put { meta: wire::encode(&open), ..Put::new(key, "", Expect::Absent) };
+        let open = PendingRow { user, due: record.due };
+        let put = Put { meta: wire::encode(&open), ..Put::new(key, "", Precondition::Absent) };
         matches!(self.store.put(put).await, Ok(_) | Err(WriteError::Conflict { .. }))
     }
 
     /// An assigned job that is over gives up its place.
     pub(super) async fn close(&self, record: &Record) {
         let Some(user) = record.owner() else { return };
-        if let Err(error) = self.store.delete(&open_key(record, &user), Expect::Any).await {
+        if let Err(error) = self.store.delete(&open_key(record, &user), Precondition::Any).await {
             // whoever serves the user meets the row again
             tracing::debug!(job = %record.id, %error, "the open row of a job that is over stays for now");
         }
@@ -246,12 +246,12 @@ impl Jobs {
 }
 
 /// `None` for what is not a record of any known release.
-pub(super) fn stored(entry: Entry) -> Option<Stored> {
+pub(super) fn stored(entry: Entry) -> Option<StoredJob> {
     let record = Record::decode(&entry.value);
     if record.is_none() {
         tracing::warn!(key = entry.key, "job record of an unknown shape ignored");
     }
-    Some(Stored { record: record?, rev: entry.rev })
+    Some(StoredJob { record: record?, rev: entry.rev })
 }
 
 fn open_key(record: &Record, user: &str) -> String {

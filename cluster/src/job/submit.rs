@@ -9,15 +9,15 @@ use tokio::time::Instant;
 
 use super::change::Change;
 use super::quota::Quota;
-use super::record::{Affinity, Asker, MAX_CONTENT, Record, State};
-use super::store::{Jobs, Stored, Unchanged, stored};
-use super::transition::Event;
+use super::record::{Affinity, Waiter, MAX_CONTENT, Record, JobState};
+use super::store::{Jobs, StoredJob, TransitionFailure, stored};
+use super::transition::RecordEvent;
 use super::unix_ms;
-use crate::engine::{Consistency, Down, Expect, Put};
+use crate::engine::{Consistency, Unavailable, Precondition, Put};
 use crate::id::{Address, Key};
 use crate::subject::job_key;
 use crate::wire;
-use crate::worker::Team;
+use crate::worker::WorkerGroup;
 
 /// Work to do.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct Submission {
     /// The handler's argument.
     pub data: Box<RawValue>,
     /// Whose workers.
-    pub team: Team,
+    pub team: WorkerGroup,
     /// Which of them.
     pub affinity: Affinity,
     /// For whom.
@@ -84,15 +84,15 @@ pub enum SubmitError {
     Unavailable,
 }
 
-impl From<Down> for SubmitError {
-    fn from(Down: Down) -> Self {
+impl From<Unavailable> for SubmitError {
+    fn from(Unavailable: Unavailable) -> Self {
         Self::Unavailable
     }
 }
 
 /// What an idempotency key stands for.
 #[derive(Debug, Serialize, Deserialize)]
-struct Remembered {
+struct IdempotencyRow {
     job: Key,
     content: String,
 }
@@ -128,30 +128,30 @@ impl Jobs {
         };
         accepted(&record);
         let delay = Duration::from_millis(record.due.saturating_sub(record.created));
-        let stored = Stored { record, rev };
+        let stored = StoredJob { record, rev };
         self.offer(&stored, delay).await;
         Ok(Submitted { record: stored.record, fresh: true })
     }
 
     /// The job that a page meant by one of its frame ids.
-    pub async fn of_page(&self, page: Key, frame: &str) -> Result<Option<Key>, Down> {
+    pub async fn of_page(&self, page: Key, frame: &str) -> Result<Option<Key>, Unavailable> {
         let entry = self.store.get(&job_key::of_page(page, frame), Consistency::Latest).await?;
         Ok(entry.and_then(|entry| std::str::from_utf8(&entry.value).ok()?.parse().ok()))
     }
 
     /// The job of an idempotency key: a fresh one if the key is.
     async fn remember(&self, key: &Idempotency, submission: &Submission) -> Result<Key, SubmitError> {
-        let row = Remembered { job: Key::random(), content: content(submission) };
+        let row = IdempotencyRow { job: Key::random(), content: content(submission) };
         let name = job_key::idempotency(&digest(&[&key.scope, &key.key]));
         let put = Put {
             ttl: Some(self.timing.job_kept),
-            ..Put::new(name.as_str(), wire::encode(&row), Expect::Absent)
+            ..Put::new(name.as_str(), wire::encode(&row), Precondition::Absent)
         };
         if self.put_until_known(put).await?.is_some() {
             return Ok(row.job);
         }
         let entry = self.store.get(&name, Consistency::Latest).await?.ok_or(SubmitError::Unavailable)?;
-        match serde_json::from_slice::<Remembered>(&entry.value) {
+        match serde_json::from_slice::<IdempotencyRow>(&entry.value) {
             Ok(standing) if standing.content == row.content => Ok(standing.job),
             _ => Err(SubmitError::Conflict),
         }
@@ -163,14 +163,14 @@ impl Jobs {
         let key = job_key::of_page(asker.page.key, asker.frame.get());
         let ahead = Duration::from_secs(record.due.saturating_sub(record.created) / 1000);
         let ttl = Some(self.timing.job_kept + ahead);
-        let put = Put { ttl, ..Put::new(key, record.id.to_string(), Expect::Any) };
+        let put = Put { ttl, ..Put::new(key, record.id.to_string(), Precondition::Any) };
         self.put_until_known(put).await?;
         Ok(())
     }
 
     /// The record's revision; `None` when it is there already.
     async fn create(&self, record: &Record) -> Result<Option<u64>, SubmitError> {
-        Ok(self.put_until_known(self.put(record, Expect::Absent)).await?)
+        Ok(self.put_until_known(self.put(record, Precondition::Absent)).await?)
     }
 
     /// The same submission again: the job that stands, and one more page that waits for it.
@@ -181,10 +181,10 @@ impl Jobs {
         let Some(asker) = asker else { return Ok(Submitted { record: standing.record, fresh: false }) };
         let until = Instant::now() + self.timing.deliver;
         let goes_on = |sent| sent && Instant::now() < until;
-        match self.change_until_known(Change::new(Event::Join(asker)), standing, None, goes_on).await {
+        match self.change_until_known(Change::new(RecordEvent::Join(asker)), standing, None, goes_on).await {
             Ok(changed) => Ok(Submitted { record: changed.stored.record, fresh: false }),
             // it is over: the caller reads its end here
-            Err(Unchanged::Refused(_, stored)) => Ok(Submitted { record: stored.record, fresh: false }),
+            Err(TransitionFailure::Refused(_, stored)) => Ok(Submitted { record: stored.record, fresh: false }),
             Err(_) => Err(SubmitError::Unavailable),
         }
     }
@@ -192,14 +192,14 @@ impl Jobs {
 
 fn record(id: Key, submission: Submission) -> Record {
     let frame = submission.frame.unwrap_or_else(|| named(id));
-    let asker = submission.page.map(|page| Asker { page, frame });
+    let asker = submission.page.map(|page| Waiter { page, frame });
     let created = unix_ms();
     let due = submission.run_at.unwrap_or(created).max(created);
     Record {
         id,
         kind: submission.kind,
         data: submission.data,
-        state: if due > created { State::Scheduled } else { State::Queued },
+        state: if due > created { JobState::Scheduled } else { JobState::Queued },
         attempts: 0,
         retries: submission.retries,
         progress: None,

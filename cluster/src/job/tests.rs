@@ -16,13 +16,13 @@ use super::*;
 use crate::engine::{Engine, Memory};
 use crate::id::Key;
 use crate::timing::Timing;
-use crate::worker::Team;
+use crate::worker::WorkerGroup;
 
 const TIMING: Timing = Timing::SHORT;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn team() -> Team {
-    Team::new("p", "l")
+fn team() -> WorkerGroup {
+    WorkerGroup::new("p", "l")
 }
 
 fn submission(kind: &str) -> Submission {
@@ -74,7 +74,7 @@ async fn becomes(jobs: &Jobs, job: Key, what: impl Fn(&Record) -> bool) -> Recor
 fn janitor(jobs: &Jobs) -> JoinSet<()> {
     let (jobs, mut tasks) = (jobs.clone(), JoinSet::new());
     tasks.spawn(async move {
-        let mut janitor = Janitor::default();
+        let mut janitor = JobReconciler::default();
         loop {
             let _ = janitor.round(&jobs).await;
             tokio::time::sleep(TIMING.lease_renew).await;
@@ -92,10 +92,10 @@ async fn a_job_runs_where_there_is_a_worker_and_waits_where_there_is_none() {
     let (engine, log) = (memory(), Log::default());
     let jobs = jobs(&engine).await;
     let job = submit(&jobs, submission("echo")).await;
-    assert_eq!(jobs.get(job).await.unwrap().unwrap().record.state, State::Queued);
+    assert_eq!(jobs.get(job).await.unwrap().unwrap().record.state, JobState::Queued);
     let worker = Worker::start(&engine, &log).await;
     let record = end(&jobs, job).await;
-    assert_eq!((record.state, record.attempts), (State::Succeeded, 1));
+    assert_eq!((record.state, record.attempts), (JobState::Succeeded, 1));
     assert_eq!(record.result.map(|value| value.get().to_owned()).as_deref(), Some("[1, 2]"));
     assert_eq!(record.worker.map(|worker| worker.id), Some(worker.id));
 }
@@ -108,11 +108,11 @@ async fn a_job_outlives_its_worker() {
         let _janitor = janitor(&jobs);
         let first = Worker::start(&engine, &log).await;
         let job = submit(&jobs, Submission { affinity, ..assigned("hang once", "ann") }).await;
-        becomes(&jobs, job, |record| record.state == State::Running).await;
+        becomes(&jobs, job, |record| record.state == JobState::Running).await;
         drop(first);
         let second = Worker::start(&engine, &log).await;
         let record = end(&jobs, job).await;
-        assert_eq!((record.state, record.attempts), (State::Succeeded, 2));
+        assert_eq!((record.state, record.attempts), (JobState::Succeeded, 2));
         assert_eq!(record.worker.map(|worker| worker.id), Some(second.id));
     }
 }
@@ -125,9 +125,9 @@ async fn a_failing_job_is_tried_again_and_then_dead() {
     for affinity in [Affinity::Free, Affinity::Assigned] {
         let job = submit(&jobs, Submission { affinity, retries: 2, ..submission("fail") }).await;
         let record = end(&jobs, job).await;
-        assert_eq!((record.state, record.attempts), (State::Dead, 3));
+        assert_eq!((record.state, record.attempts), (JobState::Dead, 3));
         jobs.retry(job).await.unwrap();
-        becomes(&jobs, job, |record| record.state == State::Dead && record.attempts == 3).await;
+        becomes(&jobs, job, |record| record.state == JobState::Dead && record.attempts == 3).await;
     }
     assert_eq!(log.lock().unwrap().len(), 12, "each attempt once");
 }
@@ -137,15 +137,15 @@ async fn a_job_can_be_cancelled_in_every_state() {
     let (engine, log) = (memory(), Log::default());
     let jobs = jobs(&engine).await;
     let waiting = submit(&jobs, submission("wait")).await;
-    assert_eq!(jobs.cancel(waiting).await.unwrap().state, State::Cancelled);
+    assert_eq!(jobs.cancel(waiting).await.unwrap().state, JobState::Cancelled);
     let _worker = Worker::start(&engine, &log).await;
     for affinity in [Affinity::Free, Affinity::Assigned] {
         let running = submit(&jobs, Submission { affinity, ..submission("wait") }).await;
         becomes(&jobs, running, |record| record.progress.is_some()).await;
         jobs.cancel(running).await.unwrap();
-        assert_eq!(end(&jobs, running).await.state, State::Cancelled);
+        assert_eq!(end(&jobs, running).await.state, JobState::Cancelled);
         let over = jobs.cancel(running).await;
-        assert!(matches!(over, Err(Unchanged::Refused(Refusal::OutOfPlace, _))));
+        assert!(matches!(over, Err(TransitionFailure::Refused(TransitionError::OutOfPlace, _))));
     }
     assert_eq!(log.lock().unwrap().len(), 2, "what was cancelled while it waited never ran");
 }
@@ -158,7 +158,7 @@ async fn a_scheduled_job_runs_at_its_time() {
     for affinity in [Affinity::Free, Affinity::Assigned] {
         let run_at = unix_ms() + 400;
         let job = submit(&jobs, Submission { affinity, run_at: Some(run_at), ..submission("echo") }).await;
-        assert_eq!(jobs.get(job).await.unwrap().unwrap().record.state, State::Scheduled);
+        assert_eq!(jobs.get(job).await.unwrap().unwrap().record.state, JobState::Scheduled);
         let record = end(&jobs, job).await;
         let late = record.started.unwrap() - run_at;
         assert!(late < 250, "{late} ms late");
@@ -207,7 +207,7 @@ async fn a_user_has_one_worker_while_it_lives_and_its_jobs_run_in_order() {
         }
     }
     for job in all {
-        assert_eq!(end(&jobs, job).await.state, State::Succeeded);
+        assert_eq!(end(&jobs, job).await.state, JobState::Succeeded);
     }
     let log = log.lock().unwrap();
     for user in users {
@@ -237,13 +237,13 @@ async fn a_worker_that_lost_its_job_has_no_say_any_more() {
     let jobs = jobs(&engine).await;
     let worker = Worker::start(&engine, &log).await;
     let job = submit(&jobs, submission("wait")).await;
-    let running = becomes(&jobs, job, |record| record.state == State::Running).await;
+    let running = becomes(&jobs, job, |record| record.state == JobState::Running).await;
     let stale = Claim { worker: running.worker.unwrap(), attempt: 1 };
     let stored = jobs.get(job).await.unwrap().unwrap();
-    jobs.change(stored, Event::Lose(stale.worker), None).await.unwrap();
+    jobs.change(stored, RecordEvent::Lose(stale.worker), None).await.unwrap();
     let stored = jobs.get(job).await.unwrap().unwrap();
-    let late = jobs.change(stored, Event::Succeed(stale, RawValue::NULL.to_owned()), None).await;
-    assert!(matches!(late, Err(Unchanged::Refused(Refusal::Stale, _))));
+    let late = jobs.change(stored, RecordEvent::Succeed(stale, RawValue::NULL.to_owned()), None).await;
+    assert!(matches!(late, Err(TransitionFailure::Refused(TransitionError::Stale, _))));
     drop(worker);
 }
 
@@ -255,10 +255,10 @@ async fn a_job_that_was_never_offered_is_found() {
     // its submitter died between the record and the hint
     let job = Key::random();
     let offered = jobs.submit(submission("echo"), |_| {}).await.unwrap().record;
-    let record = Record { id: job, state: State::Queued, ..offered };
-    jobs.store.put(jobs.put(&record, crate::engine::Expect::Absent)).await.unwrap();
+    let record = Record { id: job, state: JobState::Queued, ..offered };
+    jobs.store.put(jobs.put(&record, crate::engine::Precondition::Absent)).await.unwrap();
     let _janitor = janitor(&jobs);
-    assert_eq!(end(&jobs, job).await.state, State::Succeeded);
+    assert_eq!(end(&jobs, job).await.state, JobState::Succeeded);
 }
 
 #[tokio::test]
@@ -271,7 +271,7 @@ async fn what_a_hint_carries_counts_only_while_the_record_stands() {
     jobs.retry(job).await.unwrap();
     let _worker = Worker::start(&engine, &log).await;
     let record = end(&jobs, job).await;
-    assert_eq!((record.state, record.attempts), (State::Succeeded, 1));
+    assert_eq!((record.state, record.attempts), (JobState::Succeeded, 1));
     let settled = async {
         while engine.depth(&crate::subject::route("p", "l")).await != Ok(0) {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -6,10 +6,10 @@
 
 use serde_json::value::RawValue;
 
-use super::record::{Asker, MAX_ASKERS, Record, State};
+use super::record::{Waiter, MAX_ASKERS, Record, JobState};
 use crate::id::Key;
 use crate::timing::Timing;
-use crate::wire::{Failure, Progress};
+use crate::wire::{HandlerError, Progress};
 use crate::worker::WorkerId;
 
 /// How often a job may lose its worker, whatever its retries: one that kills its workers ends here.
@@ -26,7 +26,7 @@ pub struct Claim {
 
 /// What happens to a job.
 #[derive(Debug, Clone)]
-pub enum Event {
+pub enum RecordEvent {
     /// A worker of that release wants to run it.
     Claim(WorkerId, String),
     /// It has come this far.
@@ -34,7 +34,7 @@ pub enum Event {
     /// The handler returned.
     Succeed(Claim, Box<RawValue>),
     /// The handler said no. A failure that is not retryable ends the job whatever its retries.
-    Fail(Claim, Failure),
+    Fail(Claim, HandlerError),
     /// The worker stopped it on request.
     Stop(Claim),
     /// The worker gives it back untouched: it is not an attempt.
@@ -46,7 +46,7 @@ pub enum Event {
     /// An operator wants it to run again.
     Retry,
     /// One more page waits for it.
-    Join(Asker),
+    Join(Waiter),
     /// No worker has taken it for so long after it was due.
     Expire {
         /// Milliseconds.
@@ -56,7 +56,7 @@ pub enum Event {
 
 /// Why an event does not happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum TransitionError {
     /// Its time has not come; milliseconds to go.
     NotDue(u64),
     /// A worker runs it already.
@@ -69,7 +69,7 @@ pub enum Refusal {
 
 /// What follows from a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum After {
+pub enum Effect {
     /// Nothing.
     Nothing,
     /// It waits for a worker: say so, once its time has come.
@@ -83,7 +83,7 @@ pub enum After {
     Conclude,
 }
 
-impl Event {
+impl RecordEvent {
     /// Whether a record shows that this event has happened although its write is not the last one any more. Only an
     /// event that was sent before without an answer may be recognised like this.
     pub fn is_visible_in(&self, record: &Record) -> bool {
@@ -91,9 +91,9 @@ impl Event {
             record.state.is_terminal() && record.worker == Some(by.worker) && record.attempts == by.attempt
         };
         match self {
-            Self::Claim(worker, _) => record.state == State::Running && record.worker == Some(*worker),
+            Self::Claim(worker, _) => record.state == JobState::Running && record.worker == Some(*worker),
             Self::Succeed(by, _) | Self::Fail(by, _) | Self::Stop(by) => ended_by(by),
-            Self::Cancel => record.state == State::Cancelled,
+            Self::Cancel => record.state == JobState::Cancelled,
             Self::Retry => !record.state.is_terminal(),
             Self::Join(asker) => record.askers.iter().any(|known| known.is(asker)),
             Self::Progress(..) | Self::Return(_) | Self::Lose(_) | Self::Expire { .. } => false,
@@ -101,147 +101,147 @@ impl Event {
     }
 
     /// What follows from this event in the record that it led to, as it is found there later.
-    pub fn effect(&self, record: &Record, now: u64) -> After {
+    pub fn effect(&self, record: &Record, now: u64) -> Effect {
         match (self, record.state) {
-            (Self::Claim(..) | Self::Progress(..) | Self::Join(_), _) => After::Nothing,
-            (_, State::Scheduled | State::Queued) => {
-                After::Offer { delay_ms: record.due.saturating_sub(now) }
+            (Self::Claim(..) | Self::Progress(..) | Self::Join(_), _) => Effect::Nothing,
+            (_, JobState::Scheduled | JobState::Queued) => {
+                Effect::Offer { delay_ms: record.due.saturating_sub(now) }
             }
-            (Self::Cancel, State::Running) => record.worker.map_or(After::Nothing, After::Interrupt),
-            (_, State::Running) => After::Nothing,
-            _ => After::Conclude,
+            (Self::Cancel, JobState::Running) => record.worker.map_or(Effect::Nothing, Effect::Interrupt),
+            (_, JobState::Running) => Effect::Nothing,
+            _ => Effect::Conclude,
         }
     }
 }
 
 /// The record after an event.
-pub fn apply(record: &Record, event: Event, now: u64, timing: &Timing) -> Result<(Record, After), Refusal> {
+pub fn apply(record: &Record, event: RecordEvent, now: u64, timing: &Timing) -> Result<(Record, Effect), TransitionError> {
     let mut next = record.clone();
     let after = match event {
-        Event::Claim(worker, release) => claim(&mut next, worker, release, now)?,
-        Event::Progress(by, progress) => {
+        RecordEvent::Claim(worker, release) => claim(&mut next, worker, release, now)?,
+        RecordEvent::Progress(by, progress) => {
             standing(&next, by)?;
             next.progress = Some(progress);
-            After::Nothing
+            Effect::Nothing
         }
-        Event::Succeed(by, value) => {
+        RecordEvent::Succeed(by, value) => {
             standing(&next, by)?;
             next.result = Some(value);
             next.error = None;
-            end(&mut next, State::Succeeded, now)
+            end(&mut next, JobState::Succeeded, now)
         }
-        Event::Fail(by, failure) => {
+        RecordEvent::Fail(by, failure) => {
             standing(&next, by)?;
             fail(&mut next, failure, now, timing)
         }
-        Event::Stop(by) => {
+        RecordEvent::Stop(by) => {
             standing(&next, by)?;
-            end(&mut next, State::Cancelled, now)
+            end(&mut next, JobState::Cancelled, now)
         }
-        Event::Return(by) => {
+        RecordEvent::Return(by) => {
             standing(&next, by)?;
             next.attempts -= 1;
-            if next.cancelling { end(&mut next, State::Cancelled, now) } else { again(&mut next, now, now) }
+            if next.cancelling { end(&mut next, JobState::Cancelled, now) } else { again(&mut next, now, now) }
         }
-        Event::Lose(worker) => match next.state {
-            State::Running if next.worker == Some(worker) => lose(&mut next, now),
-            _ => return Err(Refusal::Stale),
+        RecordEvent::Lose(worker) => match next.state {
+            JobState::Running if next.worker == Some(worker) => lose(&mut next, now),
+            _ => return Err(TransitionError::Stale),
         },
-        Event::Cancel => cancel(&mut next, now)?,
-        Event::Retry => retry(&mut next, now)?,
-        Event::Join(asker) => {
+        RecordEvent::Cancel => cancel(&mut next, now)?,
+        RecordEvent::Retry => retry(&mut next, now)?,
+        RecordEvent::Join(asker) => {
             if next.state.is_terminal() || next.askers.len() >= MAX_ASKERS {
-                return Err(Refusal::OutOfPlace);
+                return Err(TransitionError::OutOfPlace);
             }
             next.askers.push(asker);
-            After::Nothing
+            Effect::Nothing
         }
-        Event::Expire { wait_ms } => expire(&mut next, wait_ms, now)?,
+        RecordEvent::Expire { wait_ms } => expire(&mut next, wait_ms, now)?,
     };
     Ok((next, after))
 }
 
-fn standing(record: &Record, by: Claim) -> Result<(), Refusal> {
+fn standing(record: &Record, by: Claim) -> Result<(), TransitionError> {
     let stands =
-        record.state == State::Running && record.worker == Some(by.worker) && record.attempts == by.attempt;
-    if stands { Ok(()) } else { Err(Refusal::Stale) }
+        record.state == JobState::Running && record.worker == Some(by.worker) && record.attempts == by.attempt;
+    if stands { Ok(()) } else { Err(TransitionError::Stale) }
 }
 
-fn claim(record: &mut Record, worker: WorkerId, release: String, now: u64) -> Result<After, Refusal> {
+fn claim(record: &mut Record, worker: WorkerId, release: String, now: u64) -> Result<Effect, TransitionError> {
     match (record.state, record.worker) {
-        (State::Scheduled | State::Queued, _) if record.due > now => {
-            return Err(Refusal::NotDue(record.due - now));
+        (JobState::Scheduled | JobState::Queued, _) if record.due > now => {
+            return Err(TransitionError::NotDue(record.due - now));
         }
-        (State::Scheduled | State::Queued, _) => {}
-        (State::Running, Some(worker)) => return Err(Refusal::Running(worker)),
-        _ => return Err(Refusal::OutOfPlace),
+        (JobState::Scheduled | JobState::Queued, _) => {}
+        (JobState::Running, Some(worker)) => return Err(TransitionError::Running(worker)),
+        _ => return Err(TransitionError::OutOfPlace),
     }
-    record.state = State::Running;
+    record.state = JobState::Running;
     record.attempts += 1;
     record.worker = Some(worker);
     record.release = Some(release);
     record.started = Some(now);
     record.progress = None;
-    Ok(After::Nothing)
+    Ok(Effect::Nothing)
 }
 
-fn fail(record: &mut Record, failure: Failure, now: u64, timing: &Timing) -> After {
+fn fail(record: &mut Record, failure: HandlerError, now: u64, timing: &Timing) -> Effect {
     let retryable = failure.retryable;
     record.error = Some(failure);
     if record.cancelling {
-        end(record, State::Cancelled, now)
+        end(record, JobState::Cancelled, now)
     } else if !retryable || record.retries == 0 {
-        end(record, State::Failed, now)
+        end(record, JobState::Failed, now)
     } else if record.attempts > record.retries {
-        end(record, State::Dead, now)
+        end(record, JobState::Dead, now)
     } else {
         let due = now + delay_ms(record.id, record.attempts, timing);
         again(record, due, now)
     }
 }
 
-fn lose(record: &mut Record, now: u64) -> After {
+fn lose(record: &mut Record, now: u64) -> Effect {
     if record.cancelling {
-        end(record, State::Cancelled, now)
+        end(record, JobState::Cancelled, now)
     } else if record.attempts > record.retries.max(MAX_LOSSES) {
         let message = "its workers died while they ran it";
         record.error =
-            Some(Failure { code: "lost".to_owned(), message: message.to_owned(), retryable: true });
-        end(record, State::Dead, now)
+            Some(HandlerError { code: "lost".to_owned(), message: message.to_owned(), retryable: true });
+        end(record, JobState::Dead, now)
     } else {
         again(record, now, now)
     }
 }
 
-fn cancel(record: &mut Record, now: u64) -> Result<After, Refusal> {
+fn cancel(record: &mut Record, now: u64) -> Result<Effect, TransitionError> {
     match (record.state, record.worker) {
-        (State::Scheduled | State::Queued, _) => Ok(end(record, State::Cancelled, now)),
-        (State::Running, Some(worker)) => {
+        (JobState::Scheduled | JobState::Queued, _) => Ok(end(record, JobState::Cancelled, now)),
+        (JobState::Running, Some(worker)) => {
             record.cancelling = true;
-            Ok(After::Interrupt(worker))
+            Ok(Effect::Interrupt(worker))
         }
-        _ => Err(Refusal::OutOfPlace),
+        _ => Err(TransitionError::OutOfPlace),
     }
 }
 
-fn expire(record: &mut Record, wait_ms: u64, now: u64) -> Result<After, Refusal> {
-    if !matches!(record.state, State::Scheduled | State::Queued) {
-        return Err(Refusal::OutOfPlace);
+fn expire(record: &mut Record, wait_ms: u64, now: u64) -> Result<Effect, TransitionError> {
+    if !matches!(record.state, JobState::Scheduled | JobState::Queued) {
+        return Err(TransitionError::OutOfPlace);
     }
     match record.due.saturating_add(wait_ms).saturating_sub(now) {
         0 => {
             let message = "no worker took it in time";
             record.error =
-                Some(Failure { code: "expired".to_owned(), message: message.to_owned(), retryable: true });
-            Ok(end(record, State::Dead, now))
+                Some(HandlerError { code: "expired".to_owned(), message: message.to_owned(), retryable: true });
+            Ok(end(record, JobState::Dead, now))
         }
-        left => Err(Refusal::NotDue(left)),
+        left => Err(TransitionError::NotDue(left)),
     }
 }
 
-fn retry(record: &mut Record, now: u64) -> Result<After, Refusal> {
-    if !matches!(record.state, State::Failed | State::Cancelled | State::Dead) {
-        return Err(Refusal::OutOfPlace);
+fn retry(record: &mut Record, now: u64) -> Result<Effect, TransitionError> {
+    if !matches!(record.state, JobState::Failed | JobState::Cancelled | JobState::Dead) {
+        return Err(TransitionError::OutOfPlace);
     }
     record.attempts = 0;
     record.error = None;
@@ -250,19 +250,19 @@ fn retry(record: &mut Record, now: u64) -> Result<After, Refusal> {
     Ok(again(record, now, now))
 }
 
-fn again(record: &mut Record, due: u64, now: u64) -> After {
-    record.state = if due > now { State::Scheduled } else { State::Queued };
+fn again(record: &mut Record, due: u64, now: u64) -> Effect {
+    record.state = if due > now { JobState::Scheduled } else { JobState::Queued };
     record.due = due;
     record.worker = None;
     record.progress = None;
-    After::Offer { delay_ms: due.saturating_sub(now) }
+    Effect::Offer { delay_ms: due.saturating_sub(now) }
 }
 
-fn end(record: &mut Record, state: State, now: u64) -> After {
+fn end(record: &mut Record, state: JobState, now: u64) -> Effect {
     record.state = state;
     record.ended = Some(now);
     record.cancelling = false;
-    After::Conclude
+    Effect::Conclude
 }
 
 /// Doubles with every attempt up to a limit, less up to a quarter, so that jobs that failed together do not come

@@ -6,11 +6,11 @@ use crate::engine::{Consistency, Message};
 use crate::id::Key;
 use crate::subject::{SubjectToken, job_key, worker_leaf};
 use crate::wire::{self, Wake};
-use crate::worker::Team;
+use crate::worker::WorkerGroup;
 
 impl Jobs {
     /// The worker that is a user's own, else the one that should be.
-    pub async fn own_worker(&self, team: &Team, user: &str) -> Option<Key> {
+    pub async fn own_worker(&self, team: &WorkerGroup, user: &str) -> Option<Key> {
         let key = job_key::fence(&team.pool, &team.lane, &SubjectToken::new(user));
         let entry = self.store.get(&key, Consistency::Any).await.ok().flatten();
         let owner = entry.as_ref().and_then(owner).map(|owner| owner.worker);
@@ -19,7 +19,7 @@ impl Jobs {
     }
 
     /// Tells a user's own worker that something waits: as far as this process knows which one that is.
-    pub(super) async fn wake(&self, team: &Team, user: &str) {
+    pub(super) async fn wake(&self, team: &WorkerGroup, user: &str) {
         let Some(worker) = self.own_worker(team, user).await else { return };
         self.wake_at(worker, user).await;
     }

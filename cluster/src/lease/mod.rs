@@ -16,13 +16,13 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 pub use row::{NodeRow, PROTO_MAX, PROTO_MIN, Proto};
-pub use tenure::{Listed, Outcome, Plan, Tenure, Wish, Write, plan};
+pub use tenure::{Listed, LeaseWriteOutcome, Plan, HeldLease, ClaimRequest, LeaseWrite, plan};
 
-use crate::engine::{Bucket, Down, Engine, Expect, Kv, Message, Op, Put, RequestError, Settled, WriteError};
+use crate::engine::{Bucket, Unavailable, Engine, Precondition, Kv, Message, OperationId, Put, RequestError, Resolution, WriteError};
 use crate::id::{Holder, NodeNumber};
 use crate::subject::{Subjects, leaf, node_key};
 use crate::timing::Timing;
-use crate::wire::{self, Question};
+use crate::wire::{self, PeerRequest};
 
 /// Number of unanswered liveness requests before another process may delete the lease of a dead process.
 const DEATH_QUESTIONS: u32 = 3;
@@ -49,25 +49,25 @@ impl NodeLease {
 }
 
 /// Keeps the lease of this process. Created by [`Keeper::claim`], driven by [`Keeper::keep`].
-pub struct Keeper {
+pub struct LeaseKeeper {
     leases: Kv,
     engine: Engine,
     subjects: Subjects,
     timing: Timing,
-    wish: Wish,
+    wish: ClaimRequest,
     row: NodeRow,
-    tenure: Option<Tenure>,
+    tenure: Option<HeldLease>,
     holder: watch::Sender<Option<Holder>>,
     fenced_at_ms: Arc<AtomicU64>,
 }
 
-impl Keeper {
+impl LeaseKeeper {
     /// Claims a number. Waits without limit until one can be claimed.
     pub async fn claim(
         engine: &Engine,
         subjects: &Subjects,
         timing: Timing,
-        wish: Wish,
+        wish: ClaimRequest,
         row: NodeRow,
     ) -> (Self, NodeLease) {
         let (holder, changes) = watch::channel(None);
@@ -111,7 +111,7 @@ impl Keeper {
         let renewal = tenure.renewal(clock::now());
         // a reply after the fence is useless
         let left = tenure.fenced_at.saturating_sub(clock::now());
-        let outcome = tokio::time::timeout(left, self.send(renewal)).await.unwrap_or(Outcome::Unknown);
+        let outcome = tokio::time::timeout(left, self.send(renewal)).await.unwrap_or(LeaseWriteOutcome::Unknown);
         let renewed = tenure.renewed(renewal, outcome, self.timing.lease_fence);
         if renewed.is_none() {
             tracing::warn!(node = %tenure.holder.node, epoch = tenure.holder.epoch, "lease lost to another process");
@@ -128,7 +128,7 @@ impl Keeper {
                     return self.set(Some(tenure));
                 }
                 Ok(None) => "the node number is taken: waiting until it is free",
-                Err(Down) => "the cluster is unavailable: waiting to claim a node number",
+                Err(Unavailable) => "the cluster is unavailable: waiting to claim a node number",
             };
             if told.replace(why) != Some(why) {
                 let wanted = self.wish.number.map_or("the lowest".to_owned(), |number| number.to_string());
@@ -138,13 +138,13 @@ impl Keeper {
         }
     }
 
-    async fn attempt(&self) -> Result<Option<Tenure>, Down> {
+    async fn attempt(&self) -> Result<Option<HeldLease>, Unavailable> {
         // the row of an earlier epoch of this process may still exist; then no other process can have taken
         // the number
         if let Some(old) = self.tenure {
-            let claim = Write { epoch: None, ..old.renewal(clock::now()) };
-            if let Outcome::Written(rev) = self.send(claim).await {
-                return Ok(Some(Tenure::begin(claim, rev, self.timing.lease_fence)));
+            let claim = LeaseWrite { epoch: None, ..old.renewal(clock::now()) };
+            if let LeaseWriteOutcome::Written(rev) = self.send(claim).await {
+                return Ok(Some(HeldLease::begin(claim, rev, self.timing.lease_fence)));
             }
         }
         let rows = self.rows().await?;
@@ -153,33 +153,33 @@ impl Keeper {
         let mut decision = plan(&wish, &rows, sent);
         if let Plan::Ask(row) = &decision {
             decision = match self.gone(row).await? {
-                true => Plan::Claim(Write {
+                true => Plan::Claim(LeaseWrite {
                     number: row.number,
-                    expect: Expect::Rev(row.rev),
+                    expect: Precondition::Rev(row.rev),
                     epoch: None,
                     sent: clock::now(),
                 }),
                 // a running process with the same name keeps its number
-                false => plan(&Wish { name: String::new(), ..wish }, &rows, sent),
+                false => plan(&ClaimRequest { name: String::new(), ..wish }, &rows, sent),
             };
         }
         let Plan::Claim(claim) = decision else { return Ok(None) };
         Ok(match self.send(claim).await {
-            Outcome::Written(rev) => Some(Tenure::begin(claim, rev, self.timing.lease_fence)),
-            Outcome::Refused | Outcome::Unknown => None,
+            LeaseWriteOutcome::Written(rev) => Some(HeldLease::begin(claim, rev, self.timing.lease_fence)),
+            LeaseWriteOutcome::Refused | LeaseWriteOutcome::Unknown => None,
         })
     }
 
     /// Prefers the old number if it is free, so that addresses stay valid; otherwise the configured wish.
-    fn preference(&self, rows: &[Listed]) -> Wish {
+    fn preference(&self, rows: &[Listed]) -> ClaimRequest {
         let old = self.tenure.map(|tenure| tenure.holder.node);
         match old.filter(|old| rows.iter().all(|row| row.number != *old)) {
-            Some(number) => Wish { number: Some(number), ..self.wish.clone() },
+            Some(number) => ClaimRequest { number: Some(number), ..self.wish.clone() },
             None => self.wish.clone(),
         }
     }
 
-    async fn rows(&self) -> Result<Vec<Listed>, Down> {
+    async fn rows(&self) -> Result<Vec<Listed>, Unavailable> {
         let listed = self.leases.list(node_key::LEASES).await?.into_iter().filter_map(|entry| {
             let number = entry.key.strip_prefix(node_key::LEASES)?.parse().ok()?;
             let name = NodeRow::decode(&entry.meta).map(|row| row.name).unwrap_or_default();
@@ -189,7 +189,7 @@ impl Keeper {
     }
 
     /// Returns whether the epoch of a listed row has no responder.
-    async fn gone(&self, row: &Listed) -> Result<bool, Down> {
+    async fn gone(&self, row: &Listed) -> Result<bool, Unavailable> {
         let entry = self.leases.get(&node_key::lease(row.number), crate::engine::Consistency::Latest).await?;
         let Some(entry) = entry.filter(|entry| entry.rev == row.rev) else { return Ok(false) };
         let Some(found) = NodeRow::decode(&entry.meta) else { return Ok(false) };
@@ -198,27 +198,27 @@ impl Keeper {
             == Err(RequestError::NoResponder))
     }
 
-    async fn send(&self, write: Write) -> Outcome {
-        let (key, op) = (node_key::lease(write.number), Op::random());
+    async fn send(&self, write: LeaseWrite) -> LeaseWriteOutcome {
+        let (key, op) = (node_key::lease(write.number), OperationId::random());
         let row = NodeRow { epoch: write.epoch, ..self.row.clone() };
         let ttl = Some(self.timing.lease_ttl);
         let put =
             Put { key: key.clone(), value: Bytes::new(), meta: row.encode(), expect: write.expect, ttl, op };
         match self.leases.put(put).await {
-            Ok(rev) => Outcome::Written(rev),
-            Err(WriteError::Conflict { .. }) => Outcome::Refused,
+            Ok(rev) => LeaseWriteOutcome::Written(rev),
+            Err(WriteError::Conflict { .. }) => LeaseWriteOutcome::Refused,
             Err(WriteError::Unknown) => match self.leases.settle(&key, op).await {
-                Ok(Settled::Written { rev }) => Outcome::Written(rev),
+                Ok(Resolution::Written { rev }) => LeaseWriteOutcome::Written(rev),
                 // the write may still arrive; the next compare-and-set shows whether it did
-                _ => Outcome::Unknown,
+                _ => LeaseWriteOutcome::Unknown,
             },
-            Err(WriteError::Down | WriteError::Invalid) => Outcome::Unknown,
+            Err(WriteError::Down | WriteError::Invalid) => LeaseWriteOutcome::Unknown,
         }
     }
 
     /// Sets or clears the lease. A lost lease stays in `tenure` with its fence at zero until the next claim,
     /// because the claim prefers its number.
-    fn set(&mut self, tenure: Option<Tenure>) {
+    fn set(&mut self, tenure: Option<HeldLease>) {
         let fenced_at = tenure.map_or(Duration::ZERO, |tenure| tenure.fenced_at);
         self.fenced_at_ms.store(fenced_at.as_millis() as u64, Ordering::Release);
         let holder = tenure.map(|tenure| tenure.holder);
@@ -234,7 +234,7 @@ impl Keeper {
         let Some(tenure) = self.tenure else { return };
         self.set(None);
         let key = node_key::lease(tenure.holder.node);
-        if let Err(error) = self.leases.delete(&key, Expect::Rev(tenure.rev)).await {
+        if let Err(error) = self.leases.delete(&key, Precondition::Rev(tenure.rev)).await {
             tracing::debug!(%error, "lease not given back, it will expire");
         }
     }
@@ -248,7 +248,7 @@ async fn ask(
     within: Duration,
 ) -> Result<(), RequestError> {
     let subject = subjects.node(holder.node, holder.epoch, leaf::ALIVE);
-    engine.request(Message::new(subject, wire::encode(&Question::Alive)), within).await.map(|_| ())
+    engine.request(Message::new(subject, wire::encode(&PeerRequest::Alive)), within).await.map(|_| ())
 }
 
 /// Deletes the lease of a node when its process has ended: the subject of its epoch had no responder three
@@ -263,7 +263,7 @@ pub async fn bury(
     subjects: &Subjects,
     timing: Timing,
     node: NodeNumber,
-) -> Result<bool, Down> {
+) -> Result<bool, Unavailable> {
     let leases = engine.kv(Bucket::Nodes);
     let key = node_key::lease(node);
     let Some(entry) = leases.get(&key, crate::engine::Consistency::Latest).await? else { return Ok(false) };
@@ -277,13 +277,13 @@ pub async fn bury(
             return Ok(false);
         }
     }
-    match leases.delete(&key, Expect::Rev(entry.rev)).await {
+    match leases.delete(&key, Precondition::Rev(entry.rev)).await {
         Ok(()) => {
             tracing::warn!(node = %node, epoch = holder.epoch, "node is dead: nobody answers its subject, lease deleted");
             Ok(true)
         }
         Err(WriteError::Conflict { .. }) => Ok(false),
-        Err(_) => Err(Down),
+        Err(_) => Err(Unavailable),
     }
 }
 

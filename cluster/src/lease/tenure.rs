@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::engine::Expect;
+use crate::engine::Precondition;
 use crate::id::{Holder, NodeNumber};
 
 /// A lease row as listed from the bucket.
@@ -23,7 +23,7 @@ pub struct Listed {
 
 /// The number that a process wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wish {
+pub struct ClaimRequest {
     /// This number, or wait until it is free. `None`: the lowest free number.
     pub number: Option<NodeNumber>,
     /// The process's configured name; empty for none.
@@ -32,11 +32,11 @@ pub struct Wish {
 
 /// A compare-and-set to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Write {
+pub struct LeaseWrite {
     /// The number; the write is to its row.
     pub number: NodeNumber,
     /// The expected state of the row.
-    pub expect: Expect,
+    pub expect: Precondition,
     /// The epoch to write; `None` in a claim.
     pub epoch: Option<u64>,
     /// The time of sending, on the sender's clock.
@@ -47,7 +47,7 @@ pub struct Write {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plan {
     /// Send this claim.
-    Claim(Write),
+    Claim(LeaseWrite),
     /// A process with the same name holds the number. Send a liveness request to its epoch, and claim at this
     /// revision if there is no responder.
     Ask(Listed),
@@ -57,7 +57,7 @@ pub enum Plan {
 
 /// The outcome of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum LeaseWriteOutcome {
     /// Acknowledged at this revision.
     Written(u64),
     /// The row is absent or belongs to another process; nothing was written.
@@ -68,7 +68,7 @@ pub enum Outcome {
 
 /// A lease that one process holds on a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tenure {
+pub struct HeldLease {
     /// The number and this epoch.
     pub holder: Holder,
     /// The last known revision of the row that this process wrote.
@@ -78,8 +78,8 @@ pub struct Tenure {
 }
 
 /// Plans how to get a number, given the existing rows.
-pub fn plan(wish: &Wish, rows: &[Listed], sent: Duration) -> Plan {
-    let claim = |number, expect| Write { number, expect, epoch: None, sent };
+pub fn plan(wish: &ClaimRequest, rows: &[Listed], sent: Duration) -> Plan {
+    let claim = |number, expect| LeaseWrite { number, expect, epoch: None, sent };
     let namesake = |row: &&Listed| !wish.name.is_empty() && row.name == wish.name;
     let Some(number) = wish.number else {
         if let Some(row) = rows.iter().find(namesake) {
@@ -87,37 +87,37 @@ pub fn plan(wish: &Wish, rows: &[Listed], sent: Duration) -> Plan {
         }
         let taken = |number: &NodeNumber| rows.iter().any(|row| row.number == *number);
         let free = (1..=u16::MAX).filter_map(NodeNumber::new).find(|number| !taken(number));
-        return free.map_or(Plan::Wait, |number| Plan::Claim(claim(number, Expect::Absent)));
+        return free.map_or(Plan::Wait, |number| Plan::Claim(claim(number, Precondition::Absent)));
     };
     match rows.iter().find(|row| row.number == number) {
-        None => Plan::Claim(claim(number, Expect::Absent)),
+        None => Plan::Claim(claim(number, Precondition::Absent)),
         Some(row) if namesake(&row) => Plan::Ask(row.clone()),
         Some(_) => Plan::Wait,
     }
 }
 
-impl Tenure {
+impl HeldLease {
     /// Returns the lease that an acknowledged claim gives.
-    pub fn begin(claim: Write, rev: u64, fence: Duration) -> Self {
+    pub fn begin(claim: LeaseWrite, rev: u64, fence: Duration) -> Self {
         let holder = Holder { node: claim.number, epoch: rev };
         Self { holder, rev, fenced_at: claim.sent + fence }
     }
 
     /// Returns the next renewal.
-    pub fn renewal(&self, sent: Duration) -> Write {
+    pub fn renewal(&self, sent: Duration) -> LeaseWrite {
         let Holder { node: number, epoch } = self.holder;
-        Write { number, expect: Expect::Rev(self.rev), epoch: Some(epoch), sent }
+        LeaseWrite { number, expect: Precondition::Rev(self.rev), epoch: Some(epoch), sent }
     }
 
     /// Applies the outcome of a renewal. An acknowledged renewal moves the fence forward, an unknown one
     /// leaves the lease as it is. Returns `None` when the lease is lost.
-    pub fn renewed(self, renewal: Write, outcome: Outcome, fence: Duration) -> Option<Self> {
+    pub fn renewed(self, renewal: LeaseWrite, outcome: LeaseWriteOutcome, fence: Duration) -> Option<Self> {
         match outcome {
-            Outcome::Written(rev) => {
+            LeaseWriteOutcome::Written(rev) => {
                 Some(Self { rev, fenced_at: self.fenced_at.max(renewal.sent + fence), ..self })
             }
-            Outcome::Unknown => Some(self),
-            Outcome::Refused => None,
+            LeaseWriteOutcome::Unknown => Some(self),
+            LeaseWriteOutcome::Refused => None,
         }
     }
 
@@ -145,21 +145,21 @@ mod tests {
     #[test]
     fn the_lowest_free_number_is_claimed() {
         let rows = [listed(1, ""), listed(2, ""), listed(4, "")];
-        let Plan::Claim(write) = plan(&Wish::default(), &rows, Duration::ZERO) else { panic!("a claim") };
-        assert_eq!((write.number, write.expect), (number(3), Expect::Absent));
+        let Plan::Claim(write) = plan(&ClaimRequest::default(), &rows, Duration::ZERO) else { panic!("a claim") };
+        assert_eq!((write.number, write.expect), (number(3), Precondition::Absent));
     }
 
     #[test]
     fn a_name_asks_for_the_number_that_it_had() {
         let rows = [listed(1, ""), listed(2, "edge-b")];
-        let wish = Wish { number: None, name: "edge-b".into() };
+        let wish = ClaimRequest { number: None, name: "edge-b".into() };
         assert_eq!(plan(&wish, &rows, Duration::ZERO), Plan::Ask(listed(2, "edge-b")));
     }
 
     #[test]
     fn a_fixed_number_is_waited_for_unless_the_same_name_holds_it() {
         let rows = [listed(2, "edge-b")];
-        let wish = |name: &str| Wish { number: Some(number(2)), name: name.into() };
+        let wish = |name: &str| ClaimRequest { number: Some(number(2)), name: name.into() };
         assert_eq!(plan(&wish("edge-a"), &rows, Duration::ZERO), Plan::Wait);
         assert_eq!(plan(&wish("edge-b"), &rows, Duration::ZERO), Plan::Ask(listed(2, "edge-b")));
         assert_eq!(plan(&wish(""), &[listed(2, "")], Duration::ZERO), Plan::Wait, "no name is nobody's name");
@@ -173,20 +173,20 @@ mod tests {
     }
 
     impl Rows {
-        fn apply(&mut self, write: Write, now: Duration, ttl: Duration) -> Outcome {
+        fn apply(&mut self, write: LeaseWrite, now: Duration, ttl: Duration) -> LeaseWriteOutcome {
             self.rows.retain(|_, (_, expires)| *expires > now);
             let actual = self.rows.get(&write.number).map(|(rev, _)| *rev);
             let holds = match write.expect {
-                Expect::Any => true,
-                Expect::Absent => actual.is_none(),
-                Expect::Rev(rev) => actual == Some(rev),
+                Precondition::Any => true,
+                Precondition::Absent => actual.is_none(),
+                Precondition::Rev(rev) => actual == Some(rev),
             };
             if !holds {
-                return Outcome::Refused;
+                return LeaseWriteOutcome::Refused;
             }
             self.last_rev += 1;
             self.rows.insert(write.number, (self.last_rev, now + ttl));
-            Outcome::Written(self.last_rev)
+            LeaseWriteOutcome::Written(self.last_rev)
         }
 
         fn list(&mut self, now: Duration) -> Vec<Listed> {
@@ -200,9 +200,9 @@ mod tests {
     /// back.
     #[derive(Default)]
     struct Process {
-        tenure: Option<Tenure>,
-        travelling: Option<Write>,
-        answered: Option<(Write, Outcome)>,
+        tenure: Option<HeldLease>,
+        travelling: Option<LeaseWrite>,
+        answered: Option<(LeaseWrite, LeaseWriteOutcome)>,
     }
 
     proptest! {
@@ -224,7 +224,7 @@ mod tests {
                     0 if process.travelling.is_none() && process.answered.is_none() => {
                         process.travelling = match process.tenure.filter(|tenure| tenure.holds(now)) {
                             Some(tenure) => Some(tenure.renewal(now)),
-                            None => match plan(&Wish::default(), &rows.list(now), now) {
+                            None => match plan(&ClaimRequest::default(), &rows.list(now), now) {
                                 Plan::Claim(write) => Some(write),
                                 _ => None,
                             },
@@ -235,7 +235,7 @@ mod tests {
                     },
                     2 => if let Some((write, outcome)) = process.answered.take() {
                         process.tenure = match (process.tenure, write.epoch, outcome) {
-                            (_, None, Outcome::Written(rev)) => Some(Tenure::begin(write, rev, timing.lease_fence)),
+                            (_, None, LeaseWriteOutcome::Written(rev)) => Some(HeldLease::begin(write, rev, timing.lease_fence)),
                             (tenure, None, _) => tenure,
                             (Some(tenure), Some(_), outcome) => tenure.renewed(write, outcome, timing.lease_fence),
                             (None, Some(_), _) => None,

@@ -62,11 +62,11 @@ pub struct LaneStats {
 
 /// A lane and release, by the place in the order in which they were first seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Lane(usize);
+pub(super) struct LaneIndex(usize);
 
 /// Where a page is the only one of a user, a connection or a session.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Alone {
+pub(super) struct Uniqueness {
     pub(super) in_cluster: bool,
     pub(super) in_lane: bool,
     pub(super) at_node: bool,
@@ -74,31 +74,31 @@ pub(super) struct Alone {
 
 /// A page, and where it is the only one.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Difference {
-    pub(super) user: Option<Alone>,
-    pub(super) connection: Alone,
-    pub(super) session: Alone,
+pub(super) struct CountDelta {
+    pub(super) user: Option<Uniqueness>,
+    pub(super) connection: Uniqueness,
+    pub(super) session: Uniqueness,
 }
 
 /// All counts.
 #[derive(Debug, Default)]
-pub(super) struct Census {
+pub(super) struct Counters {
     pub(super) total: Counts,
     nodes: HashMap<Holder, Counts>,
     lanes: Vec<(String, String, Counts)>,
 }
 
-impl Census {
-    pub(super) fn lane(&mut self, lane: &str, release: &str) -> Lane {
+impl Counters {
+    pub(super) fn lane(&mut self, lane: &str, release: &str) -> LaneIndex {
         let known = self.lanes.iter().position(|(l, r, _)| l == lane && r == release);
-        Lane(known.unwrap_or_else(|| {
+        LaneIndex(known.unwrap_or_else(|| {
             self.lanes.push((lane.to_owned(), release.to_owned(), Counts::default()));
             self.lanes.len() - 1
         }))
     }
 
     /// A page came, or went.
-    pub(super) fn change(&mut self, holder: Holder, lane: Lane, difference: &Difference, came: bool) {
+    pub(super) fn change(&mut self, holder: Holder, lane: LaneIndex, difference: &CountDelta, came: bool) {
         count(&mut self.total, difference, |alone| alone.in_cluster, came);
         if let Some((_, _, counts)) = self.lanes.get_mut(lane.0) {
             count(counts, difference, |alone| alone.in_lane, came);
@@ -120,7 +120,7 @@ impl Census {
     }
 }
 
-fn count(counts: &mut Counts, difference: &Difference, alone: impl Fn(&Alone) -> bool, came: bool) {
+fn count(counts: &mut Counts, difference: &CountDelta, alone: impl Fn(&Uniqueness) -> bool, came: bool) {
     let step = |count: &mut usize, counts: bool| {
         if counts {
             *count = if came { *count + 1 } else { count.saturating_sub(1) };

@@ -7,7 +7,7 @@ use crate::id::{Address, Key, NodeNumber};
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ChangeKind {
     /// Its first page came.
     Join,
     /// Its last page went.
@@ -31,7 +31,7 @@ pub enum Member {
 
 /// Who it is, wherever it is: a page that has moved is the same.
 #[derive(PartialEq, Eq, Hash)]
-enum Who<'a> {
+enum EntityKey<'a> {
     User(&'a str),
     Connection(Key),
     Session(Key),
@@ -39,21 +39,21 @@ enum Who<'a> {
 }
 
 impl Member {
-    fn who(&self) -> Who<'_> {
+    fn who(&self) -> EntityKey<'_> {
         match self {
-            Self::User(user) => Who::User(user),
-            Self::Connection(id) => Who::Connection(id.key),
-            Self::Session(id) => Who::Session(id.key),
-            Self::Page(id) => Who::Page(id.key),
+            Self::User(user) => EntityKey::User(user),
+            Self::Connection(id) => EntityKey::Connection(id.key),
+            Self::Session(id) => EntityKey::Session(id.key),
+            Self::Page(id) => EntityKey::Page(id.key),
         }
     }
 }
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct PresenceChange {
     /// What.
-    pub kind: Kind,
+    pub kind: ChangeKind,
     /// To whom.
     pub member: Member,
     /// Whose it is; absent for anonymous.
@@ -64,13 +64,13 @@ pub struct Change {
 
 /// Who left and came back in one step has not been away. A step may be the end of a node with all its pages, so this
 /// looks at each change once.
-pub(super) fn settled(changes: Vec<Change>) -> Vec<Change> {
+pub(super) fn settled(changes: Vec<PresenceChange>) -> Vec<PresenceChange> {
     let of =
         |kind| changes.iter().filter(move |change| change.kind == kind).map(|change| change.member.who());
-    let left: HashSet<Who> = of(Kind::Leave).collect();
-    let back: HashSet<Who> = match left.is_empty() {
+    let left: HashSet<EntityKey> = of(ChangeKind::Leave).collect();
+    let back: HashSet<EntityKey> = match left.is_empty() {
         true => HashSet::new(),
-        false => of(Kind::Join).filter(|who| left.contains(who)).collect(),
+        false => of(ChangeKind::Join).filter(|who| left.contains(who)).collect(),
     };
     if back.is_empty() {
         return changes;

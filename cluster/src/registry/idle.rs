@@ -16,8 +16,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Row, Seen};
-use crate::engine::{Batch, Expect, Op, Put};
+use super::{PageRow, PageEntry};
+use crate::engine::{BatchOp, Precondition, OperationId, Put};
 use crate::id::{Address, Key};
 use crate::subject::page_key;
 use crate::wire;
@@ -35,14 +35,14 @@ pub struct Lifetimes {
 
 /// What can be idle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Lasting {
+pub enum Expirable {
     /// A session.
     Session(Key),
     /// A connection.
     Connection(Key),
 }
 
-impl Lasting {
+impl Expirable {
     pub(super) fn key(self) -> String {
         match self {
             Self::Session(key) => page_key::session(key),
@@ -71,10 +71,10 @@ pub struct IdleRow {
 
 impl IdleRow {
     /// What the row is about.
-    pub fn of(&self) -> Lasting {
+    pub fn of(&self) -> Expirable {
         match self.session {
-            Some(session) => Lasting::Session(session.key),
-            None => Lasting::Connection(self.connection.key),
+            Some(session) => Expirable::Session(session.key),
+            None => Expirable::Connection(self.connection.key),
         }
     }
 
@@ -86,47 +86,47 @@ impl IdleRow {
     /// The same with its whole time before it.
     pub(super) fn put_off(self, lifetimes: &Lifetimes, now: u64) -> Self {
         let kept = match self.of() {
-            Lasting::Session(_) => lifetimes.session,
+            Expirable::Session(_) => lifetimes.session,
             // its last session ends first
-            Lasting::Connection(_) => lifetimes.session + lifetimes.connection,
+            Expirable::Connection(_) => lifetimes.session + lifetimes.connection,
         };
         Self { until: now + kept.as_millis() as u64, ..self }
     }
 
-    pub(super) fn put(&self, expect: Expect) -> Put {
+    pub(super) fn put(&self, expect: Precondition) -> Put {
         let (key, meta) = (self.of().key(), wire::encode(self));
-        Put { key, value: Bytes::new(), meta, expect, ttl: None, op: Op::random() }
+        Put { key, value: Bytes::new(), meta, expect, ttl: None, op: OperationId::random() }
     }
 }
 
 /// How an idle row stands, as far as its writer knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stand {
-    pub(super) of: Lasting,
+pub(super) struct IdleState {
+    pub(super) of: Expirable,
     pub(super) rev: Option<u64>,
     pub(super) ending: bool,
 }
 
-impl Stand {
-    fn expect(self) -> Expect {
-        self.rev.map_or(Expect::Absent, Expect::Rev)
+impl IdleState {
+    fn expect(self) -> Precondition {
+        self.rev.map_or(Precondition::Absent, Precondition::Rev)
     }
 }
 
 /// A page joins; `None` when what it joins is ending.
-pub(super) fn join(page: Put, stands: &[Stand]) -> Option<Vec<Batch>> {
+pub(super) fn join(page: Put, stands: &[IdleState]) -> Option<Vec<BatchOp>> {
     if stands.iter().any(|stand| stand.ending) {
         return None;
     }
     let taken = stands.iter().filter(|stand| stand.rev.is_some());
-    let taken = taken.map(|stand| Batch::Delete { key: stand.of.key(), expect: stand.expect() });
+    let taken = taken.map(|stand| BatchOp::Delete { key: stand.of.key(), expect: stand.expect() });
     // the page first: who watches sees it before what it has taken goes
-    Some(std::iter::once(Batch::Put(page)).chain(taken).collect())
+    Some(std::iter::once(BatchOp::Put(page)).chain(taken).collect())
 }
 
 /// A page that leaves, and of what it is the last page at its node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leaving {
+pub struct PageRemoval {
     /// The page.
     pub page: Key,
     /// Its row's revision.
@@ -143,16 +143,16 @@ pub struct Leaving {
     pub last_of_connection: bool,
 }
 
-impl Leaving {
+impl PageRemoval {
     /// What has to be idle from here on, if nobody else has a page of it.
-    pub(super) fn lasting(&self) -> Vec<Lasting> {
-        let session = self.last_of_session.then_some(Lasting::Session(self.session.key));
-        let connection = self.last_of_connection.then_some(Lasting::Connection(self.connection.key));
+    pub(super) fn lasting(&self) -> Vec<Expirable> {
+        let session = self.last_of_session.then_some(Expirable::Session(self.session.key));
+        let connection = self.last_of_connection.then_some(Expirable::Connection(self.connection.key));
         session.into_iter().chain(connection).collect()
     }
 
     /// A page whose row is all that is left of it.
-    pub fn whole(page: Key, row: &Row, rev: u64) -> Self {
+    pub fn whole(page: Key, row: &PageRow, rev: u64) -> Self {
         Self {
             page,
             rev,
@@ -165,7 +165,7 @@ impl Leaving {
     }
 
     /// A page whose node is dead.
-    pub(super) fn of_dead((page, seen): (Key, Seen)) -> Self {
+    pub(super) fn of_dead((page, seen): (Key, PageEntry)) -> Self {
         Self {
             page,
             rev: seen.rev,
@@ -178,17 +178,17 @@ impl Leaving {
     }
 
     /// The idle rows, then what becomes of the page's own row.
-    pub(super) fn leave(&self, own: Batch, stands: &[Stand], lifetimes: &Lifetimes, now: u64) -> Vec<Batch> {
+    pub(super) fn leave(&self, own: BatchOp, stands: &[IdleState], lifetimes: &Lifetimes, now: u64) -> Vec<BatchOp> {
         self.idle(stands, lifetimes, now).into_iter().chain([own]).collect()
     }
 
     /// The idle rows. What is ending stays so.
-    pub(super) fn idle(&self, stands: &[Stand], lifetimes: &Lifetimes, now: u64) -> Vec<Batch> {
+    pub(super) fn idle(&self, stands: &[IdleState], lifetimes: &Lifetimes, now: u64) -> Vec<BatchOp> {
         let idle = stands.iter().filter(|stand| !stand.ending).map(|stand| {
-            let session = matches!(stand.of, Lasting::Session(_)).then_some(self.session);
+            let session = matches!(stand.of, Expirable::Session(_)).then_some(self.session);
             let (connection, user) = (self.connection, self.user.clone());
             let row = IdleRow { session, connection, user, until: 0, ending: false };
-            Batch::Put(row.put_off(lifetimes, now).put(stand.expect()))
+            BatchOp::Put(row.put_off(lifetimes, now).put(stand.expect()))
         });
         idle.collect()
     }

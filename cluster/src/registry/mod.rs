@@ -19,16 +19,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{broadcast, watch as channel};
 
 pub use census::{Counts, LaneStats, NodeStats, Stats};
-pub use change::{Change, Kind, Member};
-pub use idle::{IdleRow, Lasting, Leaving, Lifetimes};
-pub use owner::Owned;
+pub use change::{PresenceChange, ChangeKind, Member};
+pub use idle::{IdleRow, Expirable, PageRemoval, Lifetimes};
+pub use owner::OwnerClaim;
 pub use question::{ConnectionSeen, SessionSeen, UserSeen};
-pub use row::Row;
-pub use rows::Farewell;
-pub use view::{Seen, View};
+pub use row::PageRow;
+pub use rows::RemovalKind;
+pub use view::{PageEntry, View};
 
 use self::owner::OwnerRow;
-use crate::engine::{Bucket, Consistency, Down, Engine, Kv, Watch, WatchEvent, WatchMode};
+use crate::engine::{Bucket, Consistency, Unavailable, Engine, Kv, Watch, WatchEvent, WatchMode};
 use crate::id::{Key, NodeNumber};
 use crate::lease::NodeRow;
 use crate::subject::{node_key, page_key};
@@ -38,9 +38,9 @@ const HAPPENINGS: usize = 1024;
 
 /// A change, and when this node saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Happening {
+pub struct PresenceEvent {
     /// The change.
-    pub change: Change,
+    pub change: PresenceChange,
     /// In milliseconds since the Unix epoch.
     pub at: u64,
 }
@@ -52,37 +52,37 @@ pub struct Registry {
     nodes: Kv,
     view: Arc<RwLock<View>>,
     lifetimes: Lifetimes,
-    happenings: broadcast::Sender<Happening>,
+    happenings: broadcast::Sender<PresenceEvent>,
     /// The revision of the last row that the view shows.
     applied: channel::Sender<u64>,
 }
 
 /// What the row of a page says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum RowLookup {
     /// There is none.
     Nothing,
     /// Who holds the page, and the row's revision.
-    Page(Box<Row>, u64),
+    Page(Box<PageRow>, u64),
     /// The page was unregistered, and its client may not know yet.
     Unregistered,
 }
 
 /// What a node must hear of at once.
 #[derive(Debug)]
-pub enum News {
+pub enum RegistryEvent {
     /// The row of a page was written, with this revision.
-    Page(Key, Box<Row>, u64),
+    Page(Key, Box<PageRow>, u64),
     /// A page was unregistered, by a row of this revision: whoever holds it is to close it.
     Unregistered(Key, u64),
     /// Nobody joins this any more: its pages, if there are any, are to go.
-    Ending(Lasting),
+    Ending(Expirable),
     /// An anonymous connection has become this user's: its anonymous pages are to follow.
     Owned(Key, String),
 }
 
 /// Which rows a watch event is about.
-enum Feed {
+enum WatchKind {
     Pages,
     Nodes,
 }
@@ -96,7 +96,7 @@ impl Registry {
     }
 
     /// Who comes and who goes from now on. Who reads too slowly is told so, and how much it has missed.
-    pub fn happenings(&self) -> broadcast::Receiver<Happening> {
+    pub fn happenings(&self) -> broadcast::Receiver<PresenceEvent> {
         self.happenings.subscribe()
     }
 
@@ -113,39 +113,39 @@ impl Registry {
     }
 
     /// Starts both watches and returns when the view shows everything that stood.
-    pub async fn follow(&self) -> Result<Following, Down> {
+    pub async fn follow(&self) -> Result<Following, Unavailable> {
         let mut nodes = self.nodes.watch(node_key::LEASES, WatchMode::Meta).await?;
         let mut pages = self.rows.watch(page_key::ALL, WatchMode::Meta).await?;
         let (mut live_nodes, mut live_pages) = (false, false);
         while !(live_nodes && live_pages) {
             tokio::select! {
-                Some(event) = nodes.next(), if !live_nodes => live_nodes = self.apply(&Feed::Nodes, event),
-                Some(event) = pages.next(), if !live_pages => live_pages = self.apply(&Feed::Pages, event),
-                else => return Err(Down),
+                Some(event) = nodes.next(), if !live_nodes => live_nodes = self.apply(&WatchKind::Nodes, event),
+                Some(event) = pages.next(), if !live_pages => live_pages = self.apply(&WatchKind::Pages, event),
+                else => return Err(Unavailable),
             }
         }
         Ok(Following { registry: self.clone(), nodes, pages })
     }
 
     /// `true` for [`WatchEvent::Live`].
-    fn apply(&self, feed: &Feed, event: WatchEvent) -> bool {
+    fn apply(&self, feed: &WatchKind, event: WatchEvent) -> bool {
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         let changes = match (feed, event) {
             (_, WatchEvent::Live) => return true,
-            (Feed::Pages, event) => {
+            (WatchKind::Pages, event) => {
                 if let WatchEvent::Put(entry) = &event {
                     view.applied = entry.rev;
                     self.applied.send_replace(entry.rev);
                 }
                 apply_row(&mut view, event)
             }
-            (Feed::Nodes, WatchEvent::Put(entry)) => {
+            (WatchKind::Nodes, WatchEvent::Put(entry)) => {
                 match (node_of(&entry.key), NodeRow::decode(&entry.meta)) {
                     (Some(number), Some(row)) => view.put_node(number, row.epoch_at(entry.rev), row),
                     _ => Vec::new(),
                 }
             }
-            (Feed::Nodes, WatchEvent::Delete { key, .. }) => {
+            (WatchKind::Nodes, WatchEvent::Delete { key, .. }) => {
                 node_of(&key).map(|number| view.delete_node(number)).unwrap_or_default()
             }
         };
@@ -154,44 +154,44 @@ impl Registry {
         false
     }
 
-    fn tell(&self, changes: Vec<Change>) {
+    fn tell(&self, changes: Vec<PresenceChange>) {
         if changes.is_empty() || self.happenings.receiver_count() == 0 {
             return;
         }
         let at = unix_ms();
         for change in changes {
             // an error: nobody listens any more
-            let _ = self.happenings.send(Happening { change, at });
+            let _ = self.happenings.send(PresenceEvent { change, at });
         }
     }
 
     /// The row of a page and its revision, as acknowledged last.
-    pub async fn row(&self, page: Key) -> Result<Option<(Row, u64)>, Down> {
+    pub async fn row(&self, page: Key) -> Result<Option<(PageRow, u64)>, Unavailable> {
         match self.find(page).await? {
-            Found::Page(row, rev) => Ok(Some((*row, rev))),
-            Found::Nothing | Found::Unregistered => Ok(None),
+            RowLookup::Page(row, rev) => Ok(Some((*row, rev))),
+            RowLookup::Nothing | RowLookup::Unregistered => Ok(None),
         }
     }
 
     /// What stands for a page, as acknowledged last.
-    pub async fn find(&self, page: Key) -> Result<Found, Down> {
+    pub async fn find(&self, page: Key) -> Result<RowLookup, Unavailable> {
         let Some(entry) = self.rows.get(&page_key::page(page), Consistency::Latest).await? else {
-            return Ok(Found::Nothing);
+            return Ok(RowLookup::Nothing);
         };
-        Ok(match Row::decode(&entry.meta) {
-            Some(row) => Found::Page(Box::new(row), entry.rev),
-            None if Row::is_unregistered(&entry.meta) => Found::Unregistered,
-            None => Found::Nothing,
+        Ok(match PageRow::decode(&entry.meta) {
+            Some(row) => RowLookup::Page(Box::new(row), entry.rev),
+            None if PageRow::is_unregistered(&entry.meta) => RowLookup::Unregistered,
+            None => RowLookup::Nothing,
         })
     }
 }
 
-fn apply_row(view: &mut View, event: WatchEvent) -> Vec<Change> {
+fn apply_row(view: &mut View, event: WatchEvent) -> Vec<PresenceChange> {
     match event {
         WatchEvent::Put(entry) => match Subject::of(&entry.key) {
-            Some(Subject::Page(page)) => match Row::decode(&entry.meta) {
+            Some(Subject::Page(page)) => match PageRow::decode(&entry.meta) {
                 Some(row) => view.put_page(page, entry.rev, row),
-                None if Row::is_unregistered(&entry.meta) => view.delete_page(page),
+                None if PageRow::is_unregistered(&entry.meta) => view.delete_page(page),
                 None => {
                     tracing::warn!(key = entry.key, "page row of an unknown shape ignored");
                     Vec::new()
@@ -225,14 +225,14 @@ pub struct Following {
 
 impl Following {
     /// Keeps the view current and tells what a node must hear of; ends only when the engine is gone.
-    pub async fn run(mut self, mut heard: impl FnMut(News)) {
+    pub async fn run(mut self, mut heard: impl FnMut(RegistryEvent)) {
         loop {
             tokio::select! {
-                Some(event) = self.nodes.next() => self.registry.apply(&Feed::Nodes, event),
+                Some(event) = self.nodes.next() => self.registry.apply(&WatchKind::Nodes, event),
                 Some(event) = self.pages.next() => {
                     // before the view shows it: who has seen a row has heard of it
                     news(&event).into_iter().for_each(&mut heard);
-                    self.registry.apply(&Feed::Pages, event)
+                    self.registry.apply(&WatchKind::Pages, event)
                 }
                 else => return,
             };
@@ -240,18 +240,18 @@ impl Following {
     }
 }
 
-fn news(event: &WatchEvent) -> Option<News> {
+fn news(event: &WatchEvent) -> Option<RegistryEvent> {
     let WatchEvent::Put(entry) = event else { return None };
     match Subject::of(&entry.key)? {
-        Subject::Page(page) => match Row::decode(&entry.meta) {
-            Some(row) => Some(News::Page(page, Box::new(row), entry.rev)),
-            None => Row::is_unregistered(&entry.meta).then_some(News::Unregistered(page, entry.rev)),
+        Subject::Page(page) => match PageRow::decode(&entry.meta) {
+            Some(row) => Some(RegistryEvent::Page(page, Box::new(row), entry.rev)),
+            None => PageRow::is_unregistered(&entry.meta).then_some(RegistryEvent::Unregistered(page, entry.rev)),
         },
         Subject::Lasting(of) => {
-            IdleRow::decode(&entry.meta).filter(|row| row.ending).map(|_| News::Ending(of))
+            IdleRow::decode(&entry.meta).filter(|row| row.ending).map(|_| RegistryEvent::Ending(of))
         }
         Subject::Owner(connection) => {
-            OwnerRow::decode(&entry.meta).map(|row| News::Owned(connection, row.owner))
+            OwnerRow::decode(&entry.meta).map(|row| RegistryEvent::Owned(connection, row.owner))
         }
     }
 }
@@ -259,7 +259,7 @@ fn news(event: &WatchEvent) -> Option<News> {
 /// What a row of the bucket is about.
 enum Subject {
     Page(Key),
-    Lasting(Lasting),
+    Lasting(Expirable),
     Owner(Key),
 }
 
@@ -267,8 +267,8 @@ impl Subject {
     fn of(key: &str) -> Option<Self> {
         let rest = |prefix: &str| key.strip_prefix(prefix).and_then(|rest| rest.parse().ok());
         None.or_else(|| rest(page_key::PAGES).map(Self::Page))
-            .or_else(|| rest(page_key::SESSIONS).map(|key| Self::Lasting(Lasting::Session(key))))
-            .or_else(|| rest(page_key::CONNECTIONS).map(|key| Self::Lasting(Lasting::Connection(key))))
+            .or_else(|| rest(page_key::SESSIONS).map(|key| Self::Lasting(Expirable::Session(key))))
+            .or_else(|| rest(page_key::CONNECTIONS).map(|key| Self::Lasting(Expirable::Connection(key))))
             .or_else(|| rest(page_key::OWNERS).map(Self::Owner))
     }
 }

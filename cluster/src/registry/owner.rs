@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Registry;
-use crate::engine::{Consistency, Down, Expect, Op, Put, Settled, WriteError};
+use crate::engine::{Consistency, Unavailable, Precondition, OperationId, Put, Resolution, WriteError};
 use crate::id::Key;
 use crate::subject::page_key;
 use crate::wire;
@@ -34,7 +34,7 @@ impl OwnerRow {
 
 /// Who a connection belongs to after a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owned {
+pub struct OwnerClaim {
     /// The user: the one of the first claim.
     pub owner: String,
     /// The revision of the owner row.
@@ -53,24 +53,24 @@ impl Registry {
         connection: Key,
         user: &str,
         kept: Duration,
-    ) -> Result<Owned, WriteError> {
+    ) -> Result<OwnerClaim, WriteError> {
         let key = page_key::owner(connection);
         for _ in 0..ATTEMPTS {
-            if let Some(owned) = self.owned(connection).await.map_err(|Down| WriteError::Down)? {
+            if let Some(owned) = self.owned(connection).await.map_err(|Unavailable| WriteError::Down)? {
                 return Ok(owned);
             }
-            let op = Op::random();
+            let op = OperationId::random();
             let meta = wire::encode(&OwnerRow { owner: user.to_owned() });
-            let put = Put { meta, ttl: Some(kept), op, ..Put::new(key.clone(), "", Expect::Absent) };
+            let put = Put { meta, ttl: Some(kept), op, ..Put::new(key.clone(), "", Precondition::Absent) };
             let written = match self.rows.put(put).await {
                 Err(WriteError::Unknown) => match self.rows.settle(&key, op).await {
-                    Ok(Settled::Written { rev }) => Ok(rev),
+                    Ok(Resolution::Written { rev }) => Ok(rev),
                     _ => Err(WriteError::Unknown),
                 },
                 written => written,
             };
             match written {
-                Ok(rev) => return Ok(Owned { owner: user.to_owned(), rev }),
+                Ok(rev) => return Ok(OwnerClaim { owner: user.to_owned(), rev }),
                 Err(WriteError::Conflict { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -80,14 +80,14 @@ impl Registry {
 
     /// The user that an anonymous connection has become, as acknowledged last. `None` for a connection without a login,
     /// also for one that was a user's from its first page on.
-    pub async fn owner(&self, connection: Key) -> Result<Option<String>, Down> {
+    pub async fn owner(&self, connection: Key) -> Result<Option<String>, Unavailable> {
         Ok(self.owned(connection).await?.map(|owned| owned.owner))
     }
 
-    async fn owned(&self, connection: Key) -> Result<Option<Owned>, Down> {
+    async fn owned(&self, connection: Key) -> Result<Option<OwnerClaim>, Unavailable> {
         let entry = self.rows.get(&page_key::owner(connection), Consistency::Latest).await?;
         Ok(entry.and_then(|entry| {
-            OwnerRow::decode(&entry.meta).map(|row| Owned { owner: row.owner, rev: entry.rev })
+            OwnerRow::decode(&entry.meta).map(|row| OwnerClaim { owner: row.owner, rev: entry.rev })
         }))
     }
 }

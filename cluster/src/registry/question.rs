@@ -8,8 +8,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::census::{LaneStats, NodeStats, Stats};
-use super::idle::{IdleRow, Lasting, Stand};
-use super::view::{IdleSeen, Owned, Seen, View};
+use super::idle::{IdleRow, Expirable, IdleState};
+use super::view::{IdleSeen, UserEntry, PageEntry, View};
 use crate::id::{Address, Holder, Key, NodeNumber};
 use crate::lease::NodeRow;
 use crate::wire::Scope;
@@ -81,12 +81,12 @@ impl View {
     }
 
     /// A living page.
-    pub fn page(&self, key: Key) -> Option<&Seen> {
+    pub fn page(&self, key: Key) -> Option<&PageEntry> {
         self.pages.get(&key).filter(|seen| self.lives(seen.holder))
     }
 
     /// The living pages of a session, connection or user. For `All` and a page use the other questions.
-    pub fn pages_of<'a>(&'a self, scope: &'a Scope) -> Box<dyn Iterator<Item = (Key, &'a Seen)> + 'a> {
+    pub fn pages_of<'a>(&'a self, scope: &'a Scope) -> Box<dyn Iterator<Item = (Key, &'a PageEntry)> + 'a> {
         match scope {
             Scope::Session(key) => Box::new(self.pages_of_session(*key)),
             Scope::Connection(key) => Box::new(self.pages_of_connection(*key)),
@@ -96,24 +96,24 @@ impl View {
         }
     }
 
-    pub(super) fn pages_of_session(&self, session: Key) -> impl Iterator<Item = (Key, &Seen)> {
+    pub(super) fn pages_of_session(&self, session: Key) -> impl Iterator<Item = (Key, &PageEntry)> {
         self.pages_after(session, None)
     }
 
-    pub(super) fn pages_of_connection(&self, connection: Key) -> impl Iterator<Item = (Key, &Seen)> {
+    pub(super) fn pages_of_connection(&self, connection: Key) -> impl Iterator<Item = (Key, &PageEntry)> {
         let sessions =
             self.connections.get(&connection).into_iter().flat_map(|sessions| sessions.after(None));
         let pages = sessions.flat_map(|session| self.pages_of_session(session));
         pages.filter(move |(_, seen)| seen.connection.key == connection)
     }
 
-    pub(super) fn pages_of_user<'a>(&'a self, user: &'a str) -> impl Iterator<Item = (Key, &'a Seen)> {
+    pub(super) fn pages_of_user<'a>(&'a self, user: &'a str) -> impl Iterator<Item = (Key, &'a PageEntry)> {
         let sessions = self.users.get(user).into_iter().flat_map(|owned| owned.sessions.after(None));
         let pages = sessions.flat_map(|session| self.pages_of_session(session));
         pages.filter(move |(_, seen)| seen.user.as_deref() == Some(user))
     }
 
-    fn pages_of_topic<'a>(&'a self, topic: &str) -> impl Iterator<Item = (Key, &'a Seen)> {
+    fn pages_of_topic<'a>(&'a self, topic: &str) -> impl Iterator<Item = (Key, &'a PageEntry)> {
         let keys = self.topics.get(topic).into_iter().flat_map(|pages| pages.after(None));
         keys.filter_map(|key| self.pages.get(&key).map(|seen| (key, seen)))
     }
@@ -131,7 +131,7 @@ impl View {
     }
 
     /// The living pages of a session behind one of them, in order.
-    pub fn pages_after(&self, session: Key, after: Option<Key>) -> impl Iterator<Item = (Key, &Seen)> {
+    pub fn pages_after(&self, session: Key, after: Option<Key>) -> impl Iterator<Item = (Key, &PageEntry)> {
         let keys = self.sessions.get(&session).into_iter().flat_map(move |pages| pages.after(after));
         keys.filter_map(|key| self.pages.get(&key).map(|seen| (key, seen)))
     }
@@ -171,7 +171,7 @@ impl View {
             let pages = self.sessions.get(&key).map_or(0, |pages| pages.pages());
             return Some(SessionSeen { session, connection, user, pages, idle_until: None });
         }
-        let idle = self.idle.get(&Lasting::Session(key)).filter(|idle| !idle.ending)?;
+        let idle = self.idle.get(&Expirable::Session(key)).filter(|idle| !idle.ending)?;
         let (connection, user) = (idle.connection, idle.user.clone());
         Some(SessionSeen { session: idle.session?, connection, user, pages: 0, idle_until: Some(idle.until) })
     }
@@ -184,7 +184,7 @@ impl View {
             let (connection, user) = (first.connection, first.user.clone());
             return Some(ConnectionSeen { connection, user, sessions, pages, idle_until: None });
         }
-        let idle = self.idle.get(&Lasting::Connection(key)).filter(|idle| !idle.ending)?;
+        let idle = self.idle.get(&Expirable::Connection(key)).filter(|idle| !idle.ending)?;
         let (connection, user) = (idle.connection, idle.user.clone());
         Some(ConnectionSeen { connection, user, sessions, pages, idle_until: Some(idle.until) })
     }
@@ -226,7 +226,7 @@ impl View {
     }
 
     /// Pages whose holder has no living lease.
-    pub fn dead(&self) -> Vec<(Key, Seen)> {
+    pub fn dead(&self) -> Vec<(Key, PageEntry)> {
         if self.held.keys().all(|holder| self.lives(*holder)) {
             return Vec::new();
         }
@@ -262,17 +262,17 @@ impl View {
     }
 
     /// Whether a page of it lives.
-    pub fn has_pages(&self, of: Lasting) -> bool {
+    pub fn has_pages(&self, of: Expirable) -> bool {
         match of {
-            Lasting::Session(key) => self.sessions.contains_key(&key),
-            Lasting::Connection(key) => {
+            Expirable::Session(key) => self.sessions.contains_key(&key),
+            Expirable::Connection(key) => {
                 self.connections.get(&key).is_some_and(|sessions| sessions.pages() > 0)
             }
         }
     }
 
     /// Whether nobody joins it any more.
-    pub fn is_ending(&self, of: Lasting) -> bool {
+    pub fn is_ending(&self, of: Expirable) -> bool {
         self.idle.get(&of).is_some_and(|idle| idle.ending)
     }
 
@@ -298,10 +298,10 @@ impl View {
     }
 
     /// How idle rows stand, as far as this node has heard.
-    pub(super) fn stands(&self, of: &[Lasting]) -> Vec<Stand> {
+    pub(super) fn stands(&self, of: &[Expirable]) -> Vec<IdleState> {
         let stand = |of| {
             let idle = self.idle.get(&of);
-            Stand { of, rev: idle.map(|idle| idle.rev), ending: idle.is_some_and(|idle| idle.ending) }
+            IdleState { of, rev: idle.map(|idle| idle.rev), ending: idle.is_some_and(|idle| idle.ending) }
         };
         of.iter().copied().map(stand).collect()
     }
@@ -316,17 +316,17 @@ impl View {
     pub(super) fn due(&self, now: u64) -> Vec<(IdleRow, u64)> {
         let due = self.due.iter().take_while(|(due, _)| *due <= now);
         let seen = due.filter_map(|(_, of)| self.idle.get(of).map(|idle| (*of, idle)));
-        let waits = |of: Lasting| match of {
-            Lasting::Session(_) => false,
-            Lasting::Connection(_) if self.has_pages(of) => false,
-            Lasting::Connection(key) => self.connections.contains_key(&key) || self.has_ending(key),
+        let waits = |of: Expirable| match of {
+            Expirable::Session(_) => false,
+            Expirable::Connection(_) if self.has_pages(of) => false,
+            Expirable::Connection(key) => self.connections.contains_key(&key) || self.has_ending(key),
         };
         seen.filter(|(of, _)| !waits(*of)).map(|(_, idle)| (idle.row(), idle.rev)).collect()
     }
 }
 
 impl<'a> UserSeen<'a> {
-    fn of(user: &'a Arc<str>, owned: &Owned) -> Self {
+    fn of(user: &'a Arc<str>, owned: &UserEntry) -> Self {
         let (connections, sessions) = (owned.connections.len(), owned.sessions.len());
         Self { user, connections, sessions, pages: owned.sessions.pages() }
     }

@@ -13,7 +13,7 @@ const MAX_AGENT: usize = 200;
 /// the compare-and-set on it holds the page. Written on opening, moving and closing, and
 /// when the page's topics change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Row {
+pub struct PageRow {
     /// The node that holds the socket.
     pub node: NodeNumber,
     /// That node's life.
@@ -46,11 +46,11 @@ pub struct Row {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Unregistered {
+struct Tombstone {
     unregistered: bool,
 }
 
-impl Row {
+impl PageRow {
     /// The meta of its entry.
     pub fn encode(&self) -> Bytes {
         wire::encode(self)
@@ -64,11 +64,11 @@ impl Row {
     /// What stands in place of the row of an unregistered page until its client cannot come back any more. It names
     /// no holder, so it is no row to anybody.
     pub(super) fn unregistered() -> Bytes {
-        wire::encode(&Unregistered { unregistered: true })
+        wire::encode(&Tombstone { unregistered: true })
     }
 
     pub(super) fn is_unregistered(meta: &[u8]) -> bool {
-        serde_json::from_slice(meta).is_ok_and(|Unregistered { unregistered }| unregistered)
+        serde_json::from_slice(meta).is_ok_and(|Tombstone { unregistered }| unregistered)
     }
 
     /// A user agent cut to the size that a row keeps.

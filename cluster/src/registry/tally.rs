@@ -7,7 +7,7 @@ use crate::id::Key;
 
 /// What stands behind a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Share {
+struct KeyShare {
     pages: u32,
     /// Kept although it has no page.
     idle: bool,
@@ -18,19 +18,19 @@ struct Share {
 enum Keys {
     #[default]
     None,
-    One(Key, Share),
-    Many(BTreeMap<Key, Share>),
+    One(Key, KeyShare),
+    Many(BTreeMap<Key, KeyShare>),
 }
 
 /// The sessions of a user with the number of their pages, and the like. A key is there while it has a page or an
 /// idle row.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct KeyCounts {
     pages: u32,
     keys: Keys,
 }
 
-impl Tally {
+impl KeyCounts {
     /// One more page behind a key.
     pub(super) fn add_page(&mut self, key: Key) {
         self.pages += 1;
@@ -78,18 +78,18 @@ impl Tally {
         one.into_iter().chain(many.into_iter().flatten())
     }
 
-    fn change(&mut self, key: Key, change: impl FnOnce(&mut Share)) {
+    fn change(&mut self, key: Key, change: impl FnOnce(&mut KeyShare)) {
         match &mut self.keys {
             Keys::One(only, share) if *only == key => {
                 change(share);
-                if *share == Share::default() {
+                if *share == KeyShare::default() {
                     self.keys = Keys::None;
                 }
             }
             Keys::Many(keys) => {
                 let share = keys.entry(key).or_default();
                 change(share);
-                if *share == Share::default() {
+                if *share == KeyShare::default() {
                     keys.remove(&key);
                 }
                 if let (1, Some((key, share))) = (keys.len(), keys.first_key_value()) {
@@ -97,9 +97,9 @@ impl Tally {
                 }
             }
             keys => {
-                let mut share = Share::default();
+                let mut share = KeyShare::default();
                 change(&mut share);
-                if share != Share::default() {
+                if share != KeyShare::default() {
                     *keys = match keys {
                         Keys::One(only, known) => Keys::Many(BTreeMap::from([(*only, *known), (key, share)])),
                         _ => Keys::One(key, share),
@@ -120,7 +120,7 @@ mod tests {
         /// Against a plain map.
         #[test]
         fn a_tally_says_what_was_put_into_it(steps in prop::collection::vec((0u128..5, 0u8..4), 0..60)) {
-            let (mut tally, mut model) = (Tally::default(), BTreeMap::<Key, Share>::new());
+            let (mut tally, mut model) = (KeyCounts::default(), BTreeMap::<Key, KeyShare>::new());
             for (bits, step) in steps {
                 let key = Key::from_bits(bits);
                 let share = model.entry(key).or_default();
@@ -130,7 +130,7 @@ mod tests {
                     1 => {}
                     _ => { tally.set_idle(key, step == 2); share.idle = step == 2; }
                 }
-                model.retain(|_, share| *share != Share::default());
+                model.retain(|_, share| *share != KeyShare::default());
                 prop_assert_eq!(tally.after(None).collect::<Vec<_>>(), model.keys().copied().collect::<Vec<_>>());
                 let after: Vec<Key> = model.keys().copied().filter(|other| *other > key).collect();
                 prop_assert_eq!(tally.after(Some(key)).collect::<Vec<_>>(), after);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::{Expect, Memory, WriteError};
+use crate::engine::{Precondition, Memory, WriteError};
 use crate::id::{Address, Holder};
 
 /// Long enough for nothing to end by itself.
@@ -35,8 +35,8 @@ fn connection_of(session: u128) -> u128 {
     100 + session / 2
 }
 
-fn row(number: u16, session: u128) -> Row {
-    Row {
+fn row(number: u16, session: u128) -> PageRow {
+    PageRow {
         node: node(number),
         epoch: 1,
         generation: 1,
@@ -72,12 +72,12 @@ impl Node {
     fn hear(&mut self, events: usize) {
         for _ in 0..events {
             let Some(event) = self.rows.try_next() else { return };
-            self.registry.apply(&Feed::Pages, event);
+            self.registry.apply(&WatchKind::Pages, event);
         }
     }
 
     async fn open(&mut self, page: u128, session: u128) {
-        match self.registry.write(key(page), &row(self.number, session), Expect::Absent).await {
+        match self.registry.write(key(page), &row(self.number, session), Precondition::Absent).await {
             Ok(rev) => drop(self.pages.insert(key(page), (session, rev))),
             Err(WriteError::Conflict { .. }) => {}
             Err(error) => panic!("{error}"),
@@ -87,8 +87,8 @@ impl Node {
     /// The row of a page is written again, as for a login or a topic.
     async fn rewrite(&mut self, page: Key) {
         let Some((session, rev)) = self.pages.get(&page).copied() else { return };
-        let row = Row { user: Some("ann".into()), ..row(self.number, session) };
-        match self.registry.write(page, &row, Expect::Rev(rev)).await {
+        let row = PageRow { user: Some("ann".into()), ..row(self.number, session) };
+        match self.registry.write(page, &row, Precondition::Rev(rev)).await {
             Ok(rev) => drop(self.pages.insert(page, (session, rev))),
             // its session is ending: the node will hear of it
             Err(WriteError::Conflict { .. }) => {}
@@ -96,10 +96,10 @@ impl Node {
         }
     }
 
-    async fn leave(&mut self, page: Key, farewell: Farewell) {
+    async fn leave(&mut self, page: Key, farewell: RemovalKind) {
         let Some((session, rev)) = self.pages.remove(&page) else { return };
         let other = |of: &dyn Fn(u128) -> bool| self.pages.values().any(|(session, _)| of(*session));
-        let leaving = Leaving {
+        let leaving = PageRemoval {
             page,
             rev,
             session: at(session),
@@ -127,7 +127,7 @@ enum Step {
     Leave {
         node: usize,
         place: usize,
-        farewell: Farewell,
+        farewell: RemovalKind,
     },
     /// The same page is written again.
     Rewrite {
@@ -152,7 +152,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let farewell = prop_oneof![Just(Farewell::Forget), Just(Farewell::Unregister)];
+    let farewell = prop_oneof![Just(RemovalKind::Forget), Just(RemovalKind::Unregister)];
     // mostly one session: what goes wrong needs several of its pages
     let session = prop_oneof![4 => Just(0u128), 1 => 0u128..3];
     prop_oneof![
@@ -180,11 +180,11 @@ fn see_nodes(nodes: &[Node], at: usize) {
 }
 
 /// What stands in the bucket: pages and idle rows.
-async fn standing(registry: &Registry) -> (BTreeSet<Lasting>, BTreeSet<Lasting>) {
+async fn standing(registry: &Registry) -> (BTreeSet<Expirable>, BTreeSet<Expirable>) {
     let (mut paged, mut idle) = (BTreeSet::new(), BTreeSet::new());
     for entry in registry.rows.list(page_key::ALL).await.unwrap() {
-        if let Some(row) = Row::decode(&entry.meta) {
-            paged.extend([Lasting::Session(row.session.key), Lasting::Connection(row.connection.key)]);
+        if let Some(row) = PageRow::decode(&entry.meta) {
+            paged.extend([Expirable::Session(row.session.key), Expirable::Connection(row.connection.key)]);
         } else if let Some(row) = IdleRow::decode(&entry.meta) {
             idle.insert(row.of());
         }
@@ -206,8 +206,8 @@ async fn play(steps: Vec<Step>, lifetimes: Lifetimes) {
                 next += 1;
                 nodes[node].open(next, session).await;
                 opened.extend([
-                    Lasting::Session(key(session)),
-                    Lasting::Connection(key(connection_of(session))),
+                    Expirable::Session(key(session)),
+                    Expirable::Connection(key(connection_of(session))),
                 ]);
             }
             Step::Leave { node, place, farewell } if nodes[node].lives => {
@@ -252,7 +252,7 @@ async fn play(steps: Vec<Step>, lifetimes: Lifetimes) {
     }
 }
 
-async fn check(nodes: &[Node], opened: &BTreeSet<Lasting>) {
+async fn check(nodes: &[Node], opened: &BTreeSet<Expirable>) {
     let (paged, idle) = standing(&nodes[0].registry).await;
     let lost: Vec<_> = opened.iter().filter(|of| !paged.contains(of) && !idle.contains(of)).collect();
     assert!(lost.is_empty(), "neither a page nor an idle row: {lost:?}");
@@ -273,7 +273,7 @@ proptest! {
 #[tokio::test]
 async fn a_session_is_idle_after_the_death_of_its_last_node_however_late_the_sweeper_hears() {
     use Step::{Die, Hear, Leave, Open, Sweep};
-    let farewell = Farewell::Forget;
+    let farewell = RemovalKind::Forget;
     let steps = vec![
         Open { node: 0, session: 0 },
         Open { node: 1, session: 0 },
@@ -297,13 +297,13 @@ async fn an_idle_row_stays_although_a_page_is_still_seen_when_its_time_has_come(
     let engine = Engine::Memory(Memory::new());
     let mut nodes = [Node::new(&engine, 1, NONE).await, Node::new(&engine, 2, NONE).await];
     nodes[0].open(1, 0).await;
-    nodes[0].leave(key(1), Farewell::Forget).await;
+    nodes[0].leave(key(1), RemovalKind::Forget).await;
     // all but the deletion of the row
     nodes[1].hear(4);
     see_nodes(&nodes, 1);
-    assert!(nodes[1].registry.view().has_pages(Lasting::Session(key(0))));
+    assert!(nodes[1].registry.view().has_pages(Expirable::Session(key(0))));
     assert_eq!(nodes[1].registry.end_idle().await, []);
-    let both = [Lasting::Session(key(0)), Lasting::Connection(key(100))];
+    let both = [Expirable::Session(key(0)), Expirable::Connection(key(100))];
     assert_eq!(standing(&nodes[0].registry).await.1, BTreeSet::from(both));
 }
 
@@ -312,13 +312,13 @@ async fn what_is_idle_for_too_long_ends_once_however_many_nodes_look() {
     let engine = Engine::Memory(Memory::new());
     let mut nodes = [Node::new(&engine, 1, NONE).await, Node::new(&engine, 2, NONE).await];
     nodes[0].open(1, 0).await;
-    nodes[0].leave(key(1), Farewell::Forget).await;
+    nodes[0].leave(key(1), RemovalKind::Forget).await;
     nodes.iter_mut().for_each(|node| node.hear(100));
     let mut heard = nodes[1].registry.happenings();
     let (one, two) = (nodes[0].registry.end_idle().await, nodes[1].registry.end_idle().await);
     assert_eq!((one.len(), two.len()), (1, 0), "the connection waits for its session");
     // a page that comes now is refused, even where the mark has not been heard of
-    assert!(nodes[1].registry.write(key(2), &row(2, 0), Expect::Absent).await.is_err());
+    assert!(nodes[1].registry.write(key(2), &row(2, 0), Precondition::Absent).await.is_err());
     // whoever dies in between leaves it to the next
     nodes.iter_mut().for_each(|node| node.hear(100));
     let again = nodes[1].registry.end_idle().await;
@@ -328,9 +328,9 @@ async fn what_is_idle_for_too_long_ends_once_however_many_nodes_look() {
     assert!(!nodes[1].registry.ended(row, *rev).await);
     nodes.iter_mut().for_each(|node| node.hear(100));
     let happening = heard.try_recv().unwrap();
-    assert_eq!((happening.change.kind, happening.change.member), (Kind::End, Member::Session(at(0))));
+    assert_eq!((happening.change.kind, happening.change.member), (ChangeKind::End, Member::Session(at(0))));
     let rest = nodes[1].registry.end_idle().await;
-    assert_eq!(rest.iter().map(|(row, _)| row.of()).collect::<Vec<_>>(), [Lasting::Connection(key(100))]);
+    assert_eq!(rest.iter().map(|(row, _)| row.of()).collect::<Vec<_>>(), [Expirable::Connection(key(100))]);
 }
 
 #[tokio::test]
@@ -342,7 +342,7 @@ async fn a_page_that_joins_in_time_keeps_its_session_from_ending() {
     };
     nodes.iter_mut().for_each(lease);
     nodes[0].open(1, 0).await;
-    nodes[0].leave(key(1), Farewell::Forget).await;
+    nodes[0].leave(key(1), RemovalKind::Forget).await;
     nodes.iter_mut().for_each(|node| node.hear(100));
     nodes[1].open(2, 0).await;
     assert_eq!(nodes[0].registry.end_idle().await, [], "the row was taken away before this node heard of it");
@@ -354,7 +354,7 @@ async fn several_pages_that_join_an_idle_session_at_once_all_succeed() {
     let engine = Engine::Memory(Memory::new());
     let mut node = Node::new(&engine, 1, LONG).await;
     node.open(1, 0).await;
-    node.leave(key(1), Farewell::Forget).await;
+    node.leave(key(1), RemovalKind::Forget).await;
     node.hear(100);
     for page in 2..5 {
         // the view still shows the idle rows
@@ -368,9 +368,9 @@ async fn an_unregistered_page_is_nobodys_page_and_known_as_such() {
     let engine = Engine::Memory(Memory::new());
     let mut node = Node::new(&engine, 1, LONG).await;
     node.open(1, 0).await;
-    node.leave(key(1), Farewell::Unregister).await;
+    node.leave(key(1), RemovalKind::Unregister).await;
     node.hear(100);
-    assert_eq!(node.registry.find(key(1)).await.unwrap(), Found::Unregistered);
+    assert_eq!(node.registry.find(key(1)).await.unwrap(), RowLookup::Unregistered);
     assert_eq!(node.registry.row(key(1)).await.unwrap(), None);
     assert!(node.registry.view().pages.is_empty());
     let holder = Holder { node: self::node(1), epoch: 1 };

@@ -7,17 +7,17 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::Row;
-use super::census::{Alone, Census, Difference, Lane};
-use super::change::{Change, Kind, Member, settled};
-use super::idle::{IdleRow, Lasting};
-use super::tally::Tally;
+use super::PageRow;
+use super::census::{Uniqueness, Counters, CountDelta, LaneIndex};
+use super::change::{PresenceChange, ChangeKind, Member, settled};
+use super::idle::{IdleRow, Expirable};
+use super::tally::KeyCounts;
 use crate::id::{Address, Holder, Key, NodeNumber};
 use crate::lease::NodeRow;
 
 /// What the view keeps of a row.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct PageEntry {
     /// Who holds it.
     pub holder: Holder,
     /// Its session.
@@ -47,16 +47,16 @@ pub(super) struct IdleSeen {
 
 /// What belongs to a user.
 #[derive(Debug, Default)]
-pub(super) struct Owned {
-    pub(super) connections: Tally,
-    pub(super) sessions: Tally,
+pub(super) struct UserEntry {
+    pub(super) connections: KeyCounts,
+    pub(super) sessions: KeyCounts,
 }
 
 #[derive(Debug)]
-pub(super) struct Alive {
+pub(super) struct NodeEntry {
     pub(super) epoch: u64,
     pub(super) row: NodeRow,
-    lane: Lane,
+    lane: LaneIndex,
 }
 
 /// All pages and all living nodes.
@@ -64,29 +64,29 @@ pub(super) struct Alive {
 pub struct View {
     /// The revision of the last row that was put.
     pub(super) applied: u64,
-    pub(super) pages: HashMap<Key, Seen>,
+    pub(super) pages: HashMap<Key, PageEntry>,
     /// Pages of each session.
-    pub(super) sessions: HashMap<Key, Tally>,
+    pub(super) sessions: HashMap<Key, KeyCounts>,
     /// Sessions of each connection.
-    pub(super) connections: HashMap<Key, Tally>,
-    pub(super) users: BTreeMap<Arc<str>, Owned>,
+    pub(super) connections: HashMap<Key, KeyCounts>,
+    pub(super) users: BTreeMap<Arc<str>, UserEntry>,
     /// Pages of each topic.
-    pub(super) topics: BTreeMap<Arc<str>, Tally>,
-    pub(super) idle: HashMap<Lasting, IdleSeen>,
+    pub(super) topics: BTreeMap<Arc<str>, KeyCounts>,
+    pub(super) idle: HashMap<Expirable, IdleSeen>,
     /// Idle rows in the order of their ends; what is ending comes first.
-    pub(super) due: BTreeSet<(u64, Lasting)>,
+    pub(super) due: BTreeSet<(u64, Expirable)>,
     /// Sessions and connections that have an idle row and no page.
     pub(super) idle_sessions: usize,
     pub(super) idle_connections: usize,
     /// Rows of each holder, living or not.
     pub(super) held: HashMap<Holder, usize>,
-    pub(super) census: Census,
-    pub(super) nodes: HashMap<NodeNumber, Alive>,
+    pub(super) census: Counters,
+    pub(super) nodes: HashMap<NodeNumber, NodeEntry>,
 }
 
 impl View {
     /// A page's row was written.
-    pub fn put_page(&mut self, key: Key, rev: u64, row: Row) -> Vec<Change> {
+    pub fn put_page(&mut self, key: Key, rev: u64, row: PageRow) -> Vec<PresenceChange> {
         if self.pages.get(&key).is_some_and(|seen| seen.rev >= rev) {
             return Vec::new();
         }
@@ -96,14 +96,14 @@ impl View {
         *self.held.entry(holder).or_default() += 1;
         let (session, connection) = (row.session, row.connection);
         let topics = row.topics.into_iter().map(|topic| self.intern_topic(topic)).collect();
-        let seen = Seen { holder, session, connection, user, topics, rev, opened: row.opened };
+        let seen = PageEntry { holder, session, connection, user, topics, rev, opened: row.opened };
         self.pages.insert(key, seen);
         self.index(key, &mut changes);
         settled(changes)
     }
 
     /// A page's row is gone.
-    pub fn delete_page(&mut self, key: Key) -> Vec<Change> {
+    pub fn delete_page(&mut self, key: Key) -> Vec<PresenceChange> {
         let mut changes = Vec::new();
         self.unindex(key, &mut changes);
         if let Some(seen) = self.pages.remove(&key)
@@ -134,16 +134,16 @@ impl View {
     }
 
     /// An idle row is gone: a page has joined, or it is over.
-    pub fn delete_idle(&mut self, of: Lasting) -> Vec<Change> {
+    pub fn delete_idle(&mut self, of: Expirable) -> Vec<PresenceChange> {
         let Some(seen) = self.forget_idle(of) else { return Vec::new() };
         if self.has_pages(of) {
             return Vec::new();
         }
         let member = seen.session.map_or(Member::Connection(seen.connection), Member::Session);
-        vec![Change { kind: Kind::End, member, user: seen.user, node: None }]
+        vec![PresenceChange { kind: ChangeKind::End, member, user: seen.user, node: None }]
     }
 
-    fn forget_idle(&mut self, of: Lasting) -> Option<IdleSeen> {
+    fn forget_idle(&mut self, of: Expirable) -> Option<IdleSeen> {
         self.count_idle(of, !self.has_pages(of), false);
         let seen = self.idle.remove(&of)?;
         self.due.remove(&(seen.due(), of));
@@ -152,39 +152,39 @@ impl View {
     }
 
     /// A session or connection with an idle row has lost or found its last page, or one without pages its row.
-    fn count_idle(&mut self, of: Lasting, applies: bool, more: bool) {
+    fn count_idle(&mut self, of: Expirable, applies: bool, more: bool) {
         if !applies || self.idle.get(&of).is_none_or(|idle| idle.ending) {
             return;
         }
         let count = match of {
-            Lasting::Session(_) => &mut self.idle_sessions,
-            Lasting::Connection(_) => &mut self.idle_connections,
+            Expirable::Session(_) => &mut self.idle_sessions,
+            Expirable::Connection(_) => &mut self.idle_connections,
         };
         *count = if more { *count + 1 } else { count.saturating_sub(1) };
     }
 
     /// What is ending is nobody's any more.
-    fn mark_idle(&mut self, of: Lasting, seen: &IdleSeen, idle: bool) {
+    fn mark_idle(&mut self, of: Expirable, seen: &IdleSeen, idle: bool) {
         if seen.ending {
             return;
         }
-        if let Lasting::Session(session) = of {
+        if let Expirable::Session(session) = of {
             change(&mut self.connections, seen.connection.key, |sessions| sessions.set_idle(session, idle));
         }
         self.change_user(seen.user.clone(), |owned| match of {
-            Lasting::Session(session) => owned.sessions.set_idle(session, idle),
-            Lasting::Connection(connection) => owned.connections.set_idle(connection, idle),
+            Expirable::Session(session) => owned.sessions.set_idle(session, idle),
+            Expirable::Connection(connection) => owned.connections.set_idle(connection, idle),
         });
     }
 
     /// A node's lease was claimed or renewed.
-    pub fn put_node(&mut self, number: NodeNumber, epoch: u64, row: NodeRow) -> Vec<Change> {
+    pub fn put_node(&mut self, number: NodeNumber, epoch: u64, row: NodeRow) -> Vec<PresenceChange> {
         if self.epoch(number) == Some(epoch) {
             return Vec::new();
         }
         let mut changes = self.delete_node(number);
         let lane = self.census.lane(&row.lane, &row.release);
-        self.nodes.insert(number, Alive { epoch, row, lane });
+        self.nodes.insert(number, NodeEntry { epoch, row, lane });
         for key in self.rows_of(Holder { node: number, epoch }) {
             self.index(key, &mut changes);
         }
@@ -192,7 +192,7 @@ impl View {
     }
 
     /// A node's lease is gone: its pages stop counting at once.
-    pub fn delete_node(&mut self, number: NodeNumber) -> Vec<Change> {
+    pub fn delete_node(&mut self, number: NodeNumber) -> Vec<PresenceChange> {
         let Some(epoch) = self.epoch(number) else { return Vec::new() };
         let mut changes = Vec::new();
         for key in self.rows_of(Holder { node: number, epoch }) {
@@ -215,7 +215,7 @@ impl View {
     }
 
     /// A page that a living node holds counts from here on.
-    fn index(&mut self, key: Key, changes: &mut Vec<Change>) {
+    fn index(&mut self, key: Key, changes: &mut Vec<PresenceChange>) {
         let Some((seen, lane)) = self.living(key) else { return };
         let difference = self.difference(key, &seen, lane);
         self.sessions.entry(seen.session.key).or_default().add_page(key);
@@ -228,11 +228,11 @@ impl View {
         for topic in &seen.topics {
             self.topics.entry(topic.clone()).or_default().add_page(key);
         }
-        self.count(key, &seen, lane, Kind::Join, &difference, changes);
+        self.count(key, &seen, lane, ChangeKind::Join, &difference, changes);
     }
 
     /// It does not count any more.
-    fn unindex(&mut self, key: Key, changes: &mut Vec<Change>) {
+    fn unindex(&mut self, key: Key, changes: &mut Vec<PresenceChange>) {
         let Some((seen, lane)) = self.living(key) else { return };
         change(&mut self.sessions, seen.session.key, |pages| pages.remove_page(key));
         change(&mut self.connections, seen.connection.key, |sessions| sessions.remove_page(seen.session.key));
@@ -249,34 +249,34 @@ impl View {
             }
         }
         let difference = self.difference(key, &seen, lane);
-        self.count(key, &seen, lane, Kind::Leave, &difference, changes);
+        self.count(key, &seen, lane, ChangeKind::Leave, &difference, changes);
     }
 
     fn count(
         &mut self,
         key: Key,
-        seen: &Seen,
-        lane: Lane,
-        kind: Kind,
-        difference: &Difference,
-        changes: &mut Vec<Change>,
+        seen: &PageEntry,
+        lane: LaneIndex,
+        kind: ChangeKind,
+        difference: &CountDelta,
+        changes: &mut Vec<PresenceChange>,
     ) {
-        let left = kind == Kind::Leave;
+        let left = kind == ChangeKind::Leave;
         self.census.change(seen.holder, lane, difference, !left);
-        self.count_idle(Lasting::Session(seen.session.key), difference.session.in_cluster, left);
-        self.count_idle(Lasting::Connection(seen.connection.key), difference.connection.in_cluster, left);
+        self.count_idle(Expirable::Session(seen.session.key), difference.session.in_cluster, left);
+        self.count_idle(Expirable::Connection(seen.connection.key), difference.connection.in_cluster, left);
         tell(kind, key, seen, difference, changes);
     }
 
     /// A page whose holder lives: the ones that are indexed.
-    fn living(&self, key: Key) -> Option<(Seen, Lane)> {
+    fn living(&self, key: Key) -> Option<(PageEntry, LaneIndex)> {
         let seen = self.page(key)?;
         self.nodes.get(&seen.holder.node).map(|alive| (seen.clone(), alive.lane))
     }
 
     /// Where this page is the only one, among all others that count.
-    fn difference(&self, key: Key, seen: &Seen, lane: Lane) -> Difference {
-        Difference {
+    fn difference(&self, key: Key, seen: &PageEntry, lane: LaneIndex) -> CountDelta {
+        CountDelta {
             session: self.alone(key, seen, lane, self.pages_of_session(seen.session.key)),
             connection: self.alone(key, seen, lane, self.pages_of_connection(seen.connection.key)),
             user: seen.user.as_deref().map(|user| self.alone(key, seen, lane, self.pages_of_user(user))),
@@ -287,11 +287,11 @@ impl View {
     fn alone<'a>(
         &self,
         key: Key,
-        seen: &Seen,
-        lane: Lane,
-        pages: impl Iterator<Item = (Key, &'a Seen)>,
-    ) -> Alone {
-        let mut alone = Alone { in_cluster: true, in_lane: true, at_node: true };
+        seen: &PageEntry,
+        lane: LaneIndex,
+        pages: impl Iterator<Item = (Key, &'a PageEntry)>,
+    ) -> Uniqueness {
+        let mut alone = Uniqueness { in_cluster: true, in_lane: true, at_node: true };
         for (_, other) in pages.filter(|(other, _)| *other != key) {
             alone.in_cluster = false;
             alone.at_node &= other.holder != seen.holder;
@@ -303,7 +303,7 @@ impl View {
         alone
     }
 
-    fn change_user(&mut self, user: Option<Arc<str>>, change: impl FnOnce(&mut Owned)) {
+    fn change_user(&mut self, user: Option<Arc<str>>, change: impl FnOnce(&mut UserEntry)) {
         let Some(user) = user else { return };
         let owned = self.users.entry(user.clone()).or_default();
         change(owned);
@@ -328,7 +328,7 @@ impl IdleSeen {
 }
 
 /// Changes what stands under a key, which goes when nothing is left of it.
-fn change(tallies: &mut HashMap<Key, Tally>, key: Key, change: impl FnOnce(&mut Tally)) {
+fn change(tallies: &mut HashMap<Key, KeyCounts>, key: Key, change: impl FnOnce(&mut KeyCounts)) {
     let tally = tallies.entry(key).or_default();
     change(tally);
     if tally.is_empty() {
@@ -336,7 +336,7 @@ fn change(tallies: &mut HashMap<Key, Tally>, key: Key, change: impl FnOnce(&mut 
     }
 }
 
-fn tell(kind: Kind, key: Key, seen: &Seen, difference: &Difference, changes: &mut Vec<Change>) {
+fn tell(kind: ChangeKind, key: Key, seen: &PageEntry, difference: &CountDelta, changes: &mut Vec<PresenceChange>) {
     let node = seen.holder.node;
     let user = difference.user.is_some_and(|alone| alone.in_cluster);
     let members = [
@@ -345,10 +345,10 @@ fn tell(kind: Kind, key: Key, seen: &Seen, difference: &Difference, changes: &mu
         difference.session.in_cluster.then_some(Member::Session(seen.session)),
         Some(Member::Page(Address { key, node })),
     ];
-    let change = |member| Change { kind, member, user: seen.user.clone(), node: Some(node) };
+    let change = |member| PresenceChange { kind, member, user: seen.user.clone(), node: Some(node) };
     let happened = members.into_iter().flatten().map(change);
     match kind {
-        Kind::Join => changes.extend(happened),
+        ChangeKind::Join => changes.extend(happened),
         // the page first, its user last
         _ => changes.extend(happened.rev()),
     }

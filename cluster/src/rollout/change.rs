@@ -3,8 +3,8 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::Rollouts;
-use super::document::{Document, Invalid, Wanted};
-use crate::engine::{Batch, Consistency, Down, Expect, Put, Settled, WriteError};
+use super::document::{RolloutSpec, SpecError, RolloutUpdate};
+use crate::engine::{BatchOp, Consistency, Unavailable, Precondition, Put, Resolution, WriteError};
 use crate::id::Key;
 use crate::subject::config_key;
 
@@ -13,9 +13,9 @@ const KEPT: u64 = 100;
 
 /// A change that was acknowledged.
 #[derive(Debug)]
-pub struct Changed {
+pub struct RolloutChange {
     /// The new document.
-    pub document: Document,
+    pub document: RolloutSpec,
     /// When the change was sent.
     pub sent: Instant,
 }
@@ -25,17 +25,17 @@ pub struct Changed {
 pub enum ChangeError {
     /// The new document would be invalid.
     #[error(transparent)]
-    Invalid(#[from] Invalid),
+    Invalid(#[from] SpecError),
     /// The document is at another revision, because another change was first.
     #[error("revision {} by {} stands there", .0.rev, .0.updated_by)]
-    Conflict(Box<Document>),
+    Conflict(Box<RolloutSpec>),
     /// The engine is unavailable; the change may have happened.
     #[error("the cluster's engine is unavailable")]
     Unavailable,
 }
 
-impl From<Down> for ChangeError {
-    fn from(Down: Down) -> Self {
+impl From<Unavailable> for ChangeError {
+    fn from(Unavailable: Unavailable) -> Self {
         Self::Unavailable
     }
 }
@@ -47,17 +47,17 @@ impl Rollouts {
     ///
     /// [`Down`] when the engine is unavailable, or when a newer release wrote the document and this one cannot read
     /// it.
-    pub async fn document(&self, pool: &str) -> Result<Document, Down> {
+    pub async fn document(&self, pool: &str) -> Result<RolloutSpec, Unavailable> {
         Ok(self.standing(pool).await?.0)
     }
 
-    async fn standing(&self, pool: &str) -> Result<(Document, Expect), Down> {
+    async fn standing(&self, pool: &str) -> Result<(RolloutSpec, Precondition), Unavailable> {
         let entry = self.store.get(&config_key::rollout(pool), Consistency::Latest).await?;
-        let Some(entry) = entry else { return Ok((Document::unwritten(pool), Expect::Absent)) };
-        match Document::decode(&entry.value) {
-            Some(document) => Ok((document, Expect::Rev(entry.rev))),
+        let Some(entry) = entry else { return Ok((RolloutSpec::unwritten(pool), Precondition::Absent)) };
+        match RolloutSpec::decode(&entry.value) {
+            Some(document) => Ok((document, Precondition::Rev(entry.rev))),
             // written by a newer release, so this one must not overwrite it
-            None => Err(Down),
+            None => Err(Unavailable),
         }
     }
 
@@ -74,9 +74,9 @@ impl Rollouts {
         &self,
         pool: &str,
         expected: Option<u64>,
-        wanted: Wanted,
+        wanted: RolloutUpdate,
         by: &str,
-    ) -> Result<Changed, ChangeError> {
+    ) -> Result<RolloutChange, ChangeError> {
         loop {
             let (document, expect) = self.standing(pool).await?;
             if expected.is_some_and(|expected| expected != document.rev) {
@@ -87,31 +87,31 @@ impl Rollouts {
             let next = document.revise(wanted.clone(), Key::random().to_string(), by, now)?;
             let sent = Instant::now();
             if self.commit(&next, expect).await? {
-                return Ok(Changed { document: next, sent });
+                return Ok(RolloutChange { document: next, sent });
             }
         }
     }
 
     /// Writes the document and its history. Returns `false` when another change was first.
-    async fn commit(&self, document: &Document, expect: Expect) -> Result<bool, Down> {
+    async fn commit(&self, document: &RolloutSpec, expect: Precondition) -> Result<bool, Unavailable> {
         let key = config_key::rollout(&document.pool);
         let past = |rev| config_key::past(&document.pool, rev);
         let put = Put::new(key.as_str(), document.encode(), expect);
         let op = put.op;
         // `Expect::Any`, because a bucket that was created again may still contain this revision
         let mut batch =
-            vec![Batch::Put(put), Batch::Put(Put::new(past(document.rev), document.encode(), Expect::Any))];
+            vec![BatchOp::Put(put), BatchOp::Put(Put::new(past(document.rev), document.encode(), Precondition::Any))];
         if let Some(oldest) = document.rev.checked_sub(KEPT).filter(|rev| *rev > 0) {
-            batch.push(Batch::Delete { key: past(oldest), expect: Expect::Any });
+            batch.push(BatchOp::Delete { key: past(oldest), expect: Precondition::Any });
         }
         match self.store.commit(batch).await {
             Ok(_) => Ok(true),
             Err(WriteError::Conflict { .. }) => Ok(false),
             Err(WriteError::Unknown) => match self.store.settle(&key, op).await? {
-                Settled::Written { .. } => Ok(true),
-                Settled::Other { .. } => Err(Down),
+                Resolution::Written { .. } => Ok(true),
+                Resolution::Other { .. } => Err(Unavailable),
             },
-            Err(WriteError::Down | WriteError::Invalid) => Err(Down),
+            Err(WriteError::Down | WriteError::Invalid) => Err(Unavailable),
         }
     }
 
@@ -120,9 +120,9 @@ impl Rollouts {
     /// # Errors
     ///
     /// [`Down`] when the engine is unavailable.
-    pub async fn history(&self, pool: &str) -> Result<Vec<Document>, Down> {
+    pub async fn history(&self, pool: &str) -> Result<Vec<RolloutSpec>, Unavailable> {
         let entries = self.store.list(&config_key::history(pool)).await?;
-        let mut past: Vec<_> = entries.iter().filter_map(|entry| Document::decode(&entry.value)).collect();
+        let mut past: Vec<_> = entries.iter().filter_map(|entry| RolloutSpec::decode(&entry.value)).collect();
         past.sort_by_key(|document| std::cmp::Reverse(document.rev));
         Ok(past)
     }

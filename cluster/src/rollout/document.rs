@@ -20,7 +20,7 @@ const MAX_COMMENT: usize = 500;
 
 /// A lane beside the base.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lane {
+pub struct LaneSpec {
     /// Name of the lane.
     pub name: String,
     /// Share of the users.
@@ -50,7 +50,7 @@ impl Fallback {
 
 /// The value of the key `rollout.<pool>` in the bucket `config`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Document {
+pub struct RolloutSpec {
     /// Number of changes of this pool; 0 for a document that was never written.
     pub rev: u64,
     /// Name of the pool.
@@ -62,7 +62,7 @@ pub struct Document {
     /// Other lanes, at most two. Their order is their position: the first grows from the lowest bucket, the second
     /// from the highest.
     #[serde(default)]
-    pub lanes: Vec<Lane>,
+    pub lanes: Vec<LaneSpec>,
     /// Handling of work for a lane without living workers.
     #[serde(default)]
     pub fallback: Fallback,
@@ -81,9 +81,9 @@ pub struct Document {
 /// Requested changes to a document. An absent member leaves its value unchanged, except the comment, which belongs to
 /// one change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct RolloutUpdate {
     /// All lanes beside the base.
-    pub lanes: Option<Vec<Lane>>,
+    pub lanes: Option<Vec<LaneSpec>>,
     /// Lane that takes the remainder.
     pub base: Option<String>,
     /// New salt, which shuffles the users again.
@@ -96,7 +96,7 @@ pub struct Wanted {
 
 /// Reasons why a document is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Invalid {
+pub enum SpecError {
     /// The text is not a valid name of a pool or lane.
     #[error("{0:?} is not a name: 1 to {MAX_NAME} letters, digits, '-', '_' or '.'")]
     Name(String),
@@ -122,7 +122,7 @@ pub enum Invalid {
     Long,
 }
 
-impl Document {
+impl RolloutSpec {
     /// Returns the default document of a pool: all users are in [`BASE`].
     pub fn unwritten(pool: &str) -> Self {
         Self {
@@ -145,7 +145,7 @@ impl Document {
     /// # Errors
     ///
     /// [`Invalid`] when the next revision would be invalid.
-    pub fn revise(&self, wanted: Wanted, salt: String, by: &str, now: u64) -> Result<Self, Invalid> {
+    pub fn revise(&self, wanted: RolloutUpdate, salt: String, by: &str, now: u64) -> Result<Self, SpecError> {
         let base = wanted.base.unwrap_or_else(|| self.base.clone());
         let lanes = match wanted.lanes {
             Some(lanes) => self.arrange(lanes, &base)?,
@@ -170,38 +170,38 @@ impl Document {
 
     /// Assigns a position to every lane. A lane that had a position keeps it, independent of the order of `wanted`,
     /// because moving the lane would move its users.
-    fn arrange(&self, mut wanted: Vec<Lane>, base: &str) -> Result<Vec<Lane>, Invalid> {
-        let mut places: [Option<Lane>; LANES] = [const { None }; LANES];
+    fn arrange(&self, mut wanted: Vec<LaneSpec>, base: &str) -> Result<Vec<LaneSpec>, SpecError> {
+        let mut places: [Option<LaneSpec>; LANES] = [const { None }; LANES];
         for (place, had) in places.iter_mut().zip(&self.lanes) {
             *place = wanted.iter().position(|lane| lane.name == had.name).map(|at| wanted.remove(at));
         }
         for lane in wanted {
-            *places.iter_mut().find(|place| place.is_none()).ok_or(Invalid::Lanes)? = Some(lane);
+            *places.iter_mut().find(|place| place.is_none()).ok_or(SpecError::Lanes)? = Some(lane);
         }
         // the first position gets a lane with weight 0, because the second lane needs a lane before it to grow from
         // the highest bucket
         if let [first @ None, Some(_)] = &mut places {
             let former = self.lanes.first().map(|lane| &lane.name).filter(|name| *name != base);
             let name = former.unwrap_or(&self.base).clone();
-            *first = Some(Lane { name, weight: Weight::default() });
+            *first = Some(LaneSpec { name, weight: Weight::default() });
         }
         Ok(places.into_iter().flatten().collect())
     }
 
-    fn validate(&self) -> Result<(), Invalid> {
+    fn validate(&self) -> Result<(), SpecError> {
         let mut names = vec![&self.pool];
         names.extend(self.lanes.iter().map(|lane| &lane.name));
         names.push(&self.base);
         if let Some(name) = names.iter().find(|name| !is_name(name)) {
-            return Err(Invalid::Name((*name).clone()));
+            return Err(SpecError::Name((*name).clone()));
         }
         let lanes = &names[1..];
         if let Some((_, lane)) = lanes.iter().enumerate().find(|(at, lane)| lanes[..*at].contains(lane)) {
-            return Err(Invalid::Twice((*lane).clone()));
+            return Err(SpecError::Twice((*lane).clone()));
         }
         remainder(&self.lanes)?;
         if self.salt.len() > MAX_NAME || self.comment.len() > MAX_COMMENT {
-            return Err(Invalid::Long);
+            return Err(SpecError::Long);
         }
         Ok(())
     }
@@ -241,7 +241,7 @@ impl Document {
 /// # Errors
 ///
 /// [`Invalid::Twice`], [`Invalid::Sum`] or [`Invalid::Remainder`].
-pub fn reweigh(base: &str, lanes: &[Lane], named: &[Lane]) -> Result<Vec<Lane>, Invalid> {
+pub fn reweigh(base: &str, lanes: &[LaneSpec], named: &[LaneSpec]) -> Result<Vec<LaneSpec>, SpecError> {
     let whole = named.iter().find(|lane| lane.name == base).map(|lane| lane.weight);
     let mut lanes = lanes.to_vec();
     if whole.is_some() {
@@ -249,7 +249,7 @@ pub fn reweigh(base: &str, lanes: &[Lane], named: &[Lane]) -> Result<Vec<Lane>, 
     }
     for (at, wanted) in named.iter().enumerate() {
         if named[..at].iter().any(|lane| lane.name == wanted.name) {
-            return Err(Invalid::Twice(wanted.name.clone()));
+            return Err(SpecError::Twice(wanted.name.clone()));
         }
         match lanes.iter_mut().find(|lane| lane.name == wanted.name) {
             Some(lane) => lane.weight = wanted.weight,
@@ -258,7 +258,7 @@ pub fn reweigh(base: &str, lanes: &[Lane], named: &[Lane]) -> Result<Vec<Lane>, 
         }
     }
     // an unnamed lane with weight 0 makes room for another one
-    let named = |lane: &Lane| named.iter().any(|wanted| wanted.name == lane.name);
+    let named = |lane: &LaneSpec| named.iter().any(|wanted| wanted.name == lane.name);
     while lanes.len() > LANES
         && let Some(empty) = lanes.iter().position(|lane| lane.weight == Weight::default() && !named(lane))
     {
@@ -266,15 +266,15 @@ pub fn reweigh(base: &str, lanes: &[Lane], named: &[Lane]) -> Result<Vec<Lane>, 
     }
     let remainder = remainder(&lanes)?;
     match whole.filter(|wanted| *wanted != remainder) {
-        Some(wanted) => Err(Invalid::Remainder { remainder, wanted }),
+        Some(wanted) => Err(SpecError::Remainder { remainder, wanted }),
         None => Ok(lanes),
     }
 }
 
-fn remainder(lanes: &[Lane]) -> Result<Weight, Invalid> {
+fn remainder(lanes: &[LaneSpec]) -> Result<Weight, SpecError> {
     let sum: u32 = lanes.iter().map(|lane| u32::from(lane.weight.buckets())).sum();
     let rest = u32::from(BUCKETS).checked_sub(sum).and_then(|rest| u16::try_from(rest).ok());
-    rest.and_then(Weight::of_buckets).ok_or(Invalid::Sum(sum))
+    rest.and_then(Weight::of_buckets).ok_or(SpecError::Sum(sum))
 }
 
 /// Returns whether a text is a valid name of a pool or lane: legible in every table, label and path.

@@ -4,20 +4,20 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use super::document::Document;
+use super::document::RolloutSpec;
 use super::weight::BUCKETS;
 use crate::id::Key;
 
 /// The entity that stays in one lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit<'a> {
+pub enum RoutingKey<'a> {
     /// A user, byte for byte: the text is not folded or normalised.
     User(&'a str),
     /// The connection of an anonymous page.
     Connection(Key),
 }
 
-impl<'a> Unit<'a> {
+impl<'a> RoutingKey<'a> {
     /// Returns the unit of a user, else of a connection. Work that belongs to neither gets a random unit, so that the
     /// shares of the lanes stay correct.
     pub fn of(user: Option<&'a str>, connection: Option<Key>) -> Self {
@@ -36,7 +36,7 @@ impl<'a> Unit<'a> {
     }
 }
 
-impl fmt::Display for Unit<'_> {
+impl fmt::Display for RoutingKey<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User(user) => f.write_str(user),
@@ -53,7 +53,7 @@ pub fn bucket(salt: &str, unit: &str) -> u16 {
     ((first * u128::from(BUCKETS)) >> 64) as u16
 }
 
-impl Document {
+impl RolloutSpec {
     /// Returns the position of the lane that owns a bucket; `None` for the base lane. The first lane grows from the
     /// lowest bucket, the second from the highest, so that raising a weight only moves users towards that lane.
     pub fn place(&self, bucket: u16) -> Option<usize> {
@@ -77,7 +77,7 @@ mod tests {
     use proptest::prelude::*;
     use serde::Deserialize;
 
-    use super::super::document::Lane;
+    use super::super::document::LaneSpec;
     use super::super::weight::Weight;
     use super::*;
 
@@ -91,7 +91,7 @@ mod tests {
     struct Split {
         salt: String,
         base: String,
-        lanes: Vec<Lane>,
+        lanes: Vec<LaneSpec>,
     }
 
     #[derive(Deserialize)]
@@ -110,14 +110,14 @@ mod tests {
         assert!(golden.vectors.len() >= 200);
         for vector in &golden.vectors {
             let Split { salt, base, lanes } = &golden.documents[&vector.document];
-            let document = Document {
+            let document = RolloutSpec {
                 salt: salt.clone(),
                 base: base.clone(),
                 lanes: lanes.clone(),
-                ..Document::unwritten("golden")
+                ..RolloutSpec::unwritten("golden")
             };
             let connection = vector.connection.as_deref().map(|text| text.parse().unwrap());
-            let unit = Unit::of(vector.user.as_deref(), connection);
+            let unit = RoutingKey::of(vector.user.as_deref(), connection);
             let bucket = unit.bucket(&document.salt);
             assert_eq!(
                 (bucket, document.lane(document.place(bucket))),
@@ -127,10 +127,10 @@ mod tests {
         }
     }
 
-    fn document(low: u16, high: u16) -> Document {
+    fn document(low: u16, high: u16) -> RolloutSpec {
         let lane =
-            |name: &str, buckets| Lane { name: name.into(), weight: Weight::of_buckets(buckets).unwrap() };
-        Document { lanes: vec![lane("low", low), lane("high", high)], ..Document::unwritten("p") }
+            |name: &str, buckets| LaneSpec { name: name.into(), weight: Weight::of_buckets(buckets).unwrap() };
+        RolloutSpec { lanes: vec![lane("low", low), lane("high", high)], ..RolloutSpec::unwritten("p") }
     }
 
     proptest! {
@@ -166,10 +166,10 @@ mod tests {
     #[test]
     fn ten_thousand_users_split_as_configured() {
         for (salt, low, high) in [("a", 1000, 0), ("b", 100, 2500), ("", 5000, 5000)] {
-            let document = Document { salt: salt.into(), ..document(low, high) };
+            let document = RolloutSpec { salt: salt.into(), ..document(low, high) };
             let mut users = [0.0f64; 3];
             for user in 0..10_000 {
-                let bucket = Unit::User(&format!("user-{user}")).bucket(&document.salt);
+                let bucket = RoutingKey::User(&format!("user-{user}")).bucket(&document.salt);
                 users[document.place(bucket).unwrap_or(2)] += 1.0;
             }
             for (users, weight) in users.into_iter().zip([low, high, BUCKETS - low - high].map(f64::from)) {
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn work_of_nobody_is_split_too() {
         let document = document(5000, 0);
-        let moved = (0..1000).filter(|_| document.place(Unit::of(None, None).bucket("")).is_some());
+        let moved = (0..1000).filter(|_| document.place(RoutingKey::of(None, None).bucket("")).is_some());
         assert!((400..600).contains(&moved.count()));
     }
 }

@@ -25,28 +25,28 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-pub use change::{ChangeError, Changed};
-pub use document::{BASE, Document, Fallback, Invalid, Lane, Wanted, is_name, reweigh};
-pub use lane::{Unit, bucket};
-pub use split::{Assigned, Reason};
-pub use spread::Spread;
+pub use change::{ChangeError, RolloutChange};
+pub use document::{BASE, RolloutSpec, Fallback, SpecError, LaneSpec, RolloutUpdate, is_name, reweigh};
+pub use lane::{RoutingKey, bucket};
+pub use split::{LaneAssignment, Reason};
+pub use spread::Propagation;
 pub use weight::{BUCKETS, InvalidWeight, Weight};
 
-use crate::delivery::Post;
-use crate::engine::{Bucket, Down, Engine, Kv, WatchEvent, WatchMode};
+use crate::delivery::PeerClient;
+use crate::engine::{Bucket, Unavailable, Engine, Kv, WatchEvent, WatchMode};
 use crate::subject::config_key;
 use crate::wire::RolloutState;
-use split::{Counts, Split, decide};
+use split::{AssignmentCounts, ActiveRollout, decide};
 
 /// The rollouts of all pools, as this process has applied them. Cheap to clone.
 #[derive(Clone)]
 pub struct Rollouts {
     store: Kv,
-    post: Post,
+    post: PeerClient,
     /// Maximum time that a request waits here for a revision.
     patience: Duration,
-    splits: Arc<RwLock<HashMap<String, Arc<Split>>>>,
-    counts: Arc<Counts>,
+    splits: Arc<RwLock<HashMap<String, Arc<ActiveRollout>>>>,
+    counts: Arc<AssignmentCounts>,
     applied: watch::Sender<u64>,
     measured: spread::Measured,
 }
@@ -54,7 +54,7 @@ pub struct Rollouts {
 impl Rollouts {
     /// Creates a handle with no document applied; call [`Rollouts::follow`]. `within` is the time that `post` waits
     /// for a response.
-    pub fn new(engine: &Engine, post: Post, within: Duration) -> Self {
+    pub fn new(engine: &Engine, post: PeerClient, within: Duration) -> Self {
         Self {
             store: engine.kv(Bucket::Config),
             post,
@@ -73,9 +73,9 @@ impl Rollouts {
     /// # Errors
     ///
     /// [`Down`] when the engine is unavailable.
-    pub async fn follow(&self) -> Result<impl Future<Output = ()> + use<>, Down> {
+    pub async fn follow(&self) -> Result<impl Future<Output = ()> + use<>, Unavailable> {
         let mut watch = self.store.watch(config_key::ROLLOUTS, WatchMode::Value).await?;
-        while !self.apply(watch.next().await.ok_or(Down)?) {}
+        while !self.apply(watch.next().await.ok_or(Unavailable)?) {}
         let this = self.clone();
         Ok(async move {
             while let Some(event) = watch.next().await {
@@ -88,7 +88,7 @@ impl Rollouts {
     fn apply(&self, event: WatchEvent) -> bool {
         match event {
             WatchEvent::Live => return true,
-            WatchEvent::Put(entry) => match Document::decode(&entry.value) {
+            WatchEvent::Put(entry) => match RolloutSpec::decode(&entry.value) {
                 Some(document) => self.install(document),
                 None => tracing::error!(key = entry.key, "rollout of an unknown shape not applied"),
             },
@@ -99,42 +99,42 @@ impl Rollouts {
         false
     }
 
-    fn install(&self, document: Document) {
+    fn install(&self, document: RolloutSpec) {
         // after a reconnect the same document arrives again; keep its counts
         if self.split(&document.pool).is_some_and(|split| split.document == document) {
             return;
         }
         tracing::info!(pool = document.pool, revision = document.rev, "rollout applied");
-        let split = Arc::new(Split::new(document, &self.counts));
+        let split = Arc::new(ActiveRollout::new(document, &self.counts));
         self.write(|splits| {
             splits.insert(split.document.pool.clone(), split);
         });
     }
 
-    fn write(&self, change: impl FnOnce(&mut HashMap<String, Arc<Split>>)) {
+    fn write(&self, change: impl FnOnce(&mut HashMap<String, Arc<ActiveRollout>>)) {
         change(&mut self.splits.write().unwrap_or_else(PoisonError::into_inner));
         self.applied.send_modify(|count| *count += 1);
     }
 
-    fn split(&self, pool: &str) -> Option<Arc<Split>> {
+    fn split(&self, pool: &str) -> Option<Arc<ActiveRollout>> {
         self.splits.read().unwrap_or_else(PoisonError::into_inner).get(pool).cloned()
     }
 
     /// Returns the lane for work of a user or connection: the single entry point of calls and jobs. `serves` returns
     /// whether a lane of that pool has a living worker. The result is counted, except for pools without a document,
     /// because a client can choose any name for those.
-    pub fn lane_for(&self, pool: &str, unit: Unit<'_>, serves: impl FnOnce(&str) -> bool) -> Assigned {
+    pub fn lane_for(&self, pool: &str, unit: RoutingKey<'_>, serves: impl FnOnce(&str) -> bool) -> LaneAssignment {
         match self.split(pool) {
             Some(split) => split.assign(unit, serves),
-            None => decide(&Document::unwritten(pool), unit, serves).0,
+            None => decide(&RolloutSpec::unwritten(pool), unit, serves).0,
         }
     }
 
     /// Returns the same as [`Rollouts::lane_for`] without counting it.
-    pub fn explain(&self, pool: &str, unit: Unit<'_>, serves: impl FnOnce(&str) -> bool) -> Assigned {
+    pub fn explain(&self, pool: &str, unit: RoutingKey<'_>, serves: impl FnOnce(&str) -> bool) -> LaneAssignment {
         match self.split(pool) {
             Some(split) => decide(&split.document, unit, serves).0,
-            None => decide(&Document::unwritten(pool), unit, serves).0,
+            None => decide(&RolloutSpec::unwritten(pool), unit, serves).0,
         }
     }
 
@@ -144,7 +144,7 @@ impl Rollouts {
     }
 
     /// Returns the documents that this process has applied, sorted by pool.
-    pub fn documents(&self) -> Vec<Document> {
+    pub fn documents(&self) -> Vec<RolloutSpec> {
         let splits = self.splits.read().unwrap_or_else(PoisonError::into_inner);
         let mut documents: Vec<_> = splits.values().map(|split| split.document.clone()).collect();
         documents.sort_by(|a, b| a.pool.cmp(&b.pool));

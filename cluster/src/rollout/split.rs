@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::document::{Document, Fallback};
-use super::lane::Unit;
+use super::document::{RolloutSpec, Fallback};
+use super::lane::RoutingKey;
 use crate::wire::LaneCount;
 
 /// Reason why a unit is in its lane.
@@ -32,7 +32,7 @@ impl Reason {
 
 /// The lane that a unit's work is assigned to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Assigned {
+pub struct LaneAssignment {
     /// Name of the lane.
     pub lane: String,
     /// Reason for the lane.
@@ -45,13 +45,13 @@ pub struct Assigned {
 
 /// Number of assignments by this process since it started.
 #[derive(Debug, Default)]
-pub(super) struct Counts(Mutex<BTreeMap<(String, String, Reason), Arc<AtomicU64>>>);
+pub(super) struct AssignmentCounts(Mutex<BTreeMap<(String, String, Reason), Arc<AtomicU64>>>);
 
-impl Counts {
-    fn tally(&self, pool: &str, lane: &str, reason: Reason) -> Tally {
+impl AssignmentCounts {
+    fn tally(&self, pool: &str, lane: &str, reason: Reason) -> AssignmentCounter {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let total = counts.entry((pool.to_owned(), lane.to_owned(), reason)).or_default().clone();
-        Tally { before: total.load(Ordering::Relaxed), total }
+        AssignmentCounter { before: total.load(Ordering::Relaxed), total }
     }
 
     /// Returns pool, lane, reason and number of assignments.
@@ -66,12 +66,12 @@ impl Counts {
 
 /// A running total, and its value when the document was applied.
 #[derive(Debug)]
-struct Tally {
+struct AssignmentCounter {
     total: Arc<AtomicU64>,
     before: u64,
 }
 
-impl Tally {
+impl AssignmentCounter {
     fn add(&self) {
         self.total.fetch_add(1, Ordering::Relaxed);
     }
@@ -84,15 +84,15 @@ impl Tally {
 /// A document and its tallies: one for each lane in order, one for the base, and one for work that fell back to the
 /// base.
 #[derive(Debug)]
-pub(super) struct Split {
-    pub(super) document: Document,
-    lanes: Vec<Tally>,
-    base: Tally,
-    fallback: Tally,
+pub(super) struct ActiveRollout {
+    pub(super) document: RolloutSpec,
+    lanes: Vec<AssignmentCounter>,
+    base: AssignmentCounter,
+    fallback: AssignmentCounter,
 }
 
-impl Split {
-    pub(super) fn new(document: Document, counts: &Counts) -> Self {
+impl ActiveRollout {
+    pub(super) fn new(document: RolloutSpec, counts: &AssignmentCounts) -> Self {
         let tally = |lane: &str, reason| counts.tally(&document.pool, lane, reason);
         Self {
             lanes: document.lanes.iter().map(|lane| tally(&lane.name, Reason::Weight)).collect(),
@@ -103,7 +103,7 @@ impl Split {
     }
 
     /// Assigns a unit and counts it.
-    pub(super) fn assign(&self, unit: Unit<'_>, serves: impl FnOnce(&str) -> bool) -> Assigned {
+    pub(super) fn assign(&self, unit: RoutingKey<'_>, serves: impl FnOnce(&str) -> bool) -> LaneAssignment {
         let (assigned, place) = decide(&self.document, unit, serves);
         match (assigned.reason, place.and_then(|index| self.lanes.get(index))) {
             (Reason::Weight, Some(tally)) => tally.add(),
@@ -125,10 +125,10 @@ impl Split {
 /// Returns the lane of a unit, and the position of the lane of its bucket. `serves` returns whether a lane has a
 /// living worker; it is called only when the document falls back to the base.
 pub(super) fn decide(
-    document: &Document,
-    unit: Unit<'_>,
+    document: &RolloutSpec,
+    unit: RoutingKey<'_>,
     serves: impl FnOnce(&str) -> bool,
-) -> (Assigned, Option<usize>) {
+) -> (LaneAssignment, Option<usize>) {
     let bucket = unit.bucket(&document.salt);
     let place = document.place(bucket);
     let lane = document.lane(place);
@@ -139,24 +139,24 @@ pub(super) fn decide(
         }
         Some(_) => (lane, Reason::Weight),
     };
-    (Assigned { lane: lane.to_owned(), reason, bucket, revision: document.rev }, place)
+    (LaneAssignment { lane: lane.to_owned(), reason, bucket, revision: document.rev }, place)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::document::Lane;
+    use super::super::document::LaneSpec;
     use super::super::weight::Weight;
     use super::*;
 
-    fn document(canary: u16, fallback: Fallback) -> Document {
-        let lane = Lane { name: "canary".into(), weight: Weight::of_buckets(canary).unwrap() };
-        Document { rev: 1, lanes: vec![lane], fallback, ..Document::unwritten("p") }
+    fn document(canary: u16, fallback: Fallback) -> RolloutSpec {
+        let lane = LaneSpec { name: "canary".into(), weight: Weight::of_buckets(canary).unwrap() };
+        RolloutSpec { rev: 1, lanes: vec![lane], fallback, ..RolloutSpec::unwritten("p") }
     }
 
     #[test]
     fn work_falls_back_only_where_the_document_says_so_and_nobody_serves_its_lane() {
         let assigned = |canary, fallback, serves| {
-            let (assigned, _) = decide(&document(canary, fallback), Unit::User("ann"), |lane| {
+            let (assigned, _) = decide(&document(canary, fallback), RoutingKey::User("ann"), |lane| {
                 assert_eq!(lane, "canary", "the base has nothing to fall back to");
                 serves
             });
@@ -171,16 +171,16 @@ mod tests {
 
     #[test]
     fn a_new_revision_counts_from_nothing_and_the_totals_go_on() {
-        let counts = Counts::default();
-        let split = Split::new(document(10_000, Fallback::Base), &counts);
+        let counts = AssignmentCounts::default();
+        let split = ActiveRollout::new(document(10_000, Fallback::Base), &counts);
         for serves in [true, true, false] {
-            split.assign(Unit::User("ann"), |_| serves);
+            split.assign(RoutingKey::User("ann"), |_| serves);
         }
         let observed =
-            |split: &Split| split.observed().into_iter().map(|lane| lane.count).collect::<Vec<_>>();
+            |split: &ActiveRollout| split.observed().into_iter().map(|lane| lane.count).collect::<Vec<_>>();
         assert_eq!(observed(&split), [2, 1]);
-        let next = Split::new(document(0, Fallback::Base), &counts);
-        next.assign(Unit::User("ann"), |_| true);
+        let next = ActiveRollout::new(document(0, Fallback::Base), &counts);
+        next.assign(RoutingKey::User("ann"), |_| true);
         assert_eq!(observed(&next), [0, 1]);
         let totals: Vec<_> =
             counts.list().into_iter().map(|(_, lane, reason, count)| (lane, reason.text(), count)).collect();

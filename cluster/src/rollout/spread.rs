@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use super::Rollouts;
-use super::change::Changed;
-use crate::delivery::Unanswered;
+use super::change::RolloutChange;
+use crate::delivery::PeerError;
 use crate::id::{Holder, NodeNumber};
-use crate::wire::{Answer, Question, RolloutState};
+use crate::wire::{PeerResponse, PeerRequest, RolloutState};
 
 /// The propagation of a revision of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spread {
+pub struct Propagation {
     /// Revision that is measured.
     pub revision: u64,
     /// State of each living node; `None` for a node that did not respond, or does not support the request.
@@ -23,7 +23,7 @@ pub struct Spread {
     pub took: Option<Duration>,
 }
 
-impl Spread {
+impl Propagation {
     /// Returns the number of nodes that have applied the revision.
     pub fn applied(&self) -> usize {
         let applied = |state: &RolloutState| state.revision >= self.revision;
@@ -55,7 +55,7 @@ impl Measured {
 
 impl Rollouts {
     /// Waits until the nodes have applied a change, or their responses time out.
-    pub async fn settle(&self, changed: &Changed, nodes: &[Holder]) -> Spread {
+    pub async fn settle(&self, changed: &RolloutChange, nodes: &[Holder]) -> Propagation {
         let (pool, revision) = (&changed.document.pool, changed.document.rev);
         let mut spread = self.ask(pool, revision, revision, nodes).await;
         if spread.is_complete() {
@@ -67,22 +67,22 @@ impl Rollouts {
     }
 
     /// Returns the propagation of a revision at this moment.
-    pub async fn spread(&self, pool: &str, revision: u64, nodes: &[Holder]) -> Spread {
+    pub async fn spread(&self, pool: &str, revision: u64, nodes: &[Holder]) -> Propagation {
         self.ask(pool, revision, 0, nodes).await
     }
 
-    async fn ask(&self, pool: &str, revision: u64, awaited: u64, nodes: &[Holder]) -> Spread {
-        let question = Question::Rollout { pool: pool.to_owned(), revision: awaited };
+    async fn ask(&self, pool: &str, revision: u64, awaited: u64, nodes: &[Holder]) -> Propagation {
+        let question = PeerRequest::Rollout { pool: pool.to_owned(), revision: awaited };
         let answers = nodes.iter().map(async |node| match self.post.ask(*node, &question, None).await {
-            Ok(Answer::Rollout(state)) => Some((node.node, Some(state))),
+            Ok(PeerResponse::Rollout(state)) => Some((node.node, Some(state))),
             // the node left during the request
-            Err(Unanswered::Gone) => None,
+            Err(PeerError::Gone) => None,
             Ok(_) | Err(_) => Some((node.node, None)),
         });
         let nodes: Vec<_> = join_all(answers).await.into_iter().flatten().collect();
         let mut states = nodes.iter().filter_map(|(_, state)| state.as_ref());
         let took = states.find(|state| state.revision == revision && state.took_us.is_some());
         let took = took.and_then(|state| state.took_us).map(Duration::from_micros);
-        Spread { revision, nodes, took }
+        Propagation { revision, nodes, took }
     }
 }

@@ -5,7 +5,7 @@ use crate::timing::Timing;
 
 fn rollouts(engine: &Engine) -> Rollouts {
     let timing = Timing::SHORT;
-    let post = Post::new(engine, &Subjects::new("main"), timing.deliver);
+    let post = PeerClient::new(engine, &Subjects::new("main"), timing.deliver);
     Rollouts::new(engine, post, timing.deliver)
 }
 
@@ -15,9 +15,9 @@ async fn following(engine: &Engine) -> Rollouts {
     rollouts
 }
 
-fn canary(percent: f64) -> Wanted {
-    let lane = Lane { name: "canary".into(), weight: Weight::of_percent(percent).unwrap() };
-    Wanted { lanes: Some(vec![lane]), salt: Some("s".into()), ..Wanted::default() }
+fn canary(percent: f64) -> RolloutUpdate {
+    let lane = LaneSpec { name: "canary".into(), weight: Weight::of_percent(percent).unwrap() };
+    RolloutUpdate { lanes: Some(vec![lane]), salt: Some("s".into()), ..RolloutUpdate::default() }
 }
 
 fn memory() -> Engine {
@@ -28,7 +28,7 @@ fn memory() -> Engine {
 async fn a_change_reaches_whoever_follows_and_whoever_comes_later() {
     let engine = memory();
     let (one, two) = (following(&engine).await, following(&engine).await);
-    let lane = |rollouts: &Rollouts| rollouts.lane_for("p", Unit::User("ann"), |_| true).lane;
+    let lane = |rollouts: &Rollouts| rollouts.lane_for("p", RoutingKey::User("ann"), |_| true).lane;
     assert_eq!((lane(&one), one.state("p", 0).await.revision), ("stable".into(), 0));
     let changed = one.change("p", Some(0), canary(100.0), "ann").await.unwrap();
     assert_eq!((changed.document.rev, &*changed.document.updated_by), (1, "ann"));
@@ -100,7 +100,7 @@ async fn what_was_written_can_be_written_again() {
     rollouts.change("p.q", None, canary(1.0), "ann").await.unwrap();
     let past = rollouts.history("p").await.unwrap();
     assert_eq!(past.iter().map(|document| document.rev).collect::<Vec<_>>(), [2, 1]);
-    let undone = Wanted { lanes: Some(past[1].lanes.clone()), ..Wanted::default() };
+    let undone = RolloutUpdate { lanes: Some(past[1].lanes.clone()), ..RolloutUpdate::default() };
     let undone = rollouts.change("p", Some(2), undone, "ann").await.unwrap().document;
     assert_eq!((undone.rev, &undone.lanes), (3, &past[1].lanes));
 }
@@ -123,12 +123,12 @@ async fn a_document_that_this_release_cannot_obey_is_neither_applied_nor_overwri
     rollouts.change("p", None, canary(100.0), "ann").await.unwrap();
     assert_eq!(rollouts.state("p", 1).await.revision, 1);
     let store = engine.kv(Bucket::Config);
-    let foreign = crate::engine::Put::new("rollout.p", r#"{"rev":2,"rules":[]}"#, crate::engine::Expect::Any);
+    let foreign = crate::engine::Put::new("rollout.p", r#"{"rev":2,"rules":[]}"#, crate::engine::Precondition::Any);
     store.put(foreign).await.unwrap();
     let unavailable = rollouts.change("p", None, canary(0.0), "ann").await;
     assert!(matches!(unavailable, Err(ChangeError::Unavailable)));
     assert_eq!(
-        rollouts.explain("p", Unit::User("ann"), |_| true).lane,
+        rollouts.explain("p", RoutingKey::User("ann"), |_| true).lane,
         "canary",
         "the last one that it knew"
     );
@@ -148,7 +148,7 @@ async fn explaining_counts_nothing_and_pools_that_nobody_wrote_are_no_labels() {
     let rollouts = following(&engine).await;
     rollouts.change("p", None, canary(0.0), "ann").await.unwrap();
     rollouts.state("p", 1).await;
-    rollouts.explain("p", Unit::User("ann"), |_| true);
-    rollouts.lane_for("made up", Unit::User("ann"), |_| true);
+    rollouts.explain("p", RoutingKey::User("ann"), |_| true);
+    rollouts.lane_for("made up", RoutingKey::User("ann"), |_| true);
     assert!(rollouts.assignments().iter().all(|(pool, _, _, count)| pool == "p" && *count == 0));
 }

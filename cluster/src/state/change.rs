@@ -5,7 +5,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use super::{Locator, Path, Refusal};
+use super::{ClientPath, Path, StateError};
 use crate::id::Address;
 
 /// A change that a client requests. Its path may name a child by position.
@@ -13,7 +13,7 @@ use crate::id::Address;
 #[serde(try_from = "Form")]
 pub struct Edit {
     /// Path to change.
-    pub path: Locator,
+    pub path: ClientPath,
     /// New value; `None` deletes.
     pub value: Option<Value>,
 }
@@ -21,7 +21,7 @@ pub struct Edit {
 /// A change as it is stored and sent. Its path consists of keys only.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "Form")]
-pub struct Change {
+pub struct TreeChange {
     /// Path to change.
     pub path: Path,
     /// New value; `None` deletes.
@@ -32,7 +32,7 @@ pub struct Change {
 
 /// A change that was applied at a path.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Event {
+pub struct TreeEvent {
     /// Path that changed.
     pub path: Path,
     /// Value before the change.
@@ -43,21 +43,21 @@ pub struct Event {
     pub from: Option<Address>,
 }
 
-impl Event {
+impl TreeEvent {
     /// Returns the change that produces this event.
-    pub fn change(&self) -> Change {
-        Change { path: self.path.clone(), value: self.new.clone(), from: self.from }
+    pub fn change(&self) -> TreeChange {
+        TreeChange { path: self.path.clone(), value: self.new.clone(), from: self.from }
     }
 
     /// Returns the same change as [`Event::change`], borrowed for serialization.
-    pub(super) fn as_change(&self) -> Written<'_> {
-        Written::new(&self.path, self.new.as_ref(), self.from)
+    pub(super) fn as_change(&self) -> EncodedChange<'_> {
+        EncodedChange::new(&self.path, self.new.as_ref(), self.from)
     }
 }
 
 /// Serialized form of a change.
 #[derive(Serialize)]
-pub(super) struct Written<'a> {
+pub(super) struct EncodedChange<'a> {
     path: &'a Path,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<&'a Value>,
@@ -67,15 +67,15 @@ pub(super) struct Written<'a> {
     from: Option<Address>,
 }
 
-impl<'a> Written<'a> {
+impl<'a> EncodedChange<'a> {
     fn new(path: &'a Path, value: Option<&'a Value>, from: Option<Address>) -> Self {
         Self { path, value, delete: value.is_none(), from }
     }
 }
 
-impl Serialize for Change {
+impl Serialize for TreeChange {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Written::new(&self.path, self.value.as_ref(), self.from).serialize(serializer)
+        EncodedChange::new(&self.path, self.value.as_ref(), self.from).serialize(serializer)
     }
 }
 
@@ -97,23 +97,23 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, 
 }
 
 impl Form {
-    fn value(&mut self) -> Result<Option<Value>, Refusal> {
-        if self.value.is_some() == self.delete { Err(Refusal::Change) } else { Ok(self.value.take()) }
+    fn value(&mut self) -> Result<Option<Value>, StateError> {
+        if self.value.is_some() == self.delete { Err(StateError::Change) } else { Ok(self.value.take()) }
     }
 }
 
 impl TryFrom<Form> for Edit {
-    type Error = Refusal;
+    type Error = StateError;
 
-    fn try_from(mut form: Form) -> Result<Self, Refusal> {
+    fn try_from(mut form: Form) -> Result<Self, StateError> {
         Ok(Self { value: form.value()?, path: form.path.parse()? })
     }
 }
 
-impl TryFrom<Form> for Change {
-    type Error = Refusal;
+impl TryFrom<Form> for TreeChange {
+    type Error = StateError;
 
-    fn try_from(mut form: Form) -> Result<Self, Refusal> {
+    fn try_from(mut form: Form) -> Result<Self, StateError> {
         Ok(Self { value: form.value()?, path: form.path.parse()?, from: form.from })
     }
 }
@@ -130,7 +130,7 @@ mod tests {
             r#"{"path":"a\\.b","delete":true}"#,
             r#"{"path":"a","value":1,"from":"0123456789abcdefghijkl|p07"}"#,
         ] {
-            let change: Change = serde_json::from_str(text).unwrap();
+            let change: TreeChange = serde_json::from_str(text).unwrap();
             assert_eq!(serde_json::to_string(&change).unwrap(), text);
         }
     }
@@ -143,6 +143,6 @@ mod tests {
             assert!(serde_json::from_str::<Edit>(text).is_err(), "{text}");
         }
         assert!(serde_json::from_str::<Edit>(r##"{"path":"a.#0","delete":true}"##).is_ok());
-        assert!(serde_json::from_str::<Change>(r##"{"path":"a.#0","delete":true}"##).is_err());
+        assert!(serde_json::from_str::<TreeChange>(r##"{"path":"a.#0","delete":true}"##).is_err());
     }
 }

@@ -6,10 +6,10 @@
 use serde_json::{Map, Value};
 
 use super::value::same;
-use super::{Event, Path, Tree};
+use super::{TreeEvent, Path, Tree};
 
 /// Returns the events that turn `from` into `to`.
-pub fn diff(from: &Tree, to: &Tree) -> Vec<Event> {
+pub fn diff(from: &Tree, to: &Tree) -> Vec<TreeEvent> {
     let mut events = Vec::new();
     if let (Value::Object(from), Value::Object(to)) = (from.as_dict(), to.as_dict()) {
         branch(&Path::ROOT, from, to, &mut events);
@@ -17,9 +17,9 @@ pub fn diff(from: &Tree, to: &Tree) -> Vec<Event> {
     events
 }
 
-fn branch(at: &Path, from: &Map<String, Value>, to: &Map<String, Value>, events: &mut Vec<Event>) {
+fn branch(at: &Path, from: &Map<String, Value>, to: &Map<String, Value>, events: &mut Vec<TreeEvent>) {
     let mut event = |key: &str, old: Option<&Value>, new: Option<&Value>| {
-        events.push(Event { path: at.child(key), old: old.cloned(), new: new.cloned(), from: None });
+        events.push(TreeEvent { path: at.child(key), old: old.cloned(), new: new.cloned(), from: None });
     };
     let kept = kept(from, to);
     // the first `kept` keys of the new branch keep their order, so every other key of the old branch is deleted
@@ -37,7 +37,7 @@ fn branch(at: &Path, from: &Map<String, Value>, to: &Map<String, Value>, events:
             (Some(Value::Object(old)), Value::Object(new)) => branch(&at.child(key), old, new, events),
             (Some(old), new) if same(old, new) => {}
             (old, new) => {
-                events.push(Event {
+                events.push(TreeEvent {
                     path: at.child(key),
                     old: old.cloned(),
                     new: Some(new.clone()),
@@ -67,7 +67,7 @@ mod tests {
     }
 
     fn paths(from: Value, to: Value) -> Vec<String> {
-        let sign = |event: &Event| if event.new.is_some() { '+' } else { '-' };
+        let sign = |event: &TreeEvent| if event.new.is_some() { '+' } else { '-' };
         diff(&tree(from), &tree(to)).iter().map(|event| format!("{}{}", sign(event), event.path)).collect()
     }
 

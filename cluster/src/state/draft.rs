@@ -5,15 +5,15 @@
 
 use std::time::Duration;
 
-use super::path::Step;
+use super::path::PathStep;
 use super::record::Base;
 use super::value::length;
-use super::{Edit, Event, Path, Refusal, Tree};
+use super::{Edit, TreeEvent, Path, StateError, Tree};
 use crate::id::Address;
 
 /// An operation on a tree.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Act {
+pub enum Operation {
     /// Applies all of these changes or none.
     Edit(Vec<Edit>),
     /// The same, unless the tree grows beyond so many bytes.
@@ -27,21 +27,21 @@ pub enum Act {
 
 /// One write.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Write {
+pub struct DraftWrite {
     /// Operation to perform.
-    pub act: Act,
+    pub act: Operation,
     /// Performs the write only if the tree is at this revision; 0 for a tree that does not exist.
     pub if_revision: Option<u64>,
     /// Page that requests the write.
     pub from: Option<Address>,
 }
 
-impl Write {
+impl DraftWrite {
     /// Returns the approximate memory that the write takes while it waits, in bytes.
     pub(super) fn weight(&self) -> usize {
         let edits = match &self.act {
-            Act::Edit(edits) | Act::EditWithin(edits, _) => edits.as_slice(),
-            Act::Remove | Act::Expire(_) => &[],
+            Operation::Edit(edits) | Operation::EditWithin(edits, _) => edits.as_slice(),
+            Operation::Remove | Operation::Expire(_) => &[],
         };
         edits.iter().fold(64, |sum, edit| sum + 64 + edit.value.as_ref().map_or(0, length))
     }
@@ -49,48 +49,48 @@ impl Write {
 
 /// The result of applying a batch to a tree.
 #[derive(Debug, Default)]
-pub(super) struct Draft {
+pub(super) struct PendingVersion {
     /// For each write of the batch, in order: its error if it failed.
-    pub(super) refused: Vec<Option<Refusal>>,
+    pub(super) refused: Vec<Option<StateError>>,
     /// Whether the batch changed anything.
     dirty: bool,
     exists: bool,
     pub(super) ttl: Option<Duration>,
     pub(super) tree: Tree,
     /// Applied changes, in order.
-    pub(super) events: Vec<Event>,
+    pub(super) events: Vec<TreeEvent>,
 }
 
 /// The store operation that a batch needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Effect {
+pub(super) enum StoreEffect {
     Nothing,
     Put,
     Delete,
 }
 
-impl Draft {
+impl PendingVersion {
     /// Applies `batch` to the version `base`. `tree` is the data of that version, empty if there is none.
-    pub(super) fn new<'a>(base: Option<&Base>, tree: Tree, batch: impl Iterator<Item = &'a Write>) -> Self {
+    pub(super) fn new<'a>(base: Option<&Base>, tree: Tree, batch: impl Iterator<Item = &'a DraftWrite>) -> Self {
         let ttl = base.and_then(|base| base.ttl);
         let mut draft = Self { exists: base.is_some(), ttl, tree, ..Self::default() };
         let revision = base.map_or(0, |base| base.rev);
         for write in batch {
             // an earlier write of this batch that changed something counts as another revision
             let stale = write.if_revision.is_some_and(|expected| draft.dirty || expected != revision);
-            let done = if stale { Err(Refusal::Conflict { revision }) } else { draft.apply(write) };
+            let done = if stale { Err(StateError::Conflict { revision }) } else { draft.apply(write) };
             draft.refused.push(done.err());
         }
         draft
     }
 
-    fn apply(&mut self, write: &Write) -> Result<(), Refusal> {
+    fn apply(&mut self, write: &DraftWrite) -> Result<(), StateError> {
         match &write.act {
-            Act::Edit(edits) => {
+            Operation::Edit(edits) => {
                 let events = self.tree.patch(edits)?;
                 self.edited(events, write.from);
             }
-            Act::EditWithin(edits, most) => {
+            Operation::EditWithin(edits, most) => {
                 let before = self.tree.size();
                 // most writes cannot come near it
                 let kept = (before + growth(edits) > *most).then(|| self.tree.clone());
@@ -100,48 +100,48 @@ impl Draft {
                     && self.tree.size() > before.max(*most)
                 {
                     self.tree = kept;
-                    return Err(Refusal::Share(*most));
+                    return Err(StateError::Share(*most));
                 }
                 self.edited(events, write.from);
             }
-            Act::Remove if self.exists => {
+            Operation::Remove if self.exists => {
                 let event = self.tree.delete(&Path::ROOT);
-                self.events.extend(event.map(|event| Event { from: write.from, ..event }));
+                self.events.extend(event.map(|event| TreeEvent { from: write.from, ..event }));
                 (self.exists, self.ttl, self.dirty) = (false, None, true);
             }
-            Act::Expire(ttl) if self.exists && (ttl.is_some() || self.ttl.is_some()) => {
+            Operation::Expire(ttl) if self.exists && (ttl.is_some() || self.ttl.is_some()) => {
                 // the engine takes whole seconds, at least one
                 self.ttl = ttl.map(|ttl| Duration::from_secs(ttl.as_secs().max(1)));
                 self.dirty = true;
             }
-            Act::Remove | Act::Expire(_) => {}
+            Operation::Remove | Operation::Expire(_) => {}
         }
         Ok(())
     }
 
-    fn edited(&mut self, events: Vec<Event>, from: Option<Address>) {
+    fn edited(&mut self, events: Vec<TreeEvent>, from: Option<Address>) {
         self.exists |= !events.is_empty();
         self.dirty |= !events.is_empty();
-        self.events.extend(events.into_iter().map(|event| Event { from, ..event }));
+        self.events.extend(events.into_iter().map(|event| TreeEvent { from, ..event }));
     }
 
     /// Returns the store operation for this result. `over` is whether the version below it exists.
-    pub(super) fn effect(&self, over: bool) -> Effect {
+    pub(super) fn effect(&self, over: bool) -> StoreEffect {
         match (self.dirty, self.exists) {
-            (false, _) => Effect::Nothing,
-            (true, true) => Effect::Put,
-            (true, false) if over => Effect::Delete,
-            (true, false) => Effect::Nothing,
+            (false, _) => StoreEffect::Nothing,
+            (true, true) => StoreEffect::Put,
+            (true, false) if over => StoreEffect::Delete,
+            (true, false) => StoreEffect::Nothing,
         }
     }
 }
 
 /// By how much edits can make a tree longer at most: their values, and with each a branch for every key of its path.
 fn growth(edits: &[Edit]) -> usize {
-    let step = |step: &Step| match step {
+    let step = |step: &PathStep| match step {
         // `,"key":{}`
-        Step::Key(key) => length(&**key) + 4,
-        Step::Child(_) => 0,
+        PathStep::Key(key) => length(&**key) + 4,
+        PathStep::Child(_) => 0,
     };
     let edit = |edit: &Edit| {
         edit.value.as_ref().map_or(0, |value| length(value) + edit.path.0.iter().map(step).sum::<usize>())
@@ -155,32 +155,32 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::engine::Op;
-    use crate::state::record::{Stored, Trail};
+    use crate::engine::OperationId;
+    use crate::state::record::{TreeVersion, OpHistory};
 
-    fn set(path: &str, value: Value) -> Write {
+    fn set(path: &str, value: Value) -> DraftWrite {
         let edit = Edit { path: path.parse().unwrap(), value: Some(value) };
-        Write { act: Act::Edit(vec![edit]), if_revision: None, from: None }
+        DraftWrite { act: Operation::Edit(vec![edit]), if_revision: None, from: None }
     }
 
-    fn act(act: Act) -> Write {
-        Write { act, if_revision: None, from: None }
+    fn act(act: Operation) -> DraftWrite {
+        DraftWrite { act, if_revision: None, from: None }
     }
 
-    fn base(tree: Value) -> Stored {
+    fn base(tree: Value) -> TreeVersion {
         let tree = Tree::stored(tree).unwrap();
-        Stored { rev: 7, op: Op::default(), ttl: None, trail: Trail::default(), tree }
+        TreeVersion { rev: 7, op: OperationId::default(), ttl: None, trail: OpHistory::default(), tree }
     }
 
-    fn draft(base: Option<&Stored>, batch: &[Write]) -> Draft {
-        let (base, tree) = base.cloned().map(Stored::part).unzip();
-        Draft::new(base.as_ref(), tree.unwrap_or_default(), batch.iter())
+    fn draft(base: Option<&TreeVersion>, batch: &[DraftWrite]) -> PendingVersion {
+        let (base, tree) = base.cloned().map(TreeVersion::part).unzip();
+        PendingVersion::new(base.as_ref(), tree.unwrap_or_default(), batch.iter())
     }
 
     #[test]
     fn a_stale_write_of_a_batch_fails_alone() {
         let base = base(json!({"a": 1}));
-        let when = |revision, write: Write| Write { if_revision: Some(revision), ..write };
+        let when = |revision, write: DraftWrite| DraftWrite { if_revision: Some(revision), ..write };
         let batch = [
             when(6, set("a", json!(6))),
             when(7, set("a", json!(1))),
@@ -190,11 +190,11 @@ mod tests {
             set("", json!(5)),
         ];
         let draft = draft(Some(&base), &batch);
-        let stale = Some(Refusal::Conflict { revision: 7 });
+        let stale = Some(StateError::Conflict { revision: 7 });
         // the second changes nothing, so the third still finds revision 7
-        assert_eq!(draft.refused, [stale, None, None, stale, None, Some(Refusal::Root)]);
+        assert_eq!(draft.refused, [stale, None, None, stale, None, Some(StateError::Root)]);
         assert_eq!((draft.tree.as_dict(), draft.events.len()), (&json!({"a": 2, "b": 4}), 2));
-        assert_eq!(draft.effect(true), Effect::Put);
+        assert_eq!(draft.effect(true), StoreEffect::Put);
     }
 
     #[test]
@@ -204,7 +204,7 @@ mod tests {
                 path: path.parse().unwrap(),
                 value: Some(value.clone()),
             };
-            act(Act::EditWithin(edits.iter().map(edit).collect(), 20))
+            act(Operation::EditWithin(edits.iter().map(edit).collect(), 20))
         };
         let batch = [
             within(&[("a", json!("12345"))]),
@@ -212,7 +212,7 @@ mod tests {
             within(&[("b", json!(2))]),
         ];
         let fits = draft(None, &batch);
-        assert_eq!(fits.refused, [None, Some(Refusal::Share(20)), None]);
+        assert_eq!(fits.refused, [None, Some(StateError::Share(20)), None]);
         assert_eq!(fits.tree.as_dict(), &json!({"a": "12345", "b": 2}));
         let large = base(json!({"a": "x".repeat(100)}));
         let shrinks = draft(Some(&large), &[within(&[("a", json!("x".repeat(50)))])]);
@@ -239,19 +239,19 @@ mod tests {
     #[test]
     fn what_changes_nothing_needs_no_write() {
         let base = base(json!({"a": 1}));
-        assert_eq!(draft(Some(&base), &[set("a", json!(1.0))]).effect(true), Effect::Nothing);
-        for idle in [act(Act::Remove), act(Act::Expire(Some(Duration::from_secs(5)))), set("", json!({}))] {
-            assert_eq!(draft(None, &[idle]).effect(false), Effect::Nothing);
+        assert_eq!(draft(Some(&base), &[set("a", json!(1.0))]).effect(true), StoreEffect::Nothing);
+        for idle in [act(Operation::Remove), act(Operation::Expire(Some(Duration::from_secs(5)))), set("", json!({}))] {
+            assert_eq!(draft(None, &[idle]).effect(false), StoreEffect::Nothing);
         }
-        assert_eq!(draft(None, &[set("a", json!(1)), act(Act::Remove)]).effect(false), Effect::Nothing);
+        assert_eq!(draft(None, &[set("a", json!(1)), act(Operation::Remove)]).effect(false), StoreEffect::Nothing);
     }
 
     #[test]
     fn a_tree_is_removed_or_starts_anew() {
         let base = base(json!({"a": 1}));
-        assert_eq!(draft(Some(&base), &[set("b", json!(1)), act(Act::Remove)]).effect(true), Effect::Delete);
-        let anew = draft(Some(&base), &[act(Act::Remove), set("b", json!(1))]);
-        assert_eq!((anew.effect(true), anew.tree.as_dict()), (Effect::Put, &json!({"b": 1})));
+        assert_eq!(draft(Some(&base), &[set("b", json!(1)), act(Operation::Remove)]).effect(true), StoreEffect::Delete);
+        let anew = draft(Some(&base), &[act(Operation::Remove), set("b", json!(1))]);
+        assert_eq!((anew.effect(true), anew.tree.as_dict()), (StoreEffect::Put, &json!({"b": 1})));
         let mut elsewhere = base.tree;
         for event in &anew.events {
             elsewhere.change(event.change()).unwrap();
@@ -261,13 +261,13 @@ mod tests {
 
     #[test]
     fn a_lifetime_is_whole_seconds_and_outlives_writes() {
-        let expire = |millis| act(Act::Expire(Some(Duration::from_millis(millis))));
+        let expire = |millis| act(Operation::Expire(Some(Duration::from_millis(millis))));
         let mut base = base(json!({}));
         assert_eq!(draft(Some(&base), &[expire(1500)]).ttl, Some(Duration::from_secs(1)));
         assert_eq!(draft(Some(&base), &[expire(1)]).ttl, Some(Duration::from_secs(1)));
         base.ttl = Some(Duration::from_secs(9));
         assert_eq!(draft(Some(&base), &[set("a", json!(1))]).ttl, base.ttl);
-        let kept = draft(Some(&base), &[act(Act::Expire(None))]);
-        assert_eq!((kept.ttl, kept.effect(true)), (None, Effect::Put));
+        let kept = draft(Some(&base), &[act(Operation::Expire(None))]);
+        assert_eq!((kept.ttl, kept.effect(true)), (None, StoreEffect::Put));
     }
 }

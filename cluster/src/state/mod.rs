@@ -33,15 +33,15 @@ mod tree;
 mod value;
 mod writer;
 
-pub use change::{Change, Edit, Event};
+pub use change::{TreeChange, Edit, TreeEvent};
 pub use diff::diff;
-pub use draft::{Act, Write};
-pub use feed::{Delivery, News};
-pub use orphans::Orphans;
+pub use draft::{Operation, DraftWrite};
+pub use feed::{TreeNotification, TreeUpdate};
+pub use orphans::OrphanTracker;
 pub use owner::{Level, Owner};
-pub use path::{Locator, Path};
-pub use refusal::Refusal;
-pub use states::{Reading, States};
+pub use path::{ClientPath, Path};
+pub use refusal::StateError;
+pub use states::{ReadValue, StateStore};
 pub use tree::Tree;
 
 /// Maximum size of a tree as JSON, in bytes.

@@ -10,9 +10,9 @@ use super::Owner;
 
 /// Trees without a subject, and when each was first seen without one.
 #[derive(Debug, Default)]
-pub struct Orphans(HashMap<Owner, Duration>);
+pub struct OrphanTracker(HashMap<Owner, Duration>);
 
-impl Orphans {
+impl OrphanTracker {
     /// Checks all trees and returns those that have had no subject for at least `grace`. `lives` decides whether the
     /// subject of a tree exists. `now` is a reading of any clock that never goes back.
     pub fn look(
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn a_tree_goes_when_its_subject_has_been_gone_for_long_enough() {
-        let mut orphans = Orphans::default();
+        let mut orphans = OrphanTracker::default();
         let mut look = |lives: bool, seconds| {
             let all = vec![owner(1), owner(2)];
             orphans.look(all, |other| lives || *other == owner(2), Duration::from_secs(seconds), GRACE)
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_tree_that_was_removed_meanwhile_begins_anew() {
-        let mut orphans = Orphans::default();
+        let mut orphans = OrphanTracker::default();
         let mut look = |owners, seconds| orphans.look(owners, |_| false, Duration::from_secs(seconds), GRACE);
         assert_eq!(look(vec![owner(1)], 0), []);
         assert_eq!(look(vec![], 30), []);

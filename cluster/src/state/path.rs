@@ -12,7 +12,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::value::legal_key;
-use super::{MAX_DEPTH, Refusal};
+use super::{MAX_DEPTH, StateError};
 
 /// A path of keys.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -64,13 +64,13 @@ impl fmt::Display for Path {
 }
 
 impl FromStr for Path {
-    type Err = Refusal;
+    type Err = StateError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
-        let Locator(steps) = text.parse()?;
+    fn from_str(text: &str) -> Result<Self, StateError> {
+        let ClientPath(steps) = text.parse()?;
         let key = |step| match step {
-            Step::Key(key) => Ok(key),
-            Step::Child(_) => Err(Refusal::Path),
+            PathStep::Key(key) => Ok(key),
+            PathStep::Child(_) => Err(StateError::Path),
         };
         steps.into_iter().map(key).collect::<Result<_, _>>().map(Self)
     }
@@ -90,7 +90,7 @@ impl<'de> Deserialize<'de> for Path {
 
 /// One step from a branch to a child.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum PathStep {
     /// The child with this key.
     Key(Box<str>),
     /// The child at this position, from 0.
@@ -99,18 +99,18 @@ pub(super) enum Step {
 
 /// A path as a client writes it. It may name a child by position.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Locator(pub(super) Vec<Step>);
+pub struct ClientPath(pub(super) Vec<PathStep>);
 
-impl From<Path> for Locator {
+impl From<Path> for ClientPath {
     fn from(path: Path) -> Self {
-        Self(path.0.into_iter().map(Step::Key).collect())
+        Self(path.0.into_iter().map(PathStep::Key).collect())
     }
 }
 
-impl FromStr for Locator {
-    type Err = Refusal;
+impl FromStr for ClientPath {
+    type Err = StateError;
 
-    fn from_str(text: &str) -> Result<Self, Refusal> {
+    fn from_str(text: &str) -> Result<Self, StateError> {
         let mut steps = Vec::new();
         if text.is_empty() {
             return Ok(Self(steps));
@@ -121,7 +121,7 @@ impl FromStr for Locator {
             (step, rest) = split(text)?;
             steps.push(step);
             if steps.len() > MAX_DEPTH {
-                return Err(Refusal::Path);
+                return Err(StateError::Path);
             }
         }
         Ok(Self(steps))
@@ -133,7 +133,7 @@ impl FromStr for Locator {
 /// # Errors
 ///
 /// [`Refusal::Path`] when the text does not start with a valid step.
-fn split(text: &str) -> Result<(Step, Option<&str>), Refusal> {
+fn split(text: &str) -> Result<(PathStep, Option<&str>), StateError> {
     let counts = text.starts_with('#');
     let (mut key, mut rest) = (String::new(), None);
     let mut characters = text.char_indices();
@@ -143,18 +143,18 @@ fn split(text: &str) -> Result<(Step, Option<&str>), Refusal> {
                 rest = Some(&text[place + 1..]);
                 break;
             }
-            '\\' => key.push(characters.next().ok_or(Refusal::Path)?.1),
+            '\\' => key.push(characters.next().ok_or(StateError::Path)?.1),
             c => key.push(c),
         }
     }
     if counts {
         let digits = &key[1..];
         let all = digits.bytes().all(|byte| byte.is_ascii_digit());
-        let position = digits.parse().ok().filter(|_| all).ok_or(Refusal::Path)?;
-        return Ok((Step::Child(position), rest));
+        let position = digits.parse().ok().filter(|_| all).ok_or(StateError::Path)?;
+        return Ok((PathStep::Child(position), rest));
     }
-    legal_key(&key).map_err(|_| Refusal::Path)?;
-    Ok((Step::Key(key.into()), rest))
+    legal_key(&key).map_err(|_| StateError::Path)?;
+    Ok((PathStep::Key(key.into()), rest))
 }
 
 #[cfg(test)]
@@ -178,8 +178,8 @@ mod tests {
 
     #[test]
     fn a_number_sign_counts_children_for_a_client_only() {
-        assert_eq!("a.#2".parse::<Locator>().unwrap().0, [Step::Key("a".into()), Step::Child(2)]);
-        assert_eq!("a.#2".parse::<Path>(), Err(Refusal::Path));
+        assert_eq!("a.#2".parse::<ClientPath>().unwrap().0, [PathStep::Key("a".into()), PathStep::Child(2)]);
+        assert_eq!("a.#2".parse::<Path>(), Err(StateError::Path));
     }
 
     #[test]
@@ -187,7 +187,7 @@ mod tests {
         let deep = vec!["a"; 33].join(".");
         let long = "k".repeat(257);
         for bad in [".", "a.", ".a", "a..b", r"a\", "#", "#x", "#-1", "#1x", "#+1", &deep, &long] {
-            assert_eq!(bad.parse::<Locator>(), Err(Refusal::Path), "{bad}");
+            assert_eq!(bad.parse::<ClientPath>(), Err(StateError::Path), "{bad}");
         }
         assert!(vec!["a"; 32].join(".").parse::<Path>().is_ok() && "k".repeat(256).parse::<Path>().is_ok());
     }
@@ -234,10 +234,10 @@ mod tests {
         }
         assert_eq!((golden.longest.keys, golden.longest.bytes_of_a_key), (MAX_DEPTH, MAX_KEY));
         for text in golden.positions {
-            assert!(text.parse::<Locator>().is_ok() && text.parse::<Path>().is_err(), "{text}");
+            assert!(text.parse::<ClientPath>().is_ok() && text.parse::<Path>().is_err(), "{text}");
         }
         for text in golden.invalid {
-            assert_eq!(text.parse::<Locator>(), Err(Refusal::Path), "{text}");
+            assert_eq!(text.parse::<ClientPath>(), Err(StateError::Path), "{text}");
         }
     }
 
@@ -250,7 +250,7 @@ mod tests {
 
         #[test]
         fn no_text_is_too_odd(text: String) {
-            let _ = text.parse::<Locator>();
+            let _ = text.parse::<ClientPath>();
         }
     }
 }

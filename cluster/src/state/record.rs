@@ -12,9 +12,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::change::Written;
-use super::{Change, Event, LARGE_TREE, Tree};
-use crate::engine::{Entry, MAX_META, Op};
+use super::change::EncodedChange;
+use super::{TreeChange, TreeEvent, LARGE_TREE, Tree};
+use crate::engine::{Entry, MAX_META, OperationId};
 use crate::wire;
 
 /// Number of versions that a trail keeps.
@@ -22,36 +22,36 @@ const TRAIL: usize = 8;
 
 /// A version of a tree.
 #[derive(Debug, Clone)]
-pub(super) struct Stored {
+pub(super) struct TreeVersion {
     /// Revision of the version.
     pub(super) rev: u64,
     /// Operation that wrote the version.
-    pub(super) op: Op,
+    pub(super) op: OperationId,
     /// Time to live, counted from each write; `None` for no limit.
     pub(super) ttl: Option<Duration>,
     /// Versions before this one.
-    pub(super) trail: Trail,
+    pub(super) trail: OpHistory,
     /// Data of the version.
     pub(super) tree: Tree,
 }
 
-impl Stored {
+impl TreeVersion {
     /// Decodes an entry. Returns `None` when it is not a tree of any known release.
     pub(super) fn decode(entry: &Entry) -> Option<Self> {
         let meta = Meta::decode(&entry.meta)?;
-        let value: Document = serde_json::from_slice(&entry.value).ok()?;
+        let value: TreeDocument = serde_json::from_slice(&entry.value).ok()?;
         let tree = Tree::stored(value.tree)?;
         Some(Self { rev: entry.rev, op: entry.op, ttl: meta.ttl(), trail: value.trail, tree })
     }
 
     /// Encodes the value of the entry.
-    pub(super) fn encode(tree: &Tree, trail: &Trail) -> Bytes {
+    pub(super) fn encode(tree: &Tree, trail: &OpHistory) -> Bytes {
         #[derive(Serialize)]
-        struct Document<'a> {
-            trail: &'a Trail,
+        struct TreeDocument<'a> {
+            trail: &'a OpHistory,
             tree: &'a Value,
         }
-        wire::encode_long(&Document { trail, tree: tree.as_dict() }, tree.size() + TRAIL * 32)
+        wire::encode_long(&TreeDocument { trail, tree: tree.as_dict() }, tree.size() + TRAIL * 32)
     }
 
     /// Splits the version from its data, because the next version is made from the data.
@@ -81,26 +81,26 @@ pub(super) struct Base {
     pub(super) ttl: Option<Duration>,
     /// Whether the tree of this version is larger than [`LARGE_TREE`].
     pub(super) large: bool,
-    op: Op,
-    trail: Trail,
+    op: OperationId,
+    trail: OpHistory,
 }
 
 impl Base {
     /// Rebuilds the version from its unchanged data.
-    pub(super) fn with(self, tree: Tree) -> Stored {
+    pub(super) fn with(self, tree: Tree) -> TreeVersion {
         let Self { rev, op, ttl, trail, .. } = self;
-        Stored { rev, op, ttl, trail, tree }
+        TreeVersion { rev, op, ttl, trail, tree }
     }
 
     /// Returns the trail of the next version.
-    pub(super) fn trail(&self) -> Trail {
+    pub(super) fn trail(&self) -> OpHistory {
         self.trail.then(self.rev, self.op)
     }
 }
 
 #[derive(Deserialize)]
-struct Document {
-    trail: Trail,
+struct TreeDocument {
+    trail: OpHistory,
     tree: Value,
 }
 
@@ -114,7 +114,7 @@ pub(super) struct Meta {
     ttl: Option<u64>,
     /// Changes from `base` to this version; `None` when they do not fit into a meta.
     #[serde(default)]
-    changes: Option<Vec<Change>>,
+    changes: Option<Vec<TreeChange>>,
 }
 
 impl Meta {
@@ -123,23 +123,23 @@ impl Meta {
     }
 
     /// Encodes the meta. Omits the changes when they do not fit into [`MAX_META`].
-    pub(super) fn encode(base: u64, ttl: Option<Duration>, events: &[Event]) -> Bytes {
+    pub(super) fn encode(base: u64, ttl: Option<Duration>, events: &[TreeEvent]) -> Bytes {
         #[derive(Serialize)]
         struct Meta<'a> {
             base: u64,
             #[serde(skip_serializing_if = "Option::is_none")]
             ttl: Option<u64>,
             #[serde(skip_serializing_if = "Option::is_none")]
-            changes: Option<Vec<Written<'a>>>,
+            changes: Option<Vec<EncodedChange<'a>>>,
         }
         let ttl = ttl.map(|ttl| ttl.as_secs());
-        let changes = Some(events.iter().map(Event::as_change).collect());
+        let changes = Some(events.iter().map(TreeEvent::as_change).collect());
         let whole = wire::encode(&Meta { base, ttl, changes });
         if whole.len() <= MAX_META { whole } else { wire::encode(&Meta { base, ttl, changes: None }) }
     }
 
     /// Returns the changes from `rev` to this version, if this version is based on `rev` and contains them.
-    pub(super) fn changes_on(self, rev: u64) -> Option<Vec<Change>> {
+    pub(super) fn changes_on(self, rev: u64) -> Option<Vec<TreeChange>> {
         self.changes.filter(|_| self.base == rev)
     }
 
@@ -155,16 +155,16 @@ impl Meta {
 /// The trail is stored as text, `<revision>-<half of the operation id>` in hexadecimal, separated by spaces, because
 /// it is written with every version and rarely read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Trail(String);
+pub(super) struct OpHistory(String);
 
 /// Returns the lower half of an operation id, which is enough to distinguish eight of them.
-const fn half(op: Op) -> u64 {
+const fn half(op: OperationId) -> u64 {
     u128::from_be_bytes(op.0) as u64
 }
 
-impl Trail {
+impl OpHistory {
     /// Returns the trail of the version after `rev`, which `op` wrote.
-    pub(super) fn then(&self, rev: u64, op: Op) -> Self {
+    pub(super) fn then(&self, rev: u64, op: OperationId) -> Self {
         let kept =
             if self.is_whole() { &*self.0 } else { self.0.split_once(' ').map_or("", |(_, kept)| kept) };
         let between = if kept.is_empty() { "" } else { " " };
@@ -180,7 +180,7 @@ impl Trail {
     }
 
     /// Returns the revision that an operation wrote.
-    pub(super) fn written_by(&self, op: Op) -> Option<u64> {
+    pub(super) fn written_by(&self, op: OperationId) -> Option<u64> {
         self.steps().find(|(_, by)| *by == half(op)).map(|(rev, _)| rev)
     }
 
@@ -201,37 +201,37 @@ mod tests {
 
     use super::*;
 
-    fn op(n: u8) -> Op {
-        Op([n; 16])
+    fn op(n: u8) -> OperationId {
+        OperationId([n; 16])
     }
 
-    fn event(value: Value) -> Event {
-        Event { path: "a".parse().unwrap(), old: None, new: Some(value), from: None }
+    fn event(value: Value) -> TreeEvent {
+        TreeEvent { path: "a".parse().unwrap(), old: None, new: Some(value), from: None }
     }
 
-    fn stored(tree: Value) -> Stored {
+    fn stored(tree: Value) -> TreeVersion {
         let tree = Tree::stored(tree).unwrap();
-        Stored { rev: 7, op: op(1), ttl: None, trail: Trail::default(), tree }
+        TreeVersion { rev: 7, op: op(1), ttl: None, trail: OpHistory::default(), tree }
     }
 
     #[test]
     fn a_version_comes_back_as_it_was_stored() {
-        let trail = Trail::default().then(3, op(0)).then(5, op(0xab));
+        let trail = OpHistory::default().then(3, op(0)).then(5, op(0xab));
         let before = stored(json!({"b": 1.0, "a": [null]}));
         let entry = Entry {
             key: "user.ann".into(),
             rev: 7,
             op: op(1),
             meta: Meta::encode(5, Some(Duration::from_secs(9)), &[]),
-            value: Stored::encode(&before.tree, &trail),
+            value: TreeVersion::encode(&before.tree, &trail),
         };
-        let read = Stored::decode(&entry).unwrap();
+        let read = TreeVersion::decode(&entry).unwrap();
         assert_eq!(read.tree.as_dict().to_string(), r#"{"b":1.0,"a":[null]}"#);
         assert_eq!(
             (read.rev, read.op, read.ttl, read.trail),
             (7, op(1), Some(Duration::from_secs(9)), trail)
         );
-        assert!(Stored::decode(&Entry { value: r#"{"trail":[],"tree":1}"#.into(), ..entry }).is_none());
+        assert!(TreeVersion::decode(&Entry { value: r#"{"trail":[],"tree":1}"#.into(), ..entry }).is_none());
     }
 
     #[test]
@@ -244,11 +244,11 @@ mod tests {
 
     #[test]
     fn a_version_advances_by_a_patch_on_itself_only() {
-        let entry = |base, events: &[Event]| {
+        let entry = |base, events: &[TreeEvent]| {
             let meta = Meta::encode(base, None, events);
             Entry { key: String::new(), rev: 9, op: op(2), meta, value: Bytes::new() }
         };
-        let advance = |stored: &mut Stored, entry: Entry| {
+        let advance = |stored: &mut TreeVersion, entry: Entry| {
             let meta = Meta::decode(&entry.meta).unwrap();
             stored.advance(&entry, meta)
         };
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_trail_forgets_its_oldest() {
-        let trail = (0..8).fold(Trail::default(), |trail, n| trail.then(n, op(n as u8)));
+        let trail = (0..8).fold(OpHistory::default(), |trail, n| trail.then(n, op(n as u8)));
         assert!(trail.has(0) && trail.written_by(op(7)) == Some(7) && !trail.is_whole());
         let longer = trail.then(8, op(8));
         assert!(!longer.has(0) && longer.has(1) && longer.steps().count() == TRAIL);

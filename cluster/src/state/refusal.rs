@@ -4,7 +4,7 @@
 
 /// A rejected or failed request for a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum StateError {
     /// The text is not a path.
     #[error(
         "not a path: keys of 1 to 256 bytes with dots between them, at most 32; `#n` is the child at position n; \
@@ -52,7 +52,7 @@ pub enum Refusal {
     Uncertain,
 }
 
-impl Refusal {
+impl StateError {
     /// Returns the code for programs, as in the browser protocol and the server API.
     pub const fn code(self) -> &'static str {
         match self {

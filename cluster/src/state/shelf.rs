@@ -11,7 +11,7 @@ use crate::engine::Entry;
 
 /// Most recently used trees, up to `room` bytes.
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub(super) struct TreeCache {
     room: usize,
     size: usize,
     turn: u64,
@@ -19,7 +19,7 @@ pub(super) struct Shelf {
     by_turn: BTreeMap<u64, Arc<str>>,
 }
 
-impl Shelf {
+impl TreeCache {
     pub(super) fn new(room: usize) -> Self {
         Self { room, size: 0, turn: 0, trees: HashMap::new(), by_turn: BTreeMap::new() }
     }
@@ -75,24 +75,24 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::engine::Op;
-    use crate::state::record::{Stored, Trail};
-    use crate::state::{Event, Tree};
+    use crate::engine::OperationId;
+    use crate::state::record::{TreeVersion, OpHistory};
+    use crate::state::{TreeEvent, Tree};
 
     fn stored(rev: u64, tree: Value) -> Found {
         let tree = Tree::stored(tree).unwrap();
-        Some(Stored { rev, op: Op::default(), ttl: None, trail: Trail::default(), tree })
+        Some(TreeVersion { rev, op: OperationId::default(), ttl: None, trail: OpHistory::default(), tree })
     }
 
     fn entry(rev: u64, base: u64) -> Entry {
-        let event = Event { path: "a".parse().unwrap(), old: None, new: Some(json!(rev)), from: None };
+        let event = TreeEvent { path: "a".parse().unwrap(), old: None, new: Some(json!(rev)), from: None };
         let meta = Meta::encode(base, None, &[event]);
-        Entry { key: "k".into(), rev, op: Op::default(), meta, value: Default::default() }
+        Entry { key: "k".into(), rev, op: OperationId::default(), meta, value: Default::default() }
     }
 
     #[test]
     fn the_latest_used_stay() {
-        let mut shelf = Shelf::new(30);
+        let mut shelf = TreeCache::new(30);
         for key in ["a", "b", "a", "c", "d"] {
             shelf.put(key.into(), stored(1, json!({"k": 1234})));
         }
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_version_that_follows_is_taken_over_and_any_other_forgotten() {
-        let mut shelf = Shelf::new(1000);
+        let mut shelf = TreeCache::new(1000);
         shelf.put("k".into(), stored(5, json!({"a": 5})));
         shelf.heard(&entry(5, 4));
         shelf.heard(&entry(7, 5));

@@ -9,14 +9,14 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use super::draft::{Act, Write};
-use super::feed::{Delivery, Feed, Wish};
-use super::record::Stored;
-use super::shelf::Shelf;
-use super::writer::{Call, Found, Step, Writer};
-use super::{Locator, Owner, Path, Refusal};
+use super::draft::{Operation, DraftWrite};
+use super::feed::{TreeNotification, TreeFeed, FeedCommand};
+use super::record::TreeVersion;
+use super::shelf::TreeCache;
+use super::writer::{WriterRequest, Found, WriterStep, TreeWriter};
+use super::{ClientPath, Owner, Path, StateError};
 use crate::engine::{
-    Bucket, Consistency, Down, Engine, Expect, Kv, Op, Put, WatchEvent, WatchMode, WriteError,
+    Bucket, Consistency, Unavailable, Engine, Precondition, Kv, OperationId, Put, WatchEvent, WatchMode, WriteError,
 };
 use crate::id::Key;
 use crate::subject::state_key;
@@ -24,61 +24,61 @@ use crate::subject::state_key;
 /// Size in bytes of the cache of trees, without those that are being written.
 const SHELF: usize = 32 * 1024 * 1024;
 
-type Ticket = oneshot::Sender<Result<u64, Refusal>>;
+type ReplySender = oneshot::Sender<Result<u64, StateError>>;
 
 /// The trees of the cluster, as one process uses them. Cheap to clone.
 #[derive(Clone)]
-pub struct States {
-    shared: Arc<Shared>,
+pub struct StateStore {
+    shared: Arc<StateStoreInner>,
 }
 
 /// The result of reading a path.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Reading {
+pub struct ReadValue {
     /// Revision of the tree; 0 for a tree that does not exist.
     pub revision: u64,
     /// A value or a branch; `None` when the path does not exist.
     pub value: Option<Value>,
 }
 
-pub(super) struct Shared {
+pub(super) struct StateStoreInner {
     pub(super) store: Kv,
-    desk: Mutex<Desk>,
-    wishes: mpsc::UnboundedSender<Wish>,
+    desk: Mutex<ActiveWriters>,
+    wishes: mpsc::UnboundedSender<FeedCommand>,
     /// The receiver of `wishes`, until the feed takes it.
-    unheard: Mutex<Option<mpsc::UnboundedReceiver<Wish>>>,
+    unheard: Mutex<Option<mpsc::UnboundedReceiver<FeedCommand>>>,
 }
 
 /// The writers at work, and the cache of trees that were written before.
-pub(super) struct Desk {
-    active: HashMap<Arc<str>, Arc<Mutex<Place>>>,
-    pub(super) shelf: Shelf,
+pub(super) struct ActiveWriters {
+    active: HashMap<Arc<str>, Arc<Mutex<WriterSlot>>>,
+    pub(super) shelf: TreeCache,
 }
 
 /// A writer with work.
-struct Place {
-    writer: Writer<Ticket>,
+struct WriterSlot {
+    writer: TreeWriter<ReplySender>,
     /// The driver task is still running and will pick up the next call.
     lingers: bool,
-    next: Option<Call>,
+    next: Option<WriterRequest>,
     /// The writer was removed from `active`.
     retired: bool,
 }
 
-impl Place {
-    fn read(&mut self, found: Result<Found, Down>) -> Step<Ticket> {
-        let step = self.writer.read(found, Op::random());
+impl WriterSlot {
+    fn read(&mut self, found: Result<Found, Unavailable>) -> WriterStep<ReplySender> {
+        let step = self.writer.read(found, OperationId::random());
         self.after(step)
     }
 
-    fn wrote(&mut self, outcome: Result<u64, WriteError>) -> Step<Ticket> {
-        let step = self.writer.wrote(outcome, Op::random());
+    fn wrote(&mut self, outcome: Result<u64, WriteError>) -> WriterStep<ReplySender> {
+        let step = self.writer.wrote(outcome, OperationId::random());
         self.after(step)
     }
 
     /// Records whether the driver task stays for another call. When no call follows, a caller that was just notified
     /// may write again at once; continuing in the same task costs less than starting a new one.
-    fn after(&mut self, step: Step<Ticket>) -> Step<Ticket> {
+    fn after(&mut self, step: WriterStep<ReplySender>) -> WriterStep<ReplySender> {
         self.lingers = step.call.is_none();
         step
     }
@@ -89,30 +89,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared {
-    pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
+impl StateStoreInner {
+    pub(super) fn desk(&self) -> MutexGuard<'_, ActiveWriters> {
         lock(&self.desk)
     }
 
     /// Returns the receiver of wishes, once, for the only feed of the process.
-    pub(super) fn wishes_once(&self) -> Option<mpsc::UnboundedReceiver<Wish>> {
+    pub(super) fn wishes_once(&self) -> Option<mpsc::UnboundedReceiver<FeedCommand>> {
         lock(&self.unheard).take()
     }
 }
 
-impl States {
+impl StateStore {
     /// Opens the trees of the engine's cluster. Followers receive nothing before [`States::feed`] runs.
     pub fn new(engine: &Engine) -> Self {
         let (wishes, unheard) = mpsc::unbounded_channel();
-        let desk = Mutex::new(Desk { active: HashMap::new(), shelf: Shelf::new(SHELF) });
+        let desk = Mutex::new(ActiveWriters { active: HashMap::new(), shelf: TreeCache::new(SHELF) });
         let store = engine.kv(Bucket::State);
-        Self { shared: Arc::new(Shared { store, desk, wishes, unheard: Mutex::new(Some(unheard)) }) }
+        Self { shared: Arc::new(StateStoreInner { store, desk, wishes, unheard: Mutex::new(Some(unheard)) }) }
     }
 
     /// Calls `tell` with each notification for followers, in order. Ends only when the engine is gone. A process has
     /// one feed: a second one ends at once.
-    pub fn feed<F: FnMut(Delivery)>(&self, tell: F) -> impl Future<Output = ()> + use<F> {
-        let feed = Feed::new(self.shared.clone());
+    pub fn feed<F: FnMut(TreeNotification)>(&self, tell: F) -> impl Future<Output = ()> + use<F> {
+        let feed = TreeFeed::new(self.shared.clone());
         async move {
             if let Some(feed) = feed {
                 feed.run(tell).await;
@@ -129,20 +129,20 @@ impl States {
     /// Follows a path like [`States::follow`], for a follower that has seen the tree at revision `seen`. It receives
     /// nothing older.
     pub fn follow_on(&self, owner: Owner, path: Path, who: Key, seen: u64) {
-        self.wish(Wish::Follow(owner, path, who, seen));
+        self.wish(FeedCommand::Follow(owner, path, who, seen));
     }
 
     /// Ends following a path. Notifications that were already passed on may still be in transit.
     pub fn unfollow(&self, owner: Owner, path: Path, who: Key) {
-        self.wish(Wish::Unfollow(owner, path, who));
+        self.wish(FeedCommand::Unfollow(owner, path, who));
     }
 
     /// Ends following all paths.
     pub fn leave(&self, who: Key) {
-        self.wish(Wish::Leave(who));
+        self.wish(FeedCommand::Leave(who));
     }
 
-    fn wish(&self, wish: Wish) {
+    fn wish(&self, wish: FeedCommand) {
         // without a feed the engine is gone, so there is nothing to deliver
         let _ = self.shared.wishes.send(wish);
     }
@@ -152,12 +152,12 @@ impl States {
     /// # Errors
     ///
     /// [`Down`] when the engine is unavailable.
-    pub async fn owners(&self) -> Result<Vec<Owner>, Down> {
+    pub async fn owners(&self) -> Result<Vec<Owner>, Unavailable> {
         let mut owners = Vec::new();
         for prefix in [state_key::CONNECTIONS, state_key::SESSIONS, state_key::PAGES] {
             let mut watch = self.shared.store.watch(prefix, WatchMode::Meta).await?;
             loop {
-                match watch.next().await.ok_or(Down)? {
+                match watch.next().await.ok_or(Unavailable)? {
                     WatchEvent::Live => break,
                     WatchEvent::Put(entry) => owners.extend(Owner::of_key(&entry.key)),
                     WatchEvent::Delete { .. } => {}
@@ -173,16 +173,16 @@ impl States {
     ///
     /// [`Refusal::Unavailable`] when the engine is unavailable. While this process writes the tree, the read queues
     /// behind its writes and can also fail with [`Refusal::Overloaded`] or [`Refusal::Uncertain`].
-    pub async fn get(&self, owner: &Owner, path: &Locator) -> Result<Reading, Refusal> {
+    pub async fn get(&self, owner: &Owner, path: &ClientPath) -> Result<ReadValue, StateError> {
         let key = owner.key();
         if self.is_writing(&key) {
             // queues behind the writes in progress
-            self.write(owner, Write { act: Act::Edit(Vec::new()), if_revision: None, from: None }).await?;
+            self.write(owner, DraftWrite { act: Operation::Edit(Vec::new()), if_revision: None, from: None }).await?;
         }
-        let found = self.read(&key).await.map_err(|Down| Refusal::Unavailable)?;
-        let Some(stored) = found else { return Ok(Reading { revision: 0, value: None }) };
+        let found = self.read(&key).await.map_err(|Unavailable| StateError::Unavailable)?;
+        let Some(stored) = found else { return Ok(ReadValue { revision: 0, value: None }) };
         let value = stored.tree.resolve(path).ok().and_then(|path| stored.tree.get(&path).cloned());
-        Ok(Reading { revision: stored.rev, value })
+        Ok(ReadValue { revision: stored.rev, value })
     }
 
     /// Writes a tree and returns its revision afterwards, 0 for a tree that does not exist. Writes of one process are
@@ -196,7 +196,7 @@ impl States {
     /// - [`Refusal::Overloaded`] when too many writes wait, or other processes were faster too often.
     /// - [`Refusal::Unavailable`] when the engine is unavailable and nothing was written.
     /// - [`Refusal::Uncertain`] when the write may have happened.
-    pub async fn write(&self, owner: &Owner, write: Write) -> Result<u64, Refusal> {
+    pub async fn write(&self, owner: &Owner, write: DraftWrite) -> Result<u64, StateError> {
         self.begin(owner, write).await
     }
 
@@ -205,12 +205,12 @@ impl States {
     pub fn begin(
         &self,
         owner: &Owner,
-        write: Write,
-    ) -> impl Future<Output = Result<u64, Refusal>> + Send + use<> {
+        write: DraftWrite,
+    ) -> impl Future<Output = Result<u64, StateError>> + Send + use<> {
         let (ticket, answer) = oneshot::channel();
         self.ask(owner.key().into(), write, ticket);
         // a result always arrives, unless the runtime ends
-        async move { answer.await.unwrap_or(Err(Refusal::Uncertain)) }
+        async move { answer.await.unwrap_or(Err(StateError::Uncertain)) }
     }
 
     /// Removes a tree in the whole cluster.
@@ -218,8 +218,8 @@ impl States {
     /// # Errors
     ///
     /// See [`States::write`].
-    pub async fn remove(&self, owner: &Owner) -> Result<(), Refusal> {
-        self.write(owner, Write { act: Act::Remove, if_revision: None, from: None }).await.map(drop)
+    pub async fn remove(&self, owner: &Owner) -> Result<(), StateError> {
+        self.write(owner, DraftWrite { act: Operation::Remove, if_revision: None, from: None }).await.map(drop)
     }
 
     /// Lets a tree expire `after` its last write, this one included (whole seconds, at least one). `None` keeps it
@@ -228,22 +228,22 @@ impl States {
     /// # Errors
     ///
     /// See [`States::write`].
-    pub async fn expire(&self, owner: &Owner, after: Option<Duration>) -> Result<(), Refusal> {
-        self.write(owner, Write { act: Act::Expire(after), if_revision: None, from: None }).await.map(drop)
+    pub async fn expire(&self, owner: &Owner, after: Option<Duration>) -> Result<(), StateError> {
+        self.write(owner, DraftWrite { act: Operation::Expire(after), if_revision: None, from: None }).await.map(drop)
     }
 
     fn is_writing(&self, key: &str) -> bool {
         self.shared.desk().active.contains_key(key)
     }
 
-    fn ask(&self, key: Arc<str>, write: Write, ticket: Ticket) {
+    fn ask(&self, key: Arc<str>, write: DraftWrite, ticket: ReplySender) {
         loop {
             let place = self.place(&key);
             let mut at = lock(&place);
             if at.retired {
                 continue;
             }
-            let mut step = at.writer.ask(write, ticket, Op::random());
+            let mut step = at.writer.ask(write, ticket, OperationId::random());
             if at.lingers {
                 at.next = at.next.take().or(step.call.take());
             }
@@ -255,27 +255,27 @@ impl States {
         }
     }
 
-    fn place(&self, key: &Arc<str>) -> Arc<Mutex<Place>> {
-        let Desk { active, shelf } = &mut *self.shared.desk();
+    fn place(&self, key: &Arc<str>) -> Arc<Mutex<WriterSlot>> {
+        let ActiveWriters { active, shelf } = &mut *self.shared.desk();
         if let Some(place) = active.get(key) {
             return place.clone();
         }
-        let writer = Writer::new(shelf.take(key));
-        let place = Place { writer, lingers: false, next: None, retired: false };
+        let writer = TreeWriter::new(shelf.take(key));
+        let place = WriterSlot { writer, lingers: false, next: None, retired: false };
         let place = Arc::new(Mutex::new(place));
         active.insert(key.clone(), place.clone());
         place
     }
 
     /// Makes the calls of one writer until it has no work.
-    async fn drive(self, key: Arc<str>, place: Arc<Mutex<Place>>, mut call: Call) {
+    async fn drive(self, key: Arc<str>, place: Arc<Mutex<WriterSlot>>, mut call: WriterRequest) {
         loop {
             let step = match call {
-                Call::Read => {
+                WriterRequest::Read => {
                     let found = self.read(&key).await;
                     lock(&place).read(found)
                 }
-                Call::Put { expect, op, meta, value, ttl, large } => {
+                WriterRequest::Put { expect, op, meta, value, ttl, large } => {
                     if large {
                         tracing::warn!(%key, bytes = value.len(), "a tree has become large");
                     }
@@ -283,8 +283,8 @@ impl States {
                     let outcome = self.shared.store.put(put).await;
                     lock(&place).wrote(outcome)
                 }
-                Call::Delete { rev } => {
-                    let outcome = self.shared.store.delete(&key, Expect::Rev(rev)).await.map(|()| 0);
+                WriterRequest::Delete { rev } => {
+                    let outcome = self.shared.store.delete(&key, Precondition::Rev(rev)).await.map(|()| 0);
                     lock(&place).wrote(outcome)
                 }
             };
@@ -305,7 +305,7 @@ impl States {
     }
 
     /// Removes a writer without work from `active` and moves its known version to the cache.
-    fn retire(&self, key: Arc<str>, place: &Mutex<Place>) {
+    fn retire(&self, key: Arc<str>, place: &Mutex<WriterSlot>) {
         let mut desk = self.shared.desk();
         let mut at = lock(place);
         // another caller may have enqueued a write meanwhile, and its task drives the writer
@@ -318,18 +318,18 @@ impl States {
         }
     }
 
-    async fn read(&self, key: &str) -> Result<Found, Down> {
+    async fn read(&self, key: &str) -> Result<Found, Unavailable> {
         let Some(entry) = self.shared.store.get(key, Consistency::Latest).await? else { return Ok(None) };
-        let stored = Stored::decode(&entry);
+        let stored = TreeVersion::decode(&entry);
         if stored.is_none() {
             tracing::error!(key, "a tree of an unknown shape is neither read nor written");
         }
-        stored.map(Some).ok_or(Down)
+        stored.map(Some).ok_or(Unavailable)
     }
 }
 
 /// Sends the results to the callers and returns the call to make next.
-fn answered(step: Step<Ticket>) -> Option<Call> {
+fn answered(step: WriterStep<ReplySender>) -> Option<WriterRequest> {
     for (ticket, answer) in step.answers {
         // the caller may have dropped its receiver
         let _ = ticket.send(answer);

@@ -7,10 +7,10 @@
 
 use serde_json::{Map, Value};
 
-use super::change::{Change, Edit, Event};
-use super::path::Step;
+use super::change::{TreeChange, Edit, TreeEvent};
+use super::path::PathStep;
 use super::value::{legal, length, same};
-use super::{Locator, MAX_CHANGES, MAX_TREE, Path, Refusal};
+use super::{ClientPath, MAX_CHANGES, MAX_TREE, Path, StateError};
 
 /// The data of a user, connection, session or page.
 #[derive(Debug, Clone)]
@@ -84,18 +84,18 @@ impl Tree {
     /// # Errors
     ///
     /// [`Refusal::Child`] when the path names a child by position and there is none.
-    pub fn resolve(&self, locator: &Locator) -> Result<Path, Refusal> {
+    pub fn resolve(&self, locator: &ClientPath) -> Result<Path, StateError> {
         let (mut path, mut node) = (Path::ROOT, Some(&self.root));
         for step in &locator.0 {
             match step {
-                Step::Key(key) => {
+                PathStep::Key(key) => {
                     path.push(key);
                     node = node.and_then(|node| node.get(&**key));
                 }
-                Step::Child(position) => {
+                PathStep::Child(position) => {
                     let members = node.and_then(Value::as_object);
                     let child = members.and_then(|members| members.iter().nth(*position));
-                    let (key, child) = child.ok_or(Refusal::Child(*position))?;
+                    let (key, child) = child.ok_or(StateError::Child(*position))?;
                     path.push(key);
                     node = Some(child);
                 }
@@ -111,7 +111,7 @@ impl Tree {
     ///
     /// [`Refusal::Root`] when the path is the whole tree and the value is not an object; [`Refusal::Depth`],
     /// [`Refusal::Key`] or [`Refusal::Size`] when the value exceeds a limit. The tree is unchanged then.
-    pub fn set(&mut self, path: &Path, value: Value) -> Result<Option<Event>, Refusal> {
+    pub fn set(&mut self, path: &Path, value: Value) -> Result<Option<TreeEvent>, StateError> {
         let Some((_, above)) = path.keys().split_last() else { return self.replace(value) };
         legal(&value, path.keys().len())?;
         let (standing, missing) = path.keys().split_at(self.branches(above));
@@ -129,25 +129,25 @@ impl Tree {
             None => self.size + length(&**key) + 1 + length(&value) + usize::from(!branch.is_empty()),
         };
         if size > MAX_TREE {
-            return Err(Refusal::Size);
+            return Err(StateError::Size);
         }
         // a leaf that became a branch was not the old value of the path
         let old = branch.insert(key.to_string(), value).filter(|_| below.is_empty());
         self.size = size;
-        Ok(Some(Event { path: path.clone(), old, new, from: None }))
+        Ok(Some(TreeEvent { path: path.clone(), old, new, from: None }))
     }
 
     /// Deletes the value or branch at a path; the branch above it stays. Returns `None` when the path does not exist.
-    pub fn delete(&mut self, path: &Path) -> Option<Event> {
+    pub fn delete(&mut self, path: &Path) -> Option<TreeEvent> {
         let Some((key, above)) = path.keys().split_last() else {
             let old = std::mem::take(self);
-            let event = Event { path: Path::ROOT, old: Some(old.root), new: None, from: None };
+            let event = TreeEvent { path: Path::ROOT, old: Some(old.root), new: None, from: None };
             return (old.size > 2).then_some(event);
         };
         let branch = descend(&mut self.root, above)?;
         let old = branch.shift_remove(&**key)?;
         self.size -= length(&**key) + 1 + length(&old) + usize::from(!branch.is_empty());
-        Some(Event { path: path.clone(), old: Some(old), new: None, from: None })
+        Some(TreeEvent { path: path.clone(), old: Some(old), new: None, from: None })
     }
 
     /// Applies a stored or sent change.
@@ -155,12 +155,12 @@ impl Tree {
     /// # Errors
     ///
     /// See [`Tree::set`].
-    pub fn change(&mut self, change: Change) -> Result<Option<Event>, Refusal> {
+    pub fn change(&mut self, change: TreeChange) -> Result<Option<TreeEvent>, StateError> {
         let event = match change.value {
             Some(value) => self.set(&change.path, value)?,
             None => self.delete(&change.path),
         };
-        Ok(event.map(|event| Event { from: change.from, ..event }))
+        Ok(event.map(|event| TreeEvent { from: change.from, ..event }))
     }
 
     /// Applies all edits in order, or none of them, and returns the events.
@@ -168,9 +168,9 @@ impl Tree {
     /// # Errors
     ///
     /// [`Refusal::Changes`] for more than [`MAX_CHANGES`] edits; otherwise see [`Tree::resolve`] and [`Tree::set`].
-    pub fn patch(&mut self, edits: &[Edit]) -> Result<Vec<Event>, Refusal> {
+    pub fn patch(&mut self, edits: &[Edit]) -> Result<Vec<TreeEvent>, StateError> {
         if edits.len() > MAX_CHANGES {
-            return Err(Refusal::Changes);
+            return Err(StateError::Changes);
         }
         // a single edit is atomic by itself
         let before = (edits.len() > 1).then(|| self.clone());
@@ -189,25 +189,25 @@ impl Tree {
         Ok(events)
     }
 
-    fn edit(&mut self, edit: &Edit) -> Result<Option<Event>, Refusal> {
+    fn edit(&mut self, edit: &Edit) -> Result<Option<TreeEvent>, StateError> {
         let path = self.resolve(&edit.path)?;
-        self.change(Change { path, value: edit.value.clone(), from: None })
+        self.change(TreeChange { path, value: edit.value.clone(), from: None })
     }
 
-    fn replace(&mut self, value: Value) -> Result<Option<Event>, Refusal> {
+    fn replace(&mut self, value: Value) -> Result<Option<TreeEvent>, StateError> {
         if !value.is_object() {
-            return Err(Refusal::Root);
+            return Err(StateError::Root);
         }
         legal(&value, 0)?;
         let size = length(&value);
         if size > MAX_TREE {
-            return Err(Refusal::Size);
+            return Err(StateError::Size);
         }
         if same(&self.root, &value) {
             return Ok(None);
         }
         let old = std::mem::replace(self, Self { root: value.clone(), size });
-        Ok(Some(Event { path: Path::ROOT, old: Some(old.root), new: Some(value), from: None }))
+        Ok(Some(TreeEvent { path: Path::ROOT, old: Some(old.root), new: Some(value), from: None }))
     }
 
     /// Returns how many of the first keys lead to branches.

@@ -7,7 +7,7 @@ use std::io;
 use serde::Serialize;
 use serde_json::{Number, Value};
 
-use super::{MAX_DEPTH, MAX_KEY, Refusal};
+use super::{MAX_DEPTH, MAX_KEY, StateError};
 
 /// Returns whether two values are the same, so that writing one over the other is no event. The order of keys is part
 /// of a value. Numbers are compared by value: 1 equals 1.0, because JSON has one kind of number and a browser cannot
@@ -59,8 +59,8 @@ pub(super) fn length(value: &(impl Serialize + ?Sized)) -> usize {
     count.0
 }
 
-pub(super) fn legal_key(key: &str) -> Result<(), Refusal> {
-    if (1..=MAX_KEY).contains(&key.len()) { Ok(()) } else { Err(Refusal::Key) }
+pub(super) fn legal_key(key: &str) -> Result<(), StateError> {
+    if (1..=MAX_KEY).contains(&key.len()) { Ok(()) } else { Err(StateError::Key) }
 }
 
 /// Checks a value that is to be written below `above` keys. Objects are branches, so their keys must be valid keys of
@@ -69,9 +69,9 @@ pub(super) fn legal_key(key: &str) -> Result<(), Refusal> {
 /// # Errors
 ///
 /// [`Refusal::Depth`] or [`Refusal::Key`].
-pub(super) fn legal(value: &Value, above: usize) -> Result<(), Refusal> {
+pub(super) fn legal(value: &Value, above: usize) -> Result<(), StateError> {
     match value {
-        Value::Object(_) | Value::Array(_) if above >= MAX_DEPTH => Err(Refusal::Depth),
+        Value::Object(_) | Value::Array(_) if above >= MAX_DEPTH => Err(StateError::Depth),
         Value::Object(members) => members.iter().try_for_each(|(key, member)| {
             legal_key(key)?;
             legal(member, above + 1)
@@ -82,9 +82,9 @@ pub(super) fn legal(value: &Value, above: usize) -> Result<(), Refusal> {
 }
 
 /// Checks the depth of a value inside an array.
-fn shallow(value: &Value, above: usize) -> Result<(), Refusal> {
+fn shallow(value: &Value, above: usize) -> Result<(), StateError> {
     match value {
-        Value::Object(_) | Value::Array(_) if above >= MAX_DEPTH => Err(Refusal::Depth),
+        Value::Object(_) | Value::Array(_) if above >= MAX_DEPTH => Err(StateError::Depth),
         Value::Object(members) => members.values().try_for_each(|member| shallow(member, above + 1)),
         Value::Array(items) => items.iter().try_for_each(|item| shallow(item, above + 1)),
         _ => Ok(()),
@@ -118,10 +118,10 @@ mod tests {
         let branch: fn(Value) -> Value = |value| json!({"k": value});
         for shell in [branch, |value| json!([value])] {
             assert_eq!(legal(&nested(MAX_DEPTH, shell), 0), Ok(()));
-            assert_eq!(legal(&nested(MAX_DEPTH + 1, shell), 0), Err(Refusal::Depth));
-            assert_eq!(legal(&nested(1, shell), MAX_DEPTH), Err(Refusal::Depth));
+            assert_eq!(legal(&nested(MAX_DEPTH + 1, shell), 0), Err(StateError::Depth));
+            assert_eq!(legal(&nested(1, shell), MAX_DEPTH), Err(StateError::Depth));
         }
-        assert_eq!(legal(&json!({"": 1}), 0), Err(Refusal::Key));
+        assert_eq!(legal(&json!({"": 1}), 0), Err(StateError::Key));
         assert_eq!(legal(&json!([{"": 1}]), 0), Ok(()), "what is in an array is no path");
     }
 

@@ -14,10 +14,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::draft::{Draft, Effect, Write};
-use super::record::{Base, Meta, Stored, Trail};
-use super::{LARGE_TREE, MAX_WAITING, MAX_WAITING_BYTES, Refusal};
-use crate::engine::{Down, Expect, Op, WriteError};
+use super::draft::{PendingVersion, StoreEffect, DraftWrite};
+use super::record::{Base, Meta, TreeVersion, OpHistory};
+use super::{LARGE_TREE, MAX_WAITING, MAX_WAITING_BYTES, StateError};
+use crate::engine::{Unavailable, Precondition, OperationId, WriteError};
 
 /// Maximum number of times a batch is drafted again because other writers were first.
 const MAX_ROUNDS: u32 = 100;
@@ -25,17 +25,17 @@ const MAX_ROUNDS: u32 = 100;
 const MAX_DOUBTS: u32 = 4;
 
 /// A version of a tree, or none.
-pub(super) type Found = Option<Stored>;
+pub(super) type Found = Option<TreeVersion>;
 
 /// The engine call that a writer requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Call {
+pub(super) enum WriterRequest {
     /// Reads the tree as last acknowledged.
     Read,
     /// Writes a new version.
     Put {
-        expect: Expect,
-        op: Op,
+        expect: Precondition,
+        op: OperationId,
         meta: Bytes,
         value: Bytes,
         ttl: Option<std::time::Duration>,
@@ -48,30 +48,30 @@ pub(super) enum Call {
 
 /// The output of a writer after one input.
 #[derive(Debug)]
-pub(super) struct Step<T> {
+pub(super) struct WriterStep<T> {
     /// Call to make; `None` when one is in flight or there is no work left.
-    pub(super) call: Option<Call>,
+    pub(super) call: Option<WriterRequest>,
     /// Results to send to callers: the revision, or the error.
-    pub(super) answers: Vec<(T, Result<u64, Refusal>)>,
+    pub(super) answers: Vec<(T, Result<u64, StateError>)>,
 }
 
 /// Writes that become one version.
 #[derive(Debug)]
-struct Batch<T> {
-    writes: Vec<(Write, T)>,
+struct WriteBatch<T> {
+    writes: Vec<(DraftWrite, T)>,
     rounds: u32,
 }
 
 /// A batch that is being written.
 #[derive(Debug)]
-struct Underway<T> {
-    batch: Batch<T>,
-    draft: Draft,
+struct InFlightWrite<T> {
+    batch: WriteBatch<T>,
+    draft: PendingVersion,
     /// Version that the batch was drafted on.
     base: Option<Base>,
     /// Trail of the version that the batch makes.
-    trail: Trail,
-    op: Op,
+    trail: OpHistory,
+    op: OperationId,
     /// Whether the batch puts a version; otherwise it deletes the tree.
     puts: bool,
     /// Number of lost responses so far. If it is above 0, the batch may already be written.
@@ -81,22 +81,22 @@ struct Underway<T> {
 #[derive(Debug)]
 enum Stage<T> {
     Idle,
-    Reading(Batch<T>),
-    Writing(Underway<T>),
-    Settling(Underway<T>),
+    Reading(WriteBatch<T>),
+    Writing(InFlightWrite<T>),
+    Settling(InFlightWrite<T>),
 }
 
 /// The writer of one tree; see the module. `T` identifies the caller of a write.
 #[derive(Debug)]
-pub(super) struct Writer<T> {
+pub(super) struct TreeWriter<T> {
     /// Version after the last call, which may be old by now. `None` when not even that is known.
     known: Option<Found>,
-    waiting: VecDeque<(Write, T)>,
+    waiting: VecDeque<(DraftWrite, T)>,
     weight: usize,
     stage: Stage<T>,
 }
 
-impl<T> Writer<T> {
+impl<T> TreeWriter<T> {
     /// Creates a writer that knows a version, or nothing.
     pub(super) fn new(known: Option<Found>) -> Self {
         Self { known, waiting: VecDeque::new(), weight: 0, stage: Stage::Idle }
@@ -113,31 +113,31 @@ impl<T> Writer<T> {
     }
 
     /// Accepts a write. `op` is a fresh operation id, here and in the other methods.
-    pub(super) fn ask(&mut self, write: Write, ticket: T, op: Op) -> Step<T> {
+    pub(super) fn ask(&mut self, write: DraftWrite, ticket: T, op: OperationId) -> WriterStep<T> {
         let weight = write.weight();
         // a write that is too large for any queue is accepted, so that it fails with the limit that it exceeds
         let heavy = self.weight + weight > MAX_WAITING_BYTES && !self.waiting.is_empty();
         if heavy || self.waiting.len() >= MAX_WAITING {
-            return Step { call: None, answers: vec![(ticket, Err(Refusal::Overloaded))] };
+            return WriterStep { call: None, answers: vec![(ticket, Err(StateError::Overloaded))] };
         }
         self.weight += weight;
         self.waiting.push_back((write, ticket));
-        if self.is_idle() { self.begin(Vec::new(), op) } else { Step { call: None, answers: Vec::new() } }
+        if self.is_idle() { self.begin(Vec::new(), op) } else { WriterStep { call: None, answers: Vec::new() } }
     }
 
     /// Processes the response to [`Call::Read`].
-    pub(super) fn read(&mut self, found: Result<Found, Down>, op: Op) -> Step<T> {
+    pub(super) fn read(&mut self, found: Result<Found, Unavailable>, op: OperationId) -> WriterStep<T> {
         match (std::mem::replace(&mut self.stage, Stage::Idle), found) {
             (Stage::Reading(batch), Ok(found)) => self.draft(batch, found, true, op),
-            (Stage::Reading(batch), Err(Down)) => self.fail(batch, Refusal::Unavailable, op),
+            (Stage::Reading(batch), Err(Unavailable)) => self.fail(batch, StateError::Unavailable, op),
             (Stage::Settling(underway), Ok(found)) => self.settle(underway, found, op),
-            (Stage::Settling(underway), Err(Down)) => self.fail(underway.batch, Refusal::Uncertain, op),
+            (Stage::Settling(underway), Err(Unavailable)) => self.fail(underway.batch, StateError::Uncertain, op),
             (stage, _) => self.stay(stage),
         }
     }
 
     /// Processes the response to [`Call::Put`] or [`Call::Delete`]. A deletion has the revision 0.
-    pub(super) fn wrote(&mut self, outcome: Result<u64, WriteError>, op: Op) -> Step<T> {
+    pub(super) fn wrote(&mut self, outcome: Result<u64, WriteError>, op: OperationId) -> WriterStep<T> {
         let mut underway = match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Writing(underway) => underway,
             stage => return self.stay(stage),
@@ -148,120 +148,120 @@ impl<T> Writer<T> {
             Err(WriteError::Conflict { .. } | WriteError::Unknown) => {
                 underway.doubts += 1;
                 self.stage = Stage::Settling(underway);
-                Step { call: Some(Call::Read), answers: Vec::new() }
+                WriterStep { call: Some(WriterRequest::Read), answers: Vec::new() }
             }
             Err(WriteError::Down | WriteError::Invalid) => {
-                let refusal = if underway.doubts > 0 { Refusal::Uncertain } else { Refusal::Unavailable };
+                let refusal = if underway.doubts > 0 { StateError::Uncertain } else { StateError::Unavailable };
                 self.fail(underway.batch, refusal, op)
             }
         }
     }
 
     /// Starts the next batch after the one before it is finished.
-    fn begin(&mut self, mut answers: Vec<(T, Result<u64, Refusal>)>, op: Op) -> Step<T> {
+    fn begin(&mut self, mut answers: Vec<(T, Result<u64, StateError>)>, op: OperationId) -> WriterStep<T> {
         if self.waiting.is_empty() {
-            return Step { call: None, answers };
+            return WriterStep { call: None, answers };
         }
         self.weight = 0;
-        let batch = Batch { writes: self.waiting.drain(..).collect(), rounds: 0 };
+        let batch = WriteBatch { writes: self.waiting.drain(..).collect(), rounds: 0 };
         let step = match self.known.take() {
             Some(known) => self.draft(batch, known, false, op),
             None => self.look(batch),
         };
         answers.extend(step.answers);
-        Step { call: step.call, answers }
+        WriterStep { call: step.call, answers }
     }
 
-    fn look(&mut self, batch: Batch<T>) -> Step<T> {
+    fn look(&mut self, batch: WriteBatch<T>) -> WriterStep<T> {
         self.stage = Stage::Reading(batch);
-        Step { call: Some(Call::Read), answers: Vec::new() }
+        WriterStep { call: Some(WriterRequest::Read), answers: Vec::new() }
     }
 
     /// Drafts a batch on a version. `fresh` is whether the version was read after the batch arrived.
-    fn draft(&mut self, batch: Batch<T>, found: Found, fresh: bool, op: Op) -> Step<T> {
-        let (base, tree) = found.map(Stored::part).unzip();
+    fn draft(&mut self, batch: WriteBatch<T>, found: Found, fresh: bool, op: OperationId) -> WriterStep<T> {
+        let (base, tree) = found.map(TreeVersion::part).unzip();
         let writes = batch.writes.iter().map(|(write, _)| write);
-        let draft = Draft::new(base.as_ref(), tree.unwrap_or_default(), writes);
+        let draft = PendingVersion::new(base.as_ref(), tree.unwrap_or_default(), writes);
         match draft.effect(base.is_some()) {
-            Effect::Nothing if fresh => {
+            StoreEffect::Nothing if fresh => {
                 let answers = answers(batch, &draft, rev(&base));
                 self.known = Some(base.map(|base| base.with(draft.tree)));
                 self.begin(answers, op)
             }
             // a deletion leaves no trail either: to conclude from another tree that the deletion is done, the tree to
             // delete must have existed when the batch arrived
-            Effect::Nothing | Effect::Delete if !fresh => self.look(batch),
+            StoreEffect::Nothing | StoreEffect::Delete if !fresh => self.look(batch),
             effect => {
                 let trail = base.as_ref().map(Base::trail).unwrap_or_default();
-                self.write(Underway { batch, draft, base, trail, op, puts: effect == Effect::Put, doubts: 0 })
+                self.write(InFlightWrite { batch, draft, base, trail, op, puts: effect == StoreEffect::Put, doubts: 0 })
             }
         }
     }
 
-    fn write(&mut self, underway: Underway<T>) -> Step<T> {
-        let Underway { draft, base, trail, op, .. } = &underway;
+    fn write(&mut self, underway: InFlightWrite<T>) -> WriterStep<T> {
+        let InFlightWrite { draft, base, trail, op, .. } = &underway;
         let base_rev = rev(base);
         let call = if underway.puts {
             let was_large = base.as_ref().is_some_and(|base| base.large);
-            Call::Put {
-                expect: if base_rev > 0 { Expect::Rev(base_rev) } else { Expect::Absent },
+            WriterRequest::Put {
+                expect: if base_rev > 0 { Precondition::Rev(base_rev) } else { Precondition::Absent },
                 op: *op,
                 meta: Meta::encode(base_rev, draft.ttl, &draft.events),
-                value: Stored::encode(&draft.tree, trail),
+                value: TreeVersion::encode(&draft.tree, trail),
                 ttl: draft.ttl,
                 large: draft.tree.size() > LARGE_TREE && !was_large,
             }
         } else {
-            Call::Delete { rev: base_rev }
+            WriterRequest::Delete { rev: base_rev }
         };
         self.stage = Stage::Writing(underway);
-        Step { call: Some(call), answers: Vec::new() }
+        WriterStep { call: Some(call), answers: Vec::new() }
     }
 
     /// Finishes a batch that was written at `rev`. `now` is the current version, if it was read since.
-    fn stand(&mut self, underway: Underway<T>, rev: u64, now: Option<Found>, op: Op) -> Step<T> {
-        let Underway { batch, draft, trail, op: by, puts, .. } = underway;
+    fn stand(&mut self, underway: InFlightWrite<T>, rev: u64, now: Option<Found>, op: OperationId) -> WriterStep<T> {
+        let InFlightWrite { batch, draft, trail, op: by, puts, .. } = underway;
         let answers = answers(batch, &draft, rev);
         let written = || {
-            let Draft { ttl, tree, .. } = draft;
-            puts.then_some(Stored { rev, op: by, ttl, trail, tree })
+            let PendingVersion { ttl, tree, .. } = draft;
+            puts.then_some(TreeVersion { rev, op: by, ttl, trail, tree })
         };
         self.known = Some(now.unwrap_or_else(written));
         self.begin(answers, op)
     }
 
     /// Drafts a batch again because another writer was first.
-    fn again(&mut self, mut batch: Batch<T>, op: Op) -> Step<T> {
+    fn again(&mut self, mut batch: WriteBatch<T>, op: OperationId) -> WriterStep<T> {
         batch.rounds += 1;
-        if batch.rounds > MAX_ROUNDS { self.fail(batch, Refusal::Overloaded, op) } else { self.look(batch) }
+        if batch.rounds > MAX_ROUNDS { self.fail(batch, StateError::Overloaded, op) } else { self.look(batch) }
     }
 
-    fn fail(&mut self, batch: Batch<T>, refusal: Refusal, op: Op) -> Step<T> {
+    fn fail(&mut self, batch: WriteBatch<T>, refusal: StateError, op: OperationId) -> WriterStep<T> {
         let answers = batch.writes.into_iter().map(|(_, ticket)| (ticket, Err(refusal))).collect();
         self.begin(answers, op)
     }
 
     /// Decides after a lost response, from the version that was read.
-    fn settle(&mut self, underway: Underway<T>, found: Found, op: Op) -> Step<T> {
+    fn settle(&mut self, underway: InFlightWrite<T>, found: Found, op: OperationId) -> WriterStep<T> {
         match verdict(&underway, found.as_ref()) {
-            Verdict::Written(rev) => self.stand(underway, rev, Some(found), op),
-            Verdict::Repeat if underway.doubts >= MAX_DOUBTS => {
-                self.fail(underway.batch, Refusal::Uncertain, op)
+            WriteFate::Written(rev) => self.stand(underway, rev, Some(found), op),
+            WriteFate::Repeat if underway.doubts >= MAX_DOUBTS => {
+                self.fail(underway.batch, StateError::Uncertain, op)
             }
-            Verdict::Repeat => self.write(underway),
-            Verdict::Never => {
+            WriteFate::Repeat => self.write(underway),
+            WriteFate::Never => {
                 let mut batch = underway.batch;
                 batch.rounds += 1;
                 self.draft(batch, found, true, op)
             }
-            Verdict::Unclear => self.fail(underway.batch, Refusal::Uncertain, op),
+            WriteFate::Unclear => self.fail(underway.batch, StateError::Uncertain, op),
         }
     }
 
     /// Ignores a response that no call is waiting for.
-    fn stay(&mut self, stage: Stage<T>) -> Step<T> {
+    fn stay(&mut self, stage: Stage<T>) -> WriterStep<T> {
         self.stage = stage;
-        Step { call: None, answers: Vec::new() }
+        WriterStep { call: None, answers: Vec::new() }
     }
 }
 
@@ -270,10 +270,10 @@ fn rev(base: &Option<Base>) -> u64 {
 }
 
 /// Returns the results of a batch. A conflict names the revision after the batch.
-fn answers<T>(batch: Batch<T>, draft: &Draft, rev: u64) -> Vec<(T, Result<u64, Refusal>)> {
-    let answer = |refused: &Option<Refusal>| match refused {
+fn answers<T>(batch: WriteBatch<T>, draft: &PendingVersion, rev: u64) -> Vec<(T, Result<u64, StateError>)> {
+    let answer = |refused: &Option<StateError>| match refused {
         None => Ok(rev),
-        Some(Refusal::Conflict { .. }) => Err(Refusal::Conflict { revision: rev }),
+        Some(StateError::Conflict { .. }) => Err(StateError::Conflict { revision: rev }),
         Some(refusal) => Err(*refusal),
     };
     batch
@@ -285,7 +285,7 @@ fn answers<T>(batch: Batch<T>, draft: &Draft, rev: u64) -> Vec<(T, Result<u64, R
 }
 
 /// Outcome of a batch with a lost response.
-enum Verdict {
+enum WriteFate {
     Written(u64),
     /// The version that the batch was drafted on is still current: repeat the call.
     Repeat,
@@ -294,25 +294,25 @@ enum Verdict {
     Unclear,
 }
 
-fn verdict<T>(underway: &Underway<T>, found: Option<&Stored>) -> Verdict {
-    let Underway { base, op, puts, .. } = underway;
+fn verdict<T>(underway: &InFlightWrite<T>, found: Option<&TreeVersion>) -> WriteFate {
+    let InFlightWrite { base, op, puts, .. } = underway;
     let base = rev(base);
     let Some(found) = found else {
         return match (*puts, base) {
-            (false, _) => Verdict::Written(0),
-            (true, 0) => Verdict::Repeat,
+            (false, _) => WriteFate::Written(0),
+            (true, 0) => WriteFate::Repeat,
             // the tree was removed, before or after the batch
-            (true, _) => Verdict::Unclear,
+            (true, _) => WriteFate::Unclear,
         };
     };
     let written = if found.op == *op { Some(found.rev) } else { found.trail.written_by(*op) };
     match written.filter(|_| *puts) {
-        Some(rev) => Verdict::Written(rev),
-        None if found.rev == base => Verdict::Repeat,
-        None if found.trail.has(base) => Verdict::Never,
+        Some(rev) => WriteFate::Written(rev),
+        None if found.rev == base => WriteFate::Repeat,
+        None if found.trail.has(base) => WriteFate::Never,
         // another tree, created since the removal
-        None if !puts && found.trail.is_whole() => Verdict::Written(0),
-        None => Verdict::Unclear,
+        None if !puts && found.trail.is_whole() => WriteFate::Written(0),
+        None => WriteFate::Unclear,
     }
 }
 

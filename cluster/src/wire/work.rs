@@ -12,7 +12,7 @@ pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
 
 /// What a page is told of a job that it asked for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct JobNote {
+pub struct JobNotification {
     /// The page, wherever it is by now.
     pub page: Key,
     /// The page's own id of the request, as it wrote it.
@@ -20,13 +20,13 @@ pub struct JobNote {
     /// The job.
     pub job: Key,
     /// What became of it.
-    pub news: News,
+    pub news: JobUpdate,
 }
 
 /// What became of a job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum News {
+pub enum JobUpdate {
     /// It has come this far.
     Progress(Progress),
     /// It has ended: the one terminal word.
@@ -63,12 +63,12 @@ pub struct Ending {
     pub value: Option<Box<RawValue>>,
     /// Why there is no value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<Failure>,
+    pub error: Option<HandlerError>,
 }
 
 /// Why a handler has no result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
+pub struct HandlerError {
     /// For programs.
     pub code: String,
     /// For people.
@@ -105,7 +105,7 @@ pub enum CallAnswer {
     /// The handler's result.
     Value(Box<RawValue>),
     /// Why there is none.
-    Error(Failure),
+    Error(HandlerError),
     /// This worker has no such handler: nothing was done.
     NoHandler,
     /// All slots of this worker are taken: nothing was done.
@@ -127,7 +127,7 @@ pub struct Cancel {
 /// The receiver looks whether it runs these jobs, whose records name it, and gives back what it does not run. A worker
 /// of an older release ignores it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claims {
+pub struct ClaimsQuery {
     /// Their ids.
     pub jobs: Vec<Key>,
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::row::{WorkerId, WorkerRow};
-use crate::engine::{Bucket, Consistency, Engine, Expect, Kv, Op, Put, WriteError};
+use crate::engine::{Bucket, Consistency, Engine, Precondition, Kv, OperationId, Put, WriteError};
 use crate::id::Key;
 use crate::lease::clock;
 use crate::subject::node_key;
@@ -31,23 +31,23 @@ impl WorkerLease {
 
 /// A claim that stands.
 #[derive(Debug, Clone, Copy)]
-struct Held {
+struct HeldWorkerLease {
     epoch: u64,
     rev: u64,
 }
 
 /// Keeps the lease of a worker.
-pub struct Keeper {
+pub struct WorkerLeaseKeeper {
     leases: Kv,
     timing: Timing,
     id: Key,
     row: WorkerRow,
-    held: Option<Held>,
+    held: Option<HeldWorkerLease>,
     worker: watch::Sender<Option<WorkerId>>,
     fenced_at_ms: Arc<AtomicU64>,
 }
 
-impl Keeper {
+impl WorkerLeaseKeeper {
     /// Claims the row of a fresh worker, waiting for the engine as long as it takes.
     pub async fn claim(engine: &Engine, timing: Timing, id: Key, row: WorkerRow) -> (Self, WorkerLease) {
         let (worker, changes) = watch::channel(None);
@@ -88,17 +88,17 @@ impl Keeper {
             key: key.clone(),
             value: Bytes::new(),
             meta: WorkerRow { epoch: self.held.map(|held| held.epoch), ..self.row.clone() }.encode(),
-            expect: self.held.map_or(Expect::Absent, |held| Expect::Rev(held.rev)),
+            expect: self.held.map_or(Precondition::Absent, |held| Precondition::Rev(held.rev)),
             ttl: Some(self.timing.lease_ttl),
-            op: Op::random(),
+            op: OperationId::random(),
         };
         match self.leases.put(put).await {
-            Ok(rev) => self.hold(Held { epoch: self.held.map_or(rev, |held| held.epoch), rev }, sent),
+            Ok(rev) => self.hold(HeldWorkerLease { epoch: self.held.map_or(rev, |held| held.epoch), rev }, sent),
             Err(WriteError::Conflict { .. } | WriteError::Unknown) => {
                 let Ok(entry) = self.leases.get(&key, Consistency::Latest).await else { return };
                 match entry.and_then(|entry| Some((entry.rev, WorkerRow::decode(&entry.meta)?))) {
                     // it stands, since an unknown moment: the fence is not moved before the next renewal
-                    Some((rev, row)) => self.held = Some(Held { epoch: row.epoch_at(rev), rev }),
+                    Some((rev, row)) => self.held = Some(HeldWorkerLease { epoch: row.epoch_at(rev), rev }),
                     None => {
                         tracing::warn!(worker = %self.id, "this worker's lease has lapsed; it claims a new one");
                         self.held = None;
@@ -110,7 +110,7 @@ impl Keeper {
         }
     }
 
-    fn hold(&mut self, held: Held, sent: Duration) {
+    fn hold(&mut self, held: HeldWorkerLease, sent: Duration) {
         self.held = Some(held);
         let worker = Some(WorkerId { id: self.id, epoch: held.epoch });
         self.worker.send_if_modified(|current| std::mem::replace(current, worker) != worker);
@@ -126,7 +126,7 @@ impl Keeper {
     async fn release(self) {
         let Some(held) = self.held else { return };
         self.fence();
-        if let Err(error) = self.leases.delete(&self.key(), Expect::Rev(held.rev)).await {
+        if let Err(error) = self.leases.delete(&self.key(), Precondition::Rev(held.rev)).await {
             tracing::debug!(%error, "lease not given back, it will expire");
         }
     }

@@ -12,12 +12,12 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::sync::watch;
 
-pub use lease::{Keeper, WorkerLease};
-pub use roster::{PARTITIONS, Roster, Team, partition};
+pub use lease::{WorkerLeaseKeeper, WorkerLease};
+pub use roster::{PARTITIONS, WorkerDirectory, WorkerGroup, partition};
 pub use row::{WorkerId, WorkerRow};
 
 use crate::engine::{
-    Bucket, Consistency, Down, Engine, Expect, Kv, Message, Put, RequestError, WatchEvent, WatchMode,
+    Bucket, Consistency, Unavailable, Engine, Precondition, Kv, Message, Put, RequestError, WatchEvent, WatchMode,
     WriteError,
 };
 use crate::id::Key;
@@ -35,7 +35,7 @@ pub struct Workers {
     facts: Kv,
     subjects: Subjects,
     timing: Timing,
-    roster: Arc<RwLock<Roster>>,
+    roster: Arc<RwLock<WorkerDirectory>>,
     changes: watch::Sender<u64>,
 }
 
@@ -54,7 +54,7 @@ impl Workers {
     }
 
     /// The view as it is now. Hold it shortly.
-    pub fn roster(&self) -> RwLockReadGuard<'_, Roster> {
+    pub fn roster(&self) -> RwLockReadGuard<'_, WorkerDirectory> {
         self.roster.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -65,9 +65,9 @@ impl Workers {
 
     /// Starts the watch and returns when the view shows everything that stood. The returned future keeps the view
     /// current; it ends only when the engine is gone.
-    pub async fn follow(&self) -> Result<impl Future<Output = ()> + use<>, Down> {
+    pub async fn follow(&self) -> Result<impl Future<Output = ()> + use<>, Unavailable> {
         let mut watch = self.rows.watch(node_key::WORKERS, WatchMode::Meta).await?;
-        while !self.apply(watch.next().await.ok_or(Down)?) {}
+        while !self.apply(watch.next().await.ok_or(Unavailable)?) {}
         let this = self.clone();
         Ok(async move {
             while let Some(event) = watch.next().await {
@@ -103,15 +103,15 @@ impl Workers {
     }
 
     /// A worker of that pool is there: the pool is known from here on, whether or not it has a worker.
-    pub async fn introduce(&self, pool: &str) -> Result<(), Down> {
-        match self.facts.put(Put::new(cluster_key::pool(pool), "", Expect::Absent)).await {
+    pub async fn introduce(&self, pool: &str) -> Result<(), Unavailable> {
+        match self.facts.put(Put::new(cluster_key::pool(pool), "", Precondition::Absent)).await {
             Ok(_) | Err(WriteError::Conflict { .. }) => Ok(()),
-            Err(_) => Err(Down),
+            Err(_) => Err(Unavailable),
         }
     }
 
     /// Whether a pool has, or has ever had, a worker.
-    pub async fn knows(&self, pool: &str) -> Result<bool, Down> {
+    pub async fn knows(&self, pool: &str) -> Result<bool, Unavailable> {
         if self.roster().pools().any(|known| known == pool) {
             return Ok(true);
         }
@@ -131,7 +131,7 @@ impl Workers {
     }
 
     /// Whether that life of a worker holds its lease, as acknowledged last: the view may be a moment behind.
-    pub async fn is_alive(&self, team: &Team, worker: WorkerId) -> Result<bool, Down> {
+    pub async fn is_alive(&self, team: &WorkerGroup, worker: WorkerId) -> Result<bool, Unavailable> {
         if self.roster().lives(worker) {
             return Ok(true);
         }
@@ -145,7 +145,7 @@ impl Workers {
     /// `Timing::death_proof`. A living worker renews, so the delete at the seen revision fails.
     ///
     /// Whether that life is over, by this or by others.
-    pub async fn bury(&self, team: &Team, worker: WorkerId) -> Result<bool, Down> {
+    pub async fn bury(&self, team: &WorkerGroup, worker: WorkerId) -> Result<bool, Unavailable> {
         let key = node_key::worker(&team.pool, &team.lane, worker.id);
         let Some(entry) = self.rows.get(&key, Consistency::Latest).await? else { return Ok(true) };
         let epoch = WorkerRow::decode(&entry.meta).map(|row| row.epoch_at(entry.rev));
@@ -162,13 +162,13 @@ impl Workers {
                 return Ok(false);
             }
         }
-        match self.rows.delete(&key, Expect::Rev(entry.rev)).await {
+        match self.rows.delete(&key, Precondition::Rev(entry.rev)).await {
             Ok(()) => {
                 tracing::warn!(worker = %worker.id, "worker is dead: nobody answers its subject, lease deleted");
                 Ok(true)
             }
             Err(WriteError::Conflict { .. }) => Ok(false),
-            Err(_) => Err(Down),
+            Err(_) => Err(Unavailable),
         }
     }
 }

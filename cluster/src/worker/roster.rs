@@ -15,14 +15,14 @@ pub const PARTITIONS: u8 = 64;
 
 /// One pool and lane.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Team {
+pub struct WorkerGroup {
     /// The pool.
     pub pool: String,
     /// The lane.
     pub lane: String,
 }
 
-impl Team {
+impl WorkerGroup {
     /// The workers of a lane of a pool.
     pub fn new(pool: impl Into<String>, lane: impl Into<String>) -> Self {
         Self { pool: pool.into(), lane: lane.into() }
@@ -30,25 +30,25 @@ impl Team {
 }
 
 #[derive(Debug)]
-struct Member {
+struct DirectoryEntry {
     epoch: u64,
     row: WorkerRow,
 }
 
 /// The living workers of all pools and lanes.
 #[derive(Debug, Default)]
-pub struct Roster {
-    teams: HashMap<Team, BTreeMap<Key, Member>>,
-    homes: HashMap<Key, Team>,
+pub struct WorkerDirectory {
+    teams: HashMap<WorkerGroup, BTreeMap<Key, DirectoryEntry>>,
+    homes: HashMap<Key, WorkerGroup>,
 }
 
-impl Roster {
+impl WorkerDirectory {
     /// A worker's lease was claimed or renewed.
     pub fn put(&mut self, id: Key, rev: u64, row: WorkerRow) {
-        let team = Team::new(row.pool.as_str(), row.lane.as_str());
+        let team = WorkerGroup::new(row.pool.as_str(), row.lane.as_str());
         self.homes.insert(id, team.clone());
         let epoch = row.epoch_at(rev);
-        self.teams.entry(team).or_default().insert(id, Member { epoch, row });
+        self.teams.entry(team).or_default().insert(id, DirectoryEntry { epoch, row });
     }
 
     /// A worker's lease is gone.
@@ -78,12 +78,12 @@ impl Roster {
     }
 
     /// Whether a team has a worker that takes new work.
-    pub fn serves(&self, team: &Team) -> bool {
+    pub fn serves(&self, team: &WorkerGroup) -> bool {
         self.fit(team).next().is_some()
     }
 
     /// The workers of a team that take new work: how many, and their releases, the newest worker's first.
-    pub fn crew(&self, team: &Team) -> (usize, Vec<&str>) {
+    pub fn crew(&self, team: &WorkerGroup) -> (usize, Vec<&str>) {
         let members = self.teams.get(team).into_iter().flat_map(BTreeMap::values);
         let mut rows: Vec<&WorkerRow> =
             members.map(|member| &member.row).filter(|row| !row.draining).collect();
@@ -108,12 +108,12 @@ impl Roster {
     }
 
     /// The worker that a user should have, were none the user's own yet.
-    pub fn choose(&self, team: &Team, user: &str) -> Option<Key> {
+    pub fn choose(&self, team: &WorkerGroup, user: &str) -> Option<Key> {
         self.fit(team).max_by_key(|id| score(user.as_bytes(), *id))
     }
 
     /// The worker that looks after a partition of assigned work.
-    pub fn keeper(&self, team: &Team, partition: u8) -> Option<Key> {
+    pub fn keeper(&self, team: &WorkerGroup, partition: u8) -> Option<Key> {
         self.fit(team).max_by_key(|id| score(&[partition], *id))
     }
 
@@ -125,11 +125,11 @@ impl Roster {
         members.map(|(&id, member)| (WorkerId { id, epoch: member.epoch }, &member.row)).collect()
     }
 
-    fn member(&self, id: Key) -> Option<&Member> {
+    fn member(&self, id: Key) -> Option<&DirectoryEntry> {
         self.teams.get(self.homes.get(&id)?)?.get(&id)
     }
 
-    fn fit(&self, team: &Team) -> impl Iterator<Item = Key> {
+    fn fit(&self, team: &WorkerGroup) -> impl Iterator<Item = Key> {
         let members = self.teams.get(team).into_iter().flatten();
         members.filter(|(_, member)| !member.row.draining).map(|(id, _)| *id)
     }
@@ -154,8 +154,8 @@ mod tests {
         WorkerRow { pool: "p".into(), lane: "l".into(), draining, ..WorkerRow::default() }
     }
 
-    fn roster(ids: impl IntoIterator<Item = u128>) -> Roster {
-        let mut roster = Roster::default();
+    fn roster(ids: impl IntoIterator<Item = u128>) -> WorkerDirectory {
+        let mut roster = WorkerDirectory::default();
         for id in ids {
             roster.put(Key::from_bits(id), 1, row(false));
         }
@@ -164,10 +164,10 @@ mod tests {
 
     #[test]
     fn a_worker_lives_in_its_own_epoch_and_takes_nothing_new_while_it_drains() {
-        let (mut roster, team) = (roster([7]), Team::new("p", "l"));
+        let (mut roster, team) = (roster([7]), WorkerGroup::new("p", "l"));
         let id = Key::from_bits(7);
         assert!(roster.lives(WorkerId { id, epoch: 1 }) && !roster.lives(WorkerId { id, epoch: 2 }));
-        assert!(roster.serves(&team) && !roster.serves(&Team::new("p", "other")));
+        assert!(roster.serves(&team) && !roster.serves(&WorkerGroup::new("p", "other")));
         roster.put(id, 9, WorkerRow { epoch: Some(1), ..row(true) });
         assert!(roster.lives(WorkerId { id, epoch: 1 }), "renewing is not a new life");
         assert!(!roster.serves(&team));
@@ -180,7 +180,7 @@ mod tests {
         fn only_the_users_of_a_worker_that_goes_move(
             ids in prop::collection::btree_set(0u128..1000, 2..8), gone: prop::sample::Index, user in "\\PC{0,8}"
         ) {
-            let team = Team::new("p", "l");
+            let team = WorkerGroup::new("p", "l");
             let mut roster = roster(ids.iter().copied());
             let before = roster.choose(&team, &user);
             let gone = Key::from_bits(*gone.get(&ids.into_iter().collect::<Vec<_>>()));
@@ -194,7 +194,7 @@ mod tests {
 
         #[test]
         fn every_partition_has_exactly_one_keeper(ids in prop::collection::btree_set(0u128..1000, 1..8)) {
-            let (roster, team) = (roster(ids.iter().copied()), Team::new("p", "l"));
+            let (roster, team) = (roster(ids.iter().copied()), WorkerGroup::new("p", "l"));
             for part in 0..PARTITIONS {
                 prop_assert!(roster.keeper(&team, part).is_some());
             }
@@ -203,20 +203,20 @@ mod tests {
 
     #[test]
     fn a_crew_is_counted_with_its_releases_the_newest_first() {
-        let mut roster = Roster::default();
+        let mut roster = WorkerDirectory::default();
         for (id, release, started, draining) in
             [(1, "r1", 5, false), (2, "r2", 9, false), (3, "r1", 7, false), (4, "r0", 20, true)]
         {
             let row = WorkerRow { release: release.into(), started, ..row(draining) };
             roster.put(Key::from_bits(id), 1, row);
         }
-        assert_eq!(roster.crew(&Team::new("p", "l")), (3, vec!["r2", "r1"]));
-        assert_eq!(roster.crew(&Team::new("p", "other")), (0, vec![]));
+        assert_eq!(roster.crew(&WorkerGroup::new("p", "l")), (3, vec!["r2", "r1"]));
+        assert_eq!(roster.crew(&WorkerGroup::new("p", "other")), (0, vec![]));
     }
 
     #[test]
     fn users_spread_over_the_workers() {
-        let (roster, team) = (roster(0..4), Team::new("p", "l"));
+        let (roster, team) = (roster(0..4), WorkerGroup::new("p", "l"));
         let mut users = HashMap::<Key, usize>::new();
         for user in 0..1000 {
             *users.entry(roster.choose(&team, &user.to_string()).unwrap()).or_default() += 1;

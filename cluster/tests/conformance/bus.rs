@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pagewire_cluster::engine::{
-    Engine, Gap, Headers, Link, MAX_PAYLOAD, Message, PublishError, Received, RequestError, Subscription,
+    Engine, Gap, Headers, ConnectionState, MAX_PAYLOAD, Message, PublishError, BusEvent, RequestError, Subscription,
 };
 use pagewire_cluster::subject::SubjectToken;
 use pagewire_cluster::trace::TraceParent;
@@ -28,7 +28,7 @@ async fn say(engine: &Engine, subject: &str, text: &str) {
 /// Returns the payload of the next message as text. A gap fails the test.
 async fn hear(subscription: &mut Subscription) -> String {
     match subscription.next().await {
-        Some(Received::Message(message)) => String::from_utf8(message.payload.to_vec()).expect("is text"),
+        Some(BusEvent::Message(message)) => String::from_utf8(message.payload.to_vec()).expect("is text"),
         other => panic!("expected a message, got {other:?}"),
     }
 }
@@ -53,7 +53,7 @@ fn answer_all(
 ) -> tokio::task::JoinHandle<()> {
     let engine = engine.clone();
     tokio::spawn(async move {
-        while let Some(Received::Message(question)) = questions.next().await {
+        while let Some(BusEvent::Message(question)) = questions.next().await {
             engine.publish(question.answer(text).expect("wants an answer")).await.expect("publishes");
         }
     })
@@ -172,7 +172,7 @@ pub(crate) async fn a_request_carries_its_headers_there_and_back(cluster: &Clust
         let one = one.clone();
         async move { one.request(question, SOON).await }
     });
-    let Some(Received::Message(question)) = questions.next().await else { panic!("no question") };
+    let Some(BusEvent::Message(question)) = questions.next().await else { panic!("no question") };
     assert_eq!((&question.subject, &question.payload[..]), (&format!("{t}.q"), &b"why?"[..]));
     assert_eq!(question.headers, headers);
     two.publish(question.answer("because").expect("wants an answer")).await.expect("publishes");
@@ -246,7 +246,7 @@ pub(crate) async fn payloads_have_a_limit(cluster: &Cluster) {
     let [one, two] = [cluster.process().await, cluster.process().await];
     let mut ear = listen(&two, &format!("{t}.a")).await;
     one.publish(Message::new(format!("{t}.a"), vec![7; MAX_PAYLOAD])).await.expect("fits");
-    let Some(Received::Message(message)) = ear.next().await else { panic!("no message") };
+    let Some(BusEvent::Message(message)) = ear.next().await else { panic!("no message") };
     assert!(message.payload == vec![7; MAX_PAYLOAD]);
     let too_large = || Message::new(format!("{t}.a"), vec![7; MAX_PAYLOAD + 1]);
     assert_eq!(one.publish(too_large()).await, Err(PublishError::TooLarge));
@@ -277,14 +277,14 @@ pub(crate) async fn a_slow_reader_is_told_where_messages_are_missing(cluster: &C
     let (mut expected, mut gaps, mut told) = (0, 0, false);
     loop {
         match slow.next().await.expect("the engine lives") {
-            Received::Gap(kind) => {
+            BusEvent::Gap(kind) => {
                 assert_eq!(kind, Gap::Overflow);
                 gaps += 1;
                 told = true;
             }
-            Received::Message(heard) if heard.payload == "later" => break,
-            Received::Message(heard) if heard.payload == "end" => {}
-            Received::Message(heard) => {
+            BusEvent::Message(heard) if heard.payload == "later" => break,
+            BusEvent::Message(heard) if heard.payload == "end" => {}
+            BusEvent::Message(heard) => {
                 let number: usize =
                     std::str::from_utf8(&heard.payload).expect("text").parse().expect("a number");
                 assert!(number == expected || told && number > expected, "{number} without a gap");
@@ -318,6 +318,6 @@ pub(crate) async fn awkward_identities_are_ordinary_subjects(cluster: &Cluster) 
 pub(crate) async fn the_link_is_up(cluster: &Cluster) {
     let engine = cluster.process().await;
     let mut link = engine.link();
-    let up = link.wait_for(|link| matches!(link, Link::Up { .. })).await.expect("the engine lives");
-    assert_eq!(*up, Link::Up { generation: 1 });
+    let up = link.wait_for(|link| matches!(link, ConnectionState::Up { .. })).await.expect("the engine lives");
+    assert_eq!(*up, ConnectionState::Up { generation: 1 });
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pagewire_cluster::engine::{
-    Batch, Bucket, Consistency, Entry, Expect, Kv, MAX_COMMIT, MAX_META, MAX_VALUE, Op, Put, Settled,
+    BatchOp, Bucket, Consistency, Entry, Precondition, Kv, MAX_COMMIT, MAX_META, MAX_VALUE, OperationId, Put, Resolution,
     WriteError,
 };
 use pagewire_cluster::subject::SubjectToken;
@@ -27,10 +27,10 @@ async fn value(kv: &Kv, key: &str) -> Option<Bytes> {
 }
 
 async fn write(kv: &Kv, key: &str, value: &str) -> u64 {
-    kv.put(Put::new(key, value.to_owned(), Expect::Any)).await.expect("writes")
+    kv.put(Put::new(key, value.to_owned(), Precondition::Any)).await.expect("writes")
 }
 
-fn lasting(key: &str, ttl: Duration, expect: Expect) -> Put {
+fn lasting(key: &str, ttl: Duration, expect: Precondition) -> Put {
     Put { ttl: Some(ttl), ..Put::new(key, "v", expect) }
 }
 
@@ -46,7 +46,7 @@ async fn gone(kv: &Kv, key: &str) -> Instant {
 
 pub(crate) async fn what_is_written_is_what_another_process_reads(cluster: &Cluster) {
     let [one, two] = [pages(cluster).await, pages(cluster).await];
-    let put = Put { meta: "m".into(), ..Put::new("a.b", "v", Expect::Absent) };
+    let put = Put { meta: "m".into(), ..Put::new("a.b", "v", Precondition::Absent) };
     let rev = one.put(put.clone()).await.expect("writes");
     let written = Entry { key: "a.b".into(), rev, op: put.op, meta: "m".into(), value: "v".into() };
     assert_eq!(latest(&two, "a.b").await.as_ref(), Some(&written));
@@ -63,21 +63,21 @@ pub(crate) async fn what_is_written_is_what_another_process_reads(cluster: &Clus
 pub(crate) async fn an_expectation_that_does_not_hold_writes_nothing(cluster: &Cluster) {
     let kv = pages(cluster).await;
     for never in [0, 1, 7] {
-        let outcome = kv.put(Put::new("k", "wrong", Expect::Rev(never))).await;
+        let outcome = kv.put(Put::new("k", "wrong", Precondition::Rev(never))).await;
         assert!(is_conflict(&outcome), "revision {never} of nothing: {outcome:?}");
     }
-    let first = kv.put(Put::new("k", "1", Expect::Absent)).await.expect("is absent");
-    assert!(is_conflict(&kv.put(Put::new("k", "wrong", Expect::Absent)).await));
-    let second = kv.put(Put::new("k", "2", Expect::Rev(first))).await.expect("is current");
+    let first = kv.put(Put::new("k", "1", Precondition::Absent)).await.expect("is absent");
+    assert!(is_conflict(&kv.put(Put::new("k", "wrong", Precondition::Absent)).await));
+    let second = kv.put(Put::new("k", "2", Precondition::Rev(first))).await.expect("is current");
     for outdated in [0, first, second + 1] {
-        match kv.put(Put::new("k", "wrong", Expect::Rev(outdated))).await {
+        match kv.put(Put::new("k", "wrong", Precondition::Rev(outdated))).await {
             Err(WriteError::Conflict { actual }) => assert!(actual.is_none_or(|actual| actual == second)),
             other => panic!("{other:?}"),
         }
-        assert!(matches!(kv.delete("k", Expect::Rev(outdated)).await, Err(WriteError::Conflict { .. })));
+        assert!(matches!(kv.delete("k", Precondition::Rev(outdated)).await, Err(WriteError::Conflict { .. })));
     }
     assert_eq!(value(&kv, "k").await.expect("stands"), "2");
-    kv.put(Put::new("k", "3", Expect::Any)).await.expect("anything may stand");
+    kv.put(Put::new("k", "3", Precondition::Any)).await.expect("anything may stand");
     assert_eq!(value(&kv, "k").await.expect("stands"), "3");
 }
 
@@ -89,13 +89,13 @@ pub(crate) async fn a_revision_grows_and_is_never_reused(cluster: &Cluster) {
         grows(write(&kv, key, "v").await);
     }
     let before = latest(&kv, "a").await.expect("stands").rev;
-    kv.delete("a", Expect::Any).await.expect("deletes");
-    grows(kv.put(Put::new("a", "v", Expect::Absent)).await.expect("is absent"));
-    assert!(is_conflict(&kv.put(Put::new("a", "v", Expect::Rev(before))).await));
-    grows(kv.put(lasting("t", SECOND, Expect::Absent)).await.expect("is absent"));
+    kv.delete("a", Precondition::Any).await.expect("deletes");
+    grows(kv.put(Put::new("a", "v", Precondition::Absent)).await.expect("is absent"));
+    assert!(is_conflict(&kv.put(Put::new("a", "v", Precondition::Rev(before))).await));
+    grows(kv.put(lasting("t", SECOND, Precondition::Absent)).await.expect("is absent"));
     gone(&kv, "t").await;
-    grows(kv.put(Put::new("t", "v", Expect::Absent)).await.expect("expired"));
-    let batch = ["x", "y"].map(|key| Batch::Put(Put::new(key, "v", Expect::Any))).to_vec();
+    grows(kv.put(Put::new("t", "v", Precondition::Absent)).await.expect("expired"));
+    let batch = ["x", "y"].map(|key| BatchOp::Put(Put::new(key, "v", Precondition::Any))).to_vec();
     grows(kv.commit(batch).await.expect("commits"));
     grows(write(&kv, "b", "v").await);
     let revisions: BTreeSet<_> = kv.list("").await.expect("lists").into_iter().map(|e| e.rev).collect();
@@ -117,7 +117,7 @@ pub(crate) async fn of_many_writers_one_wins_each_revision(cluster: &Cluster) {
                 let count: usize =
                     std::str::from_utf8(&entry.value).expect("text").parse().expect("a number");
                 let outcome =
-                    kv.put(Put::new("count", (count + 1).to_string(), Expect::Rev(entry.rev))).await;
+                    kv.put(Put::new("count", (count + 1).to_string(), Precondition::Rev(entry.rev))).await;
                 match outcome {
                     Ok(rev) => won.push(rev),
                     Err(WriteError::Conflict { .. }) => {}
@@ -137,7 +137,7 @@ pub(crate) async fn of_many_creators_one_wins(cluster: &Cluster) {
     for round in 0..10 {
         let mut creators = tokio::task::JoinSet::new();
         for kv in [&one, &two, &one, &two] {
-            let (kv, put) = (kv.clone(), Put::new("k", round.to_string(), Expect::Absent));
+            let (kv, put) = (kv.clone(), Put::new("k", round.to_string(), Precondition::Absent));
             creators.spawn(async move { (put.op, kv.put(put).await) });
         }
         let outcomes = creators.join_all().await;
@@ -145,21 +145,21 @@ pub(crate) async fn of_many_creators_one_wins(cluster: &Cluster) {
         assert!(outcomes.iter().all(|(_, outcome)| outcome.is_ok() || is_conflict(outcome)), "{outcomes:?}");
         assert_eq!(winners.len(), 1, "{outcomes:?}");
         assert_eq!(latest(&one, "k").await.map(|entry| entry.op), Some(winners[0].0));
-        two.delete("k", Expect::Any).await.expect("deletes");
+        two.delete("k", Precondition::Any).await.expect("deletes");
     }
 }
 
 pub(crate) async fn deleting_what_is_absent_succeeds_unless_it_was_expected(cluster: &Cluster) {
     let kv = pages(cluster).await;
-    for expect in [Expect::Any, Expect::Absent] {
+    for expect in [Precondition::Any, Precondition::Absent] {
         assert_eq!(kv.delete("k", expect).await, Ok(()), "{expect:?}, never written");
     }
     let rev = write(&kv, "k", "v").await;
-    assert!(matches!(kv.delete("k", Expect::Absent).await, Err(WriteError::Conflict { .. })));
-    assert_eq!(kv.delete("k", Expect::Rev(rev)).await, Ok(()));
+    assert!(matches!(kv.delete("k", Precondition::Absent).await, Err(WriteError::Conflict { .. })));
+    assert_eq!(kv.delete("k", Precondition::Rev(rev)).await, Ok(()));
     assert_eq!(latest(&kv, "k").await, None);
-    assert!(matches!(kv.delete("k", Expect::Rev(rev)).await, Err(WriteError::Conflict { .. })));
-    for expect in [Expect::Any, Expect::Absent] {
+    assert!(matches!(kv.delete("k", Precondition::Rev(rev)).await, Err(WriteError::Conflict { .. })));
+    for expect in [Precondition::Any, Precondition::Absent] {
         assert_eq!(kv.delete("k", expect).await, Ok(()), "{expect:?}, deleted");
     }
 }
@@ -169,31 +169,31 @@ pub(crate) async fn a_key_expires_to_the_second_and_may_be_created_again(cluster
     // the second round starts from the remains of the expired key, and must expire as well
     for round in 0..2 {
         let begun = Instant::now();
-        let rev = kv.put(lasting("k", SECOND, Expect::Absent)).await.expect("is absent");
+        let rev = kv.put(lasting("k", SECOND, Precondition::Absent)).await.expect("is absent");
         let acknowledged = Instant::now();
-        assert!(is_conflict(&kv.put(Put::new("k", "v", Expect::Absent)).await));
+        assert!(is_conflict(&kv.put(Put::new("k", "v", Precondition::Absent)).await));
         let gone = gone(&kv, "k").await;
         assert!(gone - begun >= SECOND, "round {round}: not before its time");
         assert!(gone - acknowledged < SECOND * 2, "round {round}: to the second");
         assert_eq!(kv.list("").await.expect("lists"), []);
         assert_eq!(kv.scan("", 0, 9).await.expect("scans"), []);
-        assert!(is_conflict(&kv.put(lasting("k", SECOND, Expect::Rev(rev))).await), "its revision is gone");
+        assert!(is_conflict(&kv.put(lasting("k", SECOND, Precondition::Rev(rev))).await), "its revision is gone");
     }
-    kv.put(Put::new("k", "v", Expect::Absent)).await.expect("expired");
+    kv.put(Put::new("k", "v", Precondition::Absent)).await.expect("expired");
 }
 
 pub(crate) async fn a_renewed_key_lives_on_and_a_put_without_ttl_is_permanent(cluster: &Cluster) {
     let kv = pages(cluster).await;
-    let mut rev = kv.put(lasting("lease", SECOND * 2, Expect::Absent)).await.expect("is absent");
-    kv.put(lasting("kept", SECOND, Expect::Absent)).await.expect("is absent");
-    kv.put(Put::new("kept", "for good", Expect::Any)).await.expect("writes");
+    let mut rev = kv.put(lasting("lease", SECOND * 2, Precondition::Absent)).await.expect("is absent");
+    kv.put(lasting("kept", SECOND, Precondition::Absent)).await.expect("is absent");
+    kv.put(Put::new("kept", "for good", Precondition::Any)).await.expect("writes");
     let mut renewed = Instant::now();
     for round in 0..4 {
         let clock = format!("clock.{round}");
-        kv.put(lasting(&clock, SECOND, Expect::Absent)).await.expect("is absent");
+        kv.put(lasting(&clock, SECOND, Precondition::Absent)).await.expect("is absent");
         gone(&kv, &clock).await;
         renewed = Instant::now();
-        rev = kv.put(lasting("lease", SECOND * 2, Expect::Rev(rev))).await.expect("lives");
+        rev = kv.put(lasting("lease", SECOND * 2, Precondition::Rev(rev))).await.expect("lives");
     }
     let gone = gone(&kv, "lease").await;
     assert!(gone - renewed >= SECOND * 2, "the time counts from the last put");
@@ -204,7 +204,7 @@ pub(crate) async fn values_metas_keys_and_ttls_have_limits(cluster: &Cluster) {
     let kv = pages(cluster).await;
     let sized = |value: usize, meta: usize| Put {
         meta: vec![1; meta].into(),
-        ..Put::new("k", vec![2; value], Expect::Any)
+        ..Put::new("k", vec![2; value], Precondition::Any)
     };
     assert_eq!(kv.put(sized(MAX_VALUE + 1, 0)).await, Err(WriteError::Invalid));
     assert_eq!(kv.put(sized(0, MAX_META + 1)).await, Err(WriteError::Invalid));
@@ -215,8 +215,8 @@ pub(crate) async fn values_metas_keys_and_ttls_have_limits(cluster: &Cluster) {
     kv.put(sized(0, 0)).await.expect("may be empty");
     assert_eq!(latest(&kv, "k").await.map(|entry| entry.value.len()), Some(0));
     for wrong in ["", ".", "a.", ".a", "a..b", "*", ">", "a.*", "a.>", "a b", "a|b", "ü", "a\r\nb"] {
-        assert_eq!(kv.put(Put::new(wrong, "v", Expect::Any)).await, Err(WriteError::Invalid), "{wrong:?}");
-        assert_eq!(kv.delete(wrong, Expect::Any).await, Err(WriteError::Invalid), "{wrong:?}");
+        assert_eq!(kv.put(Put::new(wrong, "v", Precondition::Any)).await, Err(WriteError::Invalid), "{wrong:?}");
+        assert_eq!(kv.delete(wrong, Precondition::Any).await, Err(WriteError::Invalid), "{wrong:?}");
         let read = kv.get(wrong, Consistency::Latest).await;
         assert!(!matches!(read, Ok(Some(_))), "{wrong:?} read {read:?}");
     }
@@ -225,7 +225,7 @@ pub(crate) async fn values_metas_keys_and_ttls_have_limits(cluster: &Cluster) {
         assert_eq!(value(&kv, right).await.expect("stands"), right);
     }
     for ttl in [Duration::ZERO, SECOND / 2, SECOND * 3 / 2, SECOND - Duration::from_nanos(1)] {
-        assert_eq!(kv.put(lasting("t", ttl, Expect::Any)).await, Err(WriteError::Invalid), "{ttl:?}");
+        assert_eq!(kv.put(lasting("t", ttl, Precondition::Any)).await, Err(WriteError::Invalid), "{ttl:?}");
     }
     assert_eq!(latest(&kv, "t").await, None);
 }
@@ -233,20 +233,20 @@ pub(crate) async fn values_metas_keys_and_ttls_have_limits(cluster: &Cluster) {
 pub(crate) async fn a_commit_is_all_or_nothing(cluster: &Cluster) {
     let [kv, other] = [pages(cluster).await, pages(cluster).await];
     let (a, b) = (write(&kv, "a", "1").await, write(&kv, "b", "1").await);
-    let put = |key: &str, expect| Batch::Put(Put::new(key, "2", expect));
-    let delete = |key: &str, expect| Batch::Delete { key: key.into(), expect };
+    let put = |key: &str, expect| BatchOp::Put(Put::new(key, "2", expect));
+    let delete = |key: &str, expect| BatchOp::Delete { key: key.into(), expect };
     let failing = [
-        put("a", Expect::Absent),
-        put("a", Expect::Rev(b)),
-        put("c", Expect::Rev(a)),
-        delete("a", Expect::Rev(b)),
-        delete("a", Expect::Absent),
-        Batch::Check { key: "a".into(), rev: b },
-        Batch::Check { key: "c".into(), rev: a },
+        put("a", Precondition::Absent),
+        put("a", Precondition::Rev(b)),
+        put("c", Precondition::Rev(a)),
+        delete("a", Precondition::Rev(b)),
+        delete("a", Precondition::Absent),
+        BatchOp::Check { key: "a".into(), rev: b },
+        BatchOp::Check { key: "c".into(), rev: a },
     ];
     for step in failing {
-        for batch in [vec![put("new", Expect::Absent), delete("b", Expect::Rev(b)), step.clone()], {
-            vec![step.clone(), put("new", Expect::Absent), delete("b", Expect::Rev(b))]
+        for batch in [vec![put("new", Precondition::Absent), delete("b", Precondition::Rev(b)), step.clone()], {
+            vec![step.clone(), put("new", Precondition::Absent), delete("b", Precondition::Rev(b))]
         }] {
             let outcome = kv.commit(batch).await;
             assert!(is_conflict(&outcome), "{step:?}: {outcome:?}");
@@ -254,47 +254,47 @@ pub(crate) async fn a_commit_is_all_or_nothing(cluster: &Cluster) {
             assert_eq!(stands, ["a", "b"], "{step:?}");
         }
     }
-    let batch = vec![put("a", Expect::Rev(a)), delete("b", Expect::Rev(b)), put("new", Expect::Absent)];
+    let batch = vec![put("a", Precondition::Rev(a)), delete("b", Precondition::Rev(b)), put("new", Precondition::Absent)];
     let rev = kv.commit(batch).await.expect("everything holds");
     let stands = other.list("").await.expect("lists");
     let values: Vec<_> = stands.iter().map(|entry| (entry.key.as_str(), &entry.value[..])).collect();
     assert_eq!(values, [("a", &b"2"[..]), ("new", &b"2"[..])]);
     assert!(stands.iter().all(|entry| entry.rev > b && entry.rev <= rev), "{stands:?} up to {rev}");
     for entry in stands {
-        other.put(Put::new(entry.key, "3", Expect::Rev(entry.rev))).await.expect("its revision is current");
+        other.put(Put::new(entry.key, "3", Precondition::Rev(entry.rev))).await.expect("its revision is current");
     }
 }
 
 pub(crate) async fn a_commit_is_fenced_by_its_checks(cluster: &Cluster) {
     let [owner, successor] = [pages(cluster).await, pages(cluster).await];
-    let fence = owner.put(Put::new("fence", "owner", Expect::Absent)).await.expect("is absent");
+    let fence = owner.put(Put::new("fence", "owner", Precondition::Absent)).await.expect("is absent");
     let write = |rev, value: &'static str| {
-        vec![Batch::Put(Put::new("doc", value, Expect::Any)), Batch::Check { key: "fence".into(), rev }]
+        vec![BatchOp::Put(Put::new("doc", value, Precondition::Any)), BatchOp::Check { key: "fence".into(), rev }]
     };
     owner.commit(write(fence, "by the owner")).await.expect("holds the fence");
     assert_eq!(latest(&owner, "fence").await.map(|e| e.rev), Some(fence), "a check writes nothing");
-    let next = successor.put(Put::new("fence", "successor", Expect::Rev(fence))).await.expect("takes it");
+    let next = successor.put(Put::new("fence", "successor", Precondition::Rev(fence))).await.expect("takes it");
     assert!(is_conflict(&owner.commit(write(fence, "too late")).await));
     assert_eq!(value(&owner, "doc").await.expect("stands"), "by the owner");
     successor.commit(write(next, "by the successor")).await.expect("holds the fence");
-    successor.delete("fence", Expect::Rev(next)).await.expect("deletes");
+    successor.delete("fence", Precondition::Rev(next)).await.expect("deletes");
     assert!(is_conflict(&successor.commit(write(next, "without a fence")).await));
 }
 
 pub(crate) async fn commits_have_limits(cluster: &Cluster) {
     let kv = pages(cluster).await;
-    let puts = |count: usize| -> Vec<Batch> {
-        (0..count).map(|number| Batch::Put(Put::new(format!("k.{number:04}"), "v", Expect::Absent))).collect()
+    let puts = |count: usize| -> Vec<BatchOp> {
+        (0..count).map(|number| BatchOp::Put(Put::new(format!("k.{number:04}"), "v", Precondition::Absent))).collect()
     };
     assert_eq!(kv.commit(puts(MAX_COMMIT + 1)).await, Err(WriteError::Invalid));
     let mut twice = puts(2);
-    twice.push(Batch::Check { key: "k.0001".into(), rev: 1 });
+    twice.push(BatchOp::Check { key: "k.0001".into(), rev: 1 });
     assert_eq!(kv.commit(twice).await, Err(WriteError::Invalid), "each key once");
     let mut illegal = puts(1);
-    illegal.push(Batch::Delete { key: "k.*".into(), expect: Expect::Any });
+    illegal.push(BatchOp::Delete { key: "k.*".into(), expect: Precondition::Any });
     assert_eq!(kv.commit(illegal).await, Err(WriteError::Invalid));
     let mut large = puts(1);
-    large.push(Batch::Put(Put::new("large", vec![0; MAX_VALUE + 1], Expect::Any)));
+    large.push(BatchOp::Put(Put::new("large", vec![0; MAX_VALUE + 1], Precondition::Any)));
     assert_eq!(kv.commit(large).await, Err(WriteError::Invalid));
     assert_eq!(kv.list("").await.expect("lists"), [], "nothing was written");
     kv.commit(puts(MAX_COMMIT)).await.expect("fits");
@@ -310,7 +310,7 @@ pub(crate) async fn a_list_is_complete_and_in_key_order(cluster: &Cluster) {
     for (from, to) in [(0, 1030), (1030, 3100)] {
         let keys: Vec<_> = (from..to).map(|number| format!("page.{:05}", number * 7919 % 100_003)).collect();
         for keys in keys.chunks(MAX_COMMIT) {
-            let put = |key: &String| Batch::Put(Put::new(key.clone(), key.clone(), Expect::Absent));
+            let put = |key: &String| BatchOp::Put(Put::new(key.clone(), key.clone(), Precondition::Absent));
             one.commit(keys.iter().map(put).collect()).await.expect("commits");
         }
         let mut expected: Vec<_> =
@@ -330,7 +330,7 @@ pub(crate) async fn a_scan_is_in_the_order_of_writing(cluster: &Cluster) {
         write(&kv, &format!("other.{number:02}"), "v").await;
     }
     write(&kv, "job.29", "again").await;
-    kv.delete("job.28", Expect::Any).await.expect("deletes");
+    kv.delete("job.28", Precondition::Any).await.expect("deletes");
     let mut expected: Vec<_> = (0..28).rev().map(|number| format!("job.{number:02}")).collect();
     expected.push("job.29".to_owned());
     for limit in [1, 4, 1000] {
@@ -349,16 +349,16 @@ pub(crate) async fn a_scan_is_in_the_order_of_writing(cluster: &Cluster) {
 
 pub(crate) async fn the_operation_id_tells_whose_write_is_there(cluster: &Cluster) {
     let [one, two] = [pages(cluster).await, pages(cluster).await];
-    let nobody = Op::random();
-    assert_eq!(one.settle("k", nobody).await, Ok(Settled::Other { entry: None }));
-    let mine = Put::new("k", "mine", Expect::Absent);
+    let nobody = OperationId::random();
+    assert_eq!(one.settle("k", nobody).await, Ok(Resolution::Other { entry: None }));
+    let mine = Put::new("k", "mine", Precondition::Absent);
     let rev = one.put(mine.clone()).await.expect("is absent");
-    assert_eq!(two.settle("k", mine.op).await, Ok(Settled::Written { rev }));
-    let theirs = Put::new("k", "theirs", Expect::Rev(rev));
-    let rev = two.commit(vec![Batch::Put(theirs.clone())]).await.expect("is current");
-    assert_eq!(one.settle("k", theirs.op).await, Ok(Settled::Written { rev }));
+    assert_eq!(two.settle("k", mine.op).await, Ok(Resolution::Written { rev }));
+    let theirs = Put::new("k", "theirs", Precondition::Rev(rev));
+    let rev = two.commit(vec![BatchOp::Put(theirs.clone())]).await.expect("is current");
+    assert_eq!(one.settle("k", theirs.op).await, Ok(Resolution::Written { rev }));
     match one.settle("k", mine.op).await {
-        Ok(Settled::Other { entry: Some(entry) }) => assert_eq!(entry.op, theirs.op),
+        Ok(Resolution::Other { entry: Some(entry) }) => assert_eq!(entry.op, theirs.op),
         other => panic!("{other:?}"),
     }
 }
@@ -368,22 +368,22 @@ pub(crate) async fn awkward_identities_are_ordinary_keys(cluster: &Cluster) {
     let key = |identity: &str| format!("user.{}.tree", SubjectToken::new(identity));
     let identities = awkward_identities();
     for identity in &identities {
-        one.put(Put::new(key(identity), identity.clone(), Expect::Absent)).await.expect("is absent");
+        one.put(Put::new(key(identity), identity.clone(), Precondition::Absent)).await.expect("is absent");
     }
     for identity in &identities {
         assert_eq!(value(&two, &key(identity)).await.expect("stands"), identity.as_str());
         let below = two.list(&format!("user.{}.", SubjectToken::new(identity))).await.expect("lists");
         assert_eq!(below.into_iter().map(|entry| entry.value).collect::<Vec<_>>(), [identity.as_str()]);
     }
-    two.delete(&key("*"), Expect::Any).await.expect("deletes");
-    two.delete(&key(">"), Expect::Any).await.expect("deletes");
+    two.delete(&key("*"), Precondition::Any).await.expect("deletes");
+    two.delete(&key(">"), Precondition::Any).await.expect("deletes");
     assert_eq!(one.list("user.").await.expect("lists").len(), identities.len() - 2);
 }
 
 pub(crate) async fn buckets_are_separate(cluster: &Cluster) {
     let engine = cluster.process().await;
     for bucket in Bucket::ALL {
-        let put = Put::new("same.key", bucket.name(), Expect::Absent);
+        let put = Put::new("same.key", bucket.name(), Precondition::Absent);
         engine.kv(bucket).put(put).await.expect("is absent");
     }
     for bucket in Bucket::ALL {

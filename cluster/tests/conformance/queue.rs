@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use pagewire_cluster::engine::{Delivery, Engine, MAX_PAYLOAD, Push, QueueError};
+use pagewire_cluster::engine::{QueueMessage, Engine, MAX_PAYLOAD, Enqueue, QueueError};
 use pagewire_cluster::subject::SubjectToken;
 
 use crate::cluster::{Cluster, TIMING, awkward_identities, eventually};
@@ -11,8 +11,8 @@ use crate::cluster::{Cluster, TIMING, awkward_identities, eventually};
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(300);
 
-fn hint(route: &str, id: &str) -> Push {
-    Push { id: id.to_owned(), route: route.to_owned(), payload: id.to_owned().into(), not_before: None }
+fn hint(route: &str, id: &str) -> Enqueue {
+    Enqueue { id: id.to_owned(), route: route.to_owned(), payload: id.to_owned().into(), not_before: None }
 }
 
 async fn push(engine: &Engine, route: &str, id: &str) {
@@ -21,7 +21,7 @@ async fn push(engine: &Engine, route: &str, id: &str) {
 
 /// Takes the next delivery. One pull must return it as soon as it arrives, long before the pull itself would
 /// end.
-async fn take(engine: &Engine, route: &str) -> Delivery {
+async fn take(engine: &Engine, route: &str) -> QueueMessage {
     let begun = Instant::now();
     let delivery = engine.pull(route, 1, LONG).await.expect("pulls").pop().expect("comes");
     assert!(begun.elapsed() < LONG / 2, "waited {:?}", begun.elapsed());
@@ -120,7 +120,7 @@ pub(crate) async fn a_retried_hint_comes_again_not_before_its_time(cluster: &Clu
 pub(crate) async fn a_delayed_hint_comes_not_before_its_time(cluster: &Cluster) {
     let engine = cluster.process().await;
     let (pushed, delay) = (Instant::now(), Duration::from_secs(1));
-    engine.push(Push { not_before: Some(delay), ..hint("r", "late") }).await.expect("pushes");
+    engine.push(Enqueue { not_before: Some(delay), ..hint("r", "late") }).await.expect("pushes");
     push(&engine, "r", "now").await;
     let first = take(&engine, "r").await;
     engine.done(&first).await.expect("settles");
@@ -155,7 +155,7 @@ pub(crate) async fn the_depth_counts_what_is_not_settled(cluster: &Cluster) {
     assert_eq!(engine.depth("r").await, Ok(3), "taken is not settled");
     engine.done(&delivery).await.expect("settles");
     depth_becomes(&engine, "r", 2).await;
-    engine.push(Push { not_before: Some(LONG), ..hint("r", "e") }).await.expect("pushes");
+    engine.push(Enqueue { not_before: Some(LONG), ..hint("r", "e") }).await.expect("pushes");
     depth_becomes(&engine, "r", 3).await;
 }
 
@@ -222,7 +222,7 @@ pub(crate) async fn hints_have_limits(cluster: &Cluster) {
         let pulled = engine.pull(wrong, 1, SHORT).await;
         assert_eq!(pulled.map(|deliveries| deliveries.len()), Err(QueueError::Invalid), "pull {wrong:?}");
     }
-    let sized = |bytes: usize| Push { payload: vec![7; bytes].into(), ..hint("r", "a") };
+    let sized = |bytes: usize| Enqueue { payload: vec![7; bytes].into(), ..hint("r", "a") };
     assert_eq!(engine.push(sized(MAX_PAYLOAD + 1)).await, Err(QueueError::Invalid));
     engine.push(sized(MAX_PAYLOAD)).await.expect("fits");
     assert!(take(&engine, "r").await.payload == vec![7; MAX_PAYLOAD]);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::engine::{
-    Batch, Bucket, Entry, Expect, Kv, MAX_COMMIT, MAX_WATCHES, Put, Watch, WatchEvent, WatchMode,
+    BatchOp, Bucket, Entry, Precondition, Kv, MAX_COMMIT, MAX_WATCHES, Put, Watch, WatchEvent, WatchMode,
 };
 
 use crate::cluster::{Cluster, eventually};
@@ -16,7 +16,7 @@ async fn pages(cluster: &Cluster) -> Kv {
 }
 
 async fn write(kv: &Kv, key: &str, value: &str) -> u64 {
-    let put = Put { meta: format!("meta of {value}").into(), ..Put::new(key, value.to_owned(), Expect::Any) };
+    let put = Put { meta: format!("meta of {value}").into(), ..Put::new(key, value.to_owned(), Precondition::Any) };
     kv.put(put).await.expect("writes")
 }
 
@@ -44,7 +44,7 @@ async fn put_of(watch: &mut Watch) -> Entry {
 }
 
 fn lasting(key: &str, seconds: u64) -> Put {
-    Put { ttl: Some(Duration::from_secs(seconds)), ..Put::new(key, "v", Expect::Absent) }
+    Put { ttl: Some(Duration::from_secs(seconds)), ..Put::new(key, "v", Precondition::Absent) }
 }
 
 fn deleted(key: &str, expired: bool) -> WatchEvent {
@@ -74,7 +74,7 @@ pub(crate) async fn a_watch_yields_what_stands_then_live_then_changes(cluster: &
     let a = write(&one, "page.a", "1").await;
     let b = write(&one, "page.b", "2").await;
     write(&one, "page.c", "3").await;
-    one.delete("page.c", Expect::Any).await.expect("deletes");
+    one.delete("page.c", Precondition::Any).await.expect("deletes");
     let mut watch = two.watch("page.", WatchMode::Value).await.expect("watches");
     let mut stood = snapshot(&mut watch).await;
     stood.sort_by(|a, b| a.key.cmp(&b.key));
@@ -86,7 +86,7 @@ pub(crate) async fn a_watch_yields_what_stands_then_live_then_changes(cluster: &
     let c = write(&one, "page.c", "4").await;
     let entry = put_of(&mut watch).await;
     assert_eq!((entry.key.as_str(), entry.rev, &entry.value[..]), ("page.c", c, &b"4"[..]));
-    one.delete("page.a", Expect::Rev(a)).await.expect("deletes");
+    one.delete("page.a", Precondition::Rev(a)).await.expect("deletes");
     let deleted = WatchEvent::Delete { key: "page.a".into(), expired: Some(false) };
     assert_eq!(next(&mut watch).await, deleted);
 }
@@ -115,7 +115,7 @@ pub(crate) async fn a_watch_hears_only_what_is_below_its_prefix(cluster: &Cluste
     assert_eq!(snapshot(&mut everything).await.len(), 5);
     for key in outside {
         write(&one, key, "changed").await;
-        one.delete(key, Expect::Any).await.expect("deletes");
+        one.delete(key, Precondition::Any).await.expect("deletes");
     }
     let other_bucket = cluster.process().await.kv(Bucket::Nodes);
     write(&other_bucket, "page.elsewhere", "v").await;
@@ -136,7 +136,7 @@ pub(crate) async fn a_watch_tells_deletion_from_expiry(cluster: &Cluster) {
         one.put(lasting(key, 1)).await.expect("writes");
         assert_eq!(put_of(&mut watch).await.key, key);
     }
-    one.delete("deleted", Expect::Any).await.expect("deletes");
+    one.delete("deleted", Precondition::Any).await.expect("deletes");
     assert_eq!(next(&mut watch).await, deleted("deleted", false));
     assert_eq!(next(&mut watch).await, deleted("expired", true));
     // a key that was deleted before its expiry does not expire in addition
@@ -172,10 +172,10 @@ pub(crate) async fn a_watch_sees_commits(cluster: &Cluster) {
     let mut watch = two.watch("", WatchMode::Value).await.expect("watches");
     assert_eq!(snapshot(&mut watch).await.len(), 2);
     let batch = vec![
-        Batch::Put(Put::new("b", "2", Expect::Absent)),
-        Batch::Delete { key: "a".into(), expect: Expect::Any },
-        Batch::Check { key: "fence".into(), rev: fence },
-        Batch::Put(Put::new("c", "3", Expect::Absent)),
+        BatchOp::Put(Put::new("b", "2", Precondition::Absent)),
+        BatchOp::Delete { key: "a".into(), expect: Precondition::Any },
+        BatchOp::Check { key: "fence".into(), rev: fence },
+        BatchOp::Put(Put::new("c", "3", Precondition::Absent)),
     ];
     one.commit(batch).await.expect("commits");
     assert_eq!(put_of(&mut watch).await.key, "b");
@@ -188,7 +188,7 @@ pub(crate) async fn a_watch_starts_with_everything_at_any_size(cluster: &Cluster
     let [one, two] = [pages(cluster).await, pages(cluster).await];
     let keys: Vec<_> = (0..KEYS).map(|number| format!("page.{number:05}")).collect();
     for keys in keys.chunks(MAX_COMMIT) {
-        let put = |key: &String| Batch::Put(Put::new(key.clone(), "v", Expect::Absent));
+        let put = |key: &String| BatchOp::Put(Put::new(key.clone(), "v", Precondition::Absent));
         one.commit(keys.iter().map(put).collect()).await.expect("commits");
     }
     let mut watch = two.watch("page.", WatchMode::Meta).await.expect("watches");
@@ -202,7 +202,7 @@ async fn churn(kv: Kv, writer: usize) {
     for round in 0..120 {
         let key = format!("page.{}", (round * 7 + writer * 3) % 11);
         if round % 5 == writer {
-            kv.delete(&key, Expect::Any).await.expect("deletes");
+            kv.delete(&key, Precondition::Any).await.expect("deletes");
         } else {
             write(&kv, &key, &round.to_string()).await;
         }

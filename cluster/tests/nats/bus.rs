@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::engine::{
-    Engine, Gap, Link, Message, PublishError, Received, RequestError, Subscription,
+    Engine, Gap, ConnectionState, Message, PublishError, BusEvent, RequestError, Subscription,
 };
 
 use crate::proxy::Proxy;
@@ -11,17 +11,17 @@ use crate::server::{Server, TIMING, Trio, connect, eventually, url};
 
 const ROOM: usize = 1024 * 1024;
 
-async fn next(subscription: &mut Subscription) -> Received {
+async fn next(subscription: &mut Subscription) -> BusEvent {
     let received = tokio::time::timeout(Duration::from_secs(20), subscription.next()).await;
     received.expect("something happens").expect("the engine lives")
 }
 
 async fn generation(engine: &Engine, above: u64) -> u64 {
     let mut link = engine.link();
-    let up = link.wait_for(|link| matches!(link, Link::Up { generation } if *generation > above)).await;
+    let up = link.wait_for(|link| matches!(link, ConnectionState::Up { generation } if *generation > above)).await;
     match *up.expect("the engine lives") {
-        Link::Up { generation } => generation,
-        Link::Down { .. } => 0,
+        ConnectionState::Up { generation } => generation,
+        ConnectionState::Down { .. } => 0,
     }
 }
 
@@ -35,18 +35,18 @@ async fn every_subscription_learns_of_a_lost_connection_and_hears_again() {
         .await;
     assert_eq!(two.request(Message::new("t.a", ""), TIMING.operation).await, Err(RequestError::Down));
     server.start_again();
-    assert_eq!(next(&mut ear).await, Received::Gap(Gap::Reconnect));
+    assert_eq!(next(&mut ear).await, BusEvent::Gap(Gap::Reconnect));
     generation(&one, 1).await;
     one.publish(Message::new("t.a", "again")).await.expect("publishes");
     // messages accepted before the loss was detected may arrive or not, but only before messages sent after
     // it
     let heard = loop {
         match next(&mut ear).await {
-            Received::Message(message) if message.payload == "lost" => {}
+            BusEvent::Message(message) if message.payload == "lost" => {}
             other => break other,
         }
     };
-    assert!(matches!(heard, Received::Message(message) if message.payload == "again"));
+    assert!(matches!(heard, BusEvent::Message(message) if message.payload == "again"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -74,12 +74,12 @@ async fn a_process_leaves_a_server_that_is_about_to_stop() {
     let mut ear = engine.subscribe("t.a", None, ROOM).await.expect("subscribes");
     let begun = Instant::now();
     trio.0[0].become_a_lame_duck();
-    assert_eq!(next(&mut ear).await, Received::Gap(Gap::Reconnect));
+    assert_eq!(next(&mut ear).await, BusEvent::Gap(Gap::Reconnect));
     // the server itself waits 10 s before it closes the first connection
     assert!(begun.elapsed() < Duration::from_secs(8), "after {:?}", begun.elapsed());
     eventually("both connections moved", async || {
         generation(&engine, 0).await >= 3 && engine.publish(Message::new("t.a", "here")).await.is_ok()
     })
     .await;
-    while next(&mut ear).await == Received::Gap(Gap::Reconnect) {}
+    while next(&mut ear).await == BusEvent::Gap(Gap::Reconnect) {}
 }

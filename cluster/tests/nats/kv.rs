@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use pagewire_cluster::engine::{Batch, Bucket, Consistency, Expect, Put, Settled, WriteError};
+use pagewire_cluster::engine::{BatchOp, Bucket, Consistency, Precondition, Put, Resolution, WriteError};
 
 use crate::proxy::Proxy;
 use crate::server::{Server, TIMING, Trio, connect, eventually, url};
@@ -12,14 +12,14 @@ use crate::server::{Server, TIMING, Trio, connect, eventually, url};
 async fn writers_that_share_a_fence_wait_for_each_other_instead_of_failing() {
     let trio = Trio::start();
     let kv = trio.engine().await.kv(Bucket::Pages);
-    let fence = kv.put(Put::new("fence", "", Expect::Absent)).await.expect("writes");
+    let fence = kv.put(Put::new("fence", "", Precondition::Absent)).await.expect("writes");
     // replicated streams refuse a second write under one fence while the first is in flight
     let mut writers = tokio::task::JoinSet::new();
     for number in 0..20 {
         let kv = kv.clone();
         writers.spawn(async move {
-            let doc = Batch::Put(Put::new(format!("doc.{number}"), "v", Expect::Absent));
-            kv.commit(vec![doc, Batch::Check { key: "fence".to_owned(), rev: fence }]).await
+            let doc = BatchOp::Put(Put::new(format!("doc.{number}"), "v", Precondition::Absent));
+            kv.commit(vec![doc, BatchOp::Check { key: "fence".to_owned(), rev: fence }]).await
         });
     }
     let outcomes = writers.join_all().await;
@@ -31,11 +31,11 @@ async fn writers_that_share_a_fence_wait_for_each_other_instead_of_failing() {
 async fn of_twenty_parallel_writers_of_one_replicated_key_one_wins() {
     let trio = Trio::start();
     let kv = trio.engine().await.kv(Bucket::Pages);
-    let rev = kv.put(Put::new("k", "", Expect::Absent)).await.expect("writes");
+    let rev = kv.put(Put::new("k", "", Precondition::Absent)).await.expect("writes");
     let mut writers = tokio::task::JoinSet::new();
     for number in 0..20 {
         let kv = kv.clone();
-        writers.spawn(async move { kv.put(Put::new("k", number.to_string(), Expect::Rev(rev))).await });
+        writers.spawn(async move { kv.put(Put::new("k", number.to_string(), Precondition::Rev(rev))).await });
     }
     let outcomes = writers.join_all().await;
     let won: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.ok()).collect();
@@ -57,13 +57,13 @@ async fn every_acknowledged_write_survives_a_killed_leader() {
                 server.kill();
             }
             eventually("is written", async || {
-                let put = Put::new(key.as_str(), "v", Expect::Absent);
+                let put = Put::new(key.as_str(), "v", Precondition::Absent);
                 let op = put.op;
                 let rev = match kv.put(put).await {
                     Ok(rev) => rev,
                     Err(WriteError::Conflict { actual: Some(rev) }) => rev,
                     Err(_) => match kv.settle(&key, op).await {
-                        Ok(Settled::Written { rev }) => rev,
+                        Ok(Resolution::Written { rev }) => rev,
                         _ => return false,
                     },
                 };
@@ -89,7 +89,7 @@ async fn a_write_without_a_connection_is_refused_at_once() {
     server.kill();
     eventually("down", async || {
         let begun = Instant::now();
-        let outcome = kv.put(Put::new("k", "v", Expect::Any)).await;
+        let outcome = kv.put(Put::new("k", "v", Precondition::Any)).await;
         assert!(outcome == Err(WriteError::Down) || outcome == Err(WriteError::Unknown), "{outcome:?}");
         outcome == Err(WriteError::Down) && begun.elapsed() < TIMING.operation / 4
     })
@@ -106,10 +106,10 @@ async fn a_host_that_dies_without_a_word_leaves_an_unknown_outcome_and_then_a_br
     let kv = engine.kv(Bucket::Pages);
     wire.stick();
     let begun = Instant::now();
-    assert_eq!(kv.put(Put::new("k", "v", Expect::Any)).await, Err(WriteError::Unknown));
+    assert_eq!(kv.put(Put::new("k", "v", Precondition::Any)).await, Err(WriteError::Unknown));
     assert!(begun.elapsed() < TIMING.operation * 2);
     let noticed = TIMING.nats_ping * 3 + Duration::from_secs(2);
-    let down = async || kv.put(Put::new("k", "v", Expect::Any)).await == Err(WriteError::Down);
+    let down = async || kv.put(Put::new("k", "v", Precondition::Any)).await == Err(WriteError::Down);
     tokio::time::timeout(noticed, eventually("down", down)).await.expect("noticed by pings");
 }
 

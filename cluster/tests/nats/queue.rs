@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use pagewire_cluster::engine::{Delivery, Engine, Push};
+use pagewire_cluster::engine::{QueueMessage, Engine, Enqueue};
 
 use crate::server::{Server, Trio};
 
 const ROUTE: &str = "pool.lane";
 
-fn hint(id: &str, not_before: Option<Duration>) -> Push {
-    Push { id: id.to_owned(), route: ROUTE.to_owned(), payload: "p".into(), not_before }
+fn hint(id: &str, not_before: Option<Duration>) -> Enqueue {
+    Enqueue { id: id.to_owned(), route: ROUTE.to_owned(), payload: "p".into(), not_before }
 }
 
 /// Takes the next delivery. Retries through failures of the server.
-async fn take(engine: &Engine) -> Delivery {
+async fn take(engine: &Engine) -> QueueMessage {
     let taking = async {
         loop {
             let pulled = engine.pull(ROUTE, 1, Duration::from_secs(5)).await;

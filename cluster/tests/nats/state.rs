@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pagewire_cluster::engine::Engine;
 use pagewire_cluster::id::Key;
-use pagewire_cluster::state::{Act, Delivery, Edit, News, Owner, Path, States, Tree, Write};
+use pagewire_cluster::state::{Operation, TreeNotification, Edit, TreeUpdate, Owner, Path, StateStore, Tree, DraftWrite};
 use serde_json::json;
 
 use crate::server::{Server, Trio, eventually};
@@ -16,9 +16,9 @@ fn ann() -> Owner {
     Owner::User("ann *.>".to_owned())
 }
 
-fn set(path: &str, number: usize) -> Write {
+fn set(path: &str, number: usize) -> DraftWrite {
     let edit = Edit { path: path.parse().expect("a path"), value: Some(json!(number)) };
-    Write { act: Act::Edit(vec![edit]), if_revision: None, from: None }
+    DraftWrite { act: Operation::Edit(vec![edit]), if_revision: None, from: None }
 }
 
 /// The state that a follower of the whole tree has.
@@ -34,10 +34,10 @@ impl Replica {
         self.0.lock().expect("nothing failed").1.as_dict().to_string()
     }
 
-    fn told(&self, news: News) {
+    fn told(&self, news: TreeUpdate) {
         let (known, tree) = &mut *self.0.lock().expect("nothing failed");
         match news {
-            News::Snapshot { revision, value } => {
+            TreeUpdate::Snapshot { revision, value } => {
                 assert!(revision >= *known, "a revision goes back");
                 *tree = Tree::default();
                 if let Some(value) = value {
@@ -45,7 +45,7 @@ impl Replica {
                 }
                 *known = revision;
             }
-            News::Changed { base, revision, events } => {
+            TreeUpdate::Changed { base, revision, events } => {
                 assert!(
                     base == *known && revision > base,
                     "{base} to {revision} does not lead on from {known}"
@@ -55,22 +55,22 @@ impl Replica {
                 }
                 *known = revision;
             }
-            News::Removed => (*known, *tree) = (0, Tree::default()),
+            TreeUpdate::Removed => (*known, *tree) = (0, Tree::default()),
         }
     }
 }
 
 /// Starts a process that follows the tree.
-async fn process(engine: Engine) -> (States, Replica) {
-    let (states, replica) = (States::new(&engine), Replica::default());
+async fn process(engine: Engine) -> (StateStore, Replica) {
+    let (states, replica) = (StateStore::new(&engine), Replica::default());
     let told = replica.clone();
-    tokio::spawn(states.feed(move |delivery: Delivery| told.told(delivery.news)));
+    tokio::spawn(states.feed(move |delivery: TreeNotification| told.told(delivery.news)));
     states.follow(ann(), Path::ROOT, FOLLOWER);
     (states, replica)
 }
 
 /// Writes keys below `name` until `count` writes are acknowledged.
-async fn write(states: States, name: String, count: usize) -> Vec<(String, String)> {
+async fn write(states: StateStore, name: String, count: usize) -> Vec<(String, String)> {
     let mut acknowledged = Vec::new();
     for number in 0.. {
         if acknowledged.len() == count {
@@ -90,7 +90,7 @@ async fn write(states: States, name: String, count: usize) -> Vec<(String, Strin
 
 /// Runs two writers in each process during `happens`. Asserts that no acknowledged write is lost, and that
 /// every replica converges to the stored tree.
-async fn converge(processes: &[(States, Replica)], count: usize, happens: impl Future<Output = ()>) {
+async fn converge(processes: &[(StateStore, Replica)], count: usize, happens: impl Future<Output = ()>) {
     let numbered = processes.iter().enumerate();
     let writers: Vec<_> = numbered
         .flat_map(|(number, (states, _))| {

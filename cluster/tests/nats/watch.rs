@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pagewire_cluster::engine::{Bucket, Engine, Expect, Kv, Link, Put, Watch, WatchEvent, WatchMode};
+use pagewire_cluster::engine::{Bucket, Engine, Precondition, Kv, ConnectionState, Put, Watch, WatchEvent, WatchMode};
 
 use crate::proxy::Proxy;
 use crate::server::{Server, connect, eventually, url};
 
 async fn write(kv: &Kv, key: &str) -> u64 {
-    kv.put(Put::new(key, "v", Expect::Any)).await.expect("writes")
+    kv.put(Put::new(key, "v", Precondition::Any)).await.expect("writes")
 }
 
 async fn next(watch: &mut Watch) -> WatchEvent {
@@ -50,9 +50,9 @@ async fn churn(engine: Engine) {
     for round in 0_u32.. {
         let key = format!("page.{}", round * 7 % 31);
         if round % 3 == 0 {
-            let _ = kv.delete(&key, Expect::Any).await;
+            let _ = kv.delete(&key, Precondition::Any).await;
         } else {
-            let _ = kv.put(Put::new(key, "v", Expect::Any)).await;
+            let _ = kv.put(Put::new(key, "v", Precondition::Any)).await;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -72,11 +72,11 @@ async fn a_watch_misses_nothing_when_the_server_is_killed() {
         eventually("much is written", async || write(&kv, "clock").await > writes).await;
         server.kill();
         server.start_again();
-        eventually("it is back", async || kv.put(Put::new("clock", "v", Expect::Any)).await.is_ok()).await;
+        eventually("it is back", async || kv.put(Put::new("clock", "v", Precondition::Any)).await.is_ok()).await;
     }
     churning.abort();
     assert!(churning.await.is_err_and(|error| error.is_cancelled()));
-    eventually("an end", async || kv.put(Put::new("end", "v", Expect::Any)).await.is_ok()).await;
+    eventually("an end", async || kv.put(Put::new("end", "v", Precondition::Any)).await.is_ok()).await;
     follow(&mut view, &mut watch, "end").await;
     // a write with a lost reply may be stored after the write of `end`
     eventually("the truth", async || {
@@ -101,17 +101,17 @@ async fn what_changes_while_a_process_is_cut_off_is_told_once_it_is_back() {
     for key in ["same", "changed", "deleted", "deleted and back"].map(|key| key.replace(' ', "-")) {
         write(&writer, &key).await;
     }
-    let expiring = Put { ttl: Some(Duration::from_secs(2)), ..Put::new("expired", "v", Expect::Absent) };
+    let expiring = Put { ttl: Some(Duration::from_secs(2)), ..Put::new("expired", "v", Precondition::Absent) };
     writer.put(expiring).await.expect("writes");
     let mut watch = reader.kv(Bucket::Pages).watch("", WatchMode::Value).await.expect("watches");
     assert_eq!(snapshot(&mut watch).await.len(), 5);
 
     wire.cut();
     let mut link = reader.link();
-    link.wait_for(|link| matches!(link, Link::Down { .. })).await.expect("the engine lives");
+    link.wait_for(|link| matches!(link, ConnectionState::Down { .. })).await.expect("the engine lives");
     let changed = write(&writer, "changed").await;
-    writer.delete("deleted", Expect::Any).await.expect("deletes");
-    writer.delete("deleted-and-back", Expect::Any).await.expect("deletes");
+    writer.delete("deleted", Precondition::Any).await.expect("deletes");
+    writer.delete("deleted-and-back", Precondition::Any).await.expect("deletes");
     let back = write(&writer, "deleted-and-back").await;
     let new = write(&writer, "new").await;
     eventually("expires", async || !truth(&writer).await.contains_key("expired")).await;
@@ -168,10 +168,10 @@ async fn watches_that_start_again_or_end_leave_no_consumer_behind() {
     let mut link = engine.link();
     for round in 0..5 {
         wire.cut();
-        link.wait_for(|link| matches!(link, Link::Down { .. })).await.expect("the engine lives");
+        link.wait_for(|link| matches!(link, ConnectionState::Down { .. })).await.expect("the engine lives");
         wire.heal();
         let key = format!("round.{round}");
-        eventually("it is back", async || kv.put(Put::new(key.as_str(), "v", Expect::Any)).await.is_ok())
+        eventually("it is back", async || kv.put(Put::new(key.as_str(), "v", Precondition::Any)).await.is_ok())
             .await;
         follow(&mut BTreeMap::new(), &mut watch, &key).await;
     }

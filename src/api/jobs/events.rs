@@ -10,13 +10,13 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream, StreamExt};
-use pagewire_cluster::job::{self, Record, Watching};
+use pagewire_cluster::job::{self, Record, JobWatch};
 use pagewire_cluster::worker::Workers;
 use serde::Serialize;
 
 use super::unknown;
-use super::view::{Job, Progress, is_stranded};
-use crate::api::Parts;
+use super::view::{JobResponse, ProgressResponse, is_stranded};
+use crate::api::ApiState;
 use crate::api::error::{ApiError, ErrorBody};
 use crate::api::events::UNBUFFERED;
 use crate::api::id::KeyId;
@@ -24,18 +24,18 @@ use crate::telemetry::Ready;
 
 /// What a reader has been told of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Told {
-    state: job::State,
+struct ReportedState {
+    state: job::JobState,
     attempts: u32,
     cancelling: bool,
     stranded: bool,
 }
 
-struct Follower {
-    watching: Watching,
+struct JobFollower {
+    watching: JobWatch,
     workers: Workers,
     ready: Ready,
-    told: Told,
+    told: ReportedState,
 }
 
 /// What becomes of a job. `job` events have the job as `GET /jobs/{id}` reads it: the first one as it stands, then one
@@ -45,7 +45,7 @@ struct Follower {
     responses((status = 200, content_type = "text/event-stream", body = String),
         (status = "default", body = ErrorBody)))]
 pub(in crate::api) async fn events(
-    State(parts): State<Parts>,
+    State(parts): State<ApiState>,
     KeyId(id): KeyId,
 ) -> Result<impl IntoResponse, ApiError> {
     let watching = parts.context.jobs.watch(id).await?;
@@ -53,19 +53,19 @@ pub(in crate::api) async fn events(
     let beat = KeepAlive::new().interval(watching.pace());
     let workers = parts.context.workers.clone();
     let (told, first) = tell(stored.record, &workers);
-    let follower = Follower { watching, workers, ready: parts.ready, told };
+    let follower = JobFollower { watching, workers, ready: parts.ready, told };
     Ok((UNBUFFERED, Sse::new(stream::iter([Ok(first)]).chain(follower.events())).keep_alive(beat)))
 }
 
 /// What is told of a record, and the event that does.
-fn tell(record: Record, workers: &Workers) -> (Told, Event) {
+fn tell(record: Record, workers: &Workers) -> (ReportedState, Event) {
     let roster = workers.roster();
     let Record { state, attempts, cancelling, .. } = record;
-    let told = Told { state, attempts, cancelling, stranded: is_stranded(&record, &roster) };
-    (told, event("job", &Job::new(record, &roster)))
+    let told = ReportedState { state, attempts, cancelling, stranded: is_stranded(&record, &roster) };
+    (told, event("job", &JobResponse::new(record, &roster)))
 }
 
-impl Follower {
+impl JobFollower {
     fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
         stream::unfold(self, |mut follower| async {
             let event = follower.next().await?;
@@ -88,9 +88,9 @@ impl Follower {
     async fn change(&mut self) -> Option<Event> {
         loop {
             if let Some(progress) = self.watching.next().await
-                && self.told.state == job::State::Running
+                && self.told.state == job::JobState::Running
             {
-                return Some(event("progress", &Progress::from(progress)));
+                return Some(event("progress", &ProgressResponse::from(progress)));
             }
             match self.watching.look().await {
                 Ok(Some(stored)) => {

@@ -8,14 +8,14 @@ use std::collections::HashSet;
 
 use axum::Json;
 use axum::extract::State;
-use pagewire_cluster::engine::Down;
+use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::job::{self, Jobs, Record};
 
-use super::view::Job;
-use crate::api::Parts;
+use super::view::JobResponse;
+use crate::api::ApiState;
 use crate::api::error::{ApiError, ErrorBody};
 use crate::api::input::Query;
-use crate::api::list::{List, Piece};
+use crate::api::list::{Paginated, PageQuery};
 
 /// Records per read.
 const BATCH: usize = 100;
@@ -27,7 +27,7 @@ const MOST_BYTES: usize = 4 * 1024 * 1024;
 /// Which jobs.
 #[derive(Debug, Default, PartialEq, Eq, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(in crate::api) struct Which {
+pub(in crate::api) struct JobQuery {
     /// Only in these states; several times, or separated by commas.
     state: Vec<String>,
     /// Only for this handler.
@@ -43,40 +43,40 @@ pub(in crate::api) struct Which {
 /// What a record must be like.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Filter {
-    states: Vec<job::State>,
+    states: Vec<job::JobState>,
     kind: Option<String>,
     user: Option<String>,
 }
 
 /// A piece of the list, and where the next one begins unless this was the last.
-struct Found {
+struct JobListPage {
     records: Vec<Record>,
     next: Option<u64>,
 }
 
 /// Lists jobs, the one that changed longest ago first. A piece can have fewer items than its limit, or none, and yet
 /// not be the last: that one has no `next_cursor`.
-#[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", params(Which),
-    responses((status = 200, body = List<Job>), (status = "default", body = ErrorBody)))]
+#[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", params(JobQuery),
+    responses((status = 200, body = Paginated<JobResponse>), (status = "default", body = ErrorBody)))]
 pub(in crate::api) async fn jobs(
-    State(parts): State<Parts>,
+    State(parts): State<ApiState>,
     Query(query): Query<Vec<(String, String)>>,
-) -> Result<Json<List<Job>>, ApiError> {
-    let which = Which::read(query)?;
+) -> Result<Json<Paginated<JobResponse>>, ApiError> {
+    let which = JobQuery::read(query)?;
     let after = which.after()?;
-    let limit = Piece { cursor: None, limit: which.limit }.limit();
+    let limit = PageQuery { cursor: None, limit: which.limit }.limit();
     let found = find(&parts.context.jobs, &which.filter()?, after, limit).await?;
     let roster = parts.context.workers.roster();
-    let items = found.records.into_iter().map(|record| Job::new(record, &roster)).collect();
-    Ok(Json(List { items, next_cursor: found.next.map(|rev| rev.to_string()) }))
+    let items = found.records.into_iter().map(|record| JobResponse::new(record, &roster)).collect();
+    Ok(Json(Paginated { items, next_cursor: found.next.map(|rev| rev.to_string()) }))
 }
 
-async fn find(jobs: &Jobs, filter: &Filter, after: u64, limit: usize) -> Result<Found, Down> {
+async fn find(jobs: &Jobs, filter: &Filter, after: u64, limit: usize) -> Result<JobListPage, Unavailable> {
     let (mut records, mut seen, mut read, mut bytes) = (Vec::new(), after, 0, 0);
     loop {
         let batch = jobs.scan(seen, BATCH).await?;
         if batch.is_empty() {
-            return Ok(Found { records: newest(records), next: None });
+            return Ok(JobListPage { records: newest(records), next: None });
         }
         for stored in batch {
             (seen, read) = (stored.rev, read + 1);
@@ -85,7 +85,7 @@ async fn find(jobs: &Jobs, filter: &Filter, after: u64, limit: usize) -> Result<
                 records.push(stored.record);
             }
             if records.len() >= limit || bytes >= MOST_BYTES || read >= MOST_READ {
-                return Ok(Found { records: newest(records), next: Some(seen) });
+                return Ok(JobListPage { records: newest(records), next: Some(seen) });
             }
         }
     }
@@ -104,7 +104,7 @@ fn size(record: &Record) -> usize {
     record.data.get().len() + record.result.as_ref().map_or(0, |result| result.get().len())
 }
 
-impl Which {
+impl JobQuery {
     /// By hand, because a parameter that comes several times fits no struct.
     fn read(query: Vec<(String, String)>) -> Result<Self, ApiError> {
         let mut which = Self::default();
@@ -140,8 +140,8 @@ impl Which {
 
     fn filter(&self) -> Result<Filter, ApiError> {
         let state = |name: &String| {
-            job::State::ALL.into_iter().find(|state| state.text() == name).ok_or_else(|| {
-                let all = job::State::ALL.map(job::State::text).join(", ");
+            job::JobState::ALL.into_iter().find(|state| state.text() == name).ok_or_else(|| {
+                let all = job::JobState::ALL.map(job::JobState::text).join(", ");
                 ApiError::malformed(format!("{name:?} is no state: they are {all}"))
             })
         };
@@ -162,9 +162,9 @@ impl Filter {
 mod tests {
     use super::*;
 
-    fn read(query: &[(&str, &str)]) -> Result<(Which, Filter), ()> {
+    fn read(query: &[(&str, &str)]) -> Result<(JobQuery, Filter), ()> {
         let query = query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let which = Which::read(query).map_err(drop)?;
+        let which = JobQuery::read(query).map_err(drop)?;
         which.after().map_err(drop)?;
         let filter = which.filter().map_err(drop)?;
         Ok((which, filter))
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn states_come_several_times_or_separated_by_commas() {
         let states = |query: &[(&str, &str)]| read(query).unwrap().1.states;
-        let both = vec![job::State::Queued, job::State::Running];
+        let both = vec![job::JobState::Queued, job::JobState::Running];
         assert_eq!(states(&[("state", "queued"), ("state", "running")]), both);
         assert_eq!(states(&[("state", "queued,running")]), both);
         assert!(states(&[("kind", "echo")]).is_empty());

@@ -1,7 +1,7 @@
 //! How a job reads.
 
-use pagewire_cluster::job::{Affinity, Record, State};
-use pagewire_cluster::worker::{Roster, Team};
+use pagewire_cluster::job::{Affinity, Record, JobState};
+use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -9,7 +9,7 @@ use crate::api::pages::rfc3339;
 
 /// A job as it stands.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(in crate::api) struct Job {
+pub(in crate::api) struct JobResponse {
     id: String,
     /// The handler's name.
     kind: String,
@@ -25,14 +25,14 @@ pub(in crate::api) struct Job {
     retries: u32,
     /// How far it has come, as written last.
     #[serde(skip_serializing_if = "Option::is_none")]
-    progress: Option<Progress>,
+    progress: Option<ProgressResponse>,
     /// What its handler returned, as it wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
     result: Option<Box<RawValue>>,
     /// Why its last attempt failed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<Failure>,
+    error: Option<FailureResponse>,
     /// Who runs it, or ran it last.
     #[serde(skip_serializing_if = "Option::is_none")]
     worker: Option<String>,
@@ -81,7 +81,7 @@ struct Waiting {
 
 /// How far a job has come.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Progress {
+pub(super) struct ProgressResponse {
     /// 0 to 1.
     progress: f64,
     /// For people.
@@ -91,7 +91,7 @@ pub(super) struct Progress {
 
 /// Why an attempt failed.
 #[derive(Serialize, utoipa::ToSchema)]
-struct Failure {
+struct FailureResponse {
     /// For programs.
     code: String,
     /// For people.
@@ -101,13 +101,13 @@ struct Failure {
 }
 
 /// Whether a job waits for a worker and there is none to do it.
-pub(super) fn is_stranded(record: &Record, roster: &Roster) -> bool {
-    record.state == State::Queued && !roster.serves(&Team::new(record.pool.as_str(), record.lane.as_str()))
+pub(super) fn is_stranded(record: &Record, roster: &WorkerDirectory) -> bool {
+    record.state == JobState::Queued && !roster.serves(&WorkerGroup::new(record.pool.as_str(), record.lane.as_str()))
 }
 
-impl Job {
+impl JobResponse {
     /// A record as it stands, and what it waits for as far as the living workers tell.
-    pub(super) fn new(record: Record, roster: &Roster) -> Self {
+    pub(super) fn new(record: Record, roster: &WorkerDirectory) -> Self {
         let waiting = is_stranded(&record, roster).then(|| Waiting {
             code: "no_worker",
             message: format!("no worker serves pool {}, lane {}", record.pool, record.lane),
@@ -116,14 +116,14 @@ impl Job {
     }
 }
 
-impl From<Record> for Job {
+impl From<Record> for JobResponse {
     fn from(record: Record) -> Self {
         let exec_mode = match record.affinity {
             Affinity::Free => "any",
             Affinity::Assigned => "assigned",
         };
         // a record that was read back does not tell `null` from nothing
-        let null = (record.state == State::Succeeded).then(|| RawValue::NULL.to_owned());
+        let null = (record.state == JobState::Succeeded).then(|| RawValue::NULL.to_owned());
         let Record { created, due, started, ended, .. } = record;
         Self {
             id: record.id.to_string(),
@@ -132,9 +132,9 @@ impl From<Record> for Job {
             waiting: None,
             attempts: record.attempts,
             retries: record.retries,
-            progress: record.progress.map(Progress::from),
+            progress: record.progress.map(ProgressResponse::from),
             result: record.result.or(null),
-            error: record.error.map(|error| Failure {
+            error: record.error.map(|error| FailureResponse {
                 code: error.code,
                 message: error.message,
                 retryable: error.retryable,
@@ -155,7 +155,7 @@ impl From<Record> for Job {
     }
 }
 
-impl From<pagewire_cluster::wire::Progress> for Progress {
+impl From<pagewire_cluster::wire::Progress> for ProgressResponse {
     fn from(wire: pagewire_cluster::wire::Progress) -> Self {
         Self { progress: wire.progress, message: wire.message }
     }

@@ -4,16 +4,16 @@ use axum::Json;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use pagewire_cluster::id::NodeNumber;
-use pagewire_cluster::rollout::{self, Document, Fallback, Spread, Weight};
+use pagewire_cluster::rollout::{self, RolloutSpec, Fallback, Propagation, Weight};
 use pagewire_cluster::wire::RolloutState;
-use pagewire_cluster::worker::{Roster, Team};
+use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
 
 use super::super::pages::rfc3339;
 
 /// What a pool's document says.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(in crate::api) struct Rollout {
+pub(in crate::api) struct RolloutResponse {
     #[schema(example = "default")]
     pool: String,
     /// Counts the changes; also the `ETag`. 0 while nobody has written a document.
@@ -21,7 +21,7 @@ pub(in crate::api) struct Rollout {
     /// The lane that takes what the others leave.
     #[schema(example = "stable")]
     base: String,
-    lanes: Vec<Lane>,
+    lanes: Vec<LaneResponse>,
     /// `none` or `base`: what becomes of work whose lane has no living workers.
     fallback: &'static str,
     /// Shuffles the users.
@@ -39,7 +39,7 @@ pub(in crate::api) struct Rollout {
 /// A lane beside the base. The first one grows from the lowest bucket, the second from the highest.
 #[derive(Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::api) struct Lane {
+pub(in crate::api) struct LaneResponse {
     #[schema(example = "canary")]
     pub(super) name: String,
     /// Percent of the users, in steps of 0.01.
@@ -49,11 +49,11 @@ pub(in crate::api) struct Lane {
 
 /// A rollout and how far it has come.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(in crate::api) struct Status {
+pub(in crate::api) struct RolloutStatus {
     #[serde(flatten)]
-    rollout: Rollout,
+    rollout: RolloutResponse,
     /// What was configured beside what happened, the base lane last.
-    split: Vec<Share>,
+    split: Vec<LaneShare>,
     applied: Applied,
     nodes: Vec<NodeState>,
     /// What somebody who changes it should know, for people.
@@ -62,7 +62,7 @@ pub(in crate::api) struct Status {
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
-struct Share {
+struct LaneShare {
     lane: String,
     /// Configured percent.
     #[schema(value_type = f64)]
@@ -95,9 +95,9 @@ struct NodeState {
     revision: Option<u64>,
 }
 
-impl From<Document> for Rollout {
-    fn from(document: Document) -> Self {
-        let lane = |lane: rollout::Lane| Lane { name: lane.name, weight: lane.weight };
+impl From<RolloutSpec> for RolloutResponse {
+    fn from(document: RolloutSpec) -> Self {
+        let lane = |lane: rollout::LaneSpec| LaneResponse { name: lane.name, weight: lane.weight };
         Self {
             pool: document.pool,
             revision: document.rev,
@@ -112,9 +112,9 @@ impl From<Document> for Rollout {
     }
 }
 
-impl Status {
+impl RolloutStatus {
     /// What the nodes say of a document.
-    pub(super) fn new(document: Document, spread: &Spread, roster: &Roster) -> Self {
+    pub(super) fn new(document: RolloutSpec, spread: &Propagation, roster: &WorkerDirectory) -> Self {
         let count = |lane: &str| {
             let current = spread.nodes.iter().filter_map(|(_, state)| state.as_ref());
             let current = current.filter(|state| state.revision == document.rev);
@@ -126,8 +126,8 @@ impl Status {
         let counts: Vec<u64> = weights.iter().map(|(lane, _)| count(lane)).collect();
         let all: u64 = counts.iter().sum();
         let share = |((lane, weight), assigned): ((&String, Weight), u64)| {
-            let (workers, releases) = roster.crew(&Team::new(document.pool.as_str(), lane.as_str()));
-            Share {
+            let (workers, releases) = roster.crew(&WorkerGroup::new(document.pool.as_str(), lane.as_str()));
+            LaneShare {
                 lane: lane.clone(),
                 weight,
                 observed: (all > 0).then(|| (assigned as f64 * 10_000.0 / all as f64).round() / 100.0),
@@ -156,9 +156,9 @@ impl Status {
     }
 }
 
-impl Share {
+impl LaneShare {
     /// Its users and nobody who works for them.
-    fn warning(&self, document: &Document) -> Option<String> {
+    fn warning(&self, document: &RolloutSpec) -> Option<String> {
         if self.workers > 0 || self.weight == Weight::default() {
             return None;
         }

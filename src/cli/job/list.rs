@@ -6,12 +6,12 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{print, table};
-use crate::cli::Failure;
-use crate::cli::server::{Server, escape};
+use crate::cli::CommandFailure;
+use crate::cli::server::{ApiClient, escape};
 
 /// Which jobs.
 #[derive(Args)]
-pub(super) struct List {
+pub(super) struct ListArgs {
     /// Only in these states, separated by commas; may be repeated.
     #[arg(long)]
     state: Vec<String>,
@@ -26,10 +26,10 @@ pub(super) struct List {
     limit: usize,
 }
 
-impl List {
+impl ListArgs {
     /// Reads all pieces: the server lists the job that changed longest ago first.
-    pub(super) async fn run(self, server: &Server) -> Result<(), Failure> {
-        let mut last = Last { limit: self.limit, ..Last::default() };
+    pub(super) async fn run(self, server: &ApiClient) -> Result<(), CommandFailure> {
+        let mut last = LastPage { limit: self.limit, ..LastPage::default() };
         let mut cursor = None;
         loop {
             let piece = server.get(&self.path(cursor.as_deref())).await?;
@@ -60,7 +60,7 @@ impl List {
 
 /// The jobs that changed last, each once: one that changes while the list is read comes again.
 #[derive(Default)]
-struct Last {
+struct LastPage {
     limit: usize,
     count: usize,
     /// In the order in which they came.
@@ -68,7 +68,7 @@ struct Last {
     places: HashMap<String, usize>,
 }
 
-impl Last {
+impl LastPage {
     fn push(&mut self, job: &Value) {
         self.count += 1;
         if let Some(place) = self.places.insert(id(job), self.count) {
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_last_ones_are_kept_each_as_it_came_last() {
-        let mut last = Last { limit: 2, ..Last::default() };
+        let mut last = LastPage { limit: 2, ..LastPage::default() };
         for (id, state) in
             [("a", "queued"), ("b", "queued"), ("a", "running"), ("c", "queued"), ("a", "dead")]
         {
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_a_query() {
-        let list = List {
+        let list = ListArgs {
             state: vec!["queued,running".into(), "dead".into()],
             kind: None,
             user: Some("a&b".into()),

@@ -6,9 +6,9 @@ use pagewire_cluster::timing::Timing;
 use serde_json::{Value, json};
 
 use super::{ended, path, table};
-use crate::cli::events::{Event, Reader};
-use crate::cli::server::Server;
-use crate::cli::{Exit, Failure, output};
+use crate::cli::events::{SseEvent, SseReader};
+use crate::cli::server::ApiClient;
+use crate::cli::{Exit, CommandFailure, output};
 
 /// Characters of the bar.
 const BAR: usize = 30;
@@ -16,7 +16,7 @@ const BAR: usize = 30;
 const MESSAGE: usize = 40;
 
 /// Follows a job to its end, from one node to the next if it must: the first event is always the job as it stands.
-pub(super) async fn watch(server: &Server, id: &str) -> Result<(), Failure> {
+pub(super) async fn watch(server: &ApiClient, id: &str) -> Result<(), CommandFailure> {
     let timing = Timing::from_environment();
     let path = format!("{}/events", path(id));
     let mut screen = Screen::new(server.json);
@@ -39,13 +39,13 @@ pub(super) async fn watch(server: &Server, id: &str) -> Result<(), Failure> {
 
 /// Follows one stream: the job at its end, or `None` when the stream ended before.
 async fn follow(
-    server: &Server,
+    server: &ApiClient,
     path: &str,
     timing: &Timing,
     screen: &mut Screen,
-) -> Result<Option<Value>, Failure> {
+) -> Result<Option<Value>, CommandFailure> {
     let mut stream = server.stream(path).await?;
-    let mut reader = Reader::default();
+    let mut reader = SseReader::default();
     let mut heard = false;
     // who says nothing for longer than a lease lasts is gone
     while let Ok(Ok(Some(bytes))) = tokio::time::timeout(timing.lease_ttl, stream.chunk()).await {
@@ -77,7 +77,7 @@ impl Screen {
         Self { json, terminal, state: String::new(), waiting: None, shown: None, drawn: false }
     }
 
-    fn show(&mut self, event: &Event) {
+    fn show(&mut self, event: &SseEvent) {
         if event.name == "job" {
             self.explain(&event.data);
         }
@@ -148,7 +148,7 @@ impl Screen {
     }
 
     /// The result is what a program reads; why there is none goes to standard error.
-    fn end(mut self, job: &Value) -> Result<(), Failure> {
+    fn end(mut self, job: &Value) -> Result<(), CommandFailure> {
         self.clear();
         if self.json {
             output::print_json(job);

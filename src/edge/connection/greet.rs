@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::super::Edge;
-use super::super::pulse::{Cause, Order, Pulse};
-use super::super::wire::{End, Wire};
-use super::{Arrival, closing, remaining};
+use super::super::pulse::{CloseCause, HeartbeatAction, Heartbeat};
+use super::super::wire::{Disconnect, WebSocketStream};
+use super::{UpgradeInfo, closing, remaining};
 use crate::auth::{AuthError, Roles};
 use crate::command::{self, Caller};
 use crate::protocol::{Close, CloseCode, Hello};
-use crate::session::{Open, Opened};
+use crate::session::{OpenRequest, Opened};
 
 /// Before anything is read: a browser shows its page a close code, and of a refused upgrade nothing at all.
 const FOREIGN: Close = Close::new(CloseCode::Forbidden, "origin");
@@ -19,34 +19,34 @@ const FOREIGN: Close = Close::new(CloseCode::Forbidden, "origin");
 /// Waits for `hello` and opens the page that it asks for.
 pub(super) async fn greet(
     edge: &Edge,
-    wire: &mut Wire,
-    pulse: &Arc<Pulse>,
-    arrival: Box<Arrival>,
-) -> Result<(Opened, Roles), End> {
+    wire: &mut WebSocketStream,
+    pulse: &Arc<Heartbeat>,
+    arrival: Box<UpgradeInfo>,
+) -> Result<(Opened, Roles), Disconnect> {
     if arrival.foreign {
-        return Err(End::Close(FOREIGN));
+        return Err(Disconnect::Close(FOREIGN));
     }
     if edge.is_draining() {
-        return Err(End::Close(closing(edge, Cause::Drain)));
+        return Err(Disconnect::Close(closing(edge, CloseCause::Drain)));
     }
     let dismissed = poll_fn(|cx| match pulse.poll_order(cx) {
-        Some(Order::Close(cause)) => Poll::Ready(closing(edge, cause)),
-        Some(Order::Ping) | None => Poll::Pending,
+        Some(HeartbeatAction::Close(cause)) => Poll::Ready(closing(edge, cause)),
+        Some(HeartbeatAction::Ping) | None => Poll::Pending,
     });
     let hello = tokio::select! {
         hello = wire.text(edge.allowance) => hello?,
-        close = dismissed => return Err(End::Close(close)),
+        close = dismissed => return Err(Disconnect::Close(close)),
         () = tokio::time::sleep(edge.timing.hello) => {
-            return Err(End::Close(Close::new(CloseCode::Silent, "no hello in time")));
+            return Err(Disconnect::Close(Close::new(CloseCode::Silent, "no hello in time")));
         }
     };
     edge.pulses.heard(pulse);
-    let mut hello = Hello::parse(&hello).map_err(|error| End::Malformed(error.message.into_owned()))?;
+    let mut hello = Hello::parse(&hello).map_err(|error| Disconnect::Malformed(error.message.into_owned()))?;
     let token = hello.token.as_ref().or(arrival.token.as_ref());
     let verified = token.map(|token| edge.context.authenticator.verify(token)).transpose();
-    let verified = verified.map_err(|error| End::Close(unauthenticated(error)))?;
+    let verified = verified.map_err(|error| Disconnect::Close(unauthenticated(error)))?;
     if verified.is_none() && !edge.context.authenticator.allows_anonymous() {
-        return Err(End::Close(Close::new(CloseCode::Unauthenticated, "a token is required")));
+        return Err(Disconnect::Close(Close::new(CloseCode::Unauthenticated, "a token is required")));
     }
     let anonymous = verified.as_ref().is_none_or(|verified| verified.identity.user.is_none());
     // one that comes back proves it with its page's token
@@ -55,7 +55,7 @@ pub(super) async fn greet(
         && let Err(wait) = edge.newcomers.admit(arrival.peer.address.ip())
     {
         let close = Close::new(CloseCode::RateLimit, "too many new pages from this address");
-        return Err(End::Close(close.after(wait)));
+        return Err(Disconnect::Close(close.after(wait)));
     }
     let (shown, waits_for) = (hello.watch.take(), std::mem::take(&mut hello.pending));
     let (user, roles) = match verified {
@@ -65,8 +65,8 @@ pub(super) async fn greet(
         }
         None => (None, Roles::default()),
     };
-    let open = Open { hello, user, agent: arrival.agent };
-    let opened = edge.context.sessions.open(open).await.map_err(End::Close)?;
+    let open = OpenRequest { hello, user, agent: arrival.agent };
+    let opened = edge.context.sessions.open(open).await.map_err(Disconnect::Close)?;
     let caller = Caller { page: opened.page.clone(), roles };
     command::rewatch(&edge.context, &caller, opened.recovered, shown.as_deref());
     command::pending(&edge.context, &opened.page, opened.recovered, waits_for);

@@ -9,29 +9,29 @@ use std::task::{Context, Poll};
 use tokio::sync::futures::Notified;
 
 use super::super::Edge;
-use super::super::pulse::Order;
+use super::super::pulse::HeartbeatAction;
 use super::super::websocket::writer;
-use super::super::wire::{End, Flow, Wire};
-use super::{Beating, closing, remaining};
+use super::super::wire::{Disconnect, Flow, WebSocketStream};
+use super::{HeartbeatGuard, closing, remaining};
 use crate::auth::Roles;
-use crate::command::{self, After, Caller};
+use crate::command::{self, SocketEffect, Caller};
 use crate::protocol::ClientFrame;
-use crate::session::{Opened, Page, Taken, Ticket};
+use crate::session::{Opened, Page, DrainOutcome, AttachmentId};
 
 /// Bytes of one write, so that one socket with much to say does not hold up the others of its thread.
 const WRITE: usize = 64 * 1024;
 
 /// The command in progress.
-type Command = Pin<Box<dyn Future<Output = After> + Send>>;
+type Command = Pin<Box<dyn Future<Output = SocketEffect> + Send>>;
 
 /// A page in the hands of this socket; let go however the socket ends.
-struct Held {
+struct AttachedPage {
     edge: Arc<Edge>,
     caller: Caller,
-    ticket: Ticket,
+    ticket: AttachmentId,
 }
 
-impl Drop for Held {
+impl Drop for AttachedPage {
     fn drop(&mut self) {
         self.edge.context.sessions.detach(&self.caller.page, self.ticket);
         self.edge.metrics.pages.dec();
@@ -39,30 +39,30 @@ impl Drop for Held {
 }
 
 /// A socket that holds a page.
-pub(super) struct Live {
-    held: Held,
-    wire: Box<Wire>,
-    beating: Beating,
+pub(super) struct PageSocket {
+    held: AttachedPage,
+    wire: Box<WebSocketStream>,
+    beating: HeartbeatGuard,
     command: Option<Command>,
 }
 
-impl Live {
+impl PageSocket {
     pub(super) fn new(
         edge: Arc<Edge>,
-        wire: Box<Wire>,
-        beating: Beating,
+        wire: Box<WebSocketStream>,
+        beating: HeartbeatGuard,
         opened: Opened,
         roles: Roles,
     ) -> Self {
         edge.metrics.pages.inc();
         edge.metrics.recovered(opened.recovered);
         let caller = Caller { page: opened.page, roles };
-        let held = Held { edge, caller, ticket: opened.ticket };
+        let held = AttachedPage { edge, caller, ticket: opened.ticket };
         Self { held, wire, beating, command: None }
     }
 
     /// Takes turns until the socket ends.
-    pub(super) async fn run(&mut self) -> End {
+    pub(super) async fn run(&mut self) -> Disconnect {
         let page = self.held.caller.page.clone();
         let mut changed = pin!(page.changed());
         loop {
@@ -81,7 +81,7 @@ impl Live {
         cx: &mut Context<'_>,
         page: &'page Page,
         mut changed: Pin<&mut Notified<'page>>,
-    ) -> Poll<Result<(), End>> {
+    ) -> Poll<Result<(), Disconnect>> {
         let ordered = self.beating.0.poll_order(cx);
         let told = changed.as_mut().poll(cx).is_ready();
         if told {
@@ -108,10 +108,10 @@ impl Live {
         if ready { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
-    fn obey(&mut self, order: Order) -> Result<(), End> {
+    fn obey(&mut self, order: HeartbeatAction) -> Result<(), Disconnect> {
         match order {
-            Order::Close(cause) => Err(End::Close(closing(&self.held.edge, cause))),
-            Order::Ping => {
+            HeartbeatAction::Close(cause) => Err(Disconnect::Close(closing(&self.held.edge, cause))),
+            HeartbeatAction::Ping => {
                 self.wire.ping();
                 Ok(())
             }
@@ -119,20 +119,20 @@ impl Live {
     }
 
     /// What a command means for the socket.
-    fn heed(&mut self, after: After) -> Result<(), End> {
+    fn heed(&mut self, after: SocketEffect) -> Result<(), Disconnect> {
         match after {
-            After::Continue => Ok(()),
-            After::Authenticated(verified) => {
+            SocketEffect::Continue => Ok(()),
+            SocketEffect::Authenticated(verified) => {
                 self.held.caller.roles = verified.identity.roles;
                 self.held.edge.pulses.expires(&self.beating.0, remaining(&verified));
                 Ok(())
             }
-            After::Close(close) => Err(End::Close(close)),
+            SocketEffect::Close(close) => Err(Disconnect::Close(close)),
         }
     }
 
     /// Everything that waits leaves in as few writes as there are [`WRITE`]s of it.
-    fn write(&mut self) -> Result<(), End> {
+    fn write(&mut self) -> Result<(), Disconnect> {
         let Self { held, wire, .. } = self;
         while wire.flows() {
             let mut frames = 0;
@@ -146,24 +146,24 @@ impl Live {
                 held.edge.metrics.frames_out.inc_by(frames);
             }
             match taken {
-                Taken::More => {}
-                Taken::Empty => break,
-                Taken::Close(close) => return Err(End::Close(close)),
+                DrainOutcome::More => {}
+                DrainOutcome::Empty => break,
+                DrainOutcome::Close(close) => return Err(Disconnect::Close(close)),
             }
         }
         Ok(())
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Disconnect>> {
         let Self { held, wire, command, beating } = self;
-        let (mut frames, mut outcome) = (0, After::Continue);
+        let (mut frames, mut outcome) = (0, SocketEffect::Continue);
         // a second context: the first one is busy with the read
         let mut within = Context::from_waker(cx.waker());
         let read = wire.poll_read(cx, held.edge.allowance, &mut |text| {
             frames += 1;
             let Some(mut begun) = held.act(text) else { return Flow::Next };
             match begun.as_mut().poll(&mut within) {
-                Poll::Ready(After::Continue) => return Flow::Next,
+                Poll::Ready(SocketEffect::Continue) => return Flow::Next,
                 Poll::Ready(after) => outcome = after,
                 Poll::Pending => *command = Some(begun),
             }
@@ -178,7 +178,7 @@ impl Live {
 
     /// The page is free for another socket, and the wire for its last words. A command in progress goes on to its
     /// end: the page has counted its frame.
-    pub(super) fn let_go(self) -> Box<Wire> {
+    pub(super) fn let_go(self) -> Box<WebSocketStream> {
         if let Some(command) = self.command {
             tokio::spawn(command);
         }
@@ -186,7 +186,7 @@ impl Live {
     }
 }
 
-impl Held {
+impl AttachedPage {
     /// Begins what a frame asks for; `None`: it is done.
     fn act(&self, text: &str) -> Option<Command> {
         let Caller { page, .. } = &self.caller;

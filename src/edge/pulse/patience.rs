@@ -8,7 +8,7 @@ pub(super) const NEVER: Tick = Tick::MAX;
 
 /// Why a socket must close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::edge) enum Cause {
+pub(in crate::edge) enum CloseCause {
     /// The node is going down.
     Drain,
     /// Nothing was heard for too long.
@@ -19,7 +19,7 @@ pub(in crate::edge) enum Cause {
 
 /// How long a socket may be silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Patience {
+pub(super) struct LivenessPolicy {
     /// Between two pings.
     pub(super) ping: Tick,
     /// After which a socket counts as gone.
@@ -28,25 +28,25 @@ pub(super) struct Patience {
 
 /// What to do with a socket that is looked at, and when to look again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Close(Cause),
+pub(super) enum LivenessDecision {
+    Close(CloseCause),
     Ping { again: Tick },
     Wait { until: Tick },
 }
 
-impl Patience {
+impl LivenessPolicy {
     /// Decides about a socket.
-    pub(super) fn judge(self, now: Tick, heard: Tick, pinged: Tick, expires: Tick) -> Verdict {
+    pub(super) fn judge(self, now: Tick, heard: Tick, pinged: Tick, expires: Tick) -> LivenessDecision {
         let silent = heard.saturating_add(self.silence);
         let next_ping = pinged.saturating_add(self.ping);
         if now >= expires {
-            Verdict::Close(Cause::Expired)
+            LivenessDecision::Close(CloseCause::Expired)
         } else if now >= silent {
-            Verdict::Close(Cause::Silent)
+            LivenessDecision::Close(CloseCause::Silent)
         } else if now >= next_ping {
-            Verdict::Ping { again: now.saturating_add(self.ping).min(silent).min(expires) }
+            LivenessDecision::Ping { again: now.saturating_add(self.ping).min(silent).min(expires) }
         } else {
-            Verdict::Wait { until: next_ping.min(silent).min(expires) }
+            LivenessDecision::Wait { until: next_ping.min(silent).min(expires) }
         }
     }
 }
@@ -57,7 +57,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Patience = Patience { ping: 25, silence: 36 };
+    const PATIENCE: LivenessPolicy = LivenessPolicy { ping: 25, silence: 36 };
 
     proptest! {
         /// A socket whose client answers every ping is pinged at its pace and never closed; one that fell silent is
@@ -67,8 +67,8 @@ mod tests {
             let (mut now, mut heard, mut pinged, mut pings) = (0, 0, 0, 0);
             let end = loop {
                 match PATIENCE.judge(now, heard, pinged, NEVER) {
-                    Verdict::Close(cause) => break cause,
-                    Verdict::Ping { again } => {
+                    LivenessDecision::Close(cause) => break cause,
+                    LivenessDecision::Ping { again } => {
                         prop_assert!(now - pinged == 25 || pings == 0);
                         prop_assert!(again > now);
                         pinged = now;
@@ -78,13 +78,13 @@ mod tests {
                         }
                         now = again;
                     }
-                    Verdict::Wait { until } => {
+                    LivenessDecision::Wait { until } => {
                         prop_assert!(until > now);
                         now = until;
                     }
                 }
             };
-            prop_assert_eq!(end, Cause::Silent);
+            prop_assert_eq!(end, CloseCause::Silent);
             prop_assert_eq!(now, heard + 36);
             prop_assert!(pings > answers);
         }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn an_expired_token_ends_a_lively_socket() {
-        assert_eq!(PATIENCE.judge(10, 10, 0, 20), Verdict::Wait { until: 20 });
-        assert_eq!(PATIENCE.judge(20, 20, 0, 20), Verdict::Close(Cause::Expired));
+        assert_eq!(PATIENCE.judge(10, 10, 0, 20), LivenessDecision::Wait { until: 20 });
+        assert_eq!(PATIENCE.judge(20, 20, 0, 20), LivenessDecision::Close(CloseCause::Expired));
     }
 }

@@ -41,7 +41,7 @@ async fn every_request_while_a_node_comes_up_is_answered_on_its_connection() {
     let address = listener.local_addr().unwrap();
     let answering = |status: StatusCode| Router::new().route("/readyz", get(async move || status));
     let not_ready = answering(StatusCode::SERVICE_UNAVAILABLE);
-    let lobby = Lobby::new(listener, &node.config, Timing::SHORT, not_ready);
+    let lobby = StartupServer::new(listener, &node.config, Timing::SHORT, not_ready);
     let clients: Vec<_> = (0..CLIENTS).map(|number| tokio::spawn(until_ready(address, number))).collect();
     let all = async {
         let mut refused = 0;

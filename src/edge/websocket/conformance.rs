@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::{Event, Reader, Violation, writer};
+use super::{FrameEvent, FrameReader, Violation, writer};
 
 const MAX: usize = 1 << 20;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -23,7 +23,7 @@ enum Said {
 
 /// Feeds the stream in chunks of the given sizes, round and round.
 fn read_all(stream: &[u8], chunks: &[usize], max: usize) -> Result<Vec<Said>, Violation> {
-    let mut reader = Reader::default();
+    let mut reader = FrameReader::default();
     let mut said = Vec::new();
     let mut sizes = chunks.iter().copied().cycle();
     let mut rest = stream;
@@ -34,11 +34,11 @@ fn read_all(stream: &[u8], chunks: &[usize], max: usize) -> Result<Vec<Said>, Vi
         let mut input = chunk.as_mut_slice();
         while let Some(event) = reader.read(&mut input, max)? {
             said.push(match event {
-                Event::Fragment => continue,
-                Event::Text(text) => Said::Text(text.into_owned()),
-                Event::Ping(payload) => Said::Ping(payload.into_owned()),
-                Event::Pong => Said::Pong,
-                Event::Close(code) => Said::Close(code),
+                FrameEvent::Fragment => continue,
+                FrameEvent::Text(text) => Said::Text(text.into_owned()),
+                FrameEvent::Ping(payload) => Said::Ping(payload.into_owned()),
+                FrameEvent::Pong => Said::Pong,
+                FrameEvent::Close(code) => Said::Close(code),
             });
         }
         assert!(input.is_empty(), "nothing is left behind");
@@ -308,13 +308,13 @@ fn a_message_over_the_limit_is_refused_before_its_payload_arrives() {
 
 #[test]
 fn nothing_is_kept_between_messages() {
-    let mut reader = Reader::default();
+    let mut reader = FrameReader::default();
     let mut frame = masked(TEXT, b"hello");
     let (front, back) = frame.split_at_mut(4);
     let (mut front, mut back) = (front, back);
     assert_eq!(reader.read(&mut front, MAX), Ok(None));
     assert!(!reader.at_rest());
-    assert_eq!(reader.read(&mut back, MAX), Ok(Some(Event::Text("hello".into()))));
+    assert_eq!(reader.read(&mut back, MAX), Ok(Some(FrameEvent::Text("hello".into()))));
     assert!(reader.at_rest());
     assert_eq!(reader.frame.capacity(), 0, "the buffer went with its frame");
 }

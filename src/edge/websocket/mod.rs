@@ -6,7 +6,7 @@
 mod reader;
 pub mod writer;
 
-pub use reader::{Event, Reader, Violation};
+pub use reader::{FrameEvent, FrameReader, Violation};
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

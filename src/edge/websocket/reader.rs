@@ -9,7 +9,7 @@ use super::{MAX_CONTROL, Opcode};
 
 /// A frame of the client: each one is an event, so that whoever reads can count them.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Event<'a> {
+pub enum FrameEvent<'a> {
     /// A text message, its fragments joined.
     Text(Cow<'a, str>),
     /// A part of a text message whose last part is still to come.
@@ -53,7 +53,7 @@ pub enum Violation {
 
 /// What is known between two chunks.
 #[derive(Debug, Default)]
-pub struct Reader {
+pub struct FrameReader {
     /// An incomplete frame, as it came.
     pub(super) frame: Vec<u8>,
     /// The unmasked fragments of an incomplete message.
@@ -71,10 +71,10 @@ struct Header {
 /// A whole frame and its unmasked payload.
 type Frame<'i> = (Header, Cow<'i, [u8]>);
 
-impl Reader {
+impl FrameReader {
     /// Takes the next event off the front of `input`. `None`: all of it was consumed and more is needed.
     /// `max` is the largest message in bytes. After a violation the reader must not be used again.
-    pub fn read<'i>(&mut self, input: &mut &'i mut [u8], max: usize) -> Result<Option<Event<'i>>, Violation> {
+    pub fn read<'i>(&mut self, input: &mut &'i mut [u8], max: usize) -> Result<Option<FrameEvent<'i>>, Violation> {
         match self.next_frame(input, max)? {
             Some((header, payload)) => self.assemble(&header, payload).map(Some),
             None => Ok(None),
@@ -124,17 +124,17 @@ impl Reader {
         }
     }
 
-    fn assemble<'i>(&mut self, header: &Header, payload: Cow<'i, [u8]>) -> Result<Event<'i>, Violation> {
+    fn assemble<'i>(&mut self, header: &Header, payload: Cow<'i, [u8]>) -> Result<FrameEvent<'i>, Violation> {
         match (header.opcode, header.last) {
-            (Opcode::Ping, _) => Ok(Event::Ping(payload)),
-            (Opcode::Pong, _) => Ok(Event::Pong),
-            (Opcode::Close, _) => close_code(&payload).map(Event::Close),
+            (Opcode::Ping, _) => Ok(FrameEvent::Ping(payload)),
+            (Opcode::Pong, _) => Ok(FrameEvent::Pong),
+            (Opcode::Close, _) => close_code(&payload).map(FrameEvent::Close),
             (Opcode::Binary, _) => Err(Violation::Binary),
             (Opcode::Text, _) if self.message.is_some() => Err(Violation::Fragmentation),
             (Opcode::Text, true) => text(payload),
             (Opcode::Text, false) => {
                 self.message = Some(payload.into_owned());
-                Ok(Event::Fragment)
+                Ok(FrameEvent::Fragment)
             }
             (Opcode::Continuation, last) => {
                 let mut message = self.message.take().ok_or(Violation::Fragmentation)?;
@@ -143,7 +143,7 @@ impl Reader {
                     return text(Cow::Owned(message));
                 }
                 self.message = Some(message);
-                Ok(Event::Fragment)
+                Ok(FrameEvent::Fragment)
             }
         }
     }
@@ -198,12 +198,12 @@ fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-fn text(payload: Cow<'_, [u8]>) -> Result<Event<'_>, Violation> {
+fn text(payload: Cow<'_, [u8]>) -> Result<FrameEvent<'_>, Violation> {
     let text = match payload {
         Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| Violation::Utf8)?,
         Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).map_err(|_| Violation::Utf8)?,
     };
-    Ok(Event::Text(text))
+    Ok(FrameEvent::Text(text))
 }
 
 /// The codes that an endpoint may send: the registered ones and those of applications.

@@ -4,14 +4,14 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-const ALLOWED: Allowance = Allowance { max_frame: 1000, frames_per_second: 1000 };
+const ALLOWED: FrameLimits = FrameLimits { max_frame: 1000, frames_per_second: 1000 };
 const PATIENCE: Duration = Duration::from_secs(10);
 
-async fn pair() -> (Box<Wire>, TcpStream) {
+async fn pair() -> (Box<WebSocketStream>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (server, _) = listener.accept().await.unwrap();
-    (Wire::new(server, Vec::new()), client)
+    (WebSocketStream::new(server, Vec::new()), client)
 }
 
 /// A text frame of a client, with a mask of zeros.
@@ -19,12 +19,12 @@ fn frame(text: &str) -> Vec<u8> {
     [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat()
 }
 
-fn kept(wire: &Wire) -> usize {
+fn kept(wire: &WebSocketStream) -> usize {
     wire.unread.capacity() + wire.unwritten.capacity() + usize::from(!wire.reader.at_rest())
 }
 
 /// Writes until the stream takes nothing more; returns what was written.
-fn stuff(wire: &mut Wire) -> Vec<u8> {
+fn stuff(wire: &mut WebSocketStream) -> Vec<u8> {
     let mut all = Vec::new();
     let mut context = Context::from_waker(Waker::noop());
     loop {
@@ -93,10 +93,10 @@ async fn a_stream_that_takes_nothing_for_too_long_is_given_up() {
 #[tokio::test]
 async fn every_fragment_counts_as_a_frame_even_an_empty_one() {
     let (mut wire, mut client) = pair().await;
-    let allowed = Allowance { frames_per_second: 10, ..ALLOWED };
+    let allowed = FrameLimits { frames_per_second: 10, ..ALLOWED };
     let fragment = |first: u8| [first, 0x80, 0, 0, 0, 0];
     client.write_all(&fragment(0x01)).await.unwrap();
     client.write_all(&fragment(0x00).repeat(10)).await.unwrap();
     let end = tokio::time::timeout(PATIENCE, wire.text(allowed)).await.expect("an end").unwrap_err();
-    assert!(matches!(end, End::Close(close) if close.code == CloseCode::RateLimit), "{end:?}");
+    assert!(matches!(end, Disconnect::Close(close) if close.code == CloseCode::RateLimit), "{end:?}");
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
-use super::CallError;
+use super::ExecutorError;
 use crate::protocol::{CommandError, ErrorCode};
 
 /// A second or so of work.
@@ -31,22 +31,22 @@ const fn once() -> u32 {
 }
 
 /// Stops the thread when the future is dropped.
-struct Abandon(Arc<AtomicBool>);
+struct StopOnDrop(Arc<AtomicBool>);
 
-impl Drop for Abandon {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
 /// The last digest, in hexadecimal digits.
-pub(super) async fn run(hash: Hash, reporter: &Reporter) -> Result<String, CallError> {
+pub(super) async fn run(hash: Hash, reporter: &Reporter) -> Result<String, ExecutorError> {
     if hash.rounds > MOST_ROUNDS {
         let message = format!("at most {MOST_ROUNDS} rounds");
         return Err(CommandError::new(ErrorCode::TooLarge, message).into());
     }
     let _turn = processors().acquire().await;
-    let abandon = Abandon(Arc::default());
+    let abandon = StopOnDrop(Arc::default());
     let (abandoned, reporter) = (abandon.0.clone(), reporter.clone());
     let digest = tokio::task::spawn_blocking(move || rounds(&hash, &abandoned, &reporter)).await;
     digest.map_err(|error| CommandError::new(ErrorCode::Internal, error.to_string()).into())

@@ -80,7 +80,7 @@ async fn a_token_from_before_a_login_opens_no_road_into_what_is_a_users_now() {
     }
     // no page and no idle row of the connection is known any more: its node died, for one
     let key = second.page.key();
-    rows(&memory).delete(&page_key::page(key), Expect::Any).await.unwrap();
+    rows(&memory).delete(&page_key::page(key), Precondition::Any).await.unwrap();
     eventually("no row is seen", async || one.registry.view().page(key).is_none()).await;
     assert_eq!(roads(&one, &registered, None).await, closed, "anonymous, nothing left");
     assert_eq!(roads(&one, &registered, Some("bob")).await, foreign, "another user, nothing left");
@@ -88,7 +88,7 @@ async fn a_token_from_before_a_login_opens_no_road_into_what_is_a_users_now() {
     let connection = Scope::Connection(id(&registered, "connection_id"));
     eventually("no page of it", async || one.registry.view().pages_of(&connection).next().is_none()).await;
     let back = open(&one, resume(&registered, 0), Some("ann")).await.unwrap();
-    assert_eq!((back.recovered, back.page.user().as_deref()), (Recovered::Reset, Some("ann")));
+    assert_eq!((back.recovered, back.page.user().as_deref()), (ResumeOutcome::Reset, Some("ann")));
 }
 
 #[tokio::test]
@@ -205,7 +205,7 @@ async fn a_page_token_that_is_too_old_resumes_nothing_and_proves_nothing() {
     let beside = open(&node, join(&old), None).await.unwrap();
     assert_ne!(beside.page.session(), opened.page.session(), "as if it had brought none");
     let young = given(&node, &registered, age - 10);
-    assert_eq!(open(&node, resume(&young, 0), None).await.unwrap().recovered, Recovered::Recovered);
+    assert_eq!(open(&node, resume(&young, 0), None).await.unwrap().recovered, ResumeOutcome::Recovered);
 }
 
 #[tokio::test]
@@ -228,7 +228,7 @@ async fn a_page_that_stays_open_gets_a_new_token_before_its_own_is_too_old() {
         registered["token"] = address["token"].clone();
     }
     let back = open(&node, resume(&registered, 0), Some("ann")).await.unwrap();
-    assert_eq!(back.recovered, Recovered::Recovered);
+    assert_eq!(back.recovered, ResumeOutcome::Recovered);
 }
 
 #[tokio::test]
@@ -246,7 +246,7 @@ async fn the_key_of_page_tokens_is_replaced_by_age_and_old_tokens_go_on() {
     let keys = async || node.context.sessions.keyring().keys().len() > 1;
     eventually("a second key", keys).await;
     let back = open(&node, resume(&registered, 0), None).await.unwrap();
-    assert_eq!(back.recovered, Recovered::Recovered);
+    assert_eq!(back.recovered, ResumeOutcome::Recovered);
 }
 
 #[tokio::test]

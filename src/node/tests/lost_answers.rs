@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pagewire_cluster::engine::{Bucket, Engine, Faults, Faulty, Memory};
-use pagewire_cluster::registry::Row;
+use pagewire_cluster::registry::PageRow;
 use pagewire_cluster::subject::page_key;
 
 use super::*;
@@ -63,7 +63,7 @@ impl Client {
         for _ in 0..COMEBACKS {
             match open(node, resume(&self.registered, self.seq), self.user).await {
                 Ok(opened) => {
-                    assert_eq!(opened.recovered, Recovered::Recovered, "seed {}", self.seed);
+                    assert_eq!(opened.recovered, ResumeOutcome::Recovered, "seed {}", self.seed);
                     self.opened = opened;
                     let page = &self.opened.page;
                     let mut registered = None;
@@ -85,10 +85,10 @@ impl Client {
 }
 
 /// The rows of pages, and which of them are of a user.
-async fn rows(memory: &Memory) -> Vec<Row> {
+async fn rows(memory: &Memory) -> Vec<PageRow> {
     let rows = Engine::Memory(memory.another_process()).kv(Bucket::Pages);
     let rows = rows.list(page_key::PAGES).await.unwrap();
-    rows.iter().filter_map(|row| Row::decode(&row.meta)).collect()
+    rows.iter().filter_map(|row| PageRow::decode(&row.meta)).collect()
 }
 
 async fn play(seed: u64) -> Memory {

@@ -13,8 +13,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::wire::PageJob;
 
-use super::{Met, Page};
-use crate::protocol::Tail;
+use super::{PushOutcome, Page};
+use crate::protocol::FrameBody;
 
 /// How many ends a page remembers.
 const KEPT: usize = 256;
@@ -23,7 +23,7 @@ const WAITS: usize = 1024;
 
 /// Jobs of a page, the newest last.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct TrackedJobs {
     waits: VecDeque<PageJob>,
     told: VecDeque<PageJob>,
     /// Told before the client lost what it had been sent: perhaps it has seen these ends, perhaps not.
@@ -36,11 +36,11 @@ pub(super) struct Known {
 
 /// What a page knows of its jobs.
 #[derive(Debug, Default)]
-pub(super) struct Ends(Mutex<Known>);
+pub(super) struct JobTracker(Mutex<TrackedJobs>);
 
-impl Ends {
+impl JobTracker {
     /// Each change leaves the lists whole, so a poisoned lock is still usable.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, TrackedJobs> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -57,7 +57,7 @@ impl Ends {
     }
 }
 
-impl Known {
+impl TrackedJobs {
     /// The jobs that it waits for, those whose ends it has been told, and whether the first list lacks some, as they
     /// travel to another node.
     pub(super) fn packed(&self) -> (Vec<PageJob>, Vec<PageJob>, bool) {
@@ -128,10 +128,10 @@ impl Page {
 
     /// Adds a frame about a job unless the page has been told its end. A page that has moved on, and a copy that does not
     /// wait for the job, take nothing here: the sender finds the page where it is, together with what it knows.
-    fn push_unless_over(&self, job: Key, frame: &str, ends: bool, tail: &Tail) -> Met {
+    fn push_unless_over(&self, job: Key, frame: &str, ends: bool, tail: &FrameBody) -> PushOutcome {
         let mut known = self.ends.lock();
         if !self.is_here() {
-            return Met::Missed;
+            return PushOutcome::Missed;
         }
         let end = PageJob { job, frame: frame.to_owned() };
         // what waited in the outbox before a reset still comes
@@ -140,13 +140,13 @@ impl Page {
             if comes && ends {
                 known.tell(end);
             }
-            return if self.is_live() { Met::Reached } else { Met::Held };
+            return if self.is_live() { PushOutcome::Reached } else { PushOutcome::Held };
         }
         if !known.owes(&end) {
-            return Met::Missed;
+            return PushOutcome::Missed;
         }
         let met = self.push(tail);
-        if ends && !matches!(met, Met::Missed) {
+        if ends && !matches!(met, PushOutcome::Missed) {
             known.tell(end);
         }
         met
@@ -154,23 +154,23 @@ impl Page {
 
     /// Adds how far a job has come that the page knows by `frame`; nothing after its end, for a worker that has lost the
     /// job may not know yet.
-    pub fn progress(&self, job: Key, frame: &str, tail: &Tail) -> Met {
+    pub fn progress(&self, job: Key, frame: &str, tail: &FrameBody) -> PushOutcome {
         self.push_unless_over(job, frame, false, tail)
     }
 
     /// Adds the end of a job that the page knows by `frame`. However often it is told, the page hears it once.
-    pub fn conclude(&self, job: Key, frame: &str, tail: &Tail) -> Met {
+    pub fn conclude(&self, job: Key, frame: &str, tail: &FrameBody) -> PushOutcome {
         self.push_unless_over(job, frame, true, tail)
     }
 
     /// Adds the word that a job stands that the page waits for; nothing after its end.
-    pub fn confirm(&self, job: Key, frame: &str, tail: &Tail) -> Met {
+    pub fn confirm(&self, job: Key, frame: &str, tail: &FrameBody) -> PushOutcome {
         self.push_unless_over(job, frame, false, tail)
     }
 
     /// The end of a job after a reset, for a page that says that it still waits: what was told before the reset is lost
     /// unless it has not left yet.
-    pub fn remind(&self, job: Key, frame: &str, tail: &Tail) -> Met {
+    pub fn remind(&self, job: Key, frame: &str, tail: &FrameBody) -> PushOutcome {
         let left = !self.still_waits(tail);
         if left {
             self.ends.lock().doubtful.retain(|told| told.job != job || told.frame != frame);

@@ -6,12 +6,12 @@ const LONGEST: usize = BEFORE.len() + 20 + 1;
 
 /// The head of a frame: `{"seq":17,` or `{`, on the stack and written from its end. Every frame to every page has
 /// one, so the standard formatting machinery would show in what a delivery costs.
-pub(super) struct Head {
+pub(super) struct SeqPrefix {
     text: [u8; LONGEST],
     start: usize,
 }
 
-impl Head {
+impl SeqPrefix {
     pub(super) fn new(seq: Option<u64>) -> Self {
         let mut head = Self { text: [b'{'; LONGEST], start: LONGEST - 1 };
         let Some(mut rest) = seq else { return head };
@@ -40,9 +40,9 @@ mod tests {
 
     #[test]
     fn a_head_names_any_number() {
-        assert_eq!(Head::new(None).bytes(), b"{");
+        assert_eq!(SeqPrefix::new(None).bytes(), b"{");
         for seq in [0, 1, 9, 10, 12_345, u64::MAX] {
-            assert_eq!(Head::new(Some(seq)).bytes(), format!("{{\"seq\":{seq},").as_bytes());
+            assert_eq!(SeqPrefix::new(Some(seq)).bytes(), format!("{{\"seq\":{seq},").as_bytes());
         }
     }
 }

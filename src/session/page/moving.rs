@@ -5,20 +5,20 @@
 //! none is lost, doubled or reordered. A move that was cut short is not taken up again: the next one is a reset.
 
 use pagewire_cluster::id::NodeNumber;
-use pagewire_cluster::wire::{HandedOver, Reach};
+use pagewire_cluster::wire::{HandedOver, PushCounts};
 use tokio::sync::{mpsc, oneshot};
 
-use super::ends::Known;
-use super::stay::Stay;
-use super::{Holding, Met, Page};
-use crate::protocol::Tail;
-use crate::session::outbox::Moving;
-use crate::session::watching::Watch;
+use super::ends::TrackedJobs;
+use super::stay::OwnershipWindow;
+use super::{HoldState, PushOutcome, Page};
+use crate::protocol::FrameBody;
+use crate::session::outbox::OutboxSnapshot;
+use crate::session::watching::PageWatch;
 
 /// What is left of a page that went to another node.
 #[derive(Debug)]
 pub(super) struct Frozen {
-    forward: mpsc::UnboundedSender<InTransit>,
+    forward: mpsc::UnboundedSender<ForwardedFrame>,
 }
 
 /// What the new holder of a page gets.
@@ -32,23 +32,23 @@ pub(in crate::session) enum Handover {
 
 /// A frame for the new holder, and who wants to know what it meets there.
 #[derive(Debug)]
-pub(in crate::session) struct InTransit {
-    pub(in crate::session) tail: Tail,
-    pub(in crate::session) met: oneshot::Sender<Reach>,
+pub(in crate::session) struct ForwardedFrame {
+    pub(in crate::session) tail: FrameBody,
+    pub(in crate::session) met: oneshot::Sender<PushCounts>,
 }
 
 /// Frames to forward to the new holder, in order.
 pub(in crate::session) struct Forwarding {
     pub(in crate::session) to: NodeNumber,
-    pub(in crate::session) frames: mpsc::UnboundedReceiver<InTransit>,
+    pub(in crate::session) frames: mpsc::UnboundedReceiver<ForwardedFrame>,
 }
 
 impl Frozen {
-    pub(super) fn forward(&self, tail: &Tail) -> Met {
+    pub(super) fn forward(&self, tail: &FrameBody) -> PushOutcome {
         let (met, told) = oneshot::channel();
-        match self.forward.send(InTransit { tail: tail.clone(), met }) {
-            Ok(()) => Met::Forwarded(told),
-            Err(_) => Met::Missed,
+        match self.forward.send(ForwardedFrame { tail: tail.clone(), met }) {
+            Ok(()) => PushOutcome::Forwarded(told),
+            Err(_) => PushOutcome::Missed,
         }
     }
 }
@@ -66,7 +66,7 @@ impl Page {
         // in this order, as `conclude` takes them
         let ends = self.ends.lock();
         let mut state = self.lock();
-        let held = matches!(state.holding, Holding::Live | Holding::Closing(_) | Holding::Detached);
+        let held = matches!(state.holding, HoldState::Live | HoldState::Closing(_) | HoldState::Detached);
         if !held || state.generation >= generation {
             return None;
         }
@@ -80,7 +80,7 @@ impl Page {
             // the client is told of a reset; what has not left for it yet is still good
             outbox.into_waiting().for_each(|tail| drop(frozen.forward(&tail)));
         }
-        state.holding = Holding::Frozen(frozen);
+        state.holding = HoldState::Frozen(frozen);
         state.stay.end(rev);
         drop(state);
         // the old socket finds the page gone
@@ -92,7 +92,7 @@ impl Page {
     /// The row that gave the page to this node: other nodes may still take messages for it from senders that have not
     /// seen it.
     pub(in crate::session) fn came_by(&self, rev: u64) {
-        self.lock().stay = Stay::since(Some(rev));
+        self.lock().stay = OwnershipWindow::since(Some(rev));
     }
 
     /// A row was seen that gives the page to another node, which will ask for it.
@@ -105,32 +105,32 @@ impl Page {
 
     /// The page waits for what the old holder hands over; what arrives until then queues behind it.
     pub(in crate::session) fn expect_handover(&self) {
-        self.lock().holding = Holding::Installing;
+        self.lock().holding = HoldState::Installing;
     }
 
     /// Takes what the old holder handed over; `false` when it cannot be read.
     pub(in crate::session) fn install(&self, handed: &HandedOver) -> bool {
         let tails = |frames: &[Box<_>]| {
-            frames.iter().map(|frame| Tail::from_frame(frame)).collect::<Option<Vec<_>>>()
+            frames.iter().map(|frame| FrameBody::from_frame(frame)).collect::<Option<Vec<_>>>()
         };
         let (Some(sent), Some(waiting)) = (tails(&handed.sent), tails(&handed.waiting)) else { return false };
         if handed.last < sent.len() as u64 {
             return false;
         }
         let mut state = self.lock();
-        state.outbox.install(Moving { last: handed.last, sent, waiting });
+        state.outbox.install(OutboxSnapshot { last: handed.last, sent, waiting });
         state.received = handed.received;
-        state.watches = handed.watches.iter().filter_map(Watch::unpacked).collect();
+        state.watches = handed.watches.iter().filter_map(PageWatch::unpacked).collect();
         drop(state);
         self.ends.remember(&handed.waits, &handed.ends, handed.partial);
         true
     }
 }
 
-fn handed_over(moving: &Moving, received: u64, known: &Known, watches: &[Watch]) -> Option<HandedOver> {
-    let frames = |tails: &[Tail]| tails.iter().map(Tail::to_frame).collect::<Option<Vec<_>>>();
+fn handed_over(moving: &OutboxSnapshot, received: u64, known: &TrackedJobs, watches: &[PageWatch]) -> Option<HandedOver> {
+    let frames = |tails: &[FrameBody]| tails.iter().map(FrameBody::to_frame).collect::<Option<Vec<_>>>();
     let (sent, waiting) = (frames(&moving.sent)?, frames(&moving.waiting)?);
-    let watches = watches.iter().map(Watch::packed).collect();
+    let watches = watches.iter().map(PageWatch::packed).collect();
     let (waits, ends, partial) = known.packed();
     Some(HandedOver { last: moving.last, sent, waiting, received, ends, waits, partial, watches })
 }

@@ -6,23 +6,23 @@ use std::sync::Arc;
 
 use tokio::sync::futures::Notified;
 
-use super::head::Head;
-use super::{Holding, Page};
-use crate::protocol::{Close, CloseCode, Recovered, Tail};
+use super::head::SeqPrefix;
+use super::{HoldState, Page};
+use crate::protocol::{Close, CloseCode, ResumeOutcome, FrameBody};
 use crate::session::outbox::Resumed;
 
 /// A socket's right to a page. The newest ticket wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ticket(pub(super) u64);
+pub struct AttachmentId(pub(super) u64);
 
-impl Ticket {
+impl AttachmentId {
     /// What a page has that no socket of this node has held.
     pub(in crate::session) const NONE: Self = Self(0);
 }
 
 /// What [`Page::take`] leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum DrainOutcome {
     /// Nothing; wait for [`Page::changed`].
     Empty,
     /// The budget is used up and there is more.
@@ -33,7 +33,7 @@ pub enum Taken {
 
 /// How a socket comes to a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::session) enum Arrival {
+pub(in crate::session) enum AttachKind {
     /// The page is new.
     New,
     /// Its client has seen everything up to `seq`.
@@ -46,8 +46,8 @@ pub(in crate::session) enum Arrival {
 }
 
 /// What `registered` says about the page's past.
-pub(in crate::session) struct Welcome {
-    pub(in crate::session) recovered: Recovered,
+pub(in crate::session) struct RegisteredState {
+    pub(in crate::session) recovered: ResumeOutcome,
     pub(in crate::session) seq: u64,
     pub(in crate::session) received: u64,
     pub(in crate::session) generation: u32,
@@ -62,19 +62,19 @@ impl Page {
     }
 
     /// Hands frames to the socket in order until about `budget` bytes, numbering them.
-    pub fn take(&self, ticket: Ticket, budget: usize, write: &mut dyn FnMut(&[u8], &Tail)) -> Taken {
+    pub fn take(&self, ticket: AttachmentId, budget: usize, write: &mut dyn FnMut(&[u8], &FrameBody)) -> DrainOutcome {
         let mut state = self.lock();
-        if state.ticket != ticket.0 || matches!(state.holding, Holding::Frozen(_)) {
-            return Taken::Close(Close::new(CloseCode::Replaced, "another socket holds this page"));
+        if state.ticket != ticket.0 || matches!(state.holding, HoldState::Frozen(_)) {
+            return DrainOutcome::Close(Close::new(CloseCode::Replaced, "another socket holds this page"));
         }
-        if let Holding::Gone(close) = state.holding {
-            return Taken::Close(close);
+        if let HoldState::Gone(close) = state.holding {
+            return DrainOutcome::Close(close);
         }
-        let slow = matches!(state.holding, Holding::Closing(close) if close.code == CloseCode::SlowConsumer);
+        let slow = matches!(state.holding, HoldState::Closing(close) if close.code == CloseCode::SlowConsumer);
         let mut written = 0;
         while !slow && written < budget {
             let taken = state.outbox.take(self.budget, |seq, tail| {
-                let head = Head::new(seq);
+                let head = SeqPrefix::new(seq);
                 written += head.bytes().len() + tail.len();
                 write(head.bytes(), tail);
             });
@@ -83,16 +83,16 @@ impl Page {
             }
         }
         match state.holding {
-            Holding::Closing(close) if slow || state.outbox.is_empty() => Taken::Close(close),
-            _ if state.outbox.is_empty() => Taken::Empty,
-            _ => Taken::More,
+            HoldState::Closing(close) if slow || state.outbox.is_empty() => DrainOutcome::Close(close),
+            _ if state.outbox.is_empty() => DrainOutcome::Empty,
+            _ => DrainOutcome::More,
         }
     }
 
     /// Counts one client frame; `false` when another socket holds the page and the frame must not be acted on.
-    pub fn accept(&self, ticket: Ticket) -> bool {
+    pub fn accept(&self, ticket: AttachmentId) -> bool {
         let mut state = self.lock();
-        let holds = state.ticket == ticket.0 && matches!(state.holding, Holding::Live);
+        let holds = state.ticket == ticket.0 && matches!(state.holding, HoldState::Live);
         if holds {
             state.received += 1;
             state.confirmed = true;
@@ -101,7 +101,7 @@ impl Page {
     }
 
     /// The client has everything up to `seq`, which also proves that it has the newest token.
-    pub fn acknowledge(&self, ticket: Ticket, seq: u64) {
+    pub fn acknowledge(&self, ticket: AttachmentId, seq: u64) {
         let mut state = self.lock();
         if state.ticket == ticket.0 {
             state.confirmed = true;
@@ -113,34 +113,34 @@ impl Page {
     /// known only now and leaves first.
     pub(in crate::session) fn attach(
         &self,
-        arrival: Arrival,
-        registered: impl FnOnce(Welcome) -> Tail,
-    ) -> Option<Ticket> {
+        arrival: AttachKind,
+        registered: impl FnOnce(RegisteredState) -> FrameBody,
+    ) -> Option<AttachmentId> {
         // in this order, as `conclude` takes them
         let mut ends = self.ends.lock();
         let mut state = self.lock();
-        if matches!(state.holding, Holding::Gone(_) | Holding::Frozen(_)) {
+        if matches!(state.holding, HoldState::Gone(_) | HoldState::Frozen(_)) {
             return None;
         }
         state.ticket += 1;
-        state.holding = Holding::Live;
+        state.holding = HoldState::Live;
         state.told = state.generation;
         state.confirmed = false;
         let recovered = match arrival {
-            Arrival::New => Recovered::New,
-            Arrival::Elsewhere => Recovered::Reset,
-            Arrival::Resumed { seq } => match state.outbox.resume(seq) {
-                Resumed::Recovered => Recovered::Recovered,
-                Resumed::Reset => Recovered::Reset,
+            AttachKind::New => ResumeOutcome::New,
+            AttachKind::Elsewhere => ResumeOutcome::Reset,
+            AttachKind::Resumed { seq } => match state.outbox.resume(seq) {
+                Resumed::Recovered => ResumeOutcome::Recovered,
+                Resumed::Reset => ResumeOutcome::Reset,
             },
         };
-        if recovered == Recovered::Reset {
+        if recovered == ResumeOutcome::Reset {
             state.received = 0;
             ends.reset();
         }
         let seq =
-            if let (Recovered::Recovered, Arrival::Resumed { seq }) = (recovered, arrival) { seq } else { 0 };
-        let welcome = Welcome {
+            if let (ResumeOutcome::Recovered, AttachKind::Resumed { seq }) = (recovered, arrival) { seq } else { 0 };
+        let welcome = RegisteredState {
             recovered,
             seq,
             received: state.received,
@@ -148,7 +148,7 @@ impl Page {
             user: state.user.clone(),
         };
         state.outbox.notice(registered(welcome));
-        let ticket = Ticket(state.ticket);
+        let ticket = AttachmentId(state.ticket);
         drop(state);
         drop(ends);
         // wakes the old socket, which finds itself replaced; the new one takes before it waits
@@ -157,11 +157,11 @@ impl Page {
     }
 
     /// The socket is gone; `false` when another one holds the page.
-    pub(in crate::session) fn detach(&self, ticket: Ticket) -> bool {
+    pub(in crate::session) fn detach(&self, ticket: AttachmentId) -> bool {
         let mut state = self.lock();
-        let held = state.ticket == ticket.0 && matches!(state.holding, Holding::Live | Holding::Closing(_));
+        let held = state.ticket == ticket.0 && matches!(state.holding, HoldState::Live | HoldState::Closing(_));
         if held {
-            state.holding = Holding::Detached;
+            state.holding = HoldState::Detached;
         }
         held
     }

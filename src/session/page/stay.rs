@@ -6,13 +6,13 @@
 
 /// The rows that brought a page here and took it away, by their revisions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Stay {
+pub(super) struct OwnershipWindow {
     /// `None` when no other node can have a copy.
     came: Option<u64>,
     went: Option<u64>,
 }
 
-impl Stay {
+impl OwnershipWindow {
     /// It came from a node that may still take messages for it.
     pub(super) const fn since(came: Option<u64>) -> Self {
         Self { came, went: None }
@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn every_sender_counts_a_page_at_exactly_one_of_its_nodes() {
-        let mut nodes = [Stay::default(), Stay::since(Some(10)), Stay::since(Some(20))];
+        let mut nodes = [OwnershipWindow::default(), OwnershipWindow::since(Some(10)), OwnershipWindow::since(Some(20))];
         nodes[0].end(10);
         nodes[1].end(20);
         nodes[1].end(21);

@@ -9,22 +9,22 @@ use super::*;
 fn page() -> Page {
     let at = |bits| Address { key: Key::from_bits(bits), node: NodeNumber::new(1).unwrap() };
     let standing =
-        Standing { rev: 1, generation: 1, told: 0, confirmed: false, user: None, topics: Vec::new() };
+        RowVersion { rev: 1, generation: 1, told: 0, confirmed: false, user: None, topics: Vec::new() };
     let budget = Budget { outbox: 400, replay: 4000 };
     Page::new(Key::from_bits(1), at(2), at(3), 0, standing, budget)
 }
 
-const AGAIN: Arrival = Arrival::Resumed { seq: 0 };
+const AGAIN: AttachKind = AttachKind::Resumed { seq: 0 };
 
-fn registered(_: Welcome) -> Tail {
+fn registered(_: RegisteredState) -> FrameBody {
     crate::protocol::pong()
 }
 
-fn message() -> Tail {
-    Tail::message(&RawValue::from_string("1".into()).unwrap(), None, None)
+fn message() -> FrameBody {
+    FrameBody::message(&RawValue::from_string("1".into()).unwrap(), None, None)
 }
 
-fn frames(page: &Page, ticket: Ticket) -> (Vec<String>, Taken) {
+fn frames(page: &Page, ticket: AttachmentId) -> (Vec<String>, DrainOutcome) {
     let mut frames = Vec::new();
     let taken = page.take(ticket, 10_000, &mut |head, tail| {
         frames.push(String::from_utf8([head, tail.bytes()].concat()).unwrap());
@@ -35,20 +35,20 @@ fn frames(page: &Page, ticket: Ticket) -> (Vec<String>, Taken) {
 #[test]
 fn every_frame_is_json_with_the_next_number() {
     let page = page();
-    let ticket = page.attach(Arrival::New, registered).unwrap();
-    assert!(matches!(page.push(&message()), Met::Reached));
+    let ticket = page.attach(AttachKind::New, registered).unwrap();
+    assert!(matches!(page.push(&message()), PushOutcome::Reached));
     let (frames, taken) = frames(&page, ticket);
     assert_eq!(frames, [r#"{"type":"pong"}"#, r#"{"seq":1,"type":"message","payload":1}"#]);
-    assert_eq!(taken, Taken::Empty);
+    assert_eq!(taken, DrainOutcome::Empty);
 }
 
 #[test]
 fn the_newest_socket_wins_and_the_older_one_is_told() {
     let page = page();
-    let old = page.attach(Arrival::New, registered).unwrap();
+    let old = page.attach(AttachKind::New, registered).unwrap();
     let new = page.attach(AGAIN, registered).unwrap();
     let (_, taken) = frames(&page, old);
-    assert!(matches!(taken, Taken::Close(close) if close.code == CloseCode::Replaced));
+    assert!(matches!(taken, DrainOutcome::Close(close) if close.code == CloseCode::Replaced));
     assert!(!page.accept(old));
     assert!(page.accept(new));
     assert!(!page.detach(old), "the older socket's end does not detach the page");
@@ -58,26 +58,26 @@ fn the_newest_socket_wins_and_the_older_one_is_told() {
 #[test]
 fn a_page_in_its_resume_window_holds_messages_and_a_slow_one_is_closed() {
     let page = page();
-    let ticket = page.attach(Arrival::New, registered).unwrap();
+    let ticket = page.attach(AttachKind::New, registered).unwrap();
     frames(&page, ticket);
     assert!(page.detach(ticket));
-    assert!(matches!(page.push(&message()), Met::Held));
+    assert!(matches!(page.push(&message()), PushOutcome::Held));
     let ticket = page.attach(AGAIN, registered).unwrap();
-    while matches!(page.push(&message()), Met::Reached) {}
+    while matches!(page.push(&message()), PushOutcome::Reached) {}
     let (late, taken) = frames(&page, ticket);
     assert!(late.is_empty(), "a slow page gets its frames at its next resume or a reset");
-    assert!(matches!(taken, Taken::Close(close) if close.code == CloseCode::SlowConsumer));
+    assert!(matches!(taken, DrainOutcome::Close(close) if close.code == CloseCode::SlowConsumer));
 }
 
 #[test]
 fn the_end_of_a_job_is_told_once_for_each_id_that_the_page_gave_it() {
     let page = page();
-    let ticket = page.attach(Arrival::New, registered).unwrap();
+    let ticket = page.attach(AttachKind::New, registered).unwrap();
     for frame in ["1", "\"a\""] {
         page.expect(Key::from_bits(7), frame);
     }
     for frame in ["1", "1", "\"a\"", "1"] {
-        assert!(matches!(page.conclude(Key::from_bits(7), frame, &message()), Met::Reached));
+        assert!(matches!(page.conclude(Key::from_bits(7), frame, &message()), PushOutcome::Reached));
     }
     assert_eq!(frames(&page, ticket).0.len(), 3, "registered and two ends");
 }
@@ -86,11 +86,11 @@ fn the_end_of_a_job_is_told_once_for_each_id_that_the_page_gave_it() {
 fn a_copy_that_does_not_wait_for_a_job_leaves_its_end_to_the_page_elsewhere() {
     let page = page();
     let job = Key::from_bits(7);
-    assert!(matches!(page.conclude(job, "1", &message()), Met::Missed));
-    assert!(matches!(page.progress(job, "1", &message()), Met::Missed));
+    assert!(matches!(page.conclude(job, "1", &message()), PushOutcome::Missed));
+    assert!(matches!(page.progress(job, "1", &message()), PushOutcome::Missed));
     let named = format!("\"{job}\"");
     assert!(
-        matches!(page.conclude(job, &named, &message()), Met::Held),
+        matches!(page.conclude(job, &named, &message()), PushOutcome::Held),
         "a program submitted it for the page"
     );
 }
@@ -98,13 +98,13 @@ fn a_copy_that_does_not_wait_for_a_job_leaves_its_end_to_the_page_elsewhere() {
 #[test]
 fn no_progress_of_a_job_is_told_after_its_end() {
     let page = page();
-    let ticket = page.attach(Arrival::New, registered).unwrap();
+    let ticket = page.attach(AttachKind::New, registered).unwrap();
     let job = Key::from_bits(7);
     page.expect(job, "1");
     page.expect(job, "2");
     page.progress(job, "1", &message());
     page.conclude(job, "1", &message());
-    assert!(matches!(page.progress(job, "1", &message()), Met::Reached));
+    assert!(matches!(page.progress(job, "1", &message()), PushOutcome::Reached));
     page.progress(job, "2", &message());
     assert_eq!(frames(&page, ticket).0.len(), 1 + 3, "registered, and all but the late one");
 }
@@ -112,7 +112,7 @@ fn no_progress_of_a_job_is_told_after_its_end() {
 #[test]
 fn a_window_that_ends_after_a_new_socket_came_ends_nothing() {
     let page = page();
-    let old = page.attach(Arrival::New, registered).unwrap();
+    let old = page.attach(AttachKind::New, registered).unwrap();
     page.detach(old);
     page.attach(AGAIN, registered).unwrap();
     assert!(!page.leave(Some(old), Close::new(CloseCode::Unregistered, "")));
@@ -128,7 +128,7 @@ fn is_told(changed: &mut std::pin::Pin<&mut Notified<'_>>) -> bool {
 #[test]
 fn a_socket_that_has_taken_everything_is_told_of_a_burst_once() {
     let page = page();
-    let ticket = page.attach(Arrival::New, registered).unwrap();
+    let ticket = page.attach(AttachKind::New, registered).unwrap();
     let mut changed = std::pin::pin!(page.changed());
     frames(&page, ticket);
     for burst in 0..3 {
@@ -145,13 +145,13 @@ fn a_socket_that_has_taken_everything_is_told_of_a_burst_once() {
 #[test]
 fn a_frame_that_comes_right_after_the_last_take_is_not_missed() {
     let page = page();
-    let ticket = page.attach(Arrival::New, registered).unwrap();
+    let ticket = page.attach(AttachKind::New, registered).unwrap();
     frames(&page, ticket);
     let mut changed = std::pin::pin!(page.changed());
     page.push(&message());
     assert!(is_told(&mut changed));
     changed.set(page.changed());
-    assert_eq!(page.take(ticket, 10_000, &mut |_, _| {}), Taken::Empty);
+    assert_eq!(page.take(ticket, 10_000, &mut |_, _| {}), DrainOutcome::Empty);
     page.push(&message());
     assert!(is_told(&mut changed));
 }
@@ -159,14 +159,14 @@ fn a_frame_that_comes_right_after_the_last_take_is_not_missed() {
 #[test]
 fn a_node_that_has_not_heard_that_a_page_has_left_answers_held() {
     let page = page();
-    let ticket = page.attach(Arrival::New, registered).unwrap();
+    let ticket = page.attach(AttachKind::New, registered).unwrap();
     page.detach(ticket);
     // another node has won the row, and this one is cut off
-    assert!(matches!(page.push(&message()), Met::Held));
-    assert!(matches!(page.push_as_one_of_many(Some(1), &message()), Met::Held));
+    assert!(matches!(page.push(&message()), PushOutcome::Held));
+    assert!(matches!(page.push_as_one_of_many(Some(1), &message()), PushOutcome::Held));
     // it is back, and hears of the row: what it held goes to where the page is
     let (_, mut forwarding) = page.freeze(NodeNumber::new(2).unwrap(), 2, 9, u64::MAX).unwrap();
-    assert!(matches!(page.push(&message()), Met::Forwarded(_)));
+    assert!(matches!(page.push(&message()), PushOutcome::Forwarded(_)));
     let mut forwarded = 0;
     while forwarding.frames.try_recv().is_ok() {
         forwarded += 1;

@@ -2,13 +2,13 @@
 
 use pagewire_cluster::state::{Level, Path};
 
-use super::{Holding, Page};
-use crate::protocol::Tail;
-use crate::session::watching::{MAX_WATCHES, Watch};
+use super::{HoldState, Page};
+use crate::protocol::FrameBody;
+use crate::session::watching::{MAX_WATCHES, PageWatch};
 
 impl Page {
     /// `false` when it watches as much as it may.
-    pub(in crate::session) fn watch(&self, watch: Watch) -> bool {
+    pub(in crate::session) fn watch(&self, watch: PageWatch) -> bool {
         let watches = &mut self.lock().watches;
         match watches.iter().position(|w| w.level == watch.level && w.path == watch.path) {
             Some(place) => watches[place] = watch,
@@ -27,14 +27,14 @@ impl Page {
     }
 
     /// What it watches.
-    pub fn watches(&self) -> Vec<Watch> {
+    pub fn watches(&self) -> Vec<PageWatch> {
         self.lock().watches.clone()
     }
 
     /// News of a path that it watches. A page that has gone to another node is told there.
-    pub(in crate::session) fn tell(&self, level: Level, path: &Path, revision: Option<u64>, tail: &Tail) {
+    pub(in crate::session) fn tell(&self, level: Level, path: &Path, revision: Option<u64>, tail: &FrameBody) {
         let mut state = self.lock();
-        if matches!(state.holding, Holding::Frozen(_) | Holding::Installing) {
+        if matches!(state.holding, HoldState::Frozen(_) | HoldState::Installing) {
             return;
         }
         let watch = state.watches.iter_mut().find(|watch| watch.level == level && watch.path == *path);

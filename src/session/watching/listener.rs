@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use pagewire_cluster::id::Key;
-use pagewire_cluster::state::{Delivery, States};
+use pagewire_cluster::state::{TreeNotification, StateStore};
 use tokio::sync::mpsc;
 
 /// News that may wait for a listener; one that is slower is cut off.
@@ -25,10 +25,10 @@ struct Road {
 pub(super) struct Listeners(Arc<Mutex<HashMap<Key, Road>>>);
 
 /// One that follows until it is dropped.
-pub struct Listener {
+pub struct WatchStream {
     key: Key,
     all: Listeners,
-    states: States,
+    states: StateStore,
     news: mpsc::Receiver<Bytes>,
     waiting: Arc<AtomicUsize>,
 }
@@ -48,14 +48,14 @@ impl Listeners {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn add(&self, states: &States) -> Listener {
+    pub(super) fn add(&self, states: &StateStore) -> WatchStream {
         let (key, (sender, news)) = (Key::random(), mpsc::channel(WAITING));
         let waiting = Arc::new(AtomicUsize::new(0));
         self.lock().insert(key, Road { news: sender, waiting: waiting.clone() });
-        Listener { key, all: self.clone(), states: states.clone(), news, waiting }
+        WatchStream { key, all: self.clone(), states: states.clone(), news, waiting }
     }
 
-    pub(super) fn tell(&self, delivery: &Delivery) {
+    pub(super) fn tell(&self, delivery: &TreeNotification) {
         let mut all = self.lock();
         if all.is_empty() {
             return;
@@ -70,7 +70,7 @@ impl Listeners {
     }
 }
 
-impl Listener {
+impl WatchStream {
     pub(super) fn key(&self) -> Key {
         self.key
     }
@@ -83,7 +83,7 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+impl Drop for WatchStream {
     fn drop(&mut self) {
         self.all.lock().remove(&self.key);
         self.states.leave(self.key);
@@ -93,20 +93,20 @@ impl Drop for Listener {
 #[cfg(test)]
 mod tests {
     use pagewire_cluster::engine::{Engine, Memory};
-    use pagewire_cluster::state::{News, Owner, Path};
+    use pagewire_cluster::state::{TreeUpdate, Owner, Path};
     use serde_json::Value;
 
     use super::*;
 
-    fn tree(bytes: usize, to: &Listener) -> Delivery {
+    fn tree(bytes: usize, to: &WatchStream) -> TreeNotification {
         let value = Some(Value::String("x".repeat(bytes)));
         let (owner, path, to) = (Owner::User("ann".to_owned()), Path::ROOT, [to.key].into());
-        Delivery { owner, path, to, news: News::Snapshot { revision: 1, value } }
+        TreeNotification { owner, path, to, news: TreeUpdate::Snapshot { revision: 1, value } }
     }
 
     #[tokio::test]
     async fn a_listener_that_does_not_read_holds_a_bounded_amount_and_finds_the_end_behind_it() {
-        let states = States::new(&Engine::Memory(Memory::new()));
+        let states = StateStore::new(&Engine::Memory(Memory::new()));
         let listeners = Listeners::default();
         let mut listener = listeners.add(&states);
         for _ in 0..=WAITING {
@@ -121,7 +121,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_listener_that_reads_is_told_everything_however_large() {
-        let states = States::new(&Engine::Memory(Memory::new()));
+        let states = StateStore::new(&Engine::Memory(Memory::new()));
         let listeners = Listeners::default();
         let mut listener = listeners.add(&states);
         for bytes in [10, 2 * WAITING_BYTES, 250_000, 250_000] {

@@ -2,8 +2,8 @@
 //!
 //! Owns: which writes, whether they happen, and how many reads fail after them. Pure.
 
-use super::dice::Dice;
-use crate::engine::{Bucket, Down};
+use super::dice::FaultRng;
+use crate::engine::{Bucket, Unavailable};
 
 /// The most reads that fail after such a write.
 const MOST_READS: u64 = 2;
@@ -12,13 +12,13 @@ const MOST_READS: u64 = 2;
 #[derive(Debug)]
 pub(super) struct Blind {
     bucket: Option<(Bucket, u16)>,
-    dice: Dice,
+    dice: FaultRng,
     reads: u64,
 }
 
 impl Blind {
     pub(super) fn new(bucket: Option<(Bucket, u16)>, seed: u64) -> Self {
-        Self { bucket, dice: Dice::new(!seed), reads: 0 }
+        Self { bucket, dice: FaultRng::new(!seed), reads: 0 }
     }
 
     /// A write: `None` when it is not one of these, else whether it happens.
@@ -32,11 +32,11 @@ impl Blind {
     }
 
     /// A read.
-    pub(super) fn read(&mut self, bucket: Bucket) -> Result<(), Down> {
+    pub(super) fn read(&mut self, bucket: Bucket) -> Result<(), Unavailable> {
         if self.reads == 0 || self.bucket.is_none_or(|(of, _)| of != bucket) {
             return Ok(());
         }
         self.reads -= 1;
-        Err(Down)
+        Err(Unavailable)
     }
 }

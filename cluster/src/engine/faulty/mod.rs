@@ -19,13 +19,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch as channel};
 
 use self::blind::Blind;
-use self::dice::Dice;
+use self::dice::FaultRng;
 pub use self::faults::Faults;
-use self::outage::{Changed, Outage};
-use super::memory::bus::Fate;
+use self::outage::{OutageChange, Outage};
+use super::memory::bus::DeliveryFault;
 use super::memory::legal_commit;
 use super::{
-    Batch, Bucket, Consistency, Delivery, Down, Entry, Expect, Link, Memory, Message, PublishError, Push,
+    BatchOp, Bucket, Consistency, QueueMessage, Unavailable, Entry, Precondition, ConnectionState, Memory, Message, PublishError, Enqueue,
     Put, QueueError, Replies, RequestError, Subscription, Watch, WatchMode, WriteError,
 };
 
@@ -34,13 +34,13 @@ const LONGEST_OUTAGE: Duration = Duration::from_millis(50);
 /// How many calls later a write without acknowledgement may still happen.
 const LATEST_WRITE: u64 = 4;
 
-struct State {
-    dice: Dice,
+struct FaultState {
+    dice: FaultRng,
     outage: Outage,
     /// Listeners of this process, cut with its link.
     listeners: Vec<u64>,
     /// Writes without acknowledgement that still happen, and in how many calls.
-    underway: Vec<(u64, Bucket, Vec<Batch>)>,
+    underway: Vec<(u64, Bucket, Vec<BatchOp>)>,
     /// What this process read last.
     read: HashMap<(Bucket, String), Option<Entry>>,
     blind: Blind,
@@ -51,12 +51,12 @@ struct State {
 pub struct Faulty {
     memory: Memory,
     faults: Faults,
-    link: Arc<channel::Sender<Link>>,
-    state: Arc<Mutex<State>>,
+    link: Arc<channel::Sender<ConnectionState>>,
+    state: Arc<Mutex<FaultState>>,
 }
 
 /// What becomes of an operation that changes something.
-enum Change {
+enum WriteFault {
     /// It happens and is acknowledged.
     Acknowledged,
     /// It happens, and nobody says so.
@@ -70,8 +70,8 @@ enum Change {
 impl Faulty {
     /// A process on this memory. Equal seeds and faults give equal outcomes to equal sequences of calls.
     pub fn new(memory: Memory, seed: u64, faults: Faults) -> Self {
-        let state = State {
-            dice: Dice::new(seed),
+        let state = FaultState {
+            dice: FaultRng::new(seed),
             outage: Outage::default(),
             listeners: Vec::new(),
             underway: Vec::new(),
@@ -81,13 +81,13 @@ impl Faulty {
         Self {
             memory,
             faults,
-            link: Arc::new(channel::Sender::new(Link::Up { generation: 1 })),
+            link: Arc::new(channel::Sender::new(ConnectionState::Up { generation: 1 })),
             state: Arc::new(Mutex::new(state)),
         }
     }
 
     /// Every step leaves the state consistent, so a poisoned lock is still usable.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, FaultState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -96,7 +96,7 @@ impl Faulty {
     }
 
     /// Every call starts here: time passes, the link may break or heal.
-    fn call(&self) -> Result<(), Down> {
+    fn call(&self) -> Result<(), Unavailable> {
         let mut state = self.lock();
         let mut landing = Vec::new();
         for write in &mut state.underway {
@@ -108,7 +108,7 @@ impl Faulty {
             }
             *calls > 0
         });
-        let State { dice, outage, .. } = &mut *state;
+        let FaultState { dice, outage, .. } = &mut *state;
         let changed = outage.call(dice, self.faults.cut);
         let down = outage.is_down() || dice.hits(self.faults.down);
         drop(state);
@@ -117,17 +117,17 @@ impl Faulty {
             let _ = self.memory.buckets.commit(bucket, batch);
         }
         self.show(changed);
-        if down { Err(Down) } else { Ok(()) }
+        if down { Err(Unavailable) } else { Ok(()) }
     }
 
     /// Lets the rest of the process see what happened to the link.
-    fn show(&self, changed: Option<Changed>) {
+    fn show(&self, changed: Option<OutageChange>) {
         let listeners = self.lock().listeners.clone();
         match changed {
             None => {}
-            Some(Changed::Broke { number }) => {
+            Some(OutageChange::Broke { number }) => {
                 self.memory.bus.cut(&listeners);
-                self.link.send_replace(Link::Down { since: std::time::Instant::now() });
+                self.link.send_replace(ConnectionState::Down { since: std::time::Instant::now() });
                 let faulty = self.clone();
                 tokio::spawn(async move {
                     tokio::time::sleep(LONGEST_OUTAGE).await;
@@ -135,48 +135,48 @@ impl Faulty {
                     faulty.show(healed);
                 });
             }
-            Some(Changed::Healed { generation }) => {
+            Some(OutageChange::Healed { generation }) => {
                 self.memory.bus.heal(&listeners);
-                self.link.send_replace(Link::Up { generation });
+                self.link.send_replace(ConnectionState::Up { generation });
             }
         }
     }
 
     fn cut(&self) {
         let changed = {
-            let State { dice, outage, .. } = &mut *self.lock();
+            let FaultState { dice, outage, .. } = &mut *self.lock();
             outage.begin(dice)
         };
         self.show(changed);
     }
 
-    fn fate(&self) -> Fate {
-        if self.hits(self.faults.lost) { Fate::Lost } else { Fate::Arrives }
+    fn fate(&self) -> DeliveryFault {
+        if self.hits(self.faults.lost) { DeliveryFault::Lost } else { DeliveryFault::Arrives }
     }
 
-    fn decide(&self) -> (Change, Option<Changed>) {
-        let State { dice, outage, .. } = &mut *self.lock();
+    fn decide(&self) -> (WriteFault, Option<OutageChange>) {
+        let FaultState { dice, outage, .. } = &mut *self.lock();
         let severed = dice.hits(self.faults.severed);
         if !severed && !dice.hits(self.faults.unknown) {
-            return (Change::Acknowledged, None);
+            return (WriteFault::Acknowledged, None);
         }
         let change = match dice.below(3) {
-            0 => Change::Silent,
-            1 => Change::Never,
-            _ => Change::Later(1 + dice.below(LATEST_WRITE)),
+            0 => WriteFault::Silent,
+            1 => WriteFault::Never,
+            _ => WriteFault::Later(1 + dice.below(LATEST_WRITE)),
         };
         (change, if severed { outage.begin(dice) } else { None })
     }
 
     /// The outcome of a change, and the break of the link that comes with it.
-    fn change(&self) -> Change {
+    fn change(&self) -> WriteFault {
         let (change, broken) = self.decide();
         self.show(broken);
         change
     }
 
     pub(super) async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        self.call().map_err(|Down| PublishError::Down)?;
+        self.call().map_err(|Unavailable| PublishError::Down)?;
         if self.hits(self.faults.full) {
             return Err(PublishError::Full);
         }
@@ -188,7 +188,7 @@ impl Faulty {
         pattern: &str,
         group: Option<&str>,
         max_bytes: usize,
-    ) -> Result<Subscription, Down> {
+    ) -> Result<Subscription, Unavailable> {
         self.call()?;
         let (listener, subscription) = self.memory.bus.subscribe(pattern, group, max_bytes);
         self.lock().listeners.push(listener);
@@ -197,7 +197,7 @@ impl Faulty {
 
     /// What goes wrong with a question before it can be answered.
     async fn ask(&self, message: &Message, within: Duration) -> Result<(), RequestError> {
-        self.call().map_err(|Down| RequestError::Down)?;
+        self.call().map_err(|Unavailable| RequestError::Down)?;
         if self.hits(self.faults.no_responder) {
             return Err(RequestError::NoResponder);
         }
@@ -234,7 +234,7 @@ impl Faulty {
         self.memory.bus.request_many(message, within, || self.fate())
     }
 
-    pub(super) fn link(&self) -> channel::Receiver<Link> {
+    pub(super) fn link(&self) -> channel::Receiver<ConnectionState> {
         self.link.subscribe()
     }
 
@@ -243,7 +243,7 @@ impl Faulty {
         bucket: Bucket,
         key: &str,
         consistency: Consistency,
-    ) -> Result<Option<Entry>, Down> {
+    ) -> Result<Option<Entry>, Unavailable> {
         self.call()?;
         self.lock().blind.read(bucket)?;
         let place = (bucket, key.to_owned());
@@ -256,7 +256,7 @@ impl Faulty {
         Ok(entry)
     }
 
-    pub(super) async fn list(&self, bucket: Bucket, prefix: &str) -> Result<Vec<Entry>, Down> {
+    pub(super) async fn list(&self, bucket: Bucket, prefix: &str) -> Result<Vec<Entry>, Unavailable> {
         self.call()?;
         Ok(self.memory.buckets.list(bucket, prefix))
     }
@@ -267,23 +267,23 @@ impl Faulty {
         prefix: &str,
         after_rev: u64,
         limit: usize,
-    ) -> Result<Vec<Entry>, Down> {
+    ) -> Result<Vec<Entry>, Unavailable> {
         self.call()?;
         Ok(self.memory.buckets.scan(bucket, prefix, after_rev, limit))
     }
 
     pub(super) async fn put(&self, bucket: Bucket, put: Put) -> Result<u64, WriteError> {
-        self.commit(bucket, vec![Batch::Put(put)]).await
+        self.commit(bucket, vec![BatchOp::Put(put)]).await
     }
 
-    pub(super) async fn delete(&self, bucket: Bucket, key: &str, expect: Expect) -> Result<(), WriteError> {
-        let step = Batch::Delete { key: key.to_owned(), expect };
+    pub(super) async fn delete(&self, bucket: Bucket, key: &str, expect: Precondition) -> Result<(), WriteError> {
+        let step = BatchOp::Delete { key: key.to_owned(), expect };
         self.commit(bucket, vec![step]).await.map(drop)
     }
 
-    pub(super) async fn commit(&self, bucket: Bucket, batch: Vec<Batch>) -> Result<u64, WriteError> {
+    pub(super) async fn commit(&self, bucket: Bucket, batch: Vec<BatchOp>) -> Result<u64, WriteError> {
         legal_commit(&batch)?;
-        self.call().map_err(|Down| WriteError::Down)?;
+        self.call().map_err(|Unavailable| WriteError::Down)?;
         let blind = self.lock().blind.write(bucket);
         if let Some(happens) = blind {
             if happens {
@@ -293,26 +293,26 @@ impl Faulty {
             return Err(WriteError::Unknown);
         }
         match self.change() {
-            Change::Acknowledged => self.memory.buckets.commit(bucket, batch).map_err(|error| match error {
+            WriteFault::Acknowledged => self.memory.buckets.commit(bucket, batch).map_err(|error| match error {
                 WriteError::Conflict { .. } if self.hits(self.faults.untold) => {
                     WriteError::Conflict { actual: None }
                 }
                 error => error,
             }),
-            Change::Silent => {
+            WriteFault::Silent => {
                 // a conflict is as silent as a success
                 let _ = self.memory.buckets.commit(bucket, batch);
                 Err(WriteError::Unknown)
             }
-            Change::Never => Err(WriteError::Unknown),
-            Change::Later(calls) => {
+            WriteFault::Never => Err(WriteError::Unknown),
+            WriteFault::Later(calls) => {
                 self.lock().underway.push((calls, bucket, batch));
                 Err(WriteError::Unknown)
             }
         }
     }
 
-    pub(super) async fn watch(&self, bucket: Bucket, prefix: &str, mode: WatchMode) -> Result<Watch, Down> {
+    pub(super) async fn watch(&self, bucket: Bucket, prefix: &str, mode: WatchMode) -> Result<Watch, Unavailable> {
         self.call()?;
         let (watcher, events) = mpsc::unbounded_channel();
         let dice = self.lock().dice.split();
@@ -321,7 +321,7 @@ impl Faulty {
         Ok(Watch { events })
     }
 
-    pub(super) async fn push(&self, push: Push) -> Result<(), QueueError> {
+    pub(super) async fn push(&self, push: Enqueue) -> Result<(), QueueError> {
         let twice = self.hits(self.faults.duplicate).then(|| push.clone());
         self.settle(|| {
             self.memory.queue.push(push)?;
@@ -334,8 +334,8 @@ impl Faulty {
         route: &str,
         free_slots: usize,
         wait: Duration,
-    ) -> Result<Vec<Delivery>, QueueError> {
-        self.call().map_err(|Down| QueueError::Down)?;
+    ) -> Result<Vec<QueueMessage>, QueueError> {
+        self.call().map_err(|Unavailable| QueueError::Down)?;
         if self.hits(self.faults.unknown) {
             // taken, and lost on the way: they come again
             self.memory.queue.pull(route, free_slots, Duration::ZERO).await?;
@@ -344,21 +344,21 @@ impl Faulty {
         self.memory.queue.pull(route, free_slots, wait).await
     }
 
-    pub(super) async fn done(&self, delivery: &Delivery) -> Result<(), QueueError> {
+    pub(super) async fn done(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
         self.settle(|| {
             self.memory.queue.done(delivery);
             Ok(())
         })
     }
 
-    pub(super) async fn retry(&self, delivery: &Delivery, after: Duration) -> Result<(), QueueError> {
+    pub(super) async fn retry(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
         self.settle(|| {
             self.memory.queue.retry(delivery, after);
             Ok(())
         })
     }
 
-    pub(super) async fn touch(&self, delivery: &Delivery) -> Result<(), QueueError> {
+    pub(super) async fn touch(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
         self.settle(|| {
             self.memory.queue.touch(delivery);
             Ok(())
@@ -367,16 +367,16 @@ impl Faulty {
 
     /// An operation of the queue; repeating it is safe, so it need not happen late to be nasty.
     fn settle(&self, operation: impl FnOnce() -> Result<(), QueueError>) -> Result<(), QueueError> {
-        self.call().map_err(|Down| QueueError::Down)?;
+        self.call().map_err(|Unavailable| QueueError::Down)?;
         match self.change() {
-            Change::Acknowledged => operation(),
-            Change::Silent => operation().and(Err(QueueError::Unknown)),
-            Change::Never | Change::Later(_) => Err(QueueError::Unknown),
+            WriteFault::Acknowledged => operation(),
+            WriteFault::Silent => operation().and(Err(QueueError::Unknown)),
+            WriteFault::Never | WriteFault::Later(_) => Err(QueueError::Unknown),
         }
     }
 
     pub(super) async fn depth(&self, route: &str) -> Result<u64, QueueError> {
-        self.call().map_err(|Down| QueueError::Down)?;
+        self.call().map_err(|Unavailable| QueueError::Down)?;
         Ok(self.memory.queue.depth(route))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns: whether it is up, its generation, how long it stays down, counted in calls. Pure.
 
-use super::dice::Dice;
+use super::dice::FaultRng;
 
 /// The most calls that an outage lasts.
 const LONGEST: u64 = 4;
@@ -18,7 +18,7 @@ pub(super) struct Outage {
 
 /// What just happened to a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Changed {
+pub(super) enum OutageChange {
     /// It is down now.
     Broke {
         /// Names this outage.
@@ -37,7 +37,7 @@ impl Outage {
     }
 
     /// A call is made: an outage comes closer to its end, or one begins.
-    pub(super) fn call(&mut self, dice: &mut Dice, per_mille: u16) -> Option<Changed> {
+    pub(super) fn call(&mut self, dice: &mut FaultRng, per_mille: u16) -> Option<OutageChange> {
         if self.is_down() {
             self.calls_left -= 1;
             return (!self.is_down()).then(|| self.healed());
@@ -46,17 +46,17 @@ impl Outage {
     }
 
     /// Breaks a link that is up.
-    pub(super) fn begin(&mut self, dice: &mut Dice) -> Option<Changed> {
+    pub(super) fn begin(&mut self, dice: &mut FaultRng) -> Option<OutageChange> {
         if self.is_down() {
             return None;
         }
         self.number += 1;
         self.calls_left = 1 + dice.below(LONGEST);
-        Some(Changed::Broke { number: self.number })
+        Some(OutageChange::Broke { number: self.number })
     }
 
     /// Ends one outage, unless it is over.
-    pub(super) fn heal(&mut self, number: u64) -> Option<Changed> {
+    pub(super) fn heal(&mut self, number: u64) -> Option<OutageChange> {
         if !self.is_down() || self.number != number {
             return None;
         }
@@ -64,8 +64,8 @@ impl Outage {
         Some(self.healed())
     }
 
-    fn healed(&self) -> Changed {
-        Changed::Healed { generation: self.number + 1 }
+    fn healed(&self) -> OutageChange {
+        OutageChange::Healed { generation: self.number + 1 }
     }
 }
 
@@ -75,20 +75,20 @@ mod tests {
 
     #[test]
     fn an_outage_ends_after_some_calls_and_begins_a_generation() {
-        let (mut outage, mut dice) = (Outage::default(), Dice::new(1));
+        let (mut outage, mut dice) = (Outage::default(), FaultRng::new(1));
         for number in 1..100 {
-            assert_eq!(outage.call(&mut dice, 1000), Some(Changed::Broke { number }));
+            assert_eq!(outage.call(&mut dice, 1000), Some(OutageChange::Broke { number }));
             let healed = (0..LONGEST).find_map(|_| outage.call(&mut dice, 1000));
-            assert_eq!(healed, Some(Changed::Healed { generation: number + 1 }));
+            assert_eq!(healed, Some(OutageChange::Healed { generation: number + 1 }));
         }
     }
 
     #[test]
     fn time_heals_only_the_outage_it_was_meant_for() {
-        let (mut outage, mut dice) = (Outage::default(), Dice::new(1));
+        let (mut outage, mut dice) = (Outage::default(), FaultRng::new(1));
         outage.begin(&mut dice);
         assert_eq!(outage.begin(&mut dice), None, "it is down already");
-        assert_eq!(outage.heal(1), Some(Changed::Healed { generation: 2 }));
+        assert_eq!(outage.heal(1), Some(OutageChange::Healed { generation: 2 }));
         outage.begin(&mut dice);
         assert_eq!(outage.heal(1), None);
         assert!(outage.is_down());

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::engine::{Engine, Gap, Kv, Received, Settled, WatchEvent};
+use crate::engine::{Engine, Gap, Kv, BusEvent, Resolution, WatchEvent};
 
 fn process(memory: &Memory, seed: u64, faults: Faults) -> Engine {
     Engine::Faulty(Faulty::new(memory.clone(), seed, faults))
 }
 
-fn hint(id: u64) -> Push {
-    Push { id: id.to_string(), route: "r".into(), payload: "".into(), not_before: None }
+fn hint(id: u64) -> Enqueue {
+    Enqueue { id: id.to_string(), route: "r".into(), payload: "".into(), not_before: None }
 }
 
 /// Some of every call; each outcome as text.
@@ -29,10 +29,10 @@ async fn script(seed: u64, faults: Faults, calls: u64) -> Vec<String> {
         trace.push(format!("subscribe {:?}", engine.subscribe("t.other", None, 1).await.map(drop)));
         trace.push(format!("request {:?}", engine.request(message(), Duration::ZERO).await));
         trace.push(format!("many {:?}", engine.request_many(message(), MOMENT).await.map(drop)));
-        trace.push(format!("put {:?}", kv.put(put(Expect::Any)).await.map(drop)));
-        trace.push(format!("conflict {:?}", kv.put(put(Expect::Rev(0))).await.map_err(hide_revision)));
-        trace.push(format!("delete {:?}", kv.delete("j", Expect::Any).await));
-        trace.push(format!("commit {:?}", kv.commit(vec![Batch::Put(put(Expect::Any))]).await.map(drop)));
+        trace.push(format!("put {:?}", kv.put(put(Precondition::Any)).await.map(drop)));
+        trace.push(format!("conflict {:?}", kv.put(put(Precondition::Rev(0))).await.map_err(hide_revision)));
+        trace.push(format!("delete {:?}", kv.delete("j", Precondition::Any).await));
+        trace.push(format!("commit {:?}", kv.commit(vec![BatchOp::Put(put(Precondition::Any))]).await.map(drop)));
         trace.push(format!("any {:?}", kv.get("k", Consistency::Any).await.map(|e| e.map(|e| e.value))));
         trace.push(format!("list {:?}", kv.list("").await.map(|e| e.len())));
         trace.push(format!("scan {:?}", kv.scan("", 0, 1).await.map(|e| e.len())));
@@ -50,8 +50,8 @@ async fn script(seed: u64, faults: Faults, calls: u64) -> Vec<String> {
     drop(memory.bus);
     while let Some(received) = tokio::time::timeout(Duration::ZERO, ear.next()).await.ok().flatten() {
         trace.push(match received {
-            Received::Message(_) => "heard message".to_owned(),
-            Received::Gap(gap) => format!("heard {gap:?}"),
+            BusEvent::Message(_) => "heard message".to_owned(),
+            BusEvent::Gap(gap) => format!("heard {gap:?}"),
         });
     }
     trace
@@ -100,8 +100,8 @@ async fn a_seed_replays_exactly() {
 async fn increment(kv: &Kv) {
     'again: loop {
         let Ok(entry) = kv.get("count", Consistency::Latest).await else { continue };
-        let (count, expect) = entry.map_or((0, Expect::Absent), |entry| {
-            (std::str::from_utf8(&entry.value).unwrap().parse::<u64>().unwrap(), Expect::Rev(entry.rev))
+        let (count, expect) = entry.map_or((0, Precondition::Absent), |entry| {
+            (std::str::from_utf8(&entry.value).unwrap().parse::<u64>().unwrap(), Precondition::Rev(entry.rev))
         });
         let put = Put::new("count", (count + 1).to_string(), expect);
         loop {
@@ -111,15 +111,15 @@ async fn increment(kv: &Kv) {
                 Err(WriteError::Conflict { .. } | WriteError::Unknown | WriteError::Down) => {}
             }
             match kv.settle("count", put.op).await {
-                Ok(Settled::Written { .. }) => return,
-                Ok(Settled::Other { entry }) => {
-                    let stands = entry.map_or(Expect::Absent, |entry| Expect::Rev(entry.rev));
+                Ok(Resolution::Written { .. }) => return,
+                Ok(Resolution::Other { entry }) => {
+                    let stands = entry.map_or(Precondition::Absent, |entry| Precondition::Rev(entry.rev));
                     if stands != put.expect {
                         // it can never be written any more
                         continue 'again;
                     }
                 }
-                Err(Down) => {}
+                Err(Unavailable) => {}
             }
         }
     }
@@ -159,16 +159,16 @@ async fn no_message_is_lost_without_a_gap() {
             let _ = listener.depth("r").await;
         }
         let mut link = listener.link();
-        link.wait_for(|link| matches!(link, Link::Up { .. })).await.unwrap();
+        link.wait_for(|link| matches!(link, ConnectionState::Up { .. })).await.unwrap();
         drop((listener, speaker, memory));
         let (mut gap, mut gaps) = (false, 0);
         while let Some(received) = ear.next().await {
             match received {
-                Received::Gap(kind) => {
+                BusEvent::Gap(kind) => {
                     assert_eq!(kind, Gap::Reconnect);
                     (gap, gaps) = (true, gaps + 1);
                 }
-                Received::Message(message) => {
+                BusEvent::Message(message) => {
                     let number = std::str::from_utf8(&message.payload).unwrap().parse::<u64>().unwrap();
                     let missing = sent.range(..number).count();
                     assert!(missing == 0 || gap, "seed {seed}: {missing} lost before {number}");
@@ -187,9 +187,9 @@ async fn a_link_that_broke_heals_although_nobody_calls() {
     let engine = process(&Memory::new(), 1, Faults { cut: 1000, ..Faults::default() });
     let mut link = engine.link();
     assert!(engine.depth("r").await.is_err());
-    assert!(matches!(*link.borrow_and_update(), Link::Down { .. }));
-    let up = link.wait_for(|link| matches!(link, Link::Up { .. })).await.unwrap();
-    assert_eq!(*up, Link::Up { generation: 2 });
+    assert!(matches!(*link.borrow_and_update(), ConnectionState::Down { .. }));
+    let up = link.wait_for(|link| matches!(link, ConnectionState::Up { .. })).await.unwrap();
+    assert_eq!(*up, ConnectionState::Up { generation: 2 });
 }
 
 #[tokio::test]
@@ -205,12 +205,12 @@ async fn late_watches_end_at_the_truth() {
         for round in 0..200u64 {
             let key = format!("k{}", round * 7 % 5);
             let _ = match round % 4 {
-                0 => kv.delete(&key, Expect::Any).await,
-                _ => kv.put(Put::new(key, "v", Expect::Any)).await.map(drop),
+                0 => kv.delete(&key, Precondition::Any).await,
+                _ => kv.put(Put::new(key, "v", Precondition::Any)).await.map(drop),
             };
             tokio::task::yield_now().await;
         }
-        memory.buckets.put(Bucket::Pages, Put::new("end", "v", Expect::Any)).unwrap();
+        memory.buckets.put(Bucket::Pages, Put::new("end", "v", Precondition::Any)).unwrap();
         let mut view = BTreeMap::new();
         let mut changes = 0;
         while !view.contains_key("end") {

@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use tokio::sync::watch as channel;
 
-use super::dice::Dice;
-use crate::engine::{Link, Watch, WatchEvent, Watcher};
+use super::dice::FaultRng;
+use crate::engine::{ConnectionState, Watch, WatchEvent, WatchSender};
 
 /// The longest that an event is held back while the link is up.
 const LATE: Duration = Duration::from_millis(5);
 
 /// Events that have not been passed on.
 #[derive(Debug, Default)]
-struct Held(Vec<WatchEvent>);
+struct DelayedEvents(Vec<WatchEvent>);
 
-impl Held {
+impl DelayedEvents {
     /// Adds one; a version that follows another one of its key replaces it.
     fn push(&mut self, event: WatchEvent) {
         if let Some(key) = key(&event)
@@ -31,7 +31,7 @@ impl Held {
 
     /// Passes everything on. What was missed during an outage is found by comparing, which does not tell an
     /// expiry from a deletion.
-    fn release(&mut self, to: &Watcher, outage: bool) {
+    fn release(&mut self, to: &WatchSender, outage: bool) {
         for event in self.0.drain(..) {
             let event = match event {
                 WatchEvent::Delete { key, .. } if outage => WatchEvent::Delete { key, expired: None },
@@ -54,12 +54,12 @@ fn key(event: &WatchEvent) -> Option<&str> {
 /// Passes the events of a watch on, some of them late, and none while the link is down.
 pub(super) async fn delay(
     mut from: Watch,
-    to: Watcher,
-    mut dice: Dice,
+    to: WatchSender,
+    mut dice: FaultRng,
     per_mille: u16,
-    mut link: channel::Receiver<Link>,
+    mut link: channel::Receiver<ConnectionState>,
 ) {
-    let mut held = Held::default();
+    let mut held = DelayedEvents::default();
     let (mut live, mut outage) = (false, false);
     loop {
         tokio::select! {
@@ -76,7 +76,7 @@ pub(super) async fn delay(
             changed = link.changed() => if changed.is_err() { break },
             () = tokio::time::sleep(LATE), if !held.0.is_empty() && !outage => {}
         }
-        if matches!(*link.borrow_and_update(), Link::Down { .. }) {
+        if matches!(*link.borrow_and_update(), ConnectionState::Down { .. }) {
             outage = true;
         } else {
             held.release(&to, std::mem::take(&mut outage));
@@ -93,10 +93,10 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::engine::{Entry, Op};
+    use crate::engine::{Entry, OperationId};
 
     fn put(key: u8, rev: u64) -> WatchEvent {
-        let entry = Entry { key: key.to_string(), rev, op: Op::default(), meta: "".into(), value: "".into() };
+        let entry = Entry { key: key.to_string(), rev, op: OperationId::default(), meta: "".into(), value: "".into() };
         WatchEvent::Put(entry)
     }
 
@@ -114,7 +114,7 @@ mod tests {
             changes in prop::collection::vec((0u8..4, any::<bool>(), any::<bool>()), 0..40),
         ) {
             let (to, mut read) = mpsc::unbounded_channel();
-            let (mut held, mut truth, mut deletions) = (Held::default(), BTreeMap::new(), 0);
+            let (mut held, mut truth, mut deletions) = (DelayedEvents::default(), BTreeMap::new(), 0);
             for (rev, (key, deletes, release)) in changes.into_iter().enumerate() {
                 let delete = WatchEvent::Delete { key: key.to_string(), expired: Some(false) };
                 let event = if deletes { delete } else { put(key, rev as u64) };

@@ -10,31 +10,31 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::routes::{Listener, Routes};
-use crate::engine::bus::{Feed, subscription};
-use crate::engine::{Gap, MAX_PAYLOAD, Message, PublishError, Received, Replies, RequestError, Subscription};
+use crate::engine::bus::{SubscriptionSender, subscription};
+use crate::engine::{Gap, MAX_PAYLOAD, Message, PublishError, BusEvent, Replies, RequestError, Subscription};
 
 /// Prefix of reply subjects; the number of the request follows.
 const INBOX: &str = "_INBOX.";
 /// The most unread replies of one `request_many`. Further replies are lost.
 const MAX_ANSWERS: usize = 1024;
 
-struct Line {
-    feed: Feed,
+struct Route {
+    feed: SubscriptionSender,
     /// Receives no messages; see [`Bus::cut`].
     cut: bool,
 }
 
 #[derive(Default)]
-struct State {
+struct BusState {
     routes: Routes,
-    lines: BTreeMap<Listener, Line>,
+    lines: BTreeMap<Listener, Route>,
     asked: u64,
     inboxes: BTreeMap<u64, mpsc::Sender<Message>>,
 }
 
 /// The fate of one message on its way to one listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::engine) enum Fate {
+pub(in crate::engine) enum DeliveryFault {
     /// The message arrives.
     Arrives,
     /// The message is lost; the listener gets [`Gap::Reconnect`] instead.
@@ -42,11 +42,11 @@ pub(in crate::engine) enum Fate {
 }
 
 #[derive(Clone, Default)]
-pub(in crate::engine) struct Bus(Arc<Mutex<State>>);
+pub(in crate::engine) struct Bus(Arc<Mutex<BusState>>);
 
 impl Bus {
     /// Locks the state. The state is consistent after every step, so a poisoned lock is still usable.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BusState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -54,18 +54,18 @@ impl Bus {
     pub(in crate::engine) fn publish(
         &self,
         message: Message,
-        mut fate: impl FnMut() -> Fate,
+        mut fate: impl FnMut() -> DeliveryFault,
     ) -> Result<usize, PublishError> {
         if message.payload.len() > MAX_PAYLOAD {
             return Err(PublishError::TooLarge);
         }
         let mut state = self.lock();
-        let State { routes, lines, inboxes, .. } = &mut *state;
+        let BusState { routes, lines, inboxes, .. } = &mut *state;
         if let Some(number) = message.subject.strip_prefix(INBOX) {
             let inbox = number.parse().ok().and_then(|number: u64| inboxes.get(&number));
             // a reply without a waiting request, or beyond the limit, is lost like any message
             let arrives =
-                |inbox: &&mpsc::Sender<Message>| fate() == Fate::Arrives && inbox.try_send(message).is_ok();
+                |inbox: &&mpsc::Sender<Message>| fate() == DeliveryFault::Arrives && inbox.try_send(message).is_ok();
             return Ok(inbox.filter(arrives).is_some().into());
         }
         let hears =
@@ -73,8 +73,8 @@ impl Bus {
         let recipients = routes.recipients(&message.subject, hears);
         for line in recipients.iter().filter_map(|listener| lines.get(listener)) {
             line.feed.push(match fate() {
-                Fate::Arrives => Received::Message(message.clone()),
-                Fate::Lost => Received::Gap(Gap::Reconnect),
+                DeliveryFault::Arrives => BusEvent::Message(message.clone()),
+                DeliveryFault::Lost => BusEvent::Gap(Gap::Reconnect),
             });
         }
         Ok(recipients.len())
@@ -89,11 +89,11 @@ impl Bus {
     ) -> (Listener, Subscription) {
         let (feed, subscription) = subscription(max_bytes);
         let mut state = self.lock();
-        let State { routes, lines, .. } = &mut *state;
+        let BusState { routes, lines, .. } = &mut *state;
         lines.retain(|_, line| !line.feed.is_closed());
         routes.retain(|listener| lines.contains_key(&listener));
         let listener = routes.add(pattern, group);
-        lines.insert(listener, Line { feed, cut: false });
+        lines.insert(listener, Route { feed, cut: false });
         (listener, subscription)
     }
 
@@ -113,7 +113,7 @@ impl Bus {
         for listener in listeners {
             if let Some(line) = state.lines.get_mut(listener) {
                 line.cut = false;
-                line.feed.push(Received::Gap(Gap::Reconnect));
+                line.feed.push(BusEvent::Gap(Gap::Reconnect));
             }
         }
     }
@@ -123,8 +123,8 @@ impl Bus {
         &self,
         mut message: Message,
         answers: usize,
-        fate: impl FnMut() -> Fate,
-    ) -> Result<Inbox, RequestError> {
+        fate: impl FnMut() -> DeliveryFault,
+    ) -> Result<ReplyInbox, RequestError> {
         let (sender, receiver) = mpsc::channel(answers);
         let number = {
             let mut state = self.lock();
@@ -133,7 +133,7 @@ impl Bus {
             state.inboxes.insert(number, sender.clone());
             number
         };
-        let inbox = Inbox { receiver, place: Place { bus: self.clone(), number }, sender };
+        let inbox = ReplyInbox { receiver, place: ListenerSlot { bus: self.clone(), number }, sender };
         message.reply = Some(format!("{INBOX}{number}"));
         match self.publish(message, fate) {
             Ok(0) => Err(RequestError::NoResponder),
@@ -148,7 +148,7 @@ impl Bus {
         &self,
         message: Message,
         within: Duration,
-        fate: impl FnMut() -> Fate,
+        fate: impl FnMut() -> DeliveryFault,
     ) -> Result<Message, RequestError> {
         let mut inbox = self.ask(message, 1, fate)?;
         timeout(within, inbox.receiver.recv()).await.ok().flatten().ok_or(RequestError::Deadline)
@@ -159,9 +159,9 @@ impl Bus {
         &self,
         message: Message,
         within: Duration,
-        fate: impl FnMut() -> Fate,
+        fate: impl FnMut() -> DeliveryFault,
     ) -> Result<Replies, RequestError> {
-        let Inbox { receiver, place, sender } = self.ask(message, MAX_ANSWERS, fate)?;
+        let ReplyInbox { receiver, place, sender } = self.ask(message, MAX_ANSWERS, fate)?;
         let until = Instant::now() + within;
         tokio::spawn(async move {
             // ends when the reader drops its end or the time is over
@@ -173,19 +173,19 @@ impl Bus {
 }
 
 /// The inbox for the replies to one request.
-struct Inbox {
+struct ReplyInbox {
     receiver: mpsc::Receiver<Message>,
-    place: Place,
+    place: ListenerSlot,
     sender: mpsc::Sender<Message>,
 }
 
 /// The registration of an inbox. Dropping it removes the inbox.
-struct Place {
+struct ListenerSlot {
     bus: Bus,
     number: u64,
 }
 
-impl Drop for Place {
+impl Drop for ListenerSlot {
     fn drop(&mut self) {
         self.bus.lock().inboxes.remove(&self.number);
     }
@@ -195,8 +195,8 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    fn always() -> Fate {
-        Fate::Arrives
+    fn always() -> DeliveryFault {
+        DeliveryFault::Arrives
     }
 
     #[tokio::test]
@@ -222,8 +222,8 @@ mod tests {
         assert_eq!(bus.publish(Message::new("a", "1"), always), Ok(0));
         bus.heal(&[listener]);
         assert_eq!(bus.publish(Message::new("a", "2"), always), Ok(1));
-        assert_eq!(subscription.next().await, Some(Received::Gap(Gap::Reconnect)));
-        assert_eq!(subscription.next().await, Some(Received::Message(Message::new("a", "2"))));
+        assert_eq!(subscription.next().await, Some(BusEvent::Gap(Gap::Reconnect)));
+        assert_eq!(subscription.next().await, Some(BusEvent::Message(Message::new("a", "2"))));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::rows::Moment;
-use crate::engine::Push;
+use crate::engine::Enqueue;
 
 /// Identifies one delivery of one work item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(super) struct Receipt {
 
 /// One delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(super) struct InFlightMessage {
     pub(super) receipt: Receipt,
     pub(super) id: String,
     pub(super) payload: Bytes,
@@ -42,15 +42,15 @@ pub(super) struct Hint {
 
 /// All work items of all routes.
 #[derive(Debug, Default)]
-pub(super) struct Hints {
+pub(super) struct QueueState {
     last: u64,
     hints: BTreeMap<u64, Hint>,
     routes: BTreeMap<String, BTreeSet<(Moment, u64)>>,
 }
 
-impl Hints {
+impl QueueState {
     /// Adds a work item. Returns its number.
-    pub(super) fn push(&mut self, push: Push, now: Moment) -> u64 {
+    pub(super) fn push(&mut self, push: Enqueue, now: Moment) -> u64 {
         let number = self.last + 1;
         self.add(number, push, now);
         number
@@ -58,7 +58,7 @@ impl Hints {
 
     /// Adds a work item from before a restart under its old number. Its deliveries ended with the old process, so
     /// its attempts count from 0 again.
-    pub(super) fn add(&mut self, number: u64, push: Push, now: Moment) {
+    pub(super) fn add(&mut self, number: u64, push: Enqueue, now: Moment) {
         self.last = self.last.max(number);
         let due = now.saturating_add(push.not_before.unwrap_or_default());
         self.routes.entry(push.route.clone()).or_default().insert((due, number));
@@ -78,7 +78,7 @@ impl Hints {
         limit: usize,
         now: Moment,
         redelivery: Duration,
-    ) -> Vec<Taken> {
+    ) -> Vec<InFlightMessage> {
         let due = self.routes.get(route).into_iter().flatten().take_while(|(due, _)| *due <= now);
         let numbers: Vec<u64> = due.take(limit).map(|(_, number)| *number).collect();
         numbers
@@ -87,12 +87,12 @@ impl Hints {
             .collect()
     }
 
-    fn deliver(&mut self, number: u64, again: Moment) -> Option<Taken> {
+    fn deliver(&mut self, number: u64, again: Moment) -> Option<InFlightMessage> {
         self.postpone(number, again);
         let hint = self.hints.get_mut(&number)?;
         hint.attempt += 1;
         let receipt = Receipt { number, attempt: hint.attempt };
-        Some(Taken { receipt, id: hint.id.clone(), payload: hint.payload.clone() })
+        Some(InFlightMessage { receipt, id: hint.id.clone(), payload: hint.payload.clone() })
     }
 
     /// Returns the time at which the next work item of a route is due.
@@ -143,8 +143,8 @@ mod tests {
 
     const REDELIVERY: Duration = Duration::from_secs(10);
 
-    fn push(id: u64, delay: Option<Duration>) -> Push {
-        Push { id: id.to_string(), route: "r".into(), payload: Bytes::new(), not_before: delay }
+    fn push(id: u64, delay: Option<Duration>) -> Enqueue {
+        Enqueue { id: id.to_string(), route: "r".into(), payload: Bytes::new(), not_before: delay }
     }
 
     fn seconds(seconds: u64) -> Duration {
@@ -175,7 +175,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_hint_comes_when_it_is_due_and_until_it_is_settled(steps in prop::collection::vec(step(), 1..80)) {
-            let (mut hints, mut now, mut pushed) = (Hints::default(), Moment::ZERO, 0);
+            let (mut hints, mut now, mut pushed) = (QueueState::default(), Moment::ZERO, 0);
             // per unsettled work item: the earliest time of its next delivery, and its attempts
             let mut model: BTreeMap<u64, (Moment, u64)> = BTreeMap::new();
             let mut taken: Vec<Receipt> = Vec::new();
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn hints_come_in_the_order_in_which_they_were_pushed() {
-        let mut hints = Hints::default();
+        let mut hints = QueueState::default();
         for id in 1..=4 {
             hints.push(push(id, None), Moment::ZERO);
         }
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_settled_route_leaves_nothing_behind() {
-        let mut hints = Hints::default();
+        let mut hints = QueueState::default();
         hints.push(push(1, None), Moment::ZERO);
         let taken = hints.take("r", 1, Moment::ZERO, REDELIVERY);
         hints.done(taken[0].receipt);

@@ -10,21 +10,21 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
-use super::disk::{Change, Disk, KeptRow, Place, Step, wall};
+use super::disk::{JournalChange, Disk, KeptRow, JournalStream, JournalEntry, wall};
 use super::rows::{Moment, Rows, is_below};
 use crate::engine::{
-    Batch, Bucket, Entry, Expect, MAX_WATCHES, Put, Watch, WatchEvent, WatchMode, Watcher, WriteError,
+    BatchOp, Bucket, Entry, Precondition, MAX_WATCHES, Put, Watch, WatchEvent, WatchMode, WatchSender, WriteError,
 };
 
-struct Watching {
+struct ActiveWatch {
     bucket: Bucket,
     prefix: String,
     mode: WatchMode,
-    watcher: Watcher,
+    watcher: WatchSender,
     process: Arc<()>,
 }
 
-impl Watching {
+impl ActiveWatch {
     /// Returns the event as this watch delivers it: without values in mode `Meta`.
     fn sees(&self, event: WatchEvent) -> WatchEvent {
         match event {
@@ -50,11 +50,11 @@ impl Watching {
     }
 }
 
-struct Shared {
+struct SharedBuckets {
     zero: Instant,
     buckets: [Mutex<Rows>; Bucket::ALL.len()],
     /// Lock order: take this lock alone or while holding the lock of one bucket.
-    watches: Mutex<Vec<Watching>>,
+    watches: Mutex<Vec<ActiveWatch>>,
     expiry: Arc<Notify>,
     expiring: Once,
     disk: Option<Disk>,
@@ -62,7 +62,7 @@ struct Shared {
 
 /// The buckets as one process sees them: processes share the rows, and each has its own watches.
 #[derive(Clone)]
-pub(in crate::engine) struct Buckets(Arc<Shared>, Arc<()>);
+pub(in crate::engine) struct Buckets(Arc<SharedBuckets>, Arc<()>);
 
 impl Default for Buckets {
     fn default() -> Self {
@@ -72,7 +72,7 @@ impl Default for Buckets {
 
 impl Buckets {
     fn holding(buckets: [Mutex<Rows>; Bucket::ALL.len()], disk: Option<Disk>) -> Self {
-        let shared = Shared {
+        let shared = SharedBuckets {
             zero: Instant::now(),
             buckets,
             watches: Mutex::default(),
@@ -134,7 +134,7 @@ impl Buckets {
         &self,
         bucket: Bucket,
         key: &str,
-        expect: Expect,
+        expect: Precondition,
     ) -> Result<(), WriteError> {
         let mut rows = self.0.open(bucket);
         let event = rows.delete(key, expect)?;
@@ -142,7 +142,7 @@ impl Buckets {
         Ok(())
     }
 
-    pub(in crate::engine) fn commit(&self, bucket: Bucket, batch: Vec<Batch>) -> Result<u64, WriteError> {
+    pub(in crate::engine) fn commit(&self, bucket: Bucket, batch: Vec<BatchOp>) -> Result<u64, WriteError> {
         let mut rows = self.0.open(bucket);
         let next = rows.next_expiry();
         let (rev, events) = rows.commit(batch, self.0.now())?;
@@ -160,7 +160,7 @@ impl Buckets {
     pub(in crate::engine) fn watch(&self, bucket: Bucket, prefix: &str, mode: WatchMode) -> Watch {
         let (watcher, events) = mpsc::unbounded_channel();
         let process = self.1.clone();
-        let watching = Watching { bucket, prefix: prefix.to_owned(), mode, watcher, process };
+        let watching = ActiveWatch { bucket, prefix: prefix.to_owned(), mode, watcher, process };
         let rows = self.0.open(bucket);
         let snapshot = rows.list(prefix).into_iter().map(WatchEvent::Put).chain([WatchEvent::Live]);
         match &self.0.disk {
@@ -168,8 +168,8 @@ impl Buckets {
             Some(disk) => {
                 let notices =
                     snapshot.map(|event| (watching.watcher.clone(), watching.sees(event))).collect();
-                let place = Place::Bucket(bucket);
-                disk.append(Step { place, mark: rows.revision(), changes: Vec::new(), notices });
+                let place = JournalStream::Bucket(bucket);
+                disk.append(JournalEntry { place, mark: rows.revision(), changes: Vec::new(), notices });
             }
         }
         let mut watches = self.0.watches();
@@ -191,7 +191,7 @@ impl Buckets {
     }
 }
 
-impl Shared {
+impl SharedBuckets {
     fn now(&self) -> Moment {
         self.zero.elapsed()
     }
@@ -205,7 +205,7 @@ impl Shared {
         rows
     }
 
-    fn watches(&self) -> MutexGuard<'_, Vec<Watching>> {
+    fn watches(&self) -> MutexGuard<'_, Vec<ActiveWatch>> {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -231,31 +231,31 @@ impl Shared {
             notices.extend(hearing.map(|w| (w.watcher.clone(), w.sees(event.clone()))));
             changes.extend(self.change(rows, event));
         }
-        disk.append(Step { place: Place::Bucket(bucket), mark: rows.revision(), changes, notices });
+        disk.append(JournalEntry { place: JournalStream::Bucket(bucket), mark: rows.revision(), changes, notices });
     }
 
     /// Converts an event to a change on disk, with its expiry as wall clock time.
-    fn change(&self, rows: &Rows, event: WatchEvent) -> Option<Change> {
+    fn change(&self, rows: &Rows, event: WatchEvent) -> Option<JournalChange> {
         match event {
             WatchEvent::Put(entry) => {
                 let left = rows.expires(&entry.key).map(|at| at.saturating_sub(self.now()));
                 let expires = left.map(|left| wall().saturating_add(left.as_millis() as u64));
-                Some(Change::Put { entry, expires })
+                Some(JournalChange::Put { entry, expires })
             }
-            WatchEvent::Delete { key, .. } => Some(Change::Delete { key }),
+            WatchEvent::Delete { key, .. } => Some(JournalChange::Delete { key }),
             WatchEvent::Live => None,
         }
     }
 }
 
-impl Drop for Shared {
+impl Drop for SharedBuckets {
     fn drop(&mut self) {
         self.expiry.notify_one();
     }
 }
 
 /// Removes rows when they expire, so that watches see it in time. Ends after the engine was dropped.
-async fn expire(engine: Weak<Shared>) {
+async fn expire(engine: Weak<SharedBuckets>) {
     while let Some(shared) = engine.upgrade() {
         let next = Bucket::ALL.iter().filter_map(|bucket| shared.open(*bucket).next_expiry()).min();
         let wait = next.map_or(Duration::MAX, |next| next.saturating_sub(shared.now()));

@@ -22,14 +22,14 @@ use std::time::Duration;
 
 use tokio::sync::watch as channel;
 
-use self::bus::{Bus, Fate};
+use self::bus::{Bus, DeliveryFault};
 pub use self::disk::OpenError;
-use self::disk::{Disk, Loaded, Place};
+use self::disk::{Disk, Loaded, JournalStream};
 use self::kv::Buckets;
 use self::queue::Queue;
 pub(super) use self::rows::legal_commit;
 use super::{
-    Batch, Bucket, Consistency, Delivery, Down, Entry, Expect, Link, Message, PublishError, Push, Put,
+    BatchOp, Bucket, Consistency, QueueMessage, Unavailable, Entry, Precondition, ConnectionState, Message, PublishError, Enqueue, Put,
     QueueError, Replies, RequestError, Subscription, Watch, WatchMode, WriteError,
 };
 use crate::timing::Timing;
@@ -40,13 +40,13 @@ pub struct Memory {
     pub(super) bus: Bus,
     pub(super) buckets: Buckets,
     pub(super) queue: Queue,
-    link: Arc<channel::Sender<Link>>,
+    link: Arc<channel::Sender<ConnectionState>>,
     disk: Option<Disk>,
 }
 
 /// The number of rows and work items that an engine loaded from its directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kept {
+pub struct RecoveryStats {
     /// Rows that have not expired.
     pub rows: usize,
     /// Work items that are not settled.
@@ -83,7 +83,7 @@ impl Memory {
     ///
     /// [`OpenError`] when the directory is in use, was written by a later version, is damaged, or cannot be
     /// read or written.
-    pub async fn open(path: &Path, timing: &Timing) -> Result<(Self, Kept), OpenError> {
+    pub async fn open(path: &Path, timing: &Timing) -> Result<(Self, RecoveryStats), OpenError> {
         let link = link();
         let (directory, opening_timing, telling) = (path.to_owned(), *timing, link.clone());
         let opening = move || Disk::open(&directory, &opening_timing, telling);
@@ -97,9 +97,9 @@ impl Memory {
         disk: Disk,
         loaded: Loaded,
         timing: &Timing,
-        link: Arc<channel::Sender<Link>>,
-    ) -> (Self, Kept) {
-        let kept = Kept { rows: loaded.rows.len(), hints: loaded.hints.len() };
+        link: Arc<channel::Sender<ConnectionState>>,
+    ) -> (Self, RecoveryStats) {
+        let kept = RecoveryStats { rows: loaded.rows.len(), hints: loaded.hints.len() };
         let queue = Queue::restore(loaded.hints, timing, disk.clone());
         let buckets = Buckets::restore(loaded.revisions, loaded.rows, disk.clone());
         (Self { bus: Bus::default(), buckets, queue, link, disk: Some(disk) }, kept)
@@ -113,12 +113,12 @@ impl Memory {
 
     /// Returns `Down` while the disk accepts no writes. No write starts then, because it could not be stored,
     /// and no watch starts, because it would receive no events.
-    fn takes_steps(&self) -> Result<(), Down> {
+    fn takes_steps(&self) -> Result<(), Unavailable> {
         self.disk.as_ref().map_or(Ok(()), Disk::takes_steps)
     }
 
     /// Waits until the current state of a stream is on disk. Returns at once without a disk.
-    async fn is_kept(&self, place: Place) -> Result<(), Down> {
+    async fn is_kept(&self, place: JournalStream) -> Result<(), Unavailable> {
         match &self.disk {
             None => Ok(()),
             Some(disk) => disk.reach(place, disk.appended(place)).await,
@@ -127,9 +127,9 @@ impl Memory {
 
     /// Returns the outcome of a write once the state it depends on is on disk.
     async fn written<T>(&self, bucket: Bucket, outcome: Result<T, WriteError>) -> Result<T, WriteError> {
-        match (self.is_kept(Place::Bucket(bucket)).await, outcome) {
-            (Err(Down), Ok(_)) => Err(WriteError::Unknown),
-            (Err(Down), Err(WriteError::Conflict { .. })) => Err(WriteError::Down),
+        match (self.is_kept(JournalStream::Bucket(bucket)).await, outcome) {
+            (Err(Unavailable), Ok(_)) => Err(WriteError::Unknown),
+            (Err(Unavailable), Err(WriteError::Conflict { .. })) => Err(WriteError::Down),
             (_, outcome) => outcome,
         }
     }
@@ -137,11 +137,11 @@ impl Memory {
     /// Returns the outcome of a queue operation once it is on disk.
     async fn queued(&self, outcome: Result<(), QueueError>) -> Result<(), QueueError> {
         outcome?;
-        self.is_kept(Place::Queue).await.map_err(|Down| QueueError::Unknown)
+        self.is_kept(JournalStream::Queue).await.map_err(|Unavailable| QueueError::Unknown)
     }
 
     pub(super) async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        self.bus.publish(message, || Fate::Arrives).map(drop)
+        self.bus.publish(message, || DeliveryFault::Arrives).map(drop)
     }
 
     pub(super) async fn subscribe(
@@ -149,12 +149,12 @@ impl Memory {
         pattern: &str,
         group: Option<&str>,
         max_bytes: usize,
-    ) -> Result<Subscription, Down> {
+    ) -> Result<Subscription, Unavailable> {
         Ok(self.bus.subscribe(pattern, group, max_bytes).1)
     }
 
     pub(super) async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
-        self.bus.request(message, within, || Fate::Arrives).await
+        self.bus.request(message, within, || DeliveryFault::Arrives).await
     }
 
     pub(super) async fn request_many(
@@ -162,10 +162,10 @@ impl Memory {
         message: Message,
         within: Duration,
     ) -> Result<Replies, RequestError> {
-        self.bus.request_many(message, within, || Fate::Arrives)
+        self.bus.request_many(message, within, || DeliveryFault::Arrives)
     }
 
-    pub(super) fn link(&self) -> channel::Receiver<Link> {
+    pub(super) fn link(&self) -> channel::Receiver<ConnectionState> {
         self.link.subscribe()
     }
 
@@ -174,19 +174,19 @@ impl Memory {
         bucket: Bucket,
         key: &str,
         _consistency: Consistency,
-    ) -> Result<Option<Entry>, Down> {
+    ) -> Result<Option<Entry>, Unavailable> {
         let entry = self.buckets.get(bucket, key);
         match (&entry, &self.disk) {
             // wait for this entry only, not for later writes in the bucket
-            (Some(entry), Some(disk)) => disk.reach(Place::Bucket(bucket), entry.rev).await?,
-            _ => self.is_kept(Place::Bucket(bucket)).await?,
+            (Some(entry), Some(disk)) => disk.reach(JournalStream::Bucket(bucket), entry.rev).await?,
+            _ => self.is_kept(JournalStream::Bucket(bucket)).await?,
         }
         Ok(entry)
     }
 
-    pub(super) async fn list(&self, bucket: Bucket, prefix: &str) -> Result<Vec<Entry>, Down> {
+    pub(super) async fn list(&self, bucket: Bucket, prefix: &str) -> Result<Vec<Entry>, Unavailable> {
         let entries = self.buckets.list(bucket, prefix);
-        self.is_kept(Place::Bucket(bucket)).await?;
+        self.is_kept(JournalStream::Bucket(bucket)).await?;
         Ok(entries)
     }
 
@@ -196,34 +196,34 @@ impl Memory {
         prefix: &str,
         after_rev: u64,
         limit: usize,
-    ) -> Result<Vec<Entry>, Down> {
+    ) -> Result<Vec<Entry>, Unavailable> {
         let entries = self.buckets.scan(bucket, prefix, after_rev, limit);
-        self.is_kept(Place::Bucket(bucket)).await?;
+        self.is_kept(JournalStream::Bucket(bucket)).await?;
         Ok(entries)
     }
 
     pub(super) async fn put(&self, bucket: Bucket, put: Put) -> Result<u64, WriteError> {
-        self.takes_steps().map_err(|Down| WriteError::Down)?;
+        self.takes_steps().map_err(|Unavailable| WriteError::Down)?;
         self.written(bucket, self.buckets.put(bucket, put)).await
     }
 
-    pub(super) async fn delete(&self, bucket: Bucket, key: &str, expect: Expect) -> Result<(), WriteError> {
-        self.takes_steps().map_err(|Down| WriteError::Down)?;
+    pub(super) async fn delete(&self, bucket: Bucket, key: &str, expect: Precondition) -> Result<(), WriteError> {
+        self.takes_steps().map_err(|Unavailable| WriteError::Down)?;
         self.written(bucket, self.buckets.delete(bucket, key, expect)).await
     }
 
-    pub(super) async fn commit(&self, bucket: Bucket, batch: Vec<Batch>) -> Result<u64, WriteError> {
-        self.takes_steps().map_err(|Down| WriteError::Down)?;
+    pub(super) async fn commit(&self, bucket: Bucket, batch: Vec<BatchOp>) -> Result<u64, WriteError> {
+        self.takes_steps().map_err(|Unavailable| WriteError::Down)?;
         self.written(bucket, self.buckets.commit(bucket, batch)).await
     }
 
-    pub(super) async fn watch(&self, bucket: Bucket, prefix: &str, mode: WatchMode) -> Result<Watch, Down> {
+    pub(super) async fn watch(&self, bucket: Bucket, prefix: &str, mode: WatchMode) -> Result<Watch, Unavailable> {
         self.takes_steps()?;
         Ok(self.buckets.watch(bucket, prefix, mode))
     }
 
-    pub(super) async fn push(&self, push: Push) -> Result<(), QueueError> {
-        self.takes_steps().map_err(|Down| QueueError::Down)?;
+    pub(super) async fn push(&self, push: Enqueue) -> Result<(), QueueError> {
+        self.takes_steps().map_err(|Unavailable| QueueError::Down)?;
         self.queued(self.queue.push(push)).await
     }
 
@@ -232,23 +232,23 @@ impl Memory {
         route: &str,
         free_slots: usize,
         wait: Duration,
-    ) -> Result<Vec<Delivery>, QueueError> {
+    ) -> Result<Vec<QueueMessage>, QueueError> {
         self.queue.pull(route, free_slots, wait).await
     }
 
-    pub(super) async fn done(&self, delivery: &Delivery) -> Result<(), QueueError> {
-        self.takes_steps().map_err(|Down| QueueError::Down)?;
+    pub(super) async fn done(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
+        self.takes_steps().map_err(|Unavailable| QueueError::Down)?;
         self.queue.done(delivery);
         self.queued(Ok(())).await
     }
 
-    pub(super) async fn retry(&self, delivery: &Delivery, after: Duration) -> Result<(), QueueError> {
-        self.takes_steps().map_err(|Down| QueueError::Down)?;
+    pub(super) async fn retry(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
+        self.takes_steps().map_err(|Unavailable| QueueError::Down)?;
         self.queue.retry(delivery, after);
         self.queued(Ok(())).await
     }
 
-    pub(super) async fn touch(&self, delivery: &Delivery) -> Result<(), QueueError> {
+    pub(super) async fn touch(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
         self.queue.touch(delivery);
         Ok(())
     }
@@ -258,6 +258,6 @@ impl Memory {
     }
 }
 
-fn link() -> Arc<channel::Sender<Link>> {
-    Arc::new(channel::Sender::new(Link::Up { generation: 1 }))
+fn link() -> Arc<channel::Sender<ConnectionState>> {
+    Arc::new(channel::Sender::new(ConnectionState::Up { generation: 1 }))
 }

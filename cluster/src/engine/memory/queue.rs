@@ -8,15 +8,15 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::disk::{Change, Disk, KeptHint, wall};
-use super::hints::{Hints, Receipt, Taken};
+use super::disk::{JournalChange, Disk, KeptHint, wall};
+use super::hints::{QueueState, Receipt, InFlightMessage};
 use super::rows::is_legal;
-use crate::engine::{Delivery, MAX_PAYLOAD, Push, QueueError};
+use crate::engine::{QueueMessage, MAX_PAYLOAD, Enqueue, QueueError};
 use crate::timing::Timing;
 
-struct Shared {
+struct SharedQueue {
     zero: Instant,
-    hints: Mutex<Hints>,
+    hints: Mutex<QueueState>,
     /// Notified when a work item is due earlier than a waiting pull expects.
     earlier: Notify,
     redelivery: Duration,
@@ -24,26 +24,26 @@ struct Shared {
 }
 
 #[derive(Clone)]
-pub(in crate::engine) struct Queue(Arc<Shared>);
+pub(in crate::engine) struct Queue(Arc<SharedQueue>);
 
 impl Queue {
     pub(super) fn new(timing: &Timing) -> Self {
-        Self::holding(Hints::default(), timing, None)
+        Self::holding(QueueState::default(), timing, None)
     }
 
     /// Restores the unsettled work items. Those that were due or taken are due at once, the others at their
     /// time.
     pub(super) fn restore(kept: Vec<KeptHint>, timing: &Timing, disk: Disk) -> Self {
-        let (mut hints, now) = (Hints::default(), wall());
+        let (mut hints, now) = (QueueState::default(), wall());
         for KeptHint { number, id, route, payload, due } in kept {
             let not_before = Some(Duration::from_millis(due.saturating_sub(now)));
-            hints.add(number, Push { id, route, payload, not_before }, Duration::ZERO);
+            hints.add(number, Enqueue { id, route, payload, not_before }, Duration::ZERO);
         }
         Self::holding(hints, timing, Some(disk))
     }
 
-    fn holding(hints: Hints, timing: &Timing, disk: Option<Disk>) -> Self {
-        Self(Arc::new(Shared {
+    fn holding(hints: QueueState, timing: &Timing, disk: Option<Disk>) -> Self {
+        Self(Arc::new(SharedQueue {
             zero: Instant::now(),
             hints: Mutex::new(hints),
             earlier: Notify::new(),
@@ -54,13 +54,13 @@ impl Queue {
 
     /// Stores the state of a work item on disk. The caller holds the lock of the work items, so the disk sees
     /// changes in the order in which they happened.
-    fn keep(&self, hints: &Hints, number: u64) {
+    fn keep(&self, hints: &QueueState, number: u64) {
         let Some(disk) = &self.0.disk else { return };
         disk.append_hint(match hints.get(number) {
-            None => Change::Settled { number },
+            None => JournalChange::Settled { number },
             Some(hint) => {
                 let left = hint.due.saturating_sub(self.now());
-                Change::Hint(KeptHint {
+                JournalChange::Hint(KeptHint {
                     number,
                     id: hint.id.clone(),
                     route: hint.route.clone(),
@@ -72,7 +72,7 @@ impl Queue {
     }
 
     /// Locks the work items. They are consistent after every step, so a poisoned lock is still usable.
-    fn lock(&self) -> MutexGuard<'_, Hints> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.0.hints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -80,7 +80,7 @@ impl Queue {
         self.0.zero.elapsed()
     }
 
-    pub(in crate::engine) fn push(&self, push: Push) -> Result<(), QueueError> {
+    pub(in crate::engine) fn push(&self, push: Enqueue) -> Result<(), QueueError> {
         if !is_legal(&push.id) || !is_legal(&push.route) || push.payload.len() > MAX_PAYLOAD {
             return Err(QueueError::Invalid);
         }
@@ -97,7 +97,7 @@ impl Queue {
         route: &str,
         free_slots: usize,
         wait: Duration,
-    ) -> Result<Vec<Delivery>, QueueError> {
+    ) -> Result<Vec<QueueMessage>, QueueError> {
         if !is_legal(route) {
             return Err(QueueError::Invalid);
         }
@@ -110,7 +110,7 @@ impl Queue {
                 (hints.take(route, free_slots, self.now(), self.0.redelivery), hints.next_due(route))
             };
             if !taken.is_empty() || free_slots == 0 || Instant::now() >= until {
-                return Ok(taken.into_iter().map(Delivery::from).collect());
+                return Ok(taken.into_iter().map(QueueMessage::from).collect());
             }
             let due = due.map_or(until, |due| (self.0.zero + due).min(until));
             tokio::select! {
@@ -120,7 +120,7 @@ impl Queue {
         }
     }
 
-    pub(in crate::engine) fn done(&self, delivery: &Delivery) {
+    pub(in crate::engine) fn done(&self, delivery: &QueueMessage) {
         if let Some(receipt) = Receipt::parse(&delivery.receipt) {
             let mut hints = self.lock();
             hints.done(receipt);
@@ -128,7 +128,7 @@ impl Queue {
         }
     }
 
-    pub(in crate::engine) fn retry(&self, delivery: &Delivery, after: Duration) {
+    pub(in crate::engine) fn retry(&self, delivery: &QueueMessage, after: Duration) {
         if let Some(receipt) = Receipt::parse(&delivery.receipt) {
             let mut hints = self.lock();
             hints.again_at(receipt, self.now().saturating_add(after));
@@ -138,7 +138,7 @@ impl Queue {
         }
     }
 
-    pub(in crate::engine) fn touch(&self, delivery: &Delivery) {
+    pub(in crate::engine) fn touch(&self, delivery: &QueueMessage) {
         if let Some(receipt) = Receipt::parse(&delivery.receipt) {
             self.lock().again_at(receipt, self.now().saturating_add(self.0.redelivery));
         }
@@ -149,8 +149,8 @@ impl Queue {
     }
 }
 
-impl From<Taken> for Delivery {
-    fn from(Taken { receipt, id, payload }: Taken) -> Self {
+impl From<InFlightMessage> for QueueMessage {
+    fn from(InFlightMessage { receipt, id, payload }: InFlightMessage) -> Self {
         let Receipt { number, attempt } = receipt;
         Self { id, payload, attempt, receipt: format!("{number} {attempt}") }
     }

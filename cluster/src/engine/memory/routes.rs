@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 pub(super) type Listener = u64;
 
 #[derive(Debug)]
-struct Member {
+struct GroupMember {
     listener: Listener,
     group: Option<String>,
 }
@@ -18,8 +18,8 @@ struct Member {
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     last: Listener,
-    literal: BTreeMap<String, Vec<Member>>,
-    patterns: Vec<(String, Member)>,
+    literal: BTreeMap<String, Vec<GroupMember>>,
+    patterns: Vec<(String, GroupMember)>,
     turn: usize,
 }
 
@@ -27,7 +27,7 @@ impl Routes {
     /// Adds a listener. Numbers are never reused.
     pub(super) fn add(&mut self, pattern: &str, group: Option<&str>) -> Listener {
         self.last += 1;
-        let member = Member { listener: self.last, group: group.map(str::to_owned) };
+        let member = GroupMember { listener: self.last, group: group.map(str::to_owned) };
         if has_wildcard(pattern) {
             self.patterns.push((pattern.to_owned(), member));
         } else {

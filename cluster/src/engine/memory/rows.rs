@@ -11,21 +11,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::engine::{Batch, Entry, Expect, MAX_COMMIT, MAX_META, MAX_VALUE, Op, Put, WatchEvent, WriteError};
+use crate::engine::{BatchOp, Entry, Precondition, MAX_COMMIT, MAX_META, MAX_VALUE, OperationId, Put, WatchEvent, WriteError};
 
 /// A time, counted from the caller's origin.
 pub(super) type Moment = Duration;
 
 #[derive(Debug)]
-struct Row {
+struct StoredRow {
     rev: u64,
-    op: Op,
+    op: OperationId,
     meta: Bytes,
     value: Bytes,
     expires: Option<Moment>,
 }
 
-impl Row {
+impl StoredRow {
     fn entry(&self, key: &str) -> Entry {
         Entry {
             key: key.to_owned(),
@@ -41,7 +41,7 @@ impl Row {
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     rev: u64,
-    by_key: BTreeMap<Arc<str>, Row>,
+    by_key: BTreeMap<Arc<str>, StoredRow>,
     by_rev: BTreeMap<u64, Arc<str>>,
     expiries: BTreeSet<(Moment, u64)>,
 }
@@ -56,7 +56,7 @@ impl Rows {
     pub(super) fn restore(&mut self, entry: Entry, expires: Option<Moment>) {
         let Entry { key, rev, op, meta, value } = entry;
         self.rev = self.rev.max(rev);
-        self.insert(key.into(), Row { rev, op, meta, value, expires });
+        self.insert(key.into(), StoredRow { rev, op, meta, value, expires });
     }
 
     /// Returns the revision of the last change.
@@ -123,7 +123,7 @@ impl Rows {
     }
 
     /// Deletes a key. Returns `None` when the key was absent.
-    pub(crate) fn delete(&mut self, key: &str, expect: Expect) -> Result<Option<WatchEvent>, WriteError> {
+    pub(crate) fn delete(&mut self, key: &str, expect: Precondition) -> Result<Option<WatchEvent>, WriteError> {
         legal_key(key)?;
         self.meets(key, expect)?;
         Ok(self.erase(key))
@@ -132,7 +132,7 @@ impl Rows {
     /// Applies all steps or none. Returns the bucket's revision after the commit, and the events.
     pub(super) fn commit(
         &mut self,
-        batch: Vec<Batch>,
+        batch: Vec<BatchOp>,
         now: Moment,
     ) -> Result<(u64, Vec<WatchEvent>), WriteError> {
         legal_commit(&batch)?;
@@ -143,20 +143,20 @@ impl Rows {
         let mut events = Vec::new();
         for step in batch {
             events.extend(match step {
-                Batch::Put(put) => Some(self.write(put, now)),
-                Batch::Delete { key, .. } => self.erase(&key),
-                Batch::Check { .. } => None,
+                BatchOp::Put(put) => Some(self.write(put, now)),
+                BatchOp::Delete { key, .. } => self.erase(&key),
+                BatchOp::Check { .. } => None,
             });
         }
         Ok((self.rev, events))
     }
 
-    fn meets(&self, key: &str, expect: Expect) -> Result<(), WriteError> {
+    fn meets(&self, key: &str, expect: Precondition) -> Result<(), WriteError> {
         let actual = self.by_key.get(key).map(|row| row.rev);
         let met = match expect {
-            Expect::Any => true,
-            Expect::Absent => actual.is_none(),
-            Expect::Rev(rev) => actual == Some(rev),
+            Precondition::Any => true,
+            Precondition::Absent => actual.is_none(),
+            Precondition::Rev(rev) => actual == Some(rev),
         };
         if met { Ok(()) } else { Err(WriteError::Conflict { actual }) }
     }
@@ -165,14 +165,14 @@ impl Rows {
         let key = self.remove(&put.key).unwrap_or_else(|| put.key.into());
         self.rev += 1;
         let expires = put.ttl.map(|ttl| now.saturating_add(ttl));
-        let row = Row { rev: self.rev, op: put.op, meta: put.meta, value: put.value, expires };
+        let row = StoredRow { rev: self.rev, op: put.op, meta: put.meta, value: put.value, expires };
         let event = WatchEvent::Put(row.entry(&key));
         self.insert(key, row);
         event
     }
 
     /// Inserts a row. The key must be absent.
-    fn insert(&mut self, key: Arc<str>, row: Row) {
+    fn insert(&mut self, key: Arc<str>, row: StoredRow) {
         if let Some(moment) = row.expires {
             self.expiries.insert((moment, row.rev));
         }
@@ -225,13 +225,13 @@ fn legal_put(put: &Put) -> Result<(), WriteError> {
 }
 
 /// Checks the limits of a batch that do not depend on the rows.
-pub(in crate::engine) fn legal_commit(batch: &[Batch]) -> Result<(), WriteError> {
+pub(in crate::engine) fn legal_commit(batch: &[BatchOp]) -> Result<(), WriteError> {
     if batch.len() > MAX_COMMIT {
         return Err(WriteError::Invalid);
     }
     let mut keys = BTreeSet::new();
     for step in batch {
-        if let Batch::Put(put) = step {
+        if let BatchOp::Put(put) = step {
             legal_put(put)?;
         }
         let (key, _) = target(step);
@@ -243,11 +243,11 @@ pub(in crate::engine) fn legal_commit(batch: &[Batch]) -> Result<(), WriteError>
     Ok(())
 }
 
-fn target(step: &Batch) -> (&str, Expect) {
+fn target(step: &BatchOp) -> (&str, Precondition) {
     match step {
-        Batch::Put(put) => (&put.key, put.expect),
-        Batch::Delete { key, expect } => (key, *expect),
-        Batch::Check { key, rev } => (key, Expect::Rev(*rev)),
+        BatchOp::Put(put) => (&put.key, put.expect),
+        BatchOp::Delete { key, expect } => (key, *expect),
+        BatchOp::Check { key, rev } => (key, Precondition::Rev(*rev)),
     }
 }
 

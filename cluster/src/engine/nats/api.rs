@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::connection::{Connection, Failure};
+use super::connection::{NatsConnection, RequestFailure};
 
 /// The stream does not exist.
 pub(super) const STREAM_NOT_FOUND: u32 = 10059;
@@ -22,7 +22,7 @@ pub(super) const NOTHING_STORED: u32 = 10037;
 /// An error response of JetStream.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub(super) struct Refusal {
+pub(super) struct JetStreamError {
     /// A code in the style of an HTTP status.
     pub(super) code: u16,
     /// The specific error code of JetStream.
@@ -30,7 +30,7 @@ pub(super) struct Refusal {
     pub(super) description: String,
 }
 
-impl Refusal {
+impl JetStreamError {
     /// Returns whether the error is temporary: nothing was done, and a retry may succeed. Either a leader is
     /// being elected, a limit of requests in flight is reached (10167, 10210), a replica is behind (10163),
     /// or a batch lost its leader (10176).
@@ -41,33 +41,33 @@ impl Refusal {
 
 /// The reason why an API request has no result.
 #[derive(Debug)]
-pub(super) enum ApiError {
-    Failure(Failure),
-    Refusal(Refusal),
+pub(super) enum JetStreamFailure {
+    Failure(RequestFailure),
+    Refusal(JetStreamError),
     /// The response is malformed.
     Nonsense,
 }
 
 /// Sends one request of the JetStream API.
 pub(super) async fn api<T: DeserializeOwned>(
-    connection: &Connection,
+    connection: &NatsConnection,
     method: &str,
     body: &Value,
     within: Duration,
-) -> Result<T, ApiError> {
+) -> Result<T, JetStreamFailure> {
     let subject = format!("$JS.API.{method}");
     let raw = connection.ask(subject, None, body.to_string().into(), within).await;
     let answer: Value =
-        serde_json::from_slice(&raw.map_err(ApiError::Failure)?.payload).map_err(|_| ApiError::Nonsense)?;
+        serde_json::from_slice(&raw.map_err(JetStreamFailure::Failure)?.payload).map_err(|_| JetStreamFailure::Nonsense)?;
     if let Some(error) = answer.get("error") {
-        return Err(ApiError::Refusal(Refusal::deserialize(error).unwrap_or_default()));
+        return Err(JetStreamFailure::Refusal(JetStreamError::deserialize(error).unwrap_or_default()));
     }
-    serde_json::from_value(answer).map_err(|_| ApiError::Nonsense)
+    serde_json::from_value(answer).map_err(|_| JetStreamFailure::Nonsense)
 }
 
 /// The outcome of a publish into a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ack {
+pub(super) enum PublishResult {
     /// The message is stored.
     Written {
         /// The sequence of the message.
@@ -86,48 +86,48 @@ pub(super) enum Ack {
 }
 
 /// Interprets the reply to a publish.
-pub(super) fn read_ack(answer: Result<Raw, Failure>) -> Ack {
+pub(super) fn read_ack(answer: Result<Raw, RequestFailure>) -> PublishResult {
     #[derive(Deserialize)]
     struct PubAck {
         #[serde(default)]
         seq: u64,
-        error: Option<Refusal>,
+        error: Option<JetStreamError>,
     }
     let raw = match answer {
         Ok(raw) => raw,
         // no stream listens between two leaders; nothing was stored
-        Err(Failure::NoResponder) => return Ack::Busy,
-        Err(Failure::NotSent) => return Ack::Down,
-        Err(Failure::TooLarge) => return Ack::Invalid,
-        Err(Failure::Lost | Failure::Silence) => return Ack::Unknown,
+        Err(RequestFailure::NoResponder) => return PublishResult::Busy,
+        Err(RequestFailure::NotSent) => return PublishResult::Down,
+        Err(RequestFailure::TooLarge) => return PublishResult::Invalid,
+        Err(RequestFailure::Lost | RequestFailure::Silence) => return PublishResult::Unknown,
     };
-    let Ok(ack) = serde_json::from_slice::<PubAck>(&raw.payload) else { return Ack::Unknown };
+    let Ok(ack) = serde_json::from_slice::<PubAck>(&raw.payload) else { return PublishResult::Unknown };
     match ack.error {
-        None if ack.seq > 0 => Ack::Written { seq: ack.seq },
-        None => Ack::Unknown,
-        Some(Refusal { err_code: 10071, .. }) => Ack::Mismatch,
+        None if ack.seq > 0 => PublishResult::Written { seq: ack.seq },
+        None => PublishResult::Unknown,
+        Some(JetStreamError { err_code: 10071, .. }) => PublishResult::Mismatch,
         // another conditional write to this key is in flight, and its outcome decides this one
-        Some(Refusal { err_code: 10164, .. }) => Ack::Busy,
-        Some(refusal) if refusal.passes() => Ack::Busy,
+        Some(JetStreamError { err_code: 10164, .. }) => PublishResult::Busy,
+        Some(refusal) if refusal.passes() => PublishResult::Busy,
         Some(refusal) => {
             tracing::warn!(
                 code = refusal.err_code,
                 reason = refusal.description,
                 "JetStream refused a write"
             );
-            if refusal.code == 400 { Ack::Invalid } else { Ack::Unknown }
+            if refusal.code == 400 { PublishResult::Invalid } else { PublishResult::Unknown }
         }
     }
 }
 
 /// Publishes into a stream and waits for the acknowledgement.
 pub(super) async fn store(
-    connection: &Connection,
+    connection: &NatsConnection,
     subject: Subject,
     headers: HeaderMap,
     payload: Bytes,
     within: Duration,
-) -> Ack {
+) -> PublishResult {
     let answer = connection.ask(subject, Some(headers), payload, within).await;
     read_ack(answer)
 }
@@ -165,7 +165,7 @@ impl Delivered {
 mod tests {
     use super::*;
 
-    fn answer(json: &str) -> Result<Raw, Failure> {
+    fn answer(json: &str) -> Result<Raw, RequestFailure> {
         Ok(Raw {
             subject: "s".into(),
             reply: None,
@@ -177,7 +177,7 @@ mod tests {
         })
     }
 
-    fn refused(code: u16, err_code: u32) -> Ack {
+    fn refused(code: u16, err_code: u32) -> PublishResult {
         read_ack(answer(&format!(
             r#"{{"error":{{"code":{code},"err_code":{err_code},"description":"x"}},"stream":"s","seq":0}}"#
         )))
@@ -185,19 +185,19 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_says_whether_something_was_stored() {
-        assert_eq!(read_ack(answer(r#"{"stream":"s","seq":7}"#)), Ack::Written { seq: 7 });
-        assert_eq!(refused(400, 10071), Ack::Mismatch);
-        assert_eq!(refused(400, 10164), Ack::Busy, "somebody else's write in flight is not a conflict yet");
-        assert_eq!(refused(503, 10008), Ack::Busy);
-        assert_eq!(refused(429, 10167), Ack::Busy);
-        assert_eq!(refused(400, 10176), Ack::Busy);
-        assert_eq!(refused(400, 10165), Ack::Invalid);
-        assert_eq!(refused(500, 10194), Ack::Unknown);
-        assert_eq!(read_ack(answer("")), Ack::Unknown);
-        assert_eq!(read_ack(Err(Failure::NotSent)), Ack::Down);
-        assert_eq!(read_ack(Err(Failure::NoResponder)), Ack::Busy);
-        assert_eq!(read_ack(Err(Failure::Lost)), Ack::Unknown);
-        assert_eq!(read_ack(Err(Failure::Silence)), Ack::Unknown);
+        assert_eq!(read_ack(answer(r#"{"stream":"s","seq":7}"#)), PublishResult::Written { seq: 7 });
+        assert_eq!(refused(400, 10071), PublishResult::Mismatch);
+        assert_eq!(refused(400, 10164), PublishResult::Busy, "somebody else's write in flight is not a conflict yet");
+        assert_eq!(refused(503, 10008), PublishResult::Busy);
+        assert_eq!(refused(429, 10167), PublishResult::Busy);
+        assert_eq!(refused(400, 10176), PublishResult::Busy);
+        assert_eq!(refused(400, 10165), PublishResult::Invalid);
+        assert_eq!(refused(500, 10194), PublishResult::Unknown);
+        assert_eq!(read_ack(answer("")), PublishResult::Unknown);
+        assert_eq!(read_ack(Err(RequestFailure::NotSent)), PublishResult::Down);
+        assert_eq!(read_ack(Err(RequestFailure::NoResponder)), PublishResult::Busy);
+        assert_eq!(read_ack(Err(RequestFailure::Lost)), PublishResult::Unknown);
+        assert_eq!(read_ack(Err(RequestFailure::Silence)), PublishResult::Unknown);
     }
 
     #[test]

@@ -8,11 +8,11 @@ use async_nats::Subscriber;
 use futures_util::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 
-use super::connection::{Connection, Failure};
+use super::connection::{NatsConnection, RequestFailure};
 use super::headers;
-use super::router::Waiter;
+use super::router::RouterWaiter;
 use crate::engine::{
-    Down, Feed, Gap, Link, MAX_PAYLOAD, Message, PublishError, Received, Replies, RequestError, Subscription,
+    Unavailable, SubscriptionSender, Gap, ConnectionState, MAX_PAYLOAD, Message, PublishError, BusEvent, Replies, RequestError, Subscription,
     bus::subscription,
 };
 
@@ -21,27 +21,27 @@ const CHUNK: usize = 64;
 /// Unread replies that a `request_many` can hold: more than a cluster has nodes.
 const MAX_ANSWERS: usize = 1024;
 
-pub(super) async fn publish(data: &Connection, message: Message) -> Result<(), PublishError> {
+pub(super) async fn publish(data: &NatsConnection, message: Message) -> Result<(), PublishError> {
     if message.payload.len() > MAX_PAYLOAD {
         return Err(PublishError::TooLarge);
     }
     let headers = headers::encode(&message.headers);
     let sent = data.send(message.subject, message.reply, headers, message.payload, data.timing.publish).await;
     sent.map_err(|failure| match failure {
-        Failure::TooLarge => PublishError::TooLarge,
-        Failure::Silence => PublishError::Full,
-        Failure::NotSent | Failure::NoResponder | Failure::Lost => PublishError::Down,
+        RequestFailure::TooLarge => PublishError::TooLarge,
+        RequestFailure::Silence => PublishError::Full,
+        RequestFailure::NotSent | RequestFailure::NoResponder | RequestFailure::Lost => PublishError::Down,
     })
 }
 
 pub(super) async fn subscribe(
-    data: &Connection,
+    data: &NatsConnection,
     pattern: &str,
     group: Option<&str>,
     max_bytes: usize,
-) -> Result<Subscription, Down> {
+) -> Result<Subscription, Unavailable> {
     if !data.is_up() {
-        return Err(Down);
+        return Err(Unavailable);
     }
     // observe the link before the server knows the subscription, so that a reconnect in between is reported
     // as a gap
@@ -55,35 +55,35 @@ pub(super) async fn subscribe(
             None => data.client.subscribe(pattern).await,
         }
     };
-    let messages = tokio::time::timeout(data.timing.operation, subscribed).await.map_err(|_| Down)?.map_err(
+    let messages = tokio::time::timeout(data.timing.operation, subscribed).await.map_err(|_| Unavailable)?.map_err(
         |error| {
             tracing::warn!(%error, "a subscription was refused");
-            Down
+            Unavailable
         },
     )?;
     // the server reads a connection in order, so after the echo it has the subscription
-    data.round_trip().await.map_err(|_| Down)?;
+    data.round_trip().await.map_err(|_| Unavailable)?;
     let (feed, subscription) = subscription(max_bytes);
-    tokio::spawn(forward(messages, feed, Losses { link, dropped, generation }));
+    tokio::spawn(forward(messages, feed, GapDetector { link, dropped, generation }));
     Ok(subscription)
 }
 
-fn generation(link: Link) -> Option<u64> {
+fn generation(link: ConnectionState) -> Option<u64> {
     match link {
-        Link::Up { generation } => Some(generation),
-        Link::Down { .. } => None,
+        ConnectionState::Up { generation } => Some(generation),
+        ConnectionState::Down { .. } => None,
     }
 }
 
 /// Detects that messages may be missing.
-struct Losses {
-    link: tokio::sync::watch::Receiver<Link>,
+struct GapDetector {
+    link: tokio::sync::watch::Receiver<ConnectionState>,
     dropped: tokio::sync::watch::Receiver<u64>,
     /// The last generation in which the link was up.
     generation: Option<u64>,
 }
 
-impl Losses {
+impl GapDetector {
     /// Waits for the next loss. Returns `None` after the engine was dropped. Cancel-safe.
     async fn next(&mut self) -> Option<Gap> {
         loop {
@@ -107,7 +107,7 @@ impl Losses {
 }
 
 /// Moves messages to the feed, which bounds them in bytes. Ends after the reader or the engine was dropped.
-async fn forward(messages: Subscriber, feed: Feed, mut losses: Losses) {
+async fn forward(messages: Subscriber, feed: SubscriptionSender, mut losses: GapDetector) {
     // move chunks, because a burst must be moved faster than the connection delivers it
     let mut chunks = messages.ready_chunks(CHUNK);
     loop {
@@ -115,12 +115,12 @@ async fn forward(messages: Subscriber, feed: Feed, mut losses: Losses) {
             biased;
             () = feed.closed() => break,
             loss = losses.next() => match loss {
-                Some(gap) => drop(feed.push(Received::Gap(gap))),
+                Some(gap) => drop(feed.push(BusEvent::Gap(gap))),
                 None => break,
             },
             chunk = chunks.next() => match chunk {
                 Some(chunk) => chunk.into_iter().for_each(|raw| {
-                    feed.push(Received::Message(headers::message(raw)));
+                    feed.push(BusEvent::Message(headers::message(raw)));
                 }),
                 None => break,
             },
@@ -129,7 +129,7 @@ async fn forward(messages: Subscriber, feed: Feed, mut losses: Losses) {
 }
 
 pub(super) async fn request(
-    data: &Connection,
+    data: &NatsConnection,
     message: Message,
     within: Duration,
 ) -> Result<Message, RequestError> {
@@ -141,19 +141,19 @@ pub(super) async fn request(
     answer.map(headers::message).map_err(request_error)
 }
 
-fn request_error(failure: Failure) -> RequestError {
+fn request_error(failure: RequestFailure) -> RequestError {
     match failure {
-        Failure::TooLarge => RequestError::TooLarge,
-        Failure::NoResponder => RequestError::NoResponder,
-        Failure::NotSent | Failure::Lost => RequestError::Down,
-        Failure::Silence => RequestError::Deadline,
+        RequestFailure::TooLarge => RequestError::TooLarge,
+        RequestFailure::NoResponder => RequestError::NoResponder,
+        RequestFailure::NotSent | RequestFailure::Lost => RequestError::Down,
+        RequestFailure::Silence => RequestError::Deadline,
     }
 }
 
 /// Sends a request with several replies. Returns with the first reply, because only then it is known whether
 /// there is a responder.
 pub(super) async fn request_many(
-    data: &Connection,
+    data: &NatsConnection,
     message: Message,
     within: Duration,
 ) -> Result<Replies, RequestError> {
@@ -163,11 +163,11 @@ pub(super) async fn request_many(
     let until = Instant::now() + within;
     let (first, responders) = oneshot::channel();
     let (sender, answers) = mpsc::channel(MAX_ANSWERS);
-    let reply = data.router.expect(Waiter::Many { first: Some(first), answers: sender }, until);
+    let reply = data.router.expect(RouterWaiter::Many { first: Some(first), answers: sender }, until);
     let headers = headers::encode(&message.headers);
     data.send(message.subject, Some(reply), headers, message.payload, within).await.map_err(|failure| {
         match failure {
-            Failure::Silence => RequestError::Down,
+            RequestFailure::Silence => RequestError::Down,
             failure => request_error(failure),
         }
     })?;

@@ -16,12 +16,12 @@ use async_nats::header::{
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 
-use super::api::{Ack, read_ack};
-use super::connection::Failure;
+use super::api::{PublishResult, read_ack};
+use super::connection::RequestFailure;
 use super::headers;
-use super::kv::{Store, check, first_expectation, is_key, next_expectation, put_headers};
+use super::kv::{KvStream, check, first_expectation, is_key, next_expectation, put_headers};
 use super::streams::MARKER_TTL;
-use crate::engine::{Batch, Down, Expect, MAX_COMMIT, WriteError};
+use crate::engine::{BatchOp, Unavailable, Precondition, MAX_COMMIT, WriteError};
 
 /// The header that names the subject of an expectation about another subject.
 const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
@@ -31,29 +31,29 @@ const CARRIER: &str = "!check";
 const CARRIER_TTL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A step with the current expectation about its key.
-struct Step {
+struct CheckedOp {
     key: String,
-    expect: Expect,
+    expect: Precondition,
     /// The expected sequence; `None` when the step has no condition.
     expected: Option<u64>,
     /// The headers and payload to write; `None` for a check.
     write: Option<(HeaderMap, Bytes)>,
 }
 
-impl Step {
-    fn new(batch: Batch) -> Result<Self, WriteError> {
+impl CheckedOp {
+    fn new(batch: BatchOp) -> Result<Self, WriteError> {
         let (key, expect, write) = match batch {
-            Batch::Put(put) => {
+            BatchOp::Put(put) => {
                 check(&put)?;
                 let headers = put_headers(&put);
                 (put.key, put.expect, Some((headers, put.value)))
             }
             // an absent key needs no deletion, only a check
-            Batch::Delete { key, expect: Expect::Absent } => (key, Expect::Absent, None),
-            Batch::Delete { key, expect } => {
+            BatchOp::Delete { key, expect: Precondition::Absent } => (key, Precondition::Absent, None),
+            BatchOp::Delete { key, expect } => {
                 (key, expect, Some((headers::deletion(MARKER_TTL), Bytes::new())))
             }
-            Batch::Check { key, rev } => (key, Expect::Rev(rev), None),
+            BatchOp::Check { key, rev } => (key, Precondition::Rev(rev), None),
         };
         if !is_key(&key) {
             return Err(WriteError::Invalid);
@@ -65,11 +65,11 @@ impl Step {
 }
 
 /// Validates a batch and converts it into steps.
-fn steps(batch: Vec<Batch>) -> Result<Vec<Step>, WriteError> {
+fn steps(batch: Vec<BatchOp>) -> Result<Vec<CheckedOp>, WriteError> {
     if batch.is_empty() || batch.len() > MAX_COMMIT {
         return Err(WriteError::Invalid);
     }
-    let steps = batch.into_iter().map(Step::new).collect::<Result<Vec<_>, _>>()?;
+    let steps = batch.into_iter().map(CheckedOp::new).collect::<Result<Vec<_>, _>>()?;
     let keys: std::collections::HashSet<&str> = steps.iter().map(|step| step.key.as_str()).collect();
     if keys.len() == steps.len() { Ok(steps) } else { Err(WriteError::Invalid) }
 }
@@ -83,10 +83,10 @@ struct Part {
 }
 
 /// Converts steps into the messages of a batch. `subject` converts a key into its subject.
-fn parts(steps: &[Step], subject: impl Fn(&str) -> String) -> Vec<Part> {
+fn parts(steps: &[CheckedOp], subject: impl Fn(&str) -> String) -> Vec<Part> {
     let mut checks = steps.iter().filter(|step| step.write.is_none());
     let mut parts = Vec::with_capacity(steps.len());
-    let ride = |headers: &mut HeaderMap, check: &Step| {
+    let ride = |headers: &mut HeaderMap, check: &CheckedOp| {
         headers.insert(EXPECTED_SUBJECT, subject(&check.key));
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, HeaderValue::from(check.expected.unwrap_or(0)));
     };
@@ -107,21 +107,21 @@ fn parts(steps: &[Step], subject: impl Fn(&str) -> String) -> Vec<Part> {
     parts
 }
 
-impl Store {
-    pub(super) async fn commit(&self, batch: Vec<Batch>) -> Result<u64, WriteError> {
+impl KvStream {
+    pub(super) async fn commit(&self, batch: Vec<BatchOp>) -> Result<u64, WriteError> {
         let mut steps = steps(batch)?;
         let deadline = self.deadline();
         loop {
             match self.send_batch(parts(&steps, |key| self.subject(key)), deadline).await {
-                Ack::Written { seq } => return Ok(seq),
-                Ack::Unknown => return Err(WriteError::Unknown),
-                Ack::Down => return Err(WriteError::Down),
-                Ack::Invalid => return Err(WriteError::Invalid),
-                Ack::Busy => self.pause(deadline, &Ack::Busy).await.map_err(|Down| WriteError::Down)?,
-                Ack::Mismatch => {
+                PublishResult::Written { seq } => return Ok(seq),
+                PublishResult::Unknown => return Err(WriteError::Unknown),
+                PublishResult::Down => return Err(WriteError::Down),
+                PublishResult::Invalid => return Err(WriteError::Invalid),
+                PublishResult::Busy => self.pause(deadline, &PublishResult::Busy).await.map_err(|Unavailable| WriteError::Down)?,
+                PublishResult::Mismatch => {
                     if !self.correct(&mut steps, deadline).await? {
                         // the expectations hold now: a conflicting write in flight has ended
-                        self.pause(deadline, &Ack::Mismatch).await.map_err(|Down| WriteError::Down)?;
+                        self.pause(deadline, &PublishResult::Mismatch).await.map_err(|Unavailable| WriteError::Down)?;
                     }
                 }
             }
@@ -130,15 +130,15 @@ impl Store {
 
     /// Checks every condition after a mismatch, because the mismatch does not name the failed one. Returns
     /// the conflict as an error, or whether an expectation was corrected to the sequence of a delete marker.
-    async fn correct(&self, steps: &mut [Step], deadline: Instant) -> Result<bool, WriteError> {
+    async fn correct(&self, steps: &mut [CheckedOp], deadline: Instant) -> Result<bool, WriteError> {
         let mut corrected = false;
         for step in steps.iter_mut().filter(|step| step.expected.is_some()) {
             let stored = self.latest(&step.key, deadline).await;
             // nothing was written, so the conflict is certain even if the leader is unavailable now
-            let stored = stored.map_err(|Down| WriteError::Conflict { actual: None })?;
+            let stored = stored.map_err(|Unavailable| WriteError::Conflict { actual: None })?;
             let holds = matches!(
                 (&stored, step.expect),
-                (Some(super::kv::Stored::Entry(entry)), Expect::Rev(rev)) if entry.rev == rev
+                (Some(super::kv::StoredEntry::Entry(entry)), Precondition::Rev(rev)) if entry.rev == rev
             );
             if !holds {
                 let next = Some(next_expectation(step.expect, stored.as_ref())?);
@@ -149,7 +149,7 @@ impl Store {
     }
 
     /// Sends a batch. Only the last message is acknowledged; then either all messages are stored or none.
-    async fn send_batch(&self, parts: Vec<Part>, deadline: Instant) -> Ack {
+    async fn send_batch(&self, parts: Vec<Part>, deadline: Instant) -> PublishResult {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let last = parts.len();
         for (at, mut part) in parts.into_iter().enumerate().map(|(at, part)| (at + 1, part)) {
@@ -163,11 +163,11 @@ impl Store {
             }
             match self.control.send(subject, None, Some(part.headers), part.payload, within).await {
                 Ok(()) => {}
-                Err(Failure::TooLarge) => return Ack::Invalid,
+                Err(RequestFailure::TooLarge) => return PublishResult::Invalid,
                 // without its last message nothing of the batch is stored
-                Err(_) => return Ack::Down,
+                Err(_) => return PublishResult::Down,
             }
         }
-        Ack::Invalid
+        PublishResult::Invalid
     }
 }

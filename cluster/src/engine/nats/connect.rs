@@ -10,12 +10,12 @@ use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
 use tokio::sync::{Notify, watch as channel};
 use tokio::task::AbortHandle;
 
-use super::connection::{Connection, Parts, track};
+use super::connection::{NatsConnection, ConnectionInner, track};
 use super::outgoing::outgoing;
 use super::router::Router;
 use super::version::check_version;
 use super::{ConnectError, NatsOptions};
-use crate::engine::Link;
+use crate::engine::ConnectionState;
 use crate::subject::Subjects;
 
 /// The most messages that wait to be sent, enough for a burst. Beyond it `publish` returns `Full`.
@@ -48,13 +48,13 @@ impl Drop for Tasks {
 
 /// The state that the library's events update.
 #[derive(Clone)]
-struct Listener {
+struct ConnectionListener {
     changed: Arc<Notify>,
     dropped: channel::Sender<u64>,
     lame_duck: Arc<Notify>,
 }
 
-impl Listener {
+impl ConnectionListener {
     fn hear(&self, event: &Event) {
         match event {
             Event::Connected | Event::Disconnected | Event::Closed => self.changed.notify_one(),
@@ -74,7 +74,7 @@ pub(super) async fn connect(
     options: &NatsOptions,
     role: &'static str,
     tasks: &mut Tasks,
-) -> Result<Connection, ConnectError> {
+) -> Result<NatsConnection, ConnectError> {
     connect_with(options, role, SUBSCRIPTION_CAPACITY, tasks).await
 }
 
@@ -83,12 +83,12 @@ async fn connect_with(
     role: &'static str,
     capacity: usize,
     tasks: &mut Tasks,
-) -> Result<Connection, ConnectError> {
+) -> Result<NatsConnection, ConnectError> {
     let timing = options.timing;
     let process = uuid::Uuid::new_v4().simple();
     let root = format!("{}.{process}", Subjects::new(&options.cluster).inbox());
     let listener =
-        Listener { changed: Arc::default(), dropped: channel::Sender::new(0), lame_duck: Arc::default() };
+        ConnectionListener { changed: Arc::default(), dropped: channel::Sender::new(0), lame_duck: Arc::default() };
     let configure = || configure(options, role, &root, &listener).subscription_capacity(capacity);
     let client = first_connect(options, configure).await?;
     let info = client.server_info();
@@ -106,11 +106,11 @@ async fn connect_with(
     let router = Router::new(root);
     let inbox = client.subscribe(router.pattern()).await.map_err(|error| refused(options, error))?;
     tasks.spawn(router.clone().run(inbox, Duration::from_secs(1)));
-    let link = channel::Sender::new(Link::Up { generation: 1 });
+    let link = channel::Sender::new(ConnectionState::Up { generation: 1 });
     let (outgoing, handing_over) = outgoing(client.clone(), QUEUE);
     // ends by itself after all messages are handed over
     tokio::spawn(handing_over);
-    let connection = Connection::new(Parts {
+    let connection = NatsConnection::new(ConnectionInner {
         client: client.clone(),
         outgoing,
         router,
@@ -148,7 +148,7 @@ async fn first_connect(
     }
 }
 
-fn configure(options: &NatsOptions, role: &str, root: &str, listener: &Listener) -> ConnectOptions {
+fn configure(options: &NatsOptions, role: &str, root: &str, listener: &ConnectionListener) -> ConnectOptions {
     let longest = options.timing.nats_reconnect;
     let listener = listener.clone();
     ConnectOptions::new()
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use crate::engine::nats::bus;
     use crate::engine::nats::fake::Fake;
-    use crate::engine::{Gap, Message, Received};
+    use crate::engine::{Gap, Message, BusEvent};
     use crate::timing::Timing;
 
     fn options(urls: &[&str]) -> NatsOptions {
@@ -292,8 +292,8 @@ mod tests {
         let mut messages = 0;
         loop {
             match subscription.next().await {
-                Some(Received::Message(_)) => messages += 1,
-                Some(Received::Gap(gap)) => break assert_eq!(gap, Gap::Overflow),
+                Some(BusEvent::Message(_)) => messages += 1,
+                Some(BusEvent::Gap(gap)) => break assert_eq!(gap, Gap::Overflow),
                 None => panic!("{messages} messages and no gap"),
             }
         }

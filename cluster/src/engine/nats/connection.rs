@@ -21,8 +21,8 @@ use tokio::sync::{Notify, mpsc, watch as channel};
 use tokio::time::{timeout, timeout_at};
 
 use super::outgoing::Outgoing;
-use super::router::{Router, Waiter};
-use crate::engine::Link;
+use super::router::{Router, RouterWaiter};
+use crate::engine::ConnectionState;
 use crate::timing::Timing;
 
 /// The longest subject and reply subject together, in bytes. A server closes the connection after a line of
@@ -31,7 +31,7 @@ const LONGEST_LINE: usize = 4000;
 
 /// The reason why there is no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum RequestFailure {
     /// Nothing was sent.
     NotSent,
     /// The message is larger than the server accepts; nothing was sent.
@@ -46,29 +46,29 @@ pub(super) enum Failure {
 
 /// A handle on a connection, cheap to clone. Its tasks end when the engine is dropped.
 #[derive(Clone)]
-pub(super) struct Connection(Arc<Parts>);
+pub(super) struct NatsConnection(Arc<ConnectionInner>);
 
-pub(super) struct Parts {
+pub(super) struct ConnectionInner {
     pub(super) client: Client,
     pub(super) outgoing: Outgoing,
     pub(super) router: Arc<Router>,
     /// The state of this connection. Closed after the engine was dropped.
-    pub(super) link: channel::Receiver<Link>,
+    pub(super) link: channel::Receiver<ConnectionState>,
     /// A count that grows whenever the client library drops messages of a subscription.
     pub(super) dropped: channel::Receiver<u64>,
     pub(super) timing: Timing,
 }
 
-impl std::ops::Deref for Connection {
-    type Target = Parts;
+impl std::ops::Deref for NatsConnection {
+    type Target = ConnectionInner;
 
-    fn deref(&self) -> &Parts {
+    fn deref(&self) -> &ConnectionInner {
         &self.0
     }
 }
 
-impl Connection {
-    pub(super) fn new(parts: Parts) -> Self {
+impl NatsConnection {
+    pub(super) fn new(parts: ConnectionInner) -> Self {
         Self(Arc::new(parts))
     }
 
@@ -85,24 +85,24 @@ impl Connection {
         headers: Option<HeaderMap>,
         payload: Bytes,
         within: Duration,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), RequestFailure> {
         let subject = subject.into();
         if subject.len() + reply.as_ref().map_or(0, String::len) > LONGEST_LINE
             || payload.len() > self.client.max_payload()
         {
-            return Err(Failure::TooLarge);
+            return Err(RequestFailure::TooLarge);
         }
         if !self.is_up() {
-            return Err(Failure::NotSent);
+            return Err(RequestFailure::NotSent);
         }
         let message = OutboundMessage { subject, reply: reply.map(Into::into), headers, payload };
         match self.outgoing.try_send(message) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Closed(_)) => Err(Failure::NotSent),
+            Err(TrySendError::Closed(_)) => Err(RequestFailure::NotSent),
             Err(TrySendError::Full(message)) => match self.outgoing.send_timeout(message, within).await {
                 Ok(()) => Ok(()),
-                Err(SendTimeoutError::Closed(_)) => Err(Failure::NotSent),
-                Err(SendTimeoutError::Timeout(_)) => Err(Failure::Silence),
+                Err(SendTimeoutError::Closed(_)) => Err(RequestFailure::NotSent),
+                Err(SendTimeoutError::Timeout(_)) => Err(RequestFailure::Silence),
             },
         }
     }
@@ -114,17 +114,17 @@ impl Connection {
         headers: Option<HeaderMap>,
         payload: Bytes,
         within: Duration,
-    ) -> Result<Raw, Failure> {
+    ) -> Result<Raw, RequestFailure> {
         let until = Instant::now() + within;
         let mut place = self.router.place(until);
         // without room in the queue the request was not sent
         let sent = self.send(subject, Some(place.subject()), headers, payload, within).await;
-        sent.map_err(|failure| if failure == Failure::Silence { Failure::NotSent } else { failure })?;
+        sent.map_err(|failure| if failure == RequestFailure::Silence { RequestFailure::NotSent } else { failure })?;
         match timeout_at(until.into(), place.answer()).await {
-            Ok(Some(raw)) if raw.status == Some(StatusCode::NO_RESPONDERS) => Err(Failure::NoResponder),
+            Ok(Some(raw)) if raw.status == Some(StatusCode::NO_RESPONDERS) => Err(RequestFailure::NoResponder),
             Ok(Some(raw)) => Ok(raw),
-            Ok(None) if Instant::now() < until => Err(Failure::Lost),
-            Ok(None) | Err(_) => Err(Failure::Silence),
+            Ok(None) if Instant::now() < until => Err(RequestFailure::Lost),
+            Ok(None) | Err(_) => Err(RequestFailure::Silence),
         }
     }
 
@@ -134,62 +134,62 @@ impl Connection {
         subject: String,
         payload: Bytes,
         within: Duration,
-    ) -> Result<mpsc::UnboundedReceiver<Raw>, Failure> {
+    ) -> Result<mpsc::UnboundedReceiver<Raw>, RequestFailure> {
         let (sender, messages) = mpsc::unbounded_channel();
-        let reply = self.router.expect(Waiter::Stream(sender), Instant::now() + within);
+        let reply = self.router.expect(RouterWaiter::Stream(sender), Instant::now() + within);
         self.send(subject, Some(reply), None, payload, self.timing.operation).await?;
         Ok(messages)
     }
 
     /// Subscribes to a new private subject. Returns the subscription and the subject.
-    pub(super) async fn inbox(&self) -> Result<(Subscriber, String), Failure> {
+    pub(super) async fn inbox(&self) -> Result<(Subscriber, String), RequestFailure> {
         let subject = self.router.private(&uuid::Uuid::new_v4().simple().to_string());
         let subscribed = timeout(self.timing.operation, self.client.subscribe(subject.clone())).await;
         match subscribed {
             Ok(Ok(messages)) => Ok((messages, subject)),
-            Ok(Err(_)) | Err(_) => Err(Failure::NotSent),
+            Ok(Err(_)) | Err(_) => Err(RequestFailure::NotSent),
         }
     }
 
     /// Waits for an echo. After it the server has processed everything that was sent before.
-    pub(super) async fn round_trip(&self) -> Result<(), Failure> {
+    pub(super) async fn round_trip(&self) -> Result<(), RequestFailure> {
         let within = self.timing.operation;
         let mut place = self.router.place(Instant::now() + within);
         self.send(place.subject(), None, None, Bytes::new(), within).await?;
         match timeout(within, place.answer()).await {
             Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(Failure::Lost),
-            Err(_) => Err(Failure::Silence),
+            Ok(None) => Err(RequestFailure::Lost),
+            Err(_) => Err(RequestFailure::Silence),
         }
     }
 }
 
 /// Reads the current state from the library. `before` keeps the time since which the link is down.
-fn observe(client: &Client, before: Link) -> Link {
+fn observe(client: &Client, before: ConnectionState) -> ConnectionState {
     if client.connection_state() == State::Connected {
-        return Link::Up { generation: client.statistics().connects.load(Ordering::Relaxed) };
+        return ConnectionState::Up { generation: client.statistics().connects.load(Ordering::Relaxed) };
     }
     match before {
-        Link::Down { .. } => before,
-        Link::Up { .. } => Link::Down { since: Instant::now() },
+        ConnectionState::Down { .. } => before,
+        ConnectionState::Up { .. } => ConnectionState::Down { since: Instant::now() },
     }
 }
 
 /// Publishes the state of the link whenever it changes. Also polls the state regularly, because the library
 /// may drop events. When a connection is lost, every request that waits for a reply on it fails at once.
 pub(super) async fn track(
-    connection: Connection,
+    connection: NatsConnection,
     role: &'static str,
     changed: Arc<Notify>,
-    link: channel::Sender<Link>,
+    link: channel::Sender<ConnectionState>,
 ) {
-    let Parts { client, router, timing, .. } = &*connection;
+    let ConnectionInner { client, router, timing, .. } = &*connection;
     loop {
         let before = *link.borrow();
         let now = observe(client, before);
         if now != before {
             tracing::info!(role, link = ?now, "the connection to NATS changed");
-            if let Link::Up { .. } = before {
+            if let ConnectionState::Up { .. } = before {
                 router.abandon();
             }
             link.send_replace(now);
@@ -202,23 +202,23 @@ pub(super) async fn track(
 }
 
 /// Merges the links of two connections: up when both are up, a new generation when either connection has one.
-pub(super) fn merge(control: Link, data: Link) -> Link {
+pub(super) fn merge(control: ConnectionState, data: ConnectionState) -> ConnectionState {
     match (control, data) {
-        (Link::Up { generation: control }, Link::Up { generation: data }) => {
-            Link::Up { generation: (control + data).saturating_sub(1) }
+        (ConnectionState::Up { generation: control }, ConnectionState::Up { generation: data }) => {
+            ConnectionState::Up { generation: (control + data).saturating_sub(1) }
         }
-        (Link::Down { since: control }, Link::Down { since: data }) => {
-            Link::Down { since: control.min(data) }
+        (ConnectionState::Down { since: control }, ConnectionState::Down { since: data }) => {
+            ConnectionState::Down { since: control.min(data) }
         }
-        (down @ Link::Down { .. }, _) | (_, down) => down,
+        (down @ ConnectionState::Down { .. }, _) | (_, down) => down,
     }
 }
 
 /// Publishes the merged link of two connections until they are closed.
 pub(super) async fn join(
-    mut control: channel::Receiver<Link>,
-    mut data: channel::Receiver<Link>,
-    link: channel::Sender<Link>,
+    mut control: channel::Receiver<ConnectionState>,
+    mut data: channel::Receiver<ConnectionState>,
+    link: channel::Sender<ConnectionState>,
 ) {
     loop {
         let now = merge(*control.borrow_and_update(), *data.borrow_and_update());
@@ -239,10 +239,10 @@ mod tests {
 
     #[test]
     fn the_link_is_up_only_when_both_connections_are_and_its_generation_grows() {
-        let up = |generation| Link::Up { generation };
+        let up = |generation| ConnectionState::Up { generation };
         let now = Instant::now();
-        let down = Link::Down { since: now };
-        let later = Link::Down { since: now + Duration::from_secs(1) };
+        let down = ConnectionState::Down { since: now };
+        let later = ConnectionState::Down { since: now + Duration::from_secs(1) };
         assert_eq!(merge(up(1), up(1)), up(1));
         assert_eq!(merge(up(2), up(1)), up(2));
         assert_eq!(merge(up(2), up(3)), up(4));

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 
-use crate::engine::{Entry, Headers, Message, Op};
+use crate::engine::{Entry, Headers, Message, OperationId};
 use crate::id::{KEY_LENGTH, Key};
 use crate::trace::TraceParent;
 
@@ -54,7 +54,7 @@ pub(super) fn message(raw: Raw) -> Message {
 /// Creates the header of an entry: its operation id, then its meta, so that a consumer of headers alone
 /// receives both. Text is stored unchanged, other bytes in base64. Both are in one header, because the
 /// overhead of a header is as large as its content.
-pub(super) fn entry(op: Op, meta: &[u8]) -> HeaderMap {
+pub(super) fn entry(op: OperationId, meta: &[u8]) -> HeaderMap {
     let mut line = Key::from_bits(u128::from_be_bytes(op.0)).to_string();
     match std::str::from_utf8(meta) {
         Ok("") => {}
@@ -80,9 +80,9 @@ pub(super) fn stored(key: String, rev: u64, map: &HeaderMap, value: Bytes) -> En
     Entry { key, rev, op, meta, value }
 }
 
-fn read(line: &str) -> Option<(Op, Bytes)> {
+fn read(line: &str) -> Option<(OperationId, Bytes)> {
     let (op, rest) = line.split_at_checked(KEY_LENGTH)?;
-    let op = Op(op.parse::<Key>().ok()?.bits().to_be_bytes());
+    let op = OperationId(op.parse::<Key>().ok()?.bits().to_be_bytes());
     let meta = match rest.strip_prefix(TEXT) {
         Some(text) => Bytes::copy_from_slice(text.as_bytes()),
         None => rest.strip_prefix(BINARY).map_or(Some(Vec::new()), |meta| BASE64.decode(meta).ok())?.into(),
@@ -140,15 +140,15 @@ mod tests {
     proptest! {
         #[test]
         fn an_entry_survives_its_headers(op: [u8; 16], meta: Vec<u8>) {
-            let read = stored("k".to_owned(), 7, &entry(Op(op), &meta), Bytes::from_static(b"v"));
-            prop_assert_eq!((read.op, read.meta.to_vec(), read.rev), (Op(op), meta, 7));
+            let read = stored("k".to_owned(), 7, &entry(OperationId(op), &meta), Bytes::from_static(b"v"));
+            prop_assert_eq!((read.op, read.meta.to_vec(), read.rev), (OperationId(op), meta, 7));
         }
 
         #[test]
         fn so_does_one_whose_meta_is_text(op: [u8; 16], meta in "\\PC{0,20}") {
-            let written = entry(Op(op), meta.as_bytes());
+            let written = entry(OperationId(op), meta.as_bytes());
             let read = stored("k".to_owned(), 7, &written, Bytes::new());
-            prop_assert_eq!((read.op, &read.meta[..]), (Op(op), meta.as_bytes()));
+            prop_assert_eq!((read.op, &read.meta[..]), (OperationId(op), meta.as_bytes()));
             // the form in which the server returns it
             let line = format!("NATS/1.0\r\nPw-Entry: {}\r\n\r\n", text(&written, &ENTRY).unwrap());
             prop_assert_eq!(stored("k".to_owned(), 7, &parse(line.as_bytes()), Bytes::new()), Entry { value: Bytes::new(), ..read });
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(marker(&ours), Some(Marker { expired: false }));
         let aged = parse(b"NATS/1.0\r\nNats-Marker-Reason: MaxAge\r\nNats-TTL: 15m0s\r\n\r\n");
         assert_eq!(marker(&aged), Some(Marker { expired: true }));
-        assert_eq!(marker(&entry(Op([1; 16]), b"meta")), None);
+        assert_eq!(marker(&entry(OperationId([1; 16]), b"meta")), None);
         assert_eq!(marker(&deletion(std::time::Duration::from_secs(900))), Some(Marker { expired: false }));
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Origin {
 
 /// The revision of each key and nothing else, because 10,000 rows must take less than 1 MB.
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct KnownKeys {
     known: HashMap<Box<str>, u64>,
     /// Keys known before the restart that the new consumer has not yielded yet.
     unseen: HashMap<Box<str>, u64>,
@@ -26,7 +26,7 @@ pub(super) struct Held {
     live: bool,
 }
 
-impl Held {
+impl KnownKeys {
     /// Prepares for a new consumer, which yields everything again. If the stream was replaced or has lost
     /// messages that were seen, its revisions count anew, so the known revisions are reset to 0 and order
     /// nothing.
@@ -89,13 +89,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::Op;
+    use crate::engine::OperationId;
 
     fn entry(key: &str, rev: u64) -> Entry {
         Entry {
             key: key.to_owned(),
             rev,
-            op: Op::default(),
+            op: OperationId::default(),
             meta: Default::default(),
             value: Default::default(),
         }
@@ -113,7 +113,7 @@ mod tests {
     }
 
     /// Simulates a whole consumer: every entry and delete marker, then the leader's state of the unseen keys.
-    fn consume(held: &mut Held, reader: &mut BTreeMap<String, u64>, truth: &BTreeMap<String, (u64, bool)>) {
+    fn consume(held: &mut KnownKeys, reader: &mut BTreeMap<String, u64>, truth: &BTreeMap<String, (u64, bool)>) {
         for (key, (rev, stands)) in truth {
             let event = if *stands {
                 held.put(entry(key, *rev))
@@ -132,7 +132,7 @@ mod tests {
         fn a_reader_knows_what_stands_whatever_was_missed(
             rounds in prop::collection::vec(prop::collection::vec((0..6_u8, 0..3_u8), 0..12), 1..6)
         ) {
-            let (mut held, mut reader, mut truth) = (Held::default(), BTreeMap::new(), BTreeMap::new());
+            let (mut held, mut reader, mut truth) = (KnownKeys::default(), BTreeMap::new(), BTreeMap::new());
             let mut seq = 0;
             for missed in rounds {
                 for (key, what) in missed {
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_replica_that_is_behind_takes_nothing_back() {
-        let mut held = Held::default();
+        let mut held = KnownKeys::default();
         let origin = Origin { created: "c".to_owned(), last_seq: 9 };
         held.restart(&origin);
         assert!(held.put(entry("k", 9)).is_some());
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_lost_its_past_is_believed() {
-        let mut held = Held::default();
+        let mut held = KnownKeys::default();
         held.restart(&Origin { created: "old".to_owned(), last_seq: 100 });
         for key in ["a", "b"] {
             held.put(entry(key, 100));
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn live_is_told_once() {
-        let mut held = Held::default();
+        let mut held = KnownKeys::default();
         assert_eq!(held.live(), Some(WatchEvent::Live));
         assert_eq!(held.live(), None);
     }

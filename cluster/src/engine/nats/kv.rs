@@ -18,12 +18,12 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::api::{Ack, ApiError, NOTHING_STORED, api, store};
+use super::api::{PublishResult, JetStreamFailure, NOTHING_STORED, api, store};
 use super::connect::jitter;
-use super::connection::{Connection, Failure};
+use super::connection::{NatsConnection, RequestFailure};
 use super::headers::{self, Marker};
 use super::streams::{MARKER_TTL, Streams};
-use crate::engine::{Bucket, Consistency, Down, Entry, Expect, MAX_META, MAX_VALUE, Put, WriteError};
+use crate::engine::{Bucket, Consistency, Unavailable, Entry, Precondition, MAX_META, MAX_VALUE, Put, WriteError};
 
 /// The longest pause before repeating a write that was refused for a temporary reason.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -34,15 +34,15 @@ const LONGEST_KEY: usize = 2048;
 
 /// One bucket on the control connection.
 #[derive(Clone)]
-pub(super) struct Store {
-    pub(super) control: Connection,
+pub(super) struct KvStream {
+    pub(super) control: NatsConnection,
     pub(super) streams: Arc<Streams>,
     pub(super) bucket: Bucket,
 }
 
 /// A message stored under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Stored {
+pub(super) enum StoredEntry {
     Entry(Entry),
     /// A delete marker; it has a sequence of its own.
     Marker {
@@ -51,7 +51,7 @@ pub(super) enum Stored {
     },
 }
 
-impl Stored {
+impl StoredEntry {
     pub(super) fn new(key: String, seq: u64, map: &HeaderMap, value: Bytes) -> Self {
         match headers::marker(map) {
             Some(marker) => Self::Marker { seq, marker },
@@ -91,27 +91,27 @@ pub(super) fn put_headers(put: &Put) -> HeaderMap {
 
 /// Returns the sequence that a conditional publish names first; 0 means that nothing was ever stored.
 /// Expecting revision 0 is a conflict and not absence, because nothing is ever stored at revision 0.
-pub(super) fn first_expectation(expect: Expect) -> Result<Option<u64>, WriteError> {
+pub(super) fn first_expectation(expect: Precondition) -> Result<Option<u64>, WriteError> {
     match expect {
-        Expect::Any => Ok(None),
-        Expect::Absent => Ok(Some(0)),
-        Expect::Rev(0) => Err(WriteError::Conflict { actual: None }),
-        Expect::Rev(rev) => Ok(Some(rev)),
+        Precondition::Any => Ok(None),
+        Precondition::Absent => Ok(Some(0)),
+        Precondition::Rev(0) => Err(WriteError::Conflict { actual: None }),
+        Precondition::Rev(rev) => Ok(Some(rev)),
     }
 }
 
 /// Returns the sequence to expect after a mismatch, or the conflict. A key with only a delete marker is
 /// absent too; the next publish then names the sequence of the marker.
-pub(super) fn next_expectation(expect: Expect, stored: Option<&Stored>) -> Result<u64, WriteError> {
+pub(super) fn next_expectation(expect: Precondition, stored: Option<&StoredEntry>) -> Result<u64, WriteError> {
     match (expect, stored) {
-        (_, Some(Stored::Entry(entry))) => Err(WriteError::Conflict { actual: Some(entry.rev) }),
-        (Expect::Absent, Some(Stored::Marker { seq, .. })) => Ok(*seq),
-        (Expect::Absent, None) => Ok(0),
-        (Expect::Any | Expect::Rev(_), _) => Err(WriteError::Conflict { actual: None }),
+        (_, Some(StoredEntry::Entry(entry))) => Err(WriteError::Conflict { actual: Some(entry.rev) }),
+        (Precondition::Absent, Some(StoredEntry::Marker { seq, .. })) => Ok(*seq),
+        (Precondition::Absent, None) => Ok(0),
+        (Precondition::Any | Precondition::Rev(_), _) => Err(WriteError::Conflict { actual: None }),
     }
 }
 
-impl Store {
+impl KvStream {
     /// Returns the subject of a key.
     pub(super) fn subject(&self, key: &str) -> String {
         self.streams.key(self.bucket, key)
@@ -127,7 +127,7 @@ impl Store {
         Instant::now() + self.control.timing.operation
     }
 
-    pub(super) async fn get(&self, key: &str, consistency: Consistency) -> Result<Option<Entry>, Down> {
+    pub(super) async fn get(&self, key: &str, consistency: Consistency) -> Result<Option<Entry>, Unavailable> {
         if !is_key(key) {
             return Ok(None);
         }
@@ -136,11 +136,11 @@ impl Store {
             Consistency::Latest => self.latest(key, deadline).await?,
             Consistency::Any => self.nearby(key, deadline).await?,
         };
-        Ok(stored.and_then(Stored::live))
+        Ok(stored.and_then(StoredEntry::live))
     }
 
     /// Reads a key from the leader, which has every acknowledged write.
-    pub(super) async fn latest(&self, key: &str, deadline: Instant) -> Result<Option<Stored>, Down> {
+    pub(super) async fn latest(&self, key: &str, deadline: Instant) -> Result<Option<StoredEntry>, Unavailable> {
         let request = json!({ "last_by_subj": self.subject(key) });
         self.ask_leader(&request, deadline).await
     }
@@ -150,7 +150,7 @@ impl Store {
         &self,
         request: &serde_json::Value,
         deadline: Instant,
-    ) -> Result<Option<Stored>, Down> {
+    ) -> Result<Option<StoredEntry>, Unavailable> {
         #[derive(Deserialize)]
         struct Answer {
             message: Found,
@@ -175,44 +175,44 @@ impl Store {
                     let key = message.subject[self.streams.keys(self.bucket).len()..].to_owned();
                     let map = headers::parse(&BASE64.decode(message.hdrs).unwrap_or_default());
                     let value = BASE64.decode(message.data).unwrap_or_default();
-                    return Ok(Some(Stored::new(key, message.seq, &map, value.into())));
+                    return Ok(Some(StoredEntry::new(key, message.seq, &map, value.into())));
                 }
-                Err(ApiError::Refusal(refusal)) if refusal.err_code == NOTHING_STORED => return Ok(None),
-                Err(ApiError::Failure(Failure::NotSent | Failure::Lost)) => return Err(Down),
+                Err(JetStreamFailure::Refusal(refusal)) if refusal.err_code == NOTHING_STORED => return Ok(None),
+                Err(JetStreamFailure::Failure(RequestFailure::NotSent | RequestFailure::Lost)) => return Err(Unavailable),
                 Err(error) => self.pause(deadline, &error).await?,
             }
         }
     }
 
     /// Reads a key from any replica.
-    async fn nearby(&self, key: &str, deadline: Instant) -> Result<Option<Stored>, Down> {
+    async fn nearby(&self, key: &str, deadline: Instant) -> Result<Option<StoredEntry>, Unavailable> {
         let subject = format!("$JS.API.DIRECT.GET.{}.{}", self.stream(), self.subject(key));
         loop {
             let remaining = deadline.saturating_duration_since(Instant::now());
             match self.control.ask(subject.clone(), None, Bytes::new(), remaining).await {
                 Ok(raw) if raw.status == Some(StatusCode::NOT_FOUND) => return Ok(None),
-                Ok(raw) => return self.direct(raw).map(|(_, stored)| Some(stored)).ok_or(Down),
-                Err(Failure::NoResponder) => self.pause(deadline, &Failure::NoResponder).await?,
-                Err(_) => return Err(Down),
+                Ok(raw) => return self.direct(raw).map(|(_, stored)| Some(stored)).ok_or(Unavailable),
+                Err(RequestFailure::NoResponder) => self.pause(deadline, &RequestFailure::NoResponder).await?,
+                Err(_) => return Err(Unavailable),
             }
         }
     }
 
     /// Converts the reply to a direct read into a key and its message. Returns `None` if the reply is
     /// malformed.
-    pub(super) fn direct(&self, raw: Raw) -> Option<(String, Stored)> {
+    pub(super) fn direct(&self, raw: Raw) -> Option<(String, StoredEntry)> {
         let map = raw.headers?;
         let seq = headers::number(&map, &async_nats::header::NATS_SEQUENCE)?;
         let subject = headers::text(&map, &async_nats::header::NATS_SUBJECT)?;
         let key = subject.strip_prefix(&self.streams.keys(self.bucket))?.to_owned();
-        Some((key.clone(), Stored::new(key, seq, &map, raw.payload)))
+        Some((key.clone(), StoredEntry::new(key, seq, &map, raw.payload)))
     }
 
     /// Waits a moment before the next attempt. Returns `Down` when the deadline leaves no time for one.
-    pub(super) async fn pause(&self, deadline: Instant, why: &impl std::fmt::Debug) -> Result<(), Down> {
+    pub(super) async fn pause(&self, deadline: Instant, why: &impl std::fmt::Debug) -> Result<(), Unavailable> {
         if Instant::now() + PAUSE >= deadline {
             tracing::debug!(?why, bucket = self.bucket.name(), "JetStream is not available");
-            return Err(Down);
+            return Err(Unavailable);
         }
         tokio::time::sleep(jitter(PAUSE)).await;
         Ok(())
@@ -223,12 +223,12 @@ impl Store {
         self.write(&put.key, || put_headers(put), &put.value, put.expect).await
     }
 
-    pub(super) async fn delete(&self, key: &str, expect: Expect) -> Result<(), WriteError> {
+    pub(super) async fn delete(&self, key: &str, expect: Precondition) -> Result<(), WriteError> {
         if !is_key(key) {
             return Err(WriteError::Invalid);
         }
-        if expect == Expect::Absent {
-            let stored = self.latest(key, self.deadline()).await.map_err(|Down| WriteError::Down)?;
+        if expect == Precondition::Absent {
+            let stored = self.latest(key, self.deadline()).await.map_err(|Unavailable| WriteError::Down)?;
             return next_expectation(expect, stored.as_ref()).map(drop);
         }
         self.write(key, || headers::deletion(MARKER_TTL), &Bytes::new(), expect).await.map(drop)
@@ -240,7 +240,7 @@ impl Store {
         key: &str,
         headers: impl Fn() -> HeaderMap,
         payload: &Bytes,
-        expect: Expect,
+        expect: Precondition,
     ) -> Result<u64, WriteError> {
         let deadline = self.deadline();
         let subject = Subject::from(self.subject(key));
@@ -257,19 +257,19 @@ impl Store {
             let ack = store(&self.control, subject.clone(), headers, payload.clone(), within).await;
             within = deadline.saturating_duration_since(Instant::now());
             match ack {
-                Ack::Written { seq } => return Ok(seq),
-                Ack::Unknown => return Err(WriteError::Unknown),
-                Ack::Down => return Err(WriteError::Down),
-                Ack::Invalid => return Err(WriteError::Invalid),
-                Ack::Busy => self.pause(deadline, &Ack::Busy).await.map_err(|Down| WriteError::Down)?,
-                Ack::Mismatch => {
+                PublishResult::Written { seq } => return Ok(seq),
+                PublishResult::Unknown => return Err(WriteError::Unknown),
+                PublishResult::Down => return Err(WriteError::Down),
+                PublishResult::Invalid => return Err(WriteError::Invalid),
+                PublishResult::Busy => self.pause(deadline, &PublishResult::Busy).await.map_err(|Unavailable| WriteError::Down)?,
+                PublishResult::Mismatch => {
                     // boxed, so that this rare case does not enlarge the future of every put
                     let stored = Box::pin(self.latest(key, deadline)).await;
                     // nothing was written, so the conflict is certain even if the leader is unavailable now
-                    let stored = stored.map_err(|Down| WriteError::Conflict { actual: None })?;
+                    let stored = stored.map_err(|Unavailable| WriteError::Conflict { actual: None })?;
                     let next = next_expectation(expect, stored.as_ref())?;
                     if expected == Some(next) {
-                        self.pause(deadline, &Ack::Mismatch).await.map_err(|Down| WriteError::Down)?;
+                        self.pause(deadline, &PublishResult::Mismatch).await.map_err(|Unavailable| WriteError::Down)?;
                     }
                     expected = Some(next);
                 }
@@ -281,9 +281,9 @@ impl Store {
     async fn conflict(&self, key: &str, deadline: Instant) -> WriteError {
         match self.latest(key, deadline).await {
             Ok(stored) => {
-                WriteError::Conflict { actual: stored.and_then(Stored::live).map(|entry| entry.rev) }
+                WriteError::Conflict { actual: stored.and_then(StoredEntry::live).map(|entry| entry.rev) }
             }
-            Err(Down) => WriteError::Down,
+            Err(Unavailable) => WriteError::Down,
         }
     }
 }
@@ -296,8 +296,8 @@ mod tests {
     use crate::engine::nats::fake::Fake;
     use crate::timing::Timing;
 
-    fn entry(rev: u64) -> Stored {
-        Stored::new("k".to_owned(), rev, &HeaderMap::new(), Bytes::new())
+    fn entry(rev: u64) -> StoredEntry {
+        StoredEntry::new("k".to_owned(), rev, &HeaderMap::new(), Bytes::new())
     }
 
     #[test]
@@ -323,25 +323,25 @@ mod tests {
         };
         let mut tasks = Tasks::default();
         let control = connect(&options, "control", &mut tasks).await.unwrap();
-        let store = Store { control, streams: Arc::new(Streams::new("c", 1)), bucket: Bucket::Cluster };
+        let store = KvStream { control, streams: Arc::new(Streams::new("c", 1)), bucket: Bucket::Cluster };
         assert_eq!(store.get("k", Consistency::Latest).await, Ok(None));
     }
 
     #[test]
     fn absent_is_expected_over_the_mark_of_a_deletion_by_its_own_revision() {
-        let marker = Stored::new("k".to_owned(), 9, &headers::deletion(MARKER_TTL), Bytes::new());
-        assert_eq!(next_expectation(Expect::Absent, Some(&marker)), Ok(9));
-        assert_eq!(next_expectation(Expect::Absent, None), Ok(0));
+        let marker = StoredEntry::new("k".to_owned(), 9, &headers::deletion(MARKER_TTL), Bytes::new());
+        assert_eq!(next_expectation(Precondition::Absent, Some(&marker)), Ok(9));
+        assert_eq!(next_expectation(Precondition::Absent, None), Ok(0));
         let conflict = |actual| Err(WriteError::Conflict { actual });
-        assert_eq!(next_expectation(Expect::Absent, Some(&entry(3))), conflict(Some(3)));
-        assert_eq!(next_expectation(Expect::Rev(2), Some(&entry(3))), conflict(Some(3)));
-        assert_eq!(next_expectation(Expect::Rev(2), Some(&marker)), conflict(None), "a mark is no revision");
-        assert_eq!(next_expectation(Expect::Rev(2), None), conflict(None));
+        assert_eq!(next_expectation(Precondition::Absent, Some(&entry(3))), conflict(Some(3)));
+        assert_eq!(next_expectation(Precondition::Rev(2), Some(&entry(3))), conflict(Some(3)));
+        assert_eq!(next_expectation(Precondition::Rev(2), Some(&marker)), conflict(None), "a mark is no revision");
+        assert_eq!(next_expectation(Precondition::Rev(2), None), conflict(None));
     }
 
     #[test]
     fn a_time_to_live_is_whole_seconds() {
-        let put = |ttl| Put { ttl: Some(ttl), ..Put::new("k", "", Expect::Any) };
+        let put = |ttl| Put { ttl: Some(ttl), ..Put::new("k", "", Precondition::Any) };
         assert!(check(&put(Duration::from_secs(1))).is_ok());
         for bad in [Duration::ZERO, Duration::from_millis(999), Duration::from_millis(1500)] {
             assert_eq!(check(&put(bad)), Err(WriteError::Invalid));

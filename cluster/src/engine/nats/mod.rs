@@ -45,14 +45,14 @@ use tokio::sync::mpsc::{WeakUnboundedSender, unbounded_channel};
 use tokio::sync::watch as channel;
 
 use self::connect::Tasks;
-use self::connection::Connection;
-use self::kv::Store;
-use self::queue::Hints;
+use self::connection::NatsConnection;
+use self::kv::KvStream;
+use self::queue::WorkQueue;
 use self::streams::Streams;
-use self::watch::Follower;
+use self::watch::WatchTask;
 use super::{
-    Batch, Bucket, Consistency, Delivery, Down, Entry, Expect, Link, MAX_WATCHES, Message, PublishError,
-    Push, Put, QueueError, Replies, RequestError, Subscription, Watch, WatchEvent, WatchMode, WriteError,
+    BatchOp, Bucket, Consistency, QueueMessage, Unavailable, Entry, Precondition, ConnectionState, MAX_WATCHES, Message, PublishError,
+    Enqueue, Put, QueueError, Replies, RequestError, Subscription, Watch, WatchEvent, WatchMode, WriteError,
 };
 
 /// Options for the connection to the cluster's NATS.
@@ -94,15 +94,15 @@ pub enum ConnectError {
 /// A NATS cluster with JetStream. Dropping the last clone closes the connections.
 #[derive(Clone)]
 pub struct Nats {
-    inner: Arc<Inner>,
+    inner: Arc<NatsInner>,
 }
 
-struct Inner {
-    control: Connection,
-    data: Connection,
+struct NatsInner {
+    control: NatsConnection,
+    data: NatsConnection,
     streams: Arc<Streams>,
-    hints: Hints,
-    link: channel::Receiver<Link>,
+    hints: WorkQueue,
+    link: channel::Receiver<ConnectionState>,
     watches: Mutex<Vec<WeakUnboundedSender<WatchEvent>>>,
     /// Aborted on drop; every other task ends as a consequence.
     _tasks: Tasks,
@@ -125,19 +125,19 @@ impl Nats {
         let ensured = streams.ensure_all(&control, deadline).await;
         ensured.map_err(|reason| connect::refused(&options, reason))?;
 
-        let (sender, link) = channel::channel(Link::Up { generation: 1 });
+        let (sender, link) = channel::channel(ConnectionState::Up { generation: 1 });
         tasks.spawn(connection::join(control.link.clone(), data.link.clone(), sender));
         tasks.spawn(streams::keep(streams.clone(), control.clone()));
-        let hints = Hints::new(data.clone(), streams.clone());
+        let hints = WorkQueue::new(data.clone(), streams.clone());
         let streams = Arc::new(streams);
         let watches = Mutex::default();
-        let inner = Inner { control, data, streams, hints, link, watches, _tasks: tasks };
+        let inner = NatsInner { control, data, streams, hints, link, watches, _tasks: tasks };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    fn store(&self, bucket: Bucket) -> Store {
-        let Inner { control, streams, .. } = &*self.inner;
-        Store { control: control.clone(), streams: streams.clone(), bucket }
+    fn store(&self, bucket: Bucket) -> KvStream {
+        let NatsInner { control, streams, .. } = &*self.inner;
+        KvStream { control: control.clone(), streams: streams.clone(), bucket }
     }
 
     pub(super) async fn publish(&self, message: Message) -> Result<(), PublishError> {
@@ -149,7 +149,7 @@ impl Nats {
         pattern: &str,
         group: Option<&str>,
         max_bytes: usize,
-    ) -> Result<Subscription, Down> {
+    ) -> Result<Subscription, Unavailable> {
         bus::subscribe(&self.inner.data, pattern, group, max_bytes).await
     }
 
@@ -165,7 +165,7 @@ impl Nats {
         bus::request_many(&self.inner.data, message, within).await
     }
 
-    pub(super) fn link(&self) -> channel::Receiver<Link> {
+    pub(super) fn link(&self) -> channel::Receiver<ConnectionState> {
         self.inner.link.clone()
     }
 
@@ -174,11 +174,11 @@ impl Nats {
         bucket: Bucket,
         key: &str,
         consistency: Consistency,
-    ) -> Result<Option<Entry>, Down> {
+    ) -> Result<Option<Entry>, Unavailable> {
         self.store(bucket).get(key, consistency).await
     }
 
-    pub(super) async fn list(&self, bucket: Bucket, prefix: &str) -> Result<Vec<Entry>, Down> {
+    pub(super) async fn list(&self, bucket: Bucket, prefix: &str) -> Result<Vec<Entry>, Unavailable> {
         self.store(bucket).list(prefix).await
     }
 
@@ -188,7 +188,7 @@ impl Nats {
         prefix: &str,
         after_rev: u64,
         limit: usize,
-    ) -> Result<Vec<Entry>, Down> {
+    ) -> Result<Vec<Entry>, Unavailable> {
         self.store(bucket).scan(prefix, after_rev, limit).await
     }
 
@@ -196,17 +196,17 @@ impl Nats {
         self.store(bucket).put(put).await
     }
 
-    pub(super) async fn delete(&self, bucket: Bucket, key: &str, expect: Expect) -> Result<(), WriteError> {
+    pub(super) async fn delete(&self, bucket: Bucket, key: &str, expect: Precondition) -> Result<(), WriteError> {
         self.store(bucket).delete(key, expect).await
     }
 
-    pub(super) async fn commit(&self, bucket: Bucket, batch: Vec<Batch>) -> Result<u64, WriteError> {
+    pub(super) async fn commit(&self, bucket: Bucket, batch: Vec<BatchOp>) -> Result<u64, WriteError> {
         self.store(bucket).commit(batch).await
     }
 
-    pub(super) async fn watch(&self, bucket: Bucket, prefix: &str, mode: WatchMode) -> Result<Watch, Down> {
+    pub(super) async fn watch(&self, bucket: Bucket, prefix: &str, mode: WatchMode) -> Result<Watch, Unavailable> {
         if !self.inner.control.is_up() {
-            return Err(Down);
+            return Err(Unavailable);
         }
         let (watcher, events) = unbounded_channel();
         {
@@ -215,11 +215,11 @@ impl Nats {
             assert!(watches.len() < MAX_WATCHES, "a process has at most {MAX_WATCHES} watches");
             watches.push(watcher.downgrade());
         }
-        tokio::spawn(Follower::new(self.store(bucket), prefix, mode, watcher).run());
+        tokio::spawn(WatchTask::new(self.store(bucket), prefix, mode, watcher).run());
         Ok(Watch { events })
     }
 
-    pub(super) async fn push(&self, push: Push) -> Result<(), QueueError> {
+    pub(super) async fn push(&self, push: Enqueue) -> Result<(), QueueError> {
         self.inner.hints.push(push).await
     }
 
@@ -228,19 +228,19 @@ impl Nats {
         route: &str,
         free_slots: usize,
         wait: Duration,
-    ) -> Result<Vec<Delivery>, QueueError> {
+    ) -> Result<Vec<QueueMessage>, QueueError> {
         self.inner.hints.pull(route, free_slots, wait).await
     }
 
-    pub(super) async fn done(&self, delivery: &Delivery) -> Result<(), QueueError> {
+    pub(super) async fn done(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
         self.inner.hints.done(delivery).await
     }
 
-    pub(super) async fn retry(&self, delivery: &Delivery, after: Duration) -> Result<(), QueueError> {
+    pub(super) async fn retry(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
         self.inner.hints.retry(delivery, after).await
     }
 
-    pub(super) async fn touch(&self, delivery: &Delivery) -> Result<(), QueueError> {
+    pub(super) async fn touch(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
         self.inner.hints.touch(delivery).await
     }
 

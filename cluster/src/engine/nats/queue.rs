@@ -23,13 +23,13 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::timeout;
 
-use super::api::{Ack, ApiError, Delivered, api, store};
+use super::api::{PublishResult, JetStreamFailure, Delivered, api, store};
 use super::connect::jitter;
-use super::connection::{Connection, Failure};
+use super::connection::{NatsConnection, RequestFailure};
 use super::headers;
 use super::kv::is_key;
 use super::streams::{Streams, nanos};
-use crate::engine::{Delivery, MAX_PAYLOAD, Push, QueueError};
+use crate::engine::{QueueMessage, MAX_PAYLOAD, Enqueue, QueueError};
 use crate::subject::SubjectToken;
 
 /// Pull requests that may wait on one route; enough for more than a thousand workers.
@@ -40,20 +40,20 @@ const LONGEST_NAME: usize = 128;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The queue on the data connection.
-pub(super) struct Hints {
-    data: Connection,
+pub(super) struct WorkQueue {
+    data: NatsConnection,
     streams: Streams,
     /// Routes with a consumer, as far as this process knows.
     routes: Mutex<HashSet<String>>,
 }
 
 /// The stage of a work item: waiting for its time, or ready.
-enum Place {
+enum HintStage {
     Scheduled,
     Ready,
 }
 
-impl Place {
+impl HintStage {
     fn token(&self) -> &'static str {
         match self {
             Self::Scheduled => "at",
@@ -62,14 +62,14 @@ impl Place {
     }
 }
 
-impl Hints {
-    pub(super) fn new(data: Connection, streams: Streams) -> Self {
+impl WorkQueue {
+    pub(super) fn new(data: NatsConnection, streams: Streams) -> Self {
         Self { data, streams, routes: Mutex::default() }
     }
 
     /// Returns the subject of a work item. The id is one token, so that the filters of a route and of a
     /// longer route never overlap; a work queue refuses overlapping consumers.
-    fn subject(&self, place: &Place, route: &str, id: &str) -> String {
+    fn subject(&self, place: &HintStage, route: &str, id: &str) -> String {
         format!("{}{}.{route}.{id}", self.streams.hints(), place.token())
     }
 
@@ -84,12 +84,12 @@ impl Hints {
         format!("_sha256_{}", URL_SAFE_NO_PAD.encode(Sha256::digest(route)))
     }
 
-    pub(super) async fn push(&self, push: Push) -> Result<(), QueueError> {
+    pub(super) async fn push(&self, push: Enqueue) -> Result<(), QueueError> {
         if !is_key(&push.route) || !is_key(&push.id) || push.payload.len() > MAX_PAYLOAD {
             return Err(QueueError::Invalid);
         }
         let id = SubjectToken::new(&push.id);
-        let mut subject = self.subject(&Place::Ready, &push.route, id.as_str());
+        let mut subject = self.subject(&HintStage::Ready, &push.route, id.as_str());
         let mut headers = HeaderMap::new();
         headers.insert(headers::ID, push.id.as_str());
         if let Some(delay) = push.not_before.filter(|delay| !delay.is_zero()) {
@@ -97,18 +97,18 @@ impl Hints {
             headers.insert(NATS_SCHEDULE_TARGET, subject);
             // a schedule replaces an earlier one on its subject, so each work item has a subject of its own
             let own = format!("{id}-{}", uuid::Uuid::new_v4().simple());
-            subject = self.subject(&Place::Scheduled, &push.route, &own);
+            subject = self.subject(&HintStage::Scheduled, &push.route, &own);
         }
         let deadline = Instant::now() + self.data.timing.operation;
         let subject = Subject::from(subject);
         loop {
             let within = deadline.saturating_duration_since(Instant::now());
             match store(&self.data, subject.clone(), headers.clone(), push.payload.clone(), within).await {
-                Ack::Written { .. } => return Ok(()),
-                Ack::Unknown | Ack::Mismatch => return Err(QueueError::Unknown),
-                Ack::Invalid => return Err(QueueError::Invalid),
-                Ack::Down => return Err(QueueError::Down),
-                Ack::Busy => pause(deadline).await?,
+                PublishResult::Written { .. } => return Ok(()),
+                PublishResult::Unknown | PublishResult::Mismatch => return Err(QueueError::Unknown),
+                PublishResult::Invalid => return Err(QueueError::Invalid),
+                PublishResult::Down => return Err(QueueError::Down),
+                PublishResult::Busy => pause(deadline).await?,
             }
         }
     }
@@ -118,7 +118,7 @@ impl Hints {
         route: &str,
         free_slots: usize,
         wait: Duration,
-    ) -> Result<Vec<Delivery>, QueueError> {
+    ) -> Result<Vec<QueueMessage>, QueueError> {
         if !is_key(route) {
             return Err(QueueError::Invalid);
         }
@@ -130,7 +130,7 @@ impl Hints {
             self.ensure_consumer(route).await?;
             let hints = match self.fetch(route, free_slots, until).await {
                 Ok(hints) => hints,
-                Err(Failure::NoResponder) => {
+                Err(RequestFailure::NoResponder) => {
                     self.forget(route);
                     Vec::new()
                 }
@@ -147,7 +147,7 @@ impl Hints {
     /// Sends one pull request. Returns the available work items, or waits for the first until `until`. The
     /// request has its own inbox, which is dropped with it. The server discards a request without a
     /// subscriber, so a cancelled pull takes no work item.
-    async fn fetch(&self, route: &str, free_slots: usize, until: Instant) -> Result<Vec<Delivery>, Failure> {
+    async fn fetch(&self, route: &str, free_slots: usize, until: Instant) -> Result<Vec<QueueMessage>, RequestFailure> {
         let mut link = self.data.link.clone();
         let generation = *link.borrow_and_update();
         let remaining = until.saturating_duration_since(Instant::now());
@@ -169,12 +169,12 @@ impl Hints {
                 _ = link.wait_for(|link| *link != generation) => Ok(None),
             };
             let Ok(Some(raw)) = raw else {
-                return if hints.is_empty() { Err(Failure::Lost) } else { Ok(hints) };
+                return if hints.is_empty() { Err(RequestFailure::Lost) } else { Ok(hints) };
             };
             match raw.status.map(|status| status.as_u16()) {
                 None => hints.extend(delivery(raw)),
                 Some(100) => {}
-                Some(503) => return Err(Failure::NoResponder),
+                Some(503) => return Err(RequestFailure::NoResponder),
                 Some(_) => break,
             }
             if !hints.is_empty() {
@@ -190,7 +190,7 @@ impl Hints {
             return Ok(());
         }
         let (stream, name) = (self.streams.jobs(), Self::consumer(route));
-        let filter = self.subject(&Place::Ready, route, "*");
+        let filter = self.subject(&HintStage::Ready, route, "*");
         let config = json!({
             "durable_name": name,
             "name": name,
@@ -210,7 +210,7 @@ impl Hints {
             let within = deadline.saturating_duration_since(Instant::now());
             match api::<Value>(&self.data, &method, &request, within).await {
                 Ok(_) => break,
-                Err(ApiError::Failure(Failure::NoResponder)) => pause(deadline).await?,
+                Err(JetStreamFailure::Failure(RequestFailure::NoResponder)) => pause(deadline).await?,
                 Err(error) => {
                     tracing::warn!(?error, route, "a route has no consumer");
                     return Err(QueueError::Down);
@@ -229,25 +229,25 @@ impl Hints {
         self.lock().remove(route);
     }
 
-    pub(super) async fn done(&self, delivery: &Delivery) -> Result<(), QueueError> {
+    pub(super) async fn done(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
         self.acknowledge(delivery, "+ACK".into()).await
     }
 
-    pub(super) async fn retry(&self, delivery: &Delivery, after: Duration) -> Result<(), QueueError> {
+    pub(super) async fn retry(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
         let nak = format!("-NAK {}", json!({ "delay": nanos(after) }));
         self.acknowledge(delivery, nak.into()).await
     }
 
-    pub(super) async fn touch(&self, delivery: &Delivery) -> Result<(), QueueError> {
+    pub(super) async fn touch(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
         self.acknowledge(delivery, "+WPI".into()).await
     }
 
     /// Sends an acknowledgement and waits until the server confirms it.
-    async fn acknowledge(&self, delivery: &Delivery, what: Bytes) -> Result<(), QueueError> {
+    async fn acknowledge(&self, delivery: &QueueMessage, what: Bytes) -> Result<(), QueueError> {
         match self.data.ask(delivery.receipt.clone(), None, what, self.data.timing.operation).await {
             Ok(_) => Ok(()),
-            Err(Failure::NotSent | Failure::NoResponder) => Err(QueueError::Down),
-            Err(Failure::TooLarge | Failure::Lost | Failure::Silence) => Err(QueueError::Unknown),
+            Err(RequestFailure::NotSent | RequestFailure::NoResponder) => Err(QueueError::Down),
+            Err(RequestFailure::TooLarge | RequestFailure::Lost | RequestFailure::Silence) => Err(QueueError::Unknown),
         }
     }
 
@@ -279,11 +279,11 @@ impl Hints {
     }
 }
 
-fn delivery(raw: Raw) -> Option<Delivery> {
+fn delivery(raw: Raw) -> Option<QueueMessage> {
     let receipt = raw.reply?.into_string();
     let attempt = Delivered::parse(&receipt)?.attempt;
     let id = headers::text(raw.headers.as_ref()?, &headers::ID)?.to_owned();
-    Some(Delivery { id, payload: raw.payload, attempt, receipt })
+    Some(QueueMessage { id, payload: raw.payload, attempt, receipt })
 }
 
 /// Formats a delay as the server's schedule expression for one point in time.
@@ -313,9 +313,9 @@ mod tests {
 
     #[test]
     fn each_route_has_its_own_consumer() {
-        assert_ne!(Hints::consumer("a.b"), Hints::consumer("a_2Eb"));
-        assert!(!Hints::consumer("a.b/c=").contains(['.', '/', '=']));
-        let [long, longer] = [300, 301].map(|length| Hints::consumer(&"x".repeat(length)));
+        assert_ne!(WorkQueue::consumer("a.b"), WorkQueue::consumer("a_2Eb"));
+        assert!(!WorkQueue::consumer("a.b/c=").contains(['.', '/', '=']));
+        let [long, longer] = [300, 301].map(|length| WorkQueue::consumer(&"x".repeat(length)));
         assert!(long.len() <= 255 && long != longer);
     }
 }

@@ -20,7 +20,7 @@ use crate::engine::Message;
 const CHUNK: usize = 64;
 
 /// The receiver of the replies to one request.
-pub(super) enum Waiter {
+pub(super) enum RouterWaiter {
     /// Waits for one reply.
     One(oneshot::Sender<Raw>),
     /// Receives raw messages until the receiver is dropped.
@@ -29,7 +29,7 @@ pub(super) enum Waiter {
     Many { first: Option<oneshot::Sender<bool>>, answers: mpsc::Sender<Message> },
 }
 
-impl Waiter {
+impl RouterWaiter {
     /// Hands a message over. Returns the waiter if it expects more messages.
     fn take(self, message: Raw) -> Option<Self> {
         match self {
@@ -65,11 +65,11 @@ impl Waiter {
 #[derive(Default)]
 struct Table {
     next: u64,
-    waiting: HashMap<u64, (Waiter, Instant)>,
+    waiting: HashMap<u64, (RouterWaiter, Instant)>,
 }
 
 impl Table {
-    fn insert(&mut self, waiter: Waiter, until: Instant) -> u64 {
+    fn insert(&mut self, waiter: RouterWaiter, until: Instant) -> u64 {
         self.next += 1;
         self.waiting.insert(self.next, (waiter, until));
         self.next
@@ -99,13 +99,13 @@ impl Table {
 }
 
 /// The registration of a waiter for one reply. Dropping it removes the waiter.
-pub(super) struct Place<'a> {
+pub(super) struct PendingReply<'a> {
     router: &'a Router,
     token: u64,
     answer: oneshot::Receiver<Raw>,
 }
 
-impl Place<'_> {
+impl PendingReply<'_> {
     /// Returns the reply subject.
     pub(super) fn subject(&self) -> String {
         self.router.subject(self.token)
@@ -117,7 +117,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for PendingReply<'_> {
     fn drop(&mut self) {
         self.router.lock().forget(self.token);
     }
@@ -154,16 +154,16 @@ impl Router {
     }
 
     /// Registers a waiter from now until `until`. Returns the reply subject.
-    pub(super) fn expect(&self, waiter: Waiter, until: Instant) -> String {
+    pub(super) fn expect(&self, waiter: RouterWaiter, until: Instant) -> String {
         let token = self.lock().insert(waiter, until);
         self.subject(token)
     }
 
     /// Registers a waiter for one reply, until `until` or until the returned value is dropped.
-    pub(super) fn place(&self, until: Instant) -> Place<'_> {
+    pub(super) fn place(&self, until: Instant) -> PendingReply<'_> {
         let (sender, answer) = oneshot::channel();
-        let token = self.lock().insert(Waiter::One(sender), until);
-        Place { router: self, token, answer }
+        let token = self.lock().insert(RouterWaiter::One(sender), until);
+        PendingReply { router: self, token, answer }
     }
 
     /// Drops all waiters after the connection was lost, so that they fail now instead of at their deadlines.
@@ -221,9 +221,9 @@ mod tests {
         let router = Router::new("r".to_owned());
         let now = Instant::now();
         for _ in 0..1000 {
-            router.expect(Waiter::One(oneshot::channel().0), now + Duration::from_secs(1));
+            router.expect(RouterWaiter::One(oneshot::channel().0), now + Duration::from_secs(1));
         }
-        let lasting = router.expect(Waiter::One(oneshot::channel().0), now + Duration::from_secs(9));
+        let lasting = router.expect(RouterWaiter::One(oneshot::channel().0), now + Duration::from_secs(9));
         assert_eq!(router.waiting(), 1001);
         router.lock().sweep(now + Duration::from_secs(2));
         assert_eq!(router.waiting(), 1);
@@ -237,8 +237,8 @@ mod tests {
         let until = Instant::now() + Duration::from_secs(9);
         let (first, mut first_answer) = oneshot::channel();
         let (second, mut second_answer) = oneshot::channel();
-        router.expect(Waiter::One(first), until);
-        let subject = router.expect(Waiter::One(second), until);
+        router.expect(RouterWaiter::One(first), until);
+        let subject = router.expect(RouterWaiter::One(second), until);
         assert!(router.lock().deliver(answer(&subject)));
         assert!(second_answer.try_recv().is_ok());
         assert!(first_answer.try_recv().is_err());
@@ -257,7 +257,7 @@ mod tests {
     async fn whoever_waits_learns_at_once_that_the_connection_was_lost() {
         let router = Router::new("r".to_owned());
         let (sender, answer) = oneshot::channel();
-        router.expect(Waiter::One(sender), Instant::now() + Duration::from_secs(9));
+        router.expect(RouterWaiter::One(sender), Instant::now() + Duration::from_secs(9));
         router.abandon();
         assert!(answer.await.is_err());
     }

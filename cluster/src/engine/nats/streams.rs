@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api::{ApiError, STREAM_EXISTS, STREAM_NOT_FOUND, api};
+use super::api::{JetStreamFailure, STREAM_EXISTS, STREAM_NOT_FOUND, api};
 use super::connect::jitter;
-use super::connection::{Connection, Failure};
-use crate::engine::{Bucket, Link};
+use super::connection::{NatsConnection, RequestFailure};
+use crate::engine::{Bucket, ConnectionState};
 use crate::subject::{SubjectToken, Subjects};
 
 /// The time for which a delete marker remains. Longer than any outage after which a watch resumes without a
@@ -118,7 +118,7 @@ impl Streams {
     /// Creates the missing streams. Other processes may do the same concurrently. A NATS cluster that has
     /// just started does not reply at all, so requests have a short time-out and are repeated until
     /// `deadline`.
-    pub(super) async fn ensure_all(&self, connection: &Connection, deadline: Instant) -> Result<(), String> {
+    pub(super) async fn ensure_all(&self, connection: &NatsConnection, deadline: Instant) -> Result<(), String> {
         for (name, config) in
             Bucket::ALL.map(|bucket| self.bucket_config(bucket)).into_iter().chain([self.jobs_config()])
         {
@@ -128,10 +128,10 @@ impl Streams {
                     Err(error) => error,
                 };
                 let passes = match &error {
-                    ApiError::Refusal(refusal) => {
+                    JetStreamFailure::Refusal(refusal) => {
                         matches!(refusal.code, 429 | 503) && refusal.err_code != 10076
                     }
-                    ApiError::Failure(_) | ApiError::Nonsense => true,
+                    JetStreamFailure::Failure(_) | JetStreamFailure::Nonsense => true,
                 };
                 if !passes || Instant::now() >= deadline {
                     return Err(describe(&name, error));
@@ -145,21 +145,21 @@ impl Streams {
     /// Returns the state of a bucket's stream from its leader. Creates the stream if it is missing.
     pub(super) async fn ensure_bucket(
         &self,
-        connection: &Connection,
+        connection: &NatsConnection,
         bucket: Bucket,
-    ) -> Result<StreamInfo, ApiError> {
+    ) -> Result<StreamInfo, JetStreamFailure> {
         let (name, config) = self.bucket_config(bucket);
         ensure(connection, &name, &config).await
     }
 }
 
 /// Creates missing streams after every reconnect, because NATS may have lost its data.
-pub(super) async fn keep(streams: Streams, control: Connection) {
+pub(super) async fn keep(streams: Streams, control: NatsConnection) {
     let mut link = control.link.clone();
     let mut seen = *link.borrow_and_update();
     while let Ok(now) = link.wait_for(|link| *link != seen).await.map(|link| *link) {
         seen = now;
-        if let Link::Up { .. } = now {
+        if let ConnectionState::Up { .. } = now {
             let deadline = Instant::now() + control.timing.operation * 6;
             if let Err(reason) = streams.ensure_all(&control, deadline).await {
                 tracing::error!(reason, "the streams of this cluster are not available");
@@ -168,30 +168,30 @@ pub(super) async fn keep(streams: Streams, control: Connection) {
     }
 }
 
-async fn ensure(connection: &Connection, name: &str, config: &Value) -> Result<StreamInfo, ApiError> {
+async fn ensure(connection: &NatsConnection, name: &str, config: &Value) -> Result<StreamInfo, JetStreamFailure> {
     let within = connection.timing.operation / 3;
     let info = format!("STREAM.INFO.{name}");
     match api(connection, &info, &json!({}), within).await {
-        Err(ApiError::Refusal(refusal)) if refusal.err_code == STREAM_NOT_FOUND => {}
+        Err(JetStreamFailure::Refusal(refusal)) if refusal.err_code == STREAM_NOT_FOUND => {}
         known => return known,
     }
     match api(connection, &format!("STREAM.CREATE.{name}"), config, within).await {
         // a process of another release has created the stream concurrently
-        Err(ApiError::Refusal(refusal)) if refusal.err_code == STREAM_EXISTS => {
+        Err(JetStreamFailure::Refusal(refusal)) if refusal.err_code == STREAM_EXISTS => {
             api(connection, &info, &json!({}), within).await
         }
         created => created,
     }
 }
 
-fn describe(stream: &str, error: ApiError) -> String {
+fn describe(stream: &str, error: JetStreamFailure) -> String {
     match error {
-        ApiError::Refusal(refusal) => format!("stream {stream}: {}", refusal.description),
-        ApiError::Failure(Failure::NoResponder | Failure::Silence) => {
+        JetStreamFailure::Refusal(refusal) => format!("stream {stream}: {}", refusal.description),
+        JetStreamFailure::Failure(RequestFailure::NoResponder | RequestFailure::Silence) => {
             "JetStream does not answer: is it enabled, and does its cluster have a leader?".to_owned()
         }
-        ApiError::Failure(failure) => format!("stream {stream}: {failure:?}"),
-        ApiError::Nonsense => format!("stream {stream}: an answer that is not one"),
+        JetStreamFailure::Failure(failure) => format!("stream {stream}: {failure:?}"),
+        JetStreamFailure::Nonsense => format!("stream {stream}: an answer that is not one"),
     }
 }
 

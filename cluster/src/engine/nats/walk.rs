@@ -18,10 +18,10 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::connection::Failure;
+use super::connection::RequestFailure;
 use super::headers;
-use super::kv::{Store, Stored};
-use crate::engine::{Down, Entry};
+use super::kv::{KvStream, StoredEntry};
+use crate::engine::{Unavailable, Entry};
 
 /// The most messages of one page, and its size in bytes. The server counts all matches for every page, so
 /// pages are large. The client library drops messages beyond 65,536 waiting ones of one subscription.
@@ -30,20 +30,20 @@ const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Entries by key, the newest of each.
 #[derive(Default)]
-struct Seen {
+struct ListedKey {
     entries: HashMap<String, Entry>,
     /// The last sequence up to which everything was seen.
     upto: u64,
 }
 
-impl Seen {
-    fn add(&mut self, key: String, stored: Stored) {
+impl ListedKey {
+    fn add(&mut self, key: String, stored: StoredEntry) {
         match stored {
-            Stored::Marker { seq, .. } => {
+            StoredEntry::Marker { seq, .. } => {
                 self.entries.remove(&key);
                 self.upto = self.upto.max(seq);
             }
-            Stored::Entry(entry) => {
+            StoredEntry::Entry(entry) => {
                 self.upto = self.upto.max(entry.rev);
                 self.entries.insert(key, entry);
             }
@@ -51,14 +51,14 @@ impl Seen {
     }
 }
 
-impl Store {
-    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Entry>, Down> {
+impl KvStream {
+    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Entry>, Unavailable> {
         let mut entries = self.walk(prefix, 0, usize::MAX).await?;
         entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         Ok(entries)
     }
 
-    pub(super) async fn scan(&self, prefix: &str, after: u64, limit: usize) -> Result<Vec<Entry>, Down> {
+    pub(super) async fn scan(&self, prefix: &str, after: u64, limit: usize) -> Result<Vec<Entry>, Unavailable> {
         let mut entries = self.walk(prefix, after, limit).await?;
         entries.sort_unstable_by_key(|entry| entry.rev);
         entries.truncate(limit);
@@ -66,9 +66,9 @@ impl Store {
     }
 
     /// Returns at least the first `limit` entries after a revision, or all if there are fewer.
-    async fn walk(&self, prefix: &str, after: u64, limit: usize) -> Result<Vec<Entry>, Down> {
+    async fn walk(&self, prefix: &str, after: u64, limit: usize) -> Result<Vec<Entry>, Unavailable> {
         let filter = self.subject(&format!("{prefix}>"));
-        let mut seen = Seen { upto: after, ..Seen::default() };
+        let mut seen = ListedKey { upto: after, ..ListedKey::default() };
         while seen.entries.len() < limit {
             let wanted = limit.saturating_sub(seen.entries.len()).min(PAGE);
             if !self.page(&filter, wanted, &mut seen).await?
@@ -81,13 +81,13 @@ impl Store {
     }
 
     /// Returns whether the leader has a matching message after a sequence.
-    async fn leader_has_more(&self, filter: &str, after: u64) -> Result<bool, Down> {
+    async fn leader_has_more(&self, filter: &str, after: u64) -> Result<bool, Unavailable> {
         let request = json!({ "next_by_subj": filter, "seq": after.saturating_add(1) });
         Ok(self.ask_leader(&request, self.deadline()).await?.is_some())
     }
 
     /// Reads the next page. Returns whether the replica has more matches after it.
-    async fn page(&self, filter: &str, batch: usize, seen: &mut Seen) -> Result<bool, Down> {
+    async fn page(&self, filter: &str, batch: usize, seen: &mut ListedKey) -> Result<bool, Unavailable> {
         let deadline = self.deadline();
         let request = json!({
             "next_by_subj": filter,
@@ -99,17 +99,17 @@ impl Store {
             match self.read_page(&request.to_string(), seen, deadline).await {
                 Ok(pending) => return Ok(pending > 0),
                 // the next attempt reads the messages of the broken page again
-                Err(failure @ (Failure::NoResponder | Failure::Lost)) => {
+                Err(failure @ (RequestFailure::NoResponder | RequestFailure::Lost)) => {
                     self.pause(deadline, &failure).await?
                 }
-                Err(_) => return Err(Down),
+                Err(_) => return Err(Unavailable),
             }
         }
     }
 
     /// Reads one page. Returns the number of matches that the replica has after it. Returns `Lost` when a
     /// message of the page is missing.
-    async fn read_page(&self, request: &str, seen: &mut Seen, deadline: Instant) -> Result<u64, Failure> {
+    async fn read_page(&self, request: &str, seen: &mut ListedKey, deadline: Instant) -> Result<u64, RequestFailure> {
         let subject = format!("$JS.API.DIRECT.GET.{}", self.stream());
         let within = deadline.saturating_duration_since(Instant::now());
         let mut messages = self.control.ask_stream(subject, request.to_owned().into(), within).await?;
@@ -118,7 +118,7 @@ impl Store {
             let raw = next(&mut messages, deadline).await?;
             match raw.status.map(|status| status.as_u16()) {
                 Some(404) => return Ok(0),
-                Some(503) => return Err(Failure::NoResponder),
+                Some(503) => return Err(RequestFailure::NoResponder),
                 // the end of the page, with the sequence of the last message and the number of matches after
                 // it
                 Some(204) => {
@@ -126,25 +126,25 @@ impl Store {
                     let pending = headers::number(&map, &headers::PENDING);
                     return match headers::number(&map, &NATS_LAST_SEQUENCE) {
                         Some(last) if last == previous => Ok(pending.unwrap_or(0)),
-                        _ => Err(Failure::Lost),
+                        _ => Err(RequestFailure::Lost),
                     };
                 }
-                Some(_) => return Err(Failure::Silence),
+                Some(_) => return Err(RequestFailure::Silence),
                 None => {}
             }
-            let map = raw.headers.as_ref().ok_or(Failure::Lost)?;
+            let map = raw.headers.as_ref().ok_or(RequestFailure::Lost)?;
             // each message names the sequence of the previous one in its page
             let follows = headers::number(map, &NATS_LAST_SEQUENCE) == Some(previous);
-            previous = headers::number(map, &NATS_SEQUENCE).filter(|_| follows).ok_or(Failure::Lost)?;
-            let (key, stored) = self.direct(raw).ok_or(Failure::Lost)?;
+            previous = headers::number(map, &NATS_SEQUENCE).filter(|_| follows).ok_or(RequestFailure::Lost)?;
+            let (key, stored) = self.direct(raw).ok_or(RequestFailure::Lost)?;
             seen.add(key, stored);
         }
     }
 }
 
-async fn next(messages: &mut mpsc::UnboundedReceiver<Raw>, deadline: Instant) -> Result<Raw, Failure> {
+async fn next(messages: &mut mpsc::UnboundedReceiver<Raw>, deadline: Instant) -> Result<Raw, RequestFailure> {
     match timeout(deadline.saturating_duration_since(Instant::now()), messages.recv()).await {
-        Ok(raw) => raw.ok_or(Failure::Lost),
-        Err(_) => Err(Failure::Silence),
+        Ok(raw) => raw.ok_or(RequestFailure::Lost),
+        Err(_) => Err(RequestFailure::Silence),
     }
 }

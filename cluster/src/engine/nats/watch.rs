@@ -21,25 +21,25 @@ use tokio::time::timeout;
 use super::api::{Delivered, api};
 use super::connect::jitter;
 use super::headers;
-use super::held::{Held, Origin};
-use super::kv::{Store, Stored};
+use super::held::{KnownKeys, Origin};
+use super::kv::{KvStream, StoredEntry};
 use super::streams::nanos;
-use crate::engine::{Link, WatchEvent, WatchMode, Watcher};
+use crate::engine::{ConnectionState, WatchEvent, WatchMode, WatchSender};
 
 /// The number of heartbeat periods without any message after which a consumer is abandoned.
 const MISSED_HEARTBEATS: u32 = 3;
 
 /// The task of a running watch.
-pub(super) struct Follower {
-    store: Store,
+pub(super) struct WatchTask {
+    store: KvStream,
     prefix: String,
     mode: WatchMode,
-    watcher: Watcher,
-    held: Held,
+    watcher: WatchSender,
+    held: KnownKeys,
 }
 
 /// The reason for leaving a consumer.
-enum End {
+enum WatchEnd {
     /// The watch was dropped, or the engine was dropped.
     Over,
     /// Messages may be missing: restart with a new consumer.
@@ -55,17 +55,17 @@ struct Consumer {
     through: bool,
 }
 
-impl Follower {
-    pub(super) fn new(store: Store, prefix: &str, mode: WatchMode, watcher: Watcher) -> Self {
-        Self { store, prefix: prefix.to_owned(), mode, watcher, held: Held::default() }
+impl WatchTask {
+    pub(super) fn new(store: KvStream, prefix: &str, mode: WatchMode, watcher: WatchSender) -> Self {
+        Self { store, prefix: prefix.to_owned(), mode, watcher, held: KnownKeys::default() }
     }
 
     pub(super) async fn run(mut self) {
         loop {
             let Err(end) = self.follow().await;
             match end {
-                End::Over => break,
-                End::Doubt(why) => {
+                WatchEnd::Over => break,
+                WatchEnd::Doubt(why) => {
                     tracing::debug!(why, bucket = self.store.bucket.name(), "a watch starts again");
                     // a random pause, so that the watches of a cluster do not all restart at once
                     tokio::time::sleep(jitter(self.store.control.timing.nats_reconnect)).await;
@@ -81,32 +81,32 @@ impl Follower {
     }
 
     /// Runs one consumer from its creation to the first doubt.
-    async fn follow(&mut self) -> Result<Infallible, End> {
+    async fn follow(&mut self) -> Result<Infallible, WatchEnd> {
         let mut link = self.store.control.link.clone();
         let watcher = self.watcher.clone();
         let up = tokio::select! {
-            up = link.wait_for(|link| matches!(link, Link::Up { .. })) => up.map(|link| *link),
-            () = watcher.closed() => return Err(End::Over),
+            up = link.wait_for(|link| matches!(link, ConnectionState::Up { .. })) => up.map(|link| *link),
+            () = watcher.closed() => return Err(WatchEnd::Over),
         };
-        let generation = up.map_err(|_| End::Over)?;
+        let generation = up.map_err(|_| WatchEnd::Over)?;
         let info = self.store.streams.ensure_bucket(&self.store.control, self.store.bucket).await;
-        let info = info.map_err(|_| End::Doubt("no leader"))?;
+        let info = info.map_err(|_| WatchEnd::Doubt("no leader"))?;
         self.held.restart(&Origin { created: info.created, last_seq: info.state.last_seq });
 
         let mut consumer = self.create().await?;
         let end = tokio::select! {
             end = self.read(&mut consumer) => end,
             changed = link.wait_for(|link| *link != generation) => Err(match changed {
-                Ok(_) => End::Doubt("the link changed"),
-                Err(_) => End::Over,
+                Ok(_) => WatchEnd::Doubt("the link changed"),
+                Err(_) => WatchEnd::Over,
             }),
-            () = watcher.closed() => Err(End::Over),
+            () = watcher.closed() => Err(WatchEnd::Over),
         };
         self.remove(consumer);
         end
     }
 
-    async fn create(&self) -> Result<Consumer, End> {
+    async fn create(&self) -> Result<Consumer, WatchEnd> {
         #[derive(Deserialize)]
         struct Created {
             #[serde(default)]
@@ -115,7 +115,7 @@ impl Follower {
         let control = &self.store.control;
         let (stream, name) = (self.store.stream(), uuid::Uuid::new_v4().simple().to_string());
         let filter = self.store.subject(&format!("{}>", self.prefix));
-        let (messages, deliver) = control.inbox().await.map_err(|_| End::Doubt("no subscription"))?;
+        let (messages, deliver) = control.inbox().await.map_err(|_| WatchEnd::Doubt("no subscription"))?;
         let config = json!({
             "name": name,
             "deliver_subject": deliver,
@@ -138,7 +138,7 @@ impl Follower {
             Ok(created) => Ok(Consumer { name, messages, last: 0, through: created.num_pending == 0 }),
             Err(error) => {
                 tracing::warn!(?error, stream, "a watch has no consumer");
-                Err(End::Doubt("no consumer"))
+                Err(WatchEnd::Doubt("no consumer"))
             }
         }
     }
@@ -155,18 +155,18 @@ impl Follower {
         });
     }
 
-    async fn read(&mut self, consumer: &mut Consumer) -> Result<Infallible, End> {
+    async fn read(&mut self, consumer: &mut Consumer) -> Result<Infallible, WatchEnd> {
         if consumer.through {
             self.settle().await?;
         }
         let patience = self.heartbeat_period() * MISSED_HEARTBEATS;
         loop {
             let raw = timeout(patience, consumer.messages.next()).await;
-            let raw = raw.map_err(|_| End::Doubt("no heartbeat"))?.ok_or(End::Over)?;
+            let raw = raw.map_err(|_| WatchEnd::Doubt("no heartbeat"))?.ok_or(WatchEnd::Over)?;
             let caught_up = match raw.status.map(|status| status.as_u16()) {
                 None => self.take(consumer, raw)?,
                 Some(100) => self.heartbeat(consumer, raw).await?,
-                Some(_) => return Err(End::Doubt("the consumer is gone")),
+                Some(_) => return Err(WatchEnd::Doubt("the consumer is gone")),
             };
             if caught_up && !std::mem::replace(&mut consumer.through, true) {
                 self.settle().await?;
@@ -175,18 +175,18 @@ impl Follower {
     }
 
     /// Applies an entry or a delete marker. Returns whether it is the last one for now.
-    fn take(&mut self, consumer: &mut Consumer, raw: Raw) -> Result<bool, End> {
-        let delivered = raw.reply.as_deref().and_then(Delivered::parse).ok_or(End::Doubt("no sequence"))?;
+    fn take(&mut self, consumer: &mut Consumer, raw: Raw) -> Result<bool, WatchEnd> {
+        let delivered = raw.reply.as_deref().and_then(Delivered::parse).ok_or(WatchEnd::Doubt("no sequence"))?;
         if delivered.consumer_seq != consumer.last + 1 {
-            return Err(End::Doubt("a gap"));
+            return Err(WatchEnd::Doubt("a gap"));
         }
         consumer.last = delivered.consumer_seq;
         let keys = self.store.streams.keys(self.store.bucket);
-        let key = raw.subject.strip_prefix(&keys).ok_or(End::Doubt("a foreign subject"))?.to_owned();
+        let key = raw.subject.strip_prefix(&keys).ok_or(WatchEnd::Doubt("a foreign subject"))?.to_owned();
         let map = raw.headers.unwrap_or_default();
-        let event = match Stored::new(key.clone(), delivered.stream_seq, &map, raw.payload) {
-            Stored::Entry(entry) => self.held.put(entry),
-            Stored::Marker { seq, marker } => self.held.delete(&key, seq, marker),
+        let event = match StoredEntry::new(key.clone(), delivered.stream_seq, &map, raw.payload) {
+            StoredEntry::Entry(entry) => self.held.put(entry),
+            StoredEntry::Marker { seq, marker } => self.held.delete(&key, seq, marker),
         };
         self.tell(event)?;
         Ok(delivered.pending == 0)
@@ -194,7 +194,7 @@ impl Follower {
 
     /// Checks the server's position in a heartbeat, and replies to a flow-control request. Returns whether
     /// the consumer has nothing left to deliver.
-    async fn heartbeat(&self, consumer: &Consumer, raw: Raw) -> Result<bool, End> {
+    async fn heartbeat(&self, consumer: &Consumer, raw: Raw) -> Result<bool, WatchEnd> {
         let map = raw.headers.unwrap_or_default();
         let stalled = map.get("Nats-Consumer-Stalled").map(|subject| subject.as_str().to_owned());
         let flow_control = raw.reply.map(|reply| reply.into_string());
@@ -202,13 +202,13 @@ impl Follower {
         if let Some(subject) = flow_control.or(stalled) {
             let within = self.store.control.timing.operation;
             let answered = self.store.control.send(subject, None, None, Default::default(), within).await;
-            answered.map_err(|_| End::Doubt("flow control unanswered"))?;
+            answered.map_err(|_| WatchEnd::Doubt("flow control unanswered"))?;
         }
         if is_flow_control {
             return Ok(false);
         }
         match headers::number(&map, &NATS_LAST_CONSUMER) {
-            Some(last) if last != consumer.last => Err(End::Doubt("a gap before a heartbeat")),
+            Some(last) if last != consumer.last => Err(WatchEnd::Doubt("a gap before a heartbeat")),
             // a heartbeat means that nothing is left to deliver; the pending count of a message may be
             // inaccurate
             _ => Ok(true),
@@ -217,17 +217,17 @@ impl Follower {
 
     /// Resolves the keys that the consumer did not yield, after it has yielded everything. Only the leader
     /// decides whether such a key is deleted, because the consumer may run on a replica that is behind.
-    async fn settle(&mut self) -> Result<(), End> {
+    async fn settle(&mut self) -> Result<(), WatchEnd> {
         for key in self.held.unseen() {
             let stored = self.store.latest(&key, self.store.deadline()).await;
-            let event = match stored.map_err(|_| End::Doubt("no leader"))? {
-                Some(Stored::Entry(mut entry)) => {
+            let event = match stored.map_err(|_| WatchEnd::Doubt("no leader"))? {
+                Some(StoredEntry::Entry(mut entry)) => {
                     if self.mode == WatchMode::Meta {
                         entry.value.clear();
                     }
                     self.held.put(entry)
                 }
-                Some(Stored::Marker { seq, marker }) => self.held.delete(&key, seq, marker),
+                Some(StoredEntry::Marker { seq, marker }) => self.held.delete(&key, seq, marker),
                 None => self.held.forget(&key),
             };
             self.tell(event)?;
@@ -236,9 +236,9 @@ impl Follower {
         self.tell(live)
     }
 
-    fn tell(&self, event: Option<WatchEvent>) -> Result<(), End> {
+    fn tell(&self, event: Option<WatchEvent>) -> Result<(), WatchEnd> {
         match event {
-            Some(event) => self.watcher.send(event).map_err(|_| End::Over),
+            Some(event) => self.watcher.send(event).map_err(|_| WatchEnd::Over),
             None => Ok(()),
         }
     }

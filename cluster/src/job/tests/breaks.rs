@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use super::worker::{Log, Worker, jobs};
 use super::*;
-use crate::engine::{Faults, Faulty, Message, Received};
+use crate::engine::{Faults, Faulty, Message, BusEvent};
 use crate::id::{Address, NodeNumber};
 use crate::subject::Subjects;
-use crate::wire::{self, Answer, News, Question, Reach};
+use crate::wire::{self, PeerResponse, JobUpdate, PeerRequest, PushCounts};
 
 /// Every process has a link of its own that breaks, writes whose answers are lost, and hints that come twice; the
 /// workers die and come again. Every job ends exactly once, and nothing that succeeded was lost.
@@ -45,7 +45,7 @@ async fn every_job_ends_once_whatever_breaks() {
         });
         for (kind, job) in submitted {
             let record = end(&calm, job).await;
-            let expected = if kind == "fail" { State::Dead } else { State::Succeeded };
+            let expected = if kind == "fail" { JobState::Dead } else { JobState::Succeeded };
             assert_eq!(record.state, expected, "seed {seed}: {record:?}");
         }
     }
@@ -62,12 +62,12 @@ async fn node(engine: &Engine) -> (Address, Told) {
     let (engine, ends) = (engine.clone(), told.clone());
     tokio::spawn(async move {
         while let Some(received) = inbox.next().await {
-            let Received::Message(message) = received else { continue };
-            let Some(Question::Job(note)) = wire::decode_question(&message.payload) else { continue };
-            if let News::Ended(_) = note.news {
+            let BusEvent::Message(message) = received else { continue };
+            let Some(PeerRequest::Job(note)) = wire::decode_question(&message.payload) else { continue };
+            if let JobUpdate::Ended(_) = note.news {
                 *ends.lock().unwrap().entry(note.job).or_default() += 1;
             }
-            let answer = wire::encode(&Answer::Delivered(Reach { reached: 1, held: 0 }));
+            let answer = wire::encode(&PeerResponse::Delivered(PushCounts { reached: 1, held: 0 }));
             let _ = engine.publish(Message::new(message.reply.unwrap(), answer)).await;
         }
     });
@@ -130,7 +130,7 @@ async fn a_job_whose_hint_is_lost_is_offered_again_by_its_submitter() {
         let affinity = if n % 2 == 0 { Affinity::Free } else { Affinity::Assigned };
         let submission = Submission { affinity, ..assigned("echo", &n.to_string()) };
         let Ok(submitted) = jobs.submit(submission, |_| {}).await else { continue };
-        assert_eq!(end(&calm_jobs, submitted.record.id).await.state, State::Succeeded);
+        assert_eq!(end(&calm_jobs, submitted.record.id).await.state, JobState::Succeeded);
         accepted += 1;
         if accepted == 20 {
             return;
@@ -150,8 +150,8 @@ async fn a_user_behind_any_number_of_others_is_found_without_a_wake_up() {
     // what `submit` writes, by a process that dies before it wakes anybody
     let forgotten = Key::random();
     let other = jobs.submit(assigned("echo", "other"), |_| {}).await.unwrap().record;
-    let record = Record { id: forgotten, user: Some("ann".into()), state: State::Queued, ..other };
-    jobs.store.put(jobs.put(&record, crate::engine::Expect::Absent)).await.unwrap();
+    let record = Record { id: forgotten, user: Some("ann".into()), state: JobState::Queued, ..other };
+    jobs.store.put(jobs.put(&record, crate::engine::Precondition::Absent)).await.unwrap();
     jobs.put_open_row(&record).await;
-    assert_eq!(end(&jobs, forgotten).await.state, State::Succeeded);
+    assert_eq!(end(&jobs, forgotten).await.state, JobState::Succeeded);
 }

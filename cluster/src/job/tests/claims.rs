@@ -2,7 +2,7 @@
 
 use super::worker::{Log, Worker, jobs};
 use super::*;
-use crate::engine::Expect;
+use crate::engine::Precondition;
 
 /// A job that a living worker claims without running it: the answer to its claim was lost, and its hint with it.
 async fn forgotten(jobs: &Jobs, worker: &Worker, affinity: Affinity) -> Key {
@@ -19,8 +19,8 @@ async fn forgotten(jobs: &Jobs, worker: &Worker, affinity: Affinity) -> Key {
     let waiting =
         jobs.submit(Submission { affinity, ..assigned("echo", "ann") }, |_| {}).await.unwrap().record;
     let (record, _) =
-        apply(&Record { id: job, ..waiting }, Event::Claim(life, "r".into()), unix_ms(), &TIMING).unwrap();
-    jobs.store.put(jobs.put(&record, Expect::Absent)).await.unwrap();
+        apply(&Record { id: job, ..waiting }, RecordEvent::Claim(life, "r".into()), unix_ms(), &TIMING).unwrap();
+    jobs.store.put(jobs.put(&record, Precondition::Absent)).await.unwrap();
     job
 }
 
@@ -35,7 +35,7 @@ async fn a_claim_that_its_living_worker_does_not_know_of_is_given_back() {
         let record = end(&jobs, job).await;
         assert_eq!(
             (record.state, record.attempts),
-            (State::Succeeded, 1),
+            (JobState::Succeeded, 1),
             "what was never begun does not count"
         );
     }
@@ -49,7 +49,7 @@ async fn cancelling_a_job_that_its_worker_does_not_know_of_ends_it_at_once() {
         let worker = Worker::start(&engine, &log).await;
         let job = forgotten(&jobs, &worker, affinity).await;
         jobs.cancel(job).await.unwrap();
-        assert_eq!(end(&jobs, job).await.state, State::Cancelled);
+        assert_eq!(end(&jobs, job).await.state, JobState::Cancelled);
     }
 }
 
@@ -61,7 +61,7 @@ async fn an_attempt_that_comes_to_nothing_counts_as_lost() {
     let job = submit(&jobs, submission("drop once")).await;
     let _janitor = janitor(&jobs);
     let record = end(&jobs, job).await;
-    assert_eq!((record.state, record.attempts), (State::Succeeded, 2));
+    assert_eq!((record.state, record.attempts), (JobState::Succeeded, 2));
 }
 
 #[tokio::test]
@@ -71,12 +71,12 @@ async fn a_job_that_runs_is_left_alone_however_often_its_worker_is_asked() {
     let _worker = Worker::start(&engine, &log).await;
     let _janitor = janitor(&jobs);
     let job = submit(&jobs, submission("wait")).await;
-    becomes(&jobs, job, |record| record.state == State::Running).await;
+    becomes(&jobs, job, |record| record.state == JobState::Running).await;
     // its hint comes again and its worker is asked several times meanwhile
     tokio::time::sleep(TIMING.redelivery * 3).await;
     let record = jobs.get(job).await.unwrap().unwrap().record;
-    assert_eq!((record.state, record.attempts), (State::Running, 1));
+    assert_eq!((record.state, record.attempts), (JobState::Running, 1));
     jobs.cancel(job).await.unwrap();
-    assert_eq!(end(&jobs, job).await.state, State::Cancelled);
+    assert_eq!(end(&jobs, job).await.state, JobState::Cancelled);
     assert_eq!(log.lock().unwrap().len(), 1);
 }

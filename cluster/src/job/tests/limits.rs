@@ -4,16 +4,16 @@ use super::*;
 use crate::id::{Address, NodeNumber};
 use crate::subject::route;
 
-fn quota(page: u128, account: Account) -> Quota {
+fn quota(page: u128, account: QuotaAccount) -> Quota {
     Quota { account, page: Key::from_bits(page), per_page: 3, per_account: 5 }
 }
 
-fn of(page: u128, account: Account) -> Submission {
+fn of(page: u128, account: QuotaAccount) -> Submission {
     Submission { quota: Some(quota(page, account)), ..submission("echo") }
 }
 
-fn ann() -> Account {
-    Account::User("ann".to_owned())
+fn ann() -> QuotaAccount {
+    QuotaAccount::User("ann".to_owned())
 }
 
 async fn try_submit(jobs: &Jobs, submission: Submission) -> Result<Key, SubmitError> {
@@ -33,7 +33,7 @@ async fn open_jobs_are_bounded_per_page_and_per_user_and_an_end_makes_room() {
         try_submit(&jobs, of(2, ann())).await.unwrap();
     }
     assert_eq!(try_submit(&jobs, of(2, ann())).await, Err(SubmitError::AccountFull));
-    try_submit(&jobs, of(1, Account::Connection(Key::from_bits(1)))).await.unwrap();
+    try_submit(&jobs, of(1, QuotaAccount::Connection(Key::from_bits(1)))).await.unwrap();
     assert!(try_submit(&jobs, submission("echo")).await.is_ok(), "what is not counted is not bounded");
     jobs.cancel(first[0]).await.unwrap();
     let room = async { while try_submit(&jobs, of(1, ann())).await.is_err() {} };
@@ -78,13 +78,13 @@ async fn pages_of_one_user_that_submit_at_once_on_two_nodes_get_exactly_the_boun
 async fn a_job_that_no_worker_takes_ends_and_leaves_no_hint_behind() {
     let engine = memory();
     let jobs = jobs(&engine).await;
-    let mut janitor = Janitor::new(Duration::from_millis(300));
+    let mut janitor = JobReconciler::new(Duration::from_millis(300));
     let page = Address { key: Key::from_bits(1), node: NodeNumber::new(1).unwrap() };
     let free = submit(&jobs, Submission { page: Some(page), ..submission("echo") }).await;
     let own = submit(&jobs, assigned("echo", "ann")).await;
     let soon = submit(&jobs, Submission { run_at: Some(unix_ms() + 60_000), ..submission("echo") }).await;
     janitor.round(&jobs).await.unwrap();
-    assert_eq!(jobs.get(free).await.unwrap().unwrap().record.state, State::Queued, "its time is not over");
+    assert_eq!(jobs.get(free).await.unwrap().unwrap().record.state, JobState::Queued, "its time is not over");
     let over = async {
         loop {
             janitor.round(&jobs).await.unwrap();
@@ -98,9 +98,9 @@ async fn a_job_that_no_worker_takes_ends_and_leaves_no_hint_behind() {
     tokio::time::timeout(PATIENCE, over).await.expect("what is over leaves nothing behind");
     for job in [free, own] {
         let record = jobs.get(job).await.unwrap().unwrap().record;
-        assert_eq!(record.state, State::Dead);
+        assert_eq!(record.state, JobState::Dead);
         assert_eq!(record.error.map(|error| error.code).as_deref(), Some("expired"));
     }
-    assert_eq!(jobs.get(soon).await.unwrap().unwrap().record.state, State::Scheduled);
-    assert_eq!(jobs.retry(free).await.unwrap().state, State::Queued, "an operator may run it again");
+    assert_eq!(jobs.get(soon).await.unwrap().unwrap().record.state, JobState::Scheduled);
+    assert_eq!(jobs.retry(free).await.unwrap().state, JobState::Queued, "an operator may run it again");
 }

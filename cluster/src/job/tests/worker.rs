@@ -11,8 +11,8 @@ use super::{TIMING, team};
 use crate::engine::Engine;
 use crate::id::Key;
 use crate::subject::Subjects;
-use crate::wire::{CallAnswer, Failure};
-use crate::worker::{Keeper, WorkerRow, Workers};
+use crate::wire::{CallAnswer, HandlerError};
+use crate::worker::{WorkerLeaseKeeper, WorkerRow, Workers};
 
 /// One process's view of the cluster.
 pub(super) async fn jobs(engine: &Engine) -> Jobs {
@@ -40,7 +40,7 @@ pub(super) struct Worker {
     pub(super) id: Key,
     draining: watch::Sender<bool>,
     stop: watch::Sender<bool>,
-    work: Option<tokio::task::JoinHandle<Intake>>,
+    work: Option<tokio::task::JoinHandle<WorkStream>>,
     keeper: tokio::task::JoinHandle<()>,
     follow: tokio::task::JoinHandle<()>,
 }
@@ -51,12 +51,12 @@ impl Worker {
         let follow = tokio::spawn(follow);
         let id = Key::random();
         let row = WorkerRow { pool: "p".into(), lane: "l".into(), ..WorkerRow::default() };
-        let (keeper, lease) = Keeper::claim(engine, TIMING, id, row).await;
+        let (keeper, lease) = WorkerLeaseKeeper::claim(engine, TIMING, id, row).await;
         let (draining, drains) = watch::channel(false);
         let (stop, stopped) = watch::channel(false);
         let intake = loop {
             let opened =
-                Intake::open(&jobs, team(), "r".into(), 4, lease.clone(), id, draining.clone()).await;
+                WorkStream::open(&jobs, team(), "r".into(), 4, lease.clone(), id, draining.clone()).await;
             if let Ok(intake) = opened {
                 break intake;
             }
@@ -89,7 +89,7 @@ impl Drop for Worker {
     }
 }
 
-async fn work(mut intake: Intake, id: Key, log: Log, mut stopped: watch::Receiver<bool>) -> Intake {
+async fn work(mut intake: WorkStream, id: Key, log: Log, mut stopped: watch::Receiver<bool>) -> WorkStream {
     let mut running = JoinSet::new();
     loop {
         tokio::select! {
@@ -115,7 +115,7 @@ async fn run(work: Work, id: Key, log: Log) {
     log.lock().unwrap().push((id, kind.clone()));
     let cancelled = attempt.cancelled();
     let outcome = match kind.as_str() {
-        "fail" => Outcome::Failed(Failure { code: "failed".into(), message: "no".into(), retryable: true }),
+        "fail" => Outcome::Failed(HandlerError { code: "failed".into(), message: "no".into(), retryable: true }),
         "wait" => {
             attempt.reporter().report(0.5, None);
             cancelled.await;

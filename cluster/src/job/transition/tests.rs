@@ -11,7 +11,7 @@ fn record(retries: u32) -> Record {
         id: Key::from_bits(7),
         kind: "k".into(),
         data: RawValue::NULL.to_owned(),
-        state: State::Queued,
+        state: JobState::Queued,
         attempts: 0,
         retries,
         progress: None,
@@ -36,22 +36,22 @@ fn worker(id: u128) -> WorkerId {
     WorkerId { id: Key::from_bits(id), epoch: 1 }
 }
 
-fn failure(retryable: bool) -> Failure {
-    Failure { code: "failed".into(), message: "no".into(), retryable }
+fn failure(retryable: bool) -> HandlerError {
+    HandlerError { code: "failed".into(), message: "no".into(), retryable }
 }
 
 /// What may be tried at any moment, sensible or not.
-fn any_event() -> impl Strategy<Value = Event> {
+fn any_event() -> impl Strategy<Value = RecordEvent> {
     let claim = (1u128..4, 0u32..6).prop_map(|(id, attempt)| Claim { worker: worker(id), attempt });
     prop_oneof![
-        4 => (1u128..4).prop_map(|id| Event::Claim(worker(id), "r".into())),
-        2 => claim.clone().prop_map(|by| Event::Succeed(by, RawValue::NULL.to_owned())),
-        4 => (claim.clone(), any::<bool>()).prop_map(|(by, again)| Event::Fail(by, failure(again))),
-        1 => claim.clone().prop_map(Event::Stop),
-        1 => claim.clone().prop_map(Event::Return),
-        1 => claim.prop_map(|by| Event::Progress(by, Progress { progress: 0.5, message: None })),
-        2 => (1u128..4).prop_map(|id| Event::Lose(worker(id))),
-        1 => select(vec![Event::Cancel, Event::Retry, Event::Expire { wait_ms: 60_000 }]),
+        4 => (1u128..4).prop_map(|id| RecordEvent::Claim(worker(id), "r".into())),
+        2 => claim.clone().prop_map(|by| RecordEvent::Succeed(by, RawValue::NULL.to_owned())),
+        4 => (claim.clone(), any::<bool>()).prop_map(|(by, again)| RecordEvent::Fail(by, failure(again))),
+        1 => claim.clone().prop_map(RecordEvent::Stop),
+        1 => claim.clone().prop_map(RecordEvent::Return),
+        1 => claim.prop_map(|by| RecordEvent::Progress(by, Progress { progress: 0.5, message: None })),
+        2 => (1u128..4).prop_map(|id| RecordEvent::Lose(worker(id))),
+        1 => select(vec![RecordEvent::Cancel, RecordEvent::Retry, RecordEvent::Expire { wait_ms: 60_000 }]),
     ]
 }
 
@@ -69,35 +69,35 @@ proptest! {
             let Ok((next, after)) = apply(&record, event.clone(), now, &TIMING) else { continue };
             prop_assert_eq!(event.effect(&next, now), after, "the record says what follows from {:?}", event);
             match &event {
-                Event::Claim(worker, _) => {
+                RecordEvent::Claim(worker, _) => {
                     claims += 1;
-                    prop_assert!(!before.state.is_terminal() && before.state != State::Running);
+                    prop_assert!(!before.state.is_terminal() && before.state != JobState::Running);
                     prop_assert!(before.due <= now, "never before its time");
                     claim = Some(Claim { worker: *worker, attempt: next.attempts });
                     prop_assert_eq!(next.attempts, before.attempts + 1);
                 }
-                Event::Progress(by, _) | Event::Succeed(by, _) | Event::Fail(by, _) | Event::Stop(by)
-                | Event::Return(by) => {
+                RecordEvent::Progress(by, _) | RecordEvent::Succeed(by, _) | RecordEvent::Fail(by, _) | RecordEvent::Stop(by)
+                | RecordEvent::Return(by) => {
                     prop_assert_eq!(Some(*by), claim, "a claim that was lost has no say");
-                    if matches!(event, Event::Return(_)) { claims -= 1; }
+                    if matches!(event, RecordEvent::Return(_)) { claims -= 1; }
                 }
-                Event::Lose(worker) => prop_assert_eq!(Some(*worker), claim.map(|claim| claim.worker)),
-                Event::Cancel | Event::Join(_) => prop_assert!(!before.state.is_terminal()),
-                Event::Expire { wait_ms } => {
-                    prop_assert!(matches!(before.state, State::Scheduled | State::Queued));
+                RecordEvent::Lose(worker) => prop_assert_eq!(Some(*worker), claim.map(|claim| claim.worker)),
+                RecordEvent::Cancel | RecordEvent::Join(_) => prop_assert!(!before.state.is_terminal()),
+                RecordEvent::Expire { wait_ms } => {
+                    prop_assert!(matches!(before.state, JobState::Scheduled | JobState::Queued));
                     prop_assert!(before.due + wait_ms <= now, "it had its time");
                 }
-                Event::Retry => {
-                    prop_assert!(before.state.is_terminal() && before.state != State::Succeeded);
+                RecordEvent::Retry => {
+                    prop_assert!(before.state.is_terminal() && before.state != JobState::Succeeded);
                     claims = 0;
                 }
             }
-            prop_assert!(!before.state.is_terminal() || matches!(event, Event::Retry), "an end is an end");
-            if next.state != State::Running { claim = None; }
-            prop_assert_eq!(next.state.is_terminal(), after == After::Conclude);
+            prop_assert!(!before.state.is_terminal() || matches!(event, RecordEvent::Retry), "an end is an end");
+            if next.state != JobState::Running { claim = None; }
+            prop_assert_eq!(next.state.is_terminal(), after == Effect::Conclude);
             prop_assert_eq!(next.state.is_terminal(), next.ended.is_some());
-            let waits = matches!(next.state, State::Queued | State::Scheduled);
-            prop_assert_eq!(waits, matches!(after, After::Offer { .. }), "what waits is offered");
+            let waits = matches!(next.state, JobState::Queued | JobState::Scheduled);
+            prop_assert_eq!(waits, matches!(after, Effect::Offer { .. }), "what waits is offered");
             prop_assert_eq!(next.attempts, claims);
             prop_assert!(next.attempts <= retries.max(MAX_LOSSES) + 1, "attempts are bounded");
             record = next;
@@ -119,36 +119,36 @@ proptest! {
             step(&mut record, event);
         }
         if !record.state.is_terminal() {
-            prop_assert!(step(&mut record, Event::Cancel));
-            for event in later.into_iter().filter(|event| !matches!(event, Event::Retry)) {
+            prop_assert!(step(&mut record, RecordEvent::Cancel));
+            for event in later.into_iter().filter(|event| !matches!(event, RecordEvent::Retry)) {
                 let attempts = record.attempts;
                 step(&mut record, event);
                 prop_assert!(record.attempts <= attempts);
-                prop_assert!(record.state == State::Running || record.state.is_terminal());
+                prop_assert!(record.state == JobState::Running || record.state.is_terminal());
             }
         }
     }
 }
 
 fn run_once(record: &Record, now: u64) -> (Record, Claim) {
-    let (running, _) = apply(record, Event::Claim(worker(1), "r".into()), now, &TIMING).unwrap();
+    let (running, _) = apply(record, RecordEvent::Claim(worker(1), "r".into()), now, &TIMING).unwrap();
     let claim = Claim { worker: worker(1), attempt: running.attempts };
     (running, claim)
 }
 
 #[test]
 fn a_failing_job_is_dead_after_its_retries_and_failed_without_any() {
-    for (retries, end) in [(0, State::Failed), (2, State::Dead)] {
+    for (retries, end) in [(0, JobState::Failed), (2, JobState::Dead)] {
         let (mut record, mut now) = (record(retries), 0);
         loop {
             let (running, claim) = run_once(&record, now);
-            (record, _) = apply(&running, Event::Fail(claim, failure(true)), now, &TIMING).unwrap();
+            (record, _) = apply(&running, RecordEvent::Fail(claim, failure(true)), now, &TIMING).unwrap();
             if record.state.is_terminal() {
                 break;
             }
-            assert_eq!(record.state, State::Scheduled);
-            assert_eq!(apply(&record, Event::Claim(worker(2), "r".into()), now, &TIMING).unwrap_err(), {
-                Refusal::NotDue(record.due - now)
+            assert_eq!(record.state, JobState::Scheduled);
+            assert_eq!(apply(&record, RecordEvent::Claim(worker(2), "r".into()), now, &TIMING).unwrap_err(), {
+                TransitionError::NotDue(record.due - now)
             });
             now = record.due;
         }
@@ -159,8 +159,8 @@ fn a_failing_job_is_dead_after_its_retries_and_failed_without_any() {
 #[test]
 fn a_failure_that_repeating_cannot_help_ends_the_job_at_once() {
     let (running, claim) = run_once(&record(5), 0);
-    let (ended, after) = apply(&running, Event::Fail(claim, failure(false)), 0, &TIMING).unwrap();
-    assert_eq!((ended.state, after), (State::Failed, After::Conclude));
+    let (ended, after) = apply(&running, RecordEvent::Fail(claim, failure(false)), 0, &TIMING).unwrap();
+    assert_eq!((ended.state, after), (JobState::Failed, Effect::Conclude));
 }
 
 #[test]
@@ -168,21 +168,21 @@ fn a_job_that_kills_its_workers_ends() {
     let mut record = record(0);
     for _ in 0..=MAX_LOSSES {
         let (running, _) = run_once(&record, 0);
-        (record, _) = apply(&running, Event::Lose(worker(1)), 0, &TIMING).unwrap();
+        (record, _) = apply(&running, RecordEvent::Lose(worker(1)), 0, &TIMING).unwrap();
     }
-    assert_eq!(record.state, State::Dead);
+    assert_eq!(record.state, JobState::Dead);
 }
 
 #[test]
 fn a_job_that_is_running_while_it_is_cancelled_may_still_succeed_but_not_fail() {
     let (running, claim) = run_once(&record(3), 0);
-    let (cancelling, after) = apply(&running, Event::Cancel, 0, &TIMING).unwrap();
-    assert_eq!(after, After::Interrupt(worker(1)));
+    let (cancelling, after) = apply(&running, RecordEvent::Cancel, 0, &TIMING).unwrap();
+    assert_eq!(after, Effect::Interrupt(worker(1)));
     let end = |event| apply(&cancelling, event, 0, &TIMING).unwrap().0.state;
-    assert_eq!(end(Event::Succeed(claim, RawValue::NULL.to_owned())), State::Succeeded);
-    assert_eq!(end(Event::Fail(claim, failure(true))), State::Cancelled);
-    assert_eq!(end(Event::Stop(claim)), State::Cancelled);
-    assert_eq!(end(Event::Lose(worker(1))), State::Cancelled);
+    assert_eq!(end(RecordEvent::Succeed(claim, RawValue::NULL.to_owned())), JobState::Succeeded);
+    assert_eq!(end(RecordEvent::Fail(claim, failure(true))), JobState::Cancelled);
+    assert_eq!(end(RecordEvent::Stop(claim)), JobState::Cancelled);
+    assert_eq!(end(RecordEvent::Lose(worker(1))), JobState::Cancelled);
 }
 
 #[test]
@@ -197,14 +197,14 @@ fn retries_come_later_and_later_up_to_a_limit() {
 #[test]
 fn an_event_is_recognised_in_the_record_that_it_led_to_and_in_no_other_workers() {
     let now = |event, record: &Record| apply(record, event, 0, &TIMING).unwrap().0;
-    let claim = |id| Event::Claim(worker(id), "r".into());
+    let claim = |id| RecordEvent::Claim(worker(id), "r".into());
     let running = now(claim(1), &record(0));
     assert!(claim(1).is_visible_in(&running) && !claim(2).is_visible_in(&running));
     let by = |id| Claim { worker: worker(id), attempt: 1 };
-    let end = |id| Event::Succeed(by(id), RawValue::NULL.to_owned());
+    let end = |id| RecordEvent::Succeed(by(id), RawValue::NULL.to_owned());
     let over = now(end(1), &running);
     assert!(end(1).is_visible_in(&over) && !end(2).is_visible_in(&over) && !end(1).is_visible_in(&running));
-    let cancelled = now(Event::Cancel, &record(0));
-    assert!(Event::Cancel.is_visible_in(&cancelled) && !Event::Cancel.is_visible_in(&over));
-    assert!(Event::Retry.is_visible_in(&now(Event::Retry, &cancelled)) && !Event::Retry.is_visible_in(&over));
+    let cancelled = now(RecordEvent::Cancel, &record(0));
+    assert!(RecordEvent::Cancel.is_visible_in(&cancelled) && !RecordEvent::Cancel.is_visible_in(&over));
+    assert!(RecordEvent::Retry.is_visible_in(&now(RecordEvent::Retry, &cancelled)) && !RecordEvent::Retry.is_visible_in(&over));
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::{Lifetimes, News, Row, news};
+use super::super::{Lifetimes, RegistryEvent, PageRow, news};
 use super::*;
 use crate::engine::{Engine, Memory, Watch, WatchMode};
 use crate::id::{Address, NodeNumber};
@@ -46,10 +46,10 @@ enum Step {
     LogIn { node: usize },
 }
 
-fn row(node: usize) -> Row {
+fn row(node: usize) -> PageRow {
     let number = NodeNumber::new(node as u16 + 1).unwrap();
     let at = |bits| Address { key: Key::from_bits(bits), node: number };
-    Row {
+    PageRow {
         node: number,
         epoch: 1,
         generation: 1,
@@ -69,7 +69,7 @@ async fn advance(nodes: &[Node], page: &mut Page) {
     let registry = &nodes[page.node].registry;
     page.phase = match page.phase {
         Phase::Outside => {
-            registry.write(page.key, &row(page.node), Expect::Absent).await.unwrap();
+            registry.write(page.key, &row(page.node), Precondition::Absent).await.unwrap();
             Phase::Written
         }
         Phase::Written => Phase::Counted,
@@ -85,7 +85,7 @@ async fn advance(nodes: &[Node], page: &mut Page) {
 fn hear(nodes: &mut [Node], node: usize, events: usize, pages: &mut [Page]) {
     for _ in 0..events {
         let Some(event) = nodes[node].rows.try_next() else { return };
-        let Some(News::Owned(connection, user)) = news(&event) else { continue };
+        let Some(RegistryEvent::Owned(connection, user)) = news(&event) else { continue };
         assert_eq!(connection, Key::from_bits(CONNECTION));
         let own = pages.iter_mut().filter(|page| page.node == node);
         for page in own.filter(|page| matches!(page.phase, Phase::Counted | Phase::Inside)) {

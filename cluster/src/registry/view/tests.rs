@@ -16,8 +16,8 @@ fn at(bits: u128) -> Address {
     Address { key: Key::from_bits(bits), node: node(1) }
 }
 
-fn row(number: u16, epoch: u64, session: u128, user: Option<&str>) -> Row {
-    Row {
+fn row(number: u16, epoch: u64, session: u128, user: Option<&str>) -> PageRow {
+    PageRow {
         node: node(number),
         epoch,
         generation: 1,
@@ -41,10 +41,10 @@ fn lease(number: u16) -> NodeRow {
     NodeRow { lane: lane_of(number).into(), ..NodeRow::default() }
 }
 
-fn idle(of: Lasting, user: Option<&str>, until: u64, ending: bool) -> IdleRow {
+fn idle(of: Expirable, user: Option<&str>, until: u64, ending: bool) -> IdleRow {
     let (session, connection) = match of {
-        Lasting::Session(key) => (Some(at(key.bits())), at(key.bits() / 2)),
-        Lasting::Connection(key) => (None, at(key.bits())),
+        Expirable::Session(key) => (Some(at(key.bits())), at(key.bits() / 2)),
+        Expirable::Connection(key) => (None, at(key.bits())),
     };
     IdleRow { session, connection, user: user.map(str::to_owned), until, ending }
 }
@@ -53,7 +53,7 @@ fn idle(of: Lasting, user: Option<&str>, until: u64, ending: bool) -> IdleRow {
 fn a_topic_is_there_while_a_living_page_has_it() {
     let mut view = View::default();
     view.put_node(node(1), 5, NodeRow::default());
-    let with = |topics: &[&str]| Row {
+    let with = |topics: &[&str]| PageRow {
         topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
         ..row(1, 5, 8, None)
     };
@@ -113,14 +113,14 @@ fn a_page_that_moves_neither_leaves_nor_joins_and_one_that_logs_in_brings_its_us
     assert_eq!(view.put_page(Key::from_bits(1), 2, row(2, 1, 8, None)), []);
     let changes = view.put_page(Key::from_bits(1), 3, row(2, 1, 8, Some("ann")));
     let members: Vec<_> = changes.iter().map(|change| (change.kind, change.member.clone())).collect();
-    assert_eq!(members, [(Kind::Join, Member::User("ann".into()))]);
+    assert_eq!(members, [(ChangeKind::Join, Member::User("ann".into()))]);
 }
 
 #[test]
 fn a_session_ends_when_its_idle_row_goes_and_no_page_of_it_lives() {
     let mut view = View::default();
     view.put_node(node(1), 1, NodeRow::default());
-    let of = Lasting::Session(Key::from_bits(8));
+    let of = Expirable::Session(Key::from_bits(8));
     view.put_idle(1, idle(of, None, 50, false));
     assert_eq!(view.due(49).len() + view.due(50).len(), 1);
     view.put_page(Key::from_bits(1), 2, row(1, 1, 8, None));
@@ -128,7 +128,7 @@ fn a_session_ends_when_its_idle_row_goes_and_no_page_of_it_lives() {
     view.delete_page(Key::from_bits(1));
     view.put_idle(4, idle(of, None, 50, false));
     let ended = view.delete_idle(of);
-    assert_eq!((ended.len(), ended[0].kind, ended[0].member.clone()), (1, Kind::End, Member::Session(at(8))));
+    assert_eq!((ended.len(), ended[0].kind, ended[0].member.clone()), (1, ChangeKind::End, Member::Session(at(8))));
 }
 
 const USERS: [Option<&str>; 3] = [None, Some("ann"), Some("*")];
@@ -139,14 +139,14 @@ enum Step {
     Delete { page: u128 },
     Up { node: u16, epoch: u64 },
     Down { node: u16 },
-    Idle { of: Lasting, user: usize, ending: bool },
-    Over { of: Lasting },
+    Idle { of: Expirable, user: usize, ending: bool },
+    Over { of: Expirable },
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let of = (any::<bool>(), 0u128..5).prop_map(|(session, bits)| match session {
-        true => Lasting::Session(Key::from_bits(bits)),
-        false => Lasting::Connection(Key::from_bits(bits / 2)),
+        true => Expirable::Session(Key::from_bits(bits)),
+        false => Expirable::Connection(Key::from_bits(bits / 2)),
     });
     prop_oneof![
         8 => (0u128..8, 1u16..4, 0u128..5, 0usize..3)
@@ -162,19 +162,19 @@ fn step() -> impl Strategy<Value = Step> {
 /// Plain lists.
 #[derive(Default)]
 struct Model {
-    rows: BTreeMap<Key, Row>,
-    idle: BTreeMap<Lasting, IdleRow>,
+    rows: BTreeMap<Key, PageRow>,
+    idle: BTreeMap<Expirable, IdleRow>,
     nodes: BTreeMap<u16, u64>,
 }
 
 impl Model {
-    fn living(&self) -> Vec<(&Key, &Row)> {
+    fn living(&self) -> Vec<(&Key, &PageRow)> {
         self.rows.iter().filter(|(_, row)| self.nodes.get(&row.node.get()) == Some(&row.epoch)).collect()
     }
 
-    fn counts(&self, of: impl Fn(&Row) -> bool) -> Counts {
+    fn counts(&self, of: impl Fn(&PageRow) -> bool) -> Counts {
         let rows: Vec<_> = self.living().into_iter().filter(|(_, row)| of(row)).collect();
-        let distinct = |name: &dyn Fn(&Row) -> Option<String>| {
+        let distinct = |name: &dyn Fn(&PageRow) -> Option<String>| {
             rows.iter().filter_map(|(_, row)| name(row)).collect::<BTreeSet<_>>().len()
         };
         Counts {
@@ -187,7 +187,7 @@ impl Model {
 
     /// Everybody who is present.
     fn members(&self) -> BTreeSet<String> {
-        let name = |(key, row): (&Key, &Row)| {
+        let name = |(key, row): (&Key, &PageRow)| {
             let user = row.user.as_ref().map(|user| format!("user {user}"));
             let (session, connection) = (row.session.key, row.connection.key);
             let others =
@@ -214,7 +214,7 @@ fn name(member: &Member) -> String {
 }
 
 /// Does a step to both; what the view says of it.
-fn act(step: Step, rev: u64, view: &mut View, model: &mut Model) -> Vec<Change> {
+fn act(step: Step, rev: u64, view: &mut View, model: &mut Model) -> Vec<PresenceChange> {
     match step {
         Step::Put { page, node, session, user } => {
             let (key, row) = (Key::from_bits(page), row(node, 1, session, USERS[user]));
@@ -256,9 +256,9 @@ proptest! {
         for (rev, step) in steps.into_iter().enumerate() {
             for change in act(step, rev as u64 + 1, &mut view, &mut model) {
                 match change.kind {
-                    Kind::Join => prop_assert!(present.insert(name(&change.member)), "{change:?}"),
-                    Kind::Leave => prop_assert!(present.remove(&name(&change.member)), "{change:?}"),
-                    Kind::End => prop_assert!(!present.contains(&name(&change.member)), "{change:?}"),
+                    ChangeKind::Join => prop_assert!(present.insert(name(&change.member)), "{change:?}"),
+                    ChangeKind::Leave => prop_assert!(present.remove(&name(&change.member)), "{change:?}"),
+                    ChangeKind::End => prop_assert!(!present.contains(&name(&change.member)), "{change:?}"),
                 }
             }
             prop_assert_eq!(&present, &model.members());
@@ -271,7 +271,7 @@ proptest! {
         for lane in &stats.lanes {
             prop_assert_eq!(lane.counts, model.counts(|row| lane_of(row.node.get()) == lane.lane));
         }
-        let lonely = |(of, row): &(&Lasting, &IdleRow)| !view.has_pages(**of) && !row.ending;
+        let lonely = |(of, row): &(&Expirable, &IdleRow)| !view.has_pages(**of) && !row.ending;
         prop_assert_eq!(stats.idle_sessions + stats.idle_connections, model.idle.iter().filter(lonely).count());
         for user in ["ann", "*"] {
             let rows: Vec<_> =

@@ -2,24 +2,24 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn lane(name: &str, percent: f64) -> Lane {
-    Lane { name: name.to_owned(), weight: Weight::of_percent(percent).unwrap() }
+fn lane(name: &str, percent: f64) -> LaneSpec {
+    LaneSpec { name: name.to_owned(), weight: Weight::of_percent(percent).unwrap() }
 }
 
-fn lanes(lanes: &[(&str, f64)]) -> Wanted {
+fn lanes(lanes: &[(&str, f64)]) -> RolloutUpdate {
     let lanes = lanes.iter().map(|(name, percent)| lane(name, *percent)).collect();
-    Wanted { lanes: Some(lanes), ..Wanted::default() }
+    RolloutUpdate { lanes: Some(lanes), ..RolloutUpdate::default() }
 }
 
-fn revise(document: &Document, wanted: Wanted) -> Result<Document, Invalid> {
+fn revise(document: &RolloutSpec, wanted: RolloutUpdate) -> Result<RolloutSpec, SpecError> {
     document.revise(wanted, "fresh".into(), "ann", 7)
 }
 
-fn document(weights: &[(&str, f64)]) -> Document {
-    revise(&Document::unwritten("p"), lanes(weights)).unwrap()
+fn document(weights: &[(&str, f64)]) -> RolloutSpec {
+    revise(&RolloutSpec::unwritten("p"), lanes(weights)).unwrap()
 }
 
-fn names(document: &Document) -> Vec<&str> {
+fn names(document: &RolloutSpec) -> Vec<&str> {
     document.lanes.iter().map(|lane| &*lane.name).collect()
 }
 
@@ -27,7 +27,7 @@ fn names(document: &Document) -> Vec<&str> {
 fn a_revision_keeps_what_was_not_named() {
     let first = document(&[("canary", 10.0)]);
     assert_eq!((first.rev, &*first.salt, &*first.base), (1, "fresh", "stable"));
-    let wanted = Wanted { fallback: Some(Fallback::Base), comment: "why".into(), ..Wanted::default() };
+    let wanted = RolloutUpdate { fallback: Some(Fallback::Base), comment: "why".into(), ..RolloutUpdate::default() };
     let second = first.revise(wanted, "another".into(), "bob", 8).unwrap();
     assert_eq!((second.rev, &*second.salt, &*second.updated_by, second.updated), (2, "fresh", "bob", 8));
     assert_eq!((&second.lanes, second.fallback, &*second.comment), (&first.lanes, Fallback::Base, "why"));
@@ -40,28 +40,28 @@ fn a_revision_keeps_what_was_not_named() {
 fn a_document_reads_back_with_what_a_newer_release_wrote() {
     let text = r#"{"rev":3,"pool":"p","salt":"s","base":"stable","lanes":[{"name":"canary","weight":0.5}],
         "updated_by":"ann","updated":7,"targets":[{"user":"eve"}]}"#;
-    let read = Document::decode(text.as_bytes()).unwrap();
+    let read = RolloutSpec::decode(text.as_bytes()).unwrap();
     assert_eq!((read.lanes[0].weight.buckets(), read.fallback), (50, Fallback::None));
-    assert_eq!(Document::decode(&read.encode()).unwrap(), read);
-    let next = revise(&read, Wanted::default()).unwrap();
+    assert_eq!(RolloutSpec::decode(&read.encode()).unwrap(), read);
+    let next = revise(&read, RolloutUpdate::default()).unwrap();
     assert_eq!(next.other["targets"][0]["user"], "eve");
 }
 
 #[test]
 fn a_lane_gains_by_what_it_did_not_have_and_the_base_never_does() {
-    let gains = |before: &Document, wanted: Wanted| {
+    let gains = |before: &RolloutSpec, wanted: RolloutUpdate| {
         revise(before, wanted).unwrap().gains(before).map(str::to_owned).collect::<Vec<_>>()
     };
-    let first = Document::unwritten("p");
+    let first = RolloutSpec::unwritten("p");
     assert_eq!(gains(&first, lanes(&[("canary", 0.0)])), [""; 0]);
     assert_eq!(gains(&first, lanes(&[("canary", 10.0), ("beta", 5.0)])), ["canary", "beta"]);
     let standing = document(&[("canary", 10.0)]);
-    for fewer in [lanes(&[("canary", 10.0)]), lanes(&[("canary", 1.0)]), lanes(&[]), Wanted::default()] {
+    for fewer in [lanes(&[("canary", 10.0)]), lanes(&[("canary", 1.0)]), lanes(&[]), RolloutUpdate::default()] {
         assert_eq!(gains(&standing, fewer), [""; 0]);
     }
-    let swapped = Wanted { base: Some("canary".into()), ..lanes(&[("stable", 90.0)]) };
+    let swapped = RolloutUpdate { base: Some("canary".into()), ..lanes(&[("stable", 90.0)]) };
     assert_eq!(gains(&standing, swapped), [""; 0], "the former base keeps what it had");
-    let more = Wanted { base: Some("canary".into()), ..lanes(&[("stable", 90.01)]) };
+    let more = RolloutUpdate { base: Some("canary".into()), ..lanes(&[("stable", 90.01)]) };
     assert_eq!(gains(&standing, more), ["stable"]);
 }
 
@@ -72,28 +72,28 @@ fn what_cannot_be_obeyed_is_not_read() {
     };
     let (fine, over) =
         (r#"[{"name":"c","weight":60}]"#, r#"[{"name":"c","weight":60},{"name":"d","weight":60}]"#);
-    assert!(Document::decode(text(fine).as_bytes()).is_some());
+    assert!(RolloutSpec::decode(text(fine).as_bytes()).is_some());
     for wrong in [over, r#"[{"name":"c","weight":-1}]"#, "7"] {
-        assert_eq!(Document::decode(text(wrong).as_bytes()), None, "{wrong}");
+        assert_eq!(RolloutSpec::decode(text(wrong).as_bytes()), None, "{wrong}");
     }
 }
 
 #[test]
 fn what_no_split_can_be_is_refused() {
-    let refused = |wanted| revise(&Document::unwritten("p"), wanted).unwrap_err();
-    assert_eq!(refused(lanes(&[("a", 60.0), ("b", 40.01)])), Invalid::Sum(10_001));
-    assert_eq!(refused(lanes(&[("a", 1.0), ("b", 1.0), ("c", 1.0)])), Invalid::Lanes);
-    assert_eq!(refused(lanes(&[("a", 1.0), ("a", 1.0)])), Invalid::Twice("a".into()));
-    assert_eq!(refused(lanes(&[("stable", 1.0)])), Invalid::Twice("stable".into()));
+    let refused = |wanted| revise(&RolloutSpec::unwritten("p"), wanted).unwrap_err();
+    assert_eq!(refused(lanes(&[("a", 60.0), ("b", 40.01)])), SpecError::Sum(10_001));
+    assert_eq!(refused(lanes(&[("a", 1.0), ("b", 1.0), ("c", 1.0)])), SpecError::Lanes);
+    assert_eq!(refused(lanes(&[("a", 1.0), ("a", 1.0)])), SpecError::Twice("a".into()));
+    assert_eq!(refused(lanes(&[("stable", 1.0)])), SpecError::Twice("stable".into()));
     for name in ["", "a b", "*", ">", "..", "ä", "a/b", &"x".repeat(65)] {
-        assert_eq!(refused(lanes(&[(name, 1.0)])), Invalid::Name(name.into()));
+        assert_eq!(refused(lanes(&[(name, 1.0)])), SpecError::Name(name.into()));
         assert_eq!(
-            revise(&Document::unwritten(name), Wanted::default()),
-            Err(Invalid::Name(name.into())),
+            revise(&RolloutSpec::unwritten(name), RolloutUpdate::default()),
+            Err(SpecError::Name(name.into())),
             "as a pool"
         );
     }
-    assert_eq!(refused(Wanted { salt: Some("x".repeat(65)), ..Wanted::default() }), Invalid::Long);
+    assert_eq!(refused(RolloutUpdate { salt: Some("x".repeat(65)), ..RolloutUpdate::default() }), SpecError::Long);
     assert_eq!(
         refused(lanes(&[("a", 60.0), ("b", 60.0)])).to_string(),
         "the weights come to 120%, over 100%"
@@ -107,13 +107,13 @@ fn a_lane_keeps_its_end_while_others_come_and_go() {
     let alone = revise(&both, lanes(&[("beta", 5.0)])).unwrap();
     assert_eq!((names(&alone), alone.lanes[0].weight), (vec!["canary", "beta"], Weight::default()));
     assert_eq!(names(&revise(&alone, lanes(&[("beta", 5.0), ("next", 1.0)])).unwrap()), ["next", "beta"]);
-    let promoted = revise(&both, Wanted { base: Some("canary".into()), ..lanes(&[("beta", 5.0)]) }).unwrap();
+    let promoted = revise(&both, RolloutUpdate { base: Some("canary".into()), ..lanes(&[("beta", 5.0)]) }).unwrap();
     assert_eq!((names(&promoted), &*promoted.base), (vec!["stable", "beta"], "canary"));
 }
 
 #[test]
 fn named_weights_change_and_the_others_stay() {
-    let reweighed = |lanes: &[Lane], named: &[Lane]| reweigh("stable", lanes, named);
+    let reweighed = |lanes: &[LaneSpec], named: &[LaneSpec]| reweigh("stable", lanes, named);
     let both = [lane("canary", 10.0), lane("beta", 5.0)];
     assert_eq!(reweighed(&both, &[lane("beta", 7.5)]).unwrap(), [lane("canary", 10.0), lane("beta", 7.5)]);
     assert_eq!(reweighed(&[], &[lane("canary", 10.0)]).unwrap(), [lane("canary", 10.0)]);
@@ -124,7 +124,7 @@ fn named_weights_change_and_the_others_stay() {
     );
     assert_eq!(
         reweighed(&both, &[lane("stable", 90.0), lane("canary", 5.0)]),
-        Err(Invalid::Remainder {
+        Err(SpecError::Remainder {
             remainder: Weight::of_percent(95.0).unwrap(),
             wanted: Weight::of_percent(90.0).unwrap()
         })
@@ -135,7 +135,7 @@ fn named_weights_change_and_the_others_stay() {
         [lane("beta", 5.0), lane("next", 1.0)],
         "an empty lane makes room"
     );
-    assert_eq!(reweighed(&both, &[lane("a", 1.0), lane("a", 2.0)]), Err(Invalid::Twice("a".into())));
+    assert_eq!(reweighed(&both, &[lane("a", 1.0), lane("a", 2.0)]), Err(SpecError::Twice("a".into())));
 }
 
 proptest! {
@@ -149,7 +149,7 @@ proptest! {
         let before = document(&[("a", percent(before.0)), ("b", percent(before.1))]);
         let wish: Vec<_> = wanted.iter().map(|(name, weight)| (["a", "b", "c"][*name], percent(*weight))).collect();
         if let Ok(after) = revise(&before, lanes(&wish)) {
-            let weight = |document: &Document, name: &str| {
+            let weight = |document: &RolloutSpec, name: &str| {
                 document.lanes.iter().find(|lane| lane.name == name).map_or(Weight::default(), |lane| lane.weight)
             };
             for bucket in 0..BUCKETS {

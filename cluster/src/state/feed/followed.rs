@@ -10,13 +10,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::news::{Delivery, News, at};
+use super::news::{TreeNotification, TreeUpdate, at};
 use crate::engine::Entry;
 use crate::id::Key;
 use crate::state::record::Meta;
 use crate::state::value::{length, same};
 use crate::state::writer::Found;
-use crate::state::{Change, Event, Owner, Path, Tree, diff};
+use crate::state::{TreeChange, TreeEvent, Owner, Path, Tree, diff};
 
 /// Changes of up to this many bytes are sent as changes, even if the tree is smaller.
 const FEW: usize = 1024;
@@ -32,7 +32,7 @@ pub(in crate::state) enum Action {
         number: u64,
     },
     /// Notifies followers.
-    Tell(Delivery),
+    Tell(TreeNotification),
 }
 
 /// The state that the followers have received; revision 0 is a tree that does not exist.
@@ -43,15 +43,15 @@ struct Replica {
 }
 
 impl Replica {
-    fn value(&self, path: &Path) -> News {
+    fn value(&self, path: &Path) -> TreeUpdate {
         let value = self.tree.get(path).filter(|_| self.rev > 0).cloned();
-        News::Snapshot { revision: self.rev, value }
+        TreeUpdate::Snapshot { revision: self.rev, value }
     }
 }
 
 /// A read in progress, and what the feed delivered meanwhile.
 #[derive(Debug)]
-struct Reading {
+struct SnapshotRead {
     number: u64,
     newest: u64,
     doubt: bool,
@@ -103,18 +103,18 @@ impl Group {
 }
 
 #[derive(Debug)]
-pub(super) struct Followed {
+pub(super) struct TreeReplica {
     key: String,
     owner: Owner,
     /// `None` until the tree was read.
     replica: Option<Replica>,
-    reading: Option<Reading>,
+    reading: Option<SnapshotRead>,
     /// Last revision that the feed delivered.
     heard: u64,
     groups: BTreeMap<Path, Group>,
 }
 
-impl Followed {
+impl TreeReplica {
     pub(super) fn new(owner: Owner) -> Self {
         let (key, groups) = (owner.key(), BTreeMap::new());
         Self { key, owner, replica: None, reading: None, heard: 0, groups }
@@ -129,7 +129,7 @@ impl Followed {
             group.join(who);
             let news = replica.value(&path);
             let owner = self.owner.clone();
-            return vec![Action::Tell(Delivery { owner, path, to: Arc::new([who]), news })];
+            return vec![Action::Tell(TreeNotification { owner, path, to: Arc::new([who]), news })];
         }
         match &mut self.reading {
             Some(reading) if seen == 0 => group.wait(who, reading.number),
@@ -195,7 +195,7 @@ impl Followed {
         let mut actions = match self.replica.replace(now) {
             None => Vec::new(),
             Some(before) if before.rev == rev => Vec::new(),
-            Some(_) if rev == 0 => self.tell(|_| Some(News::Removed)),
+            Some(_) if rev == 0 => self.tell(|_| Some(TreeUpdate::Removed)),
             Some(before) if before.rev > rev => {
                 self.wait();
                 Vec::new()
@@ -214,12 +214,12 @@ impl Followed {
             return Vec::new();
         }
         *numbers += 1;
-        self.reading = Some(Reading { number: *numbers, newest: 0, doubt: false });
+        self.reading = Some(SnapshotRead { number: *numbers, newest: 0, doubt: false });
         vec![Action::Read { key: self.key.clone(), number: *numbers }]
     }
 
     /// Advances the replica to the next version.
-    fn advance(&mut self, changes: Vec<Change>, revision: u64, numbers: &mut u64) -> Vec<Action> {
+    fn advance(&mut self, changes: Vec<TreeChange>, revision: u64, numbers: &mut u64) -> Vec<Action> {
         let Some(replica) = &mut self.replica else { return self.read(numbers) };
         let mut events = Vec::new();
         for change in changes {
@@ -237,11 +237,11 @@ impl Followed {
         self.changed(base, revision, &events)
     }
 
-    fn changed(&mut self, base: u64, revision: u64, events: &[Event]) -> Vec<Action> {
+    fn changed(&mut self, base: u64, revision: u64, events: &[TreeEvent]) -> Vec<Action> {
         self.tell(|path| {
             let events = at(path, events);
             let concerns = !events.is_empty() || *path == Path::ROOT;
-            concerns.then_some(News::Changed { base, revision, events })
+            concerns.then_some(TreeUpdate::Changed { base, revision, events })
         })
     }
 
@@ -250,7 +250,7 @@ impl Followed {
     fn compare(&mut self, before: &Replica) -> Vec<Action> {
         let Some(now) = self.replica.take() else { return Vec::new() };
         let events = diff(&before.tree, &now.tree);
-        let changes: Vec<_> = events.iter().map(Event::as_change).collect();
+        let changes: Vec<_> = events.iter().map(TreeEvent::as_change).collect();
         let actions = if length(&changes) <= now.tree.size() + FEW {
             self.changed(before.rev, now.rev, &events)
         } else {
@@ -272,7 +272,7 @@ impl Followed {
         let snapshots = self.groups.iter_mut().filter_map(|(path, group)| {
             let to = group.welcome(number);
             let (owner, path, news) = (self.owner.clone(), path.clone(), replica.value(path));
-            (!to.is_empty()).then_some(Action::Tell(Delivery { owner, path, to, news }))
+            (!to.is_empty()).then_some(Action::Tell(TreeNotification { owner, path, to, news }))
         });
         snapshots.collect()
     }
@@ -286,10 +286,10 @@ impl Followed {
         }
     }
 
-    fn tell(&mut self, mut news: impl FnMut(&Path) -> Option<News>) -> Vec<Action> {
+    fn tell(&mut self, mut news: impl FnMut(&Path) -> Option<TreeUpdate>) -> Vec<Action> {
         let deliveries = self.groups.iter_mut().filter_map(|(path, group)| {
             let news = news(path).filter(|_| !group.members.is_empty())?;
-            Some(Delivery { owner: self.owner.clone(), path: path.clone(), to: group.everybody(), news })
+            Some(TreeNotification { owner: self.owner.clone(), path: path.clone(), to: group.everybody(), news })
         });
         deliveries.map(Action::Tell).collect()
     }

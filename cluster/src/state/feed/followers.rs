@@ -5,15 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::followed::{Action, Followed};
+use super::followed::{Action, TreeReplica};
 use crate::engine::Entry;
 use crate::id::Key;
 use crate::state::writer::Found;
 use crate::state::{Owner, Path};
 
 #[derive(Debug, Default)]
-pub(in crate::state) struct Followers {
-    trees: BTreeMap<String, Followed>,
+pub(in crate::state) struct Subscriptions {
+    trees: BTreeMap<String, TreeReplica>,
     /// Paths that each follower follows.
     paths: BTreeMap<Key, BTreeSet<(String, Path)>>,
     /// Last number of a read. Numbers are never reused, so that the result of a read for a tree that was dropped and
@@ -21,11 +21,11 @@ pub(in crate::state) struct Followers {
     numbers: u64,
 }
 
-impl Followers {
+impl Subscriptions {
     pub(in crate::state) fn follow(&mut self, owner: Owner, path: Path, who: Key, seen: u64) -> Vec<Action> {
         let key = owner.key();
         self.paths.entry(who).or_default().insert((key.clone(), path.clone()));
-        let followed = self.trees.entry(key).or_insert_with(|| Followed::new(owner));
+        let followed = self.trees.entry(key).or_insert_with(|| TreeReplica::new(owner));
         followed.join(path, who, seen, &mut self.numbers)
     }
 
@@ -78,7 +78,7 @@ mod tests {
         let (ann, bob) = (Key::from_bits(1), Key::from_bits(2));
         let (user, session) = (Owner::User("ann".into()), Owner::Session(Key::from_bits(9)));
         let path: Path = "a.b".parse().unwrap();
-        let mut followers = Followers::default();
+        let mut followers = Subscriptions::default();
         assert_eq!(followers.follow(user.clone(), Path::ROOT, ann, 0).len(), 1);
         assert_eq!(followers.follow(user.clone(), path.clone(), bob, 0), [], "one reading for both");
         assert_eq!(followers.follow(session, path.clone(), ann, 0).len(), 1);
@@ -92,8 +92,8 @@ mod tests {
     #[test]
     fn the_answer_to_a_question_of_a_former_life_is_ignored() {
         let (ann, user) = (Key::from_bits(1), Owner::User("ann".into()));
-        let mut followers = Followers::default();
-        let follow = |followers: &mut Followers| {
+        let mut followers = Subscriptions::default();
+        let follow = |followers: &mut Subscriptions| {
             let actions = followers.follow(user.clone(), Path::ROOT, ann, 0);
             let [Action::Read { key, number }] = &actions[..] else { panic!("{actions:?}") };
             (key.clone(), *number)

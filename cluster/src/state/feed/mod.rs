@@ -15,13 +15,13 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Semaphore, mpsc};
 
 use self::followed::Action;
-use self::followers::Followers;
-pub use self::news::{Delivery, News};
-use super::record::Stored;
-use super::states::Shared;
+use self::followers::Subscriptions;
+pub use self::news::{TreeNotification, TreeUpdate};
+use super::record::TreeVersion;
+use super::states::StateStoreInner;
 use super::writer::Found;
 use super::{Owner, Path};
-use crate::engine::{Consistency, Down, Kv, Watch, WatchEvent, WatchMode};
+use crate::engine::{Consistency, Unavailable, Kv, Watch, WatchEvent, WatchMode};
 use crate::id::Key;
 
 /// Maximum number of concurrent reads.
@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// A command to the feed.
 #[derive(Debug)]
-pub(super) enum Wish {
+pub(super) enum FeedCommand {
     Follow(Owner, Path, Key, u64),
     Unfollow(Owner, Path, Key),
     Leave(Key),
@@ -41,22 +41,22 @@ pub(super) enum Wish {
 type Answer = (String, u64, Found);
 
 /// The feed of one process.
-pub(super) struct Feed {
-    shared: Arc<Shared>,
-    wishes: mpsc::UnboundedReceiver<Wish>,
+pub(super) struct TreeFeed {
+    shared: Arc<StateStoreInner>,
+    wishes: mpsc::UnboundedReceiver<FeedCommand>,
 }
 
-impl Feed {
+impl TreeFeed {
     /// Creates the feed; `None` on every call but the first.
-    pub(super) fn new(shared: Arc<Shared>) -> Option<Self> {
+    pub(super) fn new(shared: Arc<StateStoreInner>) -> Option<Self> {
         let wishes = shared.wishes_once()?;
         Some(Self { shared, wishes })
     }
 
     /// Notifies followers; ends only when the engine is gone. A process without followers opens no watch, because
     /// receiving a change costs about as much as writing it.
-    pub(super) async fn run(mut self, tell: impl FnMut(Delivery)) {
-        let mut followers = Followers::default();
+    pub(super) async fn run(mut self, tell: impl FnMut(TreeNotification)) {
+        let mut followers = Subscriptions::default();
         let first = loop {
             match self.wishes.recv().await {
                 None => return,
@@ -77,7 +77,7 @@ impl Feed {
         let mut watch = loop {
             match self.shared.store.watch("", WatchMode::Meta).await {
                 Ok(watch) => break watch,
-                Err(Down) => tokio::time::sleep(PAUSE).await,
+                Err(Unavailable) => tokio::time::sleep(PAUSE).await,
             }
         };
         while watch.next().await? != WatchEvent::Live {}
@@ -87,9 +87,9 @@ impl Feed {
     async fn follow(
         &mut self,
         mut watch: Watch,
-        mut followers: Followers,
+        mut followers: Subscriptions,
         mut actions: Vec<Action>,
-        mut tell: impl FnMut(Delivery),
+        mut tell: impl FnMut(TreeNotification),
     ) {
         let mut readings = FuturesUnordered::new();
         let slots = Arc::new(Semaphore::new(READINGS));
@@ -122,7 +122,7 @@ impl Feed {
         }
     }
 
-    fn heard(&self, followers: &mut Followers, event: WatchEvent) -> Vec<Action> {
+    fn heard(&self, followers: &mut Subscriptions, event: WatchEvent) -> Vec<Action> {
         match event {
             WatchEvent::Live => Vec::new(),
             WatchEvent::Put(entry) => {
@@ -137,11 +137,11 @@ impl Feed {
     }
 }
 
-fn grant(followers: &mut Followers, wish: Wish) -> Vec<Action> {
+fn grant(followers: &mut Subscriptions, wish: FeedCommand) -> Vec<Action> {
     match wish {
-        Wish::Follow(owner, path, who, seen) => return followers.follow(owner, path, who, seen),
-        Wish::Unfollow(owner, path, who) => followers.unfollow(&owner, &path, who),
-        Wish::Leave(who) => followers.leave(who),
+        FeedCommand::Follow(owner, path, who, seen) => return followers.follow(owner, path, who, seen),
+        FeedCommand::Unfollow(owner, path, who) => followers.unfollow(&owner, &path, who),
+        FeedCommand::Leave(who) => followers.leave(who),
     }
     Vec::new()
 }
@@ -153,11 +153,11 @@ async fn read(store: Kv, slots: Arc<Semaphore>, key: String, number: u64) -> Ans
     loop {
         match store.get(&key, Consistency::Latest).await {
             Ok(None) => return (key, number, None),
-            Ok(Some(entry)) => match Stored::decode(&entry) {
+            Ok(Some(entry)) => match TreeVersion::decode(&entry) {
                 Some(stored) => return (key, number, Some(stored)),
                 None => tracing::error!(key, "a tree of an unknown shape cannot be followed"),
             },
-            Err(Down) => {}
+            Err(Unavailable) => {}
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -9,14 +9,14 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::id::Key;
-use crate::state::change::Written;
+use crate::state::change::EncodedChange;
 use crate::state::value::same;
-use crate::state::{Event, Level, Owner, Path};
+use crate::state::{TreeEvent, Level, Owner, Path};
 use crate::wire;
 
 /// One notification for all followers in this process of one path of one tree.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Delivery {
+pub struct TreeNotification {
     /// Owner of the tree.
     pub owner: Owner,
     /// Path that they follow.
@@ -24,12 +24,12 @@ pub struct Delivery {
     /// Followers to notify.
     pub to: Arc<[Key]>,
     /// The update.
-    pub news: News,
+    pub news: TreeUpdate,
 }
 
 /// An update of a path.
 #[derive(Debug, Clone, PartialEq)]
-pub enum News {
+pub enum TreeUpdate {
     /// Current value: the first update of every follower, and again when the changes would be larger.
     Snapshot {
         /// Revision of the tree; 0 for a tree that does not exist.
@@ -45,13 +45,13 @@ pub enum News {
         /// Revision of the tree after the changes.
         revision: u64,
         /// Events at the path or below it, in order. Empty when only the revision of the whole tree changed.
-        events: Vec<Event>,
+        events: Vec<TreeEvent>,
     },
     /// The tree was removed.
     Removed,
 }
 
-impl Delivery {
+impl TreeNotification {
     /// Encodes the update as a JSON object for all of its followers: `level`, `path` unless it is the whole tree, and
     /// either `revision` and `snapshot` (or `missing: true`), or `base`, `revision` and `changes`, or `removed:
     /// true`.
@@ -69,19 +69,19 @@ impl Delivery {
         enum Shape<'a> {
             Snapshot { revision: u64, snapshot: &'a Value },
             Missing { revision: u64, missing: bool },
-            Changed { base: u64, revision: u64, changes: Vec<Written<'a>> },
+            Changed { base: u64, revision: u64, changes: Vec<EncodedChange<'a>> },
             Removed { removed: bool },
         }
         let news = match &self.news {
-            News::Snapshot { revision, value: Some(snapshot) } => {
+            TreeUpdate::Snapshot { revision, value: Some(snapshot) } => {
                 Shape::Snapshot { revision: *revision, snapshot }
             }
-            News::Snapshot { revision, value: None } => Shape::Missing { revision: *revision, missing: true },
-            News::Changed { base, revision, events } => {
-                let changes = events.iter().map(Event::as_change).collect();
+            TreeUpdate::Snapshot { revision, value: None } => Shape::Missing { revision: *revision, missing: true },
+            TreeUpdate::Changed { base, revision, events } => {
+                let changes = events.iter().map(TreeEvent::as_change).collect();
                 Shape::Changed { base: *base, revision: *revision, changes }
             }
-            News::Removed => Shape::Removed { removed: true },
+            TreeUpdate::Removed => Shape::Removed { removed: true },
         };
         wire::encode(&Data { level: self.owner.level(), path: &self.path, news })
     }
@@ -93,11 +93,11 @@ fn is_root(path: &Path) -> bool {
 
 /// Returns the events as seen at a path. Events at the path or below it are unchanged; an event above it becomes a
 /// change of the value at the path.
-pub(super) fn at(path: &Path, events: &[Event]) -> Vec<Event> {
+pub(super) fn at(path: &Path, events: &[TreeEvent]) -> Vec<TreeEvent> {
     events.iter().filter_map(|event| seen_from(path, event)).collect()
 }
 
-fn seen_from(path: &Path, event: &Event) -> Option<Event> {
+fn seen_from(path: &Path, event: &TreeEvent) -> Option<TreeEvent> {
     if event.path.below(path).is_some() {
         return Some(event.clone());
     }
@@ -109,7 +109,7 @@ fn seen_from(path: &Path, event: &Event) -> Option<Event> {
         (Some(old), Some(new)) => same(old, new),
         (old, new) => old.is_none() && new.is_none(),
     };
-    (!unchanged).then(|| Event { path: path.clone(), old, new, from: event.from })
+    (!unchanged).then(|| TreeEvent { path: path.clone(), old, new, from: event.from })
 }
 
 #[cfg(test)]
@@ -122,12 +122,12 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn event(text: &str, old: Option<Value>, new: Option<Value>) -> Event {
-        Event { path: path(text), old, new, from: None }
+    fn event(text: &str, old: Option<Value>, new: Option<Value>) -> TreeEvent {
+        TreeEvent { path: path(text), old, new, from: None }
     }
 
-    fn text(news: News, of: &str) -> String {
-        let delivery = Delivery { owner: Owner::User("ann".into()), path: path(of), to: Arc::new([]), news };
+    fn text(news: TreeUpdate, of: &str) -> String {
+        let delivery = TreeNotification { owner: Owner::User("ann".into()), path: path(of), to: Arc::new([]), news };
         String::from_utf8(delivery.encode().to_vec()).unwrap()
     }
 
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn news_have_one_shape_each() {
-        let snapshot = |value| News::Snapshot { revision: 7, value };
+        let snapshot = |value| TreeUpdate::Snapshot { revision: 7, value };
         assert_eq!(
             text(snapshot(Some(json!({"b": 1, "a": null}))), ""),
             r#"{"level":"user","revision":7,"snapshot":{"b":1,"a":null}}"#
@@ -172,9 +172,9 @@ mod tests {
         assert_eq!(text(snapshot(None), "a"), r#"{"level":"user","path":"a","revision":7,"missing":true}"#);
         let events = vec![event("a", None, Some(json!(1))), event("b", Some(json!(1)), None)];
         assert_eq!(
-            text(News::Changed { base: 7, revision: 9, events }, ""),
+            text(TreeUpdate::Changed { base: 7, revision: 9, events }, ""),
             r#"{"level":"user","base":7,"revision":9,"changes":[{"path":"a","value":1},{"path":"b","delete":true}]}"#
         );
-        assert_eq!(text(News::Removed, ""), r#"{"level":"user","removed":true}"#);
+        assert_eq!(text(TreeUpdate::Removed, ""), r#"{"level":"user","removed":true}"#);
     }
 }

@@ -8,15 +8,15 @@ use serde_json::{Value, json};
 
 use crate::engine::{Engine, Faults, Faulty, Memory};
 use crate::id::Key;
-use crate::state::{Act, Delivery, Edit, News, Owner, Path, Refusal, States, Tree, Write};
+use crate::state::{Operation, TreeNotification, Edit, TreeUpdate, Owner, Path, StateError, StateStore, Tree, DraftWrite};
 
 fn ann() -> Owner {
     Owner::User("ann".into())
 }
 
-fn set(path: &str, value: Value) -> Write {
+fn set(path: &str, value: Value) -> DraftWrite {
     let edit = Edit { path: path.parse().unwrap(), value: Some(value) };
-    Write { act: Act::Edit(vec![edit]), if_revision: None, from: None }
+    DraftWrite { act: Operation::Edit(vec![edit]), if_revision: None, from: None }
 }
 
 /// Replicas that the followers of a process have built from their notifications.
@@ -30,11 +30,11 @@ impl Replicas {
     }
 
     /// Panics on a gap or on a revision that goes back, which ends all notifications.
-    fn told(&self, delivery: &Delivery) {
+    fn told(&self, delivery: &TreeNotification) {
         let mut replicas = self.0.lock().unwrap();
         for who in delivery.to.iter() {
             match &delivery.news {
-                News::Snapshot { revision, value } => {
+                TreeUpdate::Snapshot { revision, value } => {
                     let mut tree = Tree::default();
                     if let Some(value) = value {
                         tree.set(&delivery.path, value.clone()).unwrap();
@@ -42,7 +42,7 @@ impl Replicas {
                     let before = replicas.insert(*who, (*revision, tree));
                     assert!(before.is_none_or(|(rev, _)| rev <= *revision));
                 }
-                News::Changed { base, revision, events } => {
+                TreeUpdate::Changed { base, revision, events } => {
                     let (rev, tree) = replicas.get_mut(who).expect("a snapshot first");
                     assert!(*base >= *rev && revision > base);
                     for event in events {
@@ -50,15 +50,15 @@ impl Replicas {
                     }
                     *rev = *revision;
                 }
-                News::Removed => drop(replicas.insert(*who, (0, Tree::default()))),
+                TreeUpdate::Removed => drop(replicas.insert(*who, (0, Tree::default()))),
             }
         }
     }
 }
 
 /// Starts a process with its feed.
-async fn process(engine: Engine) -> (States, Replicas) {
-    let (states, replicas) = (States::new(&engine), Replicas::default());
+async fn process(engine: Engine) -> (StateStore, Replicas) {
+    let (states, replicas) = (StateStore::new(&engine), Replicas::default());
     let told = replicas.clone();
     tokio::spawn(states.feed(move |delivery| told.told(&delivery)));
     (states, replicas)
@@ -74,7 +74,7 @@ async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 /// Writes distinct keys until `count` are acknowledged.
-async fn write_keys(states: States, name: &'static str, count: usize) -> Vec<String> {
+async fn write_keys(states: StateStore, name: &'static str, count: usize) -> Vec<String> {
     let mut acknowledged = Vec::new();
     for number in 0.. {
         let path = format!("{name}.k{number}");
@@ -155,7 +155,7 @@ async fn the_same_whatever_the_engine_does() {
 #[tokio::test]
 async fn what_is_asked_at_once_is_one_version_and_a_stale_condition_fails_alone() {
     let (states, _) = process(Engine::Memory(Memory::new())).await;
-    let stale = Write { if_revision: Some(99), ..set("c", json!(1)) };
+    let stale = DraftWrite { if_revision: Some(99), ..set("c", json!(1)) };
     let owner = ann();
     let first = states.write(&owner, set("a", json!(1)));
     let (first, second, stale, third) = tokio::join!(
@@ -165,8 +165,8 @@ async fn what_is_asked_at_once_is_one_version_and_a_stale_condition_fails_alone(
         states.write(&owner, set("d", json!(1))),
     );
     assert_eq!((first, second, third), (Ok(1), Ok(2), Ok(2)));
-    assert_eq!(stale, Err(Refusal::Conflict { revision: 2 }));
-    let again = states.write(&ann(), Write { if_revision: Some(2), ..set("a", json!(1)) }).await;
+    assert_eq!(stale, Err(StateError::Conflict { revision: 2 }));
+    let again = states.write(&ann(), DraftWrite { if_revision: Some(2), ..set("a", json!(1)) }).await;
     assert_eq!(again, Ok(2), "the same value is no version");
     let reading = states.get(&ann(), &"#2".parse().unwrap()).await.unwrap();
     assert_eq!((reading.revision, reading.value), (2, Some(json!(1))));
@@ -216,11 +216,11 @@ async fn a_tree_goes_with_its_lifetime_or_by_hand_and_everybody_is_told() {
 
 #[tokio::test]
 async fn too_many_writes_at_once_are_refused_and_the_rest_is_done() {
-    let states = States::new(&Engine::Memory(Memory::new()));
+    let states = StateStore::new(&Engine::Memory(Memory::new()));
     let owner = ann();
     let writes = (0..3000).map(|number| states.write(&owner, set("a", json!(number))));
     let outcomes = futures_util::future::join_all(writes).await;
-    let refused = outcomes.iter().filter(|outcome| **outcome == Err(Refusal::Overloaded)).count();
+    let refused = outcomes.iter().filter(|outcome| **outcome == Err(StateError::Overloaded)).count();
     let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     assert!(refused > 0 && done > crate::state::MAX_WAITING && refused + done == 3000, "{refused} {done}");
     assert!(states.write(&owner, set("a", json!(1))).await.is_ok(), "later there is room");

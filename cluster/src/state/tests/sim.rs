@@ -19,9 +19,9 @@ use serde_json::json;
 use self::ledger::Ledger;
 use self::process::Process;
 use self::store::Store;
-use crate::engine::Dice;
+use crate::engine::FaultRng;
 use crate::id::Key;
-use crate::state::{Act, Edit, Locator, Owner, Path, Write};
+use crate::state::{Operation, Edit, ClientPath, Owner, Path, DraftWrite};
 
 /// Number of steps of a schedule that have faults; afterwards everything settles.
 const STEPS: u64 = 150;
@@ -30,7 +30,7 @@ const PROCESSES: u64 = 3;
 const PATHS: [&str; 8] = ["", "a", "a.b", "a.b.c", "a.bc", "a.d", "b", "b.e"];
 
 struct World {
-    dice: Dice,
+    dice: FaultRng,
     store: Store,
     ledger: Ledger,
     processes: Vec<Process>,
@@ -46,7 +46,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let owners = [Owner::User("ann".into()), Owner::Session(Key::from_bits(1))];
-        let mut dice = Dice::new(seed);
+        let mut dice = FaultRng::new(seed);
         let (removals, deaf) = (1 + dice.below(5), 500 * dice.below(3) as u16);
         let (store, ledger) = (Store::with_faults(100 * (1 + dice.below(5)) as u16), Ledger::default());
         let mut world =
@@ -95,10 +95,10 @@ impl World {
     fn ask(&mut self, at: usize) {
         let owner = self.owner();
         let act = match self.dice.below(20) {
-            share if share < self.removals => Act::Remove,
-            6 => Act::Expire(Some(Duration::from_secs(1 + self.dice.below(3)))),
-            7 => Act::Expire(None),
-            8..11 => Act::Edit(vec![Edit { path: self.path().into(), value: None }]),
+            share if share < self.removals => Operation::Remove,
+            6 => Operation::Expire(Some(Duration::from_secs(1 + self.dice.below(3)))),
+            7 => Operation::Expire(None),
+            8..11 => Operation::Edit(vec![Edit { path: self.path().into(), value: None }]),
             _ => self.edits(),
         };
         let known = self.ledger.revision(&owner.key());
@@ -107,13 +107,13 @@ impl World {
             1 => Some(known.saturating_sub(self.dice.below(3))),
             _ => None,
         };
-        let write = Write { act, if_revision, from: None };
+        let write = DraftWrite { act, if_revision, from: None };
         let number = self.ledger.asked(&owner.key(), at as u64, &write);
         self.processes[at].ask(&owner, write, number, &mut self.ledger);
     }
 
     /// Returns edits with a unique number as the value, so that the number identifies the write.
-    fn edits(&mut self) -> Act {
+    fn edits(&mut self) -> Operation {
         let number = self.ledger.next();
         let mut value = match self.dice.below(40) {
             // too large for a meta, so the feed has to read
@@ -129,10 +129,10 @@ impl World {
         match self.dice.below(8) {
             0 => edits.push(Edit { path: self.path().into(), value: None }),
             // there is no such child, so the whole patch fails
-            1 => edits.push(Edit { path: "#9".parse::<Locator>().unwrap(), value: None }),
+            1 => edits.push(Edit { path: "#9".parse::<ClientPath>().unwrap(), value: None }),
             _ => {}
         }
-        Act::Edit(edits)
+        Operation::Edit(edits)
     }
 
     fn arrive(&mut self, at: usize) {

@@ -71,8 +71,8 @@ fn a_position_means_the_child_that_stands_there_now() {
     let event = tree.edit(&edit("x.#1", Some(json!(3)))).unwrap().unwrap();
     assert_eq!(event.path, path("x.a"));
     assert_eq!(tree.resolve(&"#0.#0".parse().unwrap()), Ok(path("x.b")));
-    assert_eq!(tree.resolve(&"#0.#2.y".parse().unwrap()), Err(Refusal::Child(2)), "it never makes one");
-    assert_eq!(tree.resolve(&"x.a.#0".parse().unwrap()), Err(Refusal::Child(0)), "a leaf has none");
+    assert_eq!(tree.resolve(&"#0.#2.y".parse().unwrap()), Err(StateError::Child(2)), "it never makes one");
+    assert_eq!(tree.resolve(&"x.a.#0".parse().unwrap()), Err(StateError::Child(0)), "a leaf has none");
 }
 
 #[test]
@@ -80,19 +80,19 @@ fn a_patch_is_all_or_nothing() {
     let mut tree = tree(json!({"b": 1, "a": 2}));
     let before = text(&tree);
     let bad = [edit("b", None), edit("c", Some(json!(1))), edit("#9", Some(json!(1)))];
-    assert_eq!(tree.patch(&bad), Err(Refusal::Child(9)));
+    assert_eq!(tree.patch(&bad), Err(StateError::Child(9)));
     assert_eq!((text(&tree), tree.size()), (before.clone(), before.len()));
     let events =
         tree.patch(&[edit("b", None), edit("#0", Some(json!(3))), edit("a", Some(json!(3)))]).unwrap();
     let paths: Vec<_> = events.iter().map(|event| event.path.to_string()).collect();
     assert_eq!(paths, ["b", "a"], "positions are those after the edits before; the same value is no event");
-    assert_eq!(tree.patch(&vec![edit("a", None); MAX_CHANGES + 1]), Err(Refusal::Changes));
+    assert_eq!(tree.patch(&vec![edit("a", None); MAX_CHANGES + 1]), Err(StateError::Changes));
 }
 
 #[test]
 fn a_whole_tree_is_replaced_by_an_object_only() {
     let mut tree = tree(json!({"a": 1}));
-    assert_eq!(tree.set(&Path::ROOT, json!([1])), Err(Refusal::Root));
+    assert_eq!(tree.set(&Path::ROOT, json!([1])), Err(StateError::Root));
     assert!(tree.set(&Path::ROOT, json!({"b": 2})).unwrap().is_some());
     assert_eq!(text(&tree), r#"{"b":2}"#);
     assert!(tree.delete(&Path::ROOT).is_some());
@@ -103,16 +103,16 @@ fn a_whole_tree_is_replaced_by_an_object_only() {
 fn limits_have_their_own_errors_and_change_nothing() {
     let mut tree = tree(json!({"a": 1}));
     let big = json!("x".repeat(MAX_TREE));
-    assert_eq!(tree.set(&path("a"), big.clone()), Err(Refusal::Size));
-    assert_eq!(tree.set(&Path::ROOT, json!({"a": big})), Err(Refusal::Size));
-    assert_eq!(tree.set(&path("a"), json!({"": 1})), Err(Refusal::Key));
+    assert_eq!(tree.set(&path("a"), big.clone()), Err(StateError::Size));
+    assert_eq!(tree.set(&Path::ROOT, json!({"a": big})), Err(StateError::Size));
+    assert_eq!(tree.set(&path("a"), json!({"": 1})), Err(StateError::Key));
     let deep = path(&["k"; 32].join("."));
-    assert_eq!(tree.set(&deep, json!({})), Err(Refusal::Depth));
+    assert_eq!(tree.set(&deep, json!({})), Err(StateError::Depth));
     assert_eq!(text(&tree), r#"{"a":1}"#);
     assert!(tree.set(&deep, json!(1)).is_ok());
     let fits = MAX_TREE - tree.size() - r#","b":"""#.len();
     assert!(tree.set(&path("b"), json!("x".repeat(fits))).is_ok());
-    assert_eq!(tree.set(&path("c"), json!(1)), Err(Refusal::Size));
+    assert_eq!(tree.set(&path("c"), json!(1)), Err(StateError::Size));
 }
 
 /// Generates values with few keys, so that paths overlap.
@@ -181,7 +181,7 @@ proptest! {
                 Some(value) => {
                     let event = tree.set(&path, value.clone());
                     if path == Path::ROOT && !value.is_object() {
-                        prop_assert_eq!(event, Err(Refusal::Root));
+                        prop_assert_eq!(event, Err(StateError::Root));
                         continue;
                     }
                     let changed = naive::set(&model, path.keys(), value);
@@ -215,7 +215,7 @@ proptest! {
         let steps: Vec<_> = edits.iter().flat_map(|edit| stepped.edit(edit).unwrap()).collect();
         if fails {
             edits.push(edit("#7", None));
-            prop_assert_eq!(patched.patch(&edits), Err(Refusal::Child(7)));
+            prop_assert_eq!(patched.patch(&edits), Err(StateError::Child(7)));
             prop_assert_eq!(text(&patched), before);
         } else {
             prop_assert_eq!(patched.patch(&edits).unwrap(), steps);
@@ -239,7 +239,7 @@ proptest! {
     fn the_changes_of_events_do_the_same_elsewhere(root in roots(), edits in edits()) {
         let (mut here, mut there) = (tree(root.clone()), tree(root));
         for (path, value) in edits {
-            let Ok(Some(event)) = here.change(Change { path, value, from: None }) else { continue };
+            let Ok(Some(event)) = here.change(TreeChange { path, value, from: None }) else { continue };
             prop_assert_eq!(there.change(event.change()).unwrap(), Some(event));
         }
         prop_assert_eq!(text(&here), text(&there));

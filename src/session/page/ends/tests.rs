@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pagewire_cluster::id::{Address, NodeNumber};
-use pagewire_cluster::wire::{Ending, JobNote, News};
+use pagewire_cluster::wire::{Ending, JobNotification, JobUpdate};
 use proptest::prelude::*;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::*;
-use crate::protocol::{FrameId, JobFrame, Recovered, pong};
+use crate::protocol::{FrameId, JobReference, ResumeOutcome, pong};
 use crate::session::outbox::Budget;
 use crate::session::page::moving::Handover;
-use crate::session::page::{Arrival, Standing, Ticket};
+use crate::session::page::{AttachKind, RowVersion, AttachmentId};
 
 /// So small that a client that was away has often missed too much.
 const BUDGET: Budget = Budget { outbox: 1_000_000, replay: 1500 };
@@ -24,7 +24,7 @@ fn number(node: usize) -> NodeNumber {
 
 fn page(generation: u32) -> Arc<Page> {
     let at = |bits| Address { key: Key::from_bits(bits), node: number(0) };
-    let standing = Standing { rev: 1, generation, told: 0, confirmed: false, user: None, topics: Vec::new() };
+    let standing = RowVersion { rev: 1, generation, told: 0, confirmed: false, user: None, topics: Vec::new() };
     Arc::new(Page::new(Key::from_bits(1), at(2), at(3), 0, standing, BUDGET))
 }
 
@@ -37,11 +37,11 @@ fn frame(job: u64) -> String {
     if job % 10 == 9 { format!("\"{}\"", key(job)) } else { job.to_string() }
 }
 
-fn end(job: u64) -> Tail {
+fn end(job: u64) -> FrameBody {
     let ending = Ending { state: "succeeded".into(), value: None, error: None };
     let frame = serde_json::from_str(&frame(job)).unwrap();
-    let news = News::Ended(Box::new(ending));
-    Tail::job(&JobNote { page: Key::from_bits(1), frame, job: key(job), news })
+    let news = JobUpdate::Ended(Box::new(ending));
+    FrameBody::job(&JobNotification { page: Key::from_bits(1), frame, job: key(job), news })
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +76,7 @@ struct World {
     copies: [Option<Arc<Page>>; 2],
     at: usize,
     generation: u32,
-    ticket: Option<Ticket>,
+    ticket: Option<AttachmentId>,
     /// What the client has: the last number, and the jobs whose ends it was told.
     seq: u64,
     heard: Vec<u64>,
@@ -87,7 +87,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let first = page(1);
-        let ticket = first.attach(Arrival::New, |_| pong());
+        let ticket = first.attach(AttachKind::New, |_| pong());
         let copies = [Some(first), None];
         Self {
             copies,
@@ -120,7 +120,7 @@ impl World {
         self.submitted += 1;
         if job % 10 != 9 {
             let id: FrameId = serde_json::from_str(&frame(job)).unwrap();
-            old.push(&Tail::accepted(&id, key(job)));
+            old.push(&FrameBody::accepted(&id, key(job)));
             old.expect(key(job), &frame(job));
         }
     }
@@ -147,7 +147,7 @@ impl World {
         let first = if old_address { 1 - self.at } else { self.at };
         for node in [first, self.at] {
             let Some(page) = &self.copies[node] else { continue };
-            if !matches!(page.conclude(key(job), &frame(job), &end(job)), Met::Missed) {
+            if !matches!(page.conclude(key(job), &frame(job), &end(job)), PushOutcome::Missed) {
                 return;
             }
         }
@@ -186,7 +186,7 @@ impl World {
     }
 
     fn resume(&mut self, elsewhere: bool, answered: bool) {
-        let mut arrival = Arrival::Resumed { seq: self.seq };
+        let mut arrival = AttachKind::Resumed { seq: self.seq };
         if elsewhere {
             let (old, to) = (self.here(), 1 - self.at);
             self.generation += 1;
@@ -199,12 +199,12 @@ impl World {
                 old.freeze(number(to), self.generation, rev, self.seq).expect("it is held there");
             match handover {
                 Handover::Complete(handed) if answered => assert!(new.install(&handed)),
-                _ => arrival = Arrival::Elsewhere,
+                _ => arrival = AttachKind::Elsewhere,
             }
             self.submit_at(&old);
             while let Ok(late) = forwarding.frames.try_recv() {
                 let frame: Box<RawValue> = late.tail.to_frame().unwrap();
-                let about = JobFrame::read(&frame).expect("nothing else is told here");
+                let about = JobReference::read(&frame).expect("nothing else is told here");
                 if about.is_end() {
                     new.conclude(about.job, about.id.get(), &late.tail);
                 } else {
@@ -213,12 +213,12 @@ impl World {
                 }
             }
         }
-        let mut recovered = Recovered::New;
+        let mut recovered = ResumeOutcome::New;
         self.ticket = self.here().attach(arrival, |welcome| {
             recovered = welcome.recovered;
             pong()
         });
-        let reset = recovered == Recovered::Reset;
+        let reset = recovered == ResumeOutcome::Reset;
         if reset {
             self.seq = 0;
         }

@@ -24,23 +24,23 @@ use tokio::time::timeout;
 
 use self::directory::Directory;
 pub use self::directory::OpenError;
-use self::store::Store;
+use self::store::JournalStore;
 pub(super) use self::store::{KeptHint, KeptRow, Loaded};
-use self::writer::Writer;
-use crate::engine::{Bucket, Down, Entry, Link, WatchEvent, Watcher};
+use self::writer::JournalWriter;
+use crate::engine::{Bucket, Unavailable, Entry, ConnectionState, WatchEvent, WatchSender};
 use crate::timing::Timing;
 
 /// Milliseconds since the Unix epoch, so that times on disk keep their meaning after a restart.
-pub(super) type Wall = u64;
+pub(super) type UnixMillis = u64;
 
 /// Returns the wall clock time.
-pub(super) fn wall() -> Wall {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Wall)
+pub(super) fn wall() -> UnixMillis {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as UnixMillis)
 }
 
 /// A stream of steps with an order of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum JournalStream {
     /// The rows of a bucket. The marks are the bucket's revisions.
     Bucket(Bucket),
     /// All work items. The marks are counted here.
@@ -49,7 +49,7 @@ pub(super) enum Place {
 
 const PLACES: usize = Bucket::ALL.len() + 1;
 
-impl Place {
+impl JournalStream {
     const fn index(self) -> usize {
         match self {
             Self::Bucket(bucket) => bucket as usize,
@@ -60,8 +60,8 @@ impl Place {
 
 /// One change on disk.
 #[derive(Debug)]
-pub(super) enum Change {
-    Put { entry: Entry, expires: Option<Wall> },
+pub(super) enum JournalChange {
+    Put { entry: Entry, expires: Option<UnixMillis> },
     Delete { key: String },
     Hint(KeptHint),
     Settled { number: u64 },
@@ -69,30 +69,30 @@ pub(super) enum Change {
 
 /// One step of the engine: its changes, and the watches to notify once the changes are on disk.
 #[derive(Debug)]
-pub(super) struct Step {
-    pub(super) place: Place,
+pub(super) struct JournalEntry {
+    pub(super) place: JournalStream,
     /// The mark of the stream after this step.
     pub(super) mark: u64,
-    pub(super) changes: Vec<Change>,
-    pub(super) notices: Vec<(Watcher, WatchEvent)>,
+    pub(super) changes: Vec<JournalChange>,
+    pub(super) notices: Vec<(WatchSender, WatchEvent)>,
 }
 
 /// The mark up to which each stream is on disk, and whether the disk accepts more steps.
 #[derive(Debug, Clone, Default)]
-struct Reached {
+struct DurableMarks {
     marks: [u64; PLACES],
     broken: bool,
 }
 
 /// A handle on the disk. Cheap to clone. Dropping the last clone waits until everything is written.
 #[derive(Clone)]
-pub(super) struct Disk(Arc<Inner>);
+pub(super) struct Disk(Arc<DiskInner>);
 
-struct Inner {
+struct DiskInner {
     /// `None` once the last clone is dropped.
-    steps: Option<mpsc::Sender<Step>>,
+    steps: Option<mpsc::Sender<JournalEntry>>,
     appended: [AtomicU64; PLACES],
-    reached: channel::Receiver<Reached>,
+    reached: channel::Receiver<DurableMarks>,
     patience: Duration,
     thread: Option<JoinHandle<()>>,
 }
@@ -102,28 +102,28 @@ impl Disk {
     pub(super) fn open(
         path: &Path,
         timing: &Timing,
-        link: Arc<channel::Sender<Link>>,
+        link: Arc<channel::Sender<ConnectionState>>,
     ) -> Result<(Self, Loaded), OpenError> {
         let directory = Directory::take(path)?;
-        Self::start(Store::new(move || directory.open_store()), path, timing, link)
+        Self::start(JournalStore::new(move || directory.open_store()), path, timing, link)
     }
 
-    fn start<O: store::Open>(
-        mut store: Store<O>,
+    fn start<O: store::StoreState>(
+        mut store: JournalStore<O>,
         path: &Path,
         timing: &Timing,
-        link: Arc<channel::Sender<Link>>,
+        link: Arc<channel::Sender<ConnectionState>>,
     ) -> Result<(Self, Loaded), OpenError> {
         let loaded = store.load(wall()).map_err(|error| store::at(path, error))?;
         let marks = std::array::from_fn(|place| loaded.revisions.get(place).copied().unwrap_or_default());
         let (steps, appended) = mpsc::channel();
-        let (progress, reached) = channel::channel(Reached { marks, broken: false });
-        let writer = Writer { store, steps: appended, reached: progress, link, path: path.to_owned() };
+        let (progress, reached) = channel::channel(DurableMarks { marks, broken: false });
+        let writer = JournalWriter { store, steps: appended, reached: progress, link, path: path.to_owned() };
         let thread = std::thread::Builder::new()
             .name("pagewire-disk".to_owned())
             .spawn(move || writer.run())
             .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-        let inner = Inner {
+        let inner = DiskInner {
             steps: Some(steps),
             appended: marks.map(AtomicU64::new),
             reached,
@@ -135,7 +135,7 @@ impl Disk {
 
     /// Appends a step. The caller holds the lock of the stream, so that the steps arrive here in the stream's
     /// order.
-    pub(super) fn append(&self, step: Step) {
+    pub(super) fn append(&self, step: JournalEntry) {
         self.0.appended[step.place.index()].store(step.mark, Ordering::Release);
         if let Some(steps) = &self.0.steps {
             // an error means that the writer has ended; the operations that wait for this step get `Down`
@@ -144,25 +144,25 @@ impl Disk {
     }
 
     /// Appends a change of a work item. The caller holds the lock of the work items.
-    pub(super) fn append_hint(&self, change: Change) {
-        let mark = self.appended(Place::Queue) + 1;
-        self.append(Step { place: Place::Queue, mark, changes: vec![change], notices: Vec::new() });
+    pub(super) fn append_hint(&self, change: JournalChange) {
+        let mark = self.appended(JournalStream::Queue) + 1;
+        self.append(JournalEntry { place: JournalStream::Queue, mark, changes: vec![change], notices: Vec::new() });
     }
 
     /// Returns the mark of the last appended step of a stream.
-    pub(super) fn appended(&self, place: Place) -> u64 {
+    pub(super) fn appended(&self, place: JournalStream) -> u64 {
         self.0.appended[place.index()].load(Ordering::Acquire)
     }
 
     /// Returns `Down` if the disk is known to accept no steps.
-    pub(super) fn takes_steps(&self) -> Result<(), Down> {
+    pub(super) fn takes_steps(&self) -> Result<(), Unavailable> {
         let closed = self.0.reached.has_changed().is_err();
-        if closed || self.0.reached.borrow().broken { Err(Down) } else { Ok(()) }
+        if closed || self.0.reached.borrow().broken { Err(Unavailable) } else { Ok(()) }
     }
 
     /// Waits until a stream is on disk up to a mark. Returns `Down` when that may never happen.
-    pub(super) async fn reach(&self, place: Place, mark: u64) -> Result<(), Down> {
-        let is_kept = |reached: &Reached| reached.marks[place.index()] >= mark;
+    pub(super) async fn reach(&self, place: JournalStream, mark: u64) -> Result<(), Unavailable> {
+        let is_kept = |reached: &DurableMarks| reached.marks[place.index()] >= mark;
         if is_kept(&self.0.reached.borrow()) {
             return Ok(());
         }
@@ -170,12 +170,12 @@ impl Disk {
         let change = reached.wait_for(|reached| is_kept(reached) || reached.broken);
         match timeout(self.0.patience, change).await {
             Ok(Ok(reached)) if is_kept(&reached) => Ok(()),
-            _ => Err(Down),
+            _ => Err(Unavailable),
         }
     }
 }
 
-impl Drop for Inner {
+impl Drop for DiskInner {
     fn drop(&mut self) {
         self.steps = None;
         if let Some(thread) = self.thread.take() {

@@ -10,15 +10,15 @@ use bytes::Bytes;
 use redb::{Database, DatabaseError, ReadableTable, Table, TableDefinition};
 
 use super::directory::OpenError;
-use super::{Change, Place, Step, Wall};
-use crate::engine::{Bucket, Entry, Op};
+use super::{JournalChange, JournalStream, JournalEntry, UnixMillis};
+use crate::engine::{Bucket, Entry, OperationId};
 
 /// `(bucket, key)`
 type RowKey = (&'static str, &'static str);
 /// `(revision, operation, expires, meta, value)`
-type Row = (u64, [u8; 16], Option<Wall>, &'static [u8], &'static [u8]);
+type Row = (u64, [u8; 16], Option<UnixMillis>, &'static [u8], &'static [u8]);
 /// `(id, route, payload, due)`
-type Hint = (&'static str, &'static str, &'static [u8], Wall);
+type Hint = (&'static str, &'static str, &'static [u8], UnixMillis);
 
 /// The revision of each bucket, stored separately so that it does not decrease when the newest rows are
 /// deleted.
@@ -32,7 +32,7 @@ const HINTS: TableDefinition<'_, u64, Hint> = TableDefinition::new("hints");
 pub(in crate::engine::memory) struct KeptRow {
     pub(in crate::engine::memory) bucket: Bucket,
     pub(in crate::engine::memory) entry: Entry,
-    pub(in crate::engine::memory) expires: Option<Wall>,
+    pub(in crate::engine::memory) expires: Option<UnixMillis>,
 }
 
 /// An unsettled work item as stored, with its due time.
@@ -42,7 +42,7 @@ pub(in crate::engine::memory) struct KeptHint {
     pub(in crate::engine::memory) id: String,
     pub(in crate::engine::memory) route: String,
     pub(in crate::engine::memory) payload: Bytes,
-    pub(in crate::engine::memory) due: Wall,
+    pub(in crate::engine::memory) due: UnixMillis,
 }
 
 /// The complete content of the store.
@@ -73,30 +73,30 @@ pub(super) fn at(path: &Path, error: redb::Error) -> OpenError {
 }
 
 /// A function that opens the store file.
-pub(super) trait Open: Fn() -> Result<Database, DatabaseError> + Send + 'static {}
+pub(super) trait StoreState: Fn() -> Result<Database, DatabaseError> + Send + 'static {}
 
-impl<O: Fn() -> Result<Database, DatabaseError> + Send + 'static> Open for O {}
+impl<O: Fn() -> Result<Database, DatabaseError> + Send + 'static> StoreState for O {}
 
 /// The store. After an error the file is opened again, because redb refuses further operations on an open
 /// one.
-pub(super) struct Store<O> {
+pub(super) struct JournalStore<O> {
     open: O,
     database: Option<Database>,
 }
 
-impl<O: Open> Store<O> {
+impl<O: StoreState> JournalStore<O> {
     pub(super) fn new(open: O) -> Self {
         Self { open, database: None }
     }
 
     /// Loads everything and deletes expired rows. Commits a transaction, so that a disk that accepts no
     /// writes is detected at the start.
-    pub(super) fn load(&mut self, now: Wall) -> Result<Loaded, redb::Error> {
+    pub(super) fn load(&mut self, now: UnixMillis) -> Result<Loaded, redb::Error> {
         self.with(|database| load(database, now))
     }
 
     /// Writes a group: all of it or nothing. It is on disk when this returns.
-    pub(super) fn write(&mut self, group: &[Step]) -> Result<(), redb::Error> {
+    pub(super) fn write(&mut self, group: &[JournalEntry]) -> Result<(), redb::Error> {
         if group.iter().all(|step| step.changes.is_empty()) {
             return Ok(());
         }
@@ -114,7 +114,7 @@ impl<O: Open> Store<O> {
     }
 }
 
-fn load(database: &Database, now: Wall) -> Result<Loaded, redb::Error> {
+fn load(database: &Database, now: UnixMillis) -> Result<Loaded, redb::Error> {
     let transaction = database.begin_write()?;
     let loaded = Loaded {
         revisions: revisions(&transaction.open_table(REVISIONS)?)?,
@@ -134,10 +134,10 @@ fn revisions(table: &Table<'_, &'static str, u64>) -> Result<[u64; Bucket::ALL.l
     Ok(revisions)
 }
 
-fn rows(table: &mut Table<'_, RowKey, Row>, now: Wall) -> Result<Vec<KeptRow>, redb::Error> {
+fn rows(table: &mut Table<'_, RowKey, Row>, now: UnixMillis) -> Result<Vec<KeptRow>, redb::Error> {
     // rows of `nodes` are dropped: the lock on the directory proves that every process with a lease in it has
     // ended
-    let stands = |name: &str, expires: Option<Wall>| {
+    let stands = |name: &str, expires: Option<UnixMillis>| {
         name != Bucket::Nodes.name() && expires.is_none_or(|expires| expires > now)
     };
     table.retain(|(name, _), (_, _, expires, ..)| stands(name, expires))?;
@@ -146,7 +146,7 @@ fn rows(table: &mut Table<'_, RowKey, Row>, now: Wall) -> Result<Vec<KeptRow>, r
         let (place, row) = row?;
         let ((name, key), (rev, op, expires, meta, value)) = (place.value(), row.value());
         let (meta, value) = (Bytes::copy_from_slice(meta), Bytes::copy_from_slice(value));
-        let entry = Entry { key: key.to_owned(), rev, op: Op(op), meta, value };
+        let entry = Entry { key: key.to_owned(), rev, op: OperationId(op), meta, value };
         rows.push(KeptRow { bucket: bucket(name)?, entry, expires });
     }
     Ok(rows)
@@ -168,7 +168,7 @@ fn bucket(name: &str) -> Result<Bucket, redb::Error> {
     known.ok_or_else(|| redb::Error::Corrupted(format!("there is no bucket {name:?} in this version")))
 }
 
-fn write(database: &Database, group: &[Step]) -> Result<(), redb::Error> {
+fn write(database: &Database, group: &[JournalEntry]) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut tables = Tables {
@@ -190,25 +190,25 @@ struct Tables<'t> {
 }
 
 impl Tables<'_> {
-    fn write(&mut self, step: &Step) -> Result<(), redb::StorageError> {
+    fn write(&mut self, step: &JournalEntry) -> Result<(), redb::StorageError> {
         let bucket = match step.place {
-            Place::Bucket(bucket) => bucket.name(),
-            Place::Queue => "",
+            JournalStream::Bucket(bucket) => bucket.name(),
+            JournalStream::Queue => "",
         };
         for change in &step.changes {
             match change {
-                Change::Put { entry: Entry { key, rev, op, meta, value }, expires } => {
+                JournalChange::Put { entry: Entry { key, rev, op, meta, value }, expires } => {
                     self.rows
                         .insert((bucket, key.as_str()), (*rev, op.0, *expires, &meta[..], &value[..]))?;
                 }
-                Change::Delete { key } => drop(self.rows.remove((bucket, key.as_str()))?),
-                Change::Hint(KeptHint { number, id, route, payload, due }) => {
+                JournalChange::Delete { key } => drop(self.rows.remove((bucket, key.as_str()))?),
+                JournalChange::Hint(KeptHint { number, id, route, payload, due }) => {
                     self.hints.insert(number, (id.as_str(), route.as_str(), &payload[..], *due))?;
                 }
-                Change::Settled { number } => drop(self.hints.remove(number)?),
+                JournalChange::Settled { number } => drop(self.hints.remove(number)?),
             }
         }
-        if matches!(step.place, Place::Bucket(_)) && !step.changes.is_empty() {
+        if matches!(step.place, JournalStream::Bucket(_)) && !step.changes.is_empty() {
             self.revisions.insert(bucket, step.mark)?;
         }
         Ok(())

@@ -15,34 +15,34 @@ use platter::Platter;
 use tokio::sync::watch as channel;
 
 use super::*;
-use crate::engine::memory::{Kept, Memory};
-use crate::engine::{Batch, Consistency, Delivery, Engine, Expect, Kv, Push, Put, WatchMode, WriteError};
+use crate::engine::memory::{RecoveryStats, Memory};
+use crate::engine::{BatchOp, Consistency, QueueMessage, Engine, Precondition, Kv, Enqueue, Put, WatchMode, WriteError};
 
 const TIMING: Timing = Timing::SHORT;
 
 /// Starts an engine on this disk. The engine ends when its last clone is dropped.
-fn start(platter: &Arc<Platter>) -> (Engine, Kept) {
-    let link = Arc::new(channel::Sender::new(Link::Up { generation: 1 }));
+fn start(platter: &Arc<Platter>) -> (Engine, RecoveryStats) {
+    let link = Arc::new(channel::Sender::new(ConnectionState::Up { generation: 1 }));
     let platter = platter.clone();
-    let store = Store::new(move || platter.open());
+    let store = JournalStore::new(move || platter.open());
     let (disk, loaded) = Disk::start(store, Path::new("a test"), &TIMING, link.clone()).unwrap();
     let (memory, kept) = Memory::holding(disk, loaded, &TIMING, link);
     (Engine::Memory(memory), kept)
 }
 
 async fn put(kv: &Kv, key: &str, value: &str) -> Result<u64, WriteError> {
-    kv.put(Put::new(key, value.to_owned(), Expect::Any)).await
+    kv.put(Put::new(key, value.to_owned(), Precondition::Any)).await
 }
 
-async fn value(kv: &Kv, key: &str) -> Result<Option<String>, Down> {
+async fn value(kv: &Kv, key: &str) -> Result<Option<String>, Unavailable> {
     let entry = kv.get(key, Consistency::Latest).await?;
     Ok(entry.map(|entry| String::from_utf8_lossy(&entry.value).into_owned()))
 }
 
-fn hint(id: &str) -> Push {
-    Push { id: id.to_owned(), route: "r".to_owned(), payload: id.to_owned().into(), not_before: None }
+fn hint(id: &str) -> Enqueue {
+    Enqueue { id: id.to_owned(), route: "r".to_owned(), payload: id.to_owned().into(), not_before: None }
 }
 
-async fn take(engine: &Engine, wait: Duration) -> Option<Delivery> {
+async fn take(engine: &Engine, wait: Duration) -> Option<QueueMessage> {
     engine.pull("r", 1, wait).await.unwrap().pop()
 }

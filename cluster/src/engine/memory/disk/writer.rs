@@ -13,24 +13,24 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch as channel;
 
-use super::store::{Open, Store, is_full};
-use super::{Reached, Step};
-use crate::engine::Link;
+use super::store::{StoreState, JournalStore, is_full};
+use super::{DurableMarks, JournalEntry};
+use crate::engine::ConnectionState;
 
 /// The most waiting steps that are taken into one transaction at a time.
 const GROUP: usize = 4096;
 /// The interval of the attempts to write to a full disk.
 const PAUSE: Duration = Duration::from_millis(500);
 
-pub(super) struct Writer<O> {
-    pub(super) store: Store<O>,
-    pub(super) steps: Receiver<Step>,
-    pub(super) reached: channel::Sender<Reached>,
-    pub(super) link: Arc<channel::Sender<Link>>,
+pub(super) struct JournalWriter<O> {
+    pub(super) store: JournalStore<O>,
+    pub(super) steps: Receiver<JournalEntry>,
+    pub(super) reached: channel::Sender<DurableMarks>,
+    pub(super) link: Arc<channel::Sender<ConnectionState>>,
     pub(super) path: PathBuf,
 }
 
-impl<O: Open> Writer<O> {
+impl<O: StoreState> JournalWriter<O> {
     /// Writes until the engine is dropped.
     pub(super) fn run(mut self) {
         while let Ok(first) = self.steps.recv() {
@@ -47,7 +47,7 @@ impl<O: Open> Writer<O> {
     }
 
     /// Writes a group and retries while the disk is full. Steps that arrive meanwhile join the group.
-    fn keep(&mut self, group: &mut Vec<Step>) -> Result<(), redb::Error> {
+    fn keep(&mut self, group: &mut Vec<JournalEntry>) -> Result<(), redb::Error> {
         let mut begun = None;
         loop {
             match self.store.write(group) {
@@ -64,7 +64,7 @@ impl<O: Open> Writer<O> {
         if let Some(generation) = begun {
             tracing::info!(path = %self.path.display(), "the disk takes writes again");
             self.reached.send_modify(|reached| reached.broken = false);
-            self.link.send_replace(Link::Up { generation: generation + 1 });
+            self.link.send_replace(ConnectionState::Up { generation: generation + 1 });
         }
         Ok(())
     }
@@ -73,8 +73,8 @@ impl<O: Open> Writer<O> {
     fn full(&self, error: &redb::Error) -> u64 {
         tracing::error!(path = %self.path.display(), %error, "the disk is full: nothing is written until it has room");
         let generation = match *self.link.borrow() {
-            Link::Up { generation } => generation,
-            Link::Down { .. } => 0,
+            ConnectionState::Up { generation } => generation,
+            ConnectionState::Down { .. } => 0,
         };
         self.go_down();
         generation
@@ -91,11 +91,11 @@ impl<O: Open> Writer<O> {
 
     fn go_down(&self) {
         self.reached.send_modify(|reached| reached.broken = true);
-        self.link.send_replace(Link::Down { since: Instant::now() });
+        self.link.send_replace(ConnectionState::Down { since: Instant::now() });
     }
 
     /// Collects steps for the duration of one interval. Returns an error when the engine was dropped.
-    fn pause(&self, group: &mut Vec<Step>) -> Result<(), ()> {
+    fn pause(&self, group: &mut Vec<JournalEntry>) -> Result<(), ()> {
         let until = Instant::now() + PAUSE;
         loop {
             match self.steps.recv_timeout(until.saturating_duration_since(Instant::now())) {
@@ -108,7 +108,7 @@ impl<O: Open> Writer<O> {
 
     /// Notifies the watches, then the waiting writers, so that a writer that returns can rely on every watch
     /// having received its write.
-    fn tell(&self, group: Vec<Step>) {
+    fn tell(&self, group: Vec<JournalEntry>) {
         let marks: Vec<_> = group.iter().map(|step| (step.place, step.mark)).collect();
         for (watcher, event) in group.into_iter().flat_map(|step| step.notices) {
             // the watch was dropped; it is removed when the next watch starts

@@ -17,11 +17,11 @@ impl Model {
         expires.is_none_or(|moment| moment > now).then_some(*rev)
     }
 
-    fn meets(&self, key: &str, expect: Expect, now: Moment) -> bool {
+    fn meets(&self, key: &str, expect: Precondition, now: Moment) -> bool {
         match expect {
-            Expect::Any => true,
-            Expect::Absent => self.alive(key, now).is_none(),
-            Expect::Rev(rev) => self.alive(key, now) == Some(rev),
+            Precondition::Any => true,
+            Precondition::Absent => self.alive(key, now).is_none(),
+            Precondition::Rev(rev) => self.alive(key, now) == Some(rev),
         }
     }
 }
@@ -68,26 +68,26 @@ fn key(number: u8) -> String {
     format!("k{}.{}", number % 2, number)
 }
 
-fn expectation(wanted: &Wanted, current: Option<u64>) -> Expect {
+fn expectation(wanted: &Wanted, current: Option<u64>) -> Precondition {
     match wanted {
-        Wanted::Any => Expect::Any,
-        Wanted::Absent => Expect::Absent,
-        Wanted::Current => Expect::Rev(current.unwrap_or(0)),
-        Wanted::Wrong => Expect::Rev(current.unwrap_or(0) + 1),
+        Wanted::Any => Precondition::Any,
+        Wanted::Absent => Precondition::Absent,
+        Wanted::Current => Precondition::Rev(current.unwrap_or(0)),
+        Wanted::Wrong => Precondition::Rev(current.unwrap_or(0) + 1),
     }
 }
 
-fn batch(steps: Vec<(u8, What)>, model: &Model, now: Moment) -> Vec<Batch> {
+fn batch(steps: Vec<(u8, What)>, model: &Model, now: Moment) -> Vec<BatchOp> {
     let steps: BTreeMap<_, _> = steps.into_iter().map(|(number, what)| (key(number), what)).collect();
     let compose = |(key, what): (String, What)| {
         let current = model.alive(&key, now);
         match what {
             What::Put(wanted, ttl) => {
                 let ttl = ttl.map(Duration::from_secs);
-                Batch::Put(Put { ttl, ..Put::new(key, "v", expectation(&wanted, current)) })
+                BatchOp::Put(Put { ttl, ..Put::new(key, "v", expectation(&wanted, current)) })
             }
-            What::Delete(wanted) => Batch::Delete { key, expect: expectation(&wanted, current) },
-            What::Check(right) => Batch::Check { key, rev: current.unwrap_or(0) + u64::from(!right) },
+            What::Delete(wanted) => BatchOp::Delete { key, expect: expectation(&wanted, current) },
+            What::Check(right) => BatchOp::Check { key, rev: current.unwrap_or(0) + u64::from(!right) },
         }
     };
     steps.into_iter().map(compose).collect()
@@ -106,17 +106,17 @@ fn follow(seen: &mut BTreeMap<String, u64>, events: Vec<WatchEvent>) {
     }
 }
 
-fn record(model: &mut Model, rows: &Rows, batch: &[Batch], now: Moment) -> Result<(), TestCaseError> {
+fn record(model: &mut Model, rows: &Rows, batch: &[BatchOp], now: Moment) -> Result<(), TestCaseError> {
     for step in batch {
         match step {
-            Batch::Put(put) => {
+            BatchOp::Put(put) => {
                 let entry = rows.get(&put.key).expect("was put");
                 prop_assert_eq!(entry.op, put.op);
                 prop_assert!(model.revisions.insert(entry.rev), "a revision was reused");
                 model.rows.insert(put.key.clone(), (entry.rev, entry.value, put.ttl.map(|ttl| now + ttl)));
             }
-            Batch::Delete { key, .. } => drop(model.rows.remove(key)),
-            Batch::Check { .. } => {}
+            BatchOp::Delete { key, .. } => drop(model.rows.remove(key)),
+            BatchOp::Check { .. } => {}
         }
     }
     Ok(())
@@ -164,7 +164,7 @@ proptest! {
     fn pages_of_a_scan_are_the_whole_scan(count in 0usize..40, limit in 1usize..7) {
         let mut rows = Rows::default();
         for number in 0..count {
-            rows.put(Put::new(format!("a.{}", number % 11), "v", Expect::Any), Moment::ZERO).unwrap();
+            rows.put(Put::new(format!("a.{}", number % 11), "v", Precondition::Any), Moment::ZERO).unwrap();
         }
         let (mut pages, mut after) = (Vec::new(), 0);
         loop {
@@ -179,7 +179,7 @@ proptest! {
     #[test]
     fn no_text_makes_a_key_panic(key: String, prefix: String) {
         let mut rows = Rows::default();
-        let written = rows.put(Put::new(key.clone(), "v", Expect::Any), Moment::ZERO).is_ok();
+        let written = rows.put(Put::new(key.clone(), "v", Precondition::Any), Moment::ZERO).is_ok();
         prop_assert_eq!(written, is_legal(&key));
         prop_assert_eq!(rows.list("").len(), usize::from(written));
         prop_assert!(rows.list(&prefix).len() <= 1);
@@ -190,7 +190,7 @@ proptest! {
 fn a_prefix_ends_at_the_end_of_a_token() {
     let mut rows = Rows::default();
     for key in ["a", "a.b", "a-b", "ab.c"] {
-        rows.put(Put::new(key, "v", Expect::Any), Moment::ZERO).unwrap();
+        rows.put(Put::new(key, "v", Precondition::Any), Moment::ZERO).unwrap();
     }
     for prefix in ["a", "a."] {
         assert_eq!(rows.list(prefix).into_iter().map(|e| e.key).collect::<Vec<_>>(), ["a.b"]);

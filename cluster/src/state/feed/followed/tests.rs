@@ -1,15 +1,15 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::engine::Op;
-use crate::state::record::{Stored, Trail};
+use crate::engine::OperationId;
+use crate::state::record::{TreeVersion, OpHistory};
 
 const ANN: Key = Key::from_bits(1);
 const BOB: Key = Key::from_bits(2);
 
 /// A followed tree with helpers for tests.
 struct Tested {
-    followed: Followed,
+    followed: TreeReplica,
     numbers: u64,
 }
 
@@ -19,11 +19,11 @@ fn path(text: &str) -> Path {
 
 fn found(rev: u64, tree: Value) -> Found {
     let tree = Tree::stored(tree).unwrap();
-    Some(Stored { rev, op: Op::default(), ttl: None, trail: Trail::default(), tree })
+    Some(TreeVersion { rev, op: OperationId::default(), ttl: None, trail: OpHistory::default(), tree })
 }
 
-fn set(text: &str, value: Value) -> Event {
-    Event { path: path(text), old: None, new: Some(value), from: None }
+fn set(text: &str, value: Value) -> TreeEvent {
+    TreeEvent { path: path(text), old: None, new: Some(value), from: None }
 }
 
 /// Formats notifications as `follower:path update`.
@@ -33,13 +33,13 @@ fn told(actions: Vec<Action>) -> Vec<String> {
         Action::Tell(delivery) => {
             let to: String = delivery.to.iter().map(|who| if *who == ANN { 'a' } else { 'b' }).collect();
             let news = match delivery.news {
-                News::Snapshot { revision, value: Some(value) } => format!("{revision} is {value}"),
-                News::Snapshot { revision, value: None } => format!("{revision} is nothing"),
-                News::Changed { base, revision, events } => {
+                TreeUpdate::Snapshot { revision, value: Some(value) } => format!("{revision} is {value}"),
+                TreeUpdate::Snapshot { revision, value: None } => format!("{revision} is nothing"),
+                TreeUpdate::Changed { base, revision, events } => {
                     let paths: Vec<_> = events.iter().map(|event| event.path.to_string()).collect();
                     format!("{base} to {revision} at [{}]", paths.join(" "))
                 }
-                News::Removed => "removed".to_owned(),
+                TreeUpdate::Removed => "removed".to_owned(),
             };
             format!("{to}:{} {news}", delivery.path)
         }
@@ -49,7 +49,7 @@ fn told(actions: Vec<Action>) -> Vec<String> {
 
 impl Tested {
     fn new() -> Self {
-        Self { followed: Followed::new(Owner::User("u".into())), numbers: 0 }
+        Self { followed: TreeReplica::new(Owner::User("u".into())), numbers: 0 }
     }
 
     /// Creates a tree at revision 5 that Ann follows as a whole.
@@ -68,9 +68,9 @@ impl Tested {
         told(self.followed.join(Path::ROOT, who, seen, &mut self.numbers))
     }
 
-    fn heard(&mut self, rev: u64, base: u64, events: &[Event]) -> Vec<String> {
+    fn heard(&mut self, rev: u64, base: u64, events: &[TreeEvent]) -> Vec<String> {
         let meta = Meta::encode(base, None, events);
-        let entry = Entry { key: String::new(), rev, op: Op::default(), meta, value: Default::default() };
+        let entry = Entry { key: String::new(), rev, op: OperationId::default(), meta, value: Default::default() };
         told(self.followed.heard(&entry, &mut self.numbers))
     }
 

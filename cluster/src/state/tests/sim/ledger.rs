@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::engine::Entry;
-use crate::state::record::{Meta, Stored};
-use crate::state::{Act, Path, Refusal, Tree, Write};
+use crate::state::record::{Meta, TreeVersion};
+use crate::state::{Operation, Path, StateError, Tree, DraftWrite};
 
 /// The state of a tree after one change.
 #[derive(Debug, Clone)]
@@ -23,10 +23,10 @@ pub(super) struct Version {
 struct Asked {
     key: String,
     process: u64,
-    write: Write,
+    write: DraftWrite,
     /// Number of versions when the write was requested.
     seen: usize,
-    answer: Option<Result<u64, Refusal>>,
+    answer: Option<Result<u64, StateError>>,
     crashed: bool,
 }
 
@@ -86,7 +86,7 @@ impl Ledger {
         self.history.get(key).is_none_or(|versions| versions.is_empty() || versions[0].base == 0)
     }
 
-    pub(super) fn asked(&mut self, key: &str, process: u64, write: &Write) -> usize {
+    pub(super) fn asked(&mut self, key: &str, process: u64, write: &DraftWrite) -> usize {
         let number = self.next();
         let (key, write, seen) = (key.to_owned(), write.clone(), self.changes(key));
         self.asked.push(Asked { key, process, write, seen, answer: None, crashed: false });
@@ -103,7 +103,7 @@ impl Ledger {
     /// Records a stored version. It must be based on the version before it and differ by exactly the changes in its
     /// meta.
     pub(super) fn written(&mut self, entry: &Entry) {
-        let stored = Stored::decode(entry).expect("a tree");
+        let stored = TreeVersion::decode(entry).expect("a tree");
         let before = self.stands(&entry.key).cloned();
         let before_rev = before.as_ref().map_or(0, |version| version.rev);
         let last = self.history.get(&entry.key).into_iter().flatten().map(|version| version.rev).max();
@@ -157,12 +157,12 @@ impl Ledger {
         let asked = &self.asked[number - 1000];
         assert!(asked.key == key && place >= asked.seen, "a write before it was asked for");
         assert!(
-            asked.answer.is_none_or(|answer| answer == Err(Refusal::Uncertain)),
+            asked.answer.is_none_or(|answer| answer == Err(StateError::Uncertain)),
             "a write after its answer"
         );
     }
 
-    pub(super) fn answered(&mut self, number: usize, answer: Result<u64, Refusal>) {
+    pub(super) fn answered(&mut self, number: usize, answer: Result<u64, StateError>) {
         let asked = &mut self.asked[number - 1000];
         assert!(asked.answer.replace(answer).is_none(), "two answers");
         let asked = &self.asked[number - 1000];
@@ -176,7 +176,7 @@ impl Ledger {
         match answer {
             Ok(rev) => {
                 assert!(stood(rev), "{answer:?} is older than the question");
-                let effective = matches!(&asked.write.act, Act::Edit(edits) if edits[0].value.is_some());
+                let effective = matches!(&asked.write.act, Operation::Edit(edits) if edits[0].value.is_some());
                 let here = places.last().map(|place| history[*place].rev);
                 if effective && rev > 0 && !self.blind.contains(&rev) {
                     assert_eq!(here, Some(rev), "write {number} was acknowledged elsewhere than it stands");
@@ -188,11 +188,11 @@ impl Ledger {
                     assert!(first || !effective, "a condition that did not hold behind another write");
                 }
             }
-            Err(Refusal::Conflict { revision }) => {
+            Err(StateError::Conflict { revision }) => {
                 assert!(stood(revision), "a conflict with what stood before the question");
                 assert!(places.is_empty(), "write {number} is refused and stands");
             }
-            Err(Refusal::Uncertain) => {}
+            Err(StateError::Uncertain) => {}
             Err(_) => assert!(places.is_empty(), "write {number} is refused and stands"),
         }
     }

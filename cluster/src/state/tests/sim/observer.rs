@@ -2,7 +2,7 @@
 
 use super::ledger::{Ledger, value_at};
 use crate::state::value::same;
-use crate::state::{Delivery, News, Owner, Path, Tree};
+use crate::state::{TreeNotification, TreeUpdate, Owner, Path, Tree};
 
 #[derive(Debug)]
 pub(super) struct Observer {
@@ -21,11 +21,11 @@ impl Observer {
         Self { owner, path, rev: None, highest: 0, tree: Tree::default() }
     }
 
-    pub(super) fn told(&mut self, delivery: &Delivery, ledger: &Ledger) {
+    pub(super) fn told(&mut self, delivery: &TreeNotification, ledger: &Ledger) {
         assert!(delivery.owner == self.owner && delivery.path == self.path);
         let key = self.owner.key();
         match &delivery.news {
-            News::Snapshot { revision, value } => {
+            TreeUpdate::Snapshot { revision, value } => {
                 assert!(*revision == 0 || *revision >= self.highest, "a revision goes back");
                 assert!(*revision > 0 || ledger.was_absent(&key));
                 self.tree = Tree::default();
@@ -34,7 +34,7 @@ impl Observer {
                 }
                 self.rev = Some(*revision);
             }
-            News::Changed { base, revision, events } => {
+            TreeUpdate::Changed { base, revision, events } => {
                 let rev = self.rev.expect("a snapshot first");
                 assert!(
                     *base >= rev && (self.path != Path::ROOT || *base == rev),
@@ -49,7 +49,7 @@ impl Observer {
                 }
                 self.rev = Some(*revision);
             }
-            News::Removed => {
+            TreeUpdate::Removed => {
                 let rev = self.rev.expect("a snapshot first");
                 assert!(rev > 0 || self.path != Path::ROOT, "there was none");
                 assert!(ledger.was_absent(&key));

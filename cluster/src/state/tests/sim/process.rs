@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::ledger::Ledger;
 use super::observer::Observer;
 use super::store::{Reply, Store};
-use crate::engine::{Dice, Op, WatchEvent};
+use crate::engine::{FaultRng, OperationId, WatchEvent};
 use crate::id::Key;
 use crate::state::feed::followed::Action;
-use crate::state::feed::followers::Followers;
-use crate::state::shelf::Shelf;
-use crate::state::writer::{Call, Found, Step, Writer};
-use crate::state::{Owner, Path, Write};
+use crate::state::feed::followers::Subscriptions;
+use crate::state::shelf::TreeCache;
+use crate::state::writer::{WriterRequest, Found, WriterStep, TreeWriter};
+use crate::state::{Owner, Path, DraftWrite};
 
 /// A call in transit to the store, or its response in transit back.
 #[derive(Debug)]
@@ -20,8 +20,8 @@ pub(super) struct Underway<T> {
     what: T,
 }
 
-impl Underway<Call> {
-    pub(super) fn call(&self) -> &Call {
+impl Underway<WriterRequest> {
+    pub(super) fn call(&self) -> &WriterRequest {
         &self.what
     }
 
@@ -37,11 +37,11 @@ impl Underway<Call> {
 pub(super) struct Process {
     number: u64,
     ops: u64,
-    writers: BTreeMap<String, Writer<usize>>,
-    shelf: Shelf,
-    calls: Vec<Underway<Call>>,
+    writers: BTreeMap<String, TreeWriter<usize>>,
+    shelf: TreeCache,
+    calls: Vec<Underway<WriterRequest>>,
     pub(super) replies: Vec<Underway<Reply>>,
-    followers: Followers,
+    followers: Subscriptions,
     feed: VecDeque<WatchEvent>,
     /// Reads that the feed requested; `read` holds those that were answered.
     wanted: Vec<(String, u64)>,
@@ -49,7 +49,7 @@ pub(super) struct Process {
     observers: BTreeMap<Key, Observer>,
 }
 
-fn pick<T>(from: &mut Vec<T>, dice: &mut Dice) -> Option<T> {
+fn pick<T>(from: &mut Vec<T>, dice: &mut FaultRng) -> Option<T> {
     (!from.is_empty()).then(|| from.remove(dice.below(from.len() as u64) as usize))
 }
 
@@ -67,10 +67,10 @@ impl Process {
             number,
             ops: 0,
             writers: BTreeMap::new(),
-            shelf: Shelf::new(1 << 20),
+            shelf: TreeCache::new(1 << 20),
             calls: Vec::new(),
             replies: Vec::new(),
-            followers: Followers::default(),
+            followers: Subscriptions::default(),
             feed: store.standing().collect(),
             wanted: Vec::new(),
             read: Vec::new(),
@@ -78,21 +78,21 @@ impl Process {
         }
     }
 
-    pub(super) fn ask(&mut self, owner: &Owner, write: Write, number: usize, ledger: &mut Ledger) {
+    pub(super) fn ask(&mut self, owner: &Owner, write: DraftWrite, number: usize, ledger: &mut Ledger) {
         let (key, op) = (owner.key(), self.op(ledger));
         let shelf = &mut self.shelf;
-        let writer = self.writers.entry(key.clone()).or_insert_with(|| Writer::new(shelf.take(&key)));
+        let writer = self.writers.entry(key.clone()).or_insert_with(|| TreeWriter::new(shelf.take(&key)));
         let step = writer.ask(write, number, op);
         self.go_on(key, step, ledger);
     }
 
     /// Takes a call to send to the store.
-    pub(super) fn take_call(&mut self, dice: &mut Dice) -> Option<Underway<Call>> {
+    pub(super) fn take_call(&mut self, dice: &mut FaultRng) -> Option<Underway<WriterRequest>> {
         pick(&mut self.calls, dice)
     }
 
     /// Delivers a response to its writer.
-    pub(super) fn answer(&mut self, dice: &mut Dice, ledger: &mut Ledger) {
+    pub(super) fn answer(&mut self, dice: &mut FaultRng, ledger: &mut Ledger) {
         let Some(Underway { key, what }) = pick(&mut self.replies, dice) else { return };
         let op = self.op(ledger);
         let writer = self.writers.get_mut(&key).expect("it asked");
@@ -103,7 +103,7 @@ impl Process {
         self.go_on(key, step, ledger);
     }
 
-    fn go_on(&mut self, key: String, step: Step<usize>, ledger: &mut Ledger) {
+    fn go_on(&mut self, key: String, step: WriterStep<usize>, ledger: &mut Ledger) {
         for (number, answer) in step.answers {
             ledger.answered(number, answer);
         }
@@ -118,15 +118,15 @@ impl Process {
     }
 
     /// Returns an operation id that was never used before, not even before a restart of the process.
-    fn op(&mut self, ledger: &Ledger) -> Op {
+    fn op(&mut self, ledger: &Ledger) -> OperationId {
         self.ops += 1;
         // in the lower half, because a trail keeps only that
         let number = (self.number << 56) | ((ledger.next() as u64) << 24) | self.ops;
-        Op(u128::from(number).to_be_bytes())
+        OperationId(u128::from(number).to_be_bytes())
     }
 
     /// Queues an event of the watch for later.
-    pub(super) fn queue(&mut self, event: WatchEvent, dice: &mut Dice) {
+    pub(super) fn queue(&mut self, event: WatchEvent, dice: &mut FaultRng) {
         let last = self.feed.iter().rposition(|queued| key_of(queued) == key_of(&event));
         if let Some(place) =
             last.filter(|place| matches!(self.feed[*place], WatchEvent::Put(_)) && dice.hits(300))
@@ -138,7 +138,7 @@ impl Process {
     }
 
     /// Interrupts the feed: afterwards only the latest event of each key is left.
-    pub(super) fn miss(&mut self, dice: &mut Dice) {
+    pub(super) fn miss(&mut self, dice: &mut FaultRng) {
         let mut keys = BTreeSet::new();
         let mut kept: Vec<_> = std::mem::take(&mut self.feed).into_iter().rev().collect();
         kept.retain(|event| keys.insert(key_of(event).to_owned()));
@@ -163,7 +163,7 @@ impl Process {
     }
 
     /// Delivers the result of a read, or performs a requested one.
-    pub(super) fn read(&mut self, store: &Store, dice: &mut Dice, ledger: &Ledger) {
+    pub(super) fn read(&mut self, store: &Store, dice: &mut FaultRng, ledger: &Ledger) {
         if dice.hits(500)
             && let Some((key, number, found)) = pick(&mut self.read, dice)
         {
@@ -181,7 +181,7 @@ impl Process {
         self.act(actions, ledger);
     }
 
-    pub(super) fn unfollow(&mut self, dice: &mut Dice) {
+    pub(super) fn unfollow(&mut self, dice: &mut FaultRng) {
         let mut all: Vec<_> = self.observers.keys().copied().collect();
         let Some(who) = pick(&mut all, dice) else { return };
         let observer = self.observers.remove(&who).expect("picked");
@@ -193,12 +193,12 @@ impl Process {
     }
 
     /// Clears the cache.
-    pub(super) fn evict(&mut self, dice: &mut Dice) {
-        self.shelf = Shelf::new(if dice.hits(500) { 0 } else { 1 << 20 });
+    pub(super) fn evict(&mut self, dice: &mut FaultRng) {
+        self.shelf = TreeCache::new(if dice.hits(500) { 0 } else { 1 << 20 });
     }
 
     /// Ends the process and returns the calls in transit to the store.
-    pub(super) fn crash(&mut self) -> Vec<Underway<Call>> {
+    pub(super) fn crash(&mut self) -> Vec<Underway<WriterRequest>> {
         std::mem::take(&mut self.calls)
     }
 

@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 use super::ledger::Ledger;
-use crate::engine::{Dice, Down, Expect, Put, Rows, WatchEvent, WriteError};
-use crate::state::record::Stored;
-use crate::state::writer::{Call, Found};
+use crate::engine::{FaultRng, Unavailable, Precondition, Put, Rows, WatchEvent, WriteError};
+use crate::state::record::TreeVersion;
+use crate::state::writer::{WriterRequest, Found};
 
 /// The response of the engine.
 #[derive(Debug)]
 pub(super) enum Reply {
-    Read(Result<Found, Down>),
+    Read(Result<Found, Unavailable>),
     Wrote(Result<u64, WriteError>),
 }
 
 /// An unacknowledged write that happens later.
 struct Late {
     key: String,
-    call: Call,
+    call: WriterRequest,
     /// Number of changes to the key at the time of the call. The write happens only if there was none since, even if
     /// it expects absence.
     seen: usize,
@@ -39,7 +39,7 @@ impl Store {
     }
 
     pub(super) fn read(&self, key: &str) -> Found {
-        self.rows.get(key).map(|entry| Stored::decode(&entry).expect("a tree"))
+        self.rows.get(key).map(|entry| TreeVersion::decode(&entry).expect("a tree"))
     }
 
     /// Returns the entries that a new watch starts with.
@@ -58,10 +58,10 @@ impl Store {
         self.late.is_empty()
     }
 
-    pub(super) fn call(&mut self, call: &Call, key: &str, dice: &mut Dice, ledger: &mut Ledger) -> Reply {
+    pub(super) fn call(&mut self, call: &WriterRequest, key: &str, dice: &mut FaultRng, ledger: &mut Ledger) -> Reply {
         let faulty = dice.hits(self.faults);
-        if *call == Call::Read {
-            return Reply::Read(if faulty && dice.hits(300) { Err(Down) } else { Ok(self.read(key)) });
+        if *call == WriterRequest::Read {
+            return Reply::Read(if faulty && dice.hits(300) { Err(Unavailable) } else { Ok(self.read(key)) });
         }
         if !faulty {
             return Reply::Wrote(self.write(call, key, ledger));
@@ -82,7 +82,7 @@ impl Store {
     }
 
     /// Performs a late write now, if the key was not changed since.
-    pub(super) fn land(&mut self, dice: &mut Dice, ledger: &mut Ledger) {
+    pub(super) fn land(&mut self, dice: &mut FaultRng, ledger: &mut Ledger) {
         if self.late.is_empty() {
             return;
         }
@@ -102,16 +102,16 @@ impl Store {
         self.events.extend(expired);
     }
 
-    fn write(&mut self, call: &Call, key: &str, ledger: &mut Ledger) -> Result<u64, WriteError> {
+    fn write(&mut self, call: &WriterRequest, key: &str, ledger: &mut Ledger) -> Result<u64, WriteError> {
         match call {
-            Call::Read => panic!("not a write"),
-            Call::Delete { rev } => {
-                let event = self.rows.delete(key, Expect::Rev(*rev))?;
+            WriterRequest::Read => panic!("not a write"),
+            WriterRequest::Delete { rev } => {
+                let event = self.rows.delete(key, Precondition::Rev(*rev))?;
                 ledger.removed(key, Some(*rev));
                 self.events.extend(event);
                 Ok(0)
             }
-            Call::Put { expect, op, meta, value, ttl, .. } => {
+            WriterRequest::Put { expect, op, meta, value, ttl, .. } => {
                 let (key, meta, value) = (key.to_owned(), meta.clone(), value.clone());
                 let put = Put { key, value, meta, expect: *expect, ttl: *ttl, op: *op };
                 let (rev, event) = self.rows.put(put, self.now)?;

@@ -10,10 +10,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use self::rows::{Row, Rows};
-use crate::protocol::{Close, CloseCode, Recovered, pong};
+use crate::protocol::{Close, CloseCode, ResumeOutcome, pong};
 use crate::session::outbox::Budget;
 use crate::session::page::moving::*;
-use crate::session::page::{Arrival, Standing, Taken, Ticket};
+use crate::session::page::{AttachKind, RowVersion, DrainOutcome, AttachmentId};
 
 const BUDGET: Budget = Budget { outbox: 100_000, replay: 1500 };
 pub(super) const NODES: usize = 3;
@@ -24,11 +24,11 @@ fn number(node: usize) -> NodeNumber {
 
 fn page(generation: u32) -> Page {
     let at = |bits| Address { key: Key::from_bits(bits), node: number(0) };
-    let standing = Standing { rev: 1, generation, told: 0, confirmed: false, user: None, topics: Vec::new() };
+    let standing = RowVersion { rev: 1, generation, told: 0, confirmed: false, user: None, topics: Vec::new() };
     Page::new(Key::from_bits(1), at(2), at(3), 0, standing, BUDGET)
 }
 
-fn payload(tail: &Tail) -> u64 {
+fn payload(tail: &FrameBody) -> u64 {
     let frame: Value = serde_json::from_str(tail.to_frame().unwrap().get()).unwrap();
     frame["payload"].as_u64().unwrap()
 }
@@ -48,7 +48,7 @@ pub(super) struct World {
     /// A node may still forward for an earlier stay of the page when it is there again.
     forwarding: [Vec<Forwarding>; NODES],
     rows: Rows,
-    socket: Option<(usize, Ticket)>,
+    socket: Option<(usize, AttachmentId)>,
     resuming: Option<Resuming>,
     /// What the client has: the numbers restart with every reset.
     seq: u64,
@@ -70,7 +70,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new() -> Self {
         let first = Arc::new(page(1));
-        let ticket = first.attach(Arrival::New, |_| pong()).unwrap();
+        let ticket = first.attach(AttachKind::New, |_| pong()).unwrap();
         Self {
             copies: [Some(first), None, None],
             forwarding: Default::default(),
@@ -99,7 +99,7 @@ impl World {
         if self.is_forwarding() {
             return;
         }
-        if !matches!(page.push(&self.message()), Met::Missed) {
+        if !matches!(page.push(&self.message()), PushOutcome::Missed) {
             self.pushed += 1;
         }
     }
@@ -118,7 +118,7 @@ impl World {
             let Some(page) = &self.copies[node] else { continue };
             // by a node that has not heard of a move since: it comes, but late
             let stale = node != self.rows.now().node && page.is_here();
-            if !matches!(page.push_as_one_of_many(Some(seen), &message), Met::Missed) {
+            if !matches!(page.push_as_one_of_many(Some(seen), &message), PushOutcome::Missed) {
                 taken.push(node);
                 if stale {
                     self.late.insert(self.pushed);
@@ -129,8 +129,8 @@ impl World {
         self.pushed += taken.len() as u64;
     }
 
-    fn message(&self) -> Tail {
-        Tail::message(&RawValue::from_string(self.pushed.to_string()).unwrap(), None, None)
+    fn message(&self) -> FrameBody {
+        FrameBody::message(&RawValue::from_string(self.pushed.to_string()).unwrap(), None, None)
     }
 
     /// A sender waits for the answer, which comes when a forwarded frame has arrived.
@@ -148,7 +148,7 @@ impl World {
         self.act(node, ticket, command);
     }
 
-    fn act(&mut self, node: usize, ticket: Ticket, command: u64) {
+    fn act(&mut self, node: usize, ticket: AttachmentId, command: u64) {
         if self.copies[node].as_ref().is_some_and(|page| page.accept(ticket)) {
             self.acted.push(command);
         }
@@ -162,7 +162,7 @@ impl World {
             let taken = page.take(ticket, 1, &mut |head, tail| {
                 got = Some(serde_json::from_slice::<Value>(&[head, tail.bytes()].concat()).unwrap());
             });
-            if matches!(taken, Taken::Close(_)) || (got.is_some() && !arrives) {
+            if matches!(taken, DrainOutcome::Close(_)) || (got.is_some() && !arrives) {
                 return self.socket = None;
             }
             let Some(frame) = got else { return };
@@ -237,11 +237,11 @@ impl World {
         let Some(resuming) = self.resuming.take() else { return };
         let Some(page) = self.copies[resuming.node].clone() else { return };
         let arrival = match &resuming.handed {
-            Some(handed) if page.install(handed) => Arrival::Resumed { seq: resuming.seq },
+            Some(handed) if page.install(handed) => AttachKind::Resumed { seq: resuming.seq },
             None if page.standing().generation == resuming.generation && self.rows.now().prev.is_none() => {
-                Arrival::Resumed { seq: resuming.seq }
+                AttachKind::Resumed { seq: resuming.seq }
             }
-            _ => Arrival::Elsewhere,
+            _ => AttachKind::Elsewhere,
         };
         let mut welcome = None;
         let ticket = page.attach(arrival, |w| {
@@ -251,7 +251,7 @@ impl World {
         let (Some(ticket), Some((recovered, received))) = (ticket, welcome) else { return };
         self.socket = Some((resuming.node, ticket));
         self.rows.write(Row { prev: None, ..self.rows.now() });
-        if recovered == Recovered::Recovered {
+        if recovered == ResumeOutcome::Recovered {
             self.resend(resuming.node, ticket, received);
         } else {
             (self.seq, self.sent_count) = (0, 0);
@@ -264,7 +264,7 @@ impl World {
     }
 
     /// The client resends, in order, what the server has not counted.
-    fn resend(&mut self, node: usize, ticket: Ticket, received: u64) {
+    fn resend(&mut self, node: usize, ticket: AttachmentId, received: u64) {
         let missing = (self.sent_count - received) as usize;
         let commands = self.unanswered[self.unanswered.len() - missing..].to_vec();
         for command in commands {
@@ -294,7 +294,7 @@ impl World {
                             self.late.insert(payload(&frame.tail));
                         }
                         // the sender is told of no page
-                        if matches!(page.push(&frame.tail), Met::Missed) {
+                        if matches!(page.push(&frame.tail), PushOutcome::Missed) {
                             self.excused.insert(payload(&frame.tail));
                         }
                     }

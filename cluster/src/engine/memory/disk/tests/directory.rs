@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::super::directory::{FORMAT, store_name};
 use super::*;
 
-async fn open(directory: &TempDir) -> Result<(Memory, Kept), OpenError> {
+async fn open(directory: &TempDir) -> Result<(Memory, RecoveryStats), OpenError> {
     Memory::open(directory.path(), &TIMING).await
 }
 
@@ -34,7 +34,7 @@ async fn a_directory_is_made_for_its_owner_alone_and_has_one_process_at_a_time()
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("not/there/yet");
     let (memory, kept) = Memory::open(&path, &TIMING).await.unwrap();
-    assert_eq!(kept, Kept { rows: 0, hints: 0 });
+    assert_eq!(kept, RecoveryStats { rows: 0, hints: 0 });
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     let refused = Memory::open(&path, &TIMING).await.err().unwrap();
     assert!(
@@ -126,6 +126,6 @@ async fn an_empty_file_is_not_taken_for_a_new_store() {
 async fn a_store_that_was_not_finished_when_its_process_died_is_made_anew() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join(format!("{}.new", store_name(FORMAT))), "half").unwrap();
-    assert_eq!(open(&directory).await.unwrap().1, Kept { rows: 0, hints: 0 });
+    assert_eq!(open(&directory).await.unwrap().1, RecoveryStats { rows: 0, hints: 0 });
     assert_eq!(files(&directory).len(), 2, "the lock and the store");
 }

@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use super::*;
 
-async fn link_becomes(engine: &Engine, wanted: impl Fn(&Link) -> bool) {
+async fn link_becomes(engine: &Engine, wanted: impl Fn(&ConnectionState) -> bool) {
     let mut link = engine.link();
     let change = link.wait_for(wanted);
     tokio::time::timeout(Duration::from_secs(20), change).await.expect("the link changes").unwrap();
@@ -32,7 +32,7 @@ async fn nothing_is_answered_and_no_watch_is_told_before_it_is_on_disk() {
     platter.until_held();
     let mut reading = Box::pin(value(&kv, "new"));
     let mut listing = Box::pin(kv.list(""));
-    let mut conflicting = Box::pin(kv.put(Put::new("new", "other", Expect::Absent)));
+    let mut conflicting = Box::pin(kv.put(Put::new("new", "other", Precondition::Absent)));
     assert!(is_pending(&mut reading).await);
     assert!(is_pending(&mut listing).await);
     assert!(is_pending(&mut conflicting).await, "a conflict tells a revision");
@@ -83,18 +83,18 @@ async fn a_full_disk_refuses_writes_and_takes_up_where_it_left_when_it_has_room(
     put(&kv, "old", "v").await.unwrap();
 
     platter.fail(Some(ErrorKind::StorageFull));
-    let mut new = Put::new("new", "v", Expect::Absent);
-    new.op = crate::engine::Op([7; 16]);
+    let mut new = Put::new("new", "v", Precondition::Absent);
+    new.op = crate::engine::OperationId([7; 16]);
     assert_eq!(kv.put(new).await, Err(WriteError::Unknown), "it may be there, now or a moment later");
-    link_becomes(&engine, |link| matches!(link, Link::Down { .. })).await;
+    link_becomes(&engine, |link| matches!(link, ConnectionState::Down { .. })).await;
     assert_eq!(put(&kv, "old", "w").await, Err(WriteError::Down));
     assert_eq!(engine.push(hint("a")).await, Err(crate::engine::QueueError::Down));
-    assert_eq!(value(&kv, "new").await, Err(Down), "nobody can say yet");
+    assert_eq!(value(&kv, "new").await, Err(Unavailable), "nobody can say yet");
     assert!(kv.watch("", WatchMode::Meta).await.is_err(), "it would hear of nothing");
     assert_eq!(value(&kv, "old").await.unwrap().as_deref(), Some("v"), "what is kept is still read");
 
     platter.fail(None);
-    link_becomes(&engine, |link| matches!(link, Link::Up { generation: 2 })).await;
+    link_becomes(&engine, |link| matches!(link, ConnectionState::Up { generation: 2 })).await;
     assert_eq!(value(&kv, "new").await.unwrap().as_deref(), Some("v"));
     put(&kv, "old", "w").await.unwrap();
     drop((kv, engine));
@@ -112,11 +112,11 @@ async fn after_a_failed_write_nothing_is_believed_until_a_new_start() {
     put(&kv, "old", "v").await.unwrap();
     platter.fail(Some(ErrorKind::Other));
     assert_eq!(put(&kv, "new", "v").await, Err(WriteError::Unknown));
-    link_becomes(&engine, |link| matches!(link, Link::Down { .. })).await;
+    link_becomes(&engine, |link| matches!(link, ConnectionState::Down { .. })).await;
     platter.fail(None);
     assert_eq!(put(&kv, "old", "w").await, Err(WriteError::Down), "a disk that failed once is not trusted");
     assert_eq!(value(&kv, "old").await.unwrap().as_deref(), Some("v"));
-    assert_eq!(value(&kv, "new").await, Err(Down));
+    assert_eq!(value(&kv, "new").await, Err(Unavailable));
     drop((kv, engine));
     let (engine, _) = start(&platter);
     assert_eq!(value(&engine.kv(Bucket::State), "old").await.unwrap().as_deref(), Some("v"));

@@ -19,7 +19,7 @@ async fn write(engine: Engine, writer: usize, answered: Answered) {
     for number in 0.. {
         let key = format!("w{writer}.{}", number % 50);
         let value = vec![7; 200 * writer];
-        let Ok(rev) = kv.put(Put::new(key.clone(), value, Expect::Any)).await else { return };
+        let Ok(rev) = kv.put(Put::new(key.clone(), value, Precondition::Any)).await else { return };
         answered.lock().unwrap_or_else(PoisonError::into_inner).insert(key, rev);
     }
 }
@@ -28,7 +28,7 @@ async fn write(engine: Engine, writer: usize, answered: Answered) {
 fn found(platter: &Arc<Platter>) -> (u64, BTreeMap<String, u64>) {
     let platter = platter.clone();
     let loaded =
-        Store::new(move || platter.open()).load(wall()).expect("a power cut leaves a readable store");
+        JournalStore::new(move || platter.open()).load(wall()).expect("a power cut leaves a readable store");
     let rows = loaded.rows.into_iter().map(|row| (row.entry.key, row.entry.rev)).collect();
     (loaded.revisions[Bucket::Jobs as usize], rows)
 }

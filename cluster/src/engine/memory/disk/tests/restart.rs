@@ -55,16 +55,16 @@ async fn perform(engine: &Engine, act: Act, seen: &mut Seen) {
         Act::Put(number, ttl) => {
             let ttl = ttl.map(Duration::from_secs);
             let meta = Bytes::from(vec![number; usize::from(number)]);
-            let put = Put { ttl, meta, ..Put::new(key(number), "v", Expect::Any) };
+            let put = Put { ttl, meta, ..Put::new(key(number), "v", Precondition::Any) };
             let rev = kv.put(put).await.unwrap();
             assert!(rev > seen.newest, "revision {rev} after {}", seen.newest);
             seen.newest = rev;
         }
-        Act::Delete(number) => kv.delete(&key(number), Expect::Any).await.unwrap(),
+        Act::Delete(number) => kv.delete(&key(number), Precondition::Any).await.unwrap(),
         Act::Commit(one, two) => {
             let batch = vec![
-                Batch::Put(Put::new(key(two), "both", Expect::Any)),
-                Batch::Delete { key: key(one), expect: Expect::Any },
+                BatchOp::Put(Put::new(key(two), "both", Precondition::Any)),
+                BatchOp::Delete { key: key(one), expect: Precondition::Any },
             ];
             seen.newest = kv.commit(batch).await.unwrap();
         }
@@ -103,7 +103,7 @@ proptest! {
                 (engine, kept) = start(&platter);
                 assert_eq!(rows(&engine).await, before);
                 let counted = before.iter().map(|(_, rows)| rows.len()).sum();
-                assert_eq!(kept, Kept { rows: counted, hints: seen.open.len() });
+                assert_eq!(kept, RecoveryStats { rows: counted, hints: seen.open.len() });
                 assert_eq!(engine.depth("r").await, Ok(seen.open.len() as u64));
             }
             let again = engine.pull("r", usize::MAX, Duration::ZERO).await.unwrap();
@@ -119,7 +119,7 @@ async fn what_expires_while_nobody_runs_has_expired_and_the_rest_expires_in_its_
     let written = Instant::now();
     for (key, ttl) in [("brief", 1), ("short", 3), ("long", 3600)] {
         let ttl = Some(Duration::from_secs(ttl));
-        engine.kv(Bucket::Pages).put(Put { ttl, ..Put::new(key, "v", Expect::Any) }).await.unwrap();
+        engine.kv(Bucket::Pages).put(Put { ttl, ..Put::new(key, "v", Precondition::Any) }).await.unwrap();
     }
     drop(engine);
     tokio::time::sleep(SECOND).await;
@@ -142,7 +142,7 @@ async fn a_delay_goes_on_over_a_restart_and_a_taken_hint_comes_again_at_once() {
     let platter = Arc::default();
     let (engine, _) = start(&platter);
     let pushed = Instant::now();
-    engine.push(Push { not_before: Some(SECOND), ..hint("late") }).await.unwrap();
+    engine.push(Enqueue { not_before: Some(SECOND), ..hint("late") }).await.unwrap();
     engine.push(hint("again")).await.unwrap();
     let delivery = take(&engine, LONG).await.unwrap();
     engine.retry(&delivery, 2 * SECOND).await.unwrap();
@@ -164,7 +164,7 @@ async fn leases_end_with_their_processes_and_no_epoch_comes_twice() {
     let platter = Arc::default();
     let (engine, _) = start(&platter);
     let ttl = Some(TIMING.lease_ttl);
-    let lease = Put { ttl, ..Put::new("lease.p01", "v", Expect::Absent) };
+    let lease = Put { ttl, ..Put::new("lease.p01", "v", Precondition::Absent) };
     let epoch = engine.kv(Bucket::Nodes).put(lease.clone()).await.unwrap();
     drop(engine);
     let (engine, kept) = start(&platter);
