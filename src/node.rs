@@ -36,7 +36,7 @@ use crate::session::{Budget, Pusher, Hub, Options, Sessions, StateWatchers};
 use crate::telemetry::{Metrics, Ready};
 
 pub use run::run;
-pub use worker::{WorkerOptions, work};
+pub use worker::{WorkerOptions, run_worker};
 
 use self::worker::WorkerRole;
 
@@ -108,7 +108,7 @@ impl Node {
         let rollouts = Rollouts::new(&engine, post.clone(), timing.deliver);
         // before any work is assigned
         tokio::spawn(rollouts.follow().await?);
-        let (keeper, lease) = LeaseKeeper::claim(&engine, &subjects, timing, wish(&config), row(&config)).await;
+        let (keeper, lease) = LeaseKeeper::claim(&engine, &subjects, timing, claim_request(&config), row(&config)).await;
         let workers = Workers::new(&engine, &subjects, timing);
         tokio::spawn(workers.follow().await?);
         let jobs = Jobs::new(&engine, &subjects, timing, &workers);
@@ -127,7 +127,7 @@ impl Node {
             options(&config),
         ));
         let mut metrics = Metrics::new(&config.node.lane, &config.node.release);
-        metrics.show(rollouts.clone());
+        metrics.register_rollouts(rollouts.clone());
         let metrics = Arc::new(metrics);
         let context = Arc::new(Context {
             deliver: Pusher::new(
@@ -164,7 +164,7 @@ impl Node {
         let (stop, stopping) = watch::channel(false);
         let ready = Ready::default();
         let watching = context.sessions.clone();
-        tokio::spawn(follow.run(move |news| watching.notice(news)));
+        tokio::spawn(follow.run(move |news| watching.on_registry_event(news)));
         tokio::spawn(run::count_reconnects(engine.link(), metrics.clone()));
         let keeper = tokio::spawn(keeper.keep(stopped(stopping.clone())));
         let cleanup = Duration::from_secs(config.lifetime.cleanup_interval_s);
@@ -179,7 +179,7 @@ impl Node {
         tokio::spawn(duties.clone().answer(context.clone(), ready.clone(), stopping.clone()));
         tokio::spawn(duties.clone().watch_neighbour(stopping.clone()));
         let unclaimed = Duration::from_secs(config.lifetime.unclaimed_job_s);
-        tokio::spawn(duties.clone().tidy_jobs(jobs.clone(), unclaimed, stopping.clone()));
+        tokio::spawn(duties.clone().run_job_reconciler(jobs.clone(), unclaimed, stopping.clone()));
         tokio::spawn(duties.clone().renew_tokens(context.sessions.clone(), stopping.clone()));
         tokio::spawn(duties.clone().look_for_ends(context.clone(), stopping.clone()));
         tokio::spawn(duties.clone().end_idle(cleanup, stopping.clone()));
@@ -246,7 +246,7 @@ fn alone() -> WorkerOptions {
     WorkerOptions { pool: DEFAULT_POOL.to_owned(), slots: SLOTS_ALONE, handlers: Handlers::default() }
 }
 
-fn wish(config: &Config) -> ClaimRequest {
+fn claim_request(config: &Config) -> ClaimRequest {
     ClaimRequest { number: NodeNumber::new(config.node.number), name: config.node.name.clone() }
 }
 

@@ -175,7 +175,7 @@ impl Bare {
                 rev = self.records.put(put).await.map_err(io::Error::other)?;
             }
         }
-        self.engine.done(hint).await.map_err(io::Error::other)
+        self.engine.ack(hint).await.map_err(io::Error::other)
     }
 }
 

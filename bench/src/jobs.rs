@@ -111,7 +111,7 @@ impl Fixture {
             _ => Nats::cluster().await?,
         };
         let engine = async |cluster: &Cluster| {
-            baseline_engine::engine(&nats.urls, nats.replicas, &cluster.name, Timing::REAL).await
+            baseline_engine::engine(&nats.urls, nats.replicas, &cluster.name, Timing::PRODUCTION).await
         };
         let cluster = Cluster::new(Some(&nats));
         let mut submitting = HelperProcess::of(&cluster, "headless-node", None).await?;

@@ -96,7 +96,7 @@ async fn starts(options: &Options) -> io::Result<Vec<f64>> {
         replicas: 1,
         cluster: format!("bench-{}", &random()[..8]),
         client_name: "bench".to_owned(),
-        timing: Timing::REAL,
+        timing: Timing::PRODUCTION,
     };
     let defaults = config::load(&Sources::default()).map_err(io::Error::other)?;
     let registry = registry(&connect, lifetimes(&defaults)).await?;

@@ -172,12 +172,12 @@ impl<'a> Sets<'a> {
 
 /// The engine of a cluster.
 pub(crate) async fn engine(nats: &Nats, cluster: &Cluster) -> io::Result<Engine> {
-    baseline_engine::engine(&nats.urls, nats.replicas, &cluster.name, Timing::REAL).await
+    baseline_engine::engine(&nats.urls, nats.replicas, &cluster.name, Timing::PRODUCTION).await
 }
 
 /// A node of this process.
 pub(crate) async fn node(cluster: &Cluster) -> io::Result<Node> {
-    let node = Node::start(cluster.config()?, Timing::REAL).await.map_err(io::Error::other)?;
+    let node = Node::start(cluster.config()?, Timing::PRODUCTION).await.map_err(io::Error::other)?;
     node.ready.wait().await;
     Ok(node)
 }

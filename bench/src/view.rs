@@ -102,7 +102,7 @@ fn questions(
     let piece = || view.pages_after(session.key, half).take(PIECE).map(|(key, _)| key).collect::<Vec<_>>();
     ask("1,000 pages of the crowd", timed(piece));
     ask("the crowd's counts", timed(|| view.user("crowd").is_some()));
-    ask("the nodes of the crowd", timed(|| view.addressees(&crowd)));
+    ask("the nodes of the crowd", timed(|| view.candidate_holders(&crowd)));
     let mut rev = u64::MAX / 2;
     let mut come_and_go = |row: &dyn Fn() -> PageRow| {
         timed(|| {

@@ -16,7 +16,7 @@ pub struct Timing {
     /// When an unrenewed lease disappears; whole seconds.
     pub lease_ttl: Duration,
     /// Within this time three unanswered questions on its epoch subject prove a node dead.
-    pub death_proof: Duration,
+    pub death_confirmation: Duration,
     /// How long a publish may wait for room.
     pub publish: Duration,
     /// One Kv or Queue operation, after which its outcome is `Unknown`.
@@ -31,9 +31,9 @@ pub struct Timing {
     pub retry_longest: Duration,
     /// How long the record of a job that is over stays, an idempotency key stands for its job, and a frame id for the
     /// job that a page means by it; whole seconds.
-    pub job_kept: Duration,
+    pub job_retention: Duration,
     /// How long a worker stays a user's own without doing anything for the user; whole seconds.
-    pub assignment: Duration,
+    pub affinity_ttl: Duration,
     /// The shortest time between two steps of progress that a page is told.
     pub progress: Duration,
     /// How long a page token is accepted. A page that is open for half of it gets a new one.
@@ -43,7 +43,7 @@ pub struct Timing {
     /// A delivery to another node, after which it counts as unreachable.
     pub deliver: Duration,
     /// How long a delivery waits for a node to see the rows that its sender has seen.
-    pub catch_up: Duration,
+    pub view_wait: Duration,
     /// The old holder's time to hand a page over.
     pub handover: Duration,
     /// How long the frozen copy of a handed-over page is kept.
@@ -59,15 +59,15 @@ pub struct Timing {
     /// How long a socket may stand still with bytes to write.
     pub write_stall: Duration,
     /// From the last word on a connection to dropping it, for the other end to hear it.
-    pub goodbye: Duration,
+    pub close_timeout: Duration,
     /// How long a call waits for a slot of a worker that has none.
-    pub slot: Duration,
+    pub slot_wait: Duration,
     /// A call without a time-out of its own.
     pub call: Duration,
     /// From SIGTERM to exit.
     pub drain: Duration,
     /// The longest advised delay before a reconnect, over which clients are spread.
-    pub reconnect_spread: Duration,
+    pub reconnect_jitter: Duration,
     /// Between two lines of the log that say the same of whatever strangers send.
     pub log_pause: Duration,
     /// NATS client: how often a silent server is asked.
@@ -78,23 +78,23 @@ pub struct Timing {
 
 impl Timing {
     /// What runs in production.
-    pub const REAL: Self = Self {
+    pub const PRODUCTION: Self = Self {
         lease_renew: Duration::from_secs(3),
         lease_fence: Duration::from_secs(16),
         lease_ttl: Duration::from_secs(20),
-        death_proof: Duration::from_secs(3),
+        death_confirmation: Duration::from_secs(3),
         publish: Duration::from_millis(100),
         operation: Duration::from_secs(5),
         redelivery: Duration::from_secs(10),
         retry_first: Duration::from_secs(1),
         retry_longest: Duration::from_secs(300),
-        job_kept: Duration::from_secs(24 * 3600),
-        assignment: Duration::from_secs(3600),
+        job_retention: Duration::from_secs(24 * 3600),
+        affinity_ttl: Duration::from_secs(3600),
         progress: Duration::from_millis(500),
         page_token: Duration::from_secs(24 * 3600),
         signing_key: Duration::from_secs(7 * 24 * 3600),
         deliver: Duration::from_secs(2),
-        catch_up: Duration::from_millis(250),
+        view_wait: Duration::from_millis(250),
         handover: Duration::from_secs(2),
         frozen: Duration::from_secs(10),
         http_header: Duration::from_secs(10),
@@ -102,34 +102,34 @@ impl Timing {
         http_idle: Duration::from_secs(60),
         hello: Duration::from_secs(10),
         write_stall: Duration::from_secs(20),
-        goodbye: Duration::from_secs(2),
-        slot: Duration::from_millis(100),
+        close_timeout: Duration::from_secs(2),
+        slot_wait: Duration::from_millis(100),
         call: Duration::from_secs(30),
         drain: Duration::from_secs(30),
-        reconnect_spread: Duration::from_secs(5),
+        reconnect_jitter: Duration::from_secs(5),
         log_pause: Duration::from_secs(10),
         nats_ping: Duration::from_secs(5),
         nats_reconnect: Duration::from_secs(2),
     };
 
     /// The same order, short enough for tests.
-    pub const SHORT: Self = Self {
+    pub const TEST: Self = Self {
         lease_renew: Duration::from_millis(300),
         lease_fence: Duration::from_millis(2200),
         lease_ttl: Duration::from_secs(3),
-        death_proof: Duration::from_millis(600),
+        death_confirmation: Duration::from_millis(600),
         publish: Duration::from_millis(100),
         operation: Duration::from_millis(1500),
         redelivery: Duration::from_secs(2),
         retry_first: Duration::from_millis(50),
         retry_longest: Duration::from_secs(1),
-        job_kept: Duration::from_secs(600),
-        assignment: Duration::from_secs(6),
+        job_retention: Duration::from_secs(600),
+        affinity_ttl: Duration::from_secs(6),
         progress: Duration::from_millis(100),
         page_token: Duration::from_secs(120),
         signing_key: Duration::from_secs(600),
         deliver: Duration::from_millis(1000),
-        catch_up: Duration::from_millis(150),
+        view_wait: Duration::from_millis(150),
         handover: Duration::from_millis(500),
         frozen: Duration::from_secs(2),
         http_header: Duration::from_millis(700),
@@ -137,11 +137,11 @@ impl Timing {
         http_idle: Duration::from_secs(3),
         hello: Duration::from_millis(1000),
         write_stall: Duration::from_secs(2),
-        goodbye: Duration::from_millis(500),
-        slot: Duration::from_millis(100),
+        close_timeout: Duration::from_millis(500),
+        slot_wait: Duration::from_millis(100),
         call: Duration::from_secs(3),
         drain: Duration::from_secs(5),
-        reconnect_spread: Duration::from_millis(300),
+        reconnect_jitter: Duration::from_millis(300),
         log_pause: Duration::from_secs(10),
         nats_ping: Duration::from_secs(1),
         nats_reconnect: Duration::from_millis(300),
@@ -156,8 +156,8 @@ impl Timing {
     /// The profile named by `PAGEWIRE_TIMING` (`short` for tests), else [`Timing::REAL`].
     pub fn from_environment() -> Self {
         match std::env::var("PAGEWIRE_TIMING").as_deref() {
-            Ok("short") => Self::SHORT,
-            _ => Self::REAL,
+            Ok("short") => Self::TEST,
+            _ => Self::PRODUCTION,
         }
     }
 }
@@ -168,38 +168,38 @@ mod tests {
 
     #[test]
     fn a_holder_stops_before_anybody_may_take_its_lease() {
-        for timing in [Timing::REAL, Timing::SHORT] {
+        for timing in [Timing::PRODUCTION, Timing::TEST] {
             assert!(timing.lease_renew * 3 < timing.lease_fence, "three renewals may fail");
             assert!(timing.lease_fence < timing.lease_ttl, "fenced before the lease can expire");
             assert_eq!(timing.lease_ttl.subsec_nanos(), 0, "a TTL is whole seconds");
         }
-        assert!(Timing::REAL.lease_fence > Duration::from_secs(8), "a leader change evicts nobody");
+        assert!(Timing::PRODUCTION.lease_fence > Duration::from_secs(8), "a leader change evicts nobody");
     }
 
     #[test]
     fn a_worker_has_time_to_touch_a_hint_before_it_is_delivered_again() {
-        for timing in [Timing::REAL, Timing::SHORT] {
+        for timing in [Timing::PRODUCTION, Timing::TEST] {
             assert!(timing.operation < timing.redelivery);
         }
     }
 
     #[test]
     fn what_a_worker_that_stands_still_has_asked_for_is_delivered_again_within_its_lease() {
-        assert!(Timing::REAL.redelivery * 2 <= Timing::REAL.lease_ttl);
+        assert!(Timing::PRODUCTION.redelivery * 2 <= Timing::PRODUCTION.lease_ttl);
     }
 
     #[test]
     fn a_worker_is_a_users_own_for_longer_than_its_lease_can_lapse() {
-        for timing in [Timing::REAL, Timing::SHORT] {
-            assert_eq!(timing.assignment.subsec_nanos(), 0, "a TTL is whole seconds");
-            assert!(timing.assignment >= timing.lease_ttl * 2);
+        for timing in [Timing::PRODUCTION, Timing::TEST] {
+            assert_eq!(timing.affinity_ttl.subsec_nanos(), 0, "a TTL is whole seconds");
+            assert!(timing.affinity_ttl >= timing.lease_ttl * 2);
             assert!(timing.retry_first < timing.retry_longest);
         }
     }
 
     #[test]
     fn what_a_page_token_rests_on_outlives_it() {
-        for timing in [Timing::REAL, Timing::SHORT] {
+        for timing in [Timing::PRODUCTION, Timing::TEST] {
             assert!(timing.outlives_tokens() > timing.page_token);
             assert!(timing.signing_key > timing.page_token);
             assert_eq!(timing.outlives_tokens().subsec_nanos(), 0, "a TTL is whole seconds");
@@ -208,11 +208,11 @@ mod tests {
 
     #[test]
     fn a_frozen_page_outlives_the_question_for_it() {
-        for timing in [Timing::REAL, Timing::SHORT] {
+        for timing in [Timing::PRODUCTION, Timing::TEST] {
             assert!(timing.handover < timing.frozen);
             assert!(timing.handover <= timing.deliver);
-            assert!(timing.catch_up < timing.death_proof / 3, "who waits for rows still says that it lives");
-            assert!(timing.reconnect_spread < timing.drain);
+            assert!(timing.view_wait < timing.death_confirmation / 3, "who waits for rows still says that it lives");
+            assert!(timing.reconnect_jitter < timing.drain);
         }
     }
 }

@@ -67,7 +67,7 @@ struct RequestFacts<'a> {
 /// The middleware.
 pub(super) async fn guard(State(gate): State<AuthPolicy>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-    match gate.admit(&RequestFacts::of(request.headers(), request.method(), request.version(), peer)) {
+    match gate.authorize(&RequestFacts::of(request.headers(), request.method(), request.version(), peer)) {
         Ok(who) => {
             request.extensions_mut().insert(who);
             next.run(request).await
@@ -103,7 +103,7 @@ impl<'a> RequestFacts<'a> {
 }
 
 impl AuthPolicy {
-    fn admit(&self, asked: &RequestFacts<'_>) -> Result<Principal, ApiError> {
+    fn authorize(&self, asked: &RequestFacts<'_>) -> Result<Principal, ApiError> {
         let refuse = |code, message: &'static str| Err(ApiError::new(code, message));
         if let Some(credential) = asked.credential {
             return self.admit_credential(credential);
@@ -255,26 +255,26 @@ mod tests {
             (false, RequestFacts { writes: true, ..GOOD }, "a write that a form could send"),
         ];
         for (admitted, asked, who) in table {
-            assert_eq!(gate.admit(&asked).is_ok(), admitted, "{who}");
+            assert_eq!(gate.authorize(&asked).is_ok(), admitted, "{who}");
         }
     }
 
     #[test]
     fn with_a_key_configured_or_beyond_this_machine_a_credential_is_needed() {
         let keyed = gate(Role::Admin, true, &["the-key"]);
-        assert!(keyed.admit(&GOOD).is_err(), "this machine alone is not enough any more");
+        assert!(keyed.authorize(&GOOD).is_err(), "this machine alone is not enough any more");
         let exposed = gate(Role::Admin, false, &[]);
-        assert!(exposed.admit(&GOOD).is_err(), "a proxy on this machine may not say that it is one");
+        assert!(exposed.authorize(&GOOD).is_err(), "a proxy on this machine may not say that it is one");
         let elsewhere = RequestFacts { peer: None, host: None, forwarded: true, writes: true, ..GOOD };
-        assert!(keyed.admit(&RequestFacts { credential: Some("the-key"), ..elsewhere }).is_ok());
+        assert!(keyed.authorize(&RequestFacts { credential: Some("the-key"), ..elsewhere }).is_ok());
         for wrong in ["", "the-ke", "the-key "] {
-            assert!(keyed.admit(&RequestFacts { credential: Some(wrong), ..GOOD }).is_err(), "{wrong:?}");
+            assert!(keyed.authorize(&RequestFacts { credential: Some(wrong), ..GOOD }).is_err(), "{wrong:?}");
         }
     }
 
     #[test]
     fn a_wrong_credential_is_refused_even_where_none_is_needed() {
-        assert!(gate(Role::Admin, true, &[]).admit(&RequestFacts { credential: Some("x"), ..GOOD }).is_err());
+        assert!(gate(Role::Admin, true, &[]).authorize(&RequestFacts { credential: Some("x"), ..GOOD }).is_err());
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
             (Role::Admin, &admin, true),
         ] {
             let asked = RequestFacts { peer: None, credential: Some(token), ..GOOD };
-            assert_eq!(gate(needs, false, &[]).admit(&asked).is_ok(), admitted, "{needs:?}");
+            assert_eq!(gate(needs, false, &[]).authorize(&asked).is_ok(), admitted, "{needs:?}");
         }
     }
 

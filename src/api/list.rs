@@ -26,7 +26,7 @@ impl<T> Paginated<T> {
     }
 
     /// The first `limit` of the items, which come in the order of their cursors; no more than one is looked at beyond.
-    pub(super) fn cut(items: impl Iterator<Item = T>, limit: usize, cursor: impl Fn(&T) -> String) -> Self {
+    pub(super) fn paginate(items: impl Iterator<Item = T>, limit: usize, cursor: impl Fn(&T) -> String) -> Self {
         let mut items: Vec<T> = items.take(limit + 1).collect();
         let more = items.len() > limit;
         items.truncate(limit);

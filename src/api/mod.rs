@@ -86,11 +86,11 @@ pub fn router(parts: ApiState) -> Router {
     }
     let gate = |needs| AuthPolicy { needs, open, authenticator: parts.context.authenticator.clone() };
     let limit = DefaultBodyLimit::max(parts.config.limits.max_body_bytes);
-    pushing()
+    push_routes()
         .layer(from_fn_with_state(gate(Role::Push), guard))
-        .merge(operating().layer(from_fn_with_state(gate(Role::Admin), guard)))
-        .route("/api/{*rest}", axum::routing::any(nothing_here))
-        .method_not_allowed_fallback(other_method)
+        .merge(admin_routes().layer(from_fn_with_state(gate(Role::Admin), guard)))
+        .route("/api/{*rest}", axum::routing::any(not_found))
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(limit)
         .with_state(parts)
         .layer(axum::middleware::from_fn(trace::trace))
@@ -104,12 +104,12 @@ pub fn not_ready() -> Router {
 }
 
 /// What the role `push` opens.
-fn pushing() -> Router<ApiState> {
+fn push_routes() -> Router<ApiState> {
     Router::new().route("/api/v1/send", post(send::send)).route("/api/v1/send/batch", post(send::batch))
 }
 
 /// What the role `admin` opens beside it.
-fn operating() -> Router<ApiState> {
+fn admin_routes() -> Router<ApiState> {
     Router::new()
         .route("/api/openapi.json", get(openapi::document))
         .route("/api/v1/calls", post(calls::call))
@@ -148,11 +148,11 @@ fn operating() -> Router<ApiState> {
         .route("/metrics", get(probes::metrics))
 }
 
-async fn nothing_here() -> ApiError {
+async fn not_found() -> ApiError {
     ApiError::new(ErrorCode::Unknown, "there is nothing at this path")
 }
 
-async fn other_method() -> ApiError {
+async fn method_not_allowed() -> ApiError {
     ApiError::new(ErrorCode::Unsupported, "this path does not take this method")
         .with_status(axum::http::StatusCode::METHOD_NOT_ALLOWED)
 }

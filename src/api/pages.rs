@@ -78,7 +78,7 @@ pub(super) async fn session_pages(
     let view = parts.registry.view();
     view.session(key).ok_or_else(|| unknown("there is no such session"))?;
     let pages = view.pages_after(key, after);
-    let Paginated { items, next_cursor } = Paginated::cut(pages, piece.limit(), |(key, _)| key.to_string());
+    let Paginated { items, next_cursor } = Paginated::paginate(pages, piece.limit(), |(key, _)| key.to_string());
     let items = items.into_iter().map(|(key, seen)| PageResponse::of(key, seen)).collect();
     Ok(Json(Paginated { items, next_cursor }))
 }

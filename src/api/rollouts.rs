@@ -232,7 +232,7 @@ pub(super) async fn explain(
     let roster = parts.context.workers.roster();
     let serves = |lane: &str| roster.serves(&WorkerGroup::new(pool.as_str(), lane));
     let assigned = parts.context.rollouts.explain(&pool, unit, serves);
-    let (_, releases) = roster.crew(&WorkerGroup::new(pool.as_str(), assigned.lane.as_str()));
+    let (_, releases) = roster.available_releases(&WorkerGroup::new(pool.as_str(), assigned.lane.as_str()));
     let release = releases.first().map(|release| (*release).to_owned());
     Ok(Json(Explained {
         release,

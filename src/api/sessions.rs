@@ -121,6 +121,6 @@ pub(super) async fn of_connection(
 }
 
 fn sessions(seen: impl Iterator<Item = SessionSeen>, piece: &PageQuery) -> Paginated<Session> {
-    let Paginated { items, next_cursor } = Paginated::cut(seen, piece.limit(), |seen| seen.session.key.to_string());
+    let Paginated { items, next_cursor } = Paginated::paginate(seen, piece.limit(), |seen| seen.session.key.to_string());
     Paginated { items: items.into_iter().map(Session::from).collect(), next_cursor }
 }

@@ -20,7 +20,7 @@ impl Running {
     async fn start(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config::load(&Sources::default()).unwrap();
         change(&mut config);
-        let node = Node::start(config, Timing::SHORT).await.unwrap();
+        let node = Node::start(config, Timing::TEST).await.unwrap();
         node.ready.wait().await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -39,7 +39,7 @@ pub(super) async fn topics(State(parts): State<ApiState>, Query(piece): Query<Pa
     let view = parts.registry.view();
     let after = view.topics_after(piece.cursor.as_deref());
     let lines = after.map(|(topic, pages)| TopicSummary { topic: topic.to_owned(), pages });
-    Json(Paginated::cut(lines, piece.limit(), |line: &TopicSummary| line.topic.clone()))
+    Json(Paginated::paginate(lines, piece.limit(), |line: &TopicSummary| line.topic.clone()))
 }
 
 /// Who is in a topic now. A name that a path cannot carry is written `~<base64url>`.

@@ -58,7 +58,7 @@ pub(super) async fn users(
     let wanted = |seen: &UserSeen| which.online.is_none_or(|online| online == (seen.pages > 0));
     let seen = view.users_after(after.as_deref()).filter(wanted);
     let Paginated { items, next_cursor } =
-        Paginated::cut(seen, piece.limit(), |seen| URL_SAFE_NO_PAD.encode(seen.user));
+        Paginated::paginate(seen, piece.limit(), |seen| URL_SAFE_NO_PAD.encode(seen.user));
     Ok(Json(Paginated { items: items.into_iter().map(User::from).collect(), next_cursor }))
 }
 

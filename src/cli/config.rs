@@ -20,7 +20,7 @@ impl ConfigFile {
     /// Reads and checks it, with flags on top.
     pub(super) fn load(&self, flags: Vec<(&'static str, String)>) -> Result<Config, CommandFailure> {
         config::load(&Sources::of_process(self.config.clone(), flags))
-            .map_err(|error| Exit::Usage.because(error))
+            .map_err(|error| Exit::Usage.with_message(error))
     }
 }
 
@@ -75,7 +75,7 @@ fn check(shown: &Shown) -> Result<(), CommandFailure> {
     let warnings = checked?.warnings();
     if !shown.json {
         for warning in &warnings {
-            output::remark(&format!("warning: {warning}"));
+            output::print_stderr(&format!("warning: {warning}"));
         }
         output::print("the configuration is valid");
     }
@@ -87,7 +87,7 @@ fn print(shown: &Shown) -> Result<(), CommandFailure> {
     if shown.json {
         output::print_json(&json!(config));
     } else {
-        output::print(&toml::to_string(&config).map_err(|error| Exit::Failed.because(error))?);
+        output::print(&toml::to_string(&config).map_err(|error| Exit::Failed.with_message(error))?);
     }
     Ok(())
 }

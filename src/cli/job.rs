@@ -107,7 +107,7 @@ impl Submit {
         }
         print(server, &job, if waits { table::job } else { table::headline });
         if let Some(reason) = table::waiting(&job) {
-            output::remark(&format!("waiting: {reason}"));
+            output::print_stderr(&format!("waiting: {reason}"));
         }
         ended(&job).unwrap_or(Ok(()))
     }
@@ -159,7 +159,7 @@ fn print(server: &ApiClient, answer: &Value, describe: fn(&Value) -> String) {
 fn ended(job: &Value) -> Option<Result<(), CommandFailure>> {
     match job["state"].as_str() {
         Some("succeeded") => Some(Ok(())),
-        Some("failed" | "cancelled" | "dead") => Some(Err(Exit::Failed.because(table::why(job)))),
+        Some("failed" | "cancelled" | "dead") => Some(Err(Exit::Failed.with_message(table::why(job)))),
         _ => None,
     }
 }

@@ -95,7 +95,7 @@ enum Exit {
 }
 
 impl Exit {
-    fn because(self, reason: impl ToString) -> CommandFailure {
+    fn with_message(self, reason: impl ToString) -> CommandFailure {
         CommandFailure { exit: self, message: reason.to_string() }
     }
 }
@@ -107,7 +107,7 @@ pub fn main() -> ExitCode {
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            output::complain(&failure.message);
+            output::print_error(&failure.message);
             ExitCode::from(failure.exit as u8)
         }
     }
@@ -117,26 +117,26 @@ fn run(command: Command) -> Result<(), CommandFailure> {
     match command {
         Command::Serve(serve) => serve.run(),
         Command::Worker(worker) => worker.run(),
-        Command::Push(push) => asking(push.run()),
-        Command::Job(job) => asking(job.run()),
-        Command::Workers(workers) => asking(workers.run()),
-        Command::State(state) => asking(state.run()),
-        Command::Status(status) => asking(status.run()),
-        Command::Users(users) => asking(users.run()),
-        Command::Show(show) => asking(show.run()),
-        Command::Unregister(unregister) => asking(unregister.run()),
-        Command::Rollout(rollout) => asking(rollout.run()),
-        Command::Keys(keys) => asking(keys.run()),
+        Command::Push(push) => block_on(push.run()),
+        Command::Job(job) => block_on(job.run()),
+        Command::Workers(workers) => block_on(workers.run()),
+        Command::State(state) => block_on(state.run()),
+        Command::Status(status) => block_on(status.run()),
+        Command::Users(users) => block_on(users.run()),
+        Command::Show(show) => block_on(show.run()),
+        Command::Unregister(unregister) => block_on(unregister.run()),
+        Command::Rollout(rollout) => block_on(rollout.run()),
+        Command::Keys(keys) => block_on(keys.run()),
         Command::Token(token) => token.run(),
         Command::Config(config) => config.run(),
-        Command::Healthcheck(healthcheck) => asking(healthcheck.run()),
+        Command::Healthcheck(healthcheck) => block_on(healthcheck.run()),
     }
 }
 
 /// Runs a client command: one request at a time needs no second thread.
-fn asking(command: impl Future<Output = Result<(), CommandFailure>>) -> Result<(), CommandFailure> {
+fn block_on(command: impl Future<Output = Result<(), CommandFailure>>) -> Result<(), CommandFailure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| Exit::Failed.because(error))?.block_on(command)
+    runtime.map_err(|error| Exit::Failed.with_message(error))?.block_on(command)
 }
 
 #[cfg(test)]

@@ -21,14 +21,14 @@ pub(super) fn print_json(value: &Value) {
 }
 
 /// Says something beside the result.
-pub(super) fn remark(text: &str) {
+pub(super) fn print_stderr(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// Says what went wrong.
-pub(super) fn complain(text: &str) {
+pub(super) fn print_error(text: &str) {
     for line in text.lines() {
-        remark(&format!("error: {line}"));
+        print_stderr(&format!("error: {line}"));
     }
 }
 
@@ -38,7 +38,7 @@ pub(super) fn answered(outcome: &Value) -> Result<(), CommandFailure> {
         None | Some([]) => Ok(()),
         Some(silent) => {
             let names: Vec<_> = silent.iter().filter_map(Value::as_str).collect();
-            Err(Exit::Failed.because(format!("no answer from {}", names.join(", "))))
+            Err(Exit::Failed.with_message(format!("no answer from {}", names.join(", "))))
         }
     }
 }

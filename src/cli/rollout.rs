@@ -3,7 +3,7 @@
 mod table;
 
 use clap::{Args, Subcommand};
-use pagewire_cluster::rollout::{BASE, Fallback, LaneSpec, Weight, reweigh};
+use pagewire_cluster::rollout::{BASE, Fallback, LaneSpec, Weight, set_weights};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -124,8 +124,8 @@ impl SetWeight {
     async fn run(self) -> Result<(), CommandFailure> {
         let path = path(&self.pool);
         let standing: PublishedRollout = read(self.server.get(&path).await?)?;
-        let lanes = reweigh(&standing.base, &standing.lanes, &self.weights);
-        let lanes = lanes.map_err(|error| Exit::Usage.because(error))?;
+        let lanes = set_weights(&standing.base, &standing.lanes, &self.weights);
+        let lanes = lanes.map_err(|error| Exit::Usage.with_message(error))?;
         self.change.put(&self.server, &path, &standing, json!({"lanes": lanes})).await
     }
 }
@@ -151,7 +151,7 @@ impl ChangeArgs {
         warn(&status);
         match (status["applied"]["nodes"].as_u64(), status["applied"]["of"].as_u64()) {
             (nodes, of) if nodes == of => Ok(()),
-            _ => Err(Exit::Failed.because(table::missing(&status))),
+            _ => Err(Exit::Failed.with_message(table::missing(&status))),
         }
     }
 }
@@ -203,7 +203,7 @@ impl Undo {
             (revision, None) => revision < Some(standing.revision),
         };
         let Some(former) = past.find(wanted) else {
-            return Err(Exit::Failed.because("there is no such revision to go back to"));
+            return Err(Exit::Failed.with_message("there is no such revision to go back to"));
         };
         let mut body = json!({});
         for member in ["lanes", "base", "fallback", "salt"] {
@@ -220,7 +220,7 @@ fn path(pool: &str) -> String {
 }
 
 fn read(answer: Value) -> Result<PublishedRollout, CommandFailure> {
-    serde_json::from_value(answer).map_err(|_| Exit::Failed.because("the server's answer is not a rollout"))
+    serde_json::from_value(answer).map_err(|_| Exit::Failed.with_message("the server's answer is not a rollout"))
 }
 
 fn print(server: &ApiClient, answer: &Value, describe: impl Fn(&Value) -> String) {
@@ -234,7 +234,7 @@ fn print(server: &ApiClient, answer: &Value, describe: impl Fn(&Value) -> String
 /// Repeats what the server wants to be noticed.
 fn warn(status: &Value) {
     for warning in status["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        output::remark(&format!("warning: {}", output::plain(warning)));
+        output::print_stderr(&format!("warning: {}", output::plain(warning)));
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) struct Serve {
 impl Serve {
     /// Runs until a signal ends it. The first one drains, a second one stops at once.
     pub(super) fn run(self) -> Result<(), CommandFailure> {
-        telemetry::init().map_err(|error| Exit::Usage.because(format!("PAGEWIRE_LOG: {error}")))?;
+        telemetry::init().map_err(|error| Exit::Usage.with_message(format!("PAGEWIRE_LOG: {error}")))?;
         let config = self.config.load(self.flags())?;
         for warning in config.warnings() {
             tracing::warn!("{warning}");
@@ -81,13 +81,13 @@ where
     F: Future<Output = Result<(), node::StartError>>,
 {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(|error| Exit::Failed.because(error))?.block_on(async {
-        let mut signals = Signals::listen().map_err(|error| Exit::Failed.because(error))?;
+    runtime.map_err(|error| Exit::Failed.with_message(error))?.block_on(async {
+        let mut signals = Signals::listen().map_err(|error| Exit::Failed.with_message(error))?;
         let stop = Arc::new(Notify::new());
         let running = run(Box::pin(stop.clone().notified_owned()));
         tokio::select! {
-            ended = running => ended.map_err(|error| Exit::Failed.because(error)),
-            () = signals.second(&stop) => Err(Exit::Failed.because("stopped at once by a second signal")),
+            ended = running => ended.map_err(|error| Exit::Failed.with_message(error)),
+            () = signals.second(&stop) => Err(Exit::Failed.with_message("stopped at once by a second signal")),
         }
     })
 }

@@ -80,7 +80,7 @@ impl ApiClient {
     pub(super) async fn stream(&self, path: &str) -> Result<Response, CommandFailure> {
         let request = authorized(client()?.get(self.at(path)).header("accept", "text/event-stream"));
         let answer = tokio::time::timeout(Timing::from_environment().call, request.send()).await;
-        let late = |_| Exit::Unreachable.because(format!("{} does not answer", self.url));
+        let late = |_| Exit::Unreachable.with_message(format!("{} does not answer", self.url));
         let response = answer.map_err(late)?.map_err(|error| unsent(&error))?;
         if response.status().is_success() {
             return Ok(response);
@@ -93,7 +93,7 @@ impl ApiClient {
         if !response.status().is_success() {
             return Err(self.refusal(response).await);
         }
-        let body = response.bytes().await.map_err(|error| Exit::Unreachable.because(reason(&error)))?;
+        let body = response.bytes().await.map_err(|error| Exit::Unreachable.with_message(reason(&error)))?;
         Ok(serde_json::from_slice(&body).unwrap_or_default())
     }
 
@@ -102,7 +102,7 @@ impl ApiClient {
         let body = response.bytes().await.unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         let error = &body["error"];
-        Exit::Failed.because(match (error["message"].as_str(), error["code"].as_str()) {
+        Exit::Failed.with_message(match (error["message"].as_str(), error["code"].as_str()) {
             (Some(message), Some(code)) => format!("{message} ({code})"),
             _ => format!("{} answers {status}: is the server API served there?", self.url),
         })
@@ -143,7 +143,7 @@ pub(super) fn segment(user: &str) -> String {
 pub(super) fn client() -> Result<Client, CommandFailure> {
     // fails only when it is there already
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder().no_proxy().build().map_err(|error| Exit::Failed.because(reason(&error)))
+    Client::builder().no_proxy().build().map_err(|error| Exit::Failed.with_message(reason(&error)))
 }
 
 /// Sends a request; no answer within the time means that the server cannot be reached.
@@ -153,10 +153,10 @@ pub(super) async fn send(request: RequestBuilder, within: Duration) -> Result<Re
 
 fn unsent(error: &reqwest::Error) -> CommandFailure {
     if error.is_builder() {
-        return Exit::Usage.because(format!("not an address: {}", reason(error)));
+        return Exit::Usage.with_message(format!("not an address: {}", reason(error)));
     }
     let url = error.url().map(ToString::to_string).unwrap_or_default();
-    Exit::Unreachable.because(format!("{url} cannot be reached: {}", reason(error)))
+    Exit::Unreachable.with_message(format!("{url} cannot be reached: {}", reason(error)))
 }
 
 /// The innermost reason of an error: the layers above it only repeat that there is one.

@@ -47,7 +47,7 @@ impl Show {
         }
         output::print(&describe(&found, below, &list));
         if let Some(next) = list["next_cursor"].as_str() {
-            output::remark(&format!("there are more: --cursor {next}"));
+            output::print_stderr(&format!("there are more: --cursor {next}"));
         }
         Ok(())
     }

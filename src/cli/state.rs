@@ -106,12 +106,12 @@ async fn watch(server: &ApiClient, path: &str) -> Result<(), CommandFailure> {
     while let Ok(Some(bytes)) = stream.chunk().await {
         for SseEvent { name, data } in reader.feed(&bytes) {
             if name == "slow" {
-                return Err(Exit::Failed.because("this terminal was too slow; what came meanwhile is lost"));
+                return Err(Exit::Failed.with_message("this terminal was too slow; what came meanwhile is lost"));
             }
             output::print(&if server.json { data.to_string() } else { describe(&data) });
         }
     }
-    Err(Exit::Unreachable.because("the server is gone"))
+    Err(Exit::Unreachable.with_message("the server is gone"))
 }
 
 fn describe(news: &Value) -> String {

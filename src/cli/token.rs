@@ -45,11 +45,11 @@ impl Token {
     pub(super) fn run(self) -> Result<(), CommandFailure> {
         let TokenCommand::Create(create) = self.command;
         if !(1..=256).contains(&create.user.len()) {
-            return Err(Exit::Usage.because("a user has 1 to 256 bytes"));
+            return Err(Exit::Usage.with_message("a user has 1 to 256 bytes"));
         }
         let auth = create.config.load(Vec::new())?.auth;
         let token = auth::issue(&auth, &create.user, &create.roles, create.expires).ok_or_else(|| {
-            Exit::Usage.because("auth.hs256_secret is not set, so there is nothing to sign with")
+            Exit::Usage.with_message("auth.hs256_secret is not set, so there is nothing to sign with")
         })?;
         if create.json {
             let (user, roles, expires_in_s) = (create.user, create.roles, create.expires.as_secs());

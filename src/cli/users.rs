@@ -43,7 +43,7 @@ impl Users {
         }
         output::print(&table(&list));
         if let Some(next) = list["next_cursor"].as_str() {
-            output::remark(&format!("there are more: --cursor {next}"));
+            output::print_stderr(&format!("there are more: --cursor {next}"));
         }
         Ok(())
     }

@@ -48,22 +48,22 @@ fn name(text: &str) -> Result<String, &'static str> {
 impl WorkerArgs {
     /// Runs until a signal ends it. The first one lets it finish what it does, a second one stops at once.
     pub(super) fn run(self) -> Result<(), CommandFailure> {
-        telemetry::init().map_err(|error| Exit::Usage.because(format!("PAGEWIRE_LOG: {error}")))?;
+        telemetry::init().map_err(|error| Exit::Usage.with_message(format!("PAGEWIRE_LOG: {error}")))?;
         let config = self.config.load(self.flags())?;
         if config.nats.urls.is_empty() {
             let message = "a worker needs the NATS servers of its cluster: --nats, PAGEWIRE_NATS__URLS or \
                            [nats] urls. A node without NATS runs handlers itself";
-            return Err(Exit::Usage.because(message));
+            return Err(Exit::Usage.with_message(message));
         }
         if !is_name(&config.node.lane) {
-            return Err(Exit::Usage.because("the name of a lane has letters, digits, -, _ and ."));
+            return Err(Exit::Usage.with_message("the name of a lane has letters, digits, -, _ and ."));
         }
         let failing = std::env::var(DEMO_FAIL).is_ok_and(|value| value == "1");
         if failing {
             tracing::warn!("{DEMO_FAIL} is set: every handler fails");
         }
         let setup = WorkerOptions { pool: self.pool, slots: self.slots, handlers: Handlers { failing } };
-        until_signalled(|stop| node::work(config, setup, Timing::from_environment(), stop))
+        until_signalled(|stop| node::run_worker(config, setup, Timing::from_environment(), stop))
     }
 
     fn flags(&self) -> Vec<(&'static str, String)> {

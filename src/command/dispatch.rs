@@ -46,7 +46,7 @@ pub async fn dispatch(
             Err(close) => return SocketEffect::Close(close),
         },
         ClientFrame::Ping => {
-            caller.page.notice(pong());
+            caller.page.push_unsequenced(pong());
             return SocketEffect::Continue;
         }
         ClientFrame::Ack(_) => return SocketEffect::Continue,

@@ -44,7 +44,7 @@ pub(super) async fn run(
     };
     let accepted = context.executors.submit(job, |record| {
         page.push(&FrameBody::accepted(&id, record.id));
-        page.expect(record.id, id.json());
+        page.track_job(record.id, id.json());
     });
     let submitted = accepted.await?;
     if !submitted.fresh {

@@ -29,7 +29,7 @@ pub use dispatch::{SocketEffect, dispatch, refuse};
 pub use in_flight::{CallAccount, PendingCalls};
 pub use job::job_over;
 pub use pending::{Waited, catch_up, catch_up_on, pending};
-pub use watch::rewatch;
+pub use watch::restore_watches;
 
 use crate::auth::{Authenticator, Roles, Verified};
 use crate::config::SendLevel;
@@ -85,7 +85,7 @@ impl Context {
             (self.states.begin(owner, write), self.metrics.clone(), owner.level());
         async move {
             let outcome = written.await.map_err(CommandError::from);
-            metrics.wrote(level.name(), outcome.as_ref().map_or_else(|error| error.code.text(), |_| "ok"));
+            metrics.record_state_write(level.name(), outcome.as_ref().map_or_else(|error| error.code.text(), |_| "ok"));
             outcome
         }
     }

@@ -14,19 +14,19 @@ use crate::protocol::{CommandError, ErrorCode, FrameId, ResumeOutcome, FrameBody
 use crate::session::Page;
 
 /// The most jobs that one page asks for.
-const MOST: usize = 256;
+const MAX_PENDING: usize = 256;
 
 /// Answers for each id, without keeping the socket waiting.
 pub fn pending(context: &Arc<Context>, page: &Arc<Page>, recovered: ResumeOutcome, ids: Vec<FrameId>) {
     if ids.is_empty() || recovered == ResumeOutcome::New {
         return;
     }
-    if recovered == ResumeOutcome::Reset && ids.len() >= MOST {
+    if recovered == ResumeOutcome::Reset && ids.len() >= MAX_PENDING {
         page.expect_more();
     }
     let (context, page) = (context.clone(), page.clone());
     tokio::spawn(async move {
-        for id in ids.into_iter().take(MOST) {
+        for id in ids.into_iter().take(MAX_PENDING) {
             look_up(&context, &page, recovered, &id).await;
         }
     });
@@ -48,7 +48,7 @@ pub type Waited = HashSet<(Key, PageJob)>;
 /// that should have told them. What they wait for now.
 pub async fn catch_up_on(context: &Arc<Context>, before: &Waited) -> Waited {
     let mut now = Waited::new();
-    for page in context.sessions.pages().into_iter().filter(|page| page.is_here()) {
+    for page in context.sessions.pages().into_iter().filter(|page| page.is_owned()) {
         for waits in page.waits_for() {
             let place = (page.key(), waits);
             if before.contains(&place) {
@@ -66,7 +66,7 @@ pub(super) async fn conclude(context: &Context, page: &Page, waits: &PageJob) {
     let Some(stored) = context.jobs.get_when_up(waits.job).await else { return };
     let frame = serde_json::from_str::<&RawValue>(&waits.frame).ok();
     if let Some(note) = frame.and_then(|frame| stored.record.ending(page.key(), frame)) {
-        page.conclude(note.job, &waits.frame, &FrameBody::job(&note));
+        page.deliver_job_result(note.job, &waits.frame, &FrameBody::job(&note));
     }
 }
 
@@ -76,13 +76,13 @@ async fn look_up(context: &Context, page: &Page, recovered: ResumeOutcome, id: &
         match context.jobs.of_page(page.key(), id.json()).await {
             Ok(job) => break job,
             // after a reset nothing else tells the page
-            Err(Unavailable) if page.is_here() => context.jobs.wait_to_retry().await,
+            Err(Unavailable) if page.is_owned() => context.jobs.wait_to_retry().await,
             Err(Unavailable) => return,
         }
     };
     if let Some(job) = job.filter(|_| reset) {
         // before it is read, so that an end that comes right after finds the page waiting
-        page.expect(job, id.json());
+        page.track_job(job, id.json());
     }
     let record = match job {
         Some(job) => context.jobs.get_when_up(job).await.map(|stored| stored.record),
@@ -94,8 +94,8 @@ async fn look_up(context: &Context, page: &Page, recovered: ResumeOutcome, id: &
         return;
     };
     match record.ending(page.key(), id.raw()) {
-        Some(note) if reset => drop(page.remind(note.job, id.json(), &FrameBody::job(&note))),
-        Some(note) => drop(page.conclude(note.job, id.json(), &FrameBody::job(&note))),
+        Some(note) if reset => drop(page.redeliver_job_result(note.job, id.json(), &FrameBody::job(&note))),
+        Some(note) => drop(page.deliver_job_result(note.job, id.json(), &FrameBody::job(&note))),
         None if reset => drop(page.confirm(record.id, id.json(), &FrameBody::accepted(id, record.id))),
         None => {}
     }

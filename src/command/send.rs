@@ -9,7 +9,7 @@ use crate::protocol::{CommandError, ErrorCode, SendFrame, Target};
 use crate::session::Membership;
 
 pub(super) async fn run(context: &Context, caller: &Caller, frame: SendFrame) -> Result<Reply, CommandError> {
-    if !caller.roles.has(Role::Push) && !own(context, caller, &frame.to) {
+    if !caller.roles.has(Role::Push) && !is_own_target(context, caller, &frame.to) {
         let message = "this page may address its own session, connection and user as far as the server allows; \
                        other targets need the role push";
         return Err(CommandError::new(ErrorCode::Forbidden, message));
@@ -26,7 +26,7 @@ pub(super) async fn run(context: &Context, caller: &Caller, frame: SendFrame) ->
 }
 
 /// Whether the target lies in the caller's own chain, at a level that the deployment allows.
-fn own(context: &Context, caller: &Caller, target: &Target) -> bool {
+fn is_own_target(context: &Context, caller: &Caller, target: &Target) -> bool {
     let page = &caller.page;
     match target {
         Target::User(user) => {
@@ -46,12 +46,12 @@ fn own(context: &Context, caller: &Caller, target: &Target) -> bool {
         Target::Page(address) => context
             .sessions
             .find(address.key)
-            .is_some_and(|other| shares(&context.allow, &caller.page.place(), &other)),
+            .is_some_and(|other| share_a_level(&context.allow, &caller.page.place(), &other)),
     }
 }
 
 /// Whether two pages meet at a level that one may address.
-fn shares(allow: &[SendLevel], own: &Membership, other: &Membership) -> bool {
+fn share_a_level(allow: &[SendLevel], own: &Membership, other: &Membership) -> bool {
     allow.iter().any(|level| match level {
         SendLevel::Page | SendLevel::Session => own.session.key == other.session.key,
         SendLevel::Connection => own.connection.key == other.connection.key,
@@ -76,14 +76,14 @@ mod tests {
     fn a_page_reaches_only_pages_of_its_own_chain() {
         let all = [SendLevel::Session, SendLevel::Connection, SendLevel::User];
         let own = place(1, 1, Some("ann"));
-        assert!(shares(&all, &own, &place(1, 1, None)));
-        assert!(shares(&all, &own, &place(2, 1, None)));
-        assert!(shares(&all, &own, &place(2, 2, Some("ann"))));
-        assert!(!shares(&all, &own, &place(2, 2, Some("bob"))));
+        assert!(share_a_level(&all, &own, &place(1, 1, None)));
+        assert!(share_a_level(&all, &own, &place(2, 1, None)));
+        assert!(share_a_level(&all, &own, &place(2, 2, Some("ann"))));
+        assert!(!share_a_level(&all, &own, &place(2, 2, Some("bob"))));
         assert!(
-            !shares(&all, &place(1, 1, None), &place(2, 2, None)),
+            !share_a_level(&all, &place(1, 1, None), &place(2, 2, None)),
             "two anonymous pages are not one user"
         );
-        assert!(!shares(&[], &own, &own.clone()));
+        assert!(!share_a_level(&[], &own, &own.clone()));
     }
 }

@@ -21,10 +21,10 @@ pub(super) fn unwatch(context: &Context, caller: &Caller, at: &PathRef) -> Resul
 
 /// What a page that came to a socket shows. One that missed nothing goes on with that and is told nothing twice; any
 /// other is told anew.
-pub fn rewatch(context: &Context, caller: &Caller, recovered: ResumeOutcome, shown: Option<&[PathRef]>) {
+pub fn restore_watches(context: &Context, caller: &Caller, recovered: ResumeOutcome, shown: Option<&[PathRef]>) {
     if recovered != ResumeOutcome::Recovered {
         context.watching.leave(&caller.page);
-        return shown.unwrap_or_default().iter().for_each(|at| show(context, caller, at));
+        return shown.unwrap_or_default().iter().for_each(|at| watch_or_report(context, caller, at));
     }
     if let Some(shown) = shown {
         let paths: Vec<_> = shown.iter().filter_map(|at| Some((at.level, at.keys().ok()?))).collect();
@@ -35,7 +35,7 @@ pub fn rewatch(context: &Context, caller: &Caller, recovered: ResumeOutcome, sho
 }
 
 /// A watch that has no answer of its own: when it fails, its error says which one it was.
-fn show(context: &Context, caller: &Caller, at: &PathRef) {
+fn watch_or_report(context: &Context, caller: &Caller, at: &PathRef) {
     if let Err(CommandError { code, message }) = watch(context, caller, at) {
         let message = format!("watch of level {}, path \"{}\": {message}", at.level, at.path);
         caller.page.push(&FrameBody::error(None, &CommandError::new(code, message)));

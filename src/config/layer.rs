@@ -32,10 +32,10 @@ pub(super) fn at<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
 }
 
 /// Replaces values, key by key.
-pub(super) fn lay_over(below: &mut Table, above: Table) {
+pub(super) fn merge(below: &mut Table, above: Table) {
     for (key, value) in above {
         match (below.get_mut(&key), value) {
-            (Some(Value::Table(below)), Value::Table(above)) => lay_over(below, above),
+            (Some(Value::Table(below)), Value::Table(above)) => merge(below, above),
             (_, value) => {
                 below.insert(key, value);
             }

@@ -10,7 +10,7 @@ use toml::Table;
 
 use super::Config;
 use super::environment::{read_environment, read_value};
-use super::layer::{at, known_keys, lay_over, set, unknown_key, unknown_keys};
+use super::layer::{at, known_keys, merge, set, unknown_key, unknown_keys};
 
 /// The documented defaults.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -68,7 +68,7 @@ pub fn load(sources: &Sources) -> Result<Config, InvalidConfig> {
         for unknown in unknown_keys(&layer, &defaults, "") {
             problems.push(format!("{source}: {}", unknown_key(&unknown, &known, str::to_owned)));
         }
-        lay_over(&mut merged, layer);
+        merge(&mut merged, layer);
         if let Err(error) = Config::try_from_table(merged.clone()) {
             problems.push(format!("{source}: {error}"));
             break;

@@ -90,7 +90,7 @@ impl Drop for Arriving {
     fn drop(&mut self) {
         let Some(rest) = self.rest.take().filter(|rest| !rest.is_end_stream() && !self.waits) else { return };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(discard(rest, self.bounds.body as u64, self.bounds.timing.goodbye));
+            runtime.spawn(discard(rest, self.bounds.body as u64, self.bounds.timing.close_timeout));
         }
     }
 }

@@ -42,20 +42,20 @@ impl Drop for HeartbeatGuard {
 /// the rest is what an idle page costs.
 pub(super) async fn serve(edge: Arc<Edge>, mut wire: Box<WebSocketStream>, arrival: Box<UpgradeInfo>) {
     let peer = arrival.peer.clone();
-    let beating = HeartbeatGuard(edge.pulses.watch());
-    let greeted = Box::pin(greet::greet(&edge, &mut wire, &beating.0, arrival)).await;
+    let beating = HeartbeatGuard(edge.pulses.register());
+    let greeted = Box::pin(greet::accept_hello(&edge, &mut wire, &beating.0, arrival)).await;
     let end = match greeted {
         Err(end) => end,
         Ok((opened, roles)) => {
             let mut live = PageSocket::new(edge.clone(), wire, beating, opened, roles);
             let end = live.run().await;
-            wire = live.let_go();
+            wire = live.detach();
             end
         }
     };
     edge.metrics.closed(end.code());
     tracing::debug!(peer = %peer.address, ?end, "socket ended");
-    Box::pin(wire.part(&end, edge.timing.goodbye)).await;
+    Box::pin(wire.close(&end, edge.timing.close_timeout)).await;
 }
 
 fn closing(edge: &Edge, cause: CloseCause) -> Close {
@@ -63,7 +63,7 @@ fn closing(edge: &Edge, cause: CloseCause) -> Close {
         CloseCause::Silent => Close::new(CloseCode::Silent, "nothing was heard for too long"),
         CloseCause::Expired => Close::new(CloseCode::TokenExpired, "the token has expired"),
         CloseCause::Drain => {
-            Close::new(CloseCode::Draining, "").after(edge.timing.reconnect_spread.mul_f64(rand::random()))
+            Close::new(CloseCode::Draining, "").after(edge.timing.reconnect_jitter.mul_f64(rand::random()))
         }
     }
 }

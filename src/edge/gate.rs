@@ -42,12 +42,12 @@ impl ConnectionLimiter {
     }
 
     /// How many may be in.
-    pub(super) fn most(&self) -> usize {
+    pub(super) fn limit(&self) -> usize {
         self.most
     }
 
     /// Lets a connection in, if there is room.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Permit, LimitError> {
+    pub(super) fn try_acquire(self: &Arc<Self>, address: IpAddr) -> Result<Permit, LimitError> {
         let source = source(address);
         let mut counts = self.lock();
         if counts.open >= self.most {
@@ -63,7 +63,7 @@ impl ConnectionLimiter {
     }
 
     /// Returns when nobody is in.
-    pub(super) async fn empty(&self) {
+    pub(super) async fn wait_until_idle(&self) {
         loop {
             let left = self.left.notified();
             if self.lock().open == 0 {
@@ -118,13 +118,13 @@ mod tests {
     #[test]
     fn an_address_has_its_share_and_a_place_comes_back_when_it_is_left() {
         let gate = ConnectionLimiter::new(3, 2);
-        let first = gate.enter(ip("10.0.0.1")).ok().unwrap();
-        let _second = gate.enter(ip("10.0.0.1")).ok().unwrap();
-        assert_eq!(gate.enter(ip("10.0.0.1")).err(), Some(LimitError::Share));
-        let _other = gate.enter(ip("10.0.0.2")).ok().unwrap();
-        assert_eq!(gate.enter(ip("10.0.0.3")).err(), Some(LimitError::Full));
+        let first = gate.try_acquire(ip("10.0.0.1")).ok().unwrap();
+        let _second = gate.try_acquire(ip("10.0.0.1")).ok().unwrap();
+        assert_eq!(gate.try_acquire(ip("10.0.0.1")).err(), Some(LimitError::Share));
+        let _other = gate.try_acquire(ip("10.0.0.2")).ok().unwrap();
+        assert_eq!(gate.try_acquire(ip("10.0.0.3")).err(), Some(LimitError::Full));
         drop(first);
-        assert!(gate.enter(ip("::ffff:10.0.0.1")).is_ok());
+        assert!(gate.try_acquire(ip("::ffff:10.0.0.1")).is_ok());
         assert_eq!(gate.lock().by_source.len(), 2, "a source without connections is forgotten");
     }
 

@@ -117,8 +117,8 @@ async fn respond(
     router: Router,
     bounds: HttpLimits,
 ) -> Result<Response<Body>, Infallible> {
-    peer.asks();
-    let mut response = match admit(request, bounds) {
+    peer.mark_request_seen();
+    let mut response = match read_body(request, bounds) {
         Ok(mut request) => {
             request.extensions_mut().insert(ConnectInfo(peer.address));
             request.extensions_mut().insert(peer);
@@ -133,7 +133,7 @@ async fn respond(
 }
 
 /// A request that names one host at most; its body comes when a handler reads it.
-fn admit(request: Request<Incoming>, bounds: HttpLimits) -> Result<Request<Body>, StatusCode> {
+fn read_body(request: Request<Incoming>, bounds: HttpLimits) -> Result<Request<Body>, StatusCode> {
     if request.headers().get_all(header::HOST).iter().count() > 1 {
         return Err(StatusCode::BAD_REQUEST);
     }

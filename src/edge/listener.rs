@@ -38,7 +38,7 @@ pub(super) struct Peer {
 
 impl Peer {
     /// A whole request head has come.
-    pub(super) fn asks(&self) {
+    pub(super) fn mark_request_seen(&self) {
         self.asked.store(true, Ordering::Relaxed);
     }
 
@@ -50,7 +50,7 @@ impl Peer {
 
 /// Takes every file descriptor that the system grants: a socket needs one, and the usual soft limit is made for
 /// programs without sockets.
-pub(super) fn claim_descriptors(wanted: usize) {
+pub(super) fn raise_nofile_limit(wanted: usize) {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     // refused: then the soft limit stays, and is what is compared with
@@ -96,7 +96,7 @@ pub(super) async fn accept(
         if stream.set_nodelay(true).is_err() {
             continue;
         }
-        match gate.enter(address.ip()) {
+        match gate.try_acquire(address.ip()) {
             Ok(permit) => {
                 serve(stream, Arc::new(Peer { address, asked: AtomicBool::new(false), _permit: permit }));
             }

@@ -57,10 +57,10 @@ impl StartupServer {
     }
 
     /// Answers while `work` is in progress. Connections stay, and new ones wait in the listener's queue.
-    pub async fn attend<T>(&self, work: impl Future<Output = T>) -> T {
+    pub async fn serve_until<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         let accept =
-            listener::accept(&self.listener, &self.gate, self.bounds.timing.goodbye, |stream, peer| {
+            listener::accept(&self.listener, &self.gate, self.bounds.timing.close_timeout, |stream, peer| {
                 let stopped = self.stopping.subscribe();
                 tokio::spawn(http::serve(stream, peer, self.routes.clone(), self.bounds, stopped));
             });

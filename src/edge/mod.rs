@@ -101,20 +101,20 @@ impl Edge {
     /// Serves `router` in `lobby` until `stop`, then closes what is open and returns when it is closed or time is up.
     /// Who calls it owns the signal.
     pub async fn serve(&self, lobby: StartupServer, router: Router, stop: impl Future<Output = ()>) {
-        listener::claim_descriptors(lobby.gate.most());
+        listener::raise_nofile_limit(lobby.gate.limit());
         lobby.give_to(router);
         let served = async {
             tokio::select! {
-                () = self.pulses.turn() => {}
+                () = self.pulses.run() => {}
                 () = stop => {}
             }
         };
-        lobby.attend(served).await;
+        lobby.serve_until(served).await;
         self.draining.store(true, Ordering::Release);
         // sockets hear of it from their pulses
         let gate = lobby.close();
         self.pulses.drain(DRAIN_BATCH, DRAIN_PAUSE).await;
-        if tokio::time::timeout(self.timing.drain / 2, gate.empty()).await.is_err() {
+        if tokio::time::timeout(self.timing.drain / 2, gate.wait_until_idle()).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
     }

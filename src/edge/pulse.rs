@@ -39,7 +39,7 @@ impl HeartbeatAction {
     }
 
     /// A socket that must close needs no ping.
-    fn gravest(bits: u8) -> Option<Self> {
+    fn most_urgent(bits: u8) -> Option<Self> {
         let closes = [CloseCause::Drain, CloseCause::Silent, CloseCause::Expired].map(Self::Close);
         closes.into_iter().chain([Self::Ping]).find(|order| bits & order.bit() != 0)
     }
@@ -60,7 +60,7 @@ impl Heartbeat {
         self.waker.register(cx.waker());
         match self.orders.load(Ordering::Relaxed) {
             0 => None,
-            _ => HeartbeatAction::gravest(self.orders.swap(0, Ordering::AcqRel)),
+            _ => HeartbeatAction::most_urgent(self.orders.swap(0, Ordering::AcqRel)),
         }
     }
 
@@ -101,7 +101,7 @@ impl HeartbeatMonitor {
     }
 
     /// A new socket, heard just now.
-    pub(super) fn watch(&self) -> Arc<Heartbeat> {
+    pub(super) fn register(&self) -> Arc<Heartbeat> {
         let now = self.now();
         let pulse = Arc::new(Heartbeat {
             heard: AtomicU32::new(now),
@@ -116,7 +116,7 @@ impl HeartbeatMonitor {
     }
 
     /// A byte came.
-    pub(super) fn heard(&self, pulse: &Heartbeat) {
+    pub(super) fn record_activity(&self, pulse: &Heartbeat) {
         pulse.heard.store(self.now(), Ordering::Relaxed);
     }
 
@@ -149,7 +149,7 @@ impl HeartbeatMonitor {
     }
 
     /// Turns the wheel for ever.
-    pub(super) async fn turn(&self) {
+    pub(super) async fn run(&self) {
         let mut clock = tokio::time::interval(self.tick);
         loop {
             clock.tick().await;
@@ -165,7 +165,7 @@ impl HeartbeatMonitor {
         let again: Vec<(usize, MonitoredSocket)> = due
             .into_iter()
             .filter_map(|mut watched| {
-                let until = self.look(now, &mut watched)?;
+                let until = self.check(now, &mut watched)?;
                 Some((until.saturating_sub(now) as usize, watched))
             })
             .collect();
@@ -176,7 +176,7 @@ impl HeartbeatMonitor {
     }
 
     /// `None`: this socket needs no further look.
-    fn look(&self, now: Tick, watched: &mut MonitoredSocket) -> Option<Tick> {
+    fn check(&self, now: Tick, watched: &mut MonitoredSocket) -> Option<Tick> {
         let MonitoredSocket { pulse, pinged } = watched;
         if pulse.ended.load(Ordering::Relaxed) {
             return None;
@@ -188,7 +188,7 @@ impl HeartbeatMonitor {
             return None;
         };
         let (heard, expires) = (pulse.heard.load(Ordering::Relaxed), pulse.expires.load(Ordering::Relaxed));
-        match self.patience.judge(now, heard, *pinged, expires) {
+        match self.patience.evaluate(now, heard, *pinged, expires) {
             LivenessDecision::Close(cause) => {
                 pulse.order(HeartbeatAction::Close(cause));
                 None
@@ -225,8 +225,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_wheel_pings_and_then_closes_a_silent_socket() {
         let pulses = Arc::new(HeartbeatMonitor::new(Duration::from_secs(25), Duration::from_secs(10)));
-        let (pulse, turning) = (pulses.watch(), pulses.clone());
-        tokio::spawn(async move { turning.turn().await });
+        let (pulse, turning) = (pulses.register(), pulses.clone());
+        tokio::spawn(async move { turning.run().await });
         let next = || async {
             std::future::poll_fn(|cx| {
                 pulse.poll_order(cx).map_or(std::task::Poll::Pending, std::task::Poll::Ready)
@@ -236,7 +236,7 @@ mod tests {
         let start = Instant::now();
         assert_eq!(next().await, HeartbeatAction::Ping);
         assert!((25..=26).contains(&start.elapsed().as_secs()));
-        pulses.heard(&pulse);
+        pulses.record_activity(&pulse);
         assert_eq!(next().await, HeartbeatAction::Ping);
         assert_eq!(next().await, HeartbeatAction::Close(CloseCause::Silent));
         assert!((25 + 35..=25 + 38).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
@@ -246,8 +246,8 @@ mod tests {
     async fn a_token_that_ends_is_noticed_within_a_second_whenever_it_came() {
         for (waits, valid) in [(0, 3), (0, 0), (7, 12), (24, 2), (40, 3), (3, 100), (26, 24), (30, 26)] {
             let pulses = Arc::new(HeartbeatMonitor::new(Duration::from_secs(25), Duration::from_secs(10)));
-            let (pulse, turning) = (pulses.watch(), pulses.clone());
-            let turning = tokio::spawn(async move { turning.turn().await });
+            let (pulse, turning) = (pulses.register(), pulses.clone());
+            let turning = tokio::spawn(async move { turning.run().await });
             let next = || {
                 std::future::poll_fn(|cx| {
                     pulse.poll_order(cx).map_or(std::task::Poll::Pending, std::task::Poll::Ready)
@@ -256,7 +256,7 @@ mod tests {
             let answering = async {
                 loop {
                     match next().await {
-                        HeartbeatAction::Ping => pulses.heard(&pulse),
+                        HeartbeatAction::Ping => pulses.record_activity(&pulse),
                         close => return close,
                     }
                 }
@@ -277,8 +277,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_token_renewed_in_time_ends_nothing() {
         let pulses = Arc::new(HeartbeatMonitor::new(Duration::from_secs(25), Duration::from_secs(10)));
-        let (pulse, turning) = (pulses.watch(), pulses.clone());
-        tokio::spawn(async move { turning.turn().await });
+        let (pulse, turning) = (pulses.register(), pulses.clone());
+        tokio::spawn(async move { turning.run().await });
         pulses.expires(&pulse, Duration::from_secs(5));
         tokio::time::sleep(Duration::from_secs(2)).await;
         pulses.expires(&pulse, Duration::from_secs(3600));
@@ -289,7 +289,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_socket_that_has_ended_is_forgotten() {
         let pulses = HeartbeatMonitor::new(Duration::from_secs(1), Duration::from_secs(1));
-        let pulse = pulses.watch();
+        let pulse = pulses.register();
         pulse.end();
         tokio::time::advance(Duration::from_secs(2)).await;
         pulses.advance();

@@ -30,7 +30,7 @@ struct Running {
 async fn start(change: impl FnOnce(&mut Config)) -> Running {
     let mut config = config::load(&Sources::default()).unwrap();
     change(&mut config);
-    let node = Node::start(config, Timing::SHORT).await.unwrap();
+    let node = Node::start(config, Timing::TEST).await.unwrap();
     let edge = Edge::new(&node.config, node.timing, node.context.clone(), node.metrics.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -40,7 +40,7 @@ async fn start(change: impl FnOnce(&mut Config)) -> Running {
         let echo = axum::routing::post(http::echo);
         let deaf = axum::routing::post(http::deaf);
         let router = edge.routes().route("/echo", echo).route("/deaf", deaf);
-        let lobby = StartupServer::new(listener, &served_config, Timing::SHORT, axum::Router::new());
+        let lobby = StartupServer::new(listener, &served_config, Timing::TEST, axum::Router::new());
         edge.serve(lobby, router, async { drop(stopped.await) }).await;
     });
     Running { node, address, stop, served }

@@ -102,7 +102,7 @@ fn refusal(status: StatusCode, edge: &Edge) -> Response<Body> {
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         StatusCode::SERVICE_UNAVAILABLE => {
-            headers.insert(RETRY_AFTER, retry_after(edge.timing.reconnect_spread));
+            headers.insert(RETRY_AFTER, retry_after(edge.timing.reconnect_jitter));
         }
         _ => {}
     }

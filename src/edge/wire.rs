@@ -109,7 +109,7 @@ impl WebSocketStream {
     ) -> Poll<Result<(), Disconnect>> {
         if !self.unread.is_empty() {
             let mut unread = std::mem::take(&mut self.unread);
-            return Poll::Ready(self.understand(&mut unread, allowance, each));
+            return Poll::Ready(self.decode(&mut unread, allowance, each));
         }
         // taken, not borrowed: whatever `each` does, the buffer cannot be in use twice
         let mut scratch = INCOMING.take();
@@ -118,14 +118,14 @@ impl WebSocketStream {
         let outcome = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
         let outcome = outcome.map(|read| match (read, buffer.filled_mut()) {
             (Err(_), _) | (Ok(()), []) => Err(Disconnect::Lost),
-            (Ok(()), bytes) => self.understand(bytes, allowance, each),
+            (Ok(()), bytes) => self.decode(bytes, allowance, each),
         });
         INCOMING.set(scratch);
         outcome
     }
 
     /// The next text.
-    pub(super) async fn text(&mut self, allowance: FrameLimits) -> Result<String, Disconnect> {
+    pub(super) async fn recv_text(&mut self, allowance: FrameLimits) -> Result<String, Disconnect> {
         let mut first = None;
         while first.is_none() {
             poll_fn(|cx| {
@@ -139,7 +139,7 @@ impl WebSocketStream {
         first.ok_or(Disconnect::Lost)
     }
 
-    fn understand(
+    fn decode(
         &mut self,
         mut bytes: &mut [u8],
         allowance: FrameLimits,
@@ -174,7 +174,7 @@ impl WebSocketStream {
     }
 
     /// Whether the stream takes bytes, as far as is known.
-    pub(super) fn flows(&self) -> bool {
+    pub(super) fn is_writable(&self) -> bool {
         self.stalled.is_none()
     }
 
@@ -229,7 +229,7 @@ impl WebSocketStream {
 
     /// Says the last words, and hears the client out for a moment: closing with unread bytes would reset the
     /// connection before the client has read them.
-    pub(super) async fn part(mut self: Box<Self>, end: &Disconnect, patience: Duration) {
+    pub(super) async fn close(mut self: Box<Self>, end: &Disconnect, patience: Duration) {
         match end {
             Disconnect::Lost => return,
             Disconnect::Closed(code) => writer::close_echo(&mut self.unwritten, *code),

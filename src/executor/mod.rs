@@ -34,7 +34,7 @@ use crate::telemetry::{self, Metrics};
 /// Inline calls of a node at the same time; more are refused at once.
 const INLINE_CALLS: usize = 1024;
 /// The longest time-out that a caller may ask for.
-const LONGEST: Duration = Duration::from_secs(300);
+const MAX_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What a caller wants of the place where its work runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -174,7 +174,7 @@ impl Executors {
         // a name that a client made up is no label
         let handler = handlers::find(&call.method);
         let kind = handler.map_or("other", handlers::Handler::name);
-        let within = call.timeout.unwrap_or(self.timing.call).min(LONGEST);
+        let within = call.timeout.unwrap_or(self.timing.call).min(MAX_TIMEOUT);
         let (exec, outcome) = match self.place(&call, handler.is_some()) {
             Err(error) => ("none", Err(error.into())),
             Ok(Placement::Inline) => ("inline", self.inline(handler, &call, within).await),
@@ -186,7 +186,7 @@ impl Executors {
             Err(ExecutorError::Failed(_)) => ErrorCode::Failed.text(),
             Err(ExecutorError::Refused(error)) => error.code.text(),
         };
-        self.metrics.called(kind, exec, text, started.elapsed());
+        self.metrics.record_call(kind, exec, text, started.elapsed());
         outcome
     }
 
@@ -209,7 +209,7 @@ impl Executors {
         };
         let reporter = Reporter::silent();
         let run = handlers::run(handler, &call.params, &reporter);
-        tokio::time::timeout(within, run).await.unwrap_or_else(|_| Err(late().into()))
+        tokio::time::timeout(within, run).await.unwrap_or_else(|_| Err(timed_out().into()))
     }
 
     async fn remote(
@@ -221,7 +221,7 @@ impl Executors {
         let pool = submit::pool(call.pool.as_deref())?;
         let team = self.team(pool, RoutingKey::of(call.user.as_deref(), call.connection));
         if !self.workers.roster().serves(&team) {
-            return Err(nobody(&team).into());
+            return Err(no_worker(&team).into());
         }
         let user = call.user.as_deref();
         let work = WorkerCall {
@@ -236,7 +236,7 @@ impl Executors {
         let answer = self.jobs.call(&team, own, work, within, telemetry::current_trace()).await;
         answer.map_err(|error| match error {
             job::CallError::Failed(failure) => ExecutorError::Failed(failure),
-            job::CallError::NoWorker => nobody(&team).into(),
+            job::CallError::NoWorker => no_worker(&team).into(),
             job::CallError::NoHandler => {
                 no_executor(format!("the workers of lane {} have no such handler", team.lane)).into()
             }
@@ -244,7 +244,7 @@ impl Executors {
                 let message = format!("the workers of lane {} are busy", team.lane);
                 CommandError::new(ErrorCode::RateLimited, message).into()
             }
-            job::CallError::Deadline => late().into(),
+            job::CallError::Deadline => timed_out().into(),
             job::CallError::Down => CommandError::unavailable().into(),
             job::CallError::TooLarge => {
                 let message = "the call is too large to travel to a worker";
@@ -284,11 +284,11 @@ const fn exec(affinity: Affinity) -> &'static str {
     }
 }
 
-fn nobody(team: &WorkerGroup) -> CommandError {
+fn no_worker(team: &WorkerGroup) -> CommandError {
     no_executor(format!("lane {} of pool {} has no living worker", team.lane, team.pool))
 }
 
-fn late() -> CommandError {
+fn timed_out() -> CommandError {
     CommandError::new(ErrorCode::Timeout, "no result in time")
 }
 

@@ -86,7 +86,7 @@ async fn run(
     // what a client made up is no label
     let kind = handlers::find(&kind).map_or("other", handlers::Handler::name);
     let waited = Duration::from_millis(record.started.unwrap_or(record.due).saturating_sub(record.due));
-    metrics.worked(kind, exec(record.affinity), record.state.text(), waited, started.elapsed());
+    metrics.record_job_attempt(kind, exec(record.affinity), record.state.text(), waited, started.elapsed());
 }
 
 async fn answer(asked: Box<IncomingCall>, handlers: Handlers) {

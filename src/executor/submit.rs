@@ -18,7 +18,7 @@ const MAX_NAME: usize = 200;
 /// How often a job may be tried again at most.
 const MAX_RETRIES: u32 = 100;
 /// How far ahead a job may be scheduled.
-const AHEAD: time::Duration = time::Duration::days(366);
+const MAX_SCHEDULE_AHEAD: time::Duration = time::Duration::days(366);
 
 /// Durable work.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ fn check(job: &JobRequest) -> Result<(), CommandError> {
     if job.retries.is_some_and(|retries| retries > MAX_RETRIES) {
         return Err(malformed("a job has at most 100 retries"));
     }
-    if job.run_at.is_some_and(|at| at > OffsetDateTime::now_utc() + AHEAD) {
+    if job.run_at.is_some_and(|at| at > OffsetDateTime::now_utc() + MAX_SCHEDULE_AHEAD) {
         return Err(malformed("a job is scheduled at most a year ahead"));
     }
     if job.idempotency.as_ref().is_some_and(|idempotency| !(1..=MAX_NAME).contains(&idempotency.key.len())) {

@@ -7,7 +7,7 @@ use pagewire_cluster::subject::Subjects;
 use super::*;
 
 fn executors() -> Executors {
-    let timing = Timing::SHORT;
+    let timing = Timing::TEST;
     let (engine, subjects) = (Engine::Memory(Memory::with_timing(&timing)), Subjects::new("t"));
     let workers = Workers::new(&engine, &subjects, timing);
     let jobs = Jobs::new(&engine, &subjects, timing, &workers);

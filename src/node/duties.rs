@@ -68,7 +68,7 @@ impl BackgroundTasks {
             return tokio::time::sleep(self.timing.lease_renew / 3).await;
         };
         if let Some(before) = before.replace(holder) {
-            context.sessions.rehome(before, holder).await;
+            context.sessions.rewrite_rows(before, holder).await;
             tokio::spawn(catching_up(context.clone()));
         }
         ready.set(true);
@@ -76,7 +76,7 @@ impl BackgroundTasks {
             if let Incoming::Question(asked) = &incoming
                 && let PeerRequest::Deliver(delivery) = &asked.0
             {
-                context.deliver.catch_up(delivery).await;
+                context.deliver.wait_for_view(delivery).await;
             }
             match incoming {
                 Incoming::Gap => {
@@ -86,7 +86,7 @@ impl BackgroundTasks {
                 // a node that woke late must not act on what it slept through
                 Incoming::Question(asked) if self.lease.holder() == Some(holder) => {
                     let (question, message) = *asked;
-                    match react(context, question, &message) {
+                    match handle(context, question, &message) {
                         PendingAnswer::Now(answer) => inbox.answer(message, std::future::ready(answer)),
                         PendingAnswer::Pushed(pushed) => inbox.answer(message, delivered(pushed)),
                         PendingAnswer::Identifying { connection, user } => {
@@ -109,12 +109,12 @@ impl BackgroundTasks {
 
     /// Proves the death of the next node around the ring, so that its pages leave the view before its lease ends.
     pub(super) async fn watch_neighbour(self, stopping: watch::Receiver<bool>) {
-        self.every(self.timing.lease_renew, stopping, || async {
+        self.run_periodically(self.timing.lease_renew, stopping, || async {
             let Some(own) = self.lease.holder() else { return Ok(()) };
             let living: Vec<_> =
                 self.registry.view().nodes().into_iter().map(|(holder, _)| holder.node).collect();
-            match lease::neighbour(own.node, &living) {
-                Some(next) => lease::bury(&self.engine, &self.subjects, self.timing, next).await.map(|_| ()),
+            match lease::next_in_ring(own.node, &living) {
+                Some(next) => lease::evict_dead_node(&self.engine, &self.subjects, self.timing, next).await.map(|_| ()),
                 None => Ok(()),
             }
         })
@@ -123,8 +123,8 @@ impl BackgroundTasks {
 
     /// The lowest living number sweeps: rows of dead holders go.
     pub(super) async fn sweep(self, stopping: watch::Receiver<bool>) {
-        self.every(self.timing.lease_renew, stopping, || async {
-            if self.is_lowest() {
+        self.run_periodically(self.timing.lease_renew, stopping, || async {
+            if self.is_leader() {
                 let swept = self.registry.sweep().await;
                 if swept > 0 {
                     tracing::info!(swept, "rows of dead nodes deleted");
@@ -144,16 +144,16 @@ impl BackgroundTasks {
         stopping: watch::Receiver<bool>,
     ) {
         let orphans = tokio::sync::Mutex::new(OrphanTracker::default());
-        self.every(interval, stopping, || async {
+        self.run_periodically(interval, stopping, || async {
             let mut orphans = orphans.lock().await;
-            if !self.is_lowest() {
+            if !self.is_leader() {
                 // who takes the duty over starts with nothing
                 *orphans = OrphanTracker::default();
                 return Ok(());
             }
             let owners = self.states.owners().await?;
             let gone =
-                orphans.look(owners, |owner| exists(&self.registry.view(), owner), clock::now(), grace);
+                orphans.collect(owners, |owner| exists(&self.registry.view(), owner), clock::now(), grace);
             for owner in &gone {
                 if let Err(error) = self.states.remove(owner).await {
                     tracing::debug!(%error, ?owner, "a tree without a subject stays for now");
@@ -166,8 +166,8 @@ impl BackgroundTasks {
 
     /// The lowest living number ends sessions and connections whose time is over.
     pub(super) async fn end_idle(self, interval: Duration, stopping: watch::Receiver<bool>) {
-        self.every(interval, stopping, || async {
-            if !self.is_lowest() {
+        self.run_periodically(interval, stopping, || async {
+            if !self.is_leader() {
                 return Ok(());
             }
             let mut ended = 0;
@@ -180,7 +180,7 @@ impl BackgroundTasks {
                 if self.states.remove(&owner).await.is_err() {
                     continue;
                 }
-                if self.registry.ended(&row, rev).await {
+                if self.registry.remove_idle_row(&row, rev).await {
                     ended += 1;
                 }
             }
@@ -195,9 +195,9 @@ impl BackgroundTasks {
     /// Gives pages new tokens; the lowest living number looks after the keys that sign them.
     pub(super) async fn renew_tokens(self, sessions: Arc<Sessions>, stopping: watch::Receiver<bool>) {
         let ages = Ages { signs: self.timing.signing_key, kept: self.timing.outlives_tokens() };
-        self.every(self.timing.page_token / TOKEN_LOOKS, stopping, || async {
+        self.run_periodically(self.timing.page_token / TOKEN_LOOKS, stopping, || async {
             sessions.renew_tokens().await;
-            if self.is_lowest() {
+            if self.is_leader() {
                 match sessions.keyring().maintain(ages).await {
                     Ok(true) => tracing::info!(keys = ?sessions.keyring().keys(), "the keys of page tokens"),
                     Ok(false) => {}
@@ -211,17 +211,17 @@ impl BackgroundTasks {
 
     /// The lowest living number finds jobs that nobody works on although somebody should: regularly, and as soon as a
     /// worker has lost its lease.
-    pub(super) async fn tidy_jobs(self, jobs: Jobs, unclaimed: Duration, stopping: watch::Receiver<bool>) {
+    pub(super) async fn run_job_reconciler(self, jobs: Jobs, unclaimed: Duration, stopping: watch::Receiver<bool>) {
         let janitor = tokio::sync::Mutex::new(JobReconciler::new(unclaimed));
         let workers = jobs.workers().changes();
         self.every_or_when(workers, self.timing.lease_renew, stopping, || async {
             let mut janitor = janitor.lock().await;
-            if !self.is_lowest() {
+            if !self.is_leader() {
                 // who takes the duty over starts with nothing
                 *janitor = JobReconciler::new(unclaimed);
                 return Ok(());
             }
-            let helped = janitor.round(&jobs).await?;
+            let helped = janitor.run_once(&jobs).await?;
             if helped > 0 {
                 tracing::info!(helped, "jobs that nobody worked on are offered again");
             }
@@ -233,7 +233,7 @@ impl BackgroundTasks {
     /// Every node looks for the ends of jobs that its pages wait for longer than a message takes.
     pub(super) async fn look_for_ends(self, context: Arc<Context>, stopping: watch::Receiver<bool>) {
         let before = tokio::sync::Mutex::new(Waited::default());
-        self.every(self.timing.redelivery * 2, stopping, || async {
+        self.run_periodically(self.timing.redelivery * 2, stopping, || async {
             let mut before = before.lock().await;
             *before = command::catch_up_on(&context, &before).await;
             Ok(())
@@ -241,12 +241,12 @@ impl BackgroundTasks {
         .await;
     }
 
-    fn is_lowest(&self) -> bool {
+    fn is_leader(&self) -> bool {
         let lowest = self.registry.view().nodes().first().map(|(holder, _)| *holder);
         lowest.is_some() && lowest == self.lease.holder()
     }
 
-    async fn every<F: Future<Output = Result<(), Unavailable>>>(
+    async fn run_periodically<F: Future<Output = Result<(), Unavailable>>>(
         &self,
         period: Duration,
         stopping: watch::Receiver<bool>,
@@ -299,7 +299,7 @@ async fn catching_up(context: Arc<Context>) {
 }
 
 async fn delivered(pushed: LocalPush) -> PeerResponse {
-    PeerResponse::Delivered(pushed.settle().await)
+    PeerResponse::Delivered(pushed.await_forwarded().await)
 }
 
 async fn identified(sessions: Arc<Sessions>, connection: Key, user: String) -> PeerResponse {
@@ -316,7 +316,7 @@ async fn applied(rollouts: Rollouts, pool: String, revision: u64) -> PeerRespons
 }
 
 /// Acts at once, in the order in which questions arrive.
-fn react(context: &Arc<Context>, question: PeerRequest, message: &Message) -> PendingAnswer {
+fn handle(context: &Arc<Context>, question: PeerRequest, message: &Message) -> PendingAnswer {
     let span = tracing::debug_span!("question", subject = message.subject, trace = tracing::field::Empty);
     let span = telemetry::child_of(span, message.headers.trace.as_ref());
     let _entered = span.enter();

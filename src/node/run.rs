@@ -15,7 +15,7 @@ use crate::edge::{Edge, StartupServer};
 use crate::telemetry::Metrics;
 
 /// How often a leaving node looks for pages that are still here, while their clients come back.
-const LOOKS: u32 = 100;
+const POLL_STEPS: u32 = 100;
 
 /// Runs a node until `stop`, then drains it: sockets close with advice to come back elsewhere, the number is given
 /// back. The address is taken first, so that a process that cannot serve never claims a number.
@@ -34,11 +34,11 @@ pub async fn run(
     let mut stop = std::pin::pin!(stop);
     let lobby = StartupServer::new(listener, &config, timing, api::not_ready());
     let node = tokio::select! {
-        node = lobby.attend(Node::start(config, timing)) => node?,
+        node = lobby.serve_until(Node::start(config, timing)) => node?,
         () = &mut stop => return Ok(()),
     };
     tokio::select! {
-        () = lobby.attend(node.ready.wait()) => node.serve(lobby, stop).await,
+        () = lobby.serve_until(node.ready.wait()) => node.serve(lobby, stop).await,
         () = &mut stop => {}
     }
     node.stop().await;
@@ -58,20 +58,20 @@ impl Node {
             tracing::info!(pages = self.hub.len(), "stopping: pages are sent elsewhere");
         };
         edge.serve(lobby, router, stop).await;
-        self.let_go().await;
+        self.await_migration().await;
     }
 
     /// Other nodes ask for the pages that were sent away: this one stays until it has handed them over, as long as their
     /// clients are told to wait at most.
-    async fn let_go(&self) {
+    async fn await_migration(&self) {
         let own = self.lease.holder();
         if self.registry.view().nodes().iter().all(|(holder, _)| Some(*holder) == own) {
             return;
         }
-        let within = self.timing.reconnect_spread + self.timing.handover;
+        let within = self.timing.reconnect_jitter + self.timing.handover;
         let gone = async {
-            while self.hub.pages(&Scope::All).iter().any(|page| page.is_here()) {
-                tokio::time::sleep(self.timing.reconnect_spread / LOOKS).await;
+            while self.hub.pages(&Scope::All).iter().any(|page| page.is_owned()) {
+                tokio::time::sleep(self.timing.reconnect_jitter / POLL_STEPS).await;
             }
         };
         if tokio::time::timeout(within, gone).await.is_err() {
@@ -129,7 +129,7 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut config = crate::config::load(&crate::config::Sources::default()).unwrap();
         config.listen = taken.local_addr().unwrap();
-        let error = run(config, Timing::SHORT, std::future::pending()).await.unwrap_err();
+        let error = run(config, Timing::TEST, std::future::pending()).await.unwrap_err();
         assert!(error.to_string().starts_with(&format!("cannot listen on {}", taken.local_addr().unwrap())));
     }
 }

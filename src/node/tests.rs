@@ -24,7 +24,7 @@ fn config() -> config::Config {
 }
 
 async fn node() -> Node {
-    Node::start_on(Engine::Memory(Memory::new()), config(), Timing::SHORT).await.unwrap()
+    Node::start_on(Engine::Memory(Memory::new()), config(), Timing::TEST).await.unwrap()
 }
 
 async fn open(node: &Node, hello: Hello, user: Option<&str>) -> Result<Opened, CloseCode> {
@@ -161,7 +161,7 @@ async fn an_anonymous_page_that_logs_in_belongs_to_its_user_with_all_pages_of_it
 #[tokio::test]
 async fn a_crowd_of_100_000_pages_on_several_nodes_is_reached_with_one_push() {
     let engine = Memory::new();
-    let start = || Node::start_on(Engine::Memory(engine.another_process()), config(), Timing::SHORT);
+    let start = || Node::start_on(Engine::Memory(engine.new_process_handle()), config(), Timing::TEST);
     let nodes = [start().await.unwrap(), start().await.unwrap(), start().await.unwrap()];
     let mut pages = Vec::new();
     for node in &nodes {
@@ -170,7 +170,7 @@ async fn a_crowd_of_100_000_pages_on_several_nodes_is_reached_with_one_push() {
     }
     // the rest of the crowd are rows: as many sockets a process has not
     let key = pages[1].page.key();
-    let rows = Engine::Memory(engine.another_process()).kv(Bucket::Pages);
+    let rows = Engine::Memory(engine.new_process_handle()).kv(Bucket::Pages);
     let row = rows.get(&page_key::page(key), Consistency::Latest).await.unwrap().unwrap();
     for _ in 0..100_000 {
         let put = Put::new(page_key::page(Key::random()), "", Precondition::Absent);
@@ -192,7 +192,7 @@ async fn a_crowd_of_100_000_pages_on_several_nodes_is_reached_with_one_push() {
 #[tokio::test]
 async fn two_nodes_on_one_engine_reach_each_others_pages() {
     let engine = Memory::new();
-    let start = || Node::start_on(Engine::Memory(engine.another_process()), config(), Timing::SHORT);
+    let start = || Node::start_on(Engine::Memory(engine.new_process_handle()), config(), Timing::TEST);
     let (one, two) = (start().await.unwrap(), start().await.unwrap());
     tokio::join!(one.ready.wait(), two.ready.wait());
     let here = open(&one, Hello::default(), Some("ann")).await.unwrap();

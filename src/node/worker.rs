@@ -35,7 +35,7 @@ pub struct WorkerOptions {
 
 /// Runs a worker until `stop`, or until it is asked to leave; then it takes nothing new, finishes what it does, and
 /// gives back what takes too long.
-pub async fn work(
+pub async fn run_worker(
     config: Config,
     setup: WorkerOptions,
     timing: Timing,

@@ -19,7 +19,7 @@ use super::sessions::Sessions;
 use super::token::PageClaims;
 use crate::protocol::{Close, CloseCode};
 
-pub(super) const FOREIGN: Close = Close::new(CloseCode::Forbidden, "this belongs to another user");
+pub(super) const WRONG_USER: Close = Close::new(CloseCode::Forbidden, "this belongs to another user");
 pub(super) const NOT_AUTHENTICATED: Close =
     Close::new(CloseCode::Unauthenticated, "this belongs to a user: authenticate");
 pub(super) const TOO_MANY: Close = Close::new(CloseCode::Policy, "too many pages of this user");
@@ -35,7 +35,7 @@ pub(super) fn check_owner(owner: Option<&str>, user: Option<&str>) -> Result<(),
     match (owner, user) {
         (None, _) => Ok(()),
         (Some(owner), Some(user)) if owner == user => Ok(()),
-        (Some(_), Some(_)) => Err(FOREIGN),
+        (Some(_), Some(_)) => Err(WRONG_USER),
         (Some(_), None) => Err(NOT_AUTHENTICATED),
     }
 }
@@ -169,11 +169,11 @@ impl Sessions {
     pub(super) fn turn_away(self: &Arc<Self>, page: &Arc<Page>, owner: &str, farewell: RemovalKind) -> Close {
         let standing = page.standing();
         // what is idle without it stays the owner's
-        self.label(page, standing.rev, standing.generation, self.intern(Some(owner)));
+        self.set_row_and_user(page, standing.rev, standing.generation, self.intern(Some(owner)));
         page.leave(None, NOT_AUTHENTICATED);
         if let Some(last) = self.hub.remove(page) {
             let (this, page) = (self.clone(), page.clone());
-            tokio::spawn(async move { this.depart(&page, last, farewell).await });
+            tokio::spawn(async move { this.remove_from_cluster(&page, last, farewell).await });
         }
         NOT_AUTHENTICATED
     }
@@ -188,7 +188,7 @@ impl Sessions {
     /// user's.
     pub(super) fn added_by_return(&self, claims: &PageClaims, user: Option<&str>) -> usize {
         let is_user = |owner: Option<Arc<str>>| owner.as_deref() == user;
-        let here = self.hub.page(claims.page).filter(|page| page.is_here());
+        let here = self.hub.page(claims.page).filter(|page| page.is_owned());
         let counted = here.is_some_and(|page| is_user(page.user()))
             || self.registry.view().page(claims.page).is_some_and(|seen| is_user(seen.user.clone()));
         let following = match claims.user {
@@ -202,7 +202,7 @@ impl Sessions {
     pub(super) fn anonymous_pages(&self, connection: Key, without: Option<Key>) -> usize {
         let scope = Scope::Connection(connection);
         let here = self.hub.pages(&scope).into_iter();
-        let here = here.filter(|page| page.is_here() && page.user().is_none() && Some(page.key()) != without);
+        let here = here.filter(|page| page.is_owned() && page.user().is_none() && Some(page.key()) != without);
         let here = here.count();
         let view = self.registry.view();
         let seen = view.pages_of(&scope).filter(|(key, seen)| seen.user.is_none() && Some(*key) != without);

@@ -58,7 +58,7 @@ impl Pusher {
         metrics: Arc<Metrics>,
     ) -> Self {
         let stood_at = Arc::new(AtomicU64::new(u64::MAX));
-        Self { hub, registry, lease, post, patience: timing.catch_up, stood_at, metrics }
+        Self { hub, registry, lease, post, patience: timing.view_wait, stood_at, metrics }
     }
 
     /// A message to the pages of a scope. Refused while this node is cut off from its cluster.
@@ -75,18 +75,18 @@ impl Pusher {
             Scope::Page(address) => self.send_to_page(own, address, delivery).await,
             _ => self.send_to_scope(own, delivery).await,
         };
-        self.metrics.pushed(started.elapsed());
+        self.metrics.record_push(started.elapsed());
         outcome
     }
 
     /// To this node's share directly, to every other node that has one with one request.
     async fn send_to_scope(&self, own: Holder, mut delivery: PageMessage) -> Result<PushReport, CommandError> {
-        let mut others = self.counted(&mut delivery);
+        let mut others = self.recipients(&mut delivery);
         others.retain(|holder| *holder != own);
         let here = self.local(&delivery);
         let question = PeerRequest::Deliver(delivery);
         let asked = others.iter().map(|holder| self.post.ask(*holder, &question, telemetry::current_trace()));
-        let (here, answers) = tokio::join!(here.settle(), join_all(asked));
+        let (here, answers) = tokio::join!(here.await_forwarded(), join_all(asked));
         let mut outcome = PushReport { reach: here, nodes: vec![own.node], unreachable: Vec::new() };
         for (holder, answer) in others.iter().zip(answers) {
             match answer {
@@ -102,10 +102,10 @@ impl Pusher {
     }
 
     /// Who has pages of a scope, as this node sees it, which the delivery says.
-    fn counted(&self, delivery: &mut PageMessage) -> Vec<Holder> {
+    fn recipients(&self, delivery: &mut PageMessage) -> Vec<Holder> {
         let view = self.registry.view();
         delivery.seen = Some(view.applied());
-        view.addressees(&delivery.to)
+        view.candidate_holders(&delivery.to)
     }
 
     /// By its address alone; if it is not there any more, its row is read once and it is tried once again.
@@ -144,7 +144,7 @@ impl Pusher {
             && let PeerRequest::Deliver(delivery) = question
         {
             return Ok(Ok(match self.receive(delivery) {
-                Some(pushed) => PeerResponse::Delivered(pushed.settle().await),
+                Some(pushed) => PeerResponse::Delivered(pushed.await_forwarded().await),
                 None => PeerResponse::Unknown,
             }));
         }
@@ -168,7 +168,7 @@ impl Pusher {
         let tail = FrameBody::job(note);
         let met = match note.news {
             JobUpdate::Progress(_) => page.progress(note.job, note.frame.get(), &tail),
-            JobUpdate::Ended(_) => page.conclude(note.job, note.frame.get(), &tail),
+            JobUpdate::Ended(_) => page.deliver_job_result(note.job, note.frame.get(), &tail),
         };
         if matches!(met, PushOutcome::Missed) {
             return None;
@@ -189,7 +189,7 @@ impl Pusher {
     /// Waits until this node has seen what the sender has: only then it knows which pages the sender counts elsewhere.
     /// Where that takes too long, a page that moves right now may get the message twice, and nobody waits again before
     /// this node has seen something new.
-    pub async fn catch_up(&self, delivery: &PageMessage) {
+    pub async fn wait_for_view(&self, delivery: &PageMessage) {
         let applied = self.registry.view().applied();
         let Some(seen) = delivery.seen.filter(|seen| *seen > applied) else { return };
         if self.stood_at.load(Ordering::Relaxed) != applied

@@ -14,7 +14,7 @@ use pagewire_cluster::wire::{PeerResponse, HandedOver, PeerRequest, Scope};
 use serde_json::value::RawValue;
 
 use super::hub::LocalPush;
-use super::open::{Opened, RACED, UNREGISTERED};
+use super::open::{Opened, RESUME_CONFLICT, UNREGISTERED};
 use super::page::{AttachKind, Forwarding, Handover, ForwardedFrame, Page, AttachmentId};
 use super::sessions::Sessions;
 use crate::protocol::{Close, JobReference, FrameBody};
@@ -46,7 +46,7 @@ impl Sessions {
             } else {
                 // another node was faster, or the cluster is gone: the client's next resume decides
                 let generation = page.standing().generation;
-                page.leave(None, RACED);
+                page.leave(None, RESUME_CONFLICT);
                 self.hub.remove(&page);
                 if !conflict {
                     self.disown(page.key(), generation, false);
@@ -56,7 +56,7 @@ impl Sessions {
         }
         self.watching.arrived(&page);
         let arrival = if installed { AttachKind::Resumed { seq } } else { AttachKind::Elsewhere };
-        self.attach(holder, page, arrival).ok_or(RACED)
+        self.attach(holder, page, arrival).ok_or(RESUME_CONFLICT)
     }
 
     /// From here on the page is nobody else's.
@@ -67,7 +67,7 @@ impl Sessions {
             let settled = self.row(holder, standing.generation, &place, page.opened(), &row.agent);
             match self.registry.write(page.key(), &settled, Precondition::Rev(standing.rev)).await {
                 Ok(rev) => {
-                    page.stands_at(rev, standing.generation, standing.user);
+                    page.set_row(rev, standing.generation, standing.user);
                     return Ok(());
                 }
                 Err(conflict @ WriteError::Conflict { .. }) => {
@@ -114,7 +114,7 @@ impl Sessions {
 
     /// How a page stands, for another node.
     pub fn standing(&self, page: Key) -> PeerResponse {
-        self.hub.page(page).filter(|page| page.is_here()).map_or(PeerResponse::Unknown, |page| {
+        self.hub.page(page).filter(|page| page.is_owned()).map_or(PeerResponse::Unknown, |page| {
             let standing = page.standing();
             // nobody has the token of a generation whose row was written without an answer
             let confirmed = standing.confirmed && standing.told == standing.generation;
@@ -140,7 +140,7 @@ impl Sessions {
     }
 
     /// What the registry has heard. Pages of what is ending go, also those that nobody asked this node for.
-    pub fn notice(self: &Arc<Self>, news: RegistryEvent) {
+    pub fn on_registry_event(self: &Arc<Self>, news: RegistryEvent) {
         let scope = match news {
             RegistryEvent::Page(page, row, rev) => return self.notice_row(page, &row, rev),
             RegistryEvent::Unregistered(page, rev) => return self.notice_unregistered(page, rev),
@@ -165,7 +165,7 @@ impl Sessions {
     /// Whoever unregistered the page could not ask this node.
     fn notice_unregistered(&self, page: Key, rev: u64) {
         if let Some(page) = self.hub.page(page)
-            && page.is_here()
+            && page.is_owned()
             && page.standing().rev < rev
         {
             page.leave(None, UNREGISTERED);
@@ -180,7 +180,7 @@ impl Sessions {
         if self.lease.holder().is_some_and(|own| own.node != row.node)
             && let Some(page) = self.hub.page(page)
         {
-            page.goes_by(rev, row.generation);
+            page.mark_released(rev, row.generation);
             // on its way: the question is, too
             if row.prev.is_none() {
                 self.freeze(page, row.node, row.generation, rev, u64::MAX);
@@ -199,7 +199,7 @@ impl Sessions {
         let (handover, forwarding) = page.freeze(to, generation, rev, seq)?;
         self.watching.departed(page.key());
         tokio::spawn(self.clone().forward(page.key(), forwarding));
-        tokio::spawn(self.clone().thaw(page));
+        tokio::spawn(self.clone().drop_frozen_after_window(page));
         Some(handover)
     }
 
@@ -211,11 +211,11 @@ impl Sessions {
             let Some(tail) = FrameBody::from_frame(frame) else { continue };
             pushed.count(match JobReference::read(frame) {
                 // another way may have brought it here before
-                Some(about) if about.is_end() => page.conclude(about.job, about.id.get(), &tail),
+                Some(about) if about.is_end() => page.deliver_job_result(about.job, about.id.get(), &tail),
                 about => {
                     // it was submitted at the old node while the page moved
                     if let Some(about) = about.filter(JobReference::is_accepted) {
-                        page.expect(about.job, about.id.get());
+                        page.track_job(about.job, about.id.get());
                     }
                     page.push(&tail)
                 }
@@ -247,9 +247,9 @@ impl Sessions {
     }
 
     /// The old address is good for the resume window.
-    async fn thaw(self: Arc<Self>, page: Arc<Page>) {
+    async fn drop_frozen_after_window(self: Arc<Self>, page: Arc<Page>) {
         tokio::time::sleep(self.options.resume_window).await;
-        page.leave(None, RACED);
+        page.leave(None, RESUME_CONFLICT);
         self.hub.remove(&page);
     }
 }

@@ -73,12 +73,12 @@ impl LocalPush {
     }
 
     /// What it met in all, when nothing of it is on its way to another node.
-    pub fn settled(&self) -> Option<PushCounts> {
+    pub fn immediate(&self) -> Option<PushCounts> {
         self.forwarded.is_empty().then_some(self.reach)
     }
 
     /// What it met in all, after the other nodes have said what it met there.
-    pub async fn settle(self) -> PushCounts {
+    pub async fn await_forwarded(self) -> PushCounts {
         let mut reach = self.reach;
         for told in self.forwarded {
             // an error: the other node did not answer, so nobody knows of a page that got it
@@ -136,7 +136,7 @@ impl Hub {
     /// Whether this node holds a page of a scope.
     pub(super) fn has_pages(&self, scope: &Scope) -> bool {
         let mut found = false;
-        self.visit(scope, |page| found |= page.is_here());
+        self.visit(scope, |page| found |= page.is_owned());
         found
     }
 
@@ -148,7 +148,7 @@ impl Hub {
             pushed.count(match scope {
                 // its address says where it is
                 Scope::Page(_) => page.push(tail),
-                _ => page.push_as_one_of_many(seen, tail),
+                _ => page.push_scoped(seen, tail),
             });
         });
         pushed
@@ -196,7 +196,7 @@ impl Hub {
         index.remove(page);
         // what has moved on is another node's
         let none_here =
-            |pages: Option<&Vec<Arc<Page>>>| !pages.into_iter().flatten().any(|page| page.is_here());
+            |pages: Option<&Vec<Arc<Page>>>| !pages.into_iter().flatten().any(|page| page.is_owned());
         Some(LastOf {
             of_session: none_here(index.by_session.get(&page.session().key)),
             of_connection: none_here(index.by_connection.get(&page.connection().key)),
@@ -205,7 +205,7 @@ impl Hub {
 
     /// A page has these topics from here on. `label` runs under the index lock, so that no push meets the page half
     /// re-labelled; `false`: a later row is known already.
-    pub(super) fn retopic(&self, page: &Arc<Page>, topics: Vec<Arc<str>>, label: impl FnOnce() -> bool) {
+    pub(super) fn set_topics(&self, page: &Arc<Page>, topics: Vec<Arc<str>>, label: impl FnOnce() -> bool) {
         let mut index = self.write();
         if !label() {
             return;

@@ -74,7 +74,7 @@ impl Sessions {
     async fn identify_page(&self, page: &Arc<Page>, user: &Arc<str>) {
         for attempt in 0..ATTEMPTS {
             let standing = page.standing();
-            if standing.user.is_some() || !page.is_here() {
+            if standing.user.is_some() || !page.is_owned() {
                 return;
             }
             if attempt > 0 {
@@ -86,8 +86,8 @@ impl Sessions {
             let row = self.row(holder, standing.generation, &place, page.opened(), "");
             match self.registry.write(page.key(), &row, Precondition::Rev(standing.rev)).await {
                 Ok(rev) => {
-                    self.label(page, rev, standing.generation, Some(user.clone()));
-                    page.notice(FrameBody::identity(user));
+                    self.set_row_and_user(page, rev, standing.generation, Some(user.clone()));
+                    page.push_unsequenced(FrameBody::identity(user));
                     return;
                 }
                 // an earlier write of this node may stand although its answer was lost
@@ -95,7 +95,7 @@ impl Sessions {
                 Err(error) => tracing::debug!(%error, "the user of a page is written again"),
             }
         }
-        if page.is_here() && page.user().is_none() {
+        if page.is_owned() && page.user().is_none() {
             tracing::warn!(page = %page.key(), "a page that could not be told of its user is closed");
             page.leave(None, Close::new(CloseCode::HeldElsewhere, "the page's user is not known here"));
             self.hub.remove(page);

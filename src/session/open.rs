@@ -43,15 +43,15 @@ pub struct Opened {
 
 const NO_PROOF: Close = Close::new(CloseCode::Forbidden, "resuming a page needs its token");
 const EXPIRED: Close = Close::new(CloseCode::Forbidden, "the token of this page has expired");
-const OLD_TOKEN: Close = Close::new(CloseCode::Replaced, "another socket holds this page");
+const STALE_TOKEN: Close = Close::new(CloseCode::Replaced, "another socket holds this page");
 pub(super) const UNREGISTERED: Close = Close::new(CloseCode::Unregistered, "the server has removed this");
-const CUT_OFF: Close = Close::new(CloseCode::Overloaded, "the cluster is unavailable");
-pub(super) const RACED: Close = Close::new(CloseCode::HeldElsewhere, "the page is being taken elsewhere");
+const CLUSTER_UNAVAILABLE: Close = Close::new(CloseCode::Overloaded, "the cluster is unavailable");
+pub(super) const RESUME_CONFLICT: Close = Close::new(CloseCode::HeldElsewhere, "the page is being taken elsewhere");
 
 /// The newest generation resumes, and the one before while its successor's client may not know its token yet.
 fn check_generation(claimed: u32, standing: u32, confirmed: bool) -> Result<(), Close> {
     let newest = claimed == standing || (claimed.checked_add(1) == Some(standing) && !confirmed);
-    if newest { Ok(()) } else { Err(OLD_TOKEN) }
+    if newest { Ok(()) } else { Err(STALE_TOKEN) }
 }
 
 pub(super) fn unix_ms() -> u64 {
@@ -106,9 +106,9 @@ impl Sessions {
             }
             self.refused(error)
         })?;
-        let page = self.admit(key, rev, &row, false);
+        let page = self.adopt_page(key, rev, &row, false);
         self.stay(&page, claims, user, RemovalKind::Forget).await?;
-        self.attach(holder, page, AttachKind::New).ok_or(RACED)
+        self.attach(holder, page, AttachKind::New).ok_or(RESUME_CONFLICT)
     }
 
     async fn resume(
@@ -124,9 +124,9 @@ impl Sessions {
         self.check_return(&claims, open.user.as_deref())?;
         self.check_room(open.user.as_deref(), self.added_by_return(&claims, open.user.as_deref()))?;
         for _ in 0..RESUME_ATTEMPTS {
-            let opened = match self.hub.page(claims.page).filter(|page| page.is_here()) {
+            let opened = match self.hub.page(claims.page).filter(|page| page.is_owned()) {
                 // an earlier resume waits for the old holder: it will have the page in a moment, or nobody
-                Some(page) if page.is_installing() => return Err(RACED),
+                Some(page) if page.is_installing() => return Err(RESUME_CONFLICT),
                 // a later token: the page has moved on since, and this node has not heard of it yet
                 Some(page) if page.standing().generation < claims.generation => {
                     self.resume_elsewhere(holder, &claims, seq, open).await?
@@ -140,7 +140,7 @@ impl Sessions {
             // another socket was first: what it left decides
             tokio::task::yield_now().await;
         }
-        Err(RACED)
+        Err(RESUME_CONFLICT)
     }
 
     /// `None`: the row or the page changed meanwhile, look again.
@@ -170,7 +170,7 @@ impl Sessions {
             }
             Err(error) => return Err(self.refused(error)),
         };
-        self.label(page, rev, generation, place.user);
+        self.set_row_and_user(page, rev, generation, place.user);
         if self.overtaken_by(connection, anonymous, user).await?.is_some() {
             // the page stays: it will hear of its user in a moment
             return Err(NOT_AUTHENTICATED);
@@ -240,7 +240,7 @@ impl Sessions {
                 return Err(self.refused(error));
             }
         };
-        let page = self.admit(claims.page, rev, &row, others);
+        let page = self.adopt_page(claims.page, rev, &row, others);
         // another node may still hold a copy, which has to hear of it
         let farewell = if others { RemovalKind::Unregister } else { RemovalKind::Forget };
         self.stay(&page, Some(claims), row.user.as_deref(), farewell).await?;
@@ -263,7 +263,7 @@ impl Sessions {
             Ok(Some(owner)) => Err(self.turn_away(page, &owner, farewell)),
             Err(close) => {
                 // as after a hand-over without an end: the client's next resume decides
-                page.leave(None, RACED);
+                page.leave(None, RESUME_CONFLICT);
                 self.hub.remove(page);
                 Err(close)
             }
@@ -271,21 +271,21 @@ impl Sessions {
     }
 
     /// A page whose row this node has just won, on its way to a socket; `others`: another node may have a copy of it.
-    fn admit(self: &Arc<Self>, key: Key, rev: u64, row: &PageRow, others: bool) -> Arc<Page> {
+    fn adopt_page(self: &Arc<Self>, key: Key, rev: u64, row: &PageRow, others: bool) -> Arc<Page> {
         let user = self.intern(row.user.as_deref());
         let topics = row.topics.iter().map(|topic| topic.as_str().into()).collect();
         let (generation, told) = (row.generation, 0);
         let standing = RowVersion { rev, generation, told, confirmed: false, user, topics };
         let page = Page::new(key, row.session, row.connection, row.opened, standing, self.options.budget);
         if others {
-            page.came_by(rev);
+            page.mark_acquired(rev);
         }
         if row.prev.is_some() {
             page.expect_handover();
         }
         let page = Arc::new(page);
         // a copy that this node wrongly counts as the page: what it has taken since goes the way of all late frames
-        if let Some(stale) = self.hub.page(key).filter(|stale| stale.is_here()) {
+        if let Some(stale) = self.hub.page(key).filter(|stale| stale.is_owned()) {
             self.freeze(stale, row.node, row.generation, rev, u64::MAX);
         }
         self.hub.insert(page.clone());
@@ -323,14 +323,14 @@ impl Sessions {
 
     pub(super) fn refused(&self, error: WriteError) -> Close {
         match error {
-            WriteError::Conflict { .. } => RACED,
+            WriteError::Conflict { .. } => RESUME_CONFLICT,
             WriteError::Unknown | WriteError::Down | WriteError::Invalid => self.cut_off(),
         }
     }
 
     /// Everybody comes back when the cluster does: spread them.
     pub(super) fn cut_off(&self) -> Close {
-        CUT_OFF.after(self.timing.reconnect_spread.mul_f64(rand::random()))
+        CLUSTER_UNAVAILABLE.after(self.timing.reconnect_jitter.mul_f64(rand::random()))
     }
 }
 

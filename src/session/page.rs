@@ -195,7 +195,7 @@ impl Page {
 
     /// The same for a sender that means many pages and has seen every row up to this revision, if it counts this one
     /// here.
-    pub fn push_as_one_of_many(&self, seen: Option<u64>, tail: &FrameBody) -> PushOutcome {
+    pub fn push_scoped(&self, seen: Option<u64>, tail: &FrameBody) -> PushOutcome {
         let state = self.lock();
         if state.stay.counts(seen) { self.push_to(state, tail) } else { PushOutcome::Missed }
     }
@@ -227,7 +227,7 @@ impl Page {
     }
 
     /// Adds a frame outside the sequence, for the present socket only.
-    pub fn notice(&self, tail: FrameBody) {
+    pub fn push_unsequenced(&self, tail: FrameBody) {
         let mut state = self.lock();
         if matches!(state.holding, HoldState::Live) {
             state.outbox.notice(tail);
@@ -252,7 +252,7 @@ impl Page {
     }
 
     /// Whether this node holds the page, with or without a socket.
-    pub fn is_here(&self) -> bool {
+    pub fn is_owned(&self) -> bool {
         !matches!(self.lock().holding, HoldState::Frozen(_) | HoldState::Gone(_))
     }
 
@@ -262,7 +262,7 @@ impl Page {
     }
 
     /// Whether a frame is among those that have not left yet.
-    pub(super) fn still_waits(&self, tail: &FrameBody) -> bool {
+    pub(super) fn is_queued(&self, tail: &FrameBody) -> bool {
         self.lock().outbox.waiting().any(|waiting| waiting == tail)
     }
 
@@ -280,7 +280,7 @@ impl Page {
     }
 
     /// The row was written; `false` when a later one is known already.
-    pub(super) fn stands_at(&self, rev: u64, generation: u32, user: Option<Arc<str>>) -> bool {
+    pub(super) fn set_row(&self, rev: u64, generation: u32, user: Option<Arc<str>>) -> bool {
         let mut state = self.lock();
         let newer = state.rev < rev;
         if newer {

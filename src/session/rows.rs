@@ -65,13 +65,13 @@ impl Sessions {
         }
         tracing::debug!(rev, "a page's row was written although its answer was lost");
         let user = self.intern(row.user.as_deref());
-        self.label(page, rev, row.generation, user.clone());
+        self.set_row_and_user(page, rev, row.generation, user.clone());
         let topics: Vec<Arc<str>> = row.topics.iter().map(|topic| topic.as_str().into()).collect();
         if topics != before.topics {
-            self.hub.retopic(page, topics, || page.standing().rev == rev);
+            self.hub.set_topics(page, topics, || page.standing().rev == rev);
         }
         if let (None, Some(user)) = (before.user, user) {
-            page.notice(FrameBody::identity(&user));
+            page.push_unsequenced(FrameBody::identity(&user));
         }
         Ok(true)
     }
@@ -97,12 +97,12 @@ impl Sessions {
 
     /// An error: to be looked at again.
     async fn remove_row_without_page(&self, page: Key, generation: u32, new: bool) -> Result<(), WriteError> {
-        if self.hub.page(page).is_some_and(|page| page.is_here()) {
+        if self.hub.page(page).is_some_and(|page| page.is_owned()) {
             return Ok(());
         }
         if new {
             // what is still on its way meets this
-            match self.registry.forbid(page).await {
+            match self.registry.write_tombstone(page).await {
                 Err(WriteError::Conflict { .. }) => {}
                 outcome => return outcome,
             }

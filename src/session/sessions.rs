@@ -87,7 +87,7 @@ impl Sessions {
             if page.leave(Some(ticket), Close::new(CloseCode::Unregistered, ""))
                 && let Some(last) = this.hub.remove(&page)
             {
-                this.depart(&page, last, RemovalKind::Forget).await;
+                this.remove_from_cluster(&page, last, RemovalKind::Forget).await;
             }
         });
     }
@@ -100,7 +100,7 @@ impl Sessions {
     /// This node has claimed a number again after a time without one: its rows get the new life, and if the number
     /// is another one, its pages learn their new address. A page whose row names another holder is gone from here.
     /// Returns when every page has its row.
-    pub async fn rehome(&self, before: Holder, holder: Holder) {
+    pub async fn rewrite_rows(&self, before: Holder, holder: Holder) {
         self.remember_life(before);
         self.rehoming.store(true, Ordering::Release);
         let mut pages = self.pages();
@@ -110,7 +110,7 @@ impl Sessions {
                 match self.rehome_page(&page, holder).await {
                     Ok(()) if before.node != holder.node => {
                         let token = self.token(&page, page.standing().told, page.user().as_deref());
-                        page.notice(FrameBody::address(Address { key: page.key(), node: holder.node }, &token));
+                        page.push_unsequenced(FrameBody::address(Address { key: page.key(), node: holder.node }, &token));
                     }
                     Ok(()) => {}
                     Err(error) => {
@@ -130,12 +130,12 @@ impl Sessions {
 
     /// An error: to be tried again.
     async fn rehome_page(&self, page: &Arc<Page>, holder: Holder) -> Result<(), WriteError> {
-        while page.is_here() {
+        while page.is_owned() {
             let standing = page.standing();
             let row = self.row(holder, standing.generation, &page.place(), page.opened(), "");
             match self.registry.write(page.key(), &row, Precondition::Rev(standing.rev)).await {
                 Ok(rev) => {
-                    self.label(page, rev, standing.generation, standing.user);
+                    self.set_row_and_user(page, rev, standing.generation, standing.user);
                     break;
                 }
                 Err(WriteError::Conflict { .. }) => {
@@ -154,7 +154,7 @@ impl Sessions {
         if self.registry.row(page.key()).await.map_err(|Unavailable| WriteError::Down)?.is_none() {
             match self.registry.write(page.key(), row, Precondition::Absent).await {
                 Ok(rev) => {
-                    self.label(page, rev, row.generation, page.user());
+                    self.set_row_and_user(page, rev, row.generation, page.user());
                     return Ok(());
                 }
                 Err(WriteError::Conflict { .. }) => {}
@@ -170,7 +170,7 @@ impl Sessions {
 
     /// The pages that this node holds.
     pub fn pages(&self) -> Vec<Arc<Page>> {
-        self.hub.pages(&Scope::All).into_iter().filter(|page| page.is_here()).collect()
+        self.hub.pages(&Scope::All).into_iter().filter(|page| page.is_owned()).collect()
     }
 
     /// The page's address while this node holds its lease.
@@ -198,11 +198,11 @@ impl Sessions {
     }
 
     /// The page's row stands at `rev`; an anonymous page may have become a user's.
-    pub(super) fn label(&self, page: &Arc<Page>, rev: u64, generation: u32, user: Option<Arc<str>>) {
+    pub(super) fn set_row_and_user(&self, page: &Arc<Page>, rev: u64, generation: u32, user: Option<Arc<str>>) {
         let known = page.user();
         match user.clone().filter(|_| known.is_none()) {
-            Some(new) => self.hub.identify(page, &new, || page.stands_at(rev, generation, user)),
-            None => drop(page.stands_at(rev, generation, user)),
+            Some(new) => self.hub.identify(page, &new, || page.set_row(rev, generation, user)),
+            None => drop(page.set_row(rev, generation, user)),
         }
     }
 
@@ -240,7 +240,7 @@ impl Sessions {
 
     /// A page that is not here any more leaves the cluster: a row that stays would be a ghost for as long as this node
     /// lives. What it was the last page of is idle from here on.
-    pub(super) async fn depart(&self, page: &Page, last: LastOf, farewell: RemovalKind) {
+    pub(super) async fn remove_from_cluster(&self, page: &Page, last: LastOf, farewell: RemovalKind) {
         self.watching.leave(page);
         // the pages that are still here may have no row yet
         let alone = self.rehoming.load(Ordering::Acquire);

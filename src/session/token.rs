@@ -92,7 +92,7 @@ impl Sessions {
             for page in pages.iter().filter(old) {
                 let standing = page.standing();
                 let token = self.token(page, standing.generation, standing.user.as_deref());
-                page.notice(FrameBody::address(Address { key: page.key(), node: holder.node }, &token));
+                page.push_unsequenced(FrameBody::address(Address { key: page.key(), node: holder.node }, &token));
             }
             tokio::task::yield_now().await;
         }

@@ -60,7 +60,7 @@ impl Sessions {
             match self.registry.write(page.key(), &row, Precondition::Rev(standing.rev)).await {
                 Ok(rev) => {
                     self.hub
-                        .retopic(page, topics, || page.stands_at(rev, standing.generation, standing.user));
+                        .set_topics(page, topics, || page.set_row(rev, standing.generation, standing.user));
                     return Ok(());
                 }
                 // another writer was faster: a login, or another holder

@@ -45,7 +45,7 @@ impl Sessions {
         let (known, pages) = {
             let view = self.registry.view();
             let pages: Vec<_> = view.pages_of(&scope).map(|(page, seen)| (page, seen.holder.node)).collect();
-            (!view.below(&scope).is_empty(), pages)
+            (!view.expirable_below(&scope).is_empty(), pages)
         };
         let holders: Vec<Holder> =
             self.registry.view().nodes().into_iter().map(|(holder, _)| holder).collect();
@@ -56,7 +56,7 @@ impl Sessions {
         }
         let silent = pages.into_iter().filter(|(_, node)| outcome.unreachable.contains(node));
         for (page, _) in silent {
-            self.condemn(page).await?;
+            self.write_tombstone(page).await?;
         }
         let marked = self.registry.end(&scope).await.map_err(|_| CommandError::unavailable())?;
         let nothing = !known && marked == 0 && outcome.closed == 0 && outcome.unreachable.is_empty();
@@ -80,7 +80,7 @@ impl Sessions {
                 let scope = Scope::Page(Address { key: page, node: row.node });
                 outcome.count(row.node, self.close_at(holder, &scope).await);
                 if !outcome.unreachable.is_empty() {
-                    self.condemn(page).await?;
+                    self.write_tombstone(page).await?;
                     return Ok(Some(outcome));
                 }
             } else {
@@ -95,14 +95,14 @@ impl Sessions {
     }
 
     /// Leaves the note for a node that does not answer.
-    async fn condemn(&self, page: Key) -> Result<(), CommandError> {
+    async fn write_tombstone(&self, page: Key) -> Result<(), CommandError> {
         for _ in 0..ATTEMPTS {
             let written = match self.registry.find(page).await.map_err(|Unavailable| CommandError::unavailable())? {
                 RowLookup::Page(row, rev) => {
                     self.registry.leave(&PageRemoval::whole(page, &row, rev), RemovalKind::Unregister).await
                 }
                 // swept meanwhile
-                RowLookup::Nothing => self.registry.forbid(page).await,
+                RowLookup::Nothing => self.registry.write_tombstone(page).await,
                 RowLookup::Unregistered => return Ok(()),
             };
             match written {
@@ -134,7 +134,7 @@ impl Sessions {
     /// The same for the pages of this node; how many they were.
     pub async fn unregister_here(&self, scope: &Scope) -> u64 {
         let mut closed = Vec::new();
-        for page in self.hub.pages(scope).into_iter().filter(|page| page.is_here()) {
+        for page in self.hub.pages(scope).into_iter().filter(|page| page.is_owned()) {
             page.leave(None, UNREGISTERED);
             if let Some(last) = self.hub.remove(&page) {
                 closed.push((page, last));
@@ -143,7 +143,7 @@ impl Sessions {
         let count = closed.len() as u64;
         let departing = stream::iter(closed);
         let depart =
-            async |(page, last): (Arc<Page>, LastOf)| self.depart(&page, last, RemovalKind::Unregister).await;
+            async |(page, last): (Arc<Page>, LastOf)| self.remove_from_cluster(&page, last, RemovalKind::Unregister).await;
         departing.for_each_concurrent(WRITERS, depart).await;
         count
     }

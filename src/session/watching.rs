@@ -38,13 +38,13 @@ impl PageWatch {
     }
 
     /// As it travels with its page.
-    pub(super) fn packed(&self) -> WatchedPath {
+    pub(super) fn to_wire(&self) -> WatchedPath {
         let (level, path) = (self.level.name().to_owned(), self.path.to_string());
         WatchedPath { level, path, revision: self.revision }
     }
 
     /// `None` for one that this release does not know.
-    pub(super) fn unpacked(watched: &WatchedPath) -> Option<Self> {
+    pub(super) fn from_wire(watched: &WatchedPath) -> Option<Self> {
         let level = Level::ALL.into_iter().find(|level| level.name() == watched.level)?;
         Some(Self { level, path: watched.path.parse().ok()?, revision: watched.revision })
     }
@@ -151,7 +151,7 @@ impl StateWatchers {
             TreeUpdate::Removed => None,
         };
         self.hub.each(&delivery.to, |page| {
-            page.tell(delivery.owner.level(), &delivery.path, revision, &tail);
+            page.deliver_update(delivery.owner.level(), &delivery.path, revision, &tail);
         });
         self.listeners.tell(delivery);
     }

@@ -124,7 +124,7 @@ impl Metrics {
     }
 
     /// Adds the metrics of rollouts.
-    pub fn show(&mut self, rollouts: Rollouts) {
+    pub fn register_rollouts(&mut self, rollouts: Rollouts) {
         self.registry.register_collector(Box::new(RolloutCollector(rollouts)));
     }
 
@@ -144,23 +144,23 @@ impl Metrics {
     }
 
     /// Records the duration of a push, from accepting it to its response.
-    pub fn pushed(&self, took: Duration) {
+    pub fn record_push(&self, took: Duration) {
         self.push_seconds.observe(took.as_secs_f64());
     }
 
     /// Records a call that ended. `kind` is the name of a registered handler, never text from a client.
-    pub fn called(&self, kind: &'static str, exec: &'static str, outcome: &'static str, took: Duration) {
+    pub fn record_call(&self, kind: &'static str, exec: &'static str, outcome: &'static str, took: Duration) {
         self.calls.get_or_create(&CallLabels { kind, exec, outcome }).inc();
         self.call_seconds.observe(took.as_secs_f64());
     }
 
     /// Counts a finished write of a state tree.
-    pub fn wrote(&self, level: &'static str, outcome: &'static str) {
+    pub fn record_state_write(&self, level: &'static str, outcome: &'static str) {
         self.state_writes.get_or_create(&WriteLabels { level, outcome }).inc();
     }
 
     /// Records an attempt of a job that ended. `outcome` is the state of the job after it.
-    pub fn worked(
+    pub fn record_job_attempt(
         &self,
         kind: &'static str,
         exec: &'static str,
@@ -199,11 +199,11 @@ mod tests {
         metrics.frames_out.inc_by(3);
         metrics.closed(CloseCode::Draining);
         metrics.recovered(ResumeOutcome::Reset);
-        metrics.called("echo", "inline", "ok", Duration::from_millis(3));
+        metrics.record_call("echo", "inline", "ok", Duration::from_millis(3));
         let moment = Duration::from_millis(2);
-        metrics.wrote("user", "ok");
-        metrics.worked("sum", "remote_free", "succeeded", moment, moment);
-        metrics.pushed(Duration::from_micros(70));
+        metrics.record_state_write("user", "ok");
+        metrics.record_job_attempt("sum", "remote_free", "succeeded", moment, moment);
+        metrics.record_push(Duration::from_micros(70));
         let page = metrics.encode().unwrap();
         for line in [
             r#"pagewire_pages{lane="stable",release="r1"} 1"#,

@@ -320,7 +320,7 @@ impl Kv {
     /// # Errors
     ///
     /// [`Down`] when the engine is unavailable; the outcome is still unknown.
-    pub async fn settle(&self, key: &str, op: OperationId) -> Result<Resolution, Unavailable> {
+    pub async fn resolve_unknown(&self, key: &str, op: OperationId) -> Result<Resolution, Unavailable> {
         Ok(match self.get(key, Consistency::Latest).await? {
             Some(entry) if entry.op == op => Resolution::Written { rev: entry.rev },
             entry => Resolution::Other { entry },

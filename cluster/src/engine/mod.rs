@@ -162,7 +162,7 @@ impl Engine {
     /// # Errors
     ///
     /// [`QueueError`]; the work item is delivered again unless the acknowledgement arrived.
-    pub async fn done(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
+    pub async fn ack(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
         dispatch!(self, e => e.done(delivery).await)
     }
 
@@ -172,7 +172,7 @@ impl Engine {
     ///
     /// [`QueueError`]; without the acknowledgement the work item is delivered again after
     /// `Timing::redelivery`.
-    pub async fn retry(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
+    pub async fn nak(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
         dispatch!(self, e => e.retry(delivery, after).await)
     }
 
@@ -181,7 +181,7 @@ impl Engine {
     /// # Errors
     ///
     /// [`QueueError`]; the redelivery may not have been postponed.
-    pub async fn touch(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
+    pub async fn extend(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
         dispatch!(self, e => e.touch(delivery).await)
     }
 

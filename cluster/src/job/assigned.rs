@@ -94,7 +94,7 @@ impl UserAffinity {
 
     /// Makes a user this worker's own unless another living worker's it is: that one, or `None` when there is no
     /// answer now.
-    pub(super) async fn take(self: &Arc<Self>, user: &str) -> Result<Fence, Option<Key>> {
+    pub(super) async fn acquire_user(self: &Arc<Self>, user: &str) -> Result<Fence, Option<Key>> {
         if *self.desk.draining.borrow() {
             return Err(self.hand_over(user).await);
         }
@@ -158,12 +158,12 @@ impl UserAffinity {
         key: String,
         expect: Precondition,
     ) -> Result<Fence, Option<Key>> {
-        let (sent, op, assignment) = (clock::now(), OperationId::random(), self.jobs().timing.assignment);
+        let (sent, op, assignment) = (clock::now(), OperationId::random(), self.jobs().timing.affinity_ttl);
         let value = wire::encode(&FenceRow { worker: me });
         let put = Put { ttl: Some(assignment), op, ..Put::new(key.as_str(), value, expect) };
         let rev = match self.jobs().store.put(put).await {
             Ok(rev) => rev,
-            Err(WriteError::Unknown) => match self.jobs().store.settle(&key, op).await {
+            Err(WriteError::Unknown) => match self.jobs().store.resolve_unknown(&key, op).await {
                 Ok(Resolution::Written { rev }) => rev,
                 _ => return Err(None),
             },
@@ -192,11 +192,11 @@ impl UserAffinity {
         if self.serving().contains_key(user) {
             return None;
         }
-        self.give_up(user).await;
+        self.release_user(user).await;
         self.jobs().workers.roster().choose(&self.desk.team, user).filter(|next| *next != self.id)
     }
 
-    async fn give_up(&self, user: &str) {
+    async fn release_user(&self, user: &str) {
         let Some(held) = self.held().remove(user) else { return };
         let key = self.fence_key(user);
         if let Err(error) = self.jobs().store.delete(&key, Precondition::Rev(held.rev)).await {
@@ -208,13 +208,13 @@ impl UserAffinity {
     pub(super) async fn release(&self) {
         let users: Vec<String> = self.held().keys().cloned().collect();
         for user in users {
-            self.give_up(&user).await;
+            self.release_user(&user).await;
         }
     }
 
     /// Users whose jobs run here stay this worker's own, however long that takes.
     pub(super) async fn renew(self: Arc<Self>) {
-        let period = self.jobs().timing.assignment / 4;
+        let period = self.jobs().timing.affinity_ttl / 4;
         loop {
             tokio::time::sleep(period).await;
             let serving: HashSet<String> = self.serving().keys().cloned().collect();
@@ -238,7 +238,7 @@ impl UserAffinity {
         let this = self.clone();
         tokio::spawn(async move {
             loop {
-                let wait = match this.look(&user).await {
+                let wait = match this.run_next(&user).await {
                     Next::Done => Duration::ZERO,
                     Next::Again => continue,
                     Next::Wait(wait) => wait,
@@ -246,7 +246,7 @@ impl UserAffinity {
                 if timeout(wait, bell.notified()).await.is_err() && wait.is_zero() {
                     let mut serving = this.serving();
                     // who rang since then was heard: the bell keeps one ring
-                    if rang(&bell) {
+                    if take_notification(&bell) {
                         continue;
                     }
                     serving.remove(&user);
@@ -257,7 +257,7 @@ impl UserAffinity {
     }
 
     /// Runs the first job of a user that is due, to its end.
-    async fn look(self: &Arc<Self>, user: &str) -> Next {
+    async fn run_next(self: &Arc<Self>, user: &str) -> Next {
         let pause = Next::Wait(self.jobs().timing.lease_renew);
         let WorkerGroup { pool, lane } = &self.desk.team;
         let prefix = job_key::open_of(pool, lane, partition(user), &SubjectToken::new(user));
@@ -268,7 +268,7 @@ impl UserAffinity {
             let soonest = rows.iter().map(due).min();
             return soonest.map_or(Next::Done, |soonest| Next::Wait(Duration::from_millis(soonest - now)));
         };
-        let fence = match self.take(user).await {
+        let fence = match self.acquire_user(user).await {
             Ok(fence) => fence,
             Err(Some(other)) => {
                 self.jobs().wake_at(other, user).await;
@@ -306,9 +306,9 @@ impl UserAffinity {
             // a job that failed keeps its place: order is the promise
             Err(TransitionFailure::Refused(TransitionError::NotDue(ms), _)) => Next::Wait(Duration::from_millis(ms)),
             Err(TransitionFailure::Refused(TransitionError::Running(worker), running)) => {
-                match self.desk.lost(*running, worker).await {
+                match self.desk.mark_lost(*running, worker).await {
                     Some(changed) => {
-                        jobs.follow_up(changed).await;
+                        jobs.run_effect(changed).await;
                         Next::Again
                     }
                     None => pause,
@@ -316,7 +316,7 @@ impl UserAffinity {
             }
             // it is over, but whoever ended it may not have lived to tell
             Err(TransitionFailure::Refused(_, over)) => {
-                jobs.tell_all(&over).await;
+                jobs.notify_pages(&over).await;
                 forget().await
             }
             Err(TransitionFailure::Gone) => forget().await,
@@ -363,13 +363,13 @@ impl UserAffinity {
     }
 
     fn looks_after(&self, user: &str) -> bool {
-        let keeper = self.jobs().workers.roster().keeper(&self.desk.team, partition(user));
+        let keeper = self.jobs().workers.roster().partition_owner(&self.desk.team, partition(user));
         keeper == Some(self.id) || self.held().contains_key(user)
     }
 }
 
 /// Whether somebody has rung; takes the ring.
-fn rang(bell: &Notify) -> bool {
+fn take_notification(bell: &Notify) -> bool {
     bell.notified().now_or_never().is_some()
 }
 

@@ -132,10 +132,10 @@ impl Attempt {
         };
         let record = changed.as_ref().map(|changed| changed.stored.record.clone());
         if let Some(changed) = changed {
-            self.jobs.follow_up(changed).await;
+            self.jobs.run_effect(changed).await;
         }
         if let Some(hint) = &self.hint
-            && let Err(error) = self.jobs.engine.done(hint).await
+            && let Err(error) = self.jobs.engine.ack(hint).await
         {
             tracing::debug!(%error, "hint not settled, it comes again and dies at the record");
         }
@@ -162,8 +162,8 @@ fn event(claim: Claim, outcome: Outcome) -> RecordEvent {
         }
         Outcome::Value(value) => RecordEvent::Succeed(claim, value),
         Outcome::Failed(failure) => RecordEvent::Fail(claim, failure),
-        Outcome::Stopped => RecordEvent::Stop(claim),
-        Outcome::Returned => RecordEvent::Return(claim),
+        Outcome::Stopped => RecordEvent::StopAcknowledged(claim),
+        Outcome::Returned => RecordEvent::Release(claim),
     }
 }
 
@@ -192,14 +192,14 @@ impl AttemptMonitor {
                 _ = touch.tick() => self.touch().await,
                 _ = keep.tick(), if unkept.is_some() => {
                     if let Some(progress) = unkept.take() {
-                        self.keep(progress).await;
+                        self.persist_progress(progress).await;
                     }
                 }
                 // not sooner than the pace allows, and then only what was said last
                 Ok(()) = async { pace.tick().await; reports.changed().await } => {
                     let progress = reports.borrow_and_update().clone();
                     if let Some(progress) = &progress {
-                        self.say(progress).await;
+                        self.publish_progress(progress).await;
                     }
                     unkept = progress;
                 }
@@ -209,35 +209,35 @@ impl AttemptMonitor {
 
     async fn touch(&self) {
         if let Some(hint) = &self.hint
-            && let Err(error) = self.jobs.engine.touch(hint).await
+            && let Err(error) = self.jobs.engine.extend(hint).await
         {
             tracing::debug!(%error, "hint not touched");
         }
         if let Ok(Some(now)) = self.jobs.get(self.stored.record.id).await {
-            self.heed(&now);
+            self.check_cancelled(&now);
         }
     }
 
-    async fn say(&self, progress: &Progress) {
+    async fn publish_progress(&self, progress: &Progress) {
         let record = &self.stored.record;
         let state = record.state.text().to_owned();
         self.jobs.publish_event(record.id, JobEvent { state, progress: Some(progress.clone()) });
         self.jobs.tell_progress(record, progress).await;
     }
 
-    async fn keep(&mut self, progress: Progress) {
+    async fn persist_progress(&mut self, progress: Progress) {
         match self.jobs.change(self.stored.clone(), RecordEvent::Progress(self.claim, progress), None).await {
             Ok(changed) => {
-                self.heed(&changed.stored);
+                self.check_cancelled(&changed.stored);
                 self.stored = changed.stored;
             }
-            Err(TransitionFailure::Refused(TransitionError::Stale, stored)) => self.heed(&stored),
+            Err(TransitionFailure::Refused(TransitionError::Stale, stored)) => self.check_cancelled(&stored),
             Err(_) => {}
         }
     }
 
     /// A job that is cancelled, or that is another's by now, is to stop here.
-    fn heed(&self, now: &StoredJob) {
+    fn check_cancelled(&self, now: &StoredJob) {
         let record = &now.record;
         let ours = record.worker == Some(self.claim.worker) && record.attempts == self.claim.attempt;
         if record.cancelling || !ours {

@@ -18,9 +18,9 @@ use crate::wire::{self, CallAnswer, Cancel, HandlerError, WorkerCall};
 use crate::worker::WorkerGroup;
 
 /// How many workers of a lane are asked when each is busy.
-const MEMBERS: u32 = 4;
+const MAX_WORKERS_ASKED: u32 = 4;
 /// How often a user's worker is looked up again, when the one that was asked was not, or is dead.
-const LOOKUPS: u32 = 4;
+const MAX_LOOKUPS: u32 = 4;
 
 /// Why a call has no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl OutgoingCall<'_> {
     /// The engine chooses a member of the group; one that is busy says so at once.
     async fn any(&self) -> Result<Box<RawValue>, CallError> {
         let subject = self.jobs.subjects.calls(&self.team.pool, &self.team.lane);
-        for _ in 0..MEMBERS {
+        for _ in 0..MAX_WORKERS_ASKED {
             match self.ask(subject.clone()).await? {
                 CallAnswer::Value(value) => return Ok(value),
                 CallAnswer::Error(failure) => return Err(CallError::Failed(failure)),
@@ -117,12 +117,12 @@ impl OutgoingCall<'_> {
 
     async fn own(&self, user: &str) -> Result<Box<RawValue>, CallError> {
         let fence = job_key::fence(&self.team.pool, &self.team.lane, &SubjectToken::new(user));
-        let lives = |worker: &Key| self.jobs.workers.roster().life(*worker).is_some();
-        let mut worker = match self.jobs.owners.guess(&fence).filter(lives) {
+        let lives = |worker: &Key| self.jobs.workers.roster().current_epoch(*worker).is_some();
+        let mut worker = match self.jobs.owners.get(&fence).filter(lives) {
             Some(guess) => Some(guess),
             None => self.jobs.own_worker(self.team, user).await,
         };
-        for _ in 0..LOOKUPS {
+        for _ in 0..MAX_LOOKUPS {
             let Some(asked) = worker else { return Err(CallError::NoWorker) };
             let subject = self.jobs.subjects.worker(asked, worker_leaf::CALL);
             let outcome = match self.ask(subject).await {
@@ -148,7 +148,7 @@ impl OutgoingCall<'_> {
 
     /// A worker has no responder: once its death is proven, the user's next one.
     async fn after(&self, silent: Key, user: &str) -> Option<Key> {
-        let life = self.jobs.workers.roster().life(silent);
+        let life = self.jobs.workers.roster().current_epoch(silent);
         if let Some(life) = life {
             let gone = async {
                 if self.jobs.workers.bury(self.team, life).await == Ok(true) {

@@ -111,7 +111,7 @@ impl Jobs {
         loop {
             match self.store.put(put.clone()).await {
                 Ok(rev) => return Ok(Some(rev)),
-                Err(WriteError::Conflict { .. }) => match self.store.settle(&put.key, put.op).await {
+                Err(WriteError::Conflict { .. }) => match self.store.resolve_unknown(&put.key, put.op).await {
                     Ok(Resolution::Written { rev }) => return Ok(Some(rev)),
                     Ok(Resolution::Other { .. }) => return Ok(None),
                     Err(Unavailable) => {}

@@ -93,7 +93,7 @@ pub(super) async fn listen(desk: Arc<WorkerInbox>, assigned: Arc<UserAffinity>, 
     let own = async {
         while let Some(received) = own.next().await {
             if let BusEvent::Message(message) = received {
-                desk.clone().asked(&assigned, message);
+                desk.clone().handle_control(&assigned, message);
             }
         }
     };
@@ -184,7 +184,7 @@ impl WorkerInbox {
     }
 
     /// A message for this worker alone.
-    fn asked(self: Arc<Self>, assigned: &Arc<UserAffinity>, message: Message) {
+    fn handle_control(self: Arc<Self>, assigned: &Arc<UserAffinity>, message: Message) {
         match message.subject.rsplit('.').next() {
             Some(worker_leaf::ALIVE) => {
                 tokio::spawn(async move { self.reply_bytes(message, bytes::Bytes::new()).await });
@@ -231,19 +231,19 @@ impl WorkerInbox {
         let Some(call) = read::<WorkerCall>(&question) else { return };
         let Some(user) = call.user.clone() else { return };
         if assigned.has(&user) {
-            return self.pass_on(call, question);
+            return self.enqueue(call, question);
         }
         let assigned = assigned.clone();
         tokio::spawn(async move {
-            match assigned.take(&user).await {
-                Ok(_) => self.pass_on(call, question),
+            match assigned.acquire_user(&user).await {
+                Ok(_) => self.enqueue(call, question),
                 Err(Some(worker)) => self.reply(question, &CallAnswer::Elsewhere { worker }).await,
                 Err(None) => self.reply(question, &CallAnswer::Busy).await,
             }
         });
     }
 
-    fn pass_on(self: &Arc<Self>, call: WorkerCall, question: Message) {
+    fn enqueue(self: &Arc<Self>, call: WorkerCall, question: Message) {
         if let Some(asked) = self.admit(call, question) {
             // there is room for as much as there are slots, and the receiver is gone only with the worker
             let _ = self.work.try_send(Work::Call(Box::new(asked)));
@@ -257,9 +257,9 @@ impl WorkerInbox {
 
     fn admit(self: &Arc<Self>, call: WorkerCall, question: Message) -> Option<IncomingCall> {
         match self.slots.clone().try_acquire_owned() {
-            Ok(slot) => self.begun(call, question, slot),
+            Ok(slot) => self.admit_with_slot(call, question, slot),
             Err(_) => {
-                tokio::spawn(self.clone().wait_in_line(call, question));
+                tokio::spawn(self.clone().wait_for_slot(call, question));
                 None
             }
         }
@@ -267,14 +267,14 @@ impl WorkerInbox {
 
     /// A slot that is free in a moment is waited for, by as many calls as there are slots. Anybody else is told at once:
     /// another worker may have one.
-    async fn wait_in_line(self: Arc<Self>, call: WorkerCall, question: Message) {
+    async fn wait_for_slot(self: Arc<Self>, call: WorkerCall, question: Message) {
         let slot = match self.line.try_acquire() {
-            Ok(_place) => timeout(self.jobs.timing.slot, self.slots.clone().acquire_owned()).await.ok(),
+            Ok(_place) => timeout(self.jobs.timing.slot_wait, self.slots.clone().acquire_owned()).await.ok(),
             Err(_) => None,
         };
         match slot {
             Some(Ok(slot)) => {
-                if let Some(asked) = self.begun(call, question, slot) {
+                if let Some(asked) = self.admit_with_slot(call, question, slot) {
                     let _ = self.work.send(Work::Call(Box::new(asked))).await;
                 }
             }
@@ -283,7 +283,7 @@ impl WorkerInbox {
     }
 
     /// `None` when nobody waits for it any more.
-    fn begun(
+    fn admit_with_slot(
         self: &Arc<Self>,
         call: WorkerCall,
         question: Message,
@@ -342,7 +342,7 @@ impl WorkerInbox {
 
     /// Whether the worker that a record names has lost it, because it is dead, or because it is this one and nothing
     /// here stands behind its claim; and if so, the record after that.
-    pub(super) async fn lost(self: &Arc<Self>, stored: StoredJob, worker: WorkerId) -> Option<Transition> {
+    pub(super) async fn mark_lost(self: &Arc<Self>, stored: StoredJob, worker: WorkerId) -> Option<Transition> {
         if self.active() == Some(worker) {
             return self.give_back(stored, worker).await;
         }
@@ -350,7 +350,7 @@ impl WorkerInbox {
             return None;
         }
         tracing::info!(job = %stored.record.id, worker = %worker.id, "the worker of a job is dead");
-        self.jobs.change(stored, RecordEvent::Lose(worker), None).await.ok()
+        self.jobs.change(stored, RecordEvent::WorkerLost(worker), None).await.ok()
     }
 
     /// Gives back a claim of this worker that has no attempt: its answer was lost, which is no attempt, or its attempt
@@ -361,8 +361,8 @@ impl WorkerInbox {
         let _in_hand = self.begin(id).filter(|_| state == JobState::Running)?;
         let dropped = || self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
         let event = match dropped().contains(&id) {
-            true => RecordEvent::Lose(worker),
-            false => RecordEvent::Return(Claim { worker, attempt: attempts }),
+            true => RecordEvent::WorkerLost(worker),
+            false => RecordEvent::Release(Claim { worker, attempt: attempts }),
         };
         let goes_on = |sent| sent && self.lease.worker() == Some(worker);
         let changed = self.jobs.change_until_known(Change::new(event), stored, None, goes_on).await;
@@ -385,7 +385,7 @@ impl WorkerInbox {
                 && let Some(worker) = stored.record.worker.filter(|worker| self.active() == Some(*worker))
                 && let Some(changed) = self.give_back(stored, worker).await
             {
-                self.jobs.follow_up(changed).await;
+                self.jobs.run_effect(changed).await;
             }
         }
     }

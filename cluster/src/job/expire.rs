@@ -46,12 +46,12 @@ impl JobReconciler {
         let mut ended = 0;
         for (id, outcome) in outcomes {
             match outcome {
-                Ok(Some(stored)) => self.note(jobs, &stored),
+                Ok(Some(stored)) => self.track(jobs, &stored),
                 Ok(None) => {
                     ended += 1;
                     self.forget(id);
                 }
-                Err(TransitionFailure::Refused(_, stored)) => self.note(jobs, &stored),
+                Err(TransitionFailure::Refused(_, stored)) => self.track(jobs, &stored),
                 Err(TransitionFailure::Gone) => self.forget(id),
                 Err(TransitionFailure::Fenced | TransitionFailure::Unavailable) => return Err(Unavailable),
             }
@@ -80,7 +80,7 @@ async fn end_unclaimed(jobs: &Jobs, id: Key, wait_ms: u64) -> Result<Option<Stor
     }
     let changed = jobs.change(stored, RecordEvent::Expire { wait_ms }, None).await?;
     tracing::info!(job = %id, pool = changed.stored.record.pool, "job ended: no worker took it in time");
-    jobs.follow_up(changed).await;
+    jobs.run_effect(changed).await;
     Ok(None)
 }
 
@@ -102,9 +102,9 @@ async fn clear(jobs: &Jobs, team: &WorkerGroup, open: u64) -> Result<bool, Queue
         match record {
             Some(stored) if !stored.record.state.is_terminal() => {
                 // not at once, so that the next pull gets others
-                jobs.engine.retry(&hint, jobs.timing.redelivery).await?;
+                jobs.engine.nak(&hint, jobs.timing.redelivery).await?;
             }
-            _ => jobs.engine.done(&hint).await?,
+            _ => jobs.engine.ack(&hint).await?,
         }
     }
     Ok(true)

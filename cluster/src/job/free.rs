@@ -32,7 +32,7 @@ pub(super) async fn pull(desk: Arc<WorkerInbox>) {
             Ok(hints) => {
                 for hint in hints {
                     let slot = desk.slots.clone().try_acquire_owned().ok();
-                    tokio::spawn(look_at(desk.clone(), hint, slot));
+                    tokio::spawn(process_hint(desk.clone(), hint, slot));
                 }
             }
             Err(error) => {
@@ -44,7 +44,7 @@ pub(super) async fn pull(desk: Arc<WorkerInbox>) {
 }
 
 /// The record says what a hint means.
-async fn look_at(desk: Arc<WorkerInbox>, hint: QueueMessage, slot: Option<OwnedSemaphorePermit>) {
+async fn process_hint(desk: Arc<WorkerInbox>, hint: QueueMessage, slot: Option<OwnedSemaphorePermit>) {
     let jobs = &desk.jobs;
     let Ok(id) = hint.id.parse::<Key>() else { return settle(&desk, &hint).await };
     // what was offered most likely stands; what comes again has changed since
@@ -55,13 +55,13 @@ async fn look_at(desk: Arc<WorkerInbox>, hint: QueueMessage, slot: Option<OwnedS
             Ok(Some(stored)) => stored,
             // the record is written before its hint: it has expired
             Ok(None) => return settle(&desk, &hint).await,
-            Err(_) => return later(&desk, &hint, jobs.timing.lease_renew).await,
+            Err(_) => return nak(&desk, &hint, jobs.timing.lease_renew).await,
         },
     };
     if stored.record.affinity == Affinity::Assigned {
         // its hint says that a page was not told; what is not over waits as a row
         return match stored.record.state.is_terminal() {
-            true => conclude(&desk, &stored, &hint).await,
+            true => notify_and_ack(&desk, &stored, &hint).await,
             false => settle(&desk, &hint).await,
         };
     }
@@ -69,47 +69,47 @@ async fn look_at(desk: Arc<WorkerInbox>, hint: QueueMessage, slot: Option<OwnedS
         Some(slot) => slot,
         None => match timeout(jobs.timing.redelivery / 2, desk.slots.clone().acquire_owned()).await {
             Ok(Ok(slot)) => slot,
-            _ => return later(&desk, &hint, Duration::ZERO).await,
+            _ => return nak(&desk, &hint, Duration::ZERO).await,
         },
     };
     match desk.claim(stored, None, Some(hint.clone()), None, slot).await {
         Ok(()) => {}
         Err(TransitionFailure::Refused(TransitionError::NotDue(ms), _)) => {
-            later(&desk, &hint, Duration::from_millis(ms)).await;
+            nak(&desk, &hint, Duration::from_millis(ms)).await;
         }
         Err(TransitionFailure::Refused(TransitionError::Running(worker), running)) => {
-            match desk.lost(*running, worker).await {
+            match desk.mark_lost(*running, worker).await {
                 // it is offered anew, or over
                 Some(changed) => {
-                    jobs.follow_up(changed).await;
+                    jobs.run_effect(changed).await;
                     settle(&desk, &hint).await;
                 }
                 // redelivery is not a permission
-                None => later(&desk, &hint, jobs.timing.redelivery).await,
+                None => nak(&desk, &hint, jobs.timing.redelivery).await,
             }
         }
-        Err(TransitionFailure::Refused(_, over)) => conclude(&desk, &over, &hint).await,
+        Err(TransitionFailure::Refused(_, over)) => notify_and_ack(&desk, &over, &hint).await,
         Err(TransitionFailure::Gone) => settle(&desk, &hint).await,
         Err(TransitionFailure::Fenced | TransitionFailure::Unavailable) => {
-            later(&desk, &hint, jobs.timing.lease_renew).await;
+            nak(&desk, &hint, jobs.timing.lease_renew).await;
         }
     }
 }
 
 /// The job is over, but whoever ended it may not have lived to tell.
-async fn conclude(desk: &WorkerInbox, over: &StoredJob, hint: &QueueMessage) {
-    desk.jobs.tell_all(over).await;
+async fn notify_and_ack(desk: &WorkerInbox, over: &StoredJob, hint: &QueueMessage) {
+    desk.jobs.notify_pages(over).await;
     settle(desk, hint).await;
 }
 
 async fn settle(desk: &WorkerInbox, hint: &QueueMessage) {
-    if let Err(error) = desk.jobs.engine.done(hint).await {
+    if let Err(error) = desk.jobs.engine.ack(hint).await {
         tracing::debug!(%error, "hint not settled, it comes again");
     }
 }
 
-async fn later(desk: &WorkerInbox, hint: &QueueMessage, after: Duration) {
-    if let Err(error) = desk.jobs.engine.retry(hint, after).await {
+async fn nak(desk: &WorkerInbox, hint: &QueueMessage, after: Duration) {
+    if let Err(error) = desk.jobs.engine.nak(hint, after).await {
         tracing::debug!(%error, "hint not put off, it comes again by itself");
     }
 }

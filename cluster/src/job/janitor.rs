@@ -48,17 +48,17 @@ pub struct JobReconciler {
 
 impl JobReconciler {
     /// One round: how many jobs it helped.
-    pub async fn round(&mut self, jobs: &Jobs) -> Result<usize, Unavailable> {
+    pub async fn run_once(&mut self, jobs: &Jobs) -> Result<usize, Unavailable> {
         self.read(jobs).await?;
-        self.bury(jobs).await?;
+        self.evict_dead_workers(jobs).await?;
         self.end_unclaimed(jobs).await?;
         self.clear_hints(jobs).await?;
         self.ask_workers(jobs).await;
         let mut helped = 0;
-        for id in self.doubtful(jobs).await? {
+        for id in self.suspects(jobs).await? {
             match jobs.get(id).await? {
                 None => drop(self.open.remove(&id)),
-                Some(stored) => helped += usize::from(self.help(jobs, stored).await?),
+                Some(stored) => helped += usize::from(self.repair(jobs, stored).await?),
             }
         }
         Ok(helped)
@@ -66,13 +66,13 @@ impl JobReconciler {
 
     /// Jobs whose worker is not there, and jobs that wait for too long. As long as a route has a hint for every job
     /// that waits, nothing is missing: its workers have too much to do.
-    async fn doubtful(&self, jobs: &Jobs) -> Result<Vec<Key>, Unavailable> {
+    async fn suspects(&self, jobs: &Jobs) -> Result<Vec<Key>, Unavailable> {
         let now = unix_ms();
         let mut doubtful = Vec::new();
         let mut overdue: HashMap<&WorkerGroup, Vec<Key>> = HashMap::new();
         for (id, line) in &self.open {
             match line.worker {
-                Some(worker) if !jobs.workers.roster().lives(worker) => doubtful.push(*id),
+                Some(worker) if !jobs.workers.roster().is_current(worker) => doubtful.push(*id),
                 None if line.overdue <= now => overdue.entry(&line.team).or_default().push(*id),
                 _ => {}
             }
@@ -92,7 +92,7 @@ impl JobReconciler {
             let full = batch.len() == BATCH;
             for stored in batch {
                 self.seen = self.seen.max(stored.rev);
-                self.note(jobs, &stored);
+                self.track(jobs, &stored);
             }
             if !full {
                 return Ok(());
@@ -115,7 +115,7 @@ impl JobReconciler {
         self.open.values().filter(|line| line.free && line.team == *team).count() as u64
     }
 
-    pub(super) fn note(&mut self, jobs: &Jobs, stored: &StoredJob) {
+    pub(super) fn track(&mut self, jobs: &Jobs, stored: &StoredJob) {
         let StoredJob { record, rev } = stored;
         if record.state.is_terminal() {
             self.open.remove(&record.id);
@@ -142,7 +142,7 @@ impl JobReconciler {
         let mut questions: HashMap<Key, Vec<Key>> = HashMap::new();
         for (id, line) in self.open.iter_mut().filter(|(_, line)| broken || line.ask_at <= now) {
             line.ask_at = now + jobs.timing.redelivery.as_millis() as u64;
-            if let Some(worker) = line.worker.filter(|worker| jobs.workers.roster().lives(*worker)) {
+            if let Some(worker) = line.worker.filter(|worker| jobs.workers.roster().is_current(*worker)) {
                 questions.entry(worker.id).or_default().push(*id);
             }
         }
@@ -159,22 +159,22 @@ impl JobReconciler {
     }
 
     /// Workers that run something and do not answer any more.
-    async fn bury(&self, jobs: &Jobs) -> Result<(), Unavailable> {
+    async fn evict_dead_workers(&self, jobs: &Jobs) -> Result<(), Unavailable> {
         let mut busy: Vec<(WorkerId, &WorkerGroup)> =
             self.open.values().filter_map(|line| Some((line.worker?, &line.team))).collect();
         busy.sort_by_key(|(worker, _)| *worker);
         busy.dedup_by_key(|(worker, _)| *worker);
-        let lives = |worker| jobs.workers.roster().lives(worker);
+        let lives = |worker| jobs.workers.roster().is_current(worker);
         let asked = busy.into_iter().filter(|(worker, _)| lives(*worker));
         let buried = asked.map(|(worker, team)| jobs.workers.bury(team, worker));
         futures_util::future::try_join_all(buried).await.map(drop)
     }
 
-    async fn help(&mut self, jobs: &Jobs, stored: StoredJob) -> Result<bool, Unavailable> {
+    async fn repair(&mut self, jobs: &Jobs, stored: StoredJob) -> Result<bool, Unavailable> {
         let line = self.open.get(&stored.record.id).map(|line| line.rev);
         if line != Some(stored.rev) {
             // it has moved meanwhile
-            self.note(jobs, &stored);
+            self.track(jobs, &stored);
             return Ok(false);
         }
         let (state, worker) = (stored.record.state, stored.record.worker);
@@ -183,17 +183,17 @@ impl JobReconciler {
                 if jobs.workers.is_alive(&stored.record.team(), worker).await? {
                     return Ok(false);
                 }
-                let Ok(changed) = jobs.change(stored, RecordEvent::Lose(worker), None).await else {
+                let Ok(changed) = jobs.change(stored, RecordEvent::WorkerLost(worker), None).await else {
                     return Ok(false);
                 };
                 tracing::info!(job = %changed.stored.record.id, worker = %worker.id, "job taken from a dead worker");
-                jobs.follow_up(changed).await;
+                jobs.run_effect(changed).await;
                 Ok(true)
             }
             (JobState::Queued | JobState::Scheduled, _) => {
-                jobs.offer(&stored, Duration::ZERO).await;
+                jobs.enqueue(&stored, Duration::ZERO).await;
                 // once more after the same time: duplicates die at the claim
-                self.note(jobs, &stored);
+                self.track(jobs, &stored);
                 Ok(true)
             }
             _ => Ok(false),

@@ -12,7 +12,7 @@ use crate::id::Key;
 use crate::wire::{self, PeerResponse, JobEvent, JobNotification, JobUpdate, Progress, PeerRequest};
 
 /// How often a page is told of an end before it is left to ask by itself.
-const TELLINGS: u32 = 5;
+const MAX_NOTIFY_ATTEMPTS: u32 = 5;
 /// What a watcher may leave unread.
 const WATCH_BYTES: usize = 64 * 1024;
 
@@ -30,7 +30,7 @@ impl JobWatch {
     }
 
     /// The record as it stands.
-    pub async fn look(&self) -> Result<Option<StoredJob>, Unavailable> {
+    pub async fn read(&self) -> Result<Option<StoredJob>, Unavailable> {
         self.jobs.get(self.job).await
     }
 
@@ -55,7 +55,7 @@ impl Jobs {
         let until = tokio::time::Instant::now() + within;
         let mut watching = self.watch(job).await?;
         loop {
-            let Some(stored) = watching.look().await? else { return Ok(None) };
+            let Some(stored) = watching.read().await? else { return Ok(None) };
             if stored.record.state.is_terminal() {
                 return Ok(Some(stored.record));
             }
@@ -90,7 +90,7 @@ impl Jobs {
 
     /// Tells every page that waits for a job how it ended. A hint brings the job to a worker again if a page's node did
     /// not answer.
-    pub(super) async fn tell_all(&self, stored: &StoredJob) {
+    pub(super) async fn notify_pages(&self, stored: &StoredJob) {
         let record = &stored.record;
         let told = record.askers.iter().map(|asker| self.tell_end(record, asker));
         if futures_util::future::join_all(told).await.contains(&false) {
@@ -109,7 +109,7 @@ impl Jobs {
         let question = PeerRequest::Job(Box::new(note));
         let link = self.engine.link();
         let mut telling = 0;
-        while telling < TELLINGS {
+        while telling < MAX_NOTIFY_ATTEMPTS {
             match self.post.find_page(asker.page, &question, None).await {
                 Ok(PeerResponse::Delivered(_) | PeerResponse::Unknown) => return true,
                 Err(PeerError::Gone | PeerError::TooLarge) => {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::id::Key;
 
 /// More than a process has users that call at the same time; beyond it, all are looked up again.
-const MOST: usize = 16 * 1024;
+const MAX_CACHED_OWNERS: usize = 16 * 1024;
 
 /// Guesses by the key of the fence. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
@@ -21,14 +21,14 @@ impl OwnerCache {
     }
 
     /// The worker that answered last.
-    pub(super) fn guess(&self, fence: &str) -> Option<Key> {
+    pub(super) fn get(&self, fence: &str) -> Option<Key> {
         self.lock().get(fence).copied()
     }
 
     /// This worker has answered.
     pub(super) fn remember(&self, fence: String, worker: Key) {
         let mut guesses = self.lock();
-        if guesses.len() >= MOST && !guesses.contains_key(&fence) {
+        if guesses.len() >= MAX_CACHED_OWNERS && !guesses.contains_key(&fence) {
             guesses.clear();
         }
         guesses.insert(fence, worker);
@@ -42,13 +42,13 @@ mod tests {
     #[test]
     fn guesses_are_bounded_and_the_newest_one_counts() {
         let owners = OwnerCache::default();
-        for user in 0..2 * MOST {
+        for user in 0..2 * MAX_CACHED_OWNERS {
             owners.remember(user.to_string(), Key::from_bits(1));
-            assert!(owners.lock().len() <= MOST);
+            assert!(owners.lock().len() <= MAX_CACHED_OWNERS);
         }
-        let last = (2 * MOST - 1).to_string();
+        let last = (2 * MAX_CACHED_OWNERS - 1).to_string();
         owners.remember(last.clone(), Key::from_bits(2));
-        assert_eq!(owners.guess(&last), Some(Key::from_bits(2)));
-        assert_eq!(owners.guess("nobody"), None);
+        assert_eq!(owners.get(&last), Some(Key::from_bits(2)));
+        assert_eq!(owners.get("nobody"), None);
     }
 }

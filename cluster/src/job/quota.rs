@@ -137,7 +137,7 @@ impl Jobs {
             }
             let now = unix_ms();
             known.row.open.push((job, quota.page, now));
-            known.row.until = known.row.until.max(due.max(now) + self.timing.job_kept.as_millis() as u64);
+            known.row.until = known.row.until.max(due.max(now) + self.timing.job_retention.as_millis() as u64);
             if self.write_quota(account, known, now).await? {
                 return Ok(());
             }

@@ -130,42 +130,42 @@ impl Jobs {
 
     /// Cancels a job in whatever state it is; one that runs is asked to stop.
     pub async fn cancel(&self, job: Key) -> Result<Record, TransitionFailure> {
-        self.happen(job, RecordEvent::Cancel).await
+        self.apply_event(job, RecordEvent::Cancel).await
     }
 
     /// Runs a job again that has failed, was cancelled or is dead.
     pub async fn retry(&self, job: Key) -> Result<Record, TransitionFailure> {
-        self.happen(job, RecordEvent::Retry).await
+        self.apply_event(job, RecordEvent::Retry).await
     }
 
-    async fn happen(&self, job: Key, event: RecordEvent) -> Result<Record, TransitionFailure> {
+    async fn apply_event(&self, job: Key, event: RecordEvent) -> Result<Record, TransitionFailure> {
         let stored = self.get(job).await.map_err(|Unavailable| TransitionFailure::Unavailable)?.ok_or(TransitionFailure::Gone)?;
         let until = Instant::now() + self.timing.deliver;
         let goes_on = |sent| sent && Instant::now() < until;
         let changed = self.change_until_known(Change::new(event), stored, None, goes_on).await?;
         let record = changed.stored.record.clone();
-        self.follow_up(changed).await;
+        self.run_effect(changed).await;
         Ok(record)
     }
 
     /// The write of a record.
     pub(super) fn put(&self, record: &Record, expect: Precondition) -> Put {
-        let ttl = record.state.is_terminal().then_some(self.timing.job_kept);
+        let ttl = record.state.is_terminal().then_some(self.timing.job_retention);
         Put { ttl, ..Put::new(job_key::job(record.id), record.encode(), expect) }
     }
 
     /// Does what follows from a change. Nothing here has to succeed: the janitor finds what was not offered, and
     /// the hint or the open row stays until the page has been told.
-    pub(super) async fn follow_up(&self, changed: Transition) {
+    pub(super) async fn run_effect(&self, changed: Transition) {
         let Transition { stored, after } = changed;
         let record = &stored.record;
         match after {
             Effect::Nothing => self.publish(record),
-            Effect::Offer { delay_ms } => {
+            Effect::Enqueue { delay_ms } => {
                 self.publish(record);
-                self.offer(&stored, Duration::from_millis(delay_ms)).await;
+                self.enqueue(&stored, Duration::from_millis(delay_ms)).await;
             }
-            Effect::Interrupt(worker) => {
+            Effect::CancelWorker(worker) => {
                 let subject = self.subjects.worker(worker.id, worker_leaf::CANCEL);
                 let message = Message::new(subject, wire::encode(&Cancel { id: record.id }));
                 // a worker that does not hear it reads the record at its next touch
@@ -173,9 +173,9 @@ impl Jobs {
                     tracing::debug!(job = %record.id, %error, "worker not told that its job is cancelled");
                 }
             }
-            Effect::Conclude => {
+            Effect::NotifyEnd => {
                 self.publish(record);
-                self.tell_all(&stored).await;
+                self.notify_pages(&stored).await;
                 self.close(record).await;
             }
         }
@@ -183,14 +183,14 @@ impl Jobs {
 
     /// Says that a job waits. What the engine does not confirm now is repeated in the background, so that a short
     /// break costs no more than itself; if this process ends before that, the janitor finds the job.
-    pub(super) async fn offer(&self, stored: &StoredJob, delay: Duration) {
+    pub(super) async fn enqueue(&self, stored: &StoredJob, delay: Duration) {
         if self.try_offer(stored, delay).await {
             return;
         }
         tracing::info!(job = %stored.record.id, "job not offered to workers yet");
         let (jobs, stored) = (self.clone(), stored.clone());
         tokio::spawn(async move {
-            let until = Instant::now() + jobs.timing.job_kept;
+            let until = Instant::now() + jobs.timing.job_retention;
             while Instant::now() < until {
                 jobs.wait_to_retry().await;
                 if jobs.try_offer(&stored, delay).await {

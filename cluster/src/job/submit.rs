@@ -110,26 +110,26 @@ impl Jobs {
         }
         let job = match &submission.idempotency {
             None => Key::random(),
-            Some(idempotency) => self.remember(idempotency, &submission).await?,
+            Some(idempotency) => self.reserve_idempotency_key(idempotency, &submission).await?,
         };
         let quota = submission.quota.clone();
         let record = record(job, submission);
         if let Some(quota) = quota {
             self.reserve(&quota, job, record.due).await?;
         }
-        let pointed = self.point(&record);
+        let pointed = self.index_by_frame(&record);
         let created = self.create(&record);
         let (pointed, created) = tokio::join!(pointed, created);
         pointed?;
         let Some(rev) = created? else {
-            let joined = self.join(record).await?;
+            let joined = self.add_waiter(record).await?;
             accepted(&joined.record);
             return Ok(joined);
         };
         accepted(&record);
         let delay = Duration::from_millis(record.due.saturating_sub(record.created));
         let stored = StoredJob { record, rev };
-        self.offer(&stored, delay).await;
+        self.enqueue(&stored, delay).await;
         Ok(Submitted { record: stored.record, fresh: true })
     }
 
@@ -140,11 +140,11 @@ impl Jobs {
     }
 
     /// The job of an idempotency key: a fresh one if the key is.
-    async fn remember(&self, key: &Idempotency, submission: &Submission) -> Result<Key, SubmitError> {
+    async fn reserve_idempotency_key(&self, key: &Idempotency, submission: &Submission) -> Result<Key, SubmitError> {
         let row = IdempotencyRow { job: Key::random(), content: content(submission) };
         let name = job_key::idempotency(&digest(&[&key.scope, &key.key]));
         let put = Put {
-            ttl: Some(self.timing.job_kept),
+            ttl: Some(self.timing.job_retention),
             ..Put::new(name.as_str(), wire::encode(&row), Precondition::Absent)
         };
         if self.put_until_known(put).await?.is_some() {
@@ -158,11 +158,11 @@ impl Jobs {
     }
 
     /// The page may name the job by its frame id: to cancel it, and to ask for its end when it comes back.
-    async fn point(&self, record: &Record) -> Result<(), SubmitError> {
+    async fn index_by_frame(&self, record: &Record) -> Result<(), SubmitError> {
         let Some(asker) = record.askers.first() else { return Ok(()) };
         let key = job_key::of_page(asker.page.key, asker.frame.get());
         let ahead = Duration::from_secs(record.due.saturating_sub(record.created) / 1000);
-        let ttl = Some(self.timing.job_kept + ahead);
+        let ttl = Some(self.timing.job_retention + ahead);
         let put = Put { ttl, ..Put::new(key, record.id.to_string(), Precondition::Any) };
         self.put_until_known(put).await?;
         Ok(())
@@ -174,14 +174,14 @@ impl Jobs {
     }
 
     /// The same submission again: the job that stands, and one more page that waits for it.
-    async fn join(&self, wanted: Record) -> Result<Submitted, SubmitError> {
+    async fn add_waiter(&self, wanted: Record) -> Result<Submitted, SubmitError> {
         let entry = self.store.get(&job_key::job(wanted.id), Consistency::Latest).await?;
         let standing = entry.and_then(stored).ok_or(SubmitError::Unavailable)?;
         let asker = wanted.askers.into_iter().next();
         let Some(asker) = asker else { return Ok(Submitted { record: standing.record, fresh: false }) };
         let until = Instant::now() + self.timing.deliver;
         let goes_on = |sent| sent && Instant::now() < until;
-        match self.change_until_known(Change::new(RecordEvent::Join(asker)), standing, None, goes_on).await {
+        match self.change_until_known(Change::new(RecordEvent::AddWaiter(asker)), standing, None, goes_on).await {
             Ok(changed) => Ok(Submitted { record: changed.stored.record, fresh: false }),
             // it is over: the caller reads its end here
             Err(TransitionFailure::Refused(_, stored)) => Ok(Submitted { record: stored.record, fresh: false }),

@@ -18,7 +18,7 @@ use crate::id::Key;
 use crate::timing::Timing;
 use crate::worker::WorkerGroup;
 
-const TIMING: Timing = Timing::SHORT;
+const TIMING: Timing = Timing::TEST;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn team() -> WorkerGroup {
@@ -76,7 +76,7 @@ fn janitor(jobs: &Jobs) -> JoinSet<()> {
     tasks.spawn(async move {
         let mut janitor = JobReconciler::default();
         loop {
-            let _ = janitor.round(&jobs).await;
+            let _ = janitor.run_once(&jobs).await;
             tokio::time::sleep(TIMING.lease_renew).await;
         }
     });
@@ -240,7 +240,7 @@ async fn a_worker_that_lost_its_job_has_no_say_any_more() {
     let running = becomes(&jobs, job, |record| record.state == JobState::Running).await;
     let stale = Claim { worker: running.worker.unwrap(), attempt: 1 };
     let stored = jobs.get(job).await.unwrap().unwrap();
-    jobs.change(stored, RecordEvent::Lose(stale.worker), None).await.unwrap();
+    jobs.change(stored, RecordEvent::WorkerLost(stale.worker), None).await.unwrap();
     let stored = jobs.get(job).await.unwrap().unwrap();
     let late = jobs.change(stored, RecordEvent::Succeed(stale, RawValue::NULL.to_owned()), None).await;
     assert!(matches!(late, Err(TransitionFailure::Refused(TransitionError::Stale, _))));

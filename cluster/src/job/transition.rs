@@ -36,17 +36,17 @@ pub enum RecordEvent {
     /// The handler said no. A failure that is not retryable ends the job whatever its retries.
     Fail(Claim, HandlerError),
     /// The worker stopped it on request.
-    Stop(Claim),
+    StopAcknowledged(Claim),
     /// The worker gives it back untouched: it is not an attempt.
-    Return(Claim),
+    Release(Claim),
     /// That life of a worker is over.
-    Lose(WorkerId),
+    WorkerLost(WorkerId),
     /// Somebody wants it no more.
     Cancel,
     /// An operator wants it to run again.
     Retry,
     /// One more page waits for it.
-    Join(Waiter),
+    AddWaiter(Waiter),
     /// No worker has taken it for so long after it was due.
     Expire {
         /// Milliseconds.
@@ -73,14 +73,14 @@ pub enum Effect {
     /// Nothing.
     Nothing,
     /// It waits for a worker: say so, once its time has come.
-    Offer {
+    Enqueue {
         /// Milliseconds to go.
         delay_ms: u64,
     },
     /// Its worker has to be told to stop.
-    Interrupt(WorkerId),
+    CancelWorker(WorkerId),
     /// It is over: whoever waits for it has to be told.
-    Conclude,
+    NotifyEnd,
 }
 
 impl RecordEvent {
@@ -92,24 +92,24 @@ impl RecordEvent {
         };
         match self {
             Self::Claim(worker, _) => record.state == JobState::Running && record.worker == Some(*worker),
-            Self::Succeed(by, _) | Self::Fail(by, _) | Self::Stop(by) => ended_by(by),
+            Self::Succeed(by, _) | Self::Fail(by, _) | Self::StopAcknowledged(by) => ended_by(by),
             Self::Cancel => record.state == JobState::Cancelled,
             Self::Retry => !record.state.is_terminal(),
-            Self::Join(asker) => record.askers.iter().any(|known| known.is(asker)),
-            Self::Progress(..) | Self::Return(_) | Self::Lose(_) | Self::Expire { .. } => false,
+            Self::AddWaiter(asker) => record.askers.iter().any(|known| known.is(asker)),
+            Self::Progress(..) | Self::Release(_) | Self::WorkerLost(_) | Self::Expire { .. } => false,
         }
     }
 
     /// What follows from this event in the record that it led to, as it is found there later.
     pub fn effect(&self, record: &Record, now: u64) -> Effect {
         match (self, record.state) {
-            (Self::Claim(..) | Self::Progress(..) | Self::Join(_), _) => Effect::Nothing,
+            (Self::Claim(..) | Self::Progress(..) | Self::AddWaiter(_), _) => Effect::Nothing,
             (_, JobState::Scheduled | JobState::Queued) => {
-                Effect::Offer { delay_ms: record.due.saturating_sub(now) }
+                Effect::Enqueue { delay_ms: record.due.saturating_sub(now) }
             }
-            (Self::Cancel, JobState::Running) => record.worker.map_or(Effect::Nothing, Effect::Interrupt),
+            (Self::Cancel, JobState::Running) => record.worker.map_or(Effect::Nothing, Effect::CancelWorker),
             (_, JobState::Running) => Effect::Nothing,
-            _ => Effect::Conclude,
+            _ => Effect::NotifyEnd,
         }
     }
 }
@@ -120,36 +120,36 @@ pub fn apply(record: &Record, event: RecordEvent, now: u64, timing: &Timing) -> 
     let after = match event {
         RecordEvent::Claim(worker, release) => claim(&mut next, worker, release, now)?,
         RecordEvent::Progress(by, progress) => {
-            standing(&next, by)?;
+            check_claim(&next, by)?;
             next.progress = Some(progress);
             Effect::Nothing
         }
         RecordEvent::Succeed(by, value) => {
-            standing(&next, by)?;
+            check_claim(&next, by)?;
             next.result = Some(value);
             next.error = None;
             end(&mut next, JobState::Succeeded, now)
         }
         RecordEvent::Fail(by, failure) => {
-            standing(&next, by)?;
+            check_claim(&next, by)?;
             fail(&mut next, failure, now, timing)
         }
-        RecordEvent::Stop(by) => {
-            standing(&next, by)?;
+        RecordEvent::StopAcknowledged(by) => {
+            check_claim(&next, by)?;
             end(&mut next, JobState::Cancelled, now)
         }
-        RecordEvent::Return(by) => {
-            standing(&next, by)?;
+        RecordEvent::Release(by) => {
+            check_claim(&next, by)?;
             next.attempts -= 1;
-            if next.cancelling { end(&mut next, JobState::Cancelled, now) } else { again(&mut next, now, now) }
+            if next.cancelling { end(&mut next, JobState::Cancelled, now) } else { requeue(&mut next, now, now) }
         }
-        RecordEvent::Lose(worker) => match next.state {
+        RecordEvent::WorkerLost(worker) => match next.state {
             JobState::Running if next.worker == Some(worker) => lose(&mut next, now),
             _ => return Err(TransitionError::Stale),
         },
         RecordEvent::Cancel => cancel(&mut next, now)?,
         RecordEvent::Retry => retry(&mut next, now)?,
-        RecordEvent::Join(asker) => {
+        RecordEvent::AddWaiter(asker) => {
             if next.state.is_terminal() || next.askers.len() >= MAX_ASKERS {
                 return Err(TransitionError::OutOfPlace);
             }
@@ -161,7 +161,7 @@ pub fn apply(record: &Record, event: RecordEvent, now: u64, timing: &Timing) -> 
     Ok((next, after))
 }
 
-fn standing(record: &Record, by: Claim) -> Result<(), TransitionError> {
+fn check_claim(record: &Record, by: Claim) -> Result<(), TransitionError> {
     let stands =
         record.state == JobState::Running && record.worker == Some(by.worker) && record.attempts == by.attempt;
     if stands { Ok(()) } else { Err(TransitionError::Stale) }
@@ -196,7 +196,7 @@ fn fail(record: &mut Record, failure: HandlerError, now: u64, timing: &Timing) -
         end(record, JobState::Dead, now)
     } else {
         let due = now + delay_ms(record.id, record.attempts, timing);
-        again(record, due, now)
+        requeue(record, due, now)
     }
 }
 
@@ -209,7 +209,7 @@ fn lose(record: &mut Record, now: u64) -> Effect {
             Some(HandlerError { code: "lost".to_owned(), message: message.to_owned(), retryable: true });
         end(record, JobState::Dead, now)
     } else {
-        again(record, now, now)
+        requeue(record, now, now)
     }
 }
 
@@ -218,7 +218,7 @@ fn cancel(record: &mut Record, now: u64) -> Result<Effect, TransitionError> {
         (JobState::Scheduled | JobState::Queued, _) => Ok(end(record, JobState::Cancelled, now)),
         (JobState::Running, Some(worker)) => {
             record.cancelling = true;
-            Ok(Effect::Interrupt(worker))
+            Ok(Effect::CancelWorker(worker))
         }
         _ => Err(TransitionError::OutOfPlace),
     }
@@ -247,22 +247,22 @@ fn retry(record: &mut Record, now: u64) -> Result<Effect, TransitionError> {
     record.error = None;
     record.ended = None;
     record.cancelling = false;
-    Ok(again(record, now, now))
+    Ok(requeue(record, now, now))
 }
 
-fn again(record: &mut Record, due: u64, now: u64) -> Effect {
+fn requeue(record: &mut Record, due: u64, now: u64) -> Effect {
     record.state = if due > now { JobState::Scheduled } else { JobState::Queued };
     record.due = due;
     record.worker = None;
     record.progress = None;
-    Effect::Offer { delay_ms: due.saturating_sub(now) }
+    Effect::Enqueue { delay_ms: due.saturating_sub(now) }
 }
 
 fn end(record: &mut Record, state: JobState, now: u64) -> Effect {
     record.state = state;
     record.ended = Some(now);
     record.cancelling = false;
-    Effect::Conclude
+    Effect::NotifyEnd
 }
 
 /// Doubles with every attempt up to a limit, less up to a quarter, so that jobs that failed together do not come

@@ -15,7 +15,7 @@ impl Jobs {
         let entry = self.store.get(&key, Consistency::Any).await.ok().flatten();
         let owner = entry.as_ref().and_then(owner).map(|owner| owner.worker);
         let roster = self.workers.roster();
-        owner.filter(|owner| roster.lives(*owner)).map(|owner| owner.id).or_else(|| roster.choose(team, user))
+        owner.filter(|owner| roster.is_current(*owner)).map(|owner| owner.id).or_else(|| roster.choose(team, user))
     }
 
     /// Tells a user's own worker that something waits: as far as this process knows which one that is.

@@ -8,7 +8,7 @@ const AGES: Ages = Ages { signs: Duration::from_secs(3600), kept: Duration::from
 async fn two() -> (Keyring, Keyring) {
     let memory = Memory::new();
     let load =
-        async |memory: &Memory| Keyring::load(&Engine::Memory(memory.another_process())).await.unwrap();
+        async |memory: &Memory| Keyring::load(&Engine::Memory(memory.new_process_handle())).await.unwrap();
     (load(&memory).await, load(&memory).await)
 }
 

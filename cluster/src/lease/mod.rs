@@ -25,7 +25,7 @@ use crate::timing::Timing;
 use crate::wire::{self, PeerRequest};
 
 /// Number of unanswered liveness requests before another process may delete the lease of a dead process.
-const DEATH_QUESTIONS: u32 = 3;
+const DEATH_PROBES: u32 = 3;
 
 /// The lease of this process: its number and epoch, and whether it may act.
 #[derive(Clone)]
@@ -207,7 +207,7 @@ impl LeaseKeeper {
         match self.leases.put(put).await {
             Ok(rev) => LeaseWriteOutcome::Written(rev),
             Err(WriteError::Conflict { .. }) => LeaseWriteOutcome::Refused,
-            Err(WriteError::Unknown) => match self.leases.settle(&key, op).await {
+            Err(WriteError::Unknown) => match self.leases.resolve_unknown(&key, op).await {
                 Ok(Resolution::Written { rev }) => LeaseWriteOutcome::Written(rev),
                 // the write may still arrive; the next compare-and-set shows whether it did
                 _ => LeaseWriteOutcome::Unknown,
@@ -258,7 +258,7 @@ async fn ask(
 /// # Errors
 ///
 /// [`Down`] when the engine is unavailable or the outcome of the delete is unknown.
-pub async fn bury(
+pub async fn evict_dead_node(
     engine: &Engine,
     subjects: &Subjects,
     timing: Timing,
@@ -269,9 +269,9 @@ pub async fn bury(
     let Some(entry) = leases.get(&key, crate::engine::Consistency::Latest).await? else { return Ok(false) };
     let Some(row) = NodeRow::decode(&entry.meta) else { return Ok(false) };
     let holder = Holder { node, epoch: row.epoch_at(entry.rev) };
-    for question in 0..DEATH_QUESTIONS {
+    for question in 0..DEATH_PROBES {
         if question > 0 {
-            tokio::time::sleep(timing.death_proof / DEATH_QUESTIONS).await;
+            tokio::time::sleep(timing.death_confirmation / DEATH_PROBES).await;
         }
         if ask(engine, subjects, holder, timing.deliver).await != Err(RequestError::NoResponder) {
             return Ok(false);
@@ -288,7 +288,7 @@ pub async fn bury(
 }
 
 /// Returns the node that this node monitors: the next living number after its own, around the ring.
-pub fn neighbour(own: NodeNumber, living: &[NodeNumber]) -> Option<NodeNumber> {
+pub fn next_in_ring(own: NodeNumber, living: &[NodeNumber]) -> Option<NodeNumber> {
     let after = living.iter().copied().filter(|number| *number > own).min();
     after.or_else(|| living.iter().copied().min()).filter(|number| *number != own)
 }
@@ -300,8 +300,8 @@ mod tests {
     #[test]
     fn every_node_is_watched_by_exactly_one_other() {
         let numbers: Vec<_> = [1, 4, 9].into_iter().filter_map(NodeNumber::new).collect();
-        let watched: Vec<_> = numbers.iter().filter_map(|own| neighbour(*own, &numbers)).collect();
+        let watched: Vec<_> = numbers.iter().filter_map(|own| next_in_ring(*own, &numbers)).collect();
         assert_eq!(watched, [numbers[1], numbers[2], numbers[0]]);
-        assert_eq!(neighbour(numbers[0], &numbers[..1]), None);
+        assert_eq!(next_in_ring(numbers[0], &numbers[..1]), None);
     }
 }

@@ -213,7 +213,7 @@ mod tests {
         fn two_processes_never_hold_one_number_at_the_same_time(
             steps in prop::collection::vec((0u64..9000, 0usize..3, 0u8..4), 1..200)
         ) {
-            let timing = Timing::REAL;
+            let timing = Timing::PRODUCTION;
             let mut now = Duration::ZERO;
             let mut rows = Rows::default();
             let mut processes: Vec<Process> = (0..3).map(|_| Process::default()).collect();

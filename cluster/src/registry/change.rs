@@ -64,7 +64,7 @@ pub struct PresenceChange {
 
 /// Who left and came back in one step has not been away. A step may be the end of a node with all its pages, so this
 /// looks at each change once.
-pub(super) fn settled(changes: Vec<PresenceChange>) -> Vec<PresenceChange> {
+pub(super) fn cancel_out(changes: Vec<PresenceChange>) -> Vec<PresenceChange> {
     let of =
         |kind| changes.iter().filter(move |change| change.kind == kind).map(|change| change.member.who());
     let left: HashSet<EntityKey> = of(ChangeKind::Leave).collect();

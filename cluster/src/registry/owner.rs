@@ -63,7 +63,7 @@ impl Registry {
             let meta = wire::encode(&OwnerRow { owner: user.to_owned() });
             let put = Put { meta, ttl: Some(kept), op, ..Put::new(key.clone(), "", Precondition::Absent) };
             let written = match self.rows.put(put).await {
-                Err(WriteError::Unknown) => match self.rows.settle(&key, op).await {
+                Err(WriteError::Unknown) => match self.rows.resolve_unknown(&key, op).await {
                     Ok(Resolution::Written { rev }) => Ok(rev),
                     _ => Err(WriteError::Unknown),
                 },

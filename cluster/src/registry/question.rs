@@ -15,7 +15,7 @@ use crate::lease::NodeRow;
 use crate::wire::Scope;
 
 /// Pages that are looked at to find the nodes of a scope. Beyond it, asking a node in vain costs less than looking on.
-const LOOKS: usize = 1024;
+const MAX_SCANNED: usize = 1024;
 
 /// A user with pages, or with sessions that can still be joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,8 +200,8 @@ impl View {
     }
 
     /// The same, and for a scope of very many pages also nodes that may hold none of it.
-    pub fn addressees(&self, scope: &Scope) -> Vec<Holder> {
-        self.holders_within(scope, LOOKS)
+    pub fn candidate_holders(&self, scope: &Scope) -> Vec<Holder> {
+        self.holders_within(scope, MAX_SCANNED)
     }
 
     fn holders_within(&self, scope: &Scope, looks: usize) -> Vec<Holder> {
@@ -277,7 +277,7 @@ impl View {
     }
 
     /// What ends with a scope: its sessions and connections, as rows that say so.
-    pub fn below(&self, scope: &Scope) -> Vec<IdleRow> {
+    pub fn expirable_below(&self, scope: &Scope) -> Vec<IdleRow> {
         let (sessions, connections): (Vec<_>, Vec<_>) = match scope {
             Scope::Session(key) => (self.session(*key).into_iter().collect(), Vec::new()),
             Scope::Connection(key) => (self.sessions_of_connection(*key, None).collect(), vec![*key]),
@@ -298,7 +298,7 @@ impl View {
     }
 
     /// How idle rows stand, as far as this node has heard.
-    pub(super) fn stands(&self, of: &[Expirable]) -> Vec<IdleState> {
+    pub(super) fn idle_states(&self, of: &[Expirable]) -> Vec<IdleState> {
         let stand = |of| {
             let idle = self.idle.get(&of);
             IdleState { of, rev: idle.map(|idle| idle.rev), ending: idle.is_some_and(|idle| idle.ending) }

@@ -40,7 +40,7 @@ impl Registry {
         match outcome {
             Ok(RowWrite::Row(rev)) => Ok(rev),
             // a commit does not tell the revision of each row
-            Ok(RowWrite::Several) | Err(WriteError::Unknown) => match self.rows.settle(&key, op).await {
+            Ok(RowWrite::Several) | Err(WriteError::Unknown) => match self.rows.resolve_unknown(&key, op).await {
                 Ok(Resolution::Written { rev }) => Ok(rev),
                 _ => Err(WriteError::Unknown),
             },
@@ -64,7 +64,7 @@ impl Registry {
     }
 
     /// A page that has no row is unregistered, too: whoever still counts it as its own cannot bring it back.
-    pub async fn forbid(&self, page: Key) -> Result<(), WriteError> {
+    pub async fn write_tombstone(&self, page: Key) -> Result<(), WriteError> {
         let put = Put {
             meta: PageRow::unregistered(),
             ttl: Some(self.lifetimes.unregistered),
@@ -124,14 +124,14 @@ impl Registry {
     }
 
     /// Nothing is left of it: its row goes, which every node hears. `false`: somebody else was faster.
-    pub async fn ended(&self, row: &IdleRow, rev: u64) -> bool {
+    pub async fn remove_idle_row(&self, row: &IdleRow, rev: u64) -> bool {
         self.rows.delete(&row.of().key(), Precondition::Rev(rev)).await.is_ok()
     }
 
     /// Marks everything that ends with a scope, as this node sees it: nobody joins it any more, and nodes that hear of
     /// it close its pages. How much that is.
     pub async fn end(&self, scope: &Scope) -> Result<usize, WriteError> {
-        let below = self.view().below(scope);
+        let below = self.view().expirable_below(scope);
         for row in &below {
             self.rows.put(row.put(Precondition::Any)).await?;
         }
@@ -144,7 +144,7 @@ impl Registry {
         of: &[Expirable],
         plan: impl Fn(&[IdleState]) -> Option<Vec<BatchOp>>,
     ) -> Result<RowWrite, WriteError> {
-        let mut stands = self.view().stands(of);
+        let mut stands = self.view().idle_states(of);
         if stands.iter().any(|stand| stand.ending) {
             // it may have ended since, and begun anew
             stands = self.latest(of).await.map_err(|Unavailable| WriteError::Down)?;

@@ -231,7 +231,7 @@ async fn play(steps: Vec<Step>, lifetimes: Lifetimes) {
             }
             Step::End { node } if nodes[node].lives => {
                 for (row, rev) in std::mem::take(&mut nodes[node].ending) {
-                    if nodes[node].registry.ended(&row, rev).await {
+                    if nodes[node].registry.remove_idle_row(&row, rev).await {
                         opened.remove(&row.of());
                     }
                 }
@@ -324,8 +324,8 @@ async fn what_is_idle_for_too_long_ends_once_however_many_nodes_look() {
     let again = nodes[1].registry.end_idle().await;
     assert_eq!(again, one);
     let (row, rev) = &one[0];
-    assert!(nodes[0].registry.ended(row, *rev).await);
-    assert!(!nodes[1].registry.ended(row, *rev).await);
+    assert!(nodes[0].registry.remove_idle_row(row, *rev).await);
+    assert!(!nodes[1].registry.remove_idle_row(row, *rev).await);
     nodes.iter_mut().for_each(|node| node.hear(100));
     let happening = heard.try_recv().unwrap();
     assert_eq!((happening.change.kind, happening.change.member), (ChangeKind::End, Member::Session(at(0))));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::PageRow;
 use super::census::{Uniqueness, Counters, CountDelta, LaneIndex};
-use super::change::{PresenceChange, ChangeKind, Member, settled};
+use super::change::{PresenceChange, ChangeKind, Member, cancel_out};
 use super::idle::{IdleRow, Expirable};
 use super::tally::KeyCounts;
 use crate::id::{Address, Holder, Key, NodeNumber};
@@ -99,7 +99,7 @@ impl View {
         let seen = PageEntry { holder, session, connection, user, topics, rev, opened: row.opened };
         self.pages.insert(key, seen);
         self.index(key, &mut changes);
-        settled(changes)
+        cancel_out(changes)
     }
 
     /// A page's row is gone.
@@ -188,7 +188,7 @@ impl View {
         for key in self.rows_of(Holder { node: number, epoch }) {
             self.index(key, &mut changes);
         }
-        settled(changes)
+        cancel_out(changes)
     }
 
     /// A node's lease is gone: its pages stop counting at once.

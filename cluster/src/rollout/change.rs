@@ -9,7 +9,7 @@ use crate::id::Key;
 use crate::subject::config_key;
 
 /// Number of revisions of a pool that are kept.
-const KEPT: u64 = 100;
+const MAX_HISTORY: u64 = 100;
 
 /// A change that was acknowledged.
 #[derive(Debug)]
@@ -101,13 +101,13 @@ impl Rollouts {
         // `Expect::Any`, because a bucket that was created again may still contain this revision
         let mut batch =
             vec![BatchOp::Put(put), BatchOp::Put(Put::new(past(document.rev), document.encode(), Precondition::Any))];
-        if let Some(oldest) = document.rev.checked_sub(KEPT).filter(|rev| *rev > 0) {
+        if let Some(oldest) = document.rev.checked_sub(MAX_HISTORY).filter(|rev| *rev > 0) {
             batch.push(BatchOp::Delete { key: past(oldest), expect: Precondition::Any });
         }
         match self.store.commit(batch).await {
             Ok(_) => Ok(true),
             Err(WriteError::Conflict { .. }) => Ok(false),
-            Err(WriteError::Unknown) => match self.store.settle(&key, op).await? {
+            Err(WriteError::Unknown) => match self.store.resolve_unknown(&key, op).await? {
                 Resolution::Written { .. } => Ok(true),
                 Resolution::Other { .. } => Err(Unavailable),
             },

@@ -241,7 +241,7 @@ impl RolloutSpec {
 /// # Errors
 ///
 /// [`Invalid::Twice`], [`Invalid::Sum`] or [`Invalid::Remainder`].
-pub fn reweigh(base: &str, lanes: &[LaneSpec], named: &[LaneSpec]) -> Result<Vec<LaneSpec>, SpecError> {
+pub fn set_weights(base: &str, lanes: &[LaneSpec], named: &[LaneSpec]) -> Result<Vec<LaneSpec>, SpecError> {
     let whole = named.iter().find(|lane| lane.name == base).map(|lane| lane.weight);
     let mut lanes = lanes.to_vec();
     if whole.is_some() {

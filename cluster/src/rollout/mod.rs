@@ -26,7 +26,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use change::{ChangeError, RolloutChange};
-pub use document::{BASE, RolloutSpec, Fallback, SpecError, LaneSpec, RolloutUpdate, is_name, reweigh};
+pub use document::{BASE, RolloutSpec, Fallback, SpecError, LaneSpec, RolloutUpdate, is_name, set_weights};
 pub use lane::{RoutingKey, bucket};
 pub use split::{LaneAssignment, Reason};
 pub use spread::Propagation;

@@ -4,7 +4,7 @@ use crate::subject::Subjects;
 use crate::timing::Timing;
 
 fn rollouts(engine: &Engine) -> Rollouts {
-    let timing = Timing::SHORT;
+    let timing = Timing::TEST;
     let post = PeerClient::new(engine, &Subjects::new("main"), timing.deliver);
     Rollouts::new(engine, post, timing.deliver)
 }

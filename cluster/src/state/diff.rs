@@ -11,7 +11,7 @@ use super::{TreeEvent, Path, Tree};
 /// Returns the events that turn `from` into `to`.
 pub fn diff(from: &Tree, to: &Tree) -> Vec<TreeEvent> {
     let mut events = Vec::new();
-    if let (Value::Object(from), Value::Object(to)) = (from.as_dict(), to.as_dict()) {
+    if let (Value::Object(from), Value::Object(to)) = (from.as_value(), to.as_value()) {
         branch(&Path::ROOT, from, to, &mut events);
     }
     events

@@ -193,7 +193,7 @@ mod tests {
         let stale = Some(StateError::Conflict { revision: 7 });
         // the second changes nothing, so the third still finds revision 7
         assert_eq!(draft.refused, [stale, None, None, stale, None, Some(StateError::Root)]);
-        assert_eq!((draft.tree.as_dict(), draft.events.len()), (&json!({"a": 2, "b": 4}), 2));
+        assert_eq!((draft.tree.as_value(), draft.events.len()), (&json!({"a": 2, "b": 4}), 2));
         assert_eq!(draft.effect(true), StoreEffect::Put);
     }
 
@@ -213,7 +213,7 @@ mod tests {
         ];
         let fits = draft(None, &batch);
         assert_eq!(fits.refused, [None, Some(StateError::Share(20)), None]);
-        assert_eq!(fits.tree.as_dict(), &json!({"a": "12345", "b": 2}));
+        assert_eq!(fits.tree.as_value(), &json!({"a": "12345", "b": 2}));
         let large = base(json!({"a": "x".repeat(100)}));
         let shrinks = draft(Some(&large), &[within(&[("a", json!("x".repeat(50)))])]);
         assert_eq!(shrinks.refused, [None], "what was larger before may shrink");
@@ -251,7 +251,7 @@ mod tests {
         let base = base(json!({"a": 1}));
         assert_eq!(draft(Some(&base), &[set("b", json!(1)), act(Operation::Remove)]).effect(true), StoreEffect::Delete);
         let anew = draft(Some(&base), &[act(Operation::Remove), set("b", json!(1))]);
-        assert_eq!((anew.effect(true), anew.tree.as_dict()), (StoreEffect::Put, &json!({"b": 1})));
+        assert_eq!((anew.effect(true), anew.tree.as_value()), (StoreEffect::Put, &json!({"b": 1})));
         let mut elsewhere = base.tree;
         for event in &anew.events {
             elsewhere.change(event.change()).unwrap();

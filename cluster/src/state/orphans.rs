@@ -15,7 +15,7 @@ pub struct OrphanTracker(HashMap<Owner, Duration>);
 impl OrphanTracker {
     /// Checks all trees and returns those that have had no subject for at least `grace`. `lives` decides whether the
     /// subject of a tree exists. `now` is a reading of any clock that never goes back.
-    pub fn look(
+    pub fn collect(
         &mut self,
         owners: Vec<Owner>,
         lives: impl Fn(&Owner) -> bool,
@@ -46,7 +46,7 @@ mod tests {
         let mut orphans = OrphanTracker::default();
         let mut look = |lives: bool, seconds| {
             let all = vec![owner(1), owner(2)];
-            orphans.look(all, |other| lives || *other == owner(2), Duration::from_secs(seconds), GRACE)
+            orphans.collect(all, |other| lives || *other == owner(2), Duration::from_secs(seconds), GRACE)
         };
         assert_eq!(look(false, 0), []);
         assert_eq!(look(false, 59), []);
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn a_tree_that_was_removed_meanwhile_begins_anew() {
         let mut orphans = OrphanTracker::default();
-        let mut look = |owners, seconds| orphans.look(owners, |_| false, Duration::from_secs(seconds), GRACE);
+        let mut look = |owners, seconds| orphans.collect(owners, |_| false, Duration::from_secs(seconds), GRACE);
         assert_eq!(look(vec![owner(1)], 0), []);
         assert_eq!(look(vec![], 30), []);
         assert_eq!(look(vec![owner(1)], 90), []);

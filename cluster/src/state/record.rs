@@ -51,7 +51,7 @@ impl TreeVersion {
             trail: &'a OpHistory,
             tree: &'a Value,
         }
-        wire::encode_long(&TreeDocument { trail, tree: tree.as_dict() }, tree.size() + TRAIL * 32)
+        wire::encode_long(&TreeDocument { trail, tree: tree.as_value() }, tree.size() + TRAIL * 32)
     }
 
     /// Splits the version from its data, because the next version is made from the data.
@@ -226,7 +226,7 @@ mod tests {
             value: TreeVersion::encode(&before.tree, &trail),
         };
         let read = TreeVersion::decode(&entry).unwrap();
-        assert_eq!(read.tree.as_dict().to_string(), r#"{"b":1.0,"a":[null]}"#);
+        assert_eq!(read.tree.as_value().to_string(), r#"{"b":1.0,"a":[null]}"#);
         assert_eq!(
             (read.rev, read.op, read.ttl, read.trail),
             (7, op(1), Some(Duration::from_secs(9)), trail)
@@ -256,7 +256,7 @@ mod tests {
         assert!(!advance(&mut tree, entry(6, &[event(json!(1))])));
         assert!(!advance(&mut tree, entry(7, &[event(json!("x".repeat(MAX_META)))])));
         assert!(advance(&mut tree, entry(7, &[event(json!(1))])));
-        assert_eq!((tree.tree.as_dict(), tree.rev, tree.op), (&json!({"a": 1}), 9, op(2)));
+        assert_eq!((tree.tree.as_value(), tree.rev, tree.op), (&json!({"a": 1}), 9, op(2)));
         assert_eq!(tree.trail.written_by(op(1)), Some(7));
     }
 

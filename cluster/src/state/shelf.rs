@@ -108,7 +108,7 @@ mod tests {
         shelf.heard(&entry(5, 4));
         shelf.heard(&entry(7, 5));
         let Some(Some(known)) = shelf.take("k") else { panic!("kept") };
-        assert_eq!((known.rev, known.tree.as_dict()), (7, &json!({"a": 7})));
+        assert_eq!((known.rev, known.tree.as_value()), (7, &json!({"a": 7})));
         for (known, heard) in [(stored(5, json!({})), entry(9, 7)), (None, entry(9, 0))] {
             shelf.put("k".into(), known);
             shelf.heard(&heard);

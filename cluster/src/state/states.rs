@@ -129,20 +129,20 @@ impl StateStore {
     /// Follows a path like [`States::follow`], for a follower that has seen the tree at revision `seen`. It receives
     /// nothing older.
     pub fn follow_on(&self, owner: Owner, path: Path, who: Key, seen: u64) {
-        self.wish(FeedCommand::Follow(owner, path, who, seen));
+        self.send_command(FeedCommand::Follow(owner, path, who, seen));
     }
 
     /// Ends following a path. Notifications that were already passed on may still be in transit.
     pub fn unfollow(&self, owner: Owner, path: Path, who: Key) {
-        self.wish(FeedCommand::Unfollow(owner, path, who));
+        self.send_command(FeedCommand::Unfollow(owner, path, who));
     }
 
     /// Ends following all paths.
     pub fn leave(&self, who: Key) {
-        self.wish(FeedCommand::Leave(who));
+        self.send_command(FeedCommand::Leave(who));
     }
 
-    fn wish(&self, wish: FeedCommand) {
+    fn send_command(&self, wish: FeedCommand) {
         // without a feed the engine is gone, so there is nothing to deliver
         let _ = self.shared.wishes.send(wish);
     }
@@ -208,7 +208,7 @@ impl StateStore {
         write: DraftWrite,
     ) -> impl Future<Output = Result<u64, StateError>> + Send + use<> {
         let (ticket, answer) = oneshot::channel();
-        self.ask(owner.key().into(), write, ticket);
+        self.enqueue(owner.key().into(), write, ticket);
         // a result always arrives, unless the runtime ends
         async move { answer.await.unwrap_or(Err(StateError::Uncertain)) }
     }
@@ -236,7 +236,7 @@ impl StateStore {
         self.shared.desk().active.contains_key(key)
     }
 
-    fn ask(&self, key: Arc<str>, write: DraftWrite, ticket: ReplySender) {
+    fn enqueue(&self, key: Arc<str>, write: DraftWrite, ticket: ReplySender) {
         loop {
             let place = self.place(&key);
             let mut at = lock(&place);

@@ -47,7 +47,7 @@ impl Tree {
     }
 
     /// Returns the whole tree as a JSON object.
-    pub fn as_dict(&self) -> &Value {
+    pub fn as_value(&self) -> &Value {
         &self.root
     }
 

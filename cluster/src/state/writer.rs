@@ -132,7 +132,7 @@ impl<T> TreeWriter<T> {
             (Stage::Reading(batch), Err(Unavailable)) => self.fail(batch, StateError::Unavailable, op),
             (Stage::Settling(underway), Ok(found)) => self.settle(underway, found, op),
             (Stage::Settling(underway), Err(Unavailable)) => self.fail(underway.batch, StateError::Uncertain, op),
-            (stage, _) => self.stay(stage),
+            (stage, _) => self.ignore(stage),
         }
     }
 
@@ -140,11 +140,11 @@ impl<T> TreeWriter<T> {
     pub(super) fn wrote(&mut self, outcome: Result<u64, WriteError>, op: OperationId) -> WriterStep<T> {
         let mut underway = match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Writing(underway) => underway,
-            stage => return self.stay(stage),
+            stage => return self.ignore(stage),
         };
         match outcome {
-            Ok(rev) => self.stand(underway, rev, None, op),
-            Err(WriteError::Conflict { .. }) if underway.doubts == 0 => self.again(underway.batch, op),
+            Ok(rev) => self.committed(underway, rev, None, op),
+            Err(WriteError::Conflict { .. }) if underway.doubts == 0 => self.retry_after_conflict(underway.batch, op),
             Err(WriteError::Conflict { .. } | WriteError::Unknown) => {
                 underway.doubts += 1;
                 self.stage = Stage::Settling(underway);
@@ -219,7 +219,7 @@ impl<T> TreeWriter<T> {
     }
 
     /// Finishes a batch that was written at `rev`. `now` is the current version, if it was read since.
-    fn stand(&mut self, underway: InFlightWrite<T>, rev: u64, now: Option<Found>, op: OperationId) -> WriterStep<T> {
+    fn committed(&mut self, underway: InFlightWrite<T>, rev: u64, now: Option<Found>, op: OperationId) -> WriterStep<T> {
         let InFlightWrite { batch, draft, trail, op: by, puts, .. } = underway;
         let answers = answers(batch, &draft, rev);
         let written = || {
@@ -231,7 +231,7 @@ impl<T> TreeWriter<T> {
     }
 
     /// Drafts a batch again because another writer was first.
-    fn again(&mut self, mut batch: WriteBatch<T>, op: OperationId) -> WriterStep<T> {
+    fn retry_after_conflict(&mut self, mut batch: WriteBatch<T>, op: OperationId) -> WriterStep<T> {
         batch.rounds += 1;
         if batch.rounds > MAX_ROUNDS { self.fail(batch, StateError::Overloaded, op) } else { self.look(batch) }
     }
@@ -243,8 +243,8 @@ impl<T> TreeWriter<T> {
 
     /// Decides after a lost response, from the version that was read.
     fn settle(&mut self, underway: InFlightWrite<T>, found: Found, op: OperationId) -> WriterStep<T> {
-        match verdict(&underway, found.as_ref()) {
-            WriteFate::Written(rev) => self.stand(underway, rev, Some(found), op),
+        match resolve_unknown(&underway, found.as_ref()) {
+            WriteFate::Written(rev) => self.committed(underway, rev, Some(found), op),
             WriteFate::Repeat if underway.doubts >= MAX_DOUBTS => {
                 self.fail(underway.batch, StateError::Uncertain, op)
             }
@@ -259,7 +259,7 @@ impl<T> TreeWriter<T> {
     }
 
     /// Ignores a response that no call is waiting for.
-    fn stay(&mut self, stage: Stage<T>) -> WriterStep<T> {
+    fn ignore(&mut self, stage: Stage<T>) -> WriterStep<T> {
         self.stage = stage;
         WriterStep { call: None, answers: Vec::new() }
     }
@@ -294,7 +294,7 @@ enum WriteFate {
     Unclear,
 }
 
-fn verdict<T>(underway: &InFlightWrite<T>, found: Option<&TreeVersion>) -> WriteFate {
+fn resolve_unknown<T>(underway: &InFlightWrite<T>, found: Option<&TreeVersion>) -> WriteFate {
     let InFlightWrite { base, op, puts, .. } = underway;
     let base = rev(base);
     let Some(found) = found else {

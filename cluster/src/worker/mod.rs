@@ -25,7 +25,7 @@ use crate::subject::{Subjects, cluster_key, node_key, worker_leaf};
 use crate::timing::Timing;
 
 /// How often a worker must fail to answer before anyone may delete its lease.
-const DEATH_QUESTIONS: u32 = 3;
+const DEATH_PROBES: u32 = 3;
 
 /// The living workers, as this process sees them. Cheap to clone.
 #[derive(Clone)]
@@ -84,7 +84,7 @@ impl Workers {
             WatchEvent::Put(entry) => match (id_of(&entry.key), WorkerRow::decode(&entry.meta)) {
                 (Some(id), Some(row)) => {
                     let known = roster.row(id).map(|known| known.draining) == Some(row.draining);
-                    let lives = roster.lives(WorkerId { id, epoch: row.epoch_at(entry.rev) });
+                    let lives = roster.is_current(WorkerId { id, epoch: row.epoch_at(entry.rev) });
                     roster.put(id, entry.rev, row);
                     !(known && lives)
                 }
@@ -127,12 +127,12 @@ impl Workers {
     /// Resolves when the view has lost that life of a worker.
     pub async fn left(&self, worker: WorkerId) {
         // an error: the view is not followed any more
-        let _ = self.changes().wait_for(|_| !self.roster().lives(worker)).await;
+        let _ = self.changes().wait_for(|_| !self.roster().is_current(worker)).await;
     }
 
     /// Whether that life of a worker holds its lease, as acknowledged last: the view may be a moment behind.
     pub async fn is_alive(&self, team: &WorkerGroup, worker: WorkerId) -> Result<bool, Unavailable> {
-        if self.roster().lives(worker) {
+        if self.roster().is_current(worker) {
             return Ok(true);
         }
         let key = node_key::worker(&team.pool, &team.lane, worker.id);
@@ -152,9 +152,9 @@ impl Workers {
         if epoch != Some(worker.epoch) {
             return Ok(true);
         }
-        for question in 0..DEATH_QUESTIONS {
+        for question in 0..DEATH_PROBES {
             if question > 0 {
-                tokio::time::sleep(self.timing.death_proof / DEATH_QUESTIONS).await;
+                tokio::time::sleep(self.timing.death_confirmation / DEATH_PROBES).await;
             }
             let alive = Message::new(self.subjects.worker(worker.id, worker_leaf::ALIVE), "");
             let answer = self.engine.request(alive, self.timing.deliver).await;

@@ -63,12 +63,12 @@ impl WorkerDirectory {
     }
 
     /// Whether that life of a worker holds its lease.
-    pub fn lives(&self, worker: WorkerId) -> bool {
+    pub fn is_current(&self, worker: WorkerId) -> bool {
         self.member(worker.id).is_some_and(|member| member.epoch == worker.epoch)
     }
 
     /// The life of a worker that holds its lease.
-    pub fn life(&self, id: Key) -> Option<WorkerId> {
+    pub fn current_epoch(&self, id: Key) -> Option<WorkerId> {
         self.member(id).map(|member| WorkerId { id, epoch: member.epoch })
     }
 
@@ -79,11 +79,11 @@ impl WorkerDirectory {
 
     /// Whether a team has a worker that takes new work.
     pub fn serves(&self, team: &WorkerGroup) -> bool {
-        self.fit(team).next().is_some()
+        self.available(team).next().is_some()
     }
 
     /// The workers of a team that take new work: how many, and their releases, the newest worker's first.
-    pub fn crew(&self, team: &WorkerGroup) -> (usize, Vec<&str>) {
+    pub fn available_releases(&self, team: &WorkerGroup) -> (usize, Vec<&str>) {
         let members = self.teams.get(team).into_iter().flat_map(BTreeMap::values);
         let mut rows: Vec<&WorkerRow> =
             members.map(|member| &member.row).filter(|row| !row.draining).collect();
@@ -109,12 +109,12 @@ impl WorkerDirectory {
 
     /// The worker that a user should have, were none the user's own yet.
     pub fn choose(&self, team: &WorkerGroup, user: &str) -> Option<Key> {
-        self.fit(team).max_by_key(|id| score(user.as_bytes(), *id))
+        self.available(team).max_by_key(|id| score(user.as_bytes(), *id))
     }
 
     /// The worker that looks after a partition of assigned work.
-    pub fn keeper(&self, team: &WorkerGroup, partition: u8) -> Option<Key> {
-        self.fit(team).max_by_key(|id| score(&[partition], *id))
+    pub fn partition_owner(&self, team: &WorkerGroup, partition: u8) -> Option<Key> {
+        self.available(team).max_by_key(|id| score(&[partition], *id))
     }
 
     /// All living workers, by team and id.
@@ -129,7 +129,7 @@ impl WorkerDirectory {
         self.teams.get(self.homes.get(&id)?)?.get(&id)
     }
 
-    fn fit(&self, team: &WorkerGroup) -> impl Iterator<Item = Key> {
+    fn available(&self, team: &WorkerGroup) -> impl Iterator<Item = Key> {
         let members = self.teams.get(team).into_iter().flatten();
         members.filter(|(_, member)| !member.row.draining).map(|(id, _)| *id)
     }
@@ -166,13 +166,13 @@ mod tests {
     fn a_worker_lives_in_its_own_epoch_and_takes_nothing_new_while_it_drains() {
         let (mut roster, team) = (roster([7]), WorkerGroup::new("p", "l"));
         let id = Key::from_bits(7);
-        assert!(roster.lives(WorkerId { id, epoch: 1 }) && !roster.lives(WorkerId { id, epoch: 2 }));
+        assert!(roster.is_current(WorkerId { id, epoch: 1 }) && !roster.is_current(WorkerId { id, epoch: 2 }));
         assert!(roster.serves(&team) && !roster.serves(&WorkerGroup::new("p", "other")));
         roster.put(id, 9, WorkerRow { epoch: Some(1), ..row(true) });
-        assert!(roster.lives(WorkerId { id, epoch: 1 }), "renewing is not a new life");
+        assert!(roster.is_current(WorkerId { id, epoch: 1 }), "renewing is not a new life");
         assert!(!roster.serves(&team));
         roster.remove(id);
-        assert!(!roster.lives(WorkerId { id, epoch: 1 }) && roster.list().is_empty());
+        assert!(!roster.is_current(WorkerId { id, epoch: 1 }) && roster.list().is_empty());
     }
 
     proptest! {
@@ -196,7 +196,7 @@ mod tests {
         fn every_partition_has_exactly_one_keeper(ids in prop::collection::btree_set(0u128..1000, 1..8)) {
             let (roster, team) = (roster(ids.iter().copied()), WorkerGroup::new("p", "l"));
             for part in 0..PARTITIONS {
-                prop_assert!(roster.keeper(&team, part).is_some());
+                prop_assert!(roster.partition_owner(&team, part).is_some());
             }
         }
     }
@@ -210,8 +210,8 @@ mod tests {
             let row = WorkerRow { release: release.into(), started, ..row(draining) };
             roster.put(Key::from_bits(id), 1, row);
         }
-        assert_eq!(roster.crew(&WorkerGroup::new("p", "l")), (3, vec!["r2", "r1"]));
-        assert_eq!(roster.crew(&WorkerGroup::new("p", "other")), (0, vec![]));
+        assert_eq!(roster.available_releases(&WorkerGroup::new("p", "l")), (3, vec!["r2", "r1"]));
+        assert_eq!(roster.available_releases(&WorkerGroup::new("p", "other")), (0, vec![]));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::server::Server;
 
 /// The time-outs of every engine under test.
-pub(crate) const TIMING: Timing = Timing::SHORT;
+pub(crate) const TIMING: Timing = Timing::TEST;
 /// The time that a test may wait for a condition before it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -350,14 +350,14 @@ pub(crate) async fn a_scan_is_in_the_order_of_writing(cluster: &Cluster) {
 pub(crate) async fn the_operation_id_tells_whose_write_is_there(cluster: &Cluster) {
     let [one, two] = [pages(cluster).await, pages(cluster).await];
     let nobody = OperationId::random();
-    assert_eq!(one.settle("k", nobody).await, Ok(Resolution::Other { entry: None }));
+    assert_eq!(one.resolve_unknown("k", nobody).await, Ok(Resolution::Other { entry: None }));
     let mine = Put::new("k", "mine", Precondition::Absent);
     let rev = one.put(mine.clone()).await.expect("is absent");
-    assert_eq!(two.settle("k", mine.op).await, Ok(Resolution::Written { rev }));
+    assert_eq!(two.resolve_unknown("k", mine.op).await, Ok(Resolution::Written { rev }));
     let theirs = Put::new("k", "theirs", Precondition::Rev(rev));
     let rev = two.commit(vec![BatchOp::Put(theirs.clone())]).await.expect("is current");
-    assert_eq!(one.settle("k", theirs.op).await, Ok(Resolution::Written { rev }));
-    match one.settle("k", mine.op).await {
+    assert_eq!(one.resolve_unknown("k", theirs.op).await, Ok(Resolution::Written { rev }));
+    match one.resolve_unknown("k", mine.op).await {
         Ok(Resolution::Other { entry: Some(entry) }) => assert_eq!(entry.op, theirs.op),
         other => panic!("{other:?}"),
     }

@@ -37,7 +37,7 @@ pub(crate) async fn a_hint_comes_until_it_is_settled(cluster: &Cluster) {
     push(&one, "r", "a").await;
     let delivery = take(&two, "r").await;
     assert_eq!((delivery.id.as_str(), &delivery.payload[..], delivery.attempt), ("a", &b"a"[..], 1));
-    two.done(&delivery).await.expect("settles");
+    two.ack(&delivery).await.expect("settles");
     depth_becomes(&one, "r", 0).await;
     let later = one.pull("r", 9, TIMING.redelivery + SHORT).await.expect("pulls");
     assert!(later.is_empty(), "a settled hint came again");
@@ -54,7 +54,7 @@ pub(crate) async fn a_pull_takes_no_more_than_its_free_slots(cluster: &Cluster) 
         let deliveries = engine.pull("r", 2, LONG).await.expect("pulls");
         assert!((1..=2).contains(&deliveries.len()), "{}", deliveries.len());
         for delivery in deliveries {
-            engine.done(&delivery).await.expect("settles");
+            engine.ack(&delivery).await.expect("settles");
             ids.push(delivery.id);
         }
     }
@@ -97,7 +97,7 @@ pub(crate) async fn a_touched_hint_stays_with_its_worker(cluster: &Cluster) {
     let delivery = take(&engine, "r").await;
     let begun = Instant::now();
     while begun.elapsed() < TIMING.redelivery * 3 / 2 {
-        engine.touch(&delivery).await.expect("touches");
+        engine.extend(&delivery).await.expect("touches");
         assert!(engine.pull("r", 1, TIMING.redelivery / 5).await.expect("pulls").is_empty());
     }
     assert_eq!(take(&engine, "r").await.attempt, 2, "nobody touches it any more");
@@ -107,11 +107,11 @@ pub(crate) async fn a_retried_hint_comes_again_not_before_its_time(cluster: &Clu
     let engine = cluster.process().await;
     push(&engine, "r", "a").await;
     let delivery = take(&engine, "r").await;
-    engine.retry(&delivery, Duration::ZERO).await.expect("retries");
+    engine.nak(&delivery, Duration::ZERO).await.expect("retries");
     let delivery = take(&engine, "r").await;
     assert_eq!(delivery.attempt, 2);
     let (asked, after) = (Instant::now(), TIMING.redelivery + Duration::from_secs(1));
-    engine.retry(&delivery, after).await.expect("retries");
+    engine.nak(&delivery, after).await.expect("retries");
     let delivery = take(&engine, "r").await;
     assert!(asked.elapsed() >= after, "after {:?}", asked.elapsed());
     assert_eq!(delivery.attempt, 3);
@@ -123,7 +123,7 @@ pub(crate) async fn a_delayed_hint_comes_not_before_its_time(cluster: &Cluster) 
     engine.push(Enqueue { not_before: Some(delay), ..hint("r", "late") }).await.expect("pushes");
     push(&engine, "r", "now").await;
     let first = take(&engine, "r").await;
-    engine.done(&first).await.expect("settles");
+    engine.ack(&first).await.expect("settles");
     let second = take(&engine, "r").await;
     assert!(pushed.elapsed() >= delay, "after {:?}", pushed.elapsed());
     assert_eq!([first.id.as_str(), second.id.as_str()], ["now", "late"]);
@@ -138,7 +138,7 @@ pub(crate) async fn routes_are_separate(cluster: &Cluster) {
     for route in ["r.s", "q.r", "r"] {
         let delivery = take(&engine, route).await;
         assert_eq!(delivery.id, route.replace('.', "-"));
-        engine.done(&delivery).await.expect("settles");
+        engine.ack(&delivery).await.expect("settles");
         depth_becomes(&engine, route, 0).await;
     }
     assert_eq!(engine.depth("never.used").await, Ok(0));
@@ -153,7 +153,7 @@ pub(crate) async fn the_depth_counts_what_is_not_settled(cluster: &Cluster) {
     depth_becomes(&engine, "r", 3).await;
     let delivery = take(&engine, "r").await;
     assert_eq!(engine.depth("r").await, Ok(3), "taken is not settled");
-    engine.done(&delivery).await.expect("settles");
+    engine.ack(&delivery).await.expect("settles");
     depth_becomes(&engine, "r", 2).await;
     engine.push(Enqueue { not_before: Some(LONG), ..hint("r", "e") }).await.expect("pushes");
     depth_becomes(&engine, "r", 3).await;
@@ -166,7 +166,7 @@ pub(crate) async fn settling_twice_is_settling_once(cluster: &Cluster) {
     }
     let delivery = take(&engine, "r").await;
     for _ in 0..2 {
-        engine.done(&delivery).await.expect("settles");
+        engine.ack(&delivery).await.expect("settles");
     }
     let next = take(&engine, "r").await;
     assert_eq!((next.id.as_str(), next.attempt), ("b", 1));
@@ -182,7 +182,7 @@ pub(crate) async fn many_workers_settle_everything(cluster: &Cluster) {
         tokio::spawn(async move {
             loop {
                 for delivery in engine.pull("r", 7, LONG).await.expect("pulls") {
-                    engine.done(&delivery).await.expect("settles");
+                    engine.ack(&delivery).await.expect("settles");
                     if heard.send(delivery.id).is_err() {
                         return;
                     }
@@ -209,7 +209,7 @@ pub(crate) async fn the_same_id_may_be_pushed_twice(cluster: &Cluster) {
     while engine.depth("r").await.expect("counts") > 0 {
         for delivery in engine.pull("r", 1, SHORT).await.expect("pulls") {
             assert_eq!(delivery.id, "a");
-            engine.done(&delivery).await.expect("settles");
+            engine.ack(&delivery).await.expect("settles");
         }
     }
 }
@@ -239,7 +239,7 @@ pub(crate) async fn awkward_identities_are_ordinary_ids(cluster: &Cluster) {
     while ids.len() < expected.len() {
         let delivery = take(&engine, "r").await;
         assert_eq!(delivery.payload, delivery.id);
-        engine.done(&delivery).await.expect("settles");
+        engine.ack(&delivery).await.expect("settles");
         ids.push(delivery.id);
     }
     expected.sort_unstable();
@@ -258,7 +258,7 @@ pub(crate) async fn awkward_identities_are_ordinary_routes(cluster: &Cluster) {
     for identity in &identities {
         let delivery = take(&engine, &route(identity)).await;
         assert_eq!(delivery.id, SubjectToken::new(identity).as_str());
-        engine.done(&delivery).await.expect("settles");
+        engine.ack(&delivery).await.expect("settles");
         depth_becomes(&engine, &route(identity), 0).await;
     }
 }

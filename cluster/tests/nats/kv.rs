@@ -62,7 +62,7 @@ async fn every_acknowledged_write_survives_a_killed_leader() {
                 let rev = match kv.put(put).await {
                     Ok(rev) => rev,
                     Err(WriteError::Conflict { actual: Some(rev) }) => rev,
-                    Err(_) => match kv.settle(&key, op).await {
+                    Err(_) => match kv.resolve_unknown(&key, op).await {
                         Ok(Resolution::Written { rev }) => rev,
                         _ => return false,
                     },

@@ -37,11 +37,11 @@ async fn a_delayed_hint_survives_a_killed_server_and_keeps_its_time() {
     server.start_again();
     let first = take(&engine).await;
     assert_eq!(first.id, "ready");
-    engine.done(&first).await.expect("settles");
+    engine.ack(&first).await.expect("settles");
     let second = take(&engine).await;
     assert!(pushed.elapsed() >= delay, "after {:?}", pushed.elapsed());
     assert_eq!((second.id.as_str(), second.attempt), ("late", 1));
-    engine.done(&second).await.expect("settles");
+    engine.ack(&second).await.expect("settles");
     assert_eq!(engine.depth(ROUTE).await, Ok(0));
 }
 
@@ -69,7 +69,7 @@ async fn a_route_has_one_consumer_however_many_pull() {
     while seen.len() < 20 {
         for engine in &engines {
             for delivery in engine.pull(ROUTE, 3, Duration::from_millis(500)).await.expect("pulls") {
-                engine.done(&delivery).await.expect("settles");
+                engine.ack(&delivery).await.expect("settles");
                 seen.insert(delivery.id);
             }
         }

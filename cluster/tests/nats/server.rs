@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// The time-outs of every engine under test.
-pub(crate) const TIMING: Timing = Timing::SHORT;
+pub(crate) const TIMING: Timing = Timing::TEST;
 
 /// Returns a port for a server that may be restarted on it. The port is below the range that the system
 /// assigns to clients. No other process takes it meanwhile, and a client that connects to a killed server

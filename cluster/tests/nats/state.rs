@@ -31,7 +31,7 @@ impl Replica {
     }
 
     fn text(&self) -> String {
-        self.0.lock().expect("nothing failed").1.as_dict().to_string()
+        self.0.lock().expect("nothing failed").1.as_value().to_string()
     }
 
     fn told(&self, news: TreeUpdate) {

@@ -49,7 +49,7 @@ pub(in crate::api) async fn events(
     KeyId(id): KeyId,
 ) -> Result<impl IntoResponse, ApiError> {
     let watching = parts.context.jobs.watch(id).await?;
-    let stored = watching.look().await?.ok_or_else(|| unknown(id))?;
+    let stored = watching.read().await?.ok_or_else(|| unknown(id))?;
     let beat = KeepAlive::new().interval(watching.pace());
     let workers = parts.context.workers.clone();
     let (told, first) = tell(stored.record, &workers);
@@ -92,7 +92,7 @@ impl JobFollower {
             {
                 return Some(event("progress", &ProgressResponse::from(progress)));
             }
-            match self.watching.look().await {
+            match self.watching.read().await {
                 Ok(Some(stored)) => {
                     let (now, event) = tell(stored.record, &self.workers);
                     if std::mem::replace(&mut self.told, now) != now {

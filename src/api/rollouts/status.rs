@@ -126,7 +126,7 @@ impl RolloutStatus {
         let counts: Vec<u64> = weights.iter().map(|(lane, _)| count(lane)).collect();
         let all: u64 = counts.iter().sum();
         let share = |((lane, weight), assigned): ((&String, Weight), u64)| {
-            let (workers, releases) = roster.crew(&WorkerGroup::new(document.pool.as_str(), lane.as_str()));
+            let (workers, releases) = roster.available_releases(&WorkerGroup::new(document.pool.as_str(), lane.as_str()));
             LaneShare {
                 lane: lane.clone(),
                 weight,

@@ -57,7 +57,7 @@ async fn follow(
             }
         }
     }
-    if heard { Ok(None) } else { Err(Exit::Failed.because("the server's answer is not a stream of events")) }
+    if heard { Ok(None) } else { Err(Exit::Failed.with_message("the server's answer is not a stream of events")) }
 }
 
 /// What somebody sees of a job that goes on.
@@ -136,7 +136,7 @@ impl Screen {
         }
         if let Some(reason) = &waiting {
             self.clear();
-            output::remark(&format!("waiting: {reason}"));
+            output::print_stderr(&format!("waiting: {reason}"));
         }
         self.waiting = waiting;
     }

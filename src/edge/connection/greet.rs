@@ -17,7 +17,7 @@ use crate::session::{OpenRequest, Opened};
 const FOREIGN: Close = Close::new(CloseCode::Forbidden, "origin");
 
 /// Waits for `hello` and opens the page that it asks for.
-pub(super) async fn greet(
+pub(super) async fn accept_hello(
     edge: &Edge,
     wire: &mut WebSocketStream,
     pulse: &Arc<Heartbeat>,
@@ -34,13 +34,13 @@ pub(super) async fn greet(
         Some(HeartbeatAction::Ping) | None => Poll::Pending,
     });
     let hello = tokio::select! {
-        hello = wire.text(edge.allowance) => hello?,
+        hello = wire.recv_text(edge.allowance) => hello?,
         close = dismissed => return Err(Disconnect::Close(close)),
         () = tokio::time::sleep(edge.timing.hello) => {
             return Err(Disconnect::Close(Close::new(CloseCode::Silent, "no hello in time")));
         }
     };
-    edge.pulses.heard(pulse);
+    edge.pulses.record_activity(pulse);
     let mut hello = Hello::parse(&hello).map_err(|error| Disconnect::Malformed(error.message.into_owned()))?;
     let token = hello.token.as_ref().or(arrival.token.as_ref());
     let verified = token.map(|token| edge.context.authenticator.verify(token)).transpose();
@@ -68,7 +68,7 @@ pub(super) async fn greet(
     let open = OpenRequest { hello, user, agent: arrival.agent };
     let opened = edge.context.sessions.open(open).await.map_err(Disconnect::Close)?;
     let caller = Caller { page: opened.page.clone(), roles };
-    command::rewatch(&edge.context, &caller, opened.recovered, shown.as_deref());
+    command::restore_watches(&edge.context, &caller, opened.recovered, shown.as_deref());
     command::pending(&edge.context, &opened.page, opened.recovered, waits_for);
     Ok((opened, caller.roles))
 }

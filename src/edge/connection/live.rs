@@ -91,14 +91,14 @@ impl PageSocket {
         let advanced = match &mut self.command {
             Some(command) => command.as_mut().poll(cx).map(|after| {
                 self.command = None;
-                self.heed(after)
+                self.apply_effect(after)
             }),
             None => self.poll_read(cx),
         };
         let flows = self.wire.poll_flow(cx);
         let ready = ordered.is_some() || told || advanced.is_ready() || flows.is_ready();
         if let Some(order) = ordered {
-            self.obey(order)?;
+            self.apply_heartbeat_action(order)?;
         }
         for outcome in [advanced, flows] {
             if let Poll::Ready(Err(end)) = outcome {
@@ -108,7 +108,7 @@ impl PageSocket {
         if ready { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
-    fn obey(&mut self, order: HeartbeatAction) -> Result<(), Disconnect> {
+    fn apply_heartbeat_action(&mut self, order: HeartbeatAction) -> Result<(), Disconnect> {
         match order {
             HeartbeatAction::Close(cause) => Err(Disconnect::Close(closing(&self.held.edge, cause))),
             HeartbeatAction::Ping => {
@@ -119,7 +119,7 @@ impl PageSocket {
     }
 
     /// What a command means for the socket.
-    fn heed(&mut self, after: SocketEffect) -> Result<(), Disconnect> {
+    fn apply_effect(&mut self, after: SocketEffect) -> Result<(), Disconnect> {
         match after {
             SocketEffect::Continue => Ok(()),
             SocketEffect::Authenticated(verified) => {
@@ -134,7 +134,7 @@ impl PageSocket {
     /// Everything that waits leaves in as few writes as there are [`WRITE`]s of it.
     fn write(&mut self) -> Result<(), Disconnect> {
         let Self { held, wire, .. } = self;
-        while wire.flows() {
+        while wire.is_writable() {
             let mut frames = 0;
             let taken = wire.write(held.edge.timing.write_stall, |out| {
                 held.caller.page.take(held.ticket, WRITE, &mut |head, tail| {
@@ -161,7 +161,7 @@ impl PageSocket {
         let mut within = Context::from_waker(cx.waker());
         let read = wire.poll_read(cx, held.edge.allowance, &mut |text| {
             frames += 1;
-            let Some(mut begun) = held.act(text) else { return Flow::Next };
+            let Some(mut begun) = held.begin_command(text) else { return Flow::Next };
             match begun.as_mut().poll(&mut within) {
                 Poll::Ready(SocketEffect::Continue) => return Flow::Next,
                 Poll::Ready(after) => outcome = after,
@@ -170,15 +170,15 @@ impl PageSocket {
             Flow::Stop
         });
         if read.is_ready() {
-            held.edge.pulses.heard(&beating.0);
+            held.edge.pulses.record_activity(&beating.0);
             held.edge.metrics.frames_in.inc_by(frames);
         }
-        read.map(|read| read.and_then(|()| self.heed(outcome)))
+        read.map(|read| read.and_then(|()| self.apply_effect(outcome)))
     }
 
     /// The page is free for another socket, and the wire for its last words. A command in progress goes on to its
     /// end: the page has counted its frame.
-    pub(super) fn let_go(self) -> Box<WebSocketStream> {
+    pub(super) fn detach(self) -> Box<WebSocketStream> {
         if let Some(command) = self.command {
             tokio::spawn(command);
         }
@@ -188,7 +188,7 @@ impl PageSocket {
 
 impl AttachedPage {
     /// Begins what a frame asks for; `None`: it is done.
-    fn act(&self, text: &str) -> Option<Command> {
+    fn begin_command(&self, text: &str) -> Option<Command> {
         let Caller { page, .. } = &self.caller;
         let (frame, id) = match ClientFrame::parse(text) {
             Ok((ClientFrame::Ack(ack), _)) => {

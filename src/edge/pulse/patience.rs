@@ -36,7 +36,7 @@ pub(super) enum LivenessDecision {
 
 impl LivenessPolicy {
     /// Decides about a socket.
-    pub(super) fn judge(self, now: Tick, heard: Tick, pinged: Tick, expires: Tick) -> LivenessDecision {
+    pub(super) fn evaluate(self, now: Tick, heard: Tick, pinged: Tick, expires: Tick) -> LivenessDecision {
         let silent = heard.saturating_add(self.silence);
         let next_ping = pinged.saturating_add(self.ping);
         if now >= expires {
@@ -66,7 +66,7 @@ mod tests {
         fn only_silence_ends_a_socket(answers in 0u32..20, delay in 0u32..10) {
             let (mut now, mut heard, mut pinged, mut pings) = (0, 0, 0, 0);
             let end = loop {
-                match PATIENCE.judge(now, heard, pinged, NEVER) {
+                match PATIENCE.evaluate(now, heard, pinged, NEVER) {
                     LivenessDecision::Close(cause) => break cause,
                     LivenessDecision::Ping { again } => {
                         prop_assert!(now - pinged == 25 || pings == 0);
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn an_expired_token_ends_a_lively_socket() {
-        assert_eq!(PATIENCE.judge(10, 10, 0, 20), LivenessDecision::Wait { until: 20 });
-        assert_eq!(PATIENCE.judge(20, 20, 0, 20), LivenessDecision::Close(CloseCause::Expired));
+        assert_eq!(PATIENCE.evaluate(10, 10, 0, 20), LivenessDecision::Wait { until: 20 });
+        assert_eq!(PATIENCE.evaluate(20, 20, 0, 20), LivenessDecision::Close(CloseCause::Expired));
     }
 }

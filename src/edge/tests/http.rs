@@ -64,7 +64,7 @@ async fn a_head_that_comes_too_slowly_is_not_waited_for() {
     };
     let (idle, slow) = tokio::join!(answer(&mut idle), dripping);
     assert_eq!((idle.as_str(), slow.as_str()), ("", ""));
-    assert!(begun.elapsed() >= Timing::SHORT.http_header);
+    assert!(begun.elapsed() >= Timing::TEST.http_header);
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn an_idle_connection_is_closed_but_later_than_a_head_may_take() {
     let begun = Instant::now();
     let answer = ask(&running, "GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
-    assert!(begun.elapsed() > Timing::SHORT.http_idle - Duration::from_millis(100), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() > Timing::TEST.http_idle - Duration::from_millis(100), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     let begun = Instant::now();
     let answer = ask(&running, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc").await;
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-    assert!(begun.elapsed() >= Timing::SHORT.http_body);
+    assert!(begun.elapsed() >= Timing::TEST.http_body);
 }
 
 #[tokio::test]

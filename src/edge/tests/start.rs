@@ -35,13 +35,13 @@ async fn until_ready(address: SocketAddr, number: usize) -> usize {
 #[tokio::test]
 async fn every_request_while_a_node_comes_up_is_answered_on_its_connection() {
     let config = config::load(&Sources::default()).unwrap();
-    let node = Node::start(config, Timing::SHORT).await.unwrap();
+    let node = Node::start(config, Timing::TEST).await.unwrap();
     let edge = Edge::new(&node.config, node.timing, node.context.clone(), node.metrics.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let answering = |status: StatusCode| Router::new().route("/readyz", get(async move || status));
     let not_ready = answering(StatusCode::SERVICE_UNAVAILABLE);
-    let lobby = StartupServer::new(listener, &node.config, Timing::SHORT, not_ready);
+    let lobby = StartupServer::new(listener, &node.config, Timing::TEST, not_ready);
     let clients: Vec<_> = (0..CLIENTS).map(|number| tokio::spawn(until_ready(address, number))).collect();
     let all = async {
         let mut refused = 0;
@@ -52,8 +52,8 @@ async fn every_request_while_a_node_comes_up_is_answered_on_its_connection() {
     };
     let coming_up = async {
         // as a node does it: two waits, then the real router
-        lobby.attend(tokio::time::sleep(Duration::from_millis(30))).await;
-        lobby.attend(tokio::time::sleep(Duration::from_millis(30))).await;
+        lobby.serve_until(tokio::time::sleep(Duration::from_millis(30))).await;
+        lobby.serve_until(tokio::time::sleep(Duration::from_millis(30))).await;
         edge.serve(lobby, answering(StatusCode::OK), std::future::pending()).await;
     };
     let refused = tokio::select! {

@@ -28,7 +28,7 @@ fn stuff(wire: &mut WebSocketStream) -> Vec<u8> {
     let mut all = Vec::new();
     let mut context = Context::from_waker(Waker::noop());
     loop {
-        while wire.flows() {
+        while wire.is_writable() {
             let chunk: Vec<u8> = (0..100_000).map(|n| (n + all.len()) as u8).collect();
             wire.write(PATIENCE, |out| out.extend_from_slice(&chunk)).unwrap();
             all.extend_from_slice(&chunk);
@@ -47,7 +47,7 @@ async fn a_text_that_takes_time_holds_up_those_behind_it() {
     let (mut wire, mut client) = pair().await;
     client.write_all(&[frame("a"), frame("b"), frame("c")].concat()).await.unwrap();
     for expected in ["a", "b", "c"] {
-        assert_eq!(wire.text(ALLOWED).await.unwrap(), expected);
+        assert_eq!(wire.recv_text(ALLOWED).await.unwrap(), expected);
     }
     assert_eq!(kept(&wire), 0);
 }
@@ -56,7 +56,7 @@ async fn a_text_that_takes_time_holds_up_those_behind_it() {
 async fn at_rest_a_socket_owns_no_buffer() {
     let (mut wire, mut client) = pair().await;
     client.write_all(&frame("hello")).await.unwrap();
-    wire.text(ALLOWED).await.unwrap();
+    wire.recv_text(ALLOWED).await.unwrap();
     wire.ping();
     wire.write(PATIENCE, |out| writer::text(out, &[b"x"])).unwrap();
     assert_eq!(kept(&wire), 0);
@@ -97,6 +97,6 @@ async fn every_fragment_counts_as_a_frame_even_an_empty_one() {
     let fragment = |first: u8| [first, 0x80, 0, 0, 0, 0];
     client.write_all(&fragment(0x01)).await.unwrap();
     client.write_all(&fragment(0x00).repeat(10)).await.unwrap();
-    let end = tokio::time::timeout(PATIENCE, wire.text(allowed)).await.expect("an end").unwrap_err();
+    let end = tokio::time::timeout(PATIENCE, wire.recv_text(allowed)).await.expect("an end").unwrap_err();
     assert!(matches!(end, Disconnect::Close(close) if close.code == CloseCode::RateLimit), "{end:?}");
 }

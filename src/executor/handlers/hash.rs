@@ -15,7 +15,7 @@ use crate::protocol::{CommandError, ErrorCode};
 /// A second or so of work.
 const MOST_ROUNDS: u32 = 100_000_000;
 /// Rounds between two looks at whether anybody still wants the result.
-const STRIDE: u32 = 10_000;
+const CHECK_INTERVAL: u32 = 10_000;
 
 /// What to hash: the empty text if there is none, once if nothing else is said.
 #[derive(Deserialize)]
@@ -61,7 +61,7 @@ fn processors() -> &'static Semaphore {
 fn rounds(hash: &Hash, abandoned: &AtomicBool, reporter: &Reporter) -> String {
     let mut digest = Sha256::digest(&hash.text);
     for round in 1..hash.rounds {
-        if round % STRIDE == 0 {
+        if round % CHECK_INTERVAL == 0 {
             if abandoned.load(Ordering::Relaxed) {
                 break;
             }

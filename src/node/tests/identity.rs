@@ -22,7 +22,7 @@ fn id(registered: &Value, name: &str) -> Key {
 
 async fn two_nodes() -> (Memory, Node, Node) {
     let memory = Memory::new();
-    let start = || Node::start_on(Engine::Memory(memory.another_process()), config(), Timing::SHORT);
+    let start = || Node::start_on(Engine::Memory(memory.new_process_handle()), config(), Timing::TEST);
     let (one, two) = (start().await.unwrap(), start().await.unwrap());
     tokio::join!(one.ready.wait(), two.ready.wait());
     (memory, one, two)
@@ -42,7 +42,7 @@ async fn login(node: &Node, opened: &Opened, user: &str) -> Result<(), LoginErro
 }
 
 fn rows(memory: &Memory) -> Kv {
-    Engine::Memory(memory.another_process()).kv(Bucket::Pages)
+    Engine::Memory(memory.new_process_handle()).kv(Bucket::Pages)
 }
 
 /// An anonymous page, another one beside it, and the first is over.
@@ -173,8 +173,8 @@ async fn a_node_that_is_not_asked_labels_its_pages_when_it_hears_of_the_owner() 
     let page = open(&one, Hello::default(), None).await.unwrap();
     let registered = frames(&page).remove(0);
     // another process claims the connection and dies before it tells anybody
-    let other = Registry::new(&Engine::Memory(memory.another_process()), lifetimes(&config()));
-    let kept = Timing::SHORT.outlives_tokens();
+    let other = Registry::new(&Engine::Memory(memory.new_process_handle()), lifetimes(&config()));
+    let kept = Timing::TEST.outlives_tokens();
     other.claim_connection(id(&registered, "connection_id"), "ann", kept).await.unwrap();
     eventually("it is ann's", async || page.page.user().as_deref() == Some("ann")).await;
     assert_eq!(frames(&page)[0]["type"], "identity");
@@ -199,7 +199,7 @@ async fn a_page_token_that_is_too_old_resumes_nothing_and_proves_nothing() {
     let node = node().await;
     let opened = open(&node, Hello::default(), None).await.unwrap();
     let registered = frames(&opened).remove(0);
-    let age = Timing::SHORT.page_token.as_secs();
+    let age = Timing::TEST.page_token.as_secs();
     let old = given(&node, &registered, age + 10);
     assert_eq!(open(&node, resume(&old, 0), None).await.err(), Some(CloseCode::Forbidden));
     let beside = open(&node, join(&old), None).await.unwrap();
@@ -210,7 +210,7 @@ async fn a_page_token_that_is_too_old_resumes_nothing_and_proves_nothing() {
 
 #[tokio::test]
 async fn a_page_that_stays_open_gets_a_new_token_before_its_own_is_too_old() {
-    let timing = Timing { page_token: Duration::from_secs(2), ..Timing::SHORT };
+    let timing = Timing { page_token: Duration::from_secs(2), ..Timing::TEST };
     let node = Node::start_on(Engine::Memory(Memory::new()), config(), timing).await.unwrap();
     node.ready.wait().await;
     let opened = open(&node, Hello::default(), Some("ann")).await.unwrap();
@@ -236,8 +236,8 @@ async fn the_key_of_page_tokens_is_replaced_by_age_and_old_tokens_go_on() {
     let timing = Timing {
         signing_key: Duration::from_secs(1),
         page_token: Duration::from_secs(20),
-        lease_renew: Timing::SHORT.lease_renew,
-        ..Timing::SHORT
+        lease_renew: Timing::TEST.lease_renew,
+        ..Timing::TEST
     };
     let node = Node::start_on(Engine::Memory(Memory::new()), config(), timing).await.unwrap();
     node.ready.wait().await;
@@ -253,7 +253,7 @@ async fn the_key_of_page_tokens_is_replaced_by_age_and_old_tokens_go_on() {
 async fn a_user_has_no_more_pages_by_logging_in_or_coming_back() {
     let mut config = config();
     config.limits.pages_per_user = 2;
-    let node = Node::start_on(Engine::Memory(Memory::new()), config, Timing::SHORT).await.unwrap();
+    let node = Node::start_on(Engine::Memory(Memory::new()), config, Timing::TEST).await.unwrap();
     node.ready.wait().await;
     let gone = open(&node, Hello::default(), Some("ann")).await.unwrap();
     let registered = frames(&gone).remove(0);

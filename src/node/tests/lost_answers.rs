@@ -86,7 +86,7 @@ impl Client {
 
 /// The rows of pages, and which of them are of a user.
 async fn rows(memory: &Memory) -> Vec<PageRow> {
-    let rows = Engine::Memory(memory.another_process()).kv(Bucket::Pages);
+    let rows = Engine::Memory(memory.new_process_handle()).kv(Bucket::Pages);
     let rows = rows.list(page_key::PAGES).await.unwrap();
     rows.iter().filter_map(|row| PageRow::decode(&row.meta)).collect()
 }
@@ -97,8 +97,8 @@ async fn play(seed: u64) -> Memory {
     let mut config = config();
     config.lifetime.resume_ms = 1500;
     let start = |number| {
-        let engine = Faulty::new(memory.another_process(), seed * 2 + number, faults);
-        Node::start_on(Engine::Faulty(engine), config.clone(), Timing::SHORT)
+        let engine = Faulty::new(memory.new_process_handle(), seed * 2 + number, faults);
+        Node::start_on(Engine::Faulty(engine), config.clone(), Timing::TEST)
     };
     let nodes = [start(0).await.unwrap(), start(1).await.unwrap()];
     for node in &nodes {
@@ -148,8 +148,8 @@ async fn play(seed: u64) -> Memory {
             6 if dice.below(4) == 0 => {
                 // as after a time without a lease
                 let holder = nodes[at].lease.holder().unwrap();
-                nodes[at].context.sessions.rehome(holder, holder).await;
-                assert!(client.opened.page.is_here(), "seed {seed}: the page is taken for another node's");
+                nodes[at].context.sessions.rewrite_rows(holder, holder).await;
+                assert!(client.opened.page.is_owned(), "seed {seed}: the page is taken for another node's");
             }
             _ => {
                 let page =

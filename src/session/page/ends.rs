@@ -17,7 +17,7 @@ use super::{PushOutcome, Page};
 use crate::protocol::FrameBody;
 
 /// How many ends a page remembers.
-const KEPT: usize = 256;
+const MAX_REMEMBERED: usize = 256;
 /// How many jobs a page waits for at most; beyond that the list is not complete.
 const WAITS: usize = 1024;
 
@@ -53,7 +53,7 @@ impl JobTracker {
                 known.wait(job.clone());
             }
         }
-        told.iter().for_each(|job| add(&mut known.told, KEPT, job.clone()));
+        told.iter().for_each(|job| add(&mut known.told, MAX_REMEMBERED, job.clone()));
     }
 }
 
@@ -69,7 +69,7 @@ impl TrackedJobs {
     pub(super) fn reset(&mut self) {
         self.was_reset = true;
         for job in std::mem::take(&mut self.told) {
-            add(&mut self.doubtful, KEPT, job);
+            add(&mut self.doubtful, MAX_REMEMBERED, job);
         }
     }
 
@@ -93,7 +93,7 @@ impl TrackedJobs {
     fn tell(&mut self, end: PageJob) {
         self.waits.retain(|job| *job != end);
         self.doubtful.retain(|job| *job != end);
-        add(&mut self.told, KEPT, end);
+        add(&mut self.told, MAX_REMEMBERED, end);
     }
 }
 
@@ -112,7 +112,7 @@ fn is_named_by_its_job(end: &PageJob) -> bool {
 
 impl Page {
     /// The page waits for the end of a job that it knows by `frame`.
-    pub fn expect(&self, job: Key, frame: &str) {
+    pub fn track_job(&self, job: Key, frame: &str) {
         self.ends.lock().wait(PageJob { job, frame: frame.to_owned() });
     }
 
@@ -130,12 +130,12 @@ impl Page {
     /// wait for the job, take nothing here: the sender finds the page where it is, together with what it knows.
     fn push_unless_over(&self, job: Key, frame: &str, ends: bool, tail: &FrameBody) -> PushOutcome {
         let mut known = self.ends.lock();
-        if !self.is_here() {
+        if !self.is_owned() {
             return PushOutcome::Missed;
         }
         let end = PageJob { job, frame: frame.to_owned() };
         // what waited in the outbox before a reset still comes
-        let comes = known.was_reset && !known.told.contains(&end) && self.still_waits(tail);
+        let comes = known.was_reset && !known.told.contains(&end) && self.is_queued(tail);
         if comes || known.has_told(&end) {
             if comes && ends {
                 known.tell(end);
@@ -159,7 +159,7 @@ impl Page {
     }
 
     /// Adds the end of a job that the page knows by `frame`. However often it is told, the page hears it once.
-    pub fn conclude(&self, job: Key, frame: &str, tail: &FrameBody) -> PushOutcome {
+    pub fn deliver_job_result(&self, job: Key, frame: &str, tail: &FrameBody) -> PushOutcome {
         self.push_unless_over(job, frame, true, tail)
     }
 
@@ -170,12 +170,12 @@ impl Page {
 
     /// The end of a job after a reset, for a page that says that it still waits: what was told before the reset is lost
     /// unless it has not left yet.
-    pub fn remind(&self, job: Key, frame: &str, tail: &FrameBody) -> PushOutcome {
-        let left = !self.still_waits(tail);
+    pub fn redeliver_job_result(&self, job: Key, frame: &str, tail: &FrameBody) -> PushOutcome {
+        let left = !self.is_queued(tail);
         if left {
             self.ends.lock().doubtful.retain(|told| told.job != job || told.frame != frame);
         }
-        self.conclude(job, frame, tail)
+        self.deliver_job_result(job, frame, tail)
     }
 }
 

@@ -2,18 +2,18 @@
 
 const BEFORE: &[u8; 7] = b"{\"seq\":";
 /// With the digits of any `u64` and the comma.
-const LONGEST: usize = BEFORE.len() + 20 + 1;
+const MAX_PREFIX: usize = BEFORE.len() + 20 + 1;
 
 /// The head of a frame: `{"seq":17,` or `{`, on the stack and written from its end. Every frame to every page has
 /// one, so the standard formatting machinery would show in what a delivery costs.
 pub(super) struct SeqPrefix {
-    text: [u8; LONGEST],
+    text: [u8; MAX_PREFIX],
     start: usize,
 }
 
 impl SeqPrefix {
     pub(super) fn new(seq: Option<u64>) -> Self {
-        let mut head = Self { text: [b'{'; LONGEST], start: LONGEST - 1 };
+        let mut head = Self { text: [b'{'; MAX_PREFIX], start: MAX_PREFIX - 1 };
         let Some(mut rest) = seq else { return head };
         head.text[head.start] = b',';
         loop {

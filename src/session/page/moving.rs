@@ -91,12 +91,12 @@ impl Page {
 
     /// The row that gave the page to this node: other nodes may still take messages for it from senders that have not
     /// seen it.
-    pub(in crate::session) fn came_by(&self, rev: u64) {
+    pub(in crate::session) fn mark_acquired(&self, rev: u64) {
         self.lock().stay = OwnershipWindow::since(Some(rev));
     }
 
     /// A row was seen that gives the page to another node, which will ask for it.
-    pub(in crate::session) fn goes_by(&self, rev: u64, generation: u32) {
+    pub(in crate::session) fn mark_released(&self, rev: u64, generation: u32) {
         let mut state = self.lock();
         if state.generation < generation {
             state.stay.end(rev);
@@ -120,7 +120,7 @@ impl Page {
         let mut state = self.lock();
         state.outbox.install(OutboxSnapshot { last: handed.last, sent, waiting });
         state.received = handed.received;
-        state.watches = handed.watches.iter().filter_map(PageWatch::unpacked).collect();
+        state.watches = handed.watches.iter().filter_map(PageWatch::from_wire).collect();
         drop(state);
         self.ends.remember(&handed.waits, &handed.ends, handed.partial);
         true
@@ -130,7 +130,7 @@ impl Page {
 fn handed_over(moving: &OutboxSnapshot, received: u64, known: &TrackedJobs, watches: &[PageWatch]) -> Option<HandedOver> {
     let frames = |tails: &[FrameBody]| tails.iter().map(FrameBody::to_frame).collect::<Option<Vec<_>>>();
     let (sent, waiting) = (frames(&moving.sent)?, frames(&moving.waiting)?);
-    let watches = watches.iter().map(PageWatch::packed).collect();
+    let watches = watches.iter().map(PageWatch::to_wire).collect();
     let (waits, ends, partial) = known.packed();
     Some(HandedOver { last: moving.last, sent, waiting, received, ends, waits, partial, watches })
 }

@@ -74,10 +74,10 @@ fn the_end_of_a_job_is_told_once_for_each_id_that_the_page_gave_it() {
     let page = page();
     let ticket = page.attach(AttachKind::New, registered).unwrap();
     for frame in ["1", "\"a\""] {
-        page.expect(Key::from_bits(7), frame);
+        page.track_job(Key::from_bits(7), frame);
     }
     for frame in ["1", "1", "\"a\"", "1"] {
-        assert!(matches!(page.conclude(Key::from_bits(7), frame, &message()), PushOutcome::Reached));
+        assert!(matches!(page.deliver_job_result(Key::from_bits(7), frame, &message()), PushOutcome::Reached));
     }
     assert_eq!(frames(&page, ticket).0.len(), 3, "registered and two ends");
 }
@@ -86,11 +86,11 @@ fn the_end_of_a_job_is_told_once_for_each_id_that_the_page_gave_it() {
 fn a_copy_that_does_not_wait_for_a_job_leaves_its_end_to_the_page_elsewhere() {
     let page = page();
     let job = Key::from_bits(7);
-    assert!(matches!(page.conclude(job, "1", &message()), PushOutcome::Missed));
+    assert!(matches!(page.deliver_job_result(job, "1", &message()), PushOutcome::Missed));
     assert!(matches!(page.progress(job, "1", &message()), PushOutcome::Missed));
     let named = format!("\"{job}\"");
     assert!(
-        matches!(page.conclude(job, &named, &message()), PushOutcome::Held),
+        matches!(page.deliver_job_result(job, &named, &message()), PushOutcome::Held),
         "a program submitted it for the page"
     );
 }
@@ -100,10 +100,10 @@ fn no_progress_of_a_job_is_told_after_its_end() {
     let page = page();
     let ticket = page.attach(AttachKind::New, registered).unwrap();
     let job = Key::from_bits(7);
-    page.expect(job, "1");
-    page.expect(job, "2");
+    page.track_job(job, "1");
+    page.track_job(job, "2");
     page.progress(job, "1", &message());
-    page.conclude(job, "1", &message());
+    page.deliver_job_result(job, "1", &message());
     assert!(matches!(page.progress(job, "1", &message()), PushOutcome::Reached));
     page.progress(job, "2", &message());
     assert_eq!(frames(&page, ticket).0.len(), 1 + 3, "registered, and all but the late one");
@@ -163,7 +163,7 @@ fn a_node_that_has_not_heard_that_a_page_has_left_answers_held() {
     page.detach(ticket);
     // another node has won the row, and this one is cut off
     assert!(matches!(page.push(&message()), PushOutcome::Held));
-    assert!(matches!(page.push_as_one_of_many(Some(1), &message()), PushOutcome::Held));
+    assert!(matches!(page.push_scoped(Some(1), &message()), PushOutcome::Held));
     // it is back, and hears of the row: what it held goes to where the page is
     let (_, mut forwarding) = page.freeze(NodeNumber::new(2).unwrap(), 2, 9, u64::MAX).unwrap();
     assert!(matches!(page.push(&message()), PushOutcome::Forwarded(_)));

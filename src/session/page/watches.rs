@@ -32,7 +32,7 @@ impl Page {
     }
 
     /// News of a path that it watches. A page that has gone to another node is told there.
-    pub(in crate::session) fn tell(&self, level: Level, path: &Path, revision: Option<u64>, tail: &FrameBody) {
+    pub(in crate::session) fn deliver_update(&self, level: Level, path: &Path, revision: Option<u64>, tail: &FrameBody) {
         let mut state = self.lock();
         if matches!(state.holding, HoldState::Frozen(_) | HoldState::Installing) {
             return;

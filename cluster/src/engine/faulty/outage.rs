@@ -5,7 +5,7 @@
 use super::dice::FaultRng;
 
 /// The most calls that an outage lasts.
-const LONGEST: u64 = 4;
+const MAX_OUTAGE_CALLS: u64 = 4;
 
 /// The state of a link.
 #[derive(Debug, Default)]
@@ -51,7 +51,7 @@ impl Outage {
             return None;
         }
         self.number += 1;
-        self.calls_left = 1 + dice.below(LONGEST);
+        self.calls_left = 1 + dice.below(MAX_OUTAGE_CALLS);
         Some(OutageChange::Broke { number: self.number })
     }
 
@@ -78,7 +78,7 @@ mod tests {
         let (mut outage, mut dice) = (Outage::default(), FaultRng::new(1));
         for number in 1..100 {
             assert_eq!(outage.call(&mut dice, 1000), Some(OutageChange::Broke { number }));
-            let healed = (0..LONGEST).find_map(|_| outage.call(&mut dice, 1000));
+            let healed = (0..MAX_OUTAGE_CALLS).find_map(|_| outage.call(&mut dice, 1000));
             assert_eq!(healed, Some(OutageChange::Healed { generation: number + 1 }));
         }
     }

@@ -41,9 +41,9 @@ async fn script(seed: u64, faults: Faults, calls: u64) -> Vec<String> {
         trace.push(format!("pull {:?}", pulled.as_ref().map(Vec::len)));
         deliveries.extend(pulled.into_iter().flatten());
         for delivery in deliveries {
-            trace.push(format!("touch {:?}", engine.touch(&delivery).await));
-            trace.push(format!("retry {:?}", engine.retry(&delivery, Duration::from_secs(60)).await));
-            trace.push(format!("done {:?}", engine.done(&delivery).await));
+            trace.push(format!("touch {:?}", engine.extend(&delivery).await));
+            trace.push(format!("retry {:?}", engine.nak(&delivery, Duration::from_secs(60)).await));
+            trace.push(format!("done {:?}", engine.ack(&delivery).await));
         }
         trace.push(format!("depth {:?}", engine.depth("r").await));
     }
@@ -110,7 +110,7 @@ async fn increment(kv: &Kv) {
                 Err(WriteError::Invalid) => panic!("it is valid"),
                 Err(WriteError::Conflict { .. } | WriteError::Unknown | WriteError::Down) => {}
             }
-            match kv.settle("count", put.op).await {
+            match kv.resolve_unknown("count", put.op).await {
                 Ok(Resolution::Written { .. }) => return,
                 Ok(Resolution::Other { entry }) => {
                     let stands = entry.map_or(Precondition::Absent, |entry| Precondition::Rev(entry.rev));

@@ -55,7 +55,7 @@ pub struct RecoveryStats {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self::with_timing(&Timing::REAL)
+        Self::with_timing(&Timing::PRODUCTION)
     }
 }
 
@@ -107,18 +107,18 @@ impl Memory {
 
     /// Returns a handle as another process would have it, with its own watches. Several processes on one
     /// engine exist only in tests and simulations.
-    pub fn another_process(&self) -> Self {
+    pub fn new_process_handle(&self) -> Self {
         Self { buckets: self.buckets.another_process(), ..self.clone() }
     }
 
     /// Returns `Down` while the disk accepts no writes. No write starts then, because it could not be stored,
     /// and no watch starts, because it would receive no events.
-    fn takes_steps(&self) -> Result<(), Unavailable> {
+    fn check_writable(&self) -> Result<(), Unavailable> {
         self.disk.as_ref().map_or(Ok(()), Disk::takes_steps)
     }
 
     /// Waits until the current state of a stream is on disk. Returns at once without a disk.
-    async fn is_kept(&self, place: JournalStream) -> Result<(), Unavailable> {
+    async fn wait_durable(&self, place: JournalStream) -> Result<(), Unavailable> {
         match &self.disk {
             None => Ok(()),
             Some(disk) => disk.reach(place, disk.appended(place)).await,
@@ -127,7 +127,7 @@ impl Memory {
 
     /// Returns the outcome of a write once the state it depends on is on disk.
     async fn written<T>(&self, bucket: Bucket, outcome: Result<T, WriteError>) -> Result<T, WriteError> {
-        match (self.is_kept(JournalStream::Bucket(bucket)).await, outcome) {
+        match (self.wait_durable(JournalStream::Bucket(bucket)).await, outcome) {
             (Err(Unavailable), Ok(_)) => Err(WriteError::Unknown),
             (Err(Unavailable), Err(WriteError::Conflict { .. })) => Err(WriteError::Down),
             (_, outcome) => outcome,
@@ -137,7 +137,7 @@ impl Memory {
     /// Returns the outcome of a queue operation once it is on disk.
     async fn queued(&self, outcome: Result<(), QueueError>) -> Result<(), QueueError> {
         outcome?;
-        self.is_kept(JournalStream::Queue).await.map_err(|Unavailable| QueueError::Unknown)
+        self.wait_durable(JournalStream::Queue).await.map_err(|Unavailable| QueueError::Unknown)
     }
 
     pub(super) async fn publish(&self, message: Message) -> Result<(), PublishError> {
@@ -179,14 +179,14 @@ impl Memory {
         match (&entry, &self.disk) {
             // wait for this entry only, not for later writes in the bucket
             (Some(entry), Some(disk)) => disk.reach(JournalStream::Bucket(bucket), entry.rev).await?,
-            _ => self.is_kept(JournalStream::Bucket(bucket)).await?,
+            _ => self.wait_durable(JournalStream::Bucket(bucket)).await?,
         }
         Ok(entry)
     }
 
     pub(super) async fn list(&self, bucket: Bucket, prefix: &str) -> Result<Vec<Entry>, Unavailable> {
         let entries = self.buckets.list(bucket, prefix);
-        self.is_kept(JournalStream::Bucket(bucket)).await?;
+        self.wait_durable(JournalStream::Bucket(bucket)).await?;
         Ok(entries)
     }
 
@@ -198,32 +198,32 @@ impl Memory {
         limit: usize,
     ) -> Result<Vec<Entry>, Unavailable> {
         let entries = self.buckets.scan(bucket, prefix, after_rev, limit);
-        self.is_kept(JournalStream::Bucket(bucket)).await?;
+        self.wait_durable(JournalStream::Bucket(bucket)).await?;
         Ok(entries)
     }
 
     pub(super) async fn put(&self, bucket: Bucket, put: Put) -> Result<u64, WriteError> {
-        self.takes_steps().map_err(|Unavailable| WriteError::Down)?;
+        self.check_writable().map_err(|Unavailable| WriteError::Down)?;
         self.written(bucket, self.buckets.put(bucket, put)).await
     }
 
     pub(super) async fn delete(&self, bucket: Bucket, key: &str, expect: Precondition) -> Result<(), WriteError> {
-        self.takes_steps().map_err(|Unavailable| WriteError::Down)?;
+        self.check_writable().map_err(|Unavailable| WriteError::Down)?;
         self.written(bucket, self.buckets.delete(bucket, key, expect)).await
     }
 
     pub(super) async fn commit(&self, bucket: Bucket, batch: Vec<BatchOp>) -> Result<u64, WriteError> {
-        self.takes_steps().map_err(|Unavailable| WriteError::Down)?;
+        self.check_writable().map_err(|Unavailable| WriteError::Down)?;
         self.written(bucket, self.buckets.commit(bucket, batch)).await
     }
 
     pub(super) async fn watch(&self, bucket: Bucket, prefix: &str, mode: WatchMode) -> Result<Watch, Unavailable> {
-        self.takes_steps()?;
+        self.check_writable()?;
         Ok(self.buckets.watch(bucket, prefix, mode))
     }
 
     pub(super) async fn push(&self, push: Enqueue) -> Result<(), QueueError> {
-        self.takes_steps().map_err(|Unavailable| QueueError::Down)?;
+        self.check_writable().map_err(|Unavailable| QueueError::Down)?;
         self.queued(self.queue.push(push)).await
     }
 
@@ -237,13 +237,13 @@ impl Memory {
     }
 
     pub(super) async fn done(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
-        self.takes_steps().map_err(|Unavailable| QueueError::Down)?;
+        self.check_writable().map_err(|Unavailable| QueueError::Down)?;
         self.queue.done(delivery);
         self.queued(Ok(())).await
     }
 
     pub(super) async fn retry(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
-        self.takes_steps().map_err(|Unavailable| QueueError::Down)?;
+        self.check_writable().map_err(|Unavailable| QueueError::Down)?;
         self.queue.retry(delivery, after);
         self.queued(Ok(())).await
     }

@@ -55,7 +55,7 @@ struct ConnectionListener {
 }
 
 impl ConnectionListener {
-    fn hear(&self, event: &Event) {
+    fn on_event(&self, event: &Event) {
         match event {
             Event::Connected | Event::Disconnected | Event::Closed => self.changed.notify_one(),
             // one event per message, without the subscription, so every subscription gets a gap
@@ -119,7 +119,7 @@ async fn connect_with(
         timing,
     });
     tasks.spawn(track(connection.clone(), role, listener.changed.clone(), link));
-    tasks.spawn(leave_lame_ducks(client, listener.lame_duck.clone(), timing.reconnect_spread));
+    tasks.spawn(leave_lame_ducks(client, listener.lame_duck.clone(), timing.reconnect_jitter));
     Ok(connection)
 }
 
@@ -160,7 +160,7 @@ fn configure(options: &NatsOptions, role: &str, root: &str, listener: &Connectio
         .max_reconnects(None)
         .reconnect_delay_callback(move |attempt| reconnect_delay(attempt, longest))
         .event_callback(move |event| {
-            listener.hear(&event);
+            listener.on_event(&event);
             async {}
         })
 }
@@ -217,7 +217,7 @@ mod tests {
             replicas: 1,
             cluster: "c".to_owned(),
             client_name: "n".to_owned(),
-            timing: Timing::SHORT,
+            timing: Timing::TEST,
         }
     }
 

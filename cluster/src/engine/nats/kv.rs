@@ -319,7 +319,7 @@ mod tests {
             replicas: 1,
             cluster: "c".to_owned(),
             client_name: "n".to_owned(),
-            timing: Timing::SHORT,
+            timing: Timing::TEST,
         };
         let mut tasks = Tasks::default();
         let control = connect(&options, "control", &mut tasks).await.unwrap();

@@ -15,7 +15,7 @@ use async_nats::message::OutboundMessage;
 use tokio::sync::mpsc;
 
 /// The most messages that are handed over at once, about the content of one write.
-const TOGETHER: usize = 128;
+const MAX_BATCH: usize = 128;
 
 /// The senders' end.
 pub(super) type Outgoing = mpsc::Sender<OutboundMessage>;
@@ -28,11 +28,11 @@ pub(super) fn outgoing(client: Client, capacity: usize) -> (Outgoing, impl Futur
 }
 
 async fn hand_over(client: Client, mut queue: mpsc::Receiver<OutboundMessage>) {
-    let mut together = Vec::with_capacity(TOGETHER);
-    while queue.recv_many(&mut together, TOGETHER).await > 0 {
+    let mut together = Vec::with_capacity(MAX_BATCH);
+    while queue.recv_many(&mut together, MAX_BATCH).await > 0 {
         // tasks that are about to send run first
         tokio::task::yield_now().await;
-        while together.len() < TOGETHER
+        while together.len() < MAX_BATCH
             && let Ok(message) = queue.try_recv()
         {
             together.push(message);

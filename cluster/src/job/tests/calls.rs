@@ -62,7 +62,7 @@ async fn a_user_has_one_worker_for_calls_and_jobs_while_it_lives() {
     let next = loop {
         // what the dying worker has heard is not asked of another: the caller decides
         let request = request("who", Some("ann"));
-        match jobs.call(&team(), Some("ann"), request, TIMING.death_proof * 3, None).await {
+        match jobs.call(&team(), Some("ann"), request, TIMING.death_confirmation * 3, None).await {
             Ok(value) => break serde_json::from_str::<Key>(value.get()).unwrap(),
             Err(CallError::Deadline) => {}
             Err(other) => panic!("{other:?}"),
@@ -96,7 +96,7 @@ async fn a_guess_at_a_users_worker_that_is_wrong_is_put_right_by_the_worker_that
     let fence = crate::subject::job_key::fence("p", "l", &crate::subject::SubjectToken::new("ann"));
     jobs.owners.remember(fence.clone(), other);
     assert_eq!(call(&jobs, Some("ann")).await, Ok(own), "the fence decides");
-    assert_eq!(jobs.owners.guess(&fence), Some(own));
+    assert_eq!(jobs.owners.get(&fence), Some(own));
 }
 
 #[tokio::test]
@@ -134,7 +134,7 @@ async fn a_call_waits_a_moment_for_a_slot() {
     let mut waiting = JoinSet::new();
     for _ in 0..4 {
         let jobs = jobs.clone();
-        let within = TIMING.slot / 4;
+        let within = TIMING.slot_wait / 4;
         waiting.spawn(async move { jobs.call(&team(), None, request("hang", None), within, None).await });
     }
     // whether it comes before or after they have a slot

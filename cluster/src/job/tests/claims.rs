@@ -9,7 +9,7 @@ async fn forgotten(jobs: &Jobs, worker: &Worker, affinity: Affinity) -> Key {
     let job = Key::random();
     let life = async {
         loop {
-            if let Some(life) = jobs.workers.roster().life(worker.id) {
+            if let Some(life) = jobs.workers.roster().current_epoch(worker.id) {
                 return life;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -83,11 +83,11 @@ async fn a_job_that_no_worker_takes_ends_and_leaves_no_hint_behind() {
     let free = submit(&jobs, Submission { page: Some(page), ..submission("echo") }).await;
     let own = submit(&jobs, assigned("echo", "ann")).await;
     let soon = submit(&jobs, Submission { run_at: Some(unix_ms() + 60_000), ..submission("echo") }).await;
-    janitor.round(&jobs).await.unwrap();
+    janitor.run_once(&jobs).await.unwrap();
     assert_eq!(jobs.get(free).await.unwrap().unwrap().record.state, JobState::Queued, "its time is not over");
     let over = async {
         loop {
-            janitor.round(&jobs).await.unwrap();
+            janitor.run_once(&jobs).await.unwrap();
             let open = jobs.store.scan("open.", 0, 9).await.unwrap();
             if engine.depth(&route("p", "l")).await.unwrap() == 1 && open.is_empty() {
                 return;

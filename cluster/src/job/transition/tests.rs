@@ -4,7 +4,7 @@ use proptest::sample::select;
 use super::*;
 use crate::job::record::Affinity;
 
-const TIMING: Timing = Timing::REAL;
+const TIMING: Timing = Timing::PRODUCTION;
 
 fn record(retries: u32) -> Record {
     Record {
@@ -47,10 +47,10 @@ fn any_event() -> impl Strategy<Value = RecordEvent> {
         4 => (1u128..4).prop_map(|id| RecordEvent::Claim(worker(id), "r".into())),
         2 => claim.clone().prop_map(|by| RecordEvent::Succeed(by, RawValue::NULL.to_owned())),
         4 => (claim.clone(), any::<bool>()).prop_map(|(by, again)| RecordEvent::Fail(by, failure(again))),
-        1 => claim.clone().prop_map(RecordEvent::Stop),
-        1 => claim.clone().prop_map(RecordEvent::Return),
+        1 => claim.clone().prop_map(RecordEvent::StopAcknowledged),
+        1 => claim.clone().prop_map(RecordEvent::Release),
         1 => claim.prop_map(|by| RecordEvent::Progress(by, Progress { progress: 0.5, message: None })),
-        2 => (1u128..4).prop_map(|id| RecordEvent::Lose(worker(id))),
+        2 => (1u128..4).prop_map(|id| RecordEvent::WorkerLost(worker(id))),
         1 => select(vec![RecordEvent::Cancel, RecordEvent::Retry, RecordEvent::Expire { wait_ms: 60_000 }]),
     ]
 }
@@ -76,13 +76,13 @@ proptest! {
                     claim = Some(Claim { worker: *worker, attempt: next.attempts });
                     prop_assert_eq!(next.attempts, before.attempts + 1);
                 }
-                RecordEvent::Progress(by, _) | RecordEvent::Succeed(by, _) | RecordEvent::Fail(by, _) | RecordEvent::Stop(by)
-                | RecordEvent::Return(by) => {
+                RecordEvent::Progress(by, _) | RecordEvent::Succeed(by, _) | RecordEvent::Fail(by, _) | RecordEvent::StopAcknowledged(by)
+                | RecordEvent::Release(by) => {
                     prop_assert_eq!(Some(*by), claim, "a claim that was lost has no say");
-                    if matches!(event, RecordEvent::Return(_)) { claims -= 1; }
+                    if matches!(event, RecordEvent::Release(_)) { claims -= 1; }
                 }
-                RecordEvent::Lose(worker) => prop_assert_eq!(Some(*worker), claim.map(|claim| claim.worker)),
-                RecordEvent::Cancel | RecordEvent::Join(_) => prop_assert!(!before.state.is_terminal()),
+                RecordEvent::WorkerLost(worker) => prop_assert_eq!(Some(*worker), claim.map(|claim| claim.worker)),
+                RecordEvent::Cancel | RecordEvent::AddWaiter(_) => prop_assert!(!before.state.is_terminal()),
                 RecordEvent::Expire { wait_ms } => {
                     prop_assert!(matches!(before.state, JobState::Scheduled | JobState::Queued));
                     prop_assert!(before.due + wait_ms <= now, "it had its time");
@@ -94,10 +94,10 @@ proptest! {
             }
             prop_assert!(!before.state.is_terminal() || matches!(event, RecordEvent::Retry), "an end is an end");
             if next.state != JobState::Running { claim = None; }
-            prop_assert_eq!(next.state.is_terminal(), after == Effect::Conclude);
+            prop_assert_eq!(next.state.is_terminal(), after == Effect::NotifyEnd);
             prop_assert_eq!(next.state.is_terminal(), next.ended.is_some());
             let waits = matches!(next.state, JobState::Queued | JobState::Scheduled);
-            prop_assert_eq!(waits, matches!(after, Effect::Offer { .. }), "what waits is offered");
+            prop_assert_eq!(waits, matches!(after, Effect::Enqueue { .. }), "what waits is offered");
             prop_assert_eq!(next.attempts, claims);
             prop_assert!(next.attempts <= retries.max(MAX_LOSSES) + 1, "attempts are bounded");
             record = next;
@@ -160,7 +160,7 @@ fn a_failing_job_is_dead_after_its_retries_and_failed_without_any() {
 fn a_failure_that_repeating_cannot_help_ends_the_job_at_once() {
     let (running, claim) = run_once(&record(5), 0);
     let (ended, after) = apply(&running, RecordEvent::Fail(claim, failure(false)), 0, &TIMING).unwrap();
-    assert_eq!((ended.state, after), (JobState::Failed, Effect::Conclude));
+    assert_eq!((ended.state, after), (JobState::Failed, Effect::NotifyEnd));
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_job_that_kills_its_workers_ends() {
     let mut record = record(0);
     for _ in 0..=MAX_LOSSES {
         let (running, _) = run_once(&record, 0);
-        (record, _) = apply(&running, RecordEvent::Lose(worker(1)), 0, &TIMING).unwrap();
+        (record, _) = apply(&running, RecordEvent::WorkerLost(worker(1)), 0, &TIMING).unwrap();
     }
     assert_eq!(record.state, JobState::Dead);
 }
@@ -177,12 +177,12 @@ fn a_job_that_kills_its_workers_ends() {
 fn a_job_that_is_running_while_it_is_cancelled_may_still_succeed_but_not_fail() {
     let (running, claim) = run_once(&record(3), 0);
     let (cancelling, after) = apply(&running, RecordEvent::Cancel, 0, &TIMING).unwrap();
-    assert_eq!(after, Effect::Interrupt(worker(1)));
+    assert_eq!(after, Effect::CancelWorker(worker(1)));
     let end = |event| apply(&cancelling, event, 0, &TIMING).unwrap().0.state;
     assert_eq!(end(RecordEvent::Succeed(claim, RawValue::NULL.to_owned())), JobState::Succeeded);
     assert_eq!(end(RecordEvent::Fail(claim, failure(true))), JobState::Cancelled);
-    assert_eq!(end(RecordEvent::Stop(claim)), JobState::Cancelled);
-    assert_eq!(end(RecordEvent::Lose(worker(1))), JobState::Cancelled);
+    assert_eq!(end(RecordEvent::StopAcknowledged(claim)), JobState::Cancelled);
+    assert_eq!(end(RecordEvent::WorkerLost(worker(1))), JobState::Cancelled);
 }
 
 #[test]

@@ -98,7 +98,7 @@ async fn play(steps: Vec<Step>) {
     let memory = Memory::new();
     let mut nodes = Vec::new();
     for _ in 0..2 {
-        let registry = Registry::new(&Engine::Memory(memory.another_process()), LIFETIMES);
+        let registry = Registry::new(&Engine::Memory(memory.new_process_handle()), LIFETIMES);
         let rows = registry.rows.watch(page_key::ALL, WatchMode::Meta).await.unwrap();
         nodes.push(Node { registry, rows });
     }
@@ -158,7 +158,7 @@ proptest! {
 #[tokio::test]
 async fn the_first_user_of_a_connection_stays_its_owner() {
     let memory = Memory::new();
-    let registry = Registry::new(&Engine::Memory(memory.another_process()), LIFETIMES);
+    let registry = Registry::new(&Engine::Memory(memory.new_process_handle()), LIFETIMES);
     let connection = Key::from_bits(CONNECTION);
     assert_eq!(registry.owner(connection).await.unwrap(), None);
     let first = registry.claim_connection(connection, "ann", KEPT).await.unwrap();

@@ -113,7 +113,7 @@ fn a_lane_keeps_its_end_while_others_come_and_go() {
 
 #[test]
 fn named_weights_change_and_the_others_stay() {
-    let reweighed = |lanes: &[LaneSpec], named: &[LaneSpec]| reweigh("stable", lanes, named);
+    let reweighed = |lanes: &[LaneSpec], named: &[LaneSpec]| set_weights("stable", lanes, named);
     let both = [lane("canary", 10.0), lane("beta", 5.0)];
     assert_eq!(reweighed(&both, &[lane("beta", 7.5)]).unwrap(), [lane("canary", 10.0), lane("beta", 7.5)]);
     assert_eq!(reweighed(&[], &[lane("canary", 10.0)]).unwrap(), [lane("canary", 10.0)]);

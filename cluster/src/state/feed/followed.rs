@@ -19,7 +19,7 @@ use crate::state::writer::Found;
 use crate::state::{TreeChange, TreeEvent, Owner, Path, Tree, diff};
 
 /// Changes of up to this many bytes are sent as changes, even if the tree is smaller.
-const FEW: usize = 1024;
+const INLINE_CHANGES_MAX: usize = 1024;
 
 /// An action that the feed has to perform.
 #[derive(Debug, PartialEq)]
@@ -86,7 +86,7 @@ impl Group {
     }
 
     /// Removes a follower. Returns `true` when none is left.
-    fn part(&mut self, who: Key) -> bool {
+    fn remove(&mut self, who: Key) -> bool {
         self.waiting.remove(&who);
         self.members.remove(&who);
         self.shared = None;
@@ -94,7 +94,7 @@ impl Group {
     }
 
     /// Makes members of the followers that read `number` is recent enough for, and returns them.
-    fn welcome(&mut self, number: u64) -> Arc<[Key]> {
+    fn release_waiting(&mut self, number: u64) -> Arc<[Key]> {
         let ready = self.waiting.iter().filter(|(_, needed)| **needed <= number);
         let ready: Arc<[Key]> = ready.map(|(who, _)| *who).collect();
         ready.iter().for_each(|who| self.join(*who));
@@ -145,7 +145,7 @@ impl TreeReplica {
 
     /// Removes a follower of a path. Returns `true` when the tree has no followers left.
     pub(super) fn part(&mut self, path: &Path, who: Key) -> bool {
-        if self.groups.get_mut(path).is_some_and(|group| group.part(who)) {
+        if self.groups.get_mut(path).is_some_and(|group| group.remove(who)) {
             self.groups.remove(path);
         }
         self.groups.is_empty()
@@ -251,7 +251,7 @@ impl TreeReplica {
         let Some(now) = self.replica.take() else { return Vec::new() };
         let events = diff(&before.tree, &now.tree);
         let changes: Vec<_> = events.iter().map(TreeEvent::as_change).collect();
-        let actions = if length(&changes) <= now.tree.size() + FEW {
+        let actions = if length(&changes) <= now.tree.size() + INLINE_CHANGES_MAX {
             self.changed(before.rev, now.rev, &events)
         } else {
             self.tell(|path| {
@@ -270,7 +270,7 @@ impl TreeReplica {
     fn snapshots(&mut self, number: u64) -> Vec<Action> {
         let Some(replica) = &self.replica else { return Vec::new() };
         let snapshots = self.groups.iter_mut().filter_map(|(path, group)| {
-            let to = group.welcome(number);
+            let to = group.release_waiting(number);
             let (owner, path, news) = (self.owner.clone(), path.clone(), replica.value(path));
             (!to.is_empty()).then_some(Action::Tell(TreeNotification { owner, path, to, news }))
         });

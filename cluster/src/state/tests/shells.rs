@@ -26,7 +26,7 @@ struct Replicas(Arc<Mutex<HashMap<Key, (u64, Tree)>>>);
 impl Replicas {
     fn of(&self, who: Key) -> (u64, Value) {
         let replicas = self.0.lock().unwrap();
-        replicas.get(&who).map_or((0, Value::Null), |(rev, tree)| (*rev, tree.as_dict().clone()))
+        replicas.get(&who).map_or((0, Value::Null), |(rev, tree)| (*rev, tree.as_value().clone()))
     }
 
     /// Panics on a gap or on a revision that goes back, which ends all notifications.

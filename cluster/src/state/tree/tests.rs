@@ -16,7 +16,7 @@ fn edit(text: &str, value: Option<Value>) -> Edit {
 }
 
 fn text(tree: &Tree) -> String {
-    tree.as_dict().to_string()
+    tree.as_value().to_string()
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn reading_a_branch_gives_the_branch() {
     let tree = tree(json!({"a": {"b": 1, "c": null}, "l": [1, 2]}));
     assert_eq!(tree.get(&path("a")), Some(&json!({"b": 1, "c": null})));
     assert_eq!(tree.get(&path("a.c")), Some(&Value::Null));
-    assert_eq!(tree.get(&path("")), Some(tree.as_dict()));
+    assert_eq!(tree.get(&path("")), Some(tree.as_value()));
     for missing in ["a.d", "a.b.x", "l.0", "x"] {
         assert_eq!(tree.get_or(&path(missing), &json!(7)), &json!(7), "{missing}");
     }

@@ -28,7 +28,7 @@ fn version(call: &WriterRequest, rev: u64) -> TreeVersion {
 }
 
 fn tree(call: &Option<WriterRequest>) -> Value {
-    version(call.as_ref().unwrap(), 0).tree.as_dict().clone()
+    version(call.as_ref().unwrap(), 0).tree.as_value().clone()
 }
 
 fn writer(known: Found) -> TreeWriter<u8> {

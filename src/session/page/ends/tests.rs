@@ -108,7 +108,7 @@ impl World {
     fn submit(&mut self, jobs: u64) {
         for job in self.submitted..self.submitted + jobs {
             if job % 10 != 9 {
-                self.here().expect(key(job), &frame(job));
+                self.here().track_job(key(job), &frame(job));
             }
         }
         self.submitted += jobs;
@@ -121,7 +121,7 @@ impl World {
         if job % 10 != 9 {
             let id: FrameId = serde_json::from_str(&frame(job)).unwrap();
             old.push(&FrameBody::accepted(&id, key(job)));
-            old.expect(key(job), &frame(job));
+            old.track_job(key(job), &frame(job));
         }
     }
 
@@ -147,7 +147,7 @@ impl World {
         let first = if old_address { 1 - self.at } else { self.at };
         for node in [first, self.at] {
             let Some(page) = &self.copies[node] else { continue };
-            if !matches!(page.conclude(key(job), &frame(job), &end(job)), PushOutcome::Missed) {
+            if !matches!(page.deliver_job_result(key(job), &frame(job), &end(job)), PushOutcome::Missed) {
                 return;
             }
         }
@@ -156,7 +156,7 @@ impl World {
     fn catch_up(&self) {
         for waits in self.here().waits_for() {
             if let Some(&job) = self.over.iter().find(|job| key(**job) == waits.job) {
-                self.here().conclude(key(job), &waits.frame, &end(job));
+                self.here().deliver_job_result(key(job), &waits.frame, &end(job));
             }
         }
     }
@@ -206,9 +206,9 @@ impl World {
                 let frame: Box<RawValue> = late.tail.to_frame().unwrap();
                 let about = JobReference::read(&frame).expect("nothing else is told here");
                 if about.is_end() {
-                    new.conclude(about.job, about.id.get(), &late.tail);
+                    new.deliver_job_result(about.job, about.id.get(), &late.tail);
                 } else {
-                    new.expect(about.job, about.id.get());
+                    new.track_job(about.job, about.id.get());
                     new.push(&late.tail);
                 }
             }
@@ -231,11 +231,11 @@ impl World {
         for job in (0..self.submitted).filter(|job| job % 10 != 9 && !self.heard.contains(job)) {
             let (key, frame) = (key(job), frame(job));
             if reset {
-                page.expect(key, &frame);
+                page.track_job(key, &frame);
             }
             match self.over.contains(&job) {
-                true if reset => drop(page.remind(key, &frame, &end(job))),
-                true => drop(page.conclude(key, &frame, &end(job))),
+                true if reset => drop(page.redeliver_job_result(key, &frame, &end(job))),
+                true => drop(page.deliver_job_result(key, &frame, &end(job))),
                 false => {}
             }
         }

@@ -18,7 +18,7 @@ use super::*;
 use crate::engine::memory::{RecoveryStats, Memory};
 use crate::engine::{BatchOp, Consistency, QueueMessage, Engine, Precondition, Kv, Enqueue, Put, WatchMode, WriteError};
 
-const TIMING: Timing = Timing::SHORT;
+const TIMING: Timing = Timing::TEST;
 
 /// Starts an engine on this disk. The engine ends when its last clone is dropped.
 fn start(platter: &Arc<Platter>) -> (Engine, RecoveryStats) {

@@ -127,8 +127,8 @@ impl Ledger {
             }
             None => {
                 self.blind.insert(entry.rev);
-                let known: BTreeSet<_> = numbers_in(tree.as_dict());
-                for number in numbers_in(stored.tree.as_dict()).difference(&known) {
+                let known: BTreeSet<_> = numbers_in(tree.as_value());
+                for number in numbers_in(stored.tree.as_value()).difference(&known) {
                     self.applied(*number, place, &entry.key);
                 }
             }

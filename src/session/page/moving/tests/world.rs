@@ -93,7 +93,7 @@ impl World {
     /// A push to the address that the sender has: the row's node, or an old one that forwards.
     pub(super) fn push(&mut self, node: usize) {
         let Some(page) = &self.copies[node] else { return };
-        if node != self.rows.now().node && page.is_here() {
+        if node != self.rows.now().node && page.is_owned() {
             return; // whoever still sends there has not seen the row: it waits for an answer as everybody does
         }
         if self.is_forwarding() {
@@ -117,8 +117,8 @@ impl World {
             self.hear(node, seen);
             let Some(page) = &self.copies[node] else { continue };
             // by a node that has not heard of a move since: it comes, but late
-            let stale = node != self.rows.now().node && page.is_here();
-            if !matches!(page.push_as_one_of_many(Some(seen), &message), PushOutcome::Missed) {
+            let stale = node != self.rows.now().node && page.is_owned();
+            if !matches!(page.push_scoped(Some(seen), &message), PushOutcome::Missed) {
                 taken.push(node);
                 if stale {
                     self.late.insert(self.pushed);
@@ -188,11 +188,11 @@ impl World {
         let whole = old.prev.is_none();
         let (generation, seq) = (old.generation + 1, self.seq);
         self.socket = None;
-        let here = self.copies[node].clone().filter(|page| page.is_here() && node == old.node);
+        let here = self.copies[node].clone().filter(|page| page.is_owned() && node == old.node);
         self.resuming = Some(Resuming { node, generation, seq, handed: None, asked: !whole });
         match here {
             Some(page) if whole => {
-                page.stands_at(page.standing().rev + 1, generation, None);
+                page.set_row(page.standing().rev + 1, generation, None);
                 self.rows.write(Row { node, generation, prev: None });
                 self.finish();
             }
@@ -206,8 +206,8 @@ impl World {
                     self.excused.extend(0..self.pushed);
                 }
                 let rev = self.rows.write(Row { node, generation, prev: Some(old.node) });
-                page.came_by(rev);
-                let stale = self.copies[node].replace(page).filter(|stale| stale.is_here());
+                page.mark_acquired(rev);
+                let stale = self.copies[node].replace(page).filter(|stale| stale.is_owned());
                 let frozen = stale.and_then(|stale| stale.freeze(number(node), generation, rev, u64::MAX));
                 self.forwarding[node].extend(frozen.map(|(_, forwarding)| forwarding));
             }
@@ -290,7 +290,7 @@ impl World {
                 match &self.copies[to] {
                     Some(page) => {
                         // taken for its own by a node that has not heard of two moves since: it comes, but late
-                        if to != row.node && page.is_here() {
+                        if to != row.node && page.is_owned() {
                             self.late.insert(payload(&frame.tail));
                         }
                         // the sender is told of no page
@@ -313,7 +313,7 @@ impl World {
     fn hear(&mut self, node: usize, rev: u64) {
         while let Some((rev, row)) = self.rows.see(node, rev) {
             let Some(page) = self.copies[node].as_ref().filter(|_| node != row.node) else { continue };
-            page.goes_by(rev, row.generation);
+            page.mark_released(rev, row.generation);
             if row.prev.is_none()
                 && let Some((_, forwarding)) = page.freeze(number(row.node), row.generation, rev, u64::MAX)
             {
@@ -369,7 +369,7 @@ impl World {
 
     pub(super) fn check(&self) {
         let holds =
-            |page: &&Arc<Page>| page.is_here() && page.standing().generation == self.rows.now().generation;
+            |page: &&Arc<Page>| page.is_owned() && page.standing().generation == self.rows.now().generation;
         assert!(
             self.copies.iter().flatten().filter(holds).count() <= 1,
             "two nodes hold the newest generation"

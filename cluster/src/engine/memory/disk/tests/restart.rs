@@ -75,7 +75,7 @@ async fn perform(engine: &Engine, act: Act, seen: &mut Seen) {
         }
         Act::Take { settle } => {
             if let Some(delivery) = take(engine, Duration::ZERO).await.filter(|_| settle) {
-                engine.done(&delivery).await.unwrap();
+                engine.ack(&delivery).await.unwrap();
                 seen.open.remove(&delivery.id);
             }
         }
@@ -145,7 +145,7 @@ async fn a_delay_goes_on_over_a_restart_and_a_taken_hint_comes_again_at_once() {
     engine.push(Enqueue { not_before: Some(SECOND), ..hint("late") }).await.unwrap();
     engine.push(hint("again")).await.unwrap();
     let delivery = take(&engine, LONG).await.unwrap();
-    engine.retry(&delivery, 2 * SECOND).await.unwrap();
+    engine.nak(&delivery, 2 * SECOND).await.unwrap();
     engine.push(hint("taken")).await.unwrap();
     assert_eq!(take(&engine, LONG).await.unwrap().id, "taken");
     drop(engine);
