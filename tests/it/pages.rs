@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::environment::{Node, Page, Refusal, SOON, Token, eventually};
+use crate::environment::{Node, Page, SOON, Token, eventually};
 
 fn node_of(id: &str) -> &str {
     id.split_once('|').expect("<22 characters>|pNN").1
@@ -84,11 +84,10 @@ async fn a_malformed_hello_is_closed_with_4000() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_origin_is_refused_before_the_upgrade() {
+async fn a_page_of_another_origin_is_closed_with_4003_before_anything_is_read() {
     let node = Node::setup().set("websocket.origins", "https://app.example").start().await;
     for foreign in ["https://evil.example", "null", "http://127.0.0.1:1"] {
-        let refusal = Page::opening(&node).header("origin", foreign).refusal().await;
-        assert!(matches!(refusal, Refusal::Http { status: 403, .. }), "{foreign}: {refusal:?}");
+        assert_eq!(Page::opening(&node).header("origin", foreign).close_code().await, 4003, "{foreign}");
     }
     for known in ["https://app.example", &node.url()] {
         Page::opening(&node).header("origin", known).open().await;

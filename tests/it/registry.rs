@@ -48,7 +48,7 @@ async fn every_question_of_the_registry_is_answered_by_the_command_line_on_three
     assert_eq!(lanes, [[1, 1, 1, 1].map(Some), [1, 1, 1, 2].map(Some)], "canary, then stable: {seen}");
     assert_eq!(seen["stats"]["nodes"].as_array().map(Vec::len), Some(3));
     let said = pagewire(&two, &["status"]).await.out;
-    assert!(said.contains("idle: 1 sessions, 1 connections") && said.contains("canary"), "{said}");
+    assert!(said.contains("idle: 1 session, 1 connection") && said.contains("canary"), "{said}");
 
     let names = |list: &Value| items(list).iter().map(|user| user["user"].clone()).collect::<Vec<_>>();
     assert_eq!(names(&pagewire(&two, &["users", "--online", "--json"]).await.json()), ["ann", "bob"]);

@@ -126,7 +126,12 @@ async fn play(seed: u64) -> Memory {
             }
             3 if client.user.is_none() => {
                 let connection = client.opened.page.connection().key;
-                let _ = nodes[at].context.sessions.identify(connection, &Arc::from("ann")).await;
+                // it may be refused while the engine is away, and then it is repeated
+                let mut attempts = 0;
+                while nodes[at].context.sessions.identify(connection, &Arc::from("ann")).await.is_err() {
+                    attempts += 1;
+                    assert!(attempts < COMEBACKS, "seed {seed}: no login");
+                }
                 assert_eq!(client.opened.page.user().as_deref(), Some("ann"), "seed {seed}");
                 client.user = Some("ann");
             }
