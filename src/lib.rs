@@ -3,17 +3,17 @@
 //! # Layout
 //!
 //! [`cli`] subcommands · [`node`] builds the parts · [`edge`] sockets · [`api`] what programs ask over HTTP ·
-//! [`command`] what a page may ask · [`session`] pages, hub, outboxes, delivery · [`executor`] who runs calls ·
+//! [`command`] what a page may ask · [`pages`] pages, hub, outboxes, delivery · [`calls`] who runs calls ·
 //! [`protocol`] the browser wire · leaves: [`config`], [`auth`], [`telemetry`]
 
 pub mod api;
 pub mod auth;
+pub mod calls;
 pub mod cli;
 pub mod command;
 pub mod config;
 pub mod edge;
-pub mod executor;
 pub mod node;
+pub mod pages;
 pub mod protocol;
-pub mod session;
 pub mod telemetry;

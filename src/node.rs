@@ -12,12 +12,12 @@ mod worker;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pagewire_cluster::delivery::PeerClient;
-use pagewire_cluster::engine::{ConnectError, Unavailable, Engine, Memory, Nats, NatsOptions, OpenError};
+use pagewire_cluster::engine::{ConnectError, Engine, Memory, Nats, NatsOptions, OpenError, Unavailable};
 use pagewire_cluster::id::NodeNumber;
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::keyring::Keyring;
-use pagewire_cluster::lease::{LeaseKeeper, NodeLease, NodeRow, Proto, ClaimRequest};
+use pagewire_cluster::lease::{ClaimRequest, LeaseKeeper, NodeLease, NodeRow, Proto};
+use pagewire_cluster::peer::PeerClient;
 use pagewire_cluster::registry::{Lifetimes, Registry};
 use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::state::StateStore;
@@ -28,11 +28,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::auth::Authenticator;
+use crate::calls::{DEFAULT_POOL, Executors, Handlers, PageRules};
 use crate::command::{Context, PendingCalls};
 use crate::config::Config;
-use crate::executor::{DEFAULT_POOL, Executors, Handlers, PageRules};
+use crate::pages::{Budget, Hub, Options, Pusher, Sessions, StateWatchers};
 use crate::protocol::{Allow, FrameLimitsInfo};
-use crate::session::{Budget, Pusher, Hub, Options, Sessions, StateWatchers};
 use crate::telemetry::{Metrics, Ready};
 
 pub use run::run;
@@ -108,7 +108,8 @@ impl Node {
         let rollouts = Rollouts::new(&engine, post.clone(), timing.deliver);
         // before any work is assigned
         tokio::spawn(rollouts.follow().await?);
-        let (keeper, lease) = LeaseKeeper::claim(&engine, &subjects, timing, claim_request(&config), row(&config)).await;
+        let (keeper, lease) =
+            LeaseKeeper::claim(&engine, &subjects, timing, claim_request(&config), row(&config)).await;
         let workers = Workers::new(&engine, &subjects, timing);
         tokio::spawn(workers.follow().await?);
         let jobs = Jobs::new(&engine, &subjects, timing, &workers);
@@ -130,14 +131,7 @@ impl Node {
         metrics.register_rollouts(rollouts.clone());
         let metrics = Arc::new(metrics);
         let context = Arc::new(Context {
-            deliver: Pusher::new(
-                hub.clone(),
-                registry.clone(),
-                lease.clone(),
-                post,
-                timing,
-                metrics.clone(),
-            ),
+            deliver: Pusher::new(hub.clone(), registry.clone(), lease.clone(), post, timing, metrics.clone()),
             executors: Executors::new(
                 config.nats.urls.is_empty(),
                 jobs.clone(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pagewire_cluster::engine::{
-    Bucket, QueueMessage, Engine, Precondition, Kv, Message, Nats, NatsOptions, Enqueue, Put, BusEvent,
+    Bucket, BusEvent, Engine, Enqueue, Kv, Message, Nats, NatsOptions, Precondition, Put, QueueMessage,
 };
 use pagewire_cluster::id::Key;
 use pagewire_cluster::subject::{Subjects, job_key, route};

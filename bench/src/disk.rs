@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use pagewire_cluster::engine::{BatchOp, Bucket, Engine, Precondition, Kv, MAX_COMMIT, Memory, Put};
+use pagewire_cluster::engine::{BatchOp, Bucket, Engine, Kv, MAX_COMMIT, Memory, Precondition, Put};
 use pagewire_cluster::timing::Timing;
 use tokio::task::JoinSet;
 

@@ -16,8 +16,8 @@ use crate::load::{Plan, run_load};
 use crate::measure::now_ns;
 use crate::view::user;
 use crate::{POOL, runtime};
+use pagewire::calls::{CallRequest, JobRequest, Mode};
 use pagewire::config::{self, Sources};
-use pagewire::executor::{CallRequest, JobRequest, Mode};
 use pagewire::node::Node;
 
 /// Answers requests until standard input ends.

@@ -5,7 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::engine::{Bucket, Engine};
-use pagewire_cluster::job::{Record, JobState};
+use pagewire_cluster::job::{JobState, Record};
 use pagewire_cluster::subject::{job_key, route};
 use pagewire_cluster::timing::Timing;
 

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Instant;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use pagewire_cluster::engine::{Engine, Precondition, NatsOptions};
+use pagewire_cluster::engine::{Engine, NatsOptions, Precondition};
 use pagewire_cluster::id::{Key, NodeNumber};
 use pagewire_cluster::registry::{Lifetimes, Registry};
 use pagewire_cluster::timing::Timing;

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Instant;
 
-use pagewire_cluster::engine::{Bucket, Engine, Precondition, Kv, Message, Put, BusEvent, Subscription};
+use pagewire_cluster::engine::{Bucket, BusEvent, Engine, Kv, Message, Precondition, Put, Subscription};
 use pagewire_cluster::state::{Owner, Path};
 use pagewire_cluster::subject::Subjects;
 
@@ -15,7 +15,7 @@ use crate::state_sets::{Sample, Sets, engine, node, set, value};
 use crate::view::user;
 use crate::{POOL, baseline_engine};
 use pagewire::node::Node;
-use pagewire::session::WatchStream;
+use pagewire::pages::WatchStream;
 
 /// Bytes of messages that nobody has read.
 const UNREAD: usize = 1024 * 1024;

@@ -4,9 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pagewire_cluster::engine::{Bucket, Consistency, Engine, Precondition, Kv, Put};
+use pagewire_cluster::engine::{Bucket, Consistency, Engine, Kv, Precondition, Put};
 use pagewire_cluster::id::Key;
-use pagewire_cluster::state::{Operation, Edit, ClientPath, Owner, DraftWrite};
+use pagewire_cluster::state::{ClientPath, DraftWrite, Edit, Operation, Owner};
 use pagewire_cluster::timing::Timing;
 use serde_json::Value;
 

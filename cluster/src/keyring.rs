@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use self::ring::Ring;
 pub use self::ring::{Ages, KeyId, KeySeen};
 use crate::engine::{
-    Bucket, Consistency, Unavailable, Engine, Precondition, Kv, Put, Watch, WatchEvent, WatchMode, WriteError,
+    Bucket, Consistency, Engine, Kv, Precondition, Put, Unavailable, Watch, WatchEvent, WatchMode, WriteError,
 };
 use crate::subject::cluster_key::{self, KEYRING};
 use crate::wire;
@@ -42,7 +42,7 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// [`Down`] when the engine does not answer.
+    /// [`Unavailable`] when the engine does not answer.
     pub async fn load(engine: &Engine) -> Result<Self, Unavailable> {
         let store = engine.kv(Bucket::Cluster);
         loop {
@@ -62,7 +62,7 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// [`Down`] when the engine does not answer.
+    /// [`Unavailable`] when the engine does not answer.
     pub async fn follow(&self) -> Result<impl Future<Output = ()> + Send + use<>, Unavailable> {
         let watch = self.store.watch(cluster_key::ALL, WatchMode::Value).await?;
         Ok(self.clone().run(watch))
@@ -91,7 +91,7 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// [`Down`] when the ring has to be read and the engine does not answer.
+    /// [`Unavailable`] when the ring has to be read and the engine does not answer.
     pub async fn verify(&self, content: &[u8], signature: &str) -> Result<bool, Unavailable> {
         let Some((id, mac)) = signature.split_once('.') else { return Ok(false) };
         let (Ok(id), Ok(mac)) = (id.parse::<KeyId>(), BASE64_URL_SAFE_NO_PAD.decode(mac)) else {

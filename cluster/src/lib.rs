@@ -7,16 +7,16 @@
 //!
 //! - leaves: [`id`], [`subject`], [`wire`], [`timing`], [`trace`]
 //! - primitives: [`engine`]
-//! - domains: [`lease`] (node numbers), [`registry`] (rows and the view), [`delivery`] (between nodes),
+//! - domains: [`lease`] (node numbers), [`registry`] (rows and the view), [`peer`] (between nodes),
 //!   [`keyring`] (the keys that sign page tokens), [`rollout`] (selects the lane for a user's work),
 //!   [`worker`] (processes that run handlers), [`job`] (durable work), [`state`] (trees at four levels)
 
-pub mod delivery;
 pub mod engine;
 pub mod id;
 pub mod job;
 pub mod keyring;
 pub mod lease;
+pub mod peer;
 pub mod registry;
 pub mod rollout;
 pub mod state;

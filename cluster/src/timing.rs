@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-/// All time-outs. [`Timing::REAL`] is what runs; [`Timing::SHORT`] is the same shape for tests.
+/// All time-outs. [`Timing::PRODUCTION`] is what runs; [`Timing::TEST`] is the same shape for tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
     /// How often a holder renews its lease.
@@ -153,7 +153,7 @@ impl Timing {
         Duration::from_secs(self.page_token.as_secs() * 2 + 1)
     }
 
-    /// The profile named by `PAGEWIRE_TIMING` (`short` for tests), else [`Timing::REAL`].
+    /// The profile named by `PAGEWIRE_TIMING` (`short` for tests), else [`Timing::PRODUCTION`].
     pub fn from_environment() -> Self {
         match std::env::var("PAGEWIRE_TIMING").as_deref() {
             Ok("short") => Self::TEST,
@@ -211,7 +211,10 @@ mod tests {
         for timing in [Timing::PRODUCTION, Timing::TEST] {
             assert!(timing.handover < timing.frozen);
             assert!(timing.handover <= timing.deliver);
-            assert!(timing.view_wait < timing.death_confirmation / 3, "who waits for rows still says that it lives");
+            assert!(
+                timing.view_wait < timing.death_confirmation / 3,
+                "who waits for rows still says that it lives"
+            );
             assert!(timing.reconnect_jitter < timing.drain);
         }
     }

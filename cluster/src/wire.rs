@@ -1,7 +1,7 @@
 //! Every message between processes, each beside its answer.
 //!
 //! Owns: their JSON shapes. A change here answers three questions: old reader and new data, new reader and old
-//! data, mid-rollout. Unknown members are ignored, unknown types answered [`Answer::Unsupported`].
+//! data, mid-rollout. Unknown members are ignored, unknown types answered [`PeerResponse::Unsupported`].
 
 mod work;
 
@@ -13,7 +13,8 @@ use crate::id::{Address, Key, NodeNumber};
 
 pub(crate) use work::present;
 pub use work::{
-    CallAnswer, Cancel, ClaimsQuery, Ending, HandlerError, JobEvent, JobNotification, JobUpdate, Progress, Wake, WorkerCall,
+    CallAnswer, Cancel, ClaimsQuery, Ending, HandlerError, JobEvent, JobNotification, JobUpdate, Progress,
+    Wake, WorkerCall,
 };
 
 /// Whose pages a delivery is for.
@@ -38,11 +39,11 @@ pub enum Scope {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum PeerRequest {
-    /// Deliver a message to your pages of a scope. Answer: [`Answer::Delivered`], for a page also
-    /// [`Answer::Unknown`].
+    /// Deliver a message to your pages of a scope. Answer: [`PeerResponse::Delivered`], for a page also
+    /// [`PeerResponse::Unknown`].
     Deliver(PageMessage),
-    /// Another node has won the row of your page: freeze it and hand it over. Answer: [`Answer::HandedOver`],
-    /// [`Answer::Incomplete`] when the client would miss frames, [`Answer::Unknown`].
+    /// Another node has won the row of your page: freeze it and hand it over. Answer: [`PeerResponse::HandedOver`],
+    /// [`PeerResponse::Incomplete`] when the client would miss frames, [`PeerResponse::Unknown`].
     Handover {
         /// The page.
         page: Key,
@@ -56,19 +57,19 @@ pub enum PeerRequest {
         /// The last number that the client has seen.
         seq: u64,
     },
-    /// Frames that arrived at the old holder of your page. Answer: [`Answer::Delivered`] or [`Answer::Unknown`].
+    /// Frames that arrived at the old holder of your page. Answer: [`PeerResponse::Delivered`] or [`PeerResponse::Unknown`].
     Forward {
         /// The page.
         page: Key,
         /// Whole frames without a number.
         frames: Vec<Box<RawValue>>,
     },
-    /// How does this page of yours stand? Answer: [`Answer::Standing`] or [`Answer::Unknown`].
+    /// How does this page of yours stand? Answer: [`PeerResponse::Standing`] or [`PeerResponse::Unknown`].
     Ask {
         /// The page.
         page: Key,
     },
-    /// The connection belongs to this user now: re-label its pages. Answer: [`Answer::Done`].
+    /// The connection belongs to this user now: re-label its pages. Answer: [`PeerResponse::Done`].
     Identify {
         /// The connection.
         connection: Key,
@@ -76,22 +77,22 @@ pub enum PeerRequest {
         user: String,
     },
     /// What have you applied of the rollout of a pool? The answer may wait for the revision.
-    /// Answer: [`Answer::Rollout`].
+    /// Answer: [`PeerResponse::Rollout`].
     Rollout {
         /// The pool.
         pool: String,
         /// The revision to wait for; 0 for none.
         revision: u64,
     },
-    /// Tell a page what became of its job. Answer: [`Answer::Delivered`] or [`Answer::Unknown`].
+    /// Tell a page what became of its job. Answer: [`PeerResponse::Delivered`] or [`PeerResponse::Unknown`].
     Job(Box<JobNotification>),
-    /// Close your pages of a scope for good. Answer: [`Answer::Closed`]. An older release answers
-    /// [`Answer::Unsupported`] and closes them when it hears that their session is ending, if it knows that.
+    /// Close your pages of a scope for good. Answer: [`PeerResponse::Closed`]. An older release answers
+    /// [`PeerResponse::Unsupported`] and closes them when it hears that their session is ending, if it knows that.
     Unregister {
         /// Whose pages.
         scope: Scope,
     },
-    /// Are you alive in this epoch? Answer: [`Answer::Done`].
+    /// Are you alive in this epoch? Answer: [`PeerResponse::Done`].
     Alive,
     /// A type of a newer release.
     #[serde(other)]
@@ -296,7 +297,12 @@ mod tests {
         let payload: Box<RawValue> = serde_json::from_str(r#"{"z":1,  "a":2}"#).unwrap();
         for question in [
             PeerRequest::Forward { page, frames: vec![payload.clone()] },
-            PeerRequest::Deliver(PageMessage { to: Scope::User("a.b".into()), seen: Some(9), payload, from: None }),
+            PeerRequest::Deliver(PageMessage {
+                to: Scope::User("a.b".into()),
+                seen: Some(9),
+                payload,
+                from: None,
+            }),
             PeerRequest::Handover { page, to: NodeNumber::new(2).unwrap(), generation: 3, rev: 9, seq: 17 },
             PeerRequest::Ask { page },
             PeerRequest::Identify { connection: page, user: "*".into() },
@@ -308,7 +314,11 @@ mod tests {
                 news: JobUpdate::Ended(Box::new(Ending {
                     state: "failed".into(),
                     value: Some(serde_json::from_str(r#"{"z":1,  "a":2}"#).unwrap()),
-                    error: Some(HandlerError { code: "failed".into(), message: "no".into(), retryable: false }),
+                    error: Some(HandlerError {
+                        code: "failed".into(),
+                        message: "no".into(),
+                        retryable: false,
+                    }),
                 })),
             })),
             PeerRequest::Unregister { scope: Scope::User("*".into()) },
@@ -338,7 +348,8 @@ mod tests {
             partial: false,
             watches: Vec::new(),
         };
-        let Some(PeerResponse::HandedOver(read)) = decode_answer(&encode(&PeerResponse::HandedOver(handed))) else {
+        let Some(PeerResponse::HandedOver(read)) = decode_answer(&encode(&PeerResponse::HandedOver(handed)))
+        else {
             panic!("a page")
         };
         assert_eq!((read.last, read.received, read.sent.len()), (7, 3, 1));

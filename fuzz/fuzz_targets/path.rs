@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pagewire_cluster::state::{Locator, Path};
+use pagewire_cluster::state::{ClientPath, Path};
 
 fuzz_target!(|text: &str| {
     let _ = text.parse::<Locator>();

@@ -2,12 +2,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pagewire::edge::websocket::{Event, Reader, Violation};
+use pagewire::edge::websocket::{FrameEvent, FrameReader, Violation};
 
 const MAX: usize = 300;
 
 fn read(stream: &[u8], chunk: usize) -> (Vec<String>, Option<Violation>) {
-    let mut reader = Reader::default();
+    let mut reader = FrameReader::default();
     let mut events = Vec::new();
     for bytes in stream.chunks(chunk) {
         let mut bytes = bytes.to_vec();
@@ -15,7 +15,7 @@ fn read(stream: &[u8], chunk: usize) -> (Vec<String>, Option<Violation>) {
         loop {
             match reader.read(&mut input, MAX) {
                 Ok(Some(event)) => {
-                    if let Event::Text(text) = &event {
+                    if let FrameEvent::Text(text) = &event {
                         assert!(text.len() <= MAX);
                     }
                     events.push(format!("{event:?}"));

@@ -13,10 +13,10 @@ use serde_json::value::RawValue;
 
 use super::ApiState;
 use super::error::{ApiError, ErrorBody};
-use super::input::Body;
-use super::list::Paginated;
+use super::extract::Body;
+use super::pagination::Paginated;
+use crate::calls::{CallRequest, Mode};
 use crate::command::CallAccount;
-use crate::executor::{CallRequest, Mode};
 
 /// A method and what it is called with.
 #[derive(Deserialize, utoipa::ToSchema)]

@@ -9,7 +9,7 @@ use pagewire_cluster::engine::Unavailable;
 use serde::Serialize;
 
 use super::trace::request_id;
-use crate::executor::ExecutorError;
+use crate::calls::ExecutorError;
 use crate::protocol::{CommandError, ErrorCode};
 
 /// A refused or failed request.

@@ -9,14 +9,14 @@ use axum::http::HeaderName;
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
-use pagewire_cluster::registry::{PresenceEvent, ChangeKind, Member};
+use pagewire_cluster::registry::{ChangeKind, Member, PresenceEvent};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::ApiState;
 use super::error::{ApiError, ErrorBody};
-use super::input::Query;
+use super::extract::Query;
 use super::pages::rfc3339;
 use crate::telemetry::Ready;
 
@@ -173,7 +173,10 @@ mod tests {
 
     fn happening(user: &str) -> PresenceEvent {
         let member = Member::User(user.into());
-        PresenceEvent { change: PresenceChange { kind: ChangeKind::Join, member, user: Some(user.into()), node: None }, at: 0 }
+        PresenceEvent {
+            change: PresenceChange { kind: ChangeKind::Join, member, user: Some(user.into()), node: None },
+            at: 0,
+        }
     }
 
     #[tokio::test]

@@ -3,9 +3,9 @@
 //! Owns: submitting a job, reading it, cancelling it and running it again; [`list`] and [`events`] have files of their
 //! own. Never: what may happen to a job (`pagewire_cluster::job`) or whose workers it is for (`executor`).
 
+mod dto;
 pub(super) mod events;
 pub(super) mod list;
-mod view;
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use self::view::JobResponse;
+use self::dto::JobResponse;
 use super::ApiState;
 use super::calls::identity;
 use super::error::{ApiError, ErrorBody};
+use super::extract::Body;
 use super::id::{KeyId, checked_user};
-use super::input::Body;
-use crate::executor::{self, Mode};
+use crate::calls::{self, Mode};
 use crate::protocol::ErrorCode;
 
 /// The longest that a request waits for the end of its job, in milliseconds.
@@ -81,7 +81,7 @@ pub(super) async fn submit(
     let user = request.user.map(checked_user).transpose()?;
     let (user, connection) = identity(&parts, user, request.page);
     let scope = SCOPE.to_owned();
-    let job = executor::JobRequest {
+    let job = calls::JobRequest {
         mode: Mode::parse(request.exec_mode.as_deref())?,
         kind: request.kind,
         data: request.data.unwrap_or_else(|| RawValue::NULL.to_owned()),
@@ -119,7 +119,10 @@ async fn end(parts: &ApiState, submitted: Record, within: Duration) -> Record {
 /// One job. It is kept for a day after its end.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path)),
     responses((status = 200, body = JobResponse), (status = "default", body = ErrorBody)))]
-pub(super) async fn job(State(parts): State<ApiState>, KeyId(id): KeyId) -> Result<Json<JobResponse>, ApiError> {
+pub(super) async fn job(
+    State(parts): State<ApiState>,
+    KeyId(id): KeyId,
+) -> Result<Json<JobResponse>, ApiError> {
     let stored = parts.context.jobs.get(id).await?.ok_or_else(|| unknown(id))?;
     Ok(Json(JobResponse::new(stored.record, &parts.context.workers.roster())))
 }
@@ -127,19 +130,29 @@ pub(super) async fn job(State(parts): State<ApiState>, KeyId(id): KeyId) -> Resu
 /// Cancels a job. One that runs is asked to stop: `cancelling` until its worker has.
 #[utoipa::path(post, path = "/api/v1/jobs/{id}/cancel", tag = "jobs", params(("id" = String, Path)),
     responses((status = 200, body = JobResponse), (status = "default", body = ErrorBody)))]
-pub(super) async fn cancel(State(parts): State<ApiState>, KeyId(id): KeyId) -> Result<Json<JobResponse>, ApiError> {
+pub(super) async fn cancel(
+    State(parts): State<ApiState>,
+    KeyId(id): KeyId,
+) -> Result<Json<JobResponse>, ApiError> {
     changed(id, "only a job that is not over can be cancelled", parts.context.jobs.cancel(id).await)
 }
 
 /// Runs a job again that has failed, was cancelled or is dead, with all its retries.
 #[utoipa::path(post, path = "/api/v1/jobs/{id}/retry", tag = "jobs", params(("id" = String, Path)),
     responses((status = 200, body = JobResponse), (status = "default", body = ErrorBody)))]
-pub(super) async fn retry(State(parts): State<ApiState>, KeyId(id): KeyId) -> Result<Json<JobResponse>, ApiError> {
+pub(super) async fn retry(
+    State(parts): State<ApiState>,
+    KeyId(id): KeyId,
+) -> Result<Json<JobResponse>, ApiError> {
     let rule = "only a job that failed, was cancelled or is dead runs again";
     changed(id, rule, parts.context.jobs.retry(id).await)
 }
 
-fn changed(id: Key, rule: &str, outcome: Result<Record, TransitionFailure>) -> Result<Json<JobResponse>, ApiError> {
+fn changed(
+    id: Key,
+    rule: &str,
+    outcome: Result<Record, TransitionFailure>,
+) -> Result<Json<JobResponse>, ApiError> {
     match outcome {
         Ok(record) => Ok(Json(record.into())),
         Err(TransitionFailure::Gone) => Err(unknown(id)),

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::ApiState;
 use super::error::{ApiError, ErrorBody};
-use super::list::Paginated;
 use super::pages::rfc3339;
+use super::pagination::Paginated;
 use crate::protocol::ErrorCode;
 
 /// A key that signs page tokens, or has signed some that are still accepted.

@@ -6,23 +6,23 @@
 //! The edge serves [`router`] and puts the peer's address into each request as `ConnectInfo<SocketAddr>`; a
 //! request without one counts as coming from elsewhere.
 
+mod auth;
 mod calls;
-mod data;
 mod error;
 mod events;
-mod guard;
+mod extract;
+mod health;
 mod id;
-mod input;
 mod jobs;
 mod keys;
-mod list;
 mod nodes;
 mod openapi;
 mod pages;
-mod probes;
+mod pagination;
 mod rollouts;
 mod send;
 mod sessions;
+mod state;
 mod topics;
 mod trace;
 mod unregister;
@@ -39,13 +39,13 @@ use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
 
+use self::auth::{AuthPolicy, guard};
 use self::error::ApiError;
-use self::guard::{AuthPolicy, guard};
 use crate::auth::Role;
 use crate::command::Context;
 use crate::config::Config;
+use crate::pages::Hub;
 use crate::protocol::ErrorCode;
-use crate::session::Hub;
 use crate::telemetry::{Metrics, Ready};
 
 /// What the API reads and acts on.
@@ -73,8 +73,8 @@ pub struct ApiState {
 /// are there.
 pub fn router(parts: ApiState) -> Router {
     let probes = Router::new()
-        .route("/livez", get(probes::live))
-        .route("/readyz", get(probes::ready))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
         .with_state(parts.clone());
     let open = parts.config.listen.ip().is_loopback();
     if !open && parts.config.auth.api_keys.is_empty() && parts.config.auth.hs256_secret.is_empty() {
@@ -100,7 +100,7 @@ pub fn router(parts: ApiState) -> Router {
 /// The probes of a node that is coming up: it lives; anything else has to wait.
 pub fn not_ready() -> Router {
     let wait = || async { ApiError::new(ErrorCode::Unavailable, "this node is not ready yet") };
-    Router::new().route("/livez", get(probes::live)).fallback(wait)
+    Router::new().route("/livez", get(health::live)).fallback(wait)
 }
 
 /// What the role `push` opens.
@@ -140,12 +140,12 @@ fn admin_routes() -> Router<ApiState> {
         .route("/api/v1/rollouts/{pool}/history", get(rollouts::history))
         .route(
             "/api/v1/{level}/{id}/data",
-            get(data::whole).put(data::replace).delete(data::clear).patch(data::patch),
+            get(state::whole).put(state::replace).delete(state::clear).patch(state::patch),
         )
-        .route("/api/v1/{level}/{id}/data/{*path}", get(data::read).put(data::set).delete(data::delete))
+        .route("/api/v1/{level}/{id}/data/{*path}", get(state::read).put(state::set).delete(state::delete))
         .route("/api/v1/topics", get(topics::topics))
         .route("/api/v1/topics/{id}", get(topics::topic))
-        .route("/metrics", get(probes::metrics))
+        .route("/metrics", get(health::metrics))
 }
 
 async fn not_found() -> ApiError {

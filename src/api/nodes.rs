@@ -6,7 +6,7 @@ use pagewire_cluster::registry;
 use serde::Serialize;
 
 use super::ApiState;
-use super::list::Paginated;
+use super::pagination::Paginated;
 
 /// Counts over the living pages of the cluster, as this node sees them.
 #[derive(Serialize, utoipa::ToSchema)]

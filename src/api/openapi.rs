@@ -6,7 +6,7 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
 use super::{
-    calls, data, events, jobs, keys, nodes, pages, probes, rollouts, send, sessions, topics, unregister,
+    calls, events, health, jobs, keys, nodes, pages, rollouts, send, sessions, state, topics, unregister,
     users, workers,
 };
 
@@ -23,10 +23,10 @@ use super::{
         sessions::connection, unregister::connection, sessions::of_connection,
         sessions::session, unregister::session, pages::session_pages,
         pages::page, unregister::page,
-        data::whole, data::replace, data::clear, data::patch, data::read, data::set, data::delete,
+        state::whole, state::replace, state::clear, state::patch, state::read, state::set, state::delete,
         topics::topics, topics::topic,
         rollouts::rollouts, rollouts::status, rollouts::change, rollouts::explain, rollouts::history,
-        probes::live, probes::ready, probes::metrics,
+        health::live, health::ready, health::metrics,
     ),
     modifiers(&Bearer),
     security((), ("bearer" = []))

@@ -10,9 +10,9 @@ use time::format_description::well_known::Rfc3339;
 
 use super::ApiState;
 use super::error::{ApiError, ErrorBody};
+use super::extract::Query;
 use super::id::KeyId;
-use super::input::Query;
-use super::list::{Paginated, PageQuery};
+use super::pagination::{PageQuery, Paginated};
 use crate::protocol::ErrorCode;
 
 /// A page and where it belongs.
@@ -59,7 +59,10 @@ pub(super) fn unknown(what: &'static str) -> ApiError {
 /// One page.
 #[utoipa::path(get, path = "/api/v1/pages/{id}", tag = "registry", params(("id" = String, Path)),
     responses((status = 200, body = PageResponse), (status = "default", body = ErrorBody)))]
-pub(super) async fn page(State(parts): State<ApiState>, KeyId(key): KeyId) -> Result<Json<PageResponse>, ApiError> {
+pub(super) async fn page(
+    State(parts): State<ApiState>,
+    KeyId(key): KeyId,
+) -> Result<Json<PageResponse>, ApiError> {
     let view = parts.registry.view();
     let seen = view.page(key).ok_or_else(|| unknown("there is no such page"))?;
     Ok(Json(PageResponse::of(key, seen)))
@@ -78,7 +81,8 @@ pub(super) async fn session_pages(
     let view = parts.registry.view();
     view.session(key).ok_or_else(|| unknown("there is no such session"))?;
     let pages = view.pages_after(key, after);
-    let Paginated { items, next_cursor } = Paginated::paginate(pages, piece.limit(), |(key, _)| key.to_string());
+    let Paginated { items, next_cursor } =
+        Paginated::paginate(pages, piece.limit(), |(key, _)| key.to_string());
     let items = items.into_iter().map(|(key, seen)| PageResponse::of(key, seen)).collect();
     Ok(Json(Paginated { items, next_cursor }))
 }

@@ -8,18 +8,20 @@ use axum::http::{HeaderMap, StatusCode, header, request};
 use axum::response::Response;
 use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::{Address, Holder, Key};
-use pagewire_cluster::rollout::{self, ChangeError, RolloutChange, RolloutSpec, Fallback, RoutingKey, RolloutUpdate, is_name};
+use pagewire_cluster::rollout::{
+    self, ChangeError, Fallback, RolloutChange, RolloutSpec, RolloutUpdate, RoutingKey, is_name,
+};
 use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
 
 use self::status::{LaneResponse, RolloutResponse, RolloutStatus};
 use super::ApiState;
+use super::auth::Principal;
 use super::error::{ApiError, ErrorBody};
-use super::guard::Principal;
+use super::extract::{Body, Query};
 use super::id::segment;
-use super::input::{Body, Query};
-use super::list::Paginated;
 use super::pages::rfc3339;
+use super::pagination::Paginated;
 use crate::protocol::ErrorCode;
 
 /// What a rollout should say. What is absent stays as it is.

@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use super::ApiState;
 use super::error::{ApiError, ErrorBody};
-use super::input::Body;
-use crate::session::PushReport;
+use super::extract::Body;
+use crate::pages::PushReport;
 
 /// The most messages in one batch.
 const BATCH: usize = 1000;
@@ -121,7 +121,8 @@ async fn deliver(parts: &ApiState, message: SendRequest) -> Result<SendReport, A
         SendTarget::All(true) => Scope::All,
         SendTarget::All(false) => return Err(ApiError::malformed("all is true or absent")),
     };
-    let PushReport { reach, nodes, unreachable } = parts.context.deliver.send(to, message.payload, None).await?;
+    let PushReport { reach, nodes, unreachable } =
+        parts.context.deliver.send(to, message.payload, None).await?;
     let text = |nodes: Vec<_>| nodes.iter().map(ToString::to_string).collect();
     Ok(SendReport {
         reached: reach.reached,

@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::ApiState;
 use super::error::{ApiError, ErrorBody};
+use super::extract::Query;
 use super::id::{KeyId, UserId};
-use super::input::Query;
-use super::list::{Paginated, PageQuery};
 use super::pages::{rfc3339, unknown};
+use super::pagination::{PageQuery, Paginated};
 
 /// A session.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -121,6 +121,7 @@ pub(super) async fn of_connection(
 }
 
 fn sessions(seen: impl Iterator<Item = SessionSeen>, piece: &PageQuery) -> Paginated<Session> {
-    let Paginated { items, next_cursor } = Paginated::paginate(seen, piece.limit(), |seen| seen.session.key.to_string());
+    let Paginated { items, next_cursor } =
+        Paginated::paginate(seen, piece.limit(), |seen| seen.session.key.to_string());
     Paginated { items: items.into_iter().map(Session::from).collect(), next_cursor }
 }

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::ApiState;
 use super::error::{ApiError, ErrorBody};
+use super::extract::Query;
 use super::id::UserId;
-use super::input::Query;
-use super::list::{Paginated, PageQuery};
+use super::pagination::{PageQuery, Paginated};
 
 /// A topic with at least one page.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -35,7 +35,10 @@ pub(super) struct TopicSummary {
 /// Lists the topics that have pages, in the order of their names.
 #[utoipa::path(get, path = "/api/v1/topics", tag = "registry", params(PageQuery),
     responses((status = 200, body = Paginated<TopicSummary>)))]
-pub(super) async fn topics(State(parts): State<ApiState>, Query(piece): Query<PageQuery>) -> Json<Paginated<TopicSummary>> {
+pub(super) async fn topics(
+    State(parts): State<ApiState>,
+    Query(piece): Query<PageQuery>,
+) -> Json<Paginated<TopicSummary>> {
     let view = parts.registry.view();
     let after = view.topics_after(piece.cursor.as_deref());
     let lines = after.map(|(topic, pages)| TopicSummary { topic: topic.to_owned(), pages });

@@ -9,7 +9,7 @@ use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::id::{KeyId, UserId};
 use super::pages::unknown;
-use crate::session;
+use crate::pages;
 
 /// What was closed.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -66,12 +66,12 @@ pub(super) async fn page(
     closed.map(|closed| Json(closed.into())).ok_or_else(|| unknown("there is no such page"))
 }
 
-async fn unregister(parts: &ApiState, scope: Scope) -> Result<Option<session::CloseOutcome>, ApiError> {
+async fn unregister(parts: &ApiState, scope: Scope) -> Result<Option<pages::CloseOutcome>, ApiError> {
     Ok(parts.context.sessions.unregister(scope).await?)
 }
 
-impl From<session::CloseOutcome> for CloseReport {
-    fn from(outcome: session::CloseOutcome) -> Self {
+impl From<pages::CloseOutcome> for CloseReport {
+    fn from(outcome: pages::CloseOutcome) -> Self {
         let text = |nodes: Vec<_>| nodes.iter().map(ToString::to_string).collect();
         Self { closed: outcome.closed, nodes: text(outcome.nodes), unreachable: text(outcome.unreachable) }
     }

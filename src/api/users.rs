@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::ApiState;
 use super::error::{ApiError, ErrorBody};
+use super::extract::Query;
 use super::id::UserId;
-use super::input::Query;
-use super::list::{Paginated, PageQuery};
+use super::pagination::{PageQuery, Paginated};
 
 /// A user's presence.
 #[derive(Serialize, utoipa::ToSchema)]

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::id::KeyId;
-use super::list::Paginated;
 use super::pages::rfc3339;
+use super::pagination::Paginated;
 use crate::protocol::ErrorCode;
 
 /// A living worker.
@@ -69,7 +69,10 @@ pub(super) async fn workers(State(parts): State<ApiState>) -> Json<Paginated<Wor
 /// Asks a worker to take nothing new, finish what it does and leave.
 #[utoipa::path(post, path = "/api/v1/workers/{id}/drain", tag = "cluster", params(("id" = String, Path)),
     responses((status = 200, body = Draining), (status = "default", body = ErrorBody)))]
-pub(super) async fn drain(State(parts): State<ApiState>, KeyId(id): KeyId) -> Result<Json<Draining>, ApiError> {
+pub(super) async fn drain(
+    State(parts): State<ApiState>,
+    KeyId(id): KeyId,
+) -> Result<Json<Draining>, ApiError> {
     let workers = &parts.context.workers;
     if workers.roster().row(id).is_none() {
         return Err(ApiError::new(ErrorCode::Unknown, "no living worker has this id"));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Exit, CommandFailure, output};
+use super::{CommandFailure, Exit, output};
 use crate::config::{self, Config, DEFAULTS, Sources};
 
 /// Where the configuration comes from; the environment always counts.

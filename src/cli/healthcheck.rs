@@ -3,9 +3,9 @@
 use clap::Args;
 use pagewire_cluster::timing::Timing;
 
+use super::api_client::{client, send};
 use super::config::ConfigFile;
-use super::server::{client, send};
-use super::{Exit, CommandFailure, output};
+use super::{CommandFailure, Exit, output};
 
 /// Arguments of `healthcheck`.
 #[derive(Args)]

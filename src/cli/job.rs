@@ -9,8 +9,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::server::{ApiClient, escape};
-use super::{Exit, CommandFailure, argument, output};
+use super::api_client::{ApiClient, escape};
+use super::{CommandFailure, Exit, json_arg, output};
 
 /// Arguments of `job`.
 #[derive(Args)]
@@ -113,7 +113,7 @@ impl Submit {
     }
 
     fn body(self) -> Result<Value, CommandFailure> {
-        let mut body = json!({"kind": self.kind, "data": argument::json(self.data, "the data")?});
+        let mut body = json!({"kind": self.kind, "data": json_arg::json(self.data, "the data")?});
         let texts = [
             ("user", self.user),
             ("page", self.page),

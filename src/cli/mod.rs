@@ -5,21 +5,21 @@
 //!
 //! Exit codes: 0 done · 1 refused or failed · 2 wrong usage or configuration · 3 the server cannot be reached.
 
-mod argument;
+mod api_client;
 mod config;
-mod events;
 mod healthcheck;
 mod job;
+mod json_arg;
 mod keys;
-mod of;
 mod output;
 mod push;
 mod rollout;
 mod serve;
-mod server;
 mod show;
+mod sse;
 mod state;
 mod status;
+mod target_args;
 mod token;
 mod unregister;
 mod users;

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
-use super::{Exit, CommandFailure};
+use super::{CommandFailure, Exit};
 
 /// Prints a result.
 pub(super) fn print(text: &str) {

@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::server::ApiClient;
-use super::{CommandFailure, argument, output};
+use super::api_client::ApiClient;
+use super::{CommandFailure, json_arg, output};
 
 /// Arguments of `push`.
 #[derive(Args)]
@@ -59,7 +59,7 @@ impl PushTarget {
 impl PushArgs {
     /// Sends it and says whom it met.
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
-        let body = json!({"to": self.to.json(), "payload": argument::json(self.payload, "the payload")?});
+        let body = json!({"to": self.to.json(), "payload": json_arg::json(self.payload, "the payload")?});
         let met = self.server.post("/send", &body).await?;
         if self.server.json {
             output::print_json(&met);

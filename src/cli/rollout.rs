@@ -7,8 +7,8 @@ use pagewire_cluster::rollout::{BASE, Fallback, LaneSpec, Weight, set_weights};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::server::{ApiClient, escape};
-use super::{Exit, CommandFailure, output};
+use super::api_client::{ApiClient, escape};
+use super::{CommandFailure, Exit, output};
 
 /// Arguments of `rollout`.
 #[derive(Args)]
@@ -220,7 +220,8 @@ fn path(pool: &str) -> String {
 }
 
 fn read(answer: Value) -> Result<PublishedRollout, CommandFailure> {
-    serde_json::from_value(answer).map_err(|_| Exit::Failed.with_message("the server's answer is not a rollout"))
+    serde_json::from_value(answer)
+        .map_err(|_| Exit::Failed.with_message("the server's answer is not a rollout"))
 }
 
 fn print(server: &ApiClient, answer: &Value, describe: impl Fn(&Value) -> String) {

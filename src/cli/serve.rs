@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use super::config::ConfigFile;
-use super::{Exit, CommandFailure};
+use super::{CommandFailure, Exit};
 use crate::{node, telemetry};
 
 /// Arguments of `serve`; each flag wins over the same key elsewhere.

@@ -4,9 +4,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::CommandFailure;
-use super::of::{TargetLevel, TargetArgs};
+use super::api_client::{ApiClient, escape};
 use super::output::{self, plain};
-use super::server::{ApiClient, escape};
+use super::target_args::{TargetArgs, TargetLevel};
 use super::users::rows;
 
 /// Arguments of `show`.

@@ -3,10 +3,10 @@
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::events::{SseEvent, SseReader};
-use super::of::TargetArgs;
-use super::server::{ApiClient, escape};
-use super::{Exit, CommandFailure, argument, output};
+use super::api_client::{ApiClient, escape};
+use super::sse::{SseEvent, SseReader};
+use super::target_args::TargetArgs;
+use super::{CommandFailure, Exit, json_arg, output};
 
 /// Arguments of `state`.
 #[derive(Args)]
@@ -78,7 +78,7 @@ impl StateArgs {
                 Ok(())
             }
             StateCommand::Set { of, path, value, if_revision, server } => {
-                let value = argument::json(value, "the value")?;
+                let value = json_arg::json(value, "the value")?;
                 written(&server, &server.write(&at(&of, Some(&path)), Some(&value), if_revision).await?);
                 Ok(())
             }
@@ -106,7 +106,9 @@ async fn watch(server: &ApiClient, path: &str) -> Result<(), CommandFailure> {
     while let Ok(Some(bytes)) = stream.chunk().await {
         for SseEvent { name, data } in reader.feed(&bytes) {
             if name == "slow" {
-                return Err(Exit::Failed.with_message("this terminal was too slow; what came meanwhile is lost"));
+                return Err(
+                    Exit::Failed.with_message("this terminal was too slow; what came meanwhile is lost")
+                );
             }
             output::print(&if server.json { data.to_string() } else { describe(&data) });
         }

@@ -4,8 +4,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::CommandFailure;
+use super::api_client::ApiClient;
 use super::output::{self, plain};
-use super::server::ApiClient;
 use super::users::rows;
 
 /// Arguments of `status`.

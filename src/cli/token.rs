@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::config::ConfigFile;
-use super::{Exit, CommandFailure, output};
+use super::{CommandFailure, Exit, output};
 use crate::auth;
 
 /// Arguments of `token`.

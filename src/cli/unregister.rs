@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::of::TargetArgs;
-use super::server::ApiClient;
+use super::api_client::ApiClient;
+use super::target_args::TargetArgs;
 use super::{CommandFailure, output};
 
 /// Arguments of `unregister`.

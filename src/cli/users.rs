@@ -4,8 +4,8 @@ use clap::Args;
 use serde_json::Value;
 
 use super::CommandFailure;
+use super::api_client::{ApiClient, escape};
 use super::output::{self, plain};
-use super::server::{ApiClient, escape};
 
 /// Arguments of `users`.
 #[derive(Args)]

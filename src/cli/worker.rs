@@ -6,8 +6,8 @@ use pagewire_cluster::timing::Timing;
 
 use super::config::ConfigFile;
 use super::serve::until_signalled;
-use super::{Exit, CommandFailure};
-use crate::executor::{DEFAULT_POOL, Handlers};
+use super::{CommandFailure, Exit};
+use crate::calls::{DEFAULT_POOL, Handlers};
 use crate::node::{self, WorkerOptions};
 use crate::telemetry;
 

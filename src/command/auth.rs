@@ -1,8 +1,8 @@
 //! `auth`: a new token for a page's socket. The first user of an anonymous page becomes the user of its connection.
 
 use super::{Caller, Context, Reply};
+use crate::pages::LoginError;
 use crate::protocol::{AuthFrame, Close, CloseCode, CommandError, ErrorCode};
-use crate::session::LoginError;
 
 /// The outer error closes the socket, the inner one is answered.
 pub(super) async fn run(

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tracing::Instrument;
 
-use super::in_flight::CallAccount;
+use super::pending_calls::CallAccount;
 use super::{Caller, Context, Reply};
-use crate::executor::{self, ExecutorError, Mode};
-use crate::protocol::{CallFrame, CommandError, ErrorCode, FrameId, FrameBody};
+use crate::calls::{self, ExecutorError, Mode};
+use crate::protocol::{CallFrame, CommandError, ErrorCode, FrameBody, FrameId};
 
 pub(super) fn run(
     context: &Context,
@@ -23,7 +23,7 @@ pub(super) fn run(
     let page = caller.page.clone();
     let (user, connection) = (page.user(), page.connection().key);
     let account = user.clone().map_or(CallAccount::Connection(connection), CallAccount::User);
-    let call = executor::CallRequest {
+    let call = calls::CallRequest {
         mode: Mode::parse(frame.exec_mode.as_deref())?,
         method: frame.method,
         params: frame.params.unwrap_or_else(|| RawValue::NULL.to_owned()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Caller, Context, Reply, auth, broadcast_session, call, cancel, job, send, state, topic, watch};
 use crate::auth::Verified;
-use crate::protocol::{ClientFrame, Close, CommandError, FrameId, InvalidFrame, FrameBody, pong};
+use crate::protocol::{ClientFrame, Close, CommandError, FrameBody, FrameId, InvalidFrame, pong};
 
 /// What the socket does after a frame.
 #[derive(Debug)]

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use pagewire_cluster::job::{QuotaAccount, Idempotency};
+use pagewire_cluster::job::{Idempotency, QuotaAccount};
 use pagewire_cluster::wire::{JobNotification, JobUpdate, PageJob};
 use serde_json::value::RawValue;
 
-use super::pending::conclude;
+use super::job_catch_up::conclude;
 use super::{Caller, Context, Reply};
-use crate::executor::{self, Mode};
-use crate::protocol::{CommandError, ErrorCode, FrameId, SubmitJob, FrameBody};
+use crate::calls::{self, Mode};
+use crate::protocol::{CommandError, ErrorCode, FrameBody, FrameId, SubmitJob};
 
 pub(super) async fn run(
     context: &Arc<Context>,
@@ -28,7 +28,7 @@ pub(super) async fn run(
     let (user, connection) = (page.user(), page.connection().key);
     let scope =
         user.as_deref().map_or_else(|| format!("connection {connection}"), |user| format!("user {user}"));
-    let job = executor::JobRequest {
+    let job = calls::JobRequest {
         mode: Mode::parse(frame.exec_mode.as_deref())?,
         kind: frame.kind,
         data: frame.data.unwrap_or_else(|| RawValue::NULL.to_owned()),

@@ -9,9 +9,9 @@ mod broadcast_session;
 mod call;
 mod cancel;
 mod dispatch;
-mod in_flight;
 mod job;
-mod pending;
+mod job_catch_up;
+mod pending_calls;
 mod send;
 mod state;
 mod topic;
@@ -21,21 +21,21 @@ use std::sync::Arc;
 
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::rollout::Rollouts;
-use pagewire_cluster::state::{Level, Owner, StateStore, DraftWrite};
+use pagewire_cluster::state::{DraftWrite, Level, Owner, StateStore};
 use pagewire_cluster::worker::Workers;
 use serde_json::value::RawValue;
 
 pub use dispatch::{SocketEffect, dispatch, refuse};
-pub use in_flight::{CallAccount, PendingCalls};
 pub use job::job_over;
-pub use pending::{Waited, catch_up, catch_up_on, pending};
+pub use job_catch_up::{Waited, catch_up, catch_up_on, pending};
+pub use pending_calls::{CallAccount, PendingCalls};
 pub use watch::restore_watches;
 
 use crate::auth::{Authenticator, Roles, Verified};
+use crate::calls::{Executors, PageRules};
 use crate::config::SendLevel;
-use crate::executor::{Executors, PageRules};
+use crate::pages::{Page, PushReport, Pusher, Sessions, StateWatchers};
 use crate::protocol::CommandError;
-use crate::session::{Pusher, PushReport, Page, Sessions, StateWatchers};
 use crate::telemetry::Metrics;
 
 /// What commands act on: the same for all pages of a node.
@@ -85,7 +85,10 @@ impl Context {
             (self.states.begin(owner, write), self.metrics.clone(), owner.level());
         async move {
             let outcome = written.await.map_err(CommandError::from);
-            metrics.record_state_write(level.name(), outcome.as_ref().map_or_else(|error| error.code.text(), |_| "ok"));
+            metrics.record_state_write(
+                level.name(),
+                outcome.as_ref().map_or_else(|error| error.code.text(), |_| "ok"),
+            );
             outcome
         }
     }

@@ -5,8 +5,8 @@ use pagewire_cluster::wire::Scope;
 use super::{Caller, Context, Reply};
 use crate::auth::Role;
 use crate::config::SendLevel;
+use crate::pages::Membership;
 use crate::protocol::{CommandError, ErrorCode, SendFrame, Target};
-use crate::session::Membership;
 
 pub(super) async fn run(context: &Context, caller: &Caller, frame: SendFrame) -> Result<Reply, CommandError> {
     if !caller.roles.has(Role::Push) && !is_own_target(context, caller, &frame.to) {

@@ -1,13 +1,13 @@
 //! `set_…_data`, `patch`, `get_data`: the state trees of the page's own chain. Frames of one page are acted upon in their
 //! order without waiting for each other: a write is in line when its command returns.
 
-use pagewire_cluster::state::{Operation, Edit, Level, Owner, DraftWrite};
+use pagewire_cluster::state::{DraftWrite, Edit, Level, Operation, Owner};
 use tracing::Instrument;
 
 use super::{Caller, Context, Reply};
 use crate::auth::Role;
-use crate::protocol::{PathRef, CommandError, ErrorCode, FrameId, PatchFrame, SetData, FrameBody};
-use crate::session::owner;
+use crate::pages::owner;
+use crate::protocol::{CommandError, ErrorCode, FrameBody, FrameId, PatchFrame, PathRef, SetData};
 
 /// A value at a path.
 pub(super) fn set(

@@ -2,8 +2,8 @@
 
 use super::state::tree;
 use super::{Caller, Context, Reply};
-use crate::protocol::{PathRef, CommandError, ErrorCode, ResumeOutcome, FrameBody};
-use crate::session::PageWatch;
+use crate::pages::PageWatch;
+use crate::protocol::{CommandError, ErrorCode, FrameBody, PathRef, ResumeOutcome};
 
 /// From now on: a snapshot, then changes.
 pub(super) fn watch(context: &Context, caller: &Caller, at: &PathRef) -> Result<Reply, CommandError> {
@@ -21,15 +21,21 @@ pub(super) fn unwatch(context: &Context, caller: &Caller, at: &PathRef) -> Resul
 
 /// What a page that came to a socket shows. One that missed nothing goes on with that and is told nothing twice; any
 /// other is told anew.
-pub fn restore_watches(context: &Context, caller: &Caller, recovered: ResumeOutcome, shown: Option<&[PathRef]>) {
+pub fn restore_watches(
+    context: &Context,
+    caller: &Caller,
+    recovered: ResumeOutcome,
+    shown: Option<&[PathRef]>,
+) {
     if recovered != ResumeOutcome::Recovered {
         context.watching.leave(&caller.page);
         return shown.unwrap_or_default().iter().for_each(|at| watch_or_report(context, caller, at));
     }
     if let Some(shown) = shown {
         let paths: Vec<_> = shown.iter().filter_map(|at| Some((at.level, at.keys().ok()?))).collect();
-        let named =
-            |watch: &PageWatch| paths.iter().any(|(level, path)| (*level, path) == (watch.level, &watch.path));
+        let named = |watch: &PageWatch| {
+            paths.iter().any(|(level, path)| (*level, path) == (watch.level, &watch.path))
+        };
         context.watching.keep(&caller.page, named);
     }
 }

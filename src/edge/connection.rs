@@ -3,17 +3,17 @@
 //! Owns: the three parts of a socket's life, in order: greeted, live, farewell. Never: what a frame means
 //! (`command`), which pages exist (`session`), bytes (`wire`).
 
-mod greet;
-mod live;
+mod hello;
+mod page_socket;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use self::live::PageSocket;
+use self::page_socket::PageSocket;
 use super::Edge;
+use super::heartbeat::{CloseCause, Heartbeat};
 use super::listener::Peer;
-use super::pulse::{CloseCause, Heartbeat};
-use super::wire::WebSocketStream;
+use super::socket::WebSocketStream;
 use crate::auth::Verified;
 use crate::protocol::{Close, CloseCode};
 
@@ -43,7 +43,7 @@ impl Drop for HeartbeatGuard {
 pub(super) async fn serve(edge: Arc<Edge>, mut wire: Box<WebSocketStream>, arrival: Box<UpgradeInfo>) {
     let peer = arrival.peer.clone();
     let beating = HeartbeatGuard(edge.pulses.register());
-    let greeted = Box::pin(greet::accept_hello(&edge, &mut wire, &beating.0, arrival)).await;
+    let greeted = Box::pin(hello::accept_hello(&edge, &mut wire, &beating.0, arrival)).await;
     let end = match greeted {
         Err(end) => end,
         Ok((opened, roles)) => {

@@ -25,9 +25,9 @@ use tokio::sync::watch;
 
 use super::body::Arriving;
 use super::listener::Peer;
-use super::lobby::CurrentRouter;
-use super::stall::WriteTimeout;
-use super::start;
+use super::startup_server::CurrentRouter;
+use super::welcome;
+use super::write_timeout::WriteTimeout;
 use crate::config::Config;
 
 /// Header fields of a request's head.
@@ -37,7 +37,7 @@ const MIN_BUFFER: usize = 8192;
 
 /// Said unless the handler says otherwise. Scripts, styles and sockets come from this server only.
 const ALWAYS: [(HeaderName, HeaderValue); 3] = [
-    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(start::CONTENT_SECURITY_POLICY)),
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(welcome::CONTENT_SECURITY_POLICY)),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("same-origin")),
 ];

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::gate::{ConnectionLimiter, Permit, LimitError};
+use super::connection_limit::{ConnectionLimiter, LimitError, Permit};
 
 /// Pause when the system has no resources for another connection: accepting at once would only burn a core.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);

@@ -8,20 +8,20 @@
 
 mod body;
 mod connection;
-mod gate;
+mod connection_limit;
 pub mod handshake;
+mod heartbeat;
 mod http;
 mod listener;
-mod lobby;
 mod newcomers;
 mod origin;
-mod pulse;
-mod rate;
-mod stall;
-pub mod start;
+mod rate_limit;
+mod socket;
+mod startup_server;
 mod upgrade;
 pub mod websocket;
-mod wire;
+pub mod welcome;
+mod write_timeout;
 
 #[cfg(test)]
 mod tests;
@@ -37,11 +37,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use pagewire_cluster::timing::Timing;
 
-pub use self::lobby::StartupServer;
+use self::heartbeat::HeartbeatMonitor;
 use self::newcomers::AnonymousLimiter;
 use self::origin::{Origins, Strangers};
-use self::pulse::HeartbeatMonitor;
-use self::wire::FrameLimits;
+use self::socket::FrameLimits;
+pub use self::startup_server::StartupServer;
 use crate::command::Context;
 use crate::config::Config;
 use crate::telemetry::Metrics;
@@ -126,7 +126,7 @@ impl Edge {
 
 /// The files of the start page; everything else is not here.
 async fn start_page(uri: Uri) -> Response {
-    let Some(asset) = start::asset(uri.path()) else { return StatusCode::NOT_FOUND.into_response() };
+    let Some(asset) = welcome::asset(uri.path()) else { return StatusCode::NOT_FOUND.into_response() };
     let headers: [(HeaderName, HeaderValue); 2] = [
         (header::CONTENT_TYPE, HeaderValue::from_static(asset.content_type)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),

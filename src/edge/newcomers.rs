@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::gate::source;
+use super::connection_limit::source;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// One bucket per address that holds a minute's worth of pages (the generic cell rate algorithm).

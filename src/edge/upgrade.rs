@@ -19,8 +19,8 @@ use super::handshake::{self, Handshake};
 use super::http::retry_after;
 use super::listener::Peer;
 use super::origin::OriginCheck;
-use super::stall::WriteTimeout;
-use super::wire::WebSocketStream;
+use super::socket::WebSocketStream;
+use super::write_timeout::WriteTimeout;
 use crate::protocol::SUBPROTOCOL;
 
 /// Answers a handshake, and serves the socket when the answer has left.

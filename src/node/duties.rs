@@ -3,23 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pagewire_cluster::delivery::{PeerServer, Incoming};
-use pagewire_cluster::engine::{Unavailable, Engine, Message};
+use pagewire_cluster::engine::{Engine, Message, Unavailable};
 use pagewire_cluster::id::{Holder, Key};
 use pagewire_cluster::job::{JobReconciler, Jobs};
 use pagewire_cluster::keyring::Ages;
 use pagewire_cluster::lease::{self, NodeLease, clock};
+use pagewire_cluster::peer::{Incoming, PeerServer};
 use pagewire_cluster::registry::{Expirable, Registry};
 use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::state::{OrphanTracker, Owner, StateStore};
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::wire::{PeerResponse, PeerRequest, Scope};
+use pagewire_cluster::wire::{PeerRequest, PeerResponse, Scope};
 use tokio::sync::watch;
 
 use super::stopped;
 use crate::command::{self, Context, Waited};
-use crate::session::{LocalPush, Sessions, exists};
+use crate::pages::{LocalPush, Sessions, exists};
 use crate::telemetry::{self, Ready};
 
 /// How often within the life of a page token it is looked for pages that need another one.
@@ -114,7 +114,9 @@ impl BackgroundTasks {
             let living: Vec<_> =
                 self.registry.view().nodes().into_iter().map(|(holder, _)| holder.node).collect();
             match lease::next_in_ring(own.node, &living) {
-                Some(next) => lease::evict_dead_node(&self.engine, &self.subjects, self.timing, next).await.map(|_| ()),
+                Some(next) => {
+                    lease::evict_dead_node(&self.engine, &self.subjects, self.timing, next).await.map(|_| ())
+                }
                 None => Ok(()),
             }
         })
@@ -211,7 +213,12 @@ impl BackgroundTasks {
 
     /// The lowest living number finds jobs that nobody works on although somebody should: regularly, and as soon as a
     /// worker has lost its lease.
-    pub(super) async fn run_job_reconciler(self, jobs: Jobs, unclaimed: Duration, stopping: watch::Receiver<bool>) {
+    pub(super) async fn run_job_reconciler(
+        self,
+        jobs: Jobs,
+        unclaimed: Duration,
+        stopping: watch::Receiver<bool>,
+    ) {
         let janitor = tokio::sync::Mutex::new(JobReconciler::new(unclaimed));
         let workers = jobs.workers().changes();
         self.every_or_when(workers, self.timing.lease_renew, stopping, || async {

@@ -4,7 +4,7 @@ mod lost_answers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pagewire_cluster::engine::{Bucket, Consistency, Engine, Precondition, Memory, Put};
+use pagewire_cluster::engine::{Bucket, Consistency, Engine, Memory, Precondition, Put};
 use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::subject::page_key;
 use pagewire_cluster::timing::Timing;
@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 
 use super::Node;
 use crate::config::{self, Sources};
-use crate::protocol::{CloseCode, Hello, ResumeOutcome, Resume};
-use crate::session::{OpenRequest, Opened, DrainOutcome};
+use crate::pages::{DrainOutcome, OpenRequest, Opened};
+use crate::protocol::{CloseCode, Hello, Resume, ResumeOutcome};
 
 fn config() -> config::Config {
     let mut config = config::load(&Sources::default()).unwrap();

@@ -7,19 +7,19 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pagewire_cluster::engine::{Unavailable, Engine};
+use pagewire_cluster::engine::{Engine, Unavailable};
 use pagewire_cluster::id::Key;
-use pagewire_cluster::job::{WorkStream, Jobs};
+use pagewire_cluster::job::{Jobs, WorkStream};
 use pagewire_cluster::lease::Proto;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::worker::{WorkerLeaseKeeper, WorkerGroup, WorkerRow, Workers};
+use pagewire_cluster::worker::{WorkerGroup, WorkerLeaseKeeper, WorkerRow, Workers};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{StartError, engine, stopped};
+use crate::calls::{Handlers, names, serve};
 use crate::config::Config;
-use crate::executor::{Handlers, names, serve};
 use crate::telemetry::Metrics;
 
 /// What a worker works on.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::{PathRef, CommandError, ErrorCode, PatchFrame, SetData, TOO_DEEP, is_too_deep, read};
+use super::{CommandError, ErrorCode, PatchFrame, PathRef, SetData, TOO_DEEP, is_too_deep, read};
 
 /// Maximum length of the `id` of a frame, in bytes of JSON.
 const MAX_FRAME_ID: usize = 130;

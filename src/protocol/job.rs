@@ -5,7 +5,7 @@ use pagewire_cluster::wire::{Ending, HandlerError, JobNotification, JobUpdate};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{FrameId, FrameBody};
+use super::{FrameBody, FrameId};
 
 impl FrameBody {
     /// `accepted`: the job is durable. One terminal frame follows when the job ends.

@@ -16,13 +16,13 @@ pub use close::{Close, CloseCode};
 pub use depth::{MAX_DEPTH, TOO_DEEP, is_too_deep};
 pub use error::{CommandError, ErrorCode};
 pub use frame::{
-    AckFrame, AuthFrame, BroadcastSession, CallFrame, ClientFrame, FrameId, Hello, InvalidFrame, SubmitJob, Resume, SendFrame,
-    Subscribe, Target, Unsubscribe,
+    AckFrame, AuthFrame, BroadcastSession, CallFrame, ClientFrame, FrameId, Hello, InvalidFrame, Resume,
+    SendFrame, SubmitJob, Subscribe, Target, Unsubscribe,
 };
 pub use job::JobReference;
 pub use plain::{explain, read};
-pub use server::{Allow, FrameLimitsInfo, ResumeOutcome, Registered, FrameBody, pong};
-pub use state::{PathRef, PatchFrame, SetData};
+pub use server::{Allow, FrameBody, FrameLimitsInfo, Registered, ResumeOutcome, pong};
+pub use state::{PatchFrame, PathRef, SetData};
 
 /// Subprotocol that a client offers and the server selects.
 pub const SUBPROTOCOL: &str = "pagewire.v1";

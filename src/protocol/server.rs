@@ -1,6 +1,6 @@
 //! Server → client frames.
 //!
-//! A sequenced frame is a short head that belongs to one page (`{"seq":17,`) and a [`Tail`] that all pages share. A
+//! A sequenced frame is a short head that belongs to one page (`{"seq":17,`) and a [`FrameBody`] that all pages share. A
 //! frame outside the sequence is a bare `{` and a tail.
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Frames of state trees.
 
-use pagewire_cluster::state::{TreeNotification, Edit, Level, ClientPath, Path, StateError};
+use pagewire_cluster::state::{ClientPath, Edit, Level, Path, StateError, TreeNotification};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -78,9 +78,11 @@ impl From<StateError> for CommandError {
         let code = match refusal {
             StateError::Path | StateError::Root | StateError::Change => ErrorCode::Malformed,
             StateError::Child(_) => ErrorCode::Unknown,
-            StateError::Depth | StateError::Key | StateError::Size | StateError::Share(_) | StateError::Changes => {
-                ErrorCode::TooLarge
-            }
+            StateError::Depth
+            | StateError::Key
+            | StateError::Size
+            | StateError::Share(_)
+            | StateError::Changes => ErrorCode::TooLarge,
             StateError::Conflict { .. } => ErrorCode::Conflict,
             StateError::Overloaded => ErrorCode::RateLimited,
             StateError::Unavailable => ErrorCode::Unavailable,
@@ -92,7 +94,7 @@ impl From<StateError> for CommandError {
 
 #[cfg(test)]
 mod tests {
-    use pagewire_cluster::state::{TreeUpdate, Owner};
+    use pagewire_cluster::state::{Owner, TreeUpdate};
     use serde_json::json;
 
     use super::*;

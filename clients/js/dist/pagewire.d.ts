@@ -56,6 +56,11 @@ export interface Registered {
         max_frame: number;
         frames_per_second: number;
     };
+    /** What a page without a role may do within its own chain: levels that it may write, and send to. */
+    allow?: {
+        write: string[];
+        send: string[];
+    };
 }
 /** A pushed message. */
 export interface Message {

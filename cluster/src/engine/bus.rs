@@ -1,6 +1,6 @@
 //! Types of the Bus, and the byte-bounded queue behind every subscription.
 //!
-//! Owns: [`Message`], [`Link`] and the pair [`Feed`] (the engine's end) / [`Subscription`] (the reader's
+//! Owns: [`Message`], [`ConnectionState`] and the pair [`SubscriptionSender`] (the engine's end) / [`Subscription`] (the reader's
 //! end). Never: the transport of messages.
 
 use std::collections::VecDeque;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{Unavailable, Engine, dispatch};
+use super::{Engine, Unavailable, dispatch};
 
 /// The largest value, in bytes.
 pub const MAX_VALUE: usize = 512 * 1024;
@@ -120,7 +120,14 @@ pub struct Put {
 impl Put {
     /// Creates a put of a permanent value without meta, with a random operation id.
     pub fn new(key: impl Into<String>, value: impl Into<Bytes>, expect: Precondition) -> Self {
-        Self { key: key.into(), value: value.into(), meta: Bytes::new(), expect, ttl: None, op: OperationId::random() }
+        Self {
+            key: key.into(),
+            value: value.into(),
+            meta: Bytes::new(),
+            expect,
+            ttl: None,
+            op: OperationId::random(),
+        }
     }
 }
 
@@ -155,7 +162,7 @@ pub enum WriteError {
         /// engine did not return its revision.
         actual: Option<u64>,
     },
-    /// No acknowledgement was received: the write may be stored now or a moment later. See [`Kv::settle`].
+    /// No acknowledgement was received: the write may be stored now or a moment later. See [`Kv::resolve_unknown`].
     #[error("the outcome of the write is unknown")]
     Unknown,
     /// Not connected: nothing was sent.
@@ -167,7 +174,7 @@ pub enum WriteError {
     Invalid,
 }
 
-/// The result of [`Kv::settle`] after an unknown outcome.
+/// The result of [`Kv::resolve_unknown`] after an unknown outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {
     /// The write is stored.
@@ -245,7 +252,7 @@ impl Kv {
     ///
     /// # Errors
     ///
-    /// [`Down`] when the engine is unavailable.
+    /// [`Unavailable`] when the engine is unavailable.
     pub async fn get(&self, key: &str, consistency: Consistency) -> Result<Option<Entry>, Unavailable> {
         dispatch!(&self.engine, e => e.get(self.bucket, key, consistency).await)
     }
@@ -255,7 +262,7 @@ impl Kv {
     ///
     /// # Errors
     ///
-    /// [`Down`] when the engine is unavailable.
+    /// [`Unavailable`] when the engine is unavailable.
     pub async fn list(&self, prefix: &str) -> Result<Vec<Entry>, Unavailable> {
         dispatch!(&self.engine, e => e.list(self.bucket, prefix).await)
     }
@@ -265,7 +272,7 @@ impl Kv {
     ///
     /// # Errors
     ///
-    /// [`Down`] when the engine is unavailable.
+    /// [`Unavailable`] when the engine is unavailable.
     pub async fn scan(&self, prefix: &str, after_rev: u64, limit: usize) -> Result<Vec<Entry>, Unavailable> {
         dispatch!(&self.engine, e => e.scan(self.bucket, prefix, after_rev, limit).await)
     }
@@ -306,7 +313,7 @@ impl Kv {
     ///
     /// # Errors
     ///
-    /// [`Down`] when the engine is unavailable.
+    /// [`Unavailable`] when the engine is unavailable.
     ///
     /// # Panics
     ///
@@ -319,7 +326,7 @@ impl Kv {
     ///
     /// # Errors
     ///
-    /// [`Down`] when the engine is unavailable; the outcome is still unknown.
+    /// [`Unavailable`] when the engine is unavailable; the outcome is still unknown.
     pub async fn resolve_unknown(&self, key: &str, op: OperationId) -> Result<Resolution, Unavailable> {
         Ok(match self.get(key, Consistency::Latest).await? {
             Some(entry) if entry.op == op => Resolution::Written { rev: entry.rev },

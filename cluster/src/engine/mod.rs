@@ -6,7 +6,7 @@
 //! **[`Bus`](bus): messages, delivered at most once.** `publish` never waits longer than `Timing::publish`.
 //! `subscribe` returns when the server has confirmed the subscription. A subscription yields messages or a
 //! [`Gap`]; a gap is never silent. Order holds per publisher and subscription within a generation of the
-//! [`Link`].
+//! [`ConnectionState`].
 //!
 //! **[`Kv`](kv): the durable records.** A bucket is the unit of atomicity and of revision. `Absent` means
 //! never written, deleted or expired. A revision is never reused. After [`WriteError::Unknown`], read with
@@ -33,21 +33,21 @@ use std::time::Duration;
 use tokio::sync::watch as channel;
 
 pub use bus::{
-    SubscriptionSender, Gap, Headers, ConnectionState, MAX_PAYLOAD, Message, PublishError, BusEvent, Replies, RequestError,
-    Subscription,
+    BusEvent, ConnectionState, Gap, Headers, MAX_PAYLOAD, Message, PublishError, Replies, RequestError,
+    Subscription, SubscriptionSender,
 };
 #[cfg(test)]
-pub(crate) use faulty::dice::FaultRng;
+pub(crate) use faulty::rng::FaultRng;
 pub use faulty::{Faults, Faulty};
 pub use kv::{
-    BatchOp, Bucket, Consistency, Entry, Precondition, Kv, MAX_COMMIT, MAX_META, MAX_VALUE, MAX_WATCHES, OperationId, Put,
-    Resolution, Watch, WatchEvent, WatchMode, WatchSender, WriteError,
+    BatchOp, Bucket, Consistency, Entry, Kv, MAX_COMMIT, MAX_META, MAX_VALUE, MAX_WATCHES, OperationId,
+    Precondition, Put, Resolution, Watch, WatchEvent, WatchMode, WatchSender, WriteError,
 };
 #[cfg(test)]
 pub(crate) use memory::rows::Rows;
-pub use memory::{RecoveryStats, Memory, OpenError};
+pub use memory::{Memory, OpenError, RecoveryStats};
 pub use nats::{ConnectError, Nats, NatsOptions};
-pub use queue::{QueueMessage, Enqueue, QueueError};
+pub use queue::{Enqueue, QueueError, QueueMessage};
 
 /// Error: the engine did not reply or is not connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -93,7 +93,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`Down`] when the engine is not connected or refuses the subscription.
+    /// [`Unavailable`] when the engine is not connected or refuses the subscription.
     pub async fn subscribe(
         &self,
         pattern: &str,

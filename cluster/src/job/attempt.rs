@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use super::change::Change;
-use super::desk::RunningGuard;
+use super::inbox::RunningGuard;
 use super::record::{MAX_CONTENT, Record};
 use super::store::{Jobs, StoredJob, TransitionFailure};
 use super::transition::{Claim, RecordEvent, TransitionError};

@@ -9,10 +9,13 @@
 
 use tokio::time::{Instant, timeout};
 
-use super::store::{Transition, Fence, Jobs, StoredJob, TransitionFailure, stored};
+use super::store::{Fence, Jobs, StoredJob, Transition, TransitionFailure, stored};
 use super::transition::{RecordEvent, apply};
 use super::unix_ms;
-use crate::engine::{BatchOp, Consistency, Unavailable, Precondition, ConnectionState, OperationId, Put, Resolution, WriteError};
+use crate::engine::{
+    BatchOp, ConnectionState, Consistency, OperationId, Precondition, Put, Resolution, Unavailable,
+    WriteError,
+};
 use crate::id::Key;
 
 /// One event that is to happen to one record, however often that is tried.
@@ -91,7 +94,9 @@ impl Jobs {
             };
             change.sent |= doubtful;
             let entry = self.store.get(&key, Consistency::Latest).await;
-            let entry = entry.map_err(|Unavailable| TransitionFailure::Unavailable)?.ok_or(TransitionFailure::Gone)?;
+            let entry = entry
+                .map_err(|Unavailable| TransitionFailure::Unavailable)?
+                .ok_or(TransitionFailure::Gone)?;
             let (own, rev) = (entry.op == change.op, entry.rev);
             let seen = std::mem::replace(&mut stored, self::stored(entry).ok_or(TransitionFailure::Gone)?);
             if own {
@@ -111,11 +116,13 @@ impl Jobs {
         loop {
             match self.store.put(put.clone()).await {
                 Ok(rev) => return Ok(Some(rev)),
-                Err(WriteError::Conflict { .. }) => match self.store.resolve_unknown(&put.key, put.op).await {
-                    Ok(Resolution::Written { rev }) => return Ok(Some(rev)),
-                    Ok(Resolution::Other { .. }) => return Ok(None),
-                    Err(Unavailable) => {}
-                },
+                Err(WriteError::Conflict { .. }) => {
+                    match self.store.resolve_unknown(&put.key, put.op).await {
+                        Ok(Resolution::Written { rev }) => return Ok(Some(rev)),
+                        Ok(Resolution::Other { .. }) => return Ok(None),
+                        Err(Unavailable) => {}
+                    }
+                }
                 Err(WriteError::Unknown) => sent = true,
                 Err(WriteError::Down) if sent => {}
                 Err(WriteError::Down | WriteError::Invalid) => return Err(Unavailable),

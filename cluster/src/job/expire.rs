@@ -7,11 +7,11 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::timeout;
 
-use super::janitor::JobReconciler;
+use super::reconciler::JobReconciler;
 use super::store::{Jobs, StoredJob, TransitionFailure};
 use super::transition::RecordEvent;
 use super::unix_ms;
-use crate::engine::{Unavailable, QueueError};
+use crate::engine::{QueueError, Unavailable};
 use crate::id::Key;
 use crate::subject::route;
 use crate::worker::WorkerGroup;
@@ -74,7 +74,11 @@ impl JobReconciler {
 
 /// `Some`: it stands otherwise than it was noted.
 async fn end_unclaimed(jobs: &Jobs, id: Key, wait_ms: u64) -> Result<Option<StoredJob>, TransitionFailure> {
-    let stored = jobs.get(id).await.map_err(|Unavailable| TransitionFailure::Unavailable)?.ok_or(TransitionFailure::Gone)?;
+    let stored = jobs
+        .get(id)
+        .await
+        .map_err(|Unavailable| TransitionFailure::Unavailable)?
+        .ok_or(TransitionFailure::Gone)?;
     if stored.record.state.is_terminal() {
         return Ok(Some(stored));
     }

@@ -15,20 +15,20 @@
 //! same commit. Rendezvous over the living workers says who should take a new user, and who looks after each of the
 //! 64 partitions: that worker finds rows that nobody was woken for. It decides who looks; the fence decides who runs.
 
-mod assigned;
+mod affinity;
 mod attempt;
 mod call;
 mod change;
-mod desk;
 mod expire;
-mod free;
-mod intake;
-mod janitor;
-mod notice;
-mod owners;
+mod inbox;
+mod notify;
+mod owner_cache;
+mod queue;
 mod quota;
+mod reconciler;
 mod record;
 mod store;
+mod stream;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -37,14 +37,14 @@ mod wake;
 
 pub use attempt::{Attempt, Outcome, Reporter};
 pub use call::CallError;
-pub use intake::{IncomingCall, WorkStream, Work};
-pub use janitor::JobReconciler;
-pub use notice::JobWatch;
-pub use quota::{QuotaAccount, Quota};
-pub use record::{Affinity, Waiter, MAX_CONTENT, Record, JobState};
-pub use store::{Transition, Jobs, TransitionFailure};
+pub use notify::JobWatch;
+pub use quota::{Quota, QuotaAccount};
+pub use reconciler::JobReconciler;
+pub use record::{Affinity, JobState, MAX_CONTENT, Record, Waiter};
+pub use store::{Jobs, Transition, TransitionFailure};
+pub use stream::{IncomingCall, Work, WorkStream};
 pub use submit::{Idempotency, Submission, SubmitError, Submitted};
-pub use transition::{Effect, Claim, RecordEvent, MAX_LOSSES, TransitionError, apply};
+pub use transition::{Claim, Effect, MAX_LOSSES, RecordEvent, TransitionError, apply};
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

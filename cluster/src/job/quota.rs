@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::store::Jobs;
 use super::submit::SubmitError;
 use super::unix_ms;
-use crate::engine::{Consistency, Unavailable, Precondition, Put, WriteError};
+use crate::engine::{Consistency, Precondition, Put, Unavailable, WriteError};
 use crate::id::Key;
 use crate::subject::{SubjectToken, job_key};
 use crate::wire;
@@ -137,7 +137,8 @@ impl Jobs {
             }
             let now = unix_ms();
             known.row.open.push((job, quota.page, now));
-            known.row.until = known.row.until.max(due.max(now) + self.timing.job_retention.as_millis() as u64);
+            known.row.until =
+                known.row.until.max(due.max(now) + self.timing.job_retention.as_millis() as u64);
             if self.write_quota(account, known, now).await? {
                 return Ok(());
             }
@@ -162,7 +163,12 @@ impl Jobs {
     }
 
     /// `false` when another writer was first, or nobody knows: the row is to be read again.
-    async fn write_quota(&self, account: &QuotaAccount, mut known: CachedQuota, now: u64) -> Result<bool, SubmitError> {
+    async fn write_quota(
+        &self,
+        account: &QuotaAccount,
+        mut known: CachedQuota,
+        now: u64,
+    ) -> Result<bool, SubmitError> {
         let ttl = Duration::from_secs((known.row.until.saturating_sub(now) / 1000).max(1));
         let expect = known.rev.map_or(Precondition::Absent, Precondition::Rev);
         let put = Put { ttl: Some(ttl), ..Put::new(account.key(), wire::encode(&known.row), expect) };

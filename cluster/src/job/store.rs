@@ -7,15 +7,16 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::change::Change;
-use super::owners::OwnerCache;
+use super::owner_cache::OwnerCache;
 use super::quota::Quotas;
 use super::record::{Affinity, Record};
 use super::transition::{Effect, RecordEvent, TransitionError};
-use crate::delivery::PeerClient;
 use crate::engine::{
-    Bucket, Consistency, QueueMessage, Unavailable, Engine, Entry, Precondition, Kv, Message, Enqueue, Put, WriteError,
+    Bucket, Consistency, Engine, Enqueue, Entry, Kv, Message, Precondition, Put, QueueMessage, Unavailable,
+    WriteError,
 };
 use crate::id::Key;
+use crate::peer::PeerClient;
 use crate::subject::{SubjectToken, Subjects, job_key, route, worker_leaf};
 use crate::timing::Timing;
 use crate::wire::{self, Cancel};
@@ -139,7 +140,11 @@ impl Jobs {
     }
 
     async fn apply_event(&self, job: Key, event: RecordEvent) -> Result<Record, TransitionFailure> {
-        let stored = self.get(job).await.map_err(|Unavailable| TransitionFailure::Unavailable)?.ok_or(TransitionFailure::Gone)?;
+        let stored = self
+            .get(job)
+            .await
+            .map_err(|Unavailable| TransitionFailure::Unavailable)?
+            .ok_or(TransitionFailure::Gone)?;
         let until = Instant::now() + self.timing.deliver;
         let goes_on = |sent| sent && Instant::now() < until;
         let changed = self.change_until_known(Change::new(event), stored, None, goes_on).await?;

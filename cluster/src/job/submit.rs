@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 use super::change::Change;
 use super::quota::Quota;
-use super::record::{Affinity, Waiter, MAX_CONTENT, Record, JobState};
+use super::record::{Affinity, JobState, MAX_CONTENT, Record, Waiter};
 use super::store::{Jobs, StoredJob, TransitionFailure, stored};
 use super::transition::RecordEvent;
 use super::unix_ms;
-use crate::engine::{Consistency, Unavailable, Precondition, Put};
+use crate::engine::{Consistency, Precondition, Put, Unavailable};
 use crate::id::{Address, Key};
 use crate::subject::job_key;
 use crate::wire;
@@ -140,7 +140,11 @@ impl Jobs {
     }
 
     /// The job of an idempotency key: a fresh one if the key is.
-    async fn reserve_idempotency_key(&self, key: &Idempotency, submission: &Submission) -> Result<Key, SubmitError> {
+    async fn reserve_idempotency_key(
+        &self,
+        key: &Idempotency,
+        submission: &Submission,
+    ) -> Result<Key, SubmitError> {
         let row = IdempotencyRow { job: Key::random(), content: content(submission) };
         let name = job_key::idempotency(&digest(&[&key.scope, &key.key]));
         let put = Put {
@@ -181,10 +185,15 @@ impl Jobs {
         let Some(asker) = asker else { return Ok(Submitted { record: standing.record, fresh: false }) };
         let until = Instant::now() + self.timing.deliver;
         let goes_on = |sent| sent && Instant::now() < until;
-        match self.change_until_known(Change::new(RecordEvent::AddWaiter(asker)), standing, None, goes_on).await {
+        match self
+            .change_until_known(Change::new(RecordEvent::AddWaiter(asker)), standing, None, goes_on)
+            .await
+        {
             Ok(changed) => Ok(Submitted { record: changed.stored.record, fresh: false }),
             // it is over: the caller reads its end here
-            Err(TransitionFailure::Refused(_, stored)) => Ok(Submitted { record: stored.record, fresh: false }),
+            Err(TransitionFailure::Refused(_, stored)) => {
+                Ok(Submitted { record: stored.record, fresh: false })
+            }
             Err(_) => Err(SubmitError::Unavailable),
         }
     }

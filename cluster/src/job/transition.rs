@@ -1,12 +1,12 @@
 //! What may happen to a job. Pure.
 //!
 //! The only way to change a record is an event; the shell writes the outcome by compare-and-set and does what
-//! [`After`] says. Attempts count at the claim. A claim names worker, life and attempt: whoever lost the job, however
+//! [`Effect`] says. Attempts count at the claim. A claim names worker, life and attempt: whoever lost the job, however
 //! it came to that, is refused.
 
 use serde_json::value::RawValue;
 
-use super::record::{Waiter, MAX_ASKERS, Record, JobState};
+use super::record::{JobState, MAX_ASKERS, Record, Waiter};
 use crate::id::Key;
 use crate::timing::Timing;
 use crate::wire::{HandlerError, Progress};
@@ -115,7 +115,12 @@ impl RecordEvent {
 }
 
 /// The record after an event.
-pub fn apply(record: &Record, event: RecordEvent, now: u64, timing: &Timing) -> Result<(Record, Effect), TransitionError> {
+pub fn apply(
+    record: &Record,
+    event: RecordEvent,
+    now: u64,
+    timing: &Timing,
+) -> Result<(Record, Effect), TransitionError> {
     let mut next = record.clone();
     let after = match event {
         RecordEvent::Claim(worker, release) => claim(&mut next, worker, release, now)?,
@@ -141,7 +146,11 @@ pub fn apply(record: &Record, event: RecordEvent, now: u64, timing: &Timing) -> 
         RecordEvent::Release(by) => {
             check_claim(&next, by)?;
             next.attempts -= 1;
-            if next.cancelling { end(&mut next, JobState::Cancelled, now) } else { requeue(&mut next, now, now) }
+            if next.cancelling {
+                end(&mut next, JobState::Cancelled, now)
+            } else {
+                requeue(&mut next, now, now)
+            }
         }
         RecordEvent::WorkerLost(worker) => match next.state {
             JobState::Running if next.worker == Some(worker) => lose(&mut next, now),
@@ -162,12 +171,18 @@ pub fn apply(record: &Record, event: RecordEvent, now: u64, timing: &Timing) -> 
 }
 
 fn check_claim(record: &Record, by: Claim) -> Result<(), TransitionError> {
-    let stands =
-        record.state == JobState::Running && record.worker == Some(by.worker) && record.attempts == by.attempt;
+    let stands = record.state == JobState::Running
+        && record.worker == Some(by.worker)
+        && record.attempts == by.attempt;
     if stands { Ok(()) } else { Err(TransitionError::Stale) }
 }
 
-fn claim(record: &mut Record, worker: WorkerId, release: String, now: u64) -> Result<Effect, TransitionError> {
+fn claim(
+    record: &mut Record,
+    worker: WorkerId,
+    release: String,
+    now: u64,
+) -> Result<Effect, TransitionError> {
     match (record.state, record.worker) {
         (JobState::Scheduled | JobState::Queued, _) if record.due > now => {
             return Err(TransitionError::NotDue(record.due - now));
@@ -231,8 +246,11 @@ fn expire(record: &mut Record, wait_ms: u64, now: u64) -> Result<Effect, Transit
     match record.due.saturating_add(wait_ms).saturating_sub(now) {
         0 => {
             let message = "no worker took it in time";
-            record.error =
-                Some(HandlerError { code: "expired".to_owned(), message: message.to_owned(), retryable: true });
+            record.error = Some(HandlerError {
+                code: "expired".to_owned(),
+                message: message.to_owned(),
+                retryable: true,
+            });
             Ok(end(record, JobState::Dead, now))
         }
         left => Err(TransitionError::NotDue(left)),

@@ -1,6 +1,6 @@
 //! Telling a user's own worker that something waits.
 
-use super::assigned::owner;
+use super::affinity::owner;
 use super::store::Jobs;
 use crate::engine::{Consistency, Message};
 use crate::id::Key;
@@ -15,7 +15,10 @@ impl Jobs {
         let entry = self.store.get(&key, Consistency::Any).await.ok().flatten();
         let owner = entry.as_ref().and_then(owner).map(|owner| owner.worker);
         let roster = self.workers.roster();
-        owner.filter(|owner| roster.is_current(*owner)).map(|owner| owner.id).or_else(|| roster.choose(team, user))
+        owner
+            .filter(|owner| roster.is_current(*owner))
+            .map(|owner| owner.id)
+            .or_else(|| roster.choose(team, user))
     }
 
     /// Tells a user's own worker that something waits: as far as this process knows which one that is.

@@ -6,7 +6,7 @@
 
 pub mod clock;
 mod row;
-mod tenure;
+mod state;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,9 +16,12 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 pub use row::{NodeRow, PROTO_MAX, PROTO_MIN, Proto};
-pub use tenure::{Listed, LeaseWriteOutcome, Plan, HeldLease, ClaimRequest, LeaseWrite, plan};
+pub use state::{ClaimRequest, HeldLease, LeaseWrite, LeaseWriteOutcome, Listed, Plan, plan};
 
-use crate::engine::{Bucket, Unavailable, Engine, Precondition, Kv, Message, OperationId, Put, RequestError, Resolution, WriteError};
+use crate::engine::{
+    Bucket, Engine, Kv, Message, OperationId, Precondition, Put, RequestError, Resolution, Unavailable,
+    WriteError,
+};
 use crate::id::{Holder, NodeNumber};
 use crate::subject::{Subjects, leaf, node_key};
 use crate::timing::Timing;
@@ -48,7 +51,7 @@ impl NodeLease {
     }
 }
 
-/// Keeps the lease of this process. Created by [`Keeper::claim`], driven by [`Keeper::keep`].
+/// Keeps the lease of this process. Created by [`LeaseKeeper::claim`], driven by [`LeaseKeeper::keep`].
 pub struct LeaseKeeper {
     leases: Kv,
     engine: Engine,
@@ -111,7 +114,8 @@ impl LeaseKeeper {
         let renewal = tenure.renewal(clock::now());
         // a reply after the fence is useless
         let left = tenure.fenced_at.saturating_sub(clock::now());
-        let outcome = tokio::time::timeout(left, self.send(renewal)).await.unwrap_or(LeaseWriteOutcome::Unknown);
+        let outcome =
+            tokio::time::timeout(left, self.send(renewal)).await.unwrap_or(LeaseWriteOutcome::Unknown);
         let renewed = tenure.renewed(renewal, outcome, self.timing.lease_fence);
         if renewed.is_none() {
             tracing::warn!(node = %tenure.holder.node, epoch = tenure.holder.epoch, "lease lost to another process");
@@ -257,7 +261,7 @@ async fn ask(
 ///
 /// # Errors
 ///
-/// [`Down`] when the engine is unavailable or the outcome of the delete is unknown.
+/// [`Unavailable`] when the engine is unavailable or the outcome of the delete is unknown.
 pub async fn evict_dead_node(
     engine: &Engine,
     subjects: &Subjects,

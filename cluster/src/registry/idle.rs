@@ -16,8 +16,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{PageRow, PageEntry};
-use crate::engine::{BatchOp, Precondition, OperationId, Put};
+use super::{PageEntry, PageRow};
+use crate::engine::{BatchOp, OperationId, Precondition, Put};
 use crate::id::{Address, Key};
 use crate::subject::page_key;
 use crate::wire;
@@ -178,7 +178,13 @@ impl PageRemoval {
     }
 
     /// The idle rows, then what becomes of the page's own row.
-    pub(super) fn leave(&self, own: BatchOp, stands: &[IdleState], lifetimes: &Lifetimes, now: u64) -> Vec<BatchOp> {
+    pub(super) fn leave(
+        &self,
+        own: BatchOp,
+        stands: &[IdleState],
+        lifetimes: &Lifetimes,
+        now: u64,
+    ) -> Vec<BatchOp> {
         self.idle(stands, lifetimes, now).into_iter().chain([own]).collect()
     }
 

@@ -3,14 +3,14 @@
 //! Owns: the rows in the bucket `pages`, and this node's view of them and of the living nodes, fed by two meta
 //! watches. Never: sockets, or who may see what. No heartbeat per page: a row lives while its node's lease does.
 
-mod census;
-mod change;
 mod idle;
+mod key_counts;
 mod owner;
-mod question;
+mod presence;
+mod queries;
 mod row;
 mod rows;
-mod tally;
+mod stats;
 mod view;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -18,17 +18,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{broadcast, watch as channel};
 
-pub use census::{Counts, LaneStats, NodeStats, Stats};
-pub use change::{PresenceChange, ChangeKind, Member};
-pub use idle::{IdleRow, Expirable, PageRemoval, Lifetimes};
+pub use idle::{Expirable, IdleRow, Lifetimes, PageRemoval};
 pub use owner::OwnerClaim;
-pub use question::{ConnectionSeen, SessionSeen, UserSeen};
+pub use presence::{ChangeKind, Member, PresenceChange};
+pub use queries::{ConnectionSeen, SessionSeen, UserSeen};
 pub use row::PageRow;
 pub use rows::RemovalKind;
+pub use stats::{Counts, LaneStats, NodeStats, Stats};
 pub use view::{PageEntry, View};
 
 use self::owner::OwnerRow;
-use crate::engine::{Bucket, Consistency, Unavailable, Engine, Kv, Watch, WatchEvent, WatchMode};
+use crate::engine::{Bucket, Consistency, Engine, Kv, Unavailable, Watch, WatchEvent, WatchMode};
 use crate::id::{Key, NodeNumber};
 use crate::lease::NodeRow;
 use crate::subject::{node_key, page_key};
@@ -245,7 +245,9 @@ fn news(event: &WatchEvent) -> Option<RegistryEvent> {
     match Subject::of(&entry.key)? {
         Subject::Page(page) => match PageRow::decode(&entry.meta) {
             Some(row) => Some(RegistryEvent::Page(page, Box::new(row), entry.rev)),
-            None => PageRow::is_unregistered(&entry.meta).then_some(RegistryEvent::Unregistered(page, entry.rev)),
+            None => {
+                PageRow::is_unregistered(&entry.meta).then_some(RegistryEvent::Unregistered(page, entry.rev))
+            }
         },
         Subject::Lasting(of) => {
             IdleRow::decode(&entry.meta).filter(|row| row.ending).map(|_| RegistryEvent::Ending(of))

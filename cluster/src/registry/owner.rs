@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Registry;
-use crate::engine::{Consistency, Unavailable, Precondition, OperationId, Put, Resolution, WriteError};
+use crate::engine::{Consistency, OperationId, Precondition, Put, Resolution, Unavailable, WriteError};
 use crate::id::Key;
 use crate::subject::page_key;
 use crate::wire;

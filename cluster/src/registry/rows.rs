@@ -7,9 +7,11 @@ use std::collections::{HashMap, HashSet};
 use futures_util::StreamExt;
 use futures_util::stream;
 
-use super::idle::{self, IdleRow, Expirable, PageRemoval, IdleState};
-use super::{Registry, PageRow, unix_ms};
-use crate::engine::{BatchOp, Consistency, Unavailable, Precondition, OperationId, Put, Resolution, WriteError};
+use super::idle::{self, Expirable, IdleRow, IdleState, PageRemoval};
+use super::{PageRow, Registry, unix_ms};
+use crate::engine::{
+    BatchOp, Consistency, OperationId, Precondition, Put, Resolution, Unavailable, WriteError,
+};
 use crate::id::Key;
 use crate::subject::page_key;
 use crate::wire::Scope;
@@ -40,10 +42,12 @@ impl Registry {
         match outcome {
             Ok(RowWrite::Row(rev)) => Ok(rev),
             // a commit does not tell the revision of each row
-            Ok(RowWrite::Several) | Err(WriteError::Unknown) => match self.rows.resolve_unknown(&key, op).await {
-                Ok(Resolution::Written { rev }) => Ok(rev),
-                _ => Err(WriteError::Unknown),
-            },
+            Ok(RowWrite::Several) | Err(WriteError::Unknown) => {
+                match self.rows.resolve_unknown(&key, op).await {
+                    Ok(Resolution::Written { rev }) => Ok(rev),
+                    _ => Err(WriteError::Unknown),
+                }
+            }
             Err(error) => Err(error),
         }
     }
@@ -59,7 +63,8 @@ impl Registry {
                 ..Put::new(key, "", expect)
             }),
         };
-        let plan = |stands: &[IdleState]| Some(leaving.leave(own.clone(), stands, &self.lifetimes, unix_ms()));
+        let plan =
+            |stands: &[IdleState]| Some(leaving.leave(own.clone(), stands, &self.lifetimes, unix_ms()));
         self.commit(&leaving.lasting(), plan).await.map(drop)
     }
 
@@ -95,7 +100,7 @@ impl Registry {
     }
 
     /// Marks what has been idle for long enough, so that nobody joins it any more. Whoever gets a row here removes
-    /// what belongs to it, then calls [`Registry::ended`]. Found again while it is not ended.
+    /// what belongs to it, then calls [`Registry::remove_idle_row`]. Found again while it is not ended.
     pub async fn end_idle(&self) -> Vec<(IdleRow, u64)> {
         let mut ending = Vec::new();
         let due = self.view().due(unix_ms());
@@ -105,8 +110,10 @@ impl Registry {
                 // left by a page that had not heard of it, or seen before the end of its last page: put off, because
                 // only a page that joins may delete it; what is ending has pages that are about to go
                 if !row.ending {
-                    let _ =
-                        self.rows.put(row.put_off(&self.lifetimes, unix_ms()).put(Precondition::Rev(rev))).await;
+                    let _ = self
+                        .rows
+                        .put(row.put_off(&self.lifetimes, unix_ms()).put(Precondition::Rev(rev)))
+                        .await;
                 }
             } else if row.ending {
                 ending.push((row, rev));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::{Precondition, Memory, WriteError};
+use crate::engine::{Memory, Precondition, WriteError};
 use crate::id::{Address, Holder};
 
 /// Long enough for nothing to end by itself.

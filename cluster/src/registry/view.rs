@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::PageRow;
-use super::census::{Uniqueness, Counters, CountDelta, LaneIndex};
-use super::change::{PresenceChange, ChangeKind, Member, cancel_out};
-use super::idle::{IdleRow, Expirable};
-use super::tally::KeyCounts;
+use super::idle::{Expirable, IdleRow};
+use super::key_counts::KeyCounts;
+use super::presence::{ChangeKind, Member, PresenceChange, cancel_out};
+use super::stats::{CountDelta, Counters, LaneIndex, Uniqueness};
 use crate::id::{Address, Holder, Key, NodeNumber};
 use crate::lease::NodeRow;
 
@@ -336,7 +336,13 @@ fn change(tallies: &mut HashMap<Key, KeyCounts>, key: Key, change: impl FnOnce(&
     }
 }
 
-fn tell(kind: ChangeKind, key: Key, seen: &PageEntry, difference: &CountDelta, changes: &mut Vec<PresenceChange>) {
+fn tell(
+    kind: ChangeKind,
+    key: Key,
+    seen: &PageEntry,
+    difference: &CountDelta,
+    changes: &mut Vec<PresenceChange>,
+) {
     let node = seen.holder.node;
     let user = difference.user.is_some_and(|alone| alone.in_cluster);
     let members = [

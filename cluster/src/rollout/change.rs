@@ -3,8 +3,8 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::Rollouts;
-use super::document::{RolloutSpec, SpecError, RolloutUpdate};
-use crate::engine::{BatchOp, Consistency, Unavailable, Precondition, Put, Resolution, WriteError};
+use super::spec::{RolloutSpec, RolloutUpdate, SpecError};
+use crate::engine::{BatchOp, Consistency, Precondition, Put, Resolution, Unavailable, WriteError};
 use crate::id::Key;
 use crate::subject::config_key;
 
@@ -45,7 +45,7 @@ impl Rollouts {
     ///
     /// # Errors
     ///
-    /// [`Down`] when the engine is unavailable, or when a newer release wrote the document and this one cannot read
+    /// [`Unavailable`] when the engine is unavailable, or when a newer release wrote the document and this one cannot read
     /// it.
     pub async fn document(&self, pool: &str) -> Result<RolloutSpec, Unavailable> {
         Ok(self.standing(pool).await?.0)
@@ -99,8 +99,10 @@ impl Rollouts {
         let put = Put::new(key.as_str(), document.encode(), expect);
         let op = put.op;
         // `Expect::Any`, because a bucket that was created again may still contain this revision
-        let mut batch =
-            vec![BatchOp::Put(put), BatchOp::Put(Put::new(past(document.rev), document.encode(), Precondition::Any))];
+        let mut batch = vec![
+            BatchOp::Put(put),
+            BatchOp::Put(Put::new(past(document.rev), document.encode(), Precondition::Any)),
+        ];
         if let Some(oldest) = document.rev.checked_sub(MAX_HISTORY).filter(|rev| *rev > 0) {
             batch.push(BatchOp::Delete { key: past(oldest), expect: Precondition::Any });
         }
@@ -119,7 +121,7 @@ impl Rollouts {
     ///
     /// # Errors
     ///
-    /// [`Down`] when the engine is unavailable.
+    /// [`Unavailable`] when the engine is unavailable.
     pub async fn history(&self, pool: &str) -> Result<Vec<RolloutSpec>, Unavailable> {
         let entries = self.store.list(&config_key::history(pool)).await?;
         let mut past: Vec<_> = entries.iter().filter_map(|entry| RolloutSpec::decode(&entry.value)).collect();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use super::document::RolloutSpec;
+use super::spec::RolloutSpec;
 use super::weight::BUCKETS;
 use crate::id::Key;
 
@@ -77,7 +77,7 @@ mod tests {
     use proptest::prelude::*;
     use serde::Deserialize;
 
-    use super::super::document::LaneSpec;
+    use super::super::spec::LaneSpec;
     use super::super::weight::Weight;
     use super::*;
 
@@ -128,8 +128,10 @@ mod tests {
     }
 
     fn document(low: u16, high: u16) -> RolloutSpec {
-        let lane =
-            |name: &str, buckets| LaneSpec { name: name.into(), weight: Weight::of_buckets(buckets).unwrap() };
+        let lane = |name: &str, buckets| LaneSpec {
+            name: name.into(),
+            weight: Weight::of_buckets(buckets).unwrap(),
+        };
         RolloutSpec { lanes: vec![lane("low", low), lane("high", high)], ..RolloutSpec::unwritten("p") }
     }
 

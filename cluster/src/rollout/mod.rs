@@ -10,11 +10,11 @@
 //! on its own subject, and a request may wait for a revision. The response comes from this incarnation (epoch) of the
 //! node, so nothing is stored that could become stale, and the requester measures a change with its own clock.
 
+mod active;
 mod change;
-mod document;
 mod lane;
-mod split;
-mod spread;
+mod propagation;
+mod spec;
 #[cfg(test)]
 mod tests;
 mod weight;
@@ -25,18 +25,18 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+pub use active::{LaneAssignment, Reason};
 pub use change::{ChangeError, RolloutChange};
-pub use document::{BASE, RolloutSpec, Fallback, SpecError, LaneSpec, RolloutUpdate, is_name, set_weights};
 pub use lane::{RoutingKey, bucket};
-pub use split::{LaneAssignment, Reason};
-pub use spread::Propagation;
+pub use propagation::Propagation;
+pub use spec::{BASE, Fallback, LaneSpec, RolloutSpec, RolloutUpdate, SpecError, is_name, set_weights};
 pub use weight::{BUCKETS, InvalidWeight, Weight};
 
-use crate::delivery::PeerClient;
-use crate::engine::{Bucket, Unavailable, Engine, Kv, WatchEvent, WatchMode};
+use crate::engine::{Bucket, Engine, Kv, Unavailable, WatchEvent, WatchMode};
+use crate::peer::PeerClient;
 use crate::subject::config_key;
 use crate::wire::RolloutState;
-use split::{AssignmentCounts, ActiveRollout, decide};
+use active::{ActiveRollout, AssignmentCounts, decide};
 
 /// The rollouts of all pools, as this process has applied them. Cheap to clone.
 #[derive(Clone)]
@@ -48,7 +48,7 @@ pub struct Rollouts {
     splits: Arc<RwLock<HashMap<String, Arc<ActiveRollout>>>>,
     counts: Arc<AssignmentCounts>,
     applied: watch::Sender<u64>,
-    measured: spread::Measured,
+    measured: propagation::Measured,
 }
 
 impl Rollouts {
@@ -63,7 +63,7 @@ impl Rollouts {
             splits: Arc::default(),
             counts: Arc::default(),
             applied: watch::Sender::new(0),
-            measured: spread::Measured::default(),
+            measured: propagation::Measured::default(),
         }
     }
 
@@ -72,7 +72,7 @@ impl Rollouts {
     ///
     /// # Errors
     ///
-    /// [`Down`] when the engine is unavailable.
+    /// [`Unavailable`] when the engine is unavailable.
     pub async fn follow(&self) -> Result<impl Future<Output = ()> + use<>, Unavailable> {
         let mut watch = self.store.watch(config_key::ROLLOUTS, WatchMode::Value).await?;
         while !self.apply(watch.next().await.ok_or(Unavailable)?) {}
@@ -123,7 +123,12 @@ impl Rollouts {
     /// Returns the lane for work of a user or connection: the single entry point of calls and jobs. `serves` returns
     /// whether a lane of that pool has a living worker. The result is counted, except for pools without a document,
     /// because a client can choose any name for those.
-    pub fn lane_for(&self, pool: &str, unit: RoutingKey<'_>, serves: impl FnOnce(&str) -> bool) -> LaneAssignment {
+    pub fn lane_for(
+        &self,
+        pool: &str,
+        unit: RoutingKey<'_>,
+        serves: impl FnOnce(&str) -> bool,
+    ) -> LaneAssignment {
         match self.split(pool) {
             Some(split) => split.assign(unit, serves),
             None => decide(&RolloutSpec::unwritten(pool), unit, serves).0,
@@ -131,7 +136,12 @@ impl Rollouts {
     }
 
     /// Returns the same as [`Rollouts::lane_for`] without counting it.
-    pub fn explain(&self, pool: &str, unit: RoutingKey<'_>, serves: impl FnOnce(&str) -> bool) -> LaneAssignment {
+    pub fn explain(
+        &self,
+        pool: &str,
+        unit: RoutingKey<'_>,
+        serves: impl FnOnce(&str) -> bool,
+    ) -> LaneAssignment {
         match self.split(pool) {
             Some(split) => decide(&split.document, unit, serves).0,
             None => decide(&RolloutSpec::unwritten(pool), unit, serves).0,

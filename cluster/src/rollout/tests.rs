@@ -123,7 +123,8 @@ async fn a_document_that_this_release_cannot_obey_is_neither_applied_nor_overwri
     rollouts.change("p", None, canary(100.0), "ann").await.unwrap();
     assert_eq!(rollouts.state("p", 1).await.revision, 1);
     let store = engine.kv(Bucket::Config);
-    let foreign = crate::engine::Put::new("rollout.p", r#"{"rev":2,"rules":[]}"#, crate::engine::Precondition::Any);
+    let foreign =
+        crate::engine::Put::new("rollout.p", r#"{"rev":2,"rules":[]}"#, crate::engine::Precondition::Any);
     store.put(foreign).await.unwrap();
     let unavailable = rollouts.change("p", None, canary(0.0), "ann").await;
     assert!(matches!(unavailable, Err(ChangeError::Unavailable)));

@@ -49,7 +49,7 @@ impl TreeEvent {
         TreeChange { path: self.path.clone(), value: self.new.clone(), from: self.from }
     }
 
-    /// Returns the same change as [`Event::change`], borrowed for serialization.
+    /// Returns the same change as [`TreeEvent::change`], borrowed for serialization.
     pub(super) fn as_change(&self) -> EncodedChange<'_> {
         EncodedChange::new(&self.path, self.new.as_ref(), self.from)
     }

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::value::same;
-use super::{TreeEvent, Path, Tree};
+use super::{Path, Tree, TreeEvent};
 
 /// Returns the events that turn `from` into `to`.
 pub fn diff(from: &Tree, to: &Tree) -> Vec<TreeEvent> {

@@ -5,43 +5,43 @@
 //!
 //! A [`Tree`] is one JSON object. Its revision is that of its entry: it grows and is not consecutive. Any process
 //! writes any tree. Each process has one writer per tree with at most one engine call in flight. Writes that arrive
-//! meanwhile form the next batch, and one compare-and-set makes a batch a version ([`States::write`]). The meta of a
+//! meanwhile form the next batch, and one compare-and-set makes a batch a version ([`StateStore::write`]). The meta of a
 //! version names the revision it is based on and what changed.
 //!
 //! One meta-only watch per process is the only feed of changes. A process keeps a replica of a tree only while it has
-//! followers of it ([`States::follow`]). A version that is based on the replica's revision is applied to the replica;
+//! followers of it ([`StateStore::follow`]). A version that is based on the replica's revision is applied to the replica;
 //! on any other event the tree is read and compared. A follower receives a snapshot and then every change once, at
-//! its path or below ([`States::feed`]).
+//! its path or below ([`StateStore::feed`]).
 //!
 //! Pure: `path` `value` `tree` `diff` `change` (trees) · `record` `draft` `writer` `shelf` (writing) ·
 //! `feed/{news,followed,followers}` (following). Shells: `states`, `feed`.
 
+mod batch;
+mod cache;
 mod change;
 mod diff;
-mod draft;
+mod error;
 mod feed;
-mod orphans;
+mod gc;
 mod owner;
 mod path;
 mod record;
-mod refusal;
-mod shelf;
-mod states;
+mod store;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod value;
 mod writer;
 
-pub use change::{TreeChange, Edit, TreeEvent};
+pub use batch::{DraftWrite, Operation};
+pub use change::{Edit, TreeChange, TreeEvent};
 pub use diff::diff;
-pub use draft::{Operation, DraftWrite};
+pub use error::StateError;
 pub use feed::{TreeNotification, TreeUpdate};
-pub use orphans::OrphanTracker;
+pub use gc::OrphanTracker;
 pub use owner::{Level, Owner};
 pub use path::{ClientPath, Path};
-pub use refusal::StateError;
-pub use states::{ReadValue, StateStore};
+pub use store::{ReadValue, StateStore};
 pub use tree::Tree;
 
 /// Maximum size of a tree as JSON, in bytes.

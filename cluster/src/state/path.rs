@@ -3,7 +3,7 @@
 //! Owns: the notation, and which paths are below which. Never: the values at a path.
 //!
 //! Keys are separated by dots: `wizard.form.name`. `\.`, `\#` and `\\` escape these characters, and the empty text is
-//! the whole tree. A client may also write `#n` for the child at position n ([`Locator`]). Stored and sent paths
+//! the whole tree. A client may also write `#n` for the child at position n ([`ClientPath`]). Stored and sent paths
 //! ([`Path`]) consist of keys only.
 
 use std::fmt;
@@ -132,7 +132,7 @@ impl FromStr for ClientPath {
 ///
 /// # Errors
 ///
-/// [`Refusal::Path`] when the text does not start with a valid step.
+/// [`StateError::Path`] when the text does not start with a valid step.
 fn split(text: &str) -> Result<(PathStep, Option<&str>), StateError> {
     let counts = text.starts_with('#');
     let (mut key, mut rest) = (String::new(), None);

@@ -4,7 +4,7 @@
 //! written.
 //!
 //! The feed carries the meta only: the revision that the version is based on, what changed since, and the time to
-//! live. The value is the whole tree and its [`Trail`].
+//! live. The value is the whole tree and its [`OpHistory`].
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::change::EncodedChange;
-use super::{TreeChange, TreeEvent, LARGE_TREE, Tree};
+use super::{LARGE_TREE, Tree, TreeChange, TreeEvent};
 use crate::engine::{Entry, MAX_META, OperationId};
 use crate::wire;
 

@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value};
 
-use super::change::{TreeChange, Edit, TreeEvent};
+use super::change::{Edit, TreeChange, TreeEvent};
 use super::path::PathStep;
 use super::value::{legal, length, same};
 use super::{ClientPath, MAX_CHANGES, MAX_TREE, Path, StateError};
@@ -83,7 +83,7 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Child`] when the path names a child by position and there is none.
+    /// [`StateError::Child`] when the path names a child by position and there is none.
     pub fn resolve(&self, locator: &ClientPath) -> Result<Path, StateError> {
         let (mut path, mut node) = (Path::ROOT, Some(&self.root));
         for step in &locator.0 {
@@ -109,8 +109,8 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Root`] when the path is the whole tree and the value is not an object; [`Refusal::Depth`],
-    /// [`Refusal::Key`] or [`Refusal::Size`] when the value exceeds a limit. The tree is unchanged then.
+    /// [`StateError::Root`] when the path is the whole tree and the value is not an object; [`StateError::Depth`],
+    /// [`StateError::Key`] or [`StateError::Size`] when the value exceeds a limit. The tree is unchanged then.
     pub fn set(&mut self, path: &Path, value: Value) -> Result<Option<TreeEvent>, StateError> {
         let Some((_, above)) = path.keys().split_last() else { return self.replace(value) };
         legal(&value, path.keys().len())?;
@@ -167,7 +167,7 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Changes`] for more than [`MAX_CHANGES`] edits; otherwise see [`Tree::resolve`] and [`Tree::set`].
+    /// [`StateError::Changes`] for more than [`MAX_CHANGES`] edits; otherwise see [`Tree::resolve`] and [`Tree::set`].
     pub fn patch(&mut self, edits: &[Edit]) -> Result<Vec<TreeEvent>, StateError> {
         if edits.len() > MAX_CHANGES {
             return Err(StateError::Changes);

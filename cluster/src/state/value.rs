@@ -68,7 +68,7 @@ pub(super) fn legal_key(key: &str) -> Result<(), StateError> {
 ///
 /// # Errors
 ///
-/// [`Refusal::Depth`] or [`Refusal::Key`].
+/// [`StateError::Depth`] or [`StateError::Key`].
 pub(super) fn legal(value: &Value, above: usize) -> Result<(), StateError> {
     match value {
         Value::Object(_) | Value::Array(_) if above >= MAX_DEPTH => Err(StateError::Depth),

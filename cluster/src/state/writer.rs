@@ -7,17 +7,17 @@
 //! The put expects the version that the batch was drafted on. When another writer was first, the tree is read and the
 //! batch drafted again. The version in memory may be old. A batch that changes nothing, or that removes the tree, is
 //! therefore drafted on a version that was read after the batch arrived. When a response is lost, the tree is read,
-//! and the operation id and the [`Trail`] show whether the batch was written. When they do not show it, its writes
-//! fail with [`Refusal::Uncertain`].
+//! and the operation id and the [`OpHistory`] show whether the batch was written. When they do not show it, its writes
+//! fail with [`StateError::Uncertain`].
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::draft::{PendingVersion, StoreEffect, DraftWrite};
-use super::record::{Base, Meta, TreeVersion, OpHistory};
+use super::batch::{DraftWrite, PendingVersion, StoreEffect};
+use super::record::{Base, Meta, OpHistory, TreeVersion};
 use super::{LARGE_TREE, MAX_WAITING, MAX_WAITING_BYTES, StateError};
-use crate::engine::{Unavailable, Precondition, OperationId, WriteError};
+use crate::engine::{OperationId, Precondition, Unavailable, WriteError};
 
 /// Maximum number of times a batch is drafted again because other writers were first.
 const MAX_ROUNDS: u32 = 100;
@@ -122,21 +122,27 @@ impl<T> TreeWriter<T> {
         }
         self.weight += weight;
         self.waiting.push_back((write, ticket));
-        if self.is_idle() { self.begin(Vec::new(), op) } else { WriterStep { call: None, answers: Vec::new() } }
+        if self.is_idle() {
+            self.begin(Vec::new(), op)
+        } else {
+            WriterStep { call: None, answers: Vec::new() }
+        }
     }
 
-    /// Processes the response to [`Call::Read`].
+    /// Processes the response to [`WriterRequest::Read`].
     pub(super) fn read(&mut self, found: Result<Found, Unavailable>, op: OperationId) -> WriterStep<T> {
         match (std::mem::replace(&mut self.stage, Stage::Idle), found) {
             (Stage::Reading(batch), Ok(found)) => self.draft(batch, found, true, op),
             (Stage::Reading(batch), Err(Unavailable)) => self.fail(batch, StateError::Unavailable, op),
             (Stage::Settling(underway), Ok(found)) => self.settle(underway, found, op),
-            (Stage::Settling(underway), Err(Unavailable)) => self.fail(underway.batch, StateError::Uncertain, op),
+            (Stage::Settling(underway), Err(Unavailable)) => {
+                self.fail(underway.batch, StateError::Uncertain, op)
+            }
             (stage, _) => self.ignore(stage),
         }
     }
 
-    /// Processes the response to [`Call::Put`] or [`Call::Delete`]. A deletion has the revision 0.
+    /// Processes the response to [`WriterRequest::Put`] or [`WriterRequest::Delete`]. A deletion has the revision 0.
     pub(super) fn wrote(&mut self, outcome: Result<u64, WriteError>, op: OperationId) -> WriterStep<T> {
         let mut underway = match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Writing(underway) => underway,
@@ -144,14 +150,17 @@ impl<T> TreeWriter<T> {
         };
         match outcome {
             Ok(rev) => self.committed(underway, rev, None, op),
-            Err(WriteError::Conflict { .. }) if underway.doubts == 0 => self.retry_after_conflict(underway.batch, op),
+            Err(WriteError::Conflict { .. }) if underway.doubts == 0 => {
+                self.retry_after_conflict(underway.batch, op)
+            }
             Err(WriteError::Conflict { .. } | WriteError::Unknown) => {
                 underway.doubts += 1;
                 self.stage = Stage::Settling(underway);
                 WriterStep { call: Some(WriterRequest::Read), answers: Vec::new() }
             }
             Err(WriteError::Down | WriteError::Invalid) => {
-                let refusal = if underway.doubts > 0 { StateError::Uncertain } else { StateError::Unavailable };
+                let refusal =
+                    if underway.doubts > 0 { StateError::Uncertain } else { StateError::Unavailable };
                 self.fail(underway.batch, refusal, op)
             }
         }
@@ -193,7 +202,15 @@ impl<T> TreeWriter<T> {
             StoreEffect::Nothing | StoreEffect::Delete if !fresh => self.look(batch),
             effect => {
                 let trail = base.as_ref().map(Base::trail).unwrap_or_default();
-                self.write(InFlightWrite { batch, draft, base, trail, op, puts: effect == StoreEffect::Put, doubts: 0 })
+                self.write(InFlightWrite {
+                    batch,
+                    draft,
+                    base,
+                    trail,
+                    op,
+                    puts: effect == StoreEffect::Put,
+                    doubts: 0,
+                })
             }
         }
     }
@@ -219,7 +236,13 @@ impl<T> TreeWriter<T> {
     }
 
     /// Finishes a batch that was written at `rev`. `now` is the current version, if it was read since.
-    fn committed(&mut self, underway: InFlightWrite<T>, rev: u64, now: Option<Found>, op: OperationId) -> WriterStep<T> {
+    fn committed(
+        &mut self,
+        underway: InFlightWrite<T>,
+        rev: u64,
+        now: Option<Found>,
+        op: OperationId,
+    ) -> WriterStep<T> {
         let InFlightWrite { batch, draft, trail, op: by, puts, .. } = underway;
         let answers = answers(batch, &draft, rev);
         let written = || {
@@ -233,7 +256,11 @@ impl<T> TreeWriter<T> {
     /// Drafts a batch again because another writer was first.
     fn retry_after_conflict(&mut self, mut batch: WriteBatch<T>, op: OperationId) -> WriterStep<T> {
         batch.rounds += 1;
-        if batch.rounds > MAX_ROUNDS { self.fail(batch, StateError::Overloaded, op) } else { self.look(batch) }
+        if batch.rounds > MAX_ROUNDS {
+            self.fail(batch, StateError::Overloaded, op)
+        } else {
+            self.look(batch)
+        }
     }
 
     fn fail(&mut self, batch: WriteBatch<T>, refusal: StateError, op: OperationId) -> WriterStep<T> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::row::{WorkerId, WorkerRow};
-use crate::engine::{Bucket, Consistency, Engine, Precondition, Kv, OperationId, Put, WriteError};
+use crate::engine::{Bucket, Consistency, Engine, Kv, OperationId, Precondition, Put, WriteError};
 use crate::id::Key;
 use crate::lease::clock;
 use crate::subject::node_key;
@@ -93,7 +93,9 @@ impl WorkerLeaseKeeper {
             op: OperationId::random(),
         };
         match self.leases.put(put).await {
-            Ok(rev) => self.hold(HeldWorkerLease { epoch: self.held.map_or(rev, |held| held.epoch), rev }, sent),
+            Ok(rev) => {
+                self.hold(HeldWorkerLease { epoch: self.held.map_or(rev, |held| held.epoch), rev }, sent)
+            }
             Err(WriteError::Conflict { .. } | WriteError::Unknown) => {
                 let Ok(entry) = self.leases.get(&key, Consistency::Latest).await else { return };
                 match entry.and_then(|entry| Some((entry.rev, WorkerRow::decode(&entry.meta)?))) {

@@ -4,21 +4,21 @@
 //! A worker's id is fresh for every process, so nobody competes for its row and there is no number to wait for;
 //! what it shares with a node's lease is when it must stop acting and how its death is proven.
 
+mod directory;
 mod lease;
-mod roster;
 mod row;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::sync::watch;
 
-pub use lease::{WorkerLeaseKeeper, WorkerLease};
-pub use roster::{PARTITIONS, WorkerDirectory, WorkerGroup, partition};
+pub use directory::{PARTITIONS, WorkerDirectory, WorkerGroup, partition};
+pub use lease::{WorkerLease, WorkerLeaseKeeper};
 pub use row::{WorkerId, WorkerRow};
 
 use crate::engine::{
-    Bucket, Consistency, Unavailable, Engine, Precondition, Kv, Message, Put, RequestError, WatchEvent, WatchMode,
-    WriteError,
+    Bucket, Consistency, Engine, Kv, Message, Precondition, Put, RequestError, Unavailable, WatchEvent,
+    WatchMode, WriteError,
 };
 use crate::id::Key;
 use crate::subject::{Subjects, cluster_key, node_key, worker_leaf};

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use pagewire_cluster::engine::{
-    Engine, Gap, Headers, ConnectionState, MAX_PAYLOAD, Message, PublishError, BusEvent, RequestError, Subscription,
+    BusEvent, ConnectionState, Engine, Gap, Headers, MAX_PAYLOAD, Message, PublishError, RequestError,
+    Subscription,
 };
 use pagewire_cluster::subject::SubjectToken;
 use pagewire_cluster::trace::TraceParent;
@@ -318,6 +319,7 @@ pub(crate) async fn awkward_identities_are_ordinary_subjects(cluster: &Cluster) 
 pub(crate) async fn the_link_is_up(cluster: &Cluster) {
     let engine = cluster.process().await;
     let mut link = engine.link();
-    let up = link.wait_for(|link| matches!(link, ConnectionState::Up { .. })).await.expect("the engine lives");
+    let up =
+        link.wait_for(|link| matches!(link, ConnectionState::Up { .. })).await.expect("the engine lives");
     assert_eq!(*up, ConnectionState::Up { generation: 1 });
 }

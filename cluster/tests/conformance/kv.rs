@@ -1,12 +1,12 @@
-//! Tests of the Kv: entries, expectations, expiry, commits.
+//! Tests of the Kv: entries, expectations, expiry.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pagewire_cluster::engine::{
-    BatchOp, Bucket, Consistency, Entry, Precondition, Kv, MAX_COMMIT, MAX_META, MAX_VALUE, OperationId, Put, Resolution,
-    WriteError,
+    BatchOp, Bucket, Consistency, Entry, Kv, MAX_COMMIT, MAX_META, MAX_VALUE, OperationId, Precondition, Put,
+    Resolution, WriteError,
 };
 use pagewire_cluster::subject::SubjectToken;
 
@@ -14,19 +14,19 @@ use crate::cluster::{Cluster, awkward_identities, eventually};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-async fn pages(cluster: &Cluster) -> Kv {
+pub(crate) async fn pages(cluster: &Cluster) -> Kv {
     cluster.process().await.kv(Bucket::Pages)
 }
 
-async fn latest(kv: &Kv, key: &str) -> Option<Entry> {
+pub(crate) async fn latest(kv: &Kv, key: &str) -> Option<Entry> {
     kv.get(key, Consistency::Latest).await.expect("reads")
 }
 
-async fn value(kv: &Kv, key: &str) -> Option<Bytes> {
+pub(crate) async fn value(kv: &Kv, key: &str) -> Option<Bytes> {
     latest(kv, key).await.map(|entry| entry.value)
 }
 
-async fn write(kv: &Kv, key: &str, value: &str) -> u64 {
+pub(crate) async fn write(kv: &Kv, key: &str, value: &str) -> u64 {
     kv.put(Put::new(key, value.to_owned(), Precondition::Any)).await.expect("writes")
 }
 
@@ -34,7 +34,7 @@ fn lasting(key: &str, ttl: Duration, expect: Precondition) -> Put {
     Put { ttl: Some(ttl), ..Put::new(key, "v", expect) }
 }
 
-fn is_conflict(outcome: &Result<u64, WriteError>) -> bool {
+pub(crate) fn is_conflict(outcome: &Result<u64, WriteError>) -> bool {
     matches!(outcome, Err(WriteError::Conflict { .. }))
 }
 
@@ -74,7 +74,10 @@ pub(crate) async fn an_expectation_that_does_not_hold_writes_nothing(cluster: &C
             Err(WriteError::Conflict { actual }) => assert!(actual.is_none_or(|actual| actual == second)),
             other => panic!("{other:?}"),
         }
-        assert!(matches!(kv.delete("k", Precondition::Rev(outdated)).await, Err(WriteError::Conflict { .. })));
+        assert!(matches!(
+            kv.delete("k", Precondition::Rev(outdated)).await,
+            Err(WriteError::Conflict { .. })
+        ));
     }
     assert_eq!(value(&kv, "k").await.expect("stands"), "2");
     kv.put(Put::new("k", "3", Precondition::Any)).await.expect("anything may stand");
@@ -177,7 +180,10 @@ pub(crate) async fn a_key_expires_to_the_second_and_may_be_created_again(cluster
         assert!(gone - acknowledged < SECOND * 2, "round {round}: to the second");
         assert_eq!(kv.list("").await.expect("lists"), []);
         assert_eq!(kv.scan("", 0, 9).await.expect("scans"), []);
-        assert!(is_conflict(&kv.put(lasting("k", SECOND, Precondition::Rev(rev))).await), "its revision is gone");
+        assert!(
+            is_conflict(&kv.put(lasting("k", SECOND, Precondition::Rev(rev))).await),
+            "its revision is gone"
+        );
     }
     kv.put(Put::new("k", "v", Precondition::Absent)).await.expect("expired");
 }
@@ -215,7 +221,11 @@ pub(crate) async fn values_metas_keys_and_ttls_have_limits(cluster: &Cluster) {
     kv.put(sized(0, 0)).await.expect("may be empty");
     assert_eq!(latest(&kv, "k").await.map(|entry| entry.value.len()), Some(0));
     for wrong in ["", ".", "a.", ".a", "a..b", "*", ">", "a.*", "a.>", "a b", "a|b", "ü", "a\r\nb"] {
-        assert_eq!(kv.put(Put::new(wrong, "v", Precondition::Any)).await, Err(WriteError::Invalid), "{wrong:?}");
+        assert_eq!(
+            kv.put(Put::new(wrong, "v", Precondition::Any)).await,
+            Err(WriteError::Invalid),
+            "{wrong:?}"
+        );
         assert_eq!(kv.delete(wrong, Precondition::Any).await, Err(WriteError::Invalid), "{wrong:?}");
         let read = kv.get(wrong, Consistency::Latest).await;
         assert!(!matches!(read, Ok(Some(_))), "{wrong:?} read {read:?}");
@@ -228,77 +238,6 @@ pub(crate) async fn values_metas_keys_and_ttls_have_limits(cluster: &Cluster) {
         assert_eq!(kv.put(lasting("t", ttl, Precondition::Any)).await, Err(WriteError::Invalid), "{ttl:?}");
     }
     assert_eq!(latest(&kv, "t").await, None);
-}
-
-pub(crate) async fn a_commit_is_all_or_nothing(cluster: &Cluster) {
-    let [kv, other] = [pages(cluster).await, pages(cluster).await];
-    let (a, b) = (write(&kv, "a", "1").await, write(&kv, "b", "1").await);
-    let put = |key: &str, expect| BatchOp::Put(Put::new(key, "2", expect));
-    let delete = |key: &str, expect| BatchOp::Delete { key: key.into(), expect };
-    let failing = [
-        put("a", Precondition::Absent),
-        put("a", Precondition::Rev(b)),
-        put("c", Precondition::Rev(a)),
-        delete("a", Precondition::Rev(b)),
-        delete("a", Precondition::Absent),
-        BatchOp::Check { key: "a".into(), rev: b },
-        BatchOp::Check { key: "c".into(), rev: a },
-    ];
-    for step in failing {
-        for batch in [vec![put("new", Precondition::Absent), delete("b", Precondition::Rev(b)), step.clone()], {
-            vec![step.clone(), put("new", Precondition::Absent), delete("b", Precondition::Rev(b))]
-        }] {
-            let outcome = kv.commit(batch).await;
-            assert!(is_conflict(&outcome), "{step:?}: {outcome:?}");
-            let stands: Vec<_> = other.list("").await.expect("lists").into_iter().map(|e| e.key).collect();
-            assert_eq!(stands, ["a", "b"], "{step:?}");
-        }
-    }
-    let batch = vec![put("a", Precondition::Rev(a)), delete("b", Precondition::Rev(b)), put("new", Precondition::Absent)];
-    let rev = kv.commit(batch).await.expect("everything holds");
-    let stands = other.list("").await.expect("lists");
-    let values: Vec<_> = stands.iter().map(|entry| (entry.key.as_str(), &entry.value[..])).collect();
-    assert_eq!(values, [("a", &b"2"[..]), ("new", &b"2"[..])]);
-    assert!(stands.iter().all(|entry| entry.rev > b && entry.rev <= rev), "{stands:?} up to {rev}");
-    for entry in stands {
-        other.put(Put::new(entry.key, "3", Precondition::Rev(entry.rev))).await.expect("its revision is current");
-    }
-}
-
-pub(crate) async fn a_commit_is_fenced_by_its_checks(cluster: &Cluster) {
-    let [owner, successor] = [pages(cluster).await, pages(cluster).await];
-    let fence = owner.put(Put::new("fence", "owner", Precondition::Absent)).await.expect("is absent");
-    let write = |rev, value: &'static str| {
-        vec![BatchOp::Put(Put::new("doc", value, Precondition::Any)), BatchOp::Check { key: "fence".into(), rev }]
-    };
-    owner.commit(write(fence, "by the owner")).await.expect("holds the fence");
-    assert_eq!(latest(&owner, "fence").await.map(|e| e.rev), Some(fence), "a check writes nothing");
-    let next = successor.put(Put::new("fence", "successor", Precondition::Rev(fence))).await.expect("takes it");
-    assert!(is_conflict(&owner.commit(write(fence, "too late")).await));
-    assert_eq!(value(&owner, "doc").await.expect("stands"), "by the owner");
-    successor.commit(write(next, "by the successor")).await.expect("holds the fence");
-    successor.delete("fence", Precondition::Rev(next)).await.expect("deletes");
-    assert!(is_conflict(&successor.commit(write(next, "without a fence")).await));
-}
-
-pub(crate) async fn commits_have_limits(cluster: &Cluster) {
-    let kv = pages(cluster).await;
-    let puts = |count: usize| -> Vec<BatchOp> {
-        (0..count).map(|number| BatchOp::Put(Put::new(format!("k.{number:04}"), "v", Precondition::Absent))).collect()
-    };
-    assert_eq!(kv.commit(puts(MAX_COMMIT + 1)).await, Err(WriteError::Invalid));
-    let mut twice = puts(2);
-    twice.push(BatchOp::Check { key: "k.0001".into(), rev: 1 });
-    assert_eq!(kv.commit(twice).await, Err(WriteError::Invalid), "each key once");
-    let mut illegal = puts(1);
-    illegal.push(BatchOp::Delete { key: "k.*".into(), expect: Precondition::Any });
-    assert_eq!(kv.commit(illegal).await, Err(WriteError::Invalid));
-    let mut large = puts(1);
-    large.push(BatchOp::Put(Put::new("large", vec![0; MAX_VALUE + 1], Precondition::Any)));
-    assert_eq!(kv.commit(large).await, Err(WriteError::Invalid));
-    assert_eq!(kv.list("").await.expect("lists"), [], "nothing was written");
-    kv.commit(puts(MAX_COMMIT)).await.expect("fits");
-    assert_eq!(kv.list("k.").await.expect("lists").len(), MAX_COMMIT);
 }
 
 pub(crate) async fn a_list_is_complete_and_in_key_order(cluster: &Cluster) {

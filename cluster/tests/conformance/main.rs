@@ -5,6 +5,7 @@
 
 mod bus;
 mod cluster;
+mod commit;
 mod kv;
 mod queue;
 mod server;
@@ -46,14 +47,16 @@ macro_rules! suite {
                     a_key_expires_to_the_second_and_may_be_created_again
                     a_renewed_key_lives_on_and_a_put_without_ttl_is_permanent
                     values_metas_keys_and_ttls_have_limits
-                    a_commit_is_all_or_nothing
-                    a_commit_is_fenced_by_its_checks
-                    commits_have_limits
                     a_list_is_complete_and_in_key_order
                     a_scan_is_in_the_order_of_writing
                     the_operation_id_tells_whose_write_is_there
                     awkward_identities_are_ordinary_keys
                     buckets_are_separate
+                }
+                commit {
+                    a_commit_is_all_or_nothing
+                    a_commit_is_fenced_by_its_checks
+                    commits_have_limits
                 }
                 watch {
                     a_watch_yields_what_stands_then_live_then_changes

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use pagewire_cluster::engine::{QueueMessage, Engine, MAX_PAYLOAD, Enqueue, QueueError};
+use pagewire_cluster::engine::{Engine, Enqueue, MAX_PAYLOAD, QueueError, QueueMessage};
 use pagewire_cluster::subject::SubjectToken;
 
 use crate::cluster::{Cluster, TIMING, awkward_identities, eventually};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::engine::{
-    BatchOp, Bucket, Entry, Precondition, Kv, MAX_COMMIT, MAX_WATCHES, Put, Watch, WatchEvent, WatchMode,
+    BatchOp, Bucket, Entry, Kv, MAX_COMMIT, MAX_WATCHES, Precondition, Put, Watch, WatchEvent, WatchMode,
 };
 
 use crate::cluster::{Cluster, eventually};
@@ -16,7 +16,8 @@ async fn pages(cluster: &Cluster) -> Kv {
 }
 
 async fn write(kv: &Kv, key: &str, value: &str) -> u64 {
-    let put = Put { meta: format!("meta of {value}").into(), ..Put::new(key, value.to_owned(), Precondition::Any) };
+    let put =
+        Put { meta: format!("meta of {value}").into(), ..Put::new(key, value.to_owned(), Precondition::Any) };
     kv.put(put).await.expect("writes")
 }
 

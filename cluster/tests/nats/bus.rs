@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::engine::{
-    Engine, Gap, ConnectionState, Message, PublishError, BusEvent, RequestError, Subscription,
+    BusEvent, ConnectionState, Engine, Gap, Message, PublishError, RequestError, Subscription,
 };
 
 use crate::proxy::Proxy;
@@ -18,7 +18,8 @@ async fn next(subscription: &mut Subscription) -> BusEvent {
 
 async fn generation(engine: &Engine, above: u64) -> u64 {
     let mut link = engine.link();
-    let up = link.wait_for(|link| matches!(link, ConnectionState::Up { generation } if *generation > above)).await;
+    let up =
+        link.wait_for(|link| matches!(link, ConnectionState::Up { generation } if *generation > above)).await;
     match *up.expect("the engine lives") {
         ConnectionState::Up { generation } => generation,
         ConnectionState::Down { .. } => 0,

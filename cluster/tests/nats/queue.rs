@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pagewire_cluster::engine::{QueueMessage, Engine, Enqueue};
+use pagewire_cluster::engine::{Engine, Enqueue, QueueMessage};
 
 use crate::server::{Server, Trio};
 

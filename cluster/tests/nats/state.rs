@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use pagewire_cluster::engine::Engine;
 use pagewire_cluster::id::Key;
-use pagewire_cluster::state::{Operation, TreeNotification, Edit, TreeUpdate, Owner, Path, StateStore, Tree, DraftWrite};
+use pagewire_cluster::state::{
+    DraftWrite, Edit, Operation, Owner, Path, StateStore, Tree, TreeNotification, TreeUpdate,
+};
 use serde_json::json;
 
 use crate::server::{Server, Trio, eventually};

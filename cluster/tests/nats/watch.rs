@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pagewire_cluster::engine::{Bucket, Engine, Precondition, Kv, ConnectionState, Put, Watch, WatchEvent, WatchMode};
+use pagewire_cluster::engine::{
+    Bucket, ConnectionState, Engine, Kv, Precondition, Put, Watch, WatchEvent, WatchMode,
+};
 
 use crate::proxy::Proxy;
 use crate::server::{Server, connect, eventually, url};
@@ -72,7 +74,8 @@ async fn a_watch_misses_nothing_when_the_server_is_killed() {
         eventually("much is written", async || write(&kv, "clock").await > writes).await;
         server.kill();
         server.start_again();
-        eventually("it is back", async || kv.put(Put::new("clock", "v", Precondition::Any)).await.is_ok()).await;
+        eventually("it is back", async || kv.put(Put::new("clock", "v", Precondition::Any)).await.is_ok())
+            .await;
     }
     churning.abort();
     assert!(churning.await.is_err_and(|error| error.is_cancelled()));
@@ -101,7 +104,8 @@ async fn what_changes_while_a_process_is_cut_off_is_told_once_it_is_back() {
     for key in ["same", "changed", "deleted", "deleted and back"].map(|key| key.replace(' ', "-")) {
         write(&writer, &key).await;
     }
-    let expiring = Put { ttl: Some(Duration::from_secs(2)), ..Put::new("expired", "v", Precondition::Absent) };
+    let expiring =
+        Put { ttl: Some(Duration::from_secs(2)), ..Put::new("expired", "v", Precondition::Absent) };
     writer.put(expiring).await.expect("writes");
     let mut watch = reader.kv(Bucket::Pages).watch("", WatchMode::Value).await.expect("watches");
     assert_eq!(snapshot(&mut watch).await.len(), 5);
@@ -171,8 +175,10 @@ async fn watches_that_start_again_or_end_leave_no_consumer_behind() {
         link.wait_for(|link| matches!(link, ConnectionState::Down { .. })).await.expect("the engine lives");
         wire.heal();
         let key = format!("round.{round}");
-        eventually("it is back", async || kv.put(Put::new(key.as_str(), "v", Precondition::Any)).await.is_ok())
-            .await;
+        eventually("it is back", async || {
+            kv.put(Put::new(key.as_str(), "v", Precondition::Any)).await.is_ok()
+        })
+        .await;
         follow(&mut BTreeMap::new(), &mut watch, &key).await;
     }
     eventually("one consumer", async || server.consumers() == 1).await;

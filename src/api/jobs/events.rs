@@ -10,12 +10,12 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream, StreamExt};
-use pagewire_cluster::job::{self, Record, JobWatch};
+use pagewire_cluster::job::{self, JobWatch, Record};
 use pagewire_cluster::worker::Workers;
 use serde::Serialize;
 
+use super::dto::{JobResponse, ProgressResponse, is_stranded};
 use super::unknown;
-use super::view::{JobResponse, ProgressResponse, is_stranded};
 use crate::api::ApiState;
 use crate::api::error::{ApiError, ErrorBody};
 use crate::api::events::UNBUFFERED;

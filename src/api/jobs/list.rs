@@ -11,11 +11,11 @@ use axum::extract::State;
 use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::job::{self, Jobs, Record};
 
-use super::view::JobResponse;
+use super::dto::JobResponse;
 use crate::api::ApiState;
 use crate::api::error::{ApiError, ErrorBody};
-use crate::api::input::Query;
-use crate::api::list::{Paginated, PageQuery};
+use crate::api::extract::Query;
+use crate::api::pagination::{PageQuery, Paginated};
 
 /// Records per read.
 const BATCH: usize = 100;

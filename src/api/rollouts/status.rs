@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use pagewire_cluster::id::NodeNumber;
-use pagewire_cluster::rollout::{self, RolloutSpec, Fallback, Propagation, Weight};
+use pagewire_cluster::rollout::{self, Fallback, Propagation, RolloutSpec, Weight};
 use pagewire_cluster::wire::RolloutState;
 use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
@@ -126,7 +126,8 @@ impl RolloutStatus {
         let counts: Vec<u64> = weights.iter().map(|(lane, _)| count(lane)).collect();
         let all: u64 = counts.iter().sum();
         let share = |((lane, weight), assigned): ((&String, Weight), u64)| {
-            let (workers, releases) = roster.available_releases(&WorkerGroup::new(document.pool.as_str(), lane.as_str()));
+            let (workers, releases) =
+                roster.available_releases(&WorkerGroup::new(document.pool.as_str(), lane.as_str()));
             LaneShare {
                 lane: lane.clone(),
                 weight,

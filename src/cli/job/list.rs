@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{print, table};
 use crate::cli::CommandFailure;
-use crate::cli::server::{ApiClient, escape};
+use crate::cli::api_client::{ApiClient, escape};
 
 /// Which jobs.
 #[derive(Args)]

@@ -6,9 +6,9 @@ use pagewire_cluster::timing::Timing;
 use serde_json::{Value, json};
 
 use super::{ended, path, table};
-use crate::cli::events::{SseEvent, SseReader};
-use crate::cli::server::ApiClient;
-use crate::cli::{Exit, CommandFailure, output};
+use crate::cli::api_client::ApiClient;
+use crate::cli::sse::{SseEvent, SseReader};
+use crate::cli::{CommandFailure, Exit, output};
 
 /// Characters of the bar.
 const BAR: usize = 30;
@@ -57,7 +57,11 @@ async fn follow(
             }
         }
     }
-    if heard { Ok(None) } else { Err(Exit::Failed.with_message("the server's answer is not a stream of events")) }
+    if heard {
+        Ok(None)
+    } else {
+        Err(Exit::Failed.with_message("the server's answer is not a stream of events"))
+    }
 }
 
 /// What somebody sees of a job that goes on.

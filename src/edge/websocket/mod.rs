@@ -1,6 +1,6 @@
 //! The WebSocket codec (RFC 6455, server side), without input or output.
 //!
-//! Owns: frames from bytes ([`Reader`]) and bytes from frames ([`writer`]). Never: sockets, time, what a text
+//! Owns: frames from bytes ([`FrameReader`]) and bytes from frames ([`writer`]). Never: sockets, time, what a text
 //! says. No extension is negotiated, so every reserved bit is an error.
 
 mod reader;

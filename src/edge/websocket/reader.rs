@@ -74,7 +74,11 @@ type Frame<'i> = (Header, Cow<'i, [u8]>);
 impl FrameReader {
     /// Takes the next event off the front of `input`. `None`: all of it was consumed and more is needed.
     /// `max` is the largest message in bytes. After a violation the reader must not be used again.
-    pub fn read<'i>(&mut self, input: &mut &'i mut [u8], max: usize) -> Result<Option<FrameEvent<'i>>, Violation> {
+    pub fn read<'i>(
+        &mut self,
+        input: &mut &'i mut [u8],
+        max: usize,
+    ) -> Result<Option<FrameEvent<'i>>, Violation> {
         match self.next_frame(input, max)? {
             Some((header, payload)) => self.assemble(&header, payload).map(Some),
             None => Ok(None),

@@ -9,7 +9,7 @@ use pagewire_cluster::registry::Registry;
 
 use super::*;
 use crate::node::lifetimes;
-use crate::session::LoginError;
+use crate::pages::LoginError;
 
 fn join(registered: &Value) -> Hello {
     let session_id = registered["session_id"].as_str().and_then(|id| id.parse().ok());

@@ -1,6 +1,6 @@
 //! Who may know whom.
 //!
-//! `main → cli → node → {edge, api} → command → {executor, session} → protocol`, all of them → `cluster`;
+//! `main → cli → node → {edge, api} → command → {calls, pages} → protocol`, all of them → `cluster`;
 //! inside `cluster`: domains → engine and leaves.
 
 use super::{Source, report, rust};
@@ -9,13 +9,13 @@ use super::{Source, report, rust};
 const SERVICE: [(&str, &[&str]); 13] = [
     ("lib", &[]),
     ("main", &["cli"]),
-    ("cli", &["node", "command", "executor", "session", "edge", "protocol", "telemetry", "auth", "config"]),
-    ("node", &["edge", "api", "command", "executor", "session", "protocol", "telemetry", "auth", "config"]),
-    ("edge", &["command", "executor", "session", "protocol", "telemetry", "auth", "config"]),
-    ("api", &["command", "executor", "session", "protocol", "telemetry", "auth", "config"]),
-    ("command", &["executor", "session", "protocol", "telemetry", "auth", "config"]),
-    ("executor", &["protocol", "telemetry", "auth", "config"]),
-    ("session", &["protocol", "telemetry", "auth", "config"]),
+    ("cli", &["node", "command", "calls", "pages", "edge", "protocol", "telemetry", "auth", "config"]),
+    ("node", &["edge", "api", "command", "calls", "pages", "protocol", "telemetry", "auth", "config"]),
+    ("edge", &["command", "calls", "pages", "protocol", "telemetry", "auth", "config"]),
+    ("api", &["command", "calls", "pages", "protocol", "telemetry", "auth", "config"]),
+    ("command", &["calls", "pages", "protocol", "telemetry", "auth", "config"]),
+    ("calls", &["protocol", "telemetry", "auth", "config"]),
+    ("pages", &["protocol", "telemetry", "auth", "config"]),
     ("telemetry", &["protocol", "config"]),
     ("auth", &["config"]),
     ("config", &[]),
@@ -25,13 +25,13 @@ const SERVICE: [(&str, &[&str]); 13] = [
 /// The same inside `cluster`, whose leaves know only leaves.
 const CLUSTER: [(&str, &[&str]); 15] = [
     ("lib", &[]),
-    ("job", &["worker", "delivery", "lease", "engine", "wire", "subject", "id", "timing", "trace"]),
+    ("job", &["worker", "peer", "lease", "engine", "wire", "subject", "id", "timing", "trace"]),
     ("worker", &["lease", "engine", "wire", "subject", "id", "timing"]),
-    ("delivery", &["registry", "lease", "engine", "wire", "subject", "id", "timing", "trace"]),
+    ("peer", &["registry", "lease", "engine", "wire", "subject", "id", "timing", "trace"]),
     ("registry", &["lease", "engine", "wire", "subject", "id", "timing", "trace"]),
     ("lease", &["engine", "wire", "subject", "id", "timing", "trace"]),
     ("state", &["engine", "wire", "subject", "id", "timing"]),
-    ("rollout", &["delivery", "engine", "wire", "subject", "id", "timing"]),
+    ("rollout", &["peer", "engine", "wire", "subject", "id", "timing"]),
     ("keyring", &["engine", "wire", "subject", "id", "timing"]),
     ("engine", &["subject", "id", "timing", "trace"]),
     ("wire", &["id"]),

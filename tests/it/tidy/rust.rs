@@ -78,7 +78,7 @@ const OWN_DURATIONS: &[(&str, &str)] = &[
     ("cluster/src/engine/faulty/watch.rs", "a fault's length, for tests"),
     ("cluster/src/engine/memory/disk/writer.rs", "how often a full disk is tried again"),
     (
-        "cluster/src/engine/nats/commit.rs",
+        "cluster/src/engine/nats/batch.rs",
         "what the server needs to drop a carrier of checks, its smallest TTL",
     ),
     ("cluster/src/engine/nats/connect.rs", "the reply router's own tick, and where its back-off starts"),
@@ -88,9 +88,9 @@ const OWN_DURATIONS: &[(&str, &str)] = &[
     ("cluster/src/state/feed/mod.rs", "a pause before an engine that did not answer is asked again"),
     ("src/edge/listener.rs", "a pause of the accept loop"),
     ("src/edge/newcomers.rs", "the minute of limits.anonymous_pages_per_ip_per_minute"),
-    ("src/edge/pulse.rs", "the bounds of a tick, which is derived from websocket.ping_ms"),
-    ("src/executor/handlers.rs", "how often a handler says how far it has come"),
-    ("src/executor/mod.rs", "the longest time-out that a caller may ask for"),
+    ("src/edge/heartbeat.rs", "the bounds of a tick, which is derived from websocket.ping_ms"),
+    ("src/calls/handlers.rs", "how often a handler says how far it has come"),
+    ("src/calls/mod.rs", "the longest time-out that a caller may ask for"),
     ("src/edge/mod.rs", "a pause between two batches of a drain, within Timing::drain"),
 ];
 

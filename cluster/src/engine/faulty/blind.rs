@@ -2,7 +2,7 @@
 //!
 //! Owns: which writes, whether they happen, and how many reads fail after them. Pure.
 
-use super::dice::FaultRng;
+use super::rng::FaultRng;
 use crate::engine::{Bucket, Unavailable};
 
 /// The most reads that fail after such a write.

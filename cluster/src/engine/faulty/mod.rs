@@ -7,9 +7,9 @@
 //! heals after some calls or after a short time, whichever comes first.
 
 mod blind;
-pub(super) mod dice;
 mod faults;
 mod outage;
+pub(super) mod rng;
 mod watch;
 
 use std::collections::HashMap;
@@ -19,14 +19,15 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch as channel};
 
 use self::blind::Blind;
-use self::dice::FaultRng;
 pub use self::faults::Faults;
-use self::outage::{OutageChange, Outage};
+use self::outage::{Outage, OutageChange};
+use self::rng::FaultRng;
 use super::memory::bus::DeliveryFault;
 use super::memory::legal_commit;
 use super::{
-    BatchOp, Bucket, Consistency, QueueMessage, Unavailable, Entry, Precondition, ConnectionState, Memory, Message, PublishError, Enqueue,
-    Put, QueueError, Replies, RequestError, Subscription, Watch, WatchMode, WriteError,
+    BatchOp, Bucket, ConnectionState, Consistency, Enqueue, Entry, Memory, Message, Precondition,
+    PublishError, Put, QueueError, QueueMessage, Replies, RequestError, Subscription, Unavailable, Watch,
+    WatchMode, WriteError,
 };
 
 /// When a broken link heals although nobody calls.
@@ -276,7 +277,12 @@ impl Faulty {
         self.commit(bucket, vec![BatchOp::Put(put)]).await
     }
 
-    pub(super) async fn delete(&self, bucket: Bucket, key: &str, expect: Precondition) -> Result<(), WriteError> {
+    pub(super) async fn delete(
+        &self,
+        bucket: Bucket,
+        key: &str,
+        expect: Precondition,
+    ) -> Result<(), WriteError> {
         let step = BatchOp::Delete { key: key.to_owned(), expect };
         self.commit(bucket, vec![step]).await.map(drop)
     }
@@ -293,12 +299,14 @@ impl Faulty {
             return Err(WriteError::Unknown);
         }
         match self.change() {
-            WriteFault::Acknowledged => self.memory.buckets.commit(bucket, batch).map_err(|error| match error {
-                WriteError::Conflict { .. } if self.hits(self.faults.untold) => {
-                    WriteError::Conflict { actual: None }
-                }
-                error => error,
-            }),
+            WriteFault::Acknowledged => {
+                self.memory.buckets.commit(bucket, batch).map_err(|error| match error {
+                    WriteError::Conflict { .. } if self.hits(self.faults.untold) => {
+                        WriteError::Conflict { actual: None }
+                    }
+                    error => error,
+                })
+            }
             WriteFault::Silent => {
                 // a conflict is as silent as a success
                 let _ = self.memory.buckets.commit(bucket, batch);
@@ -312,7 +320,12 @@ impl Faulty {
         }
     }
 
-    pub(super) async fn watch(&self, bucket: Bucket, prefix: &str, mode: WatchMode) -> Result<Watch, Unavailable> {
+    pub(super) async fn watch(
+        &self,
+        bucket: Bucket,
+        prefix: &str,
+        mode: WatchMode,
+    ) -> Result<Watch, Unavailable> {
         self.call()?;
         let (watcher, events) = mpsc::unbounded_channel();
         let dice = self.lock().dice.split();

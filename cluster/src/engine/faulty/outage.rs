@@ -2,7 +2,7 @@
 //!
 //! Owns: whether it is up, its generation, how long it stays down, counted in calls. Pure.
 
-use super::dice::FaultRng;
+use super::rng::FaultRng;
 
 /// The most calls that an outage lasts.
 const MAX_OUTAGE_CALLS: u64 = 4;
@@ -26,7 +26,7 @@ pub(super) enum OutageChange {
     },
     /// It is up again.
     Healed {
-        /// As in [`Link::Up`](super::Link::Up).
+        /// As in [`Link::Up`](super::ConnectionState::Up).
         generation: u64,
     },
 }

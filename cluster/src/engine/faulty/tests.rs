@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::engine::{Engine, Gap, Kv, BusEvent, Resolution, WatchEvent};
+use crate::engine::{BusEvent, Engine, Gap, Kv, Resolution, WatchEvent};
 
 fn process(memory: &Memory, seed: u64, faults: Faults) -> Engine {
     Engine::Faulty(Faulty::new(memory.clone(), seed, faults))
@@ -32,7 +32,10 @@ async fn script(seed: u64, faults: Faults, calls: u64) -> Vec<String> {
         trace.push(format!("put {:?}", kv.put(put(Precondition::Any)).await.map(drop)));
         trace.push(format!("conflict {:?}", kv.put(put(Precondition::Rev(0))).await.map_err(hide_revision)));
         trace.push(format!("delete {:?}", kv.delete("j", Precondition::Any).await));
-        trace.push(format!("commit {:?}", kv.commit(vec![BatchOp::Put(put(Precondition::Any))]).await.map(drop)));
+        trace.push(format!(
+            "commit {:?}",
+            kv.commit(vec![BatchOp::Put(put(Precondition::Any))]).await.map(drop)
+        ));
         trace.push(format!("any {:?}", kv.get("k", Consistency::Any).await.map(|e| e.map(|e| e.value))));
         trace.push(format!("list {:?}", kv.list("").await.map(|e| e.len())));
         trace.push(format!("scan {:?}", kv.scan("", 0, 1).await.map(|e| e.len())));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch as channel;
 
-use super::dice::FaultRng;
+use super::rng::FaultRng;
 use crate::engine::{ConnectionState, Watch, WatchEvent, WatchSender};
 
 /// The longest that an event is held back while the link is up.
@@ -96,7 +96,13 @@ mod tests {
     use crate::engine::{Entry, OperationId};
 
     fn put(key: u8, rev: u64) -> WatchEvent {
-        let entry = Entry { key: key.to_string(), rev, op: OperationId::default(), meta: "".into(), value: "".into() };
+        let entry = Entry {
+            key: key.to_string(),
+            rev,
+            op: OperationId::default(),
+            meta: "".into(),
+            value: "".into(),
+        };
         WatchEvent::Put(entry)
     }
 

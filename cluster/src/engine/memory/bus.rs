@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::routes::{Listener, Routes};
 use crate::engine::bus::{SubscriptionSender, subscription};
-use crate::engine::{Gap, MAX_PAYLOAD, Message, PublishError, BusEvent, Replies, RequestError, Subscription};
+use crate::engine::{BusEvent, Gap, MAX_PAYLOAD, Message, PublishError, Replies, RequestError, Subscription};
 
 /// Prefix of reply subjects; the number of the request follows.
 const INBOX: &str = "_INBOX.";
@@ -64,8 +64,9 @@ impl Bus {
         if let Some(number) = message.subject.strip_prefix(INBOX) {
             let inbox = number.parse().ok().and_then(|number: u64| inboxes.get(&number));
             // a reply without a waiting request, or beyond the limit, is lost like any message
-            let arrives =
-                |inbox: &&mpsc::Sender<Message>| fate() == DeliveryFault::Arrives && inbox.try_send(message).is_ok();
+            let arrives = |inbox: &&mpsc::Sender<Message>| {
+                fate() == DeliveryFault::Arrives && inbox.try_send(message).is_ok()
+            };
             return Ok(inbox.filter(arrives).is_some().into());
         }
         let hears =

@@ -10,10 +10,11 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
-use super::disk::{JournalChange, Disk, KeptRow, JournalStream, JournalEntry, wall};
+use super::disk::{Disk, JournalChange, JournalEntry, JournalStream, KeptRow, wall};
 use super::rows::{Moment, Rows, is_below};
 use crate::engine::{
-    BatchOp, Bucket, Entry, Precondition, MAX_WATCHES, Put, Watch, WatchEvent, WatchMode, WatchSender, WriteError,
+    BatchOp, Bucket, Entry, MAX_WATCHES, Precondition, Put, Watch, WatchEvent, WatchMode, WatchSender,
+    WriteError,
 };
 
 struct ActiveWatch {
@@ -231,7 +232,12 @@ impl SharedBuckets {
             notices.extend(hearing.map(|w| (w.watcher.clone(), w.sees(event.clone()))));
             changes.extend(self.change(rows, event));
         }
-        disk.append(JournalEntry { place: JournalStream::Bucket(bucket), mark: rows.revision(), changes, notices });
+        disk.append(JournalEntry {
+            place: JournalStream::Bucket(bucket),
+            mark: rows.revision(),
+            changes,
+            notices,
+        });
     }
 
     /// Converts an event to a change on disk, with its expiry as wall clock time.

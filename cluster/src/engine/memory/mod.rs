@@ -10,9 +10,9 @@
 
 pub(super) mod bus;
 mod disk;
-mod hints;
 pub(super) mod kv;
 pub(super) mod queue;
+mod queue_state;
 mod routes;
 pub(super) mod rows;
 
@@ -24,13 +24,13 @@ use tokio::sync::watch as channel;
 
 use self::bus::{Bus, DeliveryFault};
 pub use self::disk::OpenError;
-use self::disk::{Disk, Loaded, JournalStream};
+use self::disk::{Disk, JournalStream, Loaded};
 use self::kv::Buckets;
 use self::queue::Queue;
 pub(super) use self::rows::legal_commit;
 use super::{
-    BatchOp, Bucket, Consistency, QueueMessage, Unavailable, Entry, Precondition, ConnectionState, Message, PublishError, Enqueue, Put,
-    QueueError, Replies, RequestError, Subscription, Watch, WatchMode, WriteError,
+    BatchOp, Bucket, ConnectionState, Consistency, Enqueue, Entry, Message, Precondition, PublishError, Put,
+    QueueError, QueueMessage, Replies, RequestError, Subscription, Unavailable, Watch, WatchMode, WriteError,
 };
 use crate::timing::Timing;
 
@@ -207,7 +207,12 @@ impl Memory {
         self.written(bucket, self.buckets.put(bucket, put)).await
     }
 
-    pub(super) async fn delete(&self, bucket: Bucket, key: &str, expect: Precondition) -> Result<(), WriteError> {
+    pub(super) async fn delete(
+        &self,
+        bucket: Bucket,
+        key: &str,
+        expect: Precondition,
+    ) -> Result<(), WriteError> {
         self.check_writable().map_err(|Unavailable| WriteError::Down)?;
         self.written(bucket, self.buckets.delete(bucket, key, expect)).await
     }
@@ -217,7 +222,12 @@ impl Memory {
         self.written(bucket, self.buckets.commit(bucket, batch)).await
     }
 
-    pub(super) async fn watch(&self, bucket: Bucket, prefix: &str, mode: WatchMode) -> Result<Watch, Unavailable> {
+    pub(super) async fn watch(
+        &self,
+        bucket: Bucket,
+        prefix: &str,
+        mode: WatchMode,
+    ) -> Result<Watch, Unavailable> {
         self.check_writable()?;
         Ok(self.buckets.watch(bucket, prefix, mode))
     }

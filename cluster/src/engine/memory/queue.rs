@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::disk::{JournalChange, Disk, KeptHint, wall};
-use super::hints::{QueueState, Receipt, InFlightMessage};
+use super::disk::{Disk, JournalChange, KeptHint, wall};
+use super::queue_state::{InFlightMessage, QueueState, Receipt};
 use super::rows::is_legal;
-use crate::engine::{QueueMessage, MAX_PAYLOAD, Enqueue, QueueError};
+use crate::engine::{Enqueue, MAX_PAYLOAD, QueueError, QueueMessage};
 use crate::timing::Timing;
 
 struct SharedQueue {

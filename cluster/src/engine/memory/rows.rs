@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::engine::{BatchOp, Entry, Precondition, MAX_COMMIT, MAX_META, MAX_VALUE, OperationId, Put, WatchEvent, WriteError};
+use crate::engine::{
+    BatchOp, Entry, MAX_COMMIT, MAX_META, MAX_VALUE, OperationId, Precondition, Put, WatchEvent, WriteError,
+};
 
 /// A time, counted from the caller's origin.
 pub(super) type Moment = Duration;
@@ -123,7 +125,11 @@ impl Rows {
     }
 
     /// Deletes a key. Returns `None` when the key was absent.
-    pub(crate) fn delete(&mut self, key: &str, expect: Precondition) -> Result<Option<WatchEvent>, WriteError> {
+    pub(crate) fn delete(
+        &mut self,
+        key: &str,
+        expect: Precondition,
+    ) -> Result<Option<WatchEvent>, WriteError> {
         legal_key(key)?;
         self.meets(key, expect)?;
         Ok(self.erase(key))

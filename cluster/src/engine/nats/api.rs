@@ -57,8 +57,8 @@ pub(super) async fn api<T: DeserializeOwned>(
 ) -> Result<T, JetStreamFailure> {
     let subject = format!("$JS.API.{method}");
     let raw = connection.ask(subject, None, body.to_string().into(), within).await;
-    let answer: Value =
-        serde_json::from_slice(&raw.map_err(JetStreamFailure::Failure)?.payload).map_err(|_| JetStreamFailure::Nonsense)?;
+    let answer: Value = serde_json::from_slice(&raw.map_err(JetStreamFailure::Failure)?.payload)
+        .map_err(|_| JetStreamFailure::Nonsense)?;
     if let Some(error) = answer.get("error") {
         return Err(JetStreamFailure::Refusal(JetStreamError::deserialize(error).unwrap_or_default()));
     }
@@ -187,7 +187,11 @@ mod tests {
     fn an_acknowledgement_says_whether_something_was_stored() {
         assert_eq!(read_ack(answer(r#"{"stream":"s","seq":7}"#)), PublishResult::Written { seq: 7 });
         assert_eq!(refused(400, 10071), PublishResult::Mismatch);
-        assert_eq!(refused(400, 10164), PublishResult::Busy, "somebody else's write in flight is not a conflict yet");
+        assert_eq!(
+            refused(400, 10164),
+            PublishResult::Busy,
+            "somebody else's write in flight is not a conflict yet"
+        );
         assert_eq!(refused(503, 10008), PublishResult::Busy);
         assert_eq!(refused(429, 10167), PublishResult::Busy);
         assert_eq!(refused(400, 10176), PublishResult::Busy);

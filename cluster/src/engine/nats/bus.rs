@@ -10,10 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{NatsConnection, RequestFailure};
 use super::headers;
-use super::router::RouterWaiter;
+use super::reply_router::RouterWaiter;
 use crate::engine::{
-    Unavailable, SubscriptionSender, Gap, ConnectionState, MAX_PAYLOAD, Message, PublishError, BusEvent, Replies, RequestError, Subscription,
-    bus::subscription,
+    BusEvent, ConnectionState, Gap, MAX_PAYLOAD, Message, PublishError, Replies, RequestError, Subscription,
+    SubscriptionSender, Unavailable, bus::subscription,
 };
 
 /// Messages that are moved at once.
@@ -55,12 +55,13 @@ pub(super) async fn subscribe(
             None => data.client.subscribe(pattern).await,
         }
     };
-    let messages = tokio::time::timeout(data.timing.operation, subscribed).await.map_err(|_| Unavailable)?.map_err(
-        |error| {
+    let messages = tokio::time::timeout(data.timing.operation, subscribed)
+        .await
+        .map_err(|_| Unavailable)?
+        .map_err(|error| {
             tracing::warn!(%error, "a subscription was refused");
             Unavailable
-        },
-    )?;
+        })?;
     // the server reads a connection in order, so after the echo it has the subscription
     data.round_trip().await.map_err(|_| Unavailable)?;
     let (feed, subscription) = subscription(max_bytes);

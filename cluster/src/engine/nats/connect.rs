@@ -10,10 +10,10 @@ use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
 use tokio::sync::{Notify, watch as channel};
 use tokio::task::AbortHandle;
 
-use super::connection::{NatsConnection, ConnectionInner, track};
-use super::outgoing::outgoing;
-use super::router::Router;
+use super::connection::{ConnectionInner, NatsConnection, track};
+use super::reply_router::Router;
 use super::version::check_version;
+use super::write_batcher::outgoing;
 use super::{ConnectError, NatsOptions};
 use crate::engine::ConnectionState;
 use crate::subject::Subjects;
@@ -87,8 +87,11 @@ async fn connect_with(
     let timing = options.timing;
     let process = uuid::Uuid::new_v4().simple();
     let root = format!("{}.{process}", Subjects::new(&options.cluster).inbox());
-    let listener =
-        ConnectionListener { changed: Arc::default(), dropped: channel::Sender::new(0), lame_duck: Arc::default() };
+    let listener = ConnectionListener {
+        changed: Arc::default(),
+        dropped: channel::Sender::new(0),
+        lame_duck: Arc::default(),
+    };
     let configure = || configure(options, role, &root, &listener).subscription_capacity(capacity);
     let client = first_connect(options, configure).await?;
     let info = client.server_info();
@@ -208,7 +211,7 @@ mod tests {
     use super::*;
     use crate::engine::nats::bus;
     use crate::engine::nats::fake::Fake;
-    use crate::engine::{Gap, Message, BusEvent};
+    use crate::engine::{BusEvent, Gap, Message};
     use crate::timing::Timing;
 
     fn options(urls: &[&str]) -> NatsOptions {

@@ -20,8 +20,8 @@ use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
 use tokio::sync::{Notify, mpsc, watch as channel};
 use tokio::time::{timeout, timeout_at};
 
-use super::outgoing::Outgoing;
-use super::router::{Router, RouterWaiter};
+use super::reply_router::{Router, RouterWaiter};
+use super::write_batcher::Outgoing;
 use crate::engine::ConnectionState;
 use crate::timing::Timing;
 
@@ -119,9 +119,13 @@ impl NatsConnection {
         let mut place = self.router.place(until);
         // without room in the queue the request was not sent
         let sent = self.send(subject, Some(place.subject()), headers, payload, within).await;
-        sent.map_err(|failure| if failure == RequestFailure::Silence { RequestFailure::NotSent } else { failure })?;
+        sent.map_err(
+            |failure| if failure == RequestFailure::Silence { RequestFailure::NotSent } else { failure },
+        )?;
         match timeout_at(until.into(), place.answer()).await {
-            Ok(Some(raw)) if raw.status == Some(StatusCode::NO_RESPONDERS) => Err(RequestFailure::NoResponder),
+            Ok(Some(raw)) if raw.status == Some(StatusCode::NO_RESPONDERS) => {
+                Err(RequestFailure::NoResponder)
+            }
             Ok(Some(raw)) => Ok(raw),
             Ok(None) if Instant::now() < until => Err(RequestFailure::Lost),
             Ok(None) | Err(_) => Err(RequestFailure::Silence),

@@ -18,12 +18,14 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::api::{PublishResult, JetStreamFailure, NOTHING_STORED, api, store};
+use super::api::{JetStreamFailure, NOTHING_STORED, PublishResult, api, store};
 use super::connect::jitter;
 use super::connection::{NatsConnection, RequestFailure};
 use super::headers::{self, Marker};
 use super::streams::{MARKER_TTL, Streams};
-use crate::engine::{Bucket, Consistency, Unavailable, Entry, Precondition, MAX_META, MAX_VALUE, Put, WriteError};
+use crate::engine::{
+    Bucket, Consistency, Entry, MAX_META, MAX_VALUE, Precondition, Put, Unavailable, WriteError,
+};
 
 /// The longest pause before repeating a write that was refused for a temporary reason.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -102,7 +104,10 @@ pub(super) fn first_expectation(expect: Precondition) -> Result<Option<u64>, Wri
 
 /// Returns the sequence to expect after a mismatch, or the conflict. A key with only a delete marker is
 /// absent too; the next publish then names the sequence of the marker.
-pub(super) fn next_expectation(expect: Precondition, stored: Option<&StoredEntry>) -> Result<u64, WriteError> {
+pub(super) fn next_expectation(
+    expect: Precondition,
+    stored: Option<&StoredEntry>,
+) -> Result<u64, WriteError> {
     match (expect, stored) {
         (_, Some(StoredEntry::Entry(entry))) => Err(WriteError::Conflict { actual: Some(entry.rev) }),
         (Precondition::Absent, Some(StoredEntry::Marker { seq, .. })) => Ok(*seq),
@@ -127,7 +132,11 @@ impl KvStream {
         Instant::now() + self.control.timing.operation
     }
 
-    pub(super) async fn get(&self, key: &str, consistency: Consistency) -> Result<Option<Entry>, Unavailable> {
+    pub(super) async fn get(
+        &self,
+        key: &str,
+        consistency: Consistency,
+    ) -> Result<Option<Entry>, Unavailable> {
         if !is_key(key) {
             return Ok(None);
         }
@@ -140,7 +149,11 @@ impl KvStream {
     }
 
     /// Reads a key from the leader, which has every acknowledged write.
-    pub(super) async fn latest(&self, key: &str, deadline: Instant) -> Result<Option<StoredEntry>, Unavailable> {
+    pub(super) async fn latest(
+        &self,
+        key: &str,
+        deadline: Instant,
+    ) -> Result<Option<StoredEntry>, Unavailable> {
         let request = json!({ "last_by_subj": self.subject(key) });
         self.ask_leader(&request, deadline).await
     }
@@ -177,8 +190,12 @@ impl KvStream {
                     let value = BASE64.decode(message.data).unwrap_or_default();
                     return Ok(Some(StoredEntry::new(key, message.seq, &map, value.into())));
                 }
-                Err(JetStreamFailure::Refusal(refusal)) if refusal.err_code == NOTHING_STORED => return Ok(None),
-                Err(JetStreamFailure::Failure(RequestFailure::NotSent | RequestFailure::Lost)) => return Err(Unavailable),
+                Err(JetStreamFailure::Refusal(refusal)) if refusal.err_code == NOTHING_STORED => {
+                    return Ok(None);
+                }
+                Err(JetStreamFailure::Failure(RequestFailure::NotSent | RequestFailure::Lost)) => {
+                    return Err(Unavailable);
+                }
                 Err(error) => self.pause(deadline, &error).await?,
             }
         }
@@ -192,7 +209,9 @@ impl KvStream {
             match self.control.ask(subject.clone(), None, Bytes::new(), remaining).await {
                 Ok(raw) if raw.status == Some(StatusCode::NOT_FOUND) => return Ok(None),
                 Ok(raw) => return self.direct(raw).map(|(_, stored)| Some(stored)).ok_or(Unavailable),
-                Err(RequestFailure::NoResponder) => self.pause(deadline, &RequestFailure::NoResponder).await?,
+                Err(RequestFailure::NoResponder) => {
+                    self.pause(deadline, &RequestFailure::NoResponder).await?
+                }
                 Err(_) => return Err(Unavailable),
             }
         }
@@ -209,7 +228,11 @@ impl KvStream {
     }
 
     /// Waits a moment before the next attempt. Returns `Down` when the deadline leaves no time for one.
-    pub(super) async fn pause(&self, deadline: Instant, why: &impl std::fmt::Debug) -> Result<(), Unavailable> {
+    pub(super) async fn pause(
+        &self,
+        deadline: Instant,
+        why: &impl std::fmt::Debug,
+    ) -> Result<(), Unavailable> {
         if Instant::now() + PAUSE >= deadline {
             tracing::debug!(?why, bucket = self.bucket.name(), "JetStream is not available");
             return Err(Unavailable);
@@ -261,7 +284,10 @@ impl KvStream {
                 PublishResult::Unknown => return Err(WriteError::Unknown),
                 PublishResult::Down => return Err(WriteError::Down),
                 PublishResult::Invalid => return Err(WriteError::Invalid),
-                PublishResult::Busy => self.pause(deadline, &PublishResult::Busy).await.map_err(|Unavailable| WriteError::Down)?,
+                PublishResult::Busy => self
+                    .pause(deadline, &PublishResult::Busy)
+                    .await
+                    .map_err(|Unavailable| WriteError::Down)?,
                 PublishResult::Mismatch => {
                     // boxed, so that this rare case does not enlarge the future of every put
                     let stored = Box::pin(self.latest(key, deadline)).await;
@@ -269,7 +295,9 @@ impl KvStream {
                     let stored = stored.map_err(|Unavailable| WriteError::Conflict { actual: None })?;
                     let next = next_expectation(expect, stored.as_ref())?;
                     if expected == Some(next) {
-                        self.pause(deadline, &PublishResult::Mismatch).await.map_err(|Unavailable| WriteError::Down)?;
+                        self.pause(deadline, &PublishResult::Mismatch)
+                            .await
+                            .map_err(|Unavailable| WriteError::Down)?;
                     }
                     expected = Some(next);
                 }
@@ -335,7 +363,11 @@ mod tests {
         let conflict = |actual| Err(WriteError::Conflict { actual });
         assert_eq!(next_expectation(Precondition::Absent, Some(&entry(3))), conflict(Some(3)));
         assert_eq!(next_expectation(Precondition::Rev(2), Some(&entry(3))), conflict(Some(3)));
-        assert_eq!(next_expectation(Precondition::Rev(2), Some(&marker)), conflict(None), "a mark is no revision");
+        assert_eq!(
+            next_expectation(Precondition::Rev(2), Some(&marker)),
+            conflict(None),
+            "a mark is no revision"
+        );
         assert_eq!(next_expectation(Precondition::Rev(2), None), conflict(None));
     }
 

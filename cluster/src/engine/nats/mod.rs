@@ -21,22 +21,22 @@
 //! - `queue`
 
 mod api;
+mod batch;
 mod bus;
-mod commit;
 mod connect;
 mod connection;
 #[cfg(test)]
 mod fake;
 mod headers;
-mod held;
+mod known_keys;
 mod kv;
-mod outgoing;
+mod listing;
 mod queue;
-mod router;
+mod reply_router;
 mod streams;
 mod version;
-mod walk;
 mod watch;
+mod write_batcher;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -51,8 +51,9 @@ use self::queue::WorkQueue;
 use self::streams::Streams;
 use self::watch::WatchTask;
 use super::{
-    BatchOp, Bucket, Consistency, QueueMessage, Unavailable, Entry, Precondition, ConnectionState, MAX_WATCHES, Message, PublishError,
-    Enqueue, Put, QueueError, Replies, RequestError, Subscription, Watch, WatchEvent, WatchMode, WriteError,
+    BatchOp, Bucket, ConnectionState, Consistency, Enqueue, Entry, MAX_WATCHES, Message, Precondition,
+    PublishError, Put, QueueError, QueueMessage, Replies, RequestError, Subscription, Unavailable, Watch,
+    WatchEvent, WatchMode, WriteError,
 };
 
 /// Options for the connection to the cluster's NATS.
@@ -196,7 +197,12 @@ impl Nats {
         self.store(bucket).put(put).await
     }
 
-    pub(super) async fn delete(&self, bucket: Bucket, key: &str, expect: Precondition) -> Result<(), WriteError> {
+    pub(super) async fn delete(
+        &self,
+        bucket: Bucket,
+        key: &str,
+        expect: Precondition,
+    ) -> Result<(), WriteError> {
         self.store(bucket).delete(key, expect).await
     }
 
@@ -204,7 +210,12 @@ impl Nats {
         self.store(bucket).commit(batch).await
     }
 
-    pub(super) async fn watch(&self, bucket: Bucket, prefix: &str, mode: WatchMode) -> Result<Watch, Unavailable> {
+    pub(super) async fn watch(
+        &self,
+        bucket: Bucket,
+        prefix: &str,
+        mode: WatchMode,
+    ) -> Result<Watch, Unavailable> {
         if !self.inner.control.is_up() {
             return Err(Unavailable);
         }

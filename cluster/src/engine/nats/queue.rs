@@ -23,13 +23,13 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::timeout;
 
-use super::api::{PublishResult, JetStreamFailure, Delivered, api, store};
+use super::api::{Delivered, JetStreamFailure, PublishResult, api, store};
 use super::connect::jitter;
 use super::connection::{NatsConnection, RequestFailure};
 use super::headers;
 use super::kv::is_key;
 use super::streams::{Streams, nanos};
-use crate::engine::{QueueMessage, MAX_PAYLOAD, Enqueue, QueueError};
+use crate::engine::{Enqueue, MAX_PAYLOAD, QueueError, QueueMessage};
 use crate::subject::SubjectToken;
 
 /// Pull requests that may wait on one route; enough for more than a thousand workers.
@@ -147,7 +147,12 @@ impl WorkQueue {
     /// Sends one pull request. Returns the available work items, or waits for the first until `until`. The
     /// request has its own inbox, which is dropped with it. The server discards a request without a
     /// subscriber, so a cancelled pull takes no work item.
-    async fn fetch(&self, route: &str, free_slots: usize, until: Instant) -> Result<Vec<QueueMessage>, RequestFailure> {
+    async fn fetch(
+        &self,
+        route: &str,
+        free_slots: usize,
+        until: Instant,
+    ) -> Result<Vec<QueueMessage>, RequestFailure> {
         let mut link = self.data.link.clone();
         let generation = *link.borrow_and_update();
         let remaining = until.saturating_duration_since(Instant::now());
@@ -247,7 +252,9 @@ impl WorkQueue {
         match self.data.ask(delivery.receipt.clone(), None, what, self.data.timing.operation).await {
             Ok(_) => Ok(()),
             Err(RequestFailure::NotSent | RequestFailure::NoResponder) => Err(QueueError::Down),
-            Err(RequestFailure::TooLarge | RequestFailure::Lost | RequestFailure::Silence) => Err(QueueError::Unknown),
+            Err(RequestFailure::TooLarge | RequestFailure::Lost | RequestFailure::Silence) => {
+                Err(QueueError::Unknown)
+            }
         }
     }
 

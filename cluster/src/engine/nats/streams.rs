@@ -118,7 +118,11 @@ impl Streams {
     /// Creates the missing streams. Other processes may do the same concurrently. A NATS cluster that has
     /// just started does not reply at all, so requests have a short time-out and are repeated until
     /// `deadline`.
-    pub(super) async fn ensure_all(&self, connection: &NatsConnection, deadline: Instant) -> Result<(), String> {
+    pub(super) async fn ensure_all(
+        &self,
+        connection: &NatsConnection,
+        deadline: Instant,
+    ) -> Result<(), String> {
         for (name, config) in
             Bucket::ALL.map(|bucket| self.bucket_config(bucket)).into_iter().chain([self.jobs_config()])
         {
@@ -168,7 +172,11 @@ pub(super) async fn keep(streams: Streams, control: NatsConnection) {
     }
 }
 
-async fn ensure(connection: &NatsConnection, name: &str, config: &Value) -> Result<StreamInfo, JetStreamFailure> {
+async fn ensure(
+    connection: &NatsConnection,
+    name: &str,
+    config: &Value,
+) -> Result<StreamInfo, JetStreamFailure> {
     let within = connection.timing.operation / 3;
     let info = format!("STREAM.INFO.{name}");
     match api(connection, &info, &json!({}), within).await {

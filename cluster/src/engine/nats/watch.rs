@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use super::api::{Delivered, api};
 use super::connect::jitter;
 use super::headers;
-use super::held::{KnownKeys, Origin};
+use super::known_keys::{KnownKeys, Origin};
 use super::kv::{KvStream, StoredEntry};
 use super::streams::nanos;
 use crate::engine::{ConnectionState, WatchEvent, WatchMode, WatchSender};
@@ -176,7 +176,8 @@ impl WatchTask {
 
     /// Applies an entry or a delete marker. Returns whether it is the last one for now.
     fn take(&mut self, consumer: &mut Consumer, raw: Raw) -> Result<bool, WatchEnd> {
-        let delivered = raw.reply.as_deref().and_then(Delivered::parse).ok_or(WatchEnd::Doubt("no sequence"))?;
+        let delivered =
+            raw.reply.as_deref().and_then(Delivered::parse).ok_or(WatchEnd::Doubt("no sequence"))?;
         if delivered.consumer_seq != consumer.last + 1 {
             return Err(WatchEnd::Doubt("a gap"));
         }

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use super::worker::{Log, Worker, jobs};
 use super::*;
-use crate::engine::{Faults, Faulty, Message, BusEvent};
+use crate::engine::{BusEvent, Faults, Faulty, Message};
 use crate::id::{Address, NodeNumber};
 use crate::subject::Subjects;
-use crate::wire::{self, PeerResponse, JobUpdate, PeerRequest, PushCounts};
+use crate::wire::{self, JobUpdate, PeerRequest, PeerResponse, PushCounts};
 
 /// Every process has a link of its own that breaks, writes whose answers are lost, and hints that come twice; the
 /// workers die and come again. Every job ends exactly once, and nothing that succeeded was lost.

@@ -19,7 +19,8 @@ async fn forgotten(jobs: &Jobs, worker: &Worker, affinity: Affinity) -> Key {
     let waiting =
         jobs.submit(Submission { affinity, ..assigned("echo", "ann") }, |_| {}).await.unwrap().record;
     let (record, _) =
-        apply(&Record { id: job, ..waiting }, RecordEvent::Claim(life, "r".into()), unix_ms(), &TIMING).unwrap();
+        apply(&Record { id: job, ..waiting }, RecordEvent::Claim(life, "r".into()), unix_ms(), &TIMING)
+            .unwrap();
     jobs.store.put(jobs.put(&record, Precondition::Absent)).await.unwrap();
     job
 }

@@ -115,7 +115,9 @@ async fn run(work: Work, id: Key, log: Log) {
     log.lock().unwrap().push((id, kind.clone()));
     let cancelled = attempt.cancelled();
     let outcome = match kind.as_str() {
-        "fail" => Outcome::Failed(HandlerError { code: "failed".into(), message: "no".into(), retryable: true }),
+        "fail" => {
+            Outcome::Failed(HandlerError { code: "failed".into(), message: "no".into(), retryable: true })
+        }
         "wait" => {
             attempt.reporter().report(0.5, None);
             cancelled.await;

@@ -147,9 +147,10 @@ fn a_failing_job_is_dead_after_its_retries_and_failed_without_any() {
                 break;
             }
             assert_eq!(record.state, JobState::Scheduled);
-            assert_eq!(apply(&record, RecordEvent::Claim(worker(2), "r".into()), now, &TIMING).unwrap_err(), {
-                TransitionError::NotDue(record.due - now)
-            });
+            assert_eq!(
+                apply(&record, RecordEvent::Claim(worker(2), "r".into()), now, &TIMING).unwrap_err(),
+                { TransitionError::NotDue(record.due - now) }
+            );
             now = record.due;
         }
         assert_eq!((record.state, record.attempts), (end, retries + 1));
@@ -206,5 +207,8 @@ fn an_event_is_recognised_in_the_record_that_it_led_to_and_in_no_other_workers()
     assert!(end(1).is_visible_in(&over) && !end(2).is_visible_in(&over) && !end(1).is_visible_in(&running));
     let cancelled = now(RecordEvent::Cancel, &record(0));
     assert!(RecordEvent::Cancel.is_visible_in(&cancelled) && !RecordEvent::Cancel.is_visible_in(&over));
-    assert!(RecordEvent::Retry.is_visible_in(&now(RecordEvent::Retry, &cancelled)) && !RecordEvent::Retry.is_visible_in(&over));
+    assert!(
+        RecordEvent::Retry.is_visible_in(&now(RecordEvent::Retry, &cancelled))
+            && !RecordEvent::Retry.is_visible_in(&over)
+    );
 }

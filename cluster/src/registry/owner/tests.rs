@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::{Lifetimes, RegistryEvent, PageRow, news};
+use super::super::{Lifetimes, PageRow, RegistryEvent, news};
 use super::*;
 use crate::engine::{Engine, Memory, Watch, WatchMode};
 use crate::id::{Address, NodeNumber};

@@ -128,7 +128,10 @@ fn a_session_ends_when_its_idle_row_goes_and_no_page_of_it_lives() {
     view.delete_page(Key::from_bits(1));
     view.put_idle(4, idle(of, None, 50, false));
     let ended = view.delete_idle(of);
-    assert_eq!((ended.len(), ended[0].kind, ended[0].member.clone()), (1, ChangeKind::End, Member::Session(at(8))));
+    assert_eq!(
+        (ended.len(), ended[0].kind, ended[0].member.clone()),
+        (1, ChangeKind::End, Member::Session(at(8)))
+    );
 }
 
 const USERS: [Option<&str>; 3] = [None, Some("ann"), Some("*")];

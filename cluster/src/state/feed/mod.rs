@@ -3,9 +3,9 @@
 //! Owns: the one watch on all trees, and the reads that it needs. Never: a decision (`followers`, `followed`), or how
 //! a notification reaches a follower.
 
-pub(super) mod followed;
-pub(super) mod followers;
-mod news;
+pub(super) mod replica;
+pub(super) mod subscriptions;
+mod update;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Semaphore, mpsc};
 
-use self::followed::Action;
-use self::followers::Subscriptions;
-pub use self::news::{TreeNotification, TreeUpdate};
+use self::replica::Action;
+use self::subscriptions::Subscriptions;
+pub use self::update::{TreeNotification, TreeUpdate};
 use super::record::TreeVersion;
-use super::states::StateStoreInner;
+use super::store::StateStoreInner;
 use super::writer::Found;
 use super::{Owner, Path};
-use crate::engine::{Consistency, Unavailable, Kv, Watch, WatchEvent, WatchMode};
+use crate::engine::{Consistency, Kv, Unavailable, Watch, WatchEvent, WatchMode};
 use crate::id::Key;
 
 /// Maximum number of concurrent reads.

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use crate::engine::{Engine, Faults, Faulty, Memory};
 use crate::id::Key;
-use crate::state::{Operation, TreeNotification, Edit, TreeUpdate, Owner, Path, StateError, StateStore, Tree, DraftWrite};
+use crate::state::{
+    DraftWrite, Edit, Operation, Owner, Path, StateError, StateStore, Tree, TreeNotification, TreeUpdate,
+};
 
 fn ann() -> Owner {
     Owner::User("ann".into())

@@ -21,7 +21,7 @@ use self::process::Process;
 use self::store::Store;
 use crate::engine::FaultRng;
 use crate::id::Key;
-use crate::state::{Operation, Edit, ClientPath, Owner, Path, DraftWrite};
+use crate::state::{ClientPath, DraftWrite, Edit, Operation, Owner, Path};
 
 /// Number of steps of a schedule that have faults; afterwards everything settles.
 const STEPS: u64 = 150;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::engine::Entry;
-use crate::state::draft::Operation;
+use crate::state::batch::Operation;
 use crate::state::{Edit, Tree};
 
 fn op(n: u8) -> OperationId {
@@ -58,7 +58,10 @@ fn after_a_conflict_the_batch_is_drafted_again_in_its_order() {
     let mut writer = writer(None);
     let step = writer.ask(DraftWrite { if_revision: Some(0), ..set("a", json!(1)) }, 1, op(1));
     assert!(matches!(step.call, Some(WriterRequest::Put { expect: Precondition::Absent, .. })));
-    assert_eq!(writer.wrote(Err(WriteError::Conflict { actual: None }), op(2)).call, Some(WriterRequest::Read));
+    assert_eq!(
+        writer.wrote(Err(WriteError::Conflict { actual: None }), op(2)).call,
+        Some(WriterRequest::Read)
+    );
     let other = stored(4, 9, OpHistory::default(), json!({"b": 2}));
     let step = writer.read(Ok(Some(other)), op(3));
     assert_eq!((step.answers, step.call), (vec![(1, Err(StateError::Conflict { revision: 4 }))], None));
@@ -90,9 +93,13 @@ fn after_a_lost_answer_the_operation_tells_what_became_of_it() {
     let step = lose(Some(stored(6, 7, passed, json!({"a": 2}))));
     assert_eq!((step.answers, step.call), (vec![(1, Ok(5))], None), "it stood, and is not written again");
     let step = lose(Some(stored(6, 7, other, json!({"a": 2}))));
-    assert!(matches!(&step.call, Some(WriterRequest::Put { expect: Precondition::Rev(6), op: by, .. }) if *by == op(3)));
+    assert!(
+        matches!(&step.call, Some(WriterRequest::Put { expect: Precondition::Rev(6), op: by, .. }) if *by == op(3))
+    );
     let step = lose(Some(stored(4, 9, OpHistory::default(), json!({"a": 0}))));
-    assert!(matches!(&step.call, Some(WriterRequest::Put { expect: Precondition::Rev(4), op: by, .. }) if *by == op(1)));
+    assert!(
+        matches!(&step.call, Some(WriterRequest::Put { expect: Precondition::Rev(4), op: by, .. }) if *by == op(1))
+    );
     for unclear in
         [None, Some(stored(18, 7, long, json!({}))), Some(stored(9, 7, OpHistory::default(), json!({})))]
     {
@@ -116,7 +123,11 @@ fn a_removal_whose_answer_was_lost_is_not_done_twice() {
         writer.read(Ok(found), op(3))
     };
     assert_eq!(lose(None).answers, [(1, Ok(0))]);
-    assert_eq!(lose(Some(stored(9, 7, OpHistory::default(), json!({})))).answers, [(1, Ok(0))], "another tree");
+    assert_eq!(
+        lose(Some(stored(9, 7, OpHistory::default(), json!({})))).answers,
+        [(1, Ok(0))],
+        "another tree"
+    );
     let later = OpHistory::default().then(4, op(9));
     assert_eq!(lose(Some(stored(9, 7, later, json!({})))).call, Some(WriterRequest::Delete { rev: 9 }));
 }
@@ -127,7 +138,10 @@ fn an_engine_that_is_down_fails_a_batch_and_not_its_successors() {
     writer.ask(set("a", json!(1)), 1, op(1));
     writer.ask(set("b", json!(1)), 2, op(2));
     let step = writer.read(Err(Unavailable), op(3));
-    assert_eq!((step.answers, step.call), (vec![(1, Err(StateError::Unavailable))], Some(WriterRequest::Read)));
+    assert_eq!(
+        (step.answers, step.call),
+        (vec![(1, Err(StateError::Unavailable))], Some(WriterRequest::Read))
+    );
     writer.read(Ok(None), op(4));
     let step = writer.wrote(Err(WriteError::Down), op(5));
     assert_eq!(step.answers, [(2, Err(StateError::Unavailable))]);
@@ -164,7 +178,8 @@ fn whoever_is_always_second_is_told_so() {
 fn the_queue_is_bounded_by_count_and_by_bytes() {
     let mut writer = TreeWriter::new(None);
     writer.ask(set("a", json!(1)), 0, op(1));
-    let overloaded = |step: WriterStep<usize>| step.answers.first().is_some_and(|(_, answer)| answer.is_err());
+    let overloaded =
+        |step: WriterStep<usize>| step.answers.first().is_some_and(|(_, answer)| answer.is_err());
     let taken = (1..).take_while(|n| !overloaded(writer.ask(set("a", json!(1)), *n, op(1)))).count();
     assert_eq!(taken, MAX_WAITING);
     let mut writer = TreeWriter::new(None);
@@ -174,7 +189,11 @@ fn the_queue_is_bounded_by_count_and_by_bytes() {
     assert_eq!(taken, MAX_WAITING_BYTES / 100_131);
     let mut writer = TreeWriter::new(None);
     assert!(!overloaded(writer.ask(set("a", json!("x".repeat(MAX_WAITING_BYTES))), 0, op(1))));
-    assert_eq!(writer.read(Ok(None), op(1)).answers, [(0, Err(StateError::Size))], "whenever it is asked again");
+    assert_eq!(
+        writer.read(Ok(None), op(1)).answers,
+        [(0, Err(StateError::Size))],
+        "whenever it is asked again"
+    );
 }
 
 #[test]
@@ -191,7 +210,8 @@ fn a_tree_that_becomes_large_says_so_once() {
 fn a_lifetime_goes_with_every_version() {
     let mut writer = writer(Some(stored(4, 9, OpHistory::default(), json!({"a": 1}))));
     let ttl = Some(Duration::from_secs(30));
-    let step = writer.ask(DraftWrite { act: Operation::Expire(ttl), if_revision: None, from: None }, 1, op(1));
+    let step =
+        writer.ask(DraftWrite { act: Operation::Expire(ttl), if_revision: None, from: None }, 1, op(1));
     assert!(matches!(&step.call, Some(WriterRequest::Put { ttl: put, .. }) if *put == ttl));
     assert_eq!(version(step.call.as_ref().unwrap(), 5).ttl, ttl);
     writer.wrote(Ok(5), op(2));

@@ -27,7 +27,7 @@ pub use self::directory::OpenError;
 use self::store::JournalStore;
 pub(super) use self::store::{KeptHint, KeptRow, Loaded};
 use self::writer::JournalWriter;
-use crate::engine::{Bucket, Unavailable, Entry, ConnectionState, WatchEvent, WatchSender};
+use crate::engine::{Bucket, ConnectionState, Entry, Unavailable, WatchEvent, WatchSender};
 use crate::timing::Timing;
 
 /// Milliseconds since the Unix epoch, so that times on disk keep their meaning after a restart.
@@ -146,7 +146,12 @@ impl Disk {
     /// Appends a change of a work item. The caller holds the lock of the work items.
     pub(super) fn append_hint(&self, change: JournalChange) {
         let mark = self.appended(JournalStream::Queue) + 1;
-        self.append(JournalEntry { place: JournalStream::Queue, mark, changes: vec![change], notices: Vec::new() });
+        self.append(JournalEntry {
+            place: JournalStream::Queue,
+            mark,
+            changes: vec![change],
+            notices: Vec::new(),
+        });
     }
 
     /// Returns the mark of the last appended step of a stream.

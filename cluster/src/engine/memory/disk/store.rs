@@ -10,7 +10,7 @@ use bytes::Bytes;
 use redb::{Database, DatabaseError, ReadableTable, Table, TableDefinition};
 
 use super::directory::OpenError;
-use super::{JournalChange, JournalStream, JournalEntry, UnixMillis};
+use super::{JournalChange, JournalEntry, JournalStream, UnixMillis};
 use crate::engine::{Bucket, Entry, OperationId};
 
 /// `(bucket, key)`

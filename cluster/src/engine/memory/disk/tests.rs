@@ -15,8 +15,10 @@ use platter::Platter;
 use tokio::sync::watch as channel;
 
 use super::*;
-use crate::engine::memory::{RecoveryStats, Memory};
-use crate::engine::{BatchOp, Consistency, QueueMessage, Engine, Precondition, Kv, Enqueue, Put, WatchMode, WriteError};
+use crate::engine::memory::{Memory, RecoveryStats};
+use crate::engine::{
+    BatchOp, Consistency, Engine, Enqueue, Kv, Precondition, Put, QueueMessage, WatchMode, WriteError,
+};
 
 const TIMING: Timing = Timing::TEST;
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch as channel;
 
-use super::store::{StoreState, JournalStore, is_full};
+use super::store::{JournalStore, StoreState, is_full};
 use super::{DurableMarks, JournalEntry};
 use crate::engine::ConnectionState;
 

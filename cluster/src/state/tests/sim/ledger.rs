@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::engine::Entry;
 use crate::state::record::{Meta, TreeVersion};
-use crate::state::{Operation, Path, StateError, Tree, DraftWrite};
+use crate::state::{DraftWrite, Operation, Path, StateError, Tree};
 
 /// The state of a tree after one change.
 #[derive(Debug, Clone)]
@@ -176,7 +176,8 @@ impl Ledger {
         match answer {
             Ok(rev) => {
                 assert!(stood(rev), "{answer:?} is older than the question");
-                let effective = matches!(&asked.write.act, Operation::Edit(edits) if edits[0].value.is_some());
+                let effective =
+                    matches!(&asked.write.act, Operation::Edit(edits) if edits[0].value.is_some());
                 let here = places.last().map(|place| history[*place].rev);
                 if effective && rev > 0 && !self.blind.contains(&rev) {
                     assert_eq!(here, Some(rev), "write {number} was acknowledged elsewhere than it stands");

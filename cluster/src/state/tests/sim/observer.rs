@@ -2,7 +2,7 @@
 
 use super::ledger::{Ledger, value_at};
 use crate::state::value::same;
-use crate::state::{TreeNotification, TreeUpdate, Owner, Path, Tree};
+use crate::state::{Owner, Path, Tree, TreeNotification, TreeUpdate};
 
 #[derive(Debug)]
 pub(super) struct Observer {

@@ -7,11 +7,11 @@ use super::observer::Observer;
 use super::store::{Reply, Store};
 use crate::engine::{FaultRng, OperationId, WatchEvent};
 use crate::id::Key;
-use crate::state::feed::followed::Action;
-use crate::state::feed::followers::Subscriptions;
-use crate::state::shelf::TreeCache;
-use crate::state::writer::{WriterRequest, Found, WriterStep, TreeWriter};
-use crate::state::{Owner, Path, DraftWrite};
+use crate::state::cache::TreeCache;
+use crate::state::feed::replica::Action;
+use crate::state::feed::subscriptions::Subscriptions;
+use crate::state::writer::{Found, TreeWriter, WriterRequest, WriterStep};
+use crate::state::{DraftWrite, Owner, Path};
 
 /// A call in transit to the store, or its response in transit back.
 #[derive(Debug)]

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::ledger::Ledger;
-use crate::engine::{FaultRng, Unavailable, Precondition, Put, Rows, WatchEvent, WriteError};
+use crate::engine::{FaultRng, Precondition, Put, Rows, Unavailable, WatchEvent, WriteError};
 use crate::state::record::TreeVersion;
-use crate::state::writer::{WriterRequest, Found};
+use crate::state::writer::{Found, WriterRequest};
 
 /// The response of the engine.
 #[derive(Debug)]
@@ -58,7 +58,13 @@ impl Store {
         self.late.is_empty()
     }
 
-    pub(super) fn call(&mut self, call: &WriterRequest, key: &str, dice: &mut FaultRng, ledger: &mut Ledger) -> Reply {
+    pub(super) fn call(
+        &mut self,
+        call: &WriterRequest,
+        key: &str,
+        dice: &mut FaultRng,
+        ledger: &mut Ledger,
+    ) -> Reply {
         let faulty = dice.hits(self.faults);
         if *call == WriterRequest::Read {
             return Reply::Read(if faulty && dice.hits(300) { Err(Unavailable) } else { Ok(self.read(key)) });

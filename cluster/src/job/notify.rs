@@ -1,0 +1,141 @@
+//! Who is told what becomes of a job: the pages that wait for it, and whoever watches it.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+use super::record::{Record, Waiter};
+use super::store::{Jobs, StoredJob};
+use crate::engine::{BusEvent, ConnectionState, Message, Subscription, Unavailable};
+use crate::id::Key;
+use crate::peer::PeerError;
+use crate::wire::{self, JobEvent, JobNotification, JobUpdate, PeerRequest, PeerResponse, Progress};
+
+/// How often a page is told of an end before it is left to ask by itself.
+const MAX_NOTIFY_ATTEMPTS: u32 = 5;
+/// What a watcher may leave unread.
+const WATCH_BYTES: usize = 64 * 1024;
+
+/// A job under somebody's eyes.
+pub struct JobWatch {
+    jobs: Jobs,
+    job: Key,
+    events: Subscription,
+}
+
+impl JobWatch {
+    /// How long [`JobWatch::next`] waits at most.
+    pub fn pace(&self) -> Duration {
+        self.jobs.timing.lease_renew
+    }
+
+    /// The record as it stands.
+    pub async fn read(&self) -> Result<Option<StoredJob>, Unavailable> {
+        self.jobs.get(self.job).await
+    }
+
+    /// Waits until something has happened: progress, or `None` when it is time to look again. That is now and then so
+    /// whatever is heard: what is published may be lost.
+    pub async fn next(&mut self) -> Option<Progress> {
+        let received = tokio::time::timeout(self.pace(), self.events.next()).await.ok().flatten()?;
+        let BusEvent::Message(message) = received else { return None };
+        serde_json::from_slice::<JobEvent>(&message.payload).ok()?.progress
+    }
+}
+
+impl Jobs {
+    /// Watches a job: look, then wait, then look …; nothing that happens after this call is missed.
+    pub async fn watch(&self, job: Key) -> Result<JobWatch, Unavailable> {
+        let events = self.engine.subscribe(&self.subjects.job(job), None, WATCH_BYTES).await?;
+        Ok(JobWatch { jobs: self.clone(), job, events })
+    }
+
+    /// The record once the job is over, or as it stands when the time has passed; `None` if there is none.
+    pub async fn wait(&self, job: Key, within: Duration) -> Result<Option<Record>, Unavailable> {
+        let until = tokio::time::Instant::now() + within;
+        let mut watching = self.watch(job).await?;
+        loop {
+            let Some(stored) = watching.read().await? else { return Ok(None) };
+            if stored.record.state.is_terminal() {
+                return Ok(Some(stored.record));
+            }
+            loop {
+                match tokio::time::timeout_at(until, watching.next()).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(_) => return Ok(Some(stored.record)),
+                }
+            }
+        }
+    }
+
+    /// Tells watchers, without waiting.
+    pub(super) fn publish(&self, record: &Record) {
+        self.publish_event(record.id, JobEvent { state: record.state.text().to_owned(), progress: None });
+    }
+
+    pub(super) fn publish_event(&self, job: Key, event: JobEvent) {
+        let message = Message::new(self.subjects.job(job), wire::encode(&event));
+        let engine = self.engine.clone();
+        let mut telling = Box::pin(async move {
+            if let Err(error) = engine.publish(message).await {
+                tracing::debug!(%job, %error, "watchers of a job not told");
+            }
+        });
+        // there is room nearly always: no task for what is done at once
+        if telling.as_mut().now_or_never().is_none() {
+            tokio::spawn(telling);
+        }
+    }
+
+    /// Tells every page that waits for a job how it ended. A hint brings the job to a worker again if a page's node did
+    /// not answer.
+    pub(super) async fn notify_pages(&self, stored: &StoredJob) {
+        let record = &stored.record;
+        let told = record.askers.iter().map(|asker| self.tell_end(record, asker));
+        if futures_util::future::join_all(told).await.contains(&false) {
+            tracing::info!(job = %record.id, "a page is not told yet how its job ended");
+            while !self.push(stored, self.timing.redelivery).await {
+                self.wait_to_retry().await;
+            }
+        }
+    }
+
+    /// Until the page's node has answered, or the page is nowhere: it then finds the end in the record when it
+    /// comes back. Telling twice is safe, the node knows which ends a page has been told. `false` when the node did not
+    /// answer; a time without a connection of this process does not count.
+    async fn tell_end(&self, record: &Record, asker: &Waiter) -> bool {
+        let Some(note) = record.ending(asker.page.key, &asker.frame) else { return true };
+        let question = PeerRequest::Job(Box::new(note));
+        let link = self.engine.link();
+        let mut telling = 0;
+        while telling < MAX_NOTIFY_ATTEMPTS {
+            match self.post.find_page(asker.page, &question, None).await {
+                Ok(PeerResponse::Delivered(_) | PeerResponse::Unknown) => return true,
+                Err(PeerError::Gone | PeerError::TooLarge) => {
+                    tracing::debug!(job = %record.id, page = %asker.page, "page not told how its job ended");
+                    return true;
+                }
+                answer => tracing::debug!(job = %record.id, ?answer, "page not told yet"),
+            }
+            if matches!(*link.borrow(), ConnectionState::Down { .. }) {
+                self.wait_to_retry().await;
+                continue;
+            }
+            tokio::time::sleep(self.timing.lease_renew / 3 * telling).await;
+            telling += 1;
+        }
+        false
+    }
+
+    /// Tells the pages that wait how far a job has come, once: the next step comes soon.
+    pub(super) async fn tell_progress(&self, record: &Record, progress: &Progress) {
+        let notes = record.askers.iter().map(|asker| {
+            let note: JobNotification =
+                record.note(asker.page.key, &asker.frame, JobUpdate::Progress(progress.clone()));
+            let question = PeerRequest::Job(Box::new(note));
+            async move { self.post.find_page(asker.page, &question, None).await }
+        });
+        futures_util::future::join_all(notes).await;
+    }
+}

@@ -1,0 +1,54 @@
+//! Which worker was a user's own when it was last called: a guess that saves reading the fence.
+//!
+//! Owns: at most [`MAX_CACHED_OWNERS`] guesses. Never: the truth. A worker that is asked serves a user only while the fence is its
+//! own, and names the one whose it is otherwise.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::id::Key;
+
+/// More than a process has users that call at the same time; beyond it, all are looked up again.
+const MAX_CACHED_OWNERS: usize = 16 * 1024;
+
+/// Guesses by the key of the fence. Cheap to clone; all clones are one.
+#[derive(Clone, Default)]
+pub(super) struct OwnerCache(Arc<Mutex<HashMap<String, Key>>>);
+
+impl OwnerCache {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Key>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The worker that answered last.
+    pub(super) fn get(&self, fence: &str) -> Option<Key> {
+        self.lock().get(fence).copied()
+    }
+
+    /// This worker has answered.
+    pub(super) fn remember(&self, fence: String, worker: Key) {
+        let mut guesses = self.lock();
+        if guesses.len() >= MAX_CACHED_OWNERS && !guesses.contains_key(&fence) {
+            guesses.clear();
+        }
+        guesses.insert(fence, worker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guesses_are_bounded_and_the_newest_one_counts() {
+        let owners = OwnerCache::default();
+        for user in 0..2 * MAX_CACHED_OWNERS {
+            owners.remember(user.to_string(), Key::from_bits(1));
+            assert!(owners.lock().len() <= MAX_CACHED_OWNERS);
+        }
+        let last = (2 * MAX_CACHED_OWNERS - 1).to_string();
+        owners.remember(last.clone(), Key::from_bits(2));
+        assert_eq!(owners.get(&last), Some(Key::from_bits(2)));
+        assert_eq!(owners.get("nobody"), None);
+    }
+}

@@ -1,0 +1,115 @@
+//! Free jobs: hints pulled from the Queue, each to be looked up in its record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::inbox::WorkerInbox;
+use super::record::Affinity;
+use super::store::{StoredJob, TransitionFailure};
+use super::transition::TransitionError;
+use crate::engine::QueueMessage;
+use crate::id::Key;
+use crate::subject::route;
+
+/// Pulls as many hints as there are free slots, never more: what waits here could run elsewhere. The slots are not
+/// held meanwhile: a call may take one, and its hint waits a little or goes back.
+pub(super) async fn pull(desk: Arc<WorkerInbox>) {
+    let route = route(&desk.team.pool, &desk.team.lane);
+    let mut draining = desk.draining.subscribe();
+    while !*desk.draining.borrow() {
+        if desk.slots.acquire().await.is_err() {
+            return;
+        }
+        let free = desk.slots.available_permits().max(1);
+        let hints = tokio::select! {
+            hints = desk.jobs.engine.pull(&route, free, desk.jobs.timing.redelivery) => hints,
+            _ = draining.wait_for(|draining| *draining) => return,
+        };
+        match hints {
+            Ok(hints) => {
+                for hint in hints {
+                    let slot = desk.slots.clone().try_acquire_owned().ok();
+                    tokio::spawn(process_hint(desk.clone(), hint, slot));
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no hints now");
+                desk.jobs.wait_to_retry().await;
+            }
+        }
+    }
+}
+
+/// The record says what a hint means.
+async fn process_hint(desk: Arc<WorkerInbox>, hint: QueueMessage, slot: Option<OwnedSemaphorePermit>) {
+    let jobs = &desk.jobs;
+    let Ok(id) = hint.id.parse::<Key>() else { return settle(&desk, &hint).await };
+    // what was offered most likely stands; what comes again has changed since
+    let hinted = Some(&hint).filter(|hint| hint.attempt == 1).and_then(StoredJob::hinted);
+    let stored = match hinted.filter(|stored| stored.record.id == id) {
+        Some(stored) => stored,
+        None => match jobs.get(id).await {
+            Ok(Some(stored)) => stored,
+            // the record is written before its hint: it has expired
+            Ok(None) => return settle(&desk, &hint).await,
+            Err(_) => return nak(&desk, &hint, jobs.timing.lease_renew).await,
+        },
+    };
+    if stored.record.affinity == Affinity::Assigned {
+        // its hint says that a page was not told; what is not over waits as a row
+        return match stored.record.state.is_terminal() {
+            true => notify_and_ack(&desk, &stored, &hint).await,
+            false => settle(&desk, &hint).await,
+        };
+    }
+    let slot = match slot {
+        Some(slot) => slot,
+        None => match timeout(jobs.timing.redelivery / 2, desk.slots.clone().acquire_owned()).await {
+            Ok(Ok(slot)) => slot,
+            _ => return nak(&desk, &hint, Duration::ZERO).await,
+        },
+    };
+    match desk.claim(stored, None, Some(hint.clone()), None, slot).await {
+        Ok(()) => {}
+        Err(TransitionFailure::Refused(TransitionError::NotDue(ms), _)) => {
+            nak(&desk, &hint, Duration::from_millis(ms)).await;
+        }
+        Err(TransitionFailure::Refused(TransitionError::Running(worker), running)) => {
+            match desk.mark_lost(*running, worker).await {
+                // it is offered anew, or over
+                Some(changed) => {
+                    jobs.run_effect(changed).await;
+                    settle(&desk, &hint).await;
+                }
+                // redelivery is not a permission
+                None => nak(&desk, &hint, jobs.timing.redelivery).await,
+            }
+        }
+        Err(TransitionFailure::Refused(_, over)) => notify_and_ack(&desk, &over, &hint).await,
+        Err(TransitionFailure::Gone) => settle(&desk, &hint).await,
+        Err(TransitionFailure::Fenced | TransitionFailure::Unavailable) => {
+            nak(&desk, &hint, jobs.timing.lease_renew).await;
+        }
+    }
+}
+
+/// The job is over, but whoever ended it may not have lived to tell.
+async fn notify_and_ack(desk: &WorkerInbox, over: &StoredJob, hint: &QueueMessage) {
+    desk.jobs.notify_pages(over).await;
+    settle(desk, hint).await;
+}
+
+async fn settle(desk: &WorkerInbox, hint: &QueueMessage) {
+    if let Err(error) = desk.jobs.engine.ack(hint).await {
+        tracing::debug!(%error, "hint not settled, it comes again");
+    }
+}
+
+async fn nak(desk: &WorkerInbox, hint: &QueueMessage, after: Duration) {
+    if let Err(error) = desk.jobs.engine.nak(hint, after).await {
+        tracing::debug!(%error, "hint not put off, it comes again by itself");
+    }
+}

@@ -1,0 +1,207 @@
+//! Finds jobs that nobody works on although somebody should: offered to nobody, or lost with their worker.
+//!
+//! One process runs it. It reads every record once per change, keeps a line on those that are not over, and looks
+//! again at the old ones only.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::expire::Unclaimed;
+use super::record::{Affinity, JobState};
+use super::store::{Jobs, StoredJob};
+use super::transition::RecordEvent;
+use super::unix_ms;
+use crate::engine::{ConnectionState, Message, Unavailable};
+use crate::id::Key;
+use crate::subject::{route, worker_leaf};
+use crate::wire::{self, ClaimsQuery};
+use crate::worker::{WorkerGroup, WorkerId};
+
+/// Records per read.
+const BATCH: usize = 500;
+
+/// A job that is not over.
+#[derive(Debug, Clone)]
+struct OpenJob {
+    rev: u64,
+    /// Who runs it.
+    worker: Option<WorkerId>,
+    team: WorkerGroup,
+    /// Whether it waits in the Queue.
+    free: bool,
+    /// When it has waited too long for a worker.
+    overdue: u64,
+    /// When it could have begun.
+    due: u64,
+    /// When its worker is asked whether it runs the job.
+    ask_at: u64,
+}
+
+/// What the janitor remembers from one round to the next. Whoever takes the duty over starts with nothing.
+#[derive(Debug, Default)]
+pub struct JobReconciler {
+    seen: u64,
+    open: HashMap<Key, OpenJob>,
+    pub(super) unclaimed: Unclaimed,
+    link: Option<ConnectionState>,
+}
+
+impl JobReconciler {
+    /// One round: how many jobs it helped.
+    pub async fn run_once(&mut self, jobs: &Jobs) -> Result<usize, Unavailable> {
+        self.read(jobs).await?;
+        self.evict_dead_workers(jobs).await?;
+        self.end_unclaimed(jobs).await?;
+        self.clear_hints(jobs).await?;
+        self.ask_workers(jobs).await;
+        let mut helped = 0;
+        for id in self.suspects(jobs).await? {
+            match jobs.get(id).await? {
+                None => drop(self.open.remove(&id)),
+                Some(stored) => helped += usize::from(self.repair(jobs, stored).await?),
+            }
+        }
+        Ok(helped)
+    }
+
+    /// Jobs whose worker is not there, and jobs that wait for too long. As long as a route has a hint for every job
+    /// that waits, nothing is missing: its workers have too much to do.
+    async fn suspects(&self, jobs: &Jobs) -> Result<Vec<Key>, Unavailable> {
+        let now = unix_ms();
+        let mut doubtful = Vec::new();
+        let mut overdue: HashMap<&WorkerGroup, Vec<Key>> = HashMap::new();
+        for (id, line) in &self.open {
+            match line.worker {
+                Some(worker) if !jobs.workers.roster().is_current(worker) => doubtful.push(*id),
+                None if line.overdue <= now => overdue.entry(&line.team).or_default().push(*id),
+                _ => {}
+            }
+        }
+        for (team, late) in overdue {
+            let open = self.free_jobs_of(team);
+            let hints = jobs.engine.depth(&route(&team.pool, &team.lane)).await.map_err(|_| Unavailable)?;
+            let missing = hints < open;
+            doubtful.extend(late.into_iter().filter(|id| missing || !self.open[id].free));
+        }
+        Ok(doubtful)
+    }
+
+    async fn read(&mut self, jobs: &Jobs) -> Result<(), Unavailable> {
+        loop {
+            let batch = jobs.scan(self.seen, BATCH).await?;
+            let full = batch.len() == BATCH;
+            for stored in batch {
+                self.seen = self.seen.max(stored.rev);
+                self.track(jobs, &stored);
+            }
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(super) fn forget(&mut self, job: Key) {
+        self.open.remove(&job);
+    }
+
+    /// Jobs that wait for a worker and could have begun before that time.
+    pub(super) fn waits_since_before(&self, time: u64) -> Vec<Key> {
+        let waits = self.open.iter().filter(|(_, line)| line.worker.is_none() && line.due <= time);
+        waits.map(|(id, _)| *id).collect()
+    }
+
+    /// How many jobs of a team have a hint.
+    pub(super) fn free_jobs_of(&self, team: &WorkerGroup) -> u64 {
+        self.open.values().filter(|line| line.free && line.team == *team).count() as u64
+    }
+
+    pub(super) fn track(&mut self, jobs: &Jobs, stored: &StoredJob) {
+        let StoredJob { record, rev } = stored;
+        if record.state.is_terminal() {
+            self.open.remove(&record.id);
+            if record.affinity == Affinity::Free {
+                self.unclaimed.ended.insert(record.team());
+            }
+            return;
+        }
+        let worker = record.worker.filter(|_| record.state == JobState::Running);
+        let overdue = record.due.max(unix_ms()) + patience(jobs).as_millis() as u64;
+        let free = record.affinity == Affinity::Free;
+        let ask_at = unix_ms() + jobs.timing.redelivery.as_millis() as u64;
+        let (rev, team, due) = (*rev, record.team(), record.due);
+        self.open.insert(record.id, OpenJob { rev, worker, team, free, overdue, due, ask_at });
+    }
+
+    /// Asks living workers about jobs whose records say for a while that they run there and no more: a claim can stand
+    /// without an attempt. The answer is what the worker does to the record.
+    async fn ask_workers(&mut self, jobs: &Jobs) {
+        let now = unix_ms();
+        let link = *jobs.engine.link().borrow();
+        // a break of this process may have been one of the workers', too
+        let broken = self.link.replace(link).is_some_and(|before| before != link);
+        let mut questions: HashMap<Key, Vec<Key>> = HashMap::new();
+        for (id, line) in self.open.iter_mut().filter(|(_, line)| broken || line.ask_at <= now) {
+            line.ask_at = now + jobs.timing.redelivery.as_millis() as u64;
+            if let Some(worker) = line.worker.filter(|worker| jobs.workers.roster().is_current(*worker)) {
+                questions.entry(worker.id).or_default().push(*id);
+            }
+        }
+        for (worker, asked) in questions {
+            for asked in asked.chunks(BATCH) {
+                let subject = jobs.subjects.worker(worker, worker_leaf::CLAIMS);
+                let message = Message::new(subject, wire::encode(&ClaimsQuery { jobs: asked.to_vec() }));
+                // it is asked again
+                if let Err(error) = jobs.engine.publish(message).await {
+                    tracing::debug!(%worker, %error, "worker not asked about its claims");
+                }
+            }
+        }
+    }
+
+    /// Workers that run something and do not answer any more.
+    async fn evict_dead_workers(&self, jobs: &Jobs) -> Result<(), Unavailable> {
+        let mut busy: Vec<(WorkerId, &WorkerGroup)> =
+            self.open.values().filter_map(|line| Some((line.worker?, &line.team))).collect();
+        busy.sort_by_key(|(worker, _)| *worker);
+        busy.dedup_by_key(|(worker, _)| *worker);
+        let lives = |worker| jobs.workers.roster().is_current(worker);
+        let asked = busy.into_iter().filter(|(worker, _)| lives(*worker));
+        let buried = asked.map(|(worker, team)| jobs.workers.bury(team, worker));
+        futures_util::future::try_join_all(buried).await.map(drop)
+    }
+
+    async fn repair(&mut self, jobs: &Jobs, stored: StoredJob) -> Result<bool, Unavailable> {
+        let line = self.open.get(&stored.record.id).map(|line| line.rev);
+        if line != Some(stored.rev) {
+            // it has moved meanwhile
+            self.track(jobs, &stored);
+            return Ok(false);
+        }
+        let (state, worker) = (stored.record.state, stored.record.worker);
+        match (state, worker) {
+            (JobState::Running, Some(worker)) => {
+                if jobs.workers.is_alive(&stored.record.team(), worker).await? {
+                    return Ok(false);
+                }
+                let Ok(changed) = jobs.change(stored, RecordEvent::WorkerLost(worker), None).await else {
+                    return Ok(false);
+                };
+                tracing::info!(job = %changed.stored.record.id, worker = %worker.id, "job taken from a dead worker");
+                jobs.run_effect(changed).await;
+                Ok(true)
+            }
+            (JobState::Queued | JobState::Scheduled, _) => {
+                jobs.enqueue(&stored, Duration::ZERO).await;
+                // once more after the same time: duplicates die at the claim
+                self.track(jobs, &stored);
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+/// How long a job may wait for a worker before it is offered again. Longer than the queue takes to deliver again.
+fn patience(jobs: &Jobs) -> Duration {
+    jobs.timing.redelivery * 4
+}

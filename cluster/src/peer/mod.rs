@@ -1,0 +1,172 @@
+//! Between nodes: questions out, questions in.
+//!
+//! Owns: the three subscriptions of a node ([`PeerServer`]) and acknowledged requests to others ([`PeerClient`]). Never: what
+//! a question does (the service answers it) and never a subscription per socket or user.
+
+use std::time::Duration;
+
+use tracing::Instrument;
+
+use crate::engine::{
+    Bucket, BusEvent, Consistency, Engine, Headers, Message, RequestError, Subscription, Unavailable,
+};
+use crate::id::{Address, Holder};
+use crate::registry::PageRow;
+use crate::subject::{Subjects, leaf, page_key};
+use crate::trace::TraceParent;
+use crate::wire::{self, PeerRequest, PeerResponse};
+
+/// Unread bytes of each subscription before messages are dropped and a gap is reported.
+const INBOX_BYTES: usize = 16 * 1024 * 1024;
+
+/// Sends questions to other nodes.
+#[derive(Clone)]
+pub struct PeerClient {
+    engine: Engine,
+    subjects: Subjects,
+    within: Duration,
+}
+
+/// Why there is no answer from another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// Nobody listens there: the node is gone.
+    #[error("the node is gone")]
+    Gone,
+    /// No answer in time, or no connection: the question may have been acted on.
+    #[error("the node did not answer")]
+    Silent,
+    /// The question is over the size of a message.
+    #[error("the message is too large for the cluster")]
+    TooLarge,
+}
+
+impl PeerClient {
+    /// Questions are answered within `within` or not at all.
+    pub fn new(engine: &Engine, subjects: &Subjects, within: Duration) -> Self {
+        Self { engine: engine.clone(), subjects: subjects.clone(), within }
+    }
+
+    /// The same with another time to answer.
+    pub fn within(&self, within: Duration) -> Self {
+        Self { within, ..self.clone() }
+    }
+
+    /// Asks one life of a node.
+    pub async fn ask(
+        &self,
+        holder: Holder,
+        question: &PeerRequest,
+        trace: Option<TraceParent>,
+    ) -> Result<PeerResponse, PeerError> {
+        let leaf = if matches!(question, PeerRequest::Alive) { leaf::ALIVE } else { leaf::DELIVER };
+        self.send(self.subjects.node(holder.node, holder.epoch, leaf), question, trace).await
+    }
+
+    /// Asks the node that a page's address names: no lookup.
+    pub async fn ask_page(
+        &self,
+        page: Address,
+        question: &PeerRequest,
+        trace: Option<TraceParent>,
+    ) -> Result<PeerResponse, PeerError> {
+        self.send(self.subjects.page(page.node), question, trace).await
+    }
+
+    /// Asks the node that holds a page: the one that its address names, and if it is not there any more the one
+    /// that its row names, once. [`PeerResponse::Unknown`] when it is nowhere.
+    pub async fn find_page(
+        &self,
+        page: Address,
+        question: &PeerRequest,
+        trace: Option<TraceParent>,
+    ) -> Result<PeerResponse, PeerError> {
+        let first = self.ask_page(page, question, trace.clone()).await;
+        if !matches!(first, Err(PeerError::Gone) | Ok(PeerResponse::Unknown)) {
+            return first;
+        }
+        let rows = self.engine.kv(Bucket::Pages);
+        let entry = rows.get(&page_key::page(page.key), Consistency::Latest).await;
+        let entry = entry.map_err(|Unavailable| PeerError::Silent)?;
+        match entry.and_then(|entry| PageRow::decode(&entry.meta)).filter(|row| row.node != page.node) {
+            Some(row) => self.ask_page(Address { node: row.node, ..page }, question, trace).await,
+            None => Ok(PeerResponse::Unknown),
+        }
+    }
+
+    async fn send(
+        &self,
+        subject: String,
+        question: &PeerRequest,
+        trace: Option<TraceParent>,
+    ) -> Result<PeerResponse, PeerError> {
+        let message = Message { headers: Headers { trace }, ..Message::new(subject, wire::encode(question)) };
+        match self.engine.request(message, self.within).await {
+            Ok(answer) => wire::decode_answer(&answer.payload).ok_or(PeerError::Silent),
+            Err(RequestError::NoResponder) => Err(PeerError::Gone),
+            Err(RequestError::Deadline | RequestError::Down) => Err(PeerError::Silent),
+            Err(RequestError::TooLarge) => Err(PeerError::TooLarge),
+        }
+    }
+}
+
+/// What arrives at this node.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A question; answer it with [`PeerServer::answer`].
+    Question(Box<(PeerRequest, Message)>),
+    /// Something was missed between nodes.
+    Gap,
+}
+
+/// The three subscriptions of one life of a node.
+pub struct PeerServer {
+    engine: Engine,
+    page: Subscription,
+    node: Subscription,
+    all: Subscription,
+}
+
+impl PeerServer {
+    /// Returns when the server has confirmed all three: the node may take traffic from then on.
+    pub async fn open(engine: &Engine, subjects: &Subjects, holder: Holder) -> Result<Self, Unavailable> {
+        let page = engine.subscribe(&subjects.page(holder.node), None, INBOX_BYTES).await?;
+        let node =
+            engine.subscribe(&subjects.node_pattern(holder.node, holder.epoch), None, INBOX_BYTES).await?;
+        let all = engine.subscribe(&subjects.all(), None, INBOX_BYTES).await?;
+        Ok(Self { engine: engine.clone(), page, node, all })
+    }
+
+    /// The next question or gap; `None` when the engine is gone. What cannot be read is skipped with a warning.
+    pub async fn next(&mut self) -> Option<Incoming> {
+        loop {
+            let received = tokio::select! {
+                Some(received) = self.page.next() => received,
+                Some(received) = self.node.next() => received,
+                Some(received) = self.all.next() => received,
+                else => return None,
+            };
+            match received {
+                BusEvent::Gap(_) => return Some(Incoming::Gap),
+                BusEvent::Message(message) => match wire::decode_question(&message.payload) {
+                    Some(question) => return Some(Incoming::Question(Box::new((question, message)))),
+                    None => {
+                        tracing::warn!(subject = message.subject, "unreadable question from another node")
+                    }
+                },
+            }
+        }
+    }
+
+    /// Answers a question as soon as the answer is known, without waiting here.
+    pub fn answer(&self, question: Message, answer: impl Future<Output = PeerResponse> + Send + 'static) {
+        let engine = self.engine.clone();
+        let send = async move {
+            let Some(message) = question.answer(wire::encode(&answer.await)) else { return };
+            if let Err(error) = engine.publish(message).await {
+                tracing::debug!(%error, "answer to another node not sent");
+            }
+        };
+        tokio::spawn(send.in_current_span());
+    }
+}

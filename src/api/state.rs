@@ -1,0 +1,228 @@
+//! `/{level}/{id}/data`: the state trees. `ETag` is a tree's revision, `If-Match` makes a write compare-and-set.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+
+use axum::Json;
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::{HeaderMap, StatusCode, header, request};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, Stream};
+use pagewire_cluster::id::Address;
+use pagewire_cluster::state::{ClientPath, DraftWrite, Edit, Operation, Owner};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::ApiState;
+use super::error::{ApiError, ErrorBody};
+use super::extract::Body;
+use super::id;
+use crate::pages::{WatchStream, exists};
+use crate::protocol::{CommandError, ErrorCode};
+
+/// A tree and a path in it, as the URL names them.
+pub(super) struct TreePath {
+    owner: Owner,
+    path: String,
+}
+
+/// Changes of a tree, all or none.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PatchRequest {
+    /// `{path, value}` or `{path, delete: true}`, in this order.
+    #[schema(value_type = Vec<serde_json::Value>)]
+    changes: Vec<Edit>,
+    /// Only if the tree is at this revision; the same as `If-Match`.
+    if_revision: Option<u64>,
+}
+
+/// What a write has made.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct WriteResponse {
+    /// The tree's revision after it.
+    revision: u64,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for TreePath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut request::Parts, state: &S) -> Result<Self, ApiError> {
+        let named = Path::<HashMap<String, String>>::from_request_parts(parts, state).await;
+        let Path(mut named) = named.map_err(|_| ApiError::malformed("the path is not UTF-8"))?;
+        let mut take = |name| named.remove(name).unwrap_or_default();
+        let (level, text, path) = (take("level"), take("id"), take("path"));
+        let owner = match level.as_str() {
+            "users" => Owner::User(id::user(text)?),
+            "connections" => Owner::Connection(id::key(&text)?),
+            "sessions" => Owner::Session(id::key(&text)?),
+            "pages" => Owner::Page(id::key(&text)?),
+            _ => return Err(ApiError::new(ErrorCode::Unknown, "there is nothing at this path")),
+        };
+        Ok(Self { owner, path })
+    }
+}
+
+impl TreePath {
+    fn locator(&self) -> Result<ClientPath, ApiError> {
+        Ok(self.path.parse::<ClientPath>().map_err(CommandError::from)?)
+    }
+
+    /// Users are for good; of anything else there is a tree as long as there is the thing itself.
+    fn must_exist(&self, parts: &ApiState) -> Result<(), ApiError> {
+        if exists(&parts.registry.view(), &self.owner) {
+            Ok(())
+        } else {
+            Err(ApiError::new(ErrorCode::Unknown, "there is no such thing now"))
+        }
+    }
+}
+
+/// What stands at a path, or in the whole tree: a value or a branch. With `Accept: text/event-stream` first that, then
+/// its changes.
+#[utoipa::path(get, path = "/api/v1/{level}/{id}/data", tag = "state",
+    params(("level" = String, Path, description = "users, connections, sessions or pages"), ("id" = String, Path)),
+    responses((status = 200, body = serde_json::Value), (status = "default", body = ErrorBody)))]
+pub(super) async fn whole(
+    state: State<ApiState>,
+    at: TreePath,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    read(state, at, headers).await
+}
+
+/// The same below a path (`wizard.form.name`).
+#[utoipa::path(get, path = "/api/v1/{level}/{id}/data/{path}", tag = "state",
+    params(("level" = String, Path), ("id" = String, Path), ("path" = String, Path)),
+    responses((status = 200, body = serde_json::Value), (status = "default", body = ErrorBody)))]
+pub(super) async fn read(
+    State(parts): State<ApiState>,
+    at: TreePath,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    at.must_exist(&parts)?;
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if accept.contains("text/event-stream") {
+        let path = at.path.parse().map_err(CommandError::from)?;
+        let listener = parts.context.watching.listen(at.owner, path);
+        return Ok(Sse::new(events(listener)).keep_alive(KeepAlive::default()).into_response());
+    }
+    let reading = parts.context.states.get(&at.owner, &at.locator()?).await.map_err(CommandError::from)?;
+    let tag = [(header::ETAG, format!("\"{}\"", reading.revision))];
+    match reading.value {
+        Some(value) => Ok((tag, Json(value)).into_response()),
+        // a whole tree is there even if nothing is in it
+        None if at.path.is_empty() => Ok((tag, Json(Value::Object(Default::default()))).into_response()),
+        None => Err(ApiError::new(ErrorCode::Unknown, "nothing stands at this path")),
+    }
+}
+
+/// Each piece of news as an event `data`; the stream ends with `slow` when its reader is.
+fn events(listener: WatchStream) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold(Some(listener), |listener| async move {
+        let mut listener = listener?;
+        match listener.next().await {
+            Some(news) => {
+                let news = String::from_utf8_lossy(&news).into_owned();
+                Some((Ok(Event::default().event("data").data(news)), Some(listener)))
+            }
+            None => Some((Ok(Event::default().event("slow").data("{}")), None)),
+        }
+    })
+}
+
+/// Writes a value at a path; a whole tree is an object.
+#[utoipa::path(put, path = "/api/v1/{level}/{id}/data/{path}", tag = "state", request_body = serde_json::Value,
+    params(("level" = String, Path), ("id" = String, Path), ("path" = String, Path), ("if-match" = Option<String>, Header)),
+    responses((status = 200, body = WriteResponse), (status = "default", body = ErrorBody)))]
+pub(super) async fn set(
+    State(parts): State<ApiState>,
+    at: TreePath,
+    headers: HeaderMap,
+    Body(value): Body<Value>,
+) -> Result<Response, ApiError> {
+    let edit = Edit { path: at.locator()?, value: Some(value) };
+    write(&parts, &at, vec![edit], expected(&headers)?).await
+}
+
+/// Replaces the whole tree by an object.
+#[utoipa::path(put, path = "/api/v1/{level}/{id}/data", tag = "state", request_body = serde_json::Value,
+    params(("level" = String, Path), ("id" = String, Path), ("if-match" = Option<String>, Header)),
+    responses((status = 200, body = WriteResponse), (status = "default", body = ErrorBody)))]
+pub(super) async fn replace(
+    state: State<ApiState>,
+    at: TreePath,
+    headers: HeaderMap,
+    body: Body<Value>,
+) -> Result<Response, ApiError> {
+    set(state, at, headers, body).await
+}
+
+/// Deletes what stands at a path.
+#[utoipa::path(delete, path = "/api/v1/{level}/{id}/data/{path}", tag = "state",
+    params(("level" = String, Path), ("id" = String, Path), ("path" = String, Path), ("if-match" = Option<String>, Header)),
+    responses((status = 200, body = WriteResponse), (status = "default", body = ErrorBody)))]
+pub(super) async fn delete(
+    State(parts): State<ApiState>,
+    at: TreePath,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let edit = Edit { path: at.locator()?, value: None };
+    write(&parts, &at, vec![edit], expected(&headers)?).await
+}
+
+/// Empties a tree.
+#[utoipa::path(delete, path = "/api/v1/{level}/{id}/data", tag = "state",
+    params(("level" = String, Path), ("id" = String, Path), ("if-match" = Option<String>, Header)),
+    responses((status = 200, body = WriteResponse), (status = "default", body = ErrorBody)))]
+pub(super) async fn clear(
+    state: State<ApiState>,
+    at: TreePath,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    delete(state, at, headers).await
+}
+
+/// Makes several changes, all or none.
+#[utoipa::path(patch, path = "/api/v1/{level}/{id}/data", tag = "state", request_body = PatchRequest,
+    params(("level" = String, Path), ("id" = String, Path), ("if-match" = Option<String>, Header)),
+    responses((status = 200, body = WriteResponse), (status = "default", body = ErrorBody)))]
+pub(super) async fn patch(
+    State(parts): State<ApiState>,
+    at: TreePath,
+    headers: HeaderMap,
+    Body(patch): Body<PatchRequest>,
+) -> Result<Response, ApiError> {
+    let if_revision = expected(&headers)?.or(patch.if_revision);
+    write(&parts, &at, patch.changes, if_revision).await
+}
+
+async fn write(
+    parts: &ApiState,
+    at: &TreePath,
+    edits: Vec<Edit>,
+    if_revision: Option<u64>,
+) -> Result<Response, ApiError> {
+    at.must_exist(parts)?;
+    let write = DraftWrite { act: Operation::Edit(edits), if_revision, from: None::<Address> };
+    match parts.context.write(&at.owner, write).await {
+        Ok(revision) => {
+            let tag = [(header::ETAG, format!("\"{revision}\""))];
+            Ok((tag, Json(WriteResponse { revision })).into_response())
+        }
+        Err(error) => {
+            let conflict = error.code == ErrorCode::Conflict;
+            let error = ApiError::from(error);
+            Err(if conflict { error.with_status(StatusCode::PRECONDITION_FAILED) } else { error })
+        }
+    }
+}
+
+/// The revision that `If-Match` names.
+fn expected(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+    let Some(tag) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    let tag = tag.to_str().unwrap_or_default().trim();
+    let quoted = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag);
+    quoted.parse().map(Some).map_err(|_| ApiError::malformed("If-Match is a revision in quotes"))
+}

@@ -1,0 +1,167 @@
+//! Submitting a job: what is allowed, and whose workers it is for.
+
+use std::sync::Arc;
+
+use pagewire_cluster::id::{Address, Key};
+use pagewire_cluster::job::{Idempotency, Quota, QuotaAccount, Record, Submission, SubmitError, Submitted};
+use pagewire_cluster::rollout::{RoutingKey, is_name};
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+
+use super::placement::{DEFAULT_POOL, affinity};
+use super::{Executors, Mode};
+use crate::config::LimitsConfig;
+use crate::protocol::{CommandError, ErrorCode};
+
+/// The longest name of a handler, and the longest idempotency key, in bytes.
+const MAX_NAME: usize = 200;
+/// How often a job may be tried again at most.
+const MAX_RETRIES: u32 = 100;
+/// How far ahead a job may be scheduled.
+const MAX_SCHEDULE_AHEAD: time::Duration = time::Duration::days(366);
+
+/// Durable work.
+#[derive(Debug)]
+pub struct JobRequest {
+    /// The handler's name.
+    pub kind: String,
+    /// Its argument.
+    pub data: Box<RawValue>,
+    /// Where it should run.
+    pub mode: Mode,
+    /// Whose workers; the default pool if none is named.
+    pub pool: Option<String>,
+    /// For whom.
+    pub user: Option<Arc<str>>,
+    /// From which browser: its lane, when there is no user.
+    pub connection: Option<Key>,
+    /// The page that is told how it goes.
+    pub page: Option<Address>,
+    /// That page's own id of it.
+    pub frame: Option<Box<RawValue>>,
+    /// Not before.
+    pub run_at: Option<OffsetDateTime>,
+    /// How often it is tried again after a failure.
+    pub retries: Option<u32>,
+    /// The same scope and key again is the same job.
+    pub idempotency: Option<Idempotency>,
+    /// What holds for a page that asks by itself; `None` for a program.
+    pub rules: Option<PageRules>,
+}
+
+/// What a page may leave open, and for whom it is counted.
+#[derive(Debug, Clone, Copy)]
+pub struct PageRules {
+    /// Open jobs of one page.
+    pub per_page: usize,
+    /// Open jobs of the pages of one user.
+    pub per_user: usize,
+    /// Open jobs of one anonymous browser.
+    pub per_anonymous: usize,
+}
+
+impl PageRules {
+    /// What the configuration allows.
+    pub fn new(limits: &LimitsConfig) -> Self {
+        let LimitsConfig { jobs_per_page, jobs_per_user, jobs_per_anonymous, .. } = *limits;
+        Self { per_page: jobs_per_page, per_user: jobs_per_user, per_anonymous: jobs_per_anonymous }
+    }
+
+    fn quota(self, job: &JobRequest) -> Option<Quota> {
+        let page = job.page?.key;
+        let (account, per_account) = match &job.user {
+            Some(user) => (QuotaAccount::User(user.to_string()), self.per_user),
+            None => (QuotaAccount::Connection(job.connection?), self.per_anonymous),
+        };
+        Some(Quota { account, page, per_page: self.per_page, per_account })
+    }
+}
+
+impl Executors {
+    /// Makes a job durable and offers it to the workers of its lane, whether or not there are any now. `accepted`
+    /// runs in between: whoever is told there hears of nothing else before.
+    pub async fn submit(
+        &self,
+        job: JobRequest,
+        accepted: impl FnOnce(&Record),
+    ) -> Result<Submitted, CommandError> {
+        check(&job)?;
+        let affinity = affinity(job.mode, job.user.is_some())?;
+        let pool = pool(job.pool.as_deref())?;
+        if job.rules.is_some() {
+            self.check_known(pool).await?;
+        }
+        let quota = job.rules.and_then(|rules| rules.quota(&job));
+        let team = self.team(pool, RoutingKey::of(job.user.as_deref(), job.connection));
+        let submission = Submission {
+            kind: job.kind,
+            data: job.data,
+            team,
+            affinity,
+            user: job.user.as_deref().map(str::to_owned),
+            page: job.page,
+            frame: job.frame,
+            run_at: job.run_at.map(unix_ms),
+            retries: job.retries.unwrap_or(0),
+            idempotency: job.idempotency,
+            quota: quota.clone(),
+        };
+        self.jobs.submit(submission, accepted).await.map_err(|error| refused(error, quota.as_ref()))
+    }
+}
+
+/// A pool by its name, or the default one.
+pub(super) fn pool(named: Option<&str>) -> Result<&str, CommandError> {
+    match named {
+        None => Ok(DEFAULT_POOL),
+        Some(name) if is_name(name) => Ok(name),
+        Some(_) => Err(malformed("a pool's name has letters, digits, -, _ and .")),
+    }
+}
+
+fn check(job: &JobRequest) -> Result<(), CommandError> {
+    if job.mode == Mode::Inline {
+        return Err(malformed("a job runs at a worker: exec_mode is any or assigned"));
+    }
+    if !(1..=MAX_NAME).contains(&job.kind.len()) {
+        return Err(malformed("the kind of a job has 1 to 200 bytes"));
+    }
+    if job.retries.is_some_and(|retries| retries > MAX_RETRIES) {
+        return Err(malformed("a job has at most 100 retries"));
+    }
+    if job.run_at.is_some_and(|at| at > OffsetDateTime::now_utc() + MAX_SCHEDULE_AHEAD) {
+        return Err(malformed("a job is scheduled at most a year ahead"));
+    }
+    if job.idempotency.as_ref().is_some_and(|idempotency| !(1..=MAX_NAME).contains(&idempotency.key.len())) {
+        return Err(malformed("an idempotency key has 1 to 200 bytes"));
+    }
+    Ok(())
+}
+
+fn malformed(message: &'static str) -> CommandError {
+    CommandError::new(ErrorCode::Malformed, message)
+}
+
+fn unix_ms(at: OffsetDateTime) -> u64 {
+    u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(0)
+}
+
+fn refused(error: SubmitError, quota: Option<&Quota>) -> CommandError {
+    let code = match error {
+        SubmitError::PageFull | SubmitError::AccountFull => {
+            let (key, most) = match (error, quota) {
+                (SubmitError::PageFull, quota) => ("jobs_per_page", quota.map(|quota| quota.per_page)),
+                (_, Some(Quota { account: QuotaAccount::Connection(_), per_account, .. })) => {
+                    ("jobs_per_anonymous", Some(*per_account))
+                }
+                (_, quota) => ("jobs_per_user", quota.map(|quota| quota.per_account)),
+            };
+            let message = format!("{error}: {} (limits.{key})", most.unwrap_or_default());
+            return CommandError::new(ErrorCode::RateLimited, message);
+        }
+        SubmitError::Conflict => ErrorCode::Conflict,
+        SubmitError::TooLarge => ErrorCode::TooLarge,
+        SubmitError::Unavailable => ErrorCode::Unavailable,
+    };
+    CommandError::new(code, error.to_string())
+}

@@ -1,0 +1,97 @@
+//! Calls on a node alone, without any worker: what its own handlers answer.
+
+use pagewire_cluster::engine::{Engine, Memory};
+use pagewire_cluster::peer::PeerClient;
+use pagewire_cluster::subject::Subjects;
+
+use super::*;
+
+fn executors() -> Executors {
+    let timing = Timing::TEST;
+    let (engine, subjects) = (Engine::Memory(Memory::with_timing(&timing)), Subjects::new("t"));
+    let workers = Workers::new(&engine, &subjects, timing);
+    let jobs = Jobs::new(&engine, &subjects, timing, &workers);
+    let post = PeerClient::new(&engine, &subjects, timing.deliver);
+    let rollouts = Rollouts::new(&engine, post, timing.deliver);
+    Executors::new(false, jobs, workers, rollouts, timing, Arc::new(Metrics::new("stable", "dev")))
+}
+
+async fn call(method: &str, params: &str, mode: Mode, timeout_ms: u64) -> Result<String, String> {
+    let call = CallRequest {
+        method: method.into(),
+        params: serde_json::from_str(params).unwrap(),
+        mode,
+        pool: None,
+        timeout: Some(Duration::from_millis(timeout_ms)),
+        user: Some("ann".into()),
+        connection: None,
+        page: None,
+    };
+    executors().call(call).await.map(|value| value.get().to_owned()).map_err(|error| error.code().to_owned())
+}
+
+fn refused(code: ErrorCode) -> Result<String, String> {
+    Err(code.text().to_owned())
+}
+
+#[tokio::test]
+async fn handlers_answer_or_say_why_not() {
+    assert_eq!(call("echo", r#"{"a":[1, 2]}"#, Mode::Default, 1000).await.as_deref(), Ok(r#"{"a":[1, 2]}"#));
+    assert_eq!(call("sum", "[1,2.5,-3]", Mode::Any, 1000).await.as_deref(), Ok("0.5"));
+    assert_eq!(call("sum", "[1,2]", Mode::Inline, 1000).await.as_deref(), Ok("3"));
+    assert_eq!(call("sum", r#""x""#, Mode::Inline, 1000).await, refused(ErrorCode::Malformed));
+    assert_eq!(call("fail", "null", Mode::Inline, 1000).await, refused(ErrorCode::Failed));
+}
+
+#[tokio::test]
+async fn hash_is_sha_256_as_often_as_asked() {
+    let once = r#""9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08""#;
+    assert_eq!(call("hash", r#"{"text":"test"}"#, Mode::Inline, 1000).await.as_deref(), Ok(once));
+    let twice = r#""954d5a49fd70d9b8bcdb35d252267829957f7ef7fa6c74f88419bdc5e82209f4""#;
+    assert_eq!(call("hash", r#"{"text":"test","rounds":2}"#, Mode::Inline, 1000).await.as_deref(), Ok(twice));
+    let much = r#"{"rounds":4000000000}"#;
+    assert_eq!(call("hash", much, Mode::Inline, 1000).await, refused(ErrorCode::TooLarge));
+}
+
+#[tokio::test]
+async fn a_call_ends_with_its_time_out() {
+    assert_eq!(call("sleep", r#"{"ms":5000}"#, Mode::Inline, 20).await, refused(ErrorCode::Timeout));
+    assert_eq!(call("sleep", r#"{"ms":1}"#, Mode::Inline, 2000).await.as_deref(), Ok("null"));
+}
+
+#[tokio::test]
+async fn nobody_serves_an_unknown_method_or_an_assigned_call_without_a_worker() {
+    assert_eq!(call("nothing", "null", Mode::Default, 1000).await, refused(ErrorCode::NoExecutor));
+    assert_eq!(call("echo", "1", Mode::Assigned, 1000).await, refused(ErrorCode::NoExecutor));
+}
+
+#[tokio::test]
+async fn a_job_that_is_not_allowed_is_refused_with_the_reason() {
+    let job = || JobRequest {
+        kind: "echo".into(),
+        data: RawValue::NULL.to_owned(),
+        mode: Mode::Any,
+        pool: None,
+        user: None,
+        connection: None,
+        page: None,
+        frame: None,
+        run_at: None,
+        retries: None,
+        idempotency: None,
+        rules: None,
+    };
+    let executors = executors();
+    for bad in [
+        JobRequest { mode: Mode::Inline, ..job() },
+        JobRequest { mode: Mode::Assigned, ..job() },
+        JobRequest { kind: String::new(), ..job() },
+        JobRequest { pool: Some("a b".into()), ..job() },
+        JobRequest { retries: Some(101), ..job() },
+        JobRequest { run_at: Some(time::OffsetDateTime::now_utc() + time::Duration::days(400)), ..job() },
+    ] {
+        let refused = executors.submit(bad, |_| panic!("accepted")).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Malformed);
+    }
+    assert!(executors.submit(job(), |_| {}).await.unwrap().fresh, "it waits for a worker");
+}

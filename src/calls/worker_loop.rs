@@ -1,0 +1,104 @@
+//! The loop of a worker: takes work as it comes, runs each piece in a task of its own.
+//!
+//! Owns: which handler runs it, and how it ends. Never: leases, claims or retries (`pagewire_cluster::job`).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use pagewire_cluster::job::{Attempt, IncomingCall, Outcome, Reporter, Work, WorkStream};
+use pagewire_cluster::wire::CallAnswer;
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+use tokio::task::coop::consume_budget;
+
+use super::handlers::{self, failed};
+use super::{ExecutorError, exec, no_executor};
+use crate::telemetry::Metrics;
+
+/// What a worker runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Handlers {
+    /// Each one says no, for trying out what a bad release does.
+    pub failing: bool,
+}
+
+impl Handlers {
+    async fn run(
+        self,
+        method: &str,
+        params: &RawValue,
+        reporter: &Reporter,
+    ) -> Result<Box<RawValue>, ExecutorError> {
+        let Some(handler) = handlers::find(method) else {
+            return Err(no_executor("no worker of this lane has such a handler").into());
+        };
+        if self.failing {
+            return Err(failed("this worker was started to fail".to_owned()));
+        }
+        handlers::run(handler, params, reporter).await
+    }
+}
+
+/// Runs what comes in until the intake ends. When `leaving` becomes true, jobs that still run are given back untouched.
+pub async fn serve(
+    intake: &mut WorkStream,
+    handlers: Handlers,
+    leaving: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+) {
+    while let Some(work) = intake.next().await {
+        match work {
+            Work::Job(attempt) => {
+                drop(tokio::spawn(run(*attempt, handlers, leaving.clone(), metrics.clone())))
+            }
+            Work::Call(asked) => {
+                // most handlers are done at once, and need neither a task nor anybody who can stop them
+                let mut answering = Box::pin(answer(asked, handlers));
+                if answering.as_mut().now_or_never().is_none() {
+                    drop(tokio::spawn(answering));
+                }
+            }
+        }
+        // a long line of such calls lets others have their turn
+        consume_budget().await;
+    }
+}
+
+async fn run(
+    attempt: Attempt,
+    handlers: Handlers,
+    mut leaving: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+) {
+    let started = Instant::now();
+    let record = attempt.record();
+    let (kind, data, reporter) = (record.kind.clone(), record.data.clone(), attempt.reporter());
+    let outcome = tokio::select! {
+        outcome = handlers.run(&kind, &data, &reporter) => match outcome {
+            Ok(value) => Outcome::Value(value),
+            Err(error) => Outcome::Failed(error.into_failure()),
+        },
+        () = attempt.cancelled() => Outcome::Stopped,
+        Ok(_) = leaving.wait_for(|leaving| *leaving) => Outcome::Returned,
+    };
+    let Some(record) = attempt.end(outcome).await else { return };
+    // what a client made up is no label
+    let kind = handlers::find(&kind).map_or("other", handlers::Handler::name);
+    let waited = Duration::from_millis(record.started.unwrap_or(record.due).saturating_sub(record.due));
+    metrics.record_job_attempt(kind, exec(record.affinity), record.state.text(), waited, started.elapsed());
+}
+
+async fn answer(asked: Box<IncomingCall>, handlers: Handlers) {
+    let reporter = Reporter::silent();
+    let answer = tokio::select! {
+        biased;
+        outcome = handlers.run(&asked.call.method, &asked.call.params, &reporter) => match outcome {
+            Ok(value) => CallAnswer::Value(value),
+            Err(_) if handlers::find(&asked.call.method).is_none() => CallAnswer::NoHandler,
+            Err(error) => CallAnswer::Error(error.into_failure()),
+        },
+        () = asked.abandoned() => return,
+    };
+    asked.answer(answer).await;
+}

@@ -1,0 +1,169 @@
+//! A node's server API, from the client's side.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::Args;
+use pagewire_cluster::timing::Timing;
+use reqwest::{Client, RequestBuilder, Response};
+use serde_json::Value;
+
+use super::{CommandFailure, Exit};
+
+/// Which server, and how to print what it says.
+#[derive(Args)]
+pub(super) struct ApiClient {
+    /// The server's address. The key comes from PAGEWIRE_API_KEY alone: arguments are visible to other users.
+    #[arg(long, env = "PAGEWIRE_URL", global = true, default_value = "http://127.0.0.1:8080")]
+    url: String,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+impl ApiClient {
+    /// Reads `path` below `/api/v1`.
+    pub(super) async fn get(&self, path: &str) -> Result<Value, CommandFailure> {
+        self.ask(client()?.get(self.at(path)), Duration::ZERO).await
+    }
+
+    /// Posts to `path` below `/api/v1`.
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, CommandFailure> {
+        self.post_and_wait(path, body, Duration::ZERO).await
+    }
+
+    /// The same for what the server may think about for some time.
+    pub(super) async fn post_and_wait(
+        &self,
+        path: &str,
+        body: &Value,
+        wait: Duration,
+    ) -> Result<Value, CommandFailure> {
+        self.ask(client()?.post(self.at(path)).json(body), wait).await
+    }
+
+    /// Replaces what is at `path` below `/api/v1`, if that is at this revision.
+    pub(super) async fn put(&self, path: &str, body: &Value, revision: u64) -> Result<Value, CommandFailure> {
+        let request = client()?.put(self.at(path)).header("if-match", format!("\"{revision}\""));
+        self.ask(request.json(body), Duration::ZERO).await
+    }
+
+    /// Writes a value to `path` below `/api/v1`, or deletes what is there; if it is at this revision, when one is named.
+    pub(super) async fn write(
+        &self,
+        path: &str,
+        value: Option<&Value>,
+        if_revision: Option<u64>,
+    ) -> Result<Value, CommandFailure> {
+        let request = match value {
+            Some(value) => client()?.put(self.at(path)).json(value),
+            None => client()?.delete(self.at(path)),
+        };
+        let request = match if_revision {
+            Some(revision) => request.header("if-match", format!("\"{revision}\"")),
+            None => request,
+        };
+        self.ask(request, Duration::ZERO).await
+    }
+
+    /// Removes what is at `path` below `/api/v1`. The server asks every node before it answers.
+    pub(super) async fn remove(&self, path: &str) -> Result<Value, CommandFailure> {
+        self.ask(client()?.delete(self.at(path)), Timing::from_environment().call).await
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}/api/v1{path}", self.url.trim_end_matches('/'))
+    }
+
+    /// Opens a stream of events at `path` below `/api/v1`. It has no time-out: who reads it has one.
+    pub(super) async fn stream(&self, path: &str) -> Result<Response, CommandFailure> {
+        let request = authorized(client()?.get(self.at(path)).header("accept", "text/event-stream"));
+        let answer = tokio::time::timeout(Timing::from_environment().call, request.send()).await;
+        let late = |_| Exit::Unreachable.with_message(format!("{} does not answer", self.url));
+        let response = answer.map_err(late)?.map_err(|error| unsent(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(self.refusal(response).await)
+    }
+
+    async fn ask(&self, request: RequestBuilder, wait: Duration) -> Result<Value, CommandFailure> {
+        let response = send(authorized(request), Timing::from_environment().call + wait).await?;
+        if !response.status().is_success() {
+            return Err(self.refusal(response).await);
+        }
+        let body = response.bytes().await.map_err(|error| Exit::Unreachable.with_message(reason(&error)))?;
+        Ok(serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    async fn refusal(&self, response: Response) -> CommandFailure {
+        let status = response.status();
+        let body = response.bytes().await.unwrap_or_default();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let error = &body["error"];
+        Exit::Failed.with_message(match (error["message"].as_str(), error["code"].as_str()) {
+            (Some(message), Some(code)) => format!("{message} ({code})"),
+            _ => format!("{} answers {status}: is the server API served there?", self.url),
+        })
+    }
+}
+
+fn authorized(request: RequestBuilder) -> RequestBuilder {
+    match std::env::var("PAGEWIRE_API_KEY") {
+        Ok(key) if !key.is_empty() => request.bearer_auth(key),
+        _ => request,
+    }
+}
+
+/// A text as a segment of a path, or a value of a query.
+pub(super) fn escape(text: &str) -> String {
+    use std::fmt::Write;
+    text.bytes().fold(String::new(), |mut escaped, byte| {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            escaped.push(byte.into());
+        } else {
+            // writing to a String cannot fail
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+        escaped
+    })
+}
+
+/// A user as a segment of a path: what a path cannot carry is written `~<base64url>`.
+pub(super) fn segment(user: &str) -> String {
+    match user {
+        "." | ".." => format!("~{}", URL_SAFE_NO_PAD.encode(user)),
+        user if user.starts_with('~') || user.contains('/') => format!("~{}", URL_SAFE_NO_PAD.encode(user)),
+        user => escape(user),
+    }
+}
+
+/// A client that trusts what the system trusts and reaches nodes without a proxy.
+pub(super) fn client() -> Result<Client, CommandFailure> {
+    // fails only when it is there already
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder().no_proxy().build().map_err(|error| Exit::Failed.with_message(reason(&error)))
+}
+
+/// Sends a request; no answer within the time means that the server cannot be reached.
+pub(super) async fn send(request: RequestBuilder, within: Duration) -> Result<Response, CommandFailure> {
+    request.timeout(within).send().await.map_err(|error| unsent(&error))
+}
+
+fn unsent(error: &reqwest::Error) -> CommandFailure {
+    if error.is_builder() {
+        return Exit::Usage.with_message(format!("not an address: {}", reason(error)));
+    }
+    let url = error.url().map(ToString::to_string).unwrap_or_default();
+    Exit::Unreachable.with_message(format!("{url} cannot be reached: {}", reason(error)))
+}
+
+/// The innermost reason of an error: the layers above it only repeat that there is one.
+fn reason(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(below) = innermost.source() {
+        innermost = below;
+    }
+    innermost.to_string()
+}

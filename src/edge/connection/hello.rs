@@ -1,0 +1,82 @@
+//! A socket's first moments: who it is and which page it gets.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::super::Edge;
+use super::super::heartbeat::{CloseCause, Heartbeat, HeartbeatAction};
+use super::super::socket::{Disconnect, WebSocketStream};
+use super::{UpgradeInfo, closing, remaining};
+use crate::auth::{AuthError, Roles};
+use crate::command::{self, Caller};
+use crate::pages::{OpenRequest, Opened};
+use crate::protocol::{Close, CloseCode, Hello};
+
+/// Before anything is read: a browser shows its page a close code, and of a refused upgrade nothing at all.
+const FOREIGN: Close = Close::new(CloseCode::Forbidden, "origin");
+
+/// Waits for `hello` and opens the page that it asks for.
+pub(super) async fn accept_hello(
+    edge: &Edge,
+    wire: &mut WebSocketStream,
+    pulse: &Arc<Heartbeat>,
+    arrival: Box<UpgradeInfo>,
+) -> Result<(Opened, Roles), Disconnect> {
+    if arrival.foreign {
+        return Err(Disconnect::Close(FOREIGN));
+    }
+    if edge.is_draining() {
+        return Err(Disconnect::Close(closing(edge, CloseCause::Drain)));
+    }
+    let dismissed = poll_fn(|cx| match pulse.poll_order(cx) {
+        Some(HeartbeatAction::Close(cause)) => Poll::Ready(closing(edge, cause)),
+        Some(HeartbeatAction::Ping) | None => Poll::Pending,
+    });
+    let hello = tokio::select! {
+        hello = wire.recv_text(edge.allowance) => hello?,
+        close = dismissed => return Err(Disconnect::Close(close)),
+        () = tokio::time::sleep(edge.timing.hello) => {
+            return Err(Disconnect::Close(Close::new(CloseCode::Silent, "no hello in time")));
+        }
+    };
+    edge.pulses.record_activity(pulse);
+    let mut hello =
+        Hello::parse(&hello).map_err(|error| Disconnect::Malformed(error.message.into_owned()))?;
+    let token = hello.token.as_ref().or(arrival.token.as_ref());
+    let verified = token.map(|token| edge.context.authenticator.verify(token)).transpose();
+    let verified = verified.map_err(|error| Disconnect::Close(unauthenticated(error)))?;
+    if verified.is_none() && !edge.context.authenticator.allows_anonymous() {
+        return Err(Disconnect::Close(Close::new(CloseCode::Unauthenticated, "a token is required")));
+    }
+    let anonymous = verified.as_ref().is_none_or(|verified| verified.identity.user.is_none());
+    // one that comes back proves it with its page's token
+    if anonymous
+        && hello.page_id.is_none()
+        && let Err(wait) = edge.newcomers.admit(arrival.peer.address.ip())
+    {
+        let close = Close::new(CloseCode::RateLimit, "too many new pages from this address");
+        return Err(Disconnect::Close(close.after(wait)));
+    }
+    let (shown, waits_for) = (hello.watch.take(), std::mem::take(&mut hello.pending));
+    let (user, roles) = match verified {
+        Some(verified) => {
+            edge.pulses.expires(pulse, remaining(&verified));
+            (verified.identity.user, verified.identity.roles)
+        }
+        None => (None, Roles::default()),
+    };
+    let open = OpenRequest { hello, user, agent: arrival.agent };
+    let opened = edge.context.sessions.open(open).await.map_err(Disconnect::Close)?;
+    let caller = Caller { page: opened.page.clone(), roles };
+    command::restore_watches(&edge.context, &caller, opened.recovered, shown.as_deref());
+    command::pending(&edge.context, &opened.page, opened.recovered, waits_for);
+    Ok((opened, caller.roles))
+}
+
+fn unauthenticated(error: AuthError) -> Close {
+    match error {
+        AuthError::Expired => Close::new(CloseCode::TokenExpired, "the token has expired"),
+        AuthError::Invalid(reason) => Close::new(CloseCode::Unauthenticated, reason),
+    }
+}

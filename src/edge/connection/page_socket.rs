@@ -1,0 +1,213 @@
+//! A socket that holds a page: it takes turns between what comes in, the one command in progress and what goes out.
+//! While a command is in progress nothing further is read, which is the client's back-pressure; writes go on.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::sync::futures::Notified;
+
+use super::super::Edge;
+use super::super::heartbeat::HeartbeatAction;
+use super::super::socket::{Disconnect, Flow, WebSocketStream};
+use super::super::websocket::writer;
+use super::{HeartbeatGuard, closing, remaining};
+use crate::auth::Roles;
+use crate::command::{self, Caller, SocketEffect};
+use crate::pages::{AttachmentId, DrainOutcome, Opened, Page};
+use crate::protocol::ClientFrame;
+
+/// Bytes of one write, so that one socket with much to say does not hold up the others of its thread.
+const WRITE: usize = 64 * 1024;
+
+/// The command in progress.
+type Command = Pin<Box<dyn Future<Output = SocketEffect> + Send>>;
+
+/// A page in the hands of this socket; let go however the socket ends.
+struct AttachedPage {
+    edge: Arc<Edge>,
+    caller: Caller,
+    ticket: AttachmentId,
+}
+
+impl Drop for AttachedPage {
+    fn drop(&mut self) {
+        self.edge.context.sessions.detach(&self.caller.page, self.ticket);
+        self.edge.metrics.pages.dec();
+    }
+}
+
+/// A socket that holds a page.
+pub(super) struct PageSocket {
+    held: AttachedPage,
+    wire: Box<WebSocketStream>,
+    beating: HeartbeatGuard,
+    command: Option<Command>,
+}
+
+impl PageSocket {
+    pub(super) fn new(
+        edge: Arc<Edge>,
+        wire: Box<WebSocketStream>,
+        beating: HeartbeatGuard,
+        opened: Opened,
+        roles: Roles,
+    ) -> Self {
+        edge.metrics.pages.inc();
+        edge.metrics.recovered(opened.recovered);
+        let caller = Caller { page: opened.page, roles };
+        let held = AttachedPage { edge, caller, ticket: opened.ticket };
+        Self { held, wire, beating, command: None }
+    }
+
+    /// Takes turns until the socket ends.
+    pub(super) async fn run(&mut self) -> Disconnect {
+        let page = self.held.caller.page.clone();
+        let mut changed = pin!(page.changed());
+        loop {
+            if let Err(end) = self.write() {
+                return end;
+            }
+            if let Err(end) = poll_fn(|cx| self.poll(cx, &page, changed.as_mut())).await {
+                return end;
+            }
+        }
+    }
+
+    /// Ready when there may be something to write. Every side is asked every time, so that none is starved.
+    fn poll<'page>(
+        &mut self,
+        cx: &mut Context<'_>,
+        page: &'page Page,
+        mut changed: Pin<&mut Notified<'page>>,
+    ) -> Poll<Result<(), Disconnect>> {
+        let ordered = self.beating.0.poll_order(cx);
+        let told = changed.as_mut().poll(cx).is_ready();
+        if told {
+            // made before the page is asked for its frames: no change falls between
+            changed.set(page.changed());
+        }
+        let advanced = match &mut self.command {
+            Some(command) => command.as_mut().poll(cx).map(|after| {
+                self.command = None;
+                self.apply_effect(after)
+            }),
+            None => self.poll_read(cx),
+        };
+        let flows = self.wire.poll_flow(cx);
+        let ready = ordered.is_some() || told || advanced.is_ready() || flows.is_ready();
+        if let Some(order) = ordered {
+            self.apply_heartbeat_action(order)?;
+        }
+        for outcome in [advanced, flows] {
+            if let Poll::Ready(Err(end)) = outcome {
+                return Poll::Ready(Err(end));
+            }
+        }
+        if ready { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    fn apply_heartbeat_action(&mut self, order: HeartbeatAction) -> Result<(), Disconnect> {
+        match order {
+            HeartbeatAction::Close(cause) => Err(Disconnect::Close(closing(&self.held.edge, cause))),
+            HeartbeatAction::Ping => {
+                self.wire.ping();
+                Ok(())
+            }
+        }
+    }
+
+    /// What a command means for the socket.
+    fn apply_effect(&mut self, after: SocketEffect) -> Result<(), Disconnect> {
+        match after {
+            SocketEffect::Continue => Ok(()),
+            SocketEffect::Authenticated(verified) => {
+                self.held.caller.roles = verified.identity.roles;
+                self.held.edge.pulses.expires(&self.beating.0, remaining(&verified));
+                Ok(())
+            }
+            SocketEffect::Close(close) => Err(Disconnect::Close(close)),
+        }
+    }
+
+    /// Everything that waits leaves in as few writes as there are [`WRITE`]s of it.
+    fn write(&mut self) -> Result<(), Disconnect> {
+        let Self { held, wire, .. } = self;
+        while wire.is_writable() {
+            let mut frames = 0;
+            let taken = wire.write(held.edge.timing.write_stall, |out| {
+                held.caller.page.take(held.ticket, WRITE, &mut |head, tail| {
+                    frames += 1;
+                    writer::text(out, &[head, tail.bytes()]);
+                })
+            })?;
+            if frames > 0 {
+                held.edge.metrics.frames_out.inc_by(frames);
+            }
+            match taken {
+                DrainOutcome::More => {}
+                DrainOutcome::Empty => break,
+                DrainOutcome::Close(close) => return Err(Disconnect::Close(close)),
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Disconnect>> {
+        let Self { held, wire, command, beating } = self;
+        let (mut frames, mut outcome) = (0, SocketEffect::Continue);
+        // a second context: the first one is busy with the read
+        let mut within = Context::from_waker(cx.waker());
+        let read = wire.poll_read(cx, held.edge.allowance, &mut |text| {
+            frames += 1;
+            let Some(mut begun) = held.begin_command(text) else { return Flow::Next };
+            match begun.as_mut().poll(&mut within) {
+                Poll::Ready(SocketEffect::Continue) => return Flow::Next,
+                Poll::Ready(after) => outcome = after,
+                Poll::Pending => *command = Some(begun),
+            }
+            Flow::Stop
+        });
+        if read.is_ready() {
+            held.edge.pulses.record_activity(&beating.0);
+            held.edge.metrics.frames_in.inc_by(frames);
+        }
+        read.map(|read| read.and_then(|()| self.apply_effect(outcome)))
+    }
+
+    /// The page is free for another socket, and the wire for its last words. A command in progress goes on to its
+    /// end: the page has counted its frame.
+    pub(super) fn detach(self) -> Box<WebSocketStream> {
+        if let Some(command) = self.command {
+            tokio::spawn(command);
+        }
+        self.wire
+    }
+}
+
+impl AttachedPage {
+    /// Begins what a frame asks for; `None`: it is done.
+    fn begin_command(&self, text: &str) -> Option<Command> {
+        let Caller { page, .. } = &self.caller;
+        let (frame, id) = match ClientFrame::parse(text) {
+            Ok((ClientFrame::Ack(ack), _)) => {
+                page.acknowledge(self.ticket, ack.seq);
+                return None;
+            }
+            Ok(frame) => frame,
+            Err(invalid) => {
+                // a client counts what it has sent, understood or not
+                if page.accept(self.ticket) {
+                    command::refuse(&self.caller, &invalid);
+                }
+                return None;
+            }
+        };
+        if frame.counted() && !page.accept(self.ticket) {
+            return None;
+        }
+        let (context, caller) = (self.edge.context.clone(), self.caller.clone());
+        Some(Box::pin(async move { command::dispatch(&context, &caller, frame, id).await }))
+    }
+}

@@ -1,0 +1,299 @@
+//! The pulse of every socket: pings, silence and expired tokens, by one timing wheel per node.
+//!
+//! Owns: when a socket must be looked at, and what it is told then ([`HeartbeatAction`]). Never: the socket itself. A socket
+//! costs one [`Heartbeat`] and two words in a slot; its task sleeps until something happens.
+
+mod policy;
+mod timer_wheel;
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Context;
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use tokio::time::Instant;
+
+pub(super) use self::policy::CloseCause;
+use self::policy::{LivenessDecision, LivenessPolicy, NEVER, Tick};
+use self::timer_wheel::Wheel;
+
+/// What a socket is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeartbeatAction {
+    /// Send a ping.
+    Ping,
+    /// Close.
+    Close(CloseCause),
+}
+
+/// The bit of [`HeartbeatAction::Ping`]; the lower ones are causes.
+const PING: u8 = 0b1000_0000;
+
+impl HeartbeatAction {
+    const fn bit(self) -> u8 {
+        match self {
+            Self::Ping => PING,
+            Self::Close(cause) => 1 << cause as u8,
+        }
+    }
+
+    /// A socket that must close needs no ping.
+    fn most_urgent(bits: u8) -> Option<Self> {
+        let closes = [CloseCause::Drain, CloseCause::Silent, CloseCause::Expired].map(Self::Close);
+        closes.into_iter().chain([Self::Ping]).find(|order| bits & order.bit() != 0)
+    }
+}
+
+/// One socket, as the wheel sees it.
+pub(super) struct Heartbeat {
+    heard: AtomicU32,
+    expires: AtomicU32,
+    orders: AtomicU8,
+    ended: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Heartbeat {
+    /// The task is woken with `cx` when there is an order; an order that waits is returned at once.
+    pub(super) fn poll_order(&self, cx: &Context<'_>) -> Option<HeartbeatAction> {
+        self.waker.register(cx.waker());
+        match self.orders.load(Ordering::Relaxed) {
+            0 => None,
+            _ => HeartbeatAction::most_urgent(self.orders.swap(0, Ordering::AcqRel)),
+        }
+    }
+
+    /// The socket is gone: the wheel forgets it when it comes by.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    fn order(&self, order: HeartbeatAction) {
+        self.orders.fetch_or(order.bit(), Ordering::AcqRel);
+        self.waker.wake();
+    }
+}
+
+struct MonitoredSocket {
+    pulse: Arc<Heartbeat>,
+    /// When it was pinged last. `None`: this is a look at the end of its token alone.
+    pinged: Option<Tick>,
+}
+
+/// All sockets of a node.
+pub(super) struct HeartbeatMonitor {
+    start: Instant,
+    tick: Duration,
+    patience: LivenessPolicy,
+    wheel: Mutex<Wheel<MonitoredSocket>>,
+}
+
+impl HeartbeatMonitor {
+    /// No sockets yet. A ping every `ping`, silent after `ping + timeout`.
+    pub(super) fn new(ping: Duration, timeout: Duration) -> Self {
+        let tick = (ping.min(timeout) / 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        let ticks = |time: Duration| (time.as_nanos().div_ceil(tick.as_nanos())) as Tick;
+        // one more: a tick is cut off, and nobody is judged early
+        let patience = LivenessPolicy { ping: ticks(ping), silence: ticks(ping + timeout) + 1 };
+        let wheel = Mutex::new(Wheel::new(patience.silence as usize + 1));
+        Self { start: Instant::now(), tick, patience, wheel }
+    }
+
+    /// A new socket, heard just now.
+    pub(super) fn register(&self) -> Arc<Heartbeat> {
+        let now = self.now();
+        let pulse = Arc::new(Heartbeat {
+            heard: AtomicU32::new(now),
+            expires: AtomicU32::new(NEVER),
+            orders: AtomicU8::new(0),
+            ended: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        });
+        let watched = MonitoredSocket { pulse: pulse.clone(), pinged: Some(now) };
+        self.lock().add(self.patience.ping as usize, watched);
+        pulse
+    }
+
+    /// A byte came.
+    pub(super) fn record_activity(&self, pulse: &Heartbeat) {
+        pulse.heard.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// The socket's token is valid for this long from now.
+    pub(super) fn expires(&self, pulse: &Arc<Heartbeat>, valid: Duration) {
+        // rounded up: a token that is still valid opens what it opens
+        let at = self.tick_at(self.start.elapsed().saturating_add(valid)).saturating_add(1);
+        if pulse.expires.swap(at, Ordering::Relaxed) == at {
+            return;
+        }
+        // the next look at the socket, one ping from now at the latest, heeds what comes after it
+        if at.saturating_sub(self.now()) <= self.patience.ping {
+            let mut wheel = self.lock();
+            let delay = (at as usize).saturating_sub(wheel.now());
+            wheel.add(delay, MonitoredSocket { pulse: pulse.clone(), pinged: None });
+        }
+    }
+
+    /// Tells every socket to close, without waiting for its turn, a batch at a time; returns when all were told.
+    pub(super) async fn drain(&self, batch: usize, pause: Duration) {
+        let sockets = |watched: &&MonitoredSocket| watched.pinged.is_some();
+        let everybody: Vec<Arc<Heartbeat>> =
+            self.lock().iter().filter(sockets).map(|watched| watched.pulse.clone()).collect();
+        for pulses in everybody.chunks(batch) {
+            for pulse in pulses.iter().filter(|pulse| !pulse.ended.load(Ordering::Relaxed)) {
+                pulse.order(HeartbeatAction::Close(CloseCause::Drain));
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Turns the wheel for ever.
+    pub(super) async fn run(&self) {
+        let mut clock = tokio::time::interval(self.tick);
+        loop {
+            clock.tick().await;
+            self.advance();
+        }
+    }
+
+    /// Looks at everybody whose turn it is.
+    fn advance(&self) {
+        let now = self.now();
+        let due = self.lock().advance(now as usize);
+        // judged outside the lock: waking a task must not hold up those who open sockets
+        let again: Vec<(usize, MonitoredSocket)> = due
+            .into_iter()
+            .filter_map(|mut watched| {
+                let until = self.check(now, &mut watched)?;
+                Some((until.saturating_sub(now) as usize, watched))
+            })
+            .collect();
+        let mut wheel = self.lock();
+        for (delay, watched) in again {
+            wheel.add(delay, watched);
+        }
+    }
+
+    /// `None`: this socket needs no further look.
+    fn check(&self, now: Tick, watched: &mut MonitoredSocket) -> Option<Tick> {
+        let MonitoredSocket { pulse, pinged } = watched;
+        if pulse.ended.load(Ordering::Relaxed) {
+            return None;
+        }
+        let Some(pinged) = pinged else {
+            if now >= pulse.expires.load(Ordering::Relaxed) {
+                pulse.order(HeartbeatAction::Close(CloseCause::Expired));
+            }
+            return None;
+        };
+        let (heard, expires) = (pulse.heard.load(Ordering::Relaxed), pulse.expires.load(Ordering::Relaxed));
+        match self.patience.evaluate(now, heard, *pinged, expires) {
+            LivenessDecision::Close(cause) => {
+                pulse.order(HeartbeatAction::Close(cause));
+                None
+            }
+            LivenessDecision::Ping { again } => {
+                *pinged = now;
+                pulse.order(HeartbeatAction::Ping);
+                Some(again)
+            }
+            LivenessDecision::Wait { until } => Some(until),
+        }
+    }
+
+    fn now(&self) -> Tick {
+        self.tick_at(self.start.elapsed())
+    }
+
+    fn tick_at(&self, since_start: Duration) -> Tick {
+        Tick::try_from(since_start.as_nanos() / self.tick.as_nanos()).unwrap_or(NEVER)
+    }
+
+    /// A wheel is whole after every step, so a poisoned lock is still usable.
+    fn lock(&self) -> MutexGuard<'_, Wheel<MonitoredSocket>> {
+        self.wheel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wheel_pings_and_then_closes_a_silent_socket() {
+        let pulses = Arc::new(HeartbeatMonitor::new(Duration::from_secs(25), Duration::from_secs(10)));
+        let (pulse, turning) = (pulses.register(), pulses.clone());
+        tokio::spawn(async move { turning.run().await });
+        let next = || async {
+            std::future::poll_fn(|cx| {
+                pulse.poll_order(cx).map_or(std::task::Poll::Pending, std::task::Poll::Ready)
+            })
+            .await
+        };
+        let start = Instant::now();
+        assert_eq!(next().await, HeartbeatAction::Ping);
+        assert!((25..=26).contains(&start.elapsed().as_secs()));
+        pulses.record_activity(&pulse);
+        assert_eq!(next().await, HeartbeatAction::Ping);
+        assert_eq!(next().await, HeartbeatAction::Close(CloseCause::Silent));
+        assert!((25 + 35..=25 + 38).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_ends_is_noticed_within_a_second_whenever_it_came() {
+        for (waits, valid) in [(0, 3), (0, 0), (7, 12), (24, 2), (40, 3), (3, 100), (26, 24), (30, 26)] {
+            let pulses = Arc::new(HeartbeatMonitor::new(Duration::from_secs(25), Duration::from_secs(10)));
+            let (pulse, turning) = (pulses.register(), pulses.clone());
+            let turning = tokio::spawn(async move { turning.run().await });
+            let next = || {
+                std::future::poll_fn(|cx| {
+                    pulse.poll_order(cx).map_or(std::task::Poll::Pending, std::task::Poll::Ready)
+                })
+            };
+            let answering = async {
+                loop {
+                    match next().await {
+                        HeartbeatAction::Ping => pulses.record_activity(&pulse),
+                        close => return close,
+                    }
+                }
+            };
+            let told = async {
+                tokio::time::sleep(Duration::from_secs(waits)).await;
+                pulses.expires(&pulse, Duration::from_secs(valid));
+            };
+            let start = Instant::now();
+            let (close, ()) = tokio::join!(answering, told);
+            assert_eq!(close, HeartbeatAction::Close(CloseCause::Expired));
+            let (end, at) = (Duration::from_secs(waits + valid), start.elapsed());
+            assert!(at >= end && at <= end + Duration::from_millis(1100), "{waits} {valid}: {at:?}");
+            turning.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_renewed_in_time_ends_nothing() {
+        let pulses = Arc::new(HeartbeatMonitor::new(Duration::from_secs(25), Duration::from_secs(10)));
+        let (pulse, turning) = (pulses.register(), pulses.clone());
+        tokio::spawn(async move { turning.run().await });
+        pulses.expires(&pulse, Duration::from_secs(5));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        pulses.expires(&pulse, Duration::from_secs(3600));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(pulse.poll_order(&Context::from_waker(Waker::noop())), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_that_has_ended_is_forgotten() {
+        let pulses = HeartbeatMonitor::new(Duration::from_secs(1), Duration::from_secs(1));
+        let pulse = pulses.register();
+        pulse.end();
+        tokio::time::advance(Duration::from_secs(2)).await;
+        pulses.advance();
+        assert_eq!(Arc::strong_count(&pulse), 1);
+        assert_eq!(pulse.poll_order(&Context::from_waker(Waker::noop())), None);
+    }
+}

@@ -1,0 +1,268 @@
+//! A socket's bytes: what comes in becomes texts, what goes out leaves in one write.
+//!
+//! Owns: the stream, what of it is unread and unwritten. Never: what a text means. At rest it owns no buffer: reads
+//! and writes go through one scratch buffer per thread, and only an incomplete frame, texts behind one in progress
+//! or an unwritten rest are kept.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use super::rate_limit::RateLimiter;
+use super::websocket::{FrameEvent, FrameReader, Violation, writer};
+use crate::protocol::{Close, CloseCode};
+
+/// Bytes of one read. A larger frame comes in several.
+const READ: usize = 16 * 1024;
+/// A scratch buffer that one large write has grown beyond this is not kept.
+const KEEP: usize = 256 * 1024;
+
+thread_local! {
+    static INCOMING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static OUTGOING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Why a socket ends.
+#[derive(Debug)]
+pub(super) enum Disconnect {
+    /// The connection broke: there is nobody to say anything to.
+    Lost,
+    /// The client closed, with its code if it gave one.
+    Closed(Option<u16>),
+    /// The server closes.
+    Close(Close),
+    /// The server closes because of a `hello` that it cannot read; the text says what is wrong with it.
+    Malformed(String),
+}
+
+impl Disconnect {
+    /// How the metrics name it.
+    pub(super) const fn code(&self) -> CloseCode {
+        match self {
+            Self::Lost => CloseCode::Lost,
+            Self::Closed(_) => CloseCode::Normal,
+            Self::Close(close) => close.code,
+            Self::Malformed(_) => CloseCode::MalformedHello,
+        }
+    }
+}
+
+/// Whether a text's receiver wants the next one at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// It does.
+    Next,
+    /// Not before it asks: this one takes time.
+    Stop,
+}
+
+/// What a client may send.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FrameLimits {
+    /// Bytes of a message.
+    pub(super) max_frame: usize,
+    /// Frames per second.
+    pub(super) frames_per_second: u32,
+}
+
+/// A WebSocket over TCP.
+pub(super) struct WebSocketStream {
+    stream: TcpStream,
+    reader: FrameReader,
+    rate: RateLimiter,
+    opened: Instant,
+    /// Bytes behind a text that stopped the flow.
+    unread: Vec<u8>,
+    /// Whole frames that go first, or the rest of a write.
+    unwritten: Vec<u8>,
+    /// Set while the stream takes no bytes.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl WebSocketStream {
+    /// A stream after the handshake, with the bytes that were read beyond it.
+    pub(super) fn new(stream: TcpStream, unread: Vec<u8>) -> Box<Self> {
+        Box::new(Self {
+            stream,
+            reader: FrameReader::default(),
+            rate: RateLimiter::default(),
+            opened: Instant::now(),
+            unread,
+            unwritten: Vec::new(),
+            stalled: None,
+        })
+    }
+
+    /// Reads what is there and hands every text to `each`, until it stops the flow.
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        allowance: FrameLimits,
+        each: &mut dyn FnMut(&str) -> Flow,
+    ) -> Poll<Result<(), Disconnect>> {
+        if !self.unread.is_empty() {
+            let mut unread = std::mem::take(&mut self.unread);
+            return Poll::Ready(self.decode(&mut unread, allowance, each));
+        }
+        // taken, not borrowed: whatever `each` does, the buffer cannot be in use twice
+        let mut scratch = INCOMING.take();
+        scratch.resize(READ, 0);
+        let mut buffer = ReadBuf::new(&mut scratch);
+        let outcome = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
+        let outcome = outcome.map(|read| match (read, buffer.filled_mut()) {
+            (Err(_), _) | (Ok(()), []) => Err(Disconnect::Lost),
+            (Ok(()), bytes) => self.decode(bytes, allowance, each),
+        });
+        INCOMING.set(scratch);
+        outcome
+    }
+
+    /// The next text.
+    pub(super) async fn recv_text(&mut self, allowance: FrameLimits) -> Result<String, Disconnect> {
+        let mut first = None;
+        while first.is_none() {
+            poll_fn(|cx| {
+                self.poll_read(cx, allowance, &mut |text| {
+                    first = Some(text.to_owned());
+                    Flow::Stop
+                })
+            })
+            .await?;
+        }
+        first.ok_or(Disconnect::Lost)
+    }
+
+    fn decode(
+        &mut self,
+        mut bytes: &mut [u8],
+        allowance: FrameLimits,
+        each: &mut dyn FnMut(&str) -> Flow,
+    ) -> Result<(), Disconnect> {
+        while let Some(event) = self.reader.read(&mut bytes, allowance.max_frame).map_err(violation)? {
+            if !self.rate.admit(self.opened.elapsed(), allowance.frames_per_second) {
+                return Err(Disconnect::Close(Close::new(
+                    CloseCode::RateLimit,
+                    "too many frames per second",
+                )));
+            }
+            match event {
+                FrameEvent::Text(text) => {
+                    if each(&text) == Flow::Stop {
+                        self.unread = bytes.to_vec();
+                        return Ok(());
+                    }
+                }
+                // one who does not read its answers gets no more of them
+                FrameEvent::Ping(_) if self.stalled.is_some() => {}
+                FrameEvent::Ping(payload) => writer::pong(&mut self.unwritten, &payload),
+                FrameEvent::Fragment | FrameEvent::Pong => {}
+                FrameEvent::Close(code) => return Err(Disconnect::Closed(code)),
+            }
+        }
+        Ok(())
+    }
+
+    /// A ping goes out with the next write.
+    pub(super) fn ping(&mut self) {
+        if self.stalled.is_none() {
+            writer::ping(&mut self.unwritten);
+        }
+    }
+
+    /// Whether the stream takes bytes, as far as is known.
+    pub(super) fn is_writable(&self) -> bool {
+        self.stalled.is_none()
+    }
+
+    /// Writes what `fill` adds behind what already waits, in one write. What does not go is kept, and
+    /// [`WebSocketStream::is_writable`] says no from then on.
+    pub(super) fn write<T>(
+        &mut self,
+        patience: Duration,
+        fill: impl FnOnce(&mut Vec<u8>) -> T,
+    ) -> Result<T, Disconnect> {
+        let mut scratch = OUTGOING.take();
+        scratch.append(&mut self.unwritten);
+        self.unwritten = Vec::new();
+        let filled = fill(&mut scratch);
+        let outcome = self.write_bytes(&scratch, patience);
+        scratch.clear();
+        if scratch.capacity() <= KEEP {
+            OUTGOING.set(scratch);
+        }
+        outcome.map(|()| filled)
+    }
+
+    fn write_bytes(&mut self, bytes: &[u8], patience: Duration) -> Result<(), Disconnect> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let written = match self.stream.try_write(bytes) {
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(_) => return Err(Disconnect::Lost),
+        };
+        if written < bytes.len() {
+            self.unwritten = bytes[written..].to_vec();
+            self.stalled = Some(Box::pin(tokio::time::sleep(patience)));
+        }
+        Ok(())
+    }
+
+    /// While the stream takes no bytes: ready when it takes some again, an error when it took none for too long.
+    pub(super) fn poll_flow(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Disconnect>> {
+        let Some(stalled) = &mut self.stalled else { return Poll::Pending };
+        if stalled.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(Disconnect::Close(Close::new(
+                CloseCode::SlowConsumer,
+                "the client does not read",
+            ))));
+        }
+        ready!(self.stream.poll_write_ready(cx)).map_err(|_| Disconnect::Lost)?;
+        self.stalled = None;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Says the last words, and hears the client out for a moment: closing with unread bytes would reset the
+    /// connection before the client has read them.
+    pub(super) async fn close(mut self: Box<Self>, end: &Disconnect, patience: Duration) {
+        match end {
+            Disconnect::Lost => return,
+            Disconnect::Closed(code) => writer::close_echo(&mut self.unwritten, *code),
+            Disconnect::Close(close) => {
+                writer::close(&mut self.unwritten, close.code.number(), &close.payload());
+            }
+            Disconnect::Malformed(reason) => {
+                let reason = writer::reason(reason);
+                writer::close(&mut self.unwritten, CloseCode::MalformedHello.number(), &reason);
+            }
+        }
+        let goodbye = async {
+            self.stream.write_all(&self.unwritten).await?;
+            self.stream.shutdown().await?;
+            let mut rest = vec![0; 1024];
+            while self.stream.read(&mut rest).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // a client that is not there any more hears nothing
+        let _ = tokio::time::timeout(patience, goodbye).await;
+    }
+}
+
+fn violation(violation: Violation) -> Disconnect {
+    Disconnect::Close(match violation {
+        Violation::TooLarge => Close::new(CloseCode::FrameTooLarge, "the message is too large"),
+        Violation::Binary => Close::new(CloseCode::ProtocolViolation, "binary messages are not supported"),
+        _ => Close::new(CloseCode::ProtocolViolation, "WebSocket rules broken"),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! The pages of this node, by every level.
+//!
+//! Owns: the index from page, session, connection and user to pages. Never waits for a socket: a push appends to
+//! outboxes.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use pagewire_cluster::id::Key;
+use pagewire_cluster::wire::{PushCounts, Scope};
+use tokio::sync::oneshot;
+
+use super::page::{Page, PushOutcome};
+use crate::protocol::FrameBody;
+
+#[derive(Default)]
+struct Index {
+    pages: HashMap<Key, Arc<Page>>,
+    by_session: HashMap<Key, Vec<Arc<Page>>>,
+    by_connection: HashMap<Key, Vec<Arc<Page>>>,
+    by_user: HashMap<Arc<str>, Vec<Arc<Page>>>,
+    by_topic: HashMap<Arc<str>, Vec<Arc<Page>>>,
+}
+
+fn add<K: Eq + Hash>(members: &mut HashMap<K, Vec<Arc<Page>>>, scope: K, page: &Arc<Page>) {
+    // most scopes have one page: do not reserve room for four
+    members.entry(scope).or_insert_with(|| Vec::with_capacity(1)).push(page.clone());
+}
+
+fn remove<K, Q>(members: &mut HashMap<K, Vec<Arc<Page>>>, scope: &Q, page: Key)
+where
+    K: Eq + Hash + std::borrow::Borrow<Q>,
+    Q: Eq + Hash + ?Sized,
+{
+    if let Some(pages) = members.get_mut(scope) {
+        pages.retain(|other| other.key() != page);
+        if pages.is_empty() {
+            members.remove(scope);
+        }
+    }
+}
+
+impl Index {
+    fn remove(&mut self, page: &Page) {
+        self.pages.remove(&page.key());
+        remove(&mut self.by_session, &page.session().key, page.key());
+        remove(&mut self.by_connection, &page.connection().key, page.key());
+        if let Some(user) = page.user() {
+            remove(&mut self.by_user, &*user, page.key());
+        }
+        for topic in page.topics() {
+            remove(&mut self.by_topic, &*topic, page.key());
+        }
+    }
+}
+
+/// What a push met on this node.
+#[derive(Debug, Default)]
+pub struct LocalPush {
+    reach: PushCounts,
+    forwarded: Vec<oneshot::Receiver<PushCounts>>,
+}
+
+impl LocalPush {
+    pub(super) fn count(&mut self, met: PushOutcome) {
+        match met {
+            PushOutcome::Reached => self.reach.reached += 1,
+            PushOutcome::Held => self.reach.held += 1,
+            PushOutcome::Forwarded(told) => self.forwarded.push(told),
+            PushOutcome::Missed => {}
+        }
+    }
+
+    /// What it met in all, when nothing of it is on its way to another node.
+    pub fn immediate(&self) -> Option<PushCounts> {
+        self.forwarded.is_empty().then_some(self.reach)
+    }
+
+    /// What it met in all, after the other nodes have said what it met there.
+    pub async fn await_forwarded(self) -> PushCounts {
+        let mut reach = self.reach;
+        for told in self.forwarded {
+            // an error: the other node did not answer, so nobody knows of a page that got it
+            reach += told.await.unwrap_or_default();
+        }
+        reach
+    }
+}
+
+/// Of what a page that left was the last one at this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LastOf {
+    pub(super) of_session: bool,
+    pub(super) of_connection: bool,
+}
+
+/// All pages of this node.
+#[derive(Default)]
+pub struct Hub {
+    index: RwLock<Index>,
+}
+
+impl Hub {
+    /// Each change leaves the index whole, so a poisoned lock is still usable.
+    fn read(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A page of this node.
+    pub fn page(&self, key: Key) -> Option<Arc<Page>> {
+        self.read().pages.get(&key).cloned()
+    }
+
+    /// How many pages this node holds, with a socket or in their resume window.
+    pub fn len(&self) -> usize {
+        self.read().pages.len()
+    }
+
+    /// Whether this node holds no page.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The pages of a scope.
+    pub fn pages(&self, scope: &Scope) -> Vec<Arc<Page>> {
+        let mut pages = Vec::new();
+        self.visit(scope, |page| pages.push(page.clone()));
+        pages
+    }
+
+    /// Whether this node holds a page of a scope.
+    pub(super) fn has_pages(&self, scope: &Scope) -> bool {
+        let mut found = false;
+        self.visit(scope, |page| found |= page.is_owned());
+        found
+    }
+
+    /// Adds one frame to the outbox of every page of a scope, except those that a sender who has seen every row up to
+    /// `seen` counts at another node. The frame is encoded once, its bytes are shared.
+    pub fn push(&self, scope: &Scope, seen: Option<u64>, tail: &FrameBody) -> LocalPush {
+        let mut pushed = LocalPush::default();
+        self.visit(scope, |page| {
+            pushed.count(match scope {
+                // its address says where it is
+                Scope::Page(_) => page.push(tail),
+                _ => page.push_scoped(seen, tail),
+            });
+        });
+        pushed
+    }
+
+    fn visit(&self, scope: &Scope, visitor: impl FnMut(&Arc<Page>)) {
+        let index = self.read();
+        match scope {
+            Scope::Page(address) => index.pages.get(&address.key).into_iter().for_each(visitor),
+            Scope::Session(key) => index.by_session.get(key).into_iter().flatten().for_each(visitor),
+            Scope::Connection(key) => index.by_connection.get(key).into_iter().flatten().for_each(visitor),
+            Scope::Topic(topic) => index.by_topic.get(topic.as_str()).into_iter().flatten().for_each(visitor),
+            Scope::User(user) => index.by_user.get(user.as_str()).into_iter().flatten().for_each(visitor),
+            Scope::All => index.pages.values().for_each(visitor),
+        }
+    }
+
+    /// Visits those of the pages that are here.
+    pub(super) fn each(&self, pages: &[Key], mut visitor: impl FnMut(&Arc<Page>)) {
+        let index = self.read();
+        pages.iter().filter_map(|page| index.pages.get(page)).for_each(&mut visitor);
+    }
+
+    /// Adds a page; what was left here of an earlier stay goes.
+    pub(super) fn insert(&self, page: Arc<Page>) {
+        let mut index = self.write();
+        if let Some(old) = index.pages.get(&page.key()).cloned() {
+            index.remove(&old);
+        }
+        add(&mut index.by_session, page.session().key, &page);
+        add(&mut index.by_connection, page.connection().key, &page);
+        if let Some(user) = page.user() {
+            add(&mut index.by_user, user, &page);
+        }
+        for topic in page.topics() {
+            add(&mut index.by_topic, topic, &page);
+        }
+        index.pages.insert(page.key(), page);
+    }
+
+    /// Removes a page; `None` when it is not here any more, or has come back meanwhile.
+    pub(super) fn remove(&self, page: &Arc<Page>) -> Option<LastOf> {
+        let mut index = self.write();
+        index.pages.get(&page.key()).filter(|held| Arc::ptr_eq(held, page))?;
+        index.remove(page);
+        // what has moved on is another node's
+        let none_here =
+            |pages: Option<&Vec<Arc<Page>>>| !pages.into_iter().flatten().any(|page| page.is_owned());
+        Some(LastOf {
+            of_session: none_here(index.by_session.get(&page.session().key)),
+            of_connection: none_here(index.by_connection.get(&page.connection().key)),
+        })
+    }
+
+    /// A page has these topics from here on. `label` runs under the index lock, so that no push meets the page half
+    /// re-labelled; `false`: a later row is known already.
+    pub(super) fn set_topics(&self, page: &Arc<Page>, topics: Vec<Arc<str>>, label: impl FnOnce() -> bool) {
+        let mut index = self.write();
+        if !label() {
+            return;
+        }
+        let here = index.pages.contains_key(&page.key());
+        for topic in page.topics() {
+            remove(&mut index.by_topic, &*topic, page.key());
+        }
+        for topic in topics.iter().filter(|_| here) {
+            add(&mut index.by_topic, topic.clone(), page);
+        }
+        page.set_topics(topics);
+    }
+
+    /// An anonymous page belongs to a user from here on. `label` runs under the index lock, so that no push
+    /// meets the page half re-labelled.
+    pub(super) fn identify(&self, page: &Arc<Page>, user: &Arc<str>, label: impl FnOnce() -> bool) {
+        let mut index = self.write();
+        // once, although two writers may learn of it
+        let known = page.user().is_some();
+        if label() && !known && index.pages.contains_key(&page.key()) {
+            add(&mut index.by_user, user.clone(), page);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! A connection becomes a user's, with all its pages on every node.
+//!
+//! Owns: the order of a login: the owner row first, then the rows of the pages. Never: whether the user's token is
+//! good. Every node that hears of the owner row labels its own pages, so no page stays behind because a question
+//! between nodes was lost.
+
+use std::sync::Arc;
+
+use pagewire_cluster::engine::{Precondition, WriteError};
+use pagewire_cluster::id::{Holder, Key};
+use pagewire_cluster::registry::Expirable;
+use pagewire_cluster::wire::{PeerRequest, Scope};
+
+use super::access::check_owner;
+use super::page::{Membership, Page};
+use super::sessions::Sessions;
+use crate::protocol::{Close, CloseCode, FrameBody};
+use crate::telemetry;
+
+/// How often the row of a page is written again while others write it, and the pauses between.
+const ATTEMPTS: u32 = 40;
+
+/// Why a login fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginError {
+    /// The connection is another user's.
+    Foreign,
+    /// The user would have more pages than a user may have.
+    TooManyPages,
+    /// The cluster does not answer. The login may have happened; it can be repeated.
+    Unavailable,
+}
+
+impl Sessions {
+    /// A page authenticated: its connection and all pages of it, on every node, belong to that user now.
+    ///
+    /// # Errors
+    ///
+    /// See [`LoginError`].
+    pub async fn identify(&self, connection: Key, user: &Arc<str>) -> Result<(), LoginError> {
+        let known = self.known(Expirable::Connection(connection)).and_then(|known| known.user);
+        check_owner(known.as_deref(), Some(user)).map_err(|_| LoginError::Foreign)?;
+        let joining = self.anonymous_pages(connection, None).max(1);
+        self.check_room(Some(user), joining).map_err(|_| LoginError::TooManyPages)?;
+        let kept = self.timing.outlives_tokens();
+        let owned = self.registry.claim_connection(connection, user, kept).await;
+        let owned = owned.map_err(|_| LoginError::Unavailable)?;
+        check_owner(Some(&owned.owner), Some(user)).map_err(|_| LoginError::Foreign)?;
+        // a page that has not found the owner row was written before it: from here on the view shows it
+        let seen = tokio::time::timeout(self.timing.operation, self.registry.reached(owned.rev)).await;
+        seen.map_err(|_| LoginError::Unavailable)?;
+        let scope = Scope::Connection(connection);
+        let own = self.lease.holder();
+        let others: Vec<Holder> = self.registry.view().holders(&scope);
+        for other in others.into_iter().filter(|holder| Some(*holder) != own) {
+            let question = PeerRequest::Identify { connection, user: user.to_string() };
+            if let Err(error) = self.post.ask(other, &question, telemetry::current_trace()).await {
+                tracing::warn!(node = %other.node, %error, "a node will hear late of the user of a connection");
+            }
+        }
+        self.identify_here(connection, user).await;
+        Ok(())
+    }
+
+    /// The same for the pages of this node.
+    pub async fn identify_here(&self, connection: Key, user: &Arc<str>) {
+        for page in self.hub.pages(&Scope::Connection(connection)) {
+            self.identify_page(&page, user).await;
+        }
+    }
+
+    /// Labels one page, however often its row is written meanwhile. A page that cannot be labelled leaves this node: it
+    /// must not stay anonymous among the pages of a user.
+    async fn identify_page(&self, page: &Arc<Page>, user: &Arc<str>) {
+        for attempt in 0..ATTEMPTS {
+            let standing = page.standing();
+            if standing.user.is_some() || !page.is_owned() {
+                return;
+            }
+            if attempt > 0 {
+                tokio::time::sleep(self.timing.operation / ATTEMPTS).await;
+            }
+            // what the old holder hands over comes first
+            let Some(holder) = self.lease.holder().filter(|_| !page.is_installing()) else { continue };
+            let place = Membership { user: Some(user.clone()), ..page.place() };
+            let row = self.row(holder, standing.generation, &place, page.opened(), "");
+            match self.registry.write(page.key(), &row, Precondition::Rev(standing.rev)).await {
+                Ok(rev) => {
+                    self.set_row_and_user(page, rev, standing.generation, Some(user.clone()));
+                    page.push_unsequenced(FrameBody::identity(user));
+                    return;
+                }
+                // an earlier write of this node may stand although its answer was lost
+                Err(WriteError::Conflict { .. }) => drop(self.knows_better(page, &standing).await),
+                Err(error) => tracing::debug!(%error, "the user of a page is written again"),
+            }
+        }
+        if page.is_owned() && page.user().is_none() {
+            tracing::warn!(page = %page.key(), "a page that could not be told of its user is closed");
+            page.leave(None, Close::new(CloseCode::HeldElsewhere, "the page's user is not known here"));
+            self.hub.remove(page);
+            self.watching.departed(page.key());
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! A page on three nodes, its client, and what must be true of them after every step.
+
+mod rows;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use pagewire_cluster::id::{Address, Key};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use self::rows::{Row, Rows};
+use crate::pages::outbox::Budget;
+use crate::pages::page::migration::*;
+use crate::pages::page::{AttachKind, AttachmentId, DrainOutcome, RowVersion};
+use crate::protocol::{Close, CloseCode, ResumeOutcome, pong};
+
+const BUDGET: Budget = Budget { outbox: 100_000, replay: 1500 };
+pub(super) const NODES: usize = 3;
+
+fn number(node: usize) -> NodeNumber {
+    NodeNumber::new(node as u16 + 1).unwrap()
+}
+
+fn page(generation: u32) -> Page {
+    let at = |bits| Address { key: Key::from_bits(bits), node: number(0) };
+    let standing =
+        RowVersion { rev: 1, generation, told: 0, confirmed: false, user: None, topics: Vec::new() };
+    Page::new(Key::from_bits(1), at(2), at(3), 0, standing, BUDGET)
+}
+
+fn payload(tail: &FrameBody) -> u64 {
+    let frame: Value = serde_json::from_str(tail.to_frame().unwrap().get()).unwrap();
+    frame["payload"].as_u64().unwrap()
+}
+
+/// A resume in progress at a node: the row is won, the rest is still to come.
+#[derive(Clone)]
+struct Resuming {
+    node: usize,
+    generation: u32,
+    seq: u64,
+    handed: Option<HandedOver>,
+    asked: bool,
+}
+
+pub(super) struct World {
+    copies: [Option<Arc<Page>>; NODES],
+    /// A node may still forward for an earlier stay of the page when it is there again.
+    forwarding: [Vec<Forwarding>; NODES],
+    rows: Rows,
+    socket: Option<(usize, AttachmentId)>,
+    resuming: Option<Resuming>,
+    /// What the client has: the numbers restart with every reset.
+    seq: u64,
+    seen: Vec<u64>,
+    pushed: u64,
+    /// The first message after the last reset.
+    first: u64,
+    /// Messages that may be missing: their sender was told so, or the client was told of a reset after them.
+    excused: BTreeSet<u64>,
+    /// Messages that may come out of order.
+    late: BTreeSet<u64>,
+    /// The client's own frames: sent and acted upon.
+    acted: Vec<u64>,
+    unanswered: Vec<u64>,
+    next_command: u64,
+    sent_count: u64,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let first = Arc::new(page(1));
+        let ticket = first.attach(AttachKind::New, |_| pong()).unwrap();
+        Self {
+            copies: [Some(first), None, None],
+            forwarding: Default::default(),
+            rows: Rows::new(Row { node: 0, generation: 1, prev: None }),
+            socket: Some((0, ticket)),
+            resuming: None,
+            seq: 0,
+            seen: Vec::new(),
+            pushed: 0,
+            first: 0,
+            excused: BTreeSet::new(),
+            late: BTreeSet::new(),
+            acted: Vec::new(),
+            unanswered: Vec::new(),
+            next_command: 0,
+            sent_count: 0,
+        }
+    }
+
+    /// A push to the address that the sender has: the row's node, or an old one that forwards.
+    pub(super) fn push(&mut self, node: usize) {
+        let Some(page) = &self.copies[node] else { return };
+        if node != self.rows.now().node && page.is_owned() {
+            return; // whoever still sends there has not seen the row: it waits for an answer as everybody does
+        }
+        if self.is_forwarding() {
+            return;
+        }
+        if !matches!(page.push(&self.message()), PushOutcome::Missed) {
+            self.pushed += 1;
+        }
+    }
+
+    /// A push to many pages, this one among them, by a sender who has not seen the last few versions of the row. It
+    /// asks every node, and each of them first sees what the sender has.
+    pub(super) fn push_to_all(&mut self, unseen: u64) {
+        if self.is_forwarding() {
+            return;
+        }
+        let seen = self.rows.rev().saturating_sub(unseen).max(1);
+        let message = self.message();
+        let mut taken = Vec::new();
+        for node in 0..NODES {
+            self.hear(node, seen);
+            let Some(page) = &self.copies[node] else { continue };
+            // by a node that has not heard of a move since: it comes, but late
+            let stale = node != self.rows.now().node && page.is_owned();
+            if !matches!(page.push_scoped(Some(seen), &message), PushOutcome::Missed) {
+                taken.push(node);
+                if stale {
+                    self.late.insert(self.pushed);
+                }
+            }
+        }
+        assert!(taken.len() <= 1, "taken by {taken:?}");
+        self.pushed += taken.len() as u64;
+    }
+
+    fn message(&self) -> FrameBody {
+        FrameBody::message(&RawValue::from_string(self.pushed.to_string()).unwrap(), None, None)
+    }
+
+    /// A sender waits for the answer, which comes when a forwarded frame has arrived.
+    fn is_forwarding(&self) -> bool {
+        self.forwarding.iter().flatten().any(|forwarding| !forwarding.frames.is_empty())
+    }
+
+    /// The client sends a command over its socket.
+    pub(super) fn command(&mut self) {
+        let Some((node, ticket)) = self.socket else { return };
+        let command = self.next_command;
+        self.next_command += 1;
+        self.unanswered.push(command);
+        self.sent_count += 1;
+        self.act(node, ticket, command);
+    }
+
+    fn act(&mut self, node: usize, ticket: AttachmentId, command: u64) {
+        if self.copies[node].as_ref().is_some_and(|page| page.accept(ticket)) {
+            self.acted.push(command);
+        }
+    }
+
+    pub(super) fn read(&mut self, frames: usize, arrives: bool) {
+        let Some((node, ticket)) = self.socket else { return };
+        let Some(page) = self.copies[node].clone() else { return self.socket = None };
+        for _ in 0..frames {
+            let mut got = None;
+            let taken = page.take(ticket, 1, &mut |head, tail| {
+                got = Some(serde_json::from_slice::<Value>(&[head, tail.bytes()].concat()).unwrap());
+            });
+            if matches!(taken, DrainOutcome::Close(_)) || (got.is_some() && !arrives) {
+                return self.socket = None;
+            }
+            let Some(frame) = got else { return };
+            if let Some(seq) = frame["seq"].as_u64() {
+                assert_eq!(seq, self.seq + 1, "numbers never skip");
+                self.seq = seq;
+                self.seen.push(frame["payload"].as_u64().unwrap());
+            }
+        }
+    }
+
+    pub(super) fn acknowledge(&mut self) {
+        if let Some((node, ticket)) = self.socket
+            && let Some(page) = &self.copies[node]
+        {
+            page.acknowledge(ticket, self.seq);
+        }
+    }
+
+    /// Wins the row for a node; an earlier resume that is not done loses.
+    pub(super) fn resume(&mut self, node: usize) {
+        let old = self.rows.now();
+        let whole = old.prev.is_none();
+        let (generation, seq) = (old.generation + 1, self.seq);
+        self.socket = None;
+        let here = self.copies[node].clone().filter(|page| page.is_owned() && node == old.node);
+        self.resuming = Some(Resuming { node, generation, seq, handed: None, asked: !whole });
+        match here {
+            Some(page) if whole => {
+                page.set_row(page.standing().rev + 1, generation, None);
+                self.rows.write(Row { node, generation, prev: None });
+                self.finish();
+            }
+            _ => {
+                let page = Arc::new(page(generation));
+                page.expect_handover();
+                // a move that was cut short: its early copy leaves, the next one is a reset
+                if !whole && let Some(copy) = self.copies[old.node].take() {
+                    copy.leave(None, Close::new(CloseCode::HeldElsewhere, ""));
+                    self.forwarding.iter_mut().for_each(Vec::clear);
+                    self.excused.extend(0..self.pushed);
+                }
+                let rev = self.rows.write(Row { node, generation, prev: Some(old.node) });
+                page.mark_acquired(rev);
+                let stale = self.copies[node].replace(page).filter(|stale| stale.is_owned());
+                let frozen = stale.and_then(|stale| stale.freeze(number(node), generation, rev, u64::MAX));
+                self.forwarding[node].extend(frozen.map(|(_, forwarding)| forwarding));
+            }
+        }
+    }
+
+    /// The question to the old holder; its answer may be lost.
+    pub(super) fn ask(&mut self, answer_arrives: bool) {
+        let Some(resuming) = &mut self.resuming else { return };
+        let Some(old) = self.rows.now().prev.filter(|old| *old != resuming.node && !resuming.asked) else {
+            return;
+        };
+        resuming.asked = true;
+        let frozen = self.copies[old].as_ref().and_then(|page| {
+            page.freeze(number(resuming.node), resuming.generation, self.rows.rev(), resuming.seq)
+        });
+        if let Some((handover, forwarding)) = frozen {
+            self.forwarding[old].push(forwarding);
+            if let (Handover::Complete(handed), true) = (handover, answer_arrives) {
+                resuming.handed = Some(handed);
+            }
+        }
+    }
+
+    /// The new holder gives the page to the client's socket.
+    pub(super) fn finish(&mut self) {
+        let Some(resuming) = self.resuming.take() else { return };
+        let Some(page) = self.copies[resuming.node].clone() else { return };
+        let arrival = match &resuming.handed {
+            Some(handed) if page.install(handed) => AttachKind::Resumed { seq: resuming.seq },
+            None if page.standing().generation == resuming.generation && self.rows.now().prev.is_none() => {
+                AttachKind::Resumed { seq: resuming.seq }
+            }
+            _ => AttachKind::Elsewhere,
+        };
+        let mut welcome = None;
+        let ticket = page.attach(arrival, |w| {
+            welcome = Some((w.recovered, w.received));
+            pong()
+        });
+        let (Some(ticket), Some((recovered, received))) = (ticket, welcome) else { return };
+        self.socket = Some((resuming.node, ticket));
+        self.rows.write(Row { prev: None, ..self.rows.now() });
+        if recovered == ResumeOutcome::Recovered {
+            self.resend(resuming.node, ticket, received);
+        } else {
+            (self.seq, self.sent_count) = (0, 0);
+            self.seen.clear();
+            self.excused.extend(0..self.pushed);
+            self.first = self.pushed;
+            self.acted.clear();
+            self.unanswered.clear();
+        }
+    }
+
+    /// The client resends, in order, what the server has not counted.
+    fn resend(&mut self, node: usize, ticket: AttachmentId, received: u64) {
+        let missing = (self.sent_count - received) as usize;
+        let commands = self.unanswered[self.unanswered.len() - missing..].to_vec();
+        for command in commands {
+            self.act(node, ticket, command);
+        }
+    }
+
+    /// The command is lost on its way: the socket breaks with it.
+    pub(super) fn lose_command(&mut self) {
+        if self.socket.take().is_some() {
+            self.unanswered.push(self.next_command);
+            self.next_command += 1;
+            self.sent_count += 1;
+        }
+    }
+
+    /// Forwarded frames arrive at the new holder.
+    pub(super) fn deliver_forwarded(&mut self, from: usize) {
+        let row = self.rows.now();
+        for forwarding in &mut self.forwarding[from] {
+            let to = forwarding.to.get() as usize - 1;
+            while let Ok(frame) = forwarding.frames.try_recv() {
+                match &self.copies[to] {
+                    Some(page) => {
+                        // taken for its own by a node that has not heard of two moves since: it comes, but late
+                        if to != row.node && page.is_owned() {
+                            self.late.insert(payload(&frame.tail));
+                        }
+                        // the sender is told of no page
+                        if matches!(page.push(&frame.tail), PushOutcome::Missed) {
+                            self.excused.insert(payload(&frame.tail));
+                        }
+                    }
+                    None => drop(self.excused.insert(payload(&frame.tail))),
+                }
+            }
+        }
+    }
+
+    /// A node sees the row as it is: a page that it still counts as its own belongs to another.
+    pub(super) fn notice(&mut self, node: usize) {
+        self.hear(node, self.rows.rev());
+    }
+
+    /// A node sees the versions of the row, one after the other, up to a revision.
+    fn hear(&mut self, node: usize, rev: u64) {
+        while let Some((rev, row)) = self.rows.see(node, rev) {
+            let Some(page) = self.copies[node].as_ref().filter(|_| node != row.node) else { continue };
+            page.mark_released(rev, row.generation);
+            if row.prev.is_none()
+                && let Some((_, forwarding)) = page.freeze(number(row.node), row.generation, rev, u64::MAX)
+            {
+                self.forwarding[node].push(forwarding);
+            }
+        }
+    }
+
+    fn may_be_late(&self, number: u64) -> bool {
+        self.excused.contains(&number) || self.late.contains(&number)
+    }
+
+    pub(super) fn crash(&mut self, node: usize) {
+        // what a node took for a page that it wrongly counts as its own is lost with it, and nobody knows
+        let stale = self.copies[node].take().filter(|_| node != self.rows.now().node);
+        if let Some((_, mut left)) =
+            stale.and_then(|page| page.freeze(number(node), u32::MAX, u64::MAX, u64::MAX))
+        {
+            while let Ok(frame) = left.frames.try_recv() {
+                self.excused.insert(payload(&frame.tail));
+            }
+        }
+        // frames in transit are lost with the node: their senders get no answer
+        for mut forwarding in std::mem::take(&mut self.forwarding[node]) {
+            while let Ok(frame) = forwarding.frames.try_recv() {
+                self.excused.insert(payload(&frame.tail));
+            }
+        }
+        if self.socket.is_some_and(|(held, _)| held == node) {
+            self.socket = None;
+        }
+        if self.resuming.as_ref().is_some_and(|resuming| resuming.node == node) {
+            self.resuming = None;
+        }
+    }
+
+    /// In the end a client that comes back where its page is has everything.
+    pub(super) fn settle(&mut self) {
+        (0..NODES).for_each(|node| self.notice(node));
+        // an old address may lead over several nodes
+        (0..NODES * NODES).for_each(|hop| self.deliver_forwarded(hop % NODES));
+        let node = self.rows.now().node;
+        self.resume(node);
+        self.ask(true);
+        self.finish();
+        (0..NODES * NODES).for_each(|hop| self.deliver_forwarded(hop % NODES));
+        self.read(1000, true);
+        self.check();
+        let owed = (self.first..self.pushed).filter(|number| !self.excused.contains(number));
+        let missing = owed.into_iter().find(|number| !self.seen.contains(number));
+        assert_eq!(missing, None, "never delivered, nobody was told: {:?} of {}", self.seen, self.pushed);
+    }
+
+    pub(super) fn check(&self) {
+        let holds =
+            |page: &&Arc<Page>| page.is_owned() && page.standing().generation == self.rows.now().generation;
+        assert!(
+            self.copies.iter().flatten().filter(holds).count() <= 1,
+            "two nodes hold the newest generation"
+        );
+        let mut once = self.seen.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), self.seen.len(), "doubled: {:?}", self.seen);
+        // after a reset, what was pushed before it may come late; everything else in order and without a gap
+        let owed: Vec<u64> = self.seen.iter().copied().filter(|number| !self.may_be_late(*number)).collect();
+        for pair in owed.windows(2) {
+            assert!(pair[0] < pair[1], "reordered: {:?}", self.seen);
+            let missing = (pair[0] + 1..pair[1]).find(|number| !self.may_be_late(*number));
+            assert_eq!(missing, None, "a gap that nobody was told of: {:?}", self.seen);
+        }
+        assert!(self.acted.windows(2).all(|pair| pair[1] == pair[0] + 1), "commands {:?}", self.acted);
+    }
+}

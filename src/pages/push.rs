@@ -1,0 +1,226 @@
+//! One road for every delivery: from here or elsewhere, to here or elsewhere.
+//!
+//! Owns: which nodes a scope is on, the acknowledged request to each, and this node's own share through the hub.
+//! Never: encoding per socket (the hub shares one tail) or a retry of what may have arrived.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use pagewire_cluster::id::{Address, Holder, NodeNumber};
+use pagewire_cluster::lease::NodeLease;
+use pagewire_cluster::peer::{PeerClient, PeerError};
+use pagewire_cluster::registry::Registry;
+use pagewire_cluster::timing::Timing;
+use pagewire_cluster::wire::{
+    JobNotification, JobUpdate, PageMessage, PeerRequest, PeerResponse, PushCounts, Scope,
+};
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+
+use super::hub::{Hub, LocalPush};
+use super::page::PushOutcome;
+use crate::protocol::{CommandError, ErrorCode, FrameBody};
+use crate::telemetry::{self, Metrics};
+
+/// What a push met, everywhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PushReport {
+    /// Pages with an open socket, and pages in their resume window.
+    pub reach: PushCounts,
+    /// The nodes that answered.
+    pub nodes: Vec<NodeNumber>,
+    /// The nodes that did not: their pages may or may not have got it.
+    pub unreachable: Vec<NodeNumber>,
+}
+
+/// Sends messages to pages, wherever they are. Cheap to clone.
+#[derive(Clone)]
+pub struct Pusher {
+    hub: Arc<Hub>,
+    registry: Registry,
+    lease: NodeLease,
+    post: PeerClient,
+    /// How long it waits for rows that a sender has seen.
+    patience: Duration,
+    /// The last row of the view when that was too long.
+    stood_at: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
+}
+
+impl Pusher {
+    /// Delivers through this node's hub and to other nodes by post.
+    pub fn new(
+        hub: Arc<Hub>,
+        registry: Registry,
+        lease: NodeLease,
+        post: PeerClient,
+        timing: Timing,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let stood_at = Arc::new(AtomicU64::new(u64::MAX));
+        Self { hub, registry, lease, post, patience: timing.view_wait, stood_at, metrics }
+    }
+
+    /// A message to the pages of a scope. Refused while this node is cut off from its cluster.
+    pub async fn send(
+        &self,
+        to: Scope,
+        payload: Box<RawValue>,
+        from: Option<Address>,
+    ) -> Result<PushReport, CommandError> {
+        let own = self.lease.holder().ok_or_else(CommandError::unavailable)?;
+        let started = Instant::now();
+        let delivery = PageMessage { to, seen: None, payload, from };
+        let outcome = match delivery.to {
+            Scope::Page(address) => self.send_to_page(own, address, delivery).await,
+            _ => self.send_to_scope(own, delivery).await,
+        };
+        self.metrics.record_push(started.elapsed());
+        outcome
+    }
+
+    /// To this node's share directly, to every other node that has one with one request.
+    async fn send_to_scope(
+        &self,
+        own: Holder,
+        mut delivery: PageMessage,
+    ) -> Result<PushReport, CommandError> {
+        let mut others = self.recipients(&mut delivery);
+        others.retain(|holder| *holder != own);
+        let here = self.local(&delivery);
+        let question = PeerRequest::Deliver(delivery);
+        let asked = others.iter().map(|holder| self.post.ask(*holder, &question, telemetry::current_trace()));
+        let (here, answers) = tokio::join!(here.await_forwarded(), join_all(asked));
+        let mut outcome = PushReport { reach: here, nodes: vec![own.node], unreachable: Vec::new() };
+        for (holder, answer) in others.iter().zip(answers) {
+            match answer {
+                Ok(PeerResponse::Delivered(reach)) => {
+                    outcome.reach += reach;
+                    outcome.nodes.push(holder.node);
+                }
+                Err(PeerError::TooLarge) => return Err(too_large()),
+                _ => outcome.unreachable.push(holder.node),
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Who has pages of a scope, as this node sees it, which the delivery says.
+    fn recipients(&self, delivery: &mut PageMessage) -> Vec<Holder> {
+        let view = self.registry.view();
+        delivery.seen = Some(view.applied());
+        view.candidate_holders(&delivery.to)
+    }
+
+    /// By its address alone; if it is not there any more, its row is read once and it is tried once again.
+    async fn send_to_page(
+        &self,
+        own: Holder,
+        address: Address,
+        delivery: PageMessage,
+    ) -> Result<PushReport, CommandError> {
+        let mut question = PeerRequest::Deliver(delivery);
+        let first = self.ask_page(own, address, &question).await?;
+        if !matches!(first, Err(PeerError::Gone) | Ok(PeerResponse::Unknown)) {
+            return Ok(page_outcome(address.node, first));
+        }
+        let row = self.registry.row(address.key).await.map_err(|_| CommandError::unavailable())?;
+        let moved = row.map(|(row, _)| Address { node: row.node, ..address });
+        match moved.filter(|moved| *moved != address) {
+            None => Ok(page_outcome(address.node, first)),
+            Some(moved) => {
+                if let PeerRequest::Deliver(delivery) = &mut question {
+                    delivery.to = Scope::Page(moved);
+                }
+                let second = self.ask_page(own, moved, &question).await?;
+                Ok(page_outcome(moved.node, second))
+            }
+        }
+    }
+
+    async fn ask_page(
+        &self,
+        own: Holder,
+        address: Address,
+        question: &PeerRequest,
+    ) -> Result<Result<PeerResponse, PeerError>, CommandError> {
+        if address.node == own.node
+            && let PeerRequest::Deliver(delivery) = question
+        {
+            return Ok(Ok(match self.receive(delivery) {
+                Some(pushed) => PeerResponse::Delivered(pushed.await_forwarded().await),
+                None => PeerResponse::Unknown,
+            }));
+        }
+        match self.post.ask_page(address, question, telemetry::current_trace()).await {
+            Err(PeerError::TooLarge) => Err(too_large()),
+            answer => Ok(answer),
+        }
+    }
+
+    /// A delivery for this node's pages; `None` when it is for a page that is not here.
+    pub fn receive(&self, delivery: &PageMessage) -> Option<LocalPush> {
+        match delivery.to {
+            Scope::Page(address) if self.hub.page(address.key).is_none() => None,
+            _ => Some(self.local(delivery)),
+        }
+    }
+
+    /// What became of a job, for a page of this node; `None` when the page is not here, or not any more.
+    pub fn receive_job(&self, note: &JobNotification) -> Option<LocalPush> {
+        let page = self.hub.page(note.page)?;
+        let tail = FrameBody::job(note);
+        let met = match note.news {
+            JobUpdate::Progress(_) => page.progress(note.job, note.frame.get(), &tail),
+            JobUpdate::Ended(_) => page.deliver_job_result(note.job, note.frame.get(), &tail),
+        };
+        if matches!(met, PushOutcome::Missed) {
+            return None;
+        }
+        let mut pushed = LocalPush::default();
+        pushed.count(met);
+        Some(pushed)
+    }
+
+    fn local(&self, delivery: &PageMessage) -> LocalPush {
+        let topic = match &delivery.to {
+            Scope::Topic(topic) => Some(topic.as_str()),
+            _ => None,
+        };
+        self.hub.push(
+            &delivery.to,
+            delivery.seen,
+            &FrameBody::message(&delivery.payload, delivery.from, topic),
+        )
+    }
+
+    /// Waits until this node has seen what the sender has: only then it knows which pages the sender counts elsewhere.
+    /// Where that takes too long, a page that moves right now may get the message twice, and nobody waits again before
+    /// this node has seen something new.
+    pub async fn wait_for_view(&self, delivery: &PageMessage) {
+        let applied = self.registry.view().applied();
+        let Some(seen) = delivery.seen.filter(|seen| *seen > applied) else { return };
+        if self.stood_at.load(Ordering::Relaxed) != applied
+            && timeout(self.patience, self.registry.reached(seen)).await.is_err()
+        {
+            self.stood_at.store(self.registry.view().applied(), Ordering::Relaxed);
+        }
+    }
+}
+
+fn page_outcome(node: NodeNumber, answer: Result<PeerResponse, PeerError>) -> PushReport {
+    match answer {
+        Ok(PeerResponse::Delivered(reach)) => {
+            PushReport { reach, nodes: vec![node], unreachable: Vec::new() }
+        }
+        // the node answered for its pages: it does not hold this one
+        Ok(PeerResponse::Unknown) => PushReport { nodes: vec![node], ..PushReport::default() },
+        _ => PushReport { unreachable: vec![node], ..PushReport::default() },
+    }
+}
+
+fn too_large() -> CommandError {
+    CommandError::new(ErrorCode::TooLarge, "the message is too large to travel between nodes")
+}

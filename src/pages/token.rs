@@ -1,0 +1,103 @@
+//! The token of a page: the proof that a client held it.
+//!
+//! `<base64url of the claims>.<key id>.<base64url of the HMAC-SHA256>`, signed with the cluster's key ring. It gives
+//! no rights beyond coming back; what has a user needs that user's authentication in addition.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use pagewire_cluster::engine::Unavailable;
+use pagewire_cluster::id::{Address, Key};
+use pagewire_cluster::keyring::Keyring;
+use serde::{Deserialize, Serialize};
+
+use super::open::unix_ms;
+use super::page::Page;
+use super::sessions::Sessions;
+use crate::protocol::FrameBody;
+
+/// Pages that are looked at before others have their turn.
+const TURN: usize = 256;
+
+/// What a token says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PageClaims {
+    /// The page.
+    pub(super) page: Key,
+    /// Its session.
+    pub(super) session: Key,
+    /// Its connection.
+    pub(super) connection: Key,
+    /// Its user when the token was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<String>,
+    /// The page's generation.
+    #[serde(rename = "gen")]
+    pub(super) generation: u32,
+    /// When it was given, in seconds since the Unix epoch.
+    pub(super) issued: u64,
+}
+
+impl PageClaims {
+    /// The token.
+    pub(super) fn sign(&self, keyring: &Keyring) -> String {
+        let claims = BASE64_URL_SAFE_NO_PAD.encode(pagewire_cluster::wire::encode(self));
+        let signature = keyring.sign(claims.as_bytes());
+        format!("{claims}.{signature}")
+    }
+
+    /// The claims of a genuine token, `None` of any other text.
+    pub(super) async fn verify(token: &str, keyring: &Keyring) -> Result<Option<Self>, Unavailable> {
+        let Some((claims, signature)) = token.split_once('.') else { return Ok(None) };
+        if !keyring.verify(claims.as_bytes(), signature).await? {
+            return Ok(None);
+        }
+        let json = BASE64_URL_SAFE_NO_PAD.decode(claims).ok();
+        Ok(json.and_then(|json| serde_json::from_slice(&json).ok()))
+    }
+
+    /// Whether it was given longer ago than this.
+    pub(super) fn is_older_than(&self, age: Duration, now: u64) -> bool {
+        now.saturating_sub(self.issued) > age.as_secs()
+    }
+}
+
+impl Sessions {
+    /// What the page's client resumes with from now on.
+    pub(super) fn token(&self, page: &Page, generation: u32, user: Option<&str>) -> String {
+        let issued = unix_ms() / 1000;
+        page.token_given(issued);
+        let claims = PageClaims {
+            page: page.key(),
+            session: page.session().key,
+            connection: page.connection().key,
+            user: user.map(str::to_owned),
+            generation,
+            issued,
+        };
+        claims.sign(&self.keyring)
+    }
+
+    /// Pages that are open for long get a new token when theirs is half as old as it may become.
+    pub async fn renew_tokens(&self) {
+        let half = self.timing.page_token.as_secs() / 2;
+        for pages in self.pages().chunks(TURN) {
+            let Some(holder) = self.lease.holder() else { return };
+            let now = unix_ms() / 1000;
+            let old = |page: &&Arc<Page>| {
+                page.is_live() && now.saturating_sub(page.token_age_counts_from()) >= half
+            };
+            for page in pages.iter().filter(old) {
+                let standing = page.standing();
+                let token = self.token(page, standing.generation, standing.user.as_deref());
+                page.push_unsequenced(FrameBody::address(
+                    Address { key: page.key(), node: holder.node },
+                    &token,
+                ));
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
