@@ -15,6 +15,7 @@ use serde_json::Value;
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::config::{self, Algorithm, Secret};
+use pagewire_cluster::clock;
 
 /// The longest token that is looked at, in bytes.
 const MAX_TOKEN: usize = 8 * 1024;
@@ -252,7 +253,7 @@ pub fn issue(config: &config::AuthConfig, user: &str, roles: &[String], lives: D
     if config.hs256_secret.is_empty() {
         return None;
     }
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let now = clock::unix();
     let mut claims =
         serde_json::json!({"sub": user, "exp": now.saturating_add(lives).as_secs(), "roles": roles});
     for (claim, value) in [("iss", &config.issuer), ("aud", &config.audience)] {

@@ -8,7 +8,6 @@
 mod ring;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -18,6 +17,7 @@ use tokio::time::Instant;
 
 use self::ring::Ring;
 pub use self::ring::{Ages, KeyId, KeySeen};
+use crate::clock;
 use crate::engine::{
     Bucket, Consistency, Engine, Kv, Precondition, Put, Unavailable, Watch, WatchEvent, WatchMode, WriteError,
 };
@@ -49,7 +49,7 @@ impl Keyring {
             if let Some(ring) = read(&store).await? {
                 return Ok(Self { store, ring: Arc::new(RwLock::new(ring)), asked: Arc::default() });
             }
-            let first = wire::encode(&Ring::new(unix_s()));
+            let first = wire::encode(&Ring::new(clock::unix().as_secs()));
             match store.put(Put::new(KEYRING, first, Precondition::Absent)).await {
                 // whichever process won, the ring that stands there is the ring
                 Ok(_) | Err(WriteError::Conflict { .. } | WriteError::Unknown) => {}
@@ -148,7 +148,7 @@ impl Keyring {
     async fn change(&self, change: impl Fn(&Ring, u64) -> Option<Ring>) -> Result<Option<Ring>, WriteError> {
         for _ in 0..ATTEMPTS {
             let (ring, rev) = self.known().clone();
-            let Some(changed) = change(&ring, unix_s()) else { return Ok(None) };
+            let Some(changed) = change(&ring, clock::unix().as_secs()) else { return Ok(None) };
             let put = Put::new(KEYRING, wire::encode(&changed), Precondition::Rev(rev));
             match self.store.put(put).await {
                 Ok(rev) => {
@@ -181,10 +181,6 @@ impl Keyring {
 async fn read(store: &Kv) -> Result<Option<(Ring, u64)>, Unavailable> {
     let entry = store.get(KEYRING, Consistency::Latest).await?;
     Ok(entry.and_then(|entry| Some((serde_json::from_slice(&entry.value).ok()?, entry.rev))))
-}
-
-fn unix_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //!   [`keyring`] (the keys that sign page tokens), [`rollout`] (selects the lane for a user's work),
 //!   [`worker`] (processes that run handlers), [`job`] (durable work), [`state`] (trees at four levels)
 
+pub mod clock;
 pub mod engine;
 pub mod id;
 pub mod job;

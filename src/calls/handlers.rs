@@ -15,6 +15,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::ExecutorError;
 use crate::protocol::{self, CommandError, ErrorCode};
+use pagewire_cluster::clock;
 
 /// How often a handler that takes its time says how far it has come.
 const STEP: Duration = Duration::from_millis(100);
@@ -71,7 +72,7 @@ pub(super) async fn run(
     match handler {
         Handler::Echo => Ok(params.to_owned()),
         Handler::Sum => sum(params),
-        Handler::Time => value(&OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()),
+        Handler::Time => value(&OffsetDateTime::from(clock::wall()).format(&Rfc3339).unwrap_or_default()),
         Handler::Sleep => sleep(params, reporter).await,
         Handler::Fail => {
             let message = read::<Option<String>>(params)?.unwrap_or_else(|| "asked to fail".to_owned());

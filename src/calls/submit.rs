@@ -12,6 +12,7 @@ use super::placement::{DEFAULT_POOL, affinity};
 use super::{Executors, Mode};
 use crate::config::LimitsConfig;
 use crate::protocol::{CommandError, ErrorCode};
+use pagewire_cluster::clock;
 
 /// The longest name of a handler, and the longest idempotency key, in bytes.
 const MAX_NAME: usize = 200;
@@ -129,7 +130,7 @@ fn check(job: &JobRequest) -> Result<(), CommandError> {
     if job.retries.is_some_and(|retries| retries > MAX_RETRIES) {
         return Err(malformed("a job has at most 100 retries"));
     }
-    if job.run_at.is_some_and(|at| at > OffsetDateTime::now_utc() + MAX_SCHEDULE_AHEAD) {
+    if job.run_at.is_some_and(|at| at > OffsetDateTime::from(clock::wall()) + MAX_SCHEDULE_AHEAD) {
         return Err(malformed("a job is scheduled at most a year ahead"));
     }
     if job.idempotency.as_ref().is_some_and(|idempotency| !(1..=MAX_NAME).contains(&idempotency.key.len())) {

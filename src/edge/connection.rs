@@ -7,7 +7,7 @@ mod hello;
 mod page_socket;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use self::page_socket::PageSocket;
 use super::Edge;
@@ -16,6 +16,7 @@ use super::listener::Peer;
 use super::socket::WebSocketStream;
 use crate::auth::Verified;
 use crate::protocol::{Close, CloseCode};
+use pagewire_cluster::clock;
 
 /// What the request brought that became this socket.
 pub(super) struct UpgradeInfo {
@@ -70,5 +71,5 @@ fn closing(edge: &Edge, cause: CloseCause) -> Close {
 
 /// How long a token is still valid.
 fn remaining(verified: &Verified) -> Duration {
-    verified.expires_at.duration_since(SystemTime::now()).unwrap_or_default()
+    verified.expires_at.duration_since(clock::wall()).unwrap_or_default()
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pagewire_cluster::clock;
 use pagewire_cluster::engine::{Engine, Message, Unavailable};
 use pagewire_cluster::id::{Holder, Key};
 use pagewire_cluster::job::{JobReconciler, Jobs};
 use pagewire_cluster::keyring::Ages;
-use pagewire_cluster::lease::{self, NodeLease, clock};
+use pagewire_cluster::lease::{self, NodeLease};
 use pagewire_cluster::peer::{Incoming, PeerServer};
 use pagewire_cluster::registry::{Expirable, Registry};
 use pagewire_cluster::rollout::Rollouts;
@@ -155,7 +156,7 @@ impl BackgroundTasks {
             }
             let owners = self.states.owners().await?;
             let gone =
-                orphans.collect(owners, |owner| exists(&self.registry.view(), owner), clock::now(), grace);
+                orphans.collect(owners, |owner| exists(&self.registry.view(), owner), clock::boot(), grace);
             for owner in &gone {
                 if let Err(error) = self.states.remove(owner).await {
                     tracing::debug!(%error, ?owner, "a tree without a subject stays for now");

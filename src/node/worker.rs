@@ -5,7 +5,6 @@
 //! (`pagewire_cluster::job`).
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use pagewire_cluster::engine::{Engine, Unavailable};
 use pagewire_cluster::id::Key;
@@ -21,6 +20,7 @@ use super::{StartError, engine, stopped};
 use crate::calls::{Handlers, names, serve};
 use crate::config::Config;
 use crate::telemetry::Metrics;
+use pagewire_cluster::clock;
 
 /// What a worker works on.
 #[derive(Debug, Clone)]
@@ -161,10 +161,7 @@ fn row(config: &Config, setup: &WorkerOptions) -> WorkerRow {
         methods: names().map(str::to_owned).collect(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         process: std::process::id(),
-        started: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map(|since| since.as_millis() as u64)
-            .unwrap_or(0),
+        started: clock::unix_ms(),
         proto: Proto::default(),
     }
 }

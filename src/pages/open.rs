@@ -4,7 +4,6 @@
 //! holds the page.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use pagewire_cluster::engine::{Precondition, Unavailable, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key};
@@ -16,6 +15,7 @@ use super::rows::to_ask;
 use super::sessions::Sessions;
 use super::token::PageClaims;
 use crate::protocol::{Close, CloseCode, FrameBody, Hello, Registered, ResumeOutcome};
+use pagewire_cluster::clock::unix_ms;
 
 /// How often a resume that lost the race for the row looks again.
 const RESUME_ATTEMPTS: usize = 3;
@@ -53,10 +53,6 @@ pub(super) const RESUME_CONFLICT: Close =
 fn check_generation(claimed: u32, standing: u32, confirmed: bool) -> Result<(), Close> {
     let newest = claimed == standing || (claimed.checked_add(1) == Some(standing) && !confirmed);
     if newest { Ok(()) } else { Err(STALE_TOKEN) }
-}
-
-pub(super) fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_millis() as u64).unwrap_or(0)
 }
 
 impl Sessions {

@@ -13,10 +13,10 @@ use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::keyring::Keyring;
 use serde::{Deserialize, Serialize};
 
-use super::open::unix_ms;
 use super::page::Page;
 use super::sessions::Sessions;
 use crate::protocol::FrameBody;
+use pagewire_cluster::clock::unix_ms;
 
 /// Pages that are looked at before others have their turn.
 const TURN: usize = 256;

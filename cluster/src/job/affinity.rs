@@ -18,11 +18,11 @@ use super::inbox::WorkerInbox;
 use super::store::{Fence, Jobs, PendingRow, TransitionFailure};
 use super::transition::TransitionError;
 use super::unix_ms;
+use crate::clock;
 use crate::engine::{
     Consistency, Entry, OperationId, Precondition, Put, Resolution, Unavailable, WriteError,
 };
 use crate::id::Key;
-use crate::lease::clock;
 use crate::subject::{SubjectToken, job_key};
 use crate::wire;
 use crate::worker::{WorkerGroup, WorkerId, partition};
@@ -137,7 +137,7 @@ impl UserAffinity {
 
     fn valid(&self, user: &str, me: WorkerId) -> Option<OwnedUser> {
         let held = *self.held().get(user)?;
-        (held.epoch == me.epoch && clock::now() < held.until).then_some(held)
+        (held.epoch == me.epoch && clock::boot() < held.until).then_some(held)
     }
 
     async fn claim(&self, user: &str, me: WorkerId) -> Result<Fence, Option<Key>> {
@@ -160,7 +160,7 @@ impl UserAffinity {
         key: String,
         expect: Precondition,
     ) -> Result<Fence, Option<Key>> {
-        let (sent, op, assignment) = (clock::now(), OperationId::random(), self.jobs().timing.affinity_ttl);
+        let (sent, op, assignment) = (clock::boot(), OperationId::random(), self.jobs().timing.affinity_ttl);
         let value = wire::encode(&FenceRow { worker: me });
         let put = Put { ttl: Some(assignment), op, ..Put::new(key.as_str(), value, expect) };
         let rev = match self.jobs().store.put(put).await {
@@ -220,7 +220,7 @@ impl UserAffinity {
         loop {
             tokio::time::sleep(period).await;
             let serving: HashSet<String> = self.serving().keys().cloned().collect();
-            let now = clock::now();
+            let now = clock::boot();
             self.held().retain(|user, held| serving.contains(user) || now < held.until);
             let Some(me) = self.desk.lease.worker() else { continue };
             for user in serving {

@@ -3,13 +3,14 @@
 //! Owns: which worker is asked, and for how long the asking goes on. Never: a second try of what may have been done;
 //! [`CallAnswer::Busy`], [`CallAnswer::Elsewhere`] and a worker without a responder have done nothing.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use super::store::Jobs;
+use crate::clock;
 use crate::engine::{Headers, Message, RequestError};
 use crate::id::Key;
 use crate::subject::{SubjectToken, job_key, worker_leaf};
@@ -180,6 +181,5 @@ impl OutgoingCall<'_> {
 
 /// The end of a time that begins now, in milliseconds since the Unix epoch.
 fn deadline_ms(within: Duration) -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    (now + within).as_millis() as u64
+    (clock::unix() + within).as_millis() as u64
 }

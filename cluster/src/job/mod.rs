@@ -46,9 +46,4 @@ pub use stream::{IncomingCall, Work, WorkStream};
 pub use submit::{Idempotency, Submission, SubmitError, Submitted};
 pub use transition::{Claim, Effect, MAX_LOSSES, RecordEvent, TransitionError, apply};
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Milliseconds since the Unix epoch.
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_millis() as u64).unwrap_or(0)
-}
+use crate::clock::unix_ms;

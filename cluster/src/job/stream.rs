@@ -4,7 +4,7 @@
 //! ended.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -14,6 +14,7 @@ use super::attempt::Attempt;
 use super::inbox::{CallSubscription, ControlSubscriptions, WorkerInbox, listen};
 use super::queue;
 use super::store::Jobs;
+use crate::clock;
 use crate::engine::{Message, Unavailable};
 use crate::id::Key;
 use crate::wire::{CallAnswer, WorkerCall};
@@ -57,8 +58,7 @@ impl IncomingCall {
 
     /// How long somebody still waits for the answer; `None` when nobody said.
     pub(super) fn remaining(&self) -> Option<Duration> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Some(Duration::from_millis(self.call.deadline_ms?).saturating_sub(now))
+        Some(Duration::from_millis(self.call.deadline_ms?).saturating_sub(clock::unix()))
     }
 
     /// Answers. The slot is free before the caller can know, who may ask again at once.

@@ -4,7 +4,6 @@
 //! dead. Never: the use of the number. The epoch is the revision of the claim. Every write of a node and
 //! every request to it carries the epoch.
 
-pub mod clock;
 mod row;
 mod state;
 
@@ -18,6 +17,7 @@ use tokio::sync::watch;
 pub use row::{NodeRow, PROTO_MAX, PROTO_MIN, Proto};
 pub use state::{ClaimRequest, HeldLease, LeaseWrite, LeaseWriteOutcome, Listed, Plan, plan};
 
+use crate::clock;
 use crate::engine::{
     Bucket, Engine, Kv, Message, OperationId, Precondition, Put, RequestError, Resolution, Unavailable,
     WriteError,
@@ -41,7 +41,7 @@ impl NodeLease {
     /// Returns the number and epoch of this process, or `None` if it may not act now. Reads the clock once,
     /// which is cheap enough to do for every batch.
     pub fn holder(&self) -> Option<Holder> {
-        let now_ms = clock::now().as_millis() as u64;
+        let now_ms = clock::boot().as_millis() as u64;
         (now_ms < self.fenced_at_ms.load(Ordering::Acquire)).then(|| *self.holder.borrow()).flatten()
     }
 
@@ -91,7 +91,7 @@ impl LeaseKeeper {
         tokio::pin!(stop);
         loop {
             let until_fence =
-                self.tenure.map_or(Duration::ZERO, |t| t.fenced_at.saturating_sub(clock::now()));
+                self.tenure.map_or(Duration::ZERO, |t| t.fenced_at.saturating_sub(clock::boot()));
             let pause = self.timing.lease_renew.min(until_fence);
             tokio::select! {
                 () = &mut stop => break,
@@ -106,14 +106,14 @@ impl LeaseKeeper {
     }
 
     async fn renew(&mut self) {
-        let Some(tenure) = self.tenure.filter(|tenure| tenure.holds(clock::now())) else {
+        let Some(tenure) = self.tenure.filter(|tenure| tenure.holds(clock::boot())) else {
             tracing::warn!("lease not renewed in time: this node stops acting until it has claimed a number");
             self.set(None);
             return self.acquire().await;
         };
-        let renewal = tenure.renewal(clock::now());
+        let renewal = tenure.renewal(clock::boot());
         // a reply after the fence is useless
-        let left = tenure.fenced_at.saturating_sub(clock::now());
+        let left = tenure.fenced_at.saturating_sub(clock::boot());
         let outcome =
             tokio::time::timeout(left, self.send(renewal)).await.unwrap_or(LeaseWriteOutcome::Unknown);
         let renewed = tenure.renewed(renewal, outcome, self.timing.lease_fence);
@@ -146,13 +146,13 @@ impl LeaseKeeper {
         // the row of an earlier epoch of this process may still exist; then no other process can have taken
         // the number
         if let Some(old) = self.tenure {
-            let claim = LeaseWrite { epoch: None, ..old.renewal(clock::now()) };
+            let claim = LeaseWrite { epoch: None, ..old.renewal(clock::boot()) };
             if let LeaseWriteOutcome::Written(rev) = self.send(claim).await {
                 return Ok(Some(HeldLease::begin(claim, rev, self.timing.lease_fence)));
             }
         }
         let rows = self.rows().await?;
-        let sent = clock::now();
+        let sent = clock::boot();
         let wish = self.preference(&rows);
         let mut decision = plan(&wish, &rows, sent);
         if let Plan::Ask(row) = &decision {
@@ -161,7 +161,7 @@ impl LeaseKeeper {
                     number: row.number,
                     expect: Precondition::Rev(row.rev),
                     epoch: None,
-                    sent: clock::now(),
+                    sent: clock::boot(),
                 }),
                 // a running process with the same name keeps its number
                 false => plan(&ClaimRequest { name: String::new(), ..wish }, &rows, sent),

@@ -14,7 +14,6 @@ mod stats;
 mod view;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{broadcast, watch as channel};
 
@@ -28,6 +27,7 @@ pub use stats::{Counts, LaneStats, NodeStats, Stats};
 pub use view::{PageEntry, View};
 
 use self::owner::OwnerRow;
+use crate::clock::unix_ms;
 use crate::engine::{Bucket, Consistency, Engine, Kv, Unavailable, Watch, WatchEvent, WatchMode};
 use crate::id::{Key, NodeNumber};
 use crate::lease::NodeRow;
@@ -277,10 +277,6 @@ impl Subject {
 
 fn node_of(key: &str) -> Option<NodeNumber> {
     key.strip_prefix(node_key::LEASES)?.parse().ok()
-}
-
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use futures_util::StreamExt;
 use futures_util::stream;
 
 use super::idle::{self, Expirable, IdleRow, IdleState, PageRemoval};
-use super::{PageRow, Registry, unix_ms};
+use super::{PageRow, Registry};
+use crate::clock::unix_ms;
 use crate::engine::{
     BatchOp, Consistency, OperationId, Precondition, Put, Resolution, Unavailable, WriteError,
 };

@@ -1,9 +1,10 @@
 //! Changes a document by compare-and-set, and writes its history in the same commit.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use super::Rollouts;
 use super::spec::{RolloutSpec, RolloutUpdate, SpecError};
+use crate::clock;
 use crate::engine::{BatchOp, Consistency, Precondition, Put, Resolution, Unavailable, WriteError};
 use crate::id::Key;
 use crate::subject::config_key;
@@ -82,9 +83,8 @@ impl Rollouts {
             if expected.is_some_and(|expected| expected != document.rev) {
                 return Err(ChangeError::Conflict(Box::new(document)));
             }
-            let now =
-                SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-            let next = document.revise(wanted.clone(), Key::random().to_string(), by, now)?;
+            let salt = Key::random().to_string();
+            let next = document.revise(wanted.clone(), salt, by, clock::unix_ms())?;
             let sent = Instant::now();
             if self.commit(&next, expect).await? {
                 return Ok(RolloutChange { document: next, sent });

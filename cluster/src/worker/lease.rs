@@ -8,9 +8,9 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::row::{WorkerId, WorkerRow};
+use crate::clock;
 use crate::engine::{Bucket, Consistency, Engine, Kv, OperationId, Precondition, Put, WriteError};
 use crate::id::Key;
-use crate::lease::clock;
 use crate::subject::node_key;
 use crate::timing::Timing;
 
@@ -24,7 +24,7 @@ pub struct WorkerLease {
 impl WorkerLease {
     /// This life, if it may take work at this moment. One clock read; the clock counts a suspended machine.
     pub fn worker(&self) -> Option<WorkerId> {
-        let now_ms = clock::now().as_millis() as u64;
+        let now_ms = clock::boot().as_millis() as u64;
         (now_ms < self.fenced_at_ms.load(Ordering::Acquire)).then(|| *self.worker.borrow()).flatten()
     }
 }
@@ -83,7 +83,7 @@ impl WorkerLeaseKeeper {
 
     /// Nobody else writes the row: one that is not as expected is our own write whose answer was lost, or gone.
     async fn renew(&mut self) {
-        let (sent, key) = (clock::now(), self.key());
+        let (sent, key) = (clock::boot(), self.key());
         let put = Put {
             key: key.clone(),
             value: Bytes::new(),

@@ -10,8 +10,9 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
-use super::disk::{Disk, JournalChange, JournalEntry, JournalStream, KeptRow, wall};
+use super::disk::{Disk, JournalChange, JournalEntry, JournalStream, KeptRow};
 use super::rows::{Moment, Rows, is_below};
+use crate::clock;
 use crate::engine::{
     BatchOp, Bucket, Entry, MAX_WATCHES, Precondition, Put, Watch, WatchEvent, WatchMode, WatchSender,
     WriteError,
@@ -92,7 +93,7 @@ impl Buckets {
     /// Restores the stored rows at their revisions. Later changes are stored on `disk`.
     pub(super) fn restore(revisions: [u64; Bucket::ALL.len()], kept: Vec<KeptRow>, disk: Disk) -> Self {
         let mut buckets = revisions.map(Rows::at);
-        let now = wall();
+        let now = clock::unix_ms();
         for KeptRow { bucket, entry, expires } in kept {
             let expires = expires.map(|at| Duration::from_millis(at.saturating_sub(now)));
             buckets[bucket as usize].restore(entry, expires);
@@ -245,7 +246,7 @@ impl SharedBuckets {
         match event {
             WatchEvent::Put(entry) => {
                 let left = rows.expires(&entry.key).map(|at| at.saturating_sub(self.now()));
-                let expires = left.map(|left| wall().saturating_add(left.as_millis() as u64));
+                let expires = left.map(|left| clock::unix_ms().saturating_add(left.as_millis() as u64));
                 Some(JournalChange::Put { entry, expires })
             }
             WatchEvent::Delete { key, .. } => Some(JournalChange::Delete { key }),

@@ -8,9 +8,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::disk::{Disk, JournalChange, KeptHint, wall};
+use super::disk::{Disk, JournalChange, KeptHint};
 use super::queue_state::{InFlightMessage, QueueState, Receipt};
 use super::rows::is_legal;
+use crate::clock;
 use crate::engine::{Enqueue, MAX_PAYLOAD, QueueError, QueueMessage};
 use crate::timing::Timing;
 
@@ -34,7 +35,7 @@ impl Queue {
     /// Restores the unsettled work items. Those that were due or taken are due at once, the others at their
     /// time.
     pub(super) fn restore(kept: Vec<KeptHint>, timing: &Timing, disk: Disk) -> Self {
-        let (mut hints, now) = (QueueState::default(), wall());
+        let (mut hints, now) = (QueueState::default(), clock::unix_ms());
         for KeptHint { number, id, route, payload, due } in kept {
             let not_before = Some(Duration::from_millis(due.saturating_sub(now)));
             hints.add(number, Enqueue { id, route, payload, not_before }, Duration::ZERO);
@@ -65,7 +66,7 @@ impl Queue {
                     id: hint.id.clone(),
                     route: hint.route.clone(),
                     payload: hint.payload.clone(),
-                    due: wall().saturating_add(left.as_millis() as u64),
+                    due: clock::unix_ms().saturating_add(left.as_millis() as u64),
                 })
             }
         });

@@ -29,6 +29,7 @@ use super::connection::{NatsConnection, RequestFailure};
 use super::headers;
 use super::kv::is_key;
 use super::streams::{Streams, nanos};
+use crate::clock;
 use crate::engine::{Enqueue, MAX_PAYLOAD, QueueError, QueueMessage};
 use crate::subject::SubjectToken;
 
@@ -93,7 +94,7 @@ impl WorkQueue {
         let mut headers = HeaderMap::new();
         headers.insert(headers::ID, push.id.as_str());
         if let Some(delay) = push.not_before.filter(|delay| !delay.is_zero()) {
-            headers.insert(NATS_SCHEDULE, schedule(SystemTime::now(), delay).ok_or(QueueError::Invalid)?);
+            headers.insert(NATS_SCHEDULE, schedule(clock::wall(), delay).ok_or(QueueError::Invalid)?);
             headers.insert(NATS_SCHEDULE_TARGET, subject);
             // a schedule replaces an earlier one on its subject, so each work item has a subject of its own
             let own = format!("{id}-{}", uuid::Uuid::new_v4().simple());

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::watch as channel;
 use tokio::time::timeout;
@@ -27,16 +27,12 @@ pub use self::directory::OpenError;
 use self::store::JournalStore;
 pub(super) use self::store::{KeptHint, KeptRow, Loaded};
 use self::writer::JournalWriter;
+use crate::clock;
 use crate::engine::{Bucket, ConnectionState, Entry, Unavailable, WatchEvent, WatchSender};
 use crate::timing::Timing;
 
 /// Milliseconds since the Unix epoch, so that times on disk keep their meaning after a restart.
 pub(super) type UnixMillis = u64;
-
-/// Returns the wall clock time.
-pub(super) fn wall() -> UnixMillis {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as UnixMillis)
-}
 
 /// A stream of steps with an order of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +110,7 @@ impl Disk {
         timing: &Timing,
         link: Arc<channel::Sender<ConnectionState>>,
     ) -> Result<(Self, Loaded), OpenError> {
-        let loaded = store.load(wall()).map_err(|error| store::at(path, error))?;
+        let loaded = store.load(clock::unix_ms()).map_err(|error| store::at(path, error))?;
         let marks = std::array::from_fn(|place| loaded.revisions.get(place).copied().unwrap_or_default());
         let (steps, appended) = mpsc::channel();
         let (progress, reached) = channel::channel(DurableMarks { marks, broken: false });
