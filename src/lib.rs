@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //!
-//! [`cli`] subcommands · [`node`] builds the parts · [`edge`] sockets · [`api`] what programs ask over HTTP ·
+//! [`cli`] subcommands · [`roles`] builds the parts · [`edge`] sockets · [`api`] what programs ask over HTTP ·
 //! [`command`] what a page may ask · [`pages`] pages, hub, outboxes, delivery · [`calls`] who runs calls ·
 //! [`protocol`] the browser wire · leaves: [`config`], [`auth`], [`telemetry`]
 
@@ -13,7 +13,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod edge;
-pub mod node;
 pub mod pages;
 pub mod protocol;
+pub mod roles;
 pub mod telemetry;

@@ -18,7 +18,7 @@ use crate::view::user;
 use crate::{POOL, runtime};
 use pagewire::calls::{CallRequest, JobRequest, Mode};
 use pagewire::config::{self, Sources};
-use pagewire::node::Node;
+use pagewire::roles::Node;
 
 /// Answers requests until standard input ends.
 pub(crate) fn run() -> io::Result<()> {

@@ -17,7 +17,7 @@ use crate::nats::Nats;
 use crate::report::{Report, progress};
 use crate::view::{row, user};
 use pagewire::config::{self, Sources};
-use pagewire::node::lifetimes;
+use pagewire::roles::lifetimes;
 
 /// Rows that are written at the same time.
 const WRITERS: usize = 256;

@@ -14,8 +14,8 @@ use crate::state::Options;
 use crate::state_sets::{Sample, Sets, engine, node, set, value};
 use crate::view::user;
 use crate::{POOL, baseline_engine};
-use pagewire::node::Node;
 use pagewire::pages::WatchStream;
+use pagewire::roles::Node;
 
 /// Bytes of messages that nobody has read.
 const UNREAD: usize = 1024 * 1024;

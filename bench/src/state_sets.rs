@@ -21,7 +21,7 @@ use crate::nats::Nats;
 use crate::state::{Options, WARM_UP};
 use crate::view::user;
 use pagewire::command::Context;
-use pagewire::node::Node;
+use pagewire::roles::Node;
 
 /// One put at a time is slower than many: so many sets of one tree are measured beside one.
 const PER_PUT: u64 = 10;

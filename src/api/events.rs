@@ -18,7 +18,7 @@ use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::extract::Query;
 use super::pages::rfc3339;
-use crate::telemetry::Ready;
+use crate::telemetry::Readiness;
 
 /// Asks a proxy not to collect what should arrive at once.
 pub(super) const UNBUFFERED: [(HeaderName, &str); 1] = [(HeaderName::from_static("x-accel-buffering"), "no")];
@@ -60,7 +60,7 @@ struct PresenceMessage<'a> {
 struct Watcher {
     which: EventFilter,
     happenings: broadcast::Receiver<PresenceEvent>,
-    ready: Ready,
+    ready: Readiness,
     /// The last event has been told.
     over: bool,
 }
@@ -182,8 +182,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_is_too_slow_is_told_how_much_it_missed_and_nothing_more() {
         let (sender, happenings) = broadcast::channel(4);
-        let ready = Ready::default();
-        ready.set(true);
+        let ready = Readiness::default();
         let which = EventFilter { level: Some(EventLevel::User), user: Some("ann".into()) };
         let mut watcher = Watcher { which, happenings, ready, over: false };
         for user in ["bob", "ann"] {

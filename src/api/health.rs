@@ -23,10 +23,15 @@ pub(super) async fn live() -> Json<Value> {
 #[utoipa::path(get, path = "/readyz", tag = "probes",
     responses((status = 200, description = "ready"), (status = 503, description = "not ready")))]
 pub(super) async fn ready(State(parts): State<ApiState>) -> (StatusCode, Json<Value>) {
-    match parts.ready.is_set() && parts.lease.holder().is_some() {
-        true => (StatusCode::OK, Json(json!({"status": "ready"}))),
-        false => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready"}))),
+    let mut missing = parts.ready.missing();
+    // the lease ends by time, so it is read and not latched
+    if parts.lease.holder().is_none() {
+        missing.push("lease");
     }
+    if missing.is_empty() {
+        return (StatusCode::OK, Json(json!({"status": "ready"})));
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready", "missing": missing})))
 }
 
 /// The node's numbers, for Prometheus.

@@ -46,7 +46,7 @@ use crate::command::Context;
 use crate::config::Config;
 use crate::pages::Hub;
 use crate::protocol::ErrorCode;
-use crate::telemetry::{Metrics, Ready};
+use crate::telemetry::{Metrics, Readiness};
 
 /// What the API reads and acts on.
 #[derive(Clone)]
@@ -64,7 +64,7 @@ pub struct ApiState {
     /// Who this node is.
     pub lease: NodeLease,
     /// Whether it can take traffic.
-    pub ready: Ready,
+    pub ready: Readiness,
     /// What it counts.
     pub metrics: Arc<Metrics>,
 }

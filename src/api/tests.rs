@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::{self, Secret, Sources};
-use crate::node::Node;
+use crate::roles::Node;
 
 /// A node with its API on a port of this machine.
 struct Running {
@@ -262,7 +262,7 @@ async fn beyond_this_machine_without_a_key_there_are_only_the_probes() {
 #[tokio::test]
 async fn a_node_that_is_not_ready_lives_on() {
     let running = Running::start(|_| ()).await;
-    running.node.ready.set(false);
+    running.node.accepting.set(false);
     assert_eq!(running.get("/readyz").await.0, 503);
     assert_eq!(running.get("/livez").await.0, 200);
 }

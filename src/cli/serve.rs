@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::config::ConfigFile;
 use super::{CommandFailure, Exit};
-use crate::{node, telemetry};
+use crate::{roles, telemetry};
 
 /// Arguments of `serve`; each flag wins over the same key elsewhere.
 #[derive(Args)]
@@ -56,7 +56,7 @@ impl Serve {
         for warning in config.warnings() {
             tracing::warn!("{warning}");
         }
-        until_signalled(|stop| node::run(config, Timing::from_environment(), stop))
+        until_signalled(|stop| roles::run(config, Timing::from_environment(), stop))
     }
 
     fn flags(&self) -> Vec<(&'static str, String)> {
@@ -78,7 +78,7 @@ impl Serve {
 /// Runs a process until it ends. The first signal asks it to, a second one stops it at once.
 pub(super) fn until_signalled<F>(run: impl FnOnce(Stop) -> F) -> Result<(), CommandFailure>
 where
-    F: Future<Output = Result<(), node::StartError>>,
+    F: Future<Output = Result<(), roles::StartError>>,
 {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|error| Exit::Failed.with_message(error))?.block_on(async {

@@ -8,7 +8,7 @@ use super::config::ConfigFile;
 use super::serve::until_signalled;
 use super::{CommandFailure, Exit};
 use crate::calls::{DEFAULT_POOL, Handlers};
-use crate::node::{self, WorkerOptions};
+use crate::roles::{self, WorkerOptions};
 use crate::telemetry;
 
 /// What a worker does at the same time unless it is said.
@@ -63,7 +63,7 @@ impl WorkerArgs {
             tracing::warn!("{DEMO_FAIL} is set: every handler fails");
         }
         let setup = WorkerOptions { pool: self.pool, slots: self.slots, handlers: Handlers { failing } };
-        until_signalled(|stop| node::run_worker(config, setup, Timing::from_environment(), stop))
+        until_signalled(|stop| roles::run_worker(config, setup, Timing::from_environment(), stop))
     }
 
     fn flags(&self) -> Vec<(&'static str, String)> {

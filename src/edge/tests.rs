@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::{Edge, StartupServer};
 use crate::config::{self, Config, Sources};
-use crate::node::Node;
+use crate::roles::Node;
 
 /// Longer than anything here takes; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -66,7 +66,7 @@ mod tests {
                 }
             }
         }
-        let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/edge/start")).unwrap();
+        let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/web/welcome")).unwrap();
         assert_eq!(named.len(), files.count() + 1, "the files of the folder, and the client: {named:?}");
     }
 

@@ -1,11 +1,11 @@
 //! Logs, trace contexts and metrics for operators.
 //!
 //! Owns: the process's subscriber ([`init`]), the conversion between a span and the `traceparent` in messages
-//! ([`trace`]), the metrics ([`Metrics`]), and whether the node is [`Ready`]. Never: which events get a span or a log
+//! ([`trace`]), the metrics ([`Metrics`]), and whether the node is ready ([`Readiness`]). Never: which events get a span or a log
 //! line; the code that performs them decides. The only module that names OpenTelemetry.
 
 mod metrics;
-mod ready;
+mod readiness;
 mod rollouts;
 mod trace;
 
@@ -19,7 +19,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
 pub use metrics::{CONTENT_TYPE, Metrics};
-pub use ready::Ready;
+pub use readiness::{Latch, Readiness};
 pub use trace::{child_of, current_trace};
 
 /// Environment variable with the log filter, e.g. `info,pagewire::edge=debug`.

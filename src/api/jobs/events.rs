@@ -20,7 +20,7 @@ use crate::api::ApiState;
 use crate::api::error::{ApiError, ErrorBody};
 use crate::api::events::UNBUFFERED;
 use crate::api::id::KeyId;
-use crate::telemetry::Ready;
+use crate::telemetry::Readiness;
 
 /// What a reader has been told of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ struct ReportedState {
 struct JobFollower {
     watching: JobWatch,
     workers: Workers,
-    ready: Ready,
+    ready: Readiness,
     told: ReportedState,
 }
 

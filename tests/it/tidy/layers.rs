@@ -1,6 +1,6 @@
 //! Who may know whom.
 //!
-//! `main → cli → node → {edge, api} → command → {calls, pages} → protocol`, all of them → `cluster`;
+//! `main → cli → roles → {edge, api} → command → {calls, pages} → protocol`, all of them → `cluster`;
 //! inside `cluster`: domains → engine and leaves.
 
 use super::{Source, report, rust};
@@ -9,8 +9,8 @@ use super::{Source, report, rust};
 const SERVICE: [(&str, &[&str]); 13] = [
     ("lib", &[]),
     ("main", &["cli"]),
-    ("cli", &["node", "command", "calls", "pages", "edge", "protocol", "telemetry", "auth", "config"]),
-    ("node", &["edge", "api", "command", "calls", "pages", "protocol", "telemetry", "auth", "config"]),
+    ("cli", &["roles", "command", "calls", "pages", "edge", "protocol", "telemetry", "auth", "config"]),
+    ("roles", &["edge", "api", "command", "calls", "pages", "protocol", "telemetry", "auth", "config"]),
     ("edge", &["command", "calls", "pages", "protocol", "telemetry", "auth", "config"]),
     ("api", &["command", "calls", "pages", "protocol", "telemetry", "auth", "config"]),
     ("command", &["calls", "pages", "protocol", "telemetry", "auth", "config"]),
@@ -108,9 +108,9 @@ fn identifier(text: &str) -> String {
 
 #[test]
 fn a_grouped_import_is_seen_whole() {
-    let text = "use crate::{auth::{self, Token}, edge, config};\nuse crate::node::Node;\n".to_owned();
+    let text = "use crate::{auth::{self, Token}, edge, config};\nuse crate::roles::Node;\n".to_owned();
     let source = Source { path: "src/x.rs".to_owned(), text };
-    assert_eq!(used_modules(&source, "crate::"), ["auth", "edge", "config", "node"]);
+    assert_eq!(used_modules(&source, "crate::"), ["auth", "edge", "config", "roles"]);
 }
 
 #[test]

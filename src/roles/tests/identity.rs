@@ -8,8 +8,8 @@ use pagewire_cluster::engine::Kv;
 use pagewire_cluster::registry::Registry;
 
 use super::*;
-use crate::node::lifetimes;
 use crate::pages::LoginError;
+use crate::roles::lifetimes;
 
 fn join(registered: &Value) -> Hello {
     let session_id = registered["session_id"].as_str().and_then(|id| id.parse().ok());

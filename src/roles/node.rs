@@ -1,18 +1,11 @@
-//! The node: the only place that builds parts.
+//! A node: the parts that terminate sockets and hold pages.
 //!
-//! Owns: the order in which a process comes up and goes down, and the background duties of a node. Never: what any
-//! part does.
-
-mod duties;
-mod run;
-#[cfg(test)]
-mod tests;
-mod worker;
+//! Owns: the order in which the parts of a node start, and their background tasks. Never: what a part does.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use pagewire_cluster::engine::{ConnectError, Engine, Memory, Nats, NatsOptions, OpenError, Unavailable};
+use pagewire_cluster::engine::Engine;
 use pagewire_cluster::id::NodeNumber;
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::keyring::Keyring;
@@ -24,46 +17,23 @@ use pagewire_cluster::state::StateStore;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::Workers;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
+use super::engine::engine;
+use super::leader::Leadership;
+use super::peer_server::PeerRequests;
+use super::tasks::{TaskKind, Tasks};
+use super::worker::{WorkerOptions, WorkerRole};
+use super::{StartError, duties};
 use crate::auth::Authenticator;
 use crate::calls::{DEFAULT_POOL, Executors, Handlers, PageRules};
 use crate::command::{Context, PendingCalls};
 use crate::config::Config;
 use crate::pages::{Budget, Hub, Options, Pusher, Sessions, StateWatchers};
 use crate::protocol::{Allow, FrameLimitsInfo};
-use crate::telemetry::{Metrics, Ready};
-
-pub use run::run;
-pub use worker::{WorkerOptions, run_worker};
-
-use self::worker::WorkerRole;
+use crate::telemetry::{Latch, Metrics, Readiness};
 
 /// What a node alone does at the same time for calls and jobs.
 const SLOTS_ALONE: u32 = 256;
-
-/// Why a node does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The address is taken or not this machine's.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The configured address.
-        address: String,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-    /// NATS cannot be used.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// The data directory cannot be used.
-    #[error(transparent)]
-    Directory(#[from] OpenError),
-    /// The engine went away while the node was coming up.
-    #[error("the cluster's engine went away while this node was starting")]
-    Engine(#[from] Unavailable),
-}
 
 /// A running node without its listener.
 pub struct Node {
@@ -80,11 +50,12 @@ pub struct Node {
     /// Who it is.
     pub lease: NodeLease,
     /// Whether it can take traffic.
-    pub ready: Ready,
+    pub ready: Readiness,
     /// What it counts.
     pub metrics: Arc<Metrics>,
-    stop: watch::Sender<bool>,
-    keeper: JoinHandle<()>,
+    /// Closed when the node drains.
+    pub(crate) accepting: Latch,
+    pub(crate) tasks: Tasks,
     /// A node alone runs durable work itself.
     _worker: Option<WorkerRole>,
 }
@@ -97,27 +68,28 @@ impl Node {
         Self::start_on(engine, config, timing).await
     }
 
-    async fn start_on(engine: Engine, config: Config, timing: Timing) -> Result<Self, StartError> {
+    pub(super) async fn start_on(engine: Engine, config: Config, timing: Timing) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let subjects = Subjects::new(&config.cluster);
         let registry = Registry::new(&engine, lifetimes(&config));
         let follow = registry.follow().await?;
         let keyring = Keyring::load(&engine).await?;
-        tokio::spawn(keyring.follow().await?);
+        let tasks = Tasks::default();
+        tasks.spawn("keyring", TaskKind::Vital, keyring.follow().await?);
         let post = PeerClient::new(&engine, &subjects, timing.deliver);
         let rollouts = Rollouts::new(&engine, post.clone(), timing.deliver);
         // before any work is assigned
-        tokio::spawn(rollouts.follow().await?);
+        tasks.spawn("rollouts", TaskKind::Vital, rollouts.follow().await?);
         let (keeper, lease) =
             LeaseKeeper::claim(&engine, &subjects, timing, claim_request(&config), row(&config)).await;
         let workers = Workers::new(&engine, &subjects, timing);
-        tokio::spawn(workers.follow().await?);
+        tasks.spawn("workers", TaskKind::Vital, workers.follow().await?);
         let jobs = Jobs::new(&engine, &subjects, timing, &workers);
         let hub = Arc::new(Hub::default());
         let states = StateStore::new(&engine);
         let watching = StateWatchers::new(hub.clone(), states.clone());
         let told = watching.clone();
-        tokio::spawn(states.feed(move |delivery| told.tell(&delivery)));
+        tasks.spawn("state feed", TaskKind::Vital, states.feed(move |delivery| told.tell(&delivery)));
         let sessions = Arc::new(Sessions::new(
             registry.clone(),
             lease.clone(),
@@ -155,31 +127,42 @@ impl Node {
             allow: config.send.allow.clone(),
             sessions,
         });
-        let (stop, stopping) = watch::channel(false);
-        let ready = Ready::default();
-        let watching = context.sessions.clone();
-        tokio::spawn(follow.run(move |news| watching.on_registry_event(news)));
-        tokio::spawn(run::count_reconnects(engine.link(), metrics.clone()));
-        let keeper = tokio::spawn(keeper.keep(stopped(stopping.clone())));
-        let cleanup = Duration::from_secs(config.lifetime.cleanup_interval_s);
-        let duties = duties::BackgroundTasks {
+        let (watching, results) = (context.sessions.clone(), context.clone());
+        tasks.spawn("view", TaskKind::Vital, follow.run(move |news| watching.on_registry_event(news)));
+        tasks.spawn("reconnects", TaskKind::Finite, duties::count_reconnects(engine.link(), metrics.clone()));
+        let released = tasks.stopping().cancelled_owned();
+        tasks.spawn_graceful("lease", TaskKind::Vital, keeper.keep(released));
+        let ready = Readiness::default();
+        let accepting = ready.latch("accepting");
+        accepting.set(true);
+        let peers = PeerRequests {
             engine: engine.clone(),
-            subjects,
+            subjects: subjects.clone(),
             timing,
-            registry: registry.clone(),
             lease: lease.clone(),
-            states: context.states.clone(),
+            context: context.clone(),
+            listening: ready.latch("peer server"),
         };
-        tokio::spawn(duties.clone().answer(context.clone(), ready.clone(), stopping.clone()));
-        tokio::spawn(duties.clone().watch_neighbour(stopping.clone()));
-        let unclaimed = Duration::from_secs(config.lifetime.unclaimed_job_s);
-        tokio::spawn(duties.clone().run_job_reconciler(jobs.clone(), unclaimed, stopping.clone()));
-        tokio::spawn(duties.clone().renew_tokens(context.sessions.clone(), stopping.clone()));
-        tokio::spawn(duties.clone().look_for_ends(context.clone(), stopping.clone()));
-        tokio::spawn(duties.clone().end_idle(cleanup, stopping.clone()));
-        let grace = Duration::from_millis(config.lifetime.resume_ms);
-        tokio::spawn(duties.clone().remove_orphans(cleanup, grace, stopping.clone()));
-        tokio::spawn(duties.sweep(stopping));
+        tasks.spawn("peer server", TaskKind::Vital, peers.serve());
+        let (lives, states) = (&config.lifetime, context.states.clone());
+        let cleanup = Duration::from_secs(lives.cleanup_interval_s);
+        let leadership = Leadership::new(registry.clone(), lease.clone());
+        let leads = || (leadership.clone(), registry.clone());
+        let ((leader, rows), own) = (leads(), lease.clone());
+        let neighbour = duties::watch_neighbour(engine.clone(), subjects, rows.clone(), own, timing);
+        tasks.spawn("neighbour", TaskKind::Vital, neighbour);
+        tasks.spawn("sweep", TaskKind::Vital, duties::sweep(leader, rows, timing));
+        let unclaimed = Duration::from_secs(lives.unclaimed_job_s);
+        let reconcile = duties::reconcile_jobs(leadership.clone(), jobs.clone(), timing, unclaimed);
+        tasks.spawn("jobs", TaskKind::Vital, reconcile);
+        let tokens = duties::renew_tokens(leadership.clone(), context.sessions.clone(), timing);
+        tasks.spawn("tokens", TaskKind::Vital, tokens);
+        tasks.spawn("job results", TaskKind::Vital, duties::find_job_results(results, timing));
+        let (leader, rows) = leads();
+        tasks.spawn("expiry", TaskKind::Vital, duties::end_idle(leader, rows, states.clone(), cleanup));
+        let ((leader, rows), grace) = (leads(), Duration::from_millis(lives.resume_ms));
+        let orphans = duties::remove_orphans(leader, rows, states, cleanup, grace);
+        tasks.spawn("orphans", TaskKind::Vital, orphans);
         let worker = match config.nats.urls.is_empty() {
             true => Some(WorkerRole::start(&engine, &jobs, &config, alone(), timing, metrics.clone()).await?),
             false => None,
@@ -193,46 +176,22 @@ impl Node {
             lease,
             ready,
             metrics,
-            stop,
-            keeper,
+            accepting,
+            tasks,
             _worker: worker,
         })
     }
 
-    /// Gives the number back and ends the duties. Sockets must be closed by now.
+    /// Ends the background tasks and gives the number back. Sockets must be closed before.
     pub async fn stop(self) {
-        self.stop.send_replace(true);
-        if let Err(error) = self.keeper.await {
-            tracing::error!(%error, "the lease's keeper ended badly");
-        }
+        self.tasks.shutdown().await;
     }
 }
 
-async fn engine(config: &Config, timing: Timing) -> Result<Engine, StartError> {
-    if config.nats.urls.is_empty() {
-        return embedded(config, timing).await;
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.tasks.stop();
     }
-    let options = NatsOptions {
-        urls: config.nats.urls.clone(),
-        replicas: config.nats.replicas,
-        cluster: config.cluster.clone(),
-        client_name: format!("pagewire {}", config.node.name),
-        timing,
-    };
-    Ok(Engine::Nats(Nats::connect(options).await?))
-}
-
-async fn embedded(config: &Config, timing: Timing) -> Result<Engine, StartError> {
-    if config.data_dir.as_os_str().is_empty() {
-        tracing::info!(
-            "embedded engine: it keeps nothing, everything ends with this process; data_dir keeps it"
-        );
-        return Ok(Engine::Memory(Memory::with_timing(&timing)));
-    }
-    let (memory, kept) = Memory::open(&config.data_dir, &timing).await?;
-    let path = config.data_dir.display();
-    tracing::info!(%path, rows = kept.rows, hints = kept.hints, "embedded engine: it keeps its data in a directory");
-    Ok(Engine::Memory(memory))
 }
 
 /// The worker of a node that is alone: it waits for nobody, so it may do much at the same time.
@@ -282,9 +241,4 @@ fn options(config: &Config) -> Options {
         },
         pages_per_user: config.limits.pages_per_user,
     }
-}
-
-async fn stopped(mut stopping: watch::Receiver<bool>) {
-    // an error means that the node itself is gone
-    let _ = stopping.wait_for(|stop| *stop).await;
 }

@@ -16,7 +16,8 @@ use pagewire_cluster::worker::{WorkerGroup, WorkerLeaseKeeper, WorkerRow, Worker
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{StartError, engine, stopped};
+use super::StartError;
+use super::engine::engine;
 use crate::calls::{Handlers, names, serve};
 use crate::config::Config;
 use crate::telemetry::Metrics;
@@ -148,6 +149,11 @@ async fn run(
         () = drained => {}
     }
     intake.close().await;
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // an error means that the node itself is gone
+    let _ = stopping.wait_for(|stop| *stop).await;
 }
 
 fn row(config: &Config, setup: &WorkerOptions) -> WorkerRow {

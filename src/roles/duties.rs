@@ -1,0 +1,201 @@
+//! The duties of a node beside serving sockets and peers.
+//!
+//! Owns: when each duty runs, on the leader or on every node. Never: supervision, which `tasks` does. A duty that is
+//! dropped between two steps leaves nothing that the next round does not repeat.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pagewire_cluster::clock;
+use pagewire_cluster::engine::{ConnectionState, Engine};
+use pagewire_cluster::job::{JobReconciler, Jobs};
+use pagewire_cluster::keyring::Ages;
+use pagewire_cluster::lease::{self, NodeLease};
+use pagewire_cluster::registry::{Expirable, Registry};
+use pagewire_cluster::state::{OrphanTracker, Owner, StateStore};
+use pagewire_cluster::subject::Subjects;
+use pagewire_cluster::timing::Timing;
+use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::leader::Leadership;
+use crate::command::{self, Context, Waited};
+use crate::pages::{Sessions, exists};
+use crate::telemetry::Metrics;
+
+/// Checks for pages that need a new token, per lifetime of a page token.
+const TOKEN_CHECKS: u32 = 48;
+
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+fn log_postponed(duty: &'static str, error: impl std::fmt::Display) {
+    tracing::debug!(duty, %error, "duty postponed");
+}
+
+/// Confirms the death of the next node in the ring, so that its pages leave the view before its lease expires.
+pub(super) async fn watch_neighbour(
+    engine: Engine,
+    subjects: Subjects,
+    registry: Registry,
+    own: NodeLease,
+    timing: Timing,
+) {
+    let mut ticks = every(timing.lease_renew);
+    loop {
+        ticks.tick().await;
+        let Some(holder) = own.holder() else { continue };
+        let living: Vec<_> = registry.view().nodes().into_iter().map(|(holder, _)| holder.node).collect();
+        let Some(next) = lease::next_in_ring(holder.node, &living) else { continue };
+        if let Err(error) = lease::evict_dead_node(&engine, &subjects, timing, next).await {
+            log_postponed("neighbour", error);
+        }
+    }
+}
+
+/// Deletes the rows of dead nodes, on the leader.
+pub(super) async fn sweep(leadership: Leadership, registry: Registry, timing: Timing) {
+    let mut turns = leadership.turns(timing.lease_renew);
+    loop {
+        turns.next().await;
+        let swept = registry.sweep().await;
+        if swept > 0 {
+            tracing::info!(swept, "rows of dead nodes deleted");
+        }
+    }
+}
+
+/// Removes the trees of pages that cannot come back any more, and of other entities that are gone, on the leader.
+pub(super) async fn remove_orphans(
+    leadership: Leadership,
+    registry: Registry,
+    states: StateStore,
+    interval: Duration,
+    grace: Duration,
+) {
+    let mut turns = leadership.turns(interval);
+    let mut orphans = OrphanTracker::default();
+    loop {
+        if turns.next().await.is_first {
+            orphans = OrphanTracker::default();
+        }
+        let owners = match states.owners().await {
+            Ok(owners) => owners,
+            Err(error) => {
+                log_postponed("orphans", error);
+                continue;
+            }
+        };
+        let gone = orphans.collect(owners, |owner| exists(&registry.view(), owner), clock::boot(), grace);
+        for owner in &gone {
+            if let Err(error) = states.remove(owner).await {
+                tracing::debug!(%error, ?owner, "a tree without an entity is removed later");
+            }
+        }
+    }
+}
+
+/// Ends sessions and connections that have expired, on the leader.
+pub(super) async fn end_idle(
+    leadership: Leadership,
+    registry: Registry,
+    states: StateStore,
+    interval: Duration,
+) {
+    let mut turns = leadership.turns(interval);
+    loop {
+        turns.next().await;
+        let mut ended = 0;
+        for (row, rev) in registry.end_idle().await {
+            // the row goes last: a leader that exits before that leaves the rest to the next one
+            let owner = match row.of() {
+                Expirable::Session(session) => Owner::Session(session),
+                Expirable::Connection(connection) => Owner::Connection(connection),
+            };
+            if states.remove(&owner).await.is_ok() && registry.remove_idle_row(&row, rev).await {
+                ended += 1;
+            }
+        }
+        if ended > 0 {
+            tracing::info!(ended, "sessions and connections without pages have expired");
+        }
+    }
+}
+
+/// Gives pages new tokens, on every node; the leader also rotates the keys that sign them.
+pub(super) async fn renew_tokens(leadership: Leadership, sessions: Arc<Sessions>, timing: Timing) {
+    let ages = Ages { signs: timing.signing_key, kept: timing.outlives_tokens() };
+    let mut ticks = every(timing.page_token / TOKEN_CHECKS);
+    loop {
+        ticks.tick().await;
+        sessions.renew_tokens().await;
+        if !leadership.is_leader() {
+            continue;
+        }
+        match sessions.keyring().maintain(ages).await {
+            Ok(true) => tracing::info!(keys = ?sessions.keyring().keys(), "keys of page tokens rotated"),
+            Ok(false) => {}
+            Err(error) => log_postponed("keys", error),
+        }
+    }
+}
+
+/// Finds jobs that no worker runs although one should, on the leader: regularly, and when a worker loses its lease.
+pub(super) async fn reconcile_jobs(leadership: Leadership, jobs: Jobs, timing: Timing, unclaimed: Duration) {
+    let mut turns = leadership.turns(timing.lease_renew).also_when(jobs.workers().changes());
+    let mut reconciler = JobReconciler::new(unclaimed);
+    loop {
+        if turns.next().await.is_first {
+            reconciler = JobReconciler::new(unclaimed);
+        }
+        match reconciler.run_once(&jobs).await {
+            Ok(0) => {}
+            Ok(repaired) => tracing::info!(repaired, "jobs without a worker enqueued again"),
+            Err(error) => log_postponed("jobs", error),
+        }
+    }
+}
+
+/// Reads the results of jobs that pages of this node wait for longer than a notification takes.
+pub(super) async fn find_job_results(context: Arc<Context>, timing: Timing) {
+    let mut ticks = every(timing.redelivery * 2);
+    let mut before = Waited::default();
+    loop {
+        ticks.tick().await;
+        before = command::catch_up_on(&context, &before).await;
+    }
+}
+
+/// Counts how often the engine reconnected. Ends with the engine.
+pub(super) async fn count_reconnects(mut link: watch::Receiver<ConnectionState>, metrics: Arc<Metrics>) {
+    let mut last = 1;
+    loop {
+        if let ConnectionState::Up { generation } = *link.borrow_and_update() {
+            metrics.nats_reconnects.inc_by(generation.saturating_sub(last));
+            last = generation.max(last);
+        }
+        if link.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_return_of_the_engine_is_counted_even_one_that_was_not_seen() {
+        let metrics = Arc::new(Metrics::new("stable", "dev"));
+        let (sender, link) = watch::channel(ConnectionState::Up { generation: 1 });
+        let counting = tokio::spawn(count_reconnects(link, metrics.clone()));
+        sender.send_replace(ConnectionState::Down { since: std::time::Instant::now() });
+        sender.send_replace(ConnectionState::Up { generation: 3 });
+        drop(sender);
+        counting.await.unwrap();
+        assert_eq!(metrics.nats_reconnects.get(), 2);
+    }
+}

@@ -1,0 +1,77 @@
+//! Duties that one process of the cluster does.
+//!
+//! Owns: who leads, and when a duty has its turn. Never: what a duty does. The living node with the lowest number
+//! leads; two nodes may both believe it for a moment, so a duty changes things by compare-and-set only.
+
+use std::time::Duration;
+
+use pagewire_cluster::lease::NodeLease;
+use pagewire_cluster::registry::Registry;
+use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior};
+
+/// Whether this node leads.
+#[derive(Clone)]
+pub(crate) struct Leadership {
+    registry: Registry,
+    lease: NodeLease,
+}
+
+/// The turns of one duty.
+pub(crate) struct Turns {
+    leadership: Leadership,
+    ticks: Interval,
+    changes: watch::Receiver<u64>,
+    led: bool,
+}
+
+/// One turn of a duty on the leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// This node has not led at the turn before: what a duty remembered is out of date.
+    pub(crate) is_first: bool,
+}
+
+impl Leadership {
+    /// Leadership as this node's view shows it.
+    pub(crate) fn new(registry: Registry, lease: NodeLease) -> Self {
+        Self { registry, lease }
+    }
+
+    /// Whether this node's number is the lowest of the living ones.
+    pub(crate) fn is_leader(&self) -> bool {
+        let lowest = self.registry.view().nodes().first().map(|(holder, _)| *holder);
+        lowest.is_some() && lowest == self.lease.holder()
+    }
+
+    /// The turns of a duty, one per period at most.
+    pub(crate) fn turns(&self, period: Duration) -> Turns {
+        let mut ticks = tokio::time::interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (_, never) = watch::channel(0);
+        Turns { leadership: self.clone(), ticks, changes: never, led: false }
+    }
+}
+
+impl Turns {
+    /// A turn comes also when this counter changes.
+    pub(crate) fn also_when(self, changes: watch::Receiver<u64>) -> Self {
+        Self { changes, ..self }
+    }
+
+    /// Waits for the next turn: the next tick at which this node leads.
+    pub(crate) async fn next(&mut self) -> Turn {
+        loop {
+            tokio::select! {
+                _ = self.ticks.tick() => {}
+                // a closed channel disables this branch: only ticks remain
+                Ok(()) = self.changes.changed() => {}
+            }
+            if self.leadership.is_leader() {
+                let is_first = !std::mem::replace(&mut self.led, true);
+                return Turn { is_first };
+            }
+            self.led = false;
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What a process of each role is made of: a node or a worker.
+//!
+//! Owns: building the parts, the order in which they start and stop, and the supervision of background tasks. The only
+//! place that builds parts. Never: what a part does.
+
+mod drain;
+mod duties;
+mod engine;
+mod leader;
+mod node;
+mod peer_server;
+mod run;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use pagewire_cluster::engine::{ConnectError, OpenError, Unavailable};
+
+pub use self::node::{Node, lifetimes};
+pub use self::run::run;
+pub use self::worker::{WorkerOptions, run_worker};
+
+/// Why a node or worker does not start, or does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is taken or not this machine's.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The configured address.
+        address: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// NATS cannot be used.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] OpenError),
+    /// The engine went away while the node was coming up.
+    #[error("the cluster's engine went away while this node was starting")]
+    Engine(#[from] Unavailable),
+    /// A task that the node needs has ended; the node has drained.
+    #[error("a task that this node needs has ended: {0}")]
+    Task(&'static str),
+}
