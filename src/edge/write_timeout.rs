@@ -1,4 +1,4 @@
-//! A stream whose peer must go on reading: a write that makes no progress for too long is an error.
+//! A TCP stream that fails a write when the peer does not read for too long.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-/// A TCP stream with a patience for writes. The timer exists only while a write stands still.
+/// A TCP stream with a time limit for writes. The timer exists only while a write makes no progress.
 pub(super) struct WriteTimeout {
     stream: TcpStream,
     patience: Duration,
