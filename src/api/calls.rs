@@ -28,9 +28,9 @@ pub(super) struct CallRequestBody {
     /// Any JSON; `null` if absent.
     #[schema(value_type = Option<serde_json::Value>)]
     params: Option<Box<RawValue>>,
-    /// The user on whose behalf the call runs.
+    /// The user that the call runs for.
     user: Option<String>,
-    /// The page on whose behalf the call runs.
+    /// The page that the call runs for.
     #[schema(value_type = Option<String>)]
     page: Option<Address>,
     /// `inline`, `any` or `assigned`; chosen by policy if absent.
@@ -81,8 +81,8 @@ pub(super) async fn call(
     Ok(([(header::CONTENT_TYPE, "application/json")], String::from(Box::<str>::from(result))))
 }
 
-/// Returns the user and the browser on whose behalf a request runs: the named user, otherwise the page's user,
-/// otherwise the page's browser.
+/// Returns the user and the browser that a request runs for: the named user, otherwise the page's user, otherwise the
+/// page's browser.
 pub(super) fn identity(
     parts: &ApiState,
     user: Option<String>,

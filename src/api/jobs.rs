@@ -43,7 +43,7 @@ pub(super) struct JobRequestBody {
     /// The handler's argument, any JSON; `null` if absent.
     #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
-    /// The user on whose behalf the job runs.
+    /// The user that the job runs for.
     user: Option<String>,
     /// The page that receives progress and the result. The job runs on behalf of its user, or its browser, unless
     /// `user` is given.

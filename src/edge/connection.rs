@@ -25,7 +25,7 @@ pub(super) struct UpgradeInfo {
     pub(super) token: Option<String>,
     /// The `User-Agent` header.
     pub(super) agent: String,
-    /// Whether the request comes from a web page whose origin may not open sockets here.
+    /// Whether the request comes from a web page of an origin that may not open sockets here.
     pub(super) foreign: bool,
 }
 
@@ -40,7 +40,7 @@ impl Drop for HeartbeatGuard {
 }
 
 /// Serves a socket until it ends. Large or rarely used values are boxed, because a future stores each of its
-/// arguments twice; what is not boxed is the memory that an idle page costs.
+/// arguments twice; the unboxed values are the memory that an idle page costs.
 pub(super) async fn serve(edge: Arc<Edge>, mut wire: Box<WebSocketStream>, arrival: Box<UpgradeInfo>) {
     let peer = arrival.peer.clone();
     let beating = HeartbeatGuard(edge.pulses.register());

@@ -101,7 +101,7 @@ impl HeartbeatMonitor {
         Self { start: Instant::now(), tick, patience, wheel }
     }
 
-    /// Registers a new socket, whose last activity is now.
+    /// Registers a new socket, with its last activity now.
     pub(super) fn register(&self) -> Arc<Heartbeat> {
         let now = self.now();
         let pulse = Arc::new(Heartbeat {
@@ -159,7 +159,7 @@ impl HeartbeatMonitor {
         }
     }
 
-    /// Checks every socket whose entry is due.
+    /// Checks every socket with an entry that is due.
     fn advance(&self) {
         let now = self.now();
         let due = self.lock().advance(now as usize);

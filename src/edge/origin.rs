@@ -20,8 +20,8 @@ pub(super) enum OriginCheck {
     Program,
     /// Any other web page, or one that hides its origin (`null`).
     Foreign,
-    /// The request names a host that this node is not, for example a web page whose server name was made to resolve
-    /// to this machine (DNS rebinding).
+    /// The request names a host that this node is not, for example because a web page made the name of its own server
+    /// resolve to this machine (DNS rebinding).
     ForeignHost,
 }
 

@@ -43,7 +43,7 @@ pub(in crate::api) struct JobResponse {
     /// The release of the worker of the last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     release: Option<String>,
-    /// The user on whose behalf the job runs.
+    /// The user that the job runs for.
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
     /// The page that submitted the job first.

@@ -35,7 +35,7 @@ pub(super) enum LivenessDecision {
 }
 
 impl LivenessPolicy {
-    /// Decides what to do with a socket.
+    /// Decides whether a socket is pinged, closed or left alone until the next check.
     pub(super) fn evaluate(self, now: Tick, heard: Tick, pinged: Tick, expires: Tick) -> LivenessDecision {
         let silent = heard.saturating_add(self.silence);
         let next_ping = pinged.saturating_add(self.ping);
@@ -60,8 +60,8 @@ mod tests {
     const PATIENCE: LivenessPolicy = LivenessPolicy { ping: 25, silence: 36 };
 
     proptest! {
-        /// A socket whose client answers every ping is pinged at the configured interval and never closed; a silent
-        /// socket is closed in time.
+        /// A socket is pinged at the configured interval and never closed while its client answers every ping; a
+        /// silent socket is closed in time.
         #[test]
         fn only_silence_ends_a_socket(answers in 0u32..20, delay in 0u32..10) {
             let (mut now, mut heard, mut pinged, mut pings) = (0, 0, 0, 0);

@@ -4,7 +4,7 @@
 /// and comes out early; the caller checks the time of each item.
 pub(super) struct Wheel<T> {
     slots: Vec<Vec<T>>,
-    /// The last tick whose slot was emptied.
+    /// The last tick with an emptied slot.
     now: usize,
 }
 

@@ -23,7 +23,7 @@ fn kept(wire: &WebSocketStream) -> usize {
     wire.unread.capacity() + wire.unwritten.capacity() + usize::from(!wire.reader.at_rest())
 }
 
-/// Writes until the stream accepts no more bytes. Returns what was written.
+/// Writes until the stream accepts no more bytes. Returns the written bytes.
 fn stuff(wire: &mut WebSocketStream) -> Vec<u8> {
     let mut all = Vec::new();
     let mut context = Context::from_waker(Waker::noop());
