@@ -103,9 +103,9 @@ impl<'a> RequestFacts<'a> {
 }
 
 impl AuthPolicy {
-    fn authorize(&self, asked: &RequestFacts<'_>) -> Result<Principal, ApiError> {
+    fn authorize(&self, facts: &RequestFacts<'_>) -> Result<Principal, ApiError> {
         let refuse = |code, message: &'static str| Err(ApiError::new(code, message));
-        if let Some(credential) = asked.credential {
+        if let Some(credential) = facts.credential {
             return self.admit_credential(credential);
         }
         if !self.open || self.authenticator.has_api_keys() {
@@ -114,21 +114,21 @@ impl AuthPolicy {
                 "an API key or a token is needed: Authorization: Bearer …",
             );
         }
-        let here = asked.peer.is_some_and(|peer| peer.to_canonical().is_loopback());
-        if asked.forwarded {
+        let here = facts.peer.is_some_and(|peer| peer.to_canonical().is_loopback());
+        if facts.forwarded {
             return refuse(
                 ErrorCode::Forbidden,
                 "without a key the API is closed to proxies and HTTP/1.0: set auth.api_keys",
             );
         }
-        if !here || !asked.host.is_some_and(names_this_machine) {
+        if !here || !facts.host.is_some_and(names_this_machine) {
             return refuse(ErrorCode::Forbidden, "without a key the API is open to this machine alone");
         }
-        let own = |origin: &str| origin.strip_prefix("http://") == asked.host;
-        if !asked.origin.is_none_or(own) {
+        let own = |origin: &str| origin.strip_prefix("http://") == facts.host;
+        if !facts.origin.is_none_or(own) {
             return refuse(ErrorCode::Forbidden, "without a key the API is closed to other origins");
         }
-        if asked.writes && !asked.json {
+        if facts.writes && !facts.json {
             return refuse(ErrorCode::Forbidden, "without a key a request that writes is application/json");
         }
         Ok(Principal::Local)

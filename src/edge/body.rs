@@ -99,7 +99,7 @@ impl Drop for Arriving {
 }
 
 /// Reads and drops up to `most` bytes. A longer body ends its connection.
-async fn discard(mut rest: Incoming, most: u64, patience: Duration) {
+async fn discard(mut rest: Incoming, most: u64, limit: Duration) {
     let mut room = most;
     let discarding = async {
         while let Some(Ok(frame)) = rest.frame().await {
@@ -109,5 +109,5 @@ async fn discard(mut rest: Incoming, most: u64, patience: Duration) {
         }
     };
     // on timeout the connection ends
-    let _ = timeout(patience, discarding).await;
+    let _ = timeout(limit, discarding).await;
 }

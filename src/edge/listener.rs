@@ -71,8 +71,8 @@ pub(super) fn bound_send_buffer(listener: &TcpListener, bytes: usize) {
 /// Accepts connections for ever and passes the admitted ones to `serve`.
 pub(super) async fn accept(
     listener: &TcpListener,
-    gate: &Arc<ConnectionLimiter>,
-    farewell: Duration,
+    limiter: &Arc<ConnectionLimiter>,
+    close_timeout: Duration,
     serve: impl Fn(TcpStream, Arc<Peer>),
 ) {
     let refusing = Arc::new(Semaphore::new(REFUSED_AT_ONCE));
@@ -96,14 +96,14 @@ pub(super) async fn accept(
         if stream.set_nodelay(true).is_err() {
             continue;
         }
-        match gate.try_acquire(address.ip()) {
+        match limiter.try_acquire(address.ip()) {
             Ok(permit) => {
                 serve(stream, Arc::new(Peer { address, asked: AtomicBool::new(false), _permit: permit }));
             }
             Err(refusal) => {
                 if let Ok(turn) = refusing.clone().try_acquire_owned() {
                     tokio::spawn(async move {
-                        let _ = tokio::time::timeout(farewell, refuse(stream, refusal)).await;
+                        let _ = tokio::time::timeout(close_timeout, refuse(stream, refusal)).await;
                         drop(turn);
                     });
                 }

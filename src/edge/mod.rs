@@ -98,21 +98,21 @@ impl Edge {
         Router::new().route(&self.path, get(upgrade::upgrade)).fallback(start_page).with_state(self.clone())
     }
 
-    /// Serves `router` in `lobby` until `stop` completes. Then orders every socket to close, and returns when no
+    /// Serves `router` in `server` until `stop` completes. Then orders every socket to close, and returns when no
     /// connection is open or half of `Timing::drain` has passed. The caller owns the stop signal.
-    pub async fn serve(&self, lobby: StartupServer, router: Router, stop: impl Future<Output = ()>) {
-        listener::raise_nofile_limit(lobby.gate.limit());
-        lobby.give_to(router);
+    pub async fn serve(&self, server: StartupServer, router: Router, stop: impl Future<Output = ()>) {
+        listener::raise_nofile_limit(server.gate.limit());
+        server.give_to(router);
         let served = async {
             tokio::select! {
                 () = self.pulses.run() => {}
                 () = stop => {}
             }
         };
-        lobby.serve_until(served).await;
+        server.serve_until(served).await;
         self.draining.store(true, Ordering::Release);
         // sockets are notified by their heartbeats
-        let gate = lobby.close();
+        let gate = server.close();
         self.pulses.drain(DRAIN_BATCH, DRAIN_PAUSE).await;
         if tokio::time::timeout(self.timing.drain / 2, gate.wait_until_idle()).await.is_err() {
             tracing::warn!("some connections did not end in time");

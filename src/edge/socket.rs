@@ -189,21 +189,21 @@ impl WebSocketStream {
 
     /// Writes the pending bytes and those that `fill` appends, in one write. Unwritten bytes are kept, and
     /// [`WebSocketStream::is_writable`] returns `false` from then on. If the stream does not accept bytes within
-    /// `patience`, [`WebSocketStream::poll_flow`] fails.
+    /// `timeout`, [`WebSocketStream::poll_flow`] fails.
     ///
     /// # Errors
     ///
     /// [`Disconnect::Lost`] when the connection broke.
     pub(super) fn write<T>(
         &mut self,
-        patience: Duration,
+        timeout: Duration,
         fill: impl FnOnce(&mut Vec<u8>) -> T,
     ) -> Result<T, Disconnect> {
         let mut scratch = OUTGOING.take();
         scratch.append(&mut self.unwritten);
         self.unwritten = Vec::new();
         let filled = fill(&mut scratch);
-        let outcome = self.write_bytes(&scratch, patience);
+        let outcome = self.write_bytes(&scratch, timeout);
         scratch.clear();
         if scratch.capacity() <= KEEP {
             OUTGOING.set(scratch);
@@ -211,7 +211,7 @@ impl WebSocketStream {
         outcome.map(|()| filled)
     }
 
-    fn write_bytes(&mut self, bytes: &[u8], patience: Duration) -> Result<(), Disconnect> {
+    fn write_bytes(&mut self, bytes: &[u8], timeout: Duration) -> Result<(), Disconnect> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -222,7 +222,7 @@ impl WebSocketStream {
         };
         if written < bytes.len() {
             self.unwritten = bytes[written..].to_vec();
-            self.stalled = Some(Box::pin(tokio::time::sleep(patience)));
+            self.stalled = Some(Box::pin(tokio::time::sleep(timeout)));
         }
         Ok(())
     }
@@ -246,9 +246,9 @@ impl WebSocketStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends the close frame, then reads until the client closes or `patience` is over: closing with unread bytes
+    /// Sends the close frame, then reads until the client closes or `timeout` is over: closing with unread bytes
     /// would reset the connection before the client has read the frame.
-    pub(super) async fn close(mut self: Box<Self>, end: &Disconnect, patience: Duration) {
+    pub(super) async fn close(mut self: Box<Self>, end: &Disconnect, timeout: Duration) {
         match end {
             Disconnect::Lost => return,
             Disconnect::Closed(code) => writer::close_echo(&mut self.unwritten, *code),
@@ -268,7 +268,7 @@ impl WebSocketStream {
             io::Result::Ok(())
         };
         // the client may be gone already
-        let _ = tokio::time::timeout(patience, goodbye).await;
+        let _ = tokio::time::timeout(timeout, goodbye).await;
     }
 }
 

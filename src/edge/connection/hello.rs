@@ -26,7 +26,7 @@ const FOREIGN: Close = Close::new(CloseCode::Forbidden, "origin");
 pub(super) async fn accept_hello(
     edge: &Edge,
     wire: &mut WebSocketStream,
-    pulse: &Arc<Heartbeat>,
+    heartbeat: &Arc<Heartbeat>,
     arrival: Box<UpgradeInfo>,
 ) -> Result<(Opened, Roles), Disconnect> {
     if arrival.foreign {
@@ -35,7 +35,7 @@ pub(super) async fn accept_hello(
     if edge.is_draining() {
         return Err(Disconnect::Close(closing(edge, CloseCause::Drain)));
     }
-    let dismissed = poll_fn(|cx| match pulse.poll_order(cx) {
+    let dismissed = poll_fn(|cx| match heartbeat.poll_order(cx) {
         Some(HeartbeatAction::Close(cause)) => Poll::Ready(closing(edge, cause)),
         Some(HeartbeatAction::Ping) | None => Poll::Pending,
     });
@@ -46,7 +46,7 @@ pub(super) async fn accept_hello(
             return Err(Disconnect::Close(Close::new(CloseCode::Silent, "no hello in time")));
         }
     };
-    edge.pulses.record_activity(pulse);
+    edge.pulses.record_activity(heartbeat);
     let mut hello =
         Hello::parse(&hello).map_err(|error| Disconnect::Malformed(error.message.into_owned()))?;
     let token = hello.token.as_ref().or(arrival.token.as_ref());
@@ -67,7 +67,7 @@ pub(super) async fn accept_hello(
     let (shown, waits_for) = (hello.watch.take(), std::mem::take(&mut hello.pending));
     let (user, roles) = match verified {
         Some(verified) => {
-            edge.pulses.expires(pulse, remaining(&verified));
+            edge.pulses.expires(heartbeat, remaining(&verified));
             (verified.identity.user, verified.identity.roles)
         }
         None => (None, Roles::default()),
