@@ -1,6 +1,6 @@
 //! Configuration: plain data, read once at the start.
 //!
-//! Owns: every key and its type ([`Config`]), the sources of values ([`load`]) and their validation
+//! Owns: every key and its type ([`Config`]), the sources of values ([`load()`]) and their validation
 //! ([`Config::check`]). The documented file `config.default.toml` contains the defaults, so each default is written
 //! only once. Never: time-outs between processes (`timing`), or anything that changes while the process runs.
 
