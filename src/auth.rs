@@ -1,7 +1,8 @@
-//! Who somebody is.
+//! Authentication: tokens (JWT) and API keys.
 //!
-//! Owns: tokens (JWT) and API keys, what a valid one proves ([`Identity`]) and why one is refused. Never: where
-//! a token came from (header, cookie, `hello`), or what an identity may do with a page. A leaf.
+//! Owns: the verification of tokens and keys, the identity that a valid token proves ([`Identity`]), and the reason
+//! of a refusal. Never: the source of a token (header, cookie, `hello`), or the rights of an identity over a page. A
+//! leaf.
 
 mod signing;
 
@@ -17,22 +18,22 @@ use subtle::{Choice, ConstantTimeEq};
 use crate::config::{self, Algorithm, Secret};
 use pagewire_cluster::clock;
 
-/// The longest token that is looked at, in bytes.
+/// Maximum length of a token in bytes; a longer one is not decoded.
 const MAX_TOKEN: usize = 8 * 1024;
-/// The longest user, in bytes.
+/// Maximum length of a user in bytes.
 const MAX_USER: usize = 256;
 
-/// A right beyond one's own pages, given by a token's `roles`.
+/// A right beyond the page's own data, granted by a token's `roles`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// May send to anybody.
+    /// May send to all pages.
     Push,
     /// May do everything, which includes pushing.
     Admin,
 }
 
 impl Role {
-    /// `None` for a role that means nothing here; applications have their own.
+    /// Parses a role. Returns `None` for an unknown role, because applications have roles of their own.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "push" => Some(Self::Push),
@@ -49,12 +50,12 @@ impl Role {
     }
 }
 
-/// A set of roles, one byte because every page has one.
+/// A set of roles, stored in one byte because every page has one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Roles(u8);
 
 impl Roles {
-    /// Whether this right is among them; `admin` contains the others.
+    /// Whether the set contains this role; `admin` contains all others.
     pub const fn has(self, role: Role) -> bool {
         self.0 & role.bit() == role.bit()
     }
@@ -66,33 +67,33 @@ impl FromIterator<Role> for Roles {
     }
 }
 
-/// Somebody: a user, or nobody known.
+/// The identity of a caller: a user with roles, or anonymous.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The token's `sub`; `None` for anonymous.
     pub user: Option<Arc<str>>,
-    /// What the token opens beyond one's own pages.
+    /// The rights that the token grants beyond the page's own data.
     pub roles: Roles,
 }
 
-/// What a valid token proves, and for how long.
+/// The identity that a valid token proves, and its expiry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
-    /// Who it is.
+    /// The authenticated identity.
     pub identity: Identity,
-    /// From then on the token is refused (the leeway is included).
+    /// When the token expires, including the leeway.
     pub expires_at: SystemTime,
-    /// Patterns of topics that it opens.
+    /// Patterns of the topics that the token grants.
     pub topics: Vec<String>,
 }
 
-/// Why a token is refused.
+/// Reason why a token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// It was valid once: the client gets a new one and comes back (close 4504).
+    /// The token was valid and has expired: the client gets a new one and reconnects (close 4504).
     #[error("the token has expired")]
     Expired,
-    /// It proves nothing (close 4001).
+    /// The token is invalid (close 4001).
     #[error("{0}")]
     Invalid(&'static str),
 }
@@ -106,7 +107,7 @@ pub struct Authenticator {
 
 #[derive(Deserialize)]
 struct Claims {
-    // values, so that a refusal can name the one that is wrong
+    // untyped values, so that an error can name the claim that is wrong
     #[serde(default)]
     sub: Value,
     #[serde(default)]
@@ -118,7 +119,7 @@ struct Claims {
 }
 
 impl Authenticator {
-    /// The authenticator of a configuration.
+    /// Creates the authenticator of a configuration.
     pub fn new(config: &config::AuthConfig) -> Self {
         signing::install();
         let secret = config.hs256_secret.expose().as_bytes();
@@ -126,23 +127,29 @@ impl Authenticator {
         Self { tokens, api_keys: config.api_keys.clone(), anonymous: config.anonymous }
     }
 
-    /// Whether somebody without a token may open a page.
+    /// Whether a client without a token may open a page.
     pub const fn allows_anonymous(&self) -> bool {
         self.anonymous
     }
 
-    /// Whether there is any API key at all.
+    /// Whether at least one API key is configured.
     pub const fn has_api_keys(&self) -> bool {
         !self.api_keys.is_empty()
     }
 
-    /// Whether this is one of the API keys; takes the same time whichever it is or nearly is.
+    /// Whether `candidate` is one of the API keys. The comparison takes constant time, so it does not reveal how
+    /// close a wrong key is.
     pub fn is_api_key(&self, candidate: &str) -> bool {
         let same = |key: &Secret| key.expose().as_bytes().ct_eq(candidate.as_bytes());
         self.api_keys.iter().map(same).fold(Choice::from(0), |any, one| any | one).into()
     }
 
-    /// Checks a token.
+    /// Verifies a token.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError::Expired`] when the token was valid and has expired. [`AuthError::Invalid`] when no secret is
+    /// configured, the token is longer than 8 KiB, or its signature, a header or a claim is wrong.
     pub fn verify(&self, token: &str) -> Result<Verified, AuthError> {
         let Some((key, validation)) = &self.tokens else {
             return Err(AuthError::Invalid("this server accepts no tokens"));
@@ -209,7 +216,7 @@ fn refusal(kind: &ErrorKind) -> AuthError {
     })
 }
 
-/// The texts of a claim that may be absent.
+/// Reads a claim that is a list of texts and may be absent.
 fn texts(claim: &str, value: Value) -> Result<Vec<String>, AuthError> {
     if value.is_null() {
         return Ok(Vec::new());
@@ -247,8 +254,8 @@ impl From<Algorithm> for jsonwebtoken::Algorithm {
     }
 }
 
-/// Signs a token that [`Authenticator::verify`] of the same configuration accepts: for trying out, tests and
-/// operators. `None` when no secret or no algorithm is configured.
+/// Signs a token that [`Authenticator::verify`] with the same configuration accepts, for experiments, tests and
+/// operators. Returns `None` when no secret or no algorithm is configured.
 pub fn issue(config: &config::AuthConfig, user: &str, roles: &[String], lives: Duration) -> Option<String> {
     if config.hs256_secret.is_empty() {
         return None;

@@ -1,10 +1,10 @@
-//! Pagewire, the service: pages, push, calls, over one engine of `pagewire-cluster`.
+//! Pagewire, the service: pages, push, calls and jobs over one engine of `pagewire-cluster`.
 //!
 //! # Layout
 //!
-//! [`cli`] subcommands · [`roles`] builds the parts · [`edge`] sockets · [`api`] what programs ask over HTTP ·
-//! [`command`] what a page may ask · [`pages`] pages, hub, outboxes, delivery · [`calls`] who runs calls ·
-//! [`protocol`] the browser wire · leaves: [`config`], [`auth`], [`telemetry`]
+//! [`cli`] subcommands · [`roles`] builds the parts · [`edge`] sockets · [`api`] HTTP endpoints for programs ·
+//! [`command`] commands of pages · [`pages`] pages, hub, outboxes, delivery · [`calls`] executors of calls ·
+//! [`protocol`] protocol between browser and server · leaves: [`config`], [`auth`], [`telemetry`]
 
 pub mod api;
 pub mod auth;

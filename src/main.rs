@@ -1,8 +1,9 @@
-//! The program `pagewire`: one binary for everything. What it can do is in `pagewire::cli`.
+//! The program `pagewire`: one binary for everything. Its subcommands are in `pagewire::cli`.
 
 use std::process::ExitCode;
 
-/// Thousands of sockets with small, short-lived buffers: the system's allocator keeps too much of them.
+/// mimalloc, because the system's allocator keeps too much memory with thousands of sockets and small, short-lived
+/// buffers.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,8 +1,8 @@
-//! Who may use the API.
+//! Access control of the API.
 //!
-//! A key or a token opens it from anywhere. Without any key configured it is open to this machine alone, and so
-//! that no web page gets in through a browser on this machine: only to requests that name this machine as their
-//! host, come from no other origin, and cannot be forged by a form.
+//! A valid key or token grants access from anywhere. Without any configured key the API is open to this machine only.
+//! So that no web page gets in through a browser on this machine, it then accepts only requests that name this
+//! machine as their host, come from no other origin, and cannot be sent by an HTML form.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,30 +18,30 @@ use crate::auth::{AuthError, Authenticator, Role};
 use crate::config::names_this_machine;
 use crate::protocol::ErrorCode;
 
-/// What a group of endpoints asks for.
+/// Access policy of a group of endpoints.
 #[derive(Clone)]
 pub(super) struct AuthPolicy {
     /// The role that a token must have.
     pub(super) needs: Role,
-    /// Whether the node listens on this machine alone.
+    /// Whether the node listens on this machine only.
     pub(super) open: bool,
-    /// Knows keys and tokens.
+    /// Checks keys and tokens.
     pub(super) authenticator: Arc<Authenticator>,
 }
 
-/// Who was let in, for what is written down about it.
+/// The authenticated caller, for audit fields such as `updated_by`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Principal {
-    /// Somebody with an API key.
+    /// A holder of an API key, or of a token without a user.
     ApiKey,
     /// The user of a token.
     User(Arc<str>),
-    /// Somebody on this machine, which is open to it.
+    /// A caller on this machine, without credentials.
     Local,
 }
 
 impl Principal {
-    /// As people read it.
+    /// The name that audit fields show.
     pub(super) fn name(&self) -> &str {
         match self {
             Self::ApiKey => "an API key",
@@ -51,7 +51,7 @@ impl Principal {
     }
 }
 
-/// What the decision rests on.
+/// The facts of a request that the decision depends on.
 #[derive(Debug, Clone, Copy)]
 struct RequestFacts<'a> {
     peer: Option<IpAddr>,
@@ -64,7 +64,7 @@ struct RequestFacts<'a> {
     json: bool,
 }
 
-/// The middleware.
+/// Middleware: authorizes the request and adds its [`Principal`], or refuses it.
 pub(super) async fn guard(State(gate): State<AuthPolicy>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
     match gate.authorize(&RequestFacts::of(request.headers(), request.method(), request.version(), peer)) {
@@ -78,7 +78,7 @@ pub(super) async fn guard(State(gate): State<AuthPolicy>, mut request: Request, 
 
 impl<'a> RequestFacts<'a> {
     fn of(headers: &'a HeaderMap, method: &Method, version: Version, peer: Option<IpAddr>) -> Self {
-        // a header that comes twice says nothing
+        // a header that occurs twice counts as absent
         let text = |name| {
             let mut values = headers.get_all(name).iter();
             values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok())
@@ -96,16 +96,16 @@ impl<'a> RequestFacts<'a> {
                 .contains_key(header::AUTHORIZATION)
                 .then(|| text(header::AUTHORIZATION).and_then(bearer).unwrap_or_default()),
             writes: !matches!(*method, Method::GET | Method::HEAD),
-            // no form deletes, and a deletion has no body
+            // an HTML form cannot send DELETE, and a deletion has no body
             json: is_json(headers) || *method == Method::DELETE,
         }
     }
 }
 
 impl AuthPolicy {
-    fn authorize(&self, asked: &RequestFacts<'_>) -> Result<Principal, ApiError> {
+    fn authorize(&self, facts: &RequestFacts<'_>) -> Result<Principal, ApiError> {
         let refuse = |code, message: &'static str| Err(ApiError::new(code, message));
-        if let Some(credential) = asked.credential {
+        if let Some(credential) = facts.credential {
             return self.admit_credential(credential);
         }
         if !self.open || self.authenticator.has_api_keys() {
@@ -114,21 +114,21 @@ impl AuthPolicy {
                 "an API key or a token is needed: Authorization: Bearer …",
             );
         }
-        let here = asked.peer.is_some_and(|peer| peer.to_canonical().is_loopback());
-        if asked.forwarded {
+        let here = facts.peer.is_some_and(|peer| peer.to_canonical().is_loopback());
+        if facts.forwarded {
             return refuse(
                 ErrorCode::Forbidden,
                 "without a key the API is closed to proxies and HTTP/1.0: set auth.api_keys",
             );
         }
-        if !here || !asked.host.is_some_and(names_this_machine) {
+        if !here || !facts.host.is_some_and(names_this_machine) {
             return refuse(ErrorCode::Forbidden, "without a key the API is open to this machine alone");
         }
-        let own = |origin: &str| origin.strip_prefix("http://") == asked.host;
-        if !asked.origin.is_none_or(own) {
+        let own = |origin: &str| origin.strip_prefix("http://") == facts.host;
+        if !facts.origin.is_none_or(own) {
             return refuse(ErrorCode::Forbidden, "without a key the API is closed to other origins");
         }
-        if asked.writes && !asked.json {
+        if facts.writes && !facts.json {
             return refuse(ErrorCode::Forbidden, "without a key a request that writes is application/json");
         }
         Ok(Principal::Local)
@@ -153,7 +153,7 @@ impl AuthPolicy {
     }
 }
 
-/// Headers that only a proxy adds. What begins with one of [`PROXY_PREFIXES`] is one, too.
+/// Headers that only a proxy adds. Headers that begin with one of [`PROXY_PREFIXES`] count as well.
 const PROXY_HEADERS: [&str; 10] = [
     "via",
     "forwarded",
@@ -179,8 +179,8 @@ const PROXY_PREFIXES: [&str; 10] = [
     "fly-",
 ];
 
-/// Whether a request carries the mark of a proxy. nginx adds no header unless it is told to, but speaks HTTP/1.0 to
-/// what it passes requests to, as long as its `proxy_http_version` is the old default.
+/// Whether a request came through a proxy. nginx adds no header unless it is configured to, but forwards with
+/// HTTP/1.0 as long as its `proxy_http_version` has the old default.
 fn came_through_a_proxy(headers: &HeaderMap, version: Version) -> bool {
     let is_mark = |name: &str| {
         PROXY_HEADERS.contains(&name) || PROXY_PREFIXES.iter().any(|prefix| name.starts_with(prefix))

@@ -18,7 +18,7 @@ use super::pagination::Paginated;
 use crate::calls::{CallRequest, Mode};
 use crate::command::CallAccount;
 
-/// A method and what it is called with.
+/// A method and its parameters.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CallRequestBody {
@@ -28,35 +28,35 @@ pub(super) struct CallRequestBody {
     /// Any JSON; `null` if absent.
     #[schema(value_type = Option<serde_json::Value>)]
     params: Option<Box<RawValue>>,
-    /// On whose behalf.
+    /// The user that the call runs for.
     user: Option<String>,
-    /// On which page's behalf.
+    /// The page that the call runs for.
     #[schema(value_type = Option<String>)]
     page: Option<Address>,
-    /// `inline`, `any` or `assigned`; by policy if absent.
+    /// `inline`, `any` or `assigned`; chosen by policy if absent.
     exec_mode: Option<String>,
-    /// Whose workers; the default pool if absent.
+    /// The pool of workers; the default pool if absent.
     pool: Option<String>,
-    /// No longer than this; the server's own limit if absent.
+    /// Time limit of the call in milliseconds; the server's own limit if absent.
     timeout_ms: Option<u64>,
 }
 
-/// One kind of executor.
+/// A kind of executor.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct Executor {
     #[schema(example = "inline")]
     kind: &'static str,
-    /// What it serves.
+    /// The methods that it serves.
     methods: Vec<String>,
-    /// Calls that this node runs there now, where it runs them itself.
+    /// Calls in progress on this node, for executors that run inside the node.
     #[serde(skip_serializing_if = "Option::is_none")]
     running: Option<usize>,
-    /// The living workers, where they run them.
+    /// The live workers, for executors that run on workers.
     #[serde(skip_serializing_if = "Option::is_none")]
     workers: Option<usize>,
 }
 
-/// Calls a method; the answer is its result.
+/// Calls a method; the response is its result.
 #[utoipa::path(post, path = "/api/v1/calls", tag = "calls", request_body = CallRequestBody,
     responses((status = 200, body = serde_json::Value), (status = "default", body = ErrorBody)))]
 pub(super) async fn call(
@@ -81,7 +81,8 @@ pub(super) async fn call(
     Ok(([(header::CONTENT_TYPE, "application/json")], String::from(Box::<str>::from(result))))
 }
 
-/// On whose behalf: the named user, else the page's own, else its browser.
+/// Returns the user and the browser that a request runs for: the named user, otherwise the page's user, otherwise the
+/// page's browser.
 pub(super) fn identity(
     parts: &ApiState,
     user: Option<String>,
@@ -92,7 +93,7 @@ pub(super) fn identity(
     (user.map(Into::into).or_else(|| place.and_then(|place| place.user)), connection)
 }
 
-/// Lists the executors that the node that answers can use: its own, and the workers of its cluster.
+/// Lists the executors that the answering node can use: its own, and the workers of its cluster.
 #[utoipa::path(get, path = "/api/v1/executors", tag = "calls",
     responses((status = 200, body = Paginated<Executor>)))]
 pub(super) async fn executors(State(parts): State<ApiState>) -> Json<Paginated<Executor>> {

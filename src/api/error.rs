@@ -1,4 +1,4 @@
-//! Every refusal has one shape: `{"error":{"code","message","retryable","request_id"}}`.
+//! The one shape of every error response: `{"error":{"code","message","retryable","request_id"}}`.
 
 use std::borrow::Cow;
 

@@ -1,6 +1,7 @@
-//! `GET /events`: who comes and who goes, as this node sees the whole cluster.
+//! `GET /events`: presence of users, connections, sessions and pages in the whole cluster, as this node sees it.
 //!
-//! A reader that is too slow is told so and cut off: what it has missed, only the lists can tell.
+//! A reader that is too slow receives the event `slow`, and its stream ends. The missed events are lost; the lists
+//! show the current state.
 
 use std::convert::Infallible;
 
@@ -20,7 +21,7 @@ use super::extract::Query;
 use super::pages::rfc3339;
 use crate::telemetry::Readiness;
 
-/// Asks a proxy not to collect what should arrive at once.
+/// Header that keeps a proxy from buffering events that should arrive at once.
 pub(super) const UNBUFFERED: [(HeaderName, &str); 1] = [(HeaderName::from_static("x-accel-buffering"), "no")];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -32,18 +33,18 @@ enum EventLevel {
     Page,
 }
 
-/// Of whom.
+/// Filter of the events.
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EventFilter {
     /// Only this level.
     #[param(inline)]
     level: Option<EventLevel>,
-    /// Only this user, and what belongs to it.
+    /// Only this user, and the connections, sessions and pages of this user.
     user: Option<String>,
 }
 
-/// What happened, in `data`; `type` is also the name of the event.
+/// The `data` of an event; `type` is also the name of the event.
 #[derive(Serialize)]
 struct PresenceMessage<'a> {
     #[serde(rename = "type")]
@@ -61,15 +62,17 @@ struct Watcher {
     which: EventFilter,
     happenings: broadcast::Receiver<PresenceEvent>,
     ready: Readiness,
-    /// The last event has been told.
+    /// The last event has been sent.
     over: bool,
 }
 
-/// Tells who comes and who goes. The first event is `live`: from there on nothing is left out. A user, connection or
-/// session joins with its first page in the cluster (`join`) and leaves with its last one (`leave`); a session or
-/// connection without pages that nobody joined in time ends (`end`). Data: `{type, level, id, user?, node?, at}`; the
-/// node is that of the page that made the difference. A reader that is too slow gets the event `slow` as its last. The
-/// stream ends, too, when the node leaves.
+/// Streams presence events.
+///
+/// The first event is `live`: no later event is left out. A user, connection or session joins with its first page in
+/// the cluster (`join`) and leaves with its last one (`leave`). A session or connection without pages that was not
+/// joined in time ends (`end`). Data: `{type, level, id, user?, node?, at}`; the node is that of the page that caused
+/// the change. A reader that is too slow gets the event `slow` as its last. The stream also ends when the node shuts
+/// down.
 #[utoipa::path(get, path = "/api/v1/events", tag = "registry", params(EventFilter),
     responses((status = 200, content_type = "text/event-stream", body = String),
         (status = "default", body = ErrorBody)))]
@@ -99,7 +102,7 @@ impl Watcher {
         Some(Event::default().event(name).data(data))
     }
 
-    /// The name of the next event and its data; `None` behind the last.
+    /// Returns the name of the next event and its data; `None` after the last.
     async fn tell(&mut self) -> Option<(&'static str, String)> {
         let ready = self.ready.clone();
         while !self.over {
@@ -110,7 +113,7 @@ impl Watcher {
             match happening {
                 Ok(happening) if self.which.wants(&happening) => {
                     let told = PresenceMessage::of(&happening);
-                    // members that are all texts
+                    // cannot fail: all members are texts
                     return Some((told.kind, serde_json::to_string(&told).unwrap_or_default()));
                 }
                 Ok(_) => {}

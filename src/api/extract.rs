@@ -1,4 +1,4 @@
-//! Bodies and queries, with refusals in the API's own shape.
+//! Extractors for bodies and queries, with errors in the API's own shape.
 
 use std::error::Error;
 use std::io;
@@ -40,13 +40,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-/// What the edge says of a body that broke its bounds.
+/// Returns the I/O error with which the edge reports a body that exceeds its limits.
 fn cause(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     causes.filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind).next()
 }
 
-/// What stands behind `?`.
+/// The query string of a URL.
 pub(super) struct Query<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
@@ -60,7 +60,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// `Failed to deserialize query string: limit: invalid digit …`, of which only the end is about the query.
+/// Shortens axum's `Failed to deserialize query string: limit: invalid digit …` to the part about the query.
 fn wrong(said: &str) -> String {
     let what = said.strip_prefix("Failed to deserialize query string: ").unwrap_or(said);
     match what.split_once(": ") {
@@ -69,7 +69,7 @@ fn wrong(said: &str) -> String {
     }
 }
 
-/// Whether the request says that its body is JSON.
+/// Whether the content type of the request is JSON.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();

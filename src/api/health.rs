@@ -1,4 +1,4 @@
-//! What orchestrators and Prometheus ask.
+//! Endpoints for orchestrators and Prometheus.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,14 +12,16 @@ use super::error::ApiError;
 use crate::protocol::ErrorCode;
 use crate::telemetry::CONTENT_TYPE;
 
-/// The process answers. Whether the cluster does is another question: a node that has lost it keeps its pages, and
-/// restarting it would only lose them.
+/// Reports that the process is alive.
+///
+/// This does not depend on the cluster: a node that has lost the cluster keeps its pages, and a restart would only
+/// lose them.
 #[utoipa::path(get, path = "/livez", tag = "probes", responses((status = 200, description = "alive")))]
 pub(super) async fn live() -> Json<Value> {
     Json(json!({"status": "alive"}))
 }
 
-/// Whether new pages should be sent here.
+/// Reports whether the node should receive new pages.
 #[utoipa::path(get, path = "/readyz", tag = "probes",
     responses((status = 200, description = "ready"), (status = 503, description = "not ready")))]
 pub(super) async fn ready(State(parts): State<ApiState>) -> (StatusCode, Json<Value>) {
@@ -34,10 +36,10 @@ pub(super) async fn ready(State(parts): State<ApiState>) -> (StatusCode, Json<Va
     (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready", "missing": missing})))
 }
 
-/// The node's numbers, for Prometheus.
+/// The node's metrics, in the format of Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "probes", responses((status = 200, content_type = CONTENT_TYPE)))]
 pub(super) async fn metrics(State(parts): State<ApiState>) -> Result<impl IntoResponse, ApiError> {
-    // added up when asked: a running sum would be one more cache line that every push writes
+    // summed on request, because a running sum would be one more cache line that every push writes
     let waiting: usize = parts.hub.pages(&Scope::All).iter().map(|page| page.waiting_bytes()).sum();
     parts.metrics.outbox_bytes.set(waiting as i64);
     let page = parts.metrics.encode().map_err(|_| ApiError::new(ErrorCode::Internal, "no metrics"))?;

@@ -13,7 +13,7 @@ const MAX_USER: usize = 256;
 /// The key of a page, session or connection: `<22 base62>%7CpNN`, or the 22 characters alone.
 pub(super) struct KeyId(pub(super) Key);
 
-/// A user: the text itself, or `~` and its base64url for what a path cannot carry (`~Li4` is `..`).
+/// A user: the text itself, or `~` and its base64url if a path cannot carry the text (`~Li4` is `..`).
 pub(super) struct UserId(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for KeyId {
@@ -37,13 +37,13 @@ pub(super) async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S) -> Res
     path.map(|Path(text)| text).map_err(|_| ApiError::malformed("the path is not UTF-8"))
 }
 
-/// The key of an id in a path.
+/// Reads the key of an id in a path.
 pub(super) fn key(text: &str) -> Result<Key, ApiError> {
     let key = text.parse().or_else(|_| text.parse::<Address>().map(|address| address.key));
     key.map_err(|error| ApiError::malformed(error.to_string()))
 }
 
-/// The user that a segment of a path names.
+/// Reads the user in a path segment.
 pub(super) fn user(segment: String) -> Result<String, ApiError> {
     let user = match segment.strip_prefix('~') {
         None => segment,
@@ -56,7 +56,7 @@ pub(super) fn user(segment: String) -> Result<String, ApiError> {
     checked_user(user)
 }
 
-/// A user that may be one.
+/// Checks the length of a user: 1 to 256 bytes.
 pub(super) fn checked_user(user: String) -> Result<String, ApiError> {
     if (1..=MAX_USER).contains(&user.len()) {
         Ok(user)

@@ -1,7 +1,7 @@
-//! `/jobs`: durable work, for programs.
+//! `/jobs`: durable jobs, for programs.
 //!
-//! Owns: submitting a job, reading it, cancelling it and running it again; [`list`] and [`events`] have files of their
-//! own. Never: what may happen to a job (`pagewire_cluster::job`) or whose workers it is for (`executor`).
+//! Owns: submitting, reading, cancelling and retrying a job; [`list`] and [`events`] have files of their own. Never:
+//! the states of a job (`pagewire_cluster::job`) or the choice of its workers (`calls`).
 
 mod dto;
 pub(super) mod events;
@@ -28,12 +28,12 @@ use super::id::{KeyId, checked_user};
 use crate::calls::{self, Mode};
 use crate::protocol::ErrorCode;
 
-/// The longest that a request waits for the end of its job, in milliseconds.
+/// Maximum time that a request waits for the end of its job, in milliseconds.
 const LONGEST_WAIT_MS: u64 = 30_000;
-/// All programs that may submit share their idempotency keys; pages have theirs beside them.
+/// Scope of idempotency keys. All programs share it; the keys of pages are separate.
 const SCOPE: &str = "api";
 
-/// Work to do.
+/// A job to submit.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct JobRequestBody {
@@ -43,30 +43,32 @@ pub(super) struct JobRequestBody {
     /// The handler's argument, any JSON; `null` if absent.
     #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
-    /// On whose behalf.
+    /// The user that the job runs for.
     user: Option<String>,
-    /// The page that is told how it goes. Its user, or its browser, is the one on whose behalf unless `user` says
-    /// otherwise.
+    /// The page that receives progress and the result. The job runs on behalf of its user, or its browser, unless
+    /// `user` is given.
     #[schema(value_type = Option<String>)]
     page: Option<Address>,
-    /// `any` or `assigned`, the user's own worker; by policy if absent.
+    /// `any` or `assigned` (the user's assigned worker); chosen by policy if absent.
     exec_mode: Option<String>,
-    /// Whose workers; the default pool if absent.
+    /// The pool of workers; the default pool if absent.
     pool: Option<String>,
-    /// Not before.
+    /// Earliest start.
     #[serde(default, with = "time::serde::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     run_at: Option<OffsetDateTime>,
-    /// How often it is tried again after a failure; 0 if absent.
+    /// How often the job is retried after a failure; 0 if absent.
     retries: Option<u32>,
-    /// The same key again within a day is the same job.
+    /// A second request with the same key within a day returns the same job.
     idempotency_key: Option<String>,
-    /// Waits so long for its end, up to 30000, and answers the job as it stands then.
+    /// Waits at most this many milliseconds for the end of the job, up to 30000, and returns its state then.
     wait_ms: Option<u64>,
 }
 
-/// Submits a job: 201 when the answer's job is a new one, 200 when the idempotency key stands for it already. The job
-/// is durable then, whether or not there are workers.
+/// Submits a job.
+///
+/// The status is 201 for a new job, and 200 when the idempotency key already belongs to a job. The returned job is
+/// durable, whether or not there are workers.
 #[utoipa::path(post, path = "/api/v1/jobs", tag = "jobs", request_body = JobRequestBody,
     responses((status = 201, body = JobResponse, headers(("location" = String))), (status = 200, body = JobResponse),
         (status = "default", body = ErrorBody)))]
@@ -105,8 +107,8 @@ pub(super) async fn submit(
     Ok((status, location, Json(JobResponse::new(record, &parts.context.workers.roster()))).into_response())
 }
 
-/// The record at the end of a job, or as it stands when the time is over or this node leaves. Whatever goes wrong
-/// while waiting, the job stands.
+/// Waits for the end of a job. Returns its record then, or the current one when the time is over. When the node shuts
+/// down or waiting fails, returns the record as submitted; the job continues in either case.
 async fn end(parts: &ApiState, submitted: Record, within: Duration) -> Record {
     tokio::select! {
         waited = parts.context.jobs.wait(submitted.id, within) => {
@@ -116,7 +118,7 @@ async fn end(parts: &ApiState, submitted: Record, within: Duration) -> Record {
     }
 }
 
-/// One job. It is kept for a day after its end.
+/// Returns a job. A job is kept for a day after its end.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path)),
     responses((status = 200, body = JobResponse), (status = "default", body = ErrorBody)))]
 pub(super) async fn job(
@@ -127,7 +129,9 @@ pub(super) async fn job(
     Ok(Json(JobResponse::new(stored.record, &parts.context.workers.roster())))
 }
 
-/// Cancels a job. One that runs is asked to stop: `cancelling` until its worker has.
+/// Cancels a job.
+///
+/// The worker of a running job is requested to stop; the job is `cancelling` until it has stopped.
 #[utoipa::path(post, path = "/api/v1/jobs/{id}/cancel", tag = "jobs", params(("id" = String, Path)),
     responses((status = 200, body = JobResponse), (status = "default", body = ErrorBody)))]
 pub(super) async fn cancel(
@@ -137,7 +141,7 @@ pub(super) async fn cancel(
     changed(id, "only a job that is not over can be cancelled", parts.context.jobs.cancel(id).await)
 }
 
-/// Runs a job again that has failed, was cancelled or is dead, with all its retries.
+/// Runs a failed, cancelled or dead job again, with all its retries.
 #[utoipa::path(post, path = "/api/v1/jobs/{id}/retry", tag = "jobs", params(("id" = String, Path)),
     responses((status = 200, body = JobResponse), (status = "default", body = ErrorBody)))]
 pub(super) async fn retry(

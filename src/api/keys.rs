@@ -11,24 +11,24 @@ use super::pages::rfc3339;
 use super::pagination::Paginated;
 use crate::protocol::ErrorCode;
 
-/// A key that signs page tokens, or has signed some that are still accepted.
+/// A key that signs page tokens, or has signed tokens that are still accepted.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct SigningKey {
     /// Its number, which grows with every rotation.
     key: KeyId,
-    /// It signs from now on; the others are accepted until no token of theirs can be good any more.
+    /// Whether the key signs new tokens. The others are accepted until all their tokens have expired.
     signs: bool,
-    /// When it began to sign; absent for the others, and where that is not known.
+    /// When the key began to sign; absent for the others, and when it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     since: Option<String>,
-    /// When it signed its last token.
+    /// When the key signed its last token.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     retired_at: Option<String>,
 }
 
-/// What a rotation has made.
+/// Result of a rotation.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct Rotated {
     /// The key that signs from now on.
@@ -50,7 +50,7 @@ pub(super) async fn keys(State(parts): State<ApiState>) -> Json<Paginated<Signin
     Json(Paginated::whole(keys.into_iter().map(SigningKey::from).collect()))
 }
 
-/// Makes a new key that signs page tokens from now on, on every node. Tokens of the old ones stay good.
+/// Creates a new key that signs page tokens from now on, on every node. Tokens of the old keys stay valid.
 #[utoipa::path(post, path = "/api/v1/keys/rotate", tag = "cluster",
     responses((status = 200, body = Rotated), (status = "default", body = ErrorBody)))]
 pub(super) async fn rotate(State(parts): State<ApiState>) -> Result<Json<Rotated>, ApiError> {

@@ -1,10 +1,10 @@
-//! The server API: what programs and operators ask a node over HTTP.
+//! The server API: HTTP endpoints of a node for programs and operators.
 //!
-//! Owns: `/api/v1`, its document, its guard, and the probes without a prefix. Never: sockets or what a page may
-//! ask. One file per group of endpoints; the document is made from the same types.
+//! Owns: `/api/v1`, its OpenAPI document, its access control, and the probes without a prefix. Never: sockets or the
+//! commands of pages. Each group of endpoints has its own file; the document is generated from the same types.
 //!
-//! The edge serves [`router`] and puts the peer's address into each request as `ConnectInfo<SocketAddr>`; a
-//! request without one counts as coming from elsewhere.
+//! The edge serves [`router`] and puts the peer's address into each request as `ConnectInfo<SocketAddr>`. A request
+//! without one counts as remote.
 
 mod auth;
 mod calls;
@@ -48,29 +48,29 @@ use crate::pages::Hub;
 use crate::protocol::ErrorCode;
 use crate::telemetry::{Metrics, Readiness};
 
-/// What the API reads and acts on.
+/// The parts of a node that the API reads and acts on.
 #[derive(Clone)]
 pub struct ApiState {
     /// The configuration.
     pub config: Arc<Config>,
     /// The time-outs.
     pub timing: Timing,
-    /// What commands act on, too.
+    /// The services that the commands of pages use as well.
     pub context: Arc<Context>,
     /// The pages of this node.
     pub hub: Arc<Hub>,
     /// This node's view of the cluster.
     pub registry: Registry,
-    /// Who this node is.
+    /// The identity of this node in the cluster.
     pub lease: NodeLease,
-    /// Whether it can take traffic.
+    /// Whether this node can take traffic.
     pub ready: Readiness,
-    /// What it counts.
+    /// The metrics of this node.
     pub metrics: Arc<Metrics>,
 }
 
-/// All routes of the API. On an address beyond this machine, without any key or token to ask for, only the probes
-/// are there.
+/// All routes of the API. On an address beyond this machine, without any key or token secret, there are only the
+/// probes.
 pub fn router(parts: ApiState) -> Router {
     let probes = Router::new()
         .route("/livez", get(health::live))
@@ -97,18 +97,18 @@ pub fn router(parts: ApiState) -> Router {
         .merge(probes)
 }
 
-/// The probes of a node that is coming up: it lives; anything else has to wait.
+/// Routes of a node that is starting: it is alive, and every other request is refused as not ready.
 pub fn not_ready() -> Router {
     let wait = || async { ApiError::new(ErrorCode::Unavailable, "this node is not ready yet") };
     Router::new().route("/livez", get(health::live)).fallback(wait)
 }
 
-/// What the role `push` opens.
+/// Routes that the role `push` grants.
 fn push_routes() -> Router<ApiState> {
     Router::new().route("/api/v1/send", post(send::send)).route("/api/v1/send/batch", post(send::batch))
 }
 
-/// What the role `admin` opens beside it.
+/// Routes that the role `admin` grants in addition.
 fn admin_routes() -> Router<ApiState> {
     Router::new()
         .route("/api/openapi.json", get(openapi::document))

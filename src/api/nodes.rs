@@ -8,12 +8,12 @@ use serde::Serialize;
 use super::ApiState;
 use super::pagination::Paginated;
 
-/// Counts over the living pages of the cluster, as this node sees them.
+/// Counts of the live pages of the cluster, as this node sees them.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct StatsResponse {
     /// The cluster's name.
     cluster: String,
-    /// The node that answers; absent while it has no number.
+    /// The answering node; absent while it has no number.
     #[schema(example = "p01")]
     node: Option<String>,
     #[serde(flatten)]
@@ -28,7 +28,8 @@ pub(super) struct StatsResponse {
     lanes: Vec<LaneCounts>,
 }
 
-/// How many there are with at least one page. Who has pages at two nodes counts at both, and once in the whole.
+/// Users, connections and sessions with at least one page. One with pages at two nodes counts at both, and once in
+/// the total.
 #[derive(Serialize, utoipa::ToSchema)]
 struct CountsResponse {
     users: usize,
@@ -64,13 +65,13 @@ impl From<registry::Counts> for CountsResponse {
     }
 }
 
-/// A living node.
+/// A live node.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct NodeResponse {
     /// Its number.
     #[schema(example = "p01")]
     node: String,
-    /// Grows with every life of the number.
+    /// Incarnation of the number; grows each time that a process takes the number.
     epoch: u64,
     /// Its configured name, if any.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -81,11 +82,11 @@ pub(super) struct NodeResponse {
     release: String,
     /// Where browsers reach it.
     advertise: String,
-    /// The oldest and the newest wire that it speaks.
+    /// The oldest and the newest version of the cluster protocol that it supports.
     proto: [u32; 2],
-    /// Its pages.
+    /// Number of its pages.
     pages: usize,
-    /// Whether it is the node that answers.
+    /// Whether it is the answering node.
     answering: bool,
 }
 
@@ -116,7 +117,7 @@ pub(super) async fn stats(State(parts): State<ApiState>) -> Json<StatsResponse> 
     })
 }
 
-/// Lists the living nodes in the order of their numbers.
+/// Lists the live nodes in the order of their numbers.
 #[utoipa::path(get, path = "/api/v1/nodes", tag = "cluster", responses((status = 200, body = Paginated<NodeResponse>)))]
 pub(super) async fn nodes(State(parts): State<ApiState>) -> Json<Paginated<NodeResponse>> {
     let own = parts.lease.holder();

@@ -1,4 +1,4 @@
-//! The document of the API, from the types that serve it.
+//! The OpenAPI document of the API, generated from the types that serve it.
 
 use axum::Json;
 use utoipa::OpenApi;
@@ -42,7 +42,7 @@ impl utoipa::Modify for Bearer {
     }
 }
 
-/// The document.
+/// Returns the document.
 pub(super) fn describe() -> Document {
     ApiDoc::openapi()
 }

@@ -15,7 +15,7 @@ use super::id::KeyId;
 use super::pagination::{PageQuery, Paginated};
 use crate::protocol::ErrorCode;
 
-/// A page and where it belongs.
+/// A page with its session, connection, user and node.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct PageResponse {
     page_id: String,
@@ -24,7 +24,7 @@ pub(super) struct PageResponse {
     /// Absent for anonymous.
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
-    /// The node that holds it.
+    /// The node that owns the page.
     #[schema(example = "p01")]
     node: String,
     /// When it was first opened.
@@ -56,7 +56,7 @@ pub(super) fn unknown(what: &'static str) -> ApiError {
     ApiError::new(ErrorCode::Unknown, what)
 }
 
-/// One page.
+/// Returns a page.
 #[utoipa::path(get, path = "/api/v1/pages/{id}", tag = "registry", params(("id" = String, Path)),
     responses((status = 200, body = PageResponse), (status = "default", body = ErrorBody)))]
 pub(super) async fn page(
@@ -68,7 +68,7 @@ pub(super) async fn page(
     Ok(Json(PageResponse::of(key, seen)))
 }
 
-/// The pages of a session.
+/// Lists the pages of a session.
 #[utoipa::path(get, path = "/api/v1/sessions/{id}/pages", tag = "registry",
     params(("id" = String, Path), PageQuery),
     responses((status = 200, body = Paginated<PageResponse>), (status = "default", body = ErrorBody)))]

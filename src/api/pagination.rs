@@ -1,6 +1,7 @@
-//! How lists are cut into pieces.
+//! Pagination of lists.
 //!
-//! A cursor is the place of the last item in an order that does not change, so it stays good while things come and go.
+//! A cursor is the position of the last item in an order that does not change, so it stays valid while items are
+//! added and removed.
 
 use pagewire_cluster::id::Key;
 use serde::{Deserialize, Serialize};
@@ -10,22 +11,22 @@ use super::error::ApiError;
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 
-/// One piece of a list.
+/// One page of a list.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct Paginated<T> {
-    /// This piece.
+    /// The items of this page.
     pub(super) items: Vec<T>,
-    /// What to ask the next piece with; `null` at the end.
+    /// The `cursor` of the next request; `null` at the end.
     pub(super) next_cursor: Option<String>,
 }
 
 impl<T> Paginated<T> {
-    /// A list that comes in one piece.
+    /// A complete list in one response.
     pub(super) const fn whole(items: Vec<T>) -> Self {
         Self { items, next_cursor: None }
     }
 
-    /// The first `limit` of the items, which come in the order of their cursors; no more than one is looked at beyond.
+    /// The first `limit` of the items, which must be in the order of their cursors. At most one more item is read.
     pub(super) fn paginate(
         items: impl Iterator<Item = T>,
         limit: usize,
@@ -39,18 +40,18 @@ impl<T> Paginated<T> {
     }
 }
 
-/// Which piece of a list.
+/// Selects a page of a list.
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PageQuery {
-    /// `next_cursor` of the piece before.
+    /// `next_cursor` of the previous response.
     pub(super) cursor: Option<String>,
-    /// At most this many items, up to 1000; 100 if absent.
+    /// Maximum number of items, up to 1000; 100 if absent.
     pub(super) limit: Option<usize>,
 }
 
 impl PageQuery {
-    /// The key that the piece before ended with, of a list in the order of keys.
+    /// Reads the cursor of a list in the order of keys: the key of the last item of the previous response.
     pub(super) fn after(&self) -> Result<Option<Key>, ApiError> {
         let key = |cursor: &String| cursor.parse().map_err(|_| ApiError::malformed("this is not a cursor"));
         self.cursor.as_ref().map(key).transpose()

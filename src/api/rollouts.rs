@@ -1,4 +1,5 @@
-//! `/rollouts`: who goes to which lane, changed by compare-and-set and followed to every node.
+//! `/rollouts`: assigns users to lanes. A change is a compare-and-set and is followed until every node has applied
+//! it.
 
 mod status;
 
@@ -24,32 +25,32 @@ use super::pages::rfc3339;
 use super::pagination::Paginated;
 use crate::protocol::ErrorCode;
 
-/// What a rollout should say. What is absent stays as it is.
+/// A change of a rollout. Absent members stay as they are.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangeRequest {
-    /// All lanes beside the base, at most two. A lane that is there already keeps its end.
+    /// All lanes in addition to the base lane, at most two. A lane that exists already keeps its end of the buckets.
     lanes: Option<Vec<LaneResponse>>,
     base: Option<String>,
     /// `none` or `base`.
     #[schema(value_type = Option<String>)]
     fallback: Option<Fallback>,
-    /// Another salt shuffles all users.
+    /// A new salt reassigns all users to other buckets.
     salt: Option<String>,
-    /// Why, for people.
+    /// Reason of the change, for people.
     #[serde(default)]
     comment: String,
-    /// Also when a lane gets more users and has no living workers, with the fallback `none`.
+    /// Allows a lane to get more users although it has no live workers and the fallback is `none`.
     #[serde(default)]
     force: bool,
 }
 
-/// Whose lane.
+/// Selects a user or a connection.
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Whose {
     user: Option<String>,
-    /// A connection's id, or its 22 characters: for somebody anonymous.
+    /// A connection's id, or its 22 characters, for an anonymous browser.
     connection: Option<String>,
 }
 
@@ -62,10 +63,10 @@ pub(super) struct Explained {
     #[serde(skip_serializing_if = "Option::is_none")]
     connection: Option<String>,
     lane: String,
-    /// The release that runs the user's work there; `null` when nobody does.
+    /// The release that runs the user's work there; `null` without a live worker.
     release: Option<String>,
-    /// `weight`: the bucket belongs to the lane. `base`: it belongs to no other lane. `fallback`: the user's own lane
-    /// has no living workers.
+    /// `weight`: the bucket belongs to the lane. `base`: the bucket belongs to no other lane. `fallback`: the user's
+    /// own lane has no live workers.
     reason: &'static str,
     /// 0 to 9999.
     bucket: u16,
@@ -114,7 +115,7 @@ fn refused(error: ChangeError) -> ApiError {
     }
 }
 
-/// Refuses what sends users to a lane where no worker takes their work, unless the base lane does.
+/// Refuses a change that gives users to a lane without live workers, unless the fallback is the base lane.
 fn check(before: &RolloutSpec, after: &RolloutSpec, roster: &WorkerDirectory) -> Result<(), ApiError> {
     let empty = |lane: &&str| !roster.serves(&WorkerGroup::new(after.pool.as_str(), *lane));
     match after.gains(before).find(empty) {
@@ -130,7 +131,7 @@ fn check(before: &RolloutSpec, after: &RolloutSpec, roster: &WorkerDirectory) ->
     }
 }
 
-/// Changes what stands, or the revision that is expected to, having looked at what the change leads to.
+/// Changes the current revision, or the expected one, after checking the consequences of the change.
 async fn write(
     parts: &ApiState,
     pool: &str,
@@ -163,7 +164,7 @@ fn nodes(parts: &ApiState) -> Vec<Holder> {
     parts.registry.view().nodes().into_iter().map(|(holder, _)| holder).collect()
 }
 
-/// Lists the pools that have a document.
+/// Lists the pools that have a rollout document.
 #[utoipa::path(get, path = "/api/v1/rollouts", tag = "rollouts",
     responses((status = 200, body = Paginated<RolloutResponse>)))]
 pub(super) async fn rollouts(State(parts): State<ApiState>) -> Json<Paginated<RolloutResponse>> {
@@ -171,8 +172,9 @@ pub(super) async fn rollouts(State(parts): State<ApiState>) -> Json<Paginated<Ro
     Json(Paginated::whole(documents.into_iter().map(RolloutResponse::from).collect()))
 }
 
-/// The rollout of a pool, which nodes have applied it, and what it has assigned. Every pool has one: without a
-/// document it is revision 0, everybody in `stable`.
+/// Returns the rollout of a pool, the nodes that have applied it, and its assignments.
+///
+/// Every pool has a rollout: without a document it is revision 0, with all users in `stable`.
 #[utoipa::path(get, path = "/api/v1/rollouts/{pool}", tag = "rollouts", params(("pool" = String, Path)),
     responses((status = 200, body = RolloutStatus), (status = "default", body = ErrorBody)))]
 pub(super) async fn status(State(parts): State<ApiState>, Pool(pool): Pool) -> Result<Response, ApiError> {
@@ -182,9 +184,11 @@ pub(super) async fn status(State(parts): State<ApiState>, Pool(pool): Pool) -> R
     Ok(RolloutStatus::new(document, &spread, &parts.context.workers.roster()).respond())
 }
 
-/// Changes the rollout of a pool, then waits until the nodes have applied it. `If-Match` names the revision that is
-/// changed (412 when another one stands there), or `*`. A change that gives a lane more users and that has no living
-/// workers is refused with `lane_without_workers` (409) while the fallback is `none`, unless it says `force`.
+/// Changes the rollout of a pool, then waits until the nodes have applied it.
+///
+/// `If-Match` names the revision to change (412 if another one is current), or `*`. While the fallback is `none`, a
+/// change that gives more users to a lane without live workers is refused with `lane_without_workers` (409), unless
+/// `force` is set.
 #[utoipa::path(put, path = "/api/v1/rollouts/{pool}", tag = "rollouts", request_body = ChangeRequest,
     params(("pool" = String, Path), ("if-match" = String, Header)),
     responses((status = 200, body = RolloutStatus), (status = "default", body = ErrorBody)))]
@@ -201,7 +205,7 @@ pub(super) async fn change(
     Ok(RolloutStatus::new(changed.document, &spread, &parts.context.workers.roster()).respond())
 }
 
-/// The revision that `If-Match` names; `None` for any.
+/// Reads the revision that `If-Match` names; `None` for any.
 fn expected(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let Some(tag) = headers.get(header::IF_MATCH) else {
         return Err(ApiError::malformed("If-Match must name the revision that is changed, or *")
@@ -215,7 +219,9 @@ fn expected(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     quoted.parse().map(Some).map_err(|_| ApiError::malformed("If-Match is a revision in quotes, or *"))
 }
 
-/// The lane of a user or connection, and why. Asked only: nothing is counted.
+/// Returns the lane of a user or connection, and why.
+///
+/// This is only a query: it counts no assignment.
 #[utoipa::path(get, path = "/api/v1/rollouts/{pool}/explain", tag = "rollouts",
     params(("pool" = String, Path), Whose),
     responses((status = 200, body = Explained), (status = "default", body = ErrorBody)))]
@@ -253,7 +259,7 @@ fn connection(id: &str) -> Result<Key, ApiError> {
     key.map_err(|error| ApiError::malformed(error.to_string()))
 }
 
-/// What the rollout of a pool has said, the newest first.
+/// Lists the past revisions of a pool's rollout, the newest first.
 #[utoipa::path(get, path = "/api/v1/rollouts/{pool}/history", tag = "rollouts",
     params(("pool" = String, Path)),
     responses((status = 200, body = Paginated<RolloutResponse>), (status = "default", body = ErrorBody)))]

@@ -12,21 +12,21 @@ use super::error::{ApiError, ErrorBody};
 use super::extract::Body;
 use crate::pages::PushReport;
 
-/// The most messages in one batch.
+/// Maximum number of messages in one batch.
 const BATCH: usize = 1000;
 
 /// A message for pages.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SendRequest {
-    /// Whose pages.
+    /// The target pages.
     to: SendTarget,
-    /// Any JSON; pages get it as it is written here.
+    /// Any JSON; pages receive it exactly as it is written here.
     #[schema(value_type = serde_json::Value)]
     payload: Box<RawValue>,
 }
 
-/// One member says whose pages.
+/// The target pages; exactly one member.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum SendTarget {
@@ -47,20 +47,20 @@ enum SendTarget {
     All(bool),
 }
 
-/// What a message met.
+/// Result of a message.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct SendReport {
-    /// Pages with an open socket.
+    /// Pages with an open socket, to which the message was delivered.
     reached: u64,
-    /// Pages in their resume window.
+    /// Pages in their resume window, for which the message was buffered.
     held: u64,
-    /// The nodes that answered.
+    /// The nodes that responded.
     nodes: Vec<String>,
-    /// The nodes that did not: their pages may or may not have got it.
+    /// The nodes that did not respond: their pages may or may not have received the message.
     unreachable: Vec<String>,
 }
 
-/// Messages, sent one after the other.
+/// Messages that are sent one after the other.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BatchRequest {
@@ -68,7 +68,7 @@ pub(super) struct BatchRequest {
     items: Vec<SendRequest>,
 }
 
-/// What each message of a batch met, in the same order.
+/// The result of each message of a batch, in the same order.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct BatchResult {
     items: Vec<BatchItem>,
@@ -81,7 +81,7 @@ enum BatchItem {
     Refused(ErrorBody),
 }
 
-/// Sends a message to pages, wherever they are.
+/// Sends a message to pages, on any node.
 #[utoipa::path(post, path = "/api/v1/send", tag = "push", request_body = SendRequest,
     responses((status = 200, body = SendReport), (status = "default", body = ErrorBody)))]
 pub(super) async fn send(
@@ -91,7 +91,7 @@ pub(super) async fn send(
     deliver(&parts, message).await.map(Json)
 }
 
-/// Sends messages in order; each succeeds or fails alone.
+/// Sends messages in order; each succeeds or fails on its own.
 #[utoipa::path(post, path = "/api/v1/send/batch", tag = "push", request_body = BatchRequest,
     responses((status = 200, body = BatchResult), (status = "default", body = ErrorBody)))]
 pub(super) async fn batch(

@@ -20,7 +20,7 @@ pub(super) struct Session {
     /// Absent for anonymous.
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
-    /// How many pages it has.
+    /// Number of its pages.
     pages: usize,
     /// While it has no page: until when it can be joined.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,9 +35,9 @@ pub(super) struct ConnectionResponse {
     /// Absent for anonymous.
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
-    /// How many sessions it has, idle ones included.
+    /// Number of its sessions, idle ones included.
     sessions: usize,
-    /// How many pages it has.
+    /// Number of its pages.
     pages: usize,
     /// While it has no page: until when it can be joined.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,7 +69,7 @@ impl From<ConnectionSeen> for ConnectionResponse {
     }
 }
 
-/// One session.
+/// Returns a session.
 #[utoipa::path(get, path = "/api/v1/sessions/{id}", tag = "registry", params(("id" = String, Path)),
     responses((status = 200, body = Session), (status = "default", body = ErrorBody)))]
 pub(super) async fn session(
@@ -80,7 +80,7 @@ pub(super) async fn session(
     seen.map(|seen| Json(seen.into())).ok_or_else(|| unknown("there is no such session"))
 }
 
-/// One connection.
+/// Returns a connection.
 #[utoipa::path(get, path = "/api/v1/connections/{id}", tag = "registry", params(("id" = String, Path)),
     responses((status = 200, body = ConnectionResponse), (status = "default", body = ErrorBody)))]
 pub(super) async fn connection(
@@ -91,7 +91,7 @@ pub(super) async fn connection(
     seen.map(|seen| Json(seen.into())).ok_or_else(|| unknown("there is no such connection"))
 }
 
-/// The sessions of a user.
+/// Lists the sessions of a user.
 #[utoipa::path(get, path = "/api/v1/users/{id}/sessions", tag = "registry",
     params(("id" = String, Path), PageQuery),
     responses((status = 200, body = Paginated<Session>), (status = "default", body = ErrorBody)))]
@@ -105,7 +105,7 @@ pub(super) async fn of_user(
     Ok(Json(sessions(view.sessions_of_user(&user, after), &piece)))
 }
 
-/// The sessions of a connection.
+/// Lists the sessions of a connection.
 #[utoipa::path(get, path = "/api/v1/connections/{id}/sessions", tag = "registry",
     params(("id" = String, Path), PageQuery),
     responses((status = 200, body = Paginated<Session>), (status = "default", body = ErrorBody)))]

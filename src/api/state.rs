@@ -27,21 +27,21 @@ pub(super) struct TreePath {
     path: String,
 }
 
-/// Changes of a tree, all or none.
+/// Changes of a tree, applied all or none.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PatchRequest {
-    /// `{path, value}` or `{path, delete: true}`, in this order.
+    /// `{path, value}` or `{path, delete: true}`, applied in this order.
     #[schema(value_type = Vec<serde_json::Value>)]
     changes: Vec<Edit>,
     /// Only if the tree is at this revision; the same as `If-Match`.
     if_revision: Option<u64>,
 }
 
-/// What a write has made.
+/// Result of a write.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct WriteResponse {
-    /// The tree's revision after it.
+    /// The tree's revision after the write.
     revision: u64,
 }
 
@@ -69,7 +69,8 @@ impl TreePath {
         Ok(self.path.parse::<ClientPath>().map_err(CommandError::from)?)
     }
 
-    /// Users are for good; of anything else there is a tree as long as there is the thing itself.
+    /// Fails with 404 unless the owner of the tree exists. Users always exist; the tree of any other owner exists
+    /// only as long as its owner.
     fn must_exist(&self, parts: &ApiState) -> Result<(), ApiError> {
         if exists(&parts.registry.view(), &self.owner) {
             Ok(())
@@ -79,8 +80,9 @@ impl TreePath {
     }
 }
 
-/// What stands at a path, or in the whole tree: a value or a branch. With `Accept: text/event-stream` first that, then
-/// its changes.
+/// Returns a whole tree.
+///
+/// With `Accept: text/event-stream` the response is a stream: first the tree, then its changes.
 #[utoipa::path(get, path = "/api/v1/{level}/{id}/data", tag = "state",
     params(("level" = String, Path, description = "users, connections, sessions or pages"), ("id" = String, Path)),
     responses((status = 200, body = serde_json::Value), (status = "default", body = ErrorBody)))]
@@ -92,7 +94,9 @@ pub(super) async fn whole(
     read(state, at, headers).await
 }
 
-/// The same below a path (`wizard.form.name`).
+/// Returns the value or branch at a path (`wizard.form.name`).
+///
+/// With `Accept: text/event-stream` the response is a stream: first the value, then its changes.
 #[utoipa::path(get, path = "/api/v1/{level}/{id}/data/{path}", tag = "state",
     params(("level" = String, Path), ("id" = String, Path), ("path" = String, Path)),
     responses((status = 200, body = serde_json::Value), (status = "default", body = ErrorBody)))]
@@ -112,13 +116,13 @@ pub(super) async fn read(
     let tag = [(header::ETAG, format!("\"{}\"", reading.revision))];
     match reading.value {
         Some(value) => Ok((tag, Json(value)).into_response()),
-        // a whole tree is there even if nothing is in it
+        // a whole tree exists even if it is empty
         None if at.path.is_empty() => Ok((tag, Json(Value::Object(Default::default()))).into_response()),
         None => Err(ApiError::new(ErrorCode::Unknown, "nothing stands at this path")),
     }
 }
 
-/// Each piece of news as an event `data`; the stream ends with `slow` when its reader is.
+/// Streams each update as an event `data`. The stream ends with `slow` when the reader is too slow.
 fn events(listener: WatchStream) -> impl Stream<Item = Result<Event, Infallible>> {
     stream::unfold(Some(listener), |listener| async move {
         let mut listener = listener?;
@@ -146,7 +150,7 @@ pub(super) async fn set(
     write(&parts, &at, vec![edit], expected(&headers)?).await
 }
 
-/// Replaces the whole tree by an object.
+/// Replaces a whole tree by an object.
 #[utoipa::path(put, path = "/api/v1/{level}/{id}/data", tag = "state", request_body = serde_json::Value,
     params(("level" = String, Path), ("id" = String, Path), ("if-match" = Option<String>, Header)),
     responses((status = 200, body = WriteResponse), (status = "default", body = ErrorBody)))]
@@ -159,7 +163,7 @@ pub(super) async fn replace(
     set(state, at, headers, body).await
 }
 
-/// Deletes what stands at a path.
+/// Deletes the value or branch at a path.
 #[utoipa::path(delete, path = "/api/v1/{level}/{id}/data/{path}", tag = "state",
     params(("level" = String, Path), ("id" = String, Path), ("path" = String, Path), ("if-match" = Option<String>, Header)),
     responses((status = 200, body = WriteResponse), (status = "default", body = ErrorBody)))]
@@ -219,7 +223,7 @@ async fn write(
     }
 }
 
-/// The revision that `If-Match` names.
+/// Reads the revision that `If-Match` names.
 fn expected(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let Some(tag) = headers.get(header::IF_MATCH) else { return Ok(None) };
     let tag = tag.to_str().unwrap_or_default().trim();

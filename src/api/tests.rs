@@ -43,7 +43,7 @@ impl Running {
         (status, answer.json().await.unwrap())
     }
 
-    /// Writes the row of a page and waits until the view shows it.
+    /// Writes the row of a page and waits until the view contains it.
     async fn page(&self, bits: u128, session: u128, user: Option<&str>) -> Address {
         let holder = self.node.lease.holder().unwrap();
         let at = |bits| Address { key: Key::from_bits(bits), node: holder.node };
@@ -93,7 +93,7 @@ async fn every_documented_path_is_served_and_every_served_one_documented() {
             let method = method.to_uppercase().parse().unwrap();
             let answer = running.http.request(method, url).json(&json!({})).send().await.unwrap();
             let status = answer.status();
-            // a stream of events that has begun is an answer
+            // an event stream that has begun counts as a response
             let streams =
                 answer.headers().get("content-type").is_some_and(|kind| kind == "text/event-stream");
             let text = if streams { String::new() } else { answer.text().await.unwrap() };

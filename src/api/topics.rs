@@ -1,4 +1,4 @@
-//! `/topics`: who is where, as far as pages have chosen to be.
+//! `/topics`: the pages and users of each topic, as far as pages have subscribed.
 
 use axum::Json;
 use axum::extract::State;
@@ -15,13 +15,13 @@ use super::pagination::{PageQuery, Paginated};
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct Topic {
     topic: String,
-    /// Its pages.
+    /// Number of its pages.
     pages: usize,
     /// The users of its pages.
     users: Vec<String>,
-    /// Pages of nobody known.
+    /// Pages without a user.
     anonymous: usize,
-    /// The nodes that hold its pages.
+    /// The nodes that own its pages.
     nodes: Vec<String>,
 }
 
@@ -45,7 +45,7 @@ pub(super) async fn topics(
     Json(Paginated::paginate(lines, piece.limit(), |line: &TopicSummary| line.topic.clone()))
 }
 
-/// Who is in a topic now. A name that a path cannot carry is written `~<base64url>`.
+/// Returns the current users of a topic. A name that a path cannot carry is written `~<base64url>`.
 #[utoipa::path(get, path = "/api/v1/topics/{id}", tag = "registry", params(("id" = String, Path)),
     responses((status = 200, body = Topic), (status = "default", body = ErrorBody)))]
 pub(super) async fn topic(

@@ -14,12 +14,12 @@ tokio::task_local! {
     static REQUEST: String;
 }
 
-/// The id of the request that is being served.
+/// The id of the current request.
 pub(super) fn request_id() -> String {
     REQUEST.try_with(Clone::clone).unwrap_or_default()
 }
 
-/// Serves the request inside its span and tells its id.
+/// Serves the request inside its span and adds its id to the response.
 pub(super) async fn trace(request: Request, next: Next) -> Response {
     let parent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
     let (method, path) = (request.method(), request.uri().path());
@@ -41,7 +41,7 @@ pub(super) async fn trace(request: Request, next: Next) -> Response {
     REQUEST.scope(id, served).instrument(span).await
 }
 
-/// The middle of a `traceparent`.
+/// Returns the trace id from the middle of a `traceparent`.
 fn trace_id() -> Option<String> {
     current_trace()?.as_str().split('-').nth(1).map(str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! `DELETE` of a user, connection, session or page: whatever is open below it is closed for good.
+//! `DELETE` of a user, connection, session or page: closes it and everything open below it for good.
 
 use axum::Json;
 use axum::extract::State;
@@ -11,18 +11,19 @@ use super::id::{KeyId, UserId};
 use super::pages::unknown;
 use crate::pages;
 
-/// What was closed.
+/// Result of a close.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct CloseReport {
-    /// Pages that are gone now, with a socket or in their resume window.
+    /// Pages that were closed, with a socket or in their resume window.
     closed: u64,
-    /// The nodes that answered.
+    /// The nodes that responded.
     nodes: Vec<String>,
-    /// The nodes that did not: their pages are gone from the registry, and closed as soon as they hear of it.
+    /// The nodes that did not respond. Their pages are removed from the registry, and closed as soon as these nodes
+    /// see the removal.
     unreachable: Vec<String>,
 }
 
-/// Closes every page of a user and ends its connections and sessions. The user may come back: this is no ban.
+/// Closes every page of a user and ends the user's connections and sessions. The user may come back: this is no ban.
 #[utoipa::path(delete, path = "/api/v1/users/{id}", tag = "registry", params(("id" = String, Path)),
     responses((status = 200, body = CloseReport), (status = "default", body = ErrorBody)))]
 pub(super) async fn user(

@@ -1,4 +1,4 @@
-//! Users, as far as they have pages or sessions that can be joined.
+//! Users that have pages, or sessions that can be joined.
 
 use axum::Json;
 use axum::extract::State;
@@ -17,24 +17,24 @@ use super::pagination::{PageQuery, Paginated};
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct User {
     user: String,
-    /// Whether there is a page.
+    /// Whether the user has a page.
     online: bool,
-    /// How many connections there are, idle ones included.
+    /// Number of connections, idle ones included.
     connections: usize,
-    /// How many sessions there are, idle ones included.
+    /// Number of sessions, idle ones included.
     sessions: usize,
     pages: usize,
 }
 
-/// Which users.
+/// Query of the list.
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UserQuery {
-    /// `true`: those with a page; `false`: those who have only sessions or connections that can be joined.
+    /// `true`: users with a page; `false`: users with only sessions or connections that can be joined.
     online: Option<bool>,
-    /// `next_cursor` of the piece before.
+    /// `next_cursor` of the previous response.
     cursor: Option<String>,
-    /// At most this many, up to 1000; 100 if absent.
+    /// Maximum number of items, up to 1000; 100 if absent.
     limit: Option<usize>,
 }
 
@@ -67,7 +67,7 @@ fn decode_cursor(cursor: &str) -> Result<String, ApiError> {
     text.ok_or_else(|| ApiError::malformed("this is not a cursor"))
 }
 
-/// Whether a user is online, and with how many pages.
+/// Returns whether a user is online, and with how many pages.
 #[utoipa::path(get, path = "/api/v1/users/{id}", tag = "registry", params(("id" = String, Path)),
     responses((status = 200, body = User), (status = "default", body = ErrorBody)))]
 pub(super) async fn user(State(parts): State<ApiState>, UserId(user): UserId) -> Json<User> {

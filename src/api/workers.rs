@@ -12,32 +12,32 @@ use super::pages::rfc3339;
 use super::pagination::Paginated;
 use crate::protocol::ErrorCode;
 
-/// A living worker.
+/// A live worker.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct WorkerResponse {
-    /// Its id, fresh for every process.
+    /// Its id, new for every process.
     worker: String,
     pool: String,
     lane: String,
     release: String,
-    /// How much it does at the same time.
+    /// How many calls and jobs it runs at the same time.
     slots: u32,
-    /// It takes nothing new, and leaves when it has finished.
+    /// It takes no new work, and exits when its work is finished.
     draining: bool,
-    /// The handlers that it has, as far as it knows them.
+    /// Its handlers, as far as it knows them.
     methods: Vec<String>,
     /// The name of its machine.
     host: String,
-    /// Its process there.
+    /// Its process id there.
     process: u32,
     #[schema(format = DateTime)]
     started_at: String,
 }
 
-/// What a worker was asked.
+/// Result of draining a worker.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct Draining {
-    /// It has heard it.
+    /// The worker has received the request.
     draining: bool,
 }
 
@@ -58,7 +58,7 @@ impl WorkerResponse {
     }
 }
 
-/// Lists the living workers by pool and lane.
+/// Lists the live workers by pool and lane.
 #[utoipa::path(get, path = "/api/v1/workers", tag = "cluster", responses((status = 200, body = Paginated<WorkerResponse>)))]
 pub(super) async fn workers(State(parts): State<ApiState>) -> Json<Paginated<WorkerResponse>> {
     let roster = parts.context.workers.roster();
@@ -66,7 +66,7 @@ pub(super) async fn workers(State(parts): State<ApiState>) -> Json<Paginated<Wor
     Json(Paginated::whole(items.collect()))
 }
 
-/// Asks a worker to take nothing new, finish what it does and leave.
+/// Requests a worker to take no new work, finish its current work and exit.
 #[utoipa::path(post, path = "/api/v1/workers/{id}/drain", tag = "cluster", params(("id" = String, Path)),
     responses((status = 200, body = Draining), (status = "default", body = ErrorBody)))]
 pub(super) async fn drain(

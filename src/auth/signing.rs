@@ -1,7 +1,8 @@
-//! How tokens are signed: HMAC with a shared secret, and nothing else.
+//! Signature algorithms of tokens: HMAC with a shared secret only.
 //!
-//! Owns: the cryptography of `jsonwebtoken`. What that brings along itself is every algorithm of every kind of key, RSA and
-//! elliptic curves included; a server that has shared secrets only need not compile them, nor answer for them.
+//! Owns: the cryptography provider of `jsonwebtoken`. The providers that come with that crate contain every algorithm
+//! for every kind of key, including RSA and elliptic curves. A server with shared secrets only does not need to
+//! compile them or to be responsible for them.
 
 use hmac::{Hmac, KeyInit, Mac};
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
@@ -16,9 +17,9 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Before the first token of a process; again does no harm.
+/// Installs the provider. Must run before the first token of a process; another call has no effect.
 pub(super) fn install() {
-    // refused when it has been done
+    // fails if a provider is installed already
     let _ = PROVIDER.install_default();
 }
 
@@ -30,7 +31,7 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
     Ok(Box::new(Keyed::new(*algorithm, key.family(), key.try_get_as_bytes()?)?))
 }
 
-/// A secret, ready for one algorithm.
+/// A secret, prepared for one algorithm.
 enum Keyed {
     Hs256(Hmac<Sha256>),
     Hs384(Hmac<Sha384>),
@@ -42,7 +43,7 @@ impl Keyed {
         if family != AlgorithmFamily::Hmac {
             return Err(ErrorKind::InvalidKeyFormat.into());
         }
-        // a secret of any length is one
+        // cannot fail: HMAC accepts a secret of any length
         let wrong = |_| Error::from(ErrorKind::InvalidKeyFormat);
         match algorithm {
             Algorithm::HS256 => Hmac::new_from_slice(secret).map(Self::Hs256).map_err(wrong),
@@ -72,7 +73,7 @@ impl Signer<Vec<u8>> for Keyed {
 }
 
 impl Verifier<Vec<u8>> for Keyed {
-    /// Takes the same time wherever two signatures differ, and compares whole ones only.
+    /// Compares in constant time, and accepts only complete signatures.
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
         match self {
             Self::Hs256(key) => key.clone().chain_update(message).verify_slice(signature),

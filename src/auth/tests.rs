@@ -115,7 +115,7 @@ fn a_refusal_names_the_claim_that_is_missing_or_of_the_wrong_type() {
     for (claims, expected) in table {
         let message = refusal(claims.clone());
         assert!(message.starts_with(expected), "{claims}: {message}");
-        // what closes a socket fits into its close frame
+        // the reason must fit into a close frame
         assert!(message.len() <= 100, "{message}");
     }
 }

@@ -1,4 +1,4 @@
-//! Where to listen: an address, or a name that has one.
+//! The listen address: an IP address, or a host name that resolves to one.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
@@ -21,7 +21,8 @@ fn read(text: &str) -> Result<SocketAddr, String> {
     choose(found).ok_or_else(|| format!("{text:?} has no address"))
 }
 
-/// The first address of the older kind, which is what everything that connects to a name has: `localhost` is both.
+/// Prefers the first IPv4 address, because clients that connect to a name may support IPv4 only; `localhost` has
+/// both.
 fn choose(found: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {
     let found: Vec<_> = found.collect();
     found.iter().find(|address| address.is_ipv4()).or(found.first()).copied()

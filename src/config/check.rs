@@ -1,19 +1,23 @@
-//! What makes a configuration acceptable, in words for the person who wrote it.
+//! Validation of a configuration, with messages for the person who wrote it.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use super::{AuthConfig, Config, InvalidConfig, Lifetime, LimitsConfig, NatsConfig, NodeConfig, Websocket};
 
-/// The largest message between processes, which bounds every frame.
+/// The largest message between processes in bytes, which limits every frame.
 const MESSAGE: usize = 512 * 1024;
-/// The most open jobs that are counted for one user.
+/// Maximum number of open jobs that can be counted for one user.
 const MOST_JOBS: usize = 8192;
 const HOUR_MS: u64 = 3_600_000;
 const YEAR_S: u64 = 365 * 24 * 3600;
 
 impl Config {
-    /// Refuses values that cannot work, all at once.
+    /// Checks the values of a configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] with all values that cannot work, not only the first.
     pub fn check(&self) -> Result<(), InvalidConfig> {
         let mut found = Problems::default();
         found.length("cluster", &self.cluster, 1..=64);
@@ -29,7 +33,7 @@ impl Config {
         if found.0.is_empty() { Ok(()) } else { Err(InvalidConfig(found.0)) }
     }
 
-    /// What works but should be known, for the log and for `config check`.
+    /// Returns warnings about values that work but have consequences, for the log and for `config check`.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let secret = self.auth.hs256_secret.expose().len();
@@ -107,7 +111,7 @@ impl AuthConfig {
         }
         for key in &self.api_keys {
             let text = key.expose();
-            // what an HTTP header carries unchanged
+            // an HTTP header carries the key unchanged
             let carried = text.trim() == text && text.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
             if text.is_empty() || !carried {
                 found.add("auth.api_keys", "a key is not empty, printable ASCII, without space around it");
@@ -162,7 +166,7 @@ impl LimitsConfig {
         found.range("limits.anonymous_pages_per_ip_per_minute", per_minute, 1..=10_000_000);
         found.range("limits.calls_per_page", self.calls_per_page, 1..=100_000);
         found.range("limits.calls_per_user", self.calls_per_user, 1..=100_000);
-        // a list of them is one row
+        // the list of a user's jobs is one row
         found.range("limits.jobs_per_page", self.jobs_per_page, 1..=MOST_JOBS);
         found.range("limits.jobs_per_user", self.jobs_per_user, 1..=MOST_JOBS);
         found.range("limits.jobs_per_anonymous", self.jobs_per_anonymous, 1..=MOST_JOBS);
@@ -173,7 +177,7 @@ impl LimitsConfig {
     }
 }
 
-/// `scheme://host[:port]` and nothing behind it.
+/// Whether `text` is `scheme://host[:port]` without anything after it.
 fn is_origin(text: &str) -> bool {
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*']))

@@ -15,12 +15,13 @@ const NOT_CONFIGURATION: [&str; 7] = [
     "PAGEWIRE_CONFIG",
     "PAGEWIRE_DEMO_FAIL",
 ];
-/// Kubernetes puts these into every container beside a service called `pagewire`.
+/// Kubernetes adds these to every container next to a service called `pagewire`.
 const SERVICE_LINKS: [&str; 2] = ["PAGEWIRE_PORT", "PAGEWIRE_SERVICE_"];
-/// Keys that may come from a file named by `…_FILE`.
+/// Keys that can be read from a file named by `…_FILE`.
 const SECRETS: [&str; 2] = ["auth.hs256_secret", "auth.api_keys"];
 
-/// The `PAGEWIRE_*` variables as a table. A default's type says how a text is to be read.
+/// Reads the `PAGEWIRE_*` variables into a table. The type of a key's default decides how its text is read. Problems
+/// are added to `problems`.
 pub(super) fn read_environment(
     variables: &[(String, String)],
     defaults: &Table,
@@ -63,7 +64,11 @@ fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
 }
 
-/// Reads a text as the default of its key is typed.
+/// Reads a text as the type of its key's default.
+///
+/// # Errors
+///
+/// A message when the text is not of that type.
 pub(super) fn read_value(text: &str, default: Option<&Value>) -> Result<Value, String> {
     match default {
         Some(Value::Integer(_)) => {

@@ -1,9 +1,9 @@
-//! Names of hosts. Pure.
+//! Host names. Pure.
 
 use std::net::IpAddr;
 
-/// Whether a `Host` is a name of the loopback interface: what a page from elsewhere cannot make a browser say,
-/// even when its own name resolves to this machine.
+/// Whether a `Host` header names the loopback interface. A web page from elsewhere cannot make a browser send such a
+/// header, even if its own host name resolves to this machine.
 pub fn names_this_machine(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,

@@ -1,14 +1,14 @@
-//! TOML tables as layers: laying one over another, and finding keys that the defaults do not have.
+//! TOML tables as layers: merging them, and finding keys that the defaults do not have.
 
 use toml::{Table, Value};
 
-/// `a,b` or one item per line, as a list of strings.
+/// Reads `a,b`, or one item per line, as a list of strings.
 pub(super) fn list(text: &str) -> Value {
     let items = text.split([',', '\n']).map(str::trim).filter(|item| !item.is_empty());
     Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
 }
 
-/// Sets `section.key`, creating the section.
+/// Sets `section.key`, and creates the section if needed.
 pub(super) fn set(table: &mut Table, key: &str, value: Value) {
     match key.split_once('.') {
         None => {
@@ -23,7 +23,7 @@ pub(super) fn set(table: &mut Table, key: &str, value: Value) {
     }
 }
 
-/// The value of `section.key`.
+/// Returns the value of `section.key`.
 pub(super) fn at<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
     match key.split_once('.') {
         None => table.get(key),
@@ -31,7 +31,7 @@ pub(super) fn at<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
     }
 }
 
-/// Replaces values, key by key.
+/// Merges `above` into `below`; the values of `above` win, key by key.
 pub(super) fn merge(below: &mut Table, above: Table) {
     for (key, value) in above {
         match (below.get_mut(&key), value) {
@@ -73,14 +73,15 @@ pub(super) fn unknown_keys(layer: &Table, known: &Table, prefix: &str) -> Vec<St
     unknown
 }
 
-/// What to say about a key that no default has, given the known ones.
+/// Error message for a key that no default has; suggests the most similar known key.
 pub(super) fn unknown_key(key: &str, known: &[String], spelling: impl Fn(&str) -> String) -> String {
     let nearest = known.iter().max_by(|a, b| similarity(a, key).total_cmp(&similarity(b, key)));
     let nearest = nearest.map(|known| spelling(known)).unwrap_or_default();
     format!("unknown key {}; the nearest known one is {nearest}", spelling(key))
 }
 
-/// Likeness of the whole keys and of their last words, so that a key in the wrong section finds its own.
+/// Similarity of the whole keys plus that of their last parts, so that a key in the wrong section still matches the
+/// right one.
 fn similarity(a: &str, b: &str) -> f64 {
     let last = |key| str::rsplit(key, '.').next().unwrap_or_default().to_owned();
     strsim::normalized_damerau_levenshtein(a, b) + strsim::normalized_damerau_levenshtein(&last(a), &last(b))

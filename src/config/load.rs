@@ -1,7 +1,7 @@
-//! Where values come from: defaults < file < environment < flags.
+//! Loads the configuration from its sources: defaults < file < environment < flags.
 //!
-//! Every source is a TOML table laid over the defaults. A key is known when the defaults have it, so the same
-//! check serves every source, and a wrong value is reported with the source that brought it.
+//! Every source is a TOML table that is merged over the defaults. A key is known if the defaults have it, so the same
+//! check applies to every source, and a wrong value is reported with its source.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use super::layer::{at, known_keys, merge, set, unknown_key, unknown_keys};
 
 /// The documented defaults.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
-/// Read from the working directory when no other file is named.
+/// The file in the working directory that is read when no other file is named.
 pub const FILE: &str = "pagewire.toml";
 
-/// What is wrong with a configuration: everything that was found, one line each.
+/// The problems of a configuration: all that were found, one per line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct InvalidConfig(pub Vec<String>);
 
@@ -33,28 +33,33 @@ impl From<String> for InvalidConfig {
     }
 }
 
-/// What is laid over the defaults.
+/// The sources that are merged over the defaults.
 #[derive(Debug, Default)]
 pub struct Sources {
-    /// A named file, which must exist; without one [`FILE`] is read if it is there.
+    /// A named file, which must exist; without one [`FILE`] is read if it exists.
     pub file: Option<PathBuf>,
-    /// Environment variables; others than `PAGEWIRE_*` are ignored.
+    /// Environment variables; variables other than `PAGEWIRE_*` are ignored.
     pub environment: Vec<(String, String)>,
     /// Flags: keys such as `node.lane` with their text.
     pub flags: Vec<(&'static str, String)>,
 }
 
 impl Sources {
-    /// The process's own environment, with a named file and flags.
+    /// The environment of this process, with a named file and flags.
     pub fn of_process(file: Option<PathBuf>, flags: Vec<(&'static str, String)>) -> Self {
-        // a variable that is not UTF-8 cannot be one of ours
+        // no variable of Pagewire needs a name or value that is not UTF-8
         let environment =
             std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         Self { file, environment: environment.collect(), flags }
     }
 }
 
-/// Reads and checks the configuration.
+/// Loads and checks the configuration.
+///
+/// # Errors
+///
+/// [`InvalidConfig`] when a file cannot be read or parsed, a key is unknown, or a value has the wrong type or is out
+/// of range.
 pub fn load(sources: &Sources) -> Result<Config, InvalidConfig> {
     let defaults: Table = parse(DEFAULTS, "the defaults")?;
     let mut merged = defaults.clone();

@@ -1,8 +1,8 @@
 //! Configuration: plain data, read once at the start.
 //!
-//! Owns: every key and its type ([`Config`]), where values come from ([`load`]) and what makes them acceptable
-//! ([`Config::check`]). The documented file `config.default.toml` is the defaults, so a default is written
-//! once. Never: time-outs between processes (`timing`), or anything that changes while the process runs.
+//! Owns: every key and its type ([`Config`]), the sources of values ([`load()`]) and their validation
+//! ([`Config::check`]). The documented file `config.default.toml` contains the defaults, so each default is written
+//! only once. Never: time-outs between processes (`timing`), or anything that changes while the process runs.
 
 mod address;
 mod check;
@@ -22,33 +22,33 @@ pub use host::names_this_machine;
 pub use load::{DEFAULTS, FILE, InvalidConfig, Sources, load};
 pub use secret::Secret;
 
-/// Everything that can be configured.
+/// The complete configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
-    /// Where browsers and programs connect; port 0 lets the system choose.
+    /// The address where browsers and programs connect; with port 0 the system chooses a port.
     #[serde(deserialize_with = "address::deserialize")]
     pub listen: SocketAddr,
     /// The cluster's name.
     pub cluster: String,
-    /// Where the embedded engine keeps its data; empty for nowhere.
+    /// The data directory of the embedded engine; empty: data is not kept.
     pub data_dir: PathBuf,
-    /// The distributed engine.
+    /// The connection to NATS.
     pub nats: NatsConfig,
     /// This process in the cluster.
     pub node: NodeConfig,
-    /// Who may come in.
+    /// Authentication of pages and programs.
     pub auth: AuthConfig,
-    /// The socket.
+    /// WebSocket connections.
     pub websocket: Websocket,
-    /// How long things are kept.
+    /// How long pages, sessions, connections and jobs are kept.
     pub lifetime: Lifetime,
     /// State trees.
     pub state: StateConfig,
     /// Topics.
     pub topics: Topics,
-    /// What pages may address.
+    /// The targets that pages may send to.
     pub send: SendConfig,
-    /// What one client may use.
+    /// Limits per node, client and user.
     pub limits: LimitsConfig,
 }
 
@@ -57,33 +57,33 @@ pub struct Config {
 pub struct NatsConfig {
     /// Servers; empty for the embedded engine.
     pub urls: Vec<String>,
-    /// Copies of streams and buckets.
+    /// Number of copies of streams and buckets.
     pub replicas: usize,
 }
 
 /// `[node]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeConfig {
-    /// The wanted number, 0 for the lowest free one.
+    /// The requested node number, 0 for the lowest free one.
     pub number: u16,
     /// The node's name, empty for none.
     pub name: String,
-    /// The lane of its pages.
+    /// The lane of the node's pages.
     pub lane: String,
-    /// Its release.
+    /// The release of the node.
     pub release: String,
-    /// How others reach it; empty: derived from the address it listens on.
+    /// The URL at which others reach this node; empty: derived from the listen address.
     pub advertise: String,
 }
 
 /// `[auth]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthConfig {
-    /// Whether a page needs no token.
+    /// Whether pages and programs without a token are accepted.
     pub anonymous: bool,
     /// The shared secret of tokens, empty for none.
     pub hs256_secret: Secret,
-    /// What a token may be signed with.
+    /// The accepted signature algorithms of tokens.
     pub algorithms: Vec<Algorithm>,
     /// The required `iss`, empty for any.
     pub issuer: String,
@@ -97,7 +97,7 @@ pub struct AuthConfig {
     pub api_keys: Vec<Secret>,
 }
 
-/// A signature algorithm, pinned by configuration and never chosen by a token.
+/// A signature algorithm, fixed by the configuration and never chosen by a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Algorithm {
     /// HMAC with SHA-256.
@@ -111,17 +111,17 @@ pub enum Algorithm {
 /// `[websocket]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Websocket {
-    /// Where pages connect.
+    /// The path at which pages connect.
     pub path: String,
     /// Interval of the server's pings, in milliseconds.
     pub ping_ms: u64,
-    /// Tolerated silence beyond `ping_ms`, in milliseconds.
+    /// Tolerated silence in addition to `ping_ms`, in milliseconds.
     pub ping_timeout_ms: u64,
-    /// Accepted origins beside the node's own.
+    /// Accepted origins in addition to the node's own.
     pub origins: Vec<String>,
-    /// Bytes of a client's frame.
+    /// Maximum bytes of a client's frame.
     pub max_frame: usize,
-    /// Bytes that may wait for one socket.
+    /// Maximum bytes that may wait for one socket.
     pub outbox_bytes: usize,
     /// Bytes kept per page for a resume.
     pub replay_bytes: usize,
@@ -130,15 +130,15 @@ pub struct Websocket {
 /// `[lifetime]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lifetime {
-    /// How long a page without its socket can be resumed, in milliseconds.
+    /// How long a page without a socket can be resumed, in milliseconds.
     pub resume_ms: u64,
     /// How long a session without a page can be joined, in seconds.
     pub session_timeout_s: u64,
     /// How long a connection without a session can be joined, in seconds.
     pub connection_timeout_s: u64,
-    /// How often it is looked for what has been idle for too long, in seconds.
+    /// Interval of the search for expired sessions and connections, in seconds.
     pub cleanup_interval_s: u64,
-    /// How long a job that is due may wait for a worker, in seconds.
+    /// How long a due job may wait for a worker, in seconds.
     pub unclaimed_job_s: u64,
 }
 
@@ -152,35 +152,35 @@ pub struct StateConfig {
 /// `[topics]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topics {
-    /// Patterns of those that any page may subscribe to.
+    /// Patterns of the topics that any page may subscribe to.
     pub open: Vec<String>,
 }
 
 /// `[send]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendConfig {
-    /// The levels of its own chain that a page may address without a role.
+    /// The levels of the page's own session, connection, user and topics that it may send to without a role.
     pub allow: Vec<SendLevel>,
 }
 
-/// A level that a page may address.
+/// A level that a page may send to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SendLevel {
-    /// Other pages of its session.
+    /// Other pages of the page's session.
     Page,
-    /// Its session.
+    /// The page's session.
     Session,
-    /// Its connection.
+    /// The page's connection.
     Connection,
-    /// Its user.
+    /// The page's user.
     User,
-    /// The topics that it has subscribed to.
+    /// The topics that the page has subscribed to.
     Topic,
 }
 
 impl SendLevel {
-    /// Its name.
+    /// The name of the level in the configuration.
     pub const fn text(self) -> &'static str {
         match self {
             Self::Page => "page",
@@ -203,11 +203,11 @@ pub struct LimitsConfig {
     pub frames_per_second: u32,
     /// Pages of one user in the whole cluster.
     pub pages_per_user: usize,
-    /// New anonymous pages from one address in a minute.
+    /// New anonymous pages from one address per minute.
     pub anonymous_pages_per_ip_per_minute: u32,
-    /// Calls of one page in flight.
+    /// Calls of one page in progress.
     pub calls_per_page: usize,
-    /// Calls of one user, or of one anonymous browser, in flight at one node.
+    /// Calls of one user, or of one anonymous browser, in progress at one node.
     pub calls_per_user: usize,
     /// Open jobs of one page.
     pub jobs_per_page: usize,
@@ -215,7 +215,7 @@ pub struct LimitsConfig {
     pub jobs_per_user: usize,
     /// Open jobs of one anonymous browser.
     pub jobs_per_anonymous: usize,
-    /// Bytes of a state tree as anonymous pages may write it.
+    /// Bytes of a state tree that anonymous pages write.
     pub anonymous_tree_bytes: usize,
     /// Bytes of a request's head.
     pub max_header_bytes: usize,
@@ -226,7 +226,7 @@ pub struct LimitsConfig {
 }
 
 impl Config {
-    /// How a browser or program on this machine reaches the listener.
+    /// The URL at which a browser or program on this machine reaches the listener.
     pub fn local_url(&self) -> String {
         let ip = match self.listen.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

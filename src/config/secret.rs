@@ -1,4 +1,4 @@
-//! A value that is never shown.
+//! A secret value that is never displayed.
 
 use std::fmt;
 
@@ -6,23 +6,23 @@ use serde::{Deserialize, Serialize, Serializer};
 
 const REDACTED: &str = "***";
 
-/// A secret text: `Debug` and serialisation write `***` (nothing when it is empty).
+/// A secret text. `Debug` and serialization write `***`, or nothing if it is empty.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// A secret from its text.
+    /// Creates a secret from its text.
     pub const fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The text itself, for using it.
+    /// Returns the text itself.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether none was configured.
+    /// Whether no secret is configured.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

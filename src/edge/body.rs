@@ -1,7 +1,8 @@
-//! A request's body on its way to a handler.
+//! The body of a request, read only when a handler reads it.
 //!
-//! Owns: how large it may be, how long it may take, and what becomes of the rest when the request is answered without
-//! it. Never: a buffer, and no byte before a handler asks: who may not send a body does not make the node read it.
+//! Owns: its size limit, its time limit, and the rest of it when the request is answered before the whole body was
+//! read. Never: a buffer. No byte is read before a handler polls the body, so a client without permission to send a
+//! body does not make the node read it.
 
 use std::io;
 use std::pin::Pin;
@@ -16,17 +17,18 @@ use tokio::time::{Sleep, timeout};
 
 use super::http::HttpLimits;
 
-/// A body that is read when a handler reads it. `ErrorKind::FileTooLarge` and `ErrorKind::TimedOut` say that it broke
-/// its bounds.
+/// A body that is read when a handler reads it. Reading returns `ErrorKind::FileTooLarge` when the body exceeds its
+/// size limit and `ErrorKind::TimedOut` when it exceeds its time limit.
 pub(super) struct Arriving {
-    /// `None` behind its end.
+    /// `None` after the end of the body.
     rest: Option<Incoming>,
-    /// Bytes that may still come.
+    /// Bytes that may still arrive.
     room: u64,
     bounds: HttpLimits,
-    /// From the first read on.
+    /// Time limit of the body. Starts with the first read.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// The client waits for leave to send: an answer instead is its end.
+    /// The client sent `Expect` and waits for `100 Continue`: a final response instead of it means that no body
+    /// follows.
     waits: bool,
 }
 
@@ -84,8 +86,9 @@ impl Body for Arriving {
     }
 }
 
-/// The answer may be ready while the client still sends. Closing then would reset the connection, and the client would
-/// lose the answer: what comes within a moment is thrown away.
+/// Discards the rest of an unread body. The response may be sent while the client is still sending: closing the
+/// connection then would reset it and the client would lose the response. Bytes that arrive within a short time are
+/// read and dropped.
 impl Drop for Arriving {
     fn drop(&mut self) {
         let Some(rest) = self.rest.take().filter(|rest| !rest.is_end_stream() && !self.waits) else { return };
@@ -95,8 +98,8 @@ impl Drop for Arriving {
     }
 }
 
-/// Up to `most` bytes; a body with more ends its connection.
-async fn discard(mut rest: Incoming, most: u64, patience: Duration) {
+/// Reads and drops up to `most` bytes. A longer body ends its connection.
+async fn discard(mut rest: Incoming, most: u64, limit: Duration) {
     let mut room = most;
     let discarding = async {
         while let Some(Ok(frame)) = rest.frame().await {
@@ -105,6 +108,6 @@ async fn discard(mut rest: Incoming, most: u64, patience: Duration) {
             room = left;
         }
     };
-    // late: the connection ends
-    let _ = timeout(patience, discarding).await;
+    // on timeout the connection ends
+    let _ = timeout(limit, discarding).await;
 }

@@ -1,7 +1,7 @@
-//! One socket: from `hello` to its close.
+//! One WebSocket connection, from `hello` to its close.
 //!
-//! Owns: the three parts of a socket's life, in order: greeted, live, farewell. Never: what a frame means
-//! (`command`), which pages exist (`session`), bytes (`wire`).
+//! Owns: the three phases of a socket, in order: accept `hello`, serve the page, close. Never: the meaning of a frame
+//! (`command`), the existence of pages (`pages`), or bytes (`socket`).
 
 mod hello;
 mod page_socket;
@@ -18,19 +18,20 @@ use crate::auth::Verified;
 use crate::protocol::{Close, CloseCode};
 use pagewire_cluster::clock;
 
-/// What the request brought that became this socket.
+/// Facts from the upgrade request of a socket.
 pub(super) struct UpgradeInfo {
-    /// Who sent it.
+    /// The client end of the connection.
     pub(super) peer: Arc<Peer>,
-    /// The token of a header, a subprotocol or a cookie.
+    /// The token from a header, a subprotocol or a cookie.
     pub(super) token: Option<String>,
-    /// The browser's own description.
+    /// The `User-Agent` header.
     pub(super) agent: String,
-    /// It comes from a page that may not open sockets here.
+    /// Whether the request comes from a web page of an origin that may not open sockets here.
     pub(super) foreign: bool,
 }
 
-/// A socket as the node's pulse sees it, until it ends.
+/// Keeps a socket registered with the node's [`HeartbeatMonitor`](super::heartbeat::HeartbeatMonitor); removes it
+/// when dropped.
 struct HeartbeatGuard(Arc<Heartbeat>);
 
 impl Drop for HeartbeatGuard {
@@ -39,8 +40,8 @@ impl Drop for HeartbeatGuard {
     }
 }
 
-/// Serves a socket until it ends. What is large or rare is boxed: an argument of a future is kept in it twice, and
-/// the rest is what an idle page costs.
+/// Serves a socket until it ends. Large or rarely used values are boxed, because a future stores each of its
+/// arguments twice; the unboxed values are the memory that an idle page costs.
 pub(super) async fn serve(edge: Arc<Edge>, mut wire: Box<WebSocketStream>, arrival: Box<UpgradeInfo>) {
     let peer = arrival.peer.clone();
     let beating = HeartbeatGuard(edge.pulses.register());
@@ -69,7 +70,7 @@ fn closing(edge: &Edge, cause: CloseCause) -> Close {
     }
 }
 
-/// How long a token is still valid.
+/// Returns how long a token is still valid.
 fn remaining(verified: &Verified) -> Duration {
     verified.expires_at.duration_since(clock::wall()).unwrap_or_default()
 }

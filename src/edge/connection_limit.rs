@@ -1,4 +1,4 @@
-//! How many connections may be open, in all and from one address.
+//! Limits the open connections, in total and per address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Why a connection is not let in.
+/// Reason why a connection is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LimitError {
-    /// The node has no room.
+    /// The node has reached `limits.connections`.
     Full,
-    /// This address has its share.
+    /// The address has reached `limits.connections_per_ip`.
     Share,
 }
 
@@ -21,7 +21,7 @@ struct ConnectionCounts {
     by_source: HashMap<IpAddr, usize>,
 }
 
-/// Counts the open connections of a listener.
+/// Counts the open connections of a listener and limits them.
 pub(super) struct ConnectionLimiter {
     most: usize,
     most_per_source: usize,
@@ -29,24 +29,28 @@ pub(super) struct ConnectionLimiter {
     left: Notify,
 }
 
-/// A connection's place; given back when dropped.
+/// Permission for one open connection. Dropping it frees the slot.
 pub(super) struct Permit {
     gate: Arc<ConnectionLimiter>,
     source: IpAddr,
 }
 
 impl ConnectionLimiter {
-    /// Nobody is in.
+    /// A limiter with no open connections.
     pub(super) fn new(most: usize, most_per_source: usize) -> Arc<Self> {
         Arc::new(Self { most, most_per_source, counts: Mutex::default(), left: Notify::new() })
     }
 
-    /// How many may be in.
+    /// Maximum number of open connections.
     pub(super) fn limit(&self) -> usize {
         self.most
     }
 
-    /// Lets a connection in, if there is room.
+    /// Counts a connection from `address` and returns its permit.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitError::Full`] when the node has no free slot, [`LimitError::Share`] when the address has none.
     pub(super) fn try_acquire(self: &Arc<Self>, address: IpAddr) -> Result<Permit, LimitError> {
         let source = source(address);
         let mut counts = self.lock();
@@ -62,7 +66,7 @@ impl ConnectionLimiter {
         Ok(Permit { gate: self.clone(), source })
     }
 
-    /// Returns when nobody is in.
+    /// Returns when no connection is open.
     pub(super) async fn wait_until_idle(&self) {
         loop {
             let left = self.left.notified();
@@ -87,7 +91,7 @@ impl ConnectionLimiter {
         }
     }
 
-    /// Counts are whole after every step, so a poisoned lock is still usable.
+    /// Every operation leaves the counts consistent, so a poisoned lock is still usable.
     fn lock(&self) -> MutexGuard<'_, ConnectionCounts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -99,7 +103,8 @@ impl Drop for Permit {
     }
 }
 
-/// Who one party is: an IPv4 address, or the /64 network that an IPv6 host may number freely.
+/// The unit that is counted as one source: an IPv4 address, or the /64 network of an IPv6 address, because a host can
+/// choose any address within it.
 pub(super) fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

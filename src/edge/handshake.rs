@@ -1,4 +1,4 @@
-//! What a request must say to become a WebSocket (RFC 6455, 4.2.1), and what it brings. Pure.
+//! Checks a WebSocket upgrade request (RFC 6455, 4.2.1) and reads the facts that it carries. Pure.
 
 use axum::http::header::{
     AUTHORIZATION, CONNECTION, COOKIE, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
@@ -12,19 +12,25 @@ use sha1::{Digest, Sha1};
 
 use crate::protocol::{BEARER_SUBPROTOCOL, SUBPROTOCOL};
 
-/// Joined to the client's key, it proves that this server understood the request (RFC 6455, 1.3).
+/// Constant appended to the client's key. The hash of both proves that the server understood the request (RFC 6455,
+/// 1.3).
 const MAGIC: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// A request that can become a WebSocket.
+/// A valid WebSocket upgrade request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Handshake {
-    /// For `Sec-WebSocket-Accept`.
+    /// Value of `Sec-WebSocket-Accept`.
     pub(super) accept: String,
-    /// Whether the client offers our subprotocol.
+    /// Whether the client offers Pagewire's subprotocol.
     pub(super) subprotocol: bool,
 }
 
-/// Reads a request's head; an error is the status of the refusal.
+/// Reads the head of a request.
+///
+/// # Errors
+///
+/// The HTTP status of the refusal: 400 for a wrong method, HTTP version or key, 426 without `Upgrade: websocket` or
+/// with another version of the protocol.
 pub(super) fn read(head: &Parts) -> Result<Handshake, StatusCode> {
     let headers = &head.headers;
     if head.method != Method::GET || head.version != Version::HTTP_11 {
@@ -45,13 +51,14 @@ pub(super) fn read(head: &Parts) -> Result<Handshake, StatusCode> {
     }
 }
 
-/// The answer to a client's key.
+/// Returns the value of `Sec-WebSocket-Accept` for a client's key.
 pub fn accept(key: &[u8]) -> String {
     STANDARD.encode(Sha1::new().chain_update(key).chain_update(MAGIC).finalize())
 }
 
-/// The token that the request carries, the caller's own word first. A browser adds cookies to any page's request,
-/// so one counts only after the origin was checked.
+/// Returns the token of the request. Tokens that the caller sets explicitly (`Authorization`, then the subprotocol)
+/// come before the cookie. A browser adds cookies to requests of any web page, so `cookie` is passed only after the
+/// origin was checked.
 pub(super) fn token(headers: &HeaderMap, cookie: Option<&str>) -> Option<String> {
     authorization(headers)
         .or_else(|| {
@@ -74,7 +81,7 @@ fn cookie_value<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
         .find_map(|(name, value)| (name == wanted).then(|| value.trim_matches('"')))
 }
 
-/// The items of a header that is a list, over all its lines.
+/// The items of a list header, over all its lines.
 fn list(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(str::trim)

@@ -1,7 +1,7 @@
-//! The pulse of every socket: pings, silence and expired tokens, by one timing wheel per node.
+//! Heartbeats of all sockets: pings, silence and expired tokens, driven by one timer wheel per node.
 //!
-//! Owns: when a socket must be looked at, and what it is told then ([`HeartbeatAction`]). Never: the socket itself. A socket
-//! costs one [`Heartbeat`] and two words in a slot; its task sleeps until something happens.
+//! Owns: when a socket is checked, and the action that follows ([`HeartbeatAction`]). Never: the socket itself. A
+//! socket costs one [`Heartbeat`] and two words in a slot of the wheel; its task sleeps until something happens.
 
 mod policy;
 mod timer_wheel;
@@ -18,16 +18,16 @@ pub(super) use self::policy::CloseCause;
 use self::policy::{LivenessDecision, LivenessPolicy, NEVER, Tick};
 use self::timer_wheel::Wheel;
 
-/// What a socket is told.
+/// An action that a socket must take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HeartbeatAction {
     /// Send a ping.
     Ping,
-    /// Close.
+    /// Close the socket.
     Close(CloseCause),
 }
 
-/// The bit of [`HeartbeatAction::Ping`]; the lower ones are causes.
+/// The bit of [`HeartbeatAction::Ping`]; the lower bits are close causes.
 const PING: u8 = 0b1000_0000;
 
 impl HeartbeatAction {
@@ -38,14 +38,14 @@ impl HeartbeatAction {
         }
     }
 
-    /// A socket that must close needs no ping.
+    /// Returns the most urgent pending action: a socket that must close needs no ping.
     fn most_urgent(bits: u8) -> Option<Self> {
         let closes = [CloseCause::Drain, CloseCause::Silent, CloseCause::Expired].map(Self::Close);
         closes.into_iter().chain([Self::Ping]).find(|order| bits & order.bit() != 0)
     }
 }
 
-/// One socket, as the wheel sees it.
+/// The state that one socket shares with the timer wheel.
 pub(super) struct Heartbeat {
     heard: AtomicU32,
     expires: AtomicU32,
@@ -55,7 +55,7 @@ pub(super) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// The task is woken with `cx` when there is an order; an order that waits is returned at once.
+    /// Returns the pending action, if there is one; otherwise the task of `cx` is woken when there is.
     pub(super) fn poll_order(&self, cx: &Context<'_>) -> Option<HeartbeatAction> {
         self.waker.register(cx.waker());
         match self.orders.load(Ordering::Relaxed) {
@@ -64,7 +64,7 @@ impl Heartbeat {
         }
     }
 
-    /// The socket is gone: the wheel forgets it when it comes by.
+    /// Marks the socket as closed. The wheel removes it at its next check.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
     }
@@ -77,11 +77,11 @@ impl Heartbeat {
 
 struct MonitoredSocket {
     pulse: Arc<Heartbeat>,
-    /// When it was pinged last. `None`: this is a look at the end of its token alone.
+    /// When the socket was pinged last. `None`: this entry only checks whether the token has expired.
     pinged: Option<Tick>,
 }
 
-/// All sockets of a node.
+/// Checks the heartbeats of all sockets of a node.
 pub(super) struct HeartbeatMonitor {
     start: Instant,
     tick: Duration,
@@ -90,17 +90,18 @@ pub(super) struct HeartbeatMonitor {
 }
 
 impl HeartbeatMonitor {
-    /// No sockets yet. A ping every `ping`, silent after `ping + timeout`.
+    /// A monitor without sockets. A socket is pinged every `ping` and counts as silent after `ping + timeout` without
+    /// a byte.
     pub(super) fn new(ping: Duration, timeout: Duration) -> Self {
         let tick = (ping.min(timeout) / 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let ticks = |time: Duration| (time.as_nanos().div_ceil(tick.as_nanos())) as Tick;
-        // one more: a tick is cut off, and nobody is judged early
+        // plus one: a tick is rounded down, and no socket may be closed early
         let patience = LivenessPolicy { ping: ticks(ping), silence: ticks(ping + timeout) + 1 };
         let wheel = Mutex::new(Wheel::new(patience.silence as usize + 1));
         Self { start: Instant::now(), tick, patience, wheel }
     }
 
-    /// A new socket, heard just now.
+    /// Registers a new socket, with its last activity now.
     pub(super) fn register(&self) -> Arc<Heartbeat> {
         let now = self.now();
         let pulse = Arc::new(Heartbeat {
@@ -115,19 +116,19 @@ impl HeartbeatMonitor {
         pulse
     }
 
-    /// A byte came.
+    /// Records that bytes have arrived from the client.
     pub(super) fn record_activity(&self, pulse: &Heartbeat) {
         pulse.heard.store(self.now(), Ordering::Relaxed);
     }
 
-    /// The socket's token is valid for this long from now.
+    /// Sets how long the socket's token is valid, from now.
     pub(super) fn expires(&self, pulse: &Arc<Heartbeat>, valid: Duration) {
-        // rounded up: a token that is still valid opens what it opens
+        // rounded up: a valid token must not count as expired
         let at = self.tick_at(self.start.elapsed().saturating_add(valid)).saturating_add(1);
         if pulse.expires.swap(at, Ordering::Relaxed) == at {
             return;
         }
-        // the next look at the socket, one ping from now at the latest, heeds what comes after it
+        // a later expiry is noticed by the socket's next regular check, which is at most one ping interval away
         if at.saturating_sub(self.now()) <= self.patience.ping {
             let mut wheel = self.lock();
             let delay = (at as usize).saturating_sub(wheel.now());
@@ -135,7 +136,8 @@ impl HeartbeatMonitor {
         }
     }
 
-    /// Tells every socket to close, without waiting for its turn, a batch at a time; returns when all were told.
+    /// Orders every socket to close with [`CloseCause::Drain`], in batches of `batch` sockets with a `pause` after
+    /// each. Returns when all have received the order.
     pub(super) async fn drain(&self, batch: usize, pause: Duration) {
         let sockets = |watched: &&MonitoredSocket| watched.pinged.is_some();
         let everybody: Vec<Arc<Heartbeat>> =
@@ -148,7 +150,7 @@ impl HeartbeatMonitor {
         }
     }
 
-    /// Turns the wheel for ever.
+    /// Advances the wheel once per tick, for ever.
     pub(super) async fn run(&self) {
         let mut clock = tokio::time::interval(self.tick);
         loop {
@@ -157,11 +159,11 @@ impl HeartbeatMonitor {
         }
     }
 
-    /// Looks at everybody whose turn it is.
+    /// Checks every socket with an entry that is due.
     fn advance(&self) {
         let now = self.now();
         let due = self.lock().advance(now as usize);
-        // judged outside the lock: waking a task must not hold up those who open sockets
+        // checked outside the lock, because waking a task must not delay new sockets
         let again: Vec<(usize, MonitoredSocket)> = due
             .into_iter()
             .filter_map(|mut watched| {
@@ -175,7 +177,7 @@ impl HeartbeatMonitor {
         }
     }
 
-    /// `None`: this socket needs no further look.
+    /// Checks one socket and returns the tick of its next check. `None`: no further check is needed.
     fn check(&self, now: Tick, watched: &mut MonitoredSocket) -> Option<Tick> {
         let MonitoredSocket { pulse, pinged } = watched;
         if pulse.ended.load(Ordering::Relaxed) {
@@ -210,7 +212,7 @@ impl HeartbeatMonitor {
         Tick::try_from(since_start.as_nanos() / self.tick.as_nanos()).unwrap_or(NEVER)
     }
 
-    /// A wheel is whole after every step, so a poisoned lock is still usable.
+    /// Every operation leaves the wheel consistent, so a poisoned lock is still usable.
     fn lock(&self) -> MutexGuard<'_, Wheel<MonitoredSocket>> {
         self.wheel.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,8 +1,8 @@
-//! One HTTP connection: bounded in every direction.
+//! Serves one HTTP connection within limits.
 //!
-//! Owns: the limits and time-outs of heads, and the headers that every response carries. Never: what a
-//! path means (the router), or a byte of a body (`body`). axum's own server installs no timer, which leaves hyper's time-out for heads without
-//! effect; here it has one.
+//! Owns: size limits and time-outs of request heads, and the headers that every response carries. Never: the meaning
+//! of a path (the router), or a byte of a body (`body`). axum's own server installs no timer, so hyper's head
+//! time-out has no effect there; this module installs one.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -30,31 +30,32 @@ use super::welcome;
 use super::write_timeout::WriteTimeout;
 use crate::config::Config;
 
-/// Header fields of a request's head.
+/// Maximum number of header fields in a request head.
 const MAX_HEADERS: usize = 100;
-/// hyper's smallest buffer.
+/// Minimum buffer size that hyper accepts, in bytes.
 const MIN_BUFFER: usize = 8192;
 
-/// Said unless the handler says otherwise. Scripts, styles and sockets come from this server only.
+/// Headers that are added unless the handler has set them. Scripts, styles and sockets may come from this server
+/// only.
 const ALWAYS: [(HeaderName, HeaderValue); 3] = [
     (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(welcome::CONTENT_SECURITY_POLICY)),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("same-origin")),
 ];
 
-/// What a connection may cost.
+/// Limits of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HttpLimits {
-    /// Bytes of a head.
+    /// Maximum bytes of a request head.
     pub(super) head: usize,
-    /// Bytes of a body.
+    /// Maximum bytes of a request body.
     pub(super) body: usize,
-    /// How long each part may take.
+    /// Time limits of each phase.
     pub(super) timing: Timing,
 }
 
 impl HttpLimits {
-    /// What the configuration allows.
+    /// The limits of a configuration.
     pub(super) fn new(config: &Config, timing: Timing) -> Self {
         Self { head: config.limits.max_header_bytes, body: config.limits.max_body_bytes, timing }
     }
@@ -103,7 +104,7 @@ fn builder(bounds: HttpLimits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        // runs from the end of one request to the end of the next head; the first head has its own, shorter limit
+        // measured from the end of one request to the end of the next head; the first head has its own, shorter limit
         .header_read_timeout(bounds.timing.http_idle)
         .max_header_size(bounds.head)
         .max_headers(MAX_HEADERS)
@@ -132,7 +133,11 @@ async fn respond(
     Ok(response)
 }
 
-/// A request that names one host at most; its body comes when a handler reads it.
+/// Wraps the body of a request so that it is read when a handler reads it.
+///
+/// # Errors
+///
+/// 400 when the request has more than one `Host`.
 fn read_body(request: Request<Incoming>, bounds: HttpLimits) -> Result<Request<Body>, StatusCode> {
     if request.headers().get_all(header::HOST).iter().count() > 1 {
         return Err(StatusCode::BAD_REQUEST);
@@ -145,7 +150,7 @@ fn read_body(request: Request<Incoming>, bounds: HttpLimits) -> Result<Request<B
     Ok(Request::from_parts(head, body))
 }
 
-/// The rest of the request is not read: this is the connection's last response.
+/// A response without reading the rest of the request, so it is the connection's last response.
 fn refusal(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
@@ -153,7 +158,7 @@ fn refusal(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// Advice for a client that is refused for now.
+/// Value of `Retry-After` for a client that is refused temporarily, at least one second.
 pub(super) fn retry_after(delay: Duration) -> HeaderValue {
     HeaderValue::from(delay.as_secs().max(1))
 }

@@ -1,7 +1,7 @@
 //! The accept loop.
 //!
-//! Owns: who is let in and what those hear who are not. Never: what is said on a connection (`http`). The loop
-//! itself never waits for a peer.
+//! Owns: which connections are accepted, and the response to those that are refused. Never: the HTTP on a connection
+//! (`http`). The loop itself never waits for a peer.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,9 +17,9 @@ use tokio::sync::Semaphore;
 
 use super::connection_limit::{ConnectionLimiter, LimitError, Permit};
 
-/// Pause when the system has no resources for another connection: accepting at once would only burn a core.
+/// Pause when the system has no resources for another connection, because retrying at once would keep a core busy.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
-/// How many refused connections may be told so at a time; the others are just closed.
+/// How many refused connections may receive a response at the same time; the others are closed without one.
 const REFUSED_AT_ONCE: usize = 64;
 
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
@@ -27,52 +27,52 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConn
 const SHARE: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nConnection: close\r\n\
     Content-Length: 0\r\n\r\n";
 
-/// The other end of a connection.
+/// The client end of a connection.
 pub(super) struct Peer {
-    /// Where it comes from.
+    /// Remote address.
     pub(super) address: SocketAddr,
-    /// Whether it has sent a whole request head yet.
+    /// Whether a complete request head has arrived.
     asked: AtomicBool,
     _permit: Permit,
 }
 
 impl Peer {
-    /// A whole request head has come.
+    /// Records that a complete request head has arrived.
     pub(super) fn mark_request_seen(&self) {
         self.asked.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a whole request head has ever come.
+    /// Whether a complete request head has ever arrived.
     pub(super) fn has_asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
     }
 }
 
-/// Takes every file descriptor that the system grants: a socket needs one, and the usual soft limit is made for
-/// programs without sockets.
+/// Raises the soft limit of file descriptors to the hard limit. Every socket needs a descriptor, and the usual soft
+/// limit is made for programs without sockets.
 pub(super) fn raise_nofile_limit(wanted: usize) {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // refused: then the soft limit stays, and is what is compared with
+    // if refused, the soft limit stays and is compared with `wanted`
     let _ = setrlimit(Resource::Nofile, limit);
     if let Some(granted) = getrlimit(Resource::Nofile).current.filter(|granted| *granted < wanted as u64) {
         tracing::warn!(granted, wanted, "the system grants fewer file descriptors than limits.connections");
     }
 }
 
-/// What the kernel keeps of what a peer does not read; every connection of the listener inherits it. Without it Linux
-/// grows the buffer to several megabytes for a peer that reads nothing.
+/// Limits the bytes that the kernel keeps for a peer that does not read; every connection of the listener inherits
+/// the limit. Without it Linux grows the buffer to several megabytes for such a peer.
 pub(super) fn bound_send_buffer(listener: &TcpListener, bytes: usize) {
     if let Err(error) = set_socket_send_buffer_size(listener, bytes) {
         tracing::warn!(%error, bytes, "the send buffer of connections is not bounded");
     }
 }
 
-/// Accepts connections for ever and hands over those that are let in.
+/// Accepts connections for ever and passes the admitted ones to `serve`.
 pub(super) async fn accept(
     listener: &TcpListener,
-    gate: &Arc<ConnectionLimiter>,
-    farewell: Duration,
+    limiter: &Arc<ConnectionLimiter>,
+    close_timeout: Duration,
     serve: impl Fn(TcpStream, Arc<Peer>),
 ) {
     let refusing = Arc::new(Semaphore::new(REFUSED_AT_ONCE));
@@ -92,18 +92,18 @@ pub(super) async fn accept(
                 continue;
             }
         };
-        // frames are small and already leave together: waiting for more would only delay them
+        // frames are small and already batched: waiting for more bytes would only delay them
         if stream.set_nodelay(true).is_err() {
             continue;
         }
-        match gate.try_acquire(address.ip()) {
+        match limiter.try_acquire(address.ip()) {
             Ok(permit) => {
                 serve(stream, Arc::new(Peer { address, asked: AtomicBool::new(false), _permit: permit }));
             }
             Err(refusal) => {
                 if let Ok(turn) = refusing.clone().try_acquire_owned() {
                     tokio::spawn(async move {
-                        let _ = tokio::time::timeout(farewell, refuse(stream, refusal)).await;
+                        let _ = tokio::time::timeout(close_timeout, refuse(stream, refusal)).await;
                         drop(turn);
                     });
                 }
@@ -112,14 +112,14 @@ pub(super) async fn accept(
     }
 }
 
-/// Errors of the connection that was about to be accepted, not of accepting.
+/// Whether the error concerns the connection that was about to be accepted and not the listener.
 fn of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, TimedOut};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | TimedOut)
 }
 
-/// Says why, and reads the request away: closing with unread bytes would reset the connection before the peer has
-/// read the answer.
+/// Sends the refusal and reads the request to its end, because closing with unread bytes would reset the connection
+/// before the peer has read the response.
 async fn refuse(mut stream: TcpStream, refusal: LimitError) -> io::Result<()> {
     stream
         .write_all(match refusal {
@@ -139,7 +139,7 @@ mod tests {
 
     use super::*;
 
-    /// What a connection of a listener takes for a peer that reads nothing.
+    /// How many bytes a connection of a listener accepts for a peer that reads nothing.
     async fn taken(send_buffer: usize) -> usize {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         bound_send_buffer(&listener, send_buffer);
@@ -148,7 +148,7 @@ mod tests {
         let silent = silent.connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         let mut taken = 0;
-        // the system moves bytes to the peer for a moment after it has taken them
+        // the system still moves bytes to the peer for a moment after it has accepted them
         while tokio::time::timeout(Duration::from_millis(200), stream.writable()).await.is_ok() {
             while let Ok(written) = stream.try_write(&[0; 64 * 1024]) {
                 taken += written;

@@ -1,10 +1,10 @@
 //! The edge: listener, HTTP, upgrade and one task per socket.
 //!
-//! Owns: everything between a TCP connection and a frame. Never: what a frame leads to (`command`) or which
-//! pages exist (`session`). Only this folder and `api` name axum.
+//! Owns: everything between a TCP connection and a frame. Never: the effect of a frame (`command`) or the existence
+//! of pages (`pages`). Only this folder and `api` use axum.
 //!
-//! A connection's way: `listener` (who is let in) → `http` (bounded requests) → `upgrade` → `connection` (one
-//! socket) over `wire` (its bytes) over `websocket` (the codec); `pulse` looks after all of them.
+//! The path of a connection: `listener` (connection limits) → `http` (limited requests) → `upgrade` → `connection`
+//! (one socket) over `socket` (its bytes) over `websocket` (the codec). `heartbeat` checks all sockets.
 
 mod body;
 mod connection;
@@ -46,8 +46,8 @@ use crate::command::Context;
 use crate::config::Config;
 use crate::telemetry::Metrics;
 
-/// Sockets that are closed at a time when the node goes down, and the pause between two batches: reconnecting
-/// clients must not arrive as one wave.
+/// Number of sockets that are closed at a time when the node shuts down, and the pause between two batches, so that
+/// clients do not all reconnect at once.
 const DRAIN_BATCH: usize = 200;
 const DRAIN_PAUSE: Duration = Duration::from_millis(20);
 
@@ -93,26 +93,26 @@ impl Edge {
         })
     }
 
-    /// The socket's path and the start page, to be merged with the paths of others.
+    /// Routes of the WebSocket path and the welcome page, to be merged with other routes.
     pub fn routes(self: &Arc<Self>) -> Router {
         Router::new().route(&self.path, get(upgrade::upgrade)).fallback(start_page).with_state(self.clone())
     }
 
-    /// Serves `router` in `lobby` until `stop`, then closes what is open and returns when it is closed or time is up.
-    /// Who calls it owns the signal.
-    pub async fn serve(&self, lobby: StartupServer, router: Router, stop: impl Future<Output = ()>) {
-        listener::raise_nofile_limit(lobby.gate.limit());
-        lobby.give_to(router);
+    /// Serves `router` in `server` until `stop` completes. Then orders every socket to close, and returns when no
+    /// connection is open or half of `Timing::drain` has passed. The caller owns the stop signal.
+    pub async fn serve(&self, server: StartupServer, router: Router, stop: impl Future<Output = ()>) {
+        listener::raise_nofile_limit(server.gate.limit());
+        server.give_to(router);
         let served = async {
             tokio::select! {
                 () = self.pulses.run() => {}
                 () = stop => {}
             }
         };
-        lobby.serve_until(served).await;
+        server.serve_until(served).await;
         self.draining.store(true, Ordering::Release);
-        // sockets hear of it from their pulses
-        let gate = lobby.close();
+        // sockets are notified by their heartbeats
+        let gate = server.close();
         self.pulses.drain(DRAIN_BATCH, DRAIN_PAUSE).await;
         if tokio::time::timeout(self.timing.drain / 2, gate.wait_until_idle()).await.is_err() {
             tracing::warn!("some connections did not end in time");
@@ -124,7 +124,7 @@ impl Edge {
     }
 }
 
-/// The files of the start page; everything else is not here.
+/// Serves the files of the welcome page; every other path is 404.
 async fn start_page(uri: Uri) -> Response {
     let Some(asset) = welcome::asset(uri.path()) else { return StatusCode::NOT_FOUND.into_response() };
     let headers: [(HeaderName, HeaderValue); 2] = [

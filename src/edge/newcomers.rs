@@ -1,7 +1,8 @@
-//! How many anonymous pages one address may open in a minute: each may leave a session, state trees and jobs behind.
+//! Limits the anonymous pages that one address may open per minute, because each can leave a session, state trees and
+//! jobs behind.
 //!
-//! Owns: one number per address that has opened pages lately. Never: pages that come back, or pages of users, which
-//! `limits.pages_per_user` bounds.
+//! Owns: one number per address that has opened pages recently. Never: pages that resume, or pages of users, which
+//! `limits.pages_per_user` limits.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use super::connection_limit::source;
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// One bucket per address that holds a minute's worth of pages (the generic cell rate algorithm).
+/// One bucket per address, which holds the pages of one minute (the generic cell rate algorithm).
 pub(super) struct AnonymousLimiter {
     per_minute: u32,
     started: Instant,
@@ -22,7 +23,7 @@ pub(super) struct AnonymousLimiter {
 
 #[derive(Default)]
 struct AddressBuckets {
-    /// When the bucket of an address is full again; one that is full is not kept.
+    /// When the bucket of each address is full again. A full bucket is not kept.
     full_at: HashMap<IpAddr, Duration>,
     swept_at: Duration,
 }
@@ -32,12 +33,16 @@ impl AnonymousLimiter {
         Self { per_minute, started: Instant::now(), sources: Mutex::default() }
     }
 
-    /// Counts one new page; when it is one too many, after how long it is not.
+    /// Counts one new page.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait until the address may open a page again, when the limit is exceeded.
     pub(super) fn admit(&self, address: IpAddr) -> Result<(), Duration> {
         self.lock().admit(source(address), self.started.elapsed(), self.per_minute)
     }
 
-    /// Each change leaves the map whole, so a poisoned lock is still usable.
+    /// Every change leaves the map consistent, so a poisoned lock is still usable.
     fn lock(&self) -> MutexGuard<'_, AddressBuckets> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,7 +89,7 @@ mod tests {
     fn addresses_that_have_not_come_for_a_minute_are_forgotten() {
         let mut sources = AddressBuckets::default();
         for n in 0..100_000 {
-            // a thousand addresses a second
+            // a thousand addresses per second
             sources.admit(address(n), Duration::from_millis(n.into()), 1).unwrap();
             assert!(sources.full_at.len() <= 120_001, "those of two minutes");
         }

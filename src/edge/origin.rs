@@ -1,7 +1,7 @@
-//! Which web pages may open a socket here, and a line in the log for those that may not.
+//! Decides which web pages may open a socket here, and logs those that may not.
 //!
-//! Browsers let any page of the web connect to any server and send its cookies along; only the `Origin` header
-//! tells them apart. Programs send none.
+//! A browser lets any web page connect to any server and sends that server's cookies along; only the `Origin` header
+//! identifies the page. Programs send none.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,37 +11,39 @@ use axum::http::header::{HOST, ORIGIN};
 
 use crate::config::names_this_machine;
 
-/// What the `Origin` header of a request proves.
+/// Result of checking the `Origin` header of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OriginCheck {
-    /// A page of this server or of a listed one.
+    /// A web page of this server or of a listed origin.
     Known,
-    /// No browser: nothing was sent along that the caller does not know itself.
+    /// Not a browser: the request carries only credentials that the caller itself knows.
     Program,
-    /// Any other page, or one that hides where it comes from (`null`).
+    /// Any other web page, or one that hides its origin (`null`).
     Foreign,
-    /// A page whose server's name was made to resolve to this machine, for one: the request asks for a host that this
-    /// node is not.
+    /// The request names a host that this node is not, for example because a web page made the name of its own server
+    /// resolve to this machine (DNS rebinding).
     ForeignHost,
 }
 
-/// The origins that are accepted beside a request's own host.
+/// The origins that are accepted in addition to a request's own host.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Origins {
     listed: Vec<String>,
-    /// Whether requests ask for this machine or a listed host, as they do at a node that only this machine reaches.
+    /// Whether requests must name this machine or a listed host, as on a node that listens on the loopback interface
+    /// only.
     loopback: bool,
 }
 
 impl Origins {
-    /// The listed ones and the node's advertised address; `loopback`: the node listens on this machine alone.
+    /// The listed origins and the node's advertised address. `loopback`: the node listens on the loopback interface
+    /// only.
     pub(super) fn new(listed: &[String], advertised: &str, loopback: bool) -> Self {
         let all = listed.iter().map(String::as_str).chain([advertised]);
         let normal = all.map(|origin| origin.trim_end_matches('/').to_ascii_lowercase());
         Self { listed: normal.filter(|origin| !origin.is_empty()).collect(), loopback }
     }
 
-    /// Whether a node of this machine alone is asked by one of its names.
+    /// Whether the request names this machine or the host of a listed origin.
     fn is_own_host(&self, host: Option<&str>) -> bool {
         let Some(host) = host else { return false };
         let named = |origin: &String| {
@@ -50,7 +52,7 @@ impl Origins {
         names_this_machine(host) || self.listed.iter().any(named)
     }
 
-    /// Compares exactly: no part of a name, no wildcard.
+    /// Checks a request. Origins are compared as a whole, without partial names or wildcards.
     pub(super) fn judge(&self, headers: &HeaderMap) -> OriginCheck {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         if self.loopback && !self.is_own_host(host) {
@@ -69,23 +71,23 @@ impl Origins {
     }
 }
 
-/// Bytes of a foreign origin that the log repeats.
+/// Maximum characters of a foreign origin in the log.
 const SHOWN: usize = 200;
 
-/// Pages of other origins: whoever runs the server learns which and what to do, in one line per pause however many there
-/// are.
+/// Reports refused web pages of other origins in the log, with the origin and the setting that would allow it: at
+/// most one line per `pause`, however many are refused.
 pub(super) struct Strangers {
     pause: Duration,
     seldom: Mutex<Seldom>,
 }
 
 impl Strangers {
-    /// None yet. `pause` lies between two lines.
+    /// A reporter without reports. `pause` is the minimum time between two lines.
     pub(super) fn new(pause: Duration) -> Self {
         Self { pause, seldom: Mutex::default() }
     }
 
-    /// Another one.
+    /// Reports one refused web page.
     pub(super) fn report(&self, headers: &HeaderMap, now: Instant) {
         let mut seldom = self.seldom.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(unreported) = seldom.next(now, self.pause) else { return };
@@ -100,7 +102,7 @@ impl Strangers {
     }
 }
 
-/// Decides which of many equal events are worth a line. Pure.
+/// Decides which of many equal events are logged. Pure.
 #[derive(Debug, Default)]
 struct Seldom {
     last: Option<Instant>,
@@ -108,7 +110,7 @@ struct Seldom {
 }
 
 impl Seldom {
-    /// How many went without a line before this one; `None`: this one goes without, too.
+    /// Returns how many events were not logged since the last line. `None`: this event is not logged either.
     fn next(&mut self, now: Instant, pause: Duration) -> Option<u64> {
         if self.last.is_some_and(|last| now.saturating_duration_since(last) < pause) {
             self.unreported += 1;

@@ -1,16 +1,16 @@
-//! How many frames a socket may send. Pure: eight bytes per socket, no timer.
+//! Limits the frames that a socket may send. Pure: eight bytes per socket, no timer.
 
 use std::time::Duration;
 
-/// A bucket that holds one second's worth of frames (the generic cell rate algorithm): the only thing to
-/// remember is when it would be full again.
+/// A bucket that holds the frames of one second (the generic cell rate algorithm). Its only state is the time when it
+/// is full again.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct RateLimiter {
     full_at: u64,
 }
 
 impl RateLimiter {
-    /// Counts one frame at `now` (since any fixed moment); `false` when it is one too many.
+    /// Counts one frame at `now` (time since any fixed point). Returns `false` when the limit is exceeded.
     pub(super) fn admit(&mut self, now: Duration, per_second: u32) -> bool {
         let now = now.as_nanos() as u64;
         let cost = NANOS / u64::from(per_second.max(1));

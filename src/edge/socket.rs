@@ -1,8 +1,8 @@
-//! A socket's bytes: what comes in becomes texts, what goes out leaves in one write.
+//! The bytes of a socket: incoming bytes become texts, outgoing frames leave in one write.
 //!
-//! Owns: the stream, what of it is unread and unwritten. Never: what a text means. At rest it owns no buffer: reads
-//! and writes go through one scratch buffer per thread, and only an incomplete frame, texts behind one in progress
-//! or an unwritten rest are kept.
+//! Owns: the stream and its unread and unwritten bytes. Never: the meaning of a text. At rest a socket owns no
+//! buffer: reads and writes use one scratch buffer per thread. Only an incomplete frame, texts behind a command in
+//! progress and the unwritten rest of a write are kept.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -19,9 +19,10 @@ use super::rate_limit::RateLimiter;
 use super::websocket::{FrameEvent, FrameReader, Violation, writer};
 use crate::protocol::{Close, CloseCode};
 
-/// Bytes of one read. A larger frame comes in several.
+/// Maximum bytes of one read. A larger frame arrives in several reads.
 const READ: usize = 16 * 1024;
-/// A scratch buffer that one large write has grown beyond this is not kept.
+/// Maximum capacity of a scratch buffer that is kept, in bytes. A buffer that a large write has grown beyond it is
+/// freed.
 const KEEP: usize = 256 * 1024;
 
 thread_local! {
@@ -29,21 +30,21 @@ thread_local! {
     static OUTGOING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Why a socket ends.
+/// Reason why a socket ends.
 #[derive(Debug)]
 pub(super) enum Disconnect {
-    /// The connection broke: there is nobody to say anything to.
+    /// The connection broke; no close frame can be sent.
     Lost,
-    /// The client closed, with its code if it gave one.
+    /// The client closed, with its code if it sent one.
     Closed(Option<u16>),
     /// The server closes.
     Close(Close),
-    /// The server closes because of a `hello` that it cannot read; the text says what is wrong with it.
+    /// The server closes because of a malformed `hello`; the text describes the error.
     Malformed(String),
 }
 
 impl Disconnect {
-    /// How the metrics name it.
+    /// Label of this reason in the metrics.
     pub(super) const fn code(&self) -> CloseCode {
         match self {
             Self::Lost => CloseCode::Lost,
@@ -54,21 +55,21 @@ impl Disconnect {
     }
 }
 
-/// Whether a text's receiver wants the next one at once.
+/// Whether the receiver of a text takes the next text at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// It does.
+    /// Continue with the next text.
     Next,
-    /// Not before it asks: this one takes time.
+    /// Stop: the command of this text is still in progress. The next text waits for the next call.
     Stop,
 }
 
-/// What a client may send.
+/// Limits for the frames of a client.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FrameLimits {
-    /// Bytes of a message.
+    /// Maximum bytes of a message.
     pub(super) max_frame: usize,
-    /// Frames per second.
+    /// Maximum frames per second.
     pub(super) frames_per_second: u32,
 }
 
@@ -78,16 +79,16 @@ pub(super) struct WebSocketStream {
     reader: FrameReader,
     rate: RateLimiter,
     opened: Instant,
-    /// Bytes behind a text that stopped the flow.
+    /// Bytes behind the text that stopped reading.
     unread: Vec<u8>,
-    /// Whole frames that go first, or the rest of a write.
+    /// Complete frames that are written first, or the rest of a partial write.
     unwritten: Vec<u8>,
-    /// Set while the stream takes no bytes.
+    /// Time limit of a blocked write. Set while the stream accepts no bytes.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl WebSocketStream {
-    /// A stream after the handshake, with the bytes that were read beyond it.
+    /// A stream after the handshake. `unread` are the bytes that were read beyond it.
     pub(super) fn new(stream: TcpStream, unread: Vec<u8>) -> Box<Self> {
         Box::new(Self {
             stream,
@@ -100,7 +101,12 @@ impl WebSocketStream {
         })
     }
 
-    /// Reads what is there and hands every text to `each`, until it stops the flow.
+    /// Reads the available bytes and passes every text to `each`, until it returns [`Flow::Stop`].
+    ///
+    /// # Errors
+    ///
+    /// [`Disconnect::Lost`] when the connection broke, [`Disconnect::Closed`] when the client closed,
+    /// [`Disconnect::Close`] when the client breaks the protocol or its limits.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -111,7 +117,7 @@ impl WebSocketStream {
             let mut unread = std::mem::take(&mut self.unread);
             return Poll::Ready(self.decode(&mut unread, allowance, each));
         }
-        // taken, not borrowed: whatever `each` does, the buffer cannot be in use twice
+        // taken, not borrowed, so that the buffer cannot be in use twice, even if `each` reads again
         let mut scratch = INCOMING.take();
         scratch.resize(READ, 0);
         let mut buffer = ReadBuf::new(&mut scratch);
@@ -124,7 +130,7 @@ impl WebSocketStream {
         outcome
     }
 
-    /// The next text.
+    /// Returns the next text. Fails like [`WebSocketStream::poll_read`].
     pub(super) async fn recv_text(&mut self, allowance: FrameLimits) -> Result<String, Disconnect> {
         let mut first = None;
         while first.is_none() {
@@ -159,7 +165,7 @@ impl WebSocketStream {
                         return Ok(());
                     }
                 }
-                // one who does not read its answers gets no more of them
+                // no pongs are queued for a client that does not read
                 FrameEvent::Ping(_) if self.stalled.is_some() => {}
                 FrameEvent::Ping(payload) => writer::pong(&mut self.unwritten, &payload),
                 FrameEvent::Fragment | FrameEvent::Pong => {}
@@ -169,30 +175,35 @@ impl WebSocketStream {
         Ok(())
     }
 
-    /// A ping goes out with the next write.
+    /// Queues a ping for the next write.
     pub(super) fn ping(&mut self) {
         if self.stalled.is_none() {
             writer::ping(&mut self.unwritten);
         }
     }
 
-    /// Whether the stream takes bytes, as far as is known.
+    /// Whether the stream accepts bytes, as far as is known.
     pub(super) fn is_writable(&self) -> bool {
         self.stalled.is_none()
     }
 
-    /// Writes what `fill` adds behind what already waits, in one write. What does not go is kept, and
-    /// [`WebSocketStream::is_writable`] says no from then on.
+    /// Writes the pending bytes and those that `fill` appends, in one write. Unwritten bytes are kept, and
+    /// [`WebSocketStream::is_writable`] returns `false` from then on. If the stream does not accept bytes within
+    /// `timeout`, [`WebSocketStream::poll_flow`] fails.
+    ///
+    /// # Errors
+    ///
+    /// [`Disconnect::Lost`] when the connection broke.
     pub(super) fn write<T>(
         &mut self,
-        patience: Duration,
+        timeout: Duration,
         fill: impl FnOnce(&mut Vec<u8>) -> T,
     ) -> Result<T, Disconnect> {
         let mut scratch = OUTGOING.take();
         scratch.append(&mut self.unwritten);
         self.unwritten = Vec::new();
         let filled = fill(&mut scratch);
-        let outcome = self.write_bytes(&scratch, patience);
+        let outcome = self.write_bytes(&scratch, timeout);
         scratch.clear();
         if scratch.capacity() <= KEEP {
             OUTGOING.set(scratch);
@@ -200,7 +211,7 @@ impl WebSocketStream {
         outcome.map(|()| filled)
     }
 
-    fn write_bytes(&mut self, bytes: &[u8], patience: Duration) -> Result<(), Disconnect> {
+    fn write_bytes(&mut self, bytes: &[u8], timeout: Duration) -> Result<(), Disconnect> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -211,12 +222,17 @@ impl WebSocketStream {
         };
         if written < bytes.len() {
             self.unwritten = bytes[written..].to_vec();
-            self.stalled = Some(Box::pin(tokio::time::sleep(patience)));
+            self.stalled = Some(Box::pin(tokio::time::sleep(timeout)));
         }
         Ok(())
     }
 
-    /// While the stream takes no bytes: ready when it takes some again, an error when it took none for too long.
+    /// While the stream is blocked: ready when it accepts bytes again.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseCode::SlowConsumer`] when the stream accepted no bytes for too long, [`Disconnect::Lost`] when the
+    /// connection broke.
     pub(super) fn poll_flow(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Disconnect>> {
         let Some(stalled) = &mut self.stalled else { return Poll::Pending };
         if stalled.as_mut().poll(cx).is_ready() {
@@ -230,9 +246,9 @@ impl WebSocketStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Says the last words, and hears the client out for a moment: closing with unread bytes would reset the
-    /// connection before the client has read them.
-    pub(super) async fn close(mut self: Box<Self>, end: &Disconnect, patience: Duration) {
+    /// Sends the close frame, then reads until the client closes or `timeout` is over: closing with unread bytes
+    /// would reset the connection before the client has read the frame.
+    pub(super) async fn close(mut self: Box<Self>, end: &Disconnect, timeout: Duration) {
         match end {
             Disconnect::Lost => return,
             Disconnect::Closed(code) => writer::close_echo(&mut self.unwritten, *code),
@@ -251,8 +267,8 @@ impl WebSocketStream {
             while self.stream.read(&mut rest).await? > 0 {}
             io::Result::Ok(())
         };
-        // a client that is not there any more hears nothing
-        let _ = tokio::time::timeout(patience, goodbye).await;
+        // the client may be gone already
+        let _ = tokio::time::timeout(timeout, goodbye).await;
     }
 }
 

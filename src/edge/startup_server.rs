@@ -1,9 +1,9 @@
-//! The way in, from the first moment of a process: before a node can take traffic, whoever asks is answered at once that
-//! it lives and is not ready, instead of waiting in the listener's queue.
+//! Serves the listener from the start of the process. Before the node can take traffic, every request is answered at
+//! once (alive, not ready) instead of waiting in the listener's queue.
 //!
-//! Owns: the listener's connections and which router answers on them. A node that has come up takes them over: each
-//! request goes to the router that stands when it comes, and no connection ends because of that. Never: what a
-//! router does.
+//! Owns: the connections of the listener, and which router serves them. When the node is ready, its router takes
+//! over: each request is served by the router that is set when it arrives, and no connection ends because of the
+//! change. Never: the behaviour of a router.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -17,12 +17,12 @@ use super::http::{self, HttpLimits};
 use super::listener;
 use crate::config::Config;
 
-/// The router that answers now. All clones change together.
+/// The router that serves requests now. All clones share it.
 #[derive(Clone)]
 pub(super) struct CurrentRouter(Arc<RwLock<Router>>);
 
 impl CurrentRouter {
-    /// The router for a request that has just come.
+    /// The router for a request that has just arrived.
     pub(super) fn now(&self) -> Router {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -32,7 +32,7 @@ impl CurrentRouter {
     }
 }
 
-/// The connections of a listener.
+/// The listener, its connections and its current router.
 pub struct StartupServer {
     listener: TcpListener,
     routes: CurrentRouter,
@@ -42,7 +42,7 @@ pub struct StartupServer {
 }
 
 impl StartupServer {
-    /// No connections yet; `router` answers until another one does.
+    /// A server without connections. `router` serves them until it is replaced.
     pub fn new(listener: TcpListener, config: &Config, timing: Timing, router: Router) -> Self {
         let gate = ConnectionLimiter::new(config.limits.connections, config.limits.connections_per_ip);
         listener::bound_send_buffer(&listener, config.limits.send_buffer_bytes);
@@ -56,7 +56,8 @@ impl StartupServer {
         }
     }
 
-    /// Answers while `work` is in progress. Connections stay, and new ones wait in the listener's queue.
+    /// Serves requests while `work` is in progress. Afterwards open connections stay open, and new ones wait in the
+    /// listener's queue.
     pub async fn serve_until<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         let accept =
@@ -70,12 +71,13 @@ impl StartupServer {
         }
     }
 
-    /// From here on `router` answers, also on connections that are open already.
+    /// Replaces the router. Connections that are already open use the new one for their next request.
     pub(super) fn give_to(&self, router: Router) {
         self.routes.set(router);
     }
 
-    /// No connection is accepted any more, and those that are open end when their answers are sent.
+    /// Stops accepting connections. Open connections end when their responses have been sent. Returns the limiter,
+    /// which knows when none is left.
     pub(super) fn close(self) -> Arc<ConnectionLimiter> {
         drop(self.listener);
         self.stopping.send_replace(true);

@@ -1,4 +1,4 @@
-//! The edge of a whole node, over real sockets.
+//! Tests of the edge of a whole node, over real sockets.
 
 mod http;
 mod socket;
@@ -17,7 +17,7 @@ use super::{Edge, StartupServer};
 use crate::config::{self, Config, Sources};
 use crate::roles::Node;
 
-/// Longer than anything here takes; a test that waits this long has failed.
+/// Longer than any step takes; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Running {

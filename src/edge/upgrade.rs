@@ -1,4 +1,4 @@
-//! From a request to a socket.
+//! Turns an HTTP request into a socket.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,7 +23,7 @@ use super::socket::WebSocketStream;
 use super::write_timeout::WriteTimeout;
 use crate::protocol::SUBPROTOCOL;
 
-/// Answers a handshake, and serves the socket when the answer has left.
+/// Responds to a handshake, and serves the socket after the response was sent.
 pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, request: Request) -> Response<Body> {
     let (mut head, _) = request.into_parts();
     let handshake = match handshake::read(&head) {
@@ -62,16 +62,16 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, request: Request) -> 
     switching(&handshake)
 }
 
-/// Takes the stream out of hyper's hands. The socket gets a task of its own, so that nothing of this one stays.
+/// Takes the stream from hyper and starts a task for the socket, so that nothing of this task stays in memory.
 async fn begin(edge: Arc<Edge>, upgrade: OnUpgrade, arrival: Box<UpgradeInfo>) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => return tracing::debug!(peer = %arrival.peer.address, %error, "upgrade failed"),
     };
-    // only this module makes connections, and all of them are this type
+    // only this module makes connections, and all of them have this type
     let Ok(parts) = upgraded.downcast::<TokioIo<WriteTimeout>>() else { return };
     let stream = parts.io.into_inner().into_inner();
-    // copied: a slice would keep hyper's whole read buffer
+    // copied, because a slice would keep hyper's whole read buffer
     let wire = WebSocketStream::new(stream, parts.read_buf.to_vec());
     tokio::spawn(connection::serve(edge, wire, arrival));
 }

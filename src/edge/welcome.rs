@@ -1,14 +1,14 @@
-//! The start page: what somebody sees who has just started a server and opens its address.
+//! The welcome page, which a new server shows at its address.
 //!
-//! Owns: the files of that page and of the browser client, compiled in. Never: who may see them, or the HTTP around
+//! Owns: the files of that page and of the browser client, compiled in. Never: access control, or the HTTP around
 //! them.
 
 /// A file as it is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asset {
-    /// Its media type.
+    /// Media type.
     pub content_type: &'static str,
-    /// Its content.
+    /// Content.
     pub body: &'static str,
 }
 
@@ -17,11 +17,11 @@ const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-/// What these files may load and where they may connect; nothing inline, nothing from elsewhere.
+/// Content security policy of these files: nothing inline, nothing from other servers.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self'; object-src 'none'; \
      base-uri 'none'; form-action 'self'; frame-ancestors 'self'";
 
-/// The file at a path of the server, if it is one of these.
+/// Returns the file at a path of the server, if there is one.
 pub fn asset(path: &str) -> Option<Asset> {
     let (content_type, body) = match path {
         "/" => (HTML, include_str!("../../web/welcome/index.html")),

@@ -1,4 +1,4 @@
-//! How a job reads.
+//! The JSON of a job.
 
 use pagewire_cluster::job::{Affinity, JobState, Record};
 use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::api::pages::rfc3339;
 
-/// A job as it stands.
+/// The current state of a job.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(in crate::api) struct JobResponse {
     id: String,
@@ -16,51 +16,51 @@ pub(in crate::api) struct JobResponse {
     /// `scheduled`, `queued`, `running`, or one of its ends: `succeeded`, `failed`, `cancelled`, `dead`.
     #[schema(example = "running")]
     state: &'static str,
-    /// Why it is queued and not running, where the servers can tell.
+    /// Why the job is queued and not running, if the server knows a reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting: Option<Waiting>,
-    /// How often a worker has begun it.
+    /// How many attempts have begun.
     attempts: u32,
-    /// How often it may be tried again after a failure.
+    /// How often the job may be retried after a failure.
     retries: u32,
-    /// How far it has come, as written last.
+    /// The last stored progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<ProgressResponse>,
-    /// What its handler returned, as it wrote it.
+    /// The result of the handler, unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
     result: Option<Box<RawValue>>,
-    /// Why its last attempt failed.
+    /// Why the last attempt failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<FailureResponse>,
-    /// Who runs it, or ran it last.
+    /// The worker of the current or last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     worker: Option<String>,
-    /// Whose workers it is for.
+    /// The lane of the workers that may run the job.
     lane: String,
-    /// Whose workers it is for.
+    /// The pool of the workers that may run the job.
     pool: String,
-    /// The release of the worker that ran it last.
+    /// The release of the worker of the last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     release: Option<String>,
-    /// On whose behalf.
+    /// The user that the job runs for.
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
-    /// The page that asked for it first.
+    /// The page that submitted the job first.
     #[serde(skip_serializing_if = "Option::is_none")]
     page: Option<String>,
     /// `any` or `assigned`.
     exec_mode: &'static str,
-    /// Its worker has been asked to stop.
+    /// The worker has been requested to stop.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     cancelling: bool,
     #[schema(format = DateTime)]
     created_at: String,
-    /// Not before: the time that was asked for, or that of the next try.
+    /// Earliest start: the requested time, or the time of the next attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     run_at: Option<String>,
-    /// When its last attempt began.
+    /// When the last attempt began.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     started_at: Option<String>,
@@ -69,7 +69,7 @@ pub(in crate::api) struct JobResponse {
     ended_at: Option<String>,
 }
 
-/// What a job waits for.
+/// Why a job waits.
 #[derive(Serialize, utoipa::ToSchema)]
 struct Waiting {
     /// For programs: `no_worker`.
@@ -79,7 +79,7 @@ struct Waiting {
     message: String,
 }
 
-/// How far a job has come.
+/// Progress of a job.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct ProgressResponse {
     /// 0 to 1.
@@ -96,18 +96,18 @@ struct FailureResponse {
     code: String,
     /// For people.
     message: String,
-    /// Whether the same work can succeed later.
+    /// Whether the same job can succeed later.
     retryable: bool,
 }
 
-/// Whether a job waits for a worker and there is none to do it.
+/// Whether a job waits for a worker and no live worker serves its pool and lane.
 pub(super) fn is_stranded(record: &Record, roster: &WorkerDirectory) -> bool {
     record.state == JobState::Queued
         && !roster.serves(&WorkerGroup::new(record.pool.as_str(), record.lane.as_str()))
 }
 
 impl JobResponse {
-    /// A record as it stands, and what it waits for as far as the living workers tell.
+    /// The response for a record, with the reason why it waits, as far as the live workers show it.
     pub(super) fn new(record: Record, roster: &WorkerDirectory) -> Self {
         let waiting = is_stranded(&record, roster).then(|| Waiting {
             code: "no_worker",
@@ -123,7 +123,7 @@ impl From<Record> for JobResponse {
             Affinity::Free => "any",
             Affinity::Assigned => "assigned",
         };
-        // a record that was read back does not tell `null` from nothing
+        // a stored record does not distinguish the result `null` from no result
         let null = (record.state == JobState::Succeeded).then(|| RawValue::NULL.to_owned());
         let Record { created, due, started, ended, .. } = record;
         Self {

@@ -1,8 +1,8 @@
-//! `GET /jobs/{id}/events`: what becomes of a job, as it happens.
+//! `GET /jobs/{id}/events`: the changes of a job, as they happen.
 //!
-//! The first event is always the record, so whoever lost its connection misses nothing that still matters. Events are
-//! made when the reader takes them: one that reads slowly, or not at all, costs a subscription of bounded size, and
-//! is told of the newest state when it goes on.
+//! The first event is always the current record, so a reader that reconnects misses nothing that still matters.
+//! Events are created when the reader takes them: a slow reader costs a subscription of bounded size, and receives
+//! the newest state when it continues.
 
 use std::convert::Infallible;
 
@@ -22,7 +22,7 @@ use crate::api::events::UNBUFFERED;
 use crate::api::id::KeyId;
 use crate::telemetry::Readiness;
 
-/// What a reader has been told of a job.
+/// The state of a job that was last sent to the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ReportedState {
     state: job::JobState,
@@ -38,9 +38,11 @@ struct JobFollower {
     told: ReportedState,
 }
 
-/// What becomes of a job. `job` events have the job as `GET /jobs/{id}` reads it: the first one as it stands, then one
-/// for each change of its state and of what it waits for; `progress` events say how far it has come. The stream ends with the job, and when
-/// the node leaves.
+/// Streams the changes of a job.
+///
+/// `job` events carry the job as `GET /jobs/{id}` returns it: first the current state, then one event for each change
+/// of its state or of the reason why it waits. `progress` events carry its progress. The stream ends with the job,
+/// and when the node shuts down.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}/events", tag = "jobs", params(("id" = String, Path)),
     responses((status = 200, content_type = "text/event-stream", body = String),
         (status = "default", body = ErrorBody)))]
@@ -57,7 +59,7 @@ pub(in crate::api) async fn events(
     Ok((UNBUFFERED, Sse::new(stream::iter([Ok(first)]).chain(follower.events())).keep_alive(beat)))
 }
 
-/// What is told of a record, and the event that does.
+/// Returns the state of a record and its event.
 fn tell(record: Record, workers: &Workers) -> (ReportedState, Event) {
     let roster = workers.roster();
     let Record { state, attempts, cancelling, .. } = record;
@@ -73,7 +75,7 @@ impl JobFollower {
         })
     }
 
-    /// The next thing to say; `None` behind the end, and when this node leaves.
+    /// Returns the next event; `None` after the end of the job and when this node shuts down.
     async fn next(&mut self) -> Option<Event> {
         if self.told.state.is_terminal() {
             return None;
@@ -100,7 +102,7 @@ impl JobFollower {
                     }
                 }
                 Ok(None) => return None,
-                // the engine is away: the job is not
+                // the engine is unavailable, but the job still exists
                 Err(error) => tracing::debug!(%error, "a watched job cannot be read now"),
             }
         }
@@ -108,8 +110,8 @@ impl JobFollower {
 }
 
 fn event(name: &'static str, data: &impl Serialize) -> Event {
-    // what is made of records is JSON
+    // cannot fail: records always serialize to JSON
     let data = serde_json::to_string(data).unwrap_or_default();
-    // between the tokens of a raw result there may be line ends, and nowhere else: one line is read by every reader
+    // a raw result may contain line ends between its tokens and nowhere else; one line is readable for every client
     Event::default().event(name).data(data.replace(['\r', '\n'], " "))
 }

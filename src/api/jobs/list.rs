@@ -1,8 +1,8 @@
 //! `GET /jobs`: all jobs, or those of a state, kind or user.
 //!
-//! Records are read in the order of their revisions, which is the only order that an engine has for them: the job that
-//! changed longest ago comes first, and a revision is the cursor. A job that changes while its list is read moves to
-//! the end, so it may come twice, the second time as it stands then; none is missed.
+//! Records are read in the order of their revisions, which is the only order that an engine provides: the job that
+//! changed longest ago comes first, and a revision is the cursor. A job that changes while the list is read moves to
+//! the end. It may be listed twice, the second time with its new state, but no job is missed.
 
 use std::collections::HashSet;
 
@@ -19,28 +19,28 @@ use crate::api::pagination::{PageQuery, Paginated};
 
 /// Records per read.
 const BATCH: usize = 100;
-/// A piece ends behind so many records, whatever it has found: one request is bounded work.
+/// Maximum number of records that one request reads, so that its work is bounded even if few match.
 const MOST_READ: usize = 5_000;
-/// A piece ends behind so many bytes of data and results.
+/// Maximum bytes of data and results in one response.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 
-/// Which jobs.
+/// Query of the list.
 #[derive(Debug, Default, PartialEq, Eq, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(in crate::api) struct JobQuery {
-    /// Only in these states; several times, or separated by commas.
+    /// Only in these states; repeated, or separated by commas.
     state: Vec<String>,
     /// Only for this handler.
     kind: Option<String>,
     /// Only on behalf of this user.
     user: Option<String>,
-    /// `next_cursor` of the piece before.
+    /// `next_cursor` of the previous response.
     cursor: Option<String>,
-    /// At most this many, up to 1000; 100 if absent.
+    /// Maximum number of items, up to 1000; 100 if absent.
     limit: Option<usize>,
 }
 
-/// What a record must be like.
+/// Conditions that a record must fulfil.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Filter {
     states: Vec<job::JobState>,
@@ -48,14 +48,16 @@ struct Filter {
     user: Option<String>,
 }
 
-/// A piece of the list, and where the next one begins unless this was the last.
+/// A part of the list, and the cursor of the next part unless this is the last.
 struct JobListPage {
     records: Vec<Record>,
     next: Option<u64>,
 }
 
-/// Lists jobs, the one that changed longest ago first. A piece can have fewer items than its limit, or none, and yet
-/// not be the last: that one has no `next_cursor`.
+/// Lists jobs, the one that changed longest ago first.
+///
+/// A response can have fewer items than its limit, or none, without being the last: only the last one has no
+/// `next_cursor`.
 #[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", params(JobQuery),
     responses((status = 200, body = Paginated<JobResponse>), (status = "default", body = ErrorBody)))]
 pub(in crate::api) async fn jobs(
@@ -91,7 +93,7 @@ async fn find(jobs: &Jobs, filter: &Filter, after: u64, limit: usize) -> Result<
     }
 }
 
-/// Each job once, as it was seen last.
+/// Keeps the newest record of each job.
 fn newest(mut records: Vec<Record>) -> Vec<Record> {
     let mut known = HashSet::new();
     records.reverse();
@@ -105,7 +107,7 @@ fn size(record: &Record) -> usize {
 }
 
 impl JobQuery {
-    /// By hand, because a parameter that comes several times fits no struct.
+    /// Parses by hand, because a parameter that occurs several times does not fit into a struct.
     fn read(query: Vec<(String, String)>) -> Result<Self, ApiError> {
         let mut which = Self::default();
         for (name, value) in query {

@@ -1,4 +1,4 @@
-//! A rollout as the API shows it: what was configured beside what happened.
+//! The JSON of a rollout: its configuration and its observed effect.
 
 use axum::Json;
 use axum::http::header;
@@ -11,24 +11,24 @@ use serde::{Deserialize, Serialize};
 
 use super::super::pages::rfc3339;
 
-/// What a pool's document says.
+/// The rollout document of a pool.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(in crate::api) struct RolloutResponse {
     #[schema(example = "default")]
     pool: String,
-    /// Counts the changes; also the `ETag`. 0 while nobody has written a document.
+    /// Number of changes, which is also the `ETag`. 0 without a document.
     revision: u64,
-    /// The lane that takes what the others leave.
+    /// The lane of all users that belong to no other lane.
     #[schema(example = "stable")]
     base: String,
     lanes: Vec<LaneResponse>,
-    /// `none` or `base`: what becomes of work whose lane has no living workers.
+    /// `none` or `base`: where the work of a lane without live workers runs.
     fallback: &'static str,
-    /// Shuffles the users.
+    /// Determines the bucket of each user.
     salt: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     comment: String,
-    /// Who changed it last.
+    /// The author of the last change.
     #[serde(skip_serializing_if = "String::is_empty")]
     updated_by: String,
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -36,7 +36,7 @@ pub(in crate::api) struct RolloutResponse {
     updated_at: Option<String>,
 }
 
-/// A lane beside the base. The first one grows from the lowest bucket, the second from the highest.
+/// A lane in addition to the base. The first one grows from the lowest bucket, the second from the highest.
 #[derive(Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct LaneResponse {
@@ -47,16 +47,16 @@ pub(in crate::api) struct LaneResponse {
     pub(super) weight: Weight,
 }
 
-/// A rollout and how far it has come.
+/// A rollout and how far the cluster has applied it.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(in crate::api) struct RolloutStatus {
     #[serde(flatten)]
     rollout: RolloutResponse,
-    /// What was configured beside what happened, the base lane last.
+    /// Configured and observed share of each lane, the base lane last.
     split: Vec<LaneShare>,
     applied: Applied,
     nodes: Vec<NodeState>,
-    /// What somebody who changes it should know, for people.
+    /// Problems that an operator should know, for people.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }
@@ -71,7 +71,7 @@ struct LaneShare {
     observed: Option<f64>,
     /// Calls and jobs assigned by this revision.
     assigned: u64,
-    /// Its living workers that take new work.
+    /// Live workers of the lane that take new work.
     workers: usize,
     /// Their releases, the newest worker's first.
     releases: Vec<String>,
@@ -81,9 +81,9 @@ struct LaneShare {
 struct Applied {
     /// Nodes that have applied this revision.
     nodes: usize,
-    /// Living nodes.
+    /// Live nodes.
     of: usize,
-    /// From sending the change until all had; `null` when that was not seen.
+    /// Milliseconds from sending the change until all nodes had applied it; `null` if that was not observed.
     took_ms: Option<f64>,
 }
 
@@ -91,7 +91,7 @@ struct Applied {
 struct NodeState {
     #[schema(example = "p01")]
     node: String,
-    /// What it has applied; `null` when it does not answer.
+    /// The revision that the node has applied; `null` if it does not respond.
     revision: Option<u64>,
 }
 
@@ -113,7 +113,7 @@ impl From<RolloutSpec> for RolloutResponse {
 }
 
 impl RolloutStatus {
-    /// What the nodes say of a document.
+    /// The status of a document, from the states of the nodes and the live workers.
     pub(super) fn new(document: RolloutSpec, spread: &Propagation, roster: &WorkerDirectory) -> Self {
         let count = |lane: &str| {
             let current = spread.nodes.iter().filter_map(|(_, state)| state.as_ref());
@@ -151,14 +151,14 @@ impl RolloutStatus {
         }
     }
 
-    /// With its revision as the tag.
+    /// The response, with the revision as its `ETag`.
     pub(super) fn respond(self) -> Response {
         ([(header::ETAG, format!("\"{}\"", self.rollout.revision))], Json(self)).into_response()
     }
 }
 
 impl LaneShare {
-    /// Its users and nobody who works for them.
+    /// Returns a warning when the lane has users and no live workers.
     fn warning(&self, document: &RolloutSpec) -> Option<String> {
         if self.workers > 0 || self.weight == Weight::default() {
             return None;

@@ -1,4 +1,4 @@
-//! A socket's first moments: who it is and which page it gets.
+//! The first phase of a socket: authenticate the client and open its page.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -13,14 +13,20 @@ use crate::command::{self, Caller};
 use crate::pages::{OpenRequest, Opened};
 use crate::protocol::{Close, CloseCode, Hello};
 
-/// Before anything is read: a browser shows its page a close code, and of a refused upgrade nothing at all.
+/// The close for a foreign origin, sent before anything is read. A browser reports a close code to its page, but
+/// reports nothing about a refused upgrade.
 const FOREIGN: Close = Close::new(CloseCode::Forbidden, "origin");
 
-/// Waits for `hello` and opens the page that it asks for.
+/// Waits for `hello` and opens the requested page.
+///
+/// # Errors
+///
+/// The [`Disconnect`] to close with: the origin is foreign, the node is draining, `hello` did not arrive in time or
+/// cannot be parsed, authentication failed, the address opens too many anonymous pages, or the page cannot be opened.
 pub(super) async fn accept_hello(
     edge: &Edge,
     wire: &mut WebSocketStream,
-    pulse: &Arc<Heartbeat>,
+    heartbeat: &Arc<Heartbeat>,
     arrival: Box<UpgradeInfo>,
 ) -> Result<(Opened, Roles), Disconnect> {
     if arrival.foreign {
@@ -29,7 +35,7 @@ pub(super) async fn accept_hello(
     if edge.is_draining() {
         return Err(Disconnect::Close(closing(edge, CloseCause::Drain)));
     }
-    let dismissed = poll_fn(|cx| match pulse.poll_order(cx) {
+    let dismissed = poll_fn(|cx| match heartbeat.poll_order(cx) {
         Some(HeartbeatAction::Close(cause)) => Poll::Ready(closing(edge, cause)),
         Some(HeartbeatAction::Ping) | None => Poll::Pending,
     });
@@ -40,7 +46,7 @@ pub(super) async fn accept_hello(
             return Err(Disconnect::Close(Close::new(CloseCode::Silent, "no hello in time")));
         }
     };
-    edge.pulses.record_activity(pulse);
+    edge.pulses.record_activity(heartbeat);
     let mut hello =
         Hello::parse(&hello).map_err(|error| Disconnect::Malformed(error.message.into_owned()))?;
     let token = hello.token.as_ref().or(arrival.token.as_ref());
@@ -50,7 +56,7 @@ pub(super) async fn accept_hello(
         return Err(Disconnect::Close(Close::new(CloseCode::Unauthenticated, "a token is required")));
     }
     let anonymous = verified.as_ref().is_none_or(|verified| verified.identity.user.is_none());
-    // one that comes back proves it with its page's token
+    // a returning client proves its identity with the page's token
     if anonymous
         && hello.page_id.is_none()
         && let Err(wait) = edge.newcomers.admit(arrival.peer.address.ip())
@@ -61,7 +67,7 @@ pub(super) async fn accept_hello(
     let (shown, waits_for) = (hello.watch.take(), std::mem::take(&mut hello.pending));
     let (user, roles) = match verified {
         Some(verified) => {
-            edge.pulses.expires(pulse, remaining(&verified));
+            edge.pulses.expires(heartbeat, remaining(&verified));
             (verified.identity.user, verified.identity.roles)
         }
         None => (None, Roles::default()),

@@ -1,5 +1,6 @@
-//! A socket that holds a page: it takes turns between what comes in, the one command in progress and what goes out.
-//! While a command is in progress nothing further is read, which is the client's back-pressure; writes go on.
+//! A socket with an attached page. It alternates between incoming frames, the one command in progress and outgoing
+//! frames. While a command is in progress no further frame is read, which gives the client back-pressure; writes
+//! continue.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -18,13 +19,13 @@ use crate::command::{self, Caller, SocketEffect};
 use crate::pages::{AttachmentId, DrainOutcome, Opened, Page};
 use crate::protocol::ClientFrame;
 
-/// Bytes of one write, so that one socket with much to say does not hold up the others of its thread.
+/// Maximum bytes of one write, so that a socket with much to write does not delay the other sockets of its thread.
 const WRITE: usize = 64 * 1024;
 
 /// The command in progress.
 type Command = Pin<Box<dyn Future<Output = SocketEffect> + Send>>;
 
-/// A page in the hands of this socket; let go however the socket ends.
+/// A page that is attached to this socket. Dropping it detaches the page, however the socket ends.
 struct AttachedPage {
     edge: Arc<Edge>,
     caller: Caller,
@@ -38,7 +39,7 @@ impl Drop for AttachedPage {
     }
 }
 
-/// A socket that holds a page.
+/// A socket with an attached page.
 pub(super) struct PageSocket {
     held: AttachedPage,
     wire: Box<WebSocketStream>,
@@ -61,7 +62,7 @@ impl PageSocket {
         Self { held, wire, beating, command: None }
     }
 
-    /// Takes turns until the socket ends.
+    /// Reads, runs commands and writes until the socket ends.
     pub(super) async fn run(&mut self) -> Disconnect {
         let page = self.held.caller.page.clone();
         let mut changed = pin!(page.changed());
@@ -75,7 +76,7 @@ impl PageSocket {
         }
     }
 
-    /// Ready when there may be something to write. Every side is asked every time, so that none is starved.
+    /// Ready when there may be something to write. Every source is polled every time, so that none is starved.
     fn poll<'page>(
         &mut self,
         cx: &mut Context<'_>,
@@ -85,7 +86,7 @@ impl PageSocket {
         let ordered = self.beating.0.poll_order(cx);
         let told = changed.as_mut().poll(cx).is_ready();
         if told {
-            // made before the page is asked for its frames: no change falls between
+            // renewed before the page's frames are read, so that no change is missed
             changed.set(page.changed());
         }
         let advanced = match &mut self.command {
@@ -118,7 +119,7 @@ impl PageSocket {
         }
     }
 
-    /// What a command means for the socket.
+    /// Applies the effect of a finished command to the socket.
     fn apply_effect(&mut self, after: SocketEffect) -> Result<(), Disconnect> {
         match after {
             SocketEffect::Continue => Ok(()),
@@ -131,7 +132,7 @@ impl PageSocket {
         }
     }
 
-    /// Everything that waits leaves in as few writes as there are [`WRITE`]s of it.
+    /// Writes all pending frames, at most [`WRITE`] bytes per write.
     fn write(&mut self) -> Result<(), Disconnect> {
         let Self { held, wire, .. } = self;
         while wire.is_writable() {
@@ -157,7 +158,7 @@ impl PageSocket {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Disconnect>> {
         let Self { held, wire, command, beating } = self;
         let (mut frames, mut outcome) = (0, SocketEffect::Continue);
-        // a second context: the first one is busy with the read
+        // a second context, because the read borrows the first one
         let mut within = Context::from_waker(cx.waker());
         let read = wire.poll_read(cx, held.edge.allowance, &mut |text| {
             frames += 1;
@@ -176,8 +177,8 @@ impl PageSocket {
         read.map(|read| read.and_then(|()| self.apply_effect(outcome)))
     }
 
-    /// The page is free for another socket, and the wire for its last words. A command in progress goes on to its
-    /// end: the page has counted its frame.
+    /// Detaches the page, so that another socket can attach to it, and returns the stream for the close. A command in
+    /// progress runs to its end, because the page has already counted its frame.
     pub(super) fn detach(self) -> Box<WebSocketStream> {
         if let Some(command) = self.command {
             tokio::spawn(command);
@@ -187,7 +188,8 @@ impl PageSocket {
 }
 
 impl AttachedPage {
-    /// Begins what a frame asks for; `None`: it is done.
+    /// Starts the command of a frame. Returns `None` when there is no command to run: the frame is an
+    /// acknowledgement, it cannot be parsed, or this socket is no longer attached to the page.
     fn begin_command(&self, text: &str) -> Option<Command> {
         let Caller { page, .. } = &self.caller;
         let (frame, id) = match ClientFrame::parse(text) {
@@ -197,7 +199,7 @@ impl AttachedPage {
             }
             Ok(frame) => frame,
             Err(invalid) => {
-                // a client counts what it has sent, understood or not
+                // a client counts every frame that it has sent, including those that the server cannot parse
                 if page.accept(self.ticket) {
                     command::refuse(&self.caller, &invalid);
                 }

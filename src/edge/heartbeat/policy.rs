@@ -1,32 +1,32 @@
-//! How long silence is tolerated. Pure.
+//! Decides how long a socket may be silent. Pure.
 
-/// A coarse moment: ticks since the node's start.
+/// A coarse point in time: ticks since the node's start.
 pub(super) type Tick = u32;
 
-/// A tick that never comes.
+/// A tick that is never reached.
 pub(super) const NEVER: Tick = Tick::MAX;
 
-/// Why a socket must close.
+/// Reason why a socket must close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::edge) enum CloseCause {
-    /// The node is going down.
+    /// The node is shutting down.
     Drain,
-    /// Nothing was heard for too long.
+    /// No byte arrived for too long.
     Silent,
-    /// The token is not valid any more.
+    /// The token has expired.
     Expired,
 }
 
-/// How long a socket may be silent.
+/// Limits for the silence of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LivenessPolicy {
-    /// Between two pings.
+    /// Ticks between two pings.
     pub(super) ping: Tick,
-    /// After which a socket counts as gone.
+    /// Ticks of silence after which a socket counts as lost.
     pub(super) silence: Tick,
 }
 
-/// What to do with a socket that is looked at, and when to look again.
+/// Result of a check, with the tick of the next check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LivenessDecision {
     Close(CloseCause),
@@ -35,7 +35,7 @@ pub(super) enum LivenessDecision {
 }
 
 impl LivenessPolicy {
-    /// Decides about a socket.
+    /// Decides whether a socket is pinged, closed or left alone until the next check.
     pub(super) fn evaluate(self, now: Tick, heard: Tick, pinged: Tick, expires: Tick) -> LivenessDecision {
         let silent = heard.saturating_add(self.silence);
         let next_ping = pinged.saturating_add(self.ping);
@@ -60,8 +60,8 @@ mod tests {
     const PATIENCE: LivenessPolicy = LivenessPolicy { ping: 25, silence: 36 };
 
     proptest! {
-        /// A socket whose client answers every ping is pinged at its pace and never closed; one that fell silent is
-        /// closed in time.
+        /// A socket is pinged at the configured interval and never closed while its client answers every ping; a
+        /// silent socket is closed in time.
         #[test]
         fn only_silence_ends_a_socket(answers in 0u32..20, delay in 0u32..10) {
             let (mut now, mut heard, mut pinged, mut pings) = (0, 0, 0, 0);

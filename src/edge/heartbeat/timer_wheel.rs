@@ -1,10 +1,10 @@
-//! A timing wheel: things that become due after some ticks. Pure.
+//! A timer wheel: items that become due after a number of ticks. Pure.
 
-/// Slots of one tick each. What is due later than a whole turn waits in the last slot it can and is early then:
-/// whoever takes it out looks at the time anyway.
+/// A wheel with slots of one tick each. An item with a delay beyond one full turn is put into the last possible slot
+/// and comes out early; the caller checks the time of each item.
 pub(super) struct Wheel<T> {
     slots: Vec<Vec<T>>,
-    /// The last tick whose slot was emptied.
+    /// The last tick with an emptied slot.
     now: usize,
 }
 
@@ -14,18 +14,18 @@ impl<T> Wheel<T> {
         Self { slots: std::iter::repeat_with(Vec::new).take(span.max(1) + 1).collect(), now: 0 }
     }
 
-    /// `item` becomes due `delay` ticks from now, at the next tick at the earliest.
+    /// Adds an item that becomes due `delay` ticks from now, at the next tick at the earliest.
     pub(super) fn add(&mut self, delay: usize, item: T) {
         let slot = (self.now + delay.clamp(1, self.slots.len() - 1)) % self.slots.len();
         self.slots[slot].push(item);
     }
 
-    /// The last tick that it has moved to.
+    /// The tick that the wheel has advanced to.
     pub(super) fn now(&self) -> usize {
         self.now
     }
 
-    /// Moves to `now` and returns everything that became due on the way.
+    /// Advances to tick `now` and returns all items that became due since the last call.
     pub(super) fn advance(&mut self, now: usize) -> Vec<T> {
         let mut due = Vec::new();
         let passed = now.saturating_sub(self.now).min(self.slots.len());
@@ -37,7 +37,7 @@ impl<T> Wheel<T> {
         due
     }
 
-    /// Everything, in no order.
+    /// All items, in no particular order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.slots.iter().flatten()
     }

@@ -23,7 +23,7 @@ fn kept(wire: &WebSocketStream) -> usize {
     wire.unread.capacity() + wire.unwritten.capacity() + usize::from(!wire.reader.at_rest())
 }
 
-/// Writes until the stream takes nothing more; returns what was written.
+/// Writes until the stream accepts no more bytes. Returns the written bytes.
 fn stuff(wire: &mut WebSocketStream) -> Vec<u8> {
     let mut all = Vec::new();
     let mut context = Context::from_waker(Waker::noop());
@@ -33,7 +33,7 @@ fn stuff(wire: &mut WebSocketStream) -> Vec<u8> {
             wire.write(PATIENCE, |out| out.extend_from_slice(&chunk)).unwrap();
             all.extend_from_slice(&chunk);
         }
-        // after a write that was taken in part, only the next one tells that the stream is full
+        // after a partial write only the next write shows that the stream is full
         match wire.poll_flow(&mut context) {
             Poll::Pending => return all,
             Poll::Ready(flows) => flows.unwrap(),

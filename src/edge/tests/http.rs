@@ -1,4 +1,4 @@
-//! Limits and time-outs of HTTP, against peers that do not keep to them.
+//! Limits and time-outs of HTTP, against peers that violate them.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ pub(super) async fn echo(body: Body) -> Result<Bytes, StatusCode> {
     })
 }
 
-/// A handler that answers without it.
+/// A handler that responds without reading the body.
 pub(super) async fn deaf() -> StatusCode {
     StatusCode::UNAUTHORIZED
 }
@@ -32,10 +32,10 @@ async fn connect(running: &Running) -> TcpStream {
     TcpStream::connect(running.address).await.unwrap()
 }
 
-/// Everything until the server closes.
+/// Reads everything until the server closes.
 async fn answer(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    // a reset after the answer is as good an end as any
+    // a reset after the response is a valid end, too
     let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the server closes");
     String::from_utf8(bytes).unwrap()
 }

@@ -1,4 +1,4 @@
-//! What a client on a socket sees.
+//! The socket as a client sees it.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use super::{PATIENCE, Running, eventually, start};
 use crate::auth;
 
-/// A client that says what it is told to.
+/// A scripted client.
 pub(super) struct Client {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// The first frame.
@@ -55,7 +55,7 @@ impl Client {
         tokio::time::timeout(PATIENCE, self.stream.next()).await.expect("a message").unwrap().unwrap()
     }
 
-    /// The next text.
+    /// Returns the next text.
     async fn hear(&mut self) -> Value {
         loop {
             match self.next().await {
@@ -66,7 +66,7 @@ impl Client {
         }
     }
 
-    /// The close that must come next, and its reason.
+    /// Returns the code and the reason of the close, which must come next.
     pub(super) async fn closed(&mut self) -> (u16, String) {
         loop {
             match self.next().await {
@@ -185,7 +185,7 @@ async fn one_who_answers_pings_stays_and_one_who_falls_silent_goes() {
         pings += usize::from(matches!(lively.next().await, Message::Ping(_)));
         lively.stream.flush().await.unwrap();
     }
-    // tungstenite answers pings while it is read; this one is not
+    // tungstenite answers pings only while it is read, and this client is not
     let silent = Client::open(&running, "{}").await;
     let metrics = running.node.metrics.clone();
     let ended = || metrics.encode().unwrap().contains(r#"ws_closed_total{code="4503"}"#);
@@ -215,7 +215,7 @@ async fn origins_tokens_and_cookies_are_told_apart() {
     for stranger in ["Origin: http://evil.example", "Origin: null"] {
         let cookie = format!("{stranger}\nCookie: sid={token}");
         let mut page = Client::connect(&running, &cookie).await.unwrap();
-        // whatever it says: nothing is read
+        // its content does not matter, because nothing is read
         page.say(&json!({"token": token}).to_string()).await;
         assert_eq!(page.closed().await, (4003, r#"{"reason":"origin"}"#.to_owned()), "{stranger}");
     }

@@ -1,4 +1,4 @@
-//! Requests while a node comes up.
+//! Requests while a node starts.
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -11,10 +11,11 @@ use super::*;
 const ASK: &[u8] = b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n";
 const CLIENTS: usize = 100;
 
-/// Asks on one connection until the answer is 200; how many said that the node is not ready.
+/// Sends requests on one connection until the response is 200. Returns how many responses reported that the node is
+/// not ready.
 async fn until_ready(address: SocketAddr, number: usize) -> usize {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    // some have connected and not asked when the node comes up
+    // some clients have connected but sent no request when the node becomes ready
     tokio::time::sleep(Duration::from_millis(number as u64)).await;
     let mut not_ready = 0;
     loop {
@@ -51,7 +52,7 @@ async fn every_request_while_a_node_comes_up_is_answered_on_its_connection() {
         refused
     };
     let coming_up = async {
-        // as a node does it: two waits, then the real router
+        // like a node: two waits, then the real router
         lobby.serve_until(tokio::time::sleep(Duration::from_millis(30))).await;
         lobby.serve_until(tokio::time::sleep(Duration::from_millis(30))).await;
         edge.serve(lobby, answering(StatusCode::OK), std::future::pending()).await;

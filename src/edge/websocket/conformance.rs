@@ -1,5 +1,5 @@
-//! The codec against tungstenite as oracle, and the cases of the Autobahn suite that concern a server
-//! without extensions.
+//! Tests of the codec against tungstenite as the reference, and the cases of the Autobahn suite that apply to a
+//! server without extensions.
 
 use std::io::{Cursor, Read, Write};
 
@@ -12,7 +12,7 @@ use super::{FrameEvent, FrameReader, Violation, writer};
 const MAX: usize = 1 << 20;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// What the reader said, owned.
+/// An event of the reader, with owned data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Said {
     Text(String),
@@ -21,7 +21,7 @@ enum Said {
     Close(Option<u16>),
 }
 
-/// Feeds the stream in chunks of the given sizes, round and round.
+/// Feeds the stream in chunks of the given sizes, repeated in a cycle.
 fn read_all(stream: &[u8], chunks: &[usize], max: usize) -> Result<Vec<Said>, Violation> {
     let mut reader = FrameReader::default();
     let mut said = Vec::new();
@@ -46,7 +46,7 @@ fn read_all(stream: &[u8], chunks: &[usize], max: usize) -> Result<Vec<Said>, Vi
     Ok(said)
 }
 
-/// A frame as a client writes it.
+/// Encodes a frame like a client.
 fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
@@ -164,7 +164,7 @@ proptest! {
         frames in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..20)), 1..6),
     ) {
         let mut stream: Vec<u8> = frames.iter().flat_map(|(first, payload)| masked(*first, payload)).collect();
-        // the text of a message is checked when it is whole here, at its first wrong byte there
+        // this reader checks the text of a complete message, tungstenite checks it at its first wrong byte
         if frames.iter().rev().find(|(first, _)| first & 0x08 == 0).is_some_and(|(first, _)| first & 0x80 == 0) {
             stream.extend(masked(0x80, &[]));
         }
@@ -182,7 +182,7 @@ proptest! {
                 Err(_) => break true,
             }
         };
-        // the first binary fragment is refused here, its last one would be reported there
+        // this reader refuses the first binary fragment, tungstenite reports it with the last one
         if ours != Err(Violation::Binary) {
             prop_assert_eq!(ours.is_err(), refused, "{:?}", ours);
         }

@@ -1,14 +1,14 @@
-//! The WebSocket codec (RFC 6455, server side), without input or output.
+//! The WebSocket codec (RFC 6455, server side), without I/O.
 //!
-//! Owns: frames from bytes ([`FrameReader`]) and bytes from frames ([`writer`]). Never: sockets, time, what a text
-//! says. No extension is negotiated, so every reserved bit is an error.
+//! Owns: decoding bytes to frames ([`FrameReader`]) and encoding frames to bytes ([`writer`]). Never: sockets, time,
+//! or the meaning of a text. No extension is negotiated, so every reserved bit is an error.
 
 mod reader;
 pub mod writer;
 
 pub use reader::{FrameEvent, FrameReader, Violation};
 
-/// What a frame is.
+/// Type of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Opcode {
     Continuation,
@@ -20,7 +20,7 @@ pub(crate) enum Opcode {
 }
 
 impl Opcode {
-    /// `None` for the reserved ones.
+    /// Returns `None` for a reserved opcode.
     const fn from_bits(bits: u8) -> Option<Self> {
         Some(match bits {
             0x0 => Self::Continuation,
@@ -49,7 +49,7 @@ impl Opcode {
     }
 }
 
-/// The longest payload of a control frame.
+/// Maximum payload of a control frame, in bytes.
 const MAX_CONTROL: usize = 125;
 
 #[cfg(test)]

@@ -1,49 +1,49 @@
-//! Frames of the client, from bytes in chunks of any size.
+//! Decodes the frames of a client from chunks of any size.
 //!
-//! A frame that lies whole in the chunk is unmasked in place and borrowed from it. Only the bytes of an
-//! incomplete frame or message are kept, and freed with its last byte: a page at rest owns no buffer.
+//! A frame that is complete within one chunk is unmasked in place and borrowed from it. Only the bytes of an
+//! incomplete frame or message are kept, and freed with the last byte: a page at rest owns no buffer.
 
 use std::borrow::Cow;
 
 use super::{MAX_CONTROL, Opcode};
 
-/// A frame of the client: each one is an event, so that whoever reads can count them.
+/// A frame of the client. Each frame is one event, so that the caller can count them.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FrameEvent<'a> {
-    /// A text message, its fragments joined.
+    /// A text message, with its fragments joined.
     Text(Cow<'a, str>),
-    /// A part of a text message whose last part is still to come.
+    /// A part of a text message that is not complete yet.
     Fragment,
-    /// To be answered with the same payload.
+    /// A ping, to be answered with the same payload.
     Ping(Cow<'a, [u8]>),
-    /// The client is there.
+    /// A pong: the client is alive.
     Pong,
-    /// The client closes, with its code if it gave one.
+    /// The client closes, with its code if it sent one.
     Close(Option<u16>),
 }
 
-/// Why a socket cannot go on.
+/// Violation of the protocol after which a socket must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// A reserved bit without an extension, or a reserved opcode.
     #[error("reserved bit or opcode")]
     Reserved,
-    /// A frame of a client is masked.
+    /// A frame without a mask; frames of a client must be masked.
     #[error("unmasked frame")]
     Unmasked,
-    /// A control frame in fragments or over 125 bytes.
+    /// A fragmented control frame, or one over 125 bytes.
     #[error("invalid control frame")]
     Control,
-    /// A continuation of nothing, or a new message inside a fragmented one.
+    /// A continuation without a message, or a new message inside a fragmented one.
     #[error("invalid fragmentation")]
     Fragmentation,
     /// A text or a close reason that is not UTF-8.
     #[error("not UTF-8")]
     Utf8,
-    /// A close payload of one byte or with a code that must not be sent.
+    /// A close payload of one byte, or with a code that must not be sent.
     #[error("invalid close code")]
     CloseCode,
-    /// A binary message: `pagewire.v1` has none.
+    /// A binary message; `pagewire.v1` has none.
     #[error("binary messages are not supported")]
     Binary,
     /// A message over the limit.
@@ -51,10 +51,10 @@ pub enum Violation {
     TooLarge,
 }
 
-/// What is known between two chunks.
+/// The state of the decoder between two chunks.
 #[derive(Debug, Default)]
 pub struct FrameReader {
-    /// An incomplete frame, as it came.
+    /// An incomplete frame, as received.
     pub(super) frame: Vec<u8>,
     /// The unmasked fragments of an incomplete message.
     message: Option<Vec<u8>>,
@@ -68,12 +68,16 @@ struct Header {
     payload: usize,
 }
 
-/// A whole frame and its unmasked payload.
+/// A complete frame and its unmasked payload.
 type Frame<'i> = (Header, Cow<'i, [u8]>);
 
 impl FrameReader {
-    /// Takes the next event off the front of `input`. `None`: all of it was consumed and more is needed.
-    /// `max` is the largest message in bytes. After a violation the reader must not be used again.
+    /// Takes the next event off the front of `input`. Returns `None` when all of `input` was consumed and more is
+    /// needed. `max` is the largest message in bytes.
+    ///
+    /// # Errors
+    ///
+    /// The [`Violation`] of the client. The reader must not be used again after it.
     pub fn read<'i>(
         &mut self,
         input: &mut &'i mut [u8],
@@ -90,7 +94,7 @@ impl FrameReader {
         self.frame.is_empty() && self.message.is_none()
     }
 
-    /// The next whole frame, unmasked.
+    /// Takes the next complete frame off `input`, unmasked.
     fn next_frame<'i>(
         &mut self,
         input: &mut &'i mut [u8],
@@ -153,7 +157,7 @@ impl FrameReader {
     }
 }
 
-/// Reads a header from the front of `bytes`; refuses as early as its bytes allow. `None`: incomplete.
+/// Decodes a header from the front of `bytes`. Refuses a frame as early as its bytes allow. `None`: incomplete.
 fn header(bytes: &[u8], room: usize) -> Result<Option<Header>, Violation> {
     let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
     if first & 0x70 != 0 {
@@ -210,7 +214,8 @@ fn text(payload: Cow<'_, [u8]>) -> Result<FrameEvent<'_>, Violation> {
     Ok(FrameEvent::Text(text))
 }
 
-/// The codes that an endpoint may send: the registered ones and those of applications.
+/// Decodes a close payload. Accepts the codes that an endpoint may send: the registered ones and those of
+/// applications.
 fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
     let (code, reason) = match payload {
         [] => return Ok(None),

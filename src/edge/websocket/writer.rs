@@ -1,12 +1,14 @@
-//! Frames of the server: unmasked, never fragmented, appended to one buffer so that they leave in one write.
+//! Encodes the frames of the server: unmasked, never fragmented, appended to one buffer so that they leave in one
+//! write.
 
 use super::{MAX_CONTROL, Opcode};
 
 const FINAL: u8 = 0x80;
-/// Bytes of a close frame's reason.
+/// Maximum bytes of a close frame's reason.
 const MAX_REASON: usize = MAX_CONTROL - 2;
 
-/// A text frame whose payload comes in parts, so that a shared part is copied once, into the write itself.
+/// Appends a text frame. Its payload comes in parts, so that a shared part is copied only once, into the write
+/// buffer.
 pub fn text(out: &mut Vec<u8>, parts: &[&[u8]]) {
     header(out, Opcode::Text, parts.iter().map(|part| part.len()).sum());
     for part in parts {
@@ -14,19 +16,20 @@ pub fn text(out: &mut Vec<u8>, parts: &[&[u8]]) {
     }
 }
 
-/// A ping without payload: any byte from the client answers it.
+/// Appends a ping without payload. Any byte from the client counts as the answer.
 pub fn ping(out: &mut Vec<u8>) {
     header(out, Opcode::Ping, 0);
 }
 
-/// The answer to a client's ping, with its payload.
+/// Appends the response to a client's ping, with its payload.
 pub fn pong(out: &mut Vec<u8>, payload: &[u8]) {
     let payload = &payload[..payload.len().min(MAX_CONTROL)];
     header(out, Opcode::Pong, payload.len());
     out.extend_from_slice(payload);
 }
 
-/// The server's own close. A reason over the protocol's limit is left out: half of a JSON text says nothing.
+/// Appends a close frame of the server. A reason over the protocol's limit is left out, because a truncated JSON text
+/// is useless.
 pub fn close(out: &mut Vec<u8>, code: u16, reason: &str) {
     let reason = if reason.len() > MAX_REASON { "" } else { reason };
     header(out, Opcode::Close, reason.len() + 2);
@@ -34,7 +37,7 @@ pub fn close(out: &mut Vec<u8>, code: u16, reason: &str) {
     out.extend_from_slice(reason.as_bytes());
 }
 
-/// `{"reason":…}` with as much of the text as a close frame carries.
+/// Returns `{"reason":…}` with as much of the text as a close frame can carry.
 pub fn reason(text: &str) -> String {
     let mut text = text;
     loop {
@@ -47,7 +50,7 @@ pub fn reason(text: &str) -> String {
     }
 }
 
-/// The answer to a client's close: the same code, or none when it gave none.
+/// Appends the response to a client's close: the same code, or no code if the client sent none.
 pub fn close_echo(out: &mut Vec<u8>, code: Option<u16>) {
     let code = code.map(u16::to_be_bytes);
     let payload = code.as_ref().map_or(&[][..], |bytes| bytes);
