@@ -6,7 +6,7 @@ use super::{Caller, Context, Reply, auth, broadcast_session, call, cancel, job, 
 use crate::auth::Verified;
 use crate::protocol::{ClientFrame, Close, CommandError, FrameBody, FrameId, InvalidFrame, pong};
 
-/// What the socket does after a frame.
+/// The action of the socket after a frame.
 #[derive(Debug)]
 pub enum SocketEffect {
     /// Continues.

@@ -44,7 +44,7 @@ pub struct Context {
     pub sessions: Arc<Sessions>,
     /// Delivers messages to pages on any node.
     pub deliver: Pusher,
-    /// Run calls and submit jobs.
+    /// The executors of calls and jobs.
     pub executors: Executors,
     /// The calls in flight on this node.
     pub in_flight: Arc<PendingCalls>,
@@ -64,7 +64,7 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// The live workers.
     pub workers: Workers,
-    /// Assigns work to lanes.
+    /// Assigns the work of users to lanes.
     pub rollouts: Rollouts,
     /// Checks tokens.
     pub authenticator: Arc<Authenticator>,
