@@ -1,7 +1,7 @@
 //! The commands of a page, one file per command.
 //!
 //! Owns: which caller may run a command, and the effect of the command on the cluster. Never: a socket, HTTP, or an
-//! encoding. A command gets a [`Context`] and a [`Caller`] and returns a [`Reply`] or a `CommandError`; the dispatch
+//! encoding. A command gets a [`Context`] and a [`Caller`] and returns a `Reply` or a `CommandError`; the dispatch
 //! turns that into the one terminal frame.
 
 mod auth;

@@ -156,8 +156,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// Claims the connection for the user of a page whose token was issued while the connection was anonymous. Called
-    /// before the page's row is written. Fails if the connection belongs to another user.
+    /// Claims the connection for the user of a page with a token from the time when the connection was anonymous.
+    /// Called before the page's row is written. Fails if the connection belongs to another user.
     pub(super) async fn claim_for(
         &self,
         connection: Key,
@@ -186,8 +186,8 @@ impl Sessions {
         self.registry.owner(connection).await.map_err(|_| self.cut_off())
     }
 
-    /// Removes a page whose row was just written, because its connection now belongs to this user. Returns the close
-    /// for its socket.
+    /// Removes a page right after its row was written, because its connection now belongs to this user. Returns the
+    /// close for its socket.
     pub(super) fn turn_away(self: &Arc<Self>, page: &Arc<Page>, owner: &str, farewell: RemovalKind) -> Close {
         let standing = page.standing();
         // a session or connection that becomes idle without this page keeps its owner

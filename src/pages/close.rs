@@ -44,8 +44,8 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::Unavailable`] while this node is cut off from its cluster, or when a page moves between nodes all
-    /// the time.
+    /// [`ErrorCode::Unavailable`] while this node is cut off from its cluster, or when a page keeps moving between
+    /// nodes.
     pub async fn unregister(self: &Arc<Self>, scope: Scope) -> Result<Option<CloseOutcome>, CommandError> {
         self.lease.holder().ok_or_else(CommandError::unavailable)?;
         let (known, pages) = {
@@ -74,8 +74,8 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::Unavailable`] while this node is cut off from its cluster, or when the page moves between nodes all
-    /// the time.
+    /// [`ErrorCode::Unavailable`] while this node is cut off from its cluster, or when the page keeps moving between
+    /// nodes.
     pub async fn unregister_page(self: &Arc<Self>, page: Key) -> Result<Option<CloseOutcome>, CommandError> {
         self.lease.holder().ok_or_else(CommandError::unavailable)?;
         let mut outcome = CloseOutcome::default();

@@ -261,7 +261,7 @@ impl Sessions {
         }
     }
 
-    /// Keeps a page whose row this node has just written, unless its connection has become a user's meanwhile.
+    /// Keeps a page after this node has written its row, unless the connection has become a user's meanwhile.
     async fn stay(
         self: &Arc<Self>,
         page: &Arc<Page>,
@@ -281,7 +281,7 @@ impl Sessions {
         }
     }
 
-    /// Creates the copy of a page whose row this node has just won; a socket attaches later. `others`: another node may
+    /// Creates the copy of a page after this node has won its row; a socket attaches later. `others`: another node may
     /// have a copy of the page.
     fn adopt_page(self: &Arc<Self>, key: Key, rev: u64, row: &PageRow, others: bool) -> Arc<Page> {
         let user = self.intern(row.user.as_deref());

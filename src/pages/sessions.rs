@@ -254,7 +254,7 @@ impl Sessions {
     }
 
     /// Removes a page that has left this node from the cluster. A row without a page would otherwise stay for as long
-    /// as this node lives. A session or connection without other pages is idle from here on.
+    /// as this node runs. A session or connection without other pages is idle from here on.
     pub(super) async fn remove_from_cluster(&self, page: &Page, last: LastOf, farewell: RemovalKind) {
         self.watching.leave(page);
         // other pages that are still here may have no row yet

@@ -65,7 +65,7 @@ impl TrackedJobs {
         (self.waits.iter().cloned().collect(), told, self.partial)
     }
 
-    /// Records a reset: the client has lost frames, and names the jobs that it waits for again.
+    /// Records a reset: the client has lost frames, and names its awaited jobs again.
     pub(super) fn reset(&mut self) {
         self.was_reset = true;
         for job in std::mem::take(&mut self.told) {
@@ -104,7 +104,7 @@ fn add(jobs: &mut VecDeque<PageJob>, most: usize, job: PageJob) {
     jobs.push_back(job);
 }
 
-/// Whether a program submitted the job: then the page knows the job by its own id.
+/// Whether a program submitted the job: then the page knows it by the job's id.
 fn is_named_by_its_job(end: &PageJob) -> bool {
     end.frame.strip_prefix('"').and_then(|frame| frame.strip_suffix('"'))
         == Some(end.job.to_string().as_str())
@@ -164,7 +164,7 @@ impl Page {
         self.push_unless_over(job, frame, true, tail)
     }
 
-    /// Adds the confirmation that a job exists for which the page waits. After the result no confirmation is added.
+    /// Adds the confirmation that an awaited job exists. After the result no confirmation is added.
     pub fn confirm(&self, job: Key, frame: &str, tail: &FrameBody) -> PushOutcome {
         self.push_unless_over(job, frame, false, tail)
     }
