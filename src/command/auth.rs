@@ -1,10 +1,16 @@
-//! `auth`: a new token for a page's socket. The first user of an anonymous page becomes the user of its connection.
+//! `auth`: a new token for a page's socket. When an anonymous page gets its first user, its connection gets that user
+//! too.
 
 use super::{Caller, Context, Reply};
 use crate::pages::LoginError;
 use crate::protocol::{AuthFrame, Close, CloseCode, CommandError, ErrorCode};
 
-/// The outer error closes the socket, the inner one is answered.
+/// Verifies the token of the frame and, for an anonymous page, logs its connection in.
+///
+/// # Errors
+///
+/// The outer error closes the socket: the token or the connection belongs to another user. The inner error is sent to
+/// the page as the terminal frame.
 pub(super) async fn run(
     context: &Context,
     caller: &Caller,

@@ -1,4 +1,4 @@
-//! `broadcast_session`: a message to all pages of the caller's session, itself included.
+//! `broadcast_session`: a message to all pages of the caller's session, including the caller.
 
 use pagewire_cluster::wire::Scope;
 

@@ -1,5 +1,5 @@
-//! `call`: a method of an executor. The page's next frames do not wait for it. It ends with the page at the latest: in
-//! the resume window it goes on.
+//! `call`: runs a method of an executor. Later frames of the page do not wait for it. The call continues during the
+//! resume window and is dropped when the page ends.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub(super) fn run(
         let outcome = tokio::select! {
             outcome = executors.call(call) => outcome,
             () = flight.cancelled() => Err(cancelled().into()),
-            // dropping the call stops its handler, here or at a worker
+            // dropping the call stops its handler, on this node or at a worker
             () = page.ended() => return,
         };
         page.push(&match outcome {

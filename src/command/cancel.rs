@@ -1,5 +1,5 @@
-//! `cancel`: a call or job that has the frame's own id is wanted no more. Its one terminal frame says what became of
-//! it; what is over, or was never there, is left alone.
+//! `cancel`: cancels the call or job that has the id of the frame. The terminal frame of that call or job reports the
+//! outcome. The command has no effect on a call or job that has ended or never existed.
 
 use pagewire_cluster::job::TransitionFailure;
 

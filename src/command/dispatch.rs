@@ -1,4 +1,4 @@
-//! From a frame to its command, and from the command's answer to the terminal frame.
+//! Maps a frame to its command, and the reply of the command to the terminal frame.
 
 use std::sync::Arc;
 
@@ -6,19 +6,20 @@ use super::{Caller, Context, Reply, auth, broadcast_session, call, cancel, job, 
 use crate::auth::Verified;
 use crate::protocol::{ClientFrame, Close, CommandError, FrameBody, FrameId, InvalidFrame, pong};
 
-/// What the socket does after a frame.
+/// The action of the socket after a frame.
 #[derive(Debug)]
 pub enum SocketEffect {
-    /// Goes on.
+    /// Continues.
     Continue,
-    /// Goes on with this identity.
+    /// Continues with this identity.
     Authenticated(Verified),
     /// Closes.
     Close(Close),
 }
 
-/// Acts on one frame of a page. The answer is in the page's outbox when this returns, except for work that goes on:
-/// its result comes as a push. `ack` never gets here: it is the socket's own business.
+/// Runs the command of one frame of a page. The reply is in the page's outbox when this returns, except for work that
+/// continues in the background: its result is pushed later. The socket handles `ack` itself, so `ack` never reaches
+/// this function.
 pub async fn dispatch(
     context: &Arc<Context>,
     caller: &Caller,
@@ -54,7 +55,7 @@ pub async fn dispatch(
     finish(caller, id.as_ref(), reply)
 }
 
-/// Tells the page that its frame could not be understood.
+/// Pushes the error of a frame that could not be parsed.
 pub fn refuse(caller: &Caller, invalid: &InvalidFrame) {
     caller.page.push(&FrameBody::error(invalid.id.as_ref(), &invalid.error));
 }

@@ -1,4 +1,4 @@
-//! `job`: durable work. `accepted` says that it is durable; its one terminal frame comes when it is over.
+//! `job`: durable work. `accepted` confirms that the job is durable. One terminal frame follows when the job ends.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(super) async fn run(
         return Err(CommandError::new(ErrorCode::Malformed, "a job needs an id for its result"));
     };
     let page = &caller.page;
-    // without an address nobody could tell the page how it ends
+    // without the page's address, no worker could send it the result
     let Some(address) = context.sessions.address(page) else {
         return Err(CommandError::unavailable());
     };
@@ -48,7 +48,7 @@ pub(super) async fn run(
     });
     let submitted = accepted.await?;
     if !submitted.fresh {
-        // it may have ended before the page was known to wait for it, and then no worker tells the page
+        // the job may have ended before the page was registered as a waiter; then no worker notifies the page
         let (context, page) = (context.clone(), page.clone());
         let waits = PageJob { job: submitted.record.id, frame: id.json().to_owned() };
         tokio::spawn(async move { conclude(&context, &page, &waits).await });
@@ -56,7 +56,8 @@ pub(super) async fn run(
     Ok(Reply::Later)
 }
 
-/// A page here is told that a job is over: it is not counted as open any more.
+/// Removes a job that has ended from the open jobs of its page's account. Called for each job notification that a page
+/// of this node receives.
 pub fn job_over(context: &Context, note: &JobNotification) {
     if let JobUpdate::Ended(_) = note.news
         && let Some(place) = context.sessions.find(note.page)

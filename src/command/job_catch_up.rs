@@ -1,5 +1,5 @@
-//! What a page that came back still waits for: the ends of jobs that nobody could tell it, and after a reset the
-//! word that a job stands.
+//! Catch-up for pages that wait for jobs: delivers results of jobs that no worker could deliver, and after a reset
+//! confirms the jobs that are still open.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use super::Context;
 use crate::pages::Page;
 use crate::protocol::{CommandError, ErrorCode, FrameBody, FrameId, ResumeOutcome};
 
-/// The most jobs that one page asks for.
+/// The most jobs that one resuming page may name.
 const MAX_PENDING: usize = 256;
 
-/// Answers for each id, without keeping the socket waiting.
+/// Replies for each id in a background task, so that the socket does not wait.
 pub fn pending(context: &Arc<Context>, page: &Arc<Page>, recovered: ResumeOutcome, ids: Vec<FrameId>) {
     if ids.is_empty() || recovered == ResumeOutcome::New {
         return;
@@ -32,7 +32,7 @@ pub fn pending(context: &Arc<Context>, page: &Arc<Page>, recovered: ResumeOutcom
     });
 }
 
-/// This node was cut off for a while: what ended meanwhile is told to those of its pages that wait for it.
+/// Delivers the results of jobs that ended while this node was cut off to the pages of this node that wait for them.
 pub async fn catch_up(context: &Arc<Context>) {
     for page in context.sessions.pages() {
         for waits in page.waits_for() {
@@ -41,11 +41,11 @@ pub async fn catch_up(context: &Arc<Context>) {
     }
 }
 
-/// What this node's pages waited for already when it looked last.
+/// The jobs that pages of this node already waited for at the previous check.
 pub type Waited = HashSet<(Key, PageJob)>;
 
-/// Looks for the ends of jobs that pages of this node wait for since the last time: whatever became of the messages
-/// that should have told them. What they wait for now.
+/// Looks up the jobs that pages of this node have been waiting for since the previous check, and delivers the results
+/// that exist. This covers notifications that were lost. Returns the jobs that the pages wait for now.
 pub async fn catch_up_on(context: &Arc<Context>, before: &Waited) -> Waited {
     let mut now = Waited::new();
     for page in context.sessions.pages().into_iter().filter(|page| page.is_owned()) {
@@ -60,8 +60,8 @@ pub async fn catch_up_on(context: &Arc<Context>, before: &Waited) -> Waited {
     now
 }
 
-/// Tells a page the end of a job that it waits for, if there is one. The record is read as soon as the engine answers:
-/// nothing else may tell the page.
+/// Delivers the result of a job that the page waits for, if the job has ended. Reads the record as soon as the engine
+/// is available, because no other path may deliver this result.
 pub(super) async fn conclude(context: &Context, page: &Page, waits: &PageJob) {
     let Some(stored) = context.jobs.get_when_up(waits.job).await else { return };
     let frame = serde_json::from_str::<&RawValue>(&waits.frame).ok();
@@ -75,13 +75,13 @@ async fn look_up(context: &Context, page: &Page, recovered: ResumeOutcome, id: &
     let job = loop {
         match context.jobs.of_page(page.key(), id.json()).await {
             Ok(job) => break job,
-            // after a reset nothing else tells the page
+            // after a reset no other path delivers the result
             Err(Unavailable) if page.is_owned() => context.jobs.wait_to_retry().await,
             Err(Unavailable) => return,
         }
     };
     if let Some(job) = job.filter(|_| reset) {
-        // before it is read, so that an end that comes right after finds the page waiting
+        // before the record is read, so that a result that arrives right after finds the page waiting
         page.track_job(job, id.json());
     }
     let record = match job {

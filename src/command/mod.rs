@@ -1,8 +1,8 @@
-//! What a page may ask for: one file per command.
+//! The commands of a page, one file per command.
 //!
-//! Owns: who may do it and what it does to the cluster. Never: a socket, HTTP, or an encoding. A command gets a
-//! [`Context`] and a [`Caller`] and returns a [`Reply`] or a `CommandError`; the dispatch turns that into the one
-//! terminal frame.
+//! Owns: which caller may run a command, and the effect of the command on the cluster. Never: a socket, HTTP, or an
+//! encoding. A command gets a [`Context`] and a [`Caller`] and returns a `Reply` or a `CommandError`; the dispatch
+//! turns that into the one terminal frame.
 
 mod auth;
 mod broadcast_session;
@@ -38,44 +38,49 @@ use crate::pages::{Page, PushReport, Pusher, Sessions, StateWatchers};
 use crate::protocol::CommandError;
 use crate::telemetry::Metrics;
 
-/// What commands act on: the same for all pages of a node.
+/// Everything that commands act on. Shared by all pages of a node.
 pub struct Context {
     /// Pages of this node.
     pub sessions: Arc<Sessions>,
-    /// The road to pages everywhere.
+    /// Delivers messages to pages on any node.
     pub deliver: Pusher,
-    /// Who runs calls.
+    /// The executors of calls and jobs.
     pub executors: Executors,
-    /// Calls in flight of this node.
+    /// The calls in flight on this node.
     pub in_flight: Arc<PendingCalls>,
     /// Durable work.
     pub jobs: Jobs,
-    /// How much of it a page may leave open.
+    /// Limits for the open jobs of a page.
     pub job_rules: PageRules,
     /// State trees; written through [`Context::write`].
     pub states: StateStore,
-    /// Which pages of this node are told of them.
+    /// The pages of this node that watch state trees.
     pub watching: StateWatchers,
     /// The levels at which a page may write without a role.
     pub writable: Vec<Level>,
-    /// Bytes of a tree as anonymous pages may write it.
+    /// The maximum size in bytes of a tree that an anonymous page writes.
     pub anonymous_tree: usize,
-    /// What this node counts.
+    /// Metrics of this node.
     pub metrics: Arc<Metrics>,
-    /// The living workers.
+    /// The live workers.
     pub workers: Workers,
-    /// Whose work goes to which lane.
+    /// Assigns the work of users to lanes.
     pub rollouts: Rollouts,
     /// Checks tokens.
     pub authenticator: Arc<Authenticator>,
     /// Patterns of topics that any page may subscribe to.
     pub open_topics: Vec<String>,
-    /// What a page may address without a role.
+    /// The levels that a page may address without a role.
     pub allow: Vec<SendLevel>,
 }
 
 impl Context {
-    /// Writes a tree; it is in line when this returns.
+    /// Writes a tree. The write has its position in the queue when this function returns; the future resolves to the
+    /// new revision.
+    ///
+    /// # Errors
+    ///
+    /// The future resolves to the error of the state store, converted to a `CommandError`.
     pub fn write(
         &self,
         owner: &Owner,
@@ -94,29 +99,29 @@ impl Context {
     }
 }
 
-/// Who asks.
+/// The page that runs a command.
 #[derive(Clone)]
 pub struct Caller {
     /// The page.
     pub page: Arc<Page>,
-    /// What its socket's token opens.
+    /// The roles that the token of its socket grants.
     pub roles: Roles,
 }
 
-/// What a command answers.
+/// The reply of a command.
 pub(crate) enum Reply {
-    /// This value.
+    /// A result with this value.
     Value(Box<RawValue>),
-    /// It is done; there is nothing to say.
+    /// A result without a value.
     Nothing,
-    /// The terminal frame comes through the page's outbox when the work is done.
+    /// No reply yet: the terminal frame is pushed to the page's outbox when the work is done.
     Later,
-    /// The page's socket is authenticated anew.
+    /// The page's socket has a new identity.
     Authenticated(Verified),
 }
 
 impl Reply {
-    /// `{reached, held}`, and the nodes that did not answer if there are any.
+    /// `{reached, held}`, plus the nodes that did not reply, if there are any.
     fn reach(outcome: &PushReport) -> Self {
         let mut value = serde_json::json!({"reached": outcome.reach.reached, "held": outcome.reach.held});
         if !outcome.unreachable.is_empty() {
@@ -126,7 +131,7 @@ impl Reply {
     }
 
     fn value(value: &serde_json::Value) -> Self {
-        // a JSON value is JSON
+        // a JSON value always serialises to valid JSON
         Self::Value(RawValue::from_string(value.to_string()).unwrap_or_else(|_| RawValue::NULL.to_owned()))
     }
 }

@@ -1,6 +1,6 @@
-//! Calls in flight: a page can take one back, and how many there may be is bounded per page and per user.
+//! Calls in flight: a page can cancel them, and their number is bounded per page and per user.
 //!
-//! Owns: the counts of this node. Never: what a call does, or the counts of other nodes.
+//! Owns: the counts of this node. Never: the work of a call, or the counts of other nodes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,23 +11,23 @@ use tokio::sync::Notify;
 use crate::config::LimitsConfig;
 use crate::protocol::{CommandError, ErrorCode};
 
-/// For whom calls are counted.
+/// The account that a call counts against.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum CallAccount {
-    /// A user, whatever page or program calls.
+    /// A user, regardless of which page or program makes the call.
     User(Arc<str>),
     /// The browser of an anonymous page.
     Connection(Key),
 }
 
 impl CallAccount {
-    /// The account of a page or of a program that acts for one; `None` for a program that acts for nobody.
+    /// The account of a page, or of a program that acts for a user or connection; `None` when there is neither.
     pub fn of(user: Option<&Arc<str>>, connection: Option<Key>) -> Option<Self> {
         user.cloned().map(Self::User).or(connection.map(Self::Connection))
     }
 }
 
-/// The page's own id of a call, as it wrote it, and what takes the call back.
+/// The page's own id of a call, exactly as the page wrote it, and the notification that cancels the call.
 type Named = (Box<str>, Arc<Notify>);
 
 #[derive(Default)]
@@ -36,20 +36,20 @@ struct CallTable {
     by_account: HashMap<CallAccount, usize>,
 }
 
-/// The calls in flight of this node.
+/// The calls in flight on this node.
 pub struct PendingCalls {
     per_page: usize,
     per_account: usize,
     calls: Mutex<CallTable>,
 }
 
-/// A call in flight that is counted, until it is dropped.
+/// A counted call in flight. Dropping it releases the count.
 pub struct Counted {
     all: Arc<PendingCalls>,
     account: CallAccount,
 }
 
-/// A page's call in flight, until it is dropped.
+/// A page's call in flight. Dropping it unregisters the call.
 pub(super) struct PendingCall {
     counted: Counted,
     page: Key,
@@ -57,23 +57,31 @@ pub(super) struct PendingCall {
 }
 
 impl PendingCalls {
-    /// A node without calls in flight.
+    /// A table without calls in flight.
     pub fn new(limits: &LimitsConfig) -> Self {
         Self { per_page: limits.calls_per_page, per_account: limits.calls_per_user, calls: Mutex::default() }
     }
 
-    /// Each change leaves the maps whole, so a poisoned lock is still usable.
+    /// Each change leaves the maps consistent, so a poisoned lock is still usable.
     fn lock(&self) -> MutexGuard<'_, CallTable> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a call of a program for an account.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::RateLimited`] when the account has the maximum number of calls in flight.
     pub fn count(self: &Arc<Self>, account: CallAccount) -> Result<Counted, CommandError> {
         self.lock().count(&account, self.per_account)?;
         Ok(Counted { all: self.clone(), account })
     }
 
-    /// A call of a page begins. A client that uses an id twice can take back the later call only.
+    /// Registers a call of a page. If a client uses an id twice, only the later call can be cancelled.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::RateLimited`] when the page or the account has the maximum number of calls in flight.
     pub(super) fn begin(
         self: &Arc<Self>,
         page: Key,
@@ -90,7 +98,7 @@ impl PendingCalls {
         Ok(PendingCall { counted: Counted { all: self.clone(), account }, page, cancel })
     }
 
-    /// Whether there was such a call.
+    /// Cancels a call of a page. Returns whether there was such a call.
     pub(super) fn cancel(&self, page: Key, frame: &str) -> bool {
         let calls = self.lock();
         let named = calls.by_page.get(&page).into_iter().flatten();
@@ -119,7 +127,7 @@ fn too_many(who: &str, most: usize, key: &str) -> CommandError {
 }
 
 impl PendingCall {
-    /// Resolves when the page takes the call back.
+    /// Resolves when the page cancels the call.
     pub(super) async fn cancelled(&self) {
         self.cancel.notified().await;
     }

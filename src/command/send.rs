@@ -25,7 +25,8 @@ pub(super) async fn run(context: &Context, caller: &Caller, frame: SendFrame) ->
     Ok(Reply::reach(&context.deliver.send(to, frame.payload, from).await?))
 }
 
-/// Whether the target lies in the caller's own chain, at a level that the deployment allows.
+/// Whether the target belongs to the caller's own page, session, connection, user or topics, at a level that the
+/// deployment allows.
 fn is_own_target(context: &Context, caller: &Caller, target: &Target) -> bool {
     let page = &caller.page;
     match target {
@@ -50,7 +51,7 @@ fn is_own_target(context: &Context, caller: &Caller, target: &Target) -> bool {
     }
 }
 
-/// Whether two pages meet at a level that one may address.
+/// Whether two pages have a common parent at a level that a page may address.
 fn share_a_level(allow: &[SendLevel], own: &Membership, other: &Membership) -> bool {
     allow.iter().any(|level| match level {
         SendLevel::Page | SendLevel::Session => own.session.key == other.session.key,

@@ -1,5 +1,6 @@
-//! `set_…_data`, `patch`, `get_data`: the state trees of the page's own chain. Frames of one page are acted upon in their
-//! order without waiting for each other: a write is in line when its command returns.
+//! `set_…_data`, `patch`, `get_data`: the state trees of the page itself and of its session, connection and user.
+//! Frames of one page are processed in order without waiting for each other: a write has its position in the queue when
+//! its command returns.
 
 use pagewire_cluster::state::{DraftWrite, Edit, Level, Operation, Owner};
 use tracing::Instrument;
@@ -9,7 +10,7 @@ use crate::auth::Role;
 use crate::pages::owner;
 use crate::protocol::{CommandError, ErrorCode, FrameBody, FrameId, PatchFrame, PathRef, SetData};
 
-/// A value at a path.
+/// Sets the value at a path.
 pub(super) fn set(
     context: &Context,
     caller: &Caller,
@@ -21,7 +22,7 @@ pub(super) fn set(
     write(context, caller, level, vec![edit], frame.if_revision, id)
 }
 
-/// Several changes, all or none.
+/// Applies several changes atomically.
 pub(super) fn patch(
     context: &Context,
     caller: &Caller,
@@ -31,7 +32,7 @@ pub(super) fn patch(
     write(context, caller, frame.level, frame.changes, frame.if_revision, id)
 }
 
-/// What stands at a path.
+/// Reads the value at a path.
 pub(super) async fn get(context: &Context, caller: &Caller, frame: &PathRef) -> Result<Reply, CommandError> {
     let reading = context.states.get(&tree(caller, frame.level)?, &frame.locator()?).await?;
     let mut value = serde_json::json!({"revision": reading.revision});
@@ -79,7 +80,11 @@ fn write(
     Ok(Reply::Later)
 }
 
-/// The tree of a level of the caller's own chain.
+/// The tree of the caller's own page, session, connection or user, by level.
+///
+/// # Errors
+///
+/// [`ErrorCode::Forbidden`] for the user level of an anonymous page.
 pub(super) fn tree(caller: &Caller, level: Level) -> Result<Owner, CommandError> {
     owner(caller.page.key(), &caller.page.place(), level).ok_or_else(|| {
         let message = "an anonymous page has no user, so there is no user tree";

@@ -4,7 +4,8 @@ use super::{Caller, Context, Reply};
 use crate::auth::Role;
 use crate::protocol::{CommandError, ErrorCode, Subscribe, Unsubscribe};
 
-/// A topic that is open to all, or that a token names, or any with the role push.
+/// Subscribes to a topic. Allowed for an open topic, for a topic that a token names, and for any topic with the role
+/// push.
 pub(super) async fn subscribe(
     context: &Context,
     caller: &Caller,
@@ -28,7 +29,7 @@ pub(super) async fn unsubscribe(
     Ok(Reply::Nothing)
 }
 
-/// Whether the token of the frame, which must be the page's own user's, names the topic.
+/// Whether the token of the frame names the topic. The token must belong to the page's own user.
 fn granted(context: &Context, caller: &Caller, frame: &Subscribe) -> Result<bool, CommandError> {
     let Some(token) = &frame.token else { return Ok(false) };
     let verified = context
@@ -39,7 +40,7 @@ fn granted(context: &Context, caller: &Caller, frame: &Subscribe) -> Result<bool
     Ok(own && matches(&verified.topics, &frame.topic))
 }
 
-/// A pattern is a name, or what names begin with and a `*`.
+/// Whether a pattern matches the topic. A pattern is a topic name, or a prefix followed by `*`.
 fn matches(patterns: &[String], topic: &str) -> bool {
     patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
         Some(start) => topic.starts_with(start),

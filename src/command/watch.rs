@@ -1,11 +1,11 @@
-//! `watch`, `unwatch`: news of a path of a state tree of the page's own chain.
+//! `watch`, `unwatch`: updates of a path in a state tree of the page itself or of its session, connection or user.
 
 use super::state::tree;
 use super::{Caller, Context, Reply};
 use crate::pages::PageWatch;
 use crate::protocol::{CommandError, ErrorCode, FrameBody, PathRef, ResumeOutcome};
 
-/// From now on: a snapshot, then changes.
+/// Starts a watch: the page receives a snapshot, then changes.
 pub(super) fn watch(context: &Context, caller: &Caller, at: &PathRef) -> Result<Reply, CommandError> {
     if context.watching.follow(&caller.page, tree(caller, at.level)?, at.keys()?) {
         return Ok(Reply::Nothing);
@@ -13,14 +13,14 @@ pub(super) fn watch(context: &Context, caller: &Caller, at: &PathRef) -> Result<
     Err(CommandError::new(ErrorCode::TooLarge, "a page watches at most 64 paths"))
 }
 
-/// No more.
+/// Stops a watch.
 pub(super) fn unwatch(context: &Context, caller: &Caller, at: &PathRef) -> Result<Reply, CommandError> {
     context.watching.unfollow(&caller.page, tree(caller, at.level)?, at.keys()?);
     Ok(Reply::Nothing)
 }
 
-/// What a page that came to a socket shows. One that missed nothing goes on with that and is told nothing twice; any
-/// other is told anew.
+/// Restores the watches of a page that was attached to a socket. A page that missed nothing continues its watches
+/// without repeated updates. Any other page gets new snapshots.
 pub fn restore_watches(
     context: &Context,
     caller: &Caller,
@@ -40,7 +40,7 @@ pub fn restore_watches(
     }
 }
 
-/// A watch that has no answer of its own: when it fails, its error says which one it was.
+/// Starts a watch that has no terminal frame of its own. If it fails, the error names the watch.
 fn watch_or_report(context: &Context, caller: &Caller, at: &PathRef) {
     if let Err(CommandError { code, message }) = watch(context, caller, at) {
         let message = format!("watch of level {}, path \"{}\": {message}", at.level, at.path);

@@ -1,11 +1,12 @@
-//! Who may enter a session and its connection.
+//! Access checks for a page that joins a session and its connection.
 //!
-//! Owns: the checks of a page that joins or comes back against the user that the session and the connection have now,
-//! and the room that a user has. Never: rows of pages, or sockets.
+//! Owns: the checks of a page that joins or resumes against the current user of its session and connection, and the
+//! limit of pages per user. Never: rows of pages, or sockets.
 //!
-//! A token that names a user asks for that user. One that names none proves only that its client was there while the
-//! connection was anonymous. Its client either brings a user, and then the connection becomes that user's by
-//! compare-and-set, or the owner row is read after the page's own row was written (`registry/owner` says why).
+//! A token that names a user is valid only for that user. A token without a user proves only that its client was there
+//! while the connection was anonymous. In that case there are two paths. If the client brings a user, the connection
+//! becomes that user's by compare-and-set. If it brings none, the owner row is read after the page's own row was
+//! written (`registry/owner` gives the reason).
 
 use std::sync::Arc;
 
@@ -24,13 +25,18 @@ pub(super) const NOT_AUTHENTICATED: Close =
     Close::new(CloseCode::Unauthenticated, "this belongs to a user: authenticate");
 pub(super) const TOO_MANY: Close = Close::new(CloseCode::Policy, "too many pages of this user");
 
-/// What a page may join.
+/// A session or connection that a page may join.
 pub(super) struct Joinable {
     pub(super) connection: Address,
     pub(super) user: Option<Arc<str>>,
 }
 
-/// Whether a socket of `user` may have what belongs to `owner`. An anonymous thing only asks for its token.
+/// Checks that a socket of `user` may use an entity of `owner`. An anonymous entity requires only its token.
+///
+/// # Errors
+///
+/// A close with [`CloseCode::Forbidden`] for another user, or [`CloseCode::Unauthenticated`] for a socket without a
+/// user.
 pub(super) fn check_owner(owner: Option<&str>, user: Option<&str>) -> Result<(), Close> {
     match (owner, user) {
         (None, _) => Ok(()),
@@ -40,13 +46,18 @@ pub(super) fn check_owner(owner: Option<&str>, user: Option<&str>) -> Result<(),
     }
 }
 
-/// Whether a token is from a time when its connection was anonymous.
+/// Whether a token was issued while its connection was anonymous.
 pub(super) fn is_anonymous(claims: Option<&PageClaims>) -> bool {
     claims.is_some_and(|claims| claims.user.is_none())
 }
 
 impl Sessions {
-    /// The session and connection that a new page joins: those it names if it proves that it may, else fresh ones.
+    /// The session and connection that a new page joins: the ones that it names if it proves access to them, otherwise
+    /// new ones.
+    ///
+    /// # Errors
+    ///
+    /// The close of [`check_owner`] when the token, the session or the connection belongs to another user.
     pub(super) fn place(
         &self,
         holder: Holder,
@@ -77,7 +88,7 @@ impl Sessions {
                     (None, None) => fresh(),
                 };
                 let whole = Expirable::Connection(connection.key);
-                // a session that was left before its connection became a user's
+                // the session may have been left before its connection became a user's
                 if let Some(whole) = self.known(whole) {
                     check_owner(whole.user.as_deref(), user)?;
                 }
@@ -103,14 +114,14 @@ impl Sessions {
         Ok(Membership { session: fresh(), connection: fresh(), user: open.user.clone(), topics: Vec::new() })
     }
 
-    /// Whether one of these is ending: no page joins it, whatever the proof.
+    /// Whether one of these is ending. No page joins an ending entity, even with a valid proof.
     pub(super) fn ends(&self, lasting: &[Expirable]) -> bool {
         let view = self.registry.view();
         lasting.iter().any(|of| view.is_ending(*of))
     }
 
-    /// A session or connection with pages, or one that can still be joined. This node's own pages and the view together:
-    /// each may be a moment behind the other.
+    /// A session or connection that has pages or can still be joined. Combines this node's own pages and the view,
+    /// because each may be a moment behind the other.
     pub(super) fn known(&self, of: Expirable) -> Option<Joinable> {
         let scope = match of {
             Expirable::Session(key) => Scope::Session(key),
@@ -134,7 +145,7 @@ impl Sessions {
         seen.filter(|known| known.user.is_some() || here.is_none()).or(here)
     }
 
-    /// The first check of a page that comes back: the token's user, and who has its session and connection as far as
+    /// The first check of a page that resumes: the token's user, and the users of its session and connection as far as
     /// this node sees.
     pub(super) fn check_return(&self, claims: &PageClaims, user: Option<&str>) -> Result<(), Close> {
         check_owner(claims.user.as_deref(), user)?;
@@ -145,8 +156,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// Before the row of a page is written that enters with a token from an anonymous time. A user that it brings gets
-    /// the connection, or another one has it.
+    /// Claims the connection for the user of a page with a token from the time when the connection was anonymous.
+    /// Called before the page's row is written. Fails if the connection belongs to another user.
     pub(super) async fn claim_for(
         &self,
         connection: Key,
@@ -161,8 +172,8 @@ impl Sessions {
         }
     }
 
-    /// After the row was written: the user that the connection has become, when the page may not stay because it brings
-    /// none.
+    /// The user that the connection belongs to by now, for a page that brings no user and so may not stay. Called after
+    /// the page's row was written.
     pub(super) async fn overtaken_by(
         &self,
         connection: Key,
@@ -175,10 +186,11 @@ impl Sessions {
         self.registry.owner(connection).await.map_err(|_| self.cut_off())
     }
 
-    /// A page that has just been written leaves again: its connection has become this user's.
+    /// Removes a page right after its row was written, because its connection now belongs to this user. Returns the
+    /// close for its socket.
     pub(super) fn turn_away(self: &Arc<Self>, page: &Arc<Page>, owner: &str, farewell: RemovalKind) -> Close {
         let standing = page.standing();
-        // what is idle without it stays the owner's
+        // a session or connection that becomes idle without this page keeps its owner
         self.set_row_and_user(page, standing.rev, standing.generation, self.intern(Some(owner)));
         page.leave(None, NOT_AUTHENTICATED);
         if let Some(last) = self.hub.remove(page) {
@@ -188,14 +200,14 @@ impl Sessions {
         NOT_AUTHENTICATED
     }
 
-    /// Whether a user may have so many more pages, as far as this node sees.
+    /// Checks that a user may have `more` additional pages, as far as this node sees.
     pub(super) fn check_room(&self, user: Option<&str>, more: usize) -> Result<(), Close> {
         let Some(user) = user.filter(|_| more > 0) else { return Ok(()) };
         if self.pages_of_user(user) + more > self.options.pages_per_user { Err(TOO_MANY) } else { Ok(()) }
     }
 
-    /// How many pages a returning one adds to its user's, with those that follow it into a connection that becomes the
-    /// user's.
+    /// The number of pages that a resuming page adds to its user: itself, if it is not counted yet, and the anonymous
+    /// pages of its connection, which become that user's too.
     pub(super) fn added_by_return(&self, claims: &PageClaims, user: Option<&str>) -> usize {
         let is_user = |owner: Option<Arc<str>>| owner.as_deref() == user;
         let here = self.hub.page(claims.page).filter(|page| page.is_owned());
@@ -208,7 +220,7 @@ impl Sessions {
         following + usize::from(!counted)
     }
 
-    /// The anonymous pages of a connection, without one of them.
+    /// The number of anonymous pages of a connection, excluding `without`.
     pub(super) fn anonymous_pages(&self, connection: Key, without: Option<Key>) -> usize {
         let scope = Scope::Connection(connection);
         let here = self.hub.pages(&scope).into_iter();

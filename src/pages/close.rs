@@ -1,9 +1,10 @@
-//! Removing pages for good, at any level, on every node.
+//! Closes pages permanently, at any level, on every node.
 //!
-//! The nodes are asked first, each closes what it has and tells how much that was. For a node that does not answer the
-//! notes are left by the one that asks. Then what ends with the scope is marked in the registry: nobody joins it any
-//! more, and a node that got a page of it meanwhile closes that when it hears of the mark. An unregistered page leaves
-//! a note in place of its row for as long as its client may resume it, so that it does not come back.
+//! All nodes get a request first; each closes its own pages and reports their number. For a node that does not reply,
+//! the requesting node writes the tombstones. Then the sessions and connections that end with the scope are marked in
+//! the registry. No page joins a marked one, and a node that received a page of it meanwhile closes that page when it
+//! sees the mark. A closed page leaves a tombstone in place of its row for as long as its client may resume it, so
+//! that it does not come back.
 
 use std::sync::Arc;
 
@@ -21,25 +22,30 @@ use super::sessions::Sessions;
 use crate::protocol::{CommandError, ErrorCode};
 use crate::telemetry;
 
-/// Rows that one node writes at the same time.
+/// Maximum number of rows that one node writes at the same time.
 const WRITERS: usize = 64;
-/// How often a page that is on its way to another node is looked for.
+/// Maximum attempts to find a page that is moving between nodes.
 const ATTEMPTS: usize = 3;
 
-/// What became of the pages of a scope.
+/// Result of closing the pages of a scope.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CloseOutcome {
-    /// Pages that are gone now, with a socket or in their resume window.
+    /// Closed pages, with a socket or in their resume window.
     pub closed: u64,
-    /// The nodes that answered.
+    /// The nodes that replied.
     pub nodes: Vec<NodeNumber>,
-    /// The nodes that did not: their pages are nobody's any more, and they close them when they hear of it.
+    /// The nodes that did not reply. Their pages have tombstones by now; each node closes its pages when it sees those.
     pub unreachable: Vec<NodeNumber>,
 }
 
 impl Sessions {
-    /// Closes every page of a session, connection or user, wherever it is, and ends its sessions and connections; `None` when there is
-    /// nothing of it. Refused while this node is cut off from its cluster.
+    /// Closes every page of a session, connection or user on all nodes, and ends its sessions and connections. `None`
+    /// when there is nothing to close.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::Unavailable`] while this node is cut off from its cluster, or when a page keeps moving between
+    /// nodes.
     pub async fn unregister(self: &Arc<Self>, scope: Scope) -> Result<Option<CloseOutcome>, CommandError> {
         self.lease.holder().ok_or_else(CommandError::unavailable)?;
         let (known, pages) = {
@@ -63,8 +69,13 @@ impl Sessions {
         Ok(Some(outcome).filter(|_| !nothing))
     }
 
-    /// Closes one page; `None` when there is no such page. Its row says who holds it, and in the end that it is
-    /// unregistered.
+    /// Closes one page; `None` when there is no such page. The page's row names its holder, and afterwards records that
+    /// the page is unregistered.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::Unavailable`] while this node is cut off from its cluster, or when the page keeps moving between
+    /// nodes.
     pub async fn unregister_page(self: &Arc<Self>, page: Key) -> Result<Option<CloseOutcome>, CommandError> {
         self.lease.holder().ok_or_else(CommandError::unavailable)?;
         let mut outcome = CloseOutcome::default();
@@ -95,7 +106,7 @@ impl Sessions {
         Err(moving())
     }
 
-    /// Leaves the note for a node that does not answer.
+    /// Writes the tombstone of a page on behalf of a node that does not reply.
     async fn write_tombstone(&self, page: Key) -> Result<(), CommandError> {
         for _ in 0..ATTEMPTS {
             let written =
@@ -105,7 +116,7 @@ impl Sessions {
                             .leave(&PageRemoval::whole(page, &row, rev), RemovalKind::Unregister)
                             .await
                     }
-                    // swept meanwhile
+                    // the row was swept meanwhile
                     RowLookup::Nothing => self.registry.write_tombstone(page).await,
                     RowLookup::Unregistered => return Ok(()),
                 };
@@ -118,13 +129,13 @@ impl Sessions {
         Err(moving())
     }
 
-    /// How many pages one node has closed; `None` when it does not say.
+    /// Closes the pages of the scope on one node. Returns their number; `None` when the node does not report it.
     async fn close_at(self: &Arc<Self>, holder: Holder, scope: &Scope) -> Option<u64> {
         if self.lease.holder() == Some(holder) {
             return Some(self.unregister_here(scope).await);
         }
         let question = PeerRequest::Unregister { scope: scope.clone() };
-        // it writes a row for each of its pages before it answers
+        // the node writes a row for each of its pages before it replies
         let post = self.post.within(self.timing.call);
         match post.ask(holder, &question, telemetry::current_trace()).await {
             Ok(PeerResponse::Closed { pages }) => Some(pages),
@@ -135,7 +146,7 @@ impl Sessions {
         }
     }
 
-    /// The same for the pages of this node; how many they were.
+    /// Closes the pages of the scope on this node and returns their number.
     pub async fn unregister_here(&self, scope: &Scope) -> u64 {
         let mut closed = Vec::new();
         for page in self.hub.pages(scope).into_iter().filter(|page| page.is_owned()) {

@@ -1,8 +1,8 @@
-//! Pages that move between living nodes: both sides of the hand-over.
+//! Both sides of the handover of a page between live nodes.
 //!
-//! The new holder has won the row before it asks; the old one freezes its copy before it answers (`page/moving`
-//! holds the states). Before the client hears of its new socket, the row forgets the old holder: from then on only
-//! the new one numbers frames, and nobody asks the old one again.
+//! The new holder wins the row before it sends the request. The old holder freezes its copy before it replies
+//! (`page/migration` has the states). Before the client is notified of its new socket, the row drops the old holder:
+//! from then on only the new holder numbers frames, and no node requests the page from the old holder again.
 
 use std::sync::Arc;
 
@@ -20,12 +20,12 @@ use super::sessions::Sessions;
 use crate::protocol::{Close, FrameBody, JobReference};
 use crate::telemetry;
 
-/// How often a frame for a moved page is sent again when its new node has no connection.
+/// Maximum attempts to resend a frame of a moved page while its new node has no connection.
 const FORWARDS: u32 = 8;
 
 impl Sessions {
-    /// Gets the page from its old holder and gives it to the socket. An old holder that does not answer in time
-    /// means a reset.
+    /// Takes the page over from its old holder and gives it to the socket. If the old holder does not reply in time,
+    /// the page is reset.
     pub(super) async fn take_over(
         self: &Arc<Self>,
         holder: Holder,
@@ -39,12 +39,12 @@ impl Sessions {
         if let Err(error) = self.forget_old_holder(holder, &page, row).await {
             let conflict = matches!(error, WriteError::Conflict { .. });
             if installed && !conflict {
-                // its frames are here and nowhere else: it waits for the client's next resume
+                // the frames exist only on this node: the page waits for the client's next resume
                 self.watching.arrived(&page);
                 page.wait();
                 self.keep_for_window(&page, AttachmentId::NONE);
             } else {
-                // another node was faster, or the cluster is gone: the client's next resume decides
+                // another node was faster, or the cluster is unavailable: the client's next resume decides
                 let generation = page.standing().generation;
                 page.leave(None, RESUME_CONFLICT);
                 self.hub.remove(&page);
@@ -59,7 +59,7 @@ impl Sessions {
         self.attach(holder, page, arrival).ok_or(RESUME_CONFLICT)
     }
 
-    /// From here on the page is nobody else's.
+    /// Rewrites the row without the old holder, so that only this node owns the page.
     async fn forget_old_holder(
         &self,
         holder: Holder,
@@ -67,7 +67,7 @@ impl Sessions {
         row: PageRow,
     ) -> Result<(), WriteError> {
         loop {
-            // it may have got a user meanwhile
+            // the page may have got a user meanwhile
             let (standing, place) = (page.standing(), page.place());
             let settled = self.row(holder, standing.generation, &place, page.opened(), &row.agent);
             match self.registry.write(page.key(), &settled, Precondition::Rev(standing.rev)).await {
@@ -106,8 +106,7 @@ impl Sessions {
         }
     }
 
-    /// Whether the holder of a page knows that its client has the newest token. A holder that does not answer
-    /// cannot say so.
+    /// Whether the holder of a page knows that its client has the newest token. `false` when the holder does not reply.
     pub(super) async fn is_confirmed(&self, page: Key, row: &PageRow) -> bool {
         let holder = Holder { node: row.node, epoch: row.epoch };
         if !self.registry.view().lives(holder) {
@@ -117,17 +116,18 @@ impl Sessions {
         matches!(answer, Ok(PeerResponse::Standing { generation, confirmed }) if generation == row.generation && confirmed)
     }
 
-    /// How a page stands, for another node.
+    /// The generation of a page and whether its token is confirmed, for another node.
     pub fn standing(&self, page: Key) -> PeerResponse {
         self.hub.page(page).filter(|page| page.is_owned()).map_or(PeerResponse::Unknown, |page| {
             let standing = page.standing();
-            // nobody has the token of a generation whose row was written without an answer
+            // no client has the token of a generation when the result of its row write was lost
             let confirmed = standing.confirmed && standing.told == standing.generation;
             PeerResponse::Standing { generation: standing.generation, confirmed }
         })
     }
 
-    /// Another node has won the row of a page: it gets the frames and, for the resume window, what still arrives.
+    /// Hands a page over to another node that has won its row. That node gets the frames and, during the resume window,
+    /// the frames that still arrive here.
     pub fn hand_over(
         self: &Arc<Self>,
         page: Key,
@@ -144,7 +144,8 @@ impl Sessions {
         }
     }
 
-    /// What the registry has heard. Pages of what is ending go, also those that nobody asked this node for.
+    /// Applies a registry event. Closes the pages of an ending session or connection, including pages that this node
+    /// was not asked to close.
     pub fn on_registry_event(self: &Arc<Self>, news: RegistryEvent) {
         let scope = match news {
             RegistryEvent::Page(page, row, rev) => return self.notice_row(page, &row, rev),
@@ -159,7 +160,7 @@ impl Sessions {
         }
     }
 
-    /// A connection has become a user's, perhaps by a login at another node.
+    /// Assigns the pages of a connection to the user that it now belongs to, perhaps after a login at another node.
     fn notice_owner(self: &Arc<Self>, connection: Key, user: String) {
         if self.hub.has_pages(&Scope::Connection(connection)) {
             let this = self.clone();
@@ -167,7 +168,7 @@ impl Sessions {
         }
     }
 
-    /// Whoever unregistered the page could not ask this node.
+    /// Closes a page that another node unregistered while it could not reach this node.
     fn notice_unregistered(&self, page: Key, rev: u64) {
         if let Some(page) = self.hub.page(page)
             && page.is_owned()
@@ -179,14 +180,15 @@ impl Sessions {
         }
     }
 
-    /// A row was written. If it gives a page to another node that this one still counts as its own, the question
-    /// for it was lost: the client has been told of a reset, and what still arrives here is forwarded.
+    /// Applies a row write. If the row gives the page to another node and this node still holds the page, then the
+    /// handover request was lost. The client has already received a reset, so frames that still arrive here are
+    /// forwarded.
     fn notice_row(self: &Arc<Self>, page: Key, row: &PageRow, rev: u64) {
         if self.lease.holder().is_some_and(|own| own.node != row.node)
             && let Some(page) = self.hub.page(page)
         {
             page.mark_released(rev, row.generation);
-            // on its way: the question is, too
+            // while `prev` is set, the handover request is still in flight
             if row.prev.is_none() {
                 self.freeze(page, row.node, row.generation, rev, u64::MAX);
             }
@@ -208,17 +210,17 @@ impl Sessions {
         Some(handover)
     }
 
-    /// Frames that arrived at the old holder of a page of this node; `None` when it is not here.
+    /// Pushes frames that arrived at the old holder of a page of this node; `None` when the page is not here.
     pub fn forwarded(&self, page: Key, frames: &[Box<RawValue>]) -> Option<LocalPush> {
         let page = self.hub.page(page)?;
         let mut pushed = LocalPush::default();
         for frame in frames {
             let Some(tail) = FrameBody::from_frame(frame) else { continue };
             pushed.count(match JobReference::read(frame) {
-                // another way may have brought it here before
+                // another path may have delivered this result before
                 Some(about) if about.is_end() => page.deliver_job_result(about.job, about.id.get(), &tail),
                 about => {
-                    // it was submitted at the old node while the page moved
+                    // the job was submitted at the old node while the page moved
                     if let Some(about) = about.filter(JobReference::is_accepted) {
                         page.track_job(about.job, about.id.get());
                     }
@@ -229,7 +231,7 @@ impl Sessions {
         Some(pushed)
     }
 
-    /// One message after the other, so that frames stay in order.
+    /// Forwards one frame at a time, so that the frames keep their order.
     async fn forward(self: Arc<Self>, page: Key, mut forwarding: Forwarding) {
         let address = Address { key: page, node: forwarding.to };
         while let Some(ForwardedFrame { tail, met }) = forwarding.frames.recv().await {
@@ -240,7 +242,7 @@ impl Sessions {
                 if !matches!(answer, Err(PeerError::Gone)) {
                     break;
                 }
-                // that node has no connection now: nothing has arrived, so that it may be sent again
+                // the new node has no connection now: nothing has arrived there, so the frame may be sent again
                 tokio::time::sleep(self.timing.handover / 4).await;
                 answer = self.post.ask_page(address, &question, telemetry::current_trace()).await;
             }
@@ -251,7 +253,7 @@ impl Sessions {
         }
     }
 
-    /// The old address is good for the resume window.
+    /// Removes the frozen copy after the resume window. Until then the old address stays valid.
     async fn drop_frozen_after_window(self: Arc<Self>, page: Arc<Page>) {
         tokio::time::sleep(self.options.resume_window).await;
         page.leave(None, RESUME_CONFLICT);

@@ -1,6 +1,6 @@
-//! The pages of this node, by every level.
+//! The pages of this node, indexed by every level.
 //!
-//! Owns: the index from page, session, connection and user to pages. Never waits for a socket: a push appends to
+//! Owns: the index from page, session, connection, user and topic to pages. Never waits for a socket: a push appends to
 //! outboxes.
 
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ struct Index {
 }
 
 fn add<K: Eq + Hash>(members: &mut HashMap<K, Vec<Arc<Page>>>, scope: K, page: &Arc<Page>) {
-    // most scopes have one page: do not reserve room for four
+    // most scopes have one page, so do not reserve capacity for four
     members.entry(scope).or_insert_with(|| Vec::with_capacity(1)).push(page.clone());
 }
 
@@ -55,7 +55,7 @@ impl Index {
     }
 }
 
-/// What a push met on this node.
+/// Result of a push on this node: pages reached, pages buffered, and forwards still in flight.
 #[derive(Debug, Default)]
 pub struct LocalPush {
     reach: PushCounts,
@@ -72,23 +72,23 @@ impl LocalPush {
         }
     }
 
-    /// What it met in all, when nothing of it is on its way to another node.
+    /// The counts; `None` while a forward to another node is in flight.
     pub fn immediate(&self) -> Option<PushCounts> {
         self.forwarded.is_empty().then_some(self.reach)
     }
 
-    /// What it met in all, after the other nodes have said what it met there.
+    /// The counts, after the other nodes have reported theirs.
     pub async fn await_forwarded(self) -> PushCounts {
         let mut reach = self.reach;
         for told in self.forwarded {
-            // an error: the other node did not answer, so nobody knows of a page that got it
+            // an error means that the other node did not reply, so no page there is known to have received it
             reach += told.await.unwrap_or_default();
         }
         reach
     }
 }
 
-/// Of what a page that left was the last one at this node.
+/// Whether a page that left was the last page of its session or connection on this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LastOf {
     pub(super) of_session: bool,
@@ -102,7 +102,7 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Each change leaves the index whole, so a poisoned lock is still usable.
+    /// Each change leaves the index consistent, so a poisoned lock is still usable.
     fn read(&self) -> RwLockReadGuard<'_, Index> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,7 +116,7 @@ impl Hub {
         self.read().pages.get(&key).cloned()
     }
 
-    /// How many pages this node holds, with a socket or in their resume window.
+    /// The number of pages on this node, with a socket or in their resume window.
     pub fn len(&self) -> usize {
         self.read().pages.len()
     }
@@ -140,13 +140,13 @@ impl Hub {
         found
     }
 
-    /// Adds one frame to the outbox of every page of a scope, except those that a sender who has seen every row up to
-    /// `seen` counts at another node. The frame is encoded once, its bytes are shared.
+    /// Adds one frame to the outbox of every page of a scope, except the pages that a sender with all rows up to `seen`
+    /// counts at another node. The frame is encoded once and its bytes are shared.
     pub fn push(&self, scope: &Scope, seen: Option<u64>, tail: &FrameBody) -> LocalPush {
         let mut pushed = LocalPush::default();
         self.visit(scope, |page| {
             pushed.count(match scope {
-                // its address says where it is
+                // the address of the page names its node
                 Scope::Page(_) => page.push(tail),
                 _ => page.push_scoped(seen, tail),
             });
@@ -166,13 +166,13 @@ impl Hub {
         }
     }
 
-    /// Visits those of the pages that are here.
+    /// Visits the given pages, as far as they are on this node.
     pub(super) fn each(&self, pages: &[Key], mut visitor: impl FnMut(&Arc<Page>)) {
         let index = self.read();
         pages.iter().filter_map(|page| index.pages.get(page)).for_each(&mut visitor);
     }
 
-    /// Adds a page; what was left here of an earlier stay goes.
+    /// Adds a page and removes the copy of an earlier ownership, if this node still has one.
     pub(super) fn insert(&self, page: Arc<Page>) {
         let mut index = self.write();
         if let Some(old) = index.pages.get(&page.key()).cloned() {
@@ -189,12 +189,12 @@ impl Hub {
         index.pages.insert(page.key(), page);
     }
 
-    /// Removes a page; `None` when it is not here any more, or has come back meanwhile.
+    /// Removes a page; `None` when the page is not here any more or has come back meanwhile.
     pub(super) fn remove(&self, page: &Arc<Page>) -> Option<LastOf> {
         let mut index = self.write();
         index.pages.get(&page.key()).filter(|held| Arc::ptr_eq(held, page))?;
         index.remove(page);
-        // what has moved on is another node's
+        // a page that has moved on belongs to another node
         let none_here =
             |pages: Option<&Vec<Arc<Page>>>| !pages.into_iter().flatten().any(|page| page.is_owned());
         Some(LastOf {
@@ -203,8 +203,8 @@ impl Hub {
         })
     }
 
-    /// A page has these topics from here on. `label` runs under the index lock, so that no push meets the page half
-    /// re-labelled; `false`: a later row is known already.
+    /// Sets the topics of a page. `label` runs under the index lock, so that no push sees the page with a partly
+    /// updated index. `label` returns `false` when a later row is already known; then nothing changes.
     pub(super) fn set_topics(&self, page: &Arc<Page>, topics: Vec<Arc<str>>, label: impl FnOnce() -> bool) {
         let mut index = self.write();
         if !label() {
@@ -220,11 +220,11 @@ impl Hub {
         page.set_topics(topics);
     }
 
-    /// An anonymous page belongs to a user from here on. `label` runs under the index lock, so that no push
-    /// meets the page half re-labelled.
+    /// Assigns an anonymous page to a user. `label` runs under the index lock, so that no push sees the page with a
+    /// partly updated index.
     pub(super) fn identify(&self, page: &Arc<Page>, user: &Arc<str>, label: impl FnOnce() -> bool) {
         let mut index = self.write();
-        // once, although two writers may learn of it
+        // add the page only once, although two writers may learn of the user
         let known = page.user().is_some();
         if label() && !known && index.pages.contains_key(&page.key()) {
             add(&mut index.by_user, user.clone(), page);

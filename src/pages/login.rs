@@ -1,8 +1,8 @@
-//! A connection becomes a user's, with all its pages on every node.
+//! Login: a connection gets a user, together with all its pages on every node.
 //!
-//! Owns: the order of a login: the owner row first, then the rows of the pages. Never: whether the user's token is
-//! good. Every node that hears of the owner row labels its own pages, so no page stays behind because a question
-//! between nodes was lost.
+//! Owns: the order of a login: the owner row first, then the rows of the pages. Never: the validity of the user's
+//! token. Every node that sees the owner row updates its own pages, so no page is left out when a request between nodes
+//! is lost.
 
 use std::sync::Arc;
 
@@ -17,22 +17,23 @@ use super::sessions::Sessions;
 use crate::protocol::{Close, CloseCode, FrameBody};
 use crate::telemetry;
 
-/// How often the row of a page is written again while others write it, and the pauses between.
+/// Maximum attempts to write the row of a page while other writers change it. Also divides the operation timeout into
+/// the pauses between attempts.
 const ATTEMPTS: u32 = 40;
 
-/// Why a login fails.
+/// Reason why a login fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoginError {
-    /// The connection is another user's.
+    /// The connection belongs to another user.
     Foreign,
-    /// The user would have more pages than a user may have.
+    /// The user would exceed the maximum number of pages per user.
     TooManyPages,
-    /// The cluster does not answer. The login may have happened; it can be repeated.
+    /// The cluster does not reply. The login may have happened; it can be repeated.
     Unavailable,
 }
 
 impl Sessions {
-    /// A page authenticated: its connection and all pages of it, on every node, belong to that user now.
+    /// Assigns a connection and all its pages on every node to the user that one of its pages authenticated.
     ///
     /// # Errors
     ///
@@ -46,7 +47,7 @@ impl Sessions {
         let owned = self.registry.claim_connection(connection, user, kept).await;
         let owned = owned.map_err(|_| LoginError::Unavailable)?;
         check_owner(Some(&owned.owner), Some(user)).map_err(|_| LoginError::Foreign)?;
-        // a page that has not found the owner row was written before it: from here on the view shows it
+        // a page that did not find the owner row was written before that row, so from here on the view shows the page
         let seen = tokio::time::timeout(self.timing.operation, self.registry.reached(owned.rev)).await;
         seen.map_err(|_| LoginError::Unavailable)?;
         let scope = Scope::Connection(connection);
@@ -62,15 +63,15 @@ impl Sessions {
         Ok(())
     }
 
-    /// The same for the pages of this node.
+    /// Assigns the pages of the connection on this node to the user.
     pub async fn identify_here(&self, connection: Key, user: &Arc<str>) {
         for page in self.hub.pages(&Scope::Connection(connection)) {
             self.identify_page(&page, user).await;
         }
     }
 
-    /// Labels one page, however often its row is written meanwhile. A page that cannot be labelled leaves this node: it
-    /// must not stay anonymous among the pages of a user.
+    /// Assigns one page to the user, and retries while other writers change its row. If all attempts fail, the page
+    /// leaves this node: it must not stay anonymous among the pages of a user.
     async fn identify_page(&self, page: &Arc<Page>, user: &Arc<str>) {
         for attempt in 0..ATTEMPTS {
             let standing = page.standing();
@@ -80,7 +81,7 @@ impl Sessions {
             if attempt > 0 {
                 tokio::time::sleep(self.timing.operation / ATTEMPTS).await;
             }
-            // what the old holder hands over comes first
+            // the page must first get the state that the old holder hands over
             let Some(holder) = self.lease.holder().filter(|_| !page.is_installing()) else { continue };
             let place = Membership { user: Some(user.clone()), ..page.place() };
             let row = self.row(holder, standing.generation, &place, page.opened(), "");
@@ -90,7 +91,7 @@ impl Sessions {
                     page.push_unsequenced(FrameBody::identity(user));
                     return;
                 }
-                // an earlier write of this node may stand although its answer was lost
+                // an earlier write of this node may have succeeded although its result was lost
                 Err(WriteError::Conflict { .. }) => drop(self.knows_better(page, &standing).await),
                 Err(error) => tracing::debug!(%error, "the user of a page is written again"),
             }

@@ -1,6 +1,6 @@
 //! Pages on this node: opening and resuming, the hub, outboxes, delivery.
 //!
-//! Owns: everything between a socket and the cluster. Never: a socket, HTTP, or what a command means.
+//! Owns: everything between a socket and the cluster. Never: a socket, HTTP, or the meaning of a command.
 
 mod access;
 mod close;

@@ -1,6 +1,6 @@
-//! Opening and resuming pages: who gets which page, and what it is told.
+//! Opens and resumes pages: decides which page a socket gets, and builds the `registered` frame.
 //!
-//! The order is fixed: proof first, then the row, then the socket. Whoever wins the compare-and-set on the row
+//! The order is fixed: proof first, then the row, then the socket. The node that wins the compare-and-set on the row
 //! holds the page.
 
 use std::sync::Arc;
@@ -17,27 +17,27 @@ use super::token::PageClaims;
 use crate::protocol::{Close, CloseCode, FrameBody, Hello, Registered, ResumeOutcome};
 use pagewire_cluster::clock::unix_ms;
 
-/// How often a resume that lost the race for the row looks again.
+/// Maximum attempts of a resume that loses the race for the row.
 const RESUME_ATTEMPTS: usize = 3;
 
-/// What a socket brings.
+/// Input of a socket that opens a page.
 #[derive(Debug)]
 pub struct OpenRequest {
-    /// Its first frame.
+    /// The first frame of the socket.
     pub hello: Hello,
-    /// Its authenticated user; absent for anonymous.
+    /// The authenticated user of the socket; absent for anonymous.
     pub user: Option<Arc<str>>,
-    /// The browser's own description.
+    /// The user agent of the browser.
     pub agent: String,
 }
 
-/// A page in the hands of a socket.
+/// A page attached to a socket.
 pub struct Opened {
     /// The page; `registered` is the first frame to take.
     pub page: Arc<Page>,
-    /// The socket's right to it.
+    /// The attachment of the socket to the page.
     pub ticket: AttachmentId,
-    /// How it came.
+    /// Whether the page is new, recovered or reset.
     pub recovered: ResumeOutcome,
 }
 
@@ -49,14 +49,24 @@ const CLUSTER_UNAVAILABLE: Close = Close::new(CloseCode::Overloaded, "the cluste
 pub(super) const RESUME_CONFLICT: Close =
     Close::new(CloseCode::HeldElsewhere, "the page is being taken elsewhere");
 
-/// The newest generation resumes, and the one before while its successor's client may not know its token yet.
+/// Accepts the newest generation. Also accepts the one before, as long as the client may not have the token of the
+/// newest one yet.
+///
+/// # Errors
+///
+/// [`STALE_TOKEN`] for any other generation.
 fn check_generation(claimed: u32, standing: u32, confirmed: bool) -> Result<(), Close> {
     let newest = claimed == standing || (claimed.checked_add(1) == Some(standing) && !confirmed);
     if newest { Ok(()) } else { Err(STALE_TOKEN) }
 }
 
 impl Sessions {
-    /// Opens a page or resumes one. An error is what the socket closes with.
+    /// Opens a page or resumes one.
+    ///
+    /// # Errors
+    ///
+    /// The [`Close`] that the socket must send, for example [`CloseCode::Forbidden`] without a valid token, or
+    /// [`CloseCode::Overloaded`] while the cluster is unavailable.
     pub async fn open(self: &Arc<Self>, open: OpenRequest) -> Result<Opened, Close> {
         let holder = self.lease.holder().ok_or_else(|| self.cut_off())?;
         let claims = match &open.hello.resume {
@@ -75,7 +85,7 @@ impl Sessions {
             }
             (Some(_), _) => Err(NO_PROOF),
             (None, claims) => {
-                // what has expired proves nothing any more: a user's own sessions ask for none
+                // an expired token proves nothing any more; a user needs no token for the user's own sessions
                 let claims = claims.map(|(claims, _)| claims).filter(|claims| !expired(claims));
                 self.create(holder, claims, &open).await
             }
@@ -122,9 +132,9 @@ impl Sessions {
         self.check_room(open.user.as_deref(), self.added_by_return(&claims, open.user.as_deref()))?;
         for _ in 0..RESUME_ATTEMPTS {
             let opened = match self.hub.page(claims.page).filter(|page| page.is_owned()) {
-                // an earlier resume waits for the old holder: it will have the page in a moment, or nobody
+                // an earlier resume waits for the old holder: it gets the page in a moment, or no socket does
                 Some(page) if page.is_installing() => return Err(RESUME_CONFLICT),
-                // a later token: the page has moved on since, and this node has not heard of it yet
+                // a later token: the page has moved since, and this node has not seen the row yet
                 Some(page) if page.standing().generation < claims.generation => {
                     self.resume_elsewhere(holder, &claims, seq, open).await?
                 }
@@ -134,13 +144,13 @@ impl Sessions {
             if let Some(opened) = opened {
                 return Ok(opened);
             }
-            // another socket was first: what it left decides
+            // another socket was first: read its result and decide again
             tokio::task::yield_now().await;
         }
         Err(RESUME_CONFLICT)
     }
 
-    /// `None`: the row or the page changed meanwhile, look again.
+    /// Resumes a page that this node holds. `None` when the row or the page changed meanwhile; the caller reads again.
     async fn resume_here(
         self: &Arc<Self>,
         holder: Holder,
@@ -169,14 +179,14 @@ impl Sessions {
         };
         self.set_row_and_user(page, rev, generation, place.user);
         if self.overtaken_by(connection, anonymous, user).await?.is_some() {
-            // the page stays: it will hear of its user in a moment
+            // the page stays: it gets its user in a moment
             return Err(NOT_AUTHENTICATED);
         }
         Ok(self.attach(holder, page.clone(), AttachKind::Resumed { seq }))
     }
 
-    /// The page was held by another node or an earlier life of this one: the row is won first, then its old holder
-    /// hands it over if it lives.
+    /// Resumes a page that another node or an earlier incarnation (epoch) of this node held. This node wins the row
+    /// first, then the old holder hands the page over if it is alive.
     async fn resume_elsewhere(
         self: &Arc<Self>,
         holder: Holder,
@@ -187,7 +197,7 @@ impl Sessions {
         let user = open.user.as_deref();
         let (found, overtaken) = tokio::join!(
             self.registry.find(claims.page),
-            // before a page is taken from its holder
+            // checked before the page is taken from its holder
             self.overtaken_by(claims.connection, Some(claims), user)
         );
         if overtaken?.is_some() {
@@ -220,7 +230,7 @@ impl Sessions {
             found.iter().flat_map(|(row, _)| &row.topics).map(|topic| topic.as_str().into()).collect();
         let user = owner.map(Arc::from).or_else(|| open.user.clone());
         let place = Membership { session, connection, user, topics };
-        // a move that was cut short has left its frames on two nodes: nobody can put them together again
+        // an interrupted move has left frames of the page on two nodes, and they cannot be put in order again
         let others =
             found.iter().flat_map(|(row, _)| [Some(Holder { node: row.node, epoch: row.epoch }), row.prev]);
         let others = others.flatten().any(|old| old != holder && self.registry.view().lives(old));
@@ -238,7 +248,7 @@ impl Sessions {
             }
         };
         let page = self.adopt_page(claims.page, rev, &row, others);
-        // another node may still hold a copy, which has to hear of it
+        // another node may still have a copy and must see the removal
         let farewell = if others { RemovalKind::Unregister } else { RemovalKind::Forget };
         self.stay(&page, Some(claims), row.user.as_deref(), farewell).await?;
         match prev {
@@ -247,7 +257,7 @@ impl Sessions {
         }
     }
 
-    /// A page whose row this node has just written stays, unless its connection has become a user's meanwhile.
+    /// Keeps a page after this node has written its row, unless the connection has become a user's meanwhile.
     async fn stay(
         self: &Arc<Self>,
         page: &Arc<Page>,
@@ -259,7 +269,7 @@ impl Sessions {
             Ok(None) => Ok(()),
             Ok(Some(owner)) => Err(self.turn_away(page, &owner, farewell)),
             Err(close) => {
-                // as after a hand-over without an end: the client's next resume decides
+                // as after an incomplete handover: the client's next resume decides
                 page.leave(None, RESUME_CONFLICT);
                 self.hub.remove(page);
                 Err(close)
@@ -267,7 +277,8 @@ impl Sessions {
         }
     }
 
-    /// A page whose row this node has just won, on its way to a socket; `others`: another node may have a copy of it.
+    /// Creates the copy of a page after this node has won its row; a socket attaches later. `others`: another node may
+    /// have a copy of the page.
     fn adopt_page(self: &Arc<Self>, key: Key, rev: u64, row: &PageRow, others: bool) -> Arc<Page> {
         let user = self.intern(row.user.as_deref());
         let topics = row.topics.iter().map(|topic| topic.as_str().into()).collect();
@@ -281,7 +292,8 @@ impl Sessions {
             page.expect_handover();
         }
         let page = Arc::new(page);
-        // a copy that this node wrongly counts as the page: what it has taken since goes the way of all late frames
+        // this node still has a stale copy: freeze it, so that the frames it took since are forwarded like other late
+        // frames
         if let Some(stale) = self.hub.page(key).filter(|stale| stale.is_owned()) {
             self.freeze(stale, row.node, row.generation, rev, u64::MAX);
         }
@@ -325,7 +337,8 @@ impl Sessions {
         }
     }
 
-    /// Everybody comes back when the cluster does: spread them.
+    /// The close for an unavailable cluster. Clients reconnect at random times within the jitter, because all of them
+    /// return when the cluster does.
     pub(super) fn cut_off(&self) -> Close {
         CLUSTER_UNAVAILABLE.after(self.timing.reconnect_jitter.mul_f64(rand::random()))
     }

@@ -1,67 +1,67 @@
-//! What a page still has to be told. Pure.
+//! The frames that a page still has to receive. Pure.
 //!
-//! Numbers are given when a frame leaves for a socket and never skip. What has left stays in the replay ring until
-//! the client acknowledges it, so that a client that comes back gets exactly what it missed, or is told that this
-//! is impossible.
+//! A frame gets its number when it leaves for a socket; numbers never skip. Frames that have left stay in the replay
+//! ring until the client acknowledges them. So a client that resumes gets exactly the frames that it missed, or a reset
+//! if that is impossible.
 
 use std::collections::VecDeque;
 
 use crate::protocol::FrameBody;
 
-/// What a frame costs here: its bytes, as if they were not shared, and its entry.
+/// The cost of a frame in bytes: its content, as if it were not shared, plus its entry.
 fn cost(tail: &FrameBody) -> usize {
     tail.len() + std::mem::size_of::<FrameBody>()
 }
 
-/// How many bytes a page may keep.
+/// Maximum number of bytes that a page may keep.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
-    /// Frames that wait for the socket.
+    /// Bytes of frames that wait for the socket.
     pub outbox: usize,
-    /// Frames that have left and are not acknowledged.
+    /// Bytes of frames that have left and are not acknowledged.
     pub replay: usize,
 }
 
-/// What happened to a pushed frame.
+/// Result of adding a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EnqueueResult {
-    /// It waits or leaves.
+    /// The frame waits for the socket.
     Queued,
-    /// No room: it and everything after it is lost to this page until it is reset.
+    /// No room: this frame and all later ones are lost to the page until it is reset.
     Overflow,
 }
 
-/// What a resuming client gets.
+/// Result of a resume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Resumed {
-    /// Every frame after the last one it saw.
+    /// The client gets every frame after the last one it saw.
     Recovered,
-    /// Something is missing: numbers start again.
+    /// At least one frame is missing: numbers start again.
     Reset,
 }
 
-/// A page's frames on their way to another node.
+/// The frames of a page that moves to another node.
 #[derive(Debug, Clone)]
 pub(super) struct OutboxSnapshot {
     /// The number of the last frame that left.
     pub(super) last: u64,
-    /// Frames that have left and the client has not seen, the last one numbered `last`.
+    /// Frames that have left and that the client has not seen; the last one has the number `last`.
     pub(super) sent: Vec<FrameBody>,
     /// Frames that have no number yet.
     pub(super) waiting: Vec<FrameBody>,
 }
 
-/// One page's frames.
+/// The frames of one page.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// Frames outside the sequence, for the present socket only; they go first.
+    /// Frames outside the sequence, for the present socket only. They leave first.
     notices: VecDeque<FrameBody>,
-    /// First the `sent` frames that have left, the last of them numbered `last`, then those that wait for a number.
-    /// One queue, because leaving is what happens most: a counter moves, no frame does.
+    /// First the `sent` frames that have left, the last of them numbered `last`, then the frames that wait for a
+    /// number. Both share one queue because leaving is the most frequent operation: it moves a counter and no frame.
     frames: VecDeque<FrameBody>,
     sent: usize,
     last: u64,
-    /// How many of the newest frames that have left the present socket still has to get again.
+    /// The number of the newest frames that have left and that the present socket must get again.
     again: usize,
     waiting_bytes: usize,
     sent_bytes: usize,
@@ -87,8 +87,8 @@ impl Outbox {
         self.notices.push_back(tail);
     }
 
-    /// Shows the next frame for the socket with its number, `None` for a frame outside the sequence; `false` when
-    /// there is none.
+    /// Passes the next frame for the socket to `write`, with its number, or `None` for a frame outside the sequence.
+    /// Returns `false` when there is no frame.
     pub(super) fn take(&mut self, budget: Budget, write: impl FnOnce(Option<u64>, &FrameBody)) -> bool {
         if let Some(tail) = self.notices.pop_front() {
             write(None, &tail);
@@ -113,12 +113,12 @@ impl Outbox {
         true
     }
 
-    /// Whether [`Outbox::take`] has something.
+    /// Whether [`Outbox::take`] has no frame.
     pub(super) fn is_empty(&self) -> bool {
         self.notices.is_empty() && self.again == 0 && !self.waits()
     }
 
-    /// The client has everything up to `seq`.
+    /// Removes the frames up to `seq`, because the client has received them.
     pub(super) fn acknowledge(&mut self, seq: u64) {
         while self.sent > self.again && seq > self.last - self.sent as u64 {
             self.forget_oldest();
@@ -126,7 +126,7 @@ impl Outbox {
         self.release_memory();
     }
 
-    /// A new socket takes over from a client that has seen everything up to `seq`.
+    /// Prepares the frames for a new socket of a client that has seen everything up to `seq`.
     pub(super) fn resume(&mut self, seq: u64) -> Resumed {
         self.notices.clear();
         let first_kept = self.last - self.sent as u64;
@@ -140,8 +140,8 @@ impl Outbox {
         Resumed::Recovered
     }
 
-    /// What a client that has seen everything up to `seq` still has to get, for another node; `None` when some of it
-    /// is lost.
+    /// The frames that a client with everything up to `seq` still has to get, for another node; `None` when some of
+    /// them are lost.
     pub(super) fn hand_over(&self, seq: u64) -> Option<OutboxSnapshot> {
         let first_kept = self.last - self.sent as u64;
         if self.lost || seq < first_kept || seq > self.last {
@@ -153,17 +153,17 @@ impl Outbox {
         Some(OutboxSnapshot { last: self.last, sent, waiting })
     }
 
-    /// What has no number yet.
+    /// The frames that have no number yet.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &FrameBody> {
         self.frames.iter().skip(self.sent)
     }
 
-    /// The same, to take away.
+    /// Consumes the outbox and returns the frames that have no number yet.
     pub(super) fn into_waiting(self) -> impl Iterator<Item = FrameBody> {
         self.frames.into_iter().skip(self.sent)
     }
 
-    /// Takes over from another node. What waits already came later than what is installed.
+    /// Installs the frames from another node. Frames that already wait here are newer than the installed ones.
     pub(super) fn install(&mut self, moving: OutboxSnapshot) {
         let early = std::mem::take(&mut self.frames).into_iter().skip(self.sent);
         self.last = moving.last;
@@ -173,12 +173,12 @@ impl Outbox {
         self.waiting_bytes = self.frames.range(self.sent..).map(cost).sum();
     }
 
-    /// Bytes that wait for the socket.
+    /// Bytes of frames that wait for the socket.
     pub(super) fn waiting_bytes(&self) -> usize {
         self.waiting_bytes
     }
 
-    /// Numbers start again; what still waits is kept unless something was lost in between.
+    /// Restarts the numbers. Waiting frames are kept unless a frame between them was lost.
     fn reset(&mut self) {
         let Self { mut frames, sent, waiting_bytes, lost, .. } = std::mem::take(self);
         if !lost {
@@ -192,7 +192,7 @@ impl Outbox {
         self.frames.len() > self.sent
     }
 
-    /// Only of those that have left.
+    /// Removes the oldest frame that has left.
     fn forget_oldest(&mut self) {
         if self.sent > 0
             && let Some(tail) = self.frames.pop_front()
@@ -203,7 +203,7 @@ impl Outbox {
         self.again = self.again.min(self.sent);
     }
 
-    /// An idle page keeps no buffers.
+    /// Frees empty queues, so that an idle page keeps no buffers.
     fn release_memory(&mut self) {
         for queue in [&mut self.notices, &mut self.frames] {
             if queue.is_empty() && queue.capacity() > 0 {
@@ -306,7 +306,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens, the client sees every frame once and in order, or is told of a reset.
+        /// For any sequence of steps the client sees every frame once and in order, or gets a reset.
         #[test]
         fn recovered_means_no_gap_and_no_duplicate(steps in prop::collection::vec(step(), 0..200), replay in 100usize..2000) {
             let budget = Budget { outbox: 100_000, replay };

@@ -1,4 +1,4 @@
-//! One page on this node: its outbox, and which socket holds it.
+//! One page on this node: its outbox, and the socket that holds it.
 
 mod job_results;
 mod migration;
@@ -24,33 +24,33 @@ use super::outbox::{Budget, EnqueueResult, Outbox};
 use super::state_watch::PageWatch;
 use crate::protocol::{Close, CloseCode, FrameBody};
 
-/// Who holds the page.
+/// The holder of the page.
 #[derive(Debug)]
 enum HoldState {
     /// A socket.
     Live,
     /// A socket that must close once its frames have left.
     Closing(Close),
-    /// Nobody; the resume window runs.
+    /// No socket; the resume window runs.
     Detached,
-    /// This node has won the row and waits for what the old holder hands over.
+    /// No socket yet: this node has won the row and waits for the handover from the old holder.
     Installing,
-    /// Another node has won the row: what still arrives is forwarded to it.
+    /// Another node, which has won the row: frames that still arrive here are forwarded to it.
     Frozen(Frozen),
-    /// The page is gone from this node.
+    /// No holder on this node: the page has left it.
     Gone(Close),
 }
 
 struct PageState {
     outbox: Outbox,
     holding: HoldState,
-    /// Counts sockets; the present one has this ticket.
+    /// The number of sockets so far; also the attachment id of the present socket.
     ticket: u64,
     generation: u32,
     /// The newest generation that this node has tried to write for the page.
     written: u32,
-    /// The newest generation that a socket of this node was given the token of. An answer that was lost may have left
-    /// a row of a later one, whose token no client has.
+    /// The newest generation with a token that a socket of this node received. A write with a lost result may have left
+    /// a row of a later generation; no client has its token.
     told: u32,
     rev: u64,
     stay: OwnershipWindow,
@@ -62,46 +62,47 @@ struct PageState {
     topics: Vec<Arc<str>>,
 }
 
-/// What a push met.
+/// Result of a push to one page.
 #[derive(Debug)]
 pub enum PushOutcome {
-    /// An open socket.
+    /// An open socket takes the frame.
     Reached,
-    /// The resume window.
+    /// The frame is buffered for the resume window.
     Held,
-    /// Another node: what it meets there is told later. A sender that waits for it keeps its messages in order.
+    /// The frame is forwarded to another node; the receiver gets the counts from there. A sender that waits for them
+    /// keeps its messages in order.
     Forwarded(oneshot::Receiver<PushCounts>),
-    /// None of these: gone, or its outbox overflowed.
+    /// The frame is not delivered: the page is gone, or its outbox overflowed.
     Missed,
 }
 
-/// What a page row needs to know of a page.
+/// The state of a page that its row depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RowVersion {
     /// The row's revision.
     pub(super) rev: u64,
-    /// The generation that the row says.
+    /// The generation in the row.
     pub(super) generation: u32,
-    /// The generation of the newest token that was given to a socket.
+    /// The generation of the newest token that a socket received.
     pub(super) told: u32,
     /// Whether the client is known to have that token.
     pub(super) confirmed: bool,
-    /// Its user.
+    /// The page's user; absent for anonymous.
     pub(super) user: Option<Arc<str>>,
-    /// Its topics.
+    /// The page's topics.
     pub(super) topics: Vec<Arc<str>>,
 }
 
-/// Where a page belongs.
+/// The session, connection, user and topics that a page belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Membership {
-    /// Its session.
+    /// The page's session.
     pub session: Address,
-    /// Its connection.
+    /// The page's connection.
     pub connection: Address,
-    /// Its user; absent for anonymous.
+    /// The page's user; absent for anonymous.
     pub user: Option<Arc<str>>,
-    /// Its topics.
+    /// The page's topics.
     pub topics: Vec<Arc<str>>,
 }
 
@@ -116,12 +117,12 @@ pub struct Page {
     ends: JobTracker,
     changed: Notify,
     ended: Notify,
-    /// When its client got its newest token, in seconds since the Unix epoch.
+    /// When the client got its newest token, in seconds since the Unix epoch.
     token_given: AtomicU64,
 }
 
 impl Page {
-    /// A page whose row stands at `rev`, not yet held by a socket.
+    /// A page with a row at revision `rev`, not yet held by a socket.
     pub(super) fn new(
         key: Key,
         session: Address,
@@ -151,37 +152,37 @@ impl Page {
         Self { key, session, connection, opened, budget, state, ends, changed, ended, token_given }
     }
 
-    /// The state stays consistent at every step, so a poisoned lock is still usable.
+    /// The state is consistent at every step, so a poisoned lock is still usable.
     fn lock(&self) -> MutexGuard<'_, PageState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its key.
+    /// The page's key.
     pub fn key(&self) -> Key {
         self.key
     }
 
-    /// Its session.
+    /// The page's session.
     pub fn session(&self) -> Address {
         self.session
     }
 
-    /// Its connection.
+    /// The page's connection.
     pub fn connection(&self) -> Address {
         self.connection
     }
 
-    /// When it was first opened, in milliseconds since the Unix epoch.
+    /// When the page was first opened, in milliseconds since the Unix epoch.
     pub fn opened(&self) -> u64 {
         self.opened
     }
 
-    /// Its user; absent for anonymous.
+    /// The page's user; absent for anonymous.
     pub fn user(&self) -> Option<Arc<str>> {
         self.lock().user.clone()
     }
 
-    /// Where it belongs.
+    /// The session, connection, user and topics of the page.
     pub fn place(&self) -> Membership {
         let state = self.lock();
         let (user, topics) = (state.user.clone(), state.topics.clone());
@@ -193,8 +194,8 @@ impl Page {
         self.push_to(self.lock(), tail)
     }
 
-    /// The same for a sender that means many pages and has seen every row up to this revision, if it counts this one
-    /// here.
+    /// Adds a sequenced frame of a message to many pages, if its sender counts the page at this node. `seen`: the
+    /// sender has seen every row up to this revision.
     pub fn push_scoped(&self, seen: Option<u64>, tail: &FrameBody) -> PushOutcome {
         let state = self.lock();
         if state.stay.counts(seen) { self.push_to(state, tail) } else { PushOutcome::Missed }
@@ -207,7 +208,7 @@ impl Page {
             HoldState::Frozen(frozen) => return frozen.forward(tail),
             HoldState::Gone(_) => return PushOutcome::Missed,
         };
-        // where something waits already, the socket knows, or takes before it waits again
+        // if frames wait already, the socket has been notified, or takes them before it waits again
         let news = state.outbox.is_empty();
         let pushed = state.outbox.push(tail.clone(), self.budget);
         let slow = live && pushed == EnqueueResult::Overflow;
@@ -236,7 +237,7 @@ impl Page {
         }
     }
 
-    /// Asks the present socket to close once its frames have left.
+    /// Requests the present socket to close once its frames have left.
     pub fn close(&self, close: Close) {
         let mut state = self.lock();
         if matches!(state.holding, HoldState::Live) {
@@ -256,22 +257,22 @@ impl Page {
         !matches!(self.lock().holding, HoldState::Frozen(_) | HoldState::Gone(_))
     }
 
-    /// Whether the old holder has not handed it over yet.
+    /// Whether the page still waits for the handover from its old holder.
     pub(super) fn is_installing(&self) -> bool {
         matches!(self.lock().holding, HoldState::Installing)
     }
 
-    /// Whether a frame is among those that have not left yet.
+    /// Whether the frame is queued and has not left yet.
     pub(super) fn is_queued(&self, tail: &FrameBody) -> bool {
         self.lock().outbox.waiting().any(|waiting| waiting == tail)
     }
 
-    /// Bytes that wait for a socket.
+    /// Bytes of frames that wait for a socket.
     pub fn waiting_bytes(&self) -> usize {
         self.lock().outbox.waiting_bytes()
     }
 
-    /// What the row needs to know.
+    /// The state that the page's row depends on.
     pub(super) fn standing(&self) -> RowVersion {
         let state = self.lock();
         let (rev, generation, confirmed) = (state.rev, state.generation, state.confirmed);
@@ -286,7 +287,7 @@ impl Page {
         }
     }
 
-    /// The row was written; `false` when a later one is known already.
+    /// Records a row that was written; `false` when a later one is already known.
     pub(super) fn set_row(&self, rev: u64, generation: u32, user: Option<Arc<str>>) -> bool {
         let mut state = self.lock();
         let newer = state.rev < rev;
@@ -297,19 +298,19 @@ impl Page {
         newer
     }
 
-    /// A row of that generation is about to be written.
+    /// Records that a row of this generation is about to be written.
     pub(super) fn writes(&self, generation: u32) {
         let mut state = self.lock();
         state.written = state.written.max(generation);
     }
 
-    /// Whether a row of this node and that generation may be this page's.
+    /// Whether a row of this node with this generation may be the page's own.
     pub(super) fn has_written(&self, generation: u32) -> bool {
         let state = self.lock();
         (state.generation..=state.written).contains(&generation)
     }
 
-    /// What was handed over is here, and no socket.
+    /// Marks a page as detached that was handed over but has no socket.
     pub(super) fn wait(&self) {
         let mut state = self.lock();
         if matches!(state.holding, HoldState::Installing) {
@@ -317,17 +318,17 @@ impl Page {
         }
     }
 
-    /// Its client gets a token.
+    /// Records when the client got its newest token, in seconds since the Unix epoch.
     pub(super) fn token_given(&self, at: u64) {
         self.token_given.store(at, Ordering::Relaxed);
     }
 
-    /// When its client got the newest one, in seconds since the Unix epoch.
+    /// When the client got its newest token, in seconds since the Unix epoch.
     pub(super) fn token_age_counts_from(&self) -> u64 {
         self.token_given.load(Ordering::Relaxed)
     }
 
-    /// Its topics.
+    /// The page's topics.
     pub(super) fn topics(&self) -> Vec<Arc<str>> {
         self.lock().topics.clone()
     }
@@ -336,7 +337,8 @@ impl Page {
         self.lock().topics = topics;
     }
 
-    /// The page leaves this node, unless it is held by a socket newer than `ticket` (for an expired window).
+    /// Removes the page from this node. `false` and no effect when the page has been attached since `unless_newer_than`
+    /// or is not detached; this is for an expired resume window.
     pub(super) fn leave(&self, unless_newer_than: Option<AttachmentId>, close: Close) -> bool {
         let mut state = self.lock();
         let taken_over = unless_newer_than
@@ -351,10 +353,10 @@ impl Page {
         true
     }
 
-    /// Resolves when the page has left this node for good, now or before.
+    /// Resolves when the page has left this node for good, also if it has left before the call.
     pub async fn ended(&self) {
         let ended = self.ended.notified();
-        // made before the look: no end falls between
+        // `notified` is created before the check, so that no end is missed between the two
         if !matches!(self.lock().holding, HoldState::Gone(_)) {
             ended.await;
         }

@@ -1,7 +1,7 @@
-//! One road for every delivery: from here or elsewhere, to here or elsewhere.
+//! The single path of every delivery, from this node or another one, to this node or another one.
 //!
-//! Owns: which nodes a scope is on, the acknowledged request to each, and this node's own share through the hub.
-//! Never: encoding per socket (the hub shares one tail) or a retry of what may have arrived.
+//! Owns: the nodes of a scope, the acknowledged request to each of them, and this node's own share through the hub.
+//! Never: encoding per socket (the hub shares one frame body), or the retry of a message that may have arrived.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,33 +24,33 @@ use super::page::PushOutcome;
 use crate::protocol::{CommandError, ErrorCode, FrameBody};
 use crate::telemetry::{self, Metrics};
 
-/// What a push met, everywhere.
+/// Result of a push in the whole cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PushReport {
     /// Pages with an open socket, and pages in their resume window.
     pub reach: PushCounts,
-    /// The nodes that answered.
+    /// The nodes that replied.
     pub nodes: Vec<NodeNumber>,
-    /// The nodes that did not: their pages may or may not have got it.
+    /// The nodes that did not reply: their pages may or may not have received the message.
     pub unreachable: Vec<NodeNumber>,
 }
 
-/// Sends messages to pages, wherever they are. Cheap to clone.
+/// Sends messages to pages on any node. Cheap to clone.
 #[derive(Clone)]
 pub struct Pusher {
     hub: Arc<Hub>,
     registry: Registry,
     lease: NodeLease,
     post: PeerClient,
-    /// How long it waits for rows that a sender has seen.
+    /// How long a delivery waits until this node has applied the rows that the sender has seen.
     patience: Duration,
-    /// The last row of the view when that was too long.
+    /// The last applied revision of the view when such a wait timed out.
     stood_at: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
 }
 
 impl Pusher {
-    /// Delivers through this node's hub and to other nodes by post.
+    /// A pusher that delivers through this node's hub, and through the peer client to other nodes.
     pub fn new(
         hub: Arc<Hub>,
         registry: Registry,
@@ -63,7 +63,12 @@ impl Pusher {
         Self { hub, registry, lease, post, patience: timing.view_wait, stood_at, metrics }
     }
 
-    /// A message to the pages of a scope. Refused while this node is cut off from its cluster.
+    /// Sends a message to the pages of a scope.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::Unavailable`] while this node is cut off from its cluster, [`ErrorCode::TooLarge`] when the message
+    /// does not fit into a request between nodes.
     pub async fn send(
         &self,
         to: Scope,
@@ -81,7 +86,8 @@ impl Pusher {
         outcome
     }
 
-    /// To this node's share directly, to every other node that has one with one request.
+    /// Delivers to the pages of this node directly, and to every other node that has pages of the scope with one
+    /// request.
     async fn send_to_scope(
         &self,
         own: Holder,
@@ -107,14 +113,16 @@ impl Pusher {
         Ok(outcome)
     }
 
-    /// Who has pages of a scope, as this node sees it, which the delivery says.
+    /// The nodes that have pages of a scope, as far as this node sees. Records the revision of that view in the
+    /// delivery.
     fn recipients(&self, delivery: &mut PageMessage) -> Vec<Holder> {
         let view = self.registry.view();
         delivery.seen = Some(view.applied());
         view.candidate_holders(&delivery.to)
     }
 
-    /// By its address alone; if it is not there any more, its row is read once and it is tried once again.
+    /// Delivers to the node in the page's address. If the page is not there any more, reads its row once and tries once
+    /// more.
     async fn send_to_page(
         &self,
         own: Holder,
@@ -160,7 +168,7 @@ impl Pusher {
         }
     }
 
-    /// A delivery for this node's pages; `None` when it is for a page that is not here.
+    /// Delivers a message to the pages of this node; `None` when it is for a page that is not here.
     pub fn receive(&self, delivery: &PageMessage) -> Option<LocalPush> {
         match delivery.to {
             Scope::Page(address) if self.hub.page(address.key).is_none() => None,
@@ -168,7 +176,7 @@ impl Pusher {
         }
     }
 
-    /// What became of a job, for a page of this node; `None` when the page is not here, or not any more.
+    /// Delivers a job notification to a page of this node; `None` when the page is not here, or not here any more.
     pub fn receive_job(&self, note: &JobNotification) -> Option<LocalPush> {
         let page = self.hub.page(note.page)?;
         let tail = FrameBody::job(note);
@@ -196,9 +204,9 @@ impl Pusher {
         )
     }
 
-    /// Waits until this node has seen what the sender has: only then it knows which pages the sender counts elsewhere.
-    /// Where that takes too long, a page that moves right now may get the message twice, and nobody waits again before
-    /// this node has seen something new.
+    /// Waits until this node has applied the rows that the sender has seen, because only then it knows which pages the
+    /// sender counts at another node. If the wait times out, a page that is moving at that moment may get the message
+    /// twice. Later deliveries do not wait until this node has applied another row.
     pub async fn wait_for_view(&self, delivery: &PageMessage) {
         let applied = self.registry.view().applied();
         let Some(seen) = delivery.seen.filter(|seen| *seen > applied) else { return };
@@ -215,7 +223,7 @@ fn page_outcome(node: NodeNumber, answer: Result<PeerResponse, PeerError>) -> Pu
         Ok(PeerResponse::Delivered(reach)) => {
             PushReport { reach, nodes: vec![node], unreachable: Vec::new() }
         }
-        // the node answered for its pages: it does not hold this one
+        // the node replied for its pages: it does not hold this one
         Ok(PeerResponse::Unknown) => PushReport { nodes: vec![node], ..PushReport::default() },
         _ => PushReport { unreachable: vec![node], ..PushReport::default() },
     }

@@ -1,9 +1,9 @@
-//! The rows of this node's pages after a lost answer.
+//! The rows of this node's pages after the result of a write was lost.
 //!
-//! Owns: recognising a row that this node has written although the answer was lost, and removing one that no page
-//! came of. A page keeps the revision of its row; a write without an answer may have changed that. The next write then
-//! meets a conflict, reads the row, and takes it for the page's own if it names this process and a generation that
-//! the page has written. Never: what a row says.
+//! Owns: recognising a row that this node has written although the result was lost, and removing such a row when it has
+//! no page. A page keeps the revision of its row; a write without a result may have changed that revision. The next
+//! write then meets a conflict and reads the row. The row is the page's own if it names this process and a generation
+//! that the page has written. Never: the content of a row.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -17,11 +17,13 @@ use super::sessions::Sessions;
 use super::token::PageClaims;
 use crate::protocol::FrameBody;
 
-/// Lives of this process that are remembered: a row of an earlier one is still its own.
+/// Maximum number of earlier incarnations (epochs) of this node that are remembered: a row of an earlier one is still
+/// this process's own.
 const LIVES: usize = 16;
 
-/// Who has what the client has missed, and the generation of the next row. A row of this node that still names the
-/// old holder is an earlier attempt whose answer was lost: no page came of it and no client has its token.
+/// The holder that has the frames that the client missed, and the generation of the next row. A row of this node that
+/// still names the old holder is an earlier attempt with a lost result: it produced no page, and no client has its
+/// token.
 pub(super) fn to_ask(row: &PageRow, holder: Holder, claims: &PageClaims) -> (Option<Holder>, u32) {
     let stands = Holder { node: row.node, epoch: row.epoch };
     let (old, repeated) = match row.prev {
@@ -33,7 +35,7 @@ pub(super) fn to_ask(row: &PageRow, holder: Holder, claims: &PageClaims) -> (Opt
 }
 
 impl Sessions {
-    /// The lease was lost, and this life of the node with it.
+    /// Remembers an incarnation (epoch) of this node that ended because its lease was lost.
     pub(super) fn remember_life(&self, holder: Holder) {
         let mut lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
         if lives.len() == LIVES {
@@ -49,14 +51,14 @@ impl Sessions {
         self.lease.holder() == Some(holder) || lives.contains(&holder)
     }
 
-    /// The row of a page and its revision, if a write of this page by this process stands there.
+    /// The row of a page and its revision, if this process wrote it for this page.
     pub(super) async fn own_row(&self, page: &Page) -> Result<Option<(PageRow, u64)>, Unavailable> {
         let row = self.registry.row(page.key()).await?;
         Ok(row.filter(|(row, _)| self.is_own(row) && page.has_written(row.generation)))
     }
 
-    /// After a conflict: takes over what a write of this page has left whose answer was lost. `false` when there is no
-    /// such write, so that the row is another node's.
+    /// After a conflict: adopts the row of an earlier write of this page with a lost result. `false` when there is no
+    /// such write, so that the row belongs to another node.
     pub(super) async fn adopt(&self, page: &Arc<Page>) -> Result<bool, Unavailable> {
         let Some((row, rev)) = self.own_row(page).await? else { return Ok(false) };
         let before = page.standing();
@@ -76,8 +78,8 @@ impl Sessions {
         Ok(true)
     }
 
-    /// After a conflict with what the page knew: whether it knows its row better by now, so that the write can be made
-    /// again. Another writer of this node may have been faster, or an earlier write has happened after all.
+    /// Whether the page knows a newer row than `before` after a conflict, so that the write can be repeated. Another
+    /// writer of this node may have been faster, or an earlier write with a lost result may have succeeded.
     pub(super) async fn knows_better(
         &self,
         page: &Arc<Page>,
@@ -86,8 +88,9 @@ impl Sessions {
         Ok(page.standing().rev > before.rev || self.adopt(page).await?)
     }
 
-    /// A row may have been written for a page that is not here, because its answer was lost: it goes, unless the page
-    /// has come by then. A new page's client does not know it, so `new` waits for nothing.
+    /// Removes the row of a page that is not here, in case it was written although the result was lost. Keeps the row
+    /// if the page has come here by then. The client of a `new` page does not know the page, so the removal starts at
+    /// once; otherwise it starts after the resume window.
     pub(super) fn disown(self: &Arc<Self>, page: Key, generation: u32, new: bool) {
         let this = self.clone();
         tokio::spawn(async move {
@@ -99,13 +102,17 @@ impl Sessions {
         });
     }
 
-    /// An error: to be looked at again.
+    /// Removes the row unless the page is here.
+    ///
+    /// # Errors
+    ///
+    /// The caller must retry on any error.
     async fn remove_row_without_page(&self, page: Key, generation: u32, new: bool) -> Result<(), WriteError> {
         if self.hub.page(page).is_some_and(|page| page.is_owned()) {
             return Ok(());
         }
         if new {
-            // what is still on its way meets this
+            // a write that is still in transit conflicts with the tombstone
             match self.registry.write_tombstone(page).await {
                 Err(WriteError::Conflict { .. }) => {}
                 outcome => return outcome,

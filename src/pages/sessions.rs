@@ -1,4 +1,5 @@
-//! The pages of this node over time: their sockets going, their windows ending, their node changing its number.
+//! The pages of this node over time: detached sockets, expired resume windows, and a new number or incarnation of the
+//! node.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,28 +20,28 @@ use super::page::{AttachmentId, Membership, Page};
 use super::state_watch::StateWatchers;
 use crate::protocol::{Allow, Close, CloseCode, FrameBody, FrameLimitsInfo};
 
-/// What a deployment decides about pages.
+/// The settings of a deployment for pages.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// This node's lane.
+    /// The lane of this node.
     pub lane: String,
-    /// This node's release.
+    /// The release of this node.
     pub release: String,
-    /// What each page may keep.
+    /// The maximum bytes that each page may keep.
     pub budget: Budget,
     /// How long a page without a socket stays.
     pub resume_window: Duration,
-    /// The interval of WebSocket pings, told to clients.
+    /// The interval of WebSocket pings in milliseconds, sent to clients.
     pub ping_ms: u64,
-    /// Limits told to clients.
+    /// The frame limits that are sent to clients.
     pub limits: FrameLimitsInfo,
-    /// What a page may do without a role, told to clients.
+    /// The permissions of a page without a role, sent to clients.
     pub allow: Allow,
-    /// The most pages of one user in the cluster.
+    /// The maximum number of pages of one user in the cluster.
     pub pages_per_user: usize,
 }
 
-/// The pages of this node and the rules of their lives.
+/// The pages of this node and the operations that open, move and close them.
 pub struct Sessions {
     pub(super) hub: Arc<Hub>,
     pub(super) registry: Registry,
@@ -50,14 +51,14 @@ pub struct Sessions {
     pub(super) watching: StateWatchers,
     pub(super) timing: Timing,
     pub(super) options: Options,
-    /// Earlier lives of this node.
+    /// Earlier incarnations (epochs) of this node.
     pub(super) lives: Mutex<Vec<Holder>>,
-    /// Rows are being written for a new life of this node: not every page that is here has one.
+    /// Rows are being written for a new incarnation of this node: some pages here may have no row yet.
     rehoming: AtomicBool,
 }
 
 impl Sessions {
-    /// No pages yet.
+    /// A node without pages.
     pub fn new(
         registry: Registry,
         lease: NodeLease,
@@ -72,14 +73,14 @@ impl Sessions {
         Self { hub, registry, lease, keyring, post, watching, timing, options, lives, rehoming }
     }
 
-    /// The socket is gone: the page stays for the resume window, then leaves everywhere.
+    /// Detaches a socket: the page stays for the resume window, then leaves the cluster.
     pub fn detach(self: &Arc<Self>, page: &Arc<Page>, ticket: AttachmentId) {
         if page.detach(ticket) {
             self.keep_for_window(page, ticket);
         }
     }
 
-    /// No socket holds the page: it waits for its client, then leaves everywhere.
+    /// Keeps a page without a socket for the resume window, then removes it from the cluster.
     pub(super) fn keep_for_window(self: &Arc<Self>, page: &Arc<Page>, ticket: AttachmentId) {
         let (this, page) = (self.clone(), page.clone());
         tokio::spawn(async move {
@@ -97,9 +98,9 @@ impl Sessions {
         &self.keyring
     }
 
-    /// This node has claimed a number again after a time without one: its rows get the new life, and if the number
-    /// is another one, its pages learn their new address. A page whose row names another holder is gone from here.
-    /// Returns when every page has its row.
+    /// Rewrites the rows of all pages after this node has claimed a number again. The rows get the new incarnation; if
+    /// the number has changed, the pages are notified of their new address. A page with a row that names another holder
+    /// leaves this node. Returns when every page has its row.
     pub async fn rewrite_rows(&self, before: Holder, holder: Holder) {
         self.remember_life(before);
         self.rehoming.store(true, Ordering::Release);
@@ -131,7 +132,11 @@ impl Sessions {
         self.rehoming.store(false, Ordering::Release);
     }
 
-    /// An error: to be tried again.
+    /// Rewrites the row of one page.
+    ///
+    /// # Errors
+    ///
+    /// The caller must retry on any error.
     async fn rehome_page(&self, page: &Arc<Page>, holder: Holder) -> Result<(), WriteError> {
         while page.is_owned() {
             let standing = page.standing();
@@ -152,7 +157,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// The row is not where this node left it: swept while the node was away, or won by another.
+    /// Handles a row that this node finds missing or changed: it was swept while the node was away, or won by another
+    /// node.
     async fn lost(&self, page: &Arc<Page>, holder: Holder, row: &PageRow) -> Result<(), WriteError> {
         if self.registry.row(page.key()).await.map_err(|Unavailable| WriteError::Down)?.is_none() {
             match self.registry.write(page.key(), row, Precondition::Absent).await {
@@ -181,7 +187,7 @@ impl Sessions {
         self.lease.holder().map(|holder| Address { key: page.key(), node: holder.node })
     }
 
-    /// Where a page of the cluster belongs.
+    /// The session, connection, user and topics of a page in the cluster.
     pub fn find(&self, page: Key) -> Option<Membership> {
         let here = self.hub.page(page).map(|page| page.place());
         let place = |seen: &PageEntry| Membership {
@@ -193,14 +199,14 @@ impl Sessions {
         here.or_else(|| self.registry.view().page(page).map(place))
     }
 
-    /// How many pages a user has in the cluster.
+    /// The number of pages of a user in the cluster.
     pub(super) fn pages_of_user(&self, user: &str) -> usize {
         let scope = Scope::User(user.to_owned());
         let here = self.hub.pages(&scope).len();
         self.registry.view().count_of_user(user).max(here)
     }
 
-    /// The page's row stands at `rev`; an anonymous page may have become a user's.
+    /// Records that the page's row is at `rev`. An anonymous page may get its user here.
     pub(super) fn set_row_and_user(
         &self,
         page: &Arc<Page>,
@@ -215,14 +221,14 @@ impl Sessions {
         }
     }
 
-    /// One allocation per user, however many pages.
+    /// A shared copy of the user's name: one allocation per user, for any number of pages.
     pub(super) fn intern(&self, user: Option<&str>) -> Option<Arc<str>> {
         let user = user?;
         let known = self.hub.pages(&Scope::User(user.to_owned())).first().and_then(|page| page.user());
         Some(known.unwrap_or_else(|| Arc::from(user)))
     }
 
-    /// The row of a page at a place, held by this node.
+    /// The row of a page with this membership, held by this node.
     pub(super) fn row(
         &self,
         holder: Holder,
@@ -247,11 +253,11 @@ impl Sessions {
         }
     }
 
-    /// A page that is not here any more leaves the cluster: a row that stays would be a ghost for as long as this node
-    /// lives. What it was the last page of is idle from here on.
+    /// Removes a page that has left this node from the cluster. A row without a page would otherwise stay for as long
+    /// as this node runs. A session or connection without other pages is idle from here on.
     pub(super) async fn remove_from_cluster(&self, page: &Page, last: LastOf, farewell: RemovalKind) {
         self.watching.leave(page);
-        // the pages that are still here may have no row yet
+        // other pages that are still here may have no row yet
         let alone = self.rehoming.load(Ordering::Acquire);
         let mut rev = page.standing().rev;
         loop {
@@ -266,7 +272,7 @@ impl Sessions {
             };
             match self.registry.leave(&leaving, farewell).await {
                 Ok(()) | Err(WriteError::Invalid) => return,
-                // the row may have been written once more before the page left, with or without an answer
+                // the row may have been written once more before the page left, with or without a result
                 Err(WriteError::Conflict { .. }) => match self.own_row(page).await {
                     Ok(Some((_, now))) if now != rev => {
                         rev = now;

@@ -1,6 +1,7 @@
-//! What pages watch of state trees: the road from the feed to outboxes.
+//! Watches of pages on state trees: the path from the feed to outboxes.
 //!
-//! Owns: who is told what, and that a page which moves goes on where it was. Never: trees, or who may watch what.
+//! Owns: which pages are notified of an update, and that a page which moves continues at its last revision. Never:
+//! trees, or the permission to watch them.
 
 mod stream;
 
@@ -17,40 +18,40 @@ use super::hub::Hub;
 use super::page::{Membership, Page};
 use crate::protocol::FrameBody;
 
-/// The most paths that a page watches.
+/// The maximum number of paths that a page watches.
 pub(super) const MAX_WATCHES: usize = 64;
 
 /// A path of a tree that a page watches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageWatch {
-    /// Of which tree of its chain.
+    /// The level of the tree: the page itself, or its session, connection or user.
     pub level: Level,
-    /// Where; empty for all of it.
+    /// The path in the tree; empty for the whole tree.
     pub path: Path,
-    /// The revision that the page was told last.
+    /// The last revision that was sent to the page.
     pub(super) revision: u64,
 }
 
 impl PageWatch {
-    /// Nothing was told yet.
+    /// A watch without a delivered update.
     pub fn new(level: Level, path: Path) -> Self {
         Self { level, path, revision: 0 }
     }
 
-    /// As it travels with its page.
+    /// The wire form, for a page that moves to another node.
     pub(super) fn to_wire(&self) -> WatchedPath {
         let (level, path) = (self.level.name().to_owned(), self.path.to_string());
         WatchedPath { level, path, revision: self.revision }
     }
 
-    /// `None` for one that this release does not know.
+    /// The watch in a wire form; `None` for a level or path that this release does not know.
     pub(super) fn from_wire(watched: &WatchedPath) -> Option<Self> {
         let level = Level::ALL.into_iter().find(|level| level.name() == watched.level)?;
         Some(Self { level, path: watched.path.parse().ok()?, revision: watched.revision })
     }
 }
 
-/// Whose tree a page means by a level; `None` for the user of somebody anonymous.
+/// The owner of a page's tree at a level; `None` for the user level of an anonymous page.
 pub fn owner(page: Key, place: &Membership, level: Level) -> Option<Owner> {
     Some(match level {
         Level::User => Owner::User(place.user.as_deref()?.to_owned()),
@@ -60,7 +61,7 @@ pub fn owner(page: Key, place: &Membership, level: Level) -> Option<Owner> {
     })
 }
 
-/// Whether there is what a tree belongs to. Users are for good.
+/// Whether the owner of a tree exists. Users always exist.
 pub fn exists(view: &View, owner: &Owner) -> bool {
     match owner {
         Owner::User(_) => true,
@@ -70,7 +71,7 @@ pub fn exists(view: &View, owner: &Owner) -> bool {
     }
 }
 
-/// Tells pages of this node what they watch. Cheap to clone.
+/// Delivers updates of state trees to the pages of this node that watch them. Cheap to clone.
 #[derive(Clone)]
 pub struct StateWatchers {
     hub: Arc<Hub>,
@@ -79,18 +80,18 @@ pub struct StateWatchers {
 }
 
 impl StateWatchers {
-    /// Nobody watches anything yet.
+    /// A [`StateWatchers`] without watches.
     pub fn new(hub: Arc<Hub>, states: StateStore) -> Self {
         Self { hub, states, listeners: Listeners::default() }
     }
 
-    /// The pages that it tells.
+    /// The pages that receive updates.
     pub(super) fn hub(&self) -> Arc<Hub> {
         self.hub.clone()
     }
 
-    /// A page watches a path: a snapshot, then changes. One that does already gets another snapshot. `false` when it
-    /// watches as much as it may.
+    /// Starts a watch of a page: the page receives a snapshot, then changes. A path that the page already watches gets
+    /// another snapshot. `false` when the page has the maximum number of watches.
     pub fn follow(&self, page: &Page, owner: Owner, path: Path) -> bool {
         let followed = page.watch(PageWatch::new(owner.level(), path.clone()));
         if followed {
@@ -99,20 +100,20 @@ impl StateWatchers {
         followed
     }
 
-    /// Follows a path for somebody who is no page.
+    /// Follows a path for a receiver that is not a page.
     pub fn listen(&self, owner: Owner, path: Path) -> WatchStream {
         let listener = self.listeners.add(&self.states);
         self.states.follow(owner, path, listener.key());
         listener
     }
 
-    /// It watches the path no more.
+    /// Stops a watch of a page.
     pub fn unfollow(&self, page: &Page, owner: Owner, path: Path) {
         page.unwatch(owner.level(), &path);
         self.states.unfollow(owner, path, page.key());
     }
 
-    /// It watches nothing any more but these.
+    /// Stops all watches of a page except those that `kept` selects.
     pub fn keep(&self, page: &Page, kept: impl Fn(&PageWatch) -> bool) {
         let place = page.place();
         for watch in page.watches().into_iter().filter(|watch| !kept(watch)) {
@@ -122,13 +123,13 @@ impl StateWatchers {
         }
     }
 
-    /// It watches nothing more on this node.
+    /// Stops all watches of a page on this node.
     pub fn leave(&self, page: &Page) {
         page.unwatch_all();
         self.states.leave(page.key());
     }
 
-    /// A page has come here with what it watches.
+    /// Continues the watches of a page that has come to this node.
     pub(super) fn arrived(&self, page: &Page) {
         let place = page.place();
         for watch in page.watches() {
@@ -138,12 +139,12 @@ impl StateWatchers {
         }
     }
 
-    /// It has gone to another node, which follows for it from here on.
+    /// Stops following for a page that has moved to another node, which follows for it from here on.
     pub(super) fn departed(&self, page: Key) {
         self.states.leave(page);
     }
 
-    /// News of the feed: encoded once for all pages that watch the same.
+    /// Delivers an update of the feed. The frame is encoded once for all pages that watch the same path.
     pub fn tell(&self, delivery: &TreeNotification) {
         let tail = FrameBody::data(delivery);
         let revision = match &delivery.news {

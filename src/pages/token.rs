@@ -1,7 +1,8 @@
 //! The token of a page: the proof that a client held it.
 //!
-//! `<base64url of the claims>.<key id>.<base64url of the HMAC-SHA256>`, signed with the cluster's key ring. It gives
-//! no rights beyond coming back; what has a user needs that user's authentication in addition.
+//! `<base64url of the claims>.<key id>.<base64url of the HMAC-SHA256>`, signed with the cluster's key ring. The token
+//! grants nothing but a return to the page, its session or its connection; an entity of a user also requires
+//! authentication as that user.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,37 +19,41 @@ use super::sessions::Sessions;
 use crate::protocol::FrameBody;
 use pagewire_cluster::clock::unix_ms;
 
-/// Pages that are looked at before others have their turn.
+/// Number of pages that are checked before the task yields.
 const TURN: usize = 256;
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PageClaims {
     /// The page.
     pub(super) page: Key,
-    /// Its session.
+    /// The page's session.
     pub(super) session: Key,
-    /// Its connection.
+    /// The page's connection.
     pub(super) connection: Key,
-    /// Its user when the token was given.
+    /// The page's user when the token was issued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) user: Option<String>,
     /// The page's generation.
     #[serde(rename = "gen")]
     pub(super) generation: u32,
-    /// When it was given, in seconds since the Unix epoch.
+    /// Time of issue, in seconds since the Unix epoch.
     pub(super) issued: u64,
 }
 
 impl PageClaims {
-    /// The token.
+    /// Signs the claims and returns the token.
     pub(super) fn sign(&self, keyring: &Keyring) -> String {
         let claims = BASE64_URL_SAFE_NO_PAD.encode(pagewire_cluster::wire::encode(self));
         let signature = keyring.sign(claims.as_bytes());
         format!("{claims}.{signature}")
     }
 
-    /// The claims of a genuine token, `None` of any other text.
+    /// The claims of a genuine token; `None` for any other text.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] when the key ring cannot be read.
     pub(super) async fn verify(token: &str, keyring: &Keyring) -> Result<Option<Self>, Unavailable> {
         let Some((claims, signature)) = token.split_once('.') else { return Ok(None) };
         if !keyring.verify(claims.as_bytes(), signature).await? {
@@ -58,14 +63,14 @@ impl PageClaims {
         Ok(json.and_then(|json| serde_json::from_slice(&json).ok()))
     }
 
-    /// Whether it was given longer ago than this.
+    /// Whether the token was issued more than `age` before `now` (seconds since the Unix epoch).
     pub(super) fn is_older_than(&self, age: Duration, now: u64) -> bool {
         now.saturating_sub(self.issued) > age.as_secs()
     }
 }
 
 impl Sessions {
-    /// What the page's client resumes with from now on.
+    /// The token that the page's client resumes with from now on.
     pub(super) fn token(&self, page: &Page, generation: u32, user: Option<&str>) -> String {
         let issued = unix_ms() / 1000;
         page.token_given(issued);
@@ -80,7 +85,7 @@ impl Sessions {
         claims.sign(&self.keyring)
     }
 
-    /// Pages that are open for long get a new token when theirs is half as old as it may become.
+    /// Renews the tokens of open pages: a page gets a new token when its token has reached half of its maximum age.
     pub async fn renew_tokens(&self) {
         let half = self.timing.page_token.as_secs() / 2;
         for pages in self.pages().chunks(TURN) {

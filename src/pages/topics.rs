@@ -1,7 +1,7 @@
-//! Topics: groups of pages that their pages choose.
+//! Topics: groups of pages that pages join by name.
 //!
-//! Owns: what a page's row says of them, and the index here. A topic is a scope like any other: the row is where
-//! other nodes see it, and it moves with the page. Never: who may subscribe.
+//! Owns: the topics in a page's row, and the topic index of this node. A topic is a scope like any other: other nodes
+//! read it from the row, and it moves with the page. Never: the permission to subscribe.
 
 use std::sync::Arc;
 
@@ -11,15 +11,21 @@ use super::page::{Membership, Page};
 use super::sessions::Sessions;
 use crate::protocol::{CommandError, ErrorCode};
 
-/// The most topics of a page: its row has to hold them.
+/// The maximum number of topics of a page. The page's row must hold them all.
 const MAX_TOPICS: usize = 16;
-/// The longest name, in bytes.
+/// The maximum length of a topic name, in bytes.
 const MAX_NAME: usize = 100;
-/// How often a row that others write too is written again.
+/// Maximum attempts to write a row that other writers also change.
 const ATTEMPTS: usize = 4;
 
 impl Sessions {
-    /// From its return on, messages for the topic reach the page from every node that has heard of it.
+    /// Subscribes a page to a topic. After the return, messages for the topic reach the page from every node that has
+    /// seen the new row.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::Malformed`] for a name of the wrong length, [`ErrorCode::TooLarge`] at the maximum number of
+    /// topics, [`ErrorCode::Unavailable`] while the cluster is unavailable or the page moves to another node.
     pub async fn subscribe(&self, page: &Arc<Page>, topic: &str) -> Result<(), CommandError> {
         if !(1..=MAX_NAME).contains(&topic.len()) {
             return Err(CommandError::new(ErrorCode::Malformed, "a topic's name has 1 to 100 bytes"));
@@ -36,7 +42,11 @@ impl Sessions {
         .await
     }
 
-    /// The page hears of the topic no more.
+    /// Removes a page's subscription to a topic.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::Unavailable`] while the cluster is unavailable or the page moves to another node.
     pub async fn unsubscribe(&self, page: &Arc<Page>, topic: &str) -> Result<(), CommandError> {
         self.retopic(page, |topics| {
             let left: Vec<Arc<str>> = topics.iter().filter(|known| ***known != *topic).cloned().collect();
@@ -45,7 +55,7 @@ impl Sessions {
         .await
     }
 
-    /// Writes the row with what `change` makes of the topics; `None` changes nothing.
+    /// Writes the row with the topics that `change` returns; `None` changes nothing.
     async fn retopic(
         &self,
         page: &Arc<Page>,

@@ -1,8 +1,9 @@
-//! A page on its way from one node to another.
+//! Migration of a page from one node to another.
 //!
-//! The old holder freezes it: the socket closes, no frame is numbered any more, what still arrives is forwarded in
-//! order. The new holder queues what arrives early behind what it installs. So at most one node numbers frames, and
-//! none is lost, doubled or reordered. A move that was cut short is not taken up again: the next one is a reset.
+//! The old holder freezes the page: the socket closes, no more frames are numbered, and frames that still arrive are
+//! forwarded in order. The new holder queues frames that arrive early behind the ones that it installs. So at most one
+//! node numbers frames, and no frame is lost, duplicated or reordered. An interrupted migration is not continued: the
+//! next one is a reset.
 
 use pagewire_cluster::id::NodeNumber;
 use pagewire_cluster::wire::{HandedOver, PushCounts};
@@ -15,22 +16,22 @@ use crate::pages::outbox::OutboxSnapshot;
 use crate::pages::state_watch::PageWatch;
 use crate::protocol::FrameBody;
 
-/// What is left of a page that went to another node.
+/// The remaining part of a page that moved to another node.
 #[derive(Debug)]
 pub(super) struct Frozen {
     forward: mpsc::UnboundedSender<ForwardedFrame>,
 }
 
-/// What the new holder of a page gets.
+/// The state that the new holder of a page gets.
 #[derive(Debug)]
 pub(in crate::pages) enum Handover {
     /// Everything that the client has missed.
     Complete(HandedOver),
-    /// Some of it is lost.
+    /// Some of the frames are lost.
     Incomplete,
 }
 
-/// A frame for the new holder, and who wants to know what it meets there.
+/// A frame for the new holder, and the channel for the counts from there.
 #[derive(Debug)]
 pub(in crate::pages) struct ForwardedFrame {
     pub(in crate::pages) tail: FrameBody,
@@ -54,8 +55,8 @@ impl Frozen {
 }
 
 impl Page {
-    /// Freezes the page for a holder of a later generation, whose row has that revision and whose client has seen
-    /// everything up to `seq`. `None` when this node does not hold the page, or holds a newer one.
+    /// Freezes the page for a holder of a later generation. The row of that holder has the revision `rev`, and its
+    /// client has seen everything up to `seq`. `None` when this node does not hold the page, or holds a newer one.
     pub(in crate::pages) fn freeze(
         &self,
         to: NodeNumber,
@@ -63,7 +64,7 @@ impl Page {
         rev: u64,
         seq: u64,
     ) -> Option<(Handover, Forwarding)> {
-        // in this order, as `conclude` takes them
+        // locked in this order, as in `push_unless_over`
         let ends = self.ends.lock();
         let mut state = self.lock();
         let held = matches!(state.holding, HoldState::Live | HoldState::Closing(_) | HoldState::Detached);
@@ -77,25 +78,25 @@ impl Page {
         let (forward, frames) = mpsc::unbounded_channel();
         let frozen = Frozen { forward };
         if moving.is_none() {
-            // the client is told of a reset; what has not left for it yet is still good
+            // the client gets a reset; frames that have not left yet are still valid
             outbox.into_waiting().for_each(|tail| drop(frozen.forward(&tail)));
         }
         state.holding = HoldState::Frozen(frozen);
         state.stay.end(rev);
         drop(state);
-        // the old socket finds the page gone
+        // the old socket finds that the page has left
         self.changed.notify_waiters();
         let handover = moving.map_or(Handover::Incomplete, Handover::Complete);
         Some((handover, Forwarding { to, frames }))
     }
 
-    /// The row that gave the page to this node: other nodes may still take messages for it from senders that have not
-    /// seen it.
+    /// Records the row that gave the page to this node. Other nodes may still take messages for it from senders that
+    /// have not seen this row.
     pub(in crate::pages) fn mark_acquired(&self, rev: u64) {
         self.lock().stay = OwnershipWindow::since(Some(rev));
     }
 
-    /// A row was seen that gives the page to another node, which will ask for it.
+    /// Records a row that gives the page to another node. That node requests the handover.
     pub(in crate::pages) fn mark_released(&self, rev: u64, generation: u32) {
         let mut state = self.lock();
         if state.generation < generation {
@@ -103,12 +104,12 @@ impl Page {
         }
     }
 
-    /// The page waits for what the old holder hands over; what arrives until then queues behind it.
+    /// Marks the page as waiting for the handover from the old holder; frames that arrive until then queue behind it.
     pub(in crate::pages) fn expect_handover(&self) {
         self.lock().holding = HoldState::Installing;
     }
 
-    /// Takes what the old holder handed over; `false` when it cannot be read.
+    /// Installs the state that the old holder handed over; `false` when it cannot be decoded.
     pub(in crate::pages) fn install(&self, handed: &HandedOver) -> bool {
         let tails = |frames: &[Box<_>]| {
             frames.iter().map(|frame| FrameBody::from_frame(frame)).collect::<Option<Vec<_>>>()

@@ -1,10 +1,10 @@
-//! Whose a message to many pages is while a page moves.
+//! Decides which of two nodes delivers a scoped message while a page migrates between them.
 //!
-//! Two nodes have a copy of such a page. The row that moved it divides the senders: who has not seen it yet counts the
-//! page at the node that it left, everybody else where it came to. Each node decides by itself, and exactly one takes
-//! the message.
+//! Both nodes have a copy of such a page. The row that moved it divides the senders: a sender that has not seen this
+//! row counts the page at the old node, every other sender at the new one. Each node decides by itself, and exactly one
+//! takes the message.
 
-/// The rows that brought a page here and took it away, by their revisions.
+/// The revisions of the rows that brought a page here and took it away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct OwnershipWindow {
     /// `None` when no other node can have a copy.
@@ -13,17 +13,18 @@ pub(super) struct OwnershipWindow {
 }
 
 impl OwnershipWindow {
-    /// It came from a node that may still take messages for it.
+    /// A window for a page from a node that may still take messages for it.
     pub(super) const fn since(came: Option<u64>) -> Self {
         Self { came, went: None }
     }
 
-    /// It belongs to another node; the first word counts.
+    /// Ends the window, because the page belongs to another node. Only the first call has an effect.
     pub(super) fn end(&mut self, went: u64) {
         self.went.get_or_insert(went);
     }
 
-    /// Whether a sender that has seen every row up to this one counts the page here; `None` has seen them all.
+    /// Whether a sender with all rows up to `seen` counts the page here; `None` means that the sender has seen all
+    /// rows.
     pub(super) fn counts(self, seen: Option<u64>) -> bool {
         let has_seen = |row: u64| seen.is_none_or(|seen| seen >= row);
         self.came.is_none_or(has_seen) && !self.went.is_some_and(has_seen)

@@ -1,11 +1,11 @@
 //! The part of a frame that belongs to one page: its number.
 
 const BEFORE: &[u8; 7] = b"{\"seq\":";
-/// With the digits of any `u64` and the comma.
+/// Includes the digits of any `u64` and the comma.
 const MAX_PREFIX: usize = BEFORE.len() + 20 + 1;
 
-/// The head of a frame: `{"seq":17,` or `{`, on the stack and written from its end. Every frame to every page has
-/// one, so the standard formatting machinery would show in what a delivery costs.
+/// The start of a frame, `{"seq":17,` or `{`, on the stack and written from its end. Every frame to every page has one,
+/// so the standard formatting code would add measurable cost to a delivery.
 pub(super) struct SeqPrefix {
     text: [u8; MAX_PREFIX],
     start: usize,

@@ -1,6 +1,6 @@
-//! A page in the hands of a socket.
+//! The attachment of a socket to a page.
 //!
-//! The newest ticket wins: whoever comes with an older one finds the page replaced.
+//! The newest attachment wins: a socket with an older id gets [`CloseCode::Replaced`].
 
 use std::sync::Arc;
 
@@ -11,41 +11,41 @@ use super::{HoldState, Page};
 use crate::pages::outbox::Resumed;
 use crate::protocol::{Close, CloseCode, FrameBody, ResumeOutcome};
 
-/// A socket's right to a page. The newest ticket wins.
+/// The attachment of a socket to a page. The newest one wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttachmentId(pub(super) u64);
 
 impl AttachmentId {
-    /// What a page has that no socket of this node has held.
+    /// The id of a page that no socket of this node has held.
     pub(in crate::pages) const NONE: Self = Self(0);
 }
 
-/// What [`Page::take`] leaves behind.
+/// The state of the outbox after [`Page::take`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DrainOutcome {
-    /// Nothing; wait for [`Page::changed`].
+    /// No frame left; wait for [`Page::changed`].
     Empty,
-    /// The budget is used up and there is more.
+    /// The byte budget is used up and more frames wait.
     More,
     /// Close the socket with this.
     Close(Close),
 }
 
-/// How a socket comes to a page.
+/// How a socket attaches to a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::pages) enum AttachKind {
     /// The page is new.
     New,
-    /// Its client has seen everything up to `seq`.
+    /// The client has seen everything up to `seq`.
     Resumed {
         /// The last number seen.
         seq: u64,
     },
-    /// The page was held elsewhere and its frames are lost.
+    /// The page was held by another node and its frames are lost.
     Elsewhere,
 }
 
-/// What `registered` says about the page's past.
+/// The facts about the page's past that the `registered` frame contains.
 pub(in crate::pages) struct RegisteredState {
     pub(in crate::pages) recovered: ResumeOutcome,
     pub(in crate::pages) seq: u64,
@@ -55,13 +55,13 @@ pub(in crate::pages) struct RegisteredState {
 }
 
 impl Page {
-    /// Wakes when [`Page::take`] may yield something. Make it *before* calling `take`, await it after: then no
-    /// change falls between the two.
+    /// Resolves when [`Page::take`] may yield a frame. Create the future *before* the call of `take` and await it
+    /// after: then no change is missed between the two.
     pub fn changed(&self) -> Notified<'_> {
         self.changed.notified()
     }
 
-    /// Hands frames to the socket in order until about `budget` bytes, numbering them.
+    /// Numbers frames and passes them to the socket in order, up to about `budget` bytes.
     pub fn take(
         &self,
         ticket: AttachmentId,
@@ -95,7 +95,7 @@ impl Page {
         }
     }
 
-    /// Counts one client frame; `false` when another socket holds the page and the frame must not be acted on.
+    /// Counts one client frame; `false` when another socket holds the page and the frame must be ignored.
     pub fn accept(&self, ticket: AttachmentId) -> bool {
         let mut state = self.lock();
         let holds = state.ticket == ticket.0 && matches!(state.holding, HoldState::Live);
@@ -106,7 +106,7 @@ impl Page {
         holds
     }
 
-    /// The client has everything up to `seq`, which also proves that it has the newest token.
+    /// Records that the client has everything up to `seq`, which also proves that it has the newest token.
     pub fn acknowledge(&self, ticket: AttachmentId, seq: u64) {
         let mut state = self.lock();
         if state.ticket == ticket.0 {
@@ -115,14 +115,14 @@ impl Page {
         }
     }
 
-    /// Gives the page to a new socket; `None` when the page has left this node. `registered` is made from what is
-    /// known only now and leaves first.
+    /// Gives the page to a new socket; `None` when the page has left this node. `registered` is built from the state at
+    /// this moment and is the first frame to leave.
     pub(in crate::pages) fn attach(
         &self,
         arrival: AttachKind,
         registered: impl FnOnce(RegisteredState) -> FrameBody,
     ) -> Option<AttachmentId> {
-        // in this order, as `conclude` takes them
+        // locked in this order, as in `push_unless_over`
         let mut ends = self.ends.lock();
         let mut state = self.lock();
         if matches!(state.holding, HoldState::Gone(_) | HoldState::Frozen(_)) {
@@ -165,7 +165,7 @@ impl Page {
         Some(ticket)
     }
 
-    /// The socket is gone; `false` when another one holds the page.
+    /// Detaches a socket from the page; `false` when another socket holds the page.
     pub(in crate::pages) fn detach(&self, ticket: AttachmentId) -> bool {
         let mut state = self.lock();
         let held =

@@ -1,4 +1,4 @@
-//! One page: who holds it and what it is told.
+//! One page: its holder and the frames that it gets.
 
 use pagewire_cluster::id::NodeNumber;
 use serde_json::value::RawValue;
@@ -122,7 +122,7 @@ fn a_window_that_ends_after_a_new_socket_came_ends_nothing() {
     assert!(page.is_live());
 }
 
-/// Polls with a waker that does nothing.
+/// Polls with a waker that has no effect.
 fn is_told(changed: &mut std::pin::Pin<&mut Notified<'_>>) -> bool {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     changed.as_mut().poll(&mut context).is_ready()
@@ -164,10 +164,10 @@ fn a_node_that_has_not_heard_that_a_page_has_left_answers_held() {
     let page = page();
     let ticket = page.attach(AttachKind::New, registered).unwrap();
     page.detach(ticket);
-    // another node has won the row, and this one is cut off
+    // another node has won the row, and this node is cut off
     assert!(matches!(page.push(&message()), PushOutcome::Held));
     assert!(matches!(page.push_scoped(Some(1), &message()), PushOutcome::Held));
-    // it is back, and hears of the row: what it held goes to where the page is
+    // this node is connected again and sees the row: it forwards the buffered frames to the page's new node
     let (_, mut forwarding) = page.freeze(NodeNumber::new(2).unwrap(), 2, 9, u64::MAX).unwrap();
     assert!(matches!(page.push(&message()), PushOutcome::Forwarded(_)));
     let mut forwarded = 0;

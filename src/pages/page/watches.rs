@@ -1,4 +1,4 @@
-//! What a page watches of state trees.
+//! The watches of a page on state trees.
 
 use pagewire_cluster::state::{Level, Path};
 
@@ -7,7 +7,7 @@ use crate::pages::state_watch::{MAX_WATCHES, PageWatch};
 use crate::protocol::FrameBody;
 
 impl Page {
-    /// `false` when it watches as much as it may.
+    /// Adds or replaces a watch; `false` when the page has the maximum number of watches.
     pub(in crate::pages) fn watch(&self, watch: PageWatch) -> bool {
         let watches = &mut self.lock().watches;
         match watches.iter().position(|w| w.level == watch.level && w.path == watch.path) {
@@ -26,12 +26,12 @@ impl Page {
         self.lock().watches = Vec::new();
     }
 
-    /// What it watches.
+    /// The watches of the page.
     pub fn watches(&self) -> Vec<PageWatch> {
         self.lock().watches.clone()
     }
 
-    /// News of a path that it watches. A page that has gone to another node is told there.
+    /// Delivers an update of a watched path. A page that has moved to another node gets the update there.
     pub(in crate::pages) fn deliver_update(
         &self,
         level: Level,

@@ -1,4 +1,4 @@
-//! Who follows a tree without being a page: a program that watches over the server API.
+//! Streams of tree updates for receivers that are not pages: programs that watch through the server API.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,12 +9,12 @@ use pagewire_cluster::id::Key;
 use pagewire_cluster::state::{StateStore, TreeNotification};
 use tokio::sync::mpsc;
 
-/// News that may wait for a listener; one that is slower is cut off.
+/// The maximum number of updates that wait for a listener. A slower listener is disconnected.
 const WAITING: usize = 256;
-/// Bytes of it beyond the first piece: a few whole trees.
+/// The maximum bytes of waiting updates: a few whole trees. An update of any size is accepted when none waits.
 const WAITING_BYTES: usize = 1024 * 1024;
 
-/// The road to one listener.
+/// The sending side of one listener's stream.
 struct Road {
     news: mpsc::Sender<Bytes>,
     waiting: Arc<AtomicUsize>,
@@ -24,7 +24,7 @@ struct Road {
 #[derive(Clone, Default)]
 pub(super) struct Listeners(Arc<Mutex<HashMap<Key, Road>>>);
 
-/// One that follows until it is dropped.
+/// A stream of tree updates. It follows the tree until it is dropped.
 pub struct WatchStream {
     key: Key,
     all: Listeners,
@@ -34,7 +34,7 @@ pub struct WatchStream {
 }
 
 impl Road {
-    /// `false` when the listener is too slow for it.
+    /// Queues an update; `false` when the listener is too slow.
     fn send(&self, news: &Bytes) -> bool {
         let before = self.waiting.fetch_add(news.len(), Ordering::Relaxed);
         let fits = before == 0 || before + news.len() <= WAITING_BYTES;
@@ -43,7 +43,7 @@ impl Road {
 }
 
 impl Listeners {
-    /// Each change leaves the map whole, so a poisoned lock is still usable.
+    /// Each change leaves the map consistent, so a poisoned lock is still usable.
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Road>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,7 +62,7 @@ impl Listeners {
         }
         let mut encoded = None;
         for key in delivery.to.iter() {
-            // the receiver finds the end of the channel
+            // removing the sender ends the channel for the receiver
             if all.get(key).is_some_and(|road| !road.send(encoded.get_or_insert_with(|| delivery.encode()))) {
                 all.remove(key);
             }
@@ -75,7 +75,8 @@ impl WatchStream {
         self.key
     }
 
-    /// What is new, as the JSON object of [`TreeNotification::encode`]; `None` when it was too slow.
+    /// Returns the next update as the JSON object of [`TreeNotification::encode`]; `None` when the listener was too
+    /// slow.
     pub async fn next(&mut self) -> Option<Bytes> {
         let news = self.news.recv().await?;
         self.waiting.fetch_sub(news.len(), Ordering::Relaxed);

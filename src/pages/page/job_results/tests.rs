@@ -1,4 +1,4 @@
-//! Ends that are told again and again, while their page moves, loses its socket and is reset.
+//! Results that are delivered repeatedly while their page moves, loses its socket and is reset.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ fn key(job: u64) -> Key {
     Key::from_bits(1000 + u128::from(job))
 }
 
-/// The page's own id of a job, or the job's own of one that a program submitted for it.
+/// The page's own id of a job, or the job's id if a program submitted it for the page.
 fn frame(job: u64) -> String {
     if job % 10 == 9 { format!("\"{}\"", key(job)) } else { job.to_string() }
 }
@@ -47,17 +47,18 @@ fn end(job: u64) -> FrameBody {
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    /// The page submits so many jobs.
+    /// The page submits this many jobs.
     Submit(u64),
-    /// Jobs that are not over come to their end, and a worker tells the page.
+    /// Running jobs end, and a worker delivers their results to the page.
     End(prop::sample::Index, u64),
-    /// A worker tells an end again, at an address that the page had once or has now.
+    /// A worker delivers a result again, at a former address of the page or the present one.
     Tell(prop::sample::Index, bool),
-    /// The node looks for what it has missed.
+    /// The node looks up the results that it has missed.
     CatchUp,
-    /// The client reads everything, or its socket breaks with what is on its way.
+    /// The client reads all frames, or its socket breaks and the frames in transit are lost.
     Read(bool),
-    /// The client comes back, at the same node or at the other one, whose question to the first is answered or not.
+    /// The client resumes at the same node or at the other one; the handover request to the first node is answered or
+    /// lost.
     Resume { elsewhere: bool, answered: bool },
 }
 
@@ -78,7 +79,7 @@ struct World {
     at: usize,
     generation: u32,
     ticket: Option<AttachmentId>,
-    /// What the client has: the last number, and the jobs whose ends it was told.
+    /// The state of the client: the last number, and the jobs with a received result.
     seq: u64,
     heard: Vec<u64>,
     submitted: u64,
@@ -143,7 +144,7 @@ impl World {
         }
     }
 
-    /// As a worker does: the address that it knows first, and then the one that the row names.
+    /// Delivers as a worker does: first to the address that it knows, then to the one that the row names.
     fn tell(&self, job: u64, old_address: bool) {
         let first = if old_address { 1 - self.at } else { self.at };
         for node in [first, self.at] {
@@ -226,7 +227,7 @@ impl World {
         self.look_up(reset);
     }
 
-    /// The client names what it waits for.
+    /// The client names the jobs that it waits for.
     fn look_up(&self, reset: bool) {
         let page = self.here();
         for job in (0..self.submitted).filter(|job| job % 10 != 9 && !self.heard.contains(job)) {
@@ -242,7 +243,7 @@ impl World {
         }
     }
 
-    /// What is over by then has been told to a client that reads and comes back.
+    /// A client that reads and resumes has the results of all jobs that have ended by then.
     fn settle(&mut self) {
         self.finish_all();
         self.read(true);
@@ -266,7 +267,7 @@ proptest! {
                 Step::End(at, jobs) => world.finish(at, jobs),
                 Step::Tell(job, old) if !world.over.is_empty() => {
                     let job = *job.get(&world.over.iter().copied().collect::<Vec<_>>());
-                    // a program's job is remembered for a while only
+                    // results of a program's job are remembered for a while only
                     if job % 10 != 9 {
                         world.tell(job, old);
                     }

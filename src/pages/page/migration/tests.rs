@@ -1,4 +1,4 @@
-//! Pages that move between nodes while frames fly, sockets break, answers get lost and nodes die.
+//! Pages that move between nodes while frames are in transit, sockets break, replies get lost and nodes crash.
 
 mod world;
 

@@ -1,4 +1,4 @@
-//! A page on three nodes, its client, and what must be true of them after every step.
+//! A page on three nodes, its client, and the invariants that hold after every step.
 
 mod rows;
 
@@ -34,7 +34,7 @@ fn payload(tail: &FrameBody) -> u64 {
     frame["payload"].as_u64().unwrap()
 }
 
-/// A resume in progress at a node: the row is won, the rest is still to come.
+/// A resume in progress at a node: the row is won, the other steps follow.
 #[derive(Clone)]
 struct Resuming {
     node: usize,
@@ -46,22 +46,22 @@ struct Resuming {
 
 pub(super) struct World {
     copies: [Option<Arc<Page>>; NODES],
-    /// A node may still forward for an earlier stay of the page when it is there again.
+    /// A node may still forward for an earlier ownership of the page after the page has come back to it.
     forwarding: [Vec<Forwarding>; NODES],
     rows: Rows,
     socket: Option<(usize, AttachmentId)>,
     resuming: Option<Resuming>,
-    /// What the client has: the numbers restart with every reset.
+    /// The state of the client: the numbers restart with every reset.
     seq: u64,
     seen: Vec<u64>,
     pushed: u64,
     /// The first message after the last reset.
     first: u64,
-    /// Messages that may be missing: their sender was told so, or the client was told of a reset after them.
+    /// Messages that may be missing: their sender got a failure, or the client got a reset after them.
     excused: BTreeSet<u64>,
-    /// Messages that may come out of order.
+    /// Messages that may arrive out of order.
     late: BTreeSet<u64>,
-    /// The client's own frames: sent and acted upon.
+    /// The client's own frames that the server has processed.
     acted: Vec<u64>,
     unanswered: Vec<u64>,
     next_command: u64,
@@ -95,7 +95,7 @@ impl World {
     pub(super) fn push(&mut self, node: usize) {
         let Some(page) = &self.copies[node] else { return };
         if node != self.rows.now().node && page.is_owned() {
-            return; // whoever still sends there has not seen the row: it waits for an answer as everybody does
+            return; // a sender to this node has not seen the row; like every sender it waits for a reply
         }
         if self.is_forwarding() {
             return;
@@ -105,8 +105,8 @@ impl World {
         }
     }
 
-    /// A push to many pages, this one among them, by a sender who has not seen the last few versions of the row. It
-    /// asks every node, and each of them first sees what the sender has.
+    /// A push to many pages, including this one, by a sender that has not seen the last few versions of the row. The
+    /// sender sends it to every node, and each node first sees the versions that the sender has.
     pub(super) fn push_to_all(&mut self, unseen: u64) {
         if self.is_forwarding() {
             return;
@@ -117,7 +117,7 @@ impl World {
         for node in 0..NODES {
             self.hear(node, seen);
             let Some(page) = &self.copies[node] else { continue };
-            // by a node that has not heard of a move since: it comes, but late
+            // taken by a node that has not seen a later move: the message arrives, but late
             let stale = node != self.rows.now().node && page.is_owned();
             if !matches!(page.push_scoped(Some(seen), &message), PushOutcome::Missed) {
                 taken.push(node);
@@ -134,7 +134,7 @@ impl World {
         FrameBody::message(&RawValue::from_string(self.pushed.to_string()).unwrap(), None, None)
     }
 
-    /// A sender waits for the answer, which comes when a forwarded frame has arrived.
+    /// Whether a sender waits for the reply that follows the arrival of a forwarded frame.
     fn is_forwarding(&self) -> bool {
         self.forwarding.iter().flatten().any(|forwarding| !forwarding.frames.is_empty())
     }
@@ -183,7 +183,7 @@ impl World {
         }
     }
 
-    /// Wins the row for a node; an earlier resume that is not done loses.
+    /// Wins the row for a node; an earlier resume in progress loses.
     pub(super) fn resume(&mut self, node: usize) {
         let old = self.rows.now();
         let whole = old.prev.is_none();
@@ -200,7 +200,7 @@ impl World {
             _ => {
                 let page = Arc::new(page(generation));
                 page.expect_handover();
-                // a move that was cut short: its early copy leaves, the next one is a reset
+                // an interrupted move: its early copy leaves, the next one is a reset
                 if !whole && let Some(copy) = self.copies[old.node].take() {
                     copy.leave(None, Close::new(CloseCode::HeldElsewhere, ""));
                     self.forwarding.iter_mut().for_each(Vec::clear);
@@ -215,7 +215,7 @@ impl World {
         }
     }
 
-    /// The question to the old holder; its answer may be lost.
+    /// The handover request to the old holder; its reply may be lost.
     pub(super) fn ask(&mut self, answer_arrives: bool) {
         let Some(resuming) = &mut self.resuming else { return };
         let Some(old) = self.rows.now().prev.filter(|old| *old != resuming.node && !resuming.asked) else {
@@ -264,7 +264,7 @@ impl World {
         }
     }
 
-    /// The client resends, in order, what the server has not counted.
+    /// The client resends, in order, the commands that the server has not counted.
     fn resend(&mut self, node: usize, ticket: AttachmentId, received: u64) {
         let missing = (self.sent_count - received) as usize;
         let commands = self.unanswered[self.unanswered.len() - missing..].to_vec();
@@ -273,7 +273,7 @@ impl World {
         }
     }
 
-    /// The command is lost on its way: the socket breaks with it.
+    /// A command is lost in transit, and the socket breaks with it.
     pub(super) fn lose_command(&mut self) {
         if self.socket.take().is_some() {
             self.unanswered.push(self.next_command);
@@ -290,11 +290,11 @@ impl World {
             while let Ok(frame) = forwarding.frames.try_recv() {
                 match &self.copies[to] {
                     Some(page) => {
-                        // taken for its own by a node that has not heard of two moves since: it comes, but late
+                        // taken as its own by a node that has not seen two moves: the message arrives, but late
                         if to != row.node && page.is_owned() {
                             self.late.insert(payload(&frame.tail));
                         }
-                        // the sender is told of no page
+                        // the sender's reply counts no page
                         if matches!(page.push(&frame.tail), PushOutcome::Missed) {
                             self.excused.insert(payload(&frame.tail));
                         }
@@ -305,7 +305,7 @@ impl World {
         }
     }
 
-    /// A node sees the row as it is: a page that it still counts as its own belongs to another.
+    /// A node sees the newest row: a page that it still counts as its own belongs to another node.
     pub(super) fn notice(&mut self, node: usize) {
         self.hear(node, self.rows.rev());
     }
@@ -328,7 +328,7 @@ impl World {
     }
 
     pub(super) fn crash(&mut self, node: usize) {
-        // what a node took for a page that it wrongly counts as its own is lost with it, and nobody knows
+        // frames that a node took for a page that it wrongly counts as its own are lost with it, without notice
         let stale = self.copies[node].take().filter(|_| node != self.rows.now().node);
         if let Some((_, mut left)) =
             stale.and_then(|page| page.freeze(number(node), u32::MAX, u64::MAX, u64::MAX))
@@ -337,7 +337,7 @@ impl World {
                 self.excused.insert(payload(&frame.tail));
             }
         }
-        // frames in transit are lost with the node: their senders get no answer
+        // frames in transit are lost with the node: their senders get no reply
         for mut forwarding in std::mem::take(&mut self.forwarding[node]) {
             while let Ok(frame) = forwarding.frames.try_recv() {
                 self.excused.insert(payload(&frame.tail));
@@ -351,7 +351,7 @@ impl World {
         }
     }
 
-    /// In the end a client that comes back where its page is has everything.
+    /// In the end a client that resumes at the node of its page has every frame.
     pub(super) fn settle(&mut self) {
         (0..NODES).for_each(|node| self.notice(node));
         // an old address may lead over several nodes
@@ -379,7 +379,7 @@ impl World {
         once.sort_unstable();
         once.dedup();
         assert_eq!(once.len(), self.seen.len(), "doubled: {:?}", self.seen);
-        // after a reset, what was pushed before it may come late; everything else in order and without a gap
+        // after a reset, messages from before it may arrive late; all others arrive in order and without a gap
         let owed: Vec<u64> = self.seen.iter().copied().filter(|number| !self.may_be_late(*number)).collect();
         for pair in owed.windows(2) {
             assert!(pair[0] < pair[1], "reordered: {:?}", self.seen);

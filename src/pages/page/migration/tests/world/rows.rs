@@ -1,8 +1,8 @@
-//! The row of the page, with its past, and how much of that each node has seen.
+//! The row of the page with its history, and the versions that each node has seen.
 
 use super::NODES;
 
-/// Who won the page, with which generation, and whom it may ask.
+/// The node that won the page, its generation, and the old holder that may hand the page over.
 #[derive(Clone, Copy)]
 pub(super) struct Row {
     pub(super) node: usize,
@@ -10,7 +10,7 @@ pub(super) struct Row {
     pub(super) prev: Option<usize>,
 }
 
-/// Every version; its revision is how many there were.
+/// All versions; the revision of the newest is their number.
 pub(super) struct Rows {
     versions: Vec<Row>,
     seen: [usize; NODES],
@@ -29,7 +29,7 @@ impl Rows {
         self.versions.len() as u64
     }
 
-    /// Writes it; its revision.
+    /// Writes a version and returns its revision.
     pub(super) fn write(&mut self, row: Row) -> u64 {
         self.versions.push(row);
         self.rev()
