@@ -71,7 +71,7 @@ fn hide_revision(error: WriteError) -> WriteError {
 async fn every_outcome_of_the_contract_happens() {
     let outcomes: BTreeSet<String> = script(1, Faults::all(60), 500).await.into_iter().collect();
     let expected = [
-        "publish Ok(()) | publish Err(Full) | publish Err(Down) | subscribe Ok(()) | subscribe Err(Down)",
+        "publish Ok(()) | publish Err(Full) | publish Err(Down) | subscribe Ok(()) | subscribe Err(Unavailable)",
         "request Err(NoResponder) | request Err(Deadline) | request Err(Down)",
         "many Ok(()) | many Err(NoResponder) | many Err(Deadline) | many Err(Down)",
         "put Ok(()) | put Err(Unknown) | put Err(Down)",
@@ -79,13 +79,13 @@ async fn every_outcome_of_the_contract_happens() {
         "conflict Err(Unknown) | conflict Err(Down)",
         "delete Ok(()) | delete Err(Unknown) | delete Err(Down)",
         "commit Ok(()) | commit Err(Unknown) | commit Err(Down)",
-        "any Err(Down) | list Err(Down) | scan Err(Down) | list Ok(1) | scan Ok(1)",
+        "any Err(Unavailable) | list Err(Unavailable) | scan Err(Unavailable) | list Ok(1) | scan Ok(1)",
         "push Ok(()) | push Err(Unknown) | push Err(Down)",
         "pull Ok(0) | pull Ok(1) | pull Ok(2) | pull Err(Unknown) | pull Err(Down)",
         "touch Ok(()) | touch Err(Unknown) | touch Err(Down)",
         "retry Ok(()) | retry Err(Unknown) | retry Err(Down)",
         "done Ok(()) | done Err(Unknown) | done Err(Down)",
-        "depth Err(Down) | heard message | heard Reconnect",
+        "depth Err(Unavailable) | heard message | heard Reconnect",
     ];
     for outcome in expected.iter().flat_map(|line| line.split(" | ")) {
         assert!(outcomes.contains(outcome), "never happened: {outcome}");
