@@ -85,7 +85,7 @@ async fn every_outcome_of_the_contract_happens() {
         "touch Ok(()) | touch Err(Unknown) | touch Err(Down)",
         "retry Ok(()) | retry Err(Unknown) | retry Err(Down)",
         "done Ok(()) | done Err(Unknown) | done Err(Down)",
-        "depth Err(Unavailable) | heard message | heard Reconnect",
+        "depth Err(Down) | heard message | heard Reconnect",
     ];
     for outcome in expected.iter().flat_map(|line| line.split(" | ")) {
         assert!(outcomes.contains(outcome), "never happened: {outcome}");
