@@ -56,9 +56,9 @@ pub(super) struct UserAffinity {
     desk: Arc<WorkerInbox>,
     id: Key,
     held: Mutex<HashMap<String, OwnedUser>>,
-    /// Users whose assignment is being claimed; concurrent callers wait for the same outcome.
+    /// Users with a claim in progress; concurrent callers wait for the same outcome.
     claiming: Mutex<HashMap<String, Claiming>>,
-    /// Users whose jobs are being processed, each with its wake-up.
+    /// Users with a running task for their jobs, each with its wake-up.
     serving: Mutex<HashMap<String, Arc<Notify>>>,
 }
 
@@ -218,7 +218,7 @@ impl UserAffinity {
         }
     }
 
-    /// Renews the assignment of users whose jobs run here, however long the jobs take.
+    /// Renews the assignment of users with jobs that run here, however long the jobs take.
     pub(super) async fn renew(self: Arc<Self>) {
         let period = self.jobs().timing.affinity_ttl / 4;
         loop {

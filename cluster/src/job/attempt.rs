@@ -169,7 +169,7 @@ fn event(claim: Claim, outcome: Outcome) -> RecordEvent {
 }
 
 /// Runs beside a handler: keeps the work item reserved for this worker, publishes progress to the page, persists some
-/// of the progress in the record, and finds a cancellation whose message was lost.
+/// of the progress in the record, and finds a cancellation when its message was lost.
 struct AttemptMonitor {
     jobs: Jobs,
     stored: StoredJob,

@@ -1,4 +1,4 @@
-//! Changes a record and resolves the outcome of a change whose reply was lost.
+//! Changes a record and resolves the outcome of a change when its reply was lost.
 //!
 //! Owns: the one operation id of all tries of a change, and how its result is recognised. Never: which events are
 //! allowed (`transition`), and the effects of a change (`store`).

@@ -23,7 +23,7 @@ const AT_ONCE: usize = 64;
 pub(super) struct Unclaimed {
     /// How long a due job may wait; `None` for no limit.
     pub(super) patience: Option<Duration>,
-    /// Worker groups with free jobs that were ended and whose work items may still be in the Queue.
+    /// Worker groups with free jobs that were ended; their work items may still be in the Queue.
     pub(super) ended: HashSet<WorkerGroup>,
 }
 

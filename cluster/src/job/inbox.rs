@@ -28,7 +28,7 @@ use crate::worker::{WorkerGroup, WorkerId, WorkerLease};
 /// Maximum unread bytes of each subscription of a worker.
 const UNREAD: usize = 8 * 1024 * 1024;
 
-/// Work that runs here and can be cancelled, or a job whose claim is being changed here.
+/// Work that runs here and can be cancelled, or a job with a claim that is being changed here.
 pub(super) struct RunningGuard {
     id: Key,
     desk: Arc<WorkerInbox>,
@@ -67,7 +67,7 @@ pub(super) struct WorkerInbox {
     pub(super) draining: watch::Sender<bool>,
     work: mpsc::Sender<Work>,
     running: Mutex<HashMap<Key, Arc<watch::Sender<bool>>>>,
-    /// Jobs whose handlers began here and were dropped without an end, until their claims are given back.
+    /// Jobs that began here and were dropped without an end, until their claims are given back.
     dropped: Mutex<HashSet<Key>>,
 }
 
@@ -317,8 +317,8 @@ impl WorkerInbox {
         self.lease.worker().filter(|_| !self.work.is_closed())
     }
 
-    /// Claims a job and passes it, with the slot, to the receiver that runs handlers. A claim whose reply was lost is
-    /// resolved during this incarnation of the worker; a claim that stays behind is given back by
+    /// Claims a job and passes it, with the slot, to the receiver that runs handlers. If the reply to the claim is
+    /// lost, its outcome is resolved during this incarnation of the worker; a claim that stays behind is given back by
     /// [`WorkerInbox::mark_lost`].
     pub(super) async fn claim(
         self: &Arc<Self>,

@@ -6,7 +6,7 @@
 //! from it.
 //!
 //! So the limit holds when a process exits at any point, and over all nodes together. It is not exact accounting: the
-//! row expires a day after the last job was due, and a job whose record was never written counts for a short time.
+//! row expires a day after the last job was due, and a job without a written record counts for a short time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,7 +31,7 @@ const TRIES: usize = 64;
 /// Records that are read concurrently to find jobs that have ended.
 const READS: usize = 32;
 
-/// The account whose open jobs are counted.
+/// The account of the counted jobs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum QuotaAccount {
     /// A user.
@@ -192,8 +192,8 @@ impl Jobs {
         }
     }
 
-    /// Removes ended jobs from a row. Jobs with an open record stay, and so do jobs whose record may not be written
-    /// yet.
+    /// Removes ended jobs from a row. Jobs with an open record stay, and so do recent jobs, because their record may
+    /// not be written yet.
     async fn forget_ended(&self, row: &mut Row) -> Result<(), Unavailable> {
         let recent = unix_ms().saturating_sub(self.timing.operation.as_millis() as u64 * 2);
         let places = std::mem::take(&mut row.open);

@@ -65,8 +65,8 @@ impl JobReconciler {
         Ok(helped)
     }
 
-    /// Returns jobs whose worker is gone, and jobs that have waited for too long. A route with a work item for every
-    /// waiting job has no lost job: its workers are only overloaded.
+    /// Returns jobs of dead workers, and jobs that have waited for too long. A route with a work item for every waiting
+    /// job has no lost job: its workers are only overloaded.
     async fn suspects(&self, jobs: &Jobs) -> Result<Vec<Key>, Unavailable> {
         let now = unix_ms();
         let mut doubtful = Vec::new();

@@ -153,8 +153,8 @@ impl Record {
         WorkerGroup::new(self.pool.as_str(), self.lane.as_str())
     }
 
-    /// Returns the user whose assigned worker runs the job, or `None` for a free job. An assigned job without a user
-    /// has its own id as the user.
+    /// Returns the user for an assigned job, or `None` for a free job. Only the assigned worker of this user runs the
+    /// job. An assigned job without a user has its own id as the user.
     pub fn owner(&self) -> Option<String> {
         match self.affinity {
             Affinity::Free => None,

@@ -99,7 +99,7 @@ struct IdempotencyRow {
 
 impl Jobs {
     /// Writes the record, then enqueues it for workers; watchers are not notified, because no process can watch a new
-    /// job yet. `accepted` runs in between: the job is durable and no worker has seen it.
+    /// job yet. `accepted` runs in between: a new job is then durable and no worker has seen it.
     pub async fn submit(
         &self,
         submission: Submission,

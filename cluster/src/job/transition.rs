@@ -33,7 +33,7 @@ pub enum RecordEvent {
     Progress(Claim, Progress),
     /// The handler returned a value.
     Succeed(Claim, Box<RawValue>),
-    /// The handler returned an error. An error that is not retryable ends the job whatever its retries.
+    /// The handler returned an error. An error that is not retryable ends the job at once, even if it has retries left.
     Fail(Claim, HandlerError),
     /// The worker stopped the job on request.
     StopAcknowledged(Claim),

@@ -10,8 +10,8 @@ use crate::id::{Address, NodeNumber};
 use crate::subject::Subjects;
 use crate::wire::{self, JobUpdate, PeerRequest, PeerResponse, PushCounts};
 
-/// Every process has a link of its own that breaks, writes whose replies are lost, and work items that are delivered
-/// twice; the workers are killed and start again. Every job ends exactly once, and no successful result is lost.
+/// Every process has a link of its own that breaks, writes with lost replies, and work items that are delivered twice;
+/// the workers are killed and start again. Every job ends exactly once, and no successful result is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_job_ends_once_whatever_breaks() {
     for seed in 0..2u64 {

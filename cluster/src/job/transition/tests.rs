@@ -104,7 +104,7 @@ proptest! {
         }
     }
 
-    /// Cancel works in every state that is not an end, whatever the worker does next.
+    /// Cancel works in every state that is not an end, for every next step of the worker.
     #[test]
     fn a_cancelled_job_never_runs_again(
         steps in prop::collection::vec(any_event(), 0..20), later in prop::collection::vec(any_event(), 0..20)
