@@ -33,7 +33,7 @@ struct OpenJob {
     overdue: u64,
     /// When the job could have begun.
     due: u64,
-    /// When the worker is asked whether it runs the job.
+    /// When the worker gets a claims query for the job.
     ask_at: u64,
 }
 
@@ -151,7 +151,7 @@ impl JobReconciler {
             for asked in asked.chunks(BATCH) {
                 let subject = jobs.subjects.worker(worker, worker_leaf::CLAIMS);
                 let message = Message::new(subject, wire::encode(&ClaimsQuery { jobs: asked.to_vec() }));
-                // the worker is asked again in a later round
+                // the query is repeated in a later round
                 if let Err(error) = jobs.engine.publish(message).await {
                     tracing::debug!(%worker, %error, "worker not asked about its claims");
                 }

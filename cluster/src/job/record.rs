@@ -25,11 +25,11 @@ pub enum JobState {
     Running,
     /// Ended with a result.
     Succeeded,
-    /// The handler returned an error.
+    /// The handler returned an error that is not retried.
     Failed,
     /// Cancelled on request.
     Cancelled,
-    /// All retries are used up, or no worker took it in time.
+    /// All retries are used up, its workers were lost too often, or no worker took it in time.
     Dead,
 }
 
@@ -120,7 +120,7 @@ pub struct Record {
     /// Release of that worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
-    /// Whether the worker has been asked to stop.
+    /// Whether cancellation was requested from the worker.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelling: bool,
     /// Which worker may run the job.

@@ -130,7 +130,7 @@ impl Jobs {
         Ok(entries.into_iter().filter_map(stored).collect())
     }
 
-    /// Cancels a job in any state that is not final; the worker of a running job is asked to stop.
+    /// Cancels a job in any state that is not final; the worker of a running job is requested to stop.
     pub async fn cancel(&self, job: Key) -> Result<Record, TransitionFailure> {
         self.apply_event(job, RecordEvent::Cancel).await
     }

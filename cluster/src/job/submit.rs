@@ -191,7 +191,7 @@ impl Jobs {
             .await
         {
             Ok(changed) => Ok(Submitted { record: changed.stored.record, fresh: false }),
-            // the job has ended: the caller reads its end from this record
+            // the job has ended, so the caller reads its end from this record; or too many pages wait for it
             Err(TransitionFailure::Refused(_, stored)) => {
                 Ok(Submitted { record: stored.record, fresh: false })
             }

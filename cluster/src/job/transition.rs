@@ -12,7 +12,7 @@ use crate::timing::Timing;
 use crate::wire::{HandlerError, Progress};
 use crate::worker::WorkerId;
 
-/// How often a job may lose its worker, independent of its retries: a job that crashes its workers ends here.
+/// How often a job may lose its worker, even with fewer retries: a job that crashes its workers ends after that.
 pub const MAX_LOSSES: u32 = 3;
 
 /// The right to one attempt of a job.
@@ -61,7 +61,7 @@ pub enum TransitionError {
     NotDue(u64),
     /// A worker runs the job already.
     Running(WorkerId),
-    /// The event does not apply: the job has ended, has not ended yet, or does not run.
+    /// The event does not apply: the job has ended, has not ended yet, or does not run; or too many pages wait for it.
     OutOfPlace,
     /// The claim is not the current one.
     Stale,
@@ -77,7 +77,7 @@ pub enum Effect {
         /// Remaining time until the job is due, in milliseconds.
         delay_ms: u64,
     },
-    /// Ask the worker to stop.
+    /// Notify the worker that the job is cancelled.
     CancelWorker(WorkerId),
     /// The job has ended: notify the pages that wait and the watchers.
     NotifyEnd,

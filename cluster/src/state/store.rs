@@ -194,7 +194,7 @@ impl StateStore {
     ///
     /// - [`StateError::Conflict`] when the tree is not at `if_revision`.
     /// - [`StateError::Child`], [`StateError::Root`], [`StateError::Depth`], [`StateError::Key`], [`StateError::Size`]
-    /// or   [`StateError::Changes`] when the write is invalid.
+    ///   or [`StateError::Changes`] when the write is invalid.
     /// - [`StateError::Overloaded`] when too many writes wait, or other processes were faster too often.
     /// - [`StateError::Unavailable`] when the engine is unavailable and nothing was written.
     /// - [`StateError::Uncertain`] when the write may have happened.

@@ -73,7 +73,7 @@ async fn a_job_that_runs_is_left_alone_however_often_its_worker_is_asked() {
     let _janitor = janitor(&jobs);
     let job = submit(&jobs, submission("wait")).await;
     becomes(&jobs, job, |record| record.state == JobState::Running).await;
-    // its work item is redelivered and its worker is asked several times meanwhile
+    // its work item is redelivered and its worker receives several claims queries meanwhile
     tokio::time::sleep(TIMING.redelivery * 3).await;
     let record = jobs.get(job).await.unwrap().unwrap().record;
     assert_eq!((record.state, record.attempts), (JobState::Running, 1));
