@@ -97,6 +97,7 @@ impl UserAffinity {
     /// Assigns a user to this worker unless another living worker has the user.
     ///
     /// # Errors
+    ///
     /// The id of the other worker, or `None` when the owner cannot be determined now.
     pub(super) async fn acquire_user(self: &Arc<Self>, user: &str) -> Result<Fence, Option<Key>> {
         if *self.desk.draining.borrow() {

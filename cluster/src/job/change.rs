@@ -113,6 +113,7 @@ impl Jobs {
     /// Writes a row and resolves an unknown outcome. Returns its revision, or `None` when another row exists.
     ///
     /// # Errors
+    ///
     /// [`Unavailable`]: the row was not written, or the outcome was not known in time.
     pub(super) async fn put_until_known(&self, put: Put) -> Result<Option<u64>, Unavailable> {
         let until = Instant::now() + self.timing.deliver;

@@ -116,6 +116,7 @@ impl Jobs {
     /// Counts a job that is about to be submitted.
     ///
     /// # Errors
+    ///
     /// [`SubmitError::PageFull`] or [`SubmitError::AccountFull`] when a limit is reached; [`SubmitError::Unavailable`]
     /// when the engine does not reply.
     pub(super) async fn reserve(&self, quota: &Quota, job: Key, due: u64) -> Result<(), SubmitError> {

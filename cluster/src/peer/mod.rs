@@ -55,6 +55,7 @@ impl PeerClient {
     /// Sends a request to one incarnation of a node.
     ///
     /// # Errors
+    ///
     /// [`PeerError::Gone`] when the node has no subscription, [`PeerError::Silent`] when no valid reply came in time,
     /// [`PeerError::TooLarge`] when the request was not sent.
     pub async fn ask(
@@ -70,6 +71,7 @@ impl PeerClient {
     /// Sends a request to the node in a page's address, without a lookup.
     ///
     /// # Errors
+    ///
     /// As for [`PeerClient::ask`].
     pub async fn ask_page(
         &self,
@@ -84,6 +86,7 @@ impl PeerClient {
     /// any more, once to the node in its row. Returns [`PeerResponse::Unknown`] when no node holds the page.
     ///
     /// # Errors
+    ///
     /// As for [`PeerClient::ask`]; [`PeerError::Silent`] also when the row cannot be read.
     pub async fn find_page(
         &self,
@@ -142,6 +145,7 @@ impl PeerServer {
     /// traffic.
     ///
     /// # Errors
+    ///
     /// [`Unavailable`] when the engine does not reply.
     pub async fn open(engine: &Engine, subjects: &Subjects, holder: Holder) -> Result<Self, Unavailable> {
         let page = engine.subscribe(&subjects.page(holder.node), None, INBOX_BYTES).await?;

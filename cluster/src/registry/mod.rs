@@ -116,6 +116,7 @@ impl Registry {
     /// Starts both watches and returns when the view shows every row that existed.
     ///
     /// # Errors
+    ///
     /// [`Unavailable`] when the engine does not reply.
     pub async fn follow(&self) -> Result<Following, Unavailable> {
         let mut nodes = self.nodes.watch(node_key::LEASES, WatchMode::Meta).await?;

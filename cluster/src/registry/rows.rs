@@ -35,6 +35,7 @@ impl Registry {
     /// returns the new revision. An unknown outcome is resolved by reading.
     ///
     /// # Errors
+    ///
     /// [`WriteError::Conflict`] when the expectation does not hold, and also when the session or connection is ending.
     pub async fn write(&self, page: Key, row: &PageRow, expect: Precondition) -> Result<u64, WriteError> {
         let (key, op) = (page_key::page(page), OperationId::random());
@@ -71,8 +72,8 @@ impl Registry {
         self.commit(&leaving.lasting(), plan).await.map(drop)
     }
 
-    /// Writes the tombstone of a page, also when the page has no row, so that a node that still has a stale copy cannot
-    /// write its row again.
+    /// Writes the tombstone of a page that has no row, so that a node that still has a stale copy cannot write the row
+    /// again.
     pub async fn write_tombstone(&self, page: Key) -> Result<(), WriteError> {
         let put = Put {
             meta: PageRow::unregistered(),

@@ -68,6 +68,7 @@ impl Workers {
     /// current; it ends only when the engine is gone.
     ///
     /// # Errors
+    ///
     /// [`Unavailable`] when the engine does not reply.
     pub async fn follow(&self) -> Result<impl Future<Output = ()> + use<>, Unavailable> {
         let mut watch = self.rows.watch(node_key::WORKERS, WatchMode::Meta).await?;
