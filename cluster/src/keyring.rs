@@ -1,9 +1,11 @@
 //! The keys that sign page tokens: created once per cluster, shared by all nodes, rotated.
 //!
-//! Owns: the ring in the bucket `cluster`, how it changes, and the signature over any bytes. Never: what a token says.
+//! Owns: the ring in the bucket `cluster`, its changes, and the signature over any bytes. Never: the content of a
+//! token.
 //!
-//! Every node follows the ring, so that a new key signs everywhere within moments. A token of a key that a node has not
-//! heard of yet makes it read the ring. A key that signs no more is accepted for longer than any token lives.
+//! Every node watches the ring, so that a new key signs on all nodes within moments. A token of a key that a node does
+//! not know yet makes the node read the ring. A key that no longer signs is accepted for longer than the lifetime of
+//! any token.
 
 mod ring;
 
@@ -24,25 +26,25 @@ use crate::engine::{
 use crate::subject::cluster_key::{self, KEYRING};
 use crate::wire;
 
-/// How often a change is tried with the ring that stands there now. Another node was faster each time.
+/// How often a change is retried with the current ring, because another node was faster.
 const ATTEMPTS: usize = 8;
 
 /// The key ring of the cluster, as this process knows it. Cheap to clone.
 #[derive(Clone)]
 pub struct Keyring {
     store: Kv,
-    /// The ring, and its entry's revision.
+    /// The ring, and the revision of its entry.
     ring: Arc<RwLock<(Ring, u64)>>,
-    /// When the ring was last asked for, so that unknown keys cost one read at a time.
+    /// When the ring was last read for an unknown key, so that unknown keys cause one read at a time.
     asked: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Keyring {
-    /// Loads the ring, creating it if this is the cluster's first process.
+    /// Loads the ring, and creates it if this is the first process of the cluster.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`] when the engine does not answer.
+    /// [`Unavailable`] when the engine does not reply.
     pub async fn load(engine: &Engine) -> Result<Self, Unavailable> {
         let store = engine.kv(Bucket::Cluster);
         loop {
@@ -51,18 +53,18 @@ impl Keyring {
             }
             let first = wire::encode(&Ring::new(clock::unix().as_secs()));
             match store.put(Put::new(KEYRING, first, Precondition::Absent)).await {
-                // whichever process won, the ring that stands there is the ring
+                // the stored ring is authoritative, no matter which process wrote it
                 Ok(_) | Err(WriteError::Conflict { .. } | WriteError::Unknown) => {}
                 Err(WriteError::Down | WriteError::Invalid) => return Err(Unavailable),
             }
         }
     }
 
-    /// Starts to follow the ring; the future keeps this process current and ends only with the engine.
+    /// Starts to watch the ring. The returned future keeps this process current and ends only with the engine.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`] when the engine does not answer.
+    /// [`Unavailable`] when the engine does not reply.
     pub async fn follow(&self) -> Result<impl Future<Output = ()> + Send + use<>, Unavailable> {
         let watch = self.store.watch(cluster_key::ALL, WatchMode::Value).await?;
         Ok(self.clone().run(watch))
@@ -79,7 +81,7 @@ impl Keyring {
         }
     }
 
-    /// Signs; `<key id>.<base64url of the MAC>`.
+    /// Signs `content` and returns `<key id>.<base64url of the MAC>`.
     pub fn sign(&self, content: &[u8]) -> String {
         let known = self.known();
         let id = known.0.current();
@@ -87,11 +89,11 @@ impl Keyring {
         format!("{id}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac))
     }
 
-    /// Whether a signature is genuine. A key id that this process does not know yet makes it read the ring again.
+    /// Returns whether a signature is genuine. An unknown key id makes this process read the ring again.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`] when the ring has to be read and the engine does not answer.
+    /// [`Unavailable`] when the ring has to be read and the engine does not reply.
     pub async fn verify(&self, content: &[u8], signature: &str) -> Result<bool, Unavailable> {
         let Some((id, mac)) = signature.split_once('.') else { return Ok(false) };
         let (Ok(id), Ok(mac)) = (id.parse::<KeyId>(), BASE64_URL_SAFE_NO_PAD.decode(mac)) else {
@@ -104,7 +106,7 @@ impl Keyring {
         Ok(self.known().0.mac(id, content).is_some_and(|expected| expected.verify_slice(&mac).is_ok()))
     }
 
-    /// Reads the ring for a key that is not in it. Those who ask at the same time share one read.
+    /// Reads the ring for a key that is not in it. Concurrent callers share one read.
     async fn refresh(&self, id: KeyId) -> Result<(), Unavailable> {
         let arrived = Instant::now();
         let mut asked = self.asked.lock().await;
@@ -119,32 +121,32 @@ impl Keyring {
         Ok(())
     }
 
-    /// The keys of the ring, without their secrets.
+    /// Returns the keys of the ring, without their secrets.
     pub fn keys(&self) -> Vec<KeySeen> {
         self.known().0.seen()
     }
 
-    /// A new key signs from now on. The old ones stay as long as `ages` says; the new key.
+    /// Adds a new key, which signs from now on, and returns its id. The old keys stay as long as `ages` requires.
     ///
     /// # Errors
     ///
-    /// The engine's, when it does not answer: the ring may have changed.
+    /// The error of the engine, when it does not reply: the ring may have changed.
     pub async fn rotate(&self, ages: Ages) -> Result<KeyId, WriteError> {
         let ring = self.change(|ring, now| Some(ring.rotated(now, ages))).await?;
         Ok(ring.map_or_else(|| self.known().0.current(), |ring| ring.current()))
     }
 
-    /// Rotates when the present key has signed for long enough, and drops keys that no token needs any more; whether
-    /// the ring has changed.
+    /// Rotates the ring when the current key has signed for long enough, and removes keys that no token needs any more.
+    /// Returns whether the ring has changed.
     ///
     /// # Errors
     ///
-    /// The engine's, when it does not answer: the ring may have changed.
+    /// The error of the engine, when it does not reply: the ring may have changed.
     pub async fn maintain(&self, ages: Ages) -> Result<bool, WriteError> {
         Ok(self.change(|ring, now| ring.maintained(now, ages)).await?.is_some())
     }
 
-    /// Writes what `change` makes of the ring as it stands; `None` when nothing is to be changed.
+    /// Writes the ring that `change` derives from the current one, and returns it; `None` when no change is needed.
     async fn change(&self, change: impl Fn(&Ring, u64) -> Option<Ring>) -> Result<Option<Ring>, WriteError> {
         for _ in 0..ATTEMPTS {
             let (ring, rev) = self.known().clone();

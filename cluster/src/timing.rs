@@ -1,83 +1,83 @@
-//! Every time-out of the system, as one value.
+//! All timeouts of the system, as one value.
 //!
-//! Owns: the durations that processes rely on between each other, and their order. Never: what a user
-//! configures (`ping_ms`, `resume_ms` … are configuration).
+//! Owns: the durations that processes rely on between each other, and their order. Never: values that users configure
+//! (`ping_ms`, `resume_ms` … are configuration).
 
 use std::time::Duration;
 
-/// All time-outs. [`Timing::PRODUCTION`] is what runs; [`Timing::TEST`] is the same shape for tests.
+/// All timeouts. [`Timing::PRODUCTION`] is used in production; [`Timing::TEST`] has the same order for tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
     /// How often a holder renews its lease.
     pub lease_renew: Duration,
-    /// How long after *sending* its last acknowledged renewal a holder still acts. A NATS leader change takes
-    /// 5–8 s and must fit.
+    /// How long a holder still acts after *sending* its last acknowledged renewal. A NATS leader change takes 5–8 s and
+    /// must fit into it.
     pub lease_fence: Duration,
-    /// When an unrenewed lease disappears; whole seconds.
+    /// Time after which an unrenewed lease expires; whole seconds.
     pub lease_ttl: Duration,
-    /// Within this time three unanswered questions on its epoch subject prove a node dead.
+    /// Time within which three probes of the epoch subject without a reply confirm the death of a node.
     pub death_confirmation: Duration,
-    /// How long a publish may wait for room.
+    /// How long a publish may wait for room in the send buffer.
     pub publish: Duration,
-    /// One Kv or Queue operation, after which its outcome is `Unknown`.
+    /// Timeout of one Kv or Queue operation; after it the outcome is `Unknown`.
     pub operation: Duration,
-    /// A hint of the Queue that is not settled or touched by then is delivered again. One that was on its way when a
-    /// connection broke waits as long, and a worker that stands still keeps those that it has asked for before: twice
-    /// this time is within its lease.
+    /// Time after which the Queue delivers a work item again that is not acknowledged or extended. A work item that was
+    /// in transit when a connection broke waits as long, and a suspended worker keeps the work items that it had
+    /// requested before: twice this time is within its lease.
     pub redelivery: Duration,
-    /// The delay before a failed job runs again, the first time; it doubles from there.
+    /// Delay before the first retry of a failed job; it doubles with each further retry.
     pub retry_first: Duration,
-    /// The longest such delay.
+    /// Maximum delay before a retry.
     pub retry_longest: Duration,
-    /// How long the record of a job that is over stays, an idempotency key stands for its job, and a frame id for the
-    /// job that a page means by it; whole seconds.
+    /// How long the record of an ended job is kept, an idempotency key refers to its job, and a request id of a page
+    /// refers to its job; whole seconds.
     pub job_retention: Duration,
-    /// How long a worker stays a user's own without doing anything for the user; whole seconds.
+    /// How long a worker stays assigned to a user without work for the user; whole seconds.
     pub affinity_ttl: Duration,
-    /// The shortest time between two steps of progress that a page is told.
+    /// Minimum time between two progress notifications to a page.
     pub progress: Duration,
-    /// How long a page token is accepted. A page that is open for half of it gets a new one.
+    /// How long a page token is accepted. A page that is open for half of this time gets a new one.
     pub page_token: Duration,
-    /// How long a key signs page tokens before the next one does.
+    /// How long a key signs page tokens before the next key does.
     pub signing_key: Duration,
-    /// A delivery to another node, after which it counts as unreachable.
+    /// Timeout of a delivery to another node; after it the node counts as unreachable.
     pub deliver: Duration,
-    /// How long a delivery waits for a node to see the rows that its sender has seen.
+    /// How long a delivery waits until a node has applied the rows that its sender has seen.
     pub view_wait: Duration,
-    /// The old holder's time to hand a page over.
+    /// Time of the old holder to hand over a page.
     pub handover: Duration,
     /// How long the frozen copy of a handed-over page is kept.
     pub frozen: Duration,
-    /// From accepting a connection to its complete request head.
+    /// Maximum time from accepting a connection to its complete request head.
     pub http_header: Duration,
-    /// To send the body of a request.
+    /// Maximum time to send the body of a request.
     pub http_body: Duration,
     /// How long an idle keep-alive connection stays open.
     pub http_idle: Duration,
-    /// From the upgrade to `hello`.
+    /// Maximum time from the upgrade to `hello`.
     pub hello: Duration,
-    /// How long a socket may stand still with bytes to write.
+    /// How long a socket with bytes to write may make no progress.
     pub write_stall: Duration,
-    /// From the last word on a connection to dropping it, for the other end to hear it.
+    /// Time between the last frame on a connection and dropping it, so that the other end can receive the frame.
     pub close_timeout: Duration,
-    /// How long a call waits for a slot of a worker that has none.
+    /// How long a call waits for a slot of a worker that has none free.
     pub slot_wait: Duration,
-    /// A call without a time-out of its own.
+    /// Timeout of a call that sets none of its own.
     pub call: Duration,
-    /// From SIGTERM to exit.
+    /// Maximum time from SIGTERM to exit.
     pub drain: Duration,
-    /// The longest advised delay before a reconnect, over which clients are spread.
+    /// Maximum advised delay before a reconnect; clients are spread over it.
     pub reconnect_jitter: Duration,
-    /// Between two lines of the log that say the same of whatever strangers send.
+    /// Minimum time between two log lines with the same text that untrusted clients can trigger.
     pub log_pause: Duration,
-    /// NATS client: how often a silent server is asked.
+    /// NATS client: interval of pings to a silent server.
     pub nats_ping: Duration,
-    /// NATS client: longest delay between two attempts to connect.
+    /// NATS client: maximum delay between two attempts to connect.
     pub nats_reconnect: Duration,
 }
 
 impl Timing {
-    /// What runs in production.
+    /// The values for production.
     pub const PRODUCTION: Self = Self {
         lease_renew: Duration::from_secs(3),
         lease_fence: Duration::from_secs(16),
@@ -112,7 +112,7 @@ impl Timing {
         nats_reconnect: Duration::from_secs(2),
     };
 
-    /// The same order, short enough for tests.
+    /// Values in the same order, short enough for tests.
     pub const TEST: Self = Self {
         lease_renew: Duration::from_millis(300),
         lease_fence: Duration::from_millis(2200),
@@ -147,13 +147,13 @@ impl Timing {
         nats_reconnect: Duration::from_millis(300),
     };
 
-    /// How long a key is accepted after it has signed its last token, and how long it is known that an anonymous
-    /// connection became a user's: longer than any page token from before that.
+    /// Returns how long a key is accepted after it has signed its last token, and how long the login of an anonymous
+    /// connection is remembered: longer than the lifetime of any page token from before that.
     pub const fn outlives_tokens(&self) -> Duration {
         Duration::from_secs(self.page_token.as_secs() * 2 + 1)
     }
 
-    /// The profile named by `PAGEWIRE_TIMING` (`short` for tests), else [`Timing::PRODUCTION`].
+    /// Returns the profile named by `PAGEWIRE_TIMING` (`short` for tests), else [`Timing::PRODUCTION`].
     pub fn from_environment() -> Self {
         match std::env::var("PAGEWIRE_TIMING").as_deref() {
             Ok("short") => Self::TEST,

@@ -1,7 +1,8 @@
-//! Every message between processes, each beside its answer.
+//! Every message between processes, each next to its reply.
 //!
-//! Owns: their JSON shapes. A change here answers three questions: old reader and new data, new reader and old
-//! data, mid-rollout. Unknown members are ignored, unknown types answered [`PeerResponse::Unsupported`].
+//! Owns: the JSON shapes of the messages. Each change must consider three cases: an old reader with new data, a new
+//! reader with old data, and both during a rollout. Unknown members are ignored; the reply to an unknown type is
+//! [`PeerResponse::Unsupported`].
 
 mod work;
 
@@ -17,11 +18,11 @@ pub use work::{
     Wake, WorkerCall,
 };
 
-/// Whose pages a delivery is for.
+/// The set of pages that a delivery addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// One page, wherever its address says.
+    /// One page, at the node in its address.
     Page(Address),
     /// All pages of a session.
     Session(Key),
@@ -29,70 +30,72 @@ pub enum Scope {
     Connection(Key),
     /// All pages of a user.
     User(String),
-    /// All pages that have subscribed to it.
+    /// All pages that have subscribed to a topic.
     Topic(String),
     /// All pages.
     All,
 }
 
-/// What one node asks another.
+/// A request from one node to another.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum PeerRequest {
-    /// Deliver a message to your pages of a scope. Answer: [`PeerResponse::Delivered`], for a page also
+    /// Deliver a message to the pages of a scope on this node. Reply: [`PeerResponse::Delivered`], for a page also
     /// [`PeerResponse::Unknown`].
     Deliver(PageMessage),
-    /// Another node has won the row of your page: freeze it and hand it over. Answer: [`PeerResponse::HandedOver`],
-    /// [`PeerResponse::Incomplete`] when the client would miss frames, [`PeerResponse::Unknown`].
+    /// Freeze a page and hand it over, because another node has won its row. Reply: [`PeerResponse::HandedOver`],
+    /// [`PeerResponse::Incomplete`] when the client would miss frames, or [`PeerResponse::Unknown`].
     Handover {
         /// The page.
         page: Key,
-        /// Its new holder, to whom everything that still arrives is forwarded.
+        /// Its new holder; all frames that still arrive are forwarded there.
         to: NodeNumber,
-        /// The generation of the new holder.
+        /// Generation of the page at the new holder.
         generation: u32,
-        /// The revision of its row.
+        /// Revision of the page's row.
         #[serde(default)]
         rev: u64,
-        /// The last number that the client has seen.
+        /// Sequence number of the last frame that the client has received.
         seq: u64,
     },
-    /// Frames that arrived at the old holder of your page. Answer: [`PeerResponse::Delivered`] or [`PeerResponse::Unknown`].
+    /// Take frames that arrived at the old holder of a page. Reply: [`PeerResponse::Delivered`] or
+    /// [`PeerResponse::Unknown`].
     Forward {
         /// The page.
         page: Key,
-        /// Whole frames without a number.
+        /// Complete frames without a sequence number.
         frames: Vec<Box<RawValue>>,
     },
-    /// How does this page of yours stand? Answer: [`PeerResponse::Standing`] or [`PeerResponse::Unknown`].
+    /// Return the status of a page. Reply: [`PeerResponse::Standing`] or [`PeerResponse::Unknown`].
     Ask {
         /// The page.
         page: Key,
     },
-    /// The connection belongs to this user now: re-label its pages. Answer: [`PeerResponse::Done`].
+    /// Set the user of the pages of a connection, because the connection has logged in. Reply: [`PeerResponse::Done`].
     Identify {
         /// The connection.
         connection: Key,
         /// The user.
         user: String,
     },
-    /// What have you applied of the rollout of a pool? The answer may wait for the revision.
-    /// Answer: [`PeerResponse::Rollout`].
+    /// Return the applied state of the rollout of a pool. The reply may wait for the revision. Reply:
+    /// [`PeerResponse::Rollout`].
     Rollout {
         /// The pool.
         pool: String,
         /// The revision to wait for; 0 for none.
         revision: u64,
     },
-    /// Tell a page what became of its job. Answer: [`PeerResponse::Delivered`] or [`PeerResponse::Unknown`].
+    /// Notify a page of an update of its job. Reply: [`PeerResponse::Delivered`] or [`PeerResponse::Unknown`].
     Job(Box<JobNotification>),
-    /// Close your pages of a scope for good. Answer: [`PeerResponse::Closed`]. An older release answers
-    /// [`PeerResponse::Unsupported`] and closes them when it hears that their session is ending, if it knows that.
+    /// Close the pages of a scope permanently. Reply: [`PeerResponse::Closed`]. An older release replies
+    /// [`PeerResponse::Unsupported`] and closes the pages when its watch shows that their session is ending, if it
+    /// supports that.
     Unregister {
-        /// Whose pages.
+        /// Pages to close.
         scope: Scope,
     },
-    /// Are you alive in this epoch? Answer: [`PeerResponse::Done`].
+    /// Confirm that the node is alive in this epoch. Reply: [`PeerResponse::Done`].
     Alive,
     /// A type of a newer release.
     #[serde(other)]
@@ -102,19 +105,20 @@ pub enum PeerRequest {
 /// A message for pages.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PageMessage {
-    /// Whose pages.
+    /// Pages that receive the message.
     pub to: Scope,
-    /// The last page row that the sender has seen: while a page moves, that decides which of its nodes takes this.
+    /// Revision of the last page row that the sender has seen. While a page moves, it decides which of the two nodes
+    /// takes the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<u64>,
-    /// Raw JSON, as the sender wrote it.
+    /// Raw JSON, byte for byte as the sender wrote it.
     pub payload: Box<RawValue>,
-    /// The page that sent it, if a page did.
+    /// Page that sent the message; `None` if the sender is not a page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Address>,
 }
 
-/// How many pages a delivery met.
+/// Number of pages that a delivery found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PushCounts {
     /// Pages with an open socket.
@@ -130,27 +134,27 @@ impl std::ops::AddAssign for PushCounts {
     }
 }
 
-/// A page on its way to another node.
+/// The state of a page that moves to another node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HandedOver {
-    /// The number of the last frame that left for the client's old socket.
+    /// Sequence number of the last frame that was sent to the client's old socket.
     pub last: u64,
-    /// Whole frames that the client has not seen, without their numbers; the last one is numbered `last`.
+    /// Complete frames that the client has not received, without their numbers; the last one has the number `last`.
     pub sent: Vec<Box<RawValue>>,
-    /// Whole frames that have no number yet.
+    /// Complete frames that have no number yet.
     pub waiting: Vec<Box<RawValue>>,
-    /// How many of the client's frames were processed.
+    /// Number of processed frames from the client.
     pub received: u64,
-    /// The ends of jobs that the page has been told, or that are among its frames: it is told each once.
+    /// Ends of jobs that the page has received or that are among its frames, so that each end is delivered once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ends: Vec<PageJob>,
-    /// The jobs that it waits for.
+    /// Jobs for which the page waits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<PageJob>,
-    /// It may wait for more jobs than these.
+    /// Whether the page may wait for more jobs than these.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
-    /// What it watches of state trees.
+    /// Paths of state trees that the page watches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub watches: Vec<WatchedPath>,
 }
@@ -160,81 +164,82 @@ pub struct HandedOver {
 pub struct WatchedPath {
     /// `user`, `connection`, `session` or `page`.
     pub level: String,
-    /// Where.
+    /// Path inside the tree.
     pub path: String,
-    /// The revision that the page was told last.
+    /// Revision that the page received last.
     pub revision: u64,
 }
 
-/// A job and the page's own id of it.
+/// A job and the page's own request id for it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PageJob {
     /// The job.
     pub job: Key,
-    /// As the page wrote it.
+    /// Request id, byte for byte as the page sent it.
     pub frame: String,
 }
 
-/// What a node has applied of a rollout.
+/// The state of a rollout that a node has applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutState {
-    /// The revision; 0 for none.
+    /// The applied revision; 0 for none.
     pub revision: u64,
-    /// What it has assigned by that revision.
+    /// Work that the node has assigned with that revision.
     pub observed: Vec<LaneCount>,
-    /// How long the revision took to be applied everywhere, in microseconds, from the node that sent it.
+    /// How long it took until all nodes had applied the revision, in microseconds, measured by the node that published
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_us: Option<u64>,
 }
 
-/// How much work went to a lane.
+/// Amount of work that was assigned to a lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaneCount {
     /// The lane.
     pub lane: String,
-    /// Calls and jobs.
+    /// Number of calls and jobs.
     pub count: u64,
 }
 
-/// What the other node answers.
+/// The reply of a node to a [`PeerRequest`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum PeerResponse {
-    /// Handed to this many pages.
+    /// The message was delivered to this many pages.
     Delivered(PushCounts),
-    /// This node does not hold that page.
+    /// This node does not hold the page.
     Unknown,
-    /// Everything that the client has missed.
+    /// The state of the page with all frames that the client has missed.
     HandedOver(HandedOver),
-    /// The client has missed frames that nobody has any more.
+    /// The client has missed frames that no node has any more.
     Incomplete,
-    /// How a page stands.
+    /// The status of a page.
     Standing {
-        /// Its generation.
+        /// Generation of the page.
         generation: u32,
-        /// Its client is known to have the newest token.
+        /// Whether the client is known to have the newest token.
         confirmed: bool,
     },
-    /// What it has applied.
+    /// The applied state of the rollout.
     Rollout(RolloutState),
-    /// Pages that are closed for good.
+    /// The pages were closed permanently.
     Closed {
-        /// How many.
+        /// Number of closed pages.
         pages: u64,
     },
-    /// Done.
+    /// The request was processed.
     Done,
-    /// This release does not know the question.
+    /// This release does not support the request.
     #[serde(other)]
     Unsupported,
 }
 
-/// The bytes of a message. Serialising these shapes cannot fail: string keys, no foreign `Serialize`.
+/// Encodes a message as JSON. Serialising these shapes cannot fail: string keys, no foreign `Serialize`.
 pub fn encode(message: &impl Serialize) -> Bytes {
     serde_json::to_vec(message).map(Bytes::from).unwrap_or_default()
 }
 
-/// The same for a message of about that many bytes.
+/// Encodes a message like [`encode`], with a buffer for about `bytes` bytes.
 pub(crate) fn encode_long(message: &impl Serialize, bytes: usize) -> Bytes {
     let mut json = Vec::with_capacity(bytes);
     match serde_json::to_writer(&mut json, message) {
@@ -243,10 +248,10 @@ pub(crate) fn encode_long(message: &impl Serialize, bytes: usize) -> Bytes {
     }
 }
 
-/// Reads a question. A known type with wrong members is `None`: its sender is broken, not newer.
+/// Parses a request. A known type with invalid members is `None`, because its sender is broken and not newer.
 pub fn decode_question(bytes: &[u8]) -> Option<PeerRequest> {
     let (kind, text) = kind(bytes)?;
-    // not through the tagged enum: looking for the tag would parse the raw payload
+    // not through the tagged enum: its search for the tag would parse the raw payload
     match kind.as_ref() {
         "deliver" => serde_json::from_str(text).map(PeerRequest::Deliver).ok(),
         "job" => serde_json::from_str(text).map(PeerRequest::Job).ok(),
@@ -263,7 +268,7 @@ pub fn decode_question(bytes: &[u8]) -> Option<PeerRequest> {
     }
 }
 
-/// Reads an answer.
+/// Parses a reply.
 pub fn decode_answer(bytes: &[u8]) -> Option<PeerResponse> {
     let (kind, text) = kind(bytes)?;
     match kind.as_ref() {

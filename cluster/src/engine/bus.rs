@@ -1,7 +1,7 @@
 //! Types of the Bus, and the byte-bounded queue behind every subscription.
 //!
-//! Owns: [`Message`], [`ConnectionState`] and the pair [`SubscriptionSender`] (the engine's end) / [`Subscription`] (the reader's
-//! end). Never: the transport of messages.
+//! Owns: [`Message`], [`ConnectionState`] and the pair [`SubscriptionSender`] (the engine's end) / [`Subscription`]
+//! (the reader's end). Never: the transport of messages.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -290,7 +290,7 @@ impl Kv {
         }
     }
 
-    /// Deletes one key. Deleting an absent key succeeds with `Expect::Any` and `Expect::Absent`.
+    /// Deletes one key. Deleting an absent key succeeds with `Precondition::Any` and `Precondition::Absent`.
     ///
     /// # Errors
     ///

@@ -28,7 +28,7 @@ pub struct QueueMessage {
     pub payload: Bytes,
     /// The number of this delivery, from 1.
     pub attempt: u64,
-    /// The engine's handle of the delivery for `done`, `retry` and `touch`.
+    /// The engine's handle of the delivery for `ack`, `nak` and `extend`.
     pub(super) receipt: String,
 }
 

@@ -1,7 +1,7 @@
-//! Assigned jobs: one worker per user, one job of a user after the other.
+//! Assigned jobs: one worker per user, one job of a user at a time.
 //!
-//! Owns: which users are this worker's own, the order of a user's jobs, and finding rows that nobody was woken for.
-//! Never: what a job does.
+//! Owns: the users assigned to this worker, the order of a user's jobs, and finding rows without a delivered wake-up.
+//! Never: the effect of a job.
 
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, HashSet};
@@ -27,25 +27,25 @@ use crate::subject::{SubjectToken, job_key};
 use crate::wire;
 use crate::worker::{WorkerGroup, WorkerId, partition};
 
-/// Rows that one look at a user, or at a lane, reads.
+/// Rows that one read of a user's jobs, or of a lane, returns at most.
 const ROWS: usize = 256;
-/// How many times as many a sweep reads when nothing has happened that calls for all of them.
+/// Number of reads in a periodic sweep; a sweep after an event reads all rows.
 const PIECES: usize = 4;
-/// How often a worker that lost the race for a user looks again.
+/// How often a worker that lost the race for a user tries again.
 const CLAIMS: usize = 3;
 
-/// What the fence row of a user says.
+/// The value of the fence row of a user.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct FenceRow {
     pub(super) worker: WorkerId,
 }
 
-/// A user that is this worker's own, until then by this process's clock.
+/// A user assigned to this worker, and when the assignment expires on the local clock.
 #[derive(Debug, Clone, Copy)]
 struct OwnedUser {
     epoch: u64,
     rev: u64,
-    /// Before the row can expire.
+    /// End of the assignment on this process's clock, earlier than the row can expire.
     until: Duration,
 }
 
@@ -56,19 +56,19 @@ pub(super) struct UserAffinity {
     desk: Arc<WorkerInbox>,
     id: Key,
     held: Mutex<HashMap<String, OwnedUser>>,
-    /// Users that are claimed now: who comes meanwhile waits for the same outcome.
+    /// Users with a claim in progress; concurrent callers wait for the same outcome.
     claiming: Mutex<HashMap<String, Claiming>>,
-    /// Users whose jobs are looked through now, each with its bell.
+    /// Users with a running task for their jobs, each with its wake-up.
     serving: Mutex<HashMap<String, Arc<Notify>>>,
 }
 
-/// What a look at a user's rows found.
+/// The result of reading a user's rows.
 enum Next {
-    /// Nothing is left.
+    /// No row is left.
     Done,
-    /// Nothing to do before.
+    /// No job is due before this time has passed.
     Wait(Duration),
-    /// Look again.
+    /// Read the rows again at once.
     Again,
 }
 
@@ -94,8 +94,11 @@ impl UserAffinity {
         job_key::fence(pool, lane, &SubjectToken::new(user))
     }
 
-    /// Makes a user this worker's own unless another living worker's it is: that one, or `None` when there is no
-    /// answer now.
+    /// Assigns a user to this worker unless another living worker has the user.
+    ///
+    /// # Errors
+    ///
+    /// The id of the other worker, or `None` when the owner cannot be determined now.
     pub(super) async fn acquire_user(self: &Arc<Self>, user: &str) -> Result<Fence, Option<Key>> {
         if *self.desk.draining.borrow() {
             return Err(self.hand_over(user).await);
@@ -129,7 +132,7 @@ impl UserAffinity {
         claiming.boxed().shared()
     }
 
-    /// Whether a user is this worker's own now, as far as is known here.
+    /// Returns whether a user is assigned to this worker now, as far as this process knows.
     pub(super) fn has(&self, user: &str) -> bool {
         !*self.desk.draining.borrow()
             && self.desk.lease.worker().is_some_and(|me| self.valid(user, me).is_some())
@@ -174,13 +177,14 @@ impl UserAffinity {
                 return Err(None);
             }
         };
-        // a quarter is left for the way of a commit that relies on it
+        // stop using the assignment at 75 % of its TTL, so that a commit that depends on it can still arrive
         let held = OwnedUser { epoch: me.epoch, rev, until: sent + assignment * 3 / 4 };
         self.held().insert(user.to_owned(), held);
         Ok(Fence { key, rev })
     }
 
-    /// A worker without a responder is proven dead at once: its users wait.
+    /// Returns whether a worker counts as alive. A worker without a responder is confirmed dead at once, because its
+    /// users wait.
     async fn lives(&self, worker: WorkerId) -> bool {
         let workers = &self.jobs().workers;
         match workers.is_alive(&self.desk.team, worker).await {
@@ -189,7 +193,8 @@ impl UserAffinity {
         }
     }
 
-    /// This worker leaves: a user whose jobs do not run here now is the next one's.
+    /// Releases a user while this worker drains, unless jobs of the user run here, and returns the worker that should
+    /// take the user.
     async fn hand_over(&self, user: &str) -> Option<Key> {
         if self.serving().contains_key(user) {
             return None;
@@ -206,7 +211,7 @@ impl UserAffinity {
         }
     }
 
-    /// Gives up all users.
+    /// Releases all users.
     pub(super) async fn release(&self) {
         let users: Vec<String> = self.held().keys().cloned().collect();
         for user in users {
@@ -214,7 +219,7 @@ impl UserAffinity {
         }
     }
 
-    /// Users whose jobs run here stay this worker's own, however long that takes.
+    /// Renews the assignment of users with jobs that run here, however long the jobs take.
     pub(super) async fn renew(self: Arc<Self>) {
         let period = self.jobs().timing.affinity_ttl / 4;
         loop {
@@ -231,7 +236,7 @@ impl UserAffinity {
         }
     }
 
-    /// Looks through the jobs of a user; one look at a time, and a bell for who comes meanwhile.
+    /// Processes the jobs of a user in one task per user; a call during that wakes the task instead.
     pub(super) fn serve(self: &Arc<Self>, user: String) {
         let bell = match self.serving().entry(user.clone()) {
             Slot::Occupied(serving) => return serving.get().notify_one(),
@@ -247,7 +252,7 @@ impl UserAffinity {
                 };
                 if timeout(wait, bell.notified()).await.is_err() && wait.is_zero() {
                     let mut serving = this.serving();
-                    // who rang since then was heard: the bell keeps one ring
+                    // a wake-up sent before the lock was taken is not lost: `Notify` stores one permit
                     if take_notification(&bell) {
                         continue;
                     }
@@ -258,7 +263,7 @@ impl UserAffinity {
         });
     }
 
-    /// Runs the first job of a user that is due, to its end.
+    /// Runs the first due job of a user to its end.
     async fn run_next(self: &Arc<Self>, user: &str) -> Next {
         let pause = Next::Wait(self.jobs().timing.lease_renew);
         let WorkerGroup { pool, lane } = &self.desk.team;
@@ -301,11 +306,11 @@ impl UserAffinity {
         let (ended, end) = oneshot::channel();
         match self.desk.claim(stored, Some(fence), None, Some(ended), slot).await {
             Ok(()) => {
-                // an error: the attempt was dropped, which is an end as well
+                // an error means that the attempt was dropped, which is an end as well
                 let _ = end.await;
                 Next::Again
             }
-            // a job that failed keeps its place: order is the promise
+            // a failed job keeps its position, because the order of a user's jobs is guaranteed
             Err(TransitionFailure::Refused(TransitionError::NotDue(ms), _)) => {
                 Next::Wait(Duration::from_millis(ms))
             }
@@ -318,7 +323,7 @@ impl UserAffinity {
                     None => pause,
                 }
             }
-            // it is over, but whoever ended it may not have lived to tell
+            // the job has ended, but the worker that ended it may have been killed before it notified the pages
             Err(TransitionFailure::Refused(_, over)) => {
                 jobs.notify_pages(&over).await;
                 forget().await
@@ -334,8 +339,8 @@ impl UserAffinity {
         }
     }
 
-    /// Finds users with open jobs in the partitions that this worker looks after: now and then, and all of them when a
-    /// worker came or went and when the connection changed.
+    /// Finds users with open jobs in the partitions of this worker: some rows periodically, and all rows when a worker
+    /// joined or left and when the connection changed.
     pub(super) async fn sweep(self: Arc<Self>) {
         let mut changes = self.jobs().workers.changes();
         let mut draining = self.desk.draining.subscribe();
@@ -356,7 +361,7 @@ impl UserAffinity {
             while pieces > 0 {
                 let Ok(rows) = self.jobs().store.scan(&prefix, after, ROWS).await else { break };
                 pieces = if rows.len() < ROWS { 0 } else { pieces - 1 };
-                // the next sweep goes on where this one ends
+                // the next sweep continues where this one ends
                 after = rows.last().filter(|_| rows.len() == ROWS).map_or(0, |last| last.rev);
                 let users: HashSet<String> = rows.iter().filter_map(open).map(|open| open.user).collect();
                 for user in users.into_iter().filter(|user| self.looks_after(user)) {
@@ -372,7 +377,7 @@ impl UserAffinity {
     }
 }
 
-/// Whether somebody has rung; takes the ring.
+/// Consumes a pending wake-up, if there is one.
 fn take_notification(bell: &Notify) -> bool {
     bell.notified().now_or_never().is_some()
 }

@@ -1,4 +1,4 @@
-//! One attempt of a job, in the hands of whoever runs its handler.
+//! One attempt of a job, held by the task that runs its handler.
 
 use std::sync::Arc;
 
@@ -14,30 +14,30 @@ use super::transition::{Claim, RecordEvent, TransitionError};
 use crate::engine::QueueMessage;
 use crate::wire::{HandlerError, JobEvent, Progress};
 
-/// How an attempt ended.
+/// The result of an attempt.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The handler returned.
+    /// The handler returned a value.
     Value(Box<RawValue>),
-    /// It said no.
+    /// The handler returned an error.
     Failed(HandlerError),
-    /// It stopped because the job is cancelled.
+    /// The handler stopped because the job is cancelled.
     Stopped,
-    /// It stopped because the worker leaves: another one begins anew.
+    /// The handler stopped because the worker shuts down. The job starts again on another worker.
     Returned,
 }
 
-/// Lets a handler say how far it has come. Cheap to clone; never waits.
+/// Reports the progress of a handler. Cheap to clone; never waits.
 #[derive(Debug, Clone)]
 pub struct Reporter(Option<watch::Sender<Option<Progress>>>);
 
 impl Reporter {
-    /// A reporter that nobody listens to.
+    /// Returns a reporter that discards all progress.
     pub fn silent() -> Self {
         Self(None)
     }
 
-    /// `progress` is 0 … 1. What comes faster than a page is told is skipped.
+    /// Reports `progress` from 0 to 1. Reports that come faster than pages are notified are skipped.
     pub fn report(&self, progress: f64, message: Option<String>) {
         let Some(sender) = &self.0 else { return };
         let progress = if progress.is_finite() { progress.clamp(0.0, 1.0) } else { 0.0 };
@@ -45,18 +45,18 @@ impl Reporter {
     }
 }
 
-/// A claimed job. Its receiver ends it by [`Attempt::end`]: one that is dropped otherwise counts as lost when its worker
-/// next meets the claim, as if the worker had died.
+/// A claimed job. The receiver ends it with [`Attempt::end`]. An attempt that is dropped without it counts as lost when
+/// its worker next finds the claim, as if the worker had been killed.
 pub struct Attempt {
     jobs: Jobs,
     stored: StoredJob,
     claim: Claim,
-    /// The hint that brought it; an assigned job has none.
+    /// Work item that delivered the job; `None` for an assigned job.
     hint: Option<QueueMessage>,
     reporter: Reporter,
     cancelled: watch::Receiver<bool>,
     upkeep: tokio::task::JoinHandle<()>,
-    /// Tells the user's queue that the next job may begin.
+    /// Notifies the queue of the user that the next job may begin.
     ended: Option<oneshot::Sender<()>>,
     running: RunningGuard,
     _slot: OwnedSemaphorePermit,
@@ -95,12 +95,12 @@ impl Attempt {
         }
     }
 
-    /// What to do.
+    /// Returns the record of the job, with the argument of the handler.
     pub fn record(&self) -> &Record {
         &self.stored.record
     }
 
-    /// How the handler says how far it has come.
+    /// Returns the reporter for the handler's progress.
     pub fn reporter(&self) -> Reporter {
         self.reporter.clone()
     }
@@ -115,11 +115,12 @@ impl Attempt {
         }
     }
 
-    /// Writes the end, tells the page, settles the hint, in this order. Repeats while the engine is away; an attempt
-    /// that has lost its job meanwhile changes nothing. The record after that.
+    /// Writes the end, notifies the page and acknowledges the work item, in this order, and returns the record after
+    /// that. Repeats while the engine is unavailable. Changes nothing and returns `None` when this attempt has lost the
+    /// job meanwhile.
     pub async fn end(mut self, outcome: Outcome) -> Option<Record> {
         self.upkeep.abort();
-        // nothing is said of progress after the end
+        // no progress may be published after the end
         let _ = (&mut self.upkeep).await;
         let change = Change::new(event(self.claim, outcome));
         let changed = match self.jobs.change_until_known(change, self.stored.clone(), None, |_| true).await {
@@ -167,8 +168,8 @@ fn event(claim: Claim, outcome: Outcome) -> RecordEvent {
     }
 }
 
-/// What goes on while a handler runs: the hint stays with this worker, the page hears of progress, the record keeps
-/// some of it, and a cancellation that nobody was told of is found.
+/// Runs beside a handler: keeps the work item reserved for this worker, publishes progress to the page, persists some
+/// of the progress in the record, and finds a cancellation when its message was lost.
 struct AttemptMonitor {
     jobs: Jobs,
     stored: StoredJob,
@@ -195,7 +196,7 @@ impl AttemptMonitor {
                         self.persist_progress(progress).await;
                     }
                 }
-                // not sooner than the pace allows, and then only what was said last
+                // no sooner than the pace allows, and then only the latest report
                 Ok(()) = async { pace.tick().await; reports.changed().await } => {
                     let progress = reports.borrow_and_update().clone();
                     if let Some(progress) = &progress {
@@ -236,7 +237,7 @@ impl AttemptMonitor {
         }
     }
 
-    /// A job that is cancelled, or that is another's by now, is to stop here.
+    /// Stops the handler when the job is cancelled or another worker holds it.
     fn check_cancelled(&self, now: &StoredJob) {
         let record = &now.record;
         let ours = record.worker == Some(self.claim.worker) && record.attempts == self.claim.attempt;

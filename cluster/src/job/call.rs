@@ -1,7 +1,7 @@
-//! Asking a worker to do something now: request and answer, at most once.
+//! Calls a method of a worker now: request and reply, at most once.
 //!
-//! Owns: which worker is asked, and for how long the asking goes on. Never: a second try of what may have been done;
-//! [`CallAnswer::Busy`], [`CallAnswer::Elsewhere`] and a worker without a responder have done nothing.
+//! Owns: which worker is called, and for how long workers are tried. Never: a second try of a call that may have run;
+//! [`CallAnswer::Busy`], [`CallAnswer::Elsewhere`] and a worker without a responder mean that the call did not run.
 
 use std::time::Duration;
 
@@ -18,34 +18,34 @@ use crate::trace::TraceParent;
 use crate::wire::{self, CallAnswer, Cancel, HandlerError, WorkerCall};
 use crate::worker::WorkerGroup;
 
-/// How many workers of a lane are asked when each is busy.
+/// How many workers of a lane are tried when each is busy.
 const MAX_WORKERS_ASKED: u32 = 4;
-/// How often a user's worker is looked up again, when the one that was asked was not, or is dead.
+/// How often the assigned worker is looked up again, when the called worker was not the assigned one or is dead.
 const MAX_LOOKUPS: u32 = 4;
 
 /// Why a call has no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallError {
-    /// The handler said no.
+    /// The handler returned an error.
     Failed(HandlerError),
-    /// Nobody is there to do it: nothing was done.
+    /// No worker is available: the call did not run.
     NoWorker,
-    /// The worker that was asked has no such handler: nothing was done.
+    /// The called worker has no such handler: the call did not run.
     NoHandler,
-    /// Every worker that was asked is busy: nothing was done.
+    /// Every called worker is busy: the call did not run.
     Busy,
-    /// No answer in time: it may have been done.
+    /// No reply in time: the call may have run.
     Deadline,
-    /// The engine is away: it may have been done.
+    /// The engine is unavailable: the call may have run.
     Down,
-    /// More than a message holds: nothing was done.
+    /// The call is larger than a message: the call did not run.
     TooLarge,
 }
 
-/// A call whose caller has gone stops its handler.
+/// Cancels the handler of a call when the caller is dropped before the reply.
 struct CancelOnDrop<'a> {
     jobs: &'a Jobs,
-    /// Who may run it.
+    /// Worker group that may run the call.
     team: &'a WorkerGroup,
     id: Key,
     answered: bool,
@@ -60,7 +60,7 @@ impl Drop for CancelOnDrop<'_> {
         let message = Message::new(subject, wire::encode(&Cancel { id: self.id }));
         let engine = self.jobs.engine.clone();
         tokio::spawn(async move {
-            // who does not hear it works in vain
+            // a worker that does not receive the message runs the handler to its end in vain
             if let Err(error) = engine.publish(message).await {
                 tracing::debug!(%error, "workers not told that nobody waits for a call");
             }
@@ -69,8 +69,8 @@ impl Drop for CancelOnDrop<'_> {
 }
 
 impl Jobs {
-    /// Calls a method: of any free worker of a team, or of the one that is `own`'s. Dropping the future stops the
-    /// handler. The call's own deadline is set here.
+    /// Calls a method: of any free worker of a group, or of the assigned worker of the user `own`. Dropping the future
+    /// stops the handler. Sets the deadline of the call.
     pub async fn call(
         &self,
         team: &WorkerGroup,
@@ -102,7 +102,7 @@ struct OutgoingCall<'a> {
 }
 
 impl OutgoingCall<'_> {
-    /// The engine chooses a member of the group; one that is busy says so at once.
+    /// Calls any member of the group, chosen by the engine; a busy member replies so at once.
     async fn any(&self) -> Result<Box<RawValue>, CallError> {
         let subject = self.jobs.subjects.calls(&self.team.pool, &self.team.lane);
         for _ in 0..MAX_WORKERS_ASKED {
@@ -147,7 +147,7 @@ impl OutgoingCall<'_> {
         Err(CallError::Busy)
     }
 
-    /// A worker has no responder: once its death is proven, the user's next one.
+    /// Returns the next assigned worker of a user, once the worker without a responder is confirmed dead.
     async fn after(&self, silent: Key, user: &str) -> Option<Key> {
         let life = self.jobs.workers.roster().current_epoch(silent);
         if let Some(life) = life {
@@ -169,7 +169,7 @@ impl OutgoingCall<'_> {
         let headers = Headers { trace: self.trace.clone() };
         let message = Message { headers, ..Message::new(subject, self.payload.clone()) };
         match self.jobs.engine.request(message, left).await {
-            // an answer of another release cannot be read: what was done is not known
+            // a reply of another release cannot be parsed: whether the call ran is unknown
             Ok(answer) => serde_json::from_slice(&answer.payload).map_err(|_| CallError::Deadline),
             Err(RequestError::NoResponder) => Err(CallError::NoWorker),
             Err(RequestError::Deadline) => Err(CallError::Deadline),
@@ -179,7 +179,7 @@ impl OutgoingCall<'_> {
     }
 }
 
-/// The end of a time that begins now, in milliseconds since the Unix epoch.
+/// Returns the deadline `within` from now, in milliseconds since the Unix epoch.
 fn deadline_ms(within: Duration) -> u64 {
     (clock::unix() + within).as_millis() as u64
 }

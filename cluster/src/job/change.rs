@@ -1,11 +1,11 @@
-//! Changing a record, and learning what became of a change whose answer was lost.
+//! Changes a record and resolves the outcome of a change when its reply was lost.
 //!
-//! Owns: the one operation id of all tries of a change, and how it is recognised. Never: what may happen
-//! (`transition`), and what follows (`store`).
+//! Owns: the one operation id of all tries of a change, and how its result is recognised. Never: which events are
+//! allowed (`transition`), and the effects of a change (`store`).
 //!
-//! A write without an answer has perhaps happened, and the read that would tell can fail as well, because both need
-//! the same connection. A later try with another operation id would meet the first one's result and take it for the
-//! work of another process. So a [`Change`] is made once and tried as often as it takes.
+//! A write without a reply may have happened, and the read that would resolve it can fail as well, because both need
+//! the same connection. A later try with another operation id would find the result of the first try and take it for
+//! the write of another process. So a [`Change`] is created once and retried with the same operation id.
 
 use tokio::time::{Instant, timeout};
 
@@ -18,12 +18,12 @@ use crate::engine::{
 };
 use crate::id::Key;
 
-/// One event that is to happen to one record, however often that is tried.
+/// One event to apply to one record, however often it is tried.
 #[derive(Debug)]
 pub(super) struct Change {
     op: OperationId,
     event: RecordEvent,
-    /// It was sent once without an answer.
+    /// The write was sent at least once without a reply.
     sent: bool,
 }
 
@@ -34,7 +34,7 @@ impl Change {
 }
 
 impl Jobs {
-    /// Lets an event happen to a record, trying once.
+    /// Applies an event to a record, with one try.
     pub(super) async fn change(
         &self,
         stored: StoredJob,
@@ -44,8 +44,8 @@ impl Jobs {
         self.try_change(&mut Change::new(event), stored, fence).await
     }
 
-    /// Repeats a change while the engine does not say what became of it, as long as `goes_on`, which is told whether it
-    /// was sent without an answer.
+    /// Repeats a change while its outcome is unknown and `goes_on` returns `true`. The argument of `goes_on` is whether
+    /// the write was sent without a reply.
     pub(super) async fn change_until_known(
         &self,
         mut change: Change,
@@ -61,7 +61,8 @@ impl Jobs {
         }
     }
 
-    /// Compare-and-set on the revision of the record, read again and repeated while others are faster.
+    /// Writes by compare-and-set on the revision of the record; reads it again and repeats while other writers are
+    /// faster.
     async fn try_change(
         &self,
         change: &mut Change,
@@ -86,7 +87,8 @@ impl Jobs {
                 }
             };
             let doubtful = match written {
-                // a commit answers the bucket's revision: if the record's own is lower, the next change finds it
+                // a commit returns the bucket's revision; if the record's own revision is lower, the next change finds
+                // that out
                 Ok(rev) => return Ok(Transition { stored: StoredJob { record: next, rev }, after }),
                 Err(WriteError::Conflict { .. }) => false,
                 Err(WriteError::Unknown) => true,
@@ -108,8 +110,11 @@ impl Jobs {
         }
     }
 
-    /// Writes a row, and finds out what became of it if that is not said at once: its revision, or `None` when another
-    /// row stands there. `Down`: not written, or not known in time.
+    /// Writes a row and resolves an unknown outcome. Returns its revision, or `None` when another row exists.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`]: the row was not written, or the outcome was not known in time.
     pub(super) async fn put_until_known(&self, put: Put) -> Result<Option<u64>, Unavailable> {
         let until = Instant::now() + self.timing.deliver;
         let mut sent = false;
@@ -134,7 +139,7 @@ impl Jobs {
         }
     }
 
-    /// The record of a job, read as soon as the engine answers.
+    /// Returns the record of a job, read as soon as the engine replies.
     pub async fn get_when_up(&self, job: Key) -> Option<StoredJob> {
         loop {
             match self.get(job).await {
@@ -144,7 +149,7 @@ impl Jobs {
         }
     }
 
-    /// Between two tries: until the engine is back if it is away, for a moment otherwise.
+    /// Waits between two tries: until the engine is available again, or for a short pause if it is available.
     pub async fn wait_to_retry(&self) {
         let mut link = self.engine.link();
         let up = |link: &ConnectionState| matches!(link, ConnectionState::Up { .. });
@@ -152,7 +157,7 @@ impl Jobs {
         if up(&link.borrow()) {
             return tokio::time::sleep(pause / 10).await;
         }
-        // an error: the engine is gone and its link never changes again
+        // an error means that the engine is gone and its link never changes again
         let gone = matches!(timeout(pause, link.wait_for(up)).await, Ok(Err(_)));
         if gone {
             tokio::time::sleep(pause).await;
@@ -160,8 +165,8 @@ impl Jobs {
     }
 }
 
-/// A change that happened although nobody said so. The record says what it led to: it may have begun from another
-/// version than the one that was read last.
+/// Returns the transition of a change that happened although its reply was lost, with the effect read from the record.
+/// The change may have begun from another version than the one that was read last.
 fn found(change: &Change, stored: StoredJob) -> Transition {
     let after = change.event.effect(&stored.record, unix_ms());
     Transition { stored, after }

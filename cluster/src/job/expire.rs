@@ -1,5 +1,4 @@
-//! What nobody takes: a job that has waited for a worker for too long ends, and a hint of a job that is over goes
-//! although no worker pulls it.
+//! Ends jobs that have waited for a worker for too long, and removes work items of ended jobs that no worker pulls.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -16,27 +15,27 @@ use crate::id::Key;
 use crate::subject::route;
 use crate::worker::WorkerGroup;
 
-/// Jobs that are ended at once, and hints of one pull.
+/// Jobs that are ended concurrently, and work items of one pull.
 const AT_ONCE: usize = 64;
 
-/// What the janitor remembers of it.
+/// The reconciler's state for this.
 #[derive(Debug, Default)]
 pub(super) struct Unclaimed {
-    /// How long a job that is due may wait; `None` for as long as it likes.
+    /// How long a due job may wait; `None` for no limit.
     pub(super) patience: Option<Duration>,
-    /// Teams with free jobs that ended, whose hints may still lie there.
+    /// Worker groups with free jobs that were ended; their work items may still be in the Queue.
     pub(super) ended: HashSet<WorkerGroup>,
 }
 
 impl JobReconciler {
-    /// A janitor that ends what has waited for a worker for so long after it was due.
+    /// Creates a reconciler that ends jobs that wait longer than `patience` after they were due.
     pub fn new(patience: Duration) -> Self {
         let mut janitor = Self::default();
         janitor.unclaimed.patience = Some(patience);
         janitor
     }
 
-    /// Ends jobs that nobody took; how many.
+    /// Ends jobs that no worker took, and returns how many.
     pub(super) async fn end_unclaimed(&mut self, jobs: &Jobs) -> Result<usize, Unavailable> {
         let Some(patience) = self.unclaimed.patience else { return Ok(0) };
         let wait_ms = patience.as_millis() as u64;
@@ -59,7 +58,7 @@ impl JobReconciler {
         Ok(ended)
     }
 
-    /// Takes away hints of jobs that are over, where no worker does.
+    /// Removes the work items of ended jobs on routes without a worker.
     pub(super) async fn clear_hints(&mut self, jobs: &Jobs) -> Result<(), Unavailable> {
         let served = |team: &WorkerGroup| jobs.workers.roster().serves(team);
         for team in std::mem::take(&mut self.unclaimed.ended).into_iter().filter(|team| !served(team)) {
@@ -72,7 +71,7 @@ impl JobReconciler {
     }
 }
 
-/// `Some`: it stands otherwise than it was noted.
+/// Ends one job. Returns `Some` when the record differs from the tracked one.
 async fn end_unclaimed(jobs: &Jobs, id: Key, wait_ms: u64) -> Result<Option<StoredJob>, TransitionFailure> {
     let stored = jobs
         .get(id)
@@ -88,13 +87,13 @@ async fn end_unclaimed(jobs: &Jobs, id: Key, wait_ms: u64) -> Result<Option<Stor
     Ok(None)
 }
 
-/// One pull; whether there may be more to take away.
+/// Pulls and removes work items once, and returns whether there may be more.
 async fn clear(jobs: &Jobs, team: &WorkerGroup, open: u64) -> Result<bool, QueueError> {
     let route = route(&team.pool, &team.lane);
     if jobs.engine.depth(&route).await? <= open {
         return Ok(false);
     }
-    // hints that are put off do not come now
+    // work items with a delay are not delivered now
     let wait = jobs.timing.publish;
     let pulled = timeout(jobs.timing.operation, jobs.engine.pull(&route, AT_ONCE, wait)).await;
     let Ok(hints) = pulled else { return Ok(false) };
@@ -105,7 +104,7 @@ async fn clear(jobs: &Jobs, team: &WorkerGroup, open: u64) -> Result<bool, Queue
         };
         match record {
             Some(stored) if !stored.record.state.is_terminal() => {
-                // not at once, so that the next pull gets others
+                // with a delay, so that the next pull delivers other items
                 jobs.engine.nak(&hint, jobs.timing.redelivery).await?;
             }
             _ => jobs.engine.ack(&hint).await?,

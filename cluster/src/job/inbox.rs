@@ -1,6 +1,6 @@
-//! What a worker is asked, and what runs in it.
+//! The requests that a worker receives, and the work that runs in it.
 //!
-//! Owns: a worker's subscriptions and its slots. Never: which jobs it looks for (`free`, `assigned`).
+//! Owns: the subscriptions of a worker and its slots. Never: which jobs the worker looks for (`queue`, `affinity`).
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -25,20 +25,20 @@ use crate::subject::worker_leaf;
 use crate::wire::{self, CallAnswer, Cancel, ClaimsQuery, Wake, WorkerCall};
 use crate::worker::{WorkerGroup, WorkerId, WorkerLease};
 
-/// Unread bytes of each subscription of a worker.
+/// Maximum unread bytes of each subscription of a worker.
 const UNREAD: usize = 8 * 1024 * 1024;
 
-/// Something that runs here and can be told to stop, or a job whose claim is being changed here.
+/// Work that runs here and can be cancelled, or a job with a claim that is being changed here.
 pub(super) struct RunningGuard {
     id: Key,
     desk: Arc<WorkerInbox>,
     pub(super) cancel: Arc<watch::Sender<bool>>,
-    /// A handler was begun and its end is not written.
+    /// Whether a handler has begun and its end is not written yet.
     begun: bool,
 }
 
 impl RunningGuard {
-    /// The end is written, or the job is another worker's.
+    /// Marks the end as written, or the job as held by another worker.
     pub(super) fn over(&mut self) {
         self.begun = false;
     }
@@ -53,25 +53,25 @@ impl Drop for RunningGuard {
     }
 }
 
-/// What the parts of a worker share.
+/// State shared by the parts of a worker.
 pub(super) struct WorkerInbox {
     pub(super) jobs: Jobs,
     pub(super) team: WorkerGroup,
     pub(super) release: String,
     pub(super) lease: WorkerLease,
     pub(super) slots: Arc<Semaphore>,
-    /// Places of calls that wait for a slot.
+    /// Permits for calls that wait for a slot.
     line: Semaphore,
-    /// Calls that are not answered yet.
+    /// Calls without a reply so far.
     pub(super) unanswered: TaskTracker,
     pub(super) draining: watch::Sender<bool>,
     work: mpsc::Sender<Work>,
     running: Mutex<HashMap<Key, Arc<watch::Sender<bool>>>>,
-    /// Jobs whose handlers were begun here and came to no end, until their claims are given up.
+    /// Jobs that began here and were dropped without an end, until their claims are given back.
     dropped: Mutex<HashSet<Key>>,
 }
 
-/// The subscriptions of a worker, beside the one to its lane's calls.
+/// The subscriptions of a worker, except the one to the calls of its lane.
 pub(super) struct ControlSubscriptions {
     own: Subscription,
     team: Subscription,
@@ -87,7 +87,7 @@ impl ControlSubscriptions {
     }
 }
 
-/// Answers what this worker is asked.
+/// Handles the messages that this worker receives.
 pub(super) async fn listen(desk: Arc<WorkerInbox>, assigned: Arc<UserAffinity>, ears: ControlSubscriptions) {
     let ControlSubscriptions { mut own, mut team } = ears;
     let own = async {
@@ -100,7 +100,7 @@ pub(super) async fn listen(desk: Arc<WorkerInbox>, assigned: Arc<UserAffinity>, 
     let team = async {
         while let Some(received) = team.next().await {
             if let BusEvent::Message(message) = received {
-                // a call, which at most one worker of the team runs
+                // a call, which at most one worker of the group runs
                 let _ = desk.stop(&message);
             }
         }
@@ -108,10 +108,10 @@ pub(super) async fn listen(desk: Arc<WorkerInbox>, assigned: Arc<UserAffinity>, 
     tokio::join!(own, team);
 }
 
-/// The calls of a lane that come to this worker, until it drains: then it is no member of the group any more that shares
-/// them.
+/// The calls of a lane that this worker receives, until it drains: from then on it is no longer a member of the group
+/// that shares them.
 pub(super) struct CallSubscription {
-    /// `None` when nothing comes any more.
+    /// `None` when no more calls come.
     subscription: Option<Subscription>,
     draining: watch::Receiver<bool>,
 }
@@ -127,7 +127,7 @@ impl CallSubscription {
         Ok(Self { subscription, draining })
     }
 
-    /// The next one. Safe to drop and call again.
+    /// Returns the next call. Cancel-safe.
     pub(super) async fn next(&mut self) -> Message {
         loop {
             if *self.draining.borrow_and_update() {
@@ -141,7 +141,7 @@ impl CallSubscription {
                     Some(BusEvent::Gap(_)) => {}
                     None => self.subscription = None,
                 },
-                // an error: nobody is left who could ask for it
+                // an error means that the sender is gone and draining can no longer be requested
                 Ok(()) = self.draining.changed() => {}
             }
         }
@@ -173,7 +173,7 @@ impl WorkerInbox {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `None` when it is in hand here already.
+    /// Registers work under an id. Returns `None` when the id is already registered.
     pub(super) fn begin(self: &Arc<Self>, id: Key) -> Option<RunningGuard> {
         let cancel = Arc::new(watch::Sender::new(false));
         match self.running().entry(id) {
@@ -183,7 +183,7 @@ impl WorkerInbox {
         Some(RunningGuard { id, desk: self.clone(), cancel, begun: false })
     }
 
-    /// A message for this worker alone.
+    /// Handles a message for this worker alone.
     fn handle_control(self: Arc<Self>, assigned: &Arc<UserAffinity>, message: Message) {
         match message.subject.rsplit('.').next() {
             Some(worker_leaf::ALIVE) => {
@@ -214,7 +214,7 @@ impl WorkerInbox {
         }
     }
 
-    /// What is to stop and does not run here.
+    /// Cancels running work. Returns the id when it does not run here.
     fn stop(&self, message: &Message) -> Option<Key> {
         let Cancel { id } = read(message)?;
         match self.running().get(&id) {
@@ -226,7 +226,7 @@ impl WorkerInbox {
         }
     }
 
-    /// A call for a user's own worker: only that one serves it.
+    /// Handles a call for the assigned worker of a user: only that worker serves it.
     fn assigned_call(self: Arc<Self>, assigned: &Arc<UserAffinity>, question: Message) {
         let Some(call) = read::<WorkerCall>(&question) else { return };
         let Some(user) = call.user.clone() else { return };
@@ -245,12 +245,13 @@ impl WorkerInbox {
 
     fn enqueue(self: &Arc<Self>, call: WorkerCall, question: Message) {
         if let Some(asked) = self.admit(call, question) {
-            // there is room for as much as there are slots, and the receiver is gone only with the worker
+            // the channel has room for as many items as there are slots, and the receiver is dropped only with the
+            // worker
             let _ = self.work.try_send(Work::Call(Box::new(asked)));
         }
     }
 
-    /// A call of the lane, if it is one and there is a slot for it.
+    /// Parses a call of the lane and admits it if there is a slot.
     pub(super) fn call(self: &Arc<Self>, question: Message) -> Option<IncomingCall> {
         self.admit(read(&question)?, question)
     }
@@ -265,8 +266,8 @@ impl WorkerInbox {
         }
     }
 
-    /// A slot that is free in a moment is waited for, by as many calls as there are slots. Anybody else is told at once:
-    /// another worker may have one.
+    /// Waits a short time for a slot. At most as many calls as there are slots may wait. All other calls are rejected
+    /// at once, because another worker may have a slot.
     async fn wait_for_slot(self: Arc<Self>, call: WorkerCall, question: Message) {
         let slot = match self.line.try_acquire() {
             Ok(_place) => timeout(self.jobs.timing.slot_wait, self.slots.clone().acquire_owned()).await.ok(),
@@ -282,7 +283,7 @@ impl WorkerInbox {
         }
     }
 
-    /// `None` when nobody waits for it any more.
+    /// Admits a call that has a slot. Returns `None` when no caller waits for it any more.
     fn admit_with_slot(
         self: &Arc<Self>,
         call: WorkerCall,
@@ -303,7 +304,7 @@ impl WorkerInbox {
     }
 
     async fn reply_bytes(&self, question: Message, answer: bytes::Bytes) {
-        // who asked knows the trace
+        // the caller already has the trace
         if let Some(reply) = question.reply
             && let Err(error) = self.jobs.engine.publish(Message::new(reply, answer)).await
         {
@@ -311,13 +312,14 @@ impl WorkerInbox {
         }
     }
 
-    /// This life of the worker, while it holds its lease and something takes its work.
+    /// Returns this incarnation of the worker, while it holds its lease and its work is received.
     fn active(&self) -> Option<WorkerId> {
         self.lease.worker().filter(|_| !self.work.is_closed())
     }
 
-    /// Claims a job and hands it to whoever runs handlers. The slot goes with it. A claim whose answer was lost is found
-    /// out about while this life of the worker lasts; one that is left behind is given back by [`WorkerInbox::mark_lost`].
+    /// Claims a job and passes it, with the slot, to the receiver that runs handlers. If the reply to the claim is
+    /// lost, its outcome is resolved during this incarnation of the worker; a claim that stays behind is given back by
+    /// [`WorkerInbox::mark_lost`].
     pub(super) async fn claim(
         self: &Arc<Self>,
         stored: StoredJob,
@@ -327,7 +329,7 @@ impl WorkerInbox {
         slot: OwnedSemaphorePermit,
     ) -> Result<(), TransitionFailure> {
         let Some(worker) = self.active() else { return Err(TransitionFailure::Unavailable) };
-        // before the claim is written, so that it never stands without being in hand
+        // registered before the claim is written, so that no written claim is without a registration
         let Some(mut running) = self.begin(stored.record.id) else {
             return Err(TransitionFailure::Refused(TransitionError::Running(worker), Box::new(stored)));
         };
@@ -341,8 +343,8 @@ impl WorkerInbox {
         Ok(())
     }
 
-    /// Whether the worker that a record names has lost it, because it is dead, or because it is this one and nothing
-    /// here stands behind its claim; and if so, the record after that.
+    /// Takes a job from the worker that its record names if that worker is dead, or if it is this worker and no attempt
+    /// exists for the claim. Returns the record after that, or `None` when the worker still has the job.
     pub(super) async fn mark_lost(
         self: &Arc<Self>,
         stored: StoredJob,
@@ -358,11 +360,11 @@ impl WorkerInbox {
         self.jobs.change(stored, RecordEvent::WorkerLost(worker), None).await.ok()
     }
 
-    /// Gives back a claim of this worker that has no attempt: its answer was lost, which is no attempt, or its attempt
-    /// was dropped, which is one.
+    /// Gives back a claim of this worker that has no attempt. If the reply to the claim was lost, the claim does not
+    /// count as an attempt; if the attempt was dropped, it does.
     async fn give_back(self: &Arc<Self>, stored: StoredJob, worker: WorkerId) -> Option<Transition> {
         let Record { id, attempts, state, .. } = stored.record;
-        // `None`: an attempt, or a change of its claim, is under way
+        // `None`: an attempt exists, or its claim is being changed
         let _in_hand = self.begin(id).filter(|_| state == JobState::Running)?;
         let dropped = || self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
         let event = match dropped().contains(&id) {
@@ -380,7 +382,7 @@ impl WorkerInbox {
         Some(changed)
     }
 
-    /// Looks whether this worker claims jobs that it does not run, and gives them back.
+    /// Finds jobs that this worker claims but does not run, and gives them back.
     async fn check_claims(self: Arc<Self>, jobs: Vec<Key>) {
         for id in jobs {
             if self.running().contains_key(&id) {

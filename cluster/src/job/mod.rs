@@ -1,19 +1,21 @@
-//! Durable work: the record is the truth, everything else says "look at it".
+//! Durable jobs: the record in the bucket `jobs` is authoritative; every other message only points to it.
 //!
-//! Owns: records ([`Record`]), what may happen to them ([`apply`], pure), submitting, claiming, ending, and finding
-//! what was lost on the way; calls, which are work without a record. Never: what a handler does.
+//! Owns: records ([`Record`]), the events that may change them ([`apply`], pure), submitting, claiming and ending jobs,
+//! and finding jobs that were lost; calls, which are work without a record. Never: the effect of a handler.
 //!
-//! A free job waits in the Queue of its team (pool and lane); any worker of the team that pulls the hint claims the
-//! record by compare-and-set. A small record travels with its hint as it was offered, so that the claim needs no read
-//! before it. The hint is settled when the job is over and its page has been told, so a worker that
-//! dies anywhere on the way leaves a hint behind that brings another one.
+//! A free job waits in the Queue of its worker group (pool and lane). Any worker of the group that pulls the work item
+//! claims the record by compare-and-set. A small record travels inside its work item as it was when enqueued, so that
+//! the claim needs no read before it. The work item is acknowledged after the job has ended and its page has been
+//! notified. A worker that is killed before that leaves the work item behind, and the Queue delivers it to another
+//! worker.
 //!
-//! An assigned job waits as a row `open.<pool>.<lane>.<part>.<user>.<id>`. The user's own worker, the one that the row
-//! `fence.<pool>.<lane>.<user>` names, runs the rows of the user one after the other, in the order of their
-//! revisions. A worker becomes the user's own by compare-and-set when nobody is or the one that was is dead, and
-//! stays it while it lives and has something to do for the user. Each claim of an assigned job checks the fence in the
-//! same commit. Rendezvous over the living workers says who should take a new user, and who looks after each of the
-//! 64 partitions: that worker finds rows that nobody was woken for. It decides who looks; the fence decides who runs.
+//! An assigned job waits as a row `open.<pool>.<lane>.<part>.<user>.<id>`. The assigned worker of the user, named by
+//! the row `fence.<pool>.<lane>.<user>`, runs the rows of the user one after the other, in the order of their
+//! revisions. A worker becomes the assigned worker by compare-and-set when the user has none or when the previous one
+//! is dead. It stays assigned while it is alive and has jobs of the user. Each claim of an assigned job checks the
+//! fence in the same commit. Rendezvous hashing over the living workers decides which worker should take a new user and
+//! which worker sweeps each of the 64 partitions; a sweep finds rows without a delivered wake-up. Rendezvous decides
+//! which worker reads the rows; the fence decides which worker runs them.
 
 mod affinity;
 mod attempt;

@@ -1,4 +1,4 @@
-//! Who is told what becomes of a job: the pages that wait for it, and whoever watches it.
+//! Notifies the pages that wait for a job, and its watchers.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::id::Key;
 use crate::peer::PeerError;
 use crate::wire::{self, JobEvent, JobNotification, JobUpdate, PeerRequest, PeerResponse, Progress};
 
-/// How often a page is told of an end before it is left to ask by itself.
+/// How often a page is notified of an end; after that, the page has to request it.
 const MAX_NOTIFY_ATTEMPTS: u32 = 5;
-/// What a watcher may leave unread.
+/// Maximum unread bytes of a watcher.
 const WATCH_BYTES: usize = 64 * 1024;
 
-/// A job under somebody's eyes.
+/// A subscription to one job's events.
 pub struct JobWatch {
     jobs: Jobs,
     job: Key,
@@ -29,13 +29,13 @@ impl JobWatch {
         self.jobs.timing.lease_renew
     }
 
-    /// The record as it stands.
+    /// Reads the current record.
     pub async fn read(&self) -> Result<Option<StoredJob>, Unavailable> {
         self.jobs.get(self.job).await
     }
 
-    /// Waits until something has happened: progress, or `None` when it is time to look again. That is now and then so
-    /// whatever is heard: what is published may be lost.
+    /// Waits for the next event. Returns progress, or `None` when the record should be read again. That happens
+    /// periodically even without an event, because published events may be lost.
     pub async fn next(&mut self) -> Option<Progress> {
         let received = tokio::time::timeout(self.pace(), self.events.next()).await.ok().flatten()?;
         let BusEvent::Message(message) = received else { return None };
@@ -44,13 +44,14 @@ impl JobWatch {
 }
 
 impl Jobs {
-    /// Watches a job: look, then wait, then look …; nothing that happens after this call is missed.
+    /// Watches a job. Read, then wait, then read again: no change after this call is missed.
     pub async fn watch(&self, job: Key) -> Result<JobWatch, Unavailable> {
         let events = self.engine.subscribe(&self.subjects.job(job), None, WATCH_BYTES).await?;
         Ok(JobWatch { jobs: self.clone(), job, events })
     }
 
-    /// The record once the job is over, or as it stands when the time has passed; `None` if there is none.
+    /// Waits for the end of a job. Returns the record after the end, or the current record when `within` has passed;
+    /// `None` if there is no such job.
     pub async fn wait(&self, job: Key, within: Duration) -> Result<Option<Record>, Unavailable> {
         let until = tokio::time::Instant::now() + within;
         let mut watching = self.watch(job).await?;
@@ -69,7 +70,7 @@ impl Jobs {
         }
     }
 
-    /// Tells watchers, without waiting.
+    /// Notifies watchers, without waiting.
     pub(super) fn publish(&self, record: &Record) {
         self.publish_event(record.id, JobEvent { state: record.state.text().to_owned(), progress: None });
     }
@@ -82,14 +83,14 @@ impl Jobs {
                 tracing::debug!(%job, %error, "watchers of a job not told");
             }
         });
-        // there is room nearly always: no task for what is done at once
+        // the channel nearly always has room: no task for a publish that completes at once
         if telling.as_mut().now_or_never().is_none() {
             tokio::spawn(telling);
         }
     }
 
-    /// Tells every page that waits for a job how it ended. A hint brings the job to a worker again if a page's node did
-    /// not answer.
+    /// Notifies every page that waits for a job of its end. If the node of a page did not reply, a work item brings the
+    /// job to a worker again.
     pub(super) async fn notify_pages(&self, stored: &StoredJob) {
         let record = &stored.record;
         let told = record.askers.iter().map(|asker| self.tell_end(record, asker));
@@ -101,9 +102,10 @@ impl Jobs {
         }
     }
 
-    /// Until the page's node has answered, or the page is nowhere: it then finds the end in the record when it
-    /// comes back. Telling twice is safe, the node knows which ends a page has been told. `false` when the node did not
-    /// answer; a time without a connection of this process does not count.
+    /// Notifies one page of an end, until the node of the page has replied or the page does not exist on any node: then
+    /// the page finds the end in the record when it reconnects. A repeated notification is safe, because the node
+    /// tracks which ends a page has received. Returns `false` when the node did not reply. Time without a connection of
+    /// this process does not count.
     async fn tell_end(&self, record: &Record, asker: &Waiter) -> bool {
         let Some(note) = record.ending(asker.page.key, &asker.frame) else { return true };
         let question = PeerRequest::Job(Box::new(note));
@@ -128,7 +130,7 @@ impl Jobs {
         false
     }
 
-    /// Tells the pages that wait how far a job has come, once: the next step comes soon.
+    /// Notifies the waiting pages of progress, once without retries, because the next progress follows soon.
     pub(super) async fn tell_progress(&self, record: &Record, progress: &Progress) {
         let notes = record.askers.iter().map(|asker| {
             let note: JobNotification =

@@ -1,17 +1,18 @@
-//! Which worker was a user's own when it was last called: a guess that saves reading the fence.
+//! Caches the assigned worker of a user from the last call, which saves a read of the fence.
 //!
-//! Owns: at most [`MAX_CACHED_OWNERS`] guesses. Never: the truth. A worker that is asked serves a user only while the fence is its
-//! own, and names the one whose it is otherwise.
+//! Owns: at most [`MAX_CACHED_OWNERS`] entries, which may be stale. Never: the authoritative owner. A called worker
+//! serves a user only while it holds the fence, and otherwise returns the worker that does.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::id::Key;
 
-/// More than a process has users that call at the same time; beyond it, all are looked up again.
+/// More entries than a process has users that call at the same time; above this number, the cache is cleared and all
+/// users are looked up again.
 const MAX_CACHED_OWNERS: usize = 16 * 1024;
 
-/// Guesses by the key of the fence. Cheap to clone; all clones are one.
+/// Workers by the key of the fence. Cheap to clone; all clones share one cache.
 #[derive(Clone, Default)]
 pub(super) struct OwnerCache(Arc<Mutex<HashMap<String, Key>>>);
 
@@ -20,12 +21,12 @@ impl OwnerCache {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The worker that answered last.
+    /// Returns the worker that replied last.
     pub(super) fn get(&self, fence: &str) -> Option<Key> {
         self.lock().get(fence).copied()
     }
 
-    /// This worker has answered.
+    /// Stores the worker that has replied.
     pub(super) fn remember(&self, fence: String, worker: Key) {
         let mut guesses = self.lock();
         if guesses.len() >= MAX_CACHED_OWNERS && !guesses.contains_key(&fence) {

@@ -1,4 +1,4 @@
-//! Free jobs: hints pulled from the Queue, each to be looked up in its record.
+//! Free jobs: work items pulled from the Queue, each looked up in its record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use crate::engine::QueueMessage;
 use crate::id::Key;
 use crate::subject::route;
 
-/// Pulls as many hints as there are free slots, never more: what waits here could run elsewhere. The slots are not
-/// held meanwhile: a call may take one, and its hint waits a little or goes back.
+/// Pulls as many work items as there are free slots, never more, because an item that waits here could run elsewhere.
+/// The slots are not reserved meanwhile: a call may take one, and its work item waits a short time or is returned.
 pub(super) async fn pull(desk: Arc<WorkerInbox>) {
     let route = route(&desk.team.pool, &desk.team.lane);
     let mut draining = desk.draining.subscribe();
@@ -43,23 +43,23 @@ pub(super) async fn pull(desk: Arc<WorkerInbox>) {
     }
 }
 
-/// The record says what a hint means.
+/// Reads the record to decide how to handle a work item.
 async fn process_hint(desk: Arc<WorkerInbox>, hint: QueueMessage, slot: Option<OwnedSemaphorePermit>) {
     let jobs = &desk.jobs;
     let Ok(id) = hint.id.parse::<Key>() else { return settle(&desk, &hint).await };
-    // what was offered most likely stands; what comes again has changed since
+    // on the first delivery the enqueued record is most likely current; before a redelivery it has changed
     let hinted = Some(&hint).filter(|hint| hint.attempt == 1).and_then(StoredJob::hinted);
     let stored = match hinted.filter(|stored| stored.record.id == id) {
         Some(stored) => stored,
         None => match jobs.get(id).await {
             Ok(Some(stored)) => stored,
-            // the record is written before its hint: it has expired
+            // the record is written before its work item: a missing record has expired
             Ok(None) => return settle(&desk, &hint).await,
             Err(_) => return nak(&desk, &hint, jobs.timing.lease_renew).await,
         },
     };
     if stored.record.affinity == Affinity::Assigned {
-        // its hint says that a page was not told; what is not over waits as a row
+        // its work item means that a page was not notified; a job that has not ended waits as a row
         return match stored.record.state.is_terminal() {
             true => notify_and_ack(&desk, &stored, &hint).await,
             false => settle(&desk, &hint).await,
@@ -79,12 +79,12 @@ async fn process_hint(desk: Arc<WorkerInbox>, hint: QueueMessage, slot: Option<O
         }
         Err(TransitionFailure::Refused(TransitionError::Running(worker), running)) => {
             match desk.mark_lost(*running, worker).await {
-                // it is offered anew, or over
+                // the job is enqueued again, or has ended
                 Some(changed) => {
                     jobs.run_effect(changed).await;
                     settle(&desk, &hint).await;
                 }
-                // redelivery is not a permission
+                // a redelivery is not a right to run the job
                 None => nak(&desk, &hint, jobs.timing.redelivery).await,
             }
         }
@@ -96,7 +96,8 @@ async fn process_hint(desk: Arc<WorkerInbox>, hint: QueueMessage, slot: Option<O
     }
 }
 
-/// The job is over, but whoever ended it may not have lived to tell.
+/// Notifies the pages of a job that has ended and acknowledges its work item. The worker that ended the job may have
+/// been killed before it did so.
 async fn notify_and_ack(desk: &WorkerInbox, over: &StoredJob, hint: &QueueMessage) {
     desk.jobs.notify_pages(over).await;
     settle(desk, hint).await;

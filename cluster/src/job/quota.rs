@@ -1,11 +1,12 @@
-//! How many jobs may be open at once for a page, and for the user or anonymous browser behind it.
+//! Limits the open jobs of a page, and of the user or anonymous browser behind it.
 //!
 //! Owns: one row per user or browser, `quota.…` in the bucket `jobs`, with the jobs that it has submitted through its
-//! pages and that were not known to be over when it was written. Never: a record. Nothing has to happen to the row
-//! when a job ends: a list that is full is checked against the records, and what is over or gone makes room.
+//! pages and that were not known to have ended when the row was written. Never: a record. The end of a job does not
+//! have to change the row: a full list is checked against the records, and jobs that have ended or are gone are removed
+//! from it.
 //!
-//! So the bound holds over any end of a process, and at all nodes together. It is no accounting: the row is forgotten a
-//! day after the last job that was due, and a job whose record was never written counts for a moment.
+//! So the limit holds when a process exits at any point, and over all nodes together. It is not exact accounting: the
+//! row expires a day after the last job was due, and a job without a written record counts for a short time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,14 +24,14 @@ use crate::id::Key;
 use crate::subject::{SubjectToken, job_key};
 use crate::wire;
 
-/// Rows that a process remembers; beyond it, all are read again.
+/// Rows that a process caches; above this number, the cache is cleared and all rows are read again.
 const MOST_ROWS: usize = 4096;
-/// How often a row is tried to be written while others are faster.
+/// How often the write of a row is tried while other writers are faster.
 const TRIES: usize = 64;
-/// Records that are read at once to find out what is over.
+/// Records that are read concurrently to find jobs that have ended.
 const READS: usize = 32;
 
-/// Who is counted.
+/// The account of the counted jobs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum QuotaAccount {
     /// A user.
@@ -48,26 +49,26 @@ impl QuotaAccount {
     }
 }
 
-/// What one submission is measured by.
+/// The limits of one submission.
 #[derive(Debug, Clone)]
 pub struct Quota {
-    /// Who is counted.
+    /// The account that is counted.
     pub account: QuotaAccount,
-    /// Through which page.
+    /// Page of the submission.
     pub page: Key,
-    /// The most open jobs of the page.
+    /// Maximum number of open jobs of the page.
     pub per_page: usize,
-    /// The most open jobs of the account.
+    /// Maximum number of open jobs of the account.
     pub per_account: usize,
 }
 
-/// A job that is taken for open: which, through which page, and since when, in milliseconds since the Unix epoch.
+/// A job that counts as open: its id, its page, and when it was added, in milliseconds since the Unix epoch.
 type Place = (Key, Key, u64);
 
 /// The value of a row.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Row {
-    /// Until when it counts, in milliseconds since the Unix epoch.
+    /// When the row expires, in milliseconds since the Unix epoch.
     until: u64,
     open: Vec<Place>,
 }
@@ -76,18 +77,18 @@ struct Row {
 #[derive(Debug, Clone, Default)]
 struct CachedQuota {
     row: Row,
-    /// `None`: there is no row.
+    /// `None`: the row does not exist.
     rev: Option<u64>,
-    /// When its records were looked at.
+    /// When the records of its jobs were read last.
     checked: Option<Instant>,
 }
 
-/// The rows that this process has used lately. Cheap to clone; all clones are one.
+/// The rows that this process has used recently. Cheap to clone; all clones share one cache.
 #[derive(Clone, Default)]
 pub(super) struct Quotas(Arc<Mutex<HashMap<QuotaAccount, CachedQuota>>>);
 
 impl Quotas {
-    /// Each change leaves the map whole, so a poisoned lock is still usable.
+    /// Each change leaves the map consistent, so a poisoned lock is still usable.
     fn lock(&self) -> MutexGuard<'_, HashMap<QuotaAccount, CachedQuota>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,7 +103,7 @@ impl Quotas {
 }
 
 impl Row {
-    /// Why a job of this quota has no room, if so.
+    /// Returns the exceeded limit, if there is one.
     fn full(&self, quota: &Quota) -> Option<SubmitError> {
         if self.open.iter().filter(|(_, page, _)| *page == quota.page).count() >= quota.per_page {
             return Some(SubmitError::PageFull);
@@ -113,6 +114,11 @@ impl Row {
 
 impl Jobs {
     /// Counts a job that is about to be submitted.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError::PageFull`] or [`SubmitError::AccountFull`] when a limit is reached; [`SubmitError::Unavailable`]
+    /// when the engine does not reply.
     pub(super) async fn reserve(&self, quota: &Quota, job: Key, due: u64) -> Result<(), SubmitError> {
         let account = &quota.account;
         for _ in 0..TRIES {
@@ -146,7 +152,7 @@ impl Jobs {
         Err(SubmitError::Unavailable)
     }
 
-    /// A job of an account is over, which a page of this process was told.
+    /// Removes a job of an account from the cached row, because a page of this process was notified of its end.
     pub fn is_over(&self, account: &QuotaAccount, job: Key) {
         if let Some(known) = self.quotas.lock().get_mut(account) {
             known.row.open.retain(|(open, ..)| *open != job);
@@ -157,12 +163,13 @@ impl Jobs {
         let Some(entry) = self.store.get(&account.key(), Consistency::Latest).await? else {
             return Ok(CachedQuota::default());
         };
-        // a shape of another release starts anew
+        // a row in the format of another release is replaced
         let row = serde_json::from_slice(&entry.value).unwrap_or_default();
         Ok(CachedQuota { row, rev: Some(entry.rev), checked: None })
     }
 
-    /// `false` when another writer was first, or nobody knows: the row is to be read again.
+    /// Writes a row. Returns `false` when another writer was first or the outcome is unknown: the row has to be read
+    /// again.
     async fn write_quota(
         &self,
         account: &QuotaAccount,
@@ -186,7 +193,8 @@ impl Jobs {
         }
     }
 
-    /// What has a record that is not over stays, and what may not have its record yet.
+    /// Removes ended jobs from a row. Jobs with an open record stay, and so do recent jobs, because their record may
+    /// not be written yet.
     async fn forget_ended(&self, row: &mut Row) -> Result<(), Unavailable> {
         let recent = unix_ms().saturating_sub(self.timing.operation.as_millis() as u64 * 2);
         let places = std::mem::take(&mut row.open);

@@ -1,7 +1,7 @@
-//! Finds jobs that nobody works on although somebody should: offered to nobody, or lost with their worker.
+//! Finds jobs that no worker processes although one should: not enqueued, or lost with their worker.
 //!
-//! One process runs it. It reads every record once per change, keeps a line on those that are not over, and looks
-//! again at the old ones only.
+//! One process runs it. It reads every record once per change, keeps an entry for each job that has not ended, and
+//! reads only the old ones again.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,24 +20,25 @@ use crate::worker::{WorkerGroup, WorkerId};
 /// Records per read.
 const BATCH: usize = 500;
 
-/// A job that is not over.
+/// A job that has not ended.
 #[derive(Debug, Clone)]
 struct OpenJob {
     rev: u64,
-    /// Who runs it.
+    /// Worker that runs the job.
     worker: Option<WorkerId>,
     team: WorkerGroup,
-    /// Whether it waits in the Queue.
+    /// Whether the job waits in the Queue.
     free: bool,
-    /// When it has waited too long for a worker.
+    /// When the job has waited too long for a worker.
     overdue: u64,
-    /// When it could have begun.
+    /// When the job could have begun.
     due: u64,
-    /// When its worker is asked whether it runs the job.
+    /// When the worker gets a claims query for the job.
     ask_at: u64,
 }
 
-/// What the janitor remembers from one round to the next. Whoever takes the duty over starts with nothing.
+/// The state of the reconciler from one round to the next. A process that takes over this duty starts with an empty
+/// one.
 #[derive(Debug, Default)]
 pub struct JobReconciler {
     seen: u64,
@@ -47,7 +48,7 @@ pub struct JobReconciler {
 }
 
 impl JobReconciler {
-    /// One round: how many jobs it helped.
+    /// Runs one round and returns how many jobs it repaired.
     pub async fn run_once(&mut self, jobs: &Jobs) -> Result<usize, Unavailable> {
         self.read(jobs).await?;
         self.evict_dead_workers(jobs).await?;
@@ -64,8 +65,8 @@ impl JobReconciler {
         Ok(helped)
     }
 
-    /// Jobs whose worker is not there, and jobs that wait for too long. As long as a route has a hint for every job
-    /// that waits, nothing is missing: its workers have too much to do.
+    /// Returns jobs of dead workers, and jobs that have waited for too long. A route with a work item for every waiting
+    /// job has no lost job: its workers are only overloaded.
     async fn suspects(&self, jobs: &Jobs) -> Result<Vec<Key>, Unavailable> {
         let now = unix_ms();
         let mut doubtful = Vec::new();
@@ -104,13 +105,13 @@ impl JobReconciler {
         self.open.remove(&job);
     }
 
-    /// Jobs that wait for a worker and could have begun before that time.
+    /// Returns jobs that wait for a worker and could have begun before `time`.
     pub(super) fn waits_since_before(&self, time: u64) -> Vec<Key> {
         let waits = self.open.iter().filter(|(_, line)| line.worker.is_none() && line.due <= time);
         waits.map(|(id, _)| *id).collect()
     }
 
-    /// How many jobs of a team have a hint.
+    /// Returns how many jobs of a worker group have a work item.
     pub(super) fn free_jobs_of(&self, team: &WorkerGroup) -> u64 {
         self.open.values().filter(|line| line.free && line.team == *team).count() as u64
     }
@@ -132,12 +133,12 @@ impl JobReconciler {
         self.open.insert(record.id, OpenJob { rev, worker, team, free, overdue, due, ask_at });
     }
 
-    /// Asks living workers about jobs whose records say for a while that they run there and no more: a claim can stand
-    /// without an attempt. The answer is what the worker does to the record.
+    /// Asks living workers about jobs that their records have shown as running there for some time: a claim can exist
+    /// without an attempt. A worker does not reply; it changes the record.
     async fn ask_workers(&mut self, jobs: &Jobs) {
         let now = unix_ms();
         let link = *jobs.engine.link().borrow();
-        // a break of this process may have been one of the workers', too
+        // an outage of this process may have been an outage of the workers as well
         let broken = self.link.replace(link).is_some_and(|before| before != link);
         let mut questions: HashMap<Key, Vec<Key>> = HashMap::new();
         for (id, line) in self.open.iter_mut().filter(|(_, line)| broken || line.ask_at <= now) {
@@ -150,7 +151,7 @@ impl JobReconciler {
             for asked in asked.chunks(BATCH) {
                 let subject = jobs.subjects.worker(worker, worker_leaf::CLAIMS);
                 let message = Message::new(subject, wire::encode(&ClaimsQuery { jobs: asked.to_vec() }));
-                // it is asked again
+                // the query is repeated in a later round
                 if let Err(error) = jobs.engine.publish(message).await {
                     tracing::debug!(%worker, %error, "worker not asked about its claims");
                 }
@@ -158,7 +159,7 @@ impl JobReconciler {
         }
     }
 
-    /// Workers that run something and do not answer any more.
+    /// Evicts workers that run jobs and do not reply any more.
     async fn evict_dead_workers(&self, jobs: &Jobs) -> Result<(), Unavailable> {
         let mut busy: Vec<(WorkerId, &WorkerGroup)> =
             self.open.values().filter_map(|line| Some((line.worker?, &line.team))).collect();
@@ -173,7 +174,7 @@ impl JobReconciler {
     async fn repair(&mut self, jobs: &Jobs, stored: StoredJob) -> Result<bool, Unavailable> {
         let line = self.open.get(&stored.record.id).map(|line| line.rev);
         if line != Some(stored.rev) {
-            // it has moved meanwhile
+            // the record has changed meanwhile
             self.track(jobs, &stored);
             return Ok(false);
         }
@@ -192,7 +193,7 @@ impl JobReconciler {
             }
             (JobState::Queued | JobState::Scheduled, _) => {
                 jobs.enqueue(&stored, Duration::ZERO).await;
-                // once more after the same time: duplicates die at the claim
+                // enqueued once more after the same time: the claim rejects duplicates
                 self.track(jobs, &stored);
                 Ok(true)
             }
@@ -201,7 +202,8 @@ impl JobReconciler {
     }
 }
 
-/// How long a job may wait for a worker before it is offered again. Longer than the queue takes to deliver again.
+/// Returns how long a job may wait for a worker before it is enqueued again. Longer than the redelivery time of the
+/// Queue.
 fn patience(jobs: &Jobs) -> Duration {
     jobs.timing.redelivery * 4
 }

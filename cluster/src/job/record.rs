@@ -1,4 +1,4 @@
-//! The record of a job: the truth about it.
+//! The record of a job: its authoritative state.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -8,33 +8,33 @@ use crate::id::{Address, Key};
 use crate::wire::{self, Ending, HandlerError, JobNotification, JobUpdate, Progress};
 use crate::worker::{WorkerGroup, WorkerId};
 
-/// The most bytes of a job's data, and of its result: both have to fit into one record.
+/// Maximum size of a job's data, and of its result, in bytes: both have to fit into one record.
 pub const MAX_CONTENT: usize = 192 * 1024;
-/// The most pages that wait for one job.
+/// Maximum number of pages that wait for one job.
 pub(super) const MAX_ASKERS: usize = 16;
 
-/// Where a job stands.
+/// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
-    /// It waits for its time: the one asked for, or the next try.
+    /// Waits for its time: the requested time, or the next try.
     Scheduled,
-    /// It waits for a worker.
+    /// Waits for a worker.
     Queued,
     /// A worker runs it.
     Running,
-    /// It has a result.
+    /// Ended with a result.
     Succeeded,
-    /// Its handler said no.
+    /// The handler returned an error that is not retried.
     Failed,
-    /// Somebody wanted it no more.
+    /// Cancelled on request.
     Cancelled,
-    /// It was tried as often as it may be, or no worker took it in time.
+    /// All retries are used up, its workers were lost too often, or no worker took it in time.
     Dead,
 }
 
 impl JobState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 7] = [
         Self::Scheduled,
         Self::Queued,
@@ -45,12 +45,12 @@ impl JobState {
         Self::Dead,
     ];
 
-    /// Whether it is over.
+    /// Returns whether the job has ended.
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Dead)
     }
 
-    /// Its name.
+    /// Returns the name of the state.
     pub const fn text(self) -> &'static str {
         match self {
             Self::Scheduled => "scheduled",
@@ -64,96 +64,97 @@ impl JobState {
     }
 }
 
-/// Which worker of a team may run a job.
+/// Which worker of a group may run a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Affinity {
-    /// Any.
+    /// Any worker.
     Free,
-    /// The user's own, one job of the user after the other.
+    /// The assigned worker of the user, one job of the user at a time.
     Assigned,
 }
 
 /// A page that waits for a job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Waiter {
-    /// Its address when it asked.
+    /// Address of the page when it sent the request.
     pub page: Address,
-    /// Its own id of the request, as it wrote it.
+    /// Request id of the page, byte for byte as it sent it.
     pub frame: Box<RawValue>,
 }
 
 impl Waiter {
-    /// Whether both are the same request of the same page.
+    /// Returns whether both are the same request of the same page.
     pub(super) fn is(&self, other: &Self) -> bool {
         self.page.key == other.page.key && self.frame.get() == other.frame.get()
     }
 }
 
-/// `job.<id>` in the bucket `jobs`.
+/// The record of a job, stored as `job.<id>` in the bucket `jobs`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
-    /// Its id.
+    /// Id of the job.
     pub id: Key,
-    /// The handler's name.
+    /// Name of the handler.
     pub kind: String,
-    /// The handler's argument.
+    /// Argument of the handler.
     pub data: Box<RawValue>,
-    /// Where it stands.
+    /// Current state.
     pub state: JobState,
-    /// How often a worker has claimed it.
+    /// How often a worker has claimed the job.
     pub attempts: u32,
-    /// How often it may run again after a failure.
+    /// How often the job may run again after a failure.
     pub retries: u32,
-    /// How far it has come, as written last.
+    /// Progress as persisted last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
-    /// What its handler returned.
+    /// Return value of the handler.
     #[serde(default, deserialize_with = "wire::present", skip_serializing_if = "Option::is_none")]
     pub result: Option<Box<RawValue>>,
-    /// Why the last attempt failed.
+    /// Error of the last attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<HandlerError>,
-    /// Who runs it, or ran it last.
+    /// Worker that runs the job, or ran it last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerId>,
-    /// The release of that worker.
+    /// Release of that worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
-    /// Whether its worker has been asked to stop.
+    /// Whether cancellation was requested from the worker.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelling: bool,
-    /// Who may run it.
+    /// Which worker may run the job.
     pub affinity: Affinity,
-    /// Its pool.
+    /// Pool of the worker group.
     pub pool: String,
-    /// Its lane.
+    /// Lane of the worker group.
     pub lane: String,
-    /// For whom.
+    /// User for whom the job runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Which pages wait for it: one, and those that came with the same idempotency key.
+    /// Pages that wait for the job: the one that submitted it, and those that used the same idempotency key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub askers: Vec<Waiter>,
-    /// When it was submitted, in milliseconds since the Unix epoch, as all times here.
+    /// When the job was submitted, in milliseconds since the Unix epoch, as all times here.
     pub created: u64,
-    /// Not to run before.
+    /// Earliest time to run.
     pub due: u64,
-    /// When its last attempt began.
+    /// When the last attempt began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<u64>,
-    /// When it ended.
+    /// When the job ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<u64>,
 }
 
 impl Record {
-    /// Who may run it.
+    /// Returns the worker group that may run the job.
     pub fn team(&self) -> WorkerGroup {
         WorkerGroup::new(self.pool.as_str(), self.lane.as_str())
     }
 
-    /// Whose worker runs it, if only that one may. An assigned job without a user has the job itself as its user.
+    /// Returns the user for an assigned job, or `None` for a free job. Only the assigned worker of this user runs the
+    /// job. An assigned job without a user has its own id as the user.
     pub fn owner(&self) -> Option<String> {
         match self.affinity {
             Affinity::Free => None,
@@ -161,7 +162,7 @@ impl Record {
         }
     }
 
-    /// The terminal word for a page that knows the job by `frame`, when it is over.
+    /// Returns the final notification for a page that knows the job by `frame`, when the job has ended.
     pub fn ending(&self, page: Key, frame: &RawValue) -> Option<JobNotification> {
         if !self.state.is_terminal() {
             return None;
@@ -171,17 +172,17 @@ impl Record {
         Some(self.note(page, frame, JobUpdate::Ended(Box::new(ending))))
     }
 
-    /// A word for a page that waits.
+    /// Builds a notification for a page that waits.
     pub fn note(&self, page: Key, frame: &RawValue, news: JobUpdate) -> JobNotification {
         JobNotification { page, frame: frame.to_owned(), job: self.id, news }
     }
 
-    /// The value of its entry.
+    /// Returns the value of its entry, encoded as JSON.
     pub fn encode(&self) -> Bytes {
         wire::encode(self)
     }
 
-    /// `None` when the bytes are not a record of any known release.
+    /// Parses a record. Returns `None` when the bytes are not a record of a known release.
     pub fn decode(value: &[u8]) -> Option<Self> {
         serde_json::from_slice(value).ok()
     }

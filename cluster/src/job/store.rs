@@ -1,4 +1,4 @@
-//! Records in their bucket: read, and changed only by events.
+//! Records in their bucket: read directly, and changed only by events.
 
 use std::time::Duration;
 
@@ -35,62 +35,63 @@ pub struct Jobs {
     pub(super) quotas: Quotas,
 }
 
-/// The largest hint: a longer record is read by whoever gets its hint.
+/// Maximum size of a record inside a work item, in bytes: the worker that pulls the item reads a larger one.
 const MAX_HINT: usize = 4 * 1024;
 
-/// A record as it stands.
+/// A record and its revision.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StoredJob {
     /// The record.
     pub record: Record,
-    /// Its revision.
+    /// Revision of the record.
     pub rev: u64,
 }
 
 impl StoredJob {
-    /// What a hint carries: the record as it is offered, so that a worker can claim it without reading it.
+    /// Encodes the record for its work item, so that a worker can claim it without a read; empty if it is too large.
     pub(super) fn hint(&self) -> Bytes {
         let hint = wire::encode(self);
         if hint.len() <= MAX_HINT { hint } else { Bytes::new() }
     }
 
-    /// The record that a hint carries, if it does. It may have changed since: the claim is a compare-and-set on the
-    /// revision at which it was offered, and reads it when that does not stand any more.
+    /// Parses the record in a work item, if there is one. The record may have changed since then: the claim is a
+    /// compare-and-set on the revision at which it was enqueued, and reads the record when that revision is no longer
+    /// current.
     pub(super) fn hinted(hint: &QueueMessage) -> Option<Self> {
         serde_json::from_slice(&hint.payload).ok()
     }
 }
 
-/// A record after an event, and what follows.
+/// A record after an event, and the effect to run.
 #[derive(Debug, Clone)]
 pub struct Transition {
-    /// As it stands now.
+    /// The record after the event.
     pub stored: StoredJob,
-    /// What to do.
+    /// The effect to run.
     pub after: Effect,
 }
 
 /// Why a record was not changed.
 #[derive(Debug)]
 pub enum TransitionFailure {
-    /// The event is not for this record as it stands.
+    /// The event is not allowed in the current state of the record.
     Refused(TransitionError, Box<StoredJob>),
-    /// There is no such record.
+    /// The record does not exist.
     Gone,
-    /// The fence does not stand where it was seen.
+    /// The fence row has another revision than the one that was read.
     Fenced,
-    /// The engine does not answer; it may have happened.
+    /// The engine does not reply; the change may have happened.
     Unavailable,
 }
 
-/// A row that must stand at a revision for a change to happen.
+/// A row that must have a given revision for a change to happen.
 #[derive(Debug, Clone)]
 pub(super) struct Fence {
     pub(super) key: String,
     pub(super) rev: u64,
 }
 
-/// What the row of an open assigned job says.
+/// The metadata of the row of an open assigned job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct PendingRow {
     pub(super) user: String,
@@ -98,7 +99,7 @@ pub(super) struct PendingRow {
 }
 
 impl Jobs {
-    /// The jobs of this engine's cluster. `workers` tells who is alive.
+    /// Opens the jobs of this engine's cluster. `workers` knows which workers are alive.
     pub fn new(engine: &Engine, subjects: &Subjects, timing: Timing, workers: &Workers) -> Self {
         Self {
             engine: engine.clone(),
@@ -112,24 +113,24 @@ impl Jobs {
         }
     }
 
-    /// The living workers, as this process sees them.
+    /// Returns the living workers, as this process sees them.
     pub fn workers(&self) -> &Workers {
         &self.workers
     }
 
-    /// The record of a job.
+    /// Returns the record of a job.
     pub async fn get(&self, job: Key) -> Result<Option<StoredJob>, Unavailable> {
         let entry = self.store.get(&job_key::job(job), Consistency::Latest).await?;
         Ok(entry.and_then(stored))
     }
 
-    /// At most `limit` records that were written after a revision, the one that was written first first.
+    /// Returns at most `limit` records that were written after a revision, oldest write first.
     pub async fn scan(&self, after_rev: u64, limit: usize) -> Result<Vec<StoredJob>, Unavailable> {
         let entries = self.store.scan(job_key::JOBS, after_rev, limit).await?;
         Ok(entries.into_iter().filter_map(stored).collect())
     }
 
-    /// Cancels a job in whatever state it is; one that runs is asked to stop.
+    /// Cancels a job in any state that is not final; the worker of a running job is requested to stop.
     pub async fn cancel(&self, job: Key) -> Result<Record, TransitionFailure> {
         self.apply_event(job, RecordEvent::Cancel).await
     }
@@ -153,14 +154,14 @@ impl Jobs {
         Ok(record)
     }
 
-    /// The write of a record.
+    /// Builds the write of a record.
     pub(super) fn put(&self, record: &Record, expect: Precondition) -> Put {
         let ttl = record.state.is_terminal().then_some(self.timing.job_retention);
         Put { ttl, ..Put::new(job_key::job(record.id), record.encode(), expect) }
     }
 
-    /// Does what follows from a change. Nothing here has to succeed: the janitor finds what was not offered, and
-    /// the hint or the open row stays until the page has been told.
+    /// Runs the effect of a change. None of the steps has to succeed: the reconciler finds a job that was not enqueued,
+    /// and the work item or the open row stays until the page has been notified.
     pub(super) async fn run_effect(&self, changed: Transition) {
         let Transition { stored, after } = changed;
         let record = &stored.record;
@@ -173,7 +174,7 @@ impl Jobs {
             Effect::CancelWorker(worker) => {
                 let subject = self.subjects.worker(worker.id, worker_leaf::CANCEL);
                 let message = Message::new(subject, wire::encode(&Cancel { id: record.id }));
-                // a worker that does not hear it reads the record at its next touch
+                // a worker that does not receive it reads the record at its next extension of the work item
                 if let Err(error) = self.engine.publish(message).await {
                     tracing::debug!(job = %record.id, %error, "worker not told that its job is cancelled");
                 }
@@ -186,8 +187,8 @@ impl Jobs {
         }
     }
 
-    /// Says that a job waits. What the engine does not confirm now is repeated in the background, so that a short
-    /// break costs no more than itself; if this process ends before that, the janitor finds the job.
+    /// Enqueues a job. A step that the engine does not confirm now is repeated in the background, so that a short
+    /// outage delays the job only for its own length. If this process exits before that, the reconciler finds the job.
     pub(super) async fn enqueue(&self, stored: &StoredJob, delay: Duration) {
         if self.try_offer(stored, delay).await {
             return;
@@ -231,7 +232,8 @@ impl Jobs {
         opened
     }
 
-    /// The row that stands keeps its place: only its first write decides the order.
+    /// Writes the open row of an assigned job. An existing row keeps its position: only the first write decides the
+    /// order.
     pub(super) async fn put_open_row(&self, record: &Record) -> bool {
         let Some(user) = record.owner() else { return true };
         let key = open_key(record, &user);
@@ -240,17 +242,17 @@ impl Jobs {
         matches!(self.store.put(put).await, Ok(_) | Err(WriteError::Conflict { .. }))
     }
 
-    /// An assigned job that is over gives up its place.
+    /// Deletes the open row of an assigned job that has ended.
     pub(super) async fn close(&self, record: &Record) {
         let Some(user) = record.owner() else { return };
         if let Err(error) = self.store.delete(&open_key(record, &user), Precondition::Any).await {
-            // whoever serves the user meets the row again
+            // the worker that serves the user finds the row again
             tracing::debug!(job = %record.id, %error, "the open row of a job that is over stays for now");
         }
     }
 }
 
-/// `None` for what is not a record of any known release.
+/// Parses an entry. Returns `None` if it is not a record of a known release.
 pub(super) fn stored(entry: Entry) -> Option<StoredJob> {
     let record = Record::decode(&entry.value);
     if record.is_none() {

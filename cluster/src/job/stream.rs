@@ -1,7 +1,7 @@
-//! How work comes to a worker.
+//! Delivers work to a worker.
 //!
-//! Owns: a worker's work as a stream of [`Work`]. Never: handlers; whoever receives it runs them and says how they
-//! ended.
+//! Owns: the work of a worker as a stream of [`Work`]. Never: handlers; the receiver of the stream runs them and
+//! reports how they ended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::id::Key;
 use crate::wire::{CallAnswer, WorkerCall};
 use crate::worker::{WorkerGroup, WorkerLease};
 
-/// Something to do. It holds one slot of its worker until it has ended.
+/// A unit of work. It holds one slot of its worker until it has ended.
 pub enum Work {
     /// A claimed job.
     Job(Box<Attempt>),
@@ -28,24 +28,24 @@ pub enum Work {
     Call(Box<IncomingCall>),
 }
 
-/// A call, and who waits for its answer.
+/// A call and its reply subject.
 pub struct IncomingCall {
-    /// What to do.
+    /// The call.
     pub call: WorkerCall,
     pub(super) question: Message,
     pub(super) desk: Arc<WorkerInbox>,
     pub(super) slot: OwnedSemaphorePermit,
-    /// Goes last.
+    /// Dropped last.
     pub(super) _unanswered: TaskTrackerToken,
 }
 
 impl IncomingCall {
-    /// Resolves when nobody waits for the answer any more: the caller has taken it back, or its time is over. From the
-    /// first poll on it can be told.
+    /// Resolves when no caller waits for the reply any more: the caller has cancelled the call, or its deadline has
+    /// passed. The call can be cancelled from the first poll on.
     pub async fn abandoned(&self) {
         let running = self.desk.begin(self.call.id);
         let cancelled = async {
-            // the same call twice: it cannot be told which of them is meant
+            // the same call was delivered twice: a cancellation cannot tell them apart
             let Some(running) = &running else { return std::future::pending().await };
             // never an error: the sender is held above
             let _ = running.cancel.subscribe().wait_for(|cancelled| *cancelled).await;
@@ -56,12 +56,12 @@ impl IncomingCall {
         }
     }
 
-    /// How long somebody still waits for the answer; `None` when nobody said.
+    /// Returns how long the caller still waits for the reply; `None` when the call has no deadline.
     pub(super) fn remaining(&self) -> Option<Duration> {
         Some(Duration::from_millis(self.call.deadline_ms?).saturating_sub(clock::unix()))
     }
 
-    /// Answers. The slot is free before the caller can know, who may ask again at once.
+    /// Sends the reply. The slot is released first, because the caller may send the next call at once.
     pub async fn answer(self, answer: CallAnswer) {
         let Self { question, desk, slot, _unanswered, .. } = self;
         drop(slot);
@@ -69,7 +69,7 @@ impl IncomingCall {
     }
 }
 
-/// The work of one worker, as it comes.
+/// The work of one worker, in the order of arrival.
 pub struct WorkStream {
     work: mpsc::Receiver<Work>,
     calls: CallSubscription,
@@ -80,8 +80,8 @@ pub struct WorkStream {
 }
 
 impl WorkStream {
-    /// Opens for work: returns when the engine has confirmed the subscriptions. From `draining` on nothing new
-    /// comes; a message to this worker can begin it, too.
+    /// Opens the stream and returns when the engine has confirmed the subscriptions. After `draining` is set no new
+    /// work comes; a message to this worker can set it, too.
     pub async fn open(
         jobs: &Jobs,
         team: WorkerGroup,
@@ -91,7 +91,7 @@ impl WorkStream {
         id: Key,
         draining: watch::Sender<bool>,
     ) -> Result<Self, Unavailable> {
-        // each piece of work has a slot, so the sender never waits
+        // each unit of work has a slot, so the sender never waits
         let (sender, work) = mpsc::channel(slots.max(1) as usize);
         let ears = ControlSubscriptions::open(jobs, &team, id).await?;
         let calls = CallSubscription::open(jobs, &team, draining.subscribe()).await?;
@@ -107,10 +107,10 @@ impl WorkStream {
         Ok(Self { work, calls, desk, assigned, slots, tasks })
     }
 
-    /// The next piece of work.
+    /// Returns the next unit of work.
     pub async fn next(&mut self) -> Option<Work> {
         loop {
-            // first, so that no number of calls holds it up
+            // checked first, so that no number of calls delays it
             if let Ok(work) = self.work.try_recv() {
                 return Some(work);
             }
@@ -126,18 +126,18 @@ impl WorkStream {
         }
     }
 
-    /// Resolves when nothing runs here any more. What still comes in must be taken meanwhile.
+    /// Resolves when no work runs here any more. Work that still arrives must be received meanwhile.
     pub fn idle(&self) -> impl Future<Output = ()> + use<> {
         let (desk, all) = (self.desk.clone(), self.slots);
         async move {
-            // never closed, so an error cannot come
+            // the semaphore is never closed, so there is no error
             let _slots = desk.slots.acquire_many(all).await;
             desk.unanswered.close();
             desk.unanswered.wait().await;
         }
     }
 
-    /// Gives back what this worker holds for users. Nothing may run here any more.
+    /// Releases the users of this worker. No work may run here any more.
     pub async fn close(self) {
         self.assigned.release().await;
     }

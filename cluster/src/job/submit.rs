@@ -1,4 +1,4 @@
-//! Submitting a job.
+//! Submits jobs.
 
 use std::time::Duration;
 
@@ -19,67 +19,67 @@ use crate::subject::job_key;
 use crate::wire;
 use crate::worker::WorkerGroup;
 
-/// Work to do.
+/// A job to submit.
 #[derive(Debug)]
 pub struct Submission {
-    /// The handler's name.
+    /// Name of the handler.
     pub kind: String,
-    /// The handler's argument.
+    /// Argument of the handler.
     pub data: Box<RawValue>,
-    /// Whose workers.
+    /// Worker group that runs the job.
     pub team: WorkerGroup,
-    /// Which of them.
+    /// Which worker of the group may run it.
     pub affinity: Affinity,
-    /// For whom.
+    /// User for whom the job runs.
     pub user: Option<String>,
-    /// The page that waits for it.
+    /// Page that waits for the job.
     pub page: Option<Address>,
-    /// The page's own id of the request; without one it knows the job by the job's id.
+    /// Request id of the page; without one, the page knows the job by the id of the job.
     pub frame: Option<Box<RawValue>>,
-    /// Not before, in milliseconds since the Unix epoch.
+    /// Earliest time to run, in milliseconds since the Unix epoch.
     pub run_at: Option<u64>,
-    /// How often it may run again after a failure.
+    /// How often the job may run again after a failure.
     pub retries: u32,
-    /// The same key twice is one job.
+    /// Idempotency key: two submissions with the same key are one job.
     pub idempotency: Option<Idempotency>,
-    /// What it is counted for; `None` for what is not.
+    /// Limits that apply to the submission; `None` for no limit.
     pub quota: Option<Quota>,
 }
 
-/// Names a submission, so that it happens once however often it is sent.
+/// Names a submission, so that it creates one job however often it is sent.
 #[derive(Debug)]
 pub struct Idempotency {
-    /// Keys of different scopes never meet: one caller cannot guess another's.
+    /// Scope of the key. Equal keys of different scopes are different, so that no caller can guess the key of another.
     pub scope: String,
-    /// The caller's own key.
+    /// Key chosen by the caller.
     pub key: String,
 }
 
 /// A submitted job.
 #[derive(Debug)]
 pub struct Submitted {
-    /// Its record.
+    /// Record of the job.
     pub record: Record,
-    /// Whether this submission made it.
+    /// Whether this submission created the job.
     pub fresh: bool,
 }
 
 /// Why a job was not submitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// The same idempotency key came with other content.
+    /// The same idempotency key was used with other content.
     #[error("this idempotency key was used for another job")]
     Conflict,
-    /// More than [`MAX_CONTENT`].
+    /// The data has more than [`MAX_CONTENT`] bytes.
     #[error("the data of a job has at most {MAX_CONTENT} bytes")]
     TooLarge,
-    /// The page has as many open jobs as it may.
+    /// The page has reached its limit of open jobs.
     #[error("too many open jobs of this page")]
     PageFull,
-    /// The user or anonymous browser has as many open jobs as it may.
+    /// The user or anonymous browser has reached its limit of open jobs.
     #[error("too many open jobs of this user or browser")]
     AccountFull,
-    /// The engine does not answer; it may have happened.
+    /// The engine does not reply; the submission may have happened.
     #[error("the cluster's engine is unavailable")]
     Unavailable,
 }
@@ -90,7 +90,7 @@ impl From<Unavailable> for SubmitError {
     }
 }
 
-/// What an idempotency key stands for.
+/// The value of an idempotency key.
 #[derive(Debug, Serialize, Deserialize)]
 struct IdempotencyRow {
     job: Key,
@@ -98,8 +98,8 @@ struct IdempotencyRow {
 }
 
 impl Jobs {
-    /// Writes the record, then says that it waits: to workers, for nobody can watch it yet. When `accepted` runs the job is durable and no worker has heard
-    /// of it yet.
+    /// Writes the record, then enqueues it for workers; watchers are not notified, because no process can watch a new
+    /// job yet. `accepted` runs in between: a new job is then durable and no worker has seen it.
     pub async fn submit(
         &self,
         submission: Submission,
@@ -133,13 +133,13 @@ impl Jobs {
         Ok(Submitted { record: stored.record, fresh: true })
     }
 
-    /// The job that a page meant by one of its frame ids.
+    /// Returns the job that a page submitted with one of its request ids.
     pub async fn of_page(&self, page: Key, frame: &str) -> Result<Option<Key>, Unavailable> {
         let entry = self.store.get(&job_key::of_page(page, frame), Consistency::Latest).await?;
         Ok(entry.and_then(|entry| std::str::from_utf8(&entry.value).ok()?.parse().ok()))
     }
 
-    /// The job of an idempotency key: a fresh one if the key is.
+    /// Returns the job of an idempotency key: a new one if the key is new.
     async fn reserve_idempotency_key(
         &self,
         key: &Idempotency,
@@ -161,7 +161,8 @@ impl Jobs {
         }
     }
 
-    /// The page may name the job by its frame id: to cancel it, and to ask for its end when it comes back.
+    /// Writes an index from the request id of the page to the job, so that the page can cancel the job by that id and
+    /// request its end when it reconnects.
     async fn index_by_frame(&self, record: &Record) -> Result<(), SubmitError> {
         let Some(asker) = record.askers.first() else { return Ok(()) };
         let key = job_key::of_page(asker.page.key, asker.frame.get());
@@ -172,12 +173,12 @@ impl Jobs {
         Ok(())
     }
 
-    /// The record's revision; `None` when it is there already.
+    /// Creates the record and returns its revision, or `None` when the record exists already.
     async fn create(&self, record: &Record) -> Result<Option<u64>, SubmitError> {
         Ok(self.put_until_known(self.put(record, Precondition::Absent)).await?)
     }
 
-    /// The same submission again: the job that stands, and one more page that waits for it.
+    /// Handles a repeated submission: returns the existing job and adds one more page that waits for it.
     async fn add_waiter(&self, wanted: Record) -> Result<Submitted, SubmitError> {
         let entry = self.store.get(&job_key::job(wanted.id), Consistency::Latest).await?;
         let standing = entry.and_then(stored).ok_or(SubmitError::Unavailable)?;
@@ -190,7 +191,7 @@ impl Jobs {
             .await
         {
             Ok(changed) => Ok(Submitted { record: changed.stored.record, fresh: false }),
-            // it is over: the caller reads its end here
+            // the job has ended, so the caller reads its end from this record; or too many pages wait for it
             Err(TransitionFailure::Refused(_, stored)) => {
                 Ok(Submitted { record: stored.record, fresh: false })
             }
@@ -229,13 +230,13 @@ fn record(id: Key, submission: Submission) -> Record {
     }
 }
 
-/// The id of a job as a JSON string.
+/// Returns the id of a job as a JSON string.
 fn named(id: Key) -> Box<RawValue> {
     // base62 needs no escapes
     RawValue::from_string(format!("\"{id}\"")).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
-/// What makes two submissions the same work.
+/// Returns a digest of the content that makes two submissions the same job.
 fn content(submission: &Submission) -> String {
     let user = submission.user.as_deref().unwrap_or_default();
     let run_at = submission.run_at.map(|at| at.to_string()).unwrap_or_default();
@@ -243,7 +244,7 @@ fn content(submission: &Submission) -> String {
     digest(&[&submission.kind, submission.data.get(), user, &submission.team.pool, &run_at, &retries])
 }
 
-/// Each part with its length, so that no two lists of parts look alike.
+/// Hashes each part with its length, so that different lists of parts have different digests.
 fn digest(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for part in parts {

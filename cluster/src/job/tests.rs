@@ -1,4 +1,4 @@
-//! Whole jobs on the embedded engine, with and without faults: workers come, die and come again.
+//! Whole jobs on the embedded engine, with and without faults: workers start, are killed and start again.
 
 mod breaks;
 mod calls;
@@ -70,7 +70,7 @@ async fn becomes(jobs: &Jobs, job: Key, what: impl Fn(&Record) -> bool) -> Recor
     tokio::time::timeout(PATIENCE, look).await.expect("the job comes that far")
 }
 
-/// Runs the janitor as a node does, until dropped.
+/// Runs the reconciler as a node does, until dropped.
 fn janitor(jobs: &Jobs) -> JoinSet<()> {
     let (jobs, mut tasks) = (jobs.clone(), JoinSet::new());
     tasks.spawn(async move {
@@ -199,7 +199,7 @@ async fn a_user_has_one_worker_while_it_lives_and_its_jobs_run_in_order() {
             all.push(submit(&jobs, assigned(&format!("{user}/{round:02}"), user)).await);
         }
         if round == 5 {
-            // each user has its worker by now, and one that comes takes nobody's user away
+            // each user has an assigned worker by now, and a new worker takes no user away
             for job in &all {
                 end(&jobs, *job).await;
             }
@@ -252,7 +252,7 @@ async fn a_job_that_was_never_offered_is_found() {
     let (engine, log) = (memory(), Log::default());
     let jobs = jobs(&engine).await;
     let _worker = Worker::start(&engine, &log).await;
-    // its submitter died between the record and the hint
+    // the submitting process was killed between the record and the work item
     let job = Key::random();
     let offered = jobs.submit(submission("echo"), |_| {}).await.unwrap().record;
     let record = Record { id: job, state: JobState::Queued, ..offered };
@@ -267,7 +267,7 @@ async fn what_a_hint_carries_counts_only_while_the_record_stands() {
     let jobs = jobs(&engine).await;
     let job = submit(&jobs, submission("echo")).await;
     jobs.cancel(job).await.unwrap();
-    // a second hint; the first one shows what was there before
+    // a second work item; the first one shows the earlier state
     jobs.retry(job).await.unwrap();
     let _worker = Worker::start(&engine, &log).await;
     let record = end(&jobs, job).await;

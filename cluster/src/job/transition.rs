@@ -1,8 +1,8 @@
-//! What may happen to a job. Pure.
+//! The events of a job and the transitions that they cause. Pure.
 //!
-//! The only way to change a record is an event; the shell writes the outcome by compare-and-set and does what
-//! [`Effect`] says. Attempts count at the claim. A claim names worker, life and attempt: whoever lost the job, however
-//! it came to that, is refused.
+//! An event is the only way to change a record; the caller writes the outcome by compare-and-set and runs the
+//! [`Effect`]. Attempts are counted at the claim. A claim names worker, epoch and attempt, so that events of a worker
+//! that has lost the job for any reason are refused.
 
 use serde_json::value::RawValue;
 
@@ -12,80 +12,80 @@ use crate::timing::Timing;
 use crate::wire::{HandlerError, Progress};
 use crate::worker::WorkerId;
 
-/// How often a job may lose its worker, whatever its retries: one that kills its workers ends here.
+/// How often a job may lose its worker, even with fewer retries: a job that crashes its workers ends after that.
 pub const MAX_LOSSES: u32 = 3;
 
 /// The right to one attempt of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
-    /// Whose.
+    /// Worker that holds the claim.
     pub worker: WorkerId,
-    /// Which.
+    /// Attempt number, from 1.
     pub attempt: u32,
 }
 
-/// What happens to a job.
+/// An event of a job.
 #[derive(Debug, Clone)]
 pub enum RecordEvent {
-    /// A worker of that release wants to run it.
+    /// A worker of the given release claims the job.
     Claim(WorkerId, String),
-    /// It has come this far.
+    /// The handler reports progress.
     Progress(Claim, Progress),
-    /// The handler returned.
+    /// The handler returned a value.
     Succeed(Claim, Box<RawValue>),
-    /// The handler said no. A failure that is not retryable ends the job whatever its retries.
+    /// The handler returned an error. An error that is not retryable ends the job at once, even if it has retries left.
     Fail(Claim, HandlerError),
-    /// The worker stopped it on request.
+    /// The worker stopped the job on request.
     StopAcknowledged(Claim),
-    /// The worker gives it back untouched: it is not an attempt.
+    /// The worker returns the job without running it: the claim does not count as an attempt.
     Release(Claim),
-    /// That life of a worker is over.
+    /// That incarnation of a worker is dead.
     WorkerLost(WorkerId),
-    /// Somebody wants it no more.
+    /// Cancel requested.
     Cancel,
-    /// An operator wants it to run again.
+    /// An operator requests another run.
     Retry,
-    /// One more page waits for it.
+    /// One more page waits for the job.
     AddWaiter(Waiter),
-    /// No worker has taken it for so long after it was due.
+    /// No worker has taken the job for this long after it was due.
     Expire {
-        /// Milliseconds.
+        /// Waiting time in milliseconds.
         wait_ms: u64,
     },
 }
 
-/// Why an event does not happen.
+/// Why an event is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransitionError {
-    /// Its time has not come; milliseconds to go.
+    /// The job is not due yet; the value is the remaining time in milliseconds.
     NotDue(u64),
-    /// A worker runs it already.
+    /// A worker runs the job already.
     Running(WorkerId),
-    /// It is over, or not over yet, or not running: nothing to do.
+    /// The event does not apply: the job has ended, has not ended yet, or does not run; or too many pages wait for it.
     OutOfPlace,
-    /// The claim is not the standing one.
+    /// The claim is not the current one.
     Stale,
 }
 
-/// What follows from a change.
+/// The effect that follows from a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing.
+    /// No effect.
     Nothing,
-    /// It waits for a worker: say so, once its time has come.
+    /// The job waits for a worker: enqueue it once it is due.
     Enqueue {
-        /// Milliseconds to go.
+        /// Remaining time until the job is due, in milliseconds.
         delay_ms: u64,
     },
-    /// Its worker has to be told to stop.
+    /// Notify the worker that the job is cancelled.
     CancelWorker(WorkerId),
-    /// It is over: whoever waits for it has to be told.
+    /// The job has ended: notify the pages that wait and the watchers.
     NotifyEnd,
 }
 
 impl RecordEvent {
-    /// Whether a record shows that this event has happened although its write is not the last one any more. Only an
-    /// event that was sent before without an answer may be recognised like this.
+    /// Returns whether a record shows that this event has happened, even if other writes followed. Only valid for an
+    /// event that was sent before without a reply.
     pub fn is_visible_in(&self, record: &Record) -> bool {
         let ended_by = |by: &Claim| {
             record.state.is_terminal() && record.worker == Some(by.worker) && record.attempts == by.attempt
@@ -100,7 +100,7 @@ impl RecordEvent {
         }
     }
 
-    /// What follows from this event in the record that it led to, as it is found there later.
+    /// Returns the effect of this event, derived from the record that it produced when that record is read later.
     pub fn effect(&self, record: &Record, now: u64) -> Effect {
         match (self, record.state) {
             (Self::Claim(..) | Self::Progress(..) | Self::AddWaiter(_), _) => Effect::Nothing,
@@ -114,7 +114,7 @@ impl RecordEvent {
     }
 }
 
-/// The record after an event.
+/// Returns the record after an event, and the effect to run.
 pub fn apply(
     record: &Record,
     event: RecordEvent,
@@ -283,8 +283,8 @@ fn end(record: &mut Record, state: JobState, now: u64) -> Effect {
     Effect::NotifyEnd
 }
 
-/// Doubles with every attempt up to a limit, less up to a quarter, so that jobs that failed together do not come
-/// back together. Decided by the job and the attempt alone.
+/// Returns the delay before the next attempt, in milliseconds: doubled with every attempt up to a limit, less up to a
+/// quarter, so that jobs that failed together are not retried together. Depends only on the job and the attempt.
 fn delay_ms(job: Key, attempt: u32, timing: &Timing) -> u64 {
     let doubled = timing.retry_first.saturating_mul(1 << attempt.saturating_sub(1).min(20));
     let full = doubled.min(timing.retry_longest).as_millis() as u64;

@@ -1,4 +1,4 @@
-//! Telling a user's own worker that something waits.
+//! Notifies the assigned worker of a user that a job waits.
 
 use super::affinity::owner;
 use super::store::Jobs;
@@ -9,7 +9,7 @@ use crate::wire::{self, Wake};
 use crate::worker::WorkerGroup;
 
 impl Jobs {
-    /// The worker that is a user's own, else the one that should be.
+    /// Returns the assigned worker of a user, or else the worker that should become it.
     pub async fn own_worker(&self, team: &WorkerGroup, user: &str) -> Option<Key> {
         let key = job_key::fence(&team.pool, &team.lane, &SubjectToken::new(user));
         let entry = self.store.get(&key, Consistency::Any).await.ok().flatten();
@@ -21,7 +21,7 @@ impl Jobs {
             .or_else(|| roster.choose(team, user))
     }
 
-    /// Tells a user's own worker that something waits: as far as this process knows which one that is.
+    /// Notifies the assigned worker of a user that a job waits, as far as this process knows the worker.
     pub(super) async fn wake(&self, team: &WorkerGroup, user: &str) {
         let Some(worker) = self.own_worker(team, user).await else { return };
         self.wake_at(worker, user).await;

@@ -9,41 +9,42 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-/// A key's number in the ring: grows with every rotation.
+/// Number of a key in the ring; grows with every rotation.
 pub type KeyId = u32;
 
-/// How long keys live.
+/// How long keys are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ages {
     /// How long a key signs.
     pub signs: Duration,
-    /// How long it is accepted after that: longer than any token lives.
+    /// How long a key is accepted after that: longer than the lifetime of any token.
     pub kept: Duration,
 }
 
 /// A key without its secret. Times are seconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeySeen {
-    /// Its number.
+    /// Number of the key.
     pub id: KeyId,
-    /// When it began to sign, if that is known and it still does.
+    /// When the key began to sign; `None` if that is unknown or the key no longer signs.
     pub since: Option<u64>,
-    /// When it signed its last token; `None` for the one that signs.
+    /// When the key signed its last token; `None` for the key that signs.
     pub retired: Option<u64>,
 }
 
-/// The value of the key `keyring`. Members that an older release does not know have defaults: it goes on with the
-/// others, and a ring that it has written counts as begun when a newer one first looks.
+/// The value of the key `keyring`. Members that an older release does not know have defaults: an older release
+/// continues with the others, and a newer release counts a ring written by an older one as begun when it first reads
+/// the ring.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Ring {
-    /// Signs from now on.
+    /// Key that signs from now on.
     current: KeyId,
-    /// All accepted keys, base64url of 32 bytes.
+    /// All accepted keys, as base64url of 32 bytes.
     keys: BTreeMap<KeyId, String>,
-    /// When the present key began to sign, in seconds since the Unix epoch; 0 for unknown.
+    /// When the current key began to sign, in seconds since the Unix epoch; 0 for unknown.
     #[serde(default)]
     since: u64,
-    /// When each of the others signed its last token.
+    /// When each of the other keys signed its last token.
     #[serde(default)]
     retired: BTreeMap<KeyId, u64>,
 }
@@ -77,7 +78,7 @@ impl Ring {
         self.keys.keys().map(seen).collect()
     }
 
-    /// The ring with a new key that signs, without keys that no token needs.
+    /// Returns the ring with a new key that signs, without keys that no token needs.
     pub(super) fn rotated(&self, now: u64, ages: Ages) -> Self {
         let mut ring = self.clone();
         let newest = ring.keys.keys().next_back().copied().unwrap_or_default().max(ring.current);
@@ -89,7 +90,7 @@ impl Ring {
         ring
     }
 
-    /// The ring as it should be by now; `None` when it is so already.
+    /// Returns the ring as it must be at `now`; `None` when no change is needed.
     pub(super) fn maintained(&self, now: u64, ages: Ages) -> Option<Self> {
         if self.since > 0 && now >= self.since.saturating_add(ages.signs.as_secs()) {
             return Some(self.rotated(now, ages));
@@ -128,14 +129,14 @@ mod tests {
     const AGES: Ages = Ages { signs: Duration::from_secs(70), kept: Duration::from_secs(24) };
 
     proptest! {
-        /// Whatever operators and time do to the ring: a token is accepted for as long as it lives, and a key that has
-        /// signed none for longer than that goes.
+        /// For any sequence of rotations and pauses, a token is accepted for its whole lifetime, and a key that has
+        /// signed no token for longer than that is removed.
         #[test]
         fn a_key_outlives_its_tokens_and_not_much_more(
             steps in prop::collection::vec((1u64..40, any::<bool>()), 1..40),
         ) {
             let (mut ring, mut now) = (Ring::new(1000), 1000);
-            // the tokens given: when, and by which key
+            // the tokens issued: when, and by which key
             let mut given = vec![(now, ring.current())];
             for (pause, by_hand) in steps {
                 now += pause;

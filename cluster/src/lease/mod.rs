@@ -1,6 +1,6 @@
 //! Leases on node numbers: at most one running process holds a number at a time.
 //!
-//! Owns: claiming, renewing and fencing (`tenure` decides, this shell acts), and the check that a node is
+//! Owns: claiming, renewing and fencing (`state` decides, this shell acts), and the check that a node is
 //! dead. Never: the use of the number. The epoch is the revision of the claim. Every write of a node and
 //! every request to it carries the epoch.
 
@@ -174,7 +174,7 @@ impl LeaseKeeper {
         })
     }
 
-    /// Prefers the old number if it is free, so that addresses stay valid; otherwise the configured wish.
+    /// Prefers the old number if it is free, so that addresses stay valid; otherwise the configured request.
     fn preference(&self, rows: &[Listed]) -> ClaimRequest {
         let old = self.tenure.map(|tenure| tenure.holder.node);
         match old.filter(|old| rows.iter().all(|row| row.number != *old)) {
@@ -256,7 +256,7 @@ async fn ask(
 }
 
 /// Deletes the lease of a node when its process has ended: the subject of its epoch had no responder three
-/// times within `Timing::death_proof`. Deletes at the revision that was read, so the delete fails if the node
+/// times within `Timing::death_confirmation`. Deletes at the revision that was read, so the delete fails if the node
 /// has renewed since. Returns whether the lease was deleted.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
-//! Between nodes: questions out, questions in.
+//! Requests between nodes, sent and received.
 //!
-//! Owns: the three subscriptions of a node ([`PeerServer`]) and acknowledged requests to others ([`PeerClient`]). Never: what
-//! a question does (the service answers it) and never a subscription per socket or user.
+//! Owns: the three subscriptions of a node ([`PeerServer`]) and acknowledged requests to other nodes ([`PeerClient`]).
+//! Never: the effect of a request (the service replies to it), and never a subscription per socket or user.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use crate::subject::{Subjects, leaf, page_key};
 use crate::trace::TraceParent;
 use crate::wire::{self, PeerRequest, PeerResponse};
 
-/// Unread bytes of each subscription before messages are dropped and a gap is reported.
+/// Maximum unread bytes of each subscription; above it, messages are dropped and a gap is reported.
 const INBOX_BYTES: usize = 16 * 1024 * 1024;
 
-/// Sends questions to other nodes.
+/// Sends requests to other nodes.
 #[derive(Clone)]
 pub struct PeerClient {
     engine: Engine,
@@ -27,32 +27,37 @@ pub struct PeerClient {
     within: Duration,
 }
 
-/// Why there is no answer from another node.
+/// Why a request has no reply from another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {
-    /// Nobody listens there: the node is gone.
+    /// The subject has no subscriber: the node is gone.
     #[error("the node is gone")]
     Gone,
-    /// No answer in time, or no connection: the question may have been acted on.
+    /// No reply in time, or no connection: the request may have been processed.
     #[error("the node did not answer")]
     Silent,
-    /// The question is over the size of a message.
+    /// The request is larger than a message may be.
     #[error("the message is too large for the cluster")]
     TooLarge,
 }
 
 impl PeerClient {
-    /// Questions are answered within `within` or not at all.
+    /// Creates a client; every request has a timeout of `within`.
     pub fn new(engine: &Engine, subjects: &Subjects, within: Duration) -> Self {
         Self { engine: engine.clone(), subjects: subjects.clone(), within }
     }
 
-    /// The same with another time to answer.
+    /// Returns a client with another timeout.
     pub fn within(&self, within: Duration) -> Self {
         Self { within, ..self.clone() }
     }
 
-    /// Asks one life of a node.
+    /// Sends a request to one incarnation of a node.
+    ///
+    /// # Errors
+    ///
+    /// [`PeerError::Gone`] when the node has no subscription, [`PeerError::Silent`] when no valid reply came in time,
+    /// [`PeerError::TooLarge`] when the request was not sent.
     pub async fn ask(
         &self,
         holder: Holder,
@@ -63,7 +68,11 @@ impl PeerClient {
         self.send(self.subjects.node(holder.node, holder.epoch, leaf), question, trace).await
     }
 
-    /// Asks the node that a page's address names: no lookup.
+    /// Sends a request to the node in a page's address, without a lookup.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PeerClient::ask`].
     pub async fn ask_page(
         &self,
         page: Address,
@@ -73,8 +82,12 @@ impl PeerClient {
         self.send(self.subjects.page(page.node), question, trace).await
     }
 
-    /// Asks the node that holds a page: the one that its address names, and if it is not there any more the one
-    /// that its row names, once. [`PeerResponse::Unknown`] when it is nowhere.
+    /// Sends a request to the node that holds a page: first to the node in its address, and if the page is not there
+    /// any more, once to the node in its row. Returns [`PeerResponse::Unknown`] when no node holds the page.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PeerClient::ask`]; [`PeerError::Silent`] also when the row cannot be read.
     pub async fn find_page(
         &self,
         page: Address,
@@ -110,16 +123,16 @@ impl PeerClient {
     }
 }
 
-/// What arrives at this node.
+/// An event of the subscriptions of this node.
 #[derive(Debug)]
 pub enum Incoming {
-    /// A question; answer it with [`PeerServer::answer`].
+    /// A request; [`PeerServer::answer`] replies to it.
     Question(Box<(PeerRequest, Message)>),
-    /// Something was missed between nodes.
+    /// Messages between nodes were lost.
     Gap,
 }
 
-/// The three subscriptions of one life of a node.
+/// The three subscriptions of one incarnation of a node.
 pub struct PeerServer {
     engine: Engine,
     page: Subscription,
@@ -128,7 +141,12 @@ pub struct PeerServer {
 }
 
 impl PeerServer {
-    /// Returns when the server has confirmed all three: the node may take traffic from then on.
+    /// Subscribes and returns when the engine has confirmed all three subscriptions: from then on the node may take
+    /// traffic.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] when the engine does not reply.
     pub async fn open(engine: &Engine, subjects: &Subjects, holder: Holder) -> Result<Self, Unavailable> {
         let page = engine.subscribe(&subjects.page(holder.node), None, INBOX_BYTES).await?;
         let node =
@@ -137,7 +155,8 @@ impl PeerServer {
         Ok(Self { engine: engine.clone(), page, node, all })
     }
 
-    /// The next question or gap; `None` when the engine is gone. What cannot be read is skipped with a warning.
+    /// Returns the next request or gap; `None` when the engine is gone. A message that cannot be parsed is skipped with
+    /// a warning.
     pub async fn next(&mut self) -> Option<Incoming> {
         loop {
             let received = tokio::select! {
@@ -158,7 +177,7 @@ impl PeerServer {
         }
     }
 
-    /// Answers a question as soon as the answer is known, without waiting here.
+    /// Replies to a request as soon as the reply is ready, without waiting here.
     pub fn answer(&self, question: Message, answer: impl Future<Output = PeerResponse> + Send + 'static) {
         let engine = self.engine.clone();
         let send = async move {

@@ -1,15 +1,16 @@
-//! Sessions and connections without a page: how long they stay, and who may end them. Pure.
+//! Sessions and connections without a page: how long they are kept, and which node may end them. Pure.
 //!
-//! **The rule.** A living node that has a page of a session owes its idle row, and the row of a page whose node is dead
-//! owes it as well. A node pays by writing the idle rows of the session and of its connection before the row of its
-//! last page of them goes, or in the same commit; whoever removes rows of dead nodes pays for each session before it
-//! removes the first of them, whatever living pages it sees: its view may be late. Only a page that joins deletes an
-//! idle row, after its own row is written or in the same commit, because from then on its node owes it. So whatever
-//! order nodes act in, a session that has had pages has one, has an idle row, or has ended.
+//! **The rule.** A living node that has a page of a session is responsible for writing the idle row of the session. For
+//! a page of a dead node, the node that removes the page's row is responsible. A node does so by writing the idle rows
+//! of the session and of its connection before it removes the row of its last page of them, or in the same commit. A
+//! node that removes rows of dead nodes writes the idle row of each session before it removes the first of them, even
+//! if it still sees a living page, because its view may lag. Only a page that joins deletes an idle row, after its own
+//! row is written or in the same commit, because from then on its node is responsible. So in any order of these steps,
+//! a session that has had pages has a page, has an idle row, or has ended.
 //!
-//! An idle row counts only while no page lives: a node that joined before it had heard of the row leaves it behind. It
-//! is put off when its time has come. An end is a mark first: from then on nobody joins, and the row goes when
-//! everything that belongs to it has gone.
+//! An idle row counts only while no page lives: a node that joins before it has received the row leaves it behind. Such
+//! a row is postponed when it is due. An end begins with a mark: from then on no page can join, and the row is removed
+//! when everything that belongs to it is gone.
 
 use std::time::Duration;
 
@@ -22,18 +23,19 @@ use crate::id::{Address, Key};
 use crate::subject::page_key;
 use crate::wire;
 
-/// How long what has no page is kept.
+/// How long sessions and connections without a page are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetimes {
-    /// A session after its last page.
+    /// Time of a session after its last page.
     pub session: Duration,
-    /// A connection after its last session.
+    /// Time of a connection after its last session.
     pub connection: Duration,
-    /// How long an unregistered page is known as such: as long as its client may come back for it; whole seconds.
+    /// How long the tombstone of an unregistered page is kept: as long as its client may try to resume it; whole
+    /// seconds.
     pub unregistered: Duration,
 }
 
-/// What can be idle.
+/// A session or a connection, which can be idle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Expirable {
     /// A session.
@@ -51,26 +53,26 @@ impl Expirable {
     }
 }
 
-/// `session.<key>` and `connection.<key>` in the bucket `pages`, in the entry's meta.
+/// The row `session.<key>` or `connection.<key>` in the bucket `pages`, stored in the entry's meta.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdleRow {
-    /// The session, of a session's row.
+    /// The session; absent in the row of a connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Address>,
     /// The connection.
     pub connection: Address,
-    /// The user of the last page.
+    /// User of the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// When it may end, in milliseconds since the Unix epoch.
     pub until: u64,
-    /// Nobody joins it any more.
+    /// Whether it is ending, so that no page can join any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ending: bool,
 }
 
 impl IdleRow {
-    /// What the row is about.
+    /// Returns the session or connection of the row.
     pub fn of(&self) -> Expirable {
         match self.session {
             Some(session) => Expirable::Session(session.key),
@@ -78,12 +80,12 @@ impl IdleRow {
         }
     }
 
-    /// `None` when the bytes are not such a row.
+    /// Parses a row. Returns `None` when the bytes are not an idle row.
     pub fn decode(meta: &[u8]) -> Option<Self> {
         serde_json::from_slice(meta).ok()
     }
 
-    /// The same with its whole time before it.
+    /// Returns the row with its full lifetime counted from `now`, in milliseconds since the Unix epoch.
     pub(super) fn put_off(self, lifetimes: &Lifetimes, now: u64) -> Self {
         let kept = match self.of() {
             Expirable::Session(_) => lifetimes.session,
@@ -99,7 +101,7 @@ impl IdleRow {
     }
 }
 
-/// How an idle row stands, as far as its writer knows.
+/// The state of an idle row, as far as its writer knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct IdleState {
     pub(super) of: Expirable,
@@ -113,23 +115,23 @@ impl IdleState {
     }
 }
 
-/// A page joins; `None` when what it joins is ending.
+/// Returns the commit of a page that joins; `None` when its session or connection is ending.
 pub(super) fn join(page: Put, stands: &[IdleState]) -> Option<Vec<BatchOp>> {
     if stands.iter().any(|stand| stand.ending) {
         return None;
     }
     let taken = stands.iter().filter(|stand| stand.rev.is_some());
     let taken = taken.map(|stand| BatchOp::Delete { key: stand.of.key(), expect: stand.expect() });
-    // the page first: who watches sees it before what it has taken goes
+    // the page first, so that watchers see it before the idle rows that it replaces are removed
     Some(std::iter::once(BatchOp::Put(page)).chain(taken).collect())
 }
 
-/// A page that leaves, and of what it is the last page at its node.
+/// The removal of a page, and whether it is the last page of its session or connection on its node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageRemoval {
     /// The page.
     pub page: Key,
-    /// Its row's revision.
+    /// Revision of its row.
     pub rev: u64,
     /// Its session.
     pub session: Address,
@@ -137,21 +139,21 @@ pub struct PageRemoval {
     pub connection: Address,
     /// Its user.
     pub user: Option<String>,
-    /// Its node holds no other page of the session.
+    /// Whether its node holds no other page of the session.
     pub last_of_session: bool,
-    /// Its node holds no other page of the connection.
+    /// Whether its node holds no other page of the connection.
     pub last_of_connection: bool,
 }
 
 impl PageRemoval {
-    /// What has to be idle from here on, if nobody else has a page of it.
+    /// Returns the session and connection that must become idle, if no other node has a page of them.
     pub(super) fn lasting(&self) -> Vec<Expirable> {
         let session = self.last_of_session.then_some(Expirable::Session(self.session.key));
         let connection = self.last_of_connection.then_some(Expirable::Connection(self.connection.key));
         session.into_iter().chain(connection).collect()
     }
 
-    /// A page whose row is all that is left of it.
+    /// Describes the removal of a page of which only the row is left.
     pub fn whole(page: Key, row: &PageRow, rev: u64) -> Self {
         Self {
             page,
@@ -164,7 +166,7 @@ impl PageRemoval {
         }
     }
 
-    /// A page whose node is dead.
+    /// Describes the removal of a page of a dead node.
     pub(super) fn of_dead((page, seen): (Key, PageEntry)) -> Self {
         Self {
             page,
@@ -177,7 +179,7 @@ impl PageRemoval {
         }
     }
 
-    /// The idle rows, then what becomes of the page's own row.
+    /// Returns the commit of a page that leaves: the idle rows, then the change `own` of its own row.
     pub(super) fn leave(
         &self,
         own: BatchOp,
@@ -188,7 +190,7 @@ impl PageRemoval {
         self.idle(stands, lifetimes, now).into_iter().chain([own]).collect()
     }
 
-    /// The idle rows. What is ending stays so.
+    /// Returns the writes of the idle rows. A row that is ending stays unchanged.
     pub(super) fn idle(&self, stands: &[IdleState], lifetimes: &Lifetimes, now: u64) -> Vec<BatchOp> {
         let idle = stands.iter().filter(|stand| !stand.ending).map(|stand| {
             let session = matches!(stand.of, Expirable::Session(_)).then_some(self.session);

@@ -1,19 +1,19 @@
-//! Keys in order, and how many pages stand behind each. Pure.
+//! Ordered keys with the number of pages of each. Pure.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use crate::id::Key;
 
-/// What stands behind a key.
+/// The pages and the idle mark of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct KeyShare {
     pages: u32,
-    /// Kept although it has no page.
+    /// Whether the key is kept without a page.
     idle: bool,
 }
 
-/// Most have one key: no tree for them.
+/// Keys without a tree in the common case of one key.
 #[derive(Debug, Default)]
 enum Keys {
     #[default]
@@ -22,7 +22,7 @@ enum Keys {
     Many(BTreeMap<Key, KeyShare>),
 }
 
-/// The sessions of a user with the number of their pages, and the like. A key is there while it has a page or an
+/// The sessions of a user with the number of their pages, and similar sets. A key is present while it has a page or an
 /// idle row.
 #[derive(Debug, Default)]
 pub(super) struct KeyCounts {
@@ -31,29 +31,29 @@ pub(super) struct KeyCounts {
 }
 
 impl KeyCounts {
-    /// One more page behind a key.
+    /// Adds a page to a key.
     pub(super) fn add_page(&mut self, key: Key) {
         self.pages += 1;
         self.change(key, |share| share.pages += 1);
     }
 
-    /// One page less behind a key that has one.
+    /// Removes a page from a key that has one.
     pub(super) fn remove_page(&mut self, key: Key) {
         self.pages = self.pages.saturating_sub(1);
         self.change(key, |share| share.pages = share.pages.saturating_sub(1));
     }
 
-    /// A key has an idle row, or has none any more.
+    /// Sets whether a key has an idle row.
     pub(super) fn set_idle(&mut self, key: Key, idle: bool) {
         self.change(key, |share| share.idle = idle);
     }
 
-    /// All pages.
+    /// Returns the number of all pages.
     pub(super) fn pages(&self) -> usize {
         self.pages as usize
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     pub(super) fn len(&self) -> usize {
         match &self.keys {
             Keys::None => 0,
@@ -62,12 +62,12 @@ impl KeyCounts {
         }
     }
 
-    /// Whether there is no key.
+    /// Returns whether there is no key.
     pub(super) fn is_empty(&self) -> bool {
         matches!(self.keys, Keys::None)
     }
 
-    /// The keys behind one, or all of them, in order. Costs what is taken of it.
+    /// Iterates in order over the keys after `after`, or over all of them. The cost depends only on the keys taken.
     pub(super) fn after(&self, after: Option<Key>) -> impl Iterator<Item = Key> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let (one, many) = match &self.keys {
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Against a plain map.
+        /// Compares with a plain map.
         #[test]
         fn a_tally_says_what_was_put_into_it(steps in prop::collection::vec((0u128..5, 0u8..4), 0..60)) {
             let (mut tally, mut model) = (KeyCounts::default(), BTreeMap::<Key, KeyShare>::new());

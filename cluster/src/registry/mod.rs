@@ -1,7 +1,8 @@
 //! Page rows, idle rows and the view.
 //!
-//! Owns: the rows in the bucket `pages`, and this node's view of them and of the living nodes, fed by two meta
-//! watches. Never: sockets, or who may see what. No heartbeat per page: a row lives while its node's lease does.
+//! Owns: the rows in the bucket `pages`, and this node's view of them and of the living nodes, updated by two meta
+//! watches. Never: sockets, or which client may see which rows. There is no heartbeat per page: a row is valid while
+//! the lease of its node is.
 
 mod idle;
 mod key_counts;
@@ -33,7 +34,7 @@ use crate::id::{Key, NodeNumber};
 use crate::lease::NodeRow;
 use crate::subject::{node_key, page_key};
 
-/// What may wait for one who listens to [`Registry::happenings`].
+/// Maximum number of unread events of a receiver of [`Registry::happenings`].
 const HAPPENINGS: usize = 1024;
 
 /// A change, and when this node saw it.
@@ -41,7 +42,7 @@ const HAPPENINGS: usize = 1024;
 pub struct PresenceEvent {
     /// The change.
     pub change: PresenceChange,
-    /// In milliseconds since the Unix epoch.
+    /// Time in milliseconds since the Unix epoch.
     pub at: u64,
 }
 
@@ -53,54 +54,54 @@ pub struct Registry {
     view: Arc<RwLock<View>>,
     lifetimes: Lifetimes,
     happenings: broadcast::Sender<PresenceEvent>,
-    /// The revision of the last row that the view shows.
+    /// Revision of the last row that the view shows.
     applied: channel::Sender<u64>,
 }
 
-/// What the row of a page says.
+/// The content of a page's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowLookup {
-    /// There is none.
+    /// No row exists.
     Nothing,
-    /// Who holds the page, and the row's revision.
+    /// The row with the holder of the page, and its revision.
     Page(Box<PageRow>, u64),
-    /// The page was unregistered, and its client may not know yet.
+    /// The page was unregistered, and its client may not have been notified yet.
     Unregistered,
 }
 
-/// What a node must hear of at once.
+/// An event that a node must handle at once.
 #[derive(Debug)]
 pub enum RegistryEvent {
     /// The row of a page was written, with this revision.
     Page(Key, Box<PageRow>, u64),
-    /// A page was unregistered, by a row of this revision: whoever holds it is to close it.
+    /// A page was unregistered by a row of this revision: its holder must close it.
     Unregistered(Key, u64),
-    /// Nobody joins this any more: its pages, if there are any, are to go.
+    /// A session or connection is ending: no page can join, and existing pages must be closed.
     Ending(Expirable),
-    /// An anonymous connection has become this user's: its anonymous pages are to follow.
+    /// An anonymous connection was claimed by this user: its anonymous pages must get the user.
     Owned(Key, String),
 }
 
-/// Which rows a watch event is about.
+/// Which rows a watch event belongs to.
 enum WatchKind {
     Pages,
     Nodes,
 }
 
 impl Registry {
-    /// An empty view; call [`Registry::follow`] to fill it.
+    /// Creates an empty view; [`Registry::follow`] fills it.
     pub fn new(engine: &Engine, lifetimes: Lifetimes) -> Self {
         let (rows, nodes) = (engine.kv(Bucket::Pages), engine.kv(Bucket::Nodes));
         let (happenings, _) = broadcast::channel(HAPPENINGS);
         Self { rows, nodes, view: Arc::default(), lifetimes, happenings, applied: channel::Sender::new(0) }
     }
 
-    /// Who comes and who goes from now on. Who reads too slowly is told so, and how much it has missed.
+    /// Subscribes to presence events from now on. A slow receiver gets the number of events that it has missed.
     pub fn happenings(&self) -> broadcast::Receiver<PresenceEvent> {
         self.happenings.subscribe()
     }
 
-    /// The view as it is now. Hold it shortly.
+    /// Returns the current view under a read lock. Hold the lock only for a short time.
     pub fn view(&self) -> RwLockReadGuard<'_, View> {
         self.view.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -112,7 +113,11 @@ impl Registry {
         let _ = applied.wait_for(|applied| *applied >= rev).await;
     }
 
-    /// Starts both watches and returns when the view shows everything that stood.
+    /// Starts both watches and returns when the view shows every row that existed.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] when the engine does not reply.
     pub async fn follow(&self) -> Result<Following, Unavailable> {
         let mut nodes = self.nodes.watch(node_key::LEASES, WatchMode::Meta).await?;
         let mut pages = self.rows.watch(page_key::ALL, WatchMode::Meta).await?;
@@ -127,7 +132,7 @@ impl Registry {
         Ok(Following { registry: self.clone(), nodes, pages })
     }
 
-    /// `true` for [`WatchEvent::Live`].
+    /// Applies an event to the view. Returns `true` for [`WatchEvent::Live`].
     fn apply(&self, feed: &WatchKind, event: WatchEvent) -> bool {
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         let changes = match (feed, event) {
@@ -149,7 +154,7 @@ impl Registry {
                 node_of(&key).map(|number| view.delete_node(number)).unwrap_or_default()
             }
         };
-        // while the view is locked: in the order in which it changed
+        // while the view is locked, so that events are sent in the order of the changes
         self.tell(changes);
         false
     }
@@ -160,12 +165,12 @@ impl Registry {
         }
         let at = unix_ms();
         for change in changes {
-            // an error: nobody listens any more
+            // an error means that there is no receiver
             let _ = self.happenings.send(PresenceEvent { change, at });
         }
     }
 
-    /// The row of a page and its revision, as acknowledged last.
+    /// Returns the row of a page and its revision, read from the latest state.
     pub async fn row(&self, page: Key) -> Result<Option<(PageRow, u64)>, Unavailable> {
         match self.find(page).await? {
             RowLookup::Page(row, rev) => Ok(Some((*row, rev))),
@@ -173,7 +178,7 @@ impl Registry {
         }
     }
 
-    /// What stands for a page, as acknowledged last.
+    /// Returns the content of a page's row, read from the latest state.
     pub async fn find(&self, page: Key) -> Result<RowLookup, Unavailable> {
         let Some(entry) = self.rows.get(&page_key::page(page), Consistency::Latest).await? else {
             return Ok(RowLookup::Nothing);
@@ -204,7 +209,7 @@ fn apply_row(view: &mut View, event: WatchEvent) -> Vec<PresenceChange> {
                 }
                 Vec::new()
             }
-            // read where it is asked for, not kept
+            // read on request, not kept in the view
             Some(Subject::Owner(_)) | None => Vec::new(),
         },
         WatchEvent::Delete { key, .. } => match Subject::of(&key) {
@@ -224,13 +229,14 @@ pub struct Following {
 }
 
 impl Following {
-    /// Keeps the view current and tells what a node must hear of; ends only when the engine is gone.
+    /// Keeps the view current and calls `heard` with each event that a node must handle; ends only when the engine is
+    /// gone.
     pub async fn run(mut self, mut heard: impl FnMut(RegistryEvent)) {
         loop {
             tokio::select! {
                 Some(event) = self.nodes.next() => self.registry.apply(&WatchKind::Nodes, event),
                 Some(event) = self.pages.next() => {
-                    // before the view shows it: who has seen a row has heard of it
+                    // before the view shows it, so that a node that sees a row has already received its event
                     news(&event).into_iter().for_each(&mut heard);
                     self.registry.apply(&WatchKind::Pages, event)
                 }
@@ -258,7 +264,7 @@ fn news(event: &WatchEvent) -> Option<RegistryEvent> {
     }
 }
 
-/// What a row of the bucket is about.
+/// The object of a row of the bucket.
 enum Subject {
     Page(Key),
     Lasting(Expirable),

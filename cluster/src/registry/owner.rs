@@ -1,11 +1,13 @@
-//! The owner rows: which user an anonymous connection has become.
+//! The owner rows: the user that has claimed an anonymous connection.
 //!
-//! Owns: the compare-and-set that decides it, and the read that sees it. Never: pages, or what an owner may do.
+//! Owns: the compare-and-set that decides the claim, and the read that sees it. Never: pages, or the rights of an
+//! owner.
 //!
 //! A page token proves that its client held a page, and a token from before a login names no user. So the first login
-//! in a connection writes `owner.<connection>`, and the row stays for longer than any token from before it. A page that
-//! enters the connection with such a token writes its own row first and reads the owner row after it: either it finds
-//! the owner, or its row is older than the owner row, and then the nodes that hear of the owner row find the page.
+//! in a connection writes `owner.<connection>`, and the row is kept for longer than the lifetime of any token from
+//! before it. A page that enters the connection with such a token writes its own row first and reads the owner row
+//! after it. Either it finds the owner, or its row is older than the owner row, and then the nodes that receive the
+//! owner row find the page.
 
 use std::time::Duration;
 
@@ -17,10 +19,10 @@ use crate::id::Key;
 use crate::subject::page_key;
 use crate::wire;
 
-/// How often a claim is tried while rows come and go under it.
+/// How often a claim is tried while other processes write or delete the row.
 const ATTEMPTS: usize = 4;
 
-/// `owner.<connection>` in the bucket `pages`, in the entry's meta. It expires.
+/// The row `owner.<connection>` in the bucket `pages`, stored in the entry's meta. It expires.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct OwnerRow {
     pub(super) owner: String,
@@ -32,22 +34,23 @@ impl OwnerRow {
     }
 }
 
-/// Who a connection belongs to after a claim.
+/// The owner of a connection after a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnerClaim {
-    /// The user: the one of the first claim.
+    /// User of the first claim.
     pub owner: String,
-    /// The revision of the owner row.
+    /// Revision of the owner row.
     pub rev: u64,
 }
 
 impl Registry {
-    /// An anonymous connection becomes a user's, unless it has become another's already. The row stays for `kept`, whole
-    /// seconds.
+    /// Claims an anonymous connection for a user, unless another user has claimed it already. The row is kept for
+    /// `kept`, in whole seconds.
     ///
     /// # Errors
     ///
-    /// [`WriteError::Unknown`] and [`WriteError::Down`] when the engine does not answer: the claim may stand.
+    /// [`WriteError::Unknown`] and [`WriteError::Down`] when the engine does not reply: the claim may have been
+    /// written.
     pub async fn claim_connection(
         &self,
         connection: Key,
@@ -78,8 +81,8 @@ impl Registry {
         Err(WriteError::Unknown)
     }
 
-    /// The user that an anonymous connection has become, as acknowledged last. `None` for a connection without a login,
-    /// also for one that was a user's from its first page on.
+    /// Returns the user that has claimed an anonymous connection, read from the latest state. Returns `None` for a
+    /// connection without a login, and also for one that had a user from its first page on.
     pub async fn owner(&self, connection: Key) -> Result<Option<String>, Unavailable> {
         Ok(self.owned(connection).await?.map(|owned| owned.owner))
     }

@@ -1,22 +1,22 @@
-//! Who comes and who goes, as this node sees the whole cluster. Pure.
+//! The presence of users, connections, sessions and pages in the whole cluster, as this node sees it. Pure.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::id::{Address, Key, NodeNumber};
 
-/// What happened.
+/// The kind of a presence change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// Its first page came.
+    /// The first page was added.
     Join,
-    /// Its last page went.
+    /// The last page was removed.
     Leave,
-    /// A session or connection without pages is over.
+    /// A session or connection without pages has ended.
     End,
 }
 
-/// To whom.
+/// The subject of a presence change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Member {
     /// A user.
@@ -29,7 +29,7 @@ pub enum Member {
     Page(Address),
 }
 
-/// Who it is, wherever it is: a page that has moved is the same.
+/// The identity of a member, independent of its node: a page that has moved is the same.
 #[derive(PartialEq, Eq, Hash)]
 enum EntityKey<'a> {
     User(&'a str),
@@ -49,21 +49,21 @@ impl Member {
     }
 }
 
-/// One thing that happened.
+/// One presence change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresenceChange {
-    /// What.
+    /// Kind of the change.
     pub kind: ChangeKind,
-    /// To whom.
+    /// Subject of the change.
     pub member: Member,
-    /// Whose it is; absent for anonymous.
+    /// User of the member; absent for anonymous.
     pub user: Option<Arc<str>>,
-    /// The node of the page that made the difference; absent for an end.
+    /// Node of the page that caused the change; absent for an end.
     pub node: Option<NodeNumber>,
 }
 
-/// Who left and came back in one step has not been away. A step may be the end of a node with all its pages, so this
-/// looks at each change once.
+/// Removes the changes of members that left and joined in the same step, because they were never away. A step may be
+/// the end of a node with all its pages, so each change is visited once.
 pub(super) fn cancel_out(changes: Vec<PresenceChange>) -> Vec<PresenceChange> {
     let of =
         |kind| changes.iter().filter(move |change| change.kind == kind).map(|change| change.member.who());

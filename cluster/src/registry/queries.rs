@@ -1,7 +1,7 @@
-//! What can be asked of the view. Pure.
+//! Queries of the view. Pure.
 //!
-//! Owns: lists in pieces, counts, and which nodes a scope is on. A piece of a list costs what is in it, however much
-//! stands before and behind it. Never: how the view came to know.
+//! Owns: paginated lists, counts, and which nodes have pages of a scope. The cost of a page of a list depends on its
+//! own entries only, not on the entries before and after it. Never: how the view is updated.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -14,7 +14,8 @@ use crate::id::{Address, Holder, Key, NodeNumber};
 use crate::lease::NodeRow;
 use crate::wire::Scope;
 
-/// Pages that are looked at to find the nodes of a scope. Beyond it, asking a node in vain costs less than looking on.
+/// Maximum number of pages that are scanned to find the nodes of a scope. Above it, a request to a node without pages
+/// costs less than scanning more.
 const MAX_SCANNED: usize = 1024;
 
 /// A user with pages, or with sessions that can still be joined.
@@ -22,56 +23,56 @@ const MAX_SCANNED: usize = 1024;
 pub struct UserSeen<'a> {
     /// The user.
     pub user: &'a str,
-    /// Its connections, idle ones included.
+    /// Number of its connections, idle ones included.
     pub connections: usize,
-    /// Its sessions, idle ones included.
+    /// Number of its sessions, idle ones included.
     pub sessions: usize,
-    /// Its pages.
+    /// Number of its pages.
     pub pages: usize,
 }
 
 /// A connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionSeen {
-    /// Its id.
+    /// Id of the connection.
     pub connection: Address,
     /// Its user.
     pub user: Option<Arc<str>>,
-    /// Its sessions, idle ones included.
+    /// Number of its sessions, idle ones included.
     pub sessions: usize,
-    /// Its pages.
+    /// Number of its pages.
     pub pages: usize,
-    /// Until when it can be joined, in milliseconds since the Unix epoch; while no page of it lives.
+    /// Until when it can be joined, in milliseconds since the Unix epoch; only while it has no living page.
     pub idle_until: Option<u64>,
 }
 
 /// A session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionSeen {
-    /// Its id.
+    /// Id of the session.
     pub session: Address,
     /// Its connection.
     pub connection: Address,
     /// Its user.
     pub user: Option<Arc<str>>,
-    /// Its pages.
+    /// Number of its pages.
     pub pages: usize,
-    /// Until when it can be joined, in milliseconds since the Unix epoch; while no page of it lives.
+    /// Until when it can be joined, in milliseconds since the Unix epoch; only while it has no living page.
     pub idle_until: Option<u64>,
 }
 
 impl View {
-    /// The current epoch of a node, if it lives.
+    /// Returns the current epoch of a node, if it is alive.
     pub fn epoch(&self, node: NodeNumber) -> Option<u64> {
         self.nodes.get(&node).map(|alive| alive.epoch)
     }
 
-    /// Whether that life of a node holds its lease.
+    /// Returns whether that incarnation of a node holds its lease.
     pub fn lives(&self, holder: Holder) -> bool {
         self.epoch(holder.node) == Some(holder.epoch)
     }
 
-    /// The living nodes, in the order of their numbers.
+    /// Returns the living nodes, ordered by number.
     pub fn nodes(&self) -> Vec<(Holder, &NodeRow)> {
         let holder = |node, epoch| Holder { node, epoch };
         let mut nodes: Vec<_> =
@@ -80,12 +81,12 @@ impl View {
         nodes
     }
 
-    /// A living page.
+    /// Returns a living page.
     pub fn page(&self, key: Key) -> Option<&PageEntry> {
         self.pages.get(&key).filter(|seen| self.lives(seen.holder))
     }
 
-    /// The living pages of a session, connection or user. For `All` and a page use the other questions.
+    /// Iterates over the living pages of a session, connection or user. `All` and a page have methods of their own.
     pub fn pages_of<'a>(&'a self, scope: &'a Scope) -> Box<dyn Iterator<Item = (Key, &'a PageEntry)> + 'a> {
         match scope {
             Scope::Session(key) => Box::new(self.pages_of_session(*key)),
@@ -118,43 +119,43 @@ impl View {
         keys.filter_map(|key| self.pages.get(&key).map(|seen| (key, seen)))
     }
 
-    /// The topics behind one of them, in the order of their names, with the number of their pages.
+    /// Iterates over the topics after `after`, ordered by name, with the number of their pages.
     pub fn topics_after<'a>(&'a self, after: Option<&str>) -> impl Iterator<Item = (&'a str, usize)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let topics = self.topics.range::<str, _>((from, Bound::Unbounded));
         topics.map(|(topic, pages)| (&**topic, pages.pages()))
     }
 
-    /// How many living pages a user has.
+    /// Returns how many living pages a user has.
     pub fn count_of_user(&self, user: &str) -> usize {
         self.users.get(user).map_or(0, |owned| owned.sessions.pages())
     }
 
-    /// The living pages of a session behind one of them, in order.
+    /// Iterates in order over the living pages of a session after `after`.
     pub fn pages_after(&self, session: Key, after: Option<Key>) -> impl Iterator<Item = (Key, &PageEntry)> {
         let keys = self.sessions.get(&session).into_iter().flat_map(move |pages| pages.after(after));
         keys.filter_map(|key| self.pages.get(&key).map(|seen| (key, seen)))
     }
 
-    /// A user, if it has a page or something that can be joined.
+    /// Returns a user that has a page or an idle session or connection that can be joined.
     pub fn user<'a>(&'a self, user: &str) -> Option<UserSeen<'a>> {
         self.users.get_key_value(user).map(|(user, owned)| UserSeen::of(user, owned))
     }
 
-    /// The users behind one of them, in the order of their names.
+    /// Iterates over the users after `after`, ordered by name.
     pub fn users_after<'a>(&'a self, after: Option<&str>) -> impl Iterator<Item = UserSeen<'a>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let users = self.users.range::<str, _>((from, Bound::Unbounded));
         users.map(|(user, owned)| UserSeen::of(user, owned))
     }
 
-    /// The sessions of a user behind one of them, in order.
+    /// Iterates in order over the sessions of a user after `after`.
     pub fn sessions_of_user(&self, user: &str, after: Option<Key>) -> impl Iterator<Item = SessionSeen> {
         let keys = self.users.get(user).into_iter().flat_map(move |owned| owned.sessions.after(after));
         keys.filter_map(|key| self.session(key))
     }
 
-    /// The sessions of a connection behind one of them, in order.
+    /// Iterates in order over the sessions of a connection after `after`.
     pub fn sessions_of_connection(
         &self,
         connection: Key,
@@ -164,7 +165,7 @@ impl View {
         keys.filter_map(|key| self.session(key))
     }
 
-    /// A session with pages, or one that can still be joined.
+    /// Returns a session that has pages or can still be joined.
     pub fn session(&self, key: Key) -> Option<SessionSeen> {
         if let Some((_, first)) = self.pages_of_session(key).next() {
             let (session, connection, user) = (first.session, first.connection, first.user.clone());
@@ -176,7 +177,7 @@ impl View {
         Some(SessionSeen { session: idle.session?, connection, user, pages: 0, idle_until: Some(idle.until) })
     }
 
-    /// A connection with pages, or one that can still be joined.
+    /// Returns a connection that has pages or can still be joined.
     pub fn connection(&self, key: Key) -> Option<ConnectionSeen> {
         let tally = self.connections.get(&key);
         let (sessions, pages) = tally.map_or((0, 0), |sessions| (sessions.len(), sessions.pages()));
@@ -189,17 +190,18 @@ impl View {
         Some(ConnectionSeen { connection, user, sessions, pages, idle_until: Some(idle.until) })
     }
 
-    /// The revision of the last row that it shows. Rows are shown in order.
+    /// Returns the revision of the last applied row. Rows are applied in order.
     pub fn applied(&self) -> u64 {
         self.applied
     }
 
-    /// The living nodes that hold pages of a scope, each once, in the order of their numbers.
+    /// Returns the living nodes that hold pages of a scope, each once, ordered by number.
     pub fn holders(&self, scope: &Scope) -> Vec<Holder> {
         self.holders_within(scope, usize::MAX)
     }
 
-    /// The same, and for a scope of very many pages also nodes that may hold none of it.
+    /// Returns the nodes like [`View::holders`], but for a scope of very many pages also nodes that may hold none of
+    /// them.
     pub fn candidate_holders(&self, scope: &Scope) -> Vec<Holder> {
         self.holders_within(scope, MAX_SCANNED)
     }
@@ -213,7 +215,7 @@ impl View {
                 let mut pages = self.pages_of(scope);
                 let mut holders = Vec::new();
                 for (_, seen) in pages.by_ref().take(looks) {
-                    // few nodes, so that a walk is faster than a set
+                    // few nodes, so that a linear search is faster than a set
                     if !holders.contains(&seen.holder) {
                         holders.push(seen.holder);
                     }
@@ -225,7 +227,7 @@ impl View {
         holders
     }
 
-    /// Pages whose holder has no living lease.
+    /// Returns the pages of holders without a living lease.
     pub fn dead(&self) -> Vec<(Key, PageEntry)> {
         if self.held.keys().all(|holder| self.lives(*holder)) {
             return Vec::new();
@@ -234,7 +236,7 @@ impl View {
         dead.map(|(key, seen)| (*key, seen.clone())).collect()
     }
 
-    /// Counts over the living pages.
+    /// Returns counts over the living pages.
     pub fn stats(&self) -> Stats {
         let nodes: Vec<NodeStats> = self
             .nodes()
@@ -261,7 +263,7 @@ impl View {
         Stats { total: self.census.total, idle_sessions, idle_connections, nodes, lanes }
     }
 
-    /// Whether a page of it lives.
+    /// Returns whether a session or connection has a living page.
     pub fn has_pages(&self, of: Expirable) -> bool {
         match of {
             Expirable::Session(key) => self.sessions.contains_key(&key),
@@ -271,12 +273,12 @@ impl View {
         }
     }
 
-    /// Whether nobody joins it any more.
+    /// Returns whether a session or connection is ending, so that no page can join.
     pub fn is_ending(&self, of: Expirable) -> bool {
         self.idle.get(&of).is_some_and(|idle| idle.ending)
     }
 
-    /// What ends with a scope: its sessions and connections, as rows that say so.
+    /// Returns the sessions and connections that end with a scope, as idle rows that are marked as ending.
     pub fn expirable_below(&self, scope: &Scope) -> Vec<IdleRow> {
         let (sessions, connections): (Vec<_>, Vec<_>) = match scope {
             Scope::Session(key) => (self.session(*key).into_iter().collect(), Vec::new()),
@@ -297,7 +299,7 @@ impl View {
         sessions.chain(connections.map(|seen| row(None, seen.connection, seen.user))).collect()
     }
 
-    /// How idle rows stand, as far as this node has heard.
+    /// Returns the state of idle rows, as far as this node has received them.
     pub(super) fn idle_states(&self, of: &[Expirable]) -> Vec<IdleState> {
         let stand = |of| {
             let idle = self.idle.get(&of);
@@ -306,13 +308,14 @@ impl View {
         of.iter().copied().map(stand).collect()
     }
 
-    /// Whether a session of a connection is ending.
+    /// Returns whether a session of a connection is ending.
     fn has_ending(&self, connection: Key) -> bool {
         let ending = self.due.iter().take_while(|(due, _)| *due == 0).filter_map(|(_, of)| self.idle.get(of));
         ending.into_iter().any(|idle| idle.session.is_some() && idle.connection.key == connection)
     }
 
-    /// Idle rows whose time has come: to be ended, or stale because a page lives. A connection waits for its sessions.
+    /// Returns the idle rows that are due: to be ended, or stale because a page lives. A connection waits for its
+    /// sessions.
     pub(super) fn due(&self, now: u64) -> Vec<(IdleRow, u64)> {
         let due = self.due.iter().take_while(|(due, _)| *due <= now);
         let seen = due.filter_map(|(_, of)| self.idle.get(of).map(|idle| (*of, idle)));

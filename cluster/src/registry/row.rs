@@ -1,4 +1,4 @@
-//! The row of a page: the record of who holds it.
+//! The row of a page: the record of its holder.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -6,22 +6,22 @@ use serde::{Deserialize, Serialize};
 use crate::id::{Address, Holder, NodeNumber};
 use crate::wire;
 
-/// The longest user agent kept in a row, in bytes: a row must fit into an entry's meta.
+/// Maximum length of a user agent in a row, in bytes: a row must fit into an entry's meta.
 const MAX_AGENT: usize = 200;
 
-/// `page.<key>` in the bucket `pages`, carried in the entry's meta so that a meta watch sees it all. Whoever wins
-/// the compare-and-set on it holds the page. Written on opening, moving and closing, and
-/// when the page's topics change.
+/// The row `page.<key>` in the bucket `pages`, stored in the entry's meta so that a meta watch sees all of it. The node
+/// that wins the compare-and-set on it holds the page. Written when the page opens, moves or closes, and when its
+/// topics change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageRow {
-    /// The node that holds the socket.
+    /// Node that holds the socket.
     pub node: NodeNumber,
-    /// That node's life.
+    /// Epoch of that node.
     pub epoch: u64,
-    /// Grows with every resume; the newest wins.
+    /// Generation of the page; grows with every resume, and the newest one is valid.
     #[serde(rename = "gen")]
     pub generation: u32,
-    /// Who is asked for what the client has missed: present while the page is on its way.
+    /// Previous holder, which has the frames that the client missed; present while the page moves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prev: Option<Holder>,
     /// Its session.
@@ -31,16 +31,16 @@ pub struct PageRow {
     /// Its user; absent for anonymous.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// The topics that it has subscribed to.
+    /// Topics that the page has subscribed to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub topics: Vec<String>,
-    /// The node's lane.
+    /// Lane of the node.
     pub lane: String,
-    /// The node's release.
+    /// Release of the node.
     pub release: String,
     /// When the page was first opened, in milliseconds since the Unix epoch.
     pub opened: u64,
-    /// The browser's own description.
+    /// User agent of the browser.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub agent: String,
 }
@@ -51,18 +51,18 @@ struct Tombstone {
 }
 
 impl PageRow {
-    /// The meta of its entry.
+    /// Returns the meta of its entry, encoded as JSON.
     pub fn encode(&self) -> Bytes {
         wire::encode(self)
     }
 
-    /// `None` when the bytes are not a row of any known release.
+    /// Parses a row. Returns `None` when the bytes are not a row of a known release.
     pub fn decode(meta: &[u8]) -> Option<Self> {
         serde_json::from_slice(meta).ok()
     }
 
-    /// What stands in place of the row of an unregistered page until its client cannot come back any more. It names
-    /// no holder, so it is no row to anybody.
+    /// Returns the tombstone that replaces the row of an unregistered page as long as its client may try to resume. It
+    /// names no holder, so readers do not take it for a row.
     pub(super) fn unregistered() -> Bytes {
         wire::encode(&Tombstone { unregistered: true })
     }
@@ -71,7 +71,7 @@ impl PageRow {
         serde_json::from_slice(meta).is_ok_and(|Tombstone { unregistered }| unregistered)
     }
 
-    /// A user agent cut to the size that a row keeps.
+    /// Returns a user agent, cut to the size that a row keeps.
     pub fn shorten(agent: &str) -> String {
         let end = (0..=agent.len().min(MAX_AGENT)).rev().find(|&end| agent.is_char_boundary(end));
         agent[..end.unwrap_or(0)].to_owned()

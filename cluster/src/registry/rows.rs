@@ -1,6 +1,6 @@
-//! Writing rows: pages that come and go, and what is idle in between.
+//! Writes the rows of pages that are added and removed, and the idle rows between them.
 //!
-//! Owns: the commits that keep the rule of `idle`, whatever other nodes do at the same time. Never: what the rule is.
+//! Owns: the commits that keep the rule of `idle`, while other nodes commit at the same time. Never: the rule itself.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,23 +17,27 @@ use crate::id::Key;
 use crate::subject::page_key;
 use crate::wire::Scope;
 
-/// How often a commit is tried with what stands there now. Somebody else was faster each time.
+/// How often a commit is retried with the current rows, because another process was faster.
 const ATTEMPTS: usize = 8;
-/// Rows of dead nodes that are deleted at the same time.
+/// Rows of dead nodes that are deleted concurrently.
 const SWEEPERS: usize = 16;
 
-/// What becomes of the row of a page that leaves.
+/// How the row of a page is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemovalKind {
-    /// It goes: the page may come back as a reset.
+    /// The row is deleted: the client may resume the page as a reset.
     Forget,
-    /// It says so for a while: the page may not come back.
+    /// The row is replaced by a tombstone for a while: the client may not resume the page.
     Unregister,
 }
 
 impl Registry {
-    /// Writes the row of a page if the expectation holds, and takes away the idle rows of what it joins; the new
-    /// revision. A conflict, too, when that is ending. An unknown outcome is resolved by reading.
+    /// Writes the row of a page if the expectation holds, deletes the idle rows of its session and connection, and
+    /// returns the new revision. An unknown outcome is resolved by reading.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Conflict`] when the expectation does not hold, and also when the session or connection is ending.
     pub async fn write(&self, page: Key, row: &PageRow, expect: Precondition) -> Result<u64, WriteError> {
         let (key, op) = (page_key::page(page), OperationId::random());
         let put =
@@ -42,7 +46,7 @@ impl Registry {
         let outcome = self.commit(&lasting, |stands| idle::join(put.clone(), stands)).await;
         match outcome {
             Ok(RowWrite::Row(rev)) => Ok(rev),
-            // a commit does not tell the revision of each row
+            // a commit does not return the revision of each row
             Ok(RowWrite::Several) | Err(WriteError::Unknown) => {
                 match self.rows.resolve_unknown(&key, op).await {
                     Ok(Resolution::Written { rev }) => Ok(rev),
@@ -53,7 +57,7 @@ impl Registry {
         }
     }
 
-    /// The page leaves the cluster, if its row is still as it was.
+    /// Removes a page from the cluster, if its row is unchanged.
     pub async fn leave(&self, leaving: &PageRemoval, farewell: RemovalKind) -> Result<(), WriteError> {
         let (key, expect) = (page_key::page(leaving.page), Precondition::Rev(leaving.rev));
         let own = match farewell {
@@ -69,7 +73,8 @@ impl Registry {
         self.commit(&leaving.lasting(), plan).await.map(drop)
     }
 
-    /// A page that has no row is unregistered, too: whoever still counts it as its own cannot bring it back.
+    /// Writes the tombstone of a page that has no row, so that a node that still has a stale copy cannot write the row
+    /// again.
     pub async fn write_tombstone(&self, page: Key) -> Result<(), WriteError> {
         let put = Put {
             meta: PageRow::unregistered(),
@@ -79,9 +84,10 @@ impl Registry {
         self.rows.put(put).await.map(drop)
     }
 
-    /// Rows of dead holders go, each only at the revision seen; how many. Safe to run anywhere at any time, worth running
-    /// on one node. Everything that they belonged to gets an idle row first, also where this node still sees a living
-    /// page: that page may have left before the dead ones came, and then nothing but their rows stands for the session.
+    /// Deletes the rows of dead holders, each only at the revision that was read, and returns how many. Safe to run on
+    /// any node at any time, but one node is enough. Their sessions and connections get an idle row first, even where
+    /// this node still sees a living page: that page may have left before the dead ones joined, and then only the rows
+    /// of the dead pages keep the session.
     pub async fn sweep(&self) -> usize {
         let dead: Vec<PageRemoval> = self.view().dead().into_iter().map(PageRemoval::of_dead).collect();
         let of: HashMap<Expirable, PageRemoval> =
@@ -100,16 +106,18 @@ impl Registry {
         swept.buffer_unordered(SWEEPERS).filter(|swept| std::future::ready(*swept)).count().await
     }
 
-    /// Marks what has been idle for long enough, so that nobody joins it any more. Whoever gets a row here removes
-    /// what belongs to it, then calls [`Registry::remove_idle_row`]. Found again while it is not ended.
+    /// Marks sessions and connections that have been idle for long enough, so that no page can join any more. The
+    /// caller removes everything that belongs to a returned row, then calls [`Registry::remove_idle_row`]. A row is
+    /// returned again until it is removed.
     pub async fn end_idle(&self) -> Vec<(IdleRow, u64)> {
         let mut ending = Vec::new();
         let due = self.view().due(unix_ms());
         for (row, rev) in due {
             let of = row.of();
             if self.view().has_pages(of) {
-                // left by a page that had not heard of it, or seen before the end of its last page: put off, because
-                // only a page that joins may delete it; what is ending has pages that are about to go
+                // left behind by a page that had not received it, or read before the end of its last page: postponed,
+                // because only a page that joins may delete it; a row that is ending has pages that are about to be
+                // closed
                 if !row.ending {
                     let _ = self
                         .rows
@@ -122,7 +130,7 @@ impl Registry {
                 let row = IdleRow { ending: true, ..row };
                 match self.rows.put(row.put(Precondition::Rev(rev))).await {
                     Ok(rev) => ending.push((row, rev)),
-                    // joined meanwhile, or it is found again
+                    // a page has joined meanwhile, or the row is found again
                     Err(WriteError::Conflict { .. }) => {}
                     Err(_) => break,
                 }
@@ -131,13 +139,14 @@ impl Registry {
         ending
     }
 
-    /// Nothing is left of it: its row goes, which every node hears. `false`: somebody else was faster.
+    /// Deletes the idle row; every node sees the deletion in its watch. Returns `false` when another process was
+    /// faster.
     pub async fn remove_idle_row(&self, row: &IdleRow, rev: u64) -> bool {
         self.rows.delete(&row.of().key(), Precondition::Rev(rev)).await.is_ok()
     }
 
-    /// Marks everything that ends with a scope, as this node sees it: nobody joins it any more, and nodes that hear of
-    /// it close its pages. How much that is.
+    /// Marks all sessions and connections that end with a scope, as this node sees them, and returns how many. No page
+    /// can join them any more, and nodes that receive the mark close their pages.
     pub async fn end(&self, scope: &Scope) -> Result<usize, WriteError> {
         let below = self.view().expirable_below(scope);
         for row in &below {
@@ -146,7 +155,8 @@ impl Registry {
         Ok(below.len())
     }
 
-    /// Commits what `plan` makes of the idle rows, first as this node has seen them, then as they stand.
+    /// Commits the batch that `plan` derives from the idle rows, first from the rows in the view, then from the latest
+    /// ones.
     async fn commit(
         &self,
         of: &[Expirable],
@@ -154,7 +164,7 @@ impl Registry {
     ) -> Result<RowWrite, WriteError> {
         let mut stands = self.view().idle_states(of);
         if stands.iter().any(|stand| stand.ending) {
-            // it may have ended since, and begun anew
+            // it may have ended since then and exist again
             stands = self.latest(of).await.map_err(|Unavailable| WriteError::Down)?;
         }
         for _ in 0..ATTEMPTS {
@@ -166,7 +176,7 @@ impl Registry {
             let before = std::mem::take(&mut stands);
             stands = self.latest(of).await.map_err(|Unavailable| conflict)?;
             if stands == before {
-                // it is the row of the page that is not as expected
+                // the row of the page itself is not as expected
                 return Err(conflict);
             }
         }
@@ -201,10 +211,10 @@ impl Registry {
     }
 }
 
-/// What a write has told of its revision.
+/// The revision that a write returned.
 enum RowWrite {
-    /// The row's.
+    /// Revision of the one row.
     Row(u64),
-    /// None of a single row.
+    /// No revision, because several rows were written.
     Several,
 }

@@ -1,4 +1,4 @@
-//! Counts that are kept, so that nobody has to count. Pure.
+//! Counters that are updated with each change, so that reading them is cheap. Pure.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::id::{Holder, NodeNumber};
 
-/// How many there are with at least one living page.
+/// Number of members with at least one living page.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Users.
@@ -19,31 +19,31 @@ pub struct Counts {
     pub pages: usize,
 }
 
-/// Counts over the living pages. Who has pages on two nodes counts on both, and once in the whole.
+/// Counts over the living pages. A member with pages on two nodes counts on both nodes, and once in the total.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
     /// The whole cluster.
     pub total: Counts,
     /// Sessions without a page that can still be joined.
     pub idle_sessions: usize,
-    /// The same of connections.
+    /// Connections without a page that can still be joined.
     pub idle_connections: usize,
-    /// Each living node, in the order of their numbers.
+    /// Each living node, ordered by number.
     pub nodes: Vec<NodeStats>,
-    /// Each lane and release with a living node, in their order.
+    /// Each lane and release with a living node, in order.
     pub lanes: Vec<LaneStats>,
 }
 
 /// One node in [`Stats`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeStats {
-    /// Its number.
+    /// Number of the node.
     pub node: NodeNumber,
-    /// Its lane.
+    /// Lane of the node.
     pub lane: String,
-    /// Its release.
+    /// Release of the node.
     pub release: String,
-    /// What it holds.
+    /// Counts of the members on the node.
     pub counts: Counts,
 }
 
@@ -54,13 +54,13 @@ pub struct LaneStats {
     pub lane: String,
     /// The release.
     pub release: String,
-    /// Its living nodes.
+    /// Number of living nodes.
     pub nodes: usize,
-    /// What they hold.
+    /// Counts of the members on these nodes.
     pub counts: Counts,
 }
 
-/// A lane and release, by the place in the order in which they were first seen.
+/// Index of a lane and release, in the order in which they were first seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LaneIndex(usize);
 
@@ -72,7 +72,7 @@ pub(super) struct Uniqueness {
     pub(super) at_node: bool,
 }
 
-/// A page, and where it is the only one.
+/// A page, and where it is the only one of its user, connection and session.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CountDelta {
     pub(super) user: Option<Uniqueness>,
@@ -80,7 +80,7 @@ pub(super) struct CountDelta {
     pub(super) session: Uniqueness,
 }
 
-/// All counts.
+/// All counters.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) total: Counts,
@@ -97,7 +97,7 @@ impl Counters {
         }))
     }
 
-    /// A page came, or went.
+    /// Counts a page that was added or removed.
     pub(super) fn change(&mut self, holder: Holder, lane: LaneIndex, difference: &CountDelta, came: bool) {
         count(&mut self.total, difference, |alone| alone.in_cluster, came);
         if let Some((_, _, counts)) = self.lanes.get_mut(lane.0) {

@@ -1,4 +1,4 @@
-//! The rule of idle rows, over nodes that hear of everything late and in their own time.
+//! The rule of idle rows, with nodes that receive all rows late and each at its own pace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,13 +9,13 @@ use super::*;
 use crate::engine::{Memory, Precondition, WriteError};
 use crate::id::{Address, Holder};
 
-/// Long enough for nothing to end by itself.
+/// Long enough that no session or connection ends by itself.
 const LONG: Lifetimes = Lifetimes {
     session: Duration::from_secs(600),
     connection: Duration::from_secs(600),
     unregistered: Duration::from_secs(60),
 };
-/// Everything that is idle is due.
+/// Every idle row is due.
 const NONE: Lifetimes = Lifetimes { session: Duration::ZERO, connection: Duration::ZERO, ..LONG };
 
 fn key(bits: u128) -> Key {
@@ -30,7 +30,7 @@ fn at(bits: u128) -> Address {
     Address { key: key(bits), node: node(1) }
 }
 
-/// Sessions 0 and 1 are of connection 100, session 2 of another one.
+/// Sessions 0 and 1 belong to connection 100, session 2 to another one.
 fn connection_of(session: u128) -> u128 {
     100 + session / 2
 }
@@ -52,7 +52,7 @@ fn row(number: u16, session: u128) -> PageRow {
     }
 }
 
-/// A node of the model: what it holds, and how much it has heard.
+/// A node of the model: the pages that it holds, and the rows that it has received.
 struct Node {
     number: u16,
     registry: Registry,
@@ -84,13 +84,13 @@ impl Node {
         }
     }
 
-    /// The row of a page is written again, as for a login or a topic.
+    /// Writes the row of a page again, as for a login or a topic.
     async fn rewrite(&mut self, page: Key) {
         let Some((session, rev)) = self.pages.get(&page).copied() else { return };
         let row = PageRow { user: Some("ann".into()), ..row(self.number, session) };
         match self.registry.write(page, &row, Precondition::Rev(rev)).await {
             Ok(rev) => drop(self.pages.insert(page, (session, rev))),
-            // its session is ending: the node will hear of it
+            // its session is ending: the node will receive the mark
             Err(WriteError::Conflict { .. }) => {}
             Err(error) => panic!("{error}"),
         }
@@ -114,7 +114,7 @@ impl Node {
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// A node hears of so many rows.
+    /// A node receives this number of rows.
     Hear {
         node: usize,
         events: usize,
@@ -123,7 +123,7 @@ enum Step {
         node: usize,
         session: u128,
     },
-    /// The page in that place among those of a node leaves.
+    /// The page at that position among the pages of a node leaves.
     Leave {
         node: usize,
         place: usize,
@@ -137,15 +137,15 @@ enum Step {
     Die {
         node: usize,
     },
-    /// A node marks what has been idle for long enough.
+    /// A node marks sessions and connections that have been idle for long enough.
     Mark {
         node: usize,
     },
-    /// A node removes what it has marked.
+    /// A node removes the rows that it has marked.
     End {
         node: usize,
     },
-    /// A node deletes the rows of the dead that it knows.
+    /// A node deletes the rows of dead nodes that it knows.
     Sweep {
         node: usize,
     },
@@ -153,7 +153,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let farewell = prop_oneof![Just(RemovalKind::Forget), Just(RemovalKind::Unregister)];
-    // mostly one session: what goes wrong needs several of its pages
+    // mostly one session, because an error needs several of its pages
     let session = prop_oneof![4 => Just(0u128), 1 => 0u128..3];
     prop_oneof![
         4 => (0usize..3, 1usize..4).prop_map(|(node, events)| Step::Hear { node, events }),
@@ -167,7 +167,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A node hears at once who lives, however late it hears of rows.
+/// Updates at once which nodes are alive, however late a node receives rows.
 fn see_nodes(nodes: &[Node], at: usize) {
     for other in nodes {
         match other.lives {
@@ -179,7 +179,7 @@ fn see_nodes(nodes: &[Node], at: usize) {
     }
 }
 
-/// What stands in the bucket: pages and idle rows.
+/// Returns the content of the bucket: pages and idle rows.
 async fn standing(registry: &Registry) -> (BTreeSet<Expirable>, BTreeSet<Expirable>) {
     let (mut paged, mut idle) = (BTreeSet::new(), BTreeSet::new());
     for entry in registry.rows.list(page_key::ALL).await.unwrap() {
@@ -240,7 +240,7 @@ async fn play(steps: Vec<Step>, lifetimes: Lifetimes) {
         }
         check(&nodes, &opened).await;
     }
-    // in the end all nodes but one die, and that one sweeps after everything that it hears, then knowing everything
+    // in the end all nodes but one are killed; that one sweeps after every row that it receives, and once with all rows
     for node in [1, 2] {
         nodes[node].lives = false;
     }
@@ -269,7 +269,7 @@ proptest! {
     }
 }
 
-/// Node 0 has not heard that its own page is gone when it sweeps the last rows of node 1.
+/// Node 0 has not received the removal of its own page when it sweeps the last rows of node 1.
 #[tokio::test]
 async fn a_session_is_idle_after_the_death_of_its_last_node_however_late_the_sweeper_hears() {
     use Step::{Die, Hear, Leave, Open, Sweep};
@@ -291,7 +291,7 @@ async fn a_session_is_idle_after_the_death_of_its_last_node_however_late_the_swe
     play(steps, LONG).await;
 }
 
-/// The node that looks has heard of the idle row and not yet that the page is gone, which left in the same commit.
+/// The sweeping node has received the idle row, but not yet the removal of the page, which was in the same commit.
 #[tokio::test]
 async fn an_idle_row_stays_although_a_page_is_still_seen_when_its_time_has_come() {
     let engine = Engine::Memory(Memory::new());
@@ -317,9 +317,9 @@ async fn what_is_idle_for_too_long_ends_once_however_many_nodes_look() {
     let mut heard = nodes[1].registry.happenings();
     let (one, two) = (nodes[0].registry.end_idle().await, nodes[1].registry.end_idle().await);
     assert_eq!((one.len(), two.len()), (1, 0), "the connection waits for its session");
-    // a page that comes now is refused, even where the mark has not been heard of
+    // a page that joins now is refused, even on a node that has not received the mark
     assert!(nodes[1].registry.write(key(2), &row(2, 0), Precondition::Absent).await.is_err());
-    // whoever dies in between leaves it to the next
+    // a node that is killed in between leaves the row to the next one
     nodes.iter_mut().for_each(|node| node.hear(100));
     let again = nodes[1].registry.end_idle().await;
     assert_eq!(again, one);

@@ -1,7 +1,7 @@
-//! The view: this node's picture of all pages of the cluster. Pure.
+//! The view: all pages of the cluster, as this node sees them. Pure.
 //!
-//! Owns: rows, and indexes of those that a living node holds. A node's death or birth moves its pages out of the
-//! indexes or into them, so that no question has to filter. Never: how it is fed, what is asked (`question`).
+//! Owns: rows, and indexes of the rows that a living node holds. When a node dies or starts, its pages are moved out of
+//! the indexes or into them, so that no query has to filter. Never: how it is updated, and the queries (`queries`).
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,10 +15,10 @@ use super::stats::{CountDelta, Counters, LaneIndex, Uniqueness};
 use crate::id::{Address, Holder, Key, NodeNumber};
 use crate::lease::NodeRow;
 
-/// What the view keeps of a row.
+/// The part of a page row that the view keeps.
 #[derive(Debug, Clone)]
 pub struct PageEntry {
-    /// Who holds it.
+    /// Holder of the page.
     pub holder: Holder,
     /// Its session.
     pub session: Address,
@@ -28,13 +28,13 @@ pub struct PageEntry {
     pub user: Option<Arc<str>>,
     /// Its topics.
     pub topics: Box<[Arc<str>]>,
-    /// The entry's revision.
+    /// Revision of the entry.
     pub rev: u64,
-    /// When it was first opened, in milliseconds since the Unix epoch.
+    /// When the page was first opened, in milliseconds since the Unix epoch.
     pub opened: u64,
 }
 
-/// What the view keeps of an idle row.
+/// The part of an idle row that the view keeps.
 #[derive(Debug)]
 pub(super) struct IdleSeen {
     pub(super) session: Option<Address>,
@@ -45,7 +45,7 @@ pub(super) struct IdleSeen {
     pub(super) rev: u64,
 }
 
-/// What belongs to a user.
+/// The connections and sessions of a user.
 #[derive(Debug, Default)]
 pub(super) struct UserEntry {
     pub(super) connections: KeyCounts,
@@ -62,7 +62,7 @@ pub(super) struct NodeEntry {
 /// All pages and all living nodes.
 #[derive(Debug, Default)]
 pub struct View {
-    /// The revision of the last row that was put.
+    /// Revision of the last row that was put.
     pub(super) applied: u64,
     pub(super) pages: HashMap<Key, PageEntry>,
     /// Pages of each session.
@@ -73,19 +73,19 @@ pub struct View {
     /// Pages of each topic.
     pub(super) topics: BTreeMap<Arc<str>, KeyCounts>,
     pub(super) idle: HashMap<Expirable, IdleSeen>,
-    /// Idle rows in the order of their ends; what is ending comes first.
+    /// Idle rows in the order of their ends; rows that are ending come first.
     pub(super) due: BTreeSet<(u64, Expirable)>,
-    /// Sessions and connections that have an idle row and no page.
+    /// Number of sessions and connections that have an idle row and no page.
     pub(super) idle_sessions: usize,
     pub(super) idle_connections: usize,
-    /// Rows of each holder, living or not.
+    /// Number of rows of each holder, living or not.
     pub(super) held: HashMap<Holder, usize>,
     pub(super) census: Counters,
     pub(super) nodes: HashMap<NodeNumber, NodeEntry>,
 }
 
 impl View {
-    /// A page's row was written.
+    /// Applies the row of a page that was written.
     pub fn put_page(&mut self, key: Key, rev: u64, row: PageRow) -> Vec<PresenceChange> {
         if self.pages.get(&key).is_some_and(|seen| seen.rev >= rev) {
             return Vec::new();
@@ -102,7 +102,7 @@ impl View {
         cancel_out(changes)
     }
 
-    /// A page's row is gone.
+    /// Applies the deletion of a page's row.
     pub fn delete_page(&mut self, key: Key) -> Vec<PresenceChange> {
         let mut changes = Vec::new();
         self.unindex(key, &mut changes);
@@ -117,7 +117,7 @@ impl View {
         changes
     }
 
-    /// An idle row was written.
+    /// Applies an idle row that was written.
     pub fn put_idle(&mut self, rev: u64, row: IdleRow) {
         let of = row.of();
         if self.idle.get(&of).is_some_and(|seen| seen.rev >= rev) {
@@ -133,7 +133,7 @@ impl View {
         self.count_idle(of, !self.has_pages(of), true);
     }
 
-    /// An idle row is gone: a page has joined, or it is over.
+    /// Applies the deletion of an idle row: a page has joined, or the session or connection has ended.
     pub fn delete_idle(&mut self, of: Expirable) -> Vec<PresenceChange> {
         let Some(seen) = self.forget_idle(of) else { return Vec::new() };
         if self.has_pages(of) {
@@ -151,7 +151,8 @@ impl View {
         Some(seen)
     }
 
-    /// A session or connection with an idle row has lost or found its last page, or one without pages its row.
+    /// Updates the idle counters when a session or connection with an idle row has lost or got its last page, or when
+    /// the idle row of one without pages changed.
     fn count_idle(&mut self, of: Expirable, applies: bool, more: bool) {
         if !applies || self.idle.get(&of).is_none_or(|idle| idle.ending) {
             return;
@@ -163,7 +164,8 @@ impl View {
         *count = if more { *count + 1 } else { count.saturating_sub(1) };
     }
 
-    /// What is ending is nobody's any more.
+    /// Marks a session or connection as idle for its user, and a session for its connection. Rows that are ending do
+    /// not count.
     fn mark_idle(&mut self, of: Expirable, seen: &IdleSeen, idle: bool) {
         if seen.ending {
             return;
@@ -177,7 +179,7 @@ impl View {
         });
     }
 
-    /// A node's lease was claimed or renewed.
+    /// Applies the lease of a node that was claimed or renewed.
     pub fn put_node(&mut self, number: NodeNumber, epoch: u64, row: NodeRow) -> Vec<PresenceChange> {
         if self.epoch(number) == Some(epoch) {
             return Vec::new();
@@ -191,7 +193,7 @@ impl View {
         cancel_out(changes)
     }
 
-    /// A node's lease is gone: its pages stop counting at once.
+    /// Applies the loss of a node's lease: its pages stop counting at once.
     pub fn delete_node(&mut self, number: NodeNumber) -> Vec<PresenceChange> {
         let Some(epoch) = self.epoch(number) else { return Vec::new() };
         let mut changes = Vec::new();
@@ -202,7 +204,7 @@ impl View {
         changes
     }
 
-    /// One allocation per topic, however many pages.
+    /// Shares one allocation per topic, however many pages it has.
     fn intern_topic(&self, topic: String) -> Arc<str> {
         self.topics.get_key_value(topic.as_str()).map_or_else(|| topic.into(), |(known, _)| known.clone())
     }
@@ -214,7 +216,7 @@ impl View {
         self.pages.iter().filter(|(_, seen)| seen.holder == holder).map(|(key, _)| *key).collect()
     }
 
-    /// A page that a living node holds counts from here on.
+    /// Adds a page of a living node to the indexes and counters.
     fn index(&mut self, key: Key, changes: &mut Vec<PresenceChange>) {
         let Some((seen, lane)) = self.living(key) else { return };
         let difference = self.difference(key, &seen, lane);
@@ -231,7 +233,7 @@ impl View {
         self.count(key, &seen, lane, ChangeKind::Join, &difference, changes);
     }
 
-    /// It does not count any more.
+    /// Removes a page from the indexes and counters.
     fn unindex(&mut self, key: Key, changes: &mut Vec<PresenceChange>) {
         let Some((seen, lane)) = self.living(key) else { return };
         change(&mut self.sessions, seen.session.key, |pages| pages.remove_page(key));
@@ -268,13 +270,13 @@ impl View {
         tell(kind, key, seen, difference, changes);
     }
 
-    /// A page whose holder lives: the ones that are indexed.
+    /// Returns a page with a living holder; these are the indexed ones.
     fn living(&self, key: Key) -> Option<(PageEntry, LaneIndex)> {
         let seen = self.page(key)?;
         self.nodes.get(&seen.holder.node).map(|alive| (seen.clone(), alive.lane))
     }
 
-    /// Where this page is the only one, among all others that count.
+    /// Returns where this page is the only one among all other counted pages.
     fn difference(&self, key: Key, seen: &PageEntry, lane: LaneIndex) -> CountDelta {
         CountDelta {
             session: self.alone(key, seen, lane, self.pages_of_session(seen.session.key)),
@@ -283,7 +285,7 @@ impl View {
         }
     }
 
-    /// Looks until it has found another page at the same node, which is soon where there are many.
+    /// Scans until another page on the same node is found, which is soon where there are many.
     fn alone<'a>(
         &self,
         key: Key,
@@ -312,7 +314,7 @@ impl View {
         }
     }
 
-    /// One allocation per user, however many pages.
+    /// Shares one allocation per user, however many pages it has.
     fn intern(&self, user: String) -> Arc<str> {
         match self.users.get_key_value(user.as_str()) {
             Some((known, _)) => known.clone(),
@@ -327,7 +329,7 @@ impl IdleSeen {
     }
 }
 
-/// Changes what stands under a key, which goes when nothing is left of it.
+/// Changes the counts of a key and removes the key when they are empty.
 fn change(tallies: &mut HashMap<Key, KeyCounts>, key: Key, change: impl FnOnce(&mut KeyCounts)) {
     let tally = tallies.entry(key).or_default();
     change(tally);

@@ -46,8 +46,8 @@ impl Rollouts {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`] when the engine is unavailable, or when a newer release wrote the document and this one cannot read
-    /// it.
+    /// [`Unavailable`] when the engine is unavailable, or when a newer release wrote the document and this one cannot
+    /// read it.
     pub async fn document(&self, pool: &str) -> Result<RolloutSpec, Unavailable> {
         Ok(self.standing(pool).await?.0)
     }
@@ -98,7 +98,7 @@ impl Rollouts {
         let past = |rev| config_key::past(&document.pool, rev);
         let put = Put::new(key.as_str(), document.encode(), expect);
         let op = put.op;
-        // `Expect::Any`, because a bucket that was created again may still contain this revision
+        // `Precondition::Any`, because a bucket that was created again may still contain this revision
         let mut batch = vec![
             BatchOp::Put(put),
             BatchOp::Put(Put::new(past(document.rev), document.encode(), Precondition::Any)),

@@ -5,16 +5,16 @@
 //!
 //! A [`Tree`] is one JSON object. Its revision is that of its entry: it grows and is not consecutive. Any process
 //! writes any tree. Each process has one writer per tree with at most one engine call in flight. Writes that arrive
-//! meanwhile form the next batch, and one compare-and-set makes a batch a version ([`StateStore::write`]). The meta of a
-//! version names the revision it is based on and what changed.
+//! meanwhile form the next batch, and one compare-and-set makes a batch a version ([`StateStore::write`]). The meta of
+//! a version names the revision it is based on and what changed.
 //!
 //! One meta-only watch per process is the only feed of changes. A process keeps a replica of a tree only while it has
-//! followers of it ([`StateStore::follow`]). A version that is based on the replica's revision is applied to the replica;
-//! on any other event the tree is read and compared. A follower receives a snapshot and then every change once, at
-//! its path or below ([`StateStore::feed`]).
+//! followers of it ([`StateStore::follow`]). A version that is based on the replica's revision is applied to the
+//! replica; on any other event the tree is read and compared. A follower receives a snapshot and then every change
+//! once, at its path or below ([`StateStore::feed`]).
 //!
-//! Pure: `path` `value` `tree` `diff` `change` (trees) · `record` `draft` `writer` `shelf` (writing) ·
-//! `feed/{news,followed,followers}` (following). Shells: `states`, `feed`.
+//! Pure: `path` `value` `tree` `diff` `change` (trees) · `record` `batch` `writer` `cache` (writing) ·
+//! `feed/{update,replica,subscriptions}` (following). Shells: `store`, `feed`.
 
 mod batch;
 mod cache;

@@ -95,7 +95,7 @@ impl StateStoreInner {
         lock(&self.desk)
     }
 
-    /// Returns the receiver of wishes, once, for the only feed of the process.
+    /// Returns the receiver of feed commands, once, for the only feed of the process.
     pub(super) fn wishes_once(&self) -> Option<mpsc::UnboundedReceiver<FeedCommand>> {
         lock(&self.unheard).take()
     }
@@ -127,8 +127,8 @@ impl StateStore {
         self.follow_on(owner, path, who, 0);
     }
 
-    /// Follows a path like [`StateStore::follow`], for a follower that has seen the tree at revision `seen`. It receives
-    /// nothing older.
+    /// Follows a path like [`StateStore::follow`], for a follower that has seen the tree at revision `seen`. It
+    /// receives nothing older.
     pub fn follow_on(&self, owner: Owner, path: Path, who: Key, seen: u64) {
         self.send_command(FeedCommand::Follow(owner, path, who, seen));
     }
@@ -193,8 +193,8 @@ impl StateStore {
     /// # Errors
     ///
     /// - [`StateError::Conflict`] when the tree is not at `if_revision`.
-    /// - [`StateError::Child`], [`StateError::Root`], [`StateError::Depth`], [`StateError::Key`], [`StateError::Size`] or
-    ///   [`StateError::Changes`] when the write is invalid.
+    /// - [`StateError::Child`], [`StateError::Root`], [`StateError::Depth`], [`StateError::Key`], [`StateError::Size`]
+    ///   or [`StateError::Changes`] when the write is invalid.
     /// - [`StateError::Overloaded`] when too many writes wait, or other processes were faster too often.
     /// - [`StateError::Unavailable`] when the engine is unavailable and nothing was written.
     /// - [`StateError::Uncertain`] when the write may have happened.

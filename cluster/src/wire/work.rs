@@ -1,67 +1,67 @@
-//! What nodes and workers say of calls and jobs.
+//! Messages between nodes and workers about calls and jobs.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::id::{Address, Key};
 
-/// A raw value that is there, `null` included: serde itself reads `null` as nothing.
+/// Deserializes a raw value that is present, `null` included: serde itself maps `null` to `None`.
 pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// What a page is told of a job that it asked for.
+/// A notification to a page about a job that it submitted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct JobNotification {
-    /// The page, wherever it is by now.
+    /// The page, on whichever node it is now.
     pub page: Key,
-    /// The page's own id of the request, as it wrote it.
+    /// Request id of the page, byte for byte as it sent it.
     pub frame: Box<RawValue>,
     /// The job.
     pub job: Key,
-    /// What became of it.
+    /// The update.
     pub news: JobUpdate,
 }
 
-/// What became of a job.
+/// An update of a job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobUpdate {
-    /// It has come this far.
+    /// The job has made progress.
     Progress(Progress),
-    /// It has ended: the one terminal word.
+    /// The job has ended; sent once and last.
     Ended(Box<Ending>),
 }
 
-/// Something happened to a job; for whoever watches it, at most once. The record says the rest.
+/// An event of a job for its watchers, delivered at most once. The record contains the rest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobEvent {
-    /// Its state.
+    /// State of the job.
     pub state: String,
-    /// How far it has come, if that is what happened.
+    /// Progress of the job, if the event is progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
 }
 
-/// How far a job has come.
+/// The progress of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// 0 … 1.
+    /// From 0 to 1.
     pub progress: f64,
-    /// For people.
+    /// Text for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// How a job ended.
+/// The end of a job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ending {
-    /// Its terminal state.
+    /// Terminal state of the job.
     pub state: String,
-    /// What the handler returned.
+    /// Return value of the handler.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub value: Option<Box<RawValue>>,
-    /// Why there is no value.
+    /// Error, if there is no value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<HandlerError>,
 }
@@ -69,73 +69,74 @@ pub struct Ending {
 /// Why a handler has no result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandlerError {
-    /// For programs.
+    /// Code for programs.
     pub code: String,
-    /// For people.
+    /// Text for people.
     pub message: String,
     /// Whether the same work can succeed later.
     pub retryable: bool,
 }
 
-/// A method to run at once, on [`Subjects::calls`](crate::subject::Subjects::calls) or for a user's own worker.
+/// A method to run at once, sent to [`Subjects::calls`](crate::subject::Subjects::calls) or to the assigned worker of a
+/// user.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WorkerCall {
-    /// Names this call, to cancel it.
+    /// Id of the call, used to cancel it.
     pub id: Key,
-    /// The handler's name.
+    /// Name of the handler.
     pub method: String,
-    /// Its argument, raw.
+    /// Argument of the handler, as raw JSON.
     pub params: Box<RawValue>,
-    /// For whom.
+    /// User for whom the method runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// From which page.
+    /// Page that made the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page: Option<Address>,
-    /// When nobody waits for the answer any more, in milliseconds since the Unix epoch. Not a header: a message without
-    /// headers is the cheaper one all the way.
+    /// When the caller stops waiting for the reply, in milliseconds since the Unix epoch. Not a header, because a
+    /// message without headers is cheaper to send and to parse.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
 }
 
-/// The answer to a [`WorkerCall`].
+/// The reply to a [`WorkerCall`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallAnswer {
-    /// The handler's result.
+    /// Result of the handler.
     Value(Box<RawValue>),
-    /// Why there is none.
+    /// Error of the handler.
     Error(HandlerError),
-    /// This worker has no such handler: nothing was done.
+    /// This worker has no such handler: the call did not run.
     NoHandler,
-    /// All slots of this worker are taken: nothing was done.
+    /// All slots of this worker are taken: the call did not run.
     Busy,
-    /// Another worker is the user's own: nothing was done.
+    /// Another worker is assigned to the user: the call did not run.
     Elsewhere {
-        /// That one.
+        /// The assigned worker.
         worker: Key,
     },
 }
 
-/// A running call or job is to stop.
+/// A request to stop a running call or job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancel {
-    /// Its id.
+    /// Id of the call or job.
     pub id: Key,
 }
 
-/// The receiver looks whether it runs these jobs, whose records name it, and gives back what it does not run. A worker
-/// of an older release ignores it.
+/// A request to check the claims of a worker. The worker checks whether it runs these jobs, which their records assign
+/// to it, and gives back the jobs that it does not run. A worker of an older release ignores the request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimsQuery {
-    /// Their ids.
+    /// Ids of the jobs.
     pub jobs: Vec<Key>,
 }
 
-/// A user has assigned jobs that wait.
+/// A notification that a user has assigned jobs that wait.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wake {
-    /// Whose.
+    /// The user.
     pub user: String,
 }
 

@@ -1,7 +1,7 @@
-//! The roster: the living workers, and which of them is a user's own. Pure.
+//! The worker directory: the living workers, and which of them is assigned to a user. Pure.
 //!
-//! A user's worker is chosen by rendezvous: the one with the highest hash of user and worker. When a worker goes
-//! only its own users move; when one comes it is first choice for its share of *new* users.
+//! The worker of a user is chosen by rendezvous hashing: the one with the highest hash of user and worker. When a
+//! worker leaves, only its own users move. When a worker joins, it is the first choice for its share of *new* users.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,20 +10,20 @@ use sha2::{Digest, Sha256};
 use super::row::{WorkerId, WorkerRow};
 use crate::id::Key;
 
-/// The partitions of a lane's assigned work: each has one worker that looks after it.
+/// Number of partitions of a lane's assigned jobs; one worker sweeps each partition.
 pub const PARTITIONS: u8 = 64;
 
-/// One pool and lane.
+/// The workers of one lane of one pool.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerGroup {
-    /// The pool.
+    /// Pool of the workers.
     pub pool: String,
-    /// The lane.
+    /// Lane of the workers.
     pub lane: String,
 }
 
 impl WorkerGroup {
-    /// The workers of a lane of a pool.
+    /// Names the workers of a lane of a pool.
     pub fn new(pool: impl Into<String>, lane: impl Into<String>) -> Self {
         Self { pool: pool.into(), lane: lane.into() }
     }
@@ -43,7 +43,7 @@ pub struct WorkerDirectory {
 }
 
 impl WorkerDirectory {
-    /// A worker's lease was claimed or renewed.
+    /// Adds or updates a worker after its lease was claimed or renewed.
     pub fn put(&mut self, id: Key, rev: u64, row: WorkerRow) {
         let team = WorkerGroup::new(row.pool.as_str(), row.lane.as_str());
         self.homes.insert(id, team.clone());
@@ -51,7 +51,7 @@ impl WorkerDirectory {
         self.teams.entry(team).or_default().insert(id, DirectoryEntry { epoch, row });
     }
 
-    /// A worker's lease is gone.
+    /// Removes a worker without a lease.
     pub fn remove(&mut self, id: Key) {
         let Some(team) = self.homes.remove(&id) else { return };
         if let Some(members) = self.teams.get_mut(&team) {
@@ -62,27 +62,27 @@ impl WorkerDirectory {
         }
     }
 
-    /// Whether that life of a worker holds its lease.
+    /// Returns whether that incarnation of a worker holds its lease.
     pub fn is_current(&self, worker: WorkerId) -> bool {
         self.member(worker.id).is_some_and(|member| member.epoch == worker.epoch)
     }
 
-    /// The life of a worker that holds its lease.
+    /// Returns the incarnation of a worker that holds its lease.
     pub fn current_epoch(&self, id: Key) -> Option<WorkerId> {
         self.member(id).map(|member| WorkerId { id, epoch: member.epoch })
     }
 
-    /// The row of a living worker.
+    /// Returns the row of a living worker.
     pub fn row(&self, id: Key) -> Option<&WorkerRow> {
         self.member(id).map(|member| &member.row)
     }
 
-    /// Whether a team has a worker that takes new work.
+    /// Returns whether a group has a worker that accepts new work.
     pub fn serves(&self, team: &WorkerGroup) -> bool {
         self.available(team).next().is_some()
     }
 
-    /// The workers of a team that take new work: how many, and their releases, the newest worker's first.
+    /// Returns how many workers of a group accept new work, and their releases, the release of the newest worker first.
     pub fn available_releases(&self, team: &WorkerGroup) -> (usize, Vec<&str>) {
         let members = self.teams.get(team).into_iter().flat_map(BTreeMap::values);
         let mut rows: Vec<&WorkerRow> =
@@ -97,27 +97,27 @@ impl WorkerDirectory {
         (rows.len(), releases)
     }
 
-    /// Whether a pool has a worker that takes new work, in any lane.
+    /// Returns whether a pool has a worker that accepts new work, in any lane.
     pub fn serves_pool(&self, pool: &str) -> bool {
         self.teams.keys().any(|team| team.pool == pool && self.serves(team))
     }
 
-    /// The pools that have a worker, each as often as it has lanes with one.
+    /// Iterates over the pools that have a worker. A pool comes once per lane with a worker.
     pub fn pools(&self) -> impl Iterator<Item = &str> {
         self.teams.keys().map(|team| team.pool.as_str())
     }
 
-    /// The worker that a user should have, were none the user's own yet.
+    /// Returns the worker that a user without an assigned worker should get.
     pub fn choose(&self, team: &WorkerGroup, user: &str) -> Option<Key> {
         self.available(team).max_by_key(|id| score(user.as_bytes(), *id))
     }
 
-    /// The worker that looks after a partition of assigned work.
+    /// Returns the worker that sweeps a partition of assigned jobs.
     pub fn partition_owner(&self, team: &WorkerGroup, partition: u8) -> Option<Key> {
         self.available(team).max_by_key(|id| score(&[partition], *id))
     }
 
-    /// All living workers, by team and id.
+    /// Returns all living workers, ordered by group and id.
     pub fn list(&self) -> Vec<(WorkerId, &WorkerRow)> {
         let mut teams: Vec<_> = self.teams.iter().collect();
         teams.sort_by_key(|(team, _)| *team);
@@ -135,7 +135,7 @@ impl WorkerDirectory {
     }
 }
 
-/// The partition of a user: the same in every process and release.
+/// Returns the partition of a user: the same in every process and release.
 pub fn partition(user: &str) -> u8 {
     Sha256::digest(user.as_bytes())[0] % PARTITIONS
 }

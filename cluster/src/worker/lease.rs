@@ -14,7 +14,7 @@ use crate::id::Key;
 use crate::subject::node_key;
 use crate::timing::Timing;
 
-/// Who this worker is, and whether it may act.
+/// The identity of this worker, and whether it may act.
 #[derive(Clone)]
 pub struct WorkerLease {
     worker: watch::Receiver<Option<WorkerId>>,
@@ -22,21 +22,22 @@ pub struct WorkerLease {
 }
 
 impl WorkerLease {
-    /// This life, if it may take work at this moment. One clock read; the clock counts a suspended machine.
+    /// Returns this incarnation if it may accept work now. Costs one clock read; the clock includes the time in which
+    /// the machine is suspended.
     pub fn worker(&self) -> Option<WorkerId> {
         let now_ms = clock::boot().as_millis() as u64;
         (now_ms < self.fenced_at_ms.load(Ordering::Acquire)).then(|| *self.worker.borrow()).flatten()
     }
 }
 
-/// A claim that stands.
+/// A valid claim of the row.
 #[derive(Debug, Clone, Copy)]
 struct HeldWorkerLease {
     epoch: u64,
     rev: u64,
 }
 
-/// Keeps the lease of a worker.
+/// Renews the lease of a worker.
 pub struct WorkerLeaseKeeper {
     leases: Kv,
     timing: Timing,
@@ -48,7 +49,7 @@ pub struct WorkerLeaseKeeper {
 }
 
 impl WorkerLeaseKeeper {
-    /// Claims the row of a fresh worker, waiting for the engine as long as it takes.
+    /// Claims the row of a new worker and waits for the engine as long as necessary.
     pub async fn claim(engine: &Engine, timing: Timing, id: Key, row: WorkerRow) -> (Self, WorkerLease) {
         let (worker, changes) = watch::channel(None);
         let fenced_at_ms = Arc::new(AtomicU64::new(0));
@@ -64,8 +65,8 @@ impl WorkerLeaseKeeper {
         (keeper, lease)
     }
 
-    /// Renews until `stop` resolves, then gives the row back. From `draining` on the row says that this worker
-    /// takes nothing new.
+    /// Renews until `stop` resolves, then deletes the row. From `draining` on, the row marks the worker as draining, so
+    /// that it gets no new work.
     pub async fn keep(mut self, mut draining: watch::Receiver<bool>, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         loop {
@@ -81,7 +82,8 @@ impl WorkerLeaseKeeper {
         self.release().await;
     }
 
-    /// Nobody else writes the row: one that is not as expected is our own write whose answer was lost, or gone.
+    /// Renews the lease. No other process writes the row, so an unexpected row was written by this process without a
+    /// reply, or the row is gone.
     async fn renew(&mut self) {
         let (sent, key) = (clock::boot(), self.key());
         let put = Put {
@@ -99,7 +101,8 @@ impl WorkerLeaseKeeper {
             Err(WriteError::Conflict { .. } | WriteError::Unknown) => {
                 let Ok(entry) = self.leases.get(&key, Consistency::Latest).await else { return };
                 match entry.and_then(|entry| Some((entry.rev, WorkerRow::decode(&entry.meta)?))) {
-                    // it stands, since an unknown moment: the fence is not moved before the next renewal
+                    // the row exists, but the time of the write is unknown: the fence is not moved before the next
+                    // renewal
                     Some((rev, row)) => self.held = Some(HeldWorkerLease { epoch: row.epoch_at(rev), rev }),
                     None => {
                         tracing::warn!(worker = %self.id, "this worker's lease has lapsed; it claims a new one");

@@ -1,8 +1,9 @@
-//! Workers: processes that run handlers for others.
+//! Workers: processes that run handlers for other processes.
 //!
-//! Owns: their leases, and this process's view of the living ones ([`Workers`]). Never: what they work on (`job`).
-//! A worker's id is fresh for every process, so nobody competes for its row and there is no number to wait for;
-//! what it shares with a node's lease is when it must stop acting and how its death is proven.
+//! Owns: the leases of workers, and this process's view of the living ones ([`Workers`]). Never: their work (`job`). A
+//! worker's id is new for every process, so no other process competes for its row, and a worker does not wait for a
+//! free number. As with a node's lease, the lease defines when the worker must stop to act and how its death is
+//! confirmed.
 
 mod directory;
 mod lease;
@@ -24,7 +25,7 @@ use crate::id::Key;
 use crate::subject::{Subjects, cluster_key, node_key, worker_leaf};
 use crate::timing::Timing;
 
-/// How often a worker must fail to answer before anyone may delete its lease.
+/// How many probes must find no responder before another process may delete the lease of a worker.
 const DEATH_PROBES: u32 = 3;
 
 /// The living workers, as this process sees them. Cheap to clone.
@@ -40,7 +41,7 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// An empty view; call [`Workers::follow`] to fill it.
+    /// Creates an empty view; [`Workers::follow`] fills it.
     pub fn new(engine: &Engine, subjects: &Subjects, timing: Timing) -> Self {
         Self {
             engine: engine.clone(),
@@ -53,18 +54,22 @@ impl Workers {
         }
     }
 
-    /// The view as it is now. Hold it shortly.
+    /// Returns the current view under a read lock. Hold the lock only for a short time.
     pub fn roster(&self) -> RwLockReadGuard<'_, WorkerDirectory> {
         self.roster.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts the leases that came or went; renewals do not count.
+    /// Returns a counter of leases that were added or removed; renewals do not count.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// Starts the watch and returns when the view shows everything that stood. The returned future keeps the view
+    /// Starts the watch and returns when the view shows every row that existed. The returned future keeps the view
     /// current; it ends only when the engine is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] when the engine does not reply.
     pub async fn follow(&self) -> Result<impl Future<Output = ()> + use<>, Unavailable> {
         let mut watch = self.rows.watch(node_key::WORKERS, WatchMode::Meta).await?;
         while !self.apply(watch.next().await.ok_or(Unavailable)?) {}
@@ -76,7 +81,7 @@ impl Workers {
         })
     }
 
-    /// `true` for [`WatchEvent::Live`].
+    /// Applies an event to the view. Returns `true` for [`WatchEvent::Live`].
     fn apply(&self, event: WatchEvent) -> bool {
         let mut roster = self.roster.write().unwrap_or_else(PoisonError::into_inner);
         let changed = match event {
@@ -102,7 +107,7 @@ impl Workers {
         false
     }
 
-    /// A worker of that pool is there: the pool is known from here on, whether or not it has a worker.
+    /// Records a pool of a worker: from then on the pool is known, even when it has no worker.
     pub async fn introduce(&self, pool: &str) -> Result<(), Unavailable> {
         match self.facts.put(Put::new(cluster_key::pool(pool), "", Precondition::Absent)).await {
             Ok(_) | Err(WriteError::Conflict { .. }) => Ok(()),
@@ -110,7 +115,7 @@ impl Workers {
         }
     }
 
-    /// Whether a pool has, or has ever had, a worker.
+    /// Returns whether a pool has, or has ever had, a worker.
     pub async fn knows(&self, pool: &str) -> Result<bool, Unavailable> {
         if self.roster().pools().any(|known| known == pool) {
             return Ok(true);
@@ -118,19 +123,21 @@ impl Workers {
         Ok(self.facts.get(&cluster_key::pool(pool), Consistency::Any).await?.is_some())
     }
 
-    /// Asks a worker to take nothing new, finish and leave; whether it has heard.
+    /// Requests that a worker accepts no new work, finishes its work and exits. Returns whether the worker confirmed
+    /// the request.
     pub async fn drain(&self, worker: Key) -> bool {
         let message = Message::new(self.subjects.worker(worker, worker_leaf::DRAIN), "");
         self.engine.request(message, self.timing.deliver).await.is_ok()
     }
 
-    /// Resolves when the view has lost that life of a worker.
+    /// Resolves when that incarnation of a worker is no longer in the view.
     pub async fn left(&self, worker: WorkerId) {
-        // an error: the view is not followed any more
+        // an error means that the view is no longer updated
         let _ = self.changes().wait_for(|_| !self.roster().is_current(worker)).await;
     }
 
-    /// Whether that life of a worker holds its lease, as acknowledged last: the view may be a moment behind.
+    /// Returns whether that incarnation of a worker holds its lease, read from the latest row, because the view may
+    /// lag.
     pub async fn is_alive(&self, team: &WorkerGroup, worker: WorkerId) -> Result<bool, Unavailable> {
         if self.roster().is_current(worker) {
             return Ok(true);
@@ -141,10 +148,11 @@ impl Workers {
         Ok(epoch == Some(worker.epoch))
     }
 
-    /// Deletes the lease of a worker whose process is gone: its subject had no responder three times within
-    /// `Timing::death_proof`. A living worker renews, so the delete at the seen revision fails.
+    /// Deletes the lease of a worker when its process is gone: its subject had no responder three times within
+    /// `Timing::death_confirmation`. A living worker renews its lease, so the delete at the revision that was read
+    /// fails.
     ///
-    /// Whether that life is over, by this or by others.
+    /// Returns whether that incarnation is dead, evicted by this call or by another process.
     pub async fn bury(&self, team: &WorkerGroup, worker: WorkerId) -> Result<bool, Unavailable> {
         let key = node_key::worker(&team.pool, &team.lane, worker.id);
         let Some(entry) = self.rows.get(&key, Consistency::Latest).await? else { return Ok(true) };

@@ -1,4 +1,4 @@
-//! What a worker's lease row says.
+//! The lease row of a worker.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -7,61 +7,61 @@ use crate::id::Key;
 use crate::lease::Proto;
 use crate::wire;
 
-/// One life of a worker. What it claims carries it.
+/// One incarnation of a worker. Each of its claims contains it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WorkerId {
-    /// Fresh for every process.
+    /// Random id, new for every process.
     pub id: Key,
-    /// The revision of its claim: another after a lease that lapsed.
+    /// Revision of the claim of the lease; differs after a lease has lapsed.
     pub epoch: u64,
 }
 
-/// `worker.<pool>.<lane>.<id>` in the bucket `nodes`, in the entry's meta.
+/// The row `worker.<pool>.<lane>.<id>` in the bucket `nodes`, stored in the entry's meta.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerRow {
-    /// Absent in the claim itself, whose own revision is the epoch.
+    /// Epoch of the worker. Absent in the claim itself, because the revision of the claim is the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// Its pool.
+    /// Pool of the worker.
     pub pool: String,
-    /// Its lane.
+    /// Lane of the worker.
     pub lane: String,
-    /// Its release.
+    /// Release of the worker.
     pub release: String,
-    /// How much it does at the same time.
+    /// Maximum number of jobs and calls that run concurrently.
     pub slots: u32,
-    /// It takes nothing new.
+    /// Whether the worker accepts no new work.
     #[serde(default)]
     pub draining: bool,
-    /// The handlers that it has, as far as it knows them.
+    /// Handlers of the worker, as far as it knows them.
     #[serde(default)]
     pub methods: Vec<String>,
-    /// The name of its machine.
+    /// Name of its machine.
     #[serde(default)]
     pub host: String,
-    /// Its process there.
+    /// Process id on that machine.
     #[serde(default)]
     pub process: u32,
     /// When it started, in milliseconds since the Unix epoch.
     #[serde(default)]
     pub started: u64,
-    /// The wires it speaks.
+    /// Protocol versions of the worker.
     #[serde(default)]
     pub proto: Proto,
 }
 
 impl WorkerRow {
-    /// The epoch of the row found at a revision.
+    /// Returns the epoch of the row that has revision `rev`.
     pub fn epoch_at(&self, rev: u64) -> u64 {
         self.epoch.unwrap_or(rev)
     }
 
-    /// The meta of its entry.
+    /// Returns the meta of its entry, encoded as JSON.
     pub fn encode(&self) -> Bytes {
         wire::encode(self)
     }
 
-    /// `None` when the bytes are not a row of any known release.
+    /// Parses a row. Returns `None` when the bytes are not a row of a known release.
     pub fn decode(meta: &[u8]) -> Option<Self> {
         serde_json::from_slice(meta).ok()
     }

@@ -1,14 +1,14 @@
-//! Writes whose answer is lost together with the reads that would settle it.
+//! Writes that lose their reply together with the reads that would resolve the outcome.
 //!
-//! Owns: which writes, whether they happen, and how many reads fail after them. Pure.
+//! Owns: which writes are affected, whether they happen, and how many reads fail after them. Pure.
 
 use super::rng::FaultRng;
 use crate::engine::{Bucket, Unavailable};
 
-/// The most reads that fail after such a write.
+/// Maximum number of reads that fail after such a write.
 const MOST_READS: u64 = 2;
 
-/// What goes wrong in one bucket.
+/// The blind writes of one bucket.
 #[derive(Debug)]
 pub(super) struct Blind {
     bucket: Option<(Bucket, u16)>,
@@ -21,7 +21,7 @@ impl Blind {
         Self { bucket, dice: FaultRng::new(!seed), reads: 0 }
     }
 
-    /// A write: `None` when it is not one of these, else whether it happens.
+    /// Decides about a write: `None` when it is not affected, else whether it happens.
     pub(super) fn write(&mut self, bucket: Bucket) -> Option<bool> {
         let (_, per_mille) = self.bucket.filter(|(of, _)| *of == bucket)?;
         if !self.dice.hits(per_mille) {
@@ -31,7 +31,7 @@ impl Blind {
         Some(self.dice.below(4) > 0)
     }
 
-    /// A read.
+    /// Decides about a read: it fails while an affected write is not resolved.
     pub(super) fn read(&mut self, bucket: Bucket) -> Result<(), Unavailable> {
         if self.reads == 0 || self.bucket.is_none_or(|(of, _)| of != bucket) {
             return Ok(());

@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! The faults that can be injected.
 //!
 //! Owns: the rates. Never: when a fault happens.
 
@@ -13,33 +13,35 @@ pub struct Faults {
     pub cut: u16,
     /// A publish: `Full`.
     pub full: u16,
-    /// A message to one listener is lost, and the listener told of the gap; an answer is just lost.
+    /// A message to one subscriber is lost, and the subscriber is notified of the gap; a lost reply causes no gap.
     pub lost: u16,
-    /// A request: `NoResponder`, nobody got it.
+    /// A request: `NoResponder`, no subscriber received it.
     pub no_responder: u16,
-    /// A request: `Deadline`; half of them had reached their listener.
+    /// A request: `Deadline`; half of these requests had reached their subscriber.
     pub deadline: u16,
     /// A request is sent, and then the link breaks: `Down`.
     pub broken: u16,
     /// A write or an operation of the queue: `Unknown`; it happened, or did not, or a write happens later.
     pub unknown: u16,
-    /// A write: `Unknown` as above, and the link breaks with it, so that the read that would settle it fails as well.
+    /// A write: `Unknown` as above, and the link breaks with it, so that the read that would resolve the outcome fails
+    /// as well.
     pub severed: u16,
-    /// A conflict does not tell the revision.
+    /// A conflict does not return the revision.
     pub untold: u16,
-    /// A read with [`Consistency::Any`](super::Consistency::Any) answers what this process read before.
+    /// A read with [`Consistency::Any`](super::Consistency::Any) returns the entry that this process read before.
     pub stale: u16,
     /// An event of a watch is late, and intermediate versions are skipped.
     pub late: u16,
-    /// A hint comes twice.
+    /// A work item is delivered twice.
     pub duplicate: u16,
-    /// A write of that bucket: `Unknown`, and the reads of that bucket that follow are `Down`, so that nothing settles
-    /// the outcome at once. Most of these writes happen. It has dice of its own, so that it changes no other fault.
+    /// A write of that bucket: `Unknown`, and the following reads of that bucket return `Unavailable`, so that the
+    /// outcome cannot be resolved at once. Most of these writes happen. It has a random generator of its own, so that
+    /// it changes no other fault.
     pub blind: Option<(Bucket, u16)>,
 }
 
 impl Faults {
-    /// All of them, equally often.
+    /// All faults with the same rate.
     pub const fn all(per_mille: u16) -> Self {
         Self {
             down: per_mille,

@@ -1,10 +1,10 @@
-//! Memory with seeded faults: every outcome that the contract names, as often as asked for.
+//! Memory with seeded faults: every outcome that the contract names, at a configured rate.
 //!
-//! Owns: what goes wrong and when. Never invents a fault that a real engine could not show.
+//! Owns: which fault happens and when. Never injects a fault that a real engine could not show.
 //!
-//! Each handle is one process with a link of its own; several on one [`Memory`] are a cluster. The outcomes of
-//! a sequence of calls depend on the seed alone, with one exception for the sake of who waits: a broken link
-//! heals after some calls or after a short time, whichever comes first.
+//! Each handle is one process with a link of its own; several handles on one [`Memory`] are a cluster. The outcomes of
+//! a sequence of calls depend on the seed alone, with one exception so that waiting callers make progress: a broken
+//! link heals after some calls or after a short time, whichever comes first.
 
 mod blind;
 mod faults;
@@ -30,7 +30,7 @@ use super::{
     WatchMode, WriteError,
 };
 
-/// When a broken link heals although nobody calls.
+/// When a broken link heals without calls.
 const LONGEST_OUTAGE: Duration = Duration::from_millis(50);
 /// How many calls later a write without acknowledgement may still happen.
 const LATEST_WRITE: u64 = 4;
@@ -38,11 +38,11 @@ const LATEST_WRITE: u64 = 4;
 struct FaultState {
     dice: FaultRng,
     outage: Outage,
-    /// Listeners of this process, cut with its link.
+    /// Subscribers of this process, disconnected with its link.
     listeners: Vec<u64>,
     /// Writes without acknowledgement that still happen, and in how many calls.
     underway: Vec<(u64, Bucket, Vec<BatchOp>)>,
-    /// What this process read last.
+    /// Entries as this process read them last.
     read: HashMap<(Bucket, String), Option<Entry>>,
     blind: Blind,
 }
@@ -56,20 +56,20 @@ pub struct Faulty {
     state: Arc<Mutex<FaultState>>,
 }
 
-/// What becomes of an operation that changes something.
+/// The fault of an operation that changes something.
 enum WriteFault {
-    /// It happens and is acknowledged.
+    /// The operation happens and is acknowledged.
     Acknowledged,
-    /// It happens, and nobody says so.
+    /// The operation happens without an acknowledgement.
     Silent,
-    /// It does not happen, and nobody says so.
+    /// The operation does not happen and is not acknowledged.
     Never,
-    /// It happens after so many more calls, and nobody says so.
+    /// The operation happens after this number of further calls, without an acknowledgement.
     Later(u64),
 }
 
 impl Faulty {
-    /// A process on this memory. Equal seeds and faults give equal outcomes to equal sequences of calls.
+    /// Creates a process on this memory. Equal seeds and faults give equal outcomes to equal sequences of calls.
     pub fn new(memory: Memory, seed: u64, faults: Faults) -> Self {
         let state = FaultState {
             dice: FaultRng::new(seed),
@@ -96,7 +96,7 @@ impl Faulty {
         self.lock().dice.hits(per_mille)
     }
 
-    /// Every call starts here: time passes, the link may break or heal.
+    /// Begins every call: advances the time in calls, and may break or heal the link.
     fn call(&self) -> Result<(), Unavailable> {
         let mut state = self.lock();
         let mut landing = Vec::new();
@@ -114,14 +114,14 @@ impl Faulty {
         let down = outage.is_down() || dice.hits(self.faults.down);
         drop(state);
         for (bucket, batch) in landing {
-            // its expectation may not hold any more; nobody waits for the outcome
+            // its expectation may not hold any more; no caller waits for the outcome
             let _ = self.memory.buckets.commit(bucket, batch);
         }
         self.show(changed);
         if down { Err(Unavailable) } else { Ok(()) }
     }
 
-    /// Lets the rest of the process see what happened to the link.
+    /// Applies a change of the link to the rest of the process.
     fn show(&self, changed: Option<OutageChange>) {
         let listeners = self.lock().listeners.clone();
         match changed {
@@ -169,7 +169,7 @@ impl Faulty {
         (change, if severed { outage.begin(dice) } else { None })
     }
 
-    /// The outcome of a change, and the break of the link that comes with it.
+    /// Decides the outcome of a change, and applies the break of the link that comes with it.
     fn change(&self) -> WriteFault {
         let (change, broken) = self.decide();
         self.show(broken);
@@ -196,7 +196,7 @@ impl Faulty {
         Ok(subscription)
     }
 
-    /// What goes wrong with a question before it can be answered.
+    /// Injects the faults of a request before its reply.
     async fn ask(&self, message: &Message, within: Duration) -> Result<(), RequestError> {
         self.call().map_err(|Unavailable| RequestError::Down)?;
         if self.hits(self.faults.no_responder) {
@@ -204,7 +204,7 @@ impl Faulty {
         }
         let (late, broken) = (self.hits(self.faults.deadline), self.hits(self.faults.broken));
         if broken || (late && self.hits(500)) {
-            // it is heard, but its answer is not
+            // the request is delivered, but its reply is not
             let heard = self.memory.bus.request(message.clone(), Duration::ZERO, || self.fate()).await;
             if let Err(error @ (RequestError::NoResponder | RequestError::TooLarge)) = heard {
                 return Err(error);
@@ -350,7 +350,7 @@ impl Faulty {
     ) -> Result<Vec<QueueMessage>, QueueError> {
         self.call().map_err(|Unavailable| QueueError::Down)?;
         if self.hits(self.faults.unknown) {
-            // taken, and lost on the way: they come again
+            // pulled, and lost in transit: they are delivered again
             self.memory.queue.pull(route, free_slots, Duration::ZERO).await?;
             return Err(QueueError::Unknown);
         }
@@ -378,7 +378,8 @@ impl Faulty {
         })
     }
 
-    /// An operation of the queue; repeating it is safe, so it need not happen late to be nasty.
+    /// Runs an operation of the queue. It is never delayed: repeating it is safe, so a late one would find no further
+    /// bug.
     fn settle(&self, operation: impl FnOnce() -> Result<(), QueueError>) -> Result<(), QueueError> {
         self.call().map_err(|Unavailable| QueueError::Down)?;
         match self.change() {

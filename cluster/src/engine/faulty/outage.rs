@@ -1,32 +1,32 @@
 //! A link that breaks and heals.
 //!
-//! Owns: whether it is up, its generation, how long it stays down, counted in calls. Pure.
+//! Owns: whether the link is up, its generation, and how long it stays down, counted in calls. Pure.
 
 use super::rng::FaultRng;
 
-/// The most calls that an outage lasts.
+/// Maximum number of calls that an outage lasts.
 const MAX_OUTAGE_CALLS: u64 = 4;
 
 /// The state of a link.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
-    /// How many outages there were.
+    /// Number of outages so far.
     number: u64,
-    /// Calls until it heals; 0 when it is up.
+    /// Calls until the link heals; 0 when it is up.
     calls_left: u64,
 }
 
-/// What just happened to a link.
+/// A change of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OutageChange {
-    /// It is down now.
+    /// The link is down now.
     Broke {
-        /// Names this outage.
+        /// Number of this outage.
         number: u64,
     },
-    /// It is up again.
+    /// The link is up again.
     Healed {
-        /// As in [`Link::Up`](super::ConnectionState::Up).
+        /// Generation, as in [`ConnectionState::Up`](super::ConnectionState::Up).
         generation: u64,
     },
 }
@@ -36,7 +36,7 @@ impl Outage {
         self.calls_left > 0
     }
 
-    /// A call is made: an outage comes closer to its end, or one begins.
+    /// Counts a call: an outage gets closer to its end, or one begins.
     pub(super) fn call(&mut self, dice: &mut FaultRng, per_mille: u16) -> Option<OutageChange> {
         if self.is_down() {
             self.calls_left -= 1;
@@ -55,7 +55,7 @@ impl Outage {
         Some(OutageChange::Broke { number: self.number })
     }
 
-    /// Ends one outage, unless it is over.
+    /// Ends the outage with this number, unless it is over.
     pub(super) fn heal(&mut self, number: u64) -> Option<OutageChange> {
         if !self.is_down() || self.number != number {
             return None;

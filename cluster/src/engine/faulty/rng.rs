@@ -1,9 +1,9 @@
-//! Chance that replays.
+//! Random numbers that replay.
 //!
-//! Owns: the random numbers of a seed. Never: a generator of a library, whose numbers may change with its
-//! version: the seed of a failure must replay for ever.
+//! Owns: the random numbers of a seed. Never: the generator of a library, because its numbers may change with its
+//! version, and the seed of a failure must always replay.
 
-/// SplitMix64.
+/// A SplitMix64 generator.
 #[derive(Debug, Clone)]
 pub(crate) struct FaultRng(u64);
 
@@ -20,17 +20,17 @@ impl FaultRng {
         bits ^ (bits >> 31)
     }
 
-    /// A number below `end`, which is not 0.
+    /// Returns a number below `end`, which is not 0.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    /// Yes, in so many of 1000 cases.
+    /// Returns `true` in `per_mille` of 1000 cases.
     pub(crate) fn hits(&mut self, per_mille: u16) -> bool {
         self.below(1000) < per_mille.into()
     }
 
-    /// Dice of their own for something that rolls at its own pace.
+    /// Returns an independent generator for a part that draws numbers at its own pace.
     pub(crate) fn split(&mut self) -> Self {
         Self(self.next())
     }
@@ -50,7 +50,7 @@ mod tests {
         assert_ne!(roll(7), roll(8));
         let hits = roll(7).into_iter().filter(|hit| *hit).count();
         assert!((800..1200).contains(&hits), "{hits} of 10,000 at 100 per mille");
-        // the published first numbers of the generator, so that no refactoring changes what a seed means
+        // the published first numbers of the generator, so that no refactoring changes the numbers of a seed
         let mut dice = FaultRng::new(1_234_567);
         assert_eq!([dice.next(), dice.next()], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
     }

@@ -1,4 +1,4 @@
-//! What the faults prove: each outcome happens, a seed replays, and nothing outside the contract happens.
+//! Tests of the faults: each outcome happens, a seed replays, and no outcome outside the contract happens.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ fn hint(id: u64) -> Enqueue {
     Enqueue { id: id.to_string(), route: "r".into(), payload: "".into(), not_before: None }
 }
 
-/// Some of every call; each outcome as text.
+/// Makes some of every call, and returns each outcome as text.
 async fn script(seed: u64, faults: Faults, calls: u64) -> Vec<String> {
     const MOMENT: Duration = Duration::from_millis(1);
     let memory = Memory::new();
@@ -99,7 +99,7 @@ async fn a_seed_replays_exactly() {
     assert_ne!(first, script(43, Faults::all(50), 100).await);
 }
 
-/// Adds one to a counter exactly once, whatever happens: the same write is repeated until it is settled.
+/// Adds one to a counter exactly once under any fault: the same write is repeated until its outcome is known.
 async fn increment(kv: &Kv) {
     'again: loop {
         let Ok(entry) = kv.get("count", Consistency::Latest).await else { continue };
@@ -118,7 +118,7 @@ async fn increment(kv: &Kv) {
                 Ok(Resolution::Other { entry }) => {
                     let stands = entry.map_or(Precondition::Absent, |entry| Precondition::Rev(entry.rev));
                     if stands != put.expect {
-                        // it can never be written any more
+                        // the write can no longer happen
                         continue 'again;
                     }
                 }
@@ -158,7 +158,7 @@ async fn no_message_is_lost_without_a_gap() {
             if speaker.publish(Message::new("t", number.to_string())).await.is_ok() {
                 sent.insert(number);
             }
-            // its calls break and heal the link of the listener
+            // these calls break and heal the link of the listener
             let _ = listener.depth("r").await;
         }
         let mut link = listener.link();

@@ -1,7 +1,7 @@
 //! Watches that are late.
 //!
-//! Owns: which events are held back and what may be skipped meanwhile. Never skips the last version of a key
-//! or a deletion, and never holds back for ever.
+//! Owns: which events are delayed and which may be skipped meanwhile. Never skips the last version of a key or a
+//! deletion, and never delays an event forever.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use tokio::sync::watch as channel;
 use super::rng::FaultRng;
 use crate::engine::{ConnectionState, Watch, WatchEvent, WatchSender};
 
-/// The longest that an event is held back while the link is up.
+/// Maximum delay of an event while the link is up.
 const LATE: Duration = Duration::from_millis(5);
 
-/// Events that have not been passed on.
+/// Events that have not been forwarded.
 #[derive(Debug, Default)]
 struct DelayedEvents(Vec<WatchEvent>);
 
 impl DelayedEvents {
-    /// Adds one; a version that follows another one of its key replaces it.
+    /// Adds an event; a version that follows another version of the same key replaces it.
     fn push(&mut self, event: WatchEvent) {
         if let Some(key) = key(&event)
             && let Some(place) = self.0.iter().rposition(|held| self::key(held) == Some(key))
@@ -29,7 +29,7 @@ impl DelayedEvents {
         self.0.push(event);
     }
 
-    /// Passes everything on. What was missed during an outage is found by comparing, which does not tell an
+    /// Forwards all events. After an outage, missed events are found by comparing entries, which cannot distinguish an
     /// expiry from a deletion.
     fn release(&mut self, to: &WatchSender, outage: bool) {
         for event in self.0.drain(..) {
@@ -51,7 +51,7 @@ fn key(event: &WatchEvent) -> Option<&str> {
     }
 }
 
-/// Passes the events of a watch on, some of them late, and none while the link is down.
+/// Forwards the events of a watch, some of them late, and none while the link is down.
 pub(super) async fn delay(
     mut from: Watch,
     to: WatchSender,

@@ -1,7 +1,7 @@
 //! The embedded engine: all three primitives in this process.
 //!
 //! Owns: the methods that [`Engine`](super::Engine) calls. The decisions of each primitive are pure and use
-//! neither a lock nor a clock (`routes`, `rows`, `hints`); a thin shell supplies both (`bus`, `kv`, `queue`).
+//! neither a lock nor a clock (`routes`, `rows`, `queue_state`); a thin shell supplies both (`bus`, `kv`, `queue`).
 //!
 //! Without a directory nothing is durable, no connection can be lost, and no operation returns `Down` or
 //! `Unknown`. With a directory (`disk`), rows and work items outlive the process: an operation returns when
@@ -111,7 +111,7 @@ impl Memory {
         Self { buckets: self.buckets.another_process(), ..self.clone() }
     }
 
-    /// Returns `Down` while the disk accepts no writes. No write starts then, because it could not be stored,
+    /// Returns [`Unavailable`] while the disk accepts no writes. No write starts then, because it could not be stored,
     /// and no watch starts, because it would receive no events.
     fn check_writable(&self) -> Result<(), Unavailable> {
         self.disk.as_ref().map_or(Ok(()), Disk::takes_steps)

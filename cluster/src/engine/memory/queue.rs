@@ -1,6 +1,6 @@
 //! The Queue of one process.
 //!
-//! Owns: the lock of the work items, and the waiting pulls. Never: due times (`hints`) or storage (`disk`).
+//! Owns: the lock of the work items, and the waiting pulls. Never: due times (`queue_state`) or storage (`disk`).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

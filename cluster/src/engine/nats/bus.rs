@@ -107,7 +107,7 @@ impl GapDetector {
     }
 }
 
-/// Moves messages to the feed, which bounds them in bytes. Ends after the reader or the engine was dropped.
+/// Moves messages to the subscription, which bounds them in bytes. Ends after the reader or the engine was dropped.
 async fn forward(messages: Subscriber, feed: SubscriptionSender, mut losses: GapDetector) {
     // move chunks, because a burst must be moved faster than the connection delivers it
     let mut chunks = messages.ready_chunks(CHUNK);

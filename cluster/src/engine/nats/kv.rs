@@ -1,7 +1,7 @@
 //! Single keys on JetStream: read, write, delete.
 //!
 //! Owns: the conversion of an expectation into a conditional publish, and of its reply into an outcome.
-//! Never: pages (`walk`), batches (`commit`) or consumers (`watch`).
+//! Never: pages (`listing`), batches (`batch`) or consumers (`watch`).
 //!
 //! Writes are raw publishes, because the bucket type of the library loses the TTL when it creates a key over
 //! a delete marker, has no conditional put with a TTL, and treats another writer in flight (10164) as a
@@ -227,7 +227,7 @@ impl KvStream {
         Some((key.clone(), StoredEntry::new(key, seq, &map, raw.payload)))
     }
 
-    /// Waits a moment before the next attempt. Returns `Down` when the deadline leaves no time for one.
+    /// Waits a moment before the next attempt. Returns [`Unavailable`] when the deadline leaves no time for one.
     pub(super) async fn pause(
         &self,
         deadline: Instant,

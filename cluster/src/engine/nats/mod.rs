@@ -8,16 +8,16 @@
 //!
 //! - `connect`: first connect and reconnects
 //! - `connection`: sending and requesting
-//! - `outgoing`: gathers messages into few writes
-//! - `router`: replies
+//! - `write_batcher`: gathers messages into few writes
+//! - `reply_router`: replies
 //! - `headers`, `version`
 //! - `bus`
 //! - `api`: the wire format of JetStream
 //! - `streams`: names and creation of streams
 //! - `kv`: single keys
-//! - `walk`: many keys
-//! - `commit`: atomic batches
-//! - `watch` and `held`: watches
+//! - `listing`: many keys
+//! - `batch`: atomic batches
+//! - `watch` and `known_keys`: watches
 //! - `queue`
 
 mod api;

@@ -1,6 +1,6 @@
 //! Watches: a consumer of a bucket, managed by this engine.
 //!
-//! Owns: the consumers of a watch across gaps and reconnects. Never: the known keys (`held`).
+//! Owns: the consumers of a watch across gaps and reconnects. Never: the known keys (`known_keys`).
 //!
 //! The ordered consumer of the library is not used. It resumes after the last sequence, so it misses
 //! deletions with expired delete markers. It waits for ever behind a stream that was lost and restored, and

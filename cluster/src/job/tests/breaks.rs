@@ -1,4 +1,4 @@
-//! Jobs while links break, answers are lost and workers die.
+//! Jobs while links break, replies are lost and workers are killed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,8 +10,8 @@ use crate::id::{Address, NodeNumber};
 use crate::subject::Subjects;
 use crate::wire::{self, JobUpdate, PeerRequest, PeerResponse, PushCounts};
 
-/// Every process has a link of its own that breaks, writes whose answers are lost, and hints that come twice; the
-/// workers die and come again. Every job ends exactly once, and nothing that succeeded was lost.
+/// Every process has a link of its own that breaks, writes with lost replies, and work items that are delivered twice;
+/// the workers are killed and start again. Every job ends exactly once, and no successful result is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_job_ends_once_whatever_breaks() {
     for seed in 0..2u64 {
@@ -34,7 +34,7 @@ async fn every_job_ends_once_whatever_breaks() {
                 submitted.push((kind, submitted_now.record.id));
             }
         }
-        // what hangs is freed by the death of its worker
+        // a blocked job is freed when its worker is killed
         let mut deaths = JoinSet::new();
         deaths.spawn(async move {
             for number in 10.. {
@@ -51,7 +51,7 @@ async fn every_job_ends_once_whatever_breaks() {
     }
 }
 
-/// What a page was told: how often the end of each job.
+/// The ends that a page received, counted per job.
 type Told = Arc<Mutex<BTreeMap<Key, u32>>>;
 
 /// A node that has one page.
@@ -78,8 +78,8 @@ fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
-/// The link of a worker breaks right behind a write, so that neither its answer nor the read that would tell what
-/// became of it arrives. Nothing dies: whatever stays open has been forgotten by a living worker.
+/// The link of a worker breaks right after a write, so that neither its reply nor the read that would resolve the
+/// outcome arrives. No worker is killed: a job that stays open was forgotten by a living worker.
 async fn a_worker_forgets_nothing(seed: u64) {
     let memory = Memory::with_timing(&TIMING);
     let calm = Engine::Memory(memory.clone());
@@ -116,7 +116,7 @@ async fn a_lost_answer_leaves_no_job_claimed_and_no_page_untold() {
     }
 }
 
-/// Without a janitor, that would find them much later.
+/// Runs without a reconciler, which would find the jobs much later.
 #[tokio::test]
 async fn a_job_whose_hint_is_lost_is_offered_again_by_its_submitter() {
     let memory = Memory::with_timing(&TIMING);
@@ -147,7 +147,7 @@ async fn a_user_behind_any_number_of_others_is_found_without_a_wake_up() {
         let run_at = Some(unix_ms() + 3_600_000);
         submit(&jobs, Submission { run_at, ..assigned("echo", &n.to_string()) }).await;
     }
-    // what `submit` writes, by a process that dies before it wakes anybody
+    // the rows that `submit` writes, from a process that is killed before it wakes a worker
     let forgotten = Key::random();
     let other = jobs.submit(assigned("echo", "other"), |_| {}).await.unwrap().record;
     let record = Record { id: forgotten, user: Some("ann".into()), state: JobState::Queued, ..other };

@@ -20,7 +20,7 @@ fn request(method: &str, user: Option<&str>) -> WorkerCall {
     }
 }
 
-/// The worker that answers.
+/// Returns the worker that replies.
 async fn call(jobs: &Jobs, own: Option<&str>) -> Result<Key, CallError> {
     let value = jobs.call(&team(), own, request("who", own), WITHIN, None).await?;
     Ok(serde_json::from_str(value.get()).unwrap())
@@ -60,7 +60,7 @@ async fn a_user_has_one_worker_for_calls_and_jobs_while_it_lives() {
     assert_eq!(end(&jobs, job).await.worker.map(|worker| worker.id), Some(first.id));
     drop(first);
     let next = loop {
-        // what the dying worker has heard is not asked of another: the caller decides
+        // a call that the killed worker received is not sent to another worker: the caller decides
         let request = request("who", Some("ann"));
         match jobs.call(&team(), Some("ann"), request, TIMING.death_confirmation * 3, None).await {
             Ok(value) => break serde_json::from_str::<Key>(value.get()).unwrap(),
@@ -137,7 +137,7 @@ async fn a_call_waits_a_moment_for_a_slot() {
         let within = TIMING.slot_wait / 4;
         waiting.spawn(async move { jobs.call(&team(), None, request("hang", None), within, None).await });
     }
-    // whether it comes before or after they have a slot
+    // whether it arrives before or after they have a slot
     while !waiting.is_empty() {
         assert!(call(&jobs, None).await.is_ok());
         let _ = waiting.try_join_next();

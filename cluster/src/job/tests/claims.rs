@@ -1,10 +1,10 @@
-//! Claims that stand although nothing stands behind them.
+//! Claims that exist without an attempt.
 
 use super::worker::{Log, Worker, jobs};
 use super::*;
 use crate::engine::Precondition;
 
-/// A job that a living worker claims without running it: the answer to its claim was lost, and its hint with it.
+/// A job that a living worker claims without running it: the reply to its claim was lost, and its work item with it.
 async fn forgotten(jobs: &Jobs, worker: &Worker, affinity: Affinity) -> Key {
     let job = Key::random();
     let life = async {
@@ -73,7 +73,7 @@ async fn a_job_that_runs_is_left_alone_however_often_its_worker_is_asked() {
     let _janitor = janitor(&jobs);
     let job = submit(&jobs, submission("wait")).await;
     becomes(&jobs, job, |record| record.state == JobState::Running).await;
-    // its hint comes again and its worker is asked several times meanwhile
+    // its work item is redelivered and its worker receives several claims queries meanwhile
     tokio::time::sleep(TIMING.redelivery * 3).await;
     let record = jobs.get(job).await.unwrap().unwrap().record;
     assert_eq!((record.state, record.attempts), (JobState::Running, 1));

@@ -1,4 +1,4 @@
-//! What nobody takes, and how much one page may leave waiting.
+//! Jobs that no worker takes, and the limit of waiting jobs per page.
 
 use super::*;
 use crate::id::{Address, NodeNumber};

@@ -1,4 +1,4 @@
-//! Workers for the tests: their handlers are named by the kinds of jobs.
+//! Workers for the tests, with handlers named by the kinds of jobs.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,7 @@ use crate::subject::Subjects;
 use crate::wire::{CallAnswer, HandlerError};
 use crate::worker::{WorkerLeaseKeeper, WorkerRow, Workers};
 
-/// One process's view of the cluster.
+/// The view of the cluster of one process.
 pub(super) async fn jobs(engine: &Engine) -> Jobs {
     let (jobs, follow) = process(engine).await;
     tokio::spawn(follow);
@@ -32,10 +32,10 @@ pub(super) async fn process(engine: &Engine) -> (Jobs, impl Future<Output = ()> 
     (Jobs::new(engine, &subjects, TIMING, &workers), follow)
 }
 
-/// What handlers did, in order: worker and job kind.
+/// Runs of handlers, in order: worker and job kind.
 pub(super) type Log = Arc<Mutex<Vec<(Key, String)>>>;
 
-/// A worker whose handlers are named by the kinds of jobs. Dropping it is its sudden death.
+/// A worker with handlers named by the kinds of jobs. Dropping it kills it without a shutdown.
 pub(super) struct Worker {
     pub(super) id: Key,
     draining: watch::Sender<bool>,
@@ -69,7 +69,7 @@ impl Worker {
         Self { id, draining, stop, work, keeper, follow }
     }
 
-    /// Finishes what runs and leaves.
+    /// Finishes the running work and shuts down.
     pub(super) async fn drain(mut self) {
         self.draining.send_replace(true);
         let work = self.work.take().unwrap();

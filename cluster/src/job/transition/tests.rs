@@ -40,7 +40,7 @@ fn failure(retryable: bool) -> HandlerError {
     HandlerError { code: "failed".into(), message: "no".into(), retryable }
 }
 
-/// What may be tried at any moment, sensible or not.
+/// Events that may be tried at any moment, valid or not.
 fn any_event() -> impl Strategy<Value = RecordEvent> {
     let claim = (1u128..4, 0u32..6).prop_map(|(id, attempt)| Claim { worker: worker(id), attempt });
     prop_oneof![
@@ -56,7 +56,7 @@ fn any_event() -> impl Strategy<Value = RecordEvent> {
 }
 
 proptest! {
-    /// Any number of workers, dead and alive, trying anything in any order.
+    /// Any number of workers, dead and alive, that try any event in any order.
     #[test]
     fn a_job_ends_once_and_only_by_the_claim_that_stands(
         retries in 0u32..4, steps in prop::collection::vec((any_event(), 0u64..400_000), 0..80)
@@ -104,7 +104,7 @@ proptest! {
         }
     }
 
-    /// Cancel works in every state that is not an end, whatever the worker does next.
+    /// Cancel works in every state that is not an end, for every next step of the worker.
     #[test]
     fn a_cancelled_job_never_runs_again(
         steps in prop::collection::vec(any_event(), 0..20), later in prop::collection::vec(any_event(), 0..20)

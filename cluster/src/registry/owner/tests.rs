@@ -1,4 +1,4 @@
-//! Pages that enter a connection while it becomes a user's, in every order of steps.
+//! Pages that enter a connection while a user claims it, in every order of steps.
 
 use proptest::prelude::*;
 
@@ -11,15 +11,15 @@ const CONNECTION: u128 = 100;
 const KEPT: Duration = Duration::from_secs(60);
 const LIFETIMES: Lifetimes = Lifetimes { session: KEPT, connection: KEPT, unregistered: KEPT };
 
-/// How far a page has come that enters with a token from before the login.
+/// The phase of a page that enters with a token from before the login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Outside,
     /// Its row is written.
     Written,
-    /// Its node counts it as its own.
+    /// Its node counts the page as its own.
     Counted,
-    /// Its socket has it.
+    /// Its socket is attached.
     Inside,
     Refused,
 }
@@ -40,7 +40,7 @@ struct Node {
 enum Step {
     /// A page takes its next step.
     Advance { page: usize },
-    /// A node hears of so many rows.
+    /// A node receives this number of rows.
     Hear { node: usize, events: usize },
     /// A page at that node logs in.
     LogIn { node: usize },
@@ -74,7 +74,7 @@ async fn advance(nodes: &[Node], page: &mut Page) {
         }
         Phase::Written => Phase::Counted,
         Phase::Counted => match registry.owner(Key::from_bits(CONNECTION)).await.unwrap() {
-            // it may have been labelled since
+            // it may have got the user since then
             Some(_) => Phase::Refused,
             None => Phase::Inside,
         },

@@ -1,4 +1,4 @@
-//! The view against plain lists of what was written.
+//! The view compared with plain lists of the written rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -188,7 +188,7 @@ impl Model {
         }
     }
 
-    /// Everybody who is present.
+    /// Returns all members that are present.
     fn members(&self) -> BTreeSet<String> {
         let name = |(key, row): (&Key, &PageRow)| {
             let user = row.user.as_ref().map(|user| format!("user {user}"));
@@ -216,7 +216,7 @@ fn name(member: &Member) -> String {
     }
 }
 
-/// Does a step to both; what the view says of it.
+/// Applies a step to both, and returns the changes that the view reports.
 fn act(step: Step, rev: u64, view: &mut View, model: &mut Model) -> Vec<PresenceChange> {
     match step {
         Step::Put { page, node, session, user } => {

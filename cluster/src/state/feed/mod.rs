@@ -1,7 +1,7 @@
 //! The feed of changes to the followers in this process.
 //!
-//! Owns: the one watch on all trees, and the reads that it needs. Never: a decision (`followers`, `followed`), or how
-//! a notification reaches a follower.
+//! Owns: the one watch on all trees, and the reads that it needs. Never: a decision (`subscriptions`, `replica`), or
+//! how a notification reaches a follower.
 
 pub(super) mod replica;
 pub(super) mod subscriptions;

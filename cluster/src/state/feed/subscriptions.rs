@@ -1,7 +1,7 @@
 //! All followers in this process. Pure.
 //!
 //! Owns: which trees are followed, and by which followers; a tree without followers is not stored here. Never: the
-//! notifications (`followed`).
+//! notifications (`replica`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -134,7 +134,7 @@ impl Disk {
     pub(super) fn append(&self, step: JournalEntry) {
         self.0.appended[step.place.index()].store(step.mark, Ordering::Release);
         if let Some(steps) = &self.0.steps {
-            // an error means that the writer has ended; the operations that wait for this step get `Down`
+            // an error means that the writer has ended; the operations that wait for this step get `Unavailable`
             let _ = steps.send(step);
         }
     }
@@ -155,13 +155,13 @@ impl Disk {
         self.0.appended[place.index()].load(Ordering::Acquire)
     }
 
-    /// Returns `Down` if the disk is known to accept no steps.
+    /// Returns [`Unavailable`] if the disk is known to accept no steps.
     pub(super) fn takes_steps(&self) -> Result<(), Unavailable> {
         let closed = self.0.reached.has_changed().is_err();
         if closed || self.0.reached.borrow().broken { Err(Unavailable) } else { Ok(()) }
     }
 
-    /// Waits until a stream is on disk up to a mark. Returns `Down` when that may never happen.
+    /// Waits until a stream is on disk up to a mark. Returns [`Unavailable`] when that may never happen.
     pub(super) async fn reach(&self, place: JournalStream, mark: u64) -> Result<(), Unavailable> {
         let is_kept = |reached: &DurableMarks| reached.marks[place.index()] >= mark;
         if is_kept(&self.0.reached.borrow()) {

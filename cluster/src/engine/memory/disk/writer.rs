@@ -38,7 +38,7 @@ impl<O: StoreState> JournalWriter<O> {
             group.extend(self.steps.try_iter().take(GROUP));
             if let Err(error) = self.keep(&mut group) {
                 self.give_up(&error);
-                // discard the remaining steps; the operations that wait for them get `Down`
+                // discard the remaining steps; the operations that wait for them get `Unavailable`
                 while self.steps.recv().is_ok() {}
                 return;
             }
