@@ -24,12 +24,12 @@ pub async fn run(
         config.node.advertise = config.local_url();
     }
     let mut stop = std::pin::pin!(stop);
-    let lobby = StartupServer::new(listener, &config, timing, api::not_ready());
+    let startup = StartupServer::new(listener, &config, timing, api::not_ready());
     let node = tokio::select! {
-        node = lobby.serve_until(Node::start(config, timing)) => node?,
+        node = startup.serve_until(Node::start(config, timing)) => node?,
         () = &mut stop => return Ok(()),
     };
-    let failure = until_stopped(&node, lobby, stop).await;
+    let failure = until_stopped(&node, startup, stop).await;
     node.stop().await;
     tracing::info!("stopped");
     failure.map_or(Ok(()), |failure| Err(StartError::Task(failure.name)))
@@ -38,7 +38,7 @@ pub async fn run(
 /// Serves until `stop`, or until a task that the node needs ends: the failure of that task.
 async fn until_stopped(
     node: &Node,
-    lobby: StartupServer,
+    startup: StartupServer,
     stop: impl Future<Output = ()>,
 ) -> Option<TaskFailure> {
     let mut failure = None;
@@ -51,7 +51,7 @@ async fn until_stopped(
     {
         let mut stop = std::pin::pin!(stop);
         tokio::select! {
-            () = lobby.serve_until(node.ready.wait()) => node.serve(lobby, stop).await,
+            () = startup.serve_until(node.ready.wait()) => node.serve(startup, stop).await,
             () = &mut stop => node.accepting.set(false),
         }
     }
@@ -59,7 +59,7 @@ async fn until_stopped(
 }
 
 impl Node {
-    async fn serve(&self, lobby: StartupServer, stop: impl Future<Output = ()>) {
+    async fn serve(&self, startup: StartupServer, stop: impl Future<Output = ()>) {
         let edge = Edge::new(&self.config, self.timing, self.context.clone(), self.metrics.clone());
         let router = edge.routes().merge(api::router(self.parts()));
         let node = self.lease.holder().map(|holder| holder.node.to_string());
@@ -69,7 +69,7 @@ impl Node {
             self.accepting.set(false);
             tracing::info!(pages = self.hub.len(), "stopping: pages are sent elsewhere");
         };
-        edge.serve(lobby, router, stop).await;
+        edge.serve(startup, router, stop).await;
         self.await_migration().await;
     }
 

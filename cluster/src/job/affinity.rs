@@ -53,7 +53,7 @@ type Claiming = Shared<BoxFuture<'static, Result<Fence, Option<Key>>>>;
 
 /// The users of one worker.
 pub(super) struct UserAffinity {
-    desk: Arc<WorkerInbox>,
+    inbox: Arc<WorkerInbox>,
     id: Key,
     held: Mutex<HashMap<String, OwnedUser>>,
     /// Users with a claim in progress; concurrent callers wait for the same outcome.
@@ -73,8 +73,8 @@ enum Next {
 }
 
 impl UserAffinity {
-    pub(super) fn new(desk: Arc<WorkerInbox>, id: Key) -> Self {
-        Self { desk, id, held: Mutex::default(), claiming: Mutex::default(), serving: Mutex::default() }
+    pub(super) fn new(inbox: Arc<WorkerInbox>, id: Key) -> Self {
+        Self { inbox, id, held: Mutex::default(), claiming: Mutex::default(), serving: Mutex::default() }
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<String, OwnedUser>> {
@@ -86,11 +86,11 @@ impl UserAffinity {
     }
 
     fn jobs(&self) -> &Jobs {
-        &self.desk.jobs
+        &self.inbox.jobs
     }
 
     fn fence_key(&self, user: &str) -> String {
-        let WorkerGroup { pool, lane } = &self.desk.team;
+        let WorkerGroup { pool, lane } = &self.inbox.team;
         job_key::fence(pool, lane, &SubjectToken::new(user))
     }
 
@@ -100,10 +100,10 @@ impl UserAffinity {
     ///
     /// The id of the other worker, or `None` when the owner cannot be determined now.
     pub(super) async fn acquire_user(self: &Arc<Self>, user: &str) -> Result<Fence, Option<Key>> {
-        if *self.desk.draining.borrow() {
+        if *self.inbox.draining.borrow() {
             return Err(self.hand_over(user).await);
         }
-        let me = self.desk.lease.worker().ok_or(None)?;
+        let me = self.inbox.lease.worker().ok_or(None)?;
         if let Some(held) = self.valid(user, me) {
             return Ok(Fence { key: self.fence_key(user), rev: held.rev });
         }
@@ -134,8 +134,8 @@ impl UserAffinity {
 
     /// Returns whether a user is assigned to this worker now, as far as this process knows.
     pub(super) fn has(&self, user: &str) -> bool {
-        !*self.desk.draining.borrow()
-            && self.desk.lease.worker().is_some_and(|me| self.valid(user, me).is_some())
+        !*self.inbox.draining.borrow()
+            && self.inbox.lease.worker().is_some_and(|me| self.valid(user, me).is_some())
     }
 
     fn valid(&self, user: &str, me: WorkerId) -> Option<OwnedUser> {
@@ -187,8 +187,8 @@ impl UserAffinity {
     /// users wait.
     async fn lives(&self, worker: WorkerId) -> bool {
         let workers = &self.jobs().workers;
-        match workers.is_alive(&self.desk.team, worker).await {
-            Ok(true) => workers.bury(&self.desk.team, worker).await != Ok(true),
+        match workers.is_alive(&self.inbox.team, worker).await {
+            Ok(true) => workers.evict_dead(&self.inbox.team, worker).await != Ok(true),
             alive => alive != Ok(false),
         }
     }
@@ -200,7 +200,7 @@ impl UserAffinity {
             return None;
         }
         self.release_user(user).await;
-        self.jobs().workers.roster().choose(&self.desk.team, user).filter(|next| *next != self.id)
+        self.jobs().workers.roster().choose(&self.inbox.team, user).filter(|next| *next != self.id)
     }
 
     async fn release_user(&self, user: &str) {
@@ -227,7 +227,7 @@ impl UserAffinity {
             let serving: HashSet<String> = self.serving().keys().cloned().collect();
             let now = clock::boot();
             self.held().retain(|user, held| serving.contains(user) || now < held.until);
-            let Some(me) = self.desk.lease.worker() else { continue };
+            let Some(me) = self.inbox.lease.worker() else { continue };
             for user in serving {
                 if let Some(held) = self.valid(&user, me) {
                     let _ = self.write(&user, me, self.fence_key(&user), Precondition::Rev(held.rev)).await;
@@ -266,7 +266,7 @@ impl UserAffinity {
     /// Runs the first due job of a user to its end.
     async fn run_next(self: &Arc<Self>, user: &str) -> Next {
         let pause = Next::Wait(self.jobs().timing.lease_renew);
-        let WorkerGroup { pool, lane } = &self.desk.team;
+        let WorkerGroup { pool, lane } = &self.inbox.team;
         let prefix = job_key::open_of(pool, lane, partition(user), &SubjectToken::new(user));
         let Ok(rows) = self.jobs().store.scan(&prefix, 0, ROWS).await else { return pause };
         let now = unix_ms();
@@ -281,7 +281,7 @@ impl UserAffinity {
                 self.jobs().wake_at(other, user).await;
                 return Next::Done;
             }
-            Err(None) if *self.desk.draining.borrow() => return Next::Done,
+            Err(None) if *self.inbox.draining.borrow() => return Next::Done,
             Err(None) => return pause,
         };
         self.run(first, &fence).await
@@ -302,9 +302,9 @@ impl UserAffinity {
             Ok(None) => return forget().await,
             Err(Unavailable) => return pause,
         };
-        let Ok(slot) = self.desk.slots.clone().acquire_owned().await else { return Next::Done };
+        let Ok(slot) = self.inbox.slots.clone().acquire_owned().await else { return Next::Done };
         let (ended, end) = oneshot::channel();
-        match self.desk.claim(stored, Some(fence), None, Some(ended), slot).await {
+        match self.inbox.claim(stored, Some(fence), None, Some(ended), slot).await {
             Ok(()) => {
                 // an error means that the attempt was dropped, which is an end as well
                 let _ = end.await;
@@ -315,7 +315,7 @@ impl UserAffinity {
                 Next::Wait(Duration::from_millis(ms))
             }
             Err(TransitionFailure::Refused(TransitionError::Running(worker), running)) => {
-                match self.desk.mark_lost(*running, worker).await {
+                match self.inbox.mark_lost(*running, worker).await {
                     Some(changed) => {
                         jobs.run_effect(changed).await;
                         Next::Again
@@ -343,8 +343,8 @@ impl UserAffinity {
     /// joined or left and when the connection changed.
     pub(super) async fn sweep(self: Arc<Self>) {
         let mut changes = self.jobs().workers.changes();
-        let mut draining = self.desk.draining.subscribe();
-        let WorkerGroup { pool, lane } = &self.desk.team;
+        let mut draining = self.inbox.draining.subscribe();
+        let WorkerGroup { pool, lane } = &self.inbox.team;
         let prefix = job_key::open(pool, lane);
         let mut link = self.jobs().engine.link();
         let mut after = 0;
@@ -372,7 +372,7 @@ impl UserAffinity {
     }
 
     fn looks_after(&self, user: &str) -> bool {
-        let keeper = self.jobs().workers.roster().partition_owner(&self.desk.team, partition(user));
+        let keeper = self.jobs().workers.roster().partition_owner(&self.inbox.team, partition(user));
         keeper == Some(self.id) || self.held().contains_key(user)
     }
 }

@@ -152,7 +152,7 @@ impl OutgoingCall<'_> {
         let life = self.jobs.workers.roster().current_epoch(silent);
         if let Some(life) = life {
             let gone = async {
-                if self.jobs.workers.bury(self.team, life).await == Ok(true) {
+                if self.jobs.workers.evict_dead(self.team, life).await == Ok(true) {
                     self.jobs.workers.left(life).await;
                 }
             };

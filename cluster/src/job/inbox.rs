@@ -26,12 +26,12 @@ use crate::wire::{self, CallAnswer, Cancel, ClaimsQuery, Wake, WorkerCall};
 use crate::worker::{WorkerGroup, WorkerId, WorkerLease};
 
 /// Maximum unread bytes of each subscription of a worker.
-const UNREAD: usize = 8 * 1024 * 1024;
+pub(super) const UNREAD: usize = 8 * 1024 * 1024;
 
 /// Work that runs here and can be cancelled, or a job with a claim that is being changed here.
 pub(super) struct RunningGuard {
     id: Key,
-    desk: Arc<WorkerInbox>,
+    inbox: Arc<WorkerInbox>,
     pub(super) cancel: Arc<watch::Sender<bool>>,
     /// Whether a handler has begun and its end is not written yet.
     begun: bool,
@@ -47,9 +47,9 @@ impl RunningGuard {
 impl Drop for RunningGuard {
     fn drop(&mut self) {
         if self.begun {
-            self.desk.dropped.lock().unwrap_or_else(PoisonError::into_inner).insert(self.id);
+            self.inbox.dropped.lock().unwrap_or_else(PoisonError::into_inner).insert(self.id);
         }
-        self.desk.running().remove(&self.id);
+        self.inbox.running().remove(&self.id);
     }
 }
 
@@ -88,12 +88,16 @@ impl ControlSubscriptions {
 }
 
 /// Handles the messages that this worker receives.
-pub(super) async fn listen(desk: Arc<WorkerInbox>, assigned: Arc<UserAffinity>, ears: ControlSubscriptions) {
-    let ControlSubscriptions { mut own, mut team } = ears;
+pub(super) async fn listen(
+    inbox: Arc<WorkerInbox>,
+    assigned: Arc<UserAffinity>,
+    control: ControlSubscriptions,
+) {
+    let ControlSubscriptions { mut own, mut team } = control;
     let own = async {
         while let Some(received) = own.next().await {
             if let BusEvent::Message(message) = received {
-                desk.clone().handle_control(&assigned, message);
+                inbox.clone().handle_control(&assigned, message);
             }
         }
     };
@@ -101,51 +105,11 @@ pub(super) async fn listen(desk: Arc<WorkerInbox>, assigned: Arc<UserAffinity>, 
         while let Some(received) = team.next().await {
             if let BusEvent::Message(message) = received {
                 // a call, which at most one worker of the group runs
-                let _ = desk.stop(&message);
+                let _ = inbox.stop(&message);
             }
         }
     };
     tokio::join!(own, team);
-}
-
-/// The calls of a lane that this worker receives, until it drains: from then on it is no longer a member of the group
-/// that shares them.
-pub(super) struct CallSubscription {
-    /// `None` when no more calls come.
-    subscription: Option<Subscription>,
-    draining: watch::Receiver<bool>,
-}
-
-impl CallSubscription {
-    pub(super) async fn open(
-        jobs: &Jobs,
-        team: &WorkerGroup,
-        draining: watch::Receiver<bool>,
-    ) -> Result<Self, Unavailable> {
-        let subject = jobs.subjects.calls(&team.pool, &team.lane);
-        let subscription = Some(jobs.engine.subscribe(&subject, Some("workers"), UNREAD).await?);
-        Ok(Self { subscription, draining })
-    }
-
-    /// Returns the next call. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Message {
-        loop {
-            if *self.draining.borrow_and_update() {
-                self.subscription = None;
-            }
-            let Some(subscription) = &mut self.subscription else { return std::future::pending().await };
-            tokio::select! {
-                biased;
-                received = subscription.next() => match received {
-                    Some(BusEvent::Message(question)) => return question,
-                    Some(BusEvent::Gap(_)) => {}
-                    None => self.subscription = None,
-                },
-                // an error means that the sender is gone and draining can no longer be requested
-                Ok(()) = self.draining.changed() => {}
-            }
-        }
-    }
 }
 
 fn read<T: DeserializeOwned>(message: &Message) -> Option<T> {
@@ -180,7 +144,7 @@ impl WorkerInbox {
             Entry::Occupied(_) => return None,
             Entry::Vacant(place) => drop(place.insert(cancel.clone())),
         }
-        Some(RunningGuard { id, desk: self.clone(), cancel, begun: false })
+        Some(RunningGuard { id, inbox: self.clone(), cancel, begun: false })
     }
 
     /// Handles a message for this worker alone.
@@ -291,7 +255,7 @@ impl WorkerInbox {
         slot: OwnedSemaphorePermit,
     ) -> Option<IncomingCall> {
         let asked =
-            IncomingCall { call, question, desk: self.clone(), slot, _unanswered: self.unanswered.token() };
+            IncomingCall { call, question, inbox: self.clone(), slot, _unanswered: self.unanswered.token() };
         (asked.remaining() != Some(Duration::ZERO)).then_some(asked)
     }
 

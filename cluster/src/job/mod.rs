@@ -20,6 +20,7 @@
 mod affinity;
 mod attempt;
 mod call;
+mod call_subscription;
 mod change;
 mod expire;
 mod inbox;

@@ -16,37 +16,37 @@ use crate::subject::route;
 
 /// Pulls as many work items as there are free slots, never more, because an item that waits here could run elsewhere.
 /// The slots are not reserved meanwhile: a call may take one, and its work item waits a short time or is returned.
-pub(super) async fn pull(desk: Arc<WorkerInbox>) {
-    let route = route(&desk.team.pool, &desk.team.lane);
-    let mut draining = desk.draining.subscribe();
-    while !*desk.draining.borrow() {
-        if desk.slots.acquire().await.is_err() {
+pub(super) async fn pull(inbox: Arc<WorkerInbox>) {
+    let route = route(&inbox.team.pool, &inbox.team.lane);
+    let mut draining = inbox.draining.subscribe();
+    while !*inbox.draining.borrow() {
+        if inbox.slots.acquire().await.is_err() {
             return;
         }
-        let free = desk.slots.available_permits().max(1);
+        let free = inbox.slots.available_permits().max(1);
         let hints = tokio::select! {
-            hints = desk.jobs.engine.pull(&route, free, desk.jobs.timing.redelivery) => hints,
+            hints = inbox.jobs.engine.pull(&route, free, inbox.jobs.timing.redelivery) => hints,
             _ = draining.wait_for(|draining| *draining) => return,
         };
         match hints {
             Ok(hints) => {
                 for hint in hints {
-                    let slot = desk.slots.clone().try_acquire_owned().ok();
-                    tokio::spawn(process_hint(desk.clone(), hint, slot));
+                    let slot = inbox.slots.clone().try_acquire_owned().ok();
+                    tokio::spawn(process_hint(inbox.clone(), hint, slot));
                 }
             }
             Err(error) => {
                 tracing::debug!(%error, "no hints now");
-                desk.jobs.wait_to_retry().await;
+                inbox.jobs.wait_to_retry().await;
             }
         }
     }
 }
 
 /// Reads the record to decide how to handle a work item.
-async fn process_hint(desk: Arc<WorkerInbox>, hint: QueueMessage, slot: Option<OwnedSemaphorePermit>) {
-    let jobs = &desk.jobs;
-    let Ok(id) = hint.id.parse::<Key>() else { return settle(&desk, &hint).await };
+async fn process_hint(inbox: Arc<WorkerInbox>, hint: QueueMessage, slot: Option<OwnedSemaphorePermit>) {
+    let jobs = &inbox.jobs;
+    let Ok(id) = hint.id.parse::<Key>() else { return settle(&inbox, &hint).await };
     // on the first delivery the enqueued record is most likely current; before a redelivery it has changed
     let hinted = Some(&hint).filter(|hint| hint.attempt == 1).and_then(StoredJob::hinted);
     let stored = match hinted.filter(|stored| stored.record.id == id) {
@@ -54,63 +54,63 @@ async fn process_hint(desk: Arc<WorkerInbox>, hint: QueueMessage, slot: Option<O
         None => match jobs.get(id).await {
             Ok(Some(stored)) => stored,
             // the record is written before its work item: a missing record has expired
-            Ok(None) => return settle(&desk, &hint).await,
-            Err(_) => return nak(&desk, &hint, jobs.timing.lease_renew).await,
+            Ok(None) => return settle(&inbox, &hint).await,
+            Err(_) => return nak(&inbox, &hint, jobs.timing.lease_renew).await,
         },
     };
     if stored.record.affinity == Affinity::Assigned {
         // its work item means that a page was not notified; a job that has not ended waits as a row
         return match stored.record.state.is_terminal() {
-            true => notify_and_ack(&desk, &stored, &hint).await,
-            false => settle(&desk, &hint).await,
+            true => notify_and_ack(&inbox, &stored, &hint).await,
+            false => settle(&inbox, &hint).await,
         };
     }
     let slot = match slot {
         Some(slot) => slot,
-        None => match timeout(jobs.timing.redelivery / 2, desk.slots.clone().acquire_owned()).await {
+        None => match timeout(jobs.timing.redelivery / 2, inbox.slots.clone().acquire_owned()).await {
             Ok(Ok(slot)) => slot,
-            _ => return nak(&desk, &hint, Duration::ZERO).await,
+            _ => return nak(&inbox, &hint, Duration::ZERO).await,
         },
     };
-    match desk.claim(stored, None, Some(hint.clone()), None, slot).await {
+    match inbox.claim(stored, None, Some(hint.clone()), None, slot).await {
         Ok(()) => {}
         Err(TransitionFailure::Refused(TransitionError::NotDue(ms), _)) => {
-            nak(&desk, &hint, Duration::from_millis(ms)).await;
+            nak(&inbox, &hint, Duration::from_millis(ms)).await;
         }
         Err(TransitionFailure::Refused(TransitionError::Running(worker), running)) => {
-            match desk.mark_lost(*running, worker).await {
+            match inbox.mark_lost(*running, worker).await {
                 // the job is enqueued again, or has ended
                 Some(changed) => {
                     jobs.run_effect(changed).await;
-                    settle(&desk, &hint).await;
+                    settle(&inbox, &hint).await;
                 }
                 // a redelivery is not a right to run the job
-                None => nak(&desk, &hint, jobs.timing.redelivery).await,
+                None => nak(&inbox, &hint, jobs.timing.redelivery).await,
             }
         }
-        Err(TransitionFailure::Refused(_, over)) => notify_and_ack(&desk, &over, &hint).await,
-        Err(TransitionFailure::Gone) => settle(&desk, &hint).await,
+        Err(TransitionFailure::Refused(_, over)) => notify_and_ack(&inbox, &over, &hint).await,
+        Err(TransitionFailure::Gone) => settle(&inbox, &hint).await,
         Err(TransitionFailure::Fenced | TransitionFailure::Unavailable) => {
-            nak(&desk, &hint, jobs.timing.lease_renew).await;
+            nak(&inbox, &hint, jobs.timing.lease_renew).await;
         }
     }
 }
 
 /// Notifies the pages of a job that has ended and acknowledges its work item. The worker that ended the job may have
 /// been killed before it did so.
-async fn notify_and_ack(desk: &WorkerInbox, over: &StoredJob, hint: &QueueMessage) {
-    desk.jobs.notify_pages(over).await;
-    settle(desk, hint).await;
+async fn notify_and_ack(inbox: &WorkerInbox, over: &StoredJob, hint: &QueueMessage) {
+    inbox.jobs.notify_pages(over).await;
+    settle(inbox, hint).await;
 }
 
-async fn settle(desk: &WorkerInbox, hint: &QueueMessage) {
-    if let Err(error) = desk.jobs.engine.ack(hint).await {
+async fn settle(inbox: &WorkerInbox, hint: &QueueMessage) {
+    if let Err(error) = inbox.jobs.engine.ack(hint).await {
         tracing::debug!(%error, "hint not settled, it comes again");
     }
 }
 
-async fn nak(desk: &WorkerInbox, hint: &QueueMessage, after: Duration) {
-    if let Err(error) = desk.jobs.engine.nak(hint, after).await {
+async fn nak(inbox: &WorkerInbox, hint: &QueueMessage, after: Duration) {
+    if let Err(error) = inbox.jobs.engine.nak(hint, after).await {
         tracing::debug!(%error, "hint not put off, it comes again by itself");
     }
 }

@@ -167,8 +167,8 @@ impl JobReconciler {
         busy.dedup_by_key(|(worker, _)| *worker);
         let lives = |worker| jobs.workers.roster().is_current(worker);
         let asked = busy.into_iter().filter(|(worker, _)| lives(*worker));
-        let buried = asked.map(|(worker, team)| jobs.workers.bury(team, worker));
-        futures_util::future::try_join_all(buried).await.map(drop)
+        let evicted = asked.map(|(worker, team)| jobs.workers.evict_dead(team, worker));
+        futures_util::future::try_join_all(evicted).await.map(drop)
     }
 
     async fn repair(&mut self, jobs: &Jobs, stored: StoredJob) -> Result<bool, Unavailable> {

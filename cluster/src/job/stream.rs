@@ -11,7 +11,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::affinity::UserAffinity;
 use super::attempt::Attempt;
-use super::inbox::{CallSubscription, ControlSubscriptions, WorkerInbox, listen};
+use super::call_subscription::CallSubscription;
+use super::inbox::{ControlSubscriptions, WorkerInbox, listen};
 use super::queue;
 use super::store::Jobs;
 use crate::clock;
@@ -33,7 +34,7 @@ pub struct IncomingCall {
     /// The call.
     pub call: WorkerCall,
     pub(super) question: Message,
-    pub(super) desk: Arc<WorkerInbox>,
+    pub(super) inbox: Arc<WorkerInbox>,
     pub(super) slot: OwnedSemaphorePermit,
     /// Dropped last.
     pub(super) _unanswered: TaskTrackerToken,
@@ -43,7 +44,7 @@ impl IncomingCall {
     /// Resolves when no caller waits for the reply any more: the caller has cancelled the call, or its deadline has
     /// passed. The call can be cancelled from the first poll on.
     pub async fn abandoned(&self) {
-        let running = self.desk.begin(self.call.id);
+        let running = self.inbox.begin(self.call.id);
         let cancelled = async {
             // the same call was delivered twice: a cancellation cannot tell them apart
             let Some(running) = &running else { return std::future::pending().await };
@@ -63,9 +64,9 @@ impl IncomingCall {
 
     /// Sends the reply. The slot is released first, because the caller may send the next call at once.
     pub async fn answer(self, answer: CallAnswer) {
-        let Self { question, desk, slot, _unanswered, .. } = self;
+        let Self { question, inbox, slot, _unanswered, .. } = self;
         drop(slot);
-        desk.reply(question, &answer).await;
+        inbox.reply(question, &answer).await;
     }
 }
 
@@ -73,7 +74,7 @@ impl IncomingCall {
 pub struct WorkStream {
     work: mpsc::Receiver<Work>,
     calls: CallSubscription,
-    desk: Arc<WorkerInbox>,
+    inbox: Arc<WorkerInbox>,
     slots: u32,
     assigned: Arc<UserAffinity>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
@@ -93,18 +94,18 @@ impl WorkStream {
     ) -> Result<Self, Unavailable> {
         // each unit of work has a slot, so the sender never waits
         let (sender, work) = mpsc::channel(slots.max(1) as usize);
-        let ears = ControlSubscriptions::open(jobs, &team, id).await?;
+        let control = ControlSubscriptions::open(jobs, &team, id).await?;
         let calls = CallSubscription::open(jobs, &team, draining.subscribe()).await?;
         let places = Arc::new(Semaphore::new(slots as usize));
-        let desk = Arc::new(WorkerInbox::new(jobs, team, release, lease, places, draining, sender));
-        let assigned = Arc::new(UserAffinity::new(desk.clone(), id));
+        let inbox = Arc::new(WorkerInbox::new(jobs, team, release, lease, places, draining, sender));
+        let assigned = Arc::new(UserAffinity::new(inbox.clone(), id));
         let tasks = vec![
-            tokio::spawn(listen(desk.clone(), assigned.clone(), ears)),
-            tokio::spawn(queue::pull(desk.clone())),
+            tokio::spawn(listen(inbox.clone(), assigned.clone(), control)),
+            tokio::spawn(queue::pull(inbox.clone())),
             tokio::spawn(assigned.clone().sweep()),
             tokio::spawn(assigned.clone().renew()),
         ];
-        Ok(Self { work, calls, desk, assigned, slots, tasks })
+        Ok(Self { work, calls, inbox, assigned, slots, tasks })
     }
 
     /// Returns the next unit of work.
@@ -117,7 +118,7 @@ impl WorkStream {
             tokio::select! {
                 biased;
                 question = self.calls.next() => {
-                    if let Some(asked) = self.desk.call(question) {
+                    if let Some(asked) = self.inbox.call(question) {
                         return Some(Work::Call(Box::new(asked)));
                     }
                 }
@@ -128,12 +129,12 @@ impl WorkStream {
 
     /// Resolves when no work runs here any more. Work that still arrives must be received meanwhile.
     pub fn idle(&self) -> impl Future<Output = ()> + use<> {
-        let (desk, all) = (self.desk.clone(), self.slots);
+        let (inbox, all) = (self.inbox.clone(), self.slots);
         async move {
             // the semaphore is never closed, so there is no error
-            let _slots = desk.slots.acquire_many(all).await;
-            desk.unanswered.close();
-            desk.unanswered.wait().await;
+            let _slots = inbox.slots.acquire_many(all).await;
+            inbox.unanswered.close();
+            inbox.unanswered.wait().await;
         }
     }
 

@@ -23,7 +23,7 @@ use crate::id::Key;
 use crate::subject::state_key;
 
 /// Size in bytes of the cache of trees, without those that are being written.
-const SHELF: usize = 32 * 1024 * 1024;
+const CACHE: usize = 32 * 1024 * 1024;
 
 type ReplySender = oneshot::Sender<Result<u64, StateError>>;
 
@@ -44,7 +44,7 @@ pub struct ReadValue {
 
 pub(super) struct StateStoreInner {
     pub(super) store: Kv,
-    desk: Mutex<ActiveWriters>,
+    writers: Mutex<ActiveWriters>,
     wishes: mpsc::UnboundedSender<FeedCommand>,
     /// The receiver of `wishes`, until the feed takes it.
     unheard: Mutex<Option<mpsc::UnboundedReceiver<FeedCommand>>>,
@@ -53,7 +53,7 @@ pub(super) struct StateStoreInner {
 /// The writers at work, and the cache of trees that were written before.
 pub(super) struct ActiveWriters {
     active: HashMap<Arc<str>, Arc<Mutex<WriterSlot>>>,
-    pub(super) shelf: TreeCache,
+    pub(super) cache: TreeCache,
 }
 
 /// A writer with work.
@@ -91,8 +91,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl StateStoreInner {
-    pub(super) fn desk(&self) -> MutexGuard<'_, ActiveWriters> {
-        lock(&self.desk)
+    pub(super) fn writers(&self) -> MutexGuard<'_, ActiveWriters> {
+        lock(&self.writers)
     }
 
     /// Returns the receiver of feed commands, once, for the only feed of the process.
@@ -105,9 +105,11 @@ impl StateStore {
     /// Opens the trees of the engine's cluster. Followers receive nothing before [`StateStore::feed`] runs.
     pub fn new(engine: &Engine) -> Self {
         let (wishes, unheard) = mpsc::unbounded_channel();
-        let desk = Mutex::new(ActiveWriters { active: HashMap::new(), shelf: TreeCache::new(SHELF) });
+        let writers = Mutex::new(ActiveWriters { active: HashMap::new(), cache: TreeCache::new(CACHE) });
         let store = engine.kv(Bucket::State);
-        Self { shared: Arc::new(StateStoreInner { store, desk, wishes, unheard: Mutex::new(Some(unheard)) }) }
+        Self {
+            shared: Arc::new(StateStoreInner { store, writers, wishes, unheard: Mutex::new(Some(unheard)) }),
+        }
     }
 
     /// Calls `tell` with each notification for followers, in order. Ends only when the engine is gone. A process has
@@ -239,7 +241,7 @@ impl StateStore {
     }
 
     fn is_writing(&self, key: &str) -> bool {
-        self.shared.desk().active.contains_key(key)
+        self.shared.writers().active.contains_key(key)
     }
 
     fn enqueue(&self, key: Arc<str>, write: DraftWrite, ticket: ReplySender) {
@@ -262,11 +264,11 @@ impl StateStore {
     }
 
     fn place(&self, key: &Arc<str>) -> Arc<Mutex<WriterSlot>> {
-        let ActiveWriters { active, shelf } = &mut *self.shared.desk();
+        let ActiveWriters { active, cache } = &mut *self.shared.writers();
         if let Some(place) = active.get(key) {
             return place.clone();
         }
-        let writer = TreeWriter::new(shelf.take(key));
+        let writer = TreeWriter::new(cache.take(key));
         let place = WriterSlot { writer, lingers: false, next: None, retired: false };
         let place = Arc::new(Mutex::new(place));
         active.insert(key.clone(), place.clone());
@@ -312,14 +314,14 @@ impl StateStore {
 
     /// Removes a writer without work from `active` and moves its known version to the cache.
     fn retire(&self, key: Arc<str>, place: &Mutex<WriterSlot>) {
-        let mut desk = self.shared.desk();
+        let mut writers = self.shared.writers();
         let mut at = lock(place);
         // another caller may have enqueued a write meanwhile, and its task drives the writer
         if at.writer.is_idle() && !at.retired {
             at.retired = true;
-            desk.active.remove(&key);
+            writers.active.remove(&key);
             if let Some(known) = at.writer.take_known() {
-                desk.shelf.put(key, known);
+                writers.cache.put(key, known);
             }
         }
     }

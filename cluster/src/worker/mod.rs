@@ -153,7 +153,7 @@ impl Workers {
     /// fails.
     ///
     /// Returns whether that incarnation is dead, evicted by this call or by another process.
-    pub async fn bury(&self, team: &WorkerGroup, worker: WorkerId) -> Result<bool, Unavailable> {
+    pub async fn evict_dead(&self, team: &WorkerGroup, worker: WorkerId) -> Result<bool, Unavailable> {
         let key = node_key::worker(&team.pool, &team.lane, worker.id);
         let Some(entry) = self.rows.get(&key, Consistency::Latest).await? else { return Ok(true) };
         let epoch = WorkerRow::decode(&entry.meta).map(|row| row.epoch_at(entry.rev));

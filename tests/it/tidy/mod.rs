@@ -1,8 +1,9 @@
 //! House rules that no compiler knows, as tests: each message says what to do instead.
 //!
-//! Owns: reading the tree and the rules in `layers`, `rust` and `documents`. Starts nothing.
+//! Owns: reading the tree and the rules in `layers`, `rust`, `language` and `documents`. Starts nothing.
 
 mod documents;
+mod language;
 mod layers;
 mod rust;
 

@@ -28,17 +28,17 @@ const SUBSCRIPTION_CAPACITY: usize = 64 * 1024;
 /// leader returns it.
 const SMALLEST_MAX_PAYLOAD: usize = 1024 * 1024;
 
-/// Tasks that are aborted when their owner is dropped.
+/// ConnectionTasks that are aborted when their owner is dropped.
 #[derive(Default)]
-pub(super) struct Tasks(Vec<AbortHandle>);
+pub(super) struct ConnectionTasks(Vec<AbortHandle>);
 
-impl Tasks {
+impl ConnectionTasks {
     pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.0.push(tokio::spawn(task).abort_handle());
     }
 }
 
-impl Drop for Tasks {
+impl Drop for ConnectionTasks {
     fn drop(&mut self) {
         for task in &self.0 {
             task.abort();
@@ -73,7 +73,7 @@ impl ConnectionListener {
 pub(super) async fn connect(
     options: &NatsOptions,
     role: &'static str,
-    tasks: &mut Tasks,
+    tasks: &mut ConnectionTasks,
 ) -> Result<NatsConnection, ConnectError> {
     connect_with(options, role, SUBSCRIPTION_CAPACITY, tasks).await
 }
@@ -82,7 +82,7 @@ async fn connect_with(
     options: &NatsOptions,
     role: &'static str,
     capacity: usize,
-    tasks: &mut Tasks,
+    tasks: &mut ConnectionTasks,
 ) -> Result<NatsConnection, ConnectError> {
     let timing = options.timing;
     let process = uuid::Uuid::new_v4().simple();
@@ -244,7 +244,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_without_the_needed_fixes_is_refused_by_name() {
         let fake = Fake::start("2.12.11", 1024 * 1024);
-        let refusal = connect(&options(&[&fake.url()]), "data", &mut Tasks::default()).await.err();
+        let refusal = connect(&options(&[&fake.url()]), "data", &mut ConnectionTasks::default()).await.err();
         assert!(
             matches!(&refusal, Some(ConnectError::Version { found }) if found == "2.12.11"),
             "{refusal:?}"
@@ -255,14 +255,14 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_takes_too_small_messages_is_refused() {
         let fake = Fake::start("2.15.1", 64 * 1024);
-        let refusal = connect(&options(&[&fake.url()]), "data", &mut Tasks::default()).await.err();
+        let refusal = connect(&options(&[&fake.url()]), "data", &mut ConnectionTasks::default()).await.err();
         assert!(refusal.is_some_and(|refusal| refusal.to_string().contains("max_payload is 65536")));
     }
 
     #[tokio::test]
     async fn a_server_that_is_not_there_is_a_clear_refusal_after_a_bounded_time() {
         let options = options(&["nats://127.0.0.1:1"]);
-        let mut tasks = Tasks::default();
+        let mut tasks = ConnectionTasks::default();
         let connecting = connect(&options, "data", &mut tasks);
         let bound = options.timing.operation * 4;
         let refusal = tokio::time::timeout(bound, connecting).await.expect("bounded").err();
@@ -274,7 +274,7 @@ mod tests {
     #[tokio::test]
     async fn questions_that_nobody_answers_leave_nothing_behind() {
         let fake = Fake::start("2.15.1", 1024 * 1024);
-        let mut tasks = Tasks::default();
+        let mut tasks = ConnectionTasks::default();
         let data = connect(&options(&[&fake.url()]), "data", &mut tasks).await.unwrap();
         let ask = || bus::request(&data, Message::new("silent", ""), Duration::from_millis(1));
         for _ in 0..200 {
@@ -286,7 +286,7 @@ mod tests {
     #[tokio::test]
     async fn messages_that_the_library_drops_are_a_gap() {
         let fake = Fake::start("2.15.1", 1024 * 1024);
-        let mut tasks = Tasks::default();
+        let mut tasks = ConnectionTasks::default();
         let data = connect_with(&options(&[&fake.url()]), "data", 8, &mut tasks).await.unwrap();
         let mut subscription = bus::subscribe(&data, "t.*", None, usize::MAX).await.unwrap();
         // the server sends the burst in one write, the library reads it at once, and its channel of 8

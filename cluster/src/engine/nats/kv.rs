@@ -320,7 +320,7 @@ impl KvStream {
 mod tests {
     use super::*;
     use crate::engine::nats::NatsOptions;
-    use crate::engine::nats::connect::{Tasks, connect};
+    use crate::engine::nats::connect::{ConnectionTasks, connect};
     use crate::engine::nats::fake::Fake;
     use crate::timing::Timing;
 
@@ -349,7 +349,7 @@ mod tests {
             client_name: "n".to_owned(),
             timing: Timing::TEST,
         };
-        let mut tasks = Tasks::default();
+        let mut tasks = ConnectionTasks::default();
         let control = connect(&options, "control", &mut tasks).await.unwrap();
         let store = KvStream { control, streams: Arc::new(Streams::new("c", 1)), bucket: Bucket::Cluster };
         assert_eq!(store.get("k", Consistency::Latest).await, Ok(None));

@@ -44,7 +44,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{WeakUnboundedSender, unbounded_channel};
 use tokio::sync::watch as channel;
 
-use self::connect::Tasks;
+use self::connect::ConnectionTasks;
 use self::connection::NatsConnection;
 use self::kv::KvStream;
 use self::queue::WorkQueue;
@@ -106,7 +106,7 @@ struct NatsInner {
     link: channel::Receiver<ConnectionState>,
     watches: Mutex<Vec<WeakUnboundedSender<WatchEvent>>>,
     /// Aborted on drop; every other task ends as a consequence.
-    _tasks: Tasks,
+    _tasks: ConnectionTasks,
 }
 
 impl Nats {
@@ -117,7 +117,7 @@ impl Nats {
     /// [`ConnectError::Version`] when a server is too old; [`ConnectError::Unreachable`] when a server cannot
     /// be reached, refuses the connection or its streams, or has too small a `max_payload`.
     pub async fn connect(options: NatsOptions) -> Result<Self, ConnectError> {
-        let mut tasks = Tasks::default();
+        let mut tasks = ConnectionTasks::default();
         let control = connect::connect(&options, "control", &mut tasks).await?;
         let data = connect::connect(&options, "data", &mut tasks).await?;
         let streams = Streams::new(&options.cluster, options.replicas);

@@ -126,11 +126,11 @@ impl TreeFeed {
         match event {
             WatchEvent::Live => Vec::new(),
             WatchEvent::Put(entry) => {
-                self.shared.desk().shelf.heard(&entry);
+                self.shared.writers().cache.heard(&entry);
                 followers.heard(&entry)
             }
             WatchEvent::Delete { key, .. } => {
-                self.shared.desk().shelf.take(&key);
+                self.shared.writers().cache.take(&key);
                 followers.gone(&key)
             }
         }
