@@ -6,7 +6,7 @@
 
 use std::io;
 
-use pagewire_cluster::state::Owner;
+use pagewire_cluster::id::Entity;
 
 use crate::cluster::Cluster;
 use crate::nats::Nats;
@@ -73,7 +73,7 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
         beside.push(news.measure(&options, options.told).await?);
     }
     progress("opening pages");
-    let owner = Owner::User(user(0));
+    let owner = Entity::User(user(0));
     let mut pages = Pages::open(&cluster, options.pages).await?;
     for number in 0..=options.runs {
         progress(&format!("pages, run {number} of {}", options.runs));

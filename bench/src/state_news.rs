@@ -4,7 +4,8 @@ use std::io;
 use std::time::Instant;
 
 use pagewire_cluster::engine::{Bucket, BusEvent, Engine, Kv, Message, Precondition, Put, Subscription};
-use pagewire_cluster::state::{Owner, Path};
+use pagewire_cluster::id::Entity;
+use pagewire_cluster::state::Path;
 use pagewire_cluster::subject::Subjects;
 
 use crate::cluster::Cluster;
@@ -46,7 +47,7 @@ impl<'a> News<'a> {
         let (publisher, receiving) = (engine(nats, &other).await?, engine(nats, &other).await?);
         let subject = Subjects::new(&other.name).calls(POOL, baseline_engine::LANE);
         let subscriber = receiving.subscribe(&subject, None, UNREAD).await.map_err(io::Error::other)?;
-        let mut listener = reader.context.watching.listen(Owner::User(user(0)), Path::ROOT);
+        let mut listener = reader.context.watching.listen(Entity::User(user(0)), Path::ROOT);
         listener.next().await;
         let bare = publisher.kv(Bucket::State);
         Ok(Self { sets, reader, listener, bare, publisher, subject, subscriber, _receiving: receiving })
@@ -64,7 +65,7 @@ impl<'a> News<'a> {
 
     /// A put, then a message: from before the put until a subscriber at another connection has the message.
     async fn deliveries(&mut self, times: u64) -> io::Result<Times> {
-        let key = Owner::User(user(0)).key();
+        let key = Entity::User(user(0)).tree_key();
         let (mut each, mut expect) = (Vec::new(), Precondition::Any);
         for _ in 0..times {
             let (value, started) = (value(self.sets.stored), Instant::now());
@@ -82,7 +83,7 @@ impl<'a> News<'a> {
 
     /// A set at one node: until a follower at another one is told, which may be before the writer has its answer.
     async fn news(&mut self, times: u64, bytes: usize) -> io::Result<Times> {
-        let owner = Owner::User(user(0));
+        let owner = Entity::User(user(0));
         let mut each = Vec::new();
         for _ in 0..times {
             let started = Instant::now();

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pagewire_cluster::engine::{Bucket, Consistency, Engine, Kv, Precondition, Put};
+use pagewire_cluster::id::Entity;
 use pagewire_cluster::id::Key;
-use pagewire_cluster::state::{ClientPath, DraftWrite, Edit, Operation, Owner};
+use pagewire_cluster::state::{ClientPath, DraftWrite, Edit, Operation};
 use pagewire_cluster::timing::Timing;
 use serde_json::Value;
 
@@ -64,13 +65,13 @@ pub(crate) struct Sets<'a> {
 impl<'a> Sets<'a> {
     pub(crate) async fn make(options: &Options, nats: &'a Nats, cluster: &Cluster) -> io::Result<Self> {
         let (writer, other) = (node(cluster).await?, Cluster::new(Some(nats)));
-        let owner = Owner::User(user(0));
+        let owner = Entity::User(user(0));
         // the trail of a tree has its full length
         for _ in 0..WARM_UP {
             set(&writer.context, owner.clone(), options.bytes).await?;
         }
         let trees = engine(nats, cluster).await?.kv(Bucket::State);
-        let entry = trees.get(&owner.key(), Consistency::Latest).await.map_err(io::Error::other)?;
+        let entry = trees.get(&owner.tree_key(), Consistency::Latest).await.map_err(io::Error::other)?;
         let stored = entry.ok_or_else(|| io::Error::other("a tree that was set is not there"))?.value.len();
         let engine = engine(nats, &other).await?.kv(Bucket::State);
         Ok(Self {
@@ -106,7 +107,7 @@ impl<'a> Sets<'a> {
     async fn plain(&self, keys: u64, times: u64) -> io::Result<Sample> {
         let (bucket, stored) = (self.plain.clone(), self.stored);
         self.way(Plan::together(keys, keys), times, move |number| {
-            let (bucket, key) = (bucket.clone(), Owner::User(user(number)).key());
+            let (bucket, key) = (bucket.clone(), Entity::User(user(number)).tree_key());
             async move {
                 let mut over = None;
                 for _ in 0..times {
@@ -121,7 +122,7 @@ impl<'a> Sets<'a> {
     async fn engine(&self, keys: u64, times: u64) -> io::Result<Sample> {
         let (bare, stored) = (self.engine.clone(), self.stored);
         self.way(Plan::together(keys, keys), times, move |number| {
-            let (bare, key) = (bare.clone(), Owner::User(user(number)).key());
+            let (bare, key) = (bare.clone(), Entity::User(user(number)).tree_key());
             async move {
                 let mut expect = Precondition::Any;
                 for _ in 0..times {
@@ -139,7 +140,7 @@ impl<'a> Sets<'a> {
         let context = self.writer.context.clone();
         // trees that nobody follows: what being told costs is measured apart
         self.way(Plan::together(lanes, lanes), times, move |number| {
-            let (context, owner) = (context.clone(), Owner::User(user(1 + number % trees)));
+            let (context, owner) = (context.clone(), Entity::User(user(1 + number % trees)));
             async move {
                 for _ in 0..times {
                     set(&context, owner.clone(), bytes).await?;
@@ -183,7 +184,7 @@ pub(crate) async fn node(cluster: &Cluster) -> io::Result<Node> {
 }
 
 /// Where the command of a page and the request of a program have been read; the tree's revision afterwards.
-pub(crate) async fn set(context: &Arc<Context>, owner: Owner, bytes: usize) -> io::Result<u64> {
+pub(crate) async fn set(context: &Arc<Context>, owner: Entity, bytes: usize) -> io::Result<u64> {
     let path = "text".parse::<ClientPath>().map_err(|refusal| io::Error::other(refusal.to_string()))?;
     let edit = Edit { path, value: Some(Value::String(value(bytes))) };
     let write = DraftWrite { act: Operation::Edit(vec![edit]), if_revision: None, from: None };

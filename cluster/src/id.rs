@@ -1,4 +1,4 @@
-//! Identities: node numbers and their holders, keys and addresses.
+//! Identities: levels and entities, node numbers and their holders, keys and addresses.
 //!
 //! Owns: the text form of every id (`<22 base62>|pNN`) and its parsing. Never: access rights (an id grants
 //! none) or the position of an id in a subject (`subject`).
@@ -29,6 +29,67 @@ pub enum InvalidId {
     /// There is no `|`.
     #[error("an id reads <22 characters>|pNN")]
     Shape,
+}
+
+/// The level of an entity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// An identity; anonymous pages have none.
+    User,
+    /// A browser or device.
+    Connection,
+    /// A master page and its iframes.
+    Session,
+    /// One tab or iframe.
+    Page,
+}
+
+impl Level {
+    /// All levels, the highest first.
+    pub const ALL: [Self; 4] = [Self::User, Self::Connection, Self::Session, Self::Page];
+
+    /// Returns the name used in every protocol.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Connection => "connection",
+            Self::Session => "session",
+            Self::Page => "page",
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A user, connection, session or page. Below the level of users an entity does not name its user, so that a
+/// connection is the same when a login changes its user.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Entity {
+    /// A user.
+    User(String),
+    /// A connection.
+    Connection(Key),
+    /// A session.
+    Session(Key),
+    /// A page.
+    Page(Key),
+}
+
+impl Entity {
+    /// Returns the level of the entity.
+    pub const fn level(&self) -> Level {
+        match self {
+            Self::User(_) => Level::User,
+            Self::Connection(_) => Level::Connection,
+            Self::Session(_) => Level::Session,
+            Self::Page(_) => Level::Page,
+        }
+    }
 }
 
 /// The number of a node, 1 … 65,535, written `p01`. At most one running process holds a number at a time

@@ -10,6 +10,7 @@ use axum::http::HeaderName;
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
+use pagewire_cluster::id::Level;
 use pagewire_cluster::registry::{ChangeKind, Member, PresenceEvent};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
@@ -24,22 +25,13 @@ use crate::telemetry::Readiness;
 /// Header that keeps a proxy from buffering events that should arrive at once.
 pub(super) const UNBUFFERED: [(HeaderName, &str); 1] = [(HeaderName::from_static("x-accel-buffering"), "no")];
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum EventLevel {
-    User,
-    Connection,
-    Session,
-    Page,
-}
-
 /// Filter of the events.
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EventFilter {
     /// Only this level.
-    #[param(inline)]
-    level: Option<EventLevel>,
+    #[param(inline, value_type = Option<String>)]
+    level: Option<Level>,
     /// Only this user, and the connections, sessions and pages of this user.
     user: Option<String>,
 }
@@ -49,7 +41,7 @@ pub(super) struct EventFilter {
 struct PresenceMessage<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
-    level: EventLevel,
+    level: Level,
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<&'a str>,
@@ -136,12 +128,12 @@ impl EventFilter {
     }
 }
 
-fn level_of(member: &Member) -> EventLevel {
+fn level_of(member: &Member) -> Level {
     match member {
-        Member::User(_) => EventLevel::User,
-        Member::Connection(_) => EventLevel::Connection,
-        Member::Session(_) => EventLevel::Session,
-        Member::Page(_) => EventLevel::Page,
+        Member::User(_) => Level::User,
+        Member::Connection(_) => Level::Connection,
+        Member::Session(_) => Level::Session,
+        Member::Page(_) => Level::Page,
     }
 }
 
@@ -186,7 +178,7 @@ mod tests {
     async fn a_reader_that_is_too_slow_is_told_how_much_it_missed_and_nothing_more() {
         let (sender, happenings) = broadcast::channel(4);
         let ready = Readiness::default();
-        let which = EventFilter { level: Some(EventLevel::User), user: Some("ann".into()) };
+        let which = EventFilter { level: Some(Level::User), user: Some("ann".into()) };
         let mut watcher = Watcher { which, happenings, ready, over: false };
         for user in ["bob", "ann"] {
             sender.send(happening(user)).unwrap();

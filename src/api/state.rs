@@ -10,7 +10,8 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
 use pagewire_cluster::id::Address;
-use pagewire_cluster::state::{ClientPath, DraftWrite, Edit, Operation, Owner};
+use pagewire_cluster::id::Entity;
+use pagewire_cluster::state::{ClientPath, DraftWrite, Edit, Operation};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -23,7 +24,7 @@ use crate::protocol::{CommandError, ErrorCode};
 
 /// A tree and a path in it, as the URL names them.
 pub(super) struct TreePath {
-    owner: Owner,
+    owner: Entity,
     path: String,
 }
 
@@ -54,10 +55,10 @@ impl<S: Send + Sync> FromRequestParts<S> for TreePath {
         let mut take = |name| named.remove(name).unwrap_or_default();
         let (level, text, path) = (take("level"), take("id"), take("path"));
         let owner = match level.as_str() {
-            "users" => Owner::User(id::user(text)?),
-            "connections" => Owner::Connection(id::key(&text)?),
-            "sessions" => Owner::Session(id::key(&text)?),
-            "pages" => Owner::Page(id::key(&text)?),
+            "users" => Entity::User(id::user(text)?),
+            "connections" => Entity::Connection(id::key(&text)?),
+            "sessions" => Entity::Session(id::key(&text)?),
+            "pages" => Entity::Page(id::key(&text)?),
             _ => return Err(ApiError::new(ErrorCode::Unknown, "there is nothing at this path")),
         };
         Ok(Self { owner, path })

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use super::CommandFailure;
 use super::api_client::{ApiClient, escape};
 use super::output::{self, plain};
-use super::target_args::{TargetArgs, TargetLevel};
+use pagewire_cluster::id::Level;
+
+use super::target_args::TargetArgs;
 use super::users::rows;
 
 /// Arguments of `show`.
@@ -30,9 +32,9 @@ impl Show {
         let path = self.of.path();
         let mut found = self.server.get(&path).await?;
         let below = match self.of.named() {
-            Some((TargetLevel::User | TargetLevel::Connection, _)) => Some("sessions"),
-            Some((TargetLevel::Session, _)) => Some("pages"),
-            Some((TargetLevel::Page, _)) | None => None,
+            Some((Level::User | Level::Connection, _)) => Some("sessions"),
+            Some((Level::Session, _)) => Some("pages"),
+            Some((Level::Page, _)) | None => None,
         };
         let mut list = Value::Null;
         if let Some(below) = below {

@@ -1,6 +1,7 @@
 //! Which user, connection, session or page a command is about.
 
 use clap::Args;
+use pagewire_cluster::id::Level;
 
 use super::api_client::{escape, segment};
 
@@ -22,23 +23,14 @@ pub(super) struct TargetArgs {
     page: Option<String>,
 }
 
-/// What an id is the id of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TargetLevel {
-    User,
-    Connection,
-    Session,
-    Page,
-}
-
 impl TargetArgs {
     /// Which one.
-    pub(super) fn named(&self) -> Option<(TargetLevel, &str)> {
+    pub(super) fn named(&self) -> Option<(Level, &str)> {
         let named = [
-            (TargetLevel::User, &self.user),
-            (TargetLevel::Connection, &self.connection),
-            (TargetLevel::Session, &self.session),
-            (TargetLevel::Page, &self.page),
+            (Level::User, &self.user),
+            (Level::Connection, &self.connection),
+            (Level::Session, &self.session),
+            (Level::Page, &self.page),
         ];
         named.into_iter().find_map(|(level, id)| Some((level, id.as_deref()?)))
     }
@@ -46,10 +38,10 @@ impl TargetArgs {
     /// Where the server API has it.
     pub(super) fn path(&self) -> String {
         match self.named() {
-            Some((TargetLevel::User, user)) => format!("/users/{}", segment(user)),
-            Some((TargetLevel::Connection, id)) => format!("/connections/{}", escape(id)),
-            Some((TargetLevel::Session, id)) => format!("/sessions/{}", escape(id)),
-            Some((TargetLevel::Page, id)) => format!("/pages/{}", escape(id)),
+            Some((Level::User, user)) => format!("/users/{}", segment(user)),
+            Some((Level::Connection, id)) => format!("/connections/{}", escape(id)),
+            Some((Level::Session, id)) => format!("/sessions/{}", escape(id)),
+            Some((Level::Page, id)) => format!("/pages/{}", escape(id)),
             // the arguments have named one
             None => String::new(),
         }

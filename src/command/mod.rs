@@ -19,9 +19,10 @@ mod watch;
 
 use std::sync::Arc;
 
+use pagewire_cluster::id::{Entity, Level};
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::rollout::Rollouts;
-use pagewire_cluster::state::{DraftWrite, Level, Owner, StateStore};
+use pagewire_cluster::state::{DraftWrite, StateStore};
 use pagewire_cluster::worker::Workers;
 use serde_json::value::RawValue;
 
@@ -83,7 +84,7 @@ impl Context {
     /// The future resolves to the error of the state store, converted to a `CommandError`.
     pub fn write(
         &self,
-        owner: &Owner,
+        owner: &Entity,
         write: DraftWrite,
     ) -> impl Future<Output = Result<u64, CommandError>> + Send + use<> {
         let (written, metrics, level) =

@@ -2,7 +2,8 @@
 //! Frames of one page are processed in order without waiting for each other: a write has its position in the queue when
 //! its command returns.
 
-use pagewire_cluster::state::{DraftWrite, Edit, Level, Operation, Owner};
+use pagewire_cluster::id::{Entity, Level};
+use pagewire_cluster::state::{DraftWrite, Edit, Operation};
 use tracing::Instrument;
 
 use super::{Caller, Context, Reply};
@@ -85,7 +86,7 @@ fn write(
 /// # Errors
 ///
 /// [`ErrorCode::Forbidden`] for the user level of an anonymous page.
-pub(super) fn tree(caller: &Caller, level: Level) -> Result<Owner, CommandError> {
+pub(super) fn tree(caller: &Caller, level: Level) -> Result<Entity, CommandError> {
     owner(caller.page.key(), &caller.page.place(), level).ok_or_else(|| {
         let message = "an anonymous page has no user, so there is no user tree";
         CommandError::new(ErrorCode::Forbidden, message)

@@ -15,7 +15,7 @@ mod secret;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use pagewire_cluster::state::Level;
+use pagewire_cluster::id::Level;
 use serde::{Deserialize, Serialize};
 
 pub use host::names_this_machine;

@@ -8,8 +8,9 @@ mod stream;
 use std::sync::Arc;
 
 use pagewire_cluster::id::Key;
+use pagewire_cluster::id::{Entity, Level};
 use pagewire_cluster::registry::View;
-use pagewire_cluster::state::{Level, Owner, Path, StateStore, TreeNotification, TreeUpdate};
+use pagewire_cluster::state::{Path, StateStore, TreeNotification, TreeUpdate};
 use pagewire_cluster::wire::WatchedPath;
 
 use self::stream::Listeners;
@@ -52,22 +53,22 @@ impl PageWatch {
 }
 
 /// The owner of a page's tree at a level; `None` for the user level of an anonymous page.
-pub fn owner(page: Key, place: &Membership, level: Level) -> Option<Owner> {
+pub fn owner(page: Key, place: &Membership, level: Level) -> Option<Entity> {
     Some(match level {
-        Level::User => Owner::User(place.user.as_deref()?.to_owned()),
-        Level::Connection => Owner::Connection(place.connection.key),
-        Level::Session => Owner::Session(place.session.key),
-        Level::Page => Owner::Page(page),
+        Level::User => Entity::User(place.user.as_deref()?.to_owned()),
+        Level::Connection => Entity::Connection(place.connection.key),
+        Level::Session => Entity::Session(place.session.key),
+        Level::Page => Entity::Page(page),
     })
 }
 
 /// Whether the owner of a tree exists. Users always exist.
-pub fn exists(view: &View, owner: &Owner) -> bool {
+pub fn exists(view: &View, owner: &Entity) -> bool {
     match owner {
-        Owner::User(_) => true,
-        Owner::Connection(connection) => view.connection(*connection).is_some(),
-        Owner::Session(session) => view.session(*session).is_some(),
-        Owner::Page(page) => view.page(*page).is_some(),
+        Entity::User(_) => true,
+        Entity::Connection(connection) => view.connection(*connection).is_some(),
+        Entity::Session(session) => view.session(*session).is_some(),
+        Entity::Page(page) => view.page(*page).is_some(),
     }
 }
 
@@ -92,7 +93,7 @@ impl StateWatchers {
 
     /// Starts a watch of a page: the page receives a snapshot, then changes. A path that the page already watches gets
     /// another snapshot. `false` when the page has the maximum number of watches.
-    pub fn follow(&self, page: &Page, owner: Owner, path: Path) -> bool {
+    pub fn follow(&self, page: &Page, owner: Entity, path: Path) -> bool {
         let followed = page.watch(PageWatch::new(owner.level(), path.clone()));
         if followed {
             self.states.follow(owner, path, page.key());
@@ -101,14 +102,14 @@ impl StateWatchers {
     }
 
     /// Follows a path for a receiver that is not a page.
-    pub fn listen(&self, owner: Owner, path: Path) -> WatchStream {
+    pub fn listen(&self, owner: Entity, path: Path) -> WatchStream {
         let listener = self.listeners.add(&self.states);
         self.states.follow(owner, path, listener.key());
         listener
     }
 
     /// Stops a watch of a page.
-    pub fn unfollow(&self, page: &Page, owner: Owner, path: Path) {
+    pub fn unfollow(&self, page: &Page, owner: Entity, path: Path) {
         page.unwatch(owner.level(), &path);
         self.states.unfollow(owner, path, page.key());
     }

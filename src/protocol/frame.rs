@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use pagewire_cluster::id::Address;
-use pagewire_cluster::state::Level;
+use pagewire_cluster::id::Level;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
+use pagewire_cluster::id::Level;
 use pagewire_cluster::id::{Address, NodeNumber};
-use pagewire_cluster::state::Level;
 use pagewire_cluster::wire::HandlerError;
 use serde::Serialize;
 use serde_json::value::RawValue;

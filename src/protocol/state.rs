@@ -1,6 +1,7 @@
 //! Frames of state trees.
 
-use pagewire_cluster::state::{ClientPath, Edit, Level, Path, StateError, TreeNotification};
+use pagewire_cluster::id::Level;
+use pagewire_cluster::state::{ClientPath, Edit, Path, StateError, TreeNotification};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -94,7 +95,8 @@ impl From<StateError> for CommandError {
 
 #[cfg(test)]
 mod tests {
-    use pagewire_cluster::state::{Owner, TreeUpdate};
+    use pagewire_cluster::id::Entity;
+    use pagewire_cluster::state::TreeUpdate;
     use serde_json::json;
 
     use super::*;
@@ -114,7 +116,7 @@ mod tests {
     #[test]
     fn news_are_frames() {
         let news = TreeUpdate::Snapshot { revision: 7, value: Some(json!({"a": 1})) };
-        let (owner, to) = (Owner::User("ann".into()), std::sync::Arc::new([]));
+        let (owner, to) = (Entity::User("ann".into()), std::sync::Arc::new([]));
         let tail = FrameBody::data(&TreeNotification { owner, path: Path::ROOT, to, news });
         assert_eq!(tail.bytes(), br#""type":"data","level":"user","revision":7,"snapshot":{"a":1}}"#);
     }

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use pagewire_cluster::clock;
 use pagewire_cluster::engine::{ConnectionState, Engine};
+use pagewire_cluster::id::Entity;
 use pagewire_cluster::job::{JobReconciler, Jobs};
 use pagewire_cluster::keyring::Ages;
 use pagewire_cluster::lease::{self, NodeLease};
 use pagewire_cluster::registry::{Expirable, Registry};
-use pagewire_cluster::state::{OrphanTracker, Owner, StateStore};
+use pagewire_cluster::state::{OrphanTracker, StateStore};
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use tokio::sync::watch;
@@ -112,8 +113,8 @@ pub(super) async fn end_idle(
         for (row, rev) in registry.end_idle().await {
             // the row goes last: a leader that exits before that leaves the rest to the next one
             let owner = match row.of() {
-                Expirable::Session(session) => Owner::Session(session),
-                Expirable::Connection(connection) => Owner::Connection(connection),
+                Expirable::Session(session) => Entity::Session(session),
+                Expirable::Connection(connection) => Entity::Connection(connection),
             };
             if states.remove(&owner).await.is_ok() && registry.remove_idle_row(&row, rev).await {
                 ended += 1;

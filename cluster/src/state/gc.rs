@@ -6,24 +6,24 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::Owner;
+use crate::id::Entity;
 
 /// Trees without a subject, and when each was first seen without one.
 #[derive(Debug, Default)]
-pub struct OrphanTracker(HashMap<Owner, Duration>);
+pub struct OrphanTracker(HashMap<Entity, Duration>);
 
 impl OrphanTracker {
     /// Checks all trees and returns those that have had no subject for at least `grace`. `lives` decides whether the
     /// subject of a tree exists. `now` is a reading of any clock that never goes back.
     pub fn collect(
         &mut self,
-        owners: Vec<Owner>,
-        lives: impl Fn(&Owner) -> bool,
+        owners: Vec<Entity>,
+        lives: impl Fn(&Entity) -> bool,
         now: Duration,
         grace: Duration,
-    ) -> Vec<Owner> {
+    ) -> Vec<Entity> {
         let gone = owners.into_iter().filter(|owner| !lives(owner));
-        let since = |owner: Owner| (self.0.get(&owner).copied().unwrap_or(now), owner);
+        let since = |owner: Entity| (self.0.get(&owner).copied().unwrap_or(now), owner);
         self.0 = gone.map(since).map(|(since, owner)| (owner, since)).collect();
         let over = self.0.iter().filter(|(_, since)| now.saturating_sub(**since) >= grace);
         over.map(|(owner, _)| owner.clone()).collect()
@@ -37,8 +37,8 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(60);
 
-    fn owner(bits: u128) -> Owner {
-        Owner::Session(Key::from_bits(bits))
+    fn owner(bits: u128) -> Entity {
+        Entity::Session(Key::from_bits(bits))
     }
 
     #[test]

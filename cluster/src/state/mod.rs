@@ -1,6 +1,6 @@
 //! State trees of users, connections, sessions and pages, replicated to every node.
 //!
-//! Owns: the trees ([`Owner`]) in the bucket `state`: paths, the total order of writes to a tree, the feed of
+//! Owns: the trees ([`Entity`](crate::id::Entity)) in the bucket `state`: paths, the total order of writes to a tree, the feed of
 //! changes. Never: who may read or write a tree, or how a page is notified.
 //!
 //! A [`Tree`] is one JSON object. Its revision is that of its entry: it grows and is not consecutive. Any process
@@ -23,13 +23,13 @@ mod diff;
 mod error;
 mod feed;
 mod gc;
-mod owner;
 mod path;
 mod record;
 mod store;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod tree_key;
 mod value;
 mod writer;
 
@@ -39,7 +39,7 @@ pub use diff::diff;
 pub use error::StateError;
 pub use feed::{TreeNotification, TreeUpdate};
 pub use gc::OrphanTracker;
-pub use owner::{Level, Owner};
+
 pub use path::{ClientPath, Path};
 pub use store::{ReadValue, StateStore};
 pub use tree::Tree;

@@ -14,11 +14,12 @@ use super::cache::TreeCache;
 use super::feed::{FeedCommand, TreeFeed, TreeNotification};
 use super::record::TreeVersion;
 use super::writer::{Found, TreeWriter, WriterRequest, WriterStep};
-use super::{ClientPath, Owner, Path, StateError};
+use super::{ClientPath, Path, StateError};
 use crate::engine::{
     Bucket, Consistency, Engine, Kv, OperationId, Precondition, Put, Unavailable, WatchEvent, WatchMode,
     WriteError,
 };
+use crate::id::Entity;
 use crate::id::Key;
 use crate::subject::state_key;
 
@@ -125,18 +126,18 @@ impl StateStore {
 
     /// Follows a path: a snapshot, then changes, through [`StateStore::feed`]. A key that already follows the path
     /// receives another snapshot.
-    pub fn follow(&self, owner: Owner, path: Path, who: Key) {
+    pub fn follow(&self, owner: Entity, path: Path, who: Key) {
         self.follow_on(owner, path, who, 0);
     }
 
     /// Follows a path like [`StateStore::follow`], for a follower that has seen the tree at revision `seen`. It
     /// receives nothing older.
-    pub fn follow_on(&self, owner: Owner, path: Path, who: Key, seen: u64) {
+    pub fn follow_on(&self, owner: Entity, path: Path, who: Key, seen: u64) {
         self.send_command(FeedCommand::Follow(owner, path, who, seen));
     }
 
     /// Ends following a path. Notifications that were already passed on may still be in transit.
-    pub fn unfollow(&self, owner: Owner, path: Path, who: Key) {
+    pub fn unfollow(&self, owner: Entity, path: Path, who: Key) {
         self.send_command(FeedCommand::Unfollow(owner, path, who));
     }
 
@@ -155,14 +156,14 @@ impl StateStore {
     /// # Errors
     ///
     /// [`Unavailable`] when the engine is unavailable.
-    pub async fn owners(&self) -> Result<Vec<Owner>, Unavailable> {
+    pub async fn owners(&self) -> Result<Vec<Entity>, Unavailable> {
         let mut owners = Vec::new();
         for prefix in [state_key::CONNECTIONS, state_key::SESSIONS, state_key::PAGES] {
             let mut watch = self.shared.store.watch(prefix, WatchMode::Meta).await?;
             loop {
                 match watch.next().await.ok_or(Unavailable)? {
                     WatchEvent::Live => break,
-                    WatchEvent::Put(entry) => owners.extend(Owner::of_key(&entry.key)),
+                    WatchEvent::Put(entry) => owners.extend(Entity::of_tree_key(&entry.key)),
                     WatchEvent::Delete { .. } => {}
                 }
             }
@@ -176,8 +177,8 @@ impl StateStore {
     ///
     /// [`StateError::Unavailable`] when the engine is unavailable. While this process writes the tree, the read queues
     /// behind its writes and can also fail with [`StateError::Overloaded`] or [`StateError::Uncertain`].
-    pub async fn get(&self, owner: &Owner, path: &ClientPath) -> Result<ReadValue, StateError> {
-        let key = owner.key();
+    pub async fn get(&self, owner: &Entity, path: &ClientPath) -> Result<ReadValue, StateError> {
+        let key = owner.tree_key();
         if self.is_writing(&key) {
             // queues behind the writes in progress
             self.write(owner, DraftWrite { act: Operation::Edit(Vec::new()), if_revision: None, from: None })
@@ -200,7 +201,7 @@ impl StateStore {
     /// - [`StateError::Overloaded`] when too many writes wait, or other processes were faster too often.
     /// - [`StateError::Unavailable`] when the engine is unavailable and nothing was written.
     /// - [`StateError::Uncertain`] when the write may have happened.
-    pub async fn write(&self, owner: &Owner, write: DraftWrite) -> Result<u64, StateError> {
+    pub async fn write(&self, owner: &Entity, write: DraftWrite) -> Result<u64, StateError> {
         self.begin(owner, write).await
     }
 
@@ -208,11 +209,11 @@ impl StateStore {
     /// future is polled.
     pub fn begin(
         &self,
-        owner: &Owner,
+        owner: &Entity,
         write: DraftWrite,
     ) -> impl Future<Output = Result<u64, StateError>> + Send + use<> {
         let (ticket, answer) = oneshot::channel();
-        self.enqueue(owner.key().into(), write, ticket);
+        self.enqueue(owner.tree_key().into(), write, ticket);
         // a result always arrives, unless the runtime ends
         async move { answer.await.unwrap_or(Err(StateError::Uncertain)) }
     }
@@ -222,7 +223,7 @@ impl StateStore {
     /// # Errors
     ///
     /// See [`StateStore::write`].
-    pub async fn remove(&self, owner: &Owner) -> Result<(), StateError> {
+    pub async fn remove(&self, owner: &Entity) -> Result<(), StateError> {
         self.write(owner, DraftWrite { act: Operation::Remove, if_revision: None, from: None })
             .await
             .map(drop)
@@ -234,7 +235,7 @@ impl StateStore {
     /// # Errors
     ///
     /// See [`StateStore::write`].
-    pub async fn expire(&self, owner: &Owner, after: Option<Duration>) -> Result<(), StateError> {
+    pub async fn expire(&self, owner: &Entity, after: Option<Duration>) -> Result<(), StateError> {
         self.write(owner, DraftWrite { act: Operation::Expire(after), if_revision: None, from: None })
             .await
             .map(drop)

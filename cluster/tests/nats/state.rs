@@ -6,7 +6,7 @@ use std::time::Duration;
 use pagewire_cluster::engine::Engine;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::state::{
-    DraftWrite, Edit, Operation, Owner, Path, StateStore, Tree, TreeNotification, TreeUpdate,
+    DraftWrite, Edit, Entity, Operation, Path, StateStore, Tree, TreeNotification, TreeUpdate,
 };
 use serde_json::json;
 
@@ -14,8 +14,8 @@ use crate::server::{Server, Trio, eventually};
 
 const FOLLOWER: Key = Key::from_bits(1);
 
-fn ann() -> Owner {
-    Owner::User("ann *.>".to_owned())
+fn ann() -> Entity {
+    Entity::User("ann *.>".to_owned())
 }
 
 fn set(path: &str, number: usize) -> DraftWrite {

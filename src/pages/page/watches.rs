@@ -1,6 +1,7 @@
 //! The watches of a page on state trees.
 
-use pagewire_cluster::state::{Level, Path};
+use pagewire_cluster::id::Level;
+use pagewire_cluster::state::Path;
 
 use super::{HoldState, Page};
 use crate::pages::state_watch::{MAX_WATCHES, PageWatch};

@@ -94,14 +94,15 @@ impl Drop for WatchStream {
 #[cfg(test)]
 mod tests {
     use pagewire_cluster::engine::{Engine, Memory};
-    use pagewire_cluster::state::{Owner, Path, TreeUpdate};
+    use pagewire_cluster::id::Entity;
+    use pagewire_cluster::state::{Path, TreeUpdate};
     use serde_json::Value;
 
     use super::*;
 
     fn tree(bytes: usize, to: &WatchStream) -> TreeNotification {
         let value = Some(Value::String("x".repeat(bytes)));
-        let (owner, path, to) = (Owner::User("ann".to_owned()), Path::ROOT, [to.key].into());
+        let (owner, path, to) = (Entity::User("ann".to_owned()), Path::ROOT, [to.key].into());
         TreeNotification { owner, path, to, news: TreeUpdate::Snapshot { revision: 1, value } }
     }
 

@@ -17,11 +17,12 @@ use tokio::sync::{Semaphore, mpsc};
 use self::replica::Action;
 use self::subscriptions::Subscriptions;
 pub use self::update::{TreeNotification, TreeUpdate};
+use super::Path;
 use super::record::TreeVersion;
 use super::store::StateStoreInner;
 use super::writer::Found;
-use super::{Owner, Path};
 use crate::engine::{Consistency, Kv, Unavailable, Watch, WatchEvent, WatchMode};
+use crate::id::Entity;
 use crate::id::Key;
 
 /// Maximum number of concurrent reads.
@@ -32,8 +33,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A command to the feed.
 #[derive(Debug)]
 pub(super) enum FeedCommand {
-    Follow(Owner, Path, Key, u64),
-    Unfollow(Owner, Path, Key),
+    Follow(Entity, Path, Key, u64),
+    Unfollow(Entity, Path, Key),
     Leave(Key),
 }
 

@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use super::update::{TreeNotification, TreeUpdate, at};
 use crate::engine::Entry;
+use crate::id::Entity;
 use crate::id::Key;
 use crate::state::record::Meta;
 use crate::state::value::{length, same};
 use crate::state::writer::Found;
-use crate::state::{Owner, Path, Tree, TreeChange, TreeEvent, diff};
+use crate::state::{Path, Tree, TreeChange, TreeEvent, diff};
 
 /// Changes of up to this many bytes are sent as changes, even if the tree is smaller.
 const INLINE_CHANGES_MAX: usize = 1024;
@@ -105,7 +106,7 @@ impl Group {
 #[derive(Debug)]
 pub(super) struct TreeReplica {
     key: String,
-    owner: Owner,
+    owner: Entity,
     /// `None` until the tree was read.
     replica: Option<Replica>,
     reading: Option<SnapshotRead>,
@@ -115,8 +116,8 @@ pub(super) struct TreeReplica {
 }
 
 impl TreeReplica {
-    pub(super) fn new(owner: Owner) -> Self {
-        let (key, groups) = (owner.key(), BTreeMap::new());
+    pub(super) fn new(owner: Entity) -> Self {
+        let (key, groups) = (owner.tree_key(), BTreeMap::new());
         Self { key, owner, replica: None, reading: None, heard: 0, groups }
     }
 

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::replica::{Action, TreeReplica};
 use crate::engine::Entry;
+use crate::id::Entity;
 use crate::id::Key;
+use crate::state::Path;
 use crate::state::writer::Found;
-use crate::state::{Owner, Path};
 
 #[derive(Debug, Default)]
 pub(in crate::state) struct Subscriptions {
@@ -22,15 +23,15 @@ pub(in crate::state) struct Subscriptions {
 }
 
 impl Subscriptions {
-    pub(in crate::state) fn follow(&mut self, owner: Owner, path: Path, who: Key, seen: u64) -> Vec<Action> {
-        let key = owner.key();
+    pub(in crate::state) fn follow(&mut self, owner: Entity, path: Path, who: Key, seen: u64) -> Vec<Action> {
+        let key = owner.tree_key();
         self.paths.entry(who).or_default().insert((key.clone(), path.clone()));
         let followed = self.trees.entry(key).or_insert_with(|| TreeReplica::new(owner));
         followed.join(path, who, seen, &mut self.numbers)
     }
 
-    pub(in crate::state) fn unfollow(&mut self, owner: &Owner, path: &Path, who: Key) {
-        let key = owner.key();
+    pub(in crate::state) fn unfollow(&mut self, owner: &Entity, path: &Path, who: Key) {
+        let key = owner.tree_key();
         self.part(&key, path, who);
         if let Some(paths) = self.paths.get_mut(&who) {
             paths.remove(&(key, path.clone()));
@@ -76,7 +77,7 @@ mod tests {
     #[test]
     fn what_nobody_follows_costs_nothing() {
         let (ann, bob) = (Key::from_bits(1), Key::from_bits(2));
-        let (user, session) = (Owner::User("ann".into()), Owner::Session(Key::from_bits(9)));
+        let (user, session) = (Entity::User("ann".into()), Entity::Session(Key::from_bits(9)));
         let path: Path = "a.b".parse().unwrap();
         let mut followers = Subscriptions::default();
         assert_eq!(followers.follow(user.clone(), Path::ROOT, ann, 0).len(), 1);
@@ -91,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_answer_to_a_question_of_a_former_life_is_ignored() {
-        let (ann, user) = (Key::from_bits(1), Owner::User("ann".into()));
+        let (ann, user) = (Key::from_bits(1), Entity::User("ann".into()));
         let mut followers = Subscriptions::default();
         let follow = |followers: &mut Subscriptions| {
             let actions = followers.follow(user.clone(), Path::ROOT, ann, 0);

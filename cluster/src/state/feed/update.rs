@@ -9,16 +9,17 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::id::Key;
+use crate::id::{Entity, Level};
 use crate::state::change::EncodedChange;
 use crate::state::value::same;
-use crate::state::{Level, Owner, Path, TreeEvent};
+use crate::state::{Path, TreeEvent};
 use crate::wire;
 
 /// One notification for all followers in this process of one path of one tree.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TreeNotification {
     /// Owner of the tree.
-    pub owner: Owner,
+    pub owner: Entity,
     /// Path that they follow.
     pub path: Path,
     /// Followers to notify.
@@ -130,7 +131,7 @@ mod tests {
 
     fn text(news: TreeUpdate, of: &str) -> String {
         let delivery =
-            TreeNotification { owner: Owner::User("ann".into()), path: path(of), to: Arc::new([]), news };
+            TreeNotification { owner: Entity::User("ann".into()), path: path(of), to: Arc::new([]), news };
         String::from_utf8(delivery.encode().to_vec()).unwrap()
     }
 

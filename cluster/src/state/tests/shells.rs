@@ -7,13 +7,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::engine::{Engine, Faults, Faulty, Memory};
+use crate::id::Entity;
 use crate::id::Key;
 use crate::state::{
-    DraftWrite, Edit, Operation, Owner, Path, StateError, StateStore, Tree, TreeNotification, TreeUpdate,
+    DraftWrite, Edit, Operation, Path, StateError, StateStore, Tree, TreeNotification, TreeUpdate,
 };
 
-fn ann() -> Owner {
-    Owner::User("ann".into())
+fn ann() -> Entity {
+    Entity::User("ann".into())
 }
 
 fn set(path: &str, value: Value) -> DraftWrite {

@@ -20,8 +20,9 @@ use self::ledger::Ledger;
 use self::process::Process;
 use self::store::Store;
 use crate::engine::FaultRng;
+use crate::id::Entity;
 use crate::id::Key;
-use crate::state::{ClientPath, DraftWrite, Edit, Operation, Owner, Path};
+use crate::state::{ClientPath, DraftWrite, Edit, Operation, Path};
 
 /// Number of steps of a schedule that have faults; afterwards everything settles.
 const STEPS: u64 = 150;
@@ -34,7 +35,7 @@ struct World {
     store: Store,
     ledger: Ledger,
     processes: Vec<Process>,
-    owners: [Owner; 2],
+    owners: [Entity; 2],
     /// Number of removals in 20 writes. `deaf` is the number of feed events in 1000 that are delayed. Each schedule
     /// has its own rates, because some faults only combine when one of them is frequent.
     removals: u64,
@@ -45,7 +46,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let owners = [Owner::User("ann".into()), Owner::Session(Key::from_bits(1))];
+        let owners = [Entity::User("ann".into()), Entity::Session(Key::from_bits(1))];
         let mut dice = FaultRng::new(seed);
         let (removals, deaf) = (1 + dice.below(5), 500 * dice.below(3) as u16);
         let (store, ledger) = (Store::with_faults(100 * (1 + dice.below(5)) as u16), Ledger::default());
@@ -59,7 +60,7 @@ impl World {
         PATHS[self.dice.below(PATHS.len() as u64) as usize].parse().unwrap()
     }
 
-    fn owner(&mut self) -> Owner {
+    fn owner(&mut self) -> Entity {
         self.owners[self.dice.below(2) as usize].clone()
     }
 
@@ -101,14 +102,14 @@ impl World {
             8..11 => Operation::Edit(vec![Edit { path: self.path().into(), value: None }]),
             _ => self.edits(),
         };
-        let known = self.ledger.revision(&owner.key());
+        let known = self.ledger.revision(&owner.tree_key());
         let if_revision = match self.dice.below(6) {
             0 => Some(known),
             1 => Some(known.saturating_sub(self.dice.below(3))),
             _ => None,
         };
         let write = DraftWrite { act, if_revision, from: None };
-        let number = self.ledger.asked(&owner.key(), at as u64, &write);
+        let number = self.ledger.asked(&owner.tree_key(), at as u64, &write);
         self.processes[at].ask(&owner, write, number, &mut self.ledger);
     }
 

@@ -49,7 +49,7 @@ fn told(actions: Vec<Action>) -> Vec<String> {
 
 impl Tested {
     fn new() -> Self {
-        Self { followed: TreeReplica::new(Owner::User("u".into())), numbers: 0 }
+        Self { followed: TreeReplica::new(Entity::User("u".into())), numbers: 0 }
     }
 
     /// Creates a tree at revision 5 that Ann follows as a whole.

@@ -1,12 +1,13 @@
 //! A follower that checks each notification: applying it must give exactly the tree at that revision.
 
 use super::ledger::{Ledger, value_at};
+use crate::id::Entity;
 use crate::state::value::same;
-use crate::state::{Owner, Path, Tree, TreeNotification, TreeUpdate};
+use crate::state::{Path, Tree, TreeNotification, TreeUpdate};
 
 #[derive(Debug)]
 pub(super) struct Observer {
-    pub(super) owner: Owner,
+    pub(super) owner: Entity,
     pub(super) path: Path,
     /// `None` before the first snapshot; 0 when the tree does not exist.
     rev: Option<u64>,
@@ -17,13 +18,13 @@ pub(super) struct Observer {
 }
 
 impl Observer {
-    pub(super) fn new(owner: Owner, path: Path) -> Self {
+    pub(super) fn new(owner: Entity, path: Path) -> Self {
         Self { owner, path, rev: None, highest: 0, tree: Tree::default() }
     }
 
     pub(super) fn told(&mut self, delivery: &TreeNotification, ledger: &Ledger) {
         assert!(delivery.owner == self.owner && delivery.path == self.path);
-        let key = self.owner.key();
+        let key = self.owner.tree_key();
         match &delivery.news {
             TreeUpdate::Snapshot { revision, value } => {
                 assert!(*revision == 0 || *revision >= self.highest, "a revision goes back");
@@ -65,7 +66,7 @@ impl Observer {
 
     /// Checks at the end that the follower has the current state.
     pub(super) fn check_converged(&self, ledger: &Ledger) {
-        let stands = ledger.stands(&self.owner.key());
+        let stands = ledger.stands(&self.owner.tree_key());
         let rev = self.rev.expect("a snapshot");
         match (stands, rev) {
             (None, rev) => assert_eq!(rev, 0, "the tree is gone"),

@@ -6,12 +6,13 @@ use super::ledger::Ledger;
 use super::observer::Observer;
 use super::store::{Reply, Store};
 use crate::engine::{FaultRng, OperationId, WatchEvent};
+use crate::id::Entity;
 use crate::id::Key;
 use crate::state::cache::TreeCache;
 use crate::state::feed::replica::Action;
 use crate::state::feed::subscriptions::Subscriptions;
 use crate::state::writer::{Found, TreeWriter, WriterRequest, WriterStep};
-use crate::state::{DraftWrite, Owner, Path};
+use crate::state::{DraftWrite, Path};
 
 /// A call in transit to the store, or its response in transit back.
 #[derive(Debug)]
@@ -78,8 +79,8 @@ impl Process {
         }
     }
 
-    pub(super) fn ask(&mut self, owner: &Owner, write: DraftWrite, number: usize, ledger: &mut Ledger) {
-        let (key, op) = (owner.key(), self.op(ledger));
+    pub(super) fn ask(&mut self, owner: &Entity, write: DraftWrite, number: usize, ledger: &mut Ledger) {
+        let (key, op) = (owner.tree_key(), self.op(ledger));
         let shelf = &mut self.shelf;
         let writer = self.writers.entry(key.clone()).or_insert_with(|| TreeWriter::new(shelf.take(&key)));
         let step = writer.ask(write, number, op);
@@ -175,7 +176,7 @@ impl Process {
         }
     }
 
-    pub(super) fn follow(&mut self, owner: Owner, path: Path, who: Key, ledger: &Ledger) {
+    pub(super) fn follow(&mut self, owner: Entity, path: Path, who: Key, ledger: &Ledger) {
         self.observers.insert(who, Observer::new(owner.clone(), path.clone()));
         let actions = self.followers.follow(owner, path, who, 0);
         self.act(actions, ledger);
