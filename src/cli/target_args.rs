@@ -1,4 +1,4 @@
-//! Which user, connection, session or page a command is about.
+//! The user, connection, session or page that a command applies to.
 
 use clap::Args;
 
@@ -8,21 +8,21 @@ use super::api_client::{escape, segment};
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct TargetArgs {
-    /// A user.
+    /// The user.
     #[arg(long)]
     user: Option<String>,
-    /// A connection (a browser), by its id.
+    /// ID of the connection (a browser).
     #[arg(long, value_name = "ID")]
     connection: Option<String>,
-    /// A session, by its id.
+    /// ID of the session.
     #[arg(long, value_name = "ID")]
     session: Option<String>,
-    /// A page, by its id.
+    /// ID of the page.
     #[arg(long, value_name = "ID")]
     page: Option<String>,
 }
 
-/// What an id is the id of.
+/// The level of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TargetLevel {
     User,
@@ -32,7 +32,7 @@ pub(super) enum TargetLevel {
 }
 
 impl TargetArgs {
-    /// Which one.
+    /// Returns the level and the id that was given.
     pub(super) fn named(&self) -> Option<(TargetLevel, &str)> {
         let named = [
             (TargetLevel::User, &self.user),
@@ -43,14 +43,14 @@ impl TargetArgs {
         named.into_iter().find_map(|(level, id)| Some((level, id.as_deref()?)))
     }
 
-    /// Where the server API has it.
+    /// Returns the path of the target in the server API.
     pub(super) fn path(&self) -> String {
         match self.named() {
             Some((TargetLevel::User, user)) => format!("/users/{}", segment(user)),
             Some((TargetLevel::Connection, id)) => format!("/connections/{}", escape(id)),
             Some((TargetLevel::Session, id)) => format!("/sessions/{}", escape(id)),
             Some((TargetLevel::Page, id)) => format!("/pages/{}", escape(id)),
-            // the arguments have named one
+            // clap requires one of the arguments
             None => String::new(),
         }
     }
