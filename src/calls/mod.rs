@@ -52,6 +52,9 @@ pub enum Mode {
 
 impl Mode {
     /// Parses `exec_mode`; `None` means that the node decides.
+    ///
+    /// # Errors
+    /// `malformed` for a text that is not a mode.
     pub fn parse(text: Option<&str>) -> Result<Self, CommandError> {
         match text {
             None => Ok(Self::Default),
@@ -170,6 +173,15 @@ impl Executors {
 
     /// Runs a call at most once and returns the handler's result or the reason why there is none. Dropping the future
     /// stops the handler.
+    ///
+    /// # Errors
+    /// [`ExecutorError::Failed`] with the handler's error. [`ExecutorError::Refused`] with
+    /// - `malformed` for an invalid pool name, or for mode `assigned` without a user,
+    /// - `no_executor` if no executor has the handler, or the lane has no live worker,
+    /// - `rate_limited` if the node or the workers are busy,
+    /// - `too_large` if the call does not fit into a message to a worker,
+    /// - `timeout` if there is no result in time,
+    /// - `unavailable` without a connection to the cluster.
     pub async fn call(&self, call: CallRequest) -> Result<Box<RawValue>, ExecutorError> {
         let started = Instant::now();
         // a name that a client made up must not become a metric label

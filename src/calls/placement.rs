@@ -30,9 +30,13 @@ pub(super) struct PlacementInput {
     pub(super) inline: bool,
 }
 
-/// Decides where a call runs: on workers if the pool has any; otherwise in this process, if this binary has the
-/// handler. A call also runs in this process when the only worker is this process. If one lane of the pool has workers
-/// and another has none, this process does not run the calls of the empty lane, because a missing canary must show.
+/// Decides where a call runs. Mode `inline` means this process, mode `assigned` a worker. In the other modes a call runs
+/// on workers if the pool has any, and in this process if the pool has none or this process is the only worker; in this
+/// process always under the condition that it has the handler. If one lane of the pool has workers and another has none,
+/// this process does not run the calls of the empty lane, because a missing canary must show.
+///
+/// # Errors
+/// `no_executor` if there is no such place, `malformed` for mode `assigned` without a user.
 pub(super) fn place(mode: Mode, facts: PlacementInput) -> Result<Placement, CommandError> {
     let affinity = affinity(mode, facts.user)?;
     match mode {
@@ -43,7 +47,8 @@ pub(super) fn place(mode: Mode, facts: PlacementInput) -> Result<Placement, Comm
     }
 }
 
-/// Returns the affinity of a job or call: work of a user is assigned to one worker unless the mode is `any`.
+/// Returns the affinity of a job or call: work of a user is assigned to one worker, except in the modes `any` and
+/// `inline`. Mode `assigned` without a user is `malformed`.
 pub(super) fn affinity(mode: Mode, user: bool) -> Result<Affinity, CommandError> {
     match (mode, user) {
         (Mode::Assigned, false) => {

@@ -8,7 +8,8 @@ use super::placement::DEFAULT_POOL;
 use crate::protocol::{CommandError, ErrorCode};
 
 impl Executors {
-    /// Rejects a pool that has never had a worker and has no rollout.
+    /// Rejects a pool that has never had a worker and has no rollout, with `unknown`; `unavailable` if the engine does
+    /// not reply.
     pub(super) async fn check_known(&self, pool: &str) -> Result<(), CommandError> {
         if pool == DEFAULT_POOL || self.rollouts.knows(pool) {
             return Ok(());

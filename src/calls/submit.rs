@@ -80,6 +80,14 @@ impl PageRules {
 impl Executors {
     /// Makes a job durable and offers it to the workers of its lane, whether or not there are any now. `accepted` runs
     /// in between, so that its receiver is notified of the acceptance before anything else.
+    ///
+    /// # Errors
+    /// - `malformed` if a field is out of its range, for mode `inline`, and for mode `assigned` without a user,
+    /// - `unknown` if a page names a pool that has never had a worker,
+    /// - `rate_limited` if the page or its user has too many open jobs,
+    /// - `conflict` if the idempotency key belongs to a job with other content,
+    /// - `too_large` if the job's data is too long,
+    /// - `unavailable` if the engine does not reply; the job may have been stored.
     pub async fn submit(
         &self,
         job: JobRequest,
@@ -110,7 +118,7 @@ impl Executors {
     }
 }
 
-/// Returns a valid pool name, or the default pool.
+/// Returns the named pool or the default pool; `malformed` for an invalid name.
 pub(super) fn pool(named: Option<&str>) -> Result<&str, CommandError> {
     match named {
         None => Ok(DEFAULT_POOL),

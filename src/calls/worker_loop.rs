@@ -40,7 +40,8 @@ impl Handlers {
     }
 }
 
-/// Runs incoming work until the stream ends. When `leaving` becomes true, running jobs are returned unchanged.
+/// Runs incoming work until the stream ends. When `leaving` becomes true, running jobs are returned to the queue
+/// without a result.
 pub async fn serve(
     intake: &mut WorkStream,
     handlers: Handlers,
