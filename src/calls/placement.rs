@@ -30,10 +30,10 @@ pub(super) struct PlacementInput {
     pub(super) inline: bool,
 }
 
-/// Decides where a call runs. Mode `inline` means this process, mode `assigned` a worker. In the other modes a call runs
-/// on workers if the pool has any, and in this process if the pool has none or this process is the only worker; in this
-/// process always under the condition that it has the handler. If one lane of the pool has workers and another has none,
-/// this process does not run the calls of the empty lane, because a missing canary must show.
+/// Decides where a call runs. Mode `inline` means this process, mode `assigned` a worker. In the other modes a call
+/// runs on workers if the pool has any; it runs in this process if the pool has none, or if this process is the only
+/// worker. This process must have the handler. If one lane of the pool has workers and another has none, this process
+/// does not run the calls of the empty lane, because a missing canary must show.
 ///
 /// # Errors
 /// `no_executor` if there is no such place, `malformed` for mode `assigned` without a user.
