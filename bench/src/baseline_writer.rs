@@ -1,7 +1,7 @@
-//! The bare writer: what fan-out costs when there is nothing but the kernel.
+//! The bare writer: the cost of fan-out when only the kernel is involved.
 //!
 //! After a WebSocket handshake it writes, on each request, prepared bytes to one socket after the other: the frames
-//! that a node would send, concatenated, one write each. It keeps nothing for anybody, and reads only when told to.
+//! that a node would send, concatenated, one write per socket. It keeps no messages and reads only on request.
 
 use std::io::{self, BufRead, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -16,15 +16,15 @@ use crate::helper_protocol::{HelperRequest, HelperResponse};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Sockets to wait for.
+    /// Number of sockets to wait for.
     #[arg(long)]
     pages: usize,
-    /// The payload of every frame.
+    /// Payload of every frame.
     #[arg(long)]
     payload: String,
 }
 
-/// Accepts the sockets, then writes when it is told to, until its standard input ends.
+/// Accepts the sockets, then writes on request until its standard input ends.
 pub(crate) fn run(options: &Options) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     HelperResponse::Listening { address: listener.local_addr()? }.send()?;
@@ -50,7 +50,7 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     Ok(())
 }
 
-/// The next frames of every page: all of them have had the same.
+/// Returns the next frames of every page. All pages have the same sequence.
 fn frames(seq: &mut u64, messages: u64, tail: &str) -> Vec<u8> {
     let mut frames = Vec::new();
     for _ in 0..messages {
@@ -75,7 +75,7 @@ fn greet(mut socket: TcpStream) -> io::Result<TcpStream> {
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
     )?;
-    // whatever the hello says
+    // the content of `hello` does not matter
     let _ = socket.read(&mut [0; 4096])?;
     let Some(node) = NodeNumber::new(1) else { return Err(io::Error::other("1 is a node number")) };
     let page = Address { key: Key::random(), node };

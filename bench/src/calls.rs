@@ -1,5 +1,5 @@
-//! Calls of a worker from a node's entry, in turns with bare NATS requests, by the client library alone and by the engine
-//! alone; and CPU time of a call from a page.
+//! Measures calls of a worker from a headless node, in turns with bare NATS requests by the client library and by the
+//! engine; and the CPU time of a call from a page.
 
 use std::io;
 use std::time::Duration;
@@ -15,48 +15,48 @@ use crate::report::{Goal, Report, Times, progress};
 use crate::server::Node;
 use crate::{POOL, payload};
 
-/// Calls of each way before the first measurement.
+/// Number of calls of each variant before the first measurement.
 const WARM_UP: u64 = 2_000;
-/// Part of the bare rate.
+/// Percent of the bare rate.
 const GOAL: Goal = Goal::AtLeast(80.0);
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Calls of one run.
+    /// Number of calls in one run.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
     calls: u64,
-    /// Calls at the same time.
+    /// Number of concurrent calls.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1000))]
     in_flight: u64,
-    /// Pages that call, and users whose own worker is called.
+    /// Number of calling pages, and of users whose assigned worker is called.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=20_000))]
     pages: u64,
-    /// Bytes of the argument, which is the result, too.
+    /// Bytes of the argument, which is also the result.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(16..=60_000))]
     bytes: u64,
-    /// A NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH).
+    /// URL of a NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH).
     #[arg(long)]
     nats: Option<String>,
-    /// Times that each way is measured, in turns.
+    /// Number of runs; the variants take turns.
     #[arg(long, default_value_t = 5)]
     runs: usize,
 }
 
-/// What takes part.
+/// The processes of the measurement.
 struct Fixture {
     entry: HelperProcess,
     worker: WorkerProcess,
-    /// Who asks and who answers, with the client library alone and with the engine alone.
+    /// Requester and responder, with the client library alone and with the engine alone.
     plain: (HelperProcess, HelperProcess),
     engine: (HelperProcess, HelperProcess),
     node: Node,
     clients: Clients,
     payload: String,
-    /// Ends after those who are connected to it.
+    /// Declared last, so that it is dropped after its clients.
     nats: Nats,
 }
 
-/// Calls per second, how long each took, and the CPU time of each process.
+/// Calls per second, their latency, and the CPU time of each process.
 struct Sample {
     rate: f64,
     each: Times,
@@ -66,13 +66,13 @@ struct Sample {
 }
 
 impl Sample {
-    /// Of all processes.
+    /// Returns the CPU time of all processes.
     fn cost(&self) -> f64 {
         self.asking + self.serving + self.nats.unwrap_or_default()
     }
 }
 
-/// One run.
+/// The samples of one run.
 struct Run {
     bare: Sample,
     engine: Sample,
@@ -100,7 +100,7 @@ impl Fixture {
         let mut entry = HelperProcess::of(&cluster, "headless-node", None).await?;
         let worker = WorkerProcess::start(&cluster, POOL, options.in_flight, None)?;
         entry.done(&HelperRequest::Meet { pages: 0, worker: true }).await?;
-        // a node that starts now has seen the worker before it takes its first page
+        // a node that starts now knows the worker before it takes its first page
         let node = Node::join(&cluster, None).await?;
         let clients =
             Clients::open(node.address, cluster.tokens(options.pages)?, Manner::Prompt, None).await?;
@@ -134,7 +134,7 @@ impl Fixture {
         Ok(Run { bare, engine, any, own, page })
     }
 
-    /// End to end: frames of pages, and their results.
+    /// Measures calls end to end: frames from pages and their results.
     async fn page(&mut self, options: &Options, calls: u64) -> io::Result<Sample> {
         let frame = format!(
             r#"{{"type":"call","id":{{id}},"method":"echo","pool":"{POOL}","exec_mode":"any","params":{}}}"#,
@@ -148,7 +148,7 @@ impl Fixture {
     }
 }
 
-/// CPU time of who asks and who serves, and of NATS, since it was started.
+/// CPU time of the requester, the responder and NATS since the start of the meter.
 struct CpuMeter {
     pids: [u32; 2],
     before: [Duration; 2],
@@ -174,7 +174,7 @@ impl CpuMeter {
     }
 }
 
-/// One way of a run.
+/// Selects the sample of one variant.
 type Part = fn(&Run) -> &Sample;
 
 fn report(options: &Options, runs: &[Run]) -> Report {

@@ -1,4 +1,4 @@
-//! The clients as those who measure see them: pages that are open, and how many frames they have got.
+//! Controls the client process: open pages, and the number of frames that they have received.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use crate::helper_process::{HelperProcess, unexpected};
 use crate::helper_protocol::{HelperRequest, HelperResponse, Manner};
 use crate::report::Times;
 
-/// Open pages in a process of their own.
+/// Open pages in a separate process.
 pub(crate) struct Clients {
     worker: HelperProcess,
     /// Their addresses, in the order of their tokens.
@@ -33,23 +33,23 @@ impl Clients {
         }
     }
 
-    /// Their process.
+    /// Returns the process id of the clients.
     pub(crate) fn pid(&self) -> u32 {
         self.worker.pid()
     }
 
-    /// That many more frames are about to come.
+    /// Announces how many more frames will arrive.
     pub(crate) async fn expect(&mut self, more: u64) -> io::Result<()> {
         self.worker.send(&HelperRequest::Expect { frames: self.frames + more }).await
     }
 
-    /// Waits for what was expected; returns the bytes that came with it.
+    /// Waits for the announced frames. Returns the bytes that arrived with them.
     pub(crate) async fn arrived(&mut self) -> io::Result<u64> {
         let answer = self.worker.answer().await?;
         self.count(&answer)
     }
 
-    /// Every page acknowledges what it has got.
+    /// Makes every page acknowledge the frames that it has received.
     pub(crate) async fn acknowledge(&mut self) -> io::Result<()> {
         match self.worker.ask(&HelperRequest::Acknowledge).await? {
             HelperResponse::Done => Ok(()),
@@ -57,19 +57,19 @@ impl Clients {
         }
     }
 
-    /// The first page sends to the others in turn.
+    /// Makes the first page send to the others in turn.
     pub(crate) async fn send(&mut self, messages: u64, payload: String) -> io::Result<()> {
         let answer = self.worker.ask(&HelperRequest::Send { messages, payload }).await?;
         self.count(&answer).map(|_| ())
     }
 
-    /// All pages in turn send this frame, with a number for `{id}`; returns when each has its result.
+    /// Makes all pages send this frame in turn, with a number for `{id}`. Returns when each has its result.
     pub(crate) async fn ask(&mut self, frame: String, times: u64, in_flight: u64) -> io::Result<()> {
         let answer = self.worker.ask(&HelperRequest::Ask { frame, times, in_flight }).await?;
         self.count(&answer).map(|_| ())
     }
 
-    /// How old the messages were that have come since the last time, when the clients note that.
+    /// Returns the age of the messages that have arrived since the last call, if the clients record it.
     pub(crate) async fn ages(&mut self) -> io::Result<Times> {
         match self.worker.ask(&HelperRequest::Ages).await? {
             HelperResponse::Aged { each } => Ok(each),

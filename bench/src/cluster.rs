@@ -1,4 +1,4 @@
-//! What the processes of one cluster have in common, and what starting them takes.
+//! The settings that the processes of one cluster share, and how they are started.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -17,18 +17,19 @@ use crate::view::user;
 use pagewire::auth;
 use pagewire::config::{self, Config, Secret, Sources};
 
-/// To start, or to see what is expected.
+/// The longest wait for a process to start or for a condition to hold.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often something is looked at again.
+/// The interval between two checks of a condition.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// The variable that names another program than the `pagewire` beside this one.
+/// The environment variable that names another program than the `pagewire` beside this one.
 const PROGRAM: &str = "PAGEWIRE_SERVER";
 
-/// The program that is measured: `pagewire` in the directory of this program, unless `PAGEWIRE_SERVER` names another.
+/// Returns the path of the measured program: `pagewire` in the directory of this program, unless `PAGEWIRE_SERVER`
+/// names another one.
 ///
 /// # Errors
-/// When it has not been built.
+/// If the program has not been built.
 fn pagewire() -> io::Result<PathBuf> {
     let named = std::env::var_os(PROGRAM).map(PathBuf::from);
     let program = match named {
@@ -45,7 +46,7 @@ fn pagewire() -> io::Result<PathBuf> {
     Err(io::Error::new(io::ErrorKind::NotFound, message))
 }
 
-/// An empty directory that is removed with the returned value.
+/// Creates an empty directory that is removed when the returned value is dropped.
 pub(crate) fn scratch_directory() -> io::Result<TempDir> {
     tempfile::Builder::new().prefix("pagewire-bench-").tempdir()
 }
@@ -60,7 +61,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster that nothing is known of there; without NATS, one process on the embedded engine.
+    /// Creates a new cluster name and secret. Without NATS the cluster is one process with the embedded engine.
     pub(crate) fn new(nats: Option<&Nats>) -> Self {
         Self {
             name: format!("bench-{}", &random()[..8]),
@@ -70,18 +71,18 @@ impl Cluster {
         }
     }
 
-    /// `pagewire <arguments>` in this cluster.
+    /// Prepares `pagewire <arguments>` in this cluster.
     pub(crate) fn pagewire(&self, arguments: &[&str]) -> io::Result<Command> {
         Ok(self.command(&pagewire()?, arguments))
     }
 
-    /// `pagewire-bench <role>` in this cluster.
+    /// Prepares `pagewire-bench <role>` in this cluster.
     pub(crate) fn helper(&self, role: &str) -> io::Result<Command> {
         Ok(self.command(&std::env::current_exe()?, &[role]))
     }
 
-    /// A program in this cluster: neither a variable of this shell nor, where the process is started in an empty
-    /// directory, a file changes what is measured.
+    /// Prepares a program in this cluster. Neither an environment variable of this shell nor, because the process
+    /// starts in an empty directory, a configuration file changes the result.
     fn command(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(arguments);
@@ -102,7 +103,7 @@ impl Cluster {
         command
     }
 
-    /// The defaults in this cluster, for a node of this process.
+    /// Returns the default configuration in this cluster, for a node in this process.
     pub(crate) fn config(&self) -> io::Result<Config> {
         let mut config = config::load(&Sources::default()).map_err(io::Error::other)?;
         config.cluster.clone_from(&self.name);
@@ -112,7 +113,7 @@ impl Cluster {
         Ok(config)
     }
 
-    /// A token for each of that many users, all of whom may push.
+    /// Creates a token for each of that many users, all with the role `push`.
     pub(crate) fn tokens(&self, users: u64) -> io::Result<Vec<String>> {
         let auth = self.config()?.auth;
         let lives = Duration::from_secs(24 * 3600);
@@ -122,16 +123,16 @@ impl Cluster {
     }
 }
 
-/// A `pagewire worker`.
+/// A `pagewire worker` process.
 pub(crate) struct WorkerProcess {
-    /// Its process.
+    /// The process id.
     pub(crate) pid: u32,
     _child: Child,
     _directory: TempDir,
 }
 
 impl WorkerProcess {
-    /// Starts one; whoever needs it waits until it sees it.
+    /// Starts a worker without waiting for it; the caller waits until its node sees it.
     pub(crate) fn start(cluster: &Cluster, pool: &str, slots: u64, core: Option<usize>) -> io::Result<Self> {
         let directory = scratch_directory()?;
         let mut command = cluster.pagewire(&["worker", "--pool", pool, "--slots", &slots.to_string()])?;
@@ -141,7 +142,7 @@ impl WorkerProcess {
     }
 }
 
-/// Looks again and again.
+/// Repeats a check until it holds.
 pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> io::Result<bool>) -> io::Result<()> {
     let started = Instant::now();
     while !holds().await? {
@@ -153,12 +154,12 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> io::Result
     Ok(())
 }
 
-/// An address of this machine alone that nobody listens on.
+/// Returns a free loopback address.
 pub(crate) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
-/// 256 random bits.
+/// Returns 256 random bits as text.
 pub(crate) fn random() -> String {
     BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
 }

@@ -1,8 +1,8 @@
-//! Which core a child runs on, so that what is measured and what measures do not share one.
+//! Assigns child processes to cores, so that the measured process and its clients do not share one.
 
 use std::io;
 
-/// Two cores: one for what is measured, one for its clients. `None` each on a machine with one.
+/// Two cores: one for the measured process, one for its clients. Both are `None` on a machine with one core.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cores {
     pub(crate) server: Option<usize>,
@@ -11,7 +11,7 @@ pub(crate) struct Cores {
 
 #[cfg(target_os = "linux")]
 impl Cores {
-    /// The first two that this process may use.
+    /// Returns the first two cores that this process may use.
     pub(crate) fn find() -> io::Result<Self> {
         let allowed = rustix::thread::sched_getaffinity(None)?;
         let mut cores = (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
@@ -38,7 +38,7 @@ pub(crate) fn on<T>(core: Option<usize>, spawn: impl FnOnce() -> io::Result<T>) 
 
 #[cfg(not(target_os = "linux"))]
 impl Cores {
-    /// Nothing is measured without `/proc`, so nothing is pinned either.
+    /// Assigns no cores: without `/proc` nothing can be measured either.
     pub(crate) fn find() -> io::Result<Self> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "bench reads /proc, which only Linux has"))
     }

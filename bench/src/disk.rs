@@ -1,7 +1,7 @@
-//! What keeping costs: writes into a data directory, beside bare appends to a file in the same place.
+//! Measures the cost of durability: writes into a data directory, beside bare appends to a file in the same place.
 //!
 //! Owns: a directory of its own below the given one, which it removes. The limit is a program that appends the same
-//! bytes to one file and waits for the disk after each.
+//! bytes to one file and syncs the disk after each append.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -14,27 +14,27 @@ use tokio::task::JoinSet;
 
 use crate::report::{Report, progress};
 
-/// How many rows each writer writes in turn.
+/// Number of rows that each writer writes in turn.
 const KEYS: u64 = 100;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Where to write; a file system in memory waits for no disk.
+    /// Directory to write to; an in-memory file system never waits for a disk.
     #[arg(long, default_value = ".")]
     directory: PathBuf,
     /// Bytes of each value.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=65536))]
     bytes: u64,
-    /// Writers at the same time, beside one alone.
+    /// Number of concurrent writers, measured beside a single one.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(2..=10_000))]
     writers: u64,
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// Rows that stand when a start is measured.
+    /// Number of rows in the directory when a start is measured.
     #[arg(long, default_value_t = 100_000)]
     rows: u64,
-    /// Times that it is measured.
+    /// Number of runs.
     #[arg(long, default_value_t = 5)]
     runs: usize,
 }
@@ -45,16 +45,16 @@ struct Rates {
     bare: Vec<f64>,
     alone: Vec<f64>,
     together: Vec<f64>,
-    /// Seconds.
+    /// Seconds until a start has finished.
     start: Vec<f64>,
 }
 
-/// A directory that goes with this value.
+/// A directory that is removed when this value is dropped.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // what cannot be removed stays, and is named after its process
+        // a directory that cannot be removed remains; its name has the process id
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -94,7 +94,7 @@ async fn measure(options: &Options, directory: &Path, rates: &mut Rates) -> io::
     fs::remove_dir_all(directory)
 }
 
-/// Appends and waits for the disk, one after the other.
+/// Appends to a file and syncs the disk after each append.
 fn append(path: &Path, value: &[u8], lasting: Duration) -> io::Result<f64> {
     let mut file = File::create_new(path)?;
     let (started, mut count) = (Instant::now(), 0.0);
@@ -111,7 +111,7 @@ async fn open(directory: &Path) -> io::Result<Kv> {
     Ok(Engine::Memory(memory).kv(Bucket::State))
 }
 
-/// So many writers, each waiting for its answer before it writes again.
+/// Runs concurrent writers; each waits for the reply before it writes again.
 async fn write(kv: &Kv, value: &[u8], writers: u64, lasting: Duration) -> io::Result<f64> {
     let started = Instant::now();
     let mut writing = JoinSet::new();

@@ -1,4 +1,4 @@
-//! Messages to many pages, beside a bare writer of the same bytes, in turns.
+//! Measures messages to many pages, beside a bare writer of the same bytes, in turns.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -15,45 +15,45 @@ use crate::payload;
 use crate::report::{Goal, Report, progress};
 use crate::server::Node;
 
-/// Rounds before the first measurement.
+/// Number of rounds before the first measurement.
 const WARM_UP: u64 = 20;
-/// Part of the bare writer's rate.
+/// Percent of the bare writer's rate.
 const GOAL: Goal = Goal::AtLeast(60.0);
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Pages, each of another user.
+    /// Number of pages, each with its own user.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     pages: u64,
-    /// Messages of one round, queued back to back by one request.
+    /// Number of messages in one round, queued back to back by one request.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1000))]
     messages: u64,
-    /// Rounds of one run.
+    /// Number of rounds in one run.
     #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
     /// Bytes of a payload.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(16..=60_000))]
     bytes: u64,
-    /// Times that each side is measured, in turns.
+    /// Number of runs; the variants take turns.
     #[arg(long, default_value_t = 5)]
     runs: usize,
 }
 
-/// What sends.
+/// The sender of the messages.
 enum Source {
     Node(Box<Node>, Value),
     Bare(Box<HelperProcess>, u64),
 }
 
-/// One side of the comparison.
+/// One variant of the comparison.
 struct Side {
     source: Source,
     clients: Clients,
-    /// Deliveries of one round.
+    /// Number of deliveries in one round.
     round: u64,
 }
 
-/// What one side has used.
+/// The time that one variant has used.
 #[derive(Default)]
 struct Spent {
     wall: Duration,
@@ -61,14 +61,14 @@ struct Spent {
     clients: Duration,
 }
 
-/// One run of one side.
+/// One run of one variant.
 struct Run {
     rate: f64,
     /// Microseconds of the sender's CPU per delivery.
     cost: f64,
-    /// The same for taking its acknowledgement.
+    /// Microseconds of the sender's CPU per delivery for reading its acknowledgement.
     acknowledging: f64,
-    /// Of one core, the clients', in percent.
+    /// The clients' CPU time in percent of one core.
     clients_busy: f64,
     bytes: u64,
 }
@@ -116,8 +116,8 @@ async fn bare(options: &Options, cores: Cores) -> io::Result<Side> {
 }
 
 impl Side {
-    /// As many rounds as a client acknowledges at once, two by default, then the acknowledgements, which are measured
-    /// apart.
+    /// Measures blocks of rounds. A block has as many rounds as a client acknowledges at once, two by default; the
+    /// acknowledgements after each block are measured separately.
     async fn measure(&mut self, rounds: u64) -> io::Result<Run> {
         let per_ack = (ACK_EVERY / (self.round / self.clients.pages.len() as u64)).max(1);
         let blocks = rounds.div_ceil(per_ack);
@@ -148,7 +148,7 @@ impl Side {
         })
     }
 
-    /// Returns when they have been read: what the node is asked later, it answers later.
+    /// Returns when the acknowledgements have been read: a later request to the node has its response after them.
     async fn acknowledge(&mut self) -> io::Result<()> {
         self.clients.acknowledge().await?;
         match &mut self.source {

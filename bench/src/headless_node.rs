@@ -1,6 +1,7 @@
-//! A node without a listener, asked where its work begins: what a push, a call or a job costs from there on.
+//! A node without a listener that takes requests where its work begins: the cost of a push, a call or a job from there
+//! on.
 //!
-//! Everything else of it is a node's: `serve` adds the sockets.
+//! All other parts are those of a node: `serve` only adds the sockets.
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use pagewire::calls::{CallRequest, JobRequest, Mode};
 use pagewire::config::{self, Sources};
 use pagewire::roles::Node;
 
-/// Answers requests until standard input ends.
+/// Serves requests until standard input ends.
 pub(crate) fn run() -> io::Result<()> {
     let config = config::load(&Sources::of_process(None, Vec::new())).map_err(io::Error::other)?;
     runtime()?.block_on(async {
@@ -61,7 +62,7 @@ impl Entry {
         Ok(HelperResponse::Done)
     }
 
-    /// The clock starts where the request of a page or of the server API would be in the node's hands.
+    /// Pushes messages. The clock starts where the node would have parsed the request of a page or of the server API.
     async fn push(&self, to: Vec<Target>, bytes: u64, plan: Plan) -> io::Result<HelperResponse> {
         if to.is_empty() {
             return Err(io::Error::other("nobody to send to"));
@@ -135,7 +136,7 @@ impl Entry {
     }
 }
 
-/// The user of a piece of work: nobody if there are none, which is work for any worker.
+/// Returns the user of a call or job; `None` if there are no users, so that any worker can run it.
 fn whose(number: u64, users: u64) -> Option<Arc<str>> {
     (users > 0).then(|| user(number % users).into())
 }

@@ -1,4 +1,4 @@
-//! A process of this binary that answers requests on its standard input.
+//! A child process of this binary that serves requests on its standard input.
 
 use std::io;
 use std::process::Stdio;
@@ -12,10 +12,10 @@ use crate::cpu_affinity;
 use crate::helper_protocol::{HelperRequest, HelperResponse};
 use crate::report::Times;
 
-/// The longest time that a request may take: opening all pages.
+/// The longest time that a request may take. Opening all pages takes the longest.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A process that ends with this value, or with its standard input.
+/// A child process. It exits when this value is dropped or its standard input is closed.
 pub(crate) struct HelperProcess {
     pid: u32,
     requests: ChildStdin,
@@ -40,7 +40,7 @@ impl HelperProcess {
         }
     }
 
-    /// Starts a role twice, each on its core: one that asks, and one that serves.
+    /// Starts a role twice, each on its own core: a requester and a responder.
     pub(crate) async fn pair(
         cluster: &Cluster,
         role: &str,
@@ -63,12 +63,12 @@ impl HelperProcess {
         Ok(Self { pid, requests, answers: BufReader::new(answers).lines(), _child: child })
     }
 
-    /// Its process.
+    /// Returns the process id.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Sends a request without waiting for its answer.
+    /// Sends a request without waiting for its response.
     pub(crate) async fn send(&mut self, request: &HelperRequest) -> io::Result<()> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
@@ -76,7 +76,7 @@ impl HelperProcess {
         self.requests.flush().await
     }
 
-    /// The next answer. That something failed is an error.
+    /// Receives the next response. A failure in the process becomes an error.
     pub(crate) async fn answer(&mut self) -> io::Result<HelperResponse> {
         let line = tokio::time::timeout(PATIENCE, self.answers.next_line()).await;
         let line = line.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "a child does not answer"))??;
@@ -87,7 +87,7 @@ impl HelperProcess {
         }
     }
 
-    /// Waits until a request is done.
+    /// Sends a request and waits until it is done.
     pub(crate) async fn done(&mut self, request: &HelperRequest) -> io::Result<()> {
         match self.ask(request).await? {
             HelperResponse::Done => Ok(()),
@@ -95,7 +95,8 @@ impl HelperProcess {
         }
     }
 
-    /// Waits until a request is done: how many seconds all of it took, and each piece.
+    /// Sends a request and waits until it is done. Returns the total time in seconds and the times of the single
+    /// operations.
     pub(crate) async fn took(&mut self, request: &HelperRequest) -> io::Result<(f64, Times)> {
         match self.ask(request).await? {
             HelperResponse::Took { seconds, each } => Ok((seconds, each)),
@@ -103,25 +104,25 @@ impl HelperProcess {
         }
     }
 
-    /// Sends a request and waits for its answer.
+    /// Sends a request and waits for its response.
     pub(crate) async fn ask(&mut self, request: &HelperRequest) -> io::Result<HelperResponse> {
         self.send(request).await?;
         self.answer().await
     }
 }
 
-/// Starts a process that ends with the returned value.
+/// Starts a process that is killed when the returned value is dropped.
 pub(crate) fn start(mut command: Command, core: Option<usize>) -> io::Result<Child> {
     command.kill_on_drop(true);
     cpu_affinity::on(core, || command.spawn())
 }
 
-/// Its process id.
+/// Returns the process id of a child.
 pub(crate) fn pid(child: &Child) -> io::Result<u32> {
     child.id().ok_or_else(|| io::Error::other("a child has ended"))
 }
 
-/// The error for a response that no request has.
+/// Returns the error for a response that does not match its request.
 pub(crate) fn unexpected(answer: &HelperResponse) -> io::Error {
     io::Error::other(format!("an answer to something else: {answer:?}"))
 }

@@ -1,4 +1,4 @@
-//! What the processes of a measurement say to each other: one JSON value per line, over standard input and output.
+//! The protocol between the processes of a measurement: one JSON value per line, over standard input and output.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -16,36 +16,36 @@ use crate::report::Times;
 pub(crate) enum HelperRequest {
     /// Clients: open one page per token, each on a socket of its own.
     Open { address: SocketAddr, tokens: Vec<String>, manner: Manner },
-    /// Clients: answer as soon as that many sequenced frames have come in all.
+    /// Clients: respond as soon as that many sequenced frames have arrived in total.
     Expect { frames: u64 },
     /// Clients: acknowledge everything now.
     Acknowledge,
-    /// Clients: the first page sends to the others in turn, each message after the result of the one before.
+    /// Clients: the first page sends to the others in turn, each message after the result of the previous one.
     Send { messages: u64, payload: String },
-    /// Clients: all pages in turn send this frame, which `{id}` stands in for the number of; at most `in_flight` wait for
-    /// their results.
+    /// Clients: all pages in turn send this frame, in which a number replaces `{id}`; at most `in_flight` frames wait
+    /// for their results.
     Ask { frame: String, times: u64, in_flight: u64 },
-    /// Clients: how old the messages were that have come since the last time.
+    /// Clients: return the ages of the messages since the last such request.
     Ages,
     /// The bare writer: write that many messages to every socket.
     Write { messages: u64 },
     /// The bare writer: read from every socket once.
     Read,
-    /// An entry: return when its view shows that many pages, and whether the pool has a worker.
+    /// A headless node: respond when its view has that many pages and, if `worker`, the pool has a worker.
     Meet { pages: u64, worker: bool },
-    /// An entry: send messages that say when they were sent, to each target in turn.
+    /// A headless node: send messages that carry their send time, to each target in turn.
     Push { to: Vec<Target>, bytes: u64, plan: Plan },
-    /// An entry: call workers. The bare engine: ask its echo.
+    /// A headless node: call workers. The bare engine: send requests to its echo.
     Call { payload: String, users: u64, plan: Plan },
-    /// An entry: submit jobs. The bare engine: write records and push a hint for each.
+    /// A headless node: submit jobs. The bare engine: write records and enqueue a work item for each.
     Submit { payload: String, users: u64, plan: Plan },
-    /// The bare engine: push hints without records.
+    /// The bare engine: enqueue work items without records.
     Hint { plan: Plan },
-    /// The bare engine: answer requests and work on hints from now on.
+    /// The bare engine: serve requests and work items from now on.
     Serve { slots: u64 },
 }
 
-/// Who gets a message.
+/// The target of a message.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Target {
@@ -53,45 +53,45 @@ pub(crate) enum Target {
     User(String),
 }
 
-/// How clients read.
+/// How clients read and acknowledge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Manner {
-    /// At once, and they acknowledge like the real ones.
+    /// Reads at once and acknowledges like the real client.
     Prompt,
-    /// The same, and they note how old each message is that says when it was sent.
+    /// Like `Prompt`, and records the age of each message that carries its send time.
     Timed,
-    /// Every millisecond, as if there were a network in between, so that no sender pays for waking them; and they
-    /// acknowledge when they are told to.
+    /// Reads every millisecond, as if there were a network in between, so that no sender pays for waking the clients.
+    /// Acknowledges only on request.
     Patient,
 }
 
-/// What a process says.
+/// A response of a helper process.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum HelperResponse {
     /// The bare writer waits for its sockets.
     Listening { address: SocketAddr },
-    /// Done.
+    /// The request is done.
     Done,
     /// All pages are open.
     Opened { pages: Vec<Address> },
-    /// The frames and bytes that have come in all.
+    /// The frames and bytes that have arrived in total.
     Counted { frames: u64, bytes: u64 },
-    /// How long all of it took, and each piece.
+    /// The total time, and the times of the single operations.
     Took { seconds: f64, each: Times },
-    /// How old messages were.
+    /// The ages of messages.
     Aged { each: Times },
-    /// A view and what it costs.
+    /// The memory and the number of pages of a view.
     Grown { bytes: u64, pages: usize },
-    /// What questions to a view cost, in microseconds.
+    /// The time of each query of a view, in microseconds.
     Timed { times: Vec<(String, f64)> },
-    /// A client lost its page, missed a frame or got an error: the measurement is worth nothing.
+    /// A client lost its page, missed a frame or received an error: the measurement is invalid.
     Failed { reason: String },
 }
 
 impl HelperResponse {
-    /// Says it to the process that started this one.
+    /// Writes the response to the process that started this one.
     pub(crate) fn send(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
         writeln!(out, "{}", serde_json::to_string(self)?)?;
@@ -99,7 +99,7 @@ impl HelperResponse {
     }
 }
 
-/// The requests on standard input, until it ends.
+/// Reads the requests from standard input until it ends.
 pub(crate) fn requests() -> mpsc::Receiver<io::Result<HelperRequest>> {
     let (sender, requests) = mpsc::channel(1);
     std::thread::spawn(move || {
@@ -113,7 +113,7 @@ pub(crate) fn requests() -> mpsc::Receiver<io::Result<HelperRequest>> {
     requests
 }
 
-/// The error for a request of another role.
+/// Returns the error for a request that this role does not support.
 pub(crate) fn unsupported_request() -> io::Error {
     io::Error::other("this is for another process")
 }

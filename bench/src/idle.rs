@@ -1,4 +1,4 @@
-//! Memory of a node per idle page: each page its own user, connection and session.
+//! Measures a node's memory per idle page. Each page has its own user, connection and session.
 
 use std::io;
 use std::time::Duration;
@@ -12,32 +12,32 @@ use crate::nats::Nats;
 use crate::report::{Goal, Report, progress};
 use crate::server::Node;
 
-/// After the start, until the node's first memory is read.
+/// Time between the start of a node and the first reading of its memory.
 const REST_EMPTY: Duration = Duration::from_secs(3);
 /// Bytes per page.
 const GOAL: Goal = Goal::AtMost(6.0 * 1024.0);
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Pages to open.
+    /// Number of pages to open.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pages: u64,
-    /// A NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH). What the benchmark writes
-    /// stays there in buckets of its own.
+    /// URL of a NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH). The buckets that the
+    /// benchmark creates stay there.
     #[arg(long)]
     nats: Option<String>,
-    /// Measures the embedded engine instead of NATS.
+    /// Measure the embedded engine instead of NATS.
     #[arg(long, conflicts_with = "nats")]
     embedded: bool,
-    /// Times that a node is started and filled.
+    /// Number of runs; each starts and fills a node.
     #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// Seconds that the pages stay idle before memory is read; more than one interval of pings.
+    /// Seconds that the pages stay idle before memory is read; longer than one ping interval.
     #[arg(long, default_value_t = 30)]
     rest: u64,
 }
 
-/// Bytes per page of one run.
+/// Bytes per page in one run.
 struct Run {
     node: f64,
     nats: Option<f64>,

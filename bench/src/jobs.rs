@@ -1,5 +1,5 @@
-//! Durable jobs from a node's entry to a worker, beside a bare work queue with and without three conditional puts, in
-//! turns on the same servers.
+//! Measures durable jobs from a headless node to a worker, beside a bare work queue with and without three conditional
+//! puts, in turns on the same servers.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -18,38 +18,38 @@ use crate::nats::Nats;
 use crate::report::{Goal, Report, progress};
 use crate::{POOL, baseline_engine, payload};
 
-/// Jobs of each way before the first measurement.
+/// Number of jobs of each variant before the first measurement.
 const WARM_UP: u64 = 500;
-/// How often it is looked whether all hints are settled.
+/// How often the queue is checked for work items that are not acknowledged.
 const AGAIN: Duration = Duration::from_millis(5);
-/// Part of the rate of a bare queue with three puts.
+/// Percent of the rate of a bare queue with three puts.
 const GOAL: Goal = Goal::AtLeast(70.0);
 /// The lane of workers that name none.
 const LANE: &str = "stable";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Jobs of one run.
+    /// Number of jobs in one run.
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..))]
     jobs: u64,
-    /// Submissions at the same time, and slots of the worker.
+    /// Number of concurrent submissions, and of the worker's slots.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1000))]
     in_flight: u64,
-    /// Bytes of the argument, which is the result, too.
+    /// Bytes of the argument, which is also the result.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(16..=60_000))]
     bytes: u64,
-    /// Replicas: 1 on one NATS server, 3 on three.
+    /// Number of replicas: 1 on one NATS server, 3 on three.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3))]
     replicas: u64,
-    /// A NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH).
+    /// URL of a NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH).
     #[arg(long, conflicts_with = "replicas")]
     nats: Option<String>,
-    /// Times that each way is measured, in turns.
+    /// Number of runs; the variants take turns.
     #[arg(long, default_value_t = 5)]
     runs: usize,
 }
 
-/// Who submits, who works, and a look at the queue between them.
+/// One variant: its submitting process, its worker, and an engine that watches the queue between them.
 struct Side {
     submitting: HelperProcess,
     working: u32,
@@ -57,14 +57,14 @@ struct Side {
     route: String,
 }
 
-/// What takes part.
+/// The processes of the measurement.
 struct Fixture {
     jobs: Side,
     _worker: WorkerProcess,
     bare: Side,
     _bare_worker: HelperProcess,
     payload: String,
-    /// Ends after those who are connected to it.
+    /// Declared last, so that it is dropped after its clients.
     nats: Nats,
 }
 
@@ -77,13 +77,13 @@ struct Sample {
 }
 
 impl Sample {
-    /// Of all processes.
+    /// Returns the CPU time of all processes.
     fn cost(&self) -> f64 {
         self.submitting + self.working + self.nats.unwrap_or_default()
     }
 }
 
-/// One run.
+/// The samples of one run.
 struct Run {
     queue: Sample,
     puts: Sample,
@@ -146,7 +146,7 @@ impl Fixture {
         })
     }
 
-    /// Every record says that its job was done, once.
+    /// Checks that every record shows one execution of its job.
     async fn check(&self, jobs: u64) -> io::Result<()> {
         let records =
             self.jobs.engine.kv(Bucket::Jobs).list(job_key::JOBS).await.map_err(io::Error::other)?;
@@ -161,7 +161,7 @@ impl Fixture {
 }
 
 impl Side {
-    /// From the first submission until the last hint is settled.
+    /// Measures from the first submission until the last work item is acknowledged.
     async fn measure(&mut self, nats: &Nats, request: &HelperRequest, jobs: u64) -> io::Result<Sample> {
         let pids = [self.submitting.pid(), self.working];
         let used = || Ok::<_, io::Error>([Some(cpu(pids[0])?), Some(cpu(pids[1])?), nats.cpu()?]);
@@ -180,7 +180,7 @@ impl Side {
     }
 }
 
-/// One way of a run.
+/// Selects the sample of one variant.
 type Part = fn(&Run) -> &Sample;
 
 fn report(options: &Options, runs: &[Run]) -> Report {

@@ -1,4 +1,4 @@
-//! Many pieces of work, some of them at the same time.
+//! Runs many operations, some of them concurrently.
 
 use std::io;
 use std::sync::Arc;
@@ -11,30 +11,30 @@ use serde::{Deserialize, Serialize};
 use crate::helper_protocol::HelperResponse;
 use crate::report::Times;
 
-/// How much is to be done, and how.
+/// The number of operations and their concurrency.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Plan {
-    /// Pieces of work.
+    /// The number of operations.
     pub(crate) pieces: u64,
-    /// At most so many at the same time, each in a task of its own.
+    /// The most concurrent operations, each in a task of its own.
     pub(crate) in_flight: u64,
-    /// Rests of a task before each of its pieces, in milliseconds.
+    /// Pause of a task before each of its operations, in milliseconds.
     pub(crate) rest_ms: u64,
 }
 
 impl Plan {
-    /// As much as goes at the same time.
+    /// Returns a plan with concurrent operations and no pauses.
     pub(crate) const fn together(pieces: u64, in_flight: u64) -> Self {
         Self { pieces, in_flight, rest_ms: 0 }
     }
 
-    /// One after the other, each when everything before has come to rest.
+    /// Returns a plan with one operation at a time, each after a pause.
     pub(crate) const fn alone(pieces: u64, rest_ms: u64) -> Self {
         Self { pieces, in_flight: 1, rest_ms }
     }
 }
 
-/// Does all of it; how long it took. The first failure is the outcome.
+/// Runs all operations and returns their times. The first failure is returned as the error.
 pub(crate) async fn run_load<F, W>(plan: Plan, work: F) -> io::Result<HelperResponse>
 where
     F: Fn(u64) -> W + Clone + Send + 'static,
@@ -49,7 +49,7 @@ where
     Ok(HelperResponse::Took { seconds, each: Times::of(each) })
 }
 
-/// One piece after the other while there are some; what each took in microseconds.
+/// Runs operations one after the other while there are any. Returns their times in microseconds.
 async fn lane<F, W>(plan: Plan, next: Arc<AtomicU64>, work: F) -> io::Result<Vec<f64>>
 where
     F: Fn(u64) -> W,

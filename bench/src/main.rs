@@ -1,8 +1,9 @@
-//! `pagewire-bench`: what a page, a push, a call or a job costs, beside the physical limit or the bare library.
+//! `pagewire-bench`: measures the cost of a page, a push, a call or a job, beside the physical limit or the bare
+//! library.
 //!
-//! Owns: the servers, baselines and clients that it starts as processes of its own, on the loopback interface alone, and
-//! what it reads of them in `/proc`. Never: a process that it did not start. Each number is the median of several runs,
-//! with its range; a ratio compares two things that were measured in turns within one run.
+//! Owns: the servers, baselines and clients that it starts as child processes, on the loopback interface alone, and
+//! their statistics in `/proc`. Never: a process that it did not start. Each number is the median of several runs, with
+//! its range; a ratio compares two variants that took turns within one run.
 
 mod baseline_engine;
 mod baseline_nats_client;
@@ -40,14 +41,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use report::Report;
 
-/// The allocator of the product, so that a node inside a helper process behaves as one of `pagewire serve`.
+/// The allocator of the product, so that a node inside a helper process behaves like one of `pagewire serve`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The pool of what is measured. It is not the default one, so no node runs its work itself.
+/// The pool of the measured work. It is not the default pool, so no node runs its work itself.
 const POOL: &str = "bench";
 
-/// Measures this build of Pagewire on this machine.
+/// Measure this build of Pagewire on this machine.
 #[derive(Parser)]
 #[command(version)]
 struct Bench {
@@ -60,36 +61,36 @@ struct Bench {
 
 #[derive(clap::Subcommand)]
 enum Measurement {
-    /// Memory of a node per idle page.
+    /// Measure a node's memory per idle page.
     Idle(idle::Options),
-    /// Messages to many pages, beside a bare writer of the same bytes.
+    /// Measure messages to many pages, beside a bare writer of the same bytes.
     Fanout(fanout::Options),
-    /// CPU time of a message to one page.
+    /// Measure the CPU time of a message to one page.
     Push(push::Options),
-    /// Time of a message to a page of another node, beside a bare NATS request.
+    /// Measure the latency of a message to a page of another node, beside a bare NATS request.
     RemotePush(remote_push::Options),
-    /// Calls of a worker, beside bare NATS requests.
+    /// Measure calls of a worker, beside bare NATS requests.
     Calls(calls::Options),
-    /// Durable jobs, beside a bare work queue with and without three conditional puts.
+    /// Measure durable jobs, beside a bare work queue with and without three conditional puts.
     Jobs(jobs::Options),
-    /// Time until a weight change is applied everywhere.
+    /// Measure the time until a weight change is applied everywhere.
     Weights(weights::Options),
-    /// Writes into a data directory, beside bare appends to a file.
+    /// Measure writes into a data directory, beside bare appends to a file.
     Disk(disk::Options),
-    /// Memory and questions of the registry at the size of a large cluster.
+    /// Measure memory and queries of the registry at the size of a large cluster.
     Registry(registry::Options),
-    /// Sets of state trees and news of them, beside bare puts and a bare delivery.
+    /// Measure sets of state trees and their notifications, beside bare puts and a bare delivery.
     State(state::Options),
-    /// The clients. Takes requests on its standard input.
+    /// The clients. Serves requests on its standard input.
     #[command(hide = true)]
     Generator,
-    /// A node without a listener. Takes requests on its standard input.
+    /// A node without a listener. Serves requests on its standard input.
     #[command(hide = true)]
     HeadlessNode,
-    /// The engine alone. Takes requests on its standard input.
+    /// The engine alone. Serves requests on its standard input.
     #[command(hide = true)]
     BaselineEngine,
-    /// The NATS client library alone. Takes requests on its standard input.
+    /// The NATS client library alone. Serves requests on its standard input.
     #[command(hide = true)]
     BaselineNatsClient,
     /// The physical limit: writes prepared bytes to sockets.
@@ -100,19 +101,19 @@ enum Measurement {
     View(view::Options),
 }
 
-/// Exit codes: 0 measured, 1 failed, 2 wrong usage.
+/// Exits with 0 after a measurement, 1 after a failure, 2 on wrong usage.
 fn main() -> ExitCode {
     match run(Bench::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // a message that cannot be written has no reader
+            // nothing reads a message that cannot be written
             let _ = writeln!(io::stderr(), "pagewire-bench: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Measures, or is one of the processes that a measurement starts.
+/// Runs a measurement, or a process that a measurement has started.
 fn run(bench: Bench) -> io::Result<()> {
     raise_limit()?;
     let report = match bench.what {
@@ -131,14 +132,14 @@ fn run(bench: Bench) -> io::Result<()> {
         Measurement::Registry(options) => interruptible(registry::run(options)),
         Measurement::Weights(options) => interruptible(weights::run(options)),
         Measurement::Disk(options) => interruptible(disk::run(options)),
-        // the nodes that it measures are in this process
+        // the measured nodes are in this process
         Measurement::State(options) => interruptible_on(&runtime()?, state::run(options)),
     }?;
     let json = bench.json.then(|| serde_json::to_string_pretty(&report)).transpose()?;
     writeln!(io::stdout(), "{}", json.unwrap_or_else(|| report.to_string()))
 }
 
-/// An interrupt drops the measurement, and with it the processes that it has started.
+/// Runs a measurement. An interrupt drops it together with the processes that it has started.
 fn interruptible(measurement: impl Future<Output = io::Result<Report>>) -> io::Result<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     interruptible_on(&runtime, measurement)
@@ -156,7 +157,7 @@ fn interruptible_on(
     })
 }
 
-/// Every socket is a file, and children inherit the limit.
+/// Raises the limit on open files, because every socket is a file. Child processes inherit the limit.
 fn raise_limit() -> io::Result<()> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
@@ -164,12 +165,12 @@ fn raise_limit() -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
-/// The runtime of a process that is measured: that of a node.
+/// Creates the runtime of a measured process, the same as a node's.
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
-/// A JSON text of that many bytes.
+/// Returns a JSON text of that many bytes.
 fn payload(bytes: u64) -> String {
     let filler = usize::try_from(bytes).unwrap_or(usize::MAX).saturating_sub(r#"{"text":""}"#.len());
     format!(r#"{{"text":"{}"}}"#, "x".repeat(filler))

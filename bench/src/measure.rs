@@ -1,21 +1,21 @@
-//! What Linux says about a process.
+//! Reads process statistics from Linux.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// "No such process", which the standard library has no name for.
+/// "No such process", for which the standard library has no name.
 const ESRCH: i32 = 3;
 
-/// CPU time that the threads of a process have used so far, in user and kernel mode. To the nanosecond, which
-/// `/proc/<pid>/stat` with its hundredths of a second is not; a thread that ends takes its time with it.
+/// Returns the CPU time that the threads of a process have used so far, in user and kernel mode, in nanoseconds.
+/// `/proc/<pid>/stat` has only hundredths of a second. The time of a thread that has ended is not included.
 pub(crate) fn cpu(pid: u32) -> io::Result<Duration> {
     let mut total = Duration::ZERO;
     for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         match std::fs::read_to_string(thread?.path().join("schedstat")) {
             Ok(text) => total += on_cpu(&text).ok_or_else(|| strange("schedstat"))?,
-            // it has just ended: before it was opened, or before it was read
+            // the thread has just ended: before it was opened, or before it was read
             Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH) => {}
             Err(error) => return Err(error),
         }
@@ -23,7 +23,7 @@ pub(crate) fn cpu(pid: u32) -> io::Result<Duration> {
     Ok(total)
 }
 
-/// The first field: nanoseconds on a core.
+/// Parses the first field: nanoseconds on a core.
 fn on_cpu(schedstat: &str) -> Option<Duration> {
     schedstat.split_ascii_whitespace().next()?.parse().map(Duration::from_nanos).ok()
 }
@@ -32,7 +32,7 @@ fn strange(file: &str) -> io::Error {
     io::Error::other(format!("{file} of a process reads differently here"))
 }
 
-/// Memory of a process that is resident now, in bytes.
+/// Returns the resident memory of a process in bytes.
 pub(crate) fn rss(pid: u32) -> io::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     resident(&status).ok_or_else(|| strange("status"))
@@ -43,8 +43,8 @@ fn resident(status: &str) -> Option<u64> {
     Some(kibibytes.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// The resident memory of a process at rest: after `rest`, as soon as it has not changed by more than a thousandth
-/// for two seconds, and after thirty seconds more in any case.
+/// Returns the resident memory of a process at rest: after `rest`, as soon as it has changed by at most a thousandth
+/// within two seconds, and at the latest thirty seconds later.
 pub(crate) async fn rss_at_rest(pid: u32, rest: Duration) -> io::Result<u64> {
     const STEADY: Duration = Duration::from_secs(2);
     const ENOUGH: Duration = Duration::from_secs(30);
@@ -61,7 +61,7 @@ pub(crate) async fn rss_at_rest(pid: u32, rest: Duration) -> io::Result<u64> {
     rss(pid)
 }
 
-/// A clock that all processes of a machine share, in nanoseconds.
+/// Returns the time in nanoseconds of a clock that all processes of a machine share.
 pub(crate) fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()

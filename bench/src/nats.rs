@@ -1,4 +1,4 @@
-//! The NATS that a measurement runs on: one that was named, a server of its own, or three of them.
+//! The NATS servers of a measurement: an existing one, one child process, or three of them.
 
 use std::ffi::OsString;
 use std::io;
@@ -17,9 +17,9 @@ use crate::measure::cpu;
 
 /// A NATS server, or a cluster of three.
 pub(crate) struct Nats {
-    /// Where it is, separated by commas.
+    /// Their URLs, separated by commas.
     pub(crate) urls: String,
-    /// How many servers have each stream.
+    /// The number of replicas of each stream.
     pub(crate) replicas: usize,
     servers: Vec<Server>,
 }
@@ -32,7 +32,7 @@ struct Server {
 }
 
 impl Nats {
-    /// The one that was named, else one server.
+    /// Uses the given server, or starts one.
     pub(crate) async fn start(named: Option<&str>) -> io::Result<Self> {
         if let Some(urls) = named {
             return Ok(Self { urls: urls.to_owned(), replicas: 1, servers: Vec::new() });
@@ -42,7 +42,7 @@ impl Nats {
         Ok(Self { urls: format!("nats://{address}"), replicas: 1, servers: vec![server] })
     }
 
-    /// Three servers, each stream on all of them.
+    /// Starts three servers with each stream on all of them.
     pub(crate) async fn cluster() -> io::Result<Self> {
         let addresses: Vec<_> = (0..3).map(|_| free_address()).collect::<io::Result<_>>()?;
         let routes: Vec<_> = (0..3).map(|_| free_address()).collect::<io::Result<_>>()?;
@@ -57,7 +57,7 @@ impl Nats {
         Ok(Self { urls, replicas: 3, servers })
     }
 
-    /// The process of a single server that is a child of this one.
+    /// Returns the process id if there is one server and it is a child of this process.
     pub(crate) fn pid(&self) -> Option<u32> {
         match &self.servers[..] {
             [server] => Some(server.pid),
@@ -65,7 +65,7 @@ impl Nats {
         }
     }
 
-    /// What its servers have used so far, as far as they are children of this process.
+    /// Returns the CPU time of the servers if they are children of this process.
     pub(crate) fn cpu(&self) -> io::Result<Option<Duration>> {
         let used = self.servers.iter().map(|server| cpu(server.pid)).collect::<io::Result<Vec<_>>>()?;
         Ok((!used.is_empty()).then(|| used.into_iter().sum()))

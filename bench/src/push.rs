@@ -1,4 +1,4 @@
-//! CPU time of a message to one page, one at a time, of every process it takes.
+//! Measures the CPU time of a message to one page, one message at a time, for every process involved.
 
 use std::io;
 
@@ -14,29 +14,29 @@ use crate::payload;
 use crate::report::{Report, progress};
 use crate::server::Node;
 
-/// Messages before the first measurement.
+/// Number of messages before the first measurement.
 const WARM_UP: u64 = 500;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Pages, each of another user, that take turns.
+    /// Number of pages, each with its own user, that take turns.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(2..=20_000))]
     pages: u64,
-    /// Messages of one run.
+    /// Number of messages in one run.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     messages: u64,
     /// Bytes of a payload.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(16..=60_000))]
     bytes: u64,
-    /// A NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH).
+    /// URL of a NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH).
     #[arg(long)]
     nats: Option<String>,
-    /// Times that each way is measured, in turns.
+    /// Number of runs; the variants take turns.
     #[arg(long, default_value_t = 3)]
     runs: usize,
 }
 
-/// How a message comes to its page.
+/// The route of a message to its page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sample {
     /// A request to the server API of the page's node.
@@ -67,7 +67,7 @@ struct Fixture {
     clients: Clients,
 }
 
-/// Microseconds per delivery of one way.
+/// Microseconds per delivery of one variant.
 #[derive(Default)]
 struct Costs {
     node: Vec<f64>,
@@ -167,7 +167,7 @@ impl Fixture {
         Ok(())
     }
 
-    /// Seconds of the node, the other node, NATS, and the clients with the process that sends the requests.
+    /// Returns the CPU seconds of the node, the other node, NATS, and the clients together with the requesting process.
     fn cpu(&self) -> io::Result<[Option<f64>; 4]> {
         let seconds = |pid: u32| cpu(pid).map(|time| time.as_secs_f64());
         Ok([

@@ -1,5 +1,5 @@
-//! The registry at the size of a large cluster: memory of a view per row, what its questions cost, and how long a node
-//! needs to learn everything that stands when it starts.
+//! Measures the registry at the size of a large cluster: memory of a view per row, the time of its queries, and how
+//! long a starting node takes to read all existing rows.
 
 use std::io;
 use std::time::Instant;
@@ -19,27 +19,27 @@ use crate::view::{row, user};
 use pagewire::config::{self, Sources};
 use pagewire::roles::lifetimes;
 
-/// Rows that are written at the same time.
+/// Number of rows written concurrently.
 const WRITERS: usize = 256;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Pages of the largest view; a tenth and a hundredth of it are measured, too.
+    /// Number of pages in the largest view; a tenth and a hundredth of it are measured too.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(100..))]
     pages: u64,
-    /// Nodes that hold them.
+    /// Number of nodes that hold the pages.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
     nodes: u16,
-    /// Pages of one session of one user, beside the others.
+    /// Number of pages in one session of one user, beside the others.
     #[arg(long, default_value_t = 100_000)]
     crowd: u64,
-    /// Rows that stand in NATS when a node starts.
+    /// Number of rows in NATS when a node starts.
     #[arg(long, default_value_t = 100_000)]
     stored: u64,
-    /// A NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH).
+    /// URL of a NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH).
     #[arg(long)]
     nats: Option<String>,
-    /// Times that each is measured.
+    /// Number of runs.
     #[arg(long, default_value_t = 3)]
     runs: usize,
 }
@@ -88,7 +88,7 @@ async fn view(options: &Options, pages: u64) -> io::Result<(u64, Vec<(String, f6
     }
 }
 
-/// Milliseconds from the start of a registry to a complete view.
+/// Returns the milliseconds from the start of a registry to a complete view.
 async fn starts(options: &Options) -> io::Result<Vec<f64>> {
     let nats = Nats::start(options.nats.as_deref()).await?;
     let connect = NatsOptions {

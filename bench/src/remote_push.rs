@@ -1,6 +1,7 @@
-//! Time of a message to a page of another node, beside a bare NATS request between two processes, in turns.
+//! Measures the latency of a message to a page of another node, beside a bare NATS request between two processes, in
+//! turns.
 //!
-//! The clock starts in the sending node when it has the request, and stops in the client when it has the frame.
+//! The clock starts when the sending node has the request, and stops when the client has the frame.
 
 use std::io;
 
@@ -16,35 +17,35 @@ use crate::report::{Goal, Report, Times, progress};
 use crate::server::Node;
 use crate::view::user;
 
-/// Messages before the first measurement.
+/// Number of messages before the first measurement.
 const WARM_UP: u64 = 500;
-/// Times a bare request.
+/// Multiple of the time of a bare request.
 const GOAL: Goal = Goal::AtMost(1.5);
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Pages, each of another user, that take turns.
+    /// Number of pages, each with its own user, that take turns.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=20_000))]
     pages: u64,
-    /// Messages of one run.
+    /// Number of messages in one run.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     messages: u64,
     /// Bytes of a payload.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(64..=60_000))]
     bytes: u64,
-    /// Milliseconds of rest before each message; with 0 each follows the answer to the one before. With a rest, the
-    /// time that an idle core takes to wake up is most of it.
+    /// Milliseconds of rest before each message; 0 sends each message right after the reply to the previous one. With a
+    /// rest, most of the latency is the time that an idle core takes to wake up.
     #[arg(long, default_value_t = 0)]
     rest: u64,
-    /// A NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH).
+    /// URL of a NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH).
     #[arg(long)]
     nats: Option<String>,
-    /// Times that each way is measured, in turns.
+    /// Number of runs; the variants take turns.
     #[arg(long, default_value_t = 15)]
     runs: usize,
 }
 
-/// What takes part.
+/// The processes of the measurement.
 struct Fixture {
     sender: HelperProcess,
     _node: Node,
@@ -52,11 +53,11 @@ struct Fixture {
     asking: HelperProcess,
     _echo: HelperProcess,
     payload: String,
-    /// Ends after those who are connected to it.
+    /// Declared last, so that it is dropped after its clients.
     _nats: Nats,
 }
 
-/// One run.
+/// The samples of one run.
 struct Run {
     bare: Times,
     page: Times,
@@ -85,7 +86,7 @@ impl Fixture {
         let clients = Clients::open(node.address, tokens, Manner::Timed, cores.clients).await?;
         let mut sender = HelperProcess::of(&cluster, "headless-node", cores.server).await?;
         sender.done(&HelperRequest::Meet { pages: options.pages, worker: false }).await?;
-        // who waits for the end is on the clients' core here, too
+        // the process that waits for the result runs on the clients' core here, too
         let pair = [cores.clients, cores.server];
         let (asking, echo) =
             HelperProcess::pair(&Cluster::new(Some(&nats)), "baseline-engine", 1, pair).await?;

@@ -1,18 +1,18 @@
-//! What a measurement says, for people and for programs.
+//! The report of a measurement, as text and as JSON.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
 use serde::{Deserialize, Serialize};
 
-/// One measurement.
+/// The report of one measurement.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    /// What was measured, in words.
+    /// Describes the measurement.
     pub(crate) title: String,
-    /// The optimisation that the numbers belong to.
+    /// The optimisation level of the measured build.
     pub(crate) build: &'static str,
-    /// The machine that they belong to.
+    /// The machine of the measurement.
     pub(crate) machine: String,
     /// The numbers.
     pub(crate) rows: Vec<Row>,
@@ -33,7 +33,7 @@ pub(crate) struct Row {
     met: Option<bool>,
 }
 
-/// What the median should be.
+/// The goal for the median.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Goal {
@@ -41,7 +41,7 @@ pub(crate) enum Goal {
     AtMost(f64),
 }
 
-/// How long something takes, in microseconds.
+/// Latencies in microseconds.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Times {
     pub(crate) p50_us: f64,
@@ -49,13 +49,13 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    /// Of that many times.
+    /// Computes the percentiles of single times.
     pub(crate) fn of(mut each: Vec<f64>) -> Self {
         Self { p50_us: quantile(&mut each, 50), p99_us: quantile(&mut each, 99) }
     }
 }
 
-/// The smallest of the values that so many percent of them do not exceed; 0 of none.
+/// Returns the smallest value that at least `percent` percent of the values do not exceed; 0 without values.
 pub(crate) fn quantile(values: &mut [f64], percent: usize) -> f64 {
     values.sort_by(f64::total_cmp);
     let rank = (values.len() * percent).div_ceil(100).max(1);
@@ -81,13 +81,13 @@ impl fmt::Display for Goal {
 }
 
 impl Report {
-    /// A report without numbers.
+    /// Creates a report without numbers.
     pub(crate) fn new(title: String) -> Self {
         let build = if cfg!(debug_assertions) { "debug" } else { "release" };
         Self { title, build, machine: machine(), rows: Vec::new() }
     }
 
-    /// Adds a number; nothing without runs.
+    /// Adds a number. Adds nothing without runs.
     pub(crate) fn row(&mut self, name: impl Into<String>, unit: &'static str, runs: &[f64]) {
         self.add(name.into(), unit, runs, None);
     }
@@ -130,7 +130,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Three significant digits at least, thousands apart.
+/// Formats a number with at least three significant digits and separated thousands.
 fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => thousands(value),
@@ -159,11 +159,11 @@ fn machine() -> String {
     format!("{cores} cores, {name} {release}, {}", std::env::consts::ARCH)
 }
 
-/// Tells a person at a terminal what takes so long. The next line overwrites it; an empty one ends it.
+/// Shows the current step on a terminal. The next line overwrites it; an empty line ends it.
 pub(crate) fn progress(text: &str) {
     let mut terminal = io::stderr();
     if terminal.is_terminal() {
-        // a progress line that cannot be written is not worth a word
+        // a progress line that cannot be written is not reported
         let _ = write!(terminal, "\r\x1b[2K{text}");
         let _ = terminal.flush();
     }

@@ -1,4 +1,4 @@
-//! What is measured: a node, as a process.
+//! The measured node, as a process.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,9 +15,9 @@ use crate::nats::Nats;
 
 /// A node of this build.
 pub(crate) struct Node {
-    /// Where it listens.
+    /// The address that it listens on.
     pub(crate) address: SocketAddr,
-    /// Its process.
+    /// The process id.
     pub(crate) pid: u32,
     cluster: Cluster,
     api_key: String,
@@ -27,17 +27,18 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// A node of a cluster of its own. Returns when it is ready.
+    /// Starts a node in a cluster of its own. Returns when it is ready.
     pub(crate) async fn start(nats: Option<&Nats>, core: Option<usize>) -> io::Result<Self> {
         Self::join(&Cluster::new(nats), core).await
     }
 
-    /// Another node of the same cluster.
+    /// Starts another node in the same cluster.
     pub(crate) async fn neighbour(&self, core: Option<usize>) -> io::Result<Self> {
         Self::join(&self.cluster, core).await
     }
 
-    /// Starts `pagewire serve` with the defaults, as far as they let one machine be all clients.
+    /// Starts `pagewire serve` with the defaults, except for the limits that would keep one machine from running all
+    /// clients.
     pub(crate) async fn join(cluster: &Cluster, core: Option<usize>) -> io::Result<Self> {
         let (directory, address, api_key) = (scratch_directory()?, free_address()?, random());
         let mut command = cluster.pagewire(&["serve"])?;
@@ -53,32 +54,32 @@ impl Node {
         Ok(node)
     }
 
-    /// Whether it answers, and takes traffic.
+    /// Returns whether the node responds and takes traffic.
     pub(crate) async fn is_ready(&self) -> bool {
         let ready = self.http.get(format!("http://{}/readyz", self.address)).send().await;
         ready.is_ok_and(|ready| ready.status().is_success())
     }
 
-    /// A token for each of that many users, all of whom may push.
+    /// Creates a token for each of that many users, all with the role `push`.
     pub(crate) fn tokens(&self, users: u64) -> io::Result<Vec<String>> {
         self.cluster.tokens(users)
     }
 
-    /// Asks the server API.
+    /// Sends `POST` to the server API.
     pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> io::Result<T> {
         let url = format!("http://{}/api/v1{path}", self.address);
         let request = self.http.post(url).bearer_auth(&self.api_key).json(body);
         answer(request).await
     }
 
-    /// Replaces what is there, whatever it is.
+    /// Sends `PUT` to the server API; replaces the resource at any revision.
     pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, body: &Value) -> io::Result<T> {
         let url = format!("http://{}/api/v1{path}", self.address);
         let request = self.http.put(url).bearer_auth(&self.api_key).header("if-match", "*").json(body);
         answer(request).await
     }
 
-    /// Waits until its view shows that many nodes.
+    /// Waits until the node's view has that many nodes.
     pub(crate) async fn sees_nodes(&self, nodes: u64) -> io::Result<()> {
         let url = format!("http://{}/api/v1/nodes", self.address);
         until("the view", async || {
@@ -88,7 +89,7 @@ impl Node {
         .await
     }
 
-    /// Waits until its view shows that many pages.
+    /// Waits until the node's view has that many pages.
     pub(crate) async fn sees(&self, pages: usize) -> io::Result<()> {
         let url = format!("http://{}/api/v1/stats", self.address);
         until("the view", async || {
@@ -99,9 +100,9 @@ impl Node {
     }
 }
 
-/// A client of the server API that never asks a proxy: all requests stay on this machine.
+/// Creates a client of the server API that uses no proxy, so that all requests stay on this machine.
 fn client() -> io::Result<reqwest::Client> {
-    // an error: a provider is installed already, which serves as well
+    // an error means that a provider is installed already
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().build().map_err(io::Error::other)
 }

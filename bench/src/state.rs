@@ -1,8 +1,8 @@
-//! State trees: sets of one tree and of many through a node's entry, and news of them on another node, in turns with bare
-//! writes on the same server; and one tree that many pages watch.
+//! Measures sets of one state tree and of many through a headless node, and their notifications on another node, in
+//! turns with bare writes on the same server; and one tree that many pages watch.
 //!
-//! The nodes that write and follow are in this process, without listeners, like the bare writers beside them, so all have
-//! the same threads. The node of the pages and their clients are processes of their own.
+//! The writing and the following node run in this process without listeners, like the bare writers beside them, so that
+//! all have the same threads. The node of the pages and their clients are separate processes.
 
 use std::io;
 
@@ -16,42 +16,42 @@ use crate::state_pages::Pages;
 use crate::state_sets::{Run, Sample, Sets, set};
 use crate::view::user;
 
-/// Times the sequential bare rate.
+/// Multiple of the sequential bare rate.
 const ONE: Goal = Goal::AtLeast(10.0);
-/// Part of the bare rate of as many keys.
+/// Percent of the bare rate of as many keys.
 const MANY: Goal = Goal::AtLeast(70.0);
-/// Times a bare put and one delivery.
+/// Multiple of the time of a bare put and one delivery.
 const TOLD: Goal = Goal::AtMost(2.0);
-/// Each way runs for a part of its time before the first measurement.
+/// Divisor of the number of operations: each variant runs that part of them before the first measurement.
 pub(crate) const WARM_UP: u64 = 10;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Sets of one run, on one tree and on many.
+    /// Number of sets in one run, on one tree and on many.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) sets: u64,
-    /// Sets of the one tree at the same time.
+    /// Number of concurrent sets of the one tree.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) in_flight: u64,
-    /// Trees that are set at the same time, each one set after the other.
+    /// Number of trees that are set concurrently; the sets of one tree are sequential.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub(crate) trees: u64,
-    /// Bytes of the value that is set.
+    /// Bytes of the value.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(usize))]
     pub(crate) bytes: usize,
-    /// Sets of one run that a follower on another node is told, one at a time.
+    /// Number of sets in one run whose notification a follower on another node receives, one at a time.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) told: u64,
-    /// Pages of another node that all watch one tree.
+    /// Number of pages on another node that all watch one tree.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pages: u64,
-    /// Sets of that tree in one run, one at a time.
+    /// Number of sets of that tree in one run, one at a time.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     watched: u64,
-    /// A NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH).
+    /// URL of a NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH).
     #[arg(long)]
     nats: Option<String>,
-    /// Times that each way is measured, in turns.
+    /// Number of runs; the variants take turns.
     #[arg(long, default_value_t = 5)]
     runs: usize,
 }
@@ -79,7 +79,7 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
         progress(&format!("pages, run {number} of {}", options.runs));
         let write = || set(&sets.writer.context, owner.clone(), options.bytes);
         let (times, cost) = pages.measure(options.watched, write).await?;
-        // the first one warms up
+        // the first run warms up
         if number > 0 {
             each.push(times.p50_us / 1e3);
             costs.push(cost);
@@ -90,13 +90,13 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
     let name = format!("one tree, {} pages", options.pages);
     report.row(format!("{name}: last page has it, p50"), "ms", &each);
     report.row(format!("{name}: CPU of their node"), "µs/page", &costs);
-    // the nodes give their numbers back
+    // the nodes release their numbers
     news.end().await;
     sets.writer.stop().await;
     Ok(report)
 }
 
-/// What of a run a row is about.
+/// Selects the part of a run that a row shows.
 type Part<R, T> = fn(&R) -> &T;
 
 fn report(options: &Options, stored: usize, runs: &[Run], shared: &[Beside]) -> Report {
@@ -138,7 +138,7 @@ fn report(options: &Options, stored: usize, runs: &[Run], shared: &[Beside]) -> 
     report
 }
 
-/// What a way reached, and what it used.
+/// Adds the rate and the CPU time of each variant to the report.
 fn rows<'a>(report: &mut Report, name: &str, unit: &'static str, ways: impl Iterator<Item = &'a Sample>) {
     let ways: Vec<_> = ways.collect();
     let of = |part: fn(&Sample) -> f64| ways.iter().map(|way| part(way)).collect::<Vec<_>>();

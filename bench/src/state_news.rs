@@ -1,4 +1,5 @@
-//! News of state trees on another node, beside a put and a message; and what a second node costs the first one's sets.
+//! Measures notifications of state trees on another node, beside a put and a message; and the slowdown that a second
+//! node causes for the sets of the first one.
 
 use std::io;
 use std::time::Instant;
@@ -18,17 +19,17 @@ use crate::{POOL, baseline_engine};
 use pagewire::pages::WatchStream;
 use pagewire::roles::Node;
 
-/// Bytes of messages that nobody has read.
+/// Bytes of messages that may wait to be read.
 const UNREAD: usize = 1024 * 1024;
 
-/// One run beside a second node.
+/// The samples of one run with a second node.
 pub(crate) struct Beside {
     pub(crate) trees: Sample,
     pub(crate) delivery: Times,
     pub(crate) told: Times,
 }
 
-/// What takes part.
+/// The processes and clients of the measurement.
 pub(crate) struct News<'a> {
     sets: &'a Sets<'a>,
     reader: Node,
@@ -36,7 +37,7 @@ pub(crate) struct News<'a> {
     bare: Kv,
     publisher: Engine,
     subject: String,
-    /// At another connection, like the listener's, which lives as long as it.
+    /// A subscription on another connection, which lives as long as the subscription.
     subscriber: Subscription,
     _receiving: Engine,
 }
@@ -54,7 +55,7 @@ impl<'a> News<'a> {
     }
 
     pub(crate) async fn measure(&mut self, options: &Options, told: u64) -> io::Result<Beside> {
-        // as long as a run without the second node
+        // lasts as long as a run without the second node
         let sets = options.sets * told / options.told;
         Ok(Beside {
             trees: self.sets.trees(options, sets).await?,
@@ -63,7 +64,8 @@ impl<'a> News<'a> {
         })
     }
 
-    /// A put, then a message: from before the put until a subscriber at another connection has the message.
+    /// Puts a value, then publishes a message. Measures from before the put until a subscriber on another connection
+    /// has the message.
     async fn deliveries(&mut self, times: u64) -> io::Result<Times> {
         let key = Entity::User(user(0)).tree_key();
         let (mut each, mut expect) = (Vec::new(), Precondition::Any);
@@ -81,7 +83,8 @@ impl<'a> News<'a> {
         Ok(Times::of(each))
     }
 
-    /// A set at one node: until a follower at another one is told, which may be before the writer has its answer.
+    /// Sets a tree at one node. Measures until a follower on another node is notified, which may be before the writer
+    /// has its reply.
     async fn news(&mut self, times: u64, bytes: usize) -> io::Result<Times> {
         let owner = Entity::User(user(0));
         let mut each = Vec::new();
@@ -102,7 +105,7 @@ impl<'a> News<'a> {
         Ok(Times::of(each))
     }
 
-    /// The second node gives its number back.
+    /// Stops the second node, which releases its number.
     pub(crate) async fn end(self) {
         self.reader.stop().await;
     }

@@ -1,7 +1,8 @@
-//! One tree that all pages of a node watch: time until the last of them has a change, and what it costs their node.
+//! Measures one tree that all pages of a node watch: the time until the last page has a change, and the CPU time of the
+//! node.
 //!
-//! The clock starts in another node when it is asked to write, and stops in the clients' process when the last socket has
-//! its frame: the outboxes are behind it, and so are the sockets.
+//! The clock starts when another node receives the write, and stops when the last socket in the clients' process has
+//! its frame, so that outboxes and sockets are included.
 
 use std::io;
 use std::time::Instant;
@@ -14,9 +15,9 @@ use crate::measure::cpu;
 use crate::report::Times;
 use crate::server::Node;
 
-/// Has no result, so the snapshot is its one answer.
+/// A frame without a result, so that the snapshot is its only reply.
 const WATCH: &str = r#"{"type":"watch","level":"user"}"#;
-/// Pages that begin to watch at a time.
+/// Number of pages that begin to watch at the same time.
 const WATCHING: u64 = 64;
 
 /// Pages of one user, each with a socket of its own.
@@ -26,7 +27,7 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// Opens them at a node of that cluster; each has its snapshot.
+    /// Opens the pages at a node of that cluster. Each has its snapshot.
     pub(crate) async fn open(cluster: &Cluster, pages: u64) -> io::Result<Self> {
         let cores = Cores::find()?;
         let node = Node::join(cluster, cores.server).await?;
@@ -36,7 +37,8 @@ impl Pages {
         Ok(Self { clients, node })
     }
 
-    /// Writes one after the other: how long each took to the last page, and microseconds of the node's CPU per page.
+    /// Writes sequentially. Returns the time of each write until the last page has it, and microseconds of the node's
+    /// CPU per page.
     pub(crate) async fn measure<W>(&mut self, writes: u64, write: impl Fn() -> W) -> io::Result<(Times, f64)>
     where
         W: Future<Output = io::Result<u64>>,

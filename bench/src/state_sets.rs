@@ -1,4 +1,4 @@
-//! Sets of state trees by a node that is alone, beside puts of the client library and of the engine.
+//! Measures sets of state trees by a single node, beside puts of the client library and of the engine.
 
 use std::io;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use crate::view::user;
 use pagewire::command::Context;
 use pagewire::roles::Node;
 
-/// One put at a time is slower than many: so many sets of one tree are measured beside one.
+/// Sets of one tree per sequential put. Puts run one at a time and are slower, so fewer of them are measured.
 const PER_PUT: u64 = 10;
 
-/// Sets or puts per second, and microseconds of CPU for each: of this process, and of NATS.
+/// Sets or puts per second, and CPU time of each in microseconds: of this process and of NATS.
 pub(crate) struct Sample {
     pub(crate) rate: f64,
     pub(crate) own: f64,
@@ -35,29 +35,29 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Of all processes.
+    /// Returns the CPU time of all processes.
     pub(crate) fn cost(&self) -> f64 {
         self.own + self.nats.unwrap_or_default()
     }
 }
 
-/// One run of what a node writes by itself.
+/// The samples of one run of a single node.
 pub(crate) struct Run {
     pub(crate) one_put: Sample,
     pub(crate) one_tree: Sample,
-    /// As many keys as trees, by the client library alone, and by the engine alone.
+    /// As many keys as trees, by the client library alone; `engine` does the same by the engine alone.
     pub(crate) plain: Sample,
     pub(crate) engine: Sample,
     pub(crate) trees: Sample,
 }
 
-/// What takes part.
+/// The processes and clients of the measurement.
 pub(crate) struct Sets<'a> {
     pub(crate) writer: Node,
-    /// In a cluster of its own, whose buckets nobody watches.
+    /// The engine of a separate cluster, whose buckets have no watchers.
     engine: Kv,
     plain: baseline_nats_client::Bucket,
-    /// How long a tree is in the store, so how long a bare value has to be.
+    /// Bytes of a stored tree, and so of a bare value.
     pub(crate) stored: usize,
     nats: &'a Nats,
 }
@@ -66,7 +66,7 @@ impl<'a> Sets<'a> {
     pub(crate) async fn make(options: &Options, nats: &'a Nats, cluster: &Cluster) -> io::Result<Self> {
         let (writer, other) = (node(cluster).await?, Cluster::new(Some(nats)));
         let owner = Entity::User(user(0));
-        // the trail of a tree has its full length
+        // fill the history of the tree to its full length
         for _ in 0..WARM_UP {
             set(&writer.context, owner.clone(), options.bytes).await?;
         }
@@ -98,12 +98,12 @@ impl<'a> Sets<'a> {
         self.sets(1, options.in_flight, (sets / options.in_flight).max(1), options.bytes).await
     }
 
-    /// All trees at the same time.
+    /// Sets all trees concurrently.
     pub(crate) async fn trees(&self, options: &Options, sets: u64) -> io::Result<Sample> {
         self.sets(options.trees, options.trees, (sets / options.trees).max(1), options.bytes).await
     }
 
-    /// That many keys at the same time, each put that many times, one after the other, by compare-and-set.
+    /// Puts that many keys concurrently by compare-and-set; the puts of one key are sequential.
     async fn plain(&self, keys: u64, times: u64) -> io::Result<Sample> {
         let (bucket, stored) = (self.plain.clone(), self.stored);
         self.way(Plan::together(keys, keys), times, move |number| {
@@ -135,10 +135,10 @@ impl<'a> Sets<'a> {
         .await
     }
 
-    /// That many at the same time set the trees in turn, each that many times, one after the other.
+    /// Sets the trees in turn with that many concurrent tasks; the sets of one task are sequential.
     async fn sets(&self, trees: u64, lanes: u64, times: u64, bytes: usize) -> io::Result<Sample> {
         let context = self.writer.context.clone();
-        // trees that nobody follows: what being told costs is measured apart
+        // trees without followers: the cost of notifications is measured separately
         self.way(Plan::together(lanes, lanes), times, move |number| {
             let (context, owner) = (context.clone(), Entity::User(user(1 + number % trees)));
             async move {
@@ -151,7 +151,7 @@ impl<'a> Sets<'a> {
         .await
     }
 
-    /// Each piece of the plan is so many sets or puts.
+    /// Measures one variant. Each operation of the plan consists of that many sets or puts.
     async fn way<F, W>(&self, plan: Plan, times: u64, work: F) -> io::Result<Sample>
     where
         F: Fn(u64) -> W + Clone + Send + 'static,
@@ -171,19 +171,19 @@ impl<'a> Sets<'a> {
     }
 }
 
-/// The engine of a cluster.
+/// Opens the engine of a cluster.
 pub(crate) async fn engine(nats: &Nats, cluster: &Cluster) -> io::Result<Engine> {
     baseline_engine::engine(&nats.urls, nats.replicas, &cluster.name, Timing::PRODUCTION).await
 }
 
-/// A node of this process.
+/// Starts a node in this process.
 pub(crate) async fn node(cluster: &Cluster) -> io::Result<Node> {
     let node = Node::start(cluster.config()?, Timing::PRODUCTION).await.map_err(io::Error::other)?;
     node.ready.wait().await;
     Ok(node)
 }
 
-/// Where the command of a page and the request of a program have been read; the tree's revision afterwards.
+/// Sets a tree at the point where a page's command or a program's request has been parsed. Returns the tree's revision.
 pub(crate) async fn set(context: &Arc<Context>, owner: Entity, bytes: usize) -> io::Result<u64> {
     let path = "text".parse::<ClientPath>().map_err(|refusal| io::Error::other(refusal.to_string()))?;
     let edit = Edit { path, value: Some(Value::String(value(bytes))) };
@@ -192,7 +192,7 @@ pub(crate) async fn set(context: &Arc<Context>, owner: Entity, bytes: usize) -> 
     written.map_err(|error| io::Error::other(error.to_string()))
 }
 
-/// A text of that many bytes that has never been there: the same again would not be written.
+/// Returns a new text of that many bytes, because an equal value would not be written.
 pub(crate) fn value(bytes: usize) -> String {
     let mut text = Key::random().to_string();
     text.extend(std::iter::repeat_n('.', bytes.saturating_sub(text.len())));

@@ -1,4 +1,4 @@
-//! A view of the cluster alone in a process: what it adds to a node's memory per page, and what its questions cost.
+//! Measures a registry view alone in a process: its memory per page and the time of its queries.
 
 use std::hint::black_box;
 use std::io;
@@ -12,25 +12,25 @@ use pagewire_cluster::wire::Scope;
 use crate::helper_protocol::HelperResponse;
 use crate::measure;
 
-/// Times that each question is asked; the median counts.
+/// Number of times that each query runs; the median counts.
 const ASKED: usize = 101;
-/// A piece of a list.
+/// Number of entries in one page of a list.
 const PIECE: usize = 1000;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Rows to keep.
+    /// Number of rows in the view.
     #[arg(long)]
     pages: u64,
-    /// Nodes that hold them.
+    /// Number of nodes that hold the pages.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     nodes: u16,
-    /// Pages of one session, beside the others: then questions are asked, too.
+    /// Number of pages in one session, beside the others; if set, queries are measured too.
     #[arg(long)]
     crowd: Option<u64>,
 }
 
-/// Tells how much this process has grown with the view, then what its questions cost.
+/// Reports how much this process has grown with the view, then the time of each query.
 pub(crate) fn run(options: &Options) -> io::Result<()> {
     let own = std::process::id();
     let before = measure::rss(own)?;
@@ -62,7 +62,7 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     HelperResponse::Timed { times }.send()
 }
 
-/// The row of a page of its own session and connection.
+/// Returns the row of a page with its own session and connection.
 pub(crate) fn row(number: u64, node: NodeNumber, user: String) -> PageRow {
     let at = || Address { key: Key::random(), node };
     PageRow {
@@ -81,7 +81,7 @@ pub(crate) fn row(number: u64, node: NodeNumber, user: String) -> PageRow {
     }
 }
 
-/// Microseconds of each question.
+/// Returns the time of each query in microseconds.
 fn questions(
     view: &mut View,
     options: &Options,
@@ -118,7 +118,7 @@ fn questions(
     times
 }
 
-/// Microseconds until a node has gone and come back, with all its pages.
+/// Measures how long a node takes to leave and return with all its pages, in microseconds.
 fn restart(view: &mut View, node: NodeNumber) -> f64 {
     let started = Instant::now();
     drop(view.delete_node(node));
@@ -138,7 +138,8 @@ fn timed<T>(mut ask: impl FnMut() -> T) -> f64 {
     times[ASKED / 2]
 }
 
-/// The allocator returns what it has no use for with a delay, and only while it is in use.
+/// Reads the resident memory once the allocator has returned unused memory, which it does with a delay and only while
+/// it is in use.
 fn settled(own: u32) -> io::Result<u64> {
     for _ in 0..100 {
         std::thread::sleep(Duration::from_millis(10));
@@ -148,7 +149,7 @@ fn settled(own: u32) -> io::Result<u64> {
     measure::rss(own)
 }
 
-/// The user of a page, each its own.
+/// Returns the user of a page; each page has its own.
 pub(crate) fn user(number: u64) -> String {
     format!("bench-{number:06}")
 }

@@ -1,4 +1,4 @@
-//! A weight change: from sending it until every node of a cluster has applied it.
+//! Measures a weight change: from the request until every node of a cluster has applied it.
 
 use std::io;
 use std::time::Instant;
@@ -11,26 +11,26 @@ use crate::nats::Nats;
 use crate::report::{Report, progress, quantile};
 use crate::server::Node;
 
-/// Changes before the first measurement.
+/// Number of changes before the first measurement.
 const WARM_UP: u64 = 20;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Nodes of the cluster.
+    /// Number of nodes in the cluster.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=99))]
     nodes: u64,
-    /// Changes of one run.
+    /// Number of changes in one run.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     changes: u64,
-    /// A NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH).
+    /// URL of a NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH).
     #[arg(long)]
     nats: Option<String>,
-    /// Times that it is measured.
+    /// Number of runs.
     #[arg(long, default_value_t = 3)]
     runs: usize,
 }
 
-/// What the node says that took the change.
+/// The response of the node that received the change.
 #[derive(Deserialize)]
 struct Changed {
     applied: Applied,
@@ -46,9 +46,9 @@ struct Applied {
 /// Milliseconds of each change.
 #[derive(Default)]
 struct Times {
-    /// By the clock of the node that took it: from sending it to the last node's word.
+    /// By the clock of the receiving node: from publishing the change to the last node's confirmation.
     applied: Vec<f64>,
-    /// By the clock of the operator: from the request to its answer.
+    /// By the clock of the operator: from the request to its response.
     answered: Vec<f64>,
 }
 

@@ -1,4 +1,4 @@
-//! `pagewire-bench` measures: small, because the numbers themselves mean nothing in a debug build.
+//! Small runs of `pagewire-bench`. The numbers themselves have no meaning in a debug build.
 //!
 //! The tests need `pagewire` beside `pagewire-bench`, which `cargo test --workspace` builds.
 
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// Long enough for a machine that builds something else meanwhile.
+/// Long enough for a machine that runs a build at the same time.
 const LONG: Duration = Duration::from_secs(120);
 
 /// Runs `pagewire-bench <arguments> --json` and returns its rows.
@@ -126,18 +126,18 @@ fn an_interrupted_benchmark_leaves_no_process_behind() {
     wait_until("its processes are gone", || !started.iter().any(|pid| lives(pid)));
 }
 
-/// A process that ends with this value.
+/// A process that is killed when this value is dropped.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // an error: it has ended
+        // an error means that it has exited already
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Panics after [`LONG`], saying what did not happen.
+/// Waits until a condition holds. Panics after [`LONG`] with the name of the condition.
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
@@ -151,7 +151,7 @@ fn children(pid: u32) -> Vec<String> {
     children.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Running, not just waiting to be reaped.
+/// Returns whether a process is running, and not only waiting to be reaped.
 fn lives(pid: &str) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))

@@ -1,9 +1,9 @@
-// Builds dist/: one module for browsers and its types. `--check` only says whether the checked-in files are fresh.
+// Builds dist/: one module for browsers and its types. `--check` only reports whether the checked-in files are up to date.
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
 
-/** What src/index.ts exports, in reading order, and what those files lean on. */
+/** The files that src/index.ts exports, in reading order, with their dependencies. */
 const DECLARATIONS = ["error", "types", "state", "subscription", "path", "emitter", "pagewire"];
 const BANNER = "// Pagewire's browser client, built from clients/js/src: do not edit. Apache-2.0\n";
 
@@ -20,7 +20,7 @@ async function bundle() {
   return outputFiles[0].text;
 }
 
-/** Types of a single file: the same declarations without the imports between them. */
+/** Returns the types as a single file: the declarations of all files without the imports between them. */
 function declarations() {
   execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "."], { stdio: "inherit" });
   const texts = DECLARATIONS.map((name) => readFileSync(`build/types/${name}.d.ts`, "utf8"));

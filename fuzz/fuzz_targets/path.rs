@@ -1,4 +1,4 @@
-//! Any text: parsing a path of a state tree never panics, and a path comes back from its own text.
+//! Any text: parsing a path of a state tree never panics, and formatting a parsed path gives the same path.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

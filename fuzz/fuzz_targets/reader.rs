@@ -1,4 +1,5 @@
-//! Any bytes in any chunks: the reader never panics, never keeps more than it may, and chunks change nothing.
+//! Any bytes in any chunks: the reader never panics, never buffers more than its limit, and returns the same frames for
+//! any chunking.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

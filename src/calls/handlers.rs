@@ -1,6 +1,6 @@
-//! Handlers in this binary: what a node runs inline, and what `pagewire worker` serves without a program of its own.
+//! Built-in handlers: a node runs them inline, and `pagewire worker` serves them without a program of its own.
 //!
-//! Owns: their names, arguments and results. Never: who asked, or how often it is tried.
+//! Owns: their names, arguments and results. Never: callers or retries.
 
 mod hash;
 
@@ -17,7 +17,7 @@ use super::ExecutorError;
 use crate::protocol::{self, CommandError, ErrorCode};
 use pagewire_cluster::clock;
 
-/// How often a handler that takes its time says how far it has come.
+/// How often a handler that takes long reports its progress.
 const STEP: Duration = Duration::from_millis(100);
 
 /// A handler of this binary.
@@ -27,13 +27,13 @@ pub(super) enum Handler {
     Echo,
     /// Adds an array of numbers.
     Sum,
-    /// The process's time, RFC 3339.
+    /// Returns the process's time as RFC 3339.
     Time,
     /// Waits `{"ms": n}`, with progress.
     Sleep,
     /// Fails with its argument as the message.
     Fail,
-    /// Work for a processor: SHA-256 of a text, over and over, with progress.
+    /// CPU-bound work: SHA-256 of a text, repeated, with progress.
     Hash,
 }
 
@@ -53,12 +53,12 @@ impl Handler {
     }
 }
 
-/// The handler of that name.
+/// Returns the handler with that name.
 pub(super) fn find(method: &str) -> Option<Handler> {
     ALL.into_iter().find(|handler| handler.name() == method)
 }
 
-/// All names.
+/// Returns the names of all handlers.
 pub fn names() -> impl Iterator<Item = &'static str> {
     ALL.into_iter().map(Handler::name)
 }
@@ -82,7 +82,7 @@ pub(super) async fn run(
     }
 }
 
-/// What a handler says no with. The same work may succeed at another time, so a job is tried again.
+/// Returns the error of a handler. A job is retried after it, because the same work may succeed later.
 pub(super) fn failed(message: String) -> ExecutorError {
     ExecutorError::Failed(HandlerError {
         code: ErrorCode::Failed.text().to_owned(),
@@ -104,7 +104,7 @@ async fn sleep(params: &RawValue, reporter: &Reporter) -> Result<Box<RawValue>, 
     value(&())
 }
 
-/// Whole numbers stay whole while they fit.
+/// Adds numbers. Integers stay integers while they fit.
 fn sum(params: &RawValue) -> Result<Box<RawValue>, ExecutorError> {
     if let Ok(whole) = read::<Vec<i64>>(params)
         && let Some(sum) = whole.into_iter().try_fold(0i64, i64::checked_add)

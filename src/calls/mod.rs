@@ -1,7 +1,7 @@
-//! Who runs a call, and whose workers a job is for.
+//! Chooses where a call runs and which workers run a job.
 //!
-//! Owns: the choice of an executor ([`placement`]), the bounds of a call, this binary's handlers, and the loop of a
-//! worker ([`serve`]). Never: pages or sockets; executors and sessions do not know each other.
+//! Owns: the choice of an executor ([`placement`]), the limits of a call, this binary's handlers, and the loop of a
+//! worker ([`serve`]). Never: pages or sockets; executors and pages do not know each other.
 
 mod handlers;
 mod placement;
@@ -31,27 +31,30 @@ use self::placement::{Placement, PlacementInput, no_executor, place};
 use crate::protocol::{CommandError, ErrorCode};
 use crate::telemetry::{self, Metrics};
 
-/// Inline calls of a node at the same time; more are refused at once.
+/// The most inline calls of a node at the same time. Further calls are rejected at once.
 const INLINE_CALLS: usize = 1024;
-/// The longest time-out that a caller may ask for.
+/// The longest timeout that a caller may request.
 const MAX_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// What a caller wants of the place where its work runs.
+/// Where a caller wants its work to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// By policy.
+    /// Decided by the node.
     #[default]
     Default,
     /// In the node.
     Inline,
-    /// Any free executor.
+    /// On any free worker.
     Any,
-    /// The user's own executor.
+    /// On the worker assigned to the user.
     Assigned,
 }
 
 impl Mode {
-    /// Reads `exec_mode`; `None` means by policy.
+    /// Parses `exec_mode`; `None` means that the node decides.
+    ///
+    /// # Errors
+    /// `malformed` for a text that is not a mode.
     pub fn parse(text: Option<&str>) -> Result<Self, CommandError> {
         match text {
             None => Ok(Self::Default),
@@ -63,33 +66,33 @@ impl Mode {
     }
 }
 
-/// One call.
+/// A call.
 #[derive(Debug)]
 pub struct CallRequest {
     /// The handler's name.
     pub method: String,
     /// Its argument.
     pub params: Box<RawValue>,
-    /// Where it should run.
+    /// Where it runs.
     pub mode: Mode,
-    /// Whose workers; the default pool if none is named.
+    /// The pool of workers; the default pool if `None`.
     pub pool: Option<String>,
-    /// The caller's limit; `None` for the server's.
+    /// The caller's timeout; the server's if `None`.
     pub timeout: Option<Duration>,
-    /// For whom.
+    /// The user on whose behalf it runs.
     pub user: Option<Arc<str>>,
-    /// From which browser: its lane, when there is no user.
+    /// The caller's connection: selects the lane when there is no user.
     pub connection: Option<Key>,
-    /// From which page.
+    /// The page that made the call.
     pub page: Option<Address>,
 }
 
-/// Why a call has no value.
+/// The reason why a call has no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExecutorError {
-    /// It was not run to its end.
+    /// The call was rejected or did not finish.
     Refused(CommandError),
-    /// Its handler said no, with a code of its own.
+    /// The handler returned an error with its own code.
     Failed(HandlerError),
 }
 
@@ -100,7 +103,7 @@ impl From<CommandError> for ExecutorError {
 }
 
 impl ExecutorError {
-    /// The code for programs.
+    /// Returns the error code for programs.
     pub fn code(&self) -> &str {
         match self {
             Self::Refused(error) => error.code.text(),
@@ -108,7 +111,7 @@ impl ExecutorError {
         }
     }
 
-    /// As it travels between processes.
+    /// Converts the error to its form on the wire between processes.
     pub fn into_failure(self) -> HandlerError {
         match self {
             Self::Failed(failure) => failure,
@@ -121,16 +124,16 @@ impl ExecutorError {
     }
 }
 
-/// One kind of executor, as `GET /executors` lists it.
+/// One kind of executor, as listed by `GET /executors`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecutorInfo {
     /// `inline`, `remote_free` or `remote_assigned`.
     pub name: &'static str,
-    /// What it serves.
+    /// The handlers that it serves.
     pub methods: Vec<String>,
-    /// Calls of this node running there now, where this node runs them.
+    /// Calls of this node that it runs now, for executors inside this node.
     pub running: Option<usize>,
-    /// The living workers, where they run them.
+    /// The number of live workers, for executors that are workers.
     pub workers: Option<usize>,
 }
 
@@ -147,8 +150,8 @@ pub struct Executors {
 }
 
 impl Executors {
-    /// The executors that this node can use: its own handlers, and the workers of its cluster. `alone`: the only worker
-    /// is this process.
+    /// Creates the executors that this node can use: its own handlers and the workers of its cluster. `alone` means
+    /// that this process is the only worker.
     pub fn new(
         alone: bool,
         jobs: Jobs,
@@ -168,10 +171,20 @@ impl Executors {
         }
     }
 
-    /// Runs a call; the handler's result or why there is none. At most once. Dropping the future stops the handler.
+    /// Runs a call at most once and returns the handler's result or the reason why there is none. Dropping the future
+    /// stops the handler.
+    ///
+    /// # Errors
+    /// [`ExecutorError::Failed`] with the handler's error. [`ExecutorError::Refused`] with
+    /// - `malformed` for an invalid pool name, or for mode `assigned` without a user,
+    /// - `no_executor` if no executor has the handler, or the lane has no live worker,
+    /// - `rate_limited` if the node or the workers are busy,
+    /// - `too_large` if the call does not fit into a message to a worker,
+    /// - `timeout` if there is no result in time,
+    /// - `unavailable` without a connection to the cluster.
     pub async fn call(&self, call: CallRequest) -> Result<Box<RawValue>, ExecutorError> {
         let started = Instant::now();
-        // a name that a client made up is no label
+        // a name that a client made up must not become a metric label
         let handler = handlers::find(&call.method);
         let kind = handler.map_or("other", handlers::Handler::name);
         let within = call.timeout.unwrap_or(self.timing.call).min(MAX_TIMEOUT);
@@ -180,7 +193,7 @@ impl Executors {
             Ok(Placement::Inline) => ("inline", self.inline(handler, &call, within).await),
             Ok(Placement::Workers(affinity)) => (exec(affinity), self.remote(call, affinity, within).await),
         };
-        // a handler's own code is no label either
+        // the handler's own error codes must not become metric labels either
         let text = match &outcome {
             Ok(_) => "ok",
             Err(ExecutorError::Failed(_)) => ErrorCode::Failed.text(),
@@ -253,13 +266,13 @@ impl Executors {
         })
     }
 
-    /// The workers that a unit's work goes to.
+    /// Returns the workers that run the work of a routing key.
     fn team(&self, pool: &str, unit: RoutingKey<'_>) -> WorkerGroup {
         let serves = |lane: &str| self.workers.roster().serves(&WorkerGroup::new(pool, lane));
         WorkerGroup::new(pool, self.rollouts.lane_for(pool, unit, serves).lane)
     }
 
-    /// What runs where.
+    /// Returns all kinds of executors with what they serve.
     pub fn kinds(&self) -> Vec<ExecutorInfo> {
         let running = INLINE_CALLS - self.inline.available_permits();
         let methods = names().map(str::to_owned).collect();

@@ -1,38 +1,42 @@
-//! Where a call runs, and whose workers a job is for. Pure.
+//! Decides where a call runs and which workers run a job. Pure.
 
 use pagewire_cluster::job::Affinity;
 
 use super::Mode;
 use crate::protocol::{CommandError, ErrorCode};
 
-/// The pool of who names none.
+/// The pool of calls and jobs that name none.
 pub const DEFAULT_POOL: &str = "default";
 
-/// Where a call runs.
+/// The place where a call runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Placement {
     /// In this process.
     Inline,
-    /// At the workers of its lane.
+    /// On the workers of its lane.
     Workers(Affinity),
 }
 
-/// What the decision rests on.
+/// The facts that the decision depends on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PlacementInput {
-    /// It has a user.
+    /// The call has a user.
     pub(super) user: bool,
-    /// Some lane of its pool has a living worker.
+    /// At least one lane of the pool has a live worker.
     pub(super) workers: bool,
-    /// That worker is this process itself, which has the same handlers.
+    /// The only live worker is this process, which has the same handlers.
     pub(super) alone: bool,
-    /// This binary has the handler, and the pool is not another one.
+    /// This binary has the handler, and the call names no other pool than the default one.
     pub(super) inline: bool,
 }
 
-/// Workers where there are some; this binary's own handler where the pool has none at all, and where a worker would be
-/// this process again. A lane without workers beside one that has some is not helped out: a canary that is not there
-/// has to show.
+/// Decides where a call runs. Mode `inline` means this process, mode `assigned` a worker. In the other modes a call
+/// runs on workers if the pool has any; it runs in this process if the pool has none, or if this process is the only
+/// worker. This process must have the handler. If one lane of the pool has workers and another has none, this process
+/// does not run the calls of the empty lane, because a missing canary must show.
+///
+/// # Errors
+/// `no_executor` if there is no such place, `malformed` for mode `assigned` without a user.
 pub(super) fn place(mode: Mode, facts: PlacementInput) -> Result<Placement, CommandError> {
     let affinity = affinity(mode, facts.user)?;
     match mode {
@@ -43,7 +47,8 @@ pub(super) fn place(mode: Mode, facts: PlacementInput) -> Result<Placement, Comm
     }
 }
 
-/// A user's work goes to the user's own worker unless it says otherwise.
+/// Returns the affinity of a job or call: work of a user is assigned to one worker, except in the modes `any` and
+/// `inline`. Mode `assigned` without a user is `malformed`.
 pub(super) fn affinity(mode: Mode, user: bool) -> Result<Affinity, CommandError> {
     match (mode, user) {
         (Mode::Assigned, false) => {

@@ -1,14 +1,15 @@
-//! Which pools there are, as far as a page may name them.
+//! Checks which pools a page may name.
 //!
-//! Work of a program may wait for a pool that comes later; a page that makes up names would fill the cluster with work
-//! that nobody will ever do.
+//! A program may submit work for a pool that starts later. A page may not, because made-up names would fill the cluster
+//! with work that no worker ever runs.
 
 use super::Executors;
 use super::placement::DEFAULT_POOL;
 use crate::protocol::{CommandError, ErrorCode};
 
 impl Executors {
-    /// Refuses a pool that has never had a worker and has no rollout.
+    /// Rejects a pool that has never had a worker and has no rollout, with `unknown`; `unavailable` if the engine does
+    /// not reply.
     pub(super) async fn check_known(&self, pool: &str) -> Result<(), CommandError> {
         if pool == DEFAULT_POOL || self.rollouts.knows(pool) {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Submitting a job: what is allowed, and whose workers it is for.
+//! Submits jobs: checks the limits and chooses the workers.
 
 use std::sync::Arc;
 
@@ -14,55 +14,55 @@ use crate::config::LimitsConfig;
 use crate::protocol::{CommandError, ErrorCode};
 use pagewire_cluster::clock;
 
-/// The longest name of a handler, and the longest idempotency key, in bytes.
+/// The longest handler name and the longest idempotency key, in bytes.
 const MAX_NAME: usize = 200;
-/// How often a job may be tried again at most.
+/// The most retries of a job.
 const MAX_RETRIES: u32 = 100;
 /// How far ahead a job may be scheduled.
 const MAX_SCHEDULE_AHEAD: time::Duration = time::Duration::days(366);
 
-/// Durable work.
+/// A durable job to submit.
 #[derive(Debug)]
 pub struct JobRequest {
     /// The handler's name.
     pub kind: String,
     /// Its argument.
     pub data: Box<RawValue>,
-    /// Where it should run.
+    /// Where it runs.
     pub mode: Mode,
-    /// Whose workers; the default pool if none is named.
+    /// The pool of workers; the default pool if `None`.
     pub pool: Option<String>,
-    /// For whom.
+    /// The user on whose behalf it runs.
     pub user: Option<Arc<str>>,
-    /// From which browser: its lane, when there is no user.
+    /// The submitter's connection: selects the lane when there is no user.
     pub connection: Option<Key>,
-    /// The page that is told how it goes.
+    /// The page that is notified of progress and of the result.
     pub page: Option<Address>,
-    /// That page's own id of it.
+    /// That page's own frame id for the job.
     pub frame: Option<Box<RawValue>>,
-    /// Not before.
+    /// The earliest time to run it.
     pub run_at: Option<OffsetDateTime>,
-    /// How often it is tried again after a failure.
+    /// How often it is retried after a failure.
     pub retries: Option<u32>,
-    /// The same scope and key again is the same job.
+    /// Scope and key: a second submission with both equal returns the same job.
     pub idempotency: Option<Idempotency>,
-    /// What holds for a page that asks by itself; `None` for a program.
+    /// The limits for a job that a page submits; `None` for a program.
     pub rules: Option<PageRules>,
 }
 
-/// What a page may leave open, and for whom it is counted.
+/// Limits on the open jobs of pages.
 #[derive(Debug, Clone, Copy)]
 pub struct PageRules {
-    /// Open jobs of one page.
+    /// The most open jobs of one page.
     pub per_page: usize,
-    /// Open jobs of the pages of one user.
+    /// The most open jobs of all pages of one user.
     pub per_user: usize,
-    /// Open jobs of one anonymous browser.
+    /// The most open jobs of one anonymous browser.
     pub per_anonymous: usize,
 }
 
 impl PageRules {
-    /// What the configuration allows.
+    /// Reads the limits from the configuration.
     pub fn new(limits: &LimitsConfig) -> Self {
         let LimitsConfig { jobs_per_page, jobs_per_user, jobs_per_anonymous, .. } = *limits;
         Self { per_page: jobs_per_page, per_user: jobs_per_user, per_anonymous: jobs_per_anonymous }
@@ -79,8 +79,16 @@ impl PageRules {
 }
 
 impl Executors {
-    /// Makes a job durable and offers it to the workers of its lane, whether or not there are any now. `accepted`
-    /// runs in between: whoever is told there hears of nothing else before.
+    /// Makes a job durable and offers it to the workers of its lane, whether or not there are any now. `accepted` runs
+    /// in between, so that its receiver is notified of the acceptance before anything else.
+    ///
+    /// # Errors
+    /// - `malformed` if a field is out of its range, for mode `inline`, and for mode `assigned` without a user,
+    /// - `unknown` if a page names a pool that has never had a worker,
+    /// - `rate_limited` if the page or its user has too many open jobs,
+    /// - `conflict` if the idempotency key belongs to a job with other content,
+    /// - `too_large` if the job's data is too long,
+    /// - `unavailable` if the engine does not reply; the job may have been stored.
     pub async fn submit(
         &self,
         job: JobRequest,
@@ -111,7 +119,7 @@ impl Executors {
     }
 }
 
-/// A pool by its name, or the default one.
+/// Returns the named pool or the default pool; `malformed` for an invalid name.
 pub(super) fn pool(named: Option<&str>) -> Result<&str, CommandError> {
     match named {
         None => Ok(DEFAULT_POOL),

@@ -1,4 +1,4 @@
-//! Calls on a node alone, without any worker: what its own handlers answer.
+//! Tests of calls on a single node without workers: the results of its own handlers.
 
 use pagewire_cluster::engine::{Engine, Memory};
 use pagewire_cluster::peer::PeerClient;

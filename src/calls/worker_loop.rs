@@ -1,6 +1,6 @@
-//! The loop of a worker: takes work as it comes, runs each piece in a task of its own.
+//! The main loop of a worker: takes work as it arrives and runs each item in its own task.
 //!
-//! Owns: which handler runs it, and how it ends. Never: leases, claims or retries (`pagewire_cluster::job`).
+//! Owns: choosing the handler and reporting its result. Never: leases, claims or retries (`pagewire_cluster::job`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ use super::handlers::{self, failed};
 use super::{ExecutorError, exec, no_executor};
 use crate::telemetry::Metrics;
 
-/// What a worker runs.
+/// The handlers that a worker runs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Handlers {
-    /// Each one says no, for trying out what a bad release does.
+    /// Every handler fails, to try out the effect of a bad release.
     pub failing: bool,
 }
 
@@ -40,7 +40,8 @@ impl Handlers {
     }
 }
 
-/// Runs what comes in until the intake ends. When `leaving` becomes true, jobs that still run are given back untouched.
+/// Runs incoming work until the stream ends. When `leaving` becomes true, running jobs are returned to the queue
+/// without a result.
 pub async fn serve(
     intake: &mut WorkStream,
     handlers: Handlers,
@@ -53,14 +54,14 @@ pub async fn serve(
                 drop(tokio::spawn(run(*attempt, handlers, leaving.clone(), metrics.clone())))
             }
             Work::Call(asked) => {
-                // most handlers are done at once, and need neither a task nor anybody who can stop them
+                // most handlers finish at once: they need no task and no cancellation
                 let mut answering = Box::pin(answer(asked, handlers));
                 if answering.as_mut().now_or_never().is_none() {
                     drop(tokio::spawn(answering));
                 }
             }
         }
-        // a long line of such calls lets others have their turn
+        // yield to other tasks when many such calls arrive in a row
         consume_budget().await;
     }
 }
@@ -83,7 +84,7 @@ async fn run(
         Ok(_) = leaving.wait_for(|leaving| *leaving) => Outcome::Returned,
     };
     let Some(record) = attempt.end(outcome).await else { return };
-    // what a client made up is no label
+    // a name that a client made up must not become a metric label
     let kind = handlers::find(&kind).map_or("other", handlers::Handler::name);
     let waited = Duration::from_millis(record.started.unwrap_or(record.due).saturating_sub(record.due));
     metrics.record_job_attempt(kind, exec(record.affinity), record.state.text(), waited, started.elapsed());

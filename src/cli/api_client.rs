@@ -1,4 +1,4 @@
-//! A node's server API, from the client's side.
+//! A client of a node's server API.
 
 use std::time::Duration;
 
@@ -11,10 +11,11 @@ use serde_json::Value;
 
 use super::{CommandFailure, Exit};
 
-/// Which server, and how to print what it says.
+/// The server to use and the output format.
 #[derive(Args)]
 pub(super) struct ApiClient {
-    /// The server's address. The key comes from PAGEWIRE_API_KEY alone: arguments are visible to other users.
+    /// Address of the server. The API key is read from PAGEWIRE_API_KEY only, because other users of the machine can
+    /// see command line arguments.
     #[arg(long, env = "PAGEWIRE_URL", global = true, default_value = "http://127.0.0.1:8080")]
     url: String,
     /// Print JSON.
@@ -23,17 +24,17 @@ pub(super) struct ApiClient {
 }
 
 impl ApiClient {
-    /// Reads `path` below `/api/v1`.
+    /// Sends `GET` for `path` below `/api/v1`.
     pub(super) async fn get(&self, path: &str) -> Result<Value, CommandFailure> {
         self.ask(client()?.get(self.at(path)), Duration::ZERO).await
     }
 
-    /// Posts to `path` below `/api/v1`.
+    /// Sends `POST` to `path` below `/api/v1`.
     pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, CommandFailure> {
         self.post_and_wait(path, body, Duration::ZERO).await
     }
 
-    /// The same for what the server may think about for some time.
+    /// Sends `POST` with a longer timeout, for requests that the server may take some time to process.
     pub(super) async fn post_and_wait(
         &self,
         path: &str,
@@ -43,13 +44,14 @@ impl ApiClient {
         self.ask(client()?.post(self.at(path)).json(body), wait).await
     }
 
-    /// Replaces what is at `path` below `/api/v1`, if that is at this revision.
+    /// Sends `PUT` to `path` below `/api/v1`. The server rejects it unless the resource is at `revision`.
     pub(super) async fn put(&self, path: &str, body: &Value, revision: u64) -> Result<Value, CommandFailure> {
         let request = client()?.put(self.at(path)).header("if-match", format!("\"{revision}\""));
         self.ask(request.json(body), Duration::ZERO).await
     }
 
-    /// Writes a value to `path` below `/api/v1`, or deletes what is there; if it is at this revision, when one is named.
+    /// Writes a value to `path` below `/api/v1`, or deletes it. If a revision is given, the server rejects the write
+    /// unless the resource is at that revision.
     pub(super) async fn write(
         &self,
         path: &str,
@@ -67,7 +69,7 @@ impl ApiClient {
         self.ask(request, Duration::ZERO).await
     }
 
-    /// Removes what is at `path` below `/api/v1`. The server asks every node before it answers.
+    /// Sends `DELETE` for `path` below `/api/v1`, with a longer timeout because the server waits for every node.
     pub(super) async fn remove(&self, path: &str) -> Result<Value, CommandFailure> {
         self.ask(client()?.delete(self.at(path)), Timing::from_environment().call).await
     }
@@ -76,7 +78,7 @@ impl ApiClient {
         format!("{}/api/v1{path}", self.url.trim_end_matches('/'))
     }
 
-    /// Opens a stream of events at `path` below `/api/v1`. It has no time-out: who reads it has one.
+    /// Opens a stream of events at `path` below `/api/v1`. It has no timeout; the reader sets one.
     pub(super) async fn stream(&self, path: &str) -> Result<Response, CommandFailure> {
         let request = authorized(client()?.get(self.at(path)).header("accept", "text/event-stream"));
         let answer = tokio::time::timeout(Timing::from_environment().call, request.send()).await;
@@ -116,7 +118,7 @@ fn authorized(request: RequestBuilder) -> RequestBuilder {
     }
 }
 
-/// A text as a segment of a path, or a value of a query.
+/// Percent-encodes a text for a path segment or a query value.
 pub(super) fn escape(text: &str) -> String {
     use std::fmt::Write;
     text.bytes().fold(String::new(), |mut escaped, byte| {
@@ -130,7 +132,7 @@ pub(super) fn escape(text: &str) -> String {
     })
 }
 
-/// A user as a segment of a path: what a path cannot carry is written `~<base64url>`.
+/// Encodes a user as a path segment. A user that a path cannot carry becomes `~<base64url>`.
 pub(super) fn segment(user: &str) -> String {
     match user {
         "." | ".." => format!("~{}", URL_SAFE_NO_PAD.encode(user)),
@@ -139,14 +141,14 @@ pub(super) fn segment(user: &str) -> String {
     }
 }
 
-/// A client that trusts what the system trusts and reaches nodes without a proxy.
+/// Creates an HTTP client that trusts the system's root certificates and uses no proxy.
 pub(super) fn client() -> Result<Client, CommandFailure> {
-    // fails only when it is there already
+    // an error means that a provider is installed already
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder().no_proxy().build().map_err(|error| Exit::Failed.with_message(reason(&error)))
 }
 
-/// Sends a request; no answer within the time means that the server cannot be reached.
+/// Sends a request. If no response arrives within the timeout, the server counts as unreachable.
 pub(super) async fn send(request: RequestBuilder, within: Duration) -> Result<Response, CommandFailure> {
     request.timeout(within).send().await.map_err(|error| unsent(&error))
 }
@@ -159,7 +161,7 @@ fn unsent(error: &reqwest::Error) -> CommandFailure {
     Exit::Unreachable.with_message(format!("{url} cannot be reached: {}", reason(error)))
 }
 
-/// The innermost reason of an error: the layers above it only repeat that there is one.
+/// Returns the innermost cause of an error, because the outer layers add nothing.
 fn reason(error: &reqwest::Error) -> String {
     let mut innermost: &dyn std::error::Error = error;
     while let Some(below) = innermost.source() {

@@ -1,4 +1,4 @@
-//! `pagewire config`: the configuration, checked, shown and explained.
+//! `pagewire config`: checks, prints and explains the configuration.
 
 use std::path::PathBuf;
 
@@ -8,16 +8,16 @@ use serde_json::json;
 use super::{CommandFailure, Exit, output};
 use crate::config::{self, Config, DEFAULTS, Sources};
 
-/// Where the configuration comes from; the environment always counts.
+/// The configuration file; environment variables always apply.
 #[derive(Args)]
 pub(super) struct ConfigFile {
-    /// Read this file instead of pagewire.toml.
+    /// Configuration file to read instead of pagewire.toml.
     #[arg(long, value_name = "FILE", env = "PAGEWIRE_CONFIG")]
     config: Option<PathBuf>,
 }
 
 impl ConfigFile {
-    /// Reads and checks it, with flags on top.
+    /// Reads and checks the configuration. `flags` override it.
     pub(super) fn load(&self, flags: Vec<(&'static str, String)>) -> Result<Config, CommandFailure> {
         config::load(&Sources::of_process(self.config.clone(), flags))
             .map_err(|error| Exit::Usage.with_message(error))
@@ -33,11 +33,11 @@ pub(super) struct ConfigCommand {
 
 #[derive(Subcommand)]
 enum ConfigAction {
-    /// Say whether the configuration is acceptable, and what is wrong with it.
+    /// Check the configuration and report its errors.
     Check(Shown),
-    /// Print every value in force, secrets hidden.
+    /// Print every effective value; secrets are hidden.
     Print(Shown),
-    /// Print every key with its default and what it means.
+    /// Print every key with its default and its meaning.
     Docs,
 }
 
@@ -51,7 +51,7 @@ struct Shown {
 }
 
 impl ConfigCommand {
-    /// Prints it.
+    /// Checks or prints the configuration.
     pub(super) fn run(self) -> Result<(), CommandFailure> {
         match self.command {
             ConfigAction::Check(shown) => check(&shown),

@@ -1,4 +1,4 @@
-//! `pagewire healthcheck`: what a container's health check runs, since the image has no shell.
+//! `pagewire healthcheck`: the health check of a container, because the image has no shell.
 
 use clap::Args;
 use pagewire_cluster::timing::Timing;
@@ -10,10 +10,10 @@ use super::{CommandFailure, Exit, output};
 /// Arguments of `healthcheck`.
 #[derive(Args)]
 pub(super) struct Healthcheck {
-    /// The node's address; if absent, where the configuration says that it listens.
+    /// Address of the node; by default the address in the configuration.
     #[arg(long, env = "PAGEWIRE_URL")]
     url: Option<String>,
-    /// Ask whether the process lives, not whether it can take traffic.
+    /// Check that the process is alive, not that it can take traffic.
     #[arg(long)]
     live: bool,
     #[command(flatten)]
@@ -21,7 +21,7 @@ pub(super) struct Healthcheck {
 }
 
 impl Healthcheck {
-    /// Done when the node answers well.
+    /// Succeeds if the node reports that it is ready, or alive with `--live`.
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let url = match self.url {
             Some(url) => url,

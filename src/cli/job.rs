@@ -1,4 +1,4 @@
-//! `pagewire job`: durable work.
+//! `pagewire job`: submits and manages durable jobs.
 
 mod list;
 mod table;
@@ -23,64 +23,64 @@ pub(super) struct JobArgs {
 
 #[derive(Subcommand)]
 enum JobCommand {
-    /// Submit work. It is durable when this command says so, whether or not there are workers.
+    /// Submit a job. It is durable when this command reports it, whether or not there are workers.
     Submit(Submit),
     /// Show a job.
     Get(Id),
-    /// Follow a job to its end: 0 when it succeeded, else 1.
+    /// Follow a job until it ends; exits with 0 if it succeeded, otherwise with 1.
     Watch(Id),
-    /// Cancel a job; one that runs is asked to stop.
+    /// Cancel a job; a running job is asked to stop.
     Cancel(Id),
-    /// Run a job again that has failed, was cancelled or is dead.
+    /// Run a job again that failed, was cancelled or is dead.
     Retry(Id),
-    /// List jobs, the one that changed last at the bottom.
+    /// List jobs; the job that changed last comes last.
     List(list::ListArgs),
 }
 
 #[derive(Args)]
 struct Submit {
-    /// The handler's name.
+    /// Name of the handler.
     kind: String,
-    /// Its argument, any JSON; - reads it from standard input.
+    /// Argument of the handler, as JSON; - reads it from standard input.
     #[arg(default_value = "null")]
     data: String,
-    /// On whose behalf.
+    /// User on whose behalf the job runs.
     #[arg(long)]
     user: Option<String>,
-    /// The page that is told how it goes, by its id.
+    /// ID of the page that receives progress and the result.
     #[arg(long, value_name = "ID")]
     page: Option<String>,
-    /// Whose workers.
+    /// Pool whose workers run the job.
     #[arg(long)]
     pool: Option<String>,
-    /// Any worker, or the user's own.
+    /// Run it on any worker, or on the worker assigned to the user.
     #[arg(long, value_parser = ["any", "assigned"])]
     exec_mode: Option<String>,
-    /// Not before this time, as in 2026-01-31T12:00:00Z.
+    /// Earliest time to run it, e.g. 2026-01-31T12:00:00Z.
     #[arg(long, value_name = "TIME")]
     run_at: Option<String>,
-    /// How often it is tried again after a failure.
+    /// How many times it is retried after a failure.
     #[arg(long, value_name = "N")]
     retries: Option<u32>,
-    /// The same key again is the same job.
+    /// Idempotency key: submitting the same key again returns the same job.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
-    /// Follow it to its end, as `job watch` does.
+    /// Follow the job until it ends, like `job watch`.
     #[arg(long)]
     watch: bool,
-    /// Wait so many milliseconds for its end.
+    /// Wait for the job to end, at most this many milliseconds.
     #[arg(long, value_name = "MS", conflicts_with = "watch", value_parser = clap::value_parser!(u64).range(..=30_000))]
     wait: Option<u64>,
 }
 
 #[derive(Args)]
 struct Id {
-    /// The job, by its id.
+    /// ID of the job.
     id: String,
 }
 
 impl JobArgs {
-    /// Asks a node.
+    /// Sends the request to a node and prints the response.
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let server = &self.server;
         match self.command {
@@ -155,7 +155,7 @@ fn print(server: &ApiClient, answer: &Value, describe: fn(&Value) -> String) {
     }
 }
 
-/// How a job has ended, if it has: only success is good.
+/// Returns the outcome of a job if it has ended. Every end except success is a failure.
 fn ended(job: &Value) -> Option<Result<(), CommandFailure>> {
     match job["state"].as_str() {
         Some("succeeded") => Some(Ok(())),

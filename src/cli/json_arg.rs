@@ -1,4 +1,4 @@
-//! Arguments that are JSON.
+//! Parses arguments that are JSON.
 
 use std::io::Read;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{CommandFailure, Exit};
 
-/// Reads JSON from an argument, or from standard input when it is `-`. `what` it is, for who got it wrong.
+/// Parses JSON from an argument, or from standard input if the argument is `-`. `what` names the argument in the error.
 pub(super) fn json(argument: String, what: &str) -> Result<Value, CommandFailure> {
     let mut text = argument;
     if text == "-" {

@@ -1,4 +1,4 @@
-//! `pagewire keys`: the keys that sign page tokens.
+//! `pagewire keys`: lists and rotates the keys that sign page tokens.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -18,14 +18,14 @@ pub(super) struct KeysArgs {
 
 #[derive(Subcommand)]
 enum Subcommands {
-    /// List the keys, without their secrets; what is done without a subcommand, too.
+    /// List the keys without their secrets (the default).
     List,
-    /// Sign with a new key from now on. Tokens of the old ones stay good.
+    /// Create a new signing key; tokens signed with older keys stay valid.
     Rotate,
 }
 
 impl KeysArgs {
-    /// Asks a node.
+    /// Sends the request to a node and prints the response.
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let server = &self.server;
         let (answer, words) = match self.command {

@@ -1,9 +1,9 @@
 //! The command line: one file per subcommand.
 //!
-//! Owns: arguments, what is printed, and exit codes. Never: what a node does (`node`) or what a push means; the
-//! client commands only ask a node's server API.
+//! Owns: arguments, output and exit codes. Never: the behaviour of a node (`node`) or the meaning of a push; client
+//! commands only send requests to a node's server API.
 //!
-//! Exit codes: 0 done · 1 refused or failed · 2 wrong usage or configuration · 3 the server cannot be reached.
+//! Exit codes: 0 success · 1 rejected or failed · 2 wrong usage or configuration · 3 server unreachable.
 
 mod api_client;
 mod config;
@@ -43,54 +43,54 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a node: everything in this process, or one of a cluster with --nats. Without any argument, too.
+    /// Run a node: standalone, or as a member of a cluster with --nats (the default command).
     Serve(serve::Serve),
-    /// Run handlers for the nodes of a cluster: its calls and jobs.
+    /// Run a worker: handlers for the calls and jobs of a cluster.
     Worker(worker::WorkerArgs),
     /// Send a message to pages.
     Push(push::PushArgs),
-    /// Submit durable work, follow it, cancel it, list it.
+    /// Submit, follow, cancel and list durable jobs.
     Job(job::JobArgs),
-    /// Show the living workers, or ask one to leave.
+    /// List the live workers, or drain one.
     Workers(workers::WorkersArgs),
     /// Read, write and watch state trees.
     State(state::StateArgs),
-    /// Show the cluster: its nodes and lanes, and what they hold.
+    /// Show the cluster: its nodes and lanes with their pages.
     Status(status::StatusArgs),
-    /// List users: who is online, who may come back.
+    /// List users: online, or able to return.
     Users(users::Users),
-    /// Show a user, connection, session or page, and what is below it.
+    /// Show a user, connection, session or page with its descendants.
     Show(show::Show),
     /// Close every page below a user, connection, session or page, on every node.
     Unregister(unregister::Unregister),
-    /// Send a share of the users to another lane, and see how it goes.
+    /// Send a share of the users to another lane and follow the change.
     Rollout(rollout::RolloutArgs),
-    /// Show the keys that sign page tokens, or make a new one.
+    /// List the keys that sign page tokens, or create a new one.
     Keys(keys::KeysArgs),
-    /// Make tokens for trying things out.
+    /// Create tokens for development.
     Token(token::Token),
     /// Check, print or explain the configuration.
     Config(config::ConfigCommand),
-    /// Ask a node whether it is ready; for containers.
+    /// Check whether a node is ready; for containers.
     Healthcheck(healthcheck::Healthcheck),
 }
 
-/// Why a command ends badly.
+/// The reason why a command failed.
 #[derive(Debug)]
 struct CommandFailure {
     exit: Exit,
     message: String,
 }
 
-/// How a command can end badly; the number is the exit code.
+/// The kinds of failure. The number is the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Exit {
-    /// The server or the system refused, or it went wrong.
+    /// The request was rejected or failed.
     Failed = 1,
     /// The arguments or the configuration are wrong.
     Usage = 2,
-    /// Nobody answers at the server's address.
+    /// No server replied at the address.
     Unreachable = 3,
 }
 
@@ -100,7 +100,7 @@ impl Exit {
     }
 }
 
-/// Runs the program. Without arguments it serves: who tries it out needs to know nothing.
+/// Runs the program. Without arguments it runs `serve`, so that trying it out needs no knowledge of the options.
 pub fn main() -> ExitCode {
     let bare = std::env::args_os().len() < 2;
     let cli = if bare { Cli::parse_from(["pagewire", "serve"]) } else { Cli::parse() };
@@ -133,7 +133,7 @@ fn run(command: Command) -> Result<(), CommandFailure> {
     }
 }
 
-/// Runs a client command: one request at a time needs no second thread.
+/// Runs a client command on the current thread, which is enough for one request at a time.
 fn block_on(command: impl Future<Output = Result<(), CommandFailure>>) -> Result<(), CommandFailure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Exit::Failed.with_message(error))?.block_on(command)

@@ -1,7 +1,7 @@
-//! What is printed, and where.
+//! Printing of results and messages.
 //!
-//! Results go to standard output, everything else to standard error. A reader that has gone away (`| head`) is no
-//! fault.
+//! Results are written to standard output, everything else to standard error. A closed reader (`| head`) is not an
+//! error.
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ use super::{CommandFailure, Exit};
 
 /// Prints a result.
 pub(super) fn print(text: &str) {
-    // nobody reads it: nothing to do about it
+    // a write error means that the reader has closed the pipe: there is nothing to do
     let _ = writeln!(io::stdout().lock(), "{}", text.trim_end());
 }
 
@@ -20,19 +20,19 @@ pub(super) fn print_json(value: &Value) {
     print(&format!("{value:#}"));
 }
 
-/// Says something beside the result.
+/// Prints a message to standard error, beside the result.
 pub(super) fn print_stderr(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Says what went wrong.
+/// Prints an error to standard error.
 pub(super) fn print_error(text: &str) {
     for line in text.lines() {
         print_stderr(&format!("error: {line}"));
     }
 }
 
-/// Whether all nodes have answered that a request was for.
+/// Fails unless every requested node has replied.
 pub(super) fn answered(outcome: &Value) -> Result<(), CommandFailure> {
     match outcome["unreachable"].as_array().map(Vec::as_slice) {
         None | Some([]) => Ok(()),
@@ -43,23 +43,23 @@ pub(super) fn answered(outcome: &Value) -> Result<(), CommandFailure> {
     }
 }
 
-/// Replaces the line that a terminal's cursor is on.
+/// Replaces the current line of the terminal.
 pub(super) fn redraw(line: &str) {
     let mut out = io::stdout().lock();
     let _ = write!(out, "\r\x1b[K{line}").and_then(|()| out.flush());
 }
 
-/// `1 node`, `2 nodes`.
+/// Formats a number with its noun: `1 node`, `2 nodes`.
 pub(super) fn count(number: u64, of: &str) -> String {
     format!("{number} {of}{}", if number == 1 { "" } else { "s" })
 }
 
-/// A text from elsewhere, as it may be shown: whatever could control a terminal is a blank.
+/// Makes foreign text safe for a terminal: control characters become blanks.
 pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Columns under their titles, as wide as their widest cell.
+/// Formats a table: columns under their titles, each as wide as its widest cell.
 pub(super) fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));

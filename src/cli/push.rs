@@ -1,4 +1,4 @@
-//! `pagewire push`: a message to pages.
+//! `pagewire push`: sends a message to pages.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use super::{CommandFailure, json_arg, output};
 pub(super) struct PushArgs {
     #[command(flatten)]
     to: PushTarget,
-    /// The payload, any JSON; - reads it from standard input.
+    /// Payload of the message, as JSON; - reads it from standard input.
     payload: String,
     #[command(flatten)]
     server: ApiClient,
@@ -20,22 +20,22 @@ pub(super) struct PushArgs {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct PushTarget {
-    /// One page, by its id.
+    /// Send to one page, by its ID.
     #[arg(long, value_name = "ID")]
     page: Option<String>,
-    /// All pages of a session, by its id.
+    /// Send to all pages of a session, by its ID.
     #[arg(long, value_name = "ID")]
     session: Option<String>,
-    /// All pages of a connection (a browser), by its id.
+    /// Send to all pages of a connection (a browser), by its ID.
     #[arg(long, value_name = "ID")]
     connection: Option<String>,
-    /// All pages of a user.
+    /// Send to all pages of a user.
     #[arg(long)]
     user: Option<String>,
-    /// All pages of a topic.
+    /// Send to all pages that subscribe to a topic.
     #[arg(long)]
     topic: Option<String>,
-    /// All pages.
+    /// Send to all pages.
     #[arg(long)]
     all: bool,
 }
@@ -57,7 +57,7 @@ impl PushTarget {
 }
 
 impl PushArgs {
-    /// Sends it and says whom it met.
+    /// Sends the message and prints how many pages it reached.
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let body = json!({"to": self.to.json(), "payload": json_arg::json(self.payload, "the payload")?});
         let met = self.server.post("/send", &body).await?;

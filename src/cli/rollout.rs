@@ -1,4 +1,4 @@
-//! `pagewire rollout`: a canary by weight.
+//! `pagewire rollout`: canary releases by weight.
 
 mod table;
 
@@ -19,22 +19,23 @@ pub(super) struct RolloutArgs {
 
 #[derive(Subcommand)]
 enum RolloutCommand {
-    /// Send a share of the users to a lane; the base lane takes what is left.
+    /// Send a share of the users to a lane; the base lane takes the remainder.
     SetWeight(SetWeight),
-    /// Show the split of a pool, which nodes have applied it, and what it has assigned; without a pool, all of them.
+    /// Show the split of a pool, which nodes have applied it and what it has assigned; without a pool, all pools.
     Status(StatusQuery),
-    /// Say in which lane a user is, and why.
+    /// Explain which lane serves a user, and why.
     Explain(Explain),
-    /// Show who changed what.
+    /// Show the history of changes.
     History(History),
-    /// Go back to what a pool's rollout said before its last change, or at another revision.
+    /// Undo the last change of a pool's rollout, or return to another revision.
     Undo(Undo),
 }
 
 #[derive(Args)]
 struct SetWeight {
     pool: String,
-    /// Lanes that are not named keep their weight. Naming the base lane describes the whole split.
+    /// Weight of each lane in percent. Lanes that are not named keep their weight; if the base lane is named, the
+    /// arguments must describe the whole split.
     #[arg(required = true, value_name = "LANE=PERCENT", value_parser = lane)]
     weights: Vec<LaneSpec>,
     #[command(flatten)]
@@ -43,19 +44,19 @@ struct SetWeight {
     server: ApiClient,
 }
 
-/// What every change can say.
+/// Options of every change.
 #[derive(Args)]
 struct ChangeArgs {
-    /// Refuse if the rollout is not at this revision any more.
+    /// Fail unless the rollout is at this revision.
     #[arg(long, value_name = "N")]
     revision: Option<u64>,
-    /// Why, for the history.
+    /// Reason for the change, recorded in the history.
     #[arg(long, value_name = "TEXT", default_value = "")]
     comment: String,
-    /// What becomes of work whose lane has no living workers: none refuses it, base sends it to the base lane.
+    /// Where work is sent when its lane has no live workers: none rejects it, base sends it to the base lane.
     #[arg(long, value_parser = ["none", "base"])]
     fallback: Option<String>,
-    /// Also when that gives users to a lane without living workers.
+    /// Allow a change that sends users to a lane without live workers.
     #[arg(long)]
     force: bool,
 }
@@ -73,7 +74,7 @@ struct Explain {
     /// The user.
     #[arg(required_unless_present = "connection", conflicts_with = "connection")]
     user: Option<String>,
-    /// The connection of somebody anonymous, by its id.
+    /// ID of an anonymous user's connection.
     #[arg(long, value_name = "ID")]
     connection: Option<String>,
     #[command(flatten)]
@@ -90,7 +91,7 @@ struct History {
 #[derive(Args)]
 struct Undo {
     pool: String,
-    /// Go back to this revision.
+    /// Revision to return to.
     #[arg(long, value_name = "N")]
     to: Option<u64>,
     #[command(flatten)]
@@ -99,7 +100,7 @@ struct Undo {
     server: ApiClient,
 }
 
-/// A document, as far as changing it needs it.
+/// The part of a rollout document that changing it requires.
 #[derive(Deserialize)]
 struct PublishedRollout {
     revision: u64,
@@ -108,7 +109,7 @@ struct PublishedRollout {
 }
 
 impl RolloutArgs {
-    /// Asks a node.
+    /// Sends the request to a node and prints the response.
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
         match self.command {
             RolloutCommand::SetWeight(command) => command.run().await,
@@ -131,7 +132,7 @@ impl SetWeight {
 }
 
 impl ChangeArgs {
-    /// Changes what was read, and nothing that somebody else wrote meanwhile.
+    /// Writes the changed document. The server rejects it if it has changed since it was read.
     async fn put(
         self,
         server: &ApiClient,
@@ -195,7 +196,7 @@ impl Undo {
         let path = path(&self.pool);
         let standing: PublishedRollout = read(self.server.get(&path).await?)?;
         let past = self.server.get(&format!("{path}/history")).await?;
-        // before its first change a pool had no document
+        // a pool has no document before its first change
         let first = json!({"revision": 0, "base": BASE, "lanes": [], "fallback": Fallback::None});
         let mut past = past["items"].as_array().into_iter().flatten().chain([&first]);
         let wanted = |document: &&Value| match (document["revision"].as_u64(), self.to) {
@@ -232,7 +233,7 @@ fn print(server: &ApiClient, answer: &Value, describe: impl Fn(&Value) -> String
     }
 }
 
-/// Repeats what the server wants to be noticed.
+/// Prints the warnings in a response.
 fn warn(status: &Value) {
     for warning in status["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         output::print_stderr(&format!("warning: {}", output::plain(warning)));

@@ -1,4 +1,4 @@
-//! `pagewire serve`: a node.
+//! `pagewire serve`: runs a node.
 
 use std::io::{IsTerminal, stdin};
 use std::path::PathBuf;
@@ -14,42 +14,42 @@ use super::config::ConfigFile;
 use super::{CommandFailure, Exit};
 use crate::{roles, telemetry};
 
-/// Arguments of `serve`; each flag wins over the same key elsewhere.
+/// Arguments of `serve`. A flag overrides the same key in the environment and in the file.
 #[derive(Args)]
 pub(super) struct Serve {
     #[command(flatten)]
     config: ConfigFile,
-    /// Where to listen, as in 127.0.0.1:8080 or localhost:8080; port 0 lets the system choose.
+    /// Address to listen on, e.g. 127.0.0.1:8080 or localhost:8080; port 0 lets the system choose.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// The cluster's name.
+    /// Name of the cluster.
     #[arg(long)]
     cluster: Option<String>,
-    /// NATS servers, separated by commas; without any, everything is in this process.
+    /// NATS servers, separated by commas; without any, the embedded engine runs in this process.
     #[arg(long, value_name = "URLS")]
     nats: Option<String>,
-    /// Where the embedded engine keeps its data; without it, nothing is kept.
+    /// Directory where the embedded engine stores its data; without it, data is lost on exit.
     #[arg(long, value_name = "DIRECTORY", conflicts_with = "nats")]
     data_dir: Option<PathBuf>,
-    /// This node's number.
+    /// Number of this node.
     #[arg(long)]
     number: Option<u16>,
-    /// This node's name.
+    /// Name of this node.
     #[arg(long)]
     name: Option<String>,
-    /// The lane of its pages.
+    /// Lane of this node's pages.
     #[arg(long)]
     lane: Option<String>,
-    /// The release that it runs.
+    /// Release that it runs.
     #[arg(long)]
     release: Option<String>,
-    /// How others reach it.
+    /// URL at which others reach this node.
     #[arg(long, value_name = "URL")]
     advertise: Option<String>,
 }
 
 impl Serve {
-    /// Runs until a signal ends it. The first one drains, a second one stops at once.
+    /// Runs until a signal stops it. The first signal drains the node, a second one stops at once.
     pub(super) fn run(self) -> Result<(), CommandFailure> {
         telemetry::init().map_err(|error| Exit::Usage.with_message(format!("PAGEWIRE_LOG: {error}")))?;
         let config = self.config.load(self.flags())?;
@@ -75,7 +75,7 @@ impl Serve {
     }
 }
 
-/// Runs a process until it ends. The first signal asks it to, a second one stops it at once.
+/// Runs a process until it ends. The first signal requests the end, a second one stops it at once.
 pub(super) fn until_signalled<F>(run: impl FnOnce(Stop) -> F) -> Result<(), CommandFailure>
 where
     F: Future<Output = Result<(), roles::StartError>>,
@@ -95,12 +95,12 @@ where
 /// Resolves at the first signal.
 type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The signals that end a process: a service manager's, the keyboard's, and that of a terminal which has gone.
+/// The signals that end a process: from a service manager, from the keyboard, and from a terminal that was closed.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
-    /// Started from a terminal.
+    /// The process was started from a terminal.
     terminal: bool,
 }
 
@@ -124,12 +124,12 @@ impl Signals {
             if self.terminal {
                 return;
             }
-            // what service managers send for "read your configuration again"
+            // service managers send SIGHUP to request a reload of the configuration
             tracing::warn!("SIGHUP is ignored: nothing is read again while a process runs; SIGTERM stops it");
         }
     }
 
-    /// Tells of the first signal and returns at the second.
+    /// Notifies `stop` at the first signal and returns at the second.
     async fn second(&mut self, stop: &Notify) {
         self.next().await;
         stop.notify_one();

@@ -1,4 +1,4 @@
-//! `pagewire show`: one user, connection, session or page, with what is below it.
+//! `pagewire show`: prints one user, connection, session or page with its descendants.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -16,10 +16,10 @@ use super::users::rows;
 pub(super) struct Show {
     #[command(flatten)]
     of: TargetArgs,
-    /// Goes on where the list of sessions or pages ended.
+    /// Continue after this entry: the cursor that the previous list of sessions or pages ended with.
     #[arg(long)]
     cursor: Option<String>,
-    /// At most this many sessions or pages.
+    /// The most sessions or pages to list.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
     limit: u64,
     #[command(flatten)]
@@ -27,7 +27,7 @@ pub(super) struct Show {
 }
 
 impl Show {
-    /// Prints it, and a piece of the list of what is below.
+    /// Prints the entity and one page of the list of its descendants.
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let path = self.of.path();
         let mut found = self.server.get(&path).await?;

@@ -1,15 +1,15 @@
-//! Reading a stream of server-sent events. Pure.
+//! Parses a stream of server-sent events. Pure.
 
 use serde_json::Value;
 
-/// One event.
+/// A server-sent event.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct SseEvent {
     pub(super) name: String,
     pub(super) data: Value,
 }
 
-/// Takes bytes as they come, gives events as they are complete.
+/// An incremental parser: takes bytes as they arrive and returns events once they are complete.
 #[derive(Debug, Default)]
 pub(super) struct SseReader {
     line: Vec<u8>,
@@ -18,7 +18,7 @@ pub(super) struct SseReader {
 }
 
 impl SseReader {
-    /// The events that these bytes complete. Comments, and what is not JSON, are none.
+    /// Returns the events that these bytes complete. Skips comments and data that is not JSON.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Vec<SseEvent> {
         let mut events = Vec::new();
         for &byte in bytes {
@@ -32,7 +32,7 @@ impl SseReader {
         events
     }
 
-    /// An empty line ends an event.
+    /// Parses a line. An empty line completes an event.
     fn line(&mut self, line: &str) -> Option<SseEvent> {
         let line = line.strip_suffix('\r').unwrap_or(line);
         let (field, value) = line.split_once(':').unwrap_or((line, ""));

@@ -1,4 +1,4 @@
-//! `pagewire state`: the state trees, from a terminal.
+//! `pagewire state`: reads and writes state trees from a terminal.
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -17,60 +17,60 @@ pub(super) struct StateArgs {
 
 #[derive(Subcommand)]
 enum StateCommand {
-    /// Print what stands at a path, or the whole tree.
+    /// Print the value at a path, or the whole tree.
     Get {
         #[command(flatten)]
         of: TargetArgs,
-        /// E.g. `wizard.form.name`; `\.` is a dot in a key, `#2` the child at position 2.
+        /// Path of the value, e.g. `wizard.form.name`; `\.` is a dot in a key, `#2` the child at position 2.
         path: Option<String>,
         #[command(flatten)]
         server: ApiClient,
     },
-    /// Write a value, any JSON; - reads it from standard input.
+    /// Write a value.
     Set {
         #[command(flatten)]
         of: TargetArgs,
-        /// Where.
+        /// Path of the value.
         path: String,
-        /// What.
+        /// The value, as JSON; - reads it from standard input.
         value: String,
-        /// Only if the tree is at this revision.
+        /// Fail unless the tree is at this revision.
         #[arg(long)]
         if_revision: Option<u64>,
         #[command(flatten)]
         server: ApiClient,
     },
-    /// Delete what stands at a path.
+    /// Delete the value at a path.
     Delete {
         #[command(flatten)]
         of: TargetArgs,
-        /// Where.
+        /// Path of the value.
         path: String,
-        /// Only if the tree is at this revision.
+        /// Fail unless the tree is at this revision.
         #[arg(long)]
         if_revision: Option<u64>,
         #[command(flatten)]
         server: ApiClient,
     },
-    /// Print what stands at a path, then each change, until interrupted.
+    /// Print the value at a path, then each change, until interrupted.
     Watch {
         #[command(flatten)]
         of: TargetArgs,
-        /// Where; the whole tree if it is not said.
+        /// Path of the value; the whole tree by default.
         path: Option<String>,
         #[command(flatten)]
         server: ApiClient,
     },
 }
 
-/// Where the server API has a path of a tree.
+/// Returns the server API's path for a path of a tree.
 fn at(of: &TargetArgs, path: Option<&str>) -> String {
     let below = path.filter(|path| !path.is_empty()).map(|path| format!("/{}", escape(path)));
     format!("{}/data{}", of.path(), below.unwrap_or_default())
 }
 
 impl StateArgs {
-    /// Asks, and prints the answer.
+    /// Sends the request and prints the response.
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
         match self.command {
             StateCommand::Get { of, path, server } => {
@@ -99,7 +99,7 @@ fn written(server: &ApiClient, answer: &Value) {
     }
 }
 
-/// Until the server ends it.
+/// Prints every event until the server closes the stream.
 async fn watch(server: &ApiClient, path: &str) -> Result<(), CommandFailure> {
     let mut stream = server.stream(path).await?;
     let mut reader = SseReader::default();

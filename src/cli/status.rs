@@ -1,4 +1,4 @@
-//! `pagewire status`: the cluster at a glance.
+//! `pagewire status`: prints a summary of the cluster.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ pub(super) struct StatusArgs {
 }
 
 impl StatusArgs {
-    /// Prints counts and nodes.
+    /// Prints the counts and the nodes.
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let stats = self.server.get("/stats").await?;
         let nodes = self.server.get("/nodes").await?;
@@ -36,7 +36,7 @@ fn describe(stats: &Value, nodes: &[Value]) -> String {
     let count = |name: &str, of: &str| output::count(stats[name].as_u64().unwrap_or_default(), of);
     let counts: Vec<String> = LEVELS.iter().map(|name| count(name, name.trim_end_matches('s'))).collect();
     let idle = [count("idle_sessions", "session"), count("idle_connections", "connection")].join(", ");
-    // what a node says of itself, beside what is counted of it
+    // combines a node's own report with the counts of its pages
     let node = |node: &Value| {
         let counted =
             stats["nodes"].as_array().into_iter().flatten().find(|other| other["node"] == node["node"]);

@@ -1,4 +1,4 @@
-//! Which user, connection, session or page a command is about.
+//! The user, connection, session or page that a command applies to.
 
 use clap::Args;
 use pagewire_cluster::id::Level;
@@ -9,22 +9,22 @@ use super::api_client::{escape, segment};
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct TargetArgs {
-    /// A user.
+    /// The user.
     #[arg(long)]
     user: Option<String>,
-    /// A connection (a browser), by its id.
+    /// ID of the connection (a browser).
     #[arg(long, value_name = "ID")]
     connection: Option<String>,
-    /// A session, by its id.
+    /// ID of the session.
     #[arg(long, value_name = "ID")]
     session: Option<String>,
-    /// A page, by its id.
+    /// ID of the page.
     #[arg(long, value_name = "ID")]
     page: Option<String>,
 }
 
 impl TargetArgs {
-    /// Which one.
+    /// Returns the level and the id that was given.
     pub(super) fn named(&self) -> Option<(Level, &str)> {
         let named = [
             (Level::User, &self.user),
@@ -35,14 +35,14 @@ impl TargetArgs {
         named.into_iter().find_map(|(level, id)| Some((level, id.as_deref()?)))
     }
 
-    /// Where the server API has it.
+    /// Returns the path of the target in the server API.
     pub(super) fn path(&self) -> String {
         match self.named() {
             Some((Level::User, user)) => format!("/users/{}", segment(user)),
             Some((Level::Connection, id)) => format!("/connections/{}", escape(id)),
             Some((Level::Session, id)) => format!("/sessions/{}", escape(id)),
             Some((Level::Page, id)) => format!("/pages/{}", escape(id)),
-            // the arguments have named one
+            // clap requires one of the arguments
             None => String::new(),
         }
     }

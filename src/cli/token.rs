@@ -1,4 +1,4 @@
-//! `pagewire token`: tokens signed with the configured secret.
+//! `pagewire token`: creates tokens signed with the configured secret.
 
 use std::time::Duration;
 
@@ -18,19 +18,19 @@ pub(super) struct Token {
 
 #[derive(Subcommand)]
 enum TokenCommand {
-    /// Make a token for a user, signed with auth.hs256_secret.
+    /// Create a token for a user, signed with auth.hs256_secret.
     Create(Create),
 }
 
 #[derive(Args)]
 struct Create {
-    /// The user, the token's sub.
+    /// User of the token (its `sub`).
     #[arg(long)]
     user: String,
-    /// A role: push, admin, or one of the application; may be repeated.
+    /// Role of the token: push, admin, or one of the application; can be repeated.
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<String>,
-    /// How long it is valid: a number with s, m, h or d.
+    /// How long the token is valid: a number with s, m, h or d.
     #[arg(long, default_value = "1h", value_parser = duration)]
     expires: Duration,
     #[command(flatten)]

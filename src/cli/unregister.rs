@@ -1,4 +1,4 @@
-//! `pagewire unregister`: closes what is open below a user, connection, session or page, on every node.
+//! `pagewire unregister`: closes every page below a user, connection, session or page, on every node.
 
 use clap::Args;
 use serde_json::Value;
@@ -17,7 +17,7 @@ pub(super) struct Unregister {
 }
 
 impl Unregister {
-    /// Closes it and says how much that was. A node that did not answer is a failure.
+    /// Closes the pages and prints how many there were.
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let outcome = self.server.remove(&self.of.path()).await?;
         if self.server.json {

@@ -1,4 +1,4 @@
-//! `pagewire users`: who is there.
+//! `pagewire users`: lists users.
 
 use clap::Args;
 use serde_json::Value;
@@ -16,10 +16,10 @@ pub(super) struct Users {
     /// Only users without a page, whose sessions or connections can still be joined.
     #[arg(long)]
     offline: bool,
-    /// Goes on where a list ended.
+    /// Continue after this entry: the cursor that the previous list ended with.
     #[arg(long)]
     cursor: Option<String>,
-    /// At most this many.
+    /// The most users to list.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
     limit: u64,
     #[command(flatten)]
@@ -27,7 +27,7 @@ pub(super) struct Users {
 }
 
 impl Users {
-    /// Prints a piece of the list.
+    /// Prints one page of the list.
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let mut path = format!("/users?limit={}", self.limit);
         if self.online || self.offline {
@@ -54,7 +54,7 @@ fn table(list: &Value) -> String {
     output::table(&["USER", "ONLINE", "CONNECTIONS", "SESSIONS", "PAGES"], &rows(list, &columns))
 }
 
-/// The members of each item of a list; `-` for one that it has not.
+/// Returns the named members of each item in a list, `-` for a missing one.
 pub(super) fn rows(list: &Value, columns: &[&str]) -> Vec<Vec<String>> {
     let cell = |item: &Value, name: &&str| match &item[*name] {
         Value::Null => "-".to_owned(),

@@ -11,12 +11,12 @@ use crate::calls::{DEFAULT_POOL, Handlers};
 use crate::roles::{self, WorkerOptions};
 use crate::telemetry;
 
-/// What a worker does at the same time unless it is said.
+/// The default number of slots.
 const SLOTS: u32 = 16;
-/// When set to 1, all handlers fail: for trying out what a bad release does.
+/// If set to 1, every handler fails, to try out the effect of a bad release.
 const DEMO_FAIL: &str = "PAGEWIRE_DEMO_FAIL";
 
-/// Arguments of `worker`; what a node's configuration has too can be set there and in the environment.
+/// Arguments of `worker`. Those that a node's configuration has too can also be set there and in the environment.
 #[derive(Args)]
 pub(super) struct WorkerArgs {
     #[command(flatten)]
@@ -24,19 +24,19 @@ pub(super) struct WorkerArgs {
     /// NATS servers, separated by commas.
     #[arg(long, value_name = "URLS")]
     nats: Option<String>,
-    /// The cluster's name.
+    /// Name of the cluster.
     #[arg(long)]
     cluster: Option<String>,
-    /// Whose work it does.
+    /// Pool whose work it runs.
     #[arg(long, default_value = DEFAULT_POOL, value_parser = name)]
     pool: String,
-    /// The lane of its pool.
+    /// Lane of the pool.
     #[arg(long)]
     lane: Option<String>,
-    /// The release that it runs.
+    /// Release that it runs.
     #[arg(long)]
     release: Option<String>,
-    /// How much it does at the same time.
+    /// The most calls and jobs that it runs at the same time.
     #[arg(long, default_value_t = SLOTS, value_parser = clap::value_parser!(u32).range(1..=4096))]
     slots: u32,
 }
@@ -46,7 +46,7 @@ fn name(text: &str) -> Result<String, &'static str> {
 }
 
 impl WorkerArgs {
-    /// Runs until a signal ends it. The first one lets it finish what it does, a second one stops at once.
+    /// Runs until a signal stops it. The first signal lets running work finish, a second one stops at once.
     pub(super) fn run(self) -> Result<(), CommandFailure> {
         telemetry::init().map_err(|error| Exit::Usage.with_message(format!("PAGEWIRE_LOG: {error}")))?;
         let config = self.config.load(self.flags())?;

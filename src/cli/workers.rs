@@ -1,4 +1,4 @@
-//! `pagewire workers`: who runs calls and jobs.
+//! `pagewire workers`: lists and drains workers.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -18,17 +18,17 @@ pub(super) struct WorkersArgs {
 
 #[derive(Subcommand)]
 enum WorkersCommand {
-    /// List the living workers; what is done without a subcommand, too.
+    /// List the live workers (the default).
     List,
-    /// Ask a worker to take nothing new, finish what it does and leave.
+    /// Drain a worker: it takes no new work, finishes its running work and exits.
     Drain {
-        /// The worker, by its id.
+        /// ID of the worker.
         id: String,
     },
 }
 
 impl WorkersArgs {
-    /// Asks a node.
+    /// Sends the request to a node and prints the response.
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let server = &self.server;
         let (answer, words) = match self.command {

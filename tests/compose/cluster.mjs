@@ -1,4 +1,4 @@
-// The cluster of docker-compose.yml as its tests see it: containers, the API through nginx, pages in it.
+// The cluster of docker-compose.yml: its containers, the API through nginx, and pages in it.
 
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
@@ -8,7 +8,7 @@ import { Docker, until } from "./docker.mjs";
 
 const ADDRESS = "127.0.0.1:8080";
 const KEY = randomBytes(24).toString("hex");
-/** How many requests are under way at the same time: fewer than a worker has slots, or it would refuse some. */
+/** The most concurrent requests: fewer than a worker's slots, because it rejects calls without a free slot. */
 const AT_ONCE = 12;
 
 export const NODES = ["p01", "p02", "p03"];
@@ -16,7 +16,7 @@ export const STABLE = ["worker-1", "worker-2"];
 export const WORKERS = [...STABLE, "canary"];
 export const SERVICES = [...NODES, ...WORKERS, "nats-1", "nats-2", "nats-3", "nginx"];
 
-/** A page that remembers what it got. */
+/** A page that records the frames that it receives. */
 class Page {
   messages = [];
   outcomes = [];
@@ -39,7 +39,7 @@ class Page {
     return this.client.state === "open";
   }
 
-  /** A job that takes so long, and what the page is told of it, in order: `accepted`, numbers, how it ended. */
+  /** Submits a job that takes this long, and records its frames in order: `accepted`, progress, end. */
   sleep(ms) {
     const job = this.client.job("sleep", { ms });
     const told = [];
@@ -57,7 +57,7 @@ class Page {
   }
 }
 
-/** One for all tests: what one of them starts, the next ones use. */
+/** One cluster for all tests: later tests use the processes that earlier ones started. */
 class Cluster {
   /** @type {Docker} */
   docker;
@@ -65,7 +65,7 @@ class Cluster {
   pages = [];
   #token;
 
-  /** Builds the images and brings it up as somebody would who deploys it. */
+  /** Builds the images and starts the cluster like a deployment does. */
   async start() {
     const secret = randomBytes(32).toString("hex");
     const variables = { PAGEWIRE_API_KEY: KEY, PAGEWIRE_HS256_SECRET: secret, PAGEWIRE_ADDRESS: ADDRESS };
@@ -80,12 +80,12 @@ class Cluster {
     await this.docker?.stop();
   }
 
-  /** What a command of pagewire prints, run in the container of a node. */
+  /** Returns the output of a pagewire command, run in the container of a node. */
   pagewire(node, ...options) {
     return this.docker.pagewire(node, ...options);
   }
 
-  /** A request to any node, without a key unless it is given. */
+  /** Sends a request to any node, with the API key unless other headers are given. */
   async ask(path, { headers = { authorization: `Bearer ${KEY}` }, ...options } = {}) {
     const answer = await fetch(`http://${ADDRESS}/api/v1${path}`, { headers, ...options });
     return { status: answer.status, body: await answer.json() };
@@ -113,32 +113,32 @@ class Cluster {
     return this.pages.every((page) => page.open);
   }
 
-  /** Waits until every page has a message. */
+  /** Waits until every page has received a message. */
   delivered(payload) {
     const everywhere = () => this.pages.every(({ messages }) => messages.includes(payload));
     return until(`${payload} is at every page`, everywhere);
   }
 
-  /** Pushes until every page counts as reached: a node that was killed takes its time to be missed. */
+  /** Pushes until every page counts as reached, because a killed node is noticed with a delay. */
   async pushToAll(payload) {
     const push = () => this.pagewire("p03", "push", "--user", "ada", JSON.stringify(payload));
     await until(`${payload} reaches every page`, async () => (await push()).reached === this.pages.length);
     await this.delivered(payload);
   }
 
-  /** Waits until these and no other nodes count. */
+  /** Waits until exactly these nodes are live. */
   counted(nodes) {
     const living = async () => (await this.get("/stats")).nodes.map(({ node }) => node);
     return until(`the cluster counts ${nodes}`, async () => (await living()).join() === nodes.join());
   }
 
-  /** The workers that live, by the name of their container. */
+  /** Returns the live workers by the names of their containers. */
   async workers() {
     const { items } = await this.get("/workers");
     return Object.fromEntries(items.map((worker) => [worker.host, worker]));
   }
 
-  /** Waits until these and no other workers take work. */
+  /** Waits until exactly these workers take work. */
   served(names) {
     const wanted = [...names].sort().join();
     return until(`${names} take work`, async () => Object.keys(await this.workers()).sort().join() === wanted);
@@ -147,7 +147,7 @@ class Cluster {
 
 export const cluster = new Cluster();
 
-/** Does something with each of many, a few at a time; the answers in the same order. */
+/** Runs `act` for each item, a few at a time. Returns the results in the same order. */
 export async function each(many, act) {
   const answers = [];
   for (let from = 0; from < many.length; from += AT_ONCE) {

@@ -1,6 +1,6 @@
-// docker-compose.yml as people use it: real containers of a real Docker engine, pages through nginx, work at workers.
-// Started by `python3 tests/run.py --only compose`, which collects the images' files first. The tests of the imported
-// files run in the order in which they stand here, on the same cluster, and before the one below.
+// Tests docker-compose.yml as people use it: real containers of a real Docker engine, pages through nginx, work at
+// workers. Started by `python3 tests/run.py --only compose`, which collects the files of the images first. The tests of
+// the imported files run in the order of the imports, on the same cluster, and before the one below.
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
@@ -10,7 +10,7 @@ import "./pages.mjs";
 import "./work.mjs";
 import "./faults.mjs";
 
-/** What is known when something went wrong: the containers' last words, and why one of them is not healthy. */
+/** Prints the last log lines of the containers and the reason why a container is not healthy. */
 async function report() {
   console.error(await cluster.docker?.compose("logs", "--no-color", "--timestamps", "--tail", "20"));
   for (const [service, { State }] of Object.entries((await cluster.docker?.containers()) ?? {})) {

@@ -1,5 +1,5 @@
-// A Docker engine of this process's own, and the cluster in it. Everything lives in the namespaces that this process
-// was started in and on a tmpfs, so nothing of it outlives this process, however it ends.
+// A private Docker engine with the cluster in it. Everything is in the namespaces of this process and on a tmpfs, so
+// nothing outlives this process, however it ends.
 
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -13,7 +13,7 @@ const run = promisify(execFile);
 const ROOT = join(import.meta.dirname, "../..");
 const CGROUPS = "/sys/fs/cgroup";
 
-/** Waits until `check` answers something; what it says at last is part of the error. */
+/** Waits until `check` returns a truthy value. The error includes its last result. */
 export async function until(what, check, within_ms = 60_000) {
   const deadline = Date.now() + within_ms;
   for (;;) {
@@ -36,7 +36,7 @@ export class Docker {
   #process;
   #environment;
 
-  /** Starts it. `variables` are what docker-compose.yml reads. */
+  /** Starts the engine. `variables` are the variables that docker-compose.yml reads. */
   static async start(variables) {
     if (process.pid !== 1) {
       throw new Error("this test wants namespaces of its own: python3 tests/run.py --only compose");
@@ -51,7 +51,7 @@ export class Docker {
     const at = (name) => join(this.#folder, name);
     await run("mount", ["-t", "tmpfs", "tmpfs", this.#folder]);
     await run("ip", ["link", "set", "lo", "up"]);
-    // the machine's own daemon.json says nothing here
+    // ignore the machine's own daemon.json
     await writeFile(at("daemon.json"), "{}");
     const log = openSync(at("log"), "a");
     const socket = `unix://${at("socket")}`;
@@ -80,39 +80,39 @@ export class Docker {
     return done.stdout.trim();
   }
 
-  /** What a docker command prints. */
+  /** Returns the output of a docker command. */
   docker(...options) {
     return this.#ask("docker", options);
   }
 
-  /** What a docker-compose command prints. */
+  /** Returns the output of a docker-compose command. */
   compose(...options) {
     return this.#ask("docker-compose", options);
   }
 
-  /** Replaces a container by one with other variables, as somebody does who deploys a release; the others stay. */
+  /** Replaces a container by one with other variables, like a deployment of a release. The others stay. */
   deploy(service, variables) {
     return this.#ask("docker-compose", ["up", "-d", "--no-deps", service], variables);
   }
 
-  /** What a command of pagewire prints, as JSON, run in the container of a node. */
+  /** Returns the JSON output of a pagewire command, run in the container of a node. */
   async pagewire(node, ...options) {
     return JSON.parse(await this.compose("exec", "-T", node, "pagewire", ...options, "--json"));
   }
 
-  /** Builds the images from what was collected. */
+  /** Builds the images from the collected files. */
   images() {
     return this.#ask("python3", ["deploy/images.py", "--build"]);
   }
 
-  /** What Docker knows about every container of the cluster, by service. */
+  /** Returns Docker's information on every container of the cluster, by service. */
   async containers() {
     const ids = (await this.compose("ps", "-q")).split("\n").filter(Boolean);
     const found = ids.length ? JSON.parse(await this.docker("inspect", ...ids)) : [];
     return Object.fromEntries(found.map((one) => [one.Config.Labels["com.docker.compose.service"], one]));
   }
 
-  /** Ends it. Its files and its network go with this process; its control groups are the machine's. */
+  /** Stops the engine. Its files and its network end with this process; its control groups belong to the machine. */
   async stop() {
     this.#process.kill("SIGTERM");
     if (this.#process.exitCode === null) await once(this.#process, "exit");

@@ -1,4 +1,4 @@
-// What a lost container costs: nginx, a worker, a node, a NATS server.
+// The effects of a lost container: nginx, a worker, a node, a NATS server.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { cluster, NODES, STABLE, WORKERS } from "./cluster.mjs";
 import { until } from "./docker.mjs";
 
-/** A job that runs, and the container of its worker. */
+/** Starts a job. Returns it with the container of its worker. */
 async function running() {
   const job = cluster.pages[0].sleep(6000);
   await job.runs();

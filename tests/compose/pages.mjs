@@ -1,4 +1,4 @@
-// The cluster that was brought up, and pages in it.
+// The running cluster, and pages in it.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -7,7 +7,7 @@ import { cluster, NODES, SERVICES, WORKERS } from "./cluster.mjs";
 import { until } from "./docker.mjs";
 
 test("every container runs, without root and with nothing to write on but its data", async () => {
-  // a worker has no port that a health check could ask: the cluster knows whether it lives
+  // a worker has no port for a health check; the cluster knows whether it is live
   const fine = ({ State }) => (State.Health?.Status ?? State.Status).match(/^(healthy|running)$/);
   const containers = await until("all are healthy", async () => {
     const found = await cluster.docker.containers();

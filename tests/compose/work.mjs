@@ -1,4 +1,4 @@
-// Jobs and calls at workers, and the share of users that a canary has.
+// Jobs and calls at workers, and the share of users in a canary.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -7,16 +7,16 @@ import { cluster, each, NODES, STABLE, WORKERS } from "./cluster.mjs";
 import { until } from "./docker.mjs";
 
 const USERS = Array.from({ length: 1000 }, (_, number) => `user ${number}`);
-/** Those who work while the weights change. */
+/** The users who make calls while the weights change. */
 const CALLERS = USERS.slice(0, 250);
 
-/** Whom the canary has, whichever node is asked. */
+/** Returns the users in the canary, the same for every node. */
 async function canaries() {
   const lanes = await each(USERS, (user) => cluster.get(`/rollouts/default/explain?user=${encodeURIComponent(user)}`));
   return new Set(lanes.filter(({ lane }) => lane === "canary").map(({ user }) => user));
 }
 
-/** For whom a call fails; for everybody else it must succeed. */
+/** Returns the users for whom a call fails; for all others it must succeed. */
 async function failing() {
   const answers = await each(CALLERS, (user) => cluster.post("/calls", { method: "echo", params: user, user }));
   return CALLERS.filter((user, number) => {
@@ -69,7 +69,7 @@ test("a weight moves its share of the users and their work, on all nodes at once
   }
   const [none, tenth, all] = steps.map(({ size }) => size);
   assert.deepEqual([none, all], [0, USERS.length]);
-  // 10 % of 1,000 with five standard deviations to each side
+  // 10 % of 1,000, with five standard deviations to each side
   assert.ok(tenth > 53 && tenth < 147, `${tenth} users`);
 });
 

@@ -1,4 +1,4 @@
-//! The server API seen from outside: its guard, its document, probes and metrics.
+//! The server API from outside: its authorization, its OpenAPI document, probes and metrics.
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -75,7 +75,7 @@ async fn the_registry_shows_who_is_here() {
     assert_eq!((&stats["users"], &stats["pages"]), (&json!(1), &json!(1)), "{stats}");
     let users = api.get_json("/api/v1/users?online=true").await;
     assert_eq!(users["items"].as_array().map(Vec::len), Some(1), "{users}");
-    // what a path cannot carry is written ~base64url
+    // a user that a path cannot carry is written ~base64url
     api.get_json("/api/v1/users/~Li4").await;
     let seen = api.get_json(&format!("/api/v1/pages/{}", page.id().replace('|', "%7C"))).await;
     assert!(seen.to_string().contains(page.session()), "{seen}");

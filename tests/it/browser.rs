@@ -1,4 +1,4 @@
-//! The start page in a real Chromium, clicked through as a person would.
+//! The start page in a real Chromium, used like a person would.
 
 mod chromium;
 mod first_use;
@@ -13,7 +13,7 @@ use self::chromium::{Browser, SECOND_WINDOW};
 use self::proxy::Proxy;
 use crate::environment::{Nats, Node, SOON, WorkerProcess, eventually};
 
-/// Longer than the longest job of these tests.
+/// Longer than the longest job in these tests.
 const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
@@ -139,13 +139,13 @@ async fn a_tab_stays_the_same_page_and_its_duplicate_is_another_one() {
     browser.close().await;
 }
 
-/// How far the newest job has come, in percent.
+/// Returns the progress of the newest job in percent.
 async fn percent(browser: &Browser) -> u32 {
     let text = browser.text("job-percent").await;
     text.trim_end_matches(" %").parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// The page goes on at `to` when `from` is stopped, and so does the bar of its job.
+/// Stops `from`, and checks that the page resumes at `to` and that the progress of its job continues there.
 async fn moves(browser: &Browser, from: &mut Node, to: &Node, stop: fn(&mut Node)) {
     browser.shows("node", &from.number().await).await;
     let before = percent(browser).await;

@@ -1,4 +1,4 @@
-//! Calls of the handlers that are built in.
+//! Calls of the built-in handlers.
 
 use reqwest::Method;
 use serde_json::json;

@@ -1,7 +1,7 @@
-//! Breaks between the processes of a cluster and NATS, again and again, while pages have jobs done.
+//! Repeated failures between the processes of a cluster and NATS, while pages submit jobs.
 //!
-//! What must hold in the end: every job that was accepted is over, none is stuck or lost, and each page was told the
-//! one end of each of its jobs exactly once. `python3 tests/run.py --only chaos --seed 1 --runs 200` is the long loop.
+//! Invariants: every accepted job ends, none is stuck or lost, and each page receives the one end of each of its jobs
+//! exactly once. `python3 tests/run.py --only chaos --seed 1 --runs 200` is the long loop.
 
 mod breaks;
 mod client;
@@ -20,23 +20,23 @@ use self::breaks::Breaks;
 use self::client::{Client, Told, World};
 use crate::environment::{Nats, Node, Token, Wires, WorkerProcess};
 
-/// Pages, half of them at each node at first.
+/// Number of pages; at first half of them are at each node.
 const PAGES: usize = 24;
-/// Users; every fourth page has none.
+/// Number of users; every fourth page is anonymous.
 const USERS: usize = 6;
 
-/// What a run does.
+/// The parameters of a run.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
     seed: u64,
     breaks: usize,
     jobs: usize,
     servers: usize,
-    /// The longest break.
+    /// The longest failure.
     longest: Duration,
-    /// The time-outs of production.
+    /// Use the timing of production.
     real: bool,
-    /// How long the last job may take to its end after the last break.
+    /// How long the last job may take to end after the last failure.
     patience: Duration,
 }
 
@@ -54,7 +54,7 @@ async fn no_job_is_stuck_lost_or_told_twice_however_often_nats_breaks() {
     run(Plan { seed: 1, breaks: 8, jobs: 300, servers: 1, longest, real: false, patience }).await;
 }
 
-/// A number from the environment of the command.
+/// Reads a number from an environment variable.
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(format!("PAGEWIRE_CHAOS_{name}"))
         .ok()
@@ -128,7 +128,7 @@ async fn run(plan: Plan) {
     );
 }
 
-/// Waits until every page has been told everything.
+/// Waits until every page has received the ends of all its jobs.
 async fn await_ends(mut clients: JoinSet<Told>, world: &World, plan: Plan) -> Vec<Told> {
     let mut told = Vec::new();
     let all = async {
@@ -136,7 +136,7 @@ async fn await_ends(mut clients: JoinSet<Told>, world: &World, plan: Plan) -> Ve
             told.push(client.expect("a client that met nothing unexpected"));
         }
     };
-    // the jobs that are left are submitted, and then they end
+    // the remaining jobs are submitted, and then they end
     if tokio::time::timeout(plan.patience * 2, all).await.is_err() {
         let open =
             world.nodes[0].api().get_json("/api/v1/jobs?state=scheduled,queued,running&limit=100").await;
@@ -145,7 +145,7 @@ async fn await_ends(mut clients: JoinSet<Told>, world: &World, plan: Plan) -> Ve
     told
 }
 
-/// The records say what the pages were told.
+/// Compares the job records with the ends that the pages received.
 async fn check(world: &World, client: &Told, states: &mut BTreeMap<String, usize>) {
     for (id, job) in &client.jobs {
         assert_eq!(job.ends.len(), 1, "page {} was told of {id} ({}): {:?}", client.number, job.id, job.ends);

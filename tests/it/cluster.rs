@@ -1,4 +1,4 @@
-//! Several nodes over a real nats-server, and what happens when parts of it fail.
+//! Several nodes over a real nats-server, and their behaviour when parts of the cluster fail.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use crate::environment::{Nats, Node, Page, SOON, Setup, eventually};
 
-/// Longer than any lease of the real time-outs: TTL 20 s.
+/// Longer than any lease with the timing of production (TTL 20 s).
 const REAL_LEASE: Duration = Duration::from_secs(60);
 
 fn member(nats: &Nats) -> Setup {
     Node::setup().nats(nats)
 }
 
-/// The numbers of the living nodes, as one of them sees it.
+/// Returns the numbers of the live nodes, as one node sees them.
 async fn numbers(node: &Node) -> BTreeSet<String> {
     let nodes = node.api().get_json("/api/v1/nodes").await;
     let items = nodes["items"].as_array().unwrap_or_else(|| panic!("a list: {nodes}")).clone();
@@ -144,7 +144,8 @@ async fn a_short_stall_of_nats_costs_nothing() {
     assert_eq!(node.number().await, number);
 }
 
-/// A node that was stopped for longer than its lease while its page moved on: the zombie must deliver nothing.
+/// A node is stopped for longer than its lease while its page moves to another one. The stopped node must then deliver
+/// nothing.
 async fn a_zombie_fences_itself(profile: impl Fn(Setup) -> Setup, lease: Duration) {
     let nats = Nats::start().await;
     let zombie = profile(member(&nats)).set("node.number", 1).start().await;
@@ -156,7 +157,7 @@ async fn a_zombie_fences_itself(profile: impl Fn(Setup) -> Setup, lease: Duratio
     assert_eq!((page.recovered(), page.node()), ("reset", "p02"));
     eventually("the lease is over", lease, async || (numbers(&other).await.len() == 1).then_some(())).await;
     zombie.wake();
-    // whatever the zombie still held: the old socket ends without a message
+    // the zombie still holds frames; the old socket must end without a message
     let api = other.api();
     let send = async |payload: Value| api.send(json!({"page": page.id()}), payload).await;
     for n in 0..5 {
@@ -209,13 +210,13 @@ async fn a_page_moves_to_another_living_node_without_missing_a_frame() {
     for n in 2..=10 {
         assert_eq!(page.message().await, n);
     }
-    // who knows only the old address reaches it too, from either node
+    // a sender that knows only the old address reaches the page too, from either node
     let new = page.id().to_owned();
     for (n, node, to) in [(11, &here, &old), (12, &there, &old), (13, &here, &new), (14, &there, &new)] {
         push(node, to, n).await;
         assert_eq!(page.message().await, n);
     }
-    // and back again
+    // the page moves back to the first node
     let mut page = page.lose_socket().resume(&here).await;
     assert_eq!((page.recovered(), page.id()), ("recovered", old.as_str()));
     push(&there, &old, 15).await;
@@ -234,7 +235,7 @@ async fn a_page_returns_to_a_node_that_slept_while_it_was_away() {
     assert_eq!(page.recovered(), "reset", "nobody handed it over");
     let away = page.lose_socket();
     here.wake();
-    // its newest token counts, whatever this node still believes
+    // the newest token decides, even if this node's copy is stale
     let mut page = away.resume(&here).await;
     assert_eq!(page.recovered(), "recovered");
     assert_eq!(stale.closed().await.code, 4006);
@@ -243,7 +244,7 @@ async fn a_page_returns_to_a_node_that_slept_while_it_was_away() {
     assert_eq!(page.message().await, "back");
 }
 
-/// Pages that a report says a message met, with a socket or in their resume window.
+/// Returns the number of pages that a message reached, with a socket or in their resume window.
 fn met(report: &Value) -> u64 {
     report["reached"].as_u64().expect("a count") + report["held"].as_u64().expect("a count")
 }

@@ -1,4 +1,4 @@
-//! Whose a session is: logins, page tokens and their keys, over real nodes.
+//! Ownership of sessions: logins, page tokens and their keys, on real nodes.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ async fn a_page_token_from_before_a_login_is_worth_nothing_after_it_at_any_node(
         assert_eq!(kept.resuming(node).close_code().await, 4001);
         assert_eq!(kept.resuming(node).token(&bob).close_code().await, 4003);
     }
-    // ann's node dies: nothing but the owner row is left of the login
+    // ann's node is killed: only the owner row is left of the login
     two.kill();
     eventually("the node is dead", SOON, async || {
         let nodes = one.api().get_json("/api/v1/nodes").await;
@@ -60,7 +60,7 @@ async fn no_page_that_joins_during_a_login_stays_anonymous_in_the_session() {
         let mut first = Page::open(&one).await;
         let joining = Page::opening(if round % 2 == 0 { &two } else { &one }).beside(&first);
         let login = async {
-            // a little later each time, so that both sides of the race are seen
+            // a little later each time, so that both outcomes of the race occur
             tokio::time::sleep(Duration::from_micros(700 * (round % 10))).await;
             let answer = login(&mut first, &user).await;
             assert_eq!(answer["type"], "result", "{answer}");
@@ -81,7 +81,7 @@ async fn no_page_that_joins_during_a_login_stays_anonymous_in_the_session() {
         }
     }
     println!("{labelled} labelled, {refused} refused");
-    // every first page is its user's, and what was refused has left nothing
+    // every first page belongs to its user, and rejected requests have left nothing
     eventually("the pages are those of the users", SOON, async || {
         let stats = one.api().get_json("/api/v1/stats").await;
         (stats["users"] == 60 && stats["pages"].as_u64() == Some(60 + labelled)).then_some(())
@@ -140,7 +140,7 @@ async fn a_login_does_not_give_a_user_more_pages_than_allowed() {
 
 #[tokio::test]
 async fn an_expired_token_ends_its_socket_without_waiting_for_a_ping() {
-    // the wait of a test is shorter than this ping
+    // the test waits for less time than this ping interval
     let node = Node::setup().users().set("auth.leeway_s", 0).set("websocket.ping_ms", 60_000).start().await;
     let short = || Token::of("ann").valid_for(Duration::from_secs(2)).sign();
     let mut page = Page::opening(&node).token(&short()).open().await;
@@ -167,7 +167,7 @@ async fn a_loopback_node_takes_no_socket_for_another_host() {
     Page::opening(&node).header("host", "app.example").header("origin", "https://app.example").open().await;
 }
 
-/// The status of a request as it stands.
+/// Sends a raw request and returns the status of the response.
 async fn status(node: &Node, head: &str) -> String {
     let mut stream = TcpStream::connect(node.address()).await.expect("a listening node");
     stream.write_all(head.as_bytes()).await.expect("a living stream");

@@ -1,4 +1,4 @@
-//! Jobs of pages: durable from `accepted` on, one end each, which finds its page.
+//! Jobs of pages: durable from `accepted` on, with exactly one end, which reaches its page.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ fn job(id: &str, kind: &str, data: Value) -> Value {
     json!({"type": "job", "id": id, "kind": kind, "data": data})
 }
 
-/// Reads until the terminal frame of a job; everything that was told of it, in order.
+/// Reads until the terminal frame of a job. Returns all frames about it, in order.
 async fn until_end(page: &mut Page, id: &str) -> Vec<Value> {
     let mut told = Vec::new();
     loop {
@@ -28,7 +28,7 @@ fn kinds(told: &[Value]) -> Vec<&str> {
     told.iter().filter_map(|frame| frame["type"].as_str()).collect()
 }
 
-/// Comes back and says what it waits for.
+/// Resumes a page, with the jobs that it waits for.
 async fn come_back(away: &Away, node: &Node, pending: &[&str]) -> Page {
     away.resuming(node).with("pending", json!(pending)).open().await
 }
@@ -143,7 +143,7 @@ async fn a_page_that_was_away_is_told_the_end_once() {
                 assert_eq!(frame["job"], id);
                 ends += 1;
             }
-            // it was asked for last
+            // the page named this id last
             Some("error") => {
                 assert_eq!((&frame["id"], &frame["code"]), (&json!("never heard of"), &json!("uncertain")));
                 break;
@@ -200,7 +200,7 @@ async fn a_page_whose_node_died_is_told_how_its_jobs_stand() {
     page.expect("accepted").await;
     let away = page.lose_socket();
     first.kill();
-    // whether the client has seen an end the client alone knows: it names what it waits for
+    // only the client knows whether it has seen an end: it names the jobs that it waits for
     let mut page = eventually("the page comes back", SOON, async || {
         away.resuming(&second).with("pending", json!(["over", "running"])).try_open().await.ok()
     })
@@ -241,7 +241,7 @@ async fn a_page_whose_node_stood_still_is_told_afterwards_how_its_job_ended() {
     page.send(job("a", "sleep", json!({"ms": 1000}))).await;
     let job = page.expect("accepted").await["job"].as_str().expect("an id").to_owned();
     still.pause();
-    // the others count it as dead, and nobody can tell its page
+    // the others count the node as dead, and nothing can notify its page
     eventually("the job has ended and the node is gone", SOON, async || {
         let record = other.api().get_json(&format!("/api/v1/jobs/{job}")).await;
         let nodes = other.api().get_json("/api/v1/nodes").await;

@@ -1,4 +1,4 @@
-//! Durable work through the server API, on the embedded engine and at workers over NATS.
+//! Durable jobs through the server API, on the embedded engine and at workers over NATS.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::environment::{Api, Events, Nats, Node, Page, SOON, Token, WorkerProcess, eventually};
 
-/// A node with somebody who works for it.
+/// A node with a worker.
 struct Place {
     node: Node,
     worker: Option<WorkerProcess>,
@@ -37,7 +37,7 @@ async fn post(api: &Api, path: &str, body: Value) -> (u16, Value) {
     (answer.status().as_u16(), answer.json().await.expect("a JSON body"))
 }
 
-/// A fresh job.
+/// Submits a new job.
 async fn submit(api: &Api, body: Value) -> Value {
     let (status, job) = post(api, "/jobs", body).await;
     assert_eq!(status, 201, "{job}");
@@ -48,7 +48,7 @@ fn id(job: &Value) -> &str {
     job["id"].as_str().expect("an id")
 }
 
-/// The job once it is in that state.
+/// Waits until the job is in that state, and returns it.
 async fn becomes(api: &Api, job: &Value, state: &str) -> Value {
     let path = format!("/api/v1/jobs/{}", id(job));
     eventually(&format!("{} is {state}", id(job)), SOON, async || {
@@ -135,7 +135,7 @@ async fn a_watcher_sees_progress_in_order_and_then_the_end() {
         assert!(steps.len() > 2 && steps.is_sorted() && steps.iter().all(|step| *step <= 1.0), "{steps:?}");
         assert_eq!(states.last(), Some(&json!("succeeded")));
         assert!(states.contains(&json!("running")), "{states:?}");
-        // who comes back is told how it ended
+        // a client that reconnects receives the end of the job
         let mut events = Events::open(&api, &path, Some("7")).await;
         assert_eq!(events.next().await.map(|(_, job)| job["state"].clone()), Some(json!("succeeded")));
         assert_eq!(events.next().await, None);

@@ -1,10 +1,10 @@
-//! Durable work from a terminal.
+//! Durable jobs from a terminal.
 
 use serde_json::{Value, json};
 
 use crate::environment::{Nats, Node, SOON, WorkerProcess, eventually, pagewire};
 
-/// The id at the start of what was said.
+/// Returns the id at the start of the output.
 fn id(out: &str) -> &str {
     out.split_whitespace().next().expect("an id")
 }

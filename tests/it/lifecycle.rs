@@ -1,4 +1,4 @@
-//! Coming up and going down: drain, refused starts, what the command line says.
+//! Start and exit: drain, rejected starts, and the output of the command line.
 
 use std::time::Duration;
 

@@ -1,16 +1,16 @@
-//! Sessions and connections without pages: joined in time, ended on every node when nobody comes.
+//! Sessions and connections without pages: a page can join them in time; otherwise every node removes them.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::environment::{Events, Nats, Node, Page, SOON, Setup, Token, eventually};
 
-/// A node of a cluster whose pages go soon after their sockets.
+/// Configures a cluster node whose pages are removed soon after their sockets.
 fn member(nats: &Nats) -> Setup {
     Node::setup().nats(nats).users().set("lifetime.resume_ms", 200).set("lifetime.cleanup_interval_s", 1)
 }
 
-/// One where whatever is idle ends soon, too.
+/// Configures a cluster node that also removes idle sessions and connections soon.
 fn brief(nats: &Nats) -> Setup {
     member(nats).set("lifetime.session_timeout_s", 2).set("lifetime.connection_timeout_s", 1)
 }
@@ -19,7 +19,7 @@ fn path(level: &str, id: &str) -> String {
     format!("/api/v1/{level}/{}", id.replace('|', "%7C"))
 }
 
-/// Waits until a node says that of a path.
+/// Waits until a node's response for a path passes the check.
 async fn says(node: &Node, path: &str, what: &str, check: impl Fn(StatusCode, &Value) -> bool) -> Value {
     eventually(&format!("{path}: {what}"), SOON, async || {
         let (status, body) = node.api().get(path).await;
@@ -55,7 +55,7 @@ async fn a_session_without_pages_is_shown_as_idle_and_can_be_joined_on_any_node(
         let stats = node.api().get_json("/api/v1/stats").await;
         assert_eq!((&stats["sessions"], &stats["idle_sessions"]), (&json!(0), &json!(1)), "{stats}");
     }
-    // nobody else's
+    // another user cannot join it
     let bob = Token::of("bob").sign();
     let join = |token: &str| Page::opening(&two).with("session_id", away.session()).token(token);
     assert_eq!(join(&bob).close_code().await, 4003);
@@ -87,7 +87,7 @@ async fn an_anonymous_session_without_pages_is_joined_with_the_token_of_one_of_t
 async fn a_session_that_nobody_joins_ends_everywhere_and_its_connection_after_it() {
     let nats = Nats::start().await;
     let (one, two) = (brief(&nats).start().await, brief(&nats).start().await);
-    // its two pages leave from two nodes at the same time
+    // two pages of the session leave from two nodes at the same time
     let first = Page::open(&one).await;
     let second = Page::opening(&two).beside(&first).open().await;
     let (session, connection) = (path("sessions", first.session()), path("connections", first.connection()));

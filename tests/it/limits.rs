@@ -1,4 +1,4 @@
-//! What one page, one user, one browser without a user and one address may use of a node.
+//! Limits of one page, one user, one anonymous browser and one address on a node.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn sleep() -> Value {
     json!({"type": "call", "method": "sleep", "params": {"ms": 60_000}, "timeout_ms": 300_000})
 }
 
-/// Calls that the node runs by itself now.
+/// Returns the number of calls that the node runs inline now.
 async fn running(api: &Api) -> u64 {
     let kinds = api.get_json("/api/v1/executors").await;
     let inline = kinds["items"].as_array().expect("a list").iter().find(|kind| kind["kind"] == "inline");
@@ -28,7 +28,7 @@ async fn begin(page: &mut Page, calls: usize) {
     }
 }
 
-/// A refusal for now that names the key of the configuration.
+/// Checks that an error is a retryable rejection that names the configuration key.
 fn is_limited(error: &Value, key: &str) {
     assert_eq!((&error["code"], &error["retryable"]), (&json!("rate_limited"), &json!(true)), "{error}");
     assert!(error["message"].as_str().is_some_and(|message| message.contains(key)), "{error}");
@@ -127,7 +127,7 @@ async fn open_jobs_are_bounded_per_page_and_per_anonymous_browser_over_a_restart
         .set("limits.jobs_per_anonymous", 5)
         .start()
         .await;
-    // far enough ahead that none of them runs: a page is told nothing of it but its end
+    // far enough ahead that none of them runs: the page receives nothing but the end of each
     let later = time::OffsetDateTime::now_utc() + time::Duration::hours(1);
     let later = later.format(&time::format_description::well_known::Rfc3339).expect("a date");
     let job = || json!({"type": "job", "kind": "echo", "run_at": later});

@@ -1,7 +1,7 @@
-//! Pagewire as its users meet it: real processes, real sockets, a real nats-server.
+//! Integration tests of Pagewire: real processes, real sockets, a real nats-server.
 //!
-//! One binary. `environment` starts and ends things; every other module is one subject, and a test's name is
-//! the sentence that it proves. `tidy` needs nothing started: it reads the tree.
+//! One binary. `environment` starts and ends processes; every other module has one subject, and a test's name is the
+//! statement that it proves. `tidy` starts nothing: it reads the source tree.
 
 mod api;
 mod browser;

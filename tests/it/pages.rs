@@ -1,4 +1,4 @@
-//! Opening pages: ids, levels, who is let in.
+//! Opening pages: ids, levels, admission.
 
 use serde_json::json;
 

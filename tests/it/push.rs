@@ -1,10 +1,10 @@
-//! Messages to pages: every level, every sender, and what the sender is told.
+//! Messages to pages: every level, every sender, and the report to the sender.
 
 use serde_json::{Value, json};
 
 use crate::environment::{Nats, Node, Page, Token, pagewire};
 
-/// A browser with a master page, an iframe and a second tab, all of one user, beside a stranger's page.
+/// A browser with a master page, an iframe and a second tab, all of one user, beside another user's page.
 struct Scene {
     master: Page,
     iframe: Page,
@@ -22,7 +22,7 @@ impl Scene {
         Self { master, iframe, tab, stranger }
     }
 
-    /// Each level with the pages that it reaches.
+    /// Returns each level with the pages that it reaches.
     fn levels(&self) -> [(Value, [bool; 4]); 5] {
         [
             (json!({"page": self.master.id()}), [true, false, false, false]),
@@ -33,7 +33,7 @@ impl Scene {
         ]
     }
 
-    /// Exactly those pages have the message next, and nobody has anything else.
+    /// Checks that exactly those pages have the message next, and no page has another frame.
     async fn heard(&mut self, by: [bool; 4], payload: &Value) {
         let pages = [&mut self.master, &mut self.iframe, &mut self.tab, &mut self.stranger];
         for (page, hears) in pages.into_iter().zip(by) {
@@ -132,7 +132,7 @@ async fn pages_in_their_resume_window_are_held_and_unknown_ones_are_neither() {
     assert_eq!((&report["reached"], &report["held"]), (&json!(0), &json!(0)), "{report}");
 }
 
-/// Users whose names mean something elsewhere: in subjects, filters, paths, JSON.
+/// Users with names that have a meaning elsewhere: in subjects, filters, paths, JSON.
 fn awkward_users() -> Vec<String> {
     let mut users: Vec<_> =
         ["*", ">", "a.b", "a", "b", "..", ".", "a b", "_2A", "a/b", "a|p01", "%2A", "\"", "a*", "page"]
@@ -181,7 +181,7 @@ async fn a_push_crosses_nodes_and_the_sender_counts_every_page() {
     let mut one = Page::opening(&here).token(&token).open().await;
     let mut two = Page::opening(&there).token(&token).open().await;
     assert_ne!(one.node(), two.node());
-    // the address alone says where a page is
+    // the address alone locates the page
     let report = here.api().send(json!({"page": two.id()}), json!("to the page")).await;
     assert_eq!(report["reached"], 1, "{report}");
     assert_eq!(two.message().await, "to the page");

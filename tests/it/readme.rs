@@ -1,4 +1,4 @@
-//! What the README says can be typed.
+//! Checks that the commands in the README work.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,7 +7,7 @@ use tokio::process::Command;
 
 use crate::environment::{Node, Page};
 
-/// The lines of the blocks marked `sh`.
+/// Returns the lines of the blocks marked `sh`.
 fn typed() -> Vec<String> {
     let readme =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("a README");

@@ -1,4 +1,4 @@
-//! Who is there: asked by the command line, told as it happens.
+//! Presence: queried by the command line, and streamed as events.
 
 use serde_json::{Value, json};
 
@@ -96,7 +96,7 @@ async fn who_watches_is_told_who_comes_and_goes_in_the_whole_cluster() {
     for watched in [&mut users, &mut anns] {
         assert_eq!(watched.next().await.expect("an event").0, "live");
     }
-    // two pages of one user at two nodes: the user comes once and goes once
+    // two pages of one user at two nodes cause one arrival and one departure of the user
     let first = open(&one, "ann").await;
     status(&two, 2).await;
     let second = open(&two, "ann").await;

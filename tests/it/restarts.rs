@@ -1,4 +1,4 @@
-//! A node alone with a data directory: what it has answered stands after any end of its process.
+//! A single node with a data directory: everything it has confirmed survives any end of its process.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::environment::{Away, Node, Page, SOON, Setup, pagewire};
 
 const PAGES: usize = 8;
-/// Jobs of one page: some are over, some run and some wait when the node dies.
+/// Jobs of one page: some have ended, some run and some wait when the node is killed.
 const JOBS: usize = 25;
 
 fn keeping(directory: &TempDir) -> Setup {
@@ -23,7 +23,8 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
-/// Asks for one job after the other and reads until the node dies. What the page knows, and what it was promised.
+/// Submits jobs one after the other and reads until the node is killed. Returns the page's state and the ids of its
+/// accepted jobs.
 async fn ask_until_the_end(mut page: Page, promises: mpsc::UnboundedSender<()>) -> (Away, Vec<String>) {
     let mut promised = Vec::new();
     let job = |number: usize| json!({"type": "job", "id": format!("job-{number}"), "kind": "sleep", "data": {"ms": 300}});
@@ -33,7 +34,7 @@ async fn ask_until_the_end(mut page: Page, promises: mpsc::UnboundedSender<()>) 
             continue;
         }
         promised.push(frame["id"].as_str().expect("an id").to_owned());
-        // an error: the test has seen enough
+        // an error means that the test has ended
         let _ = promises.send(());
         if promised.len() < JOBS {
             page.send(job(promised.len())).await;
@@ -98,7 +99,7 @@ async fn with_a_directory_pages_come_back_as_a_reset_however_their_node_ended() 
     }
 }
 
-/// A state tree and its revision.
+/// Returns a state tree and its revision.
 async fn tree(node: &Node, method: Method, body: &str) -> (String, HeaderValue) {
     let request =
         node.api().request(method, "/api/v1/users/ann/data").header("content-type", "application/json");

@@ -1,4 +1,5 @@
-//! Losing a socket and coming back: every frame after the last one seen, or `reset`. No third outcome.
+//! Losing a socket and resuming: the page receives every frame after the last one seen, or `reset`. There is no third
+//! outcome.
 
 use serde_json::{Value, json};
 
@@ -116,7 +117,7 @@ async fn the_newer_socket_wins_and_the_older_is_told() {
 async fn a_token_is_accepted_until_the_next_one_was_used() {
     let node = Node::start().await;
     let first = Page::open(&node).await.lose_socket();
-    // the newer `registered` may have been lost on its way: the older token still counts
+    // the newer `registered` frame may be lost in transit, so the older token is still valid
     drop(first.resume(&node).await.lose_socket());
     let mut page = first.resume(&node).await;
     // a frame proves that this client knows its token

@@ -1,4 +1,4 @@
-//! A canary by weight, as operators run it.
+//! Canary releases by weight, as operators use them.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::environment::{Api, Nats, Node, SOON, Token, WorkerProcess, eventually
 
 const USERS: usize = 1000;
 
-/// The lane of every user, asked one by one.
+/// Returns the lane of every user, with one request for each.
 async fn lanes(api: &Api) -> Vec<String> {
     let mut lanes = Vec::with_capacity(USERS);
     for user in 0..USERS {
@@ -25,7 +25,7 @@ async fn put(api: &Api, revision: &str, body: Value) -> (StatusCode, Value) {
     (response.status(), response.json().await.expect("a JSON body"))
 }
 
-/// No worker of the lane has to be there.
+/// Returns a rollout with a canary of that weight; `force`, because the lane may have no workers.
 fn canary(percent: f64) -> Value {
     json!({"lanes": [{"name": "canary", "weight": percent}], "force": true})
 }
@@ -129,7 +129,7 @@ async fn the_command_line_changes_shows_explains_and_undoes() {
     assert_eq!(node.api().metric(r#"pagewire_rollout_revision{pool="default"}"#).await, 3.0);
 }
 
-/// The revisions that the nodes say that they have applied.
+/// Returns the revision that each node reports as applied.
 fn revisions(status: &Value) -> BTreeMap<String, Option<u64>> {
     let nodes = status["nodes"].as_array().expect("a list").iter();
     nodes

@@ -1,4 +1,4 @@
-//! Clients that misbehave: each is closed with its own code, and the others do not notice.
+//! Clients that misbehave: each is closed with its own code, and other clients do not notice.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ async fn a_client_that_answers_no_ping_is_closed_with_4503() {
     let silent = Page::open(&node).await.fall_silent();
     let mut lively = Page::open(&node).await;
     let (code, ()) = tokio::join!(silent.close_code(), async {
-        // reading answers pings: three rounds of them pass without harm
+        // reading replies to pings: three rounds of them pass without harm
         let longer = json!({"type": "call", "method": "sleep", "params": {"ms": 2000}});
         assert_eq!(lively.result(longer).await, Value::Null);
     });
@@ -58,7 +58,7 @@ async fn a_client_that_does_not_read_is_closed_with_4501_and_costs_a_bounded_mem
     let payload = json!({"fill": "x".repeat(32 * 1024)});
     let to = json!({"page": slow.id()});
     let api = node.api();
-    // far more than the sockets' buffers take
+    // far more than the sockets' buffers hold
     eventually("the slow page is closed", SOON, async || {
         for _ in 0..50 {
             api.send(to.clone(), payload.clone()).await;
@@ -98,7 +98,7 @@ async fn a_malformed_frame_is_answered_and_nothing_is_lost() {
 
 #[tokio::test]
 async fn a_page_is_closed_when_its_token_expires_and_a_fresh_one_in_time_keeps_it() {
-    // tokens are looked at as often as sockets are pinged
+    // tokens are checked as often as sockets are pinged
     let node = Node::setup().users().set("auth.leeway_s", 0).set("websocket.ping_ms", 1000).start().await;
     let brief = Token::of("ann").valid_for(Duration::from_secs(3)).sign();
     let mut expiring = Page::opening(&node).token(&brief).open().await;

@@ -1,4 +1,4 @@
-//! State trees as pages see them: one truth, at four levels, from any node.
+//! State trees as pages see them: one value at four levels, the same from any node.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ async fn get(page: &mut Page, level: &str, path: &str) -> Value {
     page.result(json!({"type": "get_data", "level": level, "path": path})).await
 }
 
-/// What a client that watches has made of the `data` frames so far, until it is what is expected.
+/// Applies the `data` frames of a watching client until the value is as expected.
 async fn sees(page: &mut Page, level: &str, expected: &Value) {
     let mut view = View::default();
     while view.value.as_ref() != Some(expected) {
@@ -50,7 +50,7 @@ impl View {
     }
 }
 
-/// Paths of these tests have no special characters.
+/// Applies a change. The paths in these tests have no special characters.
 fn apply(root: &mut Value, change: &Value) {
     let path = change["path"].as_str().expect("a path");
     let mut node = root;
@@ -259,9 +259,9 @@ async fn a_recovered_page_keeps_the_watches_that_it_names_or_all_when_it_says_no
     let named = json!([{"level": "session", "path": "a"}, {"level": "page", "path": "b.c"}, {"level": "page", "path": "."}]);
     let mut page = page.lose_socket().resuming(&node).with("watch", named).open().await;
     assert_eq!(page.recovered(), "recovered");
-    // what a page no longer shows it is not told
+    // a page receives no changes of paths that it no longer watches
     told(&mut page, 2, &["a"]).await;
-    // the others are gone, so there is room for 63 more
+    // the other watches have ended, so there is room for 63 more
     for n in 0..63 {
         let watch = json!({"type": "watch", "level": "page", "path": format!("p{n}")});
         page.result_without_value(watch).await;

@@ -1,4 +1,4 @@
-//! State trees as programs and people at a terminal see them.
+//! State trees from the server API and from a terminal.
 
 use std::process::Stdio;
 

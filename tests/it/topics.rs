@@ -1,4 +1,4 @@
-//! Topics: groups of pages that their pages choose.
+//! Topics: groups of pages that subscribe by themselves.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ async fn subscribe(page: &mut Page, topic: &str) {
     page.result_without_value(json!({"type": "subscribe", "topic": topic})).await;
 }
 
-/// A message for a topic, once a node has heard of as many pages.
+/// Sends a message to a topic once a node knows that many subscribed pages.
 async fn send(node: &Node, topic: &str, pages: u64, payload: Value) {
     eventually("the topic is known", SOON, async || {
         let seen = node.api().get_json(&format!("/api/v1/topics/{topic}")).await;

@@ -1,11 +1,11 @@
-//! The server removes users, connections, sessions and pages, wherever they are.
+//! Closing users, connections, sessions and pages through the server API, on any node.
 
 use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::environment::{Nats, Node, Page, SOON, Setup, Token, eventually};
 
-/// Pages of these nodes stay for long after their sockets.
+/// Configures a node whose pages outlive their sockets for a long time.
 fn member(nats: &Nats) -> Setup {
     Node::setup().nats(nats).users().set("lifetime.resume_ms", 60_000).set("lifetime.cleanup_interval_s", 1)
 }
@@ -47,7 +47,7 @@ async fn a_user_is_unregistered_on_every_node_with_all_pages_and_may_come_back()
     assert_eq!(there.closed().await.code, 4007);
     other.has_nothing_to_read().await;
     for node in [&one, &two] {
-        // a page in its resume window is gone as well
+        // a page in its resume window is closed too
         assert_eq!(away.resuming(node).token(&ann).close_code().await, 4007);
         is_gone(node, &path("sessions", here.session())).await;
         is_gone(node, &path("connections", there.connection())).await;
@@ -133,7 +133,7 @@ async fn a_node_that_does_not_answer_is_named_to_whoever_unregisters() {
         (StatusCode::OK, &json!({"closed": 1, "nodes": ["p01"], "unreachable": ["p02"]}))
     );
     assert_eq!(here.closed().await.code, 4007);
-    // it hears of it when it is back, and does not bring its page back
+    // the node learns of the removal when it is back, and does not restore its page
     let closed = there.closed().await;
     assert!([4007, 4502].contains(&closed.code), "{closed:?}");
     for node in [&one, &two] {

@@ -1,4 +1,4 @@
-//! Workers as processes: a canary that gets its share, workers that leave, stand still and are killed.
+//! Worker processes: a canary that receives its share, and workers that leave, are stopped or are killed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use crate::environment::{Api, Nats, Node, Page, SOON, Token, WorkerProcess, eventually, pagewire};
 
 const USERS: usize = 1000;
-/// The lease of a worker in the time-outs of production. A server notices its end up to a second later, and a small
+/// The lease of a worker with the timing of production. A server notices the expiry up to a second later, and a small
 /// machine needs a moment for the rest.
 const LEASE: Duration = Duration::from_secs(20);
-/// Longer than the lease of a worker lasts in the time-outs of production: TTL 20 s.
+/// Longer than the lease of a worker with the timing of production (TTL 20 s).
 const REAL_LEASE: Duration = Duration::from_secs(60);
 
-/// What becomes of a call for a user, at any worker of the user's lane.
+/// Calls a handler for a user, on any worker of the user's lane.
 async fn call(api: &Api, user: &str) -> Result<Value, String> {
     let body = json!({"method": "echo", "params": 1, "user": user, "exec_mode": "any"});
     let request = api.request(Method::POST, "/api/v1/calls").json(&body);
@@ -27,7 +27,7 @@ async fn call(api: &Api, user: &str) -> Result<Value, String> {
     }
 }
 
-/// The users whose calls fail: those of the lane whose handlers fail.
+/// Returns the users whose calls fail: those of the lane with failing handlers.
 async fn failing(api: &Api) -> BTreeSet<usize> {
     let mut failing = BTreeSet::new();
     for user in 0..USERS {
@@ -47,7 +47,7 @@ async fn set_weight(node: &Node, weight: &str) {
     assert_eq!(said.code, 0, "{said:?}");
 }
 
-/// The node knows a worker of the lane: not before does work go there.
+/// Waits until the node knows a worker of the lane, because it sends no work there before.
 async fn serves(node: &Node, lane: &str) {
     set_weight(node, &format!("{lane}=100")).await;
     let api = node.api();
@@ -63,7 +63,7 @@ async fn a_canary_gets_its_share_of_the_calls_and_no_user_flips_back() {
     let nats = Nats::start().await;
     let node = Node::setup().nats(&nats).start().await;
     let _stable = WorkerProcess::start(&nats, "stable").await;
-    // whoever is sent there notices
+    // a call that is sent to the canary fails
     let _canary = WorkerProcess::setup(&nats, "canary").failing().start().await;
     serves(&node, "canary").await;
     let (api, mut before) = (node.api(), BTreeSet::new());
@@ -177,7 +177,7 @@ async fn a_worker_that_stood_still_beyond_its_lease_has_no_say_in_its_job_any_mo
     page.has_nothing_to_read().await;
 }
 
-/// kill -9 with the time-outs of production.
+/// kill -9 with the timing of production.
 #[tokio::test]
 async fn in_production_a_killed_workers_job_goes_on_within_its_lease() {
     let nats = Nats::start().await;
@@ -198,8 +198,8 @@ async fn in_production_a_killed_workers_job_goes_on_within_its_lease() {
     .await;
 }
 
-/// SIGSTOP with the time-outs of production: every connection of the worker stays open, and what it has asked the queue
-/// for goes to it.
+/// SIGSTOP with the timing of production: every connection of the worker stays open, and the queue still delivers the
+/// items that it has requested.
 #[tokio::test]
 async fn in_production_the_jobs_of_a_worker_that_stands_still_go_on_when_its_lease_has_run_out() {
     let nats = Nats::start().await;

@@ -1,4 +1,4 @@
-//! One page: a socket, as cheap as a client can be that still checks every frame.
+//! One page: a socket as cheap as a client that checks every frame can be.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -12,21 +12,21 @@ use super::counters::Counters;
 use super::frame::{self, Frame};
 use pagewire::protocol::SUBPROTOCOL;
 
-/// Sockets from one address: the system has some 28,000 ports for each.
+/// Sockets from one source address; the system has about 28,000 ports for each address.
 const SOCKETS_PER_ADDRESS: usize = 20_000;
 
 /// An open page.
 pub(super) struct Client {
     stream: TcpStream,
     page: Address,
-    /// The beginning of a frame whose end has not come.
+    /// The beginning of an incomplete frame.
     partial: RefCell<Vec<u8>>,
     seq: Cell<u64>,
     acknowledged: Cell<u64>,
 }
 
 impl Client {
-    /// Connects, upgrades and says hello; returns when the page is registered.
+    /// Connects, upgrades and sends `hello`. Returns when the page is registered.
     pub(super) async fn open(index: usize, address: SocketAddr, token: &str) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         if index >= SOCKETS_PER_ADDRESS {
@@ -60,7 +60,7 @@ impl Client {
         Ok(Self { stream, page, partial: RefCell::new(input), seq, acknowledged })
     }
 
-    /// The page's address.
+    /// Returns the page's address.
     pub(super) fn page(&self) -> Address {
         self.page
     }
@@ -70,14 +70,15 @@ impl Client {
         write(&self.stream, &frame::text(json))
     }
 
-    /// Tells the server that everything so far has arrived.
+    /// Acknowledges all frames received so far.
     pub(super) fn acknowledge(&self) -> io::Result<()> {
         let seq = self.seq.get();
         self.acknowledged.set(seq);
         self.send(&format!(r#"{{"type":"ack","seq":{seq}}}"#))
     }
 
-    /// Reads until the socket ends, which is an error. `buffer` serves all clients: none keeps bytes between frames.
+    /// Reads until the socket ends, which is an error. All clients share `buffer`, because none keeps bytes in it
+    /// between frames.
     pub(super) async fn follow(
         &self,
         counters: &Counters,
@@ -115,7 +116,7 @@ impl Client {
         Ok(())
     }
 
-    /// Returns what is left: the beginning of a frame.
+    /// Consumes all complete frames. Returns the rest: the beginning of a frame.
     fn take_frames<'a>(&self, mut bytes: &'a [u8], counters: &Counters) -> io::Result<&'a [u8]> {
         while let Some((frame, rest)) = frame::first(bytes) {
             counters.bytes(bytes.len() - rest.len());
@@ -134,7 +135,7 @@ impl Client {
             }
             Frame::Other => return Ok(()),
         };
-        // what has no number is no delivery
+        // a frame without a number is no delivery
         let Some((seq, rest)) = frame::numbered(payload) else { return Ok(()) };
         if seq != self.seq.get() + 1 {
             return Err(io::Error::other(format!("frame {seq} after {}", self.seq.get())));
@@ -181,7 +182,7 @@ async fn read_more(stream: &TcpStream, input: &mut Vec<u8>) -> io::Result<()> {
     }
 }
 
-/// A frame of a client is small and the kernel has room for it, else the server has stopped reading.
+/// Writes a client's frame. It is small and fits into the kernel's buffer, unless the server has stopped reading.
 fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
     match stream.try_write(bytes)? {
         written if written == bytes.len() => Ok(()),

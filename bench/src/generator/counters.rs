@@ -1,4 +1,4 @@
-//! What all clients have got, and the first thing that went wrong.
+//! Counts the frames that all clients have received, and keeps the first error.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -7,20 +7,20 @@ use tokio::sync::Notify;
 
 use crate::measure::now_ns;
 
-/// Counts for one thread of clients.
+/// Counters for one thread of clients.
 #[derive(Default)]
 pub(super) struct Counters {
     frames: Cell<u64>,
     bytes: Cell<u64>,
     goal: Cell<u64>,
-    /// In microseconds, of messages that say when they were sent, if that is wanted.
+    /// Ages in microseconds of messages that carry their send time, if they are recorded.
     ages: RefCell<Option<Vec<f64>>>,
     failure: RefCell<Option<String>>,
     changed: Notify,
 }
 
 impl Counters {
-    /// A sequenced frame came.
+    /// Counts a sequenced frame.
     pub(super) fn frame(&self) {
         self.frames.set(self.frames.get() + 1);
         if self.frames.get() == self.goal.get() {
@@ -28,22 +28,22 @@ impl Counters {
         }
     }
 
-    /// Bytes came.
+    /// Counts bytes.
     pub(super) fn bytes(&self, more: usize) {
         self.bytes.set(self.bytes.get() + more as u64);
     }
 
-    /// Whether to note how old messages are.
+    /// Starts or stops recording the ages of messages.
     pub(super) fn note_ages(&self, noted: bool) {
         *self.ages.borrow_mut() = noted.then(Vec::new);
     }
 
-    /// How old the messages since the last time were.
+    /// Returns the ages of the messages since the last call.
     pub(super) fn ages(&self) -> Vec<f64> {
         self.ages.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// A message came whose text is this.
+    /// Records the age of a message with this text.
     pub(super) fn message(&self, text: &[u8]) {
         if let Some(ages) = &mut *self.ages.borrow_mut()
             && let Some(sent) = super::frame::sent(text)
@@ -52,13 +52,14 @@ impl Counters {
         }
     }
 
-    /// A client is of no use any more.
+    /// Records that a client has failed.
     pub(super) fn fail(&self, error: &io::Error) {
         self.failure.borrow_mut().get_or_insert_with(|| error.to_string());
         self.changed.notify_one();
     }
 
-    /// Returns when that many frames have come in all, with the bytes; at once when a client fails.
+    /// Waits until that many frames have arrived in total, and returns frames and bytes. Returns at once if a client
+    /// fails.
     pub(super) async fn reach(&self, frames: u64) -> io::Result<(u64, u64)> {
         self.goal.set(frames);
         loop {
@@ -72,7 +73,7 @@ impl Counters {
         }
     }
 
-    /// How many sequenced frames have come.
+    /// Returns the number of sequenced frames so far.
     pub(super) fn frames(&self) -> u64 {
         self.frames.get()
     }

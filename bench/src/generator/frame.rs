@@ -1,4 +1,4 @@
-//! Frames as a client sees them, as far as counting goes. Pure.
+//! Parses the server's frames as far as counting requires. Pure.
 
 const FINAL: u8 = 0x80;
 const TEXT: u8 = 0x1;
@@ -8,20 +8,20 @@ const PONG_FRAME: u8 = 0xA;
 const MASKED: u8 = 0x80;
 const MASK: [u8; 4] = [0x5A, 0x17, 0xC3, 0x88];
 
-/// The answer to a ping without payload.
+/// The reply to a ping without payload.
 pub(super) const PONG: [u8; 6] = [FINAL | PONG_FRAME, MASKED, MASK[0], MASK[1], MASK[2], MASK[3]];
 
-/// A frame of the server.
+/// A frame from the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame<'a> {
     Text(&'a [u8]),
     Ping,
-    /// Code and reason.
+    /// Close code and reason.
     Close(&'a [u8]),
     Other,
 }
 
-/// The first whole frame and what follows it.
+/// Returns the first complete frame and the bytes after it.
 pub(super) fn first(bytes: &[u8]) -> Option<(Frame<'_>, &[u8])> {
     let (&[opcode, short], rest) = bytes.split_first_chunk()?;
     let (length, rest) = match short {
@@ -41,7 +41,7 @@ pub(super) fn first(bytes: &[u8]) -> Option<(Frame<'_>, &[u8])> {
     Some((frame, rest))
 }
 
-/// The number of a sequenced frame and what follows it; `None` for a frame outside the sequence.
+/// Returns the number of a sequenced frame and the bytes after it; `None` for a frame without a number.
 pub(super) fn numbered(payload: &[u8]) -> Option<(u64, &[u8])> {
     let mut rest = payload.strip_prefix(br#"{"seq":"#)?;
     let mut seq = 0u64;
@@ -52,7 +52,7 @@ pub(super) fn numbered(payload: &[u8]) -> Option<(u64, &[u8])> {
     Some((seq, rest.strip_prefix(b",")?))
 }
 
-/// When a message was sent, if its payload begins with that.
+/// Returns the time at which a message was sent, if its payload begins with it.
 pub(super) fn sent(text: &[u8]) -> Option<u64> {
     const MARK: &[u8] = br#""payload":{"sent":"#;
     let at = text.windows(MARK.len()).position(|window| window == MARK)?;
@@ -60,7 +60,7 @@ pub(super) fn sent(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// A text frame of a client. A payload of 64 KiB and more is never sent.
+/// Encodes a client's text frame. The payload must be shorter than 64 KiB.
 pub(super) fn text(payload: &str) -> Vec<u8> {
     let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
     let mut frame = Vec::with_capacity(payload.len() + 8);

@@ -1,7 +1,7 @@
-//! The clients of a measurement, in a process of their own and on one thread.
+//! The clients of a measurement, in a separate process and on one thread.
 //!
-//! Owns: opening pages, counting and checking what they get, sending when told to. Never: measuring; the process
-//! that sends the requests does.
+//! Owns: opening pages, counting and checking the frames they receive, and sending on request. Never: measuring, which
+//! is done by the process that sends the requests.
 
 mod client;
 mod counters;
@@ -22,20 +22,21 @@ use tokio::task::LocalSet;
 use crate::helper_protocol::{HelperRequest, HelperResponse, Manner, requests, unsupported_request};
 use crate::report::Times;
 
-/// Handshakes under way at a time.
+/// The most concurrent handshakes.
 const OPENING: usize = 64;
-/// A client acknowledges after that many frames, like the real one.
+/// Number of frames after which a client acknowledges, like the real one.
 pub(super) const ACK_EVERY: u64 = 32;
-/// What is read from a socket at once.
+/// The most bytes of one read from a socket.
 const READ: usize = 64 * 1024;
 
-/// Answers requests until standard input ends.
+/// Serves requests until standard input ends.
 pub(super) fn run() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, Clients::default().serve(requests()))
 }
 
-/// The one thread of the clients sleeps, and not on their sockets, before it looks at them again.
+/// Blocks the only thread of the clients for a millisecond at a time, so that it polls its sockets instead of waking
+/// for each frame.
 async fn nap() {
     loop {
         std::thread::sleep(Duration::from_millis(1));
@@ -110,7 +111,7 @@ impl Clients {
         Ok(HelperResponse::Counted { frames, bytes })
     }
 
-    /// Every message is two frames: itself at its target and the result at its sender.
+    /// Sends messages. Each causes two frames: the message at its target and the result at its sender.
     async fn send(&self, messages: u64, payload: &str) -> io::Result<HelperResponse> {
         let Some((sender, targets)) = self.pages.split_first() else {
             return Err(io::Error::other("there is no page to send from"));
@@ -126,7 +127,7 @@ impl Clients {
         }
         self.expect(expected).await
     }
-    /// Every frame has one answer, its result.
+    /// Sends frames. Each has one reply, its result.
     async fn ask(&self, frame: &str, times: u64, in_flight: u64) -> io::Result<HelperResponse> {
         let before = self.counters.frames();
         for (id, page) in (0..times).zip(self.pages.iter().cycle()) {

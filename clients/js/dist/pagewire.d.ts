@@ -1,24 +1,27 @@
 // Pagewire's browser client, built from clients/js/src: do not edit. Apache-2.0
-/** Why a request failed or a page closed. Programs decide by `code`, people read `message`. */
+/** The reason why a request failed or a page closed. Programs use `code`, people read `message`. */
 export declare class PagewireError extends Error {
     /**
-     * The server's codes (`forbidden`, `unknown`, `timeout`, `no_executor`, …) and the client's own:
-     * `uncertain` (it was sent, the answer is lost: it may or may not have happened), `closed` (it was never
-     * sent), `origin` (the server's `websocket.origins` does not list this page's), `cancelled` (somebody wanted it no more), `overflow` (too much is waiting), `timeout` and `too_large` as
-     * the server means them.
+     * The server's codes (`forbidden`, `unknown`, `timeout`, `no_executor`, …) and the client's own: `uncertain` (the
+     * request was sent and its reply is lost: it may or may not have been processed), `closed` (it was never sent),
+     * `origin` (the server's `websocket.origins` does not list the origin of this page), `cancelled` (the caller
+     * cancelled it), `overflow` (too many requests are waiting), and `timeout` and `too_large` with the same meaning as
+     * the server's.
      */
     readonly code: string;
     /** Whether the same request can succeed later. */
     readonly retryable: boolean;
-    /** How a job ended: `failed`, `cancelled` or `dead`. Absent when it did not end, and for all that is no job. */
+    /** How a job ended: `failed`, `cancelled` or `dead`. Absent if the job did not end, and for everything else. */
     readonly state: JobEnd | undefined;
     constructor(code: string, message: string, retryable?: boolean, state?: JobEnd);
 }
 /**
+ * The state of the connection:
+ *
  * - `connecting`: opening a new page
  * - `open`: registered, frames flow
  * - `recovering`: opening a socket to resume the page
- * - `waiting`: between two attempts (`retry_at` says until when)
+ * - `waiting`: between two attempts, until `retry_at`
  * - `closed`: not connected and not trying: before `connect()`, after `close()`, or refused by the server
  */
 export type State = "connecting" | "open" | "recovering" | "waiting" | "closed";
@@ -28,25 +31,25 @@ export interface StateChange {
     previous: State;
     /** The close code of the last socket, for `waiting` and `closed`. */
     code?: number;
-    /** What the server said, or what went wrong. */
+    /** The server's reason, or the error. */
     reason?: string;
     /** When the next attempt begins (ms since 1970), for `waiting`. */
     retry_at?: number;
 }
-/** The server's answer to a new socket: who and where this page is. */
+/** The `registered` frame: the identity and the node of this page. */
 export interface Registered {
     connection_id: string;
     session_id: string;
     page_id: string;
-    /** Absent or null: anonymous. */
+    /** Absent or null for an anonymous page. */
     user?: string | null;
     /** The node that holds the socket. */
     node: string;
     lane: string;
     release: string;
-    /** What resuming this page needs. */
+    /** The token that resuming this page needs. */
     token: string;
-    /** `recovered`: every missed frame follows. `reset`: something was missed. */
+    /** `recovered`: every missed frame follows. `reset`: frames are lost. */
     recovered: "new" | "recovered" | "reset";
     seq: number;
     pos: number;
@@ -56,7 +59,7 @@ export interface Registered {
         max_frame: number;
         frames_per_second: number;
     };
-    /** What a page without a role may do within its own chain: levels that it may write, and send to. */
+    /** The permissions of a page without a role, within its own chain: levels that it may write to, and send to. */
     allow?: {
         write: string[];
         send: string[];
@@ -66,13 +69,13 @@ export interface Registered {
 export interface Message {
     payload: unknown;
     seq: number;
-    /** The page that sent it; absent when it came from the server API. */
+    /** The page that sent it; absent if it was sent through the server API. */
     from?: string;
-    /** The topic that it was for; absent when it was for this page in another way. */
+    /** The topic of the message; absent if it was addressed in another way. */
     topic?: string;
     pos?: number;
 }
-/** A frame as it came. */
+/** A frame from the server, unchanged. */
 export interface ServerFrame {
     type: string;
     seq?: number;
@@ -84,28 +87,28 @@ export interface PagewireEvents {
     state: StateChange;
     /** A socket is registered, for the first time or again. */
     registered: Registered;
-    /** A pushed message, those for topics too. */
+    /** A pushed message, including those for topics. */
     message: Message;
-    /** Something was missed and will not come: load what the page shows afresh. */
+    /** Messages are lost: reload everything that the page shows. */
     reset: {
         reason: string;
     };
-    /** The page belongs to this user from here on. */
+    /** The page belongs to this user from now on. */
     identity: {
         user: string;
     };
-    /** The page has a new address: its node came back with another number. */
+    /** The page has a new address, because its node has another number. */
     address: {
         page_id: string;
     };
-    /** News of a job of this page that this document did not submit. */
+    /** An event of a job of this page that this document did not submit. */
     job: JobNews;
-    /** The server could not take a frame, or the token provider failed. */
+    /** The server could not process a frame, or the token provider failed. */
     error: PagewireError;
     /** A frame of a type that this client does not know. */
     frame: ServerFrame;
 }
-/** Who gets a message: exactly one of them. */
+/** The target of a message: exactly one of them. */
 export type Target = {
     page: string;
 } | {
@@ -117,67 +120,67 @@ export type Target = {
 } | {
     topic: string;
 };
-/** What became of a message. */
+/** The result of a message. */
 export interface Delivery {
-    /** Pages with an open socket that got it. */
+    /** The number of pages with an open socket that received it. */
     reached: number;
-    /** Pages within their resume window: they get it when they come back. */
+    /** The number of pages within their resume window; they receive it when they resume. */
     held: number;
 }
 /** Options of a call. */
 export interface CallOptions {
-    /** The longest wait for the answer, also while the server is away. */
+    /** The longest wait for the reply in ms, including time without a server. */
     timeout_ms?: number;
     /** Where the handler runs. */
     exec_mode?: "inline" | "any" | "assigned";
-    /** Whose workers. */
+    /** The pool of workers. */
     pool?: string;
-    /** Wants the call no more when it is aborted: it rejects with `cancelled`, and its handler is told to stop. */
+    /** Cancels the call when it is aborted: the call rejects with `cancelled`, and its handler is asked to stop. */
     signal?: AbortSignal;
 }
 /** How a job can end. */
 export type JobEnd = "succeeded" | "failed" | "cancelled" | "dead";
 /** Options of a job. */
 export interface JobOptions {
-    /** How often it may run again after a failure. */
+    /** How many times it is retried after a failure. */
     retries?: number;
-    /** Not before this time; a text is RFC 3339. */
+    /** The earliest time to run it; a text is RFC 3339. */
     run_at?: Date | string;
-    /** Whose workers. */
+    /** The pool of workers. */
     pool?: string;
-    /** Any worker, or the user's own, which runs the user's jobs one after the other. */
+    /** Run on any worker, or on the worker assigned to the user, which runs the user's jobs one after the other. */
     exec_mode?: "any" | "assigned";
-    /** The same key with the same content within 24 hours is the same job. */
+    /** The same key with the same content within 24 hours returns the same job. */
     idempotency_key?: string;
 }
 /** The events of a job. */
 export interface JobEvents {
-    /** It has come this far, 0 … 1. */
+    /** Progress from 0 to 1. */
     progress: {
         progress: number;
         message?: string;
     };
 }
 /**
- * Durable work, from its submission to its end. It goes on whatever becomes of the page; the page waits for it over
- * lost sockets, moves to other nodes and resets.
+ * A durable job, from its submission to its end. It continues even if the page is closed; the page waits for it over
+ * lost sockets, migrations to other nodes and resets.
  */
 export interface Job<Result = unknown> {
-    /** Its id, as soon as it is durable: from then on it has exactly one end. */
+    /** Its id, once it is durable: from then on it has exactly one end. */
     readonly accepted: Promise<string>;
     /**
-     * What its handler returned. Rejects with how it ended (`error.state` is `failed`, `cancelled` or `dead`), or with
-     * why it never began or its end is lost (`error.state` is absent).
+     * The handler's result. Rejects with the end of the job (`error.state` is `failed`, `cancelled` or `dead`), or with
+     * the reason why it never began or its end is lost (`error.state` is absent).
      */
     readonly result: Promise<Result>;
-    /** Listens until the returned function is called. */
+    /** Calls `listener` for each event until the returned function is called. */
     on<Type extends keyof JobEvents>(type: Type, listener: (event: JobEvents[Type]) => void): () => void;
-    /** Wants it no more. `result` says what came of that: it may have been over already. */
+    /** Cancels the job. `result` shows the outcome, because the job may have ended already. */
     cancel(): void;
 }
 /**
- * What became of a job that was submitted before a reload of this document, or by a program on behalf of this page:
- * `progress` on its way, `state` when it is over, `error` alone when the server knows nothing of it any more.
+ * An event of a job that was submitted before a reload of this document, or by a program on behalf of this page:
+ * `progress` while it runs, `state` when it has ended, `error` alone when the server no longer knows it.
  */
 export interface JobNews {
     /** Its id. */
@@ -188,7 +191,7 @@ export interface JobNews {
     progress?: number;
     message?: string;
 }
-/** What a browser's `WebSocket` offers; any implementation with the same shape will do. */
+/** The shape of the browser's `WebSocket`; any implementation of it works. */
 export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocket;
 /** The part of the browser's `Storage` that is used. */
 export type IdentityStorage = Pick<Storage, "getItem" | "setItem" | "removeItem">;
@@ -203,24 +206,26 @@ export interface Backoff {
 export interface PagewireOptions {
     /** The server's socket; by default `/_ws` of this origin. */
     url?: string | URL;
-    /** The user's token (JWT), or who to ask for it. A provider is asked again when a token is refused. */
+    /** The user's token (JWT), or a function that returns it. The function is called again when a token is rejected. */
     token?: string | (() => string | Promise<string>);
-    /** Waits between attempts: by default 500 ms doubling to 20 s, with full jitter. */
+    /** The waits between attempts: by default 500 ms doubling to 20 s, with full jitter. */
     backoff?: Partial<Backoff>;
-    /** Which page of its tab this is, when a document has several. By default the tab, or the iframe by its name. */
+    /** The slot of this page in its tab, if a document has several pages. By default the tab, or the iframe's name. */
     slot?: string;
-    /** How many requests and jobs may wait at once before new ones fail as `overflow`. By default 1,000. */
+    /** The most requests and jobs that may wait at once before new ones fail as `overflow`. By default 1,000. */
     max_pending?: number;
-    /** Remembers the connection between tabs: by default `localStorage`; `null` for nothing. */
+    /** Storage of the connection for all tabs: by default `localStorage`; `null` for none. */
     local_storage?: IdentityStorage | null;
-    /** Remembers session and page of a tab over reloads: by default `sessionStorage`; `null` for nothing. */
+    /** Storage of a tab's session and page for reloads: by default `sessionStorage`; `null` for none. */
     session_storage?: IdentityStorage | null;
-    /** By default the global `WebSocket`. */
+    /** The WebSocket implementation: by default the global `WebSocket`. */
     WebSocket?: WebSocketConstructor;
 }
-/** Whose tree: each page has one of its own, and one with all pages of its session, connection and user. */
+/**
+ * The level of a tree: each page has its own tree, and shares one with all pages of its session, connection and user.
+ */
 export type Level = "user" | "connection" | "session" | "page";
-/** What is to change in a tree. */
+/** A change to make in a tree. */
 export type Edit = {
     path: string;
     value: unknown;
@@ -228,67 +233,67 @@ export type Edit = {
     path: string;
     delete: true;
 };
-/** What has changed. */
+/** A change that was made. */
 export type Change = Edit & {
-    /** The page that asked for it; absent when it came from a program. */
+    /** The page that made the change; absent if it was a program. */
     from?: string;
 };
 /** Options of a write. */
 export interface WriteOptions {
-    /** Only if the tree is at this revision, else it rejects with `conflict`; 0 for a tree that does not exist. */
+    /** Write only if the tree is at this revision, otherwise reject with `conflict`; 0 for a tree that does not exist. */
     if_revision?: number;
 }
-/** What stands at a path. */
+/** The value at a path. */
 export interface Reading<Value = unknown> {
-    /** `undefined` where nothing stands. */
+    /** `undefined` if there is no value. */
     value: Value | undefined;
-    /** The tree's revision: it grows with every change, not always by one; 0 for a tree that does not exist. */
+    /** The tree's revision. It grows with every change, not always by one; 0 for a tree that does not exist. */
     revision: number;
 }
 /** The events of a view. */
 export interface ViewEvents {
-    /** The value is another one. */
+    /** The value has changed. */
     change: {
-        /** In order, with paths below the view; one at the path "" replaces all of it. */
+        /** The changes in order, with paths below the view; one at the path "" replaces the whole value. */
         changes: readonly Change[];
-        /** The page that asked for the last of them; absent when that was a program, or nobody knows. */
+        /** The page that made the last of them; absent if it was a program or is unknown. */
         from: string | undefined;
-        /** This page asked for all of them. */
+        /** This page made all of them. */
         own: boolean;
     };
-    /** The tree is gone, with everything in it. A new one shows here too. */
+    /** The tree was removed with all its values. The view also shows a new tree. */
     removed: object;
     /** The server does not let this page watch the path: the view has ended. */
     error: PagewireError;
 }
 /**
- * What stands at a path of a tree, kept current over lost sockets, moves to other nodes and resets, until it is closed.
- * Paths of edits and changes are below that of the view.
+ * The value at a path of a tree, kept current over lost sockets, migrations to other nodes and resets, until it is
+ * closed. Paths of edits and changes are relative to the path of the view.
  */
 export interface View<Value = unknown> {
     readonly level: Level;
-    /** Where in the tree; "" for all of it. */
+    /** The path in the tree; "" for the whole tree. */
     readonly path: string;
-    /** Resolves with the first word of the server about the value; rejects when it refuses. */
+    /** Resolves when the server has sent the value for the first time; rejects if it refuses. */
     readonly ready: Promise<void>;
-    /** As the server said last; `undefined` where nothing stands. Later changes make new objects: do not change these. */
+    /** The last value from the server; `undefined` if there is none. Changes create new objects: do not modify these. */
     readonly value: Value | undefined;
-    /** The tree's revision of the last news about the path. */
+    /** The tree's revision at the last update of the path. */
     readonly revision: number;
-    /** Listens until the returned function is called. */
+    /** Calls `listener` for each event until the returned function is called. */
     on<Type extends keyof ViewEvents>(type: Type, listener: (event: ViewEvents[Type]) => void): () => void;
-    /** Writes a value; resolves with the tree's revision. The view shows it when the server tells of it. */
+    /** Writes a value and resolves with the tree's revision. The view shows it when the server sends the change. */
     set(path: string, value: unknown, options?: WriteOptions): Promise<number>;
-    /** Deletes what stands at a path. */
+    /** Deletes the value at a path. */
     delete(path: string, options?: WriteOptions): Promise<number>;
-    /** Makes all of these edits or none. */
+    /** Applies all of these edits or none. */
     patch(edits: readonly Edit[], options?: WriteOptions): Promise<number>;
-    /** The end: the value stays as it is. */
+    /** Closes the view; the value remains as it is. */
     close(): void;
 }
 /** Options of a subscription. */
 export interface SubscribeOptions {
-    /** For a topic that is not open to all: asked for a token that names it, each time the page subscribes. */
+    /** Returns a token that names the topic, for a topic that is not public. Called each time the page subscribes. */
     token?: () => string | Promise<string>;
 }
 /** The events of a subscription. */
@@ -296,35 +301,39 @@ export interface SubscriptionEvents {
     /** A message for the topic. */
     message: Message;
     /**
-     * The page could not subscribe. If the error is `retryable` it tries again by itself; else the subscription has
+     * The page could not subscribe. If the error is `retryable`, it tries again by itself; otherwise the subscription has
      * ended.
      */
     error: PagewireError;
 }
-/** Messages for a topic, over lost sockets, moves to other nodes, resets and new pages, until it is closed. */
+/**
+ * A subscription to a topic, over lost sockets, migrations to other nodes, resets and new pages, until it is closed.
+ */
 export interface Subscription {
     readonly topic: string;
-    /** Resolves when messages for the topic reach this page; rejects when the subscription has ended before. */
+    /** Resolves when messages for the topic reach this page; rejects if the subscription ends before. */
     readonly ready: Promise<void>;
-    /** Listens until the returned function is called. */
+    /** Calls `listener` for each event until the returned function is called. */
     on<Type extends keyof SubscriptionEvents>(type: Type, listener: (event: SubscriptionEvents[Type]) => void): () => void;
-    /** Sends to all pages of the topic, this one too, as soon as the page is subscribed; the server has to allow it. */
+    /** Sends to all pages of the topic, including this one, once the page is subscribed. The server has to allow it. */
     send(payload: unknown): Promise<Delivery>;
-    /** The end. The last one of a topic unsubscribes the page; resolves when the server has done so. */
+    /**
+     * Closes the subscription. The last one of a topic unsubscribes the page and resolves when the server has done so.
+     */
     close(): Promise<void>;
 }
-/** Any key as one step of a path: `escape("james.wilson")` is `james\.wilson`. */
+/** Escapes any key as one step of a path: `escape("james.wilson")` is `james\.wilson`. */
 export declare function escape(key: string): string;
-/** Paths one below the other: `join("users", escape(name), "age")`. Empty ones are skipped. */
+/** Joins paths, each below the previous one: `join("users", escape(name), "age")`. Empty paths are skipped. */
 export declare function join(...paths: string[]): string;
-/** The keys of a path, from the root: `split("users.james\\.wilson")` is `["users", "james.wilson"]`. */
+/** Splits a path into its keys, from the root: `split("users.james\\.wilson")` is `["users", "james.wilson"]`. */
 export declare function split(path: string): string[];
-/** Typed events. A listener that throws does not keep the others from hearing. */
+/** Typed events. A listener that throws does not stop the other listeners. */
 declare class Emitter<Events extends object> {
     #private;
-    /** Listens until the returned function is called. */
+    /** Calls `listener` for each event until the returned function is called. */
     on<Type extends keyof Events>(type: Type, listener: (event: Events[Type]) => void): () => void;
-    /** Tells all listeners. */
+    /** Calls all listeners of an event. */
     protected emit<Type extends keyof Events>(type: Type, event: Events[Type]): void;
 }
 /**
@@ -342,11 +351,11 @@ export declare class Pagewire extends Emitter<PagewireEvents> {
     constructor(options?: PagewireOptions);
     /** The connection state. */
     get state(): State;
-    /** Who and where this page is; `undefined` before the first registration. */
+    /** The identity and the node of this page; `undefined` before the first registration. */
     get registered(): Registered | undefined;
     /**
-     * Opens the page, or resumes it after a reload. Resolves with the first registration, rejects when the server
-     * refuses; in between it keeps trying. After a refusal (`replaced`, for one) it may be called again and opens a
+     * Opens the page, or resumes it after a reload. Resolves with the first registration and rejects when the server
+     * refuses; in between it keeps trying. After a refusal (for example `replaced`) it may be called again and opens a
      * new page.
      */
     connect(): Promise<Registered>;
@@ -354,29 +363,29 @@ export declare class Pagewire extends Emitter<PagewireEvents> {
     close(): void;
     /**
      * Calls a method and resolves with its result. Rejects with the handler's error, with `timeout`, with `cancelled`
-     * when its signal was aborted, or with `uncertain` when the page was reset before the answer came.
+     * when its signal was aborted, or with `uncertain` when the page was reset before the reply arrived.
      */
     call<Result = unknown>(method: string, params?: unknown, options?: CallOptions): Promise<Result>;
     /**
-     * Submits durable work. Its end reaches this page over lost sockets, moves and resets; after a reload of the
-     * document it comes as the event `job`.
+     * Submits a durable job. Its end reaches this page over lost sockets, migrations and resets; after a reload of the
+     * document it arrives as the event `job`.
      */
     job<Result = unknown>(kind: string, data?: unknown, options?: JobOptions): Job<Result>;
     /** Sends a message to a page, or to all pages of a session, connection, user or topic. */
     send(to: Target, payload: unknown): Promise<Delivery>;
     /** Sends a message to all pages of this session. */
     broadcast(payload: unknown): Promise<Delivery>;
-    /** Messages for a topic, until the subscription is closed. Those of one topic share what the server knows of them. */
+    /** Subscribes to a topic until the subscription is closed. All subscriptions of one topic share one at the server. */
     subscribe(topic: string, options?: SubscribeOptions): Subscription;
-    /** Shows what stands at a path of a tree, and keeps it current. A path that is none throws. */
+    /** Watches a path of a tree and keeps its value current. Throws if the path is invalid. */
     watch<Value = unknown>(level: Level, path?: string): View<Value>;
-    /** Reads once what stands at a path of a tree. */
+    /** Reads the value at a path of a tree once. */
     get<Value = unknown>(level: Level, path?: string): Promise<Reading<Value>>;
-    /** Writes a value into a tree, and branches above it where there are none. Resolves with the tree's revision. */
+    /** Writes a value into a tree and creates missing branches above it. Resolves with the tree's revision. */
     set(level: Level, path: string, value: unknown, options?: WriteOptions): Promise<number>;
-    /** Makes all of these edits of a tree or none. Resolves with the tree's revision. */
+    /** Applies all of these edits of a tree or none. Resolves with the tree's revision. */
     patch(level: Level, edits: readonly Edit[], options?: WriteOptions): Promise<number>;
-    /** Logs in, or renews a token before it expires; later sockets use it too. */
+    /** Logs in, or renews a token before it expires. Later sockets use it too. */
     auth(token: string): Promise<void>;
 }
 export {};

@@ -3,15 +3,16 @@
 // src/error.ts
 var PagewireError = class extends Error {
   /**
-   * The server's codes (`forbidden`, `unknown`, `timeout`, `no_executor`, …) and the client's own:
-   * `uncertain` (it was sent, the answer is lost: it may or may not have happened), `closed` (it was never
-   * sent), `origin` (the server's `websocket.origins` does not list this page's), `cancelled` (somebody wanted it no more), `overflow` (too much is waiting), `timeout` and `too_large` as
-   * the server means them.
+   * The server's codes (`forbidden`, `unknown`, `timeout`, `no_executor`, …) and the client's own: `uncertain` (the
+   * request was sent and its reply is lost: it may or may not have been processed), `closed` (it was never sent),
+   * `origin` (the server's `websocket.origins` does not list the origin of this page), `cancelled` (the caller
+   * cancelled it), `overflow` (too many requests are waiting), and `timeout` and `too_large` with the same meaning as
+   * the server's.
    */
   code;
   /** Whether the same request can succeed later. */
   retryable;
-  /** How a job ended: `failed`, `cancelled` or `dead`. Absent when it did not end, and for all that is no job. */
+  /** How a job ended: `failed`, `cancelled` or `dead`. Absent if the job did not end, and for everything else. */
   state;
   constructor(code, message, retryable = false, state) {
     super(message);
@@ -24,38 +25,38 @@ var PagewireError = class extends Error {
 
 // src/outgoing.ts
 var Outgoing = class {
-  /** Not on the present socket. */
+  /** Not sent on the current socket. */
   #queue = [];
-  /** On the present socket, in order, not known to be processed. */
+  /** Sent on the current socket, in order, and not known to be processed. */
   #sent = [];
-  /** How many frames the server has processed before `#sent`. */
+  /** The number of frames that the server has processed before `#sent`. */
   #processed = 0;
   push(frame) {
     this.#queue.push(frame);
   }
-  /** The frame to send next. */
+  /** Returns the frame to send next. */
   peek() {
     return this.#queue[0];
   }
-  /** The next frame has been sent. */
+  /** Marks the next frame as sent. */
   shift() {
     const frame = this.#queue.shift();
     if (frame) this.#sent.push(frame);
   }
-  /** Takes a frame back; false when it has been sent. */
+  /** Withdraws a queued frame; returns false if it was sent already. */
   withdraw(id) {
     const place = this.#queue.findIndex((frame) => frame.id === id);
     return place >= 0 && this.#queue.splice(place, 1).length > 0;
   }
-  /** An answer proves that its frame and all before it were processed. */
+  /** Handles a reply, which proves that its frame and all earlier ones were processed. */
   answered(id) {
     const place = this.#sent.findIndex((frame) => frame.id === id);
     this.#sent.splice(0, place + 1);
     this.#processed += place + 1;
   }
   /**
-   * The page was recovered: what the server has not processed goes first, as far as anybody still waits for it.
-   * Returns that.
+   * Continues after the page was recovered: frames that the server has not processed are sent first, unless their
+   * callers have stopped waiting. Returns them.
    */
   recover(received, wanted) {
     const lost = this.#sent.slice(Math.max(0, received - this.#processed)).filter(wanted);
@@ -64,7 +65,7 @@ var Outgoing = class {
     this.#processed = received;
     return lost;
   }
-  /** The server counts anew; nobody can tell what became of the frames that were sent. */
+  /** Starts the count anew after a reset: whether the frames sent before were processed is unknown. */
   restart(received) {
     this.#sent = [];
     this.#processed = received;
@@ -77,13 +78,13 @@ var Pace = class {
   #rate = 1;
   #tokens = 0;
   #at = 0;
-  /** A new socket with its limit. */
+  /** Starts with a new socket and its limit. */
   restart(rate, now) {
     this.#rate = Math.max(1, rate * SHARE / 2);
     this.#tokens = this.#rate;
     this.#at = now;
   }
-  /** 0 when a frame may go now (and counts it), else how long to wait. */
+  /** Returns 0 and counts a frame that may be sent now, otherwise the ms to wait. */
   waitMs(now) {
     this.#tokens = Math.min(this.#rate, this.#tokens + (now - this.#at) / 1e3 * this.#rate);
     this.#at = now;
@@ -105,23 +106,25 @@ var Requests = class {
   #pump;
   #maxPending;
   #count = 0;
-  /** A reloaded document resumes its page and must not take an answer to its predecessor's request for its own. */
+  /** A prefix for ids, so that a reloaded document does not mistake a reply to its predecessor for its own. */
   #prefix = Math.random().toString(36).slice(2, 8);
   constructor(maxPending) {
     this.#maxPending = maxPending;
   }
-  /** What has been sent, outlives a reset and is not over: the server is asked for it when the page comes back. */
+  /**
+   * The ids of sent, unfinished requests that outlive a reset. The server is queried for them when the page resumes.
+   */
   get lasting() {
     return [...this.#pending].filter(([, { sent, waiter }]) => sent && waiter.reset).map(([id]) => id);
   }
-  /** Sends a frame as soon as there is a socket for it. Returns the id that its answers will have. */
+  /** Sends a frame as soon as a socket is open. Returns the id of its replies. */
   begin(frame, waiter, timeoutMs) {
     if (this.#pending.size >= this.#maxPending) {
       throw new PagewireError("overflow", `${this.#maxPending} requests are waiting already`, true);
     }
     return this.add(frame, waiter, timeoutMs);
   }
-  /** The same for what the page itself needs, however much waits. */
+  /** Like `begin`, for the page's own requests: has no limit on waiting requests. */
   add(frame, waiter, timeoutMs) {
     const id = `${this.#prefix}.${++this.#count}`;
     const pending = { waiter, sent: false };
@@ -134,22 +137,22 @@ var Requests = class {
     this.#flush();
     return id;
   }
-  /** Nobody waits for it any more. False when it has been sent, so that it may happen all the same. */
+  /** Stops waiting for a request. Returns false if it was sent, so that it may still be processed. */
   giveUp(id, error) {
     const unsent = this.#outgoing.withdraw(id);
     this.#take(id)?.waiter.fail(error);
     return unsent;
   }
-  /** Whether a request has been sent, so that only the server can stop it. */
+  /** Returns whether a request was sent, so that only the server can stop it. */
   sent(id) {
     return this.#pending.get(id)?.sent ?? true;
   }
-  /** Asks the server to stop what was sent as this. */
+  /** Asks the server to cancel the request with this id. */
   cancel(id) {
     this.#outgoing.push({ text: JSON.stringify({ type: "cancel", id }) });
     this.#flush();
   }
-  /** A socket is registered: first what the server has not got, then what waits. */
+  /** Handles a registered socket: first resends the unprocessed frames, then sends the waiting ones. */
   open(registered, write2) {
     this.#limits = registered.limits;
     if (registered.recovered === "recovered") this.#recover(registered.received);
@@ -158,18 +161,18 @@ var Requests = class {
     this.#write = write2;
     this.#flush();
   }
-  /** The socket is gone; requests wait for the next one. */
+  /** Handles a lost socket: requests wait for the next one. */
   pause() {
     this.#write = void 0;
     clearTimeout(this.#pump);
   }
-  /** There will be no next socket. */
+  /** Ends all requests, because there will be no next socket. */
   close() {
     this.pause();
     for (const [id, pending] of [...this.#pending]) this.#lose(id, pending);
     this.#outgoing = new Outgoing();
   }
-  /** Takes a frame with an id; false when nobody waits for it. */
+  /** Takes a frame with an id. Returns false if no caller waits for it. */
   answer(frame) {
     const id = String(frame["id"]);
     if (frame["code"] !== "uncertain") this.#outgoing.answered(id);
@@ -288,7 +291,7 @@ var LOCK = "pagewire.entrance";
 var Entrance = class {
   #turn = 0;
   #release;
-  /** Resolves when it is this document's turn, or when waiting any longer is worth less than going on. */
+  /** Resolves when it is this document's turn, or when it has waited long enough to continue without the lock. */
   async enter() {
     if (this.#release || typeof navigator === "undefined" || !navigator.locks) return;
     const turn = ++this.#turn;
@@ -302,7 +305,7 @@ var Entrance = class {
       navigator.locks.request(LOCK, { signal }, keep).catch(() => entered());
     });
   }
-  /** Lets the next one in. */
+  /** Lets the next document continue. */
   leave() {
     this.#turn += 1;
     this.#release?.();
@@ -315,7 +318,7 @@ var HANDOVER_MS = 300;
 var Tab = class {
   #key;
   #release;
-  /** Tries to make a remembered page this document's. */
+  /** Tries to claim a stored page for this document. */
   async claim(pageId) {
     const key = lockName(pageId);
     if (this.#key === key) return "ours";
@@ -323,7 +326,7 @@ var Tab = class {
     const got = await this.#lock(key, { ifAvailable: true }) || await this.#lock(key, { signal: patience() });
     return got ? "ours" : "taken";
   }
-  /** Keeps a page that the server has just given to this document. */
+  /** Holds a page that the server has just assigned to this document. */
   hold(pageId) {
     const key = lockName(pageId);
     if (this.#key === key) return;
@@ -342,7 +345,7 @@ var Tab = class {
       navigator.locks.request(key, options, keep).catch(() => locked(false));
     });
   }
-  /** Lets go, so that the next document of this tab may resume the page. */
+  /** Releases the page, so that the next document of this tab may resume it. */
   release() {
     this.#release?.();
     this.#release = void 0;
@@ -367,7 +370,7 @@ var Claim = class {
   constructor(identity) {
     this.#identity = identity;
   }
-  /** Makes sure that a page is resumed only by the document it belongs to, and a connection opened by one document. */
+  /** Ensures that a page is resumed only by its own document, and that only one document opens a connection. */
   async settle() {
     await this.#page();
     if (!this.#identity.blank) return;
@@ -382,16 +385,16 @@ var Claim = class {
     if (claim === "taken" && !dependent()) this.#identity.forgetSession();
     else this.#identity.forgetPage();
   }
-  /** The server has given a page to this document. */
+  /** Claims a page that the server has assigned to this document. */
   hold(page_id) {
     this.#tab.hold(page_id);
     this.#entrance.leave();
   }
-  /** There is no answer to wait for any more. */
+  /** Stops waiting: no reply from the server is expected any more. */
   leave() {
     this.#entrance.leave();
   }
-  /** The next document of this tab may resume the page. */
+  /** Releases the page, so that the next document of this tab may resume it. */
   release() {
     this.#tab.release();
   }
@@ -468,13 +471,13 @@ var Deferred = class {
 // src/emitter.ts
 var Emitter = class {
   #listeners = /* @__PURE__ */ new Map();
-  /** Listens until the returned function is called. */
+  /** Calls `listener` for each event until the returned function is called. */
   on(type, listener) {
     const listeners = this.#listeners.get(type) ?? /* @__PURE__ */ new Set();
     this.#listeners.set(type, listeners.add(listener));
     return () => listeners.delete(listener);
   }
-  /** Tells all listeners. */
+  /** Calls all listeners of an event. */
   emit(type, event) {
     for (const listener of [...this.#listeners.get(type) ?? []]) {
       try {
@@ -496,7 +499,7 @@ var Identity = class {
   #session;
   #slot;
   #proofs;
-  /** The session that the server refused, until there is another one. */
+  /** The session that the server rejected, until there is another one. */
   #lost;
   constructor(local, session, slot2) {
     this.#local = local;
@@ -508,7 +511,7 @@ var Identity = class {
       ...read("page", session, this.#slot)
     };
   }
-  /** Whether the next `hello` names nothing: it opens a connection. */
+  /** Whether the next `hello` has no ids, so that it opens a connection. */
   get blank() {
     const { connection, session, page } = this.#proofs;
     return !connection && !session && !page;
@@ -517,13 +520,13 @@ var Identity = class {
   get page() {
     return this.#proofs.page;
   }
-  /** The unfinished jobs of that page, by the id of the request that each answers. */
+  /** The unfinished jobs of that page, by the id of the request that submitted each. */
   get jobs() {
     return this.#proofs.page?.jobs ?? {};
   }
   /**
-   * The ids and the proof for `hello`: the page to resume with what it watches and waits for, else the session or
-   * connection to join.
+   * Returns the ids and the proof for `hello`: the page to resume with its watched paths and pending ids, otherwise the
+   * session or connection to join.
    */
   hello(seq, watch, pending) {
     const { connection, session, page } = this.#proofs;
@@ -533,12 +536,12 @@ var Identity = class {
       ...session && { session_id: session.id },
       ...page && { page_id: page.id },
       ...proof && { resume: { token: proof.token, seq: page ? seq : 0 } },
-      // also when it is nothing: what a document before this one watched is over
+      // sent even if it is empty: it ends the watches of the document before this one
       ...page && { watch },
       ...page && pending.length > 0 && { pending }
     };
   }
-  /** Remembers what the server has said. */
+  /** Stores the identity from a `registered` frame. */
   learn({ connection_id, session_id, page_id, token }, seq) {
     const successors = this.#successors({ id: session_id, token }, connection_id);
     this.#proofs = {
@@ -550,44 +553,46 @@ var Identity = class {
     write(this.#session, SESSION, this.#proofs.session);
     write(this.#session, this.#slot, this.#proofs.page);
   }
-  /** Remembers how far this page has seen. */
+  /** Stores the last `seq` that this page has received. */
   seen(seq) {
     if (!this.#proofs.page) return;
     this.#proofs.page.seq = seq;
     write(this.#session, this.#slot, this.#proofs.page);
   }
-  /** A job is durable: the page is told its end, also after a reload. */
+  /** Stores a durable job: its end will arrive, also after a reload. */
   jobStands(id, job) {
     if (!this.#proofs.page) return;
     this.#proofs.page.jobs = { ...this.jobs, [id]: job };
     write(this.#session, this.#slot, this.#proofs.page);
   }
-  /** The page has been told. */
+  /** Removes a job: its end has arrived. */
   jobEnded(id) {
     const { [id]: ended2, ...jobs } = this.jobs;
     if (!this.#proofs.page || ended2 === void 0) return;
     this.#proofs.page.jobs = jobs;
     write(this.#session, this.#slot, this.#proofs.page);
   }
-  /** Whether another document of this tab has used the page since; what it saw, this one has not. */
+  /**
+   * Returns whether another document of this tab has used the page since. This document has not received its frames.
+   */
   overtaken() {
     const stored2 = read("page", this.#session, this.#slot).page;
     return stored2 !== void 0 && stored2.token !== this.#proofs.page?.token;
   }
-  /** The next `hello` opens a new page in the same session. */
+  /** Forgets the page: the next `hello` opens a new page in the same session. */
   forgetPage() {
     delete this.#proofs.page;
     write(this.#session, this.#slot, void 0);
   }
-  /** The next `hello` opens a new page and a new session in the same connection. */
+  /** Forgets the session: the next `hello` opens a new page and a new session in the same connection. */
   forgetSession() {
     this.forgetPage();
     delete this.#proofs.session;
     write(this.#session, SESSION, void 0);
   }
   /**
-   * The server refuses what is remembered. It is forgotten, here and where it is stored; what another document has
-   * learned since is not ours to take away.
+   * Forgets the identity that the server has rejected, in memory and in storage. Entries that another document has
+   * stored since are kept.
    */
   forgetRefused() {
     const { connection, session } = this.#proofs;
@@ -597,14 +602,14 @@ var Identity = class {
     if (stored("session", this.#session, SESSION)?.token === session?.token) write(this.#session, SESSION, void 0);
     if (this.#connection()?.token === connection?.token) write(this.#local, CONNECTION, void 0);
   }
-  /** Joins what other documents of this browser have learned since this one forgot everything. */
+  /** Joins the connection that other documents of this browser have stored since this one forgot everything. */
   recall() {
     const connection = this.#connection();
     const successor = this.#lost === void 0 ? void 0 : connection?.successors?.[this.#lost];
     const session = stored("session", this.#session, SESSION) ?? (isProof(successor) ? successor : void 0);
     this.#proofs = { ...connection && { connection }, ...session && { session } };
   }
-  /** What the stored connection says of lost sessions, and what became of ours. */
+  /** Returns the successors of lost sessions in the stored connection, with the successor of this session. */
   #successors(session, connection_id) {
     const standing = this.#connection();
     const known = standing?.id === connection_id && standing.successors || void 0;
@@ -648,31 +653,31 @@ var ACK_EVERY = 32;
 var Incoming = class {
   #last = 0;
   #acked = 0;
-  /** The last `seq` seen. */
+  /** The last `seq` received. */
   get last() {
     return this.#last;
   }
-  /** The server continues behind `seq`. */
+  /** Continues behind `seq`. */
   restart(seq) {
     this.#last = seq;
     this.#acked = seq;
   }
-  /** A gap cannot happen on a correct server; taking the frame would hide that something is missing. */
+  /** Classifies a frame. A correct server never causes a gap; accepting the frame would hide a missing one. */
   accept(seq) {
     if (seq <= this.#last) return "duplicate";
     if (seq > this.#last + 1) return "gap";
     this.#last = seq;
     return "new";
   }
-  /** Whether some frame is not acknowledged yet. */
+  /** Whether some frames are not acknowledged yet. */
   get unacked() {
     return this.#last > this.#acked;
   }
-  /** Whether so many frames are unacknowledged that waiting longer would fill the server's ring. */
+  /** Whether so many frames are unacknowledged that waiting longer could fill the server's ring. */
   get due() {
     return this.#last - this.#acked >= ACK_EVERY;
   }
-  /** The `seq` to acknowledge now. */
+  /** Returns the `seq` to acknowledge now. */
   ack() {
     this.#acked = this.#last;
     return this.#last;
@@ -684,9 +689,9 @@ var SubmittedJob = class extends Emitter {
   #accepted = new Deferred();
   #result = new Deferred();
   #request;
-  /** The server has said so. */
+  /** The server has accepted it. */
   #stands = false;
-  /** A reset came: the answer to the submission may be lost, and the server is asked for the job. */
+  /** A reset happened: the reply to the submission may be lost, and the server is queried for the job. */
   #asked = false;
   #over = false;
   #cancelling = false;
@@ -774,13 +779,13 @@ var MAX_PENDING = 256;
 var Jobs = class {
   #requests;
   #identity;
-  /** Jobs that have ended for this document: what still comes for them was overtaken by the end, or says it again. */
+  /** Jobs that have ended for this document. Later frames about them are late or repeated, and are ignored. */
   #over = /* @__PURE__ */ new Set();
   constructor(requests, identity) {
     this.#requests = requests;
     this.#identity = identity;
   }
-  /** The ids under which this page waits for an end, also those from before a reload; the newest first. */
+  /** The ids under which this page waits for an end, including those from before a reload; the newest first. */
   get pending() {
     const ids = /* @__PURE__ */ new Set([...Object.keys(this.#identity.jobs), ...this.#requests.lasting]);
     return [...ids].reverse().slice(0, MAX_PENDING);
@@ -799,7 +804,7 @@ var Jobs = class {
     }
     return job;
   }
-  /** Takes a frame with an id. Returns what it says of a job that nobody in this document waits for. */
+  /** Takes a frame with an id. Returns the event if no caller in this document waits for that job. */
   take(frame) {
     const id = String(frame["id"]);
     const known = this.#identity.jobs[id];
@@ -841,7 +846,7 @@ var Link = class {
   #over = false;
   #heardAt = Date.now();
   #quietMs = 0;
-  /** Runs from opening to `registered`, then between two looks at the silence, then from a ping to its answer. */
+  /** Runs from opening to `registered`, then between two checks for silence, then from a ping to its reply. */
   #timer;
   #doubting = false;
   constructor(implementation, url, hello, events) {
@@ -856,24 +861,24 @@ var Link = class {
   get registered() {
     return this.#registered;
   }
-  /** Sends a frame; a socket that is closing drops it, and the page sends it again on the next one. */
+  /** Sends a frame. A closing socket drops it, and the page sends it again on the next one. */
   write(frame) {
     if (this.#socket.readyState !== this.#socket.OPEN) return;
     this.#socket.send(typeof frame === "string" ? frame : JSON.stringify(frame));
   }
-  /** The socket may be dead without knowing it (sleep, a changed network): a server that is there answers. */
+  /** Pings the server, because the socket may be dead without a close event (sleep, a changed network). */
   doubt() {
     if (this.#over || !this.#registered || this.#doubting) return;
     this.#doubting = true;
     this.write({ type: "ping" });
     this.#arm(PONG_MS, () => this.drop("the server fell silent"));
   }
-  /** Gives the socket up without waiting for the other side. */
+  /** Closes the socket without waiting for the other side. */
   drop(reason) {
     this.#socket.close();
     this.#end(ABNORMAL, reason);
   }
-  /** Leaves for good or for now. Nothing is reported any more. */
+  /** Closes the link, permanently or for now. No more events are reported. */
   leave() {
     this.#over = true;
     clearTimeout(this.#timer);
@@ -934,22 +939,22 @@ var TokenSource = class {
     if (typeof source === "function") this.#provider = source;
     else this.#token = source;
   }
-  /** The present token; `undefined` for an anonymous page. */
+  /** Returns the current token; `undefined` for an anonymous page. */
   async get() {
     this.#token ??= await this.#provider?.();
     return this.#token;
   }
-  /** A token that the server has accepted meanwhile. */
+  /** Replaces the token by one that the server has accepted. */
   replace(token) {
     this.#token = token;
   }
-  /** The server has accepted the token. */
+  /** Notes that the server has accepted the token. */
   accepted() {
     this.#renewed = false;
   }
   /**
-   * The server has refused it. Whether coming back makes sense: with a new token from the provider, once or `again`
-   * and again; without any token of ours (a cookie carries it) as the server says.
+   * Handles a rejected token. Returns whether reconnecting makes sense: with a new token from the provider, once or
+   * (`again`) repeatedly; without a token here (a cookie carries it), if the server permits it.
    */
   renew(again) {
     if (!this.#provider) return again && this.#token === void 0;
@@ -984,18 +989,18 @@ var Subscriber = class extends Emitter {
     this.#end(new PagewireError("closed", "the subscription was closed"));
     return this.#room.leave(this);
   }
-  /** The page is subscribed. */
+  /** Reports that the page is subscribed. */
   stand() {
     this.#ready.resolve();
   }
   take(message) {
     this.emit("message", message);
   }
-  /** The page could not subscribe, for now. */
+  /** Reports that the page could not subscribe for now. */
   trouble(error) {
     this.emit("error", error);
   }
-  /** The page may not subscribe. */
+  /** Reports that the page may not subscribe. */
   refuse(error) {
     this.#end(error);
     this.emit("error", error);
@@ -1012,13 +1017,13 @@ var Topic = class {
   #page;
   #subscribers = /* @__PURE__ */ new Set();
   #live = false;
-  /** `asked`: on its way to the server, over as many sockets as that takes. */
+  /** `asked`: the request is on its way to the server, over any number of sockets. */
   #state = "unknown";
-  /** Tells an attempt that it has been overtaken. */
+  /** Incremented so that an attempt notices that it is obsolete. */
   #turn = 0;
   #failures = 0;
   #retry;
-  /** Settled when what is sent now finds the page subscribed. */
+  /** Settled once messages sent from now on find the page subscribed. */
   #standing = new Deferred();
   constructor(name2, page) {
     this.#name = name2;
@@ -1040,20 +1045,20 @@ var Topic = class {
     this.#end(new PagewireError("closed", "the subscription was closed"));
     if (heard) await this.#page.unsubscribe();
   }
-  /** A socket is registered; `kept`: for the page as it was. */
+  /** Handles a registered socket; `kept` means that the page still has its subscriptions. */
   open(kept) {
     this.#live = true;
     if (!kept) this.#state = "unknown";
     if (this.#state === "stands") this.#standing.resolve();
     else if (this.#state === "unknown") void this.#ask();
   }
-  /** The socket is gone. */
+  /** Handles a lost socket. */
   pause() {
     this.#live = false;
     clearTimeout(this.#retry);
     if (this.#state === "stands") this.#standing = new Deferred();
   }
-  /** The page is closed; the next one subscribes again. */
+  /** Handles a closed page; the next page subscribes again. */
   close(error) {
     this.#turn += 1;
     this.#state = "unknown";
@@ -1087,7 +1092,7 @@ var Topic = class {
       }
     });
   }
-  /** From the newest subscription that brings one. */
+  /** Returns a token from the newest subscription that provides one. */
   async #token() {
     return [...this.#subscribers].reverse().find(({ token }) => token)?.token?.();
   }
@@ -1124,7 +1129,7 @@ var Topics = class {
   #requests;
   #backoff;
   #topics = /* @__PURE__ */ new Map();
-  /** What the server was asked to send no more of, and has not answered. */
+  /** Topics with an unsubscribe request that has no reply yet. */
   #leaving = /* @__PURE__ */ new Set();
   #live = false;
   constructor(requests, backoff) {
@@ -1139,17 +1144,17 @@ var Topics = class {
     if (this.#live) topic.open(true);
     return subscription;
   }
-  /** A socket is registered. A page that was recovered has its topics still. */
+  /** Handles a registered socket. A recovered page still has its topics. */
   open(recovered) {
     this.#live = true;
     for (const topic of this.#topics.values()) topic.open(recovered === "recovered");
   }
-  /** The socket is gone. */
+  /** Handles a lost socket. */
   pause() {
     this.#live = false;
     for (const topic of this.#topics.values()) topic.pause();
   }
-  /** There will be no next socket for this page. */
+  /** Ends all subscriptions to this page, which gets no other socket. */
   close(error) {
     for (const topic of this.#topics.values()) topic.close(error);
   }
@@ -1169,7 +1174,9 @@ var Topics = class {
     this.#topics.set(name2, topic);
     return topic;
   }
-  /** Whatever the answer is, the server has heard it: what it sends all the same leads to another one. */
+  /**
+   * Unsubscribes. After any reply the server has processed it; a message that still arrives leads to another request.
+   */
   #unsubscribe(topic) {
     this.#leaving.add(topic);
     return new Promise((resolve) => {
@@ -1250,14 +1257,14 @@ function isBranch(node) {
 var Replica = class {
   /** The keys of the path. */
   #at;
-  /** The server has said something. */
+  /** The server has sent the value. */
   #known = false;
   #value;
   #revision = 0;
   constructor(at) {
     this.#at = at;
   }
-  /** Whether the server has said anything yet. */
+  /** Whether the server has sent anything yet. */
   get known() {
     return this.#known;
   }
@@ -1268,8 +1275,8 @@ var Replica = class {
     return this.#revision;
   }
   /**
-   * Takes what the server tells. Returns what has changed by it, with paths below this one; `undefined` when it was left
-   * from an earlier watch of the same path, and the snapshot is still to come.
+   * Applies a frame. Returns the changes that it made, with paths below this one; `undefined` if the frame belongs to
+   * an earlier watch of the same path, and the snapshot is still to come.
    */
   take(frame) {
     if (!this.#known && (frame.changes || frame.removed)) return void 0;
@@ -1326,18 +1333,18 @@ var LiveView = class extends Emitter {
   close() {
     this.#tree.close();
   }
-  /** Shows what the server has told of. */
+  /** Shows the value that the server has sent. */
   show({ value, revision }, news2) {
     this.#value = value;
     this.#revision = revision;
     this.#ready.resolve();
     if (news2) this.emit("change", news2);
   }
-  /** The tree is gone. */
+  /** Reports that the tree was removed. */
   removed() {
     this.emit("removed", {});
   }
-  /** The server does not let this page watch the path. */
+  /** Reports that the server does not let this page watch the path. */
   refuse(error) {
     this.#ready.reject(error);
     this.emit("error", error);
@@ -1350,7 +1357,7 @@ var Trees = class {
   #requests;
   #self;
   #watched = /* @__PURE__ */ new Map();
-  /** What the server was asked to tell no more of, and has not answered. */
+  /** Paths with an unwatch request that has no reply yet. */
   #leaving = /* @__PURE__ */ new Set();
   #live = false;
   constructor(requests, self) {
@@ -1358,8 +1365,8 @@ var Trees = class {
     this.#self = self;
   }
   /**
-   * What is watched, for a `hello` that resumes, as far as it fits in. What that does not name the server watches no
-   * more: it is asked for afterwards.
+   * Returns the watched paths for a `hello` that resumes, as many as fit in. The server ends the watches that are not
+   * named; they are requested again afterwards.
    */
   places() {
     let room = ROOM;
@@ -1394,8 +1401,8 @@ var Trees = class {
     return this.#write({ ...options, type: "patch", level, changes });
   }
   /**
-   * A socket is registered. A page that was recovered is told of what it watched before, as far as `hello` named it;
-   * after a reset the server begins with what that named.
+   * Handles a registered socket. A recovered page receives updates of the paths that it watched before, if `hello`
+   * named them; after a reset the server starts with the named paths.
    */
   open(recovered, named) {
     this.#live = true;
@@ -1404,7 +1411,7 @@ var Trees = class {
       if (!watched.asked) this.#ask(watched);
     }
   }
-  /** The socket is gone. */
+  /** Handles a lost socket. */
   pause() {
     this.#live = false;
   }
@@ -1451,12 +1458,12 @@ var Trees = class {
     this.#forget(watched);
     if (watched.asked) this.#leave(watched.place);
   }
-  /** Another one may watch the same path by now. */
+  /** Forgets a path, unless another watch of the same path has begun. */
   #forget(watched) {
     const key = name(watched.place);
     if (this.#watched.get(key) === watched) this.#watched.delete(key);
   }
-  /** Tells the server once; what it does not hear now it hears when there is news. */
+  /** Ends a watch at the server, with one request at a time. Without a socket it is repeated at the next update. */
   #leave(place) {
     const key = name(place);
     if (!this.#live || this.#leaving.has(key)) return;
@@ -1496,12 +1503,12 @@ var Pagewire = class extends Emitter {
   #registered;
   #opening;
   #link;
-  /** Tells an attempt that it has been overtaken while it waited for something. */
+  /** Incremented so that a waiting attempt notices that it is obsolete. */
   #turn = 0;
   #failures = 0;
   #openedAt = Infinity;
   #advised = false;
-  /** The document lies in the back/forward cache. */
+  /** The document is in the back/forward cache. */
   #away = false;
   #retry;
   #ack;
@@ -1526,13 +1533,13 @@ var Pagewire = class extends Emitter {
   get state() {
     return this.#state;
   }
-  /** Who and where this page is; `undefined` before the first registration. */
+  /** The identity and the node of this page; `undefined` before the first registration. */
   get registered() {
     return this.#registered;
   }
   /**
-   * Opens the page, or resumes it after a reload. Resolves with the first registration, rejects when the server
-   * refuses; in between it keeps trying. After a refusal (`replaced`, for one) it may be called again and opens a
+   * Opens the page, or resumes it after a reload. Resolves with the first registration and rejects when the server
+   * refuses; in between it keeps trying. After a refusal (for example `replaced`) it may be called again and opens a
    * new page.
    */
   connect() {
@@ -1555,7 +1562,7 @@ var Pagewire = class extends Emitter {
   }
   /**
    * Calls a method and resolves with its result. Rejects with the handler's error, with `timeout`, with `cancelled`
-   * when its signal was aborted, or with `uncertain` when the page was reset before the answer came.
+   * when its signal was aborted, or with `uncertain` when the page was reset before the reply arrived.
    */
   call(method, params, options = {}) {
     const { signal, ...rest } = options;
@@ -1563,8 +1570,8 @@ var Pagewire = class extends Emitter {
     return ask(this.#requests, frame, { signal, timeout_ms: rest.timeout_ms });
   }
   /**
-   * Submits durable work. Its end reaches this page over lost sockets, moves and resets; after a reload of the
-   * document it comes as the event `job`.
+   * Submits a durable job. Its end reaches this page over lost sockets, migrations and resets; after a reload of the
+   * document it arrives as the event `job`.
    */
   job(kind, data, options = {}) {
     return this.#jobs.submit(kind, data, options);
@@ -1577,27 +1584,27 @@ var Pagewire = class extends Emitter {
   broadcast(payload) {
     return ask(this.#requests, { type: "broadcast_session", payload });
   }
-  /** Messages for a topic, until the subscription is closed. Those of one topic share what the server knows of them. */
+  /** Subscribes to a topic until the subscription is closed. All subscriptions of one topic share one at the server. */
   subscribe(topic, options = {}) {
     return this.#topics.subscribe(topic, options);
   }
-  /** Shows what stands at a path of a tree, and keeps it current. A path that is none throws. */
+  /** Watches a path of a tree and keeps its value current. Throws if the path is invalid. */
   watch(level, path = "") {
     return this.#trees.watch(level, path);
   }
-  /** Reads once what stands at a path of a tree. */
+  /** Reads the value at a path of a tree once. */
   get(level, path = "") {
     return this.#trees.get(level, path);
   }
-  /** Writes a value into a tree, and branches above it where there are none. Resolves with the tree's revision. */
+  /** Writes a value into a tree and creates missing branches above it. Resolves with the tree's revision. */
   set(level, path, value, options) {
     return this.#trees.set(level, path, value, options);
   }
-  /** Makes all of these edits of a tree or none. Resolves with the tree's revision. */
+  /** Applies all of these edits of a tree or none. Resolves with the tree's revision. */
   patch(level, edits, options) {
     return this.#trees.patch(level, edits, options);
   }
-  /** Logs in, or renews a token before it expires; later sockets use it too. */
+  /** Logs in, or renews a token before it expires. Later sockets use it too. */
   async auth(token) {
     await ask(this.#requests, { type: "auth", token });
     this.#tokens.replace(token);
@@ -1694,7 +1701,7 @@ var Pagewire = class extends Emitter {
     if (this.#registered) this.#registered = { ...this.#registered, user };
     this.emit("identity", { user });
   }
-  /** The node has another number now; the page is the same. */
+  /** Handles a new number of the node; the page is the same. */
   #readdress(page_id, token) {
     if (!this.#registered) return;
     this.#registered = { ...this.#registered, page_id, token, node: page_id.slice(page_id.indexOf("|") + 1) };
@@ -1721,12 +1728,12 @@ var Pagewire = class extends Emitter {
     this.#retry = setTimeout(() => void this.#attempt(), delay);
     this.#change("waiting", { ...change, retry_at: Date.now() + delay });
   }
-  /** Somebody looks or the network is back: no reason to sit out a back-off that the server did not ask for. */
+  /** Handles a visible document or a network that is back: skips the back-off, unless the server asked for it. */
   #wake() {
     if (this.#link) this.#link.doubt();
     else if (this.#state === "waiting" && !this.#advised && !this.#away) void this.#attempt();
   }
-  /** The document goes: the next one of this tab continues from here, or this one when it comes back. */
+  /** Handles an unloaded document: the next document of this tab continues from here, or this one if it returns. */
   #leave() {
     this.#away = true;
     this.#acknowledge();

@@ -1,20 +1,20 @@
-// What changes make of a value. Pure: whatever was handed out before stays as it was.
+// Applies changes to a value. Pure: values that were returned before are never modified.
 //
-// Objects are branches, everything else is a leaf, arrays too. A browser keeps the order in which keys came, but puts
-// keys that are whole numbers first.
+// Objects are branches; everything else is a leaf, including arrays. A browser keeps the insertion order of keys,
+// except that integer keys come first.
 
 type Branch = Record<string, unknown>;
 
-/** A value for the keys below, or nothing from there on. */
+/** A value to set below the given keys, or a deletion. */
 export interface Step {
   keys: readonly string[];
   /** `undefined` deletes. */
   value: unknown;
 }
 
-/** The value after all of these steps. */
+/** Returns the value after all of these steps. */
 export function apply(value: unknown, steps: readonly Step[]): unknown {
-  /** Branches that were copied for these steps: nobody has seen them. */
+  /** Branches that were copied for these steps and can be modified, because no caller has seen them. */
   const ours = new Set<unknown>();
 
   const open = (node: unknown): Branch => {
@@ -31,7 +31,7 @@ export function apply(value: unknown, steps: readonly Step[]): unknown {
     const branch = open(node);
     const next = at(child, below, value);
     if (next === undefined) delete branch[key];
-    // a plain assignment to `__proto__` would be something else
+    // a plain assignment to `__proto__` would set the prototype
     else Object.defineProperty(branch, key, { value: next, writable: true, enumerable: true, configurable: true });
     return branch;
   };
@@ -39,7 +39,7 @@ export function apply(value: unknown, steps: readonly Step[]): unknown {
   return steps.reduce((whole, step) => at(whole, step.keys, step.value), value);
 }
 
-/** Whether two values are the same, the order of keys included. */
+/** Returns whether two values are equal, including the order of keys. */
 export function same(a: unknown, b: unknown): boolean {
   return a === b || JSON.stringify(a) === JSON.stringify(b);
 }

@@ -1,13 +1,13 @@
 import { PagewireError } from "./error.js";
 import { serverError, type Requests } from "./requests.js";
 
-/** How long somebody waits. */
+/** How long a caller waits. */
 export interface Patience {
   timeout_ms?: number | undefined;
   signal?: AbortSignal | undefined;
 }
 
-/** A request with one answer: sent as soon as there is a socket for it, settled by what the server says. */
+/** Sends a request with one reply as soon as a socket is open. The reply of the server settles the promise. */
 export function ask(requests: Requests, frame: object, { timeout_ms, signal }: Patience = {}): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const cancelled = new PagewireError("cancelled", "the caller wanted it no more");

@@ -3,7 +3,9 @@ import { Entrance } from "./entrance.js";
 import type { Identity } from "./identity.js";
 import { Tab } from "./tab.js";
 
-/** Which page a document may resume, and what it joins when it has none: decided before every `hello`. */
+/**
+ * Decides before every `hello` which page a document may resume, and which connection or session it joins otherwise.
+ */
 export class Claim {
   readonly #identity: Identity;
   readonly #tab = new Tab();
@@ -13,7 +15,7 @@ export class Claim {
     this.#identity = identity;
   }
 
-  /** Makes sure that a page is resumed only by the document it belongs to, and a connection opened by one document. */
+  /** Ensures that a page is resumed only by its own document, and that only one document opens a connection. */
   async settle(): Promise<void> {
     await this.#page();
     if (!this.#identity.blank) return;
@@ -26,23 +28,23 @@ export class Claim {
     if (!page) return;
     const claim = await this.#tab.claim(page.id);
     if (claim === "ours" && !this.#identity.overtaken()) return;
-    // a duplicated tab is a master page of its own; an iframe or an opened window belongs to the session it came from
+    // a duplicated tab is a master page with its own session; an iframe or an opened window keeps its opener's session
     if (claim === "taken" && !dependent()) this.#identity.forgetSession();
     else this.#identity.forgetPage();
   }
 
-  /** The server has given a page to this document. */
+  /** Claims a page that the server has assigned to this document. */
   hold(page_id: string): void {
     this.#tab.hold(page_id);
     this.#entrance.leave();
   }
 
-  /** There is no answer to wait for any more. */
+  /** Stops waiting: no reply from the server is expected any more. */
   leave(): void {
     this.#entrance.leave();
   }
 
-  /** The next document of this tab may resume the page. */
+  /** Releases the page, so that the next document of this tab may resume it. */
   release(): void {
     this.#tab.release();
   }

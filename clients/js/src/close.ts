@@ -1,20 +1,20 @@
-// What a close code means for the client. Pure.
+// Maps close codes to actions of the client. Pure.
 
-/** What to do after a socket has closed. */
+/** The action after a socket has closed. */
 export interface Verdict {
-  /** Come back, after a back-off. */
+  /** Reconnect, after a back-off. */
   reconnect: boolean;
-  /** The token was refused: only with a new one. */
+  /** The token was rejected: reconnect only with a new one. */
   renewToken: boolean;
-  /** The page is of no use any more. */
+  /** The page cannot be resumed any more. */
   forgetPage: boolean;
-  /** As the answer to `hello`: the server does not accept the ids and the proof in it. */
+  /** The socket was closed in reply to `hello`: the server rejects the ids and the proof in it. */
   refusesIds: boolean;
-  /** The delay that the server advises, 0 for none. */
+  /** The delay in ms that the server advises, 0 for none. */
   advisedMs: number;
-  /** What the server said, for people. */
+  /** The server's reason, for people. */
   reason: string;
-  /** Why the page ended, if this ends it. */
+  /** The error code of the page, if this ends it. */
   ending: string;
 }
 
@@ -24,10 +24,13 @@ const FORBIDDEN = 4003;
 const REPLACED = 4006;
 const UNREGISTERED = 4007;
 const TOKEN_EXPIRED = 4504;
-/** The reason of a 4003 before `hello`: no identity could help, only another configuration of the server. */
+/** The reason of a 4003 before `hello`: only another configuration of the server could help, no other identity. */
 const ORIGIN = "origin";
 
-/** Codes 4000–4499 end the page; every other one, also an unknown one, means to come back. */
+/**
+ * Returns the action for a close code. Codes 4000–4499 end the page; after every other code, even an unknown one, the
+ * client reconnects.
+ */
 export function verdict(code: number, text: string): Verdict {
   const said = advice(text);
   const origin = code === FORBIDDEN && said.reason === ORIGIN;
@@ -47,7 +50,7 @@ function foreign(): string {
   return `the server accepts no pages of ${here}: its configuration key websocket.origins does not list it`;
 }
 
-/** The error code of a page that ended with a close code. */
+/** Returns the error code of a page that ended with a close code. */
 function ending(code: number): string {
   switch (code) {
     case MALFORMED_HELLO:

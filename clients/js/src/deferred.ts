@@ -1,4 +1,4 @@
-/** A promise and the two ways to settle it. Whoever never looks at it is not troubled by its rejection. */
+/** A promise with its two settle functions. A rejection that no caller handles is ignored. */
 export class Deferred<Value> {
   readonly promise: Promise<Value>;
   resolve: (value: Value) => void = () => undefined;

@@ -1,24 +1,24 @@
-// Where this document lives: its server, its tab, what it may remember.
+// The environment of this document: its server, its tab, its storage.
 
-/** The address of the server's socket, seen from here. */
+/** Returns the address of the server's socket. */
 export function socketUrl(url: string | URL = "/_ws"): string {
   const absolute = new URL(url, globalThis.location?.href);
   absolute.protocol = absolute.protocol.replace("http", "ws");
   return absolute.href;
 }
 
-/** Which page of its tab this document is. */
+/** Returns the slot that tells this document apart from the others of its tab. */
 export function slot(): string {
   if (typeof window === "undefined" || window === window.top) return "tab";
   return `frame:${window.name || window.location.pathname}`;
 }
 
-/** Whether it belongs to the session of another document: an iframe, or a window opened by script. */
+/** Returns whether this document shares the session of another one: it is an iframe, or a window opened by script. */
 export function dependent(): boolean {
   return typeof window !== "undefined" && (window !== window.top || Boolean(window.opener));
 }
 
-/** The browser's storage of that name, as far as its settings allow. */
+/** Returns the browser's storage of that name, or `null` if its settings forbid it. */
 export function storage(name: "localStorage" | "sessionStorage"): Storage | null {
   try {
     return (typeof window !== "undefined" && window[name]) || null;

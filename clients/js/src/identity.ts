@@ -4,27 +4,27 @@ import type { IdentityStorage, Registered } from "./types.js";
 const CONNECTION = "pagewire.connection";
 const SESSION = "pagewire.session";
 const PAGE = "pagewire.page.";
-/** The newest successors are kept, for the tabs that have not come back yet. */
+/** The most successors that are stored; the newest are kept, for tabs that have not returned yet. */
 const MAX_SUCCESSORS = 16;
 
-/** An id and the token that proves that it was ours. */
+/** An id and the token that proves its ownership. */
 interface Proof {
   id: string;
   token: string;
 }
 
-/** The connection, and the sessions that took the place of those which the server no longer knew, by their old ids. */
+/** The connection, and the sessions that replaced those that the server no longer knew, by their old ids. */
 interface ConnectionProof extends Proof {
   successors?: Record<string, Proof>;
 }
 
 interface PageProof extends Proof {
   seq: number;
-  /** Its unfinished jobs, by the id of the request that each answers. */
+  /** Its unfinished jobs, by the id of the request that submitted each. */
   jobs: Record<string, string>;
 }
 
-/** The members of the first frame. */
+/** The members of the `hello` frame. */
 export interface Hello {
   connection_id?: string;
   session_id?: string;
@@ -36,16 +36,16 @@ export interface Hello {
 }
 
 /**
- * What this page remembers of itself. The connection is the browser's (localStorage); session and page are the
- * tab's (sessionStorage), so a reload resumes the same page. The iframes of a tab share its session and have a
- * page each, told apart by their slot.
+ * The stored identity of this page. The connection belongs to the browser (localStorage); session and page belong to
+ * the tab (sessionStorage), so a reload resumes the same page. The iframes of a tab share its session and have their
+ * own pages, told apart by their slots.
  */
 export class Identity {
   #local: IdentityStorage | null;
   #session: IdentityStorage | null;
   #slot: string;
   #proofs: { connection?: ConnectionProof; session?: Proof; page?: PageProof };
-  /** The session that the server refused, until there is another one. */
+  /** The session that the server rejected, until there is another one. */
   #lost: string | undefined;
 
   constructor(local: IdentityStorage | null, session: IdentityStorage | null, slot: string) {
@@ -59,7 +59,7 @@ export class Identity {
     };
   }
 
-  /** Whether the next `hello` names nothing: it opens a connection. */
+  /** Whether the next `hello` has no ids, so that it opens a connection. */
   get blank(): boolean {
     const { connection, session, page } = this.#proofs;
     return !connection && !session && !page;
@@ -70,14 +70,14 @@ export class Identity {
     return this.#proofs.page;
   }
 
-  /** The unfinished jobs of that page, by the id of the request that each answers. */
+  /** The unfinished jobs of that page, by the id of the request that submitted each. */
   get jobs(): Readonly<Record<string, string>> {
     return this.#proofs.page?.jobs ?? {};
   }
 
   /**
-   * The ids and the proof for `hello`: the page to resume with what it watches and waits for, else the session or
-   * connection to join.
+   * Returns the ids and the proof for `hello`: the page to resume with its watched paths and pending ids, otherwise the
+   * session or connection to join.
    */
   hello(seq: number, watch: Place[], pending: string[]): Hello {
     const { connection, session, page } = this.#proofs;
@@ -87,13 +87,13 @@ export class Identity {
       ...(session && { session_id: session.id }),
       ...(page && { page_id: page.id }),
       ...(proof && { resume: { token: proof.token, seq: page ? seq : 0 } }),
-      // also when it is nothing: what a document before this one watched is over
+      // sent even if it is empty: it ends the watches of the document before this one
       ...(page && { watch }),
       ...(page && pending.length > 0 && { pending }),
     };
   }
 
-  /** Remembers what the server has said. */
+  /** Stores the identity from a `registered` frame. */
   learn({ connection_id, session_id, page_id, token }: Registered, seq: number): void {
     const successors = this.#successors({ id: session_id, token }, connection_id);
     this.#proofs = {
@@ -106,21 +106,21 @@ export class Identity {
     write(this.#session, this.#slot, this.#proofs.page);
   }
 
-  /** Remembers how far this page has seen. */
+  /** Stores the last `seq` that this page has received. */
   seen(seq: number): void {
     if (!this.#proofs.page) return;
     this.#proofs.page.seq = seq;
     write(this.#session, this.#slot, this.#proofs.page);
   }
 
-  /** A job is durable: the page is told its end, also after a reload. */
+  /** Stores a durable job: its end will arrive, also after a reload. */
   jobStands(id: string, job: string): void {
     if (!this.#proofs.page) return;
     this.#proofs.page.jobs = { ...this.jobs, [id]: job };
     write(this.#session, this.#slot, this.#proofs.page);
   }
 
-  /** The page has been told. */
+  /** Removes a job: its end has arrived. */
   jobEnded(id: string): void {
     const { [id]: ended, ...jobs } = this.jobs;
     if (!this.#proofs.page || ended === undefined) return;
@@ -128,19 +128,21 @@ export class Identity {
     write(this.#session, this.#slot, this.#proofs.page);
   }
 
-  /** Whether another document of this tab has used the page since; what it saw, this one has not. */
+  /**
+   * Returns whether another document of this tab has used the page since. This document has not received its frames.
+   */
   overtaken(): boolean {
     const stored = (read("page", this.#session, this.#slot) as { page?: PageProof }).page;
     return stored !== undefined && stored.token !== this.#proofs.page?.token;
   }
 
-  /** The next `hello` opens a new page in the same session. */
+  /** Forgets the page: the next `hello` opens a new page in the same session. */
   forgetPage(): void {
     delete this.#proofs.page;
     write(this.#session, this.#slot, undefined);
   }
 
-  /** The next `hello` opens a new page and a new session in the same connection. */
+  /** Forgets the session: the next `hello` opens a new page and a new session in the same connection. */
   forgetSession(): void {
     this.forgetPage();
     delete this.#proofs.session;
@@ -148,8 +150,8 @@ export class Identity {
   }
 
   /**
-   * The server refuses what is remembered. It is forgotten, here and where it is stored; what another document has
-   * learned since is not ours to take away.
+   * Forgets the identity that the server has rejected, in memory and in storage. Entries that another document has
+   * stored since are kept.
    */
   forgetRefused(): void {
     const { connection, session } = this.#proofs;
@@ -160,7 +162,7 @@ export class Identity {
     if (this.#connection()?.token === connection?.token) write(this.#local, CONNECTION, undefined);
   }
 
-  /** Joins what other documents of this browser have learned since this one forgot everything. */
+  /** Joins the connection that other documents of this browser have stored since this one forgot everything. */
   recall(): void {
     const connection = this.#connection();
     const successor = this.#lost === undefined ? undefined : connection?.successors?.[this.#lost];
@@ -168,7 +170,7 @@ export class Identity {
     this.#proofs = { ...(connection && { connection }), ...(session && { session }) };
   }
 
-  /** What the stored connection says of lost sessions, and what became of ours. */
+  /** Returns the successors of lost sessions in the stored connection, with the successor of this session. */
   #successors(session: Proof, connection_id: string): Record<string, Proof> | undefined {
     const standing = this.#connection();
     const known = (standing?.id === connection_id && standing.successors) || undefined;
@@ -193,7 +195,7 @@ function isProof(value: unknown): value is Proof & Partial<PageProof> {
   return typeof id === "string" && typeof token === "string";
 }
 
-/** Storage may be full, forbidden or hold anything: then a page lives in memory only. */
+/** Reads an entry. Storage may be full, forbidden or hold anything; then a page exists in memory only. */
 function read<Name extends string>(name: Name, storage: IdentityStorage | null, key: string): object {
   try {
     const proof: unknown = JSON.parse(storage?.getItem(key) ?? "null");
@@ -210,6 +212,6 @@ function write(storage: IdentityStorage | null, key: string, value: object | und
     if (value) storage?.setItem(key, JSON.stringify(value));
     else storage?.removeItem(key);
   } catch {
-    // see read
+    // see `read`
   }
 }

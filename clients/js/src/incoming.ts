@@ -1,24 +1,24 @@
-// The server's numbered frames: which are new, and when to acknowledge them. Pure.
+// Tracks the server's numbered frames: which ones are new, and when to acknowledge them. Pure.
 
-/** Acknowledge at the latest after this many frames. */
+/** The most frames without an acknowledgement. */
 const ACK_EVERY = 32;
 
 export class Incoming {
   #last = 0;
   #acked = 0;
 
-  /** The last `seq` seen. */
+  /** The last `seq` received. */
   get last(): number {
     return this.#last;
   }
 
-  /** The server continues behind `seq`. */
+  /** Continues behind `seq`. */
   restart(seq: number): void {
     this.#last = seq;
     this.#acked = seq;
   }
 
-  /** A gap cannot happen on a correct server; taking the frame would hide that something is missing. */
+  /** Classifies a frame. A correct server never causes a gap; accepting the frame would hide a missing one. */
   accept(seq: number): "new" | "duplicate" | "gap" {
     if (seq <= this.#last) return "duplicate";
     if (seq > this.#last + 1) return "gap";
@@ -26,17 +26,17 @@ export class Incoming {
     return "new";
   }
 
-  /** Whether some frame is not acknowledged yet. */
+  /** Whether some frames are not acknowledged yet. */
   get unacked(): boolean {
     return this.#last > this.#acked;
   }
 
-  /** Whether so many frames are unacknowledged that waiting longer would fill the server's ring. */
+  /** Whether so many frames are unacknowledged that waiting longer could fill the server's ring. */
   get due(): boolean {
     return this.#last - this.#acked >= ACK_EVERY;
   }
 
-  /** The `seq` to acknowledge now. */
+  /** Returns the `seq` to acknowledge now. */
   ack(): number {
     this.#acked = this.#last;
     return this.#last;

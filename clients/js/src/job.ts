@@ -4,24 +4,24 @@ import { PagewireError } from "./error.js";
 import { serverError, type Waiter } from "./requests.js";
 import type { Job, JobEvents, JobNews, JobEnd, ServerFrame } from "./types.js";
 
-/** What a job may do with its own request. */
+/** The operations of a job on its own request. */
 export interface JobRequest {
-  /** Whether only the server can stop it. */
+  /** Returns whether the request was sent, so that only the server can stop it. */
   sent(): boolean;
-  /** Takes it back, before it is sent. */
+  /** Withdraws the request before it is sent. */
   giveUp(error: PagewireError): void;
-  /** Asks the server to stop it. */
+  /** Asks the server to cancel it. */
   cancel(): void;
 }
 
-/** A job from its submission to its end, over lost sockets, moves and resets. */
+/** A job from its submission to its end, over lost sockets, migrations and resets. */
 export class SubmittedJob<Result> extends Emitter<JobEvents> implements Job<Result>, Waiter {
   readonly #accepted = new Deferred<string>();
   readonly #result = new Deferred<Result>();
   readonly #request: JobRequest;
-  /** The server has said so. */
+  /** The server has accepted it. */
   #stands = false;
-  /** A reset came: the answer to the submission may be lost, and the server is asked for the job. */
+  /** A reset happened: the reply to the submission may be lost, and the server is queried for the job. */
   #asked = false;
   #over = false;
   #cancelling = false;
@@ -42,7 +42,7 @@ export class SubmittedJob<Result> extends Emitter<JobEvents> implements Job<Resu
   cancel(): void {
     if (this.#over || this.#cancelling) return;
     if (!this.#request.sent()) return this.#request.giveUp(ended("cancelled"));
-    // while it is on its way there is nothing yet that could be cancelled
+    // while the submission is in transit there is nothing to cancel yet
     this.#cancelling = true;
     if (this.#stands) this.#request.cancel();
   }
@@ -60,7 +60,7 @@ export class SubmittedJob<Result> extends Emitter<JobEvents> implements Job<Resu
       case "result":
         return this.#end(frame);
       default:
-        // asked too early: the answer to the submission is still to come
+        // queried too early: the reply to the submission is still in transit
         if (frame["code"] === "uncertain" && !this.#stands && !this.#asked) return false;
         this.fail(serverError(frame));
         return true;
@@ -87,7 +87,7 @@ export class SubmittedJob<Result> extends Emitter<JobEvents> implements Job<Resu
   }
 }
 
-/** A frame about a job, for whoever did not submit it here. */
+/** Converts a frame about a job that this document did not submit into an event. */
 export function news(job: string, frame: ServerFrame): JobNews {
   switch (frame.type) {
     case "progress":
@@ -109,7 +109,7 @@ function progress(frame: ServerFrame): JobEvents["progress"] {
   return { progress: Number(frame["progress"]), ...(typeof message === "string" && { message }) };
 }
 
-/** Why a job that is over has no value. */
+/** Returns the reason why a finished job has no value. */
 function failure(frame: ServerFrame): PagewireError | undefined {
   const state = frame["state"] as JobEnd;
   return state === "succeeded" ? undefined : ended(state, frame["error"] as Partial<PagewireError> | undefined);

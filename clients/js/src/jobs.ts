@@ -3,14 +3,14 @@ import { news, SubmittedJob } from "./job.js";
 import type { Requests } from "./requests.js";
 import type { Job, JobNews, JobOptions, ServerFrame } from "./types.js";
 
-/** The server answers for so many with each `hello`; older ones are named when some of these are over. */
+/** The most ids in one `hello` for which the server replies. Older ones are sent once some of these have ended. */
 const MAX_PENDING = 256;
 
-/** The jobs of a page: those that this document submitted, and those that it only hears of. */
+/** The jobs of a page: those that this document submitted, and those that it only receives events of. */
 export class Jobs {
   readonly #requests: Requests;
   readonly #identity: Identity;
-  /** Jobs that have ended for this document: what still comes for them was overtaken by the end, or says it again. */
+  /** Jobs that have ended for this document. Later frames about them are late or repeated, and are ignored. */
   readonly #over = new Set<string>();
 
   constructor(requests: Requests, identity: Identity) {
@@ -18,7 +18,7 @@ export class Jobs {
     this.#identity = identity;
   }
 
-  /** The ids under which this page waits for an end, also those from before a reload; the newest first. */
+  /** The ids under which this page waits for an end, including those from before a reload; the newest first. */
   get pending(): string[] {
     const ids = new Set([...Object.keys(this.#identity.jobs), ...this.#requests.lasting]);
     return [...ids].reverse().slice(0, MAX_PENDING);
@@ -39,7 +39,7 @@ export class Jobs {
     return job;
   }
 
-  /** Takes a frame with an id. Returns what it says of a job that nobody in this document waits for. */
+  /** Takes a frame with an id. Returns the event if no caller in this document waits for that job. */
   take(frame: ServerFrame): JobNews | undefined {
     const id = String(frame["id"]);
     const known = this.#identity.jobs[id];

@@ -1,16 +1,16 @@
-/** What a document lives through, in the words of a page. */
+/** The lifecycle events of a document that a page handles. */
 export interface LifecycleEvents {
-  /** Nobody looks any more; the document may vanish without another word. */
+  /** The document is hidden and may be discarded without another event. */
   hidden(): void;
-  /** The document goes away, perhaps into the back/forward cache. */
+  /** The document is unloaded, perhaps into the back/forward cache. */
   leave(): void;
-  /** It came back from there. */
+  /** The document returned from the back/forward cache. */
   comeback(): void;
-  /** Somebody looks again, or the network is back: the socket may be dead without knowing it. */
+  /** The document is visible again, or the network is back: the socket may be dead without a close event. */
   wake(): void;
 }
 
-/** Listens to the document, where there is one, until the returned function is called. */
+/** Listens to the document, if there is one, until the returned function is called. */
 export function watchDocument(events: LifecycleEvents): () => void {
   if (typeof window === "undefined" || typeof document === "undefined") return () => undefined;
   const stop = new AbortController();

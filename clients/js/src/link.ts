@@ -1,19 +1,19 @@
 import type { Registered, ServerFrame, WebSocketConstructor } from "./types.js";
 
-/** What a link tells its page. */
+/** The events of a link. */
 export interface LinkEvents {
   registered(frame: Registered): void;
   frame(frame: ServerFrame): void;
-  /** The last thing a link says. */
+  /** The last event of a link. */
   closed(code: number, reason: string): void;
 }
 
 const SUBPROTOCOL = "pagewire.v1";
-/** From opening the socket to `registered`. */
+/** The longest time from opening the socket to `registered`. */
 const REGISTER_MS = 15_000;
-/** A server that is there answers a ping within this time. */
+/** The longest time in which a live server replies to a ping. */
 const PONG_MS = 5_000;
-/** What a browser reports when no close frame came; also our own word for a socket given up. */
+/** The close code that a browser reports without a close frame; also used for a socket that the client gave up. */
 const ABNORMAL = 1006;
 
 /** One WebSocket from `hello` to its close. It never reconnects: a page opens another link. */
@@ -24,7 +24,7 @@ export class Link {
   #over = false;
   #heardAt = Date.now();
   #quietMs = 0;
-  /** Runs from opening to `registered`, then between two looks at the silence, then from a ping to its answer. */
+  /** Runs from opening to `registered`, then between two checks for silence, then from a ping to its reply. */
   #timer: ReturnType<typeof setTimeout>;
   #doubting = false;
 
@@ -42,13 +42,13 @@ export class Link {
     return this.#registered;
   }
 
-  /** Sends a frame; a socket that is closing drops it, and the page sends it again on the next one. */
+  /** Sends a frame. A closing socket drops it, and the page sends it again on the next one. */
   write(frame: object | string): void {
     if (this.#socket.readyState !== this.#socket.OPEN) return;
     this.#socket.send(typeof frame === "string" ? frame : JSON.stringify(frame));
   }
 
-  /** The socket may be dead without knowing it (sleep, a changed network): a server that is there answers. */
+  /** Pings the server, because the socket may be dead without a close event (sleep, a changed network). */
   doubt(): void {
     if (this.#over || !this.#registered || this.#doubting) return;
     this.#doubting = true;
@@ -56,13 +56,13 @@ export class Link {
     this.#arm(PONG_MS, () => this.drop("the server fell silent"));
   }
 
-  /** Gives the socket up without waiting for the other side. */
+  /** Closes the socket without waiting for the other side. */
   drop(reason: string): void {
     this.#socket.close();
     this.#end(ABNORMAL, reason);
   }
 
-  /** Leaves for good or for now. Nothing is reported any more. */
+  /** Closes the link, permanently or for now. No more events are reported. */
   leave(): void {
     this.#over = true;
     clearTimeout(this.#timer);
@@ -77,7 +77,7 @@ export class Link {
     if (frame.type === "registered") {
       this.#registered = true;
       const registered = frame as unknown as Registered;
-      // the server pings at this interval where a page cannot see it: twice as long without a frame is quiet
+      // browsers hide the server's pings; twice their interval without a frame counts as silence
       this.#quietMs = Math.max(1000, registered.ping_ms * 2);
       this.#listen();
       this.#events.registered(registered);

@@ -1,42 +1,43 @@
-// The client's counted frames (all but hello, ack and ping): what waits, and what may have to be sent again. Pure.
+// The client's counted frames (all but hello, ack and ping): queued frames, and sent frames that may have to be resent.
+// Pure.
 
-/** A frame as it goes over the wire. */
+/** A frame as sent on the wire. */
 export interface Frame {
-  /** The id of its request. Absent: no answer names it, and it goes out whoever waits. */
+  /** The id of its request. Absent if no reply refers to it; such a frame is always sent. */
   readonly id?: string;
   readonly text: string;
 }
 
 export class Outgoing {
-  /** Not on the present socket. */
+  /** Not sent on the current socket. */
   #queue: Frame[] = [];
-  /** On the present socket, in order, not known to be processed. */
+  /** Sent on the current socket, in order, and not known to be processed. */
   #sent: Frame[] = [];
-  /** How many frames the server has processed before `#sent`. */
+  /** The number of frames that the server has processed before `#sent`. */
   #processed = 0;
 
   push(frame: Frame): void {
     this.#queue.push(frame);
   }
 
-  /** The frame to send next. */
+  /** Returns the frame to send next. */
   peek(): Frame | undefined {
     return this.#queue[0];
   }
 
-  /** The next frame has been sent. */
+  /** Marks the next frame as sent. */
   shift(): void {
     const frame = this.#queue.shift();
     if (frame) this.#sent.push(frame);
   }
 
-  /** Takes a frame back; false when it has been sent. */
+  /** Withdraws a queued frame; returns false if it was sent already. */
   withdraw(id: string): boolean {
     const place = this.#queue.findIndex((frame) => frame.id === id);
     return place >= 0 && this.#queue.splice(place, 1).length > 0;
   }
 
-  /** An answer proves that its frame and all before it were processed. */
+  /** Handles a reply, which proves that its frame and all earlier ones were processed. */
   answered(id: string): void {
     const place = this.#sent.findIndex((frame) => frame.id === id);
     this.#sent.splice(0, place + 1);
@@ -44,8 +45,8 @@ export class Outgoing {
   }
 
   /**
-   * The page was recovered: what the server has not processed goes first, as far as anybody still waits for it.
-   * Returns that.
+   * Continues after the page was recovered: frames that the server has not processed are sent first, unless their
+   * callers have stopped waiting. Returns them.
    */
   recover(received: number, wanted: (frame: Frame) => boolean): Frame[] {
     const lost = this.#sent.slice(Math.max(0, received - this.#processed)).filter(wanted);
@@ -55,7 +56,7 @@ export class Outgoing {
     return lost;
   }
 
-  /** The server counts anew; nobody can tell what became of the frames that were sent. */
+  /** Starts the count anew after a reset: whether the frames sent before were processed is unknown. */
   restart(received: number): void {
     this.#sent = [];
     this.#processed = received;

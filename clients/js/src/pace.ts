@@ -1,6 +1,6 @@
-// Not more frames per second than the server takes. Pure.
+// Limits the frames per second to the rate that the server accepts. Pure.
 
-/** The part of the rate that requests may use; the rest is for acknowledgements and pings. */
+/** The part of the rate for requests; the rest is for acknowledgements and pings. */
 const SHARE = 0.9;
 
 /** A token bucket that stays below `rate` in every second: half of it as burst, half as flow. */
@@ -9,14 +9,14 @@ export class Pace {
   #tokens = 0;
   #at = 0;
 
-  /** A new socket with its limit. */
+  /** Starts with a new socket and its limit. */
   restart(rate: number, now: number): void {
     this.#rate = Math.max(1, (rate * SHARE) / 2);
     this.#tokens = this.#rate;
     this.#at = now;
   }
 
-  /** 0 when a frame may go now (and counts it), else how long to wait. */
+  /** Returns 0 and counts a frame that may be sent now, otherwise the ms to wait. */
   waitMs(now: number): number {
     this.#tokens = Math.min(this.#rate, this.#tokens + ((now - this.#at) / 1000) * this.#rate);
     this.#at = now;

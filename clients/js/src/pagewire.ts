@@ -35,9 +35,9 @@ import type {
   WebSocketConstructor,
 } from "./types.js";
 
-/** A frame that nobody acknowledged is acknowledged after this time at the latest. */
+/** The longest time in ms until a received frame is acknowledged. */
 const ACK_MS = 5_000;
-/** A socket that lived this long was no failed attempt. */
+/** How long a socket must live, in ms, so that it does not count as a failed attempt. */
 const STABLE_MS = 5_000;
 
 /**
@@ -66,12 +66,12 @@ export class Pagewire extends Emitter<PagewireEvents> {
   #registered: Registered | undefined;
   #opening: Deferred<Registered> | undefined;
   #link: Link | undefined;
-  /** Tells an attempt that it has been overtaken while it waited for something. */
+  /** Incremented so that a waiting attempt notices that it is obsolete. */
   #turn = 0;
   #failures = 0;
   #openedAt = Infinity;
   #advised = false;
-  /** The document lies in the back/forward cache. */
+  /** The document is in the back/forward cache. */
   #away = false;
   #retry: ReturnType<typeof setTimeout> | undefined;
   #ack: ReturnType<typeof setTimeout> | undefined;
@@ -100,14 +100,14 @@ export class Pagewire extends Emitter<PagewireEvents> {
     return this.#state;
   }
 
-  /** Who and where this page is; `undefined` before the first registration. */
+  /** The identity and the node of this page; `undefined` before the first registration. */
   get registered(): Registered | undefined {
     return this.#registered;
   }
 
   /**
-   * Opens the page, or resumes it after a reload. Resolves with the first registration, rejects when the server
-   * refuses; in between it keeps trying. After a refusal (`replaced`, for one) it may be called again and opens a
+   * Opens the page, or resumes it after a reload. Resolves with the first registration and rejects when the server
+   * refuses; in between it keeps trying. After a refusal (for example `replaced`) it may be called again and opens a
    * new page.
    */
   connect(): Promise<Registered> {
@@ -132,7 +132,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
 
   /**
    * Calls a method and resolves with its result. Rejects with the handler's error, with `timeout`, with `cancelled`
-   * when its signal was aborted, or with `uncertain` when the page was reset before the answer came.
+   * when its signal was aborted, or with `uncertain` when the page was reset before the reply arrived.
    */
   call<Result = unknown>(method: string, params?: unknown, options: CallOptions = {}): Promise<Result> {
     const { signal, ...rest } = options;
@@ -141,8 +141,8 @@ export class Pagewire extends Emitter<PagewireEvents> {
   }
 
   /**
-   * Submits durable work. Its end reaches this page over lost sockets, moves and resets; after a reload of the
-   * document it comes as the event `job`.
+   * Submits a durable job. Its end reaches this page over lost sockets, migrations and resets; after a reload of the
+   * document it arrives as the event `job`.
    */
   job<Result = unknown>(kind: string, data?: unknown, options: JobOptions = {}): Job<Result> {
     return this.#jobs.submit(kind, data, options);
@@ -158,32 +158,32 @@ export class Pagewire extends Emitter<PagewireEvents> {
     return ask(this.#requests, { type: "broadcast_session", payload }) as Promise<Delivery>;
   }
 
-  /** Messages for a topic, until the subscription is closed. Those of one topic share what the server knows of them. */
+  /** Subscribes to a topic until the subscription is closed. All subscriptions of one topic share one at the server. */
   subscribe(topic: string, options: SubscribeOptions = {}): Subscription {
     return this.#topics.subscribe(topic, options);
   }
 
-  /** Shows what stands at a path of a tree, and keeps it current. A path that is none throws. */
+  /** Watches a path of a tree and keeps its value current. Throws if the path is invalid. */
   watch<Value = unknown>(level: Level, path = ""): View<Value> {
     return this.#trees.watch(level, path);
   }
 
-  /** Reads once what stands at a path of a tree. */
+  /** Reads the value at a path of a tree once. */
   get<Value = unknown>(level: Level, path = ""): Promise<Reading<Value>> {
     return this.#trees.get(level, path);
   }
 
-  /** Writes a value into a tree, and branches above it where there are none. Resolves with the tree's revision. */
+  /** Writes a value into a tree and creates missing branches above it. Resolves with the tree's revision. */
   set(level: Level, path: string, value: unknown, options?: WriteOptions): Promise<number> {
     return this.#trees.set(level, path, value, options);
   }
 
-  /** Makes all of these edits of a tree or none. Resolves with the tree's revision. */
+  /** Applies all of these edits of a tree or none. Resolves with the tree's revision. */
   patch(level: Level, edits: readonly Edit[], options?: WriteOptions): Promise<number> {
     return this.#trees.patch(level, edits, options);
   }
 
-  /** Logs in, or renews a token before it expires; later sockets use it too. */
+  /** Logs in, or renews a token before it expires. Later sockets use it too. */
   async auth(token: string): Promise<void> {
     await ask(this.#requests, { type: "auth", token });
     this.#tokens.replace(token);
@@ -216,7 +216,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
       });
       this.#link = link;
     } catch (error) {
-      // forbidden from this document (a ws: address in an https: page, for one): trying again cannot help
+      // forbidden from this document (e.g. a ws: address in an https: page): trying again cannot help
       this.#finish({ reason: String(error) }, new PagewireError("closed", String(error)));
     }
   }
@@ -289,7 +289,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     this.emit("identity", { user });
   }
 
-  /** The node has another number now; the page is the same. */
+  /** Handles a new number of the node; the page is the same. */
   #readdress(page_id: string, token: string): void {
     if (!this.#registered) return;
     this.#registered = { ...this.#registered, page_id, token, node: page_id.slice(page_id.indexOf("|") + 1) };
@@ -302,7 +302,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     const { reconnect, renewToken, forgetPage, refusesIds, advisedMs, reason, ending } = verdict(code, text);
     this.#detach();
     if (forgetPage) this.#identity.forgetPage();
-    // another user logged in, or the server lost its keys: what is remembered is worth nothing, a new page is possible
+    // another user logged in, or the server lost its keys: the stored identity is invalid, but a new page is possible
     const anew = refusesIds && !link.registered && hello.resume !== undefined && !(renewToken && hello.token);
     if (anew) this.#identity.forgetRefused();
     const back = anew || (renewToken ? this.#tokens.renew(reconnect) : reconnect);
@@ -320,13 +320,13 @@ export class Pagewire extends Emitter<PagewireEvents> {
     this.#change("waiting", { ...change, retry_at: Date.now() + delay });
   }
 
-  /** Somebody looks or the network is back: no reason to sit out a back-off that the server did not ask for. */
+  /** Handles a visible document or a network that is back: skips the back-off, unless the server asked for it. */
   #wake(): void {
     if (this.#link) this.#link.doubt();
     else if (this.#state === "waiting" && !this.#advised && !this.#away) void this.#attempt();
   }
 
-  /** The document goes: the next one of this tab continues from here, or this one when it comes back. */
+  /** Handles an unloaded document: the next document of this tab continues from here, or this one if it returns. */
   #leave(): void {
     this.#away = true;
     this.#acknowledge();

@@ -1,27 +1,27 @@
 // Paths of state trees. Pure.
 //
-// `wizard.form.name`; `\.`, `\#` and `\\` are the characters themselves; the empty text is the whole tree. The server
-// also takes `#n` for the child at a position, where something is read once or written.
+// `wizard.form.name`; `\.`, `\#` and `\\` are the characters themselves; the empty text is the whole tree. In single
+// reads and in writes the server also accepts `#n` for the child at a position.
 
 import { PagewireError } from "./error.js";
 
 const MAX_DEPTH = 32;
 const MAX_KEY_BYTES = 256;
-/** An odd number of backslashes at the end: the last one would make the next dot a part of the key. */
+/** An odd number of backslashes at the end: the last one would escape the next dot. */
 const UNFINISHED = /(?<!\\)(?:\\\\)*\\$/;
 
-/** Any key as one step of a path: `escape("james.wilson")` is `james\.wilson`. */
+/** Escapes any key as one step of a path: `escape("james.wilson")` is `james\.wilson`. */
 export function escape(key: string): string {
   return key.replace(/[.\\]|^#/g, "\\$&");
 }
 
-/** Paths one below the other: `join("users", escape(name), "age")`. Empty ones are skipped. */
+/** Joins paths, each below the previous one: `join("users", escape(name), "age")`. Empty paths are skipped. */
 export function join(...paths: string[]): string {
   if (paths.some((path) => UNFINISHED.test(path))) throw malformed(paths.join(", "));
   return paths.filter((path) => path !== "").join(".");
 }
 
-/** The keys of a path, from the root: `split("users.james\\.wilson")` is `["users", "james.wilson"]`. */
+/** Splits a path into its keys, from the root: `split("users.james\\.wilson")` is `["users", "james.wilson"]`. */
 export function split(path: string): string[] {
   if (path === "") return [];
   const keys = [""];

@@ -1,11 +1,11 @@
-// What the server has told of one watched path. Pure.
+// The client's copy of one watched path. Pure.
 
 import { apply, same, type Step } from "./apply.js";
 import { escape, split } from "./path.js";
 import type { Change } from "./state.js";
 import type { ServerFrame } from "./types.js";
 
-/** A `data` frame: a snapshot (or that nothing stands there), changes, or that the tree is gone. */
+/** A `data` frame: a snapshot (or the absence of a value), changes, or the removal of the tree. */
 export interface DataFrame extends ServerFrame {
   level: string;
   path?: string;
@@ -19,7 +19,7 @@ export interface DataFrame extends ServerFrame {
 export class Replica {
   /** The keys of the path. */
   readonly #at: readonly string[];
-  /** The server has said something. */
+  /** The server has sent the value. */
   #known = false;
   #value: unknown;
   #revision = 0;
@@ -28,7 +28,7 @@ export class Replica {
     this.#at = at;
   }
 
-  /** Whether the server has said anything yet. */
+  /** Whether the server has sent anything yet. */
   get known(): boolean {
     return this.#known;
   }
@@ -42,15 +42,15 @@ export class Replica {
   }
 
   /**
-   * Takes what the server tells. Returns what has changed by it, with paths below this one; `undefined` when it was left
-   * from an earlier watch of the same path, and the snapshot is still to come.
+   * Applies a frame. Returns the changes that it made, with paths below this one; `undefined` if the frame belongs to
+   * an earlier watch of the same path, and the snapshot is still to come.
    */
   take(frame: DataFrame): Change[] | undefined {
     if (!this.#known && (frame.changes || frame.removed)) return undefined;
     if (!frame.changes) return this.#replace(frame);
     const steps = frame.changes.map(({ path, value }): Step => {
       const keys = split(path);
-      // a whole tree that is deleted is an empty one
+      // deleting a whole tree leaves an empty one
       return { keys: keys.slice(this.#at.length), value: keys.length === 0 ? (value ?? {}) : value };
     });
     this.#value = apply(this.#value, steps);
@@ -61,7 +61,7 @@ export class Replica {
   #replace({ snapshot, revision = 0 }: DataFrame): Change[] {
     this.#known = true;
     this.#revision = revision;
-    // a value that was told again stays the same object
+    // an equal value stays the same object
     if (same(this.#value, snapshot)) return [];
     this.#value = snapshot;
     return [snapshot === undefined ? { path: "", delete: true } : { path: "", value: snapshot }];

@@ -3,26 +3,26 @@ import { Outgoing } from "./outgoing.js";
 import { Pace } from "./pace.js";
 import type { Registered, ServerFrame } from "./types.js";
 
-/** Who waits for what becomes of a request. */
+/** Receives the frames that reply to a request. */
 export interface Waiter {
-  /** Takes a frame with the request's id; true when it was the last. */
+  /** Takes a frame with the request's id. Returns true if it was the last one. */
   take(frame: ServerFrame): boolean;
-  /** No frame will come any more. */
+  /** Ends the request: no more frames will arrive. */
   fail(error: PagewireError): void;
-  /** Only of what outlives a reset: it came, and the server will say what it knows of the request. */
+  /** Handles a reset; only for requests that outlive it. The server will report the state of the request. */
   reset?(): void;
 }
 
 interface Pending {
   waiter: Waiter;
-  /** It went onto some socket: it may have happened. */
+  /** The request was sent on some socket, so it may have been processed. */
   sent: boolean;
   timer?: ReturnType<typeof setTimeout>;
 }
 
 type Limits = Registered["limits"];
 
-/** Requests from the asking to their last frame, over as many sockets as it takes. */
+/** Requests from their submission to their last frame, over any number of sockets. */
 export class Requests {
   #pending = new Map<string, Pending>();
   #outgoing = new Outgoing();
@@ -32,19 +32,21 @@ export class Requests {
   #pump: ReturnType<typeof setTimeout> | undefined;
   #maxPending: number;
   #count = 0;
-  /** A reloaded document resumes its page and must not take an answer to its predecessor's request for its own. */
+  /** A prefix for ids, so that a reloaded document does not mistake a reply to its predecessor for its own. */
   readonly #prefix = Math.random().toString(36).slice(2, 8);
 
   constructor(maxPending: number) {
     this.#maxPending = maxPending;
   }
 
-  /** What has been sent, outlives a reset and is not over: the server is asked for it when the page comes back. */
+  /**
+   * The ids of sent, unfinished requests that outlive a reset. The server is queried for them when the page resumes.
+   */
   get lasting(): string[] {
     return [...this.#pending].filter(([, { sent, waiter }]) => sent && waiter.reset).map(([id]) => id);
   }
 
-  /** Sends a frame as soon as there is a socket for it. Returns the id that its answers will have. */
+  /** Sends a frame as soon as a socket is open. Returns the id of its replies. */
   begin(frame: object, waiter: Waiter, timeoutMs?: number): string {
     if (this.#pending.size >= this.#maxPending) {
       throw new PagewireError("overflow", `${this.#maxPending} requests are waiting already`, true);
@@ -52,7 +54,7 @@ export class Requests {
     return this.add(frame, waiter, timeoutMs);
   }
 
-  /** The same for what the page itself needs, however much waits. */
+  /** Like `begin`, for the page's own requests: has no limit on waiting requests. */
   add(frame: object, waiter: Waiter, timeoutMs?: number): string {
     const id = `${this.#prefix}.${++this.#count}`;
     const pending: Pending = { waiter, sent: false };
@@ -66,25 +68,25 @@ export class Requests {
     return id;
   }
 
-  /** Nobody waits for it any more. False when it has been sent, so that it may happen all the same. */
+  /** Stops waiting for a request. Returns false if it was sent, so that it may still be processed. */
   giveUp(id: string, error: PagewireError): boolean {
     const unsent = this.#outgoing.withdraw(id);
     this.#take(id)?.waiter.fail(error);
     return unsent;
   }
 
-  /** Whether a request has been sent, so that only the server can stop it. */
+  /** Returns whether a request was sent, so that only the server can stop it. */
   sent(id: string): boolean {
     return this.#pending.get(id)?.sent ?? true;
   }
 
-  /** Asks the server to stop what was sent as this. */
+  /** Asks the server to cancel the request with this id. */
   cancel(id: string): void {
     this.#outgoing.push({ text: JSON.stringify({ type: "cancel", id }) });
     this.#flush();
   }
 
-  /** A socket is registered: first what the server has not got, then what waits. */
+  /** Handles a registered socket: first resends the unprocessed frames, then sends the waiting ones. */
   open(registered: Registered, write: (text: string) => void): void {
     this.#limits = registered.limits;
     if (registered.recovered === "recovered") this.#recover(registered.received);
@@ -94,23 +96,23 @@ export class Requests {
     this.#flush();
   }
 
-  /** The socket is gone; requests wait for the next one. */
+  /** Handles a lost socket: requests wait for the next one. */
   pause(): void {
     this.#write = undefined;
     clearTimeout(this.#pump);
   }
 
-  /** There will be no next socket. */
+  /** Ends all requests, because there will be no next socket. */
   close(): void {
     this.pause();
     for (const [id, pending] of [...this.#pending]) this.#lose(id, pending);
     this.#outgoing = new Outgoing();
   }
 
-  /** Takes a frame with an id; false when nobody waits for it. */
+  /** Takes a frame with an id. Returns false if no caller waits for it. */
   answer(frame: ServerFrame): boolean {
     const id = String(frame["id"]);
-    // this one word is about what was sent before the page came back, and proves nothing about what came after
+    // `uncertain` refers to frames from before the page resumed, and proves nothing about later frames
     if (frame["code"] !== "uncertain") this.#outgoing.answered(id);
     const pending = this.#pending.get(id);
     if (pending?.waiter.take(frame)) this.#take(id);
@@ -170,7 +172,7 @@ export class Requests {
   }
 }
 
-/** An `error` frame as an error. */
+/** Converts an `error` frame into an error. */
 export function serverError(frame: ServerFrame): PagewireError {
   return new PagewireError(String(frame["code"]), String(frame["message"]), frame["retryable"] === true);
 }

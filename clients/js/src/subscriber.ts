@@ -4,7 +4,7 @@ import { PagewireError } from "./error.js";
 import type { SubscribeOptions, Subscription, SubscriptionEvents } from "./subscription.js";
 import type { Delivery, Message } from "./types.js";
 
-/** What a subscription may do with its topic. */
+/** The operations of a subscription on its topic. */
 export interface Room {
   send(payload: unknown): Promise<Delivery>;
   leave(subscriber: Subscriber): Promise<void>;
@@ -39,7 +39,7 @@ export class Subscriber extends Emitter<SubscriptionEvents> implements Subscript
     return this.#room.leave(this);
   }
 
-  /** The page is subscribed. */
+  /** Reports that the page is subscribed. */
   stand(): void {
     this.#ready.resolve();
   }
@@ -48,12 +48,12 @@ export class Subscriber extends Emitter<SubscriptionEvents> implements Subscript
     this.emit("message", message);
   }
 
-  /** The page could not subscribe, for now. */
+  /** Reports that the page could not subscribe for now. */
   trouble(error: PagewireError): void {
     this.emit("error", error);
   }
 
-  /** The page may not subscribe. */
+  /** Reports that the page may not subscribe. */
   refuse(error: PagewireError): void {
     this.#end(error);
     this.emit("error", error);

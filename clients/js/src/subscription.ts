@@ -3,7 +3,7 @@ import type { Delivery, Message } from "./types.js";
 
 /** Options of a subscription. */
 export interface SubscribeOptions {
-  /** For a topic that is not open to all: asked for a token that names it, each time the page subscribes. */
+  /** Returns a token that names the topic, for a topic that is not public. Called each time the page subscribes. */
   token?: () => string | Promise<string>;
 }
 
@@ -12,24 +12,28 @@ export interface SubscriptionEvents {
   /** A message for the topic. */
   message: Message;
   /**
-   * The page could not subscribe. If the error is `retryable` it tries again by itself; else the subscription has
+   * The page could not subscribe. If the error is `retryable`, it tries again by itself; otherwise the subscription has
    * ended.
    */
   error: PagewireError;
 }
 
-/** Messages for a topic, over lost sockets, moves to other nodes, resets and new pages, until it is closed. */
+/**
+ * A subscription to a topic, over lost sockets, migrations to other nodes, resets and new pages, until it is closed.
+ */
 export interface Subscription {
   readonly topic: string;
-  /** Resolves when messages for the topic reach this page; rejects when the subscription has ended before. */
+  /** Resolves when messages for the topic reach this page; rejects if the subscription ends before. */
   readonly ready: Promise<void>;
-  /** Listens until the returned function is called. */
+  /** Calls `listener` for each event until the returned function is called. */
   on<Type extends keyof SubscriptionEvents>(
     type: Type,
     listener: (event: SubscriptionEvents[Type]) => void,
   ): () => void;
-  /** Sends to all pages of the topic, this one too, as soon as the page is subscribed; the server has to allow it. */
+  /** Sends to all pages of the topic, including this one, once the page is subscribed. The server has to allow it. */
   send(payload: unknown): Promise<Delivery>;
-  /** The end. The last one of a topic unsubscribes the page; resolves when the server has done so. */
+  /**
+   * Closes the subscription. The last one of a topic unsubscribes the page and resolves when the server has done so.
+   */
   close(): Promise<void>;
 }

@@ -1,16 +1,16 @@
-/** A reloaded document waits this long for its predecessor to let go of the page. */
+/** How long a reloaded document waits, in ms, for its predecessor to release the page. */
 const HANDOVER_MS = 300;
 
 /**
- * One document per page, by a Web Lock on the page's id. A duplicated tab comes with a copy of sessionStorage:
- * it finds the lock taken and must not resume the original's page. Where Web Locks are missing (an insecure
- * origin), nothing can be claimed and a document never resumes what another one opened.
+ * Ensures one document per page by a Web Lock on the page's id. A duplicated tab has a copy of sessionStorage: it finds
+ * the lock taken and must not resume the page of the original. Without Web Locks (an insecure origin) no page can be
+ * claimed, and a document never resumes a page that another one opened.
  */
 export class Tab {
   #key: string | undefined;
   #release: (() => void) | undefined;
 
-  /** Tries to make a remembered page this document's. */
+  /** Tries to claim a stored page for this document. */
   async claim(pageId: string): Promise<"ours" | "taken" | "unknown"> {
     const key = lockName(pageId);
     if (this.#key === key) return "ours";
@@ -19,7 +19,7 @@ export class Tab {
     return got ? "ours" : "taken";
   }
 
-  /** Keeps a page that the server has just given to this document. */
+  /** Holds a page that the server has just assigned to this document. */
   hold(pageId: string): void {
     const key = lockName(pageId);
     if (this.#key === key) return;
@@ -40,7 +40,7 @@ export class Tab {
     });
   }
 
-  /** Lets go, so that the next document of this tab may resume the page. */
+  /** Releases the page, so that the next document of this tab may resume it. */
   release(): void {
     this.#release?.();
     this.#release = undefined;
@@ -52,7 +52,7 @@ function patience(): AbortSignal {
   return AbortSignal.timeout(HANDOVER_MS);
 }
 
-/** The page moves between nodes, its first 22 characters stay. */
+/** Returns the name of the lock. A page migrates between nodes, but its first 22 characters stay. */
 function lockName(pageId: string): string {
   return `pagewire.page.${pageId.split("|")[0]}`;
 }

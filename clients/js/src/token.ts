@@ -1,4 +1,7 @@
-/** Where the user's token comes from: given once, or asked for when there is none or the last was refused. */
+/**
+ * The source of the user's token: a fixed token, or a provider that is called if there is none or the last one was
+ * rejected.
+ */
 export class TokenSource {
   #provider: (() => string | Promise<string>) | undefined;
   #token: string | undefined;
@@ -9,25 +12,25 @@ export class TokenSource {
     else this.#token = source;
   }
 
-  /** The present token; `undefined` for an anonymous page. */
+  /** Returns the current token; `undefined` for an anonymous page. */
   async get(): Promise<string | undefined> {
     this.#token ??= await this.#provider?.();
     return this.#token;
   }
 
-  /** A token that the server has accepted meanwhile. */
+  /** Replaces the token by one that the server has accepted. */
   replace(token: string): void {
     this.#token = token;
   }
 
-  /** The server has accepted the token. */
+  /** Notes that the server has accepted the token. */
   accepted(): void {
     this.#renewed = false;
   }
 
   /**
-   * The server has refused it. Whether coming back makes sense: with a new token from the provider, once or `again`
-   * and again; without any token of ours (a cookie carries it) as the server says.
+   * Handles a rejected token. Returns whether reconnecting makes sense: with a new token from the provider, once or
+   * (`again`) repeatedly; without a token here (a cookie carries it), if the server permits it.
    */
   renew(again: boolean): boolean {
     if (!this.#provider) return again && this.#token === undefined;

@@ -7,29 +7,31 @@ import { Subscriber, type Room } from "./subscriber.js";
 import type { SubscribeOptions } from "./subscription.js";
 import type { Backoff, Delivery, Message } from "./types.js";
 
-/** What a topic needs of its page. */
+/** The operations that a topic needs from its page. */
 export interface Surroundings {
   readonly requests: Requests;
   readonly backoff: Backoff;
-  /** Nobody here is subscribed to the topic any more. */
+  /** Reports that no subscription to the topic is left in this document. */
   ended(): void;
-  /** Tells the server that the page wants no more of it. */
+  /** Unsubscribes the page at the server. */
   unsubscribe(): Promise<void>;
 }
 
-/** A topic that this document is subscribed to: asks for it, and again whenever the server may have forgotten. */
+/**
+ * A topic that this document is subscribed to. It subscribes again whenever the server may have lost the subscription.
+ */
 export class Topic implements Room {
   readonly #name: string;
   readonly #page: Surroundings;
   readonly #subscribers = new Set<Subscriber>();
   #live = false;
-  /** `asked`: on its way to the server, over as many sockets as that takes. */
+  /** `asked`: the request is on its way to the server, over any number of sockets. */
   #state: "unknown" | "asked" | "stands" = "unknown";
-  /** Tells an attempt that it has been overtaken. */
+  /** Incremented so that an attempt notices that it is obsolete. */
   #turn = 0;
   #failures = 0;
   #retry: ReturnType<typeof setTimeout> | undefined;
-  /** Settled when what is sent now finds the page subscribed. */
+  /** Settled once messages sent from now on find the page subscribed. */
   #standing = new Deferred<void>();
 
   constructor(name: string, page: Surroundings) {
@@ -56,7 +58,7 @@ export class Topic implements Room {
     if (heard) await this.#page.unsubscribe();
   }
 
-  /** A socket is registered; `kept`: for the page as it was. */
+  /** Handles a registered socket; `kept` means that the page still has its subscriptions. */
   open(kept: boolean): void {
     this.#live = true;
     if (!kept) this.#state = "unknown";
@@ -64,14 +66,14 @@ export class Topic implements Room {
     else if (this.#state === "unknown") void this.#ask();
   }
 
-  /** The socket is gone. */
+  /** Handles a lost socket. */
   pause(): void {
     this.#live = false;
     clearTimeout(this.#retry);
     if (this.#state === "stands") this.#standing = new Deferred();
   }
 
-  /** The page is closed; the next one subscribes again. */
+  /** Handles a closed page; the next page subscribes again. */
   close(error: PagewireError): void {
     this.#turn += 1;
     this.#state = "unknown";
@@ -81,7 +83,7 @@ export class Topic implements Room {
 
   take(message: Message): void {
     for (const subscriber of [...this.#subscribers]) {
-      // closed by the listener of another one
+      // closed by the listener of another subscription
       if (this.#subscribers.has(subscriber)) subscriber.take(message);
     }
   }
@@ -95,7 +97,7 @@ export class Topic implements Room {
       return undefined;
     });
     if (overtaken() || this.#state !== "asked") return;
-    // the token took so long that the next socket asks for another one
+    // the socket was lost while the token was fetched: the next socket fetches another one
     if (!this.#live) return void (this.#state = "unknown");
     this.#page.requests.add({ type: "subscribe", topic: this.#name, token }, {
       take: (answer) => {
@@ -110,7 +112,7 @@ export class Topic implements Room {
     });
   }
 
-  /** From the newest subscription that brings one. */
+  /** Returns a token from the newest subscription that provides one. */
   async #token(): Promise<string | undefined> {
     return [...this.#subscribers].reverse().find(({ token }) => token)?.token?.();
   }

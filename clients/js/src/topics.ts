@@ -4,12 +4,12 @@ import type { SubscribeOptions, Subscription } from "./subscription.js";
 import { Topic } from "./topic.js";
 import type { Backoff, Message, Registered } from "./types.js";
 
-/** The topics of a page, each of them subscribed to once, however many subscriptions it has here. */
+/** The topics of a page. The page subscribes once to each, for any number of subscriptions in this document. */
 export class Topics {
   readonly #requests: Requests;
   readonly #backoff: Backoff;
   readonly #topics = new Map<string, Topic>();
-  /** What the server was asked to send no more of, and has not answered. */
+  /** Topics with an unsubscribe request that has no reply yet. */
   readonly #leaving = new Set<string>();
   #live = false;
 
@@ -27,19 +27,19 @@ export class Topics {
     return subscription;
   }
 
-  /** A socket is registered. A page that was recovered has its topics still. */
+  /** Handles a registered socket. A recovered page still has its topics. */
   open(recovered: Registered["recovered"]): void {
     this.#live = true;
     for (const topic of this.#topics.values()) topic.open(recovered === "recovered");
   }
 
-  /** The socket is gone. */
+  /** Handles a lost socket. */
   pause(): void {
     this.#live = false;
     for (const topic of this.#topics.values()) topic.pause();
   }
 
-  /** There will be no next socket for this page. */
+  /** Ends all subscriptions to this page, which gets no other socket. */
   close(error: PagewireError): void {
     for (const topic of this.#topics.values()) topic.close(error);
   }
@@ -48,7 +48,7 @@ export class Topics {
     if (message.topic === undefined) return;
     const topic = this.#topics.get(message.topic);
     if (topic) topic.take(message);
-    // on its way when the last subscription was closed, or the predecessor of a reloaded document had one
+    // in transit when the last subscription was closed, or subscribed by the predecessor of a reloaded document
     else if (!this.#leaving.has(message.topic)) void this.#unsubscribe(message.topic);
   }
 
@@ -63,7 +63,9 @@ export class Topics {
     return topic;
   }
 
-  /** Whatever the answer is, the server has heard it: what it sends all the same leads to another one. */
+  /**
+   * Unsubscribes. After any reply the server has processed it; a message that still arrives leads to another request.
+   */
   #unsubscribe(topic: string): Promise<void> {
     this.#leaving.add(topic);
     return new Promise((resolve) => {

@@ -7,30 +7,30 @@ import type { Change, Edit, Level, Reading, View, ViewEvents, WriteOptions } fro
 import type { Registered } from "./types.js";
 import { LiveView } from "./view.js";
 
-/** How much of a `hello` is for watches, in characters of JSON: far below any `max_frame`. */
+/** The part of a `hello` for watches, in characters of JSON: far below any `max_frame`. */
 const ROOM = 8_192;
 
-/** A path of a tree, as `hello` names it. */
+/** A path of a tree, as in `hello`. */
 export interface Place {
   level: Level;
   path: string;
 }
 
-/** A path that this document watches, whatever becomes of sockets. */
+/** A path that this document watches, independent of sockets. */
 interface Watched {
   readonly place: Place;
   readonly replica: Replica;
   readonly views: Set<LiveView<unknown>>;
-  /** The server knows of it, or will when it has read what was sent. */
+  /** The server watches it, or will once it has read the frames sent. */
   asked: boolean;
 }
 
-/** The state trees of a page's chain: what it watches of them, reads and writes. */
+/** The state trees of a page's chain: watches, reads and writes them. */
 export class Trees {
   readonly #requests: Requests;
   readonly #self: () => string | undefined;
   readonly #watched = new Map<string, Watched>();
-  /** What the server was asked to tell no more of, and has not answered. */
+  /** Paths with an unwatch request that has no reply yet. */
   readonly #leaving = new Set<string>();
   #live = false;
 
@@ -40,8 +40,8 @@ export class Trees {
   }
 
   /**
-   * What is watched, for a `hello` that resumes, as far as it fits in. What that does not name the server watches no
-   * more: it is asked for afterwards.
+   * Returns the watched paths for a `hello` that resumes, as many as fit in. The server ends the watches that are not
+   * named; they are requested again afterwards.
    */
   places(): Place[] {
     let room = ROOM;
@@ -81,8 +81,8 @@ export class Trees {
   }
 
   /**
-   * A socket is registered. A page that was recovered is told of what it watched before, as far as `hello` named it;
-   * after a reset the server begins with what that named.
+   * Handles a registered socket. A recovered page receives updates of the paths that it watched before, if `hello`
+   * named them; after a reset the server starts with the named paths.
    */
   open(recovered: Registered["recovered"], named: readonly Place[]): void {
     this.#live = true;
@@ -92,7 +92,7 @@ export class Trees {
     }
   }
 
-  /** The socket is gone. */
+  /** Handles a lost socket. */
   pause(): void {
     this.#live = false;
   }
@@ -100,14 +100,14 @@ export class Trees {
   take(frame: DataFrame): void {
     const place = { level: frame.level, path: frame.path ?? "" };
     const watched = this.#watched.get(name(place));
-    // on its way when it was closed, here or in the document before a reload
+    // in transit when it was closed, here or in the document before a reload
     if (!watched) return this.#leave(place);
     const { replica, views } = watched;
     const changes = replica.take(frame);
     if (!changes) return;
     const news = changes.length > 0 ? this.#news(changes) : undefined;
     for (const view of [...views]) {
-      // closed by the listener of another one
+      // closed by the listener of another view
       if (!views.has(view)) continue;
       view.show(replica, news);
       if (frame.removed) view.removed();
@@ -148,13 +148,13 @@ export class Trees {
     if (watched.asked) this.#leave(watched.place);
   }
 
-  /** Another one may watch the same path by now. */
+  /** Forgets a path, unless another watch of the same path has begun. */
   #forget(watched: Watched): void {
     const key = name(watched.place);
     if (this.#watched.get(key) === watched) this.#watched.delete(key);
   }
 
-  /** Tells the server once; what it does not hear now it hears when there is news. */
+  /** Ends a watch at the server, with one request at a time. Without a socket it is repeated at the next update. */
   #leave(place: { level: string; path: string }): void {
     const key = name(place);
     if (!this.#live || this.#leaving.has(key)) return;
@@ -174,7 +174,7 @@ function name({ level, path }: { level: string; path: string }): string {
   return `${level}:${path}`;
 }
 
-/** A page moves between nodes, its first 22 characters stay. */
+/** Returns the constant part of a page id: a page migrates between nodes, but its first 22 characters stay. */
 function base(page: string | undefined): string | undefined {
   return page?.split("|")[0];
 }

@@ -1,10 +1,12 @@
 import type { PagewireError } from "./error.js";
 
 /**
+ * The state of the connection:
+ *
  * - `connecting`: opening a new page
  * - `open`: registered, frames flow
  * - `recovering`: opening a socket to resume the page
- * - `waiting`: between two attempts (`retry_at` says until when)
+ * - `waiting`: between two attempts, until `retry_at`
  * - `closed`: not connected and not trying: before `connect()`, after `close()`, or refused by the server
  */
 export type State = "connecting" | "open" | "recovering" | "waiting" | "closed";
@@ -15,33 +17,33 @@ export interface StateChange {
   previous: State;
   /** The close code of the last socket, for `waiting` and `closed`. */
   code?: number;
-  /** What the server said, or what went wrong. */
+  /** The server's reason, or the error. */
   reason?: string;
   /** When the next attempt begins (ms since 1970), for `waiting`. */
   retry_at?: number;
 }
 
-/** The server's answer to a new socket: who and where this page is. */
+/** The `registered` frame: the identity and the node of this page. */
 export interface Registered {
   connection_id: string;
   session_id: string;
   page_id: string;
-  /** Absent or null: anonymous. */
+  /** Absent or null for an anonymous page. */
   user?: string | null;
   /** The node that holds the socket. */
   node: string;
   lane: string;
   release: string;
-  /** What resuming this page needs. */
+  /** The token that resuming this page needs. */
   token: string;
-  /** `recovered`: every missed frame follows. `reset`: something was missed. */
+  /** `recovered`: every missed frame follows. `reset`: frames are lost. */
   recovered: "new" | "recovered" | "reset";
   seq: number;
   pos: number;
   received: number;
   ping_ms: number;
   limits: { max_frame: number; frames_per_second: number };
-  /** What a page without a role may do within its own chain: levels that it may write, and send to. */
+  /** The permissions of a page without a role, within its own chain: levels that it may write to, and send to. */
   allow?: { write: string[]; send: string[] };
 }
 
@@ -49,14 +51,14 @@ export interface Registered {
 export interface Message {
   payload: unknown;
   seq: number;
-  /** The page that sent it; absent when it came from the server API. */
+  /** The page that sent it; absent if it was sent through the server API. */
   from?: string;
-  /** The topic that it was for; absent when it was for this page in another way. */
+  /** The topic of the message; absent if it was addressed in another way. */
   topic?: string;
   pos?: number;
 }
 
-/** A frame as it came. */
+/** A frame from the server, unchanged. */
 export interface ServerFrame {
   type: string;
   seq?: number;
@@ -69,23 +71,23 @@ export interface PagewireEvents {
   state: StateChange;
   /** A socket is registered, for the first time or again. */
   registered: Registered;
-  /** A pushed message, those for topics too. */
+  /** A pushed message, including those for topics. */
   message: Message;
-  /** Something was missed and will not come: load what the page shows afresh. */
+  /** Messages are lost: reload everything that the page shows. */
   reset: { reason: string };
-  /** The page belongs to this user from here on. */
+  /** The page belongs to this user from now on. */
   identity: { user: string };
-  /** The page has a new address: its node came back with another number. */
+  /** The page has a new address, because its node has another number. */
   address: { page_id: string };
-  /** News of a job of this page that this document did not submit. */
+  /** An event of a job of this page that this document did not submit. */
   job: JobNews;
-  /** The server could not take a frame, or the token provider failed. */
+  /** The server could not process a frame, or the token provider failed. */
   error: PagewireError;
   /** A frame of a type that this client does not know. */
   frame: ServerFrame;
 }
 
-/** Who gets a message: exactly one of them. */
+/** The target of a message: exactly one of them. */
 export type Target =
   | { page: string }
   | { session: string }
@@ -93,23 +95,23 @@ export type Target =
   | { user: string }
   | { topic: string };
 
-/** What became of a message. */
+/** The result of a message. */
 export interface Delivery {
-  /** Pages with an open socket that got it. */
+  /** The number of pages with an open socket that received it. */
   reached: number;
-  /** Pages within their resume window: they get it when they come back. */
+  /** The number of pages within their resume window; they receive it when they resume. */
   held: number;
 }
 
 /** Options of a call. */
 export interface CallOptions {
-  /** The longest wait for the answer, also while the server is away. */
+  /** The longest wait for the reply in ms, including time without a server. */
   timeout_ms?: number;
   /** Where the handler runs. */
   exec_mode?: "inline" | "any" | "assigned";
-  /** Whose workers. */
+  /** The pool of workers. */
   pool?: string;
-  /** Wants the call no more when it is aborted: it rejects with `cancelled`, and its handler is told to stop. */
+  /** Cancels the call when it is aborted: the call rejects with `cancelled`, and its handler is asked to stop. */
   signal?: AbortSignal;
 }
 
@@ -118,45 +120,45 @@ export type JobEnd = "succeeded" | "failed" | "cancelled" | "dead";
 
 /** Options of a job. */
 export interface JobOptions {
-  /** How often it may run again after a failure. */
+  /** How many times it is retried after a failure. */
   retries?: number;
-  /** Not before this time; a text is RFC 3339. */
+  /** The earliest time to run it; a text is RFC 3339. */
   run_at?: Date | string;
-  /** Whose workers. */
+  /** The pool of workers. */
   pool?: string;
-  /** Any worker, or the user's own, which runs the user's jobs one after the other. */
+  /** Run on any worker, or on the worker assigned to the user, which runs the user's jobs one after the other. */
   exec_mode?: "any" | "assigned";
-  /** The same key with the same content within 24 hours is the same job. */
+  /** The same key with the same content within 24 hours returns the same job. */
   idempotency_key?: string;
 }
 
 /** The events of a job. */
 export interface JobEvents {
-  /** It has come this far, 0 … 1. */
+  /** Progress from 0 to 1. */
   progress: { progress: number; message?: string };
 }
 
 /**
- * Durable work, from its submission to its end. It goes on whatever becomes of the page; the page waits for it over
- * lost sockets, moves to other nodes and resets.
+ * A durable job, from its submission to its end. It continues even if the page is closed; the page waits for it over
+ * lost sockets, migrations to other nodes and resets.
  */
 export interface Job<Result = unknown> {
-  /** Its id, as soon as it is durable: from then on it has exactly one end. */
+  /** Its id, once it is durable: from then on it has exactly one end. */
   readonly accepted: Promise<string>;
   /**
-   * What its handler returned. Rejects with how it ended (`error.state` is `failed`, `cancelled` or `dead`), or with
-   * why it never began or its end is lost (`error.state` is absent).
+   * The handler's result. Rejects with the end of the job (`error.state` is `failed`, `cancelled` or `dead`), or with
+   * the reason why it never began or its end is lost (`error.state` is absent).
    */
   readonly result: Promise<Result>;
-  /** Listens until the returned function is called. */
+  /** Calls `listener` for each event until the returned function is called. */
   on<Type extends keyof JobEvents>(type: Type, listener: (event: JobEvents[Type]) => void): () => void;
-  /** Wants it no more. `result` says what came of that: it may have been over already. */
+  /** Cancels the job. `result` shows the outcome, because the job may have ended already. */
   cancel(): void;
 }
 
 /**
- * What became of a job that was submitted before a reload of this document, or by a program on behalf of this page:
- * `progress` on its way, `state` when it is over, `error` alone when the server knows nothing of it any more.
+ * An event of a job that was submitted before a reload of this document, or by a program on behalf of this page:
+ * `progress` while it runs, `state` when it has ended, `error` alone when the server no longer knows it.
  */
 export interface JobNews {
   /** Its id. */
@@ -168,7 +170,7 @@ export interface JobNews {
   message?: string;
 }
 
-/** What a browser's `WebSocket` offers; any implementation with the same shape will do. */
+/** The shape of the browser's `WebSocket`; any implementation of it works. */
 export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocket;
 
 /** The part of the browser's `Storage` that is used. */
@@ -186,18 +188,18 @@ export interface Backoff {
 export interface PagewireOptions {
   /** The server's socket; by default `/_ws` of this origin. */
   url?: string | URL;
-  /** The user's token (JWT), or who to ask for it. A provider is asked again when a token is refused. */
+  /** The user's token (JWT), or a function that returns it. The function is called again when a token is rejected. */
   token?: string | (() => string | Promise<string>);
-  /** Waits between attempts: by default 500 ms doubling to 20 s, with full jitter. */
+  /** The waits between attempts: by default 500 ms doubling to 20 s, with full jitter. */
   backoff?: Partial<Backoff>;
-  /** Which page of its tab this is, when a document has several. By default the tab, or the iframe by its name. */
+  /** The slot of this page in its tab, if a document has several pages. By default the tab, or the iframe's name. */
   slot?: string;
-  /** How many requests and jobs may wait at once before new ones fail as `overflow`. By default 1,000. */
+  /** The most requests and jobs that may wait at once before new ones fail as `overflow`. By default 1,000. */
   max_pending?: number;
-  /** Remembers the connection between tabs: by default `localStorage`; `null` for nothing. */
+  /** Storage of the connection for all tabs: by default `localStorage`; `null` for none. */
   local_storage?: IdentityStorage | null;
-  /** Remembers session and page of a tab over reloads: by default `sessionStorage`; `null` for nothing. */
+  /** Storage of a tab's session and page for reloads: by default `sessionStorage`; `null` for none. */
   session_storage?: IdentityStorage | null;
-  /** By default the global `WebSocket`. */
+  /** The WebSocket implementation: by default the global `WebSocket`. */
   WebSocket?: WebSocketConstructor;
 }

@@ -5,7 +5,7 @@ import { join } from "./path.js";
 import type { Replica } from "./replica.js";
 import type { Edit, Level, View, ViewEvents, WriteOptions } from "./state.js";
 
-/** What a view may do with its tree. */
+/** The operations of a view on its tree. */
 export interface Tree {
   patch(edits: readonly Edit[], options?: WriteOptions): Promise<number>;
   set(path: string, value: unknown, options?: WriteOptions): Promise<number>;
@@ -56,7 +56,7 @@ export class LiveView<Value> extends Emitter<ViewEvents> implements View<Value> 
     this.#tree.close();
   }
 
-  /** Shows what the server has told of. */
+  /** Shows the value that the server has sent. */
   show({ value, revision }: Replica, news?: ViewEvents["change"]): void {
     this.#value = value;
     this.#revision = revision;
@@ -64,12 +64,12 @@ export class LiveView<Value> extends Emitter<ViewEvents> implements View<Value> 
     if (news) this.emit("change", news);
   }
 
-  /** The tree is gone. */
+  /** Reports that the tree was removed. */
   removed(): void {
     this.emit("removed", {});
   }
 
-  /** The server does not let this page watch the path. */
+  /** Reports that the server does not let this page watch the path. */
   refuse(error: PagewireError): void {
     this.#ready.reject(error);
     this.emit("error", error);

@@ -7,7 +7,7 @@ export interface ClientFrame {
   [member: string]: unknown;
 }
 
-/** The server's end of a socket that exists in memory only. */
+/** The server's end of an in-memory socket. */
 export class FakeSocket {
   readonly OPEN = 1;
   readyState = 0;
@@ -16,7 +16,7 @@ export class FakeSocket {
   onclose: (event: { code: number; reason: string }) => void = () => undefined;
   readonly frames: ClientFrame[] = [];
 
-  /** The client's end of the wire. */
+  /** Receives text from the client. */
   send(text: string): void {
     this.frames.push(JSON.parse(text) as ClientFrame);
   }
@@ -26,18 +26,18 @@ export class FakeSocket {
     this.frames.push({ type: "close", code });
   }
 
-  /** The client's frames of a type. */
+  /** Returns the client's frames of a type. */
   of(type: string): ClientFrame[] {
     return this.frames.filter((frame) => frame.type === type);
   }
 
-  /** The server accepts the socket; the client says `hello`. */
+  /** Accepts the socket; the client sends `hello`. */
   open(): void {
     this.readyState = 1;
     this.onopen();
   }
 
-  /** The server answers `hello`. */
+  /** Replies to `hello`. */
   register(recovered: "new" | "recovered" | "reset", members: object = {}): void {
     if (this.readyState === 0) this.open();
     this.push({
@@ -53,7 +53,7 @@ export class FakeSocket {
     this.onmessage({ data: JSON.stringify(frame) });
   }
 
-  /** The server, or the network, ends the socket. */
+  /** Ends the socket, as the server or the network does. */
   end(code: number, reason = ""): void {
     this.readyState = 3;
     this.onclose({ code, reason });
@@ -79,11 +79,11 @@ export class MemoryStorage implements IdentityStorage {
 export interface Bench {
   page: Pagewire;
   sockets: FakeSocket[];
-  /** The newest socket, once the client has opened `count`. */
+  /** Waits until the client has opened `count` sockets and returns the newest. */
   socket(count: number): Promise<FakeSocket>;
 }
 
-/** A page whose sockets end in the test. */
+/** Creates a page with in-memory sockets. */
 export function bench(options: PagewireOptions = {}): Bench {
   const sockets: FakeSocket[] = [];
   class Socket extends FakeSocket {
@@ -109,7 +109,7 @@ export function bench(options: PagewireOptions = {}): Bench {
   return { page, sockets, socket };
 }
 
-/** Web Locks as a browser has them, of which a test needs that a lock is free. */
+/** Installs Web Locks that are always free. Returns a function that removes them. */
 export function withLocks(): () => void {
   const request = (_name: string, _options: object, keep: (lock: object) => unknown): Promise<unknown> =>
     Promise.resolve(keep({}));

@@ -6,7 +6,7 @@ import { bench, MemoryStorage, withLocks, type Bench, type FakeSocket } from "./
 
 const code = (expected: string) => (error: unknown) => error instanceof PagewireError && error.code === expected;
 
-/** A page on its first socket. */
+/** Returns a page with its first socket open. */
 async function opened(options = {}): Promise<Bench & { first: FakeSocket }> {
   const opening = bench(options);
   void opening.page.connect();

@@ -1,4 +1,4 @@
-// A server that loses sockets, frames and whole nodes, and what jobs come to all the same.
+// A server that loses sockets, frames and whole nodes, and the ends of jobs in spite of that.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { PagewireError } from "../src/error.js";
@@ -8,9 +8,9 @@ const below = (limit: number): number => Math.floor(Math.random() * limit);
 
 /** The server's side of one page, as the protocol describes it. */
 class Server {
-  /** Processed, not durable yet. */
+  /** Processed, and not durable yet. */
   #submitting: string[] = [];
-  /** Durable jobs that are not over, and those that are. */
+  /** Durable jobs that have not ended; `over` has those that have. */
   #standing = new Set<string>();
   readonly over = new Set<string>();
   #frames: object[] = [];
@@ -25,7 +25,7 @@ class Server {
     socket.register("new");
   }
 
-  /** Reads some of the frames that have arrived. */
+  /** Processes some of the frames that have arrived. */
   process(count: number): void {
     const jobs = this.#socket.of("job").slice(this.#read, this.#read + count);
     this.#read += jobs.length;
@@ -58,14 +58,14 @@ class Server {
     }
   }
 
-  /** The page comes back: to this node, or to another one that has only what is durable. */
+  /** Resumes the page, at this node or at another one that has only the durable jobs. */
   resume(socket: FakeSocket, recovered: "recovered" | "reset"): void {
     this.#socket = socket;
     this.#read = 0;
     socket.open();
     const [hello] = socket.of("hello");
     if (recovered === "reset") {
-      // the node has died while it wrote
+      // the node was killed during the write
       this.accept(below(3));
       [this.#frames, this.#submitting, this.#delivered, this.#received] = [[], [], 0, 0];
     } else {

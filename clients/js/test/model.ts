@@ -1,4 +1,4 @@
-// The server's side of state trees, as the protocol describes it, written without anything of the client.
+// The server's side of state trees, as the protocol describes it, implemented without any code of the client.
 import type { FakeSocket } from "./fake.js";
 
 export const below = (limit: number): number => Math.floor(Math.random() * limit);
@@ -9,7 +9,7 @@ type Leaf = string | number | boolean | null | unknown[];
 
 export const PATHS = ["", "a", "b", "a.a", "a.b", "a.b.a", "b.a", "a.x\\.y", "__proto__", "b.\\#0"];
 
-/** The few paths of this world, by their keys. */
+/** Returns the keys of a path. The model has only a few paths. */
 const keysOf = (path: string): string[] =>
   path === "" ? [] : path.split(/(?<!\\)\./).map((key) => key.replaceAll("\\", ""));
 
@@ -24,7 +24,7 @@ function json(node: Node | undefined): unknown {
 
 const text = (value: unknown): string => JSON.stringify(value) ?? "nothing";
 
-/** What stands at a path of a whole tree. */
+/** Returns the value at a path of a whole tree. */
 function part(root: unknown, path: string): unknown {
   let node = root;
   for (const key of keysOf(path)) {
@@ -42,25 +42,25 @@ interface Edit {
 }
 
 interface Happened extends Edit {
-  /** The whole tree before and after it. */
+  /** The whole tree before and after the edit. */
   before: unknown;
   after: unknown;
 }
 
-/** One tree with all of its past. */
+/** A tree with all its previous values. */
 export class Tree {
   #root: Map<string, Node> | undefined;
   revision = 0;
   #newest = 0;
-  /** What stood at each revision. */
+  /** The value at each revision. */
   readonly #past = new Map<number, unknown>([[0, undefined]]);
 
-  /** What stood at a path. */
+  /** Returns the value at a path. */
   at(path: string, revision = this.revision): unknown {
     return part(this.#past.get(revision), path);
   }
 
-  /** Makes edits, as another revision if they change anything. */
+  /** Applies edits, as a new revision if they change anything. */
   edit(edits: Edit[]): Happened[] {
     this.#root ??= new Map();
     const happened = edits.flatMap((edit) => this.#one(edit));
@@ -112,7 +112,7 @@ interface Watch {
   path: string;
 }
 
-/** The node that holds the page: its numbering, its watches, and the trees that others write too. */
+/** The node of the page: its sequence numbers, its watches, and the trees that others write too. */
 export class Server {
   readonly trees: Record<string, Tree> = { session: new Tree(), page: new Tree() };
   #socket: FakeSocket;
@@ -127,7 +127,7 @@ export class Server {
     socket.register("new");
   }
 
-  /** Reads some of the frames that have arrived. */
+  /** Processes some of the frames that have arrived. */
   process(count: number): void {
     const arrived = this.#socket.frames.filter(({ type }) => !["hello", "ack", "close"].includes(type));
     for (const frame of arrived.slice(this.#read, this.#read + count)) {
@@ -142,7 +142,7 @@ export class Server {
     }
   }
 
-  /** Somebody writes, and whoever watches is told. */
+  /** Writes a tree and sends the change to its watches. */
   write(level: string, edits: Edit[]): void {
     const tree = this.trees[level] as Tree;
     const base = tree.revision;
@@ -171,7 +171,7 @@ export class Server {
     }
   }
 
-  /** The page, or the next one of the same document, comes to another socket. */
+  /** Opens another socket for the page, or for the next page of the same document. */
   resume(socket: FakeSocket, recovered: "recovered" | "reset" | "new"): void {
     this.#socket = socket;
     this.#read = 0;
@@ -208,7 +208,10 @@ function place({ level, path }: Watch): object {
   return path === "" ? { level } : { level, path };
 }
 
-/** What a change means at a path: itself at or below it, a change of what stands there from above. */
+/**
+ * Returns the effect of a change at a watched path: the change itself at or below the path, or a change of its value
+ * from above.
+ */
 function seen(watched: string, { path, value, from, before, after }: Happened): object[] {
   const [above, keys] = [keysOf(watched), keysOf(path)];
   const inside = above.every((key, n) => keys[n] === key);

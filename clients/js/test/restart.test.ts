@@ -1,21 +1,21 @@
-// A server that has lost its keys, and the tabs of one browser that come back to it.
+// A server that has lost its keys, and the tabs of one browser that return to it.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { bench, MemoryStorage, type Bench, type ClientFrame, type FakeSocket } from "./fake.js";
 
-/** A server of one browser that hands out numbered ids and accepts the tokens that it has given itself. */
+/** A server of one browser that assigns numbered ids and accepts the tokens that it has issued. */
 class Server {
   #life = 0;
   #count = 0;
   #tokens = new Map<string, { connection_id: string; session_id: string }>();
 
-  /** Starts again and knows nothing any more. */
+  /** Restarts without any data. */
   restart(): void {
     this.#life += 1;
     this.#tokens.clear();
   }
 
-  /** Answers the `hello` of a socket: whether it was accepted. */
+  /** Replies to the `hello` of a socket. Returns whether it was accepted. */
   answer(socket: FakeSocket): boolean {
     if (socket.readyState === 0) socket.open();
     const hello = socket.of("hello")[0] as ClientFrame & { resume?: { token: string } };
@@ -34,12 +34,12 @@ class Server {
   }
 }
 
-/** Answers the sockets of a tab from its n-th on until one is accepted; the next one to come is then `n + …`. */
+/** Replies to the sockets of a tab from its n-th on until one is accepted. Returns the number of the next one. */
 async function settle(server: Server, { socket }: Bench, from: number): Promise<number> {
   for (let count = from; ; count++) if (server.answer(await socket(count))) return count + 1;
 }
 
-/** Two tabs of one session: the second was opened by the first, with a copy of its session storage. */
+/** Returns two tabs of one session: the first opened the second, with a copy of its session storage. */
 async function twoTabs(server: Server): Promise<{ tabs: [Bench, Bench]; local: MemoryStorage }> {
   const local = new MemoryStorage();
   const own = new MemoryStorage();
@@ -83,7 +83,7 @@ test("what another tab has just learned survives the refusal of this one", async
   const { tabs, local } = await twoTabs(server);
   for (const tab of tabs) tab.sockets.at(-1)?.end(1006);
   server.restart();
-  // refused before the first one has come back, and told late
+  // rejected before the first tab has returned; the reply arrives late
   const late = await tabs[1].socket(2);
   late.open();
   await settle(server, tabs[0], 2);

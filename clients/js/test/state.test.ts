@@ -3,7 +3,7 @@ import { test } from "node:test";
 import type { Level, View, ViewEvents } from "../src/state.js";
 import { bench, MemoryStorage, withLocks, type Bench, type ClientFrame, type FakeSocket } from "./fake.js";
 
-/** A page on its first socket. */
+/** Returns a page with its first socket open. */
 async function opened(options = {}): Promise<Bench & { first: FakeSocket }> {
   const opening = bench(options);
   void opening.page.connect();
@@ -16,7 +16,7 @@ const paths = (socket: FakeSocket, type: string): unknown[] => socket.of(type).m
 const named = (socket: FakeSocket): unknown => socket.of("hello")[0]?.["watch"];
 const error = (id: unknown, code: string): object => ({ type: "error", id, code, message: "no", retryable: false });
 
-/** What a view tells, as it comes. */
+/** Records the events of a view in order. */
 function heard(view: View): (ViewEvents["change"] | string)[] {
   const events: (ViewEvents["change"] | string)[] = [];
   view.on("change", (event) => events.push(event));

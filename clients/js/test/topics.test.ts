@@ -3,7 +3,7 @@ import { test } from "node:test";
 import type { Subscription } from "../src/subscription.js";
 import { bench, MemoryStorage, withLocks, type Bench, type FakeSocket } from "./fake.js";
 
-/** A page on its first socket. */
+/** Returns a page with its first socket open. */
 async function opened(options = {}): Promise<Bench & { first: FakeSocket }> {
   const opening = bench(options);
   void opening.page.connect();
@@ -12,19 +12,19 @@ async function opened(options = {}): Promise<Bench & { first: FakeSocket }> {
   return { ...opening, first };
 }
 
-/** The client's `count` frames of a type, once they have come. */
+/** Waits for `count` frames of a type from the client and returns them. */
 async function frames(socket: FakeSocket, type: string, count: number): Promise<Record<string, unknown>[]> {
   for (let turn = 0; turn < 100_000 && socket.of(type).length < count; turn++) await turns(1);
   assert.equal(socket.of(type).length, count, `${count} frames ${type}`);
   return socket.of(type).map((frame) => ({ ...frame }));
 }
 
-/** Whatever promises are settled, their followers have run. */
+/** Lets the handlers of settled promises run. */
 async function turns(count: number): Promise<void> {
   while (count-- > 0) await new Promise((resolve) => setImmediate(resolve));
 }
 
-/** The server grants the newest `subscribe`. */
+/** Grants the newest `subscribe`, as the server does. */
 async function grant(socket: FakeSocket, seq: number, count = 1): Promise<void> {
   const id = (await frames(socket, "subscribe", count)).at(-1)?.["id"];
   socket.push({ seq, type: "result", id });
@@ -35,7 +35,7 @@ const error = (id: unknown, code: string, retryable = false): object => ({
   ...{ message: "no", retryable },
 });
 
-/** What a subscription tells, as it comes. */
+/** Records the events of a subscription in order. */
 function heard(subscription: Subscription): unknown[] {
   const events: unknown[] = [];
   subscription.on("message", ({ payload }) => events.push(payload));

@@ -1,4 +1,5 @@
-// State trees over a network that loses sockets and nodes, with other writers: what views show all the same.
+// State trees over a network that loses sockets and nodes, with other writers: the values that views show in spite of
+// that.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Pagewire } from "../src/pagewire.js";
@@ -13,11 +14,11 @@ const OUTCOMES = ["recovered", "recovered", "reset", "new"] as const;
 const text = (value: unknown): string => JSON.stringify(value) ?? "nothing";
 const edit = (): { path: string; value: unknown } => ({ path: pick(PATHS), value: pick([undefined, ...VALUES]) });
 
-/** A document that looks at everything it is shown. */
+/** A document that records every value that it is shown. */
 class Reader {
   readonly views: View[] = [];
   readonly writes: Promise<unknown>[] = [];
-  /** Every value that was shown, and how it looked then. */
+  /** Every value that was shown, and its JSON at that time. */
   readonly #shown: [unknown, string][] = [];
   readonly #wrong: string[] = [];
   readonly #page: Pagewire;
@@ -52,7 +53,7 @@ class Reader {
     this.writes.push(this.#page.set("session", pick(PATHS.slice(1)), pick(VALUES)).catch(() => undefined));
   }
 
-  /** All is told: views show what stands, and what they showed before is untouched. */
+  /** Checks after all frames have arrived: views show the current values, and values shown before are unmodified. */
   async check(): Promise<void> {
     assert.deepEqual(this.#wrong, []);
     for (const view of this.views) {
@@ -91,7 +92,7 @@ test("over random losses every view shows only what stood, and in the end what s
       if (outcome === "new") void page.connect();
       server.resume(await socket(sockets + 1), outcome);
     }
-    // what is delivered can lead to more frames of the page
+    // a delivered frame can cause more frames of the page
     for (let round = 0; round < 3; round++) {
       server.process(Infinity);
       server.deliver(Infinity);

@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pagewire_cluster::engine::Engine;
+use pagewire_cluster::id::Entity;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::state::{
-    DraftWrite, Edit, Entity, Operation, Path, StateStore, Tree, TreeNotification, TreeUpdate,
+    DraftWrite, Edit, Operation, Path, StateStore, Tree, TreeNotification, TreeUpdate,
 };
 use serde_json::json;
 

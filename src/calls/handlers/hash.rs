@@ -1,4 +1,4 @@
-//! `hash`: work for a processor. It runs on a thread for blocking work, as many at a time as there are processors.
+//! `hash`: CPU-bound work. Runs on a blocking thread; as many run at the same time as there are processors.
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -12,12 +12,12 @@ use tokio::sync::Semaphore;
 use super::ExecutorError;
 use crate::protocol::{CommandError, ErrorCode};
 
-/// A second or so of work.
+/// The most rounds of one request: about a second of work.
 const MOST_ROUNDS: u32 = 100_000_000;
-/// Rounds between two looks at whether anybody still wants the result.
+/// Rounds between two checks whether the caller still waits for the result.
 const CHECK_INTERVAL: u32 = 10_000;
 
-/// What to hash: the empty text if there is none, once if nothing else is said.
+/// Arguments of `hash`: the text (empty by default) and the number of rounds (1 by default).
 #[derive(Deserialize)]
 pub(super) struct Hash {
     #[serde(default)]
@@ -39,7 +39,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// The last digest, in hexadecimal digits.
+/// Returns the last digest in hexadecimal digits.
 pub(super) async fn run(hash: Hash, reporter: &Reporter) -> Result<String, ExecutorError> {
     if hash.rounds > MOST_ROUNDS {
         let message = format!("at most {MOST_ROUNDS} rounds");

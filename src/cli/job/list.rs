@@ -9,25 +9,25 @@ use super::{print, table};
 use crate::cli::CommandFailure;
 use crate::cli::api_client::{ApiClient, escape};
 
-/// Which jobs.
+/// Filters and limits of the list.
 #[derive(Args)]
 pub(super) struct ListArgs {
-    /// Only in these states, separated by commas; may be repeated.
+    /// Only jobs in these states, separated by commas; can be repeated.
     #[arg(long)]
     state: Vec<String>,
-    /// Only for this handler.
+    /// Only jobs of this handler.
     #[arg(long)]
     kind: Option<String>,
-    /// Only on behalf of this user.
+    /// Only jobs of this user.
     #[arg(long)]
     user: Option<String>,
-    /// At most so many: those that changed last.
+    /// The most jobs to list; the ones that changed last are kept.
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
 }
 
 impl ListArgs {
-    /// Reads all pieces: the server lists the job that changed longest ago first.
+    /// Reads all pages of the list, because the server lists the job that changed longest ago first.
     pub(super) async fn run(self, server: &ApiClient) -> Result<(), CommandFailure> {
         let mut last = LastPage { limit: self.limit, ..LastPage::default() };
         let mut cursor = None;
@@ -58,12 +58,12 @@ impl ListArgs {
     }
 }
 
-/// The jobs that changed last, each once: one that changes while the list is read comes again.
+/// The jobs that changed last, each once. A job that changes while the list is read arrives twice.
 #[derive(Default)]
 struct LastPage {
     limit: usize,
     count: usize,
-    /// In the order in which they came.
+    /// In order of arrival.
     jobs: BTreeMap<usize, Value>,
     places: HashMap<String, usize>,
 }

@@ -1,16 +1,16 @@
-//! Jobs for people.
+//! Formats jobs as text.
 
 use serde_json::Value;
 
 use crate::cli::output::{self, plain};
 
-/// Its id first, for scripts that cut it off, and its state.
+/// Formats the id, which comes first so that scripts can cut it off, and the state.
 pub(super) fn headline(job: &Value) -> String {
     let stopping = if job["cancelling"] == true { ", asked to stop" } else { "" };
     format!("{} {}{stopping}", text(&job["id"]), text(&job["state"]))
 }
 
-/// Everything about a job.
+/// Formats all details of a job.
 pub(super) fn job(job: &Value) -> String {
     let members = [
         ("kind", &job["kind"]),
@@ -48,7 +48,7 @@ pub(super) fn job(job: &Value) -> String {
     shown.map(|(name, value)| format!("{name:<10} {value}")).collect::<Vec<_>>().join("\n")
 }
 
-/// Jobs, one a line.
+/// Formats jobs, one per line.
 pub(super) fn jobs(list: &Value) -> String {
     let rows: Vec<Vec<String>> = list["items"]
         .as_array()
@@ -66,7 +66,7 @@ pub(super) fn jobs(list: &Value) -> String {
     output::table(&["JOB", "KIND", "STATE", "PROGRESS", "ATTEMPTS", "USER", "LANE", "CREATED"], &rows)
 }
 
-/// Why a job did not succeed.
+/// Returns the reason why a job did not succeed.
 pub(super) fn why(job: &Value) -> String {
     let what = format!("job {} is {}", text(&job["id"]), text(&job["state"]));
     match &job["error"] {
@@ -75,17 +75,17 @@ pub(super) fn why(job: &Value) -> String {
     }
 }
 
-/// Why it is queued and not running, where the server can tell.
+/// Returns the reason why a job is queued and not running, if the server knows it.
 pub(super) fn waiting(job: &Value) -> Option<String> {
     job["waiting"]["message"].as_str().map(plain)
 }
 
-/// What is over has not come further since.
+/// Returns whether a job is still open: the progress of a finished job no longer changes.
 fn is_running(job: &Value) -> bool {
     job["state"] == "running"
 }
 
-/// ` 42% half of it is done`.
+/// Formats progress: ` 42% half of it is done`.
 pub(super) fn progress(progress: &Value) -> String {
     let percent = percent(progress["progress"].as_f64().unwrap_or_default());
     let message = progress["message"].as_str().map(plain).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Following a job: a bar on a terminal, a line per step otherwise.
+//! Follows a job: a progress bar on a terminal, otherwise one line per step.
 
 use std::io::{IsTerminal, stdout};
 
@@ -10,12 +10,13 @@ use crate::cli::api_client::ApiClient;
 use crate::cli::sse::{SseEvent, SseReader};
 use crate::cli::{CommandFailure, Exit, output};
 
-/// Characters of the bar.
+/// Width of the progress bar in characters.
 const BAR: usize = 30;
-/// Characters of a message beside it.
+/// The longest message beside the bar, in characters.
 const MESSAGE: usize = 40;
 
-/// Follows a job to its end, from one node to the next if it must: the first event is always the job as it stands.
+/// Follows a job until it ends. On a failure it reconnects, possibly to another node; the first event of a stream is
+/// always the current job.
 pub(super) async fn watch(server: &ApiClient, id: &str) -> Result<(), CommandFailure> {
     let timing = Timing::from_environment();
     let path = format!("{}/events", path(id));
@@ -26,7 +27,7 @@ pub(super) async fn watch(server: &ApiClient, id: &str) -> Result<(), CommandFai
         match follow(server, &path, &timing, &mut screen).await {
             Ok(Some(job)) => return screen.end(&job),
             Ok(None) => (seen, heard) = (true, tokio::time::Instant::now()),
-            // a cluster is itself again when a dead node's lease is gone
+            // the cluster has recovered from a dead node once that node's lease has expired
             Err(failure) if !seen || heard.elapsed() > timing.lease_ttl => {
                 screen.clear();
                 return Err(failure);
@@ -37,7 +38,7 @@ pub(super) async fn watch(server: &ApiClient, id: &str) -> Result<(), CommandFai
     }
 }
 
-/// Follows one stream: the job at its end, or `None` when the stream ended before.
+/// Follows one stream. Returns the job when it ends, or `None` when the stream ends first.
 async fn follow(
     server: &ApiClient,
     path: &str,
@@ -47,7 +48,7 @@ async fn follow(
     let mut stream = server.stream(path).await?;
     let mut reader = SseReader::default();
     let mut heard = false;
-    // who says nothing for longer than a lease lasts is gone
+    // a server that is silent for longer than a lease has failed
     while let Ok(Ok(Some(bytes))) = tokio::time::timeout(timing.lease_ttl, stream.chunk()).await {
         for event in reader.feed(&bytes) {
             heard = true;
@@ -64,13 +65,13 @@ async fn follow(
     }
 }
 
-/// What somebody sees of a job that goes on.
+/// The output for a job that is still running.
 struct Screen {
     json: bool,
     terminal: bool,
     state: String,
     waiting: Option<String>,
-    /// How far the job has come, as shown last.
+    /// The progress that was printed last.
     shown: Option<f64>,
     drawn: bool,
 }
@@ -122,7 +123,8 @@ impl Screen {
         }
     }
 
-    /// The last step of a job is its end: steps are told at a pace, so the one before it was seldom the whole.
+    /// Completes the bar of a job that has ended. Progress is published at intervals, so the last event seldom shows
+    /// the end.
     fn complete(&mut self) {
         if self.shown.is_some_and(|shown| shown < 1.0) {
             self.draw(&json!({"progress": 1.0}));
@@ -132,7 +134,7 @@ impl Screen {
         }
     }
 
-    /// Whoever waits for nobody learns it, beside the result.
+    /// Prints why the job waits for a worker, whenever the reason changes.
     fn explain(&mut self, job: &Value) {
         let waiting = table::waiting(job);
         if self.waiting == waiting {
@@ -151,7 +153,7 @@ impl Screen {
         }
     }
 
-    /// The result is what a program reads; why there is none goes to standard error.
+    /// Prints the result to standard output for programs. The reason of a failure is written to standard error.
     fn end(mut self, job: &Value) -> Result<(), CommandFailure> {
         self.clear();
         if self.json {
@@ -163,7 +165,7 @@ impl Screen {
     }
 }
 
-/// `[#####     ]  50% message`, short enough for one line.
+/// Formats `[#####     ]  50% message`, short enough for one line.
 fn bar(progress: &Value) -> String {
     let share = progress["progress"].as_f64().unwrap_or_default().clamp(0.0, 1.0);
     let done = (share * BAR as f64) as usize;

@@ -1,15 +1,15 @@
-//! Rollouts for people.
+//! Formats rollouts as text.
 
 use serde_json::Value;
 
 use crate::cli::output;
 
-/// What a change has come to.
+/// Formats the result of a change.
 pub(super) fn changed(status: &Value) -> String {
     format!("{}\n{}", headline(status), split(&status["lanes"], &status["base"]))
 }
 
-/// A rollout, what it has assigned, and its nodes.
+/// Formats a rollout, its assignments and its nodes.
 pub(super) fn status(status: &Value) -> String {
     let rows: Vec<_> = items(&status["split"]).iter().map(share).collect();
     let shares = output::table(&["LANE", "WEIGHT", "OBSERVED", "ASSIGNED", "WORKERS", "RELEASES"], &rows);
@@ -21,7 +21,7 @@ pub(super) fn status(status: &Value) -> String {
     format!("{}\n{}\n\n{shares}\n\n{nodes}", headline(status), facts(status))
 }
 
-/// All pools that have a rollout.
+/// Formats all pools that have a rollout.
 pub(super) fn pools(list: &Value) -> String {
     let rows: Vec<_> = items(&list["items"])
         .iter()
@@ -33,7 +33,7 @@ pub(super) fn pools(list: &Value) -> String {
     output::table(&["POOL", "REVISION", "SPLIT", "CHANGED"], &rows)
 }
 
-/// What a rollout has said.
+/// Formats the history of a rollout.
 pub(super) fn history(list: &Value) -> String {
     let rows: Vec<_> = items(&list["items"])
         .iter()
@@ -50,7 +50,7 @@ pub(super) fn history(list: &Value) -> String {
     output::table(&["REVISION", "CHANGED", "BY", "SPLIT", "COMMENT"], &rows)
 }
 
-/// Why somebody is where he is.
+/// Formats the reason why a user is in a lane.
 pub(super) fn explained(explained: &Value) -> String {
     let whom = match explained["user"].as_str() {
         Some(user) => format!("user {user}"),
@@ -72,7 +72,7 @@ pub(super) fn explained(explained: &Value) -> String {
     )
 }
 
-/// Which nodes have not applied a change.
+/// Formats the nodes that have not applied a change.
 pub(super) fn missing(status: &Value) -> String {
     let applied = |node: &&Value| node["revision"].as_u64() >= status["revision"].as_u64();
     let late: Vec<_> = items(&status["nodes"])
@@ -102,7 +102,7 @@ fn headline(status: &Value) -> String {
     }
 }
 
-/// Who wrote it, and what a table does not show.
+/// Formats the author of a change and the details that a table does not show.
 fn facts(status: &Value) -> String {
     let mut facts = Vec::new();
     if let (Some(by), Some(at)) = (status["updated_by"].as_str(), status["updated_at"].as_str()) {
@@ -128,7 +128,7 @@ fn share(share: &Value) -> Vec<String> {
     ]
 }
 
-/// `stable 90%, canary 10%`.
+/// Formats a split: `stable 90%, canary 10%`.
 fn split(lanes: &Value, base: &Value) -> String {
     let named: Vec<_> = items(lanes)
         .iter()

@@ -1,7 +1,7 @@
-//! Chromium on the start page, through its WebDriver.
+//! Chromium on the start page, controlled through its WebDriver.
 //!
-//! Owns: one browser with a profile of its own, and the words in which tests talk about the page. All of it ends
-//! with the test.
+//! Owns: one browser with its own profile, and the vocabulary in which tests describe the page. All of it ends with the
+//! test.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::environment::{Process, SOON, eventually};
 
-/// The window that a page opened.
+/// The index of the window that a page opened.
 pub(super) const SECOND_WINDOW: usize = 1;
 
 const FLAGS: [&str; 10] = [
@@ -77,14 +77,14 @@ impl Browser {
         self.client.back().await.expect("a page");
     }
 
-    /// What a login leaves behind for every page of this server.
+    /// Sets a cookie, as a login does for every page of this server.
     pub(super) async fn cookie(&self, url: &str, name: &str, value: &str) {
         self.goto(&format!("{url}/pagewire.js")).await;
         self.run("document.cookie = `${arguments[0]}=${arguments[1]}`", vec![json!(name), json!(value)])
             .await;
     }
 
-    /// Turns to the window that was opened as the n-th, when it is there.
+    /// Switches to the n-th opened window once it exists.
     pub(super) async fn window(&self, place: usize) {
         let window = eventually("the window opens", SOON, async || {
             self.client.windows().await.expect("windows").into_iter().nth(place)
@@ -93,7 +93,7 @@ impl Browser {
         self.client.switch_to_window(window).await.expect("the window");
     }
 
-    /// What a browser does for "duplicate tab": a new tab that starts with a copy of sessionStorage.
+    /// Duplicates a tab as a browser does: the new tab starts with a copy of sessionStorage.
     pub(super) async fn duplicate_tab(&self, url: &str) {
         let copy = self.run("return JSON.stringify(sessionStorage)", vec![]).await;
         let tab = self.client.new_window(true).await.expect("a tab");
@@ -104,7 +104,7 @@ impl Browser {
     }
 
     pub(super) async fn click(&self, name: &str) {
-        // a person scrolls until it is not below the bar
+        // scroll like a person until the element is not below the bar
         let center =
             "document.querySelector(`[data-testid=${arguments[0]}]`).scrollIntoView({block: 'center'})";
         self.run(center, vec![json!(name)]).await;
@@ -117,12 +117,12 @@ impl Browser {
         field.send_keys(text).await.expect("a field");
     }
 
-    /// Types at the end of what is in a field.
+    /// Types at the end of a field.
     pub(super) async fn write(&self, name: &str, text: &str) {
         self.find(name).await.send_keys(text).await.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 
-    /// An entry of a list.
+    /// Chooses an entry of a list.
     pub(super) async fn choose(&self, name: &str, entry: &str) {
         self.find(name).await.select_by_label(entry).await.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
@@ -135,7 +135,7 @@ impl Browser {
         self.find(name).await.prop("value").await.expect("a field").expect("a value")
     }
 
-    /// Waits until an element's text contains this.
+    /// Waits until an element's text contains the given text.
     pub(super) async fn shows(&self, name: &str, text: &str) {
         eventually(&format!("{name} shows {text:?}"), SOON, async || {
             self.text(name).await.contains(text).then_some(())
@@ -143,26 +143,26 @@ impl Browser {
         .await;
     }
 
-    /// The entries of a list that can be chosen.
+    /// Returns the entries of a list that can be chosen.
     pub(super) async fn offered(&self, name: &str) -> Vec<String> {
         let script = "return [...document.querySelector(`[data-testid=${arguments[0]}]`).options]\
                       .filter((option) => !option.disabled).map((option) => option.value)";
         serde_json::from_value(self.run(script, vec![json!(name)]).await).expect("names")
     }
 
-    /// Connection, session and page.
+    /// Returns the ids of connection, session and page.
     pub(super) async fn ids(&self) -> [String; 3] {
         [self.text("connection-id").await, self.text("session-id").await, self.text("page-id").await]
     }
 
-    /// The received messages with their `seq`, oldest first.
+    /// Returns the received messages with their `seq`, oldest first.
     pub(super) async fn messages(&self) -> Vec<(u64, String)> {
         let script = "return [...document.querySelectorAll('[data-testid=message]')].reverse()\
                       .map((line) => [Number(line.dataset.seq), line.querySelector('.message').textContent])";
         serde_json::from_value(self.run(script, vec![]).await).expect("messages")
     }
 
-    /// Kept for people to look at.
+    /// Saves a screenshot for people to look at.
     pub(super) async fn screenshot(&self, name: &str) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
         fs::create_dir_all(&folder).expect("a folder for screenshots");
@@ -181,7 +181,7 @@ impl Browser {
 }
 
 impl Drop for Browser {
-    /// A failed test leaves its browser behind: chromedriver dies without ending it.
+    /// Kills the browser, because chromedriver leaves it running when a test fails.
     fn drop(&mut self) {
         let profile = self.profile.path().to_string_lossy().into_owned();
         for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -190,7 +190,7 @@ impl Drop for Browser {
             if let Some(pid) = pid
                 && String::from_utf8_lossy(&command).contains(&profile)
             {
-                // one that has just ended by itself is as good
+                // a process that has just exited by itself is as good
                 let _ = kill_process(pid, Signal::KILL);
             }
         }

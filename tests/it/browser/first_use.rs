@@ -1,5 +1,5 @@
-//! What somebody does in the first minutes: two tabs and a restarted server, what the start page offers, and a page of
-//! one's own on another address.
+//! The first minutes of a new user: two tabs and a restarted server, the features of the start page, and an own page on
+//! another address.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -97,7 +97,7 @@ async fn the_start_page_offers_what_the_server_allows_and_says_what_is_missing()
     browser.close().await;
 }
 
-/// A web page of one's own: it says in its title what became of a connection to the server that its address names.
+/// A user's own page. Its title shows the result of connecting to the server that its address names.
 const PAGE: &str = "<!doctype html><script type=module>\
     import { Pagewire } from '/pagewire.js';\
     const page = new Pagewire({ url: new URL(location.hash.slice(1)) });\
@@ -105,7 +105,7 @@ const PAGE: &str = "<!doctype html><script type=module>\
         .then((said) => (document.querySelector('p').textContent = said));\
     </script><p data-testid=said></p>";
 
-/// Serves that page and the client at an address of its own.
+/// Serves that page and the client on a separate address.
 async fn website() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
     let address = listener.local_addr().expect("an address");

@@ -1,4 +1,4 @@
-//! The form that pages share: what one writes, every other one sees.
+//! The shared form: every page shows the fields that any page writes.
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -19,7 +19,7 @@ async fn fields(browser: &Browser) -> Vec<String> {
     values
 }
 
-/// Waits until this browser shows what is in the tree, and returns that.
+/// Waits until this browser shows the values in the tree, and returns them.
 async fn shows_the_tree(browser: &Browser, node: &Node) -> Vec<String> {
     let api = node.api();
     eventually("the form shows what is in the tree", SOON, async || {
@@ -30,7 +30,7 @@ async fn shows_the_tree(browser: &Browser, node: &Node) -> Vec<String> {
     .await
 }
 
-/// A program writes a field.
+/// Writes a field through the server API.
 async fn put(node: &Node, field: &str, value: &str) {
     let request = node.api().request(Method::PUT, &format!("{FORM}.{field}")).json(&json!(value));
     let status = request.send().await.expect("an answer").status();

@@ -1,4 +1,4 @@
-//! A TCP proxy in front of one or several servers: the one address of a browser, and a network that fails under it.
+//! A TCP proxy in front of one or several servers: the only address of a browser, and a network that fails.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -6,7 +6,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Each connection goes to the first server of the present route that listens, and ends when the route changes.
+/// Connects each client to the first listening server of the current route. Connections end when the route changes.
 pub(super) struct Proxy {
     address: SocketAddr,
     servers: Vec<SocketAddr>,
@@ -31,7 +31,7 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// No way leads to any server.
+    /// Removes all routes.
     pub(super) fn cut(&self) {
         self.route.send_replace(Vec::new());
     }
@@ -40,7 +40,7 @@ impl Proxy {
         self.route.send_replace(self.servers.clone());
     }
 
-    /// All ways lead to this server.
+    /// Routes all connections to this server.
     pub(super) fn lead_to(&self, server: SocketAddr) {
         self.route.send_replace(vec![server]);
     }

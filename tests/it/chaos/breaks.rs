@@ -1,4 +1,4 @@
-//! What breaks, for how long, and what comes after.
+//! Generates failures: their kind, their length and the pause after them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,10 +10,10 @@ use tokio::time::sleep;
 
 use crate::environment::{Nats, Wires};
 
-/// The shortest break.
+/// The shortest failure.
 const SHORTEST: Duration = Duration::from_millis(50);
 
-/// Breaks in the order of a seed.
+/// A random sequence of failures, determined by a seed.
 pub(super) struct Breaks {
     dice: TestRng,
     longest: Duration,
@@ -29,10 +29,10 @@ impl Breaks {
         self.dice.random_range(0..end)
     }
 
-    /// One break, and a pause.
+    /// Causes one failure, then pauses.
     pub(super) async fn next(&mut self, wires: &[Wires], servers: &mut [Nats]) {
         let longest = self.longest.as_millis() as usize - SHORTEST.as_millis() as usize;
-        // short ones are as likely as long ones
+        // short failures are as likely as long ones
         let length = SHORTEST + Duration::from_millis((longest >> self.below(6)) as u64);
         let (process, server) = (self.below(wires.len()), self.below(servers.len()));
         let kind = match self.below(10) {

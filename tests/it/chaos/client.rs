@@ -1,4 +1,4 @@
-//! A page that has jobs done while everything breaks, and counts what it is told.
+//! A page that submits jobs while failures happen, and counts the frames that it receives about them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,19 +11,19 @@ use serde_json::{Value, json};
 
 use crate::environment::{Away, Node, Page};
 
-/// Jobs that a page waits for at most.
+/// The most jobs that a page waits for.
 const OPEN: usize = 8;
-/// How often a page looks for something to do.
+/// The interval between two attempts to submit a job.
 const TURN: Duration = Duration::from_millis(100);
-/// How often a page says that it is there.
+/// The interval between two pings.
 const PING: Duration = Duration::from_secs(3);
 
-/// What the clients share.
+/// The state that all clients share.
 pub(super) struct World {
     pub(super) nodes: Vec<Node>,
-    /// Jobs to submit.
+    /// Number of jobs still to submit.
     left: AtomicUsize,
-    /// Nothing breaks any more.
+    /// Set when failures have ended.
     pub(super) calm: AtomicBool,
     waiting: Mutex<BTreeMap<usize, Vec<String>>>,
 }
@@ -33,7 +33,7 @@ impl World {
         Self { nodes, left: AtomicUsize::new(jobs), calm: AtomicBool::new(false), waiting: Mutex::default() }
     }
 
-    /// What each page waits for.
+    /// Describes the jobs that each page waits for.
     pub(super) fn waiting(&self) -> String {
         format!("{:?}", self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -47,15 +47,15 @@ impl World {
     }
 }
 
-/// A job that was accepted.
+/// An accepted job.
 #[derive(Debug, Default)]
 pub(super) struct Job {
     pub(super) id: String,
-    /// The ends that the page was told.
+    /// The ends that the page has received.
     pub(super) ends: Vec<String>,
 }
 
-/// What a page knows in the end.
+/// The results of a page at the end of the test.
 pub(super) struct Told {
     pub(super) number: usize,
     pub(super) jobs: BTreeMap<String, Job>,
@@ -72,11 +72,11 @@ pub(super) struct Client {
     page: Page,
     told: Told,
     next: usize,
-    /// Job frames since the numbering began, for those that the server has not processed.
+    /// Job frames since the numbering began, to resend those that the server has not processed.
     sent: Vec<Value>,
-    /// Submitted and neither accepted nor refused.
+    /// Submitted, and neither accepted nor rejected.
     asked: BTreeMap<String, Instant>,
-    /// Accepted and not over.
+    /// Accepted, and not ended.
     open: BTreeMap<String, Instant>,
     refused: BTreeSet<String>,
 }
@@ -95,7 +95,7 @@ impl Client {
         Self { world, user, dice, page, told, next: 0, sent, asked, open, refused }
     }
 
-    /// Until there is nothing left to do and everything is over; then for a moment more, for what comes twice.
+    /// Runs until all jobs are submitted and have ended; then for a moment more, to catch frames that arrive twice.
     pub(super) async fn run(mut self) -> Told {
         let mut turn = tokio::time::interval(TURN);
         let mut ping = tokio::time::interval(PING);
@@ -119,7 +119,7 @@ impl Client {
         self.told
     }
 
-    /// One more job, now and then. Whether the page waits for anything.
+    /// Submits a job from time to time. Returns whether the page waits for anything.
     async fn submit(&mut self) -> bool {
         let busy = self.asked.len() + self.open.len();
         if busy < OPEN && self.dice.random_range(0..8) == 0 && self.world.take() {
@@ -160,14 +160,14 @@ impl Client {
                 job.ends.push(frame["state"].as_str().expect("a state").to_owned());
                 assert_eq!(job.ends.len(), 1, "page {} was told twice: {frame}", self.told.number);
             }
-            // the frame was sent again, and its own answer follows
+            // the frame was sent again, and its own reply follows
             Some("error") if frame["code"] == "uncertain" && self.page.recovered() == "recovered" => {}
             Some("error") => {
                 assert!(!self.open.contains_key(&id), "accepted and refused: {frame}");
                 self.asked.remove(&id);
                 self.refused.insert(id);
                 self.told.refused += 1;
-                // another one in its place
+                // submit another job in its place
                 self.world.left.fetch_add(1, Ordering::Relaxed);
             }
             _ => {}
@@ -182,7 +182,7 @@ impl Client {
         self.open.insert(id, since);
     }
 
-    /// The socket is lost: at the same node again or at the other one.
+    /// Drops the socket and resumes, at the same node or at the other one.
     async fn come_back(self) -> Self {
         let Self { world, user, mut dice, page, mut told, next, mut sent, mut asked, open, refused } = self;
         let away = page.lose_socket();
@@ -220,7 +220,8 @@ impl Client {
     }
 }
 
-/// With the names of what it waits for: after `recovered` only of what was accepted, for the rest is sent again.
+/// Resumes with the names of the jobs that it waits for; after `recovered` only with accepted jobs, because the others
+/// are sent again.
 async fn resume(
     away: &Away,
     node: &Node,

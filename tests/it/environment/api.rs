@@ -1,4 +1,4 @@
-//! The server API and the probes, as a program uses them.
+//! A client of the server API and the probes.
 
 use std::sync::Once;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::SOON;
 
-/// How long a probe waits, as a load balancer's would.
+/// Timeout of a probe, like a load balancer's.
 const PROBE: Duration = Duration::from_secs(2);
 
 pub(crate) struct Api {
@@ -21,7 +21,7 @@ impl Api {
     pub(crate) fn of(base: String) -> Self {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| {
-            // an error says that there is one already, which is as good
+            // an error means that a provider is installed already
             let _ = rustls::crypto::ring::default_provider().install_default();
         });
         let client = Client::builder().no_proxy().timeout(SOON).build().expect("an HTTP client");
@@ -33,7 +33,7 @@ impl Api {
         self
     }
 
-    /// A request to any path, not sent yet.
+    /// Prepares a request to any path.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.base));
         match &self.key {
@@ -53,13 +53,13 @@ impl Api {
         serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error} in {body}"))
     }
 
-    /// Unregisters what is at a path, whatever the answer.
+    /// Sends `DELETE` to a path and returns any response.
     pub(crate) async fn delete(&self, path: &str) -> (StatusCode, Value) {
         let response = self.request(Method::DELETE, path).send().await.expect("an answer");
         (response.status(), response.json().await.expect("a JSON body"))
     }
 
-    /// Sends, whatever the answer.
+    /// Sends a message and returns any response.
     pub(crate) async fn try_send(&self, to: Value, payload: Value) -> (StatusCode, Value) {
         let body = json!({"to": to, "payload": payload});
         let response =
@@ -67,20 +67,20 @@ impl Api {
         (response.status(), response.json().await.expect("a JSON body"))
     }
 
-    /// Sends and takes the report: `{reached, held, nodes, unreachable}`.
+    /// Sends a message and returns the report: `{reached, held, nodes, unreachable}`.
     pub(crate) async fn send(&self, to: Value, payload: Value) -> Value {
         let (status, body) = self.try_send(to, payload).await;
         assert_eq!(status, StatusCode::OK, "{body}");
         body
     }
 
-    /// A probe that is not answered at once has failed.
+    /// Returns whether the node is ready. A probe without a timely response has failed.
     pub(crate) async fn is_ready(&self) -> bool {
         let answer = self.request(Method::GET, "/readyz").timeout(PROBE).send().await;
         answer.is_ok_and(|response| response.status() == StatusCode::OK)
     }
 
-    /// One number of `/metrics`, by its name with its labels; 0 while it has not been counted.
+    /// Returns one value of `/metrics` by its name and labels; 0 while it is absent.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
         let (status, page) = self.get("/metrics").await;
         assert_eq!(status, StatusCode::OK);

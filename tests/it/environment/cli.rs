@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Node;
 
-/// What a command said.
+/// The output of a command.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) code: i32,
@@ -13,7 +13,7 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    /// The output of `--json`.
+    /// Parses the output of `--json`.
     pub(crate) fn json(&self) -> Value {
         assert_eq!(self.code, 0, "{self:?}");
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error} in {self:?}"))

@@ -1,4 +1,4 @@
-//! A stream of server-sent events, as a program reads it.
+//! A client of a server-sent event stream.
 
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, Response, StatusCode};
@@ -13,7 +13,7 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// Opens the stream; `after` is what a browser that lost its connection says.
+    /// Opens the stream. `after` is the `Last-Event-ID` of a client that reconnects.
     pub(crate) async fn open(api: &Api, path: &str, after: Option<&str>) -> Self {
         let mut request = api.request(Method::GET, path).header("accept", "text/event-stream");
         if let Some(after) = after {
@@ -25,7 +25,7 @@ impl Events {
         Self { response, unread: String::new() }
     }
 
-    /// The next event and its data; `None` when the stream has ended.
+    /// Returns the next event and its data; `None` when the stream has ended.
     pub(crate) async fn next(&mut self) -> Option<(String, Value)> {
         loop {
             if let Some((block, rest)) = self.unread.split_once("\n\n") {
@@ -43,7 +43,7 @@ impl Events {
     }
 }
 
-/// `None` for a comment.
+/// Parses a block; `None` for a comment.
 fn event(block: &str) -> Option<(String, Value)> {
     let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
     let data: String = block.lines().filter_map(|line| line.strip_prefix("data: ")).collect();

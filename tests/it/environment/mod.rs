@@ -1,7 +1,7 @@
-//! Everything a test starts: real processes and the clients that talk to them.
+//! The processes that tests start, and the clients that connect to them.
 //!
-//! Owns: starting, signalling and ending them, and waiting for what they do. Never: what they should do,
-//! which is what the tests say. All of it dies with the test; a failed test shows the logs.
+//! Owns: starting, signalling and ending processes, and waiting for their effects. Never: the expected behaviour, which
+//! the tests define. Everything ends with the test; a failed test prints the logs.
 
 mod api;
 mod cli;
@@ -31,10 +31,10 @@ pub(crate) use self::token::Token;
 pub(crate) use self::wires::Wires;
 pub(crate) use self::worker::WorkerProcess;
 
-/// Long enough for anything that should happen soon, on a slow machine.
+/// Long enough for anything that happens soon, on a slow machine.
 pub(crate) const SOON: Duration = Duration::from_secs(15);
 
-/// The result of `check` as soon as it has one. Panics after `within`, saying what did not happen.
+/// Waits until `check` returns a value, and returns it. Panics after `within` with the name of the missing event.
 pub(crate) async fn eventually<T>(
     what: &str,
     within: Duration,
@@ -50,7 +50,7 @@ pub(crate) async fn eventually<T>(
     }
 }
 
-/// A port that no other test gets and that no outgoing connection takes: below the ephemeral range.
+/// Returns a port that no other test uses and no outgoing connection takes, because it is below the ephemeral range.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 10_000 + u16::try_from(std::process::id() % 100).unwrap_or(0) * 200;

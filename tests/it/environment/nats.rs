@@ -1,4 +1,4 @@
-//! A real nats-server with JetStream, in a folder of its own.
+//! A real nats-server with JetStream, in its own folder.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use super::{Process, eventually, free_port};
 pub(crate) struct Nats {
     process: Process,
     address: SocketAddr,
-    /// What makes it a member of a cluster.
+    /// The arguments that make it a member of a cluster.
     member: Vec<String>,
     folder: TempDir,
 }
@@ -26,7 +26,7 @@ impl Nats {
         nats
     }
 
-    /// So many servers, one cluster if there are several. No server tells clients of the others.
+    /// Starts that many servers; several form a cluster. No server advertises the others to clients.
     pub(crate) async fn cluster(servers: usize) -> Vec<Self> {
         if servers == 1 {
             return vec![Self::start().await];
@@ -60,18 +60,18 @@ impl Nats {
         format!("nats://{}", self.address)
     }
 
-    /// kill -9.
+    /// Kills the server (SIGKILL).
     pub(crate) fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// The same port, the same files.
+    /// Starts the server again with the same port and files.
     pub(crate) async fn restart(&mut self) {
         self.process = launch(self.address, &self.member, &self.folder);
         self.ready().await;
     }
 
-    /// SIGSTOP: it stays connected and says nothing.
+    /// Stops the process (SIGSTOP): its connections stay open and transfer nothing.
     pub(crate) fn pause(&self) {
         self.process.signal(Signal::STOP);
     }

@@ -1,4 +1,4 @@
-//! One `pagewire serve`: its configuration, its life, its address.
+//! A `pagewire serve` process: its configuration, its signals, its address.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::token::SECRET;
 use super::{Api, Nats, Process, SOON, eventually, free_port};
 
-/// Configuration of a node to be, set through the environment.
+/// The configuration of a node, passed through the environment.
 #[derive(Clone)]
 pub(crate) struct Setup {
     address: SocketAddr,
@@ -22,13 +22,13 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Started without any argument: the address comes from the environment.
+    /// Starts the node without arguments; the address is read from the environment.
     pub(crate) fn bare(self) -> Self {
         let address = self.address;
         Self { arguments: Vec::new(), ..self }.set("listen", address)
     }
 
-    /// A key as the documentation writes it, e.g. `websocket.ping_ms`.
+    /// Sets a key, written as in the documentation, e.g. `websocket.ping_ms`.
     pub(crate) fn set(mut self, key: &str, value: impl Display) -> Self {
         let variable = format!("PAGEWIRE_{}", key.replace('.', "__").to_uppercase());
         self.environment.insert(variable, value.to_string());
@@ -51,33 +51,33 @@ impl Setup {
         self
     }
 
-    /// The same address by a name.
+    /// Listens on the same address, given by a host name.
     pub(crate) fn named(mut self, host: &str) -> Self {
         let address = format!("{host}:{}", self.address.port());
         self.arguments = vec!["serve".to_owned(), "--listen".to_owned(), address];
         self
     }
 
-    /// Its standard input is a terminal.
+    /// Uses a terminal as the standard input.
     pub(crate) fn at_a_terminal(mut self) -> Self {
         self.terminal = true;
         self
     }
 
-    /// The time-outs of production instead of the short ones.
+    /// Uses the timing of production instead of the short one.
     pub(crate) fn real_timing(mut self) -> Self {
         self.environment.remove("PAGEWIRE_TIMING");
         self
     }
 
-    /// A node that takes traffic.
+    /// Starts a node and waits until it takes traffic.
     pub(crate) async fn start(self) -> Node {
         let mut node = self.launch();
         node.ready().await;
         node
     }
 
-    /// A process that may not become ready.
+    /// Starts a node without waiting; it may never become ready.
     pub(crate) fn launch(self) -> Node {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let process = run(&self, &folder);
@@ -113,7 +113,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// The embedded engine and defaults but for time-outs.
+    /// Starts a node with the embedded engine and the defaults, except for short timing.
     pub(crate) async fn start() -> Self {
         Self::setup().start().await
     }
@@ -124,7 +124,7 @@ impl Node {
         Setup { address, environment, arguments: serve(address), terminal: false }
     }
 
-    /// Where clients connect.
+    /// Returns the address for clients.
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.setup.address.port()))
     }
@@ -149,33 +149,33 @@ impl Node {
         .await;
     }
 
-    /// The number that this process holds, e.g. `p01`.
+    /// Returns the number that this process holds, e.g. `p01`.
     pub(crate) async fn number(&self) -> String {
         let page = super::Page::open(self).await;
         page.registered["node"].as_str().expect("a node number").to_owned()
     }
 
-    /// kill -9.
+    /// Kills the node (SIGKILL).
     pub(crate) fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         self.process.signal(Signal::TERM);
     }
 
-    /// SIGHUP.
+    /// Sends SIGHUP.
     pub(crate) fn hang_up(&self) {
         self.process.signal(Signal::HUP);
     }
 
-    /// SIGSTOP: the process stands still while the world goes on.
+    /// Stops the process (SIGSTOP) while everything else continues.
     pub(crate) fn pause(&self) {
         self.process.signal(Signal::STOP);
     }
 
-    /// SIGCONT.
+    /// Continues the process (SIGCONT).
     pub(crate) fn wake(&self) {
         self.process.signal(Signal::CONT);
     }
@@ -188,7 +188,7 @@ impl Node {
         self.process.ended().is_none()
     }
 
-    /// The same configuration at the same address, after it has ended.
+    /// Starts the node again with the same configuration and address, after it has exited.
     pub(crate) async fn restart(&mut self) {
         assert!(!self.is_running(), "a node restarts after its end");
         self.process = run(&self.setup, &self.folder);
@@ -203,7 +203,7 @@ impl Node {
         self.process.pid()
     }
 
-    /// Resident memory in bytes.
+    /// Returns the resident memory in bytes.
     pub(crate) fn rss(&self) -> u64 {
         self.process.rss()
     }

@@ -1,4 +1,4 @@
-//! How a page comes to a node: request, subprotocols, `hello`.
+//! Opens a page at a node: request, subprotocols, `hello`.
 
 use serde_json::{Value, json};
 use tokio::net::TcpSocket;
@@ -12,12 +12,12 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use super::page::{Closed, Page, Socket};
 use super::{Node, SOON};
 
-/// Why there is no page.
+/// The reason why a page was rejected.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Instead of the upgrade.
+    /// An HTTP response instead of the upgrade.
     Http { status: u16, retry_after: Option<String> },
-    /// Instead of `registered`.
+    /// A close frame instead of `registered`.
     Closed(Closed),
 }
 
@@ -35,36 +35,36 @@ impl Opening {
         Self { request, hello: json!({"type": "hello"}), receive_buffer: None }
     }
 
-    /// A member of `hello`.
+    /// Sets a member of `hello`.
     pub(crate) fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
         self.hello[member] = value.into();
         self
     }
 
-    /// This user's token, in `hello`.
+    /// Sets the user's token in `hello`.
     pub(crate) fn token(self, token: &str) -> Self {
         self.with("token", token)
     }
 
-    /// Another page of the same session and connection.
+    /// Opens another page in the same session and connection.
     pub(crate) fn beside(self, page: &Page) -> Self {
         self.with("session_id", page.session()).same_browser(page)
     }
 
-    /// A page of another session in the same browser.
+    /// Opens a page of another session in the same browser.
     pub(crate) fn same_browser(self, page: &Page) -> Self {
         let proof = json!({"token": page.token(), "seq": 0});
         self.with("connection_id", page.connection()).with("resume", proof)
     }
 
-    /// A header of the upgrade request.
+    /// Sets a header of the upgrade request.
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
         let value = HeaderValue::from_str(value).expect("a header");
         self.request.headers_mut().insert(HeaderName::from_static(name), value);
         self
     }
 
-    /// A client whose system takes few bytes that the program has not read.
+    /// Uses a small receive buffer, so that a client that does not read stalls its server soon.
     pub(crate) fn narrow(mut self) -> Self {
         self.receive_buffer = Some(4096);
         self
@@ -85,7 +85,7 @@ impl Opening {
         }
     }
 
-    /// The close code instead of `registered`.
+    /// Returns the close code that arrives instead of `registered`.
     pub(crate) async fn close_code(self) -> u16 {
         match self.refusal().await {
             Refusal::Closed(closed) => closed.code,
@@ -100,7 +100,7 @@ impl Opening {
         Page::registered(socket).await.map_err(Refusal::Closed)
     }
 
-    /// A socket before `hello`.
+    /// Opens a socket without `hello`.
     pub(crate) async fn upgrade(self) -> Result<Socket, Refusal> {
         let socket = TcpSocket::new_v4().expect("a socket");
         if let Some(bytes) = self.receive_buffer {
@@ -123,5 +123,5 @@ impl Opening {
     }
 }
 
-/// What [`Socket`] speaks over.
+/// The stream below a [`Socket`].
 pub(super) type Stream = WebSocketStream<tokio::net::TcpStream>;

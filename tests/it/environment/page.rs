@@ -1,4 +1,4 @@
-//! A page: one tab of a browser with its WebSocket, its memory of what it saw, and its way back.
+//! A page: one browser tab with its WebSocket, its resume state, and the ways to lose the socket and resume.
 
 use std::collections::VecDeque;
 
@@ -12,15 +12,15 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::opening::{Opening, Stream};
 use super::{Node, SOON};
 
-/// How a socket ended.
+/// The end of a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Closed {
-    /// 1006 when the stream ended without a closing frame.
+    /// The close code; 1006 if the stream ended without a close frame.
     pub(crate) code: u16,
     pub(crate) reason: Value,
 }
 
-/// A WebSocket below the protocol.
+/// A WebSocket without the protocol on top.
 pub(crate) struct Socket {
     stream: Stream,
 }
@@ -31,11 +31,11 @@ impl Socket {
     }
 
     pub(crate) async fn send_raw(&mut self, message: Message) {
-        // a server that has closed meanwhile is seen when reading
+        // a closed connection is noticed when reading
         let _ = self.stream.send(message).await;
     }
 
-    /// The next frame, or how the socket ended.
+    /// Returns the next frame, or how the socket ended.
     pub(crate) async fn next(&mut self) -> Result<Value, Closed> {
         loop {
             let message = timeout(SOON, self.stream.next()).await.expect("a frame in time");
@@ -69,7 +69,7 @@ impl Socket {
 pub(crate) struct Page {
     socket: Socket,
     pub(crate) registered: Value,
-    /// The last `seq` seen.
+    /// The last `seq` received.
     pub(crate) seen: u64,
     early: VecDeque<Value>,
     next_id: u64,
@@ -103,7 +103,7 @@ impl Page {
         self.member("connection_id")
     }
 
-    /// What resuming needs.
+    /// Returns the token that resuming needs.
     pub(crate) fn token(&self) -> &str {
         self.member("token")
     }
@@ -112,7 +112,7 @@ impl Page {
         self.member("node")
     }
 
-    /// `new`, `recovered` or `reset`.
+    /// Returns `new`, `recovered` or `reset`.
     pub(crate) fn recovered(&self) -> &str {
         self.member("recovered")
     }
@@ -129,7 +129,7 @@ impl Page {
         self.socket.send_raw(Message::text(text)).await;
     }
 
-    /// Sends a frame with an id and returns its one terminal frame; what comes before it stays to be read.
+    /// Sends a frame with an id and returns its terminal frame. Frames that arrive before it can still be read.
     pub(crate) async fn ask(&mut self, mut frame: Value) -> Value {
         self.next_id += 1;
         let id = format!("ask-{}", self.next_id);
@@ -144,20 +144,20 @@ impl Page {
         }
     }
 
-    /// The value of a `result`.
+    /// Sends a frame and returns the value of its `result`.
     pub(crate) async fn result(&mut self, frame: Value) -> Value {
         let answer = self.ask(frame).await;
         assert_eq!(answer["type"], "result", "{answer}");
         answer["value"].clone()
     }
 
-    /// A `result` that has nothing to say.
+    /// Sends a frame and expects a `result` without a value.
     pub(crate) async fn result_without_value(&mut self, frame: Value) {
         let answer = self.ask(frame).await;
         assert_eq!((&answer["type"], answer.get("value")), (&json!("result"), None), "{answer}");
     }
 
-    /// The code of an `error`.
+    /// Sends a frame and returns the code of its `error`.
     pub(crate) async fn error(&mut self, frame: Value) -> String {
         let answer = self.ask(frame).await;
         assert_eq!(answer["type"], "error", "{answer}");
@@ -177,17 +177,17 @@ impl Page {
         frame
     }
 
-    /// The payload of the next frame, which is a message.
+    /// Returns the payload of the next frame, which must be a message.
     pub(crate) async fn message(&mut self) -> Value {
         self.expect("message").await["payload"].clone()
     }
 
-    /// Whether the `result` of that id is among the frames that wait to be read.
+    /// Returns whether the `result` of that id is among the buffered frames.
     pub(crate) fn has_ended(&self, id: u64) -> bool {
         self.early.iter().any(|frame| frame["type"] == "result" && frame["id"] == json!(id))
     }
 
-    /// Whatever was sent before this has arrived, and there was nothing.
+    /// Checks that no frame is left to read, once everything sent before has arrived.
     pub(crate) async fn has_nothing_to_read(&mut self) {
         self.send(json!({"type": "ping"})).await;
         self.expect("pong").await;
@@ -200,7 +200,7 @@ impl Page {
         }
     }
 
-    /// The next frame from the socket, or how that ended.
+    /// Returns the next frame from the socket, or how the socket ended.
     pub(crate) async fn next_or_end(&mut self) -> Result<Value, Closed> {
         let frame = self.socket.next().await?;
         if let Some(seq) = frame["seq"].as_u64() {
@@ -215,12 +215,12 @@ impl Page {
         self.send(json!({"type": "ack", "seq": seq})).await;
     }
 
-    /// How the server ends this socket; frames before that are skipped.
+    /// Returns how the server closes this socket; skips the frames before.
     pub(crate) async fn closed(&mut self) -> Closed {
         self.socket.closed().await
     }
 
-    /// How the server ends this socket, which until then gets no message.
+    /// Returns how the server closes this socket; panics if a message arrives before.
     pub(crate) async fn closed_without_message(&mut self) -> Closed {
         loop {
             match self.socket.next().await {
@@ -230,25 +230,25 @@ impl Page {
         }
     }
 
-    /// The stream ends without a closing frame, as when a cable is cut.
+    /// Ends the stream without a close frame, like a cut cable.
     pub(crate) fn lose_socket(self) -> Away {
         let away = Away { registered: self.registered.clone(), seen: self.seen };
         drop(self.socket.stream.into_inner());
         away
     }
 
-    /// What this page would need to come back, while it is still here.
+    /// Returns the state with which this page could resume, while it is still open.
     pub(crate) fn memory(&self) -> Away {
         Away { registered: self.registered.clone(), seen: self.seen }
     }
 
-    /// It keeps its socket and no longer answers anything, pings included.
+    /// Keeps the socket open but stops reading and replying, pings included.
     pub(crate) fn fall_silent(self) -> Silent {
         Silent { stream: self.socket.stream.into_inner() }
     }
 }
 
-/// A page without its socket.
+/// A page without a socket.
 #[derive(Clone)]
 pub(crate) struct Away {
     pub(crate) registered: Value,
@@ -260,12 +260,12 @@ impl Away {
         self.registered["session_id"].as_str().expect("a session")
     }
 
-    /// The node that it was at.
+    /// Returns the node that the page was at.
     pub(crate) fn node(&self) -> &str {
         self.registered["node"].as_str().expect("a node")
     }
 
-    /// Comes back with everything it knows.
+    /// Prepares to resume with everything the page has received.
     pub(crate) fn resuming(&self, node: &Node) -> Opening {
         let known = &self.registered;
         Page::opening(node)
@@ -280,22 +280,22 @@ impl Away {
     }
 }
 
-/// A socket whose program has hung.
+/// A socket of a program that hangs.
 pub(crate) struct Silent {
     stream: TcpStream,
 }
 
 impl Silent {
-    /// The close code in what the server has sent until the stream ended.
+    /// Returns the close code among the bytes that the server has sent before the stream ended.
     pub(crate) async fn close_code(mut self) -> Option<u16> {
         let mut bytes = Vec::new();
-        // a reset after the closing frame takes nothing away from what was read
+        // a reset after the close frame does not discard the bytes read before
         let _ = timeout(SOON, self.stream.read_to_end(&mut bytes)).await.expect("the stream ends in time");
         close_code(&bytes)
     }
 }
 
-/// Walks the unmasked frames of a server until its closing frame.
+/// Finds the server's close frame behind its other unmasked frames.
 fn close_code(mut bytes: &[u8]) -> Option<u16> {
     loop {
         let (&[first, second], rest) = bytes.split_first_chunk()?;

@@ -1,6 +1,6 @@
-//! A child process of a test: its signals, its log, its end.
+//! A child process of a test: its signals, its log, its exit.
 //!
-//! Owns: one process by its id. Kills it when the test ends, and shows its log when the test fails.
+//! Owns: one process by its id. Kills it when the test ends, and prints its log when the test fails.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -13,7 +13,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::eventually;
 
-/// How much of a log a failed test shows.
+/// Bytes of the log that a failed test prints.
 const SHOWN: usize = 16 * 1024;
 
 pub(crate) struct Process {
@@ -24,12 +24,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts the command; its output goes to the end of `log`.
+    /// Starts the command and appends its output to `log`.
     pub(crate) fn start(name: &str, command: &mut Command, log: PathBuf) -> Self {
         Self::spawn(name, command.stdin(Stdio::null()), log, None)
     }
 
-    /// The same with a terminal as its standard input.
+    /// Starts the command with a terminal as its standard input.
     pub(crate) fn at_a_terminal(name: &str, command: &mut Command, log: PathBuf) -> Self {
         let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("a terminal of ours");
@@ -60,13 +60,13 @@ impl Process {
             .unwrap_or_else(|error| panic!("{} takes no {signal:?}: {error}", self.name));
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// Kills the process (SIGKILL) and waits until it has exited.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a process of ours");
         self.child.wait().expect("a process of ours");
     }
 
-    /// Its exit status, as soon as there is one.
+    /// Returns the exit status once the process has exited.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a process of ours")
     }
@@ -80,7 +80,7 @@ impl Process {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Resident memory in bytes.
+    /// Returns the resident memory in bytes.
     pub(crate) fn rss(&self) -> u64 {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a living process");

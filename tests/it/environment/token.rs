@@ -1,4 +1,4 @@
-//! Users' tokens, as an application's own login would sign them.
+//! Users' tokens, signed like those of an application's login.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-/// What nodes of these tests accept as `auth.hs256_secret`.
+/// The `auth.hs256_secret` of the nodes in these tests.
 pub(crate) const SECRET: &str = "a secret of the tests, long enough for HS256";
 
 pub(crate) struct Token {
@@ -16,7 +16,7 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    /// A token of this user, valid for an hour.
+    /// Creates a token of this user, valid for an hour.
     pub(crate) fn of(user: &str) -> Self {
         Self { claims: json!({"sub": user}) }.valid_for(Duration::from_secs(3600))
     }
@@ -44,7 +44,7 @@ impl Token {
         self
     }
 
-    /// By RFC 7519 and 7515, without the library that the server reads it with.
+    /// Signs the token by RFC 7519 and 7515, without the library that the server reads it with.
     pub(crate) fn sign(&self) -> String {
         let part = |json: &Value| BASE64.encode(json.to_string());
         let message = format!("{}.{}", part(&json!({"alg": "HS256", "typ": "JWT"})), part(&self.claims));

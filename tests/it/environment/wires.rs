@@ -1,4 +1,4 @@
-//! The wires between one process and the servers of its cluster, which can be cut and can stand still.
+//! Proxies between one process and the servers of its cluster, which can be cut and can stall.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -9,13 +9,13 @@ use tokio::sync::watch;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Whole,
-    /// Connections are open and move nothing.
+    /// Connections are open and transfer nothing.
     Still,
     /// Connections are closed, and new ones end at once.
     Cut,
 }
 
-/// One address for each server. Ends with its test.
+/// One proxy address for each server. Ends with its test.
 pub(crate) struct Wires {
     addresses: Vec<SocketAddr>,
     state: watch::Sender<State>,
@@ -38,7 +38,7 @@ impl Wires {
         Self { addresses, state }
     }
 
-    /// As `nats.urls` takes them.
+    /// Returns the addresses in the format of `nats.urls`.
     pub(crate) fn urls(&self) -> String {
         let urls: Vec<String> = self.addresses.iter().map(|address| format!("nats://{address}")).collect();
         urls.join(",")

@@ -1,4 +1,4 @@
-//! One `pagewire worker`: a process that runs handlers for the nodes of a cluster.
+//! A `pagewire worker` process, which runs handlers for the nodes of a cluster.
 
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::{Nats, Process, SOON, eventually};
 
-/// A worker to be.
+/// The configuration of a worker.
 pub(crate) struct WorkerSetup {
     command: Command,
     lane: String,
@@ -16,31 +16,31 @@ pub(crate) struct WorkerSetup {
 }
 
 impl WorkerSetup {
-    /// All its handlers fail.
+    /// Makes all handlers fail.
     pub(crate) fn failing(mut self) -> Self {
         self.command.env("PAGEWIRE_DEMO_FAIL", "1");
         self
     }
 
-    /// How many servers keep what is stored.
+    /// Sets the number of replicas of the stored streams.
     pub(crate) fn replicas(mut self, replicas: usize) -> Self {
         self.command.env("PAGEWIRE_NATS__REPLICAS", replicas.to_string());
         self
     }
 
-    /// The time-outs of production instead of the short ones.
+    /// Uses the timing of production instead of the short one.
     pub(crate) fn real_timing(mut self) -> Self {
         self.command.env_remove("PAGEWIRE_TIMING");
         self
     }
 
-    /// One more argument, e.g. `--slots 4`.
+    /// Adds an argument, e.g. `--slots 4`.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.command.args([name, value]);
         self
     }
 
-    /// A worker that takes work.
+    /// Starts a worker and waits until it takes work.
     pub(crate) async fn start(mut self) -> WorkerProcess {
         let log = self.folder.path().join("worker.log");
         let process = Process::start(&format!("the worker of {}", self.lane), &mut self.command, log);
@@ -49,7 +49,7 @@ impl WorkerSetup {
             if let Some(status) = worker.process.ended() {
                 panic!("the worker ended before it was ready: {status}");
             }
-            // the first thing that it says once its lease stands
+            // the first log line after it has acquired its lease
             worker.log().contains("ready").then_some(())
         })
         .await;
@@ -64,17 +64,17 @@ pub(crate) struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    /// A worker of the default pool that takes work.
+    /// Starts a worker of the default pool and waits until it takes work.
     pub(crate) async fn start(nats: &Nats, lane: &str) -> Self {
         Self::setup(nats, lane).start().await
     }
 
-    /// A worker of the default pool.
+    /// Configures a worker of the default pool.
     pub(crate) fn setup(nats: &Nats, lane: &str) -> WorkerSetup {
         Self::setup_at(&nats.url(), lane)
     }
 
-    /// The same at servers with these addresses.
+    /// Configures a worker of the default pool at servers with these addresses.
     pub(crate) fn setup_at(urls: &str, lane: &str) -> WorkerSetup {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new(env!("CARGO_BIN_EXE_pagewire"));
@@ -88,22 +88,22 @@ impl WorkerProcess {
         WorkerSetup { command, lane: lane.to_owned(), folder }
     }
 
-    /// kill -9.
+    /// Kills the worker (SIGKILL).
     pub(crate) fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         self.process.signal(Signal::TERM);
     }
 
-    /// SIGSTOP: the process stands still while the world goes on.
+    /// Stops the process (SIGSTOP) while everything else continues.
     pub(crate) fn pause(&self) {
         self.process.signal(Signal::STOP);
     }
 
-    /// SIGCONT.
+    /// Continues the process (SIGCONT).
     pub(crate) fn wake(&self) {
         self.process.signal(Signal::CONT);
     }

@@ -1,4 +1,4 @@
-//! Rules for what is written for people.
+//! Rules for documents.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// What stands between two texts, on every line that has both.
+/// Returns the text between two marks, on every line that has both.
 fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
     text.lines()
         .filter_map(|line| line.split_once(start)?.1.split_once(end).map(|(found, _)| found))
@@ -28,12 +28,12 @@ fn the_tree_knows_no_machine() {
             }
         }
     }
-    report(&violations, "A path of one machine is of no use on another: write it relative to the project.");
+    report(&violations, "A path of one machine is invalid on another: write it relative to the project.");
 }
 
 #[test]
 fn packages_come_from_wherever_the_machine_gets_them() {
-    // Cargo.lock names the index in the one form that every mirror replaces
+    // Cargo.lock names the index in the only form that every mirror replaces
     let marks = ["\"resolved\": \"http", "index-url", "registry = \"http", "registry=http"];
     let mut violations = Vec::new();
     for source in tree().iter().filter(|source| source.path != "tests/it/tidy/documents.rs") {
@@ -99,7 +99,7 @@ fn every_test_that_the_loss_table_names_exists() {
     assert!(named.len() > 5, "the loss table names its tests as `test:name`");
     let missing: Vec<_> =
         named.into_iter().filter(|name| !tests.contains(*name)).map(str::to_owned).collect();
-    report(&missing, "docs/delivery.md promises what no test proves.");
+    report(&missing, "docs/delivery.md names a test that does not exist.");
 }
 
 fn functions(text: &str) -> Vec<String> {
@@ -125,7 +125,7 @@ fn every_module_is_on_the_code_map() {
     let missing: Vec<_> = missing.into_iter().collect();
     report(
         &missing,
-        "Give the module a row in the code map of ARCHITECTURE.md: what it owns, and what it never does.",
+        "Give the module a row in the code map of ARCHITECTURE.md: its responsibility, and the things it never does.",
     );
 }
 
@@ -138,5 +138,5 @@ fn every_module_of_the_code_map_exists() {
             .any(|top| code.starts_with(top))
     });
     let missing: Vec<_> = paths.filter(|path| !root().join(path).exists()).map(str::to_owned).collect();
-    report(&missing, "ARCHITECTURE.md names what is not there.");
+    report(&missing, "ARCHITECTURE.md names a path that does not exist.");
 }

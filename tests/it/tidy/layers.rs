@@ -1,11 +1,11 @@
-//! Who may know whom.
+//! Checks which module may import which other one.
 //!
 //! `main → cli → roles → {edge, api} → command → {calls, pages} → protocol`, all of them → `cluster`;
 //! inside `cluster`: domains → engine and leaves.
 
 use super::{Source, report, rust};
 
-/// A module of the service, and what it may use.
+/// A module of the service, and the modules that it may use.
 const SERVICE: [(&str, &[&str]); 13] = [
     ("lib", &[]),
     ("main", &["cli"]),
@@ -22,7 +22,7 @@ const SERVICE: [(&str, &[&str]); 13] = [
     ("protocol", &[]),
 ];
 
-/// The same inside `cluster`, whose leaves know only leaves.
+/// The same inside `cluster`, where leaves use only leaves.
 const CLUSTER: [(&str, &[&str]); 16] = [
     ("lib", &[]),
     ("job", &["worker", "peer", "lease", "engine", "wire", "subject", "id", "timing", "trace", "clock"]),
@@ -59,7 +59,7 @@ fn imports_run_one_way() {
                 .push(format!("{}: `{module}` has no layer yet: give it a row in layers.rs", source.path));
             continue;
         };
-        // `pagewire` is what the binary calls the library
+        // the binary refers to the library as `pagewire`
         for used in used_modules(&source, "crate::").into_iter().chain(used_modules(&source, "pagewire::")) {
             let known = layers.iter().any(|(name, _)| *name == used);
             if known && used != module && !allowed.contains(&used.as_str()) {
@@ -67,10 +67,10 @@ fn imports_run_one_way() {
             }
         }
     }
-    report(&violations, "Imports run one way (ARCHITECTURE.md): move what is shared down, or pass it in.");
+    report(&violations, "Imports run one way (ARCHITECTURE.md): move the shared code down, or pass it in.");
 }
 
-/// The first segments of every path behind a prefix, `crate::{a::b, c}` included.
+/// Returns the first segment of every path behind a prefix, including `crate::{a::b, c}`.
 fn used_modules(source: &Source, prefix: &str) -> Vec<String> {
     let text: String = source.code().flat_map(|(_, line)| [line, "\n"]).collect();
     let mut used = Vec::new();
@@ -139,5 +139,5 @@ fn a_foreign_library_stays_in_its_folder() {
             }
         }
     }
-    report(&violations, "A library is named in one folder: use what that folder offers, or extend it.");
+    report(&violations, "A library is used in one folder only: use the types of that folder, or extend it.");
 }

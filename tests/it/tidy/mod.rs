@@ -1,6 +1,6 @@
-//! House rules that no compiler knows, as tests: each message says what to do instead.
+//! House rules that no compiler checks, as tests. Each message names the remedy.
 //!
-//! Owns: reading the tree and the rules in `layers`, `rust`, `language` and `documents`. Starts nothing.
+//! Owns: reading the source tree, and the rules in `layers`, `rust`, `language` and `documents`. Starts nothing.
 
 mod documents;
 mod language;
@@ -9,21 +9,21 @@ mod rust;
 
 use std::path::{Path, PathBuf};
 
-/// Folders that are made, not written.
+/// Folders with generated files.
 const MADE: [&str; 6] = ["target", ".git", ".tools", "node_modules", "build", "dist"];
 
 /// Files and folders that only tests use.
 const TESTS: [&str; 4] = ["tests", "tests.rs", "conformance.rs", "fake.rs"];
 
-/// A file of the tree.
+/// A source file.
 struct Source {
-    /// From the root of the project, with `/`.
+    /// The path from the root of the project, with `/`.
     path: String,
     text: String,
 }
 
 impl Source {
-    /// What runs in production: without the unit tests, which close a file, and nothing in a test's file.
+    /// Returns the code that runs in production: a file without the unit tests at its end, and nothing of a test file.
     fn production(&self) -> &str {
         if self.is_test() {
             return "";
@@ -36,7 +36,7 @@ impl Source {
         self.path.split('/').any(|part| TESTS.contains(&part))
     }
 
-    /// The lines of [`Source::production`] that are code, with their numbers.
+    /// Returns the lines of [`Source::production`] that are code, with their numbers.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let numbered = self.production().lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
         numbered.filter(|(_, line)| !line.starts_with("//"))
@@ -51,7 +51,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every text file that somebody wrote.
+/// Returns every text file that is not generated.
 fn tree() -> Vec<Source> {
     let mut sources = Vec::new();
     let mut folders = vec![root().to_owned()];
@@ -81,7 +81,7 @@ fn relative(path: &Path) -> String {
     path.components().collect::<PathBuf>().to_string_lossy().replace('\\', "/")
 }
 
-/// Fails with every violation at once.
+/// Fails with all violations at once.
 fn report(violations: &[String], remedy: &str) {
     assert!(violations.is_empty(), "{remedy}\n  {}\n", violations.join("\n  "));
 }

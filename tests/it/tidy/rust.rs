@@ -2,7 +2,7 @@
 
 use super::{report, rust};
 
-/// A longer file hides an idea that wants a file of its own.
+/// The most lines of a file. A longer one hides a concept that needs a file of its own.
 const LONGEST: usize = 400;
 
 #[test]
@@ -12,7 +12,7 @@ fn every_module_says_what_it_owns() {
         .filter(|s| !s.text.starts_with("//! ") && !s.path.ends_with("/tests.rs"))
         .map(|source| source.path)
         .collect();
-    report(&violations, "Open the file with `//!`: what it owns, and what it never does.");
+    report(&violations, "Open the file with `//!`: its responsibility, and the things it never does.");
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn no_file_sprawls() {
         .filter(|(lines, _)| *lines > LONGEST)
         .map(|(lines, path)| format!("{path}: {lines} lines"))
         .collect();
-    report(&violations, "More than 400 lines: find the idea that is missing and give it a file.");
+    report(&violations, "More than 400 lines: find the missing concept and give it a file.");
 }
 
 #[test]
@@ -34,10 +34,10 @@ fn no_module_is_a_drawer() {
         .filter(|source| source.path.trim_end_matches(".rs").split('/').any(|part| drawers.contains(&part)))
         .map(|source| source.path)
         .collect();
-    report(&violations, "Name the module after what it does; a drawer collects everything.");
+    report(&violations, "Name the module after its purpose; a general name collects everything.");
 }
 
-/// `(text, where it is right, why there)`: in production code nowhere else.
+/// `(text, files where it is allowed, reason)`: forbidden in all other production code.
 const PLACES: [(&str, &[&str], &str); 9] = [
     (".unwrap()", &[], "a node never panics: return the error, or `unwrap_or_else(PoisonError::into_inner)`"),
     (".expect(\"", &[], "a node never panics: return the error"),
@@ -71,28 +71,28 @@ fn some_things_have_one_place() {
             }
         }
     }
-    report(&violations, "Some things have one place.");
+    report(&violations, "Each of these has exactly one place.");
 }
 
-/// Durations beside `timing.rs` and the configuration, each with the reason why no other process relies on it.
+/// Durations outside `timing.rs` and the configuration, each with the reason why no other process relies on it.
 const OWN_DURATIONS: &[(&str, &str)] = &[
     ("cluster/src/engine/faulty/mod.rs", "a fault's length, for tests"),
     ("cluster/src/engine/faulty/watch.rs", "a fault's length, for tests"),
-    ("cluster/src/engine/memory/disk/writer.rs", "how often a full disk is tried again"),
+    ("cluster/src/engine/memory/disk/writer.rs", "how often a write to a full disk is repeated"),
     (
         "cluster/src/engine/nats/batch.rs",
-        "what the server needs to drop a carrier of checks, its smallest TTL",
+        "the smallest TTL of the server, after which it drops a carrier of checks",
     ),
     ("cluster/src/engine/nats/connect.rs", "the reply router's own tick, and where its back-off starts"),
     ("cluster/src/engine/nats/kv.rs", "a pause between two attempts within Timing::operation"),
     ("cluster/src/engine/nats/queue.rs", "a pause between two attempts within Timing::operation"),
     ("cluster/src/engine/nats/streams.rs", "how long the server keeps a deletion's marker"),
-    ("cluster/src/state/feed/mod.rs", "a pause before an engine that did not answer is asked again"),
+    ("cluster/src/state/feed/mod.rs", "a pause before a request to the engine is repeated"),
     ("src/edge/listener.rs", "a pause of the accept loop"),
     ("src/edge/newcomers.rs", "the minute of limits.anonymous_pages_per_ip_per_minute"),
     ("src/edge/heartbeat.rs", "the bounds of a tick, which is derived from websocket.ping_ms"),
-    ("src/calls/handlers.rs", "how often a handler says how far it has come"),
-    ("src/calls/mod.rs", "the longest time-out that a caller may ask for"),
+    ("src/calls/handlers.rs", "the interval of a handler's progress reports"),
+    ("src/calls/mod.rs", "the longest timeout that a caller may request"),
     ("src/edge/mod.rs", "a pause between two batches of a drain, within Timing::drain"),
 ];
 
@@ -122,7 +122,7 @@ fn time_outs_live_in_one_place() {
 
 #[test]
 fn nothing_is_left_for_later() {
-    // split, so that this file does not accuse itself
+    // split, so that this file does not match itself
     let marks = [concat!("FIX", "ME"), concat!("X", "XX"), concat!("TO", "DO"), concat!("todo", "!(")];
     let mut violations = Vec::new();
     for source in super::tree() {
@@ -132,5 +132,5 @@ fn nothing_is_left_for_later() {
             }
         }
     }
-    report(&violations, "Finish it, or say in docs/ what is deliberately absent.");
+    report(&violations, "Finish it, or document the deliberate absence in docs/.");
 }
