@@ -23,22 +23,23 @@ const SERVICE: [(&str, &[&str]); 13] = [
 ];
 
 /// The same inside `cluster`, whose leaves know only leaves.
-const CLUSTER: [(&str, &[&str]); 15] = [
+const CLUSTER: [(&str, &[&str]); 16] = [
     ("lib", &[]),
     ("job", &["worker", "peer", "lease", "engine", "wire", "subject", "id", "timing", "trace"]),
     ("worker", &["lease", "engine", "wire", "subject", "id", "timing"]),
     ("peer", &["registry", "lease", "engine", "wire", "subject", "id", "timing", "trace"]),
-    ("registry", &["lease", "engine", "wire", "subject", "id", "timing", "trace"]),
+    ("registry", &["lease", "engine", "wire", "subject", "id", "timing", "trace", "table"]),
     ("lease", &["engine", "wire", "subject", "id", "timing", "trace"]),
-    ("state", &["engine", "wire", "subject", "id", "timing"]),
+    ("state", &["engine", "wire", "subject", "id", "timing", "table"]),
     ("rollout", &["peer", "engine", "wire", "subject", "id", "timing"]),
     ("keyring", &["engine", "wire", "subject", "id", "timing"]),
-    ("engine", &["subject", "id", "timing", "trace"]),
+    ("engine", &["subject", "id", "timing", "trace", "table"]),
     ("wire", &["id"]),
     ("subject", &["id"]),
     ("trace", &[]),
     ("id", &[]),
     ("timing", &[]),
+    ("table", &[]),
 ];
 
 #[test]
