@@ -19,6 +19,7 @@ mod helper_process;
 mod helper_protocol;
 mod idle;
 mod jobs;
+mod lives;
 mod load;
 mod measure;
 mod nats;
@@ -62,6 +63,8 @@ struct Bench {
 enum Measurement {
     /// Memory of a node per idle page.
     Idle(idle::Options),
+    /// Memory of a node after many pages have come and gone.
+    Lives(lives::Options),
     /// Messages to many pages, beside a bare writer of the same bytes.
     Fanout(fanout::Options),
     /// CPU time of a message to one page.
@@ -123,6 +126,7 @@ fn run(bench: Bench) -> io::Result<()> {
         Measurement::BaselineWriter(options) => return baseline_writer::run(&options),
         Measurement::View(options) => return view::run(&options),
         Measurement::Idle(options) => interruptible(idle::run(options)),
+        Measurement::Lives(options) => interruptible(lives::run(options)),
         Measurement::Fanout(options) => interruptible(fanout::run(options)),
         Measurement::Push(options) => interruptible(push::run(options)),
         Measurement::RemotePush(options) => interruptible(remote_push::run(options)),
