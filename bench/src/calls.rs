@@ -103,7 +103,7 @@ impl Fixture {
         // a node that starts now knows the worker before it takes its first page
         let node = Node::join(&cluster, None).await?;
         let clients =
-            Clients::open(node.address, cluster.tokens(options.pages)?, Manner::Prompt, None).await?;
+            Clients::open(node.address, cluster.tokens(0..options.pages)?, Manner::Prompt, None).await?;
         let other = Cluster::new(Some(&nats));
         let plain = HelperProcess::pair(&other, "baseline-nats-client", 1, [None; 2]).await?;
         let engine = HelperProcess::pair(&other, "baseline-engine", 1, [None; 2]).await?;

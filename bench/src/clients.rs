@@ -26,11 +26,36 @@ impl Clients {
         manner: Manner,
         core: Option<usize>,
     ) -> io::Result<Self> {
-        let mut worker = HelperProcess::start(&["generator"], core)?;
-        match worker.ask(&HelperRequest::Open { address, tokens, manner }).await? {
-            HelperResponse::Opened { pages } => Ok(Self { worker, pages, frames: 0, bytes: 0 }),
-            other => Err(unexpected(&other)),
+        let mut clients = Self::none(core)?;
+        clients.reopen(address, tokens, manner).await?;
+        Ok(clients)
+    }
+
+    /// No page yet.
+    pub(crate) fn none(core: Option<usize>) -> io::Result<Self> {
+        let worker = HelperProcess::start(&["generator"], core)?;
+        Ok(Self { worker, pages: Vec::new(), frames: 0, bytes: 0 })
+    }
+
+    /// Opens one page per token; none is open.
+    pub(crate) async fn reopen(
+        &mut self,
+        address: SocketAddr,
+        tokens: Vec<String>,
+        manner: Manner,
+    ) -> io::Result<()> {
+        match self.worker.ask(&HelperRequest::Open { address, tokens, manner }).await? {
+            HelperResponse::Opened { pages } => self.pages = pages,
+            other => return Err(unexpected(&other)),
         }
+        Ok(())
+    }
+
+    /// Closes all sockets.
+    pub(crate) async fn close(&mut self) -> io::Result<()> {
+        self.worker.done(&HelperRequest::Close).await?;
+        self.pages.clear();
+        Ok(())
     }
 
     /// Returns the process id of the clients.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -113,13 +114,13 @@ impl Cluster {
         Ok(config)
     }
 
-    /// Creates a token for each of that many users, all with the role `push`.
-    pub(crate) fn tokens(&self, users: u64) -> io::Result<Vec<String>> {
+    /// Creates a token for each of these users, all with the role `push`.
+    pub(crate) fn tokens(&self, users: Range<u64>) -> io::Result<Vec<String>> {
         let auth = self.config()?.auth;
         let lives = Duration::from_secs(24 * 3600);
         let roles = ["push".to_owned()];
         let token = |number| auth::issue(&auth, &user(number), &roles, lives);
-        (0..users).map(token).collect::<Option<_>>().ok_or_else(|| io::Error::other("no token can be signed"))
+        users.map(token).collect::<Option<_>>().ok_or_else(|| io::Error::other("no token can be signed"))
     }
 }
 

@@ -92,7 +92,7 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
 async fn node(options: &Options, cores: Cores) -> io::Result<Side> {
     let node = Node::start(None, cores.server).await?;
     let clients =
-        Clients::open(node.address, node.tokens(options.pages)?, Manner::Patient, cores.clients).await?;
+        Clients::open(node.address, node.tokens(0..options.pages)?, Manner::Patient, cores.clients).await?;
     node.sees(clients.pages.len()).await?;
     let payload: Value = serde_json::from_str(&payload(options.bytes))?;
     let message = json!({"to": {"all": true}, "payload": payload});

@@ -16,6 +16,8 @@ use crate::report::Times;
 pub(crate) enum HelperRequest {
     /// Clients: open one page per token, each on a socket of its own.
     Open { address: SocketAddr, tokens: Vec<String>, manner: Manner },
+    /// Clients: close all sockets.
+    Close,
     /// Clients: respond as soon as that many sequenced frames have arrived in total.
     Expect { frames: u64 },
     /// Clients: acknowledge everything now.

@@ -73,7 +73,7 @@ async fn measure(options: &Options, cores: Cores, nats: Option<&Nats>) -> io::Re
     let nats_pid = nats.and_then(Nats::pid);
     let nats_empty = nats_pid.map(rss).transpose()?;
     let clients =
-        Clients::open(node.address, node.tokens(options.pages)?, Manner::Prompt, cores.clients).await?;
+        Clients::open(node.address, node.tokens(0..options.pages)?, Manner::Prompt, cores.clients).await?;
     node.sees(clients.pages.len()).await?;
     let full = rss_at_rest(node.pid, rest).await?;
     node.sees(clients.pages.len()).await?;

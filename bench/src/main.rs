@@ -20,6 +20,7 @@ mod helper_process;
 mod helper_protocol;
 mod idle;
 mod jobs;
+mod lives;
 mod load;
 mod measure;
 mod nats;
@@ -63,6 +64,8 @@ struct Bench {
 enum Measurement {
     /// Measure a node's memory per idle page.
     Idle(idle::Options),
+    /// Measure the memory of a node after many pages have come and gone.
+    Lives(lives::Options),
     /// Measure messages to many pages, beside a bare writer of the same bytes.
     Fanout(fanout::Options),
     /// Measure the CPU time of a message to one page.
@@ -124,6 +127,7 @@ fn run(bench: Bench) -> io::Result<()> {
         Measurement::BaselineWriter(options) => return baseline_writer::run(&options),
         Measurement::View(options) => return view::run(&options),
         Measurement::Idle(options) => interruptible(idle::run(options)),
+        Measurement::Lives(options) => interruptible(lives::run(options)),
         Measurement::Fanout(options) => interruptible(fanout::run(options)),
         Measurement::Push(options) => interruptible(push::run(options)),
         Measurement::RemotePush(options) => interruptible(remote_push::run(options)),

@@ -34,12 +34,27 @@ fn strange(file: &str) -> io::Error {
 
 /// Returns the resident memory of a process in bytes.
 pub(crate) fn rss(pid: u32) -> io::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    resident(&status).ok_or_else(|| strange("status"))
+    memory(pid, "VmRSS")
 }
 
-fn resident(status: &str) -> Option<u64> {
-    let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// The part of it that is no file's: what the process has allocated.
+pub(crate) fn anonymous(pid: u32) -> io::Result<u64> {
+    memory(pid, "RssAnon")
+}
+
+/// The most that was resident so far.
+pub(crate) fn peak(pid: u32) -> io::Result<u64> {
+    memory(pid, "VmHWM")
+}
+
+fn memory(pid: u32, kind: &str) -> io::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    bytes_of(&status, kind).ok_or_else(|| strange("status"))
+}
+
+fn bytes_of(status: &str, kind: &str) -> Option<u64> {
+    let line = |line: &'_ str| line.strip_prefix(kind)?.strip_prefix(':').map(str::to_owned);
+    let kibibytes = status.lines().find_map(line)?;
     Some(kibibytes.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
@@ -79,7 +94,10 @@ mod tests {
 
     #[test]
     fn resident_memory_is_told_in_kibibytes() {
-        assert_eq!(resident("Name:\tx\nVmRSS:\t  2048 kB\nThreads:\t1\n"), Some(2048 * 1024));
+        let status = "Name:\tx\nVmRSS:\t  2048 kB\nRssAnon:\t 1 kB\n";
+        assert_eq!(bytes_of(status, "VmRSS"), Some(2048 * 1024));
+        assert_eq!(bytes_of(status, "RssAnon"), Some(1024));
+        assert_eq!(bytes_of(status, "Rss"), None);
     }
 
     #[cfg(target_os = "linux")]

@@ -107,7 +107,7 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
 async fn embedded(options: &Options, cores: Cores) -> io::Result<Fixture> {
     let node = Node::start(None, cores.server).await?;
     let clients =
-        Clients::open(node.address, node.tokens(options.pages)?, Manner::Prompt, cores.clients).await?;
+        Clients::open(node.address, node.tokens(0..options.pages)?, Manner::Prompt, cores.clients).await?;
     Ok(Fixture { engine: "embedded", nats: None, node, other: None, clients })
 }
 
@@ -116,7 +116,7 @@ async fn on_nats(options: &Options, cores: Cores) -> io::Result<Fixture> {
     let node = Node::start(Some(&nats), cores.server).await?;
     let other = node.neighbour(cores.server).await?;
     let clients =
-        Clients::open(node.address, node.tokens(options.pages)?, Manner::Prompt, cores.clients).await?;
+        Clients::open(node.address, node.tokens(0..options.pages)?, Manner::Prompt, cores.clients).await?;
     for node in [&node, &other] {
         node.sees(clients.pages.len()).await?;
     }

@@ -82,7 +82,7 @@ impl Fixture {
         let nats = Nats::start(options.nats.as_deref()).await?;
         let cluster = Cluster::new(Some(&nats));
         let node = Node::join(&cluster, cores.server).await?;
-        let tokens = cluster.tokens(options.pages)?;
+        let tokens = cluster.tokens(0..options.pages)?;
         let clients = Clients::open(node.address, tokens, Manner::Timed, cores.clients).await?;
         let mut sender = HelperProcess::of(&cluster, "headless-node", cores.server).await?;
         sender.done(&HelperRequest::Meet { pages: options.pages, worker: false }).await?;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::process::Stdio;
 
 use serde::de::DeserializeOwned;
@@ -40,12 +41,22 @@ impl Node {
     /// Starts `pagewire serve` with the defaults, except for the limits that would keep one machine from running all
     /// clients.
     pub(crate) async fn join(cluster: &Cluster, core: Option<usize>) -> io::Result<Self> {
+        Self::with(cluster, core, &[]).await
+    }
+
+    /// The same with these variables beside the defaults.
+    pub(crate) async fn with(
+        cluster: &Cluster,
+        core: Option<usize>,
+        settings: &[(&str, &str)],
+    ) -> io::Result<Self> {
         let (directory, address, api_key) = (scratch_directory()?, free_address()?, random());
         let mut command = cluster.pagewire(&["serve"])?;
         command.current_dir(directory.path()).stdin(Stdio::null()).stdout(Stdio::null());
         command.env("PAGEWIRE_LISTEN", address.to_string());
         command.env("PAGEWIRE_NODE__ADVERTISE", format!("http://{address}"));
         command.env("PAGEWIRE_AUTH__API_KEYS", &api_key);
+        command.envs(settings.iter().copied());
         let child = helper_process::start(command, core)?;
         let http = client()?;
         let (pid, cluster) = (helper_process::pid(&child)?, cluster.clone());
@@ -60,8 +71,8 @@ impl Node {
         ready.is_ok_and(|ready| ready.status().is_success())
     }
 
-    /// Creates a token for each of that many users, all with the role `push`.
-    pub(crate) fn tokens(&self, users: u64) -> io::Result<Vec<String>> {
+    /// Creates a token for each of these users, all with the role `push`.
+    pub(crate) fn tokens(&self, users: Range<u64>) -> io::Result<Vec<String>> {
         self.cluster.tokens(users)
     }
 
@@ -91,12 +102,14 @@ impl Node {
 
     /// Waits until the node's view has that many pages.
     pub(crate) async fn sees(&self, pages: usize) -> io::Result<()> {
+        until("the view", async || Ok(self.stats().await?["pages"].as_u64() == u64::try_from(pages).ok()))
+            .await
+    }
+
+    /// Its counts.
+    pub(crate) async fn stats(&self) -> io::Result<Value> {
         let url = format!("http://{}/api/v1/stats", self.address);
-        until("the view", async || {
-            let stats: Value = answer(self.http.get(&url).bearer_auth(&self.api_key)).await?;
-            Ok(stats["pages"].as_u64() == u64::try_from(pages).ok())
-        })
-        .await
+        answer(self.http.get(&url).bearer_auth(&self.api_key)).await
     }
 }
 

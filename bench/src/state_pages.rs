@@ -31,7 +31,7 @@ impl Pages {
     pub(crate) async fn open(cluster: &Cluster, pages: u64) -> io::Result<Self> {
         let cores = Cores::find()?;
         let node = Node::join(cluster, cores.server).await?;
-        let tokens = cluster.tokens(1)?.into_iter().cycle().take(pages as usize).collect();
+        let tokens = cluster.tokens(0..1)?.into_iter().cycle().take(pages as usize).collect();
         let mut clients = Clients::open(node.address, tokens, Manner::Prompt, cores.clients).await?;
         clients.ask(WATCH.to_owned(), pages, WATCHING).await?;
         Ok(Self { clients, node })

@@ -36,6 +36,16 @@ async fn idle_memory_is_told_per_page_with_the_share_of_the_view() {
 }
 
 #[tokio::test]
+async fn memory_is_told_before_and_after_pages_that_have_come_and_gone() {
+    let rows = bench(&["lives", "--pages", "60", "--wave", "25", "--runs", "1", "--rest", "0"]).await;
+    let (before, highest) = (median(&rows, "before the first page"), median(&rows, "highest"));
+    assert!(before > 1.0 && highest > before, "{rows:?}");
+    for name in ["after the first wave, at rest", "after the last wave, at rest"] {
+        assert!((1.0..=highest).contains(&median(&rows, name)), "{rows:?}");
+    }
+}
+
+#[tokio::test]
 async fn fan_out_is_compared_with_a_bare_writer_in_the_same_run() {
     let rows = bench(&["fanout", "--pages", "20", "--messages", "4", "--rounds", "16", "--runs", "2"]).await;
     let (node, bare) = (median(&rows, "node, CPU"), median(&rows, "bare writer, CPU"));

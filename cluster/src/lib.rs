@@ -5,7 +5,7 @@
 //!
 //! # Layout
 //!
-//! - leaves: [`id`], [`subject`], [`wire`], [`timing`], [`trace`]
+//! - leaves: [`id`], [`subject`], [`wire`], [`timing`], [`trace`], [`table`]
 //! - primitives: [`engine`]
 //! - domains: [`lease`] (node numbers), [`registry`] (rows and the view), [`peer`] (between nodes),
 //!   [`keyring`] (the keys that sign page tokens), [`rollout`] (selects the lane for a user's work),
@@ -22,6 +22,7 @@ pub mod registry;
 pub mod rollout;
 pub mod state;
 pub mod subject;
+pub mod table;
 pub mod timing;
 pub mod trace;
 pub mod wire;

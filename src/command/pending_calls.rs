@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pagewire_cluster::id::Key;
+use pagewire_cluster::table;
 use tokio::sync::Notify;
 
 use crate::config::LimitsConfig;
@@ -140,6 +141,7 @@ impl Drop for Counted {
             *count -= 1;
             if *count == 0 {
                 calls.by_account.remove(&self.account);
+                table::shrink(&mut calls.by_account);
             }
         }
     }
@@ -152,6 +154,7 @@ impl Drop for PendingCall {
             named.retain(|(_, cancel)| !Arc::ptr_eq(cancel, &self.cancel));
             if named.is_empty() {
                 calls.by_page.remove(&self.page);
+                table::shrink(&mut calls.by_page);
             }
         }
     }

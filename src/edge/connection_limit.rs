@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pagewire_cluster::table;
 use tokio::sync::Notify;
 
 /// Reason why a connection is refused.
@@ -84,6 +85,7 @@ impl ConnectionLimiter {
             *of_source -= 1;
             if *of_source == 0 {
                 counts.by_source.remove(&source);
+                table::shrink(&mut counts.by_source);
             }
         }
         if counts.open == 0 {

@@ -64,9 +64,11 @@ impl Heartbeat {
         }
     }
 
-    /// Marks the socket as closed. The wheel removes it at its next check.
+    /// Marks the socket as closed. The wheel removes it at its next check. Until then it keeps the state but not the
+    /// waker, which would keep all memory of the socket's task.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
+        drop(self.waker.take());
     }
 
     fn order(&self, order: HeartbeatAction) {
@@ -288,11 +290,21 @@ mod tests {
         assert_eq!(pulse.poll_order(&Context::from_waker(Waker::noop())), None);
     }
 
+    /// A task that is never woken.
+    struct SocketTask;
+
+    impl std::task::Wake for SocketTask {
+        fn wake(self: Arc<Self>) {}
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_socket_that_has_ended_is_forgotten() {
         let pulses = HeartbeatMonitor::new(Duration::from_secs(1), Duration::from_secs(1));
         let pulse = pulses.register();
+        let task = Arc::new(SocketTask);
+        assert_eq!(pulse.poll_order(&Context::from_waker(&task.clone().into())), None);
         pulse.end();
+        assert_eq!(Arc::strong_count(&task), 1, "its task is not held until the wheel comes by");
         tokio::time::advance(Duration::from_secs(2)).await;
         pulses.advance();
         assert_eq!(Arc::strong_count(&pulse), 1);

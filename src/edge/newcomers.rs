@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pagewire_cluster::table;
 use tokio::time::Instant;
 
 use super::connection_limit::source;
@@ -57,6 +58,7 @@ impl AddressBuckets {
         }
         if now >= self.swept_at + MINUTE {
             self.full_at.retain(|_, full_at| *full_at > now);
+            table::shrink(&mut self.full_at);
             self.swept_at = now;
         }
         self.full_at.insert(source, next);

@@ -8,6 +8,7 @@ use std::hash::Hash;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use pagewire_cluster::id::Key;
+use pagewire_cluster::table;
 use pagewire_cluster::wire::{PushCounts, Scope};
 use tokio::sync::oneshot;
 
@@ -37,6 +38,7 @@ where
         pages.retain(|other| other.key() != page);
         if pages.is_empty() {
             members.remove(scope);
+            table::shrink(members);
         }
     }
 }
@@ -44,6 +46,7 @@ where
 impl Index {
     fn remove(&mut self, page: &Page) {
         self.pages.remove(&page.key());
+        table::shrink(&mut self.pages);
         remove(&mut self.by_session, &page.session().key, page.key());
         remove(&mut self.by_connection, &page.connection().key, page.key());
         if let Some(user) = page.user() {
@@ -229,5 +232,33 @@ impl Hub {
         if label() && !known && index.pages.contains_key(&page.key()) {
             add(&mut index.by_user, user.clone(), page);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pagewire_cluster::id::{Address, NodeNumber};
+
+    use super::super::outbox::Budget;
+    use super::super::page::RowVersion;
+    use super::*;
+
+    fn page(number: u128) -> Arc<Page> {
+        let at = Address { key: Key::from_bits(number), node: NodeNumber::new(1).unwrap() };
+        let user = Some(format!("user-{number}").into());
+        let standing =
+            RowVersion { rev: 1, generation: 1, told: 0, confirmed: false, user, topics: Vec::new() };
+        Arc::new(Page::new(at.key, at, at, 0, standing, Budget { outbox: 400, replay: 4000 }))
+    }
+
+    #[test]
+    fn the_index_gives_back_what_a_crowd_took_when_the_crowd_is_gone() {
+        let hub = Hub::default();
+        let crowd: Vec<_> = (0..10_000).map(page).collect();
+        crowd.iter().for_each(|page| hub.insert(page.clone()));
+        assert!(crowd.iter().all(|page| hub.remove(page).is_some()));
+        let Index { pages, by_session, by_connection, by_user, .. } = &*hub.read();
+        let room = [pages.capacity(), by_session.capacity(), by_connection.capacity(), by_user.capacity()];
+        assert!(room.iter().all(|room| *room < 5_000), "{room:?}");
     }
 }

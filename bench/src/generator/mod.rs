@@ -17,7 +17,7 @@ use client::Client;
 use counters::Counters;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 
 use crate::helper_protocol::{HelperRequest, HelperResponse, Manner, requests, unsupported_request};
 use crate::report::Times;
@@ -48,6 +48,7 @@ async fn nap() {
 struct Clients {
     counters: Rc<Counters>,
     pages: Vec<Rc<Client>>,
+    followers: JoinSet<()>,
 }
 
 impl Clients {
@@ -62,6 +63,11 @@ impl Clients {
     async fn handle(&mut self, request: HelperRequest) -> io::Result<HelperResponse> {
         match request {
             HelperRequest::Open { address, tokens, manner } => self.open(address, tokens, manner).await,
+            HelperRequest::Close => {
+                self.pages.clear();
+                self.followers.shutdown().await;
+                Ok(HelperResponse::Done)
+            }
             HelperRequest::Expect { frames } => self.expect(frames).await,
             HelperRequest::Send { messages, payload } => self.send(messages, &payload).await,
             HelperRequest::Acknowledge => {
@@ -95,7 +101,7 @@ impl Clients {
         let buffer = Rc::new(RefCell::new(vec![0; READ]));
         let follow = |client: Rc<Client>| {
             let (counters, buffer, follower) = (self.counters.clone(), buffer.clone(), client.clone());
-            tokio::task::spawn_local(async move {
+            self.followers.spawn_local(async move {
                 if let Err(error) = follower.follow(&counters, &buffer, ack_every).await {
                     counters.fail(&error);
                 }

@@ -14,6 +14,7 @@ use super::presence::{ChangeKind, Member, PresenceChange, cancel_out};
 use super::stats::{CountDelta, Counters, LaneIndex, Uniqueness};
 use crate::id::{Address, Holder, Key, NodeNumber};
 use crate::lease::NodeRow;
+use crate::table;
 
 /// The part of a page row that the view keeps.
 #[derive(Debug, Clone)]
@@ -106,7 +107,9 @@ impl View {
     pub fn delete_page(&mut self, key: Key) -> Vec<PresenceChange> {
         let mut changes = Vec::new();
         self.unindex(key, &mut changes);
-        if let Some(seen) = self.pages.remove(&key)
+        let gone = self.pages.remove(&key);
+        table::shrink(&mut self.pages);
+        if let Some(seen) = gone
             && let Entry::Occupied(mut count) = self.held.entry(seen.holder)
         {
             *count.get_mut() -= 1;
@@ -146,6 +149,7 @@ impl View {
     fn forget_idle(&mut self, of: Expirable) -> Option<IdleSeen> {
         self.count_idle(of, !self.has_pages(of), false);
         let seen = self.idle.remove(&of)?;
+        table::shrink(&mut self.idle);
         self.due.remove(&(seen.due(), of));
         self.mark_idle(of, &seen, false);
         Some(seen)
@@ -335,6 +339,7 @@ fn change(tallies: &mut HashMap<Key, KeyCounts>, key: Key, change: impl FnOnce(&
     change(tally);
     if tally.is_empty() {
         tallies.remove(&key);
+        table::shrink(tallies);
     }
 }
 

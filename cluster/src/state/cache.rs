@@ -1,22 +1,37 @@
 //! A cache of the trees that this process wrote last.
 //!
-//! Owns: which trees are kept, by their size. Never: whether they are current; a writer finds out by its put.
+//! Owns: which trees are kept, by the memory that they take. Never: whether they are current; a writer finds out by its
+//! put. That a tree does not exist is not kept: the owner of a removed tree has mostly ended, and nothing is written for
+//! it again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::record::Meta;
-use super::writer::Found;
+use super::record::{Meta, TreeVersion};
+use super::value::memory;
 use crate::engine::Entry;
+use crate::table;
 
-/// Most recently used trees, up to `room` bytes.
+/// Memory of a tree beside its data and its key: an entry in each of two tables, which are half full on average, and the
+/// header of the key.
+const ENTRY: usize = 2 * (size_of::<(Arc<str>, CachedTree)>() + size_of::<(u64, Arc<str>)>() + 8);
+
+/// Most recently used trees, up to `room` bytes of memory.
 #[derive(Debug)]
 pub(super) struct TreeCache {
     room: usize,
     size: usize,
     turn: u64,
-    trees: HashMap<Arc<str>, (u64, Found)>,
+    trees: HashMap<Arc<str>, CachedTree>,
     by_turn: BTreeMap<u64, Arc<str>>,
+}
+
+#[derive(Debug)]
+struct CachedTree {
+    turn: u64,
+    /// Bytes of memory.
+    cost: usize,
+    version: TreeVersion,
 }
 
 impl TreeCache {
@@ -24,12 +39,13 @@ impl TreeCache {
         Self { room, size: 0, turn: 0, trees: HashMap::new(), by_turn: BTreeMap::new() }
     }
 
-    pub(super) fn put(&mut self, key: Arc<str>, found: Found) {
+    pub(super) fn put(&mut self, key: Arc<str>, version: TreeVersion) {
         self.take(&key);
         self.turn += 1;
-        self.size += cost(&key, &found);
+        let cost = ENTRY + key.len() + version.trail.len() + memory(version.tree.as_value());
+        self.size += cost;
         self.by_turn.insert(self.turn, key.clone());
-        self.trees.insert(key, (self.turn, found));
+        self.trees.insert(key, CachedTree { turn: self.turn, cost, version });
         while self.size > self.room
             && let Some((_, oldest)) = self.by_turn.pop_first()
         {
@@ -37,37 +53,31 @@ impl TreeCache {
         }
     }
 
-    pub(super) fn take(&mut self, key: &str) -> Option<Found> {
-        let (turn, found) = self.forget(key)?;
+    pub(super) fn take(&mut self, key: &str) -> Option<TreeVersion> {
+        let CachedTree { turn, version, .. } = self.forget(key)?;
         self.by_turn.remove(&turn);
-        Some(found)
+        Some(version)
     }
 
-    fn forget(&mut self, key: &str) -> Option<(u64, Found)> {
-        let (turn, found) = self.trees.remove(key)?;
-        self.size -= cost(key, &found);
-        Some((turn, found))
+    fn forget(&mut self, key: &str) -> Option<CachedTree> {
+        let cached = self.trees.remove(key)?;
+        self.size -= cached.cost;
+        table::shrink(&mut self.trees);
+        Some(cached)
     }
 
     /// Applies a version from the feed, so that the next writer does not start with a conflict.
     pub(super) fn heard(&mut self, entry: &Entry) {
-        let known =
-            self.trees.get(&*entry.key).map(|(_, found)| found.as_ref().map_or(0, |stored| stored.rev));
-        if known.is_none_or(|rev| rev >= entry.rev) {
+        if self.trees.get(&*entry.key).is_none_or(|cached| cached.version.rev >= entry.rev) {
             return;
         }
-        let found = self.take(&entry.key).flatten();
-        if let Some(mut stored) = found
+        if let Some(mut version) = self.take(&entry.key)
             && let Some(meta) = Meta::decode(&entry.meta)
-            && stored.advance(entry, meta)
+            && version.advance(entry, meta)
         {
-            self.put(entry.key.as_str().into(), Some(stored));
+            self.put(entry.key.as_str().into(), version);
         }
     }
-}
-
-fn cost(key: &str, found: &Found) -> usize {
-    key.len() + found.as_ref().map_or(0, |stored| stored.tree.size())
 }
 
 #[cfg(test)]
@@ -76,12 +86,12 @@ mod tests {
 
     use super::*;
     use crate::engine::OperationId;
-    use crate::state::record::{OpHistory, TreeVersion};
+    use crate::state::record::OpHistory;
     use crate::state::{Tree, TreeEvent};
 
-    fn stored(rev: u64, tree: Value) -> Found {
+    fn stored(rev: u64, tree: Value) -> TreeVersion {
         let tree = Tree::stored(tree).unwrap();
-        Some(TreeVersion { rev, op: OperationId::default(), ttl: None, trail: OpHistory::default(), tree })
+        TreeVersion { rev, op: OperationId::default(), ttl: None, trail: OpHistory::default(), tree }
     }
 
     fn entry(rev: u64, base: u64) -> Entry {
@@ -92,9 +102,12 @@ mod tests {
 
     #[test]
     fn the_latest_used_stay() {
-        let mut shelf = TreeCache::new(30);
+        let tree = || stored(1, json!({"k": 1234}));
+        let mut one = TreeCache::new(usize::MAX);
+        one.put("a".into(), tree());
+        let mut shelf = TreeCache::new(one.size * 5 / 2);
         for key in ["a", "b", "a", "c", "d"] {
-            shelf.put(key.into(), stored(1, json!({"k": 1234})));
+            shelf.put(key.into(), tree());
         }
         let kept = ["a", "b", "c", "d"].map(|key| shelf.take(key).is_some());
         assert_eq!(kept, [false, false, true, true]);
@@ -102,17 +115,37 @@ mod tests {
     }
 
     #[test]
+    fn small_trees_are_counted_with_the_memory_that_each_takes_beside_its_text() {
+        let mut shelf = TreeCache::new(1 << 20);
+        for n in 0..10_000 {
+            shelf.put(format!("session.{n:022}").into(), stored(1, json!({"k": n})));
+        }
+        let tables = shelf.trees.capacity() * size_of::<(Arc<str>, CachedTree)>();
+        assert!(tables < 1 << 20, "{tables}");
+        assert!(shelf.trees.len() > 500, "{}", shelf.trees.len());
+    }
+
+    #[test]
+    fn a_cache_that_empties_gives_its_table_back() {
+        let mut shelf = TreeCache::new(1 << 28);
+        let key = |n: u32| format!("session.{n:022}");
+        for n in 0..20_000 {
+            shelf.put(key(n).into(), stored(1, json!({})));
+        }
+        (0..20_000).for_each(|n| drop(shelf.take(&key(n))));
+        assert!(shelf.trees.capacity() < 5_000, "{}", shelf.trees.capacity());
+    }
+
+    #[test]
     fn a_version_that_follows_is_taken_over_and_any_other_forgotten() {
-        let mut shelf = TreeCache::new(1000);
+        let mut shelf = TreeCache::new(1 << 20);
         shelf.put("k".into(), stored(5, json!({"a": 5})));
         shelf.heard(&entry(5, 4));
         shelf.heard(&entry(7, 5));
-        let Some(Some(known)) = shelf.take("k") else { panic!("kept") };
+        let known = shelf.take("k").expect("kept");
         assert_eq!((known.rev, known.tree.as_value()), (7, &json!({"a": 7})));
-        for (known, heard) in [(stored(5, json!({})), entry(9, 7)), (None, entry(9, 0))] {
-            shelf.put("k".into(), known);
-            shelf.heard(&heard);
-            assert!(shelf.take("k").is_none());
-        }
+        shelf.put("k".into(), stored(5, json!({})));
+        shelf.heard(&entry(9, 7));
+        assert!(shelf.take("k").is_none());
     }
 }

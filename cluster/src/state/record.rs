@@ -171,6 +171,11 @@ impl OpHistory {
         Self(format!("{kept}{between}{rev:x}-{:x}", half(op)))
     }
 
+    /// Returns the length as text, in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Returns the revisions with the halves of the operation ids that wrote them.
     fn steps(&self) -> impl Iterator<Item = (u64, u64)> {
         self.0.split(' ').filter_map(|step| {

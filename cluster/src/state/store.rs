@@ -22,8 +22,9 @@ use crate::engine::{
 use crate::id::Entity;
 use crate::id::Key;
 use crate::subject::state_key;
+use crate::table;
 
-/// Size in bytes of the cache of trees, without those that are being written.
+/// Memory in bytes of the cache of trees, without those that are being written.
 const CACHE: usize = 32 * 1024 * 1024;
 
 type ReplySender = oneshot::Sender<Result<u64, StateError>>;
@@ -269,7 +270,7 @@ impl StateStore {
         if let Some(place) = active.get(key) {
             return place.clone();
         }
-        let writer = TreeWriter::new(cache.take(key));
+        let writer = TreeWriter::new(cache.take(key).map(Some));
         let place = WriterSlot { writer, lingers: false, next: None, retired: false };
         let place = Arc::new(Mutex::new(place));
         active.insert(key.clone(), place.clone());
@@ -321,7 +322,8 @@ impl StateStore {
         if at.writer.is_idle() && !at.retired {
             at.retired = true;
             writers.active.remove(&key);
-            if let Some(known) = at.writer.take_known() {
+            table::shrink(&mut writers.active);
+            if let Some(Some(known)) = at.writer.take_known() {
                 writers.cache.put(key, known);
             }
         }

@@ -59,6 +59,20 @@ pub(super) fn length(value: &(impl Serialize + ?Sized)) -> usize {
     count.0
 }
 
+/// Estimates the memory that a value takes on the heap, in bytes. Small values take several times their length as JSON.
+pub(super) fn memory(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(|item| size_of::<Value>() + memory(item)).sum(),
+        Value::Object(members) => {
+            // a hash, and a place in the index, for each member
+            let member = size_of::<(u64, String, Value)>() + 2 * size_of::<usize>();
+            members.iter().map(|(key, value)| member + key.len() + memory(value)).sum()
+        }
+    }
+}
+
 pub(super) fn legal_key(key: &str) -> Result<(), StateError> {
     if (1..=MAX_KEY).contains(&key.len()) { Ok(()) } else { Err(StateError::Key) }
 }

@@ -23,23 +23,24 @@ const SERVICE: [(&str, &[&str]); 13] = [
 ];
 
 /// The same inside `cluster`, where leaves use only leaves.
-const CLUSTER: [(&str, &[&str]); 16] = [
+const CLUSTER: [(&str, &[&str]); 17] = [
     ("lib", &[]),
     ("job", &["worker", "peer", "lease", "engine", "wire", "subject", "id", "timing", "trace", "clock"]),
     ("worker", &["lease", "engine", "wire", "subject", "id", "timing", "clock"]),
     ("peer", &["registry", "lease", "engine", "wire", "subject", "id", "timing", "trace", "clock"]),
-    ("registry", &["lease", "engine", "wire", "subject", "id", "timing", "trace", "clock"]),
+    ("registry", &["lease", "engine", "wire", "subject", "id", "timing", "trace", "clock", "table"]),
     ("lease", &["engine", "wire", "subject", "id", "timing", "trace", "clock"]),
-    ("state", &["engine", "wire", "subject", "id", "timing", "clock"]),
+    ("state", &["engine", "wire", "subject", "id", "timing", "clock", "table"]),
     ("rollout", &["peer", "engine", "wire", "subject", "id", "timing", "clock"]),
     ("keyring", &["engine", "wire", "subject", "id", "timing", "clock"]),
-    ("engine", &["subject", "id", "timing", "trace", "clock"]),
+    ("engine", &["subject", "id", "timing", "trace", "clock", "table"]),
     ("wire", &["id"]),
     ("subject", &["id"]),
     ("trace", &[]),
     ("id", &[]),
     ("timing", &[]),
     ("clock", &[]),
+    ("table", &[]),
 ];
 
 #[test]

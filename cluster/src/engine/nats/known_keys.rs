@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::headers::Marker;
 use crate::engine::{Entry, WatchEvent};
+use crate::table;
 
 /// The identity and position of a stream, as its leader reports them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,6 +62,7 @@ impl KnownKeys {
             self.known.insert(key, rev);
             return None;
         }
+        table::shrink(&mut self.known);
         Some(WatchEvent::Delete { key: key.into(), expired: Some(marker.expired) })
     }
 
@@ -78,6 +80,7 @@ impl KnownKeys {
 
     /// Returns `Live` once, after all existing entries were yielded.
     pub(super) fn live(&mut self) -> Option<WatchEvent> {
+        table::shrink(&mut self.unseen);
         (!std::mem::replace(&mut self.live, true)).then_some(WatchEvent::Live)
     }
 }

@@ -49,6 +49,24 @@ fn idle(of: Expirable, user: Option<&str>, until: u64, ending: bool) -> IdleRow 
     IdleRow { session, connection, user: user.map(str::to_owned), until, ending }
 }
 
+/// A table keeps the memory of its largest size unless it is made smaller.
+#[test]
+fn a_view_gives_back_what_a_crowd_took_when_the_crowd_is_gone() {
+    let mut view = View::default();
+    view.put_node(node(1), 5, NodeRow::default());
+    for n in 0..20_000 {
+        view.put_page(Key::from_bits(n), 1, row(1, 5, n * 2, None));
+        view.put_idle(1, idle(Expirable::Session(Key::from_bits(n * 2)), None, 7, false));
+    }
+    for n in 0..20_000 {
+        view.delete_page(Key::from_bits(n));
+        view.delete_idle(Expirable::Session(Key::from_bits(n * 2)));
+    }
+    let View { pages, sessions, connections, idle, .. } = &view;
+    let room = [pages.capacity(), sessions.capacity(), connections.capacity(), idle.capacity()];
+    assert!(room.iter().all(|room| *room < 5_000), "{room:?}");
+}
+
 #[test]
 fn a_topic_is_there_while_a_living_page_has_it() {
     let mut view = View::default();

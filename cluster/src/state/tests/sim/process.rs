@@ -82,7 +82,8 @@ impl Process {
     pub(super) fn ask(&mut self, owner: &Entity, write: DraftWrite, number: usize, ledger: &mut Ledger) {
         let (key, op) = (owner.tree_key(), self.op(ledger));
         let shelf = &mut self.shelf;
-        let writer = self.writers.entry(key.clone()).or_insert_with(|| TreeWriter::new(shelf.take(&key)));
+        let writer =
+            self.writers.entry(key.clone()).or_insert_with(|| TreeWriter::new(shelf.take(&key).map(Some)));
         let step = writer.ask(write, number, op);
         self.go_on(key, step, ledger);
     }
@@ -111,7 +112,7 @@ impl Process {
         if let Some(what) = step.call {
             self.calls.push(Underway { key, what });
         } else if let Some(writer) = self.writers.get_mut(&key).filter(|writer| writer.is_idle()) {
-            if let Some(known) = writer.take_known() {
+            if let Some(Some(known)) = writer.take_known() {
                 self.shelf.put(key.as_str().into(), known);
             }
             self.writers.remove(&key);
