@@ -45,13 +45,13 @@ impl Config {
         }
         if self.auth.api_keys.is_empty() && self.listen.ip().is_loopback() {
             warnings.push(
-                "auth.api_keys is empty: the server API is open to every program of this machine, and through a proxy \
-                 here that adds no header of its own to everybody whom the proxy serves"
+                "auth.api_keys is empty: the server API is open to every program of this machine, and to every client of \
+                 a proxy here that adds no header of its own"
                     .to_owned(),
             );
         }
         if self.auth.anonymous && !self.listen.ip().is_loopback() {
-            warnings.push(format!("auth.anonymous lets everybody in who reaches {}", self.listen));
+            warnings.push(format!("auth.anonymous accepts every client that reaches {}", self.listen));
         }
         if !self.nats.urls.is_empty() && self.node.advertise.is_empty() {
             warnings.push(format!(

@@ -140,7 +140,7 @@ impl Sessions {
         match post.ask(holder, &question, telemetry::current_trace()).await {
             Ok(PeerResponse::Closed { pages }) => Some(pages),
             other => {
-                tracing::warn!(node = %holder.node, ?other, "a node does not say what it has closed");
+                tracing::warn!(node = %holder.node, ?other, "a node did not report the pages that it closed");
                 None
             }
         }

@@ -56,7 +56,7 @@ impl Sessions {
         for other in others.into_iter().filter(|holder| Some(*holder) != own) {
             let question = PeerRequest::Identify { connection, user: user.to_string() };
             if let Err(error) = self.post.ask(other, &question, telemetry::current_trace()).await {
-                tracing::warn!(node = %other.node, %error, "a node will hear late of the user of a connection");
+                tracing::warn!(node = %other.node, %error, "a node was not notified of a login; it will see the owner row");
             }
         }
         self.identify_here(connection, user).await;
@@ -97,7 +97,7 @@ impl Sessions {
             }
         }
         if page.is_owned() && page.user().is_none() {
-            tracing::warn!(page = %page.key(), "a page that could not be told of its user is closed");
+            tracing::warn!(page = %page.key(), "page closed: its user could not be written");
             page.leave(None, Close::new(CloseCode::HeldElsewhere, "the page's user is not known here"));
             self.hub.remove(page);
             self.watching.departed(page.key());

@@ -26,12 +26,12 @@ pub(super) async fn engine(config: &Config, timing: Timing) -> Result<Engine, St
 async fn embedded(config: &Config, timing: Timing) -> Result<Engine, StartError> {
     if config.data_dir.as_os_str().is_empty() {
         tracing::info!(
-            "embedded engine: it keeps nothing, everything ends with this process; data_dir keeps it"
+            "embedded engine in memory: all state is lost when this process exits; set data_dir to keep it"
         );
         return Ok(Engine::Memory(Memory::with_timing(&timing)));
     }
     let (memory, kept) = Memory::open(&config.data_dir, &timing).await?;
     let path = config.data_dir.display();
-    tracing::info!(%path, rows = kept.rows, hints = kept.hints, "embedded engine: it keeps its data in a directory");
+    tracing::info!(%path, rows = kept.rows, hints = kept.hints, "embedded engine with a data directory");
     Ok(Engine::Memory(memory))
 }

@@ -32,37 +32,37 @@ use crate::pages::{Budget, Hub, Options, Pusher, Sessions, StateWatchers};
 use crate::protocol::{Allow, FrameLimitsInfo};
 use crate::telemetry::{Latch, Metrics, Readiness};
 
-/// What a node alone does at the same time for calls and jobs.
+/// Slots of the worker inside a node on the embedded engine.
 const SLOTS_ALONE: u32 = 256;
 
 /// A running node without its listener.
 pub struct Node {
-    /// Its configuration.
+    /// The configuration.
     pub config: Arc<Config>,
-    /// Its time-outs.
+    /// The time-outs.
     pub timing: Timing,
-    /// What commands act on.
+    /// The parts that commands use.
     pub context: Arc<Context>,
-    /// Its pages.
+    /// The pages of this node.
     pub hub: Arc<Hub>,
-    /// Its view of the cluster.
+    /// The registry with the view of the cluster.
     pub registry: Registry,
-    /// Who it is.
+    /// The lease of the node number.
     pub lease: NodeLease,
-    /// Whether it can take traffic.
+    /// Whether the node can take traffic.
     pub ready: Readiness,
-    /// What it counts.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Closed when the node drains.
+    /// Open until the node drains.
     pub(crate) accepting: Latch,
     pub(crate) tasks: Tasks,
-    /// A node alone runs durable work itself.
+    /// The worker inside a node on the embedded engine.
     _worker: Option<WorkerRole>,
 }
 
 impl Node {
-    /// Brings a node up: engine, view, number, subscriptions, in this order. It takes traffic when
-    /// [`Node::ready`] says so.
+    /// Starts a node: engine, view, number, subscriptions, in this order. The node takes traffic when [`Node::ready`]
+    /// has no closed latch.
     pub async fn start(config: Config, timing: Timing) -> Result<Self, StartError> {
         let engine = engine(&config, timing).await?;
         Self::start_on(engine, config, timing).await
@@ -78,7 +78,7 @@ impl Node {
         tasks.spawn("keyring", TaskKind::Vital, keyring.follow().await?);
         let post = PeerClient::new(&engine, &subjects, timing.deliver);
         let rollouts = Rollouts::new(&engine, post.clone(), timing.deliver);
-        // before any work is assigned
+        // rollouts are live before any work is assigned to a lane
         tasks.spawn("rollouts", TaskKind::Vital, rollouts.follow().await?);
         let (keeper, lease) =
             LeaseKeeper::claim(&engine, &subjects, timing, claim_request(&config), row(&config)).await;
@@ -194,7 +194,7 @@ impl Drop for Node {
     }
 }
 
-/// The worker of a node that is alone: it waits for nobody, so it may do much at the same time.
+/// Options of the worker inside a node on the embedded engine. No other worker can take its work, so it has many slots.
 fn alone() -> WorkerOptions {
     WorkerOptions { pool: DEFAULT_POOL.to_owned(), slots: SLOTS_ALONE, handlers: Handlers::default() }
 }
@@ -214,7 +214,7 @@ fn row(config: &Config) -> NodeRow {
     }
 }
 
-/// How long what has no page is kept.
+/// Returns how long sessions and connections without pages, and closed pages, are kept.
 pub fn lifetimes(config: &Config) -> Lifetimes {
     let lifetime = &config.lifetime;
     Lifetimes {

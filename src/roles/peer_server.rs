@@ -92,17 +92,17 @@ fn reply(server: &PeerServer, context: &Arc<Context>, request: PeerRequest, mess
     }
 }
 
-/// The answer to a question.
+/// A response to a peer request, and what it waits for.
 enum PendingAnswer {
-    /// Known.
+    /// The response is known.
     Now(PeerResponse),
-    /// Known when frames for pages that have moved on have arrived there.
+    /// Waits until frames of migrated pages have arrived at their nodes.
     Pushed(LocalPush),
-    /// Known when the pages of the connection are labelled.
+    /// Waits until the pages of the connection have their user.
     Identifying { connection: Key, user: String },
-    /// Known when the pages of a scope have left the cluster.
+    /// Waits until the pages of a scope have left the cluster.
     Closing(Scope),
-    /// Known when that revision is applied here.
+    /// Waits until this node has applied the revision.
     Rollout { pool: String, revision: u64 },
 }
 
@@ -127,7 +127,7 @@ async fn applied(rollouts: Rollouts, pool: String, revision: u64) -> PeerRespons
     PeerResponse::Rollout(rollouts.state(&pool, revision).await)
 }
 
-/// Acts at once, in the order in which questions arrive.
+/// Handles a request at once, in order of arrival.
 fn handle(context: &Arc<Context>, question: PeerRequest, message: &Message) -> PendingAnswer {
     let span = tracing::debug_span!("question", subject = message.subject, trace = tracing::field::Empty);
     let span = telemetry::child_of(span, message.headers.trace.as_ref());

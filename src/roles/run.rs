@@ -1,4 +1,6 @@
-//! A whole node from its first listening socket to its last word.
+//! The run of a node, from binding its address to giving back its number.
+//!
+//! Owns: the order of binding, starting, serving, draining and stopping. Never: how a socket is closed.
 
 use pagewire_cluster::timing::Timing;
 use tokio::net::TcpListener;
@@ -9,8 +11,11 @@ use crate::api;
 use crate::config::Config;
 use crate::edge::{Edge, StartupServer};
 
-/// Runs a node until `stop`, then drains it: sockets close with advice to come back elsewhere, the number is given
-/// back. The address is taken first, so that a process that cannot serve never claims a number.
+/// Runs a node until `stop`, then drains it: clients are advised to reconnect to another node, and the number is given
+/// back. The address is bound first, so that a process that cannot serve never claims a number.
+///
+/// # Errors
+/// [`StartError`] when the address or the engine cannot be used, or when a task that the node needs has ended.
 pub async fn run(
     mut config: Config,
     timing: Timing,
@@ -35,7 +40,7 @@ pub async fn run(
     failure.map_or(Ok(()), |failure| Err(StartError::Task(failure.name)))
 }
 
-/// Serves until `stop`, or until a task that the node needs ends: the failure of that task.
+/// Serves until `stop` or until a vital task ends. Returns the failure of that task.
 async fn until_stopped(
     node: &Node,
     startup: StartupServer,
@@ -67,13 +72,16 @@ impl Node {
         let stop = async {
             stop.await;
             self.accepting.set(false);
-            tracing::info!(pages = self.hub.len(), "stopping: pages are sent elsewhere");
+            tracing::info!(
+                pages = self.hub.len(),
+                "draining: clients are advised to reconnect to another node"
+            );
         };
         edge.serve(startup, router, stop).await;
         self.await_migration().await;
     }
 
-    /// What the API acts on.
+    /// Returns the parts that the API uses.
     pub(crate) fn parts(&self) -> api::ApiState {
         api::ApiState {
             config: self.config.clone(),

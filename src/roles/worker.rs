@@ -1,7 +1,6 @@
-//! A worker: a process that runs handlers for others (`pagewire worker`), or the same inside a node that is alone on
-//! the embedded engine.
+//! A worker: a process that runs handlers (`pagewire worker`), or the same inside a node on the embedded engine.
 //!
-//! Owns: the order in which a worker comes up and goes down. Never: what a handler does (`executor`), claims
+//! Owns: the order in which the parts of a worker start and stop. Never: what a handler does (`calls`), or claims
 //! (`pagewire_cluster::job`).
 
 use std::sync::Arc;
@@ -23,19 +22,19 @@ use crate::config::Config;
 use crate::telemetry::Metrics;
 use pagewire_cluster::clock;
 
-/// What a worker works on.
+/// The pool, slots and handlers of a worker.
 #[derive(Debug, Clone)]
 pub struct WorkerOptions {
-    /// Its pool.
+    /// The pool.
     pub pool: String,
-    /// How much it does at the same time.
+    /// Pieces of work at the same time.
     pub slots: u32,
-    /// What it runs.
+    /// The handlers.
     pub handlers: Handlers,
 }
 
-/// Runs a worker until `stop`, or until it is asked to leave; then it takes nothing new, finishes what it does, and
-/// gives back what takes too long.
+/// Runs a worker until `stop` or until a drain request. It then takes no new work, finishes the running work, and
+/// releases work that takes longer than a drain.
 pub async fn run_worker(
     config: Config,
     setup: WorkerOptions,
@@ -75,7 +74,7 @@ pub(super) struct WorkerRole {
 }
 
 impl WorkerRole {
-    /// Comes up: the lease first, so that whoever sees its claims knows that it lives.
+    /// Starts the worker. The lease comes first, so that other processes can check whether a claimant is alive.
     pub(super) async fn start(
         engine: &Engine,
         jobs: &Jobs,
@@ -99,21 +98,21 @@ impl WorkerRole {
         let running = tokio::spawn(async move {
             run(intake, setup.handlers, draining_begun, timing, metrics).await;
             end.send_replace(true);
-            // the lease goes last: while something may still run here, this worker lives
+            // the lease ends last, because work may run here until then
             let _ = keeping.await;
         });
         Ok(Self { draining, running })
     }
 
-    /// Takes nothing new from here on.
+    /// Stops taking new work.
     pub(super) fn drain(&self) {
         self.draining.send_replace(true);
     }
 
-    /// Resolves when it is gone, now or before.
+    /// Waits until the worker has stopped. Returns at once if it already has.
     pub(super) async fn ended(&mut self) {
         if !self.running.is_finished() {
-            // an error: it ended badly, which is an end
+            // an error means that its task panicked: it has stopped as well
             let _ = (&mut self.running).await;
         }
     }
@@ -135,7 +134,7 @@ async fn run(
     let (leave, leaving) = watch::channel(false);
     let idle = intake.idle();
     let drained = async move {
-        // an error: nobody is left who could ask for anything else
+        // an error means that the sender is gone, and no drain can be requested any more
         let _ = draining.wait_for(|draining| *draining).await;
         tracing::info!("taking nothing new, finishing what runs");
         let mut idle = std::pin::pin!(idle);
@@ -152,7 +151,7 @@ async fn run(
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {
-    // an error means that the node itself is gone
+    // an error means that the owner of the sender is gone
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 

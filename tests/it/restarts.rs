@@ -153,11 +153,11 @@ async fn a_damaged_directory_stops_the_start_and_stays_as_it_is() {
 #[tokio::test]
 async fn the_log_says_whether_anything_is_kept() {
     let node = Node::start().await;
-    assert!(node.log().contains("it keeps nothing"), "{}", node.log());
+    assert!(node.log().contains("is lost when this process exits"), "{}", node.log());
     let directory = folder();
     let mut node = keeping(&directory).start().await;
     let log = node.log();
-    assert!(log.contains("keeps its data in a directory") && log.contains("\"rows\":0"), "{log}");
+    assert!(log.contains("embedded engine with a data directory") && log.contains("\"rows\":0"), "{log}");
     assert!(log.contains(&*directory.path().to_string_lossy()), "{log}");
     let _page = Page::open(&node).await;
     node.kill();

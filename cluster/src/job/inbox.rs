@@ -154,7 +154,7 @@ impl WorkerInbox {
                 tokio::spawn(async move { self.reply_bytes(message, bytes::Bytes::new()).await });
             }
             Some(worker_leaf::DRAIN) => {
-                tracing::info!("this worker is asked to leave");
+                tracing::info!("drain requested");
                 self.draining.send_replace(true);
                 tokio::spawn(async move { self.reply_bytes(message, bytes::Bytes::new()).await });
             }

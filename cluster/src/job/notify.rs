@@ -95,7 +95,7 @@ impl Jobs {
         let record = &stored.record;
         let told = record.askers.iter().map(|asker| self.tell_end(record, asker));
         if futures_util::future::join_all(told).await.contains(&false) {
-            tracing::info!(job = %record.id, "a page is not told yet how its job ended");
+            tracing::info!(job = %record.id, "a page has not received the end of its job yet");
             while !self.push(stored, self.timing.redelivery).await {
                 self.wait_to_retry().await;
             }

@@ -283,7 +283,7 @@ pub async fn evict_dead_node(
     }
     match leases.delete(&key, Precondition::Rev(entry.rev)).await {
         Ok(()) => {
-            tracing::warn!(node = %node, epoch = holder.epoch, "node is dead: nobody answers its subject, lease deleted");
+            tracing::warn!(node = %node, epoch = holder.epoch, "node is dead: no response on its subject, lease deleted");
             Ok(true)
         }
         Err(WriteError::Conflict { .. }) => Ok(false),

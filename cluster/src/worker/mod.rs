@@ -172,7 +172,7 @@ impl Workers {
         }
         match self.rows.delete(&key, Precondition::Rev(entry.rev)).await {
             Ok(()) => {
-                tracing::warn!(worker = %worker.id, "worker is dead: nobody answers its subject, lease deleted");
+                tracing::warn!(worker = %worker.id, "worker is dead: no response on its subject, lease deleted");
                 Ok(true)
             }
             Err(WriteError::Conflict { .. }) => Ok(false),
