@@ -10,9 +10,8 @@
 
 use std::sync::Arc;
 
-use pagewire_cluster::id::{Address, Holder, Key};
+use pagewire_cluster::id::{Address, Holder, Key, Scope};
 use pagewire_cluster::registry::{Expirable, RemovalKind};
-use pagewire_cluster::wire::Scope;
 
 use super::open::OpenRequest;
 use super::page::{Membership, Page};

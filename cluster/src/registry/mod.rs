@@ -20,7 +20,7 @@ use tokio::sync::{broadcast, watch as channel};
 
 pub use idle::{Expirable, IdleRow, Lifetimes, PageRemoval};
 pub use owner::OwnerClaim;
-pub use presence::{ChangeKind, Member, PresenceChange};
+pub use presence::{ChangeKind, PresenceChange};
 pub use queries::{ConnectionSeen, SessionSeen, UserSeen};
 pub use row::PageRow;
 pub use rows::RemovalKind;

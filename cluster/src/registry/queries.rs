@@ -10,9 +10,8 @@ use std::sync::Arc;
 use super::idle::{Expirable, IdleRow, IdleState};
 use super::stats::{LaneStats, NodeStats, Stats};
 use super::view::{IdleSeen, PageEntry, UserEntry, View};
-use crate::id::{Address, Holder, Key, NodeNumber};
+use crate::id::{Address, Holder, Key, NodeNumber, Scope};
 use crate::lease::NodeRow;
-use crate::wire::Scope;
 
 /// Maximum number of pages that are scanned to find the nodes of a scope. Above it, a request to a node without pages
 /// costs less than scanning more.
