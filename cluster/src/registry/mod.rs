@@ -113,6 +113,15 @@ impl Registry {
         let _ = applied.wait_for(|applied| *applied >= rev).await;
     }
 
+    /// Resolves when the view shows the session or connection.
+    pub async fn shown(&self, of: Expirable) {
+        let mut applied = self.applied.subscribe();
+        while !self.view().shows(of) {
+            // never an error: the sender is here
+            let _ = applied.changed().await;
+        }
+    }
+
     /// Starts both watches and returns when the view shows every row that existed.
     ///
     /// # Errors

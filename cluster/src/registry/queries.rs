@@ -189,6 +189,14 @@ impl View {
         Some(ConnectionSeen { connection, user, sessions, pages, idle_until: Some(idle.until) })
     }
 
+    /// Returns whether a session or connection has pages or can still be joined.
+    pub fn shows(&self, of: Expirable) -> bool {
+        match of {
+            Expirable::Session(key) => self.session(key).is_some(),
+            Expirable::Connection(key) => self.connection(key).is_some(),
+        }
+    }
+
     /// Returns the revision of the last applied row. Rows are applied in order.
     pub fn applied(&self) -> u64 {
         self.applied
