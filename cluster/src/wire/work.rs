@@ -12,6 +12,7 @@ pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
 
 /// A notification to a page about a job that it submitted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "job")]
 pub struct JobNotification {
     /// The page, on whichever node it is now.
     pub page: Key,
