@@ -56,8 +56,6 @@ pub struct Node {
     /// Open until the node drains.
     pub(crate) accepting: Latch,
     pub(crate) tasks: Tasks,
-    /// The worker inside a node on the embedded engine.
-    _worker: Option<WorkerRole>,
 }
 
 impl Node {
@@ -165,25 +163,16 @@ impl Node {
         let ((leader, rows), grace) = (leads(), Duration::from_millis(lives.resume_ms));
         let orphans = duties::remove_orphans(leader, rows, states, cleanup, grace);
         tasks.spawn("orphans", TaskKind::Vital, orphans);
-        let worker = match config.nats.urls.is_empty() {
-            true => Some(
-                WorkerRole::start(&engine, &jobs, &config, alone(handlers), timing, metrics.clone()).await?,
-            ),
-            false => None,
-        };
-        Ok(Self {
-            config,
-            timing,
-            context,
-            hub,
-            registry,
-            lease,
-            ready,
-            metrics,
-            accepting,
-            tasks,
-            _worker: worker,
-        })
+        if config.nats.urls.is_empty() {
+            let (setup, metrics) = (alone(handlers), metrics.clone());
+            let worker = WorkerRole::start(&engine, &jobs, &config, setup, timing, metrics, &tasks).await?;
+            tasks.spawn("worker", TaskKind::Vital, async {
+                worker.run().await;
+                // an operator has drained the worker: the node goes on without it
+                std::future::pending().await
+            });
+        }
+        Ok(Self { config, timing, context, hub, registry, lease, ready, metrics, accepting, tasks })
     }
 
     /// Ends the background tasks and gives the number back. Sockets must be closed before.
