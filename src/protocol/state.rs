@@ -1,11 +1,11 @@
 //! Frames of state trees.
 
 use pagewire_cluster::id::Level;
-use pagewire_cluster::state::{ClientPath, Edit, Path, StateError, TreeNotification};
+use pagewire_cluster::state::{ClientPath, Edit, Path, StateError};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{CommandError, ErrorCode, FrameBody};
+use super::{CommandError, ErrorCode};
 
 /// `set_page_data` and the frames of the other levels: writes a value at a path.
 #[derive(Debug, Deserialize)]
@@ -65,15 +65,6 @@ impl PathRef {
     }
 }
 
-impl FrameBody {
-    /// `data`: an update of a path that pages watch, encoded once for all of them.
-    pub fn data(delivery: &TreeNotification) -> Self {
-        let members = delivery.encode();
-        let members = members.strip_prefix(b"{").unwrap_or_default();
-        Self::from_bytes([br#""type":"data","#, members].concat())
-    }
-}
-
 impl From<StateError> for CommandError {
     fn from(refusal: StateError) -> Self {
         let code = match refusal {
@@ -95,10 +86,6 @@ impl From<StateError> for CommandError {
 
 #[cfg(test)]
 mod tests {
-    use pagewire_cluster::id::Entity;
-    use pagewire_cluster::state::TreeUpdate;
-    use serde_json::json;
-
     use super::*;
     use crate::protocol::ClientFrame;
 
@@ -111,14 +98,6 @@ mod tests {
         assert!(read(r#"{"type":"patch","level":"page","changes":[{"path":"a","delete":true}]}"#).is_ok());
         assert!(read(r#"{"type":"patch","level":"world","changes":[]}"#).is_err());
         assert!(read(r#"{"type":"watch","level":"session"}"#).is_ok());
-    }
-
-    #[test]
-    fn news_are_frames() {
-        let news = TreeUpdate::Snapshot { revision: 7, value: Some(json!({"a": 1})) };
-        let (owner, to) = (Entity::User("ann".into()), std::sync::Arc::new([]));
-        let tail = FrameBody::data(&TreeNotification { owner, path: Path::ROOT, to, news });
-        assert_eq!(tail.bytes(), br#""type":"data","level":"user","revision":7,"snapshot":{"a":1}}"#);
     }
 
     #[test]
