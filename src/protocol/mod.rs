@@ -1,7 +1,7 @@
 //! The browser protocol, `pagewire.v1`: JSON text frames.
 //!
-//! Owns: the shapes of frames in both directions, close codes and error codes. Never: sockets, authorization, or the
-//! effect of a frame. A leaf: of the other modules it uses ids and data types only.
+//! Owns: the shapes of frames in both directions, and close codes. Never: sockets, authorization, or the effect of a
+//! frame. A leaf: of the other modules it uses ids and data types only.
 
 mod close;
 mod data;
