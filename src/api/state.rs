@@ -98,7 +98,7 @@ pub(super) async fn whole(
 /// Returns the value or branch at a path (`wizard.form.name`).
 ///
 /// With `Accept: text/event-stream` the response is a stream: first the value, then its changes.
-#[utoipa::path(get, path = "/api/v1/{level}/{id}/data/{path}", tag = "state",
+#[utoipa::path(get, path = "/api/v1/{level}/{id}/data/{*path}", tag = "state",
     params(("level" = String, Path), ("id" = String, Path), ("path" = String, Path)),
     responses((status = 200, body = serde_json::Value), (status = "default", body = ErrorBody)))]
 pub(super) async fn read(
@@ -138,7 +138,7 @@ fn events(listener: WatchStream) -> impl Stream<Item = Result<Event, Infallible>
 }
 
 /// Writes a value at a path; a whole tree is an object.
-#[utoipa::path(put, path = "/api/v1/{level}/{id}/data/{path}", tag = "state", request_body = serde_json::Value,
+#[utoipa::path(put, path = "/api/v1/{level}/{id}/data/{*path}", tag = "state", request_body = serde_json::Value,
     params(("level" = String, Path), ("id" = String, Path), ("path" = String, Path), ("if-match" = Option<String>, Header)),
     responses((status = 200, body = WriteResponse), (status = "default", body = ErrorBody)))]
 pub(super) async fn set(
@@ -165,7 +165,7 @@ pub(super) async fn replace(
 }
 
 /// Deletes the value or branch at a path.
-#[utoipa::path(delete, path = "/api/v1/{level}/{id}/data/{path}", tag = "state",
+#[utoipa::path(delete, path = "/api/v1/{level}/{id}/data/{*path}", tag = "state",
     params(("level" = String, Path), ("id" = String, Path), ("path" = String, Path), ("if-match" = Option<String>, Header)),
     responses((status = 200, body = WriteResponse), (status = "default", body = ErrorBody)))]
 pub(super) async fn delete(
