@@ -23,6 +23,7 @@ mod rollouts;
 mod routes;
 mod send;
 mod sessions;
+mod sse;
 mod state;
 mod topics;
 mod trace;
