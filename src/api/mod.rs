@@ -21,6 +21,7 @@ mod pages;
 mod pagination;
 mod rollouts;
 mod routes;
+mod security;
 mod send;
 mod sessions;
 mod sse;
@@ -35,7 +36,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::get;
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::Registry;
@@ -43,6 +44,7 @@ use pagewire_cluster::timing::Timing;
 
 use self::auth::{AuthPolicy, guard};
 use self::error::ApiError;
+use self::security::secure;
 use crate::auth::Role;
 use crate::command::Context;
 use crate::config::Config;
@@ -74,6 +76,10 @@ pub struct ApiState {
 /// All routes of the API. On an address beyond this machine, without any key or token secret, there are only the
 /// probes.
 pub fn router(parts: ApiState) -> Router {
+    served(parts).route_layer(map_response(secure))
+}
+
+fn served(parts: ApiState) -> Router {
     let probes = Router::from(routes::probes()).with_state(parts.clone());
     let open = parts.config.listen.ip().is_loopback();
     if !open && parts.config.auth.api_keys.is_empty() && parts.config.auth.hs256_secret.is_empty() {
@@ -100,7 +106,7 @@ pub fn router(parts: ApiState) -> Router {
 /// Routes of a node that is starting: it is alive, and every other request is refused as not ready.
 pub fn not_ready() -> Router {
     let wait = || async { ApiError::new(ErrorCode::Unavailable, "this node is not ready yet") };
-    Router::new().route("/livez", get(health::live)).fallback(wait)
+    Router::new().route("/livez", get(health::live)).fallback(wait).layer(map_response(secure))
 }
 
 async fn not_found() -> ApiError {

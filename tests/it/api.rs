@@ -117,6 +117,36 @@ async fn probes_and_metrics_tell_an_operator_what_goes_on() {
 }
 
 #[tokio::test]
+async fn a_response_of_the_api_is_not_stored_and_not_shown_as_a_document() {
+    let key = "a-key-of-the-tests";
+    let node = Node::setup().set("auth.api_keys", key).start().await;
+    let get = |path: &str, key: &str| node.api().with_key(key).request(Method::GET, path);
+    let table = [
+        (StatusCode::OK, get("/livez", "")),
+        (StatusCode::OK, get("/readyz", "")),
+        (StatusCode::OK, get("/metrics", key)),
+        (StatusCode::OK, get("/api/openapi.json", key)),
+        (StatusCode::OK, get("/api/v1/stats", key)),
+        (StatusCode::OK, get("/api/v1/users/ann/data", key)),
+        (StatusCode::UNAUTHORIZED, get("/api/v1/stats", "another-key-a-wrong-one")),
+        (StatusCode::NOT_FOUND, get("/api/v1/nothing", key)),
+        (StatusCode::METHOD_NOT_ALLOWED, get("/api/v1/send", key)),
+    ];
+    for (status, request) in table {
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), status, "{}", answer.url());
+        for (header, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("cache-control", "no-store"),
+            ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+        ] {
+            let found = answer.headers().get(header).and_then(|value| value.to_str().ok());
+            assert_eq!(found, Some(value), "{header} of {}", answer.url());
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_start_page_is_served_without_anything_else() {
     let node = Node::start().await;
     let answer = node.api().request(Method::GET, "/").send().await.expect("an answer");
