@@ -55,6 +55,7 @@ pub struct Edge {
     metrics: Arc<Metrics>,
     timing: Timing,
     path: String,
+    welcome: bool,
     cookie: Option<String>,
     origins: Origins,
     strangers: Strangers,
@@ -74,6 +75,7 @@ impl Edge {
             metrics,
             timing,
             path: websocket.path.clone(),
+            welcome: config.welcome,
             cookie: Some(config.auth.cookie.clone()).filter(|name| !name.is_empty()),
             origins: Origins::new(
                 &websocket.origins,
@@ -94,11 +96,12 @@ impl Edge {
     /// Routes of the edge, to be merged with other routes: the WebSocket path and the browser client. A request that
     /// has no route goes to the welcome page, which therefore takes no path from a route.
     pub fn routes(self: &Arc<Self>) -> Router {
+        let rest = if self.welcome { welcome::router() } else { Router::new() };
         Router::new()
             .route(&self.path, get(upgrade::upgrade))
             .route(asset::CLIENT_PATH, get(asset::client))
             .with_state(self.clone())
-            .fallback_service(welcome::router())
+            .fallback_service(rest)
     }
 
     /// Serves `router` in `server` until `stop` completes. Then orders every socket to close, and returns when no

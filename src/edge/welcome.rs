@@ -1,4 +1,4 @@
-//! The welcome page, which a new server shows at its address.
+//! The welcome page, which a new server shows at its address unless `welcome` is false.
 //!
 //! Owns: the files of that page, compiled in, and the headers that the page needs. Never: access control, or the
 //! browser client, which is served without the page, too (`asset`).

@@ -147,6 +147,15 @@ async fn a_response_of_the_api_is_not_stored_and_not_shown_as_a_document() {
 }
 
 #[tokio::test]
+async fn the_welcome_page_can_be_switched_off() {
+    let node = Node::setup().set("welcome", false).start().await;
+    for (path, status) in [("/", 404), ("/_pagewire/start.js", 404), ("/pagewire.js", 200), ("/livez", 200)] {
+        assert_eq!(node.api().get(path).await.0.as_u16(), status, "{path}");
+    }
+    Page::open(&node).await.has_nothing_to_read().await;
+}
+
+#[tokio::test]
 async fn the_start_page_is_served_without_anything_else() {
     let node = Node::start().await;
     let answer = node.api().request(Method::GET, "/").send().await.expect("an answer");

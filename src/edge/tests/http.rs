@@ -212,6 +212,18 @@ async fn a_response_has_no_header_that_its_route_did_not_set() {
 }
 
 #[tokio::test]
+async fn without_the_welcome_page_there_are_the_sockets_and_the_browser_client() {
+    let running = start(|config| config.welcome = false).await;
+    for path in ["/", "/_pagewire/start.js", "/index.html"] {
+        let head = head(&running, path).await;
+        assert!(head.starts_with("HTTP/1.1 404"), "{path}: {head}");
+    }
+    let client = head(&running, "/pagewire.js").await;
+    assert!(client.starts_with("HTTP/1.1 200") && client.contains("text/javascript"), "{client}");
+    super::socket::Client::open(&running, "{}").await;
+}
+
+#[tokio::test]
 async fn a_handler_reads_a_body_while_the_client_is_still_sending_it() {
     let running = start(|_| ()).await;
     let mut stream = connect(&running).await;
