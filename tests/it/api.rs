@@ -156,7 +156,7 @@ async fn the_welcome_page_can_be_switched_off() {
 }
 
 #[tokio::test]
-async fn the_start_page_is_served_without_anything_else() {
+async fn the_welcome_page_is_served_without_anything_else() {
     let node = Node::start().await;
     let answer = node.api().request(Method::GET, "/").send().await.expect("an answer");
     assert_eq!(answer.status(), StatusCode::OK);
