@@ -10,31 +10,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::id::{Address, Key, NodeNumber};
+use crate::id::{Address, Key, NodeNumber, Scope};
 
 pub(crate) use work::present;
 pub use work::{
     CallAnswer, Cancel, ClaimsQuery, Ending, HandlerError, JobEvent, JobNotification, JobUpdate, Progress,
     Wake, WorkerCall,
 };
-
-/// The set of pages that a delivery addresses.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scope {
-    /// One page, at the node in its address.
-    Page(Address),
-    /// All pages of a session.
-    Session(Key),
-    /// All pages of a connection.
-    Connection(Key),
-    /// All pages of a user.
-    User(String),
-    /// All pages that have subscribed to a topic.
-    Topic(String),
-    /// All pages.
-    All,
-}
 
 /// A request from one node to another.
 #[derive(Debug, Clone, Serialize, Deserialize)]

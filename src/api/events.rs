@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::response::sse::Event;
 use pagewire_cluster::id::Level;
-use pagewire_cluster::registry::{ChangeKind, Member, PresenceEvent};
+use pagewire_cluster::registry::{ChangeKind, PresenceEvent};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -101,27 +101,14 @@ impl Watcher {
 impl EventFilter {
     fn wants(&self, happening: &PresenceEvent) -> bool {
         let change = &happening.change;
-        self.level.is_none_or(|level| level == level_of(&change.member))
+        self.level.is_none_or(|level| level == change.member.level())
             && self.user.as_deref().is_none_or(|user| change.user.as_deref() == Some(user))
-    }
-}
-
-fn level_of(member: &Member) -> Level {
-    match member {
-        Member::User(_) => Level::User,
-        Member::Connection(_) => Level::Connection,
-        Member::Session(_) => Level::Session,
-        Member::Page(_) => Level::Page,
     }
 }
 
 impl<'a> PresenceMessage<'a> {
     fn of(happening: &'a PresenceEvent) -> Self {
         let change = &happening.change;
-        let id = match &change.member {
-            Member::User(user) => user.to_string(),
-            Member::Connection(id) | Member::Session(id) | Member::Page(id) => id.to_string(),
-        };
         let kind = match change.kind {
             ChangeKind::Join => "join",
             ChangeKind::Leave => "leave",
@@ -129,8 +116,8 @@ impl<'a> PresenceMessage<'a> {
         };
         Self {
             kind,
-            level: level_of(&change.member),
-            id,
+            level: change.member.level(),
+            id: change.member.to_string(),
             user: change.user.as_deref(),
             node: change.node.map(|node| node.to_string()),
             at: rfc3339(happening.at),
@@ -143,9 +130,10 @@ mod tests {
     use pagewire_cluster::registry::PresenceChange;
 
     use super::*;
+    use pagewire_cluster::id::Entity;
 
     fn happening(user: &str) -> PresenceEvent {
-        let member = Member::User(user.into());
+        let member = Entity::User(user.into());
         PresenceEvent {
             change: PresenceChange { kind: ChangeKind::Join, member, user: Some(user.into()), node: None },
             at: 0,

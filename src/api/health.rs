@@ -4,7 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use pagewire_cluster::wire::Scope;
+use pagewire_cluster::id::Scope;
+
 use serde_json::{Value, json};
 
 use super::ApiState;

@@ -54,7 +54,7 @@ impl<S: Send + Sync> FromRequestParts<S> for TreePath {
         let mut take = |name| named.remove(name).unwrap_or_default();
         let (level, text, path) = (take("level"), take("id"), take("path"));
         let owner = match level.as_str() {
-            "users" => Entity::User(id::user(text)?),
+            "users" => Entity::User(id::user(text)?.into()),
             "connections" => Entity::Connection(id::key(&text)?),
             "sessions" => Entity::Session(id::key(&text)?),
             "pages" => Entity::Page(id::key(&text)?),

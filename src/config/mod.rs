@@ -34,6 +34,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Whether the server shows the welcome page.
     pub welcome: bool,
+    /// Whether the demo handlers are registered.
+    pub demo: bool,
     /// The connection to NATS.
     pub nats: NatsConfig,
     /// This process in the cluster.

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use pagewire_cluster::engine::{Unavailable, WriteError};
-use pagewire_cluster::id::{Address, Holder, Key, NodeNumber};
+use pagewire_cluster::id::{Address, Holder, Key, NodeNumber, Scope};
 use pagewire_cluster::registry::{PageRemoval, RemovalKind, RowLookup};
-use pagewire_cluster::wire::{PeerRequest, PeerResponse, Scope};
+use pagewire_cluster::wire::{PeerRequest, PeerResponse};
 
 use super::hub::LastOf;
 use super::open::UNREGISTERED;

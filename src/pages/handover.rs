@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use pagewire_cluster::engine::{Precondition, Unavailable, WriteError};
-use pagewire_cluster::id::{Address, Holder, Key, NodeNumber};
+use pagewire_cluster::id::{Address, Holder, Key, NodeNumber, Scope};
 use pagewire_cluster::peer::PeerError;
 use pagewire_cluster::registry::{Expirable, PageRow, RegistryEvent};
-use pagewire_cluster::wire::{HandedOver, PeerRequest, PeerResponse, Scope};
+use pagewire_cluster::wire::{HandedOver, PeerRequest, PeerResponse};
 use serde_json::value::RawValue;
 
 use super::hub::LocalPush;

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use pagewire_cluster::engine::{Precondition, WriteError};
-use pagewire_cluster::id::{Holder, Key};
+use pagewire_cluster::id::{Holder, Key, Scope};
 use pagewire_cluster::registry::Expirable;
-use pagewire_cluster::wire::{PeerRequest, Scope};
+use pagewire_cluster::wire::PeerRequest;
 
 use super::access::check_owner;
 use super::page::{Membership, Page};

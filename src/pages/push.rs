@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use pagewire_cluster::id::{Address, Holder, NodeNumber};
+use pagewire_cluster::id::{Address, Holder, NodeNumber, Scope};
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::peer::{PeerClient, PeerError};
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{
-    JobNotification, JobUpdate, PageMessage, PeerRequest, PeerResponse, PushCounts, Scope,
+    JobNotification, JobUpdate, PageMessage, PeerRequest, PeerResponse, PushCounts,
 };
 use serde_json::value::RawValue;
 use tokio::time::timeout;

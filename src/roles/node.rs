@@ -25,7 +25,7 @@ use super::tasks::{TaskKind, Tasks};
 use super::worker::{WorkerOptions, WorkerRole};
 use super::{StartError, duties};
 use crate::auth::Authenticator;
-use crate::calls::{DEFAULT_POOL, Executors, Handlers, PageRules};
+use crate::calls::{DEFAULT_POOL, Executors, Handlers, PageRules, demo_handlers};
 use crate::command::{Context, PendingCalls};
 use crate::config::Config;
 use crate::pages::{Budget, Hub, Options, Pusher, Sessions, StateWatchers};
@@ -99,12 +99,14 @@ impl Node {
             timing,
             options(&config),
         ));
+        let handlers = handlers(&config);
         let mut metrics = Metrics::new(&config.node.lane, &config.node.release);
         metrics.register_rollouts(rollouts.clone());
         let metrics = Arc::new(metrics);
         let context = Arc::new(Context {
             deliver: Pusher::new(hub.clone(), registry.clone(), lease.clone(), post, timing, metrics.clone()),
             executors: Executors::new(
+                handlers.clone(),
                 config.nats.urls.is_empty(),
                 jobs.clone(),
                 workers.clone(),
@@ -164,7 +166,9 @@ impl Node {
         let orphans = duties::remove_orphans(leader, rows, states, cleanup, grace);
         tasks.spawn("orphans", TaskKind::Vital, orphans);
         let worker = match config.nats.urls.is_empty() {
-            true => Some(WorkerRole::start(&engine, &jobs, &config, alone(), timing, metrics.clone()).await?),
+            true => Some(
+                WorkerRole::start(&engine, &jobs, &config, alone(handlers), timing, metrics.clone()).await?,
+            ),
             false => None,
         };
         Ok(Self {
@@ -194,9 +198,14 @@ impl Drop for Node {
     }
 }
 
+/// Returns the handlers of a node: the demo handlers for its welcome page.
+fn handlers(_config: &Config) -> Handlers {
+    demo_handlers()
+}
+
 /// Options of the worker inside a node on the embedded engine. No other worker can take its work, so it has many slots.
-fn alone() -> WorkerOptions {
-    WorkerOptions { pool: DEFAULT_POOL.to_owned(), slots: SLOTS_ALONE, handlers: Handlers::default() }
+fn alone(handlers: Handlers) -> WorkerOptions {
+    WorkerOptions { pool: DEFAULT_POOL.to_owned(), slots: SLOTS_ALONE, handlers }
 }
 
 fn claim_request(config: &Config) -> ClaimRequest {

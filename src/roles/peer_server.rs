@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use pagewire_cluster::engine::{Engine, Message};
-use pagewire_cluster::id::{Holder, Key};
+use pagewire_cluster::id::{Holder, Key, Scope};
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::peer::{Incoming, PeerServer};
 use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::wire::{PeerRequest, PeerResponse, Scope};
+use pagewire_cluster::wire::{PeerRequest, PeerResponse};
 
 use crate::command::{self, Context};
 use crate::pages::{LocalPush, Sessions};

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pagewire_cluster::engine::{Bucket, Consistency, Engine, Memory, Precondition, Put};
-use pagewire_cluster::id::{Address, Key};
+use pagewire_cluster::id::{Address, Key, Scope};
 use pagewire_cluster::subject::page_key;
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::wire::{PushCounts, Scope};
+use pagewire_cluster::wire::PushCounts;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -182,7 +182,7 @@ async fn a_crowd_of_100_000_pages_on_several_nodes_is_reached_with_one_push() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), all).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(240), all).await.unwrap();
     }
     for node in &nodes {
         assert_eq!(push(node, Scope::User("ann".into()), 1).await, (3, 0));

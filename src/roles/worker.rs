@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::StartError;
 use super::engine::engine;
-use crate::calls::{Handlers, names, serve};
+use crate::calls::{Handlers, serve};
 use crate::config::Config;
 use crate::telemetry::Metrics;
 use pagewire_cluster::clock;
@@ -163,7 +163,7 @@ fn row(config: &Config, setup: &WorkerOptions) -> WorkerRow {
         release: config.node.release.clone(),
         slots: setup.slots,
         draining: false,
-        methods: names().map(str::to_owned).collect(),
+        methods: setup.handlers.names().map(str::to_owned).collect(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         process: std::process::id(),
         started: clock::unix_ms(),

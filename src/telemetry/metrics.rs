@@ -33,7 +33,7 @@ struct OutcomeLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
-    kind: &'static str,
+    kind: String,
     exec: &'static str,
     outcome: &'static str,
 }
@@ -149,7 +149,7 @@ impl Metrics {
     }
 
     /// Records a call that ended. `kind` is the name of a registered handler, never text from a client.
-    pub fn record_call(&self, kind: &'static str, exec: &'static str, outcome: &'static str, took: Duration) {
+    pub fn record_call(&self, kind: String, exec: &'static str, outcome: &'static str, took: Duration) {
         self.calls.get_or_create(&CallLabels { kind, exec, outcome }).inc();
         self.call_seconds.observe(took.as_secs_f64());
     }
@@ -162,7 +162,7 @@ impl Metrics {
     /// Records an attempt of a job that ended. `outcome` is the state of the job after it.
     pub fn record_job_attempt(
         &self,
-        kind: &'static str,
+        kind: String,
         exec: &'static str,
         outcome: &'static str,
         waited: Duration,
@@ -199,10 +199,10 @@ mod tests {
         metrics.frames_out.inc_by(3);
         metrics.closed(CloseCode::Draining);
         metrics.recovered(ResumeOutcome::Reset);
-        metrics.record_call("echo", "inline", "ok", Duration::from_millis(3));
+        metrics.record_call("echo".to_owned(), "inline", "ok", Duration::from_millis(3));
         let moment = Duration::from_millis(2);
         metrics.record_state_write("user", "ok");
-        metrics.record_job_attempt("sum", "remote_free", "succeeded", moment, moment);
+        metrics.record_job_attempt("sum".to_owned(), "remote_free", "succeeded", moment, moment);
         metrics.record_push(Duration::from_micros(70));
         let page = metrics.encode().unwrap();
         for line in [

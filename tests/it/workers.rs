@@ -250,3 +250,12 @@ async fn a_users_calls_and_jobs_wait_for_each_other_at_no_other_worker() {
     assert!(ended.is_sorted(), "one after the other, in the order of their submission: {ended:?}");
     drop(workers);
 }
+
+#[tokio::test]
+async fn a_worker_without_handlers_does_not_start_and_names_the_key() {
+    let node = Node::start().await;
+    let worker = ["worker", "--nats", "nats://127.0.0.1:1"];
+    let said = pagewire(&node, &worker).await;
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(said.err.contains("--demo") && said.err.contains("PAGEWIRE_DEMO"), "{said:?}");
+}

@@ -10,9 +10,8 @@ use std::sync::Arc;
 use super::idle::{Expirable, IdleRow, IdleState};
 use super::stats::{LaneStats, NodeStats, Stats};
 use super::view::{IdleSeen, PageEntry, UserEntry, View};
-use crate::id::{Address, Holder, Key, NodeNumber};
+use crate::id::{Address, Holder, Key, NodeNumber, Scope};
 use crate::lease::NodeRow;
-use crate::wire::Scope;
 
 /// Maximum number of pages that are scanned to find the nodes of a scope. Above it, a request to a node without pages
 /// costs less than scanning more.
@@ -188,6 +187,14 @@ impl View {
         let idle = self.idle.get(&Expirable::Connection(key)).filter(|idle| !idle.ending)?;
         let (connection, user) = (idle.connection, idle.user.clone());
         Some(ConnectionSeen { connection, user, sessions, pages, idle_until: Some(idle.until) })
+    }
+
+    /// Returns whether a session or connection has pages or can still be joined.
+    pub fn shows(&self, of: Expirable) -> bool {
+        match of {
+            Expirable::Session(key) => self.session(key).is_some(),
+            Expirable::Connection(key) => self.connection(key).is_some(),
+        }
     }
 
     /// Returns the revision of the last applied row. Rows are applied in order.

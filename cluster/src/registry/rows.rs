@@ -13,9 +13,8 @@ use crate::clock::unix_ms;
 use crate::engine::{
     BatchOp, Consistency, OperationId, Precondition, Put, Resolution, Unavailable, WriteError,
 };
-use crate::id::Key;
+use crate::id::{Key, Scope};
 use crate::subject::page_key;
-use crate::wire::Scope;
 
 /// How often a commit is retried with the current rows, because another process was faster.
 const ATTEMPTS: usize = 8;

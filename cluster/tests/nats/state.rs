@@ -16,7 +16,7 @@ use crate::server::{Server, Trio, eventually};
 const FOLLOWER: Key = Key::from_bits(1);
 
 fn ann() -> Entity {
-    Entity::User("ann *.>".to_owned())
+    Entity::User("ann *.>".into())
 }
 
 fn set(path: &str, number: usize) -> DraftWrite {

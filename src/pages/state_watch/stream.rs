@@ -107,7 +107,7 @@ mod tests {
 
     fn tree(bytes: usize, to: &WatchStream) -> TreeNotification {
         let value = Some(Value::String("x".repeat(bytes)));
-        let (owner, path, to) = (Entity::User("ann".to_owned()), Path::ROOT, [to.key].into());
+        let (owner, path, to) = (Entity::User("ann".into()), Path::ROOT, [to.key].into());
         TreeNotification { owner, path, to, news: TreeUpdate::Snapshot { revision: 1, value } }
     }
 

@@ -78,7 +78,7 @@ impl WorkerProcess {
     pub(crate) fn setup_at(urls: &str, lane: &str) -> WorkerSetup {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new(env!("CARGO_BIN_EXE_pagewire"));
-        command.args(["worker", "--nats", urls, "--lane", lane]).current_dir(folder.path());
+        command.args(["worker", "--demo", "--nats", urls, "--lane", lane]).current_dir(folder.path());
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PAGEWIRE_"))
         {
