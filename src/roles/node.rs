@@ -56,7 +56,7 @@ pub struct Node {
     /// Open until the node drains.
     pub(crate) accepting: Latch,
     pub(crate) tasks: Tasks,
-    /// The worker inside a node on the embedded engine.
+    /// The worker inside a node on the embedded engine that has handlers.
     _worker: Option<WorkerRole>,
 }
 
@@ -165,7 +165,8 @@ impl Node {
         let ((leader, rows), grace) = (leads(), Duration::from_millis(lives.resume_ms));
         let orphans = duties::remove_orphans(leader, rows, states, cleanup, grace);
         tasks.spawn("orphans", TaskKind::Vital, orphans);
-        let worker = match config.nats.urls.is_empty() {
+        // a worker without handlers would take jobs and fail them
+        let worker = match config.nats.urls.is_empty() && !handlers.is_empty() {
             true => Some(
                 WorkerRole::start(&engine, &jobs, &config, alone(handlers), timing, metrics.clone()).await?,
             ),
@@ -198,9 +199,9 @@ impl Drop for Node {
     }
 }
 
-/// Returns the handlers of a node: the demo handlers for its welcome page.
-fn handlers(_config: &Config) -> Handlers {
-    demo_handlers()
+/// Returns the handlers of a node: the demo handlers for its welcome page, or because `demo` registers them.
+fn handlers(config: &Config) -> Handlers {
+    if config.welcome || config.demo { demo_handlers() } else { Handlers::default() }
 }
 
 /// Options of the worker inside a node on the embedded engine. No other worker can take its work, so it has many slots.

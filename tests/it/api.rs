@@ -156,6 +156,21 @@ async fn the_welcome_page_can_be_switched_off() {
 }
 
 #[tokio::test]
+async fn the_demo_handlers_come_with_the_welcome_page_or_by_a_key() {
+    for (welcome, demo, expected) in [(true, false, 200), (false, true, 200), (false, false, 503)] {
+        let node = Node::setup().set("welcome", welcome).set("demo", demo).start().await;
+        let call = node.api().request(Method::POST, "/api/v1/calls").json(&json!({"method": "echo"}));
+        let answer = call.send().await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), expected, "welcome {welcome}, demo {demo}");
+        let job = json!({"kind": "echo", "wait_ms": if expected == 200 { 10_000 } else { 0 }});
+        let answer = node.api().request(Method::POST, "/api/v1/jobs").json(&job).send().await;
+        let job: serde_json::Value = answer.expect("an answer").json().await.expect("JSON");
+        let waiting = &job["waiting"]["code"];
+        assert_eq!(waiting == "no_worker", expected == 503, "a job waits while nothing can run it: {job}");
+    }
+}
+
+#[tokio::test]
 async fn the_welcome_page_is_served_without_anything_else() {
     let node = Node::start().await;
     let answer = node.api().request(Method::GET, "/").send().await.expect("an answer");
