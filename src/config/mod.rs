@@ -32,6 +32,8 @@ pub struct Config {
     pub cluster: String,
     /// The data directory of the embedded engine; empty: data is not kept.
     pub data_dir: PathBuf,
+    /// Whether the server shows the welcome page.
+    pub welcome: bool,
     /// Whether the demo handlers are registered.
     pub demo: bool,
     /// The connection to NATS.

@@ -163,7 +163,8 @@ impl Node {
         let ((leader, rows), grace) = (leads(), Duration::from_millis(lives.resume_ms));
         let orphans = duties::remove_orphans(leader, rows, states, cleanup, grace);
         tasks.spawn("orphans", TaskKind::Vital, orphans);
-        if config.nats.urls.is_empty() {
+        // a worker without handlers would take jobs and fail them
+        if config.nats.urls.is_empty() && !handlers.is_empty() {
             let (setup, metrics) = (alone(handlers), metrics.clone());
             let worker = WorkerRole::start(&engine, &jobs, &config, setup, timing, metrics, &tasks).await?;
             tasks.spawn("worker", TaskKind::Vital, async {
@@ -187,9 +188,9 @@ impl Drop for Node {
     }
 }
 
-/// Returns the handlers of a node: the demo handlers for its welcome page.
-fn handlers(_config: &Config) -> Handlers {
-    demo_handlers()
+/// Returns the handlers of a node: the demo handlers for its welcome page, or because `demo` registers them.
+fn handlers(config: &Config) -> Handlers {
+    if config.welcome || config.demo { demo_handlers() } else { Handlers::default() }
 }
 
 /// Options of the worker inside a node on the embedded engine. No other worker can take its work, so it has many slots.

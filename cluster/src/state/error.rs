@@ -2,6 +2,8 @@
 //!
 //! Owns: the causes, each with a stable code. Never: how an error is sent to a caller.
 
+use crate::code::ErrorCode;
+
 /// A rejected or failed request for a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
@@ -54,20 +56,15 @@ pub enum StateError {
 
 impl StateError {
     /// Returns the code for programs, as in the browser protocol and the server API.
-    pub const fn code(self) -> &'static str {
+    pub const fn code(self) -> ErrorCode {
         match self {
-            Self::Path | Self::Root | Self::Change => "malformed",
-            Self::Child(_) => "unknown",
-            Self::Depth | Self::Key | Self::Size | Self::Share(_) | Self::Changes => "too_large",
-            Self::Conflict { .. } => "conflict",
-            Self::Overloaded => "rate_limited",
-            Self::Unavailable => "unavailable",
-            Self::Uncertain => "timeout",
+            Self::Path | Self::Root | Self::Change => ErrorCode::Malformed,
+            Self::Child(_) => ErrorCode::Unknown,
+            Self::Depth | Self::Key | Self::Size | Self::Share(_) | Self::Changes => ErrorCode::TooLarge,
+            Self::Conflict { .. } => ErrorCode::Conflict,
+            Self::Overloaded => ErrorCode::RateLimited,
+            Self::Unavailable => ErrorCode::Unavailable,
+            Self::Uncertain => ErrorCode::Timeout,
         }
-    }
-
-    /// Returns whether the same request can succeed later.
-    pub const fn retryable(self) -> bool {
-        matches!(self, Self::Overloaded | Self::Unavailable | Self::Uncertain)
     }
 }

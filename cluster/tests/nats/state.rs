@@ -83,7 +83,7 @@ async fn write(states: StateStore, name: String, count: usize) -> Vec<(String, S
         match states.write(&ann(), set(&format!("{name}.{key}"), number)).await {
             Ok(_) => acknowledged.push((name.clone(), key)),
             Err(refusal) => {
-                assert!(refusal.retryable(), "{refusal}");
+                assert!(refusal.code().retryable(), "{refusal}");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
