@@ -33,8 +33,8 @@ use std::time::Duration;
 use tokio::sync::watch as channel;
 
 pub use bus::{
-    BusEvent, ConnectionState, Gap, Headers, MAX_PAYLOAD, Message, PublishError, Replies, RequestError,
-    Subscription, SubscriptionSender,
+    BusEvent, ConnectionState, Gap, Headers, MAX_PAYLOAD, Message, PublishError, RequestError, Subscription,
+    SubscriptionSender,
 };
 #[cfg(test)]
 pub(crate) use faulty::rng::FaultRng;
@@ -110,15 +110,6 @@ impl Engine {
     /// [`RequestError`]; see there in which cases the request may have been processed.
     pub async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
         dispatch!(self, e => e.request(message, within).await)
-    }
-
-    /// Sends a request and yields every reply that arrives before `within` is over.
-    ///
-    /// # Errors
-    ///
-    /// [`RequestError`], as in [`Engine::request`], when the request could not be sent or has no responder.
-    pub async fn request_many(&self, message: Message, within: Duration) -> Result<Replies, RequestError> {
-        dispatch!(self, e => e.request_many(message, within).await)
     }
 
     /// Returns the state of the connection to the engine. The memory engine is always up, except while its

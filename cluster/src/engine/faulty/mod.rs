@@ -26,8 +26,8 @@ use super::memory::bus::DeliveryFault;
 use super::memory::legal_commit;
 use super::{
     BatchOp, Bucket, ConnectionState, Consistency, Enqueue, Entry, Memory, Message, Precondition,
-    PublishError, Put, QueueError, QueueMessage, Replies, RequestError, Subscription, Unavailable, Watch,
-    WatchMode, WriteError,
+    PublishError, Put, QueueError, QueueMessage, RequestError, Subscription, Unavailable, Watch, WatchMode,
+    WriteError,
 };
 
 /// When a broken link heals without calls.
@@ -224,15 +224,6 @@ impl Faulty {
     pub(super) async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
         self.ask(&message, within).await?;
         self.memory.bus.request(message, within, || self.fate()).await
-    }
-
-    pub(super) async fn request_many(
-        &self,
-        message: Message,
-        within: Duration,
-    ) -> Result<Replies, RequestError> {
-        self.ask(&message, within).await?;
-        self.memory.bus.request_many(message, within, || self.fate())
     }
 
     pub(super) fn link(&self) -> channel::Receiver<ConnectionState> {

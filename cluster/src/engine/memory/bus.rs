@@ -6,17 +6,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::routes::{Listener, Routes};
 use crate::engine::bus::{SubscriptionSender, subscription};
-use crate::engine::{BusEvent, Gap, MAX_PAYLOAD, Message, PublishError, Replies, RequestError, Subscription};
+use crate::engine::{BusEvent, Gap, MAX_PAYLOAD, Message, PublishError, RequestError, Subscription};
 
 /// Prefix of reply subjects; the number of the request follows.
 const INBOX: &str = "_INBOX.";
-/// The most unread replies of one `request_many`. Further replies are lost.
-const MAX_ANSWERS: usize = 1024;
 
 struct Route {
     feed: SubscriptionSender,
@@ -29,7 +27,7 @@ struct BusState {
     routes: Routes,
     lines: BTreeMap<Listener, Route>,
     asked: u64,
-    inboxes: BTreeMap<u64, mpsc::Sender<Message>>,
+    inboxes: BTreeMap<u64, oneshot::Sender<Message>>,
 }
 
 /// The fate of one message on its way to one listener.
@@ -62,12 +60,11 @@ impl Bus {
         let mut state = self.lock();
         let BusState { routes, lines, inboxes, .. } = &mut *state;
         if let Some(number) = message.subject.strip_prefix(INBOX) {
-            let inbox = number.parse().ok().and_then(|number: u64| inboxes.get(&number));
-            // a reply without a waiting request, or beyond the limit, is lost like any message
-            let arrives = |inbox: &&mpsc::Sender<Message>| {
-                fate() == DeliveryFault::Arrives && inbox.try_send(message).is_ok()
-            };
-            return Ok(inbox.filter(arrives).is_some().into());
+            let inbox = number.parse().ok().and_then(|number: u64| inboxes.remove(&number));
+            // a reply without a waiting request is lost like any message
+            let arrives =
+                inbox.is_some_and(|inbox| fate() == DeliveryFault::Arrives && inbox.send(message).is_ok());
+            return Ok(arrives.into());
         }
         let hears =
             |listener: Listener| lines.get(&listener).is_some_and(|line| !line.cut && !line.feed.is_closed());
@@ -119,65 +116,30 @@ impl Bus {
         }
     }
 
-    /// Sends a request and creates the inbox for its replies.
-    fn ask(
+    /// Sends a request and waits for its reply.
+    pub(in crate::engine) async fn request(
         &self,
         mut message: Message,
-        answers: usize,
+        within: Duration,
         fate: impl FnMut() -> DeliveryFault,
-    ) -> Result<ReplyInbox, RequestError> {
-        let (sender, receiver) = mpsc::channel(answers);
+    ) -> Result<Message, RequestError> {
+        let (sender, answer) = oneshot::channel();
         let number = {
             let mut state = self.lock();
             state.asked += 1;
             let number = state.asked;
-            state.inboxes.insert(number, sender.clone());
+            state.inboxes.insert(number, sender);
             number
         };
-        let inbox = ReplyInbox { receiver, place: ListenerSlot { bus: self.clone(), number }, sender };
+        let _place = ListenerSlot { bus: self.clone(), number };
         message.reply = Some(format!("{INBOX}{number}"));
         match self.publish(message, fate) {
             Ok(0) => Err(RequestError::NoResponder),
-            Ok(_) => Ok(inbox),
+            Ok(_) => timeout(within, answer).await.ok().and_then(Result::ok).ok_or(RequestError::Deadline),
             Err(PublishError::TooLarge) => Err(RequestError::TooLarge),
             Err(PublishError::Full | PublishError::Down) => Err(RequestError::Down),
         }
     }
-
-    /// Sends a request and waits for one reply.
-    pub(in crate::engine) async fn request(
-        &self,
-        message: Message,
-        within: Duration,
-        fate: impl FnMut() -> DeliveryFault,
-    ) -> Result<Message, RequestError> {
-        let mut inbox = self.ask(message, 1, fate)?;
-        timeout(within, inbox.receiver.recv()).await.ok().flatten().ok_or(RequestError::Deadline)
-    }
-
-    /// Sends a request and yields every reply that arrives in time.
-    pub(in crate::engine) fn request_many(
-        &self,
-        message: Message,
-        within: Duration,
-        fate: impl FnMut() -> DeliveryFault,
-    ) -> Result<Replies, RequestError> {
-        let ReplyInbox { receiver, place, sender } = self.ask(message, MAX_ANSWERS, fate)?;
-        let until = Instant::now() + within;
-        tokio::spawn(async move {
-            // ends when the reader drops its end or the time is over
-            let _ = tokio::time::timeout_at(until, sender.closed()).await;
-            drop(place);
-        });
-        Ok(Replies { answers: receiver, until })
-    }
-}
-
-/// The inbox for the replies to one request.
-struct ReplyInbox {
-    receiver: mpsc::Receiver<Message>,
-    place: ListenerSlot,
-    sender: mpsc::Sender<Message>,
 }
 
 /// The registration of an inbox. Dropping it removes the inbox.
@@ -208,11 +170,8 @@ mod tests {
             let lost = bus.request(Message::new("a", ""), Duration::ZERO, always).await;
             assert_eq!(lost, Err(RequestError::Deadline));
             assert!(bus.request(Message::new("b", ""), Duration::ZERO, always).await.is_err());
-            drop(bus.request_many(Message::new("a", ""), Duration::from_secs(60), always).unwrap());
         }
-        while !bus.lock().inboxes.is_empty() {
-            tokio::task::yield_now().await;
-        }
+        assert!(bus.lock().inboxes.is_empty());
     }
 
     #[tokio::test]

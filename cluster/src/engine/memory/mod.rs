@@ -30,7 +30,7 @@ use self::queue::Queue;
 pub(super) use self::rows::legal_commit;
 use super::{
     BatchOp, Bucket, ConnectionState, Consistency, Enqueue, Entry, Message, Precondition, PublishError, Put,
-    QueueError, QueueMessage, Replies, RequestError, Subscription, Unavailable, Watch, WatchMode, WriteError,
+    QueueError, QueueMessage, RequestError, Subscription, Unavailable, Watch, WatchMode, WriteError,
 };
 use crate::timing::Timing;
 
@@ -155,14 +155,6 @@ impl Memory {
 
     pub(super) async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
         self.bus.request(message, within, || DeliveryFault::Arrives).await
-    }
-
-    pub(super) async fn request_many(
-        &self,
-        message: Message,
-        within: Duration,
-    ) -> Result<Replies, RequestError> {
-        self.bus.request_many(message, within, || DeliveryFault::Arrives)
     }
 
     pub(super) fn link(&self) -> channel::Receiver<ConnectionState> {

@@ -52,8 +52,8 @@ use self::streams::Streams;
 use self::watch::WatchTask;
 use super::{
     BatchOp, Bucket, ConnectionState, Consistency, Enqueue, Entry, MAX_WATCHES, Message, Precondition,
-    PublishError, Put, QueueError, QueueMessage, Replies, RequestError, Subscription, Unavailable, Watch,
-    WatchEvent, WatchMode, WriteError,
+    PublishError, Put, QueueError, QueueMessage, RequestError, Subscription, Unavailable, Watch, WatchEvent,
+    WatchMode, WriteError,
 };
 
 /// Options for the connection to the cluster's NATS.
@@ -156,14 +156,6 @@ impl Nats {
 
     pub(super) async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
         bus::request(&self.inner.data, message, within).await
-    }
-
-    pub(super) async fn request_many(
-        &self,
-        message: Message,
-        within: Duration,
-    ) -> Result<Replies, RequestError> {
-        bus::request_many(&self.inner.data, message, within).await
     }
 
     pub(super) fn link(&self) -> channel::Receiver<ConnectionState> {
