@@ -122,23 +122,24 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_has_the_code_that_the_trees_give_it() {
-        for refusal in [
-            StateError::Path,
-            StateError::Child(1),
-            StateError::Root,
-            StateError::Change,
-            StateError::Depth,
-            StateError::Key,
-            StateError::Size,
-            StateError::Changes,
-            StateError::Conflict { revision: 1 },
-            StateError::Overloaded,
-            StateError::Unavailable,
-            StateError::Uncertain,
+    fn every_refusal_has_its_code() {
+        for (refusal, code, retryable) in [
+            (StateError::Path, "malformed", false),
+            (StateError::Child(1), "unknown", false),
+            (StateError::Root, "malformed", false),
+            (StateError::Change, "malformed", false),
+            (StateError::Depth, "too_large", false),
+            (StateError::Key, "too_large", false),
+            (StateError::Size, "too_large", false),
+            (StateError::Share(1), "too_large", false),
+            (StateError::Changes, "too_large", false),
+            (StateError::Conflict { revision: 1 }, "conflict", false),
+            (StateError::Overloaded, "rate_limited", true),
+            (StateError::Unavailable, "unavailable", true),
+            (StateError::Uncertain, "timeout", true),
         ] {
             let error = CommandError::from(refusal);
-            assert_eq!((error.code.text(), error.code.retryable()), (refusal.code(), refusal.retryable()));
+            assert_eq!((error.code.text(), error.code.retryable()), (code, retryable));
         }
     }
 }

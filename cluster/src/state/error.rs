@@ -1,6 +1,6 @@
 //! Errors of reading and changing a tree.
 //!
-//! Owns: the causes, each with a stable code. Never: how an error is sent to a caller.
+//! Owns: the causes. Never: their codes, or how an error is sent to a caller.
 
 /// A rejected or failed request for a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -50,24 +50,4 @@ pub enum StateError {
     /// The engine did not report the outcome of the write.
     #[error("the write may or may not have happened")]
     Uncertain,
-}
-
-impl StateError {
-    /// Returns the code for programs, as in the browser protocol and the server API.
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Path | Self::Root | Self::Change => "malformed",
-            Self::Child(_) => "unknown",
-            Self::Depth | Self::Key | Self::Size | Self::Share(_) | Self::Changes => "too_large",
-            Self::Conflict { .. } => "conflict",
-            Self::Overloaded => "rate_limited",
-            Self::Unavailable => "unavailable",
-            Self::Uncertain => "timeout",
-        }
-    }
-
-    /// Returns whether the same request can succeed later.
-    pub const fn retryable(self) -> bool {
-        matches!(self, Self::Overloaded | Self::Unavailable | Self::Uncertain)
-    }
 }
