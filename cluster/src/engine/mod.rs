@@ -18,10 +18,11 @@
 //! redelivered without limit. The record in Kv decides the meaning of a delivery; the queue only refers to
 //! the record by its id.
 //!
-//! One conformance suite (`tests/conformance`) runs on every engine. [`Faulty`] wraps the memory engine and
-//! injects seeded faults.
+//! One conformance suite (`tests/conformance`) runs on every engine. With the feature `simulation`, the engine
+//! `Faulty` wraps the memory engine and injects seeded faults; the product is built without it.
 
 mod bus;
+#[cfg(feature = "simulation")]
 mod faulty;
 mod kv;
 mod memory;
@@ -38,6 +39,7 @@ pub use bus::{
 };
 #[cfg(test)]
 pub(crate) use faulty::rng::FaultRng;
+#[cfg(feature = "simulation")]
 pub use faulty::{Faults, Faulty};
 pub use kv::{
     BatchOp, Bucket, Consistency, Entry, Kv, MAX_COMMIT, MAX_META, MAX_VALUE, MAX_WATCHES, OperationId,
@@ -61,7 +63,8 @@ pub enum Engine {
     Memory(Memory),
     /// A NATS cluster with JetStream.
     Nats(Nats),
-    /// The memory engine with seeded faults, for tests and simulation.
+    /// The memory engine with seeded faults, for tests and simulations.
+    #[cfg(feature = "simulation")]
     Faulty(Faulty),
 }
 
@@ -71,6 +74,7 @@ macro_rules! dispatch {
         match $engine {
             Engine::Memory($inner) => $call,
             Engine::Nats($inner) => $call,
+            #[cfg(feature = "simulation")]
             Engine::Faulty($inner) => $call,
         }
     };

@@ -22,7 +22,6 @@ use self::blind::Blind;
 pub use self::faults::Faults;
 use self::outage::{Outage, OutageChange};
 use self::rng::FaultRng;
-use super::memory::bus::DeliveryFault;
 use super::memory::legal_commit;
 use super::{
     BatchOp, Bucket, ConnectionState, Consistency, Enqueue, Entry, Memory, Message, Precondition,
@@ -151,8 +150,8 @@ impl Faulty {
         self.show(changed);
     }
 
-    fn fate(&self) -> DeliveryFault {
-        if self.hits(self.faults.lost) { DeliveryFault::Lost } else { DeliveryFault::Arrives }
+    fn loses(&self) -> bool {
+        self.hits(self.faults.lost)
     }
 
     fn decide(&self) -> (WriteFault, Option<OutageChange>) {
@@ -181,7 +180,7 @@ impl Faulty {
         if self.hits(self.faults.full) {
             return Err(PublishError::Full);
         }
-        self.memory.bus.publish(message, || self.fate()).map(drop)
+        self.memory.bus.publish(message, || self.loses()).map(drop)
     }
 
     pub(super) async fn subscribe(
@@ -205,7 +204,7 @@ impl Faulty {
         let (late, broken) = (self.hits(self.faults.deadline), self.hits(self.faults.broken));
         if broken || (late && self.hits(500)) {
             // the request is delivered, but its reply is not
-            let heard = self.memory.bus.request(message.clone(), Duration::ZERO, || self.fate()).await;
+            let heard = self.memory.bus.request(message.clone(), Duration::ZERO, || self.loses()).await;
             if let Err(error @ (RequestError::NoResponder | RequestError::TooLarge)) = heard {
                 return Err(error);
             }
@@ -223,7 +222,7 @@ impl Faulty {
 
     pub(super) async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
         self.ask(&message, within).await?;
-        self.memory.bus.request(message, within, || self.fate()).await
+        self.memory.bus.request(message, within, || self.loses()).await
     }
 
     pub(super) fn link(&self) -> channel::Receiver<ConnectionState> {

@@ -18,8 +18,27 @@ const INBOX: &str = "_INBOX.";
 
 struct Route {
     feed: SubscriptionSender,
-    /// Receives no messages; see [`Bus::cut`].
+    /// Receives no messages; see `Bus::cut`.
+    #[cfg(feature = "simulation")]
     cut: bool,
+}
+
+impl Route {
+    fn new(feed: SubscriptionSender) -> Self {
+        Self {
+            feed,
+            #[cfg(feature = "simulation")]
+            cut: false,
+        }
+    }
+
+    fn hears(&self) -> bool {
+        #[cfg(feature = "simulation")]
+        if self.cut {
+            return false;
+        }
+        !self.feed.is_closed()
+    }
 }
 
 #[derive(Default)]
@@ -28,15 +47,6 @@ struct BusState {
     lines: BTreeMap<Listener, Route>,
     asked: u64,
     inboxes: BTreeMap<u64, oneshot::Sender<Message>>,
-}
-
-/// The fate of one message on its way to one listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::engine) enum DeliveryFault {
-    /// The message arrives.
-    Arrives,
-    /// The message is lost; the listener gets [`Gap::Reconnect`] instead.
-    Lost,
 }
 
 #[derive(Clone, Default)]
@@ -48,11 +58,12 @@ impl Bus {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Delivers to the current listeners. Returns their number.
+    /// Delivers to the current listeners. Returns their number. `lost` decides for each listener whether the message is
+    /// lost on its way; the listener gets [`Gap::Reconnect`] instead.
     pub(in crate::engine) fn publish(
         &self,
         message: Message,
-        mut fate: impl FnMut() -> DeliveryFault,
+        mut lost: impl FnMut() -> bool,
     ) -> Result<usize, PublishError> {
         if message.payload.len() > MAX_PAYLOAD {
             return Err(PublishError::TooLarge);
@@ -62,17 +73,15 @@ impl Bus {
         if let Some(number) = message.subject.strip_prefix(INBOX) {
             let inbox = number.parse().ok().and_then(|number: u64| inboxes.remove(&number));
             // a reply without a waiting request is lost like any message
-            let arrives =
-                inbox.is_some_and(|inbox| fate() == DeliveryFault::Arrives && inbox.send(message).is_ok());
+            let arrives = inbox.is_some_and(|inbox| !lost() && inbox.send(message).is_ok());
             return Ok(arrives.into());
         }
-        let hears =
-            |listener: Listener| lines.get(&listener).is_some_and(|line| !line.cut && !line.feed.is_closed());
+        let hears = |listener: Listener| lines.get(&listener).is_some_and(Route::hears);
         let recipients = routes.recipients(&message.subject, hears);
         for line in recipients.iter().filter_map(|listener| lines.get(listener)) {
-            line.feed.push(match fate() {
-                DeliveryFault::Arrives => BusEvent::Message(message.clone()),
-                DeliveryFault::Lost => BusEvent::Gap(Gap::Reconnect),
+            line.feed.push(match lost() {
+                false => BusEvent::Message(message.clone()),
+                true => BusEvent::Gap(Gap::Reconnect),
             });
         }
         Ok(recipients.len())
@@ -91,11 +100,12 @@ impl Bus {
         lines.retain(|_, line| !line.feed.is_closed());
         routes.retain(|listener| lines.contains_key(&listener));
         let listener = routes.add(pattern, group);
-        lines.insert(listener, Route { feed, cut: false });
+        lines.insert(listener, Route::new(feed));
         (listener, subscription)
     }
 
     /// Simulates a lost connection: these listeners receive nothing until they are healed.
+    #[cfg(feature = "simulation")]
     pub(in crate::engine) fn cut(&self, listeners: &[Listener]) {
         let mut state = self.lock();
         for listener in listeners {
@@ -106,6 +116,7 @@ impl Bus {
     }
 
     /// Simulates a restored connection: these listeners receive a gap, and then messages again.
+    #[cfg(feature = "simulation")]
     pub(in crate::engine) fn heal(&self, listeners: &[Listener]) {
         let mut state = self.lock();
         for listener in listeners {
@@ -121,7 +132,7 @@ impl Bus {
         &self,
         mut message: Message,
         within: Duration,
-        fate: impl FnMut() -> DeliveryFault,
+        lost: impl FnMut() -> bool,
     ) -> Result<Message, RequestError> {
         let (sender, answer) = oneshot::channel();
         let number = {
@@ -133,7 +144,7 @@ impl Bus {
         };
         let _place = ListenerSlot { bus: self.clone(), number };
         message.reply = Some(format!("{INBOX}{number}"));
-        match self.publish(message, fate) {
+        match self.publish(message, lost) {
             Ok(0) => Err(RequestError::NoResponder),
             Ok(_) => timeout(within, answer).await.ok().and_then(Result::ok).ok_or(RequestError::Deadline),
             Err(PublishError::TooLarge) => Err(RequestError::TooLarge),
@@ -158,18 +169,14 @@ impl Drop for ListenerSlot {
 mod tests {
     use super::*;
 
-    fn always() -> DeliveryFault {
-        DeliveryFault::Arrives
-    }
-
     #[tokio::test]
     async fn a_request_leaves_nothing_behind() {
         let bus = Bus::default();
         let (_, _subscription) = bus.subscribe("a", None, 100);
         for _ in 0..3 {
-            let lost = bus.request(Message::new("a", ""), Duration::ZERO, always).await;
+            let lost = bus.request(Message::new("a", ""), Duration::ZERO, || false).await;
             assert_eq!(lost, Err(RequestError::Deadline));
-            assert!(bus.request(Message::new("b", ""), Duration::ZERO, always).await.is_err());
+            assert!(bus.request(Message::new("b", ""), Duration::ZERO, || false).await.is_err());
         }
         assert!(bus.lock().inboxes.is_empty());
     }
@@ -179,9 +186,9 @@ mod tests {
         let bus = Bus::default();
         let (listener, mut subscription) = bus.subscribe("a", None, 100);
         bus.cut(&[listener]);
-        assert_eq!(bus.publish(Message::new("a", "1"), always), Ok(0));
+        assert_eq!(bus.publish(Message::new("a", "1"), || false), Ok(0));
         bus.heal(&[listener]);
-        assert_eq!(bus.publish(Message::new("a", "2"), always), Ok(1));
+        assert_eq!(bus.publish(Message::new("a", "2"), || false), Ok(1));
         assert_eq!(subscription.next().await, Some(BusEvent::Gap(Gap::Reconnect)));
         assert_eq!(subscription.next().await, Some(BusEvent::Message(Message::new("a", "2"))));
     }
