@@ -76,7 +76,7 @@ fn some_things_have_one_place() {
 
 /// Durations outside `timing.rs` and the configuration, each with the reason why no other process relies on it.
 const OWN_DURATIONS: &[(&str, &str)] = &[
-    ("cluster/src/engine/faulty/mod.rs", "a fault's length, for tests"),
+    ("cluster/src/engine/faulty/process.rs", "a fault's length, for tests"),
     ("cluster/src/engine/faulty/watch.rs", "a fault's length, for tests"),
     ("cluster/src/engine/memory/disk/writer.rs", "how often a write to a full disk is repeated"),
     (

@@ -62,8 +62,8 @@ fn a_view_gives_back_what_a_crowd_took_when_the_crowd_is_gone() {
         view.delete_page(Key::from_bits(n));
         view.delete_idle(Expirable::Session(Key::from_bits(n * 2)));
     }
-    let View { pages, sessions, connections, idle, .. } = &view;
-    let room = [pages.capacity(), sessions.capacity(), connections.capacity(), idle.capacity()];
+    let View { pages, members: Members { sessions, connections, .. }, idle, .. } = &view;
+    let room = [pages.capacity(), sessions.capacity(), connections.capacity(), idle.rows.capacity()];
     assert!(room.iter().all(|room| *room < 5_000), "{room:?}");
 }
 
