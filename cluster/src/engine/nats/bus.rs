@@ -1,6 +1,10 @@
 //! The Bus on NATS.
 //!
 //! Owns: publish, subscribe, request. Never: JetStream.
+//!
+//! Avoids: a subscription of async-nats continues silently after a reconnect and after dropped messages, and all
+//! subscriptions of a client have one capacity, counted in messages (nats.rs#1276). Here each loss is a gap, and
+//! each subscription has its own capacity in bytes.
 
 use std::time::Duration;
 

@@ -6,6 +6,9 @@
 //! Each process has two connections: `control` (Kv, and therefore leases) and `data` (Bus and Queue), so that
 //! a burst of messages never delays the renewal of a lease.
 //!
+//! Each module below names, after `Avoids`, the defect of async-nats 0.51 or the behaviour of the server that
+//! makes its own code necessary.
+//!
 //! - `connect`: first connect and reconnects
 //! - `connection`: sending and requesting
 //! - `write_batcher`: gathers messages into few writes

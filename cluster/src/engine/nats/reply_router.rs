@@ -2,8 +2,8 @@
 //!
 //! Owns: tokens, waiters and their deadlines. Never: the meaning of a reply.
 //!
-//! The requests of the client library are not used, because they keep an entry for ever when no reply arrives
-//! (nats.rs#1617), yield one reply only, and do not detect that the connection was lost.
+//! Avoids: a request of async-nats keeps an entry for ever when no reply arrives (nats.rs#1617), yields one reply
+//! only, and does not detect that the connection was lost.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
