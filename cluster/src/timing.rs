@@ -46,8 +46,6 @@ pub struct Timing {
     pub view_wait: Duration,
     /// Time of the old holder to hand over a page.
     pub handover: Duration,
-    /// How long the frozen copy of a handed-over page is kept.
-    pub frozen: Duration,
     /// Maximum time from accepting a connection to its complete request head.
     pub http_header: Duration,
     /// Maximum time to send the body of a request.
@@ -96,7 +94,6 @@ impl Timing {
         deliver: Duration::from_secs(2),
         view_wait: Duration::from_millis(250),
         handover: Duration::from_secs(2),
-        frozen: Duration::from_secs(10),
         http_header: Duration::from_secs(10),
         http_body: Duration::from_secs(30),
         http_idle: Duration::from_secs(60),
@@ -131,7 +128,6 @@ impl Timing {
         deliver: Duration::from_millis(1000),
         view_wait: Duration::from_millis(150),
         handover: Duration::from_millis(500),
-        frozen: Duration::from_secs(2),
         http_header: Duration::from_millis(700),
         http_body: Duration::from_millis(1500),
         http_idle: Duration::from_secs(3),
@@ -207,9 +203,8 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_page_outlives_the_question_for_it() {
+    fn a_request_ends_before_the_node_that_waits_for_it_is_given_up() {
         for timing in [Timing::PRODUCTION, Timing::TEST] {
-            assert!(timing.handover < timing.frozen);
             assert!(timing.handover <= timing.deliver);
             assert!(
                 timing.view_wait < timing.death_confirmation / 3,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 use crate::trace::TraceParent;
 
@@ -234,19 +234,6 @@ impl Drop for Subscription {
         backlog.reader_gone = true;
         backlog.items.clear();
         self.0.left.notify_one();
-    }
-}
-
-/// The replies to a `request_many`, until its time is over.
-pub struct Replies {
-    pub(super) answers: mpsc::Receiver<Message>,
-    pub(super) until: tokio::time::Instant,
-}
-
-impl Replies {
-    /// Waits for the next reply. Returns `None` when the time is over.
-    pub async fn next(&mut self) -> Option<Message> {
-        tokio::time::timeout_at(self.until, self.answers.recv()).await.ok().flatten()
     }
 }
 

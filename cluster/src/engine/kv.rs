@@ -230,7 +230,8 @@ impl Watch {
         self.events.recv().await
     }
 
-    /// Returns the next event if one is already queued.
+    /// Returns the next event if one is already queued. A simulation applies events step by step.
+    #[cfg(feature = "simulation")]
     pub fn try_next(&mut self) -> Option<WatchEvent> {
         self.events.try_recv().ok()
     }
@@ -286,6 +287,7 @@ impl Kv {
         match &self.engine {
             Engine::Memory(e) => e.put(self.bucket, put).await,
             Engine::Nats(e) => e.put(self.bucket, &put).await,
+            #[cfg(feature = "simulation")]
             Engine::Faulty(e) => e.put(self.bucket, put).await,
         }
     }

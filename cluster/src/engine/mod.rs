@@ -18,10 +18,11 @@
 //! redelivered without limit. The record in Kv decides the meaning of a delivery; the queue only refers to
 //! the record by its id.
 //!
-//! One conformance suite (`tests/conformance`) runs on every engine. [`Faulty`] wraps the memory engine and
-//! injects seeded faults.
+//! One conformance suite (`tests/conformance`) runs on every engine. With the feature `simulation`, the engine
+//! `Faulty` wraps the memory engine and injects seeded faults; the product is built without it.
 
 mod bus;
+#[cfg(feature = "simulation")]
 mod faulty;
 mod kv;
 mod memory;
@@ -33,11 +34,12 @@ use std::time::Duration;
 use tokio::sync::watch as channel;
 
 pub use bus::{
-    BusEvent, ConnectionState, Gap, Headers, MAX_PAYLOAD, Message, PublishError, Replies, RequestError,
-    Subscription, SubscriptionSender,
+    BusEvent, ConnectionState, Gap, Headers, MAX_PAYLOAD, Message, PublishError, RequestError, Subscription,
+    SubscriptionSender,
 };
 #[cfg(test)]
 pub(crate) use faulty::rng::FaultRng;
+#[cfg(feature = "simulation")]
 pub use faulty::{Faults, Faulty};
 pub use kv::{
     BatchOp, Bucket, Consistency, Entry, Kv, MAX_COMMIT, MAX_META, MAX_VALUE, MAX_WATCHES, OperationId,
@@ -61,7 +63,8 @@ pub enum Engine {
     Memory(Memory),
     /// A NATS cluster with JetStream.
     Nats(Nats),
-    /// The memory engine with seeded faults, for tests and simulation.
+    /// The memory engine with seeded faults, for tests and simulations.
+    #[cfg(feature = "simulation")]
     Faulty(Faulty),
 }
 
@@ -71,6 +74,7 @@ macro_rules! dispatch {
         match $engine {
             Engine::Memory($inner) => $call,
             Engine::Nats($inner) => $call,
+            #[cfg(feature = "simulation")]
             Engine::Faulty($inner) => $call,
         }
     };
@@ -110,15 +114,6 @@ impl Engine {
     /// [`RequestError`]; see there in which cases the request may have been processed.
     pub async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
         dispatch!(self, e => e.request(message, within).await)
-    }
-
-    /// Sends a request and yields every reply that arrives before `within` is over.
-    ///
-    /// # Errors
-    ///
-    /// [`RequestError`], as in [`Engine::request`], when the request could not be sent or has no responder.
-    pub async fn request_many(&self, message: Message, within: Duration) -> Result<Replies, RequestError> {
-        dispatch!(self, e => e.request_many(message, within).await)
     }
 
     /// Returns the state of the connection to the engine. The memory engine is always up, except while its

@@ -4,8 +4,12 @@
 //! watches. Never: sockets, or which client may see which rows. There is no heartbeat per page: a row is valid while
 //! the lease of its node is.
 
+mod holders;
 mod idle;
+mod idle_commit;
+mod idle_rows;
 mod key_counts;
+mod members;
 mod owner;
 mod presence;
 mod queries;

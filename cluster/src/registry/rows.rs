@@ -1,6 +1,7 @@
 //! Writes the rows of pages that are added and removed, and the idle rows between them.
 //!
-//! Owns: the commits that keep the rule of `idle`, while other nodes commit at the same time. Never: the rule itself.
+//! Owns: what is written for each event of a page, a session or a connection. Never: the rule of `idle`, or the retries
+//! while other nodes commit at the same time (`idle_commit`).
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,16 +9,13 @@ use futures_util::StreamExt;
 use futures_util::stream;
 
 use super::idle::{self, Expirable, IdleRow, IdleState, PageRemoval};
+use super::idle_commit::{CommittedRows, IdleCommit};
 use super::{PageRow, Registry};
 use crate::clock::unix_ms;
-use crate::engine::{
-    BatchOp, Consistency, OperationId, Precondition, Put, Resolution, Unavailable, WriteError,
-};
+use crate::engine::{BatchOp, OperationId, Precondition, Put, Resolution, WriteError};
 use crate::id::{Key, Scope};
 use crate::subject::page_key;
 
-/// How often a commit is retried with the current rows, because another process was faster.
-const ATTEMPTS: usize = 8;
 /// Rows of dead nodes that are deleted concurrently.
 const SWEEPERS: usize = 16;
 
@@ -44,9 +42,9 @@ impl Registry {
         let lasting = [Expirable::Session(row.session.key), Expirable::Connection(row.connection.key)];
         let outcome = self.commit(&lasting, |stands| idle::join(put.clone(), stands)).await;
         match outcome {
-            Ok(RowWrite::Row(rev)) => Ok(rev),
+            Ok(CommittedRows::One(rev)) => Ok(rev),
             // a commit does not return the revision of each row
-            Ok(RowWrite::Several) | Err(WriteError::Unknown) => {
+            Ok(CommittedRows::Several) | Err(WriteError::Unknown) => {
                 match self.rows.resolve_unknown(&key, op).await {
                     Ok(Resolution::Written { rev }) => Ok(rev),
                     _ => Err(WriteError::Unknown),
@@ -154,66 +152,12 @@ impl Registry {
         Ok(below.len())
     }
 
-    /// Commits the batch that `plan` derives from the idle rows, first from the rows in the view, then from the latest
-    /// ones.
     async fn commit(
         &self,
         of: &[Expirable],
         plan: impl Fn(&[IdleState]) -> Option<Vec<BatchOp>>,
-    ) -> Result<RowWrite, WriteError> {
-        let mut stands = self.view().idle_states(of);
-        if stands.iter().any(|stand| stand.ending) {
-            // it may have ended since then and exist again
-            stands = self.latest(of).await.map_err(|Unavailable| WriteError::Down)?;
-        }
-        for _ in 0..ATTEMPTS {
-            let batch = plan(&stands).ok_or(WriteError::Conflict { actual: None })?;
-            let conflict = match self.write_all(batch).await {
-                Err(conflict @ WriteError::Conflict { .. }) => conflict,
-                outcome => return outcome,
-            };
-            let before = std::mem::take(&mut stands);
-            stands = self.latest(of).await.map_err(|Unavailable| conflict)?;
-            if stands == before {
-                // the row of the page itself is not as expected
-                return Err(conflict);
-            }
-        }
-        Err(WriteError::Conflict { actual: None })
+    ) -> Result<CommittedRows, WriteError> {
+        let seen = self.view().idle.states(of);
+        IdleCommit { rows: &self.rows, of }.run(seen, plan).await
     }
-
-    async fn write_all(&self, mut batch: Vec<BatchOp>) -> Result<RowWrite, WriteError> {
-        if batch.is_empty() {
-            return Ok(RowWrite::Several);
-        }
-        match (batch.pop(), batch.is_empty()) {
-            (Some(BatchOp::Put(put)), true) => self.rows.put(put).await.map(RowWrite::Row),
-            (Some(BatchOp::Delete { key, expect }), true) => {
-                self.rows.delete(&key, expect).await.map(|()| RowWrite::Several)
-            }
-            (last, _) => {
-                batch.extend(last);
-                self.rows.commit(batch).await.map(|_| RowWrite::Several)
-            }
-        }
-    }
-
-    async fn latest(&self, of: &[Expirable]) -> Result<Vec<IdleState>, Unavailable> {
-        let mut stands = Vec::with_capacity(of.len());
-        for &of in of {
-            let entry = self.rows.get(&of.key(), Consistency::Latest).await?;
-            let ending =
-                entry.as_ref().and_then(|entry| IdleRow::decode(&entry.meta)).is_some_and(|row| row.ending);
-            stands.push(IdleState { of, rev: entry.map(|entry| entry.rev), ending });
-        }
-        Ok(stands)
-    }
-}
-
-/// The revision that a write returned.
-enum RowWrite {
-    /// Revision of the one row.
-    Row(u64),
-    /// No revision, because several rows were written.
-    Several,
 }

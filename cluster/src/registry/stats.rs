@@ -1,10 +1,11 @@
-//! Counters that are updated with each change, so that reading them is cheap. Pure.
+//! Counters that are updated with each change, so that reading them is cheap, and by how much a page changes them. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use crate::id::{Holder, NodeNumber};
+use super::view::{PageEntry, View};
+use crate::id::{Holder, Key, NodeNumber};
 
 /// Number of members with at least one living page.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -78,6 +79,64 @@ pub(super) struct CountDelta {
     pub(super) user: Option<Uniqueness>,
     pub(super) connection: Uniqueness,
     pub(super) session: Uniqueness,
+}
+
+impl CountDelta {
+    /// Compares a page with all other counted pages.
+    pub(super) fn of(view: &View, key: Key, seen: &PageEntry, lane: LaneIndex) -> Self {
+        let page = (key, seen, lane);
+        Self {
+            session: alone(view, page, view.pages_of_session(seen.session.key)),
+            connection: alone(view, page, view.pages_of_connection(seen.connection.key)),
+            user: seen.user.as_deref().map(|user| alone(view, page, view.pages_of_user(user))),
+        }
+    }
+}
+
+/// Scans until another page on the same node is found, which is soon where there are many.
+fn alone<'a>(
+    view: &View,
+    (key, seen, lane): (Key, &PageEntry, LaneIndex),
+    pages: impl Iterator<Item = (Key, &'a PageEntry)>,
+) -> Uniqueness {
+    let mut alone = Uniqueness { in_cluster: true, in_lane: true, at_node: true };
+    for (_, other) in pages.filter(|(other, _)| *other != key) {
+        alone.in_cluster = false;
+        alone.at_node &= other.holder != seen.holder;
+        alone.in_lane &= view.nodes.get(&other.holder.node).is_none_or(|alive| alive.lane != lane);
+        if !alone.at_node {
+            break;
+        }
+    }
+    alone
+}
+
+impl Stats {
+    pub(super) fn of(view: &View) -> Self {
+        let nodes: Vec<NodeStats> = view
+            .nodes()
+            .into_iter()
+            .map(|(holder, row)| NodeStats {
+                node: holder.node,
+                lane: row.lane.clone(),
+                release: row.release.clone(),
+                counts: view.census.node(holder),
+            })
+            .collect();
+        let mut lanes = BTreeMap::<(&str, &str), usize>::new();
+        for node in &nodes {
+            *lanes.entry((&node.lane, &node.release)).or_default() += 1;
+        }
+        let lanes = lanes.into_iter().map(|((lane, release), nodes)| LaneStats {
+            lane: lane.to_owned(),
+            release: release.to_owned(),
+            nodes,
+            counts: view.census.lane_counts(lane, release),
+        });
+        let lanes = lanes.collect();
+        let (idle_sessions, idle_connections) = (view.idle.sessions, view.idle.connections);
+        Self { total: view.census.total, idle_sessions, idle_connections, nodes, lanes }
+    }
 }
 
 /// All counters.

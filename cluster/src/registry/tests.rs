@@ -374,5 +374,5 @@ async fn an_unregistered_page_is_nobodys_page_and_known_as_such() {
     assert_eq!(node.registry.row(key(1)).await.unwrap(), None);
     assert!(node.registry.view().pages.is_empty());
     let holder = Holder { node: self::node(1), epoch: 1 };
-    assert!(!node.registry.view().held.contains_key(&holder));
+    assert!(!node.registry.view().held.contains(holder));
 }

@@ -18,9 +18,6 @@ pub struct Weight(u16);
 pub struct InvalidWeight;
 
 impl Weight {
-    /// All users.
-    pub const ALL: Self = Self(BUCKETS);
-
     /// Creates a weight from a number of buckets. Returns `None` above [`BUCKETS`].
     pub const fn of_buckets(buckets: u16) -> Option<Self> {
         if buckets <= BUCKETS { Some(Self(buckets)) } else { None }
@@ -99,7 +96,7 @@ mod tests {
             assert_eq!(serde_json::from_str::<Weight>(&json).unwrap(), weight, "{json}");
         }
         assert_eq!(serde_json::to_string(&Weight(1250)).unwrap(), "12.5");
-        assert_eq!(serde_json::to_string(&Weight::ALL).unwrap(), "100");
+        assert_eq!(serde_json::to_string(&Weight(BUCKETS)).unwrap(), "100");
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! Owns: which trees are kept, by the memory that they take. Never: whether they are current; a writer finds out by its
 //! put. That a tree does not exist is not kept: the owner of a removed tree has mostly ended, and nothing is written for
 //! it again.
+//!
+//! Not `quick_cache`: it keeps its tables at their largest size, and it learns nothing from a tree that a writer takes out
+//! and puts back, so that trees of ended sessions stay and those in use are evicted.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -44,12 +44,7 @@ pub struct TreeEvent {
 }
 
 impl TreeEvent {
-    /// Returns the change that produces this event.
-    pub fn change(&self) -> TreeChange {
-        TreeChange { path: self.path.clone(), value: self.new.clone(), from: self.from }
-    }
-
-    /// Returns the same change as [`TreeEvent::change`], borrowed for serialization.
+    /// Returns the change that produces this event, borrowed for serialization.
     pub(super) fn as_change(&self) -> EncodedChange<'_> {
         EncodedChange::new(&self.path, self.new.as_ref(), self.from)
     }
@@ -121,6 +116,13 @@ impl TryFrom<Form> for TreeChange {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl TreeEvent {
+        /// Returns the change that produces this event.
+        pub(in crate::state) fn change(&self) -> TreeChange {
+            TreeChange { path: self.path.clone(), value: self.new.clone(), from: self.from }
+        }
+    }
 
     #[test]
     fn a_change_is_written_as_clients_write_it() {

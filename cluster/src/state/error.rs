@@ -1,6 +1,6 @@
 //! Errors of reading and changing a tree.
 //!
-//! Owns: the causes, each with a stable code. Never: how an error is sent to a caller.
+//! Owns: the causes. Never: their codes, or how an error is sent to a caller.
 
 use crate::code::ErrorCode;
 

@@ -56,29 +56,6 @@ impl Tree {
         path.keys().iter().try_fold(&self.root, |node, key| node.get(&**key))
     }
 
-    /// Returns the value or branch at a path, else the default.
-    pub fn get_or<'a>(&'a self, path: &Path, default: &'a Value) -> &'a Value {
-        self.get(path).unwrap_or(default)
-    }
-
-    /// Iterates over all leaves and all empty branches, in order.
-    pub fn walk(&self) -> impl Iterator<Item = (Path, &Value)> {
-        let mut ahead = vec![(Path::ROOT, &self.root)];
-        std::iter::from_fn(move || {
-            loop {
-                let (path, node) = ahead.pop()?;
-                match node {
-                    Value::Object(members) if !members.is_empty() => {
-                        let members = members.iter().rev();
-                        ahead.extend(members.map(|(key, member)| (path.child(key), member)));
-                    }
-                    _ => return Some((path, node)),
-                }
-            }
-        })
-        .filter(|(path, _)| *path != Path::ROOT)
-    }
-
     /// Resolves a client's path to keys, in the current tree.
     ///
     /// # Errors

@@ -189,12 +189,6 @@ pub(crate) async fn a_question_that_nobody_hears_is_answered_at_once(cluster: &C
     let within = Duration::from_secs(3600);
     let answer = engine.request(Message::new(format!("{t}.q"), "?"), within).await;
     assert_eq!(answer.map(drop), Err(RequestError::NoResponder));
-    let answers = engine.request_many(Message::new(format!("{t}.q"), "?"), within).await;
-    match answers.map(|answers| (answers, ())) {
-        Err(error) => assert_eq!(error, RequestError::NoResponder),
-        // an engine may detect it a moment later; then the replies end
-        Ok((mut answers, ())) => assert_eq!(answers.next().await, None),
-    }
 }
 
 pub(crate) async fn a_question_that_nobody_answers_ends_with_its_deadline(cluster: &Cluster) {
@@ -226,22 +220,6 @@ pub(crate) async fn a_dropped_subscription_answers_nothing(cluster: &Cluster) {
     eventually("nobody listens", async || ask().await == Err(RequestError::NoResponder)).await;
 }
 
-pub(crate) async fn many_may_answer_one_question(cluster: &Cluster) {
-    let t = &cluster.name;
-    let [one, two] = [cluster.process().await, cluster.process().await];
-    for (engine, text) in [(&one, "a"), (&two, "b"), (&two, "c")] {
-        answer_all(engine, listen(engine, &format!("{t}.q")).await, text);
-    }
-    let mut answers =
-        one.request_many(Message::new(format!("{t}.q"), "?"), Duration::from_secs(1)).await.expect("asks");
-    let mut texts = Vec::new();
-    while let Some(answer) = answers.next().await {
-        texts.push(answer.payload);
-    }
-    texts.sort_unstable();
-    assert_eq!(texts, ["a", "b", "c"]);
-}
-
 pub(crate) async fn payloads_have_a_limit(cluster: &Cluster) {
     let t = &cluster.name;
     let [one, two] = [cluster.process().await, cluster.process().await];
@@ -252,7 +230,6 @@ pub(crate) async fn payloads_have_a_limit(cluster: &Cluster) {
     let too_large = || Message::new(format!("{t}.a"), vec![7; MAX_PAYLOAD + 1]);
     assert_eq!(one.publish(too_large()).await, Err(PublishError::TooLarge));
     assert_eq!(one.request(too_large(), SOON).await, Err(RequestError::TooLarge));
-    assert_eq!(one.request_many(too_large(), SOON).await.map(drop), Err(RequestError::TooLarge));
 }
 
 pub(crate) async fn a_slow_reader_is_told_where_messages_are_missing(cluster: &Cluster) {

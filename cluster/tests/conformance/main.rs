@@ -31,7 +31,6 @@ macro_rules! suite {
                     a_question_that_nobody_hears_is_answered_at_once
                     a_question_that_nobody_answers_ends_with_its_deadline
                     a_dropped_subscription_answers_nothing
-                    many_may_answer_one_question
                     payloads_have_a_limit
                     a_slow_reader_is_told_where_messages_are_missing
                     awkward_identities_are_ordinary_subjects

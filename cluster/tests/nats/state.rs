@@ -7,7 +7,7 @@ use pagewire_cluster::engine::Engine;
 use pagewire_cluster::id::Entity;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::state::{
-    DraftWrite, Edit, Operation, Path, StateStore, Tree, TreeNotification, TreeUpdate,
+    DraftWrite, Edit, Operation, Path, StateStore, Tree, TreeChange, TreeNotification, TreeUpdate,
 };
 use serde_json::json;
 
@@ -54,7 +54,9 @@ impl Replica {
                     "{base} to {revision} does not lead on from {known}"
                 );
                 for event in events {
-                    tree.change(event.change()).expect("fits").expect("changes something");
+                    let change =
+                        TreeChange { path: event.path.clone(), value: event.new.clone(), from: event.from };
+                    tree.change(change).expect("fits").expect("changes something");
                 }
                 *known = revision;
             }

@@ -1,5 +1,7 @@
 //! Rules for Rust files.
 
+use std::collections::BTreeMap;
+
 use super::{report, rust};
 
 /// The most lines of a file. A longer one hides a concept that needs a file of its own.
@@ -24,6 +26,86 @@ fn no_file_sprawls() {
         .map(|(lines, path)| format!("{path}: {lines} lines"))
         .collect();
     report(&violations, "More than 400 lines: find the missing concept and give it a file.");
+}
+
+/// The most lines of `impl` of one type, wherever its blocks are. A larger type has more than one responsibility.
+const LONGEST_IMPL: usize = 300;
+
+/// Types with more, each with the reason.
+const LARGE_TYPES: &[(&str, &str)] = &[
+    ("Jobs", "being split: store, submissions, calls and notifications become types of their own"),
+    ("UserAffinity", "being split with Jobs"),
+    ("Sessions", "being split: opener, migrator, closer and topics over one store"),
+    ("Page", "being split with Sessions"),
+];
+
+#[test]
+fn no_type_sprawls() {
+    let mut lines = BTreeMap::<(&str, String), usize>::new();
+    let sources = rust();
+    for source in &sources {
+        let crates = ["cluster/src/", "src/"];
+        let Some(home) = crates.into_iter().find(|home| source.path.starts_with(home)) else { continue };
+        for (name, length) in impl_blocks(source.production()) {
+            *lines.entry((home, name)).or_default() += length;
+        }
+    }
+    assert!(lines.len() > 200, "the blocks are not found");
+    let known = |name: &str| LARGE_TYPES.iter().any(|(large, _)| *large == name);
+    let mut violations: Vec<_> = lines
+        .iter()
+        .filter(|((_, name), length)| **length > LONGEST_IMPL && !known(name))
+        .map(|((home, name), length)| format!("{home}: {name}: {length} lines of `impl`"))
+        .collect();
+    let small = |name: &str| !lines.iter().any(|((_, of), length)| of == name && *length > LONGEST_IMPL);
+    let split = LARGE_TYPES.iter().filter(|(name, _)| small(name));
+    violations
+        .extend(split.map(|(name, _)| format!("{name} is not large any more: remove it from LARGE_TYPES")));
+    report(&violations, "More than 300 lines of `impl`, over all files: give each responsibility a type.");
+}
+
+/// Returns the type of each `impl` block of a formatted file, and its number of lines.
+fn impl_blocks(text: &str) -> Vec<(String, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let starts = |line: &str| ["impl ", "impl<", "unsafe impl "].iter().any(|start| line.starts_with(start));
+    let begins = (0..lines.len()).filter(|at| starts(lines[*at]));
+    let block = |begin: usize| {
+        let opens = lines[begin..].iter().position(|line| line.contains('{')).unwrap_or(0);
+        let head = lines[begin..=begin + opens].join(" ");
+        // rustfmt puts the end of a block that starts in the first column there too
+        let ends = lines[begin..].iter().position(|line| *line == "}").unwrap_or(0);
+        let length = if head.ends_with("{}") { opens } else { ends } + 1;
+        (implementing_type(head.split('{').next().unwrap_or_default()), length)
+    };
+    begins.map(block).collect()
+}
+
+/// Returns the name of the type in the head of an `impl` block, without path, parameters and bounds.
+fn implementing_type(head: &str) -> String {
+    let head = head.trim_start_matches("unsafe ").trim_start_matches("impl");
+    let head = head.split(" where ").next().unwrap_or_default();
+    let mut depth = 0;
+    let mut plain = String::new();
+    let mut before = ' ';
+    for c in head.chars() {
+        match c {
+            '<' => depth += 1,
+            '>' if before != '-' => depth -= 1,
+            _ if depth == 0 => plain.push(c),
+            _ => {}
+        }
+        before = c;
+    }
+    let named = plain.rsplit(" for ").next().unwrap_or_default();
+    named.trim().rsplit("::").next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn the_type_of_a_block_is_found() {
+    let text = "impl<'a, F: Fn() -> Vec<u8>> std::fmt::Debug for a::Walk<'a, F>\nwhere\n    F: Send,\n{\n    x\n}\n\n\
+                impl Walk<'_> {\n    fn f() {\n        for _ in 0..9 {}\n    }\n}\nimpl Mark for Walk<'_> {}\n";
+    let walk = |lines| ("Walk".to_owned(), lines);
+    assert_eq!(impl_blocks(text), [walk(6), walk(5), walk(1)]);
 }
 
 #[test]
@@ -76,7 +158,7 @@ fn some_things_have_one_place() {
 
 /// Durations outside `timing.rs` and the configuration, each with the reason why no other process relies on it.
 const OWN_DURATIONS: &[(&str, &str)] = &[
-    ("cluster/src/engine/faulty/mod.rs", "a fault's length, for tests"),
+    ("cluster/src/engine/faulty/process.rs", "a fault's length, for tests"),
     ("cluster/src/engine/faulty/watch.rs", "a fault's length, for tests"),
     ("cluster/src/engine/memory/disk/writer.rs", "how often a write to a full disk is repeated"),
     (

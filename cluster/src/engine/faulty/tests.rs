@@ -15,7 +15,6 @@ fn hint(id: u64) -> Enqueue {
 
 /// Makes some of every call, and returns each outcome as text.
 async fn script(seed: u64, faults: Faults, calls: u64) -> Vec<String> {
-    const MOMENT: Duration = Duration::from_millis(1);
     let memory = Memory::new();
     let engine = process(&memory, seed, faults);
     let kv = engine.kv(Bucket::Pages);
@@ -28,7 +27,6 @@ async fn script(seed: u64, faults: Faults, calls: u64) -> Vec<String> {
         trace.push(format!("publish {:?}", engine.publish(message()).await));
         trace.push(format!("subscribe {:?}", engine.subscribe("t.other", None, 1).await.map(drop)));
         trace.push(format!("request {:?}", engine.request(message(), Duration::ZERO).await));
-        trace.push(format!("many {:?}", engine.request_many(message(), MOMENT).await.map(drop)));
         trace.push(format!("put {:?}", kv.put(put(Precondition::Any)).await.map(drop)));
         trace.push(format!("conflict {:?}", kv.put(put(Precondition::Rev(0))).await.map_err(hide_revision)));
         trace.push(format!("delete {:?}", kv.delete("j", Precondition::Any).await));
@@ -73,7 +71,6 @@ async fn every_outcome_of_the_contract_happens() {
     let expected = [
         "publish Ok(()) | publish Err(Full) | publish Err(Down) | subscribe Ok(()) | subscribe Err(Unavailable)",
         "request Err(NoResponder) | request Err(Deadline) | request Err(Down)",
-        "many Ok(()) | many Err(NoResponder) | many Err(Deadline) | many Err(Down)",
         "put Ok(()) | put Err(Unknown) | put Err(Down)",
         "conflict Err(Conflict { actual: Some(1) }) | conflict Err(Conflict { actual: None })",
         "conflict Err(Unknown) | conflict Err(Down)",

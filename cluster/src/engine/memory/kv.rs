@@ -86,6 +86,7 @@ impl Buckets {
     }
 
     /// Returns the same buckets as another process sees them.
+    #[cfg(feature = "simulation")]
     pub(super) fn another_process(&self) -> Self {
         Self(self.0.clone(), Arc::default())
     }

@@ -22,15 +22,16 @@ use std::time::Duration;
 
 use tokio::sync::watch as channel;
 
-use self::bus::{Bus, DeliveryFault};
+use self::bus::Bus;
 pub use self::disk::OpenError;
 use self::disk::{Disk, JournalStream, Loaded};
 use self::kv::Buckets;
 use self::queue::Queue;
+#[cfg(feature = "simulation")]
 pub(super) use self::rows::legal_commit;
 use super::{
     BatchOp, Bucket, ConnectionState, Consistency, Enqueue, Entry, Message, Precondition, PublishError, Put,
-    QueueError, QueueMessage, Replies, RequestError, Subscription, Unavailable, Watch, WatchMode, WriteError,
+    QueueError, QueueMessage, RequestError, Subscription, Unavailable, Watch, WatchMode, WriteError,
 };
 use crate::timing::Timing;
 
@@ -53,18 +54,7 @@ pub struct RecoveryStats {
     pub hints: usize,
 }
 
-impl Default for Memory {
-    fn default() -> Self {
-        Self::with_timing(&Timing::PRODUCTION)
-    }
-}
-
 impl Memory {
-    /// Creates an empty engine.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Creates an empty engine with these time-outs.
     pub fn with_timing(timing: &Timing) -> Self {
         Self {
@@ -105,12 +95,6 @@ impl Memory {
         (Self { bus: Bus::default(), buckets, queue, link, disk: Some(disk) }, kept)
     }
 
-    /// Returns a handle as another process would have it, with its own watches. Several processes on one
-    /// engine exist only in tests and simulations.
-    pub fn new_process_handle(&self) -> Self {
-        Self { buckets: self.buckets.another_process(), ..self.clone() }
-    }
-
     /// Returns [`Unavailable`] while the disk accepts no writes. No write starts then, because it could not be stored,
     /// and no watch starts, because it would receive no events.
     fn check_writable(&self) -> Result<(), Unavailable> {
@@ -141,7 +125,7 @@ impl Memory {
     }
 
     pub(super) async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        self.bus.publish(message, || DeliveryFault::Arrives).map(drop)
+        self.bus.publish(message, || false).map(drop)
     }
 
     pub(super) async fn subscribe(
@@ -154,15 +138,7 @@ impl Memory {
     }
 
     pub(super) async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
-        self.bus.request(message, within, || DeliveryFault::Arrives).await
-    }
-
-    pub(super) async fn request_many(
-        &self,
-        message: Message,
-        within: Duration,
-    ) -> Result<Replies, RequestError> {
-        self.bus.request_many(message, within, || DeliveryFault::Arrives)
+        self.bus.request(message, within, || false).await
     }
 
     pub(super) fn link(&self) -> channel::Receiver<ConnectionState> {
@@ -270,4 +246,25 @@ impl Memory {
 
 fn link() -> Arc<channel::Sender<ConnectionState>> {
     Arc::new(channel::Sender::new(ConnectionState::Up { generation: 1 }))
+}
+
+#[cfg(feature = "simulation")]
+impl Default for Memory {
+    fn default() -> Self {
+        Self::with_timing(&Timing::PRODUCTION)
+    }
+}
+
+#[cfg(feature = "simulation")]
+impl Memory {
+    /// Creates an empty engine.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns a handle as another process would have it, with its own watches. Several processes on one
+    /// engine exist only in tests and simulations.
+    pub fn new_process_handle(&self) -> Self {
+        Self { buckets: self.buckets.another_process(), ..self.clone() }
+    }
 }

@@ -1,7 +1,11 @@
 //! The wire format of JetStream: requests in JSON, and the content of acknowledgements.
 //!
 //! Owns: the shape of the API and the meaning of its error codes. Never: retries, or the meaning of a write.
+//!
+//! Avoids: async-nats recognises only 10071 as a refused expectation of a publish. 10164, another write to the key
+//! in flight, becomes `Other`, so that a caller cannot tell a retry from a failure.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use async_nats::{HeaderMap, Message as Raw, Subject};
@@ -11,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::connection::{NatsConnection, RequestFailure};
+use crate::engine::WriteError;
 
 /// The stream does not exist.
 pub(super) const STREAM_NOT_FOUND: u32 = 10059;
@@ -83,6 +88,27 @@ pub(super) enum PublishResult {
     Invalid,
     /// The message may have been stored.
     Unknown,
+}
+
+/// The reason why a conditional write is repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Retry {
+    Busy,
+    Mismatch,
+}
+
+impl PublishResult {
+    /// Returns the outcome of the write, or the reason to repeat it.
+    pub(super) fn settle(self) -> ControlFlow<Result<u64, WriteError>, Retry> {
+        match self {
+            Self::Written { seq } => ControlFlow::Break(Ok(seq)),
+            Self::Unknown => ControlFlow::Break(Err(WriteError::Unknown)),
+            Self::Down => ControlFlow::Break(Err(WriteError::Down)),
+            Self::Invalid => ControlFlow::Break(Err(WriteError::Invalid)),
+            Self::Busy => ControlFlow::Continue(Retry::Busy),
+            Self::Mismatch => ControlFlow::Continue(Retry::Mismatch),
+        }
+    }
 }
 
 /// Interprets the reply to a publish.

@@ -2,11 +2,15 @@
 //!
 //! Owns: the conversion of steps into the messages of a batch. Never: single writes.
 //!
+//! Avoids: async-nats defines the headers of an atomic batch and has no client for it; `jetstream-extra`, which has
+//! one, needs an older async-nats.
+//!
 //! A message of a batch carries at most one expectation, about its own subject or about another one. A
 //! conditional write carries the expectation about its own subject. A check is an expectation about another
 //! subject, so it needs a message that carries it: an unconditional write, or else a delete marker on a
 //! subject that no key can have.
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use async_nats::header::{
@@ -16,10 +20,10 @@ use async_nats::header::{
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 
-use super::api::{PublishResult, read_ack};
+use super::api::{PublishResult, Retry, read_ack};
 use super::connection::RequestFailure;
 use super::headers;
-use super::kv::{KvStream, check, first_expectation, is_key, next_expectation, put_headers};
+use super::kv::{KvStream, StoredEntry, check, first_expectation, is_key, next_expectation, put_headers};
 use super::streams::MARKER_TTL;
 use crate::engine::{BatchOp, MAX_COMMIT, Precondition, Unavailable, WriteError};
 
@@ -109,24 +113,28 @@ fn parts(steps: &[CheckedOp], subject: impl Fn(&str) -> String) -> Vec<Part> {
 
 impl KvStream {
     pub(super) async fn commit(&self, batch: Vec<BatchOp>) -> Result<u64, WriteError> {
-        let mut steps = steps(batch)?;
-        let deadline = self.deadline();
+        Commit { kv: self, steps: steps(batch)?, deadline: self.deadline() }.run().await
+    }
+}
+
+/// A commit until its deadline.
+struct Commit<'a> {
+    kv: &'a KvStream,
+    steps: Vec<CheckedOp>,
+    deadline: Instant,
+}
+
+impl Commit<'_> {
+    /// Repeats the batch until it has an outcome.
+    async fn run(mut self) -> Result<u64, WriteError> {
         loop {
-            match self.send_batch(parts(&steps, |key| self.subject(key)), deadline).await {
-                PublishResult::Written { seq } => return Ok(seq),
-                PublishResult::Unknown => return Err(WriteError::Unknown),
-                PublishResult::Down => return Err(WriteError::Down),
-                PublishResult::Invalid => return Err(WriteError::Invalid),
-                PublishResult::Busy => self
-                    .pause(deadline, &PublishResult::Busy)
-                    .await
-                    .map_err(|Unavailable| WriteError::Down)?,
-                PublishResult::Mismatch => {
-                    if !self.correct(&mut steps, deadline).await? {
+            match self.send().await.settle() {
+                ControlFlow::Break(outcome) => return outcome,
+                ControlFlow::Continue(why @ Retry::Busy) => self.kv.pause_write(self.deadline, why).await?,
+                ControlFlow::Continue(why @ Retry::Mismatch) => {
+                    if !self.correct().await? {
                         // the expectations hold now: a conflicting write in flight has ended
-                        self.pause(deadline, &PublishResult::Mismatch)
-                            .await
-                            .map_err(|Unavailable| WriteError::Down)?;
+                        self.kv.pause_write(self.deadline, why).await?;
                     }
                 }
             }
@@ -135,15 +143,15 @@ impl KvStream {
 
     /// Checks every condition after a mismatch, because the mismatch does not name the failed one. Returns
     /// the conflict as an error, or whether an expectation was corrected to the sequence of a delete marker.
-    async fn correct(&self, steps: &mut [CheckedOp], deadline: Instant) -> Result<bool, WriteError> {
+    async fn correct(&mut self) -> Result<bool, WriteError> {
         let mut corrected = false;
-        for step in steps.iter_mut().filter(|step| step.expected.is_some()) {
-            let stored = self.latest(&step.key, deadline).await;
+        for step in self.steps.iter_mut().filter(|step| step.expected.is_some()) {
+            let stored = self.kv.latest(&step.key, self.deadline).await;
             // nothing was written, so the conflict is certain even if the leader is unavailable now
             let stored = stored.map_err(|Unavailable| WriteError::Conflict { actual: None })?;
             let holds = matches!(
                 (&stored, step.expect),
-                (Some(super::kv::StoredEntry::Entry(entry)), Precondition::Rev(rev)) if entry.rev == rev
+                (Some(StoredEntry::Entry(entry)), Precondition::Rev(rev)) if entry.rev == rev
             );
             if !holds {
                 let next = Some(next_expectation(step.expect, stored.as_ref())?);
@@ -154,19 +162,22 @@ impl KvStream {
     }
 
     /// Sends a batch. Only the last message is acknowledged; then either all messages are stored or none.
-    async fn send_batch(&self, parts: Vec<Part>, deadline: Instant) -> PublishResult {
+    async fn send(&self) -> PublishResult {
+        let parts = parts(&self.steps, |key| self.kv.subject(key));
         let id = uuid::Uuid::new_v4().simple().to_string();
         let last = parts.len();
         for (at, mut part) in parts.into_iter().enumerate().map(|(at, part)| (at + 1, part)) {
             part.headers.insert(NATS_BATCH_ID, id.as_str());
             part.headers.insert(NATS_BATCH_SEQUENCE, HeaderValue::from(at));
-            let subject = self.subject(&part.key);
-            let within = deadline.saturating_duration_since(Instant::now());
+            let subject = self.kv.subject(&part.key);
+            let within = self.deadline.saturating_duration_since(Instant::now());
             if at == last {
                 part.headers.insert(NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL);
-                return read_ack(self.control.ask(subject, Some(part.headers), part.payload, within).await);
+                return read_ack(
+                    self.kv.control.ask(subject, Some(part.headers), part.payload, within).await,
+                );
             }
-            match self.control.send(subject, None, Some(part.headers), part.payload, within).await {
+            match self.kv.control.send(subject, None, Some(part.headers), part.payload, within).await {
                 Ok(()) => {}
                 Err(RequestFailure::TooLarge) => return PublishResult::Invalid,
                 // without its last message nothing of the batch is stored

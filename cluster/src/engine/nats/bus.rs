@@ -1,25 +1,25 @@
 //! The Bus on NATS.
 //!
 //! Owns: publish, subscribe, request. Never: JetStream.
+//!
+//! Avoids: a subscription of async-nats continues silently after a reconnect and after dropped messages, and all
+//! subscriptions of a client have one capacity, counted in messages (nats.rs#1276). Here each loss is a gap, and
+//! each subscription has its own capacity in bytes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_nats::Subscriber;
 use futures_util::StreamExt;
-use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{NatsConnection, RequestFailure};
 use super::headers;
-use super::reply_router::RouterWaiter;
 use crate::engine::{
-    BusEvent, ConnectionState, Gap, MAX_PAYLOAD, Message, PublishError, Replies, RequestError, Subscription,
+    BusEvent, ConnectionState, Gap, MAX_PAYLOAD, Message, PublishError, RequestError, Subscription,
     SubscriptionSender, Unavailable, bus::subscription,
 };
 
 /// Messages that are moved at once.
 const CHUNK: usize = 64;
-/// Unread replies that a `request_many` can hold: more than a cluster has nodes.
-const MAX_ANSWERS: usize = 1024;
 
 pub(super) async fn publish(data: &NatsConnection, message: Message) -> Result<(), PublishError> {
     if message.payload.len() > MAX_PAYLOAD {
@@ -139,42 +139,10 @@ pub(super) async fn request(
     }
     let headers = headers::encode(&message.headers);
     let answer = data.ask(message.subject, headers, message.payload, within).await;
-    answer.map(headers::message).map_err(request_error)
-}
-
-fn request_error(failure: RequestFailure) -> RequestError {
-    match failure {
+    answer.map(headers::message).map_err(|failure| match failure {
         RequestFailure::TooLarge => RequestError::TooLarge,
         RequestFailure::NoResponder => RequestError::NoResponder,
         RequestFailure::NotSent | RequestFailure::Lost => RequestError::Down,
         RequestFailure::Silence => RequestError::Deadline,
-    }
-}
-
-/// Sends a request with several replies. Returns with the first reply, because only then it is known whether
-/// there is a responder.
-pub(super) async fn request_many(
-    data: &NatsConnection,
-    message: Message,
-    within: Duration,
-) -> Result<Replies, RequestError> {
-    if message.payload.len() > MAX_PAYLOAD {
-        return Err(RequestError::TooLarge);
-    }
-    let until = Instant::now() + within;
-    let (first, responders) = oneshot::channel();
-    let (sender, answers) = mpsc::channel(MAX_ANSWERS);
-    let reply = data.router.expect(RouterWaiter::Many { first: Some(first), answers: sender }, until);
-    let headers = headers::encode(&message.headers);
-    data.send(message.subject, Some(reply), headers, message.payload, within).await.map_err(|failure| {
-        match failure {
-            RequestFailure::Silence => RequestError::Down,
-            failure => request_error(failure),
-        }
-    })?;
-    match tokio::time::timeout(until.saturating_duration_since(Instant::now()), responders).await {
-        Ok(Ok(false)) => Err(RequestError::NoResponder),
-        Ok(Err(_)) if Instant::now() < until => Err(RequestError::Down),
-        Ok(_) | Err(_) => Ok(Replies { answers, until: until.into() }),
-    }
+    })
 }

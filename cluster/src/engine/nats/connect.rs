@@ -2,6 +2,9 @@
 //!
 //! Owns: the options of the client library, the first connect with its refusals, the meaning of the library's
 //! events. Never: streams or messages.
+//!
+//! Avoids: async-nats repeats a failed first connect without an end and without a reason, reconnects without
+//! jitter, and stays at a server in lame duck mode until it closes the connection.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 //!
 //! Owns: sending, requesting, and the state of the link. Never: the content of messages.
 //!
-//! The behaviour differs from the client library in three points. The library buffers messages during an
+//! Avoids three behaviours of async-nats. The library buffers messages during an
 //! outage and sends them afterwards; here, a message that cannot be sent now is refused. The library drops
 //! messages silently when a reader is too slow; here, every drop increments a count that all subscriptions
 //! watch. The library's `flush` does not wait for the server; here, a round trip is an echo through the

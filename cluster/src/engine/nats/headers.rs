@@ -1,6 +1,9 @@
 //! The headers that the engine writes and reads.
 //!
 //! Owns: the conversion of messages and entries to NATS headers and back. Never: decisions based on them.
+//!
+//! Avoids: async-nats keeps its parser private, and the server returns the headers of a read from the leader as one
+//! block of text.
 
 use async_nats::{HeaderMap, HeaderName, Message as Raw};
 use base64::Engine as _;

@@ -2,6 +2,9 @@
 //!
 //! Owns: the difference between the events that the reader received and those that a new consumer yields.
 //! Synchronous. Never: communication with NATS.
+//!
+//! Avoids: the server removes the marker of a deletion after a while, so a reader that was cut off for longer never
+//! receives the deletion from a consumer.
 
 use std::collections::HashMap;
 

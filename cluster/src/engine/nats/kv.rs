@@ -3,10 +3,11 @@
 //! Owns: the conversion of an expectation into a conditional publish, and of its reply into an outcome.
 //! Never: pages (`listing`), batches (`batch`) or consumers (`watch`).
 //!
-//! Writes are raw publishes, because the bucket type of the library loses the TTL when it creates a key over
-//! a delete marker, has no conditional put with a TTL, and treats another writer in flight (10164) as a
-//! failure.
+//! Avoids: the server refuses to create a key over the marker of its expiry (nats-server#6711); the bucket type of
+//! async-nats then creates the key without its TTL, has no conditional put with a TTL, and treats another writer in
+//! flight (10164) as a failure. Writes are therefore raw publishes.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::api::{JetStreamFailure, NOTHING_STORED, PublishResult, api, store};
+use super::api::{JetStreamFailure, NOTHING_STORED, Retry, api, store};
 use super::connect::jitter;
 use super::connection::{NatsConnection, RequestFailure};
 use super::headers::{self, Marker};
@@ -241,6 +242,11 @@ impl KvStream {
         Ok(())
     }
 
+    /// Waits like [`KvStream::pause`] before a write is repeated.
+    pub(super) async fn pause_write(&self, deadline: Instant, why: Retry) -> Result<(), WriteError> {
+        self.pause(deadline, &why).await.map_err(|Unavailable| WriteError::Down)
+    }
+
     pub(super) async fn put(&self, put: &Put) -> Result<u64, WriteError> {
         check(put)?;
         self.write(&put.key, || put_headers(put), &put.value, put.expect).await
@@ -279,25 +285,17 @@ impl KvStream {
             }
             let ack = store(&self.control, subject.clone(), headers, payload.clone(), within).await;
             within = deadline.saturating_duration_since(Instant::now());
-            match ack {
-                PublishResult::Written { seq } => return Ok(seq),
-                PublishResult::Unknown => return Err(WriteError::Unknown),
-                PublishResult::Down => return Err(WriteError::Down),
-                PublishResult::Invalid => return Err(WriteError::Invalid),
-                PublishResult::Busy => self
-                    .pause(deadline, &PublishResult::Busy)
-                    .await
-                    .map_err(|Unavailable| WriteError::Down)?,
-                PublishResult::Mismatch => {
+            match ack.settle() {
+                ControlFlow::Break(outcome) => return outcome,
+                ControlFlow::Continue(why @ Retry::Busy) => self.pause_write(deadline, why).await?,
+                ControlFlow::Continue(why @ Retry::Mismatch) => {
                     // boxed, so that this rare case does not enlarge the future of every put
                     let stored = Box::pin(self.latest(key, deadline)).await;
                     // nothing was written, so the conflict is certain even if the leader is unavailable now
                     let stored = stored.map_err(|Unavailable| WriteError::Conflict { actual: None })?;
                     let next = next_expectation(expect, stored.as_ref())?;
                     if expected == Some(next) {
-                        self.pause(deadline, &PublishResult::Mismatch)
-                            .await
-                            .map_err(|Unavailable| WriteError::Down)?;
+                        self.pause_write(deadline, why).await?;
                     }
                     expected = Some(next);
                 }

@@ -6,6 +6,9 @@
 //! Each process has two connections: `control` (Kv, and therefore leases) and `data` (Bus and Queue), so that
 //! a burst of messages never delays the renewal of a lease.
 //!
+//! Each module below names, after `Avoids`, the defect of async-nats 0.51 or the behaviour of the server that
+//! makes its own code necessary.
+//!
 //! - `connect`: first connect and reconnects
 //! - `connection`: sending and requesting
 //! - `write_batcher`: gathers messages into few writes
@@ -52,8 +55,8 @@ use self::streams::Streams;
 use self::watch::WatchTask;
 use super::{
     BatchOp, Bucket, ConnectionState, Consistency, Enqueue, Entry, MAX_WATCHES, Message, Precondition,
-    PublishError, Put, QueueError, QueueMessage, Replies, RequestError, Subscription, Unavailable, Watch,
-    WatchEvent, WatchMode, WriteError,
+    PublishError, Put, QueueError, QueueMessage, RequestError, Subscription, Unavailable, Watch, WatchEvent,
+    WatchMode, WriteError,
 };
 
 /// Options for the connection to the cluster's NATS.
@@ -156,14 +159,6 @@ impl Nats {
 
     pub(super) async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
         bus::request(&self.inner.data, message, within).await
-    }
-
-    pub(super) async fn request_many(
-        &self,
-        message: Message,
-        within: Duration,
-    ) -> Result<Replies, RequestError> {
-        bus::request_many(&self.inner.data, message, within).await
     }
 
     pub(super) fn link(&self) -> channel::Receiver<ConnectionState> {

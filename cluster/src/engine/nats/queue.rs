@@ -2,6 +2,9 @@
 //!
 //! Owns: work items, their consumers and acknowledgements. Never: the meaning of a work item.
 //!
+//! Avoids: a batch of async-nats that receives an idle heartbeat returns `Pending` without a waker, so that `fetch`
+//! with heartbeats can stall until its timeout, and no batch ends when the connection is lost.
+//!
 //! `not_before` is a message schedule of the server (`@at`): the work item waits in the stream as a separate
 //! message, survives restarts, and costs nothing until its time. The alternative is to deliver it at once and
 //! refuse it with a delay. That would take a slot, count an attempt and keep a delivery pending for every

@@ -2,19 +2,16 @@
 //!
 //! Owns: tokens, waiters and their deadlines. Never: the meaning of a reply.
 //!
-//! The requests of the client library are not used, because they keep an entry for ever when no reply arrives
-//! (nats.rs#1617), yield one reply only, and do not detect that the connection was lost.
+//! Avoids: a request of async-nats keeps an entry for ever when no reply arrives (nats.rs#1617), yields one reply
+//! only, and does not detect that the connection was lost.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_nats::{Message as Raw, StatusCode, Subscriber};
+use async_nats::{Message as Raw, Subscriber};
 use futures_util::StreamExt;
 use tokio::sync::{mpsc, oneshot};
-
-use super::headers;
-use crate::engine::Message;
 
 /// Replies that are dispatched at once.
 const CHUNK: usize = 64;
@@ -25,8 +22,6 @@ pub(super) enum RouterWaiter {
     One(oneshot::Sender<Raw>),
     /// Receives raw messages until the receiver is dropped.
     Stream(mpsc::UnboundedSender<Raw>),
-    /// Receives the replies of a `request_many`. `first` reports whether there is any responder.
-    Many { first: Option<oneshot::Sender<bool>>, answers: mpsc::Sender<Message> },
 }
 
 impl RouterWaiter {
@@ -39,24 +34,6 @@ impl RouterWaiter {
                 None
             }
             Self::Stream(sender) => sender.send(message).is_ok().then_some(Self::Stream(sender)),
-            Self::Many { mut first, answers } => {
-                let responders = message.status != Some(StatusCode::NO_RESPONDERS);
-                if let Some(first) = first.take() {
-                    let _ = first.send(responders);
-                }
-                let open = responders
-                    && match answers.try_send(headers::message(message)) {
-                        Ok(()) => true,
-                        Err(mpsc::error::TrySendError::Full(_)) => {
-                            tracing::warn!(
-                                "an answer of a request to many was dropped: its reader is too slow"
-                            );
-                            true
-                        }
-                        Err(mpsc::error::TrySendError::Closed(_)) => false,
-                    };
-                open.then_some(Self::Many { first, answers })
-            }
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Owns: their names, subjects, configuration and creation. Never: the content of their messages.
 //!
-//! The configuration is sent as raw JSON, because the bucket configuration of the library has no
-//! `max_consumers`, and since NATS 2.15 a stream without it accepts at most 1,000 consumers.
+//! Avoids: the bucket configuration of async-nats has no `max_consumers`, and since NATS 2.15 a stream without it
+//! accepts at most 1,000 consumers (nats.net#1256). The configuration is therefore sent as raw JSON.
 
 use std::time::{Duration, Instant};
 

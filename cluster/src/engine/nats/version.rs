@@ -1,6 +1,8 @@
 //! The versions of NATS servers that the engine accepts.
 //!
 //! Owns: the comparison of a server's version with the requirements of the engine. Never: connections.
+//!
+//! Avoids: async-nats compares the numbers of a version only, so a pre-release counts as the release.
 
 /// Returns whether a server of this version has the features and fixes that the engine needs: 2.12.12 or
 /// later of 2.12, 2.14.3 or later of 2.14, 2.15 and up. 2.13 is refused, because it never received the fixes.

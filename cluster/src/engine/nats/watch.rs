@@ -2,9 +2,10 @@
 //!
 //! Owns: the consumers of a watch across gaps and reconnects. Never: the known keys (`known_keys`).
 //!
-//! The ordered consumer of the library is not used. It resumes after the last sequence, so it misses
-//! deletions with expired delete markers. It waits for ever behind a stream that was lost and restored, and
-//! it is restarted endlessly when flow-control messages are dropped. Here every doubt (a gap in the
+//! Avoids: the ordered consumer of async-nats resumes after the last sequence, so it misses deletions with expired
+//! delete markers, waits for ever behind a stream that was lost and restored, and is restarted endlessly when
+//! flow-control messages are dropped; up to 0.49 it did not resume after a restart (nats.rs#1596). The number of
+//! pending messages that the server reports can be wrong (nats-server#4824). Here every doubt (a gap in the
 //! consumer's sequence, missed heartbeats, a new generation of the link) ends the consumer. The next consumer
 //! yields everything again, and only the difference is passed on.
 

@@ -3,7 +3,7 @@
 //! Owns: the queue in front of the client library's own queue, and the time of handing it over. Never: the
 //! content of messages. Messages that are queued when the connection is lost are dropped.
 //!
-//! The library writes to its socket whenever its task runs, and the runtime runs a task that was just woken
+//! Avoids: async-nats writes to its socket whenever its task runs, and the runtime runs a task that was just woken
 //! next. If 64 tasks each sent one message directly, each message would cause a separate write. Here the
 //! first message wakes a task that lets the other tasks run first, and then hands over all messages that were
 //! gathered.

@@ -33,12 +33,12 @@ fn row(number: u16, epoch: u64, session: u128, user: Option<&str>) -> PageRow {
     }
 }
 
-fn lane_of(number: u16) -> &'static str {
-    if number == 1 { "canary" } else { "stable" }
+fn lane_of(number: NodeNumber) -> &'static str {
+    if number == node(1) { "canary" } else { "stable" }
 }
 
 fn lease(number: u16) -> NodeRow {
-    NodeRow { lane: lane_of(number).into(), ..NodeRow::default() }
+    NodeRow { lane: lane_of(node(number)).into(), ..NodeRow::default() }
 }
 
 fn idle(of: Expirable, user: Option<&str>, until: u64, ending: bool) -> IdleRow {
@@ -62,8 +62,8 @@ fn a_view_gives_back_what_a_crowd_took_when_the_crowd_is_gone() {
         view.delete_page(Key::from_bits(n));
         view.delete_idle(Expirable::Session(Key::from_bits(n * 2)));
     }
-    let View { pages, sessions, connections, idle, .. } = &view;
-    let room = [pages.capacity(), sessions.capacity(), connections.capacity(), idle.capacity()];
+    let View { pages, members: Members { sessions, connections, .. }, idle, .. } = &view;
+    let room = [pages.capacity(), sessions.capacity(), connections.capacity(), idle.rows.capacity()];
     assert!(room.iter().all(|room| *room < 5_000), "{room:?}");
 }
 
@@ -185,12 +185,12 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     rows: BTreeMap<Key, PageRow>,
     idle: BTreeMap<Expirable, IdleRow>,
-    nodes: BTreeMap<u16, u64>,
+    nodes: BTreeMap<NodeNumber, u64>,
 }
 
 impl Model {
     fn living(&self) -> Vec<(&Key, &PageRow)> {
-        self.rows.iter().filter(|(_, row)| self.nodes.get(&row.node.get()) == Some(&row.epoch)).collect()
+        self.rows.iter().filter(|(_, row)| self.nodes.get(&row.node) == Some(&row.epoch)).collect()
     }
 
     fn counts(&self, of: impl Fn(&PageRow) -> bool) -> Counts {
@@ -247,11 +247,11 @@ fn act(step: Step, rev: u64, view: &mut View, model: &mut Model) -> Vec<Presence
             view.delete_page(Key::from_bits(page))
         }
         Step::Up { node: number, epoch } => {
-            model.nodes.insert(number, epoch);
+            model.nodes.insert(node(number), epoch);
             view.put_node(node(number), epoch, lease(number))
         }
         Step::Down { node: number } => {
-            model.nodes.remove(&number);
+            model.nodes.remove(&node(number));
             view.delete_node(node(number))
         }
         Step::Idle { of, user, ending } => {
@@ -290,7 +290,7 @@ proptest! {
             prop_assert_eq!(node.counts, model.counts(|row| row.node == node.node));
         }
         for lane in &stats.lanes {
-            prop_assert_eq!(lane.counts, model.counts(|row| lane_of(row.node.get()) == lane.lane));
+            prop_assert_eq!(lane.counts, model.counts(|row| lane_of(row.node) == lane.lane));
         }
         let lonely = |(of, row): &(&Expirable, &IdleRow)| !view.has_pages(**of) && !row.ending;
         prop_assert_eq!(stats.idle_sessions + stats.idle_connections, model.idle.iter().filter(lonely).count());

@@ -286,7 +286,7 @@ impl World {
     pub(super) fn deliver_forwarded(&mut self, from: usize) {
         let row = self.rows.now();
         for forwarding in &mut self.forwarding[from] {
-            let to = forwarding.to.get() as usize - 1;
+            let to = (0..).find(|node| number(*node) == forwarding.to).unwrap();
             while let Ok(frame) = forwarding.frames.try_recv() {
                 match &self.copies[to] {
                     Some(page) => {

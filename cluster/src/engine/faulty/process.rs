@@ -1,0 +1,161 @@
+//! One process on a memory engine: its faults, and its link that breaks and heals.
+//!
+//! Owns: the decision about every call, and the writes that happen later. Never: the operations themselves.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch as channel;
+
+use super::blind::Blind;
+use super::faults::Faults;
+use super::outage::{Outage, OutageChange};
+use super::rng::FaultRng;
+use crate::engine::{BatchOp, Bucket, ConnectionState, Entry, Memory, Unavailable};
+
+/// When a broken link heals without calls.
+const LONGEST_OUTAGE: Duration = Duration::from_millis(50);
+/// How many calls later a write without acknowledgement may still happen.
+const LATEST_WRITE: u64 = 4;
+
+pub(super) struct FaultState {
+    pub(super) dice: FaultRng,
+    outage: Outage,
+    /// Subscribers of this process, disconnected with its link.
+    pub(super) listeners: Vec<u64>,
+    /// Writes without acknowledgement that still happen, and in how many calls.
+    pub(super) underway: Vec<(u64, Bucket, Vec<BatchOp>)>,
+    /// Entries as this process read them last.
+    pub(super) read: HashMap<(Bucket, String), Option<Entry>>,
+    pub(super) blind: Blind,
+}
+
+/// A process. All clones are one process.
+#[derive(Clone)]
+pub(super) struct FaultyProcess {
+    pub(super) memory: Memory,
+    pub(super) faults: Faults,
+    pub(super) link: Arc<channel::Sender<ConnectionState>>,
+    state: Arc<Mutex<FaultState>>,
+}
+
+/// The fault of an operation that changes something.
+pub(super) enum WriteFault {
+    /// The operation happens and is acknowledged.
+    Acknowledged,
+    /// The operation happens without an acknowledgement.
+    Silent,
+    /// The operation does not happen and is not acknowledged.
+    Never,
+    /// The operation happens after this number of further calls, without an acknowledgement.
+    Later(u64),
+}
+
+impl FaultyProcess {
+    pub(super) fn new(memory: Memory, seed: u64, faults: Faults) -> Self {
+        let state = FaultState {
+            dice: FaultRng::new(seed),
+            outage: Outage::default(),
+            listeners: Vec::new(),
+            underway: Vec::new(),
+            read: HashMap::new(),
+            blind: Blind::new(faults.blind, seed),
+        };
+        Self {
+            memory,
+            faults,
+            link: Arc::new(channel::Sender::new(ConnectionState::Up { generation: 1 })),
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// Every step leaves the state consistent, so a poisoned lock is still usable.
+    pub(super) fn lock(&self) -> MutexGuard<'_, FaultState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn hits(&self, per_mille: u16) -> bool {
+        self.lock().dice.hits(per_mille)
+    }
+
+    /// Begins every call: advances the time in calls, and may break or heal the link.
+    pub(super) fn call(&self) -> Result<(), Unavailable> {
+        let mut state = self.lock();
+        let mut landing = Vec::new();
+        for write in &mut state.underway {
+            write.0 -= 1;
+        }
+        state.underway.retain_mut(|(calls, bucket, batch)| {
+            if *calls == 0 {
+                landing.push((*bucket, std::mem::take(batch)));
+            }
+            *calls > 0
+        });
+        let FaultState { dice, outage, .. } = &mut *state;
+        let changed = outage.call(dice, self.faults.cut);
+        let down = outage.is_down() || dice.hits(self.faults.down);
+        drop(state);
+        for (bucket, batch) in landing {
+            // its expectation may not hold any more; no caller waits for the outcome
+            let _ = self.memory.buckets.commit(bucket, batch);
+        }
+        self.show(changed);
+        if down { Err(Unavailable) } else { Ok(()) }
+    }
+
+    /// Applies a change of the link to the rest of the process.
+    fn show(&self, changed: Option<OutageChange>) {
+        let listeners = self.lock().listeners.clone();
+        match changed {
+            None => {}
+            Some(OutageChange::Broke { number }) => {
+                self.memory.bus.cut(&listeners);
+                self.link.send_replace(ConnectionState::Down { since: std::time::Instant::now() });
+                let faulty = self.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(LONGEST_OUTAGE).await;
+                    let healed = faulty.lock().outage.heal(number);
+                    faulty.show(healed);
+                });
+            }
+            Some(OutageChange::Healed { generation }) => {
+                self.memory.bus.heal(&listeners);
+                self.link.send_replace(ConnectionState::Up { generation });
+            }
+        }
+    }
+
+    pub(super) fn cut(&self) {
+        let changed = {
+            let FaultState { dice, outage, .. } = &mut *self.lock();
+            outage.begin(dice)
+        };
+        self.show(changed);
+    }
+
+    pub(super) fn loses(&self) -> bool {
+        self.hits(self.faults.lost)
+    }
+
+    fn decide(&self) -> (WriteFault, Option<OutageChange>) {
+        let FaultState { dice, outage, .. } = &mut *self.lock();
+        let severed = dice.hits(self.faults.severed);
+        if !severed && !dice.hits(self.faults.unknown) {
+            return (WriteFault::Acknowledged, None);
+        }
+        let change = match dice.below(3) {
+            0 => WriteFault::Silent,
+            1 => WriteFault::Never,
+            _ => WriteFault::Later(1 + dice.below(LATEST_WRITE)),
+        };
+        (change, if severed { outage.begin(dice) } else { None })
+    }
+
+    /// Decides the outcome of a change, and applies the break of the link that comes with it.
+    pub(super) fn change(&self) -> WriteFault {
+        let (change, broken) = self.decide();
+        self.show(broken);
+        change
+    }
+}
