@@ -30,6 +30,7 @@ mod topics;
 mod trace;
 mod unregister;
 mod users;
+mod worker_probes;
 mod workers;
 
 use std::sync::Arc;
@@ -45,6 +46,7 @@ use pagewire_cluster::timing::Timing;
 use self::auth::{AuthPolicy, guard};
 use self::error::ApiError;
 use self::security::secure;
+pub use self::worker_probes::{WorkerState, worker_router};
 use crate::auth::Role;
 use crate::command::Context;
 use crate::config::Config;

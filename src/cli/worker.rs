@@ -1,5 +1,7 @@
 //! `pagewire worker`: a process that runs handlers for the nodes of a cluster.
 
+use std::net::SocketAddr;
+
 use clap::Args;
 use pagewire_cluster::rollout::is_name;
 use pagewire_cluster::timing::Timing;
@@ -8,6 +10,7 @@ use super::config::ConfigFile;
 use super::serve::until_signalled;
 use super::{CommandFailure, Exit};
 use crate::calls::{DEFAULT_POOL, Handlers, demo_handlers, failing_handlers};
+use crate::config::parse_address;
 use crate::roles::{self, WorkerOptions};
 use crate::telemetry;
 
@@ -39,6 +42,9 @@ pub(super) struct WorkerArgs {
     /// The most calls and jobs that it runs at the same time.
     #[arg(long, default_value_t = SLOTS, value_parser = clap::value_parser!(u32).range(1..=4096))]
     slots: u32,
+    /// Address of its probes and metrics (/livez, /readyz, /metrics); with port 0 the system chooses a port.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0", value_parser = parse_address)]
+    listen: SocketAddr,
     /// Register the demo handlers: echo, sum, time, sleep, fail and hash.
     #[arg(long)]
     demo: bool,
@@ -68,7 +74,8 @@ impl WorkerArgs {
             return Err(Exit::Usage.with_message(message));
         }
         let setup = WorkerOptions { pool: self.pool, slots: self.slots, handlers };
-        until_signalled(|stop| roles::run_worker(config, setup, Timing::from_environment(), stop))
+        let listen = self.listen;
+        until_signalled(|stop| roles::run_worker(config, setup, listen, Timing::from_environment(), stop))
     }
 
     fn flags(&self) -> Vec<(&'static str, String)> {

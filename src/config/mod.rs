@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use pagewire_cluster::id::Level;
 use serde::{Deserialize, Serialize};
 
+pub use address::read as parse_address;
 pub use host::names_this_machine;
 pub use load::{DEFAULTS, FILE, InvalidConfig, Sources, load};
 pub use secret::Secret;

@@ -3,6 +3,7 @@
 //! Owns: the order in which the parts of a worker start and stop. Never: what a handler does (`calls`), or claims
 //! (`pagewire_cluster::job`).
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pagewire_cluster::engine::{Engine, Unavailable};
@@ -11,15 +12,20 @@ use pagewire_cluster::job::{Jobs, WorkStream};
 use pagewire_cluster::lease::Proto;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::worker::{WorkerGroup, WorkerLeaseKeeper, WorkerRow, Workers};
+use pagewire_cluster::worker::{WorkerGroup, WorkerLease, WorkerLeaseKeeper, WorkerRow, Workers};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::StartError;
 use super::engine::engine;
+use super::run::bind;
 use super::tasks::{TaskFailure, TaskKind, Tasks};
+use crate::api::{WorkerState, worker_router};
+use crate::auth::Authenticator;
 use crate::calls::{Handlers, serve};
 use crate::config::Config;
-use crate::telemetry::Metrics;
+use crate::edge::StartupServer;
+use crate::telemetry::{Latch, Metrics, Readiness};
 use pagewire_cluster::clock;
 
 /// The pool, slots and handlers of a worker.
@@ -33,6 +39,9 @@ pub struct WorkerOptions {
     pub handlers: Handlers,
 }
 
+/// A latch of the readiness of a worker: it is closed while the worker drains.
+const ACCEPTING: &str = "accepting";
+
 /// Runs a worker until `stop` or until a drain request. It then takes no new work, finishes the running work, and
 /// releases work that takes longer than a drain.
 ///
@@ -41,19 +50,37 @@ pub struct WorkerOptions {
 pub async fn run_worker(
     config: Config,
     setup: WorkerOptions,
+    listen: SocketAddr,
     timing: Timing,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
+    let listener = bind(listen).await?;
+    let url = listener.local_addr().map(|address| format!("http://{address}"));
+    tracing::info!(url = url.unwrap_or_default(), "listening for probes");
     let tasks = Tasks::default();
     let mut stop = std::pin::pin!(stop);
     let worker = tokio::select! {
         worker = start(&config, setup, timing, &tasks) => worker?,
         () = &mut stop => return Ok(()),
     };
+    tasks.spawn("listener", TaskKind::Vital, serve_probes(listener, &config, worker.probes(), timing));
     let failure = until_drained(worker, &tasks, stop).await;
     tasks.shutdown().await;
     tracing::info!("stopped");
     failure.map_or(Ok(()), |failure| Err(StartError::Task(failure.name)))
+}
+
+/// Serves the probes and metrics of a worker. Never returns.
+fn serve_probes(
+    listener: TcpListener,
+    config: &Config,
+    parts: WorkerState,
+    timing: Timing,
+) -> impl Future<Output = ()> + use<> {
+    let open = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let router = worker_router(parts, Authenticator::new(&config.auth), open);
+    let server = StartupServer::new(listener, config, timing, router);
+    async move { server.serve_until(std::future::pending()).await }
 }
 
 async fn start(
@@ -62,7 +89,7 @@ async fn start(
     timing: Timing,
     tasks: &Tasks,
 ) -> Result<WorkerRole, StartError> {
-    let metrics = Arc::new(Metrics::new(&config.node.lane, &config.node.release));
+    let metrics = Arc::new(Metrics::of_worker(&setup.pool, &config.node.lane, &config.node.release));
     let engine = engine(config, timing).await?;
     let subjects = Subjects::new(&config.cluster);
     let workers = Workers::new(&engine, &subjects, timing);
@@ -99,6 +126,9 @@ pub(super) struct WorkerRole {
     handlers: Handlers,
     timing: Timing,
     metrics: Arc<Metrics>,
+    lease: WorkerLease,
+    ready: Readiness,
+    accepting: Latch,
 }
 
 impl WorkerRole {
@@ -119,45 +149,46 @@ impl WorkerRole {
         let draining = watch::Sender::new(false);
         let (keeper, lease) = WorkerLeaseKeeper::claim(engine, timing, id, row).await;
         let (release, slots) = (config.node.release.clone(), setup.slots);
-        let intake = WorkStream::open(jobs, team, release, slots, lease, id, draining.clone()).await?;
+        let intake =
+            WorkStream::open(jobs, team, release, slots, lease.clone(), id, draining.clone()).await?;
         let released = tasks.stopping().cancelled_owned();
         tasks.spawn_graceful("worker lease", TaskKind::Vital, keeper.keep(draining.subscribe(), released));
         let Config { cluster, node, .. } = config;
         tracing::info!(worker = %id, pool = setup.pool, lane = node.lane, cluster, slots, "ready");
-        Ok(Self { draining, intake, handlers: setup.handlers, timing, metrics })
+        let ready = Readiness::default();
+        let accepting = ready.latch(ACCEPTING);
+        accepting.set(true);
+        Ok(Self { draining, intake, handlers: setup.handlers, timing, metrics, lease, ready, accepting })
+    }
+
+    /// Returns the parts that the listener of the worker shows.
+    fn probes(&self) -> WorkerState {
+        let (ready, lease) = (self.ready.clone(), self.lease.clone());
+        WorkerState { ready, lease, metrics: self.metrics.clone() }
     }
 
     /// Runs until the worker has drained.
     pub(super) async fn run(self) {
-        let draining = self.draining.subscribe();
-        run(self.intake, self.handlers, draining, self.timing, self.metrics).await;
-    }
-}
-
-async fn run(
-    mut intake: WorkStream,
-    handlers: Handlers,
-    mut draining: watch::Receiver<bool>,
-    timing: Timing,
-    metrics: Arc<Metrics>,
-) {
-    let (leave, leaving) = watch::channel(false);
-    let idle = intake.idle();
-    let drained = async move {
-        // an error means that the sender is gone, and no drain can be requested any more
-        let _ = draining.wait_for(|draining| *draining).await;
-        tracing::info!("taking nothing new, finishing what runs");
-        let mut idle = std::pin::pin!(idle);
-        if tokio::time::timeout(timing.drain, &mut idle).await.is_err() {
-            leave.send_replace(true);
-            idle.await;
+        let Self { draining, mut intake, handlers, timing, metrics, accepting, .. } = self;
+        let (leave, leaving) = watch::channel(false);
+        let (idle, mut draining) = (intake.idle(), draining.subscribe());
+        let drained = async move {
+            // an error means that the sender is gone, and no drain can be requested any more
+            let _ = draining.wait_for(|draining| *draining).await;
+            accepting.set(false);
+            tracing::info!("taking nothing new, finishing what runs");
+            let mut idle = std::pin::pin!(idle);
+            if tokio::time::timeout(timing.drain, &mut idle).await.is_err() {
+                leave.send_replace(true);
+                idle.await;
+            }
+        };
+        tokio::select! {
+            () = serve(&mut intake, handlers, leaving, metrics) => {}
+            () = drained => {}
         }
-    };
-    tokio::select! {
-        () = serve(&mut intake, handlers, leaving, metrics) => {}
-        () = drained => {}
+        intake.close().await;
     }
-    intake.close().await;
 }
 
 fn row(config: &Config, setup: &WorkerOptions) -> WorkerRow {
