@@ -96,7 +96,9 @@ async fn look_up(context: &Context, page: &Page, recovered: ResumeOutcome, id: &
     match record.ending(page.key(), id.raw()) {
         Some(note) if reset => drop(page.redeliver_job_result(note.job, id.json(), &FrameBody::job(&note))),
         Some(note) => drop(page.deliver_job_result(note.job, id.json(), &FrameBody::job(&note))),
-        None if reset => drop(page.confirm(record.id, id.json(), &FrameBody::accepted(id, record.id))),
+        None if reset => {
+            drop(page.push_job_update(record.id, id.json(), &FrameBody::accepted(id, record.id)))
+        }
         None => {}
     }
 }

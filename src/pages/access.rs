@@ -200,7 +200,7 @@ impl Sessions {
     /// Removes a page right after its row was written, because its connection now belongs to this user. Returns the
     /// close for its socket.
     pub(super) fn turn_away(self: &Arc<Self>, page: &Arc<Page>, owner: &str, farewell: RemovalKind) -> Close {
-        let standing = page.standing();
+        let standing = page.version();
         // a session or connection that becomes idle without this page keeps its owner
         self.set_row_and_user(page, standing.rev, standing.generation, self.intern(Some(owner)));
         page.leave(None, NOT_AUTHENTICATED);

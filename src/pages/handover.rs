@@ -47,7 +47,7 @@ impl Sessions {
                 self.keep_for_window(&page, AttachmentId::NONE);
             } else {
                 // another node was faster, or the cluster is unavailable: the client's next resume decides
-                let generation = page.standing().generation;
+                let generation = page.version().generation;
                 page.leave(None, RESUME_CONFLICT);
                 self.hub.remove(&page);
                 if !conflict {
@@ -70,7 +70,7 @@ impl Sessions {
     ) -> Result<(), WriteError> {
         loop {
             // the page may have got a user meanwhile
-            let (standing, place) = (page.standing(), page.place());
+            let (standing, place) = (page.version(), page.place());
             let settled = self.row(holder, standing.generation, &place, page.opened(), &row.agent);
             match self.registry.write(page.key(), &settled, Precondition::Rev(standing.rev)).await {
                 Ok(rev) => {
@@ -95,7 +95,7 @@ impl Sessions {
         generation: u32,
         seq: u64,
     ) -> Option<HandedOver> {
-        let rev = page.standing().rev;
+        let rev = page.version().rev;
         let request = HandoverRequest { page: page.key(), to: own.node, generation, rev, seq };
         let answer = self.post.ask(old, &request, telemetry::current_trace());
         match tokio::time::timeout(self.timing.handover, answer).await {
@@ -120,7 +120,7 @@ impl Sessions {
 
     /// The generation of a page and whether its token is confirmed, for another node.
     pub fn status(&self, page: Key) -> Option<PageStatus> {
-        let standing = self.hub.page(page).filter(|page| page.is_owned())?.standing();
+        let standing = self.hub.page(page).filter(|page| page.is_owned())?.version();
         // no client has the token of a generation when the result of its row write was lost
         let confirmed = standing.confirmed && standing.told == standing.generation;
         Some(PageStatus { generation: standing.generation, confirmed })
@@ -166,7 +166,7 @@ impl Sessions {
     fn notice_unregistered(&self, page: Key, rev: u64) {
         if let Some(page) = self.hub.page(page)
             && page.is_owned()
-            && page.standing().rev < rev
+            && page.version().rev < rev
         {
             page.leave(None, UNREGISTERED);
             self.hub.remove(&page);

@@ -12,7 +12,7 @@ use pagewire_cluster::table;
 use pagewire_cluster::wire::PushCounts;
 use tokio::sync::oneshot;
 
-use super::page::{Page, PushOutcome};
+use super::page::{Membership, Page, PushOutcome};
 use crate::protocol::FrameBody;
 
 #[derive(Default)]
@@ -49,10 +49,11 @@ impl Index {
         table::shrink(&mut self.pages);
         remove(&mut self.by_session, &page.session().key, page.key());
         remove(&mut self.by_connection, &page.connection().key, page.key());
-        if let Some(user) = page.user() {
+        let Membership { user, topics, .. } = page.place();
+        if let Some(user) = user {
             remove(&mut self.by_user, &*user, page.key());
         }
-        for topic in page.topics() {
+        for topic in topics {
             remove(&mut self.by_topic, &*topic, page.key());
         }
     }
@@ -183,10 +184,11 @@ impl Hub {
         }
         add(&mut index.by_session, page.session().key, &page);
         add(&mut index.by_connection, page.connection().key, &page);
-        if let Some(user) = page.user() {
+        let Membership { user, topics, .. } = page.place();
+        if let Some(user) = user {
             add(&mut index.by_user, user, &page);
         }
-        for topic in page.topics() {
+        for topic in topics {
             add(&mut index.by_topic, topic, &page);
         }
         index.pages.insert(page.key(), page);
@@ -214,7 +216,7 @@ impl Hub {
             return;
         }
         let here = index.pages.contains_key(&page.key());
-        for topic in page.topics() {
+        for topic in page.place().topics {
             remove(&mut index.by_topic, &*topic, page.key());
         }
         for topic in topics.iter().filter(|_| here) {

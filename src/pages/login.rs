@@ -74,7 +74,7 @@ impl Sessions {
     /// leaves this node: it must not stay anonymous among the pages of a user.
     async fn identify_page(&self, page: &Arc<Page>, user: &Arc<str>) {
         for attempt in 0..ATTEMPTS {
-            let standing = page.standing();
+            let standing = page.version();
             if standing.user.is_some() || !page.is_owned() {
                 return;
             }

@@ -138,7 +138,7 @@ impl Sessions {
                 // an earlier resume waits for the old holder: it gets the page in a moment, or no socket does
                 Some(page) if page.is_installing() => return Err(RESUME_CONFLICT),
                 // a later token: the page has moved since, and this node has not seen the row yet
-                Some(page) if page.standing().generation < claims.generation => {
+                Some(page) if page.version().generation < claims.generation => {
                     self.resume_elsewhere(holder, &claims, seq, open).await?
                 }
                 Some(page) => self.resume_here(holder, &page, &claims, seq, open).await?,
@@ -162,7 +162,7 @@ impl Sessions {
         seq: u64,
         open: &OpenRequest,
     ) -> Result<Option<Opened>, Close> {
-        let standing = page.standing();
+        let standing = page.version();
         check_owner(standing.user.as_deref(), open.user.as_deref())?;
         check_generation(claims.generation, standing.told, standing.confirmed)?;
         let (connection, user) = (page.connection().key, open.user.as_deref());
@@ -170,7 +170,7 @@ impl Sessions {
         self.claim_for(connection, anonymous, user).await?;
         let place = Membership { user: standing.user.clone().or_else(|| open.user.clone()), ..page.place() };
         let generation = standing.generation.max(standing.told + 1);
-        page.writes(generation);
+        page.will_write(generation);
         let row = self.row(holder, generation, &place, page.opened(), &open.agent);
         let rev = match self.registry.write(page.key(), &row, Precondition::Rev(standing.rev)).await {
             Ok(rev) => rev,
@@ -306,14 +306,16 @@ impl Sessions {
 
     pub(super) fn attach(&self, holder: Holder, page: Arc<Page>, arrival: AttachKind) -> Option<Opened> {
         let mut recovered = ResumeOutcome::New;
+        let issued = unix_ms() / 1000;
+        page.set_token_given(issued);
         let ticket = page.attach(arrival, |welcome| {
             recovered = welcome.recovered;
-            self.registered(holder, &page, &welcome)
+            self.registered(holder, &page, &welcome, issued)
         })?;
         Some(Opened { page, ticket, recovered })
     }
 
-    fn registered(&self, holder: Holder, page: &Page, welcome: &RegisteredState) -> FrameBody {
+    fn registered(&self, holder: Holder, page: &Page, welcome: &RegisteredState, issued: u64) -> FrameBody {
         FrameBody::registered(&Registered {
             connection_id: page.connection(),
             session_id: page.session(),
@@ -322,7 +324,7 @@ impl Sessions {
             node: holder.node,
             lane: &self.options.lane,
             release: &self.options.release,
-            token: &self.token(page, welcome.generation, welcome.user.as_deref()),
+            token: &self.token(page, welcome.generation, welcome.user.as_deref(), issued),
             recovered: welcome.recovered,
             seq: welcome.seq,
             pos: 0,

@@ -173,7 +173,7 @@ impl Pusher {
         let page = self.hub.page(note.page)?;
         let tail = FrameBody::job(note);
         let met = match note.news {
-            JobUpdate::Progress(_) => page.progress(note.job, note.frame.get(), &tail),
+            JobUpdate::Progress(_) => page.push_job_update(note.job, note.frame.get(), &tail),
             JobUpdate::Ended(_) => page.deliver_job_result(note.job, note.frame.get(), &tail),
         };
         if matches!(met, PushOutcome::Missed) {

@@ -61,7 +61,7 @@ impl Sessions {
     /// such write, so that the row belongs to another node.
     pub(super) async fn adopt(&self, page: &Arc<Page>) -> Result<bool, Unavailable> {
         let Some((row, rev)) = self.own_row(page).await? else { return Ok(false) };
-        let before = page.standing();
+        let before = page.version();
         if before.rev >= rev {
             return Ok(false);
         }
@@ -70,7 +70,7 @@ impl Sessions {
         self.set_row_and_user(page, rev, row.generation, user.clone());
         let topics: Vec<Arc<str>> = row.topics.iter().map(|topic| topic.as_str().into()).collect();
         if topics != before.topics {
-            self.hub.set_topics(page, topics, || page.standing().rev == rev);
+            self.hub.set_topics(page, topics, || page.version().rev == rev);
         }
         if let (None, Some(user)) = (before.user, user) {
             page.push_unsequenced(FrameBody::identity(&user));
@@ -85,7 +85,7 @@ impl Sessions {
         page: &Arc<Page>,
         before: &RowVersion,
     ) -> Result<bool, Unavailable> {
-        Ok(page.standing().rev > before.rev || self.adopt(page).await?)
+        Ok(page.version().rev > before.rev || self.adopt(page).await?)
     }
 
     /// Removes the row of a page that is not here, in case it was written although the result was lost. Keeps the row

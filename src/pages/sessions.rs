@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pagewire_cluster::clock::unix_ms;
 use pagewire_cluster::engine::{Precondition, Unavailable, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key, Scope};
 use pagewire_cluster::keyring::Keyring;
@@ -109,7 +110,9 @@ impl Sessions {
             for page in pages {
                 match self.rehome_page(&page, holder).await {
                     Ok(()) if before.node != holder.node => {
-                        let token = self.token(&page, page.standing().told, page.user().as_deref());
+                        let (version, issued) = (page.version(), unix_ms() / 1000);
+                        let token = self.token(&page, version.told, version.user.as_deref(), issued);
+                        page.set_token_given(issued);
                         page.push_unsequenced(FrameBody::address(
                             Address { key: page.key(), node: holder.node },
                             &token,
@@ -138,7 +141,7 @@ impl Sessions {
     /// The caller must retry on any error.
     async fn rehome_page(&self, page: &Arc<Page>, holder: Holder) -> Result<(), WriteError> {
         while page.is_owned() {
-            let standing = page.standing();
+            let standing = page.version();
             let row = self.row(holder, standing.generation, &page.place(), page.opened(), "");
             match self.registry.write(page.key(), &row, Precondition::Rev(standing.rev)).await {
                 Ok(rev) => {
@@ -258,7 +261,7 @@ impl Sessions {
         self.watching.leave(page);
         // other pages that are still here may have no row yet
         let alone = self.rehoming.load(Ordering::Acquire);
-        let mut rev = page.standing().rev;
+        let mut rev = page.version().rev;
         loop {
             let leaving = PageRemoval {
                 page: page.key(),

@@ -70,10 +70,9 @@ impl PageClaims {
 }
 
 impl Sessions {
-    /// The token that the page's client resumes with from now on.
-    pub(super) fn token(&self, page: &Page, generation: u32, user: Option<&str>) -> String {
-        let issued = unix_ms() / 1000;
-        page.token_given(issued);
+    /// The token that the page's client resumes with from now on, issued at a time in seconds since the Unix epoch.
+    /// Takes no lock of the page, because the page builds its `registered` frame under its lock.
+    pub(super) fn token(&self, page: &Page, generation: u32, user: Option<&str>, issued: u64) -> String {
         let claims = PageClaims {
             page: page.key(),
             session: page.session().key,
@@ -91,12 +90,11 @@ impl Sessions {
         for pages in self.pages().chunks(TURN) {
             let Some(holder) = self.lease.holder() else { return };
             let now = unix_ms() / 1000;
-            let old = |page: &&Arc<Page>| {
-                page.is_live() && now.saturating_sub(page.token_age_counts_from()) >= half
-            };
+            let old = |page: &&Arc<Page>| page.is_live() && now.saturating_sub(page.token_given()) >= half;
             for page in pages.iter().filter(old) {
-                let standing = page.standing();
-                let token = self.token(page, standing.generation, standing.user.as_deref());
+                let standing = page.version();
+                let token = self.token(page, standing.generation, standing.user.as_deref(), now);
+                page.set_token_given(now);
                 page.push_unsequenced(FrameBody::address(
                     Address { key: page.key(), node: holder.node },
                     &token,

@@ -62,7 +62,7 @@ impl Sessions {
         change: impl Fn(&[Arc<str>]) -> Result<Option<Vec<Arc<str>>>, CommandError>,
     ) -> Result<(), CommandError> {
         for _ in 0..ATTEMPTS {
-            let (standing, place) = (page.standing(), page.place());
+            let (standing, place) = (page.version(), page.place());
             let Some(topics) = change(&place.topics)? else { return Ok(()) };
             let holder = self.lease.holder().ok_or_else(CommandError::unavailable)?;
             let place = Membership { topics: topics.clone(), ..place };

@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 use tokio::sync::futures::Notified;
 
 use super::*;
+use crate::protocol::CloseCode;
 
 fn page() -> Page {
     let at = |bits| Address { key: Key::from_bits(bits), node: NodeNumber::new(1).unwrap() };
@@ -90,7 +91,7 @@ fn a_copy_that_does_not_wait_for_a_job_leaves_its_end_to_the_page_elsewhere() {
     let page = page();
     let job = Key::from_bits(7);
     assert!(matches!(page.deliver_job_result(job, "1", &message()), PushOutcome::Missed));
-    assert!(matches!(page.progress(job, "1", &message()), PushOutcome::Missed));
+    assert!(matches!(page.push_job_update(job, "1", &message()), PushOutcome::Missed));
     let named = format!("\"{job}\"");
     assert!(
         matches!(page.deliver_job_result(job, &named, &message()), PushOutcome::Held),
@@ -105,10 +106,10 @@ fn no_progress_of_a_job_is_told_after_its_end() {
     let job = Key::from_bits(7);
     page.track_job(job, "1");
     page.track_job(job, "2");
-    page.progress(job, "1", &message());
+    page.push_job_update(job, "1", &message());
     page.deliver_job_result(job, "1", &message());
-    assert!(matches!(page.progress(job, "1", &message()), PushOutcome::Reached));
-    page.progress(job, "2", &message());
+    assert!(matches!(page.push_job_update(job, "1", &message()), PushOutcome::Reached));
+    page.push_job_update(job, "2", &message());
     assert_eq!(frames(&page, ticket).0.len(), 1 + 3, "registered, and all but the late one");
 }
 

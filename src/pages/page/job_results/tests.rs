@@ -3,17 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pagewire_cluster::id::{Address, NodeNumber};
+use pagewire_cluster::id::{Address, Key, NodeNumber};
 use pagewire_cluster::wire::{Ending, JobNotification, JobUpdate};
 use proptest::prelude::*;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::*;
 use crate::pages::outbox::Budget;
 use crate::pages::page::migration::Handover;
-use crate::pages::page::{AttachKind, AttachmentId, RowVersion};
-use crate::protocol::{FrameId, JobReference, ResumeOutcome, pong};
+use crate::pages::page::{AttachKind, AttachmentId, Page, PushOutcome, RowVersion};
+use crate::protocol::{FrameBody, FrameId, JobReference, ResumeOutcome, pong};
 
 /// So small that a client that was away has often missed too much.
 const BUDGET: Budget = Budget { outbox: 1_000_000, replay: 1500 };
