@@ -242,15 +242,13 @@ mod tests {
     use pagewire_cluster::id::{Address, NodeNumber};
 
     use super::super::outbox::Budget;
-    use super::super::page::RowVersion;
     use super::*;
 
     fn page(number: u128) -> Arc<Page> {
         let at = Address { key: Key::from_bits(number), node: NodeNumber::new(1).unwrap() };
         let user = Some(format!("user-{number}").into());
-        let standing =
-            RowVersion { rev: 1, generation: 1, told: 0, confirmed: false, user, topics: Vec::new() };
-        Arc::new(Page::new(at.key, at, at, 0, standing, Budget { outbox: 400, replay: 4000 }))
+        let place = Membership { session: at, connection: at, user, topics: Vec::new() };
+        Arc::new(Page::new(at.key, place, 0, 1, 1, Budget { outbox: 400, replay: 4000 }))
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod job_results;
 mod migration;
 mod ownership;
+mod push_outcome;
 mod row_state;
 mod seq_prefix;
 mod socket;
@@ -16,33 +17,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pagewire_cluster::id::{Address, Key, Level, NodeNumber};
 use pagewire_cluster::state::Path;
-use pagewire_cluster::wire::{HandedOver, PageJob, PushCounts};
+use pagewire_cluster::wire::{HandedOver, PageJob};
+use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
-use tokio::sync::{Notify, oneshot};
 
 pub(super) use self::migration::{ForwardedFrame, Forwarding, Handover};
 use self::ownership::OwnershipWindow;
+use self::push_outcome::PushEffect;
+pub use self::push_outcome::PushOutcome;
+use self::row_state::RowState;
 pub(super) use self::row_state::RowVersion;
 pub(super) use self::socket::{AttachKind, RegisteredState};
 pub use self::socket::{AttachmentId, DrainOutcome};
-use self::state::{HoldState, PageState, PushEffect};
+use self::state::{HoldState, PageState};
+pub use self::watches::PageWatch;
 use super::outbox::Budget;
-use super::state_watch::PageWatch;
 use crate::protocol::{Close, FrameBody};
-
-/// Result of a push to one page.
-#[derive(Debug)]
-pub enum PushOutcome {
-    /// An open socket takes the frame.
-    Reached,
-    /// The frame is buffered for the resume window.
-    Held,
-    /// The frame is forwarded to another node; the receiver gets the counts from there. A sender that waits for them
-    /// keeps its messages in order.
-    Forwarded(oneshot::Receiver<PushCounts>),
-    /// The frame is not delivered: the page is gone, or its outbox overflowed.
-    Missed,
-}
 
 /// The session, connection, user and topics that a page belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,17 +59,19 @@ pub struct Page {
 }
 
 impl Page {
-    /// A page with a row of this version, not yet held by a socket.
+    /// A page whose row has this revision and generation, not yet held by a socket.
     pub(super) fn new(
         key: Key,
-        session: Address,
-        connection: Address,
+        place: Membership,
         opened: u64,
-        version: RowVersion,
+        rev: u64,
+        generation: u32,
         budget: Budget,
     ) -> Self {
-        let state = Mutex::new(PageState::new(version, budget));
-        Self { key, session, connection, opened, state, changed: Notify::new(), ended: Notify::new() }
+        let Membership { session, connection, user, topics } = place;
+        let state = PageState::new(RowState::new(rev, generation, user, topics), budget);
+        let (changed, ended) = (Notify::new(), Notify::new());
+        Self { key, session, connection, opened, state: Mutex::new(state), changed, ended }
     }
 
     /// The state is consistent at every step, so a poisoned lock is still usable.
@@ -155,10 +147,7 @@ impl Page {
     /// Adds a sequenced frame of a message to many pages, if its sender counts the page at this node. `seen`: the
     /// sender has seen every row up to this revision.
     pub fn push_scoped(&self, seen: Option<u64>, tail: &FrameBody) -> PushOutcome {
-        self.push_by(|state| match state.window.counts(seen) {
-            true => state.push(tail),
-            false => PushOutcome::Missed.into(),
-        })
+        self.push_by(|state| state.push_scoped(seen, tail))
     }
 
     /// Adds a frame about a running job that the page knows by `frame`: its progress, or that it exists. After the
@@ -344,10 +333,7 @@ impl Page {
 
     /// Records a row that gives the page to another node. That node requests the handover.
     pub(super) fn mark_released(&self, rev: u64, generation: u32) {
-        let mut state = self.lock();
-        if state.row.known().generation < generation {
-            state.window.end(rev);
-        }
+        self.lock().release(rev, generation);
     }
 
     /// Marks the page as waiting for the handover from the old holder; frames that arrive until then queue behind it.
@@ -362,10 +348,7 @@ impl Page {
 
     /// Marks a page as detached that was handed over but has no socket.
     pub(super) fn wait(&self) {
-        let mut state = self.lock();
-        if matches!(state.holding, HoldState::Installing) {
-            state.holding = HoldState::Detached;
-        }
+        self.lock().wait();
     }
 }
 

@@ -11,11 +11,10 @@ use pagewire_cluster::id::NodeNumber;
 use pagewire_cluster::wire::{HandedOver, PushCounts};
 use tokio::sync::{mpsc, oneshot};
 
-use super::PushOutcome;
 use super::job_results::TrackedJobs;
-use super::watches::PageWatches;
+use super::push_outcome::PushOutcome;
+use super::watches::{PageWatch, PageWatches};
 use crate::pages::outbox::OutboxSnapshot;
-use crate::pages::state_watch::PageWatch;
 use crate::protocol::FrameBody;
 
 /// The remaining part of a page that moved to another node.

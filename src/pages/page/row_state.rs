@@ -32,9 +32,9 @@ pub(super) struct RowState {
 
 impl RowState {
     /// A row of this node whose token no socket has received yet.
-    pub(super) fn new(version: RowVersion) -> Self {
-        let (written, told) = (version.generation, version.generation.saturating_sub(1));
-        Self { known: RowVersion { told, confirmed: false, ..version }, written }
+    pub(super) fn new(rev: u64, generation: u32, user: Option<Arc<str>>, topics: Vec<Arc<str>>) -> Self {
+        let (told, confirmed) = (generation.saturating_sub(1), false);
+        Self { known: RowVersion { rev, generation, told, confirmed, user, topics }, written: generation }
     }
 
     pub(super) fn known(&self) -> &RowVersion {
@@ -82,8 +82,7 @@ mod tests {
     use super::*;
 
     fn row() -> RowState {
-        let topics = Vec::new();
-        RowState::new(RowVersion { rev: 5, generation: 3, told: 0, confirmed: false, user: None, topics })
+        RowState::new(5, 3, None, Vec::new())
     }
 
     #[test]

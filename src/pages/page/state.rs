@@ -7,16 +7,15 @@ use pagewire_cluster::id::{Level, NodeNumber};
 use pagewire_cluster::state::Path;
 use pagewire_cluster::wire::{HandedOver, PageJob};
 
-use super::PushOutcome;
 use super::job_results::{JobFrame, TrackedJobs};
 use super::migration::{Forwarding, Frozen, Handover, handed_over, received_frames};
 use super::ownership::OwnershipWindow;
-use super::row_state::{RowState, RowVersion};
+use super::push_outcome::{PushEffect, PushOutcome};
+use super::row_state::RowState;
 use super::seq_prefix::SeqPrefix;
 use super::socket::{AttachKind, AttachmentId, DrainOutcome, RegisteredState};
-use super::watches::PageWatches;
+use super::watches::{PageWatch, PageWatches};
 use crate::pages::outbox::{Budget, EnqueueResult, Outbox, Resumed};
-use crate::pages::state_watch::PageWatch;
 use crate::protocol::{Close, CloseCode, FrameBody, ResumeOutcome};
 
 const REPLACED: Close = Close::new(CloseCode::Replaced, "another socket holds this page");
@@ -51,21 +50,7 @@ impl HoldState {
     }
 }
 
-/// What a frame did to a page.
-#[must_use]
-pub(super) struct PushEffect {
-    pub(super) outcome: PushOutcome,
-    /// The socket must be notified.
-    pub(super) wakes: bool,
-}
-
-impl From<PushOutcome> for PushEffect {
-    /// An effect that the socket need not know.
-    fn from(outcome: PushOutcome) -> Self {
-        Self { outcome, wakes: false }
-    }
-}
-
+/// Everything of a page that changes.
 pub(super) struct PageState {
     pub(super) holding: HoldState,
     /// The number of sockets so far; also the attachment id of the present socket.
@@ -84,14 +69,14 @@ pub(super) struct PageState {
 
 impl PageState {
     /// A page without a socket.
-    pub(super) fn new(version: RowVersion, budget: Budget) -> Self {
+    pub(super) fn new(row: RowState, budget: Budget) -> Self {
         Self {
             holding: HoldState::Detached,
             ticket: 0,
             received: 0,
             outbox: Outbox::default(),
             budget,
-            row: RowState::new(version),
+            row,
             window: OwnershipWindow::default(),
             jobs: TrackedJobs::default(),
             watches: PageWatches::default(),
@@ -120,6 +105,11 @@ impl PageState {
             (EnqueueResult::Queued, false) => PushOutcome::Held,
         };
         PushEffect { outcome, wakes: live && (news || slow) }
+    }
+
+    /// Adds a sequenced frame if a sender with all rows up to `seen` counts the page at this node.
+    pub(super) fn push_scoped(&mut self, seen: Option<u64>, tail: &FrameBody) -> PushEffect {
+        if self.window.counts(seen) { self.push(tail) } else { PushOutcome::Missed.into() }
     }
 
     /// Adds a frame about a job unless the result was delivered to the page. A page that has moved on, and a copy that
@@ -270,6 +260,20 @@ impl PageState {
             self.holding = HoldState::Gone(close);
         }
         !taken_over
+    }
+
+    /// Marks a page as detached that was handed over but has no socket.
+    pub(super) fn wait(&mut self) {
+        if matches!(self.holding, HoldState::Installing) {
+            self.holding = HoldState::Detached;
+        }
+    }
+
+    /// Records a row that gives the page to another node.
+    pub(super) fn release(&mut self, rev: u64, generation: u32) {
+        if self.row.known().generation < generation {
+            self.window.end(rev);
+        }
     }
 
     /// Freezes the page for a holder of a later generation; `None` when this node does not hold the page, or holds a

@@ -9,10 +9,8 @@ use crate::protocol::CloseCode;
 
 fn page() -> Page {
     let at = |bits| Address { key: Key::from_bits(bits), node: NodeNumber::new(1).unwrap() };
-    let standing =
-        RowVersion { rev: 1, generation: 1, told: 0, confirmed: false, user: None, topics: Vec::new() };
-    let budget = Budget { outbox: 400, replay: 4000 };
-    Page::new(Key::from_bits(1), at(2), at(3), 0, standing, budget)
+    let place = Membership { session: at(2), connection: at(3), user: None, topics: Vec::new() };
+    Page::new(Key::from_bits(1), place, 0, 1, 1, Budget { outbox: 400, replay: 4000 })
 }
 
 const AGAIN: AttachKind = AttachKind::Resumed { seq: 0 };

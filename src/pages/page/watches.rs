@@ -4,8 +4,40 @@
 
 use pagewire_cluster::id::Level;
 use pagewire_cluster::state::Path;
+use pagewire_cluster::wire::WatchedPath;
 
-use crate::pages::state_watch::{MAX_WATCHES, PageWatch};
+/// The maximum number of paths that a page watches.
+const MAX_WATCHES: usize = 64;
+
+/// A path of a tree that a page watches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageWatch {
+    /// The level of the tree: the page itself, or its session, connection or user.
+    pub level: Level,
+    /// The path in the tree; empty for the whole tree.
+    pub path: Path,
+    /// The last revision that was sent to the page.
+    pub(in crate::pages) revision: u64,
+}
+
+impl PageWatch {
+    /// A watch without a delivered update.
+    pub fn new(level: Level, path: Path) -> Self {
+        Self { level, path, revision: 0 }
+    }
+
+    /// The wire form, for a page that moves to another node.
+    pub(super) fn to_wire(&self) -> WatchedPath {
+        let (level, path) = (self.level.name().to_owned(), self.path.to_string());
+        WatchedPath { level, path, revision: self.revision }
+    }
+
+    /// The watch in a wire form; `None` for a level or path that this release does not know.
+    pub(super) fn from_wire(watched: &WatchedPath) -> Option<Self> {
+        let level = Level::ALL.into_iter().find(|level| level.name() == watched.level)?;
+        Some(Self { level, path: watched.path.parse().ok()?, revision: watched.revision })
+    }
+}
 
 /// The watches of one page.
 #[derive(Debug, Default)]

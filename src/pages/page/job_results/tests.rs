@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::pages::outbox::Budget;
 use crate::pages::page::migration::Handover;
-use crate::pages::page::{AttachKind, AttachmentId, Page, PushOutcome, RowVersion};
+use crate::pages::page::{AttachKind, AttachmentId, Membership, Page, PushOutcome};
 use crate::protocol::{FrameBody, FrameId, JobReference, ResumeOutcome, pong};
 
 /// So small that a client that was away has often missed too much.
@@ -23,9 +23,8 @@ fn number(node: usize) -> NodeNumber {
 
 fn page(generation: u32) -> Arc<Page> {
     let at = |bits| Address { key: Key::from_bits(bits), node: number(0) };
-    let standing =
-        RowVersion { rev: 1, generation, told: 0, confirmed: false, user: None, topics: Vec::new() };
-    Arc::new(Page::new(Key::from_bits(1), at(2), at(3), 0, standing, BUDGET))
+    let place = Membership { session: at(2), connection: at(3), user: None, topics: Vec::new() };
+    Arc::new(Page::new(Key::from_bits(1), place, 0, 1, generation, BUDGET))
 }
 
 fn key(job: u64) -> Key {

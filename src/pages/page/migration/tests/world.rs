@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use self::rows::{Row, Rows};
 use crate::pages::outbox::Budget;
 use crate::pages::page::migration::*;
-use crate::pages::page::{AttachKind, AttachmentId, DrainOutcome, Page, RowVersion};
+use crate::pages::page::{AttachKind, AttachmentId, DrainOutcome, Membership, Page};
 use crate::protocol::{Close, CloseCode, ResumeOutcome, pong};
 
 const BUDGET: Budget = Budget { outbox: 100_000, replay: 1500 };
@@ -24,9 +24,8 @@ fn number(node: usize) -> NodeNumber {
 
 fn page(generation: u32) -> Page {
     let at = |bits| Address { key: Key::from_bits(bits), node: number(0) };
-    let standing =
-        RowVersion { rev: 1, generation, told: 0, confirmed: false, user: None, topics: Vec::new() };
-    Page::new(Key::from_bits(1), at(2), at(3), 0, standing, BUDGET)
+    let place = Membership { session: at(2), connection: at(3), user: None, topics: Vec::new() };
+    Page::new(Key::from_bits(1), place, 0, 1, generation, BUDGET)
 }
 
 fn payload(tail: &FrameBody) -> u64 {
