@@ -87,7 +87,7 @@ pub(super) fn identity(
     user: Option<String>,
     page: Option<Address>,
 ) -> (Option<Arc<str>>, Option<Key>) {
-    let place = page.and_then(|page| parts.context.sessions.find(page.key));
+    let place = page.and_then(|page| parts.context.pages.store.find(page.key));
     let connection = place.as_ref().map(|place| place.connection.key);
     (user.map(Into::into).or_else(|| place.and_then(|place| place.user)), connection)
 }

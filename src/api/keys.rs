@@ -46,7 +46,7 @@ impl From<KeySeen> for SigningKey {
 /// Lists the keys of page tokens.
 #[utoipa::path(get, path = "/api/v1/keys", tag = "cluster", responses((status = 200, body = Paginated<SigningKey>)))]
 pub(super) async fn keys(State(parts): State<ApiState>) -> Json<Paginated<SigningKey>> {
-    let keys = parts.context.sessions.keyring().keys();
+    let keys = parts.context.pages.tokens.keyring().keys();
     Json(Paginated::whole(keys.into_iter().map(SigningKey::from).collect()))
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn keys(State(parts): State<ApiState>) -> Json<Paginated<Signin
 pub(super) async fn rotate(State(parts): State<ApiState>) -> Result<Json<Rotated>, ApiError> {
     let timing = parts.timing;
     let ages = Ages { signs: timing.signing_key, kept: timing.outlives_tokens() };
-    let rotated = parts.context.sessions.keyring().rotate(ages).await;
+    let rotated = parts.context.pages.tokens.keyring().rotate(ages).await;
     let key = rotated.map_err(|error| ApiError::new(ErrorCode::Unavailable, error.to_string()))?;
     tracing::info!(key, "page tokens are signed with a new key");
     Ok(Json(Rotated { key }))

@@ -64,12 +64,12 @@ pub(super) async fn page(
     State(parts): State<ApiState>,
     KeyId(key): KeyId,
 ) -> Result<Json<CloseReport>, ApiError> {
-    let closed = parts.context.sessions.unregister_page(key).await?;
+    let closed = parts.context.pages.closer.unregister_page(key).await?;
     closed.map(|closed| Json(closed.into())).ok_or_else(|| unknown("there is no such page"))
 }
 
 async fn unregister(parts: &ApiState, scope: Scope) -> Result<Option<pages::CloseOutcome>, ApiError> {
-    Ok(parts.context.sessions.unregister(scope).await?)
+    Ok(parts.context.pages.closer.unregister(scope).await?)
 }
 
 impl From<pages::CloseOutcome> for CloseReport {

@@ -24,7 +24,7 @@ pub(super) async fn run(
         (Some(own), Some(user)) if own != *user => {
             return Err(Close::new(CloseCode::Forbidden, "the token is another user's"));
         }
-        (None, Some(user)) => match context.sessions.identify(caller.page.connection().key, user).await {
+        (None, Some(user)) => match context.pages.login.identify(caller.page.connection().key, user).await {
             Ok(()) => {}
             Err(LoginError::Foreign) => {
                 return Err(Close::new(CloseCode::Forbidden, "the connection is another user's"));

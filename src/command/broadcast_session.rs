@@ -11,6 +11,6 @@ pub(super) async fn run(
     frame: BroadcastSession,
 ) -> Result<Reply, CommandError> {
     let session = Scope::Session(caller.page.session().key);
-    let from = context.sessions.address(&caller.page);
+    let from = context.pages.store.address(&caller.page);
     Ok(Reply::reach(&context.deliver.send(session, frame.payload, from).await?))
 }

@@ -31,7 +31,7 @@ pub(super) fn run(
         timeout: frame.timeout_ms.map(Duration::from_millis),
         user,
         connection: Some(connection),
-        page: context.sessions.address(&page),
+        page: context.pages.store.address(&page),
     };
     let executors = context.executors.clone();
     let flight = context.in_flight.begin(page.key(), account, id.json())?;

@@ -23,7 +23,7 @@ pub(super) async fn run(
     };
     let page = &caller.page;
     // without the page's address, no worker could send it the result
-    let Some(address) = context.sessions.address(page) else {
+    let Some(address) = context.pages.store.address(page) else {
         return Err(CommandError::unavailable());
     };
     let (user, connection) = (page.user(), page.connection().key);
@@ -61,7 +61,7 @@ pub(super) async fn run(
 /// of this node receives.
 pub fn job_over(context: &Context, note: &JobNotification) {
     if let JobUpdate::Ended(_) = note.news
-        && let Some(place) = context.sessions.find(note.page)
+        && let Some(place) = context.pages.store.find(note.page)
     {
         let account = match place.user {
             Some(user) => Account::User(user),

@@ -34,7 +34,7 @@ pub fn pending(context: &Arc<Context>, page: &Arc<Page>, recovered: ResumeOutcom
 
 /// Delivers the results of jobs that ended while this node was cut off to the pages of this node that wait for them.
 pub async fn catch_up(context: &Arc<Context>) {
-    for page in context.sessions.pages() {
+    for page in context.pages.store.pages() {
         for waits in page.waits_for() {
             conclude(context, &page, &waits).await;
         }
@@ -48,7 +48,7 @@ pub type Waited = HashSet<(Key, PageJob)>;
 /// that exist. This covers notifications that were lost. Returns the jobs that the pages wait for now.
 pub async fn catch_up_on(context: &Arc<Context>, before: &Waited) -> Waited {
     let mut now = Waited::new();
-    for page in context.sessions.pages().into_iter().filter(|page| page.is_owned()) {
+    for page in context.pages.store.pages().into_iter().filter(|page| page.is_owned()) {
         for waits in page.waits_for() {
             let place = (page.key(), waits);
             if before.contains(&place) {
@@ -96,7 +96,9 @@ async fn look_up(context: &Context, page: &Page, recovered: ResumeOutcome, id: &
     match record.ending(page.key(), id.raw()) {
         Some(note) if reset => drop(page.redeliver_job_result(note.job, id.json(), &FrameBody::job(&note))),
         Some(note) => drop(page.deliver_job_result(note.job, id.json(), &FrameBody::job(&note))),
-        None if reset => drop(page.confirm(record.id, id.json(), &FrameBody::accepted(id, record.id))),
+        None if reset => {
+            drop(page.push_job_update(record.id, id.json(), &FrameBody::accepted(id, record.id)))
+        }
         None => {}
     }
 }

@@ -35,14 +35,14 @@ pub use watch::restore_watches;
 use crate::auth::{Authenticator, Roles, Verified};
 use crate::calls::{Executors, PageRules};
 use crate::config::SendLevel;
-use crate::pages::{Page, PushReport, Pusher, Sessions, StateWatchers};
+use crate::pages::{Page, Pages, PushReport, Pusher, StateWatchers};
 use crate::protocol::CommandError;
 use crate::telemetry::Metrics;
 
 /// Everything that commands act on. Shared by all pages of a node.
 pub struct Context {
     /// Pages of this node.
-    pub sessions: Arc<Sessions>,
+    pub pages: Arc<Pages>,
     /// Delivers messages to pages on any node.
     pub deliver: Pusher,
     /// The executors of calls and jobs.

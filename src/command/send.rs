@@ -15,7 +15,7 @@ pub(super) async fn run(context: &Context, caller: &Caller, frame: SendFrame) ->
                        other targets need the role push";
         return Err(CommandError::new(ErrorCode::Forbidden, message));
     }
-    let from = context.sessions.address(&caller.page);
+    let from = context.pages.store.address(&caller.page);
     Ok(Reply::reach(&context.deliver.send(frame.to.scope()?, frame.payload, from).await?))
 }
 
@@ -40,7 +40,8 @@ fn is_own_target(context: &Context, caller: &Caller, target: &Target) -> bool {
         Target::All(_) => false,
         Target::Page(address) if address.key == page.key() => true,
         Target::Page(address) => context
-            .sessions
+            .pages
+            .store
             .find(address.key)
             .is_some_and(|other| share_a_level(&context.allow, &caller.page.place(), &other)),
     }

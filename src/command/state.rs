@@ -55,7 +55,7 @@ fn write(
         let message = format!("a page may not write at the level {level} here; it needs the role push");
         return Err(CommandError::new(ErrorCode::Forbidden, message));
     }
-    let from = context.sessions.address(&caller.page);
+    let from = context.pages.store.address(&caller.page);
     let act = match caller.page.user() {
         Some(_) => Operation::Edit(edits),
         None => Operation::EditWithin(edits, context.anonymous_tree),

@@ -16,7 +16,7 @@ pub(super) async fn subscribe(
         let message = "this topic is not open to all: topics.open, a token that names it, or the role push";
         return Err(CommandError::new(ErrorCode::Forbidden, message));
     }
-    context.sessions.subscribe(&caller.page, &frame.topic).await?;
+    context.pages.topics.subscribe(&caller.page, &frame.topic).await?;
     Ok(Reply::Nothing)
 }
 
@@ -25,7 +25,7 @@ pub(super) async fn unsubscribe(
     caller: &Caller,
     frame: Unsubscribe,
 ) -> Result<Reply, CommandError> {
-    context.sessions.unsubscribe(&caller.page, &frame.topic).await?;
+    context.pages.topics.unsubscribe(&caller.page, &frame.topic).await?;
     Ok(Reply::Nothing)
 }
 

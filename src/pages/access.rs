@@ -11,18 +11,14 @@
 use std::sync::Arc;
 
 use pagewire_cluster::id::{Address, Holder, Key, Scope};
-use pagewire_cluster::registry::{Expirable, RemovalKind};
+use pagewire_cluster::registry::Expirable;
 
-use super::open::OpenRequest;
-use super::page::{Membership, Page};
-use super::sessions::Sessions;
+use super::page::Membership;
+use super::refusal::{NOT_AUTHENTICATED, STALE_TOKEN, TOO_MANY, WRONG_USER, cut_off, refused};
+use super::request::OpenRequest;
+use super::store::PageStore;
 use super::token::PageClaims;
-use crate::protocol::{Close, CloseCode};
-
-pub(super) const WRONG_USER: Close = Close::new(CloseCode::Forbidden, "this belongs to another user");
-pub(super) const NOT_AUTHENTICATED: Close =
-    Close::new(CloseCode::Unauthenticated, "this belongs to a user: authenticate");
-pub(super) const TOO_MANY: Close = Close::new(CloseCode::Policy, "too many pages of this user");
+use crate::protocol::Close;
 
 /// A session or connection that a page may join.
 pub(super) struct Joinable {
@@ -30,12 +26,17 @@ pub(super) struct Joinable {
     pub(super) user: Option<Arc<str>>,
 }
 
+/// The access checks of this node. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct PageAccess {
+    pub(super) store: Arc<PageStore>,
+}
+
 /// Checks that a socket of `user` may use an entity of `owner`. An anonymous entity requires only its token.
 ///
 /// # Errors
 ///
-/// A close with [`CloseCode::Forbidden`] for another user, or [`CloseCode::Unauthenticated`] for a socket without a
-/// user.
+/// [`WRONG_USER`] for another user, [`NOT_AUTHENTICATED`] for a socket without a user.
 pub(super) fn check_owner(owner: Option<&str>, user: Option<&str>) -> Result<(), Close> {
     match (owner, user) {
         (None, _) => Ok(()),
@@ -45,12 +46,23 @@ pub(super) fn check_owner(owner: Option<&str>, user: Option<&str>) -> Result<(),
     }
 }
 
+/// Accepts the newest generation. Also accepts the one before, as long as the client may not have the token of the
+/// newest one yet.
+///
+/// # Errors
+///
+/// [`STALE_TOKEN`] for any other generation.
+pub(super) fn check_generation(claimed: u32, standing: u32, confirmed: bool) -> Result<(), Close> {
+    let newest = claimed == standing || (claimed.checked_add(1) == Some(standing) && !confirmed);
+    if newest { Ok(()) } else { Err(STALE_TOKEN) }
+}
+
 /// Whether a token was issued while its connection was anonymous.
 pub(super) fn is_anonymous(claims: Option<&PageClaims>) -> bool {
     claims.is_some_and(|claims| claims.user.is_none())
 }
 
-impl Sessions {
+impl PageAccess {
     /// The session and connection that a new page joins: the ones that it names if it proves access to them, otherwise
     /// new ones.
     ///
@@ -114,20 +126,21 @@ impl Sessions {
     }
 
     /// Waits a moment until this node sees the session or connection that a page of a user names, because another node
-    /// may have created it a moment ago. After the wait, [`Sessions::place`] decides by what this node sees.
+    /// may have created it a moment ago. After the wait, [`PageAccess::place`] decides by what this node sees.
     pub(super) async fn await_named(&self, holder: Holder, open: &OpenRequest) {
         let session = open.hello.session_id.map(|id| (Expirable::Session(id.key), id.node));
         let connection = open.hello.connection_id.map(|id| (Expirable::Connection(id.key), id.node));
         let Some((of, node)) = session.or(connection).filter(|_| open.user.is_some()) else { return };
-        if node != holder.node && self.known(of).is_none() && self.registry.view().epoch(node).is_some() {
-            let seen = tokio::time::timeout(self.timing.view_wait, self.registry.shown(of)).await;
+        let registry = &self.store.registry;
+        if node != holder.node && self.known(of).is_none() && registry.view().epoch(node).is_some() {
+            let seen = tokio::time::timeout(self.store.timing.view_wait, registry.shown(of)).await;
             tracing::debug!(seen = seen.is_ok(), "waited for a session or connection of another node");
         }
     }
 
     /// Whether one of these is ending. No page joins an ending entity, even with a valid proof.
     pub(super) fn ends(&self, lasting: &[Expirable]) -> bool {
-        let view = self.registry.view();
+        let view = self.store.registry.view();
         lasting.iter().any(|of| view.is_ending(*of))
     }
 
@@ -138,13 +151,13 @@ impl Sessions {
             Expirable::Session(key) => Scope::Session(key),
             Expirable::Connection(key) => Scope::Connection(key),
         };
-        let pages = self.hub.pages(&scope);
+        let pages = self.store.hub.pages(&scope);
         let here = pages.iter().find(|page| page.user().is_some()).or_else(|| pages.first());
         let here = here.map(|page| Joinable { connection: page.connection(), user: page.user() });
         if here.as_ref().is_some_and(|known| known.user.is_some()) {
             return here;
         }
-        let view = self.registry.view();
+        let view = self.store.registry.view();
         let seen = match of {
             Expirable::Session(key) => {
                 view.session(key).map(|seen| Joinable { connection: seen.connection, user: seen.user })
@@ -176,10 +189,10 @@ impl Sessions {
         user: Option<&str>,
     ) -> Result<(), Close> {
         let Some(user) = user.filter(|_| is_anonymous(claims)) else { return Ok(()) };
-        let kept = self.timing.outlives_tokens();
-        match self.registry.claim_connection(connection, user, kept).await {
+        let kept = self.store.timing.outlives_tokens();
+        match self.store.registry.claim_connection(connection, user, kept).await {
             Ok(owned) => check_owner(Some(&owned.owner), Some(user)),
-            Err(error) => Err(self.refused(error)),
+            Err(error) => Err(refused(error, &self.store.timing)),
         }
     }
 
@@ -194,36 +207,26 @@ impl Sessions {
         if user.is_some() || !is_anonymous(claims) {
             return Ok(None);
         }
-        self.registry.owner(connection).await.map_err(|_| self.cut_off())
-    }
-
-    /// Removes a page right after its row was written, because its connection now belongs to this user. Returns the
-    /// close for its socket.
-    pub(super) fn turn_away(self: &Arc<Self>, page: &Arc<Page>, owner: &str, farewell: RemovalKind) -> Close {
-        let standing = page.standing();
-        // a session or connection that becomes idle without this page keeps its owner
-        self.set_row_and_user(page, standing.rev, standing.generation, self.intern(Some(owner)));
-        page.leave(None, NOT_AUTHENTICATED);
-        if let Some(last) = self.hub.remove(page) {
-            let (this, page) = (self.clone(), page.clone());
-            tokio::spawn(async move { this.remove_from_cluster(&page, last, farewell).await });
-        }
-        NOT_AUTHENTICATED
+        self.store.registry.owner(connection).await.map_err(|_| cut_off(&self.store.timing))
     }
 
     /// Checks that a user may have `more` additional pages, as far as this node sees.
     pub(super) fn check_room(&self, user: Option<&str>, more: usize) -> Result<(), Close> {
         let Some(user) = user.filter(|_| more > 0) else { return Ok(()) };
-        if self.pages_of_user(user) + more > self.options.pages_per_user { Err(TOO_MANY) } else { Ok(()) }
+        if self.store.pages_of_user(user) + more > self.store.options.pages_per_user {
+            Err(TOO_MANY)
+        } else {
+            Ok(())
+        }
     }
 
     /// The number of pages that a resuming page adds to its user: itself, if it is not counted yet, and the anonymous
     /// pages of its connection, which become that user's too.
     pub(super) fn added_by_return(&self, claims: &PageClaims, user: Option<&str>) -> usize {
         let is_user = |owner: Option<Arc<str>>| owner.as_deref() == user;
-        let here = self.hub.page(claims.page).filter(|page| page.is_owned());
+        let here = self.store.hub.page(claims.page).filter(|page| page.is_owned());
         let counted = here.is_some_and(|page| is_user(page.user()))
-            || self.registry.view().page(claims.page).is_some_and(|seen| is_user(seen.user.clone()));
+            || self.store.registry.view().page(claims.page).is_some_and(|seen| is_user(seen.user.clone()));
         let following = match claims.user {
             None => self.anonymous_pages(claims.connection, Some(claims.page)),
             Some(_) => 0,
@@ -234,11 +237,11 @@ impl Sessions {
     /// The number of anonymous pages of a connection, excluding `without`.
     pub(super) fn anonymous_pages(&self, connection: Key, without: Option<Key>) -> usize {
         let scope = Scope::Connection(connection);
-        let here = self.hub.pages(&scope).into_iter();
+        let here = self.store.hub.pages(&scope).into_iter();
         let here =
             here.filter(|page| page.is_owned() && page.user().is_none() && Some(page.key()) != without);
         let here = here.count();
-        let view = self.registry.view();
+        let view = self.store.registry.view();
         let seen = view.pages_of(&scope).filter(|(key, seen)| seen.user.is_none() && Some(*key) != without);
         seen.count().max(here)
     }
@@ -247,6 +250,7 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::CloseCode;
 
     #[test]
     fn what_has_a_user_needs_that_user() {
@@ -254,5 +258,14 @@ mod tests {
         assert!(check_owner(Some("ann"), Some("ann")).is_ok());
         assert_eq!(check_owner(Some("ann"), Some("bob")).map_err(|c| c.code), Err(CloseCode::Forbidden));
         assert_eq!(check_owner(Some("ann"), None).map_err(|c| c.code), Err(CloseCode::Unauthenticated));
+    }
+
+    #[test]
+    fn the_token_before_the_newest_resumes_only_until_the_newest_was_used() {
+        assert!(check_generation(3, 3, true).is_ok());
+        assert!(check_generation(2, 3, false).is_ok());
+        assert!(check_generation(2, 3, true).is_err());
+        assert!(check_generation(1, 3, false).is_err());
+        assert!(check_generation(u32::MAX, 3, false).is_err());
     }
 }

@@ -1,4 +1,7 @@
-//! Closes pages permanently, at any level, on every node.
+//! The end of pages: after their resume window, or on request at any level on every node.
+//!
+//! Owns: the resume window of a page without a socket, the removal of a page's row, and the closing of a scope. Never: a
+//! page that moves to another node.
 //!
 //! All nodes get a request first; each closes its own pages and reports their number. For a node that does not reply,
 //! the requesting node writes the tombstones. Then the sessions and connections that end with the scope are marked in
@@ -12,14 +15,15 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use pagewire_cluster::engine::{Unavailable, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key, NodeNumber, Scope};
-use pagewire_cluster::registry::{PageRemoval, RemovalKind, RowLookup};
+use pagewire_cluster::peer::PeerClient;
+use pagewire_cluster::registry::{Expirable, PageRemoval, RemovalKind, RowLookup};
 use pagewire_cluster::wire::ClosePages;
 
 use super::hub::LastOf;
-use super::open::UNREGISTERED;
-use super::page::Page;
-use super::sessions::Sessions;
-use crate::protocol::{CommandError, ErrorCode};
+use super::page::{AttachmentId, Page};
+use super::refusal::UNREGISTERED;
+use super::store::PageStore;
+use crate::protocol::{Close, CloseCode, CommandError, ErrorCode};
 use crate::telemetry;
 
 /// Maximum number of rows that one node writes at the same time.
@@ -38,7 +42,67 @@ pub struct CloseOutcome {
     pub unreachable: Vec<NodeNumber>,
 }
 
-impl Sessions {
+/// Closes the pages of this node, for a time-out or a request.
+pub struct PageCloser {
+    pub(super) store: Arc<PageStore>,
+    pub(super) post: PeerClient,
+}
+
+impl PageCloser {
+    /// Detaches a socket: the page stays for the resume window, then leaves the cluster.
+    pub fn detach(self: &Arc<Self>, page: &Arc<Page>, ticket: AttachmentId) {
+        if page.detach(ticket) {
+            self.keep_for_window(page, ticket);
+        }
+    }
+
+    /// Keeps a page without a socket for the resume window, then removes it from the cluster.
+    pub(super) fn keep_for_window(self: &Arc<Self>, page: &Arc<Page>, ticket: AttachmentId) {
+        let (this, page) = (self.clone(), page.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(this.store.options.resume_window).await;
+            if page.leave(Some(ticket), Close::new(CloseCode::Unregistered, ""))
+                && let Some(last) = this.store.hub.remove(&page)
+            {
+                this.remove_from_cluster(&page, last, RemovalKind::Forget).await;
+            }
+        });
+    }
+
+    /// Removes a page that has left this node from the cluster. A row without a page would otherwise stay for as long
+    /// as this node runs. A session or connection without other pages is idle from here on.
+    pub(super) async fn remove_from_cluster(&self, page: &Page, last: LastOf, farewell: RemovalKind) {
+        self.store.watching.leave(page);
+        // other pages that are still here may have no row yet
+        let alone = self.store.incarnations.is_rewriting();
+        let mut rev = page.version().rev;
+        loop {
+            let leaving = PageRemoval {
+                page: page.key(),
+                rev,
+                session: page.session(),
+                connection: page.connection(),
+                user: page.user().as_deref().map(str::to_owned),
+                last_of_session: alone || last.of_session,
+                last_of_connection: alone || last.of_connection,
+            };
+            match self.store.registry.leave(&leaving, farewell).await {
+                Ok(()) | Err(WriteError::Invalid) => return,
+                // the row may have been written once more before the page left, with or without a result
+                Err(WriteError::Conflict { .. }) => match self.store.own_row(page).await {
+                    Ok(Some((_, now))) if now != rev => {
+                        rev = now;
+                        continue;
+                    }
+                    Ok(None) => return,
+                    Ok(Some(_)) | Err(Unavailable) => {}
+                },
+                Err(WriteError::Down | WriteError::Unknown) => {}
+            }
+            tokio::time::sleep(self.store.timing.lease_renew).await;
+        }
+    }
+
     /// Closes every page of a session, connection or user on all nodes, and ends its sessions and connections. `None`
     /// when there is nothing to close.
     ///
@@ -47,14 +111,14 @@ impl Sessions {
     /// [`ErrorCode::Unavailable`] while this node is cut off from its cluster, or when a page keeps moving between
     /// nodes.
     pub async fn unregister(self: &Arc<Self>, scope: Scope) -> Result<Option<CloseOutcome>, CommandError> {
-        self.lease.holder().ok_or_else(CommandError::unavailable)?;
+        self.store.lease.holder().ok_or_else(CommandError::unavailable)?;
         let (known, pages) = {
-            let view = self.registry.view();
+            let view = self.store.registry.view();
             let pages: Vec<_> = view.pages_of(&scope).map(|(page, seen)| (page, seen.holder.node)).collect();
             (!view.expirable_below(&scope).is_empty(), pages)
         };
         let holders: Vec<Holder> =
-            self.registry.view().nodes().into_iter().map(|(holder, _)| holder).collect();
+            self.store.registry.view().nodes().into_iter().map(|(holder, _)| holder).collect();
         let answers = join_all(holders.iter().map(|holder| self.close_at(*holder, &scope))).await;
         let mut outcome = CloseOutcome::default();
         for (holder, closed) in holders.iter().zip(answers) {
@@ -64,7 +128,7 @@ impl Sessions {
         for (page, _) in silent {
             self.write_tombstone(page).await?;
         }
-        let marked = self.registry.end(&scope).await.map_err(|_| CommandError::unavailable())?;
+        let marked = self.store.registry.end(&scope).await.map_err(|_| CommandError::unavailable())?;
         let nothing = !known && marked == 0 && outcome.closed == 0 && outcome.unreachable.is_empty();
         Ok(Some(outcome).filter(|_| !nothing))
     }
@@ -77,17 +141,16 @@ impl Sessions {
     /// [`ErrorCode::Unavailable`] while this node is cut off from its cluster, or when the page keeps moving between
     /// nodes.
     pub async fn unregister_page(self: &Arc<Self>, page: Key) -> Result<Option<CloseOutcome>, CommandError> {
-        self.lease.holder().ok_or_else(CommandError::unavailable)?;
+        self.store.lease.holder().ok_or_else(CommandError::unavailable)?;
         let mut outcome = CloseOutcome::default();
         for _ in 0..ATTEMPTS {
-            let found = self.registry.find(page).await.map_err(|Unavailable| CommandError::unavailable())?;
-            let (row, rev) = match found {
+            let (row, rev) = match self.look_up(page).await? {
                 RowLookup::Page(row, rev) => (row, rev),
                 RowLookup::Unregistered => return Ok(Some(outcome)),
                 RowLookup::Nothing => return Ok(Some(outcome).filter(|outcome| outcome.closed > 0)),
             };
             let holder = Holder { node: row.node, epoch: row.epoch };
-            if self.registry.view().lives(holder) {
+            if self.store.registry.view().lives(holder) {
                 let scope = Scope::Page(Address { key: page, node: row.node });
                 outcome.count(row.node, self.close_at(holder, &scope).await);
                 if !outcome.unreachable.is_empty() {
@@ -95,8 +158,8 @@ impl Sessions {
                     return Ok(Some(outcome));
                 }
             } else {
-                match self.registry.leave(&PageRemoval::whole(page, &row, rev), RemovalKind::Unregister).await
-                {
+                let whole = PageRemoval::whole(page, &row, rev);
+                match self.store.registry.leave(&whole, RemovalKind::Unregister).await {
                     Ok(()) => outcome.closed += 1,
                     Err(WriteError::Conflict { .. }) => {}
                     Err(_) => return Err(CommandError::unavailable()),
@@ -106,20 +169,22 @@ impl Sessions {
         Err(moving())
     }
 
+    async fn look_up(&self, page: Key) -> Result<RowLookup, CommandError> {
+        self.store.registry.find(page).await.map_err(|Unavailable| CommandError::unavailable())
+    }
+
     /// Writes the tombstone of a page on behalf of a node that does not reply.
     async fn write_tombstone(&self, page: Key) -> Result<(), CommandError> {
         for _ in 0..ATTEMPTS {
-            let written =
-                match self.registry.find(page).await.map_err(|Unavailable| CommandError::unavailable())? {
-                    RowLookup::Page(row, rev) => {
-                        self.registry
-                            .leave(&PageRemoval::whole(page, &row, rev), RemovalKind::Unregister)
-                            .await
-                    }
-                    // the row was swept meanwhile
-                    RowLookup::Nothing => self.registry.write_tombstone(page).await,
-                    RowLookup::Unregistered => return Ok(()),
-                };
+            let written = match self.look_up(page).await? {
+                RowLookup::Page(row, rev) => {
+                    let whole = PageRemoval::whole(page, &row, rev);
+                    self.store.registry.leave(&whole, RemovalKind::Unregister).await
+                }
+                // the row was swept meanwhile
+                RowLookup::Nothing => self.store.registry.write_tombstone(page).await,
+                RowLookup::Unregistered => return Ok(()),
+            };
             match written {
                 Ok(()) => return Ok(()),
                 Err(WriteError::Conflict { .. }) => {}
@@ -131,12 +196,12 @@ impl Sessions {
 
     /// Closes the pages of the scope on one node. Returns their number; `None` when the node does not report it.
     async fn close_at(self: &Arc<Self>, holder: Holder, scope: &Scope) -> Option<u64> {
-        if self.lease.holder() == Some(holder) {
+        if self.store.lease.holder() == Some(holder) {
             return Some(self.unregister_here(scope).await);
         }
         let request = ClosePages { scope: scope.clone() };
         // the node writes a row for each of its pages before it replies
-        let post = self.post.within(self.timing.call);
+        let post = self.post.within(self.store.timing.call);
         match post.ask(holder, &request, telemetry::current_trace()).await {
             Ok(closed) => Some(closed.pages),
             Err(error) => {
@@ -149,9 +214,9 @@ impl Sessions {
     /// Closes the pages of the scope on this node and returns their number.
     pub async fn unregister_here(&self, scope: &Scope) -> u64 {
         let mut closed = Vec::new();
-        for page in self.hub.pages(scope).into_iter().filter(|page| page.is_owned()) {
+        for page in self.store.hub.pages(scope).into_iter().filter(|page| page.is_owned()) {
             page.leave(None, UNREGISTERED);
-            if let Some(last) = self.hub.remove(&page) {
+            if let Some(last) = self.store.hub.remove(&page) {
                 closed.push((page, last));
             }
         }
@@ -162,6 +227,30 @@ impl Sessions {
         };
         departing.for_each_concurrent(WRITERS, depart).await;
         count
+    }
+
+    /// Closes the pages of an ending session or connection, also if this node was not asked to close them.
+    pub(super) fn notice_ending(self: &Arc<Self>, ending: Expirable) {
+        let scope = match ending {
+            Expirable::Session(key) => Scope::Session(key),
+            Expirable::Connection(key) => Scope::Connection(key),
+        };
+        if self.store.hub.has_pages(&scope) {
+            let this = self.clone();
+            tokio::spawn(async move { this.unregister_here(&scope).await });
+        }
+    }
+
+    /// Closes a page that another node unregistered while it could not reach this node.
+    pub(super) fn notice_unregistered(&self, page: Key, rev: u64) {
+        if let Some(page) = self.store.hub.page(page)
+            && page.is_owned()
+            && page.version().rev < rev
+        {
+            page.leave(None, UNREGISTERED);
+            self.store.hub.remove(&page);
+            self.store.watching.leave(&page);
+        }
     }
 }
 

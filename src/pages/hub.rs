@@ -12,7 +12,7 @@ use pagewire_cluster::table;
 use pagewire_cluster::wire::PushCounts;
 use tokio::sync::oneshot;
 
-use super::page::{Page, PushOutcome};
+use super::page::{Membership, Page, PushOutcome};
 use crate::protocol::FrameBody;
 
 #[derive(Default)]
@@ -49,10 +49,11 @@ impl Index {
         table::shrink(&mut self.pages);
         remove(&mut self.by_session, &page.session().key, page.key());
         remove(&mut self.by_connection, &page.connection().key, page.key());
-        if let Some(user) = page.user() {
+        let Membership { user, topics, .. } = page.place();
+        if let Some(user) = user {
             remove(&mut self.by_user, &*user, page.key());
         }
-        for topic in page.topics() {
+        for topic in topics {
             remove(&mut self.by_topic, &*topic, page.key());
         }
     }
@@ -183,10 +184,11 @@ impl Hub {
         }
         add(&mut index.by_session, page.session().key, &page);
         add(&mut index.by_connection, page.connection().key, &page);
-        if let Some(user) = page.user() {
+        let Membership { user, topics, .. } = page.place();
+        if let Some(user) = user {
             add(&mut index.by_user, user, &page);
         }
-        for topic in page.topics() {
+        for topic in topics {
             add(&mut index.by_topic, topic, &page);
         }
         index.pages.insert(page.key(), page);
@@ -214,7 +216,7 @@ impl Hub {
             return;
         }
         let here = index.pages.contains_key(&page.key());
-        for topic in page.topics() {
+        for topic in page.place().topics {
             remove(&mut index.by_topic, &*topic, page.key());
         }
         for topic in topics.iter().filter(|_| here) {
@@ -240,15 +242,13 @@ mod tests {
     use pagewire_cluster::id::{Address, NodeNumber};
 
     use super::super::outbox::Budget;
-    use super::super::page::RowVersion;
     use super::*;
 
     fn page(number: u128) -> Arc<Page> {
         let at = Address { key: Key::from_bits(number), node: NodeNumber::new(1).unwrap() };
         let user = Some(format!("user-{number}").into());
-        let standing =
-            RowVersion { rev: 1, generation: 1, told: 0, confirmed: false, user, topics: Vec::new() };
-        Arc::new(Page::new(at.key, at, at, 0, standing, Budget { outbox: 400, replay: 4000 }))
+        let place = Membership { session: at, connection: at, user, topics: Vec::new() };
+        Arc::new(Page::new(at.key, place, 0, 1, 1, Budget { outbox: 400, replay: 4000 }))
     }
 
     #[test]

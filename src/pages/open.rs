@@ -1,35 +1,32 @@
 //! Opens and resumes pages: decides which page a socket gets, and builds the `registered` frame.
 //!
+//! Owns: the order of an opening, from the proof to the first frame. Never: the frames of a page, or what its old holder
+//! does.
+//!
 //! The order is fixed: proof first, then the row, then the socket. The node that wins the compare-and-set on the row
 //! holds the page.
 
 use std::sync::Arc;
 
-use pagewire_cluster::engine::{Precondition, Unavailable, WriteError};
+use pagewire_cluster::clock::unix_ms;
+use pagewire_cluster::engine::{Precondition, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key};
 use pagewire_cluster::registry::{Expirable, PageRow, RemovalKind, RowLookup};
 
-use super::access::{NOT_AUTHENTICATED, check_owner, is_anonymous};
-use super::page::{AttachKind, AttachmentId, Membership, Page, RegisteredState, RowVersion};
-use super::rows::to_ask;
-use super::sessions::Sessions;
-use super::token::PageClaims;
-use crate::protocol::{Close, CloseCode, FrameBody, Hello, Registered, ResumeOutcome};
-use pagewire_cluster::clock::unix_ms;
+use super::access::{PageAccess, check_generation, check_owner, is_anonymous};
+use super::close::PageCloser;
+use super::migrate::PageMigrator;
+use super::page::{AttachKind, AttachmentId, Membership, Page, RegisteredState};
+use super::refusal::{EXPIRED, NO_PROOF, NOT_AUTHENTICATED, RESUME_CONFLICT, UNREGISTERED, cut_off, refused};
+use super::request::OpenRequest;
+use super::rows::RowError;
+use super::store::{Options, PageStore};
+use super::takeover::Takeover;
+use super::token::{PageClaims, PageTokens};
+use crate::protocol::{Close, FrameBody, Registered, ResumeOutcome};
 
 /// Maximum attempts of a resume that loses the race for the row.
 const RESUME_ATTEMPTS: usize = 3;
-
-/// Input of a socket that opens a page.
-#[derive(Debug)]
-pub struct OpenRequest {
-    /// The first frame of the socket.
-    pub hello: Hello,
-    /// The authenticated user of the socket; absent for anonymous.
-    pub user: Option<Arc<str>>,
-    /// The user agent of the browser.
-    pub agent: String,
-}
 
 /// A page attached to a socket.
 pub struct Opened {
@@ -41,43 +38,33 @@ pub struct Opened {
     pub recovered: ResumeOutcome,
 }
 
-const NO_PROOF: Close = Close::new(CloseCode::Forbidden, "resuming a page needs its token");
-const EXPIRED: Close = Close::new(CloseCode::Forbidden, "the token of this page has expired");
-const STALE_TOKEN: Close = Close::new(CloseCode::Replaced, "another socket holds this page");
-pub(super) const UNREGISTERED: Close = Close::new(CloseCode::Unregistered, "the server has removed this");
-const CLUSTER_UNAVAILABLE: Close = Close::new(CloseCode::Overloaded, "the cluster is unavailable");
-pub(super) const RESUME_CONFLICT: Close =
-    Close::new(CloseCode::HeldElsewhere, "the page is being taken elsewhere");
-
-/// Accepts the newest generation. Also accepts the one before, as long as the client may not have the token of the
-/// newest one yet.
-///
-/// # Errors
-///
-/// [`STALE_TOKEN`] for any other generation.
-fn check_generation(claimed: u32, standing: u32, confirmed: bool) -> Result<(), Close> {
-    let newest = claimed == standing || (claimed.checked_add(1) == Some(standing) && !confirmed);
-    if newest { Ok(()) } else { Err(STALE_TOKEN) }
+/// Opens and resumes the pages of this node.
+pub struct PageOpener {
+    pub(super) store: Arc<PageStore>,
+    pub(super) access: PageAccess,
+    pub(super) tokens: PageTokens,
+    pub(super) closer: Arc<PageCloser>,
+    pub(super) migrator: Arc<PageMigrator>,
 }
 
-impl Sessions {
+impl PageOpener {
     /// Opens a page or resumes one.
     ///
     /// # Errors
     ///
-    /// The [`Close`] that the socket must send, for example [`CloseCode::Forbidden`] without a valid token, or
-    /// [`CloseCode::Overloaded`] while the cluster is unavailable.
-    pub async fn open(self: &Arc<Self>, open: OpenRequest) -> Result<Opened, Close> {
-        let holder = self.lease.holder().ok_or_else(|| self.cut_off())?;
+    /// The [`Close`] that the socket must send, for example `forbidden` without a valid token, or
+    /// `overloaded` while the cluster is unavailable.
+    pub async fn open(&self, open: OpenRequest) -> Result<Opened, Close> {
+        let holder = self.store.lease.holder().ok_or_else(|| self.cut_off())?;
         let claims = match &open.hello.resume {
             None => None,
             Some(resume) => {
-                let claims =
-                    PageClaims::verify(&resume.token, &self.keyring).await.map_err(|_| self.cut_off())?;
+                let claims = self.tokens.verify(&resume.token).await.map_err(|_| self.cut_off())?;
                 Some((claims.ok_or(NO_PROOF)?, resume.seq))
             }
         };
-        let expired = |claims: &PageClaims| claims.is_older_than(self.timing.page_token, unix_ms() / 1000);
+        let expired =
+            |claims: &PageClaims| claims.is_older_than(self.store.timing.page_token, unix_ms() / 1000);
         match (open.hello.page_id, claims) {
             (Some(page), Some((claims, _))) if claims.page == page.key && expired(&claims) => Err(EXPIRED),
             (Some(page), Some((claims, seq))) if claims.page == page.key => {
@@ -93,26 +80,26 @@ impl Sessions {
     }
 
     async fn create(
-        self: &Arc<Self>,
+        &self,
         holder: Holder,
         claims: Option<PageClaims>,
         open: &OpenRequest,
     ) -> Result<Opened, Close> {
         let user = open.user.as_deref();
         if claims.is_none() {
-            self.await_named(holder, open).await;
+            self.access.await_named(holder, open).await;
         }
-        let place = self.place(holder, claims.as_ref(), open)?;
+        let place = self.access.place(holder, claims.as_ref(), open)?;
         let connection = place.connection.key;
         let claims = claims.as_ref().filter(|claims| claims.connection == connection);
-        let following = if is_anonymous(claims) { self.anonymous_pages(connection, None) } else { 0 };
-        self.check_room(user, 1 + following)?;
-        self.claim_for(connection, claims, user).await?;
+        let following = if is_anonymous(claims) { self.access.anonymous_pages(connection, None) } else { 0 };
+        self.access.check_room(user, 1 + following)?;
+        self.access.claim_for(connection, claims, user).await?;
         let key = Key::random();
-        let row = self.row(holder, 1, &place, unix_ms(), &open.agent);
-        let rev = self.registry.write(key, &row, Precondition::Absent).await.map_err(|error| {
+        let row = self.store.row(holder, 1, &place, unix_ms(), &open.agent);
+        let rev = self.store.registry.write(key, &row, Precondition::Absent).await.map_err(|error| {
             if error == WriteError::Unknown {
-                self.disown(key, row.generation, true);
+                self.store.disown(key, row.generation, true);
             }
             self.refused(error)
         })?;
@@ -122,23 +109,24 @@ impl Sessions {
     }
 
     async fn resume(
-        self: &Arc<Self>,
+        &self,
         holder: Holder,
         claims: PageClaims,
         seq: u64,
         open: &OpenRequest,
     ) -> Result<Opened, Close> {
-        if self.ends(&[Expirable::Session(claims.session), Expirable::Connection(claims.connection)]) {
+        if self.access.ends(&[Expirable::Session(claims.session), Expirable::Connection(claims.connection)]) {
             return Err(UNREGISTERED);
         }
-        self.check_return(&claims, open.user.as_deref())?;
-        self.check_room(open.user.as_deref(), self.added_by_return(&claims, open.user.as_deref()))?;
+        self.access.check_return(&claims, open.user.as_deref())?;
+        self.access
+            .check_room(open.user.as_deref(), self.access.added_by_return(&claims, open.user.as_deref()))?;
         for _ in 0..RESUME_ATTEMPTS {
-            let opened = match self.hub.page(claims.page).filter(|page| page.is_owned()) {
+            let opened = match self.store.hub.page(claims.page).filter(|page| page.is_owned()) {
                 // an earlier resume waits for the old holder: it gets the page in a moment, or no socket does
                 Some(page) if page.is_installing() => return Err(RESUME_CONFLICT),
                 // a later token: the page has moved since, and this node has not seen the row yet
-                Some(page) if page.standing().generation < claims.generation => {
+                Some(page) if page.version().generation < claims.generation => {
                     self.resume_elsewhere(holder, &claims, seq, open).await?
                 }
                 Some(page) => self.resume_here(holder, &page, &claims, seq, open).await?,
@@ -155,33 +143,30 @@ impl Sessions {
 
     /// Resumes a page that this node holds. `None` when the row or the page changed meanwhile; the caller reads again.
     async fn resume_here(
-        self: &Arc<Self>,
+        &self,
         holder: Holder,
         page: &Arc<Page>,
         claims: &PageClaims,
         seq: u64,
         open: &OpenRequest,
     ) -> Result<Option<Opened>, Close> {
-        let standing = page.standing();
-        check_owner(standing.user.as_deref(), open.user.as_deref())?;
-        check_generation(claims.generation, standing.told, standing.confirmed)?;
+        let known = page.version();
+        check_owner(known.user.as_deref(), open.user.as_deref())?;
+        check_generation(claims.generation, known.told, known.confirmed)?;
         let (connection, user) = (page.connection().key, open.user.as_deref());
-        let anonymous = Some(claims).filter(|_| standing.user.is_none());
-        self.claim_for(connection, anonymous, user).await?;
-        let place = Membership { user: standing.user.clone().or_else(|| open.user.clone()), ..page.place() };
-        let generation = standing.generation.max(standing.told + 1);
-        page.writes(generation);
-        let row = self.row(holder, generation, &place, page.opened(), &open.agent);
-        let rev = match self.registry.write(page.key(), &row, Precondition::Rev(standing.rev)).await {
+        let anonymous = Some(claims).filter(|_| known.user.is_none());
+        self.access.claim_for(connection, anonymous, user).await?;
+        let place = Membership { user: known.user.clone().or_else(|| open.user.clone()), ..page.place() };
+        let generation = known.generation.max(known.told + 1);
+        page.will_write(generation);
+        let row = self.store.row(holder, generation, &place, page.opened(), &open.agent);
+        let rev = match self.store.write_row(page, &known, &row).await {
             Ok(rev) => rev,
-            Err(WriteError::Conflict { .. }) => {
-                self.knows_better(page, &standing).await.map_err(|Unavailable| self.cut_off())?;
-                return Ok(None);
-            }
+            Err(RowError::Changed | RowError::Lost) => return Ok(None),
             Err(error) => return Err(self.refused(error)),
         };
-        self.set_row_and_user(page, rev, generation, place.user);
-        if self.overtaken_by(connection, anonymous, user).await?.is_some() {
+        self.store.set_row_and_user(page, rev, generation, place.user);
+        if self.access.overtaken_by(connection, anonymous, user).await?.is_some() {
             // the page stays: it gets its user in a moment
             return Err(NOT_AUTHENTICATED);
         }
@@ -191,7 +176,7 @@ impl Sessions {
     /// Resumes a page that another node or an earlier incarnation (epoch) of this node held. This node wins the row
     /// first, then the old holder hands the page over if it is alive.
     async fn resume_elsewhere(
-        self: &Arc<Self>,
+        &self,
         holder: Holder,
         claims: &PageClaims,
         seq: u64,
@@ -199,9 +184,9 @@ impl Sessions {
     ) -> Result<Option<Opened>, Close> {
         let user = open.user.as_deref();
         let (found, overtaken) = tokio::join!(
-            self.registry.find(claims.page),
+            self.store.registry.find(claims.page),
             // checked before the page is taken from its holder
-            self.overtaken_by(claims.connection, Some(claims), user)
+            self.access.overtaken_by(claims.connection, Some(claims), user)
         );
         if overtaken?.is_some() {
             return Err(NOT_AUTHENTICATED);
@@ -211,83 +196,102 @@ impl Sessions {
             RowLookup::Nothing => None,
             RowLookup::Unregistered => return Err(UNREGISTERED),
         };
-        let (owner, generation, expect) = match &found {
-            Some((row, rev)) => (row.user.clone(), row.generation, Precondition::Rev(*rev)),
-            None => (claims.user.clone(), claims.generation, Precondition::Absent),
+        let (owner, generation) = match &found {
+            Some((row, _)) => (row.user.as_deref(), row.generation),
+            None => (claims.user.as_deref(), claims.generation),
         };
-        check_owner(owner.as_deref(), user)?;
+        check_owner(owner, user)?;
         let confirmed = match &found {
             Some((row, _)) if claims.generation != row.generation => {
-                self.is_confirmed(claims.page, row).await
+                self.migrator.is_confirmed(claims.page, row).await
             }
             _ => false,
         };
         check_generation(claims.generation, generation, confirmed)?;
-        self.claim_for(claims.connection, Some(claims).filter(|_| owner.is_none()), user).await?;
-        let at = |key| Address { key, node: holder.node };
-        let (session, connection, opened) = match &found {
-            Some((row, _)) => (row.session, row.connection, row.opened),
-            None => (at(claims.session), at(claims.connection), unix_ms()),
-        };
-        let topics =
-            found.iter().flat_map(|(row, _)| &row.topics).map(|topic| topic.as_str().into()).collect();
-        let user = owner.map(Arc::from).or_else(|| open.user.clone());
-        let place = Membership { session, connection, user, topics };
-        // an interrupted move has left frames of the page on two nodes, and they cannot be put in order again
-        let others =
-            found.iter().flat_map(|(row, _)| [Some(Holder { node: row.node, epoch: row.epoch }), row.prev]);
-        let others = others.flatten().any(|old| old != holder && self.registry.view().lives(old));
-        let (old, generation) = found.map_or((None, generation + 1), |(row, _)| to_ask(&row, holder, claims));
-        let prev = old.filter(|old| *old != holder && self.registry.view().lives(*old));
-        let row = PageRow { prev, ..self.row(holder, generation, &place, opened, &open.agent) };
-        let rev = match self.registry.write(claims.page, &row, expect).await {
+        let anonymous = Some(claims).filter(|_| owner.is_none());
+        self.access.claim_for(claims.connection, anonymous, user).await?;
+        let lives = |holder| self.store.registry.view().lives(holder);
+        let found = found.as_ref().map(|(row, rev)| (&**row, *rev));
+        let plan = Takeover::plan(found, claims, holder, open.user.as_ref(), lives, unix_ms());
+        self.take(holder, claims, seq, plan, &open.agent).await
+    }
+
+    /// Takes a page as planned. `None` when another node was faster.
+    async fn take(
+        &self,
+        holder: Holder,
+        claims: &PageClaims,
+        seq: u64,
+        plan: Takeover,
+        agent: &str,
+    ) -> Result<Option<Opened>, Close> {
+        let row = self.store.row(holder, plan.generation, &plan.place, plan.opened, agent);
+        let row = PageRow { prev: plan.old, ..row };
+        let rev = match self.store.registry.write(claims.page, &row, plan.expect).await {
             Ok(rev) => rev,
             Err(WriteError::Conflict { .. }) => return Ok(None),
             Err(error) => {
                 if error == WriteError::Unknown {
-                    self.disown(claims.page, generation, false);
+                    self.store.disown(claims.page, plan.generation, false);
                 }
                 return Err(self.refused(error));
             }
         };
-        let page = self.adopt_page(claims.page, rev, &row, others);
+        let page = self.adopt_page(claims.page, rev, &row, plan.has_copies);
         // another node may still have a copy and must see the removal
-        let farewell = if others { RemovalKind::Unregister } else { RemovalKind::Forget };
+        let farewell = if plan.has_copies { RemovalKind::Unregister } else { RemovalKind::Forget };
         self.stay(&page, Some(claims), row.user.as_deref(), farewell).await?;
-        match prev {
-            None => Ok(self.attach(holder, page, AttachKind::Elsewhere)),
-            Some(old) => self.take_over(holder, page, old, row, seq).await.map(Some),
+        let arrival = match plan.old {
+            None => AttachKind::Elsewhere,
+            Some(old) => self.migrator.take_over(holder, &page, old, row, seq).await?,
+        };
+        match (plan.old, self.attach(holder, page, arrival)) {
+            (Some(_), None) => Err(RESUME_CONFLICT),
+            (_, opened) => Ok(opened),
         }
     }
 
     /// Keeps a page after this node has written its row, unless the connection has become a user's meanwhile.
     async fn stay(
-        self: &Arc<Self>,
+        &self,
         page: &Arc<Page>,
         claims: Option<&PageClaims>,
         user: Option<&str>,
         farewell: RemovalKind,
     ) -> Result<(), Close> {
-        match self.overtaken_by(page.connection().key, claims, user).await {
+        match self.access.overtaken_by(page.connection().key, claims, user).await {
             Ok(None) => Ok(()),
             Ok(Some(owner)) => Err(self.turn_away(page, &owner, farewell)),
             Err(close) => {
                 // as after an incomplete handover: the client's next resume decides
                 page.leave(None, RESUME_CONFLICT);
-                self.hub.remove(page);
+                self.store.hub.remove(page);
                 Err(close)
             }
         }
     }
 
+    /// Removes a page right after its row was written, because its connection now belongs to this user. Returns the
+    /// close for its socket.
+    fn turn_away(&self, page: &Arc<Page>, owner: &str, farewell: RemovalKind) -> Close {
+        let known = page.version();
+        // a session or connection that becomes idle without this page keeps its owner
+        self.store.set_row_and_user(page, known.rev, known.generation, self.store.intern(Some(owner)));
+        page.leave(None, NOT_AUTHENTICATED);
+        if let Some(last) = self.store.hub.remove(page) {
+            let (closer, page) = (self.closer.clone(), page.clone());
+            tokio::spawn(async move { closer.remove_from_cluster(&page, last, farewell).await });
+        }
+        NOT_AUTHENTICATED
+    }
+
     /// Creates the copy of a page after this node has won its row; a socket attaches later. `others`: another node may
     /// have a copy of the page.
-    fn adopt_page(self: &Arc<Self>, key: Key, rev: u64, row: &PageRow, others: bool) -> Arc<Page> {
-        let user = self.intern(row.user.as_deref());
+    fn adopt_page(&self, key: Key, rev: u64, row: &PageRow, others: bool) -> Arc<Page> {
+        let user = self.store.intern(row.user.as_deref());
         let topics = row.topics.iter().map(|topic| topic.as_str().into()).collect();
-        let (generation, told) = (row.generation, 0);
-        let standing = RowVersion { rev, generation, told, confirmed: false, user, topics };
-        let page = Page::new(key, row.session, row.connection, row.opened, standing, self.options.budget);
+        let place = Membership { session: row.session, connection: row.connection, user, topics };
+        let page = Page::new(key, place, row.opened, rev, row.generation, self.store.options.budget);
         if others {
             page.mark_acquired(rev);
         }
@@ -297,66 +301,58 @@ impl Sessions {
         let page = Arc::new(page);
         // this node still has a stale copy: freeze it, so that the frames it took since are forwarded like other late
         // frames
-        if let Some(stale) = self.hub.page(key).filter(|stale| stale.is_owned()) {
-            self.freeze(stale, row.node, row.generation, rev, u64::MAX);
+        if let Some(stale) = self.store.hub.page(key).filter(|stale| stale.is_owned()) {
+            self.migrator.freeze(stale, row.node, row.generation, rev, u64::MAX);
         }
-        self.hub.insert(page.clone());
+        self.store.hub.insert(page.clone());
         page
     }
 
-    pub(super) fn attach(&self, holder: Holder, page: Arc<Page>, arrival: AttachKind) -> Option<Opened> {
+    /// Gives the page to a socket; `None` when the page has left this node.
+    fn attach(&self, holder: Holder, page: Arc<Page>, arrival: AttachKind) -> Option<Opened> {
         let mut recovered = ResumeOutcome::New;
-        let ticket = page.attach(arrival, |welcome| {
-            recovered = welcome.recovered;
-            self.registered(holder, &page, &welcome)
+        let issued = unix_ms() / 1000;
+        page.set_token_given(issued);
+        let ticket = page.attach(arrival, |state| {
+            recovered = state.recovered;
+            let token = self.tokens.issue(&page, state.generation, state.user.as_deref(), issued);
+            registered(&self.store.options, holder, &page, &state, &token)
         })?;
         Some(Opened { page, ticket, recovered })
     }
 
-    fn registered(&self, holder: Holder, page: &Page, welcome: &RegisteredState) -> FrameBody {
-        FrameBody::registered(&Registered {
-            connection_id: page.connection(),
-            session_id: page.session(),
-            page_id: Address { key: page.key(), node: holder.node },
-            user: welcome.user.as_deref(),
-            node: holder.node,
-            lane: &self.options.lane,
-            release: &self.options.release,
-            token: &self.token(page, welcome.generation, welcome.user.as_deref()),
-            recovered: welcome.recovered,
-            seq: welcome.seq,
-            pos: 0,
-            received: welcome.received,
-            ping_ms: self.options.ping_ms,
-            limits: self.options.limits,
-            allow: &self.options.allow,
-        })
+    fn refused(&self, error: impl Into<RowError>) -> Close {
+        refused(error, &self.store.timing)
     }
 
-    pub(super) fn refused(&self, error: WriteError) -> Close {
-        match error {
-            WriteError::Conflict { .. } => RESUME_CONFLICT,
-            WriteError::Unknown | WriteError::Down | WriteError::Invalid => self.cut_off(),
-        }
-    }
-
-    /// The close for an unavailable cluster. Clients reconnect at random times within the jitter, because all of them
-    /// return when the cluster does.
-    pub(super) fn cut_off(&self) -> Close {
-        CLUSTER_UNAVAILABLE.after(self.timing.reconnect_jitter.mul_f64(rand::random()))
+    fn cut_off(&self) -> Close {
+        cut_off(&self.store.timing)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_token_before_the_newest_resumes_only_until_the_newest_was_used() {
-        assert!(check_generation(3, 3, true).is_ok());
-        assert!(check_generation(2, 3, false).is_ok());
-        assert!(check_generation(2, 3, true).is_err());
-        assert!(check_generation(1, 3, false).is_err());
-        assert!(check_generation(u32::MAX, 3, false).is_err());
-    }
+/// The first frame to a socket of a page.
+fn registered(
+    options: &Options,
+    holder: Holder,
+    page: &Page,
+    state: &RegisteredState,
+    token: &str,
+) -> FrameBody {
+    FrameBody::registered(&Registered {
+        connection_id: page.connection(),
+        session_id: page.session(),
+        page_id: Address { key: page.key(), node: holder.node },
+        user: state.user.as_deref(),
+        node: holder.node,
+        lane: &options.lane,
+        release: &options.release,
+        token,
+        recovered: state.recovered,
+        seq: state.seq,
+        pos: 0,
+        received: state.received,
+        ping_ms: options.ping_ms,
+        limits: options.limits,
+        allow: &options.allow,
+    })
 }

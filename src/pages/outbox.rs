@@ -153,9 +153,9 @@ impl Outbox {
         Some(OutboxSnapshot { last: self.last, sent, waiting })
     }
 
-    /// The frames that have no number yet.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = &FrameBody> {
-        self.frames.iter().skip(self.sent)
+    /// Whether a frame waits for a number.
+    pub(super) fn is_waiting(&self, tail: &FrameBody) -> bool {
+        self.frames.iter().skip(self.sent).any(|waiting| waiting == tail)
     }
 
     /// Consumes the outbox and returns the frames that have no number yet.

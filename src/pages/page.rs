@@ -1,97 +1,38 @@
-//! One page on this node: its outbox, and the socket that holds it.
+//! One page on this node: its state behind one lock, and the notifications of its socket.
+//!
+//! Owns: the lock, and which step notifies the socket. Never: a decision (`page/state` has them), or a wait under the
+//! lock. A step takes the lock once.
 
 mod job_results;
 mod migration;
 mod ownership;
+mod push_outcome;
+mod row_state;
 mod seq_prefix;
 mod socket;
+mod state;
 mod watches;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pagewire_cluster::id::{Address, Key};
-use pagewire_cluster::wire::PushCounts;
-use tokio::sync::{Notify, oneshot};
+use pagewire_cluster::id::{Address, Key, Level, NodeNumber};
+use pagewire_cluster::state::Path;
+use pagewire_cluster::wire::{HandedOver, PageJob};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
-use self::job_results::JobTracker;
-use self::migration::Frozen;
 pub(super) use self::migration::{ForwardedFrame, Forwarding, Handover};
 use self::ownership::OwnershipWindow;
+use self::push_outcome::PushEffect;
+pub use self::push_outcome::PushOutcome;
+use self::row_state::RowState;
+pub(super) use self::row_state::RowVersion;
 pub(super) use self::socket::{AttachKind, RegisteredState};
 pub use self::socket::{AttachmentId, DrainOutcome};
-use super::outbox::{Budget, EnqueueResult, Outbox};
-use super::state_watch::PageWatch;
-use crate::protocol::{Close, CloseCode, FrameBody};
-
-/// The holder of the page.
-#[derive(Debug)]
-enum HoldState {
-    /// A socket.
-    Live,
-    /// A socket that must close once its frames have left.
-    Closing(Close),
-    /// No socket; the resume window runs.
-    Detached,
-    /// No socket yet: this node has won the row and waits for the handover from the old holder.
-    Installing,
-    /// Another node, which has won the row: frames that still arrive here are forwarded to it.
-    Frozen(Frozen),
-    /// No holder on this node: the page has left it.
-    Gone(Close),
-}
-
-struct PageState {
-    outbox: Outbox,
-    holding: HoldState,
-    /// The number of sockets so far; also the attachment id of the present socket.
-    ticket: u64,
-    generation: u32,
-    /// The newest generation that this node has tried to write for the page.
-    written: u32,
-    /// The newest generation with a token that a socket of this node received. A write with a lost result may have left
-    /// a row of a later generation; no client has its token.
-    told: u32,
-    rev: u64,
-    stay: OwnershipWindow,
-    received: u64,
-    /// The present socket has sent a frame, so the client has the newest token.
-    confirmed: bool,
-    user: Option<Arc<str>>,
-    watches: Vec<PageWatch>,
-    topics: Vec<Arc<str>>,
-}
-
-/// Result of a push to one page.
-#[derive(Debug)]
-pub enum PushOutcome {
-    /// An open socket takes the frame.
-    Reached,
-    /// The frame is buffered for the resume window.
-    Held,
-    /// The frame is forwarded to another node; the receiver gets the counts from there. A sender that waits for them
-    /// keeps its messages in order.
-    Forwarded(oneshot::Receiver<PushCounts>),
-    /// The frame is not delivered: the page is gone, or its outbox overflowed.
-    Missed,
-}
-
-/// The state of a page that its row depends on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RowVersion {
-    /// The row's revision.
-    pub(super) rev: u64,
-    /// The generation in the row.
-    pub(super) generation: u32,
-    /// The generation of the newest token that a socket received.
-    pub(super) told: u32,
-    /// Whether the client is known to have that token.
-    pub(super) confirmed: bool,
-    /// The page's user; absent for anonymous.
-    pub(super) user: Option<Arc<str>>,
-    /// The page's topics.
-    pub(super) topics: Vec<Arc<str>>,
-}
+use self::state::{HoldState, PageState};
+pub use self::watches::PageWatch;
+use super::outbox::Budget;
+use crate::protocol::{Close, FrameBody};
 
 /// The session, connection, user and topics that a page belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,44 +53,25 @@ pub struct Page {
     session: Address,
     connection: Address,
     opened: u64,
-    budget: Budget,
     state: Mutex<PageState>,
-    ends: JobTracker,
     changed: Notify,
     ended: Notify,
-    /// When the client got its newest token, in seconds since the Unix epoch.
-    token_given: AtomicU64,
 }
 
 impl Page {
-    /// A page with a row at revision `rev`, not yet held by a socket.
+    /// A page whose row has this revision and generation, not yet held by a socket.
     pub(super) fn new(
         key: Key,
-        session: Address,
-        connection: Address,
+        place: Membership,
         opened: u64,
-        standing: RowVersion,
+        rev: u64,
+        generation: u32,
         budget: Budget,
     ) -> Self {
-        let RowVersion { rev, generation, user, topics, .. } = standing;
-        let state = PageState {
-            outbox: Outbox::default(),
-            holding: HoldState::Detached,
-            ticket: 0,
-            generation,
-            written: generation,
-            told: generation.saturating_sub(1),
-            rev,
-            stay: OwnershipWindow::default(),
-            received: 0,
-            confirmed: false,
-            user,
-            watches: Vec::new(),
-            topics,
-        };
-        let (state, ends) = (Mutex::new(state), JobTracker::default());
-        let (changed, ended, token_given) = (Notify::new(), Notify::new(), AtomicU64::new(0));
-        Self { key, session, connection, opened, budget, state, ends, changed, ended, token_given }
+        let Membership { session, connection, user, topics } = place;
+        let state = PageState::new(RowState::new(rev, generation, user, topics), budget);
+        let (changed, ended) = (Notify::new(), Notify::new());
+        Self { key, session, connection, opened, state: Mutex::new(state), changed, ended }
     }
 
     /// The state is consistent at every step, so a poisoned lock is still usable.
@@ -179,82 +101,23 @@ impl Page {
 
     /// The page's user; absent for anonymous.
     pub fn user(&self) -> Option<Arc<str>> {
-        self.lock().user.clone()
+        self.lock().row.known().user.clone()
     }
 
     /// The session, connection, user and topics of the page.
     pub fn place(&self) -> Membership {
-        let state = self.lock();
-        let (user, topics) = (state.user.clone(), state.topics.clone());
+        let RowVersion { user, topics, .. } = self.version();
         Membership { session: self.session, connection: self.connection, user, topics }
-    }
-
-    /// Adds a sequenced frame.
-    pub fn push(&self, tail: &FrameBody) -> PushOutcome {
-        self.push_to(self.lock(), tail)
-    }
-
-    /// Adds a sequenced frame of a message to many pages, if its sender counts the page at this node. `seen`: the
-    /// sender has seen every row up to this revision.
-    pub fn push_scoped(&self, seen: Option<u64>, tail: &FrameBody) -> PushOutcome {
-        let state = self.lock();
-        if state.stay.counts(seen) { self.push_to(state, tail) } else { PushOutcome::Missed }
-    }
-
-    fn push_to(&self, mut state: MutexGuard<'_, PageState>, tail: &FrameBody) -> PushOutcome {
-        let live = match &state.holding {
-            HoldState::Live => true,
-            HoldState::Closing(_) | HoldState::Detached | HoldState::Installing => false,
-            HoldState::Frozen(frozen) => return frozen.forward(tail),
-            HoldState::Gone(_) => return PushOutcome::Missed,
-        };
-        // if frames wait already, the socket has been notified, or takes them before it waits again
-        let news = state.outbox.is_empty();
-        let pushed = state.outbox.push(tail.clone(), self.budget);
-        let slow = live && pushed == EnqueueResult::Overflow;
-        if slow {
-            let close = Close::new(CloseCode::SlowConsumer, "the page does not read fast enough");
-            state.holding = HoldState::Closing(close);
-        }
-        drop(state);
-        if live && (news || slow) {
-            self.changed.notify_one();
-        }
-        match (pushed, live) {
-            (EnqueueResult::Overflow, _) => PushOutcome::Missed,
-            (EnqueueResult::Queued, true) => PushOutcome::Reached,
-            (EnqueueResult::Queued, false) => PushOutcome::Held,
-        }
-    }
-
-    /// Adds a frame outside the sequence, for the present socket only.
-    pub fn push_unsequenced(&self, tail: FrameBody) {
-        let mut state = self.lock();
-        if matches!(state.holding, HoldState::Live) {
-            state.outbox.notice(tail);
-            drop(state);
-            self.changed.notify_one();
-        }
-    }
-
-    /// Requests the present socket to close once its frames have left.
-    pub fn close(&self, close: Close) {
-        let mut state = self.lock();
-        if matches!(state.holding, HoldState::Live) {
-            state.holding = HoldState::Closing(close);
-            drop(state);
-            self.changed.notify_one();
-        }
     }
 
     /// Whether a socket holds the page.
     pub fn is_live(&self) -> bool {
-        matches!(self.lock().holding, HoldState::Live | HoldState::Closing(_))
+        self.lock().holding.is_live()
     }
 
     /// Whether this node holds the page, with or without a socket.
     pub fn is_owned(&self) -> bool {
-        !matches!(self.lock().holding, HoldState::Frozen(_) | HoldState::Gone(_))
+        self.lock().holding.is_owned()
     }
 
     /// Whether the page still waits for the handover from its old holder.
@@ -262,95 +125,113 @@ impl Page {
         matches!(self.lock().holding, HoldState::Installing)
     }
 
-    /// Whether the frame is queued and has not left yet.
-    pub(super) fn is_queued(&self, tail: &FrameBody) -> bool {
-        self.lock().outbox.waiting().any(|waiting| waiting == tail)
-    }
-
     /// Bytes of frames that wait for a socket.
     pub fn waiting_bytes(&self) -> usize {
         self.lock().outbox.waiting_bytes()
     }
 
-    /// The state that the page's row depends on.
-    pub(super) fn standing(&self) -> RowVersion {
-        let state = self.lock();
-        let (rev, generation, confirmed) = (state.rev, state.generation, state.confirmed);
-        let told = state.told;
-        RowVersion {
-            rev,
-            generation,
-            told,
-            confirmed,
-            user: state.user.clone(),
-            topics: state.topics.clone(),
+    /// Takes one step under the lock, then notifies the socket.
+    fn push_by(&self, step: impl FnOnce(&mut PageState) -> PushEffect) -> PushOutcome {
+        let PushEffect { outcome, wakes } = step(&mut self.lock());
+        if wakes {
+            self.changed.notify_one();
+        }
+        outcome
+    }
+
+    /// Adds a sequenced frame.
+    pub fn push(&self, tail: &FrameBody) -> PushOutcome {
+        self.push_by(|state| state.push(tail))
+    }
+
+    /// Adds a sequenced frame of a message to many pages, if its sender counts the page at this node. `seen`: the
+    /// sender has seen every row up to this revision.
+    pub fn push_scoped(&self, seen: Option<u64>, tail: &FrameBody) -> PushOutcome {
+        self.push_by(|state| state.push_scoped(seen, tail))
+    }
+
+    /// Adds a frame about a running job that the page knows by `frame`: its progress, or that it exists. After the
+    /// result no such frame is added, because a worker that has lost the job may not know it yet.
+    pub fn push_job_update(&self, job: Key, frame: &str, tail: &FrameBody) -> PushOutcome {
+        self.push_by(|state| state.push_about_job(page_job(job, frame), false, tail))
+    }
+
+    /// Adds the result of a job that the page knows by `frame`. The page gets it once, for any number of calls.
+    pub fn deliver_job_result(&self, job: Key, frame: &str, tail: &FrameBody) -> PushOutcome {
+        self.push_by(|state| state.push_about_job(page_job(job, frame), true, tail))
+    }
+
+    /// Adds the result of a job again after a reset, for a page that still waits for it. A result delivered before the
+    /// reset is lost unless it has not left the outbox yet.
+    pub fn redeliver_job_result(&self, job: Key, frame: &str, tail: &FrameBody) -> PushOutcome {
+        self.push_by(|state| state.push_result_again(page_job(job, frame), tail))
+    }
+
+    /// Adds an update of a watched path. A page that has moved to another node gets the update there.
+    pub(super) fn deliver_update(&self, level: Level, path: &Path, revision: Option<u64>, tail: &FrameBody) {
+        self.push_by(|state| state.push_update(level, path, revision, tail));
+    }
+
+    /// Adds a frame outside the sequence, for the present socket only.
+    pub fn push_unsequenced(&self, tail: FrameBody) {
+        if self.lock().notice(tail) {
+            self.changed.notify_one();
         }
     }
 
-    /// Records a row that was written; `false` when a later one is already known.
-    pub(super) fn set_row(&self, rev: u64, generation: u32, user: Option<Arc<str>>) -> bool {
-        let mut state = self.lock();
-        let newer = state.rev < rev;
-        if newer {
-            (state.rev, state.generation, state.user) = (rev, generation, user);
-            state.written = state.written.max(generation);
-        }
-        newer
+    /// Resolves when [`Page::take`] may yield a frame. Create the future *before* the call of `take` and await it
+    /// after: then no change is missed between the two.
+    pub fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
     }
 
-    /// Records that a row of this generation is about to be written.
-    pub(super) fn writes(&self, generation: u32) {
-        let mut state = self.lock();
-        state.written = state.written.max(generation);
+    /// Numbers frames and passes them to the socket in order, up to about `budget` bytes.
+    pub fn take(
+        &self,
+        ticket: AttachmentId,
+        budget: usize,
+        write: &mut dyn FnMut(&[u8], &FrameBody),
+    ) -> DrainOutcome {
+        self.lock().take(ticket, budget, write)
     }
 
-    /// Whether a row of this node with this generation may be the page's own.
-    pub(super) fn has_written(&self, generation: u32) -> bool {
-        let state = self.lock();
-        (state.generation..=state.written).contains(&generation)
+    /// Counts one client frame; `false` when another socket holds the page and the frame must be ignored.
+    pub fn accept(&self, ticket: AttachmentId) -> bool {
+        self.lock().accept(ticket)
     }
 
-    /// Marks a page as detached that was handed over but has no socket.
-    pub(super) fn wait(&self) {
-        let mut state = self.lock();
-        if matches!(state.holding, HoldState::Installing) {
-            state.holding = HoldState::Detached;
-        }
+    /// Records that the client has everything up to `seq`, which also proves that it has the newest token.
+    pub fn acknowledge(&self, ticket: AttachmentId, seq: u64) {
+        self.lock().acknowledge(ticket, seq);
     }
 
-    /// Records when the client got its newest token, in seconds since the Unix epoch.
-    pub(super) fn token_given(&self, at: u64) {
-        self.token_given.store(at, Ordering::Relaxed);
+    /// Gives the page to a new socket; `None` when the page has left this node. `registered` is built from the state at
+    /// this moment and is the first frame to leave.
+    pub(super) fn attach(
+        &self,
+        arrival: AttachKind,
+        registered: impl FnOnce(RegisteredState) -> FrameBody,
+    ) -> Option<AttachmentId> {
+        let ticket = self.lock().attach(arrival, registered)?;
+        // wakes the old socket, which finds itself replaced; the new one takes before it waits
+        self.changed.notify_waiters();
+        Some(ticket)
     }
 
-    /// When the client got its newest token, in seconds since the Unix epoch.
-    pub(super) fn token_age_counts_from(&self) -> u64 {
-        self.token_given.load(Ordering::Relaxed)
-    }
-
-    /// The page's topics.
-    pub(super) fn topics(&self) -> Vec<Arc<str>> {
-        self.lock().topics.clone()
-    }
-
-    pub(super) fn set_topics(&self, topics: Vec<Arc<str>>) {
-        self.lock().topics = topics;
+    /// Detaches a socket from the page; `false` when another socket holds the page.
+    pub(super) fn detach(&self, ticket: AttachmentId) -> bool {
+        self.lock().detach(ticket)
     }
 
     /// Removes the page from this node. `false` and no effect when the page has been attached since `unless_newer_than`
     /// or is not detached; this is for an expired resume window.
     pub(super) fn leave(&self, unless_newer_than: Option<AttachmentId>, close: Close) -> bool {
-        let mut state = self.lock();
-        let taken_over = unless_newer_than
-            .is_some_and(|ticket| state.ticket != ticket.0 || !matches!(state.holding, HoldState::Detached));
-        if taken_over {
-            return false;
+        let left = self.lock().leave(unless_newer_than, close);
+        if left {
+            self.changed.notify_waiters();
+            self.ended.notify_waiters();
         }
-        state.holding = HoldState::Gone(close);
-        drop(state);
-        self.changed.notify_waiters();
-        self.ended.notify_waiters();
-        true
+        left
     }
 
     /// Resolves when the page has left this node for good, also if it has left before the call.
@@ -361,6 +242,118 @@ impl Page {
             ended.await;
         }
     }
+
+    /// The state that the page's row depends on.
+    pub(super) fn version(&self) -> RowVersion {
+        self.lock().row.known().clone()
+    }
+
+    /// Records a row that was written; `false` when a later one is already known.
+    pub(super) fn set_row(&self, rev: u64, generation: u32, user: Option<Arc<str>>) -> bool {
+        self.lock().row.record(rev, generation, user)
+    }
+
+    /// Records that a row of this generation is about to be written.
+    pub(super) fn will_write(&self, generation: u32) {
+        self.lock().row.will_write(generation);
+    }
+
+    /// Whether a row of this node with this generation may be the page's own.
+    pub(super) fn has_written(&self, generation: u32) -> bool {
+        self.lock().row.has_written(generation)
+    }
+
+    pub(super) fn set_topics(&self, topics: Vec<Arc<str>>) {
+        self.lock().row.set_topics(topics);
+    }
+
+    /// Records when the client got its newest token, in seconds since the Unix epoch.
+    pub(super) fn set_token_given(&self, at: u64) {
+        self.lock().token_given = at;
+    }
+
+    /// When the client got its newest token, in seconds since the Unix epoch.
+    pub(super) fn token_given(&self) -> u64 {
+        self.lock().token_given
+    }
+
+    /// Records that the page waits for the result of a job that it knows by `frame`.
+    pub fn track_job(&self, job: Key, frame: &str) {
+        self.lock().jobs.wait(page_job(job, frame));
+    }
+
+    /// Records that the page may wait for more jobs than it has named.
+    pub fn expect_more(&self) {
+        self.lock().jobs.expect_more();
+    }
+
+    /// The jobs that the page waits for.
+    pub fn waits_for(&self) -> Vec<PageJob> {
+        self.lock().jobs.waits_for()
+    }
+
+    /// Adds or replaces a watch; `false` when the page has the maximum number of watches.
+    pub(super) fn watch(&self, watch: PageWatch) -> bool {
+        self.lock().watches.add(watch)
+    }
+
+    pub(super) fn unwatch(&self, level: Level, path: &Path) {
+        self.lock().watches.remove(level, path);
+    }
+
+    pub(super) fn unwatch_all(&self) {
+        self.lock().watches = Default::default();
+    }
+
+    /// The watches of the page.
+    pub fn watches(&self) -> Vec<PageWatch> {
+        self.lock().watches.list().to_vec()
+    }
+
+    /// Freezes the page for a holder of a later generation. The row of that holder has the revision `rev`, and its
+    /// client has seen everything up to `seq`. `None` when this node does not hold the page, or holds a newer one.
+    pub(super) fn freeze(
+        &self,
+        to: NodeNumber,
+        generation: u32,
+        rev: u64,
+        seq: u64,
+    ) -> Option<(Handover, Forwarding)> {
+        let frozen = self.lock().freeze(to, generation, rev, seq)?;
+        // the old socket finds that the page has left
+        self.changed.notify_waiters();
+        Some(frozen)
+    }
+
+    /// Records the row that gave the page to this node. Other nodes may still take messages for it from senders that
+    /// have not seen this row.
+    pub(super) fn mark_acquired(&self, rev: u64) {
+        self.lock().window = OwnershipWindow::since(Some(rev));
+    }
+
+    /// Records a row that gives the page to another node. That node requests the handover.
+    pub(super) fn mark_released(&self, rev: u64, generation: u32) {
+        self.lock().release(rev, generation);
+    }
+
+    /// Marks the page as waiting for the handover from the old holder; frames that arrive until then queue behind it.
+    pub(super) fn expect_handover(&self) {
+        self.lock().holding = HoldState::Installing;
+    }
+
+    /// Installs the state that the old holder handed over; `false` when it cannot be decoded.
+    pub(super) fn install(&self, handed: &HandedOver) -> bool {
+        self.lock().install(handed)
+    }
+
+    /// Marks a page as detached that was handed over but has no socket.
+    pub(super) fn wait(&self) {
+        self.lock().wait();
+    }
+}
+
+fn page_job(job: Key, frame: &str) -> PageJob {
+    PageJob { job, frame: frame.to_owned() }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use pagewire_cluster::id::{Address, Holder, NodeNumber, Scope};
+use pagewire_cluster::id::{Address, Holder, Key, NodeNumber, Scope};
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::peer::{PeerClient, PeerError};
 use pagewire_cluster::registry::Registry;
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::hub::{Hub, LocalPush};
 use super::page::PushOutcome;
-use crate::protocol::{CommandError, ErrorCode, FrameBody};
+use crate::protocol::{CommandError, ErrorCode, FrameBody, JobReference};
 use crate::telemetry::{self, Metrics};
 
 /// Result of a push in the whole cluster.
@@ -173,7 +173,7 @@ impl Pusher {
         let page = self.hub.page(note.page)?;
         let tail = FrameBody::job(note);
         let met = match note.news {
-            JobUpdate::Progress(_) => page.progress(note.job, note.frame.get(), &tail),
+            JobUpdate::Progress(_) => page.push_job_update(note.job, note.frame.get(), &tail),
             JobUpdate::Ended(_) => page.deliver_job_result(note.job, note.frame.get(), &tail),
         };
         if matches!(met, PushOutcome::Missed) {
@@ -181,6 +181,27 @@ impl Pusher {
         }
         let mut pushed = LocalPush::default();
         pushed.count(met);
+        Some(pushed)
+    }
+
+    /// Pushes frames that arrived at the old holder of a page of this node; `None` when the page is not here.
+    pub fn receive_forwarded(&self, page: Key, frames: &[Box<RawValue>]) -> Option<LocalPush> {
+        let page = self.hub.page(page)?;
+        let mut pushed = LocalPush::default();
+        for frame in frames {
+            let Some(tail) = FrameBody::from_frame(frame) else { continue };
+            pushed.count(match JobReference::read(frame) {
+                // another path may have delivered this result before
+                Some(about) if about.is_end() => page.deliver_job_result(about.job, about.id.get(), &tail),
+                about => {
+                    // the job was submitted at the old node while the page moved
+                    if let Some(about) = about.filter(JobReference::is_accepted) {
+                        page.track_job(about.job, about.id.get());
+                    }
+                    page.push(&tail)
+                }
+            });
+        }
         Some(pushed)
     }
 

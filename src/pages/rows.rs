@@ -1,54 +1,58 @@
-//! The rows of this node's pages after the result of a write was lost.
+//! The writes of rows of this node's pages, and what follows when the result of a write was lost.
 //!
-//! Owns: recognising a row that this node has written although the result was lost, and removing such a row when it has
-//! no page. A page keeps the revision of its row; a write without a result may have changed that revision. The next
-//! write then meets a conflict and reads the row. The row is the page's own if it names this process and a generation
-//! that the page has written. Never: the content of a row.
+//! Owns: writing the next row of a page, recognising a row that this node has written although the result was lost, and
+//! removing such a row when it has no page. A page keeps the revision of its row; a write without a result may have
+//! changed that revision. The next write then meets a conflict and reads the row. The row is the page's own if it names
+//! this process and a generation that the page has written. Never: the content of a row.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use pagewire_cluster::engine::{Unavailable, WriteError};
+use pagewire_cluster::engine::{Precondition, Unavailable, WriteError};
 use pagewire_cluster::id::{Holder, Key};
 use pagewire_cluster::registry::{PageRemoval, PageRow, RemovalKind, RowLookup};
 
 use super::page::{Page, RowVersion};
-use super::sessions::Sessions;
-use super::token::PageClaims;
+use super::store::PageStore;
 use crate::protocol::FrameBody;
 
-/// Maximum number of earlier incarnations (epochs) of this node that are remembered: a row of an earlier one is still
-/// this process's own.
-const LIVES: usize = 16;
-
-/// The holder that has the frames that the client missed, and the generation of the next row. A row of this node that
-/// still names the old holder is an earlier attempt with a lost result: it produced no page, and no client has its
-/// token.
-pub(super) fn to_ask(row: &PageRow, holder: Holder, claims: &PageClaims) -> (Option<Holder>, u32) {
-    let stands = Holder { node: row.node, epoch: row.epoch };
-    let (old, repeated) = match row.prev {
-        None => (Some(stands), false),
-        Some(prev) if stands == holder => (Some(prev), claims.generation + 1 == row.generation),
-        Some(_) => (None, false),
-    };
-    (old, if repeated { row.generation } else { row.generation + 1 })
+/// Reason why the next row of a page was not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum RowError {
+    /// Another writer of this node was faster, or an earlier write with a lost result has succeeded. The page knows the
+    /// newer row now: decide again.
+    #[error("the row has changed")]
+    Changed,
+    /// The row belongs to another node, or is gone.
+    #[error("the row belongs to another node")]
+    Lost,
+    /// The engine refused the write or gave no result.
+    #[error(transparent)]
+    Write(#[from] WriteError),
 }
 
-impl Sessions {
-    /// Remembers an incarnation (epoch) of this node that ended because its lease was lost.
-    pub(super) fn remember_life(&self, holder: Holder) {
-        let mut lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
-        if lives.len() == LIVES {
-            lives.remove(0);
+impl PageStore {
+    /// Writes the next row of a page in place of the row `known`, and returns its revision. The caller records it.
+    pub(super) async fn write_row(
+        &self,
+        page: &Arc<Page>,
+        known: &RowVersion,
+        next: &PageRow,
+    ) -> Result<u64, RowError> {
+        match self.registry.write(page.key(), next, Precondition::Rev(known.rev)).await {
+            Err(WriteError::Conflict { .. }) => {
+                // another writer of this node may have been faster, or an earlier write with a lost result has succeeded
+                let newer = page.version().rev > known.rev || self.adopt_own_row(page).await?;
+                Err(if newer { RowError::Changed } else { RowError::Lost })
+            }
+            outcome => Ok(outcome?),
         }
-        lives.push(holder);
     }
 
     /// Whether this process wrote the row.
-    pub(super) fn is_own(&self, row: &PageRow) -> bool {
+    fn is_own(&self, row: &PageRow) -> bool {
         let holder = Holder { node: row.node, epoch: row.epoch };
-        let lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
-        self.lease.holder() == Some(holder) || lives.contains(&holder)
+        self.lease.holder() == Some(holder) || self.incarnations.contains(holder)
     }
 
     /// The row of a page and its revision, if this process wrote it for this page.
@@ -59,9 +63,10 @@ impl Sessions {
 
     /// After a conflict: adopts the row of an earlier write of this page with a lost result. `false` when there is no
     /// such write, so that the row belongs to another node.
-    pub(super) async fn adopt(&self, page: &Arc<Page>) -> Result<bool, Unavailable> {
-        let Some((row, rev)) = self.own_row(page).await? else { return Ok(false) };
-        let before = page.standing();
+    async fn adopt_own_row(&self, page: &Arc<Page>) -> Result<bool, WriteError> {
+        let found = self.own_row(page).await.map_err(|Unavailable| WriteError::Down)?;
+        let Some((row, rev)) = found else { return Ok(false) };
+        let before = page.version();
         if before.rev >= rev {
             return Ok(false);
         }
@@ -70,22 +75,12 @@ impl Sessions {
         self.set_row_and_user(page, rev, row.generation, user.clone());
         let topics: Vec<Arc<str>> = row.topics.iter().map(|topic| topic.as_str().into()).collect();
         if topics != before.topics {
-            self.hub.set_topics(page, topics, || page.standing().rev == rev);
+            self.hub.set_topics(page, topics, || page.version().rev == rev);
         }
         if let (None, Some(user)) = (before.user, user) {
             page.push_unsequenced(FrameBody::identity(&user));
         }
         Ok(true)
-    }
-
-    /// Whether the page knows a newer row than `before` after a conflict, so that the write can be repeated. Another
-    /// writer of this node may have been faster, or an earlier write with a lost result may have succeeded.
-    pub(super) async fn knows_better(
-        &self,
-        page: &Arc<Page>,
-        before: &RowVersion,
-    ) -> Result<bool, Unavailable> {
-        Ok(page.standing().rev > before.rev || self.adopt(page).await?)
     }
 
     /// Removes the row of a page that is not here, in case it was written although the result was lost. Keeps the row

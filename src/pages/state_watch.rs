@@ -11,46 +11,12 @@ use pagewire_cluster::id::Key;
 use pagewire_cluster::id::{Entity, Level};
 use pagewire_cluster::registry::View;
 use pagewire_cluster::state::{Path, StateStore, TreeNotification, TreeUpdate};
-use pagewire_cluster::wire::WatchedPath;
 
 use self::stream::Listeners;
 pub use self::stream::WatchStream;
 use super::hub::Hub;
-use super::page::{Membership, Page};
+use super::page::{Membership, Page, PageWatch};
 use crate::protocol::FrameBody;
-
-/// The maximum number of paths that a page watches.
-pub(super) const MAX_WATCHES: usize = 64;
-
-/// A path of a tree that a page watches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PageWatch {
-    /// The level of the tree: the page itself, or its session, connection or user.
-    pub level: Level,
-    /// The path in the tree; empty for the whole tree.
-    pub path: Path,
-    /// The last revision that was sent to the page.
-    pub(super) revision: u64,
-}
-
-impl PageWatch {
-    /// A watch without a delivered update.
-    pub fn new(level: Level, path: Path) -> Self {
-        Self { level, path, revision: 0 }
-    }
-
-    /// The wire form, for a page that moves to another node.
-    pub(super) fn to_wire(&self) -> WatchedPath {
-        let (level, path) = (self.level.name().to_owned(), self.path.to_string());
-        WatchedPath { level, path, revision: self.revision }
-    }
-
-    /// The watch in a wire form; `None` for a level or path that this release does not know.
-    pub(super) fn from_wire(watched: &WatchedPath) -> Option<Self> {
-        let level = Level::ALL.into_iter().find(|level| level.name() == watched.level)?;
-        Some(Self { level, path: watched.path.parse().ok()?, revision: watched.revision })
-    }
-}
 
 /// The owner of a page's tree at a level; `None` for the user level of an anonymous page.
 pub fn owner(page: Key, place: &Membership, level: Level) -> Option<Entity> {

@@ -1,5 +1,7 @@
 //! The token of a page: the proof that a client held it.
 //!
+//! Owns: the claims, and when an open page gets a new token. Never: the keys, or what a token permits.
+//!
 //! `<base64url of the claims>.<key id>.<base64url of the HMAC-SHA256>`, signed with the cluster's key ring. The token
 //! grants nothing but a return to the page, its session or its connection; an entity of a user also requires
 //! authentication as that user.
@@ -10,12 +12,12 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use pagewire_cluster::engine::Unavailable;
-use pagewire_cluster::id::{Address, Key};
+use pagewire_cluster::id::{Address, Key, NodeNumber};
 use pagewire_cluster::keyring::Keyring;
 use serde::{Deserialize, Serialize};
 
 use super::page::Page;
-use super::sessions::Sessions;
+use super::store::PageStore;
 use crate::protocol::FrameBody;
 use pagewire_cluster::clock::unix_ms;
 
@@ -43,7 +45,7 @@ pub(super) struct PageClaims {
 
 impl PageClaims {
     /// Signs the claims and returns the token.
-    pub(super) fn sign(&self, keyring: &Keyring) -> String {
+    fn sign(&self, keyring: &Keyring) -> String {
         let claims = BASE64_URL_SAFE_NO_PAD.encode(pagewire_cluster::wire::encode(self));
         let signature = keyring.sign(claims.as_bytes());
         format!("{claims}.{signature}")
@@ -54,7 +56,7 @@ impl PageClaims {
     /// # Errors
     ///
     /// [`Unavailable`] when the key ring cannot be read.
-    pub(super) async fn verify(token: &str, keyring: &Keyring) -> Result<Option<Self>, Unavailable> {
+    async fn verify(token: &str, keyring: &Keyring) -> Result<Option<Self>, Unavailable> {
         let Some((claims, signature)) = token.split_once('.') else { return Ok(None) };
         if !keyring.verify(claims.as_bytes(), signature).await? {
             return Ok(None);
@@ -69,11 +71,35 @@ impl PageClaims {
     }
 }
 
-impl Sessions {
-    /// The token that the page's client resumes with from now on.
-    pub(super) fn token(&self, page: &Page, generation: u32, user: Option<&str>) -> String {
-        let issued = unix_ms() / 1000;
-        page.token_given(issued);
+/// Issues and verifies page tokens. Cheap to clone.
+#[derive(Clone)]
+pub struct PageTokens {
+    keyring: Keyring,
+}
+
+impl PageTokens {
+    /// Tokens that these keys sign.
+    pub fn new(keyring: Keyring) -> Self {
+        Self { keyring }
+    }
+
+    /// The keys that sign page tokens.
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// The claims of a genuine token; `None` for any other text.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] when the key ring cannot be read.
+    pub(super) async fn verify(&self, token: &str) -> Result<Option<PageClaims>, Unavailable> {
+        PageClaims::verify(token, &self.keyring).await
+    }
+
+    /// The token that the page's client resumes with from now on, issued at a time in seconds since the Unix epoch.
+    /// Takes no lock of the page, because the page builds its `registered` frame under its lock.
+    pub(super) fn issue(&self, page: &Page, generation: u32, user: Option<&str>, issued: u64) -> String {
         let claims = PageClaims {
             page: page.key(),
             session: page.session().key,
@@ -85,24 +111,56 @@ impl Sessions {
         claims.sign(&self.keyring)
     }
 
+    /// Sends a page its address at this node and a new token.
+    pub(super) fn push_address(&self, page: &Page, node: NodeNumber) {
+        let (version, issued) = (page.version(), unix_ms() / 1000);
+        // of the generation that the client knows: no socket got a token of a later one
+        let token = self.issue(page, version.told, version.user.as_deref(), issued);
+        page.set_token_given(issued);
+        page.push_unsequenced(FrameBody::address(Address { key: page.key(), node }, &token));
+    }
+
     /// Renews the tokens of open pages: a page gets a new token when its token has reached half of its maximum age.
-    pub async fn renew_tokens(&self) {
-        let half = self.timing.page_token.as_secs() / 2;
-        for pages in self.pages().chunks(TURN) {
-            let Some(holder) = self.lease.holder() else { return };
+    pub async fn renew(&self, store: &PageStore) {
+        let half = store.timing.page_token.as_secs() / 2;
+        for pages in store.pages().chunks(TURN) {
+            let Some(holder) = store.lease.holder() else { return };
             let now = unix_ms() / 1000;
-            let old = |page: &&Arc<Page>| {
-                page.is_live() && now.saturating_sub(page.token_age_counts_from()) >= half
-            };
-            for page in pages.iter().filter(old) {
-                let standing = page.standing();
-                let token = self.token(page, standing.generation, standing.user.as_deref());
-                page.push_unsequenced(FrameBody::address(
-                    Address { key: page.key(), node: holder.node },
-                    &token,
-                ));
-            }
+            let is_old = |page: &&Arc<Page>| page.is_live() && now.saturating_sub(page.token_given()) >= half;
+            pages.iter().filter(is_old).for_each(|page| self.push_address(page, holder.node));
             tokio::task::yield_now().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pagewire_cluster::engine::{Engine, Memory};
+
+    use super::super::outbox::Budget;
+    use super::super::page::{AttachKind, Membership};
+    use super::*;
+    use crate::protocol::pong;
+
+    #[tokio::test]
+    async fn a_new_token_has_the_generation_that_the_client_knows() {
+        let engine = Engine::Memory(Memory::new());
+        let tokens = PageTokens::new(Keyring::load(&engine).await.unwrap());
+        let node = NodeNumber::new(1).unwrap();
+        let at = Address { key: Key::from_bits(1), node };
+        let place = Membership { session: at, connection: at, user: None, topics: Vec::new() };
+        let page = Page::new(at.key, place, 0, 1, 1, Budget { outbox: 4000, replay: 4000 });
+        let ticket = page.attach(AttachKind::New, |_| pong()).unwrap();
+        // a row of a resume that got no socket
+        page.set_row(2, 2, None);
+        tokens.push_address(&page, node);
+        let mut token = None;
+        page.take(ticket, 4000, &mut |head, tail| {
+            let frame: serde_json::Value = serde_json::from_slice(&[head, tail.bytes()].concat()).unwrap();
+            token = frame["token"].as_str().map(str::to_owned).or(token.take());
+        });
+        let claims = tokens.verify(&token.unwrap()).await.unwrap().unwrap();
+        assert_eq!((claims.page, claims.generation), (at.key, page.version().told));
+        assert_eq!(claims.generation, 1);
     }
 }

@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use pagewire_cluster::engine::{Precondition, Unavailable, WriteError};
-
 use super::page::{Membership, Page};
-use super::sessions::Sessions;
+use super::rows::RowError;
+use super::store::PageStore;
 use crate::protocol::{CommandError, ErrorCode};
 
 /// The maximum number of topics of a page. The page's row must hold them all.
@@ -18,7 +17,12 @@ const MAX_NAME: usize = 100;
 /// Maximum attempts to write a row that other writers also change.
 const ATTEMPTS: usize = 4;
 
-impl Sessions {
+/// Subscribes pages to topics.
+pub struct PageTopics {
+    pub(super) store: Arc<PageStore>,
+}
+
+impl PageTopics {
     /// Subscribes a page to a topic. After the return, messages for the topic reach the page from every node that has
     /// seen the new row.
     ///
@@ -62,24 +66,21 @@ impl Sessions {
         change: impl Fn(&[Arc<str>]) -> Result<Option<Vec<Arc<str>>>, CommandError>,
     ) -> Result<(), CommandError> {
         for _ in 0..ATTEMPTS {
-            let (standing, place) = (page.standing(), page.place());
+            let (known, place) = (page.version(), page.place());
             let Some(topics) = change(&place.topics)? else { return Ok(()) };
-            let holder = self.lease.holder().ok_or_else(CommandError::unavailable)?;
+            let holder = self.store.lease.holder().ok_or_else(CommandError::unavailable)?;
             let place = Membership { topics: topics.clone(), ..place };
-            let row = self.row(holder, standing.generation, &place, page.opened(), "");
-            match self.registry.write(page.key(), &row, Precondition::Rev(standing.rev)).await {
+            let row = self.store.row(holder, known.generation, &place, page.opened(), "");
+            match self.store.write_row(page, &known, &row).await {
                 Ok(rev) => {
-                    self.hub
-                        .set_topics(page, topics, || page.set_row(rev, standing.generation, standing.user));
+                    let record = || page.set_row(rev, known.generation, known.user);
+                    self.store.hub.set_topics(page, topics, record);
                     return Ok(());
                 }
-                // another writer was faster: a login, or another holder
-                Err(WriteError::Conflict { .. }) => match self.knows_better(page, &standing).await {
-                    Ok(true) => {}
-                    Ok(false) => break,
-                    Err(Unavailable) => return Err(CommandError::unavailable()),
-                },
-                Err(_) => return Err(CommandError::unavailable()),
+                // another writer was faster, such as a login
+                Err(RowError::Changed) => {}
+                Err(RowError::Lost) => break,
+                Err(RowError::Write(_)) => return Err(CommandError::unavailable()),
             }
         }
         Err(CommandError::new(ErrorCode::Unavailable, "the page is on its way to another node"))

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use super::leader::Leadership;
 use super::tasks::every;
 use crate::command::{self, Context, Waited};
-use crate::pages::{Sessions, exists};
+use crate::pages::{Pages, exists};
 use crate::telemetry::Metrics;
 
 /// Checks for pages that need a new token, per lifetime of a page token.
@@ -121,17 +121,17 @@ pub(super) async fn end_idle(
 }
 
 /// Gives pages new tokens, on every node; the leader also rotates the keys that sign them.
-pub(super) async fn renew_tokens(leadership: Leadership, sessions: Arc<Sessions>, timing: Timing) {
+pub(super) async fn renew_tokens(leadership: Leadership, pages: Arc<Pages>, timing: Timing) {
     let ages = Ages { signs: timing.signing_key, kept: timing.outlives_tokens() };
     let mut ticks = every(timing.page_token / TOKEN_CHECKS);
     loop {
         ticks.tick().await;
-        sessions.renew_tokens().await;
+        pages.tokens.renew(&pages.store).await;
         if !leadership.is_leader() {
             continue;
         }
-        match sessions.keyring().maintain(ages).await {
-            Ok(true) => tracing::info!(keys = ?sessions.keyring().keys(), "keys of page tokens rotated"),
+        match pages.tokens.keyring().maintain(ages).await {
+            Ok(true) => tracing::info!(keys = ?pages.tokens.keyring().keys(), "keys of page tokens rotated"),
             Ok(false) => {}
             Err(error) => log_postponed("keys", error),
         }

@@ -28,7 +28,7 @@ use crate::auth::Authenticator;
 use crate::calls::{DEFAULT_POOL, Executors, Handlers, PageRules, demo_handlers};
 use crate::command::{Context, PendingCalls};
 use crate::config::Config;
-use crate::pages::{Budget, Hub, Options, Pusher, Sessions, StateWatchers};
+use crate::pages::{Budget, Hub, Options, PageStore, PageTokens, Pages, Pusher, StateWatchers};
 use crate::protocol::{Allow, FrameLimitsInfo};
 use crate::telemetry::{Latch, Metrics, Readiness};
 
@@ -88,15 +88,9 @@ impl Node {
         let watching = StateWatchers::new(hub.clone(), states.clone());
         let told = watching.clone();
         tasks.spawn("state feed", TaskKind::Vital, states.feed(move |delivery| told.tell(&delivery)));
-        let sessions = Arc::new(Sessions::new(
-            registry.clone(),
-            lease.clone(),
-            keyring,
-            post.clone(),
-            watching.clone(),
-            timing,
-            options(&config),
-        ));
+        let store =
+            PageStore::new(registry.clone(), lease.clone(), watching.clone(), timing, options(&config));
+        let pages = Arc::new(Pages::new(store, PageTokens::new(keyring), post.clone()));
         let handlers = handlers(&config);
         let mut metrics = Metrics::new(&config.node.lane, &config.node.release);
         metrics.register_rollouts(rollouts.clone());
@@ -125,10 +119,10 @@ impl Node {
             rollouts,
             authenticator: Arc::new(Authenticator::new(&config.auth)),
             allow: config.send.allow.clone(),
-            sessions,
+            pages,
         });
-        let (watching, results) = (context.sessions.clone(), context.clone());
-        tasks.spawn("view", TaskKind::Vital, follow.run(move |news| watching.on_registry_event(news)));
+        let (events, results) = (context.pages.clone(), context.clone());
+        tasks.spawn("view", TaskKind::Vital, follow.run(move |event| events.on_registry_event(event)));
         tasks.spawn("reconnects", TaskKind::Finite, duties::count_reconnects(engine.link(), metrics.clone()));
         let released = tasks.stopping().cancelled_owned();
         tasks.spawn_graceful("lease", TaskKind::Vital, keeper.keep(released));
@@ -155,7 +149,7 @@ impl Node {
         let unclaimed = Duration::from_secs(lives.unclaimed_job_s);
         let reconcile = duties::reconcile_jobs(leadership.clone(), jobs.clone(), timing, unclaimed);
         tasks.spawn("jobs", TaskKind::Vital, reconcile);
-        let tokens = duties::renew_tokens(leadership.clone(), context.sessions.clone(), timing);
+        let tokens = duties::renew_tokens(leadership.clone(), context.pages.clone(), timing);
         tasks.spawn("tokens", TaskKind::Vital, tokens);
         tasks.spawn("job results", TaskKind::Vital, duties::find_job_results(results, timing));
         let (leader, rows) = leads();

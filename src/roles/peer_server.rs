@@ -58,7 +58,7 @@ impl PeerRequests {
             return tokio::time::sleep(self.timing.lease_renew / 3).await;
         };
         if let Some(before) = before.replace(holder) {
-            self.context.sessions.rewrite_rows(before, holder).await;
+            self.context.pages.rewriter.rewrite_rows(before, holder).await;
             tokio::spawn(catch_up(self.context.clone()));
         }
         self.listening.set(true);
@@ -123,7 +123,7 @@ impl Incarnation<'_> {
         let span = telemetry::child_of(span, message.headers.trace.as_ref());
         let _entered = span.enter();
         let (context, replier) = (&self.parts.context, &self.replier);
-        let sessions = context.sessions.clone();
+        let pages = context.pages.clone();
         match request {
             PeerRequest::Deliver(delivery) => {
                 replier.reply::<PageMessage>(message, counts(context.deliver.receive(&delivery)));
@@ -133,22 +133,22 @@ impl Incarnation<'_> {
                 replier.reply::<JobNotification>(message, counts(context.deliver.receive_job(&note)));
             }
             PeerRequest::Forward(forwarded) => {
-                let pushed = sessions.forwarded(forwarded.page, &forwarded.frames);
+                let pushed = context.deliver.receive_forwarded(forwarded.page, &forwarded.frames);
                 replier.reply::<ForwardedFrames>(message, counts(pushed));
             }
             PeerRequest::Handover(request) => {
-                replier.reply::<HandoverRequest>(message, ready(sessions.hand_over(&request)));
+                replier.reply::<HandoverRequest>(message, ready(pages.migrator.hand_over(&request)));
             }
             PeerRequest::Ask(query) => {
-                replier.reply::<PageStatusQuery>(message, ready(sessions.status(query.page)));
+                replier.reply::<PageStatusQuery>(message, ready(pages.migrator.status(query.page)));
             }
             PeerRequest::Alive => replier.reply::<Alive>(message, ready(())),
             PeerRequest::Identify(IdentifyPages { connection, user }) => {
-                let identify = async move { sessions.identify_here(connection, &Arc::from(user)).await };
+                let identify = async move { pages.login.identify_here(connection, &Arc::from(user)).await };
                 replier.reply::<IdentifyPages>(message, identify);
             }
             PeerRequest::Unregister(ClosePages { scope }) => {
-                let close = async move { ClosedPages { pages: sessions.unregister_here(&scope).await } };
+                let close = async move { ClosedPages { pages: pages.closer.unregister_here(&scope).await } };
                 replier.reply::<ClosePages>(message, close);
             }
             PeerRequest::Rollout(RolloutQuery { pool, revision }) => {

@@ -30,7 +30,7 @@ async fn node() -> Node {
 
 async fn open(node: &Node, hello: Hello, user: Option<&str>) -> Result<Opened, CloseCode> {
     let open = OpenRequest { hello, user: user.map(Arc::from), agent: "test".into() };
-    node.context.sessions.open(open).await.map_err(|close| close.code)
+    node.context.pages.opener.open(open).await.map_err(|close| close.code)
 }
 
 /// What the page's socket gets now.
@@ -86,7 +86,7 @@ async fn a_page_that_lost_its_socket_resumes_with_every_missed_frame() {
     push(&node, page.clone(), 1).await;
     push(&node, page.clone(), 2).await;
     assert_eq!(frames(&opened).len(), 2);
-    node.context.sessions.detach(&opened.page, opened.ticket);
+    node.context.pages.closer.detach(&opened.page, opened.ticket);
     assert_eq!(push(&node, page, 3).await, (0, 1));
     let again = open(&node, resume(&registered, 1), None).await.unwrap();
     assert_eq!(again.recovered, ResumeOutcome::Recovered);
@@ -129,7 +129,7 @@ async fn a_page_leaves_everywhere_when_its_resume_window_ends() {
     let node = node().await;
     let opened = open(&node, Hello::default(), Some("ann")).await.unwrap();
     let registered = frames(&opened).remove(0);
-    node.context.sessions.detach(&opened.page, opened.ticket);
+    node.context.pages.closer.detach(&opened.page, opened.ticket);
     let gone = async {
         while !node.hub.is_empty() || node.registry.view().stats().total.pages > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -153,7 +153,7 @@ async fn an_anonymous_page_that_logs_in_belongs_to_its_user_with_all_pages_of_it
     };
     let second = open(&node, joined, None).await.unwrap();
     frames(&second);
-    node.context.sessions.identify(first.page.connection().key, &Arc::from("ann")).await.unwrap();
+    node.context.pages.login.identify(first.page.connection().key, &Arc::from("ann")).await.unwrap();
     assert_eq!(push(&node, Scope::User("ann".into()), 1).await, (2, 0));
     assert_eq!(frames(&second)[0]["user"], "ann");
     assert_eq!(open(&node, resume(&registered, 0), None).await.err(), Some(CloseCode::Unauthenticated));

@@ -73,7 +73,7 @@ pub(super) async fn accept_hello(
         None => (None, Roles::default()),
     };
     let open = OpenRequest { hello, user, agent: arrival.agent };
-    let opened = edge.context.sessions.open(open).await.map_err(Disconnect::Close)?;
+    let opened = edge.context.pages.opener.open(open).await.map_err(Disconnect::Close)?;
     let caller = Caller { page: opened.page.clone(), roles };
     command::restore_watches(&edge.context, &caller, opened.recovered, shown.as_deref());
     command::pending(&edge.context, &opened.page, opened.recovered, waits_for);

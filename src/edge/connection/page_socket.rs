@@ -34,7 +34,7 @@ struct AttachedPage {
 
 impl Drop for AttachedPage {
     fn drop(&mut self) {
-        self.edge.context.sessions.detach(&self.caller.page, self.ticket);
+        self.edge.context.pages.closer.detach(&self.caller.page, self.ticket);
         self.edge.metrics.pages.dec();
     }
 }

@@ -1,5 +1,7 @@
 //! Migration of a page from one node to another.
 //!
+//! Owns: what a page leaves behind at its old node, and what its new node gets. Never: the request between the nodes.
+//!
 //! The old holder freezes the page: the socket closes, no more frames are numbered, and frames that still arrive are
 //! forwarded in order. The new holder queues frames that arrive early behind the ones that it installs. So at most one
 //! node numbers frames, and no frame is lost, duplicated or reordered. An interrupted migration is not continued: the
@@ -10,10 +12,9 @@ use pagewire_cluster::wire::{HandedOver, PushCounts};
 use tokio::sync::{mpsc, oneshot};
 
 use super::job_results::TrackedJobs;
-use super::ownership::OwnershipWindow;
-use super::{HoldState, Page, PushOutcome};
+use super::push_outcome::PushOutcome;
+use super::watches::{PageWatch, PageWatches};
 use crate::pages::outbox::OutboxSnapshot;
-use crate::pages::state_watch::PageWatch;
 use crate::protocol::FrameBody;
 
 /// The remaining part of a page that moved to another node.
@@ -45,6 +46,13 @@ pub(in crate::pages) struct Forwarding {
 }
 
 impl Frozen {
+    /// The part of a page that stays, and the frames that leave it for the node `to`.
+    pub(super) fn new(to: NodeNumber) -> (Self, Forwarding) {
+        let (forward, frames) = mpsc::unbounded_channel();
+        (Self { forward }, Forwarding { to, frames })
+    }
+
+    /// Passes a frame on to the new holder.
     pub(super) fn forward(&self, tail: &FrameBody) -> PushOutcome {
         let (met, told) = oneshot::channel();
         match self.forward.send(ForwardedFrame { tail: tail.clone(), met }) {
@@ -54,91 +62,28 @@ impl Frozen {
     }
 }
 
-impl Page {
-    /// Freezes the page for a holder of a later generation. The row of that holder has the revision `rev`, and its
-    /// client has seen everything up to `seq`. `None` when this node does not hold the page, or holds a newer one.
-    pub(in crate::pages) fn freeze(
-        &self,
-        to: NodeNumber,
-        generation: u32,
-        rev: u64,
-        seq: u64,
-    ) -> Option<(Handover, Forwarding)> {
-        // locked in this order, as in `push_unless_over`
-        let ends = self.ends.lock();
-        let mut state = self.lock();
-        let held = matches!(state.holding, HoldState::Live | HoldState::Closing(_) | HoldState::Detached);
-        if !held || state.generation >= generation {
-            return None;
-        }
-        let outbox = std::mem::take(&mut state.outbox);
-        let moving = outbox
-            .hand_over(seq)
-            .and_then(|moving| handed_over(&moving, state.received, &ends, &state.watches));
-        let (forward, frames) = mpsc::unbounded_channel();
-        let frozen = Frozen { forward };
-        if moving.is_none() {
-            // the client gets a reset; frames that have not left yet are still valid
-            outbox.into_waiting().for_each(|tail| drop(frozen.forward(&tail)));
-        }
-        state.holding = HoldState::Frozen(frozen);
-        state.stay.end(rev);
-        drop(state);
-        // the old socket finds that the page has left
-        self.changed.notify_waiters();
-        let handover = moving.map_or(Handover::Incomplete, Handover::Complete);
-        Some((handover, Forwarding { to, frames }))
-    }
-
-    /// Records the row that gave the page to this node. Other nodes may still take messages for it from senders that
-    /// have not seen this row.
-    pub(in crate::pages) fn mark_acquired(&self, rev: u64) {
-        self.lock().stay = OwnershipWindow::since(Some(rev));
-    }
-
-    /// Records a row that gives the page to another node. That node requests the handover.
-    pub(in crate::pages) fn mark_released(&self, rev: u64, generation: u32) {
-        let mut state = self.lock();
-        if state.generation < generation {
-            state.stay.end(rev);
-        }
-    }
-
-    /// Marks the page as waiting for the handover from the old holder; frames that arrive until then queue behind it.
-    pub(in crate::pages) fn expect_handover(&self) {
-        self.lock().holding = HoldState::Installing;
-    }
-
-    /// Installs the state that the old holder handed over; `false` when it cannot be decoded.
-    pub(in crate::pages) fn install(&self, handed: &HandedOver) -> bool {
-        let tails = |frames: &[Box<_>]| {
-            frames.iter().map(|frame| FrameBody::from_frame(frame)).collect::<Option<Vec<_>>>()
-        };
-        let (Some(sent), Some(waiting)) = (tails(&handed.sent), tails(&handed.waiting)) else { return false };
-        if handed.last < sent.len() as u64 {
-            return false;
-        }
-        let mut state = self.lock();
-        state.outbox.install(OutboxSnapshot { last: handed.last, sent, waiting });
-        state.received = handed.received;
-        state.watches = handed.watches.iter().filter_map(PageWatch::from_wire).collect();
-        drop(state);
-        self.ends.remember(&handed.waits, &handed.ends, handed.partial);
-        true
-    }
-}
-
-fn handed_over(
+/// The state of a page as another node receives it; `None` when a frame cannot be encoded.
+pub(super) fn handed_over(
     moving: &OutboxSnapshot,
     received: u64,
-    known: &TrackedJobs,
-    watches: &[PageWatch],
+    jobs: &TrackedJobs,
+    watches: &PageWatches,
 ) -> Option<HandedOver> {
     let frames = |tails: &[FrameBody]| tails.iter().map(FrameBody::to_frame).collect::<Option<Vec<_>>>();
     let (sent, waiting) = (frames(&moving.sent)?, frames(&moving.waiting)?);
-    let watches = watches.iter().map(PageWatch::to_wire).collect();
-    let (waits, ends, partial) = known.packed();
+    let watches = watches.list().iter().map(PageWatch::to_wire).collect();
+    let (waits, ends, partial) = jobs.packed();
     Some(HandedOver { last: moving.last, sent, waiting, received, ends, waits, partial, watches })
+}
+
+/// The frames of a page as another node sends them; `None` when a frame cannot be decoded or has no number.
+pub(super) fn received_frames(handed: &HandedOver) -> Option<OutboxSnapshot> {
+    let bodies = |frames: &[Box<_>]| {
+        frames.iter().map(|frame| FrameBody::from_frame(frame)).collect::<Option<Vec<_>>>()
+    };
+    let (sent, waiting) = (bodies(&handed.sent)?, bodies(&handed.waiting)?);
+    let last = handed.last;
+    (last >= sent.len() as u64).then_some(OutboxSnapshot { last, sent, waiting })
 }
 
 #[cfg(test)]

@@ -5,13 +5,12 @@ use serde_json::value::RawValue;
 use tokio::sync::futures::Notified;
 
 use super::*;
+use crate::protocol::CloseCode;
 
 fn page() -> Page {
     let at = |bits| Address { key: Key::from_bits(bits), node: NodeNumber::new(1).unwrap() };
-    let standing =
-        RowVersion { rev: 1, generation: 1, told: 0, confirmed: false, user: None, topics: Vec::new() };
-    let budget = Budget { outbox: 400, replay: 4000 };
-    Page::new(Key::from_bits(1), at(2), at(3), 0, standing, budget)
+    let place = Membership { session: at(2), connection: at(3), user: None, topics: Vec::new() };
+    Page::new(Key::from_bits(1), place, 0, 1, 1, Budget { outbox: 400, replay: 4000 })
 }
 
 const AGAIN: AttachKind = AttachKind::Resumed { seq: 0 };
@@ -90,7 +89,7 @@ fn a_copy_that_does_not_wait_for_a_job_leaves_its_end_to_the_page_elsewhere() {
     let page = page();
     let job = Key::from_bits(7);
     assert!(matches!(page.deliver_job_result(job, "1", &message()), PushOutcome::Missed));
-    assert!(matches!(page.progress(job, "1", &message()), PushOutcome::Missed));
+    assert!(matches!(page.push_job_update(job, "1", &message()), PushOutcome::Missed));
     let named = format!("\"{job}\"");
     assert!(
         matches!(page.deliver_job_result(job, &named, &message()), PushOutcome::Held),
@@ -105,10 +104,10 @@ fn no_progress_of_a_job_is_told_after_its_end() {
     let job = Key::from_bits(7);
     page.track_job(job, "1");
     page.track_job(job, "2");
-    page.progress(job, "1", &message());
+    page.push_job_update(job, "1", &message());
     page.deliver_job_result(job, "1", &message());
-    assert!(matches!(page.progress(job, "1", &message()), PushOutcome::Reached));
-    page.progress(job, "2", &message());
+    assert!(matches!(page.push_job_update(job, "1", &message()), PushOutcome::Reached));
+    page.push_job_update(job, "2", &message());
     assert_eq!(frames(&page, ticket).0.len(), 1 + 3, "registered, and all but the late one");
 }
 

@@ -38,7 +38,7 @@ async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 async fn login(node: &Node, opened: &Opened, user: &str) -> Result<(), LoginError> {
-    node.context.sessions.identify(opened.page.connection().key, &Arc::from(user)).await
+    node.context.pages.login.identify(opened.page.connection().key, &Arc::from(user)).await
 }
 
 fn rows(memory: &Memory) -> Kv {
@@ -51,7 +51,7 @@ async fn first_and_second(one: &Node, two: &Node) -> (Value, Opened) {
     let registered = frames(&first).remove(0);
     let second = open(two, join(&registered), None).await.unwrap();
     frames(&second);
-    one.context.sessions.detach(&first.page, first.ticket);
+    one.context.pages.closer.detach(&first.page, first.ticket);
     eventually("the first page is over", async || one.hub.is_empty()).await;
     (registered, second)
 }
@@ -188,7 +188,7 @@ fn given(node: &Node, registered: &Value, seconds_ago: u64) -> Value {
     let mut claims: Value = serde_json::from_slice(&claims).unwrap();
     claims["issued"] = (claims["issued"].as_u64().unwrap() - seconds_ago).into();
     let claims = BASE64_URL_SAFE_NO_PAD.encode(claims.to_string());
-    let signature = node.context.sessions.keyring().sign(claims.as_bytes());
+    let signature = node.context.pages.tokens.keyring().sign(claims.as_bytes());
     let mut registered = registered.clone();
     registered["token"] = format!("{claims}.{signature}").into();
     registered
@@ -243,7 +243,7 @@ async fn the_key_of_page_tokens_is_replaced_by_age_and_old_tokens_go_on() {
     node.ready.wait().await;
     let opened = open(&node, Hello::default(), None).await.unwrap();
     let registered = frames(&opened).remove(0);
-    let keys = async || node.context.sessions.keyring().keys().len() > 1;
+    let keys = async || node.context.pages.tokens.keyring().keys().len() > 1;
     eventually("a second key", keys).await;
     let back = open(&node, resume(&registered, 0), None).await.unwrap();
     assert_eq!(back.recovered, ResumeOutcome::Recovered);
@@ -257,7 +257,7 @@ async fn a_user_has_no_more_pages_by_logging_in_or_coming_back() {
     node.ready.wait().await;
     let gone = open(&node, Hello::default(), Some("ann")).await.unwrap();
     let registered = frames(&gone).remove(0);
-    node.context.sessions.detach(&gone.page, gone.ticket);
+    node.context.pages.closer.detach(&gone.page, gone.ticket);
     eventually("it is over", async || node.hub.is_empty()).await;
     let first = open(&node, Hello::default(), Some("ann")).await.unwrap();
     let anonymous = open(&node, Hello::default(), None).await.unwrap();
@@ -268,7 +268,8 @@ async fn a_user_has_no_more_pages_by_logging_in_or_coming_back() {
     assert_eq!(open(&node, resume(&lone, 0), Some("ann")).await.err(), Some(CloseCode::Policy));
     assert_eq!(anonymous.page.user(), None, "it stays what it was");
     node.context
-        .sessions
+        .pages
+        .closer
         .unregister_here(&Scope::Page(Address { key: beside.page.key(), node: beside.page.session().node }))
         .await;
     login(&node, &anonymous, "ann").await.unwrap();

@@ -116,7 +116,7 @@ async fn play(seed: u64) -> Memory {
             0 | 1 => {
                 // a socket that breaks, known or not
                 if dice.below(2) == 0 {
-                    nodes[at].context.sessions.detach(&client.opened.page, client.opened.ticket);
+                    nodes[at].context.pages.closer.detach(&client.opened.page, client.opened.ticket);
                 }
                 client.come_back(&nodes[at]).await;
             }
@@ -128,7 +128,7 @@ async fn play(seed: u64) -> Memory {
                 let connection = client.opened.page.connection().key;
                 // it may be refused while the engine is away, and then it is repeated
                 let mut attempts = 0;
-                while nodes[at].context.sessions.identify(connection, &Arc::from("ann")).await.is_err() {
+                while nodes[at].context.pages.login.identify(connection, &Arc::from("ann")).await.is_err() {
                     attempts += 1;
                     assert!(attempts < COMEBACKS, "seed {seed}: no login");
                 }
@@ -139,7 +139,7 @@ async fn play(seed: u64) -> Memory {
                 // it may be refused, and then it is asked for again
                 let topic = format!("t{}", dice.below(3));
                 let mut asked = 0;
-                while nodes[at].context.sessions.subscribe(&client.opened.page, &topic).await.is_err() {
+                while nodes[at].context.pages.topics.subscribe(&client.opened.page, &topic).await.is_err() {
                     asked += 1;
                     assert!(asked < COMEBACKS, "seed {seed}: no topic");
                 }
@@ -147,13 +147,13 @@ async fn play(seed: u64) -> Memory {
             5 => {
                 // a page that nobody comes back for
                 let other = Client::open(&nodes[at], seed).await;
-                let _ = nodes[at].context.sessions.subscribe(&other.opened.page, "left").await;
-                nodes[at].context.sessions.detach(&other.opened.page, other.opened.ticket);
+                let _ = nodes[at].context.pages.topics.subscribe(&other.opened.page, "left").await;
+                nodes[at].context.pages.closer.detach(&other.opened.page, other.opened.ticket);
             }
             6 if dice.below(4) == 0 => {
                 // as after a time without a lease
                 let holder = nodes[at].lease.holder().unwrap();
-                nodes[at].context.sessions.rewrite_rows(holder, holder).await;
+                nodes[at].context.pages.rewriter.rewrite_rows(holder, holder).await;
                 assert!(client.opened.page.is_owned(), "seed {seed}: the page is taken for another node's");
             }
             _ => {
@@ -178,8 +178,8 @@ async fn play(seed: u64) -> Memory {
         "seed {seed}"
     );
     // nobody comes back any more: in the end no row is left that no page belongs to
-    let _ = nodes[at].context.sessions.subscribe(&client.opened.page, "left").await;
-    nodes[at].context.sessions.detach(&client.opened.page, client.opened.ticket);
+    let _ = nodes[at].context.pages.topics.subscribe(&client.opened.page, "left").await;
+    nodes[at].context.pages.closer.detach(&client.opened.page, client.opened.ticket);
     let gone = async {
         while !rows(&memory).await.is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;

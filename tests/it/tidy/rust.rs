@@ -35,8 +35,6 @@ const LONGEST_IMPL: usize = 300;
 const LARGE_TYPES: &[(&str, &str)] = &[
     ("Jobs", "being split: store, submissions, calls and notifications become types of their own"),
     ("UserAffinity", "being split with Jobs"),
-    ("Sessions", "being split: opener, migrator, closer and topics over one store"),
-    ("Page", "being split with Sessions"),
 ];
 
 #[test]

@@ -3,17 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pagewire_cluster::id::{Address, NodeNumber};
+use pagewire_cluster::id::{Address, Key, NodeNumber};
 use pagewire_cluster::wire::{Ending, JobNotification, JobUpdate};
 use proptest::prelude::*;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::*;
 use crate::pages::outbox::Budget;
 use crate::pages::page::migration::Handover;
-use crate::pages::page::{AttachKind, AttachmentId, RowVersion};
-use crate::protocol::{FrameId, JobReference, ResumeOutcome, pong};
+use crate::pages::page::{AttachKind, AttachmentId, Membership, Page, PushOutcome};
+use crate::protocol::{FrameBody, FrameId, JobReference, ResumeOutcome, pong};
 
 /// So small that a client that was away has often missed too much.
 const BUDGET: Budget = Budget { outbox: 1_000_000, replay: 1500 };
@@ -24,9 +23,8 @@ fn number(node: usize) -> NodeNumber {
 
 fn page(generation: u32) -> Arc<Page> {
     let at = |bits| Address { key: Key::from_bits(bits), node: number(0) };
-    let standing =
-        RowVersion { rev: 1, generation, told: 0, confirmed: false, user: None, topics: Vec::new() };
-    Arc::new(Page::new(Key::from_bits(1), at(2), at(3), 0, standing, BUDGET))
+    let place = Membership { session: at(2), connection: at(3), user: None, topics: Vec::new() };
+    Arc::new(Page::new(Key::from_bits(1), place, 0, 1, generation, BUDGET))
 }
 
 fn key(job: u64) -> Key {

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use self::rows::{Row, Rows};
 use crate::pages::outbox::Budget;
 use crate::pages::page::migration::*;
-use crate::pages::page::{AttachKind, AttachmentId, DrainOutcome, RowVersion};
+use crate::pages::page::{AttachKind, AttachmentId, DrainOutcome, Membership, Page};
 use crate::protocol::{Close, CloseCode, ResumeOutcome, pong};
 
 const BUDGET: Budget = Budget { outbox: 100_000, replay: 1500 };
@@ -24,9 +24,8 @@ fn number(node: usize) -> NodeNumber {
 
 fn page(generation: u32) -> Page {
     let at = |bits| Address { key: Key::from_bits(bits), node: number(0) };
-    let standing =
-        RowVersion { rev: 1, generation, told: 0, confirmed: false, user: None, topics: Vec::new() };
-    Page::new(Key::from_bits(1), at(2), at(3), 0, standing, BUDGET)
+    let place = Membership { session: at(2), connection: at(3), user: None, topics: Vec::new() };
+    Page::new(Key::from_bits(1), place, 0, 1, generation, BUDGET)
 }
 
 fn payload(tail: &FrameBody) -> u64 {
@@ -193,7 +192,7 @@ impl World {
         self.resuming = Some(Resuming { node, generation, seq, handed: None, asked: !whole });
         match here {
             Some(page) if whole => {
-                page.set_row(page.standing().rev + 1, generation, None);
+                page.set_row(page.version().rev + 1, generation, None);
                 self.rows.write(Row { node, generation, prev: None });
                 self.finish();
             }
@@ -239,7 +238,7 @@ impl World {
         let Some(page) = self.copies[resuming.node].clone() else { return };
         let arrival = match &resuming.handed {
             Some(handed) if page.install(handed) => AttachKind::Resumed { seq: resuming.seq },
-            None if page.standing().generation == resuming.generation && self.rows.now().prev.is_none() => {
+            None if page.version().generation == resuming.generation && self.rows.now().prev.is_none() => {
                 AttachKind::Resumed { seq: resuming.seq }
             }
             _ => AttachKind::Elsewhere,
@@ -370,7 +369,7 @@ impl World {
 
     pub(super) fn check(&self) {
         let holds =
-            |page: &&Arc<Page>| page.is_owned() && page.standing().generation == self.rows.now().generation;
+            |page: &&Arc<Page>| page.is_owned() && page.version().generation == self.rows.now().generation;
         assert!(
             self.copies.iter().flatten().filter(holds).count() <= 1,
             "two nodes hold the newest generation"

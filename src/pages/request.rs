@@ -1,0 +1,18 @@
+//! The request of a socket for a page.
+//!
+//! Owns: what a socket brings. Never: the check of it.
+
+use std::sync::Arc;
+
+use crate::protocol::Hello;
+
+/// Input of a socket that opens a page.
+#[derive(Debug)]
+pub struct OpenRequest {
+    /// The first frame of the socket.
+    pub hello: Hello,
+    /// The authenticated user of the socket; absent for anonymous.
+    pub user: Option<Arc<str>>,
+    /// The user agent of the browser.
+    pub agent: String,
+}

@@ -1,0 +1,141 @@
+//! The pages of this node, and the rows that the cluster has of them.
+//!
+//! Owns: the hub, the registry and the lease as seen by the pages of this node, the content of a page's row, and what
+//! the hub and the view together know of a page. Never: a socket, or the decision to open, move or close a page.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pagewire_cluster::id::{Address, Holder, Key, Scope};
+use pagewire_cluster::lease::NodeLease;
+use pagewire_cluster::registry::{PageEntry, PageRow, Registry};
+use pagewire_cluster::timing::Timing;
+
+use super::hub::Hub;
+use super::incarnations::Incarnations;
+use super::outbox::Budget;
+use super::page::{Membership, Page};
+use super::state_watch::StateWatchers;
+use crate::protocol::{Allow, FrameLimitsInfo};
+
+/// The settings of a deployment for pages.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The lane of this node.
+    pub lane: String,
+    /// The release of this node.
+    pub release: String,
+    /// The maximum bytes that each page may keep.
+    pub budget: Budget,
+    /// How long a page without a socket stays.
+    pub resume_window: Duration,
+    /// The interval of WebSocket pings in milliseconds, sent to clients.
+    pub ping_ms: u64,
+    /// The frame limits that are sent to clients.
+    pub limits: FrameLimitsInfo,
+    /// The permissions of a page without a role, sent to clients.
+    pub allow: Allow,
+    /// The maximum number of pages of one user in the cluster.
+    pub pages_per_user: usize,
+}
+
+/// The pages of this node and their rows.
+pub struct PageStore {
+    pub(super) hub: Arc<Hub>,
+    pub(super) registry: Registry,
+    pub(super) lease: NodeLease,
+    pub(super) watching: StateWatchers,
+    pub(super) timing: Timing,
+    pub(super) options: Options,
+    pub(super) incarnations: Incarnations,
+}
+
+impl PageStore {
+    /// A node without pages.
+    pub fn new(
+        registry: Registry,
+        lease: NodeLease,
+        watching: StateWatchers,
+        timing: Timing,
+        options: Options,
+    ) -> Self {
+        let (hub, incarnations) = (watching.hub(), Incarnations::default());
+        Self { hub, registry, lease, watching, timing, options, incarnations }
+    }
+
+    /// The pages that this node holds.
+    pub fn pages(&self) -> Vec<Arc<Page>> {
+        self.hub.pages(&Scope::All).into_iter().filter(|page| page.is_owned()).collect()
+    }
+
+    /// The page's address while this node holds its lease.
+    pub fn address(&self, page: &Page) -> Option<Address> {
+        self.lease.holder().map(|holder| Address { key: page.key(), node: holder.node })
+    }
+
+    /// The session, connection, user and topics of a page in the cluster.
+    pub fn find(&self, page: Key) -> Option<Membership> {
+        let here = self.hub.page(page).map(|page| page.place());
+        let place = |seen: &PageEntry| Membership {
+            session: seen.session,
+            connection: seen.connection,
+            user: seen.user.clone(),
+            topics: seen.topics.to_vec(),
+        };
+        here.or_else(|| self.registry.view().page(page).map(place))
+    }
+
+    /// The number of pages of a user in the cluster.
+    pub(super) fn pages_of_user(&self, user: &str) -> usize {
+        let scope = Scope::User(user.to_owned());
+        let here = self.hub.pages(&scope).len();
+        self.registry.view().count_of_user(user).max(here)
+    }
+
+    /// A shared copy of the user's name: one allocation per user, for any number of pages.
+    pub(super) fn intern(&self, user: Option<&str>) -> Option<Arc<str>> {
+        let user = user?;
+        let known = self.hub.pages(&Scope::User(user.to_owned())).first().and_then(|page| page.user());
+        Some(known.unwrap_or_else(|| Arc::from(user)))
+    }
+
+    /// Records that the page's row is at `rev`. An anonymous page may get its user here.
+    pub(super) fn set_row_and_user(
+        &self,
+        page: &Arc<Page>,
+        rev: u64,
+        generation: u32,
+        user: Option<Arc<str>>,
+    ) {
+        let known = page.user();
+        match user.clone().filter(|_| known.is_none()) {
+            Some(new) => self.hub.identify(page, &new, || page.set_row(rev, generation, user)),
+            None => drop(page.set_row(rev, generation, user)),
+        }
+    }
+
+    /// The row of a page with this membership, held by this node.
+    pub(super) fn row(
+        &self,
+        holder: Holder,
+        generation: u32,
+        place: &Membership,
+        opened: u64,
+        agent: &str,
+    ) -> PageRow {
+        PageRow {
+            node: holder.node,
+            epoch: holder.epoch,
+            generation,
+            prev: None,
+            session: place.session,
+            connection: place.connection,
+            user: place.user.as_deref().map(str::to_owned),
+            topics: place.topics.iter().map(|topic| topic.to_string()).collect(),
+            lane: self.options.lane.clone(),
+            release: self.options.release.clone(),
+            opened,
+            agent: PageRow::shorten(agent),
+        }
+    }
+}
