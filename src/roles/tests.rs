@@ -173,7 +173,11 @@ async fn a_crowd_of_20_000_pages_on_several_nodes_is_reached_with_one_push() {
     let key = pages[1].page.key();
     let rows = Engine::Memory(engine.new_process_handle()).kv(Bucket::Pages);
     let row = rows.get(&page_key::page(key), Consistency::Latest).await.unwrap().unwrap();
-    for _ in 0..20_000 {
+    for number in 0..20_000 {
+        // the nodes share this thread, and renew their leases meanwhile
+        if number % 256 == 0 {
+            tokio::task::yield_now().await;
+        }
         let put = Put::new(page_key::page(Key::random()), "", Precondition::Absent);
         rows.put(Put { meta: row.meta.clone(), ..put }).await.unwrap();
     }
