@@ -231,7 +231,10 @@ def compose(counts):
 def deny(_):
     if not shutil.which("cargo-deny"):
         raise Failure("cargo-deny is missing: cargo install cargo-deny --locked")
-    run(["cargo", "deny", "check", "--hide-inclusion-graph"])
+    check = ["cargo", "deny", "--workspace", "check", "--hide-inclusion-graph"]
+    run([*check, "licenses", "bans", "sources"])
+    # last, because only this one needs a database from the network
+    run([*check, "advisories"])
 
 
 RUSTFMT = component("rustfmt", ["fmt", "--version"])

@@ -136,7 +136,8 @@ impl WorkerProcess {
     /// Starts a worker without waiting for it; the caller waits until its node sees it.
     pub(crate) fn start(cluster: &Cluster, pool: &str, slots: u64, core: Option<usize>) -> io::Result<Self> {
         let directory = scratch_directory()?;
-        let mut command = cluster.pagewire(&["worker", "--pool", pool, "--slots", &slots.to_string()])?;
+        let mut command =
+            cluster.pagewire(&["worker", "--demo", "--pool", pool, "--slots", &slots.to_string()])?;
         command.current_dir(directory.path()).stdin(Stdio::null()).stdout(Stdio::null());
         let child = helper_process::start(command, core)?;
         Ok(Self { pid: helper_process::pid(&child)?, _child: child, _directory: directory })

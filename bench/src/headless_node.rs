@@ -6,9 +6,9 @@
 use std::io;
 use std::sync::Arc;
 
-use pagewire_cluster::id::Key;
+use pagewire_cluster::id::{Key, Scope};
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::wire::Scope;
+
 use serde_json::value::RawValue;
 
 use crate::cluster::until;

@@ -73,7 +73,7 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
         beside.push(news.measure(&options, options.told).await?);
     }
     progress("opening pages");
-    let owner = Entity::User(user(0));
+    let owner = Entity::User(user(0).into());
     let mut pages = Pages::open(&cluster, options.pages).await?;
     for number in 0..=options.runs {
         progress(&format!("pages, run {number} of {}", options.runs));

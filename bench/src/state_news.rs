@@ -48,7 +48,7 @@ impl<'a> News<'a> {
         let (publisher, receiving) = (engine(nats, &other).await?, engine(nats, &other).await?);
         let subject = Subjects::new(&other.name).calls(POOL, baseline_engine::LANE);
         let subscriber = receiving.subscribe(&subject, None, UNREAD).await.map_err(io::Error::other)?;
-        let mut listener = reader.context.watching.listen(Entity::User(user(0)), Path::ROOT);
+        let mut listener = reader.context.watching.listen(Entity::User(user(0).into()), Path::ROOT);
         listener.next().await;
         let bare = publisher.kv(Bucket::State);
         Ok(Self { sets, reader, listener, bare, publisher, subject, subscriber, _receiving: receiving })
@@ -67,7 +67,7 @@ impl<'a> News<'a> {
     /// Puts a value, then publishes a message. Measures from before the put until a subscriber on another connection
     /// has the message.
     async fn deliveries(&mut self, times: u64) -> io::Result<Times> {
-        let key = Entity::User(user(0)).tree_key();
+        let key = Entity::User(user(0).into()).tree_key();
         let (mut each, mut expect) = (Vec::new(), Precondition::Any);
         for _ in 0..times {
             let (value, started) = (value(self.sets.stored), Instant::now());
@@ -86,7 +86,7 @@ impl<'a> News<'a> {
     /// Sets a tree at one node. Measures until a follower on another node is notified, which may be before the writer
     /// has its reply.
     async fn news(&mut self, times: u64, bytes: usize) -> io::Result<Times> {
-        let owner = Entity::User(user(0));
+        let owner = Entity::User(user(0).into());
         let mut each = Vec::new();
         for _ in 0..times {
             let started = Instant::now();

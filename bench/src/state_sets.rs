@@ -65,7 +65,7 @@ pub(crate) struct Sets<'a> {
 impl<'a> Sets<'a> {
     pub(crate) async fn make(options: &Options, nats: &'a Nats, cluster: &Cluster) -> io::Result<Self> {
         let (writer, other) = (node(cluster).await?, Cluster::new(Some(nats)));
-        let owner = Entity::User(user(0));
+        let owner = Entity::User(user(0).into());
         // fill the history of the tree to its full length
         for _ in 0..WARM_UP {
             set(&writer.context, owner.clone(), options.bytes).await?;
@@ -107,7 +107,7 @@ impl<'a> Sets<'a> {
     async fn plain(&self, keys: u64, times: u64) -> io::Result<Sample> {
         let (bucket, stored) = (self.plain.clone(), self.stored);
         self.way(Plan::together(keys, keys), times, move |number| {
-            let (bucket, key) = (bucket.clone(), Entity::User(user(number)).tree_key());
+            let (bucket, key) = (bucket.clone(), Entity::User(user(number).into()).tree_key());
             async move {
                 let mut over = None;
                 for _ in 0..times {
@@ -122,7 +122,7 @@ impl<'a> Sets<'a> {
     async fn engine(&self, keys: u64, times: u64) -> io::Result<Sample> {
         let (bare, stored) = (self.engine.clone(), self.stored);
         self.way(Plan::together(keys, keys), times, move |number| {
-            let (bare, key) = (bare.clone(), Entity::User(user(number)).tree_key());
+            let (bare, key) = (bare.clone(), Entity::User(user(number).into()).tree_key());
             async move {
                 let mut expect = Precondition::Any;
                 for _ in 0..times {
@@ -140,7 +140,7 @@ impl<'a> Sets<'a> {
         let context = self.writer.context.clone();
         // trees without followers: the cost of notifications is measured separately
         self.way(Plan::together(lanes, lanes), times, move |number| {
-            let (context, owner) = (context.clone(), Entity::User(user(1 + number % trees)));
+            let (context, owner) = (context.clone(), Entity::User(user(1 + number % trees).into()));
             async move {
                 for _ in 0..times {
                     set(&context, owner.clone(), bytes).await?;

@@ -4,10 +4,9 @@ use std::hint::black_box;
 use std::io;
 use std::time::{Duration, Instant};
 
-use pagewire_cluster::id::{Address, Key, NodeNumber};
+use pagewire_cluster::id::{Address, Key, NodeNumber, Scope};
 use pagewire_cluster::lease::NodeRow;
 use pagewire_cluster::registry::{PageRow, View};
-use pagewire_cluster::wire::Scope;
 
 use crate::helper_protocol::HelperResponse;
 use crate::measure;

@@ -1,4 +1,4 @@
-//! Identities: levels and entities, node numbers and their holders, keys and addresses.
+//! Identities: levels, entities, scopes and accounts, node numbers and their holders, keys and addresses.
 //!
 //! Owns: the text form of every id (`<22 base62>|pNN`) and its parsing. Never: access rights (an id grants
 //! none) or the position of an id in a subject (`subject`).
@@ -6,6 +6,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -67,20 +68,21 @@ impl fmt::Display for Level {
 }
 
 /// A user, connection, session or page. Below the level of users an entity does not name its user, so that a
-/// connection is the same when a login changes its user.
+/// connection is the same when a login changes its user. `Id` is [`Key`] for the identity, or [`Address`] where the
+/// node is shown too.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Entity {
+pub enum Entity<Id = Key> {
     /// A user.
-    User(String),
+    User(Arc<str>),
     /// A connection.
-    Connection(Key),
+    Connection(Id),
     /// A session.
-    Session(Key),
+    Session(Id),
     /// A page.
-    Page(Key),
+    Page(Id),
 }
 
-impl Entity {
+impl<Id> Entity<Id> {
     /// Returns the level of the entity.
     pub const fn level(&self) -> Level {
         match self {
@@ -89,6 +91,63 @@ impl Entity {
             Self::Session(_) => Level::Session,
             Self::Page(_) => Level::Page,
         }
+    }
+}
+
+impl Entity<Address> {
+    /// Returns the identity, which does not depend on a node: a page that has moved is the same page.
+    pub fn identity(&self) -> Entity {
+        match self {
+            Self::User(user) => Entity::User(user.clone()),
+            Self::Connection(id) => Entity::Connection(id.key),
+            Self::Session(id) => Entity::Session(id.key),
+            Self::Page(id) => Entity::Page(id.key),
+        }
+    }
+}
+
+impl<Id: fmt::Display> fmt::Display for Entity<Id> {
+    /// Writes the id without its level.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(user) => f.write_str(user),
+            Self::Connection(id) | Self::Session(id) | Self::Page(id) => id.fmt(f),
+        }
+    }
+}
+
+/// The set of pages that a message is sent to.
+// `Page` has an address instead of a key, because the node in it is the route.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// One page, at the node in its address.
+    Page(Address),
+    /// All pages of a session.
+    Session(Key),
+    /// All pages of a connection.
+    Connection(Key),
+    /// All pages of a user.
+    User(String),
+    /// All pages that have subscribed to a topic.
+    Topic(String),
+    /// All pages.
+    All,
+}
+
+/// The account that a limit counts against.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Account {
+    /// A user, regardless of which page or program acts for the user.
+    User(Arc<str>),
+    /// The browser of an anonymous page.
+    Connection(Key),
+}
+
+impl Account {
+    /// Returns the account of a page, or of a program that acts for a user or connection; `None` when there is neither.
+    pub fn of(user: Option<&Arc<str>>, connection: Option<Key>) -> Option<Self> {
+        user.cloned().map(Self::User).or(connection.map(Self::Connection))
     }
 }
 

@@ -5,13 +5,14 @@
 //!
 //! # Layout
 //!
-//! - leaves: [`id`], [`subject`], [`wire`], [`timing`], [`trace`], [`table`]
+//! - leaves: [`id`], [`subject`], [`wire`], [`code`], [`timing`], [`trace`], [`table`]
 //! - primitives: [`engine`]
 //! - domains: [`lease`] (node numbers), [`registry`] (rows and the view), [`peer`] (between nodes),
 //!   [`keyring`] (the keys that sign page tokens), [`rollout`] (selects the lane for a user's work),
 //!   [`worker`] (processes that run handlers), [`job`] (durable work), [`state`] (trees at four levels)
 
 pub mod clock;
+pub mod code;
 pub mod engine;
 pub mod id;
 pub mod job;

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use pagewire_cluster::id::{Address, Key};
+use pagewire_cluster::id::{Account, Address, Key};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -16,7 +16,6 @@ use super::error::{ApiError, ErrorBody};
 use super::extract::Body;
 use super::pagination::Paginated;
 use crate::calls::{CallRequest, Mode};
-use crate::command::CallAccount;
 
 /// A method and its parameters.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -66,7 +65,7 @@ pub(super) async fn call(
     let (user, connection) = identity(&parts, request.user, request.page);
     let in_flight = &parts.context.in_flight;
     let _counted =
-        CallAccount::of(user.as_ref(), connection).map(|account| in_flight.count(account)).transpose()?;
+        Account::of(user.as_ref(), connection).map(|account| in_flight.count(account)).transpose()?;
     let call = CallRequest {
         mode: Mode::parse(request.exec_mode.as_deref())?,
         method: request.method,

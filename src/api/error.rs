@@ -54,22 +54,11 @@ impl ApiError {
     }
 }
 
-const fn status(code: ErrorCode) -> StatusCode {
-    match code {
-        ErrorCode::Malformed | ErrorCode::Unsupported => StatusCode::BAD_REQUEST,
-        ErrorCode::Unauthenticated => StatusCode::UNAUTHORIZED,
-        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
-        ErrorCode::Unknown => StatusCode::NOT_FOUND,
-        ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ErrorCode::NoExecutor | ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        ErrorCode::Failed => StatusCode::UNPROCESSABLE_ENTITY,
-        ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
-        ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        ErrorCode::Conflict | ErrorCode::LaneWithoutWorkers | ErrorCode::Cancelled | ErrorCode::Uncertain => {
-            StatusCode::CONFLICT
-        }
-        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-    }
+/// Returns the status of a code. A code without one belongs to the error of a job; it is an error of the server when it
+/// is the response to a request.
+fn status(code: ErrorCode) -> StatusCode {
+    let status = code.status().and_then(|status| StatusCode::from_u16(status).ok());
+    status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 impl From<CommandError> for ApiError {

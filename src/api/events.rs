@@ -3,15 +3,11 @@
 //! A reader that is too slow receives the event `slow`, and its stream ends. The missed events are lost; the lists
 //! show the current state.
 
-use std::convert::Infallible;
-
 use axum::extract::State;
-use axum::http::HeaderName;
-use axum::response::IntoResponse;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::stream::{self, Stream};
+use axum::response::Response;
+use axum::response::sse::Event;
 use pagewire_cluster::id::Level;
-use pagewire_cluster::registry::{ChangeKind, Member, PresenceEvent};
+use pagewire_cluster::registry::{ChangeKind, PresenceEvent};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -20,10 +16,7 @@ use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::extract::Query;
 use super::pages::rfc3339;
-use crate::telemetry::Readiness;
-
-/// Header that keeps a proxy from buffering events that should arrive at once.
-pub(super) const UNBUFFERED: [(HeaderName, &str); 1] = [(HeaderName::from_static("x-accel-buffering"), "no")];
+use super::sse::{self, EventSource};
 
 /// Filter of the events.
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -53,7 +46,6 @@ struct PresenceMessage<'a> {
 struct Watcher {
     which: EventFilter,
     happenings: broadcast::Receiver<PresenceEvent>,
-    ready: Readiness,
     /// The last event has been sent.
     over: bool,
 }
@@ -71,38 +63,24 @@ struct Watcher {
 pub(super) async fn events(
     State(parts): State<ApiState>,
     Query(which): Query<EventFilter>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Response, ApiError> {
     let happenings = parts.registry.happenings();
-    let watcher = Watcher { which, happenings, ready: parts.ready, over: false };
-    Ok((UNBUFFERED, Sse::new(watcher.events()).keep_alive(KeepAlive::default())))
+    let watcher = Watcher { which, happenings, over: false };
+    Ok(sse::respond(parts.ready, None, Some(sse::encoded("live", "{}")), watcher))
+}
+
+impl EventSource for Watcher {
+    async fn next(&mut self) -> Option<Event> {
+        let (name, data) = self.tell().await?;
+        Some(sse::encoded(name, &data))
+    }
 }
 
 impl Watcher {
-    fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
-        let live = Event::default().event("live").data("{}");
-        stream::unfold((Some(live), self), |(first, mut watcher)| async {
-            let event = match first {
-                Some(live) => live,
-                None => watcher.next().await?,
-            };
-            Some((Ok(event), (None, watcher)))
-        })
-    }
-
-    async fn next(&mut self) -> Option<Event> {
-        let (name, data) = self.tell().await?;
-        Some(Event::default().event(name).data(data))
-    }
-
     /// Returns the name of the next event and its data; `None` after the last.
     async fn tell(&mut self) -> Option<(&'static str, String)> {
-        let ready = self.ready.clone();
         while !self.over {
-            let happening = tokio::select! {
-                happening = self.happenings.recv() => happening,
-                () = ready.lost() => return None,
-            };
-            match happening {
+            match self.happenings.recv().await {
                 Ok(happening) if self.which.wants(&happening) => {
                     let told = PresenceMessage::of(&happening);
                     // cannot fail: all members are texts
@@ -123,27 +101,14 @@ impl Watcher {
 impl EventFilter {
     fn wants(&self, happening: &PresenceEvent) -> bool {
         let change = &happening.change;
-        self.level.is_none_or(|level| level == level_of(&change.member))
+        self.level.is_none_or(|level| level == change.member.level())
             && self.user.as_deref().is_none_or(|user| change.user.as_deref() == Some(user))
-    }
-}
-
-fn level_of(member: &Member) -> Level {
-    match member {
-        Member::User(_) => Level::User,
-        Member::Connection(_) => Level::Connection,
-        Member::Session(_) => Level::Session,
-        Member::Page(_) => Level::Page,
     }
 }
 
 impl<'a> PresenceMessage<'a> {
     fn of(happening: &'a PresenceEvent) -> Self {
         let change = &happening.change;
-        let id = match &change.member {
-            Member::User(user) => user.to_string(),
-            Member::Connection(id) | Member::Session(id) | Member::Page(id) => id.to_string(),
-        };
         let kind = match change.kind {
             ChangeKind::Join => "join",
             ChangeKind::Leave => "leave",
@@ -151,8 +116,8 @@ impl<'a> PresenceMessage<'a> {
         };
         Self {
             kind,
-            level: level_of(&change.member),
-            id,
+            level: change.member.level(),
+            id: change.member.to_string(),
             user: change.user.as_deref(),
             node: change.node.map(|node| node.to_string()),
             at: rfc3339(happening.at),
@@ -165,9 +130,10 @@ mod tests {
     use pagewire_cluster::registry::PresenceChange;
 
     use super::*;
+    use pagewire_cluster::id::Entity;
 
     fn happening(user: &str) -> PresenceEvent {
-        let member = Member::User(user.into());
+        let member = Entity::User(user.into());
         PresenceEvent {
             change: PresenceChange { kind: ChangeKind::Join, member, user: Some(user.into()), node: None },
             at: 0,
@@ -177,9 +143,8 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_is_too_slow_is_told_how_much_it_missed_and_nothing_more() {
         let (sender, happenings) = broadcast::channel(4);
-        let ready = Readiness::default();
         let which = EventFilter { level: Some(Level::User), user: Some("ann".into()) };
-        let mut watcher = Watcher { which, happenings, ready, over: false };
+        let mut watcher = Watcher { which, happenings, over: false };
         for user in ["bob", "ann"] {
             sender.send(happening(user)).unwrap();
         }

@@ -4,13 +4,14 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use pagewire_cluster::wire::Scope;
+use pagewire_cluster::id::Scope;
+
 use serde_json::{Value, json};
 
 use super::ApiState;
 use super::error::ApiError;
 use crate::protocol::ErrorCode;
-use crate::telemetry::CONTENT_TYPE;
+use crate::telemetry::{CONTENT_TYPE, Metrics};
 
 /// Reports that the process is alive.
 ///
@@ -30,6 +31,11 @@ pub(super) async fn ready(State(parts): State<ApiState>) -> (StatusCode, Json<Va
     if parts.lease.holder().is_none() {
         missing.push("lease");
     }
+    readiness(&missing)
+}
+
+/// The response to a readiness probe: ready when nothing is missing.
+pub(super) fn readiness(missing: &[&str]) -> (StatusCode, Json<Value>) {
     if missing.is_empty() {
         return (StatusCode::OK, Json(json!({"status": "ready"})));
     }
@@ -42,6 +48,15 @@ pub(super) async fn metrics(State(parts): State<ApiState>) -> Result<impl IntoRe
     // summed on request, because a running sum would be one more cache line that every push writes
     let waiting: usize = parts.hub.pages(&Scope::All).iter().map(|page| page.waiting_bytes()).sum();
     parts.metrics.outbox_bytes.set(waiting as i64);
-    let page = parts.metrics.encode().map_err(|_| ApiError::new(ErrorCode::Internal, "no metrics"))?;
+    exposition(&parts.metrics)
+}
+
+/// The metrics in the format of Prometheus.
+///
+/// # Errors
+///
+/// [`ErrorCode::Internal`] when a metric cannot be encoded.
+pub(super) fn exposition(metrics: &Metrics) -> Result<impl IntoResponse + use<>, ApiError> {
+    let page = metrics.encode().map_err(|_| ApiError::new(ErrorCode::Internal, "no metrics"))?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], page))
 }

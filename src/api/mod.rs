@@ -20,27 +20,33 @@ mod openapi;
 mod pages;
 mod pagination;
 mod rollouts;
+mod routes;
+mod security;
 mod send;
 mod sessions;
+mod sse;
 mod state;
 mod topics;
 mod trace;
 mod unregister;
 mod users;
+mod worker_probes;
 mod workers;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::routing::get;
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
 
 use self::auth::{AuthPolicy, guard};
 use self::error::ApiError;
+use self::security::secure;
+pub use self::worker_probes::{WorkerState, worker_router};
 use crate::auth::Role;
 use crate::command::Context;
 use crate::config::Config;
@@ -72,10 +78,11 @@ pub struct ApiState {
 /// All routes of the API. On an address beyond this machine, without any key or token secret, there are only the
 /// probes.
 pub fn router(parts: ApiState) -> Router {
-    let probes = Router::new()
-        .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready))
-        .with_state(parts.clone());
+    served(parts).route_layer(map_response(secure))
+}
+
+fn served(parts: ApiState) -> Router {
+    let probes = Router::from(routes::probes()).with_state(parts.clone());
     let open = parts.config.listen.ip().is_loopback();
     if !open && parts.config.auth.api_keys.is_empty() && parts.config.auth.hs256_secret.is_empty() {
         tracing::warn!(
@@ -86,9 +93,10 @@ pub fn router(parts: ApiState) -> Router {
     }
     let gate = |needs| AuthPolicy { needs, open, authenticator: parts.context.authenticator.clone() };
     let limit = DefaultBodyLimit::max(parts.config.limits.max_body_bytes);
-    push_routes()
-        .layer(from_fn_with_state(gate(Role::Push), guard))
-        .merge(admin_routes().layer(from_fn_with_state(gate(Role::Admin), guard)))
+    let push = Router::from(routes::push());
+    let admin = Router::from(routes::admin()).route("/api/openapi.json", get(openapi::document));
+    push.layer(from_fn_with_state(gate(Role::Push), guard))
+        .merge(admin.layer(from_fn_with_state(gate(Role::Admin), guard)))
         .route("/api/{*rest}", axum::routing::any(not_found))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(limit)
@@ -100,52 +108,7 @@ pub fn router(parts: ApiState) -> Router {
 /// Routes of a node that is starting: it is alive, and every other request is refused as not ready.
 pub fn not_ready() -> Router {
     let wait = || async { ApiError::new(ErrorCode::Unavailable, "this node is not ready yet") };
-    Router::new().route("/livez", get(health::live)).fallback(wait)
-}
-
-/// Routes that the role `push` grants.
-fn push_routes() -> Router<ApiState> {
-    Router::new().route("/api/v1/send", post(send::send)).route("/api/v1/send/batch", post(send::batch))
-}
-
-/// Routes that the role `admin` grants in addition.
-fn admin_routes() -> Router<ApiState> {
-    Router::new()
-        .route("/api/openapi.json", get(openapi::document))
-        .route("/api/v1/calls", post(calls::call))
-        .route("/api/v1/executors", get(calls::executors))
-        .route("/api/v1/jobs", get(jobs::list::jobs).post(jobs::submit))
-        .route("/api/v1/jobs/{id}", get(jobs::job))
-        .route("/api/v1/jobs/{id}/events", get(jobs::events::events))
-        .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel))
-        .route("/api/v1/jobs/{id}/retry", post(jobs::retry))
-        .route("/api/v1/keys", get(keys::keys))
-        .route("/api/v1/keys/rotate", post(keys::rotate))
-        .route("/api/v1/workers", get(workers::workers))
-        .route("/api/v1/workers/{id}/drain", post(workers::drain))
-        .route("/api/v1/stats", get(nodes::stats))
-        .route("/api/v1/nodes", get(nodes::nodes))
-        .route("/api/v1/pages/{id}", get(pages::page).delete(unregister::page))
-        .route("/api/v1/sessions/{id}", get(sessions::session).delete(unregister::session))
-        .route("/api/v1/sessions/{id}/pages", get(pages::session_pages))
-        .route("/api/v1/connections/{id}", get(sessions::connection).delete(unregister::connection))
-        .route("/api/v1/connections/{id}/sessions", get(sessions::of_connection))
-        .route("/api/v1/events", get(events::events))
-        .route("/api/v1/users", get(users::users))
-        .route("/api/v1/users/{id}", get(users::user).delete(unregister::user))
-        .route("/api/v1/users/{id}/sessions", get(sessions::of_user))
-        .route("/api/v1/rollouts", get(rollouts::rollouts))
-        .route("/api/v1/rollouts/{pool}", get(rollouts::status).put(rollouts::change))
-        .route("/api/v1/rollouts/{pool}/explain", get(rollouts::explain))
-        .route("/api/v1/rollouts/{pool}/history", get(rollouts::history))
-        .route(
-            "/api/v1/{level}/{id}/data",
-            get(state::whole).put(state::replace).delete(state::clear).patch(state::patch),
-        )
-        .route("/api/v1/{level}/{id}/data/{*path}", get(state::read).put(state::set).delete(state::delete))
-        .route("/api/v1/topics", get(topics::topics))
-        .route("/api/v1/topics/{id}", get(topics::topic))
-        .route("/metrics", get(health::metrics))
+    Router::new().route("/livez", get(health::live)).fallback(wait).layer(map_response(secure))
 }
 
 async fn not_found() -> ApiError {

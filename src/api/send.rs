@@ -2,8 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use pagewire_cluster::id::Address;
-use pagewire_cluster::wire::Scope;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -11,6 +10,7 @@ use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::extract::Body;
 use crate::pages::PushReport;
+use crate::protocol::Target;
 
 /// Maximum number of messages in one batch.
 const BATCH: usize = 1000;
@@ -20,31 +20,10 @@ const BATCH: usize = 1000;
 #[serde(deny_unknown_fields)]
 pub(super) struct SendRequest {
     /// The target pages.
-    to: SendTarget,
+    to: Target,
     /// Any JSON; pages receive it exactly as it is written here.
     #[schema(value_type = serde_json::Value)]
     payload: Box<RawValue>,
-}
-
-/// The target pages; exactly one member.
-#[derive(Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum SendTarget {
-    /// One page.
-    #[schema(value_type = String)]
-    Page(Address),
-    /// All pages of a session.
-    #[schema(value_type = String)]
-    Session(Address),
-    /// All pages of a connection.
-    #[schema(value_type = String)]
-    Connection(Address),
-    /// All pages of a user.
-    User(String),
-    /// All pages of a topic.
-    Topic(String),
-    /// All pages; `true`.
-    All(bool),
 }
 
 /// Result of a message.
@@ -112,17 +91,8 @@ pub(super) async fn batch(
 }
 
 async fn deliver(parts: &ApiState, message: SendRequest) -> Result<SendReport, ApiError> {
-    let to = match message.to {
-        SendTarget::Page(address) => Scope::Page(address),
-        SendTarget::Session(address) => Scope::Session(address.key),
-        SendTarget::Connection(address) => Scope::Connection(address.key),
-        SendTarget::User(user) => Scope::User(user),
-        SendTarget::Topic(topic) => Scope::Topic(topic),
-        SendTarget::All(true) => Scope::All,
-        SendTarget::All(false) => return Err(ApiError::malformed("all is true or absent")),
-    };
     let PushReport { reach, nodes, unreachable } =
-        parts.context.deliver.send(to, message.payload, None).await?;
+        parts.context.deliver.send(message.to.scope()?, message.payload, None).await?;
     let text = |nodes: Vec<_>| nodes.iter().map(ToString::to_string).collect();
     Ok(SendReport {
         reached: reach.reached,

@@ -1,14 +1,12 @@
 //! `/{level}/{id}/data`: the state trees. `ETag` is a tree's revision, `If-Match` makes a write compare-and-set.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::{HeaderMap, StatusCode, header, request};
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
-use futures_util::stream::{self, Stream};
 use pagewire_cluster::id::Address;
 use pagewire_cluster::id::Entity;
 use pagewire_cluster::state::{ClientPath, DraftWrite, Edit, Operation};
@@ -19,6 +17,7 @@ use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::extract::Body;
 use super::id;
+use super::sse::{self, EventSource};
 use crate::pages::{WatchStream, exists};
 use crate::protocol::{CommandError, ErrorCode};
 
@@ -55,7 +54,7 @@ impl<S: Send + Sync> FromRequestParts<S> for TreePath {
         let mut take = |name| named.remove(name).unwrap_or_default();
         let (level, text, path) = (take("level"), take("id"), take("path"));
         let owner = match level.as_str() {
-            "users" => Entity::User(id::user(text)?),
+            "users" => Entity::User(id::user(text)?.into()),
             "connections" => Entity::Connection(id::key(&text)?),
             "sessions" => Entity::Session(id::key(&text)?),
             "pages" => Entity::Page(id::key(&text)?),
@@ -98,7 +97,7 @@ pub(super) async fn whole(
 /// Returns the value or branch at a path (`wizard.form.name`).
 ///
 /// With `Accept: text/event-stream` the response is a stream: first the value, then its changes.
-#[utoipa::path(get, path = "/api/v1/{level}/{id}/data/{path}", tag = "state",
+#[utoipa::path(get, path = "/api/v1/{level}/{id}/data/{*path}", tag = "state",
     params(("level" = String, Path), ("id" = String, Path), ("path" = String, Path)),
     responses((status = 200, body = serde_json::Value), (status = "default", body = ErrorBody)))]
 pub(super) async fn read(
@@ -111,7 +110,7 @@ pub(super) async fn read(
     if accept.contains("text/event-stream") {
         let path = at.path.parse().map_err(CommandError::from)?;
         let listener = parts.context.watching.listen(at.owner, path);
-        return Ok(Sse::new(events(listener)).keep_alive(KeepAlive::default()).into_response());
+        return Ok(sse::respond(parts.ready.clone(), None, None, TreeEvents(Some(listener))));
     }
     let reading = parts.context.states.get(&at.owner, &at.locator()?).await.map_err(CommandError::from)?;
     let tag = [(header::ETAG, format!("\"{}\"", reading.revision))];
@@ -123,22 +122,23 @@ pub(super) async fn read(
     }
 }
 
-/// Streams each update as an event `data`. The stream ends with `slow` when the reader is too slow.
-fn events(listener: WatchStream) -> impl Stream<Item = Result<Event, Infallible>> {
-    stream::unfold(Some(listener), |listener| async move {
-        let mut listener = listener?;
-        match listener.next().await {
-            Some(news) => {
-                let news = String::from_utf8_lossy(&news).into_owned();
-                Some((Ok(Event::default().event("data").data(news)), Some(listener)))
+/// The updates of a tree as events `data`; `slow` is the last event of a reader that is too slow. `None` after the last.
+struct TreeEvents(Option<WatchStream>);
+
+impl EventSource for TreeEvents {
+    async fn next(&mut self) -> Option<Event> {
+        match self.0.as_mut()?.next().await {
+            Some(update) => Some(sse::encoded("data", &String::from_utf8_lossy(&update))),
+            None => {
+                self.0 = None;
+                Some(sse::encoded("slow", "{}"))
             }
-            None => Some((Ok(Event::default().event("slow").data("{}")), None)),
         }
-    })
+    }
 }
 
 /// Writes a value at a path; a whole tree is an object.
-#[utoipa::path(put, path = "/api/v1/{level}/{id}/data/{path}", tag = "state", request_body = serde_json::Value,
+#[utoipa::path(put, path = "/api/v1/{level}/{id}/data/{*path}", tag = "state", request_body = serde_json::Value,
     params(("level" = String, Path), ("id" = String, Path), ("path" = String, Path), ("if-match" = Option<String>, Header)),
     responses((status = 200, body = WriteResponse), (status = "default", body = ErrorBody)))]
 pub(super) async fn set(
@@ -165,7 +165,7 @@ pub(super) async fn replace(
 }
 
 /// Deletes the value or branch at a path.
-#[utoipa::path(delete, path = "/api/v1/{level}/{id}/data/{path}", tag = "state",
+#[utoipa::path(delete, path = "/api/v1/{level}/{id}/data/{*path}", tag = "state",
     params(("level" = String, Path), ("id" = String, Path), ("path" = String, Path), ("if-match" = Option<String>, Header)),
     responses((status = 200, body = WriteResponse), (status = "default", body = ErrorBody)))]
 pub(super) async fn delete(

@@ -2,7 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use pagewire_cluster::wire::Scope;
+use pagewire_cluster::id::Scope;
+
 use serde::Serialize;
 
 use super::ApiState;

@@ -1,124 +1,128 @@
-//! Built-in handlers: a node runs them inline, and `pagewire worker` serves them without a program of its own.
+//! The handlers of a process, by name.
 //!
-//! Owns: their names, arguments and results. Never: callers or retries.
+//! Owns: which handlers exist, and how one is run. Never: what a handler does, callers or retries.
 
-mod hash;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
-use std::time::{Duration, Instant};
-
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use pagewire_cluster::job::Reporter;
 use pagewire_cluster::wire::HandlerError;
-use serde::Deserialize;
-use serde_json::value::{RawValue, to_raw_value};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use serde_json::value::RawValue;
 
-use super::ExecutorError;
-use crate::protocol::{self, CommandError, ErrorCode};
-use pagewire_cluster::clock;
+use super::{ExecutorError, no_executor};
+use crate::protocol::ErrorCode;
 
-/// How often a handler that takes long reports its progress.
-const STEP: Duration = Duration::from_millis(100);
+/// The label of a method without a handler. A name that a client made up must not become a metric label.
+const OTHER: &str = "other";
 
-/// A handler of this binary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Handler {
-    /// Returns its argument.
-    Echo,
-    /// Adds an array of numbers.
-    Sum,
-    /// Returns the process's time as RFC 3339.
-    Time,
-    /// Waits `{"ms": n}`, with progress.
-    Sleep,
-    /// Fails with its argument as the message.
-    Fail,
-    /// CPU-bound work: SHA-256 of a text, repeated, with progress.
-    Hash,
+/// The JSON result of a handler.
+pub type HandlerResult = Result<Box<RawValue>, ExecutorError>;
+
+/// The input of a handler.
+pub struct HandlerInput {
+    /// The argument of the call, or the data of the job.
+    pub params: Box<RawValue>,
+    /// Reports the progress of a job; does nothing for a call.
+    pub reporter: Reporter,
 }
 
-const ALL: [Handler; 6] =
-    [Handler::Echo, Handler::Sum, Handler::Time, Handler::Sleep, Handler::Fail, Handler::Hash];
+type HandlerFn = dyn Fn(HandlerInput) -> BoxFuture<'static, HandlerResult> + Send + Sync;
 
-impl Handler {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Echo => "echo",
-            Self::Sum => "sum",
-            Self::Time => "time",
-            Self::Sleep => "sleep",
-            Self::Fail => "fail",
-            Self::Hash => "hash",
+/// The handlers of a process. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Handlers(Arc<BTreeMap<String, Box<HandlerFn>>>);
+
+/// Handlers that are added before a process starts.
+#[derive(Default)]
+pub struct HandlersBuilder(BTreeMap<String, Box<HandlerFn>>);
+
+impl HandlersBuilder {
+    /// Adds a handler; it replaces an earlier one of the same name. Dropping its future stops the work.
+    #[must_use]
+    pub fn handler<F>(mut self, name: &str, run: impl Fn(HandlerInput) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = HandlerResult> + Send + 'static,
+    {
+        self.0.insert(name.to_owned(), Box::new(move |input| run(input).boxed()));
+        self
+    }
+
+    /// Returns the handlers.
+    pub fn build(self) -> Handlers {
+        Handlers(Arc::new(self.0))
+    }
+}
+
+impl Handlers {
+    /// Returns whether there are no handlers.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the names in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// Returns whether there is a handler of this name.
+    pub fn has(&self, method: &str) -> bool {
+        self.0.contains_key(method)
+    }
+
+    /// Returns the name of a handler as a metric label, and `other` for a method without a handler.
+    pub(super) fn label<'a>(&self, method: &'a str) -> &'a str {
+        if self.has(method) { method } else { OTHER }
+    }
+
+    /// Runs the handler of a method to its end. Dropping the future stops it.
+    ///
+    /// # Errors
+    ///
+    /// `no_executor` without such a handler, otherwise the handler's own error.
+    pub(super) async fn run(&self, method: &str, input: HandlerInput) -> HandlerResult {
+        match self.0.get(method) {
+            Some(run) => run(input).await,
+            None => Err(no_executor("no executor has this method").into()),
         }
     }
 }
 
-/// Returns the handler with that name.
-pub(super) fn find(method: &str) -> Option<Handler> {
-    ALL.into_iter().find(|handler| handler.name() == method)
-}
-
-/// Returns the names of all handlers.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    ALL.into_iter().map(Handler::name)
-}
-
-/// Runs a handler to its end. Dropping the future stops it.
-pub(super) async fn run(
-    handler: Handler,
-    params: &RawValue,
-    reporter: &Reporter,
-) -> Result<Box<RawValue>, ExecutorError> {
-    match handler {
-        Handler::Echo => Ok(params.to_owned()),
-        Handler::Sum => sum(params),
-        Handler::Time => value(&OffsetDateTime::from(clock::wall()).format(&Rfc3339).unwrap_or_default()),
-        Handler::Sleep => sleep(params, reporter).await,
-        Handler::Fail => {
-            let message = read::<Option<String>>(params)?.unwrap_or_else(|| "asked to fail".to_owned());
-            Err(failed(message))
-        }
-        Handler::Hash => value(&hash::run(read(params)?, reporter).await?),
+impl fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.names()).finish()
     }
 }
 
 /// Returns the error of a handler. A job is retried after it, because the same work may succeed later.
-pub(super) fn failed(message: String) -> ExecutorError {
+pub(super) fn failed(message: impl Into<String>) -> ExecutorError {
     ExecutorError::Failed(HandlerError {
         code: ErrorCode::Failed.text().to_owned(),
-        message,
+        message: message.into(),
         retryable: true,
     })
 }
 
-async fn sleep(params: &RawValue, reporter: &Reporter) -> Result<Box<RawValue>, ExecutorError> {
-    #[derive(Deserialize)]
-    struct Sleep {
-        ms: u64,
-    }
-    let (started, whole) = (Instant::now(), Duration::from_millis(read::<Sleep>(params)?.ms));
-    while let Some(left) = whole.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
-        tokio::time::sleep(left.min(STEP)).await;
-        reporter.report(started.elapsed().as_secs_f64() / whole.as_secs_f64(), None);
-    }
-    value(&())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Adds numbers. Integers stay integers while they fit.
-fn sum(params: &RawValue) -> Result<Box<RawValue>, ExecutorError> {
-    if let Ok(whole) = read::<Vec<i64>>(params)
-        && let Some(sum) = whole.into_iter().try_fold(0i64, i64::checked_add)
-    {
-        return value(&sum);
+    fn input(params: &str) -> HandlerInput {
+        HandlerInput {
+            params: RawValue::from_string(params.to_owned()).unwrap(),
+            reporter: Reporter::silent(),
+        }
     }
-    value(&read::<Vec<f64>>(params)?.into_iter().sum::<f64>())
-}
 
-fn read<'a, T: Deserialize<'a>>(params: &'a RawValue) -> Result<T, ExecutorError> {
-    protocol::read(params.get().as_bytes())
-        .map_err(|error| CommandError::new(ErrorCode::Malformed, error).into())
-}
-
-fn value(value: &impl serde::Serialize) -> Result<Box<RawValue>, ExecutorError> {
-    to_raw_value(value).map_err(|error| CommandError::new(ErrorCode::Internal, error.to_string()).into())
+    #[tokio::test]
+    async fn a_handler_runs_by_its_name_and_a_made_up_name_is_no_label() {
+        let handlers =
+            HandlersBuilder::default().handler("twice", |input| async move { Ok(input.params) }).build();
+        assert_eq!(handlers.run("twice", input("[1]")).await.unwrap().get(), "[1]");
+        assert_eq!(handlers.run("once", input("1")).await.unwrap_err().code(), ErrorCode::NoExecutor.text());
+        assert_eq!((handlers.label("twice"), handlers.label("once")), ("twice", OTHER));
+        assert_eq!(handlers.names().collect::<Vec<_>>(), ["twice"]);
+    }
 }

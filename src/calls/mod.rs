@@ -3,6 +3,7 @@
 //! Owns: the choice of an executor ([`placement`]), the limits of a call, this binary's handlers, and the loop of a
 //! worker ([`serve`]). Never: pages or sockets; executors and pages do not know each other.
 
+mod demo;
 mod handlers;
 mod placement;
 mod pools;
@@ -22,10 +23,11 @@ use pagewire_cluster::worker::{WorkerGroup, Workers};
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
-pub use handlers::names;
+pub use demo::{demo_handlers, failing_handlers};
+pub use handlers::{HandlerInput, HandlerResult, Handlers, HandlersBuilder};
 pub use placement::DEFAULT_POOL;
 pub use submit::{JobRequest, PageRules};
-pub use worker_loop::{Handlers, serve};
+pub use worker_loop::serve;
 
 use self::placement::{Placement, PlacementInput, no_executor, place};
 use crate::protocol::{CommandError, ErrorCode};
@@ -140,6 +142,7 @@ pub struct ExecutorInfo {
 /// All executors of this node. Cheap to clone.
 #[derive(Clone)]
 pub struct Executors {
+    handlers: Handlers,
     inline: Arc<Semaphore>,
     alone: bool,
     jobs: Jobs,
@@ -150,9 +153,10 @@ pub struct Executors {
 }
 
 impl Executors {
-    /// Creates the executors that this node can use: its own handlers and the workers of its cluster. `alone` means
+    /// Creates the executors that this node can use: its own `handlers` and the workers of its cluster. `alone` means
     /// that this process is the only worker.
     pub fn new(
+        handlers: Handlers,
         alone: bool,
         jobs: Jobs,
         workers: Workers,
@@ -161,6 +165,7 @@ impl Executors {
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
+            handlers,
             inline: Arc::new(Semaphore::new(INLINE_CALLS)),
             alone,
             jobs,
@@ -184,13 +189,12 @@ impl Executors {
     /// - `unavailable` without a connection to the cluster.
     pub async fn call(&self, call: CallRequest) -> Result<Box<RawValue>, ExecutorError> {
         let started = Instant::now();
-        // a name that a client made up must not become a metric label
-        let handler = handlers::find(&call.method);
-        let kind = handler.map_or("other", handlers::Handler::name);
+        let known = self.handlers.has(&call.method);
+        let kind = self.handlers.label(&call.method).to_owned();
         let within = call.timeout.unwrap_or(self.timing.call).min(MAX_TIMEOUT);
-        let (exec, outcome) = match self.place(&call, handler.is_some()) {
+        let (exec, outcome) = match self.place(&call, known) {
             Err(error) => ("none", Err(error.into())),
-            Ok(Placement::Inline) => ("inline", self.inline(handler, &call, within).await),
+            Ok(Placement::Inline) => ("inline", self.inline(call, within).await),
             Ok(Placement::Workers(affinity)) => (exec(affinity), self.remote(call, affinity, within).await),
         };
         // the handler's own error codes must not become metric labels either
@@ -210,18 +214,12 @@ impl Executors {
         place(call.mode, PlacementInput { user: call.user.is_some(), workers, alone: self.alone, inline })
     }
 
-    async fn inline(
-        &self,
-        handler: Option<handlers::Handler>,
-        call: &CallRequest,
-        within: Duration,
-    ) -> Result<Box<RawValue>, ExecutorError> {
-        let Some(handler) = handler else { return Err(no_executor("no executor has this method").into()) };
+    async fn inline(&self, call: CallRequest, within: Duration) -> Result<Box<RawValue>, ExecutorError> {
         let Ok(_permit) = self.inline.try_acquire() else {
             return Err(CommandError::new(ErrorCode::RateLimited, "too many calls at the same time").into());
         };
-        let reporter = Reporter::silent();
-        let run = handlers::run(handler, &call.params, &reporter);
+        let input = HandlerInput { params: call.params, reporter: Reporter::silent() };
+        let run = self.handlers.run(&call.method, input);
         tokio::time::timeout(within, run).await.unwrap_or_else(|_| Err(timed_out().into()))
     }
 
@@ -275,7 +273,7 @@ impl Executors {
     /// Returns all kinds of executors with what they serve.
     pub fn kinds(&self) -> Vec<ExecutorInfo> {
         let running = INLINE_CALLS - self.inline.available_permits();
-        let methods = names().map(str::to_owned).collect();
+        let methods = self.handlers.names().map(str::to_owned).collect();
         let inline = ExecutorInfo { name: "inline", methods, running: Some(running), workers: None };
         let roster = self.workers.roster();
         let rows = roster.list();

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use pagewire_cluster::id::Account;
 use pagewire_cluster::id::{Address, Key};
-use pagewire_cluster::job::{Idempotency, Quota, QuotaAccount, Record, Submission, SubmitError, Submitted};
+use pagewire_cluster::job::{Idempotency, Quota, Record, Submission, SubmitError, Submitted};
 use pagewire_cluster::rollout::{RoutingKey, is_name};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
@@ -70,9 +71,10 @@ impl PageRules {
 
     fn quota(self, job: &JobRequest) -> Option<Quota> {
         let page = job.page?.key;
-        let (account, per_account) = match &job.user {
-            Some(user) => (QuotaAccount::User(user.to_string()), self.per_user),
-            None => (QuotaAccount::Connection(job.connection?), self.per_anonymous),
+        let account = Account::of(job.user.as_ref(), job.connection)?;
+        let per_account = match account {
+            Account::User(_) => self.per_user,
+            Account::Connection(_) => self.per_anonymous,
         };
         Some(Quota { account, page, per_page: self.per_page, per_account })
     }
@@ -160,7 +162,7 @@ fn refused(error: SubmitError, quota: Option<&Quota>) -> CommandError {
         SubmitError::PageFull | SubmitError::AccountFull => {
             let (key, most) = match (error, quota) {
                 (SubmitError::PageFull, quota) => ("jobs_per_page", quota.map(|quota| quota.per_page)),
-                (_, Some(Quota { account: QuotaAccount::Connection(_), per_account, .. })) => {
+                (_, Some(Quota { account: Account::Connection(_), per_account, .. })) => {
                     ("jobs_per_anonymous", Some(*per_account))
                 }
                 (_, quota) => ("jobs_per_user", quota.map(|quota| quota.per_account)),

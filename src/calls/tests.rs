@@ -13,7 +13,15 @@ fn executors() -> Executors {
     let jobs = Jobs::new(&engine, &subjects, timing, &workers);
     let post = PeerClient::new(&engine, &subjects, timing.deliver);
     let rollouts = Rollouts::new(&engine, post, timing.deliver);
-    Executors::new(false, jobs, workers, rollouts, timing, Arc::new(Metrics::new("stable", "dev")))
+    Executors::new(
+        demo_handlers(),
+        false,
+        jobs,
+        workers,
+        rollouts,
+        timing,
+        Arc::new(Metrics::new("stable", "dev")),
+    )
 }
 
 async fn call(method: &str, params: &str, mode: Mode, timeout_ms: u64) -> Result<String, String> {

@@ -8,37 +8,12 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use pagewire_cluster::job::{Attempt, IncomingCall, Outcome, Reporter, Work, WorkStream};
 use pagewire_cluster::wire::CallAnswer;
-use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 
-use super::handlers::{self, failed};
-use super::{ExecutorError, exec, no_executor};
+use super::exec;
+use super::handlers::{HandlerInput, Handlers};
 use crate::telemetry::Metrics;
-
-/// The handlers that a worker runs.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Handlers {
-    /// Every handler fails, to try out the effect of a bad release.
-    pub failing: bool,
-}
-
-impl Handlers {
-    async fn run(
-        self,
-        method: &str,
-        params: &RawValue,
-        reporter: &Reporter,
-    ) -> Result<Box<RawValue>, ExecutorError> {
-        let Some(handler) = handlers::find(method) else {
-            return Err(no_executor("no worker of this lane has such a handler").into());
-        };
-        if self.failing {
-            return Err(failed("this worker was started to fail".to_owned()));
-        }
-        handlers::run(handler, params, reporter).await
-    }
-}
 
 /// Runs incoming work until the stream ends. When `leaving` becomes true, running jobs are returned to the queue
 /// without a result.
@@ -51,11 +26,11 @@ pub async fn serve(
     while let Some(work) = intake.next().await {
         match work {
             Work::Job(attempt) => {
-                drop(tokio::spawn(run(*attempt, handlers, leaving.clone(), metrics.clone())))
+                drop(tokio::spawn(run(*attempt, handlers.clone(), leaving.clone(), metrics.clone())))
             }
             Work::Call(asked) => {
                 // most handlers finish at once: they need no task and no cancellation
-                let mut answering = Box::pin(answer(asked, handlers));
+                let mut answering = Box::pin(answer(asked, handlers.clone()));
                 if answering.as_mut().now_or_never().is_none() {
                     drop(tokio::spawn(answering));
                 }
@@ -74,9 +49,10 @@ async fn run(
 ) {
     let started = Instant::now();
     let record = attempt.record();
-    let (kind, data, reporter) = (record.kind.clone(), record.data.clone(), attempt.reporter());
+    let kind = record.kind.clone();
+    let input = HandlerInput { params: record.data.clone(), reporter: attempt.reporter() };
     let outcome = tokio::select! {
-        outcome = handlers.run(&kind, &data, &reporter) => match outcome {
+        outcome = handlers.run(&kind, input) => match outcome {
             Ok(value) => Outcome::Value(value),
             Err(error) => Outcome::Failed(error.into_failure()),
         },
@@ -84,19 +60,19 @@ async fn run(
         Ok(_) = leaving.wait_for(|leaving| *leaving) => Outcome::Returned,
     };
     let Some(record) = attempt.end(outcome).await else { return };
-    // a name that a client made up must not become a metric label
-    let kind = handlers::find(&kind).map_or("other", handlers::Handler::name);
+    let kind = handlers.label(&kind).to_owned();
     let waited = Duration::from_millis(record.started.unwrap_or(record.due).saturating_sub(record.due));
     metrics.record_job_attempt(kind, exec(record.affinity), record.state.text(), waited, started.elapsed());
 }
 
 async fn answer(asked: Box<IncomingCall>, handlers: Handlers) {
-    let reporter = Reporter::silent();
+    let method = &asked.call.method;
+    let input = HandlerInput { params: asked.call.params.clone(), reporter: Reporter::silent() };
     let answer = tokio::select! {
         biased;
-        outcome = handlers.run(&asked.call.method, &asked.call.params, &reporter) => match outcome {
+        outcome = handlers.run(method, input) => match outcome {
             Ok(value) => CallAnswer::Value(value),
-            Err(_) if handlers::find(&asked.call.method).is_none() => CallAnswer::NoHandler,
+            Err(_) if !handlers.has(method) => CallAnswer::NoHandler,
             Err(error) => CallAnswer::Error(error.into_failure()),
         },
         () = asked.abandoned() => return,

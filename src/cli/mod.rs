@@ -2,8 +2,6 @@
 //!
 //! Owns: arguments, output and exit codes. Never: the behaviour of a node (`node`) or the meaning of a push; client
 //! commands only send requests to a node's server API.
-//!
-//! Exit codes: 0 success · 1 rejected or failed · 2 wrong usage or configuration · 3 server unreachable.
 
 mod api_client;
 mod config;
@@ -32,14 +30,28 @@ use clap::{Parser, Subcommand};
 
 /// A server for single-page applications: pages, state, push and jobs, from one process to a cluster over NATS.
 #[derive(Parser)]
-#[command(version, propagate_version = true, after_help = EXIT_CODES)]
+#[command(version, propagate_version = true, after_help = exit_codes())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration, \
-    3 the server cannot be reached.";
+/// The exit codes and their meaning; `docs/operations.md` has the same rows.
+const EXIT_CODES: [(u8, &str); 4] = [
+    (0, "success"),
+    (
+        Exit::Failed as u8,
+        "the server refused the request, or it failed; for `push` also: a node did not answer",
+    ),
+    (Exit::Usage as u8, "wrong usage or configuration"),
+    (Exit::Unreachable as u8, "the server cannot be reached"),
+];
+
+/// Returns the part of the help that lists the exit codes.
+fn exit_codes() -> String {
+    let rows = EXIT_CODES.iter().map(|(code, meaning)| format!("\n  {code}  {meaning}"));
+    format!("Exit codes:{}", rows.collect::<String>())
+}
 
 #[derive(Subcommand)]
 enum Command {
@@ -148,6 +160,14 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_exit_codes_are_those_of_the_table() {
+        let document = include_str!("../../docs/operations.md");
+        let (_, table) = document.split_once("| exit code | meaning |\n|---|---|\n").unwrap();
+        let rows = EXIT_CODES.iter().map(|(code, meaning)| format!("| {code} | {meaning} |\n"));
+        assert_eq!(table.split("\n\n").next().map(|rows| format!("{rows}\n")), Some(rows.collect()));
     }
 
     #[test]

@@ -46,6 +46,9 @@ pub(super) struct Serve {
     /// URL at which others reach this node.
     #[arg(long, value_name = "URL")]
     advertise: Option<String>,
+    /// Register the demo handlers.
+    #[arg(long)]
+    demo: bool,
 }
 
 impl Serve {
@@ -70,6 +73,7 @@ impl Serve {
             ("node.lane", self.lane.clone()),
             ("node.release", self.release.clone()),
             ("node.advertise", self.advertise.clone()),
+            ("demo", self.demo.then(|| "true".to_owned())),
         ];
         flags.into_iter().filter_map(|(key, text)| Some((key, text?))).collect()
     }

@@ -1,5 +1,7 @@
 //! `pagewire worker`: a process that runs handlers for the nodes of a cluster.
 
+use std::net::SocketAddr;
+
 use clap::Args;
 use pagewire_cluster::rollout::is_name;
 use pagewire_cluster::timing::Timing;
@@ -7,13 +9,14 @@ use pagewire_cluster::timing::Timing;
 use super::config::ConfigFile;
 use super::serve::until_signalled;
 use super::{CommandFailure, Exit};
-use crate::calls::{DEFAULT_POOL, Handlers};
+use crate::calls::{DEFAULT_POOL, Handlers, demo_handlers, failing_handlers};
+use crate::config::parse_address;
 use crate::roles::{self, WorkerOptions};
 use crate::telemetry;
 
 /// The default number of slots.
 const SLOTS: u32 = 16;
-/// If set to 1, every handler fails, to try out the effect of a bad release.
+/// If set to 1, every demo handler fails, to try out the effect of a bad release.
 const DEMO_FAIL: &str = "PAGEWIRE_DEMO_FAIL";
 
 /// Arguments of `worker`. Those that a node's configuration has too can also be set there and in the environment.
@@ -39,6 +42,12 @@ pub(super) struct WorkerArgs {
     /// The most calls and jobs that it runs at the same time.
     #[arg(long, default_value_t = SLOTS, value_parser = clap::value_parser!(u32).range(1..=4096))]
     slots: u32,
+    /// Address of its probes and metrics (/livez, /readyz, /metrics); with port 0 the system chooses a port.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0", value_parser = parse_address)]
+    listen: SocketAddr,
+    /// Register the demo handlers: echo, sum, time, sleep, fail and hash.
+    #[arg(long)]
+    demo: bool,
 }
 
 fn name(text: &str) -> Result<String, &'static str> {
@@ -58,21 +67,37 @@ impl WorkerArgs {
         if !is_name(&config.node.lane) {
             return Err(Exit::Usage.with_message("the name of a lane has letters, digits, -, _ and ."));
         }
-        let failing = std::env::var(DEMO_FAIL).is_ok_and(|value| value == "1");
-        if failing {
-            tracing::warn!("{DEMO_FAIL} is set: every handler fails");
+        let handlers = handlers(config.demo);
+        if handlers.is_empty() {
+            let message = "this worker has no handlers: --demo, PAGEWIRE_DEMO=true or demo = true registers the \
+                           demo handlers";
+            return Err(Exit::Usage.with_message(message));
         }
-        let setup = WorkerOptions { pool: self.pool, slots: self.slots, handlers: Handlers { failing } };
-        until_signalled(|stop| roles::run_worker(config, setup, Timing::from_environment(), stop))
+        let setup = WorkerOptions { pool: self.pool, slots: self.slots, handlers };
+        let listen = self.listen;
+        until_signalled(|stop| roles::run_worker(config, setup, listen, Timing::from_environment(), stop))
     }
 
     fn flags(&self) -> Vec<(&'static str, String)> {
         let flags = [
-            ("nats.urls", &self.nats),
-            ("cluster", &self.cluster),
-            ("node.lane", &self.lane),
-            ("node.release", &self.release),
+            ("nats.urls", self.nats.clone()),
+            ("cluster", self.cluster.clone()),
+            ("node.lane", self.lane.clone()),
+            ("node.release", self.release.clone()),
+            ("demo", self.demo.then(|| "true".to_owned())),
         ];
-        flags.into_iter().filter_map(|(key, text)| Some((key, text.clone()?))).collect()
+        flags.into_iter().filter_map(|(key, text)| Some((key, text?))).collect()
+    }
+}
+
+fn handlers(demo: bool) -> Handlers {
+    let failing = std::env::var(DEMO_FAIL).is_ok_and(|value| value == "1");
+    match (demo, failing) {
+        (false, _) => Handlers::default(),
+        (true, false) => demo_handlers(),
+        (true, true) => {
+            tracing::warn!("{DEMO_FAIL} is set: every demo handler fails");
+            failing_handlers()
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `broadcast_session`: a message to all pages of the caller's session, including the caller.
 
-use pagewire_cluster::wire::Scope;
+use pagewire_cluster::id::Scope;
 
 use super::{Caller, Context, Reply};
 use crate::protocol::{BroadcastSession, CommandError};

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
+use pagewire_cluster::id::Account;
 use serde_json::value::RawValue;
 use tracing::Instrument;
 
-use super::pending_calls::CallAccount;
 use super::{Caller, Context, Reply};
 use crate::calls::{self, ExecutorError, Mode};
 use crate::protocol::{CallFrame, CommandError, ErrorCode, FrameBody, FrameId};
@@ -22,7 +22,7 @@ pub(super) fn run(
     };
     let page = caller.page.clone();
     let (user, connection) = (page.user(), page.connection().key);
-    let account = user.clone().map_or(CallAccount::Connection(connection), CallAccount::User);
+    let account = user.clone().map_or(Account::Connection(connection), Account::User);
     let call = calls::CallRequest {
         mode: Mode::parse(frame.exec_mode.as_deref())?,
         method: frame.method,

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use pagewire_cluster::job::{Idempotency, QuotaAccount};
+use pagewire_cluster::id::Account;
+use pagewire_cluster::job::Idempotency;
 use pagewire_cluster::wire::{JobNotification, JobUpdate, PageJob};
 use serde_json::value::RawValue;
 
@@ -63,8 +64,8 @@ pub fn job_over(context: &Context, note: &JobNotification) {
         && let Some(place) = context.sessions.find(note.page)
     {
         let account = match place.user {
-            Some(user) => QuotaAccount::User(user.to_string()),
-            None => QuotaAccount::Connection(place.connection.key),
+            Some(user) => Account::User(user),
+            None => Account::Connection(place.connection.key),
         };
         context.jobs.is_over(&account, note.job);
     }

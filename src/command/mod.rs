@@ -29,7 +29,7 @@ use serde_json::value::RawValue;
 pub use dispatch::{SocketEffect, dispatch, refuse};
 pub use job::job_over;
 pub use job_catch_up::{Waited, catch_up, catch_up_on, pending};
-pub use pending_calls::{CallAccount, PendingCalls};
+pub use pending_calls::PendingCalls;
 pub use watch::restore_watches;
 
 use crate::auth::{Authenticator, Roles, Verified};

@@ -5,28 +5,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pagewire_cluster::id::Key;
+use pagewire_cluster::id::{Account, Key};
 use pagewire_cluster::table;
 use tokio::sync::Notify;
 
 use crate::config::LimitsConfig;
 use crate::protocol::{CommandError, ErrorCode};
-
-/// The account that a call counts against.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum CallAccount {
-    /// A user, regardless of which page or program makes the call.
-    User(Arc<str>),
-    /// The browser of an anonymous page.
-    Connection(Key),
-}
-
-impl CallAccount {
-    /// The account of a page, or of a program that acts for a user or connection; `None` when there is neither.
-    pub fn of(user: Option<&Arc<str>>, connection: Option<Key>) -> Option<Self> {
-        user.cloned().map(Self::User).or(connection.map(Self::Connection))
-    }
-}
 
 /// The page's own id of a call, exactly as the page wrote it, and the notification that cancels the call.
 type Named = (Box<str>, Arc<Notify>);
@@ -34,7 +18,7 @@ type Named = (Box<str>, Arc<Notify>);
 #[derive(Default)]
 struct CallTable {
     by_page: HashMap<Key, Vec<Named>>,
-    by_account: HashMap<CallAccount, usize>,
+    by_account: HashMap<Account, usize>,
 }
 
 /// The calls in flight on this node.
@@ -47,7 +31,7 @@ pub struct PendingCalls {
 /// A counted call in flight. Dropping it releases the count.
 pub struct Counted {
     all: Arc<PendingCalls>,
-    account: CallAccount,
+    account: Account,
 }
 
 /// A page's call in flight. Dropping it unregisters the call.
@@ -73,7 +57,7 @@ impl PendingCalls {
     /// # Errors
     ///
     /// [`ErrorCode::RateLimited`] when the account has the maximum number of calls in flight.
-    pub fn count(self: &Arc<Self>, account: CallAccount) -> Result<Counted, CommandError> {
+    pub fn count(self: &Arc<Self>, account: Account) -> Result<Counted, CommandError> {
         self.lock().count(&account, self.per_account)?;
         Ok(Counted { all: self.clone(), account })
     }
@@ -86,7 +70,7 @@ impl PendingCalls {
     pub(super) fn begin(
         self: &Arc<Self>,
         page: Key,
-        account: CallAccount,
+        account: Account,
         frame: &str,
     ) -> Result<PendingCall, CommandError> {
         let mut calls = self.lock();
@@ -109,11 +93,11 @@ impl PendingCalls {
 }
 
 impl CallTable {
-    fn count(&mut self, account: &CallAccount, most: usize) -> Result<(), CommandError> {
+    fn count(&mut self, account: &Account, most: usize) -> Result<(), CommandError> {
         if self.by_account.get(account).copied().unwrap_or(0) >= most {
             let who = match account {
-                CallAccount::User(_) => "user",
-                CallAccount::Connection(_) => "anonymous browser",
+                Account::User(_) => "user",
+                Account::Connection(_) => "anonymous browser",
             };
             return Err(too_many(who, most, "limits.calls_per_user"));
         }
@@ -175,7 +159,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_can_be_taken_back_by_its_own_page_while_it_is_in_flight() {
         let (calls, ann, bob) = (calls(9, 9), key(1), key(2));
-        let account = CallAccount::Connection(key(3));
+        let account = Account::Connection(key(3));
         let flight = calls.begin(ann, account.clone(), "7").unwrap();
         assert!(!calls.cancel(bob, "7") && !calls.cancel(ann, "\"7\""));
         assert!(calls.cancel(ann, "7"));
@@ -191,7 +175,7 @@ mod tests {
     #[test]
     fn calls_in_flight_are_bounded_per_page_and_per_user_and_the_refusal_names_the_key() {
         let calls = calls(2, 3);
-        let ann = || CallAccount::User("ann".into());
+        let ann = || Account::User("ann".into());
         let begin = |page, account| calls.begin(key(page), account, "1");
         let _first = begin(1, ann()).unwrap();
         let second = begin(1, ann()).unwrap();
@@ -201,7 +185,7 @@ mod tests {
         let refused = begin(2, ann()).err().unwrap();
         assert!(refused.message.contains("limits.calls_per_user"), "{refused}");
         assert!(calls.count(ann()).is_err(), "a program's calls for a user count too");
-        let _other = begin(2, CallAccount::Connection(key(1))).unwrap();
+        let _other = begin(2, Account::Connection(key(1))).unwrap();
         drop(second);
         assert!(calls.count(ann()).is_ok());
         assert!(begin(1, ann()).is_ok(), "what was counted is given back");

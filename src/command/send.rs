@@ -1,7 +1,5 @@
 //! `send`: a message to a page, session, connection or user.
 
-use pagewire_cluster::wire::Scope;
-
 use super::{Caller, Context, Reply};
 use crate::auth::Role;
 use crate::config::SendLevel;
@@ -9,20 +7,16 @@ use crate::pages::Membership;
 use crate::protocol::{CommandError, ErrorCode, SendFrame, Target};
 
 pub(super) async fn run(context: &Context, caller: &Caller, frame: SendFrame) -> Result<Reply, CommandError> {
+    if let Target::All(_) = frame.to {
+        return Err(CommandError::new(ErrorCode::Malformed, "only a program sends to all pages"));
+    }
     if !caller.roles.has(Role::Push) && !is_own_target(context, caller, &frame.to) {
         let message = "this page may address its own session, connection and user as far as the server allows; \
                        other targets need the role push";
         return Err(CommandError::new(ErrorCode::Forbidden, message));
     }
-    let to = match frame.to {
-        Target::Page(address) => Scope::Page(address),
-        Target::Session(address) => Scope::Session(address.key),
-        Target::Connection(address) => Scope::Connection(address.key),
-        Target::User(user) => Scope::User(user),
-        Target::Topic(topic) => Scope::Topic(topic),
-    };
     let from = context.sessions.address(&caller.page);
-    Ok(Reply::reach(&context.deliver.send(to, frame.payload, from).await?))
+    Ok(Reply::reach(&context.deliver.send(frame.to.scope()?, frame.payload, from).await?))
 }
 
 /// Whether the target belongs to the caller's own page, session, connection, user or topics, at a level that the
@@ -43,6 +37,7 @@ fn is_own_target(context: &Context, caller: &Caller, target: &Target) -> bool {
             let own = page.place().topics;
             context.allow.contains(&SendLevel::Topic) && own.iter().any(|known| **known == **topic)
         }
+        Target::All(_) => false,
         Target::Page(address) if address.key == page.key() => true,
         Target::Page(address) => context
             .sessions

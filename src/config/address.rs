@@ -9,7 +9,12 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     read(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
-fn read(text: &str) -> Result<SocketAddr, String> {
+/// Parses an address.
+///
+/// # Errors
+///
+/// A text that is neither an IP address nor a known host name with a port.
+pub fn read(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }

@@ -127,7 +127,10 @@ impl Websocket {
         if !plain || !path.starts_with('/') || path.len() < 2 {
             found.add("websocket.path", format!("{path:?} is not a path such as /_ws"));
         }
-        if ["/api", "/livez", "/readyz", "/metrics"].iter().any(|taken| path.starts_with(taken)) {
+        if ["/api", "/livez", "/readyz", "/metrics", "/pagewire.js"]
+            .iter()
+            .any(|taken| path.starts_with(taken))
+        {
             found.add("websocket.path", format!("{path} is taken by the server itself"));
         }
         found.range("websocket.ping_ms", self.ping_ms, 100..=HOUR_MS);

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use pagewire_cluster::id::Level;
 use serde::{Deserialize, Serialize};
 
+pub use address::read as parse_address;
 pub use host::names_this_machine;
 pub use load::{DEFAULTS, FILE, InvalidConfig, Sources, load};
 pub use secret::Secret;
@@ -32,6 +33,10 @@ pub struct Config {
     pub cluster: String,
     /// The data directory of the embedded engine; empty: data is not kept.
     pub data_dir: PathBuf,
+    /// Whether the server shows the welcome page.
+    pub welcome: bool,
+    /// Whether the demo handlers are registered.
+    pub demo: bool,
     /// The connection to NATS.
     pub nats: NatsConfig,
     /// This process in the cluster.

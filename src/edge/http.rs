@@ -1,7 +1,7 @@
 //! Serves one HTTP connection within limits.
 //!
-//! Owns: size limits and time-outs of request heads, and the headers that every response carries. Never: the meaning
-//! of a path (the router), or a byte of a body (`body`). axum's own server installs no timer, so hyper's head
+//! Owns: size limits and time-outs of request heads. Never: the meaning of a path or a header of its response (the
+//! router), or a byte of a body (`body`). axum's own server installs no timer, so hyper's head
 //! time-out has no effect there; this module installs one.
 
 use std::convert::Infallible;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::header::{self, HeaderName, HeaderValue};
+use axum::http::header::{self, HeaderValue};
 use axum::http::{Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
@@ -26,7 +26,6 @@ use tokio::sync::watch;
 use super::body::Arriving;
 use super::listener::Peer;
 use super::startup_server::CurrentRouter;
-use super::welcome;
 use super::write_timeout::WriteTimeout;
 use crate::config::Config;
 
@@ -34,14 +33,6 @@ use crate::config::Config;
 const MAX_HEADERS: usize = 100;
 /// Minimum buffer size that hyper accepts, in bytes.
 const MIN_BUFFER: usize = 8192;
-
-/// Headers that are added unless the handler has set them. Scripts, styles and sockets may come from this server
-/// only.
-const ALWAYS: [(HeaderName, HeaderValue); 3] = [
-    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(welcome::CONTENT_SECURITY_POLICY)),
-    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    (header::REFERRER_POLICY, HeaderValue::from_static("same-origin")),
-];
 
 /// Limits of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -119,18 +110,14 @@ async fn respond(
     bounds: HttpLimits,
 ) -> Result<Response<Body>, Infallible> {
     peer.mark_request_seen();
-    let mut response = match read_body(request, bounds) {
+    Ok(match read_body(request, bounds) {
         Ok(mut request) => {
             request.extensions_mut().insert(ConnectInfo(peer.address));
             request.extensions_mut().insert(peer);
             TowerToHyperService::new(router).call(request).await?
         }
         Err(status) => refusal(status),
-    };
-    for (name, value) in ALWAYS {
-        response.headers_mut().entry(name).or_insert(value);
-    }
-    Ok(response)
+    })
 }
 
 /// Wraps the body of a request so that it is read when a handler reads it.

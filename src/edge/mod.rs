@@ -6,6 +6,7 @@
 //! The path of a connection: `listener` (connection limits) → `http` (limited requests) → `upgrade` → `connection`
 //! (one socket) over `socket` (its bytes) over `websocket` (the codec). `heartbeat` pings and closes it.
 
+mod asset;
 mod body;
 mod connection;
 mod connection_limit;
@@ -20,7 +21,7 @@ mod socket;
 mod startup_server;
 mod upgrade;
 pub mod websocket;
-pub mod welcome;
+mod welcome;
 mod write_timeout;
 
 #[cfg(test)]
@@ -31,9 +32,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::header::{self, HeaderName, HeaderValue};
-use axum::http::{StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use pagewire_cluster::timing::Timing;
 
@@ -55,6 +53,7 @@ pub struct Edge {
     metrics: Arc<Metrics>,
     timing: Timing,
     path: String,
+    welcome: bool,
     cookie: Option<String>,
     origins: Origins,
     strangers: Strangers,
@@ -74,6 +73,7 @@ impl Edge {
             metrics,
             timing,
             path: websocket.path.clone(),
+            welcome: config.welcome,
             cookie: Some(config.auth.cookie.clone()).filter(|name| !name.is_empty()),
             origins: Origins::new(
                 &websocket.origins,
@@ -91,9 +91,15 @@ impl Edge {
         })
     }
 
-    /// Routes of the WebSocket path and the welcome page, to be merged with other routes.
+    /// Routes of the edge, to be merged with other routes: the WebSocket path and the browser client. A request that
+    /// has no route goes to the welcome page, which therefore takes no path from a route.
     pub fn routes(self: &Arc<Self>) -> Router {
-        Router::new().route(&self.path, get(upgrade::upgrade)).fallback(start_page).with_state(self.clone())
+        let rest = if self.welcome { welcome::router() } else { Router::new() };
+        Router::new()
+            .route(&self.path, get(upgrade::upgrade))
+            .route(asset::CLIENT_PATH, get(asset::client))
+            .with_state(self.clone())
+            .fallback_service(rest)
     }
 
     /// Serves `router` in `server` until `stop` completes. Then orders every socket to close, and returns when no
@@ -114,14 +120,4 @@ impl Edge {
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
-}
-
-/// Serves the files of the welcome page; every other path is 404.
-async fn start_page(uri: Uri) -> Response {
-    let Some(asset) = welcome::asset(uri.path()) else { return StatusCode::NOT_FOUND.into_response() };
-    let headers: [(HeaderName, HeaderValue); 2] = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(asset.content_type)),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-    ];
-    (headers, asset.body).into_response()
 }

@@ -39,7 +39,10 @@ async fn start(change: impl FnOnce(&mut Config)) -> Running {
     let served = tokio::spawn(async move {
         let echo = axum::routing::post(http::echo);
         let deaf = axum::routing::post(http::deaf);
+        let first = axum::routing::post(http::first);
+        let plain = axum::routing::get(async || "plain");
         let router = edge.routes().route("/echo", echo).route("/deaf", deaf);
+        let router = router.route("/first", first).route("/plain", plain);
         let lobby = StartupServer::new(listener, &served_config, Timing::TEST, axum::Router::new());
         edge.serve(lobby, router, async { drop(stopped.await) }).await;
     });

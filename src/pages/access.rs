@@ -10,9 +10,8 @@
 
 use std::sync::Arc;
 
-use pagewire_cluster::id::{Address, Holder, Key};
+use pagewire_cluster::id::{Address, Holder, Key, Scope};
 use pagewire_cluster::registry::{Expirable, RemovalKind};
-use pagewire_cluster::wire::Scope;
 
 use super::open::OpenRequest;
 use super::page::{Membership, Page};
@@ -112,6 +111,18 @@ impl Sessions {
             }
         }
         Ok(Membership { session: fresh(), connection: fresh(), user: open.user.clone(), topics: Vec::new() })
+    }
+
+    /// Waits a moment until this node sees the session or connection that a page of a user names, because another node
+    /// may have created it a moment ago. After the wait, [`Sessions::place`] decides by what this node sees.
+    pub(super) async fn await_named(&self, holder: Holder, open: &OpenRequest) {
+        let session = open.hello.session_id.map(|id| (Expirable::Session(id.key), id.node));
+        let connection = open.hello.connection_id.map(|id| (Expirable::Connection(id.key), id.node));
+        let Some((of, node)) = session.or(connection).filter(|_| open.user.is_some()) else { return };
+        if node != holder.node && self.known(of).is_none() && self.registry.view().epoch(node).is_some() {
+            let seen = tokio::time::timeout(self.timing.view_wait, self.registry.shown(of)).await;
+            tracing::debug!(seen = seen.is_ok(), "waited for a session or connection of another node");
+        }
     }
 
     /// Whether one of these is ending. No page joins an ending entity, even with a valid proof.

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use pagewire_cluster::engine::{Unavailable, WriteError};
-use pagewire_cluster::id::{Address, Holder, Key, NodeNumber};
+use pagewire_cluster::id::{Address, Holder, Key, NodeNumber, Scope};
 use pagewire_cluster::registry::{PageRemoval, RemovalKind, RowLookup};
-use pagewire_cluster::wire::{PeerRequest, PeerResponse, Scope};
+use pagewire_cluster::wire::ClosePages;
 
 use super::hub::LastOf;
 use super::open::UNREGISTERED;
@@ -134,13 +134,13 @@ impl Sessions {
         if self.lease.holder() == Some(holder) {
             return Some(self.unregister_here(scope).await);
         }
-        let question = PeerRequest::Unregister { scope: scope.clone() };
+        let request = ClosePages { scope: scope.clone() };
         // the node writes a row for each of its pages before it replies
         let post = self.post.within(self.timing.call);
-        match post.ask(holder, &question, telemetry::current_trace()).await {
-            Ok(PeerResponse::Closed { pages }) => Some(pages),
-            other => {
-                tracing::warn!(node = %holder.node, ?other, "a node did not report the pages that it closed");
+        match post.ask(holder, &request, telemetry::current_trace()).await {
+            Ok(closed) => Some(closed.pages),
+            Err(error) => {
+                tracing::warn!(node = %holder.node, %error, "a node did not report the pages that it closed");
                 None
             }
         }

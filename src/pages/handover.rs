@@ -7,10 +7,12 @@
 use std::sync::Arc;
 
 use pagewire_cluster::engine::{Precondition, Unavailable, WriteError};
-use pagewire_cluster::id::{Address, Holder, Key, NodeNumber};
+use pagewire_cluster::id::{Address, Holder, Key, NodeNumber, Scope};
 use pagewire_cluster::peer::PeerError;
 use pagewire_cluster::registry::{Expirable, PageRow, RegistryEvent};
-use pagewire_cluster::wire::{HandedOver, PeerRequest, PeerResponse, Scope};
+use pagewire_cluster::wire::{
+    ForwardedFrames, HandedOver, HandoverReply, HandoverRequest, PageStatus, PageStatusQuery,
+};
 use serde_json::value::RawValue;
 
 use super::hub::LocalPush;
@@ -94,11 +96,11 @@ impl Sessions {
         seq: u64,
     ) -> Option<HandedOver> {
         let rev = page.standing().rev;
-        let question = PeerRequest::Handover { page: page.key(), to: own.node, generation, rev, seq };
-        let answer = self.post.ask(old, &question, telemetry::current_trace());
+        let request = HandoverRequest { page: page.key(), to: own.node, generation, rev, seq };
+        let answer = self.post.ask(old, &request, telemetry::current_trace());
         match tokio::time::timeout(self.timing.handover, answer).await {
-            Ok(Ok(PeerResponse::HandedOver(handed))) => Some(handed),
-            Ok(Ok(PeerResponse::Incomplete | PeerResponse::Unknown)) => None,
+            Ok(Ok(HandoverReply::Complete(handed))) => Some(handed),
+            Ok(Ok(HandoverReply::Incomplete | HandoverReply::Unknown)) => None,
             other => {
                 tracing::info!(node = %old.node, ?other, "the old holder of a page does not hand it over");
                 None
@@ -112,35 +114,27 @@ impl Sessions {
         if !self.registry.view().lives(holder) {
             return false;
         }
-        let answer = self.post.ask(holder, &PeerRequest::Ask { page }, telemetry::current_trace()).await;
-        matches!(answer, Ok(PeerResponse::Standing { generation, confirmed }) if generation == row.generation && confirmed)
+        let answer = self.post.ask(holder, &PageStatusQuery { page }, telemetry::current_trace()).await;
+        answer == Ok(Some(PageStatus { generation: row.generation, confirmed: true }))
     }
 
     /// The generation of a page and whether its token is confirmed, for another node.
-    pub fn standing(&self, page: Key) -> PeerResponse {
-        self.hub.page(page).filter(|page| page.is_owned()).map_or(PeerResponse::Unknown, |page| {
-            let standing = page.standing();
-            // no client has the token of a generation when the result of its row write was lost
-            let confirmed = standing.confirmed && standing.told == standing.generation;
-            PeerResponse::Standing { generation: standing.generation, confirmed }
-        })
+    pub fn status(&self, page: Key) -> Option<PageStatus> {
+        let standing = self.hub.page(page).filter(|page| page.is_owned())?.standing();
+        // no client has the token of a generation when the result of its row write was lost
+        let confirmed = standing.confirmed && standing.told == standing.generation;
+        Some(PageStatus { generation: standing.generation, confirmed })
     }
 
     /// Hands a page over to another node that has won its row. That node gets the frames and, during the resume window,
     /// the frames that still arrive here.
-    pub fn hand_over(
-        self: &Arc<Self>,
-        page: Key,
-        to: NodeNumber,
-        generation: u32,
-        rev: u64,
-        seq: u64,
-    ) -> PeerResponse {
-        let Some(page) = self.hub.page(page) else { return PeerResponse::Unknown };
-        match self.freeze(page, to, generation, rev, seq) {
-            Some(Handover::Complete(handed)) => PeerResponse::HandedOver(handed),
-            Some(Handover::Incomplete) => PeerResponse::Incomplete,
-            None => PeerResponse::Unknown,
+    pub fn hand_over(self: &Arc<Self>, request: &HandoverRequest) -> HandoverReply {
+        let HandoverRequest { page, to, generation, rev, seq } = *request;
+        let frozen = self.hub.page(page).and_then(|page| self.freeze(page, to, generation, rev, seq));
+        match frozen {
+            Some(Handover::Complete(handed)) => HandoverReply::Complete(handed),
+            Some(Handover::Incomplete) => HandoverReply::Incomplete,
+            None => HandoverReply::Unknown,
         }
     }
 
@@ -236,18 +230,18 @@ impl Sessions {
         let address = Address { key: page, node: forwarding.to };
         while let Some(ForwardedFrame { tail, met }) = forwarding.frames.recv().await {
             let frames = tail.to_frame().into_iter().collect();
-            let question = PeerRequest::Forward { page, frames };
-            let mut answer = self.post.ask_page(address, &question, telemetry::current_trace()).await;
+            let request = ForwardedFrames { page, frames };
+            let mut answer = self.post.ask_page(address, &request, telemetry::current_trace()).await;
             for _ in 0..FORWARDS {
                 if !matches!(answer, Err(PeerError::Gone)) {
                     break;
                 }
                 // the new node has no connection now: nothing has arrived there, so the frame may be sent again
                 tokio::time::sleep(self.timing.handover / 4).await;
-                answer = self.post.ask_page(address, &question, telemetry::current_trace()).await;
+                answer = self.post.ask_page(address, &request, telemetry::current_trace()).await;
             }
             match answer {
-                Ok(PeerResponse::Delivered(reach)) => drop(met.send(reach)),
+                Ok(Some(reach)) => drop(met.send(reach)),
                 other => tracing::warn!(node = %address.node, ?other, "a frame for a moved page is lost"),
             }
         }

@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use pagewire_cluster::id::Key;
+use pagewire_cluster::id::{Key, Scope};
 use pagewire_cluster::table;
-use pagewire_cluster::wire::{PushCounts, Scope};
+use pagewire_cluster::wire::PushCounts;
 use tokio::sync::oneshot;
 
 use super::page::{Page, PushOutcome};

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use pagewire_cluster::engine::{Precondition, WriteError};
-use pagewire_cluster::id::{Holder, Key};
+use pagewire_cluster::id::{Holder, Key, Scope};
 use pagewire_cluster::registry::Expirable;
-use pagewire_cluster::wire::{PeerRequest, Scope};
+use pagewire_cluster::wire::IdentifyPages;
 
 use super::access::check_owner;
 use super::page::{Membership, Page};
@@ -54,8 +54,8 @@ impl Sessions {
         let own = self.lease.holder();
         let others: Vec<Holder> = self.registry.view().holders(&scope);
         for other in others.into_iter().filter(|holder| Some(*holder) != own) {
-            let question = PeerRequest::Identify { connection, user: user.to_string() };
-            if let Err(error) = self.post.ask(other, &question, telemetry::current_trace()).await {
+            let request = IdentifyPages { connection, user: user.to_string() };
+            if let Err(error) = self.post.ask(other, &request, telemetry::current_trace()).await {
                 tracing::warn!(node = %other.node, %error, "a node was not notified of a login; it will see the owner row");
             }
         }

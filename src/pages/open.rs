@@ -99,6 +99,9 @@ impl Sessions {
         open: &OpenRequest,
     ) -> Result<Opened, Close> {
         let user = open.user.as_deref();
+        if claims.is_none() {
+            self.await_named(holder, open).await;
+        }
         let place = self.place(holder, claims.as_ref(), open)?;
         let connection = place.connection.key;
         let claims = claims.as_ref().filter(|claims| claims.connection == connection);

@@ -8,14 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use pagewire_cluster::id::{Address, Holder, NodeNumber};
+use pagewire_cluster::id::{Address, Holder, NodeNumber, Scope};
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::peer::{PeerClient, PeerError};
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::wire::{
-    JobNotification, JobUpdate, PageMessage, PeerRequest, PeerResponse, PushCounts, Scope,
-};
+use pagewire_cluster::wire::{JobNotification, JobUpdate, PageMessage, PushCounts};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
@@ -96,13 +94,12 @@ impl Pusher {
         let mut others = self.recipients(&mut delivery);
         others.retain(|holder| *holder != own);
         let here = self.local(&delivery);
-        let question = PeerRequest::Deliver(delivery);
-        let asked = others.iter().map(|holder| self.post.ask(*holder, &question, telemetry::current_trace()));
+        let asked = others.iter().map(|holder| self.post.ask(*holder, &delivery, telemetry::current_trace()));
         let (here, answers) = tokio::join!(here.await_forwarded(), join_all(asked));
         let mut outcome = PushReport { reach: here, nodes: vec![own.node], unreachable: Vec::new() };
         for (holder, answer) in others.iter().zip(answers) {
             match answer {
-                Ok(PeerResponse::Delivered(reach)) => {
+                Ok(Some(reach)) => {
                     outcome.reach += reach;
                     outcome.nodes.push(holder.node);
                 }
@@ -127,11 +124,10 @@ impl Pusher {
         &self,
         own: Holder,
         address: Address,
-        delivery: PageMessage,
+        mut delivery: PageMessage,
     ) -> Result<PushReport, CommandError> {
-        let mut question = PeerRequest::Deliver(delivery);
-        let first = self.ask_page(own, address, &question).await?;
-        if !matches!(first, Err(PeerError::Gone) | Ok(PeerResponse::Unknown)) {
+        let first = self.ask_page(own, address, &delivery).await?;
+        if !matches!(first, Err(PeerError::Gone) | Ok(None)) {
             return Ok(page_outcome(address.node, first));
         }
         let row = self.registry.row(address.key).await.map_err(|_| CommandError::unavailable())?;
@@ -139,10 +135,8 @@ impl Pusher {
         match moved.filter(|moved| *moved != address) {
             None => Ok(page_outcome(address.node, first)),
             Some(moved) => {
-                if let PeerRequest::Deliver(delivery) = &mut question {
-                    delivery.to = Scope::Page(moved);
-                }
-                let second = self.ask_page(own, moved, &question).await?;
+                delivery.to = Scope::Page(moved);
+                let second = self.ask_page(own, moved, &delivery).await?;
                 Ok(page_outcome(moved.node, second))
             }
         }
@@ -152,17 +146,15 @@ impl Pusher {
         &self,
         own: Holder,
         address: Address,
-        question: &PeerRequest,
-    ) -> Result<Result<PeerResponse, PeerError>, CommandError> {
-        if address.node == own.node
-            && let PeerRequest::Deliver(delivery) = question
-        {
+        delivery: &PageMessage,
+    ) -> Result<Result<Option<PushCounts>, PeerError>, CommandError> {
+        if address.node == own.node {
             return Ok(Ok(match self.receive(delivery) {
-                Some(pushed) => PeerResponse::Delivered(pushed.await_forwarded().await),
-                None => PeerResponse::Unknown,
+                Some(pushed) => Some(pushed.await_forwarded().await),
+                None => None,
             }));
         }
-        match self.post.ask_page(address, question, telemetry::current_trace()).await {
+        match self.post.ask_page(address, delivery, telemetry::current_trace()).await {
             Err(PeerError::TooLarge) => Err(too_large()),
             answer => Ok(answer),
         }
@@ -204,6 +196,11 @@ impl Pusher {
         )
     }
 
+    /// Whether this node has applied the rows that the sender of a message has seen.
+    pub fn has_applied(&self, delivery: &PageMessage) -> bool {
+        delivery.seen.is_none_or(|seen| seen <= self.registry.view().applied())
+    }
+
     /// Waits until this node has applied the rows that the sender has seen, because only then it knows which pages the
     /// sender counts at another node. If the wait times out, a page that is moving at that moment may get the message
     /// twice. Later deliveries do not wait until this node has applied another row.
@@ -218,14 +215,12 @@ impl Pusher {
     }
 }
 
-fn page_outcome(node: NodeNumber, answer: Result<PeerResponse, PeerError>) -> PushReport {
+fn page_outcome(node: NodeNumber, answer: Result<Option<PushCounts>, PeerError>) -> PushReport {
     match answer {
-        Ok(PeerResponse::Delivered(reach)) => {
-            PushReport { reach, nodes: vec![node], unreachable: Vec::new() }
-        }
+        Ok(Some(reach)) => PushReport { reach, nodes: vec![node], unreachable: Vec::new() },
         // the node replied for its pages: it does not hold this one
-        Ok(PeerResponse::Unknown) => PushReport { nodes: vec![node], ..PushReport::default() },
-        _ => PushReport { unreachable: vec![node], ..PushReport::default() },
+        Ok(None) => PushReport { nodes: vec![node], ..PushReport::default() },
+        Err(_) => PushReport { unreachable: vec![node], ..PushReport::default() },
     }
 }
 

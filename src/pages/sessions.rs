@@ -6,13 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pagewire_cluster::engine::{Precondition, Unavailable, WriteError};
-use pagewire_cluster::id::{Address, Holder, Key};
+use pagewire_cluster::id::{Address, Holder, Key, Scope};
 use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::peer::PeerClient;
 use pagewire_cluster::registry::{PageEntry, PageRemoval, PageRow, Registry, RemovalKind};
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::wire::Scope;
 
 use super::hub::{Hub, LastOf};
 use super::outbox::Budget;

@@ -55,7 +55,7 @@ impl PageWatch {
 /// The owner of a page's tree at a level; `None` for the user level of an anonymous page.
 pub fn owner(page: Key, place: &Membership, level: Level) -> Option<Entity> {
     Some(match level {
-        Level::User => Entity::User(place.user.as_deref()?.to_owned()),
+        Level::User => Entity::User(place.user.clone()?),
         Level::Connection => Entity::Connection(place.connection.key),
         Level::Session => Entity::Session(place.session.key),
         Level::Page => Entity::Page(page),

@@ -5,8 +5,7 @@
 
 use std::borrow::Cow;
 
-use pagewire_cluster::id::Address;
-use pagewire_cluster::id::Level;
+use pagewire_cluster::id::{Address, Level, Scope};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
@@ -74,20 +73,46 @@ pub struct Resume {
     pub seq: u64,
 }
 
-/// Recipients of a message: one member.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// The target pages of a message; exactly one member.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
     /// One page.
+    #[schema(value_type = String)]
     Page(Address),
     /// All pages of a session.
+    #[schema(value_type = String)]
     Session(Address),
     /// All pages of a connection.
+    #[schema(value_type = String)]
     Connection(Address),
     /// All pages of a user.
     User(String),
     /// All pages of a topic.
     Topic(String),
+    /// All pages; `true`. Only programs may use it.
+    All(bool),
+}
+
+impl Target {
+    /// Returns the set of pages.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::Malformed`] for `all: false`.
+    pub fn scope(self) -> Result<Scope, CommandError> {
+        Ok(match self {
+            Self::Page(address) => Scope::Page(address),
+            Self::Session(address) => Scope::Session(address.key),
+            Self::Connection(address) => Scope::Connection(address.key),
+            Self::User(user) => Scope::User(user),
+            Self::Topic(topic) => Scope::Topic(topic),
+            Self::All(true) => Scope::All,
+            Self::All(false) => {
+                return Err(CommandError::new(ErrorCode::Malformed, "all is true or absent"));
+            }
+        })
+    }
 }
 
 /// `send`: a message to pages.

@@ -1,9 +1,10 @@
 //! The browser protocol, `pagewire.v1`: JSON text frames.
 //!
-//! Owns: the shapes of frames in both directions, close codes and error codes. Never: sockets, authorization, or the
-//! effect of a frame. A leaf: of the other modules it uses ids and data types only.
+//! Owns: the shapes of frames in both directions, and close codes. Never: sockets, authorization, or the effect of a
+//! frame. A leaf: of the other modules it uses ids and data types only.
 
 mod close;
+mod data;
 mod depth;
 mod error;
 mod frame;
@@ -13,6 +14,7 @@ mod server;
 mod state;
 
 pub use close::{Close, CloseCode};
+pub use data::encode_update;
 pub use depth::{MAX_DEPTH, TOO_DEEP, is_too_deep};
 pub use error::{CommandError, ErrorCode};
 pub use frame::{

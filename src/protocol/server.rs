@@ -102,11 +102,6 @@ impl FrameBody {
         Self(json[1..].into())
     }
 
-    /// Creates a tail from the members after the opening brace, with the closing brace.
-    pub(super) fn from_bytes(members: Vec<u8>) -> Self {
-        Self(members.into())
-    }
-
     /// Returns the whole frame without a sequence number, for sending it to another node.
     pub fn to_frame(&self) -> Option<Box<RawValue>> {
         let text = [b"{", self.bytes()].concat();

@@ -1,11 +1,11 @@
 //! Frames of state trees.
 
 use pagewire_cluster::id::Level;
-use pagewire_cluster::state::{ClientPath, Edit, Path, StateError, TreeNotification};
+use pagewire_cluster::state::{ClientPath, Edit, Path, StateError};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{CommandError, ErrorCode, FrameBody};
+use super::CommandError;
 
 /// `set_page_data` and the frames of the other levels: writes a value at a path.
 #[derive(Debug, Deserialize)]
@@ -50,7 +50,7 @@ impl PathRef {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::Malformed`] when the text is not a path.
+    /// `malformed` when the text is not a path.
     pub fn locator(&self) -> Result<ClientPath, CommandError> {
         Ok(self.path.parse::<ClientPath>()?)
     }
@@ -59,46 +59,20 @@ impl PathRef {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::Malformed`] when the text is not a path, or names a child by position.
+    /// `malformed` when the text is not a path, or names a child by position.
     pub fn keys(&self) -> Result<Path, CommandError> {
         Ok(self.path.parse::<Path>()?)
     }
 }
 
-impl FrameBody {
-    /// `data`: an update of a path that pages watch, encoded once for all of them.
-    pub fn data(delivery: &TreeNotification) -> Self {
-        let members = delivery.encode();
-        let members = members.strip_prefix(b"{").unwrap_or_default();
-        Self::from_bytes([br#""type":"data","#, members].concat())
-    }
-}
-
 impl From<StateError> for CommandError {
     fn from(refusal: StateError) -> Self {
-        let code = match refusal {
-            StateError::Path | StateError::Root | StateError::Change => ErrorCode::Malformed,
-            StateError::Child(_) => ErrorCode::Unknown,
-            StateError::Depth
-            | StateError::Key
-            | StateError::Size
-            | StateError::Share(_)
-            | StateError::Changes => ErrorCode::TooLarge,
-            StateError::Conflict { .. } => ErrorCode::Conflict,
-            StateError::Overloaded => ErrorCode::RateLimited,
-            StateError::Unavailable => ErrorCode::Unavailable,
-            StateError::Uncertain => ErrorCode::Timeout,
-        };
-        Self::new(code, refusal.to_string())
+        Self::new(refusal.code(), refusal.to_string())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use pagewire_cluster::id::Entity;
-    use pagewire_cluster::state::TreeUpdate;
-    use serde_json::json;
-
     use super::*;
     use crate::protocol::ClientFrame;
 
@@ -111,35 +85,5 @@ mod tests {
         assert!(read(r#"{"type":"patch","level":"page","changes":[{"path":"a","delete":true}]}"#).is_ok());
         assert!(read(r#"{"type":"patch","level":"world","changes":[]}"#).is_err());
         assert!(read(r#"{"type":"watch","level":"session"}"#).is_ok());
-    }
-
-    #[test]
-    fn news_are_frames() {
-        let news = TreeUpdate::Snapshot { revision: 7, value: Some(json!({"a": 1})) };
-        let (owner, to) = (Entity::User("ann".into()), std::sync::Arc::new([]));
-        let tail = FrameBody::data(&TreeNotification { owner, path: Path::ROOT, to, news });
-        assert_eq!(tail.bytes(), br#""type":"data","level":"user","revision":7,"snapshot":{"a":1}}"#);
-    }
-
-    #[test]
-    fn every_refusal_has_its_code() {
-        for (refusal, code, retryable) in [
-            (StateError::Path, "malformed", false),
-            (StateError::Child(1), "unknown", false),
-            (StateError::Root, "malformed", false),
-            (StateError::Change, "malformed", false),
-            (StateError::Depth, "too_large", false),
-            (StateError::Key, "too_large", false),
-            (StateError::Size, "too_large", false),
-            (StateError::Share(1), "too_large", false),
-            (StateError::Changes, "too_large", false),
-            (StateError::Conflict { revision: 1 }, "conflict", false),
-            (StateError::Overloaded, "rate_limited", true),
-            (StateError::Unavailable, "unavailable", true),
-            (StateError::Uncertain, "timeout", true),
-        ] {
-            let error = CommandError::from(refusal);
-            assert_eq!((error.code.text(), error.code.retryable()), (code, retryable));
-        }
     }
 }

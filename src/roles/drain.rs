@@ -2,7 +2,7 @@
 //!
 //! Owns: the wait after the sockets are closed. Never: closing them, which the edge does.
 
-use pagewire_cluster::wire::Scope;
+use pagewire_cluster::id::Scope;
 
 use super::Node;
 

@@ -17,21 +17,15 @@ use pagewire_cluster::state::{OrphanTracker, StateStore};
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use tokio::sync::watch;
-use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::leader::Leadership;
+use super::tasks::every;
 use crate::command::{self, Context, Waited};
 use crate::pages::{Sessions, exists};
 use crate::telemetry::Metrics;
 
 /// Checks for pages that need a new token, per lifetime of a page token.
 const TOKEN_CHECKS: u32 = 48;
-
-fn every(period: Duration) -> Interval {
-    let mut ticks = interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
-}
 
 fn log_postponed(duty: &'static str, error: impl std::fmt::Display) {
     tracing::debug!(duty, %error, "duty postponed");

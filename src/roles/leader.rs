@@ -8,7 +8,9 @@ use std::time::Duration;
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::Registry;
 use tokio::sync::watch;
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::Interval;
+
+use super::tasks::every;
 
 /// Whether this node leads.
 #[derive(Clone)]
@@ -46,10 +48,8 @@ impl Leadership {
 
     /// The turns of a duty, one per period at most.
     pub(crate) fn turns(&self, period: Duration) -> Turns {
-        let mut ticks = tokio::time::interval(period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (_, never) = watch::channel(0);
-        Turns { leadership: self.clone(), ticks, changes: never, led: false }
+        Turns { leadership: self.clone(), ticks: every(period), changes: never, led: false }
     }
 }
 

@@ -25,7 +25,7 @@ use super::tasks::{TaskKind, Tasks};
 use super::worker::{WorkerOptions, WorkerRole};
 use super::{StartError, duties};
 use crate::auth::Authenticator;
-use crate::calls::{DEFAULT_POOL, Executors, Handlers, PageRules};
+use crate::calls::{DEFAULT_POOL, Executors, Handlers, PageRules, demo_handlers};
 use crate::command::{Context, PendingCalls};
 use crate::config::Config;
 use crate::pages::{Budget, Hub, Options, Pusher, Sessions, StateWatchers};
@@ -56,8 +56,6 @@ pub struct Node {
     /// Open until the node drains.
     pub(crate) accepting: Latch,
     pub(crate) tasks: Tasks,
-    /// The worker inside a node on the embedded engine.
-    _worker: Option<WorkerRole>,
 }
 
 impl Node {
@@ -99,12 +97,14 @@ impl Node {
             timing,
             options(&config),
         ));
+        let handlers = handlers(&config);
         let mut metrics = Metrics::new(&config.node.lane, &config.node.release);
         metrics.register_rollouts(rollouts.clone());
         let metrics = Arc::new(metrics);
         let context = Arc::new(Context {
             deliver: Pusher::new(hub.clone(), registry.clone(), lease.clone(), post, timing, metrics.clone()),
             executors: Executors::new(
+                handlers.clone(),
                 config.nats.urls.is_empty(),
                 jobs.clone(),
                 workers.clone(),
@@ -163,23 +163,17 @@ impl Node {
         let ((leader, rows), grace) = (leads(), Duration::from_millis(lives.resume_ms));
         let orphans = duties::remove_orphans(leader, rows, states, cleanup, grace);
         tasks.spawn("orphans", TaskKind::Vital, orphans);
-        let worker = match config.nats.urls.is_empty() {
-            true => Some(WorkerRole::start(&engine, &jobs, &config, alone(), timing, metrics.clone()).await?),
-            false => None,
-        };
-        Ok(Self {
-            config,
-            timing,
-            context,
-            hub,
-            registry,
-            lease,
-            ready,
-            metrics,
-            accepting,
-            tasks,
-            _worker: worker,
-        })
+        // a worker without handlers would take jobs and fail them
+        if config.nats.urls.is_empty() && !handlers.is_empty() {
+            let (setup, metrics) = (alone(handlers), metrics.clone());
+            let worker = WorkerRole::start(&engine, &jobs, &config, setup, timing, metrics, &tasks).await?;
+            tasks.spawn("worker", TaskKind::Vital, async {
+                worker.run().await;
+                // an operator has drained the worker: the node goes on without it
+                std::future::pending().await
+            });
+        }
+        Ok(Self { config, timing, context, hub, registry, lease, ready, metrics, accepting, tasks })
     }
 
     /// Ends the background tasks and gives the number back. Sockets must be closed before.
@@ -194,9 +188,14 @@ impl Drop for Node {
     }
 }
 
+/// Returns the handlers of a node: the demo handlers for its welcome page, or because `demo` registers them.
+fn handlers(config: &Config) -> Handlers {
+    if config.welcome || config.demo { demo_handlers() } else { Handlers::default() }
+}
+
 /// Options of the worker inside a node on the embedded engine. No other worker can take its work, so it has many slots.
-fn alone() -> WorkerOptions {
-    WorkerOptions { pool: DEFAULT_POOL.to_owned(), slots: SLOTS_ALONE, handlers: Handlers::default() }
+fn alone(handlers: Handlers) -> WorkerOptions {
+    WorkerOptions { pool: DEFAULT_POOL.to_owned(), slots: SLOTS_ALONE, handlers }
 }
 
 fn claim_request(config: &Config) -> ClaimRequest {

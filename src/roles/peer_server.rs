@@ -3,20 +3,28 @@
 //! Owns: which part of the node handles a peer request, and that only a node that holds its lease replies. Never: what
 //! a request means to that part.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use pagewire_cluster::engine::{Engine, Message};
-use pagewire_cluster::id::{Holder, Key};
+use pagewire_cluster::id::Holder;
 use pagewire_cluster::lease::NodeLease;
-use pagewire_cluster::peer::{Incoming, PeerServer};
-use pagewire_cluster::rollout::Rollouts;
+use pagewire_cluster::peer::{Incoming, PeerReplier, PeerServer};
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::wire::{PeerRequest, PeerResponse, Scope};
+use pagewire_cluster::wire::{
+    Alive, ClosePages, ClosedPages, ForwardedFrames, HandoverRequest, IdentifyPages, JobNotification,
+    PageMessage, PageStatusQuery, PeerRequest, PushCounts, RolloutQuery,
+};
+use tokio::sync::mpsc;
+use tracing::field;
 
 use crate::command::{self, Context};
-use crate::pages::{LocalPush, Sessions};
+use crate::pages::LocalPush;
 use crate::telemetry::{self, Latch};
+
+/// Messages that may wait for the view at the same time; above it, all requests wait.
+const EARLY_MESSAGES: usize = 1024;
 
 /// Replies to peers as long as this node holds a lease. Its latch is open while it listens.
 pub(super) struct PeerRequests {
@@ -46,120 +54,120 @@ impl PeerRequests {
     /// Ends only with the engine, or when it is dropped because the holder changed.
     async fn serve_as(&self, holder: Option<Holder>, before: &mut Option<Holder>) {
         let Some(holder) = holder else { return std::future::pending().await };
-        let Ok(mut server) = PeerServer::open(&self.engine, &self.subjects, holder).await else {
+        let Ok(server) = PeerServer::open(&self.engine, &self.subjects, holder).await else {
             return tokio::time::sleep(self.timing.lease_renew / 3).await;
         };
-        let context = &self.context;
         if let Some(before) = before.replace(holder) {
-            context.sessions.rewrite_rows(before, holder).await;
-            tokio::spawn(catch_up(context.clone()));
+            self.context.sessions.rewrite_rows(before, holder).await;
+            tokio::spawn(catch_up(self.context.clone()));
         }
         self.listening.set(true);
+        let incarnation = Incarnation { parts: self, holder, replier: server.replier() };
+        let (delayed, early) = mpsc::channel(EARLY_MESSAGES);
+        tokio::select! {
+            () = incarnation.receive(server, delayed) => {}
+            () = incarnation.deliver_early(early) => {}
+        }
+    }
+}
+
+/// A message that arrived before the rows that its sender has seen, and the request to reply to.
+type EarlyMessage = (PageMessage, Message);
+
+/// One incarnation of this node as a server of its peers.
+struct Incarnation<'a> {
+    parts: &'a PeerRequests,
+    holder: Holder,
+    replier: PeerReplier,
+}
+
+impl Incarnation<'_> {
+    /// Handles requests in order of arrival; a message for pages that has to wait for the view waits elsewhere.
+    async fn receive(&self, mut server: PeerServer, delayed: mpsc::Sender<EarlyMessage>) {
         while let Some(incoming) = server.next().await {
             match incoming {
                 Incoming::Gap => {
                     tracing::warn!("requests of other nodes may have been missed");
-                    tokio::spawn(catch_up(context.clone()));
+                    tokio::spawn(catch_up(self.parts.context.clone()));
                 }
-                Incoming::Question(asked) => {
-                    let (request, message) = *asked;
-                    if let PeerRequest::Deliver(delivery) = &request {
-                        context.deliver.wait_for_view(delivery).await;
+                Incoming::Request(received) => match *received {
+                    (PeerRequest::Deliver(delivery), message)
+                        if !self.parts.context.deliver.has_applied(&delivery) =>
+                    {
+                        // an error means that the receiver is gone, and with it this future
+                        let _ = delayed.send((delivery, message)).await;
                     }
-                    // a node that resumes late must not act on requests from its pause
-                    if self.lease.holder() != Some(holder) {
-                        tracing::warn!("request not handled: the lease of this node has expired");
-                        continue;
-                    }
-                    reply(&server, context, request, message);
-                }
+                    (request, message) => self.handle(request, message),
+                },
             }
         }
     }
-}
 
-fn reply(server: &PeerServer, context: &Arc<Context>, request: PeerRequest, message: Message) {
-    match handle(context, request, &message) {
-        PendingAnswer::Now(answer) => server.answer(message, std::future::ready(answer)),
-        PendingAnswer::Pushed(pushed) => server.answer(message, delivered(pushed)),
-        PendingAnswer::Identifying { connection, user } => {
-            server.answer(message, identified(context.sessions.clone(), connection, user))
+    /// Delivers messages in order of arrival, each as soon as the view has caught up with its sender.
+    async fn deliver_early(&self, mut early: mpsc::Receiver<EarlyMessage>) {
+        while let Some((delivery, message)) = early.recv().await {
+            self.parts.context.deliver.wait_for_view(&delivery).await;
+            self.handle(PeerRequest::Deliver(delivery), message);
         }
-        PendingAnswer::Closing(scope) => server.answer(message, closed(context.sessions.clone(), scope)),
-        PendingAnswer::Rollout { pool, revision } => {
-            server.answer(message, applied(context.rollouts.clone(), pool, revision))
+        std::future::pending().await
+    }
+
+    /// Handles a request at once; the reply may follow later.
+    fn handle(&self, request: PeerRequest, message: Message) {
+        // a node that resumes late must not act on requests from its pause
+        if self.parts.lease.holder() != Some(self.holder) {
+            tracing::warn!("request not handled: the lease of this node has expired");
+            return;
+        }
+        let span = tracing::debug_span!("peer request", subject = message.subject, trace = field::Empty);
+        let span = telemetry::child_of(span, message.headers.trace.as_ref());
+        let _entered = span.enter();
+        let (context, replier) = (&self.parts.context, &self.replier);
+        let sessions = context.sessions.clone();
+        match request {
+            PeerRequest::Deliver(delivery) => {
+                replier.reply::<PageMessage>(message, counts(context.deliver.receive(&delivery)));
+            }
+            PeerRequest::Job(note) => {
+                command::job_over(context, &note);
+                replier.reply::<JobNotification>(message, counts(context.deliver.receive_job(&note)));
+            }
+            PeerRequest::Forward(forwarded) => {
+                let pushed = sessions.forwarded(forwarded.page, &forwarded.frames);
+                replier.reply::<ForwardedFrames>(message, counts(pushed));
+            }
+            PeerRequest::Handover(request) => {
+                replier.reply::<HandoverRequest>(message, ready(sessions.hand_over(&request)));
+            }
+            PeerRequest::Ask(query) => {
+                replier.reply::<PageStatusQuery>(message, ready(sessions.status(query.page)));
+            }
+            PeerRequest::Alive => replier.reply::<Alive>(message, ready(())),
+            PeerRequest::Identify(IdentifyPages { connection, user }) => {
+                let identify = async move { sessions.identify_here(connection, &Arc::from(user)).await };
+                replier.reply::<IdentifyPages>(message, identify);
+            }
+            PeerRequest::Unregister(ClosePages { scope }) => {
+                let close = async move { ClosedPages { pages: sessions.unregister_here(&scope).await } };
+                replier.reply::<ClosePages>(message, close);
+            }
+            PeerRequest::Rollout(RolloutQuery { pool, revision }) => {
+                let rollouts = context.rollouts.clone();
+                replier.reply::<RolloutQuery>(message, async move { rollouts.state(&pool, revision).await });
+            }
+            PeerRequest::Unknown => replier.reply_unsupported(message),
         }
     }
-}
-
-/// A response to a peer request, and what it waits for.
-enum PendingAnswer {
-    /// The response is known.
-    Now(PeerResponse),
-    /// Waits until frames of migrated pages have arrived at their nodes.
-    Pushed(LocalPush),
-    /// Waits until the pages of the connection have their user.
-    Identifying { connection: Key, user: String },
-    /// Waits until the pages of a scope have left the cluster.
-    Closing(Scope),
-    /// Waits until this node has applied the revision.
-    Rollout { pool: String, revision: u64 },
 }
 
 async fn catch_up(context: Arc<Context>) {
     command::catch_up(&context).await;
 }
 
-async fn delivered(pushed: LocalPush) -> PeerResponse {
-    PeerResponse::Delivered(pushed.await_forwarded().await)
-}
-
-async fn identified(sessions: Arc<Sessions>, connection: Key, user: String) -> PeerResponse {
-    sessions.identify_here(connection, &Arc::from(user)).await;
-    PeerResponse::Done
-}
-
-async fn closed(sessions: Arc<Sessions>, scope: Scope) -> PeerResponse {
-    PeerResponse::Closed { pages: sessions.unregister_here(&scope).await }
-}
-
-async fn applied(rollouts: Rollouts, pool: String, revision: u64) -> PeerResponse {
-    PeerResponse::Rollout(rollouts.state(&pool, revision).await)
-}
-
-/// Handles a request at once, in order of arrival.
-fn handle(context: &Arc<Context>, question: PeerRequest, message: &Message) -> PendingAnswer {
-    let span = tracing::debug_span!("question", subject = message.subject, trace = tracing::field::Empty);
-    let span = telemetry::child_of(span, message.headers.trace.as_ref());
-    let _entered = span.enter();
-    let pushed = match question {
-        PeerRequest::Deliver(delivery) => context.deliver.receive(&delivery),
-        PeerRequest::Job(note) => {
-            command::job_over(context, &note);
-            context.deliver.receive_job(&note)
-        }
-        PeerRequest::Forward { page, frames } => context.sessions.forwarded(page, &frames),
-        PeerRequest::Identify { connection, user } => return PendingAnswer::Identifying { connection, user },
-        PeerRequest::Unregister { scope } => return PendingAnswer::Closing(scope),
-        PeerRequest::Rollout { pool, revision } => return PendingAnswer::Rollout { pool, revision },
-        other => return PendingAnswer::Now(answer(context, other)),
-    };
-    pushed.map_or(PendingAnswer::Now(PeerResponse::Unknown), PendingAnswer::Pushed)
-}
-
-fn answer(context: &Arc<Context>, question: PeerRequest) -> PeerResponse {
-    match question {
-        PeerRequest::Handover { page, to, generation, rev, seq } => {
-            context.sessions.hand_over(page, to, generation, rev, seq)
-        }
-        PeerRequest::Ask { page } => context.sessions.standing(page),
-        PeerRequest::Alive => PeerResponse::Done,
-        PeerRequest::Unknown
-        | PeerRequest::Deliver(_)
-        | PeerRequest::Forward { .. }
-        | PeerRequest::Identify { .. }
-        | PeerRequest::Job(_)
-        | PeerRequest::Unregister { .. }
-        | PeerRequest::Rollout { .. } => PeerResponse::Unsupported,
+/// Waits until frames of migrated pages have arrived at their nodes; `None` for a page that is not here.
+async fn counts(pushed: Option<LocalPush>) -> Option<PushCounts> {
+    match pushed {
+        Some(pushed) => Some(pushed.await_forwarded().await),
+        None => None,
     }
 }

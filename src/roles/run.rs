@@ -2,6 +2,8 @@
 //!
 //! Owns: the order of binding, starting, serving, draining and stopping. Never: how a socket is closed.
 
+use std::net::SocketAddr;
+
 use pagewire_cluster::timing::Timing;
 use tokio::net::TcpListener;
 
@@ -21,10 +23,8 @@ pub async fn run(
     timing: Timing,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
-    let address = config.listen.to_string();
-    let listen = |source| StartError::Listen { address: address.clone(), source };
-    let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
-    config.listen = listener.local_addr().map_err(listen)?;
+    let listener = bind(config.listen).await?;
+    config.listen = listener.local_addr().map_err(|source| unusable(config.listen, source))?;
     if config.node.advertise.is_empty() {
         config.node.advertise = config.local_url();
     }
@@ -38,6 +38,18 @@ pub async fn run(
     node.stop().await;
     tracing::info!("stopped");
     failure.map_or(Ok(()), |failure| Err(StartError::Task(failure.name)))
+}
+
+/// Binds an address.
+///
+/// # Errors
+/// [`StartError::Listen`] when the address is taken, or not an address of this machine.
+pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| unusable(address, source))
+}
+
+fn unusable(address: SocketAddr, source: std::io::Error) -> StartError {
+    StartError::Listen { address: address.to_string(), source }
 }
 
 /// Serves until `stop` or until a vital task ends. Returns the failure of that task.

@@ -4,9 +4,11 @@
 //! noticed leaves a process that looks well and does half of its work.
 
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,6 +28,13 @@ pub(crate) struct TaskFailure {
     pub(crate) name: &'static str,
     /// It panicked; otherwise it returned.
     pub(crate) panicked: bool,
+}
+
+/// The ticks of a periodic task, the first one at once. A late tick delays the ones after it.
+pub(super) fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// The tasks of one process. Cheap to clone; all clones supervise the same tasks.

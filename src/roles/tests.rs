@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pagewire_cluster::engine::{Bucket, Consistency, Engine, Memory, Precondition, Put};
-use pagewire_cluster::id::{Address, Key};
-use pagewire_cluster::subject::page_key;
+use pagewire_cluster::id::{Address, Key, Scope};
+use pagewire_cluster::peer::PeerClient;
+use pagewire_cluster::subject::{Subjects, page_key};
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::wire::{PushCounts, Scope};
+use pagewire_cluster::wire::{PageMessage, PageStatus, PageStatusQuery, PushCounts};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -159,7 +160,7 @@ async fn an_anonymous_page_that_logs_in_belongs_to_its_user_with_all_pages_of_it
 }
 
 #[tokio::test]
-async fn a_crowd_of_100_000_pages_on_several_nodes_is_reached_with_one_push() {
+async fn a_crowd_of_20_000_pages_on_several_nodes_is_reached_with_one_push() {
     let engine = Memory::new();
     let start = || Node::start_on(Engine::Memory(engine.new_process_handle()), config(), Timing::TEST);
     let nodes = [start().await.unwrap(), start().await.unwrap(), start().await.unwrap()];
@@ -172,20 +173,42 @@ async fn a_crowd_of_100_000_pages_on_several_nodes_is_reached_with_one_push() {
     let key = pages[1].page.key();
     let rows = Engine::Memory(engine.new_process_handle()).kv(Bucket::Pages);
     let row = rows.get(&page_key::page(key), Consistency::Latest).await.unwrap().unwrap();
-    for _ in 0..100_000 {
+    for _ in 0..20_000 {
         let put = Put::new(page_key::page(Key::random()), "", Precondition::Absent);
         rows.put(Put { meta: row.meta.clone(), ..put }).await.unwrap();
     }
     for node in &nodes {
         let all = async {
-            while node.registry.view().count_of_user("ann") < 100_003 {
+            while node.registry.view().count_of_user("ann") < 20_003 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), all).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(240), all).await.unwrap();
     }
     for node in &nodes {
         assert_eq!(push(node, Scope::User("ann".into()), 1).await, (3, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_waits_for_the_view_holds_up_no_other_request_of_a_node() {
+    let memory = Memory::new();
+    let engine = || Engine::Memory(memory.new_process_handle());
+    let timing = Timing { view_wait: Duration::from_secs(3600), ..Timing::TEST };
+    let node = Node::start_on(engine(), config(), timing).await.unwrap();
+    node.ready.wait().await;
+    let page = open(&node, Hello::default(), None).await.unwrap().page.key();
+    let (holder, peer) = (node.lease.holder().unwrap(), engine());
+    let peers = PeerClient::new(&peer, &Subjects::new("main"), Duration::from_secs(60));
+    let payload = RawValue::from_string("1".to_owned()).unwrap();
+    let query = PageStatusQuery { page };
+    let early = PageMessage { to: Scope::All, seen: Some(u64::MAX), payload, from: None };
+    tokio::select! {
+        biased;
+        early = peers.ask(holder, &early, None) => panic!("the rows that it needs are not there: {early:?}"),
+        status = peers.ask(holder, &query, None) => {
+            assert_eq!(status, Ok(Some(PageStatus { generation: 1, confirmed: false })));
+        }
     }
 }
 

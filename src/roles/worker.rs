@@ -3,6 +3,7 @@
 //! Owns: the order in which the parts of a worker start and stop. Never: what a handler does (`calls`), or claims
 //! (`pagewire_cluster::job`).
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pagewire_cluster::engine::{Engine, Unavailable};
@@ -11,15 +12,21 @@ use pagewire_cluster::job::{Jobs, WorkStream};
 use pagewire_cluster::lease::Proto;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::worker::{WorkerGroup, WorkerLeaseKeeper, WorkerRow, Workers};
+use pagewire_cluster::worker::{WorkerGroup, WorkerLease, WorkerLeaseKeeper, WorkerRow, Workers};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use super::StartError;
+use super::duties::count_reconnects;
 use super::engine::engine;
-use crate::calls::{Handlers, names, serve};
+use super::run::bind;
+use super::tasks::{TaskFailure, TaskKind, Tasks};
+use crate::api::{WorkerState, worker_router};
+use crate::auth::Authenticator;
+use crate::calls::{Handlers, serve};
 use crate::config::Config;
-use crate::telemetry::Metrics;
+use crate::edge::StartupServer;
+use crate::telemetry::{Latch, Metrics, Readiness};
 use pagewire_cluster::clock;
 
 /// The pool, slots and handlers of a worker.
@@ -33,48 +40,102 @@ pub struct WorkerOptions {
     pub handlers: Handlers,
 }
 
+/// A latch of the readiness of a worker: it is closed while the worker drains.
+const ACCEPTING: &str = "accepting";
+
 /// Runs a worker until `stop` or until a drain request. It then takes no new work, finishes the running work, and
 /// releases work that takes longer than a drain.
+///
+/// # Errors
+/// [`StartError`] when the engine cannot be used, or when a task that the worker needs has ended.
 pub async fn run_worker(
     config: Config,
     setup: WorkerOptions,
+    listen: SocketAddr,
     timing: Timing,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
-    let metrics = Arc::new(Metrics::new(&config.node.lane, &config.node.release));
-    let up = async {
-        let engine = engine(&config, timing).await?;
-        let subjects = Subjects::new(&config.cluster);
-        let workers = Workers::new(&engine, &subjects, timing);
-        tokio::spawn(workers.follow().await?);
-        let jobs = Jobs::new(&engine, &subjects, timing, &workers);
-        let pool = setup.pool.clone();
-        let worker = WorkerRole::start(&engine, &jobs, &config, setup, timing, metrics).await?;
-        workers.introduce(&pool).await?;
-        Ok::<_, StartError>(worker)
-    };
+    let listener = bind(listen).await?;
+    let url = listener.local_addr().map(|address| format!("http://{address}"));
+    tracing::info!(url = url.unwrap_or_default(), "listening for probes");
+    let tasks = Tasks::default();
     let mut stop = std::pin::pin!(stop);
-    let mut worker = tokio::select! {
-        worker = up => worker?,
+    let worker = tokio::select! {
+        worker = start(&config, setup, timing, &tasks) => worker?,
         () = &mut stop => return Ok(()),
     };
-    tokio::select! {
-        () = &mut stop => worker.drain(),
-        () = worker.ended() => {}
-    }
-    worker.ended().await;
+    tasks.spawn("listener", TaskKind::Vital, serve_probes(listener, &config, worker.probes(), timing));
+    let failure = until_drained(worker, &tasks, stop).await;
+    tasks.shutdown().await;
     tracing::info!("stopped");
-    Ok(())
+    failure.map_or(Ok(()), |failure| Err(StartError::Task(failure.name)))
 }
 
-/// A running worker.
+/// Serves the probes and metrics of a worker. Never returns.
+fn serve_probes(
+    listener: TcpListener,
+    config: &Config,
+    parts: WorkerState,
+    timing: Timing,
+) -> impl Future<Output = ()> + use<> {
+    let open = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let router = worker_router(parts, Authenticator::new(&config.auth), open);
+    let server = StartupServer::new(listener, config, timing, router);
+    async move { server.serve_until(std::future::pending()).await }
+}
+
+async fn start(
+    config: &Config,
+    setup: WorkerOptions,
+    timing: Timing,
+    tasks: &Tasks,
+) -> Result<WorkerRole, StartError> {
+    let metrics = Arc::new(Metrics::of_worker(&setup.pool, &config.node.lane, &config.node.release));
+    let engine = engine(config, timing).await?;
+    let subjects = Subjects::new(&config.cluster);
+    let workers = Workers::new(&engine, &subjects, timing);
+    tasks.spawn("reconnects", TaskKind::Finite, count_reconnects(engine.link(), metrics.clone()));
+    tasks.spawn("workers", TaskKind::Vital, workers.follow().await?);
+    let jobs = Jobs::new(&engine, &subjects, timing, &workers);
+    let pool = setup.pool.clone();
+    let worker = WorkerRole::start(&engine, &jobs, config, setup, timing, metrics, tasks).await?;
+    workers.introduce(&pool).await?;
+    Ok(worker)
+}
+
+/// Runs a worker until it has drained: on request, on `stop`, or when a vital task has ended. Returns that task.
+async fn until_drained(
+    worker: WorkerRole,
+    tasks: &Tasks,
+    stop: impl Future<Output = ()>,
+) -> Option<TaskFailure> {
+    let draining = worker.draining.clone();
+    let mut running = std::pin::pin!(worker.run());
+    let failure = tokio::select! {
+        () = &mut running => return None,
+        () = stop => None,
+        failure = tasks.failed() => Some(failure),
+    };
+    draining.send_replace(true);
+    running.await;
+    failure
+}
+
+/// A worker that has its lease and takes work as soon as it runs.
 pub(super) struct WorkerRole {
     draining: watch::Sender<bool>,
-    running: JoinHandle<()>,
+    intake: WorkStream,
+    handlers: Handlers,
+    timing: Timing,
+    metrics: Arc<Metrics>,
+    lease: WorkerLease,
+    ready: Readiness,
+    accepting: Latch,
 }
 
 impl WorkerRole {
-    /// Starts the worker. The lease comes first, so that other processes can check whether a claimant is alive.
+    /// Claims the lease and opens the stream of work. The lease comes first, so that other processes can check whether
+    /// a claimant is alive; it ends last, when `tasks` stop.
     pub(super) async fn start(
         engine: &Engine,
         jobs: &Jobs,
@@ -82,6 +143,7 @@ impl WorkerRole {
         setup: WorkerOptions,
         timing: Timing,
         metrics: Arc<Metrics>,
+        tasks: &Tasks,
     ) -> Result<Self, Unavailable> {
         let id = Key::random();
         let team = WorkerGroup::new(setup.pool.as_str(), config.node.lane.as_str());
@@ -89,70 +151,46 @@ impl WorkerRole {
         let draining = watch::Sender::new(false);
         let (keeper, lease) = WorkerLeaseKeeper::claim(engine, timing, id, row).await;
         let (release, slots) = (config.node.release.clone(), setup.slots);
-        let intake = WorkStream::open(jobs, team, release, slots, lease, id, draining.clone()).await?;
-        let (end, ended) = watch::channel(false);
-        let keeping = tokio::spawn(keeper.keep(draining.subscribe(), stopped(ended)));
+        let intake =
+            WorkStream::open(jobs, team, release, slots, lease.clone(), id, draining.clone()).await?;
+        let released = tasks.stopping().cancelled_owned();
+        tasks.spawn_graceful("worker lease", TaskKind::Vital, keeper.keep(draining.subscribe(), released));
         let Config { cluster, node, .. } = config;
         tracing::info!(worker = %id, pool = setup.pool, lane = node.lane, cluster, slots, "ready");
-        let draining_begun = draining.subscribe();
-        let running = tokio::spawn(async move {
-            run(intake, setup.handlers, draining_begun, timing, metrics).await;
-            end.send_replace(true);
-            // the lease ends last, because work may run here until then
-            let _ = keeping.await;
-        });
-        Ok(Self { draining, running })
+        let ready = Readiness::default();
+        let accepting = ready.latch(ACCEPTING);
+        accepting.set(true);
+        Ok(Self { draining, intake, handlers: setup.handlers, timing, metrics, lease, ready, accepting })
     }
 
-    /// Stops taking new work.
-    pub(super) fn drain(&self) {
-        self.draining.send_replace(true);
+    /// Returns the parts that the listener of the worker shows.
+    fn probes(&self) -> WorkerState {
+        let (ready, lease) = (self.ready.clone(), self.lease.clone());
+        WorkerState { ready, lease, metrics: self.metrics.clone() }
     }
 
-    /// Waits until the worker has stopped. Returns at once if it already has.
-    pub(super) async fn ended(&mut self) {
-        if !self.running.is_finished() {
-            // an error means that its task panicked: it has stopped as well
-            let _ = (&mut self.running).await;
+    /// Runs until the worker has drained.
+    pub(super) async fn run(self) {
+        let Self { draining, mut intake, handlers, timing, metrics, accepting, .. } = self;
+        let (leave, leaving) = watch::channel(false);
+        let (idle, mut draining) = (intake.idle(), draining.subscribe());
+        let drained = async move {
+            // an error means that the sender is gone, and no drain can be requested any more
+            let _ = draining.wait_for(|draining| *draining).await;
+            accepting.set(false);
+            tracing::info!("taking nothing new, finishing what runs");
+            let mut idle = std::pin::pin!(idle);
+            if tokio::time::timeout(timing.drain, &mut idle).await.is_err() {
+                leave.send_replace(true);
+                idle.await;
+            }
+        };
+        tokio::select! {
+            () = serve(&mut intake, handlers, leaving, metrics) => {}
+            () = drained => {}
         }
+        intake.close().await;
     }
-}
-
-impl Drop for WorkerRole {
-    fn drop(&mut self) {
-        self.running.abort();
-    }
-}
-
-async fn run(
-    mut intake: WorkStream,
-    handlers: Handlers,
-    mut draining: watch::Receiver<bool>,
-    timing: Timing,
-    metrics: Arc<Metrics>,
-) {
-    let (leave, leaving) = watch::channel(false);
-    let idle = intake.idle();
-    let drained = async move {
-        // an error means that the sender is gone, and no drain can be requested any more
-        let _ = draining.wait_for(|draining| *draining).await;
-        tracing::info!("taking nothing new, finishing what runs");
-        let mut idle = std::pin::pin!(idle);
-        if tokio::time::timeout(timing.drain, &mut idle).await.is_err() {
-            leave.send_replace(true);
-            idle.await;
-        }
-    };
-    tokio::select! {
-        () = serve(&mut intake, handlers, leaving, metrics) => {}
-        () = drained => {}
-    }
-    intake.close().await;
-}
-
-async fn stopped(mut stopping: watch::Receiver<bool>) {
-    // an error means that the owner of the sender is gone
-    let _ = stopping.wait_for(|stop| *stop).await;
 }
 
 fn row(config: &Config, setup: &WorkerOptions) -> WorkerRow {
@@ -163,10 +201,34 @@ fn row(config: &Config, setup: &WorkerOptions) -> WorkerRow {
         release: config.node.release.clone(),
         slots: setup.slots,
         draining: false,
-        methods: names().map(str::to_owned).collect(),
+        methods: setup.handlers.names().map(str::to_owned).collect(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         process: std::process::id(),
         started: clock::unix_ms(),
         proto: Proto::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pagewire_cluster::engine::Memory;
+
+    use super::*;
+    use crate::calls::{DEFAULT_POOL, demo_handlers};
+
+    #[tokio::test]
+    async fn a_worker_drains_when_a_task_that_it_needs_panics() {
+        let (timing, tasks) = (Timing::TEST, Tasks::default());
+        let config = crate::config::load(&crate::config::Sources::default()).unwrap();
+        let (engine, subjects) = (Engine::Memory(Memory::with_timing(&timing)), Subjects::new("main"));
+        let workers = Workers::new(&engine, &subjects, timing);
+        let jobs = Jobs::new(&engine, &subjects, timing, &workers);
+        let setup = WorkerOptions { pool: DEFAULT_POOL.to_owned(), slots: 1, handlers: demo_handlers() };
+        let metrics = Arc::new(Metrics::new("stable", "dev"));
+        let worker = WorkerRole::start(&engine, &jobs, &config, setup, timing, metrics, &tasks).await;
+        tasks.spawn("test", TaskKind::Vital, async { panic!("a fault of this test") });
+        let failure = until_drained(worker.unwrap(), &tasks, std::future::pending()).await;
+        assert_eq!(failure, Some(TaskFailure { name: "test", panicked: true }));
+        tasks.shutdown().await;
     }
 }

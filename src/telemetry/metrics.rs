@@ -33,7 +33,7 @@ struct OutcomeLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
-    kind: &'static str,
+    kind: String,
     exec: &'static str,
     outcome: &'static str,
 }
@@ -59,6 +59,7 @@ pub struct Metrics {
     pub outbox_bytes: Gauge,
     /// Reconnections to NATS.
     pub nats_reconnects: Counter,
+    frames: Family<Direction, Counter>,
     closed: Family<CloseLabels, Counter>,
     recovered: Family<OutcomeLabels, Counter>,
     push_seconds: Histogram,
@@ -73,11 +74,28 @@ pub struct Metrics {
 impl Metrics {
     /// Creates the metrics of a node with this lane and release.
     pub fn new(lane: &str, release: &str) -> Self {
+        let mut metrics = Self::unregistered(Registry::with_prefix("pagewire"));
+        metrics.register_pages(lane, release);
+        metrics.register_work();
+        metrics
+    }
+
+    /// Creates the metrics of a worker. Each of them has the labels `pool`, `lane` and `release`.
+    pub fn of_worker(pool: &str, lane: &str, release: &str) -> Self {
+        let labels = [("pool", pool), ("lane", lane), ("release", release)];
+        let labels = labels.map(|(name, value)| (name.into(), value.to_owned().into()));
+        let registry = Registry::with_prefix_and_labels("pagewire", labels.into_iter());
+        let mut metrics = Self::unregistered(registry);
+        metrics.register_work();
+        metrics
+    }
+
+    fn unregistered(registry: Registry) -> Self {
         let frames = Family::<Direction, Counter>::default();
         // 50 µs … 26 s
         let seconds = || Histogram::new(exponential_buckets(0.00005, 2.0, 20));
-        let mut metrics = Self {
-            registry: Registry::with_prefix("pagewire"),
+        Self {
+            registry,
             pages: Gauge::default(),
             connections_opened: Counter::default(),
             frames_in: frames.get_or_create_owned(&Direction { direction: "in" }),
@@ -93,12 +111,11 @@ impl Metrics {
             jobs: Family::default(),
             job_wait_seconds: seconds(),
             job_run_seconds: seconds(),
-        };
-        metrics.register(frames, lane, release);
-        metrics
+            frames,
+        }
     }
 
-    fn register(&mut self, frames: Family<Direction, Counter>, lane: &str, release: &str) {
+    fn register_pages(&mut self, lane: &str, release: &str) {
         let labels = [("lane", lane), ("release", release)].map(|(k, v)| (k.into(), v.to_owned().into()));
         let labelled = self.registry.sub_registry_with_labels(labels.into_iter());
         labelled.register("pages", "Pages with an open socket", self.pages.clone());
@@ -106,12 +123,18 @@ impl Metrics {
         let opened = self.connections_opened.clone();
         all.register("connections_opened", "WebSocket connections accepted", opened);
         all.register("ws_closed", "WebSocket connections closed, by code", self.closed.clone());
-        all.register("frames", "Frames from (in) and to (out) pages", frames);
+        all.register("frames", "Frames from (in) and to (out) pages", self.frames.clone());
         all.register("outbox_bytes", "Bytes waiting for sockets", self.outbox_bytes.clone());
         all.register("recovered", "How pages came to their socket", self.recovered.clone());
         all.register("push_seconds", "From accepting a push to its answer", self.push_seconds.clone());
+        all.register("state_writes", "Writes of state trees", self.state_writes.clone());
         all.register("calls", "Calls of executors", self.calls.clone());
         all.register("call_seconds", "From a call to its result", self.call_seconds.clone());
+    }
+
+    /// Registers the metrics of jobs and NATS, which nodes and workers have.
+    fn register_work(&mut self) {
+        let all = &mut self.registry;
         all.register(
             "jobs",
             "Attempts of jobs that ended here, and what became of the job",
@@ -119,7 +142,6 @@ impl Metrics {
         );
         all.register("job_wait_seconds", "From a job's time to a worker", self.job_wait_seconds.clone());
         all.register("job_run_seconds", "How long an attempt of a job ran", self.job_run_seconds.clone());
-        all.register("state_writes", "Writes of state trees", self.state_writes.clone());
         all.register("nats_reconnects", "Reconnections to NATS", self.nats_reconnects.clone());
     }
 
@@ -149,7 +171,7 @@ impl Metrics {
     }
 
     /// Records a call that ended. `kind` is the name of a registered handler, never text from a client.
-    pub fn record_call(&self, kind: &'static str, exec: &'static str, outcome: &'static str, took: Duration) {
+    pub fn record_call(&self, kind: String, exec: &'static str, outcome: &'static str, took: Duration) {
         self.calls.get_or_create(&CallLabels { kind, exec, outcome }).inc();
         self.call_seconds.observe(took.as_secs_f64());
     }
@@ -162,7 +184,7 @@ impl Metrics {
     /// Records an attempt of a job that ended. `outcome` is the state of the job after it.
     pub fn record_job_attempt(
         &self,
-        kind: &'static str,
+        kind: String,
         exec: &'static str,
         outcome: &'static str,
         waited: Duration,
@@ -199,10 +221,10 @@ mod tests {
         metrics.frames_out.inc_by(3);
         metrics.closed(CloseCode::Draining);
         metrics.recovered(ResumeOutcome::Reset);
-        metrics.record_call("echo", "inline", "ok", Duration::from_millis(3));
+        metrics.record_call("echo".to_owned(), "inline", "ok", Duration::from_millis(3));
         let moment = Duration::from_millis(2);
         metrics.record_state_write("user", "ok");
-        metrics.record_job_attempt("sum", "remote_free", "succeeded", moment, moment);
+        metrics.record_job_attempt("sum".to_owned(), "remote_free", "succeeded", moment, moment);
         metrics.record_push(Duration::from_micros(70));
         let page = metrics.encode().unwrap();
         for line in [

@@ -117,7 +117,61 @@ async fn probes_and_metrics_tell_an_operator_what_goes_on() {
 }
 
 #[tokio::test]
-async fn the_start_page_is_served_without_anything_else() {
+async fn a_response_of_the_api_is_not_stored_and_not_shown_as_a_document() {
+    let key = "a-key-of-the-tests";
+    let node = Node::setup().set("auth.api_keys", key).start().await;
+    let get = |path: &str, key: &str| node.api().with_key(key).request(Method::GET, path);
+    let table = [
+        (StatusCode::OK, get("/livez", "")),
+        (StatusCode::OK, get("/readyz", "")),
+        (StatusCode::OK, get("/metrics", key)),
+        (StatusCode::OK, get("/api/openapi.json", key)),
+        (StatusCode::OK, get("/api/v1/stats", key)),
+        (StatusCode::OK, get("/api/v1/users/ann/data", key)),
+        (StatusCode::UNAUTHORIZED, get("/api/v1/stats", "another-key-a-wrong-one")),
+        (StatusCode::NOT_FOUND, get("/api/v1/nothing", key)),
+        (StatusCode::METHOD_NOT_ALLOWED, get("/api/v1/send", key)),
+    ];
+    for (status, request) in table {
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), status, "{}", answer.url());
+        for (header, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("cache-control", "no-store"),
+            ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+        ] {
+            let found = answer.headers().get(header).and_then(|value| value.to_str().ok());
+            assert_eq!(found, Some(value), "{header} of {}", answer.url());
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_welcome_page_can_be_switched_off() {
+    let node = Node::setup().set("welcome", false).start().await;
+    for (path, status) in [("/", 404), ("/_pagewire/start.js", 404), ("/pagewire.js", 200), ("/livez", 200)] {
+        assert_eq!(node.api().get(path).await.0.as_u16(), status, "{path}");
+    }
+    Page::open(&node).await.has_nothing_to_read().await;
+}
+
+#[tokio::test]
+async fn the_demo_handlers_come_with_the_welcome_page_or_by_a_key() {
+    for (welcome, demo, expected) in [(true, false, 200), (false, true, 200), (false, false, 503)] {
+        let node = Node::setup().set("welcome", welcome).set("demo", demo).start().await;
+        let call = node.api().request(Method::POST, "/api/v1/calls").json(&json!({"method": "echo"}));
+        let answer = call.send().await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), expected, "welcome {welcome}, demo {demo}");
+        let job = json!({"kind": "echo", "wait_ms": if expected == 200 { 10_000 } else { 0 }});
+        let answer = node.api().request(Method::POST, "/api/v1/jobs").json(&job).send().await;
+        let job: serde_json::Value = answer.expect("an answer").json().await.expect("JSON");
+        let waiting = &job["waiting"]["code"];
+        assert_eq!(waiting == "no_worker", expected == 503, "a job waits while nothing can run it: {job}");
+    }
+}
+
+#[tokio::test]
+async fn the_welcome_page_is_served_without_anything_else() {
     let node = Node::start().await;
     let answer = node.api().request(Method::GET, "/").send().await.expect("an answer");
     assert_eq!(answer.status(), StatusCode::OK);

@@ -33,6 +33,7 @@ async fn every_question_of_the_registry_is_answered_by_the_command_line_on_three
     let three = member(&nats).set("node.lane", "canary").start().await;
     let first = open(&one, "ann").await;
     let ann = Token::of("ann").sign();
+    status(&two, 1).await;
     let second = Page::opening(&two).token(&ann).with("session_id", first.session()).open().await;
     let mut bob = open(&three, "bob").await;
     let carl = open(&three, "carl").await;

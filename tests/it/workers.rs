@@ -250,3 +250,55 @@ async fn a_users_calls_and_jobs_wait_for_each_other_at_no_other_worker() {
     assert!(ended.is_sorted(), "one after the other, in the order of their submission: {ended:?}");
     drop(workers);
 }
+
+#[tokio::test]
+async fn a_worker_without_handlers_does_not_start_and_names_the_key() {
+    let node = Node::start().await;
+    let worker = ["worker", "--nats", "nats://127.0.0.1:1"];
+    let said = pagewire(&node, &worker).await;
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(said.err.contains("--demo") && said.err.contains("PAGEWIRE_DEMO"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_worker_shows_whether_it_takes_work_and_what_it_has_done() {
+    let nats = Nats::start().await;
+    let node = Node::setup().nats(&nats).start().await;
+    let mut worker = WorkerProcess::setup(&nats, "stable").with("--release", "7").start().await;
+    let probes = worker.api();
+    assert_eq!(probes.get_json("/livez").await, json!({"status": "alive"}));
+    assert_eq!(probes.get_json("/readyz").await, json!({"status": "ready"}));
+    let said = pagewire(&node, &["healthcheck", "--url", &worker.url()]).await;
+    assert_eq!((said.code, said.out.trim()), (0, "ready"), "{said:?}");
+
+    let said = pagewire(&node, &["job", "submit", "sum", "[1, 2]", "--watch"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    let labels = r#"pool="default",lane="stable",release="7""#;
+    let jobs = r#"kind="sum",exec="remote_free",outcome="succeeded""#;
+    let counted = format!("pagewire_jobs_total{{{labels},{jobs}}}");
+    eventually("the job is counted", SOON, async || (probes.metric(&counted).await == 1.0).then_some(()))
+        .await;
+
+    let said = pagewire(&node, &["job", "submit", "sleep", r#"{"ms": 2000}"#]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    eventually("the job runs", SOON, async || {
+        let said = pagewire(&node, &["job", "list", "--state", "running", "--json"]).await.json();
+        (!said["items"].as_array().expect("jobs").is_empty()).then_some(())
+    })
+    .await;
+    worker.terminate();
+    eventually("the worker is not ready", SOON, async || (!probes.is_ready().await).then_some(())).await;
+    let (status, body) = probes.get("/readyz").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(body.contains("accepting"), "{body}");
+    assert!(worker.exit(SOON).await.success());
+}
+
+#[tokio::test]
+async fn a_worker_that_listens_beyond_this_machine_shows_its_metrics_with_a_key_only() {
+    let nats = Nats::start().await;
+    let worker = WorkerProcess::setup(&nats, "stable").with("--listen", "0.0.0.0:0").start().await;
+    let probes = Api::of(worker.url().replace("0.0.0.0", "127.0.0.1"));
+    assert!(probes.is_ready().await);
+    assert_eq!(probes.get("/metrics").await.0, StatusCode::UNAUTHORIZED);
+}

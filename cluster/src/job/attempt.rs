@@ -11,6 +11,7 @@ use super::inbox::RunningGuard;
 use super::record::{MAX_CONTENT, Record};
 use super::store::{Jobs, StoredJob, TransitionFailure};
 use super::transition::{Claim, RecordEvent, TransitionError};
+use crate::code::ErrorCode;
 use crate::engine::QueueMessage;
 use crate::wire::{HandlerError, JobEvent, Progress};
 
@@ -158,7 +159,7 @@ fn event(claim: Claim, outcome: Outcome) -> RecordEvent {
     match outcome {
         Outcome::Value(value) if value.get().len() > MAX_CONTENT => {
             let message = format!("the result of a job has at most {MAX_CONTENT} bytes");
-            let failure = HandlerError { code: "too_large".to_owned(), message, retryable: false };
+            let failure = HandlerError::new(ErrorCode::TooLarge, message);
             RecordEvent::Fail(claim, failure)
         }
         Outcome::Value(value) => RecordEvent::Succeed(claim, value),

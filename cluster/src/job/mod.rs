@@ -41,7 +41,7 @@ mod wake;
 pub use attempt::{Attempt, Outcome, Reporter};
 pub use call::CallError;
 pub use notify::JobWatch;
-pub use quota::{Quota, QuotaAccount};
+pub use quota::Quota;
 pub use reconciler::JobReconciler;
 pub use record::{Affinity, JobState, MAX_CONTENT, Record, Waiter};
 pub use store::{Jobs, Transition, TransitionFailure};

@@ -9,7 +9,7 @@ use super::store::{Jobs, StoredJob};
 use crate::engine::{BusEvent, ConnectionState, Message, Subscription, Unavailable};
 use crate::id::Key;
 use crate::peer::PeerError;
-use crate::wire::{self, JobEvent, JobNotification, JobUpdate, PeerRequest, PeerResponse, Progress};
+use crate::wire::{self, JobEvent, JobNotification, JobUpdate, Progress};
 
 /// How often a page is notified of an end; after that, the page has to request it.
 const MAX_NOTIFY_ATTEMPTS: u32 = 5;
@@ -108,12 +108,11 @@ impl Jobs {
     /// this process does not count.
     async fn tell_end(&self, record: &Record, asker: &Waiter) -> bool {
         let Some(note) = record.ending(asker.page.key, &asker.frame) else { return true };
-        let question = PeerRequest::Job(Box::new(note));
         let link = self.engine.link();
         let mut telling = 0;
         while telling < MAX_NOTIFY_ATTEMPTS {
-            match self.post.find_page(asker.page, &question, None).await {
-                Ok(PeerResponse::Delivered(_) | PeerResponse::Unknown) => return true,
+            match self.post.find_page(asker.page, &note, None).await {
+                Ok(_) => return true,
                 Err(PeerError::Gone | PeerError::TooLarge) => {
                     tracing::debug!(job = %record.id, page = %asker.page, "page not told how its job ended");
                     return true;
@@ -135,8 +134,7 @@ impl Jobs {
         let notes = record.askers.iter().map(|asker| {
             let note: JobNotification =
                 record.note(asker.page.key, &asker.frame, JobUpdate::Progress(progress.clone()));
-            let question = PeerRequest::Job(Box::new(note));
-            async move { self.post.find_page(asker.page, &question, None).await }
+            async move { self.post.find_page(asker.page, &note, None).await }
         });
         futures_util::future::join_all(notes).await;
     }

@@ -20,7 +20,7 @@ use super::store::Jobs;
 use super::submit::SubmitError;
 use super::unix_ms;
 use crate::engine::{Consistency, Precondition, Put, Unavailable, WriteError};
-use crate::id::Key;
+use crate::id::{Account, Key};
 use crate::subject::{SubjectToken, job_key};
 use crate::wire;
 
@@ -31,21 +31,10 @@ const TRIES: usize = 64;
 /// Records that are read concurrently to find jobs that have ended.
 const READS: usize = 32;
 
-/// The account of the counted jobs.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum QuotaAccount {
-    /// A user.
-    User(String),
-    /// An anonymous browser.
-    Connection(Key),
-}
-
-impl QuotaAccount {
-    fn key(&self) -> String {
-        match self {
-            Self::User(user) => job_key::quota_of_user(&SubjectToken::new(user)),
-            Self::Connection(connection) => job_key::quota_of_connection(*connection),
-        }
+fn row_key(account: &Account) -> String {
+    match account {
+        Account::User(user) => job_key::quota_of_user(&SubjectToken::new(user)),
+        Account::Connection(connection) => job_key::quota_of_connection(*connection),
     }
 }
 
@@ -53,7 +42,7 @@ impl QuotaAccount {
 #[derive(Debug, Clone)]
 pub struct Quota {
     /// The account that is counted.
-    pub account: QuotaAccount,
+    pub account: Account,
     /// Page of the submission.
     pub page: Key,
     /// Maximum number of open jobs of the page.
@@ -85,15 +74,15 @@ struct CachedQuota {
 
 /// The rows that this process has used recently. Cheap to clone; all clones share one cache.
 #[derive(Clone, Default)]
-pub(super) struct Quotas(Arc<Mutex<HashMap<QuotaAccount, CachedQuota>>>);
+pub(super) struct Quotas(Arc<Mutex<HashMap<Account, CachedQuota>>>);
 
 impl Quotas {
     /// Each change leaves the map consistent, so a poisoned lock is still usable.
-    fn lock(&self) -> MutexGuard<'_, HashMap<QuotaAccount, CachedQuota>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Account, CachedQuota>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remember(&self, account: &QuotaAccount, known: CachedQuota) {
+    fn remember(&self, account: &Account, known: CachedQuota) {
         let mut rows = self.lock();
         if rows.len() >= MOST_ROWS && !rows.contains_key(account) {
             rows.clear();
@@ -153,14 +142,14 @@ impl Jobs {
     }
 
     /// Removes a job of an account from the cached row, because a page of this process was notified of its end.
-    pub fn is_over(&self, account: &QuotaAccount, job: Key) {
+    pub fn is_over(&self, account: &Account, job: Key) {
         if let Some(known) = self.quotas.lock().get_mut(account) {
             known.row.open.retain(|(open, ..)| *open != job);
         }
     }
 
-    async fn read_quota(&self, account: &QuotaAccount) -> Result<CachedQuota, Unavailable> {
-        let Some(entry) = self.store.get(&account.key(), Consistency::Latest).await? else {
+    async fn read_quota(&self, account: &Account) -> Result<CachedQuota, Unavailable> {
+        let Some(entry) = self.store.get(&row_key(account), Consistency::Latest).await? else {
             return Ok(CachedQuota::default());
         };
         // a row in the format of another release is replaced
@@ -172,13 +161,13 @@ impl Jobs {
     /// again.
     async fn write_quota(
         &self,
-        account: &QuotaAccount,
+        account: &Account,
         mut known: CachedQuota,
         now: u64,
     ) -> Result<bool, SubmitError> {
         let ttl = Duration::from_secs((known.row.until.saturating_sub(now) / 1000).max(1));
         let expect = known.rev.map_or(Precondition::Absent, Precondition::Rev);
-        let put = Put { ttl: Some(ttl), ..Put::new(account.key(), wire::encode(&known.row), expect) };
+        let put = Put { ttl: Some(ttl), ..Put::new(row_key(account), wire::encode(&known.row), expect) };
         match self.store.put(put).await {
             Ok(rev) => {
                 known.rev = Some(rev);

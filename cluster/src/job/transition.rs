@@ -7,6 +7,7 @@
 use serde_json::value::RawValue;
 
 use super::record::{JobState, MAX_ASKERS, Record, Waiter};
+use crate::code::ErrorCode;
 use crate::id::Key;
 use crate::timing::Timing;
 use crate::wire::{HandlerError, Progress};
@@ -220,8 +221,7 @@ fn lose(record: &mut Record, now: u64) -> Effect {
         end(record, JobState::Cancelled, now)
     } else if record.attempts > record.retries.max(MAX_LOSSES) {
         let message = "its workers died while they ran it";
-        record.error =
-            Some(HandlerError { code: "lost".to_owned(), message: message.to_owned(), retryable: true });
+        record.error = Some(HandlerError::new(ErrorCode::Lost, message));
         end(record, JobState::Dead, now)
     } else {
         requeue(record, now, now)
@@ -246,11 +246,7 @@ fn expire(record: &mut Record, wait_ms: u64, now: u64) -> Result<Effect, Transit
     match record.due.saturating_add(wait_ms).saturating_sub(now) {
         0 => {
             let message = "no worker took it in time";
-            record.error = Some(HandlerError {
-                code: "expired".to_owned(),
-                message: message.to_owned(),
-                retryable: true,
-            });
+            record.error = Some(HandlerError::new(ErrorCode::Expired, message));
             Ok(end(record, JobState::Dead, now))
         }
         left => Err(TransitionError::NotDue(left)),

@@ -25,7 +25,7 @@ use crate::engine::{
 use crate::id::{Holder, NodeNumber};
 use crate::subject::{Subjects, leaf, node_key};
 use crate::timing::Timing;
-use crate::wire::{self, PeerRequest};
+use crate::wire::{self, Alive};
 
 /// Number of unanswered liveness requests before another process may delete the lease of a dead process.
 const DEATH_PROBES: u32 = 3;
@@ -252,7 +252,7 @@ async fn ask(
     within: Duration,
 ) -> Result<(), RequestError> {
     let subject = subjects.node(holder.node, holder.epoch, leaf::ALIVE);
-    engine.request(Message::new(subject, wire::encode(&PeerRequest::Alive)), within).await.map(|_| ())
+    engine.request(Message::new(subject, wire::encode(&Alive {})), within).await.map(|_| ())
 }
 
 /// Deletes the lease of a node when its process has ended: the subject of its epoch had no responder three

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tracing::Instrument;
 
 use crate::engine::{
@@ -14,7 +15,7 @@ use crate::id::{Address, Holder};
 use crate::registry::PageRow;
 use crate::subject::{Subjects, leaf, page_key};
 use crate::trace::TraceParent;
-use crate::wire::{self, PeerRequest, PeerResponse};
+use crate::wire::{self, PeerCall, PeerRequest, PeerResponse};
 
 /// Maximum unread bytes of each subscription; above it, messages are dropped and a gap is reported.
 const INBOX_BYTES: usize = 16 * 1024 * 1024;
@@ -36,6 +37,9 @@ pub enum PeerError {
     /// No reply in time, or no connection: the request may have been processed.
     #[error("the node did not answer")]
     Silent,
+    /// The node replied, but its release does not support the request.
+    #[error("the node does not support the request")]
+    Unsupported,
     /// The request is larger than a message may be.
     #[error("the message is too large for the cluster")]
     TooLarge,
@@ -57,15 +61,14 @@ impl PeerClient {
     /// # Errors
     ///
     /// [`PeerError::Gone`] when the node has no subscription, [`PeerError::Silent`] when no valid reply came in time,
-    /// [`PeerError::TooLarge`] when the request was not sent.
-    pub async fn ask(
+    /// [`PeerError::Unsupported`] from an older release, [`PeerError::TooLarge`] when the request was not sent.
+    pub async fn ask<R: PeerCall>(
         &self,
         holder: Holder,
-        question: &PeerRequest,
+        request: &R,
         trace: Option<TraceParent>,
-    ) -> Result<PeerResponse, PeerError> {
-        let leaf = if matches!(question, PeerRequest::Alive) { leaf::ALIVE } else { leaf::DELIVER };
-        self.send(self.subjects.node(holder.node, holder.epoch, leaf), question, trace).await
+    ) -> Result<R::Response, PeerError> {
+        self.send(self.subjects.node(holder.node, holder.epoch, leaf::DELIVER), request, trace).await
     }
 
     /// Sends a request to the node in a page's address, without a lookup.
@@ -73,49 +76,52 @@ impl PeerClient {
     /// # Errors
     ///
     /// As for [`PeerClient::ask`].
-    pub async fn ask_page(
+    pub async fn ask_page<R: PeerCall>(
         &self,
         page: Address,
-        question: &PeerRequest,
+        request: &R,
         trace: Option<TraceParent>,
-    ) -> Result<PeerResponse, PeerError> {
-        self.send(self.subjects.page(page.node), question, trace).await
+    ) -> Result<R::Response, PeerError> {
+        self.send(self.subjects.page(page.node), request, trace).await
     }
 
     /// Sends a request to the node that holds a page: first to the node in its address, and if the page is not there
-    /// any more, once to the node in its row. Returns [`PeerResponse::Unknown`] when no node holds the page.
+    /// any more, once to the node in its row. Returns `None` when no node holds the page.
     ///
     /// # Errors
     ///
     /// As for [`PeerClient::ask`]; [`PeerError::Silent`] also when the row cannot be read.
-    pub async fn find_page(
+    pub async fn find_page<T: PeerResponse, R: PeerCall<Response = Option<T>>>(
         &self,
         page: Address,
-        question: &PeerRequest,
+        request: &R,
         trace: Option<TraceParent>,
-    ) -> Result<PeerResponse, PeerError> {
-        let first = self.ask_page(page, question, trace.clone()).await;
-        if !matches!(first, Err(PeerError::Gone) | Ok(PeerResponse::Unknown)) {
+    ) -> Result<Option<T>, PeerError> {
+        let first = self.ask_page(page, request, trace.clone()).await;
+        if !matches!(first, Err(PeerError::Gone) | Ok(None)) {
             return first;
         }
         let rows = self.engine.kv(Bucket::Pages);
         let entry = rows.get(&page_key::page(page.key), Consistency::Latest).await;
         let entry = entry.map_err(|Unavailable| PeerError::Silent)?;
         match entry.and_then(|entry| PageRow::decode(&entry.meta)).filter(|row| row.node != page.node) {
-            Some(row) => self.ask_page(Address { node: row.node, ..page }, question, trace).await,
-            None => Ok(PeerResponse::Unknown),
+            Some(row) => self.ask_page(Address { node: row.node, ..page }, request, trace).await,
+            None => Ok(None),
         }
     }
 
-    async fn send(
+    async fn send<R: PeerCall>(
         &self,
         subject: String,
-        question: &PeerRequest,
+        request: &R,
         trace: Option<TraceParent>,
-    ) -> Result<PeerResponse, PeerError> {
-        let message = Message { headers: Headers { trace }, ..Message::new(subject, wire::encode(question)) };
+    ) -> Result<R::Response, PeerError> {
+        let message = Message { headers: Headers { trace }, ..Message::new(subject, wire::encode(request)) };
         match self.engine.request(message, self.within).await {
-            Ok(answer) => wire::decode_answer(&answer.payload).ok_or(PeerError::Silent),
+            Ok(reply) => match wire::decode_response(&reply.payload) {
+                Some(response) => response.ok_or(PeerError::Unsupported),
+                None => Err(PeerError::Silent),
+            },
             Err(RequestError::NoResponder) => Err(PeerError::Gone),
             Err(RequestError::Deadline | RequestError::Down) => Err(PeerError::Silent),
             Err(RequestError::TooLarge) => Err(PeerError::TooLarge),
@@ -126,8 +132,8 @@ impl PeerClient {
 /// An event of the subscriptions of this node.
 #[derive(Debug)]
 pub enum Incoming {
-    /// A request; [`PeerServer::answer`] replies to it.
-    Question(Box<(PeerRequest, Message)>),
+    /// A request; [`PeerServer::replier`] sends the reply.
+    Request(Box<(PeerRequest, Message)>),
     /// Messages between nodes were lost.
     Gap,
 }
@@ -167,23 +173,47 @@ impl PeerServer {
             };
             match received {
                 BusEvent::Gap(_) => return Some(Incoming::Gap),
-                BusEvent::Message(message) => match wire::decode_question(&message.payload) {
-                    Some(question) => return Some(Incoming::Question(Box::new((question, message)))),
-                    None => {
-                        tracing::warn!(subject = message.subject, "unreadable question from another node")
-                    }
+                BusEvent::Message(message) => match wire::decode_request(&message.payload) {
+                    Some(request) => return Some(Incoming::Request(Box::new((request, message)))),
+                    None => tracing::warn!(subject = message.subject, "unreadable request of another node"),
                 },
             }
         }
     }
 
-    /// Replies to a request as soon as the reply is ready, without waiting here.
-    pub fn answer(&self, question: Message, answer: impl Future<Output = PeerResponse> + Send + 'static) {
+    /// Returns the sender of replies.
+    pub fn replier(&self) -> PeerReplier {
+        PeerReplier { engine: self.engine.clone() }
+    }
+}
+
+/// Sends replies to requests. Cheap to clone.
+#[derive(Clone)]
+pub struct PeerReplier {
+    engine: Engine,
+}
+
+impl PeerReplier {
+    /// Replies to a request as soon as the response is ready, without waiting here. `R` is the type of the request.
+    pub fn reply<R: PeerCall>(
+        &self,
+        request: Message,
+        response: impl Future<Output = R::Response> + Send + 'static,
+    ) {
+        self.send(request, async move { wire::encode_response(Some(response.await)) });
+    }
+
+    /// Replies that this release does not support the request.
+    pub fn reply_unsupported(&self, request: Message) {
+        self.send(request, async { wire::encode_response::<()>(None) });
+    }
+
+    fn send(&self, request: Message, reply: impl Future<Output = Bytes> + Send + 'static) {
         let engine = self.engine.clone();
         let send = async move {
-            let Some(message) = question.answer(wire::encode(&answer.await)) else { return };
+            let Some(message) = request.answer(reply.await) else { return };
             if let Err(error) = engine.publish(message).await {
-                tracing::debug!(%error, "answer to another node not sent");
+                tracing::debug!(%error, "reply to another node not sent");
             }
         };
         tokio::spawn(send.in_current_span());

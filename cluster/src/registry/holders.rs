@@ -6,8 +6,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::view::View;
-use crate::id::Holder;
-use crate::wire::Scope;
+use crate::id::{Holder, Scope};
 
 /// Number of rows of each holder.
 #[derive(Debug, Default)]

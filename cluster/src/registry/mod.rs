@@ -24,7 +24,7 @@ use tokio::sync::{broadcast, watch as channel};
 
 pub use idle::{Expirable, IdleRow, Lifetimes, PageRemoval};
 pub use owner::OwnerClaim;
-pub use presence::{ChangeKind, Member, PresenceChange};
+pub use presence::{ChangeKind, PresenceChange};
 pub use queries::{ConnectionSeen, SessionSeen, UserSeen};
 pub use row::PageRow;
 pub use rows::RemovalKind;
@@ -115,6 +115,15 @@ impl Registry {
         let mut applied = self.applied.subscribe();
         // never an error: the sender is here
         let _ = applied.wait_for(|applied| *applied >= rev).await;
+    }
+
+    /// Resolves when the view shows the session or connection.
+    pub async fn shown(&self, of: Expirable) {
+        let mut applied = self.applied.subscribe();
+        while !self.view().shows(of) {
+            // never an error: the sender is here
+            let _ = applied.changed().await;
+        }
     }
 
     /// Starts both watches and returns when the view shows every row that existed.

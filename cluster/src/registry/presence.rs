@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::id::{Address, Key, NodeNumber};
+use crate::id::{Address, Entity, NodeNumber};
 
 /// The kind of a presence change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,46 +16,13 @@ pub enum ChangeKind {
     End,
 }
 
-/// The subject of a presence change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Member {
-    /// A user.
-    User(Arc<str>),
-    /// A connection.
-    Connection(Address),
-    /// A session.
-    Session(Address),
-    /// A page.
-    Page(Address),
-}
-
-/// The identity of a member, independent of its node: a page that has moved is the same.
-#[derive(PartialEq, Eq, Hash)]
-enum EntityKey<'a> {
-    User(&'a str),
-    Connection(Key),
-    Session(Key),
-    Page(Key),
-}
-
-impl Member {
-    fn who(&self) -> EntityKey<'_> {
-        match self {
-            Self::User(user) => EntityKey::User(user),
-            Self::Connection(id) => EntityKey::Connection(id.key),
-            Self::Session(id) => EntityKey::Session(id.key),
-            Self::Page(id) => EntityKey::Page(id.key),
-        }
-    }
-}
-
 /// One presence change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresenceChange {
     /// Kind of the change.
     pub kind: ChangeKind,
     /// Subject of the change.
-    pub member: Member,
+    pub member: Entity<Address>,
     /// User of the member; absent for anonymous.
     pub user: Option<Arc<str>>,
     /// Node of the page that caused the change; absent for an end.
@@ -65,16 +32,17 @@ pub struct PresenceChange {
 /// Removes the changes of members that left and joined in the same step, because they were never away. A step may be
 /// the end of a node with all its pages, so each change is visited once.
 pub(super) fn cancel_out(changes: Vec<PresenceChange>) -> Vec<PresenceChange> {
-    let of =
-        |kind| changes.iter().filter(move |change| change.kind == kind).map(|change| change.member.who());
-    let left: HashSet<EntityKey> = of(ChangeKind::Leave).collect();
-    let back: HashSet<EntityKey> = match left.is_empty() {
+    let of = |kind| {
+        changes.iter().filter(move |change| change.kind == kind).map(|change| change.member.identity())
+    };
+    let left: HashSet<Entity> = of(ChangeKind::Leave).collect();
+    let back: HashSet<Entity> = match left.is_empty() {
         true => HashSet::new(),
         false => of(ChangeKind::Join).filter(|who| left.contains(who)).collect(),
     };
     if back.is_empty() {
         return changes;
     }
-    let stays: Vec<bool> = changes.iter().map(|change| !back.contains(&change.member.who())).collect();
+    let stays: Vec<bool> = changes.iter().map(|change| !back.contains(&change.member.identity())).collect();
     changes.into_iter().zip(stays).filter_map(|(change, stays)| stays.then_some(change)).collect()
 }

@@ -10,9 +10,8 @@ use super::key_counts::KeyCounts;
 use super::members::UserEntry;
 use super::stats::Stats;
 use super::view::{PageEntry, View};
-use crate::id::{Address, Holder, Key, NodeNumber};
+use crate::id::{Address, Holder, Key, NodeNumber, Scope};
 use crate::lease::NodeRow;
-use crate::wire::Scope;
 
 /// A user with pages, or with sessions that can still be joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +160,14 @@ impl View {
     /// Returns a connection that has pages or can still be joined.
     pub fn connection(&self, key: Key) -> Option<ConnectionSeen> {
         ConnectionSeen::of(self, key)
+    }
+
+    /// Returns whether a session or connection has pages or can still be joined.
+    pub fn shows(&self, of: Expirable) -> bool {
+        match of {
+            Expirable::Session(key) => self.session(key).is_some(),
+            Expirable::Connection(key) => self.connection(key).is_some(),
+        }
     }
 
     /// Returns the revision of the last applied row. Rows are applied in order.

@@ -13,9 +13,8 @@ use super::idle_commit::{CommittedRows, IdleCommit};
 use super::{PageRow, Registry};
 use crate::clock::unix_ms;
 use crate::engine::{BatchOp, OperationId, Precondition, Put, Resolution, WriteError};
-use crate::id::Key;
+use crate::id::{Key, Scope};
 use crate::subject::page_key;
-use crate::wire::Scope;
 
 /// Rows of dead nodes that are deleted concurrently.
 const SWEEPERS: usize = 16;

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::{Memory, Precondition, WriteError};
-use crate::id::{Address, Holder};
+use crate::id::{Address, Entity, Holder};
 
 /// Long enough that no session or connection ends by itself.
 const LONG: Lifetimes = Lifetimes {
@@ -328,7 +328,7 @@ async fn what_is_idle_for_too_long_ends_once_however_many_nodes_look() {
     assert!(!nodes[1].registry.remove_idle_row(row, *rev).await);
     nodes.iter_mut().for_each(|node| node.hear(100));
     let happening = heard.try_recv().unwrap();
-    assert_eq!((happening.change.kind, happening.change.member), (ChangeKind::End, Member::Session(at(0))));
+    assert_eq!((happening.change.kind, happening.change.member), (ChangeKind::End, Entity::Session(at(0))));
     let rest = nodes[1].registry.end_idle().await;
     assert_eq!(rest.iter().map(|(row, _)| row.of()).collect::<Vec<_>>(), [Expirable::Connection(key(100))]);
 }

@@ -12,9 +12,9 @@ use super::holders::HolderCounts;
 use super::idle::{Expirable, IdleRow};
 use super::idle_rows::{IdleRows, IdleSeen};
 use super::members::Members;
-use super::presence::{ChangeKind, Member, PresenceChange, cancel_out};
+use super::presence::{ChangeKind, PresenceChange, cancel_out};
 use super::stats::{CountDelta, Counters, LaneIndex};
-use crate::id::{Address, Holder, Key, NodeNumber};
+use crate::id::{Address, Entity, Holder, Key, NodeNumber};
 use crate::lease::NodeRow;
 use crate::table;
 
@@ -111,7 +111,7 @@ impl View {
         if self.has_pages(of) {
             return Vec::new();
         }
-        let member = seen.session.map_or(Member::Connection(seen.connection), Member::Session);
+        let member = seen.session.map_or(Entity::Connection(seen.connection), Entity::Session);
         vec![PresenceChange { kind: ChangeKind::End, member, user: seen.user, node: None }]
     }
 
@@ -193,10 +193,10 @@ fn tell(
     let node = seen.holder.node;
     let user = difference.user.is_some_and(|alone| alone.in_cluster);
     let members = [
-        user.then(|| seen.user.clone()).flatten().map(Member::User),
-        difference.connection.in_cluster.then_some(Member::Connection(seen.connection)),
-        difference.session.in_cluster.then_some(Member::Session(seen.session)),
-        Some(Member::Page(Address { key, node })),
+        user.then(|| seen.user.clone()).flatten().map(Entity::User),
+        difference.connection.in_cluster.then_some(Entity::Connection(seen.connection)),
+        difference.session.in_cluster.then_some(Entity::Session(seen.session)),
+        Some(Entity::Page(Address { key, node })),
     ];
     let change = |member| PresenceChange { kind, member, user: seen.user.clone(), node: Some(node) };
     let happened = members.into_iter().flatten().map(change);

@@ -10,7 +10,7 @@ use super::Rollouts;
 use super::change::RolloutChange;
 use crate::id::{Holder, NodeNumber};
 use crate::peer::PeerError;
-use crate::wire::{PeerRequest, PeerResponse, RolloutState};
+use crate::wire::{RolloutQuery, RolloutState};
 
 /// The propagation of a revision of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,12 +72,12 @@ impl Rollouts {
     }
 
     async fn ask(&self, pool: &str, revision: u64, awaited: u64, nodes: &[Holder]) -> Propagation {
-        let question = PeerRequest::Rollout { pool: pool.to_owned(), revision: awaited };
+        let question = RolloutQuery { pool: pool.to_owned(), revision: awaited };
         let answers = nodes.iter().map(async |node| match self.post.ask(*node, &question, None).await {
-            Ok(PeerResponse::Rollout(state)) => Some((node.node, Some(state))),
+            Ok(state) => Some((node.node, Some(state))),
             // the node left during the request
             Err(PeerError::Gone) => None,
-            Ok(_) | Err(_) => Some((node.node, None)),
+            Err(_) => Some((node.node, None)),
         });
         let nodes: Vec<_> = join_all(answers).await.into_iter().flatten().collect();
         let mut states = nodes.iter().filter_map(|(_, state)| state.as_ref());

@@ -2,6 +2,8 @@
 //!
 //! Owns: the causes. Never: their codes, or how an error is sent to a caller.
 
+use crate::code::ErrorCode;
+
 /// A rejected or failed request for a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
@@ -50,4 +52,19 @@ pub enum StateError {
     /// The engine did not report the outcome of the write.
     #[error("the write may or may not have happened")]
     Uncertain,
+}
+
+impl StateError {
+    /// Returns the code for programs, as in the browser protocol and the server API.
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::Path | Self::Root | Self::Change => ErrorCode::Malformed,
+            Self::Child(_) => ErrorCode::Unknown,
+            Self::Depth | Self::Key | Self::Size | Self::Share(_) | Self::Changes => ErrorCode::TooLarge,
+            Self::Conflict { .. } => ErrorCode::Conflict,
+            Self::Overloaded => ErrorCode::RateLimited,
+            Self::Unavailable => ErrorCode::Unavailable,
+            Self::Uncertain => ErrorCode::Timeout,
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use crate::code::ErrorCode;
 use crate::id::{Address, Key};
 
 /// Deserializes a raw value that is present, `null` included: serde itself maps `null` to `None`.
@@ -12,6 +13,7 @@ pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
 
 /// A notification to a page about a job that it submitted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "job")]
 pub struct JobNotification {
     /// The page, on whichever node it is now.
     pub page: Key,
@@ -75,6 +77,13 @@ pub struct HandlerError {
     pub message: String,
     /// Whether the same work can succeed later.
     pub retryable: bool,
+}
+
+impl HandlerError {
+    /// Creates an error with a code of Pagewire, which decides whether it is retryable.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code: code.text().to_owned(), message: message.into(), retryable: code.retryable() }
+    }
 }
 
 /// A method to run at once, sent to [`Subjects::calls`](crate::subject::Subjects::calls) or to the assigned worker of a

@@ -7,7 +7,7 @@ use pagewire_cluster::engine::Engine;
 use pagewire_cluster::id::Entity;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::state::{
-    DraftWrite, Edit, Operation, Path, StateError, StateStore, Tree, TreeChange, TreeNotification, TreeUpdate,
+    DraftWrite, Edit, Operation, Path, StateStore, Tree, TreeChange, TreeNotification, TreeUpdate,
 };
 use serde_json::json;
 
@@ -16,7 +16,7 @@ use crate::server::{Server, Trio, eventually};
 const FOLLOWER: Key = Key::from_bits(1);
 
 fn ann() -> Entity {
-    Entity::User("ann *.>".to_owned())
+    Entity::User("ann *.>".into())
 }
 
 fn set(path: &str, number: usize) -> DraftWrite {
@@ -85,13 +85,7 @@ async fn write(states: StateStore, name: String, count: usize) -> Vec<(String, S
         match states.write(&ann(), set(&format!("{name}.{key}"), number)).await {
             Ok(_) => acknowledged.push((name.clone(), key)),
             Err(refusal) => {
-                assert!(
-                    matches!(
-                        refusal,
-                        StateError::Overloaded | StateError::Unavailable | StateError::Uncertain
-                    ),
-                    "{refusal}"
-                );
+                assert!(refusal.code().retryable(), "{refusal}");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }

@@ -4,23 +4,18 @@
 //! Events are created when the reader takes them: a slow reader costs a subscription of bounded size, and receives
 //! the newest state when it continues.
 
-use std::convert::Infallible;
-
 use axum::extract::State;
-use axum::response::IntoResponse;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::stream::{self, Stream, StreamExt};
+use axum::response::Response;
+use axum::response::sse::Event;
 use pagewire_cluster::job::{self, JobWatch, Record};
 use pagewire_cluster::worker::Workers;
-use serde::Serialize;
 
 use super::dto::{JobResponse, ProgressResponse, is_stranded};
 use super::unknown;
 use crate::api::ApiState;
 use crate::api::error::{ApiError, ErrorBody};
-use crate::api::events::UNBUFFERED;
 use crate::api::id::KeyId;
-use crate::telemetry::Readiness;
+use crate::api::sse::{self, EventSource};
 
 /// The state of a job that was last sent to the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +29,6 @@ struct ReportedState {
 struct JobFollower {
     watching: JobWatch,
     workers: Workers,
-    ready: Readiness,
     told: ReportedState,
 }
 
@@ -49,14 +43,13 @@ struct JobFollower {
 pub(in crate::api) async fn events(
     State(parts): State<ApiState>,
     KeyId(id): KeyId,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Response, ApiError> {
     let watching = parts.context.jobs.watch(id).await?;
     let stored = watching.read().await?.ok_or_else(|| unknown(id))?;
-    let beat = KeepAlive::new().interval(watching.pace());
+    let beat = Some(watching.pace());
     let workers = parts.context.workers.clone();
     let (told, first) = tell(stored.record, &workers);
-    let follower = JobFollower { watching, workers, ready: parts.ready, told };
-    Ok((UNBUFFERED, Sse::new(stream::iter([Ok(first)]).chain(follower.events())).keep_alive(beat)))
+    Ok(sse::respond(parts.ready, beat, Some(first), JobFollower { watching, workers, told }))
 }
 
 /// Returns the state of a record and its event.
@@ -64,35 +57,23 @@ fn tell(record: Record, workers: &Workers) -> (ReportedState, Event) {
     let roster = workers.roster();
     let Record { state, attempts, cancelling, .. } = record;
     let told = ReportedState { state, attempts, cancelling, stranded: is_stranded(&record, &roster) };
-    (told, event("job", &JobResponse::new(record, &roster)))
+    (told, sse::event("job", &JobResponse::new(record, &roster)))
+}
+
+impl EventSource for JobFollower {
+    /// Returns the next event; `None` after the end of the job.
+    async fn next(&mut self) -> Option<Event> {
+        if self.told.state.is_terminal() { None } else { self.change().await }
+    }
 }
 
 impl JobFollower {
-    fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
-        stream::unfold(self, |mut follower| async {
-            let event = follower.next().await?;
-            Some((Ok(event), follower))
-        })
-    }
-
-    /// Returns the next event; `None` after the end of the job and when this node shuts down.
-    async fn next(&mut self) -> Option<Event> {
-        if self.told.state.is_terminal() {
-            return None;
-        }
-        let ready = self.ready.clone();
-        tokio::select! {
-            event = self.change() => event,
-            () = ready.lost() => None,
-        }
-    }
-
     async fn change(&mut self) -> Option<Event> {
         loop {
             if let Some(progress) = self.watching.next().await
                 && self.told.state == job::JobState::Running
             {
-                return Some(event("progress", &ProgressResponse::from(progress)));
+                return Some(sse::event("progress", &ProgressResponse::from(progress)));
             }
             match self.watching.read().await {
                 Ok(Some(stored)) => {
@@ -107,11 +88,4 @@ impl JobFollower {
             }
         }
     }
-}
-
-fn event(name: &'static str, data: &impl Serialize) -> Event {
-    // cannot fail: records always serialize to JSON
-    let data = serde_json::to_string(data).unwrap_or_default();
-    // a raw result may contain line ends between its tokens and nowhere else; one line is readable for every client
-    Event::default().event(name).data(data.replace(['\r', '\n'], " "))
 }

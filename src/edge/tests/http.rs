@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::StatusCode;
+use futures_util::StreamExt;
 use pagewire_cluster::timing::Timing;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -21,6 +22,11 @@ pub(super) async fn echo(body: Body) -> Result<Bytes, StatusCode> {
             _ => StatusCode::BAD_REQUEST,
         }
     })
+}
+
+/// A handler that responds with the first part of the body.
+pub(super) async fn first(body: Body) -> Bytes {
+    body.into_data_stream().next().await.unwrap().unwrap()
 }
 
 /// A handler that responds without reading the body.
@@ -172,14 +178,63 @@ async fn a_full_node_is_unavailable() {
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("Retry-After: "), "{answer}");
 }
 
+/// The head of the response to `GET`.
+async fn head(running: &Running, path: &str) -> String {
+    let answer = ask(running, &format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
+    answer.split("\r\n\r\n").next().unwrap_or_default().to_owned()
+}
+
+const POLICY: &str = "content-security-policy: default-src 'self'";
+
 #[tokio::test]
-async fn the_start_page_comes_with_its_safety_headers() {
+async fn the_welcome_page_and_its_files_come_with_their_security_headers() {
     let running = start(|_| ()).await;
-    let answer = ask(&running, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("text/html"), "{answer}");
-    for header in ["content-security-policy: default-src 'self'", "x-content-type-options: nosniff"] {
-        assert!(answer.contains(header), "{header} in {answer}");
+    for (path, kind) in [("/", "text/html"), ("/_pagewire/start.js", "text/javascript")] {
+        let head = head(&running, path).await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        for header in [kind, POLICY, "x-content-type-options: nosniff", "referrer-policy: same-origin"] {
+            assert!(head.contains(header), "{header} in {head}");
+        }
     }
+    let post = ask(&running, "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(post.starts_with("HTTP/1.1 405"), "{post}");
+}
+
+#[tokio::test]
+async fn a_response_has_no_header_that_its_route_did_not_set() {
+    let running = start(|_| ()).await;
+    for path in ["/plain", "/nothing", "/_ws"] {
+        let head = head(&running, path).await;
+        for header in ["content-security-policy", "x-content-type-options", "referrer-policy"] {
+            assert!(!head.contains(header), "{path}: {header} in {head}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_the_welcome_page_there_are_the_sockets_and_the_browser_client() {
+    let running = start(|config| config.welcome = false).await;
+    for path in ["/", "/_pagewire/start.js", "/index.html"] {
+        let head = head(&running, path).await;
+        assert!(head.starts_with("HTTP/1.1 404"), "{path}: {head}");
+    }
+    let client = head(&running, "/pagewire.js").await;
+    assert!(client.starts_with("HTTP/1.1 200") && client.contains("text/javascript"), "{client}");
+    super::socket::Client::open(&running, "{}").await;
+}
+
+#[tokio::test]
+async fn a_handler_reads_a_body_while_the_client_is_still_sending_it() {
+    let running = start(|_| ()).await;
+    let mut stream = connect(&running).await;
+    let head = "POST /first HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nthe first bytes";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut begin = Vec::new();
+    while !begin.ends_with(b"the first bytes") {
+        let read = tokio::time::timeout(PATIENCE, stream.read_buf(&mut begin)).await.expect("an answer");
+        assert!(read.unwrap() > 0, "{begin:?}");
+    }
+    assert!(begin.starts_with(b"HTTP/1.1 200"));
 }
 
 #[tokio::test]

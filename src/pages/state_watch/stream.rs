@@ -9,6 +9,8 @@ use pagewire_cluster::id::Key;
 use pagewire_cluster::state::{StateStore, TreeNotification};
 use tokio::sync::mpsc;
 
+use crate::protocol::encode_update;
+
 /// The maximum number of updates that wait for a listener. A slower listener is disconnected.
 const WAITING: usize = 256;
 /// The maximum bytes of waiting updates: a few whole trees. An update of any size is accepted when none waits.
@@ -63,7 +65,10 @@ impl Listeners {
         let mut encoded = None;
         for key in delivery.to.iter() {
             // removing the sender ends the channel for the receiver
-            if all.get(key).is_some_and(|road| !road.send(encoded.get_or_insert_with(|| delivery.encode()))) {
+            if all
+                .get(key)
+                .is_some_and(|road| !road.send(encoded.get_or_insert_with(|| encode_update(delivery))))
+            {
                 all.remove(key);
             }
         }
@@ -75,7 +80,7 @@ impl WatchStream {
         self.key
     }
 
-    /// Returns the next update as the JSON object of [`TreeNotification::encode`]; `None` when the listener was too
+    /// Returns the next update as the JSON object of [`encode_update`]; `None` when the listener was too
     /// slow.
     pub async fn next(&mut self) -> Option<Bytes> {
         let news = self.news.recv().await?;
@@ -102,7 +107,7 @@ mod tests {
 
     fn tree(bytes: usize, to: &WatchStream) -> TreeNotification {
         let value = Some(Value::String("x".repeat(bytes)));
-        let (owner, path, to) = (Entity::User("ann".to_owned()), Path::ROOT, [to.key].into());
+        let (owner, path, to) = (Entity::User("ann".into()), Path::ROOT, [to.key].into());
         TreeNotification { owner, path, to, news: TreeUpdate::Snapshot { revision: 1, value } }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{Nats, Process, SOON, eventually};
+use super::{Api, Nats, Process, SOON, eventually};
 
 /// The configuration of a worker.
 pub(crate) struct WorkerSetup {
@@ -78,7 +78,7 @@ impl WorkerProcess {
     pub(crate) fn setup_at(urls: &str, lane: &str) -> WorkerSetup {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new(env!("CARGO_BIN_EXE_pagewire"));
-        command.args(["worker", "--nats", urls, "--lane", lane]).current_dir(folder.path());
+        command.args(["worker", "--demo", "--nats", urls, "--lane", lane]).current_dir(folder.path());
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PAGEWIRE_"))
         {
@@ -114,5 +114,18 @@ impl WorkerProcess {
 
     pub(crate) fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// Returns the URL of its probes and metrics, which the system has chosen.
+    pub(crate) fn url(&self) -> String {
+        let log = self.log();
+        let url = log.lines().find_map(|line| line.split_once("http://")).map(|(_, rest)| rest);
+        let address = url.and_then(|rest| rest.split(['"', ' ']).next()).expect("the URL of the probes");
+        format!("http://{address}")
+    }
+
+    /// Returns a client of its probes and metrics.
+    pub(crate) fn api(&self) -> Api {
+        Api::of(self.url())
     }
 }

@@ -23,21 +23,25 @@ const SERVICE: [(&str, &[&str]); 13] = [
 ];
 
 /// The same inside `cluster`, where leaves use only leaves.
-const CLUSTER: [(&str, &[&str]); 17] = [
+const CLUSTER: [(&str, &[&str]); 18] = [
     ("lib", &[]),
-    ("job", &["worker", "peer", "lease", "engine", "wire", "subject", "id", "timing", "trace", "clock"]),
+    (
+        "job",
+        &["worker", "peer", "lease", "engine", "wire", "subject", "id", "code", "timing", "trace", "clock"],
+    ),
     ("worker", &["lease", "engine", "wire", "subject", "id", "timing", "clock"]),
     ("peer", &["registry", "lease", "engine", "wire", "subject", "id", "timing", "trace", "clock"]),
     ("registry", &["lease", "engine", "wire", "subject", "id", "timing", "trace", "clock", "table"]),
     ("lease", &["engine", "wire", "subject", "id", "timing", "trace", "clock"]),
-    ("state", &["engine", "wire", "subject", "id", "timing", "clock", "table"]),
+    ("state", &["engine", "wire", "subject", "id", "code", "timing", "clock", "table"]),
     ("rollout", &["peer", "engine", "wire", "subject", "id", "timing", "clock"]),
     ("keyring", &["engine", "wire", "subject", "id", "timing", "clock"]),
     ("engine", &["subject", "id", "timing", "trace", "clock", "table"]),
-    ("wire", &["id"]),
+    ("wire", &["id", "code"]),
     ("subject", &["id"]),
     ("trace", &[]),
     ("id", &[]),
+    ("code", &[]),
     ("timing", &[]),
     ("clock", &[]),
     ("table", &[]),

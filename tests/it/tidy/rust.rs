@@ -173,7 +173,7 @@ const OWN_DURATIONS: &[(&str, &str)] = &[
     ("src/edge/listener.rs", "a pause of the accept loop"),
     ("src/edge/newcomers.rs", "the minute of limits.anonymous_pages_per_ip_per_minute"),
     ("src/edge/heartbeat.rs", "the bounds of a tick, which is derived from websocket.ping_ms"),
-    ("src/calls/handlers.rs", "the interval of a handler's progress reports"),
+    ("src/calls/demo.rs", "the interval of a handler's progress reports"),
     ("src/calls/mod.rs", "the longest timeout that a caller may request"),
 ];
 

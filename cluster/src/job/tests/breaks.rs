@@ -8,7 +8,7 @@ use super::*;
 use crate::engine::{BusEvent, Faults, Faulty, Message};
 use crate::id::{Address, NodeNumber};
 use crate::subject::Subjects;
-use crate::wire::{self, JobUpdate, PeerRequest, PeerResponse, PushCounts};
+use crate::wire::{self, JobUpdate, PeerRequest, PushCounts};
 
 /// Every process has a link of its own that breaks, writes with lost replies, and work items that are delivered twice;
 /// the workers are killed and start again. Every job ends exactly once, and no successful result is lost.
@@ -63,11 +63,11 @@ async fn node(engine: &Engine) -> (Address, Told) {
     tokio::spawn(async move {
         while let Some(received) = inbox.next().await {
             let BusEvent::Message(message) = received else { continue };
-            let Some(PeerRequest::Job(note)) = wire::decode_question(&message.payload) else { continue };
+            let Some(PeerRequest::Job(note)) = wire::decode_request(&message.payload) else { continue };
             if let JobUpdate::Ended(_) = note.news {
                 *ends.lock().unwrap().entry(note.job).or_default() += 1;
             }
-            let answer = wire::encode(&PeerResponse::Delivered(PushCounts { reached: 1, held: 0 }));
+            let answer = wire::encode_response(Some(PushCounts { reached: 1, held: 0 }));
             let _ = engine.publish(Message::new(message.reply.unwrap(), answer)).await;
         }
     });

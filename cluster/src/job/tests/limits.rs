@@ -1,19 +1,19 @@
 //! Jobs that no worker takes, and the limit of waiting jobs per page.
 
 use super::*;
-use crate::id::{Address, NodeNumber};
+use crate::id::{Account, Address, NodeNumber};
 use crate::subject::route;
 
-fn quota(page: u128, account: QuotaAccount) -> Quota {
+fn quota(page: u128, account: Account) -> Quota {
     Quota { account, page: Key::from_bits(page), per_page: 3, per_account: 5 }
 }
 
-fn of(page: u128, account: QuotaAccount) -> Submission {
+fn of(page: u128, account: Account) -> Submission {
     Submission { quota: Some(quota(page, account)), ..submission("echo") }
 }
 
-fn ann() -> QuotaAccount {
-    QuotaAccount::User("ann".to_owned())
+fn ann() -> Account {
+    Account::User("ann".into())
 }
 
 async fn try_submit(jobs: &Jobs, submission: Submission) -> Result<Key, SubmitError> {
@@ -33,7 +33,7 @@ async fn open_jobs_are_bounded_per_page_and_per_user_and_an_end_makes_room() {
         try_submit(&jobs, of(2, ann())).await.unwrap();
     }
     assert_eq!(try_submit(&jobs, of(2, ann())).await, Err(SubmitError::AccountFull));
-    try_submit(&jobs, of(1, QuotaAccount::Connection(Key::from_bits(1)))).await.unwrap();
+    try_submit(&jobs, of(1, Account::Connection(Key::from_bits(1)))).await.unwrap();
     assert!(try_submit(&jobs, submission("echo")).await.is_ok(), "what is not counted is not bounded");
     jobs.cancel(first[0]).await.unwrap();
     let room = async { while try_submit(&jobs, of(1, ann())).await.is_err() {} };

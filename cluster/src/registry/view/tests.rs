@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::id::{Entity, Scope};
 use crate::registry::{Counts, Stats};
-use crate::wire::Scope;
 
 fn node(number: u16) -> NodeNumber {
     NodeNumber::new(number).unwrap()
@@ -131,7 +131,7 @@ fn a_page_that_moves_neither_leaves_nor_joins_and_one_that_logs_in_brings_its_us
     assert_eq!(view.put_page(Key::from_bits(1), 2, row(2, 1, 8, None)), []);
     let changes = view.put_page(Key::from_bits(1), 3, row(2, 1, 8, Some("ann")));
     let members: Vec<_> = changes.iter().map(|change| (change.kind, change.member.clone())).collect();
-    assert_eq!(members, [(ChangeKind::Join, Member::User("ann".into()))]);
+    assert_eq!(members, [(ChangeKind::Join, Entity::User("ann".into()))]);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_session_ends_when_its_idle_row_goes_and_no_page_of_it_lives() {
     let ended = view.delete_idle(of);
     assert_eq!(
         (ended.len(), ended[0].kind, ended[0].member.clone()),
-        (1, ChangeKind::End, Member::Session(at(8)))
+        (1, ChangeKind::End, Entity::Session(at(8)))
     );
 }
 
@@ -225,12 +225,12 @@ impl Model {
     }
 }
 
-fn name(member: &Member) -> String {
+fn name(member: &Entity<Address>) -> String {
     match member {
-        Member::User(user) => format!("user {user}"),
-        Member::Connection(at) => format!("connection {}", at.key),
-        Member::Session(at) => format!("session {}", at.key),
-        Member::Page(at) => format!("page {}", at.key),
+        Entity::User(user) => format!("user {user}"),
+        Entity::Connection(at) => format!("connection {}", at.key),
+        Entity::Session(at) => format!("session {}", at.key),
+        Entity::Page(at) => format!("page {}", at.key),
     }
 }
 

@@ -1,19 +1,16 @@
 //! Notifications for the followers of a path.
 //!
-//! Owns: their shape and their JSON, and the effect of an event on a part of the tree. Never: who follows.
+//! Owns: their shape, and the effect of an event on a part of the tree. Never: who follows, or how an update is
+//! encoded for its receivers.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use serde::Serialize;
 use serde_json::Value;
 
+use crate::id::Entity;
 use crate::id::Key;
-use crate::id::{Entity, Level};
-use crate::state::change::EncodedChange;
 use crate::state::value::same;
 use crate::state::{Path, TreeEvent};
-use crate::wire;
 
 /// One notification for all followers in this process of one path of one tree.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,48 +49,6 @@ pub enum TreeUpdate {
     Removed,
 }
 
-impl TreeNotification {
-    /// Encodes the update as a JSON object for all of its followers: `level`, `path` unless it is the whole tree, and
-    /// either `revision` and `snapshot` (or `missing: true`), or `base`, `revision` and `changes`, or `removed:
-    /// true`.
-    pub fn encode(&self) -> Bytes {
-        #[derive(Serialize)]
-        struct Data<'a> {
-            level: Level,
-            #[serde(skip_serializing_if = "is_root")]
-            path: &'a Path,
-            #[serde(flatten)]
-            news: Shape<'a>,
-        }
-        #[derive(Serialize)]
-        #[serde(untagged)]
-        enum Shape<'a> {
-            Snapshot { revision: u64, snapshot: &'a Value },
-            Missing { revision: u64, missing: bool },
-            Changed { base: u64, revision: u64, changes: Vec<EncodedChange<'a>> },
-            Removed { removed: bool },
-        }
-        let news = match &self.news {
-            TreeUpdate::Snapshot { revision, value: Some(snapshot) } => {
-                Shape::Snapshot { revision: *revision, snapshot }
-            }
-            TreeUpdate::Snapshot { revision, value: None } => {
-                Shape::Missing { revision: *revision, missing: true }
-            }
-            TreeUpdate::Changed { base, revision, events } => {
-                let changes = events.iter().map(TreeEvent::as_change).collect();
-                Shape::Changed { base: *base, revision: *revision, changes }
-            }
-            TreeUpdate::Removed => Shape::Removed { removed: true },
-        };
-        wire::encode(&Data { level: self.owner.level(), path: &self.path, news })
-    }
-}
-
-fn is_root(path: &Path) -> bool {
-    *path == Path::ROOT
-}
-
 /// Returns the events as seen at a path. Events at the path or below it are unchanged; an event above it becomes a
 /// change of the value at the path.
 pub(super) fn at(path: &Path, events: &[TreeEvent]) -> Vec<TreeEvent> {
@@ -129,12 +84,6 @@ mod tests {
         TreeEvent { path: path(text), old, new, from: None }
     }
 
-    fn text(news: TreeUpdate, of: &str) -> String {
-        let delivery =
-            TreeNotification { owner: Entity::User("ann".into()), path: path(of), to: Arc::new([]), news };
-        String::from_utf8(delivery.encode().to_vec()).unwrap()
-    }
-
     #[test]
     fn a_path_sees_whole_keys_only() {
         let events = [
@@ -160,25 +109,5 @@ mod tests {
         assert_eq!(seen(Some(json!(5)), Some(json!({"b": 1}))), [event("a.b", None, Some(json!(1)))]);
         assert_eq!(seen(Some(json!({"b": 1, "c": 1})), Some(json!({"b": 1.0}))), []);
         assert_eq!(seen(None, Some(json!({"c": 1}))), []);
-    }
-
-    #[test]
-    fn news_have_one_shape_each() {
-        let snapshot = |value| TreeUpdate::Snapshot { revision: 7, value };
-        assert_eq!(
-            text(snapshot(Some(json!({"b": 1, "a": null}))), ""),
-            r#"{"level":"user","revision":7,"snapshot":{"b":1,"a":null}}"#
-        );
-        assert_eq!(
-            text(snapshot(Some(Value::Null)), "a.b"),
-            r#"{"level":"user","path":"a.b","revision":7,"snapshot":null}"#
-        );
-        assert_eq!(text(snapshot(None), "a"), r#"{"level":"user","path":"a","revision":7,"missing":true}"#);
-        let events = vec![event("a", None, Some(json!(1))), event("b", Some(json!(1)), None)];
-        assert_eq!(
-            text(TreeUpdate::Changed { base: 7, revision: 9, events }, ""),
-            r#"{"level":"user","base":7,"revision":9,"changes":[{"path":"a","value":1},{"path":"b","delete":true}]}"#
-        );
-        assert_eq!(text(TreeUpdate::Removed, ""), r#"{"level":"user","removed":true}"#);
     }
 }

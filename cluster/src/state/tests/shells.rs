@@ -83,8 +83,7 @@ async fn write_keys(states: StateStore, name: &'static str, count: usize) -> Vec
         let path = format!("{name}.k{number}");
         match states.write(&ann(), set(&path, json!(number))).await {
             Ok(_) => acknowledged.push(path),
-            Err(StateError::Overloaded | StateError::Unavailable | StateError::Uncertain) => {}
-            Err(refusal) => panic!("{refusal}"),
+            Err(refusal) => assert!(refusal.code().retryable(), "{refusal}"),
         }
         if acknowledged.len() == count {
             break;

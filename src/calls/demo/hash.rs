@@ -8,8 +8,9 @@ use pagewire_cluster::job::Reporter;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 
-use super::ExecutorError;
+use super::{HandlerResult, value};
 use crate::protocol::{CommandError, ErrorCode};
 
 /// The most rounds of one request: about a second of work.
@@ -40,7 +41,7 @@ impl Drop for StopOnDrop {
 }
 
 /// Returns the last digest in hexadecimal digits.
-pub(super) async fn run(hash: Hash, reporter: &Reporter) -> Result<String, ExecutorError> {
+pub(super) async fn run(hash: Hash, reporter: &Reporter) -> HandlerResult {
     if hash.rounds > MOST_ROUNDS {
         let message = format!("at most {MOST_ROUNDS} rounds");
         return Err(CommandError::new(ErrorCode::TooLarge, message).into());
@@ -49,7 +50,8 @@ pub(super) async fn run(hash: Hash, reporter: &Reporter) -> Result<String, Execu
     let abandon = StopOnDrop(Arc::default());
     let (abandoned, reporter) = (abandon.0.clone(), reporter.clone());
     let digest = tokio::task::spawn_blocking(move || rounds(&hash, &abandoned, &reporter)).await;
-    digest.map_err(|error| CommandError::new(ErrorCode::Internal, error.to_string()).into())
+    let internal = |error: JoinError| CommandError::new(ErrorCode::Internal, error.to_string());
+    value(&digest.map_err(internal)?)
 }
 
 fn processors() -> &'static Semaphore {

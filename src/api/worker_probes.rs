@@ -1,0 +1,59 @@
+//! The listener of a worker: probes for orchestrators, and metrics.
+//!
+//! Owns: its routes and their access control, which is that of a node. Never: work; a worker receives calls and jobs
+//! over NATS only.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use pagewire_cluster::worker::WorkerLease;
+use serde_json::Value;
+
+use super::auth::{AuthPolicy, guard};
+use super::error::ApiError;
+use super::security::secure;
+use super::{health, not_found};
+use crate::auth::{Authenticator, Role};
+use crate::telemetry::{Metrics, Readiness};
+
+/// The parts of a worker that its listener shows.
+#[derive(Clone)]
+pub struct WorkerState {
+    /// Whether the worker takes work.
+    pub ready: Readiness,
+    /// The lease of the worker.
+    pub lease: WorkerLease,
+    /// The metrics of the worker.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The routes of a worker. `open`: it listens on this machine only, so that metrics need no key without configured
+/// keys.
+pub fn worker_router(parts: WorkerState, authenticator: Authenticator, open: bool) -> Router {
+    let gate = AuthPolicy { needs: Role::Admin, open, authenticator: Arc::new(authenticator) };
+    Router::new()
+        .route("/metrics", get(metrics).layer(from_fn_with_state(gate, guard)))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(ready))
+        .fallback(not_found)
+        .with_state(parts)
+        .layer(map_response(secure))
+}
+
+async fn ready(State(parts): State<WorkerState>) -> (StatusCode, Json<Value>) {
+    let mut missing = parts.ready.missing();
+    // the lease ends by time, so it is read and not latched
+    if parts.lease.worker().is_none() {
+        missing.push("lease");
+    }
+    health::readiness(&missing)
+}
+
+async fn metrics(State(parts): State<WorkerState>) -> Result<impl IntoResponse, ApiError> {
+    health::exposition(&parts.metrics)
+}

@@ -1,0 +1,84 @@
+//! The demo handlers, for the welcome page and for trying out workers without an own program.
+//!
+//! Owns: their names, arguments and results. Never: callers or retries.
+
+mod hash;
+
+use std::time::{Duration, Instant};
+
+use pagewire_cluster::clock;
+use serde::Deserialize;
+use serde_json::value::{RawValue, to_raw_value};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::ExecutorError;
+use super::handlers::{HandlerInput, HandlerResult, Handlers, HandlersBuilder, failed};
+use crate::protocol::{self, CommandError, ErrorCode};
+
+/// How often a handler that takes long reports its progress.
+const STEP: Duration = Duration::from_millis(100);
+
+/// Returns the demo handlers: `echo`, `sum`, `time`, `sleep`, `fail` and `hash`.
+pub fn demo_handlers() -> Handlers {
+    HandlersBuilder::default()
+        .handler("echo", |input| async move { Ok(input.params) })
+        .handler("sum", |input| async move { sum(&input.params) })
+        .handler("time", |_| async { now() })
+        .handler("sleep", sleep)
+        .handler("fail", |input| async move { fail(&input.params) })
+        .handler("hash", |input| async move { hash::run(read(&input.params)?, &input.reporter).await })
+        .build()
+}
+
+/// Returns handlers of the same names that all fail, to try out the effect of a bad release.
+pub fn failing_handlers() -> Handlers {
+    let fail = |all: HandlersBuilder, name: &str| {
+        all.handler(name, |_| async { Err(failed("this worker was started to fail")) })
+    };
+    demo_handlers().names().fold(HandlersBuilder::default(), fail).build()
+}
+
+/// Returns the process's time as RFC 3339.
+fn now() -> HandlerResult {
+    value(&OffsetDateTime::from(clock::wall()).format(&Rfc3339).unwrap_or_default())
+}
+
+/// Fails with its argument as the message.
+fn fail(params: &RawValue) -> HandlerResult {
+    let message = read::<Option<String>>(params)?.unwrap_or_else(|| "asked to fail".to_owned());
+    Err(failed(message))
+}
+
+/// Waits `{"ms": n}`, with progress.
+async fn sleep(input: HandlerInput) -> HandlerResult {
+    #[derive(Deserialize)]
+    struct Sleep {
+        ms: u64,
+    }
+    let (started, whole) = (Instant::now(), Duration::from_millis(read::<Sleep>(&input.params)?.ms));
+    while let Some(left) = whole.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
+        tokio::time::sleep(left.min(STEP)).await;
+        input.reporter.report(started.elapsed().as_secs_f64() / whole.as_secs_f64(), None);
+    }
+    value(&())
+}
+
+/// Adds numbers. Integers stay integers while they fit.
+fn sum(params: &RawValue) -> HandlerResult {
+    if let Ok(whole) = read::<Vec<i64>>(params)
+        && let Some(sum) = whole.into_iter().try_fold(0i64, i64::checked_add)
+    {
+        return value(&sum);
+    }
+    value(&read::<Vec<f64>>(params)?.into_iter().sum::<f64>())
+}
+
+fn read<'a, T: Deserialize<'a>>(params: &'a RawValue) -> Result<T, ExecutorError> {
+    protocol::read(params.get().as_bytes())
+        .map_err(|error| CommandError::new(ErrorCode::Malformed, error).into())
+}
+
+fn value(value: &impl serde::Serialize) -> HandlerResult {
+    to_raw_value(value).map_err(|error| CommandError::new(ErrorCode::Internal, error.to_string()).into())
+}
