@@ -6,6 +6,7 @@
 mod hello;
 mod page_socket;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,26 +31,18 @@ pub(super) struct UpgradeInfo {
     pub(super) foreign: bool,
 }
 
-/// Keeps a socket registered with the node's [`HeartbeatMonitor`](super::heartbeat::HeartbeatMonitor); removes it
-/// when dropped.
-struct HeartbeatGuard(Arc<Heartbeat>);
-
-impl Drop for HeartbeatGuard {
-    fn drop(&mut self) {
-        self.0.end();
-    }
-}
-
 /// Serves a socket until it ends. Large or rarely used values are boxed, because a future stores each of its
 /// arguments twice; the unboxed values are the memory that an idle page costs.
 pub(super) async fn serve(edge: Arc<Edge>, mut wire: Box<WebSocketStream>, arrival: Box<UpgradeInfo>) {
     let peer = arrival.peer.clone();
-    let beating = HeartbeatGuard(edge.pulses.register());
-    let greeted = Box::pin(hello::accept_hello(&edge, &mut wire, &beating.0, arrival)).await;
+    let timer = pin!(edge.heartbeats.timer());
+    let draining = pin!(edge.heartbeats.draining());
+    let mut heartbeat = Heartbeat::new(&edge.heartbeats, timer, draining);
+    let greeted = Box::pin(hello::accept_hello(&edge, &mut wire, &mut heartbeat, arrival)).await;
     let end = match greeted {
         Err(end) => end,
         Ok((opened, roles)) => {
-            let mut live = PageSocket::new(edge.clone(), wire, beating, opened, roles);
+            let mut live = PageSocket::new(edge.clone(), wire, &mut heartbeat, opened, roles);
             let end = live.run().await;
             wire = live.detach();
             end

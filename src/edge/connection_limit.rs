@@ -67,6 +67,11 @@ impl ConnectionLimiter {
         Ok(Permit { gate: self.clone(), source })
     }
 
+    /// Returns the number of open connections.
+    pub(super) fn open(&self) -> usize {
+        self.lock().open
+    }
+
     /// Returns when no connection is open.
     pub(super) async fn wait_until_idle(&self) {
         loop {

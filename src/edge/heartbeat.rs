@@ -1,22 +1,20 @@
-//! Heartbeats of all sockets: pings, silence and expired tokens, driven by one timer wheel per node.
+//! The heartbeat of a socket: when it is pinged, and when it is closed because of silence, its token or a drain.
 //!
-//! Owns: when a socket is checked, and the action that follows ([`HeartbeatAction`]). Never: the socket itself. A
-//! socket costs one [`Heartbeat`] and two words in a slot of the wheel; its task sleeps until something happens.
+//! Owns: one timer per socket, the signal to drain, and the action that follows ([`HeartbeatAction`]). Never: the socket
+//! itself. Both futures are part of the socket's task, so a heartbeat has no allocation.
 
 mod policy;
-mod timer_wheel;
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::Context;
 use std::time::Duration;
 
-use futures_util::task::AtomicWaker;
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep};
 
 pub(super) use self::policy::CloseCause;
 use self::policy::{LivenessDecision, LivenessPolicy, NEVER, Tick};
-use self::timer_wheel::Wheel;
 
 /// An action that a socket must take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,183 +25,41 @@ pub(super) enum HeartbeatAction {
     Close(CloseCause),
 }
 
-/// The bit of [`HeartbeatAction::Ping`]; the lower bits are close causes.
-const PING: u8 = 0b1000_0000;
-
-impl HeartbeatAction {
-    const fn bit(self) -> u8 {
-        match self {
-            Self::Ping => PING,
-            Self::Close(cause) => 1 << cause as u8,
-        }
-    }
-
-    /// Returns the most urgent pending action: a socket that must close needs no ping.
-    fn most_urgent(bits: u8) -> Option<Self> {
-        let closes = [CloseCause::Drain, CloseCause::Silent, CloseCause::Expired].map(Self::Close);
-        closes.into_iter().chain([Self::Ping]).find(|order| bits & order.bit() != 0)
-    }
-}
-
-/// The state that one socket shares with the timer wheel.
-pub(super) struct Heartbeat {
-    heard: AtomicU32,
-    expires: AtomicU32,
-    orders: AtomicU8,
-    ended: AtomicBool,
-    waker: AtomicWaker,
-}
-
-impl Heartbeat {
-    /// Returns the pending action, if there is one; otherwise the task of `cx` is woken when there is.
-    pub(super) fn poll_order(&self, cx: &Context<'_>) -> Option<HeartbeatAction> {
-        self.waker.register(cx.waker());
-        match self.orders.load(Ordering::Relaxed) {
-            0 => None,
-            _ => HeartbeatAction::most_urgent(self.orders.swap(0, Ordering::AcqRel)),
-        }
-    }
-
-    /// Marks the socket as closed. The wheel removes it at its next check. Until then it keeps the state but not the
-    /// waker, which would keep all memory of the socket's task.
-    pub(super) fn end(&self) {
-        self.ended.store(true, Ordering::Relaxed);
-        drop(self.waker.take());
-    }
-
-    fn order(&self, order: HeartbeatAction) {
-        self.orders.fetch_or(order.bit(), Ordering::AcqRel);
-        self.waker.wake();
-    }
-}
-
-struct MonitoredSocket {
-    pulse: Arc<Heartbeat>,
-    /// When the socket was pinged last. `None`: this entry only checks whether the token has expired.
-    pinged: Option<Tick>,
-}
-
-/// Checks the heartbeats of all sockets of a node.
-pub(super) struct HeartbeatMonitor {
+/// What the heartbeats of a node have in common: their rhythm and the drain.
+pub(super) struct Heartbeats {
     start: Instant,
     tick: Duration,
-    patience: LivenessPolicy,
-    wheel: Mutex<Wheel<MonitoredSocket>>,
+    policy: LivenessPolicy,
+    /// Time over which the sockets close, as soon as the node drains.
+    spread: OnceLock<Duration>,
+    draining: Notify,
 }
 
-impl HeartbeatMonitor {
-    /// A monitor without sockets. A socket is pinged every `ping` and counts as silent after `ping + timeout` without
-    /// a byte.
+impl Heartbeats {
+    /// A socket is pinged every `ping` and counts as silent after `ping + timeout` without a byte.
     pub(super) fn new(ping: Duration, timeout: Duration) -> Self {
         let tick = (ping.min(timeout) / 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let ticks = |time: Duration| (time.as_nanos().div_ceil(tick.as_nanos())) as Tick;
         // plus one: a tick is rounded down, and no socket may be closed early
-        let patience = LivenessPolicy { ping: ticks(ping), silence: ticks(ping + timeout) + 1 };
-        let wheel = Mutex::new(Wheel::new(patience.silence as usize + 1));
-        Self { start: Instant::now(), tick, patience, wheel }
+        let policy = LivenessPolicy { ping: ticks(ping), silence: ticks(ping + timeout) + 1 };
+        Self { start: Instant::now(), tick, policy, spread: OnceLock::new(), draining: Notify::new() }
     }
 
-    /// Registers a new socket, with its last activity now.
-    pub(super) fn register(&self) -> Arc<Heartbeat> {
-        let now = self.now();
-        let pulse = Arc::new(Heartbeat {
-            heard: AtomicU32::new(now),
-            expires: AtomicU32::new(NEVER),
-            orders: AtomicU8::new(0),
-            ended: AtomicBool::new(false),
-            waker: AtomicWaker::new(),
-        });
-        let watched = MonitoredSocket { pulse: pulse.clone(), pinged: Some(now) };
-        self.lock().add(self.patience.ping as usize, watched);
-        pulse
+    /// Creates the timer of a new socket, which fires when the socket is pinged for the first time.
+    pub(super) fn timer(&self) -> Sleep {
+        tokio::time::sleep_until(self.instant(self.now().saturating_add(self.policy.ping)))
     }
 
-    /// Records that bytes have arrived from the client.
-    pub(super) fn record_activity(&self, pulse: &Heartbeat) {
-        pulse.heard.store(self.now(), Ordering::Relaxed);
+    /// Resolves when the node drains.
+    pub(super) fn draining(&self) -> impl Future<Output = ()> + Send {
+        self.draining.notified()
     }
 
-    /// Sets how long the socket's token is valid, from now.
-    pub(super) fn expires(&self, pulse: &Arc<Heartbeat>, valid: Duration) {
-        // rounded up: a valid token must not count as expired
-        let at = self.tick_at(self.start.elapsed().saturating_add(valid)).saturating_add(1);
-        if pulse.expires.swap(at, Ordering::Relaxed) == at {
-            return;
-        }
-        // a later expiry is noticed by the socket's next regular check, which is at most one ping interval away
-        if at.saturating_sub(self.now()) <= self.patience.ping {
-            let mut wheel = self.lock();
-            let delay = (at as usize).saturating_sub(wheel.now());
-            wheel.add(delay, MonitoredSocket { pulse: pulse.clone(), pinged: None });
-        }
-    }
-
-    /// Orders every socket to close with [`CloseCause::Drain`], in batches of `batch` sockets with a `pause` after
-    /// each. Returns when all have received the order.
-    pub(super) async fn drain(&self, batch: usize, pause: Duration) {
-        let sockets = |watched: &&MonitoredSocket| watched.pinged.is_some();
-        let everybody: Vec<Arc<Heartbeat>> =
-            self.lock().iter().filter(sockets).map(|watched| watched.pulse.clone()).collect();
-        for pulses in everybody.chunks(batch) {
-            for pulse in pulses.iter().filter(|pulse| !pulse.ended.load(Ordering::Relaxed)) {
-                pulse.order(HeartbeatAction::Close(CloseCause::Drain));
-            }
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    /// Advances the wheel once per tick, for ever.
-    pub(super) async fn run(&self) {
-        let mut clock = tokio::time::interval(self.tick);
-        loop {
-            clock.tick().await;
-            self.advance();
-        }
-    }
-
-    /// Checks every socket with an entry that is due.
-    fn advance(&self) {
-        let now = self.now();
-        let due = self.lock().advance(now as usize);
-        // checked outside the lock, because waking a task must not delay new sockets
-        let again: Vec<(usize, MonitoredSocket)> = due
-            .into_iter()
-            .filter_map(|mut watched| {
-                let until = self.check(now, &mut watched)?;
-                Some((until.saturating_sub(now) as usize, watched))
-            })
-            .collect();
-        let mut wheel = self.lock();
-        for (delay, watched) in again {
-            wheel.add(delay, watched);
-        }
-    }
-
-    /// Checks one socket and returns the tick of its next check. `None`: no further check is needed.
-    fn check(&self, now: Tick, watched: &mut MonitoredSocket) -> Option<Tick> {
-        let MonitoredSocket { pulse, pinged } = watched;
-        if pulse.ended.load(Ordering::Relaxed) {
-            return None;
-        }
-        let Some(pinged) = pinged else {
-            if now >= pulse.expires.load(Ordering::Relaxed) {
-                pulse.order(HeartbeatAction::Close(CloseCause::Expired));
-            }
-            return None;
-        };
-        let (heard, expires) = (pulse.heard.load(Ordering::Relaxed), pulse.expires.load(Ordering::Relaxed));
-        match self.patience.evaluate(now, heard, *pinged, expires) {
-            LivenessDecision::Close(cause) => {
-                pulse.order(HeartbeatAction::Close(cause));
-                None
-            }
-            LivenessDecision::Ping { again } => {
-                *pinged = now;
-                pulse.order(HeartbeatAction::Ping);
-                Some(again)
-            }
-            LivenessDecision::Wait { until } => Some(until),
-        }
+    /// Closes every socket with [`CloseCause::Drain`], each after a random part of `spread`.
+    pub(super) fn drain(&self, spread: Duration) {
+        // set once, because a node drains once
+        let _ = self.spread.set(spread);
+        self.draining.notify_waiters();
     }
 
     fn now(&self) -> Tick {
@@ -214,100 +70,197 @@ impl HeartbeatMonitor {
         Tick::try_from(since_start.as_nanos() / self.tick.as_nanos()).unwrap_or(NEVER)
     }
 
-    /// Every operation leaves the wheel consistent, so a poisoned lock is still usable.
-    fn lock(&self) -> MutexGuard<'_, Wheel<MonitoredSocket>> {
-        self.wheel.lock().unwrap_or_else(PoisonError::into_inner)
+    fn instant(&self, tick: Tick) -> Instant {
+        self.start + self.tick * tick
+    }
+}
+
+/// The future of [`Heartbeats::draining`].
+type Draining<'node> = Pin<&'node mut (dyn Future<Output = ()> + Send + 'node)>;
+
+/// The heartbeat of one socket.
+pub(super) struct Heartbeat<'node> {
+    all: &'node Heartbeats,
+    timer: Pin<&'node mut Sleep>,
+    draining: Draining<'node>,
+    /// Whether both futures have the task's waker.
+    armed: bool,
+    drains: bool,
+    heard: Tick,
+    pinged: Tick,
+    expires: Tick,
+}
+
+impl<'node> Heartbeat<'node> {
+    /// Creates the heartbeat of a new socket, with its last activity now. The futures are those of
+    /// [`Heartbeats::timer`] and [`Heartbeats::draining`].
+    pub(super) fn new(
+        all: &'node Heartbeats,
+        timer: Pin<&'node mut Sleep>,
+        draining: Draining<'node>,
+    ) -> Self {
+        let now = all.now();
+        Self { all, timer, draining, armed: false, drains: false, heard: now, pinged: now, expires: NEVER }
+    }
+
+    /// Returns the action that is due, if there is one; otherwise the task of `cx` is woken when there is.
+    pub(super) fn poll_action(&mut self, cx: &mut Context<'_>) -> Option<HeartbeatAction> {
+        if !self.drains
+            && let Some(spread) = self.all.spread.get()
+        {
+            self.drains = true;
+            self.reset(Instant::now() + spread.mul_f64(rand::random()));
+        }
+        while self.is_due(cx) {
+            if self.drains {
+                return Some(HeartbeatAction::Close(CloseCause::Drain));
+            }
+            let now = self.all.now();
+            match self.all.policy.evaluate(now, self.heard, self.pinged, self.expires) {
+                LivenessDecision::Close(cause) => return Some(HeartbeatAction::Close(cause)),
+                LivenessDecision::Ping { again } => {
+                    self.pinged = now;
+                    self.check_at(again);
+                    return Some(HeartbeatAction::Ping);
+                }
+                LivenessDecision::Wait { until } => self.check_at(until),
+            }
+        }
+        None
+    }
+
+    /// Records that bytes have arrived from the client.
+    pub(super) fn record_activity(&mut self) {
+        self.heard = self.all.now();
+    }
+
+    /// Sets how long the socket's token is valid, from now.
+    pub(super) fn expires(&mut self, valid: Duration) {
+        // rounded up: a valid token must not count as expired
+        self.expires = self.all.tick_at(self.all.start.elapsed().saturating_add(valid)).saturating_add(1);
+        // a later check sees a later expiry
+        if !self.drains && self.expires != NEVER && self.all.instant(self.expires) < self.timer.deadline() {
+            self.check_at(self.expires);
+        }
+    }
+
+    fn check_at(&mut self, tick: Tick) {
+        self.reset(self.all.instant(tick));
+    }
+
+    fn reset(&mut self, at: Instant) {
+        self.timer.as_mut().reset(at);
+        self.armed = false;
+    }
+
+    /// Returns whether the timer has fired. The futures are polled once per deadline, because a socket is polled with
+    /// each message, the waker of a task stays the same, and a poll of `draining` takes a lock that all sockets share.
+    fn is_due(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.armed {
+            return self.timer.is_elapsed();
+        }
+        self.armed = true;
+        if self.draining.as_mut().poll(cx).is_ready() && !self.drains {
+            // the drain began after it was looked for: look again
+            cx.waker().wake_by_ref();
+        }
+        self.timer.as_mut().poll(cx).is_ready()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::{Poll, Waker};
 
     use super::*;
 
+    fn heartbeats() -> Heartbeats {
+        Heartbeats::new(Duration::from_secs(25), Duration::from_secs(10))
+    }
+
+    async fn next(heartbeat: &mut Heartbeat<'_>) -> HeartbeatAction {
+        poll_fn(|cx| heartbeat.poll_action(cx).map_or(Poll::Pending, Poll::Ready)).await
+    }
+
+    /// Answers pings until the socket is closed.
+    async fn answer(heartbeat: &mut Heartbeat<'_>) -> HeartbeatAction {
+        loop {
+            match next(heartbeat).await {
+                HeartbeatAction::Ping => heartbeat.record_activity(),
+                close => return close,
+            }
+        }
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn the_wheel_pings_and_then_closes_a_silent_socket() {
-        let pulses = Arc::new(HeartbeatMonitor::new(Duration::from_secs(25), Duration::from_secs(10)));
-        let (pulse, turning) = (pulses.register(), pulses.clone());
-        tokio::spawn(async move { turning.run().await });
-        let next = || async {
-            std::future::poll_fn(|cx| {
-                pulse.poll_order(cx).map_or(std::task::Poll::Pending, std::task::Poll::Ready)
-            })
-            .await
-        };
+    async fn a_silent_socket_is_pinged_and_then_closed() {
+        let all = heartbeats();
+        let timer = pin!(all.timer());
+        let draining = pin!(all.draining());
+        let mut heartbeat = Heartbeat::new(&all, timer, draining);
         let start = Instant::now();
-        assert_eq!(next().await, HeartbeatAction::Ping);
+        assert_eq!(next(&mut heartbeat).await, HeartbeatAction::Ping);
         assert!((25..=26).contains(&start.elapsed().as_secs()));
-        pulses.record_activity(&pulse);
-        assert_eq!(next().await, HeartbeatAction::Ping);
-        assert_eq!(next().await, HeartbeatAction::Close(CloseCause::Silent));
+        heartbeat.record_activity();
+        assert_eq!(next(&mut heartbeat).await, HeartbeatAction::Ping);
+        assert_eq!(next(&mut heartbeat).await, HeartbeatAction::Close(CloseCause::Silent));
         assert!((25 + 35..=25 + 38).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_token_that_ends_is_noticed_within_a_second_whenever_it_came() {
         for (waits, valid) in [(0, 3), (0, 0), (7, 12), (24, 2), (40, 3), (3, 100), (26, 24), (30, 26)] {
-            let pulses = Arc::new(HeartbeatMonitor::new(Duration::from_secs(25), Duration::from_secs(10)));
-            let (pulse, turning) = (pulses.register(), pulses.clone());
-            let turning = tokio::spawn(async move { turning.run().await });
-            let next = || {
-                std::future::poll_fn(|cx| {
-                    pulse.poll_order(cx).map_or(std::task::Poll::Pending, std::task::Poll::Ready)
-                })
-            };
-            let answering = async {
-                loop {
-                    match next().await {
-                        HeartbeatAction::Ping => pulses.record_activity(&pulse),
-                        close => return close,
-                    }
-                }
-            };
-            let told = async {
-                tokio::time::sleep(Duration::from_secs(waits)).await;
-                pulses.expires(&pulse, Duration::from_secs(valid));
-            };
+            let all = heartbeats();
+            let timer = pin!(all.timer());
+            let draining = pin!(all.draining());
+            let mut heartbeat = Heartbeat::new(&all, timer, draining);
             let start = Instant::now();
-            let (close, ()) = tokio::join!(answering, told);
-            assert_eq!(close, HeartbeatAction::Close(CloseCause::Expired));
-            let (end, at) = (Duration::from_secs(waits + valid), start.elapsed());
-            assert!(at >= end && at <= end + Duration::from_millis(1100), "{waits} {valid}: {at:?}");
-            turning.abort();
+            let (waits, valid) = (Duration::from_secs(waits), Duration::from_secs(valid));
+            let early = tokio::time::timeout(waits, answer(&mut heartbeat)).await;
+            assert!(early.is_err());
+            heartbeat.expires(valid);
+            assert_eq!(answer(&mut heartbeat).await, HeartbeatAction::Close(CloseCause::Expired));
+            let (end, at) = (waits + valid, start.elapsed());
+            assert!(at >= end && at <= end + Duration::from_millis(1100), "{waits:?} {valid:?}: {at:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_token_renewed_in_time_ends_nothing() {
-        let pulses = Arc::new(HeartbeatMonitor::new(Duration::from_secs(25), Duration::from_secs(10)));
-        let (pulse, turning) = (pulses.register(), pulses.clone());
-        tokio::spawn(async move { turning.run().await });
-        pulses.expires(&pulse, Duration::from_secs(5));
+        let all = heartbeats();
+        let timer = pin!(all.timer());
+        let draining = pin!(all.draining());
+        let mut heartbeat = Heartbeat::new(&all, timer, draining);
+        heartbeat.expires(Duration::from_secs(5));
         tokio::time::sleep(Duration::from_secs(2)).await;
-        pulses.expires(&pulse, Duration::from_secs(3600));
+        heartbeat.expires(Duration::from_secs(3600));
         tokio::time::sleep(Duration::from_secs(10)).await;
-        assert_eq!(pulse.poll_order(&Context::from_waker(Waker::noop())), None);
-    }
-
-    /// A task that is never woken.
-    struct SocketTask;
-
-    impl std::task::Wake for SocketTask {
-        fn wake(self: Arc<Self>) {}
+        assert_eq!(heartbeat.poll_action(&mut Context::from_waker(Waker::noop())), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_socket_that_has_ended_is_forgotten() {
-        let pulses = HeartbeatMonitor::new(Duration::from_secs(1), Duration::from_secs(1));
-        let pulse = pulses.register();
-        let task = Arc::new(SocketTask);
-        assert_eq!(pulse.poll_order(&Context::from_waker(&task.clone().into())), None);
-        pulse.end();
-        assert_eq!(Arc::strong_count(&task), 1, "its task is not held until the wheel comes by");
-        tokio::time::advance(Duration::from_secs(2)).await;
-        pulses.advance();
-        assert_eq!(Arc::strong_count(&pulse), 1);
-        assert_eq!(pulse.poll_order(&Context::from_waker(Waker::noop())), None);
+    async fn a_drain_closes_every_socket_within_its_spread() {
+        let all = heartbeats();
+        let spread = Duration::from_secs(4);
+        let socket = async || {
+            let timer = pin!(all.timer());
+            let draining = pin!(all.draining());
+            let mut heartbeat = Heartbeat::new(&all, timer, draining);
+            (answer(&mut heartbeat).await, Instant::now())
+        };
+        let drain = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            all.drain(spread);
+            Instant::now()
+        };
+        let sockets = futures_util::future::join_all((0..20).map(|_| socket()));
+        let (ends, began) = tokio::join!(sockets, drain);
+        for (action, at) in &ends {
+            assert_eq!(*action, HeartbeatAction::Close(CloseCause::Drain));
+            assert!(*at >= began && *at <= began + spread + Duration::from_millis(1));
+        }
+        assert!(ends.iter().any(|(_, at)| *at != ends[0].1), "not all at once");
     }
 }

@@ -4,7 +4,7 @@
 //! of pages (`pages`). Only this folder and `api` use axum.
 //!
 //! The path of a connection: `listener` (connection limits) → `http` (limited requests) → `upgrade` → `connection`
-//! (one socket) over `socket` (its bytes) over `websocket` (the codec). `heartbeat` checks all sockets.
+//! (one socket) over `socket` (its bytes) over `websocket` (the codec). `heartbeat` pings and closes it.
 
 mod asset;
 mod body;
@@ -35,7 +35,7 @@ use axum::Router;
 use axum::routing::get;
 use pagewire_cluster::timing::Timing;
 
-use self::heartbeat::HeartbeatMonitor;
+use self::heartbeat::Heartbeats;
 use self::newcomers::AnonymousLimiter;
 use self::origin::{Origins, Strangers};
 use self::socket::FrameLimits;
@@ -44,10 +44,8 @@ use crate::command::Context;
 use crate::config::Config;
 use crate::telemetry::Metrics;
 
-/// Number of sockets that are closed at a time when the node shuts down, and the pause between two batches, so that
-/// clients do not all reconnect at once.
-const DRAIN_BATCH: usize = 200;
-const DRAIN_PAUSE: Duration = Duration::from_millis(20);
+/// Number of sockets that are closed per second when the node shuts down, so that clients do not all reconnect at once.
+const DRAIN_RATE: f64 = 10_000.0;
 
 /// The sockets of a node and the rules for them.
 pub struct Edge {
@@ -61,7 +59,7 @@ pub struct Edge {
     strangers: Strangers,
     allowance: FrameLimits,
     newcomers: AnonymousLimiter,
-    pulses: HeartbeatMonitor,
+    heartbeats: Heartbeats,
     draining: AtomicBool,
 }
 
@@ -88,7 +86,7 @@ impl Edge {
                 frames_per_second: config.limits.frames_per_second,
             },
             newcomers: AnonymousLimiter::new(config.limits.anonymous_pages_per_ip_per_minute),
-            pulses: HeartbeatMonitor::new(Duration::from_millis(ping), Duration::from_millis(timeout)),
+            heartbeats: Heartbeats::new(Duration::from_millis(ping), Duration::from_millis(timeout)),
             draining: AtomicBool::new(false),
         })
     }
@@ -109,18 +107,12 @@ impl Edge {
     pub async fn serve(&self, server: StartupServer, router: Router, stop: impl Future<Output = ()>) {
         listener::raise_nofile_limit(server.gate.limit());
         server.give_to(router);
-        let served = async {
-            tokio::select! {
-                () = self.pulses.run() => {}
-                () = stop => {}
-            }
-        };
-        server.serve_until(served).await;
+        server.serve_until(stop).await;
         self.draining.store(true, Ordering::Release);
-        // sockets are notified by their heartbeats
         let gate = server.close();
-        self.pulses.drain(DRAIN_BATCH, DRAIN_PAUSE).await;
-        if tokio::time::timeout(self.timing.drain / 2, gate.wait_until_idle()).await.is_err() {
+        let spread = Duration::from_secs_f64(gate.open() as f64 / DRAIN_RATE);
+        self.heartbeats.drain(spread);
+        if tokio::time::timeout(spread + self.timing.drain / 2, gate.wait_until_idle()).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
     }

@@ -1,7 +1,6 @@
 //! The first phase of a socket: authenticate the client and open its page.
 
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::task::Poll;
 
 use super::super::Edge;
@@ -26,7 +25,7 @@ const FOREIGN: Close = Close::new(CloseCode::Forbidden, "origin");
 pub(super) async fn accept_hello(
     edge: &Edge,
     wire: &mut WebSocketStream,
-    heartbeat: &Arc<Heartbeat>,
+    heartbeat: &mut Heartbeat<'_>,
     arrival: Box<UpgradeInfo>,
 ) -> Result<(Opened, Roles), Disconnect> {
     if arrival.foreign {
@@ -35,9 +34,15 @@ pub(super) async fn accept_hello(
     if edge.is_draining() {
         return Err(Disconnect::Close(closing(edge, CloseCause::Drain)));
     }
-    let dismissed = poll_fn(|cx| match heartbeat.poll_order(cx) {
-        Some(HeartbeatAction::Close(cause)) => Poll::Ready(closing(edge, cause)),
-        Some(HeartbeatAction::Ping) | None => Poll::Pending,
+    let dismissed = poll_fn(|cx| {
+        loop {
+            match heartbeat.poll_action(cx) {
+                Some(HeartbeatAction::Close(cause)) => return Poll::Ready(closing(edge, cause)),
+                // a client that has said nothing yet is not pinged
+                Some(HeartbeatAction::Ping) => {}
+                None => return Poll::Pending,
+            }
+        }
     });
     let hello = tokio::select! {
         hello = wire.recv_text(edge.allowance) => hello?,
@@ -46,7 +51,7 @@ pub(super) async fn accept_hello(
             return Err(Disconnect::Close(Close::new(CloseCode::Silent, "no hello in time")));
         }
     };
-    edge.pulses.record_activity(heartbeat);
+    heartbeat.record_activity();
     let mut hello =
         Hello::parse(&hello).map_err(|error| Disconnect::Malformed(error.message.into_owned()))?;
     let token = hello.token.as_ref().or(arrival.token.as_ref());
@@ -67,7 +72,7 @@ pub(super) async fn accept_hello(
     let (shown, waits_for) = (hello.watch.take(), std::mem::take(&mut hello.pending));
     let (user, roles) = match verified {
         Some(verified) => {
-            edge.pulses.expires(heartbeat, remaining(&verified));
+            heartbeat.expires(remaining(&verified));
             (verified.identity.user, verified.identity.roles)
         }
         None => (None, Roles::default()),

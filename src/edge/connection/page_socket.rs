@@ -10,10 +10,10 @@ use std::task::{Context, Poll};
 use tokio::sync::futures::Notified;
 
 use super::super::Edge;
-use super::super::heartbeat::HeartbeatAction;
+use super::super::heartbeat::{Heartbeat, HeartbeatAction};
 use super::super::socket::{Disconnect, Flow, WebSocketStream};
 use super::super::websocket::writer;
-use super::{HeartbeatGuard, closing, remaining};
+use super::{closing, remaining};
 use crate::auth::Roles;
 use crate::command::{self, Caller, SocketEffect};
 use crate::pages::{AttachmentId, DrainOutcome, Opened, Page};
@@ -40,18 +40,18 @@ impl Drop for AttachedPage {
 }
 
 /// A socket with an attached page.
-pub(super) struct PageSocket {
+pub(super) struct PageSocket<'socket, 'node> {
     held: AttachedPage,
     wire: Box<WebSocketStream>,
-    beating: HeartbeatGuard,
+    heartbeat: &'socket mut Heartbeat<'node>,
     command: Option<Command>,
 }
 
-impl PageSocket {
+impl<'socket, 'node> PageSocket<'socket, 'node> {
     pub(super) fn new(
         edge: Arc<Edge>,
         wire: Box<WebSocketStream>,
-        beating: HeartbeatGuard,
+        heartbeat: &'socket mut Heartbeat<'node>,
         opened: Opened,
         roles: Roles,
     ) -> Self {
@@ -59,7 +59,7 @@ impl PageSocket {
         edge.metrics.recovered(opened.recovered);
         let caller = Caller { page: opened.page, roles };
         let held = AttachedPage { edge, caller, ticket: opened.ticket };
-        Self { held, wire, beating, command: None }
+        Self { held, wire, heartbeat, command: None }
     }
 
     /// Reads, runs commands and writes until the socket ends.
@@ -83,7 +83,7 @@ impl PageSocket {
         page: &'page Page,
         mut changed: Pin<&mut Notified<'page>>,
     ) -> Poll<Result<(), Disconnect>> {
-        let ordered = self.beating.0.poll_order(cx);
+        let ordered = self.heartbeat.poll_action(cx);
         let told = changed.as_mut().poll(cx).is_ready();
         if told {
             // renewed before the page's frames are read, so that no change is missed
@@ -125,7 +125,7 @@ impl PageSocket {
             SocketEffect::Continue => Ok(()),
             SocketEffect::Authenticated(verified) => {
                 self.held.caller.roles = verified.identity.roles;
-                self.held.edge.pulses.expires(&self.beating.0, remaining(&verified));
+                self.heartbeat.expires(remaining(&verified));
                 Ok(())
             }
             SocketEffect::Close(close) => Err(Disconnect::Close(close)),
@@ -156,7 +156,7 @@ impl PageSocket {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Disconnect>> {
-        let Self { held, wire, command, beating } = self;
+        let Self { held, wire, command, heartbeat } = self;
         let (mut frames, mut outcome) = (0, SocketEffect::Continue);
         // a second context, because the read borrows the first one
         let mut within = Context::from_waker(cx.waker());
@@ -171,7 +171,7 @@ impl PageSocket {
             Flow::Stop
         });
         if read.is_ready() {
-            held.edge.pulses.record_activity(&beating.0);
+            heartbeat.record_activity();
             held.edge.metrics.frames_in.inc_by(frames);
         }
         read.map(|read| read.and_then(|()| self.apply_effect(outcome)))

@@ -173,7 +173,6 @@ const OWN_DURATIONS: &[(&str, &str)] = &[
     ("src/edge/heartbeat.rs", "the bounds of a tick, which is derived from websocket.ping_ms"),
     ("src/calls/demo.rs", "the interval of a handler's progress reports"),
     ("src/calls/mod.rs", "the longest timeout that a caller may request"),
-    ("src/edge/mod.rs", "a pause between two batches of a drain, within Timing::drain"),
 ];
 
 #[test]
