@@ -4,33 +4,29 @@ const BEFORE: &[u8; 7] = b"{\"seq\":";
 /// Includes the digits of any `u64` and the comma.
 const MAX_PREFIX: usize = BEFORE.len() + 20 + 1;
 
-/// The start of a frame, `{"seq":17,` or `{`, on the stack and written from its end. Every frame to every page has one,
-/// so the standard formatting code would add measurable cost to a delivery.
+/// The start of a frame, `{"seq":17,` or `{`, on the stack. Every frame to every page has one, so the standard
+/// formatting code would add measurable cost to a delivery.
 pub(super) struct SeqPrefix {
     text: [u8; MAX_PREFIX],
-    start: usize,
+    length: usize,
 }
 
 impl SeqPrefix {
     pub(super) fn new(seq: Option<u64>) -> Self {
-        let mut head = Self { text: [b'{'; MAX_PREFIX], start: MAX_PREFIX - 1 };
-        let Some(mut rest) = seq else { return head };
-        head.text[head.start] = b',';
-        loop {
-            head.start -= 1;
-            head.text[head.start] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        head.start -= BEFORE.len();
-        head.text[head.start..][..BEFORE.len()].copy_from_slice(BEFORE);
-        head
+        let mut prefix = Self { text: [b'{'; MAX_PREFIX], length: 1 };
+        let Some(seq) = seq else { return prefix };
+        let mut digits = itoa::Buffer::new();
+        let (digits, start) = (digits.format(seq).as_bytes(), BEFORE.len());
+        let end = start + digits.len();
+        prefix.text[..start].copy_from_slice(BEFORE);
+        prefix.text[start..end].copy_from_slice(digits);
+        prefix.text[end] = b',';
+        prefix.length = end + 1;
+        prefix
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.text[self.start..]
+        &self.text[..self.length]
     }
 }
 
