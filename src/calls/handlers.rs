@@ -121,7 +121,10 @@ mod tests {
         let handlers =
             HandlersBuilder::default().handler("twice", |input| async move { Ok(input.params) }).build();
         assert_eq!(handlers.run("twice", input("[1]")).await.unwrap().get(), "[1]");
-        assert_eq!(handlers.run("once", input("1")).await.unwrap_err().code(), ErrorCode::NoExecutor.text());
+        assert_eq!(
+            handlers.run("once", input("1")).await.unwrap_err().into_failure().code,
+            ErrorCode::NoExecutor.text()
+        );
         assert_eq!((handlers.label("twice"), handlers.label("once")), ("twice", OTHER));
         assert_eq!(handlers.names().collect::<Vec<_>>(), ["twice"]);
     }

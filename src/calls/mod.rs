@@ -105,14 +105,6 @@ impl From<CommandError> for ExecutorError {
 }
 
 impl ExecutorError {
-    /// Returns the error code for programs.
-    pub fn code(&self) -> &str {
-        match self {
-            Self::Refused(error) => error.code.text(),
-            Self::Failed(failure) => &failure.code,
-        }
-    }
-
     /// Converts the error to its form on the wire between processes.
     pub fn into_failure(self) -> HandlerError {
         match self {

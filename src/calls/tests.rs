@@ -35,7 +35,11 @@ async fn call(method: &str, params: &str, mode: Mode, timeout_ms: u64) -> Result
         connection: None,
         page: None,
     };
-    executors().call(call).await.map(|value| value.get().to_owned()).map_err(|error| error.code().to_owned())
+    executors()
+        .call(call)
+        .await
+        .map(|value| value.get().to_owned())
+        .map_err(|error| error.into_failure().code)
 }
 
 fn refused(code: ErrorCode) -> Result<String, String> {

@@ -76,11 +76,6 @@ impl LocalPush {
         }
     }
 
-    /// The counts; `None` while a forward to another node is in flight.
-    pub fn immediate(&self) -> Option<PushCounts> {
-        self.forwarded.is_empty().then_some(self.reach)
-    }
-
     /// The counts, after the other nodes have reported theirs.
     pub async fn await_forwarded(self) -> PushCounts {
         let mut reach = self.reach;

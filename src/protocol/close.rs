@@ -47,11 +47,6 @@ impl CloseCode {
     pub const fn number(self) -> u16 {
         self as u16
     }
-
-    /// Returns whether a client should reconnect with the same page.
-    pub const fn reconnect(self) -> bool {
-        self.number() >= 4500
-    }
 }
 
 /// Content of a close frame.
@@ -99,11 +94,5 @@ mod tests {
         assert_eq!(close.payload(), r#"{"retry_after_ms":1500}"#);
         assert_eq!(Close::new(CloseCode::Policy, "x").payload(), r#"{"reason":"x"}"#);
         assert_eq!(Close::new(CloseCode::Normal, "").payload(), "");
-    }
-
-    #[test]
-    fn clients_come_back_from_4500_on() {
-        assert!(!CloseCode::Replaced.reconnect());
-        assert!(CloseCode::Draining.reconnect());
     }
 }

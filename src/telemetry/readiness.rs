@@ -31,11 +31,6 @@ impl Readiness {
         latches.iter().filter(|(_, open)| !**open).map(|(name, _)| *name).collect()
     }
 
-    /// Whether every latch is open.
-    pub fn is_ready(&self) -> bool {
-        all_open(&self.0.borrow())
-    }
-
     /// Returns when every latch is open.
     pub async fn wait(&self) {
         // never an error: `self` keeps the sender alive

@@ -90,6 +90,7 @@ impl FrameReader {
     }
 
     /// Whether the bytes so far end between two messages.
+    #[cfg(test)]
     pub fn at_rest(&self) -> bool {
         self.frame.is_empty() && self.message.is_none()
     }
