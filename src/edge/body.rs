@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Sleep, timeout};
 
-use super::http::HttpLimits;
+use super::http_limits::HttpLimits;
 
 /// A body that is read when a handler reads it. Reading returns `ErrorKind::FileTooLarge` when the body exceeds its
 /// size limit and `ErrorKind::TimedOut` when it exceeds its time limit.

@@ -19,38 +19,19 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use pagewire_cluster::timing::Timing;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::body::Arriving;
+use super::current_router::CurrentRouter;
+use super::http_limits::HttpLimits;
 use super::listener::Peer;
-use super::startup_server::CurrentRouter;
 use super::write_timeout::WriteTimeout;
-use crate::config::Config;
 
 /// Maximum number of header fields in a request head.
 const MAX_HEADERS: usize = 100;
 /// Minimum buffer size that hyper accepts, in bytes.
 const MIN_BUFFER: usize = 8192;
-
-/// Limits of a connection.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct HttpLimits {
-    /// Maximum bytes of a request head.
-    pub(super) head: usize,
-    /// Maximum bytes of a request body.
-    pub(super) body: usize,
-    /// Time limits of each phase.
-    pub(super) timing: Timing,
-}
-
-impl HttpLimits {
-    /// The limits of a configuration.
-    pub(super) fn new(config: &Config, timing: Timing) -> Self {
-        Self { head: config.limits.max_header_bytes, body: config.limits.max_body_bytes, timing }
-    }
-}
 
 /// Serves HTTP/1 on a connection until it ends, becomes a WebSocket or `stop` turns true.
 pub(super) async fn serve(

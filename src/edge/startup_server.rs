@@ -5,7 +5,7 @@
 //! over: each request is served by the router that is set when it arrives, and no connection ends because of the
 //! change. Never: the behaviour of a router.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use axum::Router;
 use pagewire_cluster::timing::Timing;
@@ -13,24 +13,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::connection_limit::ConnectionLimiter;
-use super::http::{self, HttpLimits};
+use super::current_router::CurrentRouter;
+use super::http;
+use super::http_limits::HttpLimits;
 use super::listener;
 use crate::config::Config;
-
-/// The router that serves requests now. All clones share it.
-#[derive(Clone)]
-pub(super) struct CurrentRouter(Arc<RwLock<Router>>);
-
-impl CurrentRouter {
-    /// The router for a request that has just arrived.
-    pub(super) fn now(&self) -> Router {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set(&self, router: Router) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = router;
-    }
-}
 
 /// The listener, its connections and its current router.
 pub struct StartupServer {
@@ -46,7 +33,7 @@ impl StartupServer {
     pub fn new(listener: TcpListener, config: &Config, timing: Timing, router: Router) -> Self {
         let gate = ConnectionLimiter::new(config.limits.connections, config.limits.connections_per_ip);
         listener::bound_send_buffer(&listener, config.limits.send_buffer_bytes);
-        let routes = CurrentRouter(Arc::new(RwLock::new(router)));
+        let routes = CurrentRouter::new(router);
         Self {
             listener,
             routes,

@@ -7,6 +7,7 @@ mod drain;
 mod duties;
 mod engine;
 mod leader;
+mod listen;
 mod node;
 mod peer_server;
 mod run;

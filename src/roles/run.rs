@@ -2,11 +2,9 @@
 //!
 //! Owns: the order of binding, starting, serving, draining and stopping. Never: how a socket is closed.
 
-use std::net::SocketAddr;
-
 use pagewire_cluster::timing::Timing;
-use tokio::net::TcpListener;
 
+use super::listen::{bind, unusable};
 use super::tasks::TaskFailure;
 use super::{Node, StartError};
 use crate::api;
@@ -38,18 +36,6 @@ pub async fn run(
     node.stop().await;
     tracing::info!("stopped");
     failure.map_or(Ok(()), |failure| Err(StartError::Task(failure.name)))
-}
-
-/// Binds an address.
-///
-/// # Errors
-/// [`StartError::Listen`] when the address is taken, or not an address of this machine.
-pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| unusable(address, source))
-}
-
-fn unusable(address: SocketAddr, source: std::io::Error) -> StartError {
-    StartError::Listen { address: address.to_string(), source }
 }
 
 /// Serves until `stop` or until a vital task ends. Returns the failure of that task.
@@ -110,6 +96,8 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
     use crate::roles::tasks::TaskKind;
 

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::StartError;
 use super::duties::count_reconnects;
 use super::engine::engine;
-use super::run::bind;
+use super::listen::bind;
 use super::tasks::{TaskFailure, TaskKind, Tasks};
 use crate::api::{WorkerState, worker_router};
 use crate::auth::Authenticator;

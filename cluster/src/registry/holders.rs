@@ -1,39 +1,9 @@
-//! Which nodes hold rows, and which of them hold pages of a scope. Pure.
+//! Which nodes hold pages of a scope. Pure.
 //!
-//! Owns: the number of rows of each holder, and the search for the nodes that a message is sent to. Never: pages.
-
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+//! Owns: the search for the nodes that a message is sent to. Never: how the view is updated.
 
 use super::view::View;
 use crate::id::{Holder, Scope};
-
-/// Number of rows of each holder.
-#[derive(Debug, Default)]
-pub(super) struct HolderCounts(HashMap<Holder, usize>);
-
-impl HolderCounts {
-    pub(super) fn add(&mut self, holder: Holder) {
-        *self.0.entry(holder).or_default() += 1;
-    }
-
-    pub(super) fn remove(&mut self, holder: Holder) {
-        if let Entry::Occupied(mut count) = self.0.entry(holder) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
-
-    pub(super) fn contains(&self, holder: Holder) -> bool {
-        self.0.contains_key(&holder)
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = Holder> {
-        self.0.keys().copied()
-    }
-}
 
 /// Maximum number of pages that are scanned to find the nodes of a scope. Above it, a request to a node without pages
 /// costs less than scanning more.

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::entries::PageEntry;
 use super::idle::Expirable;
 use super::idle_rows::IdleSeen;
 use super::key_counts::KeyCounts;
-use super::view::PageEntry;
 use crate::id::Key;
 use crate::table;
 

@@ -4,6 +4,8 @@
 //! watches. Never: sockets, or which client may see which rows. There is no heartbeat per page: a row is valid while
 //! the lease of its node is.
 
+mod entries;
+mod holder_counts;
 mod holders;
 mod idle;
 mod idle_commit;
@@ -22,6 +24,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::sync::{broadcast, watch as channel};
 
+pub use entries::PageEntry;
 pub use idle::{Expirable, IdleRow, Lifetimes, PageRemoval};
 pub use owner::OwnerClaim;
 pub use presence::{ChangeKind, PresenceChange};
@@ -29,7 +32,7 @@ pub use queries::{ConnectionSeen, SessionSeen, UserSeen};
 pub use row::PageRow;
 pub use rows::RemovalKind;
 pub use stats::{Counts, LaneStats, NodeStats, Stats};
-pub use view::{PageEntry, View};
+pub use view::View;
 
 use self::owner::OwnerRow;
 use crate::clock::unix_ms;

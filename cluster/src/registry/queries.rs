@@ -3,13 +3,15 @@
 //! Owns: paginated lists and counts. The cost of a page of a list depends on its
 //! own entries only, not on the entries before and after it. Never: how the view is updated.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::entries::PageEntry;
 use super::idle::{Expirable, IdleRow};
 use super::key_counts::KeyCounts;
 use super::members::UserEntry;
-use super::stats::Stats;
-use super::view::{PageEntry, View};
+use super::stats::{LaneStats, NodeStats, Stats};
+use super::view::View;
 use crate::id::{Address, Holder, Key, NodeNumber, Scope};
 use crate::lease::NodeRow;
 
@@ -271,4 +273,32 @@ fn expirable_below(view: &View, scope: &Scope) -> Vec<IdleRow> {
     let sessions = sessions.into_iter().map(|seen| row(Some(seen.session), seen.connection, seen.user));
     let connections = connections.into_iter().filter_map(|key| view.connection(key));
     sessions.chain(connections.map(|seen| row(None, seen.connection, seen.user))).collect()
+}
+
+impl Stats {
+    pub(super) fn of(view: &View) -> Self {
+        let nodes: Vec<NodeStats> = view
+            .nodes()
+            .into_iter()
+            .map(|(holder, row)| NodeStats {
+                node: holder.node,
+                lane: row.lane.clone(),
+                release: row.release.clone(),
+                counts: view.census.node(holder),
+            })
+            .collect();
+        let mut lanes = BTreeMap::<(&str, &str), usize>::new();
+        for node in &nodes {
+            *lanes.entry((&node.lane, &node.release)).or_default() += 1;
+        }
+        let lanes = lanes.into_iter().map(|((lane, release), nodes)| LaneStats {
+            lane: lane.to_owned(),
+            release: release.to_owned(),
+            nodes,
+            counts: view.census.lane_counts(lane, release),
+        });
+        let lanes = lanes.collect();
+        let (idle_sessions, idle_connections) = (view.idle.sessions, view.idle.connections);
+        Self { total: view.census.total, idle_sessions, idle_connections, nodes, lanes }
+    }
 }

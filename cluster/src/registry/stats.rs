@@ -1,10 +1,10 @@
 //! Counters that are updated with each change, so that reading them is cheap, and by how much a page changes them. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::view::{PageEntry, View};
+use super::entries::{LaneIndex, PageEntry};
 use crate::id::{Holder, Key, NodeNumber};
 
 /// Number of members with at least one living page.
@@ -61,10 +61,6 @@ pub struct LaneStats {
     pub counts: Counts,
 }
 
-/// Index of a lane and release, in the order in which they were first seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LaneIndex(usize);
-
 /// Where a page is the only one of a user, a connection or a session.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Uniqueness {
@@ -81,62 +77,23 @@ pub(super) struct CountDelta {
     pub(super) session: Uniqueness,
 }
 
-impl CountDelta {
-    /// Compares a page with all other counted pages.
-    pub(super) fn of(view: &View, key: Key, seen: &PageEntry, lane: LaneIndex) -> Self {
-        let page = (key, seen, lane);
-        Self {
-            session: alone(view, page, view.pages_of_session(seen.session.key)),
-            connection: alone(view, page, view.pages_of_connection(seen.connection.key)),
-            user: seen.user.as_deref().map(|user| alone(view, page, view.pages_of_user(user))),
-        }
-    }
-}
-
-/// Scans until another page on the same node is found, which is soon where there are many.
-fn alone<'a>(
-    view: &View,
+/// Compares a page, its entry and its lane with the other counted pages of its user, connection or session. Scans until
+/// another page on the same node is found, which is soon where there are many.
+pub(super) fn uniqueness<'a>(
     (key, seen, lane): (Key, &PageEntry, LaneIndex),
     pages: impl Iterator<Item = (Key, &'a PageEntry)>,
+    lane_of: impl Fn(NodeNumber) -> Option<LaneIndex>,
 ) -> Uniqueness {
     let mut alone = Uniqueness { in_cluster: true, in_lane: true, at_node: true };
     for (_, other) in pages.filter(|(other, _)| *other != key) {
         alone.in_cluster = false;
         alone.at_node &= other.holder != seen.holder;
-        alone.in_lane &= view.nodes.get(&other.holder.node).is_none_or(|alive| alive.lane != lane);
+        alone.in_lane &= lane_of(other.holder.node).is_none_or(|other| other != lane);
         if !alone.at_node {
             break;
         }
     }
     alone
-}
-
-impl Stats {
-    pub(super) fn of(view: &View) -> Self {
-        let nodes: Vec<NodeStats> = view
-            .nodes()
-            .into_iter()
-            .map(|(holder, row)| NodeStats {
-                node: holder.node,
-                lane: row.lane.clone(),
-                release: row.release.clone(),
-                counts: view.census.node(holder),
-            })
-            .collect();
-        let mut lanes = BTreeMap::<(&str, &str), usize>::new();
-        for node in &nodes {
-            *lanes.entry((&node.lane, &node.release)).or_default() += 1;
-        }
-        let lanes = lanes.into_iter().map(|((lane, release), nodes)| LaneStats {
-            lane: lane.to_owned(),
-            release: release.to_owned(),
-            nodes,
-            counts: view.census.lane_counts(lane, release),
-        });
-        let lanes = lanes.collect();
-        let (idle_sessions, idle_connections) = (view.idle.sessions, view.idle.connections);
-        Self { total: view.census.total, idle_sessions, idle_connections, nodes, lanes }
-    }
 }
 
 /// All counters.

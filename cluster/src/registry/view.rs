@@ -5,44 +5,18 @@
 //! filter. Never: how it is updated, and the queries (`queries`, `holders`).
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::PageRow;
-use super::holders::HolderCounts;
+use super::entries::{LaneIndex, NodeEntry, PageEntry};
+use super::holder_counts::HolderCounts;
 use super::idle::{Expirable, IdleRow};
 use super::idle_rows::{IdleRows, IdleSeen};
 use super::members::Members;
 use super::presence::{ChangeKind, PresenceChange, cancel_out};
-use super::stats::{CountDelta, Counters, LaneIndex};
+use super::stats::{CountDelta, Counters, uniqueness};
 use crate::id::{Address, Entity, Holder, Key, NodeNumber};
 use crate::lease::NodeRow;
 use crate::table;
-
-/// The part of a page row that the view keeps.
-#[derive(Debug, Clone)]
-pub struct PageEntry {
-    /// Holder of the page.
-    pub holder: Holder,
-    /// Its session.
-    pub session: Address,
-    /// Its connection.
-    pub connection: Address,
-    /// Its user.
-    pub user: Option<Arc<str>>,
-    /// Its topics.
-    pub topics: Box<[Arc<str>]>,
-    /// Revision of the entry.
-    pub rev: u64,
-    /// When the page was first opened, in milliseconds since the Unix epoch.
-    pub opened: u64,
-}
-
-#[derive(Debug)]
-pub(super) struct NodeEntry {
-    pub(super) epoch: u64,
-    pub(super) row: NodeRow,
-    pub(super) lane: LaneIndex,
-}
 
 /// All pages and all living nodes.
 #[derive(Debug, Default)]
@@ -159,7 +133,7 @@ impl View {
     /// Adds a page of a living node to the indexes and counters, or removes it from them.
     fn count(&mut self, kind: ChangeKind, key: Key, changes: &mut Vec<PresenceChange>) {
         let Some((seen, lane)) = self.living(key) else { return };
-        let difference = CountDelta::of(self, key, &seen, lane);
+        let difference = count_delta(self, key, &seen, lane);
         let left = kind == ChangeKind::Leave;
         if left {
             self.members.remove(key, &seen);
@@ -180,6 +154,18 @@ impl View {
     fn living(&self, key: Key) -> Option<(PageEntry, LaneIndex)> {
         let seen = self.page(key)?;
         self.nodes.get(&seen.holder.node).map(|alive| (seen.clone(), alive.lane))
+    }
+}
+
+/// Compares a page with the other counted pages of its user, connection and session.
+fn count_delta(view: &View, key: Key, seen: &PageEntry, lane: LaneIndex) -> CountDelta {
+    let page = (key, seen, lane);
+    let lane_of = |node| view.nodes.get(&node).map(|entry| entry.lane);
+    let of_user = |user: &str| uniqueness(page, view.pages_of_user(user), lane_of);
+    CountDelta {
+        session: uniqueness(page, view.pages_of_session(seen.session.key), lane_of),
+        connection: uniqueness(page, view.pages_of_connection(seen.connection.key), lane_of),
+        user: seen.user.as_deref().map(of_user),
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::record::{Meta, TreeVersion};
 use super::value::memory;
-use crate::engine::Entry;
+use crate::engine::{Entry, WatchEvent};
 use crate::table;
 
 /// Memory of a tree beside its data and its key: an entry in each of two tables, which are half full on average, and the
@@ -67,6 +67,15 @@ impl TreeCache {
         self.size -= cached.cost;
         table::shrink(&mut self.trees);
         Some(cached)
+    }
+
+    /// Applies a change from the feed.
+    pub(super) fn apply(&mut self, event: &WatchEvent) {
+        match event {
+            WatchEvent::Live => {}
+            WatchEvent::Put(entry) => self.heard(entry),
+            WatchEvent::Delete { key, .. } => drop(self.take(key)),
+        }
     }
 
     /// Applies a version from the feed, so that the next writer does not start with a conflict.

@@ -117,10 +117,11 @@ impl StateStore {
     /// Calls `tell` with each notification for followers, in order. Ends only when the engine is gone. A process has
     /// one feed: a second one ends at once.
     pub fn feed<F: FnMut(TreeNotification)>(&self, tell: F) -> impl Future<Output = ()> + use<F> {
-        let feed = TreeFeed::new(self.shared.clone());
+        let shared = self.shared.clone();
+        let feed = shared.wishes_once().map(|wishes| TreeFeed::new(shared.store.clone(), wishes));
         async move {
             if let Some(feed) = feed {
-                feed.run(tell).await;
+                feed.run(|event| shared.writers().cache.apply(event), tell).await;
             }
         }
     }

@@ -19,7 +19,6 @@ use self::subscriptions::Subscriptions;
 pub use self::update::{TreeNotification, TreeUpdate};
 use super::Path;
 use super::record::TreeVersion;
-use super::store::StateStoreInner;
 use super::writer::Found;
 use crate::engine::{Consistency, Kv, Unavailable, Watch, WatchEvent, WatchMode};
 use crate::id::Entity;
@@ -43,20 +42,19 @@ type Answer = (String, u64, Found);
 
 /// The feed of one process.
 pub(super) struct TreeFeed {
-    shared: Arc<StateStoreInner>,
+    store: Kv,
     wishes: mpsc::UnboundedReceiver<FeedCommand>,
 }
 
 impl TreeFeed {
-    /// Creates the feed; `None` on every call but the first.
-    pub(super) fn new(shared: Arc<StateStoreInner>) -> Option<Self> {
-        let wishes = shared.wishes_once()?;
-        Some(Self { shared, wishes })
+    /// Creates a feed that follows the trees of `store` on command.
+    pub(super) fn new(store: Kv, wishes: mpsc::UnboundedReceiver<FeedCommand>) -> Self {
+        Self { store, wishes }
     }
 
-    /// Notifies followers; ends only when the engine is gone. A process without followers opens no watch, because
+    /// Shows each change of a tree to `observe`, and notifies followers; ends only when the engine is gone. A process without followers opens no watch, because
     /// receiving a change costs about as much as writing it.
-    pub(super) async fn run(mut self, tell: impl FnMut(TreeNotification)) {
+    pub(super) async fn run(mut self, observe: impl Fn(&WatchEvent), tell: impl FnMut(TreeNotification)) {
         let mut followers = Subscriptions::default();
         let first = loop {
             match self.wishes.recv().await {
@@ -68,7 +66,7 @@ impl TreeFeed {
             }
         };
         if let Some(watch) = self.watch().await {
-            self.follow(watch, followers, first, tell).await;
+            self.follow(watch, followers, first, observe, tell).await;
         }
     }
 
@@ -76,7 +74,7 @@ impl TreeFeed {
     /// `None` when the engine is gone.
     async fn watch(&self) -> Option<Watch> {
         let mut watch = loop {
-            match self.shared.store.watch("", WatchMode::Meta).await {
+            match self.store.watch("", WatchMode::Meta).await {
                 Ok(watch) => break watch,
                 Err(Unavailable) => tokio::time::sleep(PAUSE).await,
             }
@@ -90,6 +88,7 @@ impl TreeFeed {
         mut watch: Watch,
         mut followers: Subscriptions,
         mut actions: Vec<Action>,
+        observe: impl Fn(&WatchEvent),
         mut tell: impl FnMut(TreeNotification),
     ) {
         let mut readings = FuturesUnordered::new();
@@ -99,7 +98,7 @@ impl TreeFeed {
                 match action {
                     Action::Tell(delivery) => tell(delivery),
                     Action::Read { key, number } => {
-                        readings.push(read(self.shared.store.clone(), slots.clone(), key, number));
+                        readings.push(read(self.store.clone(), slots.clone(), key, number));
                     }
                 }
             }
@@ -116,25 +115,22 @@ impl TreeFeed {
                     followers.found(&key, number, found)
                 }
                 event = watch.next() => match event {
-                    Some(event) => self.heard(&mut followers, event),
+                    Some(event) => {
+                        observe(&event);
+                        heard(&mut followers, event)
+                    }
                     None => return,
                 },
             };
         }
     }
+}
 
-    fn heard(&self, followers: &mut Subscriptions, event: WatchEvent) -> Vec<Action> {
-        match event {
-            WatchEvent::Live => Vec::new(),
-            WatchEvent::Put(entry) => {
-                self.shared.writers().cache.heard(&entry);
-                followers.heard(&entry)
-            }
-            WatchEvent::Delete { key, .. } => {
-                self.shared.writers().cache.take(&key);
-                followers.gone(&key)
-            }
-        }
+fn heard(followers: &mut Subscriptions, event: WatchEvent) -> Vec<Action> {
+    match event {
+        WatchEvent::Live => Vec::new(),
+        WatchEvent::Put(entry) => followers.heard(&entry),
+        WatchEvent::Delete { key, .. } => followers.gone(&key),
     }
 }
 
