@@ -16,7 +16,8 @@ use pagewire_cluster::timing::Timing;
 use tokio::sync::Semaphore;
 
 use crate::helper_protocol::{HelperRequest, HelperResponse, requests, unsupported_request};
-use crate::load::{Plan, run_load};
+use crate::load::run_load;
+use crate::plan::Plan;
 use crate::{POOL, runtime};
 use pagewire::config::{self, Config, Sources};
 

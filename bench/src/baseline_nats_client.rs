@@ -11,7 +11,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 
 use crate::helper_protocol::{HelperRequest, HelperResponse, requests, unsupported_request};
-use crate::load::{Plan, run_load};
+use crate::load::run_load;
+use crate::plan::Plan;
 use crate::runtime;
 use pagewire::config::{self, Sources};
 

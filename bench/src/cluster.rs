@@ -1,27 +1,22 @@
 //! The settings that the processes of one cluster share, and how they are started.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::helper_process;
+use crate::child;
 use crate::nats::Nats;
+use crate::scratch::scratch_directory;
 use crate::view::user;
 use pagewire::auth;
 use pagewire::config::{self, Config, Secret, Sources};
-
-/// The longest wait for a process to start or for a condition to hold.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// The interval between two checks of a condition.
-const AGAIN: Duration = Duration::from_millis(50);
 
 /// The environment variable that names another program than the `pagewire` beside this one.
 const PROGRAM: &str = "PAGEWIRE_SERVER";
@@ -45,11 +40,6 @@ fn pagewire() -> io::Result<PathBuf> {
         program.display()
     );
     Err(io::Error::new(io::ErrorKind::NotFound, message))
-}
-
-/// Creates an empty directory that is removed when the returned value is dropped.
-pub(crate) fn scratch_directory() -> io::Result<TempDir> {
-    tempfile::Builder::new().prefix("pagewire-bench-").tempdir()
 }
 
 /// A cluster: its name, its secret and its engine.
@@ -139,26 +129,9 @@ impl WorkerProcess {
         let mut command =
             cluster.pagewire(&["worker", "--demo", "--pool", pool, "--slots", &slots.to_string()])?;
         command.current_dir(directory.path()).stdin(Stdio::null()).stdout(Stdio::null());
-        let child = helper_process::start(command, core)?;
-        Ok(Self { pid: helper_process::pid(&child)?, _child: child, _directory: directory })
+        let child = child::start(command, core)?;
+        Ok(Self { pid: child::pid(&child)?, _child: child, _directory: directory })
     }
-}
-
-/// Repeats a check until it holds.
-pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> io::Result<bool>) -> io::Result<()> {
-    let started = Instant::now();
-    while !holds().await? {
-        if started.elapsed() > PATIENCE {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{what} did not get there in time")));
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
-    Ok(())
-}
-
-/// Returns a free loopback address.
-pub(crate) fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
 /// Returns 256 random bits as text.

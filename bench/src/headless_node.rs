@@ -11,10 +11,11 @@ use pagewire_cluster::timing::Timing;
 
 use serde_json::value::RawValue;
 
-use crate::cluster::until;
 use crate::helper_protocol::{HelperRequest, HelperResponse, Target, requests, unsupported_request};
-use crate::load::{Plan, run_load};
+use crate::load::run_load;
 use crate::measure::now_ns;
+use crate::plan::Plan;
+use crate::scratch::until;
 use crate::view::user;
 use crate::{POOL, runtime};
 use pagewire::calls::{CallRequest, JobRequest, Mode};

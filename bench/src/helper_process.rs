@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
+use crate::child;
 use crate::cluster::Cluster;
-use crate::cpu_affinity;
 use crate::helper_protocol::{HelperRequest, HelperResponse};
 use crate::report::Times;
 
@@ -55,8 +55,8 @@ impl HelperProcess {
 
     fn spawn(mut command: Command, core: Option<usize>) -> io::Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = start(command, core)?;
-        let pid = pid(&child)?;
+        let mut child = child::start(command, core)?;
+        let pid = child::pid(&child)?;
         let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("a child without pipes"));
         };
@@ -109,17 +109,6 @@ impl HelperProcess {
         self.send(request).await?;
         self.answer().await
     }
-}
-
-/// Starts a process that is killed when the returned value is dropped.
-pub(crate) fn start(mut command: Command, core: Option<usize>) -> io::Result<Child> {
-    command.kill_on_drop(true);
-    cpu_affinity::on(core, || command.spawn())
-}
-
-/// Returns the process id of a child.
-pub(crate) fn pid(child: &Child) -> io::Result<u32> {
-    child.id().ok_or_else(|| io::Error::other("a child has ended"))
 }
 
 /// Returns the error for a response that does not match its request.

@@ -7,7 +7,7 @@ use pagewire_cluster::id::Address;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::load::Plan;
+use crate::plan::Plan;
 use crate::report::Times;
 
 /// A request to a helper process. Each has one response.

@@ -12,9 +12,9 @@ use pagewire_cluster::timing::Timing;
 use crate::cluster::{Cluster, WorkerProcess};
 use crate::helper_process::HelperProcess;
 use crate::helper_protocol::HelperRequest;
-use crate::load::Plan;
 use crate::measure::cpu;
 use crate::nats::Nats;
+use crate::plan::Plan;
 use crate::report::{Goal, Report, progress};
 use crate::{POOL, baseline_engine, payload};
 

@@ -7,12 +7,13 @@ use std::io;
 use std::time::Duration;
 
 use crate::clients::Clients;
-use crate::cluster::{Cluster, until};
+use crate::cluster::Cluster;
 use crate::cpu_affinity::Cores;
 use crate::helper_protocol::Manner;
 use crate::measure::{anonymous, peak, rss_at_rest};
 use crate::nats::Nats;
 use crate::report::{Report, progress};
+use crate::scratch::until;
 use crate::server::Node;
 
 /// After the start, until the node's first memory is read.

@@ -9,6 +9,7 @@ mod baseline_engine;
 mod baseline_nats_client;
 mod baseline_writer;
 mod calls;
+mod child;
 mod clients;
 mod cluster;
 mod cpu_affinity;
@@ -24,13 +25,16 @@ mod lives;
 mod load;
 mod measure;
 mod nats;
+mod plan;
 mod push;
 mod registry;
 mod remote_push;
 mod report;
+mod scratch;
 mod server;
 mod state;
 mod state_news;
+mod state_options;
 mod state_pages;
 mod state_sets;
 mod view;
@@ -83,7 +87,7 @@ enum Measurement {
     /// Measure memory and queries of the registry at the size of a large cluster.
     Registry(registry::Options),
     /// Measure sets of state trees and their notifications, beside bare puts and a bare delivery.
-    State(state::Options),
+    State(state_options::StateOptions),
     /// The clients. Serves requests on its standard input.
     #[command(hide = true)]
     Generator,

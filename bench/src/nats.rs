@@ -11,9 +11,9 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use crate::cluster::{free_address, scratch_directory, until};
-use crate::helper_process;
+use crate::child;
 use crate::measure::cpu;
+use crate::scratch::{free_address, scratch_directory, until};
 
 /// A NATS server, or a cluster of three.
 pub(crate) struct Nats {
@@ -81,11 +81,11 @@ impl Server {
             .args(["-js", "-a", "127.0.0.1", "-p", &address.port().to_string(), "-sd"])
             .arg(directory.path());
         command.args(member).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = helper_process::start(command, None).map_err(|error| {
+        let child = child::start(command, None).map_err(|error| {
             let program = Path::new(&program).display();
             io::Error::new(error.kind(), format!("{program}: {error}; NATS_SERVER names another program"))
         })?;
-        let pid = helper_process::pid(&child)?;
+        let pid = child::pid(&child)?;
         until("the NATS server", async || Ok(TcpStream::connect(address).await.is_ok())).await?;
         Ok(Self { pid, _child: child, _directory: directory })
     }

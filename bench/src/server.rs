@@ -10,9 +10,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Child;
 
-use crate::cluster::{Cluster, free_address, random, scratch_directory, until};
-use crate::helper_process;
+use crate::child;
+use crate::cluster::{Cluster, random};
 use crate::nats::Nats;
+use crate::scratch::{free_address, scratch_directory, until};
 
 /// A node of this build.
 pub(crate) struct Node {
@@ -57,9 +58,9 @@ impl Node {
         command.env("PAGEWIRE_NODE__ADVERTISE", format!("http://{address}"));
         command.env("PAGEWIRE_AUTH__API_KEYS", &api_key);
         command.envs(settings.iter().copied());
-        let child = helper_process::start(command, core)?;
+        let child = child::start(command, core)?;
         let http = client()?;
-        let (pid, cluster) = (helper_process::pid(&child)?, cluster.clone());
+        let (pid, cluster) = (child::pid(&child)?, cluster.clone());
         let node = Self { address, pid, cluster, api_key, http, _child: child, _directory: directory };
         until("the node", async || Ok(node.is_ready().await)).await?;
         Ok(node)

@@ -12,6 +12,7 @@ use crate::cluster::Cluster;
 use crate::nats::Nats;
 use crate::report::{Goal, Report, Times, progress};
 use crate::state_news::{Beside, News};
+use crate::state_options::{StateOptions, WARM_UP};
 use crate::state_pages::Pages;
 use crate::state_sets::{Run, Sample, Sets, set};
 use crate::view::user;
@@ -22,41 +23,7 @@ const ONE: Goal = Goal::AtLeast(10.0);
 const MANY: Goal = Goal::AtLeast(70.0);
 /// Multiple of the time of a bare put and one delivery.
 const TOLD: Goal = Goal::AtMost(2.0);
-/// Divisor of the number of operations: each variant runs that part of them before the first measurement.
-pub(crate) const WARM_UP: u64 = 10;
-
-#[derive(clap::Args)]
-pub(crate) struct Options {
-    /// Number of sets in one run, on one tree and on many.
-    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) sets: u64,
-    /// Number of concurrent sets of the one tree.
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    pub(crate) in_flight: u64,
-    /// Number of trees that are set concurrently; the sets of one tree are sequential.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    pub(crate) trees: u64,
-    /// Bytes of the value.
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(usize))]
-    pub(crate) bytes: usize,
-    /// Number of sets in one run whose notification a follower on another node receives, one at a time.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) told: u64,
-    /// Number of pages on another node that all watch one tree.
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pages: u64,
-    /// Number of sets of that tree in one run, one at a time.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
-    watched: u64,
-    /// URL of a NATS server; without it one is started (NATS_SERVER, else `nats-server` in PATH).
-    #[arg(long)]
-    nats: Option<String>,
-    /// Number of runs; the variants take turns.
-    #[arg(long, default_value_t = 5)]
-    runs: usize,
-}
-
-pub(crate) async fn run(options: Options) -> io::Result<Report> {
+pub(crate) async fn run(options: StateOptions) -> io::Result<Report> {
     let nats = Nats::start(options.nats.as_deref()).await?;
     let cluster = Cluster::new(Some(&nats));
     let sets = Sets::make(&options, &nats, &cluster).await?;
@@ -99,7 +66,7 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
 /// Selects the part of a run that a row shows.
 type Part<R, T> = fn(&R) -> &T;
 
-fn report(options: &Options, stored: usize, runs: &[Run], shared: &[Beside]) -> Report {
+fn report(options: &StateOptions, stored: usize, runs: &[Run], shared: &[Beside]) -> Report {
     let mut report = Report::new(format!(
         "State: {} sets of {} bytes, {} at the same time on one tree, or {} trees; {stored} bytes in the store; \
          on one NATS server",

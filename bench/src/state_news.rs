@@ -12,7 +12,7 @@ use pagewire_cluster::subject::Subjects;
 use crate::cluster::Cluster;
 use crate::nats::Nats;
 use crate::report::Times;
-use crate::state::Options;
+use crate::state_options::StateOptions;
 use crate::state_sets::{Sample, Sets, engine, node, set, value};
 use crate::view::user;
 use crate::{POOL, baseline_engine};
@@ -54,7 +54,7 @@ impl<'a> News<'a> {
         Ok(Self { sets, reader, listener, bare, publisher, subject, subscriber, _receiving: receiving })
     }
 
-    pub(crate) async fn measure(&mut self, options: &Options, told: u64) -> io::Result<Beside> {
+    pub(crate) async fn measure(&mut self, options: &StateOptions, told: u64) -> io::Result<Beside> {
         // lasts as long as a run without the second node
         let sets = options.sets * told / options.told;
         Ok(Beside {

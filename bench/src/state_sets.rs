@@ -16,10 +16,11 @@ use crate::baseline_nats_client;
 use crate::cluster::Cluster;
 use crate::helper_process::unexpected;
 use crate::helper_protocol::HelperResponse;
-use crate::load::{Plan, run_load};
+use crate::load::run_load;
 use crate::measure::cpu;
 use crate::nats::Nats;
-use crate::state::{Options, WARM_UP};
+use crate::plan::Plan;
+use crate::state_options::{StateOptions, WARM_UP};
 use crate::view::user;
 use pagewire::command::Context;
 use pagewire::roles::Node;
@@ -63,7 +64,7 @@ pub(crate) struct Sets<'a> {
 }
 
 impl<'a> Sets<'a> {
-    pub(crate) async fn make(options: &Options, nats: &'a Nats, cluster: &Cluster) -> io::Result<Self> {
+    pub(crate) async fn make(options: &StateOptions, nats: &'a Nats, cluster: &Cluster) -> io::Result<Self> {
         let (writer, other) = (node(cluster).await?, Cluster::new(Some(nats)));
         let owner = Entity::User(user(0).into());
         // fill the history of the tree to its full length
@@ -83,7 +84,7 @@ impl<'a> Sets<'a> {
         })
     }
 
-    pub(crate) async fn measure(&self, options: &Options, sets: u64) -> io::Result<Run> {
+    pub(crate) async fn measure(&self, options: &StateOptions, sets: u64) -> io::Result<Run> {
         let per_tree = (sets / options.trees).max(1);
         Ok(Run {
             one_put: self.plain(1, (sets / PER_PUT).max(1)).await?,
@@ -94,12 +95,12 @@ impl<'a> Sets<'a> {
         })
     }
 
-    async fn one_tree(&self, options: &Options, sets: u64) -> io::Result<Sample> {
+    async fn one_tree(&self, options: &StateOptions, sets: u64) -> io::Result<Sample> {
         self.sets(1, options.in_flight, (sets / options.in_flight).max(1), options.bytes).await
     }
 
     /// Sets all trees concurrently.
-    pub(crate) async fn trees(&self, options: &Options, sets: u64) -> io::Result<Sample> {
+    pub(crate) async fn trees(&self, options: &StateOptions, sets: u64) -> io::Result<Sample> {
         self.sets(options.trees, options.trees, (sets / options.trees).max(1), options.bytes).await
     }
 

@@ -1,4 +1,6 @@
 // Pagewire's browser client, built from clients/js/src: do not edit. Apache-2.0
+/** How a job can end. */
+export type JobEnd = "succeeded" | "failed" | "cancelled" | "dead";
 /** The reason why a request failed or a page closed. Programs use `code`, people read `message`. */
 export declare class PagewireError extends Error {
     /**
@@ -15,6 +17,7 @@ export declare class PagewireError extends Error {
     readonly state: JobEnd | undefined;
     constructor(code: string, message: string, retryable?: boolean, state?: JobEnd);
 }
+export type { JobEnd } from "./error.js";
 /**
  * The state of the connection:
  *
@@ -138,8 +141,6 @@ export interface CallOptions {
     /** Cancels the call when it is aborted: the call rejects with `cancelled`, and its handler is asked to stop. */
     signal?: AbortSignal;
 }
-/** How a job can end. */
-export type JobEnd = "succeeded" | "failed" | "cancelled" | "dead";
 /** Options of a job. */
 export interface JobOptions {
     /** How many times it is retried after a failure. */

@@ -1,4 +1,5 @@
-import type { JobEnd } from "./types.js";
+/** How a job can end. */
+export type JobEnd = "succeeded" | "failed" | "cancelled" | "dead";
 
 /** The reason why a request failed or a page closed. Programs use `code`, people read `message`. */
 export class PagewireError extends Error {

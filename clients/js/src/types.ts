@@ -1,4 +1,6 @@
-import type { PagewireError } from "./error.js";
+import type { JobEnd, PagewireError } from "./error.js";
+
+export type { JobEnd } from "./error.js";
 
 /**
  * The state of the connection:
@@ -114,9 +116,6 @@ export interface CallOptions {
   /** Cancels the call when it is aborted: the call rejects with `cancelled`, and its handler is asked to stop. */
   signal?: AbortSignal;
 }
-
-/** How a job can end. */
-export type JobEnd = "succeeded" | "failed" | "cancelled" | "dead";
 
 /** Options of a job. */
 export interface JobOptions {
