@@ -19,7 +19,7 @@ use pagewire::auth;
 use pagewire::config::{self, Config, Secret, Sources};
 
 /// The longest wait for a process to start or for a condition to hold.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The interval between two checks of a condition.
 const AGAIN: Duration = Duration::from_millis(50);
 
