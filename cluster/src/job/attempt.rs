@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use super::change::Change;
 use super::inbox::RunningGuard;
 use super::record::{MAX_CONTENT, Record};
-use super::store::{Jobs, StoredJob, TransitionFailure};
+use super::store::{Jobs, StoredJob, Transition, TransitionFailure};
 use super::transition::{Claim, RecordEvent, TransitionError};
 use crate::engine::QueueMessage;
 use crate::wire::{HandlerError, JobEvent, Progress};
@@ -25,6 +25,27 @@ pub enum Outcome {
     Stopped,
     /// The handler stopped because the worker shuts down. The job starts again on another worker.
     Returned,
+}
+
+/// How the record stands after an attempt.
+#[derive(Debug)]
+pub(super) enum AttemptEnd {
+    /// The job has ended.
+    Over,
+    /// The job runs again, not before `due` in milliseconds since the Unix epoch.
+    Again { due: u64 },
+    /// The attempt had lost the job before.
+    Lost,
+}
+
+impl AttemptEnd {
+    fn of(changed: Option<&Transition>) -> Self {
+        match changed.map(|changed| &changed.stored.record) {
+            None => Self::Lost,
+            Some(record) if record.state.is_terminal() => Self::Over,
+            Some(record) => Self::Again { due: record.due },
+        }
+    }
 }
 
 /// Reports the progress of a handler. Cheap to clone; never waits.
@@ -57,7 +78,7 @@ pub struct Attempt {
     cancelled: watch::Receiver<bool>,
     upkeep: tokio::task::JoinHandle<()>,
     /// Notifies the queue of the user that the next job may begin.
-    ended: Option<oneshot::Sender<()>>,
+    ended: Option<oneshot::Sender<AttemptEnd>>,
     running: RunningGuard,
     _slot: OwnedSemaphorePermit,
 }
@@ -68,7 +89,7 @@ impl Attempt {
         stored: StoredJob,
         claim: Claim,
         hint: Option<QueueMessage>,
-        ended: Option<oneshot::Sender<()>>,
+        ended: Option<oneshot::Sender<AttemptEnd>>,
         running: RunningGuard,
         slot: OwnedSemaphorePermit,
     ) -> Self {
@@ -123,7 +144,7 @@ impl Attempt {
         // no progress may be published after the end
         let _ = (&mut self.upkeep).await;
         let change = Change::new(event(self.claim, outcome));
-        let changed = match self.jobs.change_until_known(change, self.stored.clone(), None, |_| true).await {
+        let changed = match self.jobs.change_until_known(change, self.stored.clone(), |_| true).await {
             Ok(changed) => Some(changed),
             Err(TransitionFailure::Refused(refusal, _)) => {
                 tracing::info!(job = %self.record().id, ?refusal, "another worker has this job by now");
@@ -131,6 +152,10 @@ impl Attempt {
             }
             Err(_) => None,
         };
+        if let Some(ended) = self.ended.take() {
+            // the next job need not wait until the pages are notified
+            let _ = ended.send(AttemptEnd::of(changed.as_ref()));
+        }
         let record = changed.as_ref().map(|changed| changed.stored.record.clone());
         if let Some(changed) = changed {
             self.jobs.run_effect(changed).await;
@@ -139,9 +164,6 @@ impl Attempt {
             && let Err(error) = self.jobs.engine.ack(hint).await
         {
             tracing::debug!(%error, "hint not settled, it comes again and dies at the record");
-        }
-        if let Some(ended) = self.ended.take() {
-            let _ = ended.send(());
         }
         self.running.over();
         record
@@ -227,7 +249,7 @@ impl AttemptMonitor {
     }
 
     async fn persist_progress(&mut self, progress: Progress) {
-        match self.jobs.change(self.stored.clone(), RecordEvent::Progress(self.claim, progress), None).await {
+        match self.jobs.change(self.stored.clone(), RecordEvent::Progress(self.claim, progress)).await {
             Ok(changed) => {
                 self.check_cancelled(&changed.stored);
                 self.stored = changed.stored;

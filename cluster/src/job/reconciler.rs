@@ -184,7 +184,7 @@ impl JobReconciler {
                 if jobs.workers.is_alive(&stored.record.team(), worker).await? {
                     return Ok(false);
                 }
-                let Ok(changed) = jobs.change(stored, RecordEvent::WorkerLost(worker), None).await else {
+                let Ok(changed) = jobs.change(stored, RecordEvent::WorkerLost(worker)).await else {
                     return Ok(false);
                 };
                 tracing::info!(job = %changed.stored.record.id, worker = %worker.id, "job taken from a dead worker");

@@ -74,7 +74,7 @@ async fn node(engine: &Engine) -> (Address, Told) {
     (page, told)
 }
 
-fn number(name: &str, otherwise: u64) -> u64 {
+pub(super) fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
