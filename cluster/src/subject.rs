@@ -276,9 +276,12 @@ pub mod job_key {
         format!("quota.conn.{connection}")
     }
 
+    /// Prefix of all turn rows.
+    pub const TURNS: &str = "turn.";
+
     /// Key of the turn row of a user: the worker that owns the user's jobs, and the one job that may run.
     pub fn turn(pool: &str, lane: &str, user: &SubjectToken) -> String {
-        format!("turn.{}.{}.{user}", SubjectToken::new(pool), SubjectToken::new(lane))
+        format!("{TURNS}{}.{}.{user}", SubjectToken::new(pool), SubjectToken::new(lane))
     }
 }
 

@@ -39,6 +39,7 @@ mod submit;
 mod tests;
 mod transition;
 mod turn;
+mod turn_cleanup;
 mod turn_protocol;
 mod user_turns;
 mod wake;

@@ -308,6 +308,26 @@ async fn any_number_of_jobs_for_tomorrow_hold_up_no_job_that_is_due() {
 }
 
 #[tokio::test]
+async fn the_turn_rows_of_a_worker_that_was_killed_are_deleted() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let worker = Worker::start(&engine, &log).await;
+    for user in ["ann", "bob"] {
+        end(&jobs, submit(&jobs, assigned("echo", user)).await).await;
+    }
+    let rows = async || jobs.store.list(crate::subject::job_key::TURNS).await.unwrap().len();
+    assert_eq!(rows().await, 2);
+    let _janitor = janitor(&jobs);
+    drop(worker);
+    let gone = async {
+        while rows().await > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("the rows are deleted");
+}
+
+#[tokio::test]
 async fn a_job_that_waits_for_its_next_try_stands_aside() {
     let (engine, log) = (memory(), Log::default());
     let jobs = jobs(&engine).await;

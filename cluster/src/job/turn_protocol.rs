@@ -78,7 +78,7 @@ pub(super) struct ClaimWrite {
 
 /// The turn row that the next write of the row replaces.
 #[derive(Debug, Clone, Copy)]
-struct Base {
+struct ReplacedRow {
     expect: Precondition,
     /// Term of this worker; `None` when the write takes the user over.
     term: Option<u64>,
@@ -86,7 +86,7 @@ struct Base {
     settled: bool,
 }
 
-impl Base {
+impl ReplacedRow {
     const ABSENT: Self = Self { expect: Precondition::Absent, term: None, named: None, settled: true };
 
     fn held(turn: Turn) -> Self {
@@ -107,23 +107,23 @@ impl Base {
 enum Phase {
     Start,
     ReadTurn,
-    CheckOwner(WorkerId, Base),
+    CheckOwner(WorkerId, ReplacedRow),
     /// `since` is the revision at which the record of the named attempt was read first.
     ReadNamed {
-        base: Base,
+        base: ReplacedRow,
         since: Option<u64>,
     },
     SettleNamed {
-        base: Base,
+        base: ReplacedRow,
         since: u64,
     },
     WriteTurn {
-        base: Base,
+        base: ReplacedRow,
         put: Put,
         sent: bool,
     },
     ResolveTurn {
-        base: Base,
+        base: ReplacedRow,
         put: Put,
     },
     WriteClaim {
@@ -174,7 +174,7 @@ impl TurnProtocol {
         }
         match (mem::replace(&mut self.phase, Phase::Over), result) {
             (Phase::Start, _) => match self.turn {
-                Some(turn) => self.proceed(Base::held(turn)),
+                Some(turn) => self.proceed(ReplacedRow::held(turn)),
                 None => self.read(self.key.clone(), Phase::ReadTurn),
             },
             (Phase::ReadTurn, StepResult::Read(Ok(entry))) => self.found(entry),
@@ -241,10 +241,10 @@ impl TurnProtocol {
     /// Decides about the row that was read. An earlier incarnation of this worker is dead, because there is one at a
     /// time.
     fn found(&mut self, entry: Option<Entry>) -> TurnStep {
-        let Some(entry) = entry else { return self.proceed(Base::ABSENT) };
-        let taken = Base { expect: Precondition::Rev(entry.rev), ..Base::ABSENT };
+        let Some(entry) = entry else { return self.proceed(ReplacedRow::ABSENT) };
+        let taken = ReplacedRow { expect: Precondition::Rev(entry.rev), ..ReplacedRow::ABSENT };
         let Some(row) = TurnRow::of(&entry) else { return self.proceed(taken) };
-        let taken = Base { named: row.job, settled: row.job.is_none(), ..taken };
+        let taken = ReplacedRow { named: row.job, settled: row.job.is_none(), ..taken };
         if row.worker == self.me {
             let term = row.term.unwrap_or(entry.rev);
             let turn = Turn { rev: entry.rev, term, named: row.job, settled: taken.settled };
@@ -253,7 +253,7 @@ impl TurnProtocol {
             if self.claim.is_none() && turn.named.is_some() {
                 return self.done(TurnOutcome::Owned);
             }
-            return self.proceed(Base::held(turn));
+            return self.proceed(ReplacedRow::held(turn));
         }
         if row.worker.id == self.me.id {
             return self.proceed(taken);
@@ -263,7 +263,7 @@ impl TurnProtocol {
     }
 
     /// Settles the attempt that the row names, unless the claim is one of the same job: its own write settles it.
-    fn proceed(&mut self, base: Base) -> TurnStep {
+    fn proceed(&mut self, base: ReplacedRow) -> TurnStep {
         match (&self.claim, base.named) {
             (Some(claim), Some(named)) if !base.settled && named.id != claim.record.id => {
                 self.read_named(base, None)
@@ -272,7 +272,7 @@ impl TurnProtocol {
         }
     }
 
-    fn read_named(&mut self, base: Base, since: Option<u64>) -> TurnStep {
+    fn read_named(&mut self, base: ReplacedRow, since: Option<u64>) -> TurnStep {
         match base.named {
             Some(named) => self.read(job_key::job(named.id), Phase::ReadNamed { base, since }),
             None => self.write_turn(base),
@@ -281,7 +281,7 @@ impl TurnProtocol {
 
     /// Decides whether the named attempt can still be claimed. A claim on its way expects a revision that is not newer
     /// than the first one that was read after the row, so a record that has changed since then is settled.
-    fn settle(&mut self, base: Base, since: Option<u64>, entry: Option<Entry>) -> TurnStep {
+    fn settle(&mut self, base: ReplacedRow, since: Option<u64>, entry: Option<Entry>) -> TurnStep {
         let Some((op, found)) = entry.and_then(|entry| Some((entry.op, stored(entry)?))) else {
             return self.write_turn(base);
         };
@@ -298,7 +298,7 @@ impl TurnProtocol {
         self.write(put, Phase::SettleNamed { base, since: found.rev })
     }
 
-    fn write_turn(&mut self, base: Base) -> TurnStep {
+    fn write_turn(&mut self, base: ReplacedRow) -> TurnStep {
         let row = TurnRow { worker: self.me, term: base.term, job: self.names(base) };
         let put = Put::new(self.key.as_str(), row.encode(), base.expect);
         let put = Put { ttl: row.job.is_none().then_some(self.idle_ttl), ..put };
@@ -306,12 +306,12 @@ impl TurnProtocol {
     }
 
     /// Returns the attempt that the row names next.
-    fn names(&self, base: Base) -> Option<NamedAttempt> {
+    fn names(&self, base: ReplacedRow) -> Option<NamedAttempt> {
         let Some(claim) = &self.claim else { return base.named };
         Some(NamedAttempt { id: claim.record.id, attempt: claim.record.attempts })
     }
 
-    fn turn_written(&mut self, base: Base, rev: u64) -> TurnStep {
+    fn turn_written(&mut self, base: ReplacedRow, rev: u64) -> TurnStep {
         let named = self.names(base);
         let settled = self.claim.is_none() && base.settled;
         self.turn = Some(Turn { rev, term: base.term.unwrap_or(rev), named, settled });
