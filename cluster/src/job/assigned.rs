@@ -255,10 +255,14 @@ impl AssignedJobs {
         if self.drains() {
             return Next::Done;
         }
-        let read = match self.jobs().get(row.id).await {
-            Ok(Some(read)) => read,
-            Ok(None) => return self.forget(&row).await,
-            Err(Unavailable) => return Next::Retry,
+        let known = self.open().take_record(row.id);
+        let read = match known {
+            Some(known) => known,
+            None => match self.jobs().get(row.id).await {
+                Ok(Some(read)) => read,
+                Ok(None) => return self.forget(&row).await,
+                Err(Unavailable) => return Next::Retry,
+            },
         };
         let pause = Next::Wait(self.jobs().timing.lease_renew);
         let Some(me) = self.inbox.active() else { return pause };

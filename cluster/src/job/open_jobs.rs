@@ -11,15 +11,24 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::record::JobState;
+use super::store::StoredJob;
 use crate::engine::Entry;
 use crate::id::Key;
 
+/// Maximum number of records in memory beside their rows; the worker reads the others before their claims.
+const MAX_RECORDS: usize = 4 * 1024;
+
 /// The metadata of the row `open.<pool>.<lane>.<part>.<user>.<id>` of an open assigned job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct PendingRow {
     pub(super) user: String,
     /// Earliest time to run when the row was written, in milliseconds since the Unix epoch.
     pub(super) due: u64,
+    /// A small record as it was when the row was written, so that a claim needs no read before it. The claim fails when
+    /// the record has changed since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) job: Option<StoredJob>,
 }
 
 /// A row of an open job.
@@ -37,6 +46,8 @@ struct Tracked {
     row: OpenRow,
     /// When the job may begin, while it waits for that time.
     waits_until: Option<u64>,
+    /// The record that came with the row, until it is used.
+    record: Option<Box<StoredJob>>,
 }
 
 /// The open jobs of a lane.
@@ -47,13 +58,15 @@ pub(super) struct OpenJobs {
     due: HashMap<Arc<str>, BTreeMap<u64, Key>>,
     /// Jobs that wait for a time.
     later: BTreeSet<(u64, Key)>,
+    /// Number of records in `jobs`.
+    records: usize,
 }
 
 impl OpenJobs {
     /// Adds a row. Returns its user when the job is due; `None` when it waits, or for a row of an unknown shape.
     pub(super) fn put(&mut self, entry: &Entry, now: u64) -> Option<Arc<str>> {
         let id = id_of(&entry.key)?;
-        let PendingRow { user, due } = serde_json::from_slice(&entry.meta)
+        let PendingRow { user, due, job } = serde_json::from_slice(&entry.meta)
             .inspect_err(|error| tracing::warn!(key = entry.key, %error, "open row of an unknown shape"))
             .ok()?;
         self.remove(id);
@@ -62,7 +75,12 @@ impl OpenJobs {
             None => user.into(),
         };
         let row = OpenRow { id, key: entry.key.clone(), rev: entry.rev };
-        self.jobs.insert(id, Tracked { user: user.clone(), row, waits_until: None });
+        let fits = |job: &StoredJob| {
+            job.record.id == id && job.record.state == JobState::Queued && self.records < MAX_RECORDS
+        };
+        let record = job.filter(fits).map(Box::new);
+        self.records += usize::from(record.is_some());
+        self.jobs.insert(id, Tracked { user: user.clone(), row, waits_until: None, record });
         if due > now {
             self.wait(id, due);
             return None;
@@ -87,6 +105,7 @@ impl OpenJobs {
 
     fn remove(&mut self, id: Key) {
         let Some(tracked) = self.jobs.remove(&id) else { return };
+        self.records -= usize::from(tracked.record.is_some());
         match tracked.waits_until {
             Some(until) => drop(self.later.remove(&(until, id))),
             None => self.end(&tracked.user, tracked.row.rev),
@@ -124,6 +143,13 @@ impl OpenJobs {
     pub(super) fn first(&self, user: &str) -> Option<OpenRow> {
         let (_, id) = self.due.get(user)?.first_key_value()?;
         self.jobs.get(id).map(|tracked| tracked.row.clone())
+    }
+
+    /// Returns the record that came with the row of a job, once: after that the record has to be read.
+    pub(super) fn take_record(&mut self, job: Key) -> Option<StoredJob> {
+        let record = self.jobs.get_mut(&job)?.record.take()?;
+        self.records -= 1;
+        Some(*record)
     }
 
     /// Returns all users that have a job that is due.
@@ -165,7 +191,7 @@ mod tests {
             key: format!("open.p.l.00.{user}.{}", Key::from_bits(id)),
             rev,
             op: OperationId::default(),
-            meta: wire::encode(&PendingRow { user: user.into(), due }),
+            meta: wire::encode(&PendingRow { user: user.into(), due, job: None }),
             value: bytes::Bytes::new(),
         }
     }

@@ -10,7 +10,7 @@ use super::change::Change;
 use super::open_jobs::PendingRow;
 use super::owner_cache::OwnerCache;
 use super::quota::Quotas;
-use super::record::{Affinity, Record};
+use super::record::{Affinity, JobState, Record};
 use super::transition::{Effect, RecordEvent, TransitionError};
 use crate::engine::{
     Bucket, Consistency, Engine, Enqueue, Entry, Kv, Message, Precondition, Put, QueueMessage, Unavailable,
@@ -38,6 +38,9 @@ pub struct Jobs {
 
 /// Maximum size of a record inside a work item, in bytes: the worker that pulls the item reads a larger one.
 const MAX_HINT: usize = 4 * 1024;
+
+/// Maximum size of the metadata of an open row with its record, in bytes: a larger record is read by its worker.
+const MAX_ROW: usize = 2 * 1024;
 
 /// A record and its revision.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -194,7 +197,7 @@ impl Jobs {
     async fn try_offer(&self, stored: &StoredJob, delay: Duration) -> bool {
         match stored.record.affinity {
             Affinity::Free => self.push(stored, delay).await,
-            Affinity::Assigned => self.put_open_row(&stored.record).await,
+            Affinity::Assigned => self.put_open_row(stored).await,
         }
     }
 
@@ -211,11 +214,15 @@ impl Jobs {
 
     /// Writes the open row of an assigned job, which brings the job to the worker that owns the user. An existing row
     /// keeps its position: only the first write decides the order.
-    pub(super) async fn put_open_row(&self, record: &Record) -> bool {
+    pub(super) async fn put_open_row(&self, stored: &StoredJob) -> bool {
+        let record = &stored.record;
         let Some(user) = record.owner() else { return true };
         let key = open_key(record, &user);
-        let open = PendingRow { user, due: record.due };
-        let put = Put { meta: wire::encode(&open), ..Put::new(key, "", Precondition::Absent) };
+        let bare = PendingRow { user, due: record.due, job: None };
+        let small = record.state == JobState::Queued && record.data.get().len() <= MAX_ROW;
+        let whole = small.then(|| wire::encode(&PendingRow { job: Some(stored.clone()), ..bare.clone() }));
+        let meta = whole.filter(|meta| meta.len() <= MAX_ROW).unwrap_or_else(|| wire::encode(&bare));
+        let put = Put { meta, ..Put::new(key, "", Precondition::Absent) };
         matches!(self.store.put(put).await, Ok(_) | Err(WriteError::Conflict { .. }))
     }
 

@@ -151,7 +151,7 @@ async fn a_user_behind_any_number_of_others_is_found_without_a_wake_up() {
     let forgotten = Key::random();
     let other = jobs.submit(assigned("echo", "other"), |_| {}).await.unwrap().record;
     let record = Record { id: forgotten, user: Some("ann".into()), state: JobState::Queued, ..other };
-    jobs.store.put(jobs.put(&record, crate::engine::Precondition::Absent)).await.unwrap();
-    jobs.put_open_row(&record).await;
+    let rev = jobs.store.put(jobs.put(&record, crate::engine::Precondition::Absent)).await.unwrap();
+    jobs.put_open_row(&crate::job::store::StoredJob { record, rev }).await;
     assert_eq!(end(&jobs, forgotten).await.state, JobState::Succeeded);
 }
