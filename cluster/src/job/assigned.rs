@@ -156,11 +156,7 @@ impl AssignedJobs {
                     self.elsewhere().clear();
                     self.consider_all();
                 }
-                _ = tick.tick(), if live => {
-                    let now = clock::boot();
-                    self.elsewhere().retain(|_, until| now < *until);
-                    self.consider_all();
-                }
+                _ = tick.tick(), if live => self.look_again(),
                 _ = draining.wait_for(|draining| *draining) => break,
             }
         }
@@ -197,6 +193,14 @@ impl AssignedJobs {
     fn consider_all(self: &Arc<Self>) {
         let users = self.open().users();
         users.into_iter().for_each(|user| self.consider(user));
+    }
+
+    /// Considers the users of other workers again when their time has come, because an owner may forget a user.
+    fn look_again(self: &Arc<Self>) {
+        let now = clock::boot();
+        let users: Vec<Arc<str>> =
+            self.elsewhere().extract_if(|_, until| *until <= now).map(|(user, _)| user).collect();
+        users.into_iter().filter(|user| self.open().has(user)).for_each(|user| self.consider(user));
     }
 
     /// Starts the task of a user that has a job which is due, if the user is this worker's.
@@ -271,7 +275,7 @@ impl AssignedJobs {
         match self.turns.claim(user, me, &self.inbox.release, &read).await {
             Ok(TurnOutcome::Claimed(claimed)) => {
                 let (ended, end) = oneshot::channel();
-                self.inbox.start(claimed, me, None, Some(ended), running, slot).await;
+                self.inbox.start(*claimed, me, None, Some(ended), running, slot).await;
                 // an error means that the attempt was dropped, which is an end as well
                 if let Ok(end) = end.await {
                     self.ended(user, row.id, &end);
@@ -279,7 +283,7 @@ impl AssignedJobs {
                 Next::Again
             }
             Ok(TurnOutcome::Elsewhere(owner)) => self.leave(user, owner).await,
-            Ok(TurnOutcome::Blocked(named)) => self.take(named).await,
+            Ok(TurnOutcome::Blocked(named)) => self.take(*named).await,
             Ok(TurnOutcome::Owned | TurnOutcome::Moved) => Next::Again,
             Ok(TurnOutcome::Unavailable) => Next::Retry,
             // a job that waits for its next try stands aside

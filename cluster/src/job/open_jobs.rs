@@ -17,7 +17,7 @@ use crate::engine::Entry;
 use crate::id::Key;
 
 /// Maximum number of records in memory beside their rows; the worker reads the others before their claims.
-const MAX_RECORDS: usize = 4 * 1024;
+const MAX_RECORDS: usize = 16 * 1024;
 
 /// The metadata of the row `open.<pool>.<lane>.<part>.<user>.<id>` of an open assigned job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -145,6 +145,11 @@ impl OpenJobs {
         self.jobs.get(id).map(|tracked| tracked.row.clone())
     }
 
+    /// Returns whether a user has a job that is due.
+    pub(super) fn has(&self, user: &str) -> bool {
+        self.due.contains_key(user)
+    }
+
     /// Returns the record that came with the row of a job, once: after that the record has to be read.
     pub(super) fn take_record(&mut self, job: Key) -> Option<StoredJob> {
         let record = self.jobs.get_mut(&job)?.record.take()?;
@@ -229,7 +234,7 @@ mod tests {
         fn the_first_job_of_a_user_is_the_oldest_row_that_is_due(steps in steps()) {
             let mut open = OpenJobs::default();
             let mut rows: Vec<(u128, u64, u64)> = Vec::new();
-            let user = |id: u128| if id % 2 == 0 { "ann" } else { "bob" };
+            let user = |id: u128| if id < 3 { "ann" } else { "bob" };
             let mut now = 0;
             for (rev, (step, id, number)) in (1u64..).zip(steps) {
                 match step {

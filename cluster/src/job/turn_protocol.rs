@@ -58,11 +58,11 @@ pub(super) enum TurnOutcome {
     /// This worker owns the user.
     Owned,
     /// This worker owns the user and has claimed the job. The record after the claim.
-    Claimed(StoredJob),
+    Claimed(Box<StoredJob>),
     /// Another living worker owns the user.
     Elsewhere(WorkerId),
     /// The attempt that the row names runs, according to this record.
-    Blocked(StoredJob),
+    Blocked(Box<StoredJob>),
     /// Another writer was faster: the caller reads the job again.
     Moved,
     /// The engine does not reply. The next worker settles an unknown write.
@@ -287,7 +287,7 @@ impl TurnProtocol {
         };
         let waits = matches!(found.record.state, JobState::Scheduled | JobState::Queued);
         if found.record.state == JobState::Running {
-            return self.done(TurnOutcome::Blocked(found));
+            return self.done(TurnOutcome::Blocked(Box::new(found)));
         }
         if !waits || op == self.settling || since.is_some_and(|since| since != found.rev) {
             return self.write_turn(base);
@@ -326,7 +326,7 @@ impl TurnProtocol {
         match written {
             Ok(rev) => {
                 let record = claim.record.clone();
-                self.done(TurnOutcome::Claimed(StoredJob { record, rev }))
+                self.done(TurnOutcome::Claimed(Box::new(StoredJob { record, rev })))
             }
             Err(WriteError::Conflict { .. }) if !sent => self.done(TurnOutcome::Moved),
             Err(WriteError::Conflict { .. } | WriteError::Unknown) => {
@@ -348,6 +348,6 @@ impl TurnProtocol {
         let Some(found) = stored(entry) else { return self.done(TurnOutcome::Moved) };
         let Record { state, worker, attempts, .. } = &found.record;
         let visible = *state == JobState::Running && *worker == Some(self.me) && *attempts == attempt;
-        self.done(if own || visible { TurnOutcome::Claimed(found) } else { TurnOutcome::Moved })
+        self.done(if own || visible { TurnOutcome::Claimed(Box::new(found)) } else { TurnOutcome::Moved })
     }
 }

@@ -42,7 +42,7 @@ const ALL: Conditions = Conditions { faults: true, replacements: true, settled_b
 enum Doing {
     Nothing,
     Protocol { protocol: Box<TurnProtocol>, result: StepResult, claim: Option<String> },
-    Attempt(StoredJob),
+    Attempt(Box<StoredJob>),
 }
 
 struct SimWorker {
@@ -277,14 +277,14 @@ impl World {
     async fn done(&mut self, at: usize, outcome: TurnOutcome, replaced: bool) {
         match outcome {
             TurnOutcome::Claimed(claimed) => self.workers[at].doing = Doing::Attempt(claimed),
-            TurnOutcome::Blocked(named) => self.take(at, named).await,
+            TurnOutcome::Blocked(named) => self.take(at, *named).await,
             TurnOutcome::Moved => self.seen.late_claims += u64::from(replaced),
             TurnOutcome::Owned | TurnOutcome::Elsewhere(_) | TurnOutcome::Unavailable => {}
         }
     }
 
     /// Ends an attempt, goes on with it, or drops it without an end.
-    async fn end(&mut self, at: usize, claimed: StoredJob) {
+    async fn end(&mut self, at: usize, claimed: Box<StoredJob>) {
         let worker = &mut self.workers[at];
         let claim = Claim { worker: worker.me, attempt: claimed.record.attempts };
         let failure = HandlerError { code: "failed".into(), message: "no".into(), retryable: true };
@@ -298,7 +298,7 @@ impl World {
                 return;
             }
         };
-        match worker.jobs.change(claimed.clone(), event).await {
+        match worker.jobs.change((*claimed).clone(), event).await {
             Err(TransitionFailure::Unavailable) => worker.doing = Doing::Attempt(claimed),
             // the end is written, or another worker has the job
             _ => {
