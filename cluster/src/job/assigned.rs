@@ -13,10 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::attempt::AttemptEnd;
+use super::foreign_users::ForeignUsers;
 use super::inbox::WorkerInbox;
 use super::open_jobs::{OpenJobs, OpenRow};
 use super::store::{Jobs, StoredJob};
@@ -24,7 +25,6 @@ use super::transition::TransitionError;
 use super::turn_protocol::TurnOutcome;
 use super::unix_ms;
 use super::user_turns::UserTurns;
-use crate::clock;
 use crate::engine::{Precondition, Unavailable, Watch, WatchEvent, WatchMode, WriteError};
 use crate::id::Key;
 use crate::subject::job_key;
@@ -40,8 +40,7 @@ pub(super) struct AssignedJobs {
     put_off: Notify,
     /// Users with a running task for their jobs, each with its wake-up.
     serving: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
-    /// Users of other living workers, and when this worker looks again, on its own clock.
-    elsewhere: Mutex<HashMap<Arc<str>, Duration>>,
+    foreign: ForeignUsers,
 }
 
 /// What the task of a user does next.
@@ -64,8 +63,8 @@ pub(super) async fn watch(jobs: &Jobs, team: &WorkerGroup) -> Result<Watch, Unav
 impl AssignedJobs {
     pub(super) fn new(inbox: Arc<WorkerInbox>, id: Key) -> Self {
         let turns = Arc::new(UserTurns::new(&inbox.jobs, &inbox.team, &inbox.lease, id));
-        let (open, serving, elsewhere) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { inbox, id, turns, open, put_off: Notify::new(), serving, elsewhere }
+        let (open, serving, foreign) = (Mutex::default(), Mutex::default(), ForeignUsers::default());
+        Self { inbox, id, turns, open, put_off: Notify::new(), serving, foreign }
     }
 
     fn open(&self) -> MutexGuard<'_, OpenJobs> {
@@ -74,10 +73,6 @@ impl AssignedJobs {
 
     fn serving(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Notify>>> {
         self.serving.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn elsewhere(&self) -> MutexGuard<'_, HashMap<Arc<str>, Duration>> {
-        self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn jobs(&self) -> &Jobs {
@@ -153,7 +148,7 @@ impl AssignedJobs {
                     users.into_iter().filter(|_| live).for_each(|user| self.consider(user));
                 }
                 Ok(()) = changes.changed(), if live => {
-                    self.elsewhere().clear();
+                    self.foreign.clear();
                     self.consider_all();
                 }
                 _ = tick.tick(), if live => self.look_again(),
@@ -197,17 +192,17 @@ impl AssignedJobs {
 
     /// Considers the users of other workers again when their time has come, because an owner may forget a user.
     fn look_again(self: &Arc<Self>) {
-        let now = clock::boot();
-        let users: Vec<Arc<str>> =
-            self.elsewhere().extract_if(|_, until| *until <= now).map(|(user, _)| user).collect();
+        let users = self.foreign.take_due();
         users.into_iter().filter(|user| self.open().has(user)).for_each(|user| self.consider(user));
     }
 
     /// Starts the task of a user that has a job which is due, if the user is this worker's.
     fn consider(self: &Arc<Self>, user: Arc<str>) {
-        let looked = || self.elsewhere().get(&user).is_some_and(|until| clock::boot() < *until);
         let chosen = || self.jobs().workers.roster().choose(&self.inbox.team, &user) == Some(self.id);
-        if self.serving().contains_key(&user) || self.turns.has(&user) || (!looked() && chosen()) {
+        if self.serving().contains_key(&user)
+            || self.turns.has(&user)
+            || (!self.foreign.has(&user) && chosen())
+        {
             self.serve(user);
         }
     }
@@ -232,7 +227,12 @@ impl AssignedJobs {
         let this = self.clone();
         tokio::spawn(async move {
             loop {
-                match this.run_next(&user).await {
+                let next = match this.wait_for_slot(&user).await {
+                    // most users wait for a slot: only those with one take the memory of a claim
+                    Some(slot) => Box::pin(this.run_next(&user, slot)).await,
+                    None => Next::Done,
+                };
+                match next {
                     Next::Again => {}
                     Next::Retry => this.jobs().wait_to_retry().await,
                     Next::Wait(wait) => drop(timeout(wait, bell.notified()).await),
@@ -252,13 +252,18 @@ impl AssignedJobs {
         });
     }
 
-    /// Runs the first job of a user that is due to its end.
-    async fn run_next(self: &Arc<Self>, user: &Arc<str>) -> Next {
-        let Some(row) = self.open().first(user) else { return Next::Done };
-        let Ok(slot) = self.inbox.slots.clone().acquire_owned().await else { return Next::Done };
-        if self.drains() {
-            return Next::Done;
+    /// Waits for a slot for a user with a job that is due. Returns `None` when no job is to be run here now.
+    async fn wait_for_slot(&self, user: &str) -> Option<OwnedSemaphorePermit> {
+        if !self.open().has(user) {
+            return None;
         }
+        let slot = self.inbox.slots.clone().acquire_owned().await.ok();
+        slot.filter(|_| !self.drains())
+    }
+
+    /// Runs the first job of a user that is due to its end.
+    async fn run_next(self: &Arc<Self>, user: &Arc<str>, slot: OwnedSemaphorePermit) -> Next {
+        let Some(row) = self.open().first(user) else { return Next::Done };
         let known = self.open().take_record(row.id);
         let read = match known {
             Some(known) => known,
@@ -329,7 +334,7 @@ impl AssignedJobs {
         if drains {
             return Next::Wait(timing.lease_renew / 10);
         }
-        self.elsewhere().insert(user.clone(), clock::boot() + timing.lease_ttl);
+        self.foreign.put(user.clone(), timing.lease_ttl);
         self.jobs().wake_at(owner.id, user).await;
         Next::Done
     }

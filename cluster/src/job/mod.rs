@@ -24,6 +24,7 @@ mod call;
 mod call_subscription;
 mod change;
 mod expire;
+mod foreign_users;
 mod inbox;
 mod notify;
 mod open_jobs;

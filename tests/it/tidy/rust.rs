@@ -74,6 +74,17 @@ fn some_things_have_one_place() {
     report(&violations, "Each of these has exactly one place.");
 }
 
+#[test]
+fn jobs_use_no_atomic_batch() {
+    let jobs = rust().into_iter().filter(|source| source.path.starts_with("cluster/src/job/"));
+    let batches = jobs.filter(|source| source.code().any(|(_, line)| line.contains("BatchOp")));
+    let violations: Vec<_> = batches.map(|source| source.path).collect();
+    report(
+        &violations,
+        "A NATS server with file storage creates a store on disk per batch: write single keys.",
+    );
+}
+
 /// Durations outside `timing.rs` and the configuration, each with the reason why no other process relies on it.
 const OWN_DURATIONS: &[(&str, &str)] = &[
     ("cluster/src/engine/faulty/mod.rs", "a fault's length, for tests"),
