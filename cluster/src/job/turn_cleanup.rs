@@ -46,7 +46,7 @@ impl TurnCleanup {
 
 /// Deletes the row of a worker that is not alive if its attempt is over. A living worker that this process does not
 /// know yet loses nothing but its row: it takes the user again.
-async fn delete_if_over(jobs: &Jobs, entry: Entry) -> Result<(), Unavailable> {
+pub(super) async fn delete_if_over(jobs: &Jobs, entry: Entry) -> Result<(), Unavailable> {
     let Some(TurnRow { worker, job: Some(named), .. }) = TurnRow::of(&entry) else { return Ok(()) };
     if jobs.workers.roster().is_current(worker) {
         return Ok(());
