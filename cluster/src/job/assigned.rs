@@ -124,7 +124,7 @@ impl AssignedJobs {
     /// Applies the watch of open jobs and starts what is due, until this worker drains.
     pub(super) async fn feed(self: Arc<Self>, mut watch: Watch) {
         let mut changes = self.jobs().workers.changes();
-        let mut draining = self.inbox.draining.subscribe();
+        let (mut link, mut draining) = (self.jobs().engine.link(), self.inbox.draining.subscribe());
         let mut tick = interval(self.jobs().timing.lease_renew);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // before the whole snapshot is read, an older row of a user may be missing
@@ -147,10 +147,9 @@ impl AssignedJobs {
                     let users = self.open().advance(unix_ms());
                     users.into_iter().filter(|_| live).for_each(|user| self.consider(user));
                 }
-                Ok(()) = changes.changed(), if live => {
-                    self.foreign.clear();
-                    self.consider_all();
-                }
+                Ok(()) = changes.changed(), if live => self.consider_all(),
+                // a message to the owner of a user may have been lost with the connection
+                Ok(()) = link.changed(), if live => self.consider_all(),
                 _ = tick.tick(), if live => self.look_again(),
                 _ = draining.wait_for(|draining| *draining) => break,
             }
@@ -186,23 +185,21 @@ impl AssignedJobs {
     }
 
     fn consider_all(self: &Arc<Self>) {
+        self.foreign.clear();
         let users = self.open().users();
         users.into_iter().for_each(|user| self.consider(user));
     }
 
     /// Considers the users of other workers again when their time has come, because an owner may forget a user.
     fn look_again(self: &Arc<Self>) {
-        let users = self.foreign.take_due();
-        users.into_iter().filter(|user| self.open().has(user)).for_each(|user| self.consider(user));
+        self.foreign.take_due().into_iter().for_each(|user| self.consider(user));
     }
 
     /// Starts the task of a user that has a job which is due, if the user is this worker's.
     fn consider(self: &Arc<Self>, user: Arc<str>) {
         let chosen = || self.jobs().workers.roster().choose(&self.inbox.team, &user) == Some(self.id);
-        if self.serving().contains_key(&user)
-            || self.turns.has(&user)
-            || (!self.foreign.has(&user) && chosen())
-        {
+        let ours = self.serving().contains_key(&user) || self.turns.has(&user);
+        if ours || (!self.foreign.has(&user) && chosen()) {
             self.serve(user);
         }
     }
@@ -330,11 +327,10 @@ impl AssignedJobs {
     /// Leaves a user to its owner.
     async fn leave(&self, user: &Arc<str>, owner: WorkerId) -> Next {
         let drains = self.jobs().workers.roster().row(owner.id).is_some_and(|row| row.draining);
-        let timing = &self.jobs().timing;
         if drains {
-            return Next::Wait(timing.lease_renew / 10);
+            return Next::Wait(self.jobs().timing.lease_renew / 10);
         }
-        self.foreign.put(user.clone(), timing.lease_ttl);
+        self.foreign.put(user.clone(), self.jobs().timing.redelivery);
         self.jobs().wake_at(owner.id, user).await;
         Next::Done
     }
