@@ -213,6 +213,15 @@ mod tests {
     }
 
     #[test]
+    fn a_row_keeps_its_shape_and_one_without_a_record_is_read() {
+        let row = PendingRow { user: "ann".into(), due: 5, job: None };
+        assert_eq!(wire::encode(&row), r#"{"user":"ann","due":5}"#);
+        let mut open = OpenJobs::default();
+        assert!(open.put(&entry(1, "ann", 1, 5), 5).is_some());
+        assert!(open.take_record(Key::from_bits(1)).is_none());
+    }
+
+    #[test]
     fn a_row_of_another_shape_is_left_alone() {
         let mut open = OpenJobs::default();
         let foreign = Entry { meta: "7".into(), ..entry(1, "ann", 1, 0) };

@@ -14,7 +14,8 @@ use crate::wire::{self, JobUpdate, PeerRequest, PeerResponse, PushCounts};
 /// the workers are killed and start again. Every job ends exactly once, and no successful result is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_job_ends_once_whatever_breaks() {
-    for seed in 0..2u64 {
+    let first = number("PAGEWIRE_SIM_SEED", 0);
+    for seed in first..first + number("PAGEWIRE_SIM_RUNS", 2) {
         let memory = Memory::with_timing(&TIMING);
         let engines = memory.clone();
         let process =
