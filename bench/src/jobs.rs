@@ -1,10 +1,10 @@
-//! Measures durable jobs from a headless node to a worker, beside a bare work queue with and without three conditional
-//! puts, in turns on the same servers.
+//! Measures durable jobs from a headless node to a worker, for any worker and assigned to users, beside a bare work
+//! queue with and without three conditional puts, in turns on the same servers.
 
 use std::io;
 use std::time::{Duration, Instant};
 
-use pagewire_cluster::engine::{Bucket, Engine};
+use pagewire_cluster::engine::{Bucket, Engine, Watch, WatchEvent, WatchMode};
 use pagewire_cluster::job::{JobState, Record};
 use pagewire_cluster::subject::{job_key, route};
 use pagewire_cluster::timing::Timing;
@@ -16,6 +16,7 @@ use crate::measure::cpu;
 use crate::nats::Nats;
 use crate::plan::Plan;
 use crate::report::{Goal, Report, progress};
+use crate::scratch::PATIENCE;
 use crate::{POOL, baseline_engine, payload};
 
 /// Number of jobs of each variant before the first measurement.
@@ -24,6 +25,8 @@ const WARM_UP: u64 = 500;
 const AGAIN: Duration = Duration::from_millis(5);
 /// Percent of the rate of a bare queue with three puts.
 const GOAL: Goal = Goal::AtLeast(70.0);
+/// Percent of the rate of jobs for any worker.
+const ASSIGNED_GOAL: Goal = Goal::AtLeast(70.0);
 /// The lane of workers that name none.
 const LANE: &str = "stable";
 
@@ -35,6 +38,9 @@ pub(crate) struct Options {
     /// Number of concurrent submissions, and of the worker's slots.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1000))]
     in_flight: u64,
+    /// Number of users that the assigned jobs belong to, in turn.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+    users: u64,
     /// Bytes of the argument, which is also the result.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(16..=60_000))]
     bytes: u64,
@@ -60,6 +66,8 @@ struct Side {
 /// The processes of the measurement.
 struct Fixture {
     jobs: Side,
+    /// The rows of assigned jobs that have not ended.
+    open: Watch,
     _worker: WorkerProcess,
     bare: Side,
     _bare_worker: HelperProcess,
@@ -88,6 +96,7 @@ struct Run {
     queue: Sample,
     puts: Sample,
     jobs: Sample,
+    assigned: Sample,
 }
 
 pub(crate) async fn run(options: Options) -> io::Result<Report> {
@@ -100,7 +109,8 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
     }
     progress("");
     let jobs = WARM_UP.min(options.jobs) + options.jobs * options.runs as u64;
-    bed.check(jobs).await?;
+    // those for any worker and the assigned ones
+    bed.check(2 * jobs).await?;
     Ok(report(&options, &runs))
 }
 
@@ -133,16 +143,24 @@ impl Fixture {
             route: route(POOL, baseline_engine::LANE),
         };
         let payload = payload(options.bytes);
-        Ok(Self { nats, jobs, _worker: worker, bare, _bare_worker: working, payload })
+        let open = job_key::open(POOL, LANE);
+        let mut open =
+            jobs.engine.kv(Bucket::Jobs).watch(&open, WatchMode::Meta).await.map_err(io::Error::other)?;
+        while !matches!(open.next().await, None | Some(WatchEvent::Live)) {}
+        Ok(Self { nats, jobs, open, _worker: worker, bare, _bare_worker: working, payload })
     }
 
     async fn measure(&mut self, options: &Options, jobs: u64) -> io::Result<Run> {
         let plan = Plan::together(jobs, options.in_flight);
-        let submit = HelperRequest::Submit { payload: self.payload.clone(), users: 0, plan };
+        let submit = |users| HelperRequest::Submit { payload: self.payload.clone(), users, plan };
         Ok(Run {
-            queue: self.bare.measure(&self.nats, &HelperRequest::Hint { plan }, jobs).await?,
-            puts: self.bare.measure(&self.nats, &submit, jobs).await?,
-            jobs: self.jobs.measure(&self.nats, &submit, jobs).await?,
+            queue: self.bare.measure(&self.nats, &HelperRequest::Hint { plan }, jobs, None).await?,
+            puts: self.bare.measure(&self.nats, &submit(0), jobs, None).await?,
+            jobs: self.jobs.measure(&self.nats, &submit(0), jobs, None).await?,
+            assigned: {
+                let open = Some(&mut self.open);
+                self.jobs.measure(&self.nats, &submit(options.users), jobs, open).await?
+            },
         })
     }
 
@@ -161,14 +179,26 @@ impl Fixture {
 }
 
 impl Side {
-    /// Measures from the first submission until the last work item is acknowledged.
-    async fn measure(&mut self, nats: &Nats, request: &HelperRequest, jobs: u64) -> io::Result<Sample> {
+    /// Measures from the first submission until the last work item is acknowledged or, with `open`, the last row of an
+    /// assigned job is deleted.
+    async fn measure(
+        &mut self,
+        nats: &Nats,
+        request: &HelperRequest,
+        jobs: u64,
+        open: Option<&mut Watch>,
+    ) -> io::Result<Sample> {
         let pids = [self.submitting.pid(), self.working];
         let used = || Ok::<_, io::Error>([Some(cpu(pids[0])?), Some(cpu(pids[1])?), nats.cpu()?]);
         let (before, started) = (used()?, Instant::now());
         self.submitting.took(request).await?;
-        while self.engine.depth(&self.route).await.map_err(io::Error::other)? > 0 {
-            tokio::time::sleep(AGAIN).await;
+        match open {
+            Some(open) => deleted(open, jobs).await?,
+            None => {
+                while self.engine.depth(&self.route).await.map_err(io::Error::other)? > 0 {
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
         }
         let (seconds, after) = (started.elapsed().as_secs_f64(), used()?);
         let per_job = |part: usize| {
@@ -180,19 +210,34 @@ impl Side {
     }
 }
 
+/// Waits until that many rows are deleted.
+async fn deleted(open: &mut Watch, rows: u64) -> io::Result<()> {
+    let mut left = rows;
+    while left > 0 {
+        let event = tokio::time::timeout(PATIENCE, open.next()).await.map_err(io::Error::other)?;
+        match event {
+            Some(WatchEvent::Delete { .. }) => left -= 1,
+            Some(_) => {}
+            None => return Err(io::Error::other("the watch of open jobs has ended")),
+        }
+    }
+    Ok(())
+}
+
 /// Selects the sample of one variant.
 type Part = fn(&Run) -> &Sample;
 
 fn report(options: &Options, runs: &[Run]) -> Report {
     let servers = if options.replicas == 1 { "one NATS server" } else { "three NATS servers, replicas 3" };
     let mut report = Report::new(format!(
-        "Jobs: {} with arguments of {} bytes, {} at the same time, on {servers}",
-        options.jobs, options.bytes, options.in_flight
+        "Jobs: {} with arguments of {} bytes, {} at the same time, on {servers}; assigned ones of {} users",
+        options.jobs, options.bytes, options.in_flight, options.users
     ));
-    let ways: [(&str, Part); 3] = [
+    let ways: [(&str, Part); 4] = [
         ("bare queue", |run| &run.queue),
         ("bare queue with three puts", |run| &run.puts),
         ("jobs", |run| &run.jobs),
+        ("assigned jobs", |run| &run.assigned),
     ];
     for (name, way) in ways {
         let of = |part: fn(&Sample) -> f64| runs.iter().map(|run| part(way(run))).collect::<Vec<_>>();
@@ -208,5 +253,12 @@ fn report(options: &Options, runs: &[Run]) -> Report {
     report.goal("jobs : bare queue with three puts, rate", "%", &rate, GOAL);
     report.row("jobs : bare queue with three puts, per CPU second", "%", &cost);
     report.row("jobs : bare queue, rate", "%", &ratio(|run| run.jobs.rate / run.queue.rate));
+    let assigned = ratio(|run| run.assigned.rate / run.jobs.rate);
+    report.goal("assigned jobs : jobs, rate", "%", &assigned, ASSIGNED_GOAL);
+    report.row(
+        "assigned jobs : jobs, per CPU second",
+        "%",
+        &ratio(|run| run.jobs.cost() / run.assigned.cost()),
+    );
     report
 }

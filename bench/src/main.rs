@@ -78,7 +78,7 @@ enum Measurement {
     RemotePush(remote_push::Options),
     /// Measure calls of a worker, beside bare NATS requests.
     Calls(calls::Options),
-    /// Measure durable jobs, beside a bare work queue with and without three conditional puts.
+    /// Measure durable jobs, for any worker and assigned to users, beside a bare work queue.
     Jobs(jobs::Options),
     /// Measure the time until a weight change is applied everywhere.
     Weights(weights::Options),

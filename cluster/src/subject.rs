@@ -276,10 +276,12 @@ pub mod job_key {
         format!("quota.conn.{connection}")
     }
 
-    /// Key of the row that names the worker assigned to a user: the fence of the worker's writes for this
-    /// user.
-    pub fn fence(pool: &str, lane: &str, user: &SubjectToken) -> String {
-        format!("fence.{}.{}.{user}", SubjectToken::new(pool), SubjectToken::new(lane))
+    /// Prefix of all turn rows.
+    pub const TURNS: &str = "turn.";
+
+    /// Key of the turn row of a user: the worker that owns the user's jobs, and the one job that may run.
+    pub fn turn(pool: &str, lane: &str, user: &SubjectToken) -> String {
+        format!("{TURNS}{}.{}.{user}", SubjectToken::new(pool), SubjectToken::new(lane))
     }
 }
 

@@ -164,7 +164,7 @@ fn changed(
             let message = format!("this job is {}: {rule}", stored.record.state.text());
             Err(ApiError::new(ErrorCode::Conflict, message))
         }
-        Err(TransitionFailure::Refused(..) | TransitionFailure::Fenced | TransitionFailure::Unavailable) => {
+        Err(TransitionFailure::Refused(..) | TransitionFailure::Unavailable) => {
             Err(ApiError::new(ErrorCode::Unavailable, "the job cannot be changed now; it may have happened"))
         }
     }

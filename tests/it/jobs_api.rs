@@ -361,3 +361,17 @@ async fn executors_show_the_workers_of_the_cluster() {
     worker.expect("a worker").terminate();
     eventually("it counts no more", SOON, async || (kinds().await == remote(0)).then_some(())).await;
 }
+
+#[tokio::test]
+async fn a_users_jobs_for_tomorrow_hold_up_none_that_is_due_at_a_worker_over_nats() {
+    let place = Place::cluster().await;
+    let api = place.api();
+    let tomorrow = time::OffsetDateTime::now_utc() + Duration::from_secs(24 * 3600);
+    let tomorrow = tomorrow.format(&time::format_description::well_known::Rfc3339).expect("a time");
+    for _ in 0..270 {
+        submit(&api, json!({"kind": "echo", "data": 1, "user": "ann", "run_at": tomorrow})).await;
+    }
+    let job = submit(&api, json!({"kind": "echo", "data": 2, "user": "ann"})).await;
+    let ended = becomes(&api, &job, "succeeded").await;
+    assert_eq!((&ended["exec_mode"], &ended["result"]), (&json!("assigned"), &json!(2)), "{ended}");
+}

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use super::change::Change;
 use super::inbox::RunningGuard;
 use super::record::{MAX_CONTENT, Record};
-use super::store::{Jobs, StoredJob, TransitionFailure};
+use super::store::{Jobs, StoredJob, Transition, TransitionFailure};
 use super::transition::{Claim, RecordEvent, TransitionError};
 use crate::code::ErrorCode;
 use crate::engine::QueueMessage;
@@ -26,6 +26,27 @@ pub enum Outcome {
     Stopped,
     /// The handler stopped because the worker shuts down. The job starts again on another worker.
     Returned,
+}
+
+/// How the record stands after an attempt.
+#[derive(Debug)]
+pub(super) enum AttemptEnd {
+    /// The job has ended.
+    Over,
+    /// The job runs again, not before `due` in milliseconds since the Unix epoch.
+    Again { due: u64 },
+    /// The attempt had lost the job before.
+    Lost,
+}
+
+impl AttemptEnd {
+    fn of(changed: Option<&Transition>) -> Self {
+        match changed.map(|changed| &changed.stored.record) {
+            None => Self::Lost,
+            Some(record) if record.state.is_terminal() => Self::Over,
+            Some(record) => Self::Again { due: record.due },
+        }
+    }
 }
 
 /// Reports the progress of a handler. Cheap to clone; never waits.
@@ -58,7 +79,7 @@ pub struct Attempt {
     cancelled: watch::Receiver<bool>,
     upkeep: tokio::task::JoinHandle<()>,
     /// Notifies the queue of the user that the next job may begin.
-    ended: Option<oneshot::Sender<()>>,
+    ended: Option<oneshot::Sender<AttemptEnd>>,
     running: RunningGuard,
     _slot: OwnedSemaphorePermit,
 }
@@ -69,7 +90,7 @@ impl Attempt {
         stored: StoredJob,
         claim: Claim,
         hint: Option<QueueMessage>,
-        ended: Option<oneshot::Sender<()>>,
+        ended: Option<oneshot::Sender<AttemptEnd>>,
         running: RunningGuard,
         slot: OwnedSemaphorePermit,
     ) -> Self {
@@ -124,7 +145,7 @@ impl Attempt {
         // no progress may be published after the end
         let _ = (&mut self.upkeep).await;
         let change = Change::new(event(self.claim, outcome));
-        let changed = match self.jobs.change_until_known(change, self.stored.clone(), None, |_| true).await {
+        let changed = match self.jobs.change_until_known(change, self.stored.clone(), |_| true).await {
             Ok(changed) => Some(changed),
             Err(TransitionFailure::Refused(refusal, _)) => {
                 tracing::info!(job = %self.record().id, ?refusal, "another worker has this job by now");
@@ -132,6 +153,10 @@ impl Attempt {
             }
             Err(_) => None,
         };
+        if let Some(ended) = self.ended.take() {
+            // the next job need not wait until the pages are notified
+            let _ = ended.send(AttemptEnd::of(changed.as_ref()));
+        }
         let record = changed.as_ref().map(|changed| changed.stored.record.clone());
         if let Some(changed) = changed {
             self.jobs.run_effect(changed).await;
@@ -140,9 +165,6 @@ impl Attempt {
             && let Err(error) = self.jobs.engine.ack(hint).await
         {
             tracing::debug!(%error, "hint not settled, it comes again and dies at the record");
-        }
-        if let Some(ended) = self.ended.take() {
-            let _ = ended.send(());
         }
         self.running.over();
         record
@@ -228,7 +250,7 @@ impl AttemptMonitor {
     }
 
     async fn persist_progress(&mut self, progress: Progress) {
-        match self.jobs.change(self.stored.clone(), RecordEvent::Progress(self.claim, progress), None).await {
+        match self.jobs.change(self.stored.clone(), RecordEvent::Progress(self.claim, progress)).await {
             Ok(changed) => {
                 self.check_cancelled(&changed.stored);
                 self.stored = changed.stored;

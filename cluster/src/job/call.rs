@@ -117,9 +117,9 @@ impl OutgoingCall<'_> {
     }
 
     async fn own(&self, user: &str) -> Result<Box<RawValue>, CallError> {
-        let fence = job_key::fence(&self.team.pool, &self.team.lane, &SubjectToken::new(user));
+        let turn = job_key::turn(&self.team.pool, &self.team.lane, &SubjectToken::new(user));
         let lives = |worker: &Key| self.jobs.workers.roster().current_epoch(*worker).is_some();
-        let mut worker = match self.jobs.owners.get(&fence).filter(lives) {
+        let mut worker = match self.jobs.owners.get(&turn).filter(lives) {
             Some(guess) => Some(guess),
             None => self.jobs.own_worker(self.team, user).await,
         };
@@ -141,7 +141,7 @@ impl OutgoingCall<'_> {
                 }
                 Err(error) => return Err(error),
             };
-            self.jobs.owners.remember(fence, asked);
+            self.jobs.owners.remember(turn, asked);
             return outcome;
         }
         Err(CallError::Busy)

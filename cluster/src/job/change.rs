@@ -9,12 +9,11 @@
 
 use tokio::time::{Instant, timeout};
 
-use super::store::{Fence, Jobs, StoredJob, Transition, TransitionFailure, stored};
+use super::store::{Jobs, StoredJob, Transition, TransitionFailure, stored};
 use super::transition::{RecordEvent, apply};
 use super::unix_ms;
 use crate::engine::{
-    BatchOp, ConnectionState, Consistency, OperationId, Precondition, Put, Resolution, Unavailable,
-    WriteError,
+    ConnectionState, Consistency, OperationId, Precondition, Put, Resolution, Unavailable, WriteError,
 };
 use crate::id::Key;
 
@@ -39,9 +38,8 @@ impl Jobs {
         &self,
         stored: StoredJob,
         event: RecordEvent,
-        fence: Option<&Fence>,
     ) -> Result<Transition, TransitionFailure> {
-        self.try_change(&mut Change::new(event), stored, fence).await
+        self.try_change(&mut Change::new(event), stored).await
     }
 
     /// Repeats a change while its outcome is unknown and `goes_on` returns `true`. The argument of `goes_on` is whether
@@ -50,11 +48,10 @@ impl Jobs {
         &self,
         mut change: Change,
         stored: StoredJob,
-        fence: Option<&Fence>,
         goes_on: impl Fn(bool) -> bool,
     ) -> Result<Transition, TransitionFailure> {
         loop {
-            match self.try_change(&mut change, stored.clone(), fence).await {
+            match self.try_change(&mut change, stored.clone()).await {
                 Err(TransitionFailure::Unavailable) if goes_on(change.sent) => self.wait_to_retry().await,
                 outcome => return outcome,
             }
@@ -67,7 +64,6 @@ impl Jobs {
         &self,
         change: &mut Change,
         mut stored: StoredJob,
-        fence: Option<&Fence>,
     ) -> Result<Transition, TransitionFailure> {
         loop {
             let (next, after) = match apply(&stored.record, change.event.clone(), unix_ms(), &self.timing) {
@@ -79,16 +75,7 @@ impl Jobs {
             };
             let put = Put { op: change.op, ..self.put(&next, Precondition::Rev(stored.rev)) };
             let key = put.key.clone();
-            let written = match fence {
-                None => self.store.put(put).await,
-                Some(Fence { key, rev }) => {
-                    let check = BatchOp::Check { key: key.clone(), rev: *rev };
-                    self.store.commit(vec![BatchOp::Put(put), check]).await
-                }
-            };
-            let doubtful = match written {
-                // a commit returns the bucket's revision; if the record's own revision is lower, the next change finds
-                // that out
+            let doubtful = match self.store.put(put).await {
                 Ok(rev) => return Ok(Transition { stored: StoredJob { record: next, rev }, after }),
                 Err(WriteError::Conflict { .. }) => false,
                 Err(WriteError::Unknown) => true,
@@ -99,13 +86,10 @@ impl Jobs {
             let entry = entry
                 .map_err(|Unavailable| TransitionFailure::Unavailable)?
                 .ok_or(TransitionFailure::Gone)?;
-            let (own, rev) = (entry.op == change.op, entry.rev);
-            let seen = std::mem::replace(&mut stored, self::stored(entry).ok_or(TransitionFailure::Gone)?);
+            let own = entry.op == change.op;
+            stored = self::stored(entry).ok_or(TransitionFailure::Gone)?;
             if own {
                 return Ok(self::found(change, stored));
-            }
-            if fence.is_some() && !doubtful && rev == seen.rev {
-                return Err(TransitionFailure::Fenced);
             }
         }
     }

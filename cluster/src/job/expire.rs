@@ -52,7 +52,7 @@ impl JobReconciler {
                 }
                 Err(TransitionFailure::Refused(_, stored)) => self.track(jobs, &stored),
                 Err(TransitionFailure::Gone) => self.forget(id),
-                Err(TransitionFailure::Fenced | TransitionFailure::Unavailable) => return Err(Unavailable),
+                Err(TransitionFailure::Unavailable) => return Err(Unavailable),
             }
         }
         Ok(ended)
@@ -81,7 +81,7 @@ async fn end_unclaimed(jobs: &Jobs, id: Key, wait_ms: u64) -> Result<Option<Stor
     if stored.record.state.is_terminal() {
         return Ok(Some(stored));
     }
-    let changed = jobs.change(stored, RecordEvent::Expire { wait_ms }, None).await?;
+    let changed = jobs.change(stored, RecordEvent::Expire { wait_ms }).await?;
     tracing::info!(job = %id, pool = changed.stored.record.pool, "job ended: no worker took it in time");
     jobs.run_effect(changed).await;
     Ok(None)

@@ -1,6 +1,6 @@
 //! The requests that a worker receives, and the work that runs in it.
 //!
-//! Owns: the subscriptions of a worker and its slots. Never: which jobs the worker looks for (`queue`, `affinity`).
+//! Owns: the subscriptions of a worker and its slots. Never: which jobs the worker looks for (`queue`, `assigned`).
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -12,11 +12,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::affinity::UserAffinity;
-use super::attempt::Attempt;
+use super::assigned::AssignedJobs;
+use super::attempt::{Attempt, AttemptEnd};
 use super::change::Change;
 use super::record::{JobState, Record};
-use super::store::{Fence, Jobs, StoredJob, Transition, TransitionFailure};
+use super::store::{Jobs, StoredJob, Transition, TransitionFailure};
 use super::stream::{IncomingCall, Work};
 use super::transition::{Claim, RecordEvent, TransitionError};
 use crate::engine::{BusEvent, Message, QueueMessage, Subscription, Unavailable};
@@ -90,7 +90,7 @@ impl ControlSubscriptions {
 /// Handles the messages that this worker receives.
 pub(super) async fn listen(
     inbox: Arc<WorkerInbox>,
-    assigned: Arc<UserAffinity>,
+    assigned: Arc<AssignedJobs>,
     control: ControlSubscriptions,
 ) {
     let ControlSubscriptions { mut own, mut team } = control;
@@ -148,7 +148,7 @@ impl WorkerInbox {
     }
 
     /// Handles a message for this worker alone.
-    fn handle_control(self: Arc<Self>, assigned: &Arc<UserAffinity>, message: Message) {
+    fn handle_control(self: Arc<Self>, assigned: &Arc<AssignedJobs>, message: Message) {
         match message.subject.rsplit('.').next() {
             Some(worker_leaf::ALIVE) => {
                 tokio::spawn(async move { self.reply_bytes(message, bytes::Bytes::new()).await });
@@ -170,7 +170,7 @@ impl WorkerInbox {
             }
             Some(worker_leaf::WAKE) => {
                 if let Some(Wake { user }) = read(&message) {
-                    assigned.serve(user);
+                    assigned.wake(user);
                 }
             }
             Some(worker_leaf::CALL) => self.assigned_call(assigned, message),
@@ -191,7 +191,7 @@ impl WorkerInbox {
     }
 
     /// Handles a call for the assigned worker of a user: only that worker serves it.
-    fn assigned_call(self: Arc<Self>, assigned: &Arc<UserAffinity>, question: Message) {
+    fn assigned_call(self: Arc<Self>, assigned: &Arc<AssignedJobs>, question: Message) {
         let Some(call) = read::<WorkerCall>(&question) else { return };
         let Some(user) = call.user.clone() else { return };
         if assigned.has(&user) {
@@ -277,34 +277,45 @@ impl WorkerInbox {
     }
 
     /// Returns this incarnation of the worker, while it holds its lease and its work is received.
-    fn active(&self) -> Option<WorkerId> {
+    pub(super) fn active(&self) -> Option<WorkerId> {
         self.lease.worker().filter(|_| !self.work.is_closed())
     }
 
-    /// Claims a job and passes it, with the slot, to the receiver that runs handlers. If the reply to the claim is
+    /// Claims a free job and passes it, with the slot, to the receiver that runs handlers. If the reply to the claim is
     /// lost, its outcome is resolved during this incarnation of the worker; a claim that stays behind is given back by
     /// [`WorkerInbox::mark_lost`].
     pub(super) async fn claim(
         self: &Arc<Self>,
         stored: StoredJob,
-        fence: Option<&Fence>,
-        hint: Option<QueueMessage>,
-        ended: Option<oneshot::Sender<()>>,
+        hint: QueueMessage,
         slot: OwnedSemaphorePermit,
     ) -> Result<(), TransitionFailure> {
         let Some(worker) = self.active() else { return Err(TransitionFailure::Unavailable) };
         // registered before the claim is written, so that no written claim is without a registration
-        let Some(mut running) = self.begin(stored.record.id) else {
+        let Some(running) = self.begin(stored.record.id) else {
             return Err(TransitionFailure::Refused(TransitionError::Running(worker), Box::new(stored)));
         };
         let change = Change::new(RecordEvent::Claim(worker, self.release.clone()));
         let goes_on = |sent| sent && self.lease.worker() == Some(worker);
-        let Transition { stored, .. } = self.jobs.change_until_known(change, stored, fence, goes_on).await?;
+        let Transition { stored, .. } = self.jobs.change_until_known(change, stored, goes_on).await?;
+        self.start(stored, worker, Some(hint), None, running, slot).await;
+        Ok(())
+    }
+
+    /// Passes a claimed job to the receiver that runs handlers.
+    pub(super) async fn start(
+        &self,
+        stored: StoredJob,
+        worker: WorkerId,
+        hint: Option<QueueMessage>,
+        ended: Option<oneshot::Sender<AttemptEnd>>,
+        mut running: RunningGuard,
+        slot: OwnedSemaphorePermit,
+    ) {
         let claim = Claim { worker, attempt: stored.record.attempts };
         running.begun = true;
         let attempt = Attempt::begin(&self.jobs, stored, claim, hint, ended, running, slot);
         let _ = self.work.send(Work::Job(Box::new(attempt))).await;
-        Ok(())
     }
 
     /// Takes a job from the worker that its record names if that worker is dead, or if it is this worker and no attempt
@@ -321,7 +332,7 @@ impl WorkerInbox {
             return None;
         }
         tracing::info!(job = %stored.record.id, worker = %worker.id, "the worker of a job is dead");
-        self.jobs.change(stored, RecordEvent::WorkerLost(worker), None).await.ok()
+        self.jobs.change(stored, RecordEvent::WorkerLost(worker)).await.ok()
     }
 
     /// Gives back a claim of this worker that has no attempt. If the reply to the claim was lost, the claim does not
@@ -336,7 +347,7 @@ impl WorkerInbox {
             false => RecordEvent::Release(Claim { worker, attempt: attempts }),
         };
         let goes_on = |sent| sent && self.lease.worker() == Some(worker);
-        let changed = self.jobs.change_until_known(Change::new(event), stored, None, goes_on).await;
+        let changed = self.jobs.change_until_known(Change::new(event), stored, goes_on).await;
         if let Err(TransitionFailure::Unavailable) = changed {
             return None;
         }

@@ -9,22 +9,25 @@
 //! notified. A worker that is killed before that leaves the work item behind, and the Queue delivers it to another
 //! worker.
 //!
-//! An assigned job waits as a row `open.<pool>.<lane>.<part>.<user>.<id>`. The assigned worker of the user, named by
-//! the row `fence.<pool>.<lane>.<user>`, runs the rows of the user one after the other, in the order of their
-//! revisions. A worker becomes the assigned worker by compare-and-set when the user has none or when the previous one
-//! is dead. It stays assigned while it is alive and has jobs of the user. Each claim of an assigned job checks the
-//! fence in the same commit. Rendezvous hashing over the living workers decides which worker should take a new user and
-//! which worker sweeps each of the 64 partitions; a sweep finds rows without a delivered wake-up. Rendezvous decides
-//! which worker reads the rows; the fence decides which worker runs them.
+//! An assigned job waits as a row `open.<pool>.<lane>.<part>.<user>.<id>`. Each worker of the lane has these rows in
+//! memory, fed by one watch, and starts jobs from there. The turn row `turn.<pool>.<lane>.<user>` names the owner of the
+//! user and the one attempt that may run. The owner runs the jobs of the user one after the other, in the order of their
+//! rows; a job that waits for a time or for its next try stands aside. A worker becomes the owner by compare-and-set
+//! when the user has none or when the previous one is dead; rendezvous hashing over the living workers decides which
+//! worker tries. It stays the owner while it is alive and has jobs of the user. A claim is two single writes: the turn
+//! row, then the record at the revision that was read before, once. A worker that finds a turn row with another attempt
+//! settles that attempt by a write before it names its own (`turn_protocol`), so that at most one job of a user runs.
 
-mod affinity;
+mod assigned;
 mod attempt;
 mod call;
 mod call_subscription;
 mod change;
 mod expire;
+mod foreign_users;
 mod inbox;
 mod notify;
+mod open_jobs;
 mod owner_cache;
 mod queue;
 mod quota;
@@ -36,6 +39,10 @@ mod submit;
 #[cfg(test)]
 mod tests;
 mod transition;
+mod turn;
+mod turn_cleanup;
+mod turn_protocol;
+mod user_turns;
 mod wake;
 
 pub use attempt::{Attempt, Outcome, Reporter};

@@ -1,7 +1,7 @@
-//! Caches the assigned worker of a user from the last call, which saves a read of the fence.
+//! Caches the assigned worker of a user from the last call, which saves a read of the turn row.
 //!
 //! Owns: at most [`MAX_CACHED_OWNERS`] entries, which may be stale. Never: the authoritative owner. A called worker
-//! serves a user only while it holds the fence, and otherwise returns the worker that does.
+//! serves a user only while it owns the user, and otherwise returns the worker that does.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use crate::id::Key;
 /// users are looked up again.
 const MAX_CACHED_OWNERS: usize = 16 * 1024;
 
-/// Workers by the key of the fence. Cheap to clone; all clones share one cache.
+/// Workers by the key of the turn row. Cheap to clone; all clones share one cache.
 #[derive(Clone, Default)]
 pub(super) struct OwnerCache(Arc<Mutex<HashMap<String, Key>>>);
 
@@ -22,17 +22,17 @@ impl OwnerCache {
     }
 
     /// Returns the worker that replied last.
-    pub(super) fn get(&self, fence: &str) -> Option<Key> {
-        self.lock().get(fence).copied()
+    pub(super) fn get(&self, turn: &str) -> Option<Key> {
+        self.lock().get(turn).copied()
     }
 
     /// Stores the worker that has replied.
-    pub(super) fn remember(&self, fence: String, worker: Key) {
+    pub(super) fn remember(&self, turn: String, worker: Key) {
         let mut guesses = self.lock();
-        if guesses.len() >= MAX_CACHED_OWNERS && !guesses.contains_key(&fence) {
+        if guesses.len() >= MAX_CACHED_OWNERS && !guesses.contains_key(&turn) {
             guesses.clear();
         }
-        guesses.insert(fence, worker);
+        guesses.insert(turn, worker);
     }
 }
 

@@ -72,7 +72,7 @@ async fn process_hint(inbox: Arc<WorkerInbox>, hint: QueueMessage, slot: Option<
             _ => return nak(&inbox, &hint, Duration::ZERO).await,
         },
     };
-    match inbox.claim(stored, None, Some(hint.clone()), None, slot).await {
+    match inbox.claim(stored, hint.clone(), slot).await {
         Ok(()) => {}
         Err(TransitionFailure::Refused(TransitionError::NotDue(ms), _)) => {
             nak(&inbox, &hint, Duration::from_millis(ms)).await;
@@ -90,9 +90,7 @@ async fn process_hint(inbox: Arc<WorkerInbox>, hint: QueueMessage, slot: Option<
         }
         Err(TransitionFailure::Refused(_, over)) => notify_and_ack(&inbox, &over, &hint).await,
         Err(TransitionFailure::Gone) => settle(&inbox, &hint).await,
-        Err(TransitionFailure::Fenced | TransitionFailure::Unavailable) => {
-            nak(&inbox, &hint, jobs.timing.lease_renew).await;
-        }
+        Err(TransitionFailure::Unavailable) => nak(&inbox, &hint, jobs.timing.lease_renew).await,
     }
 }
 

@@ -10,6 +10,7 @@ use super::expire::Unclaimed;
 use super::record::{Affinity, JobState};
 use super::store::{Jobs, StoredJob};
 use super::transition::RecordEvent;
+use super::turn_cleanup::TurnCleanup;
 use super::unix_ms;
 use crate::engine::{ConnectionState, Message, Unavailable};
 use crate::id::Key;
@@ -44,6 +45,7 @@ pub struct JobReconciler {
     seen: u64,
     open: HashMap<Key, OpenJob>,
     pub(super) unclaimed: Unclaimed,
+    turns: TurnCleanup,
     link: Option<ConnectionState>,
 }
 
@@ -55,6 +57,7 @@ impl JobReconciler {
         self.end_unclaimed(jobs).await?;
         self.clear_hints(jobs).await?;
         self.ask_workers(jobs).await;
+        self.turns.run_once(jobs).await?;
         let mut helped = 0;
         for id in self.suspects(jobs).await? {
             match jobs.get(id).await? {
@@ -184,7 +187,7 @@ impl JobReconciler {
                 if jobs.workers.is_alive(&stored.record.team(), worker).await? {
                     return Ok(false);
                 }
-                let Ok(changed) = jobs.change(stored, RecordEvent::WorkerLost(worker), None).await else {
+                let Ok(changed) = jobs.change(stored, RecordEvent::WorkerLost(worker)).await else {
                     return Ok(false);
                 };
                 tracing::info!(job = %changed.stored.record.id, worker = %worker.id, "job taken from a dead worker");

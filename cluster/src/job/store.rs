@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::change::Change;
+use super::open_jobs::PendingRow;
 use super::owner_cache::OwnerCache;
 use super::quota::Quotas;
-use super::record::{Affinity, Record};
+use super::record::{Affinity, JobState, Record};
 use super::transition::{Effect, RecordEvent, TransitionError};
 use crate::engine::{
     Bucket, Consistency, Engine, Enqueue, Entry, Kv, Message, Precondition, Put, QueueMessage, Unavailable,
@@ -37,6 +38,9 @@ pub struct Jobs {
 
 /// Maximum size of a record inside a work item, in bytes: the worker that pulls the item reads a larger one.
 const MAX_HINT: usize = 4 * 1024;
+
+/// Maximum size of the metadata of an open row with its record, in bytes: a larger record is read by its worker.
+const MAX_ROW: usize = 2 * 1024;
 
 /// A record and its revision.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -78,24 +82,8 @@ pub enum TransitionFailure {
     Refused(TransitionError, Box<StoredJob>),
     /// The record does not exist.
     Gone,
-    /// The fence row has another revision than the one that was read.
-    Fenced,
     /// The engine does not reply; the change may have happened.
     Unavailable,
-}
-
-/// A row that must have a given revision for a change to happen.
-#[derive(Debug, Clone)]
-pub(super) struct Fence {
-    pub(super) key: String,
-    pub(super) rev: u64,
-}
-
-/// The metadata of the row of an open assigned job.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct PendingRow {
-    pub(super) user: String,
-    pub(super) due: u64,
 }
 
 impl Jobs {
@@ -148,7 +136,7 @@ impl Jobs {
             .ok_or(TransitionFailure::Gone)?;
         let until = Instant::now() + self.timing.deliver;
         let goes_on = |sent| sent && Instant::now() < until;
-        let changed = self.change_until_known(Change::new(event), stored, None, goes_on).await?;
+        let changed = self.change_until_known(Change::new(event), stored, goes_on).await?;
         let record = changed.stored.record.clone();
         self.run_effect(changed).await;
         Ok(record)
@@ -209,7 +197,7 @@ impl Jobs {
     async fn try_offer(&self, stored: &StoredJob, delay: Duration) -> bool {
         match stored.record.affinity {
             Affinity::Free => self.push(stored, delay).await,
-            Affinity::Assigned => self.open(&stored.record).await,
+            Affinity::Assigned => self.put_open_row(stored).await,
         }
     }
 
@@ -224,21 +212,17 @@ impl Jobs {
         self.engine.push(push).await.is_ok()
     }
 
-    async fn open(&self, record: &Record) -> bool {
-        let Some(user) = record.owner() else { return true };
-        let opened = self.put_open_row(record).await;
-        let (jobs, team) = (self.clone(), record.team());
-        tokio::spawn(async move { jobs.wake(&team, &user).await });
-        opened
-    }
-
-    /// Writes the open row of an assigned job. An existing row keeps its position: only the first write decides the
-    /// order.
-    pub(super) async fn put_open_row(&self, record: &Record) -> bool {
+    /// Writes the open row of an assigned job, which brings the job to the worker that owns the user. An existing row
+    /// keeps its position: only the first write decides the order.
+    pub(super) async fn put_open_row(&self, stored: &StoredJob) -> bool {
+        let record = &stored.record;
         let Some(user) = record.owner() else { return true };
         let key = open_key(record, &user);
-        let open = PendingRow { user, due: record.due };
-        let put = Put { meta: wire::encode(&open), ..Put::new(key, "", Precondition::Absent) };
+        let bare = PendingRow { user, due: record.due, job: None };
+        let small = record.state == JobState::Queued && record.data.get().len() <= MAX_ROW;
+        let whole = small.then(|| wire::encode(&PendingRow { job: Some(stored.clone()), ..bare.clone() }));
+        let meta = whole.filter(|meta| meta.len() <= MAX_ROW).unwrap_or_else(|| wire::encode(&bare));
+        let put = Put { meta, ..Put::new(key, "", Precondition::Absent) };
         matches!(self.store.put(put).await, Ok(_) | Err(WriteError::Conflict { .. }))
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::affinity::UserAffinity;
+use super::assigned::{self, AssignedJobs};
 use super::attempt::Attempt;
 use super::call_subscription::CallSubscription;
 use super::inbox::{ControlSubscriptions, WorkerInbox, listen};
@@ -76,7 +76,7 @@ pub struct WorkStream {
     calls: CallSubscription,
     inbox: Arc<WorkerInbox>,
     slots: u32,
-    assigned: Arc<UserAffinity>,
+    assigned: Arc<AssignedJobs>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -96,14 +96,15 @@ impl WorkStream {
         let (sender, work) = mpsc::channel(slots.max(1) as usize);
         let control = ControlSubscriptions::open(jobs, &team, id).await?;
         let calls = CallSubscription::open(jobs, &team, draining.subscribe()).await?;
+        let open = assigned::watch(jobs, &team).await?;
         let places = Arc::new(Semaphore::new(slots as usize));
         let inbox = Arc::new(WorkerInbox::new(jobs, team, release, lease, places, draining, sender));
-        let assigned = Arc::new(UserAffinity::new(inbox.clone(), id));
+        let assigned = Arc::new(AssignedJobs::new(inbox.clone(), id));
         let tasks = vec![
             tokio::spawn(listen(inbox.clone(), assigned.clone(), control)),
             tokio::spawn(queue::pull(inbox.clone())),
-            tokio::spawn(assigned.clone().sweep()),
-            tokio::spawn(assigned.clone().renew()),
+            tokio::spawn(assigned.clone().feed(open)),
+            tokio::spawn(assigned.clone().expire_idle()),
         ];
         Ok(Self { work, calls, inbox, assigned, slots, tasks })
     }

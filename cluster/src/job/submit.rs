@@ -186,10 +186,7 @@ impl Jobs {
         let Some(asker) = asker else { return Ok(Submitted { record: standing.record, fresh: false }) };
         let until = Instant::now() + self.timing.deliver;
         let goes_on = |sent| sent && Instant::now() < until;
-        match self
-            .change_until_known(Change::new(RecordEvent::AddWaiter(asker)), standing, None, goes_on)
-            .await
-        {
+        match self.change_until_known(Change::new(RecordEvent::AddWaiter(asker)), standing, goes_on).await {
             Ok(changed) => Ok(Submitted { record: changed.stored.record, fresh: false }),
             // the job has ended, so the caller reads its end from this record; or too many pages wait for it
             Err(TransitionFailure::Refused(_, stored)) => {

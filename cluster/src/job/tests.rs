@@ -4,6 +4,7 @@ mod breaks;
 mod calls;
 mod claims;
 mod limits;
+mod turns;
 mod worker;
 
 use std::time::Duration;
@@ -240,9 +241,9 @@ async fn a_worker_that_lost_its_job_has_no_say_any_more() {
     let running = becomes(&jobs, job, |record| record.state == JobState::Running).await;
     let stale = Claim { worker: running.worker.unwrap(), attempt: 1 };
     let stored = jobs.get(job).await.unwrap().unwrap();
-    jobs.change(stored, RecordEvent::WorkerLost(stale.worker), None).await.unwrap();
+    jobs.change(stored, RecordEvent::WorkerLost(stale.worker)).await.unwrap();
     let stored = jobs.get(job).await.unwrap().unwrap();
-    let late = jobs.change(stored, RecordEvent::Succeed(stale, RawValue::NULL.to_owned()), None).await;
+    let late = jobs.change(stored, RecordEvent::Succeed(stale, RawValue::NULL.to_owned())).await;
     assert!(matches!(late, Err(TransitionFailure::Refused(TransitionError::Stale, _))));
     drop(worker);
 }
@@ -290,4 +291,52 @@ async fn a_job_that_is_too_large_for_its_hint_runs_like_any_other() {
     let job = submit(&jobs, Submission { data: data.clone(), ..submission("echo") }).await;
     let record = end(&jobs, job).await;
     assert_eq!(record.result.map(|value| value.get().len()), Some(data.get().len()));
+}
+
+#[tokio::test]
+async fn any_number_of_jobs_for_tomorrow_hold_up_no_job_that_is_due() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let tomorrow = Some(unix_ms() + 24 * 3_600_000);
+    for _ in 0..270 {
+        submit(&jobs, Submission { run_at: tomorrow, ..assigned("echo", "ann") }).await;
+    }
+    let _worker = Worker::start(&engine, &log).await;
+    let job = submit(&jobs, assigned("echo", "ann")).await;
+    assert_eq!(end(&jobs, job).await.state, JobState::Succeeded);
+    assert_eq!(log.lock().unwrap().len(), 1, "the others wait");
+}
+
+#[tokio::test]
+async fn the_turn_rows_of_a_worker_that_was_killed_are_deleted() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let worker = Worker::start(&engine, &log).await;
+    for user in ["ann", "bob"] {
+        end(&jobs, submit(&jobs, assigned("echo", user)).await).await;
+    }
+    let rows = async || jobs.store.list(crate::subject::job_key::TURNS).await.unwrap().len();
+    assert_eq!(rows().await, 2);
+    let _janitor = janitor(&jobs);
+    drop(worker);
+    let gone = async {
+        while rows().await > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("the rows are deleted");
+}
+
+#[tokio::test]
+async fn a_job_that_waits_for_its_next_try_stands_aside() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let failing = submit(&jobs, Submission { retries: 9, ..assigned("fail", "ann") }).await;
+    let behind = submit(&jobs, assigned("echo", "ann")).await;
+    let _worker = Worker::start(&engine, &log).await;
+    end(&jobs, behind).await;
+    let failing = jobs.get(failing).await.unwrap().unwrap().record;
+    assert!(!failing.state.is_terminal() && failing.attempts >= 1, "{failing:?}");
+    let log = log.lock().unwrap();
+    assert_eq!(log[0].1, "fail", "first attempts run in order");
 }

@@ -142,7 +142,8 @@ pub struct ClaimsQuery {
     pub jobs: Vec<Key>,
 }
 
-/// A notification that a user has assigned jobs that wait.
+/// A notification that the receiver owns a user with assigned jobs that wait, from a worker that was chosen for the
+/// user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wake {
     /// The user.

@@ -32,10 +32,8 @@ fn no_file_sprawls() {
 const LONGEST_IMPL: usize = 300;
 
 /// Types with more, each with the reason.
-const LARGE_TYPES: &[(&str, &str)] = &[
-    ("Jobs", "being split: store, submissions, calls and notifications become types of their own"),
-    ("UserAffinity", "being split with Jobs"),
-];
+const LARGE_TYPES: &[(&str, &str)] =
+    &[("Jobs", "being split: store, submissions, calls and notifications become types of their own")];
 
 #[test]
 fn no_type_sprawls() {
@@ -152,6 +150,17 @@ fn some_things_have_one_place() {
         }
     }
     report(&violations, "Each of these has exactly one place.");
+}
+
+#[test]
+fn jobs_use_no_atomic_batch() {
+    let jobs = rust().into_iter().filter(|source| source.path.starts_with("cluster/src/job/"));
+    let batches = jobs.filter(|source| source.code().any(|(_, line)| line.contains("BatchOp")));
+    let violations: Vec<_> = batches.map(|source| source.path).collect();
+    report(
+        &violations,
+        "A NATS server with file storage creates a store on disk per batch: write single keys.",
+    );
 }
 
 /// Durations outside `timing.rs` and the configuration, each with the reason why no other process relies on it.

@@ -14,7 +14,8 @@ use crate::wire::{self, JobUpdate, PeerRequest, PushCounts};
 /// the workers are killed and start again. Every job ends exactly once, and no successful result is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_job_ends_once_whatever_breaks() {
-    for seed in 0..2u64 {
+    let first = number("PAGEWIRE_SIM_SEED", 0);
+    for seed in first..first + number("PAGEWIRE_SIM_RUNS", 2) {
         let memory = Memory::with_timing(&TIMING);
         let engines = memory.clone();
         let process =
@@ -74,7 +75,7 @@ async fn node(engine: &Engine) -> (Address, Told) {
     (page, told)
 }
 
-fn number(name: &str, otherwise: u64) -> u64 {
+pub(super) fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
@@ -151,7 +152,7 @@ async fn a_user_behind_any_number_of_others_is_found_without_a_wake_up() {
     let forgotten = Key::random();
     let other = jobs.submit(assigned("echo", "other"), |_| {}).await.unwrap().record;
     let record = Record { id: forgotten, user: Some("ann".into()), state: JobState::Queued, ..other };
-    jobs.store.put(jobs.put(&record, crate::engine::Precondition::Absent)).await.unwrap();
-    jobs.put_open_row(&record).await;
+    let rev = jobs.store.put(jobs.put(&record, crate::engine::Precondition::Absent)).await.unwrap();
+    jobs.put_open_row(&crate::job::store::StoredJob { record, rev }).await;
     assert_eq!(end(&jobs, forgotten).await.state, JobState::Succeeded);
 }

@@ -93,10 +93,10 @@ async fn a_guess_at_a_users_worker_that_is_wrong_is_put_right_by_the_worker_that
     serving(&jobs, 2).await;
     let own = call(&jobs, Some("ann")).await.unwrap();
     let other = if own == first.id { second.id } else { first.id };
-    let fence = crate::subject::job_key::fence("p", "l", &crate::subject::SubjectToken::new("ann"));
-    jobs.owners.remember(fence.clone(), other);
-    assert_eq!(call(&jobs, Some("ann")).await, Ok(own), "the fence decides");
-    assert_eq!(jobs.owners.get(&fence), Some(own));
+    let turn = crate::subject::job_key::turn("p", "l", &crate::subject::SubjectToken::new("ann"));
+    jobs.owners.remember(turn.clone(), other);
+    assert_eq!(call(&jobs, Some("ann")).await, Ok(own), "the turn row decides");
+    assert_eq!(jobs.owners.get(&turn), Some(own));
 }
 
 #[tokio::test]

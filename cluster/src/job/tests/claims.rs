@@ -2,11 +2,12 @@
 
 use super::worker::{Log, Worker, jobs};
 use super::*;
-use crate::engine::Precondition;
+use crate::engine::{Consistency, Precondition, Put};
+use crate::job::turn::{NamedAttempt, TurnRow};
+use crate::subject::{SubjectToken, job_key};
+use crate::worker::WorkerId;
 
-/// A job that a living worker claims without running it: the reply to its claim was lost, and its work item with it.
-async fn forgotten(jobs: &Jobs, worker: &Worker, affinity: Affinity) -> Key {
-    let job = Key::random();
+async fn incarnation(jobs: &Jobs, worker: &Worker) -> WorkerId {
     let life = async {
         loop {
             if let Some(life) = jobs.workers.roster().current_epoch(worker.id) {
@@ -15,7 +16,12 @@ async fn forgotten(jobs: &Jobs, worker: &Worker, affinity: Affinity) -> Key {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let life = tokio::time::timeout(PATIENCE, life).await.unwrap();
+    tokio::time::timeout(PATIENCE, life).await.unwrap()
+}
+
+/// A job that a living worker claims without running it: the reply to its claim was lost, and its work item with it.
+async fn forgotten(jobs: &Jobs, worker: &Worker, affinity: Affinity) -> Key {
+    let (job, life) = (Key::random(), incarnation(jobs, worker).await);
     let waiting =
         jobs.submit(Submission { affinity, ..assigned("echo", "ann") }, |_| {}).await.unwrap().record;
     let (record, _) =
@@ -23,6 +29,49 @@ async fn forgotten(jobs: &Jobs, worker: &Worker, affinity: Affinity) -> Key {
             .unwrap();
     jobs.store.put(jobs.put(&record, Precondition::Absent)).await.unwrap();
     job
+}
+
+#[tokio::test]
+async fn a_living_owner_that_does_not_know_of_its_users_is_woken() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let (owner, other) = (Worker::start(&engine, &log).await, Worker::start(&engine, &log).await);
+    let (life, _) = (incarnation(&jobs, &owner).await, incarnation(&jobs, &other).await);
+    // for some of the users, the other worker is chosen
+    for user in 0..8 {
+        let row = TurnRow { worker: life, term: None, job: None };
+        let key = job_key::turn("p", "l", &SubjectToken::new(&user.to_string()));
+        jobs.store.put(Put::new(key, row.encode(), Precondition::Absent)).await.unwrap();
+    }
+    for user in 0..8 {
+        let record = end(&jobs, submit(&jobs, assigned("echo", &user.to_string())).await).await;
+        assert_eq!(record.worker, Some(life), "one owner while it lives");
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_a_dead_owner_named_without_claiming_it_runs_elsewhere() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let named = jobs.submit(assigned("echo", "ann"), |_| {}).await.unwrap().record;
+    // the named job waits for a time, so that the next owner settles it and runs the other one
+    jobs.cancel(named.id).await.unwrap();
+    let record =
+        Record { id: Key::random(), due: unix_ms() + 3_600_000, state: JobState::Scheduled, ..named };
+    let rev = jobs.store.put(jobs.put(&record, Precondition::Absent)).await.unwrap();
+    let dead = WorkerId { id: Key::random(), epoch: 1 };
+    let row = TurnRow { worker: dead, term: Some(7), job: Some(NamedAttempt { id: record.id, attempt: 1 }) };
+    let key = job_key::turn("p", "l", &SubjectToken::new("ann"));
+    let before = jobs.store.put(Put::new(key.as_str(), row.encode(), Precondition::Absent)).await.unwrap();
+    let worker = Worker::start(&engine, &log).await;
+    let ended = end(&jobs, submit(&jobs, assigned("echo", "ann")).await).await;
+    assert_eq!(ended.worker.map(|worker| worker.id), Some(worker.id));
+    let settled = jobs.get(record.id).await.unwrap().unwrap();
+    assert!(settled.rev > rev, "a late claim of the dead worker finds another revision");
+    assert_eq!(settled.record.state, JobState::Scheduled);
+    let entry = jobs.store.get(&key, Consistency::Latest).await.unwrap().unwrap();
+    let taken = TurnRow::of(&entry).unwrap();
+    assert!(taken.term.is_none_or(|term| term > before), "terms only grow: {taken:?}");
 }
 
 #[tokio::test]

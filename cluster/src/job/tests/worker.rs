@@ -47,6 +47,11 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) async fn start(engine: &Engine, log: &Log) -> Self {
+        // a process has a limited number of watches
+        let engine = &match engine {
+            Engine::Memory(memory) => Engine::Memory(memory.new_process_handle()),
+            engine => engine.clone(),
+        };
         let (jobs, follow) = process(engine).await;
         let follow = tokio::spawn(follow);
         let id = Key::random();

@@ -1,0 +1,277 @@
+//! The open assigned jobs of a lane in the memory of a worker. Pure.
+//!
+//! Owns: which job of a user is first, and when a job that waits for its time may begin. Never: who owns a user, or
+//! whether a job has ended; the record decides.
+//!
+//! Jobs that are due are kept per user, in the order of their rows, and apart from the jobs that wait for a time, so
+//! that any number of those holds up no other job. A lookup costs the same at any number of rows.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::record::JobState;
+use super::store::StoredJob;
+use crate::engine::Entry;
+use crate::id::Key;
+
+/// Maximum number of records in memory beside their rows; the worker reads the others before their claims.
+const MAX_RECORDS: usize = 16 * 1024;
+
+/// The metadata of the row `open.<pool>.<lane>.<part>.<user>.<id>` of an open assigned job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct PendingRow {
+    pub(super) user: String,
+    /// Earliest time to run when the row was written, in milliseconds since the Unix epoch.
+    pub(super) due: u64,
+    /// A small record as it was when the row was written, so that a claim needs no read before it. The claim fails when
+    /// the record has changed since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) job: Option<StoredJob>,
+}
+
+/// A row of an open job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OpenRow {
+    pub(super) id: Key,
+    pub(super) key: String,
+    /// Revision of the row, which decides the order of a user's jobs.
+    pub(super) rev: u64,
+}
+
+#[derive(Debug)]
+struct Tracked {
+    user: Arc<str>,
+    row: OpenRow,
+    /// When the job may begin, while it waits for that time.
+    waits_until: Option<u64>,
+    /// The record that came with the row, until it is used.
+    record: Option<Box<StoredJob>>,
+}
+
+/// The open jobs of a lane.
+#[derive(Debug, Default)]
+pub(super) struct OpenJobs {
+    jobs: HashMap<Key, Tracked>,
+    /// Jobs that are due, per user and in order. No list is empty.
+    due: HashMap<Arc<str>, BTreeMap<u64, Key>>,
+    /// Jobs that wait for a time.
+    later: BTreeSet<(u64, Key)>,
+    /// Number of records in `jobs`.
+    records: usize,
+}
+
+impl OpenJobs {
+    /// Adds a row. Returns its user when the job is due; `None` when it waits, or for a row of an unknown shape.
+    pub(super) fn put(&mut self, entry: &Entry, now: u64) -> Option<Arc<str>> {
+        let id = id_of(&entry.key)?;
+        let PendingRow { user, due, job } = serde_json::from_slice(&entry.meta)
+            .inspect_err(|error| tracing::warn!(key = entry.key, %error, "open row of an unknown shape"))
+            .ok()?;
+        self.remove(id);
+        let user = match self.due.get_key_value(user.as_str()) {
+            Some((user, _)) => user.clone(),
+            None => user.into(),
+        };
+        let row = OpenRow { id, key: entry.key.clone(), rev: entry.rev };
+        let fits = |job: &StoredJob| {
+            job.record.id == id && job.record.state == JobState::Queued && self.records < MAX_RECORDS
+        };
+        let record = job.filter(fits).map(Box::new);
+        self.records += usize::from(record.is_some());
+        self.jobs.insert(id, Tracked { user: user.clone(), row, waits_until: None, record });
+        if due > now {
+            self.wait(id, due);
+            return None;
+        }
+        self.begin(id);
+        Some(user)
+    }
+
+    /// Removes the row with this key.
+    pub(super) fn delete(&mut self, key: &str) {
+        if let Some(id) = id_of(key) {
+            self.remove(id);
+        }
+    }
+
+    /// Removes a row, unless its key was written again meanwhile.
+    pub(super) fn forget(&mut self, row: &OpenRow) {
+        if self.jobs.get(&row.id).is_some_and(|tracked| tracked.row.rev == row.rev) {
+            self.remove(row.id);
+        }
+    }
+
+    fn remove(&mut self, id: Key) {
+        let Some(tracked) = self.jobs.remove(&id) else { return };
+        self.records -= usize::from(tracked.record.is_some());
+        match tracked.waits_until {
+            Some(until) => drop(self.later.remove(&(until, id))),
+            None => self.end(&tracked.user, tracked.row.rev),
+        }
+    }
+
+    /// Lets a job wait until a time.
+    pub(super) fn wait(&mut self, id: Key, until: u64) {
+        let Some(tracked) = self.jobs.get_mut(&id) else { return };
+        let before = tracked.waits_until.replace(until);
+        let (user, rev) = (tracked.user.clone(), tracked.row.rev);
+        match before {
+            Some(before) => drop(self.later.remove(&(before, id))),
+            None => self.end(&user, rev),
+        }
+        self.later.insert((until, id));
+    }
+
+    /// Moves the jobs that are due by now to their positions, and returns their users.
+    pub(super) fn advance(&mut self, now: u64) -> Vec<Arc<str>> {
+        let mut users = Vec::new();
+        while let Some((until, id)) = self.later.first().copied().filter(|(until, _)| *until <= now) {
+            self.later.remove(&(until, id));
+            users.extend(self.begin(id));
+        }
+        users
+    }
+
+    /// Returns when the next job that waits is due.
+    pub(super) fn next_due(&self) -> Option<u64> {
+        self.later.first().map(|(until, _)| *until)
+    }
+
+    /// Returns the first job of a user that is due.
+    pub(super) fn first(&self, user: &str) -> Option<OpenRow> {
+        let (_, id) = self.due.get(user)?.first_key_value()?;
+        self.jobs.get(id).map(|tracked| tracked.row.clone())
+    }
+
+    /// Returns whether a user has a job that is due.
+    pub(super) fn has(&self, user: &str) -> bool {
+        self.due.contains_key(user)
+    }
+
+    /// Returns the record that came with the row of a job, once: after that the record has to be read.
+    pub(super) fn take_record(&mut self, job: Key) -> Option<StoredJob> {
+        let record = self.jobs.get_mut(&job)?.record.take()?;
+        self.records -= 1;
+        Some(*record)
+    }
+
+    /// Returns all users that have a job that is due.
+    pub(super) fn users(&self) -> Vec<Arc<str>> {
+        self.due.keys().cloned().collect()
+    }
+
+    fn begin(&mut self, id: Key) -> Option<Arc<str>> {
+        let tracked = self.jobs.get_mut(&id)?;
+        tracked.waits_until = None;
+        self.due.entry(tracked.user.clone()).or_default().insert(tracked.row.rev, id);
+        Some(tracked.user.clone())
+    }
+
+    fn end(&mut self, user: &str, rev: u64) {
+        if let Some(due) = self.due.get_mut(user) {
+            due.remove(&rev);
+            if due.is_empty() {
+                self.due.remove(user);
+            }
+        }
+    }
+}
+
+fn id_of(key: &str) -> Option<Key> {
+    key.rsplit('.').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::engine::OperationId;
+    use crate::wire;
+
+    fn entry(id: u128, user: &str, rev: u64, due: u64) -> Entry {
+        Entry {
+            key: format!("open.p.l.00.{user}.{}", Key::from_bits(id)),
+            rev,
+            op: OperationId::default(),
+            meta: wire::encode(&PendingRow { user: user.into(), due, job: None }),
+            value: bytes::Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn any_number_of_jobs_for_later_hides_no_job_that_is_due() {
+        let mut open = OpenJobs::default();
+        for id in 0..100_000 {
+            assert_eq!(open.put(&entry(id, "ann", id as u64 + 1, 1_000_000), 5), None);
+        }
+        assert_eq!(open.put(&entry(200_000, "ann", 200_000, 5), 5).as_deref(), Some("ann"));
+        assert_eq!(open.first("ann").map(|row| row.id), Some(Key::from_bits(200_000)));
+        assert_eq!(open.next_due(), Some(1_000_000));
+    }
+
+    #[test]
+    fn a_row_keeps_its_shape_and_one_without_a_record_is_read() {
+        let row = PendingRow { user: "ann".into(), due: 5, job: None };
+        assert_eq!(wire::encode(&row), r#"{"user":"ann","due":5}"#);
+        let mut open = OpenJobs::default();
+        assert!(open.put(&entry(1, "ann", 1, 5), 5).is_some());
+        assert!(open.take_record(Key::from_bits(1)).is_none());
+    }
+
+    #[test]
+    fn a_row_of_another_shape_is_left_alone() {
+        let mut open = OpenJobs::default();
+        let foreign = Entry { meta: "7".into(), ..entry(1, "ann", 1, 0) };
+        assert_eq!(open.put(&foreign, 5), None);
+        let later = Entry { meta: r#"{"user":"ann","due":1,"more":2}"#.into(), ..entry(1, "ann", 1, 0) };
+        assert!(open.put(&later, 5).is_some());
+        open.delete("open.p.l.00.ann.no-key");
+        assert!(open.first("ann").is_some());
+    }
+
+    /// One step: what happens to which of a few jobs, and a number for it.
+    fn steps() -> impl Strategy<Value = Vec<(u8, u128, u64)>> {
+        prop::collection::vec((0u8..4, 0u128..6, 0u64..40), 0..60)
+    }
+
+    proptest! {
+        /// Beside a list that is searched as a whole.
+        #[test]
+        fn the_first_job_of_a_user_is_the_oldest_row_that_is_due(steps in steps()) {
+            let mut open = OpenJobs::default();
+            let mut rows: Vec<(u128, u64, u64)> = Vec::new();
+            let user = |id: u128| if id < 3 { "ann" } else { "bob" };
+            let mut now = 0;
+            for (rev, (step, id, number)) in (1u64..).zip(steps) {
+                match step {
+                    0 => {
+                        open.put(&entry(id, user(id), rev, number), now);
+                        rows.retain(|row| row.0 != id);
+                        rows.push((id, rev, number));
+                    }
+                    1 => {
+                        open.delete(&entry(id, user(id), rev, number).key);
+                        rows.retain(|row| row.0 != id);
+                    }
+                    2 => {
+                        open.wait(Key::from_bits(id), number);
+                        rows.iter_mut().filter(|row| row.0 == id).for_each(|row| row.2 = number);
+                    }
+                    _ => now = now.max(number),
+                }
+                open.advance(now);
+                for name in ["ann", "bob"] {
+                    let due = rows.iter().filter(|row| user(row.0) == name && row.2 <= now);
+                    let first = due.min_by_key(|row| row.1).map(|row| Key::from_bits(row.0));
+                    prop_assert_eq!(open.first(name).map(|row| row.id), first);
+                    prop_assert_eq!(first.is_some(), open.users().iter().any(|user| &**user == name));
+                }
+                let soonest = rows.iter().map(|row| row.2).filter(|due| *due > now).min();
+                prop_assert_eq!(open.next_due(), soonest);
+            }
+        }
+    }
+}

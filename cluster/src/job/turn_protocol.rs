@@ -1,0 +1,353 @@
+//! The protocol by which a worker owns a user and claims one of the user's jobs, with single writes. Pure.
+//!
+//! Owns: [`TurnProtocol`], which decides the next read or write from the result of the last one. Never: reads or writes
+//! (`user_turns` performs them; the simulation in `tests/turns` performs them in any order, with pauses).
+//!
+//! 1. The record of the job was read at revision *r*.
+//! 2. The turn row is written by compare-and-set: this worker, its term, the job and the attempt. If the row names
+//!    another attempt that may still be claimed, the record of that job is written first, so that a claim on its way
+//!    arrives at an old revision. A job that runs there blocks the turn until it is taken from its worker.
+//! 3. The record is written at *r*. It is never read and claimed again at a later revision, because another worker may
+//!    have settled it meanwhile.
+//!
+//! A worker can stop between any two steps. A row without its claim (after step 2) is settled by the next worker, or by
+//! this one. A claim without an attempt (after step 3) is taken from its worker: when that worker is dead, or by itself.
+
+use std::mem;
+use std::time::Duration;
+
+use super::record::{JobState, Record};
+use super::store::{StoredJob, stored};
+use super::turn::{NamedAttempt, Turn, TurnRow};
+use crate::engine::{Entry, OperationId, Precondition, Put, Unavailable, WriteError};
+use crate::subject::job_key;
+use crate::worker::WorkerId;
+
+/// Maximum number of operations of one run; more are needed only while outcomes stay unknown.
+const MAX_STEPS: u32 = 32;
+
+/// The next operation of the protocol.
+#[derive(Debug)]
+pub(super) enum TurnStep {
+    /// Read the latest entry of this key.
+    Read(String),
+    /// Write.
+    Write(Put),
+    /// Check whether this incarnation of a worker is alive.
+    Check(WorkerId),
+    /// The protocol has ended.
+    Done(TurnOutcome),
+}
+
+/// The result of an operation.
+#[derive(Debug)]
+pub(super) enum StepResult {
+    /// There was no operation yet.
+    Start,
+    /// The result of a read.
+    Read(Result<Option<Entry>, Unavailable>),
+    /// The result of a write.
+    Written(Result<u64, WriteError>),
+    /// Whether the worker is alive; `None` if that cannot be determined now.
+    Checked(Option<bool>),
+}
+
+/// How the protocol has ended.
+#[derive(Debug)]
+pub(super) enum TurnOutcome {
+    /// This worker owns the user.
+    Owned,
+    /// This worker owns the user and has claimed the job. The record after the claim.
+    Claimed(Box<StoredJob>),
+    /// Another living worker owns the user.
+    Elsewhere(WorkerId),
+    /// The attempt that the row names runs, according to this record.
+    Blocked(Box<StoredJob>),
+    /// Another writer was faster: the caller reads the job again.
+    Moved,
+    /// The engine does not reply. The next worker settles an unknown write.
+    Unavailable,
+}
+
+/// A claim of a job: the write, and the record after it.
+#[derive(Debug)]
+pub(super) struct ClaimWrite {
+    pub(super) put: Put,
+    pub(super) record: Record,
+}
+
+/// The turn row that the next write of the row replaces.
+#[derive(Debug, Clone, Copy)]
+struct ReplacedRow {
+    expect: Precondition,
+    /// Term of this worker; `None` when the write takes the user over.
+    term: Option<u64>,
+    named: Option<NamedAttempt>,
+    settled: bool,
+}
+
+impl ReplacedRow {
+    const ABSENT: Self = Self { expect: Precondition::Absent, term: None, named: None, settled: true };
+
+    fn held(turn: Turn) -> Self {
+        let Turn { rev, term, named, settled } = turn;
+        Self { expect: Precondition::Rev(rev), term: Some(term), named, settled }
+    }
+
+    fn replaces(&self, entry: Option<&Entry>) -> bool {
+        match self.expect {
+            Precondition::Rev(rev) => entry.is_some_and(|entry| entry.rev == rev),
+            _ => entry.is_none(),
+        }
+    }
+}
+
+/// What the protocol waits for.
+#[derive(Debug)]
+enum Phase {
+    Start,
+    ReadTurn,
+    CheckOwner(WorkerId, ReplacedRow),
+    /// `since` is the revision at which the record of the named attempt was read first.
+    ReadNamed {
+        base: ReplacedRow,
+        since: Option<u64>,
+    },
+    SettleNamed {
+        base: ReplacedRow,
+        since: u64,
+    },
+    WriteTurn {
+        base: ReplacedRow,
+        put: Put,
+        sent: bool,
+    },
+    ResolveTurn {
+        base: ReplacedRow,
+        put: Put,
+    },
+    WriteClaim {
+        sent: bool,
+    },
+    ResolveClaim,
+    Over,
+}
+
+/// One run of the protocol for one user.
+#[derive(Debug)]
+pub(super) struct TurnProtocol {
+    key: String,
+    me: WorkerId,
+    idle_ttl: Duration,
+    turn: Option<Turn>,
+    claim: Option<ClaimWrite>,
+    /// Id of the write that settles the named attempt.
+    settling: OperationId,
+    phase: Phase,
+    steps: u32,
+}
+
+impl TurnProtocol {
+    /// Prepares to own a user and, with a claim, to claim a job of the user. `turn` is what this worker knows of the
+    /// row, or `None` to read it. A row that names no attempt lives for `idle_ttl`.
+    pub(super) fn new(
+        key: String,
+        me: WorkerId,
+        idle_ttl: Duration,
+        turn: Option<Turn>,
+        claim: Option<ClaimWrite>,
+    ) -> Self {
+        let settling = OperationId::random();
+        Self { key, me, idle_ttl, turn, claim, settling, phase: Phase::Start, steps: 0 }
+    }
+
+    /// Returns what this worker knows of the row now; `None` if it has to be read.
+    pub(super) fn turn(&self) -> Option<Turn> {
+        self.turn
+    }
+
+    /// Returns the next operation, given the result of the last one.
+    pub(super) fn next(&mut self, result: StepResult) -> TurnStep {
+        self.steps += 1;
+        if self.steps > MAX_STEPS {
+            return self.done(TurnOutcome::Unavailable);
+        }
+        match (mem::replace(&mut self.phase, Phase::Over), result) {
+            (Phase::Start, _) => match self.turn {
+                Some(turn) => self.proceed(ReplacedRow::held(turn)),
+                None => self.read(self.key.clone(), Phase::ReadTurn),
+            },
+            (Phase::ReadTurn, StepResult::Read(Ok(entry))) => self.found(entry),
+            (Phase::CheckOwner(owner, base), StepResult::Checked(alive)) => match alive {
+                Some(true) => self.done(TurnOutcome::Elsewhere(owner)),
+                Some(false) => self.proceed(base),
+                None => self.done(TurnOutcome::Unavailable),
+            },
+            (Phase::ReadNamed { base, since }, StepResult::Read(Ok(entry))) => {
+                self.settle(base, since, entry)
+            }
+            (Phase::SettleNamed { base, .. }, StepResult::Written(Ok(_))) => self.write_turn(base),
+            (
+                Phase::SettleNamed { base, since },
+                StepResult::Written(Err(WriteError::Conflict { .. } | WriteError::Unknown)),
+            ) => self.read_named(base, Some(since)),
+            (Phase::WriteTurn { base, put, sent }, StepResult::Written(written)) => match written {
+                Ok(rev) => self.turn_written(base, rev),
+                Err(WriteError::Conflict { .. }) if !sent => self.lost_row(TurnOutcome::Moved),
+                Err(WriteError::Conflict { .. } | WriteError::Unknown) => {
+                    self.read(self.key.clone(), Phase::ResolveTurn { base, put })
+                }
+                Err(_) if sent => self.lost_row(TurnOutcome::Unavailable),
+                Err(_) => self.done(TurnOutcome::Unavailable),
+            },
+            (Phase::ResolveTurn { base, put }, StepResult::Read(Ok(entry))) => match entry {
+                Some(entry) if entry.op == put.op => self.turn_written(base, entry.rev),
+                // the write has not arrived yet: the same write again is the same write, wherever the first one is
+                entry if base.replaces(entry.as_ref()) => {
+                    let phase = Phase::WriteTurn { base, put: put.clone(), sent: true };
+                    self.write(put, phase)
+                }
+                _ => self.lost_row(TurnOutcome::Moved),
+            },
+            (Phase::ResolveTurn { .. }, _) => self.lost_row(TurnOutcome::Unavailable),
+            (Phase::WriteClaim { sent }, StepResult::Written(written)) => self.claim_written(sent, written),
+            (Phase::ResolveClaim, StepResult::Read(Ok(entry))) => self.resolve_claim(entry),
+            // after that, the row or the job is in the state of the last step that succeeded
+            _ => self.done(TurnOutcome::Unavailable),
+        }
+    }
+
+    fn done(&mut self, outcome: TurnOutcome) -> TurnStep {
+        self.phase = Phase::Over;
+        TurnStep::Done(outcome)
+    }
+
+    /// Ends when the row is not known any more.
+    fn lost_row(&mut self, outcome: TurnOutcome) -> TurnStep {
+        self.turn = None;
+        self.done(outcome)
+    }
+
+    fn read(&mut self, key: String, phase: Phase) -> TurnStep {
+        self.phase = phase;
+        TurnStep::Read(key)
+    }
+
+    fn write(&mut self, put: Put, phase: Phase) -> TurnStep {
+        self.phase = phase;
+        TurnStep::Write(put)
+    }
+
+    /// Decides about the row that was read. An earlier incarnation of this worker is dead, because there is one at a
+    /// time.
+    fn found(&mut self, entry: Option<Entry>) -> TurnStep {
+        let Some(entry) = entry else { return self.proceed(ReplacedRow::ABSENT) };
+        let taken = ReplacedRow { expect: Precondition::Rev(entry.rev), ..ReplacedRow::ABSENT };
+        let Some(row) = TurnRow::of(&entry) else { return self.proceed(taken) };
+        let taken = ReplacedRow { named: row.job, settled: row.job.is_none(), ..taken };
+        if row.worker == self.me {
+            let term = row.term.unwrap_or(entry.rev);
+            let turn = Turn { rev: entry.rev, term, named: row.job, settled: taken.settled };
+            self.turn = Some(turn);
+            // without a TTL, the row needs no renewal
+            if self.claim.is_none() && turn.named.is_some() {
+                return self.done(TurnOutcome::Owned);
+            }
+            return self.proceed(ReplacedRow::held(turn));
+        }
+        if row.worker.id == self.me.id {
+            return self.proceed(taken);
+        }
+        self.phase = Phase::CheckOwner(row.worker, taken);
+        TurnStep::Check(row.worker)
+    }
+
+    /// Settles the attempt that the row names, unless the claim is one of the same job: its own write settles it.
+    fn proceed(&mut self, base: ReplacedRow) -> TurnStep {
+        match (&self.claim, base.named) {
+            (Some(claim), Some(named)) if !base.settled && named.id != claim.record.id => {
+                self.read_named(base, None)
+            }
+            _ => self.write_turn(base),
+        }
+    }
+
+    fn read_named(&mut self, base: ReplacedRow, since: Option<u64>) -> TurnStep {
+        match base.named {
+            Some(named) => self.read(job_key::job(named.id), Phase::ReadNamed { base, since }),
+            None => self.write_turn(base),
+        }
+    }
+
+    /// Decides whether the named attempt can still be claimed. A claim on its way expects a revision that is not newer
+    /// than the first one that was read after the row, so a record that has changed since then is settled.
+    fn settle(&mut self, base: ReplacedRow, since: Option<u64>, entry: Option<Entry>) -> TurnStep {
+        let Some((op, found)) = entry.and_then(|entry| Some((entry.op, stored(entry)?))) else {
+            return self.write_turn(base);
+        };
+        let waits = matches!(found.record.state, JobState::Scheduled | JobState::Queued);
+        if found.record.state == JobState::Running {
+            return self.done(TurnOutcome::Blocked(Box::new(found)));
+        }
+        if !waits || op == self.settling || since.is_some_and(|since| since != found.rev) {
+            return self.write_turn(base);
+        }
+        let expect = Precondition::Rev(found.rev);
+        let key = job_key::job(found.record.id);
+        let put = Put { op: self.settling, ..Put::new(key, found.record.encode(), expect) };
+        self.write(put, Phase::SettleNamed { base, since: found.rev })
+    }
+
+    fn write_turn(&mut self, base: ReplacedRow) -> TurnStep {
+        let row = TurnRow { worker: self.me, term: base.term, job: self.names(base) };
+        let put = Put::new(self.key.as_str(), row.encode(), base.expect);
+        let put = Put { ttl: row.job.is_none().then_some(self.idle_ttl), ..put };
+        self.write(put.clone(), Phase::WriteTurn { base, put, sent: false })
+    }
+
+    /// Returns the attempt that the row names next.
+    fn names(&self, base: ReplacedRow) -> Option<NamedAttempt> {
+        let Some(claim) = &self.claim else { return base.named };
+        Some(NamedAttempt { id: claim.record.id, attempt: claim.record.attempts })
+    }
+
+    fn turn_written(&mut self, base: ReplacedRow, rev: u64) -> TurnStep {
+        let named = self.names(base);
+        let settled = self.claim.is_none() && base.settled;
+        self.turn = Some(Turn { rev, term: base.term.unwrap_or(rev), named, settled });
+        match &self.claim {
+            None => self.done(TurnOutcome::Owned),
+            Some(claim) => self.write(claim.put.clone(), Phase::WriteClaim { sent: false }),
+        }
+    }
+
+    fn claim_written(&mut self, sent: bool, written: Result<u64, WriteError>) -> TurnStep {
+        let Some(claim) = &self.claim else { return self.done(TurnOutcome::Owned) };
+        match written {
+            Ok(rev) => {
+                let record = claim.record.clone();
+                self.done(TurnOutcome::Claimed(Box::new(StoredJob { record, rev })))
+            }
+            Err(WriteError::Conflict { .. }) if !sent => self.done(TurnOutcome::Moved),
+            Err(WriteError::Conflict { .. } | WriteError::Unknown) => {
+                self.read(claim.put.key.clone(), Phase::ResolveClaim)
+            }
+            Err(_) => self.done(TurnOutcome::Unavailable),
+        }
+    }
+
+    /// Decides about a claim with an unknown outcome. The same write at the same revision may be sent again; a record
+    /// at another revision without this claim is lost to it.
+    fn resolve_claim(&mut self, entry: Option<Entry>) -> TurnStep {
+        let (Some(claim), Some(entry)) = (&self.claim, entry) else { return self.done(TurnOutcome::Moved) };
+        if claim.put.expect == Precondition::Rev(entry.rev) {
+            return self.write(claim.put.clone(), Phase::WriteClaim { sent: true });
+        }
+        let own = entry.op == claim.put.op;
+        let attempt = claim.record.attempts;
+        let Some(found) = stored(entry) else { return self.done(TurnOutcome::Moved) };
+        let Record { state, worker, attempts, .. } = &found.record;
+        let visible = *state == JobState::Running && *worker == Some(self.me) && *attempts == attempt;
+        self.done(if own || visible { TurnOutcome::Claimed(Box::new(found)) } else { TurnOutcome::Moved })
+    }
+}

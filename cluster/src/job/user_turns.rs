@@ -1,0 +1,230 @@
+//! The users whose assigned jobs this worker runs.
+//!
+//! Owns: what this worker knows of its turn rows, and the reads and writes of the protocol (`turn_protocol`). Never:
+//! which job is next (`assigned`).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+
+use super::store::{Jobs, StoredJob};
+use super::transition::{RecordEvent, TransitionError, apply};
+use super::turn::{NamedAttempt, Turn, TurnRow};
+use super::turn_protocol::{ClaimWrite, StepResult, TurnOutcome, TurnProtocol, TurnStep};
+use super::unix_ms;
+use crate::clock;
+use crate::engine::{Consistency, Precondition, Put};
+use crate::id::Key;
+use crate::subject::{SubjectToken, job_key};
+use crate::worker::{WorkerGroup, WorkerId, WorkerLease};
+
+/// How often a worker that lost the race for a user tries again.
+const TRIES: usize = 3;
+
+/// The turn row of a user that this worker owns.
+#[derive(Debug, Clone, Copy)]
+struct HeldTurn {
+    epoch: u64,
+    turn: Turn,
+    /// End of the ownership on this process's clock, earlier than a row with a TTL expires. `None`: the row names an
+    /// attempt and has no TTL.
+    until: Option<Duration>,
+    /// When this worker wrote the row.
+    written: Duration,
+}
+
+type Acquiring = Shared<BoxFuture<'static, Result<(), Option<Key>>>>;
+
+/// The users of one worker.
+pub(super) struct UserTurns {
+    jobs: Jobs,
+    team: WorkerGroup,
+    lease: WorkerLease,
+    id: Key,
+    held: Mutex<HashMap<String, HeldTurn>>,
+    /// Users that are being taken over for a call; concurrent callers wait for the same outcome.
+    acquiring: Mutex<HashMap<String, Acquiring>>,
+}
+
+impl UserTurns {
+    pub(super) fn new(jobs: &Jobs, team: &WorkerGroup, lease: &WorkerLease, id: Key) -> Self {
+        let (held, acquiring) = (Mutex::default(), Mutex::default());
+        Self { jobs: jobs.clone(), team: team.clone(), lease: lease.clone(), id, held, acquiring }
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<String, HeldTurn>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn acquiring(&self) -> MutexGuard<'_, HashMap<String, Acquiring>> {
+        self.acquiring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn key(&self, user: &str) -> String {
+        job_key::turn(&self.team.pool, &self.team.lane, &SubjectToken::new(user))
+    }
+
+    /// Returns whether this worker owns a user now, as far as this process knows.
+    pub(super) fn has(&self, user: &str) -> bool {
+        self.lease.worker().is_some_and(|me| self.valid(user, me).is_some())
+    }
+
+    fn valid(&self, user: &str, me: WorkerId) -> Option<Turn> {
+        let held = *self.held().get(user)?;
+        let lives = held.until.is_none_or(|until| clock::boot() < until);
+        (held.epoch == me.epoch && lives).then_some(held.turn)
+    }
+
+    /// Takes a user over for a call, unless another living worker owns the user.
+    ///
+    /// # Errors
+    ///
+    /// The id of the other worker, or `None` when the owner cannot be determined now.
+    pub(super) async fn acquire(self: &Arc<Self>, user: &str) -> Result<(), Option<Key>> {
+        let me = self.lease.worker().ok_or(None)?;
+        if self.valid(user, me).is_some() {
+            return Ok(());
+        }
+        let acquiring =
+            self.acquiring().entry(user.to_owned()).or_insert_with(|| self.begin_acquire(user, me)).clone();
+        acquiring.await
+    }
+
+    fn begin_acquire(self: &Arc<Self>, user: &str, me: WorkerId) -> Acquiring {
+        let (this, user) = (self.clone(), user.to_owned());
+        let acquiring = async move {
+            let mut acquired = Err(None);
+            for _ in 0..TRIES {
+                acquired = match this.run(&user, me, None).await {
+                    TurnOutcome::Elsewhere(owner) => Err(Some(owner.id)),
+                    TurnOutcome::Owned => Ok(()),
+                    _ => Err(None),
+                };
+                if acquired != Err(None) {
+                    break;
+                }
+            }
+            this.acquiring().remove(&user);
+            acquired
+        };
+        acquiring.boxed().shared()
+    }
+
+    /// Claims a job of a user at the revision at which its record was read.
+    ///
+    /// # Errors
+    ///
+    /// [`TransitionError`] when the record does not allow a claim; nothing was written.
+    pub(super) async fn claim(
+        &self,
+        user: &str,
+        me: WorkerId,
+        release: &str,
+        read: &StoredJob,
+    ) -> Result<TurnOutcome, TransitionError> {
+        let event = RecordEvent::Claim(me, release.to_owned());
+        let (record, _) = apply(&read.record, event, unix_ms(), &self.jobs.timing)?;
+        let put = self.jobs.put(&record, Precondition::Rev(read.rev));
+        Ok(self.run(user, me, Some(ClaimWrite { put, record })).await)
+    }
+
+    /// Marks the attempt that the row of a user names as ended: no write can claim it any more.
+    pub(super) fn settled(&self, user: &str, job: Key) {
+        if let Some(held) = self.held().get_mut(user)
+            && held.turn.named.is_some_and(|named| named.id == job)
+        {
+            held.turn.settled = true;
+        }
+    }
+
+    async fn run(&self, user: &str, me: WorkerId, claim: Option<ClaimWrite>) -> TurnOutcome {
+        let (begun, known) = (clock::boot(), self.valid(user, me));
+        let idle_ttl = self.jobs.timing.affinity_ttl;
+        let mut protocol = TurnProtocol::new(self.key(user), me, idle_ttl, known, claim);
+        let mut result = StepResult::Start;
+        let outcome = loop {
+            result = match protocol.next(result) {
+                TurnStep::Read(key) => StepResult::Read(self.jobs.store.get(&key, Consistency::Latest).await),
+                TurnStep::Write(put) => StepResult::Written(self.jobs.store.put(put).await),
+                TurnStep::Check(owner) => StepResult::Checked(self.lives(owner).await),
+                TurnStep::Done(outcome) => break outcome,
+            };
+        };
+        self.keep(user, me, begun, known, protocol.turn());
+        outcome
+    }
+
+    /// Stores what is known of a row, unless another task of this process knows a later revision.
+    fn keep(&self, user: &str, me: WorkerId, begun: Duration, before: Option<Turn>, now: Option<Turn>) {
+        let mut held = self.held();
+        match (now, held.get(user).map(|held| held.turn.rev)) {
+            (Some(turn), known) if known.is_none_or(|rev| rev < turn.rev) => {
+                let until = self.until(begun, turn.named);
+                let fresh = HeldTurn { epoch: me.epoch, turn, until, written: begun };
+                held.insert(user.to_owned(), fresh);
+            }
+            (None, Some(rev)) if before.is_some_and(|before| before.rev == rev) => drop(held.remove(user)),
+            _ => {}
+        }
+    }
+
+    /// Returns when a row that was sent at `sent` is not used any more: at 75 % of its TTL, so that a claim that
+    /// depends on it can still arrive.
+    fn until(&self, sent: Duration, named: Option<NamedAttempt>) -> Option<Duration> {
+        named.is_none().then(|| sent + self.jobs.timing.affinity_ttl * 3 / 4)
+    }
+
+    /// Returns whether a worker is alive; `None` when that cannot be determined now. A worker without a responder is
+    /// confirmed dead at once, because its users wait.
+    async fn lives(&self, worker: WorkerId) -> Option<bool> {
+        let workers = &self.jobs.workers;
+        match workers.is_alive(&self.team, worker).await {
+            Ok(true) => Some(workers.evict_dead(&self.team, worker).await != Ok(true)),
+            alive => alive.ok(),
+        }
+    }
+
+    /// Lets the rows of users without work expire. `busy` are the users with a running task.
+    pub(super) async fn expire_idle(&self, busy: &HashSet<String>) {
+        let Some(me) = self.lease.worker() else { return };
+        let (now, pause) = (clock::boot(), self.jobs.timing.affinity_ttl / 4);
+        self.held().retain(|_, held| held.until.is_none_or(|until| now < until));
+        let idle = |held: &HeldTurn| held.until.is_none() && held.turn.settled && held.written + pause <= now;
+        let users: Vec<(String, HeldTurn)> = {
+            let held = self.held();
+            let idle = held.iter().filter(|(user, held)| !busy.contains(*user) && idle(held));
+            idle.map(|(user, held)| (user.clone(), *held)).collect()
+        };
+        for (user, held) in users.into_iter().filter(|(_, held)| held.epoch == me.epoch) {
+            let row = TurnRow { worker: me, term: Some(held.turn.term), job: None };
+            let put = Put::new(self.key(&user), row.encode(), Precondition::Rev(held.turn.rev));
+            let put = Put { ttl: Some(self.jobs.timing.affinity_ttl), ..put };
+            let sent = clock::boot();
+            let cleared = self.jobs.store.put(put).await.ok();
+            let turn = cleared.map(|rev| Turn { rev, named: None, ..held.turn });
+            self.keep(&user, me, sent, Some(held.turn), turn);
+        }
+    }
+
+    /// Releases a user. The row stays when a write could still claim the attempt that it names; the next owner settles
+    /// that attempt.
+    pub(super) async fn release(&self, user: &str) {
+        let Some(held) = self.held().remove(user).filter(|held| held.turn.settled) else { return };
+        if let Err(error) = self.jobs.store.delete(&self.key(user), Precondition::Rev(held.turn.rev)).await {
+            tracing::debug!(%error, "a user is not given up, the lease will");
+        }
+    }
+
+    /// Returns the users that this worker holds.
+    pub(super) fn users(&self) -> Vec<String> {
+        self.held().keys().cloned().collect()
+    }
+
+    /// Returns the worker that should take over the users of this worker while it drains.
+    pub(super) fn successor(&self, user: &str) -> Option<Key> {
+        self.jobs.workers.roster().choose(&self.team, user).filter(|next| *next != self.id)
+    }
+}
