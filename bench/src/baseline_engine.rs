@@ -135,7 +135,7 @@ impl Bare {
         tokio::spawn(async move {
             while let Some(received) = questions.next().await {
                 if let BusEvent::Message(question) = received
-                    && let Some(answer) = question.answer(question.payload.clone())
+                    && let Some(answer) = question.reply_with(question.payload.clone())
                 {
                     // the requester notices a lost reply
                     let _ = engine.publish(answer).await;

@@ -90,7 +90,7 @@ impl Entry {
     async fn call(&self, payload: &str, users: u64, plan: Plan) -> io::Result<HelperResponse> {
         let (node, params, connection) = (self.0.clone(), raw(payload.to_owned())?, Key::random());
         run_load(plan, move |number| {
-            let (node, user) = (node.clone(), whose(number, users));
+            let (node, user) = (node.clone(), user_of(number, users));
             let call = CallRequest {
                 method: "echo".to_owned(),
                 params: params.clone(),
@@ -112,7 +112,7 @@ impl Entry {
     async fn submit(&self, payload: &str, users: u64, plan: Plan) -> io::Result<HelperResponse> {
         let (node, data, connection) = (self.0.clone(), raw(payload.to_owned())?, Key::random());
         run_load(plan, move |number| {
-            let (node, user) = (node.clone(), whose(number, users));
+            let (node, user) = (node.clone(), user_of(number, users));
             let job = JobRequest {
                 kind: "echo".to_owned(),
                 data: data.clone(),
@@ -137,7 +137,7 @@ impl Entry {
 }
 
 /// Returns the user of a call or job; `None` if there are no users, so that any worker can run it.
-fn whose(number: u64, users: u64) -> Option<Arc<str>> {
+fn user_of(number: u64, users: u64) -> Option<Arc<str>> {
     (users > 0).then(|| user(number % users).into())
 }
 

@@ -36,7 +36,7 @@ pub struct Keyring {
     /// The ring, and the revision of its entry.
     ring: Arc<RwLock<(Ring, u64)>>,
     /// When the ring was last read for an unknown key, so that unknown keys cause one read at a time.
-    asked: Arc<Mutex<Option<Instant>>>,
+    last_read: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Keyring {
@@ -49,7 +49,7 @@ impl Keyring {
         let store = engine.kv(Bucket::Cluster);
         loop {
             if let Some(ring) = read(&store).await? {
-                return Ok(Self { store, ring: Arc::new(RwLock::new(ring)), asked: Arc::default() });
+                return Ok(Self { store, ring: Arc::new(RwLock::new(ring)), last_read: Arc::default() });
             }
             let first = wire::encode(&Ring::new(clock::unix().as_secs()));
             match store.put(Put::new(KEYRING, first, Precondition::Absent)).await {
@@ -109,15 +109,15 @@ impl Keyring {
     /// Reads the ring for a key that is not in it. Concurrent callers share one read.
     async fn refresh(&self, id: KeyId) -> Result<(), Unavailable> {
         let arrived = Instant::now();
-        let mut asked = self.asked.lock().await;
-        if self.known().0.has(id) || asked.is_some_and(|began| began > arrived) {
+        let mut last_read = self.last_read.lock().await;
+        if self.known().0.has(id) || last_read.is_some_and(|began| began > arrived) {
             return Ok(());
         }
         let began = Instant::now();
         if let Some(ring) = read(&self.store).await? {
             self.learn(ring);
         }
-        *asked = Some(began);
+        *last_read = Some(began);
         Ok(())
     }
 

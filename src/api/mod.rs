@@ -91,12 +91,12 @@ fn served(parts: ApiState) -> Router {
         );
         return probes;
     }
-    let gate = |needs| AuthPolicy { needs, open, authenticator: parts.context.authenticator.clone() };
+    let policy = |needs| AuthPolicy { needs, open, authenticator: parts.context.authenticator.clone() };
     let limit = DefaultBodyLimit::max(parts.config.limits.max_body_bytes);
     let push = Router::from(routes::push());
     let admin = Router::from(routes::admin()).route("/api/openapi.json", get(openapi::document));
-    push.layer(from_fn_with_state(gate(Role::Push), guard))
-        .merge(admin.layer(from_fn_with_state(gate(Role::Admin), guard)))
+    push.layer(from_fn_with_state(policy(Role::Push), guard))
+        .merge(admin.layer(from_fn_with_state(policy(Role::Admin), guard)))
         .route("/api/{*rest}", axum::routing::any(not_found))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(limit)

@@ -63,7 +63,7 @@ impl WorkerResponse {
 pub(super) async fn workers(State(parts): State<ApiState>) -> Json<Paginated<WorkerResponse>> {
     let roster = parts.context.workers.roster();
     let items = roster.list().into_iter().map(|(worker, row)| WorkerResponse::of(worker, row));
-    Json(Paginated::whole(items.collect()))
+    Json(Paginated::complete(items.collect()))
 }
 
 /// Requests a worker to take no new work, finish its current work and exit.

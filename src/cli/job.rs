@@ -147,11 +147,11 @@ fn path(id: &str) -> String {
     format!("/jobs/{}", escape(id))
 }
 
-fn print(server: &ApiClient, answer: &Value, describe: fn(&Value) -> String) {
+fn print(server: &ApiClient, response: &Value, describe: fn(&Value) -> String) {
     if server.json {
-        output::print_json(answer);
+        output::print_json(response);
     } else {
-        output::print(&describe(answer));
+        output::print(&describe(response));
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) fn print_error(text: &str) {
 }
 
 /// Fails unless every requested node has replied.
-pub(super) fn answered(outcome: &Value) -> Result<(), CommandFailure> {
+pub(super) fn check_unreachable(outcome: &Value) -> Result<(), CommandFailure> {
     match outcome["unreachable"].as_array().map(Vec::as_slice) {
         None | Some([]) => Ok(()),
         Some(silent) => {

@@ -91,11 +91,11 @@ impl StateArgs {
     }
 }
 
-fn written(server: &ApiClient, answer: &Value) {
+fn written(server: &ApiClient, response: &Value) {
     if server.json {
-        output::print_json(answer);
+        output::print_json(response);
     } else {
-        output::print(&format!("revision {}", answer["revision"]));
+        output::print(&format!("revision {}", response["revision"]));
     }
 }
 
@@ -116,18 +116,18 @@ async fn watch(server: &ApiClient, path: &str) -> Result<(), CommandFailure> {
     Err(Exit::Unreachable.with_message("the server is gone"))
 }
 
-fn describe(news: &Value) -> String {
-    let revision = &news["revision"];
-    if let Some(snapshot) = news.get("snapshot") {
+fn describe(update: &Value) -> String {
+    let revision = &update["revision"];
+    if let Some(snapshot) = update.get("snapshot") {
         return format!("revision {revision}\n{snapshot:#}");
     }
-    if news.get("missing").is_some() {
+    if update.get("missing").is_some() {
         return format!("revision {revision}: nothing stands there");
     }
-    if news.get("removed").is_some() {
+    if update.get("removed").is_some() {
         return "the tree is gone".to_owned();
     }
-    let changes = news["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let changes = update["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
     let line = |change: &Value| {
         let what = change.get("value").map_or_else(|| "deleted".to_owned(), |value| format!("= {value}"));
         let from = change["from"].as_str().map(|page| format!("  (from {page})")).unwrap_or_default();

@@ -202,8 +202,8 @@ impl Problems {
 
     fn length(&mut self, key: &str, text: &str, allowed: RangeInclusive<usize>) {
         if !allowed.contains(&text.len()) {
-            let (least, most) = (allowed.start(), allowed.end());
-            self.add(key, format!("has {} bytes, allowed are {least} to {most}", text.len()));
+            let (min, max) = (allowed.start(), allowed.end());
+            self.add(key, format!("has {} bytes, allowed are {min} to {max}", text.len()));
         }
     }
 }

@@ -42,14 +42,14 @@ impl Drop for HeartbeatGuard {
 
 /// Serves a socket until it ends. Large or rarely used values are boxed, because a future stores each of its
 /// arguments twice; the unboxed values are the memory that an idle page costs.
-pub(super) async fn serve(edge: Arc<Edge>, mut wire: Box<WebSocketStream>, arrival: Box<UpgradeInfo>) {
-    let peer = arrival.peer.clone();
-    let beating = HeartbeatGuard(edge.pulses.register());
-    let greeted = Box::pin(hello::accept_hello(&edge, &mut wire, &beating.0, arrival)).await;
-    let end = match greeted {
+pub(super) async fn serve(edge: Arc<Edge>, mut wire: Box<WebSocketStream>, info: Box<UpgradeInfo>) {
+    let peer = info.peer.clone();
+    let heartbeat = HeartbeatGuard(edge.heartbeats.register());
+    let hello_result = Box::pin(hello::accept_hello(&edge, &mut wire, &heartbeat.0, info)).await;
+    let end = match hello_result {
         Err(end) => end,
         Ok((opened, roles)) => {
-            let mut live = PageSocket::new(edge.clone(), wire, beating, opened, roles);
+            let mut live = PageSocket::new(edge.clone(), wire, heartbeat, opened, roles);
             let end = live.run().await;
             wire = live.detach();
             end

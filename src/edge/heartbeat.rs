@@ -47,7 +47,7 @@ impl HeartbeatAction {
 
 /// The state that one socket shares with the timer wheel.
 pub(super) struct Heartbeat {
-    heard: AtomicU32,
+    last_activity: AtomicU32,
     expires: AtomicU32,
     orders: AtomicU8,
     ended: AtomicBool,
@@ -78,7 +78,7 @@ impl Heartbeat {
 }
 
 struct MonitoredSocket {
-    pulse: Arc<Heartbeat>,
+    heartbeat: Arc<Heartbeat>,
     /// When the socket was pinged last. `None`: this entry only checks whether the token has expired.
     pinged: Option<Tick>,
 }
@@ -87,7 +87,7 @@ struct MonitoredSocket {
 pub(super) struct HeartbeatMonitor {
     start: Instant,
     tick: Duration,
-    patience: LivenessPolicy,
+    policy: LivenessPolicy,
     wheel: Mutex<Wheel<MonitoredSocket>>,
 }
 
@@ -98,43 +98,43 @@ impl HeartbeatMonitor {
         let tick = (ping.min(timeout) / 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let ticks = |time: Duration| (time.as_nanos().div_ceil(tick.as_nanos())) as Tick;
         // plus one: a tick is rounded down, and no socket may be closed early
-        let patience = LivenessPolicy { ping: ticks(ping), silence: ticks(ping + timeout) + 1 };
-        let wheel = Mutex::new(Wheel::new(patience.silence as usize + 1));
-        Self { start: Instant::now(), tick, patience, wheel }
+        let policy = LivenessPolicy { ping: ticks(ping), silence: ticks(ping + timeout) + 1 };
+        let wheel = Mutex::new(Wheel::new(policy.silence as usize + 1));
+        Self { start: Instant::now(), tick, policy, wheel }
     }
 
     /// Registers a new socket, with its last activity now.
     pub(super) fn register(&self) -> Arc<Heartbeat> {
         let now = self.now();
-        let pulse = Arc::new(Heartbeat {
-            heard: AtomicU32::new(now),
+        let heartbeat = Arc::new(Heartbeat {
+            last_activity: AtomicU32::new(now),
             expires: AtomicU32::new(NEVER),
             orders: AtomicU8::new(0),
             ended: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         });
-        let watched = MonitoredSocket { pulse: pulse.clone(), pinged: Some(now) };
-        self.lock().add(self.patience.ping as usize, watched);
-        pulse
+        let watched = MonitoredSocket { heartbeat: heartbeat.clone(), pinged: Some(now) };
+        self.lock().add(self.policy.ping as usize, watched);
+        heartbeat
     }
 
     /// Records that bytes have arrived from the client.
-    pub(super) fn record_activity(&self, pulse: &Heartbeat) {
-        pulse.heard.store(self.now(), Ordering::Relaxed);
+    pub(super) fn record_activity(&self, heartbeat: &Heartbeat) {
+        heartbeat.last_activity.store(self.now(), Ordering::Relaxed);
     }
 
     /// Sets how long the socket's token is valid, from now.
-    pub(super) fn expires(&self, pulse: &Arc<Heartbeat>, valid: Duration) {
+    pub(super) fn expires(&self, heartbeat: &Arc<Heartbeat>, valid: Duration) {
         // rounded up: a valid token must not count as expired
         let at = self.tick_at(self.start.elapsed().saturating_add(valid)).saturating_add(1);
-        if pulse.expires.swap(at, Ordering::Relaxed) == at {
+        if heartbeat.expires.swap(at, Ordering::Relaxed) == at {
             return;
         }
         // a later expiry is noticed by the socket's next regular check, which is at most one ping interval away
-        if at.saturating_sub(self.now()) <= self.patience.ping {
+        if at.saturating_sub(self.now()) <= self.policy.ping {
             let mut wheel = self.lock();
             let delay = (at as usize).saturating_sub(wheel.now());
-            wheel.add(delay, MonitoredSocket { pulse: pulse.clone(), pinged: None });
+            wheel.add(delay, MonitoredSocket { heartbeat: heartbeat.clone(), pinged: None });
         }
     }
 
@@ -142,11 +142,11 @@ impl HeartbeatMonitor {
     /// each. Returns when all have received the order.
     pub(super) async fn drain(&self, batch: usize, pause: Duration) {
         let sockets = |watched: &&MonitoredSocket| watched.pinged.is_some();
-        let everybody: Vec<Arc<Heartbeat>> =
-            self.lock().iter().filter(sockets).map(|watched| watched.pulse.clone()).collect();
-        for pulses in everybody.chunks(batch) {
-            for pulse in pulses.iter().filter(|pulse| !pulse.ended.load(Ordering::Relaxed)) {
-                pulse.order(HeartbeatAction::Close(CloseCause::Drain));
+        let sockets: Vec<Arc<Heartbeat>> =
+            self.lock().iter().filter(sockets).map(|watched| watched.heartbeat.clone()).collect();
+        for heartbeats in sockets.chunks(batch) {
+            for heartbeat in heartbeats.iter().filter(|heartbeat| !heartbeat.ended.load(Ordering::Relaxed)) {
+                heartbeat.order(HeartbeatAction::Close(CloseCause::Drain));
             }
             tokio::time::sleep(pause).await;
         }
@@ -181,25 +181,26 @@ impl HeartbeatMonitor {
 
     /// Checks one socket and returns the tick of its next check. `None`: no further check is needed.
     fn check(&self, now: Tick, watched: &mut MonitoredSocket) -> Option<Tick> {
-        let MonitoredSocket { pulse, pinged } = watched;
-        if pulse.ended.load(Ordering::Relaxed) {
+        let MonitoredSocket { heartbeat, pinged } = watched;
+        if heartbeat.ended.load(Ordering::Relaxed) {
             return None;
         }
         let Some(pinged) = pinged else {
-            if now >= pulse.expires.load(Ordering::Relaxed) {
-                pulse.order(HeartbeatAction::Close(CloseCause::Expired));
+            if now >= heartbeat.expires.load(Ordering::Relaxed) {
+                heartbeat.order(HeartbeatAction::Close(CloseCause::Expired));
             }
             return None;
         };
-        let (heard, expires) = (pulse.heard.load(Ordering::Relaxed), pulse.expires.load(Ordering::Relaxed));
-        match self.patience.evaluate(now, heard, *pinged, expires) {
+        let (last_activity, expires) =
+            (heartbeat.last_activity.load(Ordering::Relaxed), heartbeat.expires.load(Ordering::Relaxed));
+        match self.policy.evaluate(now, last_activity, *pinged, expires) {
             LivenessDecision::Close(cause) => {
-                pulse.order(HeartbeatAction::Close(cause));
+                heartbeat.order(HeartbeatAction::Close(cause));
                 None
             }
             LivenessDecision::Ping { again } => {
                 *pinged = now;
-                pulse.order(HeartbeatAction::Ping);
+                heartbeat.order(HeartbeatAction::Ping);
                 Some(again)
             }
             LivenessDecision::Wait { until } => Some(until),
@@ -228,19 +229,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_wheel_pings_and_then_closes_a_silent_socket() {
-        let pulses = Arc::new(HeartbeatMonitor::new(Duration::from_secs(25), Duration::from_secs(10)));
-        let (pulse, turning) = (pulses.register(), pulses.clone());
+        let heartbeats = Arc::new(HeartbeatMonitor::new(Duration::from_secs(25), Duration::from_secs(10)));
+        let (heartbeat, turning) = (heartbeats.register(), heartbeats.clone());
         tokio::spawn(async move { turning.run().await });
         let next = || async {
             std::future::poll_fn(|cx| {
-                pulse.poll_order(cx).map_or(std::task::Poll::Pending, std::task::Poll::Ready)
+                heartbeat.poll_order(cx).map_or(std::task::Poll::Pending, std::task::Poll::Ready)
             })
             .await
         };
         let start = Instant::now();
         assert_eq!(next().await, HeartbeatAction::Ping);
         assert!((25..=26).contains(&start.elapsed().as_secs()));
-        pulses.record_activity(&pulse);
+        heartbeats.record_activity(&heartbeat);
         assert_eq!(next().await, HeartbeatAction::Ping);
         assert_eq!(next().await, HeartbeatAction::Close(CloseCause::Silent));
         assert!((25 + 35..=25 + 38).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
@@ -249,28 +250,29 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_token_that_ends_is_noticed_within_a_second_whenever_it_came() {
         for (waits, valid) in [(0, 3), (0, 0), (7, 12), (24, 2), (40, 3), (3, 100), (26, 24), (30, 26)] {
-            let pulses = Arc::new(HeartbeatMonitor::new(Duration::from_secs(25), Duration::from_secs(10)));
-            let (pulse, turning) = (pulses.register(), pulses.clone());
+            let heartbeats =
+                Arc::new(HeartbeatMonitor::new(Duration::from_secs(25), Duration::from_secs(10)));
+            let (heartbeat, turning) = (heartbeats.register(), heartbeats.clone());
             let turning = tokio::spawn(async move { turning.run().await });
             let next = || {
                 std::future::poll_fn(|cx| {
-                    pulse.poll_order(cx).map_or(std::task::Poll::Pending, std::task::Poll::Ready)
+                    heartbeat.poll_order(cx).map_or(std::task::Poll::Pending, std::task::Poll::Ready)
                 })
             };
-            let answering = async {
+            let pinging = async {
                 loop {
                     match next().await {
-                        HeartbeatAction::Ping => pulses.record_activity(&pulse),
+                        HeartbeatAction::Ping => heartbeats.record_activity(&heartbeat),
                         close => return close,
                     }
                 }
             };
             let told = async {
                 tokio::time::sleep(Duration::from_secs(waits)).await;
-                pulses.expires(&pulse, Duration::from_secs(valid));
+                heartbeats.expires(&heartbeat, Duration::from_secs(valid));
             };
             let start = Instant::now();
-            let (close, ()) = tokio::join!(answering, told);
+            let (close, ()) = tokio::join!(pinging, told);
             assert_eq!(close, HeartbeatAction::Close(CloseCause::Expired));
             let (end, at) = (Duration::from_secs(waits + valid), start.elapsed());
             assert!(at >= end && at <= end + Duration::from_millis(1100), "{waits} {valid}: {at:?}");
@@ -280,14 +282,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_token_renewed_in_time_ends_nothing() {
-        let pulses = Arc::new(HeartbeatMonitor::new(Duration::from_secs(25), Duration::from_secs(10)));
-        let (pulse, turning) = (pulses.register(), pulses.clone());
+        let heartbeats = Arc::new(HeartbeatMonitor::new(Duration::from_secs(25), Duration::from_secs(10)));
+        let (heartbeat, turning) = (heartbeats.register(), heartbeats.clone());
         tokio::spawn(async move { turning.run().await });
-        pulses.expires(&pulse, Duration::from_secs(5));
+        heartbeats.expires(&heartbeat, Duration::from_secs(5));
         tokio::time::sleep(Duration::from_secs(2)).await;
-        pulses.expires(&pulse, Duration::from_secs(3600));
+        heartbeats.expires(&heartbeat, Duration::from_secs(3600));
         tokio::time::sleep(Duration::from_secs(10)).await;
-        assert_eq!(pulse.poll_order(&Context::from_waker(Waker::noop())), None);
+        assert_eq!(heartbeat.poll_order(&Context::from_waker(Waker::noop())), None);
     }
 
     /// A task that is never woken.
@@ -299,15 +301,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_socket_that_has_ended_is_forgotten() {
-        let pulses = HeartbeatMonitor::new(Duration::from_secs(1), Duration::from_secs(1));
-        let pulse = pulses.register();
+        let heartbeats = HeartbeatMonitor::new(Duration::from_secs(1), Duration::from_secs(1));
+        let heartbeat = heartbeats.register();
         let task = Arc::new(SocketTask);
-        assert_eq!(pulse.poll_order(&Context::from_waker(&task.clone().into())), None);
-        pulse.end();
+        assert_eq!(heartbeat.poll_order(&Context::from_waker(&task.clone().into())), None);
+        heartbeat.end();
         assert_eq!(Arc::strong_count(&task), 1, "its task is not held until the wheel comes by");
         tokio::time::advance(Duration::from_secs(2)).await;
-        pulses.advance();
-        assert_eq!(Arc::strong_count(&pulse), 1);
-        assert_eq!(pulse.poll_order(&Context::from_waker(Waker::noop())), None);
+        heartbeats.advance();
+        assert_eq!(Arc::strong_count(&heartbeat), 1);
+        assert_eq!(heartbeat.poll_order(&Context::from_waker(Waker::noop())), None);
     }
 }

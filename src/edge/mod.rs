@@ -6,6 +6,7 @@
 //! The path of a connection: `listener` (connection limits) → `http` (limited requests) → `upgrade` → `connection`
 //! (one socket) over `socket` (its bytes) over `websocket` (the codec). `heartbeat` checks all sockets.
 
+mod anonymous_limit;
 mod asset;
 mod body;
 mod connection;
@@ -14,7 +15,6 @@ pub mod handshake;
 mod heartbeat;
 mod http;
 mod listener;
-mod newcomers;
 mod origin;
 mod rate_limit;
 mod socket;
@@ -35,9 +35,9 @@ use axum::Router;
 use axum::routing::get;
 use pagewire_cluster::timing::Timing;
 
+use self::anonymous_limit::AnonymousLimiter;
 use self::heartbeat::HeartbeatMonitor;
-use self::newcomers::AnonymousLimiter;
-use self::origin::{Origins, Strangers};
+use self::origin::{ForeignOriginLog, Origins};
 use self::socket::FrameLimits;
 pub use self::startup_server::StartupServer;
 use crate::command::Context;
@@ -58,10 +58,10 @@ pub struct Edge {
     welcome: bool,
     cookie: Option<String>,
     origins: Origins,
-    strangers: Strangers,
+    foreign_origins: ForeignOriginLog,
     allowance: FrameLimits,
-    newcomers: AnonymousLimiter,
-    pulses: HeartbeatMonitor,
+    anonymous_limit: AnonymousLimiter,
+    heartbeats: HeartbeatMonitor,
     draining: AtomicBool,
 }
 
@@ -82,13 +82,13 @@ impl Edge {
                 &config.node.advertise,
                 config.listen.ip().is_loopback(),
             ),
-            strangers: Strangers::new(timing.log_pause),
+            foreign_origins: ForeignOriginLog::new(timing.log_pause),
             allowance: FrameLimits {
                 max_frame: websocket.max_frame,
                 frames_per_second: config.limits.frames_per_second,
             },
-            newcomers: AnonymousLimiter::new(config.limits.anonymous_pages_per_ip_per_minute),
-            pulses: HeartbeatMonitor::new(Duration::from_millis(ping), Duration::from_millis(timeout)),
+            anonymous_limit: AnonymousLimiter::new(config.limits.anonymous_pages_per_ip_per_minute),
+            heartbeats: HeartbeatMonitor::new(Duration::from_millis(ping), Duration::from_millis(timeout)),
             draining: AtomicBool::new(false),
         })
     }
@@ -107,20 +107,20 @@ impl Edge {
     /// Serves `router` in `server` until `stop` completes. Then orders every socket to close, and returns when no
     /// connection is open or half of `Timing::drain` has passed. The caller owns the stop signal.
     pub async fn serve(&self, server: StartupServer, router: Router, stop: impl Future<Output = ()>) {
-        listener::raise_nofile_limit(server.gate.limit());
+        listener::raise_nofile_limit(server.limiter.limit());
         server.give_to(router);
         let served = async {
             tokio::select! {
-                () = self.pulses.run() => {}
+                () = self.heartbeats.run() => {}
                 () = stop => {}
             }
         };
         server.serve_until(served).await;
         self.draining.store(true, Ordering::Release);
         // sockets are notified by their heartbeats
-        let gate = server.close();
-        self.pulses.drain(DRAIN_BATCH, DRAIN_PAUSE).await;
-        if tokio::time::timeout(self.timing.drain / 2, gate.wait_until_idle()).await.is_err() {
+        let limiter = server.close();
+        self.heartbeats.drain(DRAIN_BATCH, DRAIN_PAUSE).await;
+        if tokio::time::timeout(self.timing.drain / 2, limiter.wait_until_idle()).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
     }

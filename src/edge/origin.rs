@@ -53,7 +53,7 @@ impl Origins {
     }
 
     /// Checks a request. Origins are compared as a whole, without partial names or wildcards.
-    pub(super) fn judge(&self, headers: &HeaderMap) -> OriginCheck {
+    pub(super) fn check(&self, headers: &HeaderMap) -> OriginCheck {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         if self.loopback && !self.is_own_host(host) {
             return OriginCheck::ForeignHost;
@@ -76,12 +76,12 @@ const SHOWN: usize = 200;
 
 /// Reports refused web pages of other origins in the log, with the origin and the setting that would allow it: at
 /// most one line per `pause`, however many are refused.
-pub(super) struct Strangers {
+pub(super) struct ForeignOriginLog {
     pause: Duration,
     seldom: Mutex<Seldom>,
 }
 
-impl Strangers {
+impl ForeignOriginLog {
     /// A reporter without reports. `pause` is the minimum time between two lines.
     pub(super) fn new(pause: Duration) -> Self {
         Self { pause, seldom: Mutex::default() }
@@ -136,11 +136,11 @@ mod tests {
         assert_eq!(seldom.next(at(100), pause), Some(1));
     }
 
-    fn judge(host: &str, origins: &[&str]) -> OriginCheck {
-        judge_at(false, host, origins)
+    fn check(host: &str, origins: &[&str]) -> OriginCheck {
+        check_at(false, host, origins)
     }
 
-    fn judge_at(loopback: bool, host: &str, origins: &[&str]) -> OriginCheck {
+    fn check_at(loopback: bool, host: &str, origins: &[&str]) -> OriginCheck {
         let listed = ["https://app.example".to_owned()];
         let known = Origins::new(&listed, "https://node1.example:8443/", loopback);
         let mut headers = HeaderMap::new();
@@ -148,7 +148,7 @@ mod tests {
         for origin in origins {
             headers.append(ORIGIN, origin.parse().unwrap());
         }
-        known.judge(&headers)
+        known.check(&headers)
     }
 
     #[test]
@@ -168,31 +168,31 @@ mod tests {
             ("", OriginCheck::Foreign),
         ];
         for (origin, expected) in table {
-            assert_eq!(judge("127.0.0.1:8080", &[origin]), expected, "{origin}");
+            assert_eq!(check("127.0.0.1:8080", &[origin]), expected, "{origin}");
         }
     }
 
     #[test]
     fn a_program_sends_no_origin_and_nobody_sends_two() {
-        assert_eq!(judge("h", &[]), OriginCheck::Program);
-        assert_eq!(judge("h", &["http://h", "http://evil"]), OriginCheck::Foreign);
+        assert_eq!(check("h", &[]), OriginCheck::Program);
+        assert_eq!(check("h", &["http://h", "http://evil"]), OriginCheck::Foreign);
     }
 
     #[test]
     fn a_node_of_this_machine_alone_is_asked_by_its_own_names_only() {
         let rebound = ["http://evil.example:8080"];
-        assert_eq!(judge_at(true, "evil.example:8080", &rebound), OriginCheck::ForeignHost);
-        assert_eq!(judge_at(true, "evil.example:8080", &[]), OriginCheck::ForeignHost, "a program, too");
-        assert_eq!(judge_at(true, "node1.example", &[]), OriginCheck::ForeignHost, "another port of it");
+        assert_eq!(check_at(true, "evil.example:8080", &rebound), OriginCheck::ForeignHost);
+        assert_eq!(check_at(true, "evil.example:8080", &[]), OriginCheck::ForeignHost, "a program, too");
+        assert_eq!(check_at(true, "node1.example", &[]), OriginCheck::ForeignHost, "another port of it");
         for host in ["127.0.0.1:8080", "localhost:8080", "[::1]:8080", "127.0.0.9"] {
             let origin = format!("http://{host}");
-            assert_eq!(judge_at(true, host, &[&origin]), OriginCheck::Known, "{host}");
-            assert_eq!(judge_at(true, host, &[]), OriginCheck::Program, "{host}");
+            assert_eq!(check_at(true, host, &[&origin]), OriginCheck::Known, "{host}");
+            assert_eq!(check_at(true, host, &[]), OriginCheck::Program, "{host}");
         }
-        assert_eq!(judge_at(true, "App.example", &["https://app.example"]), OriginCheck::Known, "listed");
-        assert_eq!(judge_at(true, "node1.example:8443", &[]), OriginCheck::Program, "advertised");
+        assert_eq!(check_at(true, "App.example", &["https://app.example"]), OriginCheck::Known, "listed");
+        assert_eq!(check_at(true, "node1.example:8443", &[]), OriginCheck::Program, "advertised");
         assert_eq!(
-            judge_at(false, "any.example", &["http://any.example"]),
+            check_at(false, "any.example", &["http://any.example"]),
             OriginCheck::Known,
             "open to others"
         );

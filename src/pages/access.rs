@@ -52,8 +52,8 @@ pub(super) fn check_owner(owner: Option<&str>, user: Option<&str>) -> Result<(),
 /// # Errors
 ///
 /// [`STALE_TOKEN`] for any other generation.
-pub(super) fn check_generation(claimed: u32, standing: u32, confirmed: bool) -> Result<(), Close> {
-    let newest = claimed == standing || (claimed.checked_add(1) == Some(standing) && !confirmed);
+pub(super) fn check_generation(claimed: u32, current: u32, confirmed: bool) -> Result<(), Close> {
+    let newest = claimed == current || (claimed.checked_add(1) == Some(current) && !confirmed);
     if newest { Ok(()) } else { Err(STALE_TOKEN) }
 }
 
@@ -98,12 +98,12 @@ impl PageAccess {
                     (None, Some(claims)) => Address { key: claims.connection, node: session.node },
                     (None, None) => fresh(),
                 };
-                let whole = Expirable::Connection(connection.key);
+                let expirable = Expirable::Connection(connection.key);
                 // the session may have been left before its connection became a user's
-                if let Some(whole) = self.known(whole) {
-                    check_owner(whole.user.as_deref(), user)?;
+                if let Some(expirable) = self.known(expirable) {
+                    check_owner(expirable.user.as_deref(), user)?;
                 }
-                if !self.ends(&[whole]) {
+                if !self.ends(&[expirable]) {
                     return Ok(Membership {
                         session,
                         connection,
@@ -173,8 +173,8 @@ impl PageAccess {
     /// this node sees.
     pub(super) fn check_return(&self, claims: &PageClaims, user: Option<&str>) -> Result<(), Close> {
         check_owner(claims.user.as_deref(), user)?;
-        let whole = [Expirable::Session(claims.session), Expirable::Connection(claims.connection)];
-        for known in whole.into_iter().filter_map(|of| self.known(of)) {
+        let expirable = [Expirable::Session(claims.session), Expirable::Connection(claims.connection)];
+        for known in expirable.into_iter().filter_map(|of| self.known(of)) {
             check_owner(known.user.as_deref(), user)?;
         }
         Ok(())

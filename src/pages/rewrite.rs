@@ -87,7 +87,7 @@ impl RowRewriter {
         tracing::info!(node = %holder.node, "a page was taken by another node meanwhile");
         page.leave(None, Close::new(CloseCode::HeldElsewhere, "another node holds this page"));
         self.store.hub.remove(page);
-        self.store.watching.departed(page.key());
+        self.store.watching.remove_page(page.key());
         Ok(())
     }
 }

@@ -115,7 +115,7 @@ impl PageStore {
         }
         match self.registry.find(page).await.map_err(|Unavailable| WriteError::Down)? {
             RowLookup::Page(row, rev) if self.is_own(&row) && row.generation == generation => {
-                self.registry.leave(&PageRemoval::whole(page, &row, rev), RemovalKind::Forget).await
+                self.registry.leave(&PageRemoval::of_row(page, &row, rev), RemovalKind::Forget).await
             }
             RowLookup::Page(..) | RowLookup::Nothing | RowLookup::Unregistered => Ok(()),
         }

@@ -107,11 +107,11 @@ fn given(found: &str) -> String {
 /// What is needed, in the words of JSON.
 fn wanted(expected: &str) -> String {
     let number = expected.strip_prefix(['u', 'i']).unwrap_or_default();
-    let whole = ["8", "16", "32", "64", "128", "size"].contains(&number);
+    let is_integer = ["8", "16", "32", "64", "128", "size"].contains(&number);
     let object = ["struct ", "a map", "map", "adjacently ", "internally "];
     let list = ["a sequence", "sequence", "a tuple", "tuple "];
     match expected {
-        _ if whole => "a whole number".to_owned(),
+        _ if is_integer => "a whole number".to_owned(),
         "f32" | "f64" => "a number".to_owned(),
         "a string" | "string" | "a borrowed string" | "str" => "a text".to_owned(),
         "a boolean" | "bool" => "true or false".to_owned(),
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_of_the_member_and_in_words_of_json() {
-        for (text, said) in [
+        for (text, expected) in [
             (r#"{"paid": true}"#, r#"the member "count" is missing"#),
             (r#"{"count": "many"}"#, r#"count: a whole number is needed, not the text "many""#),
             (r#"{"count": -1}"#, "count: a whole number is needed, not -1"),
@@ -197,7 +197,7 @@ mod tests {
             (r#"{"count": 1} x"#, "this is not JSON: trailing characters"),
         ] {
             let message = refused(text);
-            assert_eq!(message, said, "{text}");
+            assert_eq!(message, expected, "{text}");
         }
         assert!(read::<Order>(br#"{"count": 1, "data": {"a":  1}}"#).is_ok());
     }

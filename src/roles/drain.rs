@@ -18,12 +18,12 @@ impl Node {
             return;
         }
         let within = self.timing.reconnect_jitter + self.timing.handover;
-        let gone = async {
+        let closed = async {
             while self.hub.pages(&Scope::All).iter().any(|page| page.is_owned()) {
                 tokio::time::sleep(self.timing.reconnect_jitter / POLL_STEPS).await;
             }
         };
-        if tokio::time::timeout(within, gone).await.is_err() {
+        if tokio::time::timeout(within, closed).await.is_err() {
             tracing::info!("some pages were not taken over in time; those that return get a reset");
         }
     }

@@ -84,8 +84,8 @@ pub(super) async fn remove_orphans(
                 continue;
             }
         };
-        let gone = orphans.collect(owners, |owner| exists(&registry.view(), owner), clock::boot(), grace);
-        for owner in &gone {
+        let dead = orphans.collect(owners, |owner| exists(&registry.view(), owner), clock::boot(), grace);
+        for owner in &dead {
             if let Err(error) = states.remove(owner).await {
                 tracing::debug!(%error, ?owner, "a tree without an entity is removed later");
             }

@@ -42,7 +42,7 @@ impl Message {
     }
 
     /// Creates the reply to this message. Returns `None` if its sender expects no reply.
-    pub fn answer(&self, payload: impl Into<Bytes>) -> Option<Self> {
+    pub fn reply_with(&self, payload: impl Into<Bytes>) -> Option<Self> {
         let subject = self.reply.clone()?;
         Some(Self { subject, reply: None, headers: self.headers.clone(), payload: payload.into() })
     }

@@ -57,7 +57,7 @@ pub struct LeaseKeeper {
     engine: Engine,
     subjects: Subjects,
     timing: Timing,
-    wish: ClaimRequest,
+    request: ClaimRequest,
     row: NodeRow,
     tenure: Option<HeldLease>,
     holder: watch::Sender<Option<Holder>>,
@@ -70,17 +70,17 @@ impl LeaseKeeper {
         engine: &Engine,
         subjects: &Subjects,
         timing: Timing,
-        wish: ClaimRequest,
+        request: ClaimRequest,
         row: NodeRow,
     ) -> (Self, NodeLease) {
         let (holder, changes) = watch::channel(None);
         let fenced_at_ms = Arc::new(AtomicU64::new(0));
         let lease = NodeLease { holder: changes, fenced_at_ms: fenced_at_ms.clone() };
         let (engine, subjects) = (engine.clone(), subjects.clone());
-        let row = NodeRow { name: wish.name.clone(), ..row };
+        let row = NodeRow { name: request.name.clone(), ..row };
         let leases = engine.kv(Bucket::Nodes);
         let mut keeper =
-            Self { leases, engine, subjects, timing, wish, row, tenure: None, holder, fenced_at_ms };
+            Self { leases, engine, subjects, timing, request, row, tenure: None, holder, fenced_at_ms };
         keeper.acquire().await;
         (keeper, lease)
     }
@@ -124,7 +124,7 @@ impl LeaseKeeper {
     }
 
     async fn acquire(&mut self) {
-        let mut told = None;
+        let mut logged = None;
         loop {
             let why = match self.attempt().await {
                 Ok(Some(tenure)) => {
@@ -134,8 +134,8 @@ impl LeaseKeeper {
                 Ok(None) => "the node number is taken: waiting until it is free",
                 Err(Unavailable) => "the cluster is unavailable: waiting to claim a node number",
             };
-            if told.replace(why) != Some(why) {
-                let wanted = self.wish.number.map_or("the lowest".to_owned(), |number| number.to_string());
+            if logged.replace(why) != Some(why) {
+                let wanted = self.request.number.map_or("the lowest".to_owned(), |number| number.to_string());
                 tracing::info!(wanted, "{why}");
             }
             tokio::time::sleep(self.timing.lease_renew / 3).await;
@@ -153,10 +153,10 @@ impl LeaseKeeper {
         }
         let rows = self.rows().await?;
         let sent = clock::boot();
-        let wish = self.preference(&rows);
-        let mut decision = plan(&wish, &rows, sent);
-        if let Plan::Ask(row) = &decision {
-            decision = match self.gone(row).await? {
+        let request = self.preference(&rows);
+        let mut decision = plan(&request, &rows, sent);
+        if let Plan::Probe(row) = &decision {
+            decision = match self.is_dead(row).await? {
                 true => Plan::Claim(LeaseWrite {
                     number: row.number,
                     expect: Precondition::Rev(row.rev),
@@ -164,7 +164,7 @@ impl LeaseKeeper {
                     sent: clock::boot(),
                 }),
                 // a running process with the same name keeps its number
-                false => plan(&ClaimRequest { name: String::new(), ..wish }, &rows, sent),
+                false => plan(&ClaimRequest { name: String::new(), ..request }, &rows, sent),
             };
         }
         let Plan::Claim(claim) = decision else { return Ok(None) };
@@ -178,8 +178,8 @@ impl LeaseKeeper {
     fn preference(&self, rows: &[Listed]) -> ClaimRequest {
         let old = self.tenure.map(|tenure| tenure.holder.node);
         match old.filter(|old| rows.iter().all(|row| row.number != *old)) {
-            Some(number) => ClaimRequest { number: Some(number), ..self.wish.clone() },
-            None => self.wish.clone(),
+            Some(number) => ClaimRequest { number: Some(number), ..self.request.clone() },
+            None => self.request.clone(),
         }
     }
 
@@ -193,12 +193,12 @@ impl LeaseKeeper {
     }
 
     /// Returns whether the epoch of a listed row has no responder.
-    async fn gone(&self, row: &Listed) -> Result<bool, Unavailable> {
+    async fn is_dead(&self, row: &Listed) -> Result<bool, Unavailable> {
         let entry = self.leases.get(&node_key::lease(row.number), crate::engine::Consistency::Latest).await?;
         let Some(entry) = entry.filter(|entry| entry.rev == row.rev) else { return Ok(false) };
         let Some(found) = NodeRow::decode(&entry.meta) else { return Ok(false) };
         let holder = Holder { node: row.number, epoch: found.epoch_at(entry.rev) };
-        Ok(ask(&self.engine, &self.subjects, holder, self.timing.deliver).await
+        Ok(ping(&self.engine, &self.subjects, holder, self.timing.deliver).await
             == Err(RequestError::NoResponder))
     }
 
@@ -245,7 +245,7 @@ impl LeaseKeeper {
 }
 
 /// Sends a liveness request to one epoch of a node.
-async fn ask(
+async fn ping(
     engine: &Engine,
     subjects: &Subjects,
     holder: Holder,
@@ -273,11 +273,11 @@ pub async fn evict_dead_node(
     let Some(entry) = leases.get(&key, crate::engine::Consistency::Latest).await? else { return Ok(false) };
     let Some(row) = NodeRow::decode(&entry.meta) else { return Ok(false) };
     let holder = Holder { node, epoch: row.epoch_at(entry.rev) };
-    for question in 0..DEATH_PROBES {
-        if question > 0 {
+    for probe in 0..DEATH_PROBES {
+        if probe > 0 {
             tokio::time::sleep(timing.death_confirmation / DEATH_PROBES).await;
         }
-        if ask(engine, subjects, holder, timing.deliver).await != Err(RequestError::NoResponder) {
+        if ping(engine, subjects, holder, timing.deliver).await != Err(RequestError::NoResponder) {
             return Ok(false);
         }
     }

@@ -40,7 +40,7 @@ impl Registry {
         let put =
             Put { key: key.clone(), value: Vec::new().into(), meta: row.encode(), expect, ttl: None, op };
         let lasting = [Expirable::Session(row.session.key), Expirable::Connection(row.connection.key)];
-        let outcome = self.commit(&lasting, |stands| idle::join(put.clone(), stands)).await;
+        let outcome = self.commit(&lasting, |states| idle::join(put.clone(), states)).await;
         match outcome {
             Ok(CommittedRows::One(rev)) => Ok(rev),
             // a commit does not return the revision of each row
@@ -55,9 +55,9 @@ impl Registry {
     }
 
     /// Removes a page from the cluster, if its row is unchanged.
-    pub async fn leave(&self, leaving: &PageRemoval, farewell: RemovalKind) -> Result<(), WriteError> {
+    pub async fn leave(&self, leaving: &PageRemoval, kind: RemovalKind) -> Result<(), WriteError> {
         let (key, expect) = (page_key::page(leaving.page), Precondition::Rev(leaving.rev));
-        let own = match farewell {
+        let own = match kind {
             RemovalKind::Forget => BatchOp::Delete { key, expect },
             RemovalKind::Unregister => BatchOp::Put(Put {
                 meta: PageRow::unregistered(),
@@ -66,7 +66,7 @@ impl Registry {
             }),
         };
         let plan =
-            |stands: &[IdleState]| Some(leaving.leave(own.clone(), stands, &self.lifetimes, unix_ms()));
+            |states: &[IdleState]| Some(leaving.leave(own.clone(), states, &self.lifetimes, unix_ms()));
         self.commit(&leaving.lasting(), plan).await.map(drop)
     }
 
@@ -90,7 +90,7 @@ impl Registry {
         let of: HashMap<Expirable, PageRemoval> =
             dead.iter().flat_map(|page| page.lasting().into_iter().map(|of| (of, page.clone()))).collect();
         let idle = stream::iter(of).map(async |(of, leaving)| {
-            let plan = |stands: &[IdleState]| Some(leaving.idle(stands, &self.lifetimes, unix_ms()));
+            let plan = |states: &[IdleState]| Some(leaving.idle(states, &self.lifetimes, unix_ms()));
             self.commit(&[of], plan).await.is_ok().then_some(of)
         });
         let idle = idle.buffer_unordered(SWEEPERS).filter_map(std::future::ready);

@@ -173,7 +173,7 @@ impl View {
         if difference.connection.in_cluster {
             self.idle.count(Expirable::Connection(seen.connection.key), left);
         }
-        tell(kind, key, &seen, &difference, changes);
+        record_change(kind, key, &seen, &difference, changes);
     }
 
     /// Returns a page with a living holder; these are the indexed ones.
@@ -183,7 +183,7 @@ impl View {
     }
 }
 
-fn tell(
+fn record_change(
     kind: ChangeKind,
     key: Key,
     seen: &PageEntry,

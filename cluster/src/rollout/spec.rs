@@ -151,11 +151,11 @@ impl RolloutSpec {
             Some(lanes) => self.arrange(lanes, &base)?,
             None => self.lanes.clone(),
         };
-        let standing = if self.rev == 0 { salt } else { self.salt.clone() };
+        let current_salt = if self.rev == 0 { salt } else { self.salt.clone() };
         let next = Self {
             rev: self.rev + 1,
             pool: self.pool.clone(),
-            salt: wanted.salt.unwrap_or(standing),
+            salt: wanted.salt.unwrap_or(current_salt),
             base,
             lanes,
             fallback: wanted.fallback.unwrap_or(self.fallback),
@@ -242,9 +242,9 @@ impl RolloutSpec {
 ///
 /// [`SpecError::Twice`], [`SpecError::Sum`] or [`SpecError::Remainder`].
 pub fn set_weights(base: &str, lanes: &[LaneSpec], named: &[LaneSpec]) -> Result<Vec<LaneSpec>, SpecError> {
-    let whole = named.iter().find(|lane| lane.name == base).map(|lane| lane.weight);
+    let base_weight = named.iter().find(|lane| lane.name == base).map(|lane| lane.weight);
     let mut lanes = lanes.to_vec();
-    if whole.is_some() {
+    if base_weight.is_some() {
         lanes.iter_mut().for_each(|lane| lane.weight = Weight::default());
     }
     for (at, wanted) in named.iter().enumerate() {
@@ -265,7 +265,7 @@ pub fn set_weights(base: &str, lanes: &[LaneSpec], named: &[LaneSpec]) -> Result
         lanes.remove(empty);
     }
     let remainder = remainder(&lanes)?;
-    match whole.filter(|wanted| *wanted != remainder) {
+    match base_weight.filter(|wanted| *wanted != remainder) {
         Some(wanted) => Err(SpecError::Remainder { remainder, wanted }),
         None => Ok(lanes),
     }

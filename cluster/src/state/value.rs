@@ -27,8 +27,8 @@ fn same_number(a: &Number, b: &Number) -> bool {
     match (a.as_i128(), b.as_i128(), a.as_f64(), b.as_f64()) {
         (Some(a), Some(b), ..) => a == b,
         (None, None, a, b) => a == b,
-        (Some(whole), None, _, Some(float)) | (None, Some(whole), Some(float), _) => {
-            worth(float) == Some(whole)
+        (Some(integer), None, _, Some(float)) | (None, Some(integer), Some(float), _) => {
+            worth(float) == Some(integer)
         }
         _ => false,
     }

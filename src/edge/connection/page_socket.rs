@@ -43,7 +43,7 @@ impl Drop for AttachedPage {
 pub(super) struct PageSocket {
     held: AttachedPage,
     wire: Box<WebSocketStream>,
-    beating: HeartbeatGuard,
+    heartbeat: HeartbeatGuard,
     command: Option<Command>,
 }
 
@@ -51,7 +51,7 @@ impl PageSocket {
     pub(super) fn new(
         edge: Arc<Edge>,
         wire: Box<WebSocketStream>,
-        beating: HeartbeatGuard,
+        heartbeat: HeartbeatGuard,
         opened: Opened,
         roles: Roles,
     ) -> Self {
@@ -59,7 +59,7 @@ impl PageSocket {
         edge.metrics.recovered(opened.recovered);
         let caller = Caller { page: opened.page, roles };
         let held = AttachedPage { edge, caller, ticket: opened.ticket };
-        Self { held, wire, beating, command: None }
+        Self { held, wire, heartbeat, command: None }
     }
 
     /// Reads, runs commands and writes until the socket ends.
@@ -83,9 +83,9 @@ impl PageSocket {
         page: &'page Page,
         mut changed: Pin<&mut Notified<'page>>,
     ) -> Poll<Result<(), Disconnect>> {
-        let ordered = self.beating.0.poll_order(cx);
-        let told = changed.as_mut().poll(cx).is_ready();
-        if told {
+        let ordered = self.heartbeat.0.poll_order(cx);
+        let has_frames = changed.as_mut().poll(cx).is_ready();
+        if has_frames {
             // renewed before the page's frames are read, so that no change is missed
             changed.set(page.changed());
         }
@@ -97,7 +97,7 @@ impl PageSocket {
             None => self.poll_read(cx),
         };
         let flows = self.wire.poll_flow(cx);
-        let ready = ordered.is_some() || told || advanced.is_ready() || flows.is_ready();
+        let ready = ordered.is_some() || has_frames || advanced.is_ready() || flows.is_ready();
         if let Some(order) = ordered {
             self.apply_heartbeat_action(order)?;
         }
@@ -125,7 +125,7 @@ impl PageSocket {
             SocketEffect::Continue => Ok(()),
             SocketEffect::Authenticated(verified) => {
                 self.held.caller.roles = verified.identity.roles;
-                self.held.edge.pulses.expires(&self.beating.0, remaining(&verified));
+                self.held.edge.heartbeats.expires(&self.heartbeat.0, remaining(&verified));
                 Ok(())
             }
             SocketEffect::Close(close) => Err(Disconnect::Close(close)),
@@ -156,7 +156,7 @@ impl PageSocket {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Disconnect>> {
-        let Self { held, wire, command, beating } = self;
+        let Self { held, wire, command, heartbeat } = self;
         let (mut frames, mut outcome) = (0, SocketEffect::Continue);
         // a second context, because the read borrows the first one
         let mut within = Context::from_waker(cx.waker());
@@ -171,7 +171,7 @@ impl PageSocket {
             Flow::Stop
         });
         if read.is_ready() {
-            held.edge.pulses.record_activity(&beating.0);
+            held.edge.heartbeats.record_activity(&heartbeat.0);
             held.edge.metrics.frames_in.inc_by(frames);
         }
         read.map(|read| read.and_then(|()| self.apply_effect(outcome)))

@@ -60,9 +60,9 @@ mod tests {
             for (delay, step) in items {
                 wheel.add(delay, now + delay.clamp(1, span));
                 now += step;
-                let came = wheel.advance(now);
-                waiting -= came.len();
-                prop_assert!(came.iter().all(|due| *due <= now));
+                let due_now = wheel.advance(now);
+                waiting -= due_now.len();
+                prop_assert!(due_now.iter().all(|due| *due <= now));
                 prop_assert!(wheel.iter().all(|due| *due > now));
             }
             waiting -= wheel.advance(now + span).len();

@@ -159,12 +159,12 @@ impl Rows {
 
     fn meets(&self, key: &str, expect: Precondition) -> Result<(), WriteError> {
         let actual = self.by_key.get(key).map(|row| row.rev);
-        let met = match expect {
+        let holds = match expect {
             Precondition::Any => true,
             Precondition::Absent => actual.is_none(),
             Precondition::Rev(rev) => actual == Some(rev),
         };
-        if met { Ok(()) } else { Err(WriteError::Conflict { actual }) }
+        if holds { Ok(()) } else { Err(WriteError::Conflict { actual }) }
     }
 
     fn write(&mut self, put: Put, now: Moment) -> WatchEvent {

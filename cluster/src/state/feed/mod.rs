@@ -39,36 +39,36 @@ pub(super) enum FeedCommand {
 }
 
 /// The result of a read: the key, the number of the read, and the version.
-type Answer = (String, u64, Found);
+type ReadResult = (String, u64, Found);
 
 /// The feed of one process.
 pub(super) struct TreeFeed {
     shared: Arc<StateStoreInner>,
-    wishes: mpsc::UnboundedReceiver<FeedCommand>,
+    commands: mpsc::UnboundedReceiver<FeedCommand>,
 }
 
 impl TreeFeed {
     /// Creates the feed; `None` on every call but the first.
     pub(super) fn new(shared: Arc<StateStoreInner>) -> Option<Self> {
-        let wishes = shared.wishes_once()?;
-        Some(Self { shared, wishes })
+        let commands = shared.take_commands()?;
+        Some(Self { shared, commands })
     }
 
     /// Notifies followers; ends only when the engine is gone. A process without followers opens no watch, because
     /// receiving a change costs about as much as writing it.
-    pub(super) async fn run(mut self, tell: impl FnMut(TreeNotification)) {
+    pub(super) async fn run(mut self, notify: impl FnMut(TreeNotification)) {
         let mut followers = Subscriptions::default();
         let first = loop {
-            match self.wishes.recv().await {
+            match self.commands.recv().await {
                 None => return,
-                Some(wish) => match grant(&mut followers, wish) {
+                Some(command) => match execute(&mut followers, command) {
                     actions if actions.is_empty() => {}
                     actions => break actions,
                 },
             }
         };
         if let Some(watch) = self.watch().await {
-            self.follow(watch, followers, first, tell).await;
+            self.follow(watch, followers, first, notify).await;
         }
     }
 
@@ -90,14 +90,14 @@ impl TreeFeed {
         mut watch: Watch,
         mut followers: Subscriptions,
         mut actions: Vec<Action>,
-        mut tell: impl FnMut(TreeNotification),
+        mut notify: impl FnMut(TreeNotification),
     ) {
         let mut readings = FuturesUnordered::new();
         let slots = Arc::new(Semaphore::new(READINGS));
         loop {
             for action in actions {
                 match action {
-                    Action::Tell(delivery) => tell(delivery),
+                    Action::Notify(delivery) => notify(delivery),
                     Action::Read { key, number } => {
                         readings.push(read(self.shared.store.clone(), slots.clone(), key, number));
                     }
@@ -107,39 +107,39 @@ impl TreeFeed {
                 // in this order, so that a follower receives nothing that was written after it left, and a steady
                 // stream of changes does not delay a snapshot
                 biased;
-                wish = self.wishes.recv() => match wish {
-                    Some(wish) => grant(&mut followers, wish),
+                command = self.commands.recv() => match command {
+                    Some(command) => execute(&mut followers, command),
                     None => return,
                 },
-                Some(answer) = readings.next() => {
-                    let (key, number, found): Answer = answer;
+                Some(result) = readings.next() => {
+                    let (key, number, found): ReadResult = result;
                     followers.found(&key, number, found)
                 }
                 event = watch.next() => match event {
-                    Some(event) => self.heard(&mut followers, event),
+                    Some(event) => self.on_event(&mut followers, event),
                     None => return,
                 },
             };
         }
     }
 
-    fn heard(&self, followers: &mut Subscriptions, event: WatchEvent) -> Vec<Action> {
+    fn on_event(&self, followers: &mut Subscriptions, event: WatchEvent) -> Vec<Action> {
         match event {
             WatchEvent::Live => Vec::new(),
             WatchEvent::Put(entry) => {
-                self.shared.writers().cache.heard(&entry);
-                followers.heard(&entry)
+                self.shared.writers().cache.apply(&entry);
+                followers.on_entry(&entry)
             }
             WatchEvent::Delete { key, .. } => {
                 self.shared.writers().cache.take(&key);
-                followers.gone(&key)
+                followers.on_delete(&key)
             }
         }
     }
 }
 
-fn grant(followers: &mut Subscriptions, wish: FeedCommand) -> Vec<Action> {
-    match wish {
+fn execute(followers: &mut Subscriptions, command: FeedCommand) -> Vec<Action> {
+    match command {
         FeedCommand::Follow(owner, path, who, seen) => return followers.follow(owner, path, who, seen),
         FeedCommand::Unfollow(owner, path, who) => followers.unfollow(&owner, &path, who),
         FeedCommand::Leave(who) => followers.leave(who),
@@ -148,7 +148,7 @@ fn grant(followers: &mut Subscriptions, wish: FeedCommand) -> Vec<Action> {
 }
 
 /// Reads a tree and retries until the engine responds.
-async fn read(store: Kv, slots: Arc<Semaphore>, key: String, number: u64) -> Answer {
+async fn read(store: Kv, slots: Arc<Semaphore>, key: String, number: u64) -> ReadResult {
     // the semaphore is never closed; without a slot there would only be one more concurrent read
     let _slot = slots.acquire().await.ok();
     loop {

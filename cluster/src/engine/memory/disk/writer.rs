@@ -37,12 +37,12 @@ impl<O: StoreState> JournalWriter<O> {
             let mut group = vec![first];
             group.extend(self.steps.try_iter().take(GROUP));
             if let Err(error) = self.keep(&mut group) {
-                self.give_up(&error);
+                self.stop(&error);
                 // discard the remaining steps; the operations that wait for them get `Unavailable`
                 while self.steps.recv().is_ok() {}
                 return;
             }
-            self.tell(group);
+            self.notify_watchers(group);
         }
     }
 
@@ -80,7 +80,7 @@ impl<O: StoreState> JournalWriter<O> {
         generation
     }
 
-    fn give_up(&self, error: &redb::Error) {
+    fn stop(&self, error: &redb::Error) {
         tracing::error!(
             path = %self.path.display(),
             %error,
@@ -108,9 +108,9 @@ impl<O: StoreState> JournalWriter<O> {
 
     /// Notifies the watches, then the waiting writers, so that a writer that returns can rely on every watch
     /// having received its write.
-    fn tell(&self, group: Vec<JournalEntry>) {
+    fn notify_watchers(&self, group: Vec<JournalEntry>) {
         let marks: Vec<_> = group.iter().map(|step| (step.place, step.mark)).collect();
-        for (watcher, event) in group.into_iter().flat_map(|step| step.notices) {
+        for (watcher, event) in group.into_iter().flat_map(|step| step.notifications) {
             // the watch was dropped; it is removed when the next watch starts
             let _ = watcher.send(event);
         }
