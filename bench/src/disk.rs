@@ -148,7 +148,7 @@ async fn fill(kv: &Kv, value: &[u8], rows: u64) -> io::Result<()> {
 
 fn report(options: &Options, rates: &Rates) -> Report {
     let mut report =
-        Report::new(format!("Disk: values of {} bytes, each answered when it is on disk", options.bytes));
+        Report::new(format!("Disk: values of {} bytes, each acknowledged when it is on disk", options.bytes));
     let share = |of: &[f64]| -> Vec<f64> {
         of.iter().zip(&rates.bare).map(|(rate, bare)| 100.0 * rate / bare).collect()
     };

@@ -31,8 +31,8 @@ pub(crate) fn run() -> io::Result<()> {
         let entry = Entry(Arc::new(node));
         let mut requests = requests();
         while let Some(request) = requests.recv().await {
-            let answer = entry.handle(request?).await;
-            answer.unwrap_or_else(|error| HelperResponse::Failed { reason: error.to_string() }).send()?;
+            let response = entry.handle(request?).await;
+            response.unwrap_or_else(|error| HelperResponse::Failed { reason: error.to_string() }).send()?;
         }
         Ok(())
     })
@@ -65,7 +65,7 @@ impl Entry {
     /// Pushes messages. The clock starts where the node would have parsed the request of a page or of the server API.
     async fn push(&self, to: Vec<Target>, bytes: u64, plan: Plan) -> io::Result<HelperResponse> {
         if to.is_empty() {
-            return Err(io::Error::other("nobody to send to"));
+            return Err(io::Error::other("no page to send to"));
         }
         let (node, to) = (self.0.clone(), Arc::new(to));
         let filler: Arc<str> = crate::payload(bytes.saturating_sub(28)).into();
@@ -102,8 +102,8 @@ impl Entry {
                 page: None,
             };
             async move {
-                let answer = node.context.executors.call(call).await;
-                answer.map(drop).map_err(|error| io::Error::other(format!("{error:?}")))
+                let response = node.context.executors.call(call).await;
+                response.map(drop).map_err(|error| io::Error::other(format!("{error:?}")))
             }
         })
         .await

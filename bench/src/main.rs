@@ -30,9 +30,9 @@ mod remote_push;
 mod report;
 mod server;
 mod state;
-mod state_news;
 mod state_pages;
 mod state_sets;
+mod state_updates;
 mod view;
 mod weights;
 

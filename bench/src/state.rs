@@ -11,9 +11,9 @@ use pagewire_cluster::id::Entity;
 use crate::cluster::Cluster;
 use crate::nats::Nats;
 use crate::report::{Goal, Report, Times, progress};
-use crate::state_news::{Beside, News};
 use crate::state_pages::Pages;
 use crate::state_sets::{Run, Sample, Sets, set};
+use crate::state_updates::{Beside, UpdateMeasure};
 use crate::view::user;
 
 /// Multiple of the sequential bare rate.
@@ -21,7 +21,7 @@ const ONE: Goal = Goal::AtLeast(10.0);
 /// Percent of the bare rate of as many keys.
 const MANY: Goal = Goal::AtLeast(70.0);
 /// Multiple of the time of a bare put and one delivery.
-const TOLD: Goal = Goal::AtMost(2.0);
+const UPDATE_GOAL: Goal = Goal::AtMost(2.0);
 /// Divisor of the number of operations: each variant runs that part of them before the first measurement.
 pub(crate) const WARM_UP: u64 = 10;
 
@@ -40,8 +40,8 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(usize))]
     pub(crate) bytes: usize,
     /// Number of sets in one run whose notification a follower on another node receives, one at a time.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) told: u64,
+    #[arg(long = "told", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) updates: u64,
     /// Number of pages on another node that all watch one tree.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pages: u64,
@@ -66,11 +66,11 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
         progress(&format!("run {number} of {}", options.runs));
         runs.push(sets.measure(&options, options.sets).await?);
     }
-    let mut news = News::join(&sets, &nats, &cluster).await?;
-    news.measure(&options, (options.told / WARM_UP).max(1)).await?;
+    let mut updates = UpdateMeasure::join(&sets, &nats, &cluster).await?;
+    updates.measure(&options, (options.updates / WARM_UP).max(1)).await?;
     for number in 1..=options.runs {
         progress(&format!("beside a second node, run {number} of {}", options.runs));
-        beside.push(news.measure(&options, options.told).await?);
+        beside.push(updates.measure(&options, options.updates).await?);
     }
     progress("opening pages");
     let owner = Entity::User(user(0).into());
@@ -91,7 +91,7 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
     report.row(format!("{name}: last page has it, p50"), "ms", &each);
     report.row(format!("{name}: CPU of their node"), "µs/page", &costs);
     // the nodes release their numbers
-    news.end().await;
+    updates.end().await;
     sets.writer.stop().await;
     Ok(report)
 }
@@ -126,15 +126,15 @@ fn report(options: &Options, stored: usize, runs: &[Run], shared: &[Beside]) -> 
     report.row("many trees : engine, rate", "%", &of(&|run| 100.0 * run.trees.rate / run.engine.rate));
     let per_cpu = of(&|run| 100.0 * run.plain.cost() / run.trees.cost());
     report.row("many trees : bare, per CPU second", "%", &per_cpu);
-    let told: [(&str, Part<Beside, Times>); 2] =
-        [("bare put and delivery", |run| &run.delivery), ("told on another node", |run| &run.told)];
-    for (name, times) in told {
+    let updates: [(&str, Part<Beside, Times>); 2] =
+        [("bare put and delivery", |run| &run.delivery), ("update on another node", |run| &run.update)];
+    for (name, times) in updates {
         let each = |part: fn(&Times) -> f64| shared.iter().map(|run| part(times(run))).collect::<Vec<_>>();
         report.row(format!("{name}, p50"), "µs", &each(|times| times.p50_us));
         report.row(format!("{name}, p99"), "µs", &each(|times| times.p99_us));
     }
-    let told: Vec<_> = shared.iter().map(|run| run.told.p50_us / run.delivery.p50_us).collect();
-    report.goal("told : bare, p50", "times", &told, TOLD);
+    let updates: Vec<_> = shared.iter().map(|run| run.update.p50_us / run.delivery.p50_us).collect();
+    report.goal("update : bare, p50", "times", &updates, UPDATE_GOAL);
     report
 }
 
