@@ -228,8 +228,8 @@ fn missing(claim: &str) -> &'static str {
     match claim {
         "exp" => "the token has no exp: a number, the second since 1970 at which it expires",
         "sub" => "the token has no sub: a text, the user that it is for",
-        "iss" => "the token has no iss, and auth.issuer asks for one",
-        "aud" => "the token has no aud, and auth.audience asks for one",
+        "iss" => "the token has no iss, and auth.issuer requires one",
+        "aud" => "the token has no aud, and auth.audience requires one",
         _ => "the token lacks a claim that is required",
     }
 }

@@ -87,7 +87,7 @@ fn served(parts: ApiState) -> Router {
     if !open && parts.config.auth.api_keys.is_empty() && parts.config.auth.hs256_secret.is_empty() {
         tracing::warn!(
             listen = %parts.config.listen,
-            "no server API here: it needs auth.api_keys on an address beyond this machine"
+            "the server API is off: set auth.api_keys to serve it on an address beyond this machine"
         );
         return probes;
     }
@@ -116,7 +116,7 @@ async fn not_found() -> ApiError {
 }
 
 async fn method_not_allowed() -> ApiError {
-    ApiError::new(ErrorCode::Unsupported, "this path does not take this method")
+    ApiError::new(ErrorCode::Unsupported, "this path does not support this method")
         .with_status(axum::http::StatusCode::METHOD_NOT_ALLOWED)
 }
 

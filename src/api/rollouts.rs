@@ -81,7 +81,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Pool {
 
     async fn from_request_parts(parts: &mut request::Parts, state: &S) -> Result<Self, ApiError> {
         let name = segment(parts, state).await?;
-        if is_name(&name) { Ok(Self(name)) } else { Err(ApiError::malformed("this is no name of a pool")) }
+        if is_name(&name) {
+            Ok(Self(name))
+        } else {
+            Err(ApiError::malformed("this is not a valid name of a pool"))
+        }
     }
 }
 
@@ -103,13 +107,13 @@ fn refused(error: ChangeError) -> ApiError {
         ChangeError::Invalid(invalid) => ApiError::malformed(invalid.to_string()),
         ChangeError::Unavailable => Unavailable.into(),
         ChangeError::Conflict(document) if document.rev == 0 => {
-            ApiError::new(ErrorCode::Conflict, "nobody has changed this pool yet: revision 0 stands there")
+            ApiError::new(ErrorCode::Conflict, "the pool is at revision 0: it has not been changed yet")
                 .with_status(StatusCode::PRECONDITION_FAILED)
         }
         ChangeError::Conflict(document) => {
             let RolloutSpec { rev, updated_by, updated, .. } = *document;
             let at = rfc3339(updated);
-            let found = format!("revision {rev} stands there, written by {updated_by} at {at}");
+            let found = format!("the pool is at revision {rev}, written by {updated_by} at {at}");
             ApiError::new(ErrorCode::Conflict, found).with_status(StatusCode::PRECONDITION_FAILED)
         }
     }
@@ -208,7 +212,7 @@ pub(super) async fn change(
 /// Reads the revision that `If-Match` names; `None` for any.
 fn expected(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let Some(tag) = headers.get(header::IF_MATCH) else {
-        return Err(ApiError::malformed("If-Match must name the revision that is changed, or *")
+        return Err(ApiError::malformed("If-Match must be the revision to change, or *")
             .with_status(StatusCode::PRECONDITION_REQUIRED));
     };
     let tag = tag.to_str().unwrap_or_default().trim();
@@ -235,7 +239,7 @@ pub(super) async fn explain(
     let unit = match (&user, connection) {
         (Some(user), None) => RoutingKey::User(user),
         (None, Some(connection)) => RoutingKey::Connection(connection),
-        _ => return Err(ApiError::malformed("a user or a connection is needed, not both")),
+        _ => return Err(ApiError::malformed("give a user or a connection, not both")),
     };
     let roster = parts.context.workers.roster();
     let serves = |lane: &str| roster.serves(&WorkerGroup::new(pool.as_str(), lane));

@@ -78,7 +78,7 @@ pub(super) async fn drain(
         return Err(ApiError::new(ErrorCode::Unknown, "no living worker has this id"));
     }
     if !workers.drain(id).await {
-        return Err(ApiError::new(ErrorCode::Unavailable, "this worker does not answer"));
+        return Err(ApiError::new(ErrorCode::Unavailable, "this worker does not respond"));
     }
     Ok(Json(Draining { draining: true }))
 }

@@ -132,7 +132,7 @@ pub(super) fn pool(named: Option<&str>) -> Result<&str, CommandError> {
 
 fn check(job: &JobRequest) -> Result<(), CommandError> {
     if job.mode == Mode::Inline {
-        return Err(malformed("a job runs at a worker: exec_mode is any or assigned"));
+        return Err(malformed("a job runs on a worker: exec_mode must be any or assigned"));
     }
     if !(1..=MAX_NAME).contains(&job.kind.len()) {
         return Err(malformed("the kind of a job has 1 to 200 bytes"));

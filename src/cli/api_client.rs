@@ -82,7 +82,7 @@ impl ApiClient {
     pub(super) async fn stream(&self, path: &str) -> Result<Response, CommandFailure> {
         let request = authorized(client()?.get(self.at(path)).header("accept", "text/event-stream"));
         let outcome = tokio::time::timeout(Timing::from_environment().call, request.send()).await;
-        let late = |_| Exit::Unreachable.with_message(format!("{} does not answer", self.url));
+        let late = |_| Exit::Unreachable.with_message(format!("{} does not respond", self.url));
         let response = outcome.map_err(late)?.map_err(|error| unsent(&error))?;
         if response.status().is_success() {
             return Ok(response);
@@ -106,7 +106,7 @@ impl ApiClient {
         let error = &body["error"];
         Exit::Failed.with_message(match (error["message"].as_str(), error["code"].as_str()) {
             (Some(message), Some(code)) => format!("{message} ({code})"),
-            _ => format!("{} answers {status}: is the server API served there?", self.url),
+            _ => format!("{} responded with {status}: check that it serves the server API", self.url),
         })
     }
 }

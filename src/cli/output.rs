@@ -38,7 +38,7 @@ pub(super) fn check_unreachable(outcome: &Value) -> Result<(), CommandFailure> {
         None | Some([]) => Ok(()),
         Some(silent) => {
             let names: Vec<_> = silent.iter().filter_map(Value::as_str).collect();
-            Err(Exit::Failed.with_message(format!("no answer from {}", names.join(", "))))
+            Err(Exit::Failed.with_message(format!("no response from {}", names.join(", "))))
         }
     }
 }

@@ -222,7 +222,7 @@ fn path(pool: &str) -> String {
 
 fn read(response: Value) -> Result<PublishedRollout, CommandFailure> {
     serde_json::from_value(response)
-        .map_err(|_| Exit::Failed.with_message("the server's answer is not a rollout"))
+        .map_err(|_| Exit::Failed.with_message("the server's response is not a rollout"))
 }
 
 fn print(server: &ApiClient, response: &Value, describe: impl Fn(&Value) -> String) {
@@ -241,7 +241,7 @@ fn warn(status: &Value) {
 }
 
 fn lane(text: &str) -> Result<LaneSpec, String> {
-    let (name, weight) = text.split_once('=').ok_or("reads LANE=PERCENT, like canary=10")?;
+    let (name, weight) = text.split_once('=').ok_or("must be LANE=PERCENT, for example canary=10")?;
     let weight: Weight =
         weight.parse().map_err(|error: pagewire_cluster::rollout::InvalidWeight| error.to_string())?;
     Ok(LaneSpec { name: name.to_owned(), weight })

@@ -129,7 +129,9 @@ impl Signals {
                 return;
             }
             // service managers send SIGHUP to request a reload of the configuration
-            tracing::warn!("SIGHUP is ignored: nothing is read again while a process runs; SIGTERM stops it");
+            tracing::warn!(
+                "SIGHUP is ignored: a running process does not read its configuration again; SIGTERM stops it"
+            );
         }
     }
 

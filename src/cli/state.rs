@@ -106,14 +106,12 @@ async fn watch(server: &ApiClient, path: &str) -> Result<(), CommandFailure> {
     while let Ok(Some(bytes)) = stream.chunk().await {
         for SseEvent { name, data } in reader.feed(&bytes) {
             if name == "slow" {
-                return Err(
-                    Exit::Failed.with_message("this terminal was too slow; what came meanwhile is lost")
-                );
+                return Err(Exit::Failed.with_message("this terminal was too slow: updates were lost"));
             }
             output::print(&if server.json { data.to_string() } else { describe(&data) });
         }
     }
-    Err(Exit::Unreachable.with_message("the server is gone"))
+    Err(Exit::Unreachable.with_message("the server closed the stream"))
 }
 
 fn describe(update: &Value) -> String {
@@ -122,10 +120,10 @@ fn describe(update: &Value) -> String {
         return format!("revision {revision}\n{snapshot:#}");
     }
     if update.get("missing").is_some() {
-        return format!("revision {revision}: nothing stands there");
+        return format!("revision {revision}: no value");
     }
     if update.get("removed").is_some() {
-        return "the tree is gone".to_owned();
+        return "the tree was removed".to_owned();
     }
     let changes = update["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
     let line = |change: &Value| {
@@ -153,6 +151,6 @@ mod tests {
             describe(&changes),
             "revision 8\n  a.b = [1,2]  (from 0000000000000000000000|p01)\n  c deleted"
         );
-        assert_eq!(describe(&json!({"revision": 7, "missing": true})), "revision 7: nothing stands there");
+        assert_eq!(describe(&json!({"revision": 7, "missing": true})), "revision 7: no value");
     }
 }

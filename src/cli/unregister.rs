@@ -45,7 +45,7 @@ mod tests {
         let outcome = json!({"closed": 1, "nodes": ["p01"], "unreachable": ["p02"]});
         assert_eq!(describe(&outcome), "closed 1 page");
         let failure = output::check_unreachable(&outcome).unwrap_err();
-        assert_eq!((failure.exit, failure.message.as_str()), (Exit::Failed, "no answer from p02"));
+        assert_eq!((failure.exit, failure.message.as_str()), (Exit::Failed, "no response from p02"));
         assert!(output::check_unreachable(&json!({"closed": 0, "unreachable": []})).is_ok());
     }
 }

@@ -39,7 +39,10 @@ impl WorkersArgs {
             }
             Some(WorkersCommand::Drain { id }) => {
                 let response = server.post(&format!("/workers/{}/drain", escape(&id)), &json!({})).await?;
-                (response, format!("worker {id} takes nothing new and leaves when it has finished"))
+                (
+                    response,
+                    format!("worker {id} accepts no new work and exits when its running work has ended"),
+                )
             }
         };
         if server.json {

@@ -89,7 +89,7 @@ async fn deliver_if_ended(context: &Context, page: &Page, recovered: ResumeOutco
         None => None,
     };
     let Some(record) = record else {
-        let message = "the server knows nothing of this job";
+        let message = "the server has no record of this job";
         page.push(&FrameBody::error(Some(id), &CommandError::new(ErrorCode::Uncertain, message)));
         return;
     };

@@ -70,7 +70,7 @@ pub(super) async fn serve(
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
-                    tracing::debug!(peer = %peer.address, %error, "connection ended badly");
+                    tracing::debug!(peer = %peer.address, %error, "connection ended with an error");
                 }
                 return;
             }

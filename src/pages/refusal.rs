@@ -17,7 +17,7 @@ pub(super) const EXPIRED: Close = Close::new(CloseCode::Forbidden, "the token of
 pub(super) const STALE_TOKEN: Close = Close::new(CloseCode::Replaced, "another socket holds this page");
 pub(super) const UNREGISTERED: Close = Close::new(CloseCode::Unregistered, "the server has removed this");
 pub(super) const RESUME_CONFLICT: Close =
-    Close::new(CloseCode::HeldElsewhere, "the page is being taken elsewhere");
+    Close::new(CloseCode::HeldElsewhere, "the page is moving to another node");
 const CLUSTER_UNAVAILABLE: Close = Close::new(CloseCode::Overloaded, "the cluster is unavailable");
 
 /// The close for an unavailable cluster. Clients reconnect at random times within the jitter, because all of them

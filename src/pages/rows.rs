@@ -70,7 +70,7 @@ impl PageStore {
         if before.rev >= rev {
             return Ok(false);
         }
-        tracing::debug!(rev, "a page's row was written although its answer was lost");
+        tracing::debug!(rev, "a page's row was written although the response was lost");
         let user = self.intern(row.user.as_deref());
         self.set_row_and_user(page, rev, row.generation, user.clone());
         let topics: Vec<Arc<str>> = row.topics.iter().map(|topic| topic.as_str().into()).collect();

@@ -83,6 +83,6 @@ impl PageTopics {
                 Err(RowError::Write(_)) => return Err(CommandError::unavailable()),
             }
         }
-        Err(CommandError::new(ErrorCode::Unavailable, "the page is on its way to another node"))
+        Err(CommandError::new(ErrorCode::Unavailable, "the page is moving to another node"))
     }
 }

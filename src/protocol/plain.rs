@@ -37,7 +37,7 @@ pub fn explain(member: &str, message: &str) -> String {
     }
     // these name the member themselves
     if let Some(name) = message.strip_prefix("duplicate field ") {
-        return format!("the member {} comes twice", quoted(name));
+        return format!("the member {} is given twice", quoted(name));
     }
     if let Some(rest) = message.strip_prefix("unknown field ") {
         return format!("the member {}", unknown(rest));
@@ -79,7 +79,7 @@ fn unknown(rest: &str) -> String {
     match rest.split_once(", expected ") {
         Some((name, known)) => {
             let known = known.strip_prefix("one of ").unwrap_or(known).replace('`', "");
-            format!("{} is none of {}", quoted(name), known.replace(" or ", ", "))
+            format!("{} is not one of {}", quoted(name), known.replace(" or ", ", "))
         }
         None => format!("{} is not known here", quoted(rest.split(',').next().unwrap_or(rest))),
     }
@@ -186,10 +186,13 @@ mod tests {
             (r#"{"count": 1, "parts": [7]}"#, "parts[0]: an object is needed, not 7"),
             (
                 r#"{"count": 1, "parts": [{"size": "huge"}]}"#,
-                r#"parts[0].size: "huge" is none of small, large"#,
+                r#"parts[0].size: "huge" is not one of small, large"#,
             ),
-            (r#"{"count": 1, "color": "red"}"#, r#"the member "color" is none of count, paid, parts, data"#),
-            (r#"{"count": 1, "count": 2}"#, r#"the member "count" comes twice"#),
+            (
+                r#"{"count": 1, "color": "red"}"#,
+                r#"the member "color" is not one of count, paid, parts, data"#,
+            ),
+            (r#"{"count": 1, "count": 2}"#, r#"the member "count" is given twice"#),
             ("7", "an object is needed, not 7"),
             ("", "this is not JSON: it ends too early"),
             (r#"{"count": "#, "this is not JSON: it ends too early"),

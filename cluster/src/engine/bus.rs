@@ -66,10 +66,10 @@ pub enum PublishError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// The subject has no subscriber; known at once.
-    #[error("nobody answers here")]
+    #[error("the subject has no responder")]
     NoResponder,
     /// No reply in time. The request may have been processed.
-    #[error("no answer in time")]
+    #[error("no reply in time")]
     Deadline,
     /// Not connected. The request may have been processed if the connection was lost after sending.
     #[error("the cluster's engine is unavailable")]

@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(
             plan(&request(""), &[listed(2, "")], Duration::ZERO),
             Plan::Wait,
-            "no name is nobody's name"
+            "nodes without a name have no name in common"
         );
     }
 

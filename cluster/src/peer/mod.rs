@@ -32,10 +32,10 @@ pub struct PeerClient {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {
     /// The subject has no subscriber: the node is gone.
-    #[error("the node is gone")]
+    #[error("the node has left the cluster")]
     Gone,
     /// No reply in time, or no connection: the request may have been processed.
-    #[error("the node did not answer")]
+    #[error("the node did not reply")]
     Silent,
     /// The node replied, but its release does not support the request.
     #[error("the node does not support the request")]

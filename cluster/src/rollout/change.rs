@@ -28,7 +28,7 @@ pub enum ChangeError {
     #[error(transparent)]
     Invalid(#[from] SpecError),
     /// The document is at another revision, because another change was first.
-    #[error("revision {} by {} stands there", .0.rev, .0.updated_by)]
+    #[error("the pool is at revision {}, written by {}", .0.rev, .0.updated_by)]
     Conflict(Box<RolloutSpec>),
     /// The engine is unavailable; the change may have happened.
     #[error("the cluster's engine is unavailable")]

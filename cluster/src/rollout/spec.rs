@@ -101,16 +101,16 @@ pub enum SpecError {
     #[error("{0:?} is not a name: 1 to {MAX_NAME} letters, digits, '-', '_' or '.'")]
     Name(String),
     /// A lane occurs twice, or the base is among the others.
-    #[error("lane {0} is there twice")]
+    #[error("lane {0} is listed twice")]
     Twice(String),
     /// There are more than two lanes beside the base.
     #[error("at most {LANES} lanes beside the base")]
     Lanes,
     /// The weights sum to more than 100 %.
-    #[error("the weights come to {}%, over 100%", f64::from(*.0) / 100.0)]
+    #[error("the weights add up to {}%, above 100%", f64::from(*.0) / 100.0)]
     Sum(u32),
     /// The requested weight of the base lane is not the remainder.
-    #[error("the base lane takes the remainder, {remainder}, not {wanted}")]
+    #[error("the base lane gets the remainder, {remainder}, not {wanted}")]
     Remainder {
         /// Weight that the other lanes leave.
         remainder: Weight,

@@ -61,7 +61,7 @@ async fn follow(
     if has_events {
         Ok(None)
     } else {
-        Err(Exit::Failed.with_message("the server's answer is not a stream of events"))
+        Err(Exit::Failed.with_message("the server's response is not a stream of events"))
     }
 }
 

@@ -64,7 +64,7 @@ impl ConnectionListener {
             // one event per message, without the subscription, so every subscription gets a gap
             Event::SlowConsumer(_) => self.dropped.send_modify(|count| *count += 1),
             Event::LameDuckMode => self.lame_duck.notify_one(),
-            Event::ServerError(error) => tracing::warn!(%error, "NATS refused something"),
+            Event::ServerError(error) => tracing::warn!(%error, "NATS reported an error"),
             Event::ClientError(error) => tracing::warn!(%error, "NATS cannot be reached"),
             Event::Draining => {}
         }

@@ -219,7 +219,7 @@ mod tests {
         assert!(router.lock().deliver(reply(&subject)));
         assert!(second_reply.try_recv().is_ok());
         assert!(first_reply.try_recv().is_err());
-        assert!(!router.lock().deliver(reply(&subject)), "nobody waits for a second answer");
+        assert!(!router.lock().deliver(reply(&subject)), "no waiter for a second reply");
         assert!(!router.lock().deliver(reply("r.not-a-token")));
     }
 

@@ -196,10 +196,11 @@ fn describe(stream: &str, error: JetStreamFailure) -> String {
     match error {
         JetStreamFailure::Refusal(refusal) => format!("stream {stream}: {}", refusal.description),
         JetStreamFailure::Failure(RequestFailure::NoResponder | RequestFailure::Silence) => {
-            "JetStream does not answer: is it enabled, and does its cluster have a leader?".to_owned()
+            "JetStream does not respond: check that it is enabled and that its cluster has a leader"
+                .to_owned()
         }
         JetStreamFailure::Failure(failure) => format!("stream {stream}: {failure:?}"),
-        JetStreamFailure::InvalidResponse => format!("stream {stream}: an answer that is not one"),
+        JetStreamFailure::InvalidResponse => format!("stream {stream}: invalid response"),
     }
 }
 

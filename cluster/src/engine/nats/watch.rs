@@ -204,7 +204,7 @@ impl WatchTask {
         if let Some(subject) = flow_control.or(stalled) {
             let within = self.store.control.timing.operation;
             let sent = self.store.control.send(subject, None, None, Default::default(), within).await;
-            sent.map_err(|_| WatchEnd::Resync("flow control unanswered"))?;
+            sent.map_err(|_| WatchEnd::Resync("flow control message not sent"))?;
         }
         if is_flow_control {
             return Ok(false);

@@ -101,7 +101,7 @@ fn what_no_split_can_be_is_refused() {
     );
     assert_eq!(
         refused(lanes(&[("a", 60.0), ("b", 60.0)])).to_string(),
-        "the weights come to 120%, over 100%"
+        "the weights add up to 120%, above 100%"
     );
 }
 
@@ -153,7 +153,8 @@ proptest! {
     ) {
         let percent = |weight: u16| f64::from(weight);
         let before = document(&[("a", percent(before.0)), ("b", percent(before.1))]);
-        let wanted_lanes: Vec<_> = wanted.iter().map(|(name, weight)| (["a", "b", "c"][*name], percent(*weight))).collect();
+        let wanted_lanes: Vec<_> =
+            wanted.iter().map(|(name, weight)| (["a", "b", "c"][*name], percent(*weight))).collect();
         if let Ok(after) = revise(&before, lanes(&wanted_lanes)) {
             let weight = |document: &RolloutSpec, name: &str| {
                 document.lanes.iter().find(|lane| lane.name == name).map_or(Weight::default(), |lane| lane.weight)

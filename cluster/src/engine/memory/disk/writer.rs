@@ -62,7 +62,7 @@ impl<O: StoreState> JournalWriter<O> {
             }
         }
         if let Some(generation) = begun {
-            tracing::info!(path = %self.path.display(), "the disk takes writes again");
+            tracing::info!(path = %self.path.display(), "the disk accepts writes again");
             self.reached.send_modify(|reached| reached.broken = false);
             self.link.send_replace(ConnectionState::Up { generation: generation + 1 });
         }

@@ -104,7 +104,11 @@ fn who_has_seen_more_than_the_replica_waits_until_it_is_read_again() {
     let mut tree = Tested::at_5(json!({"a": 1}));
     assert_eq!(tree.join_having_seen(5, BOB), [r#"b: 5 is {"a":1}"#]);
     assert_eq!(tree.join_having_seen(7, BOB), ["read"]);
-    assert_eq!(tree.on_entry(6, 5, &[set("a", json!(2))]), [""; 0], "nobody is told while it is read");
+    assert_eq!(
+        tree.on_entry(6, 5, &[set("a", json!(2))]),
+        [""; 0],
+        "no follower is notified while it is read"
+    );
     assert_eq!(tree.found(found(7, json!({"a": 3}))), ["a: 5 to 7 at [a]", r#"b: 7 is {"a":3}"#]);
     assert_eq!(tree.on_entry(8, 7, &[set("a", json!(4))]), ["ab: 7 to 8 at [a]"]);
 }
@@ -187,6 +191,6 @@ fn a_cluster_that_lost_its_past_is_believed() {
 fn a_change_that_does_not_fit_here_is_read() {
     let mut tree = Tested::at_5(json!({"a": 1}));
     assert_eq!(tree.on_entry(6, 5, &[set("b", json!(1)), set("", json!(5))]), ["read"]);
-    assert_eq!(tree.join("b", BOB), [""; 0], "half a change is shown to nobody");
+    assert_eq!(tree.join("b", BOB), [""; 0], "no follower sees half a change");
     assert_eq!(tree.found(found(6, json!({"b": 2}))), [r#"a: 6 is {"b":2}"#, "b:b 6 is 2"]);
 }

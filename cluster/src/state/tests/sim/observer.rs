@@ -69,7 +69,7 @@ impl Observer {
         let current = ledger.current(&self.owner.tree_key());
         let rev = self.rev.expect("a snapshot");
         match (current, rev) {
-            (None, rev) => assert_eq!(rev, 0, "the tree is gone"),
+            (None, rev) => assert_eq!(rev, 0, "the tree was removed"),
             (Some(version), rev) if self.path == Path::ROOT => assert_eq!(version.rev, rev),
             (Some(_), _) => {}
         }

@@ -209,7 +209,7 @@ impl Process {
             match action {
                 Action::Read { key, number } => self.wanted.push((key, number)),
                 Action::Notify(delivery) => {
-                    assert!(!delivery.to.is_empty(), "told to nobody");
+                    assert!(!delivery.to.is_empty(), "a notification without followers");
                     for who in delivery.to.iter() {
                         self.observers.get_mut(who).expect("follows").notify(&delivery, ledger);
                     }

@@ -366,7 +366,7 @@ impl World {
         self.check();
         let expected = (self.first..self.pushed).filter(|number| !self.excused.contains(number));
         let missing = expected.into_iter().find(|number| !self.seen.contains(number));
-        assert_eq!(missing, None, "never delivered, nobody was told: {:?} of {}", self.seen, self.pushed);
+        assert_eq!(missing, None, "never delivered, without a reset: {:?} of {}", self.seen, self.pushed);
     }
 
     pub(super) fn check(&self) {
@@ -386,7 +386,7 @@ impl World {
         for pair in expected.windows(2) {
             assert!(pair[0] < pair[1], "reordered: {:?}", self.seen);
             let missing = (pair[0] + 1..pair[1]).find(|number| !self.may_be_late(*number));
-            assert_eq!(missing, None, "a gap that nobody was told of: {:?}", self.seen);
+            assert_eq!(missing, None, "a gap without a reset: {:?}", self.seen);
         }
         assert!(self.acted.windows(2).all(|pair| pair[1] == pair[0] + 1), "commands {:?}", self.acted);
     }
