@@ -19,7 +19,7 @@ use pagewire::auth;
 use pagewire::config::{self, Config, Secret, Sources};
 
 /// The longest wait for a process to start or for a condition to hold.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The interval between two checks of a condition.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -148,7 +148,7 @@ impl WorkerProcess {
 pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> io::Result<bool>) -> io::Result<()> {
     let started = Instant::now();
     while !holds().await? {
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > WAIT_TIMEOUT {
             return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{what} did not get there in time")));
         }
         tokio::time::sleep(AGAIN).await;

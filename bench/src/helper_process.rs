@@ -13,7 +13,7 @@ use crate::helper_protocol::{HelperRequest, HelperResponse};
 use crate::report::Times;
 
 /// The longest time that a request may take. Opening all pages takes the longest.
-const PATIENCE: Duration = Duration::from_secs(120);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A child process. It exits when this value is dropped or its standard input is closed.
 pub(crate) struct HelperProcess {
@@ -78,7 +78,7 @@ impl HelperProcess {
 
     /// Receives the next response. A failure in the process becomes an error.
     pub(crate) async fn response(&mut self) -> io::Result<HelperResponse> {
-        let line = tokio::time::timeout(PATIENCE, self.responses.next_line()).await;
+        let line = tokio::time::timeout(RESPONSE_TIMEOUT, self.responses.next_line()).await;
         let line =
             line.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "a child process does not respond"))??;
         let line = line.ok_or_else(|| io::Error::other("a child has ended"))?;

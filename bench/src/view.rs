@@ -12,7 +12,7 @@ use crate::helper_protocol::HelperResponse;
 use crate::measure;
 
 /// Number of times that each query runs; the median counts.
-const ASKED: usize = 101;
+const SAMPLES: usize = 101;
 /// Number of entries in one page of a list.
 const PIECE: usize = 1000;
 
@@ -121,7 +121,7 @@ fn restart(view: &mut View, node: NodeNumber) -> f64 {
 }
 
 fn timed<T>(mut measure: impl FnMut() -> T) -> f64 {
-    let mut times: Vec<f64> = (0..ASKED)
+    let mut times: Vec<f64> = (0..SAMPLES)
         .map(|_| {
             let started = Instant::now();
             drop(black_box(measure()));
@@ -129,7 +129,7 @@ fn timed<T>(mut measure: impl FnMut() -> T) -> f64 {
         })
         .collect();
     times.sort_by(f64::total_cmp);
-    times[ASKED / 2]
+    times[SAMPLES / 2]
 }
 
 /// Reads the resident memory once the allocator has returned unused memory, which it does with a delay and only while

@@ -76,7 +76,7 @@ impl Keyring {
                 && entry.key == KEYRING
                 && let Ok(ring) = serde_json::from_slice(&entry.value)
             {
-                self.learn((ring, entry.rev));
+                self.adopt((ring, entry.rev));
             }
         }
     }
@@ -115,7 +115,7 @@ impl Keyring {
         }
         let began = Instant::now();
         if let Some(ring) = read(&self.store).await? {
-            self.learn(ring);
+            self.adopt(ring);
         }
         *last_read = Some(began);
         Ok(())
@@ -154,12 +154,12 @@ impl Keyring {
             let put = Put::new(KEYRING, wire::encode(&changed), Precondition::Rev(rev));
             match self.store.put(put).await {
                 Ok(rev) => {
-                    self.learn((changed.clone(), rev));
+                    self.adopt((changed.clone(), rev));
                     return Ok(Some(changed));
                 }
                 Err(WriteError::Conflict { .. }) => {
                     if let Some(ring) = read(&self.store).await.map_err(|Unavailable| WriteError::Down)? {
-                        self.learn(ring);
+                        self.adopt(ring);
                     }
                 }
                 Err(error) => return Err(error),
@@ -168,7 +168,7 @@ impl Keyring {
         Err(WriteError::Unknown)
     }
 
-    fn learn(&self, (ring, rev): (Ring, u64)) {
+    fn adopt(&self, (ring, rev): (Ring, u64)) {
         let mut known = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         if known.1 < rev {
             *known = (ring, rev);

@@ -208,7 +208,7 @@ mod tests {
             assert!(timing.handover <= timing.deliver);
             assert!(
                 timing.view_wait < timing.death_confirmation / 3,
-                "who waits for rows still says that it lives"
+                "a node that waits for rows still responds to pings"
             );
             assert!(timing.reconnect_jitter < timing.drain);
         }

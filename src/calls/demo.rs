@@ -46,7 +46,7 @@ fn now() -> HandlerResult {
 
 /// Fails with its argument as the message.
 fn fail(params: &RawValue) -> HandlerResult {
-    let message = read::<Option<String>>(params)?.unwrap_or_else(|| "asked to fail".to_owned());
+    let message = read::<Option<String>>(params)?.unwrap_or_else(|| "failed on request".to_owned());
     Err(failed(message))
 }
 

@@ -267,12 +267,12 @@ mod tests {
                     }
                 }
             };
-            let told = async {
+            let extended = async {
                 tokio::time::sleep(Duration::from_secs(waits)).await;
                 heartbeats.expires(&heartbeat, Duration::from_secs(valid));
             };
             let start = Instant::now();
-            let (close, ()) = tokio::join!(pinging, told);
+            let (close, ()) = tokio::join!(pinging, extended);
             assert_eq!(close, HeartbeatAction::Close(CloseCause::Expired));
             let (end, at) = (Duration::from_secs(waits + valid), start.elapsed());
             assert!(at >= end && at <= end + Duration::from_millis(1100), "{waits} {valid}: {at:?}");

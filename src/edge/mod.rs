@@ -108,7 +108,7 @@ impl Edge {
     /// connection is open or half of `Timing::drain` has passed. The caller owns the stop signal.
     pub async fn serve(&self, server: StartupServer, router: Router, stop: impl Future<Output = ()>) {
         listener::raise_nofile_limit(server.limiter.limit());
-        server.give_to(router);
+        server.set_router(router);
         let served = async {
             tokio::select! {
                 () = self.heartbeats.run() => {}

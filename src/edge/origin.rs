@@ -78,20 +78,20 @@ const SHOWN: usize = 200;
 /// most one line per `pause`, however many are refused.
 pub(super) struct ForeignOriginLog {
     pause: Duration,
-    seldom: Mutex<Seldom>,
+    log_limit: Mutex<LogRateLimit>,
 }
 
 impl ForeignOriginLog {
     /// A reporter without reports. `pause` is the minimum time between two lines.
     pub(super) fn new(pause: Duration) -> Self {
-        Self { pause, seldom: Mutex::default() }
+        Self { pause, log_limit: Mutex::default() }
     }
 
     /// Reports one refused web page.
     pub(super) fn report(&self, headers: &HeaderMap, now: Instant) {
-        let mut seldom = self.seldom.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(unreported) = seldom.next(now, self.pause) else { return };
-        drop(seldom);
+        let mut log_limit = self.log_limit.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(unreported) = log_limit.next(now, self.pause) else { return };
+        drop(log_limit);
         let origin = headers.get(ORIGIN).map(|origin| String::from_utf8_lossy(origin.as_bytes()));
         let origin: String = origin.unwrap_or_default().chars().take(SHOWN).collect();
         tracing::warn!(
@@ -104,12 +104,12 @@ impl ForeignOriginLog {
 
 /// Decides which of many equal events are logged. Pure.
 #[derive(Debug, Default)]
-struct Seldom {
+struct LogRateLimit {
     last: Option<Instant>,
     unreported: u64,
 }
 
-impl Seldom {
+impl LogRateLimit {
     /// Returns how many events were not logged since the last line. `None`: this event is not logged either.
     fn next(&mut self, now: Instant, pause: Duration) -> Option<u64> {
         if self.last.is_some_and(|last| now.saturating_duration_since(last) < pause) {
@@ -127,13 +127,14 @@ mod tests {
 
     #[test]
     fn many_strangers_are_one_line_per_pause_and_all_are_counted() {
-        let (mut seldom, start, pause) = (Seldom::default(), Instant::now(), Duration::from_secs(10));
+        let (mut log_limit, start, pause) =
+            (LogRateLimit::default(), Instant::now(), Duration::from_secs(10));
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(seldom.next(at(0), pause), Some(0), "the first one at once");
-        assert!((1..10).all(|second| seldom.next(at(second), pause).is_none()));
-        assert_eq!(seldom.next(at(10), pause), Some(9));
-        assert_eq!(seldom.next(at(11), pause), None);
-        assert_eq!(seldom.next(at(100), pause), Some(1));
+        assert_eq!(log_limit.next(at(0), pause), Some(0), "the first one at once");
+        assert!((1..10).all(|second| log_limit.next(at(second), pause).is_none()));
+        assert_eq!(log_limit.next(at(10), pause), Some(9));
+        assert_eq!(log_limit.next(at(11), pause), None);
+        assert_eq!(log_limit.next(at(100), pause), Some(1));
     }
 
     fn check(host: &str, origins: &[&str]) -> OriginCheck {

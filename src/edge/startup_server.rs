@@ -76,7 +76,7 @@ impl StartupServer {
     }
 
     /// Replaces the router. Connections that are already open use the new one for their next request.
-    pub(super) fn give_to(&self, router: Router) {
+    pub(super) fn set_router(&self, router: Router) {
         self.routes.set(router);
     }
 

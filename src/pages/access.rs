@@ -14,7 +14,7 @@ use pagewire_cluster::id::{Address, Holder, Key, Scope};
 use pagewire_cluster::registry::Expirable;
 
 use super::page::Membership;
-use super::refusal::{NOT_AUTHENTICATED, STALE_TOKEN, TOO_MANY, WRONG_USER, cut_off, refused};
+use super::refusal::{NOT_AUTHENTICATED, STALE_TOKEN, TOO_MANY, WRONG_USER, refused, unavailable};
 use super::request::OpenRequest;
 use super::store::PageStore;
 use super::token::PageClaims;
@@ -139,9 +139,9 @@ impl PageAccess {
     }
 
     /// Whether one of these is ending. No page joins an ending entity, even with a valid proof.
-    pub(super) fn ends(&self, lasting: &[Expirable]) -> bool {
+    pub(super) fn ends(&self, expirable: &[Expirable]) -> bool {
         let view = self.store.registry.view();
-        lasting.iter().any(|of| view.is_ending(*of))
+        expirable.iter().any(|of| view.is_ending(*of))
     }
 
     /// A session or connection that has pages or can still be joined. Combines this node's own pages and the view,
@@ -198,7 +198,7 @@ impl PageAccess {
 
     /// The user that the connection belongs to by now, for a page that brings no user and so may not stay. Called after
     /// the page's row was written.
-    pub(super) async fn overtaken_by(
+    pub(super) async fn other_owner(
         &self,
         connection: Key,
         claims: Option<&PageClaims>,
@@ -207,7 +207,7 @@ impl PageAccess {
         if user.is_some() || !is_anonymous(claims) {
             return Ok(None);
         }
-        self.store.registry.owner(connection).await.map_err(|_| cut_off(&self.store.timing))
+        self.store.registry.owner(connection).await.map_err(|_| unavailable(&self.store.timing))
     }
 
     /// Checks that a user may have `more` additional pages, as far as this node sees.

@@ -229,7 +229,7 @@ impl PageCloser {
         count
     }
 
-    /// Closes the pages of an ending session or connection, also if this node was not asked to close them.
+    /// Closes the pages of an ending session or connection, also if this node got no request to close them.
     pub(super) fn on_ending(self: &Arc<Self>, ending: Expirable) {
         let scope = match ending {
             Expirable::Session(key) => Scope::Session(key),

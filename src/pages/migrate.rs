@@ -47,7 +47,7 @@ impl PageMigrator {
     ) -> Result<AttachKind, Close> {
         let handed = self.request_handover(page, holder, old, row.generation, seq).await;
         let installed = handed.is_some_and(|handed| page.install(&handed));
-        if let Err(error) = self.forget_old_holder(holder, page, row).await {
+        if let Err(error) = self.clear_old_holder(holder, page, row).await {
             let lost = error == RowError::Lost;
             if installed && !lost {
                 // the frames exist only on this node: the page waits for the client's next resume
@@ -60,7 +60,7 @@ impl PageMigrator {
                 page.leave(None, RESUME_CONFLICT);
                 self.store.hub.remove(page);
                 if !lost {
-                    self.store.disown(page.key(), generation, false);
+                    self.store.remove_unclaimed_row(page.key(), generation, false);
                 }
             }
             return Err(refused(error, &self.store.timing));
@@ -70,12 +70,7 @@ impl PageMigrator {
     }
 
     /// Rewrites the row without the old holder, so that only this node owns the page.
-    async fn forget_old_holder(
-        &self,
-        holder: Holder,
-        page: &Arc<Page>,
-        row: PageRow,
-    ) -> Result<(), RowError> {
+    async fn clear_old_holder(&self, holder: Holder, page: &Arc<Page>, row: PageRow) -> Result<(), RowError> {
         loop {
             // the page may have got a user meanwhile
             let (known, place) = (page.version(), page.place());

@@ -17,7 +17,9 @@ use super::access::{PageAccess, check_generation, check_owner, is_anonymous};
 use super::close::PageCloser;
 use super::migrate::PageMigrator;
 use super::page::{AttachKind, AttachmentId, Membership, Page, RegisteredState};
-use super::refusal::{EXPIRED, NO_PROOF, NOT_AUTHENTICATED, RESUME_CONFLICT, UNREGISTERED, cut_off, refused};
+use super::refusal::{
+    EXPIRED, NO_PROOF, NOT_AUTHENTICATED, RESUME_CONFLICT, UNREGISTERED, refused, unavailable,
+};
 use super::request::OpenRequest;
 use super::rows::RowError;
 use super::store::{Options, PageStore};
@@ -55,11 +57,11 @@ impl PageOpener {
     /// The [`Close`] that the socket must send, for example `forbidden` without a valid token, or
     /// `overloaded` while the cluster is unavailable.
     pub async fn open(&self, open: OpenRequest) -> Result<Opened, Close> {
-        let holder = self.store.lease.holder().ok_or_else(|| self.cut_off())?;
+        let holder = self.store.lease.holder().ok_or_else(|| self.unavailable())?;
         let claims = match &open.hello.resume {
             None => None,
             Some(resume) => {
-                let claims = self.tokens.verify(&resume.token).await.map_err(|_| self.cut_off())?;
+                let claims = self.tokens.verify(&resume.token).await.map_err(|_| self.unavailable())?;
                 Some((claims.ok_or(NO_PROOF)?, resume.seq))
             }
         };
@@ -99,7 +101,7 @@ impl PageOpener {
         let row = self.store.row(holder, 1, &place, unix_ms(), &open.agent);
         let rev = self.store.registry.write(key, &row, Precondition::Absent).await.map_err(|error| {
             if error == WriteError::Unknown {
-                self.store.disown(key, row.generation, true);
+                self.store.remove_unclaimed_row(key, row.generation, true);
             }
             self.refused(error)
         })?;
@@ -166,7 +168,7 @@ impl PageOpener {
             Err(error) => return Err(self.refused(error)),
         };
         self.store.set_row_and_user(page, rev, generation, place.user);
-        if self.access.overtaken_by(connection, anonymous, user).await?.is_some() {
+        if self.access.other_owner(connection, anonymous, user).await?.is_some() {
             // the page stays: it gets its user in a moment
             return Err(NOT_AUTHENTICATED);
         }
@@ -186,12 +188,12 @@ impl PageOpener {
         let (found, overtaken) = tokio::join!(
             self.store.registry.find(claims.page),
             // checked before the page is taken from its holder
-            self.access.overtaken_by(claims.connection, Some(claims), user)
+            self.access.other_owner(claims.connection, Some(claims), user)
         );
         if overtaken?.is_some() {
             return Err(NOT_AUTHENTICATED);
         }
-        let found = match found.map_err(|_| self.cut_off())? {
+        let found = match found.map_err(|_| self.unavailable())? {
             RowLookup::Page(row, rev) => Some((row, rev)),
             RowLookup::Nothing => None,
             RowLookup::Unregistered => return Err(UNREGISTERED),
@@ -232,7 +234,7 @@ impl PageOpener {
             Err(WriteError::Conflict { .. }) => return Ok(None),
             Err(error) => {
                 if error == WriteError::Unknown {
-                    self.store.disown(claims.page, plan.generation, false);
+                    self.store.remove_unclaimed_row(claims.page, plan.generation, false);
                 }
                 return Err(self.refused(error));
             }
@@ -259,7 +261,7 @@ impl PageOpener {
         user: Option<&str>,
         removal_kind: RemovalKind,
     ) -> Result<(), Close> {
-        match self.access.overtaken_by(page.connection().key, claims, user).await {
+        match self.access.other_owner(page.connection().key, claims, user).await {
             Ok(None) => Ok(()),
             Ok(Some(owner)) => Err(self.reject(page, &owner, removal_kind)),
             Err(close) => {
@@ -325,8 +327,8 @@ impl PageOpener {
         refused(error, &self.store.timing)
     }
 
-    fn cut_off(&self) -> Close {
-        cut_off(&self.store.timing)
+    fn unavailable(&self) -> Close {
+        unavailable(&self.store.timing)
     }
 }
 

@@ -86,7 +86,7 @@ impl PageStore {
     /// Removes the row of a page that is not here, in case it was written although the result was lost. Keeps the row
     /// if the page has come here by then. The client of a `new` page does not know the page, so the removal starts at
     /// once; otherwise it starts after the resume window.
-    pub(super) fn disown(self: &Arc<Self>, page: Key, generation: u32, new: bool) {
+    pub(super) fn remove_unclaimed_row(self: &Arc<Self>, page: Key, generation: u32, new: bool) {
         let this = self.clone();
         tokio::spawn(async move {
             let wait = if new { Duration::ZERO } else { this.options.resume_window };

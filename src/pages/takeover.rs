@@ -1,6 +1,6 @@
 //! How this node takes a page that another node or an earlier incarnation of this node held. Pure.
 //!
-//! Owns: the next row of such a page, and which old holder is asked for its frames. Never: a write or a request.
+//! Owns: the next row of such a page, and which old holder hands its frames over. Never: a write or a request.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! JSON from elsewhere, and what is wrong with it in words for whoever wrote it.
+//! Reads JSON from clients and programs, and describes its errors in words for their authors.
 //!
 //! Owns: the way from a parser's error to a message: it names the member, and neither places in a text that was sent as
 //! one line, nor types of this program. Never: what a member means. Reading costs nothing more while nothing is wrong:
@@ -10,7 +10,7 @@ use serde_json::error::Category;
 /// The longest part of a refused text that its refusal repeats.
 const SHOWN: usize = 80;
 
-/// Reads JSON, or says what is wrong with it.
+/// Reads JSON, or returns a description of its error.
 pub fn read<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, String> {
     let error = match serde_json::from_slice(text) {
         Ok(value) => return Ok(value),
@@ -23,13 +23,13 @@ pub fn read<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, String> {
     };
     let message = error.to_string();
     Err(match error.classify() {
-        Category::Data => explain(&member, without_place(&message)),
+        Category::Data => explain(&member, without_position(&message)),
         Category::Eof => "this is not JSON: it ends too early".to_owned(),
-        Category::Syntax | Category::Io => format!("this is not JSON: {}", without_place(&message)),
+        Category::Syntax | Category::Io => format!("this is not JSON: {}", without_position(&message)),
     })
 }
 
-/// What a parser says of a member, as a sentence. `member` is its path, empty or `.` for the whole.
+/// Turns the parser's error about a member into a sentence. `member` is its path, empty or `.` for the whole.
 pub fn explain(member: &str, message: &str) -> String {
     let place = if matches!(member, "" | "." | "?") { String::new() } else { format!("{}: ", short(member)) };
     if let Some(name) = message.strip_prefix("missing field ") {
@@ -65,7 +65,7 @@ pub fn explain(member: &str, message: &str) -> String {
 }
 
 /// `… at line 1 column 19`: the place is of no use to a program, and the text was one line.
-fn without_place(message: &str) -> &str {
+fn without_position(message: &str) -> &str {
     let Some((what, place)) = message.rsplit_once(" at line ") else { return message };
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match place.split_once(" column ") {

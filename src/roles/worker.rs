@@ -99,7 +99,7 @@ async fn start(
     let jobs = Jobs::new(&engine, &subjects, timing, &workers);
     let pool = setup.pool.clone();
     let worker = WorkerRole::start(&engine, &jobs, config, setup, timing, metrics, tasks).await?;
-    workers.introduce(&pool).await?;
+    workers.register_pool(&pool).await?;
     Ok(worker)
 }
 

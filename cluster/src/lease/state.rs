@@ -206,7 +206,7 @@ mod tests {
     /// back.
     #[derive(Default)]
     struct Process {
-        tenure: Option<HeldLease>,
+        lease: Option<HeldLease>,
         travelling: Option<LeaseWrite>,
         pending_reply: Option<(LeaseWrite, LeaseWriteOutcome)>,
     }
@@ -228,8 +228,8 @@ mod tests {
                 let process = &mut processes[who];
                 match step {
                     0 if process.travelling.is_none() && process.pending_reply.is_none() => {
-                        process.travelling = match process.tenure.filter(|tenure| tenure.holds(now)) {
-                            Some(tenure) => Some(tenure.renewal(now)),
+                        process.travelling = match process.lease.filter(|lease| lease.holds(now)) {
+                            Some(lease) => Some(lease.renewal(now)),
                             None => match plan(&ClaimRequest::default(), &rows.list(now), now) {
                                 Plan::Claim(write) => Some(write),
                                 _ => None,
@@ -240,17 +240,17 @@ mod tests {
                         process.pending_reply = Some((write, rows.apply(write, now, timing.lease_ttl)));
                     },
                     2 => if let Some((write, outcome)) = process.pending_reply.take() {
-                        process.tenure = match (process.tenure, write.epoch, outcome) {
+                        process.lease = match (process.lease, write.epoch, outcome) {
                             (_, None, LeaseWriteOutcome::Written(rev)) => Some(HeldLease::begin(write, rev, timing.lease_fence)),
-                            (tenure, None, _) => tenure,
-                            (Some(tenure), Some(_), outcome) => tenure.renewed(write, outcome, timing.lease_fence),
+                            (lease, None, _) => lease,
+                            (Some(lease), Some(_), outcome) => lease.renewed(write, outcome, timing.lease_fence),
                             (None, Some(_), _) => None,
                         };
                     },
                     _ => process.pending_reply = None, // the reply is lost
                 }
-                let mut held: Vec<_> = processes.iter().filter_map(|process| process.tenure)
-                    .filter(|tenure| tenure.holds(now)).map(|tenure| tenure.holder.node).collect();
+                let mut held: Vec<_> = processes.iter().filter_map(|process| process.lease)
+                    .filter(|lease| lease.holds(now)).map(|lease| lease.holder.node).collect();
                 let total = held.len();
                 held.sort_unstable();
                 held.dedup();

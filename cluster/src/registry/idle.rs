@@ -8,7 +8,7 @@
 //! row is written or in the same commit, because from then on its node is responsible. So in any order of these steps,
 //! a session that has had pages has a page, has an idle row, or has ended.
 //!
-//! An idle row counts only while no page lives: a node that joins before it has received the row leaves it behind. Such
+//! An idle row counts only while it has no page: a node that joins before it has received the row leaves it behind. Such
 //! a row is postponed when it is due. An end begins with a mark: from then on no page can join, and the row is removed
 //! when everything that belongs to it is gone.
 
@@ -147,7 +147,7 @@ pub struct PageRemoval {
 
 impl PageRemoval {
     /// Returns the session and connection that must become idle, if no other node has a page of them.
-    pub(super) fn lasting(&self) -> Vec<Expirable> {
+    pub(super) fn expirable(&self) -> Vec<Expirable> {
         let session = self.last_of_session.then_some(Expirable::Session(self.session.key));
         let connection = self.last_of_connection.then_some(Expirable::Connection(self.connection.key));
         session.into_iter().chain(connection).collect()

@@ -204,7 +204,7 @@ impl View {
         expirable_below(self, scope)
     }
 
-    /// Returns the idle rows that are due: to be ended, or stale because a page lives. A connection waits for its
+    /// Returns the idle rows that are due: to be ended, or stale because a page exists. A connection waits for its
     /// sessions.
     pub(super) fn due(&self, now: u64) -> Vec<(IdleRow, u64)> {
         let waits = |of: Expirable| match of {

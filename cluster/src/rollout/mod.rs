@@ -149,7 +149,7 @@ impl Rollouts {
     }
 
     /// Whether this process has applied a document of the pool.
-    pub fn knows(&self, pool: &str) -> bool {
+    pub fn has_pool(&self, pool: &str) -> bool {
         self.split(pool).is_some()
     }
 

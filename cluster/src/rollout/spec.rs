@@ -148,7 +148,7 @@ impl RolloutSpec {
     pub fn revise(&self, wanted: RolloutUpdate, salt: String, by: &str, now: u64) -> Result<Self, SpecError> {
         let base = wanted.base.unwrap_or_else(|| self.base.clone());
         let lanes = match wanted.lanes {
-            Some(lanes) => self.arrange(lanes, &base)?,
+            Some(lanes) => self.normalize(lanes, &base)?,
             None => self.lanes.clone(),
         };
         let current_salt = if self.rev == 0 { salt } else { self.salt.clone() };
@@ -170,7 +170,7 @@ impl RolloutSpec {
 
     /// Assigns a position to every lane. A lane that had a position keeps it, independent of the order of `wanted`,
     /// because moving the lane would move its users.
-    fn arrange(&self, mut wanted: Vec<LaneSpec>, base: &str) -> Result<Vec<LaneSpec>, SpecError> {
+    fn normalize(&self, mut wanted: Vec<LaneSpec>, base: &str) -> Result<Vec<LaneSpec>, SpecError> {
         let mut places: [Option<LaneSpec>; LANES] = [const { None }; LANES];
         for (place, had) in places.iter_mut().zip(&self.lanes) {
             *place = wanted.iter().position(|lane| lane.name == had.name).map(|at| wanted.remove(at));

@@ -62,7 +62,7 @@ pub(super) struct ActiveWriters {
 struct WriterSlot {
     writer: TreeWriter<ReplySender>,
     /// The driver task is still running and will pick up the next call.
-    lingers: bool,
+    is_driven: bool,
     next: Option<WriterRequest>,
     /// The writer was removed from `active`.
     retired: bool,
@@ -82,7 +82,7 @@ impl WriterSlot {
     /// Records whether the driver task stays for another call. When no call follows, a caller that was just notified
     /// may write again at once; continuing in the same task costs less than starting a new one.
     fn after(&mut self, step: WriterStep<ReplySender>) -> WriterStep<ReplySender> {
-        self.lingers = step.call.is_none();
+        self.is_driven = step.call.is_none();
         step
     }
 }
@@ -262,7 +262,7 @@ impl StateStore {
                 continue;
             }
             let mut step = at.writer.enqueue(write, ticket, OperationId::random());
-            if at.lingers {
+            if at.is_driven {
                 at.next = at.next.take().or(step.call.take());
             }
             drop(at);
@@ -279,7 +279,7 @@ impl StateStore {
             return place.clone();
         }
         let writer = TreeWriter::new(cache.take(key).map(Some));
-        let place = WriterSlot { writer, lingers: false, next: None, retired: false };
+        let place = WriterSlot { writer, is_driven: false, next: None, retired: false };
         let place = Arc::new(Mutex::new(place));
         active.insert(key.clone(), place.clone());
         place
@@ -311,7 +311,7 @@ impl StateStore {
                 None => {
                     tokio::task::yield_now().await;
                     let mut at = lock(&place);
-                    at.lingers = false;
+                    at.is_driven = false;
                     at.next.take()
                 }
             };

@@ -28,14 +28,14 @@ fn same_number(a: &Number, b: &Number) -> bool {
         (Some(a), Some(b), ..) => a == b,
         (None, None, a, b) => a == b,
         (Some(integer), None, _, Some(float)) | (None, Some(integer), Some(float), _) => {
-            worth(float) == Some(integer)
+            as_integer(float) == Some(integer)
         }
         _ => false,
     }
 }
 
 /// Returns the integer that a float is equal to.
-fn worth(float: f64) -> Option<i128> {
+fn as_integer(float: f64) -> Option<i128> {
     // integers in trees have at most 64 bits, so the conversion is exact in the range that matters
     (float.fract() == 0.0 && float.abs() < 1e30).then_some(float as i128)
 }

@@ -108,7 +108,7 @@ impl Workers {
     }
 
     /// Records a pool of a worker: from then on the pool is known, even when it has no worker.
-    pub async fn introduce(&self, pool: &str) -> Result<(), Unavailable> {
+    pub async fn register_pool(&self, pool: &str) -> Result<(), Unavailable> {
         match self.facts.put(Put::new(cluster_key::pool(pool), "", Precondition::Absent)).await {
             Ok(_) | Err(WriteError::Conflict { .. }) => Ok(()),
             Err(_) => Err(Unavailable),
@@ -116,7 +116,7 @@ impl Workers {
     }
 
     /// Returns whether a pool has, or has ever had, a worker.
-    pub async fn knows(&self, pool: &str) -> Result<bool, Unavailable> {
+    pub async fn has_pool(&self, pool: &str) -> Result<bool, Unavailable> {
         if self.roster().pools().any(|known| known == pool) {
             return Ok(true);
         }

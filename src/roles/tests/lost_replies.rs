@@ -11,7 +11,7 @@ use super::*;
 const SEEDS: u64 = 12;
 const STEPS: u64 = 40;
 /// How often a client comes back until it must have its page.
-const COMEBACKS: usize = 60;
+const MAX_RESUMES: usize = 60;
 
 /// SplitMix64.
 struct Rng(u64);
@@ -36,7 +36,7 @@ struct Client {
 
 impl Client {
     async fn open(node: &Node, seed: u64) -> Self {
-        for _ in 0..COMEBACKS {
+        for _ in 0..MAX_RESUMES {
             match open(node, Hello::default(), None).await {
                 Ok(opened) => {
                     let registered = frames(&opened).remove(0);
@@ -59,8 +59,8 @@ impl Client {
     }
 
     /// Until it has its page again, at one node.
-    async fn come_back(&mut self, node: &Node) {
-        for _ in 0..COMEBACKS {
+    async fn resume_page(&mut self, node: &Node) {
+        for _ in 0..MAX_RESUMES {
             match open(node, resume(&self.registered, self.seq), self.user).await {
                 Ok(opened) => {
                     assert_eq!(opened.recovered, ResumeOutcome::Recovered, "seed {}", self.seed);
@@ -118,11 +118,11 @@ async fn play(seed: u64) -> Memory {
                 if rng.below(2) == 0 {
                     nodes[at].context.pages.closer.detach(&client.opened.page, client.opened.ticket);
                 }
-                client.come_back(&nodes[at]).await;
+                client.resume_page(&nodes[at]).await;
             }
             2 => {
                 at = 1 - at;
-                client.come_back(&nodes[at]).await;
+                client.resume_page(&nodes[at]).await;
             }
             3 if client.user.is_none() => {
                 let connection = client.opened.page.connection().key;
@@ -130,7 +130,7 @@ async fn play(seed: u64) -> Memory {
                 let mut attempts = 0;
                 while nodes[at].context.pages.login.identify(connection, &Arc::from("ann")).await.is_err() {
                     attempts += 1;
-                    assert!(attempts < COMEBACKS, "seed {seed}: no login");
+                    assert!(attempts < MAX_RESUMES, "seed {seed}: no login");
                 }
                 assert_eq!(client.opened.page.user().as_deref(), Some("ann"), "seed {seed}");
                 client.user = Some("ann");
@@ -141,7 +141,7 @@ async fn play(seed: u64) -> Memory {
                 let mut attempts = 0;
                 while nodes[at].context.pages.topics.subscribe(&client.opened.page, &topic).await.is_err() {
                     attempts += 1;
-                    assert!(attempts < COMEBACKS, "seed {seed}: no topic");
+                    assert!(attempts < MAX_RESUMES, "seed {seed}: no topic");
                 }
             }
             5 => {
@@ -167,7 +167,7 @@ async fn play(seed: u64) -> Memory {
             }
         }
     }
-    client.come_back(&nodes[at]).await;
+    client.resume_page(&nodes[at]).await;
     assert_eq!(client.seen, sent, "seed {seed}");
     let key = client.opened.page.key();
     let row = nodes[at].registry.row(key).await.or(nodes[at].registry.row(key).await).unwrap();

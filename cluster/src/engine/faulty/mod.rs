@@ -44,7 +44,7 @@ impl Faulty {
         if self.process.hits(self.process.faults.full) {
             return Err(PublishError::Full);
         }
-        self.process.memory.bus.publish(message, || self.process.loses()).map(drop)
+        self.process.memory.bus.publish(message, || self.process.drops_message()).map(drop)
     }
 
     pub(super) async fn subscribe(
@@ -73,7 +73,7 @@ impl Faulty {
                 .process
                 .memory
                 .bus
-                .request(message.clone(), Duration::ZERO, || self.process.loses())
+                .request(message.clone(), Duration::ZERO, || self.process.drops_message())
                 .await;
             if let Err(error @ (RequestError::NoResponder | RequestError::TooLarge)) = reply {
                 return Err(error);
@@ -92,7 +92,7 @@ impl Faulty {
 
     pub(super) async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
         self.inject_request_faults(&message, within).await?;
-        self.process.memory.bus.request(message, within, || self.process.loses()).await
+        self.process.memory.bus.request(message, within, || self.process.drops_message()).await
     }
 
     pub(super) fn link(&self) -> channel::Receiver<ConnectionState> {
@@ -161,7 +161,7 @@ impl Faulty {
         match self.process.change() {
             WriteFault::Acknowledged => {
                 self.process.memory.buckets.commit(bucket, batch).map_err(|error| match error {
-                    WriteError::Conflict { .. } if self.process.hits(self.process.faults.untold) => {
+                    WriteError::Conflict { .. } if self.process.hits(self.process.faults.hidden_conflict) => {
                         WriteError::Conflict { actual: None }
                     }
                     error => error,

@@ -134,7 +134,7 @@ impl FaultyProcess {
         self.show(changed);
     }
 
-    pub(super) fn loses(&self) -> bool {
+    pub(super) fn drops_message(&self) -> bool {
         self.hits(self.faults.lost)
     }
 

@@ -129,8 +129,12 @@ async fn increment(kv: &Kv) {
 async fn the_operation_id_settles_every_unknown_outcome() {
     for seed in 0..20 {
         let memory = Memory::new();
-        let kv = process(&memory, seed, Faults { unknown: 400, down: 100, untold: 500, ..Faults::all(30) })
-            .kv(Bucket::Pages);
+        let kv = process(
+            &memory,
+            seed,
+            Faults { unknown: 400, down: 100, hidden_conflict: 500, ..Faults::all(30) },
+        )
+        .kv(Bucket::Pages);
         for _ in 0..50 {
             increment(&kv).await;
         }

@@ -37,7 +37,7 @@ impl ActiveWatch {
         }
     }
 
-    fn listens(&self, bucket: Bucket, event: &WatchEvent) -> bool {
+    fn matches(&self, bucket: Bucket, event: &WatchEvent) -> bool {
         let key = match event {
             WatchEvent::Put(entry) => &entry.key,
             WatchEvent::Delete { key, .. } => key,
@@ -227,7 +227,7 @@ impl SharedBuckets {
         let watches = self.watches();
         let Some(disk) = &self.disk else {
             for event in events {
-                for watching in watches.iter().filter(|watching| watching.listens(bucket, &event)) {
+                for watching in watches.iter().filter(|watching| watching.matches(bucket, &event)) {
                     watching.notify(event.clone());
                 }
             }
@@ -235,7 +235,7 @@ impl SharedBuckets {
         };
         let (mut changes, mut notifications) = (Vec::new(), Vec::new());
         for event in events {
-            let matching = watches.iter().filter(|watching| watching.listens(bucket, &event));
+            let matching = watches.iter().filter(|watching| watching.matches(bucket, &event));
             notifications.extend(matching.map(|w| (w.watcher.clone(), w.sees(event.clone()))));
             changes.extend(self.change(rows, event));
         }

@@ -144,7 +144,7 @@ impl KvStream {
         let deadline = self.deadline();
         let stored = match consistency {
             Consistency::Latest => self.latest(key, deadline).await?,
-            Consistency::Any => self.nearby(key, deadline).await?,
+            Consistency::Any => self.read_nearest(key, deadline).await?,
         };
         Ok(stored.and_then(StoredEntry::live))
     }
@@ -203,7 +203,7 @@ impl KvStream {
     }
 
     /// Reads a key from any replica.
-    async fn nearby(&self, key: &str, deadline: Instant) -> Result<Option<StoredEntry>, Unavailable> {
+    async fn read_nearest(&self, key: &str, deadline: Instant) -> Result<Option<StoredEntry>, Unavailable> {
         let subject = format!("$JS.API.DIRECT.GET.{}.{}", self.stream(), self.subject(key));
         loop {
             let remaining = deadline.saturating_duration_since(Instant::now());

@@ -131,7 +131,7 @@ impl Nats {
 
         let (sender, link) = channel::channel(ConnectionState::Up { generation: 1 });
         tasks.spawn(connection::join(control.link.clone(), data.link.clone(), sender));
-        tasks.spawn(streams::keep(streams.clone(), control.clone()));
+        tasks.spawn(streams::maintain(streams.clone(), control.clone()));
         let queue = WorkQueue::new(data.clone(), streams.clone());
         let streams = Arc::new(streams);
         let watches = Mutex::default();

@@ -167,7 +167,7 @@ impl Router {
                     let mut table = self.lock();
                     for message in messages {
                         if !table.deliver(message) {
-                            tracing::trace!("an answer came after its deadline");
+                            tracing::trace!("a reply came after its deadline");
                         }
                     }
                 }

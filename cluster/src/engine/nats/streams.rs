@@ -158,7 +158,7 @@ impl Streams {
 }
 
 /// Creates missing streams after every reconnect, because NATS may have lost its data.
-pub(super) async fn keep(streams: Streams, control: NatsConnection) {
+pub(super) async fn maintain(streams: Streams, control: NatsConnection) {
     let mut link = control.link.clone();
     let mut seen = *link.borrow_and_update();
     while let Ok(now) = link.wait_for(|link| *link != seen).await.map(|link| *link) {

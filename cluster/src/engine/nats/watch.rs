@@ -5,7 +5,7 @@
 //! Avoids: the ordered consumer of async-nats resumes after the last sequence, so it misses deletions with expired
 //! delete markers, waits for ever behind a stream that was lost and restored, and is restarted endlessly when
 //! flow-control messages are dropped; up to 0.49 it did not resume after a restart (nats.rs#1596). The number of
-//! pending messages that the server reports can be wrong (nats-server#4824). Here every doubt (a gap in the
+//! pending messages that the server reports can be wrong (nats-server#4824). Here every possible loss (a gap in the
 //! consumer's sequence, missed heartbeats, a new generation of the link) ends the consumer. The next consumer
 //! yields everything again, and only the difference is passed on.
 
@@ -81,7 +81,7 @@ impl WatchTask {
         self.store.control.timing.nats_ping / 2
     }
 
-    /// Runs one consumer from its creation to the first doubt.
+    /// Runs one consumer from its creation to the first possible loss.
     async fn follow(&mut self) -> Result<Infallible, WatchEnd> {
         let mut link = self.store.control.link.clone();
         let watcher = self.watcher.clone();

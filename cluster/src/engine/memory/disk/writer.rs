@@ -76,7 +76,7 @@ impl<O: StoreState> JournalWriter<O> {
             ConnectionState::Up { generation } => generation,
             ConnectionState::Down { .. } => 0,
         };
-        self.go_down();
+        self.set_unavailable();
         generation
     }
 
@@ -86,10 +86,10 @@ impl<O: StoreState> JournalWriter<O> {
             %error,
             "the disk failed: nothing is written any more; see to the disk, then start this process again"
         );
-        self.go_down();
+        self.set_unavailable();
     }
 
-    fn go_down(&self) {
+    fn set_unavailable(&self) {
         self.reached.send_modify(|reached| reached.broken = true);
         self.link.send_replace(ConnectionState::Down { since: Instant::now() });
     }
