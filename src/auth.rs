@@ -228,8 +228,8 @@ fn missing(claim: &str) -> &'static str {
     match claim {
         "exp" => "the token has no exp: a number, the second since 1970 at which it expires",
         "sub" => "the token has no sub: a text, the user that it is for",
-        "iss" => "the token has no iss, and auth.issuer asks for one",
-        "aud" => "the token has no aud, and auth.audience asks for one",
+        "iss" => "the token has no iss, and auth.issuer requires one",
+        "aud" => "the token has no aud, and auth.audience requires one",
         _ => "the token lacks a claim that is required",
     }
 }
@@ -256,13 +256,13 @@ impl From<Algorithm> for jsonwebtoken::Algorithm {
 
 /// Signs a token that [`Authenticator::verify`] with the same configuration accepts, for experiments, tests and
 /// operators. Returns `None` when no secret or no algorithm is configured.
-pub fn issue(config: &config::AuthConfig, user: &str, roles: &[String], lives: Duration) -> Option<String> {
+pub fn issue(config: &config::AuthConfig, user: &str, roles: &[String], ttl: Duration) -> Option<String> {
     if config.hs256_secret.is_empty() {
         return None;
     }
     let now = clock::unix();
     let mut claims =
-        serde_json::json!({"sub": user, "exp": now.saturating_add(lives).as_secs(), "roles": roles});
+        serde_json::json!({"sub": user, "exp": now.saturating_add(ttl).as_secs(), "roles": roles});
     for (claim, value) in [("iss", &config.issuer), ("aud", &config.audience)] {
         if !value.is_empty() {
             claims[claim] = value.as_str().into();

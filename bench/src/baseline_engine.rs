@@ -36,8 +36,8 @@ pub(crate) fn run() -> io::Result<()> {
         HelperResponse::Done.send()?;
         let mut requests = requests();
         while let Some(request) = requests.recv().await {
-            let answer = bare.handle(request?).await;
-            answer.unwrap_or_else(|error| HelperResponse::Failed { reason: error.to_string() }).send()?;
+            let response = bare.handle(request?).await;
+            response.unwrap_or_else(|error| HelperResponse::Failed { reason: error.to_string() }).send()?;
         }
         Ok(())
     })
@@ -80,7 +80,7 @@ impl Bare {
             HelperRequest::Serve { slots } => self.serve(slots).await,
             HelperRequest::Call { payload, plan, .. } => self.call(payload, plan).await,
             HelperRequest::Submit { payload, plan, .. } => self.submit(&payload, plan).await,
-            HelperRequest::Hint { plan } => self.hint(plan).await,
+            HelperRequest::WorkItem { plan } => self.work_item(plan).await,
             _ => Err(unsupported_request()),
         }
     }
@@ -90,8 +90,8 @@ impl Bare {
         run_load(plan, move |_| {
             let (bare, message) = (bare.clone(), Message::new(&*bare.subject, payload.clone()));
             async move {
-                let answer = bare.engine.request(message, bare.timing.call).await;
-                answer.map(drop).map_err(io::Error::other)
+                let response = bare.engine.request(message, bare.timing.call).await;
+                response.map(drop).map_err(io::Error::other)
             }
         })
         .await
@@ -110,7 +110,7 @@ impl Bare {
         .await
     }
 
-    async fn hint(&self, plan: Plan) -> io::Result<HelperResponse> {
+    async fn work_item(&self, plan: Plan) -> io::Result<HelperResponse> {
         let bare = self.clone();
         run_load(plan, move |_| {
             let bare = bare.clone();
@@ -130,16 +130,16 @@ impl Bare {
     }
 
     async fn serve(&self, slots: u64) -> io::Result<HelperResponse> {
-        let mut questions =
+        let mut queries =
             self.engine.subscribe(&self.subject, None, UNREAD).await.map_err(io::Error::other)?;
         let engine = self.engine.clone();
         tokio::spawn(async move {
-            while let Some(received) = questions.next().await {
-                if let BusEvent::Message(question) = received
-                    && let Some(answer) = question.answer(question.payload.clone())
+            while let Some(received) = queries.next().await {
+                if let BusEvent::Message(query) = received
+                    && let Some(response) = query.reply_with(query.payload.clone())
                 {
                     // the requester notices a lost reply
-                    let _ = engine.publish(answer).await;
+                    let _ = engine.publish(response).await;
                 }
             }
         });
@@ -153,13 +153,13 @@ impl Bare {
         while slots.acquire().await.is_ok() {
             let free = slots.available_permits().max(1);
             match self.engine.pull(&self.route, free, self.timing.redelivery).await {
-                Ok(hints) => {
-                    for hint in hints {
+                Ok(items) => {
+                    for work_item in items {
                         let (bare, slot) = (self.clone(), slots.clone().try_acquire_owned());
                         tokio::spawn(async move {
                             let _slot = slot;
                             // a failed item is delivered again, and the measurement waits for it
-                            let _ = bare.work(&hint).await;
+                            let _ = bare.work(&work_item).await;
                         });
                     }
                 }
@@ -168,19 +168,19 @@ impl Bare {
         }
     }
 
-    async fn work(&self, hint: &QueueMessage) -> io::Result<()> {
-        if let (Ok(id), Some(mut rev)) = (hint.id.parse::<Key>(), revision(hint)) {
+    async fn work(&self, work_item: &QueueMessage) -> io::Result<()> {
+        if let (Ok(id), Some(mut rev)) = (work_item.id.parse::<Key>(), revision(work_item)) {
             for _ in ["claim", "end"] {
                 let record = vec![b'.'; RECORD * 2];
                 let put = Put::new(job_key::job(id), record, Precondition::Rev(rev));
                 rev = self.records.put(put).await.map_err(io::Error::other)?;
             }
         }
-        self.engine.ack(hint).await.map_err(io::Error::other)
+        self.engine.ack(work_item).await.map_err(io::Error::other)
     }
 }
 
 /// Returns the revision of the record that a work item names; `None` if it names none.
-fn revision(hint: &QueueMessage) -> Option<u64> {
-    std::str::from_utf8(&hint.payload).ok()?.parse().ok()
+fn revision(work_item: &QueueMessage) -> Option<u64> {
+    std::str::from_utf8(&work_item.payload).ok()?.parse().ok()
 }

@@ -29,12 +29,12 @@ pub(crate) fn run() -> io::Result<()> {
         HelperResponse::Done.send()?;
         let mut requests = requests();
         while let Some(request) = requests.recv().await {
-            let answer = match request? {
+            let response = match request? {
                 HelperRequest::Serve { .. } => serve(&client).await,
                 HelperRequest::Call { payload, plan, .. } => call(&client, payload, plan).await,
                 _ => Err(unsupported_request()),
             };
-            answer.unwrap_or_else(|error| HelperResponse::Failed { reason: error.to_string() }).send()?;
+            response.unwrap_or_else(|error| HelperResponse::Failed { reason: error.to_string() }).send()?;
         }
         Ok(())
     })
@@ -71,14 +71,14 @@ impl Bucket {
 }
 
 async fn serve(client: &Client) -> io::Result<HelperResponse> {
-    let mut questions = client.queue_subscribe(SUBJECT, GROUP.to_owned()).await.map_err(io::Error::other)?;
+    let mut queries = client.queue_subscribe(SUBJECT, GROUP.to_owned()).await.map_err(io::Error::other)?;
     client.flush().await.map_err(io::Error::other)?;
     let client = client.clone();
     tokio::spawn(async move {
-        while let Some(question) = questions.next().await {
-            if let Some(reply) = question.reply {
+        while let Some(query) = queries.next().await {
+            if let Some(reply) = query.reply {
                 // the requester notices a lost reply
-                let _ = client.publish(reply, question.payload).await;
+                let _ = client.publish(reply, query.payload).await;
             }
         }
     });

@@ -30,7 +30,7 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     HelperResponse::Listening { address: listener.local_addr()? }.send()?;
     let mut sockets = Vec::with_capacity(options.pages);
     while sockets.len() < options.pages {
-        sockets.push(greet(listener.accept()?.0)?);
+        sockets.push(accept_socket(listener.accept()?.0)?);
     }
     let tail = format!(r#""type":"message","payload":{}}}"#, options.payload);
     let mut seq = 0u64;
@@ -60,7 +60,7 @@ fn frames(seq: &mut u64, messages: u64, tail: &str) -> Vec<u8> {
     frames
 }
 
-fn greet(mut socket: TcpStream) -> io::Result<TcpStream> {
+fn accept_socket(mut socket: TcpStream) -> io::Result<TcpStream> {
     socket.set_nodelay(true)?;
     let head = read_head(&mut socket)?;
     let key = head

@@ -60,7 +60,7 @@ struct Fixture {
 struct Sample {
     rate: f64,
     each: Times,
-    asking: f64,
+    caller: f64,
     serving: f64,
     nats: Option<f64>,
 }
@@ -68,7 +68,7 @@ struct Sample {
 impl Sample {
     /// Returns the CPU time of all processes.
     fn cost(&self) -> f64 {
-        self.asking + self.serving + self.nats.unwrap_or_default()
+        self.caller + self.serving + self.nats.unwrap_or_default()
     }
 }
 
@@ -116,10 +116,10 @@ impl Fixture {
         let request = |users| HelperRequest::Call { payload: self.payload.clone(), users, plan };
         let (any, own) = (request(0), request(options.pages));
         let nats = &self.nats;
-        let pids = |asking: &HelperProcess, serving| [asking.pid(), serving];
-        let bare = async |(asking, echo): &mut (HelperProcess, HelperProcess)| {
-            let meter = CpuMeter::start(nats, pids(asking, echo.pid()))?;
-            let (seconds, each) = asking.took(&any).await?;
+        let pids = |caller: &HelperProcess, serving| [caller.pid(), serving];
+        let bare = async |(caller, echo): &mut (HelperProcess, HelperProcess)| {
+            let meter = CpuMeter::start(nats, pids(caller, echo.pid()))?;
+            let (seconds, each) = caller.took(&any).await?;
             meter.way(nats, calls, seconds, each)
         };
         let (bare, engine) = (bare(&mut self.plain).await?, bare(&mut self.engine).await?);
@@ -142,7 +142,7 @@ impl Fixture {
         );
         let meter = CpuMeter::start(&self.nats, [self.node.pid, self.worker.pid])?;
         let started = std::time::Instant::now();
-        self.clients.ask(frame, calls, options.in_flight).await?;
+        self.clients.send_requests(frame, calls, options.in_flight).await?;
         let seconds = started.elapsed().as_secs_f64();
         meter.way(&self.nats, calls, seconds, Times { p50_us: 0.0, p99_us: 0.0 })
     }
@@ -167,7 +167,7 @@ impl CpuMeter {
         Ok(Sample {
             rate: calls as f64 / seconds,
             each,
-            asking: per_call(self.before[0], cpu(self.pids[0])?),
+            caller: per_call(self.before[0], cpu(self.pids[0])?),
             serving: per_call(self.before[1], cpu(self.pids[1])?),
             nats: self.nats.zip(nats.cpu()?).map(|(before, after)| per_call(before, after)),
         })
@@ -184,19 +184,19 @@ fn report(options: &Options, runs: &[Run]) -> Report {
     ));
     let of = |part: &dyn Fn(&Run) -> f64| runs.iter().map(part).collect::<Vec<_>>();
     let ways: [(&str, [&str; 2], Part); 5] = [
-        ("bare request", ["who asks", "who answers"], |run| &run.bare),
-        ("request of the engine", ["who asks", "who answers"], |run| &run.engine),
+        ("bare request", ["the caller", "the responder"], |run| &run.bare),
+        ("request of the engine", ["the caller", "the responder"], |run| &run.engine),
         ("any worker", ["node", "worker"], |run| &run.any),
         ("the user's own worker", ["node", "worker"], |run| &run.own),
         ("a page's call frame", ["node", "worker"], |run| &run.page),
     ];
-    for (name, [asking, serving], way) in ways {
+    for (name, [caller, serving], way) in ways {
         report.row(name, "calls/s", &of(&|run| way(run).rate));
         if name != "a page's call frame" {
             report.row(format!("{name}, p50"), "µs", &of(&|run| way(run).each.p50_us));
             report.row(format!("{name}, p99"), "µs", &of(&|run| way(run).each.p99_us));
         }
-        report.row(format!("{name}, CPU of {asking}"), "µs/call", &of(&|run| way(run).asking));
+        report.row(format!("{name}, CPU of {caller}"), "µs/call", &of(&|run| way(run).caller));
         report.row(format!("{name}, CPU of {serving}"), "µs/call", &of(&|run| way(run).serving));
         let nats: Vec<_> = runs.iter().filter_map(|run| way(run).nats).collect();
         report.row(format!("{name}, CPU of nats-server"), "µs/call", &nats);

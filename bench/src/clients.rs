@@ -44,7 +44,7 @@ impl Clients {
         tokens: Vec<String>,
         manner: Manner,
     ) -> io::Result<()> {
-        match self.worker.ask(&HelperRequest::Open { address, tokens, manner }).await? {
+        match self.worker.request(&HelperRequest::Open { address, tokens, manner }).await? {
             HelperResponse::Opened { pages } => self.pages = pages,
             other => return Err(unexpected(&other)),
         }
@@ -70,13 +70,13 @@ impl Clients {
 
     /// Waits for the announced frames. Returns the bytes that arrived with them.
     pub(crate) async fn arrived(&mut self) -> io::Result<u64> {
-        let answer = self.worker.answer().await?;
-        self.count(&answer)
+        let response = self.worker.response().await?;
+        self.count(&response)
     }
 
     /// Makes every page acknowledge the frames that it has received.
     pub(crate) async fn acknowledge(&mut self) -> io::Result<()> {
-        match self.worker.ask(&HelperRequest::Acknowledge).await? {
+        match self.worker.request(&HelperRequest::Acknowledge).await? {
             HelperResponse::Done => Ok(()),
             other => Err(unexpected(&other)),
         }
@@ -84,26 +84,31 @@ impl Clients {
 
     /// Makes the first page send to the others in turn.
     pub(crate) async fn send(&mut self, messages: u64, payload: String) -> io::Result<()> {
-        let answer = self.worker.ask(&HelperRequest::Send { messages, payload }).await?;
-        self.count(&answer).map(|_| ())
+        let response = self.worker.request(&HelperRequest::Send { messages, payload }).await?;
+        self.count(&response).map(|_| ())
     }
 
     /// Makes all pages send this frame in turn, with a number for `{id}`. Returns when each has its result.
-    pub(crate) async fn ask(&mut self, frame: String, times: u64, in_flight: u64) -> io::Result<()> {
-        let answer = self.worker.ask(&HelperRequest::Ask { frame, times, in_flight }).await?;
-        self.count(&answer).map(|_| ())
+    pub(crate) async fn send_requests(
+        &mut self,
+        frame: String,
+        times: u64,
+        in_flight: u64,
+    ) -> io::Result<()> {
+        let response = self.worker.request(&HelperRequest::Request { frame, times, in_flight }).await?;
+        self.count(&response).map(|_| ())
     }
 
     /// Returns the age of the messages that have arrived since the last call, if the clients record it.
     pub(crate) async fn ages(&mut self) -> io::Result<Times> {
-        match self.worker.ask(&HelperRequest::Ages).await? {
+        match self.worker.request(&HelperRequest::Ages).await? {
             HelperResponse::Aged { each } => Ok(each),
             other => Err(unexpected(&other)),
         }
     }
 
-    fn count(&mut self, answer: &HelperResponse) -> io::Result<u64> {
-        let HelperResponse::Counted { frames, bytes } = *answer else { return Err(unexpected(answer)) };
+    fn count(&mut self, response: &HelperResponse) -> io::Result<u64> {
+        let HelperResponse::Counted { frames, bytes } = *response else { return Err(unexpected(response)) };
         let more = bytes - self.bytes;
         (self.frames, self.bytes) = (frames, bytes);
         Ok(more)

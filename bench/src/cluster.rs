@@ -107,9 +107,9 @@ impl Cluster {
     /// Creates a token for each of these users, all with the role `push`.
     pub(crate) fn tokens(&self, users: Range<u64>) -> io::Result<Vec<String>> {
         let auth = self.config()?.auth;
-        let lives = Duration::from_secs(24 * 3600);
+        let token_ttl = Duration::from_secs(24 * 3600);
         let roles = ["push".to_owned()];
-        let token = |number| auth::issue(&auth, &user(number), &roles, lives);
+        let token = |number| auth::issue(&auth, &user(number), &roles, token_ttl);
         users.map(token).collect::<Option<_>>().ok_or_else(|| io::Error::other("no token can be signed"))
     }
 }

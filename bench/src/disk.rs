@@ -72,20 +72,20 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
 }
 
 async fn measure(options: &Options, directory: &Path, rates: &mut Rates) -> io::Result<()> {
-    let lasting = Duration::from_secs(options.seconds);
+    let duration = Duration::from_secs(options.seconds);
     fs::create_dir_all(directory)?;
     let (file, value) = (directory.join("bare"), vec![7; options.bytes as usize]);
     let bare = {
         let value = value.clone();
-        tokio::task::spawn_blocking(move || append(&file, &value, lasting))
+        tokio::task::spawn_blocking(move || append(&file, &value, duration))
             .await
             .map_err(io::Error::other)??
     };
     rates.bare.push(bare);
     let data = directory.join("data");
     let kv = open(&data).await?;
-    rates.alone.push(write(&kv, &value, 1, lasting).await?);
-    rates.together.push(write(&kv, &value, options.writers, lasting).await?);
+    rates.alone.push(write(&kv, &value, 1, duration).await?);
+    rates.together.push(write(&kv, &value, options.writers, duration).await?);
     fill(&kv, &value, options.rows).await?;
     drop(kv);
     let started = Instant::now();
@@ -95,10 +95,10 @@ async fn measure(options: &Options, directory: &Path, rates: &mut Rates) -> io::
 }
 
 /// Appends to a file and syncs the disk after each append.
-fn append(path: &Path, value: &[u8], lasting: Duration) -> io::Result<f64> {
+fn append(path: &Path, value: &[u8], duration: Duration) -> io::Result<f64> {
     let mut file = File::create_new(path)?;
     let (started, mut count) = (Instant::now(), 0.0);
-    while started.elapsed() < lasting {
+    while started.elapsed() < duration {
         file.write_all(value)?;
         file.sync_data()?;
         count += 1.0;
@@ -112,7 +112,7 @@ async fn open(directory: &Path) -> io::Result<Kv> {
 }
 
 /// Runs concurrent writers; each waits for the reply before it writes again.
-async fn write(kv: &Kv, value: &[u8], writers: u64, lasting: Duration) -> io::Result<f64> {
+async fn write(kv: &Kv, value: &[u8], writers: u64, duration: Duration) -> io::Result<f64> {
     let started = Instant::now();
     let mut writing = JoinSet::new();
     for writer in 0..writers {
@@ -120,7 +120,7 @@ async fn write(kv: &Kv, value: &[u8], writers: u64, lasting: Duration) -> io::Re
         writing.spawn(async move {
             let mut count = 0.0;
             for number in 0.. {
-                if started.elapsed() >= lasting {
+                if started.elapsed() >= duration {
                     break;
                 }
                 let key = format!("w{writer}.{}", number % KEYS);
@@ -148,7 +148,7 @@ async fn fill(kv: &Kv, value: &[u8], rows: u64) -> io::Result<()> {
 
 fn report(options: &Options, rates: &Rates) -> Report {
     let mut report =
-        Report::new(format!("Disk: values of {} bytes, each answered when it is on disk", options.bytes));
+        Report::new(format!("Disk: values of {} bytes, each acknowledged when it is on disk", options.bytes));
     let share = |of: &[f64]| -> Vec<f64> {
         of.iter().zip(&rates.bare).map(|(rate, bare)| 100.0 * rate / bare).collect()
     };

@@ -105,7 +105,7 @@ async fn bare(options: &Options, cores: Cores) -> io::Result<Side> {
     let (pages, payload) = (options.pages.to_string(), payload(options.bytes));
     let mut writer =
         HelperProcess::start(&["baseline-writer", "--pages", &pages, "--payload", &payload], cores.server)?;
-    let address = match writer.answer().await? {
+    let address = match writer.response().await? {
         HelperResponse::Listening { address } => address,
         other => return Err(unexpected(&other)),
     };
@@ -154,7 +154,7 @@ impl Side {
         match &mut self.source {
             Source::Node(node, _) if node.is_ready().await => Ok(()),
             Source::Node(..) => Err(io::Error::other("the node is not ready any more")),
-            Source::Bare(writer, _) => done(&writer.ask(&HelperRequest::Read).await?),
+            Source::Bare(writer, _) => done(&writer.request(&HelperRequest::Read).await?),
         }
     }
 
@@ -183,14 +183,14 @@ impl Source {
         match self {
             Self::Node(node, batch) => node.post::<Value>("/send/batch", batch).await.map(|_| ()),
             Self::Bare(writer, messages) => {
-                done(&writer.ask(&HelperRequest::Write { messages: *messages }).await?)
+                done(&writer.request(&HelperRequest::Write { messages: *messages }).await?)
             }
         }
     }
 }
 
-fn done(answer: &HelperResponse) -> io::Result<()> {
-    match answer {
+fn done(response: &HelperResponse) -> io::Result<()> {
+    match response {
         HelperResponse::Done => Ok(()),
         other => Err(unexpected(other)),
     }

@@ -32,8 +32,8 @@ pub(crate) fn run() -> io::Result<()> {
         let entry = Entry(Arc::new(node));
         let mut requests = requests();
         while let Some(request) = requests.recv().await {
-            let answer = entry.handle(request?).await;
-            answer.unwrap_or_else(|error| HelperResponse::Failed { reason: error.to_string() }).send()?;
+            let response = entry.handle(request?).await;
+            response.unwrap_or_else(|error| HelperResponse::Failed { reason: error.to_string() }).send()?;
         }
         Ok(())
     })
@@ -66,7 +66,7 @@ impl Entry {
     /// Pushes messages. The clock starts where the node would have parsed the request of a page or of the server API.
     async fn push(&self, to: Vec<Target>, bytes: u64, plan: Plan) -> io::Result<HelperResponse> {
         if to.is_empty() {
-            return Err(io::Error::other("nobody to send to"));
+            return Err(io::Error::other("no page to send to"));
         }
         let (node, to) = (self.0.clone(), Arc::new(to));
         let filler: Arc<str> = crate::payload(bytes.saturating_sub(28)).into();
@@ -91,7 +91,7 @@ impl Entry {
     async fn call(&self, payload: &str, users: u64, plan: Plan) -> io::Result<HelperResponse> {
         let (node, params, connection) = (self.0.clone(), raw(payload.to_owned())?, Key::random());
         run_load(plan, move |number| {
-            let (node, user) = (node.clone(), whose(number, users));
+            let (node, user) = (node.clone(), user_of(number, users));
             let call = CallRequest {
                 method: "echo".to_owned(),
                 params: params.clone(),
@@ -103,8 +103,8 @@ impl Entry {
                 page: None,
             };
             async move {
-                let answer = node.context.executors.call(call).await;
-                answer.map(drop).map_err(|error| io::Error::other(format!("{error:?}")))
+                let response = node.context.executors.call(call).await;
+                response.map(drop).map_err(|error| io::Error::other(format!("{error:?}")))
             }
         })
         .await
@@ -113,7 +113,7 @@ impl Entry {
     async fn submit(&self, payload: &str, users: u64, plan: Plan) -> io::Result<HelperResponse> {
         let (node, data, connection) = (self.0.clone(), raw(payload.to_owned())?, Key::random());
         run_load(plan, move |number| {
-            let (node, user) = (node.clone(), whose(number, users));
+            let (node, user) = (node.clone(), user_of(number, users));
             let job = JobRequest {
                 kind: "echo".to_owned(),
                 data: data.clone(),
@@ -138,7 +138,7 @@ impl Entry {
 }
 
 /// Returns the user of a call or job; `None` if there are no users, so that any worker can run it.
-fn whose(number: u64, users: u64) -> Option<Arc<str>> {
+fn user_of(number: u64, users: u64) -> Option<Arc<str>> {
     (users > 0).then(|| user(number % users).into())
 }
 

@@ -13,13 +13,13 @@ use crate::helper_protocol::{HelperRequest, HelperResponse};
 use crate::report::Times;
 
 /// The longest time that a request may take. Opening all pages takes the longest.
-const PATIENCE: Duration = Duration::from_secs(120);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A child process. It exits when this value is dropped or its standard input is closed.
 pub(crate) struct HelperProcess {
     pid: u32,
     requests: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
+    responses: Lines<BufReader<ChildStdout>>,
     _child: Child,
 }
 
@@ -34,7 +34,7 @@ impl HelperProcess {
     /// Starts `pagewire-bench <role>` in a cluster, on a core. Returns when it is ready.
     pub(crate) async fn of(cluster: &Cluster, role: &str, core: Option<usize>) -> io::Result<Self> {
         let mut worker = Self::spawn(cluster.helper(role)?, core)?;
-        match worker.answer().await? {
+        match worker.response().await? {
             HelperResponse::Done => Ok(worker),
             other => Err(unexpected(&other)),
         }
@@ -45,22 +45,22 @@ impl HelperProcess {
         cluster: &Cluster,
         role: &str,
         slots: u64,
-        [asking, serving]: [Option<usize>; 2],
+        [caller, serving]: [Option<usize>; 2],
     ) -> io::Result<(Self, Self)> {
-        let asking = Self::of(cluster, role, asking).await?;
+        let caller = Self::of(cluster, role, caller).await?;
         let mut serving = Self::of(cluster, role, serving).await?;
         serving.done(&HelperRequest::Serve { slots }).await?;
-        Ok((asking, serving))
+        Ok((caller, serving))
     }
 
     fn spawn(mut command: Command, core: Option<usize>) -> io::Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = child::start(command, core)?;
         let pid = child::pid(&child)?;
-        let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+        let (Some(requests), Some(responses)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("a child without pipes"));
         };
-        Ok(Self { pid, requests, answers: BufReader::new(answers).lines(), _child: child })
+        Ok(Self { pid, requests, responses: BufReader::new(responses).lines(), _child: child })
     }
 
     /// Returns the process id.
@@ -77,19 +77,20 @@ impl HelperProcess {
     }
 
     /// Receives the next response. A failure in the process becomes an error.
-    pub(crate) async fn answer(&mut self) -> io::Result<HelperResponse> {
-        let line = tokio::time::timeout(PATIENCE, self.answers.next_line()).await;
-        let line = line.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "a child does not answer"))??;
+    pub(crate) async fn response(&mut self) -> io::Result<HelperResponse> {
+        let line = tokio::time::timeout(RESPONSE_TIMEOUT, self.responses.next_line()).await;
+        let line =
+            line.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "a child process does not respond"))??;
         let line = line.ok_or_else(|| io::Error::other("a child has ended"))?;
         match serde_json::from_str(&line)? {
             HelperResponse::Failed { reason } => Err(io::Error::other(reason)),
-            answer => Ok(answer),
+            response => Ok(response),
         }
     }
 
     /// Sends a request and waits until it is done.
     pub(crate) async fn done(&mut self, request: &HelperRequest) -> io::Result<()> {
-        match self.ask(request).await? {
+        match self.request(request).await? {
             HelperResponse::Done => Ok(()),
             other => Err(unexpected(&other)),
         }
@@ -98,20 +99,20 @@ impl HelperProcess {
     /// Sends a request and waits until it is done. Returns the total time in seconds and the times of the single
     /// operations.
     pub(crate) async fn took(&mut self, request: &HelperRequest) -> io::Result<(f64, Times)> {
-        match self.ask(request).await? {
+        match self.request(request).await? {
             HelperResponse::Took { seconds, each } => Ok((seconds, each)),
             other => Err(unexpected(&other)),
         }
     }
 
     /// Sends a request and waits for its response.
-    pub(crate) async fn ask(&mut self, request: &HelperRequest) -> io::Result<HelperResponse> {
+    pub(crate) async fn request(&mut self, request: &HelperRequest) -> io::Result<HelperResponse> {
         self.send(request).await?;
-        self.answer().await
+        self.response().await
     }
 }
 
 /// Returns the error for a response that does not match its request.
-pub(crate) fn unexpected(answer: &HelperResponse) -> io::Error {
-    io::Error::other(format!("an answer to something else: {answer:?}"))
+pub(crate) fn unexpected(response: &HelperResponse) -> io::Error {
+    io::Error::other(format!("unexpected response: {response:?}"))
 }

@@ -26,7 +26,7 @@ pub(crate) enum HelperRequest {
     Send { messages: u64, payload: String },
     /// Clients: all pages in turn send this frame, in which a number replaces `{id}`; at most `in_flight` frames wait
     /// for their results.
-    Ask { frame: String, times: u64, in_flight: u64 },
+    Request { frame: String, times: u64, in_flight: u64 },
     /// Clients: return the ages of the messages since the last such request.
     Ages,
     /// The bare writer: write that many messages to every socket.
@@ -42,7 +42,7 @@ pub(crate) enum HelperRequest {
     /// A headless node: submit jobs. The bare engine: write records and enqueue a work item for each.
     Submit { payload: String, users: u64, plan: Plan },
     /// The bare engine: enqueue work items without records.
-    Hint { plan: Plan },
+    WorkItem { plan: Plan },
     /// The bare engine: serve requests and work items from now on.
     Serve { slots: u64 },
 }

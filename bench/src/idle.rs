@@ -88,7 +88,7 @@ async fn measure(options: &Options, cores: Cores, nats: Option<&Nats>) -> io::Re
 
 async fn view(pages: u64) -> io::Result<u64> {
     let mut worker = HelperProcess::start(&["view", "--pages", &pages.to_string()], None)?;
-    match worker.answer().await? {
+    match worker.response().await? {
         HelperResponse::Grown { bytes, pages: kept } if kept as u64 == pages => Ok(bytes),
         other => Err(unexpected(&other)),
     }

@@ -154,7 +154,7 @@ impl Fixture {
         let plan = Plan::together(jobs, options.in_flight);
         let submit = |users| HelperRequest::Submit { payload: self.payload.clone(), users, plan };
         Ok(Run {
-            queue: self.bare.measure(&self.nats, &HelperRequest::Hint { plan }, jobs, None).await?,
+            queue: self.bare.measure(&self.nats, &HelperRequest::WorkItem { plan }, jobs, None).await?,
             puts: self.bare.measure(&self.nats, &submit(0), jobs, None).await?,
             jobs: self.jobs.measure(&self.nats, &submit(0), jobs, None).await?,
             assigned: {
@@ -242,8 +242,8 @@ fn report(options: &Options, runs: &[Run]) -> Report {
     for (name, way) in ways {
         let of = |part: fn(&Sample) -> f64| runs.iter().map(|run| part(way(run))).collect::<Vec<_>>();
         report.row(name, "jobs/s", &of(|way| way.rate));
-        report.row(format!("{name}, CPU of who submits"), "µs/job", &of(|way| way.submitting));
-        report.row(format!("{name}, CPU of who works"), "µs/job", &of(|way| way.working));
+        report.row(format!("{name}, CPU of the submitter"), "µs/job", &of(|way| way.submitting));
+        report.row(format!("{name}, CPU of the worker"), "µs/job", &of(|way| way.working));
         let nats: Vec<_> = runs.iter().filter_map(|run| way(run).nats).collect();
         report.row(format!("{name}, CPU of NATS"), "µs/job", &nats);
     }

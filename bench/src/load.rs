@@ -67,8 +67,8 @@ mod tests {
                 }
             }
         };
-        let answer = run_load(Plan::together(100, 8), work).await.unwrap();
-        assert!(matches!(answer, HelperResponse::Took { each, .. } if each.p50_us <= each.p99_us));
+        let response = run_load(Plan::together(100, 8), work).await.unwrap();
+        assert!(matches!(response, HelperResponse::Took { each, .. } if each.p50_us <= each.p99_us));
         let mut done = done.lock().unwrap().clone();
         done.sort_unstable();
         assert!(done.into_iter().eq(0..100));

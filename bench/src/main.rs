@@ -33,10 +33,10 @@ mod report;
 mod scratch;
 mod server;
 mod state;
-mod state_news;
 mod state_options;
 mod state_pages;
 mod state_sets;
+mod state_updates;
 mod view;
 mod weights;
 

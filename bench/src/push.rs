@@ -139,9 +139,9 @@ impl Fixture {
         for (page, _) in pages.into_iter().cycle().zip(0..messages) {
             self.clients.expect(1).await?;
             let push = json!({"to": {"page": page}, "payload": payload});
-            let met: Reached = node.post("/send", &push).await?;
-            if met.reached != 1 {
-                return Err(io::Error::other(format!("a push reached {} pages", met.reached)));
+            let report: Reached = node.post("/send", &push).await?;
+            if report.reached != 1 {
+                return Err(io::Error::other(format!("a push reached {} pages", report.reached)));
             }
             self.clients.arrived().await?;
         }
@@ -179,12 +179,12 @@ impl Fixture {
     }
 
     fn rows(&self, way: Sample, costs: &Costs, report: &mut Report) {
-        let road = format!("{} engine, {}", self.engine, way.name());
-        report.row(format!("{road}: the page's node"), "µs/delivery", &costs.node);
+        let route = format!("{} engine, {}", self.engine, way.name());
+        report.row(format!("{route}: the page's node"), "µs/delivery", &costs.node);
         if way == Sample::Remote {
-            report.row(format!("{road}: that node"), "µs/delivery", &costs.other);
+            report.row(format!("{route}: that node"), "µs/delivery", &costs.other);
         }
-        report.row(format!("{road}: nats-server"), "µs/delivery", &costs.nats);
-        report.row(format!("{road}: clients"), "µs/delivery", &costs.clients);
+        report.row(format!("{route}: nats-server"), "µs/delivery", &costs.nats);
+        report.row(format!("{route}: clients"), "µs/delivery", &costs.clients);
     }
 }

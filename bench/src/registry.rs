@@ -50,20 +50,20 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
         options.nodes, options.crowd
     ));
     for pages in [options.pages / 100, options.pages / 10, options.pages] {
-        let (mut memory, mut asked) = (Vec::new(), Vec::<(String, Vec<f64>)>::new());
+        let (mut memory, mut queries) = (Vec::new(), Vec::<(String, Vec<f64>)>::new());
         for number in 1..=options.runs {
             progress(&format!("{pages} pages, run {number} of {}", options.runs));
             let (bytes, times) = view(&options, pages).await?;
             memory.push(bytes as f64 / pages as f64);
             for (at, (name, time)) in times.into_iter().enumerate() {
-                match asked.get_mut(at) {
+                match queries.get_mut(at) {
                     Some((_, runs)) => runs.push(time),
-                    None => asked.push((name, vec![time])),
+                    None => queries.push((name, vec![time])),
                 }
             }
         }
         report.row(format!("{pages} pages: memory"), "bytes per page", &memory);
-        for (name, runs) in asked {
+        for (name, runs) in queries {
             report.row(format!("  {name}"), "µs", &runs);
         }
     }
@@ -78,11 +78,11 @@ async fn view(options: &Options, pages: u64) -> io::Result<(u64, Vec<(String, f6
         [pages, options.nodes.into(), options.crowd].map(|number| number.to_string());
     let arguments = ["view", "--pages", &pages_text, "--nodes", &nodes, "--crowd", &crowd];
     let mut worker = HelperProcess::start(&arguments, None)?;
-    let bytes = match worker.answer().await? {
+    let bytes = match worker.response().await? {
         HelperResponse::Grown { bytes, pages: kept } if kept as u64 == pages => bytes,
         other => return Err(unexpected(&other)),
     };
-    match worker.answer().await? {
+    match worker.response().await? {
         HelperResponse::Timed { times } => Ok((bytes, times)),
         other => Err(unexpected(&other)),
     }

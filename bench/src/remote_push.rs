@@ -50,7 +50,7 @@ struct Fixture {
     sender: HelperProcess,
     _node: Node,
     clients: Clients,
-    asking: HelperProcess,
+    caller: HelperProcess,
     _echo: HelperProcess,
     payload: String,
     /// Declared last, so that it is dropped after its clients.
@@ -88,16 +88,16 @@ impl Fixture {
         sender.done(&HelperRequest::Meet { pages: options.pages, worker: false }).await?;
         // the process that waits for the result runs on the clients' core here, too
         let pair = [cores.clients, cores.server];
-        let (asking, echo) =
+        let (caller, echo) =
             HelperProcess::pair(&Cluster::new(Some(&nats)), "baseline-engine", 1, pair).await?;
         let payload = payload(options.bytes);
-        Ok(Self { _nats: nats, sender, _node: node, clients, asking, _echo: echo, payload })
+        Ok(Self { _nats: nats, sender, _node: node, clients, caller, _echo: echo, payload })
     }
 
     async fn measure(&mut self, options: &Options, messages: u64) -> io::Result<Run> {
         let plan = Plan::alone(messages, options.rest);
         let call = HelperRequest::Call { payload: self.payload.clone(), users: 0, plan };
-        let (_, bare) = self.asking.took(&call).await?;
+        let (_, bare) = self.caller.took(&call).await?;
         let pages = self.clients.pages.iter().copied().map(Target::Page).collect();
         let users = (0..options.pages).map(user).map(Target::User).collect();
         let page = self.push(pages, options.bytes, plan).await?;

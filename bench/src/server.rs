@@ -81,21 +81,21 @@ impl Node {
     pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> io::Result<T> {
         let url = format!("http://{}/api/v1{path}", self.address);
         let request = self.http.post(url).bearer_auth(&self.api_key).json(body);
-        answer(request).await
+        read_response(request).await
     }
 
     /// Sends `PUT` to the server API; replaces the resource at any revision.
     pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, body: &Value) -> io::Result<T> {
         let url = format!("http://{}/api/v1{path}", self.address);
         let request = self.http.put(url).bearer_auth(&self.api_key).header("if-match", "*").json(body);
-        answer(request).await
+        read_response(request).await
     }
 
     /// Waits until the node's view has that many nodes.
     pub(crate) async fn sees_nodes(&self, nodes: u64) -> io::Result<()> {
         let url = format!("http://{}/api/v1/nodes", self.address);
         until("the view", async || {
-            let list: Value = answer(self.http.get(&url).bearer_auth(&self.api_key)).await?;
+            let list: Value = read_response(self.http.get(&url).bearer_auth(&self.api_key)).await?;
             Ok(list["items"].as_array().map(Vec::len) == usize::try_from(nodes).ok())
         })
         .await
@@ -110,7 +110,7 @@ impl Node {
     /// Its counts.
     pub(crate) async fn stats(&self) -> io::Result<Value> {
         let url = format!("http://{}/api/v1/stats", self.address);
-        answer(self.http.get(&url).bearer_auth(&self.api_key)).await
+        read_response(self.http.get(&url).bearer_auth(&self.api_key)).await
     }
 }
 
@@ -121,7 +121,7 @@ fn client() -> io::Result<reqwest::Client> {
     reqwest::Client::builder().no_proxy().build().map_err(io::Error::other)
 }
 
-async fn answer<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> io::Result<T> {
+async fn read_response<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> io::Result<T> {
     let response = request.send().await.and_then(reqwest::Response::error_for_status);
     response.map_err(io::Error::other)?.json().await.map_err(io::Error::other)
 }

@@ -11,10 +11,10 @@ use pagewire_cluster::id::Entity;
 use crate::cluster::Cluster;
 use crate::nats::Nats;
 use crate::report::{Goal, Report, Times, progress};
-use crate::state_news::{Beside, News};
 use crate::state_options::{StateOptions, WARM_UP};
 use crate::state_pages::Pages;
 use crate::state_sets::{Run, Sample, Sets, set};
+use crate::state_updates::{Beside, UpdateMeasure};
 use crate::view::user;
 
 /// Multiple of the sequential bare rate.
@@ -22,7 +22,7 @@ const ONE: Goal = Goal::AtLeast(10.0);
 /// Percent of the bare rate of as many keys.
 const MANY: Goal = Goal::AtLeast(70.0);
 /// Multiple of the time of a bare put and one delivery.
-const TOLD: Goal = Goal::AtMost(2.0);
+const UPDATE_GOAL: Goal = Goal::AtMost(2.0);
 pub(crate) async fn run(options: StateOptions) -> io::Result<Report> {
     let nats = Nats::start(options.nats.as_deref()).await?;
     let cluster = Cluster::new(Some(&nats));
@@ -33,11 +33,11 @@ pub(crate) async fn run(options: StateOptions) -> io::Result<Report> {
         progress(&format!("run {number} of {}", options.runs));
         runs.push(sets.measure(&options, options.sets).await?);
     }
-    let mut news = News::join(&sets, &nats, &cluster).await?;
-    news.measure(&options, (options.told / WARM_UP).max(1)).await?;
+    let mut updates = UpdateMeasure::join(&sets, &nats, &cluster).await?;
+    updates.measure(&options, (options.updates / WARM_UP).max(1)).await?;
     for number in 1..=options.runs {
         progress(&format!("beside a second node, run {number} of {}", options.runs));
-        beside.push(news.measure(&options, options.told).await?);
+        beside.push(updates.measure(&options, options.updates).await?);
     }
     progress("opening pages");
     let owner = Entity::User(user(0).into());
@@ -58,7 +58,7 @@ pub(crate) async fn run(options: StateOptions) -> io::Result<Report> {
     report.row(format!("{name}: last page has it, p50"), "ms", &each);
     report.row(format!("{name}: CPU of their node"), "µs/page", &costs);
     // the nodes release their numbers
-    news.end().await;
+    updates.end().await;
     sets.writer.stop().await;
     Ok(report)
 }
@@ -93,15 +93,15 @@ fn report(options: &StateOptions, stored: usize, runs: &[Run], shared: &[Beside]
     report.row("many trees : engine, rate", "%", &of(&|run| 100.0 * run.trees.rate / run.engine.rate));
     let per_cpu = of(&|run| 100.0 * run.plain.cost() / run.trees.cost());
     report.row("many trees : bare, per CPU second", "%", &per_cpu);
-    let told: [(&str, Part<Beside, Times>); 2] =
-        [("bare put and delivery", |run| &run.delivery), ("told on another node", |run| &run.told)];
-    for (name, times) in told {
+    let updates: [(&str, Part<Beside, Times>); 2] =
+        [("bare put and delivery", |run| &run.delivery), ("update on another node", |run| &run.update)];
+    for (name, times) in updates {
         let each = |part: fn(&Times) -> f64| shared.iter().map(|run| part(times(run))).collect::<Vec<_>>();
         report.row(format!("{name}, p50"), "µs", &each(|times| times.p50_us));
         report.row(format!("{name}, p99"), "µs", &each(|times| times.p99_us));
     }
-    let told: Vec<_> = shared.iter().map(|run| run.told.p50_us / run.delivery.p50_us).collect();
-    report.goal("told : bare, p50", "times", &told, TOLD);
+    let updates: Vec<_> = shared.iter().map(|run| run.update.p50_us / run.delivery.p50_us).collect();
+    report.goal("update : bare, p50", "times", &updates, UPDATE_GOAL);
     report
 }
 

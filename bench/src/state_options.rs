@@ -19,8 +19,8 @@ pub(crate) struct StateOptions {
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(usize))]
     pub(crate) bytes: usize,
     /// Number of sets in one run whose notification a follower on another node receives, one at a time.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) told: u64,
+    #[arg(long = "told", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) updates: u64,
     /// Number of pages on another node that all watch one tree.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) pages: u64,

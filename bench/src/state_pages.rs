@@ -33,7 +33,7 @@ impl Pages {
         let node = Node::join(cluster, cores.server).await?;
         let tokens = cluster.tokens(0..1)?.into_iter().cycle().take(pages as usize).collect();
         let mut clients = Clients::open(node.address, tokens, Manner::Prompt, cores.clients).await?;
-        clients.ask(WATCH.to_owned(), pages, WATCHING).await?;
+        clients.send_requests(WATCH.to_owned(), pages, WATCHING).await?;
         Ok(Self { clients, node })
     }
 

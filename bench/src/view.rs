@@ -12,7 +12,7 @@ use crate::helper_protocol::HelperResponse;
 use crate::measure;
 
 /// Number of times that each query runs; the median counts.
-const ASKED: usize = 101;
+const SAMPLES: usize = 101;
 /// Number of entries in one page of a list.
 const PIECE: usize = 1000;
 
@@ -55,7 +55,7 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     }
     let mut times =
         vec![("filling it, per row".to_owned(), filled.as_secs_f64() * 1e6 / options.pages as f64)];
-    times.extend(questions(&mut view, options, session, &nodes));
+    times.extend(queries(&mut view, options, session, &nodes));
     times.push(("a node goes and comes, with all its pages".to_owned(), alone));
     times.push(("the same, with its share of the crowd".to_owned(), restart(&mut view, nodes[0])));
     HelperResponse::Timed { times }.send()
@@ -81,27 +81,22 @@ pub(crate) fn row(number: u64, node: NodeNumber, user: String) -> PageRow {
 }
 
 /// Returns the time of each query in microseconds.
-fn questions(
-    view: &mut View,
-    options: &Options,
-    session: Address,
-    nodes: &[NodeNumber],
-) -> Vec<(String, f64)> {
+fn queries(view: &mut View, options: &Options, session: Address, nodes: &[NodeNumber]) -> Vec<(String, f64)> {
     let middle = user(options.pages / 2);
     let (one, crowd) = (Scope::User(middle.clone()), Scope::User("crowd".to_owned()));
     let half = view.pages_after(session.key, None).nth(PIECE).map(|(key, _)| key);
     let mut times = Vec::new();
-    let mut ask = |name: &str, times_of: f64| times.push((name.to_owned(), times_of));
-    ask("all counts", timed(|| view.stats()));
-    ask("is a user online", timed(|| view.user(&middle).is_some()));
+    let mut measure = |name: &str, times_of: f64| times.push((name.to_owned(), times_of));
+    measure("all counts", timed(|| view.stats()));
+    measure("is a user online", timed(|| view.user(&middle).is_some()));
     let users = || view.users_after(Some(&middle)).take(PIECE).map(|seen| seen.pages).collect::<Vec<_>>();
-    ask("1,000 users from the middle", timed(users));
-    ask("a user's sessions", timed(|| view.sessions_of_user(&middle, None).collect::<Vec<_>>()));
-    ask("the nodes of a user", timed(|| view.holders(&one)));
+    measure("1,000 users from the middle", timed(users));
+    measure("a user's sessions", timed(|| view.sessions_of_user(&middle, None).collect::<Vec<_>>()));
+    measure("the nodes of a user", timed(|| view.holders(&one)));
     let piece = || view.pages_after(session.key, half).take(PIECE).map(|(key, _)| key).collect::<Vec<_>>();
-    ask("1,000 pages of the crowd", timed(piece));
-    ask("the crowd's counts", timed(|| view.user("crowd").is_some()));
-    ask("the nodes of the crowd", timed(|| view.candidate_holders(&crowd)));
+    measure("1,000 pages of the crowd", timed(piece));
+    measure("the crowd's counts", timed(|| view.user("crowd").is_some()));
+    measure("the nodes of the crowd", timed(|| view.candidate_holders(&crowd)));
     let mut rev = u64::MAX / 2;
     let mut come_and_go = |row: &dyn Fn() -> PageRow| {
         timed(|| {
@@ -111,9 +106,9 @@ fn questions(
             drop(view.delete_page(key));
         })
     };
-    ask("a page comes and goes", come_and_go(&|| row(1, nodes[0], "somebody".to_owned())));
+    measure("a page comes and goes", come_and_go(&|| row(1, nodes[0], "one-user".to_owned())));
     let joins = || PageRow { session, ..row(1, nodes[0], "crowd".to_owned()) };
-    ask("one of the crowd comes and goes", come_and_go(&joins));
+    measure("one of the crowd comes and goes", come_and_go(&joins));
     times
 }
 
@@ -125,16 +120,16 @@ fn restart(view: &mut View, node: NodeNumber) -> f64 {
     started.elapsed().as_secs_f64() * 1e6
 }
 
-fn timed<T>(mut ask: impl FnMut() -> T) -> f64 {
-    let mut times: Vec<f64> = (0..ASKED)
+fn timed<T>(mut measure: impl FnMut() -> T) -> f64 {
+    let mut times: Vec<f64> = (0..SAMPLES)
         .map(|_| {
             let started = Instant::now();
-            drop(black_box(ask()));
+            drop(black_box(measure()));
             started.elapsed().as_secs_f64() * 1e6
         })
         .collect();
     times.sort_by(f64::total_cmp);
-    times[ASKED / 2]
+    times[SAMPLES / 2]
 }
 
 /// Reads the resident memory once the allocator has returned unused memory, which it does with a delay and only while

@@ -49,7 +49,7 @@ struct Times {
     /// By the clock of the receiving node: from publishing the change to the last node's confirmation.
     applied: Vec<f64>,
     /// By the clock of the operator: from the request to its response.
-    answered: Vec<f64>,
+    responded: Vec<f64>,
 }
 
 pub(crate) async fn run(options: Options) -> io::Result<Report> {
@@ -77,7 +77,7 @@ async fn measure(node: &Node, options: &Options, changes: u64) -> io::Result<Tim
         let body = json!({"lanes": [{"name": "canary", "weight": change % 101}], "force": true});
         let started = Instant::now();
         let Changed { applied } = node.put("/rollouts/bench", &body).await?;
-        times.answered.push(started.elapsed().as_secs_f64() * 1e3);
+        times.responded.push(started.elapsed().as_secs_f64() * 1e3);
         match applied.took_ms.filter(|_| applied.of == options.nodes) {
             Some(ms) => times.applied.push(ms),
             None => {
@@ -100,7 +100,7 @@ fn report(options: &Options, runs: &mut [Times]) -> Report {
     };
     row("applied by all, p50", 50, |times| &mut times.applied);
     row("applied by all, p99", 99, |times| &mut times.applied);
-    row("answered over HTTP, p50", 50, |times| &mut times.answered);
-    row("answered over HTTP, p99", 99, |times| &mut times.answered);
+    row("HTTP response, p50", 50, |times| &mut times.responded);
+    row("HTTP response, p99", 99, |times| &mut times.responded);
     report
 }

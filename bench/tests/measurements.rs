@@ -110,7 +110,7 @@ async fn sets_and_news_of_trees_are_compared_with_bare_puts_and_deliveries() {
     for (name, bound, goal) in [
         ("one tree : bare, rate", "at_least", 10.0),
         ("many trees : bare, rate", "at_least", 70.0),
-        ("told : bare, p50", "at_most", 2.0),
+        ("update : bare, p50", "at_most", 2.0),
     ] {
         let ratio = rows.iter().find(|row| row["name"] == name).expect("a ratio");
         assert_eq!((&ratio["runs"], &ratio["goal"][bound]), (&Value::from(2), &Value::from(goal)));

@@ -36,7 +36,7 @@ pub struct Keyring {
     /// The ring, and the revision of its entry.
     ring: Arc<RwLock<(Ring, u64)>>,
     /// When the ring was last read for an unknown key, so that unknown keys cause one read at a time.
-    asked: Arc<Mutex<Option<Instant>>>,
+    last_read: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Keyring {
@@ -49,7 +49,7 @@ impl Keyring {
         let store = engine.kv(Bucket::Cluster);
         loop {
             if let Some(ring) = read(&store).await? {
-                return Ok(Self { store, ring: Arc::new(RwLock::new(ring)), asked: Arc::default() });
+                return Ok(Self { store, ring: Arc::new(RwLock::new(ring)), last_read: Arc::default() });
             }
             let first = wire::encode(&Ring::new(clock::unix().as_secs()));
             match store.put(Put::new(KEYRING, first, Precondition::Absent)).await {
@@ -76,7 +76,7 @@ impl Keyring {
                 && entry.key == KEYRING
                 && let Ok(ring) = serde_json::from_slice(&entry.value)
             {
-                self.learn((ring, entry.rev));
+                self.adopt((ring, entry.rev));
             }
         }
     }
@@ -109,15 +109,15 @@ impl Keyring {
     /// Reads the ring for a key that is not in it. Concurrent callers share one read.
     async fn refresh(&self, id: KeyId) -> Result<(), Unavailable> {
         let arrived = Instant::now();
-        let mut asked = self.asked.lock().await;
-        if self.known().0.has(id) || asked.is_some_and(|began| began > arrived) {
+        let mut last_read = self.last_read.lock().await;
+        if self.known().0.has(id) || last_read.is_some_and(|began| began > arrived) {
             return Ok(());
         }
         let began = Instant::now();
         if let Some(ring) = read(&self.store).await? {
-            self.learn(ring);
+            self.adopt(ring);
         }
-        *asked = Some(began);
+        *last_read = Some(began);
         Ok(())
     }
 
@@ -154,12 +154,12 @@ impl Keyring {
             let put = Put::new(KEYRING, wire::encode(&changed), Precondition::Rev(rev));
             match self.store.put(put).await {
                 Ok(rev) => {
-                    self.learn((changed.clone(), rev));
+                    self.adopt((changed.clone(), rev));
                     return Ok(Some(changed));
                 }
                 Err(WriteError::Conflict { .. }) => {
                     if let Some(ring) = read(&self.store).await.map_err(|Unavailable| WriteError::Down)? {
-                        self.learn(ring);
+                        self.adopt(ring);
                     }
                 }
                 Err(error) => return Err(error),
@@ -168,7 +168,7 @@ impl Keyring {
         Err(WriteError::Unknown)
     }
 
-    fn learn(&self, (ring, rev): (Ring, u64)) {
+    fn adopt(&self, (ring, rev): (Ring, u64)) {
         let mut known = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         if known.1 < rev {
             *known = (ring, rev);

@@ -180,7 +180,7 @@ pub mod page_key {
     /// All rows of connections that have become a user's.
     pub const OWNERS: &str = "owner.";
 
-    /// The row that says which user an anonymous connection has become.
+    /// The row with the user of a connection that was anonymous.
     pub fn owner(connection: Key) -> String {
         format!("{OWNERS}{connection}")
     }

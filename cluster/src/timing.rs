@@ -169,7 +169,7 @@ mod tests {
             assert!(timing.lease_fence < timing.lease_ttl, "fenced before the lease can expire");
             assert_eq!(timing.lease_ttl.subsec_nanos(), 0, "a TTL is whole seconds");
         }
-        assert!(Timing::PRODUCTION.lease_fence > Duration::from_secs(8), "a leader change evicts nobody");
+        assert!(Timing::PRODUCTION.lease_fence > Duration::from_secs(8), "a leader change evicts no node");
     }
 
     #[test]
@@ -208,7 +208,7 @@ mod tests {
             assert!(timing.handover <= timing.deliver);
             assert!(
                 timing.view_wait < timing.death_confirmation / 3,
-                "who waits for rows still says that it lives"
+                "a node that waits for rows still responds to pings"
             );
             assert!(timing.reconnect_jitter < timing.drain);
         }

@@ -65,9 +65,9 @@ struct RequestFacts<'a> {
 }
 
 /// Middleware: authorizes the request and adds its [`Principal`], or refuses it.
-pub(super) async fn guard(State(gate): State<AuthPolicy>, mut request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(policy): State<AuthPolicy>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-    match gate.authorize(&RequestFacts::of(request.headers(), request.method(), request.version(), peer)) {
+    match policy.authorize(&RequestFacts::of(request.headers(), request.method(), request.version(), peer)) {
         Ok(who) => {
             request.extensions_mut().insert(who);
             next.run(request).await
@@ -91,7 +91,7 @@ impl<'a> RequestFacts<'a> {
             peer,
             host: text(header::HOST),
             origin: headers.contains_key(header::ORIGIN).then(|| text(header::ORIGIN).unwrap_or("null")),
-            forwarded: came_through_a_proxy(headers, version),
+            forwarded: is_from_proxy(headers, version),
             credential: headers
                 .contains_key(header::AUTHORIZATION)
                 .then(|| text(header::AUTHORIZATION).and_then(bearer).unwrap_or_default()),
@@ -181,7 +181,7 @@ const PROXY_PREFIXES: [&str; 10] = [
 
 /// Whether a request came through a proxy. nginx adds no header unless it is configured to, but forwards with
 /// HTTP/1.0 as long as its `proxy_http_version` has the old default.
-fn came_through_a_proxy(headers: &HeaderMap, version: Version) -> bool {
+fn is_from_proxy(headers: &HeaderMap, version: Version) -> bool {
     let is_mark = |name: &str| {
         PROXY_HEADERS.contains(&name) || PROXY_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
     };
@@ -206,7 +206,7 @@ mod tests {
         }
     }
 
-    fn gate(needs: Role, open: bool, api_keys: &[&str]) -> AuthPolicy {
+    fn policy(needs: Role, open: bool, api_keys: &[&str]) -> AuthPolicy {
         AuthPolicy { needs, open, authenticator: Arc::new(Authenticator::new(&config(api_keys))) }
     }
 
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn without_a_key_only_this_machine_is_let_in() {
-        let gate = gate(Role::Admin, true, &[]);
+        let policy = policy(Role::Admin, true, &[]);
         let from = |peer: &str| Some(peer.parse().unwrap());
         let table = [
             (true, GOOD, "a program on this machine"),
@@ -254,16 +254,16 @@ mod tests {
             (false, RequestFacts { forwarded: true, ..GOOD }, "through a proxy"),
             (false, RequestFacts { writes: true, ..GOOD }, "a write that a form could send"),
         ];
-        for (admitted, asked, who) in table {
-            assert_eq!(gate.authorize(&asked).is_ok(), admitted, "{who}");
+        for (admitted, request, who) in table {
+            assert_eq!(policy.authorize(&request).is_ok(), admitted, "{who}");
         }
     }
 
     #[test]
     fn with_a_key_configured_or_beyond_this_machine_a_credential_is_needed() {
-        let keyed = gate(Role::Admin, true, &["the-key"]);
+        let keyed = policy(Role::Admin, true, &["the-key"]);
         assert!(keyed.authorize(&GOOD).is_err(), "this machine alone is not enough any more");
-        let exposed = gate(Role::Admin, false, &[]);
+        let exposed = policy(Role::Admin, false, &[]);
         assert!(exposed.authorize(&GOOD).is_err(), "a proxy on this machine may not say that it is one");
         let elsewhere = RequestFacts { peer: None, host: None, forwarded: true, writes: true, ..GOOD };
         assert!(keyed.authorize(&RequestFacts { credential: Some("the-key"), ..elsewhere }).is_ok());
@@ -275,7 +275,9 @@ mod tests {
     #[test]
     fn a_wrong_credential_is_refused_even_where_none_is_needed() {
         assert!(
-            gate(Role::Admin, true, &[]).authorize(&RequestFacts { credential: Some("x"), ..GOOD }).is_err()
+            policy(Role::Admin, true, &[])
+                .authorize(&RequestFacts { credential: Some("x"), ..GOOD })
+                .is_err()
         );
     }
 
@@ -293,8 +295,8 @@ mod tests {
             (Role::Admin, &push, false),
             (Role::Admin, &admin, true),
         ] {
-            let asked = RequestFacts { peer: None, credential: Some(token), ..GOOD };
-            assert_eq!(gate(needs, false, &[]).authorize(&asked).is_ok(), admitted, "{needs:?}");
+            let request = RequestFacts { peer: None, credential: Some(token), ..GOOD };
+            assert_eq!(policy(needs, false, &[]).authorize(&request).is_ok(), admitted, "{needs:?}");
         }
     }
 
@@ -304,9 +306,9 @@ mod tests {
         headers.insert(header::AUTHORIZATION, "bearer  k".parse().unwrap());
         headers.insert("x-forwarded-for", "1.2.3.4".parse().unwrap());
         headers.insert(header::ORIGIN, [0xffu8].as_slice().try_into().unwrap());
-        let asked = RequestFacts::of(&headers, &Method::PUT, Version::HTTP_11, None);
-        assert_eq!((asked.credential, asked.origin), (Some("k"), Some("null")));
-        assert!(asked.forwarded && asked.writes && !asked.json);
+        let request = RequestFacts::of(&headers, &Method::PUT, Version::HTTP_11, None);
+        assert_eq!((request.credential, request.origin), (Some("k"), Some("null")));
+        assert!(request.forwarded && request.writes && !request.json);
         let deletes = RequestFacts::of(&headers, &Method::DELETE, Version::HTTP_11, None);
         assert!(deletes.writes && deletes.json, "no form deletes");
         headers.append(header::HOST, "127.0.0.1".parse().unwrap());

@@ -103,5 +103,5 @@ pub(super) async fn executors(State(parts): State<ApiState>) -> Json<Paginated<E
         running: kind.running,
         workers: kind.workers,
     });
-    Json(Paginated::whole(items.collect()))
+    Json(Paginated::complete(items.collect()))
 }

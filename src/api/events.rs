@@ -45,7 +45,7 @@ struct PresenceMessage<'a> {
 
 struct Watcher {
     which: EventFilter,
-    happenings: broadcast::Receiver<PresenceEvent>,
+    events: broadcast::Receiver<PresenceEvent>,
     /// The last event has been sent.
     over: bool,
 }
@@ -64,27 +64,27 @@ pub(super) async fn events(
     State(parts): State<ApiState>,
     Query(which): Query<EventFilter>,
 ) -> Result<Response, ApiError> {
-    let happenings = parts.registry.happenings();
-    let watcher = Watcher { which, happenings, over: false };
+    let events = parts.registry.presence_events();
+    let watcher = Watcher { which, events, over: false };
     Ok(sse::respond(parts.ready, None, Some(sse::encoded("live", "{}")), watcher))
 }
 
 impl EventSource for Watcher {
     async fn next(&mut self) -> Option<Event> {
-        let (name, data) = self.tell().await?;
+        let (name, data) = self.next_message().await?;
         Some(sse::encoded(name, &data))
     }
 }
 
 impl Watcher {
     /// Returns the name of the next event and its data; `None` after the last.
-    async fn tell(&mut self) -> Option<(&'static str, String)> {
+    async fn next_message(&mut self) -> Option<(&'static str, String)> {
         while !self.over {
-            match self.happenings.recv().await {
-                Ok(happening) if self.which.wants(&happening) => {
-                    let told = PresenceMessage::of(&happening);
+            match self.events.recv().await {
+                Ok(event) if self.which.matches(&event) => {
+                    let message = PresenceMessage::of(&event);
                     // cannot fail: all members are texts
-                    return Some((told.kind, serde_json::to_string(&told).unwrap_or_default()));
+                    return Some((message.kind, serde_json::to_string(&message).unwrap_or_default()));
                 }
                 Ok(_) => {}
                 Err(RecvError::Lagged(missed)) => {
@@ -99,16 +99,16 @@ impl Watcher {
 }
 
 impl EventFilter {
-    fn wants(&self, happening: &PresenceEvent) -> bool {
-        let change = &happening.change;
+    fn matches(&self, event: &PresenceEvent) -> bool {
+        let change = &event.change;
         self.level.is_none_or(|level| level == change.member.level())
             && self.user.as_deref().is_none_or(|user| change.user.as_deref() == Some(user))
     }
 }
 
 impl<'a> PresenceMessage<'a> {
-    fn of(happening: &'a PresenceEvent) -> Self {
-        let change = &happening.change;
+    fn of(event: &'a PresenceEvent) -> Self {
+        let change = &event.change;
         let kind = match change.kind {
             ChangeKind::Join => "join",
             ChangeKind::Leave => "leave",
@@ -120,7 +120,7 @@ impl<'a> PresenceMessage<'a> {
             id: change.member.to_string(),
             user: change.user.as_deref(),
             node: change.node.map(|node| node.to_string()),
-            at: rfc3339(happening.at),
+            at: rfc3339(event.at),
         }
     }
 }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use pagewire_cluster::id::Entity;
 
-    fn happening(user: &str) -> PresenceEvent {
+    fn event(user: &str) -> PresenceEvent {
         let member = Entity::User(user.into());
         PresenceEvent {
             change: PresenceChange { kind: ChangeKind::Join, member, user: Some(user.into()), node: None },
@@ -142,19 +142,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_is_too_slow_is_told_how_much_it_missed_and_nothing_more() {
-        let (sender, happenings) = broadcast::channel(4);
+        let (sender, events) = broadcast::channel(4);
         let which = EventFilter { level: Some(Level::User), user: Some("ann".into()) };
-        let mut watcher = Watcher { which, happenings, over: false };
+        let mut watcher = Watcher { which, events, over: false };
         for user in ["bob", "ann"] {
-            sender.send(happening(user)).unwrap();
+            sender.send(event(user)).unwrap();
         }
-        let told = watcher.tell().await.unwrap();
+        let message = watcher.next_message().await.unwrap();
         let data = r#"{"type":"join","level":"user","id":"ann","user":"ann","at":"1970-01-01T00:00:00Z"}"#;
-        assert_eq!(told, ("join", data.to_owned()));
+        assert_eq!(message, ("join", data.to_owned()));
         for _ in 0..10 {
-            sender.send(happening("ann")).unwrap();
+            sender.send(event("ann")).unwrap();
         }
-        assert_eq!(watcher.tell().await, Some(("slow", r#"{"missed":6}"#.to_owned())));
-        assert_eq!(watcher.tell().await, None);
+        assert_eq!(watcher.next_message().await, Some(("slow", r#"{"missed":6}"#.to_owned())));
+        assert_eq!(watcher.next_message().await, None);
     }
 }

@@ -61,8 +61,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 }
 
 /// Shortens axum's `Failed to deserialize query string: limit: invalid digit …` to the part about the query.
-fn wrong(said: &str) -> String {
-    let what = said.strip_prefix("Failed to deserialize query string: ").unwrap_or(said);
+fn wrong(text: &str) -> String {
+    let what = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(text);
     match what.split_once(": ") {
         Some((name, message)) if !name.contains(' ') => explain(name, message),
         _ => explain("", what),

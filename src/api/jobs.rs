@@ -138,7 +138,7 @@ pub(super) async fn cancel(
     State(parts): State<ApiState>,
     KeyId(id): KeyId,
 ) -> Result<Json<JobResponse>, ApiError> {
-    changed(id, "only a job that is not over can be cancelled", parts.context.jobs.cancel(id).await)
+    changed(id, "only a job that has not ended can be cancelled", parts.context.jobs.cancel(id).await)
 }
 
 /// Runs a failed, cancelled or dead job again, with all its retries.
@@ -171,5 +171,5 @@ fn changed(
 }
 
 fn unknown(id: Key) -> ApiError {
-    ApiError::new(ErrorCode::Unknown, format!("there is no job {id}, or it is over for more than a day"))
+    ApiError::new(ErrorCode::Unknown, format!("there is no job {id}, or it ended more than a day ago"))
 }

@@ -47,7 +47,7 @@ impl From<KeySeen> for SigningKey {
 #[utoipa::path(get, path = "/api/v1/keys", tag = "cluster", responses((status = 200, body = Paginated<SigningKey>)))]
 pub(super) async fn keys(State(parts): State<ApiState>) -> Json<Paginated<SigningKey>> {
     let keys = parts.context.pages.tokens.keyring().keys();
-    Json(Paginated::whole(keys.into_iter().map(SigningKey::from).collect()))
+    Json(Paginated::complete(keys.into_iter().map(SigningKey::from).collect()))
 }
 
 /// Creates a new key that signs page tokens from now on, on every node. Tokens of the old keys stay valid.

@@ -87,16 +87,16 @@ fn served(parts: ApiState) -> Router {
     if !open && parts.config.auth.api_keys.is_empty() && parts.config.auth.hs256_secret.is_empty() {
         tracing::warn!(
             listen = %parts.config.listen,
-            "no server API here: it needs auth.api_keys on an address beyond this machine"
+            "the server API is off: set auth.api_keys to serve it on an address beyond this machine"
         );
         return probes;
     }
-    let gate = |needs| AuthPolicy { needs, open, authenticator: parts.context.authenticator.clone() };
+    let policy = |needs| AuthPolicy { needs, open, authenticator: parts.context.authenticator.clone() };
     let limit = DefaultBodyLimit::max(parts.config.limits.max_body_bytes);
     let push = Router::from(routes::push());
     let admin = Router::from(routes::admin()).route("/api/openapi.json", get(openapi::document));
-    push.layer(from_fn_with_state(gate(Role::Push), guard))
-        .merge(admin.layer(from_fn_with_state(gate(Role::Admin), guard)))
+    push.layer(from_fn_with_state(policy(Role::Push), guard))
+        .merge(admin.layer(from_fn_with_state(policy(Role::Admin), guard)))
         .route("/api/{*rest}", axum::routing::any(not_found))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(limit)
@@ -116,7 +116,7 @@ async fn not_found() -> ApiError {
 }
 
 async fn method_not_allowed() -> ApiError {
-    ApiError::new(ErrorCode::Unsupported, "this path does not take this method")
+    ApiError::new(ErrorCode::Unsupported, "this path does not support this method")
         .with_status(axum::http::StatusCode::METHOD_NOT_ALLOWED)
 }
 

@@ -134,5 +134,5 @@ pub(super) async fn nodes(State(parts): State<ApiState>) -> Json<Paginated<NodeR
         pages: counts.iter().find(|count| count.node == holder.node).map_or(0, |node| node.counts.pages),
         answering: own == Some(holder),
     });
-    Json(Paginated::whole(items.collect()))
+    Json(Paginated::complete(items.collect()))
 }

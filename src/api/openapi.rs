@@ -11,7 +11,7 @@ use super::routes;
 #[openapi(
     info(
         title = "Pagewire",
-        description = "The server API of a Pagewire cluster. Any node answers for all of it."
+        description = "The server API of a Pagewire cluster. Any node serves the whole cluster."
     ),
     security((), ("bearer" = []))
 )]

@@ -22,7 +22,7 @@ pub(super) struct Paginated<T> {
 
 impl<T> Paginated<T> {
     /// A complete list in one response.
-    pub(super) const fn whole(items: Vec<T>) -> Self {
+    pub(super) const fn complete(items: Vec<T>) -> Self {
         Self { items, next_cursor: None }
     }
 

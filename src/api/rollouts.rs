@@ -48,7 +48,7 @@ pub(super) struct ChangeRequest {
 /// Selects a user or a connection.
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Whose {
+pub(super) struct ExplainQuery {
     user: Option<String>,
     /// A connection's id, or its 22 characters, for an anonymous browser.
     connection: Option<String>,
@@ -81,7 +81,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Pool {
 
     async fn from_request_parts(parts: &mut request::Parts, state: &S) -> Result<Self, ApiError> {
         let name = segment(parts, state).await?;
-        if is_name(&name) { Ok(Self(name)) } else { Err(ApiError::malformed("this is no name of a pool")) }
+        if is_name(&name) {
+            Ok(Self(name))
+        } else {
+            Err(ApiError::malformed("this is not a valid name of a pool"))
+        }
     }
 }
 
@@ -103,13 +107,13 @@ fn refused(error: ChangeError) -> ApiError {
         ChangeError::Invalid(invalid) => ApiError::malformed(invalid.to_string()),
         ChangeError::Unavailable => Unavailable.into(),
         ChangeError::Conflict(document) if document.rev == 0 => {
-            ApiError::new(ErrorCode::Conflict, "nobody has changed this pool yet: revision 0 stands there")
+            ApiError::new(ErrorCode::Conflict, "the pool is at revision 0: it has not been changed yet")
                 .with_status(StatusCode::PRECONDITION_FAILED)
         }
         ChangeError::Conflict(document) => {
             let RolloutSpec { rev, updated_by, updated, .. } = *document;
             let at = rfc3339(updated);
-            let found = format!("revision {rev} stands there, written by {updated_by} at {at}");
+            let found = format!("the pool is at revision {rev}, written by {updated_by} at {at}");
             ApiError::new(ErrorCode::Conflict, found).with_status(StatusCode::PRECONDITION_FAILED)
         }
     }
@@ -143,12 +147,12 @@ async fn write(
     let force = change.force;
     let wanted = RolloutUpdate::from(change);
     loop {
-        let standing = rollouts.document(pool).await?;
-        let rev = expected.unwrap_or(standing.rev);
-        if rev == standing.rev && !force {
-            let next = standing.revise(wanted.clone(), String::new(), by, 0);
+        let current = rollouts.document(pool).await?;
+        let rev = expected.unwrap_or(current.rev);
+        if rev == current.rev && !force {
+            let next = current.revise(wanted.clone(), String::new(), by, 0);
             check(
-                &standing,
+                &current,
                 &next.map_err(|invalid| refused(invalid.into()))?,
                 &parts.context.workers.roster(),
             )?;
@@ -169,7 +173,7 @@ fn nodes(parts: &ApiState) -> Vec<Holder> {
     responses((status = 200, body = Paginated<RolloutResponse>)))]
 pub(super) async fn rollouts(State(parts): State<ApiState>) -> Json<Paginated<RolloutResponse>> {
     let documents = parts.context.rollouts.documents();
-    Json(Paginated::whole(documents.into_iter().map(RolloutResponse::from).collect()))
+    Json(Paginated::complete(documents.into_iter().map(RolloutResponse::from).collect()))
 }
 
 /// Returns the rollout of a pool, the nodes that have applied it, and its assignments.
@@ -180,8 +184,8 @@ pub(super) async fn rollouts(State(parts): State<ApiState>) -> Json<Paginated<Ro
 pub(super) async fn status(State(parts): State<ApiState>, Pool(pool): Pool) -> Result<Response, ApiError> {
     let rollouts = &parts.context.rollouts;
     let document = rollouts.document(&pool).await?;
-    let spread = rollouts.spread(&pool, document.rev, &nodes(&parts)).await;
-    Ok(RolloutStatus::new(document, &spread, &parts.context.workers.roster()).respond())
+    let propagation = rollouts.propagation(&pool, document.rev, &nodes(&parts)).await;
+    Ok(RolloutStatus::new(document, &propagation, &parts.context.workers.roster()).respond())
 }
 
 /// Changes the rollout of a pool, then waits until the nodes have applied it.
@@ -201,14 +205,14 @@ pub(super) async fn change(
 ) -> Result<Response, ApiError> {
     let expected = expected(&headers)?;
     let changed = write(&parts, &pool, expected, change, who.name()).await?;
-    let spread = parts.context.rollouts.settle(&changed, &nodes(&parts)).await;
-    Ok(RolloutStatus::new(changed.document, &spread, &parts.context.workers.roster()).respond())
+    let propagation = parts.context.rollouts.wait_until_applied(&changed, &nodes(&parts)).await;
+    Ok(RolloutStatus::new(changed.document, &propagation, &parts.context.workers.roster()).respond())
 }
 
 /// Reads the revision that `If-Match` names; `None` for any.
 fn expected(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let Some(tag) = headers.get(header::IF_MATCH) else {
-        return Err(ApiError::malformed("If-Match must name the revision that is changed, or *")
+        return Err(ApiError::malformed("If-Match must be the revision to change, or *")
             .with_status(StatusCode::PRECONDITION_REQUIRED));
     };
     let tag = tag.to_str().unwrap_or_default().trim();
@@ -223,19 +227,19 @@ fn expected(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
 ///
 /// This is only a query: it counts no assignment.
 #[utoipa::path(get, path = "/api/v1/rollouts/{pool}/explain", tag = "rollouts",
-    params(("pool" = String, Path), Whose),
+    params(("pool" = String, Path), ExplainQuery),
     responses((status = 200, body = Explained), (status = "default", body = ErrorBody)))]
 pub(super) async fn explain(
     State(parts): State<ApiState>,
     Pool(pool): Pool,
-    Query(whose): Query<Whose>,
+    Query(query): Query<ExplainQuery>,
 ) -> Result<Json<Explained>, ApiError> {
-    let connection = whose.connection.as_deref().map(connection).transpose()?;
-    let user = whose.user.filter(|user| !user.is_empty());
+    let connection = query.connection.as_deref().map(connection).transpose()?;
+    let user = query.user.filter(|user| !user.is_empty());
     let unit = match (&user, connection) {
         (Some(user), None) => RoutingKey::User(user),
         (None, Some(connection)) => RoutingKey::Connection(connection),
-        _ => return Err(ApiError::malformed("a user or a connection is needed, not both")),
+        _ => return Err(ApiError::malformed("give a user or a connection, not both")),
     };
     let roster = parts.context.workers.roster();
     let serves = |lane: &str| roster.serves(&WorkerGroup::new(pool.as_str(), lane));
@@ -268,7 +272,7 @@ pub(super) async fn history(
     Pool(pool): Pool,
 ) -> Result<Json<Paginated<RolloutResponse>>, ApiError> {
     let past = parts.context.rollouts.history(&pool).await?;
-    Ok(Json(Paginated::whole(past.into_iter().map(RolloutResponse::from).collect())))
+    Ok(Json(Paginated::complete(past.into_iter().map(RolloutResponse::from).collect())))
 }
 
 #[cfg(test)]
@@ -279,15 +283,15 @@ mod tests {
 
     #[test]
     fn a_change_names_the_revision_that_it_changes() {
-        let asked = |tag: &str| {
+        let revision_of = |tag: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::IF_MATCH, tag.parse().unwrap());
             expected(&headers).map_err(|error| error.into_response().status().as_u16())
         };
-        assert_eq!(asked("\"41\""), Ok(Some(41)));
-        assert_eq!(asked("41"), Ok(Some(41)));
-        assert_eq!(asked("*"), Ok(None));
-        assert_eq!(asked("W/\"41\""), Err(400));
+        assert_eq!(revision_of("\"41\""), Ok(Some(41)));
+        assert_eq!(revision_of("41"), Ok(Some(41)));
+        assert_eq!(revision_of("*"), Ok(None));
+        assert_eq!(revision_of("W/\"41\""), Err(400));
         assert_eq!(expected(&HeaderMap::new()).unwrap_err().into_response().status().as_u16(), 428);
     }
 }

@@ -75,7 +75,7 @@ impl TreePath {
         if exists(&parts.registry.view(), &self.owner) {
             Ok(())
         } else {
-            Err(ApiError::new(ErrorCode::Unknown, "there is no such thing now"))
+            Err(ApiError::new(ErrorCode::Unknown, "the owner of this tree does not exist"))
         }
     }
 }
@@ -118,7 +118,7 @@ pub(super) async fn read(
         Some(value) => Ok((tag, Json(value)).into_response()),
         // a whole tree exists even if it is empty
         None if at.path.is_empty() => Ok((tag, Json(Value::Object(Default::default()))).into_response()),
-        None => Err(ApiError::new(ErrorCode::Unknown, "nothing stands at this path")),
+        None => Err(ApiError::new(ErrorCode::Unknown, "there is no value at this path")),
     }
 }
 
@@ -210,7 +210,7 @@ async fn write(
     if_revision: Option<u64>,
 ) -> Result<Response, ApiError> {
     at.must_exist(parts)?;
-    let write = DraftWrite { act: Operation::Edit(edits), if_revision, from: None::<Address> };
+    let write = DraftWrite { operation: Operation::Edit(edits), if_revision, from: None::<Address> };
     match parts.context.write(&at.owner, write).await {
         Ok(revision) => {
             let tag = [(header::ETAG, format!("\"{revision}\""))];

@@ -32,15 +32,15 @@ impl Running {
     }
 
     async fn get(&self, path: &str) -> (u16, Value) {
-        let answer = self.http.get(format!("{}{path}", self.url)).send().await.unwrap();
-        let status = answer.status().as_u16();
-        (status, answer.json().await.unwrap())
+        let response = self.http.get(format!("{}{path}", self.url)).send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, response.json().await.unwrap())
     }
 
     async fn post(&self, path: &str, body: Value) -> (u16, Value) {
-        let answer = self.http.post(format!("{}{path}", self.url)).json(&body).send().await.unwrap();
-        let status = answer.status().as_u16();
-        (status, answer.json().await.unwrap())
+        let response = self.http.post(format!("{}{path}", self.url)).json(&body).send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, response.json().await.unwrap())
     }
 
     /// Writes the row of a page and waits until the view contains it.
@@ -91,12 +91,12 @@ async fn the_document_is_served_and_every_path_in_it_answers() {
                     .replace("{path}", "a")
             );
             let method = method.to_uppercase().parse().unwrap();
-            let answer = running.http.request(method, url).json(&json!({})).send().await.unwrap();
-            let status = answer.status();
+            let response = running.http.request(method, url).json(&json!({})).send().await.unwrap();
+            let status = response.status();
             // an event stream that has begun counts as a response
             let streams =
-                answer.headers().get("content-type").is_some_and(|kind| kind == "text/event-stream");
-            let text = if streams { String::new() } else { answer.text().await.unwrap() };
+                response.headers().get("content-type").is_some_and(|kind| kind == "text/event-stream");
+            let text = if streams { String::new() } else { response.text().await.unwrap() };
             assert!(status != 405 && !text.contains("nothing at this path"), "{path}: {status} {text}");
         }
     }
@@ -118,10 +118,10 @@ async fn every_refusal_has_the_same_shape_and_names_its_request() {
         (r#"{"to":{"all":false},"payload":1}"#, 400, "malformed"),
         (large.as_str(), 413, "too_large"),
     ] {
-        let answer = post(body).await.unwrap();
-        let id = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
-        assert_eq!(answer.status().as_u16(), status, "{body:.60}");
-        let body: Value = answer.json().await.unwrap();
+        let response = post(body).await.unwrap();
+        let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+        assert_eq!(response.status().as_u16(), status, "{body:.60}");
+        let body: Value = response.json().await.unwrap();
         assert_eq!(code(&body), expected);
         assert!(body["error"]["retryable"].is_boolean() && !id.is_empty());
         assert_eq!(body["error"]["request_id"], id);
@@ -169,8 +169,8 @@ async fn the_registry_is_read_by_user_session_connection_and_page() {
     assert_eq!((&found["user"], &found["opened_at"]), (&json!(".."), &json!("1970-01-01T00:00:00Z")));
     let (_, user) = running.get("/api/v1/users/~Li4").await;
     assert_eq!(user, json!({"user": "..", "online": true, "connections": 1, "sessions": 2, "pages": 3}));
-    let (_, nobody) = running.get("/api/v1/users/ann").await;
-    assert_eq!((&nobody["online"], &nobody["pages"]), (&json!(false), &json!(0)));
+    let (_, absent) = running.get("/api/v1/users/ann").await;
+    assert_eq!((&absent["online"], &absent["pages"]), (&json!(false), &json!(0)));
     let (_, users) = running.get("/api/v1/users?online=true").await;
     assert_eq!(users["items"].as_array().unwrap().len(), 1);
     let (_, sessions) = running.get("/api/v1/users/~Li4/sessions").await;
@@ -240,8 +240,8 @@ async fn beyond_this_machine_without_a_key_there_are_only_the_probes() {
     assert_eq!(running.get("/livez").await.0, 200);
     assert_eq!(running.get("/readyz").await.0, 200);
     for path in ["/metrics", "/api/v1/stats", "/api/openapi.json"] {
-        let answer = running.http.get(format!("{}{path}", running.url)).send().await.unwrap();
-        assert_eq!(answer.status(), 404, "{path}");
+        let response = running.http.get(format!("{}{path}", running.url)).send().await.unwrap();
+        assert_eq!(response.status(), 404, "{path}");
     }
     let keyed = Running::start(|config| {
         exposed(config);
@@ -271,14 +271,14 @@ async fn every_event_stream_ends_when_the_node_drains() {
     let mut streams = Vec::new();
     for (path, first) in [("/api/v1/events", "live"), (&job, "job"), ("/api/v1/users/ann/data", "data")] {
         let request = running.http.get(format!("{}{path}", running.url));
-        let mut answer = request.header("accept", "text/event-stream").send().await.unwrap();
-        assert_eq!(answer.headers()["x-accel-buffering"], "no", "{path}");
-        let begin = answer.chunk().await.unwrap().unwrap();
+        let mut response = request.header("accept", "text/event-stream").send().await.unwrap();
+        assert_eq!(response.headers()["x-accel-buffering"], "no", "{path}");
+        let begin = response.chunk().await.unwrap().unwrap();
         assert!(begin.starts_with(format!("event: {first}\n").as_bytes()), "{path}: {begin:?}");
-        streams.push(answer);
+        streams.push(response);
     }
     running.node.accepting.set(false);
-    for mut answer in streams {
-        while answer.chunk().await.unwrap().is_some() {}
+    for mut response in streams {
+        while response.chunk().await.unwrap().is_some() {}
     }
 }

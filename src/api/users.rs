@@ -72,6 +72,6 @@ fn decode_cursor(cursor: &str) -> Result<String, ApiError> {
     responses((status = 200, body = User), (status = "default", body = ErrorBody)))]
 pub(super) async fn user(State(parts): State<ApiState>, UserId(user): UserId) -> Json<User> {
     let view = parts.registry.view();
-    let nobody = UserSeen { user: &user, connections: 0, sessions: 0, pages: 0 };
-    Json(view.user(&user).unwrap_or(nobody).into())
+    let offline = UserSeen { user: &user, connections: 0, sessions: 0, pages: 0 };
+    Json(view.user(&user).unwrap_or(offline).into())
 }

@@ -35,9 +35,9 @@ pub struct WorkerState {
 /// The routes of a worker. `open`: it listens on this machine only, so that metrics need no key without configured
 /// keys.
 pub fn worker_router(parts: WorkerState, authenticator: Authenticator, open: bool) -> Router {
-    let gate = AuthPolicy { needs: Role::Admin, open, authenticator: Arc::new(authenticator) };
+    let policy = AuthPolicy { needs: Role::Admin, open, authenticator: Arc::new(authenticator) };
     Router::new()
-        .route("/metrics", get(metrics).layer(from_fn_with_state(gate, guard)))
+        .route("/metrics", get(metrics).layer(from_fn_with_state(policy, guard)))
         .route("/livez", get(health::live))
         .route("/readyz", get(ready))
         .fallback(not_found)

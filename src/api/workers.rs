@@ -63,7 +63,7 @@ impl WorkerResponse {
 pub(super) async fn workers(State(parts): State<ApiState>) -> Json<Paginated<WorkerResponse>> {
     let roster = parts.context.workers.roster();
     let items = roster.list().into_iter().map(|(worker, row)| WorkerResponse::of(worker, row));
-    Json(Paginated::whole(items.collect()))
+    Json(Paginated::complete(items.collect()))
 }
 
 /// Requests a worker to take no new work, finish its current work and exit.
@@ -78,7 +78,7 @@ pub(super) async fn drain(
         return Err(ApiError::new(ErrorCode::Unknown, "no living worker has this id"));
     }
     if !workers.drain(id).await {
-        return Err(ApiError::new(ErrorCode::Unavailable, "this worker does not answer"));
+        return Err(ApiError::new(ErrorCode::Unavailable, "this worker does not respond"));
     }
     Ok(Json(Draining { draining: true }))
 }

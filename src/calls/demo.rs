@@ -46,7 +46,7 @@ fn now() -> HandlerResult {
 
 /// Fails with its argument as the message.
 fn fail(params: &RawValue) -> HandlerResult {
-    let message = read::<Option<String>>(params)?.unwrap_or_else(|| "asked to fail".to_owned());
+    let message = read::<Option<String>>(params)?.unwrap_or_else(|| "failed on request".to_owned());
     Err(failed(message))
 }
 
@@ -56,18 +56,18 @@ async fn sleep(input: HandlerInput) -> HandlerResult {
     struct Sleep {
         ms: u64,
     }
-    let (started, whole) = (Instant::now(), Duration::from_millis(read::<Sleep>(&input.params)?.ms));
-    while let Some(left) = whole.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
+    let (started, duration) = (Instant::now(), Duration::from_millis(read::<Sleep>(&input.params)?.ms));
+    while let Some(left) = duration.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
         tokio::time::sleep(left.min(STEP)).await;
-        input.reporter.report(started.elapsed().as_secs_f64() / whole.as_secs_f64(), None);
+        input.reporter.report(started.elapsed().as_secs_f64() / duration.as_secs_f64(), None);
     }
     value(&())
 }
 
 /// Adds numbers. Integers stay integers while they fit.
 fn sum(params: &RawValue) -> HandlerResult {
-    if let Ok(whole) = read::<Vec<i64>>(params)
-        && let Some(sum) = whole.into_iter().try_fold(0i64, i64::checked_add)
+    if let Ok(numbers) = read::<Vec<i64>>(params)
+        && let Some(sum) = numbers.into_iter().try_fold(0i64, i64::checked_add)
     {
         return value(&sum);
     }

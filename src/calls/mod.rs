@@ -236,8 +236,8 @@ impl Executors {
             deadline_ms: None,
         };
         let own = user.filter(|_| affinity == Affinity::Assigned);
-        let answer = self.jobs.call(&team, own, work, within, telemetry::current_trace()).await;
-        answer.map_err(|error| match error {
+        let result = self.jobs.call(&team, own, work, within, telemetry::current_trace()).await;
+        result.map_err(|error| match error {
             job::CallError::Failed(failure) => ExecutorError::Failed(failure),
             job::CallError::NoWorker => no_worker(&team).into(),
             job::CallError::NoHandler => {

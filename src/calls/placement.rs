@@ -52,7 +52,7 @@ pub(super) fn place(mode: Mode, facts: PlacementInput) -> Result<Placement, Comm
 pub(super) fn affinity(mode: Mode, user: bool) -> Result<Affinity, CommandError> {
     match (mode, user) {
         (Mode::Assigned, false) => {
-            let message = "only a user has an executor of its own: exec_mode assigned needs one";
+            let message = "exec_mode assigned needs a user: a caller without one has no assigned worker";
             Err(CommandError::new(ErrorCode::Malformed, message))
         }
         (Mode::Default | Mode::Assigned, true) => Ok(Affinity::Assigned),

@@ -11,10 +11,10 @@ impl Executors {
     /// Rejects a pool that has never had a worker and has no rollout, with `unknown`; `unavailable` if the engine does
     /// not reply.
     pub(super) async fn check_known(&self, pool: &str) -> Result<(), CommandError> {
-        if pool == DEFAULT_POOL || self.rollouts.knows(pool) {
+        if pool == DEFAULT_POOL || self.rollouts.has_pool(pool) {
             return Ok(());
         }
-        match self.workers.knows(pool).await {
+        match self.workers.has_pool(pool).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(unknown(pool, self.known_pools())),
             Err(_) => Err(CommandError::unavailable()),

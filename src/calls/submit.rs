@@ -132,7 +132,7 @@ pub(super) fn pool(named: Option<&str>) -> Result<&str, CommandError> {
 
 fn check(job: &JobRequest) -> Result<(), CommandError> {
     if job.mode == Mode::Inline {
-        return Err(malformed("a job runs at a worker: exec_mode is any or assigned"));
+        return Err(malformed("a job runs on a worker: exec_mode must be any or assigned"));
     }
     if !(1..=MAX_NAME).contains(&job.kind.len()) {
         return Err(malformed("the kind of a job has 1 to 200 bytes"));
@@ -160,14 +160,14 @@ fn unix_ms(at: OffsetDateTime) -> u64 {
 fn refused(error: SubmitError, quota: Option<&Quota>) -> CommandError {
     let code = match error {
         SubmitError::PageFull | SubmitError::AccountFull => {
-            let (key, most) = match (error, quota) {
+            let (key, max) = match (error, quota) {
                 (SubmitError::PageFull, quota) => ("jobs_per_page", quota.map(|quota| quota.per_page)),
                 (_, Some(Quota { account: Account::Connection(_), per_account, .. })) => {
                     ("jobs_per_anonymous", Some(*per_account))
                 }
                 (_, quota) => ("jobs_per_user", quota.map(|quota| quota.per_account)),
             };
-            let message = format!("{error}: {} (limits.{key})", most.unwrap_or_default());
+            let message = format!("{error}: {} (limits.{key})", max.unwrap_or_default());
             return CommandError::new(ErrorCode::RateLimited, message);
         }
         SubmitError::Conflict => ErrorCode::Conflict,

@@ -11,8 +11,8 @@ fn executors() -> Executors {
     let (engine, subjects) = (Engine::Memory(Memory::with_timing(&timing)), Subjects::new("t"));
     let workers = Workers::new(&engine, &subjects, timing);
     let jobs = Jobs::new(&engine, &subjects, timing, &workers);
-    let post = PeerClient::new(&engine, &subjects, timing.deliver);
-    let rollouts = Rollouts::new(&engine, post, timing.deliver);
+    let peers = PeerClient::new(&engine, &subjects, timing.deliver);
+    let rollouts = Rollouts::new(&engine, peers, timing.deliver);
     Executors::new(
         demo_handlers(),
         false,

@@ -28,11 +28,11 @@ pub async fn serve(
             Work::Job(attempt) => {
                 drop(tokio::spawn(run(*attempt, handlers.clone(), leaving.clone(), metrics.clone())))
             }
-            Work::Call(asked) => {
+            Work::Call(call) => {
                 // most handlers finish at once: they need no task and no cancellation
-                let mut answering = Box::pin(answer(asked, handlers.clone()));
-                if answering.as_mut().now_or_never().is_none() {
-                    drop(tokio::spawn(answering));
+                let mut responding = Box::pin(respond(call, handlers.clone()));
+                if responding.as_mut().now_or_never().is_none() {
+                    drop(tokio::spawn(responding));
                 }
             }
         }
@@ -65,17 +65,17 @@ async fn run(
     metrics.record_job_attempt(kind, exec(record.affinity), record.state.text(), waited, started.elapsed());
 }
 
-async fn answer(asked: Box<IncomingCall>, handlers: Handlers) {
-    let method = &asked.call.method;
-    let input = HandlerInput { params: asked.call.params.clone(), reporter: Reporter::silent() };
-    let answer = tokio::select! {
+async fn respond(call: Box<IncomingCall>, handlers: Handlers) {
+    let method = &call.call.method;
+    let input = HandlerInput { params: call.call.params.clone(), reporter: Reporter::silent() };
+    let reply = tokio::select! {
         biased;
         outcome = handlers.run(method, input) => match outcome {
             Ok(value) => CallAnswer::Value(value),
             Err(_) if !handlers.has(method) => CallAnswer::NoHandler,
             Err(error) => CallAnswer::Error(error.into_failure()),
         },
-        () = asked.abandoned() => return,
+        () = call.abandoned() => return,
     };
-    asked.answer(answer).await;
+    call.answer(reply).await;
 }

@@ -26,7 +26,7 @@ pub(super) struct ApiClient {
 impl ApiClient {
     /// Sends `GET` for `path` below `/api/v1`.
     pub(super) async fn get(&self, path: &str) -> Result<Value, CommandFailure> {
-        self.ask(client()?.get(self.at(path)), Duration::ZERO).await
+        self.send(client()?.get(self.at(path)), Duration::ZERO).await
     }
 
     /// Sends `POST` to `path` below `/api/v1`.
@@ -41,13 +41,13 @@ impl ApiClient {
         body: &Value,
         wait: Duration,
     ) -> Result<Value, CommandFailure> {
-        self.ask(client()?.post(self.at(path)).json(body), wait).await
+        self.send(client()?.post(self.at(path)).json(body), wait).await
     }
 
     /// Sends `PUT` to `path` below `/api/v1`. The server rejects it unless the resource is at `revision`.
     pub(super) async fn put(&self, path: &str, body: &Value, revision: u64) -> Result<Value, CommandFailure> {
         let request = client()?.put(self.at(path)).header("if-match", format!("\"{revision}\""));
-        self.ask(request.json(body), Duration::ZERO).await
+        self.send(request.json(body), Duration::ZERO).await
     }
 
     /// Writes a value to `path` below `/api/v1`, or deletes it. If a revision is given, the server rejects the write
@@ -66,12 +66,12 @@ impl ApiClient {
             Some(revision) => request.header("if-match", format!("\"{revision}\"")),
             None => request,
         };
-        self.ask(request, Duration::ZERO).await
+        self.send(request, Duration::ZERO).await
     }
 
     /// Sends `DELETE` for `path` below `/api/v1`, with a longer timeout because the server waits for every node.
     pub(super) async fn remove(&self, path: &str) -> Result<Value, CommandFailure> {
-        self.ask(client()?.delete(self.at(path)), Timing::from_environment().call).await
+        self.send(client()?.delete(self.at(path)), Timing::from_environment().call).await
     }
 
     fn at(&self, path: &str) -> String {
@@ -81,16 +81,16 @@ impl ApiClient {
     /// Opens a stream of events at `path` below `/api/v1`. It has no timeout; the reader sets one.
     pub(super) async fn stream(&self, path: &str) -> Result<Response, CommandFailure> {
         let request = authorized(client()?.get(self.at(path)).header("accept", "text/event-stream"));
-        let answer = tokio::time::timeout(Timing::from_environment().call, request.send()).await;
-        let late = |_| Exit::Unreachable.with_message(format!("{} does not answer", self.url));
-        let response = answer.map_err(late)?.map_err(|error| unsent(&error))?;
+        let outcome = tokio::time::timeout(Timing::from_environment().call, request.send()).await;
+        let late = |_| Exit::Unreachable.with_message(format!("{} does not respond", self.url));
+        let response = outcome.map_err(late)?.map_err(|error| unsent(&error))?;
         if response.status().is_success() {
             return Ok(response);
         }
         Err(self.refusal(response).await)
     }
 
-    async fn ask(&self, request: RequestBuilder, wait: Duration) -> Result<Value, CommandFailure> {
+    async fn send(&self, request: RequestBuilder, wait: Duration) -> Result<Value, CommandFailure> {
         let response = send(authorized(request), Timing::from_environment().call + wait).await?;
         if !response.status().is_success() {
             return Err(self.refusal(response).await);
@@ -106,7 +106,7 @@ impl ApiClient {
         let error = &body["error"];
         Exit::Failed.with_message(match (error["message"].as_str(), error["code"].as_str()) {
             (Some(message), Some(code)) => format!("{message} ({code})"),
-            _ => format!("{} answers {status}: is the server API served there?", self.url),
+            _ => format!("{} responded with {status}: check that it serves the server API", self.url),
         })
     }
 }

@@ -35,7 +35,7 @@ impl Healthcheck {
                 output::print(if self.live { "alive" } else { "ready" });
                 Ok(())
             }
-            status => Err(Exit::Failed.with_message(format!("{url}/{path} answers {status}"))),
+            status => Err(Exit::Failed.with_message(format!("{url}/{path} responded with {status}"))),
         }
     }
 }

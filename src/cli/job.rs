@@ -29,7 +29,7 @@ enum JobCommand {
     Get(Id),
     /// Follow a job until it ends; exits with 0 if it succeeded, otherwise with 1.
     Watch(Id),
-    /// Cancel a job; a running job is asked to stop.
+    /// Cancel a job; the worker of a running job gets the request to stop.
     Cancel(Id),
     /// Run a job again that failed, was cancelled or is dead.
     Retry(Id),
@@ -147,11 +147,11 @@ fn path(id: &str) -> String {
     format!("/jobs/{}", escape(id))
 }
 
-fn print(server: &ApiClient, answer: &Value, describe: fn(&Value) -> String) {
+fn print(server: &ApiClient, response: &Value, describe: fn(&Value) -> String) {
     if server.json {
-        output::print_json(answer);
+        output::print_json(response);
     } else {
-        output::print(&describe(answer));
+        output::print(&describe(response));
     }
 }
 

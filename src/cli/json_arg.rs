@@ -14,7 +14,7 @@ pub(super) fn json(argument: String, what: &str) -> Result<Value, CommandFailure
         std::io::stdin().read_to_string(&mut text).map_err(|error| Exit::Usage.with_message(error))?;
     }
     serde_json::from_str(&text).map_err(|error| {
-        Exit::Usage.with_message(format!("{what} is not JSON ({error}); a text is written '\"hello\"'"))
+        Exit::Usage.with_message(format!("{what} is not JSON ({error}); write a text as '\"hello\"'"))
     })
 }
 

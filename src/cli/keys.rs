@@ -28,20 +28,20 @@ impl KeysArgs {
     /// Sends the request to a node and prints the response.
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let server = &self.server;
-        let (answer, words) = match self.command {
+        let (response, words) = match self.command {
             None | Some(Subcommands::List) => {
                 let list = server.get("/keys").await?;
                 let words = table(&list);
                 (list, words)
             }
             Some(Subcommands::Rotate) => {
-                let answer = server.post("/keys/rotate", &json!({})).await?;
-                let words = format!("key {} signs page tokens from now on", answer["key"]);
-                (answer, words)
+                let response = server.post("/keys/rotate", &json!({})).await?;
+                let words = format!("key {} signs page tokens from now on", response["key"]);
+                (response, words)
             }
         };
         if server.json {
-            output::print_json(&answer);
+            output::print_json(&response);
         } else {
             output::print(&words);
         }

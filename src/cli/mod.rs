@@ -41,7 +41,7 @@ const EXIT_CODES: [(u8, &str); 4] = [
     (0, "success"),
     (
         Exit::Failed as u8,
-        "the server refused the request, or it failed; for `push` also: a node did not answer",
+        "the server refused the request, or it failed; for `push` also: a node did not respond",
     ),
     (Exit::Usage as u8, "wrong usage or configuration"),
     (Exit::Unreachable as u8, "the server cannot be reached"),

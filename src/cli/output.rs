@@ -33,12 +33,12 @@ pub(super) fn print_error(text: &str) {
 }
 
 /// Fails unless every requested node has replied.
-pub(super) fn answered(outcome: &Value) -> Result<(), CommandFailure> {
+pub(super) fn check_unreachable(outcome: &Value) -> Result<(), CommandFailure> {
     match outcome["unreachable"].as_array().map(Vec::as_slice) {
         None | Some([]) => Ok(()),
         Some(silent) => {
             let names: Vec<_> = silent.iter().filter_map(Value::as_str).collect();
-            Err(Exit::Failed.with_message(format!("no answer from {}", names.join(", "))))
+            Err(Exit::Failed.with_message(format!("no response from {}", names.join(", "))))
         }
     }
 }

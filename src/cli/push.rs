@@ -60,19 +60,19 @@ impl PushArgs {
     /// Sends the message and prints how many pages it reached.
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let body = json!({"to": self.to.json(), "payload": json_arg::json(self.payload, "the payload")?});
-        let met = self.server.post("/send", &body).await?;
+        let report = self.server.post("/send", &body).await?;
         if self.server.json {
-            output::print_json(&met);
+            output::print_json(&report);
         } else {
-            output::print(&describe(&met));
+            output::print(&describe(&report));
         }
-        output::answered(&met)
+        output::check_unreachable(&report)
     }
 }
 
-fn describe(met: &Value) -> String {
+fn describe(report: &Value) -> String {
     let pages = |count: &Value| output::count(count.as_u64().unwrap_or_default(), "page");
-    format!("reached {}, held for {}", pages(&met["reached"]), pages(&met["held"]))
+    format!("reached {}, held for {}", pages(&report["reached"]), pages(&report["held"]))
 }
 
 #[cfg(test)]

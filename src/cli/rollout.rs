@@ -124,10 +124,10 @@ impl RolloutArgs {
 impl SetWeight {
     async fn run(self) -> Result<(), CommandFailure> {
         let path = path(&self.pool);
-        let standing: PublishedRollout = read(self.server.get(&path).await?)?;
-        let lanes = set_weights(&standing.base, &standing.lanes, &self.weights);
+        let current: PublishedRollout = read(self.server.get(&path).await?)?;
+        let lanes = set_weights(&current.base, &current.lanes, &self.weights);
         let lanes = lanes.map_err(|error| Exit::Usage.with_message(error))?;
-        self.change.put(&self.server, &path, &standing, json!({"lanes": lanes})).await
+        self.change.put(&self.server, &path, &current, json!({"lanes": lanes})).await
     }
 }
 
@@ -137,7 +137,7 @@ impl ChangeArgs {
         self,
         server: &ApiClient,
         path: &str,
-        standing: &PublishedRollout,
+        current: &PublishedRollout,
         mut body: Value,
     ) -> Result<(), CommandFailure> {
         body["comment"] = self.comment.into();
@@ -147,7 +147,7 @@ impl ChangeArgs {
         if self.force {
             body["force"] = true.into();
         }
-        let status = server.put(path, &body, self.revision.unwrap_or(standing.revision)).await?;
+        let status = server.put(path, &body, self.revision.unwrap_or(current.revision)).await?;
         print(server, &status, table::changed);
         warn(&status);
         match (status["applied"]["nodes"].as_u64(), status["applied"]["of"].as_u64()) {
@@ -173,11 +173,11 @@ impl StatusQuery {
 
 impl Explain {
     async fn run(self) -> Result<(), CommandFailure> {
-        let whose = match (&self.user, &self.connection) {
+        let target = match (&self.user, &self.connection) {
             (Some(user), _) => format!("user={}", escape(user)),
             (None, connection) => format!("connection={}", escape(connection.as_deref().unwrap_or_default())),
         };
-        let explained = self.server.get(&format!("{}/explain?{whose}", path(&self.pool))).await?;
+        let explained = self.server.get(&format!("{}/explain?{target}", path(&self.pool))).await?;
         print(&self.server, &explained, table::explained);
         Ok(())
     }
@@ -194,14 +194,14 @@ impl History {
 impl Undo {
     async fn run(self) -> Result<(), CommandFailure> {
         let path = path(&self.pool);
-        let standing: PublishedRollout = read(self.server.get(&path).await?)?;
+        let current: PublishedRollout = read(self.server.get(&path).await?)?;
         let past = self.server.get(&format!("{path}/history")).await?;
         // a pool has no document before its first change
         let first = json!({"revision": 0, "base": BASE, "lanes": [], "fallback": Fallback::None});
         let mut past = past["items"].as_array().into_iter().flatten().chain([&first]);
         let wanted = |document: &&Value| match (document["revision"].as_u64(), self.to) {
             (revision, Some(to)) => revision == Some(to),
-            (revision, None) => revision < Some(standing.revision),
+            (revision, None) => revision < Some(current.revision),
         };
         let Some(former) = past.find(wanted) else {
             return Err(Exit::Failed.with_message("there is no such revision to go back to"));
@@ -212,7 +212,7 @@ impl Undo {
         }
         let comment = format!("back to revision {}", former["revision"]);
         let comment = if self.change.comment.is_empty() { comment } else { self.change.comment };
-        ChangeArgs { comment, ..self.change }.put(&self.server, &path, &standing, body).await
+        ChangeArgs { comment, ..self.change }.put(&self.server, &path, &current, body).await
     }
 }
 
@@ -220,16 +220,16 @@ fn path(pool: &str) -> String {
     format!("/rollouts/{}", escape(pool))
 }
 
-fn read(answer: Value) -> Result<PublishedRollout, CommandFailure> {
-    serde_json::from_value(answer)
-        .map_err(|_| Exit::Failed.with_message("the server's answer is not a rollout"))
+fn read(response: Value) -> Result<PublishedRollout, CommandFailure> {
+    serde_json::from_value(response)
+        .map_err(|_| Exit::Failed.with_message("the server's response is not a rollout"))
 }
 
-fn print(server: &ApiClient, answer: &Value, describe: impl Fn(&Value) -> String) {
+fn print(server: &ApiClient, response: &Value, describe: impl Fn(&Value) -> String) {
     if server.json {
-        output::print_json(answer);
+        output::print_json(response);
     } else {
-        output::print(&describe(answer));
+        output::print(&describe(response));
     }
 }
 
@@ -241,7 +241,7 @@ fn warn(status: &Value) {
 }
 
 fn lane(text: &str) -> Result<LaneSpec, String> {
-    let (name, weight) = text.split_once('=').ok_or("reads LANE=PERCENT, like canary=10")?;
+    let (name, weight) = text.split_once('=').ok_or("must be LANE=PERCENT, for example canary=10")?;
     let weight: Weight =
         weight.parse().map_err(|error: pagewire_cluster::rollout::InvalidWeight| error.to_string())?;
     Ok(LaneSpec { name: name.to_owned(), weight })

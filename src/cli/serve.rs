@@ -103,7 +103,7 @@ type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hang_up: Signal,
+    hangup: Signal,
     /// The process was started from a terminal.
     terminal: bool,
 }
@@ -113,7 +113,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
+            hangup: signal(SignalKind::hangup())?,
             terminal: stdin().is_terminal(),
         })
     }
@@ -123,13 +123,15 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => {}
+                _ = self.hangup.recv() => {}
             }
             if self.terminal {
                 return;
             }
             // service managers send SIGHUP to request a reload of the configuration
-            tracing::warn!("SIGHUP is ignored: nothing is read again while a process runs; SIGTERM stops it");
+            tracing::warn!(
+                "SIGHUP is ignored: a running process does not read its configuration again; SIGTERM stops it"
+            );
         }
     }
 

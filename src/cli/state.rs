@@ -91,11 +91,11 @@ impl StateArgs {
     }
 }
 
-fn written(server: &ApiClient, answer: &Value) {
+fn written(server: &ApiClient, response: &Value) {
     if server.json {
-        output::print_json(answer);
+        output::print_json(response);
     } else {
-        output::print(&format!("revision {}", answer["revision"]));
+        output::print(&format!("revision {}", response["revision"]));
     }
 }
 
@@ -106,28 +106,26 @@ async fn watch(server: &ApiClient, path: &str) -> Result<(), CommandFailure> {
     while let Ok(Some(bytes)) = stream.chunk().await {
         for SseEvent { name, data } in reader.feed(&bytes) {
             if name == "slow" {
-                return Err(
-                    Exit::Failed.with_message("this terminal was too slow; what came meanwhile is lost")
-                );
+                return Err(Exit::Failed.with_message("this terminal was too slow: updates were lost"));
             }
             output::print(&if server.json { data.to_string() } else { describe(&data) });
         }
     }
-    Err(Exit::Unreachable.with_message("the server is gone"))
+    Err(Exit::Unreachable.with_message("the server closed the stream"))
 }
 
-fn describe(news: &Value) -> String {
-    let revision = &news["revision"];
-    if let Some(snapshot) = news.get("snapshot") {
+fn describe(update: &Value) -> String {
+    let revision = &update["revision"];
+    if let Some(snapshot) = update.get("snapshot") {
         return format!("revision {revision}\n{snapshot:#}");
     }
-    if news.get("missing").is_some() {
-        return format!("revision {revision}: nothing stands there");
+    if update.get("missing").is_some() {
+        return format!("revision {revision}: no value");
     }
-    if news.get("removed").is_some() {
-        return "the tree is gone".to_owned();
+    if update.get("removed").is_some() {
+        return "the tree was removed".to_owned();
     }
-    let changes = news["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let changes = update["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
     let line = |change: &Value| {
         let what = change.get("value").map_or_else(|| "deleted".to_owned(), |value| format!("= {value}"));
         let from = change["from"].as_str().map(|page| format!("  (from {page})")).unwrap_or_default();
@@ -153,6 +151,6 @@ mod tests {
             describe(&changes),
             "revision 8\n  a.b = [1,2]  (from 0000000000000000000000|p01)\n  c deleted"
         );
-        assert_eq!(describe(&json!({"revision": 7, "missing": true})), "revision 7: nothing stands there");
+        assert_eq!(describe(&json!({"revision": 7, "missing": true})), "revision 7: no value");
     }
 }

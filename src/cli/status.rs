@@ -40,11 +40,11 @@ fn describe(stats: &Value, nodes: &[Value]) -> String {
     let node = |node: &Value| {
         let counted =
             stats["nodes"].as_array().into_iter().flatten().find(|other| other["node"] == node["node"]);
-        let mut whole = node.clone();
+        let mut merged = node.clone();
         for level in LEVELS {
-            whole[level] = counted.map_or(Value::Null, |counted| counted[level].clone());
+            merged[level] = counted.map_or(Value::Null, |counted| counted[level].clone());
         }
-        whole
+        merged
     };
     let nodes = json!({"items": nodes.iter().map(node).collect::<Vec<_>>()});
     let lanes = json!({"items": stats["lanes"]});

@@ -25,7 +25,7 @@ impl Unregister {
         } else {
             output::print(&describe(&outcome));
         }
-        output::answered(&outcome)
+        output::check_unreachable(&outcome)
     }
 }
 
@@ -44,8 +44,8 @@ mod tests {
     fn it_says_how_many_pages_were_closed_and_fails_when_a_node_did_not_answer() {
         let outcome = json!({"closed": 1, "nodes": ["p01"], "unreachable": ["p02"]});
         assert_eq!(describe(&outcome), "closed 1 page");
-        let failure = output::answered(&outcome).unwrap_err();
-        assert_eq!((failure.exit, failure.message.as_str()), (Exit::Failed, "no answer from p02"));
-        assert!(output::answered(&json!({"closed": 0, "unreachable": []})).is_ok());
+        let failure = output::check_unreachable(&outcome).unwrap_err();
+        assert_eq!((failure.exit, failure.message.as_str()), (Exit::Failed, "no response from p02"));
+        assert!(output::check_unreachable(&json!({"closed": 0, "unreachable": []})).is_ok());
     }
 }

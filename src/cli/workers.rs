@@ -31,19 +31,22 @@ impl WorkersArgs {
     /// Sends the request to a node and prints the response.
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
         let server = &self.server;
-        let (answer, words) = match self.command {
+        let (response, words) = match self.command {
             None | Some(WorkersCommand::List) => {
                 let list = server.get("/workers").await?;
                 let words = table(&list);
                 (list, words)
             }
             Some(WorkersCommand::Drain { id }) => {
-                let answer = server.post(&format!("/workers/{}/drain", escape(&id)), &json!({})).await?;
-                (answer, format!("worker {id} takes nothing new and leaves when it has finished"))
+                let response = server.post(&format!("/workers/{}/drain", escape(&id)), &json!({})).await?;
+                (
+                    response,
+                    format!("worker {id} accepts no new work and exits when its running work has ended"),
+                )
             }
         };
         if server.json {
-            output::print_json(&answer);
+            output::print_json(&response);
         } else {
             output::print(&words);
         }

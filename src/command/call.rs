@@ -53,5 +53,5 @@ pub(super) fn run(
 }
 
 fn cancelled() -> CommandError {
-    CommandError::new(ErrorCode::Cancelled, "the call was taken back; its handler may have done some of it")
+    CommandError::new(ErrorCode::Cancelled, "the call was cancelled; its handler may have run in part")
 }

@@ -7,7 +7,7 @@ use pagewire_cluster::job::Idempotency;
 use pagewire_cluster::wire::{JobNotification, JobUpdate, PageJob};
 use serde_json::value::RawValue;
 
-use super::job_catch_up::conclude;
+use super::job_catch_up::deliver_stored_result;
 use super::{Caller, Context, Reply};
 use crate::calls::{self, Mode};
 use crate::protocol::{CommandError, ErrorCode, FrameBody, FrameId, SubmitJob};
@@ -52,7 +52,7 @@ pub(super) async fn run(
         // the job may have ended before the page was registered as a waiter; then no worker notifies the page
         let (context, page) = (context.clone(), page.clone());
         let waits = PageJob { job: submitted.record.id, frame: id.json().to_owned() };
-        tokio::spawn(async move { conclude(&context, &page, &waits).await });
+        tokio::spawn(async move { deliver_stored_result(&context, &page, &waits).await });
     }
     Ok(Reply::Later)
 }

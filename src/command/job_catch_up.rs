@@ -27,7 +27,7 @@ pub fn pending(context: &Arc<Context>, page: &Arc<Page>, recovered: ResumeOutcom
     let (context, page) = (context.clone(), page.clone());
     tokio::spawn(async move {
         for id in ids.into_iter().take(MAX_PENDING) {
-            look_up(&context, &page, recovered, &id).await;
+            deliver_if_ended(&context, &page, recovered, &id).await;
         }
     });
 }
@@ -36,7 +36,7 @@ pub fn pending(context: &Arc<Context>, page: &Arc<Page>, recovered: ResumeOutcom
 pub async fn catch_up(context: &Arc<Context>) {
     for page in context.pages.store.pages() {
         for waits in page.waits_for() {
-            conclude(context, &page, &waits).await;
+            deliver_stored_result(context, &page, &waits).await;
         }
     }
 }
@@ -52,7 +52,7 @@ pub async fn catch_up_on(context: &Arc<Context>, before: &Waited) -> Waited {
         for waits in page.waits_for() {
             let place = (page.key(), waits);
             if before.contains(&place) {
-                conclude(context, &page, &place.1).await;
+                deliver_stored_result(context, &page, &place.1).await;
             }
             now.insert(place);
         }
@@ -62,7 +62,7 @@ pub async fn catch_up_on(context: &Arc<Context>, before: &Waited) -> Waited {
 
 /// Delivers the result of a job that the page waits for, if the job has ended. Reads the record as soon as the engine
 /// is available, because no other path may deliver this result.
-pub(super) async fn conclude(context: &Context, page: &Page, waits: &PageJob) {
+pub(super) async fn deliver_stored_result(context: &Context, page: &Page, waits: &PageJob) {
     let Some(stored) = context.jobs.get_when_up(waits.job).await else { return };
     let frame = serde_json::from_str::<&RawValue>(&waits.frame).ok();
     if let Some(note) = frame.and_then(|frame| stored.record.ending(page.key(), frame)) {
@@ -70,7 +70,7 @@ pub(super) async fn conclude(context: &Context, page: &Page, waits: &PageJob) {
     }
 }
 
-async fn look_up(context: &Context, page: &Page, recovered: ResumeOutcome, id: &FrameId) {
+async fn deliver_if_ended(context: &Context, page: &Page, recovered: ResumeOutcome, id: &FrameId) {
     let reset = recovered == ResumeOutcome::Reset;
     let job = loop {
         match context.jobs.of_page(page.key(), id.json()).await {
@@ -89,7 +89,7 @@ async fn look_up(context: &Context, page: &Page, recovered: ResumeOutcome, id: &
         None => None,
     };
     let Some(record) = record else {
-        let message = "the server knows nothing of this job";
+        let message = "the server has no record of this job";
         page.push(&FrameBody::error(Some(id), &CommandError::new(ErrorCode::Uncertain, message)));
         return;
     };

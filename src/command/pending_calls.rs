@@ -93,21 +93,21 @@ impl PendingCalls {
 }
 
 impl CallTable {
-    fn count(&mut self, account: &Account, most: usize) -> Result<(), CommandError> {
-        if self.by_account.get(account).copied().unwrap_or(0) >= most {
+    fn count(&mut self, account: &Account, max: usize) -> Result<(), CommandError> {
+        if self.by_account.get(account).copied().unwrap_or(0) >= max {
             let who = match account {
                 Account::User(_) => "user",
                 Account::Connection(_) => "anonymous browser",
             };
-            return Err(too_many(who, most, "limits.calls_per_user"));
+            return Err(too_many(who, max, "limits.calls_per_user"));
         }
         *self.by_account.entry(account.clone()).or_default() += 1;
         Ok(())
     }
 }
 
-fn too_many(who: &str, most: usize, key: &str) -> CommandError {
-    let message = format!("too many calls in flight: {most} of one {who} at the same time ({key})");
+fn too_many(who: &str, max: usize, key: &str) -> CommandError {
+    let message = format!("too many calls in flight: {max} of one {who} at the same time ({key})");
     CommandError::new(ErrorCode::RateLimited, message)
 }
 

@@ -56,14 +56,14 @@ fn write(
         return Err(CommandError::new(ErrorCode::Forbidden, message));
     }
     let from = context.pages.store.address(&caller.page);
-    let act = match caller.page.user() {
+    let operation = match caller.page.user() {
         Some(_) => Operation::Edit(edits),
         None => Operation::EditWithin(edits, context.anonymous_tree),
     };
-    let write = DraftWrite { act, if_revision, from };
+    let write = DraftWrite { operation, if_revision, from };
     let written = context.write(&tree(caller, level)?, write);
     let page = caller.page.clone();
-    let answer = async move {
+    let reply = async move {
         match (written.await, id) {
             (Ok(revision), Some(id)) => {
                 let Reply::Value(value) = Reply::value(&serde_json::json!({"revision": revision})) else {
@@ -77,7 +77,7 @@ fn write(
             }
         }
     };
-    tokio::spawn(answer.in_current_span());
+    tokio::spawn(reply.in_current_span());
     Ok(Reply::Later)
 }
 

@@ -13,7 +13,8 @@ pub(super) async fn subscribe(
 ) -> Result<Reply, CommandError> {
     let open = caller.roles.has(Role::Push) || matches(&context.open_topics, &frame.topic);
     if !open && !granted(context, caller, &frame)? {
-        let message = "this topic is not open to all: topics.open, a token that names it, or the role push";
+        let message = "this topic is not open: list it in topics.open, or use a token that names it or has the \
+                       role push";
         return Err(CommandError::new(ErrorCode::Forbidden, message));
     }
     context.pages.topics.subscribe(&caller.page, &frame.topic).await?;

@@ -20,7 +20,7 @@ pub fn read(text: &str) -> Result<SocketAddr, String> {
     }
     let named = text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains(':'));
     if named.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
-        return Err(format!("{text:?} is no socket address: it reads 127.0.0.1:8080 or localhost:8080"));
+        return Err(format!("{text:?} is not a socket address: write 127.0.0.1:8080 or localhost:8080"));
     }
     let found = text.to_socket_addrs().map_err(|error| format!("{text:?} has no address: {error}"))?;
     choose(found).ok_or_else(|| format!("{text:?} has no address"))
@@ -47,12 +47,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_says_how_one_reads() {
+    fn an_invalid_address_is_refused_with_an_example() {
         for text in
             ["", "8080", ":8080", "localhost", "localhost:", "localhost:http", "localhost:70000", "::1:80"]
         {
             let error = read(text).unwrap_err();
-            assert!(error.contains("is no socket address: it reads"), "{error}");
+            assert!(error.contains("is not a socket address: write"), "{error}");
         }
         let error = read("no-such-host.invalid:80").unwrap_err();
         assert!(error.contains("has no address"), "{error}");

@@ -22,7 +22,7 @@ impl Config {
         let mut found = Problems::default();
         found.length("cluster", &self.cluster, 1..=64);
         if !self.data_dir.as_os_str().is_empty() && !self.nats.urls.is_empty() {
-            found.add("data_dir", "is the embedded engine's; with nats.urls NATS keeps the data");
+            found.add("data_dir", "is for the embedded engine only; with nats.urls NATS stores the data");
         }
         self.nats.check(&mut found);
         self.node.check(&mut found);
@@ -54,10 +54,8 @@ impl Config {
             warnings.push(format!("auth.anonymous accepts every client that reaches {}", self.listen));
         }
         if !self.nats.urls.is_empty() && self.node.advertise.is_empty() {
-            warnings.push(format!(
-                "node.advertise is empty: the others will look for this node at {}",
-                self.listen
-            ));
+            warnings
+                .push(format!("node.advertise is empty: other nodes will use the address {}", self.listen));
         }
         if self.websocket.outbox_bytes < self.websocket.max_frame {
             warnings.push("websocket.outbox_bytes is smaller than one frame of max_frame bytes".to_owned());
@@ -71,7 +69,10 @@ impl NatsConfig {
         for url in &self.urls {
             let server = ["nats://", "tls://"].into_iter().find_map(|scheme| url.strip_prefix(scheme));
             if server.is_none_or(str::is_empty) {
-                found.add("nats.urls", format!("{url:?} does not read nats://host:port or tls://host:port"));
+                found.add(
+                    "nats.urls",
+                    format!("{url:?} is not of the form nats://host:port or tls://host:port"),
+                );
             }
         }
         if !matches!(self.replicas, 1 | 3 | 5) {
@@ -89,7 +90,7 @@ impl NodeConfig {
         found.length("node.lane", &self.lane, 1..=64);
         found.length("node.release", &self.release, 1..=128);
         if !self.advertise.is_empty() && !is_origin(&self.advertise) {
-            found.add("node.advertise", format!("{:?} does not read http://host:port", self.advertise));
+            found.add("node.advertise", format!("{:?} is not of the form http://host:port", self.advertise));
         }
     }
 }
@@ -99,11 +100,11 @@ impl AuthConfig {
         if !self.anonymous && self.hs256_secret.is_empty() {
             found.add(
                 "auth.anonymous",
-                "without anonymous pages and without auth.hs256_secret nobody can enter",
+                "without anonymous pages and without auth.hs256_secret no client can connect",
             );
         }
         if self.algorithms.is_empty() && !self.hs256_secret.is_empty() {
-            found.add("auth.algorithms", "names none, so that no token could be accepted");
+            found.add("auth.algorithms", "is empty, so that no token could be accepted");
         }
         found.range("auth.leeway_s", self.leeway_s, 0..=600);
         if !self.cookie.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)) {
@@ -142,7 +143,7 @@ impl Websocket {
             if !is_origin(origin) {
                 found.add(
                     "websocket.origins",
-                    format!("{origin:?} does not read https://host or https://host:port"),
+                    format!("{origin:?} is not of the form https://host or https://host:port"),
                 );
             }
         }
@@ -202,8 +203,8 @@ impl Problems {
 
     fn length(&mut self, key: &str, text: &str, allowed: RangeInclusive<usize>) {
         if !allowed.contains(&text.len()) {
-            let (least, most) = (allowed.start(), allowed.end());
-            self.add(key, format!("has {} bytes, allowed are {least} to {most}", text.len()));
+            let (min, max) = (allowed.start(), allowed.end());
+            self.add(key, format!("has {} bytes, allowed are {min} to {max}", text.len()));
         }
     }
 }

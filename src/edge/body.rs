@@ -65,8 +65,8 @@ impl Body for Arriving {
             }
             Some(Err(error)) => Some(Err(io::Error::other(error))),
             Some(Ok(frame)) => {
-                let came = frame.data_ref().map_or(0, Bytes::len) as u64;
-                match this.room.checked_sub(came) {
+                let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+                match this.room.checked_sub(length) {
                     Some(room) => {
                         this.room = room;
                         Some(Ok(frame))
@@ -98,13 +98,13 @@ impl Drop for Arriving {
     }
 }
 
-/// Reads and drops up to `most` bytes. A longer body ends its connection.
-async fn discard(mut rest: Incoming, most: u64, limit: Duration) {
-    let mut room = most;
+/// Reads and drops up to `max` bytes. A longer body ends its connection.
+async fn discard(mut rest: Incoming, max: u64, limit: Duration) {
+    let mut room = max;
     let discarding = async {
         while let Some(Ok(frame)) = rest.frame().await {
-            let came = frame.data_ref().map_or(0, Bytes::len) as u64;
-            let Some(left) = room.checked_sub(came) else { return };
+            let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+            let Some(left) = room.checked_sub(length) else { return };
             room = left;
         }
     };

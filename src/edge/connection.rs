@@ -55,7 +55,7 @@ pub(super) async fn serve(edge: Arc<Edge>, mut wire: Box<WebSocketStream>, arriv
 
 fn closing(edge: &Edge, cause: CloseCause) -> Close {
     match cause {
-        CloseCause::Silent => Close::new(CloseCode::Silent, "nothing was heard for too long"),
+        CloseCause::Silent => Close::new(CloseCode::Silent, "no activity for too long"),
         CloseCause::Expired => Close::new(CloseCode::TokenExpired, "the token has expired"),
         CloseCause::Drain => {
             Close::new(CloseCode::Draining, "").after(edge.timing.reconnect_jitter.mul_f64(rand::random()))

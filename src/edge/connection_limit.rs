@@ -24,27 +24,27 @@ struct ConnectionCounts {
 
 /// Counts the open connections of a listener and limits them.
 pub(super) struct ConnectionLimiter {
-    most: usize,
-    most_per_source: usize,
+    max: usize,
+    max_per_source: usize,
     counts: Mutex<ConnectionCounts>,
     left: Notify,
 }
 
 /// Permission for one open connection. Dropping it frees the slot.
 pub(super) struct Permit {
-    gate: Arc<ConnectionLimiter>,
+    limiter: Arc<ConnectionLimiter>,
     source: IpAddr,
 }
 
 impl ConnectionLimiter {
     /// A limiter with no open connections.
-    pub(super) fn new(most: usize, most_per_source: usize) -> Arc<Self> {
-        Arc::new(Self { most, most_per_source, counts: Mutex::default(), left: Notify::new() })
+    pub(super) fn new(max: usize, max_per_source: usize) -> Arc<Self> {
+        Arc::new(Self { max, max_per_source, counts: Mutex::default(), left: Notify::new() })
     }
 
     /// Maximum number of open connections.
     pub(super) fn limit(&self) -> usize {
-        self.most
+        self.max
     }
 
     /// Counts a connection from `address` and returns its permit.
@@ -55,16 +55,16 @@ impl ConnectionLimiter {
     pub(super) fn try_acquire(self: &Arc<Self>, address: IpAddr) -> Result<Permit, LimitError> {
         let source = source(address);
         let mut counts = self.lock();
-        if counts.open >= self.most {
+        if counts.open >= self.max {
             return Err(LimitError::Full);
         }
         let of_source = counts.by_source.entry(source).or_default();
-        if *of_source >= self.most_per_source {
+        if *of_source >= self.max_per_source {
             return Err(LimitError::Share);
         }
         *of_source += 1;
         counts.open += 1;
-        Ok(Permit { gate: self.clone(), source })
+        Ok(Permit { limiter: self.clone(), source })
     }
 
     /// Returns the number of open connections.
@@ -106,7 +106,7 @@ impl ConnectionLimiter {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.gate.leave(self.source);
+        self.limiter.leave(self.source);
     }
 }
 
@@ -129,15 +129,15 @@ mod tests {
 
     #[test]
     fn an_address_has_its_share_and_a_place_comes_back_when_it_is_left() {
-        let gate = ConnectionLimiter::new(3, 2);
-        let first = gate.try_acquire(ip("10.0.0.1")).ok().unwrap();
-        let _second = gate.try_acquire(ip("10.0.0.1")).ok().unwrap();
-        assert_eq!(gate.try_acquire(ip("10.0.0.1")).err(), Some(LimitError::Share));
-        let _other = gate.try_acquire(ip("10.0.0.2")).ok().unwrap();
-        assert_eq!(gate.try_acquire(ip("10.0.0.3")).err(), Some(LimitError::Full));
+        let limiter = ConnectionLimiter::new(3, 2);
+        let first = limiter.try_acquire(ip("10.0.0.1")).ok().unwrap();
+        let _second = limiter.try_acquire(ip("10.0.0.1")).ok().unwrap();
+        assert_eq!(limiter.try_acquire(ip("10.0.0.1")).err(), Some(LimitError::Share));
+        let _other = limiter.try_acquire(ip("10.0.0.2")).ok().unwrap();
+        assert_eq!(limiter.try_acquire(ip("10.0.0.3")).err(), Some(LimitError::Full));
         drop(first);
-        assert!(gate.try_acquire(ip("::ffff:10.0.0.1")).is_ok());
-        assert_eq!(gate.lock().by_source.len(), 2, "a source without connections is forgotten");
+        assert!(limiter.try_acquire(ip("::ffff:10.0.0.1")).is_ok());
+        assert_eq!(limiter.lock().by_source.len(), 2, "a source without connections is forgotten");
     }
 
     #[test]

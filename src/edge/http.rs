@@ -42,8 +42,8 @@ pub(super) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let io = TokioIo::new(WriteTimeout::new(stream, bounds.timing.write_stall));
-    let asking = peer.clone();
-    let service = service_fn(move |request| respond(request, asking.clone(), routes.now(), bounds));
+    let caller = peer.clone();
+    let service = service_fn(move |request| respond(request, caller.clone(), routes.now(), bounds));
     let mut connection = pin!(builder(bounds).serve_connection(io, service).with_upgrades());
     let mut first_head = pin!(tokio::time::sleep(bounds.timing.http_header));
     let (mut waits_for_head, mut stopping) = (true, false);
@@ -51,18 +51,18 @@ pub(super) async fn serve(
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
-                    tracing::debug!(peer = %peer.address, %error, "connection ended badly");
+                    tracing::debug!(peer = %peer.address, %error, "connection ended with an error");
                 }
                 return;
             }
             () = first_head.as_mut(), if waits_for_head => {
-                if !peer.has_asked() {
+                if !peer.has_sent_request() {
                     return;
                 }
                 waits_for_head = false;
             }
             _ = stop.wait_for(|stop| *stop), if !stopping => {
-                if !peer.has_asked() {
+                if !peer.has_sent_request() {
                     return;
                 }
                 connection.as_mut().graceful_shutdown();

@@ -32,19 +32,19 @@ pub(super) struct Peer {
     /// Remote address.
     pub(super) address: SocketAddr,
     /// Whether a complete request head has arrived.
-    asked: AtomicBool,
+    request_seen: AtomicBool,
     _permit: Permit,
 }
 
 impl Peer {
     /// Records that a complete request head has arrived.
     pub(super) fn mark_request_seen(&self) {
-        self.asked.store(true, Ordering::Relaxed);
+        self.request_seen.store(true, Ordering::Relaxed);
     }
 
     /// Whether a complete request head has ever arrived.
-    pub(super) fn has_asked(&self) -> bool {
-        self.asked.load(Ordering::Relaxed)
+    pub(super) fn has_sent_request(&self) -> bool {
+        self.request_seen.load(Ordering::Relaxed)
     }
 }
 
@@ -98,7 +98,10 @@ pub(super) async fn accept(
         }
         match limiter.try_acquire(address.ip()) {
             Ok(permit) => {
-                serve(stream, Arc::new(Peer { address, asked: AtomicBool::new(false), _permit: permit }));
+                serve(
+                    stream,
+                    Arc::new(Peer { address, request_seen: AtomicBool::new(false), _permit: permit }),
+                );
             }
             Err(refusal) => {
                 if let Ok(turn) = refusing.clone().try_acquire_owned() {

@@ -6,6 +6,7 @@
 //! The path of a connection: `listener` (connection limits) → `http` (limited requests) → `upgrade` → `connection`
 //! (one socket) over `socket` (its bytes) over `websocket` (the codec). `heartbeat` pings and closes it.
 
+mod anonymous_limit;
 mod asset;
 mod body;
 mod connection;
@@ -16,7 +17,6 @@ mod heartbeat;
 mod http;
 mod http_limits;
 mod listener;
-mod newcomers;
 mod origin;
 mod rate_limit;
 mod socket;
@@ -37,9 +37,9 @@ use axum::Router;
 use axum::routing::get;
 use pagewire_cluster::timing::Timing;
 
+use self::anonymous_limit::AnonymousLimiter;
 use self::heartbeat::Heartbeats;
-use self::newcomers::AnonymousLimiter;
-use self::origin::{Origins, Strangers};
+use self::origin::{ForeignOriginLog, Origins};
 use self::socket::FrameLimits;
 pub use self::startup_server::StartupServer;
 use crate::command::Context;
@@ -58,9 +58,9 @@ pub struct Edge {
     welcome: bool,
     cookie: Option<String>,
     origins: Origins,
-    strangers: Strangers,
+    foreign_origins: ForeignOriginLog,
     allowance: FrameLimits,
-    newcomers: AnonymousLimiter,
+    anonymous_limit: AnonymousLimiter,
     heartbeats: Heartbeats,
     draining: AtomicBool,
 }
@@ -82,12 +82,12 @@ impl Edge {
                 &config.node.advertise,
                 config.listen.ip().is_loopback(),
             ),
-            strangers: Strangers::new(timing.log_pause),
+            foreign_origins: ForeignOriginLog::new(timing.log_pause),
             allowance: FrameLimits {
                 max_frame: websocket.max_frame,
                 frames_per_second: config.limits.frames_per_second,
             },
-            newcomers: AnonymousLimiter::new(config.limits.anonymous_pages_per_ip_per_minute),
+            anonymous_limit: AnonymousLimiter::new(config.limits.anonymous_pages_per_ip_per_minute),
             heartbeats: Heartbeats::new(Duration::from_millis(ping), Duration::from_millis(timeout)),
             draining: AtomicBool::new(false),
         })
@@ -107,14 +107,14 @@ impl Edge {
     /// Serves `router` in `server` until `stop` completes. Then orders every socket to close, and returns when no
     /// connection is open or half of `Timing::drain` has passed. The caller owns the stop signal.
     pub async fn serve(&self, server: StartupServer, router: Router, stop: impl Future<Output = ()>) {
-        listener::raise_nofile_limit(server.gate.limit());
-        server.give_to(router);
+        listener::raise_nofile_limit(server.limiter.limit());
+        server.set_router(router);
         server.serve_until(stop).await;
         self.draining.store(true, Ordering::Release);
-        let gate = server.close();
-        let spread = Duration::from_secs_f64(gate.open() as f64 / DRAIN_RATE);
+        let limiter = server.close();
+        let spread = Duration::from_secs_f64(limiter.open() as f64 / DRAIN_RATE);
         self.heartbeats.drain(spread);
-        if tokio::time::timeout(spread + self.timing.drain / 2, gate.wait_until_idle()).await.is_err() {
+        if tokio::time::timeout(spread + self.timing.drain / 2, limiter.wait_until_idle()).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
     }

@@ -53,7 +53,7 @@ impl Origins {
     }
 
     /// Checks a request. Origins are compared as a whole, without partial names or wildcards.
-    pub(super) fn judge(&self, headers: &HeaderMap) -> OriginCheck {
+    pub(super) fn check(&self, headers: &HeaderMap) -> OriginCheck {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         if self.loopback && !self.is_own_host(host) {
             return OriginCheck::ForeignHost;
@@ -76,22 +76,22 @@ const SHOWN: usize = 200;
 
 /// Reports refused web pages of other origins in the log, with the origin and the setting that would allow it: at
 /// most one line per `pause`, however many are refused.
-pub(super) struct Strangers {
+pub(super) struct ForeignOriginLog {
     pause: Duration,
-    seldom: Mutex<Seldom>,
+    log_limit: Mutex<LogRateLimit>,
 }
 
-impl Strangers {
+impl ForeignOriginLog {
     /// A reporter without reports. `pause` is the minimum time between two lines.
     pub(super) fn new(pause: Duration) -> Self {
-        Self { pause, seldom: Mutex::default() }
+        Self { pause, log_limit: Mutex::default() }
     }
 
     /// Reports one refused web page.
     pub(super) fn report(&self, headers: &HeaderMap, now: Instant) {
-        let mut seldom = self.seldom.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(unreported) = seldom.next(now, self.pause) else { return };
-        drop(seldom);
+        let mut log_limit = self.log_limit.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(unreported) = log_limit.next(now, self.pause) else { return };
+        drop(log_limit);
         let origin = headers.get(ORIGIN).map(|origin| String::from_utf8_lossy(origin.as_bytes()));
         let origin: String = origin.unwrap_or_default().chars().take(SHOWN).collect();
         tracing::warn!(
@@ -104,12 +104,12 @@ impl Strangers {
 
 /// Decides which of many equal events are logged. Pure.
 #[derive(Debug, Default)]
-struct Seldom {
+struct LogRateLimit {
     last: Option<Instant>,
     unreported: u64,
 }
 
-impl Seldom {
+impl LogRateLimit {
     /// Returns how many events were not logged since the last line. `None`: this event is not logged either.
     fn next(&mut self, now: Instant, pause: Duration) -> Option<u64> {
         if self.last.is_some_and(|last| now.saturating_duration_since(last) < pause) {
@@ -127,20 +127,21 @@ mod tests {
 
     #[test]
     fn many_strangers_are_one_line_per_pause_and_all_are_counted() {
-        let (mut seldom, start, pause) = (Seldom::default(), Instant::now(), Duration::from_secs(10));
+        let (mut log_limit, start, pause) =
+            (LogRateLimit::default(), Instant::now(), Duration::from_secs(10));
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(seldom.next(at(0), pause), Some(0), "the first one at once");
-        assert!((1..10).all(|second| seldom.next(at(second), pause).is_none()));
-        assert_eq!(seldom.next(at(10), pause), Some(9));
-        assert_eq!(seldom.next(at(11), pause), None);
-        assert_eq!(seldom.next(at(100), pause), Some(1));
+        assert_eq!(log_limit.next(at(0), pause), Some(0), "the first one at once");
+        assert!((1..10).all(|second| log_limit.next(at(second), pause).is_none()));
+        assert_eq!(log_limit.next(at(10), pause), Some(9));
+        assert_eq!(log_limit.next(at(11), pause), None);
+        assert_eq!(log_limit.next(at(100), pause), Some(1));
     }
 
-    fn judge(host: &str, origins: &[&str]) -> OriginCheck {
-        judge_at(false, host, origins)
+    fn check(host: &str, origins: &[&str]) -> OriginCheck {
+        check_at(false, host, origins)
     }
 
-    fn judge_at(loopback: bool, host: &str, origins: &[&str]) -> OriginCheck {
+    fn check_at(loopback: bool, host: &str, origins: &[&str]) -> OriginCheck {
         let listed = ["https://app.example".to_owned()];
         let known = Origins::new(&listed, "https://node1.example:8443/", loopback);
         let mut headers = HeaderMap::new();
@@ -148,7 +149,7 @@ mod tests {
         for origin in origins {
             headers.append(ORIGIN, origin.parse().unwrap());
         }
-        known.judge(&headers)
+        known.check(&headers)
     }
 
     #[test]
@@ -168,31 +169,31 @@ mod tests {
             ("", OriginCheck::Foreign),
         ];
         for (origin, expected) in table {
-            assert_eq!(judge("127.0.0.1:8080", &[origin]), expected, "{origin}");
+            assert_eq!(check("127.0.0.1:8080", &[origin]), expected, "{origin}");
         }
     }
 
     #[test]
     fn a_program_sends_no_origin_and_nobody_sends_two() {
-        assert_eq!(judge("h", &[]), OriginCheck::Program);
-        assert_eq!(judge("h", &["http://h", "http://evil"]), OriginCheck::Foreign);
+        assert_eq!(check("h", &[]), OriginCheck::Program);
+        assert_eq!(check("h", &["http://h", "http://evil"]), OriginCheck::Foreign);
     }
 
     #[test]
     fn a_node_of_this_machine_alone_is_asked_by_its_own_names_only() {
         let rebound = ["http://evil.example:8080"];
-        assert_eq!(judge_at(true, "evil.example:8080", &rebound), OriginCheck::ForeignHost);
-        assert_eq!(judge_at(true, "evil.example:8080", &[]), OriginCheck::ForeignHost, "a program, too");
-        assert_eq!(judge_at(true, "node1.example", &[]), OriginCheck::ForeignHost, "another port of it");
+        assert_eq!(check_at(true, "evil.example:8080", &rebound), OriginCheck::ForeignHost);
+        assert_eq!(check_at(true, "evil.example:8080", &[]), OriginCheck::ForeignHost, "a program, too");
+        assert_eq!(check_at(true, "node1.example", &[]), OriginCheck::ForeignHost, "another port of it");
         for host in ["127.0.0.1:8080", "localhost:8080", "[::1]:8080", "127.0.0.9"] {
             let origin = format!("http://{host}");
-            assert_eq!(judge_at(true, host, &[&origin]), OriginCheck::Known, "{host}");
-            assert_eq!(judge_at(true, host, &[]), OriginCheck::Program, "{host}");
+            assert_eq!(check_at(true, host, &[&origin]), OriginCheck::Known, "{host}");
+            assert_eq!(check_at(true, host, &[]), OriginCheck::Program, "{host}");
         }
-        assert_eq!(judge_at(true, "App.example", &["https://app.example"]), OriginCheck::Known, "listed");
-        assert_eq!(judge_at(true, "node1.example:8443", &[]), OriginCheck::Program, "advertised");
+        assert_eq!(check_at(true, "App.example", &["https://app.example"]), OriginCheck::Known, "listed");
+        assert_eq!(check_at(true, "node1.example:8443", &[]), OriginCheck::Program, "advertised");
         assert_eq!(
-            judge_at(false, "any.example", &["http://any.example"]),
+            check_at(false, "any.example", &["http://any.example"]),
             OriginCheck::Known,
             "open to others"
         );

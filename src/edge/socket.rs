@@ -84,7 +84,7 @@ pub(super) struct WebSocketStream {
     /// Complete frames that are written first, or the rest of a partial write.
     unwritten: Vec<u8>,
     /// Time limit of a blocked write. Set while the stream accepts no bytes.
-    stalled: Option<Pin<Box<Sleep>>>,
+    write_timeout: Option<Pin<Box<Sleep>>>,
 }
 
 impl WebSocketStream {
@@ -97,7 +97,7 @@ impl WebSocketStream {
             opened: Instant::now(),
             unread,
             unwritten: Vec::new(),
-            stalled: None,
+            write_timeout: None,
         })
     }
 
@@ -166,7 +166,7 @@ impl WebSocketStream {
                     }
                 }
                 // no pongs are queued for a client that does not read
-                FrameEvent::Ping(_) if self.stalled.is_some() => {}
+                FrameEvent::Ping(_) if self.write_timeout.is_some() => {}
                 FrameEvent::Ping(payload) => writer::pong(&mut self.unwritten, &payload),
                 FrameEvent::Fragment | FrameEvent::Pong => {}
                 FrameEvent::Close(code) => return Err(Disconnect::Closed(code)),
@@ -177,14 +177,14 @@ impl WebSocketStream {
 
     /// Queues a ping for the next write.
     pub(super) fn ping(&mut self) {
-        if self.stalled.is_none() {
+        if self.write_timeout.is_none() {
             writer::ping(&mut self.unwritten);
         }
     }
 
     /// Whether the stream accepts bytes, as far as is known.
     pub(super) fn is_writable(&self) -> bool {
-        self.stalled.is_none()
+        self.write_timeout.is_none()
     }
 
     /// Writes the pending bytes and those that `fill` appends, in one write. Unwritten bytes are kept, and
@@ -222,7 +222,7 @@ impl WebSocketStream {
         };
         if written < bytes.len() {
             self.unwritten = bytes[written..].to_vec();
-            self.stalled = Some(Box::pin(tokio::time::sleep(timeout)));
+            self.write_timeout = Some(Box::pin(tokio::time::sleep(timeout)));
         }
         Ok(())
     }
@@ -234,15 +234,15 @@ impl WebSocketStream {
     /// [`CloseCode::SlowConsumer`] when the stream accepted no bytes for too long, [`Disconnect::Lost`] when the
     /// connection broke.
     pub(super) fn poll_flow(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Disconnect>> {
-        let Some(stalled) = &mut self.stalled else { return Poll::Pending };
-        if stalled.as_mut().poll(cx).is_ready() {
+        let Some(write_timeout) = &mut self.write_timeout else { return Poll::Pending };
+        if write_timeout.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(Disconnect::Close(Close::new(
                 CloseCode::SlowConsumer,
                 "the client does not read",
             ))));
         }
         ready!(self.stream.poll_write_ready(cx)).map_err(|_| Disconnect::Lost)?;
-        self.stalled = None;
+        self.write_timeout = None;
         Poll::Ready(Ok(()))
     }
 

@@ -23,7 +23,7 @@ use crate::config::Config;
 pub struct StartupServer {
     listener: TcpListener,
     routes: CurrentRouter,
-    pub(super) gate: Arc<ConnectionLimiter>,
+    pub(super) limiter: Arc<ConnectionLimiter>,
     bounds: HttpLimits,
     pub(super) stopping: watch::Sender<bool>,
 }
@@ -31,13 +31,13 @@ pub struct StartupServer {
 impl StartupServer {
     /// A server without connections. `router` serves them until it is replaced.
     pub fn new(listener: TcpListener, config: &Config, timing: Timing, router: Router) -> Self {
-        let gate = ConnectionLimiter::new(config.limits.connections, config.limits.connections_per_ip);
+        let limiter = ConnectionLimiter::new(config.limits.connections, config.limits.connections_per_ip);
         listener::bound_send_buffer(&listener, config.limits.send_buffer_bytes);
         let routes = CurrentRouter::new(router);
         Self {
             listener,
             routes,
-            gate,
+            limiter,
             bounds: HttpLimits::new(config, timing),
             stopping: watch::Sender::new(false),
         }
@@ -47,11 +47,15 @@ impl StartupServer {
     /// listener's queue.
     pub async fn serve_until<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
-        let accept =
-            listener::accept(&self.listener, &self.gate, self.bounds.timing.close_timeout, |stream, peer| {
+        let accept = listener::accept(
+            &self.listener,
+            &self.limiter,
+            self.bounds.timing.close_timeout,
+            |stream, peer| {
                 let stopped = self.stopping.subscribe();
                 tokio::spawn(http::serve(stream, peer, self.routes.clone(), self.bounds, stopped));
-            });
+            },
+        );
         tokio::select! {
             done = &mut work => done,
             () = accept => work.await,
@@ -59,7 +63,7 @@ impl StartupServer {
     }
 
     /// Replaces the router. Connections that are already open use the new one for their next request.
-    pub(super) fn give_to(&self, router: Router) {
+    pub(super) fn set_router(&self, router: Router) {
         self.routes.set(router);
     }
 
@@ -68,6 +72,6 @@ impl StartupServer {
     pub(super) fn close(self) -> Arc<ConnectionLimiter> {
         drop(self.listener);
         self.stopping.send_replace(true);
-        self.gate
+        self.limiter
     }
 }

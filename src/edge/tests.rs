@@ -43,8 +43,8 @@ async fn start(change: impl FnOnce(&mut Config)) -> Running {
         let plain = axum::routing::get(async || "plain");
         let router = edge.routes().route("/echo", echo).route("/deaf", deaf);
         let router = router.route("/first", first).route("/plain", plain);
-        let lobby = StartupServer::new(listener, &served_config, Timing::TEST, axum::Router::new());
-        edge.serve(lobby, router, async { drop(stopped.await) }).await;
+        let startup = StartupServer::new(listener, &served_config, Timing::TEST, axum::Router::new());
+        edge.serve(startup, router, async { drop(stopped.await) }).await;
     });
     Running { node, address, stop, served }
 }

@@ -33,8 +33,8 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, request: Request) -> 
     if edge.is_draining() {
         return refusal(StatusCode::SERVICE_UNAVAILABLE, &edge);
     }
-    let provenance = edge.origins.judge(&head.headers);
-    if provenance == OriginCheck::ForeignHost {
+    let origin_check = edge.origins.check(&head.headers);
+    if origin_check == OriginCheck::ForeignHost {
         let host = head.headers.get(HOST);
         tracing::warn!(
             ?host,
@@ -42,11 +42,11 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, request: Request) -> 
         );
         return refusal(StatusCode::FORBIDDEN, &edge);
     }
-    let foreign = provenance == OriginCheck::Foreign;
+    let foreign = origin_check == OriginCheck::Foreign;
     if foreign {
-        edge.strangers.report(&head.headers, Instant::now());
+        edge.foreign_origins.report(&head.headers, Instant::now());
     }
-    let cookie = edge.cookie.as_deref().filter(|_| provenance == OriginCheck::Known);
+    let cookie = edge.cookie.as_deref().filter(|_| origin_check == OriginCheck::Known);
     let token = handshake::token(&head.headers, cookie);
     let agent = head
         .headers
@@ -63,17 +63,17 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, request: Request) -> 
 }
 
 /// Takes the stream from hyper and starts a task for the socket, so that nothing of this task stays in memory.
-async fn begin(edge: Arc<Edge>, upgrade: OnUpgrade, arrival: Box<UpgradeInfo>) {
+async fn begin(edge: Arc<Edge>, upgrade: OnUpgrade, info: Box<UpgradeInfo>) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
-        Err(error) => return tracing::debug!(peer = %arrival.peer.address, %error, "upgrade failed"),
+        Err(error) => return tracing::debug!(peer = %info.peer.address, %error, "upgrade failed"),
     };
     // only this module makes connections, and all of them have this type
     let Ok(parts) = upgraded.downcast::<TokioIo<WriteTimeout>>() else { return };
     let stream = parts.io.into_inner().into_inner();
     // copied, because a slice would keep hyper's whole read buffer
     let wire = WebSocketStream::new(stream, parts.read_buf.to_vec());
-    tokio::spawn(connection::serve(edge, wire, arrival));
+    tokio::spawn(connection::serve(edge, wire, info));
 }
 
 fn switching(handshake: &Handshake) -> Response<Body> {

@@ -14,7 +14,7 @@ use pagewire_cluster::id::{Address, Holder, Key, Scope};
 use pagewire_cluster::registry::Expirable;
 
 use super::page::Membership;
-use super::refusal::{NOT_AUTHENTICATED, STALE_TOKEN, TOO_MANY, WRONG_USER, cut_off, refused};
+use super::refusal::{NOT_AUTHENTICATED, STALE_TOKEN, TOO_MANY, WRONG_USER, refused, unavailable};
 use super::request::OpenRequest;
 use super::store::PageStore;
 use super::token::PageClaims;
@@ -52,8 +52,8 @@ pub(super) fn check_owner(owner: Option<&str>, user: Option<&str>) -> Result<(),
 /// # Errors
 ///
 /// [`STALE_TOKEN`] for any other generation.
-pub(super) fn check_generation(claimed: u32, standing: u32, confirmed: bool) -> Result<(), Close> {
-    let newest = claimed == standing || (claimed.checked_add(1) == Some(standing) && !confirmed);
+pub(super) fn check_generation(claimed: u32, current: u32, confirmed: bool) -> Result<(), Close> {
+    let newest = claimed == current || (claimed.checked_add(1) == Some(current) && !confirmed);
     if newest { Ok(()) } else { Err(STALE_TOKEN) }
 }
 
@@ -98,12 +98,12 @@ impl PageAccess {
                     (None, Some(claims)) => Address { key: claims.connection, node: session.node },
                     (None, None) => fresh(),
                 };
-                let whole = Expirable::Connection(connection.key);
+                let expirable = Expirable::Connection(connection.key);
                 // the session may have been left before its connection became a user's
-                if let Some(whole) = self.known(whole) {
-                    check_owner(whole.user.as_deref(), user)?;
+                if let Some(expirable) = self.known(expirable) {
+                    check_owner(expirable.user.as_deref(), user)?;
                 }
-                if !self.ends(&[whole]) {
+                if !self.ends(&[expirable]) {
                     return Ok(Membership {
                         session,
                         connection,
@@ -139,9 +139,9 @@ impl PageAccess {
     }
 
     /// Whether one of these is ending. No page joins an ending entity, even with a valid proof.
-    pub(super) fn ends(&self, lasting: &[Expirable]) -> bool {
+    pub(super) fn ends(&self, expirable: &[Expirable]) -> bool {
         let view = self.store.registry.view();
-        lasting.iter().any(|of| view.is_ending(*of))
+        expirable.iter().any(|of| view.is_ending(*of))
     }
 
     /// A session or connection that has pages or can still be joined. Combines this node's own pages and the view,
@@ -173,8 +173,8 @@ impl PageAccess {
     /// this node sees.
     pub(super) fn check_return(&self, claims: &PageClaims, user: Option<&str>) -> Result<(), Close> {
         check_owner(claims.user.as_deref(), user)?;
-        let whole = [Expirable::Session(claims.session), Expirable::Connection(claims.connection)];
-        for known in whole.into_iter().filter_map(|of| self.known(of)) {
+        let expirable = [Expirable::Session(claims.session), Expirable::Connection(claims.connection)];
+        for known in expirable.into_iter().filter_map(|of| self.known(of)) {
             check_owner(known.user.as_deref(), user)?;
         }
         Ok(())
@@ -198,7 +198,7 @@ impl PageAccess {
 
     /// The user that the connection belongs to by now, for a page that brings no user and so may not stay. Called after
     /// the page's row was written.
-    pub(super) async fn overtaken_by(
+    pub(super) async fn other_owner(
         &self,
         connection: Key,
         claims: Option<&PageClaims>,
@@ -207,7 +207,7 @@ impl PageAccess {
         if user.is_some() || !is_anonymous(claims) {
             return Ok(None);
         }
-        self.store.registry.owner(connection).await.map_err(|_| cut_off(&self.store.timing))
+        self.store.registry.owner(connection).await.map_err(|_| unavailable(&self.store.timing))
     }
 
     /// Checks that a user may have `more` additional pages, as far as this node sees.

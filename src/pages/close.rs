@@ -45,7 +45,7 @@ pub struct CloseOutcome {
 /// Closes the pages of this node, for a time-out or a request.
 pub struct PageCloser {
     pub(super) store: Arc<PageStore>,
-    pub(super) post: PeerClient,
+    pub(super) peers: PeerClient,
 }
 
 impl PageCloser {
@@ -71,7 +71,7 @@ impl PageCloser {
 
     /// Removes a page that has left this node from the cluster. A row without a page would otherwise stay for as long
     /// as this node runs. A session or connection without other pages is idle from here on.
-    pub(super) async fn remove_from_cluster(&self, page: &Page, last: LastOf, farewell: RemovalKind) {
+    pub(super) async fn remove_from_cluster(&self, page: &Page, last: LastOf, removal_kind: RemovalKind) {
         self.store.watching.leave(page);
         // other pages that are still here may have no row yet
         let alone = self.store.incarnations.is_rewriting();
@@ -86,7 +86,7 @@ impl PageCloser {
                 last_of_session: alone || last.of_session,
                 last_of_connection: alone || last.of_connection,
             };
-            match self.store.registry.leave(&leaving, farewell).await {
+            match self.store.registry.leave(&leaving, removal_kind).await {
                 Ok(()) | Err(WriteError::Invalid) => return,
                 // the row may have been written once more before the page left, with or without a result
                 Err(WriteError::Conflict { .. }) => match self.store.own_row(page).await {
@@ -119,9 +119,9 @@ impl PageCloser {
         };
         let holders: Vec<Holder> =
             self.store.registry.view().nodes().into_iter().map(|(holder, _)| holder).collect();
-        let answers = join_all(holders.iter().map(|holder| self.close_at(*holder, &scope))).await;
+        let replies = join_all(holders.iter().map(|holder| self.close_at(*holder, &scope))).await;
         let mut outcome = CloseOutcome::default();
-        for (holder, closed) in holders.iter().zip(answers) {
+        for (holder, closed) in holders.iter().zip(replies) {
             outcome.count(holder.node, closed);
         }
         let silent = pages.into_iter().filter(|(_, node)| outcome.unreachable.contains(node));
@@ -150,7 +150,7 @@ impl PageCloser {
                 RowLookup::Nothing => return Ok(Some(outcome).filter(|outcome| outcome.closed > 0)),
             };
             let holder = Holder { node: row.node, epoch: row.epoch };
-            if self.store.registry.view().lives(holder) {
+            if self.store.registry.view().is_alive(holder) {
                 let scope = Scope::Page(Address { key: page, node: row.node });
                 outcome.count(row.node, self.close_at(holder, &scope).await);
                 if !outcome.unreachable.is_empty() {
@@ -158,8 +158,8 @@ impl PageCloser {
                     return Ok(Some(outcome));
                 }
             } else {
-                let whole = PageRemoval::whole(page, &row, rev);
-                match self.store.registry.leave(&whole, RemovalKind::Unregister).await {
+                let removal = PageRemoval::of_row(page, &row, rev);
+                match self.store.registry.leave(&removal, RemovalKind::Unregister).await {
                     Ok(()) => outcome.closed += 1,
                     Err(WriteError::Conflict { .. }) => {}
                     Err(_) => return Err(CommandError::unavailable()),
@@ -178,8 +178,8 @@ impl PageCloser {
         for _ in 0..ATTEMPTS {
             let written = match self.look_up(page).await? {
                 RowLookup::Page(row, rev) => {
-                    let whole = PageRemoval::whole(page, &row, rev);
-                    self.store.registry.leave(&whole, RemovalKind::Unregister).await
+                    let removal = PageRemoval::of_row(page, &row, rev);
+                    self.store.registry.leave(&removal, RemovalKind::Unregister).await
                 }
                 // the row was swept meanwhile
                 RowLookup::Nothing => self.store.registry.write_tombstone(page).await,
@@ -201,8 +201,8 @@ impl PageCloser {
         }
         let request = ClosePages { scope: scope.clone() };
         // the node writes a row for each of its pages before it replies
-        let post = self.post.within(self.store.timing.call);
-        match post.ask(holder, &request, telemetry::current_trace()).await {
+        let peers = self.peers.within(self.store.timing.call);
+        match peers.request(holder, &request, telemetry::current_trace()).await {
             Ok(closed) => Some(closed.pages),
             Err(error) => {
                 tracing::warn!(node = %holder.node, %error, "a node did not report the pages that it closed");
@@ -222,15 +222,15 @@ impl PageCloser {
         }
         let count = closed.len() as u64;
         let departing = stream::iter(closed);
-        let depart = async |(page, last): (Arc<Page>, LastOf)| {
+        let remove = async |(page, last): (Arc<Page>, LastOf)| {
             self.remove_from_cluster(&page, last, RemovalKind::Unregister).await
         };
-        departing.for_each_concurrent(WRITERS, depart).await;
+        departing.for_each_concurrent(WRITERS, remove).await;
         count
     }
 
-    /// Closes the pages of an ending session or connection, also if this node was not asked to close them.
-    pub(super) fn notice_ending(self: &Arc<Self>, ending: Expirable) {
+    /// Closes the pages of an ending session or connection, also if this node got no request to close them.
+    pub(super) fn on_ending(self: &Arc<Self>, ending: Expirable) {
         let scope = match ending {
             Expirable::Session(key) => Scope::Session(key),
             Expirable::Connection(key) => Scope::Connection(key),
@@ -242,7 +242,7 @@ impl PageCloser {
     }
 
     /// Closes a page that another node unregistered while it could not reach this node.
-    pub(super) fn notice_unregistered(&self, page: Key, rev: u64) {
+    pub(super) fn on_unregistered(&self, page: Key, rev: u64) {
         if let Some(page) = self.store.hub.page(page)
             && page.is_owned()
             && page.version().rev < rev
@@ -257,9 +257,9 @@ impl PageCloser {
 impl CloseOutcome {
     fn count(&mut self, node: NodeNumber, closed: Option<u64>) {
         self.closed += closed.unwrap_or(0);
-        let said = if closed.is_some() { &mut self.nodes } else { &mut self.unreachable };
-        if !said.contains(&node) {
-            said.push(node);
+        let nodes = if closed.is_some() { &mut self.nodes } else { &mut self.unreachable };
+        if !nodes.contains(&node) {
+            nodes.push(node);
         }
     }
 }

@@ -67,11 +67,11 @@ pub struct LocalPush {
 }
 
 impl LocalPush {
-    pub(super) fn count(&mut self, met: PushOutcome) {
-        match met {
+    pub(super) fn count(&mut self, outcome: PushOutcome) {
+        match outcome {
             PushOutcome::Reached => self.reach.reached += 1,
             PushOutcome::Held => self.reach.held += 1,
-            PushOutcome::Forwarded(told) => self.forwarded.push(told),
+            PushOutcome::Forwarded(reply) => self.forwarded.push(reply),
             PushOutcome::Missed => {}
         }
     }
@@ -79,9 +79,9 @@ impl LocalPush {
     /// The counts, after the other nodes have reported theirs.
     pub async fn await_forwarded(self) -> PushCounts {
         let mut reach = self.reach;
-        for told in self.forwarded {
+        for reply in self.forwarded {
             // an error means that the other node did not reply, so no page there is known to have received it
-            reach += told.await.unwrap_or_default();
+            reach += reply.await.unwrap_or_default();
         }
         reach
     }

@@ -36,7 +36,7 @@ pub enum LoginError {
 pub struct PageLogin {
     pub(super) store: Arc<PageStore>,
     pub(super) access: PageAccess,
-    pub(super) post: PeerClient,
+    pub(super) peers: PeerClient,
 }
 
 impl PageLogin {
@@ -63,7 +63,7 @@ impl PageLogin {
         let others: Vec<Holder> = self.store.registry.view().holders(&scope);
         for other in others.into_iter().filter(|holder| Some(*holder) != own) {
             let request = IdentifyPages { connection, user: user.to_string() };
-            if let Err(error) = self.post.ask(other, &request, telemetry::current_trace()).await {
+            if let Err(error) = self.peers.request(other, &request, telemetry::current_trace()).await {
                 tracing::warn!(node = %other.node, %error, "a node was not notified of a login; it will see the owner row");
             }
         }
@@ -79,7 +79,7 @@ impl PageLogin {
     }
 
     /// Assigns the pages of a connection to the user that it now belongs to, perhaps after a login at another node.
-    pub(super) fn notice_owner(self: &Arc<Self>, connection: Key, user: String) {
+    pub(super) fn on_owner(self: &Arc<Self>, connection: Key, user: String) {
         if self.store.hub.has_pages(&Scope::Connection(connection)) {
             let this = self.clone();
             tokio::spawn(async move { this.identify_here(connection, &Arc::from(user)).await });
@@ -114,7 +114,7 @@ impl PageLogin {
             tracing::warn!(page = %page.key(), "page closed: its user could not be written");
             page.leave(None, Close::new(CloseCode::HeldElsewhere, "the page's user is not known here"));
             self.store.hub.remove(page);
-            self.store.watching.departed(page.key());
+            self.store.watching.remove_page(page.key());
         }
     }
 }

@@ -30,7 +30,7 @@ const FORWARDS: u32 = 8;
 /// Moves pages between this node and others.
 pub struct PageMigrator {
     pub(super) store: Arc<PageStore>,
-    pub(super) post: PeerClient,
+    pub(super) peers: PeerClient,
     pub(super) closer: Arc<PageCloser>,
 }
 
@@ -45,9 +45,9 @@ impl PageMigrator {
         row: PageRow,
         seq: u64,
     ) -> Result<AttachKind, Close> {
-        let handed = self.ask_for(page, holder, old, row.generation, seq).await;
+        let handed = self.request_handover(page, holder, old, row.generation, seq).await;
         let installed = handed.is_some_and(|handed| page.install(&handed));
-        if let Err(error) = self.forget_old_holder(holder, page, row).await {
+        if let Err(error) = self.clear_old_holder(holder, page, row).await {
             let lost = error == RowError::Lost;
             if installed && !lost {
                 // the frames exist only on this node: the page waits for the client's next resume
@@ -60,7 +60,7 @@ impl PageMigrator {
                 page.leave(None, RESUME_CONFLICT);
                 self.store.hub.remove(page);
                 if !lost {
-                    self.store.disown(page.key(), generation, false);
+                    self.store.remove_unclaimed_row(page.key(), generation, false);
                 }
             }
             return Err(refused(error, &self.store.timing));
@@ -70,12 +70,7 @@ impl PageMigrator {
     }
 
     /// Rewrites the row without the old holder, so that only this node owns the page.
-    async fn forget_old_holder(
-        &self,
-        holder: Holder,
-        page: &Arc<Page>,
-        row: PageRow,
-    ) -> Result<(), RowError> {
+    async fn clear_old_holder(&self, holder: Holder, page: &Arc<Page>, row: PageRow) -> Result<(), RowError> {
         loop {
             // the page may have got a user meanwhile
             let (known, place) = (page.version(), page.place());
@@ -91,7 +86,7 @@ impl PageMigrator {
         }
     }
 
-    async fn ask_for(
+    async fn request_handover(
         &self,
         page: &Page,
         own: Holder,
@@ -101,8 +96,8 @@ impl PageMigrator {
     ) -> Option<HandedOver> {
         let rev = page.version().rev;
         let request = HandoverRequest { page: page.key(), to: own.node, generation, rev, seq };
-        let answer = self.post.ask(old, &request, telemetry::current_trace());
-        match tokio::time::timeout(self.store.timing.handover, answer).await {
+        let reply = self.peers.request(old, &request, telemetry::current_trace());
+        match tokio::time::timeout(self.store.timing.handover, reply).await {
             Ok(Ok(HandoverReply::Complete(handed))) => Some(handed),
             Ok(Ok(HandoverReply::Incomplete | HandoverReply::Unknown)) => None,
             other => {
@@ -115,18 +110,18 @@ impl PageMigrator {
     /// Whether the holder of a page knows that its client has the newest token. `false` when the holder does not reply.
     pub(super) async fn is_confirmed(&self, page: Key, row: &PageRow) -> bool {
         let holder = Holder { node: row.node, epoch: row.epoch };
-        if !self.store.registry.view().lives(holder) {
+        if !self.store.registry.view().is_alive(holder) {
             return false;
         }
-        let answer = self.post.ask(holder, &PageStatusQuery { page }, telemetry::current_trace()).await;
-        answer == Ok(Some(PageStatus { generation: row.generation, confirmed: true }))
+        let reply = self.peers.request(holder, &PageStatusQuery { page }, telemetry::current_trace()).await;
+        reply == Ok(Some(PageStatus { generation: row.generation, confirmed: true }))
     }
 
     /// The generation of a page and whether its token is confirmed, for another node.
     pub fn status(&self, page: Key) -> Option<PageStatus> {
         let known = self.store.hub.page(page).filter(|page| page.is_owned())?.version();
         // no client has the token of a generation when the result of its row write was lost
-        let confirmed = known.confirmed && known.told == known.generation;
+        let confirmed = known.confirmed && known.issued == known.generation;
         Some(PageStatus { generation: known.generation, confirmed })
     }
 
@@ -145,7 +140,7 @@ impl PageMigrator {
     /// Applies a row write. If the row gives the page to another node and this node still holds the page, then the
     /// handover request was lost. The client has already received a reset, so frames that still arrive here are
     /// forwarded.
-    pub(super) fn notice_row(self: &Arc<Self>, page: Key, row: &PageRow, rev: u64) {
+    pub(super) fn on_row(self: &Arc<Self>, page: Key, row: &PageRow, rev: u64) {
         if self.store.lease.holder().is_some_and(|own| own.node != row.node)
             && let Some(page) = self.store.hub.page(page)
         {
@@ -166,7 +161,7 @@ impl PageMigrator {
         seq: u64,
     ) -> Option<Handover> {
         let (handover, forwarding) = page.freeze(to, generation, rev, seq)?;
-        self.store.watching.departed(page.key());
+        self.store.watching.remove_page(page.key());
         tokio::spawn(self.clone().forward(page.key(), forwarding));
         tokio::spawn(self.clone().drop_frozen_after_window(page));
         Some(handover)
@@ -175,20 +170,20 @@ impl PageMigrator {
     /// Forwards one frame at a time, so that the frames keep their order.
     async fn forward(self: Arc<Self>, page: Key, mut forwarding: Forwarding) {
         let address = Address { key: page, node: forwarding.to };
-        while let Some(ForwardedFrame { tail, met }) = forwarding.frames.recv().await {
+        while let Some(ForwardedFrame { tail, counts }) = forwarding.frames.recv().await {
             let frames = tail.to_frame().into_iter().collect();
             let request = ForwardedFrames { page, frames };
-            let mut answer = self.post.ask_page(address, &request, telemetry::current_trace()).await;
+            let mut reply = self.peers.request_page(address, &request, telemetry::current_trace()).await;
             for _ in 0..FORWARDS {
-                if !matches!(answer, Err(PeerError::Gone)) {
+                if !matches!(reply, Err(PeerError::Gone)) {
                     break;
                 }
                 // the new node has no connection now: nothing has arrived there, so the frame may be sent again
                 tokio::time::sleep(self.store.timing.handover / 4).await;
-                answer = self.post.ask_page(address, &request, telemetry::current_trace()).await;
+                reply = self.peers.request_page(address, &request, telemetry::current_trace()).await;
             }
-            match answer {
-                Ok(Some(reach)) => drop(met.send(reach)),
+            match reply {
+                Ok(Some(reach)) => drop(counts.send(reach)),
                 other => tracing::warn!(node = %address.node, ?other, "a frame for a moved page is lost"),
             }
         }

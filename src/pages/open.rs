@@ -17,7 +17,9 @@ use super::access::{PageAccess, check_generation, check_owner, is_anonymous};
 use super::close::PageCloser;
 use super::migrate::PageMigrator;
 use super::page::{AttachKind, AttachmentId, Membership, Page, RegisteredState};
-use super::refusal::{EXPIRED, NO_PROOF, NOT_AUTHENTICATED, RESUME_CONFLICT, UNREGISTERED, cut_off, refused};
+use super::refusal::{
+    EXPIRED, NO_PROOF, NOT_AUTHENTICATED, RESUME_CONFLICT, UNREGISTERED, refused, unavailable,
+};
 use super::request::OpenRequest;
 use super::rows::RowError;
 use super::store::{Options, PageStore};
@@ -55,11 +57,11 @@ impl PageOpener {
     /// The [`Close`] that the socket must send, for example `forbidden` without a valid token, or
     /// `overloaded` while the cluster is unavailable.
     pub async fn open(&self, open: OpenRequest) -> Result<Opened, Close> {
-        let holder = self.store.lease.holder().ok_or_else(|| self.cut_off())?;
+        let holder = self.store.lease.holder().ok_or_else(|| self.unavailable())?;
         let claims = match &open.hello.resume {
             None => None,
             Some(resume) => {
-                let claims = self.tokens.verify(&resume.token).await.map_err(|_| self.cut_off())?;
+                let claims = self.tokens.verify(&resume.token).await.map_err(|_| self.unavailable())?;
                 Some((claims.ok_or(NO_PROOF)?, resume.seq))
             }
         };
@@ -99,12 +101,12 @@ impl PageOpener {
         let row = self.store.row(holder, 1, &place, unix_ms(), &open.agent);
         let rev = self.store.registry.write(key, &row, Precondition::Absent).await.map_err(|error| {
             if error == WriteError::Unknown {
-                self.store.disown(key, row.generation, true);
+                self.store.remove_unclaimed_row(key, row.generation, true);
             }
             self.refused(error)
         })?;
         let page = self.adopt_page(key, rev, &row, false);
-        self.stay(&page, claims, user, RemovalKind::Forget).await?;
+        self.check_owner_again(&page, claims, user, RemovalKind::Forget).await?;
         self.attach(holder, page, AttachKind::New).ok_or(RESUME_CONFLICT)
     }
 
@@ -152,12 +154,12 @@ impl PageOpener {
     ) -> Result<Option<Opened>, Close> {
         let known = page.version();
         check_owner(known.user.as_deref(), open.user.as_deref())?;
-        check_generation(claims.generation, known.told, known.confirmed)?;
+        check_generation(claims.generation, known.issued, known.confirmed)?;
         let (connection, user) = (page.connection().key, open.user.as_deref());
         let anonymous = Some(claims).filter(|_| known.user.is_none());
         self.access.claim_for(connection, anonymous, user).await?;
         let place = Membership { user: known.user.clone().or_else(|| open.user.clone()), ..page.place() };
-        let generation = known.generation.max(known.told + 1);
+        let generation = known.generation.max(known.issued + 1);
         page.will_write(generation);
         let row = self.store.row(holder, generation, &place, page.opened(), &open.agent);
         let rev = match self.store.write_row(page, &known, &row).await {
@@ -166,7 +168,7 @@ impl PageOpener {
             Err(error) => return Err(self.refused(error)),
         };
         self.store.set_row_and_user(page, rev, generation, place.user);
-        if self.access.overtaken_by(connection, anonymous, user).await?.is_some() {
+        if self.access.other_owner(connection, anonymous, user).await?.is_some() {
             // the page stays: it gets its user in a moment
             return Err(NOT_AUTHENTICATED);
         }
@@ -186,12 +188,12 @@ impl PageOpener {
         let (found, overtaken) = tokio::join!(
             self.store.registry.find(claims.page),
             // checked before the page is taken from its holder
-            self.access.overtaken_by(claims.connection, Some(claims), user)
+            self.access.other_owner(claims.connection, Some(claims), user)
         );
         if overtaken?.is_some() {
             return Err(NOT_AUTHENTICATED);
         }
-        let found = match found.map_err(|_| self.cut_off())? {
+        let found = match found.map_err(|_| self.unavailable())? {
             RowLookup::Page(row, rev) => Some((row, rev)),
             RowLookup::Nothing => None,
             RowLookup::Unregistered => return Err(UNREGISTERED),
@@ -210,9 +212,9 @@ impl PageOpener {
         check_generation(claims.generation, generation, confirmed)?;
         let anonymous = Some(claims).filter(|_| owner.is_none());
         self.access.claim_for(claims.connection, anonymous, user).await?;
-        let lives = |holder| self.store.registry.view().lives(holder);
+        let is_alive = |holder| self.store.registry.view().is_alive(holder);
         let found = found.as_ref().map(|(row, rev)| (&**row, *rev));
-        let plan = Takeover::plan(found, claims, holder, open.user.as_ref(), lives, unix_ms());
+        let plan = Takeover::plan(found, claims, holder, open.user.as_ref(), is_alive, unix_ms());
         self.take(holder, claims, seq, plan, &open.agent).await
     }
 
@@ -232,36 +234,36 @@ impl PageOpener {
             Err(WriteError::Conflict { .. }) => return Ok(None),
             Err(error) => {
                 if error == WriteError::Unknown {
-                    self.store.disown(claims.page, plan.generation, false);
+                    self.store.remove_unclaimed_row(claims.page, plan.generation, false);
                 }
                 return Err(self.refused(error));
             }
         };
         let page = self.adopt_page(claims.page, rev, &row, plan.has_copies);
         // another node may still have a copy and must see the removal
-        let farewell = if plan.has_copies { RemovalKind::Unregister } else { RemovalKind::Forget };
-        self.stay(&page, Some(claims), row.user.as_deref(), farewell).await?;
-        let arrival = match plan.old {
+        let removal_kind = if plan.has_copies { RemovalKind::Unregister } else { RemovalKind::Forget };
+        self.check_owner_again(&page, Some(claims), row.user.as_deref(), removal_kind).await?;
+        let kind = match plan.old {
             None => AttachKind::Elsewhere,
             Some(old) => self.migrator.take_over(holder, &page, old, row, seq).await?,
         };
-        match (plan.old, self.attach(holder, page, arrival)) {
+        match (plan.old, self.attach(holder, page, kind)) {
             (Some(_), None) => Err(RESUME_CONFLICT),
             (_, opened) => Ok(opened),
         }
     }
 
     /// Keeps a page after this node has written its row, unless the connection has become a user's meanwhile.
-    async fn stay(
+    async fn check_owner_again(
         &self,
         page: &Arc<Page>,
         claims: Option<&PageClaims>,
         user: Option<&str>,
-        farewell: RemovalKind,
+        removal_kind: RemovalKind,
     ) -> Result<(), Close> {
-        match self.access.overtaken_by(page.connection().key, claims, user).await {
+        match self.access.other_owner(page.connection().key, claims, user).await {
             Ok(None) => Ok(()),
-            Ok(Some(owner)) => Err(self.turn_away(page, &owner, farewell)),
+            Ok(Some(owner)) => Err(self.reject(page, &owner, removal_kind)),
             Err(close) => {
                 // as after an incomplete handover: the client's next resume decides
                 page.leave(None, RESUME_CONFLICT);
@@ -273,14 +275,14 @@ impl PageOpener {
 
     /// Removes a page right after its row was written, because its connection now belongs to this user. Returns the
     /// close for its socket.
-    fn turn_away(&self, page: &Arc<Page>, owner: &str, farewell: RemovalKind) -> Close {
+    fn reject(&self, page: &Arc<Page>, owner: &str, removal_kind: RemovalKind) -> Close {
         let known = page.version();
         // a session or connection that becomes idle without this page keeps its owner
         self.store.set_row_and_user(page, known.rev, known.generation, self.store.intern(Some(owner)));
         page.leave(None, NOT_AUTHENTICATED);
         if let Some(last) = self.store.hub.remove(page) {
             let (closer, page) = (self.closer.clone(), page.clone());
-            tokio::spawn(async move { closer.remove_from_cluster(&page, last, farewell).await });
+            tokio::spawn(async move { closer.remove_from_cluster(&page, last, removal_kind).await });
         }
         NOT_AUTHENTICATED
     }
@@ -301,19 +303,19 @@ impl PageOpener {
         let page = Arc::new(page);
         // this node still has a stale copy: freeze it, so that the frames it took since are forwarded like other late
         // frames
-        if let Some(stale) = self.store.hub.page(key).filter(|stale| stale.is_owned()) {
-            self.migrator.freeze(stale, row.node, row.generation, rev, u64::MAX);
+        if let Some(old_copy) = self.store.hub.page(key).filter(|old_copy| old_copy.is_owned()) {
+            self.migrator.freeze(old_copy, row.node, row.generation, rev, u64::MAX);
         }
         self.store.hub.insert(page.clone());
         page
     }
 
     /// Gives the page to a socket; `None` when the page has left this node.
-    fn attach(&self, holder: Holder, page: Arc<Page>, arrival: AttachKind) -> Option<Opened> {
+    fn attach(&self, holder: Holder, page: Arc<Page>, kind: AttachKind) -> Option<Opened> {
         let mut recovered = ResumeOutcome::New;
         let issued = unix_ms() / 1000;
         page.set_token_given(issued);
-        let ticket = page.attach(arrival, |state| {
+        let ticket = page.attach(kind, |state| {
             recovered = state.recovered;
             let token = self.tokens.issue(&page, state.generation, state.user.as_deref(), issued);
             registered(&self.store.options, holder, &page, &state, &token)
@@ -325,8 +327,8 @@ impl PageOpener {
         refused(error, &self.store.timing)
     }
 
-    fn cut_off(&self) -> Close {
-        cut_off(&self.store.timing)
+    fn unavailable(&self) -> Close {
+        unavailable(&self.store.timing)
     }
 }
 

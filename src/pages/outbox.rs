@@ -55,7 +55,7 @@ pub(super) struct OutboxSnapshot {
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     /// Frames outside the sequence, for the present socket only. They leave first.
-    notices: VecDeque<FrameBody>,
+    unsequenced: VecDeque<FrameBody>,
     /// First the `sent` frames that have left, the last of them numbered `last`, then the frames that wait for a
     /// number. Both share one queue because leaving is the most frequent operation: it moves a counter and no frame.
     frames: VecDeque<FrameBody>,
@@ -83,14 +83,14 @@ impl Outbox {
     }
 
     /// Adds a frame outside the sequence.
-    pub(super) fn notice(&mut self, tail: FrameBody) {
-        self.notices.push_back(tail);
+    pub(super) fn push_unsequenced(&mut self, tail: FrameBody) {
+        self.unsequenced.push_back(tail);
     }
 
     /// Passes the next frame for the socket to `write`, with its number, or `None` for a frame outside the sequence.
     /// Returns `false` when there is no frame.
     pub(super) fn take(&mut self, budget: Budget, write: impl FnOnce(Option<u64>, &FrameBody)) -> bool {
-        if let Some(tail) = self.notices.pop_front() {
+        if let Some(tail) = self.unsequenced.pop_front() {
             write(None, &tail);
             return true;
         }
@@ -115,7 +115,7 @@ impl Outbox {
 
     /// Whether [`Outbox::take`] has no frame.
     pub(super) fn is_empty(&self) -> bool {
-        self.notices.is_empty() && self.again == 0 && !self.waits()
+        self.unsequenced.is_empty() && self.again == 0 && !self.waits()
     }
 
     /// Removes the frames up to `seq`, because the client has received them.
@@ -128,7 +128,7 @@ impl Outbox {
 
     /// Prepares the frames for a new socket of a client that has seen everything up to `seq`.
     pub(super) fn resume(&mut self, seq: u64) -> Resumed {
-        self.notices.clear();
+        self.unsequenced.clear();
         let first_kept = self.last - self.sent as u64;
         if self.lost || seq < first_kept || seq > self.last {
             self.reset();
@@ -205,7 +205,7 @@ impl Outbox {
 
     /// Frees empty queues, so that an idle page keeps no buffers.
     fn release_memory(&mut self) {
-        for queue in [&mut self.notices, &mut self.frames] {
+        for queue in [&mut self.unsequenced, &mut self.frames] {
             if queue.is_empty() && queue.capacity() > 0 {
                 *queue = VecDeque::new();
             }
@@ -241,7 +241,7 @@ mod tests {
     fn a_frame_without_a_number_goes_first_and_takes_none() {
         let mut outbox = Outbox::default();
         outbox.push(frame(1), BUDGET);
-        outbox.notice(crate::protocol::pong());
+        outbox.push_unsequenced(crate::protocol::pong());
         assert_eq!(take(&mut outbox, BUDGET).map(|(seq, _)| seq), Some(None));
         assert_eq!(take(&mut outbox, BUDGET).map(|(seq, _)| seq), Some(Some(1)));
         assert!(outbox.is_empty());
@@ -282,7 +282,7 @@ mod tests {
         outbox.push(frame(1), BUDGET);
         take(&mut outbox, BUDGET);
         outbox.acknowledge(1);
-        assert_eq!(outbox.frames.capacity() + outbox.notices.capacity(), 0);
+        assert_eq!(outbox.frames.capacity() + outbox.unsequenced.capacity(), 0);
     }
 
     #[derive(Debug, Clone)]

@@ -174,7 +174,7 @@ impl Page {
 
     /// Adds a frame outside the sequence, for the present socket only.
     pub fn push_unsequenced(&self, tail: FrameBody) {
-        if self.lock().notice(tail) {
+        if self.lock().push_unsequenced(tail) {
             self.changed.notify_one();
         }
     }
@@ -209,10 +209,10 @@ impl Page {
     /// this moment and is the first frame to leave.
     pub(super) fn attach(
         &self,
-        arrival: AttachKind,
+        kind: AttachKind,
         registered: impl FnOnce(RegisteredState) -> FrameBody,
     ) -> Option<AttachmentId> {
-        let ticket = self.lock().attach(arrival, registered)?;
+        let ticket = self.lock().attach(kind, registered)?;
         // wakes the old socket, which finds itself replaced; the new one takes before it waits
         self.changed.notify_waiters();
         Some(ticket)

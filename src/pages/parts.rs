@@ -39,11 +39,11 @@ pub struct Pages {
 
 impl Pages {
     /// The parts over one store.
-    pub fn new(store: PageStore, tokens: PageTokens, post: PeerClient) -> Self {
+    pub fn new(store: PageStore, tokens: PageTokens, peers: PeerClient) -> Self {
         let store = Arc::new(store);
         let access = PageAccess { store: store.clone() };
-        let closer = Arc::new(PageCloser { store: store.clone(), post: post.clone() });
-        let migrator = PageMigrator { store: store.clone(), post: post.clone(), closer: closer.clone() };
+        let closer = Arc::new(PageCloser { store: store.clone(), peers: peers.clone() });
+        let migrator = PageMigrator { store: store.clone(), peers: peers.clone(), closer: closer.clone() };
         let migrator = Arc::new(migrator);
         let opener = PageOpener {
             store: store.clone(),
@@ -52,7 +52,7 @@ impl Pages {
             closer: closer.clone(),
             migrator: migrator.clone(),
         };
-        let login = Arc::new(PageLogin { store: store.clone(), access, post });
+        let login = Arc::new(PageLogin { store: store.clone(), access, peers });
         let topics = PageTopics { store: store.clone() };
         let rewriter = RowRewriter { store: store.clone(), tokens: tokens.clone() };
         Self { store, tokens, opener, migrator, closer, login, topics, rewriter }
@@ -61,10 +61,10 @@ impl Pages {
     /// Applies an event of the registry.
     pub fn on_registry_event(&self, event: RegistryEvent) {
         match event {
-            RegistryEvent::Page(page, row, rev) => self.migrator.notice_row(page, &row, rev),
-            RegistryEvent::Unregistered(page, rev) => self.closer.notice_unregistered(page, rev),
-            RegistryEvent::Owned(connection, user) => self.login.notice_owner(connection, user),
-            RegistryEvent::Ending(ending) => self.closer.notice_ending(ending),
+            RegistryEvent::Page(page, row, rev) => self.migrator.on_row(page, &row, rev),
+            RegistryEvent::Unregistered(page, rev) => self.closer.on_unregistered(page, rev),
+            RegistryEvent::Owned(connection, user) => self.login.on_owner(connection, user),
+            RegistryEvent::Ending(ending) => self.closer.on_ending(ending),
         }
     }
 }

@@ -39,11 +39,11 @@ pub struct Pusher {
     hub: Arc<Hub>,
     registry: Registry,
     lease: NodeLease,
-    post: PeerClient,
+    peers: PeerClient,
     /// How long a delivery waits until this node has applied the rows that the sender has seen.
-    patience: Duration,
+    view_wait: Duration,
     /// The last applied revision of the view when such a wait timed out.
-    stood_at: Arc<AtomicU64>,
+    stalled_at: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
 }
 
@@ -53,12 +53,12 @@ impl Pusher {
         hub: Arc<Hub>,
         registry: Registry,
         lease: NodeLease,
-        post: PeerClient,
+        peers: PeerClient,
         timing: Timing,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let stood_at = Arc::new(AtomicU64::new(u64::MAX));
-        Self { hub, registry, lease, post, patience: timing.view_wait, stood_at, metrics }
+        let stalled_at = Arc::new(AtomicU64::new(u64::MAX));
+        Self { hub, registry, lease, peers, view_wait: timing.view_wait, stalled_at, metrics }
     }
 
     /// Sends a message to the pages of a scope.
@@ -94,11 +94,12 @@ impl Pusher {
         let mut others = self.recipients(&mut delivery);
         others.retain(|holder| *holder != own);
         let here = self.local(&delivery);
-        let asked = others.iter().map(|holder| self.post.ask(*holder, &delivery, telemetry::current_trace()));
-        let (here, answers) = tokio::join!(here.await_forwarded(), join_all(asked));
+        let requests =
+            others.iter().map(|holder| self.peers.request(*holder, &delivery, telemetry::current_trace()));
+        let (here, replies) = tokio::join!(here.await_forwarded(), join_all(requests));
         let mut outcome = PushReport { reach: here, nodes: vec![own.node], unreachable: Vec::new() };
-        for (holder, answer) in others.iter().zip(answers) {
-            match answer {
+        for (holder, reply) in others.iter().zip(replies) {
+            match reply {
                 Ok(Some(reach)) => {
                     outcome.reach += reach;
                     outcome.nodes.push(holder.node);
@@ -126,7 +127,7 @@ impl Pusher {
         address: Address,
         mut delivery: PageMessage,
     ) -> Result<PushReport, CommandError> {
-        let first = self.ask_page(own, address, &delivery).await?;
+        let first = self.request_page(own, address, &delivery).await?;
         if !matches!(first, Err(PeerError::Gone) | Ok(None)) {
             return Ok(page_outcome(address.node, first));
         }
@@ -136,13 +137,13 @@ impl Pusher {
             None => Ok(page_outcome(address.node, first)),
             Some(moved) => {
                 delivery.to = Scope::Page(moved);
-                let second = self.ask_page(own, moved, &delivery).await?;
+                let second = self.request_page(own, moved, &delivery).await?;
                 Ok(page_outcome(moved.node, second))
             }
         }
     }
 
-    async fn ask_page(
+    async fn request_page(
         &self,
         own: Holder,
         address: Address,
@@ -154,9 +155,9 @@ impl Pusher {
                 None => None,
             }));
         }
-        match self.post.ask_page(address, delivery, telemetry::current_trace()).await {
+        match self.peers.request_page(address, delivery, telemetry::current_trace()).await {
             Err(PeerError::TooLarge) => Err(too_large()),
-            answer => Ok(answer),
+            reply => Ok(reply),
         }
     }
 
@@ -172,15 +173,15 @@ impl Pusher {
     pub fn receive_job(&self, note: &JobNotification) -> Option<LocalPush> {
         let page = self.hub.page(note.page)?;
         let tail = FrameBody::job(note);
-        let met = match note.news {
+        let outcome = match note.news {
             JobUpdate::Progress(_) => page.push_job_update(note.job, note.frame.get(), &tail),
             JobUpdate::Ended(_) => page.deliver_job_result(note.job, note.frame.get(), &tail),
         };
-        if matches!(met, PushOutcome::Missed) {
+        if matches!(outcome, PushOutcome::Missed) {
             return None;
         }
         let mut pushed = LocalPush::default();
-        pushed.count(met);
+        pushed.count(outcome);
         Some(pushed)
     }
 
@@ -228,16 +229,16 @@ impl Pusher {
     pub async fn wait_for_view(&self, delivery: &PageMessage) {
         let applied = self.registry.view().applied();
         let Some(seen) = delivery.seen.filter(|seen| *seen > applied) else { return };
-        if self.stood_at.load(Ordering::Relaxed) != applied
-            && timeout(self.patience, self.registry.reached(seen)).await.is_err()
+        if self.stalled_at.load(Ordering::Relaxed) != applied
+            && timeout(self.view_wait, self.registry.reached(seen)).await.is_err()
         {
-            self.stood_at.store(self.registry.view().applied(), Ordering::Relaxed);
+            self.stalled_at.store(self.registry.view().applied(), Ordering::Relaxed);
         }
     }
 }
 
-fn page_outcome(node: NodeNumber, answer: Result<Option<PushCounts>, PeerError>) -> PushReport {
-    match answer {
+fn page_outcome(node: NodeNumber, reply: Result<Option<PushCounts>, PeerError>) -> PushReport {
+    match reply {
         Ok(Some(reach)) => PushReport { reach, nodes: vec![node], unreachable: Vec::new() },
         // the node replied for its pages: it does not hold this one
         Ok(None) => PushReport { nodes: vec![node], ..PushReport::default() },

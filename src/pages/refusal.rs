@@ -17,12 +17,12 @@ pub(super) const EXPIRED: Close = Close::new(CloseCode::Forbidden, "the token of
 pub(super) const STALE_TOKEN: Close = Close::new(CloseCode::Replaced, "another socket holds this page");
 pub(super) const UNREGISTERED: Close = Close::new(CloseCode::Unregistered, "the server has removed this");
 pub(super) const RESUME_CONFLICT: Close =
-    Close::new(CloseCode::HeldElsewhere, "the page is being taken elsewhere");
+    Close::new(CloseCode::HeldElsewhere, "the page is moving to another node");
 const CLUSTER_UNAVAILABLE: Close = Close::new(CloseCode::Overloaded, "the cluster is unavailable");
 
 /// The close for an unavailable cluster. Clients reconnect at random times within the jitter, because all of them
 /// return when the cluster does.
-pub(super) fn cut_off(timing: &Timing) -> Close {
+pub(super) fn unavailable(timing: &Timing) -> Close {
     CLUSTER_UNAVAILABLE.after(timing.reconnect_jitter.mul_f64(rand::random()))
 }
 
@@ -30,6 +30,6 @@ pub(super) fn cut_off(timing: &Timing) -> Close {
 pub(super) fn refused(error: impl Into<RowError>, timing: &Timing) -> Close {
     match error.into() {
         RowError::Changed | RowError::Lost | RowError::Write(WriteError::Conflict { .. }) => RESUME_CONFLICT,
-        RowError::Write(WriteError::Unknown | WriteError::Down | WriteError::Invalid) => cut_off(timing),
+        RowError::Write(WriteError::Unknown | WriteError::Down | WriteError::Invalid) => unavailable(timing),
     }
 }

@@ -84,10 +84,10 @@ impl RowRewriter {
                 Err(error) => return Err(error),
             }
         }
-        tracing::info!(node = %holder.node, "a page was taken by another node meanwhile");
+        tracing::info!(node = %holder.node, "another node took over a page during the write");
         page.leave(None, Close::new(CloseCode::HeldElsewhere, "another node holds this page"));
         self.store.hub.remove(page);
-        self.store.watching.departed(page.key());
+        self.store.watching.remove_page(page.key());
         Ok(())
     }
 }

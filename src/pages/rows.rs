@@ -70,7 +70,7 @@ impl PageStore {
         if before.rev >= rev {
             return Ok(false);
         }
-        tracing::debug!(rev, "a page's row was written although its answer was lost");
+        tracing::debug!(rev, "a page's row was written although the response was lost");
         let user = self.intern(row.user.as_deref());
         self.set_row_and_user(page, rev, row.generation, user.clone());
         let topics: Vec<Arc<str>> = row.topics.iter().map(|topic| topic.as_str().into()).collect();
@@ -86,7 +86,7 @@ impl PageStore {
     /// Removes the row of a page that is not here, in case it was written although the result was lost. Keeps the row
     /// if the page has come here by then. The client of a `new` page does not know the page, so the removal starts at
     /// once; otherwise it starts after the resume window.
-    pub(super) fn disown(self: &Arc<Self>, page: Key, generation: u32, new: bool) {
+    pub(super) fn remove_unclaimed_row(self: &Arc<Self>, page: Key, generation: u32, new: bool) {
         let this = self.clone();
         tokio::spawn(async move {
             let wait = if new { Duration::ZERO } else { this.options.resume_window };
@@ -115,7 +115,7 @@ impl PageStore {
         }
         match self.registry.find(page).await.map_err(|Unavailable| WriteError::Down)? {
             RowLookup::Page(row, rev) if self.is_own(&row) && row.generation == generation => {
-                self.registry.leave(&PageRemoval::whole(page, &row, rev), RemovalKind::Forget).await
+                self.registry.leave(&PageRemoval::of_row(page, &row, rev), RemovalKind::Forget).await
             }
             RowLookup::Page(..) | RowLookup::Nothing | RowLookup::Unregistered => Ok(()),
         }

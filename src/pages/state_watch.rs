@@ -107,20 +107,20 @@ impl StateWatchers {
     }
 
     /// Stops following for a page that has moved to another node, which follows for it from here on.
-    pub(super) fn departed(&self, page: Key) {
+    pub(super) fn remove_page(&self, page: Key) {
         self.states.leave(page);
     }
 
     /// Delivers an update of the feed. The frame is encoded once for all pages that watch the same path.
-    pub fn tell(&self, delivery: &TreeNotification) {
+    pub fn publish(&self, delivery: &TreeNotification) {
         let tail = FrameBody::data(delivery);
-        let revision = match &delivery.news {
+        let revision = match &delivery.update {
             TreeUpdate::Snapshot { revision, .. } | TreeUpdate::Changed { revision, .. } => Some(*revision),
             TreeUpdate::Removed => None,
         };
         self.hub.each(&delivery.to, |page| {
             page.deliver_update(delivery.owner.level(), &delivery.path, revision, &tail);
         });
-        self.listeners.tell(delivery);
+        self.listeners.publish(delivery);
     }
 }

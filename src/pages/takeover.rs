@@ -1,6 +1,6 @@
 //! How this node takes a page that another node or an earlier incarnation of this node held. Pure.
 //!
-//! Owns: the next row of such a page, and which old holder is asked for its frames. Never: a write or a request.
+//! Owns: the next row of such a page, and which old holder hands its frames over. Never: a write or a request.
 
 use std::sync::Arc;
 
@@ -29,17 +29,17 @@ pub(super) struct Takeover {
 }
 
 impl Takeover {
-    /// Plans to take the page of these claims for a client of `user`. `lives`: whether a holder is alive, as far as this
-    /// node sees. `now`: milliseconds since the Unix epoch.
+    /// Plans to take the page of these claims for a client of `user`. `is_alive`: whether a holder is alive, as far as
+    /// this node sees. `now`: milliseconds since the Unix epoch.
     pub(super) fn plan(
         found: Option<(&PageRow, u64)>,
         claims: &PageClaims,
         holder: Holder,
         user: Option<&Arc<str>>,
-        lives: impl Fn(Holder) -> bool,
+        is_alive: impl Fn(Holder) -> bool,
         now: u64,
     ) -> Self {
-        let is_other = |old: &Holder| *old != holder && lives(*old);
+        let is_other = |old: &Holder| *old != holder && is_alive(*old);
         let user = |owner: Option<&str>| owner.map(Arc::from).or_else(|| user.cloned());
         let Some((row, rev)) = found else {
             let at = |key| Address { key, node: holder.node };
@@ -49,9 +49,9 @@ impl Takeover {
             let (expect, generation) = (Precondition::Absent, claims.generation + 1);
             return Self { expect, generation, old: None, has_copies: false, place, opened: now };
         };
-        let (old, generation) = to_ask(row, holder, claims);
+        let (old, generation) = handover_source(row, holder, claims);
         // an interrupted move has left frames of the page on two nodes, and they cannot be put in order again
-        let has_copies = [Some(stands(row)), row.prev].iter().flatten().any(is_other);
+        let has_copies = [Some(holder_of(row)), row.prev].iter().flatten().any(is_other);
         let place = Membership {
             session: row.session,
             connection: row.connection,
@@ -63,17 +63,17 @@ impl Takeover {
     }
 }
 
-fn stands(row: &PageRow) -> Holder {
+fn holder_of(row: &PageRow) -> Holder {
     Holder { node: row.node, epoch: row.epoch }
 }
 
 /// The holder that has the frames that the client missed, and the generation of the next row. A row of this node that
 /// still names the old holder is an earlier attempt with a lost result: it produced no page, and no client has its
 /// token.
-fn to_ask(row: &PageRow, holder: Holder, claims: &PageClaims) -> (Option<Holder>, u32) {
+fn handover_source(row: &PageRow, holder: Holder, claims: &PageClaims) -> (Option<Holder>, u32) {
     let (old, repeated) = match row.prev {
-        None => (Some(stands(row)), false),
-        Some(prev) if stands(row) == holder => (Some(prev), claims.generation + 1 == row.generation),
+        None => (Some(holder_of(row)), false),
+        Some(prev) if holder_of(row) == holder => (Some(prev), claims.generation + 1 == row.generation),
         Some(_) => (None, false),
     };
     (old, if repeated { row.generation } else { row.generation + 1 })

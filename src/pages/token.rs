@@ -115,7 +115,7 @@ impl PageTokens {
     pub(super) fn push_address(&self, page: &Page, node: NodeNumber) {
         let (version, issued) = (page.version(), unix_ms() / 1000);
         // of the generation that the client knows: no socket got a token of a later one
-        let token = self.issue(page, version.told, version.user.as_deref(), issued);
+        let token = self.issue(page, version.issued, version.user.as_deref(), issued);
         page.set_token_given(issued);
         page.push_unsequenced(FrameBody::address(Address { key: page.key(), node }, &token));
     }
@@ -160,7 +160,7 @@ mod tests {
             token = frame["token"].as_str().map(str::to_owned).or(token.take());
         });
         let claims = tokens.verify(&token.unwrap()).await.unwrap().unwrap();
-        assert_eq!((claims.page, claims.generation), (at.key, page.version().told));
+        assert_eq!((claims.page, claims.generation), (at.key, page.version().issued));
         assert_eq!(claims.generation, 1);
     }
 }

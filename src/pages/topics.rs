@@ -34,7 +34,7 @@ impl PageTopics {
         if !(1..=MAX_NAME).contains(&topic.len()) {
             return Err(CommandError::new(ErrorCode::Malformed, "a topic's name has 1 to 100 bytes"));
         }
-        self.retopic(page, |topics| {
+        self.rewrite_topics(page, |topics| {
             if topics.iter().any(|known| **known == *topic) {
                 return Ok(None);
             }
@@ -52,7 +52,7 @@ impl PageTopics {
     ///
     /// [`ErrorCode::Unavailable`] while the cluster is unavailable or the page moves to another node.
     pub async fn unsubscribe(&self, page: &Arc<Page>, topic: &str) -> Result<(), CommandError> {
-        self.retopic(page, |topics| {
+        self.rewrite_topics(page, |topics| {
             let left: Vec<Arc<str>> = topics.iter().filter(|known| ***known != *topic).cloned().collect();
             Ok((left.len() < topics.len()).then_some(left))
         })
@@ -60,7 +60,7 @@ impl PageTopics {
     }
 
     /// Writes the row with the topics that `change` returns; `None` changes nothing.
-    async fn retopic(
+    async fn rewrite_topics(
         &self,
         page: &Arc<Page>,
         change: impl Fn(&[Arc<str>]) -> Result<Option<Vec<Arc<str>>>, CommandError>,
@@ -83,6 +83,6 @@ impl PageTopics {
                 Err(RowError::Write(_)) => return Err(CommandError::unavailable()),
             }
         }
-        Err(CommandError::new(ErrorCode::Unavailable, "the page is on its way to another node"))
+        Err(CommandError::new(ErrorCode::Unavailable, "the page is moving to another node"))
     }
 }

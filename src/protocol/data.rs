@@ -73,7 +73,7 @@ impl<'a> UpdateMembers<'a> {
             changes: None,
             removed: false,
         };
-        match &notification.news {
+        match &notification.update {
             TreeUpdate::Snapshot { revision, value } => Self {
                 revision: Some(*revision),
                 snapshot: value.as_ref(),
@@ -126,9 +126,9 @@ mod tests {
     }
 
     /// Returns the event of an update, after checking that the frame has the same members behind its type.
-    fn text(news: TreeUpdate, of: &str) -> String {
+    fn text(update: TreeUpdate, of: &str) -> String {
         let owner = Entity::User("ann".into());
-        let notification = TreeNotification { owner, path: path(of), to: Arc::new([]), news };
+        let notification = TreeNotification { owner, path: path(of), to: Arc::new([]), update };
         let event = String::from_utf8(encode_update(&notification).to_vec()).unwrap();
         let frame = FrameBody::data(&notification);
         let members = frame.bytes().strip_prefix(br#""type":"data","#).unwrap();

@@ -6,10 +6,10 @@
 /// The most arrays and objects inside each other, the frame or body itself included.
 pub const MAX_DEPTH: usize = 64;
 
-/// What a refusal says.
+/// Message of a refusal.
 pub const TOO_DEEP: &str = "the JSON is nested deeper than 64 levels";
 
-/// Whether a JSON text is nested deeper than [`MAX_DEPTH`]. Of a text that is not JSON it says nothing.
+/// Whether a JSON text is nested deeper than [`MAX_DEPTH`]. The result for a text that is not JSON is undefined.
 pub fn is_too_deep(json: &[u8]) -> bool {
     // as many brackets close as open
     if json.len() <= 2 * MAX_DEPTH {

@@ -109,7 +109,7 @@ impl Target {
             Self::Topic(topic) => Scope::Topic(topic),
             Self::All(true) => Scope::All,
             Self::All(false) => {
-                return Err(CommandError::new(ErrorCode::Malformed, "all is true or absent"));
+                return Err(CommandError::new(ErrorCode::Malformed, "all must be true or absent"));
             }
         })
     }
@@ -282,7 +282,7 @@ impl ClientFrame {
 
     fn parse_kind(kind: Option<&str>, text: &[u8]) -> Result<Self, CommandError> {
         let Some(kind) = kind else {
-            return Err(CommandError::new(ErrorCode::Malformed, "a frame has a type"));
+            return Err(CommandError::new(ErrorCode::Malformed, "a frame must have a type"));
         };
         match kind {
             "auth" => read(text).map(Self::Auth),
@@ -303,7 +303,7 @@ impl ClientFrame {
             "unsubscribe" => read(text).map(Self::Unsubscribe),
             "ack" => read(text).map(Self::Ack),
             "ping" => Ok(Self::Ping),
-            "hello" => return Err(CommandError::new(ErrorCode::Malformed, "hello comes once")),
+            "hello" => return Err(CommandError::new(ErrorCode::Malformed, "hello must be sent only once")),
             _ => {
                 return Err(CommandError::new(ErrorCode::Unsupported, "this server does not know this type"));
             }

@@ -56,7 +56,7 @@ impl FrameBody {
     }
 }
 
-/// What a frame says of the job that it is about.
+/// The members of a frame that name its job.
 #[derive(Debug, Deserialize)]
 pub struct JobReference {
     r#type: String,

@@ -1,4 +1,4 @@
-//! JSON from elsewhere, and what is wrong with it in words for whoever wrote it.
+//! Reads JSON from clients and programs, and describes its errors in words for their authors.
 //!
 //! Owns: the way from a parser's error to a message: it names the member, and neither places in a text that was sent as
 //! one line, nor types of this program. Never: what a member means. Reading costs nothing more while nothing is wrong:
@@ -10,7 +10,7 @@ use serde_json::error::Category;
 /// The longest part of a refused text that its refusal repeats.
 const SHOWN: usize = 80;
 
-/// Reads JSON, or says what is wrong with it.
+/// Reads JSON, or returns a description of its error.
 pub fn read<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, String> {
     let error = match serde_json::from_slice(text) {
         Ok(value) => return Ok(value),
@@ -23,13 +23,13 @@ pub fn read<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, String> {
     };
     let message = error.to_string();
     Err(match error.classify() {
-        Category::Data => explain(&member, without_place(&message)),
+        Category::Data => explain(&member, without_position(&message)),
         Category::Eof => "this is not JSON: it ends too early".to_owned(),
-        Category::Syntax | Category::Io => format!("this is not JSON: {}", without_place(&message)),
+        Category::Syntax | Category::Io => format!("this is not JSON: {}", without_position(&message)),
     })
 }
 
-/// What a parser says of a member, as a sentence. `member` is its path, empty or `.` for the whole.
+/// Turns the parser's error about a member into a sentence. `member` is its path, empty or `.` for the whole.
 pub fn explain(member: &str, message: &str) -> String {
     let place = if matches!(member, "" | "." | "?") { String::new() } else { format!("{}: ", short(member)) };
     if let Some(name) = message.strip_prefix("missing field ") {
@@ -37,7 +37,7 @@ pub fn explain(member: &str, message: &str) -> String {
     }
     // these name the member themselves
     if let Some(name) = message.strip_prefix("duplicate field ") {
-        return format!("the member {} comes twice", quoted(name));
+        return format!("the member {} is given twice", quoted(name));
     }
     if let Some(rest) = message.strip_prefix("unknown field ") {
         return format!("the member {}", unknown(rest));
@@ -65,7 +65,7 @@ pub fn explain(member: &str, message: &str) -> String {
 }
 
 /// `… at line 1 column 19`: the place is of no use to a program, and the text was one line.
-fn without_place(message: &str) -> &str {
+fn without_position(message: &str) -> &str {
     let Some((what, place)) = message.rsplit_once(" at line ") else { return message };
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match place.split_once(" column ") {
@@ -79,7 +79,7 @@ fn unknown(rest: &str) -> String {
     match rest.split_once(", expected ") {
         Some((name, known)) => {
             let known = known.strip_prefix("one of ").unwrap_or(known).replace('`', "");
-            format!("{} is none of {}", quoted(name), known.replace(" or ", ", "))
+            format!("{} is not one of {}", quoted(name), known.replace(" or ", ", "))
         }
         None => format!("{} is not known here", quoted(rest.split(',').next().unwrap_or(rest))),
     }
@@ -107,11 +107,11 @@ fn given(found: &str) -> String {
 /// What is needed, in the words of JSON.
 fn wanted(expected: &str) -> String {
     let number = expected.strip_prefix(['u', 'i']).unwrap_or_default();
-    let whole = ["8", "16", "32", "64", "128", "size"].contains(&number);
+    let is_integer = ["8", "16", "32", "64", "128", "size"].contains(&number);
     let object = ["struct ", "a map", "map", "adjacently ", "internally "];
     let list = ["a sequence", "sequence", "a tuple", "tuple "];
     match expected {
-        _ if whole => "a whole number".to_owned(),
+        _ if is_integer => "a whole number".to_owned(),
         "f32" | "f64" => "a number".to_owned(),
         "a string" | "string" | "a borrowed string" | "str" => "a text".to_owned(),
         "a boolean" | "bool" => "true or false".to_owned(),
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_of_the_member_and_in_words_of_json() {
-        for (text, said) in [
+        for (text, expected) in [
             (r#"{"paid": true}"#, r#"the member "count" is missing"#),
             (r#"{"count": "many"}"#, r#"count: a whole number is needed, not the text "many""#),
             (r#"{"count": -1}"#, "count: a whole number is needed, not -1"),
@@ -186,10 +186,13 @@ mod tests {
             (r#"{"count": 1, "parts": [7]}"#, "parts[0]: an object is needed, not 7"),
             (
                 r#"{"count": 1, "parts": [{"size": "huge"}]}"#,
-                r#"parts[0].size: "huge" is none of small, large"#,
+                r#"parts[0].size: "huge" is not one of small, large"#,
             ),
-            (r#"{"count": 1, "color": "red"}"#, r#"the member "color" is none of count, paid, parts, data"#),
-            (r#"{"count": 1, "count": 2}"#, r#"the member "count" comes twice"#),
+            (
+                r#"{"count": 1, "color": "red"}"#,
+                r#"the member "color" is not one of count, paid, parts, data"#,
+            ),
+            (r#"{"count": 1, "count": 2}"#, r#"the member "count" is given twice"#),
             ("7", "an object is needed, not 7"),
             ("", "this is not JSON: it ends too early"),
             (r#"{"count": "#, "this is not JSON: it ends too early"),
@@ -197,7 +200,7 @@ mod tests {
             (r#"{"count": 1} x"#, "this is not JSON: trailing characters"),
         ] {
             let message = refused(text);
-            assert_eq!(message, said, "{text}");
+            assert_eq!(message, expected, "{text}");
         }
         assert!(read::<Order>(br#"{"count": 1, "data": {"a":  1}}"#).is_ok());
     }

@@ -6,11 +6,11 @@ use pagewire_cluster::id::Scope;
 
 use super::Node;
 
-/// Checks for pages that are still here, within the time that their clients are told to wait.
+/// Checks for pages that are still here, within the time that their clients are to wait.
 const POLL_STEPS: u32 = 100;
 
 impl Node {
-    /// Waits until other nodes have taken over the pages of this one, at most as long as their clients are told to wait.
+    /// Waits until other nodes have taken over the pages of this one, at most as long as their clients are to wait.
     /// Returns at once when there is no other node.
     pub(super) async fn await_migration(&self) {
         let own = self.lease.holder();
@@ -18,12 +18,12 @@ impl Node {
             return;
         }
         let within = self.timing.reconnect_jitter + self.timing.handover;
-        let gone = async {
+        let closed = async {
             while self.hub.pages(&Scope::All).iter().any(|page| page.is_owned()) {
                 tokio::time::sleep(self.timing.reconnect_jitter / POLL_STEPS).await;
             }
         };
-        if tokio::time::timeout(within, gone).await.is_err() {
+        if tokio::time::timeout(within, closed).await.is_err() {
             tracing::info!("some pages were not taken over in time; those that return get a reset");
         }
     }

@@ -32,6 +32,6 @@ async fn embedded(config: &Config, timing: Timing) -> Result<Engine, StartError>
     }
     let (memory, kept) = Memory::open(&config.data_dir, &timing).await?;
     let path = config.data_dir.display();
-    tracing::info!(%path, rows = kept.rows, hints = kept.hints, "embedded engine with a data directory");
+    tracing::info!(%path, rows = kept.rows, work_items = kept.work_items, "embedded engine with a data directory");
     Ok(Engine::Memory(memory))
 }

@@ -55,7 +55,7 @@ impl Leadership {
 
 impl Turns {
     /// A turn comes also when this counter changes.
-    pub(crate) fn also_when(self, changes: watch::Receiver<u64>) -> Self {
+    pub(crate) fn or_on_change(self, changes: watch::Receiver<u64>) -> Self {
         Self { changes, ..self }
     }
 

@@ -74,8 +74,8 @@ impl Node {
         let keyring = Keyring::load(&engine).await?;
         let tasks = Tasks::default();
         tasks.spawn("keyring", TaskKind::Vital, keyring.follow().await?);
-        let post = PeerClient::new(&engine, &subjects, timing.deliver);
-        let rollouts = Rollouts::new(&engine, post.clone(), timing.deliver);
+        let peers = PeerClient::new(&engine, &subjects, timing.deliver);
+        let rollouts = Rollouts::new(&engine, peers.clone(), timing.deliver);
         // rollouts are live before any work is assigned to a lane
         tasks.spawn("rollouts", TaskKind::Vital, rollouts.follow().await?);
         let (keeper, lease) =
@@ -86,17 +86,24 @@ impl Node {
         let hub = Arc::new(Hub::default());
         let states = StateStore::new(&engine);
         let watching = StateWatchers::new(hub.clone(), states.clone());
-        let told = watching.clone();
-        tasks.spawn("state feed", TaskKind::Vital, states.feed(move |delivery| told.tell(&delivery)));
+        let watchers = watching.clone();
+        tasks.spawn("state feed", TaskKind::Vital, states.feed(move |delivery| watchers.publish(&delivery)));
         let store =
             PageStore::new(registry.clone(), lease.clone(), watching.clone(), timing, options(&config));
-        let pages = Arc::new(Pages::new(store, PageTokens::new(keyring), post.clone()));
+        let pages = Arc::new(Pages::new(store, PageTokens::new(keyring), peers.clone()));
         let handlers = handlers(&config);
         let mut metrics = Metrics::new(&config.node.lane, &config.node.release);
         metrics.register_rollouts(rollouts.clone());
         let metrics = Arc::new(metrics);
         let context = Arc::new(Context {
-            deliver: Pusher::new(hub.clone(), registry.clone(), lease.clone(), post, timing, metrics.clone()),
+            deliver: Pusher::new(
+                hub.clone(),
+                registry.clone(),
+                lease.clone(),
+                peers,
+                timing,
+                metrics.clone(),
+            ),
             executors: Executors::new(
                 handlers.clone(),
                 config.nats.urls.is_empty(),
@@ -138,15 +145,15 @@ impl Node {
             listening: ready.latch("peer server"),
         };
         tasks.spawn("peer server", TaskKind::Vital, peers.serve());
-        let (lives, states) = (&config.lifetime, context.states.clone());
-        let cleanup = Duration::from_secs(lives.cleanup_interval_s);
+        let (lifetimes, states) = (&config.lifetime, context.states.clone());
+        let cleanup = Duration::from_secs(lifetimes.cleanup_interval_s);
         let leadership = Leadership::new(registry.clone(), lease.clone());
         let leads = || (leadership.clone(), registry.clone());
         let ((leader, rows), own) = (leads(), lease.clone());
-        let neighbour = duties::watch_neighbour(engine.clone(), subjects, rows.clone(), own, timing);
-        tasks.spawn("neighbour", TaskKind::Vital, neighbour);
+        let next_node = duties::watch_neighbour(engine.clone(), subjects, rows.clone(), own, timing);
+        tasks.spawn("neighbour", TaskKind::Vital, next_node);
         tasks.spawn("sweep", TaskKind::Vital, duties::sweep(leader, rows, timing));
-        let unclaimed = Duration::from_secs(lives.unclaimed_job_s);
+        let unclaimed = Duration::from_secs(lifetimes.unclaimed_job_s);
         let reconcile = duties::reconcile_jobs(leadership.clone(), jobs.clone(), timing, unclaimed);
         tasks.spawn("jobs", TaskKind::Vital, reconcile);
         let tokens = duties::renew_tokens(leadership.clone(), context.pages.clone(), timing);
@@ -154,7 +161,7 @@ impl Node {
         tasks.spawn("job results", TaskKind::Vital, duties::find_job_results(results, timing));
         let (leader, rows) = leads();
         tasks.spawn("expiry", TaskKind::Vital, duties::end_idle(leader, rows, states.clone(), cleanup));
-        let ((leader, rows), grace) = (leads(), Duration::from_millis(lives.resume_ms));
+        let ((leader, rows), grace) = (leads(), Duration::from_millis(lifetimes.resume_ms));
         let orphans = duties::remove_orphans(leader, rows, states, cleanup, grace);
         tasks.spawn("orphans", TaskKind::Vital, orphans);
         // a worker without handlers would take jobs and fail them

@@ -139,10 +139,10 @@ impl Incarnation<'_> {
             PeerRequest::Handover(request) => {
                 replier.reply::<HandoverRequest>(message, ready(pages.migrator.hand_over(&request)));
             }
-            PeerRequest::Ask(query) => {
+            PeerRequest::PageStatus(query) => {
                 replier.reply::<PageStatusQuery>(message, ready(pages.migrator.status(query.page)));
             }
-            PeerRequest::Alive => replier.reply::<Alive>(message, ready(())),
+            PeerRequest::Ping => replier.reply::<Alive>(message, ready(())),
             PeerRequest::Identify(IdentifyPages { connection, user }) => {
                 let identify = async move { pages.login.identify_here(connection, &Arc::from(user)).await };
                 replier.reply::<IdentifyPages>(message, identify);

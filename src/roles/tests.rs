@@ -1,5 +1,5 @@
 mod identity;
-mod lost_answers;
+mod lost_replies;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,12 +130,12 @@ async fn a_page_leaves_everywhere_when_its_resume_window_ends() {
     let opened = open(&node, Hello::default(), Some("ann")).await.unwrap();
     let registered = frames(&opened).remove(0);
     node.context.pages.closer.detach(&opened.page, opened.ticket);
-    let gone = async {
+    let closed = async {
         while !node.hub.is_empty() || node.registry.view().stats().total.pages > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), gone).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), closed).await.unwrap();
     assert_eq!(push(&node, Scope::User("ann".into()), 1).await, (0, 0));
     let back = open(&node, resume(&registered, 0), Some("ann")).await.unwrap();
     assert_eq!(back.recovered, ResumeOutcome::Reset, "the same page, said clearly that it is reset");
@@ -209,8 +209,8 @@ async fn a_message_that_waits_for_the_view_holds_up_no_other_request_of_a_node()
     let early = PageMessage { to: Scope::All, seen: Some(u64::MAX), payload, from: None };
     tokio::select! {
         biased;
-        early = peers.ask(holder, &early, None) => panic!("the rows that it needs are not there: {early:?}"),
-        status = peers.ask(holder, &query, None) => {
+        early = peers.request(holder, &early, None) => panic!("the rows that it needs are not there: {early:?}"),
+        status = peers.request(holder, &query, None) => {
             assert_eq!(status, Ok(Some(PageStatus { generation: 1, confirmed: false })));
         }
     }

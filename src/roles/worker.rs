@@ -99,7 +99,7 @@ async fn start(
     let jobs = Jobs::new(&engine, &subjects, timing, &workers);
     let pool = setup.pool.clone();
     let worker = WorkerRole::start(&engine, &jobs, config, setup, timing, metrics, tasks).await?;
-    workers.introduce(&pool).await?;
+    workers.register_pool(&pool).await?;
     Ok(worker)
 }
 
@@ -178,7 +178,7 @@ impl WorkerRole {
             // an error means that the sender is gone, and no drain can be requested any more
             let _ = draining.wait_for(|draining| *draining).await;
             accepting.set(false);
-            tracing::info!("taking nothing new, finishing what runs");
+            tracing::info!("draining: no new work is accepted, running work continues");
             let mut idle = std::pin::pin!(idle);
             if tokio::time::timeout(timing.drain, &mut idle).await.is_err() {
                 leave.send_replace(true);

@@ -125,8 +125,8 @@ impl Metrics {
         all.register("ws_closed", "WebSocket connections closed, by code", self.closed.clone());
         all.register("frames", "Frames from (in) and to (out) pages", self.frames.clone());
         all.register("outbox_bytes", "Bytes waiting for sockets", self.outbox_bytes.clone());
-        all.register("recovered", "How pages came to their socket", self.recovered.clone());
-        all.register("push_seconds", "From accepting a push to its answer", self.push_seconds.clone());
+        all.register("recovered", "Pages registered on a socket, by how", self.recovered.clone());
+        all.register("push_seconds", "From accepting a push to its response", self.push_seconds.clone());
         all.register("state_writes", "Writes of state trees", self.state_writes.clone());
         all.register("calls", "Calls of executors", self.calls.clone());
         all.register("call_seconds", "From a call to its result", self.call_seconds.clone());
@@ -137,7 +137,7 @@ impl Metrics {
         let all = &mut self.registry;
         all.register(
             "jobs",
-            "Attempts of jobs that ended here, and what became of the job",
+            "Attempts of jobs that ended here, by the resulting state of the job",
             self.jobs.clone(),
         );
         all.register("job_wait_seconds", "From a job's time to a worker", self.job_wait_seconds.clone());

@@ -28,8 +28,8 @@ async fn without_a_key_no_web_page_gets_in_through_a_browser_of_this_machine() {
         (StatusCode::FORBIDDEN, form.header("content-type", "text/plain"), "what a form can send"),
     ];
     for (status, request, who) in table {
-        let answer = request.send().await.expect("an answer");
-        assert_eq!(answer.status(), status, "{who}: {:?}", answer.text().await);
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status(), status, "{who}: {:?}", response.text().await);
     }
 }
 
@@ -61,8 +61,8 @@ async fn beyond_this_machine_there_is_no_api_without_a_key() {
     let (status, _) = node.api().get("/api/v1/stats").await;
     assert_eq!(status, StatusCode::NOT_FOUND);
     assert_eq!(node.api().get("/livez").await.0, StatusCode::OK);
-    let said = node.log().lines().filter(|line| line.contains("no server API")).count();
-    assert_eq!(said, 1, "in one line of the log");
+    let lines = node.log().lines().filter(|line| line.contains("the server API is off")).count();
+    assert_eq!(lines, 1, "in one line of the log");
     Page::open(&node).await.has_nothing_to_read().await;
 }
 
@@ -133,15 +133,15 @@ async fn a_response_of_the_api_is_not_stored_and_not_shown_as_a_document() {
         (StatusCode::METHOD_NOT_ALLOWED, get("/api/v1/send", key)),
     ];
     for (status, request) in table {
-        let answer = request.send().await.expect("an answer");
-        assert_eq!(answer.status(), status, "{}", answer.url());
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status(), status, "{}", response.url());
         for (header, value) in [
             ("x-content-type-options", "nosniff"),
             ("cache-control", "no-store"),
             ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
         ] {
-            let found = answer.headers().get(header).and_then(|value| value.to_str().ok());
-            assert_eq!(found, Some(value), "{header} of {}", answer.url());
+            let found = response.headers().get(header).and_then(|value| value.to_str().ok());
+            assert_eq!(found, Some(value), "{header} of {}", response.url());
         }
     }
 }
@@ -160,11 +160,11 @@ async fn the_demo_handlers_come_with_the_welcome_page_or_by_a_key() {
     for (welcome, demo, expected) in [(true, false, 200), (false, true, 200), (false, false, 503)] {
         let node = Node::setup().set("welcome", welcome).set("demo", demo).start().await;
         let call = node.api().request(Method::POST, "/api/v1/calls").json(&json!({"method": "echo"}));
-        let answer = call.send().await.expect("an answer");
-        assert_eq!(answer.status().as_u16(), expected, "welcome {welcome}, demo {demo}");
+        let response = call.send().await.expect("an answer");
+        assert_eq!(response.status().as_u16(), expected, "welcome {welcome}, demo {demo}");
         let job = json!({"kind": "echo", "wait_ms": if expected == 200 { 10_000 } else { 0 }});
-        let answer = node.api().request(Method::POST, "/api/v1/jobs").json(&job).send().await;
-        let job: serde_json::Value = answer.expect("an answer").json().await.expect("JSON");
+        let response = node.api().request(Method::POST, "/api/v1/jobs").json(&job).send().await;
+        let job: serde_json::Value = response.expect("an answer").json().await.expect("JSON");
         let waiting = &job["waiting"]["code"];
         assert_eq!(waiting == "no_worker", expected == 503, "a job waits while nothing can run it: {job}");
     }
@@ -173,9 +173,9 @@ async fn the_demo_handlers_come_with_the_welcome_page_or_by_a_key() {
 #[tokio::test]
 async fn the_welcome_page_is_served_without_anything_else() {
     let node = Node::start().await;
-    let answer = node.api().request(Method::GET, "/").send().await.expect("an answer");
-    assert_eq!(answer.status(), StatusCode::OK);
-    let kind = answer.headers()["content-type"].to_str().expect("ASCII").to_owned();
+    let response = node.api().request(Method::GET, "/").send().await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::OK);
+    let kind = response.headers()["content-type"].to_str().expect("ASCII").to_owned();
     assert!(kind.starts_with("text/html"), "{kind}");
-    assert!(answer.text().await.expect("a body").contains("<script"));
+    assert!(response.text().await.expect("a body").contains("<script"));
 }

@@ -21,12 +21,12 @@ async fn a_call_that_fails_says_why_by_its_code() {
     let node = Node::start().await;
     let mut page = Page::open(&node).await;
     let call = |method: &str, params| json!({"type": "call", "method": method, "params": params});
-    let failed = page.ask(call("fail", json!("out of paper"))).await;
+    let failed = page.request(call("fail", json!("out of paper"))).await;
     assert_eq!((&failed["code"], &failed["message"]), (&json!("failed"), &json!("out of paper")));
     assert_eq!(failed["retryable"], true, "another try may succeed");
     assert_eq!(page.error(call("sum", json!("no numbers"))).await, "malformed");
-    let nobody = page.ask(call("no-such-method", json!(null))).await;
-    assert_eq!((&nobody["code"], &nobody["retryable"]), (&json!("no_executor"), &json!(true)));
+    let refused = page.request(call("no-such-method", json!(null))).await;
+    assert_eq!((&refused["code"], &refused["retryable"]), (&json!("no_executor"), &json!(true)));
 }
 
 #[tokio::test]
@@ -44,8 +44,9 @@ async fn the_api_calls_the_same_handlers() {
     let api = node.api();
     let call = async |method: &str, params| {
         let body = json!({"method": method, "params": params});
-        let answer = api.request(Method::POST, "/api/v1/calls").json(&body).send().await.expect("an answer");
-        (answer.status().as_u16(), answer.json::<serde_json::Value>().await.expect("JSON"))
+        let response =
+            api.request(Method::POST, "/api/v1/calls").json(&body).send().await.expect("an answer");
+        (response.status().as_u16(), response.json::<serde_json::Value>().await.expect("JSON"))
     };
     assert_eq!(call("sum", json!([40, 2])).await, (200, json!(42)));
     let (status, body) = call("fail", json!("on purpose")).await;

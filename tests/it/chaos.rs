@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use self::breaks::Breaks;
-use self::client::{Client, Told, World};
+use self::client::{Client, ClientReport, World};
 use crate::environment::{Nats, Node, Token, Wires, WorkerProcess};
 
 /// Number of pages; at first half of them are at each node.
@@ -37,10 +37,10 @@ struct Plan {
     /// Use the timing of production.
     real: bool,
     /// How long the last job may take to end after the last failure.
-    patience: Duration,
+    timeout: Duration,
 }
 
-fn dice(seed: u64, part: u64) -> TestRng {
+fn rng(seed: u64, part: u64) -> TestRng {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     bytes[8..16].copy_from_slice(&part.to_le_bytes());
@@ -50,8 +50,8 @@ fn dice(seed: u64, part: u64) -> TestRng {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_job_is_stuck_lost_or_told_twice_however_often_nats_breaks() {
     let longest = Duration::from_millis(700);
-    let patience = Duration::from_secs(60);
-    run(Plan { seed: 1, breaks: 8, jobs: 300, servers: 1, longest, real: false, patience }).await;
+    let timeout = Duration::from_secs(60);
+    run(Plan { seed: 1, breaks: 8, jobs: 300, servers: 1, longest, real: false, timeout }).await;
 }
 
 /// Reads a number from an environment variable.
@@ -72,7 +72,7 @@ async fn the_long_loop_of_breaks() {
         servers: number("SERVERS", 1) as usize,
         longest: Duration::from_secs(3),
         real: true,
-        patience: Duration::from_secs(180),
+        timeout: Duration::from_secs(180),
     })
     .await;
 }
@@ -101,52 +101,52 @@ async fn run(plan: Plan) {
     let mut clients = JoinSet::new();
     for number in 0..PAGES {
         let user = (number % 4 != 3).then(|| Token::of(&format!("user-{}", number % USERS)).sign());
-        let client = Client::open(world.clone(), number, user, dice(plan.seed, 100 + number as u64)).await;
+        let client = Client::open(world.clone(), number, user, rng(plan.seed, 100 + number as u64)).await;
         clients.spawn(client.run());
     }
-    let mut breaks = Breaks::new(dice(plan.seed, 1), plan.longest);
+    let mut breaks = Breaks::new(rng(plan.seed, 1), plan.longest);
     for _ in 0..plan.breaks {
         breaks.next(&wires, &mut servers).await;
     }
     world.calm.store(true, Ordering::Relaxed);
-    let told = await_ends(clients, &world, plan).await;
+    let reports = await_ends(clients, &world, plan).await;
     let mut states = BTreeMap::<String, usize>::new();
-    for client in &told {
+    for client in &reports {
         check(&world, client, &mut states).await;
     }
     let open = world.nodes[0].api().get_json("/api/v1/jobs?state=scheduled,queued,running&limit=100").await;
     assert_eq!(open["items"].as_array().map(Vec::len), Some(0), "still open: {open}");
-    let accepted: usize = told.iter().map(|client| client.jobs.len()).sum();
-    let refused: usize = told.iter().map(|client| client.refused).sum();
-    let resumed: usize = told.iter().map(|client| client.resumed).sum();
-    let resets: usize = told.iter().map(|client| client.resets).sum();
-    let longest = told.iter().map(|client| client.longest).max().unwrap_or_default();
+    let accepted: usize = reports.iter().map(|client| client.jobs.len()).sum();
+    let refused: usize = reports.iter().map(|client| client.refused).sum();
+    let resumed: usize = reports.iter().map(|client| client.resumed).sum();
+    let resets: usize = reports.iter().map(|client| client.resets).sum();
+    let longest = reports.iter().map(|client| client.longest).max().unwrap_or_default();
     eprintln!(
-        "{plan:?}\n{accepted} jobs accepted, {refused} refused, each end told once: {states:?}; {resumed} resumes, \
-         {resets} of them resets; {breaks}; the longest job took {longest:?}; {:?} in all",
+        "{plan:?}\n{accepted} jobs accepted, {refused} refused, each end delivered once: {states:?}; \
+         {resumed} resumes, {resets} of them resets; {breaks}; the longest job took {longest:?}; {:?} in all",
         started.elapsed()
     );
 }
 
 /// Waits until every page has received the ends of all its jobs.
-async fn await_ends(mut clients: JoinSet<Told>, world: &World, plan: Plan) -> Vec<Told> {
-    let mut told = Vec::new();
+async fn await_ends(mut clients: JoinSet<ClientReport>, world: &World, plan: Plan) -> Vec<ClientReport> {
+    let mut reports = Vec::new();
     let all = async {
         while let Some(client) = clients.join_next().await {
-            told.push(client.expect("a client that met nothing unexpected"));
+            reports.push(client.expect("a client that met nothing unexpected"));
         }
     };
     // the remaining jobs are submitted, and then they end
-    if tokio::time::timeout(plan.patience * 2, all).await.is_err() {
+    if tokio::time::timeout(plan.timeout * 2, all).await.is_err() {
         let open =
             world.nodes[0].api().get_json("/api/v1/jobs?state=scheduled,queued,running&limit=100").await;
         panic!("jobs are stuck, or pages are not told: {}; open: {open}", world.waiting());
     }
-    told
+    reports
 }
 
 /// Compares the job records with the ends that the pages received.
-async fn check(world: &World, client: &Told, states: &mut BTreeMap<String, usize>) {
+async fn check(world: &World, client: &ClientReport, states: &mut BTreeMap<String, usize>) {
     for (id, job) in &client.jobs {
         assert_eq!(job.ends.len(), 1, "page {} was told of {id} ({}): {:?}", client.number, job.id, job.ends);
         *states.entry(job.ends[0].clone()).or_default() += 1;

@@ -45,7 +45,7 @@ async fn a_fixed_number_is_waited_for() {
         second.log().contains("waiting until it is free").then_some(())
     })
     .await;
-    assert_eq!(second.api().get("/livez").await.0, StatusCode::OK, "nobody restarts who waits");
+    assert_eq!(second.api().get("/livez").await.0, StatusCode::OK, "a waiting node is not restarted");
     for path in ["/readyz", "/", "/api/v1/stats"] {
         assert_eq!(second.api().get(path).await.0, StatusCode::SERVICE_UNAVAILABLE, "{path}");
     }
@@ -110,7 +110,7 @@ async fn when_nats_dies_sockets_stay_and_cluster_effects_are_refused_until_it_is
     assert_eq!(page.result(echo.clone()).await, "no NATS needed");
     assert_eq!(Page::opening(&node).close_code().await, 4505, "no new pages");
     let send = json!({"type": "send", "to": {"session": page.session()}, "payload": 1});
-    let refused = page.ask(send.clone()).await;
+    let refused = page.request(send.clone()).await;
     assert_eq!((&refused["code"], &refused["retryable"]), (&json!("unavailable"), &json!(true)), "{refused}");
     let (status, body) = api.try_send(json!({"all": true}), json!(1)).await;
     assert_eq!((status, &body["error"]["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("unavailable")));
@@ -195,7 +195,7 @@ async fn a_page_moves_to_another_living_node_without_missing_a_frame() {
     let old = page.id().to_owned();
     let push = async |node: &Node, to: &str, n: u32| {
         let report = node.api().send(json!({"page": to}), json!(n)).await;
-        assert_eq!(met(&report), 1, "{report}");
+        assert_eq!(pages_reached(&report), 1, "{report}");
     };
     push(&there, &old, 1).await;
     assert_eq!(page.message().await, 1);
@@ -232,7 +232,7 @@ async fn a_page_returns_to_a_node_that_slept_while_it_was_away() {
     let mut stale = Page::open(&here).await;
     here.pause();
     let page = stale.memory().resume(&there).await;
-    assert_eq!(page.recovered(), "reset", "nobody handed it over");
+    assert_eq!(page.recovered(), "reset", "no node handed it over");
     let away = page.lose_socket();
     here.wake();
     // the newest token decides, even if this node's copy is stale
@@ -245,7 +245,7 @@ async fn a_page_returns_to_a_node_that_slept_while_it_was_away() {
 }
 
 /// Returns the number of pages that a message reached, with a socket or in their resume window.
-fn met(report: &Value) -> u64 {
+fn pages_reached(report: &Value) -> u64 {
     report["reached"].as_u64().expect("a count") + report["held"].as_u64().expect("a count")
 }
 
@@ -257,7 +257,7 @@ async fn a_node_that_does_not_answer_is_named_to_the_sender() {
     let page = Page::open(&silent).await;
     silent.pause();
     let report = here.api().send(json!({"page": page.id()}), json!("perhaps")).await;
-    assert_eq!((met(&report), &report["unreachable"]), (0, &json!([page.node()])), "{report}");
+    assert_eq!((pages_reached(&report), &report["unreachable"]), (0, &json!([page.node()])), "{report}");
     silent.wake();
 }
 

@@ -14,7 +14,7 @@ async fn two_nodes(nats: &Nats) -> (Node, Node) {
 }
 
 async fn login(page: &mut Page, user: &str) -> Value {
-    page.ask(json!({"type": "auth", "token": Token::of(user).sign()})).await
+    page.request(json!({"type": "auth", "token": Token::of(user).sign()})).await
 }
 
 #[tokio::test]
@@ -62,8 +62,8 @@ async fn no_page_that_joins_during_a_login_stays_anonymous_in_the_session() {
         let login = async {
             // a little later each time, so that both outcomes of the race occur
             tokio::time::sleep(Duration::from_micros(700 * (round % 10))).await;
-            let answer = login(&mut first, &user).await;
-            assert_eq!(answer["type"], "result", "{answer}");
+            let response = login(&mut first, &user).await;
+            assert_eq!(response["type"], "result", "{response}");
         };
         let (joined, ()) = tokio::join!(joining.try_open(), login);
         match joined {
@@ -108,8 +108,8 @@ async fn a_new_key_signs_at_once_on_every_node_and_old_tokens_stay_good() {
     assert_eq!(old.resume(&two).await.recovered(), "recovered", "signed by the old one");
     let page = Page::open(&two).await;
     assert_eq!(key(&page.registered).as_deref(), Some("2"), "the other node signs with it without a restart");
-    let said = pagewire(&two, &["keys"]).await;
-    assert!(said.out.starts_with("KEY  SIGNS"), "{said:?}");
+    let output = pagewire(&two, &["keys"]).await;
+    assert!(output.out.starts_with("KEY  SIGNS"), "{output:?}");
     let keys = pagewire(&two, &["keys", "list", "--json"]).await.json();
     assert_eq!((&keys["items"][0]["signs"], &keys["items"][1]["signs"]), (&json!(false), &json!(true)));
     assert!(!keys.to_string().contains("secret") && keys["items"][0]["retired_at"].is_string(), "{keys}");
@@ -129,11 +129,15 @@ async fn a_login_does_not_give_a_user_more_pages_than_allowed() {
     })
     .await;
     let mut anonymous = Page::open(&one).await;
-    let answer = login(&mut anonymous, "ann").await;
-    assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!("rate_limited")), "{answer}");
+    let response = login(&mut anonymous, "ann").await;
+    assert_eq!(
+        (&response["type"], &response["code"]),
+        (&json!("error"), &json!("rate_limited")),
+        "{response}"
+    );
     let away = anonymous.lose_socket();
     assert_eq!(away.resuming(&one).token(&token).close_code().await, 4004);
-    assert_eq!(away.resume(&one).await.registered["user"], Value::Null, "it is still nobody's");
+    assert_eq!(away.resume(&one).await.registered["user"], Value::Null, "it still has no user");
     let first = first.lose_socket().resuming(&one).token(&token).open().await;
     assert_eq!(first.recovered(), "recovered", "a page that is counted comes back");
 }
@@ -171,9 +175,9 @@ async fn a_loopback_node_takes_no_socket_for_another_host() {
 async fn status(node: &Node, head: &str) -> String {
     let mut stream = TcpStream::connect(node.address()).await.expect("a listening node");
     stream.write_all(head.as_bytes()).await.expect("a living stream");
-    let mut answer = [0; 12];
-    stream.read_exact(&mut answer).await.expect("a status");
-    String::from_utf8_lossy(&answer[9..]).into_owned()
+    let mut response = [0; 12];
+    stream.read_exact(&mut response).await.expect("a status");
+    String::from_utf8_lossy(&response[9..]).into_owned()
 }
 
 #[tokio::test]
@@ -191,6 +195,6 @@ async fn without_a_key_the_api_is_closed_to_a_proxy_even_to_one_that_adds_no_hea
         assert_eq!(status(&node, &request("1.1", &format!("{header}\r\n"))).await, "403", "{header}");
     }
     assert!(node.log().contains("auth.api_keys is empty"), "the log says so at the start");
-    let said = pagewire(&node, &["config", "check"]).await;
-    assert!(said.err.contains("warning: auth.api_keys is empty"), "{said:?}");
+    let output = pagewire(&node, &["config", "check"]).await;
+    assert!(output.err.contains("warning: auth.api_keys is empty"), "{output:?}");
 }

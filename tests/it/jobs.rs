@@ -10,22 +10,22 @@ fn job(id: &str, kind: &str, data: Value) -> Value {
 
 /// Reads until the terminal frame of a job. Returns all frames about it, in order.
 async fn until_end(page: &mut Page, id: &str) -> Vec<Value> {
-    let mut told = Vec::new();
+    let mut frames = Vec::new();
     loop {
         let frame = page.next().await;
         if frame["id"] != json!(id) {
             continue;
         }
         let kind = frame["type"].as_str().expect("a type").to_owned();
-        told.push(frame);
+        frames.push(frame);
         if matches!(kind.as_str(), "result" | "error") {
-            return told;
+            return frames;
         }
     }
 }
 
-fn kinds(told: &[Value]) -> Vec<&str> {
-    told.iter().filter_map(|frame| frame["type"].as_str()).collect()
+fn kinds(frames: &[Value]) -> Vec<&str> {
+    frames.iter().filter_map(|frame| frame["type"].as_str()).collect()
 }
 
 /// Resumes a page, with the jobs that it waits for.
@@ -38,16 +38,16 @@ async fn a_node_alone_runs_the_jobs_of_its_pages() {
     let node = Node::start().await;
     let mut page = Page::open(&node).await;
     page.send(job("a", "sum", json!([40, 2]))).await;
-    let told = until_end(&mut page, "a").await;
-    assert_eq!(kinds(&told), ["accepted", "result"]);
-    let end = &told[1];
+    let frames = until_end(&mut page, "a").await;
+    assert_eq!(kinds(&frames), ["accepted", "result"]);
+    let end = &frames[1];
     assert_eq!(
         (&end["state"], &end["value"], &end["job"]),
-        (&json!("succeeded"), &json!(42), &told[0]["job"])
+        (&json!("succeeded"), &json!(42), &frames[0]["job"])
     );
     page.send(job("b", "fail", json!("out of paper"))).await;
-    let told = until_end(&mut page, "b").await;
-    let end = &told[1];
+    let frames = until_end(&mut page, "b").await;
+    let end = &frames[1];
     assert_eq!((&end["state"], &end["error"]["message"]), (&json!("failed"), &json!("out of paper")));
     page.has_nothing_to_read().await;
 }
@@ -60,8 +60,8 @@ async fn a_page_sees_how_far_its_job_has_come_and_can_cancel_it() {
     page.expect("accepted").await;
     assert!(page.expect("progress").await["progress"].as_f64().is_some_and(|progress| progress < 0.5));
     page.send(json!({"type": "cancel", "id": "slow"})).await;
-    let told = until_end(&mut page, "slow").await;
-    let end = told.last().expect("an end");
+    let frames = until_end(&mut page, "slow").await;
+    let end = frames.last().expect("an end");
     assert_eq!((&end["type"], &end["state"]), (&json!("result"), &json!("cancelled")));
     page.send(json!({"type": "cancel", "id": "slow"})).await;
     page.send(json!({"type": "cancel", "id": "never heard of"})).await;
@@ -166,8 +166,8 @@ async fn a_job_survives_kill_9_of_its_worker() {
     page.expect("progress").await;
     worker.kill();
     let _next = WorkerProcess::start(&nats, "stable").await;
-    let told = until_end(&mut page, "a").await;
-    assert_eq!(told.last().expect("an end")["state"], "succeeded");
+    let frames = until_end(&mut page, "a").await;
+    assert_eq!(frames.last().expect("an end")["state"], "succeeded");
     page.has_nothing_to_read().await;
 }
 
@@ -182,8 +182,8 @@ async fn the_end_of_a_job_finds_its_page_at_another_node() {
     let away = page.lose_socket();
     let mut page = come_back(&away, &second, &["a"]).await;
     assert_eq!((page.recovered(), page.node()), ("recovered", second.number().await.as_str()));
-    let told = until_end(&mut page, "a").await;
-    assert_eq!(told.last().expect("an end")["state"], "succeeded");
+    let frames = until_end(&mut page, "a").await;
+    assert_eq!(frames.last().expect("an end")["state"], "succeeded");
     page.has_nothing_to_read().await;
 }
 
@@ -207,10 +207,10 @@ async fn a_page_whose_node_died_is_told_how_its_jobs_stand() {
     .await;
     assert_eq!(page.recovered(), "reset");
     assert_eq!(page.expect("result").await["value"], 3);
-    let stands = page.expect("accepted").await;
-    assert_eq!(stands["id"], "running");
-    let told = until_end(&mut page, "running").await;
-    assert_eq!(told.last().expect("an end")["state"], "succeeded");
+    let accepted = page.expect("accepted").await;
+    assert_eq!(accepted["id"], "running");
+    let frames = until_end(&mut page, "running").await;
+    assert_eq!(frames.last().expect("an end")["state"], "succeeded");
 }
 
 #[tokio::test]
@@ -249,7 +249,7 @@ async fn a_page_whose_node_stood_still_is_told_afterwards_how_its_job_ended() {
     })
     .await;
     still.wake();
-    let told = until_end(&mut page, "a").await;
-    assert_eq!(told.last().expect("an end")["state"], "succeeded");
+    let frames = until_end(&mut page, "a").await;
+    assert_eq!(frames.last().expect("an end")["state"], "succeeded");
     page.has_nothing_to_read().await;
 }

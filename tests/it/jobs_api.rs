@@ -33,8 +33,8 @@ impl Place {
 
 async fn post(api: &Api, path: &str, body: Value) -> (u16, Value) {
     let path = format!("/api/v1{path}");
-    let answer = api.request(Method::POST, &path).json(&body).send().await.expect("an answer");
-    (answer.status().as_u16(), answer.json().await.expect("a JSON body"))
+    let response = api.request(Method::POST, &path).json(&body).send().await.expect("an answer");
+    (response.status().as_u16(), response.json().await.expect("a JSON body"))
 }
 
 /// Submits a new job.
@@ -161,10 +161,10 @@ async fn a_request_can_wait_for_the_end_of_its_job() {
     let api = place.api();
     let sleep = |ms: u64, wait: u64| json!({"kind": "sleep", "data": {"ms": ms}, "wait_ms": wait});
     assert_eq!(submit(&api, sleep(300, 10_000)).await["state"], "succeeded");
-    let asked = Instant::now();
+    let requested = Instant::now();
     let job = submit(&api, sleep(60_000, 200)).await;
     assert!(job["state"] == "running" || job["state"] == "queued", "{job}");
-    assert!((Duration::from_millis(200)..SOON).contains(&asked.elapsed()));
+    assert!((Duration::from_millis(200)..SOON).contains(&requested.elapsed()));
     assert_eq!(post(&api, "/jobs", sleep(1, 30_001)).await.0, 400);
 }
 
@@ -183,14 +183,14 @@ async fn what_cannot_become_a_job_is_refused() {
         json!({"kind": "echo", "pool": "a b"}),
         json!({"kind": "echo", "page": "short"}),
     ] {
-        let (status, answer) = post(&api, "/jobs", body.clone()).await;
-        assert_eq!((status, &answer["error"]["code"]), (400, &json!("malformed")), "{body}");
+        let (status, response) = post(&api, "/jobs", body.clone()).await;
+        assert_eq!((status, &response["error"]["code"]), (400, &json!("malformed")), "{body}");
     }
-    let nobody = "0000000000000000000000";
-    for path in [format!("/api/v1/jobs/{nobody}"), format!("/api/v1/jobs/{nobody}/events")] {
+    let unknown = "0000000000000000000000";
+    for path in [format!("/api/v1/jobs/{unknown}"), format!("/api/v1/jobs/{unknown}/events")] {
         assert_eq!(api.get(&path).await.0, 404, "{path}");
     }
-    for path in ["cancel", "retry"].map(|how| format!("/jobs/{nobody}/{how}")) {
+    for path in ["cancel", "retry"].map(|how| format!("/jobs/{unknown}/{how}")) {
         assert_eq!(post(&api, &path, json!({})).await.0, 404, "{path}");
     }
     for query in ["state=asleep", "colour=blue", "cursor=x"] {
@@ -217,8 +217,8 @@ async fn a_job_is_cancelled_while_it_runs_and_not_when_it_is_over() {
         let api = place.api();
         let job = submit(&api, json!({"kind": "sleep", "data": {"ms": 60_000}})).await;
         becomes(&api, &job, "running").await;
-        let (status, asked) = change(&api, &job, "cancel").await;
-        assert_eq!((status, &asked["cancelling"]), (200, &json!(true)), "{asked}");
+        let (status, requested) = change(&api, &job, "cancel").await;
+        assert_eq!((status, &requested["cancelling"]), (200, &json!(true)), "{requested}");
         let end = becomes(&api, &job, "cancelled").await;
         assert!(end["cancelling"].is_null() && end["result"].is_null(), "{end}");
         let (status, refused) = change(&api, &job, "cancel").await;
@@ -312,8 +312,8 @@ async fn a_worker_that_is_drained_finishes_its_job_and_leaves() {
     assert_eq!((&known["lane"], &known["draining"]), (&json!("stable"), &json!(false)));
     assert!(known["methods"].as_array().is_some_and(|methods| methods.contains(&json!("sleep"))), "{known}");
     let drain = |id: &str| format!("/workers/{id}/drain");
-    let asked = post(&api, &drain(known["worker"].as_str().expect("an id")), json!({})).await;
-    assert_eq!(asked, (200, json!({"draining": true})));
+    let requested = post(&api, &drain(known["worker"].as_str().expect("an id")), json!({})).await;
+    assert_eq!(requested, (200, json!({"draining": true})));
     eventually("the worker is seen draining", SOON, async || {
         workers(&api).await.first().is_some_and(|worker| worker["draining"] == true).then_some(())
     })

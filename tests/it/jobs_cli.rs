@@ -13,20 +13,20 @@ fn id(out: &str) -> &str {
 async fn a_job_is_submitted_and_followed_to_its_end() {
     let node = Node::start().await;
     let sleep = ["job", "submit", "sleep", r#"{"ms": 1500}"#, "--watch"];
-    let said = pagewire(&node, &sleep).await;
-    assert_eq!(said.code, 0, "{said:?}");
-    let lines: Vec<&str> = said.out.lines().collect();
+    let output = pagewire(&node, &sleep).await;
+    assert_eq!(output.code, 0, "{output:?}");
+    let lines: Vec<&str> = output.out.lines().collect();
     let steps: Vec<u32> =
         lines.iter().filter_map(|line| line.trim().strip_suffix('%')?.parse().ok()).collect();
-    assert!(steps.len() > 1 && steps.is_sorted(), "{said:?}");
-    assert_eq!(steps.last(), Some(&100), "what has succeeded is done: {said:?}");
+    assert!(steps.len() > 1 && steps.is_sorted(), "{output:?}");
+    assert_eq!(steps.last(), Some(&100), "what has succeeded is done: {output:?}");
     let end: Vec<&str> = lines.iter().rev().take(2).copied().collect();
-    assert_eq!(end, ["null", &format!("{} succeeded", id(&said.out))], "{said:?}");
+    assert_eq!(end, ["null", &format!("{} succeeded", id(&output.out))], "{output:?}");
 
-    let said = pagewire(&node, &["job", "submit", "fail", "\"no paper\"", "--watch"]).await;
-    assert_eq!(said.code, 1);
-    assert!(said.err.contains("is failed: no paper (failed)"), "{said:?}");
-    let watched = pagewire(&node, &["job", "watch", id(&said.out), "--json"]).await;
+    let output = pagewire(&node, &["job", "submit", "fail", "\"no paper\"", "--watch"]).await;
+    assert_eq!(output.code, 1);
+    assert!(output.err.contains("is failed: no paper (failed)"), "{output:?}");
+    let watched = pagewire(&node, &["job", "watch", id(&output.out), "--json"]).await;
     assert_eq!((watched.code, id(&watched.out)), (1, "{"), "its record is one document: {watched:?}");
     let record: Value = serde_json::from_str(&watched.out).expect("JSON");
     assert_eq!(record["state"], "failed");
@@ -35,8 +35,8 @@ async fn a_job_is_submitted_and_followed_to_its_end() {
 #[tokio::test]
 async fn a_submission_says_what_it_wants() {
     let node = Node::start().await;
-    let said = pagewire(&node, &["job", "submit", "sum", "[40, 2]", "--wait", "10000"]).await;
-    assert!(said.code == 0 && said.out.contains("result     42"), "{said:?}");
+    let output = pagewire(&node, &["job", "submit", "sum", "[40, 2]", "--wait", "10000"]).await;
+    assert!(output.code == 0 && output.out.contains("result     42"), "{output:?}");
     let submit = ["job", "submit", "echo", "--user", "ann", "--retries", "2", "--json"];
     let with = async |more: &[&str]| pagewire(&node, &[&submit, more].concat()).await;
     let job = with(&["--exec-mode", "any", "--pool", "gpu", "--idempotency-key", "k"]).await.json();
@@ -59,9 +59,9 @@ async fn a_submission_says_what_it_wants() {
 #[tokio::test]
 async fn jobs_are_shown_listed_cancelled_and_run_again() {
     let node = Node::start().await;
-    let said = pagewire(&node, &["job", "submit", "sleep", r#"{"ms": 60000}"#]).await;
-    assert_eq!(said.out.trim_end(), format!("{} queued", id(&said.out)), "{said:?}");
-    let slow = id(&said.out);
+    let output = pagewire(&node, &["job", "submit", "sleep", r#"{"ms": 60000}"#]).await;
+    assert_eq!(output.out.trim_end(), format!("{} queued", id(&output.out)), "{output:?}");
+    let slow = id(&output.out);
     let failed =
         pagewire(&node, &["job", "submit", "fail", "--user", "ann", "--wait", "10000", "--json"]).await;
     assert_eq!(failed.code, 1, "{failed:?}");
@@ -94,32 +94,35 @@ async fn jobs_are_shown_listed_cancelled_and_run_again() {
     let again = pagewire(&node, &["job", "retry", failed]).await;
     assert_eq!((again.code, again.out.trim_end()), (0, format!("{failed} queued").as_str()));
     assert_eq!(pagewire(&node, &["job", "watch", failed]).await.code, 1);
-    let nobody = pagewire(&node, &["job", "watch", "0000000000000000000000"]).await;
-    assert!(nobody.code == 1 && nobody.err.contains("(unknown)"), "{nobody:?}");
+    let unknown = pagewire(&node, &["job", "watch", "0000000000000000000000"]).await;
+    assert!(unknown.code == 1 && unknown.err.contains("(unknown)"), "{unknown:?}");
 }
 
 #[tokio::test]
 async fn who_watches_a_job_that_no_worker_can_run_is_told_and_goes_on_waiting() {
     let nats = Nats::start().await;
     let node = Node::setup().nats(&nats).start().await;
-    let said = pagewire(&node, &["job", "submit", "echo", "7"]).await;
-    assert_eq!((said.code, said.err.as_str()), (0, "waiting: no worker serves pool default, lane stable\n"));
-    let shown = pagewire(&node, &["job", "get", id(&said.out)]).await.out;
+    let output = pagewire(&node, &["job", "submit", "echo", "7"]).await;
+    assert_eq!(
+        (output.code, output.err.as_str()),
+        (0, "waiting: no worker serves pool default, lane stable\n")
+    );
+    let shown = pagewire(&node, &["job", "get", id(&output.out)]).await.out;
     assert!(shown.contains("waits      no worker serves pool default, lane stable"), "{shown}");
     let mut watch = tokio::process::Command::new(env!("CARGO_BIN_EXE_pagewire"));
-    watch.args(["job", "watch", id(&said.out)]).env("PAGEWIRE_URL", node.url()).kill_on_drop(true);
+    watch.args(["job", "watch", id(&output.out)]).env("PAGEWIRE_URL", node.url()).kill_on_drop(true);
     let mut watch = watch.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn();
     let watch = watch.as_mut().expect("a command");
-    let mut told = tokio::io::BufReader::new(watch.stderr.take().expect("its remarks"));
+    let mut remarks = tokio::io::BufReader::new(watch.stderr.take().expect("its remarks"));
     let mut line = String::new();
-    tokio::io::AsyncBufReadExt::read_line(&mut told, &mut line).await.expect("a line");
+    tokio::io::AsyncBufReadExt::read_line(&mut remarks, &mut line).await.expect("a line");
     assert_eq!(line, "waiting: no worker serves pool default, lane stable\n");
     let _worker = WorkerProcess::start(&nats, "stable").await;
     let mut out = String::new();
     let mut stdout = watch.stdout.take().expect("its output");
     tokio::io::AsyncReadExt::read_to_string(&mut stdout, &mut out).await.expect("its output");
     assert!(out.ends_with("succeeded\n7\n"), "{out}");
-    let api = node.api().get_json(&format!("/api/v1/jobs/{}", id(&said.out))).await;
+    let api = node.api().get_json(&format!("/api/v1/jobs/{}", id(&output.out))).await;
     assert!(api["waiting"].is_null(), "{api}");
 }
 
@@ -127,8 +130,8 @@ async fn who_watches_a_job_that_no_worker_can_run_is_told_and_goes_on_waiting() 
 async fn a_watch_goes_on_when_its_node_comes_back() {
     let nats = Nats::start().await;
     let mut node = Node::setup().nats(&nats).start().await;
-    let said = pagewire(&node, &["job", "submit", "echo", "7"]).await;
-    let watched = ["job", "watch", id(&said.out)];
+    let output = pagewire(&node, &["job", "submit", "echo", "7"]).await;
+    let watched = ["job", "watch", id(&output.out)];
     let url = node.url();
     let mut watch = tokio::process::Command::new(env!("CARGO_BIN_EXE_pagewire"));
     watch.args(watched).env("PAGEWIRE_URL", url).kill_on_drop(true).stdout(std::process::Stdio::piped());
@@ -136,7 +139,7 @@ async fn a_watch_goes_on_when_its_node_comes_back() {
     let mut out = tokio::io::BufReader::new(watch.stdout.take().expect("its output"));
     let mut line = String::new();
     tokio::io::AsyncBufReadExt::read_line(&mut out, &mut line).await.expect("a line");
-    assert_eq!(line, format!("{} queued\n", id(&said.out)));
+    assert_eq!(line, format!("{} queued\n", id(&output.out)));
     node.kill();
     node.restart().await;
     let _worker = WorkerProcess::start(&nats, "stable").await;

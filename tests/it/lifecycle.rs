@@ -50,8 +50,8 @@ async fn a_name_is_an_address_to_listen_on() {
     Page::open(&node).await;
     node.terminate();
     assert_eq!(node.exit(SOON).await.code(), Some(0));
-    let said = pagewire(&node, &["serve", "--listen", "8081"]).await;
-    assert!(said.code == 2 && said.err.contains("it reads 127.0.0.1:8080 or localhost:8080"), "{said:?}");
+    let output = pagewire(&node, &["serve", "--listen", "8081"]).await;
+    assert!(output.code == 2 && output.err.contains("write 127.0.0.1:8080 or localhost:8080"), "{output:?}");
 }
 
 #[tokio::test]
@@ -75,9 +75,9 @@ async fn an_unknown_key_stops_the_start_and_names_its_nearest_neighbour() {
 async fn a_taken_address_is_said_so() {
     let node = Node::start().await;
     let port = node.address().port().to_string();
-    let said = pagewire(&node, &["serve", "--listen", &format!("127.0.0.1:{port}")]).await;
-    assert_ne!(said.code, 0);
-    assert!(format!("{}{}", said.out, said.err).contains(&port), "{said:?}");
+    let output = pagewire(&node, &["serve", "--listen", &format!("127.0.0.1:{port}")]).await;
+    assert_ne!(output.code, 0);
+    assert!(format!("{}{}", output.out, output.err).contains(&port), "{output:?}");
 }
 
 #[tokio::test]
@@ -96,10 +96,10 @@ async fn a_command_without_a_server_fails_with_a_clear_line() {
     let mut node = Node::start().await;
     node.kill();
     for command in [&["healthcheck"][..], &["status"], &["push", "--all", "1"]] {
-        let said = pagewire(&node, command).await;
-        assert_ne!(said.code, 0, "{said:?}");
-        assert!(!said.err.trim().is_empty(), "{said:?}");
-        assert!(!said.err.contains("panicked"), "{said:?}");
+        let output = pagewire(&node, command).await;
+        assert_ne!(output.code, 0, "{output:?}");
+        assert!(!output.err.trim().is_empty(), "{output:?}");
+        assert!(!output.err.contains("panicked"), "{output:?}");
     }
 }
 

@@ -20,7 +20,7 @@ fn path(level: &str, id: &str) -> String {
 }
 
 /// Waits until a node's response for a path passes the check.
-async fn says(node: &Node, path: &str, what: &str, check: impl Fn(StatusCode, &Value) -> bool) -> Value {
+async fn wait_for(node: &Node, path: &str, what: &str, check: impl Fn(StatusCode, &Value) -> bool) -> Value {
     eventually(&format!("{path}: {what}"), SOON, async || {
         let (status, body) = node.api().get(path).await;
         let body: Value = serde_json::from_str(&body).expect("JSON");
@@ -30,11 +30,11 @@ async fn says(node: &Node, path: &str, what: &str, check: impl Fn(StatusCode, &V
 }
 
 async fn is_idle(node: &Node, path: &str) -> Value {
-    says(node, path, "idle", |_, body| body["pages"] == 0 && body["idle_until"].is_string()).await
+    wait_for(node, path, "idle", |_, body| body["pages"] == 0 && body["idle_until"].is_string()).await
 }
 
 async fn is_over(node: &Node, path: &str) {
-    says(node, path, "over", |status, _| status == StatusCode::NOT_FOUND).await;
+    wait_for(node, path, "over", |status, _| status == StatusCode::NOT_FOUND).await;
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn a_session_without_pages_is_shown_as_idle_and_can_be_joined_on_any_node(
     let page = join(&ann).open().await;
     assert_eq!(page.session(), away.session());
     for node in [&one, &two] {
-        let seen = says(node, &session, "joined", |_, body| body["pages"] == 1).await;
+        let seen = wait_for(node, &session, "joined", |_, body| body["pages"] == 1).await;
         assert_eq!(seen["idle_until"], Value::Null, "{seen}");
     }
 }
@@ -75,8 +75,8 @@ async fn an_anonymous_session_without_pages_is_joined_with_the_token_of_one_of_t
     let session = page.session().to_owned();
     let away = page.lose_socket();
     is_idle(&two, &path("sessions", &session)).await;
-    let stranger = Page::opening(&two).with("session_id", session.as_str()).open().await;
-    assert_ne!(stranger.session(), session, "the id alone gives nothing");
+    let other_user = Page::opening(&two).with("session_id", session.as_str()).open().await;
+    assert_ne!(other_user.session(), session, "the id alone gives nothing");
     let proof = json!({"token": away.registered["token"], "seq": 0});
     let page = Page::opening(&two).with("session_id", session.as_str()).with("resume", proof).open().await;
     assert_eq!(page.session(), session);
@@ -92,7 +92,7 @@ async fn a_session_that_nobody_joins_ends_everywhere_and_its_connection_after_it
     let second = Page::opening(&two).beside(&first).open().await;
     let (session, connection) = (path("sessions", first.session()), path("connections", first.connection()));
     for node in [&one, &two] {
-        says(node, &session, "two pages", |_, body| body["pages"] == 2).await;
+        wait_for(node, &session, "two pages", |_, body| body["pages"] == 2).await;
     }
     drop((first.lose_socket(), second.lose_socket()));
     for node in [&one, &two] {
@@ -110,7 +110,7 @@ async fn the_sessions_of_a_node_that_was_killed_are_idle_and_then_over() {
     let two = brief(&nats).set("lifetime.session_timeout_s", 3).start().await;
     let page = Page::open(&one).await;
     let (session, connection) = (path("sessions", page.session()), path("connections", page.connection()));
-    says(&two, &session, "one page", |_, body| body["pages"] == 1).await;
+    wait_for(&two, &session, "one page", |_, body| body["pages"] == 1).await;
     one.kill();
     is_idle(&two, &session).await;
     is_over(&two, &session).await;
@@ -129,7 +129,7 @@ async fn the_trees_of_what_is_over_are_gone_on_every_node_and_a_users_stays() {
     let trees = [("pages", page.id()), ("sessions", page.session()), ("connections", page.connection())];
     let trees = trees.map(|(level, id)| format!("{}/data", path(level, id)));
     for tree in &trees {
-        says(&two, tree, "there", |status, body| status == StatusCode::OK && body["a"].is_string()).await;
+        wait_for(&two, tree, "there", |status, body| status == StatusCode::OK && body["a"].is_string()).await;
     }
     let mut followers = Vec::new();
     for tree in &trees {

@@ -39,7 +39,7 @@ async fn a_page_has_a_bounded_number_of_calls_in_flight_and_others_are_served() 
     let node = Node::start().await;
     let (mut greedy, mut other) = (Page::open(&node).await, Page::open(&node).await);
     begin(&mut greedy, 32).await;
-    is_limited(&greedy.ask(sleep()).await, "limits.calls_per_page");
+    is_limited(&greedy.request(sleep()).await, "limits.calls_per_page");
     assert_eq!(running(&node.api()).await, 32);
     assert_eq!(other.result(json!({"type": "call", "method": "echo", "params": 1})).await, 1);
     greedy.send(json!({"type": "cancel", "id": "sleep-0"})).await;
@@ -60,7 +60,7 @@ async fn calls_of_all_pages_of_a_user_and_of_programs_for_it_are_counted_togethe
     }
     begin(&mut pages[0], 1).await;
     pages[0].has_nothing_to_read().await;
-    is_limited(&pages[1].ask(sleep()).await, "limits.calls_per_user");
+    is_limited(&pages[1].request(sleep()).await, "limits.calls_per_user");
     let call = |user: &str| {
         let body = json!({"method": "echo", "params": 1, "user": user});
         node.api().request(Method::POST, "/api/v1/calls").json(&body)
@@ -107,12 +107,12 @@ async fn a_page_that_is_unregistered_takes_its_calls_at_a_worker_along() {
     .await;
     begin(&mut page, 4).await;
     eventually("the worker has no slot left", SOON, async || {
-        (other.ask(echo.clone()).await["code"] == "rate_limited").then_some(())
+        (other.request(echo.clone()).await["code"] == "rate_limited").then_some(())
     })
     .await;
     api.delete(&format!("/api/v1/pages/{}", page.id().replace('|', "%7C"))).await;
     eventually("the slots are free again", SOON, async || {
-        (other.ask(echo.clone()).await["type"] == "result").then_some(())
+        (other.request(echo.clone()).await["type"] == "result").then_some(())
     })
     .await;
     drop(worker);
@@ -132,7 +132,7 @@ async fn open_jobs_are_bounded_per_page_and_per_anonymous_browser_over_a_restart
     let later = later.format(&time::format_description::well_known::Rfc3339).expect("a date");
     let job = || json!({"type": "job", "kind": "echo", "run_at": later});
     let accepted = async |page: &mut Page| {
-        let frame = page.ask(job()).await;
+        let frame = page.request(job()).await;
         assert_eq!(frame["type"], "accepted", "{frame}");
         frame["job"].as_str().expect("an id").to_owned()
     };
@@ -141,7 +141,7 @@ async fn open_jobs_are_bounded_per_page_and_per_anonymous_browser_over_a_restart
     for _ in 0..3 {
         jobs.push(accepted(&mut page).await);
     }
-    is_limited(&page.ask(job()).await, "limits.jobs_per_page");
+    is_limited(&page.request(job()).await, "limits.jobs_per_page");
     let join = Page::opening(&node)
         .with("session_id", page.registered["session_id"].clone())
         .with("resume", json!({"token": page.token(), "seq": 0}));
@@ -149,7 +149,7 @@ async fn open_jobs_are_bounded_per_page_and_per_anonymous_browser_over_a_restart
     assert_eq!(joined.connection(), page.connection());
     accepted(&mut joined).await;
     accepted(&mut joined).await;
-    is_limited(&joined.ask(job()).await, "limits.jobs_per_anonymous");
+    is_limited(&joined.request(job()).await, "limits.jobs_per_anonymous");
     let mut other = Page::open(&node).await;
     accepted(&mut other).await;
     let away = page.memory();
@@ -157,13 +157,13 @@ async fn open_jobs_are_bounded_per_page_and_per_anonymous_browser_over_a_restart
     node.exit(SOON).await;
     node.restart().await;
     let mut back = away.resume(&node).await;
-    is_limited(&back.ask(job()).await, "limits.jobs_per_page");
+    is_limited(&back.request(job()).await, "limits.jobs_per_page");
     let api = node.api();
     let cancel = api.request(Method::POST, &format!("/api/v1/jobs/{}/cancel", jobs[0]));
     let cancelled = cancel.json(&json!({})).send().await;
     assert_eq!(cancelled.expect("an answer").status(), StatusCode::OK);
     eventually("the end of a job makes room", SOON, async || {
-        (back.ask(job()).await["type"] == "accepted").then_some(())
+        (back.request(job()).await["type"] == "accepted").then_some(())
     })
     .await;
 }
@@ -174,12 +174,15 @@ async fn a_page_cannot_leave_work_in_a_pool_that_nobody_has_ever_served() {
     let node = Node::setup().nats(&nats).start().await;
     let mut page = Page::open(&node).await;
     let job = |pool: &str| json!({"type": "job", "kind": "echo", "pool": pool});
-    let refused = page.ask(job("defualt")).await;
+    let refused = page.request(job("defualt")).await;
     assert_eq!((&refused["code"], &refused["retryable"]), (&json!("unknown"), &json!(false)), "{refused}");
-    assert!(refused["message"].as_str().is_some_and(|said| said.ends_with("one is default")), "{refused}");
+    assert!(
+        refused["message"].as_str().is_some_and(|message| message.ends_with("one is default")),
+        "{refused}"
+    );
     let mut worker = WorkerProcess::setup(&nats, "stable").with("--pool", "mail").start().await;
     eventually("the pool is known", SOON, async || {
-        (page.ask(job("mail")).await["type"] == "accepted").then_some(())
+        (page.request(job("mail")).await["type"] == "accepted").then_some(())
     })
     .await;
     worker.kill();
@@ -188,7 +191,7 @@ async fn a_page_cannot_leave_work_in_a_pool_that_nobody_has_ever_served() {
         workers["items"].as_array()?.is_empty().then_some(())
     })
     .await;
-    assert_eq!(page.ask(job("mail")).await["type"], "accepted", "it has had a worker");
+    assert_eq!(page.request(job("mail")).await["type"], "accepted", "it has had a worker");
     let body = json!({"kind": "echo", "pool": "later"});
     let program = node.api().request(Method::POST, "/api/v1/jobs").json(&body).send().await;
     assert_eq!(program.expect("an answer").status(), StatusCode::CREATED, "a program may be early");
@@ -199,7 +202,7 @@ async fn a_job_that_no_worker_takes_ends_and_its_page_is_told() {
     let nats = Nats::start().await;
     let node = Node::setup().nats(&nats).set("lifetime.unclaimed_job_s", 1).start().await;
     let mut page = Page::open(&node).await;
-    let accepted = page.ask(json!({"type": "job", "kind": "echo"})).await;
+    let accepted = page.request(json!({"type": "job", "kind": "echo"})).await;
     assert_eq!(accepted["type"], "accepted");
     let end = page.expect("result").await;
     assert_eq!((&end["id"], &end["state"]), (&accepted["id"], &json!("dead")), "{end}");
@@ -237,12 +240,14 @@ async fn a_tree_that_anonymous_pages_write_is_smaller_and_goes_with_its_session(
         .await;
     let mut page = Page::open(&node).await;
     let set = |path: &str, bytes: usize| json!({"type": "set_session_data", "path": path, "value": "x".repeat(bytes)});
-    assert_eq!(page.ask(set("a", 20_000)).await["type"], "result");
-    let refused = page.ask(set("b", 20_000)).await;
+    assert_eq!(page.request(set("a", 20_000)).await["type"], "result");
+    let refused = page.request(set("b", 20_000)).await;
     assert_eq!(refused["code"], "too_large", "{refused}");
-    assert!(refused["message"].as_str().is_some_and(|said| said.contains("limits.anonymous_tree_bytes")));
+    assert!(
+        refused["message"].as_str().is_some_and(|message| message.contains("limits.anonymous_tree_bytes"))
+    );
     let mut user = Page::opening(&node).token(&Token::of("ann").sign()).open().await;
-    assert_eq!(user.ask(set("a", 40_000)).await["type"], "result");
+    assert_eq!(user.request(set("a", 40_000)).await["type"], "result");
     let path = format!("/api/v1/sessions/{}/data/a", page.session().replace('|', "%7C"));
     assert_eq!(node.api().get(&path).await.0, StatusCode::OK);
     drop(page);
@@ -262,7 +267,10 @@ async fn what_is_nested_too_deep_is_refused_with_its_reason_and_the_socket_goes_
     page.send_text(&frame(10_000)).await;
     let refused = page.expect("error").await;
     assert_eq!((&refused["id"], &refused["code"]), (&json!("deep"), &json!("malformed")), "{refused}");
-    assert!(refused["message"].as_str().is_some_and(|said| said.contains("nested deeper")), "{refused}");
+    assert!(
+        refused["message"].as_str().is_some_and(|message| message.contains("nested deeper")),
+        "{refused}"
+    );
     page.send_text(&frame(60)).await;
     let kinds = [page.next().await["type"].clone(), page.next().await["type"].clone()];
     assert!(kinds.contains(&json!("message")) && kinds.contains(&json!("result")), "{kinds:?}");
@@ -272,7 +280,7 @@ async fn what_is_nested_too_deep_is_refused_with_its_reason_and_the_socket_goes_
     assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
     let error = refused.json::<Value>().await.expect("JSON")["error"].clone();
     assert_eq!(error["code"], "malformed");
-    assert!(error["message"].as_str().is_some_and(|said| said.contains("nested deeper")), "{error}");
+    assert!(error["message"].as_str().is_some_and(|message| message.contains("nested deeper")), "{error}");
 }
 
 #[tokio::test]

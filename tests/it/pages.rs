@@ -18,11 +18,11 @@ async fn a_page_gets_its_ids_and_they_end_in_the_number_of_the_node() {
         assert!(id[..22].bytes().all(|byte| byte.is_ascii_alphanumeric()), "{id}");
     }
     assert_eq!((page.node(), page.recovered()), ("p07", "new"));
-    let told = &page.registered;
-    assert!(told["user"].is_null(), "anonymous");
-    assert_eq!((told["lane"].as_str(), told["release"].as_str()), (Some("stable"), Some("dev")));
-    assert_eq!((told["seq"].as_u64(), told["received"].as_u64()), (Some(0), Some(0)));
-    assert_eq!(told["limits"]["max_frame"], 65536);
+    let registered = &page.registered;
+    assert!(registered["user"].is_null(), "anonymous");
+    assert_eq!((registered["lane"].as_str(), registered["release"].as_str()), (Some("stable"), Some("dev")));
+    assert_eq!((registered["seq"].as_u64(), registered["received"].as_u64()), (Some(0), Some(0)));
+    assert_eq!(registered["limits"]["max_frame"], 65536);
 }
 
 #[tokio::test]
@@ -41,8 +41,8 @@ async fn a_second_page_joins_the_session_or_only_the_browser() {
 async fn knowing_an_id_gives_no_rights() {
     let node = Node::start().await;
     let first = Page::open(&node).await;
-    let stranger = Page::opening(&node).with("session_id", first.session()).open().await;
-    assert_ne!(stranger.session(), first.session());
+    let other_page = Page::opening(&node).with("session_id", first.session()).open().await;
+    assert_ne!(other_page.session(), first.session());
     let thief = Page::opening(&node).with("page_id", first.id());
     assert_eq!(thief.close_code().await, 4003);
 }
@@ -99,13 +99,13 @@ async fn one_address_gets_as_many_connections_as_configured() {
     let node = Node::setup().set("limits.connections_per_ip", 3).start().await;
     let mut pages = vec![Page::open(&node).await, Page::open(&node).await, Page::open(&node).await];
     let one_more = tokio::net::TcpStream::connect(node.address()).await.expect("the listener's backlog");
-    let mut answer = String::new();
+    let mut response = String::new();
     let mut one_more = tokio::io::BufReader::new(one_more);
-    tokio::io::AsyncReadExt::read_to_string(&mut one_more, &mut answer)
+    tokio::io::AsyncReadExt::read_to_string(&mut one_more, &mut response)
         .await
         .expect("an answer, then the end");
-    assert!(answer.starts_with("HTTP/1.1 429"), "{answer:?}");
-    assert!(answer.to_lowercase().contains("\r\nretry-after: "), "{answer:?}");
+    assert!(response.starts_with("HTTP/1.1 429"), "{response:?}");
+    assert!(response.to_lowercase().contains("\r\nretry-after: "), "{response:?}");
     pages.pop().expect("three").lose_socket();
     eventually("there is room again", SOON, async || node.api().is_ready().await.then_some(())).await;
     assert_eq!(pages[0].result(json!({"type": "call", "method": "echo", "params": 1})).await, 1);
@@ -126,12 +126,12 @@ async fn logging_in_relabels_the_page_and_another_user_is_refused() {
     let node = Node::setup().users().start().await;
     let mut page = Page::open(&node).await;
     page.send(json!({"type": "auth", "id": 1, "token": Token::of("ann").sign()})).await;
-    let (mut told, mut answered) = (false, false);
-    while !(told && answered) {
+    let (mut identified, mut has_result) = (false, false);
+    while !(identified && has_result) {
         let frame = page.next().await;
         match frame["type"].as_str() {
-            Some("identity") => told = frame["user"] == "ann",
-            Some("result") => answered = frame["id"] == 1,
+            Some("identity") => identified = frame["user"] == "ann",
+            Some("result") => has_result = frame["id"] == 1,
             _ => panic!("{frame}"),
         }
     }

@@ -9,7 +9,7 @@ struct Scene {
     master: Page,
     iframe: Page,
     tab: Page,
-    stranger: Page,
+    other_user: Page,
 }
 
 impl Scene {
@@ -18,8 +18,8 @@ impl Scene {
         let master = Page::opening(node).token(&token).open().await;
         let iframe = Page::opening(node).token(&token).beside(&master).open().await;
         let tab = Page::opening(node).token(&token).same_browser(&master).open().await;
-        let stranger = Page::opening(node).token(&Token::of("bob").sign()).open().await;
-        Self { master, iframe, tab, stranger }
+        let other_user = Page::opening(node).token(&Token::of("bob").sign()).open().await;
+        Self { master, iframe, tab, other_user }
     }
 
     /// Returns each level with the pages that it reaches.
@@ -34,10 +34,10 @@ impl Scene {
     }
 
     /// Checks that exactly those pages have the message next, and no page has another frame.
-    async fn heard(&mut self, by: [bool; 4], payload: &Value) {
-        let pages = [&mut self.master, &mut self.iframe, &mut self.tab, &mut self.stranger];
-        for (page, hears) in pages.into_iter().zip(by) {
-            if hears {
+    async fn assert_received(&mut self, by: [bool; 4], payload: &Value) {
+        let pages = [&mut self.master, &mut self.iframe, &mut self.tab, &mut self.other_user];
+        for (page, receives) in pages.into_iter().zip(by) {
+            if receives {
                 assert_eq!(page.message().await, *payload);
             }
             page.has_nothing_to_read().await;
@@ -46,7 +46,7 @@ impl Scene {
 }
 
 fn count(pages: [bool; 4]) -> usize {
-    pages.into_iter().filter(|hears| *hears).count()
+    pages.into_iter().filter(|receives| *receives).count()
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn the_api_reaches_exactly_the_pages_of_a_level_and_counts_them() {
         let report = node.api().send(to.clone(), payload.clone()).await;
         assert_eq!((&report["reached"], &report["held"]), (&json!(count(by)), &json!(0)), "{to}: {report}");
         assert_eq!(report["unreachable"], json!([]), "{report}");
-        scene.heard(by, &payload).await;
+        scene.assert_received(by, &payload).await;
     }
 }
 
@@ -73,9 +73,10 @@ async fn the_command_line_reaches_the_same_pages() {
             Some(id) => vec![flag.as_str(), id],
             None => vec![flag.as_str()],
         };
-        let said = pagewire(&node, &[&["push"], target.as_slice(), &["{\"n\":1}", "--json"]].concat()).await;
-        assert_eq!(said.json()["reached"], count(by), "{to}: {said:?}");
-        scene.heard(by, &json!({"n": 1})).await;
+        let output =
+            pagewire(&node, &[&["push"], target.as_slice(), &["{\"n\":1}", "--json"]].concat()).await;
+        assert_eq!(output.json()["reached"], count(by), "{to}: {output:?}");
+        scene.assert_received(by, &json!({"n": 1})).await;
     }
 }
 
@@ -84,22 +85,23 @@ async fn a_page_reaches_its_own_chain_and_needs_a_role_for_others() {
     let node = Node::setup().users().start().await;
     let mut scene = Scene::open(&node).await;
     for (to, by) in scene.levels().into_iter().take(4) {
-        let sent = scene.iframe.ask(json!({"type": "send", "to": to, "payload": "from the iframe"})).await;
+        let sent =
+            scene.iframe.request(json!({"type": "send", "to": to, "payload": "from the iframe"})).await;
         assert_eq!(sent["type"], "result", "{to}: {sent}");
         assert_eq!(sent["value"], json!({"reached": count(by), "held": 0}), "{to}");
-        scene.heard(by, &json!("from the iframe")).await;
+        scene.assert_received(by, &json!("from the iframe")).await;
     }
     let other_session = json!({"type": "send", "to": {"session": scene.master.session()}, "payload": 1});
     assert_eq!(scene.tab.error(other_session).await, "forbidden");
-    let to_stranger = json!({"type": "send", "to": {"user": "bob"}, "payload": 1});
-    assert_eq!(scene.tab.error(to_stranger.clone()).await, "forbidden");
-    let to_page = json!({"type": "send", "to": {"page": scene.stranger.id()}, "payload": 1});
+    let to_other_user = json!({"type": "send", "to": {"user": "bob"}, "payload": 1});
+    assert_eq!(scene.tab.error(to_other_user.clone()).await, "forbidden");
+    let to_page = json!({"type": "send", "to": {"page": scene.other_user.id()}, "payload": 1});
     assert_eq!(scene.tab.error(to_page).await, "forbidden");
-    scene.stranger.has_nothing_to_read().await;
+    scene.other_user.has_nothing_to_read().await;
     let pusher = Token::of("carl").with_role("push").sign();
     let mut pusher = Page::opening(&node).token(&pusher).open().await;
-    assert_eq!(pusher.result(to_stranger).await, json!({"reached": 1, "held": 0}));
-    assert_eq!(scene.stranger.message().await, 1);
+    assert_eq!(pusher.result(to_other_user).await, json!({"reached": 1, "held": 0}));
+    assert_eq!(scene.other_user.message().await, 1);
 }
 
 #[tokio::test]

@@ -48,8 +48,8 @@ async fn every_question_of_the_registry_is_answered_by_the_command_line_on_three
     let lanes: Vec<_> = seen["stats"]["lanes"].as_array().unwrap().iter().map(counts).collect();
     assert_eq!(lanes, [[1, 1, 1, 1].map(Some), [1, 1, 1, 2].map(Some)], "canary, then stable: {seen}");
     assert_eq!(seen["stats"]["nodes"].as_array().map(Vec::len), Some(3));
-    let said = pagewire(&two, &["status"]).await.out;
-    assert!(said.contains("idle: 1 session, 1 connection") && said.contains("canary"), "{said}");
+    let output = pagewire(&two, &["status"]).await.out;
+    assert!(output.contains("idle: 1 session, 1 connection") && output.contains("canary"), "{output}");
 
     let names = |list: &Value| items(list).iter().map(|user| user["user"].clone()).collect::<Vec<_>>();
     assert_eq!(names(&pagewire(&two, &["users", "--online", "--json"]).await.json()), ["ann", "bob"]);
@@ -78,11 +78,11 @@ async fn every_question_of_the_registry_is_answered_by_the_command_line_on_three
     assert!(show("--session", &carls).await["idle_until"].is_string());
     assert!(pagewire(&one, &["show", "--session", first.session()]).await.out.contains("PAGE"));
 
-    let said = pagewire(&one, &["unregister", "--user", "bob"]).await;
-    assert_eq!((said.code, said.out.trim()), (0, "closed 1 page"), "{said:?}");
+    let output = pagewire(&one, &["unregister", "--user", "bob"]).await;
+    assert_eq!((output.code, output.out.trim()), (0, "closed 1 page"), "{output:?}");
     assert_eq!(bob.closed().await.code, 4007);
-    let said = pagewire(&one, &["unregister", "--page", bob.id()]).await;
-    assert_eq!((said.code, said.out.trim()), (0, "closed 0 pages"), "{said:?}");
+    let output = pagewire(&one, &["unregister", "--page", bob.id()]).await;
+    assert_eq!((output.code, output.out.trim()), (0, "closed 0 pages"), "{output:?}");
 }
 
 #[tokio::test]
@@ -114,17 +114,17 @@ async fn who_watches_is_told_who_comes_and_goes_in_the_whole_cluster() {
     let (name, left) = users.next().await.expect("an event");
     assert_eq!((name.as_str(), &left["id"], &left["node"]), ("leave", &json!("ann"), &json!("p02")));
 
-    let mut told = Vec::new();
-    while told.len() < 14 {
+    let mut events = Vec::new();
+    while events.len() < 14 {
         let (name, data) = anns.next().await.expect("an event");
-        told.push(format!("{name} {}", data["level"].as_str().expect("a level")));
+        events.push(format!("{name} {}", data["level"].as_str().expect("a level")));
         assert_eq!(data["user"], "ann");
-        if told.len() == 4 {
+        if events.len() == 4 {
             assert_eq!(data["id"], page.as_str(), "the first page is the last to join");
         }
     }
     assert_eq!(
-        told,
+        events,
         [
             "join user",
             "join connection",

@@ -25,7 +25,7 @@ fn folder() -> TempDir {
 
 /// Submits jobs one after the other and reads until the node is killed. Returns the page's state and the ids of its
 /// accepted jobs.
-async fn ask_until_the_end(mut page: Page, promises: mpsc::UnboundedSender<()>) -> (Away, Vec<String>) {
+async fn request_until_the_end(mut page: Page, promises: mpsc::UnboundedSender<()>) -> (Away, Vec<String>) {
     let mut promised = Vec::new();
     let job = |number: usize| json!({"type": "job", "id": format!("job-{number}"), "kind": "sleep", "data": {"ms": 300}});
     page.send(job(0)).await;
@@ -47,13 +47,13 @@ async fn ask_until_the_end(mut page: Page, promises: mpsc::UnboundedSender<()>) 
 async fn every_job_that_was_accepted_before_kill_9_is_done_after_the_restart() {
     let directory = folder();
     let mut node = keeping(&directory).start().await;
-    let (promises, mut heard) = mpsc::unbounded_channel();
+    let (promises, mut first_requests) = mpsc::unbounded_channel();
     let mut pages = Vec::new();
     for _ in 0..PAGES {
-        pages.push(tokio::spawn(ask_until_the_end(Page::open(&node).await, promises.clone())));
+        pages.push(tokio::spawn(request_until_the_end(Page::open(&node).await, promises.clone())));
     }
     for _ in 0..PAGES * JOBS / 2 {
-        heard.recv().await.expect("pages ask");
+        first_requests.recv().await.expect("pages ask");
     }
     node.kill();
     node.restart().await;

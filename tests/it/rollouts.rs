@@ -37,10 +37,10 @@ async fn weights_0_10_and_100_move_nobody_a_tenth_and_everybody_and_nobody_comes
     let mut before = lanes(&api).await;
     assert!(before.iter().all(|lane| lane == "stable"), "before anybody wrote a weight");
     for (percent, expected) in [("0", 0..=0), ("10", 60..=140), ("25", 190..=310), ("100", USERS..=USERS)] {
-        let said =
+        let output =
             pagewire(&node, &["rollout", "set-weight", "default", &format!("canary={percent}"), "--force"])
                 .await;
-        assert_eq!(said.code, 0, "{said:?}");
+        assert_eq!(output.code, 0, "{output:?}");
         let after = lanes(&api).await;
         let moved = after.iter().filter(|lane| *lane == "canary").count();
         assert!(expected.contains(&moved), "{moved} of {USERS} users at {percent} %");
@@ -63,10 +63,10 @@ async fn of_two_operators_who_change_the_same_revision_the_second_is_told_who_wa
     let (status, refused) = put(&bob, "\"0\"", canary(50.0)).await;
     assert_eq!((status, &refused["error"]["code"]), (StatusCode::PRECONDITION_FAILED, &json!("conflict")));
     let message = refused["error"]["message"].as_str().expect("a message");
-    assert!(message.starts_with("revision 1 stands there, written by ann at 2"), "{message}");
-    let stands = bob.get_json("/api/v1/rollouts/default").await;
+    assert!(message.starts_with("the pool is at revision 1, written by ann at 2"), "{message}");
+    let current = bob.get_json("/api/v1/rollouts/default").await;
     assert_eq!(
-        stands["lanes"],
+        current["lanes"],
         json!([{"name": "canary", "weight": 5}]),
         "nothing of the second was written"
     );
@@ -105,14 +105,14 @@ async fn what_no_split_can_be_is_refused_with_the_reason() {
 async fn the_command_line_changes_shows_explains_and_undoes() {
     let node = Node::start().await;
     let run = async |arguments: &[&str]| pagewire(&node, &[&["rollout"], arguments].concat()).await;
-    let said = run(&["set-weight", "default", "canary=10", "--comment", "first try", "--force"]).await;
-    assert!(said.out.starts_with("pool default: revision 1 applied by 1/1 nodes in "), "{said:?}");
-    assert!(said.out.ends_with("stable 90%, canary 10%\n"), "{said:?}");
+    let output = run(&["set-weight", "default", "canary=10", "--comment", "first try", "--force"]).await;
+    assert!(output.out.starts_with("pool default: revision 1 applied by 1/1 nodes in "), "{output:?}");
+    assert!(output.out.ends_with("stable 90%, canary 10%\n"), "{output:?}");
     run(&["set-weight", "default", "stable=70", "canary=20", "beta=10", "--force"]).await;
     let late = run(&["set-weight", "default", "canary=90", "--revision", "1"]).await;
-    assert!(late.code == 1 && late.err.contains("revision 2 stands there"), "{late:?}");
+    assert!(late.code == 1 && late.err.contains("the pool is at revision 2"), "{late:?}");
     let wrong = run(&["set-weight", "default", "stable=70", "canary=20"]).await;
-    assert!(wrong.code == 2 && wrong.err.contains("takes the remainder, 80%, not 70%"), "{wrong:?}");
+    assert!(wrong.code == 2 && wrong.err.contains("gets the remainder, 80%, not 70%"), "{wrong:?}");
     let status = run(&["status", "default"]).await.out;
     assert!(status.contains("beta    10%"), "{status}");
     let undone = run(&["undo", "default"]).await;
@@ -146,15 +146,15 @@ async fn five_nodes_apply_a_change_and_one_that_stands_still_is_named() {
     }
     let seen = async || nodes[0].api().get_json("/api/v1/nodes").await["items"].as_array().map(Vec::len);
     eventually("the first sees all", SOON, async || (seen().await == Some(5)).then_some(())).await;
-    let said = pagewire(&nodes[0], &["rollout", "set-weight", "default", "canary=10", "--force", "--json"])
+    let output = pagewire(&nodes[0], &["rollout", "set-weight", "default", "canary=10", "--force", "--json"])
         .await
         .json();
-    assert_eq!((&said["applied"]["nodes"], &said["applied"]["of"]), (&json!(5), &json!(5)), "{said}");
+    assert_eq!((&output["applied"]["nodes"], &output["applied"]["of"]), (&json!(5), &json!(5)), "{output}");
     for node in &nodes {
         let status = node.api().get_json("/api/v1/rollouts/default").await;
         assert!(revisions(&status).into_values().eq([Some(1); 5]), "{status}");
         assert_eq!(
-            status["applied"]["took_ms"], said["applied"]["took_ms"],
+            status["applied"]["took_ms"], output["applied"]["took_ms"],
             "any node knows how long it took"
         );
     }
@@ -186,9 +186,9 @@ async fn the_first_change_of_a_pool_can_be_undone() {
     run(&["set-weight", "default", "canary=10", "--fallback", "base"]).await;
     let undone = run(&["undo", "default"]).await;
     assert!(undone.code == 0 && undone.out.ends_with("stable 100%\n"), "{undone:?}");
-    let stands = node.api().get_json("/api/v1/rollouts/default").await;
-    let said = ["revision", "base", "lanes", "fallback", "comment"].map(|member| stands[member].clone());
-    assert_eq!(said, [json!(2), json!("stable"), json!([]), json!("none"), json!("back to revision 0")]);
+    let current = node.api().get_json("/api/v1/rollouts/default").await;
+    let output = ["revision", "base", "lanes", "fallback", "comment"].map(|member| current[member].clone());
+    assert_eq!(output, [json!(2), json!("stable"), json!([]), json!("none"), json!("back to revision 0")]);
     run(&["set-weight", "default", "canary=10", "beta=20", "--force"]).await;
     let undone = run(&["undo", "default", "--to", "0"]).await;
     assert!(undone.out.ends_with("stable 100%\n"), "{undone:?}");
@@ -226,8 +226,8 @@ async fn users_are_sent_to_a_lane_without_workers_only_by_force_or_with_a_fallba
 
     let _canary = WorkerProcess::start(&nats, "canary").await;
     let served = eventually("a worker of the lane is known", SOON, async || {
-        let said = set(&["canary=50", "--fallback", "none"]).await;
-        (said.code == 0).then_some(said)
+        let output = set(&["canary=50", "--fallback", "none"]).await;
+        (output.code == 0).then_some(output)
     })
     .await;
     assert!(!served.err.contains("lane canary"), "{served:?}");

@@ -103,7 +103,7 @@ async fn a_page_is_closed_when_its_token_expires_and_a_fresh_one_in_time_keeps_i
     let brief = Token::of("ann").valid_for(Duration::from_secs(3)).sign();
     let mut expiring = Page::opening(&node).token(&brief).open().await;
     let mut kept = Page::opening(&node).token(&brief).open().await;
-    let renewed = kept.ask(json!({"type": "auth", "token": Token::of("ann").sign()})).await;
+    let renewed = kept.request(json!({"type": "auth", "token": Token::of("ann").sign()})).await;
     assert_eq!(renewed["type"], "result", "{renewed}");
     assert_eq!(expiring.closed().await.code, 4504);
     assert_eq!(kept.result(json!({"type": "call", "method": "echo", "params": 1})).await, 1);

@@ -32,7 +32,7 @@ impl View {
     fn take(&mut self, data: &Value) {
         let revision = data["revision"].as_u64().unwrap_or(0);
         if let Some(snapshot) = data.get("snapshot") {
-            assert!(revision >= self.revision, "nobody sees revisions go back: {data}");
+            assert!(revision >= self.revision, "revisions never go back: {data}");
             self.value = Some(snapshot.clone());
         } else if data.get("missing").is_some() {
             self.value = None;
@@ -80,7 +80,7 @@ async fn a_page_writes_reads_and_watches_every_tree_of_its_chain() {
     let node = everything(Node::setup()).start().await;
     let mut page = Page::opening(&node).token(&Token::of("ann").sign()).open().await;
     for level in ["page", "session", "connection", "user"] {
-        assert_eq!(get(&mut page, level, "").await, json!({"revision": 0}), "nothing stands there yet");
+        assert_eq!(get(&mut page, level, "").await, json!({"revision": 0}), "there is no value yet");
         let written = page.result(set(level, "wizard.form.name", json!("ann"))).await;
         let revision = written["revision"].as_u64().expect("a revision");
         let read = get(&mut page, level, "wizard.form").await;
@@ -244,7 +244,7 @@ async fn a_recovered_page_keeps_the_watches_that_it_names_or_all_when_it_says_no
         page.result_without_value(json!({"type": "watch", "level": "session", "path": path})).await;
         page.expect("data").await;
     }
-    let told = async |page: &mut Page, value: u64, paths: &[&str]| {
+    let receives = async |page: &mut Page, value: u64, paths: &[&str]| {
         for path in ["b.c", "a"] {
             page.result(set("session", path, json!(value))).await;
             if paths.contains(&path) {
@@ -255,12 +255,12 @@ async fn a_recovered_page_keeps_the_watches_that_it_names_or_all_when_it_says_no
     };
     let mut page = page.lose_socket().resume(&node).await;
     assert_eq!(page.recovered(), "recovered");
-    told(&mut page, 1, &["b.c", "a"]).await;
+    receives(&mut page, 1, &["b.c", "a"]).await;
     let named = json!([{"level": "session", "path": "a"}, {"level": "page", "path": "b.c"}, {"level": "page", "path": "."}]);
     let mut page = page.lose_socket().resuming(&node).with("watch", named).open().await;
     assert_eq!(page.recovered(), "recovered");
     // a page receives no changes of paths that it no longer watches
-    told(&mut page, 2, &["a"]).await;
+    receives(&mut page, 2, &["a"]).await;
     // the other watches have ended, so there is room for 63 more
     for n in 0..63 {
         let watch = json!({"type": "watch", "level": "page", "path": format!("p{n}")});

@@ -10,13 +10,19 @@ use tokio::time::timeout;
 
 use crate::environment::{Api, Node, Page, SOON, Token, pagewire};
 
-struct Answer {
+struct ApiResponse {
     status: StatusCode,
     tag: Option<String>,
     body: Value,
 }
 
-async fn ask(api: &Api, method: Method, path: &str, if_match: Option<&str>, body: Option<Value>) -> Answer {
+async fn request(
+    api: &Api,
+    method: Method,
+    path: &str,
+    if_match: Option<&str>,
+    body: Option<Value>,
+) -> ApiResponse {
     let mut request =
         api.request(method, &format!("/api/v1{path}")).header("content-type", "application/json");
     if let Some(tag) = if_match {
@@ -27,7 +33,7 @@ async fn ask(api: &Api, method: Method, path: &str, if_match: Option<&str>, body
     }
     let response = request.send().await.expect("an answer");
     let tag = response.headers().get("etag").map(|tag| tag.to_str().expect("ASCII").to_owned());
-    Answer { status: response.status(), tag, body: response.json().await.expect("JSON") }
+    ApiResponse { status: response.status(), tag, body: response.json().await.expect("JSON") }
 }
 
 #[tokio::test]
@@ -35,27 +41,33 @@ async fn a_tree_is_read_and_written_with_its_revision_as_the_tag() {
     let node = Node::start().await;
     let api = node.api();
     let path = "/users/ann/data/wizard.form";
-    let put = ask(&api, Method::PUT, path, None, Some(json!({"name": "ann"}))).await;
+    let put = request(&api, Method::PUT, path, None, Some(json!({"name": "ann"}))).await;
     assert_eq!(put.status, StatusCode::OK, "{}", put.body);
     let first = put.tag.expect("a tag");
-    let get = ask(&api, Method::GET, &format!("{path}.name"), None, None).await;
+    let get = request(&api, Method::GET, &format!("{path}.name"), None, None).await;
     assert_eq!((get.status, get.body, get.tag.as_ref()), (StatusCode::OK, json!("ann"), Some(&first)));
-    let put = ask(&api, Method::PUT, path, Some(&first), Some(json!({"name": "bob"}))).await;
+    let put = request(&api, Method::PUT, path, Some(&first), Some(json!({"name": "bob"}))).await;
     assert_eq!(put.status, StatusCode::OK);
-    let late = ask(&api, Method::PUT, path, Some(&first), Some(json!({"name": "eve"}))).await;
+    let late = request(&api, Method::PUT, path, Some(&first), Some(json!({"name": "eve"}))).await;
     assert_eq!(
         (late.status, &late.body["error"]["code"]),
         (StatusCode::PRECONDITION_FAILED, &json!("conflict"))
     );
     let changes =
         json!({"changes": [{"path": "a", "value": 1}, {"path": "wizard.form.name", "delete": true}]});
-    assert_eq!(ask(&api, Method::PATCH, "/users/ann/data", None, Some(changes)).await.status, StatusCode::OK);
-    let whole = ask(&api, Method::GET, "/users/ann/data", None, None).await.body;
-    assert_eq!(whole.to_string(), r#"{"wizard":{"form":{}},"a":1}"#, "in the order in which it came");
-    assert_eq!(ask(&api, Method::DELETE, "/users/ann/data/wizard", None, None).await.status, StatusCode::OK);
-    let missing = ask(&api, Method::GET, "/users/ann/data/wizard.form", None, None).await;
+    assert_eq!(
+        request(&api, Method::PATCH, "/users/ann/data", None, Some(changes)).await.status,
+        StatusCode::OK
+    );
+    let tree = request(&api, Method::GET, "/users/ann/data", None, None).await.body;
+    assert_eq!(tree.to_string(), r#"{"wizard":{"form":{}},"a":1}"#, "in the order in which it came");
+    assert_eq!(
+        request(&api, Method::DELETE, "/users/ann/data/wizard", None, None).await.status,
+        StatusCode::OK
+    );
+    let missing = request(&api, Method::GET, "/users/ann/data/wizard.form", None, None).await;
     assert_eq!((missing.status, &missing.body["error"]["code"]), (StatusCode::NOT_FOUND, &json!("unknown")));
-    assert_eq!(ask(&api, Method::GET, "/users/nobody/data", None, None).await.body, json!({}));
+    assert_eq!(request(&api, Method::GET, "/users/nobody/data", None, None).await.body, json!({}));
 }
 
 #[tokio::test]
@@ -72,8 +84,12 @@ async fn what_no_tree_takes_is_refused_with_the_reason() {
         (Method::PUT, "/pages/0000000000000000000000/data/a", Some(json!(1)), 404, "unknown"),
         (Method::PUT, "/sessions/short/data/a", Some(json!(1)), 400, "malformed"),
     ] {
-        let answer = ask(&api, method, path, None, body).await;
-        assert_eq!((answer.status.as_u16(), &answer.body["error"]["code"]), (status, &json!(code)), "{path}");
+        let response = request(&api, method, path, None, body).await;
+        assert_eq!(
+            (response.status.as_u16(), &response.body["error"]["code"]),
+            (status, &json!(code)),
+            "{path}"
+        );
     }
 }
 
@@ -84,16 +100,16 @@ async fn what_a_program_writes_a_page_sees_and_the_other_way_round() {
     let mut page = Page::opening(&node).token(&Token::of("a.b").sign()).open().await;
     page.result_without_value(json!({"type": "watch", "level": "user", "path": "form"})).await;
     assert_eq!(page.expect("data").await["missing"], true);
-    ask(&api, Method::PUT, "/users/a.b/data/form.name", None, Some(json!("x"))).await;
+    request(&api, Method::PUT, "/users/a.b/data/form.name", None, Some(json!("x"))).await;
     assert_eq!(page.expect("data").await["changes"][0]["value"], json!({"name": "x"}), "the tree is new");
-    ask(&api, Method::PUT, "/users/a.b/data/form.name", None, Some(json!("z"))).await;
+    request(&api, Method::PUT, "/users/a.b/data/form.name", None, Some(json!("z"))).await;
     let change = page.expect("data").await;
     assert_eq!(change["changes"][0], json!({"path": "form.name", "value": "z"}), "a program has no page");
     page.result(json!({"type": "set_user_data", "path": "form.name", "value": "y"})).await;
-    let read = ask(&api, Method::GET, "/users/~YS5i/data/form.name", None, None).await;
+    let read = request(&api, Method::GET, "/users/~YS5i/data/form.name", None, None).await;
     assert_eq!(read.body, "y");
     let session = page.session().replace('|', "%7C");
-    let put = ask(&api, Method::PUT, &format!("/sessions/{session}/data/n"), None, Some(json!(1))).await;
+    let put = request(&api, Method::PUT, &format!("/sessions/{session}/data/n"), None, Some(json!(1))).await;
     assert_eq!(put.status, StatusCode::OK);
     let read = page.result(json!({"type": "get_data", "level": "session", "path": "n"})).await;
     assert_eq!(read["value"], 1);
@@ -120,7 +136,7 @@ async fn the_command_line_gets_sets_deletes_and_watches() {
     let mut watching = watching.kill_on_drop(true).stdout(Stdio::piped()).spawn().expect("the command runs");
     let mut lines = BufReader::new(watching.stdout.take().expect("its output")).lines();
     let mut line = async || timeout(SOON, lines.next_line()).await.expect("in time").expect("output");
-    assert_eq!(line().await.as_deref(), Some("revision 2: nothing stands there"));
+    assert_eq!(line().await.as_deref(), Some("revision 2: no value"));
     run(&["set", "--user", "ann", "n", "7"]).await;
     assert_eq!((line().await.as_deref(), line().await.as_deref()), (Some("revision 3"), Some("  n = 7")));
 }

@@ -21,8 +21,8 @@ async fn send(node: &Node, topic: &str, pages: u64, payload: Value) {
         (seen["pages"] == pages).then_some(())
     })
     .await;
-    let met = node.api().send(json!({"topic": topic}), payload).await;
-    assert_eq!((&met["reached"], &met["unreachable"]), (&json!(pages), &json!([])), "{met}");
+    let report = node.api().send(json!({"topic": topic}), payload).await;
+    assert_eq!((&report["reached"], &report["unreachable"]), (&json!(pages), &json!([])), "{report}");
 }
 
 #[tokio::test]
@@ -51,8 +51,8 @@ async fn a_message_for_a_topic_reaches_its_pages_on_every_node_and_nobody_else()
     send(&one, "room.7", 1, json!("again")).await;
     assert_eq!(ann.message().await, "again");
     bob.has_nothing_to_read().await;
-    let said = pagewire(&two, &["push", "--topic", "room.7", "1"]).await;
-    assert_eq!((said.code, said.out.as_str()), (0, "reached 1 page, held for 0 pages\n"));
+    let output = pagewire(&two, &["push", "--topic", "room.7", "1"]).await;
+    assert_eq!((output.code, output.out.as_str()), (0, "reached 1 page, held for 0 pages\n"));
 }
 
 #[tokio::test]
@@ -88,16 +88,20 @@ async fn a_page_that_moves_keeps_its_topics_and_is_told_each_message_once() {
 async fn a_topic_that_is_not_open_needs_a_token_of_its_own_user_that_names_it() {
     let node = open(Node::setup()).set("send.allow", "topic").start().await;
     let mut page = Page::opening(&node).token(&Token::of("ann").sign()).open().await;
-    let ask = |token: Option<String>| json!({"type": "subscribe", "topic": "team.7", "token": token});
-    assert_eq!(page.error(ask(None)).await, "forbidden");
-    assert_eq!(page.error(ask(Some(Token::of("ann").sign()))).await, "forbidden");
-    assert_eq!(page.error(ask(Some(Token::of("bob").with_topic("team.*").sign()))).await, "forbidden");
-    assert_eq!(page.error(ask(Some("nonsense".into()))).await, "unauthenticated");
-    page.result_without_value(ask(Some(Token::of("ann").with_topic("team.*").sign()))).await;
+    let subscription =
+        |token: Option<String>| json!({"type": "subscribe", "topic": "team.7", "token": token});
+    assert_eq!(page.error(subscription(None)).await, "forbidden");
+    assert_eq!(page.error(subscription(Some(Token::of("ann").sign()))).await, "forbidden");
+    assert_eq!(
+        page.error(subscription(Some(Token::of("bob").with_topic("team.*").sign()))).await,
+        "forbidden"
+    );
+    assert_eq!(page.error(subscription(Some("nonsense".into()))).await, "unauthenticated");
+    page.result_without_value(subscription(Some(Token::of("ann").with_topic("team.*").sign()))).await;
     let to_others = json!({"type": "send", "to": {"topic": "news"}, "payload": 1});
     assert_eq!(page.error(to_others).await, "forbidden", "a page sends to topics that it has subscribed to");
-    let met = page.result(json!({"type": "send", "to": {"topic": "team.7"}, "payload": 1})).await;
-    assert_eq!(met["reached"], 1);
+    let report = page.result(json!({"type": "send", "to": {"topic": "team.7"}, "payload": 1})).await;
+    assert_eq!(report["reached"], 1);
     assert_eq!(page.message().await, 1);
     for bad in ["", &"x".repeat(101)] {
         assert_ne!(page.error(json!({"type": "subscribe", "topic": bad})).await, "internal");

@@ -67,7 +67,7 @@ async fn a_session_a_connection_and_a_page_are_unregistered_with_what_is_below_t
     let mut first = Page::open(&one).await;
     let mut second = Page::opening(&two).beside(&first).open().await;
     let mut third = Page::opening(&two).same_browser(&first).open().await;
-    let mut stranger = Page::open(&two).await;
+    let mut other_page = Page::open(&two).await;
     sees(&one, 4).await;
     let (_, outcome) = one.api().delete(&path("pages", second.id())).await;
     assert_eq!(outcome, json!({"closed": 1, "nodes": ["p02"], "unreachable": []}));
@@ -87,7 +87,7 @@ async fn a_session_a_connection_and_a_page_are_unregistered_with_what_is_below_t
     let (_, outcome) = one.api().delete(&path("connections", third.connection())).await;
     assert_eq!(outcome["closed"], 1, "{outcome}");
     assert_eq!(third.closed().await.code, 4007);
-    stranger.has_nothing_to_read().await;
+    other_page.has_nothing_to_read().await;
     for gone in [
         path("pages", first.id()),
         path("sessions", third.session()),

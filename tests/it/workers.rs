@@ -43,8 +43,8 @@ async fn failing(api: &Api) -> BTreeSet<usize> {
 }
 
 async fn set_weight(node: &Node, weight: &str) {
-    let said = pagewire(node, &["rollout", "set-weight", "default", weight, "--force"]).await;
-    assert_eq!(said.code, 0, "{said:?}");
+    let output = pagewire(node, &["rollout", "set-weight", "default", weight, "--force"]).await;
+    assert_eq!(output.code, 0, "{output:?}");
 }
 
 /// Waits until the node knows a worker of the lane, because it sends no work there before.
@@ -52,8 +52,8 @@ async fn serves(node: &Node, lane: &str) {
     set_weight(node, &format!("{lane}=100")).await;
     let api = node.api();
     eventually("the lane has a worker", SOON, async || {
-        let answer = call(&api, "ann").await;
-        (answer != Err("no_executor".to_owned())).then_some(())
+        let response = call(&api, "ann").await;
+        (response != Err("no_executor".to_owned())).then_some(())
     })
     .await;
 }
@@ -98,9 +98,9 @@ async fn a_canary_that_is_not_there_shows_unless_the_base_lane_helps_out() {
     .await;
     set_weight(&node, "canary=100").await;
     assert_eq!(call(&node.api(), "ann").await, Err("no_executor".to_owned()));
-    let said =
+    let output =
         pagewire(&node, &["rollout", "set-weight", "default", "canary=100", "--fallback", "base"]).await;
-    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(output.code, 0, "{output:?}");
     assert_eq!(call(&node.api(), "ann").await, Ok(json!(1)));
 }
 
@@ -192,7 +192,7 @@ async fn in_production_a_killed_workers_job_goes_on_within_its_lease() {
     let api = node.api();
     eventually("the job has ended at the other worker", REAL_LEASE, async || {
         api.is_ready().await.then_some(())?;
-        page.ask(json!({"type": "call", "method": "echo"})).await;
+        page.request(json!({"type": "call", "method": "echo"})).await;
         page.has_ended(1).then_some(())
     })
     .await;
@@ -226,8 +226,8 @@ async fn in_production_the_jobs_of_a_worker_that_stands_still_go_on_when_its_lea
     }
     let _next = WorkerProcess::setup(&nats, "stable").real_timing().start().await;
     still.pause();
-    let begun_anew = async || (attempts(&jobs[0]).await == 2 && attempts(&jobs[1]).await == 2).then_some(());
-    eventually("both have begun anew", LEASE + Duration::from_secs(4), begun_anew).await;
+    let restarted = async || (attempts(&jobs[0]).await == 2 && attempts(&jobs[1]).await == 2).then_some(());
+    eventually("both have begun anew", LEASE + Duration::from_secs(4), restarted).await;
 }
 
 #[tokio::test]
@@ -255,9 +255,9 @@ async fn a_users_calls_and_jobs_wait_for_each_other_at_no_other_worker() {
 async fn a_worker_without_handlers_does_not_start_and_names_the_key() {
     let node = Node::start().await;
     let worker = ["worker", "--nats", "nats://127.0.0.1:1"];
-    let said = pagewire(&node, &worker).await;
-    assert_eq!(said.code, 2, "{said:?}");
-    assert!(said.err.contains("--demo") && said.err.contains("PAGEWIRE_DEMO"), "{said:?}");
+    let output = pagewire(&node, &worker).await;
+    assert_eq!(output.code, 2, "{output:?}");
+    assert!(output.err.contains("--demo") && output.err.contains("PAGEWIRE_DEMO"), "{output:?}");
 }
 
 #[tokio::test]
@@ -268,22 +268,22 @@ async fn a_worker_shows_whether_it_takes_work_and_what_it_has_done() {
     let probes = worker.api();
     assert_eq!(probes.get_json("/livez").await, json!({"status": "alive"}));
     assert_eq!(probes.get_json("/readyz").await, json!({"status": "ready"}));
-    let said = pagewire(&node, &["healthcheck", "--url", &worker.url()]).await;
-    assert_eq!((said.code, said.out.trim()), (0, "ready"), "{said:?}");
+    let output = pagewire(&node, &["healthcheck", "--url", &worker.url()]).await;
+    assert_eq!((output.code, output.out.trim()), (0, "ready"), "{output:?}");
 
-    let said = pagewire(&node, &["job", "submit", "sum", "[1, 2]", "--watch"]).await;
-    assert_eq!(said.code, 0, "{said:?}");
+    let output = pagewire(&node, &["job", "submit", "sum", "[1, 2]", "--watch"]).await;
+    assert_eq!(output.code, 0, "{output:?}");
     let labels = r#"pool="default",lane="stable",release="7""#;
     let jobs = r#"kind="sum",exec="remote_free",outcome="succeeded""#;
     let counted = format!("pagewire_jobs_total{{{labels},{jobs}}}");
     eventually("the job is counted", SOON, async || (probes.metric(&counted).await == 1.0).then_some(()))
         .await;
 
-    let said = pagewire(&node, &["job", "submit", "sleep", r#"{"ms": 2000}"#]).await;
-    assert_eq!(said.code, 0, "{said:?}");
+    let output = pagewire(&node, &["job", "submit", "sleep", r#"{"ms": 2000}"#]).await;
+    assert_eq!(output.code, 0, "{output:?}");
     eventually("the job runs", SOON, async || {
-        let said = pagewire(&node, &["job", "list", "--state", "running", "--json"]).await.json();
-        (!said["items"].as_array().expect("jobs").is_empty()).then_some(())
+        let output = pagewire(&node, &["job", "list", "--state", "running", "--json"]).await.json();
+        (!output["items"].as_array().expect("jobs").is_empty()).then_some(())
     })
     .await;
     worker.terminate();

@@ -54,8 +54,8 @@ struct Clients {
 impl Clients {
     async fn serve(mut self, mut requests: mpsc::Receiver<io::Result<HelperRequest>>) -> io::Result<()> {
         while let Some(request) = requests.recv().await {
-            let answer = self.handle(request?).await;
-            answer.unwrap_or_else(|error| HelperResponse::Failed { reason: error.to_string() }).send()?;
+            let response = self.handle(request?).await;
+            response.unwrap_or_else(|error| HelperResponse::Failed { reason: error.to_string() }).send()?;
         }
         Ok(())
     }
@@ -74,7 +74,9 @@ impl Clients {
                 self.pages.iter().try_for_each(|page| page.acknowledge())?;
                 Ok(HelperResponse::Done)
             }
-            HelperRequest::Ask { frame, times, in_flight } => self.ask(&frame, times, in_flight).await,
+            HelperRequest::Request { frame, times, in_flight } => {
+                self.send_requests(&frame, times, in_flight).await
+            }
             HelperRequest::Ages => Ok(HelperResponse::Aged { each: Times::of(self.counters.ages()) }),
             _ => Err(unsupported_request()),
         }
@@ -134,7 +136,7 @@ impl Clients {
         self.expect(expected).await
     }
     /// Sends frames. Each has one reply, its result.
-    async fn ask(&self, frame: &str, times: u64, in_flight: u64) -> io::Result<HelperResponse> {
+    async fn send_requests(&self, frame: &str, times: u64, in_flight: u64) -> io::Result<HelperResponse> {
         let before = self.counters.frames();
         for (id, page) in (0..times).zip(self.pages.iter().cycle()) {
             page.send(&frame.replace("{id}", &id.to_string()))?;

@@ -42,7 +42,7 @@ impl Message {
     }
 
     /// Creates the reply to this message. Returns `None` if its sender expects no reply.
-    pub fn answer(&self, payload: impl Into<Bytes>) -> Option<Self> {
+    pub fn reply_with(&self, payload: impl Into<Bytes>) -> Option<Self> {
         let subject = self.reply.clone()?;
         Some(Self { subject, reply: None, headers: self.headers.clone(), payload: payload.into() })
     }
@@ -66,10 +66,10 @@ pub enum PublishError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// The subject has no subscriber; known at once.
-    #[error("nobody answers here")]
+    #[error("the subject has no responder")]
     NoResponder,
     /// No reply in time. The request may have been processed.
-    #[error("no answer in time")]
+    #[error("no reply in time")]
     Deadline,
     /// Not connected. The request may have been processed if the connection was lost after sending.
     #[error("the cluster's engine is unavailable")]

@@ -158,7 +158,7 @@ impl Engine {
     ///
     /// [`QueueError`]; the work item is delivered again unless the acknowledgement arrived.
     pub async fn ack(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
-        dispatch!(self, e => e.done(delivery).await)
+        dispatch!(self, e => e.ack(delivery).await)
     }
 
     /// Returns a delivery to the queue; it is delivered again, not before `after` has passed.
@@ -168,7 +168,7 @@ impl Engine {
     /// [`QueueError`]; without the acknowledgement the work item is delivered again after
     /// `Timing::redelivery`.
     pub async fn nak(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
-        dispatch!(self, e => e.retry(delivery, after).await)
+        dispatch!(self, e => e.nak(delivery, after).await)
     }
 
     /// Postpones the redelivery of a work item that is still being processed.
@@ -177,7 +177,7 @@ impl Engine {
     ///
     /// [`QueueError`]; the redelivery may not have been postponed.
     pub async fn extend(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
-        dispatch!(self, e => e.touch(delivery).await)
+        dispatch!(self, e => e.extend(delivery).await)
     }
 
     /// Returns the number of work items of a route that are not settled.

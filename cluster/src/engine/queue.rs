@@ -42,6 +42,6 @@ pub enum QueueError {
     #[error("the cluster's engine is unavailable")]
     Down,
     /// The id or the route is illegal, or the payload is too large.
-    #[error("the hint breaks a limit of the engine")]
+    #[error("the work item breaks a limit of the engine")]
     Invalid,
 }

@@ -29,12 +29,12 @@ async fn a_process_that_follows_signs_with_the_new_key_without_being_asked() {
     let (one, two) = two().await;
     tokio::spawn(two.follow().await.unwrap());
     one.rotate(AGES).await.unwrap();
-    let heard = async {
+    let received = async {
         while !two.sign(b"a").starts_with("2.") {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), heard).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), received).await.unwrap();
 }
 
 #[tokio::test]
@@ -65,10 +65,10 @@ async fn a_key_that_no_token_needs_is_dropped_and_its_signatures_are_refused() {
     tokio::time::timeout(Duration::from_secs(10), dropped).await.unwrap();
     assert!(!one.verify(b"a", &old).await.unwrap());
     tokio::spawn(two.follow().await.unwrap());
-    let heard = async {
+    let received = async {
         while two.verify(b"a", &old).await.unwrap() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), heard).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), received).await.unwrap();
 }

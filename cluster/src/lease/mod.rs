@@ -57,9 +57,9 @@ pub struct LeaseKeeper {
     engine: Engine,
     subjects: Subjects,
     timing: Timing,
-    wish: ClaimRequest,
+    request: ClaimRequest,
     row: NodeRow,
-    tenure: Option<HeldLease>,
+    held: Option<HeldLease>,
     holder: watch::Sender<Option<Holder>>,
     fenced_at_ms: Arc<AtomicU64>,
 }
@@ -70,17 +70,17 @@ impl LeaseKeeper {
         engine: &Engine,
         subjects: &Subjects,
         timing: Timing,
-        wish: ClaimRequest,
+        request: ClaimRequest,
         row: NodeRow,
     ) -> (Self, NodeLease) {
         let (holder, changes) = watch::channel(None);
         let fenced_at_ms = Arc::new(AtomicU64::new(0));
         let lease = NodeLease { holder: changes, fenced_at_ms: fenced_at_ms.clone() };
         let (engine, subjects) = (engine.clone(), subjects.clone());
-        let row = NodeRow { name: wish.name.clone(), ..row };
+        let row = NodeRow { name: request.name.clone(), ..row };
         let leases = engine.kv(Bucket::Nodes);
         let mut keeper =
-            Self { leases, engine, subjects, timing, wish, row, tenure: None, holder, fenced_at_ms };
+            Self { leases, engine, subjects, timing, request, row, held: None, holder, fenced_at_ms };
         keeper.acquire().await;
         (keeper, lease)
     }
@@ -90,8 +90,7 @@ impl LeaseKeeper {
     pub async fn keep(mut self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         loop {
-            let until_fence =
-                self.tenure.map_or(Duration::ZERO, |t| t.fenced_at.saturating_sub(clock::boot()));
+            let until_fence = self.held.map_or(Duration::ZERO, |t| t.fenced_at.saturating_sub(clock::boot()));
             let pause = self.timing.lease_renew.min(until_fence);
             tokio::select! {
                 () = &mut stop => break,
@@ -106,36 +105,36 @@ impl LeaseKeeper {
     }
 
     async fn renew(&mut self) {
-        let Some(tenure) = self.tenure.filter(|tenure| tenure.holds(clock::boot())) else {
+        let Some(held) = self.held.filter(|held| held.holds(clock::boot())) else {
             tracing::warn!("lease not renewed in time: this node stops acting until it has claimed a number");
             self.set(None);
             return self.acquire().await;
         };
-        let renewal = tenure.renewal(clock::boot());
+        let renewal = held.renewal(clock::boot());
         // a reply after the fence is useless
-        let left = tenure.fenced_at.saturating_sub(clock::boot());
+        let left = held.fenced_at.saturating_sub(clock::boot());
         let outcome =
             tokio::time::timeout(left, self.send(renewal)).await.unwrap_or(LeaseWriteOutcome::Unknown);
-        let renewed = tenure.renewed(renewal, outcome, self.timing.lease_fence);
+        let renewed = held.renewed(renewal, outcome, self.timing.lease_fence);
         if renewed.is_none() {
-            tracing::warn!(node = %tenure.holder.node, epoch = tenure.holder.epoch, "lease lost to another process");
+            tracing::warn!(node = %held.holder.node, epoch = held.holder.epoch, "lease lost to another process");
         }
         self.set(renewed);
     }
 
     async fn acquire(&mut self) {
-        let mut told = None;
+        let mut logged = None;
         loop {
             let why = match self.attempt().await {
-                Ok(Some(tenure)) => {
-                    tracing::info!(node = %tenure.holder.node, epoch = tenure.holder.epoch, "node number claimed");
-                    return self.set(Some(tenure));
+                Ok(Some(held)) => {
+                    tracing::info!(node = %held.holder.node, epoch = held.holder.epoch, "node number claimed");
+                    return self.set(Some(held));
                 }
                 Ok(None) => "the node number is taken: waiting until it is free",
                 Err(Unavailable) => "the cluster is unavailable: waiting to claim a node number",
             };
-            if told.replace(why) != Some(why) {
-                let wanted = self.wish.number.map_or("the lowest".to_owned(), |number| number.to_string());
+            if logged.replace(why) != Some(why) {
+                let wanted = self.request.number.map_or("the lowest".to_owned(), |number| number.to_string());
                 tracing::info!(wanted, "{why}");
             }
             tokio::time::sleep(self.timing.lease_renew / 3).await;
@@ -145,7 +144,7 @@ impl LeaseKeeper {
     async fn attempt(&self) -> Result<Option<HeldLease>, Unavailable> {
         // the row of an earlier epoch of this process may still exist; then no other process can have taken
         // the number
-        if let Some(old) = self.tenure {
+        if let Some(old) = self.held {
             let claim = LeaseWrite { epoch: None, ..old.renewal(clock::boot()) };
             if let LeaseWriteOutcome::Written(rev) = self.send(claim).await {
                 return Ok(Some(HeldLease::begin(claim, rev, self.timing.lease_fence)));
@@ -153,10 +152,10 @@ impl LeaseKeeper {
         }
         let rows = self.rows().await?;
         let sent = clock::boot();
-        let wish = self.preference(&rows);
-        let mut decision = plan(&wish, &rows, sent);
-        if let Plan::Ask(row) = &decision {
-            decision = match self.gone(row).await? {
+        let request = self.preference(&rows);
+        let mut decision = plan(&request, &rows, sent);
+        if let Plan::Probe(row) = &decision {
+            decision = match self.is_dead(row).await? {
                 true => Plan::Claim(LeaseWrite {
                     number: row.number,
                     expect: Precondition::Rev(row.rev),
@@ -164,7 +163,7 @@ impl LeaseKeeper {
                     sent: clock::boot(),
                 }),
                 // a running process with the same name keeps its number
-                false => plan(&ClaimRequest { name: String::new(), ..wish }, &rows, sent),
+                false => plan(&ClaimRequest { name: String::new(), ..request }, &rows, sent),
             };
         }
         let Plan::Claim(claim) = decision else { return Ok(None) };
@@ -176,10 +175,10 @@ impl LeaseKeeper {
 
     /// Prefers the old number if it is free, so that addresses stay valid; otherwise the configured request.
     fn preference(&self, rows: &[Listed]) -> ClaimRequest {
-        let old = self.tenure.map(|tenure| tenure.holder.node);
+        let old = self.held.map(|held| held.holder.node);
         match old.filter(|old| rows.iter().all(|row| row.number != *old)) {
-            Some(number) => ClaimRequest { number: Some(number), ..self.wish.clone() },
-            None => self.wish.clone(),
+            Some(number) => ClaimRequest { number: Some(number), ..self.request.clone() },
+            None => self.request.clone(),
         }
     }
 
@@ -193,12 +192,12 @@ impl LeaseKeeper {
     }
 
     /// Returns whether the epoch of a listed row has no responder.
-    async fn gone(&self, row: &Listed) -> Result<bool, Unavailable> {
+    async fn is_dead(&self, row: &Listed) -> Result<bool, Unavailable> {
         let entry = self.leases.get(&node_key::lease(row.number), crate::engine::Consistency::Latest).await?;
         let Some(entry) = entry.filter(|entry| entry.rev == row.rev) else { return Ok(false) };
         let Some(found) = NodeRow::decode(&entry.meta) else { return Ok(false) };
         let holder = Holder { node: row.number, epoch: found.epoch_at(entry.rev) };
-        Ok(ask(&self.engine, &self.subjects, holder, self.timing.deliver).await
+        Ok(ping(&self.engine, &self.subjects, holder, self.timing.deliver).await
             == Err(RequestError::NoResponder))
     }
 
@@ -220,32 +219,32 @@ impl LeaseKeeper {
         }
     }
 
-    /// Sets or clears the lease. A lost lease stays in `tenure` with its fence at zero until the next claim,
+    /// Sets or clears the lease. A lost lease stays in `held` with its fence at zero until the next claim,
     /// because the claim prefers its number.
-    fn set(&mut self, tenure: Option<HeldLease>) {
-        let fenced_at = tenure.map_or(Duration::ZERO, |tenure| tenure.fenced_at);
+    fn set(&mut self, held: Option<HeldLease>) {
+        let fenced_at = held.map_or(Duration::ZERO, |held| held.fenced_at);
         self.fenced_at_ms.store(fenced_at.as_millis() as u64, Ordering::Release);
-        let holder = tenure.map(|tenure| tenure.holder);
+        let holder = held.map(|held| held.holder);
         self.holder.send_if_modified(|current| std::mem::replace(current, holder) != holder);
-        if tenure.is_some() {
-            self.tenure = tenure;
-        } else if let Some(old) = &mut self.tenure {
+        if held.is_some() {
+            self.held = held;
+        } else if let Some(old) = &mut self.held {
             old.fenced_at = Duration::ZERO;
         }
     }
 
     async fn release(mut self) {
-        let Some(tenure) = self.tenure else { return };
+        let Some(held) = self.held else { return };
         self.set(None);
-        let key = node_key::lease(tenure.holder.node);
-        if let Err(error) = self.leases.delete(&key, Precondition::Rev(tenure.rev)).await {
+        let key = node_key::lease(held.holder.node);
+        if let Err(error) = self.leases.delete(&key, Precondition::Rev(held.rev)).await {
             tracing::debug!(%error, "lease not given back, it will expire");
         }
     }
 }
 
 /// Sends a liveness request to one epoch of a node.
-async fn ask(
+async fn ping(
     engine: &Engine,
     subjects: &Subjects,
     holder: Holder,
@@ -273,11 +272,11 @@ pub async fn evict_dead_node(
     let Some(entry) = leases.get(&key, crate::engine::Consistency::Latest).await? else { return Ok(false) };
     let Some(row) = NodeRow::decode(&entry.meta) else { return Ok(false) };
     let holder = Holder { node, epoch: row.epoch_at(entry.rev) };
-    for question in 0..DEATH_PROBES {
-        if question > 0 {
+    for probe in 0..DEATH_PROBES {
+        if probe > 0 {
             tokio::time::sleep(timing.death_confirmation / DEATH_PROBES).await;
         }
-        if ask(engine, subjects, holder, timing.deliver).await != Err(RequestError::NoResponder) {
+        if ping(engine, subjects, holder, timing.deliver).await != Err(RequestError::NoResponder) {
             return Ok(false);
         }
     }

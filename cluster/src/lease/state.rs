@@ -50,7 +50,7 @@ pub enum Plan {
     Claim(LeaseWrite),
     /// A process with the same name holds the number. Send a liveness request to its epoch, and claim at this
     /// revision if there is no responder.
-    Ask(Listed),
+    Probe(Listed),
     /// The number is taken; wait.
     Wait,
 }
@@ -78,12 +78,12 @@ pub struct HeldLease {
 }
 
 /// Plans how to get a number, given the existing rows.
-pub fn plan(wish: &ClaimRequest, rows: &[Listed], sent: Duration) -> Plan {
+pub fn plan(request: &ClaimRequest, rows: &[Listed], sent: Duration) -> Plan {
     let claim = |number, expect| LeaseWrite { number, expect, epoch: None, sent };
-    let namesake = |row: &&Listed| !wish.name.is_empty() && row.name == wish.name;
-    let Some(number) = wish.number else {
+    let namesake = |row: &&Listed| !request.name.is_empty() && row.name == request.name;
+    let Some(number) = request.number else {
         if let Some(row) = rows.iter().find(namesake) {
-            return Plan::Ask(row.clone());
+            return Plan::Probe(row.clone());
         }
         let taken = |number: &NodeNumber| rows.iter().any(|row| row.number == *number);
         let free = (1..=u16::MAX).filter_map(NodeNumber::new).find(|number| !taken(number));
@@ -91,7 +91,7 @@ pub fn plan(wish: &ClaimRequest, rows: &[Listed], sent: Duration) -> Plan {
     };
     match rows.iter().find(|row| row.number == number) {
         None => Plan::Claim(claim(number, Precondition::Absent)),
-        Some(row) if namesake(&row) => Plan::Ask(row.clone()),
+        Some(row) if namesake(&row) => Plan::Probe(row.clone()),
         Some(_) => Plan::Wait,
     }
 }
@@ -154,17 +154,21 @@ mod tests {
     #[test]
     fn a_name_asks_for_the_number_that_it_had() {
         let rows = [listed(1, ""), listed(2, "edge-b")];
-        let wish = ClaimRequest { number: None, name: "edge-b".into() };
-        assert_eq!(plan(&wish, &rows, Duration::ZERO), Plan::Ask(listed(2, "edge-b")));
+        let request = ClaimRequest { number: None, name: "edge-b".into() };
+        assert_eq!(plan(&request, &rows, Duration::ZERO), Plan::Probe(listed(2, "edge-b")));
     }
 
     #[test]
     fn a_fixed_number_is_waited_for_unless_the_same_name_holds_it() {
         let rows = [listed(2, "edge-b")];
-        let wish = |name: &str| ClaimRequest { number: Some(number(2)), name: name.into() };
-        assert_eq!(plan(&wish("edge-a"), &rows, Duration::ZERO), Plan::Wait);
-        assert_eq!(plan(&wish("edge-b"), &rows, Duration::ZERO), Plan::Ask(listed(2, "edge-b")));
-        assert_eq!(plan(&wish(""), &[listed(2, "")], Duration::ZERO), Plan::Wait, "no name is nobody's name");
+        let request = |name: &str| ClaimRequest { number: Some(number(2)), name: name.into() };
+        assert_eq!(plan(&request("edge-a"), &rows, Duration::ZERO), Plan::Wait);
+        assert_eq!(plan(&request("edge-b"), &rows, Duration::ZERO), Plan::Probe(listed(2, "edge-b")));
+        assert_eq!(
+            plan(&request(""), &[listed(2, "")], Duration::ZERO),
+            Plan::Wait,
+            "nodes without a name have no name in common"
+        );
     }
 
     /// A model of the engine: one row per number, which expires `ttl` after the engine stored it.
@@ -202,9 +206,9 @@ mod tests {
     /// back.
     #[derive(Default)]
     struct Process {
-        tenure: Option<HeldLease>,
+        lease: Option<HeldLease>,
         travelling: Option<LeaseWrite>,
-        answered: Option<(LeaseWrite, LeaseWriteOutcome)>,
+        pending_reply: Option<(LeaseWrite, LeaseWriteOutcome)>,
     }
 
     proptest! {
@@ -223,9 +227,9 @@ mod tests {
                 now += Duration::from_millis(pause);
                 let process = &mut processes[who];
                 match step {
-                    0 if process.travelling.is_none() && process.answered.is_none() => {
-                        process.travelling = match process.tenure.filter(|tenure| tenure.holds(now)) {
-                            Some(tenure) => Some(tenure.renewal(now)),
+                    0 if process.travelling.is_none() && process.pending_reply.is_none() => {
+                        process.travelling = match process.lease.filter(|lease| lease.holds(now)) {
+                            Some(lease) => Some(lease.renewal(now)),
                             None => match plan(&ClaimRequest::default(), &rows.list(now), now) {
                                 Plan::Claim(write) => Some(write),
                                 _ => None,
@@ -233,20 +237,20 @@ mod tests {
                         };
                     }
                     1 => if let Some(write) = process.travelling.take() {
-                        process.answered = Some((write, rows.apply(write, now, timing.lease_ttl)));
+                        process.pending_reply = Some((write, rows.apply(write, now, timing.lease_ttl)));
                     },
-                    2 => if let Some((write, outcome)) = process.answered.take() {
-                        process.tenure = match (process.tenure, write.epoch, outcome) {
+                    2 => if let Some((write, outcome)) = process.pending_reply.take() {
+                        process.lease = match (process.lease, write.epoch, outcome) {
                             (_, None, LeaseWriteOutcome::Written(rev)) => Some(HeldLease::begin(write, rev, timing.lease_fence)),
-                            (tenure, None, _) => tenure,
-                            (Some(tenure), Some(_), outcome) => tenure.renewed(write, outcome, timing.lease_fence),
+                            (lease, None, _) => lease,
+                            (Some(lease), Some(_), outcome) => lease.renewed(write, outcome, timing.lease_fence),
                             (None, Some(_), _) => None,
                         };
                     },
-                    _ => process.answered = None, // the reply is lost
+                    _ => process.pending_reply = None, // the reply is lost
                 }
-                let mut held: Vec<_> = processes.iter().filter_map(|process| process.tenure)
-                    .filter(|tenure| tenure.holds(now)).map(|tenure| tenure.holder.node).collect();
+                let mut held: Vec<_> = processes.iter().filter_map(|process| process.lease)
+                    .filter(|lease| lease.holds(now)).map(|lease| lease.holder.node).collect();
                 let total = held.len();
                 held.sort_unstable();
                 held.dedup();

@@ -32,10 +32,10 @@ pub struct PeerClient {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {
     /// The subject has no subscriber: the node is gone.
-    #[error("the node is gone")]
+    #[error("the node has left the cluster")]
     Gone,
     /// No reply in time, or no connection: the request may have been processed.
-    #[error("the node did not answer")]
+    #[error("the node did not reply")]
     Silent,
     /// The node replied, but its release does not support the request.
     #[error("the node does not support the request")]
@@ -62,7 +62,7 @@ impl PeerClient {
     ///
     /// [`PeerError::Gone`] when the node has no subscription, [`PeerError::Silent`] when no valid reply came in time,
     /// [`PeerError::Unsupported`] from an older release, [`PeerError::TooLarge`] when the request was not sent.
-    pub async fn ask<R: PeerCall>(
+    pub async fn request<R: PeerCall>(
         &self,
         holder: Holder,
         request: &R,
@@ -75,8 +75,8 @@ impl PeerClient {
     ///
     /// # Errors
     ///
-    /// As for [`PeerClient::ask`].
-    pub async fn ask_page<R: PeerCall>(
+    /// As for [`PeerClient::request`].
+    pub async fn request_page<R: PeerCall>(
         &self,
         page: Address,
         request: &R,
@@ -90,14 +90,14 @@ impl PeerClient {
     ///
     /// # Errors
     ///
-    /// As for [`PeerClient::ask`]; [`PeerError::Silent`] also when the row cannot be read.
+    /// As for [`PeerClient::request`]; [`PeerError::Silent`] also when the row cannot be read.
     pub async fn find_page<T: PeerResponse, R: PeerCall<Response = Option<T>>>(
         &self,
         page: Address,
         request: &R,
         trace: Option<TraceParent>,
     ) -> Result<Option<T>, PeerError> {
-        let first = self.ask_page(page, request, trace.clone()).await;
+        let first = self.request_page(page, request, trace.clone()).await;
         if !matches!(first, Err(PeerError::Gone) | Ok(None)) {
             return first;
         }
@@ -105,7 +105,7 @@ impl PeerClient {
         let entry = rows.get(&page_key::page(page.key), Consistency::Latest).await;
         let entry = entry.map_err(|Unavailable| PeerError::Silent)?;
         match entry.and_then(|entry| PageRow::decode(&entry.meta)).filter(|row| row.node != page.node) {
-            Some(row) => self.ask_page(Address { node: row.node, ..page }, request, trace).await,
+            Some(row) => self.request_page(Address { node: row.node, ..page }, request, trace).await,
             None => Ok(None),
         }
     }
@@ -211,7 +211,7 @@ impl PeerReplier {
     fn send(&self, request: Message, reply: impl Future<Output = Bytes> + Send + 'static) {
         let engine = self.engine.clone();
         let send = async move {
-            let Some(message) = request.answer(reply.await) else { return };
+            let Some(message) = request.reply_with(reply.await) else { return };
             if let Err(error) = engine.publish(message).await {
                 tracing::debug!(%error, "reply to another node not sent");
             }

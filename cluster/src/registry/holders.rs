@@ -22,16 +22,16 @@ impl View {
     }
 }
 
-/// Returns the holders of a scope, or all holders if the scope has more than `looks` pages.
-fn within(view: &View, scope: &Scope, looks: usize) -> Vec<Holder> {
-    let all = || view.held.iter().filter(|holder| view.lives(*holder)).collect();
+/// Returns the holders of a scope, or all holders if the scope has more than `max_checks` pages.
+fn within(view: &View, scope: &Scope, max_checks: usize) -> Vec<Holder> {
+    let all = || view.held.iter().filter(|holder| view.is_alive(*holder)).collect();
     let mut holders: Vec<Holder> = match scope {
         Scope::All => all(),
         Scope::Page(address) => view.page(address.key).map(|seen| seen.holder).into_iter().collect(),
         _ => {
             let mut pages = view.pages_of(scope);
             let mut holders = Vec::new();
-            for (_, seen) in pages.by_ref().take(looks) {
+            for (_, seen) in pages.by_ref().take(max_checks) {
                 // few nodes, so that a linear search is faster than a set
                 if !holders.contains(&seen.holder) {
                     holders.push(seen.holder);

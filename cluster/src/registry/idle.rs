@@ -8,7 +8,7 @@
 //! row is written or in the same commit, because from then on its node is responsible. So in any order of these steps,
 //! a session that has had pages has a page, has an idle row, or has ended.
 //!
-//! An idle row counts only while no page lives: a node that joins before it has received the row leaves it behind. Such
+//! An idle row counts only while it has no page: a node that joins before it has received the row leaves it behind. Such
 //! a row is postponed when it is due. An end begins with a mark: from then on no page can join, and the row is removed
 //! when everything that belongs to it is gone.
 
@@ -116,12 +116,12 @@ impl IdleState {
 }
 
 /// Returns the commit of a page that joins; `None` when its session or connection is ending.
-pub(super) fn join(page: Put, stands: &[IdleState]) -> Option<Vec<BatchOp>> {
-    if stands.iter().any(|stand| stand.ending) {
+pub(super) fn join(page: Put, states: &[IdleState]) -> Option<Vec<BatchOp>> {
+    if states.iter().any(|state| state.ending) {
         return None;
     }
-    let taken = stands.iter().filter(|stand| stand.rev.is_some());
-    let taken = taken.map(|stand| BatchOp::Delete { key: stand.of.key(), expect: stand.expect() });
+    let taken = states.iter().filter(|state| state.rev.is_some());
+    let taken = taken.map(|state| BatchOp::Delete { key: state.of.key(), expect: state.expect() });
     // the page first, so that watchers see it before the idle rows that it replaces are removed
     Some(std::iter::once(BatchOp::Put(page)).chain(taken).collect())
 }
@@ -147,14 +147,14 @@ pub struct PageRemoval {
 
 impl PageRemoval {
     /// Returns the session and connection that must become idle, if no other node has a page of them.
-    pub(super) fn lasting(&self) -> Vec<Expirable> {
+    pub(super) fn expirable(&self) -> Vec<Expirable> {
         let session = self.last_of_session.then_some(Expirable::Session(self.session.key));
         let connection = self.last_of_connection.then_some(Expirable::Connection(self.connection.key));
         session.into_iter().chain(connection).collect()
     }
 
     /// Describes the removal of a page of which only the row is left.
-    pub fn whole(page: Key, row: &PageRow, rev: u64) -> Self {
+    pub fn of_row(page: Key, row: &PageRow, rev: u64) -> Self {
         Self {
             page,
             rev,
@@ -183,20 +183,20 @@ impl PageRemoval {
     pub(super) fn leave(
         &self,
         own: BatchOp,
-        stands: &[IdleState],
+        states: &[IdleState],
         lifetimes: &Lifetimes,
         now: u64,
     ) -> Vec<BatchOp> {
-        self.idle(stands, lifetimes, now).into_iter().chain([own]).collect()
+        self.idle(states, lifetimes, now).into_iter().chain([own]).collect()
     }
 
     /// Returns the writes of the idle rows. A row that is ending stays unchanged.
-    pub(super) fn idle(&self, stands: &[IdleState], lifetimes: &Lifetimes, now: u64) -> Vec<BatchOp> {
-        let idle = stands.iter().filter(|stand| !stand.ending).map(|stand| {
-            let session = matches!(stand.of, Expirable::Session(_)).then_some(self.session);
+    pub(super) fn idle(&self, states: &[IdleState], lifetimes: &Lifetimes, now: u64) -> Vec<BatchOp> {
+        let idle = states.iter().filter(|state| !state.ending).map(|state| {
+            let session = matches!(state.of, Expirable::Session(_)).then_some(self.session);
             let (connection, user) = (self.connection, self.user.clone());
             let row = IdleRow { session, connection, user, until: 0, ending: false };
-            BatchOp::Put(row.put_off(lifetimes, now).put(stand.expect()))
+            BatchOp::Put(row.put_off(lifetimes, now).put(state.expect()))
         });
         idle.collect()
     }

@@ -30,20 +30,20 @@ impl IdleCommit<'_> {
         seen: Vec<IdleState>,
         plan: impl Fn(&[IdleState]) -> Option<Vec<BatchOp>>,
     ) -> Result<CommittedRows, WriteError> {
-        let mut stands = seen;
-        if stands.iter().any(|stand| stand.ending) {
+        let mut states = seen;
+        if states.iter().any(|state| state.ending) {
             // it may have ended since then and exist again
-            stands = self.latest().await.map_err(|Unavailable| WriteError::Down)?;
+            states = self.latest().await.map_err(|Unavailable| WriteError::Down)?;
         }
         for _ in 0..ATTEMPTS {
-            let batch = plan(&stands).ok_or(WriteError::Conflict { actual: None })?;
+            let batch = plan(&states).ok_or(WriteError::Conflict { actual: None })?;
             let conflict = match self.write(batch).await {
                 Err(conflict @ WriteError::Conflict { .. }) => conflict,
                 outcome => return outcome,
             };
-            let before = std::mem::take(&mut stands);
-            stands = self.latest().await.map_err(|Unavailable| conflict)?;
-            if stands == before {
+            let before = std::mem::take(&mut states);
+            states = self.latest().await.map_err(|Unavailable| conflict)?;
+            if states == before {
                 // the row of the page itself is not as expected
                 return Err(conflict);
             }
@@ -68,13 +68,13 @@ impl IdleCommit<'_> {
     }
 
     async fn latest(&self) -> Result<Vec<IdleState>, Unavailable> {
-        let mut stands = Vec::with_capacity(self.of.len());
+        let mut states = Vec::with_capacity(self.of.len());
         for &of in self.of {
             let entry = self.rows.get(&of.key(), Consistency::Latest).await?;
             let ending =
                 entry.as_ref().and_then(|entry| IdleRow::decode(&entry.meta)).is_some_and(|row| row.ending);
-            stands.push(IdleState { of, rev: entry.map(|entry| entry.rev), ending });
+            states.push(IdleState { of, rev: entry.map(|entry| entry.rev), ending });
         }
-        Ok(stands)
+        Ok(states)
     }
 }

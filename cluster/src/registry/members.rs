@@ -1,7 +1,7 @@
 //! Which pages, sessions, connections, users and topics belong together. Pure.
 //!
 //! Owns: the indexes of the view, with the number of pages of each entry, and the texts that they share. Never: rows, or
-//! whether a holder lives: the view adds the pages of living holders only.
+//! whether a holder is alive: the view adds the pages of living holders only.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;

@@ -41,8 +41,8 @@ use crate::id::{Key, NodeNumber};
 use crate::lease::NodeRow;
 use crate::subject::{node_key, page_key};
 
-/// Maximum number of unread events of a receiver of [`Registry::happenings`].
-const HAPPENINGS: usize = 1024;
+/// Maximum number of unread events of a receiver of [`Registry::presence_events`].
+const MAX_UNREAD_EVENTS: usize = 1024;
 
 /// A change, and when this node saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub struct Registry {
     nodes: Kv,
     view: Arc<RwLock<View>>,
     lifetimes: Lifetimes,
-    happenings: broadcast::Sender<PresenceEvent>,
+    events: broadcast::Sender<PresenceEvent>,
     /// Revision of the last row that the view shows.
     applied: channel::Sender<u64>,
 }
@@ -99,13 +99,13 @@ impl Registry {
     /// Creates an empty view; [`Registry::follow`] fills it.
     pub fn new(engine: &Engine, lifetimes: Lifetimes) -> Self {
         let (rows, nodes) = (engine.kv(Bucket::Pages), engine.kv(Bucket::Nodes));
-        let (happenings, _) = broadcast::channel(HAPPENINGS);
-        Self { rows, nodes, view: Arc::default(), lifetimes, happenings, applied: channel::Sender::new(0) }
+        let (events, _) = broadcast::channel(MAX_UNREAD_EVENTS);
+        Self { rows, nodes, view: Arc::default(), lifetimes, events, applied: channel::Sender::new(0) }
     }
 
     /// Subscribes to presence events from now on. A slow receiver gets the number of events that it has missed.
-    pub fn happenings(&self) -> broadcast::Receiver<PresenceEvent> {
-        self.happenings.subscribe()
+    pub fn presence_events(&self) -> broadcast::Receiver<PresenceEvent> {
+        self.events.subscribe()
     }
 
     /// Returns the current view under a read lock. Hold the lock only for a short time.
@@ -171,18 +171,18 @@ impl Registry {
             }
         };
         // while the view is locked, so that events are sent in the order of the changes
-        self.tell(changes);
+        self.publish(changes);
         false
     }
 
-    fn tell(&self, changes: Vec<PresenceChange>) {
-        if changes.is_empty() || self.happenings.receiver_count() == 0 {
+    fn publish(&self, changes: Vec<PresenceChange>) {
+        if changes.is_empty() || self.events.receiver_count() == 0 {
             return;
         }
         let at = unix_ms();
         for change in changes {
             // an error means that there is no receiver
-            let _ = self.happenings.send(PresenceEvent { change, at });
+            let _ = self.events.send(PresenceEvent { change, at });
         }
     }
 
@@ -245,15 +245,15 @@ pub struct Following {
 }
 
 impl Following {
-    /// Keeps the view current and calls `heard` with each event that a node must handle; ends only when the engine is
-    /// gone.
-    pub async fn run(mut self, mut heard: impl FnMut(RegistryEvent)) {
+    /// Keeps the view current and calls `on_event` with each event that a node must handle; ends only when the engine
+    /// is gone.
+    pub async fn run(mut self, mut on_event: impl FnMut(RegistryEvent)) {
         loop {
             tokio::select! {
                 Some(event) = self.nodes.next() => self.registry.apply(&WatchKind::Nodes, event),
                 Some(event) = self.pages.next() => {
                     // before the view shows it, so that a node that sees a row has already received its event
-                    news(&event).into_iter().for_each(&mut heard);
+                    to_event(&event).into_iter().for_each(&mut on_event);
                     self.registry.apply(&WatchKind::Pages, event)
                 }
                 else => return,
@@ -262,7 +262,7 @@ impl Following {
     }
 }
 
-fn news(event: &WatchEvent) -> Option<RegistryEvent> {
+fn to_event(event: &WatchEvent) -> Option<RegistryEvent> {
     let WatchEvent::Put(entry) = event else { return None };
     match Subject::of(&entry.key)? {
         Subject::Page(page) => match PageRow::decode(&entry.meta) {

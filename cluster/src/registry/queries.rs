@@ -65,7 +65,7 @@ impl View {
     }
 
     /// Returns whether that incarnation of a node holds its lease.
-    pub fn lives(&self, holder: Holder) -> bool {
+    pub fn is_alive(&self, holder: Holder) -> bool {
         self.epoch(holder.node) == Some(holder.epoch)
     }
 
@@ -80,7 +80,7 @@ impl View {
 
     /// Returns a living page.
     pub fn page(&self, key: Key) -> Option<&PageEntry> {
-        self.pages.get(&key).filter(|seen| self.lives(seen.holder))
+        self.pages.get(&key).filter(|seen| self.is_alive(seen.holder))
     }
 
     /// Iterates over the living pages of a session, connection or user. `All` and a page have methods of their own.
@@ -179,10 +179,10 @@ impl View {
 
     /// Returns the pages of holders without a living lease.
     pub fn dead(&self) -> Vec<(Key, PageEntry)> {
-        if self.held.iter().all(|holder| self.lives(holder)) {
+        if self.held.iter().all(|holder| self.is_alive(holder)) {
             return Vec::new();
         }
-        let dead = self.pages.iter().filter(|(_, seen)| !self.lives(seen.holder));
+        let dead = self.pages.iter().filter(|(_, seen)| !self.is_alive(seen.holder));
         dead.map(|(key, seen)| (*key, seen.clone())).collect()
     }
 
@@ -206,7 +206,7 @@ impl View {
         expirable_below(self, scope)
     }
 
-    /// Returns the idle rows that are due: to be ended, or stale because a page lives. A connection waits for its
+    /// Returns the idle rows that are due: to be ended, or stale because a page exists. A connection waits for its
     /// sessions.
     pub(super) fn due(&self, now: u64) -> Vec<(IdleRow, u64)> {
         let waits = |of: Expirable| match of {

@@ -39,8 +39,8 @@ impl Registry {
         let (key, op) = (page_key::page(page), OperationId::random());
         let put =
             Put { key: key.clone(), value: Vec::new().into(), meta: row.encode(), expect, ttl: None, op };
-        let lasting = [Expirable::Session(row.session.key), Expirable::Connection(row.connection.key)];
-        let outcome = self.commit(&lasting, |stands| idle::join(put.clone(), stands)).await;
+        let expirable = [Expirable::Session(row.session.key), Expirable::Connection(row.connection.key)];
+        let outcome = self.commit(&expirable, |states| idle::join(put.clone(), states)).await;
         match outcome {
             Ok(CommittedRows::One(rev)) => Ok(rev),
             // a commit does not return the revision of each row
@@ -55,9 +55,9 @@ impl Registry {
     }
 
     /// Removes a page from the cluster, if its row is unchanged.
-    pub async fn leave(&self, leaving: &PageRemoval, farewell: RemovalKind) -> Result<(), WriteError> {
+    pub async fn leave(&self, leaving: &PageRemoval, kind: RemovalKind) -> Result<(), WriteError> {
         let (key, expect) = (page_key::page(leaving.page), Precondition::Rev(leaving.rev));
-        let own = match farewell {
+        let own = match kind {
             RemovalKind::Forget => BatchOp::Delete { key, expect },
             RemovalKind::Unregister => BatchOp::Put(Put {
                 meta: PageRow::unregistered(),
@@ -66,8 +66,8 @@ impl Registry {
             }),
         };
         let plan =
-            |stands: &[IdleState]| Some(leaving.leave(own.clone(), stands, &self.lifetimes, unix_ms()));
-        self.commit(&leaving.lasting(), plan).await.map(drop)
+            |states: &[IdleState]| Some(leaving.leave(own.clone(), states, &self.lifetimes, unix_ms()));
+        self.commit(&leaving.expirable(), plan).await.map(drop)
     }
 
     /// Writes the tombstone of a page that has no row, so that a node that still has a stale copy cannot write the row
@@ -88,15 +88,15 @@ impl Registry {
     pub async fn sweep(&self) -> usize {
         let dead: Vec<PageRemoval> = self.view().dead().into_iter().map(PageRemoval::of_dead).collect();
         let of: HashMap<Expirable, PageRemoval> =
-            dead.iter().flat_map(|page| page.lasting().into_iter().map(|of| (of, page.clone()))).collect();
+            dead.iter().flat_map(|page| page.expirable().into_iter().map(|of| (of, page.clone()))).collect();
         let idle = stream::iter(of).map(async |(of, leaving)| {
-            let plan = |stands: &[IdleState]| Some(leaving.idle(stands, &self.lifetimes, unix_ms()));
+            let plan = |states: &[IdleState]| Some(leaving.idle(states, &self.lifetimes, unix_ms()));
             self.commit(&[of], plan).await.is_ok().then_some(of)
         });
         let idle = idle.buffer_unordered(SWEEPERS).filter_map(std::future::ready);
         let idle: HashSet<Expirable> = idle.collect().await;
         // the others wait for the next sweep
-        let safe = dead.into_iter().filter(|page| page.lasting().iter().all(|of| idle.contains(of)));
+        let safe = dead.into_iter().filter(|page| page.expirable().iter().all(|of| idle.contains(of)));
         let swept = stream::iter(safe).map(async |page| {
             self.rows.delete(&page_key::page(page.page), Precondition::Rev(page.rev)).await.is_ok()
         });

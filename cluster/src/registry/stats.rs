@@ -114,13 +114,13 @@ impl Counters {
     }
 
     /// Counts a page that was added or removed.
-    pub(super) fn change(&mut self, holder: Holder, lane: LaneIndex, difference: &CountDelta, came: bool) {
-        count(&mut self.total, difference, |alone| alone.in_cluster, came);
+    pub(super) fn change(&mut self, holder: Holder, lane: LaneIndex, difference: &CountDelta, added: bool) {
+        count(&mut self.total, difference, |alone| alone.in_cluster, added);
         if let Some((_, _, counts)) = self.lanes.get_mut(lane.0) {
-            count(counts, difference, |alone| alone.in_lane, came);
+            count(counts, difference, |alone| alone.in_lane, added);
         }
         let counts = self.nodes.entry(holder).or_default();
-        count(counts, difference, |alone| alone.at_node, came);
+        count(counts, difference, |alone| alone.at_node, added);
         if counts.pages == 0 {
             self.nodes.remove(&holder);
         }
@@ -136,10 +136,10 @@ impl Counters {
     }
 }
 
-fn count(counts: &mut Counts, difference: &CountDelta, alone: impl Fn(&Uniqueness) -> bool, came: bool) {
+fn count(counts: &mut Counts, difference: &CountDelta, alone: impl Fn(&Uniqueness) -> bool, added: bool) {
     let step = |count: &mut usize, counts: bool| {
         if counts {
-            *count = if came { *count + 1 } else { count.saturating_sub(1) };
+            *count = if added { *count + 1 } else { count.saturating_sub(1) };
         }
     };
     step(&mut counts.pages, true);

@@ -59,17 +59,17 @@ struct Node {
     rows: Watch,
     pages: BTreeMap<Key, (u128, u64)>,
     ending: Vec<(IdleRow, u64)>,
-    lives: bool,
+    is_alive: bool,
 }
 
 impl Node {
     async fn new(engine: &Engine, number: u16, lifetimes: Lifetimes) -> Self {
         let registry = Registry::new(engine, lifetimes);
         let rows = registry.rows.watch(page_key::ALL, WatchMode::Meta).await.unwrap();
-        Self { number, registry, rows, pages: BTreeMap::new(), ending: Vec::new(), lives: true }
+        Self { number, registry, rows, pages: BTreeMap::new(), ending: Vec::new(), is_alive: true }
     }
 
-    fn hear(&mut self, events: usize) {
+    fn receive(&mut self, events: usize) {
         for _ in 0..events {
             let Some(event) = self.rows.try_next() else { return };
             self.registry.apply(&WatchKind::Pages, event);
@@ -96,7 +96,7 @@ impl Node {
         }
     }
 
-    async fn leave(&mut self, page: Key, farewell: RemovalKind) {
+    async fn leave(&mut self, page: Key, kind: RemovalKind) {
         let Some((session, rev)) = self.pages.remove(&page) else { return };
         let other = |of: &dyn Fn(u128) -> bool| self.pages.values().any(|(session, _)| of(*session));
         let leaving = PageRemoval {
@@ -108,14 +108,14 @@ impl Node {
             last_of_session: !other(&|other| other == session),
             last_of_connection: !other(&|other| connection_of(other) == connection_of(session)),
         };
-        self.registry.leave(&leaving, farewell).await.unwrap();
+        self.registry.leave(&leaving, kind).await.unwrap();
     }
 }
 
 #[derive(Debug, Clone)]
 enum Step {
     /// A node receives this number of rows.
-    Hear {
+    Receive {
         node: usize,
         events: usize,
     },
@@ -127,7 +127,7 @@ enum Step {
     Leave {
         node: usize,
         place: usize,
-        farewell: RemovalKind,
+        kind: RemovalKind,
     },
     /// The same page is written again.
     Rewrite {
@@ -152,13 +152,13 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let farewell = prop_oneof![Just(RemovalKind::Forget), Just(RemovalKind::Unregister)];
+    let kind = prop_oneof![Just(RemovalKind::Forget), Just(RemovalKind::Unregister)];
     // mostly one session, because an error needs several of its pages
     let session = prop_oneof![4 => Just(0u128), 1 => 0u128..3];
     prop_oneof![
-        4 => (0usize..3, 1usize..4).prop_map(|(node, events)| Step::Hear { node, events }),
+        4 => (0usize..3, 1usize..4).prop_map(|(node, events)| Step::Receive { node, events }),
         6 => (0usize..3, session).prop_map(|(node, session)| Step::Open { node, session }),
-        6 => (0usize..3, 0usize..3, farewell).prop_map(|(node, place, farewell)| Step::Leave { node, place, farewell }),
+        6 => (0usize..3, 0usize..3, kind).prop_map(|(node, place, kind)| Step::Leave { node, place, kind }),
         1 => (1usize..3).prop_map(|node| Step::Die { node }),
         2 => (0usize..3).prop_map(|node| Step::Sweep { node }),
         2 => (0usize..3, 0usize..3).prop_map(|(node, place)| Step::Rewrite { node, place }),
@@ -170,7 +170,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// Updates at once which nodes are alive, however late a node receives rows.
 fn see_nodes(nodes: &[Node], at: usize) {
     for other in nodes {
-        match other.lives {
+        match other.is_alive {
             true => {
                 nodes[at].registry.view.write().unwrap().put_node(node(other.number), 1, NodeRow::default())
             }
@@ -180,7 +180,7 @@ fn see_nodes(nodes: &[Node], at: usize) {
 }
 
 /// Returns the content of the bucket: pages and idle rows.
-async fn standing(registry: &Registry) -> (BTreeSet<Expirable>, BTreeSet<Expirable>) {
+async fn stored_rows(registry: &Registry) -> (BTreeSet<Expirable>, BTreeSet<Expirable>) {
     let (mut paged, mut idle) = (BTreeSet::new(), BTreeSet::new());
     for entry in registry.rows.list(page_key::ALL).await.unwrap() {
         if let Some(row) = PageRow::decode(&entry.meta) {
@@ -201,8 +201,8 @@ async fn play(steps: Vec<Step>, lifetimes: Lifetimes) {
     let (mut opened, mut next) = (BTreeSet::new(), 1000);
     for step in steps {
         match step {
-            Step::Hear { node, events } => nodes[node].hear(events),
-            Step::Open { node, session } if nodes[node].lives => {
+            Step::Receive { node, events } => nodes[node].receive(events),
+            Step::Open { node, session } if nodes[node].is_alive => {
                 next += 1;
                 nodes[node].open(next, session).await;
                 opened.extend([
@@ -210,26 +210,26 @@ async fn play(steps: Vec<Step>, lifetimes: Lifetimes) {
                     Expirable::Connection(key(connection_of(session))),
                 ]);
             }
-            Step::Leave { node, place, farewell } if nodes[node].lives => {
+            Step::Leave { node, place, kind } if nodes[node].is_alive => {
                 if let Some(page) = nodes[node].pages.keys().nth(place).copied() {
-                    nodes[node].leave(page, farewell).await;
+                    nodes[node].leave(page, kind).await;
                 }
             }
-            Step::Die { node } => nodes[node].lives = false,
-            Step::Rewrite { node, place } if nodes[node].lives => {
+            Step::Die { node } => nodes[node].is_alive = false,
+            Step::Rewrite { node, place } if nodes[node].is_alive => {
                 if let Some(page) = nodes[node].pages.keys().nth(place).copied() {
                     nodes[node].rewrite(page).await;
                 }
             }
-            Step::Sweep { node } if nodes[node].lives => {
+            Step::Sweep { node } if nodes[node].is_alive => {
                 see_nodes(&nodes, node);
                 nodes[node].registry.sweep().await;
             }
-            Step::Mark { node } if nodes[node].lives => {
+            Step::Mark { node } if nodes[node].is_alive => {
                 see_nodes(&nodes, node);
                 nodes[node].ending = nodes[node].registry.end_idle().await;
             }
-            Step::End { node } if nodes[node].lives => {
+            Step::End { node } if nodes[node].is_alive => {
                 for (row, rev) in std::mem::take(&mut nodes[node].ending) {
                     if nodes[node].registry.remove_idle_row(&row, rev).await {
                         opened.remove(&row.of());
@@ -242,10 +242,10 @@ async fn play(steps: Vec<Step>, lifetimes: Lifetimes) {
     }
     // in the end all nodes but one are killed; that one sweeps after every row that it receives, and once with all rows
     for node in [1, 2] {
-        nodes[node].lives = false;
+        nodes[node].is_alive = false;
     }
     for events in std::iter::repeat_n(1, 100).chain([usize::MAX]) {
-        nodes[0].hear(events);
+        nodes[0].receive(events);
         see_nodes(&nodes, 0);
         nodes[0].registry.sweep().await;
         check(&nodes, &opened).await;
@@ -253,7 +253,7 @@ async fn play(steps: Vec<Step>, lifetimes: Lifetimes) {
 }
 
 async fn check(nodes: &[Node], opened: &BTreeSet<Expirable>) {
-    let (paged, idle) = standing(&nodes[0].registry).await;
+    let (paged, idle) = stored_rows(&nodes[0].registry).await;
     let lost: Vec<_> = opened.iter().filter(|of| !paged.contains(of) && !idle.contains(of)).collect();
     assert!(lost.is_empty(), "neither a page nor an idle row: {lost:?}");
 }
@@ -272,19 +272,19 @@ proptest! {
 /// Node 0 has not received the removal of its own page when it sweeps the last rows of node 1.
 #[tokio::test]
 async fn a_session_is_idle_after_the_death_of_its_last_node_however_late_the_sweeper_hears() {
-    use Step::{Die, Hear, Leave, Open, Sweep};
-    let farewell = RemovalKind::Forget;
+    use Step::{Die, Leave, Open, Receive, Sweep};
+    let kind = RemovalKind::Forget;
     let steps = vec![
         Open { node: 0, session: 0 },
         Open { node: 1, session: 0 },
         Open { node: 1, session: 0 },
-        Leave { node: 0, place: 0, farewell },
-        Hear { node: 1, events: 3 },
-        Hear { node: 0, events: 2 },
-        Hear { node: 0, events: 2 },
-        Hear { node: 1, events: 2 },
+        Leave { node: 0, place: 0, kind },
+        Receive { node: 1, events: 3 },
+        Receive { node: 0, events: 2 },
+        Receive { node: 0, events: 2 },
+        Receive { node: 1, events: 2 },
         Open { node: 1, session: 0 },
-        Leave { node: 1, place: 2, farewell },
+        Leave { node: 1, place: 2, kind },
         Die { node: 1 },
         Sweep { node: 0 },
     ];
@@ -299,12 +299,12 @@ async fn an_idle_row_stays_although_a_page_is_still_seen_when_its_time_has_come(
     nodes[0].open(1, 0).await;
     nodes[0].leave(key(1), RemovalKind::Forget).await;
     // all but the deletion of the row
-    nodes[1].hear(4);
+    nodes[1].receive(4);
     see_nodes(&nodes, 1);
     assert!(nodes[1].registry.view().has_pages(Expirable::Session(key(0))));
     assert_eq!(nodes[1].registry.end_idle().await, []);
     let both = [Expirable::Session(key(0)), Expirable::Connection(key(100))];
-    assert_eq!(standing(&nodes[0].registry).await.1, BTreeSet::from(both));
+    assert_eq!(stored_rows(&nodes[0].registry).await.1, BTreeSet::from(both));
 }
 
 #[tokio::test]
@@ -313,22 +313,22 @@ async fn what_is_idle_for_too_long_ends_once_however_many_nodes_look() {
     let mut nodes = [Node::new(&engine, 1, NONE).await, Node::new(&engine, 2, NONE).await];
     nodes[0].open(1, 0).await;
     nodes[0].leave(key(1), RemovalKind::Forget).await;
-    nodes.iter_mut().for_each(|node| node.hear(100));
-    let mut heard = nodes[1].registry.happenings();
+    nodes.iter_mut().for_each(|node| node.receive(100));
+    let mut presence = nodes[1].registry.presence_events();
     let (one, two) = (nodes[0].registry.end_idle().await, nodes[1].registry.end_idle().await);
     assert_eq!((one.len(), two.len()), (1, 0), "the connection waits for its session");
     // a page that joins now is refused, even on a node that has not received the mark
     assert!(nodes[1].registry.write(key(2), &row(2, 0), Precondition::Absent).await.is_err());
     // a node that is killed in between leaves the row to the next one
-    nodes.iter_mut().for_each(|node| node.hear(100));
+    nodes.iter_mut().for_each(|node| node.receive(100));
     let again = nodes[1].registry.end_idle().await;
     assert_eq!(again, one);
     let (row, rev) = &one[0];
     assert!(nodes[0].registry.remove_idle_row(row, *rev).await);
     assert!(!nodes[1].registry.remove_idle_row(row, *rev).await);
-    nodes.iter_mut().for_each(|node| node.hear(100));
-    let happening = heard.try_recv().unwrap();
-    assert_eq!((happening.change.kind, happening.change.member), (ChangeKind::End, Entity::Session(at(0))));
+    nodes.iter_mut().for_each(|node| node.receive(100));
+    let event = presence.try_recv().unwrap();
+    assert_eq!((event.change.kind, event.change.member), (ChangeKind::End, Entity::Session(at(0))));
     let rest = nodes[1].registry.end_idle().await;
     assert_eq!(rest.iter().map(|(row, _)| row.of()).collect::<Vec<_>>(), [Expirable::Connection(key(100))]);
 }
@@ -343,10 +343,10 @@ async fn a_page_that_joins_in_time_keeps_its_session_from_ending() {
     nodes.iter_mut().for_each(lease);
     nodes[0].open(1, 0).await;
     nodes[0].leave(key(1), RemovalKind::Forget).await;
-    nodes.iter_mut().for_each(|node| node.hear(100));
+    nodes.iter_mut().for_each(|node| node.receive(100));
     nodes[1].open(2, 0).await;
     assert_eq!(nodes[0].registry.end_idle().await, [], "the row was taken away before this node heard of it");
-    assert!(standing(&nodes[0].registry).await.1.is_empty());
+    assert!(stored_rows(&nodes[0].registry).await.1.is_empty());
 }
 
 #[tokio::test]
@@ -355,7 +355,7 @@ async fn several_pages_that_join_an_idle_session_at_once_all_succeed() {
     let mut node = Node::new(&engine, 1, LONG).await;
     node.open(1, 0).await;
     node.leave(key(1), RemovalKind::Forget).await;
-    node.hear(100);
+    node.receive(100);
     for page in 2..5 {
         // the view still shows the idle rows
         node.open(page, 0).await;
@@ -369,7 +369,7 @@ async fn an_unregistered_page_is_nobodys_page_and_known_as_such() {
     let mut node = Node::new(&engine, 1, LONG).await;
     node.open(1, 0).await;
     node.leave(key(1), RemovalKind::Unregister).await;
-    node.hear(100);
+    node.receive(100);
     assert_eq!(node.registry.find(key(1)).await.unwrap(), RowLookup::Unregistered);
     assert_eq!(node.registry.row(key(1)).await.unwrap(), None);
     assert!(node.registry.view().pages.is_empty());

@@ -147,7 +147,7 @@ impl View {
         if difference.connection.in_cluster {
             self.idle.count(Expirable::Connection(seen.connection.key), left);
         }
-        tell(kind, key, &seen, &difference, changes);
+        record_change(kind, key, &seen, &difference, changes);
     }
 
     /// Returns a page with a living holder; these are the indexed ones.
@@ -169,7 +169,7 @@ fn count_delta(view: &View, key: Key, seen: &PageEntry, lane: LaneIndex) -> Coun
     }
 }
 
-fn tell(
+fn record_change(
     kind: ChangeKind,
     key: Key,
     seen: &PageEntry,

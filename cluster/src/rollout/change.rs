@@ -28,7 +28,7 @@ pub enum ChangeError {
     #[error(transparent)]
     Invalid(#[from] SpecError),
     /// The document is at another revision, because another change was first.
-    #[error("revision {} by {} stands there", .0.rev, .0.updated_by)]
+    #[error("the pool is at revision {}, written by {}", .0.rev, .0.updated_by)]
     Conflict(Box<RolloutSpec>),
     /// The engine is unavailable; the change may have happened.
     #[error("the cluster's engine is unavailable")]
@@ -49,10 +49,10 @@ impl Rollouts {
     /// [`Unavailable`] when the engine is unavailable, or when a newer release wrote the document and this one cannot
     /// read it.
     pub async fn document(&self, pool: &str) -> Result<RolloutSpec, Unavailable> {
-        Ok(self.standing(pool).await?.0)
+        Ok(self.current(pool).await?.0)
     }
 
-    async fn standing(&self, pool: &str) -> Result<(RolloutSpec, Precondition), Unavailable> {
+    async fn current(&self, pool: &str) -> Result<(RolloutSpec, Precondition), Unavailable> {
         let entry = self.store.get(&config_key::rollout(pool), Consistency::Latest).await?;
         let Some(entry) = entry else { return Ok((RolloutSpec::unwritten(pool), Precondition::Absent)) };
         match RolloutSpec::decode(&entry.value) {
@@ -79,7 +79,7 @@ impl Rollouts {
         by: &str,
     ) -> Result<RolloutChange, ChangeError> {
         loop {
-            let (document, expect) = self.standing(pool).await?;
+            let (document, expect) = self.current(pool).await?;
             if expected.is_some_and(|expected| expected != document.rev) {
                 return Err(ChangeError::Conflict(Box::new(document)));
             }

@@ -42,9 +42,9 @@ use active::{ActiveRollout, AssignmentCounts, decide};
 #[derive(Clone)]
 pub struct Rollouts {
     store: Kv,
-    post: PeerClient,
+    peers: PeerClient,
     /// Maximum time that a request waits here for a revision.
-    patience: Duration,
+    revision_wait: Duration,
     splits: Arc<RwLock<HashMap<String, Arc<ActiveRollout>>>>,
     counts: Arc<AssignmentCounts>,
     applied: watch::Sender<u64>,
@@ -52,14 +52,14 @@ pub struct Rollouts {
 }
 
 impl Rollouts {
-    /// Creates a handle with no document applied; call [`Rollouts::follow`]. `within` is the time that `post` waits
+    /// Creates a handle with no document applied; call [`Rollouts::follow`]. `within` is the time that `peers` waits
     /// for a response.
-    pub fn new(engine: &Engine, post: PeerClient, within: Duration) -> Self {
+    pub fn new(engine: &Engine, peers: PeerClient, within: Duration) -> Self {
         Self {
             store: engine.kv(Bucket::Config),
-            post,
+            peers,
             // half of it, so that a node that lags can still respond
-            patience: within / 2,
+            revision_wait: within / 2,
             splits: Arc::default(),
             counts: Arc::default(),
             applied: watch::Sender::new(0),
@@ -149,7 +149,7 @@ impl Rollouts {
     }
 
     /// Whether this process has applied a document of the pool.
-    pub fn knows(&self, pool: &str) -> bool {
+    pub fn has_pool(&self, pool: &str) -> bool {
         self.split(pool).is_some()
     }
 
@@ -172,7 +172,7 @@ impl Rollouts {
         let mut applied = self.applied.subscribe();
         let revised = applied.wait_for(|_| self.revision(pool) >= revision);
         // after a timeout the state shows the older revision
-        let _ = tokio::time::timeout(self.patience, revised).await;
+        let _ = tokio::time::timeout(self.revision_wait, revised).await;
         let split = self.split(pool);
         RolloutState {
             revision: split.as_ref().map_or(0, |split| split.document.rev),

@@ -41,7 +41,7 @@ impl Propagation {
 pub(super) struct Measured(Arc<Mutex<HashMap<String, (u64, Duration)>>>);
 
 impl Measured {
-    fn note(&self, pool: &str, revision: u64, took: Duration) {
+    fn record(&self, pool: &str, revision: u64, took: Duration) {
         let mut measured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         measured.insert(pool.to_owned(), (revision, took));
     }
@@ -55,31 +55,31 @@ impl Measured {
 
 impl Rollouts {
     /// Waits until the nodes have applied a change, or their responses time out.
-    pub async fn settle(&self, changed: &RolloutChange, nodes: &[Holder]) -> Propagation {
+    pub async fn wait_until_applied(&self, changed: &RolloutChange, nodes: &[Holder]) -> Propagation {
         let (pool, revision) = (&changed.document.pool, changed.document.rev);
-        let mut spread = self.ask(pool, revision, revision, nodes).await;
-        if spread.is_complete() {
+        let mut propagation = self.query_nodes(pool, revision, revision, nodes).await;
+        if propagation.is_complete() {
             let took = Instant::now().saturating_duration_since(changed.sent);
-            self.measured.note(pool, revision, took);
-            spread.took = Some(took);
+            self.measured.record(pool, revision, took);
+            propagation.took = Some(took);
         }
-        spread
+        propagation
     }
 
     /// Returns the propagation of a revision at this moment.
-    pub async fn spread(&self, pool: &str, revision: u64, nodes: &[Holder]) -> Propagation {
-        self.ask(pool, revision, 0, nodes).await
+    pub async fn propagation(&self, pool: &str, revision: u64, nodes: &[Holder]) -> Propagation {
+        self.query_nodes(pool, revision, 0, nodes).await
     }
 
-    async fn ask(&self, pool: &str, revision: u64, awaited: u64, nodes: &[Holder]) -> Propagation {
-        let question = RolloutQuery { pool: pool.to_owned(), revision: awaited };
-        let answers = nodes.iter().map(async |node| match self.post.ask(*node, &question, None).await {
+    async fn query_nodes(&self, pool: &str, revision: u64, awaited: u64, nodes: &[Holder]) -> Propagation {
+        let request = RolloutQuery { pool: pool.to_owned(), revision: awaited };
+        let replies = nodes.iter().map(async |node| match self.peers.request(*node, &request, None).await {
             Ok(state) => Some((node.node, Some(state))),
             // the node left during the request
             Err(PeerError::Gone) => None,
             Err(_) => Some((node.node, None)),
         });
-        let nodes: Vec<_> = join_all(answers).await.into_iter().flatten().collect();
+        let nodes: Vec<_> = join_all(replies).await.into_iter().flatten().collect();
         let mut states = nodes.iter().filter_map(|(_, state)| state.as_ref());
         let took = states.find(|state| state.revision == revision && state.took_us.is_some());
         let took = took.and_then(|state| state.took_us).map(Duration::from_micros);

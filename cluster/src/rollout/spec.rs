@@ -101,16 +101,16 @@ pub enum SpecError {
     #[error("{0:?} is not a name: 1 to {MAX_NAME} letters, digits, '-', '_' or '.'")]
     Name(String),
     /// A lane occurs twice, or the base is among the others.
-    #[error("lane {0} is there twice")]
+    #[error("lane {0} is listed twice")]
     Twice(String),
     /// There are more than two lanes beside the base.
     #[error("at most {LANES} lanes beside the base")]
     Lanes,
     /// The weights sum to more than 100 %.
-    #[error("the weights come to {}%, over 100%", f64::from(*.0) / 100.0)]
+    #[error("the weights add up to {}%, above 100%", f64::from(*.0) / 100.0)]
     Sum(u32),
     /// The requested weight of the base lane is not the remainder.
-    #[error("the base lane takes the remainder, {remainder}, not {wanted}")]
+    #[error("the base lane gets the remainder, {remainder}, not {wanted}")]
     Remainder {
         /// Weight that the other lanes leave.
         remainder: Weight,
@@ -148,14 +148,14 @@ impl RolloutSpec {
     pub fn revise(&self, wanted: RolloutUpdate, salt: String, by: &str, now: u64) -> Result<Self, SpecError> {
         let base = wanted.base.unwrap_or_else(|| self.base.clone());
         let lanes = match wanted.lanes {
-            Some(lanes) => self.arrange(lanes, &base)?,
+            Some(lanes) => self.normalize(lanes, &base)?,
             None => self.lanes.clone(),
         };
-        let standing = if self.rev == 0 { salt } else { self.salt.clone() };
+        let current_salt = if self.rev == 0 { salt } else { self.salt.clone() };
         let next = Self {
             rev: self.rev + 1,
             pool: self.pool.clone(),
-            salt: wanted.salt.unwrap_or(standing),
+            salt: wanted.salt.unwrap_or(current_salt),
             base,
             lanes,
             fallback: wanted.fallback.unwrap_or(self.fallback),
@@ -170,7 +170,7 @@ impl RolloutSpec {
 
     /// Assigns a position to every lane. A lane that had a position keeps it, independent of the order of `wanted`,
     /// because moving the lane would move its users.
-    fn arrange(&self, mut wanted: Vec<LaneSpec>, base: &str) -> Result<Vec<LaneSpec>, SpecError> {
+    fn normalize(&self, mut wanted: Vec<LaneSpec>, base: &str) -> Result<Vec<LaneSpec>, SpecError> {
         let mut places: [Option<LaneSpec>; LANES] = [const { None }; LANES];
         for (place, had) in places.iter_mut().zip(&self.lanes) {
             *place = wanted.iter().position(|lane| lane.name == had.name).map(|at| wanted.remove(at));
@@ -242,9 +242,9 @@ impl RolloutSpec {
 ///
 /// [`SpecError::Twice`], [`SpecError::Sum`] or [`SpecError::Remainder`].
 pub fn set_weights(base: &str, lanes: &[LaneSpec], named: &[LaneSpec]) -> Result<Vec<LaneSpec>, SpecError> {
-    let whole = named.iter().find(|lane| lane.name == base).map(|lane| lane.weight);
+    let base_weight = named.iter().find(|lane| lane.name == base).map(|lane| lane.weight);
     let mut lanes = lanes.to_vec();
-    if whole.is_some() {
+    if base_weight.is_some() {
         lanes.iter_mut().for_each(|lane| lane.weight = Weight::default());
     }
     for (at, wanted) in named.iter().enumerate() {
@@ -265,7 +265,7 @@ pub fn set_weights(base: &str, lanes: &[LaneSpec], named: &[LaneSpec]) -> Result
         lanes.remove(empty);
     }
     let remainder = remainder(&lanes)?;
-    match whole.filter(|wanted| *wanted != remainder) {
+    match base_weight.filter(|wanted| *wanted != remainder) {
         Some(wanted) => Err(SpecError::Remainder { remainder, wanted }),
         None => Ok(lanes),
     }

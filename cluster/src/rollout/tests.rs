@@ -5,8 +5,8 @@ use crate::timing::Timing;
 
 fn rollouts(engine: &Engine) -> Rollouts {
     let timing = Timing::TEST;
-    let post = PeerClient::new(engine, &Subjects::new("main"), timing.deliver);
-    Rollouts::new(engine, post, timing.deliver)
+    let peers = PeerClient::new(engine, &Subjects::new("main"), timing.deliver);
+    Rollouts::new(engine, peers, timing.deliver)
 }
 
 async fn following(engine: &Engine) -> Rollouts {
@@ -51,11 +51,11 @@ async fn of_two_who_change_the_same_revision_one_is_told() {
         one.change("p", Some(1), canary(20.0), "ann"),
         two.change("p", Some(1), canary(30.0), "bob"),
     );
-    let (stands, refused) = if ann.is_ok() { (ann, bob) } else { (bob, ann) };
-    let stands = stands.unwrap().document;
+    let (winner, refused) = if ann.is_ok() { (ann, bob) } else { (bob, ann) };
+    let winner = winner.unwrap().document;
     let Err(ChangeError::Conflict(found)) = refused else { panic!("a conflict") };
-    assert_eq!(*found, stands, "the one who lost sees what stands");
-    assert_eq!(one.document("p").await.unwrap(), stands);
+    assert_eq!(*found, winner, "the one who lost sees what stands");
+    assert_eq!(one.document("p").await.unwrap(), winner);
     let forced = two.change("p", None, canary(40.0), "bob").await.unwrap();
     assert_eq!(forced.document.rev, 3, "whoever names no revision takes what stands");
 }
@@ -133,8 +133,8 @@ async fn a_document_that_this_release_cannot_obey_is_neither_applied_nor_overwri
         "canary",
         "the last one that it knew"
     );
-    let stands = store.get("rollout.p", Consistency::Latest).await.unwrap().unwrap();
-    assert_eq!(stands.value, r#"{"rev":2,"rules":[]}"#);
+    let winner = store.get("rollout.p", Consistency::Latest).await.unwrap().unwrap();
+    assert_eq!(winner.value, r#"{"rev":2,"rules":[]}"#);
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,7 +29,7 @@ pub enum Operation {
 #[derive(Debug, Clone, PartialEq)]
 pub struct DraftWrite {
     /// Operation to perform.
-    pub act: Operation,
+    pub operation: Operation,
     /// Performs the write only if the tree is at this revision; 0 for a tree that does not exist.
     pub if_revision: Option<u64>,
     /// Page that requests the write.
@@ -39,7 +39,7 @@ pub struct DraftWrite {
 impl DraftWrite {
     /// Returns the approximate memory that the write takes while it waits, in bytes.
     pub(super) fn weight(&self) -> usize {
-        let edits = match &self.act {
+        let edits = match &self.operation {
             Operation::Edit(edits) | Operation::EditWithin(edits, _) => edits.as_slice(),
             Operation::Remove | Operation::Expire(_) => &[],
         };
@@ -81,30 +81,30 @@ impl PendingVersion {
         let revision = base.map_or(0, |base| base.rev);
         for write in batch {
             // an earlier write of this batch that changed something counts as another revision
-            let stale = write.if_revision.is_some_and(|expected| draft.dirty || expected != revision);
-            let done = if stale { Err(StateError::Conflict { revision }) } else { draft.apply(write) };
+            let conflict = write.if_revision.is_some_and(|expected| draft.dirty || expected != revision);
+            let done = if conflict { Err(StateError::Conflict { revision }) } else { draft.apply(write) };
             draft.refused.push(done.err());
         }
         draft
     }
 
     fn apply(&mut self, write: &DraftWrite) -> Result<(), StateError> {
-        match &write.act {
+        match &write.operation {
             Operation::Edit(edits) => {
                 let events = self.tree.patch(edits)?;
                 self.edited(events, write.from);
             }
-            Operation::EditWithin(edits, most) => {
+            Operation::EditWithin(edits, max_bytes) => {
                 let before = self.tree.size();
                 // most writes cannot come near it
-                let kept = (before + growth(edits) > *most).then(|| self.tree.clone());
+                let kept = (before + growth(edits) > *max_bytes).then(|| self.tree.clone());
                 let events = self.tree.patch(edits)?;
                 // one that was larger before may shrink
                 if let Some(kept) = kept
-                    && self.tree.size() > before.max(*most)
+                    && self.tree.size() > before.max(*max_bytes)
                 {
                     self.tree = kept;
-                    return Err(StateError::Share(*most));
+                    return Err(StateError::Share(*max_bytes));
                 }
                 self.edited(events, write.from);
             }
@@ -164,20 +164,20 @@ mod tests {
 
     fn set(path: &str, value: Value) -> DraftWrite {
         let edit = Edit { path: path.parse().unwrap(), value: Some(value) };
-        DraftWrite { act: Operation::Edit(vec![edit]), if_revision: None, from: None }
+        DraftWrite { operation: Operation::Edit(vec![edit]), if_revision: None, from: None }
     }
 
-    fn act(act: Operation) -> DraftWrite {
-        DraftWrite { act, if_revision: None, from: None }
+    fn operation(operation: Operation) -> DraftWrite {
+        DraftWrite { operation, if_revision: None, from: None }
     }
 
     fn base(tree: Value) -> TreeVersion {
         let tree = Tree::stored(tree).unwrap();
-        TreeVersion { rev: 7, op: OperationId::default(), ttl: None, trail: OpHistory::default(), tree }
+        TreeVersion { rev: 7, op: OperationId::default(), ttl: None, history: OpHistory::default(), tree }
     }
 
     fn draft(base: Option<&TreeVersion>, batch: &[DraftWrite]) -> PendingVersion {
-        let (base, tree) = base.cloned().map(TreeVersion::part).unzip();
+        let (base, tree) = base.cloned().map(TreeVersion::split).unzip();
         PendingVersion::new(base.as_ref(), tree.unwrap_or_default(), batch.iter())
     }
 
@@ -194,9 +194,9 @@ mod tests {
             set("", json!(5)),
         ];
         let draft = draft(Some(&base), &batch);
-        let stale = Some(StateError::Conflict { revision: 7 });
+        let conflict = Some(StateError::Conflict { revision: 7 });
         // the second changes nothing, so the third still finds revision 7
-        assert_eq!(draft.refused, [stale, None, None, stale, None, Some(StateError::Root)]);
+        assert_eq!(draft.refused, [conflict, None, None, conflict, None, Some(StateError::Root)]);
         assert_eq!((draft.tree.as_value(), draft.events.len()), (&json!({"a": 2, "b": 4}), 2));
         assert_eq!(draft.effect(true), StoreEffect::Put);
     }
@@ -208,7 +208,7 @@ mod tests {
                 path: path.parse().unwrap(),
                 value: Some(value.clone()),
             };
-            act(Operation::EditWithin(edits.iter().map(edit).collect(), 20))
+            operation(Operation::EditWithin(edits.iter().map(edit).collect(), 20))
         };
         let batch = [
             within(&[("a", json!("12345"))]),
@@ -244,13 +244,15 @@ mod tests {
     fn what_changes_nothing_needs_no_write() {
         let base = base(json!({"a": 1}));
         assert_eq!(draft(Some(&base), &[set("a", json!(1.0))]).effect(true), StoreEffect::Nothing);
-        for idle in
-            [act(Operation::Remove), act(Operation::Expire(Some(Duration::from_secs(5)))), set("", json!({}))]
-        {
+        for idle in [
+            operation(Operation::Remove),
+            operation(Operation::Expire(Some(Duration::from_secs(5)))),
+            set("", json!({})),
+        ] {
             assert_eq!(draft(None, &[idle]).effect(false), StoreEffect::Nothing);
         }
         assert_eq!(
-            draft(None, &[set("a", json!(1)), act(Operation::Remove)]).effect(false),
+            draft(None, &[set("a", json!(1)), operation(Operation::Remove)]).effect(false),
             StoreEffect::Nothing
         );
     }
@@ -259,27 +261,27 @@ mod tests {
     fn a_tree_is_removed_or_starts_anew() {
         let base = base(json!({"a": 1}));
         assert_eq!(
-            draft(Some(&base), &[set("b", json!(1)), act(Operation::Remove)]).effect(true),
+            draft(Some(&base), &[set("b", json!(1)), operation(Operation::Remove)]).effect(true),
             StoreEffect::Delete
         );
-        let anew = draft(Some(&base), &[act(Operation::Remove), set("b", json!(1))]);
-        assert_eq!((anew.effect(true), anew.tree.as_value()), (StoreEffect::Put, &json!({"b": 1})));
+        let created = draft(Some(&base), &[operation(Operation::Remove), set("b", json!(1))]);
+        assert_eq!((created.effect(true), created.tree.as_value()), (StoreEffect::Put, &json!({"b": 1})));
         let mut elsewhere = base.tree;
-        for event in &anew.events {
+        for event in &created.events {
             elsewhere.change(event.change()).unwrap();
         }
-        assert_eq!(elsewhere, anew.tree);
+        assert_eq!(elsewhere, created.tree);
     }
 
     #[test]
     fn a_lifetime_is_whole_seconds_and_outlives_writes() {
-        let expire = |millis| act(Operation::Expire(Some(Duration::from_millis(millis))));
+        let expire = |millis| operation(Operation::Expire(Some(Duration::from_millis(millis))));
         let mut base = base(json!({}));
         assert_eq!(draft(Some(&base), &[expire(1500)]).ttl, Some(Duration::from_secs(1)));
         assert_eq!(draft(Some(&base), &[expire(1)]).ttl, Some(Duration::from_secs(1)));
         base.ttl = Some(Duration::from_secs(9));
         assert_eq!(draft(Some(&base), &[set("a", json!(1))]).ttl, base.ttl);
-        let kept = draft(Some(&base), &[act(Operation::Expire(None))]);
+        let kept = draft(Some(&base), &[operation(Operation::Expire(None))]);
         assert_eq!((kept.ttl, kept.effect(true)), (None, StoreEffect::Put));
     }
 }

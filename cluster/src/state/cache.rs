@@ -45,7 +45,7 @@ impl TreeCache {
     pub(super) fn put(&mut self, key: Arc<str>, version: TreeVersion) {
         self.take(&key);
         self.turn += 1;
-        let cost = ENTRY + key.len() + version.trail.len() + memory(version.tree.as_value());
+        let cost = ENTRY + key.len() + version.history.len() + memory(version.tree.as_value());
         self.size += cost;
         self.by_turn.insert(self.turn, key.clone());
         self.trees.insert(key, CachedTree { turn: self.turn, cost, version });
@@ -70,16 +70,16 @@ impl TreeCache {
     }
 
     /// Applies a change from the feed.
-    pub(super) fn apply(&mut self, event: &WatchEvent) {
+    pub(super) fn on_event(&mut self, event: &WatchEvent) {
         match event {
             WatchEvent::Live => {}
-            WatchEvent::Put(entry) => self.heard(entry),
+            WatchEvent::Put(entry) => self.apply(entry),
             WatchEvent::Delete { key, .. } => drop(self.take(key)),
         }
     }
 
     /// Applies a version from the feed, so that the next writer does not start with a conflict.
-    pub(super) fn heard(&mut self, entry: &Entry) {
+    pub(super) fn apply(&mut self, entry: &Entry) {
         if self.trees.get(&*entry.key).is_none_or(|cached| cached.version.rev >= entry.rev) {
             return;
         }
@@ -103,7 +103,7 @@ mod tests {
 
     fn stored(rev: u64, tree: Value) -> TreeVersion {
         let tree = Tree::stored(tree).unwrap();
-        TreeVersion { rev, op: OperationId::default(), ttl: None, trail: OpHistory::default(), tree }
+        TreeVersion { rev, op: OperationId::default(), ttl: None, history: OpHistory::default(), tree }
     }
 
     fn entry(rev: u64, base: u64) -> Entry {
@@ -117,47 +117,47 @@ mod tests {
         let tree = || stored(1, json!({"k": 1234}));
         let mut one = TreeCache::new(usize::MAX);
         one.put("a".into(), tree());
-        let mut shelf = TreeCache::new(one.size * 5 / 2);
+        let mut cache = TreeCache::new(one.size * 5 / 2);
         for key in ["a", "b", "a", "c", "d"] {
-            shelf.put(key.into(), tree());
+            cache.put(key.into(), tree());
         }
-        let kept = ["a", "b", "c", "d"].map(|key| shelf.take(key).is_some());
+        let kept = ["a", "b", "c", "d"].map(|key| cache.take(key).is_some());
         assert_eq!(kept, [false, false, true, true]);
-        assert_eq!((shelf.size, shelf.by_turn.len()), (0, 0));
+        assert_eq!((cache.size, cache.by_turn.len()), (0, 0));
     }
 
     #[test]
     fn small_trees_are_counted_with_the_memory_that_each_takes_beside_its_text() {
-        let mut shelf = TreeCache::new(1 << 20);
+        let mut cache = TreeCache::new(1 << 20);
         for n in 0..10_000 {
-            shelf.put(format!("session.{n:022}").into(), stored(1, json!({"k": n})));
+            cache.put(format!("session.{n:022}").into(), stored(1, json!({"k": n})));
         }
-        let tables = shelf.trees.capacity() * size_of::<(Arc<str>, CachedTree)>();
+        let tables = cache.trees.capacity() * size_of::<(Arc<str>, CachedTree)>();
         assert!(tables < 1 << 20, "{tables}");
-        assert!(shelf.trees.len() > 500, "{}", shelf.trees.len());
+        assert!(cache.trees.len() > 500, "{}", cache.trees.len());
     }
 
     #[test]
     fn a_cache_that_empties_gives_its_table_back() {
-        let mut shelf = TreeCache::new(1 << 28);
+        let mut cache = TreeCache::new(1 << 28);
         let key = |n: u32| format!("session.{n:022}");
         for n in 0..20_000 {
-            shelf.put(key(n).into(), stored(1, json!({})));
+            cache.put(key(n).into(), stored(1, json!({})));
         }
-        (0..20_000).for_each(|n| drop(shelf.take(&key(n))));
-        assert!(shelf.trees.capacity() < 5_000, "{}", shelf.trees.capacity());
+        (0..20_000).for_each(|n| drop(cache.take(&key(n))));
+        assert!(cache.trees.capacity() < 5_000, "{}", cache.trees.capacity());
     }
 
     #[test]
     fn a_version_that_follows_is_taken_over_and_any_other_forgotten() {
-        let mut shelf = TreeCache::new(1 << 20);
-        shelf.put("k".into(), stored(5, json!({"a": 5})));
-        shelf.heard(&entry(5, 4));
-        shelf.heard(&entry(7, 5));
-        let known = shelf.take("k").expect("kept");
+        let mut cache = TreeCache::new(1 << 20);
+        cache.put("k".into(), stored(5, json!({"a": 5})));
+        cache.apply(&entry(5, 4));
+        cache.apply(&entry(7, 5));
+        let known = cache.take("k").expect("kept");
         assert_eq!((known.rev, known.tree.as_value()), (7, &json!({"a": 7})));
-        shelf.put("k".into(), stored(5, json!({})));
-        shelf.heard(&entry(9, 7));
-        assert!(shelf.take("k").is_none());
+        cache.put("k".into(), stored(5, json!({})));
+        cache.apply(&entry(9, 7));
+        assert!(cache.take("k").is_none());
     }
 }

@@ -51,7 +51,7 @@ fn branch(at: &Path, from: &Map<String, Value>, to: &Map<String, Value>, events:
 /// Returns how many of the first keys of the new branch occur in the old one in the same order.
 fn kept(from: &Map<String, Value>, to: &Map<String, Value>) -> usize {
     let mut old = from.keys();
-    to.keys().take_while(|key| old.any(|standing| standing == *key)).count()
+    to.keys().take_while(|key| old.any(|old_key| old_key == *key)).count()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub enum StateError {
     )]
     Path,
     /// `#n` is beyond the last child.
-    #[error("the path names child #{0}, and there is none")]
+    #[error("the path names child #{0}, which does not exist")]
     Child(usize),
     /// The new value of a whole tree is not an object.
     #[error("a whole tree can only be replaced by an object")]

@@ -13,18 +13,18 @@ use crate::id::Entity;
 pub struct OrphanTracker(HashMap<Entity, Duration>);
 
 impl OrphanTracker {
-    /// Checks all trees and returns those that have had no subject for at least `grace`. `lives` decides whether the
+    /// Checks all trees and returns those that have had no subject for at least `grace`. `is_alive` decides whether the
     /// subject of a tree exists. `now` is a reading of any clock that never goes back.
     pub fn collect(
         &mut self,
         owners: Vec<Entity>,
-        lives: impl Fn(&Entity) -> bool,
+        is_alive: impl Fn(&Entity) -> bool,
         now: Duration,
         grace: Duration,
     ) -> Vec<Entity> {
-        let gone = owners.into_iter().filter(|owner| !lives(owner));
+        let dead = owners.into_iter().filter(|owner| !is_alive(owner));
         let since = |owner: Entity| (self.0.get(&owner).copied().unwrap_or(now), owner);
-        self.0 = gone.map(since).map(|(since, owner)| (owner, since)).collect();
+        self.0 = dead.map(since).map(|(since, owner)| (owner, since)).collect();
         let over = self.0.iter().filter(|(_, since)| now.saturating_sub(**since) >= grace);
         over.map(|(owner, _)| owner.clone()).collect()
     }
@@ -44,24 +44,24 @@ mod tests {
     #[test]
     fn a_tree_goes_when_its_subject_has_been_gone_for_long_enough() {
         let mut orphans = OrphanTracker::default();
-        let mut look = |lives: bool, seconds| {
+        let mut collect_after = |is_alive: bool, seconds| {
             let all = vec![owner(1), owner(2)];
-            orphans.collect(all, |other| lives || *other == owner(2), Duration::from_secs(seconds), GRACE)
+            orphans.collect(all, |other| is_alive || *other == owner(2), Duration::from_secs(seconds), GRACE)
         };
-        assert_eq!(look(false, 0), []);
-        assert_eq!(look(false, 59), []);
-        assert_eq!(look(true, 60), [], "it is back");
-        assert_eq!(look(false, 61), []);
-        assert_eq!(look(false, 121), [owner(1)]);
+        assert_eq!(collect_after(false, 0), []);
+        assert_eq!(collect_after(false, 59), []);
+        assert_eq!(collect_after(true, 60), [], "it is back");
+        assert_eq!(collect_after(false, 61), []);
+        assert_eq!(collect_after(false, 121), [owner(1)]);
     }
 
     #[test]
     fn a_tree_that_was_removed_meanwhile_begins_anew() {
         let mut orphans = OrphanTracker::default();
-        let mut look =
+        let mut collect_after =
             |owners, seconds| orphans.collect(owners, |_| false, Duration::from_secs(seconds), GRACE);
-        assert_eq!(look(vec![owner(1)], 0), []);
-        assert_eq!(look(vec![], 30), []);
-        assert_eq!(look(vec![owner(1)], 90), []);
+        assert_eq!(collect_after(vec![owner(1)], 0), []);
+        assert_eq!(collect_after(vec![], 30), []);
+        assert_eq!(collect_after(vec![owner(1)], 90), []);
     }
 }

@@ -17,8 +17,8 @@ use super::{LARGE_TREE, Tree, TreeChange, TreeEvent};
 use crate::engine::{Entry, MAX_META, OperationId};
 use crate::wire;
 
-/// Number of versions that a trail keeps.
-const TRAIL: usize = 8;
+/// Number of versions that a history keeps.
+const HISTORY_LENGTH: usize = 8;
 
 /// A version of a tree.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ pub(super) struct TreeVersion {
     /// Time to live, counted from each write; `None` for no limit.
     pub(super) ttl: Option<Duration>,
     /// Versions before this one.
-    pub(super) trail: OpHistory,
+    pub(super) history: OpHistory,
     /// Data of the version.
     pub(super) tree: Tree,
 }
@@ -41,23 +41,24 @@ impl TreeVersion {
         let meta = Meta::decode(&entry.meta)?;
         let value: TreeDocument = serde_json::from_slice(&entry.value).ok()?;
         let tree = Tree::stored(value.tree)?;
-        Some(Self { rev: entry.rev, op: entry.op, ttl: meta.ttl(), trail: value.trail, tree })
+        Some(Self { rev: entry.rev, op: entry.op, ttl: meta.ttl(), history: value.history, tree })
     }
 
     /// Encodes the value of the entry.
-    pub(super) fn encode(tree: &Tree, trail: &OpHistory) -> Bytes {
+    pub(super) fn encode(tree: &Tree, history: &OpHistory) -> Bytes {
         #[derive(Serialize)]
         struct TreeDocument<'a> {
-            trail: &'a OpHistory,
+            #[serde(rename = "trail")]
+            history: &'a OpHistory,
             tree: &'a Value,
         }
-        wire::encode_long(&TreeDocument { trail, tree: tree.as_value() }, tree.size() + TRAIL * 32)
+        wire::encode_long(&TreeDocument { history, tree: tree.as_value() }, tree.size() + HISTORY_LENGTH * 32)
     }
 
     /// Splits the version from its data, because the next version is made from the data.
-    pub(super) fn part(self) -> (Base, Tree) {
-        let Self { rev, op, ttl, trail, tree } = self;
-        (Base { rev, op, ttl, trail, large: tree.size() > LARGE_TREE }, tree)
+    pub(super) fn split(self) -> (Base, Tree) {
+        let Self { rev, op, ttl, history, tree } = self;
+        (Base { rev, op, ttl, history, large: tree.size() > LARGE_TREE }, tree)
     }
 
     /// Advances to the next version by the meta that the feed carries. Returns `false` when that version is not based
@@ -68,7 +69,7 @@ impl TreeVersion {
         if changes.into_iter().any(|change| self.tree.change(change).is_err()) {
             return false;
         }
-        self.trail = self.trail.then(self.rev, self.op);
+        self.history = self.history.then(self.rev, self.op);
         (self.rev, self.op, self.ttl) = (entry.rev, entry.op, ttl);
         true
     }
@@ -82,25 +83,26 @@ pub(super) struct Base {
     /// Whether the tree of this version is larger than [`LARGE_TREE`].
     pub(super) large: bool,
     op: OperationId,
-    trail: OpHistory,
+    history: OpHistory,
 }
 
 impl Base {
     /// Rebuilds the version from its unchanged data.
     pub(super) fn with(self, tree: Tree) -> TreeVersion {
-        let Self { rev, op, ttl, trail, .. } = self;
-        TreeVersion { rev, op, ttl, trail, tree }
+        let Self { rev, op, ttl, history, .. } = self;
+        TreeVersion { rev, op, ttl, history, tree }
     }
 
-    /// Returns the trail of the next version.
-    pub(super) fn trail(&self) -> OpHistory {
-        self.trail.then(self.rev, self.op)
+    /// Returns the history of the next version.
+    pub(super) fn history(&self) -> OpHistory {
+        self.history.then(self.rev, self.op)
     }
 }
 
 #[derive(Deserialize)]
 struct TreeDocument {
-    trail: OpHistory,
+    #[serde(rename = "trail")]
+    history: OpHistory,
     tree: Value,
 }
 
@@ -134,8 +136,8 @@ impl Meta {
         }
         let ttl = ttl.map(|ttl| ttl.as_secs());
         let changes = Some(events.iter().map(TreeEvent::as_change).collect());
-        let whole = wire::encode(&Meta { base, ttl, changes });
-        if whole.len() <= MAX_META { whole } else { wire::encode(&Meta { base, ttl, changes: None }) }
+        let full = wire::encode(&Meta { base, ttl, changes });
+        if full.len() <= MAX_META { full } else { wire::encode(&Meta { base, ttl, changes: None }) }
     }
 
     /// Returns the changes from `rev` to this version, if this version is based on `rev` and contains them.
@@ -149,10 +151,10 @@ impl Meta {
 }
 
 /// The last versions that led to a version, the oldest first. A tree that is created again after its removal starts a
-/// new trail. A writer that lost a response finds here whether its version is among those that others have
+/// new history. A writer that lost a response finds here whether its version is among those that others have
 /// overwritten.
 ///
-/// The trail is stored as text, `<revision>-<half of the operation id>` in hexadecimal, separated by spaces, because
+/// The history is stored as text, `<revision>-<half of the operation id>` in hexadecimal, separated by spaces, because
 /// it is written with every version and rarely read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct OpHistory(String);
@@ -163,10 +165,10 @@ const fn half(op: OperationId) -> u64 {
 }
 
 impl OpHistory {
-    /// Returns the trail of the version after `rev`, which `op` wrote.
+    /// Returns the history of the version after `rev`, which `op` wrote.
     pub(super) fn then(&self, rev: u64, op: OperationId) -> Self {
         let kept =
-            if self.is_whole() { &*self.0 } else { self.0.split_once(' ').map_or("", |(_, kept)| kept) };
+            if self.is_complete() { &*self.0 } else { self.0.split_once(' ').map_or("", |(_, kept)| kept) };
         let between = if kept.is_empty() { "" } else { " " };
         Self(format!("{kept}{between}{rev:x}-{:x}", half(op)))
     }
@@ -189,14 +191,14 @@ impl OpHistory {
         self.steps().find(|(_, by)| *by == half(op)).map(|(rev, _)| rev)
     }
 
-    /// Returns whether the trail contains a revision.
+    /// Returns whether the history contains a revision.
     pub(super) fn has(&self, rev: u64) -> bool {
         self.steps().any(|(passed, _)| passed == rev)
     }
 
-    /// Returns whether the trail reaches back to the first version.
-    pub(super) fn is_whole(&self) -> bool {
-        self.0.bytes().filter(|byte| *byte == b'-').count() < TRAIL
+    /// Returns whether the history reaches back to the first version.
+    pub(super) fn is_complete(&self) -> bool {
+        self.0.bytes().filter(|byte| *byte == b'-').count() < HISTORY_LENGTH
     }
 }
 
@@ -216,25 +218,29 @@ mod tests {
 
     fn stored(tree: Value) -> TreeVersion {
         let tree = Tree::stored(tree).unwrap();
-        TreeVersion { rev: 7, op: op(1), ttl: None, trail: OpHistory::default(), tree }
+        TreeVersion { rev: 7, op: op(1), ttl: None, history: OpHistory::default(), tree }
     }
 
     #[test]
     fn a_version_comes_back_as_it_was_stored() {
-        let trail = OpHistory::default().then(3, op(0)).then(5, op(0xab));
+        let history = OpHistory::default().then(3, op(0)).then(5, op(0xab));
         let before = stored(json!({"b": 1.0, "a": [null]}));
         let entry = Entry {
             key: "user.ann".into(),
             rev: 7,
             op: op(1),
             meta: Meta::encode(5, Some(Duration::from_secs(9)), &[]),
-            value: TreeVersion::encode(&before.tree, &trail),
+            value: TreeVersion::encode(&before.tree, &history),
         };
+        assert!(
+            entry.value.starts_with(br#"{"trail":"3-0 5-"#),
+            "the name of the member is part of stored data"
+        );
         let read = TreeVersion::decode(&entry).unwrap();
         assert_eq!(read.tree.as_value().to_string(), r#"{"b":1.0,"a":[null]}"#);
         assert_eq!(
-            (read.rev, read.op, read.ttl, read.trail),
-            (7, op(1), Some(Duration::from_secs(9)), trail)
+            (read.rev, read.op, read.ttl, read.history),
+            (7, op(1), Some(Duration::from_secs(9)), history)
         );
         assert!(TreeVersion::decode(&Entry { value: r#"{"trail":[],"tree":1}"#.into(), ..entry }).is_none());
     }
@@ -262,14 +268,14 @@ mod tests {
         assert!(!advance(&mut tree, entry(7, &[event(json!("x".repeat(MAX_META)))])));
         assert!(advance(&mut tree, entry(7, &[event(json!(1))])));
         assert_eq!((tree.tree.as_value(), tree.rev, tree.op), (&json!({"a": 1}), 9, op(2)));
-        assert_eq!(tree.trail.written_by(op(1)), Some(7));
+        assert_eq!(tree.history.written_by(op(1)), Some(7));
     }
 
     #[test]
-    fn a_trail_forgets_its_oldest() {
-        let trail = (0..8).fold(OpHistory::default(), |trail, n| trail.then(n, op(n as u8)));
-        assert!(trail.has(0) && trail.written_by(op(7)) == Some(7) && !trail.is_whole());
-        let longer = trail.then(8, op(8));
-        assert!(!longer.has(0) && longer.has(1) && longer.steps().count() == TRAIL);
+    fn a_history_forgets_its_oldest() {
+        let history = (0..8).fold(OpHistory::default(), |history, n| history.then(n, op(n as u8)));
+        assert!(history.has(0) && history.written_by(op(7)) == Some(7) && !history.is_complete());
+        let longer = history.then(8, op(8));
+        assert!(!longer.has(0) && longer.has(1) && longer.steps().count() == HISTORY_LENGTH);
     }
 }

@@ -47,9 +47,9 @@ pub struct ReadValue {
 pub(super) struct StateStoreInner {
     pub(super) store: Kv,
     writers: Mutex<ActiveWriters>,
-    wishes: mpsc::UnboundedSender<FeedCommand>,
-    /// The receiver of `wishes`, until the feed takes it.
-    unheard: Mutex<Option<mpsc::UnboundedReceiver<FeedCommand>>>,
+    commands: mpsc::UnboundedSender<FeedCommand>,
+    /// The receiver of `commands`, until the feed takes it.
+    receiver: Mutex<Option<mpsc::UnboundedReceiver<FeedCommand>>>,
 }
 
 /// The writers at work, and the cache of trees that were written before.
@@ -62,7 +62,7 @@ pub(super) struct ActiveWriters {
 struct WriterSlot {
     writer: TreeWriter<ReplySender>,
     /// The driver task is still running and will pick up the next call.
-    lingers: bool,
+    is_driven: bool,
     next: Option<WriterRequest>,
     /// The writer was removed from `active`.
     retired: bool,
@@ -74,15 +74,15 @@ impl WriterSlot {
         self.after(step)
     }
 
-    fn wrote(&mut self, outcome: Result<u64, WriteError>) -> WriterStep<ReplySender> {
-        let step = self.writer.wrote(outcome, OperationId::random());
+    fn on_written(&mut self, outcome: Result<u64, WriteError>) -> WriterStep<ReplySender> {
+        let step = self.writer.on_written(outcome, OperationId::random());
         self.after(step)
     }
 
     /// Records whether the driver task stays for another call. When no call follows, a caller that was just notified
     /// may write again at once; continuing in the same task costs less than starting a new one.
     fn after(&mut self, step: WriterStep<ReplySender>) -> WriterStep<ReplySender> {
-        self.lingers = step.call.is_none();
+        self.is_driven = step.call.is_none();
         step
     }
 }
@@ -98,30 +98,35 @@ impl StateStoreInner {
     }
 
     /// Returns the receiver of feed commands, once, for the only feed of the process.
-    pub(super) fn wishes_once(&self) -> Option<mpsc::UnboundedReceiver<FeedCommand>> {
-        lock(&self.unheard).take()
+    pub(super) fn take_commands(&self) -> Option<mpsc::UnboundedReceiver<FeedCommand>> {
+        lock(&self.receiver).take()
     }
 }
 
 impl StateStore {
     /// Opens the trees of the engine's cluster. Followers receive nothing before [`StateStore::feed`] runs.
     pub fn new(engine: &Engine) -> Self {
-        let (wishes, unheard) = mpsc::unbounded_channel();
+        let (commands, receiver) = mpsc::unbounded_channel();
         let writers = Mutex::new(ActiveWriters { active: HashMap::new(), cache: TreeCache::new(CACHE) });
         let store = engine.kv(Bucket::State);
         Self {
-            shared: Arc::new(StateStoreInner { store, writers, wishes, unheard: Mutex::new(Some(unheard)) }),
+            shared: Arc::new(StateStoreInner {
+                store,
+                writers,
+                commands,
+                receiver: Mutex::new(Some(receiver)),
+            }),
         }
     }
 
-    /// Calls `tell` with each notification for followers, in order. Ends only when the engine is gone. A process has
+    /// Calls `notify` with each notification for followers, in order. Ends only when the engine is gone. A process has
     /// one feed: a second one ends at once.
-    pub fn feed<F: FnMut(TreeNotification)>(&self, tell: F) -> impl Future<Output = ()> + use<F> {
+    pub fn feed<F: FnMut(TreeNotification)>(&self, notify: F) -> impl Future<Output = ()> + use<F> {
         let shared = self.shared.clone();
-        let feed = shared.wishes_once().map(|wishes| TreeFeed::new(shared.store.clone(), wishes));
+        let feed = shared.take_commands().map(|commands| TreeFeed::new(shared.store.clone(), commands));
         async move {
             if let Some(feed) = feed {
-                feed.run(|event| shared.writers().cache.apply(event), tell).await;
+                feed.run(|event| shared.writers().cache.on_event(event), notify).await;
             }
         }
     }
@@ -148,9 +153,9 @@ impl StateStore {
         self.send_command(FeedCommand::Leave(who));
     }
 
-    fn send_command(&self, wish: FeedCommand) {
+    fn send_command(&self, command: FeedCommand) {
         // without a feed the engine is gone, so there is nothing to deliver
-        let _ = self.shared.wishes.send(wish);
+        let _ = self.shared.commands.send(command);
     }
 
     /// Lists the owners of all trees of connections, sessions and pages. Reads only the keys and metas.
@@ -183,8 +188,11 @@ impl StateStore {
         let key = owner.tree_key();
         if self.is_writing(&key) {
             // queues behind the writes in progress
-            self.write(owner, DraftWrite { act: Operation::Edit(Vec::new()), if_revision: None, from: None })
-                .await?;
+            self.write(
+                owner,
+                DraftWrite { operation: Operation::Edit(Vec::new()), if_revision: None, from: None },
+            )
+            .await?;
         }
         let found = self.read(&key).await.map_err(|Unavailable| StateError::Unavailable)?;
         let Some(stored) = found else { return Ok(ReadValue { revision: 0, value: None }) };
@@ -214,10 +222,10 @@ impl StateStore {
         owner: &Entity,
         write: DraftWrite,
     ) -> impl Future<Output = Result<u64, StateError>> + Send + use<> {
-        let (ticket, answer) = oneshot::channel();
+        let (ticket, reply) = oneshot::channel();
         self.enqueue(owner.tree_key().into(), write, ticket);
         // a result always arrives, unless the runtime ends
-        async move { answer.await.unwrap_or(Err(StateError::Uncertain)) }
+        async move { reply.await.unwrap_or(Err(StateError::Uncertain)) }
     }
 
     /// Removes a tree in the whole cluster.
@@ -226,7 +234,7 @@ impl StateStore {
     ///
     /// See [`StateStore::write`].
     pub async fn remove(&self, owner: &Entity) -> Result<(), StateError> {
-        self.write(owner, DraftWrite { act: Operation::Remove, if_revision: None, from: None })
+        self.write(owner, DraftWrite { operation: Operation::Remove, if_revision: None, from: None })
             .await
             .map(drop)
     }
@@ -238,7 +246,7 @@ impl StateStore {
     ///
     /// See [`StateStore::write`].
     pub async fn expire(&self, owner: &Entity, after: Option<Duration>) -> Result<(), StateError> {
-        self.write(owner, DraftWrite { act: Operation::Expire(after), if_revision: None, from: None })
+        self.write(owner, DraftWrite { operation: Operation::Expire(after), if_revision: None, from: None })
             .await
             .map(drop)
     }
@@ -254,12 +262,12 @@ impl StateStore {
             if at.retired {
                 continue;
             }
-            let mut step = at.writer.ask(write, ticket, OperationId::random());
-            if at.lingers {
+            let mut step = at.writer.enqueue(write, ticket, OperationId::random());
+            if at.is_driven {
                 at.next = at.next.take().or(step.call.take());
             }
             drop(at);
-            if let Some(call) = answered(step) {
+            if let Some(call) = send_replies(step) {
                 tokio::spawn(self.clone().drive(key, place, call));
             }
             return;
@@ -272,7 +280,7 @@ impl StateStore {
             return place.clone();
         }
         let writer = TreeWriter::new(cache.take(key).map(Some));
-        let place = WriterSlot { writer, lingers: false, next: None, retired: false };
+        let place = WriterSlot { writer, is_driven: false, next: None, retired: false };
         let place = Arc::new(Mutex::new(place));
         active.insert(key.clone(), place.clone());
         place
@@ -292,19 +300,19 @@ impl StateStore {
                     }
                     let put = Put { key: key.to_string(), value, meta, expect, ttl, op };
                     let outcome = self.shared.store.put(put).await;
-                    lock(&place).wrote(outcome)
+                    lock(&place).on_written(outcome)
                 }
                 WriterRequest::Delete { rev } => {
                     let outcome = self.shared.store.delete(&key, Precondition::Rev(rev)).await.map(|()| 0);
-                    lock(&place).wrote(outcome)
+                    lock(&place).on_written(outcome)
                 }
             };
-            let next = match answered(step) {
+            let next = match send_replies(step) {
                 Some(next) => Some(next),
                 None => {
                     tokio::task::yield_now().await;
                     let mut at = lock(&place);
-                    at.lingers = false;
+                    at.is_driven = false;
                     at.next.take()
                 }
             };
@@ -341,10 +349,10 @@ impl StateStore {
 }
 
 /// Sends the results to the callers and returns the call to make next.
-fn answered(step: WriterStep<ReplySender>) -> Option<WriterRequest> {
-    for (ticket, answer) in step.answers {
+fn send_replies(step: WriterStep<ReplySender>) -> Option<WriterRequest> {
+    for (ticket, reply) in step.replies {
         // the caller may have dropped its receiver
-        let _ = ticket.send(answer);
+        let _ = ticket.send(reply);
     }
     step.call
 }

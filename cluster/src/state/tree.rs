@@ -91,9 +91,9 @@ impl Tree {
     pub fn set(&mut self, path: &Path, value: Value) -> Result<Option<TreeEvent>, StateError> {
         let Some((_, above)) = path.keys().split_last() else { return self.replace(value) };
         legal(&value, path.keys().len())?;
-        let (standing, missing) = path.keys().split_at(self.branches(above));
+        let (existing, missing) = path.keys().split_at(self.branches(above));
         let Some((key, below)) = missing.split_first() else { return Ok(None) };
-        let branch = descend(&mut self.root, standing);
+        let branch = descend(&mut self.root, existing);
         let Some(branch) = branch else { return Ok(None) };
         let new = Some(value.clone());
         let value = below.iter().rev().fold(value, |value, key| branch_of(key, value));
@@ -190,14 +190,14 @@ impl Tree {
     /// Returns how many of the first keys lead to branches.
     fn branches(&self, keys: &[Box<str>]) -> usize {
         let mut node = &self.root;
-        let standing = keys.iter().take_while(|key| match node.get(&***key) {
+        let existing = keys.iter().take_while(|key| match node.get(&***key) {
             Some(below @ Value::Object(_)) => {
                 node = below;
                 true
             }
             _ => false,
         });
-        standing.count()
+        existing.count()
     }
 }
 

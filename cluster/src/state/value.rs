@@ -27,15 +27,15 @@ fn same_number(a: &Number, b: &Number) -> bool {
     match (a.as_i128(), b.as_i128(), a.as_f64(), b.as_f64()) {
         (Some(a), Some(b), ..) => a == b,
         (None, None, a, b) => a == b,
-        (Some(whole), None, _, Some(float)) | (None, Some(whole), Some(float), _) => {
-            worth(float) == Some(whole)
+        (Some(integer), None, _, Some(float)) | (None, Some(integer), Some(float), _) => {
+            as_integer(float) == Some(integer)
         }
         _ => false,
     }
 }
 
 /// Returns the integer that a float is equal to.
-fn worth(float: f64) -> Option<i128> {
+fn as_integer(float: f64) -> Option<i128> {
     // integers in trees have at most 64 bits, so the conversion is exact in the range that matters
     (float.fract() == 0.0 && float.abs() < 1e30).then_some(float as i128)
 }

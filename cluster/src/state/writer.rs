@@ -22,7 +22,7 @@ use crate::engine::{OperationId, Precondition, Unavailable, WriteError};
 /// Maximum number of times a batch is drafted again because other writers were first.
 const MAX_ROUNDS: u32 = 100;
 /// Maximum number of lost responses to one batch in a row.
-const MAX_DOUBTS: u32 = 4;
+const MAX_LOST_REPLIES: u32 = 4;
 
 /// A version of a tree, or none.
 pub(super) type Found = Option<TreeVersion>;
@@ -52,7 +52,7 @@ pub(super) struct WriterStep<T> {
     /// Call to make; `None` when one is in flight or there is no work left.
     pub(super) call: Option<WriterRequest>,
     /// Results to send to callers: the revision, or the error.
-    pub(super) answers: Vec<(T, Result<u64, StateError>)>,
+    pub(super) replies: Vec<(T, Result<u64, StateError>)>,
 }
 
 /// Writes that become one version.
@@ -69,13 +69,13 @@ struct InFlightWrite<T> {
     draft: PendingVersion,
     /// Version that the batch was drafted on.
     base: Option<Base>,
-    /// Trail of the version that the batch makes.
-    trail: OpHistory,
+    /// History of the version that the batch makes.
+    history: OpHistory,
     op: OperationId,
     /// Whether the batch puts a version; otherwise it deletes the tree.
     puts: bool,
     /// Number of lost responses so far. If it is above 0, the batch may already be written.
-    doubts: u32,
+    lost_replies: u32,
 }
 
 #[derive(Debug)]
@@ -113,19 +113,19 @@ impl<T> TreeWriter<T> {
     }
 
     /// Accepts a write. `op` is a fresh operation id, here and in the other methods.
-    pub(super) fn ask(&mut self, write: DraftWrite, ticket: T, op: OperationId) -> WriterStep<T> {
+    pub(super) fn enqueue(&mut self, write: DraftWrite, ticket: T, op: OperationId) -> WriterStep<T> {
         let weight = write.weight();
         // a write that is too large for any queue is accepted, so that it fails with the limit that it exceeds
         let heavy = self.weight + weight > MAX_WAITING_BYTES && !self.waiting.is_empty();
         if heavy || self.waiting.len() >= MAX_WAITING {
-            return WriterStep { call: None, answers: vec![(ticket, Err(StateError::Overloaded))] };
+            return WriterStep { call: None, replies: vec![(ticket, Err(StateError::Overloaded))] };
         }
         self.weight += weight;
         self.waiting.push_back((write, ticket));
         if self.is_idle() {
             self.begin(Vec::new(), op)
         } else {
-            WriterStep { call: None, answers: Vec::new() }
+            WriterStep { call: None, replies: Vec::new() }
         }
     }
 
@@ -134,123 +134,123 @@ impl<T> TreeWriter<T> {
         match (std::mem::replace(&mut self.stage, Stage::Idle), found) {
             (Stage::Reading(batch), Ok(found)) => self.draft(batch, found, true, op),
             (Stage::Reading(batch), Err(Unavailable)) => self.fail(batch, StateError::Unavailable, op),
-            (Stage::Settling(underway), Ok(found)) => self.settle(underway, found, op),
-            (Stage::Settling(underway), Err(Unavailable)) => {
-                self.fail(underway.batch, StateError::Uncertain, op)
+            (Stage::Settling(in_flight), Ok(found)) => self.resolve(in_flight, found, op),
+            (Stage::Settling(in_flight), Err(Unavailable)) => {
+                self.fail(in_flight.batch, StateError::Uncertain, op)
             }
             (stage, _) => self.ignore(stage),
         }
     }
 
     /// Processes the response to [`WriterRequest::Put`] or [`WriterRequest::Delete`]. A deletion has the revision 0.
-    pub(super) fn wrote(&mut self, outcome: Result<u64, WriteError>, op: OperationId) -> WriterStep<T> {
-        let mut underway = match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Writing(underway) => underway,
+    pub(super) fn on_written(&mut self, outcome: Result<u64, WriteError>, op: OperationId) -> WriterStep<T> {
+        let mut in_flight = match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Writing(in_flight) => in_flight,
             stage => return self.ignore(stage),
         };
         match outcome {
-            Ok(rev) => self.committed(underway, rev, None, op),
-            Err(WriteError::Conflict { .. }) if underway.doubts == 0 => {
-                self.retry_after_conflict(underway.batch, op)
+            Ok(rev) => self.committed(in_flight, rev, None, op),
+            Err(WriteError::Conflict { .. }) if in_flight.lost_replies == 0 => {
+                self.retry_after_conflict(in_flight.batch, op)
             }
             Err(WriteError::Conflict { .. } | WriteError::Unknown) => {
-                underway.doubts += 1;
-                self.stage = Stage::Settling(underway);
-                WriterStep { call: Some(WriterRequest::Read), answers: Vec::new() }
+                in_flight.lost_replies += 1;
+                self.stage = Stage::Settling(in_flight);
+                WriterStep { call: Some(WriterRequest::Read), replies: Vec::new() }
             }
             Err(WriteError::Down | WriteError::Invalid) => {
                 let refusal =
-                    if underway.doubts > 0 { StateError::Uncertain } else { StateError::Unavailable };
-                self.fail(underway.batch, refusal, op)
+                    if in_flight.lost_replies > 0 { StateError::Uncertain } else { StateError::Unavailable };
+                self.fail(in_flight.batch, refusal, op)
             }
         }
     }
 
     /// Starts the next batch after the one before it is finished.
-    fn begin(&mut self, mut answers: Vec<(T, Result<u64, StateError>)>, op: OperationId) -> WriterStep<T> {
+    fn begin(&mut self, mut replies: Vec<(T, Result<u64, StateError>)>, op: OperationId) -> WriterStep<T> {
         if self.waiting.is_empty() {
-            return WriterStep { call: None, answers };
+            return WriterStep { call: None, replies };
         }
         self.weight = 0;
         let batch = WriteBatch { writes: self.waiting.drain(..).collect(), rounds: 0 };
         let step = match self.known.take() {
             Some(known) => self.draft(batch, known, false, op),
-            None => self.look(batch),
+            None => self.read_current(batch),
         };
-        answers.extend(step.answers);
-        WriterStep { call: step.call, answers }
+        replies.extend(step.replies);
+        WriterStep { call: step.call, replies }
     }
 
-    fn look(&mut self, batch: WriteBatch<T>) -> WriterStep<T> {
+    fn read_current(&mut self, batch: WriteBatch<T>) -> WriterStep<T> {
         self.stage = Stage::Reading(batch);
-        WriterStep { call: Some(WriterRequest::Read), answers: Vec::new() }
+        WriterStep { call: Some(WriterRequest::Read), replies: Vec::new() }
     }
 
     /// Drafts a batch on a version. `fresh` is whether the version was read after the batch arrived.
     fn draft(&mut self, batch: WriteBatch<T>, found: Found, fresh: bool, op: OperationId) -> WriterStep<T> {
-        let (base, tree) = found.map(TreeVersion::part).unzip();
+        let (base, tree) = found.map(TreeVersion::split).unzip();
         let writes = batch.writes.iter().map(|(write, _)| write);
         let draft = PendingVersion::new(base.as_ref(), tree.unwrap_or_default(), writes);
         match draft.effect(base.is_some()) {
             StoreEffect::Nothing if fresh => {
-                let answers = answers(batch, &draft, rev(&base));
+                let replies = replies(batch, &draft, rev(&base));
                 self.known = Some(base.map(|base| base.with(draft.tree)));
-                self.begin(answers, op)
+                self.begin(replies, op)
             }
-            // a deletion leaves no trail either: to conclude from another tree that the deletion is done, the tree to
+            // a deletion leaves no history either: to conclude from another tree that the deletion is done, the tree to
             // delete must have existed when the batch arrived
-            StoreEffect::Nothing | StoreEffect::Delete if !fresh => self.look(batch),
+            StoreEffect::Nothing | StoreEffect::Delete if !fresh => self.read_current(batch),
             effect => {
-                let trail = base.as_ref().map(Base::trail).unwrap_or_default();
+                let history = base.as_ref().map(Base::history).unwrap_or_default();
                 self.write(InFlightWrite {
                     batch,
                     draft,
                     base,
-                    trail,
+                    history,
                     op,
                     puts: effect == StoreEffect::Put,
-                    doubts: 0,
+                    lost_replies: 0,
                 })
             }
         }
     }
 
-    fn write(&mut self, underway: InFlightWrite<T>) -> WriterStep<T> {
-        let InFlightWrite { draft, base, trail, op, .. } = &underway;
+    fn write(&mut self, in_flight: InFlightWrite<T>) -> WriterStep<T> {
+        let InFlightWrite { draft, base, history, op, .. } = &in_flight;
         let base_rev = rev(base);
-        let call = if underway.puts {
+        let call = if in_flight.puts {
             let was_large = base.as_ref().is_some_and(|base| base.large);
             WriterRequest::Put {
                 expect: if base_rev > 0 { Precondition::Rev(base_rev) } else { Precondition::Absent },
                 op: *op,
                 meta: Meta::encode(base_rev, draft.ttl, &draft.events),
-                value: TreeVersion::encode(&draft.tree, trail),
+                value: TreeVersion::encode(&draft.tree, history),
                 ttl: draft.ttl,
                 large: draft.tree.size() > LARGE_TREE && !was_large,
             }
         } else {
             WriterRequest::Delete { rev: base_rev }
         };
-        self.stage = Stage::Writing(underway);
-        WriterStep { call: Some(call), answers: Vec::new() }
+        self.stage = Stage::Writing(in_flight);
+        WriterStep { call: Some(call), replies: Vec::new() }
     }
 
     /// Finishes a batch that was written at `rev`. `now` is the current version, if it was read since.
     fn committed(
         &mut self,
-        underway: InFlightWrite<T>,
+        in_flight: InFlightWrite<T>,
         rev: u64,
         now: Option<Found>,
         op: OperationId,
     ) -> WriterStep<T> {
-        let InFlightWrite { batch, draft, trail, op: by, puts, .. } = underway;
-        let answers = answers(batch, &draft, rev);
+        let InFlightWrite { batch, draft, history, op: by, puts, .. } = in_flight;
+        let replies = replies(batch, &draft, rev);
         let written = || {
             let PendingVersion { ttl, tree, .. } = draft;
-            puts.then_some(TreeVersion { rev, op: by, ttl, trail, tree })
+            puts.then_some(TreeVersion { rev, op: by, ttl, history, tree })
         };
         self.known = Some(now.unwrap_or_else(written));
-        self.begin(answers, op)
+        self.begin(replies, op)
     }
 
     /// Drafts a batch again because another writer was first.
@@ -259,36 +259,36 @@ impl<T> TreeWriter<T> {
         if batch.rounds > MAX_ROUNDS {
             self.fail(batch, StateError::Overloaded, op)
         } else {
-            self.look(batch)
+            self.read_current(batch)
         }
     }
 
     fn fail(&mut self, batch: WriteBatch<T>, refusal: StateError, op: OperationId) -> WriterStep<T> {
-        let answers = batch.writes.into_iter().map(|(_, ticket)| (ticket, Err(refusal))).collect();
-        self.begin(answers, op)
+        let replies = batch.writes.into_iter().map(|(_, ticket)| (ticket, Err(refusal))).collect();
+        self.begin(replies, op)
     }
 
     /// Decides after a lost response, from the version that was read.
-    fn settle(&mut self, underway: InFlightWrite<T>, found: Found, op: OperationId) -> WriterStep<T> {
-        match resolve_unknown(&underway, found.as_ref()) {
-            WriteFate::Written(rev) => self.committed(underway, rev, Some(found), op),
-            WriteFate::Repeat if underway.doubts >= MAX_DOUBTS => {
-                self.fail(underway.batch, StateError::Uncertain, op)
+    fn resolve(&mut self, in_flight: InFlightWrite<T>, found: Found, op: OperationId) -> WriterStep<T> {
+        match resolve_unknown(&in_flight, found.as_ref()) {
+            BatchOutcome::Written(rev) => self.committed(in_flight, rev, Some(found), op),
+            BatchOutcome::Repeat if in_flight.lost_replies >= MAX_LOST_REPLIES => {
+                self.fail(in_flight.batch, StateError::Uncertain, op)
             }
-            WriteFate::Repeat => self.write(underway),
-            WriteFate::Never => {
-                let mut batch = underway.batch;
+            BatchOutcome::Repeat => self.write(in_flight),
+            BatchOutcome::Lost => {
+                let mut batch = in_flight.batch;
                 batch.rounds += 1;
                 self.draft(batch, found, true, op)
             }
-            WriteFate::Unclear => self.fail(underway.batch, StateError::Uncertain, op),
+            BatchOutcome::Unknown => self.fail(in_flight.batch, StateError::Uncertain, op),
         }
     }
 
     /// Ignores a response that no call is waiting for.
     fn ignore(&mut self, stage: Stage<T>) -> WriterStep<T> {
         self.stage = stage;
-        WriterStep { call: None, answers: Vec::new() }
+        WriterStep { call: None, replies: Vec::new() }
     }
 }
 
@@ -297,8 +297,8 @@ fn rev(base: &Option<Base>) -> u64 {
 }
 
 /// Returns the results of a batch. A conflict names the revision after the batch.
-fn answers<T>(batch: WriteBatch<T>, draft: &PendingVersion, rev: u64) -> Vec<(T, Result<u64, StateError>)> {
-    let answer = |refused: &Option<StateError>| match refused {
+fn replies<T>(batch: WriteBatch<T>, draft: &PendingVersion, rev: u64) -> Vec<(T, Result<u64, StateError>)> {
+    let reply = |refused: &Option<StateError>| match refused {
         None => Ok(rev),
         Some(StateError::Conflict { .. }) => Err(StateError::Conflict { revision: rev }),
         Some(refusal) => Err(*refusal),
@@ -307,39 +307,39 @@ fn answers<T>(batch: WriteBatch<T>, draft: &PendingVersion, rev: u64) -> Vec<(T,
         .writes
         .into_iter()
         .zip(&draft.refused)
-        .map(|((_, ticket), refused)| (ticket, answer(refused)))
+        .map(|((_, ticket), refused)| (ticket, reply(refused)))
         .collect()
 }
 
 /// Outcome of a batch with a lost response.
-enum WriteFate {
+enum BatchOutcome {
     Written(u64),
     /// The version that the batch was drafted on is still current: repeat the call.
     Repeat,
     /// The batch was not written and cannot be written any more.
-    Never,
-    Unclear,
+    Lost,
+    Unknown,
 }
 
-fn resolve_unknown<T>(underway: &InFlightWrite<T>, found: Option<&TreeVersion>) -> WriteFate {
-    let InFlightWrite { base, op, puts, .. } = underway;
+fn resolve_unknown<T>(in_flight: &InFlightWrite<T>, found: Option<&TreeVersion>) -> BatchOutcome {
+    let InFlightWrite { base, op, puts, .. } = in_flight;
     let base = rev(base);
     let Some(found) = found else {
         return match (*puts, base) {
-            (false, _) => WriteFate::Written(0),
-            (true, 0) => WriteFate::Repeat,
+            (false, _) => BatchOutcome::Written(0),
+            (true, 0) => BatchOutcome::Repeat,
             // the tree was removed, before or after the batch
-            (true, _) => WriteFate::Unclear,
+            (true, _) => BatchOutcome::Unknown,
         };
     };
-    let written = if found.op == *op { Some(found.rev) } else { found.trail.written_by(*op) };
+    let written = if found.op == *op { Some(found.rev) } else { found.history.written_by(*op) };
     match written.filter(|_| *puts) {
-        Some(rev) => WriteFate::Written(rev),
-        None if found.rev == base => WriteFate::Repeat,
-        None if found.trail.has(base) => WriteFate::Never,
+        Some(rev) => BatchOutcome::Written(rev),
+        None if found.rev == base => BatchOutcome::Repeat,
+        None if found.history.has(base) => BatchOutcome::Lost,
         // another tree, created since the removal
-        None if !puts && found.trail.is_whole() => WriteFate::Written(0),
-        None => WriteFate::Unclear,
+        None if !puts && found.history.is_complete() => BatchOutcome::Written(0),
+        None => BatchOutcome::Unknown,
     }
 }
 

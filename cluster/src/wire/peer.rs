@@ -27,7 +27,8 @@ pub enum PeerRequest {
     /// Frames that arrived at the old holder of a page.
     Forward(ForwardedFrames),
     /// The status of a page.
-    Ask(PageStatusQuery),
+    #[serde(rename = "ask")]
+    PageStatus(PageStatusQuery),
     /// A login.
     Identify(IdentifyPages),
     /// The state of a rollout.
@@ -37,7 +38,8 @@ pub enum PeerRequest {
     /// The permanent end of pages.
     Unregister(ClosePages),
     /// A sign of life.
-    Alive,
+    #[serde(rename = "alive")]
+    Ping,
     /// A type of a newer release.
     #[serde(other)]
     Unknown,
@@ -185,14 +187,14 @@ mod tests {
         let handover = HandoverRequest { page, to, generation: 3, rev: 9, seq: 17 };
         assert_eq!(read_back(&handover), format!("Handover({handover:?})"));
         let status = PageStatusQuery { page };
-        assert_eq!(read_back(&status), format!("Ask({status:?})"));
+        assert_eq!(read_back(&status), format!("PageStatus({status:?})"));
         let login = IdentifyPages { connection: page, user: "*".into() };
         assert_eq!(read_back(&login), format!("Identify({login:?})"));
         let rollout = RolloutQuery { pool: "default".into(), revision: 7 };
         assert_eq!(read_back(&rollout), format!("Rollout({rollout:?})"));
         let closing = ClosePages { scope: Scope::User("*".into()) };
         assert_eq!(read_back(&closing), format!("Unregister({closing:?})"));
-        assert_eq!(read_back(&Alive {}), "Alive");
+        assert_eq!(read_back(&Alive {}), "Ping");
         let error = HandlerError { code: "failed".into(), message: "no".into(), retryable: false };
         let value = Some(raw(r#"{"z":1,  "a":2}"#));
         let news = JobUpdate::Ended(Box::new(Ending { state: "failed".into(), value, error: Some(error) }));

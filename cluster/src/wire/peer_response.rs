@@ -32,7 +32,8 @@ pub enum Reply {
     /// The client has missed frames that no node has any more.
     Incomplete,
     /// The status of a page.
-    Standing(PageStatus),
+    #[serde(rename = "standing")]
+    PageStatus(PageStatus),
     /// The applied state of the rollout.
     Rollout(RolloutState),
     /// The pages were closed permanently.
@@ -200,7 +201,7 @@ macro_rules! content {
         }
     )+};
 }
-content!(Delivered(PushCounts), Standing(PageStatus), Rollout(RolloutState), Closed(ClosedPages));
+content!(Delivered(PushCounts), PageStatus(PageStatus), Rollout(RolloutState), Closed(ClosedPages));
 
 /// `None`: the page is not here.
 impl<T: PeerResponse> PeerResponse for Option<T> {

@@ -39,21 +39,21 @@ struct DirectoryEntry {
 #[derive(Debug, Default)]
 pub struct WorkerDirectory {
     teams: HashMap<WorkerGroup, BTreeMap<Key, DirectoryEntry>>,
-    homes: HashMap<Key, WorkerGroup>,
+    team_of: HashMap<Key, WorkerGroup>,
 }
 
 impl WorkerDirectory {
     /// Adds or updates a worker after its lease was claimed or renewed.
     pub fn put(&mut self, id: Key, rev: u64, row: WorkerRow) {
         let team = WorkerGroup::new(row.pool.as_str(), row.lane.as_str());
-        self.homes.insert(id, team.clone());
+        self.team_of.insert(id, team.clone());
         let epoch = row.epoch_at(rev);
         self.teams.entry(team).or_default().insert(id, DirectoryEntry { epoch, row });
     }
 
     /// Removes a worker without a lease.
     pub fn remove(&mut self, id: Key) {
-        let Some(team) = self.homes.remove(&id) else { return };
+        let Some(team) = self.team_of.remove(&id) else { return };
         if let Some(members) = self.teams.get_mut(&team) {
             members.remove(&id);
             if members.is_empty() {
@@ -121,7 +121,7 @@ impl WorkerDirectory {
     }
 
     fn member(&self, id: Key) -> Option<&DirectoryEntry> {
-        self.teams.get(self.homes.get(&id)?)?.get(&id)
+        self.teams.get(self.team_of.get(&id)?)?.get(&id)
     }
 
     fn available(&self, team: &WorkerGroup) -> impl Iterator<Item = Key> {

@@ -89,9 +89,9 @@ impl Workers {
             WatchEvent::Put(entry) => match (id_of(&entry.key), WorkerRow::decode(&entry.meta)) {
                 (Some(id), Some(row)) => {
                     let known = roster.row(id).map(|known| known.draining) == Some(row.draining);
-                    let lives = roster.is_current(WorkerId { id, epoch: row.epoch_at(entry.rev) });
+                    let is_current = roster.is_current(WorkerId { id, epoch: row.epoch_at(entry.rev) });
                     roster.put(id, entry.rev, row);
-                    !(known && lives)
+                    !(known && is_current)
                 }
                 _ => {
                     tracing::warn!(key = entry.key, "worker row of an unknown shape ignored");
@@ -108,7 +108,7 @@ impl Workers {
     }
 
     /// Records a pool of a worker: from then on the pool is known, even when it has no worker.
-    pub async fn introduce(&self, pool: &str) -> Result<(), Unavailable> {
+    pub async fn register_pool(&self, pool: &str) -> Result<(), Unavailable> {
         match self.facts.put(Put::new(cluster_key::pool(pool), "", Precondition::Absent)).await {
             Ok(_) | Err(WriteError::Conflict { .. }) => Ok(()),
             Err(_) => Err(Unavailable),
@@ -116,7 +116,7 @@ impl Workers {
     }
 
     /// Returns whether a pool has, or has ever had, a worker.
-    pub async fn knows(&self, pool: &str) -> Result<bool, Unavailable> {
+    pub async fn has_pool(&self, pool: &str) -> Result<bool, Unavailable> {
         if self.roster().pools().any(|known| known == pool) {
             return Ok(true);
         }
@@ -160,13 +160,13 @@ impl Workers {
         if epoch != Some(worker.epoch) {
             return Ok(true);
         }
-        for question in 0..DEATH_PROBES {
-            if question > 0 {
+        for probe in 0..DEATH_PROBES {
+            if probe > 0 {
                 tokio::time::sleep(self.timing.death_confirmation / DEATH_PROBES).await;
             }
             let alive = Message::new(self.subjects.worker(worker.id, worker_leaf::ALIVE), "");
-            let answer = self.engine.request(alive, self.timing.deliver).await;
-            if !matches!(answer, Err(RequestError::NoResponder)) {
+            let reply = self.engine.request(alive, self.timing.deliver).await;
+            if !matches!(reply, Err(RequestError::NoResponder)) {
                 return Ok(false);
             }
         }

@@ -55,7 +55,7 @@ fn answer_all(
     let engine = engine.clone();
     tokio::spawn(async move {
         while let Some(BusEvent::Message(question)) = questions.next().await {
-            engine.publish(question.answer(text).expect("wants an answer")).await.expect("publishes");
+            engine.publish(question.reply_with(text).expect("wants an answer")).await.expect("publishes");
         }
     })
 }
@@ -176,7 +176,7 @@ pub(crate) async fn a_request_carries_its_headers_there_and_back(cluster: &Clust
     let Some(BusEvent::Message(question)) = questions.next().await else { panic!("no question") };
     assert_eq!((&question.subject, &question.payload[..]), (&format!("{t}.q"), &b"why?"[..]));
     assert_eq!(question.headers, headers);
-    two.publish(question.answer("because").expect("wants an answer")).await.expect("publishes");
+    two.publish(question.reply_with("because").expect("wants an answer")).await.expect("publishes");
     let answer = asking.await.expect("no panic").expect("is answered");
     assert_eq!((&answer.payload[..], answer.headers), (&b"because"[..], headers));
 }

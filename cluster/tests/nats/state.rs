@@ -21,7 +21,7 @@ fn ann() -> Entity {
 
 fn set(path: &str, number: usize) -> DraftWrite {
     let edit = Edit { path: path.parse().expect("a path"), value: Some(json!(number)) };
-    DraftWrite { act: Operation::Edit(vec![edit]), if_revision: None, from: None }
+    DraftWrite { operation: Operation::Edit(vec![edit]), if_revision: None, from: None }
 }
 
 /// The state that a follower of the whole tree has.
@@ -69,7 +69,7 @@ impl Replica {
 async fn process(engine: Engine) -> (StateStore, Replica) {
     let (states, replica) = (StateStore::new(&engine), Replica::default());
     let told = replica.clone();
-    tokio::spawn(states.feed(move |delivery: TreeNotification| told.told(delivery.news)));
+    tokio::spawn(states.feed(move |delivery: TreeNotification| told.told(delivery.update)));
     states.follow(ann(), Path::ROOT, FOLLOWER);
     (states, replica)
 }

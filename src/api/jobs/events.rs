@@ -29,7 +29,7 @@ struct ReportedState {
 struct JobFollower {
     watching: JobWatch,
     workers: Workers,
-    told: ReportedState,
+    reported: ReportedState,
 }
 
 /// Streams the changes of a job.
@@ -48,22 +48,22 @@ pub(in crate::api) async fn events(
     let stored = watching.read().await?.ok_or_else(|| unknown(id))?;
     let beat = Some(watching.pace());
     let workers = parts.context.workers.clone();
-    let (told, first) = tell(stored.record, &workers);
-    Ok(sse::respond(parts.ready, beat, Some(first), JobFollower { watching, workers, told }))
+    let (reported, first) = report(stored.record, &workers);
+    Ok(sse::respond(parts.ready, beat, Some(first), JobFollower { watching, workers, reported }))
 }
 
 /// Returns the state of a record and its event.
-fn tell(record: Record, workers: &Workers) -> (ReportedState, Event) {
+fn report(record: Record, workers: &Workers) -> (ReportedState, Event) {
     let roster = workers.roster();
     let Record { state, attempts, cancelling, .. } = record;
-    let told = ReportedState { state, attempts, cancelling, stranded: is_stranded(&record, &roster) };
-    (told, sse::event("job", &JobResponse::new(record, &roster)))
+    let reported = ReportedState { state, attempts, cancelling, stranded: is_stranded(&record, &roster) };
+    (reported, sse::event("job", &JobResponse::new(record, &roster)))
 }
 
 impl EventSource for JobFollower {
     /// Returns the next event; `None` after the end of the job.
     async fn next(&mut self) -> Option<Event> {
-        if self.told.state.is_terminal() { None } else { self.change().await }
+        if self.reported.state.is_terminal() { None } else { self.change().await }
     }
 }
 
@@ -71,14 +71,14 @@ impl JobFollower {
     async fn change(&mut self) -> Option<Event> {
         loop {
             if let Some(progress) = self.watching.next().await
-                && self.told.state == job::JobState::Running
+                && self.reported.state == job::JobState::Running
             {
                 return Some(sse::event("progress", &ProgressResponse::from(progress)));
             }
             match self.watching.read().await {
                 Ok(Some(stored)) => {
-                    let (now, event) = tell(stored.record, &self.workers);
-                    if std::mem::replace(&mut self.told, now) != now {
+                    let (now, event) = report(stored.record, &self.workers);
+                    if std::mem::replace(&mut self.reported, now) != now {
                         return Some(event);
                     }
                 }

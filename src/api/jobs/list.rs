@@ -117,19 +117,19 @@ impl JobQuery {
                     continue;
                 }
                 "limit" => {
-                    let limit = value.parse().map_err(|_| ApiError::malformed("limit is a number"))?;
+                    let limit = value.parse().map_err(|_| ApiError::malformed("limit must be a number"))?;
                     which.limit.replace(limit).is_none()
                 }
                 "kind" => which.kind.replace(value).is_none(),
                 "user" => which.user.replace(value).is_none(),
                 "cursor" => which.cursor.replace(value).is_none(),
                 _ => {
-                    let message = format!("{name:?} is none of state, kind, user, cursor and limit");
+                    let message = format!("{name:?} is not one of state, kind, user, cursor and limit");
                     return Err(ApiError::malformed(message));
                 }
             };
             if !once {
-                return Err(ApiError::malformed(format!("{name} comes twice")));
+                return Err(ApiError::malformed(format!("{name} is given twice")));
             }
         }
         Ok(which)
@@ -144,7 +144,7 @@ impl JobQuery {
         let state = |name: &String| {
             job::JobState::ALL.into_iter().find(|state| state.text() == name).ok_or_else(|| {
                 let all = job::JobState::ALL.map(job::JobState::text).join(", ");
-                ApiError::malformed(format!("{name:?} is no state: they are {all}"))
+                ApiError::malformed(format!("{name:?} is not a state: use {all}"))
             })
         };
         let states = self.state.iter().map(state).collect::<Result<_, _>>()?;

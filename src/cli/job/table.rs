@@ -6,7 +6,7 @@ use crate::cli::output::{self, plain};
 
 /// Formats the id, which comes first so that scripts can cut it off, and the state.
 pub(super) fn headline(job: &Value) -> String {
-    let stopping = if job["cancelling"] == true { ", asked to stop" } else { "" };
+    let stopping = if job["cancelling"] == true { ", cancelling" } else { "" };
     format!("{} {}{stopping}", text(&job["id"]), text(&job["state"]))
 }
 

@@ -21,14 +21,14 @@ pub(super) async fn watch(server: &ApiClient, id: &str) -> Result<(), CommandFai
     let timing = Timing::from_environment();
     let path = format!("{}/events", path(id));
     let mut screen = Screen::new(server.json);
-    let mut heard = tokio::time::Instant::now();
+    let mut last_contact = tokio::time::Instant::now();
     let mut seen = false;
     loop {
         match follow(server, &path, &timing, &mut screen).await {
             Ok(Some(job)) => return screen.end(&job),
-            Ok(None) => (seen, heard) = (true, tokio::time::Instant::now()),
+            Ok(None) => (seen, last_contact) = (true, tokio::time::Instant::now()),
             // the cluster has recovered from a dead node once that node's lease has expired
-            Err(failure) if !seen || heard.elapsed() > timing.lease_ttl => {
+            Err(failure) if !seen || last_contact.elapsed() > timing.lease_ttl => {
                 screen.clear();
                 return Err(failure);
             }
@@ -47,21 +47,21 @@ async fn follow(
 ) -> Result<Option<Value>, CommandFailure> {
     let mut stream = server.stream(path).await?;
     let mut reader = SseReader::default();
-    let mut heard = false;
+    let mut has_events = false;
     // a server that is silent for longer than a lease has failed
     while let Ok(Ok(Some(bytes))) = tokio::time::timeout(timing.lease_ttl, stream.chunk()).await {
         for event in reader.feed(&bytes) {
-            heard = true;
+            has_events = true;
             screen.show(&event);
             if event.name == "job" && ended(&event.data).is_some() {
                 return Ok(Some(event.data));
             }
         }
     }
-    if heard {
+    if has_events {
         Ok(None)
     } else {
-        Err(Exit::Failed.with_message("the server's answer is not a stream of events"))
+        Err(Exit::Failed.with_message("the server's response is not a stream of events"))
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) fn status(status: &Value) -> String {
     let shares = output::table(&["LANE", "WEIGHT", "OBSERVED", "ASSIGNED", "WORKERS", "RELEASES"], &rows);
     let nodes: Vec<_> = items(&status["nodes"])
         .iter()
-        .map(|node| vec![text(&node["node"]), or(&node["revision"], "no answer")])
+        .map(|node| vec![text(&node["node"]), or(&node["revision"], "no response")])
         .collect();
     let nodes = output::table(&["NODE", "REVISION"], &nodes);
     format!("{}\n{}\n\n{shares}\n\n{nodes}", headline(status), facts(status))
@@ -59,7 +59,7 @@ pub(super) fn explained(explained: &Value) -> String {
     let lane = text(&explained["lane"]);
     let why = match explained["reason"].as_str() {
         Some("weight") => format!("it belongs to {lane}"),
-        Some("fallback") => format!("its own lane has no living workers, {lane} takes it"),
+        Some("fallback") => format!("its own lane has no living workers, so {lane} is the fallback"),
         _ => "it belongs to no other lane".to_owned(),
     };
     let release = explained["release"].as_str().map(|release| format!(", release {release}"));
@@ -92,7 +92,7 @@ fn headline(status: &Value) -> String {
     let number = |name: &str| applied.get(name).and_then(Value::as_u64).unwrap_or_default();
     let pool = text(&status["pool"]);
     match status["revision"].as_u64() {
-        Some(0) => format!("pool {pool}: nobody has changed it, {}", output::count(number("of"), "node")),
+        Some(0) => format!("pool {pool}: not changed yet, {}", output::count(number("of"), "node")),
         _ => format!(
             "pool {pool}: revision {} applied by {}/{} nodes{took}",
             status["revision"],
@@ -186,7 +186,7 @@ mod tests {
              stable  87.5%   87.9%     879       2        r1, r0\n\n\
              NODE  REVISION\n\
              p01   41\n\
-             p02   no answer"
+             p02   no response"
         );
         assert_eq!(missing(&rollout()), "not applied yet by p02");
     }

@@ -26,9 +26,9 @@ pub(super) async fn accept_hello(
     edge: &Edge,
     wire: &mut WebSocketStream,
     heartbeat: &mut Heartbeat<'_>,
-    arrival: Box<UpgradeInfo>,
+    info: Box<UpgradeInfo>,
 ) -> Result<(Opened, Roles), Disconnect> {
-    if arrival.foreign {
+    if info.foreign {
         return Err(Disconnect::Close(FOREIGN));
     }
     if edge.is_draining() {
@@ -54,7 +54,7 @@ pub(super) async fn accept_hello(
     heartbeat.record_activity();
     let mut hello =
         Hello::parse(&hello).map_err(|error| Disconnect::Malformed(error.message.into_owned()))?;
-    let token = hello.token.as_ref().or(arrival.token.as_ref());
+    let token = hello.token.as_ref().or(info.token.as_ref());
     let verified = token.map(|token| edge.context.authenticator.verify(token)).transpose();
     let verified = verified.map_err(|error| Disconnect::Close(unauthenticated(error)))?;
     if verified.is_none() && !edge.context.authenticator.allows_anonymous() {
@@ -64,7 +64,7 @@ pub(super) async fn accept_hello(
     // a returning client proves its identity with the page's token
     if anonymous
         && hello.page_id.is_none()
-        && let Err(wait) = edge.newcomers.admit(arrival.peer.address.ip())
+        && let Err(wait) = edge.anonymous_limit.admit(info.peer.address.ip())
     {
         let close = Close::new(CloseCode::RateLimit, "too many new pages from this address");
         return Err(Disconnect::Close(close.after(wait)));
@@ -77,7 +77,7 @@ pub(super) async fn accept_hello(
         }
         None => (None, Roles::default()),
     };
-    let open = OpenRequest { hello, user, agent: arrival.agent };
+    let open = OpenRequest { hello, user, agent: info.agent };
     let opened = edge.context.pages.opener.open(open).await.map_err(Disconnect::Close)?;
     let caller = Caller { page: opened.page.clone(), roles };
     command::restore_watches(&edge.context, &caller, opened.recovered, shown.as_deref());

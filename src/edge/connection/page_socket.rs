@@ -84,8 +84,8 @@ impl<'socket, 'node> PageSocket<'socket, 'node> {
         mut changed: Pin<&mut Notified<'page>>,
     ) -> Poll<Result<(), Disconnect>> {
         let ordered = self.heartbeat.poll_action(cx);
-        let told = changed.as_mut().poll(cx).is_ready();
-        if told {
+        let has_frames = changed.as_mut().poll(cx).is_ready();
+        if has_frames {
             // renewed before the page's frames are read, so that no change is missed
             changed.set(page.changed());
         }
@@ -97,7 +97,7 @@ impl<'socket, 'node> PageSocket<'socket, 'node> {
             None => self.poll_read(cx),
         };
         let flows = self.wire.poll_flow(cx);
-        let ready = ordered.is_some() || told || advanced.is_ready() || flows.is_ready();
+        let ready = ordered.is_some() || has_frames || advanced.is_ready() || flows.is_ready();
         if let Some(order) = ordered {
             self.apply_heartbeat_action(order)?;
         }

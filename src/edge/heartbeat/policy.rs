@@ -36,8 +36,14 @@ pub(super) enum LivenessDecision {
 
 impl LivenessPolicy {
     /// Decides whether a socket is pinged, closed or left alone until the next check.
-    pub(super) fn evaluate(self, now: Tick, heard: Tick, pinged: Tick, expires: Tick) -> LivenessDecision {
-        let silent = heard.saturating_add(self.silence);
+    pub(super) fn evaluate(
+        self,
+        now: Tick,
+        last_activity: Tick,
+        pinged: Tick,
+        expires: Tick,
+    ) -> LivenessDecision {
+        let silent = last_activity.saturating_add(self.silence);
         let next_ping = pinged.saturating_add(self.ping);
         if now >= expires {
             LivenessDecision::Close(CloseCause::Expired)
@@ -57,24 +63,24 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: LivenessPolicy = LivenessPolicy { ping: 25, silence: 36 };
+    const POLICY: LivenessPolicy = LivenessPolicy { ping: 25, silence: 36 };
 
     proptest! {
         /// A socket is pinged at the configured interval and never closed while its client answers every ping; a
         /// silent socket is closed in time.
         #[test]
-        fn only_silence_ends_a_socket(answers in 0u32..20, delay in 0u32..10) {
-            let (mut now, mut heard, mut pinged, mut pings) = (0, 0, 0, 0);
+        fn only_silence_ends_a_socket(replies in 0u32..20, delay in 0u32..10) {
+            let (mut now, mut last_activity, mut pinged, mut pings) = (0, 0, 0, 0);
             let end = loop {
-                match PATIENCE.evaluate(now, heard, pinged, NEVER) {
+                match POLICY.evaluate(now, last_activity, pinged, NEVER) {
                     LivenessDecision::Close(cause) => break cause,
                     LivenessDecision::Ping { again } => {
                         prop_assert!(now - pinged == 25 || pings == 0);
                         prop_assert!(again > now);
                         pinged = now;
                         pings += 1;
-                        if pings <= answers {
-                            heard = now + delay;
+                        if pings <= replies {
+                            last_activity = now + delay;
                         }
                         now = again;
                     }
@@ -85,14 +91,14 @@ mod tests {
                 }
             };
             prop_assert_eq!(end, CloseCause::Silent);
-            prop_assert_eq!(now, heard + 36);
-            prop_assert!(pings > answers);
+            prop_assert_eq!(now, last_activity + 36);
+            prop_assert!(pings > replies);
         }
     }
 
     #[test]
     fn an_expired_token_ends_a_lively_socket() {
-        assert_eq!(PATIENCE.evaluate(10, 10, 0, 20), LivenessDecision::Wait { until: 20 });
-        assert_eq!(PATIENCE.evaluate(20, 20, 0, 20), LivenessDecision::Close(CloseCause::Expired));
+        assert_eq!(POLICY.evaluate(10, 10, 0, 20), LivenessDecision::Wait { until: 20 });
+        assert_eq!(POLICY.evaluate(20, 20, 0, 20), LivenessDecision::Close(CloseCause::Expired));
     }
 }

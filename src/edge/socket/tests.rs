@@ -60,9 +60,9 @@ async fn at_rest_a_socket_owns_no_buffer() {
     wire.ping();
     wire.write(PATIENCE, |out| writer::text(out, &[b"x"])).unwrap();
     assert_eq!(kept(&wire), 0);
-    let mut heard = [0; 5];
-    client.read_exact(&mut heard).await.unwrap();
-    assert_eq!(&heard, b"\x89\x00\x81\x01x", "the ping that waited goes first, in the same write");
+    let mut received = [0; 5];
+    client.read_exact(&mut received).await.unwrap();
+    assert_eq!(&received, b"\x89\x00\x81\x01x", "the ping that waited goes first, in the same write");
 }
 
 #[tokio::test]

@@ -39,17 +39,17 @@ async fn connect(running: &Running) -> TcpStream {
 }
 
 /// Reads everything until the server closes.
-async fn answer(stream: &mut TcpStream) -> String {
+async fn response(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     // a reset after the response is a valid end, too
     let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the server closes");
     String::from_utf8(bytes).unwrap()
 }
 
-async fn ask(running: &Running, request: &str) -> String {
+async fn request(running: &Running, request: &str) -> String {
     let mut stream = connect(running).await;
     stream.write_all(request.as_bytes()).await.unwrap();
-    answer(&mut stream).await
+    response(&mut stream).await
 }
 
 #[tokio::test]
@@ -66,9 +66,9 @@ async fn a_head_that_comes_too_slowly_is_not_waited_for() {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        answer(&mut slow).await
+        response(&mut slow).await
     };
-    let (idle, slow) = tokio::join!(answer(&mut idle), dripping);
+    let (idle, slow) = tokio::join!(response(&mut idle), dripping);
     assert_eq!((idle.as_str(), slow.as_str()), ("", ""));
     assert!(begun.elapsed() >= Timing::TEST.http_header);
 }
@@ -77,8 +77,8 @@ async fn a_head_that_comes_too_slowly_is_not_waited_for() {
 async fn an_idle_connection_is_closed_but_later_than_a_head_may_take() {
     let running = start(|_| ()).await;
     let begun = Instant::now();
-    let answer = ask(&running, "GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    let response = request(&running, "GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(response.starts_with("HTTP/1.1 404"), "{response}");
     assert!(begun.elapsed() > Timing::TEST.http_idle - Duration::from_millis(100), "{:?}", begun.elapsed());
 }
 
@@ -86,36 +86,36 @@ async fn an_idle_connection_is_closed_but_later_than_a_head_may_take() {
 async fn a_head_over_the_limit_is_refused() {
     let running = start(|config| config.limits.max_header_bytes = 2000).await;
     let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(3000));
-    assert!(ask(&running, &long).await.starts_with("HTTP/1.1 431"));
+    assert!(request(&running, &long).await.starts_with("HTTP/1.1 431"));
     let endless = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}", "x".repeat(20_000));
-    assert!(ask(&running, &endless).await.starts_with("HTTP/1.1 431"));
+    assert!(request(&running, &endless).await.starts_with("HTTP/1.1 431"));
     let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(150));
-    assert!(ask(&running, &many).await.starts_with("HTTP/1.1 431"));
+    assert!(request(&running, &many).await.starts_with("HTTP/1.1 431"));
 }
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused_before_it_is_sent() {
     let running = start(|config| config.limits.max_body_bytes = 1000).await;
     let head = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n";
-    assert!(ask(&running, head).await.starts_with("HTTP/1.1 413"));
+    assert!(request(&running, head).await.starts_with("HTTP/1.1 413"));
     let chunk = format!("3e8\r\n{}\r\n", "x".repeat(1000));
     let chunked =
         format!("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}{chunk}");
-    assert!(ask(&running, &chunked).await.starts_with("HTTP/1.1 413"));
+    assert!(request(&running, &chunked).await.starts_with("HTTP/1.1 413"));
     let fits = format!(
         "POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n{}",
         "x".repeat(1000)
     );
-    let answer = ask(&running, &fits).await;
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(&"x".repeat(1000)));
+    let response = request(&running, &fits).await;
+    assert!(response.starts_with("HTTP/1.1 200") && response.ends_with(&"x".repeat(1000)));
 }
 
 #[tokio::test]
 async fn a_body_that_does_not_come_is_not_waited_for() {
     let running = start(|_| ()).await;
     let begun = Instant::now();
-    let answer = ask(&running, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc").await;
-    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    let response = request(&running, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc").await;
+    assert!(response.starts_with("HTTP/1.1 408"), "{response}");
     assert!(begun.elapsed() >= Timing::TEST.http_body);
 }
 
@@ -130,7 +130,7 @@ async fn a_request_that_is_refused_by_its_head_is_answered_before_its_body_has_c
         tokio::time::timeout(PATIENCE, stream.read_exact(&mut begin)).await.expect("an answer").unwrap();
         let expected = if path == "/deaf" { "HTTP/1.1 401" } else { "HTTP/1.1 404" };
         assert_eq!(std::str::from_utf8(&begin), Ok(expected));
-        answer(&mut stream).await;
+        response(&mut stream).await;
     }
 }
 
@@ -142,15 +142,15 @@ async fn a_client_that_sends_its_whole_body_first_still_reads_the_refusal_and_ma
     let refused = format!("POST /deaf HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n{body}");
     stream.write_all(refused.as_bytes()).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
-    let answers = answer(&mut stream).await;
-    assert!(answers.starts_with("HTTP/1.1 401") && answers.contains("HTTP/1.1 200 OK"), "{answers}");
+    let responses = response(&mut stream).await;
+    assert!(responses.starts_with("HTTP/1.1 401") && responses.contains("HTTP/1.1 200 OK"), "{responses}");
 }
 
 #[tokio::test]
 async fn a_client_that_waits_for_leave_to_send_is_refused_without_it() {
     let running = start(|_| ()).await;
     let head = "POST /deaf HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n";
-    let refused = ask(&running, head).await;
+    let refused = request(&running, head).await;
     assert!(refused.starts_with("HTTP/1.1 401") && !refused.contains("100 Continue"), "{refused}");
 }
 
@@ -158,11 +158,11 @@ async fn a_client_that_waits_for_leave_to_send_is_refused_without_it() {
 async fn an_address_over_its_share_is_told_to_come_later() {
     let running = start(|config| config.limits.connections_per_ip = 2).await;
     let held = [connect(&running).await, connect(&running).await];
-    let answer = ask(&running, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("Retry-After: "), "{answer}");
+    let response = request(&running, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(response.starts_with("HTTP/1.1 429") && response.contains("Retry-After: "), "{response}");
     drop(held);
     let again = async {
-        while !ask(&running, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        while !request(&running, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
             .await
             .contains("200 OK")
         {}
@@ -174,14 +174,15 @@ async fn an_address_over_its_share_is_told_to_come_later() {
 async fn a_full_node_is_unavailable() {
     let running = start(|config| config.limits.connections = 1).await;
     let _held = connect(&running).await;
-    let answer = ask(&running, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("Retry-After: "), "{answer}");
+    let response = request(&running, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(response.starts_with("HTTP/1.1 503") && response.contains("Retry-After: "), "{response}");
 }
 
 /// The head of the response to `GET`.
 async fn head(running: &Running, path: &str) -> String {
-    let answer = ask(running, &format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
-    answer.split("\r\n\r\n").next().unwrap_or_default().to_owned()
+    let response =
+        request(running, &format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
+    response.split("\r\n\r\n").next().unwrap_or_default().to_owned()
 }
 
 const POLICY: &str = "content-security-policy: default-src 'self'";
@@ -196,7 +197,7 @@ async fn the_welcome_page_and_its_files_come_with_their_security_headers() {
             assert!(head.contains(header), "{header} in {head}");
         }
     }
-    let post = ask(&running, "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    let post = request(&running, "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
     assert!(post.starts_with("HTTP/1.1 405"), "{post}");
 }
 
@@ -240,6 +241,6 @@ async fn a_handler_reads_a_body_while_the_client_is_still_sending_it() {
 #[tokio::test]
 async fn a_request_with_two_hosts_is_refused() {
     let running = start(|_| ()).await;
-    let answer = ask(&running, "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    let response = request(&running, "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").await;
+    assert!(response.starts_with("HTTP/1.1 400"), "{response}");
 }

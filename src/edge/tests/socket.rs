@@ -42,13 +42,13 @@ impl Client {
     /// Opens a page.
     pub(super) async fn open(running: &Running, hello: &str) -> Self {
         let mut client = Self::connect(running, "").await.unwrap();
-        client.say(hello).await;
-        client.registered = client.hear().await;
+        client.send(hello).await;
+        client.registered = client.receive().await;
         assert_eq!(client.registered["type"], "registered");
         client
     }
 
-    async fn say(&mut self, text: &str) {
+    async fn send(&mut self, text: &str) {
         self.stream.send(Message::text(text)).await.unwrap();
     }
 
@@ -57,7 +57,7 @@ impl Client {
     }
 
     /// Returns the next text.
-    async fn hear(&mut self) -> Value {
+    async fn receive(&mut self) -> Value {
         loop {
             match self.next().await {
                 Message::Text(text) => return serde_json::from_str(&text).unwrap(),
@@ -93,14 +93,14 @@ async fn a_page_opens_hears_pushes_in_order_and_gets_one_answer_per_request() {
         push(&running, &page, &json!(number)).await;
     }
     for number in 0..50u64 {
-        let frame = page.hear().await;
+        let frame = page.receive().await;
         assert_eq!((&frame["seq"], &frame["payload"]), (&json!(number + 1), &json!(number)));
     }
-    page.say(r#"{"type":"broadcast_session","payload":"x","id":"a"}"#).await;
-    page.say(r#"{"type":"ping"}"#).await;
+    page.send(r#"{"type":"broadcast_session","payload":"x","id":"a"}"#).await;
+    page.send(r#"{"type":"ping"}"#).await;
     let mut kinds = Vec::new();
     for _ in 0..3 {
-        kinds.push(page.hear().await["type"].as_str().unwrap().to_owned());
+        kinds.push(page.receive().await["type"].as_str().unwrap().to_owned());
     }
     kinds.sort();
     assert_eq!(kinds, ["message", "pong", "result"]);
@@ -110,13 +110,13 @@ async fn a_page_opens_hears_pushes_in_order_and_gets_one_answer_per_request() {
 async fn a_frame_that_means_nothing_is_answered_and_the_socket_stays() {
     let running = start(|_| ()).await;
     let mut page = Client::open(&running, "{}").await;
-    page.say("no json").await;
-    assert_eq!(page.hear().await["code"], "malformed");
-    page.say(r#"{"type":"jump","id":"b7"}"#).await;
-    let error = page.hear().await;
+    page.send("no json").await;
+    assert_eq!(page.receive().await["code"], "malformed");
+    page.send(r#"{"type":"jump","id":"b7"}"#).await;
+    let error = page.receive().await;
     assert_eq!((&error["code"], &error["id"]), (&json!("unsupported"), &json!("b7")));
-    page.say(r#"{"type":"ping"}"#).await;
-    assert_eq!(page.hear().await["type"], "pong");
+    page.send(r#"{"type":"ping"}"#).await;
+    assert_eq!(page.receive().await["type"], "pong");
 }
 
 #[tokio::test]
@@ -125,9 +125,9 @@ async fn a_resumed_page_is_taken_from_its_old_socket_and_misses_nothing() {
     let mut old = Client::open(&running, "{}").await;
     push(&running, &old, &json!(1)).await;
     push(&running, &old, &json!(2)).await;
-    old.say(r#"{"type":"send","id":1}"#).await;
+    old.send(r#"{"type":"send","id":1}"#).await;
     for _ in 0..3 {
-        old.hear().await;
+        old.receive().await;
     }
     let hello = json!({
         "page_id": old.registered["page_id"],
@@ -136,7 +136,7 @@ async fn a_resumed_page_is_taken_from_its_old_socket_and_misses_nothing() {
     let mut new = Client::open(&running, &hello.to_string()).await;
     assert_eq!(new.registered["recovered"], "recovered");
     assert_eq!(new.registered["received"], 1, "the refused frame was counted");
-    assert_eq!(new.hear().await["payload"], 2);
+    assert_eq!(new.receive().await["payload"], 2);
     assert_eq!(old.closed().await.0, 4006);
 }
 
@@ -147,10 +147,10 @@ async fn a_socket_that_breaks_the_rules_is_told_which() {
     page.stream.send(Message::binary(vec![1])).await.unwrap();
     assert_eq!(page.closed().await.0, 4005);
     let mut page = Client::open(&running, "{}").await;
-    page.say(&"x".repeat(1001)).await;
+    page.send(&"x".repeat(1001)).await;
     assert_eq!(page.closed().await.0, 4009);
     let mut page = Client::connect(&running, "").await.unwrap();
-    page.say(r#"{"page_id":"short|p01"}"#).await;
+    page.send(r#"{"page_id":"short|p01"}"#).await;
     let (code, reason) = page.closed().await;
     assert_eq!(code, 4000);
     assert!(reason.contains("an id starts with 22 characters"), "{reason}");
@@ -213,12 +213,12 @@ async fn origins_tokens_and_cookies_are_told_apart() {
     .await;
     let token = auth::issue(&running.node.config.auth, "ann", &[], Duration::from_secs(60)).unwrap();
     let own = format!("Origin: http://{}", running.address);
-    for stranger in ["Origin: http://evil.example", "Origin: null"] {
-        let cookie = format!("{stranger}\nCookie: sid={token}");
+    for foreign_origin in ["Origin: http://evil.example", "Origin: null"] {
+        let cookie = format!("{foreign_origin}\nCookie: sid={token}");
         let mut page = Client::connect(&running, &cookie).await.unwrap();
         // its content does not matter, because nothing is read
-        page.say(&json!({"token": token}).to_string()).await;
-        assert_eq!(page.closed().await, (4003, r#"{"reason":"origin"}"#.to_owned()), "{stranger}");
+        page.send(&json!({"token": token}).to_string()).await;
+        assert_eq!(page.closed().await, (4003, r#"{"reason":"origin"}"#.to_owned()), "{foreign_origin}");
     }
     let table = [
         (String::new(), "{}".to_owned(), Err(4001)),
@@ -230,9 +230,9 @@ async fn origins_tokens_and_cookies_are_told_apart() {
     ];
     for (headers, hello, expected) in table {
         let mut page = Client::connect(&running, &headers).await.unwrap();
-        page.say(&hello).await;
+        page.send(&hello).await;
         match expected {
-            Ok(user) => assert_eq!(page.hear().await["user"], user, "{headers}"),
+            Ok(user) => assert_eq!(page.receive().await["user"], user, "{headers}"),
             Err(code) => assert_eq!(page.closed().await.0, code, "{headers}"),
         }
     }
@@ -251,8 +251,8 @@ async fn our_subprotocol_is_selected_and_the_token_in_another_is_not_echoed() {
     let (stream, response) = connect_async(request).await.unwrap();
     assert_eq!(response.headers()["sec-websocket-protocol"], "pagewire.v1");
     let mut page = Client { stream, registered: Value::Null };
-    page.say("{}").await;
-    assert_eq!(page.hear().await["user"], "ann");
+    page.send("{}").await;
+    assert_eq!(page.receive().await["user"], "ann");
 }
 
 #[tokio::test]
@@ -280,7 +280,7 @@ async fn one_who_does_not_read_is_cut_off_and_delays_nobody() {
     while !cut() {
         push(&running, &stuck, &large).await;
         push(&running, &reading, &json!(pushed)).await;
-        assert_eq!(reading.hear().await["payload"], json!(pushed));
+        assert_eq!(reading.receive().await["payload"], json!(pushed));
         pushed += 1;
         assert!(pushed < 20_000, "cut off at last");
     }
@@ -297,14 +297,14 @@ async fn what_comes_right_behind_the_handshake_is_not_lost() {
     bytes.extend_from_slice(b"\x81\x82\0\0\0\0{}");
     bytes.extend_from_slice(b"\x81\x8f\0\0\0\0{\"type\":\"ping\"}");
     stream.write_all(&bytes).await.unwrap();
-    let mut heard = String::new();
-    while !heard.contains(r#"{"type":"pong"}"#) {
+    let mut received = String::new();
+    while !received.contains(r#"{"type":"pong"}"#) {
         let mut part = [0; 1024];
         let read = tokio::time::timeout(PATIENCE, stream.read(&mut part)).await.unwrap().unwrap();
-        assert!(read > 0, "{heard}");
-        heard.push_str(&String::from_utf8_lossy(&part[..read]));
+        assert!(read > 0, "{received}");
+        received.push_str(&String::from_utf8_lossy(&part[..read]));
     }
-    assert!(heard.contains(r#""type":"registered""#));
+    assert!(received.contains(r#""type":"registered""#));
 }
 
 #[tokio::test]
@@ -312,7 +312,7 @@ async fn a_bad_handshake_gets_a_status() {
     let running = start(|_| ()).await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(b"GET /_ws HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 426"), "{answer}");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 426"), "{response}");
 }

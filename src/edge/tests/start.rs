@@ -20,12 +20,12 @@ async fn until_ready(address: SocketAddr, number: usize) -> usize {
     let mut not_ready = 0;
     loop {
         stream.write_all(ASK).await.unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            let read = stream.read_buf(&mut answer).await.unwrap();
+        let mut response = Vec::new();
+        while !response.ends_with(b"\r\n\r\n") {
+            let read = stream.read_buf(&mut response).await.unwrap();
             assert!(read > 0, "client {number} is cut off after {not_ready} answers");
         }
-        match &answer[9..12] {
+        match &response[9..12] {
             b"503" => not_ready += 1,
             b"200" => return not_ready,
             other => panic!("{}", String::from_utf8_lossy(other)),
@@ -40,9 +40,9 @@ async fn every_request_while_a_node_comes_up_is_answered_on_its_connection() {
     let edge = Edge::new(&node.config, node.timing, node.context.clone(), node.metrics.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let answering = |status: StatusCode| Router::new().route("/readyz", get(async move || status));
-    let not_ready = answering(StatusCode::SERVICE_UNAVAILABLE);
-    let lobby = StartupServer::new(listener, &node.config, Timing::TEST, not_ready);
+    let with_status = |status: StatusCode| Router::new().route("/readyz", get(async move || status));
+    let not_ready = with_status(StatusCode::SERVICE_UNAVAILABLE);
+    let startup = StartupServer::new(listener, &node.config, Timing::TEST, not_ready);
     let clients: Vec<_> = (0..CLIENTS).map(|number| tokio::spawn(until_ready(address, number))).collect();
     let all = async {
         let mut refused = 0;
@@ -53,9 +53,9 @@ async fn every_request_while_a_node_comes_up_is_answered_on_its_connection() {
     };
     let coming_up = async {
         // like a node: two waits, then the real router
-        lobby.serve_until(tokio::time::sleep(Duration::from_millis(30))).await;
-        lobby.serve_until(tokio::time::sleep(Duration::from_millis(30))).await;
-        edge.serve(lobby, answering(StatusCode::OK), std::future::pending()).await;
+        startup.serve_until(tokio::time::sleep(Duration::from_millis(30))).await;
+        startup.serve_until(tokio::time::sleep(Duration::from_millis(30))).await;
+        edge.serve(startup, with_status(StatusCode::OK), std::future::pending()).await;
     };
     let refused = tokio::select! {
         refused = tokio::time::timeout(PATIENCE, all) => refused.expect("everybody is answered"),

@@ -14,7 +14,7 @@ const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// An event of the reader, with owned data.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Said {
+enum ReadEvent {
     Text(String),
     Ping(Vec<u8>),
     Pong,
@@ -22,9 +22,9 @@ enum Said {
 }
 
 /// Feeds the stream in chunks of the given sizes, repeated in a cycle.
-fn read_all(stream: &[u8], chunks: &[usize], max: usize) -> Result<Vec<Said>, Violation> {
+fn read_all(stream: &[u8], chunks: &[usize], max: usize) -> Result<Vec<ReadEvent>, Violation> {
     let mut reader = FrameReader::default();
-    let mut said = Vec::new();
+    let mut events = Vec::new();
     let mut sizes = chunks.iter().copied().cycle();
     let mut rest = stream;
     while !rest.is_empty() {
@@ -33,17 +33,17 @@ fn read_all(stream: &[u8], chunks: &[usize], max: usize) -> Result<Vec<Said>, Vi
         let mut chunk = now.to_vec();
         let mut input = chunk.as_mut_slice();
         while let Some(event) = reader.read(&mut input, max)? {
-            said.push(match event {
+            events.push(match event {
                 FrameEvent::Fragment => continue,
-                FrameEvent::Text(text) => Said::Text(text.into_owned()),
-                FrameEvent::Ping(payload) => Said::Ping(payload.into_owned()),
-                FrameEvent::Pong => Said::Pong,
-                FrameEvent::Close(code) => Said::Close(code),
+                FrameEvent::Text(text) => ReadEvent::Text(text.into_owned()),
+                FrameEvent::Ping(payload) => ReadEvent::Ping(payload.into_owned()),
+                FrameEvent::Pong => ReadEvent::Pong,
+                FrameEvent::Close(code) => ReadEvent::Close(code),
             });
         }
         assert!(input.is_empty(), "nothing is left behind");
     }
-    Ok(said)
+    Ok(events)
 }
 
 /// Encodes a frame like a client.
@@ -92,12 +92,12 @@ fn oracle(incoming: Vec<u8>) -> WebSocket<Pipe> {
     WebSocket::from_raw_socket(pipe, Role::Client, Some(WebSocketConfig::default()))
 }
 
-fn said() -> impl Strategy<Value = Said> {
+fn events() -> impl Strategy<Value = ReadEvent> {
     prop_oneof![
-        4 => "\\PC{0,200}".prop_map(Said::Text),
-        1 => (120usize..70_000).prop_map(|length| Said::Text("é".repeat(length / 2))),
-        1 => prop::collection::vec(any::<u8>(), 0..=125).prop_map(Said::Ping),
-        1 => Just(Said::Pong),
+        4 => "\\PC{0,200}".prop_map(ReadEvent::Text),
+        1 => (120usize..70_000).prop_map(|length| ReadEvent::Text("é".repeat(length / 2))),
+        1 => prop::collection::vec(any::<u8>(), 0..=125).prop_map(ReadEvent::Ping),
+        1 => Just(ReadEvent::Pong),
     ]
 }
 
@@ -106,23 +106,23 @@ proptest! {
 
     #[test]
     fn whatever_a_client_library_sends_is_read_in_any_chunks(
-        sent in prop::collection::vec(said(), 0..12),
+        sent in prop::collection::vec(events(), 0..12),
         chunks in prop::collection::vec(1usize..9000, 1..5),
     ) {
         let mut client = oracle(Vec::new());
         for message in &sent {
             let message = match message.clone() {
-                Said::Text(text) => Message::text(text),
-                Said::Ping(payload) => Message::Ping(payload.into()),
-                Said::Pong => Message::Pong(Vec::new().into()),
-                Said::Close(_) => continue,
+                ReadEvent::Text(text) => Message::text(text),
+                ReadEvent::Ping(payload) => Message::Ping(payload.into()),
+                ReadEvent::Pong => Message::Pong(Vec::new().into()),
+                ReadEvent::Close(_) => continue,
             };
             client.send(message).unwrap();
         }
         client.close(None).unwrap();
         let read = read_all(&client.get_ref().outgoing, &chunks, MAX).unwrap();
         let mut expected = sent;
-        expected.push(Said::Close(None));
+        expected.push(ReadEvent::Close(None));
         prop_assert_eq!(read, expected);
     }
 
@@ -155,8 +155,8 @@ proptest! {
         stream in prop::collection::vec(any::<u8>(), 0..200),
         chunks in prop::collection::vec(1usize..40, 1..5),
     ) {
-        let whole = read_all(&stream, &[stream.len()], 64);
-        prop_assert_eq!(read_all(&stream, &chunks, 64), whole);
+        let at_once = read_all(&stream, &[stream.len()], 64);
+        prop_assert_eq!(read_all(&stream, &chunks, 64), at_once);
     }
 
     #[test]
@@ -212,22 +212,22 @@ fn joined(frames: &[(u8, &[u8])]) -> Vec<u8> {
     frames.iter().flat_map(|(first, payload)| masked(*first, payload)).collect()
 }
 
-fn text(text: &str) -> Said {
-    Said::Text(text.to_owned())
+fn text(text: &str) -> ReadEvent {
+    ReadEvent::Text(text.to_owned())
 }
 
-type Case<'a> = (&'a str, Vec<(u8, &'a [u8])>, Result<Vec<Said>, Violation>);
+type Case<'a> = (&'a str, Vec<(u8, &'a [u8])>, Result<Vec<ReadEvent>, Violation>);
 
 fn cases() -> Vec<Case<'static>> {
     let kappa = "κόσμε";
     let mut cases: Vec<Case<'static>> = vec![
         ("1.1.1 empty text", vec![(TEXT, b"")], Ok(vec![text("")])),
         ("1.2.1 binary", vec![(0x82, b"x")], Err(Violation::Binary)),
-        ("2.1 empty ping", vec![(PING, b"")], Ok(vec![Said::Ping(vec![])])),
-        ("2.3 binary ping", vec![(PING, b"\0\xff\xfe")], Ok(vec![Said::Ping(b"\0\xff\xfe".to_vec())])),
-        ("2.4 ping of 125", vec![(PING, &[0xfe; 125])], Ok(vec![Said::Ping(vec![0xfe; 125])])),
+        ("2.1 empty ping", vec![(PING, b"")], Ok(vec![ReadEvent::Ping(vec![])])),
+        ("2.3 binary ping", vec![(PING, b"\0\xff\xfe")], Ok(vec![ReadEvent::Ping(b"\0\xff\xfe".to_vec())])),
+        ("2.4 ping of 125", vec![(PING, &[0xfe; 125])], Ok(vec![ReadEvent::Ping(vec![0xfe; 125])])),
         ("2.5 ping of 126", vec![(PING, &[0xfe; 126])], Err(Violation::Control)),
-        ("2.7 unasked pong", vec![(PONG, b"")], Ok(vec![Said::Pong])),
+        ("2.7 unasked pong", vec![(PONG, b"")], Ok(vec![ReadEvent::Pong])),
         ("3.1 RSV 1", vec![(TEXT | 0x10, b"x")], Err(Violation::Reserved)),
         ("3.4 RSV 4 after text", vec![(TEXT, b"a"), (TEXT | 0x40, b"x")], Err(Violation::Reserved)),
         ("5.1 fragmented ping", vec![(0x09, b"a"), (LAST, b"b")], Err(Violation::Control)),
@@ -236,7 +236,7 @@ fn cases() -> Vec<Case<'static>> {
         (
             "5.6 ping between fragments",
             vec![(TEXT_MORE, b"a"), (PING, b"p"), (LAST, b"b")],
-            Ok(vec![Said::Ping(b"p".to_vec()), text("ab")]),
+            Ok(vec![ReadEvent::Ping(b"p".to_vec()), text("ab")]),
         ),
         ("5.9 continuation of nothing", vec![(LAST, b"a"), (TEXT, b"b")], Err(Violation::Fragmentation)),
         ("5.12 the same, not last", vec![(MORE, b"a"), (TEXT, b"b")], Err(Violation::Fragmentation)),
@@ -255,9 +255,9 @@ fn cases() -> Vec<Case<'static>> {
         ),
         ("6.3.1 invalid UTF-8", vec![(TEXT, b"\xce\xba\xed\xa0\x80e")], Err(Violation::Utf8)),
         ("6.4.1 over fragments", vec![(TEXT_MORE, b"\xf4"), (LAST, b"\x90\x80\x80")], Err(Violation::Utf8)),
-        ("7.3.1 close without payload", vec![(CLOSE, b"")], Ok(vec![Said::Close(None)])),
+        ("7.3.1 close without payload", vec![(CLOSE, b"")], Ok(vec![ReadEvent::Close(None)])),
         ("7.3.2 close of one byte", vec![(CLOSE, b"a")], Err(Violation::CloseCode)),
-        ("7.3.4 close with reason", vec![(CLOSE, b"\x03\xe8Hello")], Ok(vec![Said::Close(Some(1000))])),
+        ("7.3.4 close with reason", vec![(CLOSE, b"\x03\xe8Hello")], Ok(vec![ReadEvent::Close(Some(1000))])),
         ("7.5.1 invalid UTF-8 as reason", vec![(CLOSE, b"\x03\xe8\xce\xba\xed\xa0")], Err(Violation::Utf8)),
     ];
     for (name, first) in [("4.1 reserved data opcode", 0x83), ("4.2 reserved control opcode", 0x8B)] {
@@ -281,7 +281,7 @@ fn only_close_codes_that_may_be_sent_are_accepted() {
     for code in [1000u16, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 3999, 4000, 4999] {
         assert_eq!(
             read_all(&masked(CLOSE, &code.to_be_bytes()), &[9], MAX),
-            Ok(vec![Said::Close(Some(code))])
+            Ok(vec![ReadEvent::Close(Some(code))])
         );
     }
     for code in [0u16, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65535] {

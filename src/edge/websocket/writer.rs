@@ -16,7 +16,7 @@ pub fn text(out: &mut Vec<u8>, parts: &[&[u8]]) {
     }
 }
 
-/// Appends a ping without payload. Any byte from the client counts as the answer.
+/// Appends a ping without payload. Any byte from the client counts as the reply.
 pub fn ping(out: &mut Vec<u8>) {
     header(out, Opcode::Ping, 0);
 }

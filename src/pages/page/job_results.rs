@@ -23,9 +23,9 @@ const WAITS: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct TrackedJobs {
     waits: VecDeque<PageJob>,
-    told: VecDeque<PageJob>,
+    delivered: VecDeque<PageJob>,
     /// Results delivered before the client lost frames: the client may or may not have them.
-    doubtful: VecDeque<PageJob>,
+    uncertain: VecDeque<PageJob>,
     /// The page may wait for jobs that are not in the list.
     partial: bool,
     /// The client has lost frames at least once.
@@ -66,9 +66,9 @@ impl TrackedJobs {
 
     /// Decides about a frame of a job. `is_queued`: whether the outbox has this frame.
     pub(super) fn decide(&self, job: &PageJob, is_queued: impl FnOnce() -> bool) -> JobFrame {
-        if self.was_reset && !self.told.contains(job) && is_queued() {
+        if self.was_reset && !self.delivered.contains(job) && is_queued() {
             JobFrame::Queued
-        } else if self.told.contains(job) || self.doubtful.contains(job) {
+        } else if self.delivered.contains(job) || self.uncertain.contains(job) {
             JobFrame::Repeated
         } else if self.waits.contains(job) || self.partial || is_named_by_its_job(job) {
             JobFrame::New
@@ -80,43 +80,43 @@ impl TrackedJobs {
     /// Records that the result of a job was delivered.
     pub(super) fn end(&mut self, job: PageJob) {
         self.waits.retain(|waits| *waits != job);
-        self.forget_doubt(&job);
-        add(&mut self.told, MAX_REMEMBERED, job);
+        self.clear_uncertain(&job);
+        add(&mut self.delivered, MAX_REMEMBERED, job);
     }
 
     /// Records that a result from before a reset did not reach the client.
-    pub(super) fn forget_doubt(&mut self, job: &PageJob) {
-        self.doubtful.retain(|doubtful| doubtful != job);
+    pub(super) fn clear_uncertain(&mut self, job: &PageJob) {
+        self.uncertain.retain(|uncertain| uncertain != job);
     }
 
     /// Records a reset: the client has lost frames, and names its awaited jobs again.
     pub(super) fn reset(&mut self) {
         self.was_reset = true;
-        for job in std::mem::take(&mut self.told) {
-            add(&mut self.doubtful, MAX_REMEMBERED, job);
+        for job in std::mem::take(&mut self.delivered) {
+            add(&mut self.uncertain, MAX_REMEMBERED, job);
         }
     }
 
     /// The awaited jobs, the delivered results, and whether the first list is incomplete, for a move to another node.
-    pub(super) fn packed(&self) -> (Vec<PageJob>, Vec<PageJob>, bool) {
-        let told = self.doubtful.iter().chain(&self.told).cloned().collect();
-        (self.waits_for(), told, self.partial)
+    pub(super) fn to_lists(&self) -> (Vec<PageJob>, Vec<PageJob>, bool) {
+        let delivered = self.uncertain.iter().chain(&self.delivered).cloned().collect();
+        (self.waits_for(), delivered, self.partial)
     }
 
     /// Adds the lists from another node. A result that was delivered here meanwhile is not awaited any more.
-    pub(super) fn remember(&mut self, waits: &[PageJob], told: &[PageJob], partial: bool) {
+    pub(super) fn merge(&mut self, waits: &[PageJob], delivered: &[PageJob], partial: bool) {
         self.partial |= partial;
         for job in waits {
-            if !self.told.contains(job) {
+            if !self.delivered.contains(job) {
                 self.wait(job.clone());
             }
         }
-        told.iter().for_each(|job| add(&mut self.told, MAX_REMEMBERED, job.clone()));
+        delivered.iter().for_each(|job| add(&mut self.delivered, MAX_REMEMBERED, job.clone()));
     }
 }
 
-fn add(jobs: &mut VecDeque<PageJob>, most: usize, job: PageJob) {
-    if jobs.len() == most {
+fn add(jobs: &mut VecDeque<PageJob>, max: usize, job: PageJob) {
+    if jobs.len() == max {
         jobs.pop_front();
     }
     jobs.push_back(job);

@@ -36,7 +36,7 @@ pub(in crate::pages) enum Handover {
 #[derive(Debug)]
 pub(in crate::pages) struct ForwardedFrame {
     pub(in crate::pages) tail: FrameBody,
-    pub(in crate::pages) met: oneshot::Sender<PushCounts>,
+    pub(in crate::pages) counts: oneshot::Sender<PushCounts>,
 }
 
 /// Frames to forward to the new holder, in order.
@@ -54,9 +54,9 @@ impl Frozen {
 
     /// Passes a frame on to the new holder.
     pub(super) fn forward(&self, tail: &FrameBody) -> PushOutcome {
-        let (met, told) = oneshot::channel();
-        match self.forward.send(ForwardedFrame { tail: tail.clone(), met }) {
-            Ok(()) => PushOutcome::Forwarded(told),
+        let (counts, reply) = oneshot::channel();
+        match self.forward.send(ForwardedFrame { tail: tail.clone(), counts }) {
+            Ok(()) => PushOutcome::Forwarded(reply),
             Err(_) => PushOutcome::Missed,
         }
     }
@@ -72,7 +72,7 @@ pub(super) fn handed_over(
     let frames = |tails: &[FrameBody]| tails.iter().map(FrameBody::to_frame).collect::<Option<Vec<_>>>();
     let (sent, waiting) = (frames(&moving.sent)?, frames(&moving.waiting)?);
     let watches = watches.list().iter().map(PageWatch::to_wire).collect();
-    let (waits, ends, partial) = jobs.packed();
+    let (waits, ends, partial) = jobs.to_lists();
     Some(HandedOver { last: moving.last, sent, waiting, received, ends, waits, partial, watches })
 }
 

@@ -8,26 +8,26 @@
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct OwnershipWindow {
     /// `None` when no other node can have a copy.
-    came: Option<u64>,
-    went: Option<u64>,
+    acquired: Option<u64>,
+    released: Option<u64>,
 }
 
 impl OwnershipWindow {
     /// A window for a page from a node that may still take messages for it.
-    pub(super) const fn since(came: Option<u64>) -> Self {
-        Self { came, went: None }
+    pub(super) const fn since(acquired: Option<u64>) -> Self {
+        Self { acquired, released: None }
     }
 
     /// Ends the window, because the page belongs to another node. Only the first call has an effect.
-    pub(super) fn end(&mut self, went: u64) {
-        self.went.get_or_insert(went);
+    pub(super) fn end(&mut self, released: u64) {
+        self.released.get_or_insert(released);
     }
 
     /// Whether a sender with all rows up to `seen` counts the page here; `None` means that the sender has seen all
     /// rows.
     pub(super) fn counts(self, seen: Option<u64>) -> bool {
         let has_seen = |row: u64| seen.is_none_or(|seen| seen >= row);
-        self.came.is_none_or(has_seen) && !self.went.is_some_and(has_seen)
+        self.acquired.is_none_or(has_seen) && !self.released.is_some_and(has_seen)
     }
 }
 

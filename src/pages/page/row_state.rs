@@ -13,7 +13,7 @@ pub(in crate::pages) struct RowVersion {
     pub(in crate::pages) generation: u32,
     /// The newest generation with a token that a socket of this node received. A write with a lost result may have left
     /// a row of a later generation; no client has its token.
-    pub(in crate::pages) told: u32,
+    pub(in crate::pages) issued: u32,
     /// Whether the client is known to have that token, because the present socket has sent a frame.
     pub(in crate::pages) confirmed: bool,
     /// The page's user; absent for anonymous.
@@ -33,8 +33,8 @@ pub(super) struct RowState {
 impl RowState {
     /// A row of this node whose token no socket has received yet.
     pub(super) fn new(rev: u64, generation: u32, user: Option<Arc<str>>, topics: Vec<Arc<str>>) -> Self {
-        let (told, confirmed) = (generation.saturating_sub(1), false);
-        Self { known: RowVersion { rev, generation, told, confirmed, user, topics }, written: generation }
+        let (issued, confirmed) = (generation.saturating_sub(1), false);
+        Self { known: RowVersion { rev, generation, issued, confirmed, user, topics }, written: generation }
     }
 
     pub(super) fn known(&self) -> &RowVersion {
@@ -63,7 +63,7 @@ impl RowState {
 
     /// Records that a socket receives the token of the present generation. Returns that generation.
     pub(super) fn give_token(&mut self) -> u32 {
-        (self.known.told, self.known.confirmed) = (self.known.generation, false);
+        (self.known.issued, self.known.confirmed) = (self.known.generation, false);
         self.known.generation
     }
 
@@ -109,12 +109,12 @@ mod tests {
     #[test]
     fn a_later_row_without_a_socket_gives_no_token() {
         let mut row = row();
-        assert_eq!((row.known().told, row.known().confirmed), (2, false));
+        assert_eq!((row.known().issued, row.known().confirmed), (2, false));
         assert_eq!(row.give_token(), 3);
         row.confirm();
         row.record(6, 4, None);
-        assert_eq!((row.known().told, row.known().confirmed), (3, true));
+        assert_eq!((row.known().issued, row.known().confirmed), (3, true));
         row.give_token();
-        assert_eq!((row.known().told, row.known().confirmed), (4, false));
+        assert_eq!((row.known().issued, row.known().confirmed), (4, false));
     }
 }

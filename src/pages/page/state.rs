@@ -93,7 +93,7 @@ impl PageState {
             HoldState::Gone(_) => return PushOutcome::Missed.into(),
         };
         // if frames wait already, the socket has been notified, or takes them before it waits again
-        let news = self.outbox.is_empty();
+        let was_empty = self.outbox.is_empty();
         let pushed = self.outbox.push(tail.clone(), self.budget);
         let slow = live && pushed == EnqueueResult::Overflow;
         if slow {
@@ -104,7 +104,7 @@ impl PageState {
             (EnqueueResult::Queued, true) => PushOutcome::Reached,
             (EnqueueResult::Queued, false) => PushOutcome::Held,
         };
-        PushEffect { outcome, wakes: live && (news || slow) }
+        PushEffect { outcome, wakes: live && (was_empty || slow) }
     }
 
     /// Adds a sequenced frame if a sender with all rows up to `seen` counts the page at this node.
@@ -137,7 +137,7 @@ impl PageState {
     /// Adds the result of a job again after a reset.
     pub(super) fn push_result_again(&mut self, job: PageJob, tail: &FrameBody) -> PushEffect {
         if !self.outbox.is_waiting(tail) {
-            self.jobs.forget_doubt(&job);
+            self.jobs.clear_uncertain(&job);
         }
         self.push_about_job(job, true, tail)
     }
@@ -159,10 +159,10 @@ impl PageState {
     }
 
     /// Adds a frame outside the sequence for the present socket; `false` without one.
-    pub(super) fn notice(&mut self, tail: FrameBody) -> bool {
+    pub(super) fn push_unsequenced(&mut self, tail: FrameBody) -> bool {
         let live = matches!(self.holding, HoldState::Live);
         if live {
-            self.outbox.notice(tail);
+            self.outbox.push_unsequenced(tail);
         }
         live
     }
@@ -216,7 +216,7 @@ impl PageState {
     /// Gives the page to a new socket; `None` when the page has left this node.
     pub(super) fn attach(
         &mut self,
-        arrival: AttachKind,
+        kind: AttachKind,
         registered: impl FnOnce(RegisteredState) -> FrameBody,
     ) -> Option<AttachmentId> {
         if !self.holding.is_owned() {
@@ -224,7 +224,7 @@ impl PageState {
         }
         self.ticket += 1;
         self.holding = HoldState::Live;
-        let (recovered, seq) = match arrival {
+        let (recovered, seq) = match kind {
             AttachKind::New => (ResumeOutcome::New, 0),
             AttachKind::Elsewhere => (ResumeOutcome::Reset, 0),
             AttachKind::Resumed { seq } => match self.outbox.resume(seq) {
@@ -238,7 +238,13 @@ impl PageState {
         }
         let (received, generation) = (self.received, self.row.give_token());
         let user = self.row.known().user.clone();
-        self.outbox.notice(registered(RegisteredState { recovered, seq, received, generation, user }));
+        self.outbox.push_unsequenced(registered(RegisteredState {
+            recovered,
+            seq,
+            received,
+            generation,
+            user,
+        }));
         Some(AttachmentId(self.ticket))
     }
 
@@ -309,7 +315,7 @@ impl PageState {
         self.outbox.install(frames);
         self.received = handed.received;
         self.watches = handed.watches.iter().filter_map(PageWatch::from_wire).collect::<Vec<_>>().into();
-        self.jobs.remember(&handed.waits, &handed.ends, handed.partial);
+        self.jobs.merge(&handed.waits, &handed.ends, handed.partial);
         true
     }
 }

@@ -122,7 +122,7 @@ fn a_window_that_ends_after_a_new_socket_came_ends_nothing() {
 }
 
 /// Polls with a waker that has no effect.
-fn is_told(changed: &mut std::pin::Pin<&mut Notified<'_>>) -> bool {
+fn is_notified(changed: &mut std::pin::Pin<&mut Notified<'_>>) -> bool {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     changed.as_mut().poll(&mut context).is_ready()
 }
@@ -134,10 +134,10 @@ fn a_socket_that_has_taken_everything_is_told_of_a_burst_once() {
     let mut changed = std::pin::pin!(page.changed());
     frames(&page, ticket);
     for burst in 0..3 {
-        assert!(!is_told(&mut changed), "burst {burst}: nothing is new");
+        assert!(!is_notified(&mut changed), "burst {burst}: nothing is new");
         page.push(&message());
         page.push(&message());
-        assert!(is_told(&mut changed), "burst {burst}: something waits");
+        assert!(is_notified(&mut changed), "burst {burst}: something waits");
         changed.set(page.changed());
         let (taken, _) = frames(&page, ticket);
         assert_eq!(taken.len(), 2);
@@ -151,11 +151,11 @@ fn a_frame_that_comes_right_after_the_last_take_is_not_missed() {
     frames(&page, ticket);
     let mut changed = std::pin::pin!(page.changed());
     page.push(&message());
-    assert!(is_told(&mut changed));
+    assert!(is_notified(&mut changed));
     changed.set(page.changed());
     assert_eq!(page.take(ticket, 10_000, &mut |_, _| {}), DrainOutcome::Empty);
     page.push(&message());
-    assert!(is_told(&mut changed));
+    assert!(is_notified(&mut changed));
 }
 
 #[test]

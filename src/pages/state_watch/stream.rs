@@ -17,47 +17,47 @@ const WAITING: usize = 256;
 const WAITING_BYTES: usize = 1024 * 1024;
 
 /// The sending side of one listener's stream.
-struct Road {
-    news: mpsc::Sender<Bytes>,
+struct ListenerQueue {
+    update: mpsc::Sender<Bytes>,
     waiting: Arc<AtomicUsize>,
 }
 
 /// All listeners of this node.
 #[derive(Clone, Default)]
-pub(super) struct Listeners(Arc<Mutex<HashMap<Key, Road>>>);
+pub(super) struct Listeners(Arc<Mutex<HashMap<Key, ListenerQueue>>>);
 
 /// A stream of tree updates. It follows the tree until it is dropped.
 pub struct WatchStream {
     key: Key,
     all: Listeners,
     states: StateStore,
-    news: mpsc::Receiver<Bytes>,
+    update: mpsc::Receiver<Bytes>,
     waiting: Arc<AtomicUsize>,
 }
 
-impl Road {
+impl ListenerQueue {
     /// Queues an update; `false` when the listener is too slow.
-    fn send(&self, news: &Bytes) -> bool {
-        let before = self.waiting.fetch_add(news.len(), Ordering::Relaxed);
-        let fits = before == 0 || before + news.len() <= WAITING_BYTES;
-        fits && self.news.try_send(news.clone()).is_ok()
+    fn send(&self, update: &Bytes) -> bool {
+        let before = self.waiting.fetch_add(update.len(), Ordering::Relaxed);
+        let fits = before == 0 || before + update.len() <= WAITING_BYTES;
+        fits && self.update.try_send(update.clone()).is_ok()
     }
 }
 
 impl Listeners {
     /// Each change leaves the map consistent, so a poisoned lock is still usable.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Road>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, ListenerQueue>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn add(&self, states: &StateStore) -> WatchStream {
-        let (key, (sender, news)) = (Key::random(), mpsc::channel(WAITING));
+        let (key, (sender, update)) = (Key::random(), mpsc::channel(WAITING));
         let waiting = Arc::new(AtomicUsize::new(0));
-        self.lock().insert(key, Road { news: sender, waiting: waiting.clone() });
-        WatchStream { key, all: self.clone(), states: states.clone(), news, waiting }
+        self.lock().insert(key, ListenerQueue { update: sender, waiting: waiting.clone() });
+        WatchStream { key, all: self.clone(), states: states.clone(), update, waiting }
     }
 
-    pub(super) fn tell(&self, delivery: &TreeNotification) {
+    pub(super) fn publish(&self, delivery: &TreeNotification) {
         let mut all = self.lock();
         if all.is_empty() {
             return;
@@ -67,7 +67,7 @@ impl Listeners {
             // removing the sender ends the channel for the receiver
             if all
                 .get(key)
-                .is_some_and(|road| !road.send(encoded.get_or_insert_with(|| encode_update(delivery))))
+                .is_some_and(|queue| !queue.send(encoded.get_or_insert_with(|| encode_update(delivery))))
             {
                 all.remove(key);
             }
@@ -83,9 +83,9 @@ impl WatchStream {
     /// Returns the next update as the JSON object of [`encode_update`]; `None` when the listener was too
     /// slow.
     pub async fn next(&mut self) -> Option<Bytes> {
-        let news = self.news.recv().await?;
-        self.waiting.fetch_sub(news.len(), Ordering::Relaxed);
-        Some(news)
+        let update = self.update.recv().await?;
+        self.waiting.fetch_sub(update.len(), Ordering::Relaxed);
+        Some(update)
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
     fn tree(bytes: usize, to: &WatchStream) -> TreeNotification {
         let value = Some(Value::String("x".repeat(bytes)));
         let (owner, path, to) = (Entity::User("ann".into()), Path::ROOT, [to.key].into());
-        TreeNotification { owner, path, to, news: TreeUpdate::Snapshot { revision: 1, value } }
+        TreeNotification { owner, path, to, update: TreeUpdate::Snapshot { revision: 1, value } }
     }
 
     #[tokio::test]
@@ -117,11 +117,11 @@ mod tests {
         let listeners = Listeners::default();
         let mut listener = listeners.add(&states);
         for _ in 0..=WAITING {
-            listeners.tell(&tree(250_000, &listener));
+            listeners.publish(&tree(250_000, &listener));
         }
         let mut held = 0;
-        while let Some(news) = listener.next().await {
-            held += news.len();
+        while let Some(update) = listener.next().await {
+            held += update.len();
         }
         assert!((250_000..=WAITING_BYTES).contains(&held), "{held} bytes waited");
     }
@@ -132,8 +132,8 @@ mod tests {
         let listeners = Listeners::default();
         let mut listener = listeners.add(&states);
         for bytes in [10, 2 * WAITING_BYTES, 250_000, 250_000] {
-            listeners.tell(&tree(bytes, &listener));
-            assert!(listener.next().await.is_some_and(|news| news.len() > bytes));
+            listeners.publish(&tree(bytes, &listener));
+            assert!(listener.next().await.is_some_and(|update| update.len() > bytes));
         }
     }
 }

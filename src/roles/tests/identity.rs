@@ -57,7 +57,7 @@ async fn first_and_second(one: &Node, two: &Node) -> (Value, Opened) {
 }
 
 /// What every road into the session answers to the token of the first page: resumed and as a proof to join with.
-async fn roads(node: &Node, registered: &Value, user: Option<&str>) -> Vec<Option<CloseCode>> {
+async fn resume_results(node: &Node, registered: &Value, user: Option<&str>) -> Vec<Option<CloseCode>> {
     let connection_id = registered["connection_id"].as_str().and_then(|id| id.parse().ok());
     let of_connection = Hello { session_id: None, connection_id, ..join(registered) };
     let mut refused = Vec::new();
@@ -75,15 +75,15 @@ async fn a_token_from_before_a_login_opens_no_road_into_what_is_a_users_now() {
     let closed = [Some(CloseCode::Unauthenticated); 3];
     let foreign = [Some(CloseCode::Forbidden); 3];
     for node in [&one, &two] {
-        assert_eq!(roads(node, &registered, None).await, closed, "anonymous");
-        assert_eq!(roads(node, &registered, Some("bob")).await, foreign, "another user");
+        assert_eq!(resume_results(node, &registered, None).await, closed, "anonymous");
+        assert_eq!(resume_results(node, &registered, Some("bob")).await, foreign, "another user");
     }
     // no page and no idle row of the connection is known any more: its node died, for one
     let key = second.page.key();
     rows(&memory).delete(&page_key::page(key), Precondition::Any).await.unwrap();
     eventually("no row is seen", async || one.registry.view().page(key).is_none()).await;
-    assert_eq!(roads(&one, &registered, None).await, closed, "anonymous, nothing left");
-    assert_eq!(roads(&one, &registered, Some("bob")).await, foreign, "another user, nothing left");
+    assert_eq!(resume_results(&one, &registered, None).await, closed, "anonymous, nothing left");
+    assert_eq!(resume_results(&one, &registered, Some("bob")).await, foreign, "another user, nothing left");
     // what was turned away has left nothing
     let connection = Scope::Connection(id(&registered, "connection_id"));
     eventually("no page of it", async || one.registry.view().pages_of(&connection).next().is_none()).await;
@@ -255,9 +255,9 @@ async fn a_user_has_no_more_pages_by_logging_in_or_coming_back() {
     config.limits.pages_per_user = 2;
     let node = Node::start_on(Engine::Memory(Memory::new()), config, Timing::TEST).await.unwrap();
     node.ready.wait().await;
-    let gone = open(&node, Hello::default(), Some("ann")).await.unwrap();
-    let registered = frames(&gone).remove(0);
-    node.context.pages.closer.detach(&gone.page, gone.ticket);
+    let detached = open(&node, Hello::default(), Some("ann")).await.unwrap();
+    let registered = frames(&detached).remove(0);
+    node.context.pages.closer.detach(&detached.page, detached.ticket);
     eventually("it is over", async || node.hub.is_empty()).await;
     let first = open(&node, Hello::default(), Some("ann")).await.unwrap();
     let anonymous = open(&node, Hello::default(), None).await.unwrap();
@@ -275,8 +275,8 @@ async fn a_user_has_no_more_pages_by_logging_in_or_coming_back() {
     login(&node, &anonymous, "ann").await.unwrap();
     // the page that was over is one more; those that are counted come back as ever
     assert_eq!(open(&node, resume(&registered, 0), Some("ann")).await.err(), Some(CloseCode::Policy));
-    let standing = frames(&first).remove(0);
-    assert!(open(&node, resume(&standing, 0), Some("ann")).await.is_ok());
+    let registered = frames(&first).remove(0);
+    assert!(open(&node, resume(&registered, 0), Some("ann")).await.is_ok());
 }
 
 #[tokio::test]

@@ -15,18 +15,18 @@ const SHORTEST: Duration = Duration::from_millis(50);
 
 /// A random sequence of failures, determined by a seed.
 pub(super) struct Breaks {
-    dice: TestRng,
+    rng: TestRng,
     longest: Duration,
     counts: BTreeMap<&'static str, usize>,
 }
 
 impl Breaks {
-    pub(super) fn new(dice: TestRng, longest: Duration) -> Self {
-        Self { dice, longest, counts: BTreeMap::new() }
+    pub(super) fn new(rng: TestRng, longest: Duration) -> Self {
+        Self { rng, longest, counts: BTreeMap::new() }
     }
 
     fn below(&mut self, end: usize) -> usize {
-        self.dice.random_range(0..end)
+        self.rng.random_range(0..end)
     }
 
     /// Causes one failure, then pauses.
@@ -47,7 +47,7 @@ impl Breaks {
                 "all processes cut off"
             }
             6 => {
-                wires[process].stand_still();
+                wires[process].pause();
                 sleep(length).await;
                 "one process without a sound"
             }

@@ -56,7 +56,7 @@ pub(super) struct Job {
 }
 
 /// The results of a page at the end of the test.
-pub(super) struct Told {
+pub(super) struct ClientReport {
     pub(super) number: usize,
     pub(super) jobs: BTreeMap<String, Job>,
     pub(super) refused: usize,
@@ -68,21 +68,21 @@ pub(super) struct Told {
 pub(super) struct Client {
     world: Arc<World>,
     user: Option<String>,
-    dice: TestRng,
+    rng: TestRng,
     page: Page,
-    told: Told,
+    report: ClientReport,
     next: usize,
     /// Job frames since the numbering began, to resend those that the server has not processed.
     sent: Vec<Value>,
     /// Submitted, and neither accepted nor rejected.
-    asked: BTreeMap<String, Instant>,
+    requested: BTreeMap<String, Instant>,
     /// Accepted, and not ended.
     open: BTreeMap<String, Instant>,
     refused: BTreeSet<String>,
 }
 
 impl Client {
-    pub(super) async fn open(world: Arc<World>, number: usize, user: Option<String>, dice: TestRng) -> Self {
+    pub(super) async fn open(world: Arc<World>, number: usize, user: Option<String>, rng: TestRng) -> Self {
         let node = &world.nodes[number % world.nodes.len()];
         let opening = Page::opening(node);
         let page = match &user {
@@ -90,25 +90,25 @@ impl Client {
             None => opening.open().await,
         };
         let (jobs, longest) = (BTreeMap::new(), Duration::ZERO);
-        let told = Told { number, jobs, refused: 0, resumed: 0, resets: 0, longest };
-        let (sent, asked, open, refused) = Default::default();
-        Self { world, user, dice, page, told, next: 0, sent, asked, open, refused }
+        let report = ClientReport { number, jobs, refused: 0, resumed: 0, resets: 0, longest };
+        let (sent, requested, open, refused) = Default::default();
+        Self { world, user, rng, page, report, next: 0, sent, requested, open, refused }
     }
 
     /// Runs until all jobs are submitted and have ended; then for a moment more, to catch frames that arrive twice.
-    pub(super) async fn run(mut self) -> Told {
+    pub(super) async fn run(mut self) -> ClientReport {
         let mut turn = tokio::time::interval(TURN);
         let mut ping = tokio::time::interval(PING);
         let mut quiet = 0;
         while quiet < 50 {
             tokio::select! {
                 frame = self.page.next_or_end() => match frame {
-                    Ok(frame) => self.hear(&frame).await,
+                    Ok(frame) => self.handle(&frame).await,
                     Err(_) => self = self.come_back().await,
                 },
                 _ = ping.tick() => self.page.send(json!({"type": "ping"})).await,
                 _ = turn.tick() => {
-                    if self.dice.random_range(0..400) == 0 && self.asked.is_empty() {
+                    if self.rng.random_range(0..400) == 0 && self.requested.is_empty() {
                         self = self.come_back().await;
                     }
                     let waits = self.submit().await;
@@ -116,34 +116,34 @@ impl Client {
                 }
             }
         }
-        self.told
+        self.report
     }
 
     /// Submits a job from time to time. Returns whether the page waits for anything.
     async fn submit(&mut self) -> bool {
-        let busy = self.asked.len() + self.open.len();
-        if busy < OPEN && self.dice.random_range(0..8) == 0 && self.world.take() {
-            let id = format!("{}-{}", self.told.number, self.next);
+        let busy = self.requested.len() + self.open.len();
+        if busy < OPEN && self.rng.random_range(0..8) == 0 && self.world.take() {
+            let id = format!("{}-{}", self.report.number, self.next);
             self.next += 1;
             let mode =
-                if self.user.is_some() && self.dice.random_range(0..2) == 0 { "assigned" } else { "any" };
-            let (kind, data) = match self.dice.random_range(0..10) {
+                if self.user.is_some() && self.rng.random_range(0..2) == 0 { "assigned" } else { "any" };
+            let (kind, data) = match self.rng.random_range(0..10) {
                 0..5 => ("sum", json!([40, 2])),
-                5..9 => ("sleep", json!({"ms": self.dice.random_range(10..600)})),
+                5..9 => ("sleep", json!({"ms": self.rng.random_range(10..600)})),
                 _ => ("fail", json!("as it was told")),
             };
             let frame = json!({"type": "job", "id": id, "kind": kind, "data": data, "exec_mode": mode});
-            self.asked.insert(id, Instant::now());
+            self.requested.insert(id, Instant::now());
             self.sent.push(frame.clone());
             self.page.send(frame).await;
         }
-        let waiting = self.asked.keys().chain(self.open.keys()).cloned().collect();
+        let waiting = self.requested.keys().chain(self.open.keys()).cloned().collect();
         let mut all = self.world.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(self.told.number, waiting);
-        !self.asked.is_empty() || !self.open.is_empty()
+        all.insert(self.report.number, waiting);
+        !self.requested.is_empty() || !self.open.is_empty()
     }
 
-    async fn hear(&mut self, frame: &Value) {
+    async fn handle(&mut self, frame: &Value) {
         if self.page.seen.is_multiple_of(32) {
             self.page.ack().await;
         }
@@ -152,21 +152,21 @@ impl Client {
             Some("accepted") => self.accepted(id, frame),
             Some("result") => {
                 let now = Instant::now();
-                let since = self.open.remove(&id).or_else(|| self.asked.remove(&id)).unwrap_or(now);
-                self.told.longest = self.told.longest.max(now - since);
+                let since = self.open.remove(&id).or_else(|| self.requested.remove(&id)).unwrap_or(now);
+                self.report.longest = self.report.longest.max(now - since);
                 assert!(!self.refused.contains(&id), "refused and told: {frame}");
-                let job = self.told.jobs.entry(id).or_default();
+                let job = self.report.jobs.entry(id).or_default();
                 job.id = frame["job"].as_str().expect("a job").to_owned();
                 job.ends.push(frame["state"].as_str().expect("a state").to_owned());
-                assert_eq!(job.ends.len(), 1, "page {} was told twice: {frame}", self.told.number);
+                assert_eq!(job.ends.len(), 1, "page {} was told twice: {frame}", self.report.number);
             }
             // the frame was sent again, and its own reply follows
             Some("error") if frame["code"] == "uncertain" && self.page.recovered() == "recovered" => {}
             Some("error") => {
                 assert!(!self.open.contains_key(&id), "accepted and refused: {frame}");
-                self.asked.remove(&id);
+                self.requested.remove(&id);
                 self.refused.insert(id);
-                self.told.refused += 1;
+                self.report.refused += 1;
                 // submit another job in its place
                 self.world.left.fetch_add(1, Ordering::Relaxed);
             }
@@ -175,34 +175,35 @@ impl Client {
     }
 
     fn accepted(&mut self, id: String, frame: &Value) {
-        let job = self.told.jobs.entry(id.clone()).or_default();
+        let job = self.report.jobs.entry(id.clone()).or_default();
         job.id = frame["job"].as_str().expect("a job").to_owned();
         assert!(job.ends.is_empty(), "accepted after its end: {frame}");
-        let since = self.asked.remove(&id).or_else(|| self.open.remove(&id)).unwrap_or_else(Instant::now);
+        let since = self.requested.remove(&id).or_else(|| self.open.remove(&id)).unwrap_or_else(Instant::now);
         self.open.insert(id, since);
     }
 
     /// Drops the socket and resumes, at the same node or at the other one.
     async fn come_back(self) -> Self {
-        let Self { world, user, mut dice, page, mut told, next, mut sent, mut asked, open, refused } = self;
+        let Self { world, user, mut rng, page, mut report, next, mut sent, mut requested, open, refused } =
+            self;
         let away = page.lose_socket();
         let page = loop {
-            let node = &world.nodes[dice.random_range(0..world.nodes.len())];
-            if let Some(page) = resume(&away, node, user.as_deref(), &asked, &open).await {
+            let node = &world.nodes[rng.random_range(0..world.nodes.len())];
+            if let Some(page) = resume(&away, node, user.as_deref(), &requested, &open).await {
                 break page;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         };
-        told.resumed += 1;
+        report.resumed += 1;
         let mut this = Self {
             world,
             user,
-            dice,
+            rng,
             page,
-            told,
+            report,
             next,
             sent: Vec::new(),
-            asked: BTreeMap::new(),
+            requested: BTreeMap::new(),
             open,
             refused,
         };
@@ -213,9 +214,9 @@ impl Client {
             }
             std::mem::swap(&mut this.sent, &mut sent);
         } else {
-            this.told.resets += 1;
+            this.report.resets += 1;
         }
-        std::mem::swap(&mut this.asked, &mut asked);
+        std::mem::swap(&mut this.requested, &mut requested);
         this
     }
 }
@@ -226,10 +227,10 @@ async fn resume(
     away: &Away,
     node: &Node,
     user: Option<&str>,
-    asked: &BTreeMap<String, Instant>,
+    requested: &BTreeMap<String, Instant>,
     open: &BTreeMap<String, Instant>,
 ) -> Option<Page> {
-    let pending: Vec<&String> = open.keys().chain(asked.keys()).collect();
+    let pending: Vec<&String> = open.keys().chain(requested.keys()).collect();
     let opening = away.resuming(node).with("pending", json!(pending));
     let opening = match user {
         Some(token) => opening.token(token),

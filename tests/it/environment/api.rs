@@ -76,8 +76,8 @@ impl Api {
 
     /// Returns whether the node is ready. A probe without a timely response has failed.
     pub(crate) async fn is_ready(&self) -> bool {
-        let answer = self.request(Method::GET, "/readyz").timeout(PROBE).send().await;
-        answer.is_ok_and(|response| response.status() == StatusCode::OK)
+        let response = self.request(Method::GET, "/readyz").timeout(PROBE).send().await;
+        response.is_ok_and(|response| response.status() == StatusCode::OK)
     }
 
     /// Returns one value of `/metrics` by its name and labels; 0 while it is absent.

@@ -6,13 +6,13 @@ use super::Node;
 
 /// The output of a command.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct CommandOutput {
     pub(crate) code: i32,
     pub(crate) out: String,
     pub(crate) err: String,
 }
 
-impl Said {
+impl CommandOutput {
     /// Parses the output of `--json`.
     pub(crate) fn json(&self) -> Value {
         assert_eq!(self.code, 0, "{self:?}");
@@ -21,10 +21,14 @@ impl Said {
 }
 
 /// Runs `pagewire <arguments>` against a node.
-pub(crate) async fn pagewire(node: &Node, arguments: &[&str]) -> Said {
+pub(crate) async fn pagewire(node: &Node, arguments: &[&str]) -> CommandOutput {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pagewire"));
     command.args(arguments).env("PAGEWIRE_URL", node.url()).kill_on_drop(true);
     let output = command.output().await.expect("the command ran");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    Said { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+    CommandOutput {
+        code: output.status.code().unwrap_or(-1),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    }
 }

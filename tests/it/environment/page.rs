@@ -130,38 +130,38 @@ impl Page {
     }
 
     /// Sends a frame with an id and returns its terminal frame. Frames that arrive before it can still be read.
-    pub(crate) async fn ask(&mut self, mut frame: Value) -> Value {
+    pub(crate) async fn request(&mut self, mut frame: Value) -> Value {
         self.next_id += 1;
         let id = format!("ask-{}", self.next_id);
         frame["id"] = json!(id);
         self.send(frame).await;
         loop {
-            let answer = self.receive().await;
-            if answer["id"] == json!(id) {
-                return answer;
+            let response = self.receive().await;
+            if response["id"] == json!(id) {
+                return response;
             }
-            self.early.push_back(answer);
+            self.early.push_back(response);
         }
     }
 
     /// Sends a frame and returns the value of its `result`.
     pub(crate) async fn result(&mut self, frame: Value) -> Value {
-        let answer = self.ask(frame).await;
-        assert_eq!(answer["type"], "result", "{answer}");
-        answer["value"].clone()
+        let response = self.request(frame).await;
+        assert_eq!(response["type"], "result", "{response}");
+        response["value"].clone()
     }
 
     /// Sends a frame and expects a `result` without a value.
     pub(crate) async fn result_without_value(&mut self, frame: Value) {
-        let answer = self.ask(frame).await;
-        assert_eq!((&answer["type"], answer.get("value")), (&json!("result"), None), "{answer}");
+        let response = self.request(frame).await;
+        assert_eq!((&response["type"], response.get("value")), (&json!("result"), None), "{response}");
     }
 
     /// Sends a frame and returns the code of its `error`.
     pub(crate) async fn error(&mut self, frame: Value) -> String {
-        let answer = self.ask(frame).await;
-        assert_eq!(answer["type"], "error", "{answer}");
-        answer["code"].as_str().expect("a code").to_owned()
+        let response = self.request(frame).await;
+        assert_eq!(response["type"], "error", "{response}");
+        response["code"].as_str().expect("a code").to_owned()
     }
 
     pub(crate) async fn next(&mut self) -> Value {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Whole,
+    Connected,
     /// Connections are open and transfer nothing.
     Still,
     /// Connections are closed, and new ones end at once.
@@ -23,7 +23,7 @@ pub(crate) struct Wires {
 
 impl Wires {
     pub(crate) async fn to(servers: &[SocketAddr]) -> Self {
-        let (state, present) = watch::channel(State::Whole);
+        let (state, present) = watch::channel(State::Connected);
         let mut addresses = Vec::new();
         for &server in servers {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
@@ -48,12 +48,12 @@ impl Wires {
         self.state.send_replace(State::Cut);
     }
 
-    pub(crate) fn stand_still(&self) {
+    pub(crate) fn pause(&self) {
         self.state.send_replace(State::Still);
     }
 
     pub(crate) fn mend(&self) {
-        self.state.send_replace(State::Whole);
+        self.state.send_replace(State::Connected);
     }
 }
 

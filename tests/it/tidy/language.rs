@@ -13,7 +13,7 @@ const CRATES: [&str; 2] = ["src/", "cluster/src/"];
 const INDEFINITE: [&str; 7] = ["whoever", "nobody", "somebody", "anybody", "everybody", "whose", "whatever"];
 
 /// Words of no field, and the word to use instead.
-const BANNED: [(&str, &str); 8] = [
+const BANNED: [(&str, &str); 26] = [
     ("desk", "name the queue, the cache or the set"),
     ("ears", "subscriptions"),
     ("lobby", "startup server"),
@@ -22,6 +22,24 @@ const BANNED: [(&str, &str); 8] = [
     ("buried", "evicted"),
     ("heed", "apply"),
     ("hearsay", "stale data"),
+    ("heard", "received, or the last activity"),
+    ("wish", "command or request"),
+    ("wishes", "commands or requests"),
+    ("pulse", "heartbeat"),
+    ("pulses", "heartbeats"),
+    ("farewell", "the kind of a removal"),
+    ("underway", "in flight"),
+    ("tenure", "held lease"),
+    ("stood", "name the version or the revision"),
+    ("stranger", "name the user, the page or the origin"),
+    ("strangers", "name the users, the pages or the origins"),
+    ("newcomer", "new page or new connection"),
+    ("newcomers", "new pages or new connections"),
+    ("judge", "check or decide"),
+    ("verdict", "outcome or decision"),
+    ("condemn", "write a tombstone"),
+    ("dice", "random number generator"),
+    ("road", "route, path or queue"),
 ];
 
 /// The words of the comments of production code, in lower case.

@@ -178,7 +178,7 @@ const OWN_DURATIONS: &[(&str, &str)] = &[
     ("cluster/src/engine/nats/streams.rs", "how long the server keeps a deletion's marker"),
     ("cluster/src/state/feed/mod.rs", "a pause before a request to the engine is repeated"),
     ("src/edge/listener.rs", "a pause of the accept loop"),
-    ("src/edge/newcomers.rs", "the minute of limits.anonymous_pages_per_ip_per_minute"),
+    ("src/edge/anonymous_limit.rs", "the minute of limits.anonymous_pages_per_ip_per_minute"),
     ("src/edge/heartbeat.rs", "the bounds of a tick, which is derived from websocket.ping_ms"),
     ("src/calls/demo.rs", "the interval of a handler's progress reports"),
     ("src/calls/mod.rs", "the longest timeout that a caller may request"),

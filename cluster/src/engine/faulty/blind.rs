@@ -12,23 +12,23 @@ const MOST_READS: u64 = 2;
 #[derive(Debug)]
 pub(super) struct Blind {
     bucket: Option<(Bucket, u16)>,
-    dice: FaultRng,
+    rng: FaultRng,
     reads: u64,
 }
 
 impl Blind {
     pub(super) fn new(bucket: Option<(Bucket, u16)>, seed: u64) -> Self {
-        Self { bucket, dice: FaultRng::new(!seed), reads: 0 }
+        Self { bucket, rng: FaultRng::new(!seed), reads: 0 }
     }
 
     /// Decides about a write: `None` when it is not affected, else whether it happens.
     pub(super) fn write(&mut self, bucket: Bucket) -> Option<bool> {
         let (_, per_mille) = self.bucket.filter(|(of, _)| *of == bucket)?;
-        if !self.dice.hits(per_mille) {
+        if !self.rng.hits(per_mille) {
             return None;
         }
-        self.reads = 1 + self.dice.below(MOST_READS);
-        Some(self.dice.below(4) > 0)
+        self.reads = 1 + self.rng.below(MOST_READS);
+        Some(self.rng.below(4) > 0)
     }
 
     /// Decides about a read: it fails while an affected write is not resolved.

@@ -27,7 +27,7 @@ pub struct Faults {
     /// as well.
     pub severed: u16,
     /// A conflict does not return the revision.
-    pub untold: u16,
+    pub hidden_conflict: u16,
     /// A read with [`Consistency::Any`](super::Consistency::Any) returns the entry that this process read before.
     pub stale: u16,
     /// An event of a watch is late, and intermediate versions are skipped.
@@ -53,7 +53,7 @@ impl Faults {
             broken: per_mille,
             unknown: per_mille,
             severed: per_mille,
-            untold: per_mille,
+            hidden_conflict: per_mille,
             stale: per_mille,
             late: per_mille,
             duplicate: per_mille,

@@ -44,7 +44,7 @@ impl Faulty {
         if self.process.hits(self.process.faults.full) {
             return Err(PublishError::Full);
         }
-        self.process.memory.bus.publish(message, || self.process.loses()).map(drop)
+        self.process.memory.bus.publish(message, || self.process.drops_message()).map(drop)
     }
 
     pub(super) async fn subscribe(
@@ -60,7 +60,7 @@ impl Faulty {
     }
 
     /// Injects the faults of a request before its reply.
-    async fn ask(&self, message: &Message, within: Duration) -> Result<(), RequestError> {
+    async fn inject_request_faults(&self, message: &Message, within: Duration) -> Result<(), RequestError> {
         self.process.call().map_err(|Unavailable| RequestError::Down)?;
         if self.process.hits(self.process.faults.no_responder) {
             return Err(RequestError::NoResponder);
@@ -69,13 +69,13 @@ impl Faulty {
             (self.process.hits(self.process.faults.deadline), self.process.hits(self.process.faults.broken));
         if broken || (late && self.process.hits(500)) {
             // the request is delivered, but its reply is not
-            let heard = self
+            let reply = self
                 .process
                 .memory
                 .bus
-                .request(message.clone(), Duration::ZERO, || self.process.loses())
+                .request(message.clone(), Duration::ZERO, || self.process.drops_message())
                 .await;
-            if let Err(error @ (RequestError::NoResponder | RequestError::TooLarge)) = heard {
+            if let Err(error @ (RequestError::NoResponder | RequestError::TooLarge)) = reply {
                 return Err(error);
             }
         }
@@ -91,8 +91,8 @@ impl Faulty {
     }
 
     pub(super) async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
-        self.ask(&message, within).await?;
-        self.process.memory.bus.request(message, within, || self.process.loses()).await
+        self.inject_request_faults(&message, within).await?;
+        self.process.memory.bus.request(message, within, || self.process.drops_message()).await
     }
 
     pub(super) fn link(&self) -> channel::Receiver<ConnectionState> {
@@ -151,8 +151,8 @@ impl Faulty {
         legal_commit(&batch)?;
         self.process.call().map_err(|Unavailable| WriteError::Down)?;
         let blind = self.process.lock().blind.write(bucket);
-        if let Some(happens) = blind {
-            if happens {
+        if let Some(is_written) = blind {
+            if is_written {
                 // a conflict is as silent as a success
                 let _ = self.process.memory.buckets.commit(bucket, batch);
             }
@@ -161,7 +161,7 @@ impl Faulty {
         match self.process.change() {
             WriteFault::Acknowledged => {
                 self.process.memory.buckets.commit(bucket, batch).map_err(|error| match error {
-                    WriteError::Conflict { .. } if self.process.hits(self.process.faults.untold) => {
+                    WriteError::Conflict { .. } if self.process.hits(self.process.faults.hidden_conflict) => {
                         WriteError::Conflict { actual: None }
                     }
                     error => error,
@@ -174,7 +174,7 @@ impl Faulty {
             }
             WriteFault::Never => Err(WriteError::Unknown),
             WriteFault::Later(calls) => {
-                self.process.lock().underway.push((calls, bucket, batch));
+                self.process.lock().delayed_writes.push((calls, bucket, batch));
                 Err(WriteError::Unknown)
             }
         }
@@ -188,15 +188,15 @@ impl Faulty {
     ) -> Result<Watch, Unavailable> {
         self.process.call()?;
         let (watcher, events) = mpsc::unbounded_channel();
-        let dice = self.process.lock().dice.split();
+        let rng = self.process.lock().rng.split();
         let inner = self.process.memory.buckets.watch(bucket, prefix, mode);
-        tokio::spawn(watch::delay(inner, watcher, dice, self.process.faults.late, self.link()));
+        tokio::spawn(watch::delay(inner, watcher, rng, self.process.faults.late, self.link()));
         Ok(Watch { events })
     }
 
     pub(super) async fn push(&self, push: Enqueue) -> Result<(), QueueError> {
         let twice = self.process.hits(self.process.faults.duplicate).then(|| push.clone());
-        self.settle(|| {
+        self.run_queue_operation(|| {
             self.process.memory.queue.push(push)?;
             twice.map_or(Ok(()), |push| self.process.memory.queue.push(push))
         })
@@ -217,30 +217,33 @@ impl Faulty {
         self.process.memory.queue.pull(route, free_slots, wait).await
     }
 
-    pub(super) async fn done(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
-        self.settle(|| {
-            self.process.memory.queue.done(delivery);
+    pub(super) async fn ack(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
+        self.run_queue_operation(|| {
+            self.process.memory.queue.ack(delivery);
             Ok(())
         })
     }
 
-    pub(super) async fn retry(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
-        self.settle(|| {
-            self.process.memory.queue.retry(delivery, after);
+    pub(super) async fn nak(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
+        self.run_queue_operation(|| {
+            self.process.memory.queue.nak(delivery, after);
             Ok(())
         })
     }
 
-    pub(super) async fn touch(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
-        self.settle(|| {
-            self.process.memory.queue.touch(delivery);
+    pub(super) async fn extend(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
+        self.run_queue_operation(|| {
+            self.process.memory.queue.extend(delivery);
             Ok(())
         })
     }
 
     /// Runs an operation of the queue. It is never delayed: repeating it is safe, so a late one would find no further
     /// bug.
-    fn settle(&self, operation: impl FnOnce() -> Result<(), QueueError>) -> Result<(), QueueError> {
+    fn run_queue_operation(
+        &self,
+        operation: impl FnOnce() -> Result<(), QueueError>,
+    ) -> Result<(), QueueError> {
         self.process.call().map_err(|Unavailable| QueueError::Down)?;
         match self.process.change() {
             WriteFault::Acknowledged => operation(),

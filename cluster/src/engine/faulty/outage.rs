@@ -37,21 +37,21 @@ impl Outage {
     }
 
     /// Counts a call: an outage gets closer to its end, or one begins.
-    pub(super) fn call(&mut self, dice: &mut FaultRng, per_mille: u16) -> Option<OutageChange> {
+    pub(super) fn call(&mut self, rng: &mut FaultRng, per_mille: u16) -> Option<OutageChange> {
         if self.is_down() {
             self.calls_left -= 1;
             return (!self.is_down()).then(|| self.healed());
         }
-        if dice.hits(per_mille) { self.begin(dice) } else { None }
+        if rng.hits(per_mille) { self.begin(rng) } else { None }
     }
 
     /// Breaks a link that is up.
-    pub(super) fn begin(&mut self, dice: &mut FaultRng) -> Option<OutageChange> {
+    pub(super) fn begin(&mut self, rng: &mut FaultRng) -> Option<OutageChange> {
         if self.is_down() {
             return None;
         }
         self.number += 1;
-        self.calls_left = 1 + dice.below(MAX_OUTAGE_CALLS);
+        self.calls_left = 1 + rng.below(MAX_OUTAGE_CALLS);
         Some(OutageChange::Broke { number: self.number })
     }
 
@@ -75,21 +75,21 @@ mod tests {
 
     #[test]
     fn an_outage_ends_after_some_calls_and_begins_a_generation() {
-        let (mut outage, mut dice) = (Outage::default(), FaultRng::new(1));
+        let (mut outage, mut rng) = (Outage::default(), FaultRng::new(1));
         for number in 1..100 {
-            assert_eq!(outage.call(&mut dice, 1000), Some(OutageChange::Broke { number }));
-            let healed = (0..MAX_OUTAGE_CALLS).find_map(|_| outage.call(&mut dice, 1000));
+            assert_eq!(outage.call(&mut rng, 1000), Some(OutageChange::Broke { number }));
+            let healed = (0..MAX_OUTAGE_CALLS).find_map(|_| outage.call(&mut rng, 1000));
             assert_eq!(healed, Some(OutageChange::Healed { generation: number + 1 }));
         }
     }
 
     #[test]
     fn time_heals_only_the_outage_it_was_meant_for() {
-        let (mut outage, mut dice) = (Outage::default(), FaultRng::new(1));
-        outage.begin(&mut dice);
-        assert_eq!(outage.begin(&mut dice), None, "it is down already");
+        let (mut outage, mut rng) = (Outage::default(), FaultRng::new(1));
+        outage.begin(&mut rng);
+        assert_eq!(outage.begin(&mut rng), None, "it is down already");
         assert_eq!(outage.heal(1), Some(OutageChange::Healed { generation: 2 }));
-        outage.begin(&mut dice);
+        outage.begin(&mut rng);
         assert_eq!(outage.heal(1), None);
         assert!(outage.is_down());
     }

@@ -20,12 +20,12 @@ const LONGEST_OUTAGE: Duration = Duration::from_millis(50);
 const LATEST_WRITE: u64 = 4;
 
 pub(super) struct FaultState {
-    pub(super) dice: FaultRng,
+    pub(super) rng: FaultRng,
     outage: Outage,
     /// Subscribers of this process, disconnected with its link.
     pub(super) listeners: Vec<u64>,
     /// Writes without acknowledgement that still happen, and in how many calls.
-    pub(super) underway: Vec<(u64, Bucket, Vec<BatchOp>)>,
+    pub(super) delayed_writes: Vec<(u64, Bucket, Vec<BatchOp>)>,
     /// Entries as this process read them last.
     pub(super) read: HashMap<(Bucket, String), Option<Entry>>,
     pub(super) blind: Blind,
@@ -55,10 +55,10 @@ pub(super) enum WriteFault {
 impl FaultyProcess {
     pub(super) fn new(memory: Memory, seed: u64, faults: Faults) -> Self {
         let state = FaultState {
-            dice: FaultRng::new(seed),
+            rng: FaultRng::new(seed),
             outage: Outage::default(),
             listeners: Vec::new(),
-            underway: Vec::new(),
+            delayed_writes: Vec::new(),
             read: HashMap::new(),
             blind: Blind::new(faults.blind, seed),
         };
@@ -76,25 +76,25 @@ impl FaultyProcess {
     }
 
     pub(super) fn hits(&self, per_mille: u16) -> bool {
-        self.lock().dice.hits(per_mille)
+        self.lock().rng.hits(per_mille)
     }
 
     /// Begins every call: advances the time in calls, and may break or heal the link.
     pub(super) fn call(&self) -> Result<(), Unavailable> {
         let mut state = self.lock();
         let mut landing = Vec::new();
-        for write in &mut state.underway {
+        for write in &mut state.delayed_writes {
             write.0 -= 1;
         }
-        state.underway.retain_mut(|(calls, bucket, batch)| {
+        state.delayed_writes.retain_mut(|(calls, bucket, batch)| {
             if *calls == 0 {
                 landing.push((*bucket, std::mem::take(batch)));
             }
             *calls > 0
         });
-        let FaultState { dice, outage, .. } = &mut *state;
-        let changed = outage.call(dice, self.faults.cut);
-        let down = outage.is_down() || dice.hits(self.faults.down);
+        let FaultState { rng, outage, .. } = &mut *state;
+        let changed = outage.call(rng, self.faults.cut);
+        let down = outage.is_down() || rng.hits(self.faults.down);
         drop(state);
         for (bucket, batch) in landing {
             // its expectation may not hold any more; no caller waits for the outcome
@@ -128,28 +128,28 @@ impl FaultyProcess {
 
     pub(super) fn cut(&self) {
         let changed = {
-            let FaultState { dice, outage, .. } = &mut *self.lock();
-            outage.begin(dice)
+            let FaultState { rng, outage, .. } = &mut *self.lock();
+            outage.begin(rng)
         };
         self.show(changed);
     }
 
-    pub(super) fn loses(&self) -> bool {
+    pub(super) fn drops_message(&self) -> bool {
         self.hits(self.faults.lost)
     }
 
     fn decide(&self) -> (WriteFault, Option<OutageChange>) {
-        let FaultState { dice, outage, .. } = &mut *self.lock();
-        let severed = dice.hits(self.faults.severed);
-        if !severed && !dice.hits(self.faults.unknown) {
+        let FaultState { rng, outage, .. } = &mut *self.lock();
+        let severed = rng.hits(self.faults.severed);
+        if !severed && !rng.hits(self.faults.unknown) {
             return (WriteFault::Acknowledged, None);
         }
-        let change = match dice.below(3) {
+        let change = match rng.below(3) {
             0 => WriteFault::Silent,
             1 => WriteFault::Never,
-            _ => WriteFault::Later(1 + dice.below(LATEST_WRITE)),
+            _ => WriteFault::Later(1 + rng.below(LATEST_WRITE)),
         };
-        (change, if severed { outage.begin(dice) } else { None })
+        (change, if severed { outage.begin(rng) } else { None })
     }
 
     /// Decides the outcome of a change, and applies the break of the link that comes with it.

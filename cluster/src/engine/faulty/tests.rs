@@ -9,7 +9,7 @@ fn process(memory: &Memory, seed: u64, faults: Faults) -> Engine {
     Engine::Faulty(Faulty::new(memory.clone(), seed, faults))
 }
 
-fn hint(id: u64) -> Enqueue {
+fn work_item(id: u64) -> Enqueue {
     Enqueue { id: id.to_string(), route: "r".into(), payload: "".into(), not_before: None }
 }
 
@@ -37,7 +37,7 @@ async fn script(seed: u64, faults: Faults, calls: u64) -> Vec<String> {
         trace.push(format!("any {:?}", kv.get("k", Consistency::Any).await.map(|e| e.map(|e| e.value))));
         trace.push(format!("list {:?}", kv.list("").await.map(|e| e.len())));
         trace.push(format!("scan {:?}", kv.scan("", 0, 1).await.map(|e| e.len())));
-        trace.push(format!("push {:?}", engine.push(hint(call)).await));
+        trace.push(format!("push {:?}", engine.push(work_item(call)).await));
         let pulled = engine.pull("r", 3, Duration::ZERO).await;
         trace.push(format!("pull {:?}", pulled.as_ref().map(Vec::len)));
         deliveries.extend(pulled.into_iter().flatten());
@@ -113,8 +113,8 @@ async fn increment(kv: &Kv) {
             match kv.resolve_unknown("count", put.op).await {
                 Ok(Resolution::Written { .. }) => return,
                 Ok(Resolution::Other { entry }) => {
-                    let stands = entry.map_or(Precondition::Absent, |entry| Precondition::Rev(entry.rev));
-                    if stands != put.expect {
+                    let current = entry.map_or(Precondition::Absent, |entry| Precondition::Rev(entry.rev));
+                    if current != put.expect {
                         // the write can no longer happen
                         continue 'again;
                     }
@@ -129,8 +129,12 @@ async fn increment(kv: &Kv) {
 async fn the_operation_id_settles_every_unknown_outcome() {
     for seed in 0..20 {
         let memory = Memory::new();
-        let kv = process(&memory, seed, Faults { unknown: 400, down: 100, untold: 500, ..Faults::all(30) })
-            .kv(Bucket::Pages);
+        let kv = process(
+            &memory,
+            seed,
+            Faults { unknown: 400, down: 100, hidden_conflict: 500, ..Faults::all(30) },
+        )
+        .kv(Bucket::Pages);
         for _ in 0..50 {
             increment(&kv).await;
         }

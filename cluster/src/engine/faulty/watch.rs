@@ -55,7 +55,7 @@ fn key(event: &WatchEvent) -> Option<&str> {
 pub(super) async fn delay(
     mut from: Watch,
     to: WatchSender,
-    mut dice: FaultRng,
+    mut rng: FaultRng,
     per_mille: u16,
     mut link: channel::Receiver<ConnectionState>,
 ) {
@@ -69,7 +69,7 @@ pub(super) async fn delay(
                 live |= event == WatchEvent::Live;
                 held.push(event);
                 // the snapshot is never late: `Live` means that all of it was yielded
-                if live && dice.hits(per_mille) {
+                if live && rng.hits(per_mille) {
                     continue;
                 }
             }

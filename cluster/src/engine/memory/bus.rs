@@ -32,7 +32,7 @@ impl Route {
         }
     }
 
-    fn hears(&self) -> bool {
+    fn is_open(&self) -> bool {
         #[cfg(feature = "simulation")]
         if self.cut {
             return false;
@@ -45,7 +45,7 @@ impl Route {
 struct BusState {
     routes: Routes,
     lines: BTreeMap<Listener, Route>,
-    asked: u64,
+    requests: u64,
     inboxes: BTreeMap<u64, oneshot::Sender<Message>>,
 }
 
@@ -76,8 +76,8 @@ impl Bus {
             let arrives = inbox.is_some_and(|inbox| !lost() && inbox.send(message).is_ok());
             return Ok(arrives.into());
         }
-        let hears = |listener: Listener| lines.get(&listener).is_some_and(Route::hears);
-        let recipients = routes.recipients(&message.subject, hears);
+        let is_open = |listener: Listener| lines.get(&listener).is_some_and(Route::is_open);
+        let recipients = routes.recipients(&message.subject, is_open);
         for line in recipients.iter().filter_map(|listener| lines.get(listener)) {
             line.feed.push(match lost() {
                 false => BusEvent::Message(message.clone()),
@@ -134,11 +134,11 @@ impl Bus {
         within: Duration,
         lost: impl FnMut() -> bool,
     ) -> Result<Message, RequestError> {
-        let (sender, answer) = oneshot::channel();
+        let (sender, reply) = oneshot::channel();
         let number = {
             let mut state = self.lock();
-            state.asked += 1;
-            let number = state.asked;
+            state.requests += 1;
+            let number = state.requests;
             state.inboxes.insert(number, sender);
             number
         };
@@ -146,7 +146,7 @@ impl Bus {
         message.reply = Some(format!("{INBOX}{number}"));
         match self.publish(message, lost) {
             Ok(0) => Err(RequestError::NoResponder),
-            Ok(_) => timeout(within, answer).await.ok().and_then(Result::ok).ok_or(RequestError::Deadline),
+            Ok(_) => timeout(within, reply).await.ok().and_then(Result::ok).ok_or(RequestError::Deadline),
             Err(PublishError::TooLarge) => Err(RequestError::TooLarge),
             Err(PublishError::Full | PublishError::Down) => Err(RequestError::Down),
         }

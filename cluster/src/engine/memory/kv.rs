@@ -37,7 +37,7 @@ impl ActiveWatch {
         }
     }
 
-    fn listens(&self, bucket: Bucket, event: &WatchEvent) -> bool {
+    fn matches(&self, bucket: Bucket, event: &WatchEvent) -> bool {
         let key = match event {
             WatchEvent::Put(entry) => &entry.key,
             WatchEvent::Delete { key, .. } => key,
@@ -46,7 +46,7 @@ impl ActiveWatch {
         self.bucket == bucket && is_below(key, &self.prefix)
     }
 
-    fn tell(&self, event: WatchEvent) {
+    fn notify(&self, event: WatchEvent) {
         // the watch was dropped; it is removed when the next watch starts
         let _ = self.watcher.send(self.sees(event));
     }
@@ -87,7 +87,7 @@ impl Buckets {
 
     /// Returns the same buckets as another process sees them.
     #[cfg(feature = "simulation")]
-    pub(super) fn another_process(&self) -> Self {
+    pub(super) fn new_process_handle(&self) -> Self {
         Self(self.0.clone(), Arc::default())
     }
 
@@ -128,7 +128,7 @@ impl Buckets {
         let mut rows = self.0.open(bucket);
         let next = rows.next_expiry();
         let (rev, event) = rows.put(put, self.0.now())?;
-        self.0.tell(bucket, &rows, [event]);
+        self.0.notify(bucket, &rows, [event]);
         self.wake(&rows, next);
         Ok(rev)
     }
@@ -141,7 +141,7 @@ impl Buckets {
     ) -> Result<(), WriteError> {
         let mut rows = self.0.open(bucket);
         let event = rows.delete(key, expect)?;
-        self.0.tell(bucket, &rows, event);
+        self.0.notify(bucket, &rows, event);
         Ok(())
     }
 
@@ -149,7 +149,7 @@ impl Buckets {
         let mut rows = self.0.open(bucket);
         let next = rows.next_expiry();
         let (rev, events) = rows.commit(batch, self.0.now())?;
-        self.0.tell(bucket, &rows, events);
+        self.0.notify(bucket, &rows, events);
         self.wake(&rows, next);
         Ok(rev)
     }
@@ -167,12 +167,17 @@ impl Buckets {
         let rows = self.0.open(bucket);
         let snapshot = rows.list(prefix).into_iter().map(WatchEvent::Put).chain([WatchEvent::Live]);
         match &self.0.disk {
-            None => snapshot.for_each(|event| watching.tell(event)),
+            None => snapshot.for_each(|event| watching.notify(event)),
             Some(disk) => {
-                let notices =
+                let notifications =
                     snapshot.map(|event| (watching.watcher.clone(), watching.sees(event))).collect();
                 let place = JournalStream::Bucket(bucket);
-                disk.append(JournalEntry { place, mark: rows.revision(), changes: Vec::new(), notices });
+                disk.append(JournalEntry {
+                    place,
+                    mark: rows.revision(),
+                    changes: Vec::new(),
+                    notifications,
+                });
             }
         }
         let mut watches = self.0.watches();
@@ -204,7 +209,7 @@ impl SharedBuckets {
     fn open(&self, bucket: Bucket) -> MutexGuard<'_, Rows> {
         let mut rows = self.buckets[bucket as usize].lock().unwrap_or_else(PoisonError::into_inner);
         let events = rows.expire(self.now());
-        self.tell(bucket, &rows, events);
+        self.notify(bucket, &rows, events);
         rows
     }
 
@@ -214,7 +219,7 @@ impl SharedBuckets {
 
     /// Delivers events to the watches. The caller holds the lock of the bucket, so watches see changes in the
     /// order of their revisions. With a disk, watches receive the events after they are on disk.
-    fn tell(&self, bucket: Bucket, rows: &Rows, events: impl IntoIterator<Item = WatchEvent>) {
+    fn notify(&self, bucket: Bucket, rows: &Rows, events: impl IntoIterator<Item = WatchEvent>) {
         let mut events = events.into_iter().peekable();
         if events.peek().is_none() {
             return;
@@ -222,23 +227,23 @@ impl SharedBuckets {
         let watches = self.watches();
         let Some(disk) = &self.disk else {
             for event in events {
-                for watching in watches.iter().filter(|watching| watching.listens(bucket, &event)) {
-                    watching.tell(event.clone());
+                for watching in watches.iter().filter(|watching| watching.matches(bucket, &event)) {
+                    watching.notify(event.clone());
                 }
             }
             return;
         };
-        let (mut changes, mut notices) = (Vec::new(), Vec::new());
+        let (mut changes, mut notifications) = (Vec::new(), Vec::new());
         for event in events {
-            let hearing = watches.iter().filter(|watching| watching.listens(bucket, &event));
-            notices.extend(hearing.map(|w| (w.watcher.clone(), w.sees(event.clone()))));
+            let matching = watches.iter().filter(|watching| watching.matches(bucket, &event));
+            notifications.extend(matching.map(|w| (w.watcher.clone(), w.sees(event.clone()))));
             changes.extend(self.change(rows, event));
         }
         disk.append(JournalEntry {
             place: JournalStream::Bucket(bucket),
             mark: rows.revision(),
             changes,
-            notices,
+            notifications,
         });
     }
 

@@ -51,7 +51,7 @@ pub struct RecoveryStats {
     /// Rows that have not expired.
     pub rows: usize,
     /// Work items that are not settled.
-    pub hints: usize,
+    pub work_items: usize,
 }
 
 impl Memory {
@@ -89,8 +89,8 @@ impl Memory {
         timing: &Timing,
         link: Arc<channel::Sender<ConnectionState>>,
     ) -> (Self, RecoveryStats) {
-        let kept = RecoveryStats { rows: loaded.rows.len(), hints: loaded.hints.len() };
-        let queue = Queue::restore(loaded.hints, timing, disk.clone());
+        let kept = RecoveryStats { rows: loaded.rows.len(), work_items: loaded.items.len() };
+        let queue = Queue::restore(loaded.items, timing, disk.clone());
         let buckets = Buckets::restore(loaded.revisions, loaded.rows, disk.clone());
         (Self { bus: Bus::default(), buckets, queue, link, disk: Some(disk) }, kept)
     }
@@ -98,7 +98,7 @@ impl Memory {
     /// Returns [`Unavailable`] while the disk accepts no writes. No write starts then, because it could not be stored,
     /// and no watch starts, because it would receive no events.
     fn check_writable(&self) -> Result<(), Unavailable> {
-        self.disk.as_ref().map_or(Ok(()), Disk::takes_steps)
+        self.disk.as_ref().map_or(Ok(()), Disk::check_writable)
     }
 
     /// Waits until the current state of a stream is on disk. Returns at once without a disk.
@@ -222,20 +222,20 @@ impl Memory {
         self.queue.pull(route, free_slots, wait).await
     }
 
-    pub(super) async fn done(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
+    pub(super) async fn ack(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
         self.check_writable().map_err(|Unavailable| QueueError::Down)?;
-        self.queue.done(delivery);
+        self.queue.ack(delivery);
         self.queued(Ok(())).await
     }
 
-    pub(super) async fn retry(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
+    pub(super) async fn nak(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
         self.check_writable().map_err(|Unavailable| QueueError::Down)?;
-        self.queue.retry(delivery, after);
+        self.queue.nak(delivery, after);
         self.queued(Ok(())).await
     }
 
-    pub(super) async fn touch(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
-        self.queue.touch(delivery);
+    pub(super) async fn extend(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
+        self.queue.extend(delivery);
         Ok(())
     }
 
@@ -265,6 +265,6 @@ impl Memory {
     /// Returns a handle as another process would have it, with its own watches. Several processes on one
     /// engine exist only in tests and simulations.
     pub fn new_process_handle(&self) -> Self {
-        Self { buckets: self.buckets.another_process(), ..self.clone() }
+        Self { buckets: self.buckets.new_process_handle(), ..self.clone() }
     }
 }

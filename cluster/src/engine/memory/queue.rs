@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::disk::{Disk, JournalChange, KeptHint};
+use super::disk::{Disk, JournalChange, StoredItem};
 use super::queue_state::{InFlightMessage, QueueState, Receipt};
 use super::rows::is_legal;
 use crate::clock;
@@ -17,7 +17,7 @@ use crate::timing::Timing;
 
 struct SharedQueue {
     zero: Instant,
-    hints: Mutex<QueueState>,
+    items: Mutex<QueueState>,
     /// Notified when a work item is due earlier than a waiting pull expects.
     earlier: Notify,
     redelivery: Duration,
@@ -34,19 +34,19 @@ impl Queue {
 
     /// Restores the unsettled work items. Those that were due or taken are due at once, the others at their
     /// time.
-    pub(super) fn restore(kept: Vec<KeptHint>, timing: &Timing, disk: Disk) -> Self {
-        let (mut hints, now) = (QueueState::default(), clock::unix_ms());
-        for KeptHint { number, id, route, payload, due } in kept {
+    pub(super) fn restore(kept: Vec<StoredItem>, timing: &Timing, disk: Disk) -> Self {
+        let (mut items, now) = (QueueState::default(), clock::unix_ms());
+        for StoredItem { number, id, route, payload, due } in kept {
             let not_before = Some(Duration::from_millis(due.saturating_sub(now)));
-            hints.add(number, Enqueue { id, route, payload, not_before }, Duration::ZERO);
+            items.add(number, Enqueue { id, route, payload, not_before }, Duration::ZERO);
         }
-        Self::holding(hints, timing, Some(disk))
+        Self::holding(items, timing, Some(disk))
     }
 
-    fn holding(hints: QueueState, timing: &Timing, disk: Option<Disk>) -> Self {
+    fn holding(items: QueueState, timing: &Timing, disk: Option<Disk>) -> Self {
         Self(Arc::new(SharedQueue {
             zero: Instant::now(),
-            hints: Mutex::new(hints),
+            items: Mutex::new(items),
             earlier: Notify::new(),
             redelivery: timing.redelivery,
             disk,
@@ -55,17 +55,17 @@ impl Queue {
 
     /// Stores the state of a work item on disk. The caller holds the lock of the work items, so the disk sees
     /// changes in the order in which they happened.
-    fn keep(&self, hints: &QueueState, number: u64) {
+    fn persist(&self, items: &QueueState, number: u64) {
         let Some(disk) = &self.0.disk else { return };
-        disk.append_hint(match hints.get(number) {
+        disk.append_item(match items.get(number) {
             None => JournalChange::Settled { number },
-            Some(hint) => {
-                let left = hint.due.saturating_sub(self.now());
-                JournalChange::Hint(KeptHint {
+            Some(item) => {
+                let left = item.due.saturating_sub(self.now());
+                JournalChange::Item(StoredItem {
                     number,
-                    id: hint.id.clone(),
-                    route: hint.route.clone(),
-                    payload: hint.payload.clone(),
+                    id: item.id.clone(),
+                    route: item.route.clone(),
+                    payload: item.payload.clone(),
                     due: clock::unix_ms().saturating_add(left.as_millis() as u64),
                 })
             }
@@ -74,7 +74,7 @@ impl Queue {
 
     /// Locks the work items. They are consistent after every step, so a poisoned lock is still usable.
     fn lock(&self) -> MutexGuard<'_, QueueState> {
-        self.0.hints.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> Duration {
@@ -85,10 +85,10 @@ impl Queue {
         if !is_legal(&push.id) || !is_legal(&push.route) || push.payload.len() > MAX_PAYLOAD {
             return Err(QueueError::Invalid);
         }
-        let mut hints = self.lock();
-        let number = hints.push(push, self.now());
-        self.keep(&hints, number);
-        drop(hints);
+        let mut items = self.lock();
+        let number = items.push(push, self.now());
+        self.persist(&items, number);
+        drop(items);
         self.0.earlier.notify_waiters();
         Ok(())
     }
@@ -107,8 +107,8 @@ impl Queue {
             // register first, so that no later change is missed
             let earlier = self.0.earlier.notified();
             let (taken, due) = {
-                let mut hints = self.lock();
-                (hints.take(route, free_slots, self.now(), self.0.redelivery), hints.next_due(route))
+                let mut items = self.lock();
+                (items.take(route, free_slots, self.now(), self.0.redelivery), items.next_due(route))
             };
             if !taken.is_empty() || free_slots == 0 || Instant::now() >= until {
                 return Ok(taken.into_iter().map(QueueMessage::from).collect());
@@ -121,25 +121,25 @@ impl Queue {
         }
     }
 
-    pub(in crate::engine) fn done(&self, delivery: &QueueMessage) {
+    pub(in crate::engine) fn ack(&self, delivery: &QueueMessage) {
         if let Some(receipt) = Receipt::parse(&delivery.receipt) {
-            let mut hints = self.lock();
-            hints.done(receipt);
-            self.keep(&hints, receipt.number);
+            let mut items = self.lock();
+            items.ack(receipt);
+            self.persist(&items, receipt.number);
         }
     }
 
-    pub(in crate::engine) fn retry(&self, delivery: &QueueMessage, after: Duration) {
+    pub(in crate::engine) fn nak(&self, delivery: &QueueMessage, after: Duration) {
         if let Some(receipt) = Receipt::parse(&delivery.receipt) {
-            let mut hints = self.lock();
-            hints.again_at(receipt, self.now().saturating_add(after));
-            self.keep(&hints, receipt.number);
-            drop(hints);
+            let mut items = self.lock();
+            items.again_at(receipt, self.now().saturating_add(after));
+            self.persist(&items, receipt.number);
+            drop(items);
             self.0.earlier.notify_waiters();
         }
     }
 
-    pub(in crate::engine) fn touch(&self, delivery: &QueueMessage) {
+    pub(in crate::engine) fn extend(&self, delivery: &QueueMessage) {
         if let Some(receipt) = Receipt::parse(&delivery.receipt) {
             self.lock().again_at(receipt, self.now().saturating_add(self.0.redelivery));
         }

@@ -31,7 +31,7 @@ pub(super) struct InFlightMessage {
 
 /// A work item that is not settled.
 #[derive(Debug)]
-pub(super) struct Hint {
+pub(super) struct WorkItem {
     pub(super) id: String,
     pub(super) route: String,
     pub(super) payload: Bytes,
@@ -44,7 +44,7 @@ pub(super) struct Hint {
 #[derive(Debug, Default)]
 pub(super) struct QueueState {
     last: u64,
-    hints: BTreeMap<u64, Hint>,
+    items: BTreeMap<u64, WorkItem>,
     routes: BTreeMap<String, BTreeSet<(Moment, u64)>>,
 }
 
@@ -62,13 +62,13 @@ impl QueueState {
         self.last = self.last.max(number);
         let due = now.saturating_add(push.not_before.unwrap_or_default());
         self.routes.entry(push.route.clone()).or_default().insert((due, number));
-        let hint = Hint { id: push.id, route: push.route, payload: push.payload, attempt: 0, due };
-        self.hints.insert(number, hint);
+        let item = WorkItem { id: push.id, route: push.route, payload: push.payload, attempt: 0, due };
+        self.items.insert(number, item);
     }
 
     /// Returns a work item that is not settled.
-    pub(super) fn get(&self, number: u64) -> Option<&Hint> {
-        self.hints.get(&number)
+    pub(super) fn get(&self, number: u64) -> Option<&WorkItem> {
+        self.items.get(&number)
     }
 
     /// Takes at most `limit` due work items. Each is due again after `redelivery`.
@@ -89,10 +89,10 @@ impl QueueState {
 
     fn deliver(&mut self, number: u64, again: Moment) -> Option<InFlightMessage> {
         self.postpone(number, again);
-        let hint = self.hints.get_mut(&number)?;
-        hint.attempt += 1;
-        let receipt = Receipt { number, attempt: hint.attempt };
-        Some(InFlightMessage { receipt, id: hint.id.clone(), payload: hint.payload.clone() })
+        let item = self.items.get_mut(&number)?;
+        item.attempt += 1;
+        let receipt = Receipt { number, attempt: item.attempt };
+        Some(InFlightMessage { receipt, id: item.id.clone(), payload: item.payload.clone() })
     }
 
     /// Returns the time at which the next work item of a route is due.
@@ -102,12 +102,12 @@ impl QueueState {
 
     /// Removes the work item. Any of its deliveries may settle it, because settling one delivery means that
     /// the work is done.
-    pub(super) fn done(&mut self, receipt: Receipt) {
-        let Some(hint) = self.hints.remove(&receipt.number) else { return };
-        if let Some(order) = self.routes.get_mut(&hint.route) {
-            order.remove(&(hint.due, receipt.number));
+    pub(super) fn ack(&mut self, receipt: Receipt) {
+        let Some(item) = self.items.remove(&receipt.number) else { return };
+        if let Some(order) = self.routes.get_mut(&item.route) {
+            order.remove(&(item.due, receipt.number));
             if order.is_empty() {
-                self.routes.remove(&hint.route);
+                self.routes.remove(&item.route);
             }
         }
     }
@@ -115,17 +115,17 @@ impl QueueState {
     /// Moves the next delivery. Only the latest delivery may do this; the receipts of earlier ones have no
     /// effect.
     pub(super) fn again_at(&mut self, receipt: Receipt, due: Moment) {
-        if self.hints.get(&receipt.number).is_some_and(|hint| hint.attempt == receipt.attempt) {
+        if self.items.get(&receipt.number).is_some_and(|item| item.attempt == receipt.attempt) {
             self.postpone(receipt.number, due);
         }
     }
 
     fn postpone(&mut self, number: u64, due: Moment) {
-        let Some(hint) = self.hints.get_mut(&number) else { return };
-        if let Some(order) = self.routes.get_mut(&hint.route) {
-            order.remove(&(hint.due, number));
+        let Some(item) = self.items.get_mut(&number) else { return };
+        if let Some(order) = self.routes.get_mut(&item.route) {
+            order.remove(&(item.due, number));
             order.insert((due, number));
-            hint.due = due;
+            item.due = due;
         }
     }
 
@@ -175,7 +175,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_hint_comes_when_it_is_due_and_until_it_is_settled(steps in prop::collection::vec(step(), 1..80)) {
-            let (mut hints, mut now, mut pushed) = (QueueState::default(), Moment::ZERO, 0);
+            let (mut queue, mut now, mut pushed) = (QueueState::default(), Moment::ZERO, 0);
             // per unsettled work item: the earliest time of its next delivery, and its attempts
             let mut model: BTreeMap<u64, (Moment, u64)> = BTreeMap::new();
             let mut taken: Vec<Receipt> = Vec::new();
@@ -184,12 +184,12 @@ mod tests {
                     Step::Push(delay) => {
                         pushed += 1;
                         let delay = delay.map(seconds);
-                        hints.push(push(pushed, delay), now);
+                        queue.push(push(pushed, delay), now);
                         model.insert(pushed, (now + delay.unwrap_or_default(), 0));
                     }
                     Step::Take(limit) => {
                         let due = model.values().filter(|(due, _)| *due <= now).count();
-                        let deliveries = hints.take("r", limit, now, REDELIVERY);
+                        let deliveries = queue.take("r", limit, now, REDELIVERY);
                         prop_assert_eq!(deliveries.len(), due.min(limit));
                         for delivery in deliveries {
                             let (due, attempts) = model.get_mut(&delivery.receipt.number).unwrap();
@@ -201,44 +201,44 @@ mod tests {
                         }
                     }
                     Step::Done(which) => if let Some(receipt) = taken.get(which) {
-                        hints.done(*receipt);
+                        queue.ack(*receipt);
                         model.remove(&receipt.number);
                     }
                     Step::Retry(which, after) => if let Some(receipt) = taken.get(which) {
-                        hints.again_at(*receipt, now + seconds(after));
+                        queue.again_at(*receipt, now + seconds(after));
                         if let Some((due, attempts)) = model.get_mut(&receipt.number)
                             && *attempts == receipt.attempt { *due = now + seconds(after); }
                     }
                     Step::Touch(which) => if let Some(receipt) = taken.get(which) {
-                        hints.again_at(*receipt, now + REDELIVERY);
+                        queue.again_at(*receipt, now + REDELIVERY);
                         if let Some((due, attempts)) = model.get_mut(&receipt.number)
                             && *attempts == receipt.attempt { *due = now + REDELIVERY; }
                     }
                     Step::Wait(for_seconds) => now += seconds(for_seconds),
                 }
-                prop_assert_eq!(hints.depth("r"), model.len());
-                prop_assert_eq!(hints.next_due("r"), model.values().map(|(due, _)| *due).min());
+                prop_assert_eq!(queue.depth("r"), model.len());
+                prop_assert_eq!(queue.next_due("r"), model.values().map(|(due, _)| *due).min());
             }
         }
     }
 
     #[test]
     fn hints_come_in_the_order_in_which_they_were_pushed() {
-        let mut hints = QueueState::default();
+        let mut queue = QueueState::default();
         for id in 1..=4 {
-            hints.push(push(id, None), Moment::ZERO);
+            queue.push(push(id, None), Moment::ZERO);
         }
-        let taken = hints.take("r", 9, Moment::ZERO, REDELIVERY);
+        let taken = queue.take("r", 9, Moment::ZERO, REDELIVERY);
         assert_eq!(taken.iter().map(|t| t.id.as_str()).collect::<Vec<_>>(), ["1", "2", "3", "4"]);
-        assert!(hints.take("other", 9, Moment::ZERO, REDELIVERY).is_empty());
+        assert!(queue.take("other", 9, Moment::ZERO, REDELIVERY).is_empty());
     }
 
     #[test]
     fn a_settled_route_leaves_nothing_behind() {
-        let mut hints = QueueState::default();
-        hints.push(push(1, None), Moment::ZERO);
-        let taken = hints.take("r", 1, Moment::ZERO, REDELIVERY);
-        hints.done(taken[0].receipt);
-        assert!(hints.hints.is_empty() && hints.routes.is_empty());
+        let mut queue = QueueState::default();
+        queue.push(push(1, None), Moment::ZERO);
+        let taken = queue.take("r", 1, Moment::ZERO, REDELIVERY);
+        queue.ack(taken[0].receipt);
+        assert!(queue.items.is_empty() && queue.routes.is_empty());
     }
 }

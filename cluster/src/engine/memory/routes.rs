@@ -47,12 +47,12 @@ impl Routes {
 
     /// Returns the recipients of a message: every live listener outside groups, and one live member of each
     /// group, in rotation.
-    pub(super) fn recipients(&mut self, subject: &str, lives: impl Fn(Listener) -> bool) -> Vec<Listener> {
+    pub(super) fn recipients(&mut self, subject: &str, is_open: impl Fn(Listener) -> bool) -> Vec<Listener> {
         let literal = self.literal.get(subject).into_iter().flatten();
         let patterns = self.patterns.iter().filter(|(pattern, _)| matches(pattern, subject)).map(|(_, m)| m);
         let mut recipients = Vec::new();
         let mut groups: BTreeMap<&str, Vec<Listener>> = BTreeMap::new();
-        for member in literal.chain(patterns).filter(|member| lives(member.listener)) {
+        for member in literal.chain(patterns).filter(|member| is_open(member.listener)) {
             match &member.group {
                 None => recipients.push(member.listener),
                 Some(group) => groups.entry(group).or_default().push(member.listener),
@@ -146,17 +146,17 @@ mod tests {
             for (group, _) in &members {
                 routes.add("a.*", Some(&group.to_string()));
             }
-            let lives = |listener: Listener| members[listener as usize - 1].1;
+            let is_open = |listener: Listener| members[listener as usize - 1].1;
             let groups_of = |listeners: &[Listener]| -> Vec<u8> {
                 let mut groups: Vec<_> = listeners.iter().map(|l| members[*l as usize - 1].0).collect();
                 groups.sort_unstable();
                 groups
             };
-            let living: Vec<_> = (1..=members.len() as u64).filter(|l| lives(*l)).collect();
+            let living: Vec<_> = (1..=members.len() as u64).filter(|l| is_open(*l)).collect();
             let mut expected = groups_of(&living);
             expected.dedup();
-            let reached = routes.recipients("a.b", lives);
-            prop_assert!(reached.iter().all(|listener| lives(*listener)));
+            let reached = routes.recipients("a.b", is_open);
+            prop_assert!(reached.iter().all(|listener| is_open(*listener)));
             prop_assert_eq!(groups_of(&reached), expected);
         }
     }

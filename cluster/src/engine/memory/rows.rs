@@ -119,7 +119,7 @@ impl Rows {
 
     pub(crate) fn put(&mut self, put: Put, now: Moment) -> Result<(u64, WatchEvent), WriteError> {
         legal_put(&put)?;
-        self.meets(&put.key, put.expect)?;
+        self.check(&put.key, put.expect)?;
         let event = self.write(put, now);
         Ok((self.rev, event))
     }
@@ -131,7 +131,7 @@ impl Rows {
         expect: Precondition,
     ) -> Result<Option<WatchEvent>, WriteError> {
         legal_key(key)?;
-        self.meets(key, expect)?;
+        self.check(key, expect)?;
         Ok(self.erase(key))
     }
 
@@ -144,7 +144,7 @@ impl Rows {
         legal_commit(&batch)?;
         for step in &batch {
             let (key, expect) = target(step);
-            self.meets(key, expect)?;
+            self.check(key, expect)?;
         }
         let mut events = Vec::new();
         for step in batch {
@@ -157,14 +157,14 @@ impl Rows {
         Ok((self.rev, events))
     }
 
-    fn meets(&self, key: &str, expect: Precondition) -> Result<(), WriteError> {
+    fn check(&self, key: &str, expect: Precondition) -> Result<(), WriteError> {
         let actual = self.by_key.get(key).map(|row| row.rev);
-        let met = match expect {
+        let holds = match expect {
             Precondition::Any => true,
             Precondition::Absent => actual.is_none(),
             Precondition::Rev(rev) => actual == Some(rev),
         };
-        if met { Ok(()) } else { Err(WriteError::Conflict { actual }) }
+        if holds { Ok(()) } else { Err(WriteError::Conflict { actual }) }
     }
 
     fn write(&mut self, put: Put, now: Moment) -> WatchEvent {

@@ -50,7 +50,7 @@ pub(super) enum JetStreamFailure {
     Failure(RequestFailure),
     Refusal(JetStreamError),
     /// The response is malformed.
-    Nonsense,
+    InvalidResponse,
 }
 
 /// Sends one request of the JetStream API.
@@ -61,13 +61,13 @@ pub(super) async fn api<T: DeserializeOwned>(
     within: Duration,
 ) -> Result<T, JetStreamFailure> {
     let subject = format!("$JS.API.{method}");
-    let raw = connection.ask(subject, None, body.to_string().into(), within).await;
-    let answer: Value = serde_json::from_slice(&raw.map_err(JetStreamFailure::Failure)?.payload)
-        .map_err(|_| JetStreamFailure::Nonsense)?;
-    if let Some(error) = answer.get("error") {
+    let raw = connection.request(subject, None, body.to_string().into(), within).await;
+    let reply: Value = serde_json::from_slice(&raw.map_err(JetStreamFailure::Failure)?.payload)
+        .map_err(|_| JetStreamFailure::InvalidResponse)?;
+    if let Some(error) = reply.get("error") {
         return Err(JetStreamFailure::Refusal(JetStreamError::deserialize(error).unwrap_or_default()));
     }
-    serde_json::from_value(answer).map_err(|_| JetStreamFailure::Nonsense)
+    serde_json::from_value(reply).map_err(|_| JetStreamFailure::InvalidResponse)
 }
 
 /// The outcome of a publish into a stream.
@@ -112,14 +112,14 @@ impl PublishResult {
 }
 
 /// Interprets the reply to a publish.
-pub(super) fn read_ack(answer: Result<Raw, RequestFailure>) -> PublishResult {
+pub(super) fn read_ack(reply: Result<Raw, RequestFailure>) -> PublishResult {
     #[derive(Deserialize)]
     struct PubAck {
         #[serde(default)]
         seq: u64,
         error: Option<JetStreamError>,
     }
-    let raw = match answer {
+    let raw = match reply {
         Ok(raw) => raw,
         // no stream listens between two leaders; nothing was stored
         Err(RequestFailure::NoResponder) => return PublishResult::Busy,
@@ -154,8 +154,8 @@ pub(super) async fn store(
     payload: Bytes,
     within: Duration,
 ) -> PublishResult {
-    let answer = connection.ask(subject, Some(headers), payload, within).await;
-    read_ack(answer)
+    let reply = connection.request(subject, Some(headers), payload, within).await;
+    read_ack(reply)
 }
 
 /// The fields of the reply subject of a delivered message:
@@ -191,7 +191,7 @@ impl Delivered {
 mod tests {
     use super::*;
 
-    fn answer(json: &str) -> Result<Raw, RequestFailure> {
+    fn reply(json: &str) -> Result<Raw, RequestFailure> {
         Ok(Raw {
             subject: "s".into(),
             reply: None,
@@ -204,14 +204,14 @@ mod tests {
     }
 
     fn refused(code: u16, err_code: u32) -> PublishResult {
-        read_ack(answer(&format!(
+        read_ack(reply(&format!(
             r#"{{"error":{{"code":{code},"err_code":{err_code},"description":"x"}},"stream":"s","seq":0}}"#
         )))
     }
 
     #[test]
     fn an_acknowledgement_says_whether_something_was_stored() {
-        assert_eq!(read_ack(answer(r#"{"stream":"s","seq":7}"#)), PublishResult::Written { seq: 7 });
+        assert_eq!(read_ack(reply(r#"{"stream":"s","seq":7}"#)), PublishResult::Written { seq: 7 });
         assert_eq!(refused(400, 10071), PublishResult::Mismatch);
         assert_eq!(
             refused(400, 10164),
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(refused(400, 10176), PublishResult::Busy);
         assert_eq!(refused(400, 10165), PublishResult::Invalid);
         assert_eq!(refused(500, 10194), PublishResult::Unknown);
-        assert_eq!(read_ack(answer("")), PublishResult::Unknown);
+        assert_eq!(read_ack(reply("")), PublishResult::Unknown);
         assert_eq!(read_ack(Err(RequestFailure::NotSent)), PublishResult::Down);
         assert_eq!(read_ack(Err(RequestFailure::NoResponder)), PublishResult::Busy);
         assert_eq!(read_ack(Err(RequestFailure::Lost)), PublishResult::Unknown);

@@ -174,7 +174,7 @@ impl Commit<'_> {
             if at == last {
                 part.headers.insert(NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL);
                 return read_ack(
-                    self.kv.control.ask(subject, Some(part.headers), part.payload, within).await,
+                    self.kv.control.request(subject, Some(part.headers), part.payload, within).await,
                 );
             }
             match self.kv.control.send(subject, None, Some(part.headers), part.payload, within).await {

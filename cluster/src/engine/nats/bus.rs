@@ -138,8 +138,8 @@ pub(super) async fn request(
         return Err(RequestError::TooLarge);
     }
     let headers = headers::encode(&message.headers);
-    let answer = data.ask(message.subject, headers, message.payload, within).await;
-    answer.map(headers::message).map_err(|failure| match failure {
+    let reply = data.request(message.subject, headers, message.payload, within).await;
+    reply.map(headers::message).map_err(|failure| match failure {
         RequestFailure::TooLarge => RequestError::TooLarge,
         RequestFailure::NoResponder => RequestError::NoResponder,
         RequestFailure::NotSent | RequestFailure::Lost => RequestError::Down,

@@ -64,7 +64,7 @@ impl ConnectionListener {
             // one event per message, without the subscription, so every subscription gets a gap
             Event::SlowConsumer(_) => self.dropped.send_modify(|count| *count += 1),
             Event::LameDuckMode => self.lame_duck.notify_one(),
-            Event::ServerError(error) => tracing::warn!(%error, "NATS refused something"),
+            Event::ServerError(error) => tracing::warn!(%error, "NATS reported an error"),
             Event::ClientError(error) => tracing::warn!(%error, "NATS cannot be reached"),
             Event::Draining => {}
         }
@@ -155,7 +155,7 @@ async fn first_connect(
 }
 
 fn configure(options: &NatsOptions, role: &str, root: &str, listener: &ConnectionListener) -> ConnectOptions {
-    let longest = options.timing.nats_reconnect;
+    let max_delay = options.timing.nats_reconnect;
     let listener = listener.clone();
     ConnectOptions::new()
         .name(format!("{} ({role})", options.client_name))
@@ -164,7 +164,7 @@ fn configure(options: &NatsOptions, role: &str, root: &str, listener: &Connectio
         .connection_timeout(options.timing.operation)
         .client_capacity(CLIENT_CAPACITY)
         .max_reconnects(None)
-        .reconnect_delay_callback(move |attempt| reconnect_delay(attempt, longest))
+        .reconnect_delay_callback(move |attempt| reconnect_delay(attempt, max_delay))
         .event_callback(move |event| {
             listener.on_event(&event);
             async {}
@@ -173,14 +173,14 @@ fn configure(options: &NatsOptions, role: &str, root: &str, listener: &Connectio
 
 /// Returns the delay before a reconnect attempt. It has full jitter, so that a thousand processes do not
 /// reconnect in the same millisecond.
-fn reconnect_delay(attempt: usize, longest: Duration) -> Duration {
+fn reconnect_delay(attempt: usize, max_delay: Duration) -> Duration {
     let doublings = u32::try_from(attempt).unwrap_or(u32::MAX).min(16);
-    jitter(longest.min(Duration::from_millis(50) * 2_u32.pow(doublings)))
+    jitter(max_delay.min(Duration::from_millis(50) * 2_u32.pow(doublings)))
 }
 
-/// Returns a random duration from zero to `longest`.
-pub(super) fn jitter(longest: Duration) -> Duration {
-    longest.mul_f64(rand::random())
+/// Returns a random duration from zero to `max_delay`.
+pub(super) fn jitter(max_delay: Duration) -> Duration {
+    max_delay.mul_f64(rand::random())
 }
 
 /// Reconnects to another server when the current one announces that it will stop; the library does not do
@@ -236,11 +236,11 @@ mod tests {
 
     #[test]
     fn reconnects_are_spread_and_bounded() {
-        let longest = Duration::from_secs(2);
+        let max_delay = Duration::from_secs(2);
         for attempt in [0, 1, 5, 100, usize::MAX] {
-            assert!(reconnect_delay(attempt, longest) <= longest);
+            assert!(reconnect_delay(attempt, max_delay) <= max_delay);
         }
-        let delays: std::collections::HashSet<_> = (0..20).map(|_| reconnect_delay(9, longest)).collect();
+        let delays: std::collections::HashSet<_> = (0..20).map(|_| reconnect_delay(9, max_delay)).collect();
         assert!(delays.len() > 10);
     }
 
@@ -279,9 +279,9 @@ mod tests {
         let fake = Fake::start("2.15.1", 1024 * 1024);
         let mut tasks = ConnectionTasks::default();
         let data = connect(&options(&[&fake.url()]), "data", &mut tasks).await.unwrap();
-        let ask = || bus::request(&data, Message::new("silent", ""), Duration::from_millis(1));
+        let request = || bus::request(&data, Message::new("silent", ""), Duration::from_millis(1));
         for _ in 0..200 {
-            assert_eq!(ask().await, Err(crate::engine::RequestError::Deadline));
+            assert_eq!(request().await, Err(crate::engine::RequestError::Deadline));
         }
         assert_eq!(data.router.waiting(), 0);
     }

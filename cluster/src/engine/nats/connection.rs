@@ -108,7 +108,7 @@ impl NatsConnection {
     }
 
     /// Sends a request and waits for one reply.
-    pub(super) async fn ask(
+    pub(super) async fn request(
         &self,
         subject: impl Into<Subject>,
         headers: Option<HeaderMap>,
@@ -122,7 +122,7 @@ impl NatsConnection {
         sent.map_err(
             |failure| if failure == RequestFailure::Silence { RequestFailure::NotSent } else { failure },
         )?;
-        match timeout_at(until.into(), place.answer()).await {
+        match timeout_at(until.into(), place.reply()).await {
             Ok(Some(raw)) if raw.status == Some(StatusCode::NO_RESPONDERS) => {
                 Err(RequestFailure::NoResponder)
             }
@@ -133,14 +133,14 @@ impl NatsConnection {
     }
 
     /// Sends a request with a stream of replies. The reader detects the end of the stream.
-    pub(super) async fn ask_stream(
+    pub(super) async fn request_stream(
         &self,
         subject: String,
         payload: Bytes,
         within: Duration,
     ) -> Result<mpsc::UnboundedReceiver<Raw>, RequestFailure> {
         let (sender, messages) = mpsc::unbounded_channel();
-        let reply = self.router.expect(RouterWaiter::Stream(sender), Instant::now() + within);
+        let reply = self.router.register(RouterWaiter::Stream(sender), Instant::now() + within);
         self.send(subject, Some(reply), None, payload, self.timing.operation).await?;
         Ok(messages)
     }
@@ -160,7 +160,7 @@ impl NatsConnection {
         let within = self.timing.operation;
         let mut place = self.router.place(Instant::now() + within);
         self.send(place.subject(), None, None, Bytes::new(), within).await?;
-        match timeout(within, place.answer()).await {
+        match timeout(within, place.reply()).await {
             Ok(Some(_)) => Ok(()),
             Ok(None) => Err(RequestFailure::Lost),
             Err(_) => Err(RequestFailure::Silence),

@@ -53,7 +53,7 @@ fn serve(mut stream: TcpStream, info: &str) -> std::io::Result<()> {
                 let text = String::from_utf8_lossy(&payload).trim().to_owned();
                 let (subject, text, times) = match words[1].as_str() {
                     "burst" => ("t.x", text.clone(), text.parse().unwrap()),
-                    question if question.starts_with("$JS.API.") => (
+                    request if request.starts_with("$JS.API.") => (
                         words[2].as_str(),
                         NOTHING.to_owned(),
                         usize::from(std::mem::replace(&mut leader, true)),

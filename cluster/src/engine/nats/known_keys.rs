@@ -108,7 +108,7 @@ mod tests {
     }
 
     /// Applies an event to a reader's view.
-    fn tell(reader: &mut BTreeMap<String, u64>, event: Option<WatchEvent>) {
+    fn apply(reader: &mut BTreeMap<String, u64>, event: Option<WatchEvent>) {
         match event {
             Some(WatchEvent::Put(entry)) => drop(reader.insert(entry.key, entry.rev)),
             Some(WatchEvent::Delete { key, .. }) => {
@@ -124,16 +124,16 @@ mod tests {
         reader: &mut BTreeMap<String, u64>,
         truth: &BTreeMap<String, (u64, bool)>,
     ) {
-        for (key, (rev, stands)) in truth {
-            let event = if *stands {
+        for (key, (rev, present)) in truth {
+            let event = if *present {
                 held.put(entry(key, *rev))
             } else {
                 held.delete(key, *rev, Marker { expired: false })
             };
-            tell(reader, event);
+            apply(reader, event);
         }
         for key in held.unseen() {
-            tell(reader, held.forget(&key));
+            apply(reader, held.forget(&key));
         }
     }
 
@@ -157,9 +157,9 @@ mod tests {
                 }
                 held.restart(&Origin { created: "c".to_owned(), last_seq: seq });
                 consume(&mut held, &mut reader, &truth);
-                let stands: BTreeMap<String, u64> =
-                    truth.iter().filter(|(_, (_, stands))| *stands).map(|(k, (rev, _))| (k.clone(), *rev)).collect();
-                prop_assert_eq!(&reader, &stands);
+                let present: BTreeMap<String, u64> =
+                    truth.iter().filter(|(_, (_, present))| *present).map(|(k, (rev, _))| (k.clone(), *rev)).collect();
+                prop_assert_eq!(&reader, &present);
             }
         }
     }

@@ -79,8 +79,8 @@ pub(super) fn is_key(key: &str) -> bool {
 /// Checks a put against the limits.
 pub(super) fn check(put: &Put) -> Result<(), WriteError> {
     let within = is_key(&put.key) && put.value.len() <= MAX_VALUE && put.meta.len() <= MAX_META;
-    let whole = put.ttl.is_none_or(|ttl| ttl.as_secs() > 0 && ttl.subsec_nanos() == 0);
-    if within && whole { Ok(()) } else { Err(WriteError::Invalid) }
+    let whole_seconds = put.ttl.is_none_or(|ttl| ttl.as_secs() > 0 && ttl.subsec_nanos() == 0);
+    if within && whole_seconds { Ok(()) } else { Err(WriteError::Invalid) }
 }
 
 /// Creates the headers of a put.
@@ -144,7 +144,7 @@ impl KvStream {
         let deadline = self.deadline();
         let stored = match consistency {
             Consistency::Latest => self.latest(key, deadline).await?,
-            Consistency::Any => self.nearby(key, deadline).await?,
+            Consistency::Any => self.read_nearest(key, deadline).await?,
         };
         Ok(stored.and_then(StoredEntry::live))
     }
@@ -156,17 +156,17 @@ impl KvStream {
         deadline: Instant,
     ) -> Result<Option<StoredEntry>, Unavailable> {
         let request = json!({ "last_by_subj": self.subject(key) });
-        self.ask_leader(&request, deadline).await
+        self.request_leader(&request, deadline).await
     }
 
     /// Reads one message from the leader.
-    pub(super) async fn ask_leader(
+    pub(super) async fn request_leader(
         &self,
         request: &serde_json::Value,
         deadline: Instant,
     ) -> Result<Option<StoredEntry>, Unavailable> {
         #[derive(Deserialize)]
-        struct Answer {
+        struct GetResponse {
             message: Found,
         }
         #[derive(Deserialize)]
@@ -181,11 +181,11 @@ impl KvStream {
         let method = format!("STREAM.MSG.GET.{}", self.stream());
         // during an election no server replies, not even with an error; the read is idempotent, so it is
         // repeated
-        let patience = self.control.timing.operation / 5;
+        let attempt_timeout = self.control.timing.operation / 5;
         loop {
             let remaining = deadline.saturating_duration_since(Instant::now());
-            match api::<Answer>(&self.control, &method, request, remaining.min(patience)).await {
-                Ok(Answer { message }) => {
+            match api::<GetResponse>(&self.control, &method, request, remaining.min(attempt_timeout)).await {
+                Ok(GetResponse { message }) => {
                     let key = message.subject[self.streams.keys(self.bucket).len()..].to_owned();
                     let map = headers::parse(&BASE64.decode(message.hdrs).unwrap_or_default());
                     let value = BASE64.decode(message.data).unwrap_or_default();
@@ -203,11 +203,11 @@ impl KvStream {
     }
 
     /// Reads a key from any replica.
-    async fn nearby(&self, key: &str, deadline: Instant) -> Result<Option<StoredEntry>, Unavailable> {
+    async fn read_nearest(&self, key: &str, deadline: Instant) -> Result<Option<StoredEntry>, Unavailable> {
         let subject = format!("$JS.API.DIRECT.GET.{}.{}", self.stream(), self.subject(key));
         loop {
             let remaining = deadline.saturating_duration_since(Instant::now());
-            match self.control.ask(subject.clone(), None, Bytes::new(), remaining).await {
+            match self.control.request(subject.clone(), None, Bytes::new(), remaining).await {
                 Ok(raw) if raw.status == Some(StatusCode::NOT_FOUND) => return Ok(None),
                 Ok(raw) => return self.direct(raw).map(|(_, stored)| Some(stored)).ok_or(Unavailable),
                 Err(RequestFailure::NoResponder) => {

@@ -102,7 +102,7 @@ impl<'a> Walk<'a> {
     /// Returns whether the leader has a message after those that were seen.
     async fn leader_has_more(&self) -> Result<bool, Unavailable> {
         let request = json!({ "next_by_subj": self.filter, "seq": self.seen.upto.saturating_add(1) });
-        Ok(self.kv.ask_leader(&request, self.kv.deadline()).await?.is_some())
+        Ok(self.kv.request_leader(&request, self.kv.deadline()).await?.is_some())
     }
 
     /// Reads the next page. Returns whether the replica has more matches after it.
@@ -132,7 +132,7 @@ impl<'a> Walk<'a> {
         let control = &self.kv.control;
         let subject = format!("$JS.API.DIRECT.GET.{}", self.kv.stream());
         let within = deadline.saturating_duration_since(Instant::now());
-        let mut messages = control.ask_stream(subject, request.to_owned().into(), within).await?;
+        let mut messages = control.request_stream(subject, request.to_owned().into(), within).await?;
         let mut previous = 0;
         loop {
             let raw = next(&mut messages, deadline).await?;

@@ -105,7 +105,7 @@ struct NatsInner {
     control: NatsConnection,
     data: NatsConnection,
     streams: Arc<Streams>,
-    hints: WorkQueue,
+    queue: WorkQueue,
     link: channel::Receiver<ConnectionState>,
     watches: Mutex<Vec<WeakUnboundedSender<WatchEvent>>>,
     /// Aborted on drop; every other task ends as a consequence.
@@ -131,11 +131,11 @@ impl Nats {
 
         let (sender, link) = channel::channel(ConnectionState::Up { generation: 1 });
         tasks.spawn(connection::join(control.link.clone(), data.link.clone(), sender));
-        tasks.spawn(streams::keep(streams.clone(), control.clone()));
-        let hints = WorkQueue::new(data.clone(), streams.clone());
+        tasks.spawn(streams::maintain(streams.clone(), control.clone()));
+        let queue = WorkQueue::new(data.clone(), streams.clone());
         let streams = Arc::new(streams);
         let watches = Mutex::default();
-        let inner = NatsInner { control, data, streams, hints, link, watches, _tasks: tasks };
+        let inner = NatsInner { control, data, streams, queue, link, watches, _tasks: tasks };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -226,7 +226,7 @@ impl Nats {
     }
 
     pub(super) async fn push(&self, push: Enqueue) -> Result<(), QueueError> {
-        self.inner.hints.push(push).await
+        self.inner.queue.push(push).await
     }
 
     pub(super) async fn pull(
@@ -235,22 +235,22 @@ impl Nats {
         free_slots: usize,
         wait: Duration,
     ) -> Result<Vec<QueueMessage>, QueueError> {
-        self.inner.hints.pull(route, free_slots, wait).await
+        self.inner.queue.pull(route, free_slots, wait).await
     }
 
-    pub(super) async fn done(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
-        self.inner.hints.done(delivery).await
+    pub(super) async fn ack(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
+        self.inner.queue.ack(delivery).await
     }
 
-    pub(super) async fn retry(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
-        self.inner.hints.retry(delivery, after).await
+    pub(super) async fn nak(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
+        self.inner.queue.nak(delivery, after).await
     }
 
-    pub(super) async fn touch(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
-        self.inner.hints.touch(delivery).await
+    pub(super) async fn extend(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
+        self.inner.queue.extend(delivery).await
     }
 
     pub(super) async fn depth(&self, route: &str) -> Result<u64, QueueError> {
-        self.inner.hints.depth(route).await
+        self.inner.queue.depth(route).await
     }
 }

@@ -52,12 +52,12 @@ pub(super) struct WorkQueue {
 }
 
 /// The stage of a work item: waiting for its time, or ready.
-enum HintStage {
+enum ItemStage {
     Scheduled,
     Ready,
 }
 
-impl HintStage {
+impl ItemStage {
     fn token(&self) -> &'static str {
         match self {
             Self::Scheduled => "at",
@@ -73,8 +73,8 @@ impl WorkQueue {
 
     /// Returns the subject of a work item. The id is one token, so that the filters of a route and of a
     /// longer route never overlap; a work queue refuses overlapping consumers.
-    fn subject(&self, place: &HintStage, route: &str, id: &str) -> String {
-        format!("{}{}.{route}.{id}", self.streams.hints(), place.token())
+    fn subject(&self, place: &ItemStage, route: &str, id: &str) -> String {
+        format!("{}{}.{route}.{id}", self.streams.queue_prefix(), place.token())
     }
 
     /// Returns the name of a route's consumer. A name is one token of at most 255 characters, so a long route
@@ -93,7 +93,7 @@ impl WorkQueue {
             return Err(QueueError::Invalid);
         }
         let id = SubjectToken::new(&push.id);
-        let mut subject = self.subject(&HintStage::Ready, &push.route, id.as_str());
+        let mut subject = self.subject(&ItemStage::Ready, &push.route, id.as_str());
         let mut headers = HeaderMap::new();
         headers.insert(headers::ID, push.id.as_str());
         if let Some(delay) = push.not_before.filter(|delay| !delay.is_zero()) {
@@ -101,7 +101,7 @@ impl WorkQueue {
             headers.insert(NATS_SCHEDULE_TARGET, subject);
             // a schedule replaces an earlier one on its subject, so each work item has a subject of its own
             let own = format!("{id}-{}", uuid::Uuid::new_v4().simple());
-            subject = self.subject(&HintStage::Scheduled, &push.route, &own);
+            subject = self.subject(&ItemStage::Scheduled, &push.route, &own);
         }
         let deadline = Instant::now() + self.data.timing.operation;
         let subject = Subject::from(subject);
@@ -132,8 +132,8 @@ impl WorkQueue {
         let until = Instant::now() + wait;
         loop {
             self.ensure_consumer(route).await?;
-            let hints = match self.fetch(route, free_slots, until).await {
-                Ok(hints) => hints,
+            let items = match self.fetch(route, free_slots, until).await {
+                Ok(items) => items,
                 Err(RequestFailure::NoResponder) => {
                     self.forget(route);
                     Vec::new()
@@ -141,8 +141,8 @@ impl WorkQueue {
                 Err(_) => return Err(QueueError::Down),
             };
             // an early empty reply: other pulls took the work items, or the consumer moved to another server
-            if !hints.is_empty() || Instant::now() >= until {
-                return Ok(hints);
+            if !items.is_empty() || Instant::now() >= until {
+                return Ok(items);
             }
             tokio::time::sleep(jitter(PAUSE)).await;
         }
@@ -170,28 +170,28 @@ impl WorkQueue {
         let (mut messages, inbox) = self.data.inbox().await?;
         let operation = self.data.timing.operation;
         self.data.send(subject, Some(inbox), None, request.to_string().into(), operation).await?;
-        let mut hints = Vec::new();
+        let mut items = Vec::new();
         let mut deadline = Instant::now() + remaining + operation;
-        while hints.len() < free_slots {
+        while items.len() < free_slots {
             let raw = tokio::select! {
                 raw = timeout(deadline.saturating_duration_since(Instant::now()), messages.next()) => raw,
                 _ = link.wait_for(|link| *link != generation) => Ok(None),
             };
             let Ok(Some(raw)) = raw else {
-                return if hints.is_empty() { Err(RequestFailure::Lost) } else { Ok(hints) };
+                return if items.is_empty() { Err(RequestFailure::Lost) } else { Ok(items) };
             };
             match raw.status.map(|status| status.as_u16()) {
-                None => hints.extend(delivery(raw)),
+                None => items.extend(delivery(raw)),
                 Some(100) => {}
                 Some(503) => return Err(RequestFailure::NoResponder),
                 Some(_) => break,
             }
-            if !hints.is_empty() {
+            if !items.is_empty() {
                 // the other work items, or the end of the request, follow at once
                 deadline = Instant::now() + self.data.timing.publish * 2;
             }
         }
-        Ok(hints)
+        Ok(items)
     }
 
     async fn ensure_consumer(&self, route: &str) -> Result<(), QueueError> {
@@ -199,7 +199,7 @@ impl WorkQueue {
             return Ok(());
         }
         let (stream, name) = (self.streams.jobs(), Self::consumer(route));
-        let filter = self.subject(&HintStage::Ready, route, "*");
+        let filter = self.subject(&ItemStage::Ready, route, "*");
         let config = json!({
             "durable_name": name,
             "name": name,
@@ -238,22 +238,22 @@ impl WorkQueue {
         self.lock().remove(route);
     }
 
-    pub(super) async fn done(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
+    pub(super) async fn ack(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
         self.acknowledge(delivery, "+ACK".into()).await
     }
 
-    pub(super) async fn retry(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
+    pub(super) async fn nak(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
         let nak = format!("-NAK {}", json!({ "delay": nanos(after) }));
         self.acknowledge(delivery, nak.into()).await
     }
 
-    pub(super) async fn touch(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
+    pub(super) async fn extend(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
         self.acknowledge(delivery, "+WPI".into()).await
     }
 
     /// Sends an acknowledgement and waits until the server confirms it.
     async fn acknowledge(&self, delivery: &QueueMessage, what: Bytes) -> Result<(), QueueError> {
-        match self.data.ask(delivery.receipt.clone(), None, what, self.data.timing.operation).await {
+        match self.data.request(delivery.receipt.clone(), None, what, self.data.timing.operation).await {
             Ok(_) => Ok(()),
             Err(RequestFailure::NotSent | RequestFailure::NoResponder) => Err(QueueError::Down),
             Err(RequestFailure::TooLarge | RequestFailure::Lost | RequestFailure::Silence) => {
@@ -268,13 +268,14 @@ impl WorkQueue {
         if !is_key(route) {
             return Err(QueueError::Invalid);
         }
-        let filter = format!("{}*.{route}.*", self.streams.hints());
+        let filter = format!("{}*.{route}.*", self.streams.queue_prefix());
         let request = json!({ "next_by_subj": filter, "seq": 1, "batch": 1 });
         let subject = format!("$JS.API.DIRECT.GET.{}", self.streams.jobs());
         let operation = self.data.timing.operation;
         let deadline = Instant::now() + operation;
         loop {
-            let messages = self.data.ask_stream(subject.clone(), request.to_string().into(), operation).await;
+            let messages =
+                self.data.request_stream(subject.clone(), request.to_string().into(), operation).await;
             let mut messages = messages.map_err(|_| QueueError::Down)?;
             let within = deadline.saturating_duration_since(Instant::now());
             let raw = timeout(within, messages.recv()).await.ok().flatten().ok_or(QueueError::Down)?;

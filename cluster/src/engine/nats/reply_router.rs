@@ -79,7 +79,7 @@ impl Table {
 pub(super) struct PendingReply<'a> {
     router: &'a Router,
     token: u64,
-    answer: oneshot::Receiver<Raw>,
+    reply: oneshot::Receiver<Raw>,
 }
 
 impl PendingReply<'_> {
@@ -89,8 +89,8 @@ impl PendingReply<'_> {
     }
 
     /// Waits for the reply. Returns `None` when the connection was lost or the deadline expired.
-    pub(super) async fn answer(&mut self) -> Option<Raw> {
-        (&mut self.answer).await.ok()
+    pub(super) async fn reply(&mut self) -> Option<Raw> {
+        (&mut self.reply).await.ok()
     }
 }
 
@@ -131,16 +131,16 @@ impl Router {
     }
 
     /// Registers a waiter from now until `until`. Returns the reply subject.
-    pub(super) fn expect(&self, waiter: RouterWaiter, until: Instant) -> String {
+    pub(super) fn register(&self, waiter: RouterWaiter, until: Instant) -> String {
         let token = self.lock().insert(waiter, until);
         self.subject(token)
     }
 
     /// Registers a waiter for one reply, until `until` or until the returned value is dropped.
     pub(super) fn place(&self, until: Instant) -> PendingReply<'_> {
-        let (sender, answer) = oneshot::channel();
+        let (sender, reply) = oneshot::channel();
         let token = self.lock().insert(RouterWaiter::One(sender), until);
-        PendingReply { router: self, token, answer }
+        PendingReply { router: self, token, reply }
     }
 
     /// Drops all waiters after the connection was lost, so that they fail now instead of at their deadlines.
@@ -167,7 +167,7 @@ impl Router {
                     let mut table = self.lock();
                     for message in messages {
                         if !table.deliver(message) {
-                            tracing::trace!("an answer came after its deadline");
+                            tracing::trace!("a reply came after its deadline");
                         }
                     }
                 }
@@ -181,7 +181,7 @@ impl Router {
 mod tests {
     use super::*;
 
-    fn answer(subject: &str) -> Raw {
+    fn reply(subject: &str) -> Raw {
         Raw {
             subject: subject.into(),
             reply: None,
@@ -198,13 +198,13 @@ mod tests {
         let router = Router::new("r".to_owned());
         let now = Instant::now();
         for _ in 0..1000 {
-            router.expect(RouterWaiter::One(oneshot::channel().0), now + Duration::from_secs(1));
+            router.register(RouterWaiter::One(oneshot::channel().0), now + Duration::from_secs(1));
         }
-        let lasting = router.expect(RouterWaiter::One(oneshot::channel().0), now + Duration::from_secs(9));
+        let lasting = router.register(RouterWaiter::One(oneshot::channel().0), now + Duration::from_secs(9));
         assert_eq!(router.waiting(), 1001);
         router.lock().sweep(now + Duration::from_secs(2));
         assert_eq!(router.waiting(), 1);
-        assert!(router.lock().deliver(answer(&lasting)));
+        assert!(router.lock().deliver(reply(&lasting)));
         assert_eq!(router.waiting(), 0);
     }
 
@@ -212,15 +212,15 @@ mod tests {
     fn an_answer_reaches_only_the_one_who_asked() {
         let router = Router::new("r".to_owned());
         let until = Instant::now() + Duration::from_secs(9);
-        let (first, mut first_answer) = oneshot::channel();
-        let (second, mut second_answer) = oneshot::channel();
-        router.expect(RouterWaiter::One(first), until);
-        let subject = router.expect(RouterWaiter::One(second), until);
-        assert!(router.lock().deliver(answer(&subject)));
-        assert!(second_answer.try_recv().is_ok());
-        assert!(first_answer.try_recv().is_err());
-        assert!(!router.lock().deliver(answer(&subject)), "nobody waits for a second answer");
-        assert!(!router.lock().deliver(answer("r.not-a-token")));
+        let (first, mut first_reply) = oneshot::channel();
+        let (second, mut second_reply) = oneshot::channel();
+        router.register(RouterWaiter::One(first), until);
+        let subject = router.register(RouterWaiter::One(second), until);
+        assert!(router.lock().deliver(reply(&subject)));
+        assert!(second_reply.try_recv().is_ok());
+        assert!(first_reply.try_recv().is_err());
+        assert!(!router.lock().deliver(reply(&subject)), "no waiter for a second reply");
+        assert!(!router.lock().deliver(reply("r.not-a-token")));
     }
 
     #[test]
@@ -233,9 +233,9 @@ mod tests {
     #[tokio::test]
     async fn whoever_waits_learns_at_once_that_the_connection_was_lost() {
         let router = Router::new("r".to_owned());
-        let (sender, answer) = oneshot::channel();
-        router.expect(RouterWaiter::One(sender), Instant::now() + Duration::from_secs(9));
+        let (sender, reply) = oneshot::channel();
+        router.register(RouterWaiter::One(sender), Instant::now() + Duration::from_secs(9));
         router.abandon();
-        assert!(answer.await.is_err());
+        assert!(reply.await.is_err());
     }
 }

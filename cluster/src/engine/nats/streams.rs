@@ -28,7 +28,7 @@ const MAX_CONSUMERS: u32 = 2000;
 pub(super) struct Streams {
     cluster: SubjectToken,
     /// The prefix of the subjects of all work items.
-    hints: String,
+    queue_prefix: String,
     replicas: usize,
 }
 
@@ -48,8 +48,8 @@ pub(super) struct StreamState {
 
 impl Streams {
     pub(super) fn new(cluster: &str, replicas: usize) -> Self {
-        let hints = format!("{}.", Subjects::new(cluster).queue());
-        Self { cluster: SubjectToken::new(cluster), hints, replicas }
+        let queue_prefix = format!("{}.", Subjects::new(cluster).queue());
+        Self { cluster: SubjectToken::new(cluster), queue_prefix, replicas }
     }
 
     /// Returns the name of a bucket's stream.
@@ -73,8 +73,8 @@ impl Streams {
     }
 
     /// Returns the prefix of the subjects of all work items.
-    pub(super) fn hints(&self) -> &str {
-        &self.hints
+    pub(super) fn queue_prefix(&self) -> &str {
+        &self.queue_prefix
     }
 
     fn bucket_config(&self, bucket: Bucket) -> (String, Value) {
@@ -102,7 +102,7 @@ impl Streams {
         let name = self.jobs();
         let config = json!({
             "name": name,
-            "subjects": [format!("{}>", self.hints())],
+            "subjects": [format!("{}>", self.queue_prefix())],
             "storage": "file",
             "num_replicas": self.replicas,
             "retention": "workqueue",
@@ -135,7 +135,7 @@ impl Streams {
                     JetStreamFailure::Refusal(refusal) => {
                         matches!(refusal.code, 429 | 503) && refusal.err_code != 10076
                     }
-                    JetStreamFailure::Failure(_) | JetStreamFailure::Nonsense => true,
+                    JetStreamFailure::Failure(_) | JetStreamFailure::InvalidResponse => true,
                 };
                 if !passes || Instant::now() >= deadline {
                     return Err(describe(&name, error));
@@ -158,7 +158,7 @@ impl Streams {
 }
 
 /// Creates missing streams after every reconnect, because NATS may have lost its data.
-pub(super) async fn keep(streams: Streams, control: NatsConnection) {
+pub(super) async fn maintain(streams: Streams, control: NatsConnection) {
     let mut link = control.link.clone();
     let mut seen = *link.borrow_and_update();
     while let Ok(now) = link.wait_for(|link| *link != seen).await.map(|link| *link) {
@@ -196,10 +196,11 @@ fn describe(stream: &str, error: JetStreamFailure) -> String {
     match error {
         JetStreamFailure::Refusal(refusal) => format!("stream {stream}: {}", refusal.description),
         JetStreamFailure::Failure(RequestFailure::NoResponder | RequestFailure::Silence) => {
-            "JetStream does not answer: is it enabled, and does its cluster have a leader?".to_owned()
+            "JetStream does not respond: check that it is enabled and that its cluster has a leader"
+                .to_owned()
         }
         JetStreamFailure::Failure(failure) => format!("stream {stream}: {failure:?}"),
-        JetStreamFailure::Nonsense => format!("stream {stream}: an answer that is not one"),
+        JetStreamFailure::InvalidResponse => format!("stream {stream}: invalid response"),
     }
 }
 

@@ -5,7 +5,7 @@
 //! Avoids: the ordered consumer of async-nats resumes after the last sequence, so it misses deletions with expired
 //! delete markers, waits for ever behind a stream that was lost and restored, and is restarted endlessly when
 //! flow-control messages are dropped; up to 0.49 it did not resume after a restart (nats.rs#1596). The number of
-//! pending messages that the server reports can be wrong (nats-server#4824). Here every doubt (a gap in the
+//! pending messages that the server reports can be wrong (nats-server#4824). Here every possible loss (a gap in the
 //! consumer's sequence, missed heartbeats, a new generation of the link) ends the consumer. The next consumer
 //! yields everything again, and only the difference is passed on.
 
@@ -42,9 +42,9 @@ pub(super) struct WatchTask {
 /// The reason for leaving a consumer.
 enum WatchEnd {
     /// The watch was dropped, or the engine was dropped.
-    Over,
+    Closed,
     /// Messages may be missing: restart with a new consumer.
-    Doubt(&'static str),
+    Resync(&'static str),
 }
 
 /// A consumer, and the last consumer sequence that was received.
@@ -65,8 +65,8 @@ impl WatchTask {
         loop {
             let Err(end) = self.follow().await;
             match end {
-                WatchEnd::Over => break,
-                WatchEnd::Doubt(why) => {
+                WatchEnd::Closed => break,
+                WatchEnd::Resync(why) => {
                     tracing::debug!(why, bucket = self.store.bucket.name(), "a watch starts again");
                     // a random pause, so that the watches of a cluster do not all restart at once
                     tokio::time::sleep(jitter(self.store.control.timing.nats_reconnect)).await;
@@ -81,27 +81,27 @@ impl WatchTask {
         self.store.control.timing.nats_ping / 2
     }
 
-    /// Runs one consumer from its creation to the first doubt.
+    /// Runs one consumer from its creation to the first possible loss.
     async fn follow(&mut self) -> Result<Infallible, WatchEnd> {
         let mut link = self.store.control.link.clone();
         let watcher = self.watcher.clone();
         let up = tokio::select! {
             up = link.wait_for(|link| matches!(link, ConnectionState::Up { .. })) => up.map(|link| *link),
-            () = watcher.closed() => return Err(WatchEnd::Over),
+            () = watcher.closed() => return Err(WatchEnd::Closed),
         };
-        let generation = up.map_err(|_| WatchEnd::Over)?;
+        let generation = up.map_err(|_| WatchEnd::Closed)?;
         let info = self.store.streams.ensure_bucket(&self.store.control, self.store.bucket).await;
-        let info = info.map_err(|_| WatchEnd::Doubt("no leader"))?;
+        let info = info.map_err(|_| WatchEnd::Resync("no leader"))?;
         self.held.restart(&Origin { created: info.created, last_seq: info.state.last_seq });
 
         let mut consumer = self.create().await?;
         let end = tokio::select! {
             end = self.read(&mut consumer) => end,
             changed = link.wait_for(|link| *link != generation) => Err(match changed {
-                Ok(_) => WatchEnd::Doubt("the link changed"),
-                Err(_) => WatchEnd::Over,
+                Ok(_) => WatchEnd::Resync("the link changed"),
+                Err(_) => WatchEnd::Closed,
             }),
-            () = watcher.closed() => Err(WatchEnd::Over),
+            () = watcher.closed() => Err(WatchEnd::Closed),
         };
         self.remove(consumer);
         end
@@ -116,7 +116,7 @@ impl WatchTask {
         let control = &self.store.control;
         let (stream, name) = (self.store.stream(), uuid::Uuid::new_v4().simple().to_string());
         let filter = self.store.subject(&format!("{}>", self.prefix));
-        let (messages, deliver) = control.inbox().await.map_err(|_| WatchEnd::Doubt("no subscription"))?;
+        let (messages, deliver) = control.inbox().await.map_err(|_| WatchEnd::Resync("no subscription"))?;
         let config = json!({
             "name": name,
             "deliver_subject": deliver,
@@ -139,7 +139,7 @@ impl WatchTask {
             Ok(created) => Ok(Consumer { name, messages, last: 0, through: created.num_pending == 0 }),
             Err(error) => {
                 tracing::warn!(?error, stream, "a watch has no consumer");
-                Err(WatchEnd::Doubt("no consumer"))
+                Err(WatchEnd::Resync("no consumer"))
             }
         }
     }
@@ -160,14 +160,14 @@ impl WatchTask {
         if consumer.through {
             self.settle().await?;
         }
-        let patience = self.heartbeat_period() * MISSED_HEARTBEATS;
+        let heartbeat_timeout = self.heartbeat_period() * MISSED_HEARTBEATS;
         loop {
-            let raw = timeout(patience, consumer.messages.next()).await;
-            let raw = raw.map_err(|_| WatchEnd::Doubt("no heartbeat"))?.ok_or(WatchEnd::Over)?;
+            let raw = timeout(heartbeat_timeout, consumer.messages.next()).await;
+            let raw = raw.map_err(|_| WatchEnd::Resync("no heartbeat"))?.ok_or(WatchEnd::Closed)?;
             let caught_up = match raw.status.map(|status| status.as_u16()) {
                 None => self.take(consumer, raw)?,
                 Some(100) => self.heartbeat(consumer, raw).await?,
-                Some(_) => return Err(WatchEnd::Doubt("the consumer is gone")),
+                Some(_) => return Err(WatchEnd::Resync("the consumer is gone")),
             };
             if caught_up && !std::mem::replace(&mut consumer.through, true) {
                 self.settle().await?;
@@ -178,19 +178,19 @@ impl WatchTask {
     /// Applies an entry or a delete marker. Returns whether it is the last one for now.
     fn take(&mut self, consumer: &mut Consumer, raw: Raw) -> Result<bool, WatchEnd> {
         let delivered =
-            raw.reply.as_deref().and_then(Delivered::parse).ok_or(WatchEnd::Doubt("no sequence"))?;
+            raw.reply.as_deref().and_then(Delivered::parse).ok_or(WatchEnd::Resync("no sequence"))?;
         if delivered.consumer_seq != consumer.last + 1 {
-            return Err(WatchEnd::Doubt("a gap"));
+            return Err(WatchEnd::Resync("a gap"));
         }
         consumer.last = delivered.consumer_seq;
         let keys = self.store.streams.keys(self.store.bucket);
-        let key = raw.subject.strip_prefix(&keys).ok_or(WatchEnd::Doubt("a foreign subject"))?.to_owned();
+        let key = raw.subject.strip_prefix(&keys).ok_or(WatchEnd::Resync("a foreign subject"))?.to_owned();
         let map = raw.headers.unwrap_or_default();
         let event = match StoredEntry::new(key.clone(), delivered.stream_seq, &map, raw.payload) {
             StoredEntry::Entry(entry) => self.held.put(entry),
             StoredEntry::Marker { seq, marker } => self.held.delete(&key, seq, marker),
         };
-        self.tell(event)?;
+        self.notify(event)?;
         Ok(delivered.pending == 0)
     }
 
@@ -203,14 +203,14 @@ impl WatchTask {
         let is_flow_control = flow_control.is_some();
         if let Some(subject) = flow_control.or(stalled) {
             let within = self.store.control.timing.operation;
-            let answered = self.store.control.send(subject, None, None, Default::default(), within).await;
-            answered.map_err(|_| WatchEnd::Doubt("flow control unanswered"))?;
+            let sent = self.store.control.send(subject, None, None, Default::default(), within).await;
+            sent.map_err(|_| WatchEnd::Resync("flow control message not sent"))?;
         }
         if is_flow_control {
             return Ok(false);
         }
         match headers::number(&map, &NATS_LAST_CONSUMER) {
-            Some(last) if last != consumer.last => Err(WatchEnd::Doubt("a gap before a heartbeat")),
+            Some(last) if last != consumer.last => Err(WatchEnd::Resync("a gap before a heartbeat")),
             // a heartbeat means that nothing is left to deliver; the pending count of a message may be
             // inaccurate
             _ => Ok(true),
@@ -222,7 +222,7 @@ impl WatchTask {
     async fn settle(&mut self) -> Result<(), WatchEnd> {
         for key in self.held.unseen() {
             let stored = self.store.latest(&key, self.store.deadline()).await;
-            let event = match stored.map_err(|_| WatchEnd::Doubt("no leader"))? {
+            let event = match stored.map_err(|_| WatchEnd::Resync("no leader"))? {
                 Some(StoredEntry::Entry(mut entry)) => {
                     if self.mode == WatchMode::Meta {
                         entry.value.clear();
@@ -232,15 +232,15 @@ impl WatchTask {
                 Some(StoredEntry::Marker { seq, marker }) => self.held.delete(&key, seq, marker),
                 None => self.held.forget(&key),
             };
-            self.tell(event)?;
+            self.notify(event)?;
         }
         let live = self.held.live();
-        self.tell(live)
+        self.notify(live)
     }
 
-    fn tell(&self, event: Option<WatchEvent>) -> Result<(), WatchEnd> {
+    fn notify(&self, event: Option<WatchEvent>) -> Result<(), WatchEnd> {
         match event {
-            Some(event) => self.watcher.send(event).map_err(|_| WatchEnd::Over),
+            Some(event) => self.watcher.send(event).map_err(|_| WatchEnd::Closed),
             None => Ok(()),
         }
     }

@@ -93,7 +93,7 @@ impl World {
         let mut rate = |step: u16, steps| step * dice.below(steps) as u16;
         let (unknown, down, blind) = (rate(60, 8), rate(40, 6), rate(20, 6));
         let blind = Some((Bucket::Jobs, blind));
-        let faults = Faults { unknown, down, untold: 200, blind, ..Faults::default() };
+        let faults = Faults { unknown, down, hidden_conflict: 200, blind, ..Faults::default() };
         let faults = match conditions {
             Conditions { faults: false, .. } => Faults::default(),
             // rates at which a claim often arrives late and the read that would resolve it often fails

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::{Lifetimes, PageRow, RegistryEvent, news};
+use super::super::{Lifetimes, PageRow, RegistryEvent, to_event};
 use super::*;
 use crate::engine::{Engine, Memory, Watch, WatchMode};
 use crate::id::{Address, NodeNumber};
@@ -41,7 +41,7 @@ enum Step {
     /// A page takes its next step.
     Advance { page: usize },
     /// A node receives this number of rows.
-    Hear { node: usize, events: usize },
+    Receive { node: usize, events: usize },
     /// A page at that node logs in.
     LogIn { node: usize },
 }
@@ -82,10 +82,10 @@ async fn advance(nodes: &[Node], page: &mut Page) {
     };
 }
 
-fn hear(nodes: &mut [Node], node: usize, events: usize, pages: &mut [Page]) {
+fn receive(nodes: &mut [Node], node: usize, events: usize, pages: &mut [Page]) {
     for _ in 0..events {
         let Some(event) = nodes[node].rows.try_next() else { return };
-        let Some(RegistryEvent::Owned(connection, user)) = news(&event) else { continue };
+        let Some(RegistryEvent::Owned(connection, user)) = to_event(&event) else { continue };
         assert_eq!(connection, Key::from_bits(CONNECTION));
         let own = pages.iter_mut().filter(|page| page.node == node);
         for page in own.filter(|page| matches!(page.phase, Phase::Counted | Phase::Inside)) {
@@ -113,7 +113,7 @@ async fn play(steps: Vec<Step>) {
     for step in steps {
         match step {
             Step::Advance { page } => advance(&nodes, &mut pages[page]).await,
-            Step::Hear { node, events } => hear(&mut nodes, node, events, &mut pages),
+            Step::Receive { node, events } => receive(&mut nodes, node, events, &mut pages),
             Step::LogIn { node } => {
                 let (registry, user) = (&nodes[node].registry, format!("user {node}"));
                 let owned = registry.claim_connection(Key::from_bits(CONNECTION), &user, KEPT).await.unwrap();
@@ -127,7 +127,7 @@ async fn play(steps: Vec<Step>) {
         }
     }
     for node in 0..nodes.len() {
-        hear(&mut nodes, node, usize::MAX, &mut pages);
+        receive(&mut nodes, node, usize::MAX, &mut pages);
     }
     assert!(owners.windows(2).all(|two| two[0] == two[1]), "one owner: {owners:?}");
     for page in pages.iter().filter(|page| page.phase == Phase::Inside) {
@@ -138,7 +138,7 @@ async fn play(steps: Vec<Step>) {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0usize..4).prop_map(|page| Step::Advance { page }),
-        3 => (0usize..2, 1usize..4).prop_map(|(node, events)| Step::Hear { node, events }),
+        3 => (0usize..2, 1usize..4).prop_map(|(node, events)| Step::Receive { node, events }),
         1 => (0usize..2).prop_map(|node| Step::LogIn { node }),
     ]
 }

@@ -56,15 +56,15 @@ fn a_lane_gains_by_what_it_did_not_have_and_the_base_never_does() {
     let first = RolloutSpec::unwritten("p");
     assert_eq!(gains(&first, lanes(&[("canary", 0.0)])), [""; 0]);
     assert_eq!(gains(&first, lanes(&[("canary", 10.0), ("beta", 5.0)])), ["canary", "beta"]);
-    let standing = document(&[("canary", 10.0)]);
+    let before = document(&[("canary", 10.0)]);
     for fewer in [lanes(&[("canary", 10.0)]), lanes(&[("canary", 1.0)]), lanes(&[]), RolloutUpdate::default()]
     {
-        assert_eq!(gains(&standing, fewer), [""; 0]);
+        assert_eq!(gains(&before, fewer), [""; 0]);
     }
     let swapped = RolloutUpdate { base: Some("canary".into()), ..lanes(&[("stable", 90.0)]) };
-    assert_eq!(gains(&standing, swapped), [""; 0], "the former base keeps what it had");
+    assert_eq!(gains(&before, swapped), [""; 0], "the former base keeps what it had");
     let more = RolloutUpdate { base: Some("canary".into()), ..lanes(&[("stable", 90.01)]) };
-    assert_eq!(gains(&standing, more), ["stable"]);
+    assert_eq!(gains(&before, more), ["stable"]);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn what_no_split_can_be_is_refused() {
     );
     assert_eq!(
         refused(lanes(&[("a", 60.0), ("b", 60.0)])).to_string(),
-        "the weights come to 120%, over 100%"
+        "the weights add up to 120%, above 100%"
     );
 }
 
@@ -153,8 +153,9 @@ proptest! {
     ) {
         let percent = |weight: u16| f64::from(weight);
         let before = document(&[("a", percent(before.0)), ("b", percent(before.1))]);
-        let wish: Vec<_> = wanted.iter().map(|(name, weight)| (["a", "b", "c"][*name], percent(*weight))).collect();
-        if let Ok(after) = revise(&before, lanes(&wish)) {
+        let wanted_lanes: Vec<_> =
+            wanted.iter().map(|(name, weight)| (["a", "b", "c"][*name], percent(*weight))).collect();
+        if let Ok(after) = revise(&before, lanes(&wanted_lanes)) {
             let weight = |document: &RolloutSpec, name: &str| {
                 document.lanes.iter().find(|lane| lane.name == name).map_or(Weight::default(), |lane| lane.weight)
             };

@@ -38,35 +38,35 @@ pub(super) enum FeedCommand {
 }
 
 /// The result of a read: the key, the number of the read, and the version.
-type Answer = (String, u64, Found);
+type ReadResult = (String, u64, Found);
 
 /// The feed of one process.
 pub(super) struct TreeFeed {
     store: Kv,
-    wishes: mpsc::UnboundedReceiver<FeedCommand>,
+    commands: mpsc::UnboundedReceiver<FeedCommand>,
 }
 
 impl TreeFeed {
     /// Creates a feed that follows the trees of `store` on command.
-    pub(super) fn new(store: Kv, wishes: mpsc::UnboundedReceiver<FeedCommand>) -> Self {
-        Self { store, wishes }
+    pub(super) fn new(store: Kv, commands: mpsc::UnboundedReceiver<FeedCommand>) -> Self {
+        Self { store, commands }
     }
 
     /// Shows each change of a tree to `observe`, and notifies followers; ends only when the engine is gone. A process without followers opens no watch, because
     /// receiving a change costs about as much as writing it.
-    pub(super) async fn run(mut self, observe: impl Fn(&WatchEvent), tell: impl FnMut(TreeNotification)) {
+    pub(super) async fn run(mut self, observe: impl Fn(&WatchEvent), notify: impl FnMut(TreeNotification)) {
         let mut followers = Subscriptions::default();
         let first = loop {
-            match self.wishes.recv().await {
+            match self.commands.recv().await {
                 None => return,
-                Some(wish) => match grant(&mut followers, wish) {
+                Some(command) => match execute(&mut followers, command) {
                     actions if actions.is_empty() => {}
                     actions => break actions,
                 },
             }
         };
         if let Some(watch) = self.watch().await {
-            self.follow(watch, followers, first, observe, tell).await;
+            self.follow(watch, followers, first, observe, notify).await;
         }
     }
 
@@ -89,14 +89,14 @@ impl TreeFeed {
         mut followers: Subscriptions,
         mut actions: Vec<Action>,
         observe: impl Fn(&WatchEvent),
-        mut tell: impl FnMut(TreeNotification),
+        mut notify: impl FnMut(TreeNotification),
     ) {
         let mut readings = FuturesUnordered::new();
         let slots = Arc::new(Semaphore::new(READINGS));
         loop {
             for action in actions {
                 match action {
-                    Action::Tell(delivery) => tell(delivery),
+                    Action::Notify(delivery) => notify(delivery),
                     Action::Read { key, number } => {
                         readings.push(read(self.store.clone(), slots.clone(), key, number));
                     }
@@ -106,18 +106,18 @@ impl TreeFeed {
                 // in this order, so that a follower receives nothing that was written after it left, and a steady
                 // stream of changes does not delay a snapshot
                 biased;
-                wish = self.wishes.recv() => match wish {
-                    Some(wish) => grant(&mut followers, wish),
+                command = self.commands.recv() => match command {
+                    Some(command) => execute(&mut followers, command),
                     None => return,
                 },
-                Some(answer) = readings.next() => {
-                    let (key, number, found): Answer = answer;
+                Some(result) = readings.next() => {
+                    let (key, number, found): ReadResult = result;
                     followers.found(&key, number, found)
                 }
                 event = watch.next() => match event {
                     Some(event) => {
                         observe(&event);
-                        heard(&mut followers, event)
+                        on_event(&mut followers, event)
                     }
                     None => return,
                 },
@@ -126,16 +126,16 @@ impl TreeFeed {
     }
 }
 
-fn heard(followers: &mut Subscriptions, event: WatchEvent) -> Vec<Action> {
+fn on_event(followers: &mut Subscriptions, event: WatchEvent) -> Vec<Action> {
     match event {
         WatchEvent::Live => Vec::new(),
-        WatchEvent::Put(entry) => followers.heard(&entry),
-        WatchEvent::Delete { key, .. } => followers.gone(&key),
+        WatchEvent::Put(entry) => followers.on_entry(&entry),
+        WatchEvent::Delete { key, .. } => followers.on_delete(&key),
     }
 }
 
-fn grant(followers: &mut Subscriptions, wish: FeedCommand) -> Vec<Action> {
-    match wish {
+fn execute(followers: &mut Subscriptions, command: FeedCommand) -> Vec<Action> {
+    match command {
         FeedCommand::Follow(owner, path, who, seen) => return followers.follow(owner, path, who, seen),
         FeedCommand::Unfollow(owner, path, who) => followers.unfollow(&owner, &path, who),
         FeedCommand::Leave(who) => followers.leave(who),
@@ -144,7 +144,7 @@ fn grant(followers: &mut Subscriptions, wish: FeedCommand) -> Vec<Action> {
 }
 
 /// Reads a tree and retries until the engine responds.
-async fn read(store: Kv, slots: Arc<Semaphore>, key: String, number: u64) -> Answer {
+async fn read(store: Kv, slots: Arc<Semaphore>, key: String, number: u64) -> ReadResult {
     // the semaphore is never closed; without a slot there would only be one more concurrent read
     let _slot = slots.acquire().await.ok();
     loop {

@@ -33,7 +33,7 @@ pub(in crate::state) enum Action {
         number: u64,
     },
     /// Notifies followers.
-    Tell(TreeNotification),
+    Notify(TreeNotification),
 }
 
 /// The state that the followers have received; revision 0 is a tree that does not exist.
@@ -55,7 +55,7 @@ impl Replica {
 struct SnapshotRead {
     number: u64,
     newest: u64,
-    doubt: bool,
+    outdated: bool,
 }
 
 /// The followers of one path.
@@ -70,7 +70,7 @@ struct Group {
 }
 
 impl Group {
-    fn everybody(&mut self) -> Arc<[Key]> {
+    fn all_members(&mut self) -> Arc<[Key]> {
         self.shared.get_or_insert_with(|| self.members.iter().copied().collect()).clone()
     }
 
@@ -111,14 +111,14 @@ pub(super) struct TreeReplica {
     replica: Option<Replica>,
     reading: Option<SnapshotRead>,
     /// Last revision that the feed delivered.
-    heard: u64,
+    last_rev: u64,
     groups: BTreeMap<Path, Group>,
 }
 
 impl TreeReplica {
     pub(super) fn new(owner: Entity) -> Self {
         let (key, groups) = (owner.tree_key(), BTreeMap::new());
-        Self { key, owner, replica: None, reading: None, heard: 0, groups }
+        Self { key, owner, replica: None, reading: None, last_rev: 0, groups }
     }
 
     /// Adds a follower of a path that has seen the tree at revision `seen`, 0 for none. An existing follower receives
@@ -128,15 +128,15 @@ impl TreeReplica {
         let group = self.groups.entry(path.clone()).or_default();
         if let Some(replica) = self.replica.as_ref().filter(|replica| replica.rev >= seen) {
             group.join(who);
-            let news = replica.value(&path);
+            let update = replica.value(&path);
             let owner = self.owner.clone();
-            return vec![Action::Tell(TreeNotification { owner, path, to: Arc::new([who]), news })];
+            return vec![Action::Notify(TreeNotification { owner, path, to: Arc::new([who]), update })];
         }
         match &mut self.reading {
             Some(reading) if seen == 0 => group.wait(who, reading.number),
             // the read may have begun before the revision that was seen, so another one follows
             Some(reading) => {
-                reading.doubt = true;
+                reading.outdated = true;
                 group.wait(who, *numbers + 1);
             }
             None => group.wait(who, *numbers + 1),
@@ -145,7 +145,7 @@ impl TreeReplica {
     }
 
     /// Removes a follower of a path. Returns `true` when the tree has no followers left.
-    pub(super) fn part(&mut self, path: &Path, who: Key) -> bool {
+    pub(super) fn remove(&mut self, path: &Path, who: Key) -> bool {
         if self.groups.get_mut(path).is_some_and(|group| group.remove(who)) {
             self.groups.remove(path);
         }
@@ -153,12 +153,12 @@ impl TreeReplica {
     }
 
     /// Processes a version from the feed.
-    pub(super) fn heard(&mut self, entry: &Entry, numbers: &mut u64) -> Vec<Action> {
+    pub(super) fn on_entry(&mut self, entry: &Entry, numbers: &mut u64) -> Vec<Action> {
         // a feed never goes back, unless the cluster has lost its data
-        let lost = entry.rev < std::mem::replace(&mut self.heard, entry.rev);
+        let lost = entry.rev < std::mem::replace(&mut self.last_rev, entry.rev);
         if let Some(reading) = &mut self.reading {
             reading.newest = entry.rev.max(reading.newest);
-            reading.doubt |= lost;
+            reading.outdated |= lost;
             return Vec::new();
         }
         let known = self.replica.as_ref().map_or(0, |replica| replica.rev);
@@ -175,10 +175,10 @@ impl TreeReplica {
     }
 
     /// Processes a deletion from the feed. The tree may have been created again meanwhile.
-    pub(super) fn gone(&mut self, numbers: &mut u64) -> Vec<Action> {
+    pub(super) fn on_delete(&mut self, numbers: &mut u64) -> Vec<Action> {
         match &mut self.reading {
             Some(reading) => {
-                reading.doubt = true;
+                reading.outdated = true;
                 Vec::new()
             }
             None if self.replica.as_ref().is_some_and(|replica| replica.rev > 0) => self.read(numbers),
@@ -196,7 +196,7 @@ impl TreeReplica {
         let mut actions = match self.replica.replace(now) {
             None => Vec::new(),
             Some(before) if before.rev == rev => Vec::new(),
-            Some(_) if rev == 0 => self.tell(|_| Some(TreeUpdate::Removed)),
+            Some(_) if rev == 0 => self.notify(|_| Some(TreeUpdate::Removed)),
             Some(before) if before.rev > rev => {
                 self.wait();
                 Vec::new()
@@ -204,7 +204,7 @@ impl TreeReplica {
             Some(before) => self.compare(&before),
         };
         actions.extend(self.snapshots(number));
-        if reading.doubt || reading.newest > rev {
+        if reading.outdated || reading.newest > rev {
             actions.extend(self.read(numbers));
         }
         actions
@@ -215,7 +215,7 @@ impl TreeReplica {
             return Vec::new();
         }
         *numbers += 1;
-        self.reading = Some(SnapshotRead { number: *numbers, newest: 0, doubt: false });
+        self.reading = Some(SnapshotRead { number: *numbers, newest: 0, outdated: false });
         vec![Action::Read { key: self.key.clone(), number: *numbers }]
     }
 
@@ -239,7 +239,7 @@ impl TreeReplica {
     }
 
     fn changed(&mut self, base: u64, revision: u64, events: &[TreeEvent]) -> Vec<Action> {
-        self.tell(|path| {
+        self.notify(|path| {
             let events = at(path, events);
             let concerns = !events.is_empty() || *path == Path::ROOT;
             concerns.then_some(TreeUpdate::Changed { base, revision, events })
@@ -255,7 +255,7 @@ impl TreeReplica {
         let actions = if length(&changes) <= now.tree.size() + INLINE_CHANGES_MAX {
             self.changed(before.rev, now.rev, &events)
         } else {
-            self.tell(|path| {
+            self.notify(|path| {
                 let unchanged = match (before.tree.get(path), now.tree.get(path)) {
                     (Some(before), Some(now)) => same(before, now),
                     (before, now) => before.is_none() && now.is_none(),
@@ -272,8 +272,8 @@ impl TreeReplica {
         let Some(replica) = &self.replica else { return Vec::new() };
         let snapshots = self.groups.iter_mut().filter_map(|(path, group)| {
             let to = group.release_waiting(number);
-            let (owner, path, news) = (self.owner.clone(), path.clone(), replica.value(path));
-            (!to.is_empty()).then_some(Action::Tell(TreeNotification { owner, path, to, news }))
+            let (owner, path, update) = (self.owner.clone(), path.clone(), replica.value(path));
+            (!to.is_empty()).then_some(Action::Notify(TreeNotification { owner, path, to, update }))
         });
         snapshots.collect()
     }
@@ -287,17 +287,17 @@ impl TreeReplica {
         }
     }
 
-    fn tell(&mut self, mut news: impl FnMut(&Path) -> Option<TreeUpdate>) -> Vec<Action> {
+    fn notify(&mut self, mut update: impl FnMut(&Path) -> Option<TreeUpdate>) -> Vec<Action> {
         let deliveries = self.groups.iter_mut().filter_map(|(path, group)| {
-            let news = news(path).filter(|_| !group.members.is_empty())?;
+            let update = update(path).filter(|_| !group.members.is_empty())?;
             Some(TreeNotification {
                 owner: self.owner.clone(),
                 path: path.clone(),
-                to: group.everybody(),
-                news,
+                to: group.all_members(),
+                update,
             })
         });
-        deliveries.map(Action::Tell).collect()
+        deliveries.map(Action::Notify).collect()
     }
 }
 

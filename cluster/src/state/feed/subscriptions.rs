@@ -32,7 +32,7 @@ impl Subscriptions {
 
     pub(in crate::state) fn unfollow(&mut self, owner: &Entity, path: &Path, who: Key) {
         let key = owner.tree_key();
-        self.part(&key, path, who);
+        self.remove_from(&key, path, who);
         if let Some(paths) = self.paths.get_mut(&who) {
             paths.remove(&(key, path.clone()));
             if paths.is_empty() {
@@ -44,18 +44,18 @@ impl Subscriptions {
     /// Removes a follower from all paths.
     pub(in crate::state) fn leave(&mut self, who: Key) {
         for (key, path) in self.paths.remove(&who).unwrap_or_default() {
-            self.part(&key, &path, who);
+            self.remove_from(&key, &path, who);
         }
     }
 
-    pub(in crate::state) fn heard(&mut self, entry: &Entry) -> Vec<Action> {
+    pub(in crate::state) fn on_entry(&mut self, entry: &Entry) -> Vec<Action> {
         let followed = self.trees.get_mut(&entry.key);
-        followed.map(|followed| followed.heard(entry, &mut self.numbers)).unwrap_or_default()
+        followed.map(|followed| followed.on_entry(entry, &mut self.numbers)).unwrap_or_default()
     }
 
-    pub(in crate::state) fn gone(&mut self, key: &str) -> Vec<Action> {
+    pub(in crate::state) fn on_delete(&mut self, key: &str) -> Vec<Action> {
         let followed = self.trees.get_mut(key);
-        followed.map(|followed| followed.gone(&mut self.numbers)).unwrap_or_default()
+        followed.map(|followed| followed.on_delete(&mut self.numbers)).unwrap_or_default()
     }
 
     pub(in crate::state) fn found(&mut self, key: &str, number: u64, found: Found) -> Vec<Action> {
@@ -63,8 +63,8 @@ impl Subscriptions {
         followed.map(|followed| followed.found(number, found, &mut self.numbers)).unwrap_or_default()
     }
 
-    fn part(&mut self, key: &str, path: &Path, who: Key) {
-        if self.trees.get_mut(key).is_some_and(|followed| followed.part(path, who)) {
+    fn remove_from(&mut self, key: &str, path: &Path, who: Key) {
+        if self.trees.get_mut(key).is_some_and(|followed| followed.remove(path, who)) {
             self.trees.remove(key);
         }
     }

@@ -22,7 +22,7 @@ pub struct TreeNotification {
     /// Followers to notify.
     pub to: Arc<[Key]>,
     /// The update.
-    pub news: TreeUpdate,
+    pub update: TreeUpdate,
 }
 
 /// An update of a path.
@@ -61,7 +61,7 @@ fn seen_from(path: &Path, event: &TreeEvent) -> Option<TreeEvent> {
     }
     let below = path.below(&event.path)?;
     let part =
-        |whole: &Option<Value>| below.iter().try_fold(whole.as_ref()?, |node, key| node.get(&**key)).cloned();
+        |root: &Option<Value>| below.iter().try_fold(root.as_ref()?, |node, key| node.get(&**key)).cloned();
     let (old, new) = (part(&event.old), part(&event.new));
     let unchanged = match (&old, &new) {
         (Some(old), Some(new)) => same(old, new),

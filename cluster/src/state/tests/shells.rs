@@ -19,7 +19,7 @@ fn ann() -> Entity {
 
 fn set(path: &str, value: Value) -> DraftWrite {
     let edit = Edit { path: path.parse().unwrap(), value: Some(value) };
-    DraftWrite { act: Operation::Edit(vec![edit]), if_revision: None, from: None }
+    DraftWrite { operation: Operation::Edit(vec![edit]), if_revision: None, from: None }
 }
 
 /// Replicas that the followers of a process have built from their notifications.
@@ -33,10 +33,10 @@ impl Replicas {
     }
 
     /// Panics on a gap or on a revision that goes back, which ends all notifications.
-    fn told(&self, delivery: &TreeNotification) {
+    fn apply(&self, delivery: &TreeNotification) {
         let mut replicas = self.0.lock().unwrap();
         for who in delivery.to.iter() {
-            match &delivery.news {
+            match &delivery.update {
                 TreeUpdate::Snapshot { revision, value } => {
                     let mut tree = Tree::default();
                     if let Some(value) = value {
@@ -62,18 +62,18 @@ impl Replicas {
 /// Starts a process with its feed.
 async fn process(engine: Engine) -> (StateStore, Replicas) {
     let (states, replicas) = (StateStore::new(&engine), Replicas::default());
-    let told = replicas.clone();
-    tokio::spawn(states.feed(move |delivery| told.told(&delivery)));
+    let followed = replicas.clone();
+    tokio::spawn(states.feed(move |delivery| followed.apply(&delivery)));
     (states, replicas)
 }
 
 async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let asking = async {
+    let waiting = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    assert!(tokio::time::timeout(Duration::from_secs(20), asking).await.is_ok(), "never happened: {what}");
+    assert!(tokio::time::timeout(Duration::from_secs(20), waiting).await.is_ok(), "never happened: {what}");
 }
 
 /// Writes distinct keys until `count` are acknowledged.
@@ -158,17 +158,17 @@ async fn the_same_whatever_the_engine_does() {
 #[tokio::test]
 async fn what_is_asked_at_once_is_one_version_and_a_stale_condition_fails_alone() {
     let (states, _) = process(Engine::Memory(Memory::new())).await;
-    let stale = DraftWrite { if_revision: Some(99), ..set("c", json!(1)) };
+    let conflict = DraftWrite { if_revision: Some(99), ..set("c", json!(1)) };
     let owner = ann();
     let first = states.write(&owner, set("a", json!(1)));
-    let (first, second, stale, third) = tokio::join!(
+    let (first, second, conflict, third) = tokio::join!(
         first,
         states.write(&owner, set("b", json!(1))),
-        states.write(&owner, stale),
+        states.write(&owner, conflict),
         states.write(&owner, set("d", json!(1))),
     );
     assert_eq!((first, second, third), (Ok(1), Ok(2), Ok(2)));
-    assert_eq!(stale, Err(StateError::Conflict { revision: 2 }));
+    assert_eq!(conflict, Err(StateError::Conflict { revision: 2 }));
     let again = states.write(&ann(), DraftWrite { if_revision: Some(2), ..set("a", json!(1)) }).await;
     assert_eq!(again, Ok(2), "the same value is no version");
     let reading = states.get(&ann(), &"#2".parse().unwrap()).await.unwrap();
@@ -178,16 +178,16 @@ async fn what_is_asked_at_once_is_one_version_and_a_stale_condition_fails_alone(
 #[tokio::test]
 async fn a_follower_hears_of_its_path_only_and_of_nothing_after_it_left() {
     let (states, replicas) = process(Engine::Memory(Memory::new())).await;
-    let (whole, part) = (Key::from_bits(1), Key::from_bits(2));
-    states.follow(ann(), Path::ROOT, whole);
+    let (root, part) = (Key::from_bits(1), Key::from_bits(2));
+    states.follow(ann(), Path::ROOT, root);
     states.follow(ann(), "a.b".parse().unwrap(), part);
     states.write(&ann(), set("a", json!({"b": {"c": 1}, "bc": 2}))).await.unwrap();
     states.write(&ann(), set("a.bc", json!(3))).await.unwrap();
-    eventually("the change arrives", async || replicas.of(whole).0 == 2).await;
+    eventually("the change arrives", async || replicas.of(root).0 == 2).await;
     assert_eq!(replicas.of(part), (1, json!({"a": {"b": {"c": 1}}})));
     states.leave(part);
     states.write(&ann(), set("a.b", json!(4))).await.unwrap();
-    eventually("the change arrives", async || replicas.of(whole).0 == 3).await;
+    eventually("the change arrives", async || replicas.of(root).0 == 3).await;
     assert_eq!(replicas.of(part).0, 1);
 }
 

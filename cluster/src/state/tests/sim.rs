@@ -31,7 +31,7 @@ const PROCESSES: u64 = 3;
 const PATHS: [&str; 8] = ["", "a", "a.b", "a.b.c", "a.bc", "a.d", "b", "b.e"];
 
 struct World {
-    dice: FaultRng,
+    rng: FaultRng,
     store: Store,
     ledger: Ledger,
     processes: Vec<Process>,
@@ -47,39 +47,39 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let owners = [Entity::User("ann".into()), Entity::Session(Key::from_bits(1))];
-        let mut dice = FaultRng::new(seed);
-        let (removals, deaf) = (1 + dice.below(5), 500 * dice.below(3) as u16);
-        let (store, ledger) = (Store::with_faults(100 * (1 + dice.below(5)) as u16), Ledger::default());
+        let mut rng = FaultRng::new(seed);
+        let (removals, deaf) = (1 + rng.below(5), 500 * rng.below(3) as u16);
+        let (store, ledger) = (Store::with_faults(100 * (1 + rng.below(5)) as u16), Ledger::default());
         let mut world =
-            Self { dice, store, ledger, processes: Vec::new(), owners, removals, deaf, observers: 0 };
+            Self { rng, store, ledger, processes: Vec::new(), owners, removals, deaf, observers: 0 };
         world.processes = (0..PROCESSES).map(|number| Process::new(number, &world.store)).collect();
         world
     }
 
     fn path(&mut self) -> Path {
-        PATHS[self.dice.below(PATHS.len() as u64) as usize].parse().unwrap()
+        PATHS[self.rng.below(PATHS.len() as u64) as usize].parse().unwrap()
     }
 
     fn owner(&mut self) -> Entity {
-        self.owners[self.dice.below(2) as usize].clone()
+        self.owners[self.rng.below(2) as usize].clone()
     }
 
     /// Performs one random step.
     fn step(&mut self) {
-        let at = self.dice.below(PROCESSES) as usize;
-        match self.dice.below(100) {
-            0..25 => self.ask(at),
+        let at = self.rng.below(PROCESSES) as usize;
+        match self.rng.below(100) {
+            0..25 => self.enqueue(at),
             25..45 => self.arrive(at),
-            45..65 => self.answer(at),
-            65..80 if self.dice.hits(self.deaf) => {}
-            65..80 => self.processes[at].hear(&self.ledger),
+            45..65 => self.reply(at),
+            65..80 if self.rng.hits(self.deaf) => {}
+            65..80 => self.processes[at].receive(&self.ledger),
             80..86 => self.observe(at),
-            86..93 => self.processes[at].read(&self.store, &mut self.dice, &self.ledger),
-            93..96 => self.store.land(&mut self.dice, &mut self.ledger),
-            96 => self.store.pass(Duration::from_secs(self.dice.below(4)), &mut self.ledger),
-            97 => self.processes[at].miss(&mut self.dice),
+            86..93 => self.processes[at].read(&self.store, &mut self.rng, &self.ledger),
+            93..96 => self.store.land(&mut self.rng, &mut self.ledger),
+            96 => self.store.pass(Duration::from_secs(self.rng.below(4)), &mut self.ledger),
+            97 => self.processes[at].miss(&mut self.rng),
             98 => self.crash(at),
-            _ => self.processes[at].evict(&mut self.dice),
+            _ => self.processes[at].evict(&mut self.rng),
         }
         self.spread();
     }
@@ -88,35 +88,35 @@ impl World {
     fn spread(&mut self) {
         for event in std::mem::take(&mut self.store.events) {
             for process in &mut self.processes {
-                process.queue(event.clone(), &mut self.dice);
+                process.queue(event.clone(), &mut self.rng);
             }
         }
     }
 
-    fn ask(&mut self, at: usize) {
+    fn enqueue(&mut self, at: usize) {
         let owner = self.owner();
-        let act = match self.dice.below(20) {
+        let operation = match self.rng.below(20) {
             share if share < self.removals => Operation::Remove,
-            6 => Operation::Expire(Some(Duration::from_secs(1 + self.dice.below(3)))),
+            6 => Operation::Expire(Some(Duration::from_secs(1 + self.rng.below(3)))),
             7 => Operation::Expire(None),
             8..11 => Operation::Edit(vec![Edit { path: self.path().into(), value: None }]),
             _ => self.edits(),
         };
         let known = self.ledger.revision(&owner.tree_key());
-        let if_revision = match self.dice.below(6) {
+        let if_revision = match self.rng.below(6) {
             0 => Some(known),
-            1 => Some(known.saturating_sub(self.dice.below(3))),
+            1 => Some(known.saturating_sub(self.rng.below(3))),
             _ => None,
         };
-        let write = DraftWrite { act, if_revision, from: None };
-        let number = self.ledger.asked(&owner.tree_key(), at as u64, &write);
-        self.processes[at].ask(&owner, write, number, &mut self.ledger);
+        let write = DraftWrite { operation, if_revision, from: None };
+        let number = self.ledger.requested(&owner.tree_key(), at as u64, &write);
+        self.processes[at].enqueue(&owner, write, number, &mut self.ledger);
     }
 
     /// Returns edits with a unique number as the value, so that the number identifies the write.
     fn edits(&mut self) -> Operation {
         let number = self.ledger.next();
-        let mut value = match self.dice.below(40) {
+        let mut value = match self.rng.below(40) {
             // too large for a meta, so the feed has to read
             0 => json!({"n": number, "pad": "x".repeat(4200)}),
             1..15 => json!({"c": number}),
@@ -127,7 +127,7 @@ impl World {
             value = json!({"a": value});
         }
         let mut edits = vec![Edit { path: path.into(), value: Some(value) }];
-        match self.dice.below(8) {
+        match self.rng.below(8) {
             0 => edits.push(Edit { path: self.path().into(), value: None }),
             // there is no such child, so the whole patch fails
             1 => edits.push(Edit { path: "#9".parse::<ClientPath>().unwrap(), value: None }),
@@ -137,32 +137,32 @@ impl World {
     }
 
     fn arrive(&mut self, at: usize) {
-        if let Some(underway) = self.processes[at].take_call(&mut self.dice) {
-            let reply = self.store.call(underway.call(), underway.key(), &mut self.dice, &mut self.ledger);
-            self.processes[at].replies.push(underway.replied(reply));
+        if let Some(in_flight) = self.processes[at].take_call(&mut self.rng) {
+            let reply = self.store.call(in_flight.call(), in_flight.key(), &mut self.rng, &mut self.ledger);
+            self.processes[at].replies.push(in_flight.replied(reply));
         }
     }
 
-    fn answer(&mut self, at: usize) {
-        self.processes[at].answer(&mut self.dice, &mut self.ledger);
+    fn reply(&mut self, at: usize) {
+        self.processes[at].reply(&mut self.rng, &mut self.ledger);
     }
 
     fn observe(&mut self, at: usize) {
-        if self.dice.hits(700) {
+        if self.rng.hits(700) {
             let (owner, path) = (self.owner(), self.path());
             self.observers += 1;
             self.processes[at].follow(owner, path, Key::from_bits(self.observers), &self.ledger);
         } else {
-            self.processes[at].unfollow(&mut self.dice);
+            self.processes[at].unfollow(&mut self.rng);
         }
     }
 
     fn crash(&mut self, at: usize) {
         let calls = self.processes[at].crash();
-        for underway in calls {
+        for in_flight in calls {
             // calls in transit may still reach the store, but the response is lost
-            if self.dice.hits(500) {
-                self.store.call(underway.call(), underway.key(), &mut self.dice, &mut self.ledger);
+            if self.rng.hits(500) {
+                self.store.call(in_flight.call(), in_flight.key(), &mut self.rng, &mut self.ledger);
             }
         }
         self.ledger.crashed(at as u64);
@@ -174,17 +174,17 @@ impl World {
     fn settle(&mut self) {
         self.store.heal();
         for _ in 0..10_000 {
-            self.store.land(&mut self.dice, &mut self.ledger);
+            self.store.land(&mut self.rng, &mut self.ledger);
             self.spread();
             for at in 0..self.processes.len() {
                 self.arrive(at);
-                self.answer(at);
+                self.reply(at);
                 self.spread();
-                self.processes[at].hear(&self.ledger);
-                self.processes[at].read(&self.store, &mut self.dice, &self.ledger);
+                self.processes[at].receive(&self.ledger);
+                self.processes[at].read(&self.store, &mut self.rng, &self.ledger);
             }
             if self.store.is_quiet() && self.processes.iter().all(Process::is_idle) {
-                self.ledger.check_all_answered();
+                self.ledger.check_all_replied();
                 for process in &self.processes {
                     process.check_converged(&self.ledger);
                 }

@@ -50,25 +50,25 @@ enum Step {
     /// Running jobs end, and a worker delivers their results to the page.
     End(prop::sample::Index, u64),
     /// A worker delivers a result again, at a former address of the page or the present one.
-    Tell(prop::sample::Index, bool),
+    Deliver(prop::sample::Index, bool),
     /// The node looks up the results that it has missed.
     CatchUp,
     /// The client reads all frames, or its socket breaks and the frames in transit are lost.
     Read(bool),
     /// The client resumes at the same node or at the other one; the handover request to the first node is answered or
     /// lost.
-    Resume { elsewhere: bool, answered: bool },
+    Resume { elsewhere: bool, replied: bool },
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => (1u64..120).prop_map(Step::Submit),
         3 => (any::<prop::sample::Index>(), 1u64..120).prop_map(|(at, count)| Step::End(at, count)),
-        4 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(job, old)| Step::Tell(job, old)),
+        4 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(job, old)| Step::Deliver(job, old)),
         1 => Just(Step::CatchUp),
         3 => prop::bool::weighted(0.8).prop_map(Step::Read),
         2 => (any::<bool>(), prop::bool::weighted(0.7))
-            .prop_map(|(elsewhere, answered)| Step::Resume { elsewhere, answered }),
+            .prop_map(|(elsewhere, replied)| Step::Resume { elsewhere, replied }),
     ]
 }
 
@@ -79,7 +79,7 @@ struct World {
     ticket: Option<AttachmentId>,
     /// The state of the client: the last number, and the jobs with a received result.
     seq: u64,
-    heard: Vec<u64>,
+    received: Vec<u64>,
     submitted: u64,
     over: BTreeSet<u64>,
 }
@@ -95,7 +95,7 @@ impl World {
             generation: 1,
             ticket,
             seq: 0,
-            heard: vec![],
+            received: vec![],
             submitted: 0,
             over: BTreeSet::new(),
         }
@@ -128,7 +128,7 @@ impl World {
     fn finish_all(&mut self) {
         for job in 0..self.submitted {
             if self.over.insert(job) {
-                self.tell(job, false);
+                self.deliver_result(job, false);
             }
         }
     }
@@ -138,12 +138,12 @@ impl World {
         let from = if running.is_empty() { 0 } else { at.index(running.len()) };
         for &job in running[from..].iter().take(jobs as usize) {
             self.over.insert(job);
-            self.tell(job, false);
+            self.deliver_result(job, false);
         }
     }
 
     /// Delivers as a worker does: first to the address that it knows, then to the one that the row names.
-    fn tell(&self, job: u64, old_address: bool) {
+    fn deliver_result(&self, job: u64, old_address: bool) {
         let first = if old_address { 1 - self.at } else { self.at };
         for node in [first, self.at] {
             let Some(page) = &self.copies[node] else { continue };
@@ -163,7 +163,7 @@ impl World {
 
     fn read(&mut self, arrives: bool) {
         let Some(ticket) = self.ticket else { return };
-        let (mut seq, mut heard) = (self.seq, Vec::new());
+        let (mut seq, mut received) = (self.seq, Vec::new());
         self.here().take(ticket, usize::MAX, &mut |head, tail| {
             let frame: Value = serde_json::from_slice(&[head, tail.bytes()].concat()).unwrap();
             if let Some(number) = frame["seq"].as_u64() {
@@ -172,21 +172,21 @@ impl World {
             }
             if frame["type"] == "result" {
                 let job: Key = frame["job"].as_str().unwrap().parse().unwrap();
-                heard.push((job.bits() - 1000) as u64);
+                received.push((job.bits() - 1000) as u64);
             }
         });
         if !arrives {
             return self.ticket = None;
         }
         self.seq = seq;
-        for job in heard {
-            assert!(!self.heard.contains(&job), "the end of job {job} was told twice");
-            self.heard.push(job);
+        for job in received {
+            assert!(!self.received.contains(&job), "the end of job {job} was told twice");
+            self.received.push(job);
         }
     }
 
-    fn resume(&mut self, elsewhere: bool, answered: bool) {
-        let mut arrival = AttachKind::Resumed { seq: self.seq };
+    fn resume(&mut self, elsewhere: bool, replied: bool) {
+        let mut kind = AttachKind::Resumed { seq: self.seq };
         if elsewhere {
             let (old, to) = (self.here(), 1 - self.at);
             self.generation += 1;
@@ -198,8 +198,8 @@ impl World {
             let (handover, mut forwarding) =
                 old.freeze(number(to), self.generation, rev, self.seq).expect("it is held there");
             match handover {
-                Handover::Complete(handed) if answered => assert!(new.install(&handed)),
-                _ => arrival = AttachKind::Elsewhere,
+                Handover::Complete(handed) if replied => assert!(new.install(&handed)),
+                _ => kind = AttachKind::Elsewhere,
             }
             self.submit_at(&old);
             while let Ok(late) = forwarding.frames.try_recv() {
@@ -214,7 +214,7 @@ impl World {
             }
         }
         let mut recovered = ResumeOutcome::New;
-        self.ticket = self.here().attach(arrival, |welcome| {
+        self.ticket = self.here().attach(kind, |welcome| {
             recovered = welcome.recovered;
             pong()
         });
@@ -222,13 +222,13 @@ impl World {
         if reset {
             self.seq = 0;
         }
-        self.look_up(reset);
+        self.deliver_if_ended(reset);
     }
 
     /// The client names the jobs that it waits for.
-    fn look_up(&self, reset: bool) {
+    fn deliver_if_ended(&self, reset: bool) {
         let page = self.here();
-        for job in (0..self.submitted).filter(|job| job % 10 != 9 && !self.heard.contains(job)) {
+        for job in (0..self.submitted).filter(|job| job % 10 != 9 && !self.received.contains(job)) {
             let (key, frame) = (key(job), frame(job));
             if reset {
                 page.track_job(key, &frame);
@@ -247,9 +247,9 @@ impl World {
         self.read(true);
         self.resume(false, true);
         self.read(true);
-        let owed: Vec<u64> =
-            (0..self.submitted).filter(|job| job % 10 != 9 && !self.heard.contains(job)).collect();
-        assert!(owed.is_empty(), "never told: {owed:?}");
+        let expected: Vec<u64> =
+            (0..self.submitted).filter(|job| job % 10 != 9 && !self.received.contains(job)).collect();
+        assert!(expected.is_empty(), "never told: {expected:?}");
     }
 }
 
@@ -263,17 +263,17 @@ proptest! {
             match step {
                 Step::Submit(jobs) => world.submit(jobs),
                 Step::End(at, jobs) => world.finish(at, jobs),
-                Step::Tell(job, old) if !world.over.is_empty() => {
+                Step::Deliver(job, old) if !world.over.is_empty() => {
                     let job = *job.get(&world.over.iter().copied().collect::<Vec<_>>());
                     // results of a program's job are remembered for a while only
                     if job % 10 != 9 {
-                        world.tell(job, old);
+                        world.deliver_result(job, old);
                     }
                 }
-                Step::Tell(..) => {}
+                Step::Deliver(..) => {}
                 Step::CatchUp => world.catch_up(),
                 Step::Read(arrives) => world.read(arrives),
-                Step::Resume { elsewhere, answered } => world.resume(elsewhere, answered),
+                Step::Resume { elsewhere, replied } => world.resume(elsewhere, replied),
             }
         }
         world.settle();

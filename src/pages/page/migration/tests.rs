@@ -15,10 +15,10 @@ enum Step {
     Read { frames: usize, arrives: bool },
     Acknowledge,
     Resume(usize),
-    Ask { answer_arrives: bool },
+    RequestHandover { reply_arrives: bool },
     Finish,
     Forwarded(usize),
-    Notice(usize),
+    ApplyRow(usize),
     Crash(usize),
 }
 
@@ -31,10 +31,10 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (1..5usize, prop::bool::weighted(0.9)).prop_map(|(frames, arrives)| Step::Read { frames, arrives }),
         2 => Just(Step::Acknowledge),
         3 => (0..NODES).prop_map(Step::Resume),
-        4 => prop::bool::weighted(0.8).prop_map(|answer_arrives| Step::Ask { answer_arrives }),
+        4 => prop::bool::weighted(0.8).prop_map(|reply_arrives| Step::RequestHandover { reply_arrives }),
         4 => Just(Step::Finish),
         4 => (0..NODES).prop_map(Step::Forwarded),
-        2 => (0..NODES).prop_map(Step::Notice),
+        2 => (0..NODES).prop_map(Step::ApplyRow),
         1 => (0..NODES).prop_map(Step::Crash),
     ]
 }
@@ -54,10 +54,10 @@ proptest! {
                 Step::Read { frames, arrives } => world.read(frames, arrives),
                 Step::Acknowledge => world.acknowledge(),
                 Step::Resume(node) => world.resume(node),
-                Step::Ask { answer_arrives } => world.ask(answer_arrives),
+                Step::RequestHandover { reply_arrives } => world.request_handover(reply_arrives),
                 Step::Finish => world.finish(),
                 Step::Forwarded(from) => world.deliver_forwarded(from),
-                Step::Notice(node) => world.notice(node),
+                Step::ApplyRow(node) => world.apply_newest_row(node),
                 Step::Crash(node) => world.crash(node),
             }
             world.check();

@@ -103,7 +103,7 @@ impl Directory {
         match OpenOptions::new().read(true).write(true).open(&path) {
             Ok(file) if file.metadata()?.len() == 0 => {
                 let empty = format!(
-                    "{} is empty; restore it, or remove it to begin with nothing",
+                    "{} is empty; restore it, or remove it to start without data",
                     store_name(FORMAT)
                 );
                 Err(io::Error::new(io::ErrorKind::InvalidData, empty).into())

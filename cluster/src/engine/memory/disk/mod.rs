@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use self::directory::Directory;
 pub use self::directory::OpenError;
 use self::store::JournalStore;
-pub(super) use self::store::{KeptHint, KeptRow, Loaded};
+pub(super) use self::store::{KeptRow, Loaded, StoredItem};
 use self::writer::JournalWriter;
 use crate::clock;
 use crate::engine::{Bucket, ConnectionState, Entry, Unavailable, WatchEvent, WatchSender};
@@ -59,7 +59,7 @@ impl JournalStream {
 pub(super) enum JournalChange {
     Put { entry: Entry, expires: Option<UnixMillis> },
     Delete { key: String },
-    Hint(KeptHint),
+    Item(StoredItem),
     Settled { number: u64 },
 }
 
@@ -70,7 +70,7 @@ pub(super) struct JournalEntry {
     /// The mark of the stream after this step.
     pub(super) mark: u64,
     pub(super) changes: Vec<JournalChange>,
-    pub(super) notices: Vec<(WatchSender, WatchEvent)>,
+    pub(super) notifications: Vec<(WatchSender, WatchEvent)>,
 }
 
 /// The mark up to which each stream is on disk, and whether the disk accepts more steps.
@@ -89,7 +89,7 @@ struct DiskInner {
     steps: Option<mpsc::Sender<JournalEntry>>,
     appended: [AtomicU64; PLACES],
     reached: channel::Receiver<DurableMarks>,
-    patience: Duration,
+    timeout: Duration,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -123,7 +123,7 @@ impl Disk {
             steps: Some(steps),
             appended: marks.map(AtomicU64::new),
             reached,
-            patience: timing.operation,
+            timeout: timing.operation,
             thread: Some(thread),
         };
         Ok((Self(Arc::new(inner)), loaded))
@@ -140,13 +140,13 @@ impl Disk {
     }
 
     /// Appends a change of a work item. The caller holds the lock of the work items.
-    pub(super) fn append_hint(&self, change: JournalChange) {
+    pub(super) fn append_item(&self, change: JournalChange) {
         let mark = self.appended(JournalStream::Queue) + 1;
         self.append(JournalEntry {
             place: JournalStream::Queue,
             mark,
             changes: vec![change],
-            notices: Vec::new(),
+            notifications: Vec::new(),
         });
     }
 
@@ -156,7 +156,7 @@ impl Disk {
     }
 
     /// Returns [`Unavailable`] if the disk is known to accept no steps.
-    pub(super) fn takes_steps(&self) -> Result<(), Unavailable> {
+    pub(super) fn check_writable(&self) -> Result<(), Unavailable> {
         let closed = self.0.reached.has_changed().is_err();
         if closed || self.0.reached.borrow().broken { Err(Unavailable) } else { Ok(()) }
     }
@@ -169,7 +169,7 @@ impl Disk {
         }
         let mut reached = self.0.reached.clone();
         let change = reached.wait_for(|reached| is_kept(reached) || reached.broken);
-        match timeout(self.0.patience, change).await {
+        match timeout(self.0.timeout, change).await {
             Ok(Ok(reached)) if is_kept(&reached) => Ok(()),
             _ => Err(Unavailable),
         }

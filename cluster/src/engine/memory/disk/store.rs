@@ -18,14 +18,14 @@ type RowKey = (&'static str, &'static str);
 /// `(revision, operation, expires, meta, value)`
 type Row = (u64, [u8; 16], Option<UnixMillis>, &'static [u8], &'static [u8]);
 /// `(id, route, payload, due)`
-type Hint = (&'static str, &'static str, &'static [u8], UnixMillis);
+type ItemColumns = (&'static str, &'static str, &'static [u8], UnixMillis);
 
 /// The revision of each bucket, stored separately so that it does not decrease when the newest rows are
 /// deleted.
 const REVISIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("revisions");
 const ROWS: TableDefinition<'_, RowKey, Row> = TableDefinition::new("rows");
 /// Unsettled work items by their numbers.
-const HINTS: TableDefinition<'_, u64, Hint> = TableDefinition::new("hints");
+const WORK_ITEMS: TableDefinition<'_, u64, ItemColumns> = TableDefinition::new("hints");
 
 /// A row as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(in crate::engine::memory) struct KeptRow {
 
 /// An unsettled work item as stored, with its due time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::engine::memory) struct KeptHint {
+pub(in crate::engine::memory) struct StoredItem {
     pub(in crate::engine::memory) number: u64,
     pub(in crate::engine::memory) id: String,
     pub(in crate::engine::memory) route: String,
@@ -51,7 +51,7 @@ pub(in crate::engine::memory) struct Loaded {
     /// Revisions in the order of [`Bucket::ALL`].
     pub(in crate::engine::memory) revisions: [u64; Bucket::ALL.len()],
     pub(in crate::engine::memory) rows: Vec<KeptRow>,
-    pub(in crate::engine::memory) hints: Vec<KeptHint>,
+    pub(in crate::engine::memory) items: Vec<StoredItem>,
 }
 
 /// Returns whether an error means only that the disk is full.
@@ -119,7 +119,7 @@ fn load(database: &Database, now: UnixMillis) -> Result<Loaded, redb::Error> {
     let loaded = Loaded {
         revisions: revisions(&transaction.open_table(REVISIONS)?)?,
         rows: rows(&mut transaction.open_table(ROWS)?, now)?,
-        hints: hints(&transaction.open_table(HINTS)?)?,
+        items: items(&transaction.open_table(WORK_ITEMS)?)?,
     };
     transaction.commit()?;
     Ok(loaded)
@@ -137,10 +137,10 @@ fn revisions(table: &Table<'_, &'static str, u64>) -> Result<[u64; Bucket::ALL.l
 fn rows(table: &mut Table<'_, RowKey, Row>, now: UnixMillis) -> Result<Vec<KeptRow>, redb::Error> {
     // rows of `nodes` are dropped: the lock on the directory proves that every process with a lease in it has
     // ended
-    let stands = |name: &str, expires: Option<UnixMillis>| {
+    let is_current = |name: &str, expires: Option<UnixMillis>| {
         name != Bucket::Nodes.name() && expires.is_none_or(|expires| expires > now)
     };
-    table.retain(|(name, _), (_, _, expires, ..)| stands(name, expires))?;
+    table.retain(|(name, _), (_, _, expires, ..)| is_current(name, expires))?;
     let mut rows = Vec::new();
     for row in table.iter()? {
         let (place, row) = row?;
@@ -152,15 +152,15 @@ fn rows(table: &mut Table<'_, RowKey, Row>, now: UnixMillis) -> Result<Vec<KeptR
     Ok(rows)
 }
 
-fn hints(table: &Table<'_, u64, Hint>) -> Result<Vec<KeptHint>, redb::Error> {
-    let mut hints = Vec::new();
-    for hint in table.iter()? {
-        let (number, hint) = hint?;
-        let (id, route, payload, due) = hint.value();
+fn items(table: &Table<'_, u64, ItemColumns>) -> Result<Vec<StoredItem>, redb::Error> {
+    let mut items = Vec::new();
+    for item in table.iter()? {
+        let (number, item) = item?;
+        let (id, route, payload, due) = item.value();
         let (id, route, payload) = (id.to_owned(), route.to_owned(), Bytes::copy_from_slice(payload));
-        hints.push(KeptHint { number: number.value(), id, route, payload, due });
+        items.push(StoredItem { number: number.value(), id, route, payload, due });
     }
-    Ok(hints)
+    Ok(items)
 }
 
 fn bucket(name: &str) -> Result<Bucket, redb::Error> {
@@ -174,7 +174,7 @@ fn write(database: &Database, group: &[JournalEntry]) -> Result<(), redb::Error>
         let mut tables = Tables {
             revisions: transaction.open_table(REVISIONS)?,
             rows: transaction.open_table(ROWS)?,
-            hints: transaction.open_table(HINTS)?,
+            items: transaction.open_table(WORK_ITEMS)?,
         };
         for step in group {
             tables.write(step)?;
@@ -186,7 +186,7 @@ fn write(database: &Database, group: &[JournalEntry]) -> Result<(), redb::Error>
 struct Tables<'t> {
     revisions: Table<'t, &'static str, u64>,
     rows: Table<'t, RowKey, Row>,
-    hints: Table<'t, u64, Hint>,
+    items: Table<'t, u64, ItemColumns>,
 }
 
 impl Tables<'_> {
@@ -202,10 +202,10 @@ impl Tables<'_> {
                         .insert((bucket, key.as_str()), (*rev, op.0, *expires, &meta[..], &value[..]))?;
                 }
                 JournalChange::Delete { key } => drop(self.rows.remove((bucket, key.as_str()))?),
-                JournalChange::Hint(KeptHint { number, id, route, payload, due }) => {
-                    self.hints.insert(number, (id.as_str(), route.as_str(), &payload[..], *due))?;
+                JournalChange::Item(StoredItem { number, id, route, payload, due }) => {
+                    self.items.insert(number, (id.as_str(), route.as_str(), &payload[..], *due))?;
                 }
-                JournalChange::Settled { number } => drop(self.hints.remove(number)?),
+                JournalChange::Settled { number } => drop(self.items.remove(number)?),
             }
         }
         if matches!(step.place, JournalStream::Bucket(_)) && !step.changes.is_empty() {

@@ -41,7 +41,7 @@ async fn value(kv: &Kv, key: &str) -> Result<Option<String>, Unavailable> {
     Ok(entry.map(|entry| String::from_utf8_lossy(&entry.value).into_owned()))
 }
 
-fn hint(id: &str) -> Enqueue {
+fn work_item(id: &str) -> Enqueue {
     Enqueue { id: id.to_owned(), route: "r".to_owned(), payload: id.to_owned().into(), not_before: None }
 }
 

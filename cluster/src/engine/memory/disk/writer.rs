@@ -37,12 +37,12 @@ impl<O: StoreState> JournalWriter<O> {
             let mut group = vec![first];
             group.extend(self.steps.try_iter().take(GROUP));
             if let Err(error) = self.keep(&mut group) {
-                self.give_up(&error);
+                self.stop(&error);
                 // discard the remaining steps; the operations that wait for them get `Unavailable`
                 while self.steps.recv().is_ok() {}
                 return;
             }
-            self.tell(group);
+            self.notify_watchers(group);
         }
     }
 
@@ -62,7 +62,7 @@ impl<O: StoreState> JournalWriter<O> {
             }
         }
         if let Some(generation) = begun {
-            tracing::info!(path = %self.path.display(), "the disk takes writes again");
+            tracing::info!(path = %self.path.display(), "the disk accepts writes again");
             self.reached.send_modify(|reached| reached.broken = false);
             self.link.send_replace(ConnectionState::Up { generation: generation + 1 });
         }
@@ -76,20 +76,20 @@ impl<O: StoreState> JournalWriter<O> {
             ConnectionState::Up { generation } => generation,
             ConnectionState::Down { .. } => 0,
         };
-        self.go_down();
+        self.set_unavailable();
         generation
     }
 
-    fn give_up(&self, error: &redb::Error) {
+    fn stop(&self, error: &redb::Error) {
         tracing::error!(
             path = %self.path.display(),
             %error,
             "the disk failed: nothing is written any more; see to the disk, then start this process again"
         );
-        self.go_down();
+        self.set_unavailable();
     }
 
-    fn go_down(&self) {
+    fn set_unavailable(&self) {
         self.reached.send_modify(|reached| reached.broken = true);
         self.link.send_replace(ConnectionState::Down { since: Instant::now() });
     }
@@ -108,9 +108,9 @@ impl<O: StoreState> JournalWriter<O> {
 
     /// Notifies the watches, then the waiting writers, so that a writer that returns can rely on every watch
     /// having received its write.
-    fn tell(&self, group: Vec<JournalEntry>) {
+    fn notify_watchers(&self, group: Vec<JournalEntry>) {
         let marks: Vec<_> = group.iter().map(|step| (step.place, step.mark)).collect();
-        for (watcher, event) in group.into_iter().flat_map(|step| step.notices) {
+        for (watcher, event) in group.into_iter().flat_map(|step| step.notifications) {
             // the watch was dropped; it is removed when the next watch starts
             let _ = watcher.send(event);
         }

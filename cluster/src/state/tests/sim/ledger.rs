@@ -20,13 +20,13 @@ pub(super) struct Version {
 }
 
 #[derive(Debug)]
-struct Asked {
+struct RequestedWrite {
     key: String,
     process: u64,
     write: DraftWrite,
     /// Number of versions when the write was requested.
     seen: usize,
-    answer: Option<Result<u64, StateError>>,
+    reply: Option<Result<u64, StateError>>,
     crashed: bool,
 }
 
@@ -34,7 +34,7 @@ struct Asked {
 pub(super) struct Ledger {
     /// All versions of a key, in order.
     history: BTreeMap<String, Vec<Version>>,
-    asked: Vec<Asked>,
+    requested: Vec<RequestedWrite>,
     /// For each write, the positions in the history of the versions that contain it.
     applied: BTreeMap<usize, Vec<usize>>,
     /// Revisions of versions without a complete list of changes.
@@ -44,7 +44,7 @@ pub(super) struct Ledger {
 impl Ledger {
     /// Returns the number of the next write. It is never small, so that it cannot be confused with a count.
     pub(super) fn next(&self) -> usize {
-        self.asked.len() + 1000
+        self.requested.len() + 1000
     }
 
     pub(super) fn versions(&self) -> usize {
@@ -52,11 +52,11 @@ impl Ledger {
     }
 
     pub(super) fn acknowledged(&self) -> usize {
-        self.asked.iter().filter(|asked| matches!(asked.answer, Some(Ok(_)))).count()
+        self.requested.iter().filter(|requested| matches!(requested.reply, Some(Ok(_)))).count()
     }
 
     pub(super) fn describe(&self) -> String {
-        format!("{:?} {:?}", self.history, self.asked)
+        format!("{:?} {:?}", self.history, self.requested)
     }
 
     /// Returns how often a tree was written or removed.
@@ -70,7 +70,7 @@ impl Ledger {
     }
 
     /// Returns the current version of the tree; `None` when it does not exist.
-    pub(super) fn stands(&self, key: &str) -> Option<&Version> {
+    pub(super) fn current(&self, key: &str) -> Option<&Version> {
         self.history.get(key)?.last().filter(|version| version.rev > 0)
     }
 
@@ -86,17 +86,20 @@ impl Ledger {
         self.history.get(key).is_none_or(|versions| versions.is_empty() || versions[0].base == 0)
     }
 
-    pub(super) fn asked(&mut self, key: &str, process: u64, write: &DraftWrite) -> usize {
+    pub(super) fn requested(&mut self, key: &str, process: u64, write: &DraftWrite) -> usize {
         let number = self.next();
         let (key, write, seen) = (key.to_owned(), write.clone(), self.changes(key));
-        self.asked.push(Asked { key, process, write, seen, answer: None, crashed: false });
+        self.requested.push(RequestedWrite { key, process, write, seen, reply: None, crashed: false });
         number
     }
 
     pub(super) fn crashed(&mut self, process: u64) {
-        for asked in self.asked.iter_mut().filter(|asked| asked.process == process && asked.answer.is_none())
+        for requested in self
+            .requested
+            .iter_mut()
+            .filter(|requested| requested.process == process && requested.reply.is_none())
         {
-            asked.crashed = true;
+            requested.crashed = true;
         }
     }
 
@@ -104,11 +107,15 @@ impl Ledger {
     /// meta.
     pub(super) fn written(&mut self, entry: &Entry) {
         let stored = TreeVersion::decode(entry).expect("a tree");
-        let before = self.stands(&entry.key).cloned();
+        let before = self.current(&entry.key).cloned();
         let before_rev = before.as_ref().map_or(0, |version| version.rev);
         let last = self.history.get(&entry.key).into_iter().flatten().map(|version| version.rev).max();
         assert!(last.is_none_or(|last| entry.rev > last), "a revision goes back");
-        assert_eq!(stored.trail.has(before_rev), before_rev > 0, "a trail passes through the version before");
+        assert_eq!(
+            stored.history.has(before_rev),
+            before_rev > 0,
+            "a history passes through the version before"
+        );
         let mut tree = before.map(|version| version.tree).unwrap_or_default();
         let meta = Meta::decode(&entry.meta).expect("a meta");
         let place = self.changes(&entry.key);
@@ -116,8 +123,8 @@ impl Ledger {
         match meta.changes_on(before_rev) {
             Some(changes) => {
                 let mut numbers = BTreeSet::new();
-                let told = changes.first().and_then(|change| change.value.as_ref());
-                first = told.map(numbers_in).unwrap_or_default();
+                let value = changes.first().and_then(|change| change.value.as_ref());
+                first = value.map(numbers_in).unwrap_or_default();
                 for change in changes {
                     numbers.extend(change.value.as_ref().map(numbers_in).unwrap_or_default());
                     tree.change(change).expect("a change").expect("that changes something");
@@ -154,35 +161,35 @@ impl Ledger {
             assert!(removed, "write {number} stands twice");
         }
         places.push(place);
-        let asked = &self.asked[number - 1000];
-        assert!(asked.key == key && place >= asked.seen, "a write before it was asked for");
+        let requested = &self.requested[number - 1000];
+        assert!(requested.key == key && place >= requested.seen, "a write before it was asked for");
         assert!(
-            asked.answer.is_none_or(|answer| answer == Err(StateError::Uncertain)),
+            requested.reply.is_none_or(|reply| reply == Err(StateError::Uncertain)),
             "a write after its answer"
         );
     }
 
-    pub(super) fn answered(&mut self, number: usize, answer: Result<u64, StateError>) {
-        let asked = &mut self.asked[number - 1000];
-        assert!(asked.answer.replace(answer).is_none(), "two answers");
-        let asked = &self.asked[number - 1000];
+    pub(super) fn replied(&mut self, number: usize, reply: Result<u64, StateError>) {
+        let requested = &mut self.requested[number - 1000];
+        assert!(requested.reply.replace(reply).is_none(), "two answers");
+        let requested = &self.requested[number - 1000];
         let places = self.applied.get(&(number - 1000)).cloned().unwrap_or_default();
         let none = Vec::new();
-        let history = self.history.get(&asked.key).unwrap_or(&none);
+        let history = self.history.get(&requested.key).unwrap_or(&none);
         // the version at the time of the request, and all later ones
-        let window = &history[asked.seen.saturating_sub(1)..];
-        let stood =
-            |rev: u64| window.iter().any(|version| version.rev == rev) || (rev == 0 && asked.seen == 0);
-        match answer {
+        let window = &history[requested.seen.saturating_sub(1)..];
+        let was_current =
+            |rev: u64| window.iter().any(|version| version.rev == rev) || (rev == 0 && requested.seen == 0);
+        match reply {
             Ok(rev) => {
-                assert!(stood(rev), "{answer:?} is older than the question");
+                assert!(was_current(rev), "{reply:?} is older than the question");
                 let effective =
-                    matches!(&asked.write.act, Operation::Edit(edits) if edits[0].value.is_some());
+                    matches!(&requested.write.operation, Operation::Edit(edits) if edits[0].value.is_some());
                 let here = places.last().map(|place| history[*place].rev);
                 if effective && rev > 0 && !self.blind.contains(&rev) {
                     assert_eq!(here, Some(rev), "write {number} was acknowledged elsewhere than it stands");
                 }
-                if let (Some(expected), Some(place)) = (asked.write.if_revision, places.last()) {
+                if let (Some(expected), Some(place)) = (requested.write.if_revision, places.last()) {
                     let version = &history[*place];
                     assert_eq!(version.base, expected, "a condition that did not hold");
                     let first = version.first.contains(&number) || self.blind.contains(&version.rev);
@@ -190,7 +197,7 @@ impl Ledger {
                 }
             }
             Err(StateError::Conflict { revision }) => {
-                assert!(stood(revision), "a conflict with what stood before the question");
+                assert!(was_current(revision), "a conflict with what stood before the question");
                 assert!(places.is_empty(), "write {number} is refused and stands");
             }
             Err(StateError::Uncertain) => {}
@@ -198,8 +205,9 @@ impl Ledger {
         }
     }
 
-    pub(super) fn check_all_answered(&self) {
-        let open = self.asked.iter().position(|asked| asked.answer.is_none() && !asked.crashed);
+    pub(super) fn check_all_replied(&self) {
+        let open =
+            self.requested.iter().position(|requested| requested.reply.is_none() && !requested.crashed);
         assert_eq!(open, None, "a write without an answer");
     }
 }

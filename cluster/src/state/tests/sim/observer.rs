@@ -22,10 +22,10 @@ impl Observer {
         Self { owner, path, rev: None, highest: 0, tree: Tree::default() }
     }
 
-    pub(super) fn told(&mut self, delivery: &TreeNotification, ledger: &Ledger) {
+    pub(super) fn notify(&mut self, delivery: &TreeNotification, ledger: &Ledger) {
         assert!(delivery.owner == self.owner && delivery.path == self.path);
         let key = self.owner.tree_key();
-        match &delivery.news {
+        match &delivery.update {
             TreeUpdate::Snapshot { revision, value } => {
                 assert!(*revision == 0 || *revision >= self.highest, "a revision goes back");
                 assert!(*revision > 0 || ledger.was_absent(&key));
@@ -66,14 +66,14 @@ impl Observer {
 
     /// Checks at the end that the follower has the current state.
     pub(super) fn check_converged(&self, ledger: &Ledger) {
-        let stands = ledger.stands(&self.owner.tree_key());
+        let current = ledger.current(&self.owner.tree_key());
         let rev = self.rev.expect("a snapshot");
-        match (stands, rev) {
-            (None, rev) => assert_eq!(rev, 0, "the tree is gone"),
+        match (current, rev) {
+            (None, rev) => assert_eq!(rev, 0, "the tree was removed"),
             (Some(version), rev) if self.path == Path::ROOT => assert_eq!(version.rev, rev),
             (Some(_), _) => {}
         }
-        self.agree(value_at(stands, &self.path));
+        self.agree(value_at(current, &self.path));
     }
 
     fn agree(&self, truth: Option<&serde_json::Value>) {

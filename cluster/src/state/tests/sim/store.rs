@@ -11,7 +11,7 @@ use crate::state::writer::{Found, WriterRequest};
 #[derive(Debug)]
 pub(super) enum Reply {
     Read(Result<Found, Unavailable>),
-    Wrote(Result<u64, WriteError>),
+    Written(Result<u64, WriteError>),
 }
 
 /// An unacknowledged write that happens later.
@@ -43,7 +43,7 @@ impl Store {
     }
 
     /// Returns the entries that a new watch starts with.
-    pub(super) fn standing(&self) -> impl Iterator<Item = WatchEvent> {
+    pub(super) fn snapshot(&self) -> impl Iterator<Item = WatchEvent> {
         self.rows
             .list("")
             .into_iter()
@@ -62,17 +62,17 @@ impl Store {
         &mut self,
         call: &WriterRequest,
         key: &str,
-        dice: &mut FaultRng,
+        rng: &mut FaultRng,
         ledger: &mut Ledger,
     ) -> Reply {
-        let faulty = dice.hits(self.faults);
+        let faulty = rng.hits(self.faults);
         if *call == WriterRequest::Read {
-            return Reply::Read(if faulty && dice.hits(300) { Err(Unavailable) } else { Ok(self.read(key)) });
+            return Reply::Read(if faulty && rng.hits(300) { Err(Unavailable) } else { Ok(self.read(key)) });
         }
         if !faulty {
-            return Reply::Wrote(self.write(call, key, ledger));
+            return Reply::Written(self.write(call, key, ledger));
         }
-        Reply::Wrote(Err(match dice.below(4) {
+        Reply::Written(Err(match rng.below(4) {
             0 => WriteError::Down,
             1 => WriteError::Unknown,
             2 => {
@@ -88,11 +88,11 @@ impl Store {
     }
 
     /// Performs a late write now, if the key was not changed since.
-    pub(super) fn land(&mut self, dice: &mut FaultRng, ledger: &mut Ledger) {
+    pub(super) fn land(&mut self, rng: &mut FaultRng, ledger: &mut Ledger) {
         if self.late.is_empty() {
             return;
         }
-        let Late { key, call, seen } = self.late.remove(dice.below(self.late.len() as u64) as usize);
+        let Late { key, call, seen } = self.late.remove(rng.below(self.late.len() as u64) as usize);
         if seen == ledger.changes(&key) {
             let _ = self.write(&call, &key, ledger);
         }

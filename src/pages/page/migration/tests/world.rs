@@ -40,7 +40,7 @@ struct Resuming {
     generation: u32,
     seq: u64,
     handed: Option<HandedOver>,
-    asked: bool,
+    requested: bool,
 }
 
 pub(super) struct World {
@@ -114,13 +114,13 @@ impl World {
         let message = self.message();
         let mut taken = Vec::new();
         for node in 0..NODES {
-            self.hear(node, seen);
+            self.apply_rows(node, seen);
             let Some(page) = &self.copies[node] else { continue };
             // taken by a node that has not seen a later move: the message arrives, but late
-            let stale = node != self.rows.now().node && page.is_owned();
+            let old_copy = node != self.rows.now().node && page.is_owned();
             if !matches!(page.push_scoped(Some(seen), &message), PushOutcome::Missed) {
                 taken.push(node);
-                if stale {
+                if old_copy {
                     self.late.insert(self.pushed);
                 }
             }
@@ -145,10 +145,10 @@ impl World {
         self.next_command += 1;
         self.unanswered.push(command);
         self.sent_count += 1;
-        self.act(node, ticket, command);
+        self.begin_command(node, ticket, command);
     }
 
-    fn act(&mut self, node: usize, ticket: AttachmentId, command: u64) {
+    fn begin_command(&mut self, node: usize, ticket: AttachmentId, command: u64) {
         if self.copies[node].as_ref().is_some_and(|page| page.accept(ticket)) {
             self.acted.push(command);
         }
@@ -185,13 +185,13 @@ impl World {
     /// Wins the row for a node; an earlier resume in progress loses.
     pub(super) fn resume(&mut self, node: usize) {
         let old = self.rows.now();
-        let whole = old.prev.is_none();
+        let is_only_copy = old.prev.is_none();
         let (generation, seq) = (old.generation + 1, self.seq);
         self.socket = None;
         let here = self.copies[node].clone().filter(|page| page.is_owned() && node == old.node);
-        self.resuming = Some(Resuming { node, generation, seq, handed: None, asked: !whole });
+        self.resuming = Some(Resuming { node, generation, seq, handed: None, requested: !is_only_copy });
         match here {
-            Some(page) if whole => {
+            Some(page) if is_only_copy => {
                 page.set_row(page.version().rev + 1, generation, None);
                 self.rows.write(Row { node, generation, prev: None });
                 self.finish();
@@ -200,33 +200,35 @@ impl World {
                 let page = Arc::new(page(generation));
                 page.expect_handover();
                 // an interrupted move: its early copy leaves, the next one is a reset
-                if !whole && let Some(copy) = self.copies[old.node].take() {
+                if !is_only_copy && let Some(copy) = self.copies[old.node].take() {
                     copy.leave(None, Close::new(CloseCode::HeldElsewhere, ""));
                     self.forwarding.iter_mut().for_each(Vec::clear);
                     self.excused.extend(0..self.pushed);
                 }
                 let rev = self.rows.write(Row { node, generation, prev: Some(old.node) });
                 page.mark_acquired(rev);
-                let stale = self.copies[node].replace(page).filter(|stale| stale.is_owned());
-                let frozen = stale.and_then(|stale| stale.freeze(number(node), generation, rev, u64::MAX));
+                let old_copy = self.copies[node].replace(page).filter(|old_copy| old_copy.is_owned());
+                let frozen =
+                    old_copy.and_then(|old_copy| old_copy.freeze(number(node), generation, rev, u64::MAX));
                 self.forwarding[node].extend(frozen.map(|(_, forwarding)| forwarding));
             }
         }
     }
 
     /// The handover request to the old holder; its reply may be lost.
-    pub(super) fn ask(&mut self, answer_arrives: bool) {
+    pub(super) fn request_handover(&mut self, reply_arrives: bool) {
         let Some(resuming) = &mut self.resuming else { return };
-        let Some(old) = self.rows.now().prev.filter(|old| *old != resuming.node && !resuming.asked) else {
+        let Some(old) = self.rows.now().prev.filter(|old| *old != resuming.node && !resuming.requested)
+        else {
             return;
         };
-        resuming.asked = true;
+        resuming.requested = true;
         let frozen = self.copies[old].as_ref().and_then(|page| {
             page.freeze(number(resuming.node), resuming.generation, self.rows.rev(), resuming.seq)
         });
         if let Some((handover, forwarding)) = frozen {
             self.forwarding[old].push(forwarding);
-            if let (Handover::Complete(handed), true) = (handover, answer_arrives) {
+            if let (Handover::Complete(handed), true) = (handover, reply_arrives) {
                 resuming.handed = Some(handed);
             }
         }
@@ -236,7 +238,7 @@ impl World {
     pub(super) fn finish(&mut self) {
         let Some(resuming) = self.resuming.take() else { return };
         let Some(page) = self.copies[resuming.node].clone() else { return };
-        let arrival = match &resuming.handed {
+        let kind = match &resuming.handed {
             Some(handed) if page.install(handed) => AttachKind::Resumed { seq: resuming.seq },
             None if page.version().generation == resuming.generation && self.rows.now().prev.is_none() => {
                 AttachKind::Resumed { seq: resuming.seq }
@@ -244,7 +246,7 @@ impl World {
             _ => AttachKind::Elsewhere,
         };
         let mut welcome = None;
-        let ticket = page.attach(arrival, |w| {
+        let ticket = page.attach(kind, |w| {
             welcome = Some((w.recovered, w.received));
             pong()
         });
@@ -268,7 +270,7 @@ impl World {
         let missing = (self.sent_count - received) as usize;
         let commands = self.unanswered[self.unanswered.len() - missing..].to_vec();
         for command in commands {
-            self.act(node, ticket, command);
+            self.begin_command(node, ticket, command);
         }
     }
 
@@ -305,12 +307,12 @@ impl World {
     }
 
     /// A node sees the newest row: a page that it still counts as its own belongs to another node.
-    pub(super) fn notice(&mut self, node: usize) {
-        self.hear(node, self.rows.rev());
+    pub(super) fn apply_newest_row(&mut self, node: usize) {
+        self.apply_rows(node, self.rows.rev());
     }
 
     /// A node sees the versions of the row, one after the other, up to a revision.
-    fn hear(&mut self, node: usize, rev: u64) {
+    fn apply_rows(&mut self, node: usize, rev: u64) {
         while let Some((rev, row)) = self.rows.see(node, rev) {
             let Some(page) = self.copies[node].as_ref().filter(|_| node != row.node) else { continue };
             page.mark_released(rev, row.generation);
@@ -328,9 +330,9 @@ impl World {
 
     pub(super) fn crash(&mut self, node: usize) {
         // frames that a node took for a page that it wrongly counts as its own are lost with it, without notice
-        let stale = self.copies[node].take().filter(|_| node != self.rows.now().node);
+        let old_copy = self.copies[node].take().filter(|_| node != self.rows.now().node);
         if let Some((_, mut left)) =
-            stale.and_then(|page| page.freeze(number(node), u32::MAX, u64::MAX, u64::MAX))
+            old_copy.and_then(|page| page.freeze(number(node), u32::MAX, u64::MAX, u64::MAX))
         {
             while let Ok(frame) = left.frames.try_recv() {
                 self.excused.insert(payload(&frame.tail));
@@ -352,19 +354,19 @@ impl World {
 
     /// In the end a client that resumes at the node of its page has every frame.
     pub(super) fn settle(&mut self) {
-        (0..NODES).for_each(|node| self.notice(node));
+        (0..NODES).for_each(|node| self.apply_newest_row(node));
         // an old address may lead over several nodes
         (0..NODES * NODES).for_each(|hop| self.deliver_forwarded(hop % NODES));
         let node = self.rows.now().node;
         self.resume(node);
-        self.ask(true);
+        self.request_handover(true);
         self.finish();
         (0..NODES * NODES).for_each(|hop| self.deliver_forwarded(hop % NODES));
         self.read(1000, true);
         self.check();
-        let owed = (self.first..self.pushed).filter(|number| !self.excused.contains(number));
-        let missing = owed.into_iter().find(|number| !self.seen.contains(number));
-        assert_eq!(missing, None, "never delivered, nobody was told: {:?} of {}", self.seen, self.pushed);
+        let expected = (self.first..self.pushed).filter(|number| !self.excused.contains(number));
+        let missing = expected.into_iter().find(|number| !self.seen.contains(number));
+        assert_eq!(missing, None, "never delivered, without a reset: {:?} of {}", self.seen, self.pushed);
     }
 
     pub(super) fn check(&self) {
@@ -379,11 +381,12 @@ impl World {
         once.dedup();
         assert_eq!(once.len(), self.seen.len(), "doubled: {:?}", self.seen);
         // after a reset, messages from before it may arrive late; all others arrive in order and without a gap
-        let owed: Vec<u64> = self.seen.iter().copied().filter(|number| !self.may_be_late(*number)).collect();
-        for pair in owed.windows(2) {
+        let expected: Vec<u64> =
+            self.seen.iter().copied().filter(|number| !self.may_be_late(*number)).collect();
+        for pair in expected.windows(2) {
             assert!(pair[0] < pair[1], "reordered: {:?}", self.seen);
             let missing = (pair[0] + 1..pair[1]).find(|number| !self.may_be_late(*number));
-            assert_eq!(missing, None, "a gap that nobody was told of: {:?}", self.seen);
+            assert_eq!(missing, None, "a gap without a reset: {:?}", self.seen);
         }
         assert!(self.acted.windows(2).all(|pair| pair[1] == pair[0] + 1), "commands {:?}", self.acted);
     }

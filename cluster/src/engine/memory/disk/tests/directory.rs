@@ -34,7 +34,7 @@ async fn a_directory_is_made_for_its_owner_alone_and_has_one_process_at_a_time()
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("not/there/yet");
     let (memory, kept) = Memory::open(&path, &TIMING).await.unwrap();
-    assert_eq!(kept, RecoveryStats { rows: 0, hints: 0 });
+    assert_eq!(kept, RecoveryStats { rows: 0, work_items: 0 });
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     let refused = Memory::open(&path, &TIMING).await.err().unwrap();
     assert!(
@@ -72,14 +72,14 @@ async fn what_is_no_store_is_refused_and_left_as_it_is() {
 async fn a_store_that_has_lost_its_end_is_refused_and_left_as_it_is() {
     let directory = filled(200).await;
     let path = directory.path().join(store_name(FORMAT));
-    let whole = fs::read(&path).unwrap();
-    for length in [whole.len() - 1, whole.len() / 2, 5000, 100] {
-        fs::write(&path, &whole[..length]).unwrap();
+    let intact = fs::read(&path).unwrap();
+    for length in [intact.len() - 1, intact.len() / 2, 5000, 100] {
+        fs::write(&path, &intact[..length]).unwrap();
         let refused = open(&directory).await.err().unwrap();
         assert!(matches!(refused, OpenError::Unreadable { .. }), "{length}: {refused:?}");
-        assert!(fs::read(&path).unwrap() == whole[..length], "{length} bytes were changed");
+        assert!(fs::read(&path).unwrap() == intact[..length], "{length} bytes were changed");
     }
-    fs::write(&path, &whole).unwrap();
+    fs::write(&path, &intact).unwrap();
     assert_eq!(open(&directory).await.unwrap().1.rows, 200);
 }
 
@@ -87,10 +87,10 @@ async fn a_store_that_has_lost_its_end_is_refused_and_left_as_it_is() {
 async fn a_damaged_store_is_refused_or_complete() {
     let directory = filled(200).await;
     let path = directory.path().join(store_name(FORMAT));
-    let whole = fs::read(&path).unwrap();
+    let intact = fs::read(&path).unwrap();
     let mut refused = 0;
-    for place in (0..whole.len()).step_by(whole.len() / 97) {
-        let mut damaged = whole.clone();
+    for place in (0..intact.len()).step_by(intact.len() / 97) {
+        let mut damaged = intact.clone();
         damaged[place] ^= 0x5a;
         fs::write(&path, &damaged).unwrap();
         match open(&directory).await {
@@ -112,13 +112,13 @@ async fn a_damaged_store_is_refused_or_complete() {
 async fn an_empty_file_is_not_taken_for_a_new_store() {
     let directory = filled(3).await;
     let path = directory.path().join(store_name(FORMAT));
-    let whole = fs::read(&path).unwrap();
+    let intact = fs::read(&path).unwrap();
     fs::write(&path, "").unwrap();
     let refused = open(&directory).await.err().unwrap();
     assert!(matches!(refused, OpenError::Unreadable { .. }), "{refused}");
     assert!(refused.to_string().contains("pagewire.1.redb is empty"), "{refused}");
     assert_eq!(fs::read(&path).unwrap(), b"");
-    fs::write(&path, &whole).unwrap();
+    fs::write(&path, &intact).unwrap();
     assert_eq!(open(&directory).await.unwrap().1.rows, 3);
 }
 
@@ -126,6 +126,6 @@ async fn an_empty_file_is_not_taken_for_a_new_store() {
 async fn a_store_that_was_not_finished_when_its_process_died_is_made_anew() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join(format!("{}.new", store_name(FORMAT))), "half").unwrap();
-    assert_eq!(open(&directory).await.unwrap().1, RecoveryStats { rows: 0, hints: 0 });
+    assert_eq!(open(&directory).await.unwrap().1, RecoveryStats { rows: 0, work_items: 0 });
     assert_eq!(files(&directory).len(), 2, "the lock and the store");
 }

@@ -88,8 +88,8 @@ async fn a_full_disk_refuses_writes_and_takes_up_where_it_left_when_it_has_room(
     assert_eq!(kv.put(new).await, Err(WriteError::Unknown), "it may be there, now or a moment later");
     link_becomes(&engine, |link| matches!(link, ConnectionState::Down { .. })).await;
     assert_eq!(put(&kv, "old", "w").await, Err(WriteError::Down));
-    assert_eq!(engine.push(hint("a")).await, Err(crate::engine::QueueError::Down));
-    assert_eq!(value(&kv, "new").await, Err(Unavailable), "nobody can say yet");
+    assert_eq!(engine.push(work_item("a")).await, Err(crate::engine::QueueError::Down));
+    assert_eq!(value(&kv, "new").await, Err(Unavailable), "the state is not known yet");
     assert!(kv.watch("", WatchMode::Meta).await.is_err(), "it would hear of nothing");
     assert_eq!(value(&kv, "old").await.unwrap().as_deref(), Some("v"), "what is kept is still read");
 

@@ -13,15 +13,15 @@ const WRITERS: usize = 8;
 const CUTS: usize = 40;
 
 /// Acknowledged writes: keys and their revisions.
-type Answered = Arc<Mutex<BTreeMap<String, u64>>>;
+type Acknowledged = Arc<Mutex<BTreeMap<String, u64>>>;
 
-async fn write(engine: Engine, writer: usize, answered: Answered) {
+async fn write(engine: Engine, writer: usize, acknowledged: Acknowledged) {
     let kv = engine.kv(Bucket::Jobs);
     for number in 0.. {
         let key = format!("w{writer}.{}", number % 50);
         let value = vec![7; 200 * writer];
         let Ok(rev) = kv.put(Put::new(key.clone(), value, Precondition::Any)).await else { return };
-        answered.lock().unwrap_or_else(PoisonError::into_inner).insert(key, rev);
+        acknowledged.lock().unwrap_or_else(PoisonError::into_inner).insert(key, rev);
     }
 }
 
@@ -37,20 +37,21 @@ fn found(platter: &Arc<Platter>) -> (u64, BTreeMap<String, u64>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_power_cut_at_any_moment_loses_nothing_that_was_answered() {
-    let (platter, answered) = (Arc::default(), Answered::default());
+    let (platter, acknowledged) = (Arc::default(), Acknowledged::default());
     let (engine, _) = start(&platter);
-    let writers: Vec<_> =
-        (0..WRITERS).map(|number| tokio::spawn(write(engine.clone(), number, answered.clone()))).collect();
-    let mut dice = StdRng::seed_from_u64(5);
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|number| tokio::spawn(write(engine.clone(), number, acknowledged.clone())))
+        .collect();
+    let mut rng = StdRng::seed_from_u64(5);
     for cut in 0..CUTS {
         let enough =
-            || answered.lock().unwrap().values().max().is_some_and(|newest| *newest > cut as u64 * 50);
+            || acknowledged.lock().unwrap().values().max().is_some_and(|newest| *newest > cut as u64 * 50);
         while !enough() {
             tokio::task::yield_now().await;
         }
-        let before = answered.lock().unwrap().clone();
-        let share = dice.random_range(0..=100);
-        let (revision, rows) = found(&platter.cut(|| dice.random_range(0..100) < share));
+        let before = acknowledged.lock().unwrap().clone();
+        let share = rng.random_range(0..=100);
+        let (revision, rows) = found(&platter.cut(|| rng.random_range(0..100) < share));
         for (key, rev) in &before {
             assert!(rows.get(key).is_some_and(|found| found >= rev), "cut {cut}: {key} at {rev} is lost");
         }

@@ -70,7 +70,7 @@ async fn perform(engine: &Engine, act: Act, seen: &mut Seen) {
         }
         Act::Push => {
             seen.pushed += 1;
-            engine.push(hint(&seen.pushed.to_string())).await.unwrap();
+            engine.push(work_item(&seen.pushed.to_string())).await.unwrap();
             seen.open.insert(seen.pushed.to_string());
         }
         Act::Take { settle } => {
@@ -103,7 +103,7 @@ proptest! {
                 (engine, kept) = start(&platter);
                 assert_eq!(rows(&engine).await, before);
                 let counted = before.iter().map(|(_, rows)| rows.len()).sum();
-                assert_eq!(kept, RecoveryStats { rows: counted, hints: seen.open.len() });
+                assert_eq!(kept, RecoveryStats { rows: counted, work_items: seen.open.len() });
                 assert_eq!(engine.depth("r").await, Ok(seen.open.len() as u64));
             }
             let again = engine.pull("r", usize::MAX, Duration::ZERO).await.unwrap();
@@ -142,15 +142,15 @@ async fn a_delay_goes_on_over_a_restart_and_a_taken_hint_comes_again_at_once() {
     let platter = Arc::default();
     let (engine, _) = start(&platter);
     let pushed = Instant::now();
-    engine.push(Enqueue { not_before: Some(SECOND), ..hint("late") }).await.unwrap();
-    engine.push(hint("again")).await.unwrap();
+    engine.push(Enqueue { not_before: Some(SECOND), ..work_item("late") }).await.unwrap();
+    engine.push(work_item("again")).await.unwrap();
     let delivery = take(&engine, LONG).await.unwrap();
     engine.nak(&delivery, 2 * SECOND).await.unwrap();
-    engine.push(hint("taken")).await.unwrap();
+    engine.push(work_item("taken")).await.unwrap();
     assert_eq!(take(&engine, LONG).await.unwrap().id, "taken");
     drop(engine);
     let (engine, kept) = start(&platter);
-    assert_eq!(kept.hints, 3);
+    assert_eq!(kept.work_items, 3);
     assert_eq!(take(&engine, Duration::ZERO).await.unwrap().id, "taken");
     for (id, seconds) in [("late", 1), ("again", 2)] {
         assert_eq!(take(&engine, LONG).await.unwrap().id, id);

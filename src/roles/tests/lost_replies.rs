@@ -11,12 +11,12 @@ use super::*;
 const SEEDS: u64 = 12;
 const STEPS: u64 = 40;
 /// How often a client comes back until it must have its page.
-const COMEBACKS: usize = 60;
+const MAX_RESUMES: usize = 60;
 
 /// SplitMix64.
-struct Dice(u64);
+struct Rng(u64);
 
-impl Dice {
+impl Rng {
     fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let bits = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -36,7 +36,7 @@ struct Client {
 
 impl Client {
     async fn open(node: &Node, seed: u64) -> Self {
-        for _ in 0..COMEBACKS {
+        for _ in 0..MAX_RESUMES {
             match open(node, Hello::default(), None).await {
                 Ok(opened) => {
                     let registered = frames(&opened).remove(0);
@@ -59,8 +59,8 @@ impl Client {
     }
 
     /// Until it has its page again, at one node.
-    async fn come_back(&mut self, node: &Node) {
-        for _ in 0..COMEBACKS {
+    async fn resume_page(&mut self, node: &Node) {
+        for _ in 0..MAX_RESUMES {
             match open(node, resume(&self.registered, self.seq), self.user).await {
                 Ok(opened) => {
                     assert_eq!(opened.recovered, ResumeOutcome::Recovered, "seed {}", self.seed);
@@ -107,22 +107,22 @@ async fn play(seed: u64) -> Memory {
     while nodes.iter().any(|node| node.registry.view().nodes().len() < 2) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let mut dice = Dice(seed);
+    let mut rng = Rng(seed);
     let mut at = 0;
     let mut client = Client::open(&nodes[0], seed).await;
     let mut sent = Vec::new();
     for step in 0..STEPS {
-        match dice.below(8) {
+        match rng.below(8) {
             0 | 1 => {
                 // a socket that breaks, known or not
-                if dice.below(2) == 0 {
+                if rng.below(2) == 0 {
                     nodes[at].context.pages.closer.detach(&client.opened.page, client.opened.ticket);
                 }
-                client.come_back(&nodes[at]).await;
+                client.resume_page(&nodes[at]).await;
             }
             2 => {
                 at = 1 - at;
-                client.come_back(&nodes[at]).await;
+                client.resume_page(&nodes[at]).await;
             }
             3 if client.user.is_none() => {
                 let connection = client.opened.page.connection().key;
@@ -130,18 +130,18 @@ async fn play(seed: u64) -> Memory {
                 let mut attempts = 0;
                 while nodes[at].context.pages.login.identify(connection, &Arc::from("ann")).await.is_err() {
                     attempts += 1;
-                    assert!(attempts < COMEBACKS, "seed {seed}: no login");
+                    assert!(attempts < MAX_RESUMES, "seed {seed}: no login");
                 }
                 assert_eq!(client.opened.page.user().as_deref(), Some("ann"), "seed {seed}");
                 client.user = Some("ann");
             }
             4 => {
                 // it may be refused, and then it is asked for again
-                let topic = format!("t{}", dice.below(3));
-                let mut asked = 0;
+                let topic = format!("t{}", rng.below(3));
+                let mut attempts = 0;
                 while nodes[at].context.pages.topics.subscribe(&client.opened.page, &topic).await.is_err() {
-                    asked += 1;
-                    assert!(asked < COMEBACKS, "seed {seed}: no topic");
+                    attempts += 1;
+                    assert!(attempts < MAX_RESUMES, "seed {seed}: no topic");
                 }
             }
             5 => {
@@ -150,7 +150,7 @@ async fn play(seed: u64) -> Memory {
                 let _ = nodes[at].context.pages.topics.subscribe(&other.opened.page, "left").await;
                 nodes[at].context.pages.closer.detach(&other.opened.page, other.opened.ticket);
             }
-            6 if dice.below(4) == 0 => {
+            6 if rng.below(4) == 0 => {
                 // as after a time without a lease
                 let holder = nodes[at].lease.holder().unwrap();
                 nodes[at].context.pages.rewriter.rewrite_rows(holder, holder).await;
@@ -161,13 +161,13 @@ async fn play(seed: u64) -> Memory {
                     Address { key: client.opened.page.key(), node: nodes[at].lease.holder().unwrap().node };
                 assert_eq!(push(&nodes[at], Scope::Page(page), step as u32).await, (1, 0), "seed {seed}");
                 sent.push(step);
-                if dice.below(2) == 0 {
+                if rng.below(2) == 0 {
                     client.read();
                 }
             }
         }
     }
-    client.come_back(&nodes[at]).await;
+    client.resume_page(&nodes[at]).await;
     assert_eq!(client.seen, sent, "seed {seed}");
     let key = client.opened.page.key();
     // the engine loses answers to reads too
@@ -185,12 +185,12 @@ async fn play(seed: u64) -> Memory {
     // nobody comes back any more: in the end no row is left that no page belongs to
     let _ = nodes[at].context.pages.topics.subscribe(&client.opened.page, "left").await;
     nodes[at].context.pages.closer.detach(&client.opened.page, client.opened.ticket);
-    let gone = async {
+    let closed = async {
         while !rows(&memory).await.is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let ended = tokio::time::timeout(Duration::from_secs(60), gone).await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), closed).await;
     assert!(ended.is_ok(), "seed {seed}: rows without pages stay: {:?}", rows(&memory).await);
     memory
 }

@@ -26,11 +26,11 @@ const UNREAD: usize = 1024 * 1024;
 pub(crate) struct Beside {
     pub(crate) trees: Sample,
     pub(crate) delivery: Times,
-    pub(crate) told: Times,
+    pub(crate) update: Times,
 }
 
 /// The processes and clients of the measurement.
-pub(crate) struct News<'a> {
+pub(crate) struct UpdateMeasure<'a> {
     sets: &'a Sets<'a>,
     reader: Node,
     listener: WatchStream,
@@ -42,7 +42,7 @@ pub(crate) struct News<'a> {
     _receiving: Engine,
 }
 
-impl<'a> News<'a> {
+impl<'a> UpdateMeasure<'a> {
     pub(crate) async fn join(sets: &'a Sets<'a>, nats: &Nats, cluster: &Cluster) -> io::Result<Self> {
         let (reader, other) = (node(cluster).await?, Cluster::new(Some(nats)));
         let (publisher, receiving) = (engine(nats, &other).await?, engine(nats, &other).await?);
@@ -54,13 +54,13 @@ impl<'a> News<'a> {
         Ok(Self { sets, reader, listener, bare, publisher, subject, subscriber, _receiving: receiving })
     }
 
-    pub(crate) async fn measure(&mut self, options: &StateOptions, told: u64) -> io::Result<Beside> {
+    pub(crate) async fn measure(&mut self, options: &StateOptions, times: u64) -> io::Result<Beside> {
         // lasts as long as a run without the second node
-        let sets = options.sets * told / options.told;
+        let sets = options.sets * times / options.updates;
         Ok(Beside {
             trees: self.sets.trees(options, sets).await?,
-            delivery: self.deliveries(told).await?,
-            told: self.news(told, options.bytes).await?,
+            delivery: self.deliveries(times).await?,
+            update: self.updates(times, options.bytes).await?,
         })
     }
 
@@ -85,18 +85,18 @@ impl<'a> News<'a> {
 
     /// Sets a tree at one node. Measures until a follower on another node is notified, which may be before the writer
     /// has its reply.
-    async fn news(&mut self, times: u64, bytes: usize) -> io::Result<Times> {
+    async fn updates(&mut self, times: u64, bytes: usize) -> io::Result<Times> {
         let owner = Entity::User(user(0).into());
         let mut each = Vec::new();
         for _ in 0..times {
             let started = Instant::now();
             let written = set(&self.sets.writer.context, owner.clone(), bytes);
-            let told = async { (self.listener.next().await, started.elapsed()) };
-            let (written, (news, elapsed)) = tokio::join!(written, told);
+            let notified = async { (self.listener.next().await, started.elapsed()) };
+            let (written, (update, elapsed)) = tokio::join!(written, notified);
             let written = written?;
-            let news = news.and_then(|news| serde_json::from_slice::<serde_json::Value>(&news).ok());
-            match news {
-                Some(news) if news["changes"].is_array() && news["revision"] == written => {
+            let update = update.and_then(|update| serde_json::from_slice::<serde_json::Value>(&update).ok());
+            match update {
+                Some(update) if update["changes"].is_array() && update["revision"] == written => {
                     each.push(elapsed.as_secs_f64() * 1e6);
                 }
                 other => return Err(io::Error::other(format!("{other:?} after a set to {written}"))),
