@@ -111,7 +111,7 @@ pub(super) async fn submit(
 /// down or waiting fails, returns the record as submitted; the job continues in either case.
 async fn end(parts: &ApiState, submitted: Record, within: Duration) -> Record {
     tokio::select! {
-        waited = parts.context.jobs.wait(submitted.id, within) => {
+        waited = parts.context.jobs.notifier.wait(submitted.id, within) => {
             waited.ok().flatten().unwrap_or(submitted)
         }
         () = parts.ready.lost() => submitted,
@@ -125,7 +125,7 @@ pub(super) async fn job(
     State(parts): State<ApiState>,
     KeyId(id): KeyId,
 ) -> Result<Json<JobResponse>, ApiError> {
-    let stored = parts.context.jobs.get(id).await?.ok_or_else(|| unknown(id))?;
+    let stored = parts.context.jobs.records.get(id).await?.ok_or_else(|| unknown(id))?;
     Ok(Json(JobResponse::new(stored.record, &parts.context.workers.roster())))
 }
 

@@ -67,6 +67,6 @@ pub fn job_over(context: &Context, note: &JobNotification) {
             Some(user) => Account::User(user),
             None => Account::Connection(place.connection.key),
         };
-        context.jobs.is_over(&account, note.job);
+        context.jobs.quotas.is_over(&account, note.job);
     }
 }

@@ -63,7 +63,7 @@ pub async fn catch_up_on(context: &Arc<Context>, before: &Waited) -> Waited {
 /// Delivers the result of a job that the page waits for, if the job has ended. Reads the record as soon as the engine
 /// is available, because no other path may deliver this result.
 pub(super) async fn deliver_stored_result(context: &Context, page: &Page, waits: &PageJob) {
-    let Some(stored) = context.jobs.get_when_up(waits.job).await else { return };
+    let Some(stored) = context.jobs.records.get_when_up(waits.job).await else { return };
     let frame = serde_json::from_str::<&RawValue>(&waits.frame).ok();
     if let Some(note) = frame.and_then(|frame| stored.record.ending(page.key(), frame)) {
         page.deliver_job_result(note.job, &waits.frame, &FrameBody::job(&note));
@@ -76,7 +76,7 @@ async fn deliver_if_ended(context: &Context, page: &Page, recovered: ResumeOutco
         match context.jobs.of_page(page.key(), id.json()).await {
             Ok(job) => break job,
             // after a reset no other path delivers the result
-            Err(Unavailable) if page.is_owned() => context.jobs.wait_to_retry().await,
+            Err(Unavailable) if page.is_owned() => context.jobs.records.wait_to_retry().await,
             Err(Unavailable) => return,
         }
     };
@@ -85,7 +85,7 @@ async fn deliver_if_ended(context: &Context, page: &Page, recovered: ResumeOutco
         page.track_job(job, id.json());
     }
     let record = match job {
-        Some(job) => context.jobs.get_when_up(job).await.map(|stored| stored.record),
+        Some(job) => context.jobs.records.get_when_up(job).await.map(|stored| stored.record),
         None => None,
     };
     let Some(record) = record else {

@@ -140,7 +140,7 @@ pub(super) async fn renew_tokens(leadership: Leadership, pages: Arc<Pages>, timi
 
 /// Finds jobs that no worker runs although one should, on the leader: regularly, and when a worker loses its lease.
 pub(super) async fn reconcile_jobs(leadership: Leadership, jobs: Jobs, timing: Timing, unclaimed: Duration) {
-    let mut turns = leadership.turns(timing.lease_renew).or_on_change(jobs.workers().changes());
+    let mut turns = leadership.turns(timing.lease_renew).or_on_change(jobs.workers.changes());
     let mut reconciler = JobReconciler::new(unclaimed);
     loop {
         if turns.next().await.is_first {

@@ -20,7 +20,8 @@ use super::attempt::AttemptEnd;
 use super::foreign_users::ForeignUsers;
 use super::inbox::WorkerInbox;
 use super::open_jobs::{OpenJobs, OpenRow};
-use super::store::{Jobs, StoredJob};
+use super::parts::Jobs;
+use super::stored::StoredJob;
 use super::transition::TransitionError;
 use super::turn_protocol::TurnOutcome;
 use super::unix_ms;
@@ -57,7 +58,7 @@ enum Next {
 
 /// Opens the watch that feeds the open jobs of a lane.
 pub(super) async fn watch(jobs: &Jobs, team: &WorkerGroup) -> Result<Watch, Unavailable> {
-    jobs.store.watch(&job_key::open(&team.pool, &team.lane), WatchMode::Meta).await
+    jobs.records.store.watch(&job_key::open(&team.pool, &team.lane), WatchMode::Meta).await
 }
 
 impl AssignedJobs {
@@ -231,7 +232,7 @@ impl AssignedJobs {
                 };
                 match next {
                     Next::Again => {}
-                    Next::Retry => this.jobs().wait_to_retry().await,
+                    Next::Retry => this.jobs().records.wait_to_retry().await,
                     Next::Wait(wait) => drop(timeout(wait, bell.notified()).await),
                     Next::Done => {
                         let mut serving = this.serving();
@@ -264,7 +265,7 @@ impl AssignedJobs {
         let known = self.open().take_record(row.id);
         let read = match known {
             Some(known) => known,
-            None => match self.jobs().get(row.id).await {
+            None => match self.jobs().records.get(row.id).await {
                 Ok(Some(read)) => read,
                 Ok(None) => return self.forget(&row).await,
                 Err(Unavailable) => return Next::Retry,
@@ -300,7 +301,7 @@ impl AssignedJobs {
             }
             // the job has ended, but the worker that ended it may have been killed before it notified the pages
             Err(_) => {
-                self.jobs().notify_pages(&read).await;
+                self.jobs().notifier.notify_pages(&read).await;
                 self.forget(&row).await
             }
         }
@@ -349,7 +350,7 @@ impl AssignedJobs {
 
     /// Deletes the row of a job that has ended.
     async fn forget(&self, row: &OpenRow) -> Next {
-        match self.jobs().store.delete(&row.key, Precondition::Rev(row.rev)).await {
+        match self.jobs().records.store.delete(&row.key, Precondition::Rev(row.rev)).await {
             Ok(()) | Err(WriteError::Conflict { .. }) => {
                 self.open().forget(row);
                 Next::Again

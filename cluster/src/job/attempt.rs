@@ -8,8 +8,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use super::change::Change;
 use super::inbox::RunningGuard;
+use super::parts::Jobs;
 use super::record::{MAX_CONTENT, Record};
-use super::store::{Jobs, StoredJob, Transition, TransitionFailure};
+use super::stored::{StoredJob, Transition, TransitionFailure};
 use super::transition::{Claim, RecordEvent, TransitionError};
 use crate::code::ErrorCode;
 use crate::engine::QueueMessage;
@@ -102,7 +103,7 @@ impl Attempt {
             hint: hint.clone(),
             cancel: running.cancel.clone(),
         };
-        jobs.publish(&stored.record);
+        jobs.notifier.publish(&stored.record);
         Self {
             jobs: jobs.clone(),
             stored,
@@ -145,7 +146,8 @@ impl Attempt {
         // no progress may be published after the end
         let _ = (&mut self.upkeep).await;
         let change = Change::new(event(self.claim, outcome));
-        let changed = match self.jobs.change_until_known(change, self.stored.clone(), |_| true).await {
+        let changed = match self.jobs.records.change_until_known(change, self.stored.clone(), |_| true).await
+        {
             Ok(changed) => Some(changed),
             Err(TransitionFailure::Refused(refusal, _)) => {
                 tracing::info!(job = %self.record().id, ?refusal, "another worker has this job by now");
@@ -237,7 +239,7 @@ impl AttemptMonitor {
         {
             tracing::debug!(%error, "hint not touched");
         }
-        if let Ok(Some(now)) = self.jobs.get(self.stored.record.id).await {
+        if let Ok(Some(now)) = self.jobs.records.get(self.stored.record.id).await {
             self.check_cancelled(&now);
         }
     }
@@ -245,12 +247,13 @@ impl AttemptMonitor {
     async fn publish_progress(&self, progress: &Progress) {
         let record = &self.stored.record;
         let state = record.state.text().to_owned();
-        self.jobs.publish_event(record.id, JobEvent { state, progress: Some(progress.clone()) });
-        self.jobs.tell_progress(record, progress).await;
+        self.jobs.notifier.publish_event(record.id, JobEvent { state, progress: Some(progress.clone()) });
+        self.jobs.notifier.tell_progress(record, progress).await;
     }
 
     async fn persist_progress(&mut self, progress: Progress) {
-        match self.jobs.change(self.stored.clone(), RecordEvent::Progress(self.claim, progress)).await {
+        match self.jobs.records.change(self.stored.clone(), RecordEvent::Progress(self.claim, progress)).await
+        {
             Ok(changed) => {
                 self.check_cancelled(&changed.stored);
                 self.stored = changed.stored;

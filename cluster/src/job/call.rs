@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
-use super::store::Jobs;
+use super::parts::Jobs;
 use crate::clock;
 use crate::engine::{Headers, Message, RequestError};
 use crate::id::Key;

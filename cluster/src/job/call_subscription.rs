@@ -5,7 +5,7 @@
 use tokio::sync::watch;
 
 use super::inbox::UNREAD;
-use super::store::Jobs;
+use super::parts::Jobs;
 use crate::engine::{BusEvent, Message, Subscription, Unavailable};
 use crate::worker::WorkerGroup;
 

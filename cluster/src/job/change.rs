@@ -1,21 +1,17 @@
 //! Changes a record and resolves the outcome of a change when its reply was lost.
 //!
 //! Owns: the one operation id of all tries of a change, and how its result is recognised. Never: which events are
-//! allowed (`transition`), and the effects of a change (`store`).
+//! allowed (`transition`), and the effects of a change (`parts`).
 //!
 //! A write without a reply may have happened, and the read that would resolve it can fail as well, because both need
 //! the same connection. A later try with another operation id would find the result of the first try and take it for
 //! the write of another process. So a [`Change`] is created once and retried with the same operation id.
 
-use tokio::time::{Instant, timeout};
-
-use super::store::{Jobs, StoredJob, Transition, TransitionFailure, stored};
+use super::records::JobRecords;
+use super::stored::{StoredJob, Transition, TransitionFailure, stored};
 use super::transition::{RecordEvent, apply};
 use super::unix_ms;
-use crate::engine::{
-    ConnectionState, Consistency, OperationId, Precondition, Put, Resolution, Unavailable, WriteError,
-};
-use crate::id::Key;
+use crate::engine::{Consistency, OperationId, Precondition, Put, Unavailable, WriteError};
 
 /// One event to apply to one record, however often it is tried.
 #[derive(Debug)]
@@ -32,7 +28,7 @@ impl Change {
     }
 }
 
-impl Jobs {
+impl JobRecords {
     /// Applies an event to a record, with one try.
     pub(super) async fn change(
         &self,
@@ -91,60 +87,6 @@ impl Jobs {
             if own {
                 return Ok(self::found(change, stored));
             }
-        }
-    }
-
-    /// Writes a row and resolves an unknown outcome. Returns its revision, or `None` when another row exists.
-    ///
-    /// # Errors
-    ///
-    /// [`Unavailable`]: the row was not written, or the outcome was not known in time.
-    pub(super) async fn put_until_known(&self, put: Put) -> Result<Option<u64>, Unavailable> {
-        let until = Instant::now() + self.timing.deliver;
-        let mut sent = false;
-        loop {
-            match self.store.put(put.clone()).await {
-                Ok(rev) => return Ok(Some(rev)),
-                Err(WriteError::Conflict { .. }) => {
-                    match self.store.resolve_unknown(&put.key, put.op).await {
-                        Ok(Resolution::Written { rev }) => return Ok(Some(rev)),
-                        Ok(Resolution::Other { .. }) => return Ok(None),
-                        Err(Unavailable) => {}
-                    }
-                }
-                Err(WriteError::Unknown) => sent = true,
-                Err(WriteError::Down) if sent => {}
-                Err(WriteError::Down | WriteError::Invalid) => return Err(Unavailable),
-            }
-            if Instant::now() >= until {
-                return Err(Unavailable);
-            }
-            self.wait_to_retry().await;
-        }
-    }
-
-    /// Returns the record of a job, read as soon as the engine replies.
-    pub async fn get_when_up(&self, job: Key) -> Option<StoredJob> {
-        loop {
-            match self.get(job).await {
-                Ok(stored) => return stored,
-                Err(Unavailable) => self.wait_to_retry().await,
-            }
-        }
-    }
-
-    /// Waits between two tries: until the engine is available again, or for a short pause if it is available.
-    pub async fn wait_to_retry(&self) {
-        let mut link = self.engine.link();
-        let up = |link: &ConnectionState| matches!(link, ConnectionState::Up { .. });
-        let pause = self.timing.lease_renew / 3;
-        if up(&link.borrow()) {
-            return tokio::time::sleep(pause / 10).await;
-        }
-        // an error means that the engine is gone and its link never changes again
-        let gone = matches!(timeout(pause, link.wait_for(up)).await, Ok(Err(_)));
-        if gone {
-            tokio::time::sleep(pause).await;
         }
     }
 }

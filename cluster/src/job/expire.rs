@@ -1,13 +1,13 @@
 //! Ends jobs that have waited for a worker for too long, and removes work items of ended jobs that no worker pulls.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use tokio::time::timeout;
 
+use super::parts::Jobs;
 use super::reconciler::JobReconciler;
-use super::store::{Jobs, StoredJob, TransitionFailure};
+use super::stored::{StoredJob, TransitionFailure};
 use super::transition::RecordEvent;
 use super::unix_ms;
 use crate::engine::{QueueError, Unavailable};
@@ -17,15 +17,6 @@ use crate::worker::WorkerGroup;
 
 /// Jobs that are ended concurrently, and work items of one pull.
 const AT_ONCE: usize = 64;
-
-/// The reconciler's state for this.
-#[derive(Debug, Default)]
-pub(super) struct Unclaimed {
-    /// How long a due job may wait; `None` for no limit.
-    pub(super) patience: Option<Duration>,
-    /// Worker groups with free jobs that were ended; their work items may still be in the Queue.
-    pub(super) ended: HashSet<WorkerGroup>,
-}
 
 impl JobReconciler {
     /// Creates a reconciler that ends jobs that wait longer than `patience` after they were due.
@@ -74,6 +65,7 @@ impl JobReconciler {
 /// Ends one job. Returns `Some` when the record differs from the tracked one.
 async fn end_unclaimed(jobs: &Jobs, id: Key, wait_ms: u64) -> Result<Option<StoredJob>, TransitionFailure> {
     let stored = jobs
+        .records
         .get(id)
         .await
         .map_err(|Unavailable| TransitionFailure::Unavailable)?
@@ -81,7 +73,7 @@ async fn end_unclaimed(jobs: &Jobs, id: Key, wait_ms: u64) -> Result<Option<Stor
     if stored.record.state.is_terminal() {
         return Ok(Some(stored));
     }
-    let changed = jobs.change(stored, RecordEvent::Expire { wait_ms }).await?;
+    let changed = jobs.records.change(stored, RecordEvent::Expire { wait_ms }).await?;
     tracing::info!(job = %id, pool = changed.stored.record.pool, "job ended: no worker took it in time");
     jobs.run_effect(changed).await;
     Ok(None)
@@ -99,7 +91,7 @@ async fn clear(jobs: &Jobs, team: &WorkerGroup, open: u64) -> Result<bool, Queue
     let Ok(hints) = pulled else { return Ok(false) };
     for hint in hints? {
         let record = match hint.id.parse::<Key>() {
-            Ok(id) => jobs.get(id).await.map_err(|Unavailable| QueueError::Down)?,
+            Ok(id) => jobs.records.get(id).await.map_err(|Unavailable| QueueError::Down)?,
             Err(_) => None,
         };
         match record {

@@ -15,8 +15,9 @@ use tokio_util::task::TaskTracker;
 use super::assigned::AssignedJobs;
 use super::attempt::{Attempt, AttemptEnd};
 use super::change::Change;
+use super::parts::Jobs;
 use super::record::{JobState, Record};
-use super::store::{Jobs, StoredJob, Transition, TransitionFailure};
+use super::stored::{StoredJob, Transition, TransitionFailure};
 use super::stream::{IncomingCall, Work};
 use super::transition::{Claim, RecordEvent, TransitionError};
 use crate::engine::{BusEvent, Message, QueueMessage, Subscription, Unavailable};
@@ -297,7 +298,7 @@ impl WorkerInbox {
         };
         let change = Change::new(RecordEvent::Claim(worker, self.release.clone()));
         let goes_on = |sent| sent && self.lease.worker() == Some(worker);
-        let Transition { stored, .. } = self.jobs.change_until_known(change, stored, goes_on).await?;
+        let Transition { stored, .. } = self.jobs.records.change_until_known(change, stored, goes_on).await?;
         self.start(stored, worker, Some(hint), None, running, slot).await;
         Ok(())
     }
@@ -332,7 +333,7 @@ impl WorkerInbox {
             return None;
         }
         tracing::info!(job = %stored.record.id, worker = %worker.id, "the worker of a job is dead");
-        self.jobs.change(stored, RecordEvent::WorkerLost(worker)).await.ok()
+        self.jobs.records.change(stored, RecordEvent::WorkerLost(worker)).await.ok()
     }
 
     /// Gives back a claim of this worker that has no attempt. If the reply to the claim was lost, the claim does not
@@ -347,7 +348,7 @@ impl WorkerInbox {
             false => RecordEvent::Release(Claim { worker, attempt: attempts }),
         };
         let goes_on = |sent| sent && self.lease.worker() == Some(worker);
-        let changed = self.jobs.change_until_known(Change::new(event), stored, goes_on).await;
+        let changed = self.jobs.records.change_until_known(Change::new(event), stored, goes_on).await;
         if let Err(TransitionFailure::Unavailable) = changed {
             return None;
         }
@@ -363,7 +364,7 @@ impl WorkerInbox {
             if self.running().contains_key(&id) {
                 continue;
             }
-            if let Ok(Some(stored)) = self.jobs.get(id).await
+            if let Ok(Some(stored)) = self.jobs.records.get(id).await
                 && let Some(worker) = stored.record.worker.filter(|worker| self.active() == Some(*worker))
                 && let Some(changed) = self.give_back(stored, worker).await
             {

@@ -1,14 +1,21 @@
 //! Notifies the pages that wait for a job, and its watchers.
+//!
+//! Owns: how often a page is notified of an end. Never: the end itself; a page or a watcher that was not notified finds
+//! it in the record.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 
+use super::dispatch::JobDispatcher;
 use super::record::{Record, Waiter};
-use super::store::{Jobs, StoredJob};
-use crate::engine::{BusEvent, ConnectionState, Message, Subscription, Unavailable};
+use super::records::JobRecords;
+use super::stored::StoredJob;
+use crate::engine::{BusEvent, ConnectionState, Engine, Message, Subscription, Unavailable};
 use crate::id::Key;
-use crate::peer::PeerError;
+use crate::peer::{PeerClient, PeerError};
+use crate::subject::Subjects;
 use crate::wire::{self, JobEvent, JobNotification, JobUpdate, Progress};
 
 /// How often a page is notified of an end; after that, the page has to request it.
@@ -18,7 +25,7 @@ const WATCH_BYTES: usize = 64 * 1024;
 
 /// A subscription to one job's events.
 pub struct JobWatch {
-    jobs: Jobs,
+    records: Arc<JobRecords>,
     job: Key,
     events: Subscription,
 }
@@ -26,12 +33,12 @@ pub struct JobWatch {
 impl JobWatch {
     /// How long [`JobWatch::next`] waits at most.
     pub fn pace(&self) -> Duration {
-        self.jobs.timing.lease_renew
+        self.records.timing.lease_renew
     }
 
     /// Reads the current record.
     pub async fn read(&self) -> Result<Option<StoredJob>, Unavailable> {
-        self.jobs.get(self.job).await
+        self.records.get(self.job).await
     }
 
     /// Waits for the next event. Returns progress, or `None` when the record should be read again. That happens
@@ -43,11 +50,21 @@ impl JobWatch {
     }
 }
 
-impl Jobs {
+/// Notifies the pages that wait for a job, and its watchers.
+pub struct JobNotifier {
+    pub(super) engine: Engine,
+    pub(super) records: Arc<JobRecords>,
+    /// Brings a job to a worker again when a page could not be notified.
+    pub(super) dispatcher: Arc<JobDispatcher>,
+    pub(super) subjects: Subjects,
+    pub(super) post: PeerClient,
+}
+
+impl JobNotifier {
     /// Watches a job. Read, then wait, then read again: no change after this call is missed.
     pub async fn watch(&self, job: Key) -> Result<JobWatch, Unavailable> {
         let events = self.engine.subscribe(&self.subjects.job(job), None, WATCH_BYTES).await?;
-        Ok(JobWatch { jobs: self.clone(), job, events })
+        Ok(JobWatch { records: self.records.clone(), job, events })
     }
 
     /// Waits for the end of a job. Returns the record after the end, or the current record when `within` has passed;
@@ -96,8 +113,8 @@ impl Jobs {
         let told = record.askers.iter().map(|asker| self.tell_end(record, asker));
         if futures_util::future::join_all(told).await.contains(&false) {
             tracing::info!(job = %record.id, "a page has not received the end of its job yet");
-            while !self.push(stored, self.timing.redelivery).await {
-                self.wait_to_retry().await;
+            while !self.dispatcher.push(stored, self.records.timing.redelivery).await {
+                self.records.wait_to_retry().await;
             }
         }
     }
@@ -120,10 +137,10 @@ impl Jobs {
                 answer => tracing::debug!(job = %record.id, ?answer, "page not told yet"),
             }
             if matches!(*link.borrow(), ConnectionState::Down { .. }) {
-                self.wait_to_retry().await;
+                self.records.wait_to_retry().await;
                 continue;
             }
-            tokio::time::sleep(self.timing.lease_renew / 3 * telling).await;
+            tokio::time::sleep(self.records.timing.lease_renew / 3 * telling).await;
             telling += 1;
         }
         false

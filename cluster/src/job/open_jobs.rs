@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::record::JobState;
-use super::store::StoredJob;
+use super::stored::StoredJob;
 use crate::engine::Entry;
 use crate::id::Key;
 

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::inbox::WorkerInbox;
 use super::record::Affinity;
-use super::store::{StoredJob, TransitionFailure};
+use super::stored::{StoredJob, TransitionFailure};
 use super::transition::TransitionError;
 use crate::engine::QueueMessage;
 use crate::id::Key;
@@ -37,7 +37,7 @@ pub(super) async fn pull(inbox: Arc<WorkerInbox>) {
             }
             Err(error) => {
                 tracing::debug!(%error, "no hints now");
-                inbox.jobs.wait_to_retry().await;
+                inbox.jobs.records.wait_to_retry().await;
             }
         }
     }
@@ -51,7 +51,7 @@ async fn process_hint(inbox: Arc<WorkerInbox>, hint: QueueMessage, slot: Option<
     let hinted = Some(&hint).filter(|hint| hint.attempt == 1).and_then(StoredJob::hinted);
     let stored = match hinted.filter(|stored| stored.record.id == id) {
         Some(stored) => stored,
-        None => match jobs.get(id).await {
+        None => match jobs.records.get(id).await {
             Ok(Some(stored)) => stored,
             // the record is written before its work item: a missing record has expired
             Ok(None) => return settle(&inbox, &hint).await,
@@ -97,7 +97,7 @@ async fn process_hint(inbox: Arc<WorkerInbox>, hint: QueueMessage, slot: Option<
 /// Notifies the pages of a job that has ended and acknowledges its work item. The worker that ended the job may have
 /// been killed before it did so.
 async fn notify_and_ack(inbox: &WorkerInbox, over: &StoredJob, hint: &QueueMessage) {
-    inbox.jobs.notify_pages(over).await;
+    inbox.jobs.notifier.notify_pages(over).await;
     settle(inbox, hint).await;
 }
 

@@ -16,8 +16,7 @@ use futures_util::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::store::Jobs;
-use super::submit::SubmitError;
+use super::records::JobRecords;
 use super::unix_ms;
 use crate::engine::{Consistency, Precondition, Put, Unavailable, WriteError};
 use crate::id::{Account, Key};
@@ -72,14 +71,47 @@ struct CachedQuota {
     checked: Option<Instant>,
 }
 
-/// The rows that this process has used recently. Cheap to clone; all clones share one cache.
-#[derive(Clone, Default)]
-pub(super) struct Quotas(Arc<Mutex<HashMap<Account, CachedQuota>>>);
+/// Why a job was not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum QuotaError {
+    /// The page has reached its limit.
+    PageFull,
+    /// The account has reached its limit.
+    AccountFull,
+    /// The engine does not reply, or other writers were faster each time.
+    Unavailable,
+}
+
+impl From<Unavailable> for QuotaError {
+    fn from(Unavailable: Unavailable) -> Self {
+        Self::Unavailable
+    }
+}
+
+impl Row {
+    /// Returns the exceeded limit, if there is one.
+    fn full(&self, quota: &Quota) -> Option<QuotaError> {
+        if self.open.iter().filter(|(_, page, _)| *page == quota.page).count() >= quota.per_page {
+            return Some(QuotaError::PageFull);
+        }
+        (self.open.len() >= quota.per_account).then_some(QuotaError::AccountFull)
+    }
+}
+
+/// The limits of open jobs, with the rows that this process has used recently.
+pub struct Quotas {
+    records: Arc<JobRecords>,
+    cache: Mutex<HashMap<Account, CachedQuota>>,
+}
 
 impl Quotas {
+    pub(super) fn new(records: Arc<JobRecords>) -> Self {
+        Self { records, cache: Mutex::default() }
+    }
+
     /// Each change leaves the map consistent, so a poisoned lock is still usable.
     fn lock(&self) -> MutexGuard<'_, HashMap<Account, CachedQuota>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remember(&self, account: &Account, known: CachedQuota) {
@@ -89,42 +121,30 @@ impl Quotas {
         }
         rows.insert(account.clone(), known);
     }
-}
 
-impl Row {
-    /// Returns the exceeded limit, if there is one.
-    fn full(&self, quota: &Quota) -> Option<SubmitError> {
-        if self.open.iter().filter(|(_, page, _)| *page == quota.page).count() >= quota.per_page {
-            return Some(SubmitError::PageFull);
-        }
-        (self.open.len() >= quota.per_account).then_some(SubmitError::AccountFull)
-    }
-}
-
-impl Jobs {
     /// Counts a job that is about to be submitted.
     ///
     /// # Errors
     ///
-    /// [`SubmitError::PageFull`] or [`SubmitError::AccountFull`] when a limit is reached; [`SubmitError::Unavailable`]
+    /// [`QuotaError::PageFull`] or [`QuotaError::AccountFull`] when a limit is reached; [`QuotaError::Unavailable`]
     /// when the engine does not reply.
-    pub(super) async fn reserve(&self, quota: &Quota, job: Key, due: u64) -> Result<(), SubmitError> {
+    pub(super) async fn reserve(&self, quota: &Quota, job: Key, due: u64) -> Result<(), QuotaError> {
         let account = &quota.account;
         for _ in 0..TRIES {
-            let cached = self.quotas.lock().get(account).cloned();
+            let cached = self.lock().get(account).cloned();
             let mut known = match cached {
                 Some(known) => known,
-                None => self.read_quota(account).await?,
+                None => self.read(account).await?,
             };
             if known.row.open.iter().any(|(open, ..)| *open == job) {
                 return Ok(());
             }
             if known.row.full(quota).is_some() {
-                let pace = self.timing.lease_renew / 3;
+                let pace = self.records.timing.lease_renew / 3;
                 if known.checked.is_none_or(|checked| checked.elapsed() >= pace) {
                     self.forget_ended(&mut known.row).await?;
                     known.checked = Some(Instant::now());
-                    self.quotas.remember(account, known.clone());
+                    self.remember(account, known.clone());
                 }
                 if let Some(full) = known.row.full(quota) {
                     return Err(full);
@@ -133,23 +153,23 @@ impl Jobs {
             let now = unix_ms();
             known.row.open.push((job, quota.page, now));
             known.row.until =
-                known.row.until.max(due.max(now) + self.timing.job_retention.as_millis() as u64);
-            if self.write_quota(account, known, now).await? {
+                known.row.until.max(due.max(now) + self.records.timing.job_retention.as_millis() as u64);
+            if self.write(account, known, now).await? {
                 return Ok(());
             }
         }
-        Err(SubmitError::Unavailable)
+        Err(QuotaError::Unavailable)
     }
 
     /// Removes a job of an account from the cached row, because a page of this process was notified of its end.
     pub fn is_over(&self, account: &Account, job: Key) {
-        if let Some(known) = self.quotas.lock().get_mut(account) {
+        if let Some(known) = self.lock().get_mut(account) {
             known.row.open.retain(|(open, ..)| *open != job);
         }
     }
 
-    async fn read_quota(&self, account: &Account) -> Result<CachedQuota, Unavailable> {
-        let Some(entry) = self.store.get(&row_key(account), Consistency::Latest).await? else {
+    async fn read(&self, account: &Account) -> Result<CachedQuota, Unavailable> {
+        let Some(entry) = self.records.store.get(&row_key(account), Consistency::Latest).await? else {
             return Ok(CachedQuota::default());
         };
         // a row in the format of another release is replaced
@@ -159,36 +179,31 @@ impl Jobs {
 
     /// Writes a row. Returns `false` when another writer was first or the outcome is unknown: the row has to be read
     /// again.
-    async fn write_quota(
-        &self,
-        account: &Account,
-        mut known: CachedQuota,
-        now: u64,
-    ) -> Result<bool, SubmitError> {
+    async fn write(&self, account: &Account, mut known: CachedQuota, now: u64) -> Result<bool, QuotaError> {
         let ttl = Duration::from_secs((known.row.until.saturating_sub(now) / 1000).max(1));
         let expect = known.rev.map_or(Precondition::Absent, Precondition::Rev);
         let put = Put { ttl: Some(ttl), ..Put::new(row_key(account), wire::encode(&known.row), expect) };
-        match self.store.put(put).await {
+        match self.records.store.put(put).await {
             Ok(rev) => {
                 known.rev = Some(rev);
-                self.quotas.remember(account, known);
+                self.remember(account, known);
                 Ok(true)
             }
             Err(WriteError::Conflict { .. } | WriteError::Unknown) => {
-                self.quotas.lock().remove(account);
+                self.lock().remove(account);
                 Ok(false)
             }
-            Err(WriteError::Down | WriteError::Invalid) => Err(SubmitError::Unavailable),
+            Err(WriteError::Down | WriteError::Invalid) => Err(QuotaError::Unavailable),
         }
     }
 
     /// Removes ended jobs from a row. Jobs with an open record stay, and so do recent jobs, because their record may
     /// not be written yet.
     async fn forget_ended(&self, row: &mut Row) -> Result<(), Unavailable> {
-        let recent = unix_ms().saturating_sub(self.timing.operation.as_millis() as u64 * 2);
+        let recent = unix_ms().saturating_sub(self.records.timing.operation.as_millis() as u64 * 2);
         let places = std::mem::take(&mut row.open);
         let looks = places.into_iter().map(async |place| {
-            let stored = self.get(place.0).await?;
+            let stored = self.records.get(place.0).await?;
             let open = match stored {
                 Some(stored) => !stored.record.state.is_terminal(),
                 None => place.2 > recent,

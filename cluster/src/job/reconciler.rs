@@ -3,12 +3,12 @@
 //! One process runs it. It reads every record once per change, keeps an entry for each job that has not ended, and
 //! reads only the old ones again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::expire::Unclaimed;
+use super::parts::Jobs;
 use super::record::{Affinity, JobState};
-use super::store::{Jobs, StoredJob};
+use super::stored::StoredJob;
 use super::transition::RecordEvent;
 use super::turn_cleanup::TurnCleanup;
 use super::unix_ms;
@@ -38,6 +38,15 @@ struct OpenJob {
     ask_at: u64,
 }
 
+/// What the reconciler knows of jobs that no worker takes (`expire`).
+#[derive(Debug, Default)]
+pub(super) struct Unclaimed {
+    /// How long a due job may wait; `None` for no limit.
+    pub(super) patience: Option<Duration>,
+    /// Worker groups with free jobs that were ended; their work items may still be in the Queue.
+    pub(super) ended: HashSet<WorkerGroup>,
+}
+
 /// The state of the reconciler from one round to the next. A process that takes over this duty starts with an empty
 /// one.
 #[derive(Debug, Default)]
@@ -60,7 +69,7 @@ impl JobReconciler {
         self.turns.run_once(jobs).await?;
         let mut helped = 0;
         for id in self.suspects(jobs).await? {
-            match jobs.get(id).await? {
+            match jobs.records.get(id).await? {
                 None => drop(self.open.remove(&id)),
                 Some(stored) => helped += usize::from(self.repair(jobs, stored).await?),
             }
@@ -92,7 +101,7 @@ impl JobReconciler {
 
     async fn read(&mut self, jobs: &Jobs) -> Result<(), Unavailable> {
         loop {
-            let batch = jobs.scan(self.seen, BATCH).await?;
+            let batch = jobs.records.scan(self.seen, BATCH).await?;
             let full = batch.len() == BATCH;
             for stored in batch {
                 self.seen = self.seen.max(stored.rev);
@@ -187,7 +196,7 @@ impl JobReconciler {
                 if jobs.workers.is_alive(&stored.record.team(), worker).await? {
                     return Ok(false);
                 }
-                let Ok(changed) = jobs.change(stored, RecordEvent::WorkerLost(worker)).await else {
+                let Ok(changed) = jobs.records.change(stored, RecordEvent::WorkerLost(worker)).await else {
                     return Ok(false);
                 };
                 tracing::info!(job = %changed.stored.record.id, worker = %worker.id, "job taken from a dead worker");
@@ -195,7 +204,7 @@ impl JobReconciler {
                 Ok(true)
             }
             (JobState::Queued | JobState::Scheduled, _) => {
-                jobs.enqueue(&stored, Duration::ZERO).await;
+                jobs.dispatcher.enqueue(&stored, Duration::ZERO).await;
                 // enqueued once more after the same time: the claim rejects duplicates
                 self.track(jobs, &stored);
                 Ok(true)

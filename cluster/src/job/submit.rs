@@ -8,9 +8,10 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::change::Change;
-use super::quota::Quota;
+use super::parts::Jobs;
+use super::quota::{Quota, QuotaError};
 use super::record::{Affinity, JobState, MAX_CONTENT, Record, Waiter};
-use super::store::{Jobs, StoredJob, TransitionFailure, stored};
+use super::stored::{StoredJob, TransitionFailure, stored};
 use super::transition::RecordEvent;
 use super::unix_ms;
 use crate::engine::{Consistency, Precondition, Put, Unavailable};
@@ -90,6 +91,16 @@ impl From<Unavailable> for SubmitError {
     }
 }
 
+impl From<QuotaError> for SubmitError {
+    fn from(error: QuotaError) -> Self {
+        match error {
+            QuotaError::PageFull => Self::PageFull,
+            QuotaError::AccountFull => Self::AccountFull,
+            QuotaError::Unavailable => Self::Unavailable,
+        }
+    }
+}
+
 /// The value of an idempotency key.
 #[derive(Debug, Serialize, Deserialize)]
 struct IdempotencyRow {
@@ -115,7 +126,7 @@ impl Jobs {
         let quota = submission.quota.clone();
         let record = record(job, submission);
         if let Some(quota) = quota {
-            self.reserve(&quota, job, record.due).await?;
+            self.quotas.reserve(&quota, job, record.due).await?;
         }
         let pointed = self.index_by_frame(&record);
         let created = self.create(&record);
@@ -129,13 +140,13 @@ impl Jobs {
         accepted(&record);
         let delay = Duration::from_millis(record.due.saturating_sub(record.created));
         let stored = StoredJob { record, rev };
-        self.enqueue(&stored, delay).await;
+        self.dispatcher.enqueue(&stored, delay).await;
         Ok(Submitted { record: stored.record, fresh: true })
     }
 
     /// Returns the job that a page submitted with one of its request ids.
     pub async fn of_page(&self, page: Key, frame: &str) -> Result<Option<Key>, Unavailable> {
-        let entry = self.store.get(&job_key::of_page(page, frame), Consistency::Latest).await?;
+        let entry = self.records.store.get(&job_key::of_page(page, frame), Consistency::Latest).await?;
         Ok(entry.and_then(|entry| std::str::from_utf8(&entry.value).ok()?.parse().ok()))
     }
 
@@ -151,10 +162,11 @@ impl Jobs {
             ttl: Some(self.timing.job_retention),
             ..Put::new(name.as_str(), wire::encode(&row), Precondition::Absent)
         };
-        if self.put_until_known(put).await?.is_some() {
+        if self.records.put_until_known(put).await?.is_some() {
             return Ok(row.job);
         }
-        let entry = self.store.get(&name, Consistency::Latest).await?.ok_or(SubmitError::Unavailable)?;
+        let entry =
+            self.records.store.get(&name, Consistency::Latest).await?.ok_or(SubmitError::Unavailable)?;
         match serde_json::from_slice::<IdempotencyRow>(&entry.value) {
             Ok(standing) if standing.content == row.content => Ok(standing.job),
             _ => Err(SubmitError::Conflict),
@@ -169,24 +181,28 @@ impl Jobs {
         let ahead = Duration::from_secs(record.due.saturating_sub(record.created) / 1000);
         let ttl = Some(self.timing.job_retention + ahead);
         let put = Put { ttl, ..Put::new(key, record.id.to_string(), Precondition::Any) };
-        self.put_until_known(put).await?;
+        self.records.put_until_known(put).await?;
         Ok(())
     }
 
     /// Creates the record and returns its revision, or `None` when the record exists already.
     async fn create(&self, record: &Record) -> Result<Option<u64>, SubmitError> {
-        Ok(self.put_until_known(self.put(record, Precondition::Absent)).await?)
+        Ok(self.records.put_until_known(self.records.put(record, Precondition::Absent)).await?)
     }
 
     /// Handles a repeated submission: returns the existing job and adds one more page that waits for it.
     async fn add_waiter(&self, wanted: Record) -> Result<Submitted, SubmitError> {
-        let entry = self.store.get(&job_key::job(wanted.id), Consistency::Latest).await?;
+        let entry = self.records.store.get(&job_key::job(wanted.id), Consistency::Latest).await?;
         let standing = entry.and_then(stored).ok_or(SubmitError::Unavailable)?;
         let asker = wanted.askers.into_iter().next();
         let Some(asker) = asker else { return Ok(Submitted { record: standing.record, fresh: false }) };
         let until = Instant::now() + self.timing.deliver;
         let goes_on = |sent| sent && Instant::now() < until;
-        match self.change_until_known(Change::new(RecordEvent::AddWaiter(asker)), standing, goes_on).await {
+        match self
+            .records
+            .change_until_known(Change::new(RecordEvent::AddWaiter(asker)), standing, goes_on)
+            .await
+        {
             Ok(changed) => Ok(Submitted { record: changed.stored.record, fresh: false }),
             // the job has ended, so the caller reads its end from this record; or too many pages wait for it
             Err(TransitionFailure::Refused(_, stored)) => {

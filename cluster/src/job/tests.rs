@@ -52,7 +52,7 @@ async fn submit(jobs: &Jobs, submission: Submission) -> Key {
 
 /// Waits for the one end of a job.
 async fn end(jobs: &Jobs, job: Key) -> Record {
-    let record = jobs.wait(job, PATIENCE).await.unwrap().unwrap();
+    let record = jobs.notifier.wait(job, PATIENCE).await.unwrap().unwrap();
     assert!(record.state.is_terminal(), "{record:?}");
     record
 }
@@ -60,7 +60,7 @@ async fn end(jobs: &Jobs, job: Key) -> Record {
 async fn becomes(jobs: &Jobs, job: Key, what: impl Fn(&Record) -> bool) -> Record {
     let look = async {
         loop {
-            if let Ok(Some(stored)) = jobs.get(job).await
+            if let Ok(Some(stored)) = jobs.records.get(job).await
                 && what(&stored.record)
             {
                 return stored.record;
@@ -93,7 +93,7 @@ async fn a_job_runs_where_there_is_a_worker_and_waits_where_there_is_none() {
     let (engine, log) = (memory(), Log::default());
     let jobs = jobs(&engine).await;
     let job = submit(&jobs, submission("echo")).await;
-    assert_eq!(jobs.get(job).await.unwrap().unwrap().record.state, JobState::Queued);
+    assert_eq!(jobs.records.get(job).await.unwrap().unwrap().record.state, JobState::Queued);
     let worker = Worker::start(&engine, &log).await;
     let record = end(&jobs, job).await;
     assert_eq!((record.state, record.attempts), (JobState::Succeeded, 1));
@@ -159,7 +159,7 @@ async fn a_scheduled_job_runs_at_its_time() {
     for affinity in [Affinity::Free, Affinity::Assigned] {
         let run_at = unix_ms() + 400;
         let job = submit(&jobs, Submission { affinity, run_at: Some(run_at), ..submission("echo") }).await;
-        assert_eq!(jobs.get(job).await.unwrap().unwrap().record.state, JobState::Scheduled);
+        assert_eq!(jobs.records.get(job).await.unwrap().unwrap().record.state, JobState::Scheduled);
         let record = end(&jobs, job).await;
         let late = record.started.unwrap() - run_at;
         assert!(late < 250, "{late} ms late");
@@ -240,10 +240,10 @@ async fn a_worker_that_lost_its_job_has_no_say_any_more() {
     let job = submit(&jobs, submission("wait")).await;
     let running = becomes(&jobs, job, |record| record.state == JobState::Running).await;
     let stale = Claim { worker: running.worker.unwrap(), attempt: 1 };
-    let stored = jobs.get(job).await.unwrap().unwrap();
-    jobs.change(stored, RecordEvent::WorkerLost(stale.worker)).await.unwrap();
-    let stored = jobs.get(job).await.unwrap().unwrap();
-    let late = jobs.change(stored, RecordEvent::Succeed(stale, RawValue::NULL.to_owned())).await;
+    let stored = jobs.records.get(job).await.unwrap().unwrap();
+    jobs.records.change(stored, RecordEvent::WorkerLost(stale.worker)).await.unwrap();
+    let stored = jobs.records.get(job).await.unwrap().unwrap();
+    let late = jobs.records.change(stored, RecordEvent::Succeed(stale, RawValue::NULL.to_owned())).await;
     assert!(matches!(late, Err(TransitionFailure::Refused(TransitionError::Stale, _))));
     drop(worker);
 }
@@ -257,7 +257,7 @@ async fn a_job_that_was_never_offered_is_found() {
     let job = Key::random();
     let offered = jobs.submit(submission("echo"), |_| {}).await.unwrap().record;
     let record = Record { id: job, state: JobState::Queued, ..offered };
-    jobs.store.put(jobs.put(&record, crate::engine::Precondition::Absent)).await.unwrap();
+    jobs.records.store.put(jobs.records.put(&record, crate::engine::Precondition::Absent)).await.unwrap();
     let _janitor = janitor(&jobs);
     assert_eq!(end(&jobs, job).await.state, JobState::Succeeded);
 }
@@ -315,7 +315,7 @@ async fn the_turn_rows_of_a_worker_that_was_killed_are_deleted() {
     for user in ["ann", "bob"] {
         end(&jobs, submit(&jobs, assigned("echo", user)).await).await;
     }
-    let rows = async || jobs.store.list(crate::subject::job_key::TURNS).await.unwrap().len();
+    let rows = async || jobs.records.store.list(crate::subject::job_key::TURNS).await.unwrap().len();
     assert_eq!(rows().await, 2);
     let _janitor = janitor(&jobs);
     drop(worker);
@@ -335,7 +335,7 @@ async fn a_job_that_waits_for_its_next_try_stands_aside() {
     let behind = submit(&jobs, assigned("echo", "ann")).await;
     let _worker = Worker::start(&engine, &log).await;
     end(&jobs, behind).await;
-    let failing = jobs.get(failing).await.unwrap().unwrap().record;
+    let failing = jobs.records.get(failing).await.unwrap().unwrap().record;
     assert!(!failing.state.is_terminal() && failing.attempts >= 1, "{failing:?}");
     let log = log.lock().unwrap();
     assert_eq!(log[0].1, "fail", "first attempts run in order");

@@ -5,7 +5,7 @@
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::store::Jobs;
+use super::parts::Jobs;
 use super::turn::TurnRow;
 use crate::engine::{Entry, Precondition, Unavailable, WriteError};
 use crate::subject::job_key;
@@ -37,7 +37,7 @@ impl TurnCleanup {
             self.workers = Some(workers);
         }
         self.read = Some(read);
-        let rows = jobs.store.scan(job_key::TURNS, read, BATCH).await?;
+        let rows = jobs.records.store.scan(job_key::TURNS, read, BATCH).await?;
         self.read = rows.last().filter(|_| rows.len() == BATCH).map(|last| last.rev);
         let checks = rows.into_iter().map(|row| delete_if_over(jobs, row));
         stream::iter(checks).buffer_unordered(AT_ONCE).try_collect().await
@@ -51,10 +51,10 @@ pub(super) async fn delete_if_over(jobs: &Jobs, entry: Entry) -> Result<(), Unav
     if jobs.workers.roster().is_current(worker) {
         return Ok(());
     }
-    if jobs.get(named.id).await?.is_some_and(|stored| !stored.record.state.is_terminal()) {
+    if jobs.records.get(named.id).await?.is_some_and(|stored| !stored.record.state.is_terminal()) {
         return Ok(());
     }
-    match jobs.store.delete(&entry.key, Precondition::Rev(entry.rev)).await {
+    match jobs.records.store.delete(&entry.key, Precondition::Rev(entry.rev)).await {
         Ok(()) | Err(WriteError::Conflict { .. }) => Ok(()),
         Err(_) => Err(Unavailable),
     }

@@ -17,7 +17,7 @@ use std::mem;
 use std::time::Duration;
 
 use super::record::{JobState, Record};
-use super::store::{StoredJob, stored};
+use super::stored::{StoredJob, stored};
 use super::turn::{NamedAttempt, Turn, TurnRow};
 use crate::engine::{Entry, OperationId, Precondition, Put, Unavailable, WriteError};
 use crate::subject::job_key;

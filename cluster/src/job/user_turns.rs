@@ -10,7 +10,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 
-use super::store::{Jobs, StoredJob};
+use super::parts::Jobs;
+use super::stored::StoredJob;
 use super::transition::{RecordEvent, TransitionError, apply};
 use super::turn::{NamedAttempt, Turn, TurnRow};
 use super::turn_protocol::{ClaimWrite, StepResult, TurnOutcome, TurnProtocol, TurnStep};
@@ -127,7 +128,7 @@ impl UserTurns {
     ) -> Result<TurnOutcome, TransitionError> {
         let event = RecordEvent::Claim(me, release.to_owned());
         let (record, _) = apply(&read.record, event, unix_ms(), &self.jobs.timing)?;
-        let put = self.jobs.put(&record, Precondition::Rev(read.rev));
+        let put = self.jobs.records.put(&record, Precondition::Rev(read.rev));
         Ok(self.run(user, me, Some(ClaimWrite { put, record })).await)
     }
 
@@ -147,8 +148,10 @@ impl UserTurns {
         let mut result = StepResult::Start;
         let outcome = loop {
             result = match protocol.next(result) {
-                TurnStep::Read(key) => StepResult::Read(self.jobs.store.get(&key, Consistency::Latest).await),
-                TurnStep::Write(put) => StepResult::Written(self.jobs.store.put(put).await),
+                TurnStep::Read(key) => {
+                    StepResult::Read(self.jobs.records.store.get(&key, Consistency::Latest).await)
+                }
+                TurnStep::Write(put) => StepResult::Written(self.jobs.records.store.put(put).await),
                 TurnStep::Check(owner) => StepResult::Checked(self.lives(owner).await),
                 TurnStep::Done(outcome) => break outcome,
             };
@@ -203,7 +206,7 @@ impl UserTurns {
             let put = Put::new(self.key(&user), row.encode(), Precondition::Rev(held.turn.rev));
             let put = Put { ttl: Some(self.jobs.timing.affinity_ttl), ..put };
             let sent = clock::boot();
-            let cleared = self.jobs.store.put(put).await.ok();
+            let cleared = self.jobs.records.store.put(put).await.ok();
             let turn = cleared.map(|rev| Turn { rev, named: None, ..held.turn });
             self.keep(&user, me, sent, Some(held.turn), turn);
         }
@@ -213,7 +216,9 @@ impl UserTurns {
     /// that attempt.
     pub(super) async fn release(&self, user: &str) {
         let Some(held) = self.held().remove(user).filter(|held| held.turn.settled) else { return };
-        if let Err(error) = self.jobs.store.delete(&self.key(user), Precondition::Rev(held.turn.rev)).await {
+        if let Err(error) =
+            self.jobs.records.store.delete(&self.key(user), Precondition::Rev(held.turn.rev)).await
+        {
             tracing::debug!(%error, "a user is not given up, the lease will");
         }
     }

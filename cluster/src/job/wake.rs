@@ -1,6 +1,6 @@
 //! Finds the assigned worker of a user.
 
-use super::store::Jobs;
+use super::parts::Jobs;
 use super::turn::TurnRow;
 use crate::engine::{Consistency, Message};
 use crate::id::Key;
@@ -12,7 +12,7 @@ impl Jobs {
     /// Returns the assigned worker of a user, or else the worker that should become it.
     pub async fn own_worker(&self, team: &WorkerGroup, user: &str) -> Option<Key> {
         let key = job_key::turn(&team.pool, &team.lane, &SubjectToken::new(user));
-        let entry = self.store.get(&key, Consistency::Any).await.ok().flatten();
+        let entry = self.records.store.get(&key, Consistency::Any).await.ok().flatten();
         let owner = entry.as_ref().and_then(TurnRow::of).map(|row| row.worker);
         let roster = self.workers.roster();
         owner

@@ -44,7 +44,7 @@ pub(in crate::api) async fn events(
     State(parts): State<ApiState>,
     KeyId(id): KeyId,
 ) -> Result<Response, ApiError> {
-    let watching = parts.context.jobs.watch(id).await?;
+    let watching = parts.context.jobs.notifier.watch(id).await?;
     let stored = watching.read().await?.ok_or_else(|| unknown(id))?;
     let beat = Some(watching.pace());
     let workers = parts.context.workers.clone();

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use axum::Json;
 use axum::extract::State;
 use pagewire_cluster::engine::Unavailable;
-use pagewire_cluster::job::{self, Jobs, Record};
+use pagewire_cluster::job::{self, JobRecords, Record};
 
 use super::dto::JobResponse;
 use crate::api::ApiState;
@@ -67,13 +67,18 @@ pub(in crate::api) async fn jobs(
     let which = JobQuery::read(query)?;
     let after = which.after()?;
     let limit = PageQuery { cursor: None, limit: which.limit }.limit();
-    let found = find(&parts.context.jobs, &which.filter()?, after, limit).await?;
+    let found = find(&parts.context.jobs.records, &which.filter()?, after, limit).await?;
     let roster = parts.context.workers.roster();
     let items = found.records.into_iter().map(|record| JobResponse::new(record, &roster)).collect();
     Ok(Json(Paginated { items, next_cursor: found.next.map(|rev| rev.to_string()) }))
 }
 
-async fn find(jobs: &Jobs, filter: &Filter, after: u64, limit: usize) -> Result<JobListPage, Unavailable> {
+async fn find(
+    jobs: &JobRecords,
+    filter: &Filter,
+    after: u64,
+    limit: usize,
+) -> Result<JobListPage, Unavailable> {
     let (mut records, mut seen, mut read, mut bytes) = (Vec::new(), after, 0, 0);
     loop {
         let batch = jobs.scan(seen, BATCH).await?;

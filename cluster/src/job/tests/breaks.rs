@@ -97,7 +97,7 @@ async fn a_worker_forgets_nothing(seed: u64) {
         all.push(submit(&jobs, Submission { affinity, page: Some(page), ..submission }).await);
     }
     for job in &all {
-        let record = jobs.wait(*job, PATIENCE).await.unwrap().unwrap();
+        let record = jobs.notifier.wait(*job, PATIENCE).await.unwrap().unwrap();
         assert!(record.state.is_terminal(), "seed {seed}: {record:?}");
     }
     let everything = async {
@@ -152,7 +152,8 @@ async fn a_user_behind_any_number_of_others_is_found_without_a_wake_up() {
     let forgotten = Key::random();
     let other = jobs.submit(assigned("echo", "other"), |_| {}).await.unwrap().record;
     let record = Record { id: forgotten, user: Some("ann".into()), state: JobState::Queued, ..other };
-    let rev = jobs.store.put(jobs.put(&record, crate::engine::Precondition::Absent)).await.unwrap();
-    jobs.put_open_row(&crate::job::store::StoredJob { record, rev }).await;
+    let rev =
+        jobs.records.store.put(jobs.records.put(&record, crate::engine::Precondition::Absent)).await.unwrap();
+    jobs.dispatcher.put_open_row(&crate::job::stored::StoredJob { record, rev }).await;
     assert_eq!(end(&jobs, forgotten).await.state, JobState::Succeeded);
 }

@@ -27,7 +27,7 @@ async fn forgotten(jobs: &Jobs, worker: &Worker, affinity: Affinity) -> Key {
     let (record, _) =
         apply(&Record { id: job, ..waiting }, RecordEvent::Claim(life, "r".into()), unix_ms(), &TIMING)
             .unwrap();
-    jobs.store.put(jobs.put(&record, Precondition::Absent)).await.unwrap();
+    jobs.records.store.put(jobs.records.put(&record, Precondition::Absent)).await.unwrap();
     job
 }
 
@@ -41,7 +41,7 @@ async fn a_living_owner_that_does_not_know_of_its_users_is_woken() {
     for user in 0..8 {
         let row = TurnRow { worker: life, term: None, job: None };
         let key = job_key::turn("p", "l", &SubjectToken::new(&user.to_string()));
-        jobs.store.put(Put::new(key, row.encode(), Precondition::Absent)).await.unwrap();
+        jobs.records.store.put(Put::new(key, row.encode(), Precondition::Absent)).await.unwrap();
     }
     for user in 0..8 {
         let record = end(&jobs, submit(&jobs, assigned("echo", &user.to_string())).await).await;
@@ -58,18 +58,19 @@ async fn an_attempt_that_a_dead_owner_named_without_claiming_it_runs_elsewhere()
     jobs.cancel(named.id).await.unwrap();
     let record =
         Record { id: Key::random(), due: unix_ms() + 3_600_000, state: JobState::Scheduled, ..named };
-    let rev = jobs.store.put(jobs.put(&record, Precondition::Absent)).await.unwrap();
+    let rev = jobs.records.store.put(jobs.records.put(&record, Precondition::Absent)).await.unwrap();
     let dead = WorkerId { id: Key::random(), epoch: 1 };
     let row = TurnRow { worker: dead, term: Some(7), job: Some(NamedAttempt { id: record.id, attempt: 1 }) };
     let key = job_key::turn("p", "l", &SubjectToken::new("ann"));
-    let before = jobs.store.put(Put::new(key.as_str(), row.encode(), Precondition::Absent)).await.unwrap();
+    let before =
+        jobs.records.store.put(Put::new(key.as_str(), row.encode(), Precondition::Absent)).await.unwrap();
     let worker = Worker::start(&engine, &log).await;
     let ended = end(&jobs, submit(&jobs, assigned("echo", "ann")).await).await;
     assert_eq!(ended.worker.map(|worker| worker.id), Some(worker.id));
-    let settled = jobs.get(record.id).await.unwrap().unwrap();
+    let settled = jobs.records.get(record.id).await.unwrap().unwrap();
     assert!(settled.rev > rev, "a late claim of the dead worker finds another revision");
     assert_eq!(settled.record.state, JobState::Scheduled);
-    let entry = jobs.store.get(&key, Consistency::Latest).await.unwrap().unwrap();
+    let entry = jobs.records.store.get(&key, Consistency::Latest).await.unwrap().unwrap();
     let taken = TurnRow::of(&entry).unwrap();
     assert!(taken.term.is_none_or(|term| term > before), "terms only grow: {taken:?}");
 }
@@ -124,7 +125,7 @@ async fn a_job_that_runs_is_left_alone_however_often_its_worker_is_asked() {
     becomes(&jobs, job, |record| record.state == JobState::Running).await;
     // its work item is redelivered and its worker receives several claims queries meanwhile
     tokio::time::sleep(TIMING.redelivery * 3).await;
-    let record = jobs.get(job).await.unwrap().unwrap().record;
+    let record = jobs.records.get(job).await.unwrap().unwrap().record;
     assert_eq!((record.state, record.attempts), (JobState::Running, 1));
     jobs.cancel(job).await.unwrap();
     assert_eq!(end(&jobs, job).await.state, JobState::Cancelled);

@@ -84,11 +84,15 @@ async fn a_job_that_no_worker_takes_ends_and_leaves_no_hint_behind() {
     let own = submit(&jobs, assigned("echo", "ann")).await;
     let soon = submit(&jobs, Submission { run_at: Some(unix_ms() + 60_000), ..submission("echo") }).await;
     janitor.run_once(&jobs).await.unwrap();
-    assert_eq!(jobs.get(free).await.unwrap().unwrap().record.state, JobState::Queued, "its time is not over");
+    assert_eq!(
+        jobs.records.get(free).await.unwrap().unwrap().record.state,
+        JobState::Queued,
+        "its time is not over"
+    );
     let over = async {
         loop {
             janitor.run_once(&jobs).await.unwrap();
-            let open = jobs.store.scan("open.", 0, 9).await.unwrap();
+            let open = jobs.records.store.scan("open.", 0, 9).await.unwrap();
             if engine.depth(&route("p", "l")).await.unwrap() == 1 && open.is_empty() {
                 return;
             }
@@ -97,10 +101,10 @@ async fn a_job_that_no_worker_takes_ends_and_leaves_no_hint_behind() {
     };
     tokio::time::timeout(PATIENCE, over).await.expect("what is over leaves nothing behind");
     for job in [free, own] {
-        let record = jobs.get(job).await.unwrap().unwrap().record;
+        let record = jobs.records.get(job).await.unwrap().unwrap().record;
         assert_eq!(record.state, JobState::Dead);
         assert_eq!(record.error.map(|error| error.code).as_deref(), Some("expired"));
     }
-    assert_eq!(jobs.get(soon).await.unwrap().unwrap().record.state, JobState::Scheduled);
+    assert_eq!(jobs.records.get(soon).await.unwrap().unwrap().record.state, JobState::Scheduled);
     assert_eq!(jobs.retry(free).await.unwrap().state, JobState::Queued, "an operator may run it again");
 }

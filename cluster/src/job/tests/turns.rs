@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use super::breaks::number;
 use super::*;
 use crate::engine::{Bucket, Consistency, FaultRng, Faults, Faulty, Precondition, Put};
-use crate::job::store::StoredJob;
+use crate::job::stored::StoredJob;
 use crate::job::turn::{Turn, TurnRow};
 use crate::job::turn_protocol::{ClaimWrite, StepResult, TurnOutcome, TurnProtocol, TurnStep};
 use crate::subject::{SubjectToken, Subjects, job_key};
@@ -113,7 +113,7 @@ impl World {
         calm.cancel(first.id).await.unwrap();
         for number in 0..JOBS {
             let record = Record { id: job(number), retries: 50, ..first.clone() };
-            calm.store.put(calm.put(&record, Precondition::Absent)).await.unwrap();
+            calm.records.store.put(calm.records.put(&record, Precondition::Absent)).await.unwrap();
         }
         Self { dice, calm, workers, living, conditions, now: 0, seen: Seen::default() }
     }
@@ -142,7 +142,7 @@ impl World {
 
     /// At most one job of the user runs.
     async fn check(&self) -> Result<(), String> {
-        let mut jobs = self.calm.scan(0, 100).await.unwrap();
+        let mut jobs = self.calm.records.scan(0, 100).await.unwrap();
         jobs.retain(|stored| stored.record.state == JobState::Running);
         let running: Vec<_> = jobs.iter().map(|stored| (stored.record.id, stored.record.worker)).collect();
         if running.len() > 1 { Err(format!("step {}: {running:?} run at once", self.now)) } else { Ok(()) }
@@ -173,13 +173,13 @@ impl World {
             0 | 1 => RecordEvent::Cancel,
             2 => RecordEvent::Retry,
             _ => {
-                let row = self.calm.store.get(&turn_key(), Consistency::Latest).await.unwrap();
+                let row = self.calm.records.store.get(&turn_key(), Consistency::Latest).await.unwrap();
                 let Some(row) = row else { return };
                 return turn_cleanup::delete_if_over(&self.calm, row).await.unwrap();
             }
         };
-        let stored = self.calm.get(id).await.unwrap().unwrap();
-        let _ = self.calm.change(stored, event).await;
+        let stored = self.calm.records.get(id).await.unwrap().unwrap();
+        let _ = self.calm.records.change(stored, event).await;
     }
 
     /// What a worker does with the row of a user without work: deletes it, or lets it expire.
@@ -191,11 +191,11 @@ impl World {
         let expect = Precondition::Rev(turn.rev);
         worker.turn = None;
         if deletes {
-            let _ = worker.jobs.store.delete(&turn_key(), expect).await;
+            let _ = worker.jobs.records.store.delete(&turn_key(), expect).await;
         } else {
             let row = TurnRow { worker: worker.me, term: Some(turn.term), job: None };
             let put = Put::new(turn_key(), row.encode(), expect);
-            let written = worker.jobs.store.put(put).await;
+            let written = worker.jobs.records.store.put(put).await;
             worker.turn = written.ok().map(|rev| Turn { rev, named: None, ..turn });
         }
     }
@@ -216,12 +216,12 @@ impl World {
     async fn begin(&mut self, at: usize) {
         let (chosen, call) = (self.dice.below(JOBS as u64), self.dice.below(10) == 0);
         let worker = &mut self.workers[at];
-        let Ok(Some(read)) = worker.jobs.get(job(chosen.into())).await else { return };
+        let Ok(Some(read)) = worker.jobs.records.get(job(chosen.into())).await else { return };
         let event = RecordEvent::Claim(worker.me, "r".into());
         let claim = match apply(&read.record, event, unix_ms(), &TIMING) {
             _ if call => None,
             Ok((record, _)) => {
-                let put = worker.jobs.put(&record, Precondition::Rev(read.rev));
+                let put = worker.jobs.records.put(&record, Precondition::Rev(read.rev));
                 Some(ClaimWrite { put, record })
             }
             Err(TransitionError::Running(_)) => return self.take(at, read).await,
@@ -245,7 +245,7 @@ impl World {
             true => return,
             false => RecordEvent::WorkerLost(holder),
         };
-        let _ = worker.jobs.change(stored, event).await;
+        let _ = worker.jobs.records.change(stored, event).await;
     }
 
     /// Performs the next operation of a protocol. A record other than the one to claim is that of the attempt which
@@ -258,7 +258,7 @@ impl World {
         claim: Option<String>,
         replaced: bool,
     ) {
-        let store = &self.workers[at].jobs.store;
+        let store = &self.workers[at].jobs.records.store;
         let named = |key: &String| key.starts_with(job_key::JOBS) && Some(key) != claim.as_ref();
         let result = match protocol.next(result) {
             TurnStep::Read(key) => StepResult::Read(store.get(&key, Consistency::Latest).await),
@@ -307,7 +307,7 @@ impl World {
                 return;
             }
         };
-        match worker.jobs.change((*claimed).clone(), event).await {
+        match worker.jobs.records.change((*claimed).clone(), event).await {
             Err(TransitionFailure::Unavailable) => worker.doing = Doing::Attempt(claimed),
             // the end is written, or another worker has the job
             _ => {
@@ -332,11 +332,11 @@ impl World {
             self.now = now;
             if now % 3 == 0 && now < STEPS + 200 {
                 let late = self.dice.below(WORKERS as u64) as usize;
-                let _ = self.workers[late].jobs.get(job(0)).await;
+                let _ = self.workers[late].jobs.records.get(job(0)).await;
             }
             self.step(WORKERS).await;
             self.check().await?;
-            let jobs = self.calm.scan(0, 100).await.unwrap();
+            let jobs = self.calm.records.scan(0, 100).await.unwrap();
             if jobs.iter().all(|stored| stored.record.state.is_terminal()) {
                 return Ok(());
             }

@@ -1,0 +1,123 @@
+//! The parts that handle the jobs of a cluster, over one store of records.
+//!
+//! Owns: which part gets which, the cancellation and the retry of a job, and the effect of a changed record. Never: how
+//! a part works.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::change::Change;
+use super::dispatch::JobDispatcher;
+use super::notify::JobNotifier;
+use super::owner_cache::OwnerCache;
+use super::quota::Quotas;
+use super::record::Record;
+use super::records::JobRecords;
+use super::stored::{Transition, TransitionFailure};
+use super::transition::{Effect, RecordEvent};
+use crate::engine::{Engine, Message, Unavailable};
+use crate::id::Key;
+use crate::peer::PeerClient;
+use crate::subject::{Subjects, worker_leaf};
+use crate::timing::Timing;
+use crate::wire::{self, Cancel};
+use crate::worker::Workers;
+
+/// The jobs of a cluster. Each part may be used directly. Cheap to clone.
+#[derive(Clone)]
+pub struct Jobs {
+    /// The records of jobs.
+    pub records: Arc<JobRecords>,
+    /// The limits of open jobs.
+    pub quotas: Arc<Quotas>,
+    /// Offers jobs to workers.
+    pub(super) dispatcher: Arc<JobDispatcher>,
+    /// Notifies pages and watchers.
+    pub notifier: Arc<JobNotifier>,
+    /// The living workers, as this process sees them.
+    pub workers: Workers,
+    pub(super) owners: OwnerCache,
+    pub(super) engine: Engine,
+    pub(super) subjects: Subjects,
+    pub(super) timing: Timing,
+}
+
+impl Jobs {
+    /// Opens the jobs of this engine's cluster. `workers` knows which workers are alive.
+    pub fn new(engine: &Engine, subjects: &Subjects, timing: Timing, workers: &Workers) -> Self {
+        let records = JobRecords::new(engine, timing);
+        let dispatcher = Arc::new(JobDispatcher { engine: engine.clone(), records: records.clone() });
+        let notifier = JobNotifier {
+            engine: engine.clone(),
+            records: records.clone(),
+            dispatcher: dispatcher.clone(),
+            subjects: subjects.clone(),
+            post: PeerClient::new(engine, subjects, timing.deliver),
+        };
+        Self {
+            quotas: Arc::new(Quotas::new(records.clone())),
+            records,
+            dispatcher,
+            notifier: Arc::new(notifier),
+            workers: workers.clone(),
+            owners: OwnerCache::default(),
+            engine: engine.clone(),
+            subjects: subjects.clone(),
+            timing,
+        }
+    }
+
+    /// Cancels a job in any state that is not final; the worker of a running job is requested to stop.
+    pub async fn cancel(&self, job: Key) -> Result<Record, TransitionFailure> {
+        self.apply_event(job, RecordEvent::Cancel).await
+    }
+
+    /// Runs a job again that has failed, was cancelled or is dead.
+    pub async fn retry(&self, job: Key) -> Result<Record, TransitionFailure> {
+        self.apply_event(job, RecordEvent::Retry).await
+    }
+
+    async fn apply_event(&self, job: Key, event: RecordEvent) -> Result<Record, TransitionFailure> {
+        let stored = self
+            .records
+            .get(job)
+            .await
+            .map_err(|Unavailable| TransitionFailure::Unavailable)?
+            .ok_or(TransitionFailure::Gone)?;
+        let until = Instant::now() + self.timing.deliver;
+        let goes_on = |sent| sent && Instant::now() < until;
+        let changed = self.records.change_until_known(Change::new(event), stored, goes_on).await?;
+        let record = changed.stored.record.clone();
+        self.run_effect(changed).await;
+        Ok(record)
+    }
+
+    /// Runs the effect of a change. None of the steps has to succeed: the reconciler finds a job that was not enqueued,
+    /// and the work item or the open row stays until the page has been notified.
+    pub(super) async fn run_effect(&self, changed: Transition) {
+        let Transition { stored, after } = changed;
+        let record = &stored.record;
+        match after {
+            Effect::Nothing => self.notifier.publish(record),
+            Effect::Enqueue { delay_ms } => {
+                self.notifier.publish(record);
+                self.dispatcher.enqueue(&stored, Duration::from_millis(delay_ms)).await;
+            }
+            Effect::CancelWorker(worker) => {
+                let subject = self.subjects.worker(worker.id, worker_leaf::CANCEL);
+                let message = Message::new(subject, wire::encode(&Cancel { id: record.id }));
+                // a worker that does not receive it reads the record at its next extension of the work item
+                if let Err(error) = self.engine.publish(message).await {
+                    tracing::debug!(job = %record.id, %error, "worker not told that its job is cancelled");
+                }
+            }
+            Effect::NotifyEnd => {
+                self.notifier.publish(record);
+                self.notifier.notify_pages(&stored).await;
+                self.dispatcher.delete_open_row(record).await;
+            }
+        }
+    }
+}

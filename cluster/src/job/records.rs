@@ -1,0 +1,102 @@
+//! Records in their bucket: read directly, and written until the outcome is known.
+//!
+//! Owns: the entries of records, and when a read or a write is repeated. Never: which events are allowed
+//! (`transition`), how an event changes a record (`change`), limits, submissions or notifications.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout};
+
+use super::record::Record;
+use super::stored::{StoredJob, stored};
+use crate::engine::{
+    Bucket, ConnectionState, Consistency, Engine, Kv, Precondition, Put, Resolution, Unavailable, WriteError,
+};
+use crate::id::Key;
+use crate::subject::job_key;
+use crate::timing::Timing;
+
+/// The records of the jobs of a cluster.
+pub struct JobRecords {
+    engine: Engine,
+    pub(super) store: Kv,
+    pub(super) timing: Timing,
+}
+
+impl JobRecords {
+    pub(super) fn new(engine: &Engine, timing: Timing) -> Arc<Self> {
+        Arc::new(Self { engine: engine.clone(), store: engine.kv(Bucket::Jobs), timing })
+    }
+
+    /// Returns the record of a job.
+    pub async fn get(&self, job: Key) -> Result<Option<StoredJob>, Unavailable> {
+        let entry = self.store.get(&job_key::job(job), Consistency::Latest).await?;
+        Ok(entry.and_then(stored))
+    }
+
+    /// Returns at most `limit` records that were written after a revision, oldest write first.
+    pub async fn scan(&self, after_rev: u64, limit: usize) -> Result<Vec<StoredJob>, Unavailable> {
+        let entries = self.store.scan(job_key::JOBS, after_rev, limit).await?;
+        Ok(entries.into_iter().filter_map(stored).collect())
+    }
+
+    /// Builds the write of a record.
+    pub(super) fn put(&self, record: &Record, expect: Precondition) -> Put {
+        let ttl = record.state.is_terminal().then_some(self.timing.job_retention);
+        Put { ttl, ..Put::new(job_key::job(record.id), record.encode(), expect) }
+    }
+
+    /// Writes a row and resolves an unknown outcome. Returns its revision, or `None` when another row exists.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`]: the row was not written, or the outcome was not known in time.
+    pub(super) async fn put_until_known(&self, put: Put) -> Result<Option<u64>, Unavailable> {
+        let until = Instant::now() + self.timing.deliver;
+        let mut sent = false;
+        loop {
+            match self.store.put(put.clone()).await {
+                Ok(rev) => return Ok(Some(rev)),
+                Err(WriteError::Conflict { .. }) => {
+                    match self.store.resolve_unknown(&put.key, put.op).await {
+                        Ok(Resolution::Written { rev }) => return Ok(Some(rev)),
+                        Ok(Resolution::Other { .. }) => return Ok(None),
+                        Err(Unavailable) => {}
+                    }
+                }
+                Err(WriteError::Unknown) => sent = true,
+                Err(WriteError::Down) if sent => {}
+                Err(WriteError::Down | WriteError::Invalid) => return Err(Unavailable),
+            }
+            if Instant::now() >= until {
+                return Err(Unavailable);
+            }
+            self.wait_to_retry().await;
+        }
+    }
+
+    /// Returns the record of a job, read as soon as the engine replies.
+    pub async fn get_when_up(&self, job: Key) -> Option<StoredJob> {
+        loop {
+            match self.get(job).await {
+                Ok(stored) => return stored,
+                Err(Unavailable) => self.wait_to_retry().await,
+            }
+        }
+    }
+
+    /// Waits between two tries: until the engine is available again, or for a short pause if it is available.
+    pub async fn wait_to_retry(&self) {
+        let mut link = self.engine.link();
+        let up = |link: &ConnectionState| matches!(link, ConnectionState::Up { .. });
+        let pause = self.timing.lease_renew / 3;
+        if up(&link.borrow()) {
+            return tokio::time::sleep(pause / 10).await;
+        }
+        // an error means that the engine is gone and its link never changes again
+        let gone = matches!(timeout(pause, link.wait_for(up)).await, Ok(Err(_)));
+        if gone {
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
