@@ -38,7 +38,7 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, request: Request) -> 
         let host = head.headers.get(HOST);
         tracing::warn!(
             ?host,
-            "a socket for a host that this node is not is refused; node.advertise or websocket.origins name others"
+            "a socket was refused because its Host header names another host: set node.advertise or websocket.origins"
         );
         return refusal(StatusCode::FORBIDDEN, &edge);
     }

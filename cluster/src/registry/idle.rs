@@ -8,9 +8,9 @@
 //! row is written or in the same commit, because from then on its node is responsible. So in any order of these steps,
 //! a session that has had pages has a page, has an idle row, or has ended.
 //!
-//! An idle row counts only while it has no page: a node that joins before it has received the row leaves it behind. Such
-//! a row is postponed when it is due. An end begins with a mark: from then on no page can join, and the row is removed
-//! when everything that belongs to it is gone.
+//! An idle row counts only while its session or connection has no page: a node that joins before it has received the
+//! row leaves it behind. Such a row is postponed when it is due. An end begins with a mark: from then on no page can
+//! join, and the row is removed when everything that belongs to it is gone.
 
 use std::time::Duration;
 

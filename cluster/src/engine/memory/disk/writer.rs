@@ -84,7 +84,7 @@ impl<O: StoreState> JournalWriter<O> {
         tracing::error!(
             path = %self.path.display(),
             %error,
-            "the disk failed: nothing is written any more; see to the disk, then start this process again"
+            "the disk failed: nothing is written any more; repair the disk, then restart this process"
         );
         self.set_unavailable();
     }
