@@ -86,7 +86,7 @@ pub(super) struct Heartbeat<'node> {
     /// Whether both futures have the task's waker.
     armed: bool,
     drains: bool,
-    heard: Tick,
+    last_activity: Tick,
     pinged: Tick,
     expires: Tick,
 }
@@ -100,7 +100,16 @@ impl<'node> Heartbeat<'node> {
         draining: Draining<'node>,
     ) -> Self {
         let now = all.now();
-        Self { all, timer, draining, armed: false, drains: false, heard: now, pinged: now, expires: NEVER }
+        Self {
+            all,
+            timer,
+            draining,
+            armed: false,
+            drains: false,
+            last_activity: now,
+            pinged: now,
+            expires: NEVER,
+        }
     }
 
     /// Returns the action that is due, if there is one; otherwise the task of `cx` is woken when there is.
@@ -116,7 +125,7 @@ impl<'node> Heartbeat<'node> {
                 return Some(HeartbeatAction::Close(CloseCause::Drain));
             }
             let now = self.all.now();
-            match self.all.policy.evaluate(now, self.heard, self.pinged, self.expires) {
+            match self.all.policy.evaluate(now, self.last_activity, self.pinged, self.expires) {
                 LivenessDecision::Close(cause) => return Some(HeartbeatAction::Close(cause)),
                 LivenessDecision::Ping { again } => {
                     self.pinged = now;
@@ -131,7 +140,7 @@ impl<'node> Heartbeat<'node> {
 
     /// Records that bytes have arrived from the client.
     pub(super) fn record_activity(&mut self) {
-        self.heard = self.all.now();
+        self.last_activity = self.all.now();
     }
 
     /// Sets how long the socket's token is valid, from now.

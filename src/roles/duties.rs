@@ -19,8 +19,10 @@ use pagewire_cluster::timing::Timing;
 use tokio::sync::watch;
 
 use super::leader::Leadership;
-use super::tasks::every;
+use super::services::Services;
+use super::tasks::{TaskKind, Tasks, every};
 use crate::command::{self, Context, Waited};
+use crate::config::Lifetime;
 use crate::pages::{Pages, exists};
 use crate::telemetry::Metrics;
 
@@ -31,8 +33,27 @@ fn log_postponed(duty: &'static str, error: impl std::fmt::Display) {
     tracing::debug!(duty, %error, "duty postponed");
 }
 
+/// Spawns the duties of a node; the end of one drains the node.
+pub(super) fn spawn_all(tasks: &Tasks, services: &Services, context: &Arc<Context>, lifetime: &Lifetime) {
+    let Services { engine, subjects, timing, registry, lease, jobs, states, .. } = services;
+    let (timing, rows, trees) = (*timing, || registry.clone(), || states.clone());
+    let leadership = Leadership::new(rows(), lease.clone());
+    let leads = || leadership.clone();
+    let cleanup = Duration::from_secs(lifetime.cleanup_interval_s);
+    let (unclaimed, grace) =
+        (Duration::from_secs(lifetime.unclaimed_job_s), Duration::from_millis(lifetime.resume_ms));
+    let next_node = watch_neighbour(engine.clone(), subjects.clone(), rows(), lease.clone(), timing);
+    tasks.spawn("neighbour", TaskKind::Vital, next_node);
+    tasks.spawn("sweep", TaskKind::Vital, sweep(leads(), rows(), timing));
+    tasks.spawn("jobs", TaskKind::Vital, reconcile_jobs(leads(), jobs.clone(), timing, unclaimed));
+    tasks.spawn("tokens", TaskKind::Vital, renew_tokens(leads(), context.pages.clone(), timing));
+    tasks.spawn("job results", TaskKind::Vital, find_job_results(context.clone(), timing));
+    tasks.spawn("expiry", TaskKind::Vital, end_idle(leads(), rows(), trees(), cleanup));
+    tasks.spawn("orphans", TaskKind::Vital, remove_orphans(leads(), rows(), trees(), cleanup, grace));
+}
+
 /// Confirms the death of the next node in the ring, so that its pages leave the view before its lease expires.
-pub(super) async fn watch_neighbour(
+async fn watch_neighbour(
     engine: Engine,
     subjects: Subjects,
     registry: Registry,
@@ -52,7 +73,7 @@ pub(super) async fn watch_neighbour(
 }
 
 /// Deletes the rows of dead nodes, on the leader.
-pub(super) async fn sweep(leadership: Leadership, registry: Registry, timing: Timing) {
+async fn sweep(leadership: Leadership, registry: Registry, timing: Timing) {
     let mut turns = leadership.turns(timing.lease_renew);
     loop {
         turns.next().await;
@@ -64,7 +85,7 @@ pub(super) async fn sweep(leadership: Leadership, registry: Registry, timing: Ti
 }
 
 /// Removes the trees of pages that cannot come back any more, and of other entities that are gone, on the leader.
-pub(super) async fn remove_orphans(
+async fn remove_orphans(
     leadership: Leadership,
     registry: Registry,
     states: StateStore,
@@ -94,12 +115,7 @@ pub(super) async fn remove_orphans(
 }
 
 /// Ends sessions and connections that have expired, on the leader.
-pub(super) async fn end_idle(
-    leadership: Leadership,
-    registry: Registry,
-    states: StateStore,
-    interval: Duration,
-) {
+async fn end_idle(leadership: Leadership, registry: Registry, states: StateStore, interval: Duration) {
     let mut turns = leadership.turns(interval);
     loop {
         turns.next().await;
@@ -121,7 +137,7 @@ pub(super) async fn end_idle(
 }
 
 /// Gives pages new tokens, on every node; the leader also rotates the keys that sign them.
-pub(super) async fn renew_tokens(leadership: Leadership, pages: Arc<Pages>, timing: Timing) {
+async fn renew_tokens(leadership: Leadership, pages: Arc<Pages>, timing: Timing) {
     let ages = Ages { signs: timing.signing_key, kept: timing.outlives_tokens() };
     let mut ticks = every(timing.page_token / TOKEN_CHECKS);
     loop {
@@ -139,7 +155,7 @@ pub(super) async fn renew_tokens(leadership: Leadership, pages: Arc<Pages>, timi
 }
 
 /// Finds jobs that no worker runs although one should, on the leader: regularly, and when a worker loses its lease.
-pub(super) async fn reconcile_jobs(leadership: Leadership, jobs: Jobs, timing: Timing, unclaimed: Duration) {
+async fn reconcile_jobs(leadership: Leadership, jobs: Jobs, timing: Timing, unclaimed: Duration) {
     let mut turns = leadership.turns(timing.lease_renew).or_on_change(jobs.workers.changes());
     let mut reconciler = JobReconciler::new(unclaimed);
     loop {
@@ -155,7 +171,7 @@ pub(super) async fn reconcile_jobs(leadership: Leadership, jobs: Jobs, timing: T
 }
 
 /// Reads the results of jobs that pages of this node wait for longer than a notification takes.
-pub(super) async fn find_job_results(context: Arc<Context>, timing: Timing) {
+async fn find_job_results(context: Arc<Context>, timing: Timing) {
     let mut ticks = every(timing.redelivery * 2);
     let mut before = Waited::default();
     loop {

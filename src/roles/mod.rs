@@ -11,6 +11,7 @@ mod listen;
 mod node;
 mod peer_server;
 mod run;
+mod services;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -18,8 +19,9 @@ mod worker;
 
 use pagewire_cluster::engine::{ConnectError, OpenError, Unavailable};
 
-pub use self::node::{Node, lifetimes};
+pub use self::node::Node;
 pub use self::run::run;
+pub use self::services::lifetimes;
 pub use self::worker::{WorkerOptions, run_worker};
 
 /// Why a node or worker does not start, or does not go on.

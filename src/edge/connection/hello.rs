@@ -34,26 +34,7 @@ pub(super) async fn accept_hello(
     if edge.is_draining() {
         return Err(Disconnect::Close(closing(edge, CloseCause::Drain)));
     }
-    let dismissed = poll_fn(|cx| {
-        loop {
-            match heartbeat.poll_action(cx) {
-                Some(HeartbeatAction::Close(cause)) => return Poll::Ready(closing(edge, cause)),
-                // a client that has said nothing yet is not pinged
-                Some(HeartbeatAction::Ping) => {}
-                None => return Poll::Pending,
-            }
-        }
-    });
-    let hello = tokio::select! {
-        hello = wire.recv_text(edge.allowance) => hello?,
-        close = dismissed => return Err(Disconnect::Close(close)),
-        () = tokio::time::sleep(edge.timing.hello) => {
-            return Err(Disconnect::Close(Close::new(CloseCode::Silent, "no hello in time")));
-        }
-    };
-    heartbeat.record_activity();
-    let mut hello =
-        Hello::parse(&hello).map_err(|error| Disconnect::Malformed(error.message.into_owned()))?;
+    let mut hello = receive_hello(edge, wire, heartbeat).await?;
     let token = hello.token.as_ref().or(info.token.as_ref());
     let verified = token.map(|token| edge.context.authenticator.verify(token)).transpose();
     let verified = verified.map_err(|error| Disconnect::Close(unauthenticated(error)))?;
@@ -83,6 +64,33 @@ pub(super) async fn accept_hello(
     command::restore_watches(&edge.context, &caller, opened.recovered, shown.as_deref());
     command::pending(&edge.context, &opened.page, opened.recovered, waits_for);
     Ok((opened, caller.roles))
+}
+
+/// Waits for the first frame of a socket.
+async fn receive_hello(
+    edge: &Edge,
+    wire: &mut WebSocketStream,
+    heartbeat: &mut Heartbeat<'_>,
+) -> Result<Hello, Disconnect> {
+    let dismissed = poll_fn(|cx| {
+        loop {
+            match heartbeat.poll_action(cx) {
+                Some(HeartbeatAction::Close(cause)) => return Poll::Ready(closing(edge, cause)),
+                // a client that has said nothing yet is not pinged
+                Some(HeartbeatAction::Ping) => {}
+                None => return Poll::Pending,
+            }
+        }
+    });
+    let hello = tokio::select! {
+        hello = wire.recv_text(edge.allowance) => hello?,
+        close = dismissed => return Err(Disconnect::Close(close)),
+        () = tokio::time::sleep(edge.timing.hello) => {
+            return Err(Disconnect::Close(Close::new(CloseCode::Silent, "no hello in time")));
+        }
+    };
+    heartbeat.record_activity();
+    Hello::parse(&hello).map_err(|error| Disconnect::Malformed(error.message.into_owned()))
 }
 
 fn unauthenticated(error: AuthError) -> Close {

@@ -28,6 +28,53 @@ fn no_file_sprawls() {
     report(&violations, "More than 400 lines: find the missing concept and give it a file.");
 }
 
+/// The most lines of a function. A longer one has steps that deserve names.
+const LONGEST_FUNCTION: usize = 60;
+
+#[test]
+fn no_function_sprawls() {
+    let sources = rust();
+    let lengths: Vec<_> = sources
+        .iter()
+        .flat_map(|source| functions(source.production()).into_iter().map(|found| (found, &source.path)))
+        .collect();
+    assert!(lengths.len() > 1000, "the functions are not found");
+    let violations: Vec<_> = lengths
+        .iter()
+        .filter(|((_, length), _)| *length > LONGEST_FUNCTION)
+        .map(|((name, length), path)| format!("{path}: {name}: {length} lines"))
+        .collect();
+    report(&violations, "More than 60 lines: name the steps, and give each a function.");
+}
+
+/// Returns the name of each function with a body in a formatted file, and its number of lines.
+fn functions(text: &str) -> Vec<(String, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let function = |begin: usize| {
+        let line = lines[begin];
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let words = ["pub", "const", "async", "fn"];
+        let (head, rest) = line.trim_start().split_once("fn ")?;
+        let is_head = head
+            .split([' ', '(', ')'])
+            .all(|word| word.is_empty() || words.contains(&word) || ["crate", "super"].contains(&word));
+        let end = format!("{indent}}}");
+        let length = lines[begin..].iter().position(|line| *line == end)? + 1;
+        let opens = lines[begin..begin + length].iter().position(|line| line.ends_with('{'));
+        let declared = lines[begin..begin + length].iter().position(|line| line.ends_with(';'));
+        let has_body = opens.is_some_and(|opens| declared.is_none_or(|declared| opens < declared));
+        let name = rest.split(['(', '<']).next().unwrap_or_default().to_owned();
+        (is_head && has_body).then_some((name, length))
+    };
+    (0..lines.len()).filter_map(function).collect()
+}
+
+#[test]
+fn a_function_is_found_with_its_length() {
+    let text = "pub(crate) async fn a<T>(\n    b: T,\n) -> u8 {\n    1\n}\n\ntrait C {\n    fn d(&self);\n    fn e(&self) {\n    }\n}\n";
+    assert_eq!(functions(text), [("a".to_owned(), 5), ("e".to_owned(), 2)]);
+}
+
 /// The most lines of `impl` of one type, wherever its blocks are. A larger type has more than one responsibility.
 const LONGEST_IMPL: usize = 300;
 
