@@ -1,4 +1,4 @@
-//! Memory of a node that many pages have come to and gone from: what it keeps when nobody is there any more.
+//! Memory of a node after many pages have opened and closed, when none is left.
 //!
 //! A page's life: its socket opens, registers a page with a user, connection and session of its own, and closes; the
 //! resume window ends, then the session and the connection do.

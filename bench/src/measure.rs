@@ -108,7 +108,10 @@ mod tests {
         let before = cpu(own).unwrap();
         let started = Instant::now();
         while cpu(own).unwrap() == before {
-            assert!(started.elapsed() < Duration::from_secs(20), "the clock of this process stands");
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "the CPU time of this process does not advance"
+            );
         }
     }
 }

@@ -166,7 +166,7 @@ mod tests {
         flight.cancelled().await;
         let again = calls.begin(ann, account, "7").unwrap();
         drop(flight);
-        assert!(calls.cancel(ann, "7"), "the later call stands");
+        assert!(calls.cancel(ann, "7"), "the later call remains");
         drop(again);
         assert!(!calls.cancel(ann, "7"));
         assert!(calls.lock().by_page.is_empty() && calls.lock().by_account.is_empty());

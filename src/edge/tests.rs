@@ -87,7 +87,7 @@ async fn a_drain_tells_every_socket_when_to_come_back_and_then_ends() {
         delays.push(reason["retry_after_ms"].as_u64().unwrap());
     }
     assert!(delays.iter().all(|delay| *delay <= 300) && delays.iter().any(|delay| *delay != delays[0]));
-    assert_eq!(silent.closed().await.0, 4500, "one that has not said hello is told as well");
+    assert_eq!(silent.closed().await.0, 4500, "a socket without a hello gets the close too");
     drop((pages, silent));
     tokio::time::timeout(PATIENCE, running.served).await.unwrap().unwrap();
     assert!(tokio::net::TcpStream::connect(running.address).await.is_err());

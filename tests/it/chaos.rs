@@ -140,7 +140,7 @@ async fn await_ends(mut clients: JoinSet<ClientReport>, world: &World, plan: Pla
     if tokio::time::timeout(plan.timeout * 2, all).await.is_err() {
         let open =
             world.nodes[0].api().get_json("/api/v1/jobs?state=scheduled,queued,running&limit=100").await;
-        panic!("jobs are stuck, or pages are not told: {}; open: {open}", world.waiting());
+        panic!("jobs are stuck, or results are not delivered: {}; open: {open}", world.waiting());
     }
     reports
 }
@@ -148,7 +148,7 @@ async fn await_ends(mut clients: JoinSet<ClientReport>, world: &World, plan: Pla
 /// Compares the job records with the ends that the pages received.
 async fn check(world: &World, client: &ClientReport, states: &mut BTreeMap<String, usize>) {
     for (id, job) in &client.jobs {
-        assert_eq!(job.ends.len(), 1, "page {} was told of {id} ({}): {:?}", client.number, job.id, job.ends);
+        assert_eq!(job.ends.len(), 1, "page {} received {id} ({}): {:?}", client.number, job.id, job.ends);
         *states.entry(job.ends[0].clone()).or_default() += 1;
     }
     for (id, job) in client.jobs.iter().step_by(20) {

@@ -141,13 +141,13 @@ async fn a_directory_has_one_process_and_the_second_one_names_it() {
 async fn a_damaged_directory_stops_the_start_and_stays_as_it_is() {
     let directory = folder();
     let store = directory.path().join("pagewire.1.redb");
-    fs::write(&store, "nothing that anybody wrote").expect("a file");
+    fs::write(&store, "not a data directory").expect("a file");
     let mut node = keeping(&directory).launch();
     assert_ne!(node.exit(SOON).await.code(), Some(0));
     let log = node.log();
     assert!(log.contains("cannot be read and was left as it is"), "{log}");
     assert!(!log.contains("panicked"), "{log}");
-    assert_eq!(fs::read(&store).expect("the file"), b"nothing that anybody wrote");
+    assert_eq!(fs::read(&store).expect("the file"), b"not a data directory");
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ async fn weights_0_10_and_100_move_nobody_a_tenth_and_everybody_and_nobody_comes
     let node = Node::start().await;
     let api = node.api();
     let mut before = lanes(&api).await;
-    assert!(before.iter().all(|lane| lane == "stable"), "before anybody wrote a weight");
+    assert!(before.iter().all(|lane| lane == "stable"), "before the first change of a weight");
     for (percent, expected) in [("0", 0..=0), ("10", 60..=140), ("25", 190..=310), ("100", USERS..=USERS)] {
         let output =
             pagewire(&node, &["rollout", "set-weight", "default", &format!("canary={percent}"), "--force"])
@@ -70,8 +70,8 @@ async fn of_two_operators_who_change_the_same_revision_the_second_is_told_who_wa
         json!([{"name": "canary", "weight": 5}]),
         "nothing of the second was written"
     );
-    assert_eq!(put(&bob, "\"1\"", canary(50.0)).await.0, StatusCode::OK, "having read what stands");
-    assert_eq!(put(&bob, "*", canary(51.0)).await.0, StatusCode::OK, "whatever stands");
+    assert_eq!(put(&bob, "\"1\"", canary(50.0)).await.0, StatusCode::OK, "with the current revision");
+    assert_eq!(put(&bob, "*", canary(51.0)).await.0, StatusCode::OK, "with any revision");
     let unguarded = bob.request(Method::PUT, "/api/v1/rollouts/default").json(&canary(1.0)).send().await;
     assert_eq!(unguarded.expect("an answer").status(), StatusCode::PRECONDITION_REQUIRED);
     let history = bob.get_json("/api/v1/rollouts/default/history").await;

@@ -345,7 +345,11 @@ async fn a_page_that_joins_in_time_keeps_its_session_from_ending() {
     nodes[0].leave(key(1), RemovalKind::Forget).await;
     nodes.iter_mut().for_each(|node| node.receive(100));
     nodes[1].open(2, 0).await;
-    assert_eq!(nodes[0].registry.end_idle().await, [], "the row was taken away before this node heard of it");
+    assert_eq!(
+        nodes[0].registry.end_idle().await,
+        [],
+        "the row was removed before this node received the event"
+    );
     assert!(stored_rows(&nodes[0].registry).await.1.is_empty());
 }
 

@@ -54,10 +54,10 @@ async fn of_two_who_change_the_same_revision_one_is_told() {
     let (winner, refused) = if ann.is_ok() { (ann, bob) } else { (bob, ann) };
     let winner = winner.unwrap().document;
     let Err(ChangeError::Conflict(found)) = refused else { panic!("a conflict") };
-    assert_eq!(*found, winner, "the one who lost sees what stands");
+    assert_eq!(*found, winner, "the refused writer receives the current document");
     assert_eq!(one.document("p").await.unwrap(), winner);
     let forced = two.change("p", None, canary(40.0), "bob").await.unwrap();
-    assert_eq!(forced.document.rev, 3, "whoever names no revision takes what stands");
+    assert_eq!(forced.document.rev, 3, "without a revision the current one is replaced");
 }
 
 #[tokio::test]

@@ -159,7 +159,7 @@ pub(crate) async fn each_group_hears_a_message_once(cluster: &Cluster) {
     }
     say(&one, &format!("{t}.b.c"), "end").await;
     assert_eq!(hear_until(&mut everything, "end").await.len(), MESSAGES, "who is in no group hears all");
-    assert!(hearing.try_recv().is_err(), "a second member heard a message");
+    assert!(hearing.try_recv().is_err(), "a second member received a message");
 }
 
 pub(crate) async fn a_request_carries_its_headers_there_and_back(cluster: &Cluster) {
@@ -197,7 +197,7 @@ pub(crate) async fn a_question_that_nobody_answers_ends_with_its_deadline(cluste
     let mut silent = listen(&engine, &format!("{t}.q")).await;
     let answer = engine.request(Message::new(format!("{t}.q"), "?"), Duration::from_millis(100)).await;
     assert_eq!(answer, Err(RequestError::Deadline));
-    assert_eq!(hear(&mut silent).await, "?", "what was asked may have happened");
+    assert_eq!(hear(&mut silent).await, "?", "the request may have been processed");
 }
 
 pub(crate) async fn a_dropped_subscription_answers_nothing(cluster: &Cluster) {
@@ -217,7 +217,7 @@ pub(crate) async fn a_dropped_subscription_answers_nothing(cluster: &Cluster) {
     })
     .await;
     answering.abort();
-    eventually("nobody listens", async || ask().await == Err(RequestError::NoResponder)).await;
+    eventually("no subscriber is left", async || ask().await == Err(RequestError::NoResponder)).await;
 }
 
 pub(crate) async fn payloads_have_a_limit(cluster: &Cluster) {

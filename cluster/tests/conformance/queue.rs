@@ -40,7 +40,7 @@ pub(crate) async fn a_hint_comes_until_it_is_settled(cluster: &Cluster) {
     two.ack(&delivery).await.expect("settles");
     depth_becomes(&one, "r", 0).await;
     let later = one.pull("r", 9, TIMING.redelivery + SHORT).await.expect("pulls");
-    assert!(later.is_empty(), "a settled hint came again");
+    assert!(later.is_empty(), "a settled work item was delivered again");
 }
 
 pub(crate) async fn a_pull_takes_no_more_than_its_free_slots(cluster: &Cluster) {
@@ -100,7 +100,7 @@ pub(crate) async fn a_touched_hint_stays_with_its_worker(cluster: &Cluster) {
         engine.extend(&delivery).await.expect("touches");
         assert!(engine.pull("r", 1, TIMING.redelivery / 5).await.expect("pulls").is_empty());
     }
-    assert_eq!(take(&engine, "r").await.attempt, 2, "nobody touches it any more");
+    assert_eq!(take(&engine, "r").await.attempt, 2, "its redelivery is no longer postponed");
 }
 
 pub(crate) async fn a_retried_hint_comes_again_not_before_its_time(cluster: &Cluster) {

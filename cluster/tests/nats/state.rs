@@ -138,12 +138,13 @@ async fn three_processes_write_one_tree_and_a_restart_loses_nothing() {
     .await;
     processes[1].0.remove(&ann()).await.expect("removes");
     for (_, replica) in &processes {
-        eventually("all are told", async || replica.revision() == 0 && replica.text() == "{}").await;
+        eventually("all followers are notified", async || replica.revision() == 0 && replica.text() == "{}")
+            .await;
     }
     let before = processes[2].0.write(&ann(), set("a", 1)).await.expect("writes");
     assert!(before > 60, "a revision is never used again");
     processes[2].0.expire(&ann(), Some(Duration::from_secs(1))).await.expect("writes");
-    eventually("all are told", async || processes[0].1.revision() > before).await;
+    eventually("all followers are notified", async || processes[0].1.revision() > before).await;
     eventually("it expires everywhere", async || {
         processes.iter().all(|(_, replica)| replica.revision() == 0)
     })

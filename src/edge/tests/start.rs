@@ -58,7 +58,7 @@ async fn every_request_while_a_node_comes_up_is_answered_on_its_connection() {
         edge.serve(startup, with_status(StatusCode::OK), std::future::pending()).await;
     };
     let refused = tokio::select! {
-        refused = tokio::time::timeout(PATIENCE, all) => refused.expect("everybody is answered"),
+        refused = tokio::time::timeout(PATIENCE, all) => refused.expect("every request has a response"),
         () = coming_up => panic!("it serves until it is stopped"),
     };
     assert!(refused > CLIENTS, "{refused} answers from before");

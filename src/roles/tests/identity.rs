@@ -1,4 +1,4 @@
-//! Whose a session is, when pages come and go around a login.
+//! The user of a session whose pages open, resume and close around a login.
 
 use std::sync::Arc;
 
@@ -172,7 +172,7 @@ async fn a_node_that_is_not_asked_labels_its_pages_when_it_hears_of_the_owner() 
     let (memory, one, _two) = two_nodes().await;
     let page = open(&one, Hello::default(), None).await.unwrap();
     let registered = frames(&page).remove(0);
-    // another process claims the connection and dies before it tells anybody
+    // another process claims the connection and dies before it notifies any node
     let other = Registry::new(&Engine::Memory(memory.new_process_handle()), lifetimes(&config()));
     let kept = Timing::TEST.outlives_tokens();
     other.claim_connection(id(&registered, "connection_id"), "ann", kept).await.unwrap();

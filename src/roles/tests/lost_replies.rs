@@ -136,7 +136,7 @@ async fn play(seed: u64) -> Memory {
                 client.user = Some("ann");
             }
             4 => {
-                // it may be refused, and then it is asked for again
+                // it may be refused, and is then repeated
                 let topic = format!("t{}", rng.below(3));
                 let mut attempts = 0;
                 while nodes[at].context.pages.topics.subscribe(&client.opened.page, &topic).await.is_err() {
@@ -145,7 +145,7 @@ async fn play(seed: u64) -> Memory {
                 }
             }
             5 => {
-                // a page that nobody comes back for
+                // a page that is not resumed
                 let other = Client::open(&nodes[at], seed).await;
                 let _ = nodes[at].context.pages.topics.subscribe(&other.opened.page, "left").await;
                 nodes[at].context.pages.closer.detach(&other.opened.page, other.opened.ticket);
@@ -182,7 +182,7 @@ async fn play(seed: u64) -> Memory {
         Some((nodes[at].lease.holder().unwrap().node, client.user.map(str::to_owned))),
         "seed {seed}"
     );
-    // nobody comes back any more: in the end no row is left that no page belongs to
+    // no page is resumed any more: in the end no row without a page is left
     let _ = nodes[at].context.pages.topics.subscribe(&client.opened.page, "left").await;
     nodes[at].context.pages.closer.detach(&client.opened.page, client.opened.ticket);
     let closed = async {

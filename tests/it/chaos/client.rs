@@ -130,7 +130,7 @@ impl Client {
             let (kind, data) = match self.rng.random_range(0..10) {
                 0..5 => ("sum", json!([40, 2])),
                 5..9 => ("sleep", json!({"ms": self.rng.random_range(10..600)})),
-                _ => ("fail", json!("as it was told")),
+                _ => ("fail", json!("as requested")),
             };
             let frame = json!({"type": "job", "id": id, "kind": kind, "data": data, "exec_mode": mode});
             self.requested.insert(id, Instant::now());
@@ -154,11 +154,11 @@ impl Client {
                 let now = Instant::now();
                 let since = self.open.remove(&id).or_else(|| self.requested.remove(&id)).unwrap_or(now);
                 self.report.longest = self.report.longest.max(now - since);
-                assert!(!self.refused.contains(&id), "refused and told: {frame}");
+                assert!(!self.refused.contains(&id), "refused and delivered: {frame}");
                 let job = self.report.jobs.entry(id).or_default();
                 job.id = frame["job"].as_str().expect("a job").to_owned();
                 job.ends.push(frame["state"].as_str().expect("a state").to_owned());
-                assert_eq!(job.ends.len(), 1, "page {} was told twice: {frame}", self.report.number);
+                assert_eq!(job.ends.len(), 1, "page {} received it twice: {frame}", self.report.number);
             }
             // the frame was sent again, and its own reply follows
             Some("error") if frame["code"] == "uncertain" && self.page.recovered() == "recovered" => {}

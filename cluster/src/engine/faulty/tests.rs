@@ -51,8 +51,8 @@ async fn script(seed: u64, faults: Faults, calls: u64) -> Vec<String> {
     drop(memory.bus);
     while let Some(received) = tokio::time::timeout(Duration::ZERO, ear.next()).await.ok().flatten() {
         trace.push(match received {
-            BusEvent::Message(_) => "heard message".to_owned(),
-            BusEvent::Gap(gap) => format!("heard {gap:?}"),
+            BusEvent::Message(_) => "received message".to_owned(),
+            BusEvent::Gap(gap) => format!("received {gap:?}"),
         });
     }
     trace
@@ -82,7 +82,7 @@ async fn every_outcome_of_the_contract_happens() {
         "touch Ok(()) | touch Err(Unknown) | touch Err(Down)",
         "retry Ok(()) | retry Err(Unknown) | retry Err(Down)",
         "done Ok(()) | done Err(Unknown) | done Err(Down)",
-        "depth Err(Down) | heard message | heard Reconnect",
+        "depth Err(Down) | received message | received Reconnect",
     ];
     for outcome in expected.iter().flat_map(|line| line.split(" | ")) {
         assert!(outcomes.contains(outcome), "never happened: {outcome}");

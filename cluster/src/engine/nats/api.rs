@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(
             refused(400, 10164),
             PublishResult::Busy,
-            "somebody else's write in flight is not a conflict yet"
+            "another writer's write in flight is not a conflict yet"
         );
         assert_eq!(refused(503, 10008), PublishResult::Busy);
         assert_eq!(refused(429, 10167), PublishResult::Busy);

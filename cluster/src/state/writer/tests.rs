@@ -89,7 +89,7 @@ fn after_a_lost_answer_the_operation_tells_what_became_of_it() {
     let other = OpHistory::default().then(4, op(9)).then(5, op(7));
     let long = (10..18).fold(OpHistory::default(), |history, rev| history.then(rev, op(7)));
     let step = lose(Some(stored(5, 1, OpHistory::default(), json!({"a": 1}))));
-    assert_eq!(step.replies, [(1, Ok(5))], "it stands");
+    assert_eq!(step.replies, [(1, Ok(5))], "it is stored");
     let step = lose(Some(stored(6, 7, passed, json!({"a": 2}))));
     assert_eq!((step.replies, step.call), (vec![(1, Ok(5))], None), "it stood, and is not written again");
     let step = lose(Some(stored(6, 7, other, json!({"a": 2}))));
@@ -120,7 +120,7 @@ fn a_removal_whose_answer_was_lost_is_not_done_twice() {
         assert_eq!(
             step.call,
             Some(WriterRequest::Read),
-            "4 may have been removed, and made again, before this was asked"
+            "4 may have been removed, and created again, before this request"
         );
         assert_eq!(writer.read(Ok(Some(current)), op(1)).call, Some(WriterRequest::Delete { rev: 4 }));
         writer.on_written(Err(WriteError::Unknown), op(2));
@@ -195,7 +195,7 @@ fn the_queue_is_bounded_by_count_and_by_bytes() {
     assert_eq!(
         writer.read(Ok(None), op(1)).replies,
         [(0, Err(StateError::Size))],
-        "whenever it is asked again"
+        "whenever the request is repeated"
     );
 }
 

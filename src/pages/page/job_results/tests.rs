@@ -180,7 +180,7 @@ impl World {
         }
         self.seq = seq;
         for job in received {
-            assert!(!self.received.contains(&job), "the end of job {job} was told twice");
+            assert!(!self.received.contains(&job), "the end of job {job} was delivered twice");
             self.received.push(job);
         }
     }
@@ -204,7 +204,7 @@ impl World {
             self.submit_at(&old);
             while let Ok(late) = forwarding.frames.try_recv() {
                 let frame: Box<RawValue> = late.tail.to_frame().unwrap();
-                let about = JobReference::read(&frame).expect("nothing else is told here");
+                let about = JobReference::read(&frame).expect("a frame about a job");
                 if about.is_end() {
                     new.deliver_job_result(about.job, about.id.get(), &late.tail);
                 } else {
@@ -249,7 +249,7 @@ impl World {
         self.read(true);
         let expected: Vec<u64> =
             (0..self.submitted).filter(|job| job % 10 != 9 && !self.received.contains(job)).collect();
-        assert!(expected.is_empty(), "never told: {expected:?}");
+        assert!(expected.is_empty(), "never delivered: {expected:?}");
     }
 }
 

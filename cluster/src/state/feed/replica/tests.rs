@@ -95,7 +95,7 @@ fn a_snapshot_comes_first_and_then_every_change_once() {
     assert_eq!(tree.on_entry(5, 4, &[set("a", json!(1))]), [""; 0], "it is in the snapshot");
     assert_eq!(tree.on_entry(7, 5, &[set("a", json!(2))]), ["a: 5 to 7 at [a]", "b:a 5 to 7 at [a]"]);
     assert_eq!(tree.on_entry(8, 7, &[set("b", json!(2))]), ["a: 7 to 8 at [b]"]);
-    assert_eq!(tree.join("", BOB), [r#"b: 8 is {"a":2,"b":2}"#], "whoever comes later needs no reading");
+    assert_eq!(tree.join("", BOB), [r#"b: 8 is {"a":2,"b":2}"#], "a later follower needs no read");
     assert_eq!(tree.on_entry(9, 8, &[]), ["ab: 8 to 9 at []"]);
 }
 
@@ -161,7 +161,7 @@ fn a_tree_goes_and_comes_again() {
     assert_eq!(tree.on_delete(), [""; 0]);
     assert_eq!(tree.join("a", BOB), ["b:a 0 is nothing"]);
     assert_eq!(tree.on_entry(3, 0, &[set("a", json!(0))]), ["read"]);
-    assert_eq!(tree.found(None), [""; 0], "late news of a tree that was gone before 5 went");
+    assert_eq!(tree.found(None), [""; 0], "a late event of a tree that was removed before revision 5");
     assert_eq!(tree.on_entry(9, 0, &[set("a", json!(1))]), ["read"]);
     assert_eq!(tree.found(found(9, json!({"a": 1}))), ["a: 0 to 9 at [a]", "b:a 0 to 9 at [a]"]);
     assert_eq!(tree.on_delete(), ["read"]);

@@ -158,11 +158,11 @@ impl Ledger {
         let places = self.applied.entry(number - 1000).or_default();
         if let Some(before) = places.last() {
             let removed = self.history[key][*before..].iter().any(|version| version.rev == 0);
-            assert!(removed, "write {number} stands twice");
+            assert!(removed, "write {number} is stored twice");
         }
         places.push(place);
         let requested = &self.requested[number - 1000];
-        assert!(requested.key == key && place >= requested.seen, "a write before it was asked for");
+        assert!(requested.key == key && place >= requested.seen, "a write before its request");
         assert!(
             requested.reply.is_none_or(|reply| reply == Err(StateError::Uncertain)),
             "a write after its answer"
@@ -187,7 +187,11 @@ impl Ledger {
                     matches!(&requested.write.operation, Operation::Edit(edits) if edits[0].value.is_some());
                 let here = places.last().map(|place| history[*place].rev);
                 if effective && rev > 0 && !self.blind.contains(&rev) {
-                    assert_eq!(here, Some(rev), "write {number} was acknowledged elsewhere than it stands");
+                    assert_eq!(
+                        here,
+                        Some(rev),
+                        "write {number} was acknowledged with another revision than it has"
+                    );
                 }
                 if let (Some(expected), Some(place)) = (requested.write.if_revision, places.last()) {
                     let version = &history[*place];
@@ -198,10 +202,10 @@ impl Ledger {
             }
             Err(StateError::Conflict { revision }) => {
                 assert!(was_current(revision), "a conflict with what stood before the question");
-                assert!(places.is_empty(), "write {number} is refused and stands");
+                assert!(places.is_empty(), "write {number} is refused and stored");
             }
             Err(StateError::Uncertain) => {}
-            Err(_) => assert!(places.is_empty(), "write {number} is refused and stands"),
+            Err(_) => assert!(places.is_empty(), "write {number} is refused and stored"),
         }
     }
 

@@ -42,7 +42,7 @@ impl Observer {
                     "{base} leads on from {rev}"
                 );
                 assert!(revision > base && *revision > self.highest, "a revision goes back");
-                assert!(!events.is_empty() || self.path == Path::ROOT, "told for nothing");
+                assert!(!events.is_empty() || self.path == Path::ROOT, "a notification without changes");
                 for event in events {
                     assert!(event.path.below(&self.path).is_some(), "{} is not its business", event.path);
                     assert_eq!(self.tree.get(&event.path), event.old.as_ref());

@@ -97,7 +97,7 @@ impl Process {
     pub(super) fn reply(&mut self, rng: &mut FaultRng, ledger: &mut Ledger) {
         let Some(InFlight { key, what }) = pick(&mut self.replies, rng) else { return };
         let op = self.op(ledger);
-        let writer = self.writers.get_mut(&key).expect("it asked");
+        let writer = self.writers.get_mut(&key).expect("it has sent a request");
         let step = match what {
             Reply::Read(found) => writer.read(found, op),
             Reply::Written(outcome) => writer.on_written(outcome, op),
