@@ -17,7 +17,6 @@ export declare class PagewireError extends Error {
     readonly state: JobEnd | undefined;
     constructor(code: string, message: string, retryable?: boolean, state?: JobEnd);
 }
-export type { JobEnd } from "./error.js";
 /**
  * The state of the connection:
  *

@@ -1,4 +1,4 @@
-export { PagewireError } from "./error.js";
+export { PagewireError, type JobEnd } from "./error.js";
 export { Pagewire } from "./pagewire.js";
 export { escape, join, split } from "./path.js";
 export type * from "./state.js";

@@ -1,8 +1,8 @@
 import { Deferred } from "./deferred.js";
 import { Emitter } from "./emitter.js";
-import { PagewireError } from "./error.js";
+import { PagewireError, type JobEnd } from "./error.js";
 import { serverError, type Waiter } from "./requests.js";
-import type { Job, JobEvents, JobNews, JobEnd, ServerFrame } from "./types.js";
+import type { Job, JobEvents, JobNews, ServerFrame } from "./types.js";
 
 /** The operations of a job on its own request. */
 export interface JobRequest {

@@ -1,7 +1,5 @@
 import type { JobEnd, PagewireError } from "./error.js";
 
-export type { JobEnd } from "./error.js";
-
 /**
  * The state of the connection:
  *
