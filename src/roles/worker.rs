@@ -15,6 +15,7 @@ use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::{WorkerGroup, WorkerLease, WorkerLeaseKeeper, WorkerRow, Workers};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinError;
 
 use super::StartError;
 use super::duties::count_reconnects;
@@ -110,15 +111,20 @@ async fn until_drained(
     stop: impl Future<Output = ()>,
 ) -> Option<TaskFailure> {
     let draining = worker.draining.clone();
-    let mut running = std::pin::pin!(worker.run());
+    // a task of its own, because waking the main thread for each piece of work costs a switch of threads
+    let mut running = tokio::spawn(worker.run());
     let failure = tokio::select! {
-        () = &mut running => return None,
+        ended = &mut running => return failed(ended),
         () = stop => None,
         failure = tasks.failed() => Some(failure),
     };
     draining.send_replace(true);
-    running.await;
-    failure
+    let ended = running.await;
+    failure.or(failed(ended))
+}
+
+fn failed(ended: Result<(), JoinError>) -> Option<TaskFailure> {
+    ended.err().map(|_| TaskFailure { name: "worker", panicked: true })
 }
 
 /// A worker that has its lease and takes work as soon as it runs.
