@@ -21,7 +21,7 @@ use pagewire_cluster::clock;
 /// Maximum length of a token in bytes; a longer one is not decoded.
 const MAX_TOKEN: usize = 8 * 1024;
 /// Maximum length of a user in bytes.
-const MAX_USER: usize = 256;
+pub const MAX_USER: usize = 256;
 
 /// A right beyond the page's own data, granted by a token's `roles`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -69,6 +69,11 @@ fn wrong(text: &str) -> String {
     }
 }
 
+/// Parses the revision of an `If-Match` tag, with or without quotes.
+pub(super) fn revision_of(tag: &str) -> Option<u64> {
+    tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag).parse().ok()
+}
+
 /// Whether the content type of the request is JSON.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();

@@ -7,8 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pagewire_cluster::id::{Address, Key};
 
 use super::error::ApiError;
-
-const MAX_USER: usize = 256;
+use crate::auth::MAX_USER;
 
 /// The key of a page, session or connection: `<22 base62>%7CpNN`, or the 22 characters alone.
 pub(super) struct KeyId(pub(super) Key);

@@ -19,7 +19,7 @@ use self::status::{LaneResponse, RolloutResponse, RolloutStatus};
 use super::ApiState;
 use super::auth::Principal;
 use super::error::{ApiError, ErrorBody};
-use super::extract::{Body, Query};
+use super::extract::{Body, Query, revision_of};
 use super::id::segment;
 use super::pages::rfc3339;
 use super::pagination::Paginated;
@@ -219,8 +219,8 @@ fn expected(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     if tag == "*" {
         return Ok(None);
     }
-    let quoted = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag);
-    quoted.parse().map(Some).map_err(|_| ApiError::malformed("If-Match is a revision in quotes, or *"))
+    let revision = revision_of(tag).map(Some);
+    revision.ok_or_else(|| ApiError::malformed("If-Match is a revision in quotes, or *"))
 }
 
 /// Returns the lane of a user or connection, and why.

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::ApiState;
 use super::error::{ApiError, ErrorBody};
-use super::extract::Body;
+use super::extract::{Body, revision_of};
 use super::id;
 use super::sse::{self, EventSource};
 use crate::pages::{WatchStream, exists};
@@ -227,7 +227,6 @@ async fn write(
 /// Reads the revision that `If-Match` names.
 fn expected(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let Some(tag) = headers.get(header::IF_MATCH) else { return Ok(None) };
-    let tag = tag.to_str().unwrap_or_default().trim();
-    let quoted = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag);
-    quoted.parse().map(Some).map_err(|_| ApiError::malformed("If-Match is a revision in quotes"))
+    let revision = revision_of(tag.to_str().unwrap_or_default().trim()).map(Some);
+    revision.ok_or_else(|| ApiError::malformed("If-Match is a revision in quotes"))
 }

@@ -109,11 +109,7 @@ impl ExecutorError {
     pub fn into_failure(self) -> HandlerError {
         match self {
             Self::Failed(failure) => failure,
-            Self::Refused(error) => HandlerError {
-                code: error.code.text().to_owned(),
-                message: error.message.into_owned(),
-                retryable: error.code.retryable(),
-            },
+            Self::Refused(error) => HandlerError::new(error.code, error.message),
         }
     }
 }

@@ -44,7 +44,7 @@ pub enum StartError {
     /// The engine went away while the node was coming up.
     #[error("the cluster's engine went away while this node was starting")]
     Engine(#[from] Unavailable),
-    /// A task that the node needs has ended; the node has drained.
-    #[error("a task that this node needs has ended: {0}")]
+    /// A task that the process needs has ended; the process has drained.
+    #[error("a task that this process needs has ended: {0}")]
     Task(&'static str),
 }

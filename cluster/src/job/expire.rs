@@ -21,9 +21,9 @@ const AT_ONCE: usize = 64;
 impl JobReconciler {
     /// Creates a reconciler that ends jobs that wait longer than `patience` after they were due.
     pub fn new(patience: Duration) -> Self {
-        let mut janitor = Self::default();
-        janitor.unclaimed.patience = Some(patience);
-        janitor
+        let mut reconciler = Self::default();
+        reconciler.unclaimed.patience = Some(patience);
+        reconciler
     }
 
     /// Ends jobs that no worker took, and returns how many.

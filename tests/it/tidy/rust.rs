@@ -78,9 +78,6 @@ fn a_function_is_found_with_its_length() {
 /// The most lines of `impl` of one type, wherever its blocks are. A larger type has more than one responsibility.
 const LONGEST_IMPL: usize = 300;
 
-/// Types with more, each with the reason.
-const LARGE_TYPES: &[(&str, &str)] = &[];
-
 #[test]
 fn no_type_sprawls() {
     let mut lines = BTreeMap::<(&str, String), usize>::new();
@@ -93,16 +90,11 @@ fn no_type_sprawls() {
         }
     }
     assert!(lines.len() > 200, "the blocks are not found");
-    let known = |name: &str| LARGE_TYPES.iter().any(|(large, _)| *large == name);
-    let mut violations: Vec<_> = lines
+    let violations: Vec<_> = lines
         .iter()
-        .filter(|((_, name), length)| **length > LONGEST_IMPL && !known(name))
+        .filter(|(_, length)| **length > LONGEST_IMPL)
         .map(|((home, name), length)| format!("{home}: {name}: {length} lines of `impl`"))
         .collect();
-    let small = |name: &str| !lines.iter().any(|((_, of), length)| of == name && *length > LONGEST_IMPL);
-    let split = LARGE_TYPES.iter().filter(|(name, _)| small(name));
-    violations
-        .extend(split.map(|(name, _)| format!("{name} is not large any more: remove it from LARGE_TYPES")));
     report(&violations, "More than 300 lines of `impl`, over all files: give each responsibility a type.");
 }
 
