@@ -137,7 +137,9 @@ impl Engine {
     }
 
     /// Takes at most `free_slots` work items of a route. Waits up to `wait` for the first one, then returns
-    /// an empty list.
+    /// an empty list. A `*` in the place of a token pulls from all such routes. Two different patterns of pulls must not
+    /// match a common route, because an engine may divide its work items among patterns. A dropped pull takes no work
+    /// item: one that was in transit is returned.
     ///
     /// # Errors
     ///
@@ -180,7 +182,8 @@ impl Engine {
         dispatch!(self, e => e.extend(delivery).await)
     }
 
-    /// Returns the number of work items of a route that are not settled.
+    /// Returns the number of work items of a route that are not settled. A `*` in the place of a token counts all such
+    /// routes.
     ///
     /// # Errors
     ///

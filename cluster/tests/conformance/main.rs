@@ -77,6 +77,9 @@ macro_rules! suite {
                     a_retried_hint_comes_again_not_before_its_time
                     a_delayed_hint_comes_not_before_its_time
                     routes_are_separate
+                    a_pattern_stands_for_all_its_routes
+                    a_delivery_tells_whether_more_is_ready
+                    a_pull_that_is_dropped_keeps_no_hint
                     the_depth_counts_what_is_not_settled
                     settling_twice_is_settling_once
                     many_workers_settle_everything
