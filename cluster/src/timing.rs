@@ -60,6 +60,8 @@ pub struct Timing {
     pub close_timeout: Duration,
     /// How long a call waits for a slot of a worker that has none free.
     pub slot_wait: Duration,
+    /// How long the work item of a job waits for a slot before it is returned for another worker.
+    pub item_slot_wait: Duration,
     /// Timeout of a call that sets none of its own.
     pub call: Duration,
     /// Maximum time from SIGTERM to exit.
@@ -101,6 +103,7 @@ impl Timing {
         write_stall: Duration::from_secs(20),
         close_timeout: Duration::from_secs(2),
         slot_wait: Duration::from_millis(100),
+        item_slot_wait: Duration::from_millis(5),
         call: Duration::from_secs(30),
         drain: Duration::from_secs(30),
         reconnect_jitter: Duration::from_secs(5),
@@ -135,6 +138,7 @@ impl Timing {
         write_stall: Duration::from_secs(2),
         close_timeout: Duration::from_millis(500),
         slot_wait: Duration::from_millis(100),
+        item_slot_wait: Duration::from_millis(5),
         call: Duration::from_secs(3),
         drain: Duration::from_secs(5),
         reconnect_jitter: Duration::from_millis(300),

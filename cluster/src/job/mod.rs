@@ -31,6 +31,7 @@ mod notify;
 mod open_jobs;
 mod owner_cache;
 mod parts;
+mod pull_schedule;
 mod queue;
 mod quota;
 mod reconciler;
@@ -47,6 +48,7 @@ mod turn_cleanup;
 mod turn_protocol;
 mod user_turns;
 mod wake;
+mod work_route;
 
 pub use attempt::{Attempt, Outcome, Reporter};
 pub use call::CallError;
@@ -60,5 +62,6 @@ pub use stored::{Transition, TransitionFailure};
 pub use stream::{IncomingCall, Work, WorkStream};
 pub use submit::{Idempotency, Submission, SubmitError, Submitted};
 pub use transition::{Claim, Effect, MAX_LOSSES, RecordEvent, TransitionError, apply};
+pub use work_route::{Priority, PulledRoute, lane_routes};
 
 use crate::clock::unix_ms;

@@ -3,42 +3,77 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::inbox::WorkerInbox;
+use super::pull_schedule::{Pull, PullSchedule};
 use super::record::Affinity;
 use super::stored::{StoredJob, TransitionFailure};
 use super::transition::TransitionError;
+use super::work_route::PulledRoute;
 use crate::engine::QueueMessage;
 use crate::id::Key;
-use crate::subject::route;
 
-/// Pulls as many work items as there are free slots, never more, because an item that waits here could run elsewhere.
-/// The slots are not reserved meanwhile: a call may take one, and its work item waits a short time or is returned.
+/// Pulls work items while there are free slots. The slots are not reserved meanwhile: a call or a work item of another
+/// route may take one, and a work item without a slot waits a short time or is returned.
 pub(super) async fn pull(inbox: Arc<WorkerInbox>) {
-    let route = route(&inbox.team.pool, &inbox.team.lane);
+    let parts: Vec<PulledRoute> = PulledRoute::all().collect();
+    let routes: Vec<String> = parts.iter().map(|part| part.of(&inbox.team)).collect();
+    let mut schedule = PullSchedule::new(parts.iter().map(|part| part.priority));
+    let mut pulls = FuturesUnordered::new();
     let mut draining = inbox.draining.subscribe();
-    while !*inbox.draining.borrow() {
-        if inbox.slots.acquire().await.is_err() {
-            return;
+    loop {
+        for pull in schedule.start(inbox.slots.available_permits()) {
+            pulls.push(run_pull(&inbox, pull, &routes[pull.route]));
         }
-        let free = inbox.slots.available_permits().max(1);
-        let hints = tokio::select! {
-            hints = inbox.jobs.engine.pull(&route, free, inbox.jobs.timing.redelivery) => hints,
-            _ = draining.wait_for(|draining| *draining) => return,
-        };
-        match hints {
-            Ok(hints) => {
-                for hint in hints {
-                    let slot = inbox.slots.clone().try_acquire_owned().ok();
-                    tokio::spawn(process_hint(inbox.clone(), hint, slot));
+        tokio::select! {
+            Some((route, hints)) = pulls.next() => {
+                let more = inbox.accept(hints);
+                schedule.ended(route, more);
+            }
+            slot = inbox.slots.acquire(), if schedule.waits_for_slot() => {
+                if slot.is_err() {
+                    return;
                 }
             }
-            Err(error) => {
-                tracing::debug!(%error, "no hints now");
-                inbox.jobs.records.wait_to_retry().await;
-            }
+            _ = draining.wait_for(|draining| *draining) => return,
+        }
+    }
+}
+
+/// Runs one pull, and returns its route with the work items.
+async fn run_pull(inbox: &WorkerInbox, pull: Pull, route: &str) -> (usize, Vec<QueueMessage>) {
+    // a suspended worker keeps what it has asked for: see `Timing::redelivery`
+    let wait = if pull.waits { inbox.jobs.timing.redelivery } else { Duration::ZERO };
+    let hints = inbox.jobs.engine.pull(route, pull.batch, wait).await;
+    if let Err(error) = &hints {
+        tracing::debug!(%error, "no hints now");
+        inbox.jobs.records.wait_to_retry().await;
+    }
+    (pull.route, hints.unwrap_or_default())
+}
+
+impl WorkerInbox {
+    /// Takes pulled work items, and returns whether their route has more of them, or may have because one of these is
+    /// returned.
+    fn accept(self: &Arc<Self>, hints: Vec<QueueMessage>) -> bool {
+        let mut more = false;
+        for hint in hints {
+            let slot = self.slots.clone().try_acquire_owned().ok();
+            more = hint.more || slot.is_none();
+            tokio::spawn(process_hint(self.clone(), hint, slot));
+        }
+        more
+    }
+
+    /// Returns how long a work item waits for a slot: briefly when another worker could run it.
+    fn slot_patience(&self) -> Duration {
+        let own = self.lease.worker().map(|worker| worker.id);
+        match self.jobs.workers.roster().serves_without(&self.team, own) {
+            true => self.jobs.timing.item_slot_wait,
+            false => self.jobs.timing.redelivery / 2,
         }
     }
 }
@@ -67,7 +102,7 @@ async fn process_hint(inbox: Arc<WorkerInbox>, hint: QueueMessage, slot: Option<
     }
     let slot = match slot {
         Some(slot) => slot,
-        None => match timeout(jobs.timing.redelivery / 2, inbox.slots.clone().acquire_owned()).await {
+        None => match timeout(inbox.slot_patience(), inbox.slots.clone().acquire_owned()).await {
             Ok(Ok(slot)) => slot,
             _ => return nak(&inbox, &hint, Duration::ZERO).await,
         },

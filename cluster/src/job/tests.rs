@@ -3,6 +3,7 @@
 mod breaks;
 mod calls;
 mod claims;
+mod fairness;
 mod limits;
 mod turns;
 mod worker;
@@ -274,7 +275,7 @@ async fn what_a_hint_carries_counts_only_while_the_record_stands() {
     let record = end(&jobs, job).await;
     assert_eq!((record.state, record.attempts), (JobState::Succeeded, 1));
     let settled = async {
-        while engine.depth(&crate::subject::route("p", "l")).await != Ok(0) {
+        while engine.depth(&lane_routes(&team())).await != Ok(0) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

@@ -1,0 +1,64 @@
+//! Many jobs of one user, and one job of another.
+
+use super::*;
+use crate::job::record::Record;
+use crate::job::work_route::item_route;
+
+const HOUR_MS: u64 = 3_600_000;
+
+/// Returns a user whose shelf differs from that of a record in the hours around now.
+fn other_user(of: &Record) -> String {
+    let shelves =
+        |record: &Record| [0, 1, 2].map(|hour| item_route(record, unix_ms() + hour * HOUR_MS - HOUR_MS));
+    let taken = shelves(of);
+    let differs = |user: &String| {
+        let own = shelves(&Record { user: Some(user.clone()), ..of.clone() });
+        own.iter().all(|shelf| !taken.contains(shelf))
+    };
+    (0..).map(|number| format!("user {number}")).find(differs).expect("there is another shelf")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_job_of_a_user_does_not_wait_behind_ten_thousand_of_another() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let flood = || Submission { user: Some("ann".into()), ..submission("flood") };
+    let first = jobs.submit(flood(), |_| {}).await.unwrap().record;
+    for _ in 1..10_000 {
+        submit(&jobs, flood()).await;
+    }
+    let _worker = Worker::start(&engine, &log).await;
+    end(&jobs, first.id).await;
+    let before = log.lock().unwrap().len();
+    let victim = submit(&jobs, Submission { user: Some(other_user(&first)), ..submission("victim") }).await;
+    let record = end(&jobs, victim).await;
+    assert_eq!(record.state, JobState::Succeeded);
+    let at = log.lock().unwrap().iter().position(|(_, kind)| kind == "victim").unwrap();
+    assert!(at - before < 200, "it started behind {} others", at - before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_worker_keeps_no_job_that_another_could_run() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let full = Worker::start(&engine, &log).await;
+    let mut long = Vec::new();
+    for user in 0..4 {
+        long.push(submit(&jobs, Submission { user: Some(user.to_string()), ..submission("wait") }).await);
+    }
+    for job in &long {
+        becomes(&jobs, *job, |record| record.progress.is_some()).await;
+    }
+    let other = Worker::start(&engine, &log).await;
+    // the first worker has pulls outstanding at most shelves
+    for user in 0..40 {
+        let job = submit(&jobs, Submission { user: Some(user.to_string()), ..submission("echo") }).await;
+        let record = end(&jobs, job).await;
+        assert_eq!(record.worker.map(|worker| worker.id), Some(other.id));
+    }
+    for job in long {
+        jobs.cancel(job).await.unwrap();
+        end(&jobs, job).await;
+    }
+    drop(full);
+}
