@@ -21,6 +21,7 @@ use super::StartError;
 use super::duties::count_reconnects;
 use super::engine::engine;
 use super::listen::bind;
+use super::services::retention;
 use super::tasks::{TaskFailure, TaskKind, Tasks};
 use crate::api::{WorkerState, worker_router};
 use crate::auth::Authenticator;
@@ -97,7 +98,7 @@ async fn start(
     let workers = Workers::new(&engine, &subjects, timing);
     tasks.spawn("reconnects", TaskKind::Finite, count_reconnects(engine.link(), metrics.clone()));
     tasks.spawn("workers", TaskKind::Vital, workers.follow().await?);
-    let jobs = Jobs::new(&engine, &subjects, timing, &workers);
+    let jobs = Jobs::keeping(&engine, &subjects, timing, retention(config), &workers);
     let pool = setup.pool.clone();
     let worker = WorkerRole::start(&engine, &jobs, config, setup, timing, metrics, tasks).await?;
     workers.register_pool(&pool).await?;

@@ -38,7 +38,7 @@ impl JobDispatcher {
         tracing::info!(job = %stored.record.id, "job not offered to workers yet");
         let (this, stored) = (self.clone(), stored.clone());
         tokio::spawn(async move {
-            let until = Instant::now() + this.records.timing.job_retention;
+            let until = Instant::now() + this.records.timing.job_index;
             while Instant::now() < until {
                 this.records.wait_to_retry().await;
                 if this.try_offer(&stored, delay).await {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout};
 
 use super::record::Record;
+use super::retention::Retention;
 use super::stored::{StoredJob, stored};
 use crate::engine::{
     Bucket, ConnectionState, Consistency, Engine, Kv, Precondition, Put, Resolution, Unavailable, WriteError,
@@ -21,11 +22,12 @@ pub struct JobRecords {
     engine: Engine,
     pub(super) store: Kv,
     pub(super) timing: Timing,
+    retention: Retention,
 }
 
 impl JobRecords {
-    pub(super) fn new(engine: &Engine, timing: Timing) -> Arc<Self> {
-        Arc::new(Self { engine: engine.clone(), store: engine.kv(Bucket::Jobs), timing })
+    pub(super) fn new(engine: &Engine, timing: Timing, retention: Retention) -> Arc<Self> {
+        Arc::new(Self { engine: engine.clone(), store: engine.kv(Bucket::Jobs), timing, retention })
     }
 
     /// Returns the record of a job.
@@ -42,7 +44,7 @@ impl JobRecords {
 
     /// Builds the write of a record.
     pub(super) fn put(&self, record: &Record, expect: Precondition) -> Put {
-        let ttl = record.state.is_terminal().then_some(self.timing.job_retention);
+        let ttl = self.retention.of(record, &self.timing);
         Put { ttl, ..Put::new(job_key::job(record.id), record.encode(), expect) }
     }
 

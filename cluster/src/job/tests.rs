@@ -5,6 +5,7 @@ mod calls;
 mod claims;
 mod fairness;
 mod limits;
+mod retention;
 mod turns;
 mod worker;
 
