@@ -6,6 +6,7 @@
 mod bus;
 mod cluster;
 mod commit;
+mod ended_jobs;
 mod kv;
 mod queue;
 mod server;
@@ -87,6 +88,9 @@ macro_rules! suite {
                     hints_have_limits
                     awkward_identities_are_ordinary_ids
                     awkward_identities_are_ordinary_routes
+                }
+                ended_jobs {
+                    ended_jobs_are_kept_by_their_state
                 }
             }
         }

@@ -7,7 +7,7 @@
 //! for it, so that the first work item of a user starts without a search. Free slots are divided among the ready routes
 //! one by one: by priority with a weight, so that no priority starves, and within a priority in turn.
 
-use super::work_route::Priority;
+use pagewire_cluster::job::Priority;
 
 /// The order in which priorities get a free slot: 16 of 21 slots are for high priority, 4 for normal and 1 for low. A
 /// priority without a ready route passes its turn on.
@@ -21,13 +21,13 @@ const TURNS: [Priority; 21] = {
 
 /// A pull to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pull {
+pub(crate) struct Pull {
     /// Index of the route.
-    pub(super) route: usize,
+    pub(crate) route: usize,
     /// How many work items to take at most.
-    pub(super) batch: usize,
+    pub(crate) batch: usize,
     /// Whether the pull waits for the first work item.
-    pub(super) waits: bool,
+    pub(crate) waits: bool,
 }
 
 /// What is known of a route.
@@ -45,7 +45,7 @@ enum RouteState {
 
 /// The pulls of one worker.
 #[derive(Debug)]
-pub(super) struct PullSchedule {
+pub(crate) struct PullSchedule {
     routes: Vec<(Priority, RouteState)>,
     /// Index of the next turn.
     turn: usize,
@@ -55,13 +55,13 @@ pub(super) struct PullSchedule {
 
 impl PullSchedule {
     /// Creates the schedule of routes with these priorities.
-    pub(super) fn new(priorities: impl IntoIterator<Item = Priority>) -> Self {
+    pub(crate) fn new(priorities: impl IntoIterator<Item = Priority>) -> Self {
         let routes = priorities.into_iter().map(|priority| (priority, RouteState::Unknown)).collect();
         Self { routes, turn: 0, last: [0; Priority::ALL.len()] }
     }
 
     /// Returns the pulls to start while that many slots are free. Work items of armed routes may exceed the free slots.
-    pub(super) fn start(&mut self, free: usize) -> Vec<Pull> {
+    pub(crate) fn start(&mut self, free: usize) -> Vec<Pull> {
         if free == 0 {
             return Vec::new();
         }
@@ -84,14 +84,14 @@ impl PullSchedule {
     }
 
     /// Records the end of a pull. `more`: the route still has work items.
-    pub(super) fn ended(&mut self, route: usize, more: bool) {
+    pub(crate) fn ended(&mut self, route: usize, more: bool) {
         if let Some((_, state)) = self.routes.get_mut(route) {
             *state = if more { RouteState::Ready } else { RouteState::Unknown };
         }
     }
 
     /// Returns whether nothing can be started before a slot is free. Otherwise the end of a pull is the next event.
-    pub(super) fn waits_for_slot(&self) -> bool {
+    pub(crate) fn waits_for_slot(&self) -> bool {
         let idle = |(_, state): &(_, RouteState)| matches!(state, RouteState::Unknown | RouteState::Ready);
         self.promised() == 0 && self.routes.iter().any(idle)
     }

@@ -1,7 +1,8 @@
 //! Jobs that no worker takes, and the limit of waiting jobs per page.
 
+use pagewire_cluster::id::{Account, Address, NodeNumber};
+
 use super::*;
-use crate::id::{Account, Address, NodeNumber};
 
 fn quota(page: u128, account: Account) -> Quota {
     Quota { account, page: Key::from_bits(page), per_page: 3, per_account: 5 }

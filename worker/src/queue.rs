@@ -1,0 +1,161 @@
+//! Free jobs: work items pulled from the Queue, each looked up in its record.
+//!
+//! Owns: how many items are pulled, and what becomes of each. Never: the claim of a record (`claim`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use pagewire_cluster::engine::QueueMessage;
+use pagewire_cluster::id::Key;
+use pagewire_cluster::job::{Affinity, PulledRoute, StoredJob, TransitionError, TransitionFailure};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::claim::Claims;
+use super::pull_schedule::{Pull, PullSchedule};
+use super::work::WorkerParts;
+
+/// The free jobs of one worker.
+pub(crate) struct FreeJobs {
+    pub(crate) parts: Arc<WorkerParts>,
+    pub(crate) claims: Arc<Claims>,
+}
+
+impl FreeJobs {
+    /// Pulls work items while there are free slots. The slots are not reserved meanwhile: a call or a work item of
+    /// another route may take one, and a work item without a slot waits a short time or is returned.
+    pub(crate) async fn pull(self: Arc<Self>) {
+        let WorkerParts { group, slots, .. } = &*self.parts;
+        let pulled: Vec<PulledRoute> = PulledRoute::all().collect();
+        let routes: Vec<String> = pulled.iter().map(|route| route.of(group)).collect();
+        let mut schedule = PullSchedule::new(pulled.iter().map(|route| route.priority));
+        let mut pulls = FuturesUnordered::new();
+        let mut draining = self.parts.draining.subscribe();
+        while !self.parts.drains() {
+            for pull in schedule.start(slots.available_permits()) {
+                pulls.push(self.run_pull(pull, &routes[pull.route]));
+            }
+            tokio::select! {
+                Some((route, hints)) = pulls.next() => schedule.ended(route, self.accept(hints)),
+                slot = slots.acquire(), if schedule.waits_for_slot() => {
+                    if slot.is_err() {
+                        return;
+                    }
+                }
+                _ = draining.wait_for(|draining| *draining) => return,
+            }
+        }
+    }
+
+    /// Runs one pull, and returns its route with the work items.
+    async fn run_pull(&self, pull: Pull, route: &str) -> (usize, Vec<QueueMessage>) {
+        let jobs = &self.parts.jobs;
+        // a suspended worker keeps what it has asked for: see `Timing::redelivery`
+        let wait = if pull.waits { jobs.timing.redelivery } else { Duration::ZERO };
+        let hints = jobs.engine.pull(route, pull.batch, wait).await;
+        if let Err(error) = &hints {
+            tracing::debug!(%error, "no hints now");
+            jobs.records.wait_to_retry().await;
+        }
+        (pull.route, hints.unwrap_or_default())
+    }
+
+    /// Takes pulled work items, and returns whether their route has more of them, or may have because one of these is
+    /// returned.
+    fn accept(self: &Arc<Self>, hints: Vec<QueueMessage>) -> bool {
+        let mut more = false;
+        for hint in hints {
+            let slot = self.parts.slots.clone().try_acquire_owned().ok();
+            more = hint.more || slot.is_none();
+            let this = self.clone();
+            tokio::spawn(async move { this.process(hint, slot).await });
+        }
+        more
+    }
+
+    /// Returns how long a work item waits for a slot: briefly when another worker could run it.
+    fn slot_patience(&self) -> Duration {
+        let WorkerParts { jobs, group, lease, .. } = &*self.parts;
+        let own = lease.worker().map(|worker| worker.id);
+        match jobs.workers.roster().serves_without(group, own) {
+            true => jobs.timing.item_slot_wait,
+            false => jobs.timing.redelivery / 2,
+        }
+    }
+
+    /// Reads the record to decide how to handle a work item.
+    async fn process(&self, hint: QueueMessage, slot: Option<OwnedSemaphorePermit>) {
+        let jobs = &self.parts.jobs;
+        let Ok(id) = hint.id.parse::<Key>() else { return self.settle(&hint).await };
+        // on the first delivery the enqueued record is most likely current; before a redelivery it has changed
+        let hinted = Some(&hint).filter(|hint| hint.attempt == 1).and_then(StoredJob::hinted);
+        let stored = match hinted.filter(|stored| stored.record.id == id) {
+            Some(stored) => stored,
+            None => match jobs.records.get(id).await {
+                Ok(Some(stored)) => stored,
+                // the record is written before its work item: a missing record has expired
+                Ok(None) => return self.settle(&hint).await,
+                Err(_) => return self.nak(&hint, jobs.timing.lease_renew).await,
+            },
+        };
+        if stored.record.affinity == Affinity::Assigned {
+            // its work item means that a page was not notified; a job that has not ended waits as a row
+            return match stored.record.state.is_terminal() {
+                true => self.notify_and_ack(&stored, &hint).await,
+                false => self.settle(&hint).await,
+            };
+        }
+        let slot = match slot {
+            Some(slot) => slot,
+            None => match timeout(self.slot_patience(), self.parts.slots.clone().acquire_owned()).await {
+                Ok(Ok(slot)) => slot,
+                _ => return self.nak(&hint, Duration::ZERO).await,
+            },
+        };
+        self.claim(stored, hint, slot).await;
+    }
+
+    async fn claim(&self, stored: StoredJob, hint: QueueMessage, slot: OwnedSemaphorePermit) {
+        let jobs = &self.parts.jobs;
+        match self.claims.claim(stored, hint.clone(), slot).await {
+            Ok(()) => {}
+            Err(TransitionFailure::Refused(TransitionError::NotDue(ms), _)) => {
+                self.nak(&hint, Duration::from_millis(ms)).await;
+            }
+            Err(TransitionFailure::Refused(TransitionError::Running(worker), running)) => {
+                match self.claims.mark_lost(*running, worker).await {
+                    // the job is enqueued again, or has ended
+                    Some(changed) => {
+                        jobs.run_effect(changed).await;
+                        self.settle(&hint).await;
+                    }
+                    // a redelivery is not a right to run the job
+                    None => self.nak(&hint, jobs.timing.redelivery).await,
+                }
+            }
+            Err(TransitionFailure::Refused(_, over)) => self.notify_and_ack(&over, &hint).await,
+            Err(TransitionFailure::Gone) => self.settle(&hint).await,
+            Err(TransitionFailure::Unavailable) => self.nak(&hint, jobs.timing.lease_renew).await,
+        }
+    }
+
+    /// Notifies the pages of a job that has ended and acknowledges its work item. The worker that ended the job may
+    /// have been killed before it did so.
+    async fn notify_and_ack(&self, over: &StoredJob, hint: &QueueMessage) {
+        self.parts.jobs.notifier.notify_pages(over).await;
+        self.settle(hint).await;
+    }
+
+    async fn settle(&self, hint: &QueueMessage) {
+        if let Err(error) = self.parts.jobs.engine.ack(hint).await {
+            tracing::debug!(%error, "hint not settled, it comes again");
+        }
+    }
+
+    async fn nak(&self, hint: &QueueMessage, after: Duration) {
+        if let Err(error) = self.parts.jobs.engine.nak(hint, after).await {
+            tracing::debug!(%error, "hint not put off, it comes again by itself");
+        }
+    }
+}
