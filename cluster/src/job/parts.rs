@@ -50,9 +50,11 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// Opens the jobs of this engine's cluster. `workers` knows which workers are alive.
+    /// Opens the jobs of this engine's cluster, and keeps ended ones for as long as an idempotency key refers to its
+    /// job. `workers` knows which workers are alive.
     pub fn new(engine: &Engine, subjects: &Subjects, timing: Timing, workers: &Workers) -> Self {
-        Self::keeping(engine, subjects, timing, Retention::default(), workers)
+        let retention = Retention { succeeded: timing.job_index, failed: timing.job_index };
+        Self::keeping(engine, subjects, timing, retention, workers)
     }
 
     /// Opens the jobs like [`Jobs::new`], and keeps ended ones for that time.

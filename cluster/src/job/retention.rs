@@ -14,14 +14,6 @@ pub struct Retention {
     pub failed: Duration,
 }
 
-impl Default for Retention {
-    /// An hour for a result, which is read soon or not at all; a week for a failure, which is looked into and retried by
-    /// people who may be away over a weekend.
-    fn default() -> Self {
-        Self { succeeded: Duration::from_secs(3600), failed: Duration::from_secs(7 * 24 * 3600) }
-    }
-}
-
 impl Retention {
     /// Returns how long a record is kept from now; `None` for as long as the job has not ended.
     pub(super) fn of(&self, record: &Record, timing: &Timing) -> Option<Duration> {

@@ -1,10 +1,10 @@
 //! The routes of a lane's work items.
 //!
-//! Owns: priorities and shelves, which of them a job gets, and the names of the routes. Never: when a shelf is pulled.
+//! Owns: priorities and shards, which of them a job gets, and the names of the routes. Never: when a shard is pulled.
 //!
-//! A route is `<pool>.<lane>.<priority>.<shelf>`. The jobs of one user are on one shelf, and workers take from the
-//! shelves in turn, so that one user's jobs do not hold up the jobs of users on other shelves. Two users may share a
-//! shelf, but not for long: the shelf of a user changes every hour.
+//! A route is `<pool>.<lane>.<priority>.<shard>`. The jobs of one user are in one shard, and workers take from the
+//! shards in turn, so that one user's jobs do not hold up the jobs of users in other shards. Two users may share a
+//! shard, but not for long: the shard of a user changes every hour.
 
 use sha2::{Digest, Sha256};
 
@@ -12,11 +12,11 @@ use super::record::Record;
 use crate::subject::route;
 use crate::worker::WorkerGroup;
 
-/// Number of shelves of each priority.
-const SHELVES: u8 = 16;
+/// Number of shards of each priority.
+const SHARDS: u8 = 16;
 
-/// How long a user has the same shelf, in milliseconds.
-const SHELF_MS: u64 = 3_600_000;
+/// How long a user has the same shard, in milliseconds.
+const SHARD_MS: u64 = 3_600_000;
 
 /// The priority of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,34 +43,34 @@ impl Priority {
     }
 }
 
-/// One of the parts of a lane's work items that are pulled separately: a shelf, or all shelves of a priority.
+/// One of the parts of a lane's work items that are pulled separately: a shard, or all shards of a priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PulledRoute {
     /// Priority of the work items.
     pub priority: Priority,
-    /// The shelf; `None` for all shelves of the priority.
-    shelf: Option<u8>,
+    /// The shard; `None` for all shards of the priority.
+    shard: Option<u8>,
 }
 
 impl PulledRoute {
-    /// Returns all parts: each work item is in one of them. Only the shelves of the normal priority are pulled
+    /// Returns all parts: each work item is in one of them. Only the shards of the normal priority are pulled
     /// separately, because each part costs the engine as much as a queue of its own.
     pub fn all() -> impl Iterator<Item = Self> {
         Priority::ALL.into_iter().flat_map(|priority| {
-            let (whole, shelves) = match priority {
-                Priority::Normal => (None, 0..SHELVES),
-                Priority::High | Priority::Low => (Some(Self { priority, shelf: None }), 0..0),
+            let (whole, shards) = match priority {
+                Priority::Normal => (None, 0..SHARDS),
+                Priority::High | Priority::Low => (Some(Self { priority, shard: None }), 0..0),
             };
-            let shelves = shelves.map(move |shelf| Self { priority, shelf: Some(shelf) });
-            whole.into_iter().chain(shelves)
+            let shards = shards.map(move |shard| Self { priority, shard: Some(shard) });
+            whole.into_iter().chain(shards)
         })
     }
 
     /// Returns the route of this part, or the pattern of its routes.
     pub fn of(self, team: &WorkerGroup) -> String {
         let lane = route(&team.pool, &team.lane);
-        match self.shelf {
-            Some(shelf) => format!("{lane}.{}.{shelf}", self.priority.token()),
+        match self.shard {
+            Some(shard) => format!("{lane}.{}.{shard}", self.priority.token()),
             None => format!("{lane}.{}.*", self.priority.token()),
         }
     }
@@ -83,19 +83,19 @@ pub fn lane_routes(team: &WorkerGroup) -> String {
 
 /// Returns the route of the work item of a job that is enqueued at `now`, in milliseconds since the Unix epoch.
 pub(super) fn item_route(record: &Record, now: u64) -> String {
-    let hour = now / SHELF_MS;
-    let shelf = match (&record.user, record.askers.first()) {
-        (Some(user), _) => shelf("user", user, hour),
-        (None, Some(asker)) => shelf("page", &asker.page.key.to_string(), hour),
-        (None, None) => shelf("job", &record.id.to_string(), hour),
+    let hour = now / SHARD_MS;
+    let shard = match (&record.user, record.askers.first()) {
+        (Some(user), _) => shard("user", user, hour),
+        (None, Some(asker)) => shard("page", &asker.page.key.to_string(), hour),
+        (None, None) => shard("job", &record.id.to_string(), hour),
     };
-    PulledRoute { priority: Priority::Normal, shelf: Some(shelf) }.of(&record.team())
+    PulledRoute { priority: Priority::Normal, shard: Some(shard) }.of(&record.team())
 }
 
-/// Returns the shelf of an identity, which depends on the hour.
-fn shelf(kind: &str, identity: &str, hour: u64) -> u8 {
+/// Returns the shard of an identity, which depends on the hour.
+fn shard(kind: &str, identity: &str, hour: u64) -> u8 {
     let digest = Sha256::new().chain_update(hour.to_be_bytes()).chain_update(kind).chain_update(identity);
-    digest.finalize()[0] % SHELVES
+    digest.finalize()[0] % SHARDS
 }
 
 #[cfg(test)]
@@ -110,8 +110,8 @@ mod tests {
         let routes: Vec<String> = PulledRoute::all().map(|part| part.of(&team)).collect();
         assert_eq!(routes.len(), 18);
         for priority in Priority::ALL {
-            for shelf in 0..SHELVES {
-                let route = PulledRoute { priority, shelf: Some(shelf) }.of(&team);
+            for shard in 0..SHARDS {
+                let route = PulledRoute { priority, shard: Some(shard) }.of(&team);
                 let pulled = |pattern: &&String| match pattern.strip_suffix('*') {
                     Some(start) => route.starts_with(start),
                     None => **pattern == route,
@@ -122,17 +122,17 @@ mod tests {
     }
 
     #[test]
-    fn the_shelves_are_used_alike_and_two_users_do_not_share_one_for_long() {
+    fn the_shards_are_used_alike_and_two_users_do_not_share_one_for_long() {
         let users: Vec<String> = (0..1600).map(|user| format!("user {user}")).collect();
-        let mut sizes = [0; SHELVES as usize];
+        let mut sizes = [0; SHARDS as usize];
         for user in &users {
-            sizes[shelf("user", user, 7) as usize] += 1;
+            sizes[shard("user", user, 7) as usize] += 1;
         }
         assert!(sizes.iter().all(|size| (50..150).contains(size)), "{sizes:?}");
         let shared =
-            (0..24).filter(|hour| shelf("user", "ann", *hour) == shelf("user", "bob", *hour)).count();
+            (0..24).filter(|hour| shard("user", "ann", *hour) == shard("user", "bob", *hour)).count();
         assert!(shared < 8, "{shared} of 24 hours");
-        let of_ann: BTreeSet<u8> = (0..24).map(|hour| shelf("user", "ann", hour)).collect();
+        let of_ann: BTreeSet<u8> = (0..24).map(|hour| shard("user", "ann", hour)).collect();
         assert!(of_ann.len() > 4, "{of_ann:?}");
     }
 }

@@ -14,7 +14,7 @@ async fn one_job_of_a_user_does_not_wait_behind_ten_thousand_of_another() {
     let _worker = Worker::start(&engine, &log).await;
     end(&jobs, first.id).await;
     let before = log.lock().unwrap().len();
-    // not all of them are on the shelf of the first user
+    // not all of them are in the shard of the first user
     let others = ["bob", "cid", "dan", "eve"]
         .map(|user| Submission { user: Some(user.into()), ..submission("other") });
     for other in others {
@@ -45,7 +45,7 @@ async fn a_full_worker_keeps_no_job_that_another_could_run() {
         becomes(&jobs, *job, |record| record.progress.is_some()).await;
     }
     let other = Worker::start(&engine, &log).await;
-    // the first worker has pulls outstanding at most shelves
+    // the first worker has pulls outstanding at most shards
     for user in 0..40 {
         let job = submit(&jobs, Submission { user: Some(user.to_string()), ..submission("echo") }).await;
         let record = end(&jobs, job).await;
