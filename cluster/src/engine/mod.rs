@@ -136,8 +136,8 @@ impl Engine {
 
     /// Takes at most `free_slots` work items of a route. Waits up to `wait` for the first one, then returns
     /// an empty list. A `*` in the place of a token pulls from all such routes. Two different patterns of pulls must not
-    /// match a common route, because an engine may divide its work items among patterns. A dropped pull takes no work
-    /// item: one that was in transit is returned.
+    /// match a common route, because an engine may divide its work items among patterns. A work item in
+    /// transit to a dropped pull is returned at once, or delivered again after `Timing::redelivery`.
     ///
     /// # Errors
     ///

@@ -80,7 +80,7 @@ macro_rules! suite {
                     routes_are_separate
                     a_pattern_stands_for_all_its_routes
                     a_delivery_tells_whether_more_is_ready
-                    a_pull_that_is_dropped_keeps_no_hint
+                    a_pull_that_is_dropped_loses_no_hint
                     the_depth_counts_what_is_not_settled
                     settling_twice_is_settling_once
                     many_workers_settle_everything

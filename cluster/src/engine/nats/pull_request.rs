@@ -13,8 +13,8 @@ use super::queue::{acknowledge, delivery, negative};
 use crate::engine::QueueMessage;
 
 /// A pull request with an inbox of its own. When it is dropped before its end, the server discards it, because it has
-/// no subscriber any more, and the work items in transit are returned to the queue: otherwise each would wait for its
-/// redelivery.
+/// no subscriber any more, and the work items that still arrive are returned to the queue. An item that the server sends
+/// in the moment in which the subscription ends does not arrive, and waits for its redelivery.
 pub(super) struct PullRequest {
     /// Work items that have arrived.
     pub(super) items: Vec<QueueMessage>,
