@@ -34,6 +34,7 @@ mod headers;
 mod known_keys;
 mod kv;
 mod listing;
+mod pull_request;
 mod queue;
 mod reply_router;
 mod streams;
