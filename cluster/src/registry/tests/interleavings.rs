@@ -1,0 +1,442 @@
+//! The rule of idle rows while several nodes write at the same time: every write of every operation is a step of its
+//! own, nodes receive rows late and each at its own pace, a node may be killed between any two writes, and a write may
+//! have an unknown outcome and happen later.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use proptest::prelude::*;
+
+use super::{LONG, NONE, at, connection_of, key, node, row};
+use crate::engine::{Bucket, Engine, Faults, Faulty, Kv, Memory, Precondition, Watch, WatchMode, WriteError};
+use crate::id::Key;
+use crate::lease::NodeRow;
+use crate::registry::{
+    Expirable, IdleRow, Lifetimes, PageRemoval, PageRow, Registry, RegistryEvent, RemovalKind, RowLookup,
+    WatchKind, to_event,
+};
+use crate::subject::page_key;
+
+/// The end of an operation, for the node that ran it.
+enum Outcome {
+    /// The page has joined.
+    Joined {
+        page: Key,
+        session: u128,
+        rev: u64,
+        /// What the view showed as idle when the operation began.
+        idle: Vec<Expirable>,
+    },
+    Rewritten {
+        page: Key,
+        rev: u64,
+    },
+    Nothing,
+}
+
+type Operation = Pin<Box<dyn Future<Output = Outcome>>>;
+
+struct Node {
+    number: u16,
+    registry: Registry,
+    rows: Watch,
+    /// The pages that are here, with their sessions and the revisions of their rows.
+    pages: BTreeMap<Key, (u128, u64)>,
+    running: Vec<Operation>,
+    is_alive: bool,
+}
+
+fn both(session: u128) -> [Expirable; 2] {
+    [Expirable::Session(key(session)), Expirable::Connection(key(connection_of(session)))]
+}
+
+impl Node {
+    async fn new(memory: &Memory, number: u16, lifetimes: Lifetimes, seed: u64, faults: Faults) -> Self {
+        let faulty = Faulty::new(memory.new_process_handle(), seed.wrapping_add(number.into()), faults);
+        let registry = Registry::new(&Engine::Faulty(faulty), lifetimes);
+        let watching = Engine::Memory(memory.new_process_handle()).kv(Bucket::Pages);
+        let rows = watching.watch(page_key::ALL, WatchMode::Meta).await.unwrap();
+        Self { number, registry, rows, pages: BTreeMap::new(), running: Vec::new(), is_alive: true }
+    }
+
+    fn open(&mut self, page: Key, session: u128) {
+        let (registry, number) = (self.registry.clone(), self.number);
+        let shown = |of: &Expirable| registry.view().idle.joinable(*of).is_some();
+        let idle = both(session).into_iter().filter(shown).collect();
+        self.running.push(Box::pin(async move {
+            match registry.write(page, &row(number, session), Precondition::Absent).await {
+                Ok(rev) => Outcome::Joined { page, session, rev, idle },
+                Err(WriteError::Unknown) => {
+                    while remove_unclaimed(&registry, page).await.is_err() {}
+                    Outcome::Nothing
+                }
+                Err(_) => Outcome::Nothing,
+            }
+        }));
+    }
+
+    /// Writes the row of a page again, as for a login or a topic.
+    fn rewrite(&mut self, place: usize) {
+        let Some((&page, &(session, rev))) = self.pages.iter().nth(place) else { return };
+        let (registry, number) = (self.registry.clone(), self.number);
+        self.running.push(Box::pin(async move {
+            let row = PageRow { user: Some("ann".into()), ..row(number, session) };
+            match registry.write(page, &row, Precondition::Rev(rev)).await {
+                Ok(rev) => Outcome::Rewritten { page, rev },
+                Err(_) => Outcome::Nothing,
+            }
+        }));
+    }
+
+    /// Removes a page from this node, then from the cluster, however often it takes.
+    fn leave(&mut self, page: Key, kind: RemovalKind) {
+        let Some((session, rev)) = self.pages.remove(&page) else { return };
+        let other = |of: &dyn Fn(u128) -> bool| self.pages.values().any(|(session, _)| of(*session));
+        let mut leaving = PageRemoval {
+            page,
+            rev,
+            session: at(session),
+            connection: at(connection_of(session)),
+            user: None,
+            last_of_session: !other(&|other| other == session),
+            last_of_connection: !other(&|other| connection_of(other) == connection_of(session)),
+        };
+        let registry = self.registry.clone();
+        self.running.push(Box::pin(async move {
+            loop {
+                match registry.leave(&leaving, kind).await {
+                    Ok(()) | Err(WriteError::Invalid) => return Outcome::Nothing,
+                    Err(WriteError::Conflict { .. }) => match registry.row(page).await {
+                        // the row was written once more before the page left
+                        Ok(Some((_, now))) => leaving.rev = now,
+                        Ok(None) => return Outcome::Nothing,
+                        Err(_) => {}
+                    },
+                    Err(WriteError::Down | WriteError::Unknown) => {}
+                }
+            }
+        }));
+    }
+
+    fn receive(&mut self, events: usize) {
+        for _ in 0..events {
+            let Some(event) = self.rows.try_next() else { return };
+            let ending = match to_event(&event) {
+                Some(RegistryEvent::Ending(of)) => Some(of),
+                _ => None,
+            };
+            self.registry.apply(&WatchKind::Pages, event);
+            if let Some(of) = ending {
+                self.close(of);
+            }
+        }
+    }
+
+    fn close(&mut self, ending: Expirable) {
+        let of = self.pages.iter().filter(|(_, (session, _))| both(*session).contains(&ending));
+        for page in of.map(|(page, _)| *page).collect::<Vec<_>>() {
+            self.leave(page, RemovalKind::Unregister);
+        }
+    }
+
+    fn begin(&mut self, operation: impl AsyncFnOnce(Registry) + 'static) {
+        let registry = self.registry.clone();
+        self.running.push(Box::pin(async move {
+            operation(registry).await;
+            Outcome::Nothing
+        }));
+    }
+}
+
+/// Removes the row of a page whose write had an unknown outcome.
+async fn remove_unclaimed(registry: &Registry, page: Key) -> Result<(), WriteError> {
+    match registry.write_tombstone(page).await {
+        Err(WriteError::Conflict { .. }) => {}
+        outcome => return outcome,
+    }
+    match registry.find(page).await.map_err(|_| WriteError::Down)? {
+        RowLookup::Page(row, rev) => {
+            registry.leave(&PageRemoval::of_row(page, &row, rev), RemovalKind::Forget).await
+        }
+        RowLookup::Nothing | RowLookup::Unregistered => Ok(()),
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// A node receives this number of rows.
+    Receive {
+        node: usize,
+        events: usize,
+    },
+    /// One of the running operations of a node goes on to its next read or write.
+    Advance {
+        node: usize,
+        operation: usize,
+        steps: usize,
+    },
+    Open {
+        node: usize,
+        session: u128,
+    },
+    /// The page at that position among the pages of a node leaves.
+    Leave {
+        node: usize,
+        place: usize,
+        kind: RemovalKind,
+    },
+    Rewrite {
+        node: usize,
+        place: usize,
+    },
+    /// A node is killed in the middle of its operations.
+    Die {
+        node: usize,
+    },
+    Sweep {
+        node: usize,
+    },
+    Mark {
+        node: usize,
+    },
+    End {
+        node: usize,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let kind = prop_oneof![Just(RemovalKind::Forget), Just(RemovalKind::Unregister)];
+    // mostly one session, because an error needs several of its pages
+    let session = prop_oneof![4 => Just(0u128), 1 => 0u128..3];
+    prop_oneof![
+        8 => (0usize..3, 1usize..4).prop_map(|(node, events)| Step::Receive { node, events }),
+        40 => (0usize..3, 0usize..4, 1usize..5)
+            .prop_map(|(node, operation, steps)| Step::Advance { node, operation, steps }),
+        6 => (0usize..3, session).prop_map(|(node, session)| Step::Open { node, session }),
+        6 => (0usize..3, 0usize..3, kind).prop_map(|(node, place, kind)| Step::Leave { node, place, kind }),
+        1 => (0usize..3, 0usize..3).prop_map(|(node, place)| Step::Rewrite { node, place }),
+        1 => (1usize..3).prop_map(|node| Step::Die { node }),
+        2 => (0usize..3).prop_map(|node| Step::Sweep { node }),
+        3 => (0usize..3).prop_map(|node| Step::Mark { node }),
+        3 => (0usize..3).prop_map(|node| Step::End { node }),
+    ]
+}
+
+/// The content of the bucket: the revisions of page rows, and the idle rows.
+#[derive(Default)]
+struct Stored {
+    pages: BTreeMap<Expirable, Vec<u64>>,
+    idle: BTreeMap<Expirable, (u64, IdleRow)>,
+}
+
+struct World {
+    rows: Kv,
+    nodes: Vec<Node>,
+    /// What has had the row of a page and has not ended since.
+    alive: BTreeSet<Expirable>,
+    before: Stored,
+    ends: usize,
+}
+
+impl World {
+    async fn new(lifetimes: Lifetimes, seed: u64, faults: Faults) -> Self {
+        let memory = Memory::new();
+        let mut nodes = Vec::new();
+        for number in 1..=3 {
+            nodes.push(Node::new(&memory, number, lifetimes, seed, faults).await);
+        }
+        let rows = Engine::Memory(memory).kv(Bucket::Pages);
+        Self { rows, nodes, alive: BTreeSet::new(), before: Stored::default(), ends: 0 }
+    }
+
+    /// Updates at once which nodes are alive, however late a node receives rows.
+    fn see_nodes(&self, at: usize) {
+        for other in &self.nodes {
+            let mut view = self.nodes[at].registry.view.write().unwrap();
+            match other.is_alive {
+                true => view.put_node(node(other.number), 1, NodeRow::default()),
+                false => view.delete_node(node(other.number)),
+            };
+        }
+    }
+
+    async fn stored(&self) -> Stored {
+        let mut stored = Stored::default();
+        for entry in self.rows.list(page_key::ALL).await.unwrap() {
+            if let Some(row) = PageRow::decode(&entry.meta) {
+                for of in [Expirable::Session(row.session.key), Expirable::Connection(row.connection.key)] {
+                    stored.pages.entry(of).or_default().push(entry.rev);
+                }
+            } else if let Some(row) = IdleRow::decode(&entry.meta) {
+                stored.idle.insert(row.of(), (entry.rev, row));
+            }
+        }
+        stored
+    }
+
+    /// Takes one step of an operation, and gives its node the outcome.
+    async fn advance(&mut self, node: usize, operation: usize) {
+        let running = &mut self.nodes[node].running;
+        if running.is_empty() {
+            return;
+        }
+        let place = operation % running.len();
+        let polled = running[place].as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        if let Poll::Ready(outcome) = polled {
+            drop(running.remove(place));
+            self.finish(node, outcome).await;
+        }
+        self.check().await;
+    }
+
+    async fn finish(&mut self, node: usize, outcome: Outcome) {
+        match outcome {
+            Outcome::Joined { page, session, rev, idle } => {
+                let stored = self.stored().await;
+                for of in idle {
+                    let mark = stored.idle.get(&of).filter(|(_, row)| row.ending);
+                    assert!(mark.is_none_or(|(mark, _)| *mark > rev), "a page has joined an ending {of:?}");
+                }
+                let own = &mut self.nodes[node];
+                own.pages.insert(page, (session, rev));
+                let is_ending = both(session).iter().any(|of| own.registry.view().is_ending(*of));
+                if is_ending {
+                    own.leave(page, RemovalKind::Unregister);
+                }
+            }
+            Outcome::Rewritten { page, rev } => {
+                if let Some((_, known)) = self.nodes[node].pages.get_mut(&page) {
+                    *known = rev;
+                }
+            }
+            Outcome::Nothing => {}
+        }
+    }
+
+    async fn check(&mut self) {
+        let stored = self.stored().await;
+        for (of, (mark, row)) in &self.before.idle {
+            if row.ending && stored.idle.get(of).is_none_or(|(rev, _)| rev != mark) {
+                assert!(self.alive.remove(of), "{of:?} has ended a second time");
+                let left = stored.pages.get(of).into_iter().flatten().filter(|rev| *rev < mark);
+                assert_eq!(left.count(), 0, "{of:?} has ended with a page that was there before the mark");
+                self.ends += 1;
+            }
+        }
+        self.alive.extend(stored.pages.keys());
+        let known = |of: &&Expirable| stored.pages.contains_key(of) || stored.idle.contains_key(of);
+        let lost: Vec<_> = self.alive.iter().filter(|of| !known(of)).collect();
+        assert!(lost.is_empty(), "neither a page nor an idle row: {lost:?}");
+        self.before = stored;
+    }
+
+    /// Runs the operations of a node until they have ended.
+    async fn settle(&mut self, node: usize) {
+        while !self.nodes[node].running.is_empty() {
+            self.advance(node, 0).await;
+        }
+    }
+
+    fn begin_duty(&mut self, node: usize, duty: &Step) {
+        self.see_nodes(node);
+        let own = &mut self.nodes[node];
+        match duty {
+            Step::Sweep { .. } => own.begin(async |registry| _ = registry.sweep().await),
+            Step::Mark { .. } => own.begin(async |registry| _ = registry.mark_idle().await),
+            _ => {
+                let ended = own.registry.ended();
+                own.begin(async |registry| {
+                    for (row, rev) in ended {
+                        registry.remove_idle_row(&row, rev).await;
+                    }
+                });
+            }
+        }
+    }
+
+    async fn take(&mut self, step: Step, next: &mut u128) {
+        match step {
+            Step::Die { node } => {
+                self.nodes[node].is_alive = false;
+                self.nodes[node].running.clear();
+            }
+            Step::Receive { node, .. }
+            | Step::Advance { node, .. }
+            | Step::Open { node, .. }
+            | Step::Leave { node, .. }
+            | Step::Rewrite { node, .. }
+            | Step::Sweep { node }
+            | Step::Mark { node }
+            | Step::End { node }
+                if !self.nodes[node].is_alive => {}
+            Step::Receive { node, events } => self.nodes[node].receive(events),
+            Step::Advance { node, operation, steps } => {
+                for _ in 0..steps {
+                    self.advance(node, operation).await;
+                }
+            }
+            Step::Open { node, session } => {
+                *next += 1;
+                self.nodes[node].open(key(*next), session);
+            }
+            Step::Leave { node, place, kind } => {
+                if let Some(page) = self.nodes[node].pages.keys().nth(place).copied() {
+                    self.nodes[node].leave(page, kind);
+                }
+            }
+            Step::Rewrite { node, place } => self.nodes[node].rewrite(place),
+            Step::Sweep { node } | Step::Mark { node } | Step::End { node } => self.begin_duty(node, &step),
+        }
+    }
+}
+
+async fn play(steps: Vec<Step>, lifetimes: Lifetimes, seed: u64, faults: Faults) {
+    let mut world = World::new(lifetimes, seed, faults).await;
+    let mut next = 1000;
+    for step in steps {
+        world.take(step, &mut next).await;
+    }
+    // in the end all nodes but one are killed; that one sweeps after every row that it receives, and once with all rows
+    for node in [1, 2] {
+        world.take(Step::Die { node }, &mut next).await;
+    }
+    world.settle(0).await;
+    for events in std::iter::repeat_n(1, 30).chain([usize::MAX]) {
+        world.nodes[0].receive(events);
+        world.begin_duty(0, &Step::Sweep { node: 0 });
+        world.settle(0).await;
+    }
+    if lifetimes == NONE {
+        let kind = RemovalKind::Forget;
+        while !world.nodes[0].pages.is_empty() {
+            world.take(Step::Leave { node: 0, place: 0, kind }, &mut next).await;
+        }
+        // each round may meet a fault
+        for _ in 0..200 {
+            if world.alive.is_empty() {
+                break;
+            }
+            for duty in [Step::Sweep { node: 0 }, Step::Mark { node: 0 }, Step::End { node: 0 }] {
+                world.nodes[0].receive(usize::MAX);
+                world.begin_duty(0, &duty);
+                world.settle(0).await;
+            }
+        }
+        assert_eq!(world.alive, BTreeSet::new(), "everything ends");
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_has_had_pages_has_one_or_is_idle_or_has_ended_once(
+        steps in prop::collection::vec(step(), 1..200),
+        lifetimes in prop_oneof![Just(LONG), Just(NONE)],
+        seed in any::<u64>(),
+        unknown in prop_oneof![Just(0u16), Just(60)],
+    ) {
+        let faults = Faults { unknown, down: unknown / 3, hidden_conflict: 200, pauses: true, ..Faults::default() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(play(steps, lifetimes, seed, faults));
+    }
+}
