@@ -196,12 +196,15 @@ enum Step {
     },
     Sweep {
         node: usize,
+        at_once: bool,
     },
     Mark {
         node: usize,
+        at_once: bool,
     },
     End {
         node: usize,
+        at_once: bool,
     },
 }
 
@@ -210,16 +213,16 @@ fn step() -> impl Strategy<Value = Step> {
     // mostly one session, because an error needs several of its pages
     let session = prop_oneof![4 => Just(0u128), 1 => 0u128..3];
     prop_oneof![
-        8 => (0usize..3, 1usize..4).prop_map(|(node, events)| Step::Receive { node, events }),
+        8 => (0usize..3, 1usize..8).prop_map(|(node, events)| Step::Receive { node, events }),
         40 => (0usize..3, 0usize..4, 1usize..5)
             .prop_map(|(node, operation, steps)| Step::Advance { node, operation, steps }),
         6 => (0usize..3, session).prop_map(|(node, session)| Step::Open { node, session }),
         6 => (0usize..3, 0usize..3, kind).prop_map(|(node, place, kind)| Step::Leave { node, place, kind }),
         1 => (0usize..3, 0usize..3).prop_map(|(node, place)| Step::Rewrite { node, place }),
         1 => (1usize..3).prop_map(|node| Step::Die { node }),
-        2 => (0usize..3).prop_map(|node| Step::Sweep { node }),
-        3 => (0usize..3).prop_map(|node| Step::Mark { node }),
-        3 => (0usize..3).prop_map(|node| Step::End { node }),
+        4 => (0usize..3, any::<bool>()).prop_map(|(node, at_once)| Step::Sweep { node, at_once }),
+        5 => (0usize..3, any::<bool>()).prop_map(|(node, at_once)| Step::Mark { node, at_once }),
+        5 => (0usize..3, any::<bool>()).prop_map(|(node, at_once)| Step::End { node, at_once }),
     ]
 }
 
@@ -236,7 +239,6 @@ struct World {
     /// What has had the row of a page and has not ended since.
     alive: BTreeSet<Expirable>,
     before: Stored,
-    ends: usize,
 }
 
 impl World {
@@ -247,7 +249,7 @@ impl World {
             nodes.push(Node::new(&memory, number, lifetimes, seed, faults).await);
         }
         let rows = Engine::Memory(memory).kv(Bucket::Pages);
-        Self { rows, nodes, alive: BTreeSet::new(), before: Stored::default(), ends: 0 }
+        Self { rows, nodes, alive: BTreeSet::new(), before: Stored::default() }
     }
 
     /// Updates at once which nodes are alive, however late a node receives rows.
@@ -321,7 +323,6 @@ impl World {
                 assert!(self.alive.remove(of), "{of:?} has ended a second time");
                 let left = stored.pages.get(of).into_iter().flatten().filter(|rev| *rev < mark);
                 assert_eq!(left.count(), 0, "{of:?} has ended with a page that was there before the mark");
-                self.ends += 1;
             }
         }
         self.alive.extend(stored.pages.keys());
@@ -366,9 +367,9 @@ impl World {
             | Step::Open { node, .. }
             | Step::Leave { node, .. }
             | Step::Rewrite { node, .. }
-            | Step::Sweep { node }
-            | Step::Mark { node }
-            | Step::End { node }
+            | Step::Sweep { node, .. }
+            | Step::Mark { node, .. }
+            | Step::End { node, .. }
                 if !self.nodes[node].is_alive => {}
             Step::Receive { node, events } => self.nodes[node].receive(events),
             Step::Advance { node, operation, steps } => {
@@ -386,7 +387,13 @@ impl World {
                 }
             }
             Step::Rewrite { node, place } => self.nodes[node].rewrite(place),
-            Step::Sweep { node } | Step::Mark { node } | Step::End { node } => self.begin_duty(node, &step),
+            Step::Sweep { node, at_once } | Step::Mark { node, at_once } | Step::End { node, at_once } => {
+                let others = self.nodes[node].running.len();
+                self.begin_duty(node, &step);
+                while at_once && self.nodes[node].running.len() > others {
+                    self.advance(node, others).await;
+                }
+            }
         }
     }
 }
@@ -404,7 +411,7 @@ async fn play(steps: Vec<Step>, lifetimes: Lifetimes, seed: u64, faults: Faults)
     world.settle(0).await;
     for events in std::iter::repeat_n(1, 30).chain([usize::MAX]) {
         world.nodes[0].receive(events);
-        world.begin_duty(0, &Step::Sweep { node: 0 });
+        world.begin_duty(0, &Step::Sweep { node: 0, at_once: true });
         world.settle(0).await;
     }
     if lifetimes == NONE {
@@ -417,7 +424,10 @@ async fn play(steps: Vec<Step>, lifetimes: Lifetimes, seed: u64, faults: Faults)
             if world.alive.is_empty() {
                 break;
             }
-            for duty in [Step::Sweep { node: 0 }, Step::Mark { node: 0 }, Step::End { node: 0 }] {
+            let (node, at_once) = (0, true);
+            for duty in
+                [Step::Sweep { node, at_once }, Step::Mark { node, at_once }, Step::End { node, at_once }]
+            {
                 world.nodes[0].receive(usize::MAX);
                 world.begin_duty(0, &duty);
                 world.settle(0).await;
