@@ -18,6 +18,7 @@ mod queries;
 mod row;
 mod rows;
 mod stats;
+mod sweep;
 mod view;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};

@@ -4,21 +4,14 @@
 //! never an atomic batch, for which a NATS server with file storage creates a store on disk. Never: why this order keeps
 //! the rule (`idle`), or the repetition of a write while other nodes write at the same time (`idle_writer`).
 
-use std::collections::{HashMap, HashSet};
-
-use futures_util::StreamExt;
-use futures_util::stream;
-
-use super::idle::{Expirable, IdleRow, IdleState, PageRemoval};
+use super::idle::{Expirable, IdleRow, PageRemoval};
 use super::idle_writer::IdleWriter;
+use super::sweep::sweep;
 use super::{PageRow, Registry};
 use crate::clock::unix_ms;
 use crate::engine::{OperationId, Precondition, Put, Resolution, Unavailable, WriteError};
 use crate::id::{Key, Scope};
 use crate::subject::page_key;
-
-/// Rows of dead nodes that are deleted concurrently.
-const SWEEPERS: usize = 16;
 
 /// How the row of a page is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,35 +105,7 @@ impl Registry {
     /// this node still sees a living page: that page may have left before the dead ones joined, and then only the rows
     /// of the dead pages keep the session.
     pub async fn sweep(&self) -> usize {
-        let dead: Vec<PageRemoval> = self.view().dead().into_iter().map(PageRemoval::of_dead).collect();
-        let of: HashMap<Expirable, PageRemoval> =
-            dead.iter().flat_map(|page| page.expirable().into_iter().map(|of| (of, page.clone()))).collect();
-        let idle = stream::iter(of).map(async |(of, leaving)| {
-            let seen = self.view().idle.states(&[of]);
-            let mut created = None;
-            for state in self.idle_writer().current(seen).await.ok()? {
-                created = self.idle_writer().write(&leaving, state).await.ok()?;
-            }
-            Some((of, created))
-        });
-        let idle = idle.buffer_unordered(SWEEPERS).filter_map(std::future::ready);
-        let idle: HashMap<Expirable, Option<IdleState>> = idle.collect().await;
-        // the others wait for the next sweep
-        let safe = dead.into_iter().filter(|page| page.expirable().iter().all(|of| idle.contains_key(of)));
-        let swept = stream::iter(safe).map(async |page| {
-            let removed = self.rows.delete(&page_key::page(page.page), Precondition::Rev(page.rev)).await;
-            (page, removed)
-        });
-        let swept: Vec<_> = swept.buffer_unordered(SWEEPERS).collect().await;
-        let is_gone = |removed: &Result<(), WriteError>| matches!(removed, Err(WriteError::Conflict { .. }));
-        let had_row = swept.iter().filter(|(_, removed)| !is_gone(removed));
-        let had_row: HashSet<Expirable> = had_row.flat_map(|(page, _)| page.expirable()).collect();
-        for (_, created) in idle.iter().filter(|(of, _)| !had_row.contains(of)) {
-            if let Some(created) = *created {
-                self.idle_writer().take_back(created).await;
-            }
-        }
-        swept.iter().filter(|(_, removed)| removed.is_ok()).count()
+        sweep(self).await
     }
 
     /// Marks sessions and connections that have been idle for long enough, so that no page can join any more. Returns
@@ -188,7 +153,7 @@ impl Registry {
         Ok(below.len())
     }
 
-    fn idle_writer(&self) -> IdleWriter<'_> {
+    pub(super) fn idle_writer(&self) -> IdleWriter<'_> {
         IdleWriter { rows: &self.rows, lifetimes: &self.lifetimes }
     }
 }
