@@ -7,7 +7,7 @@
 use super::idle::{Expirable, IdleRow, PageRemoval};
 use super::idle_writer::IdleWriter;
 use super::sweep::sweep;
-use super::{PageRow, Registry};
+use super::{PageRow, Registry, queries};
 use crate::clock::unix_ms;
 use crate::engine::{OperationId, Precondition, Put, Resolution, Unavailable, WriteError};
 use crate::id::{Key, Scope};
@@ -134,7 +134,7 @@ impl Registry {
     /// Returns the marked sessions and connections that have no page left. The caller removes everything that belongs
     /// to a returned row, then calls [`Registry::remove_idle_row`]. A row is returned again until it is removed.
     pub fn ended(&self) -> Vec<(IdleRow, u64)> {
-        self.view().ended()
+        queries::ended(&self.view())
     }
 
     /// Deletes the idle row; every node sees the deletion in its watch. Returns `false` when another process was
