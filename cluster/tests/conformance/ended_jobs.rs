@@ -6,7 +6,8 @@ use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::engine::Engine;
 use pagewire_cluster::id::{Address, Key, NodeNumber};
 use pagewire_cluster::job::{
-    Affinity, Claim, Idempotency, JobState, Jobs, RecordEvent, Retention, Submission, TransitionFailure,
+    Affinity, Claim, Claimant, Idempotency, JobState, Jobs, RecordEvent, Retention, Submission,
+    TransitionFailure,
 };
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::wire::HandlerError;
@@ -39,6 +40,8 @@ fn submission(kind: &str) -> Submission {
         retries: 0,
         idempotency: None,
         quota: None,
+        lane_rev: 0,
+        routing: None,
     }
 }
 
@@ -50,8 +53,11 @@ async fn submit(jobs: &Jobs, submission: Submission) -> Key {
 async fn run(jobs: &Jobs, job: Key, succeeds: bool) {
     let worker = WorkerId { id: Key::from_bits(7), epoch: 1 };
     let stored = jobs.records.get(job).await.expect("reads").expect("stands");
-    let claimed =
-        jobs.records.change(stored, RecordEvent::Claim(worker, "r".into())).await.expect("is claimed");
+    let claimed = jobs
+        .records
+        .change(stored, RecordEvent::Claim(Claimant { worker, release: "r".into(), lane: "l".into() }))
+        .await
+        .expect("is claimed");
     let claim = Claim { worker, attempt: 1 };
     let event = match succeeds {
         true => RecordEvent::Succeed(claim, RawValue::NULL.to_owned()),
