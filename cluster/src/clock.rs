@@ -1,15 +1,28 @@
-//! The two clocks of a process.
+//! The clocks of a process.
 //!
-//! Owns: the wall clock, which records and people read, and the boot clock, which deadlines are kept by. Never: a
-//! comparison of the wall clocks of two machines, because they may differ by minutes.
+//! Owns: the wall clock, which people read, the boot clock, which deadlines are kept by, and the clock of the cluster,
+//! which is the engine's. Never: a comparison of the wall clocks of two machines, because they may differ by minutes.
+
+mod cluster;
+mod estimate;
 
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use cluster::ClusterClock;
+pub use estimate::{ClockEstimate, ClockSample};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Shifts the wall clock of this process by so many milliseconds, for tests of a machine with a wrong clock.
 pub const OFFSET_VARIABLE: &str = "PAGEWIRE_CLOCK_OFFSET_MS";
+
+/// The largest difference between two clocks that is not worth a warning, in milliseconds.
+pub const LARGEST_OFFSET_MS: u64 = 2000;
+
+/// Returns whether a clock is so far off that operators are warned.
+pub fn is_off(offset_ms: Option<i64>) -> bool {
+    offset_ms.is_some_and(|offset| offset.unsigned_abs() > LARGEST_OFFSET_MS)
+}
 
 static OFFSET_MS: LazyLock<i64> =
     LazyLock::new(|| std::env::var(OFFSET_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(0));

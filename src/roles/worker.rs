@@ -6,13 +6,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pagewire_cluster::engine::{Engine, Unavailable};
+use pagewire_cluster::engine::Engine;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{Jobs, WorkStream};
-use pagewire_cluster::lease::Proto;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::worker::{WorkerGroup, WorkerLease, WorkerLeaseKeeper, WorkerRow, Workers};
+use pagewire_cluster::worker::{WorkerGroup, WorkerLease, WorkerRow, Workers, claim_worker};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinError;
@@ -150,12 +149,12 @@ impl WorkerRole {
         timing: Timing,
         metrics: Arc<Metrics>,
         tasks: &Tasks,
-    ) -> Result<Self, Unavailable> {
+    ) -> Result<Self, StartError> {
         let id = Key::random();
         let team = WorkerGroup::new(setup.pool.as_str(), config.node.lane.as_str());
         let row = row(config, &setup);
         let draining = watch::Sender::new(false);
-        let (keeper, lease) = WorkerLeaseKeeper::claim(engine, timing, id, row).await;
+        let (keeper, lease) = claim_worker(engine, timing, id, row).await?;
         let (release, slots) = (config.node.release.clone(), setup.slots);
         let intake =
             WorkStream::open(jobs, team, release, slots, lease.clone(), id, draining.clone()).await?;
@@ -201,17 +200,15 @@ impl WorkerRole {
 
 fn row(config: &Config, setup: &WorkerOptions) -> WorkerRow {
     WorkerRow {
-        epoch: None,
         pool: setup.pool.clone(),
         lane: config.node.lane.clone(),
         release: config.node.release.clone(),
         slots: setup.slots,
-        draining: false,
         methods: setup.handlers.names().map(str::to_owned).collect(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         process: std::process::id(),
         started: clock::unix_ms(),
-        proto: Proto::default(),
+        ..WorkerRow::default()
     }
 }
 

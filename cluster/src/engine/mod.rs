@@ -33,6 +33,8 @@ use std::time::Duration;
 
 use tokio::sync::watch as channel;
 
+use crate::clock::ClusterClock;
+
 pub use bus::{
     BusEvent, ConnectionState, Gap, Headers, MAX_PAYLOAD, Message, PublishError, RequestError, Subscription,
     SubscriptionSender,
@@ -120,6 +122,11 @@ impl Engine {
     /// disk accepts no writes.
     pub fn link(&self) -> channel::Receiver<ConnectionState> {
         dispatch!(self, e => e.link())
+    }
+
+    /// Returns the clock of the engine, which all processes of the cluster share.
+    pub fn clock(&self) -> ClusterClock {
+        dispatch!(self, e => e.clock())
     }
 
     /// Returns a handle on a bucket.

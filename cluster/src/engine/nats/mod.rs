@@ -21,11 +21,13 @@
 //! - `listing`: many keys
 //! - `batch`: atomic batches
 //! - `watch` and `known_keys`: watches
+//! - `clock`: samples of the servers' clock
 //! - `queue`
 
 mod api;
 mod batch;
 mod bus;
+mod clock;
 mod connect;
 mod connection;
 #[cfg(test)]
@@ -58,6 +60,7 @@ use super::{
     PublishError, Put, QueueError, QueueMessage, RequestError, Subscription, Unavailable, Watch, WatchEvent,
     WatchMode, WriteError,
 };
+use crate::clock::{ClockSample, ClusterClock};
 
 /// Options for the connection to the cluster's NATS.
 #[derive(Debug, Clone)]
@@ -107,6 +110,7 @@ struct NatsInner {
     streams: Arc<Streams>,
     queue: WorkQueue,
     link: channel::Receiver<ConnectionState>,
+    clock: ClusterClock,
     watches: Mutex<Vec<WeakUnboundedSender<WatchEvent>>>,
     /// Aborted on drop; every other task ends as a consequence.
     _tasks: ConnectionTasks,
@@ -135,7 +139,8 @@ impl Nats {
         let queue = WorkQueue::new(data.clone(), streams.clone());
         let streams = Arc::new(streams);
         let watches = Mutex::default();
-        let inner = NatsInner { control, data, streams, queue, link, watches, _tasks: tasks };
+        let clock = ClusterClock::of_an_engine();
+        let inner = NatsInner { control, data, streams, queue, link, clock, watches, _tasks: tasks };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -159,6 +164,25 @@ impl Nats {
 
     pub(super) async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
         bus::request(&self.inner.data, message, within).await
+    }
+
+    pub(super) fn clock(&self) -> ClusterClock {
+        self.inner.clock.clone()
+    }
+
+    /// Adds a sample to the clock: the time at which the leader of a bucket stored a revision.
+    pub(super) async fn sample_clock(
+        &self,
+        bucket: Bucket,
+        rev: u64,
+        sent: Duration,
+        received: Duration,
+    ) -> Result<(), Unavailable> {
+        let stored = self.store(bucket).stored_at(rev).await?;
+        if let Some(shown) = stored {
+            self.inner.clock.add(ClockSample { sent, received, shown });
+        }
+        Ok(())
     }
 
     pub(super) fn link(&self) -> channel::Receiver<ConnectionState> {

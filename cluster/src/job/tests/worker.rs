@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::id::Key;
 use crate::subject::Subjects;
 use crate::wire::{CallAnswer, HandlerError};
-use crate::worker::{WorkerLeaseKeeper, WorkerRow, Workers};
+use crate::worker::{WorkerRow, Workers, claim_worker};
 
 /// The view of the cluster of one process.
 pub(super) async fn jobs(engine: &Engine) -> Jobs {
@@ -56,7 +56,7 @@ impl Worker {
         let follow = tokio::spawn(follow);
         let id = Key::random();
         let row = WorkerRow { pool: "p".into(), lane: "l".into(), ..WorkerRow::default() };
-        let (keeper, lease) = WorkerLeaseKeeper::claim(engine, TIMING, id, row).await;
+        let (keeper, lease) = claim_worker(engine, TIMING, id, row).await.unwrap();
         let (draining, drains) = watch::channel(false);
         let (stop, stopped) = watch::channel(false);
         let intake = loop {

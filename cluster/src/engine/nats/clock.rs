@@ -1,0 +1,56 @@
+//! The time at which a message was stored, by the clock of the server that leads its stream.
+//!
+//! Owns: the read of that time. Never: what is concluded from it (`clock`).
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Deserialize;
+use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::api::{JetStreamFailure, NOTHING_STORED, api};
+use super::kv::KvStream;
+use crate::engine::Unavailable;
+
+impl KvStream {
+    /// Returns when a revision was stored, as a time since the Unix epoch. `None` when it is stored no longer.
+    pub(super) async fn stored_at(&self, rev: u64) -> Result<Option<Duration>, Unavailable> {
+        #[derive(Deserialize)]
+        struct Response {
+            message: Stored,
+        }
+        #[derive(Deserialize)]
+        struct Stored {
+            time: String,
+        }
+        let method = format!("STREAM.MSG.GET.{}", self.stream());
+        let within = self.control.timing.operation;
+        match api::<Response>(&self.control, &method, &json!({ "seq": rev }), within).await {
+            Ok(response) => Ok(since_epoch(&response.message.time)),
+            Err(JetStreamFailure::Refusal(refusal)) if refusal.err_code == NOTHING_STORED => Ok(None),
+            Err(error) => {
+                tracing::debug!(?error, "the time of a message is not known");
+                Err(Unavailable)
+            }
+        }
+    }
+}
+
+fn since_epoch(text: &str) -> Option<Duration> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    SystemTime::from(time).duration_since(UNIX_EPOCH).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_message_has_nanoseconds() {
+        let expected = Duration::new(1_700_000_000, 123_456_789);
+        assert_eq!(since_epoch("2023-11-14T22:13:20.123456789Z"), Some(expected));
+        assert_eq!(since_epoch("2023-11-14T22:13:20Z"), Some(Duration::from_secs(1_700_000_000)));
+        assert_eq!(since_epoch("yesterday"), None);
+    }
+}
