@@ -8,6 +8,8 @@ use pagewire_cluster::engine::Engine;
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
+use pagewire_worker::demo::demo_handlers;
+use pagewire_worker::handlers::Handlers;
 use tokio::sync::watch;
 
 use super::engine::engine;
@@ -16,7 +18,7 @@ use super::services::{JoinedNode, Services};
 use super::tasks::{TaskKind, Tasks};
 use super::worker::{WorkerOptions, WorkerRole};
 use super::{StartError, duties};
-use crate::calls::{DEFAULT_POOL, Handlers, demo_handlers};
+use crate::calls::DEFAULT_POOL;
 use crate::command::Context;
 use crate::config::Config;
 use crate::pages::Hub;

@@ -4,11 +4,13 @@
 //! (`transition`), how an event changes a record (`change`), limits, submissions or notifications.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
 use super::record::Record;
-use super::stored::{StoredJob, stored};
+use super::stored::StoredJob;
+use crate::clock::ClusterClock;
 use crate::engine::{
     Bucket, ConnectionState, Consistency, Engine, Kv, Precondition, Put, Resolution, Unavailable, WriteError,
 };
@@ -19,29 +21,43 @@ use crate::timing::Timing;
 /// The records of the jobs of a cluster.
 pub struct JobRecords {
     engine: Engine,
-    pub(super) store: Kv,
-    pub(super) timing: Timing,
+    /// The bucket of the records, and of the rows beside them.
+    pub store: Kv,
+    /// The time-outs of the cluster.
+    pub timing: Timing,
+    clock: ClusterClock,
 }
 
 impl JobRecords {
     pub(super) fn new(engine: &Engine, timing: Timing) -> Arc<Self> {
-        Arc::new(Self { engine: engine.clone(), store: engine.kv(Bucket::Jobs), timing })
+        let (store, clock) = (engine.kv(Bucket::Jobs), engine.clock());
+        Arc::new(Self { engine: engine.clone(), store, timing, clock })
+    }
+
+    /// Returns the time of the cluster in milliseconds since the Unix epoch. All times in records are of this clock.
+    pub fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// Returns how long it is until a time of the cluster; zero when it has passed.
+    pub fn until(&self, at_ms: u64) -> Duration {
+        self.clock.until(at_ms)
     }
 
     /// Returns the record of a job.
     pub async fn get(&self, job: Key) -> Result<Option<StoredJob>, Unavailable> {
         let entry = self.store.get(&job_key::job(job), Consistency::Latest).await?;
-        Ok(entry.and_then(stored))
+        Ok(entry.and_then(StoredJob::parse))
     }
 
     /// Returns at most `limit` records that were written after a revision, oldest write first.
     pub async fn scan(&self, after_rev: u64, limit: usize) -> Result<Vec<StoredJob>, Unavailable> {
         let entries = self.store.scan(job_key::JOBS, after_rev, limit).await?;
-        Ok(entries.into_iter().filter_map(stored).collect())
+        Ok(entries.into_iter().filter_map(StoredJob::parse).collect())
     }
 
     /// Builds the write of a record.
-    pub(super) fn put(&self, record: &Record, expect: Precondition) -> Put {
+    pub fn put(&self, record: &Record, expect: Precondition) -> Put {
         let ttl = record.state.is_terminal().then_some(self.timing.job_retention);
         Put { ttl, ..Put::new(job_key::job(record.id), record.encode(), expect) }
     }
@@ -51,7 +67,7 @@ impl JobRecords {
     /// # Errors
     ///
     /// [`Unavailable`]: the row was not written, or the outcome was not known in time.
-    pub(super) async fn put_until_known(&self, put: Put) -> Result<Option<u64>, Unavailable> {
+    pub async fn put_until_known(&self, put: Put) -> Result<Option<u64>, Unavailable> {
         let until = Instant::now() + self.timing.deliver;
         let mut sent = false;
         loop {

@@ -11,9 +11,8 @@ use super::change::Change;
 use super::parts::Jobs;
 use super::quota::{Quota, QuotaError};
 use super::record::{Affinity, JobState, MAX_CONTENT, Record, Waiter};
-use super::stored::{StoredJob, TransitionFailure, stored};
+use super::stored::{StoredJob, TransitionFailure};
 use super::transition::RecordEvent;
-use super::unix_ms;
 use crate::engine::{Consistency, Precondition, Put, Unavailable};
 use crate::id::{Address, Key};
 use crate::subject::job_key;
@@ -124,7 +123,7 @@ impl Jobs {
             Some(idempotency) => self.reserve_idempotency_key(idempotency, &submission).await?,
         };
         let quota = submission.quota.clone();
-        let record = record(job, submission);
+        let record = record(job, submission, self.records.now_ms());
         if let Some(quota) = quota {
             self.quotas.reserve(&quota, job, record.due).await?;
         }
@@ -193,7 +192,7 @@ impl Jobs {
     /// Handles a repeated submission: returns the existing job and adds one more page that waits for it.
     async fn add_waiter(&self, wanted: Record) -> Result<Submitted, SubmitError> {
         let entry = self.records.store.get(&job_key::job(wanted.id), Consistency::Latest).await?;
-        let standing = entry.and_then(stored).ok_or(SubmitError::Unavailable)?;
+        let standing = entry.and_then(StoredJob::parse).ok_or(SubmitError::Unavailable)?;
         let asker = wanted.askers.into_iter().next();
         let Some(asker) = asker else { return Ok(Submitted { record: standing.record, fresh: false }) };
         let until = Instant::now() + self.timing.deliver;
@@ -213,10 +212,9 @@ impl Jobs {
     }
 }
 
-fn record(id: Key, submission: Submission) -> Record {
+fn record(id: Key, submission: Submission, created: u64) -> Record {
     let frame = submission.frame.unwrap_or_else(|| named(id));
     let asker = submission.page.map(|page| Waiter { page, frame });
-    let created = unix_ms();
     let due = submission.run_at.unwrap_or(created).max(created);
     Record {
         id,

@@ -21,13 +21,12 @@
 //! - `listing`: many keys
 //! - `batch`: atomic batches
 //! - `watch` and `known_keys`: watches
-//! - `clock`: samples of the servers' clock
+//! - `leader_clock`: samples of the servers' clock
 //! - `queue`
 
 mod api;
 mod batch;
 mod bus;
-mod clock;
 mod connect;
 mod connection;
 #[cfg(test)]
@@ -35,6 +34,7 @@ mod fake;
 mod headers;
 mod known_keys;
 mod kv;
+mod leader_clock;
 mod listing;
 mod queue;
 mod reply_router;
@@ -60,7 +60,7 @@ use super::{
     PublishError, Put, QueueError, QueueMessage, RequestError, Subscription, Unavailable, Watch, WatchEvent,
     WatchMode, WriteError,
 };
-use crate::clock::{ClockSample, ClusterClock};
+use crate::clock::{self, ClockSample, ClusterClock};
 
 /// Options for the connection to the cluster's NATS.
 #[derive(Debug, Clone)]
@@ -136,12 +136,17 @@ impl Nats {
         let (sender, link) = channel::channel(ConnectionState::Up { generation: 1 });
         tasks.spawn(connection::join(control.link.clone(), data.link.clone(), sender));
         tasks.spawn(streams::maintain(streams.clone(), control.clone()));
-        let queue = WorkQueue::new(data.clone(), streams.clone());
+        let clock = ClusterClock::of_an_engine();
+        let queue = WorkQueue::new(data.clone(), streams.clone(), clock.clone());
         let streams = Arc::new(streams);
         let watches = Mutex::default();
-        let clock = ClusterClock::of_an_engine();
         let inner = NatsInner { control, data, streams, queue, link, clock, watches, _tasks: tasks };
-        Ok(Self { inner: Arc::new(inner) })
+        let this = Self { inner: Arc::new(inner) };
+        // a process knows the time of the cluster before it writes the first time; the lease measures it again
+        if let Err(Unavailable) = this.measure_clock().await {
+            tracing::debug!("the time of the cluster is not known before the first lease");
+        }
+        Ok(this)
     }
 
     fn store(&self, bucket: Bucket) -> KvStream {
@@ -168,6 +173,17 @@ impl Nats {
 
     pub(super) fn clock(&self) -> ClusterClock {
         self.inner.clock.clone()
+    }
+
+    /// Adds a sample to the clock: the time of the leader of the leases.
+    async fn measure_clock(&self) -> Result<(), Unavailable> {
+        let sent = clock::boot();
+        let shown = self.store(Bucket::Nodes).leader_time().await?;
+        let received = clock::boot();
+        if let Some(shown) = shown {
+            self.inner.clock.add(ClockSample { sent, received, shown });
+        }
+        Ok(())
     }
 
     /// Adds a sample to the clock: the time at which the leader of a bucket stored a revision.

@@ -1,6 +1,6 @@
-//! The time at which a message was stored, by the clock of the server that leads its stream.
+//! The clock of the server that leads a stream: now, or when it stored a message.
 //!
-//! Owns: the read of that time. Never: what is concluded from it (`clock`).
+//! Owns: the reads of that clock. Never: what is concluded from it (`clock`).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -34,6 +34,19 @@ impl KvStream {
                 Err(Unavailable)
             }
         }
+    }
+
+    /// Returns the time of the leader now, as a time since the Unix epoch. `None` from a server that does not tell.
+    pub(super) async fn leader_time(&self) -> Result<Option<Duration>, Unavailable> {
+        #[derive(Deserialize)]
+        struct Response {
+            #[serde(default)]
+            ts: String,
+        }
+        let method = format!("STREAM.INFO.{}", self.stream());
+        let within = self.control.timing.operation;
+        let response = api::<Response>(&self.control, &method, &json!({}), within).await;
+        Ok(since_epoch(&response.map_err(|_| Unavailable)?.ts))
     }
 }
 
