@@ -2,6 +2,16 @@
 //!
 //! Owns: the wall clock, which people read, the boot clock, which deadlines are kept by, and the clock of the cluster,
 //! which is the engine's. Never: a comparison of the wall clocks of two machines, because they may differ by minutes.
+//!
+//! A time that one process writes and another compares is of [`ClusterClock`]: the times of jobs and their work items,
+//! of idle sessions and connections, of page tokens and of the keys that sign them. A duration that another process
+//! waits for travels as remaining time (`WorkerCall::left_ms`). A lease is kept by [`boot`] and by the TTL of the engine.
+//!
+//! The wall clock is read for these purposes only:
+//! - the expiry of a user's token (JWT), which an issuer outside of the cluster has set (`auth`, `edge/connection`);
+//! - the limit of a year for the start time of a job (`calls/submit`), because seconds do not matter there;
+//! - the time of a change in the history of a rollout, and the demo handler `time`, which people read;
+//! - the embedded engine, which is the only process that uses its data.
 
 mod cluster;
 mod estimate;

@@ -6,7 +6,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pagewire_cluster::clock;
 use pagewire_cluster::engine::Engine;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::Jobs;
@@ -154,7 +153,7 @@ impl WorkerRole {
     ) -> Result<Self, StartError> {
         let id = Key::random();
         let team = WorkerGroup::new(setup.pool.as_str(), config.node.lane.as_str());
-        let row = row(config, &setup);
+        let row = row(config, &setup, engine.clock().now_ms());
         let draining = watch::Sender::new(false);
         let (keeper, lease) = claim_worker(engine, timing, id, row).await?;
         let (release, slots) = (config.node.release.clone(), setup.slots);
@@ -200,7 +199,7 @@ impl WorkerRole {
     }
 }
 
-fn row(config: &Config, setup: &WorkerOptions) -> WorkerRow {
+fn row(config: &Config, setup: &WorkerOptions, started: u64) -> WorkerRow {
     WorkerRow {
         pool: setup.pool.clone(),
         lane: config.node.lane.clone(),
@@ -209,7 +208,7 @@ fn row(config: &Config, setup: &WorkerOptions) -> WorkerRow {
         methods: setup.handlers.names().map(str::to_owned).collect(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         process: std::process::id(),
-        started: clock::unix_ms(),
+        started,
         ..WorkerRow::default()
     }
 }

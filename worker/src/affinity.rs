@@ -81,10 +81,6 @@ impl AssignedJobs {
         &self.parts.jobs
     }
 
-    fn now_ms(&self) -> u64 {
-        self.jobs().records.now_ms()
-    }
-
     fn drains(&self) -> bool {
         self.parts.drains()
     }
@@ -150,7 +146,7 @@ impl AssignedJobs {
                     None => return,
                 },
                 () = self.next_due() => {
-                    let users = self.open().advance(self.now_ms());
+                    let users = self.open().advance(self.parts.now_ms());
                     users.into_iter().filter(|_| live).for_each(|user| self.consider(user));
                 }
                 Ok(()) = changes.changed(), if live => self.consider_all(),
@@ -169,7 +165,7 @@ impl AssignedJobs {
 
     fn apply(&self, event: WatchEvent) -> Option<Arc<str>> {
         match event {
-            WatchEvent::Put(entry) => self.open().put(&entry, self.now_ms()),
+            WatchEvent::Put(entry) => self.open().put(&entry, self.parts.now_ms()),
             WatchEvent::Delete { key, .. } => {
                 self.open().delete(&key);
                 None
@@ -296,7 +292,7 @@ impl AssignedJobs {
             Ok(TurnOutcome::Unavailable) => Next::Retry,
             // a job that waits for its next try stands aside
             Err(TransitionError::NotDue(ms)) => {
-                self.put_off(row.id, self.now_ms() + ms);
+                self.put_off(row.id, self.parts.now_ms() + ms);
                 Next::Again
             }
             Err(TransitionError::Running(_)) => {
@@ -323,9 +319,9 @@ impl AssignedJobs {
         match end {
             // its row is being deleted, and is looked at again if that fails
             AttemptEnd::Over => {
-                self.put_off(job, self.now_ms() + self.jobs().timing.redelivery.as_millis() as u64);
+                self.put_off(job, self.parts.now_ms() + self.jobs().timing.redelivery.as_millis() as u64);
             }
-            AttemptEnd::Again { due } if *due > self.now_ms() => self.put_off(job, *due),
+            AttemptEnd::Again { due } if *due > self.parts.now_ms() => self.put_off(job, *due),
             AttemptEnd::Again { .. } | AttemptEnd::Lost => {}
         }
     }

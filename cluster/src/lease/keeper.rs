@@ -100,7 +100,7 @@ impl<K: LeaseKind> LeaseKeeper<K> {
             let why = match keeper.step().await {
                 Ok(()) if keeper.model.holding(clock::boot()).is_none() => "the claim was not acknowledged",
                 Ok(()) if !keeper.clock.is_known() => "the engine's clock is not known yet",
-                Ok(()) => match keeper.newcomer_conflict().await {
+                Ok(()) => match keeper.earlier_conflict().await {
                     Ok(None) => return Ok((keeper, lease)),
                     Ok(Some(refused)) => {
                         keeper.release().await;
@@ -188,7 +188,7 @@ impl<K: LeaseKind> LeaseKeeper<K> {
     }
 
     /// Returns the conflict with a process that joined at the same time, but was first.
-    async fn newcomer_conflict(&self) -> Result<Option<Incompatible>, Unavailable> {
+    async fn earlier_conflict(&self) -> Result<Option<Incompatible>, Unavailable> {
         let own = self.model.held().map(|held| held.epoch);
         Ok(refusal(self.kind.proto(), &self.leases.list("").await?, own))
     }

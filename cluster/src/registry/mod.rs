@@ -60,7 +60,8 @@ pub struct Registry {
     nodes: Kv,
     view: Arc<RwLock<View>>,
     lifetimes: Lifetimes,
-    clock: ClusterClock,
+    /// The clock by which rows become due.
+    pub clock: ClusterClock,
     events: broadcast::Sender<PresenceEvent>,
     /// Revision of the last row that the view shows.
     applied: channel::Sender<u64>,
@@ -103,11 +104,6 @@ impl Registry {
         let (events, _) = broadcast::channel(MAX_UNREAD_EVENTS);
         let (clock, applied) = (engine.clock(), channel::Sender::new(0));
         Self { rows, nodes, view: Arc::default(), lifetimes, clock, events, applied }
-    }
-
-    /// Returns the time of the cluster in milliseconds since the Unix epoch.
-    pub fn now_ms(&self) -> u64 {
-        self.clock.now_ms()
     }
 
     /// Subscribes to presence events from now on. A slow receiver gets the number of events that it has missed.
@@ -186,7 +182,7 @@ impl Registry {
         if changes.is_empty() || self.events.receiver_count() == 0 {
             return;
         }
-        let at = self.now_ms();
+        let at = self.clock.now_ms();
         for change in changes {
             // an error means that there is no receiver
             let _ = self.events.send(PresenceEvent { change, at });

@@ -64,8 +64,9 @@ impl Registry {
                 ..Put::new(key, "", expect)
             }),
         };
-        let plan =
-            |states: &[IdleState]| Some(leaving.leave(own.clone(), states, &self.lifetimes, self.now_ms()));
+        let plan = |states: &[IdleState]| {
+            Some(leaving.leave(own.clone(), states, &self.lifetimes, self.clock.now_ms()))
+        };
         self.commit(&leaving.expirable(), plan).await.map(drop)
     }
 
@@ -89,7 +90,8 @@ impl Registry {
         let of: HashMap<Expirable, PageRemoval> =
             dead.iter().flat_map(|page| page.expirable().into_iter().map(|of| (of, page.clone()))).collect();
         let idle = stream::iter(of).map(async |(of, leaving)| {
-            let plan = |states: &[IdleState]| Some(leaving.idle(states, &self.lifetimes, self.now_ms()));
+            let plan =
+                |states: &[IdleState]| Some(leaving.idle(states, &self.lifetimes, self.clock.now_ms()));
             self.commit(&[of], plan).await.is_ok().then_some(of)
         });
         let idle = idle.buffer_unordered(SWEEPERS).filter_map(std::future::ready);
@@ -107,7 +109,7 @@ impl Registry {
     /// returned again until it is removed.
     pub async fn end_idle(&self) -> Vec<(IdleRow, u64)> {
         let mut ending = Vec::new();
-        let due = self.view().due(self.now_ms());
+        let due = self.view().due(self.clock.now_ms());
         for (row, rev) in due {
             let of = row.of();
             if self.view().has_pages(of) {
@@ -117,7 +119,7 @@ impl Registry {
                 if !row.ending {
                     let _ = self
                         .rows
-                        .put(row.put_off(&self.lifetimes, self.now_ms()).put(Precondition::Rev(rev)))
+                        .put(row.put_off(&self.lifetimes, self.clock.now_ms()).put(Precondition::Rev(rev)))
                         .await;
                 }
             } else if row.ending {
