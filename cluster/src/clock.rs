@@ -15,6 +15,7 @@
 
 mod cluster;
 mod estimate;
+mod servers;
 
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -22,6 +23,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub use cluster::ClusterClock;
 pub use estimate::{ClockEstimate, ClockSample};
 use rustix::time::{ClockId, clock_gettime};
+pub use servers::{ServerOffset, server_offsets};
 
 /// Shifts the wall clock of this process by so many milliseconds, for tests of a machine with a wrong clock.
 pub const OFFSET_VARIABLE: &str = "PAGEWIRE_CLOCK_OFFSET_MS";

@@ -25,12 +25,12 @@ pub struct ClockSample {
 
 impl ClockSample {
     /// Returns the smallest possible difference "other minus own", in microseconds.
-    fn least(&self) -> i64 {
+    pub(super) fn least(&self) -> i64 {
         micros(self.shown) - micros(self.received)
     }
 
     /// Returns the largest possible difference.
-    fn most(&self) -> i64 {
+    pub(super) fn most(&self) -> i64 {
         micros(self.shown) - micros(self.sent)
     }
 

@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use tokio::sync::watch as channel;
 
-use crate::clock::ClusterClock;
+use crate::clock::{ClusterClock, ServerOffset};
 
 pub use bus::{
     BusEvent, ConnectionState, Gap, Headers, MAX_PAYLOAD, Message, PublishError, RequestError, Subscription,
@@ -125,6 +125,21 @@ impl Engine {
     /// Returns the clock of the engine, which all processes of the cluster share.
     pub fn clock(&self) -> ClusterClock {
         dispatch!(self, e => e.clock())
+    }
+
+    /// Returns the servers of the engine whose clocks differ from the clock of the cluster by more than
+    /// [`LARGEST_OFFSET_MS`](crate::clock::LARGEST_OFFSET_MS), as far as they lead a bucket now.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] when a server does not reply.
+    pub async fn server_offsets(&self) -> Result<Vec<ServerOffset>, Unavailable> {
+        match self {
+            Self::Nats(e) => e.server_offsets().await,
+            Self::Memory(_) => Ok(Vec::new()),
+            #[cfg(feature = "simulation")]
+            Self::Faulty(_) => Ok(Vec::new()),
+        }
     }
 
     /// Returns a handle on a bucket.

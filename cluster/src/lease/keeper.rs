@@ -62,7 +62,11 @@ pub struct LeaseKeeper<K: LeaseKind> {
     holder: watch::Sender<Option<K::Holder>>,
     fenced_at_ms: Arc<AtomicU64>,
     clock_is_off: bool,
+    /// The last reason for waiting that was logged since the lease was held.
+    logged: Option<&'static str>,
 }
+
+const UNAVAILABLE: &str = "the cluster is unavailable: waiting to claim a lease";
 
 /// Why a claim was not sent.
 enum Hindrance {
@@ -93,27 +97,27 @@ impl<K: LeaseKind> LeaseKeeper<K> {
         let lease = Lease { holder: changes, fenced_at_ms: fenced_at_ms.clone() };
         let model = LeaseModel::new(LeaseTerms { fence: timing.lease_fence, resumes: K::RESUMES });
         let (leases, clock) = (engine.kv(Bucket::Nodes), engine.clock());
+        let (clock_is_off, logged) = (false, None);
         let mut keeper =
-            Self { leases, clock, timing, kind, model, holder, fenced_at_ms, clock_is_off: false };
-        let mut logged = None;
+            Self { leases, clock, timing, kind, model, holder, fenced_at_ms, clock_is_off, logged };
         loop {
             let why = match keeper.step().await {
-                Ok(()) if keeper.model.holding(clock::boot()).is_none() => "the claim was not acknowledged",
-                Ok(()) if !keeper.clock.is_known() => "the engine's clock is not known yet",
+                Ok(()) if keeper.model.holding(clock::boot()).is_none() => {
+                    "the claim was not acknowledged: trying again"
+                }
+                Ok(()) if !keeper.clock.is_known() => "the engine's clock is not known yet: waiting for it",
                 Ok(()) => match keeper.earlier_conflict().await {
                     Ok(None) => return Ok((keeper, lease)),
                     Ok(Some(refused)) => {
                         keeper.release().await;
                         return Err(refused);
                     }
-                    Err(Unavailable) => "the cluster is unavailable",
+                    Err(Unavailable) => UNAVAILABLE,
                 },
                 Err(Hindrance::Incompatible(refused)) => return Err(refused),
                 Err(hindrance) => hindrance.text(),
             };
-            if logged.replace(why) != Some(why) {
-                tracing::info!("{why}: waiting to claim a lease");
-            }
+            keeper.log(why);
             tokio::time::sleep(timing.lease_renew / 3).await;
         }
     }
@@ -141,6 +145,12 @@ impl<K: LeaseKind> LeaseKeeper<K> {
         self.release().await;
     }
 
+    fn log(&mut self, why: &'static str) {
+        if self.logged.replace(why) != Some(why) {
+            tracing::info!("{why}");
+        }
+    }
+
     /// Returns the time until the next renewal: at the latest at the fence, so that a lapse is published.
     fn pause(&self) -> Duration {
         let now = clock::boot();
@@ -163,8 +173,11 @@ impl<K: LeaseKind> LeaseKeeper<K> {
         if held.is_some() && self.model.held().is_none() {
             tracing::warn!("the lease has lapsed or is lost to another process; this process claims again");
         }
+        if self.model.held().is_some() {
+            self.logged = None;
+        }
         if let Some(hindrance) = hindered {
-            tracing::info!("{}: waiting to claim a lease", hindrance.text());
+            self.log(hindrance.text());
         }
     }
 
@@ -275,9 +288,11 @@ impl<K: LeaseKind> LeaseKeeper<K> {
 impl Hindrance {
     fn text(&self) -> &'static str {
         match self {
-            Self::Taken => "the slot is taken",
-            Self::Unavailable => "the cluster is unavailable",
-            Self::Incompatible(_) => "the cluster protocol of another process has no version in common",
+            Self::Taken => "the slot is taken: waiting until it is free",
+            Self::Unavailable => UNAVAILABLE,
+            Self::Incompatible(_) => {
+                "another process has no version of the protocol in common: waiting for its end"
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::api::{JetStreamFailure, NOTHING_STORED, api};
 use super::kv::KvStream;
+use crate::clock::{self, ClockSample};
 use crate::engine::Unavailable;
 
 impl KvStream {
@@ -36,17 +37,26 @@ impl KvStream {
         }
     }
 
-    /// Returns the time of the leader now, as a time since the Unix epoch. `None` from a server that does not tell.
-    pub(super) async fn leader_time(&self) -> Result<Option<Duration>, Unavailable> {
+    /// Returns the name of the leader of the stream, and its clock between two times of the boot clock. `None` from a
+    /// server that does not tell.
+    pub(super) async fn leader_clock(&self) -> Result<Option<(String, ClockSample)>, Unavailable> {
         #[derive(Deserialize)]
         struct Response {
             #[serde(default)]
             ts: String,
+            cluster: Option<Group>,
+        }
+        #[derive(Deserialize)]
+        struct Group {
+            #[serde(default)]
+            leader: String,
         }
         let method = format!("STREAM.INFO.{}", self.stream());
-        let within = self.control.timing.operation;
+        let (within, sent) = (self.control.timing.operation, clock::boot());
         let response = api::<Response>(&self.control, &method, &json!({}), within).await;
-        Ok(since_epoch(&response.map_err(|_| Unavailable)?.ts))
+        let (received, response) = (clock::boot(), response.map_err(|_| Unavailable)?);
+        let leader = response.cluster.map(|group| group.leader).unwrap_or_default();
+        Ok(since_epoch(&response.ts).map(|shown| (leader, ClockSample { sent, received, shown })))
     }
 }
 

@@ -60,7 +60,7 @@ use super::{
     PublishError, Put, QueueError, QueueMessage, RequestError, Subscription, Unavailable, Watch, WatchEvent,
     WatchMode, WriteError,
 };
-use crate::clock::{self, ClockSample, ClusterClock};
+use crate::clock::{ClockSample, ClusterClock, ServerOffset, server_offsets};
 
 /// Options for the connection to the cluster's NATS.
 #[derive(Debug, Clone)]
@@ -177,13 +177,22 @@ impl Nats {
 
     /// Adds a sample to the clock: the time of the leader of the leases.
     async fn measure_clock(&self) -> Result<(), Unavailable> {
-        let sent = clock::boot();
-        let shown = self.store(Bucket::Nodes).leader_time().await?;
-        let received = clock::boot();
-        if let Some(shown) = shown {
-            self.inner.clock.add(ClockSample { sent, received, shown });
+        if let Some((_, sample)) = self.store(Bucket::Nodes).leader_clock().await? {
+            self.inner.clock.add(sample);
         }
         Ok(())
+    }
+
+    /// Returns the servers that lead a bucket and whose clocks differ from that of the leader of the leases.
+    pub(super) async fn server_offsets(&self) -> Result<Vec<ServerOffset>, Unavailable> {
+        let Some((_, reference)) = self.store(Bucket::Nodes).leader_clock().await? else {
+            return Ok(Vec::new());
+        };
+        let mut clocks = Vec::new();
+        for bucket in Bucket::ALL {
+            clocks.extend(self.store(bucket).leader_clock().await?);
+        }
+        Ok(server_offsets(&reference, &clocks))
     }
 
     /// Adds a sample to the clock: the time at which the leader of a bucket stored a revision.
