@@ -105,10 +105,12 @@ impl<S: Copy + Eq> LeaseModel<S> {
 
     /// Returns the write that keeps the held row. `None` when there is no row to keep: the process has to claim a slot.
     pub fn renewal(&self, sent: Duration, op: OperationId) -> Option<LeaseWrite<S>> {
-        let held = self.held?;
-        let keeps_epoch = self.terms.resumes || sent < held.fenced_at;
-        let epoch = keeps_epoch.then_some(held.epoch);
-        Some(LeaseWrite { slot: held.slot, expect: Precondition::Rev(held.rev), epoch, op, sent })
+        let HeldLease { slot, epoch, rev, fenced_at } = self.held?;
+        let expect = Precondition::Rev(rev);
+        if self.terms.resumes || sent < fenced_at {
+            return Some(LeaseWrite { slot, expect, epoch: Some(epoch), op, sent });
+        }
+        Some(self.claim(slot, expect, sent, op))
     }
 
     /// Returns the claim of a slot. It repeats the operation id of an unanswered claim of the slot, so that the row is
