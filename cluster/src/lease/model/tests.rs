@@ -67,6 +67,20 @@ fn a_claim_whose_answer_was_lost_is_found_and_counts_from_the_first_sending() {
 }
 
 #[test]
+fn a_row_that_an_earlier_write_stored_does_not_move_the_fence() {
+    let mut lease = held(true);
+    for (at, number) in [(5, 2), (9, 3)] {
+        lease.settle(lease.renewal(seconds(at), op(number)).unwrap(), LeaseAnswer::Unknown);
+    }
+    // the first of both was stored, and nothing tells how long after its sending
+    let third = lease.renewal(seconds(13), op(4)).unwrap();
+    let found = FoundLease { rev: 11, epoch: 10, op: op(2) };
+    lease.settle(third, LeaseAnswer::Found(Some(found)));
+    let expected = HeldLease { slot: 1, epoch: 10, rev: 11, fenced_at: seconds(1) + FENCE };
+    assert_eq!(lease.held(), Some(expected));
+}
+
+#[test]
 fn the_row_of_another_process_or_no_row_ends_a_lease() {
     for found in [None, Some(FoundLease { rev: 12, epoch: 12, op: op(9) })] {
         let mut lease = held(true);
@@ -135,7 +149,7 @@ impl Process {
     /// Sends a renewal, or the claim of the first free slot.
     fn send(&mut self, rows: &mut Rows, now: Duration, op: OperationId) {
         let write = self.lease.renewal(now, op).or_else(|| {
-            let free = (1..=3).find(|slot| rows.get(*slot, now).is_none())?;
+            let free = (1..=2).find(|slot| rows.get(*slot, now).is_none())?;
             Some(self.lease.claim(free, Precondition::Absent, now, op))
         });
         self.travelling.extend(write);
