@@ -56,7 +56,7 @@ impl LeaseKind for WorkerSlot {
     }
 
     fn key(&self, id: Key) -> String {
-        node_key::worker(&self.row.pool, &self.row.lane, id)
+        node_key::worker(id)
     }
 
     fn holder(&self, id: Key, epoch: u64) -> WorkerId {

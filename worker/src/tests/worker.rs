@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 use pagewire_cluster::engine::Engine;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::Jobs;
+use pagewire_cluster::peer::PeerClient;
+use pagewire_cluster::rollout::{BASE, Rollouts};
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::wire::{CallAnswer, HandlerError};
 use pagewire_cluster::worker::{WorkerRow, Workers, claim_worker};
@@ -14,7 +16,7 @@ use tokio::task::JoinSet;
 
 use super::{TIMING, team};
 use crate::attempt::Outcome;
-use crate::stream::WorkStream;
+use crate::stream::{WorkStream, WorkerSetup};
 use crate::work::Work;
 
 /// The view of the cluster of one process.
@@ -57,14 +59,17 @@ impl Worker {
         };
         let (jobs, follow) = process(engine).await;
         let follow = tokio::spawn(follow);
+        let peers = PeerClient::new(engine, &jobs.subjects, TIMING.deliver);
+        let rollouts = Rollouts::new(engine, peers, TIMING.deliver);
         let id = Key::random();
-        let row = WorkerRow { pool: "p".into(), lane: "l".into(), ..WorkerRow::default() };
+        let row = WorkerRow { pool: "p".into(), lane: BASE.into(), ..WorkerRow::default() };
         let (keeper, lease) = claim_worker(engine, TIMING, id, row).await.unwrap();
         let (draining, drains) = watch::channel(false);
         let (stop, stopped) = watch::channel(false);
         let intake = loop {
-            let opened =
-                WorkStream::open(&jobs, team(), "r".into(), 4, lease.clone(), id, draining.clone()).await;
+            let setup =
+                WorkerSetup { id, group: team(), release: "r".into(), slots: 4, lease: lease.clone() };
+            let opened = WorkStream::open(&jobs, &rollouts, setup, draining.clone()).await;
             if let Ok(intake) = opened {
                 break intake;
             }
