@@ -10,6 +10,7 @@ mod chaos;
 mod clocks;
 mod cluster;
 mod environment;
+mod fairness;
 mod identity;
 mod jobs;
 mod jobs_api;

@@ -157,7 +157,9 @@ impl Engine {
     }
 
     /// Takes at most `free_slots` work items of a route. Waits up to `wait` for the first one, then returns
-    /// an empty list.
+    /// an empty list. A `*` in the place of a token pulls from all such routes. Two different patterns of pulls must not
+    /// match a common route, because an engine may divide its work items among patterns. A work item in
+    /// transit to a dropped pull is returned at once, or delivered again after `Timing::redelivery`.
     ///
     /// # Errors
     ///
@@ -200,7 +202,8 @@ impl Engine {
         dispatch!(self, e => e.extend(delivery).await)
     }
 
-    /// Returns the number of work items of a route that are not settled.
+    /// Returns the number of work items of a route that are not settled. A `*` in the place of a token counts all such
+    /// routes.
     ///
     /// # Errors
     ///

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::record::Record;
+use super::retention::Retention;
 use super::stored::StoredJob;
 use crate::clock::ClusterClock;
 use crate::engine::{
@@ -25,13 +26,14 @@ pub struct JobRecords {
     pub store: Kv,
     /// The time-outs of the cluster.
     pub timing: Timing,
+    retention: Retention,
     clock: ClusterClock,
 }
 
 impl JobRecords {
-    pub(super) fn new(engine: &Engine, timing: Timing) -> Arc<Self> {
+    pub(super) fn new(engine: &Engine, timing: Timing, retention: Retention) -> Arc<Self> {
         let (store, clock) = (engine.kv(Bucket::Jobs), engine.clock());
-        Arc::new(Self { engine: engine.clone(), store, timing, clock })
+        Arc::new(Self { engine: engine.clone(), store, timing, retention, clock })
     }
 
     /// Returns the time of the cluster in milliseconds since the Unix epoch. All times in records are of this clock.
@@ -58,7 +60,7 @@ impl JobRecords {
 
     /// Builds the write of a record.
     pub fn put(&self, record: &Record, expect: Precondition) -> Put {
-        let ttl = record.state.is_terminal().then_some(self.timing.job_retention);
+        let ttl = self.retention.of(record, &self.timing);
         Put { ttl, ..Put::new(job_key::job(record.id), record.encode(), expect) }
     }
 

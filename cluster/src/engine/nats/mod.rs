@@ -36,6 +36,7 @@ mod known_keys;
 mod kv;
 mod leader_clock;
 mod listing;
+mod pull_request;
 mod queue;
 mod reply_router;
 mod streams;
