@@ -213,14 +213,8 @@ impl PageOpener {
         self.access.claim_for(claims.connection, anonymous, user).await?;
         let is_alive = |holder| self.store.registry.view().is_alive(holder);
         let found = found.as_ref().map(|(row, rev)| (&**row, *rev));
-        let plan = Takeover::plan(
-            found,
-            claims,
-            holder,
-            open.user.as_ref(),
-            is_alive,
-            self.store.registry.clock.now_ms(),
-        );
+        let now = self.store.registry.clock.now_ms();
+        let plan = Takeover::plan(found, claims, holder, open.user.as_ref(), is_alive, now);
         self.take(holder, claims, seq, plan, &open.agent).await
     }
 
