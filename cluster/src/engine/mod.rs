@@ -48,7 +48,7 @@ pub use kv::{
 #[cfg(test)]
 pub(crate) use memory::rows::Rows;
 pub use memory::{Memory, OpenError, RecoveryStats};
-pub use nats::{ConnectError, Nats, NatsOptions};
+pub use nats::{ConnectError, Nats, NatsOptions, batches_sent};
 pub use queue::{Enqueue, QueueError, QueueMessage};
 
 /// Error: the engine did not reply or is not connected.

@@ -50,6 +50,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{WeakUnboundedSender, unbounded_channel};
 use tokio::sync::watch as channel;
 
+pub use self::batch::batches_sent;
 use self::connect::ConnectionTasks;
 use self::connection::NatsConnection;
 use self::kv::KvStream;
