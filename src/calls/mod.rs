@@ -173,6 +173,7 @@ impl Executors {
     /// - `no_executor` if no executor has the handler, or the lane has no live worker,
     /// - `rate_limited` if the node or the workers are busy,
     /// - `too_large` if the call does not fit into a message to a worker,
+    /// - `worker_lost` if the executor died while it ran the call,
     /// - `timeout` if there is no result in time,
     /// - `unavailable` without a connection to the cluster.
     pub async fn call(&self, call: CallRequest) -> Result<Box<RawValue>, ExecutorError> {
@@ -242,6 +243,10 @@ impl Executors {
             job::CallError::Busy => {
                 let message = format!("the workers of lane {} are busy", team.lane);
                 CommandError::new(ErrorCode::RateLimited, message).into()
+            }
+            job::CallError::Lost => {
+                let message = "the executor died while it ran the call";
+                CommandError::new(ErrorCode::WorkerLost, message).into()
             }
             job::CallError::Deadline => timed_out().into(),
             job::CallError::Down => CommandError::unavailable().into(),

@@ -25,6 +25,8 @@ pub enum Outcome {
     Failed(HandlerError),
     /// The handler stopped because the job is cancelled.
     Stopped,
+    /// The executor that ran the handler died. The job starts again; this does not count as a failure of the handler.
+    Lost,
     /// The handler stopped because the worker shuts down. The job starts again on another worker.
     Returned,
 }
@@ -189,6 +191,7 @@ fn event(claim: Claim, outcome: Outcome) -> RecordEvent {
         Outcome::Value(value) => RecordEvent::Succeed(claim, value),
         Outcome::Failed(failure) => RecordEvent::Fail(claim, failure),
         Outcome::Stopped => RecordEvent::StopAcknowledged(claim),
+        Outcome::Lost => RecordEvent::ExecutorLost(claim),
         Outcome::Returned => RecordEvent::Release(claim),
     }
 }

@@ -134,6 +134,22 @@ async fn a_failing_job_is_tried_again_and_then_dead() {
 }
 
 #[tokio::test]
+async fn a_job_whose_executor_died_starts_again_although_it_has_no_retries_and_is_dead_after_too_many() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let _worker = Worker::start(&engine, &log).await;
+    for affinity in [Affinity::Free, Affinity::Assigned] {
+        let once = submit(&jobs, Submission { affinity, ..assigned("lost once", "ann") }).await;
+        let record = end(&jobs, once).await;
+        assert_eq!((record.state, record.attempts, record.losses), (JobState::Succeeded, 2, 1));
+        let always = submit(&jobs, Submission { affinity, ..assigned("lost", "ann") }).await;
+        let record = end(&jobs, always).await;
+        assert_eq!((record.state, record.losses), (JobState::Dead, MAX_LOSSES + 1));
+        assert_eq!(record.error.map(|error| error.code).as_deref(), Some("lost"));
+    }
+}
+
+#[tokio::test]
 async fn a_job_can_be_cancelled_in_every_state() {
     let (engine, log) = (memory(), Log::default());
     let jobs = jobs(&engine).await;

@@ -103,7 +103,6 @@ mod tests {
     use super::*;
     use crate::engine::OperationId;
     use crate::state::fence::FenceTable;
-    use crate::state::record::OpHistory;
     use crate::state::{Tree, TreeEvent};
 
     fn stored(rev: u64, tree: Value) -> TreeVersion {

@@ -153,3 +153,15 @@ async fn a_call_ends_with_its_deadline() {
     let late = jobs.call(&team(), None, request("hang", None), Duration::from_millis(50), None).await;
     assert_eq!(late.unwrap_err(), CallError::Deadline);
 }
+
+#[tokio::test]
+async fn a_call_whose_executor_died_is_answered_at_once() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let _worker = Worker::start(&engine, &log).await;
+    serving(&jobs, 1).await;
+    for own in [None, Some("ann")] {
+        let outcome = jobs.call(&team(), own, request("lost", own), WITHIN, None).await;
+        assert_eq!(outcome.map(|value| value.get().to_owned()), Err(CallError::Lost));
+    }
+}

@@ -110,6 +110,9 @@ async fn run(work: Work, id: Key, log: Log) {
         Work::Job(attempt) => attempt,
         Work::Call(asked) => {
             let me = RawValue::from_string(format!("\"{id}\"")).unwrap();
+            if asked.call.method == "lost" {
+                return asked.answer(CallAnswer::Lost).await;
+            }
             if asked.call.method == "hang" {
                 return asked.abandoned().await;
             }
@@ -128,6 +131,8 @@ async fn run(work: Work, id: Key, log: Log) {
             cancelled.await;
             Outcome::Stopped
         }
+        "lost once" if attempt.record().attempts == 1 => Outcome::Lost,
+        "lost" => Outcome::Lost,
         "drop once" if attempt.record().attempts == 1 => return,
         "hang once" if attempt.record().attempts == 1 => std::future::pending().await,
         _ => Outcome::Value(attempt.record().data.clone()),

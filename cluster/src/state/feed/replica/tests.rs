@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::engine::OperationId;
 use crate::state::fence::FenceTable;
-use crate::state::record::{OpHistory, TreeVersion};
+use crate::state::record::TreeVersion;
 
 const ANN: Key = Key::from_bits(1);
 const BOB: Key = Key::from_bits(2);
