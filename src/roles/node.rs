@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use pagewire_cluster::engine::Engine;
+use pagewire_cluster::job::SlotOptions;
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
@@ -110,7 +111,7 @@ fn handlers(config: &Config) -> Handlers {
 
 /// Options of the worker inside a node on the embedded engine. No other worker can take its work, so it has many slots.
 fn alone(handlers: Handlers) -> WorkerOptions {
-    WorkerOptions { pool: DEFAULT_POOL.to_owned(), slots: SLOTS_ALONE, handlers }
+    WorkerOptions { pool: DEFAULT_POOL.to_owned(), slots: SlotOptions::new(SLOTS_ALONE), handlers }
 }
 
 /// Starts the worker inside a node on the embedded engine.

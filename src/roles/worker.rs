@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pagewire_cluster::engine::{Engine, Unavailable};
 use pagewire_cluster::id::Key;
-use pagewire_cluster::job::{Jobs, WorkStream};
+use pagewire_cluster::job::{Jobs, SlotOptions, WorkStream};
 use pagewire_cluster::lease::Proto;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
@@ -35,8 +35,8 @@ use pagewire_cluster::clock;
 pub struct WorkerOptions {
     /// The pool.
     pub pool: String,
-    /// Pieces of work at the same time.
-    pub slots: u32,
+    /// Pieces of work at the same time, and the reserve for calls.
+    pub slots: SlotOptions,
     /// The handlers.
     pub handlers: Handlers,
 }
@@ -162,7 +162,7 @@ impl WorkerRole {
         let released = tasks.stopping().cancelled_owned();
         tasks.spawn_graceful("worker lease", TaskKind::Vital, keeper.keep(draining.subscribe(), released));
         let Config { cluster, node, .. } = config;
-        tracing::info!(worker = %id, pool = setup.pool, lane = node.lane, cluster, slots, "ready");
+        tracing::info!(worker = %id, pool = setup.pool, lane = node.lane, cluster, slots = slots.count, "ready");
         let ready = Readiness::default();
         let accepting = ready.latch(ACCEPTING);
         accepting.set(true);
@@ -205,7 +205,7 @@ fn row(config: &Config, setup: &WorkerOptions) -> WorkerRow {
         pool: setup.pool.clone(),
         lane: config.node.lane.clone(),
         release: config.node.release.clone(),
-        slots: setup.slots,
+        slots: setup.slots.count,
         draining: false,
         methods: setup.handlers.names().map(str::to_owned).collect(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -229,7 +229,11 @@ mod tests {
         let (engine, subjects) = (Engine::Memory(Memory::with_timing(&timing)), Subjects::new("main"));
         let workers = Workers::new(&engine, &subjects, timing);
         let jobs = Jobs::new(&engine, &subjects, timing, &workers);
-        let setup = WorkerOptions { pool: DEFAULT_POOL.to_owned(), slots: 1, handlers: demo_handlers() };
+        let setup = WorkerOptions {
+            pool: DEFAULT_POOL.to_owned(),
+            slots: SlotOptions::new(1),
+            handlers: demo_handlers(),
+        };
         let metrics = Arc::new(Metrics::new("stable", "dev"));
         let worker = WorkerRole::start(&engine, &jobs, &config, setup, timing, metrics, &tasks).await;
         tasks.spawn("test", TaskKind::Vital, async { panic!("a fault of this test") });

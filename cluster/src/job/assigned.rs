@@ -7,13 +7,13 @@
 //! without an owner, the worker that rendezvous hashing chooses becomes it. A worker that is chosen and finds another
 //! owner wakes that owner, because the owner may have forgotten the user, and looks again later.
 
-use std::collections::hash_map::Entry as Slot;
+use std::collections::hash_map::Entry as ServingEntry;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::attempt::AttemptEnd;
@@ -21,6 +21,7 @@ use super::foreign_users::ForeignUsers;
 use super::inbox::WorkerInbox;
 use super::open_jobs::{OpenJobs, OpenRow};
 use super::parts::Jobs;
+use super::slots::Slot;
 use super::stored::StoredJob;
 use super::transition::TransitionError;
 use super::turn_protocol::TurnOutcome;
@@ -219,8 +220,8 @@ impl AssignedJobs {
     /// Runs the jobs of a user in one task per user; a call during that wakes the task instead.
     fn serve(self: &Arc<Self>, user: Arc<str>) {
         let bell = match self.serving().entry(user.clone()) {
-            Slot::Occupied(serving) => return serving.get().notify_one(),
-            Slot::Vacant(slot) => slot.insert(Arc::default()).clone(),
+            ServingEntry::Occupied(serving) => return serving.get().notify_one(),
+            ServingEntry::Vacant(slot) => slot.insert(Arc::default()).clone(),
         };
         let this = self.clone();
         tokio::spawn(async move {
@@ -251,16 +252,16 @@ impl AssignedJobs {
     }
 
     /// Waits for a slot for a user with a job that is due. Returns `None` when no job is to be run here now.
-    async fn wait_for_slot(&self, user: &str) -> Option<OwnedSemaphorePermit> {
+    async fn wait_for_slot(&self, user: &str) -> Option<Slot> {
         if !self.open().has(user) {
             return None;
         }
-        let slot = self.inbox.slots.clone().acquire_owned().await.ok();
+        let slot = self.inbox.slots.job().await;
         slot.filter(|_| !self.drains())
     }
 
     /// Runs the first job of a user that is due to its end.
-    async fn run_next(self: &Arc<Self>, user: &Arc<str>, slot: OwnedSemaphorePermit) -> Next {
+    async fn run_next(self: &Arc<Self>, user: &Arc<str>, slot: Slot) -> Next {
         let Some(row) = self.open().first(user) else { return Next::Done };
         let known = self.open().take_record(row.id);
         let read = match known {

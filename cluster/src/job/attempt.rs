@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use super::change::Change;
 use super::inbox::RunningGuard;
 use super::parts::Jobs;
 use super::record::{MAX_CONTENT, Record};
+use super::slots::Slot;
 use super::stored::{StoredJob, Transition, TransitionFailure};
 use super::transition::{Claim, RecordEvent, TransitionError};
 use crate::code::ErrorCode;
@@ -84,7 +85,7 @@ pub struct Attempt {
     /// Notifies the queue of the user that the next job may begin.
     ended: Option<oneshot::Sender<AttemptEnd>>,
     running: RunningGuard,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 impl Attempt {
@@ -95,7 +96,7 @@ impl Attempt {
         hint: Option<QueueMessage>,
         ended: Option<oneshot::Sender<AttemptEnd>>,
         running: RunningGuard,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
     ) -> Self {
         let (progress, reports) = watch::channel(None);
         let upkeep = AttemptMonitor {

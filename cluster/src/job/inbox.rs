@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
@@ -17,6 +17,7 @@ use super::attempt::{Attempt, AttemptEnd};
 use super::change::Change;
 use super::parts::Jobs;
 use super::record::{JobState, Record};
+use super::slots::{Slot, Slots};
 use super::stored::{StoredJob, Transition, TransitionFailure};
 use super::stream::{IncomingCall, Work};
 use super::transition::{Claim, RecordEvent, TransitionError};
@@ -60,7 +61,7 @@ pub(super) struct WorkerInbox {
     pub(super) team: WorkerGroup,
     pub(super) release: String,
     pub(super) lease: WorkerLease,
-    pub(super) slots: Arc<Semaphore>,
+    pub(super) slots: Slots,
     /// Permits for calls that wait for a slot.
     line: Semaphore,
     /// Calls without a reply so far.
@@ -124,13 +125,13 @@ impl WorkerInbox {
         team: WorkerGroup,
         release: String,
         lease: WorkerLease,
-        slots: Arc<Semaphore>,
+        slots: Slots,
         draining: watch::Sender<bool>,
         work: mpsc::Sender<Work>,
     ) -> Self {
         let jobs = jobs.clone();
         let (unanswered, running, dropped) = (TaskTracker::new(), Mutex::default(), Mutex::default());
-        let line = Semaphore::new(slots.available_permits());
+        let line = Semaphore::new(slots.count() as usize);
         Self { jobs, team, release, lease, slots, line, unanswered, draining, work, running, dropped }
     }
 
@@ -222,9 +223,9 @@ impl WorkerInbox {
     }
 
     fn admit(self: &Arc<Self>, call: WorkerCall, question: Message) -> Option<IncomingCall> {
-        match self.slots.clone().try_acquire_owned() {
-            Ok(slot) => self.admit_with_slot(call, question, slot),
-            Err(_) => {
+        match self.slots.try_call() {
+            Some(slot) => self.admit_with_slot(call, question, slot),
+            None => {
                 tokio::spawn(self.clone().wait_for_slot(call, question));
                 None
             }
@@ -235,16 +236,16 @@ impl WorkerInbox {
     /// at once, because another worker may have a slot.
     async fn wait_for_slot(self: Arc<Self>, call: WorkerCall, question: Message) {
         let slot = match self.line.try_acquire() {
-            Ok(_place) => timeout(self.jobs.timing.slot_wait, self.slots.clone().acquire_owned()).await.ok(),
+            Ok(_place) => timeout(self.jobs.timing.slot_wait, self.slots.call()).await.ok().flatten(),
             Err(_) => None,
         };
         match slot {
-            Some(Ok(slot)) => {
+            Some(slot) => {
                 if let Some(asked) = self.admit_with_slot(call, question, slot) {
                     let _ = self.work.send(Work::Call(Box::new(asked))).await;
                 }
             }
-            _ => self.reply(question, &CallAnswer::Busy).await,
+            None => self.reply(question, &CallAnswer::Busy).await,
         }
     }
 
@@ -253,7 +254,7 @@ impl WorkerInbox {
         self: &Arc<Self>,
         call: WorkerCall,
         question: Message,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
     ) -> Option<IncomingCall> {
         let asked =
             IncomingCall { call, question, inbox: self.clone(), slot, _unanswered: self.unanswered.token() };
@@ -289,7 +290,7 @@ impl WorkerInbox {
         self: &Arc<Self>,
         stored: StoredJob,
         hint: QueueMessage,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
     ) -> Result<(), TransitionFailure> {
         let Some(worker) = self.active() else { return Err(TransitionFailure::Unavailable) };
         // registered before the claim is written, so that no written claim is without a registration
@@ -311,7 +312,7 @@ impl WorkerInbox {
         hint: Option<QueueMessage>,
         ended: Option<oneshot::Sender<AttemptEnd>>,
         mut running: RunningGuard,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
     ) {
         let claim = Claim { worker, attempt: stored.record.attempts };
         running.begun = true;

@@ -36,6 +36,7 @@ mod quota;
 mod reconciler;
 mod record;
 mod records;
+mod slots;
 mod stored;
 mod stream;
 mod submit;
@@ -57,7 +58,7 @@ pub use reconciler::JobReconciler;
 pub use record::{Affinity, JobState, MAX_CONTENT, Record, Waiter};
 pub use records::JobRecords;
 pub use stored::{Transition, TransitionFailure};
-pub use stream::{IncomingCall, Work, WorkStream};
+pub use stream::{IncomingCall, SlotOptions, Work, WorkStream};
 pub use submit::{Idempotency, Submission, SubmitError, Submitted};
 pub use transition::{Claim, Effect, MAX_LOSSES, RecordEvent, TransitionError, apply};
 

@@ -3,27 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::inbox::WorkerInbox;
 use super::record::Affinity;
+use super::slots::Slot;
 use super::stored::{StoredJob, TransitionFailure};
 use super::transition::TransitionError;
 use crate::engine::QueueMessage;
 use crate::id::Key;
 use crate::subject::route;
 
-/// Pulls as many work items as there are free slots, never more, because an item that waits here could run elsewhere.
+/// Pulls as many work items as there are free slots for jobs, never more, because an item that waits here could run elsewhere.
 /// The slots are not reserved meanwhile: a call may take one, and its work item waits a short time or is returned.
 pub(super) async fn pull(inbox: Arc<WorkerInbox>) {
     let route = route(&inbox.team.pool, &inbox.team.lane);
     let mut draining = inbox.draining.subscribe();
     while !*inbox.draining.borrow() {
-        if inbox.slots.acquire().await.is_err() {
-            return;
-        }
-        let free = inbox.slots.available_permits().max(1);
+        let Some(free) = inbox.slots.free_for_jobs().await else { return };
         let hints = tokio::select! {
             hints = inbox.jobs.engine.pull(&route, free, inbox.jobs.timing.redelivery) => hints,
             _ = draining.wait_for(|draining| *draining) => return,
@@ -31,7 +28,7 @@ pub(super) async fn pull(inbox: Arc<WorkerInbox>) {
         match hints {
             Ok(hints) => {
                 for hint in hints {
-                    let slot = inbox.slots.clone().try_acquire_owned().ok();
+                    let slot = inbox.slots.try_job();
                     tokio::spawn(process_hint(inbox.clone(), hint, slot));
                 }
             }
@@ -44,7 +41,7 @@ pub(super) async fn pull(inbox: Arc<WorkerInbox>) {
 }
 
 /// Reads the record to decide how to handle a work item.
-async fn process_hint(inbox: Arc<WorkerInbox>, hint: QueueMessage, slot: Option<OwnedSemaphorePermit>) {
+async fn process_hint(inbox: Arc<WorkerInbox>, hint: QueueMessage, slot: Option<Slot>) {
     let jobs = &inbox.jobs;
     let Ok(id) = hint.id.parse::<Key>() else { return settle(&inbox, &hint).await };
     // on the first delivery the enqueued record is most likely current; before a redelivery it has changed
@@ -67,8 +64,8 @@ async fn process_hint(inbox: Arc<WorkerInbox>, hint: QueueMessage, slot: Option<
     }
     let slot = match slot {
         Some(slot) => slot,
-        None => match timeout(jobs.timing.redelivery / 2, inbox.slots.clone().acquire_owned()).await {
-            Ok(Ok(slot)) => slot,
+        None => match timeout(jobs.timing.redelivery / 2, inbox.slots.job()).await {
+            Ok(Some(slot)) => slot,
             _ => return nak(&inbox, &hint, Duration::ZERO).await,
         },
     };

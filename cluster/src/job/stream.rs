@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::assigned::{self, AssignedJobs};
@@ -15,6 +15,7 @@ use super::call_subscription::CallSubscription;
 use super::inbox::{ControlSubscriptions, WorkerInbox, listen};
 use super::parts::Jobs;
 use super::queue;
+use super::slots::{Slot, Slots};
 use crate::clock;
 use crate::engine::{Message, Unavailable};
 use crate::id::Key;
@@ -35,7 +36,7 @@ pub struct IncomingCall {
     pub call: WorkerCall,
     pub(super) question: Message,
     pub(super) inbox: Arc<WorkerInbox>,
-    pub(super) slot: OwnedSemaphorePermit,
+    pub(super) slot: Slot,
     /// Dropped last.
     pub(super) _unanswered: TaskTrackerToken,
 }
@@ -70,12 +71,31 @@ impl IncomingCall {
     }
 }
 
+/// How many pieces of work a worker runs at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotOptions {
+    /// Calls and jobs at the same time.
+    pub count: u32,
+    /// How many percent of these are reserved for calls, rounded down, but at least one if there are two or more; 0 for no
+    /// reserve.
+    pub call_reserve_percent: u8,
+}
+
+impl SlotOptions {
+    /// Default reserve for calls, in percent.
+    pub const CALL_RESERVE_PERCENT: u8 = 25;
+
+    /// Creates `count` slots with the default reserve.
+    pub const fn new(count: u32) -> Self {
+        Self { count, call_reserve_percent: Self::CALL_RESERVE_PERCENT }
+    }
+}
+
 /// The work of one worker, in the order of arrival.
 pub struct WorkStream {
     work: mpsc::Receiver<Work>,
     calls: CallSubscription,
     inbox: Arc<WorkerInbox>,
-    slots: u32,
     assigned: Arc<AssignedJobs>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -87,17 +107,17 @@ impl WorkStream {
         jobs: &Jobs,
         team: WorkerGroup,
         release: String,
-        slots: u32,
+        slots: SlotOptions,
         lease: WorkerLease,
         id: Key,
         draining: watch::Sender<bool>,
     ) -> Result<Self, Unavailable> {
         // each unit of work has a slot, so the sender never waits
-        let (sender, work) = mpsc::channel(slots.max(1) as usize);
+        let (sender, work) = mpsc::channel(slots.count.max(1) as usize);
         let control = ControlSubscriptions::open(jobs, &team, id).await?;
         let calls = CallSubscription::open(jobs, &team, draining.subscribe()).await?;
         let open = assigned::watch(jobs, &team).await?;
-        let places = Arc::new(Semaphore::new(slots as usize));
+        let places = Slots::new(slots.count, slots.call_reserve_percent);
         let inbox = Arc::new(WorkerInbox::new(jobs, team, release, lease, places, draining, sender));
         let assigned = Arc::new(AssignedJobs::new(inbox.clone(), id));
         let tasks = vec![
@@ -106,7 +126,7 @@ impl WorkStream {
             tokio::spawn(assigned.clone().feed(open)),
             tokio::spawn(assigned.clone().expire_idle()),
         ];
-        Ok(Self { work, calls, inbox, assigned, slots, tasks })
+        Ok(Self { work, calls, inbox, assigned, tasks })
     }
 
     /// Returns the next unit of work.
@@ -130,10 +150,9 @@ impl WorkStream {
 
     /// Resolves when no work runs here any more. Work that still arrives must be received meanwhile.
     pub fn idle(&self) -> impl Future<Output = ()> + use<> {
-        let (inbox, all) = (self.inbox.clone(), self.slots);
+        let inbox = self.inbox.clone();
         async move {
-            // the semaphore is never closed, so there is no error
-            let _slots = inbox.slots.acquire_many(all).await;
+            inbox.slots.idle().await;
             inbox.unanswered.close();
             inbox.unanswered.wait().await;
         }

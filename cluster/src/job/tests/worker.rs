@@ -60,8 +60,16 @@ impl Worker {
         let (draining, drains) = watch::channel(false);
         let (stop, stopped) = watch::channel(false);
         let intake = loop {
-            let opened =
-                WorkStream::open(&jobs, team(), "r".into(), 4, lease.clone(), id, draining.clone()).await;
+            let opened = WorkStream::open(
+                &jobs,
+                team(),
+                "r".into(),
+                SlotOptions::new(5),
+                lease.clone(),
+                id,
+                draining.clone(),
+            )
+            .await;
             if let Ok(intake) = opened {
                 break intake;
             }
