@@ -15,11 +15,12 @@ pub use peer::{
     Alive, ClosePages, ForwardedFrames, HandoverRequest, IdentifyPages, PageMessage, PageStatusQuery,
     PeerCall, PeerRequest, RolloutQuery, decode_request,
 };
+pub(crate) use peer_response::decode_response;
+pub use peer_response::encode_response;
 pub use peer_response::{
     ClosedPages, HandedOver, HandoverReply, LaneCount, PageJob, PageStatus, PeerResponse, PushCounts,
     RolloutState, WatchedPath,
 };
-pub(crate) use peer_response::{decode_response, encode_response};
 pub(crate) use work::present;
 pub use work::{
     CallAnswer, Cancel, ClaimsQuery, Ending, HandlerError, JobEvent, JobNotification, JobUpdate, Progress,
@@ -32,7 +33,7 @@ pub fn encode(message: &impl Serialize) -> Bytes {
 }
 
 /// Encodes a message like [`encode`], with a buffer for about `bytes` bytes.
-pub(crate) fn encode_long(message: &impl Serialize, bytes: usize) -> Bytes {
+pub fn encode_long(message: &impl Serialize, bytes: usize) -> Bytes {
     let mut json = Vec::with_capacity(bytes);
     match serde_json::to_writer(&mut json, message) {
         Ok(()) => json.into(),

@@ -1,37 +1,32 @@
 //! Chooses where a call runs and which workers run a job.
 //!
-//! Owns: the choice of an executor ([`placement`]), the limits of a call, this binary's handlers, and the loop of a
-//! worker ([`serve`]). Never: pages or sockets; executors and pages do not know each other.
+//! Owns: the choice of an executor ([`placement`]), and the limits of a call. Never: the worker side (`pagewire_worker`), pages or sockets; executors and pages do not know each other.
 
-mod demo;
-mod handlers;
 mod placement;
 mod pools;
 mod submit;
-mod worker_loop;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::id::{Address, Key};
-use pagewire_cluster::job::{self, Affinity, Jobs, Reporter};
+use pagewire_cluster::job::{self, Affinity, Jobs};
 use pagewire_cluster::rollout::{Rollouts, RoutingKey};
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{HandlerError, WorkerCall};
 use pagewire_cluster::worker::{WorkerGroup, Workers};
+use pagewire_worker::attempt::Reporter;
+use pagewire_worker::handlers::{HandlerInput, Handlers};
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
-pub use demo::{demo_handlers, failing_handlers};
-pub use handlers::{HandlerInput, HandlerResult, Handlers, HandlersBuilder};
 pub use placement::DEFAULT_POOL;
 pub use submit::{JobRequest, PageRules};
-pub use worker_loop::serve;
 
 use self::placement::{Placement, PlacementInput, no_executor, place};
 use crate::protocol::{CommandError, ErrorCode};
-use crate::telemetry::{self, Metrics};
+use crate::telemetry::{self, Metrics, executor_name};
 
 /// The most inline calls of a node at the same time. Further calls are rejected at once.
 const INLINE_CALLS: usize = 1024;
@@ -184,7 +179,9 @@ impl Executors {
         let (exec, outcome) = match self.place(&call, known) {
             Err(error) => ("none", Err(error.into())),
             Ok(Placement::Inline) => ("inline", self.inline(call, within).await),
-            Ok(Placement::Workers(affinity)) => (exec(affinity), self.remote(call, affinity, within).await),
+            Ok(Placement::Workers(affinity)) => {
+                (executor_name(affinity), self.remote(call, affinity, within).await)
+            }
         };
         // the handler's own error codes must not become metric labels either
         let text = match &outcome {
@@ -209,7 +206,10 @@ impl Executors {
         };
         let input = HandlerInput { params: call.params, reporter: Reporter::silent() };
         let run = self.handlers.run(&call.method, input);
-        tokio::time::timeout(within, run).await.unwrap_or_else(|_| Err(timed_out().into()))
+        match tokio::time::timeout(within, run).await {
+            Ok(outcome) => outcome.map_err(ExecutorError::Failed),
+            Err(_) => Err(timed_out().into()),
+        }
     }
 
     async fn remote(
@@ -272,19 +272,12 @@ impl Executors {
         let rows = roster.list();
         let methods: BTreeSet<_> = rows.iter().flat_map(|(_, row)| &row.methods).collect();
         let remote = [Affinity::Free, Affinity::Assigned].map(|affinity| ExecutorInfo {
-            name: exec(affinity),
+            name: executor_name(affinity),
             methods: methods.iter().map(|&name| name.clone()).collect(),
             running: None,
             workers: Some(rows.len()),
         });
         [inline].into_iter().chain(remote).collect()
-    }
-}
-
-const fn exec(affinity: Affinity) -> &'static str {
-    match affinity {
-        Affinity::Free => "remote_free",
-        Affinity::Assigned => "remote_assigned",
     }
 }
 

@@ -3,6 +3,7 @@
 use pagewire_cluster::engine::{Engine, Memory};
 use pagewire_cluster::peer::PeerClient;
 use pagewire_cluster::subject::Subjects;
+use pagewire_worker::demo::demo_handlers;
 
 use super::*;
 

@@ -3,14 +3,16 @@
 use std::net::SocketAddr;
 
 use clap::Args;
-use pagewire_cluster::job::SlotOptions;
 use pagewire_cluster::rollout::is_name;
 use pagewire_cluster::timing::Timing;
+use pagewire_worker::demo::{demo_handlers, failing_handlers};
+use pagewire_worker::handlers::Handlers;
+use pagewire_worker::slots::SlotOptions;
 
 use super::config::ConfigFile;
 use super::serve::until_signalled;
 use super::{CommandFailure, Exit};
-use crate::calls::{DEFAULT_POOL, Handlers, demo_handlers, failing_handlers};
+use crate::calls::DEFAULT_POOL;
 use crate::config::parse_address;
 use crate::roles::{self, WorkerOptions};
 use crate::telemetry;

@@ -5,10 +5,12 @@
 use std::sync::Arc;
 
 use pagewire_cluster::engine::Engine;
-use pagewire_cluster::job::SlotOptions;
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
+use pagewire_worker::demo::demo_handlers;
+use pagewire_worker::handlers::Handlers;
+use pagewire_worker::slots::SlotOptions;
 
 use super::engine::engine;
 use super::peer_server::PeerRequests;
@@ -16,7 +18,7 @@ use super::services::{JoinedNode, Services};
 use super::tasks::{TaskKind, Tasks};
 use super::worker::{WorkerOptions, WorkerRole};
 use super::{StartError, duties};
-use crate::calls::{DEFAULT_POOL, Handlers, demo_handlers};
+use crate::calls::DEFAULT_POOL;
 use crate::command::Context;
 use crate::config::Config;
 use crate::pages::Hub;

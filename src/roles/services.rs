@@ -17,11 +17,12 @@ use pagewire_cluster::state::StateStore;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::Workers;
+use pagewire_worker::handlers::Handlers;
 
 use super::StartError;
 use super::tasks::{TaskKind, Tasks};
 use crate::auth::Authenticator;
-use crate::calls::{Executors, Handlers, PageRules};
+use crate::calls::{Executors, PageRules};
 use crate::command::{Context, PendingCalls};
 use crate::config::Config;
 use crate::pages::{Budget, Hub, Options, PageStore, PageTokens, Pages, Pusher, StateWatchers};

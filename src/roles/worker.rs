@@ -6,13 +6,18 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use pagewire_cluster::clock;
 use pagewire_cluster::engine::{Engine, Unavailable};
 use pagewire_cluster::id::Key;
-use pagewire_cluster::job::{Jobs, SlotOptions, WorkStream};
+use pagewire_cluster::job::Jobs;
 use pagewire_cluster::lease::Proto;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::{WorkerGroup, WorkerLease, WorkerLeaseKeeper, WorkerRow, Workers};
+use pagewire_worker::handlers::Handlers;
+use pagewire_worker::run::serve;
+use pagewire_worker::slots::SlotOptions;
+use pagewire_worker::stream::WorkStream;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinError;
@@ -24,11 +29,9 @@ use super::listen::bind;
 use super::tasks::{TaskFailure, TaskKind, Tasks};
 use crate::api::{WorkerState, worker_router};
 use crate::auth::Authenticator;
-use crate::calls::{Handlers, serve};
 use crate::config::Config;
 use crate::edge::StartupServer;
 use crate::telemetry::{Latch, Metrics, Readiness};
-use pagewire_cluster::clock;
 
 /// The pool, slots and handlers of a worker.
 #[derive(Debug, Clone)]
@@ -220,7 +223,8 @@ mod tests {
     use pagewire_cluster::engine::Memory;
 
     use super::*;
-    use crate::calls::{DEFAULT_POOL, demo_handlers};
+    use crate::calls::DEFAULT_POOL;
+    use pagewire_worker::demo::demo_handlers;
 
     #[tokio::test]
     async fn a_worker_drains_when_a_task_that_it_needs_panics() {

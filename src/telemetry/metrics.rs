@@ -66,6 +66,8 @@ pub struct Metrics {
     calls: Family<CallLabels, Counter>,
     call_seconds: Histogram,
     state_writes: Family<WriteLabels, Counter>,
+    worker_calls: Family<CallLabels, Counter>,
+    worker_call_seconds: Histogram,
     jobs: Family<CallLabels, Counter>,
     job_wait_seconds: Histogram,
     job_run_seconds: Histogram,
@@ -108,6 +110,8 @@ impl Metrics {
             calls: Family::default(),
             call_seconds: seconds(),
             state_writes: Family::default(),
+            worker_calls: Family::default(),
+            worker_call_seconds: seconds(),
             jobs: Family::default(),
             job_wait_seconds: seconds(),
             job_run_seconds: seconds(),
@@ -142,6 +146,9 @@ impl Metrics {
         );
         all.register("job_wait_seconds", "From a job's time to a worker", self.job_wait_seconds.clone());
         all.register("job_run_seconds", "How long an attempt of a job ran", self.job_run_seconds.clone());
+        all.register("worker_calls", "Calls that were run here for a node", self.worker_calls.clone());
+        let run_seconds = self.worker_call_seconds.clone();
+        all.register("worker_call_seconds", "How long the handler of a call ran", run_seconds);
         all.register("nats_reconnects", "Reconnections to NATS", self.nats_reconnects.clone());
     }
 
@@ -193,6 +200,12 @@ impl Metrics {
         self.jobs.get_or_create(&CallLabels { kind, exec, outcome }).inc();
         self.job_wait_seconds.observe(waited.as_secs_f64());
         self.job_run_seconds.observe(ran.as_secs_f64());
+    }
+
+    /// Records a call that a worker of this process has answered. `kind` is the name of a registered handler.
+    pub fn record_worker_call(&self, kind: String, exec: &'static str, outcome: &'static str, ran: Duration) {
+        self.worker_calls.get_or_create(&CallLabels { kind, exec, outcome }).inc();
+        self.worker_call_seconds.observe(ran.as_secs_f64());
     }
 
     /// Encodes all metrics as text.

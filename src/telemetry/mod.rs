@@ -8,6 +8,7 @@ mod metrics;
 mod readiness;
 mod rollouts;
 mod trace;
+mod work;
 
 use std::io::{self, IsTerminal};
 
@@ -21,6 +22,7 @@ use tracing_subscriber::{Layer, Registry, fmt};
 pub use metrics::{CONTENT_TYPE, Metrics};
 pub use readiness::{Latch, Readiness};
 pub use trace::{child_of, current_trace};
+pub use work::executor_name;
 
 /// Environment variable with the log filter, e.g. `info,pagewire::edge=debug`.
 const FILTER: &str = "PAGEWIRE_LOG";

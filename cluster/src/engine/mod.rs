@@ -37,10 +37,8 @@ pub use bus::{
     BusEvent, ConnectionState, Gap, Headers, MAX_PAYLOAD, Message, PublishError, RequestError, Subscription,
     SubscriptionSender,
 };
-#[cfg(test)]
-pub(crate) use faulty::rng::FaultRng;
 #[cfg(feature = "simulation")]
-pub use faulty::{Faults, Faulty};
+pub use faulty::{FaultRng, Faults, Faulty};
 pub use kv::{
     BatchOp, Bucket, Consistency, Entry, Kv, MAX_COMMIT, MAX_META, MAX_VALUE, MAX_WATCHES, OperationId,
     Precondition, Put, Resolution, Watch, WatchEvent, WatchMode, WatchSender, WriteError,

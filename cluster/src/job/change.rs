@@ -8,14 +8,14 @@
 //! the write of another process. So a [`Change`] is created once and retried with the same operation id.
 
 use super::records::JobRecords;
-use super::stored::{StoredJob, Transition, TransitionFailure, stored};
+use super::stored::{StoredJob, Transition, TransitionFailure};
 use super::transition::{RecordEvent, apply};
 use super::unix_ms;
 use crate::engine::{Consistency, OperationId, Precondition, Put, Unavailable, WriteError};
 
 /// One event to apply to one record, however often it is tried.
 #[derive(Debug)]
-pub(super) struct Change {
+pub struct Change {
     op: OperationId,
     event: RecordEvent,
     /// The write was sent at least once without a reply.
@@ -23,14 +23,15 @@ pub(super) struct Change {
 }
 
 impl Change {
-    pub(super) fn new(event: RecordEvent) -> Self {
+    /// Prepares a change of one record.
+    pub fn new(event: RecordEvent) -> Self {
         Self { op: OperationId::random(), event, sent: false }
     }
 }
 
 impl JobRecords {
     /// Applies an event to a record, with one try.
-    pub(super) async fn change(
+    pub async fn change(
         &self,
         stored: StoredJob,
         event: RecordEvent,
@@ -40,7 +41,7 @@ impl JobRecords {
 
     /// Repeats a change while its outcome is unknown and `goes_on` returns `true`. The argument of `goes_on` is whether
     /// the write was sent without a reply.
-    pub(super) async fn change_until_known(
+    pub async fn change_until_known(
         &self,
         mut change: Change,
         stored: StoredJob,
@@ -83,7 +84,7 @@ impl JobRecords {
                 .map_err(|Unavailable| TransitionFailure::Unavailable)?
                 .ok_or(TransitionFailure::Gone)?;
             let own = entry.op == change.op;
-            stored = self::stored(entry).ok_or(TransitionFailure::Gone)?;
+            stored = StoredJob::parse(entry).ok_or(TransitionFailure::Gone)?;
             if own {
                 return Ok(self::found(change, stored));
             }

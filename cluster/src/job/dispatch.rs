@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::open_jobs::PendingRow;
+use super::open_row::OpenJobRow;
 use super::record::{Affinity, JobState, Record};
 use super::records::JobRecords;
 use super::stored::StoredJob;
@@ -21,7 +21,7 @@ use crate::worker::partition;
 const MAX_ROW: usize = 2 * 1024;
 
 /// Offers jobs to their workers.
-pub(super) struct JobDispatcher {
+pub struct JobDispatcher {
     pub(super) engine: Engine,
     pub(super) records: Arc<JobRecords>,
 }
@@ -67,13 +67,13 @@ impl JobDispatcher {
 
     /// Writes the open row of an assigned job, which brings the job to the worker that owns the user. An existing row
     /// keeps its position: only the first write decides the order.
-    pub(super) async fn put_open_row(&self, stored: &StoredJob) -> bool {
+    pub async fn put_open_row(&self, stored: &StoredJob) -> bool {
         let record = &stored.record;
         let Some(user) = record.owner() else { return true };
         let key = open_key(record, &user);
-        let bare = PendingRow { user, due: record.due, job: None };
+        let bare = OpenJobRow { user, due: record.due, job: None };
         let small = record.state == JobState::Queued && record.data.get().len() <= MAX_ROW;
-        let whole = small.then(|| wire::encode(&PendingRow { job: Some(stored.clone()), ..bare.clone() }));
+        let whole = small.then(|| wire::encode(&OpenJobRow { job: Some(stored.clone()), ..bare.clone() }));
         let meta = whole.filter(|meta| meta.len() <= MAX_ROW).unwrap_or_else(|| wire::encode(&bare));
         let put = Put { meta, ..Put::new(key, "", Precondition::Absent) };
         matches!(self.records.store.put(put).await, Ok(_) | Err(WriteError::Conflict { .. }))

@@ -18,48 +18,40 @@
 //! row, then the record at the revision that was read before, once. A worker that finds a turn row with another attempt
 //! settles that attempt by a write before it names its own (`turn_protocol`), so that at most one job of a user runs.
 
-mod assigned;
-mod attempt;
 mod call;
-mod call_subscription;
 mod change;
 mod dispatch;
 mod expire;
-mod foreign_users;
-mod inbox;
 mod notify;
-mod open_jobs;
+mod open_row;
 mod owner_cache;
 mod parts;
-mod queue;
 mod quota;
 mod reconciler;
 mod record;
 mod records;
-mod slots;
 mod stored;
-mod stream;
 mod submit;
-#[cfg(test)]
-mod tests;
 mod transition;
 mod turn;
 mod turn_cleanup;
-mod turn_protocol;
-mod user_turns;
 mod wake;
 
-pub use attempt::{Attempt, Outcome, Reporter};
 pub use call::CallError;
+pub use change::Change;
+pub use dispatch::JobDispatcher;
 pub use notify::{JobNotifier, JobWatch};
+pub use open_row::OpenJobRow;
+pub use owner_cache::OwnerCache;
 pub use parts::Jobs;
 pub use quota::{Quota, Quotas};
 pub use reconciler::JobReconciler;
 pub use record::{Affinity, JobState, MAX_CONTENT, Record, Waiter};
 pub use records::JobRecords;
-pub use stored::{Transition, TransitionFailure};
-pub use stream::{IncomingCall, SlotOptions, Work, WorkStream};
+pub use stored::{StoredJob, Transition, TransitionFailure};
 pub use submit::{Idempotency, Submission, SubmitError, Submitted};
 pub use transition::{Claim, Effect, MAX_LOSSES, RecordEvent, TransitionError, apply};
+pub use turn::{NamedAttempt, TurnRow};
+pub use turn_cleanup::delete_turn_if_over;
 
 use crate::clock::unix_ms;

@@ -88,11 +88,12 @@ impl JobNotifier {
     }
 
     /// Notifies watchers, without waiting.
-    pub(super) fn publish(&self, record: &Record) {
+    pub fn publish(&self, record: &Record) {
         self.publish_event(record.id, JobEvent { state: record.state.text().to_owned(), progress: None });
     }
 
-    pub(super) fn publish_event(&self, job: Key, event: JobEvent) {
+    /// Publishes an event to the watchers of a job, without waiting.
+    pub fn publish_event(&self, job: Key, event: JobEvent) {
         let message = Message::new(self.subjects.job(job), wire::encode(&event));
         let engine = self.engine.clone();
         let mut telling = Box::pin(async move {
@@ -108,7 +109,7 @@ impl JobNotifier {
 
     /// Notifies every page that waits for a job of its end. If the node of a page did not reply, a work item brings the
     /// job to a worker again.
-    pub(super) async fn notify_pages(&self, stored: &StoredJob) {
+    pub async fn notify_pages(&self, stored: &StoredJob) {
         let record = &stored.record;
         let told = record.askers.iter().map(|asker| self.tell_end(record, asker));
         if futures_util::future::join_all(told).await.contains(&false) {
@@ -147,7 +148,7 @@ impl JobNotifier {
     }
 
     /// Notifies the waiting pages of progress, once without retries, because the next progress follows soon.
-    pub(super) async fn tell_progress(&self, record: &Record, progress: &Progress) {
+    pub async fn tell_progress(&self, record: &Record, progress: &Progress) {
         let notes = record.askers.iter().map(|asker| {
             let note: JobNotification =
                 record.note(asker.page.key, &asker.frame, JobUpdate::Progress(progress.clone()));

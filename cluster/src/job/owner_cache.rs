@@ -14,7 +14,7 @@ const MAX_CACHED_OWNERS: usize = 16 * 1024;
 
 /// Workers by the key of the turn row. Cheap to clone; all clones share one cache.
 #[derive(Clone, Default)]
-pub(super) struct OwnerCache(Arc<Mutex<HashMap<String, Key>>>);
+pub struct OwnerCache(Arc<Mutex<HashMap<String, Key>>>);
 
 impl OwnerCache {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Key>> {
@@ -22,12 +22,12 @@ impl OwnerCache {
     }
 
     /// Returns the worker that replied last.
-    pub(super) fn get(&self, turn: &str) -> Option<Key> {
+    pub fn get(&self, turn: &str) -> Option<Key> {
         self.lock().get(turn).copied()
     }
 
     /// Stores the worker that has replied.
-    pub(super) fn remember(&self, turn: String, worker: Key) {
+    pub fn remember(&self, turn: String, worker: Key) {
         let mut guesses = self.lock();
         if guesses.len() >= MAX_CACHED_OWNERS && !guesses.contains_key(&turn) {
             guesses.clear();

@@ -33,15 +33,19 @@ pub struct Jobs {
     /// The limits of open jobs.
     pub quotas: Arc<Quotas>,
     /// Offers jobs to workers.
-    pub(super) dispatcher: Arc<JobDispatcher>,
+    pub dispatcher: Arc<JobDispatcher>,
     /// Notifies pages and watchers.
     pub notifier: Arc<JobNotifier>,
     /// The living workers, as this process sees them.
     pub workers: Workers,
-    pub(super) owners: OwnerCache,
-    pub(super) engine: Engine,
-    pub(super) subjects: Subjects,
-    pub(super) timing: Timing,
+    /// The workers of users, as they replied last.
+    pub owners: OwnerCache,
+    /// The engine of the cluster.
+    pub engine: Engine,
+    /// The subjects of the cluster.
+    pub subjects: Subjects,
+    /// The time-outs of the cluster.
+    pub timing: Timing,
 }
 
 impl Jobs {
@@ -96,7 +100,7 @@ impl Jobs {
 
     /// Runs the effect of a change. None of the steps has to succeed: the reconciler finds a job that was not enqueued,
     /// and the work item or the open row stays until the page has been notified.
-    pub(super) async fn run_effect(&self, changed: Transition) {
+    pub async fn run_effect(&self, changed: Transition) {
         let Transition { stored, after } = changed;
         let record = &stored.record;
         match after {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout};
 
 use super::record::Record;
-use super::stored::{StoredJob, stored};
+use super::stored::StoredJob;
 use crate::engine::{
     Bucket, ConnectionState, Consistency, Engine, Kv, Precondition, Put, Resolution, Unavailable, WriteError,
 };
@@ -19,8 +19,10 @@ use crate::timing::Timing;
 /// The records of the jobs of a cluster.
 pub struct JobRecords {
     engine: Engine,
-    pub(super) store: Kv,
-    pub(super) timing: Timing,
+    /// The bucket of the records, and of the rows beside them.
+    pub store: Kv,
+    /// The time-outs of the cluster.
+    pub timing: Timing,
 }
 
 impl JobRecords {
@@ -31,17 +33,17 @@ impl JobRecords {
     /// Returns the record of a job.
     pub async fn get(&self, job: Key) -> Result<Option<StoredJob>, Unavailable> {
         let entry = self.store.get(&job_key::job(job), Consistency::Latest).await?;
-        Ok(entry.and_then(stored))
+        Ok(entry.and_then(StoredJob::parse))
     }
 
     /// Returns at most `limit` records that were written after a revision, oldest write first.
     pub async fn scan(&self, after_rev: u64, limit: usize) -> Result<Vec<StoredJob>, Unavailable> {
         let entries = self.store.scan(job_key::JOBS, after_rev, limit).await?;
-        Ok(entries.into_iter().filter_map(stored).collect())
+        Ok(entries.into_iter().filter_map(StoredJob::parse).collect())
     }
 
     /// Builds the write of a record.
-    pub(super) fn put(&self, record: &Record, expect: Precondition) -> Put {
+    pub fn put(&self, record: &Record, expect: Precondition) -> Put {
         let ttl = record.state.is_terminal().then_some(self.timing.job_retention);
         Put { ttl, ..Put::new(job_key::job(record.id), record.encode(), expect) }
     }
@@ -51,7 +53,7 @@ impl JobRecords {
     /// # Errors
     ///
     /// [`Unavailable`]: the row was not written, or the outcome was not known in time.
-    pub(super) async fn put_until_known(&self, put: Put) -> Result<Option<u64>, Unavailable> {
+    pub async fn put_until_known(&self, put: Put) -> Result<Option<u64>, Unavailable> {
         let until = Instant::now() + self.timing.deliver;
         let mut sent = false;
         loop {

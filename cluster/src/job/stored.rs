@@ -24,8 +24,17 @@ pub struct StoredJob {
 }
 
 impl StoredJob {
+    /// Parses an entry. Returns `None` if it is not a record of a known release.
+    pub fn parse(entry: Entry) -> Option<Self> {
+        let record = Record::decode(&entry.value);
+        if record.is_none() {
+            tracing::warn!(key = entry.key, "job record of an unknown shape ignored");
+        }
+        Some(Self { record: record?, rev: entry.rev })
+    }
+
     /// Encodes the record for its work item, so that a worker can claim it without a read; empty if it is too large.
-    pub(super) fn hint(&self) -> Bytes {
+    pub fn hint(&self) -> Bytes {
         let hint = wire::encode(self);
         if hint.len() <= MAX_HINT { hint } else { Bytes::new() }
     }
@@ -33,7 +42,7 @@ impl StoredJob {
     /// Parses the record in a work item, if there is one. The record may have changed since then: the claim is a
     /// compare-and-set on the revision at which it was enqueued, and reads the record when that revision is no longer
     /// current.
-    pub(super) fn hinted(hint: &QueueMessage) -> Option<Self> {
+    pub fn hinted(hint: &QueueMessage) -> Option<Self> {
         serde_json::from_slice(&hint.payload).ok()
     }
 }
@@ -56,13 +65,4 @@ pub enum TransitionFailure {
     Gone,
     /// The engine does not reply; the change may have happened.
     Unavailable,
-}
-
-/// Parses an entry. Returns `None` if it is not a record of a known release.
-pub(super) fn stored(entry: Entry) -> Option<StoredJob> {
-    let record = Record::decode(&entry.value);
-    if record.is_none() {
-        tracing::warn!(key = entry.key, "job record of an unknown shape ignored");
-    }
-    Some(StoredJob { record: record?, rev: entry.rev })
 }

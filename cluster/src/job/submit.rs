@@ -11,7 +11,7 @@ use super::change::Change;
 use super::parts::Jobs;
 use super::quota::{Quota, QuotaError};
 use super::record::{Affinity, JobState, MAX_CONTENT, Record, Waiter};
-use super::stored::{StoredJob, TransitionFailure, stored};
+use super::stored::{StoredJob, TransitionFailure};
 use super::transition::RecordEvent;
 use super::unix_ms;
 use crate::engine::{Consistency, Precondition, Put, Unavailable};
@@ -193,7 +193,7 @@ impl Jobs {
     /// Handles a repeated submission: returns the existing job and adds one more page that waits for it.
     async fn add_waiter(&self, wanted: Record) -> Result<Submitted, SubmitError> {
         let entry = self.records.store.get(&job_key::job(wanted.id), Consistency::Latest).await?;
-        let standing = entry.and_then(stored).ok_or(SubmitError::Unavailable)?;
+        let standing = entry.and_then(StoredJob::parse).ok_or(SubmitError::Unavailable)?;
         let asker = wanted.askers.into_iter().next();
         let Some(asker) = asker else { return Ok(Submitted { record: standing.record, fresh: false }) };
         let until = Instant::now() + self.timing.deliver;

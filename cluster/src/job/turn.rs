@@ -1,6 +1,6 @@
 //! The turn row of a user: which worker owns the user's assigned jobs, and which one of them may run.
 //!
-//! Owns: the shape of the row, and what a worker knows of it. Never: the order of reads and writes (`turn_protocol`).
+//! Owns: the shape of the row. Never: the order of reads and writes, which is the worker's.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -12,49 +12,37 @@ use crate::worker::WorkerId;
 
 /// The attempt that a turn row names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct NamedAttempt {
+pub struct NamedAttempt {
     /// Id of the job.
-    pub(super) id: Key,
+    pub id: Key,
     /// Number of the attempt, from 1.
-    pub(super) attempt: u32,
+    pub attempt: u32,
 }
 
 /// The value of the row `turn.<pool>.<lane>.<user>`. A row that names an attempt has no TTL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct TurnRow {
+pub struct TurnRow {
     /// Owner of the user's jobs.
-    pub(super) worker: WorkerId,
+    pub worker: WorkerId,
     /// Term of the owner: the revision at which it took the user over, unchanged by its later writes. Absent in that
     /// first write, because its revision is the term. Terms of a user only grow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) term: Option<u64>,
+    pub term: Option<u64>,
     /// The attempt that may run; it may have ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) job: Option<NamedAttempt>,
+    pub job: Option<NamedAttempt>,
 }
 
 impl TurnRow {
     /// Parses a row. Returns `None` when it is not a row of a known release.
-    pub(super) fn of(entry: &Entry) -> Option<Self> {
+    pub fn of(entry: &Entry) -> Option<Self> {
         serde_json::from_slice(&entry.value).ok()
     }
 
-    pub(super) fn encode(&self) -> Bytes {
+    /// Returns the value of its entry, encoded as JSON.
+    pub fn encode(&self) -> Bytes {
         wire::encode(self)
     }
-}
-
-/// A turn row of this worker, as it wrote or read the row last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Turn {
-    /// Revision of the row.
-    pub(super) rev: u64,
-    /// Term of this worker.
-    pub(super) term: u64,
-    /// The attempt that the row names.
-    pub(super) named: Option<NamedAttempt>,
-    /// Whether no write can claim the named attempt any more.
-    pub(super) settled: bool,
 }
 
 #[cfg(test)]

@@ -39,14 +39,14 @@ impl TurnCleanup {
         self.read = Some(read);
         let rows = jobs.records.store.scan(job_key::TURNS, read, BATCH).await?;
         self.read = rows.last().filter(|_| rows.len() == BATCH).map(|last| last.rev);
-        let checks = rows.into_iter().map(|row| delete_if_over(jobs, row));
+        let checks = rows.into_iter().map(|row| delete_turn_if_over(jobs, row));
         stream::iter(checks).buffer_unordered(AT_ONCE).try_collect().await
     }
 }
 
 /// Deletes the row of a worker that is not alive if its attempt is over. A living worker that this process does not
 /// know yet loses nothing but its row: it takes the user again.
-pub(super) async fn delete_if_over(jobs: &Jobs, entry: Entry) -> Result<(), Unavailable> {
+pub async fn delete_turn_if_over(jobs: &Jobs, entry: Entry) -> Result<(), Unavailable> {
     let Some(TurnRow { worker, job: Some(named), .. }) = TurnRow::of(&entry) else { return Ok(()) };
     if jobs.workers.roster().is_current(worker) {
         return Ok(());

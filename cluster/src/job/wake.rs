@@ -23,7 +23,7 @@ impl Jobs {
 
     /// Notifies the owner of a user that a job of the user is due. A job starts without this message: it is for a
     /// worker that has forgotten that it owns the user.
-    pub(super) async fn wake_at(&self, worker: Key, user: &str) {
+    pub async fn wake_at(&self, worker: Key, user: &str) {
         let subject = self.subjects.worker(worker, worker_leaf::WAKE);
         let message = Message::new(subject, wire::encode(&Wake { user: user.to_owned() }));
         if let Err(error) = self.engine.publish(message).await {

@@ -218,7 +218,7 @@ impl<T: PeerResponse> PeerResponse for Option<T> {
 }
 
 /// Encodes a response; `None` is the reply to a request that this release does not support.
-pub(crate) fn encode_response<R: PeerResponse>(response: Option<R>) -> Bytes {
+pub fn encode_response<R: PeerResponse>(response: Option<R>) -> Bytes {
     encode(&response.map_or(Reply::Unsupported, R::into_reply))
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::{Source, report, rust};
 
 /// The crates, by the folder of their sources.
-const CRATES: [&str; 2] = ["src/", "cluster/src/"];
+const CRATES: [&str; 3] = ["src/", "cluster/src/", "worker/src/"];
 
 /// Pronouns that make a reader search for the subject. At most one per 1,000 words of comments.
 const INDEFINITE: [&str; 7] = ["whoever", "nobody", "somebody", "anybody", "everybody", "whose", "whatever"];

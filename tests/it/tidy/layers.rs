@@ -48,6 +48,37 @@ const CLUSTER: [(&str, &[&str]); 18] = [
 ];
 
 #[test]
+fn the_modules_of_a_worker_form_no_circle() {
+    let mut imports: Vec<(String, Vec<String>)> = Vec::new();
+    for source in rust().into_iter().filter(|source| !source.is_test()) {
+        let Some(inside) = source.path.strip_prefix("worker/src/") else { continue };
+        let module = inside.split('/').next().unwrap_or_default().trim_end_matches(".rs").to_owned();
+        let mut used = used_modules(&source, "crate::");
+        if !inside.contains('/') {
+            used.extend(used_modules(&source, "super::"));
+        }
+        used.retain(|used| *used != module);
+        imports.push((module, used));
+    }
+    assert!(imports.len() > 10, "the modules are not found");
+    // a module that uses no other one is taken away, again and again; what stays is in a circle or leads to one
+    loop {
+        let left: Vec<String> = imports.iter().map(|(module, _)| module.clone()).collect();
+        let before = imports.len();
+        imports.retain(|(_, used)| used.iter().any(|used| left.contains(used)));
+        if imports.len() == before {
+            break;
+        }
+    }
+    let circle: Vec<String> =
+        imports.into_iter().map(|(module, used)| format!("{module} uses {used:?}")).collect();
+    report(
+        &circle,
+        "Modules of worker/src import each other: move what they share into a module below both.",
+    );
+}
+
+#[test]
 fn imports_run_one_way() {
     let mut violations = Vec::new();
     for source in rust() {

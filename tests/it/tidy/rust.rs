@@ -83,7 +83,7 @@ fn no_type_sprawls() {
     let mut lines = BTreeMap::<(&str, String), usize>::new();
     let sources = rust();
     for source in &sources {
-        let crates = ["cluster/src/", "src/"];
+        let crates = ["cluster/src/", "worker/src/", "src/"];
         let Some(home) = crates.into_iter().find(|home| source.path.starts_with(home)) else { continue };
         for (name, length) in impl_blocks(source.production()) {
             *lines.entry((home, name)).or_default() += length;
@@ -192,7 +192,9 @@ fn some_things_have_one_place() {
 
 #[test]
 fn jobs_use_no_atomic_batch() {
-    let jobs = rust().into_iter().filter(|source| source.path.starts_with("cluster/src/job/"));
+    let jobs = rust().into_iter().filter(|source| {
+        ["cluster/src/job/", "worker/src/"].iter().any(|home| source.path.starts_with(home))
+    });
     let batches = jobs.filter(|source| source.code().any(|(_, line)| line.contains("BatchOp")));
     let violations: Vec<_> = batches.map(|source| source.path).collect();
     report(
@@ -218,7 +220,7 @@ const OWN_DURATIONS: &[(&str, &str)] = &[
     ("src/edge/listener.rs", "a pause of the accept loop"),
     ("src/edge/anonymous_limit.rs", "the minute of limits.anonymous_pages_per_ip_per_minute"),
     ("src/edge/heartbeat.rs", "the bounds of a tick, which is derived from websocket.ping_ms"),
-    ("src/calls/demo.rs", "the interval of a handler's progress reports"),
+    ("worker/src/demo.rs", "the interval of a handler's progress reports"),
     ("src/calls/mod.rs", "the longest timeout that a caller may request"),
 ];
 

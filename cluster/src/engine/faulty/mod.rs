@@ -11,7 +11,7 @@ mod blind;
 mod faults;
 mod outage;
 mod process;
-pub(super) mod rng;
+mod rng;
 mod watch;
 
 use std::time::Duration;
@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, watch as channel};
 
 pub use self::faults::Faults;
 use self::process::{FaultyProcess, WriteFault};
+pub use self::rng::FaultRng;
 use super::memory::legal_commit;
 use super::{
     BatchOp, Bucket, ConnectionState, Consistency, Enqueue, Entry, Memory, Message, Precondition,

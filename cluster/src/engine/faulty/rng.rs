@@ -5,14 +5,16 @@
 
 /// A SplitMix64 generator.
 #[derive(Debug, Clone)]
-pub(crate) struct FaultRng(u64);
+pub struct FaultRng(u64);
 
 impl FaultRng {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// Creates the generator of a seed.
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    fn next(&mut self) -> u64 {
+    /// Returns the next 64 bits.
+    pub fn next_bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,18 +23,18 @@ impl FaultRng {
     }
 
     /// Returns a number below `end`, which is not 0.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next_bits() % end
     }
 
     /// Returns `true` in `per_mille` of 1000 cases.
-    pub(crate) fn hits(&mut self, per_mille: u16) -> bool {
+    pub fn hits(&mut self, per_mille: u16) -> bool {
         self.below(1000) < per_mille.into()
     }
 
     /// Returns an independent generator for a part that draws numbers at its own pace.
-    pub(crate) fn split(&mut self) -> Self {
-        Self(self.next())
+    pub fn split(&mut self) -> Self {
+        Self(self.next_bits())
     }
 }
 
@@ -52,6 +54,9 @@ mod tests {
         assert!((800..1200).contains(&hits), "{hits} of 10,000 at 100 per mille");
         // the published first numbers of the generator, so that no refactoring changes the numbers of a seed
         let mut rng = FaultRng::new(1_234_567);
-        assert_eq!([rng.next(), rng.next()], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
+        assert_eq!(
+            [rng.next_bits(), rng.next_bits()],
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]
+        );
     }
 }

@@ -1,11 +1,12 @@
 //! Claims that exist without an attempt.
 
+use pagewire_cluster::engine::{Consistency, Precondition, Put};
+use pagewire_cluster::job::{NamedAttempt, TurnRow};
+use pagewire_cluster::subject::{SubjectToken, job_key};
+use pagewire_cluster::worker::WorkerId;
+
 use super::worker::{Log, Worker, jobs};
 use super::*;
-use crate::engine::{Consistency, Precondition, Put};
-use crate::job::turn::{NamedAttempt, TurnRow};
-use crate::subject::{SubjectToken, job_key};
-use crate::worker::WorkerId;
 
 async fn incarnation(jobs: &Jobs, worker: &Worker) -> WorkerId {
     let life = async {

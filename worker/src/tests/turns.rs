@@ -8,15 +8,17 @@
 
 use std::collections::HashMap;
 
+use pagewire_cluster::engine::{Bucket, Consistency, FaultRng, Faults, Faulty, Precondition, Put};
+use pagewire_cluster::job::StoredJob;
+use pagewire_cluster::job::{Claim, TurnRow, delete_turn_if_over};
+use pagewire_cluster::subject::{SubjectToken, Subjects, job_key};
+use pagewire_cluster::wire::HandlerError;
+use pagewire_cluster::worker::{WorkerId, Workers};
+
 use super::breaks::number;
 use super::*;
-use crate::engine::{Bucket, Consistency, FaultRng, Faults, Faulty, Precondition, Put};
-use crate::job::stored::StoredJob;
-use crate::job::turn::{Turn, TurnRow};
-use crate::job::turn_protocol::{ClaimWrite, StepResult, TurnOutcome, TurnProtocol, TurnStep};
-use crate::subject::{SubjectToken, Subjects, job_key};
-use crate::wire::HandlerError;
-use crate::worker::{WorkerId, Workers};
+use crate::turn::Turn;
+use crate::turn_protocol::{ClaimWrite, StepResult, TurnOutcome, TurnProtocol, TurnStep};
 
 const WORKERS: usize = 3;
 const JOBS: u128 = 4;
@@ -175,7 +177,7 @@ impl World {
             _ => {
                 let row = self.calm.records.store.get(&turn_key(), Consistency::Latest).await.unwrap();
                 let Some(row) = row else { return };
-                return turn_cleanup::delete_if_over(&self.calm, row).await.unwrap();
+                return delete_turn_if_over(&self.calm, row).await.unwrap();
             }
         };
         let stored = self.calm.records.get(id).await.unwrap().unwrap();

@@ -8,18 +8,17 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use pagewire_cluster::job::Reporter;
+use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::wire::HandlerError;
 use serde_json::value::RawValue;
 
-use super::{ExecutorError, no_executor};
-use crate::protocol::ErrorCode;
+use super::attempt::Reporter;
 
 /// The label of a method without a handler. A name that a client made up must not become a metric label.
 const OTHER: &str = "other";
 
 /// The JSON result of a handler.
-pub type HandlerResult = Result<Box<RawValue>, ExecutorError>;
+pub type HandlerResult = Result<Box<RawValue>, HandlerError>;
 
 /// The input of a handler.
 pub struct HandlerInput {
@@ -73,7 +72,7 @@ impl Handlers {
     }
 
     /// Returns the name of a handler as a metric label, and `other` for a method without a handler.
-    pub(super) fn label<'a>(&self, method: &'a str) -> &'a str {
+    pub fn label<'a>(&self, method: &'a str) -> &'a str {
         if self.has(method) { method } else { OTHER }
     }
 
@@ -82,10 +81,10 @@ impl Handlers {
     /// # Errors
     ///
     /// `no_executor` without such a handler, otherwise the handler's own error.
-    pub(super) async fn run(&self, method: &str, input: HandlerInput) -> HandlerResult {
+    pub async fn run(&self, method: &str, input: HandlerInput) -> HandlerResult {
         match self.0.get(method) {
             Some(run) => run(input).await,
-            None => Err(no_executor("no executor has this method").into()),
+            None => Err(HandlerError::new(ErrorCode::NoExecutor, "no executor has this method")),
         }
     }
 }
@@ -97,12 +96,8 @@ impl fmt::Debug for Handlers {
 }
 
 /// Returns the error of a handler. A job is retried after it, because the same work may succeed later.
-pub(super) fn failed(message: impl Into<String>) -> ExecutorError {
-    ExecutorError::Failed(HandlerError {
-        code: ErrorCode::Failed.text().to_owned(),
-        message: message.into(),
-        retryable: true,
-    })
+pub(crate) fn failed(message: impl Into<String>) -> HandlerError {
+    HandlerError { code: ErrorCode::Failed.text().to_owned(), message: message.into(), retryable: true }
 }
 
 #[cfg(test)]
@@ -121,10 +116,7 @@ mod tests {
         let handlers =
             HandlersBuilder::default().handler("twice", |input| async move { Ok(input.params) }).build();
         assert_eq!(handlers.run("twice", input("[1]")).await.unwrap().get(), "[1]");
-        assert_eq!(
-            handlers.run("once", input("1")).await.unwrap_err().into_failure().code,
-            ErrorCode::NoExecutor.text()
-        );
+        assert_eq!(handlers.run("once", input("1")).await.unwrap_err().code, ErrorCode::NoExecutor.text());
         assert_eq!((handlers.label("twice"), handlers.label("once")), ("twice", OTHER));
         assert_eq!(handlers.names().collect::<Vec<_>>(), ["twice"]);
     }

@@ -16,19 +16,21 @@
 use std::mem;
 use std::time::Duration;
 
-use super::record::{JobState, Record};
-use super::stored::{StoredJob, stored};
-use super::turn::{NamedAttempt, Turn, TurnRow};
-use crate::engine::{Entry, OperationId, Precondition, Put, Unavailable, WriteError};
-use crate::subject::job_key;
-use crate::worker::WorkerId;
+use pagewire_cluster::engine::{Entry, OperationId, Precondition, Put, Unavailable, WriteError};
+use pagewire_cluster::job::StoredJob;
+use pagewire_cluster::job::{JobState, Record};
+use pagewire_cluster::job::{NamedAttempt, TurnRow};
+use pagewire_cluster::subject::job_key;
+use pagewire_cluster::worker::WorkerId;
+
+use super::turn::Turn;
 
 /// Maximum number of operations of one run; more are needed only while outcomes stay unknown.
 const MAX_STEPS: u32 = 32;
 
 /// The next operation of the protocol.
 #[derive(Debug)]
-pub(super) enum TurnStep {
+pub(crate) enum TurnStep {
     /// Read the latest entry of this key.
     Read(String),
     /// Write.
@@ -41,7 +43,7 @@ pub(super) enum TurnStep {
 
 /// The result of an operation.
 #[derive(Debug)]
-pub(super) enum StepResult {
+pub(crate) enum StepResult {
     /// There was no operation yet.
     Start,
     /// The result of a read.
@@ -54,7 +56,7 @@ pub(super) enum StepResult {
 
 /// How the protocol has ended.
 #[derive(Debug)]
-pub(super) enum TurnOutcome {
+pub(crate) enum TurnOutcome {
     /// This worker owns the user.
     Owned,
     /// This worker owns the user and has claimed the job. The record after the claim.
@@ -71,9 +73,9 @@ pub(super) enum TurnOutcome {
 
 /// A claim of a job: the write, and the record after it.
 #[derive(Debug)]
-pub(super) struct ClaimWrite {
-    pub(super) put: Put,
-    pub(super) record: Record,
+pub(crate) struct ClaimWrite {
+    pub(crate) put: Put,
+    pub(crate) record: Record,
 }
 
 /// The turn row that the next write of the row replaces.
@@ -135,7 +137,7 @@ enum Phase {
 
 /// One run of the protocol for one user.
 #[derive(Debug)]
-pub(super) struct TurnProtocol {
+pub(crate) struct TurnProtocol {
     key: String,
     me: WorkerId,
     idle_ttl: Duration,
@@ -150,7 +152,7 @@ pub(super) struct TurnProtocol {
 impl TurnProtocol {
     /// Prepares to own a user and, with a claim, to claim a job of the user. `turn` is what this worker knows of the
     /// row, or `None` to read it. A row that names no attempt lives for `idle_ttl`.
-    pub(super) fn new(
+    pub(crate) fn new(
         key: String,
         me: WorkerId,
         idle_ttl: Duration,
@@ -162,12 +164,12 @@ impl TurnProtocol {
     }
 
     /// Returns what this worker knows of the row now; `None` if it has to be read.
-    pub(super) fn turn(&self) -> Option<Turn> {
+    pub(crate) fn turn(&self) -> Option<Turn> {
         self.turn
     }
 
     /// Returns the next operation, given the result of the last one.
-    pub(super) fn next(&mut self, result: StepResult) -> TurnStep {
+    pub(crate) fn next(&mut self, result: StepResult) -> TurnStep {
         self.steps += 1;
         if self.steps > MAX_STEPS {
             return self.done(TurnOutcome::Unavailable);
@@ -282,7 +284,7 @@ impl TurnProtocol {
     /// Decides whether the named attempt can still be claimed. A claim on its way expects a revision that is not newer
     /// than the first one that was read after the row, so a record that has changed since then is settled.
     fn settle(&mut self, base: ReplacedRow, since: Option<u64>, entry: Option<Entry>) -> TurnStep {
-        let Some((op, found)) = entry.and_then(|entry| Some((entry.op, stored(entry)?))) else {
+        let Some((op, found)) = entry.and_then(|entry| Some((entry.op, StoredJob::parse(entry)?))) else {
             return self.write_turn(base);
         };
         let waits = matches!(found.record.state, JobState::Scheduled | JobState::Queued);
@@ -345,7 +347,7 @@ impl TurnProtocol {
         }
         let own = entry.op == claim.put.op;
         let attempt = claim.record.attempts;
-        let Some(found) = stored(entry) else { return self.done(TurnOutcome::Moved) };
+        let Some(found) = StoredJob::parse(entry) else { return self.done(TurnOutcome::Moved) };
         let Record { state, worker, attempts, .. } = &found.record;
         let visible = *state == JobState::Running && *worker == Some(self.me) && *attempts == attempt;
         self.done(if own || visible { TurnOutcome::Claimed(Box::new(found)) } else { TurnOutcome::Moved })

@@ -2,34 +2,34 @@
 //!
 //! Owns: membership in the group of workers that share the calls. Never: slots, or what a call does.
 
+use pagewire_cluster::engine::{BusEvent, Message, Subscription, Unavailable};
+use pagewire_cluster::job::Jobs;
+use pagewire_cluster::worker::WorkerGroup;
 use tokio::sync::watch;
 
-use super::inbox::UNREAD;
-use super::parts::Jobs;
-use crate::engine::{BusEvent, Message, Subscription, Unavailable};
-use crate::worker::WorkerGroup;
+use super::control::UNREAD;
 
 /// The calls of a lane that this worker receives, until it drains: from then on it is no longer a member of the group
 /// that shares them.
-pub(super) struct CallSubscription {
+pub(crate) struct CallSubscription {
     /// `None` when no more calls come.
     subscription: Option<Subscription>,
     draining: watch::Receiver<bool>,
 }
 
 impl CallSubscription {
-    pub(super) async fn open(
+    pub(crate) async fn open(
         jobs: &Jobs,
-        team: &WorkerGroup,
+        group: &WorkerGroup,
         draining: watch::Receiver<bool>,
     ) -> Result<Self, Unavailable> {
-        let subject = jobs.subjects.calls(&team.pool, &team.lane);
+        let subject = jobs.subjects.calls(&group.pool, &group.lane);
         let subscription = Some(jobs.engine.subscribe(&subject, Some("workers"), UNREAD).await?);
         Ok(Self { subscription, draining })
     }
 
     /// Returns the next call. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Message {
+    pub(crate) async fn next(&mut self) -> Message {
         loop {
             if *self.draining.borrow_and_update() {
                 self.subscription = None;

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use pagewire_cluster::job::CallError;
+use pagewire_cluster::wire::WorkerCall;
+
 use super::worker::{Log, Worker, jobs};
 use super::*;
-use crate::job::CallError;
-use crate::wire::WorkerCall;
 
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -93,7 +94,11 @@ async fn a_guess_at_a_users_worker_that_is_wrong_is_put_right_by_the_worker_that
     serving(&jobs, 2).await;
     let own = call(&jobs, Some("ann")).await.unwrap();
     let other = if own == first.id { second.id } else { first.id };
-    let turn = crate::subject::job_key::turn("p", "l", &crate::subject::SubjectToken::new("ann"));
+    let turn = pagewire_cluster::subject::job_key::turn(
+        "p",
+        "l",
+        &pagewire_cluster::subject::SubjectToken::new("ann"),
+    );
     jobs.owners.remember(turn.clone(), other);
     assert_eq!(call(&jobs, Some("ann")).await, Ok(own), "the turn row decides");
     assert_eq!(jobs.owners.get(&turn), Some(own));

@@ -9,15 +9,19 @@ mod worker;
 
 use std::time::Duration;
 
+use pagewire_cluster::clock::unix_ms;
+use pagewire_cluster::engine::{Engine, Memory};
+use pagewire_cluster::id::Key;
+use pagewire_cluster::job::{
+    Affinity, Claim, Idempotency, JobReconciler, JobState, Jobs, Quota, Record, RecordEvent, Submission,
+    SubmitError, TransitionError, TransitionFailure, apply,
+};
+use pagewire_cluster::timing::Timing;
+use pagewire_cluster::worker::WorkerGroup;
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 
 use self::worker::{Log, Worker, jobs};
-use super::*;
-use crate::engine::{Engine, Memory};
-use crate::id::Key;
-use crate::timing::Timing;
-use crate::worker::WorkerGroup;
 
 const TIMING: Timing = Timing::TEST;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -144,7 +148,7 @@ async fn a_job_whose_executor_died_starts_again_although_it_has_no_retries_and_i
         assert_eq!((record.state, record.attempts, record.losses), (JobState::Succeeded, 2, 1));
         let always = submit(&jobs, Submission { affinity, ..assigned("lost", "ann") }).await;
         let record = end(&jobs, always).await;
-        assert_eq!((record.state, record.losses), (JobState::Dead, MAX_LOSSES + 1));
+        assert_eq!((record.state, record.losses), (JobState::Dead, pagewire_cluster::job::MAX_LOSSES + 1));
         assert_eq!(record.error.map(|error| error.code).as_deref(), Some("lost"));
     }
 }
@@ -273,7 +277,11 @@ async fn a_job_that_was_never_offered_is_found() {
     let job = Key::random();
     let offered = jobs.submit(submission("echo"), |_| {}).await.unwrap().record;
     let record = Record { id: job, state: JobState::Queued, ..offered };
-    jobs.records.store.put(jobs.records.put(&record, crate::engine::Precondition::Absent)).await.unwrap();
+    jobs.records
+        .store
+        .put(jobs.records.put(&record, pagewire_cluster::engine::Precondition::Absent))
+        .await
+        .unwrap();
     let _janitor = janitor(&jobs);
     assert_eq!(end(&jobs, job).await.state, JobState::Succeeded);
 }
@@ -290,7 +298,7 @@ async fn what_a_hint_carries_counts_only_while_the_record_stands() {
     let record = end(&jobs, job).await;
     assert_eq!((record.state, record.attempts), (JobState::Succeeded, 1));
     let settled = async {
-        while engine.depth(&crate::subject::route("p", "l")).await != Ok(0) {
+        while engine.depth(&pagewire_cluster::subject::route("p", "l")).await != Ok(0) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -331,7 +339,8 @@ async fn the_turn_rows_of_a_worker_that_was_killed_are_deleted() {
     for user in ["ann", "bob"] {
         end(&jobs, submit(&jobs, assigned("echo", user)).await).await;
     }
-    let rows = async || jobs.records.store.list(crate::subject::job_key::TURNS).await.unwrap().len();
+    let rows =
+        async || jobs.records.store.list(pagewire_cluster::subject::job_key::TURNS).await.unwrap().len();
     assert_eq!(rows().await, 2);
     let _janitor = janitor(&jobs);
     drop(worker);

@@ -2,17 +2,21 @@
 
 use std::sync::{Arc, Mutex};
 
+use pagewire_cluster::engine::Engine;
+use pagewire_cluster::id::Key;
+use pagewire_cluster::job::Jobs;
+use pagewire_cluster::subject::Subjects;
+use pagewire_cluster::wire::{CallAnswer, HandlerError};
+use pagewire_cluster::worker::{WorkerLeaseKeeper, WorkerRow, Workers};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::super::*;
 use super::{TIMING, team};
-use crate::engine::Engine;
-use crate::id::Key;
-use crate::subject::Subjects;
-use crate::wire::{CallAnswer, HandlerError};
-use crate::worker::{WorkerLeaseKeeper, WorkerRow, Workers};
+use crate::attempt::Outcome;
+use crate::slots::SlotOptions;
+use crate::stream::WorkStream;
+use crate::work::Work;
 
 /// The view of the cluster of one process.
 pub(super) async fn jobs(engine: &Engine) -> Jobs {

@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
+use pagewire_cluster::code::ErrorCode;
+use pagewire_cluster::engine::QueueMessage;
+use pagewire_cluster::job::Change;
+use pagewire_cluster::job::Jobs;
+use pagewire_cluster::job::{Claim, RecordEvent, TransitionError};
+use pagewire_cluster::job::{MAX_CONTENT, Record};
+use pagewire_cluster::job::{StoredJob, Transition, TransitionFailure};
+use pagewire_cluster::wire::{HandlerError, JobEvent, Progress};
 use serde_json::value::RawValue;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
-use super::change::Change;
-use super::inbox::RunningGuard;
-use super::parts::Jobs;
-use super::record::{MAX_CONTENT, Record};
+use super::running::RunningGuard;
 use super::slots::Slot;
-use super::stored::{StoredJob, Transition, TransitionFailure};
-use super::transition::{Claim, RecordEvent, TransitionError};
-use crate::code::ErrorCode;
-use crate::engine::QueueMessage;
-use crate::wire::{HandlerError, JobEvent, Progress};
 
 /// The result of an attempt.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub enum Outcome {
 
 /// How the record stands after an attempt.
 #[derive(Debug)]
-pub(super) enum AttemptEnd {
+pub(crate) enum AttemptEnd {
     /// The job has ended.
     Over,
     /// The job runs again, not before `due` in milliseconds since the Unix epoch.
@@ -89,7 +89,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    pub(super) fn begin(
+    pub(crate) fn begin(
         jobs: &Jobs,
         stored: StoredJob,
         claim: Claim,

@@ -9,18 +9,19 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use pagewire_cluster::clock;
+use pagewire_cluster::clock::unix_ms;
+use pagewire_cluster::engine::{Consistency, Precondition, Put};
+use pagewire_cluster::id::Key;
+use pagewire_cluster::job::Jobs;
+use pagewire_cluster::job::StoredJob;
+use pagewire_cluster::job::{NamedAttempt, TurnRow};
+use pagewire_cluster::job::{RecordEvent, TransitionError, apply};
+use pagewire_cluster::subject::{SubjectToken, job_key};
+use pagewire_cluster::worker::{WorkerGroup, WorkerId, WorkerLease};
 
-use super::parts::Jobs;
-use super::stored::StoredJob;
-use super::transition::{RecordEvent, TransitionError, apply};
-use super::turn::{NamedAttempt, Turn, TurnRow};
+use super::turn::Turn;
 use super::turn_protocol::{ClaimWrite, StepResult, TurnOutcome, TurnProtocol, TurnStep};
-use super::unix_ms;
-use crate::clock;
-use crate::engine::{Consistency, Precondition, Put};
-use crate::id::Key;
-use crate::subject::{SubjectToken, job_key};
-use crate::worker::{WorkerGroup, WorkerId, WorkerLease};
 
 /// How often a worker that lost the race for a user tries again.
 const TRIES: usize = 3;
@@ -40,9 +41,9 @@ struct HeldTurn {
 type Acquiring = Shared<BoxFuture<'static, Result<(), Option<Key>>>>;
 
 /// The users of one worker.
-pub(super) struct UserTurns {
+pub(crate) struct UserTurns {
     jobs: Jobs,
-    team: WorkerGroup,
+    group: WorkerGroup,
     lease: WorkerLease,
     id: Key,
     held: Mutex<HashMap<String, HeldTurn>>,
@@ -51,9 +52,9 @@ pub(super) struct UserTurns {
 }
 
 impl UserTurns {
-    pub(super) fn new(jobs: &Jobs, team: &WorkerGroup, lease: &WorkerLease, id: Key) -> Self {
+    pub(crate) fn new(jobs: &Jobs, group: &WorkerGroup, lease: &WorkerLease, id: Key) -> Self {
         let (held, acquiring) = (Mutex::default(), Mutex::default());
-        Self { jobs: jobs.clone(), team: team.clone(), lease: lease.clone(), id, held, acquiring }
+        Self { jobs: jobs.clone(), group: group.clone(), lease: lease.clone(), id, held, acquiring }
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<String, HeldTurn>> {
@@ -65,11 +66,11 @@ impl UserTurns {
     }
 
     fn key(&self, user: &str) -> String {
-        job_key::turn(&self.team.pool, &self.team.lane, &SubjectToken::new(user))
+        job_key::turn(&self.group.pool, &self.group.lane, &SubjectToken::new(user))
     }
 
     /// Returns whether this worker owns a user now, as far as this process knows.
-    pub(super) fn has(&self, user: &str) -> bool {
+    pub(crate) fn has(&self, user: &str) -> bool {
         self.lease.worker().is_some_and(|me| self.valid(user, me).is_some())
     }
 
@@ -84,7 +85,7 @@ impl UserTurns {
     /// # Errors
     ///
     /// The id of the other worker, or `None` when the owner cannot be determined now.
-    pub(super) async fn acquire(self: &Arc<Self>, user: &str) -> Result<(), Option<Key>> {
+    pub(crate) async fn acquire(self: &Arc<Self>, user: &str) -> Result<(), Option<Key>> {
         let me = self.lease.worker().ok_or(None)?;
         if self.valid(user, me).is_some() {
             return Ok(());
@@ -119,7 +120,7 @@ impl UserTurns {
     /// # Errors
     ///
     /// [`TransitionError`] when the record does not allow a claim; nothing was written.
-    pub(super) async fn claim(
+    pub(crate) async fn claim(
         &self,
         user: &str,
         me: WorkerId,
@@ -133,7 +134,7 @@ impl UserTurns {
     }
 
     /// Marks the attempt that the row of a user names as ended: no write can claim it any more.
-    pub(super) fn settled(&self, user: &str, job: Key) {
+    pub(crate) fn settled(&self, user: &str, job: Key) {
         if let Some(held) = self.held().get_mut(user)
             && held.turn.named.is_some_and(|named| named.id == job)
         {
@@ -184,14 +185,14 @@ impl UserTurns {
     /// confirmed dead at once, because its users wait.
     async fn lives(&self, worker: WorkerId) -> Option<bool> {
         let workers = &self.jobs.workers;
-        match workers.is_alive(&self.team, worker).await {
-            Ok(true) => Some(workers.evict_dead(&self.team, worker).await != Ok(true)),
+        match workers.is_alive(&self.group, worker).await {
+            Ok(true) => Some(workers.evict_dead(&self.group, worker).await != Ok(true)),
             alive => alive.ok(),
         }
     }
 
     /// Lets the rows of users without work expire. `busy` are the users with a running task.
-    pub(super) async fn expire_idle(&self, busy: &HashSet<String>) {
+    pub(crate) async fn expire_idle(&self, busy: &HashSet<String>) {
         let Some(me) = self.lease.worker() else { return };
         let (now, pause) = (clock::boot(), self.jobs.timing.affinity_ttl / 4);
         self.held().retain(|_, held| held.until.is_none_or(|until| now < until));
@@ -214,7 +215,7 @@ impl UserTurns {
 
     /// Releases a user. The row stays when a write could still claim the attempt that it names; the next owner settles
     /// that attempt.
-    pub(super) async fn release(&self, user: &str) {
+    pub(crate) async fn release(&self, user: &str) {
         let Some(held) = self.held().remove(user).filter(|held| held.turn.settled) else { return };
         if let Err(error) =
             self.jobs.records.store.delete(&self.key(user), Precondition::Rev(held.turn.rev)).await
@@ -224,12 +225,12 @@ impl UserTurns {
     }
 
     /// Returns the users that this worker holds.
-    pub(super) fn users(&self) -> Vec<String> {
+    pub(crate) fn users(&self) -> Vec<String> {
         self.held().keys().cloned().collect()
     }
 
     /// Returns the worker that should take over the users of this worker while it drains.
-    pub(super) fn successor(&self, user: &str) -> Option<Key> {
-        self.jobs.workers.roster().choose(&self.team, user).filter(|next| *next != self.id)
+    pub(crate) fn successor(&self, user: &str) -> Option<Key> {
+        self.jobs.workers.roster().choose(&self.group, user).filter(|next| *next != self.id)
     }
 }

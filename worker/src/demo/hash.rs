@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pagewire_cluster::job::Reporter;
+use pagewire_cluster::code::ErrorCode;
+use pagewire_cluster::wire::HandlerError;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 
 use super::{HandlerResult, value};
-use crate::protocol::{CommandError, ErrorCode};
+use crate::attempt::Reporter;
 
 /// The most rounds of one request: about a second of work.
 const MOST_ROUNDS: u32 = 100_000_000;
@@ -44,13 +45,13 @@ impl Drop for StopOnDrop {
 pub(super) async fn run(hash: Hash, reporter: &Reporter) -> HandlerResult {
     if hash.rounds > MOST_ROUNDS {
         let message = format!("at most {MOST_ROUNDS} rounds");
-        return Err(CommandError::new(ErrorCode::TooLarge, message).into());
+        return Err(HandlerError::new(ErrorCode::TooLarge, message));
     }
     let _turn = processors().acquire().await;
     let abandon = StopOnDrop(Arc::default());
     let (abandoned, reporter) = (abandon.0.clone(), reporter.clone());
     let digest = tokio::task::spawn_blocking(move || rounds(&hash, &abandoned, &reporter)).await;
-    let internal = |error: JoinError| CommandError::new(ErrorCode::Internal, error.to_string());
+    let internal = |error: JoinError| HandlerError::new(ErrorCode::Internal, error.to_string());
     value(&digest.map_err(internal)?)
 }
 

@@ -1,8 +1,9 @@
 //! Jobs that no worker takes, and the limit of waiting jobs per page.
 
+use pagewire_cluster::id::{Account, Address, NodeNumber};
+use pagewire_cluster::subject::route;
+
 use super::*;
-use crate::id::{Account, Address, NodeNumber};
-use crate::subject::route;
 
 fn quota(page: u128, account: Account) -> Quota {
     Quota { account, page: Key::from_bits(page), per_page: 3, per_account: 5 }

@@ -13,28 +13,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use pagewire_cluster::clock::unix_ms;
+use pagewire_cluster::engine::{Precondition, Unavailable, Watch, WatchEvent, WatchMode, WriteError};
+use pagewire_cluster::id::Key;
+use pagewire_cluster::job::Jobs;
+use pagewire_cluster::job::StoredJob;
+use pagewire_cluster::job::TransitionError;
+use pagewire_cluster::subject::job_key;
+use pagewire_cluster::worker::{WorkerGroup, WorkerId};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::attempt::AttemptEnd;
+use super::claim::Claims;
 use super::foreign_users::ForeignUsers;
-use super::inbox::WorkerInbox;
 use super::open_jobs::{OpenJobs, OpenRow};
-use super::parts::Jobs;
 use super::slots::Slot;
-use super::stored::StoredJob;
-use super::transition::TransitionError;
 use super::turn_protocol::TurnOutcome;
-use super::unix_ms;
 use super::user_turns::UserTurns;
-use crate::engine::{Precondition, Unavailable, Watch, WatchEvent, WatchMode, WriteError};
-use crate::id::Key;
-use crate::subject::job_key;
-use crate::worker::{WorkerGroup, WorkerId};
+use super::work::WorkerParts;
 
 /// The assigned jobs of one worker.
-pub(super) struct AssignedJobs {
-    inbox: Arc<WorkerInbox>,
+pub(crate) struct AssignedJobs {
+    parts: Arc<WorkerParts>,
+    claims: Arc<Claims>,
     id: Key,
     turns: Arc<UserTurns>,
     open: Mutex<OpenJobs>,
@@ -58,15 +60,15 @@ enum Next {
 }
 
 /// Opens the watch that feeds the open jobs of a lane.
-pub(super) async fn watch(jobs: &Jobs, team: &WorkerGroup) -> Result<Watch, Unavailable> {
-    jobs.records.store.watch(&job_key::open(&team.pool, &team.lane), WatchMode::Meta).await
+pub(crate) async fn watch(jobs: &Jobs, group: &WorkerGroup) -> Result<Watch, Unavailable> {
+    jobs.records.store.watch(&job_key::open(&group.pool, &group.lane), WatchMode::Meta).await
 }
 
 impl AssignedJobs {
-    pub(super) fn new(inbox: Arc<WorkerInbox>, id: Key) -> Self {
-        let turns = Arc::new(UserTurns::new(&inbox.jobs, &inbox.team, &inbox.lease, id));
+    pub(crate) fn new(parts: Arc<WorkerParts>, claims: Arc<Claims>, id: Key) -> Self {
+        let turns = Arc::new(UserTurns::new(&parts.jobs, &parts.group, &parts.lease, id));
         let (open, serving, foreign) = (Mutex::default(), Mutex::default(), ForeignUsers::default());
-        Self { inbox, id, turns, open, put_off: Notify::new(), serving, foreign }
+        Self { parts, claims, id, turns, open, put_off: Notify::new(), serving, foreign }
     }
 
     fn open(&self) -> MutexGuard<'_, OpenJobs> {
@@ -78,15 +80,15 @@ impl AssignedJobs {
     }
 
     fn jobs(&self) -> &Jobs {
-        &self.inbox.jobs
+        &self.parts.jobs
     }
 
     fn drains(&self) -> bool {
-        *self.inbox.draining.borrow()
+        self.parts.drains()
     }
 
     /// Returns whether this worker serves the calls of a user now, as far as this process knows.
-    pub(super) fn has(&self, user: &str) -> bool {
+    pub(crate) fn has(&self, user: &str) -> bool {
         !self.drains() && self.turns.has(user)
     }
 
@@ -96,7 +98,7 @@ impl AssignedJobs {
     /// # Errors
     ///
     /// The id of the worker to call, or `None` when that cannot be determined now.
-    pub(super) async fn acquire_user(&self, user: &str) -> Result<(), Option<Key>> {
+    pub(crate) async fn acquire_user(&self, user: &str) -> Result<(), Option<Key>> {
         if !self.drains() {
             return self.turns.acquire(user).await;
         }
@@ -108,14 +110,14 @@ impl AssignedJobs {
     }
 
     /// Releases all users. No work may run here any more.
-    pub(super) async fn release(&self) {
+    pub(crate) async fn release(&self) {
         for user in self.turns.users() {
             self.turns.release(&user).await;
         }
     }
 
     /// Lets the turn rows of users without work expire.
-    pub(super) async fn expire_idle(self: Arc<Self>) {
+    pub(crate) async fn expire_idle(self: Arc<Self>) {
         loop {
             tokio::time::sleep(self.jobs().timing.affinity_ttl / 4).await;
             let busy: HashSet<String> = self.serving().keys().map(|user| user.to_string()).collect();
@@ -124,9 +126,9 @@ impl AssignedJobs {
     }
 
     /// Applies the watch of open jobs and starts what is due, until this worker drains.
-    pub(super) async fn feed(self: Arc<Self>, mut watch: Watch) {
+    pub(crate) async fn feed(self: Arc<Self>, mut watch: Watch) {
         let mut changes = self.jobs().workers.changes();
-        let (mut link, mut draining) = (self.jobs().engine.link(), self.inbox.draining.subscribe());
+        let (mut link, mut draining) = (self.jobs().engine.link(), self.parts.draining.subscribe());
         let mut tick = interval(self.jobs().timing.lease_renew);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // before the whole snapshot is read, an older row of a user may be missing
@@ -199,7 +201,7 @@ impl AssignedJobs {
 
     /// Starts the task of a user that has a job which is due, if the user is this worker's.
     fn consider(self: &Arc<Self>, user: Arc<str>) {
-        let chosen = || self.jobs().workers.roster().choose(&self.inbox.team, &user) == Some(self.id);
+        let chosen = || self.jobs().workers.roster().choose(&self.parts.group, &user) == Some(self.id);
         let ours = self.serving().contains_key(&user) || self.turns.has(&user);
         if ours || (!self.foreign.has(&user) && chosen()) {
             self.serve(user);
@@ -207,7 +209,7 @@ impl AssignedJobs {
     }
 
     /// Handles the message that this worker owns a user with a job that is due.
-    pub(super) fn wake(self: &Arc<Self>, user: String) {
+    pub(crate) fn wake(self: &Arc<Self>, user: String) {
         let this = self.clone();
         tokio::spawn(async move {
             // remembers the user, so that the row of the job may arrive later
@@ -256,7 +258,7 @@ impl AssignedJobs {
         if !self.open().has(user) {
             return None;
         }
-        let slot = self.inbox.slots.job().await;
+        let slot = self.parts.slots.job().await;
         slot.filter(|_| !self.drains())
     }
 
@@ -273,13 +275,13 @@ impl AssignedJobs {
             },
         };
         let pause = Next::Wait(self.jobs().timing.lease_renew);
-        let Some(me) = self.inbox.active() else { return pause };
+        let Some(me) = self.parts.active() else { return pause };
         // registered before the claim is written, so that no written claim is without a registration
-        let Some(running) = self.inbox.begin(row.id) else { return Next::Retry };
-        match self.turns.claim(user, me, &self.inbox.release, &read).await {
+        let Some(running) = self.parts.running.begin(row.id) else { return Next::Retry };
+        match self.turns.claim(user, me, &self.parts.release, &read).await {
             Ok(TurnOutcome::Claimed(claimed)) => {
                 let (ended, end) = oneshot::channel();
-                self.inbox.start(*claimed, me, None, Some(ended), running, slot).await;
+                self.claims.start(*claimed, me, None, Some(ended), running, slot).await;
                 // an error means that the attempt was dropped, which is an end as well
                 if let Ok(end) = end.await {
                     self.ended(user, row.id, &end);
@@ -340,7 +342,7 @@ impl AssignedJobs {
     /// Takes a job from the worker that its record names, if that worker does not run it any more.
     async fn take(&self, stored: StoredJob) -> Next {
         let Some(worker) = stored.record.worker else { return Next::Again };
-        match self.inbox.mark_lost(stored, worker).await {
+        match self.claims.mark_lost(stored, worker).await {
             Some(changed) => {
                 self.jobs().run_effect(changed).await;
                 Next::Again

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use pagewire_cluster::engine::{BusEvent, Faults, Faulty, Message};
+use pagewire_cluster::id::{Address, NodeNumber};
+use pagewire_cluster::subject::Subjects;
+use pagewire_cluster::wire::{self, JobUpdate, PeerRequest, PushCounts};
+
 use super::worker::{Log, Worker, jobs};
 use super::*;
-use crate::engine::{BusEvent, Faults, Faulty, Message};
-use crate::id::{Address, NodeNumber};
-use crate::subject::Subjects;
-use crate::wire::{self, JobUpdate, PeerRequest, PushCounts};
 
 /// Every process has a link of its own that breaks, writes with lost replies, and work items that are delivered twice;
 /// the workers are killed and start again. Every job ends exactly once, and no successful result is lost.
@@ -152,8 +153,12 @@ async fn a_user_behind_any_number_of_others_is_found_without_a_wake_up() {
     let forgotten = Key::random();
     let other = jobs.submit(assigned("echo", "other"), |_| {}).await.unwrap().record;
     let record = Record { id: forgotten, user: Some("ann".into()), state: JobState::Queued, ..other };
-    let rev =
-        jobs.records.store.put(jobs.records.put(&record, crate::engine::Precondition::Absent)).await.unwrap();
-    jobs.dispatcher.put_open_row(&crate::job::stored::StoredJob { record, rev }).await;
+    let rev = jobs
+        .records
+        .store
+        .put(jobs.records.put(&record, pagewire_cluster::engine::Precondition::Absent))
+        .await
+        .unwrap();
+    jobs.dispatcher.put_open_row(&pagewire_cluster::job::StoredJob { record, rev }).await;
     assert_eq!(end(&jobs, forgotten).await.state, JobState::Succeeded);
 }

@@ -9,35 +9,21 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::record::JobState;
-use super::stored::StoredJob;
-use crate::engine::Entry;
-use crate::id::Key;
+use pagewire_cluster::engine::Entry;
+use pagewire_cluster::id::Key;
+use pagewire_cluster::job::JobState;
+use pagewire_cluster::job::{OpenJobRow, StoredJob};
 
 /// Maximum number of records in memory beside their rows; the worker reads the others before their claims.
 const MAX_RECORDS: usize = 16 * 1024;
 
-/// The metadata of the row `open.<pool>.<lane>.<part>.<user>.<id>` of an open assigned job.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct PendingRow {
-    pub(super) user: String,
-    /// Earliest time to run when the row was written, in milliseconds since the Unix epoch.
-    pub(super) due: u64,
-    /// A small record as it was when the row was written, so that a claim needs no read before it. The claim fails when
-    /// the record has changed since then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) job: Option<StoredJob>,
-}
-
 /// A row of an open job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct OpenRow {
-    pub(super) id: Key,
-    pub(super) key: String,
+pub(crate) struct OpenRow {
+    pub(crate) id: Key,
+    pub(crate) key: String,
     /// Revision of the row, which decides the order of a user's jobs.
-    pub(super) rev: u64,
+    pub(crate) rev: u64,
 }
 
 #[derive(Debug)]
@@ -52,7 +38,7 @@ struct Tracked {
 
 /// The open jobs of a lane.
 #[derive(Debug, Default)]
-pub(super) struct OpenJobs {
+pub(crate) struct OpenJobs {
     jobs: HashMap<Key, Tracked>,
     /// Jobs that are due, per user and in order. No list is empty.
     due: HashMap<Arc<str>, BTreeMap<u64, Key>>,
@@ -64,9 +50,9 @@ pub(super) struct OpenJobs {
 
 impl OpenJobs {
     /// Adds a row. Returns its user when the job is due; `None` when it waits, or for a row of an unknown shape.
-    pub(super) fn put(&mut self, entry: &Entry, now: u64) -> Option<Arc<str>> {
+    pub(crate) fn put(&mut self, entry: &Entry, now: u64) -> Option<Arc<str>> {
         let id = id_of(&entry.key)?;
-        let PendingRow { user, due, job } = serde_json::from_slice(&entry.meta)
+        let OpenJobRow { user, due, job } = serde_json::from_slice(&entry.meta)
             .inspect_err(|error| tracing::warn!(key = entry.key, %error, "open row of an unknown shape"))
             .ok()?;
         self.remove(id);
@@ -90,14 +76,14 @@ impl OpenJobs {
     }
 
     /// Removes the row with this key.
-    pub(super) fn delete(&mut self, key: &str) {
+    pub(crate) fn delete(&mut self, key: &str) {
         if let Some(id) = id_of(key) {
             self.remove(id);
         }
     }
 
     /// Removes a row, unless its key was written again meanwhile.
-    pub(super) fn forget(&mut self, row: &OpenRow) {
+    pub(crate) fn forget(&mut self, row: &OpenRow) {
         if self.jobs.get(&row.id).is_some_and(|tracked| tracked.row.rev == row.rev) {
             self.remove(row.id);
         }
@@ -113,7 +99,7 @@ impl OpenJobs {
     }
 
     /// Lets a job wait until a time.
-    pub(super) fn wait(&mut self, id: Key, until: u64) {
+    pub(crate) fn wait(&mut self, id: Key, until: u64) {
         let Some(tracked) = self.jobs.get_mut(&id) else { return };
         let before = tracked.waits_until.replace(until);
         let (user, rev) = (tracked.user.clone(), tracked.row.rev);
@@ -125,7 +111,7 @@ impl OpenJobs {
     }
 
     /// Moves the jobs that are due by now to their positions, and returns their users.
-    pub(super) fn advance(&mut self, now: u64) -> Vec<Arc<str>> {
+    pub(crate) fn advance(&mut self, now: u64) -> Vec<Arc<str>> {
         let mut users = Vec::new();
         while let Some((until, id)) = self.later.first().copied().filter(|(until, _)| *until <= now) {
             self.later.remove(&(until, id));
@@ -135,30 +121,30 @@ impl OpenJobs {
     }
 
     /// Returns when the next job that waits is due.
-    pub(super) fn next_due(&self) -> Option<u64> {
+    pub(crate) fn next_due(&self) -> Option<u64> {
         self.later.first().map(|(until, _)| *until)
     }
 
     /// Returns the first job of a user that is due.
-    pub(super) fn first(&self, user: &str) -> Option<OpenRow> {
+    pub(crate) fn first(&self, user: &str) -> Option<OpenRow> {
         let (_, id) = self.due.get(user)?.first_key_value()?;
         self.jobs.get(id).map(|tracked| tracked.row.clone())
     }
 
     /// Returns whether a user has a job that is due.
-    pub(super) fn has(&self, user: &str) -> bool {
+    pub(crate) fn has(&self, user: &str) -> bool {
         self.due.contains_key(user)
     }
 
     /// Returns the record that came with the row of a job, once: after that the record has to be read.
-    pub(super) fn take_record(&mut self, job: Key) -> Option<StoredJob> {
+    pub(crate) fn take_record(&mut self, job: Key) -> Option<StoredJob> {
         let record = self.jobs.get_mut(&job)?.record.take()?;
         self.records -= 1;
         Some(*record)
     }
 
     /// Returns all users that have a job that is due.
-    pub(super) fn users(&self) -> Vec<Arc<str>> {
+    pub(crate) fn users(&self) -> Vec<Arc<str>> {
         self.due.keys().cloned().collect()
     }
 
@@ -188,15 +174,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::OperationId;
-    use crate::wire;
+    use pagewire_cluster::engine::OperationId;
+    use pagewire_cluster::wire;
 
     fn entry(id: u128, user: &str, rev: u64, due: u64) -> Entry {
         Entry {
             key: format!("open.p.l.00.{user}.{}", Key::from_bits(id)),
             rev,
             op: OperationId::default(),
-            meta: wire::encode(&PendingRow { user: user.into(), due, job: None }),
+            meta: wire::encode(&OpenJobRow { user: user.into(), due, job: None }),
             value: bytes::Bytes::new(),
         }
     }
@@ -214,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_row_keeps_its_shape_and_one_without_a_record_is_read() {
-        let row = PendingRow { user: "ann".into(), due: 5, job: None };
+        let row = OpenJobRow { user: "ann".into(), due: 5, job: None };
         assert_eq!(wire::encode(&row), r#"{"user":"ann","due":5}"#);
         let mut open = OpenJobs::default();
         assert!(open.put(&entry(1, "ann", 1, 5), 5).is_some());

@@ -7,14 +7,14 @@ mod hash;
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::clock;
+use pagewire_cluster::code::ErrorCode;
+use pagewire_cluster::wire::HandlerError;
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::ExecutorError;
 use super::handlers::{HandlerInput, HandlerResult, Handlers, HandlersBuilder, failed};
-use crate::protocol::{self, CommandError, ErrorCode};
 
 /// How often a handler that takes long reports its progress.
 const STEP: Duration = Duration::from_millis(100);
@@ -74,11 +74,11 @@ fn sum(params: &RawValue) -> HandlerResult {
     value(&read::<Vec<f64>>(params)?.into_iter().sum::<f64>())
 }
 
-fn read<'a, T: Deserialize<'a>>(params: &'a RawValue) -> Result<T, ExecutorError> {
-    protocol::read(params.get().as_bytes())
-        .map_err(|error| CommandError::new(ErrorCode::Malformed, error).into())
+fn read<'a, T: Deserialize<'a>>(params: &'a RawValue) -> Result<T, HandlerError> {
+    serde_json::from_str(params.get())
+        .map_err(|error| HandlerError::new(ErrorCode::Malformed, error.to_string()))
 }
 
 fn value(value: &impl serde::Serialize) -> HandlerResult {
-    to_raw_value(value).map_err(|error| CommandError::new(ErrorCode::Internal, error.to_string()).into())
+    to_raw_value(value).map_err(|error| HandlerError::new(ErrorCode::Internal, error.to_string()))
 }

@@ -7,11 +7,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clock;
+use pagewire_cluster::clock;
 
 /// Users of other living workers, each with a time on the boot clock of this process.
 #[derive(Debug, Default)]
-pub(super) struct ForeignUsers(Mutex<HashMap<Arc<str>, Duration>>);
+pub(crate) struct ForeignUsers(Mutex<HashMap<Arc<str>, Duration>>);
 
 impl ForeignUsers {
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Duration>> {
@@ -19,23 +19,23 @@ impl ForeignUsers {
     }
 
     /// Adds a user, to look again after this time.
-    pub(super) fn put(&self, user: Arc<str>, pause: Duration) {
+    pub(crate) fn put(&self, user: Arc<str>, pause: Duration) {
         self.lock().insert(user, clock::boot() + pause);
     }
 
     /// Returns whether it is too early to look at a user again.
-    pub(super) fn has(&self, user: &str) -> bool {
+    pub(crate) fn has(&self, user: &str) -> bool {
         self.lock().get(user).is_some_and(|until| clock::boot() < *until)
     }
 
     /// Removes and returns the users to look at again now.
-    pub(super) fn take_due(&self) -> Vec<Arc<str>> {
+    pub(crate) fn take_due(&self) -> Vec<Arc<str>> {
         let now = clock::boot();
         self.lock().extract_if(|_, until| *until <= now).map(|(user, _)| user).collect()
     }
 
     /// Removes all users, because the living workers have changed.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.lock().clear();
     }
 }

@@ -1,0 +1,20 @@
+//! The row of an open assigned job.
+//!
+//! Owns: the shape of its metadata. Never: who may run the job (`turn`), or whether it has ended; the record decides.
+
+use serde::{Deserialize, Serialize};
+
+use super::stored::StoredJob;
+
+/// The metadata of the row `open.<pool>.<lane>.<part>.<user>.<id>` of an open assigned job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OpenJobRow {
+    /// User whose jobs run one after the other.
+    pub user: String,
+    /// Earliest time to run when the row was written, in milliseconds since the Unix epoch.
+    pub due: u64,
+    /// A small record as it was when the row was written, so that a claim needs no read before it. The claim fails when
+    /// the record has changed since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<StoredJob>,
+}

@@ -1,0 +1,88 @@
+//! The admission of calls to the slots of a worker.
+//!
+//! Owns: which call gets a slot, and how long one waits for it. Never: jobs; they wait in the Queue or in their rows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pagewire_cluster::engine::Message;
+use pagewire_cluster::job::Affinity;
+use pagewire_cluster::wire::{CallAnswer, WorkerCall};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::call::{IncomingCall, reply};
+use super::slots::Slot;
+use super::work::{Work, WorkerParts};
+
+/// Admits calls to the slots of a worker.
+pub(crate) struct CallAdmission {
+    parts: Arc<WorkerParts>,
+    /// Permits for calls that wait for a slot.
+    waiting: Semaphore,
+}
+
+impl CallAdmission {
+    pub(crate) fn new(parts: &Arc<WorkerParts>) -> Self {
+        Self { parts: parts.clone(), waiting: Semaphore::new(parts.slots.count() as usize) }
+    }
+
+    /// Admits a call for the assigned worker of a user and passes it to the receiver that runs handlers.
+    pub(crate) fn enqueue(self: &Arc<Self>, call: WorkerCall, question: Message) {
+        if let Some(admitted) = self.admit(call, Affinity::Assigned, question) {
+            // the channel has room for as many items as there are slots, and the receiver is dropped only with the
+            // worker
+            let _ = self.parts.work.try_send(Work::Call(Box::new(admitted)));
+        }
+    }
+
+    /// Admits a call if there is a slot. Otherwise the call waits in the background, and is passed to the receiver that
+    /// runs handlers when it gets one.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        call: WorkerCall,
+        affinity: Affinity,
+        question: Message,
+    ) -> Option<IncomingCall> {
+        match self.parts.slots.try_call() {
+            Some(slot) => self.admit_with_slot(call, affinity, question, slot),
+            None => {
+                tokio::spawn(self.clone().wait_for_slot(call, affinity, question));
+                None
+            }
+        }
+    }
+
+    /// Waits a short time for a slot. At most as many calls as there are slots may wait. All other calls are rejected
+    /// at once, because another worker may have a slot.
+    async fn wait_for_slot(self: Arc<Self>, call: WorkerCall, affinity: Affinity, question: Message) {
+        let parts = &self.parts;
+        let slot = match self.waiting.try_acquire() {
+            Ok(_place) => timeout(parts.jobs.timing.slot_wait, parts.slots.call()).await.ok().flatten(),
+            Err(_) => None,
+        };
+        match slot {
+            Some(slot) => {
+                if let Some(admitted) = self.admit_with_slot(call, affinity, question, slot) {
+                    let _ = parts.work.send(Work::Call(Box::new(admitted))).await;
+                }
+            }
+            None => reply(&parts.jobs.engine, question, &CallAnswer::Busy).await,
+        }
+    }
+
+    /// Admits a call that has a slot. Returns `None` when no caller waits for it any more.
+    fn admit_with_slot(
+        &self,
+        call: WorkerCall,
+        affinity: Affinity,
+        question: Message,
+        slot: Slot,
+    ) -> Option<IncomingCall> {
+        let WorkerParts { jobs, running, unanswered, .. } = &*self.parts;
+        let (engine, running) = (jobs.engine.clone(), running.clone());
+        let admitted =
+            IncomingCall { call, affinity, question, engine, running, slot, _unanswered: unanswered.token() };
+        (admitted.remaining() != Some(Duration::ZERO)).then_some(admitted)
+    }
+}

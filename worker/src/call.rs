@@ -1,0 +1,79 @@
+//! A call that a worker has received.
+//!
+//! Owns: how long its caller waits, and the reply. Never: slots (`admission`), or what the call does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pagewire_cluster::clock;
+use pagewire_cluster::engine::{Engine, Message};
+use pagewire_cluster::job::Affinity;
+use pagewire_cluster::wire::{self, CallAnswer, WorkerCall};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::running::RunningWork;
+use super::slots::Slot;
+
+/// A call and its reply subject.
+pub struct IncomingCall {
+    /// The call.
+    pub call: WorkerCall,
+    /// Whether any worker of the group may have got it, or only the one that is assigned to the user.
+    pub affinity: Affinity,
+    pub(crate) question: Message,
+    pub(crate) engine: Engine,
+    pub(crate) running: Arc<RunningWork>,
+    pub(crate) slot: Slot,
+    /// Dropped last.
+    pub(crate) _unanswered: TaskTrackerToken,
+}
+
+impl IncomingCall {
+    /// Resolves when no caller waits for the reply any more: the caller has cancelled the call, or its deadline has
+    /// passed. The call can be cancelled from the first poll on.
+    pub async fn abandoned(&self) {
+        let running = self.running.begin(self.call.id);
+        let cancelled = async {
+            // the same call was delivered twice: a cancellation cannot tell them apart
+            let Some(running) = &running else { return std::future::pending().await };
+            // never an error: the sender is held above
+            let _ = running.cancel.subscribe().wait_for(|cancelled| *cancelled).await;
+        };
+        tokio::select! {
+            () = cancelled => {}
+            () = tokio::time::sleep(self.remaining().unwrap_or(Duration::MAX)) => {}
+        }
+    }
+
+    /// Returns how long the caller still waits for the reply; `None` when the call has no deadline.
+    pub(crate) fn remaining(&self) -> Option<Duration> {
+        Some(Duration::from_millis(self.call.deadline_ms?).saturating_sub(clock::unix()))
+    }
+
+    /// Sends the reply. The slot is released first, because the caller may send the next call at once.
+    pub async fn answer(self, answer: CallAnswer) {
+        let Self { question, engine, slot, _unanswered, .. } = self;
+        drop(slot);
+        reply(&engine, question, &answer).await;
+    }
+}
+
+/// Sends the reply to a call.
+pub(crate) async fn reply(engine: &Engine, question: Message, answer: &CallAnswer) {
+    let bytes = match answer {
+        CallAnswer::Value(value) => value.get().len() + 16,
+        _ => 128,
+    };
+    reply_bytes(engine, question, wire::encode_long(answer, bytes)).await;
+}
+
+/// Sends the reply to a request.
+pub(crate) async fn reply_bytes(engine: &Engine, question: Message, answer: Bytes) {
+    // the caller already has the trace
+    if let Some(reply) = question.reply
+        && let Err(error) = engine.publish(Message::new(reply, answer)).await
+    {
+        tracing::debug!(%error, "answer not sent");
+    }
+}

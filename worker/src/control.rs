@@ -1,0 +1,135 @@
+//! The control messages of a worker: cancellations, drain, wake-ups, liveness and the calls for its own users.
+//!
+//! Owns: the subscriptions to the subjects of this worker and of its group. Never: what a message causes (`claim`,
+//! `affinity`, `admission`).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pagewire_cluster::engine::{BusEvent, Message, Subscription, Unavailable};
+use pagewire_cluster::id::Key;
+use pagewire_cluster::job::Jobs;
+use pagewire_cluster::subject::worker_leaf;
+use pagewire_cluster::wire::{CallAnswer, Cancel, ClaimsQuery, Wake, WorkerCall};
+use pagewire_cluster::worker::WorkerGroup;
+use serde::de::DeserializeOwned;
+
+use super::admission::CallAdmission;
+use super::affinity::AssignedJobs;
+use super::call::{reply, reply_bytes};
+use super::claim::Claims;
+use super::work::WorkerParts;
+
+/// Maximum unread bytes of each subscription of a worker.
+pub(crate) const UNREAD: usize = 8 * 1024 * 1024;
+
+/// The subscriptions of a worker, except the one to the calls of its lane.
+pub(crate) struct ControlSubscriptions {
+    own: Subscription,
+    group: Subscription,
+}
+
+impl ControlSubscriptions {
+    pub(crate) async fn open(jobs: &Jobs, group: &WorkerGroup, id: Key) -> Result<Self, Unavailable> {
+        let Jobs { engine, subjects, .. } = jobs;
+        Ok(Self {
+            own: engine.subscribe(&subjects.worker(id, ">"), None, UNREAD).await?,
+            group: engine.subscribe(&subjects.workers(&group.pool, &group.lane), None, UNREAD).await?,
+        })
+    }
+}
+
+/// Handles the messages that a worker receives.
+pub(crate) struct WorkerControl {
+    pub(crate) parts: Arc<WorkerParts>,
+    pub(crate) claims: Arc<Claims>,
+    pub(crate) admission: Arc<CallAdmission>,
+    pub(crate) assigned: Arc<AssignedJobs>,
+}
+
+/// Parses a message.
+pub(crate) fn read<T: DeserializeOwned>(message: &Message) -> Option<T> {
+    let read = serde_json::from_slice(&message.payload);
+    read.inspect_err(|error| tracing::warn!(subject = message.subject, %error, "unreadable message")).ok()
+}
+
+impl WorkerControl {
+    /// Handles all messages until the subscriptions end.
+    pub(crate) async fn listen(self: Arc<Self>, subscriptions: ControlSubscriptions) {
+        let ControlSubscriptions { mut own, mut group } = subscriptions;
+        let own = async {
+            while let Some(received) = own.next().await {
+                if let BusEvent::Message(message) = received {
+                    self.handle(message);
+                }
+            }
+        };
+        let group = async {
+            while let Some(received) = group.next().await {
+                if let BusEvent::Message(message) = received {
+                    // a call, which at most one worker of the group runs
+                    let _ = self.stop(&message);
+                }
+            }
+        };
+        tokio::join!(own, group);
+    }
+
+    /// Handles a message for this worker alone.
+    fn handle(self: &Arc<Self>, message: Message) {
+        match message.subject.rsplit('.').next() {
+            Some(worker_leaf::ALIVE) => self.acknowledge(message),
+            Some(worker_leaf::DRAIN) => {
+                tracing::info!("drain requested");
+                self.parts.draining.send_replace(true);
+                self.acknowledge(message);
+            }
+            Some(worker_leaf::CANCEL) => {
+                if let Some(job) = self.stop(&message) {
+                    tokio::spawn(self.claims.clone().check(vec![job]));
+                }
+            }
+            Some(worker_leaf::CLAIMS) => {
+                if let Some(ClaimsQuery { jobs }) = read(&message) {
+                    tokio::spawn(self.claims.clone().check(jobs));
+                }
+            }
+            Some(worker_leaf::WAKE) => {
+                if let Some(Wake { user }) = read(&message) {
+                    self.assigned.wake(user);
+                }
+            }
+            Some(worker_leaf::CALL) => self.assigned_call(message),
+            _ => tracing::debug!(subject = message.subject, "a message of another release ignored"),
+        }
+    }
+
+    fn acknowledge(&self, message: Message) {
+        let engine = self.parts.jobs.engine.clone();
+        tokio::spawn(async move { reply_bytes(&engine, message, Bytes::new()).await });
+    }
+
+    /// Cancels running work. Returns the id when it does not run here.
+    fn stop(&self, message: &Message) -> Option<Key> {
+        let Cancel { id } = read(message)?;
+        (!self.parts.running.cancel(id)).then_some(id)
+    }
+
+    /// Handles a call for the assigned worker of a user: only that worker serves it.
+    fn assigned_call(self: &Arc<Self>, question: Message) {
+        let Some(call) = read::<WorkerCall>(&question) else { return };
+        let Some(user) = call.user.clone() else { return };
+        if self.assigned.has(&user) {
+            return self.admission.enqueue(call, question);
+        }
+        let this = self.clone();
+        tokio::spawn(async move {
+            let engine = &this.parts.jobs.engine;
+            match this.assigned.acquire_user(&user).await {
+                Ok(()) => this.admission.enqueue(call, question),
+                Err(Some(worker)) => reply(engine, question, &CallAnswer::Elsewhere { worker }).await,
+                Err(None) => reply(engine, question, &CallAnswer::Busy).await,
+            }
+        });
+    }
+}

@@ -1,0 +1,42 @@
+//! The worker side of Pagewire's executors: what runs handlers, in a process of its own or inside a node.
+//!
+//! Owns: the handlers of a process, the slots of a worker, its claims and the turns of its users. Never: HTTP, pages or
+//! configuration; records and their transitions are `pagewire_cluster::job`.
+//!
+//! # Layout
+//!
+//! A job is followed through these modules:
+//!
+//! - [`stream`]: the work of one worker, as its receiver sees it;
+//! - `queue`: free jobs, pulled from the Queue;
+//! - `affinity`: assigned jobs, in the order of their rows (`open_jobs`, `foreign_users`);
+//! - `user_turns`, `turn_protocol`, `turn`: which worker owns a user, and which job of the user may run;
+//! - `claim`: how a job begins here, and how a claim without an attempt is given back;
+//! - [`attempt`]: one attempt of a job, until its end is written;
+//! - [`run`]: the loop that runs handlers ([`handlers`], [`demo`]).
+//!
+//! A call is followed through `call_subscription`, `control` and `admission` to [`call`]; `running`, [`slots`] and `work` are
+//! what these parts share.
+
+mod admission;
+mod affinity;
+pub mod attempt;
+pub mod call;
+mod call_subscription;
+mod claim;
+mod control;
+pub mod demo;
+mod foreign_users;
+pub mod handlers;
+mod open_jobs;
+mod queue;
+pub mod run;
+mod running;
+pub mod slots;
+pub mod stream;
+#[cfg(test)]
+mod tests;
+mod turn;
+mod turn_protocol;
+mod user_turns;
+pub mod work;

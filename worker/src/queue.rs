@@ -1,0 +1,128 @@
+//! Free jobs: work items pulled from the Queue, each looked up in its record.
+//!
+//! Owns: how many items are pulled, and what becomes of each. Never: the claim of a record (`claim`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pagewire_cluster::engine::QueueMessage;
+use pagewire_cluster::id::Key;
+use pagewire_cluster::job::{Affinity, StoredJob, TransitionError, TransitionFailure};
+use pagewire_cluster::subject::route;
+use tokio::time::timeout;
+
+use super::claim::Claims;
+use super::slots::Slot;
+use super::work::WorkerParts;
+
+/// The free jobs of one worker.
+pub(crate) struct FreeJobs {
+    pub(crate) parts: Arc<WorkerParts>,
+    pub(crate) claims: Arc<Claims>,
+}
+
+impl FreeJobs {
+    /// Pulls as many work items as there are free slots for jobs, never more, because an item that waits here could run
+    /// elsewhere. The slots are not reserved meanwhile: a call may take one, and its work item waits a short time or is
+    /// returned.
+    pub(crate) async fn pull(self: Arc<Self>) {
+        let WorkerParts { jobs, group, slots, .. } = &*self.parts;
+        let route = route(&group.pool, &group.lane);
+        let mut draining = self.parts.draining.subscribe();
+        while !self.parts.drains() {
+            let Some(free) = slots.free_for_jobs().await else { return };
+            let hints = tokio::select! {
+                hints = jobs.engine.pull(&route, free, jobs.timing.redelivery) => hints,
+                _ = draining.wait_for(|draining| *draining) => return,
+            };
+            match hints {
+                Ok(hints) => {
+                    for hint in hints {
+                        let slot = slots.try_job();
+                        let this = self.clone();
+                        tokio::spawn(async move { this.process(hint, slot).await });
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "no hints now");
+                    jobs.records.wait_to_retry().await;
+                }
+            }
+        }
+    }
+
+    /// Reads the record to decide how to handle a work item.
+    async fn process(&self, hint: QueueMessage, slot: Option<Slot>) {
+        let jobs = &self.parts.jobs;
+        let Ok(id) = hint.id.parse::<Key>() else { return self.settle(&hint).await };
+        // on the first delivery the enqueued record is most likely current; before a redelivery it has changed
+        let hinted = Some(&hint).filter(|hint| hint.attempt == 1).and_then(StoredJob::hinted);
+        let stored = match hinted.filter(|stored| stored.record.id == id) {
+            Some(stored) => stored,
+            None => match jobs.records.get(id).await {
+                Ok(Some(stored)) => stored,
+                // the record is written before its work item: a missing record has expired
+                Ok(None) => return self.settle(&hint).await,
+                Err(_) => return self.nak(&hint, jobs.timing.lease_renew).await,
+            },
+        };
+        if stored.record.affinity == Affinity::Assigned {
+            // its work item means that a page was not notified; a job that has not ended waits as a row
+            return match stored.record.state.is_terminal() {
+                true => self.notify_and_ack(&stored, &hint).await,
+                false => self.settle(&hint).await,
+            };
+        }
+        let slot = match slot {
+            Some(slot) => slot,
+            None => match timeout(jobs.timing.redelivery / 2, self.parts.slots.job()).await {
+                Ok(Some(slot)) => slot,
+                _ => return self.nak(&hint, Duration::ZERO).await,
+            },
+        };
+        self.claim(stored, hint, slot).await;
+    }
+
+    async fn claim(&self, stored: StoredJob, hint: QueueMessage, slot: Slot) {
+        let jobs = &self.parts.jobs;
+        match self.claims.claim(stored, hint.clone(), slot).await {
+            Ok(()) => {}
+            Err(TransitionFailure::Refused(TransitionError::NotDue(ms), _)) => {
+                self.nak(&hint, Duration::from_millis(ms)).await;
+            }
+            Err(TransitionFailure::Refused(TransitionError::Running(worker), running)) => {
+                match self.claims.mark_lost(*running, worker).await {
+                    // the job is enqueued again, or has ended
+                    Some(changed) => {
+                        jobs.run_effect(changed).await;
+                        self.settle(&hint).await;
+                    }
+                    // a redelivery is not a right to run the job
+                    None => self.nak(&hint, jobs.timing.redelivery).await,
+                }
+            }
+            Err(TransitionFailure::Refused(_, over)) => self.notify_and_ack(&over, &hint).await,
+            Err(TransitionFailure::Gone) => self.settle(&hint).await,
+            Err(TransitionFailure::Unavailable) => self.nak(&hint, jobs.timing.lease_renew).await,
+        }
+    }
+
+    /// Notifies the pages of a job that has ended and acknowledges its work item. The worker that ended the job may
+    /// have been killed before it did so.
+    async fn notify_and_ack(&self, over: &StoredJob, hint: &QueueMessage) {
+        self.parts.jobs.notifier.notify_pages(over).await;
+        self.settle(hint).await;
+    }
+
+    async fn settle(&self, hint: &QueueMessage) {
+        if let Err(error) = self.parts.jobs.engine.ack(hint).await {
+            tracing::debug!(%error, "hint not settled, it comes again");
+        }
+    }
+
+    async fn nak(&self, hint: &QueueMessage, after: Duration) {
+        if let Err(error) = self.parts.jobs.engine.nak(hint, after).await {
+            tracing::debug!(%error, "hint not put off, it comes again by itself");
+        }
+    }
+}

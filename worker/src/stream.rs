@@ -1,0 +1,123 @@
+//! Delivers work to a worker.
+//!
+//! Owns: the work of a worker as a stream of [`Work`]. Never: handlers; the receiver of the stream runs them and
+//! reports how they ended.
+
+use std::sync::Arc;
+
+use pagewire_cluster::engine::Unavailable;
+use pagewire_cluster::id::Key;
+use pagewire_cluster::job::{Affinity, Jobs};
+use pagewire_cluster::worker::{WorkerGroup, WorkerLease};
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::TaskTracker;
+
+use super::admission::CallAdmission;
+use super::affinity::{self, AssignedJobs};
+use super::call_subscription::CallSubscription;
+use super::claim::Claims;
+use super::control::{ControlSubscriptions, WorkerControl, read};
+use super::queue::FreeJobs;
+use super::running::RunningWork;
+use super::slots::{SlotOptions, Slots};
+use super::work::{Work, WorkerParts};
+
+/// The work of one worker, in the order of arrival.
+pub struct WorkStream {
+    work: mpsc::Receiver<Work>,
+    calls: CallSubscription,
+    parts: Arc<WorkerParts>,
+    admission: Arc<CallAdmission>,
+    assigned: Arc<AssignedJobs>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl WorkStream {
+    /// Opens the stream and returns when the engine has confirmed the subscriptions. After `draining` is set no new
+    /// work comes; a message to this worker can set it, too.
+    pub async fn open(
+        jobs: &Jobs,
+        group: WorkerGroup,
+        release: String,
+        slots: SlotOptions,
+        lease: WorkerLease,
+        id: Key,
+        draining: watch::Sender<bool>,
+    ) -> Result<Self, Unavailable> {
+        // each unit of work has a slot, so the sender never waits
+        let (sender, work) = mpsc::channel(slots.count.max(1) as usize);
+        let subscriptions = ControlSubscriptions::open(jobs, &group, id).await?;
+        let calls = CallSubscription::open(jobs, &group, draining.subscribe()).await?;
+        let open = affinity::watch(jobs, &group).await?;
+        let parts = Arc::new(WorkerParts {
+            jobs: jobs.clone(),
+            group,
+            release,
+            lease,
+            slots: Slots::new(slots),
+            draining,
+            running: Arc::new(RunningWork::default()),
+            unanswered: TaskTracker::new(),
+            work: sender,
+        });
+        let (claims, admission) = (Arc::new(Claims::new(&parts)), Arc::new(CallAdmission::new(&parts)));
+        let assigned = Arc::new(AssignedJobs::new(parts.clone(), claims.clone(), id));
+        let free = Arc::new(FreeJobs { parts: parts.clone(), claims: claims.clone() });
+        let control = WorkerControl {
+            parts: parts.clone(),
+            claims,
+            admission: admission.clone(),
+            assigned: assigned.clone(),
+        };
+        let tasks = vec![
+            tokio::spawn(Arc::new(control).listen(subscriptions)),
+            tokio::spawn(free.pull()),
+            tokio::spawn(assigned.clone().feed(open)),
+            tokio::spawn(assigned.clone().expire_idle()),
+        ];
+        Ok(Self { work, calls, parts, admission, assigned, tasks })
+    }
+
+    /// Returns the next unit of work.
+    pub async fn next(&mut self) -> Option<Work> {
+        loop {
+            // checked first, so that no number of calls delays it
+            if let Ok(work) = self.work.try_recv() {
+                return Some(work);
+            }
+            tokio::select! {
+                biased;
+                question = self.calls.next() => {
+                    let admitted = read(&question).and_then(|call| self.admission.admit(call, Affinity::Free, question));
+                    if let Some(admitted) = admitted {
+                        return Some(Work::Call(Box::new(admitted)));
+                    }
+                }
+                work = self.work.recv() => return work,
+            }
+        }
+    }
+
+    /// Resolves when no work runs here any more. Work that still arrives must be received meanwhile.
+    pub fn idle(&self) -> impl Future<Output = ()> + use<> {
+        let parts = self.parts.clone();
+        async move {
+            parts.slots.idle().await;
+            parts.unanswered.close();
+            parts.unanswered.wait().await;
+        }
+    }
+
+    /// Releases the users of this worker. No work may run here any more.
+    pub async fn close(self) {
+        self.assigned.release().await;
+    }
+}
+
+impl Drop for WorkStream {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}

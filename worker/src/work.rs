@@ -1,0 +1,51 @@
+//! The units of work of a worker, and what the parts of a worker share.
+//!
+//! Owns: the type of a unit of work, and the channel to the receiver that runs it. Never: where work comes from
+//! (`queue`, `affinity`, `control`, `call_subscription`).
+
+use std::sync::Arc;
+
+use pagewire_cluster::job::Jobs;
+use pagewire_cluster::worker::{WorkerGroup, WorkerId, WorkerLease};
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::TaskTracker;
+
+use super::attempt::Attempt;
+use super::call::IncomingCall;
+use super::running::RunningWork;
+use super::slots::Slots;
+
+/// A unit of work. It holds one slot of its worker until it has ended.
+pub enum Work {
+    /// A claimed job.
+    Job(Box<Attempt>),
+    /// A call.
+    Call(Box<IncomingCall>),
+}
+
+/// What the parts of one worker share.
+pub(crate) struct WorkerParts {
+    pub(crate) jobs: Jobs,
+    pub(crate) group: WorkerGroup,
+    pub(crate) release: String,
+    pub(crate) lease: WorkerLease,
+    pub(crate) slots: Slots,
+    pub(crate) draining: watch::Sender<bool>,
+    pub(crate) running: Arc<RunningWork>,
+    /// Calls without a reply so far.
+    pub(crate) unanswered: TaskTracker,
+    /// Leads to the receiver that runs handlers. It has room for as many items as there are slots.
+    pub(crate) work: mpsc::Sender<Work>,
+}
+
+impl WorkerParts {
+    /// Returns this incarnation of the worker, while it holds its lease and its work is received.
+    pub(crate) fn active(&self) -> Option<WorkerId> {
+        self.lease.worker().filter(|_| !self.work.is_closed())
+    }
+
+    /// Returns whether the worker accepts no new work.
+    pub(crate) fn drains(&self) -> bool {
+        *self.draining.borrow()
+    }
+}
