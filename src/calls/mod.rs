@@ -17,6 +17,7 @@ use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{HandlerError, WorkerCall};
 use pagewire_cluster::worker::{WorkerGroup, Workers};
 use pagewire_worker::attempt::Reporter;
+use pagewire_worker::effects::Effects;
 use pagewire_worker::handlers::{HandlerInput, Handlers};
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
@@ -204,7 +205,13 @@ impl Executors {
         let Ok(_permit) = self.inline.try_acquire() else {
             return Err(CommandError::new(ErrorCode::RateLimited, "too many calls at the same time").into());
         };
-        let input = HandlerInput { params: call.params, reporter: Reporter::silent() };
+        let input = HandlerInput {
+            params: call.params,
+            user: call.user.as_deref().map(str::to_owned),
+            page: call.page,
+            reporter: Reporter::silent(),
+            effects: Effects::none(),
+        };
         let run = self.handlers.run(&call.method, input);
         match tokio::time::timeout(within, run).await {
             Ok(outcome) => outcome.map_err(ExecutorError::Failed),

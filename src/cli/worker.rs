@@ -52,7 +52,7 @@ pub(super) struct WorkerArgs {
     /// Address of its probes and metrics (/livez, /readyz, /metrics); with port 0 the system chooses a port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0", value_parser = parse_address)]
     listen: SocketAddr,
-    /// Register the demo handlers: echo, sum, time, sleep, fail and hash.
+    /// Register the demo handlers: echo, sum, time, sleep, fail, hash and remember.
     #[arg(long)]
     demo: bool,
 }

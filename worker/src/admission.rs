@@ -2,7 +2,7 @@
 //!
 //! Owns: which call gets a slot, and how long one waits for it. Never: jobs; they wait in the Queue or in their rows.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pagewire_cluster::engine::Message;
@@ -79,10 +79,10 @@ impl CallAdmission {
         question: Message,
         slot: Slot,
     ) -> Option<IncomingCall> {
-        let WorkerParts { jobs, running, unanswered, .. } = &*self.parts;
-        let (engine, running) = (jobs.engine.clone(), running.clone());
-        let admitted =
-            IncomingCall { call, affinity, question, engine, running, slot, _unanswered: unanswered.token() };
+        let WorkerParts { jobs, running, unanswered, slots, .. } = &*self.parts;
+        let (engine, running, slots) = (jobs.engine.clone(), running.clone(), slots.clone());
+        let (slot, _unanswered) = (Mutex::new(Some(slot)), unanswered.token());
+        let admitted = IncomingCall { call, affinity, question, engine, running, slot, slots, _unanswered };
         (admitted.remaining() != Some(Duration::ZERO)).then_some(admitted)
     }
 }

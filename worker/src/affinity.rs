@@ -65,8 +65,7 @@ pub(crate) async fn watch(jobs: &Jobs, group: &WorkerGroup) -> Result<Watch, Una
 }
 
 impl AssignedJobs {
-    pub(crate) fn new(parts: Arc<WorkerParts>, claims: Arc<Claims>, id: Key) -> Self {
-        let turns = Arc::new(UserTurns::new(&parts.jobs, &parts.group, &parts.lease, id));
+    pub(crate) fn new(parts: Arc<WorkerParts>, claims: Arc<Claims>, turns: Arc<UserTurns>, id: Key) -> Self {
         let (open, serving, foreign) = (Mutex::default(), Mutex::default(), ForeignUsers::default());
         Self { parts, claims, id, turns, open, put_off: Notify::new(), serving, foreign }
     }

@@ -2,7 +2,7 @@
 //!
 //! Owns: how long its caller waits, and the reply. Never: slots (`admission`), or what the call does.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use pagewire_cluster::wire::{self, CallAnswer, WorkerCall};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::running::RunningWork;
-use super::slots::Slot;
+use super::slots::{Slot, Slots};
 
 /// A call and its reply subject.
 pub struct IncomingCall {
@@ -24,7 +24,9 @@ pub struct IncomingCall {
     pub(crate) question: Message,
     pub(crate) engine: Engine,
     pub(crate) running: Arc<RunningWork>,
-    pub(crate) slot: Slot,
+    /// `None` while the call waits for its turn.
+    pub(crate) slot: Mutex<Option<Slot>>,
+    pub(crate) slots: Slots,
     /// Dropped last.
     pub(crate) _unanswered: TaskTrackerToken,
 }
@@ -49,6 +51,16 @@ impl IncomingCall {
     /// Returns how long the caller still waits for the reply; `None` when the call has no deadline.
     pub(crate) fn remaining(&self) -> Option<Duration> {
         Some(Duration::from_millis(self.call.deadline_ms?).saturating_sub(clock::unix()))
+    }
+
+    /// Waits for a turn without a slot, because a call that only waits must not hold up others.
+    pub(crate) async fn wait_without_slot<T>(&self, turn: impl Future<Output = T>) -> T {
+        let slot = || self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(slot().take());
+        let turn = turn.await;
+        let taken = self.slots.call().await;
+        *slot() = taken;
+        turn
     }
 
     /// Sends the reply. The slot is released first, because the caller may send the next call at once.

@@ -15,20 +15,27 @@
 //! - [`attempt`]: one attempt of a job, until its end is written;
 //! - [`run`]: the loop that runs handlers ([`handlers`], [`demo`]).
 //!
-//! A call is followed through `call_subscription`, `control` and `admission` to [`call`]; `running`, [`slots`] and `work` are
+//! What a handler may do inside Pagewire goes through [`effects`] (`push`), which refuses it when the work does not stand
+//! any more.
+//!
+//! A call is followed through `call_subscription`, `control` and `admission` to [`call`], and through `call_lines` if it
+//! runs after others; `running`, [`slots`] and `work` are
 //! what these parts share.
 
 mod admission;
 mod affinity;
 pub mod attempt;
 pub mod call;
+mod call_lines;
 mod call_subscription;
 mod claim;
 mod control;
 pub mod demo;
+pub mod effects;
 mod foreign_users;
 pub mod handlers;
 mod open_jobs;
+mod push;
 mod queue;
 pub mod run;
 mod running;

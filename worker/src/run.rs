@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::job::{Affinity, JobState};
-use pagewire_cluster::wire::CallAnswer;
+use pagewire_cluster::wire::{CallAnswer, WorkerCall};
 use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 
 use super::attempt::{Attempt, Outcome, Reporter};
 use super::call::IncomingCall;
-use super::handlers::{HandlerInput, Handlers};
+use super::call_lines::{CallLines, LineKey};
+use super::effects::Supervisor;
+use super::handlers::{HandlerInput, Handlers, Serial};
 use super::stream::WorkStream;
 use super::work::Work;
 
@@ -35,14 +37,17 @@ pub async fn serve(
     leaving: watch::Receiver<bool>,
     observer: Arc<dyn WorkObserver>,
 ) {
+    let (supervisor, lines) = (stream.supervisor(), CallLines::default());
     while let Some(work) = stream.next().await {
         match work {
             Work::Job(attempt) => {
-                drop(tokio::spawn(run(*attempt, handlers.clone(), leaving.clone(), observer.clone())))
+                let shared = (supervisor.clone(), handlers.clone(), observer.clone());
+                drop(tokio::spawn(run(*attempt, shared, leaving.clone())))
             }
             Work::Call(call) => {
+                let shared = (supervisor.clone(), handlers.clone(), observer.clone());
                 // most handlers finish at once: they need no task and no cancellation
-                let mut responding = Box::pin(respond(call, handlers.clone(), observer.clone()));
+                let mut responding = Box::pin(respond(call, lines.clone(), shared));
                 if responding.as_mut().now_or_never().is_none() {
                     drop(tokio::spawn(responding));
                 }
@@ -53,21 +58,14 @@ pub async fn serve(
     }
 }
 
-async fn run(
-    attempt: Attempt,
-    handlers: Handlers,
-    mut leaving: watch::Receiver<bool>,
-    observer: Arc<dyn WorkObserver>,
-) {
+/// What all work of a worker shares.
+type Shared = (Arc<Supervisor>, Handlers, Arc<dyn WorkObserver>);
+
+async fn run(attempt: Attempt, (supervisor, handlers, observer): Shared, mut leaving: watch::Receiver<bool>) {
     let started = Instant::now();
-    let record = attempt.record();
-    let kind = record.kind.clone();
-    let input = HandlerInput { params: record.data.clone(), reporter: attempt.reporter() };
+    let kind = attempt.record().kind.clone();
     let outcome = tokio::select! {
-        outcome = handlers.run(&kind, input) => match outcome {
-            Ok(value) => Outcome::Value(value),
-            Err(error) => Outcome::Failed(error),
-        },
+        outcome = run_attempt(&attempt, &supervisor, &handlers) => outcome,
         () = attempt.cancelled() => Outcome::Stopped,
         Ok(_) = leaving.wait_for(|leaving| *leaving) => Outcome::Returned,
     };
@@ -77,16 +75,74 @@ async fn run(
     observer.attempt_ended(kind, record.affinity, record.state, waited, started.elapsed());
 }
 
-async fn respond(call: Box<IncomingCall>, handlers: Handlers, observer: Arc<dyn WorkObserver>) {
+async fn run_attempt(attempt: &Attempt, supervisor: &Arc<Supervisor>, handlers: &Handlers) -> Outcome {
+    let record = attempt.record();
+    // without the right to have effects, the job begins again where that right is
+    let Ok(standing) = supervisor.begin(record.owner().as_deref()).await else { return Outcome::Returned };
+    let input = HandlerInput {
+        params: record.data.clone(),
+        user: record.user.clone(),
+        page: record.askers.first().map(|asker| asker.page),
+        reporter: attempt.reporter(),
+        effects: standing.effects(),
+    };
+    match handlers.run(&record.kind, input).await {
+        Ok(value) => Outcome::Value(value),
+        Err(error) => Outcome::Failed(error),
+    }
+}
+
+/// Returns the line of a call whose handler runs calls one after the other.
+fn line_of(call: &WorkerCall, handlers: &Handlers) -> Option<LineKey> {
+    let of = match handlers.options(&call.method).serial {
+        Serial::None => return None,
+        Serial::User => call.user.clone()?,
+        Serial::Page => call.page?.key.to_string(),
+    };
+    Some((call.method.clone(), of))
+}
+
+/// Runs the handler of a call when its turn has come.
+async fn run_in_line(
+    call: &IncomingCall,
+    lines: &CallLines,
+    supervisor: &Arc<Supervisor>,
+    handlers: &Handlers,
+) -> CallAnswer {
+    let Some(key) = line_of(&call.call, handlers) else { return run_call(call, supervisor, handlers).await };
+    let Some(place) = lines.enter(key) else { return CallAnswer::Busy };
+    let _turn = match place.try_turn() {
+        Some(turn) => turn,
+        None => call.wait_without_slot(place.turn()).await,
+    };
+    run_call(call, supervisor, handlers).await
+}
+
+/// Runs the handler of a call.
+async fn run_call(call: &IncomingCall, supervisor: &Arc<Supervisor>, handlers: &Handlers) -> CallAnswer {
+    let WorkerCall { method, params, user, page, .. } = &call.call;
+    let owner = user.as_deref().filter(|_| call.affinity == Affinity::Assigned);
+    // the call has not run, so its caller may ask another worker
+    let Ok(standing) = supervisor.begin(owner).await else { return CallAnswer::Busy };
+    let input = HandlerInput {
+        params: params.clone(),
+        user: user.clone(),
+        page: *page,
+        reporter: Reporter::silent(),
+        effects: standing.effects(),
+    };
+    match handlers.run(method, input).await {
+        Ok(value) => CallAnswer::Value(value),
+        Err(_) if !handlers.has(method) => CallAnswer::NoHandler,
+        Err(error) => CallAnswer::Error(error),
+    }
+}
+
+async fn respond(call: Box<IncomingCall>, lines: CallLines, (supervisor, handlers, observer): Shared) {
     let (started, method, affinity) = (Instant::now(), &call.call.method, call.affinity);
-    let input = HandlerInput { params: call.call.params.clone(), reporter: Reporter::silent() };
     let reply = tokio::select! {
         biased;
-        outcome = handlers.run(method, input) => match outcome {
-            Ok(value) => CallAnswer::Value(value),
-            Err(_) if !handlers.has(method) => CallAnswer::NoHandler,
-            Err(error) => CallAnswer::Error(error),
-        },
+        reply = run_in_line(&call, &lines, &supervisor, &handlers) => reply,
         () = call.abandoned() => {
             let outcome = ErrorCode::Timeout.text();
             return observer.call_ended(handlers.label(method), affinity, outcome, started.elapsed());
@@ -96,6 +152,7 @@ async fn respond(call: Box<IncomingCall>, handlers: Handlers, observer: Arc<dyn 
     let outcome = match &reply {
         CallAnswer::Value(_) => "ok",
         CallAnswer::NoHandler => ErrorCode::NoExecutor.text(),
+        CallAnswer::Busy => ErrorCode::RateLimited.text(),
         _ => ErrorCode::Failed.text(),
     };
     observer.call_ended(handlers.label(method), affinity, outcome, started.elapsed());

@@ -17,9 +17,11 @@ use super::affinity::{self, AssignedJobs};
 use super::call_subscription::CallSubscription;
 use super::claim::Claims;
 use super::control::{ControlSubscriptions, WorkerControl, read};
+use super::effects::Supervisor;
 use super::queue::FreeJobs;
 use super::running::RunningWork;
 use super::slots::{SlotOptions, Slots};
+use super::user_turns::UserTurns;
 use super::work::{Work, WorkerParts};
 
 /// The work of one worker, in the order of arrival.
@@ -29,6 +31,7 @@ pub struct WorkStream {
     parts: Arc<WorkerParts>,
     admission: Arc<CallAdmission>,
     assigned: Arc<AssignedJobs>,
+    supervisor: Arc<Supervisor>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -61,7 +64,9 @@ impl WorkStream {
             work: sender,
         });
         let (claims, admission) = (Arc::new(Claims::new(&parts)), Arc::new(CallAdmission::new(&parts)));
-        let assigned = Arc::new(AssignedJobs::new(parts.clone(), claims.clone(), id));
+        let turns = Arc::new(UserTurns::new(jobs, &parts.group, &parts.lease, id));
+        let supervisor = Supervisor::new(jobs, &parts.group, &parts.lease, turns.clone());
+        let assigned = Arc::new(AssignedJobs::new(parts.clone(), claims.clone(), turns, id));
         let free = Arc::new(FreeJobs { parts: parts.clone(), claims: claims.clone() });
         let control = WorkerControl {
             parts: parts.clone(),
@@ -75,7 +80,7 @@ impl WorkStream {
             tokio::spawn(assigned.clone().feed(open)),
             tokio::spawn(assigned.clone().expire_idle()),
         ];
-        Ok(Self { work, calls, parts, admission, assigned, tasks })
+        Ok(Self { work, calls, parts, admission, assigned, supervisor, tasks })
     }
 
     /// Returns the next unit of work.
@@ -96,6 +101,11 @@ impl WorkStream {
                 work = self.work.recv() => return work,
             }
         }
+    }
+
+    /// Returns the supervisor that checks the effects of this worker's handlers.
+    pub fn supervisor(&self) -> Arc<Supervisor> {
+        self.supervisor.clone()
     }
 
     /// Resolves when no work runs here any more. Work that still arrives must be received meanwhile.

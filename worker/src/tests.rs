@@ -3,7 +3,9 @@
 mod breaks;
 mod calls;
 mod claims;
+mod effects;
 mod limits;
+mod serial;
 mod turns;
 mod worker;
 

@@ -6,14 +6,15 @@ use pagewire_cluster::engine::Engine;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::subject::Subjects;
-use pagewire_cluster::wire::{CallAnswer, HandlerError};
+use pagewire_cluster::wire::{CallAnswer, HandlerError, WorkerCall};
 use pagewire_cluster::worker::{WorkerLeaseKeeper, WorkerRow, Workers};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{TIMING, team};
+use super::{PATIENCE, TIMING, team};
 use crate::attempt::Outcome;
+use crate::effects::Supervisor;
 use crate::slots::SlotOptions;
 use crate::stream::WorkStream;
 use crate::work::Work;
@@ -45,7 +46,8 @@ pub(super) struct Worker {
     draining: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     work: Option<tokio::task::JoinHandle<WorkStream>>,
-    keeper: tokio::task::JoinHandle<()>,
+    pub(super) supervisor: Arc<Supervisor>,
+    pub(super) keeper: tokio::task::JoinHandle<()>,
     follow: tokio::task::JoinHandle<()>,
 }
 
@@ -78,12 +80,36 @@ impl Worker {
                 break intake;
             }
         };
+        let supervisor = intake.supervisor();
         let mut stopping = stopped.clone();
         let keeper = tokio::spawn(keeper.keep(drains, async move {
             let _ = stopping.wait_for(|stop| *stop).await;
         }));
         let work = Some(tokio::spawn(work(intake, id, log.clone(), stopped)));
-        Self { id, draining, stop, work, keeper, follow }
+        Self { id, draining, stop, work, supervisor, keeper, follow }
+    }
+
+    /// Takes a user over, by a call.
+    pub(super) async fn acquire(&self, jobs: &Jobs, user: &str) {
+        let call = WorkerCall {
+            id: Key::random(),
+            method: "who".into(),
+            params: RawValue::NULL.to_owned(),
+            user: Some(user.into()),
+            page: None,
+            deadline_ms: None,
+        };
+        let me = format!("\"{}\"", self.id);
+        let own = async {
+            loop {
+                let reply = jobs.call(&team(), Some(user), call.clone(), TIMING.call, None).await;
+                match reply.is_ok_and(|value| value.get() == me) {
+                    true => return,
+                    false => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, own).await.expect("the worker owns the user");
     }
 
     /// Finishes the running work and shuts down.
