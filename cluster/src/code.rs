@@ -72,6 +72,8 @@ error_codes! {
         "another writer changed the value first, or the idempotency key belongs to another request";
     WorkerLost "worker_lost" Some(502), true,
         "the executor died while it ran the call: a part of the work may have happened";
+    Quarantined "quarantined" Some(503), false,
+        "three executors died while they ran nothing but this kind: it runs again when an operator has lifted it";
     Stale "stale" Some(409), false,
         "the work that asks for it does not stand any more: another executor has taken it over, or it has ended";
     LaneWithoutWorkers "lane_without_workers" Some(409), true,

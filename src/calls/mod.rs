@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::id::{Address, Key};
-use pagewire_cluster::job::{self, Affinity, Jobs};
+use pagewire_cluster::job::{self, Affinity, Jobs, Quarantines};
 use pagewire_cluster::rollout::{Rollouts, RoutingKey};
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{HandlerError, WorkerCall};
 use pagewire_cluster::worker::{WorkerGroup, Workers};
 use pagewire_worker::attempt::Reporter;
 use pagewire_worker::effects::Effects;
-use pagewire_worker::handlers::{HandlerInput, Handlers};
+use pagewire_worker::handlers::{HandlerInput, Handlers, RunFailure};
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
@@ -210,11 +210,15 @@ impl Executors {
             user: call.user.as_deref().map(str::to_owned),
             page: call.page,
             reporter: Reporter::silent(),
+            alone: false,
             effects: Effects::none(),
         };
         let run = self.handlers.run(&call.method, input);
         match tokio::time::timeout(within, run).await {
-            Ok(outcome) => outcome.map_err(ExecutorError::Failed),
+            Ok(outcome) => outcome.map_err(|failure| match failure {
+                RunFailure::Failed(error) => ExecutorError::Failed(error),
+                RunFailure::Lost { .. } => executor_lost().into(),
+            }),
             Err(_) => Err(timed_out().into()),
         }
     }
@@ -251,10 +255,7 @@ impl Executors {
                 let message = format!("the workers of lane {} are busy", team.lane);
                 CommandError::new(ErrorCode::RateLimited, message).into()
             }
-            job::CallError::Lost => {
-                let message = "the executor died while it ran the call";
-                CommandError::new(ErrorCode::WorkerLost, message).into()
-            }
+            job::CallError::Lost => executor_lost().into(),
             job::CallError::Deadline => timed_out().into(),
             job::CallError::Down => CommandError::unavailable().into(),
             job::CallError::TooLarge => {
@@ -268,6 +269,11 @@ impl Executors {
     fn team(&self, pool: &str, unit: RoutingKey<'_>) -> WorkerGroup {
         let serves = |lane: &str| self.workers.roster().serves(&WorkerGroup::new(pool, lane));
         WorkerGroup::new(pool, self.rollouts.lane_for(pool, unit, serves).lane)
+    }
+
+    /// Returns the kinds of work that killed their executors.
+    pub fn quarantines(&self) -> Quarantines {
+        Quarantines::new(&self.jobs.engine)
     }
 
     /// Returns all kinds of executors with what they serve.
@@ -290,6 +296,10 @@ impl Executors {
 
 fn no_worker(team: &WorkerGroup) -> CommandError {
     no_executor(format!("lane {} of pool {} has no living worker", team.lane, team.pool))
+}
+
+fn executor_lost() -> CommandError {
+    CommandError::new(ErrorCode::WorkerLost, "the executor died while it ran the call")
 }
 
 fn timed_out() -> CommandError {

@@ -83,20 +83,27 @@ impl Supervisor {
         })
     }
 
-    /// Begins work, for the user `owner` if it is assigned. The user's tree is stamped before the first work of a term,
-    /// so that a write of the owner before this one is refused from now on.
+    /// Begins work, for `owner` if it is assigned: the user, or what stands for one in a job without a user. The tree of a
+    /// user is stamped before the first work of a term, so that a write of the owner before this one is refused from now
+    /// on.
     ///
     /// # Errors
     ///
     /// `stale` when this worker may not run the work any more, otherwise the error of the stamp; the work has not begun.
-    pub async fn begin(self: &Arc<Self>, owner: Option<&str>) -> Result<Standing, HandlerError> {
+    pub async fn begin(
+        self: &Arc<Self>,
+        owner: Option<&str>,
+        user: Option<&str>,
+    ) -> Result<Standing, HandlerError> {
         let worker = self.lease.worker().ok_or_else(|| stale("the lease of this worker has expired"))?;
         let owned = match owner {
             None => None,
-            Some(user) => {
-                let term = self.turns.term_of(user).ok_or_else(|| stale("another worker owns the user"))?;
-                self.stamp(user, term).await?;
-                Some(Owned { user: user.into(), term })
+            Some(owner) => {
+                let term = self.turns.term_of(owner).ok_or_else(|| stale("another worker owns the user"))?;
+                if let Some(user) = user {
+                    self.stamp(user, term).await?;
+                }
+                Some(Owned { user: owner.into(), term })
             }
         };
         let ended = AtomicBool::new(false);

@@ -22,6 +22,23 @@ const OTHER: &str = "other";
 /// The JSON result of a handler.
 pub type HandlerResult = Result<Box<RawValue>, HandlerError>;
 
+/// Why a handler has no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunFailure {
+    /// The handler returned an error.
+    Failed(HandlerError),
+    /// The executor that ran the handler died.
+    Lost {
+        /// Whether the executor ran nothing else.
+        alone: bool,
+        /// Last lines of its log.
+        log: String,
+    },
+}
+
+/// The result of a runtime that ran a handler.
+pub type RunResult = Result<Box<RawValue>, RunFailure>;
+
 /// The input of a handler.
 pub struct HandlerInput {
     /// The argument of the call, or the data of the job.
@@ -32,6 +49,9 @@ pub struct HandlerInput {
     pub page: Option<Address>,
     /// Reports the progress of a job; does nothing for a call.
     pub reporter: Reporter,
+    /// Whether the runtime has to run this work in an executor that runs nothing else, because executors of its kind have
+    /// died.
+    pub alone: bool,
     /// What the handler may do inside Pagewire.
     pub effects: Effects,
 }
@@ -61,7 +81,7 @@ struct Registered {
     options: HandlerOptions,
 }
 
-type HandlerFn = dyn Fn(HandlerInput) -> BoxFuture<'static, HandlerResult> + Send + Sync;
+type HandlerFn = dyn Fn(HandlerInput) -> BoxFuture<'static, RunResult> + Send + Sync;
 
 /// The handlers of a process. Cheap to clone.
 #[derive(Clone, Default)]
@@ -84,13 +104,30 @@ impl HandlersBuilder {
     /// Adds a handler like [`HandlersBuilder::handler`], with options.
     #[must_use]
     pub fn handler_with<F>(
-        mut self,
+        self,
         name: &str,
         options: HandlerOptions,
         run: impl Fn(HandlerInput) -> F + Send + Sync + 'static,
     ) -> Self
     where
         F: Future<Output = HandlerResult> + Send + 'static,
+    {
+        self.runtime(name, options, move |input| {
+            let running = run(input);
+            async move { running.await.map_err(RunFailure::Failed) }
+        })
+    }
+
+    /// Adds a handler that a runtime runs in an executor of its own, which may die.
+    #[must_use]
+    pub fn runtime<F>(
+        mut self,
+        name: &str,
+        options: HandlerOptions,
+        run: impl Fn(HandlerInput) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = RunResult> + Send + 'static,
     {
         self.0
             .insert(name.to_owned(), Registered { run: Box::new(move |input| run(input).boxed()), options });
@@ -133,11 +170,14 @@ impl Handlers {
     ///
     /// # Errors
     ///
-    /// `no_executor` without such a handler, otherwise the handler's own error.
-    pub async fn run(&self, method: &str, input: HandlerInput) -> HandlerResult {
+    /// `no_executor` without such a handler, the handler's own error, or the death of its executor.
+    pub async fn run(&self, method: &str, input: HandlerInput) -> RunResult {
         match self.0.get(method) {
             Some(handler) => (handler.run)(input).await,
-            None => Err(HandlerError::new(ErrorCode::NoExecutor, "no executor has this method")),
+            None => {
+                let error = HandlerError::new(ErrorCode::NoExecutor, "no executor has this method");
+                Err(RunFailure::Failed(error))
+            }
         }
     }
 }
@@ -163,6 +203,7 @@ mod tests {
             user: None,
             page: None,
             reporter: Reporter::silent(),
+            alone: false,
             effects: Effects::none(),
         }
     }
@@ -172,7 +213,8 @@ mod tests {
         let handlers =
             HandlersBuilder::default().handler("twice", |input| async move { Ok(input.params) }).build();
         assert_eq!(handlers.run("twice", input("[1]")).await.unwrap().get(), "[1]");
-        assert_eq!(handlers.run("once", input("1")).await.unwrap_err().code, ErrorCode::NoExecutor.text());
+        let failure = handlers.run("once", input("1")).await.unwrap_err();
+        assert!(matches!(failure, RunFailure::Failed(error) if error.code == ErrorCode::NoExecutor.text()));
         assert_eq!((handlers.label("twice"), handlers.label("once")), ("twice", OTHER));
         assert_eq!(handlers.names().collect::<Vec<_>>(), ["twice"]);
     }

@@ -15,6 +15,8 @@
 //! - [`attempt`]: one attempt of a job, until its end is written;
 //! - [`run`]: the loop that runs handlers ([`handlers`], [`demo`]).
 //!
+//! A kind that kills its executors is refused ([`quarantine`]).
+//!
 //! What a handler may do inside Pagewire goes through [`effects`] (`push`), which refuses it when the work does not stand
 //! any more.
 //!
@@ -36,6 +38,7 @@ mod foreign_users;
 pub mod handlers;
 mod open_jobs;
 mod push;
+pub mod quarantine;
 mod queue;
 pub mod run;
 mod running;

@@ -18,6 +18,7 @@ use super::call_subscription::CallSubscription;
 use super::claim::Claims;
 use super::control::{ControlSubscriptions, WorkerControl, read};
 use super::effects::Supervisor;
+use super::quarantine::PoolQuarantine;
 use super::queue::FreeJobs;
 use super::running::RunningWork;
 use super::slots::{SlotOptions, Slots};
@@ -32,6 +33,7 @@ pub struct WorkStream {
     admission: Arc<CallAdmission>,
     assigned: Arc<AssignedJobs>,
     supervisor: Arc<Supervisor>,
+    quarantine: Arc<PoolQuarantine>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -74,13 +76,15 @@ impl WorkStream {
             admission: admission.clone(),
             assigned: assigned.clone(),
         };
+        let quarantine = PoolQuarantine::new(jobs, &parts.group.pool, &parts.release);
         let tasks = vec![
+            tokio::spawn(quarantine.clone().follow()),
             tokio::spawn(Arc::new(control).listen(subscriptions)),
             tokio::spawn(free.pull()),
             tokio::spawn(assigned.clone().feed(open)),
             tokio::spawn(assigned.clone().expire_idle()),
         ];
-        Ok(Self { work, calls, parts, admission, assigned, supervisor, tasks })
+        Ok(Self { work, calls, parts, admission, assigned, supervisor, quarantine, tasks })
     }
 
     /// Returns the next unit of work.
@@ -101,6 +105,11 @@ impl WorkStream {
                 work = self.work.recv() => return work,
             }
         }
+    }
+
+    /// Returns the quarantine of this worker's pool.
+    pub fn quarantine(&self) -> Arc<PoolQuarantine> {
+        self.quarantine.clone()
     }
 
     /// Returns the supervisor that checks the effects of this worker's handlers.

@@ -5,6 +5,7 @@ mod calls;
 mod claims;
 mod effects;
 mod limits;
+mod quarantine;
 mod serial;
 mod turns;
 mod worker;

@@ -37,7 +37,7 @@ async fn work_has_effects_until_it_ends() {
     let (engine, log) = (memory(), Log::default());
     let worker = Worker::start(&engine, &log).await;
     let states = StateStore::new(&engine);
-    let standing = worker.supervisor.begin(None).await.unwrap();
+    let standing = worker.supervisor.begin(None, None).await.unwrap();
     let effects = standing.effects();
     effects.set(&ann(), "a", json!(1)).await.unwrap();
     assert_eq!(effects.get(&ann(), "a").await.unwrap().value, Some(json!(1)));
@@ -56,11 +56,11 @@ async fn a_worker_without_its_lease_has_no_effect_and_the_next_owner_has_stamped
     let first = Worker::start(&engine, &log).await;
     let states = StateStore::new(&engine);
     assert!(
-        first.supervisor.begin(Some("ann")).await.is_err(),
+        first.supervisor.begin(Some("ann"), Some("ann")).await.is_err(),
         "only the owner of a user works for the user"
     );
     first.acquire(&jobs, "ann").await;
-    let standing = first.supervisor.begin(Some("ann")).await.unwrap();
+    let standing = first.supervisor.begin(Some("ann"), Some("ann")).await.unwrap();
     let effects = standing.effects();
     effects.set(&ann(), "a", json!("first")).await.unwrap();
     let fence = effects.fence().unwrap();
@@ -75,7 +75,7 @@ async fn a_worker_without_its_lease_has_no_effect_and_the_next_owner_has_stamped
     drop(first);
     let second = Worker::start(&engine, &log).await;
     second.acquire(&jobs, "ann").await;
-    let _standing = second.supervisor.begin(Some("ann")).await.unwrap();
+    let _standing = second.supervisor.begin(Some("ann"), Some("ann")).await.unwrap();
     // the write was checked before the pause, and goes on now
     let late = states.stamp(&ann(), fence.unwrap()).await;
     assert_eq!(late.map_err(|error| error.code().text()), Err("stale"));

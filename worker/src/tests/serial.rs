@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::worker::{jobs, process};
 use super::{PATIENCE, TIMING, memory, team};
-use crate::handlers::{HandlerOptions, Handlers, HandlersBuilder, Serial};
+use crate::handlers::{HandlerInput, HandlerOptions, Handlers, HandlersBuilder, Serial};
 use crate::run::{WorkObserver, serve};
 use crate::slots::SlotOptions;
 use crate::stream::WorkStream;
@@ -37,7 +37,7 @@ struct Seen {
 
 /// A handler that runs until it is told to go on, once per call.
 fn handlers(serial: Serial, seen: Arc<Seen>, go_on: Arc<tokio::sync::Semaphore>) -> Handlers {
-    let report = move |input: crate::handlers::HandlerInput| {
+    let report = move |input: HandlerInput| {
         let (seen, go_on) = (seen.clone(), go_on.clone());
         async move {
             seen.order.lock().unwrap().push(input.params.get().to_owned());
@@ -48,7 +48,7 @@ fn handlers(serial: Serial, seen: Arc<Seen>, go_on: Arc<tokio::sync::Semaphore>)
             Ok(input.params)
         }
     };
-    let echo = |input: crate::handlers::HandlerInput| async move { Ok(input.params) };
+    let echo = |input: HandlerInput| async move { Ok(input.params) };
     HandlersBuilder::default()
         .handler_with("report", HandlerOptions { serial }, report)
         .handler("echo", echo)
@@ -56,7 +56,7 @@ fn handlers(serial: Serial, seen: Arc<Seen>, go_on: Arc<tokio::sync::Semaphore>)
 }
 
 /// Starts a worker with two slots.
-async fn start(engine: &pagewire_cluster::engine::Engine, handlers: Handlers) -> JoinSet<()> {
+pub(super) async fn start(engine: &pagewire_cluster::engine::Engine, handlers: Handlers) -> JoinSet<()> {
     let (jobs, follow) = process(engine).await;
     let id = Key::random();
     let row = WorkerRow { pool: "p".into(), lane: "l".into(), ..WorkerRow::default() };
@@ -75,7 +75,7 @@ async fn start(engine: &pagewire_cluster::engine::Engine, handlers: Handlers) ->
     tasks
 }
 
-async fn call(
+pub(super) async fn call(
     jobs: Jobs,
     method: &str,
     user: &str,
@@ -93,7 +93,7 @@ async fn call(
     jobs.call(&team(), Some(user), call, within, None).await.map(|value| value.get().to_owned())
 }
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, holds: impl Fn() -> bool) {
     let look = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(5)).await;
