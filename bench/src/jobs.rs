@@ -143,7 +143,7 @@ impl Fixture {
             route: route(POOL, baseline_engine::LANE),
         };
         let payload = payload(options.bytes);
-        let open = job_key::open(POOL, LANE);
+        let open = job_key::open(POOL);
         let mut open =
             jobs.engine.kv(Bucket::Jobs).watch(&open, WatchMode::Meta).await.map_err(io::Error::other)?;
         while !matches!(open.next().await, None | Some(WatchEvent::Live)) {}

@@ -141,14 +141,14 @@ pub fn route(pool: &str, lane: &str) -> String {
 
 /// Keys in the bucket `nodes`.
 pub mod node_key {
-    use super::{Key, NodeNumber, SubjectToken};
+    use super::{Key, NodeNumber};
 
     /// Prefix of all worker leases.
     pub const WORKERS: &str = "worker.";
 
     /// Key of a worker's lease row.
-    pub fn worker(pool: &str, lane: &str, worker: Key) -> String {
-        format!("{WORKERS}{}.{}.{worker}", SubjectToken::new(pool), SubjectToken::new(lane))
+    pub fn worker(worker: Key) -> String {
+        format!("{WORKERS}{worker}")
     }
 
     /// Prefix of all node leases.
@@ -234,15 +234,23 @@ pub mod state_key {
 }
 
 /// Keys in the bucket `jobs`.
+///
+/// The second token of a record is its shard, and that of a row of a user is the partition of the user, so that the
+/// rows can be spread over several streams without a change of their keys.
 pub mod job_key {
     use super::{Key, SubjectToken};
 
     /// Prefix of all job records.
     pub const JOBS: &str = "job.";
 
+    /// Number of shards of the records.
+    pub const SHARDS: u8 = 16;
+
     /// Key of the record of a job.
     pub fn job(job: Key) -> String {
-        format!("{JOBS}{job}")
+        // the modulus fits
+        let shard = (job.bits() % u128::from(SHARDS)) as u8;
+        format!("{JOBS}{shard:02}.{job}")
     }
 
     /// Key of the row that maps an idempotency key to its job. `digest` is the hash of the idempotency key
@@ -256,14 +264,19 @@ pub mod job_key {
         format!("page.{page}.{}", SubjectToken::new(frame))
     }
 
-    /// Prefix of the assigned jobs of a lane that have not ended.
-    pub fn open(pool: &str, lane: &str) -> String {
-        format!("open.{}.{}.", SubjectToken::new(pool), SubjectToken::new(lane))
+    /// Prefix of the assigned jobs of a pool that have not ended.
+    pub fn open(pool: &str) -> String {
+        format!("open.{}.", SubjectToken::new(pool))
     }
 
-    /// Prefix of the assigned jobs of one user in a lane that have not ended. `part` is the user's partition.
-    pub fn open_of(pool: &str, lane: &str, part: u8, user: &SubjectToken) -> String {
-        format!("{}{part:02}.{user}.", open(pool, lane))
+    /// Prefix of the assigned jobs of the users of one partition that have not ended.
+    pub fn open_in(pool: &str, partition: u8) -> String {
+        format!("{}{partition:02}.", open(pool))
+    }
+
+    /// Key of the row of an assigned job that has not ended.
+    pub fn open_job(pool: &str, partition: u8, user: &SubjectToken, job: Key) -> String {
+        format!("{}{user}.{job}", open_in(pool, partition))
     }
 
     /// The jobs that a user's pages have submitted and that are not known to be over.
@@ -280,8 +293,8 @@ pub mod job_key {
     pub const TURNS: &str = "turn.";
 
     /// Key of the turn row of a user: the worker that owns the user's jobs, and the one job that may run.
-    pub fn turn(pool: &str, lane: &str, user: &SubjectToken) -> String {
-        format!("{TURNS}{}.{}.{user}", SubjectToken::new(pool), SubjectToken::new(lane))
+    pub fn turn(pool: &str, partition: u8, user: &SubjectToken) -> String {
+        format!("{TURNS}{}.{partition:02}.{user}", SubjectToken::new(pool))
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::job::{self, Affinity, Jobs, Quarantines};
-use pagewire_cluster::rollout::{Rollouts, RoutingKey};
+use pagewire_cluster::rollout::{LaneAssignment, Rollouts, RoutingKey};
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{HandlerError, WorkerCall};
 use pagewire_cluster::worker::{WorkerGroup, Workers};
@@ -230,7 +230,8 @@ impl Executors {
         within: Duration,
     ) -> Result<Box<RawValue>, ExecutorError> {
         let pool = submit::pool(call.pool.as_deref())?;
-        let team = self.team(pool, RoutingKey::of(call.user.as_deref(), call.connection));
+        let unit = RoutingKey::of(call.user.as_deref(), call.connection);
+        let team = WorkerGroup::new(pool, self.lane(pool, unit).lane);
         if !self.workers.roster().serves(&team) {
             return Err(no_worker(&team).into());
         }
@@ -265,10 +266,10 @@ impl Executors {
         })
     }
 
-    /// Returns the workers that run the work of a routing key.
-    fn team(&self, pool: &str, unit: RoutingKey<'_>) -> WorkerGroup {
+    /// Returns the lane that runs the work of a routing key.
+    fn lane(&self, pool: &str, unit: RoutingKey<'_>) -> LaneAssignment {
         let serves = |lane: &str| self.workers.roster().serves(&WorkerGroup::new(pool, lane));
-        WorkerGroup::new(pool, self.rollouts.lane_for(pool, unit, serves).lane)
+        self.rollouts.lane_for(pool, unit, serves)
     }
 
     /// Returns the kinds of work that killed their executors.

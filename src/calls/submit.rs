@@ -6,6 +6,7 @@ use pagewire_cluster::id::Account;
 use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::job::{Idempotency, Quota, Record, Submission, SubmitError, Submitted};
 use pagewire_cluster::rollout::{RoutingKey, is_name};
+use pagewire_cluster::worker::WorkerGroup;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
@@ -103,11 +104,14 @@ impl Executors {
             self.check_known(pool).await?;
         }
         let quota = job.rules.and_then(|rules| rules.quota(&job));
-        let team = self.team(pool, RoutingKey::of(job.user.as_deref(), job.connection));
+        let routing = job.user.is_none().then(|| job.connection.unwrap_or_else(Key::random));
+        let lane = self.lane(pool, RoutingKey::of(job.user.as_deref(), routing));
         let submission = Submission {
             kind: job.kind,
             data: job.data,
-            team,
+            team: WorkerGroup::new(pool, lane.lane),
+            lane_rev: lane.revision,
+            routing,
             affinity,
             user: job.user.as_deref().map(str::to_owned),
             page: job.page,

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::wire::{ExecutorMessage, ExecutorPush, HandlerError};
-use pagewire_cluster::worker::{WorkerGroup, WorkerId};
+use pagewire_cluster::worker::WorkerId;
 
 use super::Context;
 
 /// Delivers a message of an executor. The worker has checked its lease before it sent the message, but may have been
 /// paused since.
 pub async fn push_of_executor(context: Arc<Context>, message: ExecutorMessage) -> ExecutorPush {
-    let ExecutorMessage { to, payload, worker, epoch, pool, lane } = message;
+    let ExecutorMessage { to, payload, worker, epoch } = message;
     let refused = |code, message: &str| ExecutorPush::Refused(HandlerError::new(code, message));
-    let alive = context.workers.is_alive(&WorkerGroup::new(pool, lane), WorkerId { id: worker, epoch }).await;
+    let alive = context.workers.is_alive(WorkerId { id: worker, epoch }).await;
     match alive {
         Ok(true) => match context.deliver.send(to, payload, None).await {
             Ok(report) => ExecutorPush::Delivered(report.reach),

@@ -124,8 +124,8 @@ async fn start_worker(
     metrics: Arc<Metrics>,
     tasks: &Tasks,
 ) -> Result<(), StartError> {
-    let Services { engine, jobs, timing, .. } = services;
-    let worker = WorkerRole::start(engine, jobs, config, alone(handlers), *timing, metrics, tasks).await?;
+    let Services { jobs, rollouts, .. } = services;
+    let worker = WorkerRole::start(jobs, rollouts, config, alone(handlers), metrics, tasks).await?;
     tasks.spawn("worker", TaskKind::Vital, async {
         worker.run().await;
         // an operator has drained the worker: the node goes on without it

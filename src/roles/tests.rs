@@ -227,11 +227,7 @@ async fn a_message_of_a_worker_that_is_dead_or_replaced_reaches_no_page() {
     let page = open(&node, Hello::default(), Some("ann")).await.unwrap();
     frames(&page);
     // on the embedded engine the node is its own worker
-    let (worker, row) = {
-        let workers = node.context.workers.roster();
-        let (worker, row) = workers.list()[0];
-        (worker, row.clone())
-    };
+    let worker = node.context.workers.roster().list()[0].0;
     let peers = PeerClient::new(
         &Engine::Memory(memory.new_process_handle()),
         &Subjects::new("main"),
@@ -241,8 +237,7 @@ async fn a_message_of_a_worker_that_is_dead_or_replaced_reaches_no_page() {
     let sent = |worker, epoch| {
         let payload = RawValue::from_string("1".to_owned()).unwrap();
         let to = Scope::User("ann".into());
-        let message =
-            ExecutorMessage { to, payload, worker, epoch, pool: row.pool.clone(), lane: row.lane.clone() };
+        let message = ExecutorMessage { to, payload, worker, epoch };
         let peers = peers.clone();
         async move { peers.request(holder, &message, None).await.unwrap() }
     };

@@ -7,17 +7,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pagewire_cluster::clock;
-use pagewire_cluster::engine::{Engine, Unavailable};
+use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::lease::Proto;
+use pagewire_cluster::peer::PeerClient;
+use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::{WorkerGroup, WorkerLease, WorkerLeaseKeeper, WorkerRow, Workers};
 use pagewire_worker::handlers::Handlers;
 use pagewire_worker::run::serve;
 use pagewire_worker::slots::SlotOptions;
-use pagewire_worker::stream::WorkStream;
+use pagewire_worker::stream::{WorkStream, WorkerSetup};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinError;
@@ -100,9 +102,12 @@ async fn start(
     let workers = Workers::new(&engine, &subjects, timing);
     tasks.spawn("reconnects", TaskKind::Finite, count_reconnects(engine.link(), metrics.clone()));
     tasks.spawn("workers", TaskKind::Vital, workers.follow().await?);
+    let rollouts =
+        Rollouts::new(&engine, PeerClient::new(&engine, &subjects, timing.deliver), timing.deliver);
+    tasks.spawn("rollouts", TaskKind::Vital, rollouts.follow().await?);
     let jobs = Jobs::new(&engine, &subjects, timing, &workers);
     let pool = setup.pool.clone();
-    let worker = WorkerRole::start(&engine, &jobs, config, setup, timing, metrics, tasks).await?;
+    let worker = WorkerRole::start(&jobs, &rollouts, config, setup, metrics, tasks).await?;
     workers.register_pool(&pool).await?;
     Ok(worker)
 }
@@ -146,22 +151,21 @@ impl WorkerRole {
     /// Claims the lease and opens the stream of work. The lease comes first, so that other processes can check whether
     /// a claimant is alive; it ends last, when `tasks` stop.
     pub(super) async fn start(
-        engine: &Engine,
         jobs: &Jobs,
+        rollouts: &Rollouts,
         config: &Config,
         setup: WorkerOptions,
-        timing: Timing,
         metrics: Arc<Metrics>,
         tasks: &Tasks,
     ) -> Result<Self, Unavailable> {
-        let id = Key::random();
-        let team = WorkerGroup::new(setup.pool.as_str(), config.node.lane.as_str());
+        let (id, timing) = (Key::random(), jobs.timing);
+        let group = WorkerGroup::new(setup.pool.as_str(), config.node.lane.as_str());
         let row = row(config, &setup);
         let draining = watch::Sender::new(false);
-        let (keeper, lease) = WorkerLeaseKeeper::claim(engine, timing, id, row).await;
+        let (keeper, lease) = WorkerLeaseKeeper::claim(&jobs.engine, timing, id, row).await;
         let (release, slots) = (config.node.release.clone(), setup.slots);
-        let intake =
-            WorkStream::open(jobs, team, release, slots, lease.clone(), id, draining.clone()).await?;
+        let who = WorkerSetup { id, group, release, slots, lease: lease.clone() };
+        let intake = WorkStream::open(jobs, rollouts, who, draining.clone()).await?;
         let released = tasks.stopping().cancelled_owned();
         tasks.spawn_graceful("worker lease", TaskKind::Vital, keeper.keep(draining.subscribe(), released));
         let Config { cluster, node, .. } = config;
@@ -220,7 +224,7 @@ fn row(config: &Config, setup: &WorkerOptions) -> WorkerRow {
 
 #[cfg(test)]
 mod tests {
-    use pagewire_cluster::engine::Memory;
+    use pagewire_cluster::engine::{Engine, Memory};
 
     use super::*;
     use crate::calls::DEFAULT_POOL;
@@ -239,7 +243,9 @@ mod tests {
             handlers: demo_handlers(),
         };
         let metrics = Arc::new(Metrics::new("stable", "dev"));
-        let worker = WorkerRole::start(&engine, &jobs, &config, setup, timing, metrics, &tasks).await;
+        let peers = PeerClient::new(&engine, &subjects, timing.deliver);
+        let rollouts = Rollouts::new(&engine, peers, timing.deliver);
+        let worker = WorkerRole::start(&jobs, &rollouts, &config, setup, metrics, &tasks).await;
         tasks.spawn("test", TaskKind::Vital, async { panic!("a fault of this test") });
         let failure = until_drained(worker.unwrap(), &tasks, std::future::pending()).await;
         assert_eq!(failure, Some(TaskFailure { name: "test", panicked: true }));

@@ -1,117 +1,108 @@
 //! Assigned jobs: one worker per user, one job of a user at a time.
 //!
-//! Owns: the open jobs of the lane in memory, fed by one watch, and one task per user with a job that is due. Never: the
-//! right to run a job (`user_turns`), or the effect of a job.
+//! Owns: which rows of open jobs this worker watches, one task per user with a job that is due, and when a user is
+//! released. Never: the right to run a job (`user_turns`), or its claim (`turn_runner`).
 //!
-//! A job starts because of its row in the watch. A worker that owns a user runs the jobs of the user; for a user
-//! without an owner, the worker that rendezvous hashing chooses becomes it. A worker that is chosen and finds another
-//! owner wakes that owner, because the owner may have forgotten the user, and looks again later.
+//! A job starts because of its row in the watch, at the worker that its user is assigned to (`assignment`). That worker
+//! becomes the owner of the user. A worker that owns a user who is assigned to another one by now ends its job, releases
+//! the user and wakes the other one.
 
 use std::collections::hash_map::Entry as ServingEntry;
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use pagewire_cluster::clock::unix_ms;
-use pagewire_cluster::engine::{Precondition, Unavailable, Watch, WatchEvent, WatchMode, WriteError};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::Jobs;
-use pagewire_cluster::job::StoredJob;
-use pagewire_cluster::job::TransitionError;
-use pagewire_cluster::subject::job_key;
-use pagewire_cluster::worker::{WorkerGroup, WorkerId};
-use tokio::sync::{Notify, oneshot};
+use pagewire_cluster::worker::WorkerId;
+use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::attempt::AttemptEnd;
-use super::claim::Claims;
+use super::assignment::Assignment;
 use super::foreign_users::ForeignUsers;
-use super::open_jobs::{OpenJobs, OpenRow};
+use super::open_queue::OpenQueue;
+use super::open_watch::{OpenEvent, OpenWatch};
+use super::ownership::ReleaseReason;
 use super::slots::Slot;
-use super::turn_protocol::TurnOutcome;
+use super::turn_runner::{NextStep, TurnRunner};
 use super::user_turns::UserTurns;
 use super::work::WorkerParts;
 
 /// The assigned jobs of one worker.
 pub(crate) struct AssignedJobs {
     parts: Arc<WorkerParts>,
-    claims: Arc<Claims>,
-    id: Key,
+    assignment: Assignment,
     turns: Arc<UserTurns>,
-    open: Mutex<OpenJobs>,
-    /// Notified when a job begins to wait for a time.
-    put_off: Notify,
+    open: Arc<OpenQueue>,
+    runner: TurnRunner,
     /// Users with a running task for their jobs, each with its wake-up.
     serving: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
     foreign: ForeignUsers,
 }
 
-/// What the task of a user does next.
-enum Next {
-    /// No job of the user is to be run here now.
-    Done,
-    /// Wait for this time or for a wake-up.
-    Wait(Duration),
-    /// Wait until the engine replies again.
-    Retry,
-    /// Look again at once.
-    Again,
-}
-
-/// Opens the watch that feeds the open jobs of a lane.
-pub(crate) async fn watch(jobs: &Jobs, group: &WorkerGroup) -> Result<Watch, Unavailable> {
-    jobs.records.store.watch(&job_key::open(&group.pool, &group.lane), WatchMode::Meta).await
-}
-
 impl AssignedJobs {
-    pub(crate) fn new(parts: Arc<WorkerParts>, claims: Arc<Claims>, turns: Arc<UserTurns>, id: Key) -> Self {
-        let (open, serving, foreign) = (Mutex::default(), Mutex::default(), ForeignUsers::default());
-        Self { parts, claims, id, turns, open, put_off: Notify::new(), serving, foreign }
-    }
-
-    fn open(&self) -> MutexGuard<'_, OpenJobs> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn new(assignment: Assignment, runner: TurnRunner) -> Self {
+        let TurnRunner { parts, turns, open, .. } = &runner;
+        Self {
+            parts: parts.clone(),
+            assignment,
+            turns: turns.clone(),
+            open: open.clone(),
+            runner,
+            serving: Mutex::default(),
+            foreign: ForeignUsers::default(),
+        }
     }
 
     fn serving(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Notify>>> {
         self.serving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn serves(&self, user: &str) -> bool {
+        self.serving().contains_key(user)
+    }
+
     fn jobs(&self) -> &Jobs {
         &self.parts.jobs
     }
 
-    fn drains(&self) -> bool {
-        self.parts.drains()
-    }
-
-    /// Returns whether this worker serves the calls of a user now, as far as this process knows.
+    /// Returns whether this worker serves the calls of a user now, as far as this process knows. A user with a job that
+    /// runs here is not released before its end.
     pub(crate) fn has(&self, user: &str) -> bool {
-        !self.drains() && self.turns.has(user)
+        self.turns.has(user) && (self.assignment.is_mine(user) || self.serves(user))
     }
 
-    /// Takes a user over for a call, unless another living worker owns the user. While this worker drains, it releases
-    /// the user instead, unless jobs of the user run here.
+    /// Takes a user over for a call, if the user is assigned to this worker and no other living worker owns the user.
     ///
     /// # Errors
     ///
     /// The id of the worker to call, or `None` when that cannot be determined now.
     pub(crate) async fn acquire_user(&self, user: &str) -> Result<(), Option<Key>> {
-        if !self.drains() {
+        if self.assignment.is_mine(user) {
             return self.turns.acquire(user).await;
         }
-        if self.serving().contains_key(user) {
-            return Err(None);
+        if self.turns.has(user) && !self.serves(user) {
+            self.release_user(user).await;
         }
-        self.turns.release(user).await;
-        Err(self.turns.successor(user))
+        Err(self.assignment.worker_of(user))
+    }
+
+    /// Releases a user to the worker that the user is assigned to.
+    async fn release_user(&self, user: &str) {
+        if !self.turns.release(user, ReleaseReason::Moved).await {
+            return;
+        }
+        if let Some(next) = self.assignment.worker_of(user).filter(|next| *next != self.assignment.id) {
+            self.jobs().wake_at(next, user).await;
+        }
     }
 
     /// Releases all users. No work may run here any more.
     pub(crate) async fn release(&self) {
         for user in self.turns.users() {
-            self.turns.release(&user).await;
+            self.release_user(&user).await;
         }
     }
 
@@ -124,96 +115,120 @@ impl AssignedJobs {
         }
     }
 
-    /// Applies the watch of open jobs and starts what is due, until this worker drains.
-    pub(crate) async fn feed(self: Arc<Self>, mut watch: Watch) {
-        let mut changes = self.jobs().workers.changes();
+    /// Applies the watch of open jobs and starts what is due, until this worker drains. The watch starts again when the
+    /// partitions of this worker change; before all rows have come again, an older row of a user may be missing, so no
+    /// further user is served.
+    pub(crate) async fn feed(self: Arc<Self>) {
+        let mut rows = OpenWatch::new(&self.jobs().records.store, &self.parts.group.pool);
+        let (mut workers, mut rollouts) =
+            (self.assignment.workers.changes(), self.assignment.rollouts.changes());
         let (mut link, mut draining) = (self.jobs().engine.link(), self.parts.draining.subscribe());
         let mut tick = interval(self.jobs().timing.lease_renew);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // before the whole snapshot is read, an older row of a user may be missing
-        let mut live = false;
+        let (mut complete, mut selected) = (false, false);
         loop {
+            if !selected {
+                selected = match rows.select(self.assignment.partitions()).await {
+                    Ok(true) => {
+                        complete = false;
+                        self.open.lock().begin_snapshot();
+                        true
+                    }
+                    outcome => outcome.is_ok(),
+                };
+            }
             tokio::select! {
-                event = watch.next() => match event {
-                    Some(WatchEvent::Live) => {
-                        live = true;
-                        self.consider_all();
+                event = rows.next() => {
+                    if self.apply(event, &mut complete).is_break() {
+                        return;
                     }
-                    Some(event) => {
-                        if let Some(user) = self.apply(event).filter(|_| live) {
-                            self.consider(user);
-                        }
-                    }
-                    None => return,
-                },
-                () = self.next_due() => {
-                    let users = self.open().advance(unix_ms());
-                    users.into_iter().filter(|_| live).for_each(|user| self.consider(user));
                 }
-                Ok(()) = changes.changed(), if live => self.consider_all(),
+                () = self.open.next_due() => {
+                    let users = self.open.lock().advance(unix_ms());
+                    users.into_iter().filter(|_| complete).for_each(|user| self.consider(user));
+                }
+                Ok(()) = workers.changed() => {
+                    selected = false;
+                    self.reassign();
+                }
+                Ok(()) = rollouts.changed() => self.reassign(),
                 // a message to the owner of a user may have been lost with the connection
-                Ok(()) = link.changed(), if live => self.consider_all(),
-                _ = tick.tick(), if live => self.look_again(),
+                Ok(()) = link.changed() => self.reassign(),
+                _ = tick.tick() => {
+                    self.turns.drop_lapsed();
+                    self.foreign.take_due().into_iter().for_each(|user| self.consider(user));
+                }
                 _ = draining.wait_for(|draining| *draining) => break,
             }
         }
-        for user in self.turns.users() {
-            if !self.serving().contains_key(user.as_str()) {
-                self.turns.release(&user).await;
-            }
-        }
+        self.reassign();
     }
 
-    fn apply(&self, event: WatchEvent) -> Option<Arc<str>> {
+    fn apply(self: &Arc<Self>, event: OpenEvent, complete: &mut bool) -> ControlFlow<()> {
         match event {
-            WatchEvent::Put(entry) => self.open().put(&entry, unix_ms()),
-            WatchEvent::Delete { key, .. } => {
-                self.open().delete(&key);
-                None
+            OpenEvent::Put(entry) => {
+                let due = self.open.lock().put(&entry, unix_ms());
+                if let Some(user) = due.filter(|_| *complete) {
+                    self.consider(user);
+                }
             }
-            WatchEvent::Live => None,
+            OpenEvent::Deleted(key) => self.open.lock().delete(&key),
+            OpenEvent::Complete => {
+                *complete = true;
+                self.open.lock().end_snapshot();
+                self.consider_all();
+            }
+            OpenEvent::Ended => return ControlFlow::Break(()),
         }
+        ControlFlow::Continue(())
     }
 
-    /// Resolves when the next job that waits for a time is due.
-    async fn next_due(&self) {
-        loop {
-            let due = self.open().next_due();
-            let wait = due.map_or(Duration::MAX, |due| Duration::from_millis(due.saturating_sub(unix_ms())));
-            tokio::select! {
-                () = tokio::time::sleep(wait) => return,
-                () = self.put_off.notified() => {}
+    /// Acts on a change of the assignment: releases users who are assigned to another worker by now, and considers the
+    /// others.
+    fn reassign(self: &Arc<Self>) {
+        for user in self.turns.users() {
+            match self.serving().get(user.as_str()) {
+                Some(bell) => bell.notify_one(),
+                None if self.assignment.is_mine(&user) => {}
+                None => {
+                    let this = self.clone();
+                    tokio::spawn(async move { this.release_user(&user).await });
+                }
             }
         }
+        self.consider_all();
     }
 
     fn consider_all(self: &Arc<Self>) {
         self.foreign.clear();
-        let users = self.open().users();
+        let users = self.open.lock().users();
         users.into_iter().for_each(|user| self.consider(user));
-    }
-
-    /// Considers the users of other workers again when their time has come, because an owner may forget a user.
-    fn look_again(self: &Arc<Self>) {
-        self.foreign.take_due().into_iter().for_each(|user| self.consider(user));
     }
 
     /// Starts the task of a user that has a job which is due, if the user is this worker's.
     fn consider(self: &Arc<Self>, user: Arc<str>) {
-        let chosen = || self.jobs().workers.roster().choose(&self.parts.group, &user) == Some(self.id);
-        let ours = self.serving().contains_key(&user) || self.turns.has(&user);
-        if ours || (!self.foreign.has(&user) && chosen()) {
+        if self.serves(&user) || (!self.foreign.has(&user) && self.assignment.is_mine(&user)) {
             self.serve(user);
         }
     }
 
-    /// Handles the message that this worker owns a user with a job that is due.
+    /// Handles the message that a user with a job which is due is assigned to this worker, or that the user should be
+    /// released.
     pub(crate) fn wake(self: &Arc<Self>, user: String) {
         let this = self.clone();
         tokio::spawn(async move {
-            // remembers the user, so that the row of the job may arrive later
-            if !this.drains() && this.acquire_user(&user).await.is_ok() {
-                this.serve(user.into());
+            let user: Arc<str> = user.into();
+            this.foreign.remove(&user);
+            if !this.assignment.is_mine(&user) {
+                if !this.serves(&user) {
+                    this.release_user(&user).await;
+                }
+                return;
+            }
+            // takes the user, so that the row of the job may arrive later
+            match this.acquire_user(&user).await {
+                Ok(()) => this.serve(user),
+                Err(_) => this.foreign.put(user, this.jobs().timing.lease_renew),
             }
         });
     }
@@ -229,14 +244,15 @@ impl AssignedJobs {
             loop {
                 let next = match this.wait_for_slot(&user).await {
                     // most users wait for a slot: only those with one take the memory of a claim
-                    Some(slot) => Box::pin(this.run_next(&user, slot)).await,
-                    None => Next::Done,
+                    Some(slot) => Box::pin(this.runner.run_next(&user, slot)).await,
+                    None => NextStep::Done,
                 };
                 match next {
-                    Next::Again => {}
-                    Next::Retry => this.jobs().records.wait_to_retry().await,
-                    Next::Wait(wait) => drop(timeout(wait, bell.notified()).await),
-                    Next::Done => {
+                    NextStep::Again => {}
+                    NextStep::Retry => this.jobs().records.wait_to_retry().await,
+                    NextStep::Wait(wait) => drop(timeout(wait, bell.notified()).await),
+                    NextStep::Leave(owner) => this.leave(&user, owner).await,
+                    NextStep::Done => {
                         let mut serving = this.serving();
                         // a wake-up sent before the lock was taken is not lost: `Notify` stores one permit
                         if bell.notified().now_or_never().is_none() {
@@ -246,118 +262,25 @@ impl AssignedJobs {
                     }
                 }
             }
-            if this.drains() {
-                this.turns.release(&user).await;
+            if !this.assignment.is_mine(&user) {
+                this.release_user(&user).await;
             }
         });
     }
 
     /// Waits for a slot for a user with a job that is due. Returns `None` when no job is to be run here now.
     async fn wait_for_slot(&self, user: &str) -> Option<Slot> {
-        if !self.open().has(user) {
+        let runs_here = || !self.foreign.has(user) && self.assignment.is_mine(user);
+        if !self.open.lock().has(user) || !runs_here() {
             return None;
         }
         let slot = self.parts.slots.job().await;
-        slot.filter(|_| !self.drains())
+        slot.filter(|_| runs_here())
     }
 
-    /// Runs the first job of a user that is due to its end.
-    async fn run_next(self: &Arc<Self>, user: &Arc<str>, slot: Slot) -> Next {
-        let Some(row) = self.open().first(user) else { return Next::Done };
-        let known = self.open().take_record(row.id);
-        let read = match known {
-            Some(known) => known,
-            None => match self.jobs().records.get(row.id).await {
-                Ok(Some(read)) => read,
-                Ok(None) => return self.forget(&row).await,
-                Err(Unavailable) => return Next::Retry,
-            },
-        };
-        let pause = Next::Wait(self.jobs().timing.lease_renew);
-        let Some(me) = self.parts.active() else { return pause };
-        // registered before the claim is written, so that no written claim is without a registration
-        let Some(running) = self.parts.running.begin(row.id) else { return Next::Retry };
-        match self.turns.claim(user, me, &self.parts.release, &read).await {
-            Ok(TurnOutcome::Claimed(claimed)) => {
-                let (ended, end) = oneshot::channel();
-                self.claims.start(*claimed, me, None, Some(ended), running, slot).await;
-                // an error means that the attempt was dropped, which is an end as well
-                if let Ok(end) = end.await {
-                    self.ended(user, row.id, &end);
-                }
-                Next::Again
-            }
-            Ok(TurnOutcome::Elsewhere(owner)) => self.leave(user, owner).await,
-            Ok(TurnOutcome::Blocked(named)) => self.take(*named).await,
-            Ok(TurnOutcome::Owned | TurnOutcome::Moved) => Next::Again,
-            Ok(TurnOutcome::Unavailable) => Next::Retry,
-            // a job that waits for its next try stands aside
-            Err(TransitionError::NotDue(ms)) => {
-                self.put_off(row.id, unix_ms() + ms);
-                Next::Again
-            }
-            Err(TransitionError::Running(_)) => {
-                // giving back a claim of this worker registers the job
-                drop(running);
-                self.take(read).await
-            }
-            // the job has ended, but the worker that ended it may have been killed before it notified the pages
-            Err(_) => {
-                self.jobs().notifier.notify_pages(&read).await;
-                self.forget(&row).await
-            }
-        }
-    }
-
-    fn put_off(&self, job: Key, until: u64) {
-        self.open().wait(job, until);
-        self.put_off.notify_one();
-    }
-
-    /// Applies the end of an attempt before the watch does.
-    fn ended(&self, user: &str, job: Key, end: &AttemptEnd) {
-        self.turns.settled(user, job);
-        match end {
-            // its row is being deleted, and is looked at again if that fails
-            AttemptEnd::Over => {
-                self.put_off(job, unix_ms() + self.jobs().timing.redelivery.as_millis() as u64);
-            }
-            AttemptEnd::Again { due } if *due > unix_ms() => self.put_off(job, *due),
-            AttemptEnd::Again { .. } | AttemptEnd::Lost => {}
-        }
-    }
-
-    /// Leaves a user to its owner.
-    async fn leave(&self, user: &Arc<str>, owner: WorkerId) -> Next {
-        let drains = self.jobs().workers.roster().row(owner.id).is_some_and(|row| row.draining);
-        if drains {
-            return Next::Wait(self.jobs().timing.lease_renew / 10);
-        }
-        self.foreign.put(user.clone(), self.jobs().timing.redelivery);
+    /// Leaves a user to its owner until that one releases the user or this worker looks again.
+    async fn leave(&self, user: &Arc<str>, owner: WorkerId) {
+        self.foreign.put(user.clone(), self.jobs().timing.lease_renew);
         self.jobs().wake_at(owner.id, user).await;
-        Next::Done
-    }
-
-    /// Takes a job from the worker that its record names, if that worker does not run it any more.
-    async fn take(&self, stored: StoredJob) -> Next {
-        let Some(worker) = stored.record.worker else { return Next::Again };
-        match self.claims.mark_lost(stored, worker).await {
-            Some(changed) => {
-                self.jobs().run_effect(changed).await;
-                Next::Again
-            }
-            None => Next::Wait(self.jobs().timing.lease_renew),
-        }
-    }
-
-    /// Deletes the row of a job that has ended.
-    async fn forget(&self, row: &OpenRow) -> Next {
-        match self.jobs().records.store.delete(&row.key, Precondition::Rev(row.rev)).await {
-            Ok(()) | Err(WriteError::Conflict { .. }) => {
-                self.open().forget(row);
-                Next::Again
-            }
-            Err(_) => Next::Wait(self.jobs().timing.lease_renew),
-        }
     }
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use pagewire_cluster::engine::QueueMessage;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{
-    Change, Claim, JobState, Record, RecordEvent, StoredJob, Transition, TransitionError, TransitionFailure,
+    Change, Claim, Claimant, JobState, Record, RecordEvent, StoredJob, Transition, TransitionError,
+    TransitionFailure,
 };
 use pagewire_cluster::worker::WorkerId;
 use tokio::sync::oneshot;
@@ -37,13 +38,17 @@ impl Claims {
         hint: QueueMessage,
         slot: Slot,
     ) -> Result<(), TransitionFailure> {
-        let WorkerParts { jobs, release, lease, running, .. } = &*self.parts;
+        let WorkerParts { jobs, group, release, lease, running, .. } = &*self.parts;
         let Some(worker) = self.parts.active() else { return Err(TransitionFailure::Unavailable) };
         // registered before the claim is written, so that no written claim is without a registration
         let Some(running) = running.begin(stored.record.id) else {
             return Err(TransitionFailure::Refused(TransitionError::Running(worker), Box::new(stored)));
         };
-        let change = Change::new(RecordEvent::Claim(worker, release.clone()));
+        let change = Change::new(RecordEvent::Claim(Claimant {
+            worker,
+            release: release.clone(),
+            lane: group.lane.clone(),
+        }));
         let goes_on = |sent| sent && lease.worker() == Some(worker);
         let Transition { stored, .. } = jobs.records.change_until_known(change, stored, goes_on).await?;
         self.start(stored, worker, Some(hint), None, running, slot).await;
@@ -73,7 +78,7 @@ impl Claims {
         if self.parts.active() == Some(worker) {
             return self.give_back(stored, worker).await;
         }
-        if jobs.workers.is_alive(&stored.record.team(), worker).await != Ok(false) {
+        if jobs.workers.is_alive(worker).await != Ok(false) {
             return None;
         }
         tracing::info!(job = %stored.record.id, worker = %worker.id, "the worker of a job is dead");

@@ -186,9 +186,8 @@ impl Effects {
     pub async fn push(&self, to: Scope, payload: Box<RawValue>) -> Result<PushCounts, HandlerError> {
         let work = self.work()?;
         work.check()?;
-        let WorkerGroup { pool, lane } = work.supervisor.group.clone();
         let WorkerId { id: worker, epoch } = work.worker;
-        work.supervisor.pusher.send(&ExecutorMessage { to, payload, worker, epoch, pool, lane }).await
+        work.supervisor.pusher.send(&ExecutorMessage { to, payload, worker, epoch }).await
     }
 
     /// Sets a value in a state tree and returns the revision of the tree.

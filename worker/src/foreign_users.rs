@@ -28,6 +28,11 @@ impl ForeignUsers {
         self.lock().get(user).is_some_and(|until| clock::boot() < *until)
     }
 
+    /// Removes a user, because the owner has released it.
+    pub(crate) fn remove(&self, user: &str) {
+        self.lock().remove(user);
+    }
+
     /// Removes and returns the users to look at again now.
     pub(crate) fn take_due(&self) -> Vec<Arc<str>> {
         let now = clock::boot();

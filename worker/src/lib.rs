@@ -9,8 +9,10 @@
 //!
 //! - [`stream`]: the work of one worker, as its receiver sees it;
 //! - `queue`: free jobs, pulled from the Queue;
-//! - `affinity`: assigned jobs, in the order of their rows (`open_jobs`, `foreign_users`);
-//! - `user_turns`, `turn_protocol`, `turn`: which worker owns a user, and which job of the user may run;
+//! - `affinity`: assigned jobs, in the order of their rows (`open_watch`, `open_queue`, `open_jobs`), at the worker that
+//!   their user is assigned to (`assignment`, `foreign_users`);
+//! - `user_turns`, `turn_protocol`, `turn`: which worker owns a user ([`ownership`]), and which job of the user may run;
+//! - `turn_runner`: the next job of a user;
 //! - `claim`: how a job begins here, and how a claim without an attempt is given back;
 //! - [`attempt`]: one attempt of a job, until its end is written;
 //! - [`run`]: the loop that runs handlers ([`handlers`], [`demo`]).
@@ -26,6 +28,7 @@
 
 mod admission;
 mod affinity;
+mod assignment;
 pub mod attempt;
 pub mod call;
 mod call_lines;
@@ -37,6 +40,9 @@ pub mod effects;
 mod foreign_users;
 pub mod handlers;
 mod open_jobs;
+mod open_queue;
+mod open_watch;
+pub mod ownership;
 mod push;
 pub mod quarantine;
 mod queue;
@@ -48,5 +54,6 @@ pub mod stream;
 mod tests;
 mod turn;
 mod turn_protocol;
+mod turn_runner;
 mod user_turns;
 pub mod work;

@@ -28,6 +28,8 @@ pub(crate) struct OpenRow {
 
 #[derive(Debug)]
 struct Tracked {
+    /// The snapshot in which the row was seen last.
+    snapshot: u64,
     user: Arc<str>,
     row: OpenRow,
     /// When the job may begin, while it waits for that time.
@@ -46,6 +48,8 @@ pub(crate) struct OpenJobs {
     later: BTreeSet<(u64, Key)>,
     /// Number of records in `jobs`.
     records: usize,
+    /// Number of snapshots that have begun.
+    snapshot: u64,
 }
 
 impl OpenJobs {
@@ -55,6 +59,10 @@ impl OpenJobs {
         let OpenJobRow { user, due, job } = serde_json::from_slice(&entry.meta)
             .inspect_err(|error| tracing::warn!(key = entry.key, %error, "open row of an unknown shape"))
             .ok()?;
+        if let Some(tracked) = self.jobs.get_mut(&id).filter(|tracked| tracked.row.rev == entry.rev) {
+            tracked.snapshot = self.snapshot;
+            return tracked.waits_until.is_none().then(|| tracked.user.clone());
+        }
         self.remove(id);
         let user = match self.due.get_key_value(user.as_str()) {
             Some((user, _)) => user.clone(),
@@ -66,13 +74,27 @@ impl OpenJobs {
         };
         let record = job.filter(fits).map(Box::new);
         self.records += usize::from(record.is_some());
-        self.jobs.insert(id, Tracked { user: user.clone(), row, waits_until: None, record });
+        let (snapshot, waits_until) = (self.snapshot, None);
+        self.jobs.insert(id, Tracked { snapshot, user: user.clone(), row, waits_until, record });
         if due > now {
             self.wait(id, due);
             return None;
         }
         self.begin(id);
         Some(user)
+    }
+
+    /// Begins a snapshot: all rows come again.
+    pub(crate) fn begin_snapshot(&mut self) {
+        self.snapshot += 1;
+    }
+
+    /// Ends a snapshot: a row that has not come again is gone, or is not this worker's any more.
+    pub(crate) fn end_snapshot(&mut self) {
+        let old = |tracked: &Tracked| tracked.snapshot != self.snapshot;
+        let gone: Vec<Key> =
+            self.jobs.iter().filter(|(_, tracked)| old(tracked)).map(|(id, _)| *id).collect();
+        gone.into_iter().for_each(|id| self.remove(id));
     }
 
     /// Removes the row with this key.
@@ -216,6 +238,22 @@ mod tests {
         assert!(open.put(&later, 5).is_some());
         open.delete("open.p.l.00.ann.no-key");
         assert!(open.first("ann").is_some());
+    }
+
+    #[test]
+    fn a_row_that_does_not_come_again_in_a_snapshot_is_gone() {
+        let mut open = OpenJobs::default();
+        for id in 1..4 {
+            open.put(&entry(id, "ann", id as u64, 0), 5);
+        }
+        open.begin_snapshot();
+        open.put(&entry(2, "ann", 2, 0), 5);
+        open.put(&entry(3, "ann", 9, 0), 5);
+        assert_eq!(open.first("ann").map(|row| row.id), Some(Key::from_bits(1)), "it may still come");
+        open.end_snapshot();
+        assert_eq!(open.first("ann").map(|row| row.id), Some(Key::from_bits(2)));
+        open.delete(&entry(2, "ann", 2, 0).key);
+        assert_eq!(open.first("ann").map(|row| row.rev), Some(9));
     }
 
     /// One step: what happens to which of a few jobs, and a number for it.

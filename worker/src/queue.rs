@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use pagewire_cluster::engine::QueueMessage;
 use pagewire_cluster::id::Key;
-use pagewire_cluster::job::{Affinity, StoredJob, TransitionError, TransitionFailure};
+use pagewire_cluster::job::{Affinity, RecordEvent, StoredJob, TransitionError, TransitionFailure};
+use pagewire_cluster::rollout::LaneMove;
 use pagewire_cluster::subject::route;
 use tokio::time::timeout;
 
+use super::assignment::Assignment;
 use super::claim::Claims;
 use super::slots::Slot;
 use super::work::WorkerParts;
@@ -19,6 +21,7 @@ use super::work::WorkerParts;
 pub(crate) struct FreeJobs {
     pub(crate) parts: Arc<WorkerParts>,
     pub(crate) claims: Arc<Claims>,
+    pub(crate) assignment: Assignment,
 }
 
 impl FreeJobs {
@@ -73,6 +76,13 @@ impl FreeJobs {
                 false => self.settle(&hint).await,
             };
         }
+        if stored.record.lane != self.parts.group.lane {
+            // the job has moved: it has a work item in its lane
+            return self.settle(&hint).await;
+        }
+        if let Some(moved) = self.assignment.move_of(&stored.record) {
+            return self.move_to(stored, moved, &hint).await;
+        }
         let slot = match slot {
             Some(slot) => slot,
             None => match timeout(jobs.timing.redelivery / 2, self.parts.slots.job()).await {
@@ -104,6 +114,23 @@ impl FreeJobs {
             Err(TransitionFailure::Refused(_, over)) => self.notify_and_ack(&over, &hint).await,
             Err(TransitionFailure::Gone) => self.settle(&hint).await,
             Err(TransitionFailure::Unavailable) => self.nak(&hint, jobs.timing.lease_renew).await,
+        }
+    }
+
+    /// Moves a job to another lane. The work item there is new, and this one is acknowledged.
+    async fn move_to(&self, stored: StoredJob, moved: LaneMove, hint: &QueueMessage) {
+        let jobs = &self.parts.jobs;
+        let LaneMove { lane, revision } = moved;
+        tracing::debug!(job = %stored.record.id, lane, "a job that waits moves to another lane");
+        match jobs.records.change(stored, RecordEvent::MoveToLane { lane, revision }).await {
+            Ok(changed) => {
+                jobs.run_effect(changed).await;
+                self.settle(hint).await;
+            }
+            // the job is claimed, has ended or was moved meanwhile
+            Err(TransitionFailure::Refused(..)) => self.nak(hint, jobs.timing.lease_renew).await,
+            Err(TransitionFailure::Gone) => self.settle(hint).await,
+            Err(TransitionFailure::Unavailable) => self.nak(hint, jobs.timing.lease_renew).await,
         }
     }
 

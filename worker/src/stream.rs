@@ -8,22 +8,41 @@ use std::sync::Arc;
 use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{Affinity, Jobs};
+use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::worker::{WorkerGroup, WorkerLease};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use super::admission::CallAdmission;
-use super::affinity::{self, AssignedJobs};
+use super::affinity::AssignedJobs;
+use super::assignment::Assignment;
 use super::call_subscription::CallSubscription;
 use super::claim::Claims;
 use super::control::{ControlSubscriptions, WorkerControl, read};
 use super::effects::Supervisor;
+use super::open_queue::OpenQueue;
+use super::ownership::OwnershipEvents;
 use super::quarantine::PoolQuarantine;
 use super::queue::FreeJobs;
 use super::running::RunningWork;
 use super::slots::{SlotOptions, Slots};
+use super::turn_runner::TurnRunner;
 use super::user_turns::UserTurns;
 use super::work::{Work, WorkerParts};
+
+/// Who a worker is.
+pub struct WorkerSetup {
+    /// Id of the worker.
+    pub id: Key,
+    /// Pool and lane.
+    pub group: WorkerGroup,
+    /// Release of its handlers.
+    pub release: String,
+    /// Maximum number of units of work that run concurrently.
+    pub slots: SlotOptions,
+    /// Lease of the worker.
+    pub lease: WorkerLease,
+}
 
 /// The work of one worker, in the order of arrival.
 pub struct WorkStream {
@@ -32,6 +51,7 @@ pub struct WorkStream {
     parts: Arc<WorkerParts>,
     admission: Arc<CallAdmission>,
     assigned: Arc<AssignedJobs>,
+    ownership: OwnershipEvents,
     supervisor: Arc<Supervisor>,
     quarantine: Arc<PoolQuarantine>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
@@ -42,18 +62,15 @@ impl WorkStream {
     /// work comes; a message to this worker can set it, too.
     pub async fn open(
         jobs: &Jobs,
-        group: WorkerGroup,
-        release: String,
-        slots: SlotOptions,
-        lease: WorkerLease,
-        id: Key,
+        rollouts: &Rollouts,
+        setup: WorkerSetup,
         draining: watch::Sender<bool>,
     ) -> Result<Self, Unavailable> {
+        let WorkerSetup { id, group, release, slots, lease } = setup;
         // each unit of work has a slot, so the sender never waits
         let (sender, work) = mpsc::channel(slots.count.max(1) as usize);
         let subscriptions = ControlSubscriptions::open(jobs, &group, id).await?;
         let calls = CallSubscription::open(jobs, &group, draining.subscribe()).await?;
-        let open = affinity::watch(jobs, &group).await?;
         let parts = Arc::new(WorkerParts {
             jobs: jobs.clone(),
             group,
@@ -66,10 +83,14 @@ impl WorkStream {
             work: sender,
         });
         let (claims, admission) = (Arc::new(Claims::new(&parts)), Arc::new(CallAdmission::new(&parts)));
-        let turns = Arc::new(UserTurns::new(jobs, &parts.group, &parts.lease, id));
+        let (workers, rollouts, group) = (jobs.workers.clone(), rollouts.clone(), parts.group.clone());
+        let assignment = Assignment { workers, rollouts, group, id };
+        let turns = Arc::new(UserTurns::new(jobs, &assignment, &parts.lease));
         let supervisor = Supervisor::new(jobs, &parts.group, &parts.lease, turns.clone());
-        let assigned = Arc::new(AssignedJobs::new(parts.clone(), claims.clone(), turns, id));
-        let free = Arc::new(FreeJobs { parts: parts.clone(), claims: claims.clone() });
+        let (open, ownership) = (Arc::new(OpenQueue::default()), turns.events().clone());
+        let runner = TurnRunner { parts: parts.clone(), claims: claims.clone(), turns, open };
+        let assigned = Arc::new(AssignedJobs::new(assignment.clone(), runner));
+        let free = Arc::new(FreeJobs { parts: parts.clone(), claims: claims.clone(), assignment });
         let control = WorkerControl {
             parts: parts.clone(),
             claims,
@@ -81,10 +102,15 @@ impl WorkStream {
             tokio::spawn(quarantine.clone().follow()),
             tokio::spawn(Arc::new(control).listen(subscriptions)),
             tokio::spawn(free.pull()),
-            tokio::spawn(assigned.clone().feed(open)),
+            tokio::spawn(assigned.clone().feed()),
             tokio::spawn(assigned.clone().expire_idle()),
         ];
-        Ok(Self { work, calls, parts, admission, assigned, supervisor, quarantine, tasks })
+        Ok(Self { work, calls, parts, admission, assigned, ownership, supervisor, quarantine, tasks })
+    }
+
+    /// Returns the events of the users that this worker owns.
+    pub fn ownership(&self) -> &OwnershipEvents {
+        &self.ownership
     }
 
     /// Returns the next unit of work.

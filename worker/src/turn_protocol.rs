@@ -16,67 +16,17 @@
 use std::mem;
 use std::time::Duration;
 
-use pagewire_cluster::engine::{Entry, OperationId, Precondition, Put, Unavailable, WriteError};
+use pagewire_cluster::engine::{Entry, OperationId, Precondition, Put, WriteError};
 use pagewire_cluster::job::StoredJob;
 use pagewire_cluster::job::{JobState, Record};
 use pagewire_cluster::job::{NamedAttempt, TurnRow};
 use pagewire_cluster::subject::job_key;
 use pagewire_cluster::worker::WorkerId;
 
-use super::turn::Turn;
+use super::turn::{StepResult, Turn, TurnGoal, TurnOutcome, TurnStep};
 
 /// Maximum number of operations of one run; more are needed only while outcomes stay unknown.
 const MAX_STEPS: u32 = 32;
-
-/// The next operation of the protocol.
-#[derive(Debug)]
-pub(crate) enum TurnStep {
-    /// Read the latest entry of this key.
-    Read(String),
-    /// Write.
-    Write(Put),
-    /// Check whether this incarnation of a worker is alive.
-    Check(WorkerId),
-    /// The protocol has ended.
-    Done(TurnOutcome),
-}
-
-/// The result of an operation.
-#[derive(Debug)]
-pub(crate) enum StepResult {
-    /// There was no operation yet.
-    Start,
-    /// The result of a read.
-    Read(Result<Option<Entry>, Unavailable>),
-    /// The result of a write.
-    Written(Result<u64, WriteError>),
-    /// Whether the worker is alive; `None` if that cannot be determined now.
-    Checked(Option<bool>),
-}
-
-/// How the protocol has ended.
-#[derive(Debug)]
-pub(crate) enum TurnOutcome {
-    /// This worker owns the user.
-    Owned,
-    /// This worker owns the user and has claimed the job. The record after the claim.
-    Claimed(Box<StoredJob>),
-    /// Another living worker owns the user.
-    Elsewhere(WorkerId),
-    /// The attempt that the row names runs, according to this record.
-    Blocked(Box<StoredJob>),
-    /// Another writer was faster: the caller reads the job again.
-    Moved,
-    /// The engine does not reply. The next worker settles an unknown write.
-    Unavailable,
-}
-
-/// A claim of a job: the write, and the record after it.
-#[derive(Debug)]
-pub(crate) struct ClaimWrite {
-    pub(crate) put: Put,
-    pub(crate) record: Record,
-}
 
 /// The turn row that the next write of the row replaces.
 #[derive(Debug, Clone, Copy)]
@@ -128,6 +78,7 @@ enum Phase {
         base: ReplacedRow,
         put: Put,
     },
+    DeleteTurn,
     WriteClaim {
         sent: bool,
     },
@@ -142,30 +93,55 @@ pub(crate) struct TurnProtocol {
     me: WorkerId,
     idle_ttl: Duration,
     turn: Option<Turn>,
-    claim: Option<ClaimWrite>,
+    goal: TurnGoal,
     /// Id of the write that settles the named attempt.
     settling: OperationId,
     phase: Phase,
     steps: u32,
+    /// The owner in the row that was read, if it is another one.
+    owner_before: Option<WorkerId>,
+    /// Term of this worker, if this run has taken the user over.
+    taken: Option<u64>,
 }
 
 impl TurnProtocol {
-    /// Prepares to own a user and, with a claim, to claim a job of the user. `turn` is what this worker knows of the
-    /// row, or `None` to read it. A row that names no attempt lives for `idle_ttl`.
+    /// Prepares a run. `turn` is what this worker knows of the row, or `None` to read it. A row that names no attempt
+    /// lives for `idle_ttl`.
     pub(crate) fn new(
         key: String,
         me: WorkerId,
         idle_ttl: Duration,
         turn: Option<Turn>,
-        claim: Option<ClaimWrite>,
+        goal: TurnGoal,
     ) -> Self {
         let settling = OperationId::random();
-        Self { key, me, idle_ttl, turn, claim, settling, phase: Phase::Start, steps: 0 }
+        Self {
+            key,
+            me,
+            idle_ttl,
+            turn,
+            goal,
+            settling,
+            phase: Phase::Start,
+            steps: 0,
+            owner_before: None,
+            taken: None,
+        }
     }
 
     /// Returns what this worker knows of the row now; `None` if it has to be read.
     pub(crate) fn turn(&self) -> Option<Turn> {
         self.turn
+    }
+
+    /// Returns the term of this worker if this run has taken the user over.
+    pub(crate) fn taken(&self) -> Option<u64> {
+        self.taken
+    }
+
+    /// Returns the owner before this worker, if that one had not released the user.
+    pub(crate) fn owner_before(&self) -> Option<WorkerId> {
+        self.owner_before
     }
 
     /// Returns the next operation, given the result of the last one.
@@ -188,7 +164,7 @@ impl TurnProtocol {
             (Phase::ReadNamed { base, since }, StepResult::Read(Ok(entry))) => {
                 self.settle(base, since, entry)
             }
-            (Phase::SettleNamed { base, .. }, StepResult::Written(Ok(_))) => self.write_turn(base),
+            (Phase::SettleNamed { base, .. }, StepResult::Written(Ok(_))) => self.replace_turn(base),
             (
                 Phase::SettleNamed { base, since },
                 StepResult::Written(Err(WriteError::Conflict { .. } | WriteError::Unknown)),
@@ -212,6 +188,11 @@ impl TurnProtocol {
                 _ => self.lost_row(TurnOutcome::Moved),
             },
             (Phase::ResolveTurn { .. }, _) => self.lost_row(TurnOutcome::Unavailable),
+            (Phase::DeleteTurn, StepResult::Deleted(deleted)) => match deleted {
+                Ok(()) => self.lost_row(TurnOutcome::Released),
+                Err(WriteError::Conflict { .. }) => self.lost_row(TurnOutcome::Moved),
+                Err(_) => self.lost_row(TurnOutcome::Unavailable),
+            },
             (Phase::WriteClaim { sent }, StepResult::Written(written)) => self.claim_written(sent, written),
             (Phase::ResolveClaim, StepResult::Read(Ok(entry))) => self.resolve_claim(entry),
             // after that, the row or the job is in the state of the last step that succeeded
@@ -243,7 +224,12 @@ impl TurnProtocol {
     /// Decides about the row that was read. An earlier incarnation of this worker is dead, because there is one at a
     /// time.
     fn found(&mut self, entry: Option<Entry>) -> TurnStep {
-        let Some(entry) = entry else { return self.proceed(ReplacedRow::ABSENT) };
+        let Some(entry) = entry else {
+            return match self.goal {
+                TurnGoal::Release => self.lost_row(TurnOutcome::Released),
+                _ => self.proceed(ReplacedRow::ABSENT),
+            };
+        };
         let taken = ReplacedRow { expect: Precondition::Rev(entry.rev), ..ReplacedRow::ABSENT };
         let Some(row) = TurnRow::of(&entry) else { return self.proceed(taken) };
         let taken = ReplacedRow { named: row.job, settled: row.job.is_none(), ..taken };
@@ -252,11 +238,15 @@ impl TurnProtocol {
             let turn = Turn { rev: entry.rev, term, named: row.job, settled: taken.settled };
             self.turn = Some(turn);
             // without a TTL, the row needs no renewal
-            if self.claim.is_none() && turn.named.is_some() {
+            if matches!(self.goal, TurnGoal::Own) && turn.named.is_some() {
                 return self.done(TurnOutcome::Owned);
             }
             return self.proceed(ReplacedRow::held(turn));
         }
+        if matches!(self.goal, TurnGoal::Release) {
+            return self.lost_row(TurnOutcome::Released);
+        }
+        self.owner_before = Some(row.worker);
         if row.worker.id == self.me.id {
             return self.proceed(taken);
         }
@@ -266,18 +256,19 @@ impl TurnProtocol {
 
     /// Settles the attempt that the row names, unless the claim is one of the same job: its own write settles it.
     fn proceed(&mut self, base: ReplacedRow) -> TurnStep {
-        match (&self.claim, base.named) {
-            (Some(claim), Some(named)) if !base.settled && named.id != claim.record.id => {
+        match (&self.goal, base.named) {
+            (TurnGoal::Claim(claim), Some(named)) if !base.settled && named.id != claim.record.id => {
                 self.read_named(base, None)
             }
-            _ => self.write_turn(base),
+            (TurnGoal::Release, Some(_)) if !base.settled => self.read_named(base, None),
+            _ => self.replace_turn(base),
         }
     }
 
     fn read_named(&mut self, base: ReplacedRow, since: Option<u64>) -> TurnStep {
         match base.named {
             Some(named) => self.read(job_key::job(named.id), Phase::ReadNamed { base, since }),
-            None => self.write_turn(base),
+            None => self.replace_turn(base),
         }
     }
 
@@ -285,19 +276,30 @@ impl TurnProtocol {
     /// than the first one that was read after the row, so a record that has changed since then is settled.
     fn settle(&mut self, base: ReplacedRow, since: Option<u64>, entry: Option<Entry>) -> TurnStep {
         let Some((op, found)) = entry.and_then(|entry| Some((entry.op, StoredJob::parse(entry)?))) else {
-            return self.write_turn(base);
+            return self.replace_turn(base);
         };
         let waits = matches!(found.record.state, JobState::Scheduled | JobState::Queued);
         if found.record.state == JobState::Running {
             return self.done(TurnOutcome::Blocked(Box::new(found)));
         }
         if !waits || op == self.settling || since.is_some_and(|since| since != found.rev) {
-            return self.write_turn(base);
+            return self.replace_turn(base);
         }
         let expect = Precondition::Rev(found.rev);
         let key = job_key::job(found.record.id);
         let put = Put { op: self.settling, ..Put::new(key, found.record.encode(), expect) };
         self.write(put, Phase::SettleNamed { base, since: found.rev })
+    }
+
+    /// Replaces the row; no write can claim the attempt that it names, or the claim of this run settles it.
+    fn replace_turn(&mut self, base: ReplacedRow) -> TurnStep {
+        match self.goal {
+            TurnGoal::Release => {
+                self.phase = Phase::DeleteTurn;
+                TurnStep::Delete(self.key.clone(), base.expect)
+            }
+            _ => self.write_turn(base),
+        }
     }
 
     fn write_turn(&mut self, base: ReplacedRow) -> TurnStep {
@@ -309,22 +311,25 @@ impl TurnProtocol {
 
     /// Returns the attempt that the row names next.
     fn names(&self, base: ReplacedRow) -> Option<NamedAttempt> {
-        let Some(claim) = &self.claim else { return base.named };
+        let Some(claim) = self.goal.claim() else { return base.named };
         Some(NamedAttempt { id: claim.record.id, attempt: claim.record.attempts })
     }
 
     fn turn_written(&mut self, base: ReplacedRow, rev: u64) -> TurnStep {
         let named = self.names(base);
-        let settled = self.claim.is_none() && base.settled;
+        if base.term.is_none() {
+            self.taken = Some(rev);
+        }
+        let settled = self.goal.claim().is_none() && base.settled;
         self.turn = Some(Turn { rev, term: base.term.unwrap_or(rev), named, settled });
-        match &self.claim {
+        match self.goal.claim() {
             None => self.done(TurnOutcome::Owned),
             Some(claim) => self.write(claim.put.clone(), Phase::WriteClaim { sent: false }),
         }
     }
 
     fn claim_written(&mut self, sent: bool, written: Result<u64, WriteError>) -> TurnStep {
-        let Some(claim) = &self.claim else { return self.done(TurnOutcome::Owned) };
+        let Some(claim) = self.goal.claim() else { return self.done(TurnOutcome::Owned) };
         match written {
             Ok(rev) => {
                 let record = claim.record.clone();
@@ -341,7 +346,9 @@ impl TurnProtocol {
     /// Decides about a claim with an unknown outcome. The same write at the same revision may be sent again; a record
     /// at another revision without this claim is lost to it.
     fn resolve_claim(&mut self, entry: Option<Entry>) -> TurnStep {
-        let (Some(claim), Some(entry)) = (&self.claim, entry) else { return self.done(TurnOutcome::Moved) };
+        let (Some(claim), Some(entry)) = (self.goal.claim(), entry) else {
+            return self.done(TurnOutcome::Moved);
+        };
         if claim.put.expect == Precondition::Rev(entry.rev) {
             return self.write(claim.put.clone(), Phase::WriteClaim { sent: true });
         }

@@ -15,13 +15,15 @@ use pagewire_cluster::engine::{Consistency, Precondition, Put};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::job::StoredJob;
+use pagewire_cluster::job::{Claimant, RecordEvent, TransitionError, apply};
 use pagewire_cluster::job::{NamedAttempt, TurnRow};
-use pagewire_cluster::job::{RecordEvent, TransitionError, apply};
 use pagewire_cluster::subject::{SubjectToken, job_key};
-use pagewire_cluster::worker::{WorkerGroup, WorkerId, WorkerLease};
+use pagewire_cluster::worker::{WorkerId, WorkerLease, partition};
 
-use super::turn::Turn;
-use super::turn_protocol::{ClaimWrite, StepResult, TurnOutcome, TurnProtocol, TurnStep};
+use super::assignment::Assignment;
+use super::ownership::{OwnershipEvent, OwnershipEvents, ReleaseReason};
+use super::turn::{ClaimWrite, StepResult, Turn, TurnGoal, TurnOutcome, TurnStep};
+use super::turn_protocol::TurnProtocol;
 
 /// How often a worker that lost the race for a user tries again.
 const TRIES: usize = 3;
@@ -43,18 +45,24 @@ type Acquiring = Shared<BoxFuture<'static, Result<(), Option<Key>>>>;
 /// The users of one worker.
 pub(crate) struct UserTurns {
     jobs: Jobs,
-    group: WorkerGroup,
+    assignment: Assignment,
     lease: WorkerLease,
-    id: Key,
+    events: OwnershipEvents,
     held: Mutex<HashMap<String, HeldTurn>>,
     /// Users that are being taken over for a call; concurrent callers wait for the same outcome.
     acquiring: Mutex<HashMap<String, Acquiring>>,
 }
 
 impl UserTurns {
-    pub(crate) fn new(jobs: &Jobs, group: &WorkerGroup, lease: &WorkerLease, id: Key) -> Self {
-        let (held, acquiring) = (Mutex::default(), Mutex::default());
-        Self { jobs: jobs.clone(), group: group.clone(), lease: lease.clone(), id, held, acquiring }
+    pub(crate) fn new(jobs: &Jobs, assignment: &Assignment, lease: &WorkerLease) -> Self {
+        let (held, acquiring, events) = (Mutex::default(), Mutex::default(), OwnershipEvents::default());
+        let (jobs, assignment, lease) = (jobs.clone(), assignment.clone(), lease.clone());
+        Self { jobs, assignment, lease, events, held, acquiring }
+    }
+
+    /// Returns the events of the users of this worker.
+    pub(crate) fn events(&self) -> &OwnershipEvents {
+        &self.events
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<String, HeldTurn>> {
@@ -66,7 +74,7 @@ impl UserTurns {
     }
 
     fn key(&self, user: &str) -> String {
-        job_key::turn(&self.group.pool, &self.group.lane, &SubjectToken::new(user))
+        job_key::turn(&self.assignment.group.pool, partition(user), &SubjectToken::new(user))
     }
 
     /// Returns whether this worker owns a user now, as far as this process knows.
@@ -105,7 +113,7 @@ impl UserTurns {
         let acquiring = async move {
             let mut acquired = Err(None);
             for _ in 0..TRIES {
-                acquired = match this.run(&user, me, None).await {
+                acquired = match this.run(&user, me, TurnGoal::Own).await {
                     TurnOutcome::Elsewhere(owner) => Err(Some(owner.id)),
                     TurnOutcome::Owned => Ok(()),
                     _ => Err(None),
@@ -128,14 +136,13 @@ impl UserTurns {
     pub(crate) async fn claim(
         &self,
         user: &str,
-        me: WorkerId,
-        release: &str,
+        by: Claimant,
         read: &StoredJob,
     ) -> Result<TurnOutcome, TransitionError> {
-        let event = RecordEvent::Claim(me, release.to_owned());
-        let (record, _) = apply(&read.record, event, unix_ms(), &self.jobs.timing)?;
+        let me = by.worker;
+        let (record, _) = apply(&read.record, RecordEvent::Claim(by), unix_ms(), &self.jobs.timing)?;
         let put = self.jobs.records.put(&record, Precondition::Rev(read.rev));
-        Ok(self.run(user, me, Some(ClaimWrite { put, record })).await)
+        Ok(self.run(user, me, TurnGoal::Claim(Box::new(ClaimWrite { put, record }))).await)
     }
 
     /// Marks the attempt that the row of a user names as ended: no write can claim it any more.
@@ -147,23 +154,35 @@ impl UserTurns {
         }
     }
 
-    async fn run(&self, user: &str, me: WorkerId, claim: Option<ClaimWrite>) -> TurnOutcome {
+    async fn run(&self, user: &str, me: WorkerId, goal: TurnGoal) -> TurnOutcome {
         let (begun, known) = (clock::boot(), self.valid(user, me));
         let idle_ttl = self.jobs.timing.affinity_ttl;
-        let mut protocol = TurnProtocol::new(self.key(user), me, idle_ttl, known, claim);
+        let mut protocol = TurnProtocol::new(self.key(user), me, idle_ttl, known, goal);
+        let outcome = self.perform(&mut protocol).await;
+        self.keep(user, me, begun, known, protocol.turn());
+        if let Some(term) = protocol.taken() {
+            let after = protocol.owner_before();
+            self.events.send(OwnershipEvent::Owned { user: user.into(), term, after });
+        }
+        outcome
+    }
+
+    /// Performs the reads and writes of a protocol until it ends.
+    async fn perform(&self, protocol: &mut TurnProtocol) -> TurnOutcome {
         let mut result = StepResult::Start;
-        let outcome = loop {
+        loop {
             result = match protocol.next(result) {
                 TurnStep::Read(key) => {
                     StepResult::Read(self.jobs.records.store.get(&key, Consistency::Latest).await)
                 }
                 TurnStep::Write(put) => StepResult::Written(self.jobs.records.store.put(put).await),
+                TurnStep::Delete(key, expect) => {
+                    StepResult::Deleted(self.jobs.records.store.delete(&key, expect).await)
+                }
                 TurnStep::Check(owner) => StepResult::Checked(self.lives(owner).await),
-                TurnStep::Done(outcome) => break outcome,
+                TurnStep::Done(outcome) => return outcome,
             };
-        };
-        self.keep(user, me, begun, known, protocol.turn());
-        outcome
+        }
     }
 
     /// Stores what is known of a row, unless another task of this process knows a later revision.
@@ -175,7 +194,10 @@ impl UserTurns {
                 let fresh = HeldTurn { epoch: me.epoch, turn, until, written: begun };
                 held.insert(user.to_owned(), fresh);
             }
-            (None, Some(rev)) if before.is_some_and(|before| before.rev == rev) => drop(held.remove(user)),
+            (None, Some(rev)) if before.is_some_and(|before| before.rev == rev) => {
+                held.remove(user);
+                self.released(user, ReleaseReason::Lost);
+            }
             _ => {}
         }
     }
@@ -190,8 +212,8 @@ impl UserTurns {
     /// confirmed dead at once, because its users wait.
     async fn lives(&self, worker: WorkerId) -> Option<bool> {
         let workers = &self.jobs.workers;
-        match workers.is_alive(&self.group, worker).await {
-            Ok(true) => Some(workers.evict_dead(&self.group, worker).await != Ok(true)),
+        match workers.is_alive(worker).await {
+            Ok(true) => Some(workers.evict_dead(worker).await != Ok(true)),
             alive => alive.ok(),
         }
     }
@@ -200,7 +222,7 @@ impl UserTurns {
     pub(crate) async fn expire_idle(&self, busy: &HashSet<String>) {
         let Some(me) = self.lease.worker() else { return };
         let (now, pause) = (clock::boot(), self.jobs.timing.affinity_ttl / 4);
-        self.held().retain(|_, held| held.until.is_none_or(|until| now < until));
+        self.drop_held(ReleaseReason::Idle, |held| held.until.is_some_and(|until| until <= now));
         let idle = |held: &HeldTurn| held.until.is_none() && held.turn.settled && held.written + pause <= now;
         let users: Vec<(String, HeldTurn)> = {
             let held = self.held();
@@ -218,24 +240,52 @@ impl UserTurns {
         }
     }
 
-    /// Releases a user. The row stays when a write could still claim the attempt that it names; the next owner settles
-    /// that attempt.
-    pub(crate) async fn release(&self, user: &str) {
-        let Some(held) = self.held().remove(user).filter(|held| held.turn.settled) else { return };
-        if let Err(error) =
-            self.jobs.records.store.delete(&self.key(user), Precondition::Rev(held.turn.rev)).await
-        {
-            tracing::debug!(%error, "a user is not given up, the lease will");
+    /// Forgets the users of an earlier incarnation of this worker.
+    pub(crate) fn drop_lapsed(&self) {
+        let Some(me) = self.lease.worker() else { return };
+        self.drop_held(ReleaseReason::Lost, |held| held.epoch != me.epoch);
+    }
+
+    fn drop_held(&self, why: ReleaseReason, is_over: impl Fn(&HeldTurn) -> bool) {
+        let gone: Vec<String> =
+            self.held().extract_if(|_, held| is_over(held)).map(|(user, _)| user).collect();
+        gone.iter().for_each(|user| self.released(user, why));
+    }
+
+    fn released(&self, user: &str, why: ReleaseReason) {
+        self.events.send(OwnershipEvent::Released { user: user.into(), why });
+    }
+
+    /// Releases a user, unless a job of the user runs; also one that this worker owns without knowing it. Returns whether
+    /// this worker does not own the user any more, as far as it knows.
+    pub(crate) async fn release(&self, user: &str, why: ReleaseReason) -> bool {
+        let Some(me) = self.lease.worker() else { return false };
+        let before = self.held().remove(user);
+        let known = before.filter(|before| before.epoch == me.epoch).map(|before| before.turn);
+        let mut protocol =
+            TurnProtocol::new(self.key(user), me, self.jobs.timing.affinity_ttl, known, TurnGoal::Release);
+        match self.perform(&mut protocol).await {
+            TurnOutcome::Blocked(_) => {
+                // the row stays as it is
+                if let Some(before) = before {
+                    self.held().entry(user.to_owned()).or_insert(before);
+                }
+                false
+            }
+            outcome => {
+                if !matches!(outcome, TurnOutcome::Released) {
+                    tracing::debug!(?outcome, "a user is not released, the next owner takes the user over");
+                }
+                if before.is_some() {
+                    self.released(user, why);
+                }
+                true
+            }
         }
     }
 
     /// Returns the users that this worker holds.
     pub(crate) fn users(&self) -> Vec<String> {
         self.held().keys().cloned().collect()
-    }
-
-    /// Returns the worker that should take over the users of this worker while it drains.
-    pub(crate) fn successor(&self, user: &str) -> Option<Key> {
-        self.jobs.workers.roster().choose(&self.group, user).filter(|next| *next != self.id)
     }
 }

@@ -311,7 +311,16 @@ impl Kv {
         dispatch!(&self.engine, e => e.commit(self.bucket, batch).await)
     }
 
-    /// Watches all keys below the prefix.
+    /// Watches all keys below the prefix; see [`Kv::watch_several`].
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] when the engine is unavailable.
+    pub async fn watch(&self, prefix: &str, mode: WatchMode) -> Result<Watch, Unavailable> {
+        self.watch_several(vec![prefix.to_owned()], mode).await
+    }
+
+    /// Watches all keys below any of the prefixes, with one watch. No prefix is below another one.
     ///
     /// # Errors
     ///
@@ -320,8 +329,8 @@ impl Kv {
     /// # Panics
     ///
     /// When the process has [`MAX_WATCHES`] watches already.
-    pub async fn watch(&self, prefix: &str, mode: WatchMode) -> Result<Watch, Unavailable> {
-        dispatch!(&self.engine, e => e.watch(self.bucket, prefix, mode).await)
+    pub async fn watch_several(&self, prefixes: Vec<String>, mode: WatchMode) -> Result<Watch, Unavailable> {
+        dispatch!(&self.engine, e => e.watch(self.bucket, prefixes, mode).await)
     }
 
     /// Resolves a [`WriteError::Unknown`]: reads the key and compares its operation id with `op`.

@@ -16,7 +16,7 @@ use crate::id::Key;
 use crate::subject::{SubjectToken, job_key, worker_leaf};
 use crate::trace::TraceParent;
 use crate::wire::{self, CallAnswer, Cancel, HandlerError, WorkerCall};
-use crate::worker::WorkerGroup;
+use crate::worker::{WorkerGroup, partition};
 
 /// How many workers of a lane are tried when each is busy.
 const MAX_WORKERS_ASKED: u32 = 4;
@@ -120,7 +120,7 @@ impl OutgoingCall<'_> {
     }
 
     async fn own(&self, user: &str) -> Result<Box<RawValue>, CallError> {
-        let turn = job_key::turn(&self.team.pool, &self.team.lane, &SubjectToken::new(user));
+        let turn = job_key::turn(&self.team.pool, partition(user), &SubjectToken::new(user));
         let lives = |worker: &Key| self.jobs.workers.roster().current_epoch(*worker).is_some();
         let mut worker = match self.jobs.owners.get(&turn).filter(lives) {
             Some(guess) => Some(guess),
@@ -156,7 +156,7 @@ impl OutgoingCall<'_> {
         let life = self.jobs.workers.roster().current_epoch(silent);
         if let Some(life) = life {
             let gone = async {
-                if self.jobs.workers.evict_dead(self.team, life).await == Ok(true) {
+                if self.jobs.workers.evict_dead(life).await == Ok(true) {
                     self.jobs.workers.left(life).await;
                 }
             };

@@ -90,6 +90,5 @@ impl JobDispatcher {
 }
 
 fn open_key(record: &Record, user: &str) -> String {
-    let prefix = job_key::open_of(&record.pool, &record.lane, partition(user), &SubjectToken::new(user));
-    format!("{prefix}{}", record.id)
+    job_key::open_job(&record.pool, partition(user), &SubjectToken::new(user), record.id)
 }

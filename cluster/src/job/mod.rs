@@ -9,14 +9,16 @@
 //! notified. A worker that is killed before that leaves the work item behind, and the Queue delivers it to another
 //! worker.
 //!
-//! An assigned job waits as a row `open.<pool>.<lane>.<part>.<user>.<id>`. Each worker of the lane has these rows in
-//! memory, fed by one watch, and starts jobs from there. The turn row `turn.<pool>.<lane>.<user>` names the owner of the
-//! user and the one attempt that may run. The owner runs the jobs of the user one after the other, in the order of their
-//! rows; a job that waits for a time or for its next try stands aside. A worker becomes the owner by compare-and-set
-//! when the user has none or when the previous one is dead; rendezvous hashing over the living workers decides which
-//! worker tries. It stays the owner while it is alive and has jobs of the user. A claim is two single writes: the turn
-//! row, then the record at the revision that was read before, once. A worker that finds a turn row with another attempt
-//! settles that attempt by a write before it names its own (`turn_protocol`), so that at most one job of a user runs.
+//! An assigned job waits as a row `open.<pool>.<partition>.<user>.<id>`, which names no lane. Each worker of the pool has
+//! the rows of its partitions in memory, fed by one watch, and starts jobs from there. The turn row
+//! `turn.<pool>.<partition>.<user>` names the owner of the user and the one attempt that may run. The owner runs the jobs
+//! of the user one after the other, in the order of their rows; a job that waits for a time or for its next try stands
+//! aside. The rollout of the pool decides the lane of a user, and rendezvous hashing over the workers of that lane decides
+//! which of them owns a partition. A worker becomes the owner of a user by compare-and-set when the user has none, when
+//! the previous one is dead, or when the previous one has released the user: it ends its job and then releases a user who
+//! is assigned to another worker by now. A claim is two single writes: the turn row, then the record at the revision that
+//! was read before, once. A worker that finds a turn row with another attempt settles that attempt by a write before it
+//! names its own, so that at most one job of a user runs.
 
 mod call;
 mod change;
@@ -52,7 +54,7 @@ pub use record::{Affinity, JobState, MAX_CONTENT, Record, Waiter};
 pub use records::JobRecords;
 pub use stored::{StoredJob, Transition, TransitionFailure};
 pub use submit::{Idempotency, Submission, SubmitError, Submitted};
-pub use transition::{Claim, Effect, MAX_LOSSES, RecordEvent, TransitionError, apply};
+pub use transition::{Claim, Claimant, Effect, MAX_LOSSES, RecordEvent, TransitionError, apply};
 pub use turn::{NamedAttempt, TurnRow};
 pub use turn_cleanup::delete_turn_if_over;
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::stored::StoredJob;
 
-/// The metadata of the row `open.<pool>.<lane>.<part>.<user>.<id>` of an open assigned job.
+/// The metadata of the row `open.<pool>.<partition>.<user>.<id>` of an open assigned job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OpenJobRow {
     /// User whose jobs run one after the other.

@@ -3,7 +3,7 @@
 //! One process runs it. It reads every record once per change, keeps an entry for each job that has not ended, and
 //! reads only the old ones again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use super::parts::Jobs;
@@ -173,13 +173,10 @@ impl JobReconciler {
 
     /// Evicts workers that run jobs and do not reply any more.
     async fn evict_dead_workers(&self, jobs: &Jobs) -> Result<(), Unavailable> {
-        let mut busy: Vec<(WorkerId, &WorkerGroup)> =
-            self.open.values().filter_map(|line| Some((line.worker?, &line.team))).collect();
-        busy.sort_by_key(|(worker, _)| *worker);
-        busy.dedup_by_key(|(worker, _)| *worker);
+        let busy: BTreeSet<WorkerId> = self.open.values().filter_map(|line| line.worker).collect();
         let lives = |worker| jobs.workers.roster().is_current(worker);
-        let asked = busy.into_iter().filter(|(worker, _)| lives(*worker));
-        let evicted = asked.map(|(worker, team)| jobs.workers.evict_dead(team, worker));
+        let asked = busy.into_iter().filter(|worker| lives(*worker));
+        let evicted = asked.map(|worker| jobs.workers.evict_dead(worker));
         futures_util::future::try_join_all(evicted).await.map(drop)
     }
 
@@ -193,7 +190,7 @@ impl JobReconciler {
         let (state, worker) = (stored.record.state, stored.record.worker);
         match (state, worker) {
             (JobState::Running, Some(worker)) => {
-                if jobs.workers.is_alive(&stored.record.team(), worker).await? {
+                if jobs.workers.is_alive(worker).await? {
                     return Ok(false);
                 }
                 let Ok(changed) = jobs.records.change(stored, RecordEvent::WorkerLost(worker)).await else {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::id::{Address, Key};
+use crate::rollout::RoutingKey;
 use crate::wire::{self, Ending, HandlerError, JobNotification, JobUpdate, Progress};
 use crate::worker::{WorkerGroup, WorkerId};
 
@@ -130,8 +131,15 @@ pub struct Record {
     pub affinity: Affinity,
     /// Pool of the worker group.
     pub pool: String,
-    /// Lane of the worker group.
+    /// Lane of the worker group that may run a free job; for an assigned job, the lane of its last attempt, or the one
+    /// that its user was in when the job was submitted.
     pub lane: String,
+    /// Revision of the pool's rollout that decided the lane; 0 without one.
+    #[serde(default)]
+    pub lane_rev: u64,
+    /// Selects the lane of a job without a user: the connection of its submitter, or a random key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routing: Option<Key>,
     /// User for whom the job runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
@@ -173,6 +181,11 @@ impl Record {
             Affinity::Free => None,
             Affinity::Assigned => Some(self.user.clone().unwrap_or_else(|| format!("job {}", self.id))),
         }
+    }
+
+    /// Returns what selects the lane of the job. A job without a user and without a key of its own follows its id.
+    pub fn routing_key(&self) -> RoutingKey<'_> {
+        RoutingKey::of(self.user.as_deref(), Some(self.routing.unwrap_or(self.id)))
     }
 
     /// Returns the final notification for a page that knows the job by `frame`, when the job has ended.

@@ -29,6 +29,10 @@ pub struct Submission {
     pub data: Box<RawValue>,
     /// Worker group that runs the job.
     pub team: WorkerGroup,
+    /// Revision of the rollout that decided the lane of the group; 0 without one.
+    pub lane_rev: u64,
+    /// Selects the lane of a job without a user.
+    pub routing: Option<Key>,
     /// Which worker of the group may run it.
     pub affinity: Affinity,
     /// User for whom the job runs.
@@ -235,6 +239,8 @@ fn record(id: Key, submission: Submission) -> Record {
         affinity: submission.affinity,
         pool: submission.team.pool,
         lane: submission.team.lane,
+        lane_rev: submission.lane_rev,
+        routing: submission.routing,
         user: submission.user,
         askers: asker.into_iter().collect(),
         created,

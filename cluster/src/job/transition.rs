@@ -25,11 +25,29 @@ pub struct Claim {
     pub attempt: u32,
 }
 
+/// A worker that claims a job.
+#[derive(Debug, Clone)]
+pub struct Claimant {
+    /// This incarnation of the worker.
+    pub worker: WorkerId,
+    /// Release of the worker.
+    pub release: String,
+    /// Lane of the worker, in which the job runs.
+    pub lane: String,
+}
+
 /// An event of a job.
 #[derive(Debug, Clone)]
 pub enum RecordEvent {
-    /// A worker of the given release claims the job.
-    Claim(WorkerId, String),
+    /// A worker claims the job.
+    Claim(Claimant),
+    /// The job, which waits, moves to another lane by this revision of its pool's rollout.
+    MoveToLane {
+        /// Name of the lane.
+        lane: String,
+        /// Revision of the rollout.
+        revision: u64,
+    },
     /// The handler reports progress.
     Progress(Claim, Progress),
     /// The handler returned a value.
@@ -94,7 +112,8 @@ impl RecordEvent {
             record.state.is_terminal() && record.worker == Some(by.worker) && record.attempts == by.attempt
         };
         match self {
-            Self::Claim(worker, _) => record.state == JobState::Running && record.worker == Some(*worker),
+            Self::Claim(by) => record.state == JobState::Running && record.worker == Some(by.worker),
+            Self::MoveToLane { lane, revision } => record.lane == *lane && record.lane_rev >= *revision,
             Self::Succeed(by, _)
             | Self::Fail(by, _)
             | Self::StopAcknowledged(by)
@@ -129,7 +148,8 @@ pub fn apply(
 ) -> Result<(Record, Effect), TransitionError> {
     let mut next = record.clone();
     let after = match event {
-        RecordEvent::Claim(worker, release) => claim(&mut next, worker, release, now)?,
+        RecordEvent::Claim(by) => claim(&mut next, by, now)?,
+        RecordEvent::MoveToLane { lane, revision } => move_to_lane(&mut next, lane, revision, now)?,
         RecordEvent::Progress(by, progress) => {
             check_claim(&next, by)?;
             next.progress = Some(progress);
@@ -187,12 +207,7 @@ fn check_claim(record: &Record, by: Claim) -> Result<(), TransitionError> {
     if stands { Ok(()) } else { Err(TransitionError::Stale) }
 }
 
-fn claim(
-    record: &mut Record,
-    worker: WorkerId,
-    release: String,
-    now: u64,
-) -> Result<Effect, TransitionError> {
+fn claim(record: &mut Record, by: Claimant, now: u64) -> Result<Effect, TransitionError> {
     match (record.state, record.worker) {
         (JobState::Scheduled | JobState::Queued, _) if record.due > now => {
             return Err(TransitionError::NotDue(record.due - now));
@@ -203,11 +218,26 @@ fn claim(
     }
     record.state = JobState::Running;
     record.attempts += 1;
-    record.worker = Some(worker);
-    record.release = Some(release);
+    record.worker = Some(by.worker);
+    record.release = Some(by.release);
+    record.lane = by.lane;
     record.started = Some(now);
     record.progress = None;
     Ok(Effect::Nothing)
+}
+
+fn move_to_lane(
+    record: &mut Record,
+    lane: String,
+    revision: u64,
+    now: u64,
+) -> Result<Effect, TransitionError> {
+    if !matches!(record.state, JobState::Scheduled | JobState::Queued) {
+        return Err(TransitionError::OutOfPlace);
+    }
+    record.lane = lane;
+    record.lane_rev = revision;
+    Ok(Effect::Enqueue { delay_ms: record.due.saturating_sub(now) })
 }
 
 fn fail(record: &mut Record, failure: HandlerError, now: u64, timing: &Timing) -> Effect {

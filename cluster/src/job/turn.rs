@@ -19,7 +19,7 @@ pub struct NamedAttempt {
     pub attempt: u32,
 }
 
-/// The value of the row `turn.<pool>.<lane>.<user>`. A row that names an attempt has no TTL.
+/// The value of the row `turn.<pool>.<partition>.<user>`. A row that names an attempt has no TTL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TurnRow {
     /// Owner of the user's jobs.

@@ -6,12 +6,12 @@ use crate::engine::{Consistency, Message};
 use crate::id::Key;
 use crate::subject::{SubjectToken, job_key, worker_leaf};
 use crate::wire::{self, Wake};
-use crate::worker::WorkerGroup;
+use crate::worker::{WorkerGroup, partition};
 
 impl Jobs {
     /// Returns the assigned worker of a user, or else the worker that should become it.
     pub async fn own_worker(&self, team: &WorkerGroup, user: &str) -> Option<Key> {
-        let key = job_key::turn(&team.pool, &team.lane, &SubjectToken::new(user));
+        let key = job_key::turn(&team.pool, partition(user), &SubjectToken::new(user));
         let entry = self.records.store.get(&key, Consistency::Any).await.ok().flatten();
         let owner = entry.as_ref().and_then(TurnRow::of).map(|row| row.worker);
         let roster = self.workers.roster();

@@ -17,6 +17,7 @@ mod propagation;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod weight;
 
 use std::collections::HashMap;
@@ -30,6 +31,7 @@ pub use change::{ChangeError, RolloutChange};
 pub use lane::{RoutingKey, bucket};
 pub use propagation::Propagation;
 pub use spec::{BASE, Fallback, LaneSpec, RolloutSpec, RolloutUpdate, SpecError, is_name, set_weights};
+pub use waiting::{LaneMove, WaitingWork};
 pub use weight::{BUCKETS, InvalidWeight, Weight};
 
 use crate::engine::{Bucket, Engine, Kv, Unavailable, WatchEvent, WatchMode};
@@ -146,6 +148,11 @@ impl Rollouts {
             Some(split) => decide(&split.document, unit, serves).0,
             None => decide(&RolloutSpec::unwritten(pool), unit, serves).0,
         }
+    }
+
+    /// Returns a counter of applied changes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
     }
 
     /// Whether this process has applied a document of the pool.

@@ -80,10 +80,6 @@ pub struct ExecutorMessage {
     pub worker: Key,
     /// Epoch of its incarnation; the message of one that is dead is refused.
     pub epoch: u64,
-    /// Pool of the worker.
-    pub pool: String,
-    /// Lane of the worker.
-    pub lane: String,
 }
 
 /// Freezes a page and hands it over, because another node has won its row.
@@ -209,9 +205,7 @@ mod tests {
         assert_eq!(read_back(&frames), format!("Forward({frames:?})"));
         let message = PageMessage { to: Scope::User("a.b".into()), seen: Some(9), payload, from: None };
         assert_eq!(read_back(&message), format!("Deliver({message:?})"));
-        let (pool, lane) = ("p".to_owned(), "l".to_owned());
-        let sent =
-            ExecutorMessage { to: Scope::All, payload: raw("1e2"), worker: page, epoch: 3, pool, lane };
+        let sent = ExecutorMessage { to: Scope::All, payload: raw("1e2"), worker: page, epoch: 3 };
         assert_eq!(read_back(&sent), format!("ExecutorPush({sent:?})"));
         let to = NodeNumber::new(2).unwrap();
         let handover = HandoverRequest { page, to, generation: 3, rev: 9, seq: 17 };

@@ -1,7 +1,8 @@
 //! The worker directory: the living workers, and which of them is assigned to a user. Pure.
 //!
-//! The worker of a user is chosen by rendezvous hashing: the one with the highest hash of user and worker. When a
-//! worker leaves, only its own users move. When a worker joins, it is the first choice for its share of *new* users.
+//! The users of a pool are in 64 partitions. The worker of a partition is chosen by rendezvous hashing: the one with the
+//! highest hash of partition and worker. When a worker leaves, only its own partitions move; when a worker joins, only
+//! partitions that it becomes the owner of.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::row::{WorkerId, WorkerRow};
 use crate::id::Key;
 
-/// Number of partitions in the keys of a lane's open assigned jobs.
+/// Number of partitions of the users of a pool. All users of a partition are assigned to the same worker of their lane.
 pub const PARTITIONS: u8 = 64;
 
 /// The workers of one lane of one pool.
@@ -107,9 +108,14 @@ impl WorkerDirectory {
         self.teams.keys().map(|team| team.pool.as_str())
     }
 
-    /// Returns the worker that a user without an assigned worker should get.
+    /// Returns the worker of a group that a user is assigned to: the owner of the user's partition.
     pub fn choose(&self, team: &WorkerGroup, user: &str) -> Option<Key> {
-        self.available(team).max_by_key(|id| score(user.as_bytes(), *id))
+        self.owner(team, partition(user))
+    }
+
+    /// Returns the worker of a group that owns a partition.
+    pub fn owner(&self, team: &WorkerGroup, partition: u8) -> Option<Key> {
+        self.available(team).max_by_key(|id| score(partition, *id))
     }
 
     /// Returns all living workers, ordered by group and id.
@@ -135,8 +141,8 @@ pub fn partition(user: &str) -> u8 {
     Sha256::digest(user.as_bytes())[0] % PARTITIONS
 }
 
-fn score(what: &[u8], worker: Key) -> [u8; 32] {
-    Sha256::new().chain_update(worker.bits().to_be_bytes()).chain_update(what).finalize().into()
+fn score(partition: u8, worker: Key) -> [u8; 32] {
+    Sha256::new().chain_update(worker.bits().to_be_bytes()).chain_update([partition]).finalize().into()
 }
 
 #[cfg(test)]
@@ -210,6 +216,6 @@ mod tests {
         for user in 0..1000 {
             *users.entry(roster.choose(&team, &user.to_string()).unwrap()).or_default() += 1;
         }
-        assert!(users.len() == 4 && users.values().all(|count| (180..320).contains(count)), "{users:?}");
+        assert!(users.len() == 4 && users.values().all(|count| (100..420).contains(count)), "{users:?}");
     }
 }

@@ -137,6 +137,6 @@ impl WorkerLeaseKeeper {
     }
 
     fn key(&self) -> String {
-        node_key::worker(&self.row.pool, &self.row.lane, self.id)
+        node_key::worker(self.id)
     }
 }

@@ -138,11 +138,11 @@ impl Workers {
 
     /// Returns whether that incarnation of a worker holds its lease, read from the latest row, because the view may
     /// lag.
-    pub async fn is_alive(&self, team: &WorkerGroup, worker: WorkerId) -> Result<bool, Unavailable> {
+    pub async fn is_alive(&self, worker: WorkerId) -> Result<bool, Unavailable> {
         if self.roster().is_current(worker) {
             return Ok(true);
         }
-        let key = node_key::worker(&team.pool, &team.lane, worker.id);
+        let key = node_key::worker(worker.id);
         let entry = self.rows.get(&key, Consistency::Latest).await?;
         let epoch = entry.and_then(|entry| Some(WorkerRow::decode(&entry.meta)?.epoch_at(entry.rev)));
         Ok(epoch == Some(worker.epoch))
@@ -153,8 +153,8 @@ impl Workers {
     /// fails.
     ///
     /// Returns whether that incarnation is dead, evicted by this call or by another process.
-    pub async fn evict_dead(&self, team: &WorkerGroup, worker: WorkerId) -> Result<bool, Unavailable> {
-        let key = node_key::worker(&team.pool, &team.lane, worker.id);
+    pub async fn evict_dead(&self, worker: WorkerId) -> Result<bool, Unavailable> {
+        let key = node_key::worker(worker.id);
         let Some(entry) = self.rows.get(&key, Consistency::Latest).await? else { return Ok(true) };
         let epoch = WorkerRow::decode(&entry.meta).map(|row| row.epoch_at(entry.rev));
         if epoch != Some(worker.epoch) {

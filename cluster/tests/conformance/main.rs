@@ -58,6 +58,7 @@ macro_rules! suite {
                     commits_have_limits
                 }
                 watch {
+                    one_watch_shows_the_keys_below_several_prefixes_and_no_other
                     a_watch_yields_what_stands_then_live_then_changes
                     a_meta_watch_carries_no_values
                     a_watch_hears_only_what_is_below_its_prefix

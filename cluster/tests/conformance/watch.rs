@@ -69,6 +69,22 @@ impl View {
     }
 }
 
+pub(crate) async fn one_watch_shows_the_keys_below_several_prefixes_and_no_other(cluster: &Cluster) {
+    let kv = pages(cluster).await;
+    for key in ["a.1.x", "a.2.x", "a.3.x"] {
+        write(&kv, key, "old").await;
+    }
+    let prefixes = vec!["a.1.".to_owned(), "a.3.".to_owned()];
+    let mut watch = kv.watch_several(prefixes, WatchMode::Meta).await.expect("watches");
+    let mut seen: Vec<String> = snapshot(&mut watch).await.into_iter().map(|entry| entry.key).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, ["a.1.x", "a.3.x"]);
+    for key in ["a.2.y", "a.3.y"] {
+        write(&kv, key, "new").await;
+    }
+    assert_eq!(put_of(&mut watch).await.key, "a.3.y");
+}
+
 pub(crate) async fn a_watch_yields_what_stands_then_live_then_changes(cluster: &Cluster) {
     let [one, two] = [pages(cluster).await, pages(cluster).await];
     write(&one, "page.a", "old").await;

@@ -27,7 +27,10 @@ const CLUSTER: [(&str, &[&str]); 18] = [
     ("lib", &[]),
     (
         "job",
-        &["worker", "peer", "lease", "engine", "wire", "subject", "id", "code", "timing", "trace", "clock"],
+        &[
+            "rollout", "worker", "peer", "lease", "engine", "wire", "subject", "id", "code", "timing",
+            "trace", "clock",
+        ],
     ),
     ("worker", &["lease", "engine", "wire", "subject", "id", "timing", "clock"]),
     ("peer", &["registry", "lease", "engine", "wire", "subject", "id", "timing", "trace", "clock"]),

@@ -2,7 +2,6 @@
 
 use pagewire_cluster::engine::{Consistency, Precondition, Put};
 use pagewire_cluster::job::{NamedAttempt, TurnRow};
-use pagewire_cluster::subject::{SubjectToken, job_key};
 use pagewire_cluster::worker::WorkerId;
 
 use super::worker::{Log, Worker, jobs};
@@ -26,27 +25,28 @@ async fn forgotten(jobs: &Jobs, worker: &Worker, affinity: Affinity) -> Key {
     let waiting =
         jobs.submit(Submission { affinity, ..assigned("echo", "ann") }, |_| {}).await.unwrap().record;
     let (record, _) =
-        apply(&Record { id: job, ..waiting }, RecordEvent::Claim(life, "r".into()), unix_ms(), &TIMING)
+        apply(&Record { id: job, ..waiting }, RecordEvent::Claim(claimant(life)), unix_ms(), &TIMING)
             .unwrap();
     jobs.records.store.put(jobs.records.put(&record, Precondition::Absent)).await.unwrap();
     job
 }
 
 #[tokio::test]
-async fn a_living_owner_that_does_not_know_of_its_users_is_woken() {
+async fn a_living_owner_that_does_not_know_of_its_users_runs_their_jobs_or_releases_them() {
     let (engine, log) = (memory(), Log::default());
     let jobs = jobs(&engine).await;
     let (owner, other) = (Worker::start(&engine, &log).await, Worker::start(&engine, &log).await);
     let (life, _) = (incarnation(&jobs, &owner).await, incarnation(&jobs, &other).await);
-    // for some of the users, the other worker is chosen
+    // some of the users are assigned to the other worker
     for user in 0..8 {
         let row = TurnRow { worker: life, term: None, job: None };
-        let key = job_key::turn("p", "l", &SubjectToken::new(&user.to_string()));
+        let key = turn_key(&user.to_string());
         jobs.records.store.put(Put::new(key, row.encode(), Precondition::Absent)).await.unwrap();
     }
     for user in 0..8 {
         let record = end(&jobs, submit(&jobs, assigned("echo", &user.to_string())).await).await;
-        assert_eq!(record.worker, Some(life), "one owner while it lives");
+        let assigned = jobs.workers.roster().choose(&team(), &user.to_string());
+        assert_eq!(record.worker.map(|worker| worker.id), assigned);
     }
 }
 
@@ -62,7 +62,7 @@ async fn an_attempt_that_a_dead_owner_named_without_claiming_it_runs_elsewhere()
     let rev = jobs.records.store.put(jobs.records.put(&record, Precondition::Absent)).await.unwrap();
     let dead = WorkerId { id: Key::random(), epoch: 1 };
     let row = TurnRow { worker: dead, term: Some(7), job: Some(NamedAttempt { id: record.id, attempt: 1 }) };
-    let key = job_key::turn("p", "l", &SubjectToken::new("ann"));
+    let key = turn_key("ann");
     let before =
         jobs.records.store.put(Put::new(key.as_str(), row.encode(), Precondition::Absent)).await.unwrap();
     let worker = Worker::start(&engine, &log).await;

@@ -94,7 +94,7 @@ async fn a_job_that_no_worker_takes_ends_and_leaves_no_hint_behind() {
         loop {
             janitor.run_once(&jobs).await.unwrap();
             let open = jobs.records.store.scan("open.", 0, 9).await.unwrap();
-            if engine.depth(&route("p", "l")).await.unwrap() == 1 && open.is_empty() {
+            if engine.depth(&route("p", BASE)).await.unwrap() == 1 && open.is_empty() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{Affinity, CallError, JobState, Jobs};
+use pagewire_cluster::peer::PeerClient;
+use pagewire_cluster::rollout::{BASE, Rollouts};
 use pagewire_cluster::wire::WorkerCall;
 use pagewire_cluster::worker::{WorkerLeaseKeeper, WorkerRow};
 use serde_json::value::RawValue;
@@ -17,7 +19,7 @@ use super::{PATIENCE, TIMING, memory, team};
 use crate::handlers::{HandlerInput, HandlerOptions, Handlers, HandlersBuilder, Serial};
 use crate::run::{WorkObserver, serve};
 use crate::slots::SlotOptions;
-use crate::stream::WorkStream;
+use crate::stream::{WorkStream, WorkerSetup};
 
 struct Unobserved;
 
@@ -59,12 +61,14 @@ fn handlers(serial: Serial, seen: Arc<Seen>, go_on: Arc<tokio::sync::Semaphore>)
 pub(super) async fn start(engine: &pagewire_cluster::engine::Engine, handlers: Handlers) -> JoinSet<()> {
     let (jobs, follow) = process(engine).await;
     let id = Key::random();
-    let row = WorkerRow { pool: "p".into(), lane: "l".into(), ..WorkerRow::default() };
+    let row = WorkerRow { pool: "p".into(), lane: BASE.into(), ..WorkerRow::default() };
     let (keeper, lease) = WorkerLeaseKeeper::claim(engine, TIMING, id, row).await;
     let draining = watch::Sender::new(false);
     let drains = draining.subscribe();
-    let opened = WorkStream::open(&jobs, team(), "r".into(), SlotOptions::new(2), lease, id, draining);
-    let mut stream = opened.await.unwrap();
+    let peers = PeerClient::new(engine, &jobs.subjects, TIMING.deliver);
+    let rollouts = Rollouts::new(engine, peers, TIMING.deliver);
+    let setup = WorkerSetup { id, group: team(), release: "r".into(), slots: SlotOptions::new(2), lease };
+    let mut stream = WorkStream::open(&jobs, &rollouts, setup, draining).await.unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(follow);
     tasks.spawn(keeper.keep(drains, std::future::pending()));

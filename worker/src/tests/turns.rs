@@ -11,14 +11,14 @@ use std::collections::HashMap;
 use pagewire_cluster::engine::{Bucket, Consistency, FaultRng, Faults, Faulty, Precondition, Put};
 use pagewire_cluster::job::StoredJob;
 use pagewire_cluster::job::{Claim, TurnRow, delete_turn_if_over};
-use pagewire_cluster::subject::{SubjectToken, Subjects, job_key};
+use pagewire_cluster::subject::{Subjects, job_key};
 use pagewire_cluster::wire::HandlerError;
 use pagewire_cluster::worker::{WorkerId, Workers};
 
 use super::breaks::number;
 use super::*;
-use crate::turn::Turn;
-use crate::turn_protocol::{ClaimWrite, StepResult, TurnOutcome, TurnProtocol, TurnStep};
+use crate::turn::{ClaimWrite, StepResult, Turn, TurnGoal, TurnOutcome, TurnStep};
+use crate::turn_protocol::TurnProtocol;
 
 const WORKERS: usize = 3;
 const JOBS: u128 = 4;
@@ -82,10 +82,6 @@ fn over(engine: &Engine) -> Jobs {
 
 fn job(number: u128) -> Key {
     Key::from_bits(number + 1)
-}
-
-fn turn_key() -> String {
-    job_key::turn("p", "l", &SubjectToken::new("ann"))
 }
 
 impl World {
@@ -175,7 +171,7 @@ impl World {
             0 | 1 => RecordEvent::Cancel,
             2 => RecordEvent::Retry,
             _ => {
-                let row = self.calm.records.store.get(&turn_key(), Consistency::Latest).await.unwrap();
+                let row = self.calm.records.store.get(&turn_key("ann"), Consistency::Latest).await.unwrap();
                 let Some(row) = row else { return };
                 return delete_turn_if_over(&self.calm, row).await.unwrap();
             }
@@ -184,19 +180,23 @@ impl World {
         let _ = self.calm.records.change(stored, event).await;
     }
 
-    /// What a worker does with the row of a user without work: deletes it, or lets it expire.
+    /// What a worker does with a user that moves to another worker, or that has no work: releases the user, or lets the
+    /// row expire.
     async fn release(&mut self, at: usize) {
-        let deletes = self.dice.below(2) == 0;
+        let moves = self.dice.below(2) == 0;
         let worker = &mut self.workers[at];
         let idle = matches!(worker.doing, Doing::Nothing) && worker.paused_until <= self.now;
-        let Some(turn) = worker.turn.filter(|turn| idle && turn.settled) else { return };
+        let Some(turn) = worker.turn.filter(|_| idle) else { return };
         let expect = Precondition::Rev(turn.rev);
         worker.turn = None;
-        if deletes {
-            let _ = worker.jobs.records.store.delete(&turn_key(), expect).await;
-        } else {
+        if moves {
+            let (idle_ttl, goal) = (TIMING.affinity_ttl, TurnGoal::Release);
+            let protocol = TurnProtocol::new(turn_key("ann"), worker.me, idle_ttl, Some(turn), goal);
+            let result = StepResult::Start;
+            worker.doing = Doing::Protocol { protocol: Box::new(protocol), result, claim: None };
+        } else if turn.settled {
             let row = TurnRow { worker: worker.me, term: Some(turn.term), job: None };
-            let put = Put::new(turn_key(), row.encode(), expect);
+            let put = Put::new(turn_key("ann"), row.encode(), expect);
             let written = worker.jobs.records.store.put(put).await;
             worker.turn = written.ok().map(|rev| Turn { rev, named: None, ..turn });
         }
@@ -219,18 +219,18 @@ impl World {
         let (chosen, call) = (self.dice.below(JOBS as u64), self.dice.below(10) == 0);
         let worker = &mut self.workers[at];
         let Ok(Some(read)) = worker.jobs.records.get(job(chosen.into())).await else { return };
-        let event = RecordEvent::Claim(worker.me, "r".into());
-        let claim = match apply(&read.record, event, unix_ms(), &TIMING) {
-            _ if call => None,
+        let event = RecordEvent::Claim(claimant(worker.me));
+        let goal = match apply(&read.record, event, unix_ms(), &TIMING) {
+            _ if call => TurnGoal::Own,
             Ok((record, _)) => {
                 let put = worker.jobs.records.put(&record, Precondition::Rev(read.rev));
-                Some(ClaimWrite { put, record })
+                TurnGoal::Claim(Box::new(ClaimWrite { put, record }))
             }
             Err(TransitionError::Running(_)) => return self.take(at, read).await,
             Err(_) => return,
         };
-        let key = claim.as_ref().map(|claim| claim.put.key.clone());
-        let protocol = TurnProtocol::new(turn_key(), worker.me, TIMING.affinity_ttl, worker.turn, claim);
+        let key = goal.claim().map(|claim| claim.put.key.clone());
+        let protocol = TurnProtocol::new(turn_key("ann"), worker.me, TIMING.affinity_ttl, worker.turn, goal);
         let result = StepResult::Start;
         worker.doing = Doing::Protocol { protocol: Box::new(protocol), result, claim: key };
     }
@@ -272,6 +272,7 @@ impl World {
                 }
             }
             TurnStep::Write(put) => StepResult::Written(store.put(put).await),
+            TurnStep::Delete(key, expect) => StepResult::Deleted(store.delete(&key, expect).await),
             TurnStep::Check(owner) => {
                 let lives = self.living.get(&owner.id) == Some(&owner.epoch);
                 self.seen.takeovers += u64::from(!lives);
@@ -290,7 +291,10 @@ impl World {
             TurnOutcome::Claimed(claimed) => self.workers[at].doing = Doing::Attempt(claimed),
             TurnOutcome::Blocked(named) => self.take(at, *named).await,
             TurnOutcome::Moved => self.seen.late_claims += u64::from(replaced),
-            TurnOutcome::Owned | TurnOutcome::Elsewhere(_) | TurnOutcome::Unavailable => {}
+            TurnOutcome::Owned
+            | TurnOutcome::Released
+            | TurnOutcome::Elsewhere(_)
+            | TurnOutcome::Unavailable => {}
         }
     }
 

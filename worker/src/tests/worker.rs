@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 use pagewire_cluster::engine::Engine;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::Jobs;
+use pagewire_cluster::peer::PeerClient;
+use pagewire_cluster::rollout::{BASE, Rollouts};
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::wire::{CallAnswer, HandlerError, WorkerCall};
 use pagewire_cluster::worker::{WorkerLeaseKeeper, WorkerRow, Workers};
@@ -16,7 +18,7 @@ use super::{PATIENCE, TIMING, team};
 use crate::attempt::Outcome;
 use crate::effects::Supervisor;
 use crate::slots::SlotOptions;
-use crate::stream::WorkStream;
+use crate::stream::{WorkStream, WorkerSetup};
 use crate::work::Work;
 
 /// The view of the cluster of one process.
@@ -60,22 +62,22 @@ impl Worker {
         };
         let (jobs, follow) = process(engine).await;
         let follow = tokio::spawn(follow);
+        let peers = PeerClient::new(engine, &jobs.subjects, TIMING.deliver);
+        let rollouts = Rollouts::new(engine, peers, TIMING.deliver);
         let id = Key::random();
-        let row = WorkerRow { pool: "p".into(), lane: "l".into(), ..WorkerRow::default() };
+        let row = WorkerRow { pool: "p".into(), lane: BASE.into(), ..WorkerRow::default() };
         let (keeper, lease) = WorkerLeaseKeeper::claim(engine, TIMING, id, row).await;
         let (draining, drains) = watch::channel(false);
         let (stop, stopped) = watch::channel(false);
         let intake = loop {
-            let opened = WorkStream::open(
-                &jobs,
-                team(),
-                "r".into(),
-                SlotOptions::new(5),
-                lease.clone(),
+            let setup = WorkerSetup {
                 id,
-                draining.clone(),
-            )
-            .await;
+                group: team(),
+                release: "r".into(),
+                slots: SlotOptions::new(5),
+                lease: lease.clone(),
+            };
+            let opened = WorkStream::open(&jobs, &rollouts, setup, draining.clone()).await;
             if let Ok(intake) = opened {
                 break intake;
             }

@@ -184,13 +184,13 @@ impl Faulty {
     pub(super) async fn watch(
         &self,
         bucket: Bucket,
-        prefix: &str,
+        prefixes: Vec<String>,
         mode: WatchMode,
     ) -> Result<Watch, Unavailable> {
         self.process.call()?;
         let (watcher, events) = mpsc::unbounded_channel();
         let rng = self.process.lock().rng.split();
-        let inner = self.process.memory.buckets.watch(bucket, prefix, mode);
+        let inner = self.process.memory.buckets.watch(bucket, prefixes, mode);
         tokio::spawn(watch::delay(inner, watcher, rng, self.process.faults.late, self.link()));
         Ok(Watch { events })
     }

@@ -20,7 +20,7 @@ use crate::engine::{
 
 struct ActiveWatch {
     bucket: Bucket,
-    prefix: String,
+    prefixes: Vec<String>,
     mode: WatchMode,
     watcher: WatchSender,
     process: Arc<()>,
@@ -43,7 +43,7 @@ impl ActiveWatch {
             WatchEvent::Delete { key, .. } => key,
             WatchEvent::Live => return false,
         };
-        self.bucket == bucket && is_below(key, &self.prefix)
+        self.bucket == bucket && self.prefixes.iter().any(|prefix| is_below(key, prefix))
     }
 
     fn notify(&self, event: WatchEvent) {
@@ -160,12 +160,13 @@ impl Buckets {
     /// # Panics
     ///
     /// When the process has [`MAX_WATCHES`] watches already. A design that needs a watch per user is wrong.
-    pub(in crate::engine) fn watch(&self, bucket: Bucket, prefix: &str, mode: WatchMode) -> Watch {
+    pub(in crate::engine) fn watch(&self, bucket: Bucket, prefixes: Vec<String>, mode: WatchMode) -> Watch {
         let (watcher, events) = mpsc::unbounded_channel();
         let process = self.1.clone();
-        let watching = ActiveWatch { bucket, prefix: prefix.to_owned(), mode, watcher, process };
+        let watching = ActiveWatch { bucket, prefixes, mode, watcher, process };
         let rows = self.0.open(bucket);
-        let snapshot = rows.list(prefix).into_iter().map(WatchEvent::Put).chain([WatchEvent::Live]);
+        let standing = watching.prefixes.iter().flat_map(|prefix| rows.list(prefix));
+        let snapshot = standing.map(WatchEvent::Put).chain([WatchEvent::Live]);
         match &self.0.disk {
             None => snapshot.for_each(|event| watching.notify(event)),
             Some(disk) => {

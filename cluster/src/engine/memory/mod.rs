@@ -201,11 +201,11 @@ impl Memory {
     pub(super) async fn watch(
         &self,
         bucket: Bucket,
-        prefix: &str,
+        prefixes: Vec<String>,
         mode: WatchMode,
     ) -> Result<Watch, Unavailable> {
         self.check_writable()?;
-        Ok(self.buckets.watch(bucket, prefix, mode))
+        Ok(self.buckets.watch(bucket, prefixes, mode))
     }
 
     pub(super) async fn push(&self, push: Enqueue) -> Result<(), QueueError> {

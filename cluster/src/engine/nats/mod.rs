@@ -208,7 +208,7 @@ impl Nats {
     pub(super) async fn watch(
         &self,
         bucket: Bucket,
-        prefix: &str,
+        prefixes: Vec<String>,
         mode: WatchMode,
     ) -> Result<Watch, Unavailable> {
         if !self.inner.control.is_up() {
@@ -221,7 +221,7 @@ impl Nats {
             assert!(watches.len() < MAX_WATCHES, "a process has at most {MAX_WATCHES} watches");
             watches.push(watcher.downgrade());
         }
-        tokio::spawn(WatchTask::new(self.store(bucket), prefix, mode, watcher).run());
+        tokio::spawn(WatchTask::new(self.store(bucket), prefixes, mode, watcher).run());
         Ok(Watch { events })
     }
 

@@ -33,7 +33,7 @@ const MISSED_HEARTBEATS: u32 = 3;
 /// The task of a running watch.
 pub(super) struct WatchTask {
     store: KvStream,
-    prefix: String,
+    prefixes: Vec<String>,
     mode: WatchMode,
     watcher: WatchSender,
     held: KnownKeys,
@@ -57,8 +57,8 @@ struct Consumer {
 }
 
 impl WatchTask {
-    pub(super) fn new(store: KvStream, prefix: &str, mode: WatchMode, watcher: WatchSender) -> Self {
-        Self { store, prefix: prefix.to_owned(), mode, watcher, held: KnownKeys::default() }
+    pub(super) fn new(store: KvStream, prefixes: Vec<String>, mode: WatchMode, watcher: WatchSender) -> Self {
+        Self { store, prefixes, mode, watcher, held: KnownKeys::default() }
     }
 
     pub(super) async fn run(mut self) {
@@ -115,13 +115,14 @@ impl WatchTask {
         }
         let control = &self.store.control;
         let (stream, name) = (self.store.stream(), uuid::Uuid::new_v4().simple().to_string());
-        let filter = self.store.subject(&format!("{}>", self.prefix));
+        let filters = self.prefixes.iter().map(|prefix| self.store.subject(&format!("{prefix}>")));
+        let filters: Vec<String> = filters.collect();
         let (messages, deliver) = control.inbox().await.map_err(|_| WatchEnd::Resync("no subscription"))?;
         let config = json!({
             "name": name,
             "deliver_subject": deliver,
             "deliver_policy": "last_per_subject",
-            "filter_subject": filter,
+            "filter_subjects": filters,
             "ack_policy": "none",
             "max_deliver": 1,
             "replay_policy": "instant",
@@ -133,7 +134,7 @@ impl WatchTask {
             "num_replicas": 1,
             "mem_storage": true,
         });
-        let method = format!("CONSUMER.CREATE.{stream}.{name}.{filter}");
+        let method = format!("CONSUMER.CREATE.{stream}.{name}");
         let request = json!({ "stream_name": stream, "config": config, "action": "create" });
         match api::<Created>(control, &method, &request, control.timing.operation).await {
             Ok(created) => Ok(Consumer { name, messages, last: 0, through: created.num_pending == 0 }),

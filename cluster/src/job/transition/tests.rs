@@ -24,6 +24,8 @@ fn record(retries: u32) -> Record {
         affinity: Affinity::Free,
         pool: "p".into(),
         lane: "l".into(),
+        lane_rev: 0,
+        routing: None,
         user: None,
         askers: Vec::new(),
         created: 0,
@@ -31,6 +33,10 @@ fn record(retries: u32) -> Record {
         started: None,
         ended: None,
     }
+}
+
+fn claimed_by(id: u128) -> RecordEvent {
+    RecordEvent::Claim(Claimant { worker: worker(id), release: "r".into(), lane: "l".into() })
 }
 
 fn worker(id: u128) -> WorkerId {
@@ -45,7 +51,7 @@ fn failure(retryable: bool) -> HandlerError {
 fn any_event() -> impl Strategy<Value = RecordEvent> {
     let claim = (1u128..4, 0u32..6).prop_map(|(id, attempt)| Claim { worker: worker(id), attempt });
     prop_oneof![
-        4 => (1u128..4).prop_map(|id| RecordEvent::Claim(worker(id), "r".into())),
+        4 => (1u128..4).prop_map(claimed_by),
         2 => claim.clone().prop_map(|by| RecordEvent::Succeed(by, RawValue::NULL.to_owned())),
         4 => (claim.clone(), any::<bool>()).prop_map(|(by, again)| RecordEvent::Fail(by, failure(again))),
         1 => claim.clone().prop_map(RecordEvent::StopAcknowledged),
@@ -53,6 +59,7 @@ fn any_event() -> impl Strategy<Value = RecordEvent> {
         2 => claim.clone().prop_map(RecordEvent::ExecutorLost),
         1 => claim.prop_map(|by| RecordEvent::Progress(by, Progress { progress: 0.5, message: None })),
         2 => (1u128..4).prop_map(|id| RecordEvent::WorkerLost(worker(id))),
+        1 => (0u64..9).prop_map(|revision| RecordEvent::MoveToLane { lane: "m".into(), revision }),
         1 => select(vec![RecordEvent::Cancel, RecordEvent::Retry, RecordEvent::Expire { wait_ms: 60_000 }]),
     ]
 }
@@ -71,7 +78,7 @@ proptest! {
             let Ok((next, after)) = apply(&record, event.clone(), now, &TIMING) else { continue };
             prop_assert_eq!(event.effect(&next, now), after, "the record says what follows from {:?}", event);
             match &event {
-                RecordEvent::Claim(worker, _) => {
+                RecordEvent::Claim(Claimant { worker, .. }) => {
                     claims += 1;
                     prop_assert!(!before.state.is_terminal() && before.state != JobState::Running);
                     prop_assert!(before.due <= now, "never before its time");
@@ -85,6 +92,9 @@ proptest! {
                 }
                 RecordEvent::WorkerLost(worker) => prop_assert_eq!(Some(*worker), claim.map(|claim| claim.worker)),
                 RecordEvent::Cancel | RecordEvent::AddWaiter(_) => prop_assert!(!before.state.is_terminal()),
+                RecordEvent::MoveToLane { .. } => {
+                    prop_assert!(matches!(before.state, JobState::Scheduled | JobState::Queued));
+                }
                 RecordEvent::Expire { wait_ms } => {
                     prop_assert!(matches!(before.state, JobState::Scheduled | JobState::Queued));
                     prop_assert!(before.due + wait_ms <= now, "it had its time");
@@ -134,7 +144,7 @@ proptest! {
 }
 
 fn run_once(record: &Record, now: u64) -> (Record, Claim) {
-    let (running, _) = apply(record, RecordEvent::Claim(worker(1), "r".into()), now, &TIMING).unwrap();
+    let (running, _) = apply(record, claimed_by(1), now, &TIMING).unwrap();
     let claim = Claim { worker: worker(1), attempt: running.attempts };
     (running, claim)
 }
@@ -150,10 +160,9 @@ fn a_failing_job_is_dead_after_its_retries_and_failed_without_any() {
                 break;
             }
             assert_eq!(record.state, JobState::Scheduled);
-            assert_eq!(
-                apply(&record, RecordEvent::Claim(worker(2), "r".into()), now, &TIMING).unwrap_err(),
-                { TransitionError::NotDue(record.due - now) }
-            );
+            assert_eq!(apply(&record, claimed_by(2), now, &TIMING).unwrap_err(), {
+                TransitionError::NotDue(record.due - now)
+            });
             now = record.due;
         }
         assert_eq!((record.state, record.attempts), (end, retries + 1));
@@ -228,7 +237,7 @@ fn retries_come_later_and_later_up_to_a_limit() {
 #[test]
 fn an_event_is_recognised_in_the_record_that_it_led_to_and_in_no_other_workers() {
     let now = |event, record: &Record| apply(record, event, 0, &TIMING).unwrap().0;
-    let claim = |id| RecordEvent::Claim(worker(id), "r".into());
+    let claim = claimed_by;
     let running = now(claim(1), &record(0));
     assert!(claim(1).is_visible_in(&running) && !claim(2).is_visible_in(&running));
     let by = |id| Claim { worker: worker(id), attempt: 1 };

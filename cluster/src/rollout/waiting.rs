@@ -1,0 +1,136 @@
+//! Work that waits while the rollout of its pool changes.
+//!
+//! Owns: whether such work moves to another lane. Never: the move itself.
+
+use super::Rollouts;
+use super::active::{Reason, decide};
+use super::lane::RoutingKey;
+use super::spec::RolloutSpec;
+
+/// Work that waits for a worker.
+#[derive(Debug, Clone, Copy)]
+pub struct WaitingWork<'a> {
+    /// The entity that stays in one lane.
+    pub unit: RoutingKey<'a>,
+    /// Lane in which the work waits.
+    pub lane: &'a str,
+    /// Revision of the rollout that decided this lane.
+    pub revision: u64,
+    /// Whether an attempt has begun: such work stays in its lane until the lane is taken back.
+    pub began: bool,
+}
+
+/// The lane to which waiting work moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneMove {
+    /// Name of the lane.
+    pub lane: String,
+    /// Revision of the rollout that decides it.
+    pub revision: u64,
+}
+
+impl Rollouts {
+    /// Returns the lane to which work that waits moves by the rollout that this process has applied; `None` if it
+    /// stays. Only a process with a later revision than the one that decided the lane moves the work again, so that two
+    /// processes do not send it to and fro. `serves` returns whether a lane has a living worker.
+    pub fn move_of(
+        &self,
+        pool: &str,
+        work: WaitingWork<'_>,
+        serves: impl Fn(&str) -> bool,
+    ) -> Option<LaneMove> {
+        match self.split(pool) {
+            Some(split) => move_by(&split.document, work, serves),
+            None => move_by(&RolloutSpec::unwritten(pool), work, serves),
+        }
+    }
+}
+
+fn move_by(document: &RolloutSpec, work: WaitingWork<'_>, serves: impl Fn(&str) -> bool) -> Option<LaneMove> {
+    let (assigned, _) = decide(document, work.unit, &serves);
+    let falls_back = assigned.reason == Reason::Fallback && !serves(work.lane);
+    if document.rev <= work.revision && !falls_back {
+        return None;
+    }
+    let lane = match work.began {
+        true if is_open(document, work.lane) && !falls_back => return None,
+        true => document.base.clone(),
+        false => assigned.lane,
+    };
+    (lane != work.lane).then_some(LaneMove { lane, revision: document.rev.max(work.revision) })
+}
+
+/// Returns whether a lane gets new work.
+fn is_open(document: &RolloutSpec, lane: &str) -> bool {
+    let has_weight = |spec: &super::LaneSpec| spec.name == lane && spec.weight.buckets() > 0;
+    lane == document.base || document.lanes.iter().any(has_weight)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::spec::{Fallback, LaneSpec};
+    use super::super::weight::Weight;
+    use super::*;
+
+    fn document(rev: u64, canary: u16, fallback: Fallback) -> RolloutSpec {
+        let lane = LaneSpec { name: "canary".into(), weight: Weight::of_buckets(canary).unwrap() };
+        RolloutSpec { rev, lanes: vec![lane], fallback, ..RolloutSpec::unwritten("p") }
+    }
+
+    fn work(lane: &str, revision: u64, began: bool) -> WaitingWork<'_> {
+        WaitingWork { unit: RoutingKey::User("ann"), lane, revision, began }
+    }
+
+    fn to(lane: &str, revision: u64) -> Option<LaneMove> {
+        Some(LaneMove { lane: lane.into(), revision })
+    }
+
+    #[test]
+    fn a_lane_that_is_taken_back_gives_its_waiting_work_and_its_retries_to_the_base() {
+        let back = document(2, 0, Fallback::None);
+        assert_eq!(move_by(&back, work("canary", 1, false), |_| true), to("stable", 2));
+        assert_eq!(move_by(&back, work("canary", 1, true), |_| true), to("stable", 2));
+        assert_eq!(move_by(&back, work("canary", 2, true), |_| true), None, "an operator has sent it there");
+        assert_eq!(move_by(&back, work("gone", 1, true), |_| true), to("stable", 2));
+    }
+
+    #[test]
+    fn work_that_never_began_follows_its_user_and_work_that_began_stays() {
+        let grown = document(2, 10_000, Fallback::None);
+        assert_eq!(move_by(&grown, work("stable", 1, false), |_| true), to("canary", 2));
+        assert_eq!(move_by(&grown, work("stable", 1, true), |_| true), None);
+        assert_eq!(move_by(&grown, work("canary", 1, true), |_| true), None);
+        assert_eq!(move_by(&grown, work("stable", 2, false), |_| true), None);
+        assert_eq!(move_by(&grown, work("stable", 3, false), |_| true), None, "this process is behind");
+    }
+
+    #[test]
+    fn work_falls_back_from_a_lane_without_workers_only_where_the_document_says_so() {
+        let stands = |lane: &str| lane == "stable";
+        let fallback = document(1, 10_000, Fallback::Base);
+        assert_eq!(move_by(&fallback, work("canary", 1, false), stands), to("stable", 1));
+        assert_eq!(move_by(&fallback, work("canary", 1, true), stands), to("stable", 1));
+        assert_eq!(move_by(&fallback, work("stable", 1, false), |_| true), None, "it does not move back");
+        let strict = document(1, 10_000, Fallback::None);
+        assert_eq!(move_by(&strict, work("canary", 1, false), stands), None);
+    }
+
+    proptest! {
+        /// Processes at any revisions move the work in any order; each move needs a later revision, so there is an end.
+        #[test]
+        fn work_is_not_sent_to_and_fro(seen in prop::collection::vec((1u64..6, 0usize..3), 0..60)) {
+            let weights = [0u16, 10_000, 0, 10_000, 0, 10_000];
+            let (mut lane, mut revision, mut moves) = ("stable".to_owned(), 0, 0);
+            for (rev, _) in seen {
+                let document = document(rev, weights[rev as usize], Fallback::None);
+                if let Some(moved) = move_by(&document, work(&lane, revision, false), |_| true) {
+                    prop_assert!(moved.revision > revision);
+                    (lane, revision, moves) = (moved.lane, moved.revision, moves + 1);
+                }
+            }
+            prop_assert!(moves <= 5);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The open jobs of a worker, shared by its tasks.
+//!
+//! Owns: the lock of the open jobs, and waiting for the next one that is due. Never: their order (`open_jobs`).
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pagewire_cluster::clock::unix_ms;
+use pagewire_cluster::id::Key;
+use tokio::sync::Notify;
+
+use super::open_jobs::OpenJobs;
+
+/// The open jobs of a worker.
+#[derive(Debug, Default)]
+pub(crate) struct OpenQueue {
+    open: Mutex<OpenJobs>,
+    /// Notified when a job begins to wait for a time.
+    put_off: Notify,
+}
+
+impl OpenQueue {
+    /// Returns the jobs. Hold the lock only for a short time.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, OpenJobs> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a job wait until a time.
+    pub(crate) fn wait(&self, job: Key, until: u64) {
+        self.lock().wait(job, until);
+        self.put_off.notify_one();
+    }
+
+    /// Resolves when the next job that waits for a time is due.
+    pub(crate) async fn next_due(&self) {
+        loop {
+            let due = self.lock().next_due();
+            let wait = due.map_or(Duration::MAX, |due| Duration::from_millis(due.saturating_sub(unix_ms())));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => return,
+                () = self.put_off.notified() => {}
+            }
+        }
+    }
+}
