@@ -10,7 +10,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use crate::child;
 use crate::cluster::Cluster;
 use crate::helper_protocol::{HelperRequest, HelperResponse};
-use crate::report::Times;
+use crate::report::{Times, count_batches};
 
 /// The longest time that a request may take. Opening all pages takes the longest.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -100,7 +100,10 @@ impl HelperProcess {
     /// operations.
     pub(crate) async fn took(&mut self, request: &HelperRequest) -> io::Result<(f64, Times)> {
         match self.request(request).await? {
-            HelperResponse::Took { seconds, each } => Ok((seconds, each)),
+            HelperResponse::Took { seconds, each, batches } => {
+                count_batches(batches);
+                Ok((seconds, each))
+            }
             other => Err(unexpected(&other)),
         }
     }

@@ -80,8 +80,8 @@ pub(crate) enum HelperResponse {
     Opened { pages: Vec<Address> },
     /// The frames and bytes that have arrived in total.
     Counted { frames: u64, bytes: u64 },
-    /// The total time, and the times of the single operations.
-    Took { seconds: f64, each: Times },
+    /// The total time, the times of the single operations, and the atomic batches that the process sent to NATS for them.
+    Took { seconds: f64, each: Times, batches: u64 },
     /// The ages of messages.
     Aged { each: Times },
     /// The memory and the number of pages of a view.

@@ -5,9 +5,10 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::engine::{Bucket, Engine, Watch, WatchEvent, WatchMode};
-use pagewire_cluster::job::{JobState, Record};
+use pagewire_cluster::job::{JobState, Record, lane_routes};
 use pagewire_cluster::subject::{job_key, route};
 use pagewire_cluster::timing::Timing;
+use pagewire_cluster::worker::WorkerGroup;
 
 use crate::cluster::{Cluster, WorkerProcess};
 use crate::helper_process::HelperProcess;
@@ -131,7 +132,7 @@ impl Fixture {
             submitting,
             working: worker.pid,
             engine: engine(&cluster).await?,
-            route: route(POOL, LANE),
+            route: lane_routes(&WorkerGroup::new(POOL, LANE)),
         };
         let cluster = Cluster::new(Some(&nats));
         let (submitting, working) =

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
+use pagewire_cluster::engine::batches_sent;
 
 use crate::helper_protocol::HelperResponse;
 use crate::plan::Plan;
@@ -18,12 +19,12 @@ where
     W: Future<Output = io::Result<()>> + Send + 'static,
 {
     let next = Arc::new(AtomicU64::new(0));
-    let started = Instant::now();
+    let (before, started) = (batches_sent(), Instant::now());
     let tasks = (0..plan.in_flight).map(|_| tokio::spawn(lane(plan, next.clone(), work.clone())));
     let lanes = try_join_all(tasks).await.map_err(io::Error::other)?;
     let seconds = started.elapsed().as_secs_f64();
     let each = lanes.into_iter().collect::<io::Result<Vec<_>>>()?.concat();
-    Ok(HelperResponse::Took { seconds, each: Times::of(each) })
+    Ok(HelperResponse::Took { seconds, each: Times::of(each), batches: batches_sent() - before })
 }
 
 /// Runs operations one after the other while there are any. Returns their times in microseconds.

@@ -21,6 +21,7 @@ mod helper_process;
 mod helper_protocol;
 mod idle;
 mod jobs;
+mod leaves;
 mod lives;
 mod load;
 mod measure;
@@ -70,6 +71,8 @@ enum Measurement {
     Idle(idle::Options),
     /// Measure the memory of a node after many pages have come and gone.
     Lives(lives::Options),
+    /// Measure pages that leave, and pages that enter again.
+    Leaves(leaves::Options),
     /// Measure messages to many pages, beside a bare writer of the same bytes.
     Fanout(fanout::Options),
     /// Measure the CPU time of a message to one page.
@@ -132,6 +135,8 @@ fn run(bench: Bench) -> io::Result<()> {
         Measurement::View(options) => return view::run(&options),
         Measurement::Idle(options) => interruptible(idle::run(options)),
         Measurement::Lives(options) => interruptible(lives::run(options)),
+        // the measured registry is in this process
+        Measurement::Leaves(options) => interruptible_on(&runtime()?, leaves::run(options)),
         Measurement::Fanout(options) => interruptible(fanout::run(options)),
         Measurement::Push(options) => interruptible(push::run(options)),
         Measurement::RemotePush(options) => interruptible(remote_push::run(options)),
@@ -143,6 +148,7 @@ fn run(bench: Bench) -> io::Result<()> {
         // the measured nodes are in this process
         Measurement::State(options) => interruptible_on(&runtime()?, state::run(options)),
     }?;
+    let report = report.with_batches();
     let json = bench.json.then(|| serde_json::to_string_pretty(&report)).transpose()?;
     writeln!(io::stdout(), "{}", json.unwrap_or_else(|| report.to_string()))
 }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use pagewire_cluster::engine::batches_sent;
 use serde::{Deserialize, Serialize};
 
 /// The report of one measurement.
@@ -16,6 +18,16 @@ pub(crate) struct Report {
     pub(crate) machine: String,
     /// The numbers.
     pub(crate) rows: Vec<Row>,
+    /// Atomic batches that the measured paths sent to NATS.
+    pub(crate) batches: u64,
+}
+
+/// Atomic batches that helper processes have reported.
+static REPORTED: AtomicU64 = AtomicU64::new(0);
+
+/// Adds the atomic batches that a helper process has sent.
+pub(crate) fn count_batches(sent: u64) {
+    REPORTED.fetch_add(sent, Ordering::Relaxed);
 }
 
 /// One number over all runs.
@@ -84,7 +96,13 @@ impl Report {
     /// Creates a report without numbers.
     pub(crate) fn new(title: String) -> Self {
         let build = if cfg!(debug_assertions) { "debug" } else { "release" };
-        Self { title, build, machine: machine(), rows: Vec::new() }
+        Self { title, build, machine: machine(), rows: Vec::new(), batches: 0 }
+    }
+
+    /// Adds the atomic batches of this process and of its helper processes. Those of `pagewire serve` and of workers are
+    /// not known.
+    pub(crate) fn with_batches(self) -> Self {
+        Self { batches: batches_sent() + REPORTED.load(Ordering::Relaxed), ..self }
     }
 
     /// Adds a number. Adds nothing without runs.
@@ -125,6 +143,14 @@ impl fmt::Display for Report {
             if let (Some(goal), Some(met)) = (row.goal, row.met) {
                 write!(f, "  {goal}: {}", if met { "met" } else { "missed" })?;
             }
+        }
+        if self.batches > 0 {
+            write!(
+                f,
+                "\n\nwarning: {} atomic batches were sent to NATS. A server with file storage creates a store on disk for \
+                 each: write single keys.",
+                self.batches
+            )?;
         }
         Ok(())
     }
@@ -182,6 +208,16 @@ mod tests {
         let [odd, even] = &report.rows[..] else { panic!("two rows") };
         assert_eq!((odd.median, odd.min, odd.max, odd.runs, odd.met), (2.0, 1.0, 3.0, 3, Some(true)));
         assert_eq!((even.median, even.met), (2.5, Some(false)));
+    }
+
+    #[test]
+    fn a_report_warns_of_atomic_batches() {
+        let mut report = Report::new("t".to_owned());
+        report.row("one", "µs", &[1.0]);
+        assert!(!report.to_string().contains("warning"));
+        let report = Report { batches: 3, ..report };
+        assert!(report.to_string().ends_with("each: write single keys."), "{report}");
+        assert!(report.to_string().contains("warning: 3 atomic batches"));
     }
 
     #[test]

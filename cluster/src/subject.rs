@@ -134,7 +134,7 @@ pub mod worker_leaf {
     pub const DRAIN: &str = "drain";
 }
 
-/// Returns the queue route that the free workers of a lane pull from.
+/// Returns the beginning of the queue routes of a lane. The rest names the priority and the shard of a work item.
 pub fn route(pool: &str, lane: &str) -> String {
     format!("{}.{}", SubjectToken::new(pool), SubjectToken::new(lane))
 }

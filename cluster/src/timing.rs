@@ -33,9 +33,12 @@ pub struct Timing {
     pub retry_first: Duration,
     /// Maximum delay before a retry.
     pub retry_longest: Duration,
-    /// How long the record of an ended job is kept, an idempotency key refers to its job, and a request id of a page
-    /// refers to its job; whole seconds.
-    pub job_retention: Duration,
+    /// How long an idempotency key and a request id of a page refer to their job; whole seconds. A job with an
+    /// idempotency key is kept as long after its end.
+    pub job_index: Duration,
+    /// How long the record of an ended job is kept at least if a page waits for it: five minutes to tell the page, and
+    /// ten minutes in which it may reconnect; whole seconds.
+    pub told_job: Duration,
     /// How long a worker stays assigned to a user without work for the user; whole seconds.
     pub affinity_ttl: Duration,
     /// Minimum time between two progress notifications to a page.
@@ -64,6 +67,8 @@ pub struct Timing {
     pub close_timeout: Duration,
     /// How long a call waits for a slot of a worker that has none free.
     pub slot_wait: Duration,
+    /// How long the work item of a job waits for a slot before it is returned for another worker.
+    pub item_slot_wait: Duration,
     /// Timeout of a call that sets none of its own.
     pub call: Duration,
     /// Maximum time from SIGTERM to exit.
@@ -90,7 +95,8 @@ impl Timing {
         redelivery: Duration::from_secs(10),
         retry_first: Duration::from_secs(1),
         retry_longest: Duration::from_secs(300),
-        job_retention: Duration::from_secs(24 * 3600),
+        job_index: Duration::from_secs(24 * 3600),
+        told_job: Duration::from_secs(15 * 60),
         affinity_ttl: Duration::from_secs(3600),
         progress: Duration::from_millis(500),
         page_token: Duration::from_secs(24 * 3600),
@@ -105,6 +111,7 @@ impl Timing {
         write_stall: Duration::from_secs(20),
         close_timeout: Duration::from_secs(2),
         slot_wait: Duration::from_millis(100),
+        item_slot_wait: Duration::from_millis(5),
         call: Duration::from_secs(30),
         drain: Duration::from_secs(30),
         reconnect_jitter: Duration::from_secs(5),
@@ -124,7 +131,8 @@ impl Timing {
         redelivery: Duration::from_secs(2),
         retry_first: Duration::from_millis(50),
         retry_longest: Duration::from_secs(1),
-        job_retention: Duration::from_secs(600),
+        job_index: Duration::from_secs(600),
+        told_job: Duration::from_secs(6),
         affinity_ttl: Duration::from_secs(6),
         progress: Duration::from_millis(100),
         page_token: Duration::from_secs(120),
@@ -139,6 +147,7 @@ impl Timing {
         write_stall: Duration::from_secs(2),
         close_timeout: Duration::from_millis(500),
         slot_wait: Duration::from_millis(100),
+        item_slot_wait: Duration::from_millis(5),
         call: Duration::from_secs(3),
         drain: Duration::from_secs(5),
         reconnect_jitter: Duration::from_millis(300),
@@ -203,6 +212,15 @@ mod tests {
             assert!(timing.outlives_tokens() > timing.page_token);
             assert!(timing.signing_key > timing.page_token);
             assert_eq!(timing.outlives_tokens().subsec_nanos(), 0, "a TTL is whole seconds");
+        }
+    }
+
+    #[test]
+    fn a_page_is_told_while_the_record_of_its_job_stands() {
+        for timing in [Timing::PRODUCTION, Timing::TEST] {
+            assert_eq!(timing.told_job.subsec_nanos(), 0, "a TTL is whole seconds");
+            assert!(timing.told_job > timing.redelivery * 2 + timing.deliver);
+            assert!(timing.told_job <= timing.job_index, "it is found by its request id for as long");
         }
     }
 

@@ -118,7 +118,7 @@ async fn end(parts: &ApiState, submitted: Record, within: Duration) -> Record {
     }
 }
 
-/// Returns a job. A job is kept for a day after its end.
+/// Returns a job. A job is kept for some time after its end: `jobs.keep_succeeded_s` or `jobs.keep_failed_s`.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path)),
     responses((status = 200, body = JobResponse), (status = "default", body = ErrorBody)))]
 pub(super) async fn job(
@@ -171,5 +171,5 @@ fn changed(
 }
 
 fn unknown(id: Key) -> ApiError {
-    ApiError::new(ErrorCode::Unknown, format!("there is no job {id}, or it ended more than a day ago"))
+    ApiError::new(ErrorCode::Unknown, format!("there is no job {id}, or it ended and is not kept any more"))
 }

@@ -3,7 +3,9 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use super::{AuthConfig, Config, InvalidConfig, Lifetime, LimitsConfig, NatsConfig, NodeConfig, Websocket};
+use super::{
+    AuthConfig, Config, InvalidConfig, JobsConfig, Lifetime, LimitsConfig, NatsConfig, NodeConfig, Websocket,
+};
 
 /// The largest message between processes in bytes, which limits every frame.
 const MESSAGE: usize = 512 * 1024;
@@ -29,6 +31,7 @@ impl Config {
         self.auth.check(&mut found);
         self.websocket.check(&mut found);
         self.lifetime.check(&mut found);
+        self.jobs.check(&mut found);
         self.limits.check(&mut found);
         if found.0.is_empty() { Ok(()) } else { Err(InvalidConfig(found.0)) }
     }
@@ -157,6 +160,14 @@ impl Lifetime {
         found.range("lifetime.connection_timeout_s", self.connection_timeout_s, 1..=YEAR_S);
         found.range("lifetime.cleanup_interval_s", self.cleanup_interval_s, 1..=3600);
         found.range("lifetime.unclaimed_job_s", self.unclaimed_job_s, 1..=YEAR_S);
+    }
+}
+
+impl JobsConfig {
+    fn check(&self, found: &mut Problems) {
+        // a client that waits for a job reads its end every few seconds
+        found.range("jobs.keep_succeeded_s", self.keep_succeeded_s, 60..=YEAR_S);
+        found.range("jobs.keep_failed_s", self.keep_failed_s, 60..=YEAR_S);
     }
 }
 

@@ -45,8 +45,10 @@ pub struct Config {
     pub auth: AuthConfig,
     /// WebSocket connections.
     pub websocket: Websocket,
-    /// How long pages, sessions, connections and jobs are kept.
+    /// How long pages, sessions, connections and waiting jobs are kept.
     pub lifetime: Lifetime,
+    /// How long ended jobs are kept.
+    pub jobs: JobsConfig,
     /// State trees.
     pub state: StateConfig,
     /// Topics.
@@ -145,6 +147,15 @@ pub struct Lifetime {
     pub cleanup_interval_s: u64,
     /// How long a due job may wait for a worker, in seconds.
     pub unclaimed_job_s: u64,
+}
+
+/// `[jobs]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobsConfig {
+    /// How long a job that has succeeded is kept, in seconds.
+    pub keep_succeeded_s: u64,
+    /// How long a job that has failed, was cancelled or is dead is kept, in seconds.
+    pub keep_failed_s: u64,
 }
 
 /// `[state]`

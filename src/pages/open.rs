@@ -106,7 +106,7 @@ impl PageOpener {
             self.refused(error)
         })?;
         let page = self.adopt_page(key, rev, &row, false);
-        self.check_owner_again(&page, claims, user, RemovalKind::Forget).await?;
+        self.check_again(&page, claims, user, RemovalKind::Forget).await?;
         self.attach(holder, page, AttachKind::New).ok_or(RESUME_CONFLICT)
     }
 
@@ -242,7 +242,7 @@ impl PageOpener {
         let page = self.adopt_page(claims.page, rev, &row, plan.has_copies);
         // another node may still have a copy and must see the removal
         let removal_kind = if plan.has_copies { RemovalKind::Unregister } else { RemovalKind::Forget };
-        self.check_owner_again(&page, Some(claims), row.user.as_deref(), removal_kind).await?;
+        self.check_again(&page, Some(claims), row.user.as_deref(), removal_kind).await?;
         let kind = match plan.old {
             None => AttachKind::Elsewhere,
             Some(old) => self.migrator.take_over(holder, &page, old, row, seq).await?,
@@ -253,14 +253,21 @@ impl PageOpener {
         }
     }
 
-    /// Keeps a page after this node has written its row, unless the connection has become a user's meanwhile.
-    async fn check_owner_again(
+    /// Keeps a page after this node has written its row, unless its session or connection has begun to end, or the
+    /// connection has become a user's meanwhile.
+    async fn check_again(
         &self,
         page: &Arc<Page>,
         claims: Option<&PageClaims>,
         user: Option<&str>,
         removal_kind: RemovalKind,
     ) -> Result<(), Close> {
+        let (session, connection) = (page.session().key, page.connection().key);
+        if self.access.ends(&[Expirable::Session(session), Expirable::Connection(connection)]) {
+            // the mark was received before the page was here to be closed
+            self.remove_at_once(page, UNREGISTERED, RemovalKind::Unregister);
+            return Err(UNREGISTERED);
+        }
         match self.access.other_owner(page.connection().key, claims, user).await {
             Ok(None) => Ok(()),
             Ok(Some(owner)) => Err(self.reject(page, &owner, removal_kind)),
@@ -279,12 +286,17 @@ impl PageOpener {
         let known = page.version();
         // a session or connection that becomes idle without this page keeps its owner
         self.store.set_row_and_user(page, known.rev, known.generation, self.store.intern(Some(owner)));
-        page.leave(None, NOT_AUTHENTICATED);
+        self.remove_at_once(page, NOT_AUTHENTICATED, removal_kind);
+        NOT_AUTHENTICATED
+    }
+
+    /// Removes a page that no socket has got.
+    fn remove_at_once(&self, page: &Arc<Page>, close: Close, removal_kind: RemovalKind) {
+        page.leave(None, close);
         if let Some(last) = self.store.hub.remove(page) {
             let (closer, page) = (self.closer.clone(), page.clone());
             tokio::spawn(async move { closer.remove_from_cluster(&page, last, removal_kind).await });
         }
-        NOT_AUTHENTICATED
     }
 
     /// Creates the copy of a page after this node has won its row; a socket attaches later. `others`: another node may

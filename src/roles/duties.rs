@@ -48,7 +48,7 @@ pub(super) fn spawn_all(tasks: &Tasks, services: &Services, context: &Arc<Contex
     tasks.spawn("jobs", TaskKind::Vital, reconcile_jobs(leads(), jobs.clone(), timing, unclaimed));
     tasks.spawn("tokens", TaskKind::Vital, renew_tokens(leads(), context.pages.clone(), timing));
     tasks.spawn("job results", TaskKind::Vital, find_job_results(context.clone(), timing));
-    tasks.spawn("expiry", TaskKind::Vital, end_idle(leads(), rows(), trees(), cleanup));
+    tasks.spawn("expiry", TaskKind::Vital, end_idle(leads(), rows(), trees(), timing, cleanup));
     tasks.spawn("orphans", TaskKind::Vital, remove_orphans(leads(), rows(), trees(), cleanup, grace));
 }
 
@@ -115,12 +115,22 @@ async fn remove_orphans(
 }
 
 /// Ends sessions and connections that have expired, on the leader.
-async fn end_idle(leadership: Leadership, registry: Registry, states: StateStore, interval: Duration) {
+async fn end_idle(
+    leadership: Leadership,
+    registry: Registry,
+    states: StateStore,
+    timing: Timing,
+    interval: Duration,
+) {
     let mut turns = leadership.turns(interval);
     loop {
         turns.next().await;
         let mut ended = 0;
-        for (row, rev) in registry.end_idle().await {
+        if let Some(rev) = registry.mark_idle().await {
+            // a view that is later shows the marks in the next round
+            let _ = tokio::time::timeout(timing.view_wait, registry.reached(rev)).await;
+        }
+        for (row, rev) in registry.ended() {
             // the row goes last: a leader that exits before that leaves the rest to the next one
             let owner = match row.of() {
                 Expirable::Session(session) => Entity::Session(session),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pagewire_cluster::engine::Engine;
 use pagewire_cluster::id::NodeNumber;
-use pagewire_cluster::job::Jobs;
+use pagewire_cluster::job::{Jobs, Retention};
 use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::lease::{ClaimRequest, LeaseKeeper, NodeLease, NodeRow, Proto};
 use pagewire_cluster::peer::PeerClient;
@@ -76,7 +76,7 @@ impl Services {
             LeaseKeeper::claim(&engine, &subjects, timing, claim_request(config), row(config)).await;
         let workers = Workers::new(&engine, &subjects, timing);
         tasks.spawn("workers", TaskKind::Vital, workers.follow().await?);
-        let jobs = Jobs::new(&engine, &subjects, timing, &workers);
+        let jobs = Jobs::keeping(&engine, &subjects, timing, retention(config), &workers);
         let states = StateStore::new(&engine);
         let services = Self {
             engine,
@@ -160,6 +160,13 @@ fn row(config: &Config) -> NodeRow {
         advertise: config.node.advertise.clone(),
         proto: Proto::default(),
     }
+}
+
+/// Returns how long ended jobs are kept.
+pub(super) fn retention(config: &Config) -> Retention {
+    let jobs = &config.jobs;
+    let [succeeded, failed] = [jobs.keep_succeeded_s, jobs.keep_failed_s].map(Duration::from_secs);
+    Retention { succeeded, failed }
 }
 
 /// Returns how long sessions and connections without pages, and closed pages, are kept.

@@ -28,6 +28,7 @@ use super::StartError;
 use super::duties::count_reconnects;
 use super::engine::engine;
 use super::listen::bind;
+use super::services::retention;
 use super::tasks::{TaskFailure, TaskKind, Tasks};
 use crate::api::{WorkerState, worker_router};
 use crate::auth::Authenticator;
@@ -105,7 +106,7 @@ async fn start(
     let rollouts =
         Rollouts::new(&engine, PeerClient::new(&engine, &subjects, timing.deliver), timing.deliver);
     tasks.spawn("rollouts", TaskKind::Vital, rollouts.follow().await?);
-    let jobs = Jobs::new(&engine, &subjects, timing, &workers);
+    let jobs = Jobs::keeping(&engine, &subjects, timing, retention(config), &workers);
     let pool = setup.pool.clone();
     let worker = WorkerRole::start(&jobs, &rollouts, config, setup, metrics, tasks).await?;
     workers.register_pool(&pool).await?;

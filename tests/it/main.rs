@@ -9,6 +9,7 @@ mod calls;
 mod chaos;
 mod cluster;
 mod environment;
+mod fairness;
 mod identity;
 mod jobs;
 mod jobs_api;

@@ -8,7 +8,7 @@
 //! A job is followed through these modules:
 //!
 //! - [`stream`]: the work of one worker, as its receiver sees it;
-//! - `queue`: free jobs, pulled from the Queue;
+//! - `queue`, `pull_schedule`: free jobs, pulled from the Queue in turn;
 //! - `affinity`: assigned jobs, in the order of their rows (`open_watch`, `open_queue`, `open_jobs`), at the worker that
 //!   their user is assigned to (`assignment`, `foreign_users`);
 //! - `user_turns`, `turn_protocol`, `turn`: which worker owns a user ([`ownership`]), and which job of the user may run;
@@ -43,6 +43,7 @@ mod open_jobs;
 mod open_queue;
 mod open_watch;
 pub mod ownership;
+mod pull_schedule;
 mod push;
 pub mod quarantine;
 mod queue;

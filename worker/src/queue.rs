@@ -5,15 +5,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use pagewire_cluster::engine::QueueMessage;
 use pagewire_cluster::id::Key;
-use pagewire_cluster::job::{Affinity, RecordEvent, StoredJob, TransitionError, TransitionFailure};
+use pagewire_cluster::job::{
+    Affinity, PulledRoute, RecordEvent, StoredJob, TransitionError, TransitionFailure,
+};
 use pagewire_cluster::rollout::LaneMove;
-use pagewire_cluster::subject::route;
 use tokio::time::timeout;
 
 use super::assignment::Assignment;
 use super::claim::Claims;
+use super::pull_schedule::{Pull, PullSchedule};
 use super::slots::Slot;
 use super::work::WorkerParts;
 
@@ -25,32 +28,64 @@ pub(crate) struct FreeJobs {
 }
 
 impl FreeJobs {
-    /// Pulls as many work items as there are free slots for jobs, never more, because an item that waits here could run
-    /// elsewhere. The slots are not reserved meanwhile: a call may take one, and its work item waits a short time or is
-    /// returned.
+    /// Pulls work items while there are free slots for jobs. The slots are not reserved meanwhile: a call or a work item
+    /// of another route may take one, and a work item without a slot waits a short time or is returned.
     pub(crate) async fn pull(self: Arc<Self>) {
-        let WorkerParts { jobs, group, slots, .. } = &*self.parts;
-        let route = route(&group.pool, &group.lane);
+        let WorkerParts { group, slots, .. } = &*self.parts;
+        let pulled: Vec<PulledRoute> = PulledRoute::all().collect();
+        let routes: Vec<String> = pulled.iter().map(|route| route.of(group)).collect();
+        let mut schedule = PullSchedule::new(pulled.iter().map(|route| route.priority));
+        let mut pulls = FuturesUnordered::new();
         let mut draining = self.parts.draining.subscribe();
         while !self.parts.drains() {
-            let Some(free) = slots.free_for_jobs().await else { return };
-            let hints = tokio::select! {
-                hints = jobs.engine.pull(&route, free, jobs.timing.redelivery) => hints,
-                _ = draining.wait_for(|draining| *draining) => return,
-            };
-            match hints {
-                Ok(hints) => {
-                    for hint in hints {
-                        let slot = slots.try_job();
-                        let this = self.clone();
-                        tokio::spawn(async move { this.process(hint, slot).await });
+            for pull in schedule.start(slots.free_for_jobs()) {
+                pulls.push(self.run_pull(pull, &routes[pull.route]));
+            }
+            tokio::select! {
+                Some((route, hints)) = pulls.next() => schedule.ended(route, self.accept(hints)),
+                slot = slots.job(), if schedule.waits_for_slot() => {
+                    if slot.is_none() {
+                        return;
                     }
                 }
-                Err(error) => {
-                    tracing::debug!(%error, "no hints now");
-                    jobs.records.wait_to_retry().await;
-                }
+                _ = draining.wait_for(|draining| *draining) => return,
             }
+        }
+    }
+
+    /// Runs one pull, and returns its route with the work items.
+    async fn run_pull(&self, pull: Pull, route: &str) -> (usize, Vec<QueueMessage>) {
+        let jobs = &self.parts.jobs;
+        // a suspended worker keeps what it has asked for: see `Timing::redelivery`
+        let wait = if pull.waits { jobs.timing.redelivery } else { Duration::ZERO };
+        let hints = jobs.engine.pull(route, pull.batch, wait).await;
+        if let Err(error) = &hints {
+            tracing::debug!(%error, "no hints now");
+            jobs.records.wait_to_retry().await;
+        }
+        (pull.route, hints.unwrap_or_default())
+    }
+
+    /// Takes pulled work items, and returns whether their route has more of them, or may have because one of these is
+    /// returned.
+    fn accept(self: &Arc<Self>, hints: Vec<QueueMessage>) -> bool {
+        let mut more = false;
+        for hint in hints {
+            let slot = self.parts.slots.try_job();
+            more = hint.more || slot.is_none();
+            let this = self.clone();
+            tokio::spawn(async move { this.process(hint, slot).await });
+        }
+        more
+    }
+
+    /// Returns how long a work item waits for a slot: briefly when another worker could run it.
+    fn slot_patience(&self) -> Duration {
+        let WorkerParts { jobs, group, lease, .. } = &*self.parts;
+        let own = lease.worker().map(|worker| worker.id);
+        match jobs.workers.roster().serves_without(group, own) {
+            true => jobs.timing.item_slot_wait,
+            false => jobs.timing.redelivery / 2,
         }
     }
 
@@ -85,7 +120,7 @@ impl FreeJobs {
         }
         let slot = match slot {
             Some(slot) => slot,
-            None => match timeout(jobs.timing.redelivery / 2, self.parts.slots.job()).await {
+            None => match timeout(self.slot_patience(), self.parts.slots.job()).await {
                 Ok(Some(slot)) => slot,
                 _ => return self.nak(&hint, Duration::ZERO).await,
             },

@@ -92,10 +92,9 @@ impl Slots {
         Some(Slot { _slot: slot, _job: Some(job) })
     }
 
-    /// Waits until a job could take a slot, without taking it. Returns how many jobs could take one now, at least one.
-    pub(crate) async fn free_for_jobs(&self) -> Option<usize> {
-        drop(self.job().await?);
-        Some(self.all.available_permits().min(self.jobs.available_permits()).max(1))
+    /// Returns how many jobs could take a slot now.
+    pub(crate) fn free_for_jobs(&self) -> usize {
+        self.all.available_permits().min(self.jobs.available_permits())
     }
 
     /// Waits until no slot is in use.
@@ -127,7 +126,7 @@ mod tests {
         let call = slots.try_call();
         assert!(call.is_some() && slots.try_call().is_none());
         drop((jobs, call));
-        assert_eq!(slots.free_for_jobs().await, Some(3));
+        assert_eq!(slots.free_for_jobs(), 3);
         let calls: Vec<_> = std::iter::from_fn(|| slots.try_call()).collect();
         assert_eq!(calls.len(), 4);
         assert!(slots.try_job().is_none() && slots.idle().now_or_never().is_none());

@@ -4,6 +4,7 @@ mod breaks;
 mod calls;
 mod claims;
 mod effects;
+mod fairness;
 mod limits;
 mod quarantine;
 mod serial;
@@ -17,7 +18,7 @@ use pagewire_cluster::engine::{Engine, Memory};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{
     Affinity, Claim, Claimant, Idempotency, JobReconciler, JobState, Jobs, Quota, Record, RecordEvent,
-    Submission, SubmitError, TransitionError, TransitionFailure, apply,
+    Submission, SubmitError, TransitionError, TransitionFailure, apply, lane_routes,
 };
 use pagewire_cluster::rollout::BASE;
 use pagewire_cluster::subject::{SubjectToken, job_key};
@@ -310,7 +311,7 @@ async fn what_a_hint_carries_counts_only_while_the_record_stands() {
     let record = end(&jobs, job).await;
     assert_eq!((record.state, record.attempts), (JobState::Succeeded, 1));
     let settled = async {
-        while engine.depth(&pagewire_cluster::subject::route("p", "l")).await != Ok(0) {
+        while engine.depth(&lane_routes(&team())).await != Ok(0) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

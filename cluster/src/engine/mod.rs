@@ -46,7 +46,7 @@ pub use kv::{
 #[cfg(test)]
 pub(crate) use memory::rows::Rows;
 pub use memory::{Memory, OpenError, RecoveryStats};
-pub use nats::{ConnectError, Nats, NatsOptions};
+pub use nats::{ConnectError, Nats, NatsOptions, batches_sent};
 pub use queue::{Enqueue, QueueError, QueueMessage};
 
 /// Error: the engine did not reply or is not connected.
@@ -135,7 +135,9 @@ impl Engine {
     }
 
     /// Takes at most `free_slots` work items of a route. Waits up to `wait` for the first one, then returns
-    /// an empty list.
+    /// an empty list. A `*` in the place of a token pulls from all such routes. Two different patterns of pulls must not
+    /// match a common route, because an engine may divide its work items among patterns. A work item in
+    /// transit to a dropped pull is returned at once, or delivered again after `Timing::redelivery`.
     ///
     /// # Errors
     ///
@@ -178,7 +180,8 @@ impl Engine {
         dispatch!(self, e => e.extend(delivery).await)
     }
 
-    /// Returns the number of work items of a route that are not settled.
+    /// Returns the number of work items of a route that are not settled. A `*` in the place of a token counts all such
+    /// routes.
     ///
     /// # Errors
     ///

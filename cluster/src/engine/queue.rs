@@ -28,8 +28,15 @@ pub struct QueueMessage {
     pub payload: Bytes,
     /// The number of this delivery, from 1.
     pub attempt: u64,
+    /// Whether further work items were ready on the pulled routes. A work item that is delivered again may not count.
+    pub more: bool,
     /// The engine's handle of the delivery for `ack`, `nak` and `extend`.
     pub(super) receipt: String,
+}
+
+/// Returns whether a text names one route, or several by `*` in the place of a token. `is_route` checks one token.
+pub(super) fn is_route_pattern(pattern: &str, is_route: fn(&str) -> bool) -> bool {
+    pattern.split('.').all(|token| token == "*" || is_route(token))
 }
 
 /// The reason why a queue operation is not acknowledged.

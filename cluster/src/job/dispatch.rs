@@ -12,8 +12,10 @@ use super::open_row::OpenJobRow;
 use super::record::{Affinity, JobState, Record};
 use super::records::JobRecords;
 use super::stored::StoredJob;
+use super::unix_ms;
+use super::work_route::item_route;
 use crate::engine::{Engine, Enqueue, Precondition, Put, WriteError};
-use crate::subject::{SubjectToken, job_key, route};
+use crate::subject::{SubjectToken, job_key};
 use crate::wire;
 use crate::worker::partition;
 
@@ -36,7 +38,7 @@ impl JobDispatcher {
         tracing::info!(job = %stored.record.id, "job not offered to workers yet");
         let (this, stored) = (self.clone(), stored.clone());
         tokio::spawn(async move {
-            let until = Instant::now() + this.records.timing.job_retention;
+            let until = Instant::now() + this.records.timing.job_index;
             while Instant::now() < until {
                 this.records.wait_to_retry().await;
                 if this.try_offer(&stored, delay).await {
@@ -58,7 +60,7 @@ impl JobDispatcher {
         let record = &stored.record;
         let push = Enqueue {
             id: record.id.to_string(),
-            route: route(&record.pool, &record.lane),
+            route: item_route(record, unix_ms()),
             payload: stored.hint(),
             not_before: (!delay.is_zero()).then_some(delay),
         };

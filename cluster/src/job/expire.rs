@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::time::timeout;
 
 use super::parts::Jobs;
@@ -10,9 +10,9 @@ use super::reconciler::JobReconciler;
 use super::stored::{StoredJob, TransitionFailure};
 use super::transition::RecordEvent;
 use super::unix_ms;
+use super::work_route::{PulledRoute, lane_routes};
 use crate::engine::{QueueError, Unavailable};
 use crate::id::Key;
-use crate::subject::route;
 use crate::worker::WorkerGroup;
 
 /// Jobs that are ended concurrently, and work items of one pull.
@@ -81,13 +81,24 @@ async fn end_unclaimed(jobs: &Jobs, id: Key, wait_ms: u64) -> Result<Option<Stor
 
 /// Pulls and removes work items once, and returns whether there may be more.
 async fn clear(jobs: &Jobs, team: &WorkerGroup, open: u64) -> Result<bool, QueueError> {
-    let route = route(&team.pool, &team.lane);
-    if jobs.engine.depth(&route).await? <= open {
+    if jobs.engine.depth(&lane_routes(team)).await? <= open {
+        return Ok(false);
+    }
+    let routes = PulledRoute::all().map(|part| part.of(team));
+    let cleared = routes.map(async |route| clear_route(jobs, &route).await);
+    let cleared: Vec<bool> = stream::iter(cleared).buffer_unordered(AT_ONCE).try_collect().await?;
+    Ok(cleared.contains(&true))
+}
+
+/// Clears one route once, and returns whether there may be more work items.
+async fn clear_route(jobs: &Jobs, route: &str) -> Result<bool, QueueError> {
+    // so that the engine keeps no state of a route that was never used
+    if jobs.engine.depth(route).await? == 0 {
         return Ok(false);
     }
     // work items with a delay are not delivered now
     let wait = jobs.timing.publish;
-    let pulled = timeout(jobs.timing.operation, jobs.engine.pull(&route, AT_ONCE, wait)).await;
+    let pulled = timeout(jobs.timing.operation, jobs.engine.pull(route, AT_ONCE, wait)).await;
     let Ok(hints) = pulled else { return Ok(false) };
     for hint in hints? {
         let record = match hint.id.parse::<Key>() {

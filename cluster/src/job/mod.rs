@@ -33,12 +33,14 @@ mod quota;
 mod reconciler;
 mod record;
 mod records;
+mod retention;
 mod stored;
 mod submit;
 mod transition;
 mod turn;
 mod turn_cleanup;
 mod wake;
+mod work_route;
 
 pub use call::CallError;
 pub use change::Change;
@@ -52,10 +54,12 @@ pub use quota::{Quota, Quotas};
 pub use reconciler::JobReconciler;
 pub use record::{Affinity, JobState, MAX_CONTENT, Record, Waiter};
 pub use records::JobRecords;
+pub use retention::Retention;
 pub use stored::{StoredJob, Transition, TransitionFailure};
 pub use submit::{Idempotency, Submission, SubmitError, Submitted};
 pub use transition::{Claim, Claimant, Effect, MAX_LOSSES, RecordEvent, TransitionError, apply};
 pub use turn::{NamedAttempt, TurnRow};
 pub use turn_cleanup::delete_turn_if_over;
+pub use work_route::{Priority, PulledRoute, lane_routes};
 
 use crate::clock::unix_ms;

@@ -15,6 +15,7 @@ use super::owner_cache::OwnerCache;
 use super::quota::Quotas;
 use super::record::Record;
 use super::records::JobRecords;
+use super::retention::Retention;
 use super::stored::{Transition, TransitionFailure};
 use super::transition::{Effect, RecordEvent};
 use crate::engine::{Engine, Message, Unavailable};
@@ -49,9 +50,22 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// Opens the jobs of this engine's cluster. `workers` knows which workers are alive.
+    /// Opens the jobs of this engine's cluster, and keeps ended ones for as long as an idempotency key refers to its
+    /// job. `workers` knows which workers are alive.
     pub fn new(engine: &Engine, subjects: &Subjects, timing: Timing, workers: &Workers) -> Self {
-        let records = JobRecords::new(engine, timing);
+        let retention = Retention { succeeded: timing.job_index, failed: timing.job_index };
+        Self::keeping(engine, subjects, timing, retention, workers)
+    }
+
+    /// Opens the jobs like [`Jobs::new`], and keeps ended ones for that time.
+    pub fn keeping(
+        engine: &Engine,
+        subjects: &Subjects,
+        timing: Timing,
+        retention: Retention,
+        workers: &Workers,
+    ) -> Self {
+        let records = JobRecords::new(engine, timing, retention);
         let dispatcher = Arc::new(JobDispatcher { engine: engine.clone(), records: records.clone() });
         let notifier = JobNotifier {
             engine: engine.clone(),

@@ -153,7 +153,7 @@ impl Quotas {
             let now = unix_ms();
             known.row.open.push((job, quota.page, now));
             known.row.until =
-                known.row.until.max(due.max(now) + self.records.timing.job_retention.as_millis() as u64);
+                known.row.until.max(due.max(now) + self.records.timing.job_index.as_millis() as u64);
             if self.write(account, known, now).await? {
                 return Ok(());
             }

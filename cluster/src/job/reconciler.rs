@@ -12,9 +12,10 @@ use super::stored::StoredJob;
 use super::transition::RecordEvent;
 use super::turn_cleanup::TurnCleanup;
 use super::unix_ms;
+use super::work_route::lane_routes;
 use crate::engine::{ConnectionState, Message, Unavailable};
 use crate::id::Key;
-use crate::subject::{route, worker_leaf};
+use crate::subject::worker_leaf;
 use crate::wire::{self, ClaimsQuery};
 use crate::worker::{WorkerGroup, WorkerId};
 
@@ -92,7 +93,7 @@ impl JobReconciler {
         }
         for (team, late) in overdue {
             let open = self.free_jobs_of(team);
-            let hints = jobs.engine.depth(&route(&team.pool, &team.lane)).await.map_err(|_| Unavailable)?;
+            let hints = jobs.engine.depth(&lane_routes(team)).await.map_err(|_| Unavailable)?;
             let missing = hints < open;
             doubtful.extend(late.into_iter().filter(|id| missing || !self.open[id].free));
         }

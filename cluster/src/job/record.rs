@@ -127,6 +127,9 @@ pub struct Record {
     /// Whether cancellation was requested from the worker.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelling: bool,
+    /// Whether an idempotency key refers to the job.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keyed: bool,
     /// Which worker may run the job.
     pub affinity: Affinity,
     /// Pool of the worker group.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout};
 
 use super::record::Record;
+use super::retention::Retention;
 use super::stored::StoredJob;
 use crate::engine::{
     Bucket, ConnectionState, Consistency, Engine, Kv, Precondition, Put, Resolution, Unavailable, WriteError,
@@ -23,11 +24,12 @@ pub struct JobRecords {
     pub store: Kv,
     /// The time-outs of the cluster.
     pub timing: Timing,
+    retention: Retention,
 }
 
 impl JobRecords {
-    pub(super) fn new(engine: &Engine, timing: Timing) -> Arc<Self> {
-        Arc::new(Self { engine: engine.clone(), store: engine.kv(Bucket::Jobs), timing })
+    pub(super) fn new(engine: &Engine, timing: Timing, retention: Retention) -> Arc<Self> {
+        Arc::new(Self { engine: engine.clone(), store: engine.kv(Bucket::Jobs), timing, retention })
     }
 
     /// Returns the record of a job.
@@ -44,7 +46,7 @@ impl JobRecords {
 
     /// Builds the write of a record.
     pub fn put(&self, record: &Record, expect: Precondition) -> Put {
-        let ttl = record.state.is_terminal().then_some(self.timing.job_retention);
+        let ttl = self.retention.of(record, &self.timing);
         Put { ttl, ..Put::new(job_key::job(record.id), record.encode(), expect) }
     }
 

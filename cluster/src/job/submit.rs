@@ -163,7 +163,7 @@ impl Jobs {
         let row = IdempotencyRow { job: Key::random(), content: content(submission) };
         let name = job_key::idempotency(&digest(&[&key.scope, &key.key]));
         let put = Put {
-            ttl: Some(self.timing.job_retention),
+            ttl: Some(self.timing.job_index),
             ..Put::new(name.as_str(), wire::encode(&row), Precondition::Absent)
         };
         if self.records.put_until_known(put).await?.is_some() {
@@ -183,7 +183,7 @@ impl Jobs {
         let Some(asker) = record.askers.first() else { return Ok(()) };
         let key = job_key::of_page(asker.page.key, asker.frame.get());
         let ahead = Duration::from_secs(record.due.saturating_sub(record.created) / 1000);
-        let ttl = Some(self.timing.job_retention + ahead);
+        let ttl = Some(self.timing.job_index + ahead);
         let put = Put { ttl, ..Put::new(key, record.id.to_string(), Precondition::Any) };
         self.records.put_until_known(put).await?;
         Ok(())
@@ -236,6 +236,7 @@ fn record(id: Key, submission: Submission) -> Record {
         worker: None,
         release: None,
         cancelling: false,
+        keyed: submission.idempotency.is_some(),
         affinity: submission.affinity,
         pool: submission.team.pool,
         lane: submission.team.lane,

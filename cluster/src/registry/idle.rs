@@ -1,16 +1,25 @@
 //! Sessions and connections without a page: how long they are kept, and which node may end them. Pure.
 //!
-//! **The rule.** A living node that has a page of a session is responsible for writing the idle row of the session. For
-//! a page of a dead node, the node that removes the page's row is responsible. A node does so by writing the idle rows
-//! of the session and of its connection before it removes the row of its last page of them, or in the same commit. A
-//! node that removes rows of dead nodes writes the idle row of each session before it removes the first of them, even
-//! if it still sees a living page, because its view may lag. Only a page that joins deletes an idle row, after its own
-//! row is written or in the same commit, because from then on its node is responsible. So in any order of these steps,
-//! a session that has had pages has a page, has an idle row, or has ended.
+//! **The rule.** A session that has had pages has a page row, has an idle row, or has ended; the same holds for a
+//! connection. All writes are single compare-and-set writes, in an order that keeps the rule after each of them, so a
+//! process may stop between any two and the writes of several nodes may be mixed in any way:
 //!
-//! An idle row counts only while its session or connection has no page: a node that joins before it has received the
-//! row leaves it behind. Such a row is postponed when it is due. An end begins with a mark: from then on no page can
-//! join, and the row is removed when everything that belongs to it is gone.
+//! - A page that leaves: the idle rows of its session and connection first, its own row last. A living node does so for
+//!   the last of its pages of a session. A node that removes the row of a page that is not its own, such as that of a
+//!   dead node, does so for each page, even if it still sees a living page, because its view may lag. The idle row gets
+//!   a new revision in any case, unless it is ending.
+//! - A page that joins: its own row first, then the deletion of the idle rows at the revisions that were read before
+//!   that. A row that is still at that revision was there before the page, and the page is still there, because the
+//!   removal of its row would have changed the revision. Nothing else deletes an idle row that is not ending.
+//! - An end: a mark in the idle row, then everything that belongs to it, then the row. The row goes when the view, which
+//!   shows the mark, shows no row of a page below it, of a dead node either. No page joins a marked row: a page whose
+//!   deletion of the idle row meets the mark takes its own row back.
+//!
+//! An idle row counts only while its session or connection has no page. It is left behind beside a page when a node
+//! joins before it has received the row, or stops before it has deleted it; then it is postponed when it is due.
+//!
+//! A leave that finds the row of its page gone deletes an idle row that it has created for it, because the session may
+//! have ended meanwhile, and a session ends once.
 
 use std::time::Duration;
 
@@ -18,7 +27,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{PageEntry, PageRow};
-use crate::engine::{BatchOp, OperationId, Precondition, Put};
+use crate::engine::{OperationId, Precondition, Put};
 use crate::id::{Address, Key};
 use crate::subject::page_key;
 use crate::wire;
@@ -110,20 +119,9 @@ pub(super) struct IdleState {
 }
 
 impl IdleState {
-    fn expect(self) -> Precondition {
+    pub(super) fn expect(self) -> Precondition {
         self.rev.map_or(Precondition::Absent, Precondition::Rev)
     }
-}
-
-/// Returns the commit of a page that joins; `None` when its session or connection is ending.
-pub(super) fn join(page: Put, states: &[IdleState]) -> Option<Vec<BatchOp>> {
-    if states.iter().any(|state| state.ending) {
-        return None;
-    }
-    let taken = states.iter().filter(|state| state.rev.is_some());
-    let taken = taken.map(|state| BatchOp::Delete { key: state.of.key(), expect: state.expect() });
-    // the page first, so that watchers see it before the idle rows that it replaces are removed
-    Some(std::iter::once(BatchOp::Put(page)).chain(taken).collect())
 }
 
 /// The removal of a page, and whether it is the last page of its session or connection on its node.
@@ -179,25 +177,9 @@ impl PageRemoval {
         }
     }
 
-    /// Returns the commit of a page that leaves: the idle rows, then the change `own` of its own row.
-    pub(super) fn leave(
-        &self,
-        own: BatchOp,
-        states: &[IdleState],
-        lifetimes: &Lifetimes,
-        now: u64,
-    ) -> Vec<BatchOp> {
-        self.idle(states, lifetimes, now).into_iter().chain([own]).collect()
-    }
-
-    /// Returns the writes of the idle rows. A row that is ending stays unchanged.
-    pub(super) fn idle(&self, states: &[IdleState], lifetimes: &Lifetimes, now: u64) -> Vec<BatchOp> {
-        let idle = states.iter().filter(|state| !state.ending).map(|state| {
-            let session = matches!(state.of, Expirable::Session(_)).then_some(self.session);
-            let (connection, user) = (self.connection, self.user.clone());
-            let row = IdleRow { session, connection, user, until: 0, ending: false };
-            BatchOp::Put(row.put_off(lifetimes, now).put(state.expect()))
-        });
-        idle.collect()
+    /// Returns the idle row of its session or connection, without a time.
+    pub(super) fn idle_row(&self, of: Expirable) -> IdleRow {
+        let session = matches!(of, Expirable::Session(_)).then_some(self.session);
+        IdleRow { session, connection: self.connection, user: self.user.clone(), until: 0, ending: false }
     }
 }

@@ -8,8 +8,8 @@ mod entries;
 mod holder_counts;
 mod holders;
 mod idle;
-mod idle_commit;
 mod idle_rows;
+mod idle_writer;
 mod key_counts;
 mod members;
 mod owner;
@@ -18,6 +18,7 @@ mod queries;
 mod row;
 mod rows;
 mod stats;
+mod sweep;
 mod view;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};

@@ -3,7 +3,7 @@
 //! Owns: paginated lists and counts. The cost of a page of a list depends on its
 //! own entries only, not on the entries before and after it. Never: how the view is updated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::entries::PageEntry;
@@ -219,6 +219,21 @@ impl View {
         let due = self.idle.due(now).filter(|(of, _)| !waits(*of));
         due.map(|(_, idle)| (idle.row(), idle.rev)).collect()
     }
+}
+
+/// Returns the marked rows of which no page row is left. The row of a dead page counts too: until it is removed, it
+/// would keep a session that has ended.
+pub(super) fn ended(view: &View) -> Vec<(IdleRow, u64)> {
+    let marked = view.due(0).into_iter().filter(|(row, _)| row.ending && !view.has_pages(row.of()));
+    let marked: Vec<_> = marked.collect();
+    if marked.is_empty() {
+        return marked;
+    }
+    let of = |(_, seen): (Key, PageEntry)| {
+        [Expirable::Session(seen.session.key), Expirable::Connection(seen.connection.key)]
+    };
+    let dead: HashSet<Expirable> = view.dead().into_iter().flat_map(of).collect();
+    marked.into_iter().filter(|(row, _)| !dead.contains(&row.of())).collect()
 }
 
 impl<'a> UserSeen<'a> {

@@ -1,23 +1,17 @@
 //! Writes the rows of pages that are added and removed, and the idle rows between them.
 //!
-//! Owns: what is written for each event of a page, a session or a connection. Never: the rule of `idle`, or the retries
-//! while other nodes commit at the same time (`idle_commit`).
+//! Owns: which rows are written for each event of a page, a session or a connection, and in which order: single writes,
+//! never an atomic batch, for which a NATS server with file storage creates a store on disk. Never: why this order keeps
+//! the rule (`idle`), or the repetition of a write while other nodes write at the same time (`idle_writer`).
 
-use std::collections::{HashMap, HashSet};
-
-use futures_util::StreamExt;
-use futures_util::stream;
-
-use super::idle::{self, Expirable, IdleRow, IdleState, PageRemoval};
-use super::idle_commit::{CommittedRows, IdleCommit};
-use super::{PageRow, Registry};
+use super::idle::{Expirable, IdleRow, PageRemoval};
+use super::idle_writer::IdleWriter;
+use super::sweep::sweep;
+use super::{PageRow, Registry, queries};
 use crate::clock::unix_ms;
-use crate::engine::{BatchOp, OperationId, Precondition, Put, Resolution, WriteError};
+use crate::engine::{OperationId, Precondition, Put, Resolution, Unavailable, WriteError};
 use crate::id::{Key, Scope};
 use crate::subject::page_key;
-
-/// Rows of dead nodes that are deleted concurrently.
-const SWEEPERS: usize = 16;
 
 /// How the row of a page is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,56 +23,81 @@ pub enum RemovalKind {
 }
 
 impl Registry {
-    /// Writes the row of a page if the expectation holds, deletes the idle rows of its session and connection, and
+    /// Writes the row of a page if the expectation holds, then deletes the idle rows of its session and connection, and
     /// returns the new revision. An unknown outcome is resolved by reading.
     ///
     /// # Errors
     ///
-    /// [`WriteError::Conflict`] when the expectation does not hold, and also when the session or connection is ending.
+    /// - [`WriteError::Conflict`] when the expectation does not hold, and also when the session or connection is ending.
+    /// - [`WriteError::Unknown`] when the row may have been written, also when the page existed before and its session
+    ///   or connection began to end during the write.
     pub async fn write(&self, page: Key, row: &PageRow, expect: Precondition) -> Result<u64, WriteError> {
-        let (key, op) = (page_key::page(page), OperationId::random());
-        let put =
-            Put { key: key.clone(), value: Vec::new().into(), meta: row.encode(), expect, ttl: None, op };
         let expirable = [Expirable::Session(row.session.key), Expirable::Connection(row.connection.key)];
-        let outcome = self.commit(&expirable, |states| idle::join(put.clone(), states)).await;
-        match outcome {
-            Ok(CommittedRows::One(rev)) => Ok(rev),
-            // a commit does not return the revision of each row
-            Ok(CommittedRows::Several) | Err(WriteError::Unknown) => {
-                match self.rows.resolve_unknown(&key, op).await {
-                    Ok(Resolution::Written { rev }) => Ok(rev),
-                    _ => Err(WriteError::Unknown),
+        let seen = self.view().idle.states(&expirable);
+        let before = self.idle_writer().current(seen).await.map_err(|Unavailable| WriteError::Down)?;
+        if before.iter().any(|state| state.ending) {
+            return Err(WriteError::Conflict { actual: None });
+        }
+        let rev = self.put_row(page, row, expect).await?;
+        for state in before {
+            match self.idle_writer().replace(state).await {
+                Ok(false) => {}
+                Ok(true) if expect == Precondition::Absent => {
+                    // the same order as for any page that leaves
+                    let removal = PageRemoval::of_row(page, row, rev);
+                    let withdrawn = self.leave(&removal, RemovalKind::Forget).await;
+                    return Err(
+                        withdrawn.map_or(WriteError::Unknown, |()| WriteError::Conflict { actual: None })
+                    );
                 }
+                Ok(true) | Err(Unavailable) => return Err(WriteError::Unknown),
             }
-            Err(error) => Err(error),
+        }
+        Ok(rev)
+    }
+
+    /// Writes the row of a page and resolves an unknown outcome.
+    async fn put_row(&self, page: Key, row: &PageRow, expect: Precondition) -> Result<u64, WriteError> {
+        let (key, op) = (page_key::page(page), OperationId::random());
+        let put = Put { meta: row.encode(), op, ..Put::new(key.clone(), "", expect) };
+        match self.rows.put(put).await {
+            Err(WriteError::Unknown) => match self.rows.resolve_unknown(&key, op).await {
+                Ok(Resolution::Written { rev }) => Ok(rev),
+                _ => Err(WriteError::Unknown),
+            },
+            outcome => outcome,
         }
     }
 
-    /// Removes a page from the cluster, if its row is unchanged.
+    /// Removes a page from the cluster, if its row is unchanged. After an error the idle rows may have been written.
     pub async fn leave(&self, leaving: &PageRemoval, kind: RemovalKind) -> Result<(), WriteError> {
+        let (writer, mut created) = (self.idle_writer(), Vec::new());
+        let seen = self.view().idle.states(&leaving.expirable());
+        for state in writer.current(seen).await.map_err(|Unavailable| WriteError::Down)? {
+            created.extend(writer.write(leaving, state).await?);
+        }
         let (key, expect) = (page_key::page(leaving.page), Precondition::Rev(leaving.rev));
-        let own = match kind {
-            RemovalKind::Forget => BatchOp::Delete { key, expect },
-            RemovalKind::Unregister => BatchOp::Put(Put {
-                meta: PageRow::unregistered(),
-                ttl: Some(self.lifetimes.unregistered),
-                ..Put::new(key, "", expect)
-            }),
+        let removed = match kind {
+            RemovalKind::Forget => self.rows.delete(&key, expect).await,
+            RemovalKind::Unregister => self.rows.put(self.tombstone(leaving.page, expect)).await.map(drop),
         };
-        let plan =
-            |states: &[IdleState]| Some(leaving.leave(own.clone(), states, &self.lifetimes, unix_ms()));
-        self.commit(&leaving.expirable(), plan).await.map(drop)
+        if let Err(WriteError::Conflict { .. }) = removed {
+            for state in created {
+                writer.take_back(state).await;
+            }
+        }
+        removed
     }
 
     /// Writes the tombstone of a page that has no row, so that a node that still has a stale copy cannot write the row
     /// again.
     pub async fn write_tombstone(&self, page: Key) -> Result<(), WriteError> {
-        let put = Put {
-            meta: PageRow::unregistered(),
-            ttl: Some(self.lifetimes.unregistered),
-            ..Put::new(page_key::page(page), "", Precondition::Absent)
-        };
-        self.rows.put(put).await.map(drop)
+        self.rows.put(self.tombstone(page, Precondition::Absent)).await.map(drop)
+    }
+
+    fn tombstone(&self, page: Key, expect: Precondition) -> Put {
+        let ttl = Some(self.lifetimes.unregistered);
+        Put { meta: PageRow::unregistered(), ttl, ..Put::new(page_key::page(page), "", expect) }
     }
 
     /// Deletes the rows of dead holders, each only at the revision that was read, and returns how many. Safe to run on
@@ -86,54 +105,36 @@ impl Registry {
     /// this node still sees a living page: that page may have left before the dead ones joined, and then only the rows
     /// of the dead pages keep the session.
     pub async fn sweep(&self) -> usize {
-        let dead: Vec<PageRemoval> = self.view().dead().into_iter().map(PageRemoval::of_dead).collect();
-        let of: HashMap<Expirable, PageRemoval> =
-            dead.iter().flat_map(|page| page.expirable().into_iter().map(|of| (of, page.clone()))).collect();
-        let idle = stream::iter(of).map(async |(of, leaving)| {
-            let plan = |states: &[IdleState]| Some(leaving.idle(states, &self.lifetimes, unix_ms()));
-            self.commit(&[of], plan).await.is_ok().then_some(of)
-        });
-        let idle = idle.buffer_unordered(SWEEPERS).filter_map(std::future::ready);
-        let idle: HashSet<Expirable> = idle.collect().await;
-        // the others wait for the next sweep
-        let safe = dead.into_iter().filter(|page| page.expirable().iter().all(|of| idle.contains(of)));
-        let swept = stream::iter(safe).map(async |page| {
-            self.rows.delete(&page_key::page(page.page), Precondition::Rev(page.rev)).await.is_ok()
-        });
-        swept.buffer_unordered(SWEEPERS).filter(|swept| std::future::ready(*swept)).count().await
+        sweep(self).await
     }
 
-    /// Marks sessions and connections that have been idle for long enough, so that no page can join any more. The
-    /// caller removes everything that belongs to a returned row, then calls [`Registry::remove_idle_row`]. A row is
-    /// returned again until it is removed.
-    pub async fn end_idle(&self) -> Vec<(IdleRow, u64)> {
-        let mut ending = Vec::new();
+    /// Marks sessions and connections that have been idle for long enough, so that no page can join any more. Returns
+    /// the revision of the last mark. When the view shows the marks, [`Registry::ended`] returns their rows.
+    pub async fn mark_idle(&self) -> Option<u64> {
         let due = self.view().due(unix_ms());
-        for (row, rev) in due {
-            let of = row.of();
-            if self.view().has_pages(of) {
-                // left behind by a page that had not received it, or read before the end of its last page: postponed,
-                // because only a page that joins may delete it; a row that is ending has pages that are about to be
-                // closed
-                if !row.ending {
-                    let _ = self
-                        .rows
-                        .put(row.put_off(&self.lifetimes, unix_ms()).put(Precondition::Rev(rev)))
-                        .await;
-                }
-            } else if row.ending {
-                ending.push((row, rev));
-            } else {
-                let row = IdleRow { ending: true, ..row };
-                match self.rows.put(row.put(Precondition::Rev(rev))).await {
-                    Ok(rev) => ending.push((row, rev)),
-                    // a page has joined meanwhile, or the row is found again
-                    Err(WriteError::Conflict { .. }) => {}
-                    Err(_) => break,
-                }
+        let mut last = None;
+        for (row, rev) in due.into_iter().filter(|(row, _)| !row.ending) {
+            if self.view().has_pages(row.of()) {
+                // left behind beside a page, or read before the end of its last page: postponed, because only a page
+                // that joins may delete it
+                let postponed = row.put_off(&self.lifetimes, unix_ms());
+                let _ = self.rows.put(postponed.put(Precondition::Rev(rev))).await;
+                continue;
+            }
+            match self.rows.put(IdleRow { ending: true, ..row }.put(Precondition::Rev(rev))).await {
+                Ok(rev) => last = Some(rev),
+                // a page has joined meanwhile, or the row is found again
+                Err(WriteError::Conflict { .. }) => {}
+                Err(_) => break,
             }
         }
-        ending
+        last
+    }
+
+    /// Returns the marked sessions and connections that have no page left. The caller removes everything that belongs
+    /// to a returned row, then calls [`Registry::remove_idle_row`]. A row is returned again until it is removed.
+    pub fn ended(&self) -> Vec<(IdleRow, u64)> {
+        queries::ended(&self.view())
     }
 
     /// Deletes the idle row; every node sees the deletion in its watch. Returns `false` when another process was
@@ -152,12 +153,7 @@ impl Registry {
         Ok(below.len())
     }
 
-    async fn commit(
-        &self,
-        of: &[Expirable],
-        plan: impl Fn(&[IdleState]) -> Option<Vec<BatchOp>>,
-    ) -> Result<CommittedRows, WriteError> {
-        let seen = self.view().idle.states(of);
-        IdleCommit { rows: &self.rows, of }.run(seen, plan).await
+    pub(super) fn idle_writer(&self) -> IdleWriter<'_> {
+        IdleWriter { rows: &self.rows, lifetimes: &self.lifetimes }
     }
 }

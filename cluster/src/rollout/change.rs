@@ -1,4 +1,5 @@
-//! Changes a document by compare-and-set, and writes its history in the same commit.
+//! Changes a document by compare-and-set, and writes its history in the same commit. The commit is an atomic batch, which
+//! is slow on a NATS server with file storage; it is rare, because only an operator changes a rollout.
 
 use std::time::Instant;
 

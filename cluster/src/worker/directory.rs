@@ -83,6 +83,11 @@ impl WorkerDirectory {
         self.available(team).next().is_some()
     }
 
+    /// Returns whether a group has a worker other than this one that accepts new work.
+    pub fn serves_without(&self, team: &WorkerGroup, worker: Option<Key>) -> bool {
+        self.available(team).any(|id| Some(id) != worker)
+    }
+
     /// Returns how many workers of a group accept new work, and their releases, the release of the newest worker first.
     pub fn available_releases(&self, team: &WorkerGroup) -> (usize, Vec<&str>) {
         let members = self.teams.get(team).into_iter().flat_map(BTreeMap::values);

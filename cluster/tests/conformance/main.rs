@@ -6,6 +6,7 @@
 mod bus;
 mod cluster;
 mod commit;
+mod ended_jobs;
 mod kv;
 mod queue;
 mod server;
@@ -78,6 +79,9 @@ macro_rules! suite {
                     a_retried_hint_comes_again_not_before_its_time
                     a_delayed_hint_comes_not_before_its_time
                     routes_are_separate
+                    a_pattern_stands_for_all_its_routes
+                    a_delivery_tells_whether_more_is_ready
+                    a_pull_that_is_dropped_loses_no_hint
                     the_depth_counts_what_is_not_settled
                     settling_twice_is_settling_once
                     many_workers_settle_everything
@@ -85,6 +89,9 @@ macro_rules! suite {
                     hints_have_limits
                     awkward_identities_are_ordinary_ids
                     awkward_identities_are_ordinary_routes
+                }
+                ended_jobs {
+                    ended_jobs_are_kept_by_their_state
                 }
             }
         }

@@ -144,6 +144,85 @@ pub(crate) async fn routes_are_separate(cluster: &Cluster) {
     assert_eq!(engine.depth("never.used").await, Ok(0));
 }
 
+pub(crate) async fn a_pattern_stands_for_all_its_routes(cluster: &Cluster) {
+    let [one, two] = [cluster.process().await, cluster.process().await];
+    for route in ["r.1", "r.2", "s.1", "s.2", "r", "r.1.1"] {
+        push(&one, route, &route.replace('.', "-")).await;
+    }
+    assert_eq!(
+        [two.depth("r.*").await, two.depth("*.*").await, two.depth("q.*").await],
+        [Ok(2), Ok(4), Ok(0)]
+    );
+    let mut ids = Vec::new();
+    while ids.len() < 2 {
+        for delivery in two.pull("r.*", 9, LONG).await.expect("pulls") {
+            two.ack(&delivery).await.expect("settles");
+            ids.push(delivery.id);
+        }
+    }
+    assert_eq!(ids, ["r-1", "r-2"], "in the order of pushing");
+    depth_becomes(&one, "r.*", 0).await;
+    // the other work items are where they were
+    for route in ["s.2", "s.1", "r", "r.1.1"] {
+        assert_eq!(take(&two, route).await.id, route.replace('.', "-"));
+    }
+    let waiting = tokio::spawn({
+        let two = two.clone();
+        async move { take(&two, "r.*").await.id }
+    });
+    tokio::task::yield_now().await;
+    push(&one, "r.3", "late").await;
+    assert_eq!(waiting.await.expect("no panic"), "late", "also from a route that is new");
+}
+
+pub(crate) async fn a_delivery_tells_whether_more_is_ready(cluster: &Cluster) {
+    let engine = cluster.process().await;
+    for id in ["a", "b", "c"] {
+        push(&engine, "r", id).await;
+    }
+    push(&engine, "other", "d").await;
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let delivery = take(&engine, "r").await;
+        told.push((delivery.id, delivery.more));
+    }
+    assert_eq!(told, [("a".into(), true), ("b".into(), true), ("c".into(), false)]);
+}
+
+pub(crate) async fn a_pull_that_is_dropped_loses_no_hint(cluster: &Cluster) {
+    let [one, two] = [cluster.process().await, cluster.process().await];
+    let mut late = 0;
+    for round in 0..200 {
+        let pushing = tokio::spawn({
+            let two = two.clone();
+            async move { push(&two, "r", &round.to_string()).await }
+        });
+        // dropped at some moment around the arrival of the work item
+        let steps = async {
+            for _ in 0..round * 5 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let pulled = tokio::select! {
+            pulled = one.pull("r", 1, LONG) => Some(pulled.expect("pulls")),
+            () = steps => None,
+        };
+        pushing.await.expect("no panic");
+        let delivery = match pulled {
+            Some(mut deliveries) => deliveries.pop().expect("comes"),
+            None => {
+                let begun = Instant::now();
+                let delivery = take(&two, "r").await;
+                late += usize::from(begun.elapsed() >= TIMING.redelivery / 2);
+                delivery
+            }
+        };
+        assert_eq!(delivery.id, round.to_string());
+        two.ack(&delivery).await.expect("settles");
+    }
+    assert!(late < 20, "{late} of 200 waited for their redelivery");
+}
+
 pub(crate) async fn the_depth_counts_what_is_not_settled(cluster: &Cluster) {
     let engine = cluster.process().await;
     for id in ["a", "b", "c"] {
@@ -219,6 +298,10 @@ pub(crate) async fn hints_have_limits(cluster: &Cluster) {
     for wrong in ["", ".", "a.", ".a", "a..b", "*", ">", "a.*", "a b", "ü"] {
         assert_eq!(engine.push(hint(wrong, "a")).await, Err(QueueError::Invalid), "route {wrong:?}");
         assert_eq!(engine.push(hint("r", wrong)).await, Err(QueueError::Invalid), "id {wrong:?}");
+        if wrong.ends_with('*') {
+            // a legal pattern of a pull
+            continue;
+        }
         let pulled = engine.pull(wrong, 1, SHORT).await;
         assert_eq!(pulled.map(|deliveries| deliveries.len()), Err(QueueError::Invalid), "pull {wrong:?}");
     }

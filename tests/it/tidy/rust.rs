@@ -190,13 +190,24 @@ fn some_things_have_one_place() {
     report(&violations, "Each of these has exactly one place.");
 }
 
+/// The files outside the engines that commit several keys at once, each with the reason why it does so rarely.
+const ATOMIC_BATCHES: &[(&str, &str)] = &[
+    ("bench/src/disk.rs", "it fills a data directory, and no NATS server"),
+    ("cluster/src/rollout/change.rs", "an operator changes the weights of a pool, with their history"),
+];
+
 #[test]
-fn jobs_use_no_atomic_batch() {
-    let jobs = rust().into_iter().filter(|source| {
-        ["cluster/src/job/", "worker/src/"].iter().any(|home| source.path.starts_with(home))
-    });
-    let batches = jobs.filter(|source| source.code().any(|(_, line)| line.contains("BatchOp")));
-    let violations: Vec<_> = batches.map(|source| source.path).collect();
+fn no_path_of_many_requests_uses_an_atomic_batch() {
+    let domains = rust().into_iter().filter(|source| !source.path.starts_with("cluster/src/engine/"));
+    let batches = |line: &str| line.contains("BatchOp") || line.contains(".commit(");
+    let found: Vec<String> = domains
+        .filter(|source| source.code().any(|(_, line)| batches(line)))
+        .map(|source| source.path)
+        .collect();
+    let named: Vec<&str> = ATOMIC_BATCHES.iter().map(|(path, _)| *path).collect();
+    let unused = named.iter().filter(|path| !found.iter().any(|found| found == *path));
+    assert_eq!(unused.count(), 0, "remove the files that use no batch any more: {named:?} beside {found:?}");
+    let violations: Vec<_> = found.into_iter().filter(|path| !named.contains(&path.as_str())).collect();
     report(
         &violations,
         "A NATS server with file storage creates a store on disk per batch: write single keys.",

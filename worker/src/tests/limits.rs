@@ -1,7 +1,6 @@
 //! Jobs that no worker takes, and the limit of waiting jobs per page.
 
 use pagewire_cluster::id::{Account, Address, NodeNumber};
-use pagewire_cluster::subject::route;
 
 use super::*;
 
@@ -94,7 +93,7 @@ async fn a_job_that_no_worker_takes_ends_and_leaves_no_hint_behind() {
         loop {
             janitor.run_once(&jobs).await.unwrap();
             let open = jobs.records.store.scan("open.", 0, 9).await.unwrap();
-            if engine.depth(&route("p", BASE)).await.unwrap() == 1 && open.is_empty() {
+            if engine.depth(&lane_routes(&team())).await.unwrap() == 1 && open.is_empty() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -38,6 +38,9 @@ pub struct Faults {
     /// outcome cannot be resolved at once. Most of these writes happen. It has a random generator of its own, so that
     /// it changes no other fault.
     pub blind: Option<(Bucket, u16)>,
+    /// Each read and write of a key waits once before it happens and once before it returns, so that a test that polls
+    /// several operations decides their order.
+    pub pauses: bool,
 }
 
 impl Faults {
@@ -58,6 +61,7 @@ impl Faults {
             late: per_mille,
             duplicate: per_mille,
             blind: None,
+            pauses: false,
         }
     }
 }

@@ -106,6 +106,18 @@ impl Faulty {
         key: &str,
         consistency: Consistency,
     ) -> Result<Option<Entry>, Unavailable> {
+        self.process.pause().await;
+        let read = self.read(bucket, key, consistency);
+        self.process.pause().await;
+        read
+    }
+
+    fn read(
+        &self,
+        bucket: Bucket,
+        key: &str,
+        consistency: Consistency,
+    ) -> Result<Option<Entry>, Unavailable> {
         self.process.call()?;
         self.process.lock().blind.read(bucket)?;
         let place = (bucket, key.to_owned());
@@ -149,6 +161,13 @@ impl Faulty {
     }
 
     pub(super) async fn commit(&self, bucket: Bucket, batch: Vec<BatchOp>) -> Result<u64, WriteError> {
+        self.process.pause().await;
+        let written = self.write(bucket, batch);
+        self.process.pause().await;
+        written
+    }
+
+    fn write(&self, bucket: Bucket, batch: Vec<BatchOp>) -> Result<u64, WriteError> {
         legal_commit(&batch)?;
         self.process.call().map_err(|Unavailable| WriteError::Down)?;
         let blind = self.process.lock().blind.write(bucket);

@@ -3,7 +3,9 @@
 //! Owns: the decision about every call, and the writes that happen later. Never: the operations themselves.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch as channel;
@@ -73,6 +75,20 @@ impl FaultyProcess {
     /// Every step leaves the state consistent, so a poisoned lock is still usable.
     pub(super) fn lock(&self) -> MutexGuard<'_, FaultState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a test that polls several operations run another one first.
+    pub(super) async fn pause(&self) {
+        let mut waited = !self.faults.pauses;
+        // not the runtime's own yield, which wakes only when the test itself waits
+        poll_fn(|context| {
+            if std::mem::replace(&mut waited, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
     }
 
     pub(super) fn hits(&self, per_mille: u16) -> bool {

@@ -12,6 +12,7 @@ use super::disk::{Disk, JournalChange, StoredItem};
 use super::queue_state::{InFlightMessage, QueueState, Receipt};
 use super::rows::is_legal;
 use crate::clock;
+use crate::engine::queue::is_route_pattern;
 use crate::engine::{Enqueue, MAX_PAYLOAD, QueueError, QueueMessage};
 use crate::timing::Timing;
 
@@ -99,7 +100,7 @@ impl Queue {
         free_slots: usize,
         wait: Duration,
     ) -> Result<Vec<QueueMessage>, QueueError> {
-        if !is_legal(route) {
+        if !is_route_pattern(route, is_legal) {
             return Err(QueueError::Invalid);
         }
         let until = Instant::now() + wait;
@@ -151,9 +152,9 @@ impl Queue {
 }
 
 impl From<InFlightMessage> for QueueMessage {
-    fn from(InFlightMessage { receipt, id, payload }: InFlightMessage) -> Self {
+    fn from(InFlightMessage { receipt, id, payload, more }: InFlightMessage) -> Self {
         let Receipt { number, attempt } = receipt;
-        Self { id, payload, attempt, receipt: format!("{number} {attempt}") }
+        Self { id, payload, attempt, more, receipt: format!("{number} {attempt}") }
     }
 }
 

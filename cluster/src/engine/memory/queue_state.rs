@@ -7,10 +7,12 @@
 //! it to its redelivery. Only settling removes it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::routes::matches;
 use super::rows::Moment;
 use crate::engine::Enqueue;
 
@@ -27,6 +29,8 @@ pub(super) struct InFlightMessage {
     pub(super) receipt: Receipt,
     pub(super) id: String,
     pub(super) payload: Bytes,
+    /// Whether more work items were due.
+    pub(super) more: bool,
 }
 
 /// A work item that is not settled.
@@ -71,7 +75,19 @@ impl QueueState {
         self.items.get(&number)
     }
 
-    /// Takes at most `limit` due work items. Each is due again after `redelivery`.
+    /// Returns the routes that a pattern matches.
+    fn matching<'a>(&'a self, pattern: &'a str) -> impl Iterator<Item = &'a BTreeSet<(Moment, u64)>> {
+        // routes without a wildcard in the pattern are found by a lookup, the others follow the same beginning
+        let start = pattern.find('*').map_or(pattern, |at| &pattern[..at]);
+        let whole = start.len() == pattern.len();
+        let after = self.routes.range::<str, _>((Bound::Included(start), Bound::Unbounded));
+        after
+            .take_while(move |(route, _)| if whole { *route == pattern } else { route.starts_with(start) })
+            .filter(move |(route, _)| whole || matches(pattern, route))
+            .map(|(_, order)| order)
+    }
+
+    /// Takes at most `limit` due work items, in the order of their due times. Each is due again after `redelivery`.
     pub(super) fn take(
         &mut self,
         route: &str,
@@ -79,25 +95,29 @@ impl QueueState {
         now: Moment,
         redelivery: Duration,
     ) -> Vec<InFlightMessage> {
-        let due = self.routes.get(route).into_iter().flatten().take_while(|(due, _)| *due <= now);
-        let numbers: Vec<u64> = due.take(limit).map(|(_, number)| *number).collect();
-        numbers
-            .into_iter()
-            .filter_map(|number| self.deliver(number, now.saturating_add(redelivery)))
-            .collect()
+        let mut due: Vec<(Moment, u64)> = self
+            .matching(route)
+            .flat_map(|order| order.iter().take_while(|(due, _)| *due <= now).take(limit.saturating_add(1)))
+            .copied()
+            .collect();
+        due.sort_unstable();
+        let more = due.len() > limit;
+        due.truncate(limit);
+        let again = now.saturating_add(redelivery);
+        due.into_iter().filter_map(|(_, number)| self.deliver(number, again, more)).collect()
     }
 
-    fn deliver(&mut self, number: u64, again: Moment) -> Option<InFlightMessage> {
+    fn deliver(&mut self, number: u64, again: Moment, more: bool) -> Option<InFlightMessage> {
         self.postpone(number, again);
         let item = self.items.get_mut(&number)?;
         item.attempt += 1;
         let receipt = Receipt { number, attempt: item.attempt };
-        Some(InFlightMessage { receipt, id: item.id.clone(), payload: item.payload.clone() })
+        Some(InFlightMessage { receipt, id: item.id.clone(), payload: item.payload.clone(), more })
     }
 
     /// Returns the time at which the next work item of a route is due.
     pub(super) fn next_due(&self, route: &str) -> Option<Moment> {
-        self.routes.get(route)?.first().map(|(due, _)| *due)
+        self.matching(route).filter_map(|order| order.first().map(|(due, _)| *due)).min()
     }
 
     /// Removes the work item. Any of its deliveries may settle it, because settling one delivery means that
@@ -131,7 +151,7 @@ impl QueueState {
 
     /// Returns the number of work items of a route that are not settled.
     pub(super) fn depth(&self, route: &str) -> usize {
-        self.routes.get(route).map_or(0, BTreeSet::len)
+        self.matching(route).map(BTreeSet::len).sum()
     }
 }
 
@@ -231,6 +251,27 @@ mod tests {
         let taken = queue.take("r", 9, Moment::ZERO, REDELIVERY);
         assert_eq!(taken.iter().map(|t| t.id.as_str()).collect::<Vec<_>>(), ["1", "2", "3", "4"]);
         assert!(queue.take("other", 9, Moment::ZERO, REDELIVERY).is_empty());
+    }
+
+    #[test]
+    fn a_pattern_takes_from_all_its_routes_in_the_order_of_their_due_times() {
+        let mut queue = QueueState::default();
+        for (number, route) in ["a.1", "b.1", "a.2", "a.1.1", "a", "a.1"].into_iter().enumerate() {
+            let item = Enqueue { route: route.into(), ..push(number as u64, None) };
+            queue.push(item, Moment::ZERO);
+        }
+        assert_eq!(
+            (queue.depth("a.*"), queue.depth("*.1"), queue.depth("a"), queue.depth("c.*")),
+            (3, 3, 1, 0)
+        );
+        let taken = queue.take("a.*", 2, Moment::ZERO, REDELIVERY);
+        assert_eq!(
+            taken.iter().map(|t| (t.id.as_str(), t.more)).collect::<Vec<_>>(),
+            [("0", true), ("2", true)]
+        );
+        let taken = queue.take("a.*", 1, Moment::ZERO, REDELIVERY);
+        assert_eq!(taken.iter().map(|t| (t.id.as_str(), t.more)).collect::<Vec<_>>(), [("5", false)]);
+        assert_eq!(queue.next_due("a.*"), Some(REDELIVERY));
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn has_wildcard(pattern: &str) -> bool {
 
 /// Returns whether a subject matches a pattern: `*` matches any one token, a final `>` matches one or more
 /// tokens. Wildcards in the subject have no special meaning. A subject with an empty token matches nothing.
-fn matches(pattern: &str, subject: &str) -> bool {
+pub(super) fn matches(pattern: &str, subject: &str) -> bool {
     if subject.split('.').any(str::is_empty) {
         return false;
     }

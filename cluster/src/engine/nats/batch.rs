@@ -11,6 +11,7 @@
 //! subject that no key can have.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use async_nats::header::{
@@ -33,6 +34,15 @@ const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 const CARRIER: &str = "!check";
 /// The TTL of a carrier, the shortest possible, because a carrier has no content.
 const CARRIER_TTL: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The batches that this process has sent.
+static SENT: AtomicU64 = AtomicU64::new(0);
+
+/// Returns how many atomic batches this process has sent to NATS. A server with file storage creates a store on disk for
+/// each, so a path that many requests take must send none.
+pub fn batches_sent() -> u64 {
+    SENT.load(Ordering::Relaxed)
+}
 
 /// A step with the current expectation about its key.
 struct CheckedOp {
@@ -163,6 +173,7 @@ impl Commit<'_> {
 
     /// Sends a batch. Only the last message is acknowledged; then either all messages are stored or none.
     async fn send(&self) -> PublishResult {
+        SENT.fetch_add(1, Ordering::Relaxed);
         let parts = parts(&self.steps, |key| self.kv.subject(key));
         let id = uuid::Uuid::new_v4().simple().to_string();
         let last = parts.len();

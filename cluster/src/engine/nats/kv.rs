@@ -33,7 +33,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// The longest key, in bytes. A server closes the connection after a line of more than 4,096 bytes, and the
 /// line contains more than the key.
-const LONGEST_KEY: usize = 2048;
+pub(super) const LONGEST_KEY: usize = 2048;
 
 /// One bucket on the control connection.
 #[derive(Clone)]

@@ -34,6 +34,7 @@ mod headers;
 mod known_keys;
 mod kv;
 mod listing;
+mod pull_request;
 mod queue;
 mod reply_router;
 mod streams;
@@ -47,6 +48,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{WeakUnboundedSender, unbounded_channel};
 use tokio::sync::watch as channel;
 
+pub use self::batch::batches_sent;
 use self::connect::ConnectionTasks;
 use self::connection::NatsConnection;
 use self::kv::KvStream;

@@ -1,4 +1,4 @@
-//! The Queue on JetStream: one work-queue stream, one durable consumer per route.
+//! The Queue on JetStream: one work-queue stream, one durable consumer per pulled route or pattern of routes.
 //!
 //! Owns: work items, their consumers and acknowledgements. Never: the meaning of a work item.
 //!
@@ -19,7 +19,6 @@ use async_nats::{HeaderMap, Message as Raw, Subject};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use futures_util::StreamExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -30,9 +29,11 @@ use super::api::{Delivered, JetStreamFailure, PublishResult, api, store};
 use super::connect::jitter;
 use super::connection::{NatsConnection, RequestFailure};
 use super::headers;
-use super::kv::is_key;
+use super::kv::{LONGEST_KEY, is_key};
+use super::pull_request::PullRequest;
 use super::streams::{Streams, nanos};
 use crate::clock;
+use crate::engine::queue::is_route_pattern;
 use crate::engine::{Enqueue, MAX_PAYLOAD, QueueError, QueueMessage};
 use crate::subject::SubjectToken;
 
@@ -123,7 +124,7 @@ impl WorkQueue {
         free_slots: usize,
         wait: Duration,
     ) -> Result<Vec<QueueMessage>, QueueError> {
-        if !is_key(route) {
+        if !is_pattern(route) {
             return Err(QueueError::Invalid);
         }
         if free_slots == 0 {
@@ -148,9 +149,7 @@ impl WorkQueue {
         }
     }
 
-    /// Sends one pull request. Returns the available work items, or waits for the first until `until`. The
-    /// request has its own inbox, which is dropped with it. The server discards a request without a
-    /// subscriber, so a cancelled pull takes no work item.
+    /// Sends one pull request. Returns the available work items, or waits for the first until `until`.
     async fn fetch(
         &self,
         route: &str,
@@ -167,31 +166,33 @@ impl WorkQueue {
             request["expires"] = nanos(remaining).into();
         }
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.streams.jobs(), Self::consumer(route));
-        let (mut messages, inbox) = self.data.inbox().await?;
+        let (messages, inbox) = self.data.inbox().await?;
+        let mut pull = PullRequest::new(messages, &self.data);
         let operation = self.data.timing.operation;
         self.data.send(subject, Some(inbox), None, request.to_string().into(), operation).await?;
-        let mut items = Vec::new();
         let mut deadline = Instant::now() + remaining + operation;
-        while items.len() < free_slots {
+        while pull.items.len() < free_slots {
             let raw = tokio::select! {
-                raw = timeout(deadline.saturating_duration_since(Instant::now()), messages.next()) => raw,
+                raw = timeout(deadline.saturating_duration_since(Instant::now()), pull.next()) => raw,
                 _ = link.wait_for(|link| *link != generation) => Ok(None),
             };
             let Ok(Some(raw)) = raw else {
+                let items = std::mem::take(&mut pull.items);
                 return if items.is_empty() { Err(RequestFailure::Lost) } else { Ok(items) };
             };
             match raw.status.map(|status| status.as_u16()) {
-                None => items.extend(delivery(raw)),
+                None => pull.items.extend(delivery(raw)),
                 Some(100) => {}
-                Some(503) => return Err(RequestFailure::NoResponder),
+                Some(503) => return Err(pull.end(RequestFailure::NoResponder)),
                 Some(_) => break,
             }
-            if !items.is_empty() {
+            if !pull.items.is_empty() {
                 // the other work items, or the end of the request, follow at once
                 deadline = Instant::now() + self.data.timing.publish * 2;
             }
         }
-        Ok(items)
+        let items = std::mem::take(&mut pull.items);
+        Ok(pull.end(items))
     }
 
     async fn ensure_consumer(&self, route: &str) -> Result<(), QueueError> {
@@ -243,8 +244,7 @@ impl WorkQueue {
     }
 
     pub(super) async fn nak(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
-        let nak = format!("-NAK {}", json!({ "delay": nanos(after) }));
-        self.acknowledge(delivery, nak.into()).await
+        self.acknowledge(delivery, negative(after)).await
     }
 
     pub(super) async fn extend(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
@@ -253,19 +253,13 @@ impl WorkQueue {
 
     /// Sends an acknowledgement and waits until the server confirms it.
     async fn acknowledge(&self, delivery: &QueueMessage, what: Bytes) -> Result<(), QueueError> {
-        match self.data.request(delivery.receipt.clone(), None, what, self.data.timing.operation).await {
-            Ok(_) => Ok(()),
-            Err(RequestFailure::NotSent | RequestFailure::NoResponder) => Err(QueueError::Down),
-            Err(RequestFailure::TooLarge | RequestFailure::Lost | RequestFailure::Silence) => {
-                Err(QueueError::Unknown)
-            }
-        }
+        acknowledge(&self.data, delivery, what).await
     }
 
     /// Returns the number of work items that a direct read counts, including scheduled ones. The stream
     /// contains exactly the unsettled ones.
     pub(super) async fn depth(&self, route: &str) -> Result<u64, QueueError> {
-        if !is_key(route) {
+        if !is_pattern(route) {
             return Err(QueueError::Invalid);
         }
         let filter = format!("{}*.{route}.*", self.streams.queue_prefix());
@@ -291,11 +285,36 @@ impl WorkQueue {
     }
 }
 
-fn delivery(raw: Raw) -> Option<QueueMessage> {
+/// Returns whether a text names one route, or several by `*` in the place of a token.
+fn is_pattern(route: &str) -> bool {
+    route.len() <= LONGEST_KEY && is_route_pattern(route, is_key)
+}
+
+/// Sends an acknowledgement and waits until the server confirms it.
+pub(super) async fn acknowledge(
+    data: &NatsConnection,
+    delivery: &QueueMessage,
+    what: Bytes,
+) -> Result<(), QueueError> {
+    match data.request(delivery.receipt.clone(), None, what, data.timing.operation).await {
+        Ok(_) => Ok(()),
+        Err(RequestFailure::NotSent | RequestFailure::NoResponder) => Err(QueueError::Down),
+        Err(RequestFailure::TooLarge | RequestFailure::Lost | RequestFailure::Silence) => {
+            Err(QueueError::Unknown)
+        }
+    }
+}
+
+/// Returns the acknowledgement that returns a delivery to the queue.
+pub(super) fn negative(after: Duration) -> Bytes {
+    format!("-NAK {}", json!({ "delay": nanos(after) })).into()
+}
+
+pub(super) fn delivery(raw: Raw) -> Option<QueueMessage> {
     let receipt = raw.reply?.into_string();
-    let attempt = Delivered::parse(&receipt)?.attempt;
+    let Delivered { attempt, pending, .. } = Delivered::parse(&receipt)?;
     let id = headers::text(raw.headers.as_ref()?, &headers::ID)?.to_owned();
-    Some(QueueMessage { id, payload: raw.payload, attempt, receipt })
+    Some(QueueMessage { id, payload: raw.payload, attempt, more: pending > 0, receipt })
 }
 
 /// Formats a delay as the server's schedule expression for one point in time.

@@ -21,6 +21,7 @@ fn record(retries: u32) -> Record {
         worker: None,
         release: None,
         cancelling: false,
+        keyed: false,
         affinity: Affinity::Free,
         pool: "p".into(),
         lane: "l".into(),
