@@ -64,6 +64,8 @@ async fn a_worker_without_its_lease_has_no_effect_and_the_next_owner_has_stamped
     let effects = standing.effects();
     effects.set(&ann(), "a", json!("first")).await.unwrap();
     let fence = effects.fence().unwrap();
+    let any = first.supervisor.begin(None, None).await.unwrap();
+    assert_eq!(any.effects().fence(), Ok(None), "`any` work has no owner");
     first.keeper.abort();
     let lapsed = async {
         while effects.fence().is_ok() {
@@ -72,6 +74,7 @@ async fn a_worker_without_its_lease_has_no_effect_and_the_next_owner_has_stamped
     };
     tokio::time::timeout(PATIENCE, lapsed).await.expect("the lease runs out");
     refused(&effects).await;
+    refused(&any.effects()).await;
     drop(first);
     let second = Worker::start(&engine, &log).await;
     second.acquire(&jobs, "ann").await;
