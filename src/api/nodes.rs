@@ -84,6 +84,10 @@ pub(super) struct NodeResponse {
     advertise: String,
     /// The oldest and the newest version of the cluster protocol that it supports.
     proto: [u32; 2],
+    /// How far the clock of its machine is ahead of the cluster's, in milliseconds; absent until it is known. Above two
+    /// seconds the clock should be set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset_ms: Option<i64>,
     /// Number of its pages.
     pages: usize,
     /// Whether it is the answering node.
@@ -131,6 +135,7 @@ pub(super) async fn nodes(State(parts): State<ApiState>) -> Json<Paginated<NodeR
         release: row.release.clone(),
         advertise: row.advertise.clone(),
         proto: [row.proto.min, row.proto.max],
+        offset_ms: row.offset_ms,
         pages: counts.iter().find(|count| count.node == holder.node).map_or(0, |node| node.counts.pages),
         answering: own == Some(holder),
     });

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::CommandFailure;
 use super::api_client::{ApiClient, escape};
-use super::output::{self, plain};
+use super::output;
+use super::users::rows;
 use crate::calls::DEFAULT_POOL;
 
 /// Arguments of `workers`.
@@ -74,12 +75,6 @@ impl WorkersArgs {
     }
 }
 
-fn rows(list: &Value, columns: &[&str]) -> Vec<Vec<String>> {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), plain);
-    let items = list["items"].as_array().into_iter().flatten();
-    items.map(|item| columns.iter().map(|name| text(&item[*name])).collect()).collect()
-}
-
 fn quarantine_table(list: &Value) -> String {
     let columns = ["pool", "kind", "quarantined", "deaths", "release", "died_at", "log"];
     let titles = ["POOL", "KIND", "QUARANTINED", "DEATHS", "RELEASE", "DIED", "LOG"];
@@ -87,10 +82,22 @@ fn quarantine_table(list: &Value) -> String {
 }
 
 fn table(list: &Value) -> String {
-    let columns = ["worker", "pool", "lane", "release", "slots", "draining", "host", "process", "started_at"];
-    let rows = rows(list, &columns);
-    let titles = ["WORKER", "POOL", "LANE", "RELEASE", "SLOTS", "DRAINING", "HOST", "PROCESS", "STARTED"];
-    output::table(&titles, &rows)
+    let columns = [
+        "worker",
+        "pool",
+        "lane",
+        "release",
+        "slots",
+        "draining",
+        "host",
+        "process",
+        "offset_ms",
+        "started_at",
+    ];
+    let titles =
+        ["WORKER", "POOL", "LANE", "RELEASE", "SLOTS", "DRAINING", "HOST", "PROCESS", "OFFSET_MS", "STARTED"];
+    let items = list["items"].as_array().map_or(&[][..], Vec::as_slice);
+    output::table(&titles, &rows(list, &columns)) + &output::clock_warnings(items, "worker")
 }
 
 #[cfg(test)]
@@ -114,12 +121,13 @@ mod tests {
     fn each_worker_has_its_line() {
         let worker = json!({
             "worker": "1aB", "pool": "default", "lane": "canary", "release": "r2", "slots": 16, "draining": false,
-            "methods": ["echo"], "host": "h", "process": 7, "started_at": "2026-01-02T03:04:05Z"
+            "methods": ["echo"], "host": "h", "process": 7, "offset_ms": -300_000, "started_at": "2026-01-02T03:04:05Z"
         });
         assert_eq!(
             table(&json!({"items": [worker]})),
-            "WORKER  POOL     LANE    RELEASE  SLOTS  DRAINING  HOST  PROCESS  STARTED\n\
-             1aB     default  canary  r2       16     false     h     7        2026-01-02T03:04:05Z"
+            "WORKER  POOL     LANE    RELEASE  SLOTS  DRAINING  HOST  PROCESS  OFFSET_MS  STARTED\n\
+             1aB     default  canary  r2       16     false     h     7        -300000    2026-01-02T03:04:05Z\n\
+             warning: the clock of worker 1aB is 300.0 s behind the clock of the cluster"
         );
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pagewire_cluster::clock;
+use pagewire_cluster::clock::{self, ServerOffset};
 use pagewire_cluster::engine::{ConnectionState, Engine};
 use pagewire_cluster::id::Entity;
 use pagewire_cluster::job::{JobReconciler, Jobs};
@@ -49,6 +49,7 @@ pub(super) fn spawn_all(tasks: &Tasks, services: &Services, context: &Arc<Contex
     tasks.spawn("tokens", TaskKind::Vital, renew_tokens(leads(), context.pages.clone(), timing));
     tasks.spawn("job results", TaskKind::Vital, find_job_results(context.clone(), timing));
     tasks.spawn("expiry", TaskKind::Vital, end_idle(leads(), rows(), trees(), timing, cleanup));
+    tasks.spawn("server clocks", TaskKind::Vital, compare_server_clocks(leads(), engine.clone(), timing));
     tasks.spawn("orphans", TaskKind::Vital, remove_orphans(leads(), rows(), trees(), cleanup, grace));
 }
 
@@ -69,6 +70,30 @@ async fn watch_neighbour(
         if let Err(error) = lease::evict_dead_node(&engine, &subjects, timing, next).await {
             log_postponed("neighbour", error);
         }
+    }
+}
+
+/// Names the servers of the engine whose clocks differ from the clock of the cluster, on the leader.
+async fn compare_server_clocks(leadership: Leadership, engine: Engine, timing: Timing) {
+    let mut turns = leadership.turns(timing.lease_ttl * 3);
+    let mut named = Vec::new();
+    loop {
+        turns.next().await;
+        let off = match engine.server_offsets().await {
+            Ok(off) => off,
+            Err(error) => {
+                log_postponed("server clocks", error);
+                continue;
+            }
+        };
+        for ServerOffset { server, ahead_ms } in off.iter().filter(|off| !named.contains(&off.server)) {
+            tracing::warn!(
+                server,
+                ahead_ms,
+                "the clock of a NATS server differs from the clock of the cluster"
+            );
+        }
+        named = off.into_iter().map(|off| off.server).collect();
     }
 }
 

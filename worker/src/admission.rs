@@ -9,11 +9,19 @@ use pagewire_cluster::engine::Message;
 use pagewire_cluster::job::Affinity;
 use pagewire_cluster::wire::{CallAnswer, WorkerCall};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::call::{IncomingCall, reply};
 use super::slots::Slot;
 use super::work::{Work, WorkerParts};
+
+/// A call that has arrived.
+struct AskedCall {
+    call: WorkerCall,
+    affinity: Affinity,
+    question: Message,
+    received: Instant,
+}
 
 /// Admits calls to the slots of a worker.
 pub(crate) struct CallAdmission {
@@ -44,10 +52,11 @@ impl CallAdmission {
         affinity: Affinity,
         question: Message,
     ) -> Option<IncomingCall> {
+        let asked = AskedCall { call, affinity, question, received: Instant::now() };
         match self.parts.slots.try_call() {
-            Some(slot) => self.admit_with_slot(call, affinity, question, slot),
+            Some(slot) => self.admit_with_slot(asked, slot),
             None => {
-                tokio::spawn(self.clone().wait_for_slot(call, affinity, question));
+                tokio::spawn(self.clone().wait_for_slot(asked));
                 None
             }
         }
@@ -55,7 +64,7 @@ impl CallAdmission {
 
     /// Waits a short time for a slot. At most as many calls as there are slots may wait. All other calls are rejected
     /// at once, because another worker may have a slot.
-    async fn wait_for_slot(self: Arc<Self>, call: WorkerCall, affinity: Affinity, question: Message) {
+    async fn wait_for_slot(self: Arc<Self>, asked: AskedCall) {
         let parts = &self.parts;
         let slot = match self.waiting.try_acquire() {
             Ok(_place) => timeout(parts.jobs.timing.slot_wait, parts.slots.call()).await.ok().flatten(),
@@ -63,26 +72,22 @@ impl CallAdmission {
         };
         match slot {
             Some(slot) => {
-                if let Some(admitted) = self.admit_with_slot(call, affinity, question, slot) {
+                if let Some(admitted) = self.admit_with_slot(asked, slot) {
                     let _ = parts.work.send(Work::Call(Box::new(admitted))).await;
                 }
             }
-            None => reply(&parts.jobs.engine, question, &CallAnswer::Busy).await,
+            None => reply(&parts.jobs.engine, asked.question, &CallAnswer::Busy).await,
         }
     }
 
     /// Admits a call that has a slot. Returns `None` when no caller waits for it any more.
-    fn admit_with_slot(
-        &self,
-        call: WorkerCall,
-        affinity: Affinity,
-        question: Message,
-        slot: Slot,
-    ) -> Option<IncomingCall> {
+    fn admit_with_slot(&self, asked: AskedCall, slot: Slot) -> Option<IncomingCall> {
+        let AskedCall { call, affinity, question, received } = asked;
         let WorkerParts { jobs, running, unanswered, slots, .. } = &*self.parts;
         let (engine, running, slots) = (jobs.engine.clone(), running.clone(), slots.clone());
         let (slot, _unanswered) = (Mutex::new(Some(slot)), unanswered.token());
-        let admitted = IncomingCall { call, affinity, question, engine, running, slot, slots, _unanswered };
+        let admitted =
+            IncomingCall { call, affinity, question, received, engine, running, slot, slots, _unanswered };
         (admitted.remaining() != Some(Duration::ZERO)).then_some(admitted)
     }
 }

@@ -12,7 +12,6 @@ use super::open_row::OpenJobRow;
 use super::record::{Affinity, JobState, Record};
 use super::records::JobRecords;
 use super::stored::StoredJob;
-use super::unix_ms;
 use super::work_route::item_route;
 use crate::engine::{Engine, Enqueue, Precondition, Put, WriteError};
 use crate::subject::{SubjectToken, job_key};
@@ -60,7 +59,7 @@ impl JobDispatcher {
         let record = &stored.record;
         let push = Enqueue {
             id: record.id.to_string(),
-            route: item_route(record, unix_ms()),
+            route: item_route(record, self.records.now_ms()),
             payload: stored.hint(),
             not_before: (!delay.is_zero()).then_some(delay),
         };

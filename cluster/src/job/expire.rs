@@ -9,7 +9,6 @@ use super::parts::Jobs;
 use super::reconciler::JobReconciler;
 use super::stored::{StoredJob, TransitionFailure};
 use super::transition::RecordEvent;
-use super::unix_ms;
 use super::work_route::{PulledRoute, lane_routes};
 use crate::engine::{QueueError, Unavailable};
 use crate::id::Key;
@@ -30,7 +29,7 @@ impl JobReconciler {
     pub(super) async fn end_unclaimed(&mut self, jobs: &Jobs) -> Result<usize, Unavailable> {
         let Some(patience) = self.unclaimed.patience else { return Ok(0) };
         let wait_ms = patience.as_millis() as u64;
-        let late = self.waits_since_before(unix_ms().saturating_sub(wait_ms));
+        let late = self.waits_since_before(jobs.records.now_ms().saturating_sub(wait_ms));
         let ends = late.into_iter().map(async |id| (id, end_unclaimed(jobs, id, wait_ms).await));
         let outcomes: Vec<_> = stream::iter(ends).buffer_unordered(AT_ONCE).collect().await;
         let mut ended = 0;

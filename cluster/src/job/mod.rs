@@ -61,5 +61,3 @@ pub use transition::{Claim, Claimant, Effect, MAX_LOSSES, RecordEvent, Transitio
 pub use turn::{NamedAttempt, TurnRow};
 pub use turn_cleanup::delete_turn_if_over;
 pub use work_route::{Priority, PulledRoute, lane_routes};
-
-use crate::clock::unix_ms;

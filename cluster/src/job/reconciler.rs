@@ -11,7 +11,6 @@ use super::record::{Affinity, JobState};
 use super::stored::StoredJob;
 use super::transition::RecordEvent;
 use super::turn_cleanup::TurnCleanup;
-use super::unix_ms;
 use super::work_route::lane_routes;
 use crate::engine::{ConnectionState, Message, Unavailable};
 use crate::id::Key;
@@ -81,7 +80,7 @@ impl JobReconciler {
     /// Returns jobs of dead workers, and jobs that have waited for too long. A route with a work item for every waiting
     /// job has no lost job: its workers are only overloaded.
     async fn suspects(&self, jobs: &Jobs) -> Result<Vec<Key>, Unavailable> {
-        let now = unix_ms();
+        let now = jobs.records.now_ms();
         let mut doubtful = Vec::new();
         let mut overdue: HashMap<&WorkerGroup, Vec<Key>> = HashMap::new();
         for (id, line) in &self.open {
@@ -139,9 +138,9 @@ impl JobReconciler {
             return;
         }
         let worker = record.worker.filter(|_| record.state == JobState::Running);
-        let overdue = record.due.max(unix_ms()) + patience(jobs).as_millis() as u64;
+        let overdue = record.due.max(jobs.records.now_ms()) + patience(jobs).as_millis() as u64;
         let free = record.affinity == Affinity::Free;
-        let ask_at = unix_ms() + jobs.timing.redelivery.as_millis() as u64;
+        let ask_at = jobs.records.now_ms() + jobs.timing.redelivery.as_millis() as u64;
         let (rev, team, due) = (*rev, record.team(), record.due);
         self.open.insert(record.id, OpenJob { rev, worker, team, free, overdue, due, ask_at });
     }
@@ -149,7 +148,7 @@ impl JobReconciler {
     /// Asks living workers about jobs that their records have shown as running there for some time: a claim can exist
     /// without an attempt. A worker does not reply; it changes the record.
     async fn ask_workers(&mut self, jobs: &Jobs) {
-        let now = unix_ms();
+        let now = jobs.records.now_ms();
         let link = *jobs.engine.link().borrow();
         // an outage of this process may have been an outage of the workers as well
         let broken = self.link.replace(link).is_some_and(|before| before != link);

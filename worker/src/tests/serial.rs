@@ -9,7 +9,7 @@ use pagewire_cluster::job::{Affinity, CallError, JobState, Jobs};
 use pagewire_cluster::peer::PeerClient;
 use pagewire_cluster::rollout::{BASE, Rollouts};
 use pagewire_cluster::wire::WorkerCall;
-use pagewire_cluster::worker::{WorkerLeaseKeeper, WorkerRow};
+use pagewire_cluster::worker::{WorkerRow, claim_worker};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -62,7 +62,7 @@ pub(super) async fn start(engine: &pagewire_cluster::engine::Engine, handlers: H
     let (jobs, follow) = process(engine).await;
     let id = Key::random();
     let row = WorkerRow { pool: "p".into(), lane: BASE.into(), ..WorkerRow::default() };
-    let (keeper, lease) = WorkerLeaseKeeper::claim(engine, TIMING, id, row).await;
+    let (keeper, lease) = claim_worker(engine, TIMING, id, row).await.unwrap();
     let draining = watch::Sender::new(false);
     let drains = draining.subscribe();
     let peers = PeerClient::new(engine, &jobs.subjects, TIMING.deliver);
@@ -92,7 +92,7 @@ pub(super) async fn call(
         params: RawValue::from_string(number.to_string()).unwrap(),
         user: Some(user.into()),
         page: None,
-        deadline_ms: None,
+        left_ms: None,
     };
     jobs.call(&team(), Some(user), call, within, None).await.map(|value| value.get().to_owned())
 }
