@@ -97,7 +97,7 @@ impl PageOpener {
         self.access.check_room(user, 1 + following)?;
         self.access.claim_for(connection, claims, user).await?;
         let key = Key::random();
-        let row = self.store.row(holder, 1, &place, self.store.registry.clock.now_ms(), &open.agent);
+        let row = self.store.row(holder, 1, &place, self.store.now_ms(), &open.agent);
         let rev = self.store.registry.write(key, &row, Precondition::Absent).await.map_err(|error| {
             if error == WriteError::Unknown {
                 self.store.remove_unclaimed_row(key, row.generation, true);
@@ -213,14 +213,7 @@ impl PageOpener {
         self.access.claim_for(claims.connection, anonymous, user).await?;
         let is_alive = |holder| self.store.registry.view().is_alive(holder);
         let found = found.as_ref().map(|(row, rev)| (&**row, *rev));
-        let plan = Takeover::plan(
-            found,
-            claims,
-            holder,
-            open.user.as_ref(),
-            is_alive,
-            self.store.registry.clock.now_ms(),
-        );
+        let plan = Takeover::plan(found, claims, holder, open.user.as_ref(), is_alive, self.store.now_ms());
         self.take(holder, claims, seq, plan, &open.agent).await
     }
 

@@ -13,6 +13,7 @@ use pagewire_cluster::job::{JobReconciler, Jobs};
 use pagewire_cluster::keyring::Ages;
 use pagewire_cluster::lease::{self, NodeLease};
 use pagewire_cluster::registry::{Expirable, Registry};
+use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::state::{OrphanTracker, StateStore};
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
@@ -35,7 +36,7 @@ fn log_postponed(duty: &'static str, error: impl std::fmt::Display) {
 
 /// Spawns the duties of a node; the end of one drains the node.
 pub(super) fn spawn_all(tasks: &Tasks, services: &Services, context: &Arc<Context>, lifetime: &Lifetime) {
-    let Services { engine, subjects, timing, registry, lease, jobs, states, .. } = services;
+    let Services { engine, subjects, timing, registry, lease, jobs, states, rollouts, .. } = services;
     let (timing, rows, trees) = (*timing, || registry.clone(), || states.clone());
     let leadership = Leadership::new(rows(), lease.clone());
     let leads = || leadership.clone();
@@ -45,7 +46,11 @@ pub(super) fn spawn_all(tasks: &Tasks, services: &Services, context: &Arc<Contex
     let next_node = watch_neighbour(engine.clone(), subjects.clone(), rows(), lease.clone(), timing);
     tasks.spawn("neighbour", TaskKind::Vital, next_node);
     tasks.spawn("sweep", TaskKind::Vital, sweep(leads(), rows(), timing));
-    tasks.spawn("jobs", TaskKind::Vital, reconcile_jobs(leads(), jobs.clone(), timing, unclaimed));
+    tasks.spawn(
+        "jobs",
+        TaskKind::Vital,
+        reconcile_jobs(leads(), jobs.clone(), rollouts.clone(), timing, unclaimed),
+    );
     tasks.spawn("tokens", TaskKind::Vital, renew_tokens(leads(), context.pages.clone(), timing));
     tasks.spawn("job results", TaskKind::Vital, find_job_results(context.clone(), timing));
     tasks.spawn("expiry", TaskKind::Vital, end_idle(leads(), rows(), trees(), timing, cleanup));
@@ -190,12 +195,19 @@ async fn renew_tokens(leadership: Leadership, pages: Arc<Pages>, timing: Timing)
 }
 
 /// Finds jobs that no worker runs although one should, on the leader: regularly, and when a worker loses its lease.
-async fn reconcile_jobs(leadership: Leadership, jobs: Jobs, timing: Timing, unclaimed: Duration) {
+async fn reconcile_jobs(
+    leadership: Leadership,
+    jobs: Jobs,
+    rollouts: Rollouts,
+    timing: Timing,
+    unclaimed: Duration,
+) {
     let mut turns = leadership.turns(timing.lease_renew).or_on_change(jobs.workers.changes());
-    let mut reconciler = JobReconciler::new(unclaimed);
+    let new = || JobReconciler::new(unclaimed).with_rollouts(rollouts.clone());
+    let mut reconciler = new();
     loop {
         if turns.next().await.is_first {
-            reconciler = JobReconciler::new(unclaimed);
+            reconciler = new();
         }
         match reconciler.run_once(&jobs).await {
             Ok(0) => {}

@@ -36,6 +36,7 @@ mod records;
 mod retention;
 mod stored;
 mod submit;
+mod tracked_jobs;
 mod transition;
 mod turn;
 mod turn_cleanup;

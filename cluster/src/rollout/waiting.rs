@@ -44,6 +44,14 @@ impl Rollouts {
             None => move_by(&RolloutSpec::unwritten(pool), work, serves),
         }
     }
+
+    /// Returns whether a lane of a pool gets new work.
+    pub fn is_open(&self, pool: &str, lane: &str) -> bool {
+        match self.split(pool) {
+            Some(split) => is_open(&split.document, lane),
+            None => is_open(&RolloutSpec::unwritten(pool), lane),
+        }
+    }
 }
 
 fn move_by(document: &RolloutSpec, work: WaitingWork<'_>, serves: impl Fn(&str) -> bool) -> Option<LaneMove> {
