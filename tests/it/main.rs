@@ -15,6 +15,7 @@ mod identity;
 mod jobs;
 mod jobs_api;
 mod jobs_cli;
+mod lanes;
 mod lifecycle;
 mod lifetimes;
 mod limits;

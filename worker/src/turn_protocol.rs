@@ -142,7 +142,7 @@ impl TurnProtocol {
         self.taken
     }
 
-    /// Returns whether a row stood when this run began: its owner had not released the user.
+    /// Returns whether a row existed when this run began: its owner had not released the user.
     pub(crate) fn found_row(&self) -> bool {
         self.found_row
     }
