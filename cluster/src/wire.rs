@@ -23,8 +23,8 @@ pub use peer_response::{
 };
 pub(crate) use work::present;
 pub use work::{
-    CallAnswer, Cancel, ClaimsQuery, Ending, HandlerError, JobEvent, JobNotification, JobUpdate, Progress,
-    Wake, WorkerCall,
+    CallAnswer, Cancel, ClaimsQuery, Ending, HandlerError, JobEvent, JobNotification, JobOffer, JobUpdate,
+    Progress, Wake, WorkerCall,
 };
 
 /// Encodes a message as JSON. Serialising these shapes cannot fail: string keys, no foreign `Serialize`.

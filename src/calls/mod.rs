@@ -166,7 +166,7 @@ impl Executors {
     /// # Errors
     /// [`ExecutorError::Failed`] with the handler's error. [`ExecutorError::Refused`] with
     /// - `malformed` for an invalid pool name, or for mode `assigned` without a user,
-    /// - `no_executor` if no executor has the handler, or the lane has no live worker,
+    /// - `no_executor` if no executor has the handler, or the lane has no live worker for it,
     /// - `rate_limited` if the node or the workers are busy,
     /// - `too_large` if the call does not fit into a message to a worker,
     /// - `worker_lost` if the executor died while it ran the call,
@@ -196,7 +196,7 @@ impl Executors {
 
     fn place(&self, call: &CallRequest, inline: bool) -> Result<Placement, CommandError> {
         let pool = submit::pool(call.pool.as_deref())?;
-        let workers = self.workers.roster().serves_pool(pool);
+        let workers = self.workers.roster().pool_serves(pool, &call.method);
         let inline = inline && pool == DEFAULT_POOL;
         place(call.mode, PlacementInput { user: call.user.is_some(), workers, alone: self.alone, inline })
     }
@@ -232,8 +232,8 @@ impl Executors {
         let pool = submit::pool(call.pool.as_deref())?;
         let unit = RoutingKey::of(call.user.as_deref(), call.connection);
         let team = WorkerGroup::new(pool, self.lane(pool, unit).lane);
-        if !self.workers.roster().serves(&team) {
-            return Err(no_worker(&team).into());
+        if let Some(obstacle) = self.workers.roster().obstacle(&team, affinity.work(), &call.method) {
+            return Err(no_executor(obstacle.message(&team, &call.method)).into());
         }
         let user = call.user.as_deref();
         let work = WorkerCall {

@@ -8,6 +8,7 @@ use pagewire_cluster::engine::Engine;
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
+use pagewire_cluster::worker::WorkerType;
 use pagewire_worker::demo::demo_handlers;
 use pagewire_worker::handlers::Handlers;
 use pagewire_worker::slots::SlotOptions;
@@ -117,7 +118,8 @@ fn handlers(config: &Config) -> Handlers {
 
 /// Options of the worker inside a node on the embedded engine. No other worker can take its work, so it has many slots.
 fn alone(handlers: Handlers) -> WorkerOptions {
-    WorkerOptions { pool: DEFAULT_POOL.to_owned(), slots: SlotOptions::new(SLOTS_ALONE), handlers }
+    let (kind, slots) = (WorkerType::Both, SlotOptions::new(SLOTS_ALONE));
+    WorkerOptions { pool: DEFAULT_POOL.to_owned(), slots, kind, handlers }
 }
 
 /// Starts the worker inside a node on the embedded engine.

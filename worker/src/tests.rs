@@ -6,6 +6,7 @@ mod claims;
 mod effects;
 mod fairness;
 mod limits;
+mod methods;
 mod quarantine;
 mod serial;
 mod turns;
@@ -228,15 +229,18 @@ async fn the_same_idempotency_key_is_one_job() {
 async fn the_jobs_of_a_user_run_in_order_and_the_user_moves_once_when_a_worker_joins() {
     let (engine, log) = (memory(), Log::default());
     let jobs = jobs(&engine).await;
-    let mut workers = vec![Worker::start(&engine, &log).await];
     let users = ["ann", "*", "a.b", "", "bob", "eve"];
+    let kinds: Vec<String> =
+        users.iter().flat_map(|user| (0..20).map(move |round| format!("{user}/{round:02}"))).collect();
+    let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
+    let mut workers = vec![Worker::with_methods(&engine, &log, &kinds).await];
     let mut all = Vec::new();
     for round in 0..20 {
         for user in users {
             all.push(submit(&jobs, assigned(&format!("{user}/{round:02}"), user)).await);
         }
         if round == 5 {
-            workers.push(Worker::start(&engine, &log).await);
+            workers.push(Worker::with_methods(&engine, &log, &kinds).await);
         }
     }
     for job in all {
