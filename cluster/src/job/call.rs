@@ -155,7 +155,10 @@ impl OutgoingCall<'_> {
     fn visited(&self, user: &str) -> Option<Key> {
         let roster = self.jobs.workers.roster();
         let home = roster.choose(self.team, user, None)?;
-        roster.choose(self.team, user, Some(&self.call.method)).filter(|chosen| *chosen != home)
+        if roster.has(home, &self.call.method) {
+            return None;
+        }
+        roster.choose(self.team, user, Some(&self.call.method))
     }
 
     /// Returns the next assigned worker of a user, once the worker without a responder is confirmed dead.

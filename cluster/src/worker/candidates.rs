@@ -86,6 +86,11 @@ impl WorkerDirectory {
         })
     }
 
+    /// Returns whether a group has a worker that is given new work of a kind.
+    pub fn gives(&self, team: &WorkerGroup, work: WorkKind) -> bool {
+        self.candidates(team, work, None).next().is_some()
+    }
+
     /// Returns whether a group has a worker other than this one that can run a method for any caller.
     pub fn has_other_candidate(&self, team: &WorkerGroup, method: &str, worker: Option<Key>) -> bool {
         self.candidates(team, WorkKind::Free, Some(method)).any(|id| Some(id) != worker)
