@@ -283,20 +283,19 @@ async fn a_worker_that_lost_its_job_has_no_say_any_more() {
 
 #[tokio::test]
 async fn a_job_that_was_never_offered_is_found() {
-    let (engine, log) = (memory(), Log::default());
-    let jobs = jobs(&engine).await;
-    let _worker = Worker::start(&engine, &log).await;
-    // the submitting process was killed between the record and the work item
-    let job = Key::random();
-    let offered = jobs.submit(submission("echo"), |_| {}).await.unwrap().record;
-    let record = Record { id: job, state: JobState::Queued, ..offered };
-    jobs.records
-        .store
-        .put(jobs.records.put(&record, pagewire_cluster::engine::Precondition::Absent))
-        .await
-        .unwrap();
-    let _janitor = janitor(&jobs);
-    assert_eq!(end(&jobs, job).await.state, JobState::Succeeded);
+    for affinity in [Affinity::Free, Affinity::Assigned] {
+        let (engine, log) = (memory(), Log::default());
+        let jobs = jobs(&engine).await;
+        let _worker = Worker::start(&engine, &log).await;
+        // the submitting process was killed between the record and the work item or row
+        let job = Key::random();
+        let offered = jobs.submit(Submission { affinity, ..assigned("echo", "ann") }, |_| {}).await.unwrap();
+        let record = Record { id: job, state: JobState::Queued, ..offered.record };
+        let put = jobs.records.put(&record, pagewire_cluster::engine::Precondition::Absent);
+        jobs.records.store.put(put).await.unwrap();
+        let _janitor = janitor(&jobs);
+        assert_eq!(end(&jobs, job).await.state, JobState::Succeeded);
+    }
 }
 
 #[tokio::test]

@@ -34,6 +34,8 @@ const PAGE: usize = 4096;
 const PAGES: usize = 16;
 /// Jobs that are repaired in a round for each reason, except those of dead workers.
 const REPAIRS: usize = 2_000;
+/// Rows of waiting jobs that are checked in a round: few, because a check costs a read and a refused write.
+const ROW_CHECKS: usize = 300;
 /// Jobs that are repaired concurrently.
 const AT_ONCE: usize = 64;
 /// Jobs in one claims query.
@@ -133,7 +135,7 @@ impl JobReconciler {
     /// lost job: its workers are only overloaded.
     async fn offer_again(&mut self, jobs: &Jobs) -> Result<usize, Unavailable> {
         let now = jobs.records.now_ms();
-        let mut doubtful = self.tracked.take_unchecked(now, REPAIRS);
+        let mut doubtful = self.tracked.take_unchecked(now, ROW_CHECKS);
         for (group, mut late) in self.tracked.overdue(now) {
             let waiting = self.tracked.free_jobs_of(&group);
             let items = jobs.engine.depth(&lane_routes(&group)).await.map_err(|_| Unavailable)?;
