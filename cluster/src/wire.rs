@@ -13,13 +13,13 @@ use serde::Serialize;
 
 pub use peer::{
     Alive, ClosePages, ForwardedFrames, HandoverRequest, IdentifyPages, PageMessage, PageStatusQuery,
-    PeerCall, PeerRequest, RolloutQuery, decode_request,
+    PeerCall, PeerRequest, RolloutQuery, WaitingJobsQuery, decode_request,
 };
 pub(crate) use peer_response::decode_response;
 pub use peer_response::encode_response;
 pub use peer_response::{
     ClosedPages, HandedOver, HandoverReply, LaneCount, PageJob, PageStatus, PeerResponse, PushCounts,
-    RolloutState, WatchedPath,
+    RolloutState, WaitingJobs, WaitingJobsList, WatchedPath,
 };
 pub(crate) use work::present;
 pub use work::{

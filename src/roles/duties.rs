@@ -166,7 +166,10 @@ async fn renew_tokens(leadership: Leadership, pages: Arc<Pages>, timing: Timing)
 
 /// Finds jobs that no worker runs although one should, on the leader: regularly, and when a worker loses its lease.
 async fn reconcile_jobs(leadership: Leadership, jobs: Jobs, timing: Timing, unclaimed: Duration) {
-    let mut turns = leadership.turns(timing.lease_renew).or_on_change(jobs.workers.changes());
+    let (turns, waiting) = (leadership.turns(timing.lease_renew), jobs.waiting.clone());
+    let turns = turns.or_on_change(jobs.workers.changes());
+    // another node counts them from then on
+    let mut turns = turns.on_loss(move || drop(waiting.send_replace(Vec::new())));
     let mut reconciler = JobReconciler::new(unclaimed);
     loop {
         if turns.next().await.is_first {
@@ -177,6 +180,7 @@ async fn reconcile_jobs(leadership: Leadership, jobs: Jobs, timing: Timing, uncl
             Ok(repaired) => tracing::info!(repaired, "jobs without a worker enqueued again"),
             Err(error) => log_postponed("jobs", error),
         }
+        jobs.waiting.send_replace(reconciler.waiting());
     }
 }
 

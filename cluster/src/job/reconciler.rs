@@ -12,6 +12,7 @@ use super::stored::StoredJob;
 use super::transition::RecordEvent;
 use super::turn_cleanup::TurnCleanup;
 use super::unix_ms;
+use super::waiting::{WaitingJob, WaitingJobs, count_waiting};
 use super::work_route::lane_routes;
 use crate::engine::{ConnectionState, Message, Unavailable};
 use crate::id::Key;
@@ -216,4 +217,13 @@ impl JobReconciler {
 /// Queue.
 fn patience(jobs: &Jobs) -> Duration {
     jobs.timing.redelivery * 4
+}
+
+impl JobReconciler {
+    /// Counts the jobs that wait for a worker although their time has come, by worker group and mode.
+    pub fn waiting(&self) -> Vec<WaitingJobs> {
+        let now = unix_ms();
+        let waits = self.open.values().filter(|line| line.worker.is_none() && line.due <= now);
+        count_waiting(waits.map(|line| WaitingJob { group: &line.team, assigned: !line.free, due: line.due }))
+    }
 }

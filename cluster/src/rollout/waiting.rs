@@ -46,6 +46,23 @@ impl Rollouts {
     }
 }
 
+impl Rollouts {
+    /// Returns the revision of a pool's rollout that gives a lane no work; `None` if the lane gets work. Without a
+    /// rollout only the base lane gets work.
+    pub fn closed_by(&self, pool: &str, lane: &str) -> Option<u64> {
+        let closes = |document: &RolloutSpec| (!is_open(document, lane)).then_some(document.rev);
+        match self.split(pool) {
+            Some(split) => closes(&split.document),
+            None => closes(&RolloutSpec::unwritten(pool)),
+        }
+    }
+
+    /// Returns the base lane of a pool.
+    pub fn base_of(&self, pool: &str) -> String {
+        self.split(pool).map_or_else(|| super::BASE.to_owned(), |split| split.document.base.clone())
+    }
+}
+
 fn move_by(document: &RolloutSpec, work: WaitingWork<'_>, serves: impl Fn(&str) -> bool) -> Option<LaneMove> {
     let (assigned, _) = decide(document, work.unit, &serves);
     let falls_back = assigned.reason == Reason::Fallback && !serves(work.lane);

@@ -1,0 +1,70 @@
+//! Metrics of the jobs that wait, which the leader of the cluster counts.
+
+use pagewire_cluster::clock;
+use pagewire_cluster::job::WaitingJobs;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use tokio::sync::watch;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GroupLabels {
+    pool: String,
+    lane: String,
+    mode: &'static str,
+}
+
+/// A collector for the jobs that wait. Every node has it; only the one that leads has any jobs in it.
+#[derive(Debug)]
+pub(super) struct WaitingJobsCollector(pub(super) watch::Receiver<Vec<WaitingJobs>>);
+
+impl Collector for WaitingJobsCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let groups = self.0.borrow().clone();
+        let now = clock::unix_ms();
+        let age = |group: &WaitingJobs| now.saturating_sub(group.oldest_due) / 1000;
+        let count = |group: &WaitingJobs| group.count;
+        let gauges: [(_, _, &dyn Fn(&WaitingJobs) -> u64); 2] = [
+            ("jobs_waiting", "Jobs that wait for a worker although their time has come", &count),
+            ("jobs_oldest_waiting_seconds", "For how long the oldest one has waited", &age),
+        ];
+        for (name, help, value) in gauges {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for group in &groups {
+                let mode = if group.assigned { "assigned" } else { "any" };
+                let labels = GroupLabels { pool: group.pool.clone(), lane: group.lane.clone(), mode };
+                let value = i64::try_from(value(group)).unwrap_or(i64::MAX);
+                ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::telemetry::Metrics;
+
+    use super::*;
+
+    #[test]
+    fn a_leader_shows_what_waits_and_another_node_shows_nothing() {
+        let (sender, receiver) = watch::channel(Vec::new());
+        let mut metrics = Metrics::new("stable", "r1");
+        metrics.register_waiting_jobs(receiver);
+        assert!(!metrics.encode().unwrap().contains("jobs_waiting{"));
+        let group = WaitingJobs {
+            pool: "p".into(),
+            lane: "canary".into(),
+            assigned: true,
+            count: 3,
+            oldest_due: clock::unix_ms().saturating_sub(60_000),
+        };
+        sender.send_replace(vec![group]);
+        let page = metrics.encode().unwrap();
+        let labels = r#"{pool="p",lane="canary",mode="assigned"}"#;
+        assert!(page.contains(&format!("pagewire_jobs_waiting{labels} 3")), "{page}");
+        assert!(page.contains(&format!("pagewire_jobs_oldest_waiting_seconds{labels} 6")), "{page}");
+    }
+}
