@@ -14,6 +14,7 @@ mod identity;
 mod jobs;
 mod jobs_api;
 mod jobs_cli;
+mod jobs_lanes;
 mod lifecycle;
 mod lifetimes;
 mod limits;
