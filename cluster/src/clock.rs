@@ -1,15 +1,40 @@
-//! The two clocks of a process.
+//! The clocks of a process.
 //!
-//! Owns: the wall clock, which records and people read, and the boot clock, which deadlines are kept by. Never: a
-//! comparison of the wall clocks of two machines, because they may differ by minutes.
+//! Owns: the wall clock, which people read, the boot clock, which deadlines are kept by, and the clock of the cluster,
+//! which is the engine's. Never: a comparison of the wall clocks of two machines, because they may differ by minutes.
+//!
+//! A time that one process writes and another compares is of [`ClusterClock`]: the times of jobs and their work items,
+//! of idle sessions and connections, of page tokens and of the keys that sign them. A duration that another process
+//! waits for travels as remaining time (`WorkerCall::left_ms`). A lease is kept by [`boot`] and by the TTL of the engine.
+//!
+//! The wall clock is read for these purposes only:
+//! - the expiry of a user's token (JWT), which an issuer outside of the cluster has set (`auth`, `edge/connection`);
+//! - the limit of a year for the start time of a job (`calls/submit`), because seconds do not matter there;
+//! - the time of a change in the history of a rollout, and the demo handler `time`, which people read;
+//! - the embedded engine, which is the only process that uses its data.
+
+mod cluster;
+mod estimate;
+mod servers;
 
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use cluster::ClusterClock;
+pub use estimate::{ClockEstimate, ClockSample};
 use rustix::time::{ClockId, clock_gettime};
+pub use servers::{ServerOffset, server_offsets};
 
 /// Shifts the wall clock of this process by so many milliseconds, for tests of a machine with a wrong clock.
 pub const OFFSET_VARIABLE: &str = "PAGEWIRE_CLOCK_OFFSET_MS";
+
+/// The largest difference between two clocks that is not worth a warning, in milliseconds.
+pub const LARGEST_OFFSET_MS: u64 = 2000;
+
+/// Returns whether a clock is so far off that operators are warned.
+pub fn is_off(offset_ms: Option<i64>) -> bool {
+    offset_ms.is_some_and(|offset| offset.unsigned_abs() > LARGEST_OFFSET_MS)
+}
 
 static OFFSET_MS: LazyLock<i64> =
     LazyLock::new(|| std::env::var(OFFSET_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(0));

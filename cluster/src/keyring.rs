@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use self::ring::Ring;
 pub use self::ring::{Ages, KeyId, KeySeen};
-use crate::clock;
+use crate::clock::ClusterClock;
 use crate::engine::{
     Bucket, Consistency, Engine, Kv, Precondition, Put, Unavailable, Watch, WatchEvent, WatchMode, WriteError,
 };
@@ -33,6 +33,7 @@ const ATTEMPTS: usize = 8;
 #[derive(Clone)]
 pub struct Keyring {
     store: Kv,
+    clock: ClusterClock,
     /// The ring, and the revision of its entry.
     ring: Arc<RwLock<(Ring, u64)>>,
     /// When the ring was last read for an unknown key, so that unknown keys cause one read at a time.
@@ -46,12 +47,13 @@ impl Keyring {
     ///
     /// [`Unavailable`] when the engine does not reply.
     pub async fn load(engine: &Engine) -> Result<Self, Unavailable> {
-        let store = engine.kv(Bucket::Cluster);
+        let (store, clock) = (engine.kv(Bucket::Cluster), engine.clock());
         loop {
             if let Some(ring) = read(&store).await? {
-                return Ok(Self { store, ring: Arc::new(RwLock::new(ring)), last_read: Arc::default() });
+                let ring = Arc::new(RwLock::new(ring));
+                return Ok(Self { store, clock, ring, last_read: Arc::default() });
             }
-            let first = wire::encode(&Ring::new(clock::unix().as_secs()));
+            let first = wire::encode(&Ring::new(clock.now_ms() / 1000));
             match store.put(Put::new(KEYRING, first, Precondition::Absent)).await {
                 // the stored ring is authoritative, no matter which process wrote it
                 Ok(_) | Err(WriteError::Conflict { .. } | WriteError::Unknown) => {}
@@ -150,7 +152,7 @@ impl Keyring {
     async fn change(&self, change: impl Fn(&Ring, u64) -> Option<Ring>) -> Result<Option<Ring>, WriteError> {
         for _ in 0..ATTEMPTS {
             let (ring, rev) = self.known().clone();
-            let Some(changed) = change(&ring, clock::unix().as_secs()) else { return Ok(None) };
+            let Some(changed) = change(&ring, self.now_s()) else { return Ok(None) };
             let put = Put::new(KEYRING, wire::encode(&changed), Precondition::Rev(rev));
             match self.store.put(put).await {
                 Ok(rev) => {
@@ -166,6 +168,11 @@ impl Keyring {
             }
         }
         Err(WriteError::Unknown)
+    }
+
+    /// Returns the time of the cluster in seconds since the Unix epoch.
+    pub fn now_s(&self) -> u64 {
+        self.clock.now_ms() / 1000
     }
 
     fn adopt(&self, (ring, rev): (Ring, u64)) {

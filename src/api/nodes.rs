@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use pagewire_cluster::{clock, registry};
+use pagewire_cluster::registry;
 use serde::Serialize;
 
 use super::ApiState;
@@ -104,6 +104,10 @@ pub(super) struct NodeResponse {
     advertise: String,
     /// The oldest and the newest version of the cluster protocol that it supports.
     proto: [u32; 2],
+    /// How far the clock of its machine is ahead of the cluster's, in milliseconds; absent until it is known. Above two
+    /// seconds the clock should be set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset_ms: Option<i64>,
     /// Number of its pages.
     pages: usize,
     /// Whether it is the answering node.
@@ -144,7 +148,7 @@ async fn waiting_jobs(parts: &ApiState) -> Option<Vec<WaitingJobsCounts>> {
     let leader = parts.registry.view().nodes().first().map(|(holder, _)| *holder)?;
     let groups = parts.context.jobs.waiting_at(leader).await;
     let groups = groups.inspect_err(|error| tracing::debug!(?error, "the leader counts no jobs")).ok()?;
-    let now = clock::unix_ms();
+    let now = parts.context.jobs.records.now_ms();
     let counts = groups.into_iter().map(|jobs| WaitingJobsCounts {
         waiting: group_waits_for(&parts.context, &jobs),
         exec_mode: if jobs.assigned { "assigned" } else { "any" },
@@ -170,6 +174,7 @@ pub(super) async fn nodes(State(parts): State<ApiState>) -> Json<Paginated<NodeR
         release: row.release.clone(),
         advertise: row.advertise.clone(),
         proto: [row.proto.min, row.proto.max],
+        offset_ms: row.offset_ms,
         pages: counts.iter().find(|count| count.node == holder.node).map_or(0, |node| node.counts.pages),
         answering: own == Some(holder),
     });

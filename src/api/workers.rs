@@ -32,6 +32,10 @@ pub(super) struct WorkerResponse {
     process: u32,
     #[schema(format = DateTime)]
     started_at: String,
+    /// How far the clock of its machine is ahead of the cluster's, in milliseconds; absent until it is known. Above two
+    /// seconds the clock should be set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset_ms: Option<i64>,
 }
 
 /// Result of draining a worker.
@@ -54,6 +58,7 @@ impl WorkerResponse {
             host: row.host.clone(),
             process: row.process,
             started_at: rfc3339(row.started),
+            offset_ms: row.offset_ms,
         }
     }
 }

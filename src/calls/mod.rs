@@ -232,7 +232,7 @@ impl Executors {
             params: call.params,
             user: user.map(str::to_owned),
             page: call.page,
-            deadline_ms: None,
+            left_ms: None,
         };
         let own = user.filter(|_| affinity == Affinity::Assigned);
         let result = self.jobs.call(&team, own, work, within, telemetry::current_trace()).await;

@@ -37,7 +37,7 @@ struct Cli {
 }
 
 /// The exit codes and their meaning; `docs/operations.md` has the same rows.
-const EXIT_CODES: [(u8, &str); 4] = [
+const EXIT_CODES: [(u8, &str); 5] = [
     (0, "success"),
     (
         Exit::Failed as u8,
@@ -45,6 +45,10 @@ const EXIT_CODES: [(u8, &str); 4] = [
     ),
     (Exit::Usage as u8, "wrong usage or configuration"),
     (Exit::Unreachable as u8, "the server cannot be reached"),
+    (
+        Exit::Incompatible as u8,
+        "`serve` and `worker`: the cluster protocol has no version in common with a process of the cluster",
+    ),
 ];
 
 /// Returns the part of the help that lists the exit codes.
@@ -104,6 +108,8 @@ enum Exit {
     Usage = 2,
     /// No server replied at the address.
     Unreachable = 3,
+    /// Another process of the cluster speaks no common version of the cluster protocol.
+    Incompatible = 4,
 }
 
 impl Exit {

@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 
+use pagewire_cluster::clock::is_off;
 use serde_json::Value;
 
 use super::{CommandFailure, Exit};
@@ -57,6 +58,20 @@ pub(super) fn count(number: u64, of: &str) -> String {
 /// Makes foreign text safe for a terminal: control characters become blanks.
 pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Returns a line for each listed process whose clock is more than two seconds off. `of` names its id.
+pub(super) fn clock_warnings(items: &[Value], of: &str) -> String {
+    let off = items.iter().filter_map(|item| {
+        let offset = item["offset_ms"].as_i64()?;
+        let (seconds, side) =
+            (offset.unsigned_abs() as f64 / 1000.0, if offset < 0 { "behind" } else { "ahead of" });
+        let id = plain(item[of].as_str().unwrap_or("?"));
+        is_off(Some(offset)).then(|| {
+            format!("\nwarning: the clock of {of} {id} is {seconds:.1} s {side} the clock of the cluster")
+        })
+    });
+    off.collect()
 }
 
 /// Formats a table: columns under their titles, each as wide as its widest cell.

@@ -90,10 +90,17 @@ where
         let stop = Arc::new(Notify::new());
         let running = run(Box::pin(stop.clone().notified_owned()));
         tokio::select! {
-            ended = running => ended.map_err(|error| Exit::Failed.with_message(error)),
+            ended = running => ended.map_err(|error| exit_of(&error).with_message(error)),
             () = signals.second(&stop) => Err(Exit::Failed.with_message("stopped at once by a second signal")),
         }
     })
+}
+
+fn exit_of(error: &roles::StartError) -> Exit {
+    match error {
+        roles::StartError::Incompatible(_) => Exit::Incompatible,
+        _ => Exit::Failed,
+    }
 }
 
 /// Resolves at the first signal.

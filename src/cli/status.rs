@@ -46,13 +46,14 @@ fn describe(stats: &Value, nodes: &[Value]) -> String {
         }
         merged
     };
+    let warnings = output::clock_warnings(nodes, "node");
     let nodes = json!({"items": nodes.iter().map(node).collect::<Vec<_>>()});
     let lanes = json!({"items": stats["lanes"]});
-    let by_node = table(&["node", "name", "lane", "release"], &["advertise"], &nodes);
+    let by_node = table(&["node", "name", "lane", "release"], &["offset_ms", "advertise"], &nodes);
     let by_lane = table(&["lane", "release", "nodes"], &[], &lanes);
     let cluster = text(&stats["cluster"]);
     let head = format!("cluster {cluster}: {}\nidle: {idle}", counts.join(", "));
-    format!("{head}{}\n\n{by_node}\n\n{by_lane}", held_up(stats))
+    format!("{head}{}\n\n{by_node}{warnings}\n\n{by_lane}", held_up(stats))
 }
 
 /// Formats the waiting jobs that no worker can run, one line per pool, lane and mode.
@@ -99,14 +100,14 @@ mod tests {
             ],
             "lanes": [with(json!({"lane": "stable", "release": "dev", "nodes": 1}))],
         }));
-        let node =
-            json!({"node": "p01", "lane": "stable", "release": "dev", "pages": 3, "advertise": "http://a"});
+        let node = json!({"node": "p01", "lane": "stable", "release": "dev", "offset_ms": 2001, "advertise": "http://a"});
         assert_eq!(
             describe(&stats, &[node]),
             "cluster main: 1 user, 2 connections, 2 sessions, 3 pages\nidle: 4 sessions, 5 connections\n\
              waiting: 2 jobs (any) of pool p, lane l, for up to 7 s: why\n\n\
-             NODE  NAME  LANE    RELEASE  USERS  CONNECTIONS  SESSIONS  PAGES  ADVERTISE\n\
-             p01   -     stable  dev      1      2            2         3      http://a\n\n\
+             NODE  NAME  LANE    RELEASE  USERS  CONNECTIONS  SESSIONS  PAGES  OFFSET_MS  ADVERTISE\n\
+             p01   -     stable  dev      1      2            2         3      2001       http://a\n\
+             warning: the clock of node p01 is 2.0 s ahead of the clock of the cluster\n\n\
              LANE    RELEASE  NODES  USERS  CONNECTIONS  SESSIONS  PAGES\n\
              stable  dev      1      1      2            2         3"
         );

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::CommandFailure;
 use super::api_client::{ApiClient, escape};
-use super::output::{self, plain};
+use super::output;
+use super::users::rows;
 
 /// Arguments of `workers`.
 #[derive(Args)]
@@ -55,13 +56,22 @@ impl WorkersArgs {
 }
 
 fn table(list: &Value) -> String {
-    let columns = ["worker", "pool", "lane", "release", "slots", "draining", "host", "process", "started_at"];
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), plain);
-    let workers = list["items"].as_array().into_iter().flatten();
-    let rows: Vec<Vec<String>> =
-        workers.map(|worker| columns.iter().map(|name| text(&worker[*name])).collect()).collect();
-    let titles = ["WORKER", "POOL", "LANE", "RELEASE", "SLOTS", "DRAINING", "HOST", "PROCESS", "STARTED"];
-    output::table(&titles, &rows)
+    let columns = [
+        "worker",
+        "pool",
+        "lane",
+        "release",
+        "slots",
+        "draining",
+        "host",
+        "process",
+        "offset_ms",
+        "started_at",
+    ];
+    let titles =
+        ["WORKER", "POOL", "LANE", "RELEASE", "SLOTS", "DRAINING", "HOST", "PROCESS", "OFFSET_MS", "STARTED"];
+    let items = list["items"].as_array().map_or(&[][..], Vec::as_slice);
+    output::table(&titles, &rows(list, &columns)) + &output::clock_warnings(items, "worker")
 }
 
 #[cfg(test)]
@@ -72,12 +82,13 @@ mod tests {
     fn each_worker_has_its_line() {
         let worker = json!({
             "worker": "1aB", "pool": "default", "lane": "canary", "release": "r2", "slots": 16, "draining": false,
-            "methods": ["echo"], "host": "h", "process": 7, "started_at": "2026-01-02T03:04:05Z"
+            "methods": ["echo"], "host": "h", "process": 7, "offset_ms": -300_000, "started_at": "2026-01-02T03:04:05Z"
         });
         assert_eq!(
             table(&json!({"items": [worker]})),
-            "WORKER  POOL     LANE    RELEASE  SLOTS  DRAINING  HOST  PROCESS  STARTED\n\
-             1aB     default  canary  r2       16     false     h     7        2026-01-02T03:04:05Z"
+            "WORKER  POOL     LANE    RELEASE  SLOTS  DRAINING  HOST  PROCESS  OFFSET_MS  STARTED\n\
+             1aB     default  canary  r2       16     false     h     7        -300000    2026-01-02T03:04:05Z\n\
+             warning: the clock of worker 1aB is 300.0 s behind the clock of the cluster"
         );
     }
 }

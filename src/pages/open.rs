@@ -8,7 +8,6 @@
 
 use std::sync::Arc;
 
-use pagewire_cluster::clock::unix_ms;
 use pagewire_cluster::engine::{Precondition, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key};
 use pagewire_cluster::registry::{Expirable, PageRow, RemovalKind, RowLookup};
@@ -66,7 +65,7 @@ impl PageOpener {
             }
         };
         let expired =
-            |claims: &PageClaims| claims.is_older_than(self.store.timing.page_token, unix_ms() / 1000);
+            |claims: &PageClaims| claims.is_older_than(self.store.timing.page_token, self.tokens.now_s());
         match (open.hello.page_id, claims) {
             (Some(page), Some((claims, _))) if claims.page == page.key && expired(&claims) => Err(EXPIRED),
             (Some(page), Some((claims, seq))) if claims.page == page.key => {
@@ -98,7 +97,7 @@ impl PageOpener {
         self.access.check_room(user, 1 + following)?;
         self.access.claim_for(connection, claims, user).await?;
         let key = Key::random();
-        let row = self.store.row(holder, 1, &place, unix_ms(), &open.agent);
+        let row = self.store.row(holder, 1, &place, self.store.now_ms(), &open.agent);
         let rev = self.store.registry.write(key, &row, Precondition::Absent).await.map_err(|error| {
             if error == WriteError::Unknown {
                 self.store.remove_unclaimed_row(key, row.generation, true);
@@ -214,7 +213,7 @@ impl PageOpener {
         self.access.claim_for(claims.connection, anonymous, user).await?;
         let is_alive = |holder| self.store.registry.view().is_alive(holder);
         let found = found.as_ref().map(|(row, rev)| (&**row, *rev));
-        let plan = Takeover::plan(found, claims, holder, open.user.as_ref(), is_alive, unix_ms());
+        let plan = Takeover::plan(found, claims, holder, open.user.as_ref(), is_alive, self.store.now_ms());
         self.take(holder, claims, seq, plan, &open.agent).await
     }
 
@@ -325,7 +324,7 @@ impl PageOpener {
     /// Gives the page to a socket; `None` when the page has left this node.
     fn attach(&self, holder: Holder, page: Arc<Page>, kind: AttachKind) -> Option<Opened> {
         let mut recovered = ResumeOutcome::New;
-        let issued = unix_ms() / 1000;
+        let issued = self.tokens.now_s();
         page.set_token_given(issued);
         let ticket = page.attach(kind, |state| {
             recovered = state.recovered;

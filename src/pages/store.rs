@@ -51,6 +51,11 @@ pub struct PageStore {
 }
 
 impl PageStore {
+    /// Returns the time of the cluster in milliseconds since the Unix epoch.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.registry.clock.now_ms()
+    }
+
     /// A node without pages.
     pub fn new(
         registry: Registry,

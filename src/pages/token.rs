@@ -19,7 +19,6 @@ use serde::{Deserialize, Serialize};
 use super::page::Page;
 use super::store::PageStore;
 use crate::protocol::FrameBody;
-use pagewire_cluster::clock::unix_ms;
 
 /// Number of pages that are checked before the task yields.
 const TURN: usize = 256;
@@ -97,6 +96,11 @@ impl PageTokens {
         PageClaims::verify(token, &self.keyring).await
     }
 
+    /// Returns the time of the cluster, by which tokens age, in seconds since the Unix epoch.
+    pub(super) fn now_s(&self) -> u64 {
+        self.keyring.now_s()
+    }
+
     /// The token that the page's client resumes with from now on, issued at a time in seconds since the Unix epoch.
     /// Takes no lock of the page, because the page builds its `registered` frame under its lock.
     pub(super) fn issue(&self, page: &Page, generation: u32, user: Option<&str>, issued: u64) -> String {
@@ -113,7 +117,7 @@ impl PageTokens {
 
     /// Sends a page its address at this node and a new token.
     pub(super) fn push_address(&self, page: &Page, node: NodeNumber) {
-        let (version, issued) = (page.version(), unix_ms() / 1000);
+        let (version, issued) = (page.version(), self.now_s());
         // of the generation that the client knows: no socket got a token of a later one
         let token = self.issue(page, version.issued, version.user.as_deref(), issued);
         page.set_token_given(issued);
@@ -125,7 +129,7 @@ impl PageTokens {
         let half = store.timing.page_token.as_secs() / 2;
         for pages in store.pages().chunks(TURN) {
             let Some(holder) = store.lease.holder() else { return };
-            let now = unix_ms() / 1000;
+            let now = self.now_s();
             let is_old = |page: &&Arc<Page>| page.is_live() && now.saturating_sub(page.token_given()) >= half;
             pages.iter().filter(is_old).for_each(|page| self.push_address(page, holder.node));
             tokio::task::yield_now().await;

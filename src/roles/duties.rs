@@ -6,13 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pagewire_cluster::clock;
+use pagewire_cluster::clock::{self, ServerOffset};
 use pagewire_cluster::engine::{ConnectionState, Engine};
 use pagewire_cluster::id::Entity;
 use pagewire_cluster::job::{JobReconciler, Jobs};
 use pagewire_cluster::keyring::Ages;
 use pagewire_cluster::lease::{self, NodeLease};
 use pagewire_cluster::registry::{Expirable, Registry};
+use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::state::{OrphanTracker, StateStore};
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
@@ -35,7 +36,7 @@ fn log_postponed(duty: &'static str, error: impl std::fmt::Display) {
 
 /// Spawns the duties of a node; the end of one drains the node.
 pub(super) fn spawn_all(tasks: &Tasks, services: &Services, context: &Arc<Context>, lifetime: &Lifetime) {
-    let Services { engine, subjects, timing, registry, lease, jobs, states, .. } = services;
+    let Services { engine, subjects, timing, registry, lease, jobs, states, rollouts, .. } = services;
     let (timing, rows, trees) = (*timing, || registry.clone(), || states.clone());
     let leadership = Leadership::new(rows(), lease.clone());
     let leads = || leadership.clone();
@@ -45,10 +46,15 @@ pub(super) fn spawn_all(tasks: &Tasks, services: &Services, context: &Arc<Contex
     let next_node = watch_neighbour(engine.clone(), subjects.clone(), rows(), lease.clone(), timing);
     tasks.spawn("neighbour", TaskKind::Vital, next_node);
     tasks.spawn("sweep", TaskKind::Vital, sweep(leads(), rows(), timing));
-    tasks.spawn("jobs", TaskKind::Vital, reconcile_jobs(leads(), jobs.clone(), timing, unclaimed));
+    tasks.spawn(
+        "jobs",
+        TaskKind::Vital,
+        reconcile_jobs(leads(), jobs.clone(), rollouts.clone(), timing, unclaimed),
+    );
     tasks.spawn("tokens", TaskKind::Vital, renew_tokens(leads(), context.pages.clone(), timing));
     tasks.spawn("job results", TaskKind::Vital, find_job_results(context.clone(), timing));
     tasks.spawn("expiry", TaskKind::Vital, end_idle(leads(), rows(), trees(), timing, cleanup));
+    tasks.spawn("server clocks", TaskKind::Vital, compare_server_clocks(leads(), engine.clone(), timing));
     tasks.spawn("orphans", TaskKind::Vital, remove_orphans(leads(), rows(), trees(), cleanup, grace));
 }
 
@@ -69,6 +75,30 @@ async fn watch_neighbour(
         if let Err(error) = lease::evict_dead_node(&engine, &subjects, timing, next).await {
             log_postponed("neighbour", error);
         }
+    }
+}
+
+/// Names the servers of the engine whose clocks differ from the clock of the cluster, on the leader.
+async fn compare_server_clocks(leadership: Leadership, engine: Engine, timing: Timing) {
+    let mut turns = leadership.turns(timing.lease_ttl * 3);
+    let mut named = Vec::new();
+    loop {
+        turns.next().await;
+        let off = match engine.server_offsets().await {
+            Ok(off) => off,
+            Err(error) => {
+                log_postponed("server clocks", error);
+                continue;
+            }
+        };
+        for ServerOffset { server, ahead_ms } in off.iter().filter(|off| !named.contains(&off.server)) {
+            tracing::warn!(
+                server,
+                ahead_ms,
+                "the clock of a NATS server differs from the clock of the cluster"
+            );
+        }
+        named = off.into_iter().map(|off| off.server).collect();
     }
 }
 
@@ -165,22 +195,29 @@ async fn renew_tokens(leadership: Leadership, pages: Arc<Pages>, timing: Timing)
 }
 
 /// Finds jobs that no worker runs although one should, on the leader: regularly, and when a worker loses its lease.
-async fn reconcile_jobs(leadership: Leadership, jobs: Jobs, timing: Timing, unclaimed: Duration) {
-    let (turns, waiting) = (leadership.turns(timing.lease_renew), jobs.waiting.clone());
-    let turns = turns.or_on_change(jobs.workers.changes());
+async fn reconcile_jobs(
+    leadership: Leadership,
+    jobs: Jobs,
+    rollouts: Rollouts,
+    timing: Timing,
+    unclaimed: Duration,
+) {
+    let waiting = jobs.waiting.clone();
+    let turns = leadership.turns(timing.lease_renew).or_on_change(jobs.workers.changes());
     // another node counts them from then on
     let mut turns = turns.on_loss(move || drop(waiting.send_replace(Vec::new())));
-    let mut reconciler = JobReconciler::new(unclaimed);
+    let new = || JobReconciler::new(unclaimed).with_rollouts(rollouts.clone());
+    let mut reconciler = new();
     loop {
         if turns.next().await.is_first {
-            reconciler = JobReconciler::new(unclaimed);
+            reconciler = new();
         }
         match reconciler.run_once(&jobs).await {
             Ok(0) => {}
             Ok(repaired) => tracing::info!(repaired, "jobs without a worker enqueued again"),
             Err(error) => log_postponed("jobs", error),
         }
-        jobs.waiting.send_replace(reconciler.waiting());
+        jobs.waiting.send_replace(reconciler.waiting(jobs.records.now_ms()));
     }
 }
 

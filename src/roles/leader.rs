@@ -2,6 +2,10 @@
 //!
 //! Owns: who leads, and when a duty has its turn. Never: what a duty does. The living node with the lowest number
 //! leads; two nodes may both believe it for a moment, so a duty changes things by compare-and-set only.
+//!
+//! A duty has no lease of its own: leadership is a function of the leases of the living nodes. A second lease would add
+//! writes and a second time-out after a death, and still could not exclude that the old leader acts once more, so that
+//! compare-and-set would be necessary all the same.
 
 use std::time::Duration;
 

@@ -18,6 +18,7 @@ mod tests;
 mod worker;
 
 use pagewire_cluster::engine::{ConnectError, OpenError, Unavailable};
+use pagewire_cluster::lease::Incompatible;
 
 pub use self::node::Node;
 pub use self::run::run;
@@ -44,6 +45,9 @@ pub enum StartError {
     /// The engine went away while the node was coming up.
     #[error("the cluster's engine went away while this node was starting")]
     Engine(#[from] Unavailable),
+    /// A living process of the cluster has no wire version in common with this one.
+    #[error(transparent)]
+    Incompatible(#[from] Incompatible),
     /// A task that the process needs has ended; the process has drained.
     #[error("a task that this process needs has ended: {0}")]
     Task(&'static str),

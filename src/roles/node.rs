@@ -10,6 +10,7 @@ use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::demo::demo_handlers;
 use pagewire_worker::handlers::Handlers;
+use tokio::sync::watch;
 
 use super::engine::engine;
 use super::peer_server::PeerRequests;
@@ -63,7 +64,7 @@ impl Node {
         let (hub, handlers) = (Arc::new(Hub::default()), handlers(&config));
         let mut metrics = Metrics::new(&config.node.lane, &config.node.release);
         metrics.register_rollouts(services.rollouts.clone());
-        metrics.register_waiting_jobs(services.jobs.waiting.subscribe());
+        metrics.register_waiting_jobs(services.jobs.waiting.subscribe(), services.engine.clock());
         let metrics = Arc::new(metrics);
         let context = Arc::new(services.context(&config, &hub, handlers.clone(), &metrics));
         let (pages, watchers) = (context.pages.clone(), context.watching.clone());
@@ -72,7 +73,10 @@ impl Node {
         tasks.spawn("state feed", TaskKind::Vital, updates);
         let reconnects = duties::count_reconnects(services.engine.link(), metrics.clone());
         tasks.spawn("reconnects", TaskKind::Finite, reconnects);
-        tasks.spawn_graceful("lease", TaskKind::Vital, keeper.keep(tasks.stopping().cancelled_owned()));
+        // a node has no mark of draining in its row
+        let (_, unmarked) = watch::channel(false);
+        let released = tasks.stopping().cancelled_owned();
+        tasks.spawn_graceful("lease", TaskKind::Vital, keeper.keep(unmarked, released));
         let ready = Readiness::default();
         let accepting = ready.latch("accepting");
         accepting.set(true);

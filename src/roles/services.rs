@@ -9,7 +9,7 @@ use pagewire_cluster::engine::Engine;
 use pagewire_cluster::id::NodeNumber;
 use pagewire_cluster::job::{Jobs, Retention};
 use pagewire_cluster::keyring::Keyring;
-use pagewire_cluster::lease::{ClaimRequest, LeaseKeeper, NodeLease, NodeRow, Proto};
+use pagewire_cluster::lease::{ClaimRequest, LeaseKeeper, NodeLease, NodeNumbers, NodeRow, claim_node};
 use pagewire_cluster::peer::PeerClient;
 use pagewire_cluster::registry::{Following, Lifetimes, Registry};
 use pagewire_cluster::rollout::Rollouts;
@@ -48,7 +48,7 @@ pub(super) struct Services {
 pub(super) struct JoinedNode {
     pub(super) services: Services,
     pub(super) view: Following,
-    pub(super) keeper: LeaseKeeper,
+    pub(super) keeper: LeaseKeeper<NodeNumbers>,
 }
 
 impl Services {
@@ -56,7 +56,8 @@ impl Services {
     /// and the workers.
     ///
     /// # Errors
-    /// [`StartError::Engine`] when the engine does not reply.
+    /// [`StartError::Engine`] when the engine does not reply; [`StartError::Incompatible`] when a living process of the
+    /// cluster has no wire version in common with this one.
     pub(super) async fn join(
         engine: Engine,
         config: &Config,
@@ -73,7 +74,7 @@ impl Services {
         // rollouts are live before any work is assigned to a lane
         tasks.spawn("rollouts", TaskKind::Vital, rollouts.follow().await?);
         let (keeper, lease) =
-            LeaseKeeper::claim(&engine, &subjects, timing, claim_request(config), row(config)).await;
+            claim_node(&engine, &subjects, timing, claim_request(config), row(config)).await?;
         let workers = Workers::new(&engine, &subjects, timing);
         tasks.spawn("workers", TaskKind::Vital, workers.follow().await?);
         let jobs = Jobs::keeping(&engine, &subjects, timing, retention(config), &workers);
@@ -153,12 +154,11 @@ fn claim_request(config: &Config) -> ClaimRequest {
 
 fn row(config: &Config) -> NodeRow {
     NodeRow {
-        epoch: None,
         name: config.node.name.clone(),
         lane: config.node.lane.clone(),
         release: config.node.release.clone(),
         advertise: config.node.advertise.clone(),
-        proto: Proto::default(),
+        ..NodeRow::default()
     }
 }
 

@@ -6,16 +6,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pagewire_cluster::clock;
-use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::Jobs;
-use pagewire_cluster::lease::Proto;
 use pagewire_cluster::peer::PeerClient;
 use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::worker::{WorkerGroup, WorkerLease, WorkerLeaseKeeper, WorkerRow, Workers};
+use pagewire_cluster::worker::{WorkerGroup, WorkerLease, WorkerRow, Workers, claim_worker};
 use pagewire_worker::handlers::Handlers;
 use pagewire_worker::run::serve;
 use pagewire_worker::stream::{WorkStream, WorkerSetup};
@@ -157,12 +154,12 @@ impl WorkerRole {
         setup: WorkerOptions,
         metrics: Arc<Metrics>,
         tasks: &Tasks,
-    ) -> Result<Self, Unavailable> {
+    ) -> Result<Self, StartError> {
         let (id, timing) = (Key::random(), jobs.timing);
         let group = WorkerGroup::new(setup.pool.as_str(), config.node.lane.as_str());
-        let row = row(config, &setup);
+        let row = row(config, &setup, jobs.records.now_ms());
         let draining = watch::Sender::new(false);
-        let (keeper, lease) = WorkerLeaseKeeper::claim(&jobs.engine, timing, id, row).await;
+        let (keeper, lease) = claim_worker(&jobs.engine, timing, id, row).await?;
         let (release, slots) = (config.node.release.clone(), setup.slots);
         let who = WorkerSetup { id, group, release, slots, lease: lease.clone() };
         let intake = WorkStream::open(jobs, rollouts, who, draining.clone()).await?;
@@ -206,19 +203,17 @@ impl WorkerRole {
     }
 }
 
-fn row(config: &Config, setup: &WorkerOptions) -> WorkerRow {
+fn row(config: &Config, setup: &WorkerOptions, started: u64) -> WorkerRow {
     WorkerRow {
-        epoch: None,
         pool: setup.pool.clone(),
         lane: config.node.lane.clone(),
         release: config.node.release.clone(),
         slots: setup.slots,
-        draining: false,
         methods: setup.handlers.names().map(str::to_owned).collect(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         process: std::process::id(),
-        started: clock::unix_ms(),
-        proto: Proto::default(),
+        started,
+        ..WorkerRow::default()
     }
 }
 

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use pagewire_cluster::clock::ClusterClock;
 use pagewire_cluster::job::WaitingJobs;
 use pagewire_cluster::rollout::Rollouts;
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -162,8 +163,8 @@ impl Metrics {
     }
 
     /// Adds the metrics of the jobs that wait.
-    pub fn register_waiting_jobs(&mut self, waiting: watch::Receiver<Vec<WaitingJobs>>) {
-        self.registry.register_collector(Box::new(WaitingJobsCollector(waiting)));
+    pub fn register_waiting_jobs(&mut self, waiting: watch::Receiver<Vec<WaitingJobs>>, clock: ClusterClock) {
+        self.registry.register_collector(Box::new(WaitingJobsCollector { waiting, clock }));
     }
 
     /// Counts a socket that was closed with this code.

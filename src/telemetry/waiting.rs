@@ -1,6 +1,6 @@
 //! Metrics of the jobs that wait, which the leader of the cluster counts.
 
-use pagewire_cluster::clock;
+use pagewire_cluster::clock::ClusterClock;
 use pagewire_cluster::job::WaitingJobs;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -17,12 +17,15 @@ struct GroupLabels {
 
 /// A collector for the jobs that wait. Every node has it; only the one that leads has any jobs in it.
 #[derive(Debug)]
-pub(super) struct WaitingJobsCollector(pub(super) watch::Receiver<Vec<WaitingJobs>>);
+pub(super) struct WaitingJobsCollector {
+    pub(super) waiting: watch::Receiver<Vec<WaitingJobs>>,
+    pub(super) clock: ClusterClock,
+}
 
 impl Collector for WaitingJobsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
-        let groups = self.0.borrow().clone();
-        let now = clock::unix_ms();
+        let groups = self.waiting.borrow().clone();
+        let now = self.clock.now_ms();
         let age = |group: &WaitingJobs| now.saturating_sub(group.oldest_due) / 1000;
         let count = |group: &WaitingJobs| group.count;
         let gauges: [(_, _, &dyn Fn(&WaitingJobs) -> u64); 2] = [
@@ -52,14 +55,15 @@ mod tests {
     fn a_leader_shows_what_waits_and_another_node_shows_nothing() {
         let (sender, receiver) = watch::channel(Vec::new());
         let mut metrics = Metrics::new("stable", "r1");
-        metrics.register_waiting_jobs(receiver);
+        let clock = ClusterClock::of_this_process();
+        metrics.register_waiting_jobs(receiver, clock.clone());
         assert!(!metrics.encode().unwrap().contains("jobs_waiting{"));
         let group = WaitingJobs {
             pool: "p".into(),
             lane: "canary".into(),
             assigned: true,
             count: 3,
-            oldest_due: clock::unix_ms().saturating_sub(60_000),
+            oldest_due: clock.now_ms().saturating_sub(60_000),
         };
         sender.send_replace(vec![group]);
         let page = metrics.encode().unwrap();

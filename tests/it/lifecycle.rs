@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::environment::{Node, Page, SOON, eventually, pagewire};
+use pagewire_cluster::engine::{self, Bucket, Engine, NatsOptions, Precondition, Put};
+use pagewire_cluster::lease::{NodeRow, Proto};
+use pagewire_cluster::timing::Timing;
+
+use crate::environment::{Nats, Node, Page, SOON, WorkerProcess, eventually, pagewire};
 
 #[tokio::test]
 async fn sigterm_sends_every_page_away_with_an_advised_delay_and_exits_cleanly() {
@@ -115,4 +119,33 @@ async fn after_a_restart_of_the_embedded_engine_pages_open_anew() {
     assert_eq!(refused, 4003);
     let mut fresh = Page::open(&node).await;
     assert_eq!(fresh.result(json!({"type": "call", "method": "echo", "params": 1})).await, 1);
+}
+
+/// Adds the lease of a node of a later release to the cluster.
+async fn add_later_release(nats: &Nats, proto: Proto) {
+    let options = NatsOptions {
+        urls: vec![nats.url()],
+        replicas: 1,
+        cluster: "main".to_owned(),
+        client_name: "a later release".to_owned(),
+        timing: Timing::TEST,
+    };
+    let engine = Engine::Nats(engine::Nats::connect(options).await.expect("a connection"));
+    let meta = NodeRow { proto, ..NodeRow::default() }.encode();
+    let put = Put { meta, ..Put::new("lease.p09", "", Precondition::Absent) };
+    engine.kv(Bucket::Nodes).put(put).await.expect("a row");
+}
+
+#[tokio::test]
+async fn a_process_that_cannot_talk_with_the_cluster_exits_and_names_both_protocols() {
+    let nats = Nats::start().await;
+    add_later_release(&nats, Proto { min: 7, max: 9 }).await;
+    let mut node = Node::setup().nats(&nats).launch();
+    let node = (node.exit(SOON).await, node.log());
+    let worker = WorkerProcess::refused(WorkerProcess::setup(&nats, "stable")).await;
+    for (status, log) in [node, worker] {
+        assert_eq!(status.code(), Some(4), "{log}");
+        let error = log.lines().find(|line| line.starts_with("error: incompatible: "));
+        assert!(error.is_some_and(|error| error.contains("1 to 1") && error.contains("7 to 9")), "{log}");
+    }
 }

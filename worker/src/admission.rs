@@ -9,10 +9,18 @@ use pagewire_cluster::engine::Message;
 use pagewire_cluster::job::Affinity;
 use pagewire_cluster::wire::{CallAnswer, WorkerCall};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::call::{IncomingCall, reply};
 use super::work::{Work, WorkerParts};
+
+/// A call that has arrived.
+struct AskedCall {
+    call: WorkerCall,
+    affinity: Affinity,
+    question: Message,
+    received: Instant,
+}
 
 /// Admits calls to the slots of a worker.
 pub(crate) struct CallAdmission {
@@ -43,10 +51,11 @@ impl CallAdmission {
         affinity: Affinity,
         question: Message,
     ) -> Option<IncomingCall> {
+        let asked = AskedCall { call, affinity, question, received: Instant::now() };
         match self.parts.slots.clone().try_acquire_owned() {
-            Ok(slot) => self.admit_with_slot(call, affinity, question, slot),
+            Ok(slot) => self.admit_with_slot(asked, slot),
             Err(_) => {
-                tokio::spawn(self.clone().wait_for_slot(call, affinity, question));
+                tokio::spawn(self.clone().wait_for_slot(asked));
                 None
             }
         }
@@ -54,7 +63,7 @@ impl CallAdmission {
 
     /// Waits a short time for a slot. At most as many calls as there are slots may wait. All other calls are rejected
     /// at once, because another worker may have a slot.
-    async fn wait_for_slot(self: Arc<Self>, call: WorkerCall, affinity: Affinity, question: Message) {
+    async fn wait_for_slot(self: Arc<Self>, asked: AskedCall) {
         let parts = &self.parts;
         let slot = match self.waiting.try_acquire() {
             Ok(_place) => {
@@ -64,26 +73,29 @@ impl CallAdmission {
         };
         match slot {
             Some(Ok(slot)) => {
-                if let Some(admitted) = self.admit_with_slot(call, affinity, question, slot) {
+                if let Some(admitted) = self.admit_with_slot(asked, slot) {
                     let _ = parts.work.send(Work::Call(Box::new(admitted))).await;
                 }
             }
-            _ => reply(&parts.jobs.engine, question, &CallAnswer::Busy).await,
+            _ => reply(&parts.jobs.engine, asked.question, &CallAnswer::Busy).await,
         }
     }
 
     /// Admits a call that has a slot. Returns `None` when no caller waits for it any more.
-    fn admit_with_slot(
-        &self,
-        call: WorkerCall,
-        affinity: Affinity,
-        question: Message,
-        slot: OwnedSemaphorePermit,
-    ) -> Option<IncomingCall> {
+    fn admit_with_slot(&self, asked: AskedCall, slot: OwnedSemaphorePermit) -> Option<IncomingCall> {
+        let AskedCall { call, affinity, question, received } = asked;
         let WorkerParts { jobs, running, unanswered, .. } = &*self.parts;
         let (engine, running) = (jobs.engine.clone(), running.clone());
-        let admitted =
-            IncomingCall { call, affinity, question, engine, running, slot, _unanswered: unanswered.token() };
+        let admitted = IncomingCall {
+            call,
+            affinity,
+            question,
+            received,
+            engine,
+            running,
+            slot,
+            _unanswered: unanswered.token(),
+        };
         (admitted.remaining() != Some(Duration::ZERO)).then_some(admitted)
     }
 }

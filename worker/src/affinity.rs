@@ -13,7 +13,6 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
-use pagewire_cluster::clock::unix_ms;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::worker::WorkerId;
@@ -142,8 +141,8 @@ impl AssignedJobs {
                         return;
                     }
                 }
-                () = self.open.next_due() => {
-                    let users = self.open.lock().advance(unix_ms());
+                () = self.open.next_due(&self.jobs().records) => {
+                    let users = self.open.lock().advance(self.parts.now_ms());
                     users.into_iter().filter(|_| complete).for_each(|user| self.consider(user));
                 }
                 Ok(()) = workers.changed() => {
@@ -166,7 +165,7 @@ impl AssignedJobs {
     fn apply(self: &Arc<Self>, event: OpenEvent, complete: &mut bool) -> ControlFlow<()> {
         match event {
             OpenEvent::Put(entry) => {
-                let due = self.open.lock().put(&entry, unix_ms());
+                let due = self.open.lock().put(&entry, self.parts.now_ms());
                 if let Some(user) = due.filter(|_| *complete) {
                     self.consider(user);
                 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pagewire_cluster::clock;
 use pagewire_cluster::engine::{Engine, Message};
 use pagewire_cluster::job::Affinity;
 use pagewire_cluster::wire::{self, CallAnswer, WorkerCall};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::running::RunningWork;
@@ -22,6 +22,8 @@ pub struct IncomingCall {
     /// Whether any worker of the group may have got it, or only the one that is assigned to the user.
     pub affinity: Affinity,
     pub(crate) question: Message,
+    /// When it arrived.
+    pub(crate) received: Instant,
     pub(crate) engine: Engine,
     pub(crate) running: Arc<RunningWork>,
     pub(crate) slot: OwnedSemaphorePermit,
@@ -46,9 +48,10 @@ impl IncomingCall {
         }
     }
 
-    /// Returns how long the caller still waits for the reply; `None` when the call has no deadline.
+    /// Returns how long the caller still waits for the reply; `None` when the call has no limit.
     pub(crate) fn remaining(&self) -> Option<Duration> {
-        Some(Duration::from_millis(self.call.deadline_ms?).saturating_sub(clock::unix()))
+        let left = Duration::from_millis(self.call.left_ms?);
+        Some(left.saturating_sub(self.received.elapsed()))
     }
 
     /// Sends the reply. The slot is released first, because the caller may send the next call at once.

@@ -75,8 +75,10 @@ impl OpenJobs {
         let record = job.filter(fits).map(Box::new);
         self.records += usize::from(record.is_some());
         let (snapshot, waits_until) = (self.snapshot, None);
+        // a queued job was due when its row was written: clocks that differ by milliseconds must not put it off
+        let waits = due > now && record.is_none();
         self.jobs.insert(id, Tracked { snapshot, user: user.clone(), row, waits_until, record });
-        if due > now {
+        if waits {
             self.wait(id, due);
             return None;
         }

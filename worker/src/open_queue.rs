@@ -5,8 +5,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pagewire_cluster::clock::unix_ms;
 use pagewire_cluster::id::Key;
+use pagewire_cluster::job::JobRecords;
 use tokio::sync::Notify;
 
 use super::open_jobs::OpenJobs;
@@ -31,11 +31,11 @@ impl OpenQueue {
         self.put_off.notify_one();
     }
 
-    /// Resolves when the next job that waits for a time is due.
-    pub(crate) async fn next_due(&self) {
+    /// Resolves when the next job that waits for a time is due, by the clock of the cluster.
+    pub(crate) async fn next_due(&self, records: &JobRecords) {
         loop {
             let due = self.lock().next_due();
-            let wait = due.map_or(Duration::MAX, |due| Duration::from_millis(due.saturating_sub(unix_ms())));
+            let wait = due.map_or(Duration::MAX, |due| records.until(due));
             tokio::select! {
                 () = tokio::time::sleep(wait) => return,
                 () = self.put_off.notified() => {}

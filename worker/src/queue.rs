@@ -133,7 +133,8 @@ impl FreeJobs {
         match self.claims.claim(stored, hint.clone(), slot).await {
             Ok(()) => {}
             Err(TransitionFailure::Refused(TransitionError::NotDue(ms), _)) => {
-                self.nak(&hint, Duration::from_millis(ms)).await;
+                // the item is shared: an error of one process must not put it off for all of them for long
+                self.nak(&hint, Duration::from_millis(ms).min(jobs.timing.lease_ttl)).await;
             }
             Err(TransitionFailure::Refused(TransitionError::Running(worker), running)) => {
                 match self.claims.mark_lost(*running, worker).await {

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pagewire_cluster::clock::unix_ms;
 use pagewire_cluster::engine::{Precondition, Unavailable, WriteError};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{Claimant, Jobs, StoredJob, TransitionError};
@@ -81,7 +80,7 @@ impl TurnRunner {
             Ok(TurnOutcome::Unavailable) => NextStep::Retry,
             // a job that waits for its next try stands aside
             Err(TransitionError::NotDue(ms)) => {
-                self.open.wait(row.id, unix_ms() + ms);
+                self.open.wait(row.id, self.parts.now_ms() + ms);
                 NextStep::Again
             }
             Err(TransitionError::Running(_)) => {
@@ -107,9 +106,9 @@ impl TurnRunner {
         match end {
             // its row is being deleted, and is looked at again if that fails
             AttemptEnd::Over => {
-                self.open.wait(job, unix_ms() + self.jobs().timing.redelivery.as_millis() as u64);
+                self.open.wait(job, self.parts.now_ms() + self.jobs().timing.redelivery.as_millis() as u64);
             }
-            AttemptEnd::Again { due } if *due > unix_ms() => self.open.wait(job, *due),
+            AttemptEnd::Again { due } if *due > self.parts.now_ms() => self.open.wait(job, *due),
             AttemptEnd::Again { .. } | AttemptEnd::Lost => {}
         }
     }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use pagewire_cluster::clock;
-use pagewire_cluster::clock::unix_ms;
 use pagewire_cluster::engine::{Consistency, Precondition, Put};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::Jobs;
@@ -135,7 +134,8 @@ impl UserTurns {
         read: &StoredJob,
     ) -> Result<TurnOutcome, TransitionError> {
         let me = by.worker;
-        let (record, _) = apply(&read.record, RecordEvent::Claim(by), unix_ms(), &self.jobs.timing)?;
+        let (record, _) =
+            apply(&read.record, RecordEvent::Claim(by), self.jobs.records.now_ms(), &self.jobs.timing)?;
         let put = self.jobs.records.put(&record, Precondition::Rev(read.rev));
         Ok(self.run(user, me, TurnGoal::Claim(Box::new(ClaimWrite { put, record }))).await)
     }

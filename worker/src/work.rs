@@ -44,6 +44,11 @@ impl WorkerParts {
         self.lease.worker().filter(|_| !self.work.is_closed())
     }
 
+    /// Returns the time of the cluster in milliseconds since the Unix epoch.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.jobs.records.now_ms()
+    }
+
     /// Returns whether the worker accepts no new work.
     pub(crate) fn drains(&self) -> bool {
         *self.draining.borrow()

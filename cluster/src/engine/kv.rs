@@ -333,6 +333,26 @@ impl Kv {
         dispatch!(&self.engine, e => e.watch(self.bucket, prefixes, mode).await)
     }
 
+    /// Adds a sample to the clock of the engine: this revision was written by a put that was sent and acknowledged at
+    /// these times of the boot clock. Does nothing when the engine's clock is that of this process.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] when the engine is unavailable.
+    pub async fn sample_clock(
+        &self,
+        rev: u64,
+        sent: Duration,
+        received: Duration,
+    ) -> Result<(), Unavailable> {
+        match &self.engine {
+            Engine::Memory(_) => Ok(()),
+            Engine::Nats(e) => e.sample_clock(self.bucket, rev, sent, received).await,
+            #[cfg(feature = "simulation")]
+            Engine::Faulty(_) => Ok(()),
+        }
+    }
+
     /// Resolves a [`WriteError::Unknown`]: reads the key and compares its operation id with `op`.
     ///
     /// # Errors

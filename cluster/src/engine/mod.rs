@@ -33,6 +33,8 @@ use std::time::Duration;
 
 use tokio::sync::watch as channel;
 
+use crate::clock::{ClusterClock, ServerOffset};
+
 pub use bus::{
     BusEvent, ConnectionState, Gap, Headers, MAX_PAYLOAD, Message, PublishError, RequestError, Subscription,
     SubscriptionSender,
@@ -118,6 +120,26 @@ impl Engine {
     /// disk accepts no writes.
     pub fn link(&self) -> channel::Receiver<ConnectionState> {
         dispatch!(self, e => e.link())
+    }
+
+    /// Returns the clock of the engine, which all processes of the cluster share.
+    pub fn clock(&self) -> ClusterClock {
+        dispatch!(self, e => e.clock())
+    }
+
+    /// Returns the servers of the engine whose clocks differ from the clock of the cluster by more than
+    /// [`LARGEST_OFFSET_MS`](crate::clock::LARGEST_OFFSET_MS), as far as they lead a bucket now.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] when a server does not reply.
+    pub async fn server_offsets(&self) -> Result<Vec<ServerOffset>, Unavailable> {
+        match self {
+            Self::Nats(e) => e.server_offsets().await,
+            Self::Memory(_) => Ok(Vec::new()),
+            #[cfg(feature = "simulation")]
+            Self::Faulty(_) => Ok(Vec::new()),
+        }
     }
 
     /// Returns a handle on a bucket.

@@ -5,12 +5,10 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use super::parts::Jobs;
-use crate::clock;
 use crate::engine::{Headers, Message, RequestError};
 use crate::id::Key;
 use crate::subject::{SubjectToken, job_key, worker_leaf};
@@ -70,7 +68,7 @@ impl Drop for CancelOnDrop<'_> {
 
 impl Jobs {
     /// Calls a method: of any free worker of a group, or of the assigned worker of the user `own`. Dropping the future
-    /// stops the handler. Sets the deadline of the call.
+    /// stops the handler. Sets how long the call may take.
     pub async fn call(
         &self,
         team: &WorkerGroup,
@@ -80,9 +78,7 @@ impl Jobs {
         trace: Option<TraceParent>,
     ) -> Result<Box<RawValue>, CallError> {
         let id = call.id;
-        let call = WorkerCall { deadline_ms: Some(deadline_ms(within)), ..call };
-        let payload = wire::encode_long(&call, call.params.get().len() + 256);
-        let asking = OutgoingCall { jobs: self, team, payload, until: Instant::now() + within, trace };
+        let mut asking = OutgoingCall { jobs: self, team, call, until: Instant::now() + within, trace };
         let mut abandon = CancelOnDrop { jobs: self, team, id, answered: false };
         let outcome = match own {
             None => asking.any().await,
@@ -96,14 +92,14 @@ impl Jobs {
 struct OutgoingCall<'a> {
     jobs: &'a Jobs,
     team: &'a WorkerGroup,
-    payload: Bytes,
+    call: WorkerCall,
     until: Instant,
     trace: Option<TraceParent>,
 }
 
 impl OutgoingCall<'_> {
     /// Calls any member of the group, chosen by the engine; a busy member replies so at once.
-    async fn any(&self) -> Result<Box<RawValue>, CallError> {
+    async fn any(&mut self) -> Result<Box<RawValue>, CallError> {
         let subject = self.jobs.subjects.calls(&self.team.pool, &self.team.lane);
         for _ in 0..MAX_WORKERS_ASKED {
             match self.ask(subject.clone()).await? {
@@ -116,7 +112,7 @@ impl OutgoingCall<'_> {
         Err(CallError::Busy)
     }
 
-    async fn own(&self, user: &str) -> Result<Box<RawValue>, CallError> {
+    async fn own(&mut self, user: &str) -> Result<Box<RawValue>, CallError> {
         let turn = job_key::turn(&self.team.pool, partition(user), &SubjectToken::new(user));
         let lives = |worker: &Key| self.jobs.workers.roster().current_epoch(*worker).is_some();
         let mut worker = match self.jobs.owners.get(&turn).filter(lives) {
@@ -161,13 +157,15 @@ impl OutgoingCall<'_> {
         self.jobs.own_worker(self.team, user).await.filter(|next| *next != silent)
     }
 
-    async fn ask(&self, subject: String) -> Result<CallAnswer, CallError> {
+    async fn ask(&mut self, subject: String) -> Result<CallAnswer, CallError> {
         let left = self.until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(CallError::Deadline);
         }
+        self.call.left_ms = Some(left.as_millis() as u64);
+        let payload = wire::encode_long(&self.call, self.call.params.get().len() + 256);
         let headers = Headers { trace: self.trace.clone() };
-        let message = Message { headers, ..Message::new(subject, self.payload.clone()) };
+        let message = Message { headers, ..Message::new(subject, payload) };
         match self.jobs.engine.request(message, left).await {
             // a reply of another release cannot be parsed: whether the call ran is unknown
             Ok(answer) => serde_json::from_slice(&answer.payload).map_err(|_| CallError::Deadline),
@@ -177,9 +175,4 @@ impl OutgoingCall<'_> {
             Err(RequestError::TooLarge) => Err(CallError::TooLarge),
         }
     }
-}
-
-/// Returns the deadline `within` from now, in milliseconds since the Unix epoch.
-fn deadline_ms(within: Duration) -> u64 {
-    (clock::unix() + within).as_millis() as u64
 }

@@ -10,7 +10,6 @@
 use super::records::JobRecords;
 use super::stored::{StoredJob, Transition, TransitionFailure};
 use super::transition::{RecordEvent, apply};
-use super::unix_ms;
 use crate::engine::{Consistency, OperationId, Precondition, Put, Unavailable, WriteError};
 
 /// One event to apply to one record, however often it is tried.
@@ -63,10 +62,11 @@ impl JobRecords {
         mut stored: StoredJob,
     ) -> Result<Transition, TransitionFailure> {
         loop {
-            let (next, after) = match apply(&stored.record, change.event.clone(), unix_ms(), &self.timing) {
+            let (next, after) = match apply(&stored.record, change.event.clone(), self.now_ms(), &self.timing)
+            {
                 Ok(applied) => applied,
                 Err(_) if change.sent && change.event.is_visible_in(&stored.record) => {
-                    return Ok(self::found(change, stored));
+                    return Ok(found(change, stored, self.now_ms()));
                 }
                 Err(refusal) => return Err(TransitionFailure::Refused(refusal, Box::new(stored))),
             };
@@ -86,7 +86,7 @@ impl JobRecords {
             let own = entry.op == change.op;
             stored = StoredJob::parse(entry).ok_or(TransitionFailure::Gone)?;
             if own {
-                return Ok(self::found(change, stored));
+                return Ok(found(change, stored, self.now_ms()));
             }
         }
     }
@@ -94,7 +94,7 @@ impl JobRecords {
 
 /// Returns the transition of a change that happened although its reply was lost, with the effect read from the record.
 /// The change may have begun from another version than the one that was read last.
-fn found(change: &Change, stored: StoredJob) -> Transition {
-    let after = change.event.effect(&stored.record, unix_ms());
+fn found(change: &Change, stored: StoredJob, now: u64) -> Transition {
+    let after = change.event.effect(&stored.record, now);
     Transition { stored, after }
 }

@@ -12,9 +12,8 @@ use super::open_row::OpenJobRow;
 use super::record::{Affinity, JobState, Record};
 use super::records::JobRecords;
 use super::stored::StoredJob;
-use super::unix_ms;
 use super::work_route::item_route;
-use crate::engine::{Engine, Enqueue, Precondition, Put, WriteError};
+use crate::engine::{Engine, Enqueue, Precondition, Put, Unavailable, WriteError};
 use crate::subject::{SubjectToken, job_key};
 use crate::wire;
 use crate::worker::partition;
@@ -48,6 +47,15 @@ impl JobDispatcher {
         });
     }
 
+    /// Offers a job once more. Returns whether it had not been offered, as far as that can be seen: a free job has no
+    /// row that shows it.
+    pub(super) async fn offer_again(self: &Arc<Self>, stored: &StoredJob) -> bool {
+        match stored.record.affinity {
+            Affinity::Free => self.push(stored, Duration::ZERO).await,
+            Affinity::Assigned => matches!(self.write_open_row(stored).await, Ok(true)),
+        }
+    }
+
     async fn try_offer(&self, stored: &StoredJob, delay: Duration) -> bool {
         match stored.record.affinity {
             Affinity::Free => self.push(stored, delay).await,
@@ -60,7 +68,7 @@ impl JobDispatcher {
         let record = &stored.record;
         let push = Enqueue {
             id: record.id.to_string(),
-            route: item_route(record, unix_ms()),
+            route: item_route(record, self.records.now_ms()),
             payload: stored.hint(),
             not_before: (!delay.is_zero()).then_some(delay),
         };
@@ -70,15 +78,24 @@ impl JobDispatcher {
     /// Writes the open row of an assigned job, which brings the job to the worker that owns the user. An existing row
     /// keeps its position: only the first write decides the order.
     pub async fn put_open_row(&self, stored: &StoredJob) -> bool {
+        self.write_open_row(stored).await.is_ok()
+    }
+
+    /// Returns whether the row is new.
+    async fn write_open_row(&self, stored: &StoredJob) -> Result<bool, Unavailable> {
         let record = &stored.record;
-        let Some(user) = record.owner() else { return true };
+        let Some(user) = record.owner() else { return Ok(false) };
         let key = open_key(record, &user);
         let bare = OpenJobRow { user, due: record.due, job: None };
         let small = record.state == JobState::Queued && record.data.get().len() <= MAX_ROW;
         let whole = small.then(|| wire::encode(&OpenJobRow { job: Some(stored.clone()), ..bare.clone() }));
         let meta = whole.filter(|meta| meta.len() <= MAX_ROW).unwrap_or_else(|| wire::encode(&bare));
         let put = Put { meta, ..Put::new(key, "", Precondition::Absent) };
-        matches!(self.records.store.put(put).await, Ok(_) | Err(WriteError::Conflict { .. }))
+        match self.records.store.put(put).await {
+            Ok(_) => Ok(true),
+            Err(WriteError::Conflict { .. }) => Ok(false),
+            Err(_) => Err(Unavailable),
+        }
     }
 
     /// Deletes the open row of an assigned job that has ended.

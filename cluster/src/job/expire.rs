@@ -9,7 +9,6 @@ use super::parts::Jobs;
 use super::reconciler::JobReconciler;
 use super::stored::{StoredJob, TransitionFailure};
 use super::transition::RecordEvent;
-use super::unix_ms;
 use super::work_route::{PulledRoute, lane_routes};
 use crate::engine::{QueueError, Unavailable};
 use crate::id::Key;
@@ -30,7 +29,7 @@ impl JobReconciler {
     pub(super) async fn end_unclaimed(&mut self, jobs: &Jobs) -> Result<usize, Unavailable> {
         let Some(patience) = self.unclaimed.patience else { return Ok(0) };
         let wait_ms = patience.as_millis() as u64;
-        let late = self.waits_since_before(unix_ms().saturating_sub(wait_ms));
+        let late = self.tracked.waits_since_before(jobs.records.now_ms().saturating_sub(wait_ms));
         let ends = late.into_iter().map(async |id| (id, end_unclaimed(jobs, id, wait_ms).await));
         let outcomes: Vec<_> = stream::iter(ends).buffer_unordered(AT_ONCE).collect().await;
         let mut ended = 0;
@@ -39,10 +38,10 @@ impl JobReconciler {
                 Ok(Some(stored)) => self.track(jobs, &stored),
                 Ok(None) => {
                     ended += 1;
-                    self.forget(id);
+                    self.tracked.remove(id);
                 }
                 Err(TransitionFailure::Refused(_, stored)) => self.track(jobs, &stored),
-                Err(TransitionFailure::Gone) => self.forget(id),
+                Err(TransitionFailure::Gone) => self.tracked.remove(id),
                 Err(TransitionFailure::Unavailable) => return Err(Unavailable),
             }
         }
@@ -53,7 +52,7 @@ impl JobReconciler {
     pub(super) async fn clear_hints(&mut self, jobs: &Jobs) -> Result<(), Unavailable> {
         let served = |team: &WorkerGroup| jobs.workers.roster().serves(team);
         for team in std::mem::take(&mut self.unclaimed.ended).into_iter().filter(|team| !served(team)) {
-            let open = self.free_jobs_of(&team);
+            let open = self.tracked.free_jobs_of(&team);
             if clear(jobs, &team, open).await.map_err(|_| Unavailable)? {
                 self.unclaimed.ended.insert(team);
             }

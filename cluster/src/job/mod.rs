@@ -36,6 +36,7 @@ mod records;
 mod retention;
 mod stored;
 mod submit;
+mod tracked_jobs;
 mod transition;
 mod turn;
 mod turn_cleanup;
@@ -63,5 +64,3 @@ pub use turn::{NamedAttempt, TurnRow};
 pub use turn_cleanup::delete_turn_if_over;
 pub use waiting::{WaitingJobs, WaitingJobsList};
 pub use work_route::{Priority, PulledRoute, lane_routes};
-
-use crate::clock::unix_ms;

@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::records::JobRecords;
-use super::unix_ms;
 use crate::engine::{Consistency, Precondition, Put, Unavailable, WriteError};
 use crate::id::{Account, Key};
 use crate::subject::{SubjectToken, job_key};
@@ -150,7 +149,7 @@ impl Quotas {
                     return Err(full);
                 }
             }
-            let now = unix_ms();
+            let now = self.records.now_ms();
             known.row.open.push((job, quota.page, now));
             known.row.until =
                 known.row.until.max(due.max(now) + self.records.timing.job_index.as_millis() as u64);
@@ -200,7 +199,8 @@ impl Quotas {
     /// Removes ended jobs from a row. Jobs with an open record stay, and so do recent jobs, because their record may
     /// not be written yet.
     async fn forget_ended(&self, row: &mut Row) -> Result<(), Unavailable> {
-        let recent = unix_ms().saturating_sub(self.records.timing.operation.as_millis() as u64 * 2);
+        let recent =
+            self.records.now_ms().saturating_sub(self.records.timing.operation.as_millis() as u64 * 2);
         let places = std::mem::take(&mut row.open);
         let looks = places.into_iter().map(async |place| {
             let stored = self.records.get(place.0).await?;

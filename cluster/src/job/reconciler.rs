@@ -1,229 +1,279 @@
-//! Finds jobs that no worker processes although one should: not enqueued, or lost with their worker.
+//! Finds jobs that no worker processes although one should: not offered, in a lane that was taken back, or lost with
+//! their worker.
 //!
-//! One process runs it. It reads every record once per change, keeps an entry for each job that has not ended, and
-//! reads only the old ones again.
+//! Owns: the rounds of this duty, each with a bounded number of reads and writes. Never: what is known of the jobs
+//! (`tracked_jobs`), or the end of jobs that no worker takes (`expire`).
+//!
+//! One process runs it. It reads every record once per change and keeps an entry for each job that has not ended. Jobs of
+//! dead workers come first. A job that waits costs nothing in a round: its row is checked once after it was submitted,
+//! and its work item only when the Queue has fewer items than jobs wait.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::parts::Jobs;
 use super::record::{Affinity, JobState};
 use super::stored::StoredJob;
+use super::tracked_jobs::{LaneBacklog, Patience, TrackedJobs};
 use super::transition::RecordEvent;
 use super::turn_cleanup::TurnCleanup;
-use super::unix_ms;
-use super::waiting::{WaitingJob, WaitingJobs, count_waiting};
+use super::waiting::WaitingJobs;
 use super::work_route::lane_routes;
 use crate::engine::{ConnectionState, Message, Unavailable};
 use crate::id::Key;
+use crate::rollout::{Rollouts, WaitingWork};
 use crate::subject::worker_leaf;
+use crate::timing::Timing;
 use crate::wire::{self, ClaimsQuery};
 use crate::worker::{WorkerGroup, WorkerId};
 
-/// Records per read.
-const BATCH: usize = 500;
-
-/// A job that has not ended.
-#[derive(Debug, Clone)]
-struct OpenJob {
-    rev: u64,
-    /// Worker that runs the job.
-    worker: Option<WorkerId>,
-    team: WorkerGroup,
-    /// Whether the job waits in the Queue.
-    free: bool,
-    /// When the job has waited too long for a worker.
-    overdue: u64,
-    /// When the job could have begun.
-    due: u64,
-    /// When the worker gets a claims query for the job.
-    ask_at: u64,
-}
+/// Records per read: large, because the server counts all matches for every read.
+const PAGE: usize = 4096;
+/// Reads per round. A process that takes over this duty needs several rounds for a large store.
+const PAGES: usize = 16;
+/// Jobs that are repaired in a round for each reason, except those of dead workers.
+const REPAIRS: usize = 2_000;
+/// Jobs that are repaired concurrently.
+const AT_ONCE: usize = 64;
+/// Jobs in one claims query.
+const QUESTIONS: usize = 500;
 
 /// What the reconciler knows of jobs that no worker takes (`expire`).
 #[derive(Debug, Default)]
 pub(super) struct Unclaimed {
     /// How long a due job may wait; `None` for no limit.
     pub(super) patience: Option<Duration>,
-    /// Worker groups with free jobs that were ended; their work items may still be in the Queue.
+    /// Worker groups with free jobs that were ended or moved; their work items may still be in the Queue.
     pub(super) ended: HashSet<WorkerGroup>,
 }
 
 /// The state of the reconciler from one round to the next. A process that takes over this duty starts with an empty
 /// one.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct JobReconciler {
     seen: u64,
-    open: HashMap<Key, OpenJob>,
+    pub(super) tracked: TrackedJobs,
     pub(super) unclaimed: Unclaimed,
+    /// Moves waiting jobs between lanes; `None` for a cluster without rollouts.
+    rollouts: Option<Rollouts>,
     turns: TurnCleanup,
     link: Option<ConnectionState>,
 }
 
 impl JobReconciler {
+    /// Moves the waiting jobs of lanes that were taken back, by these rollouts.
+    #[must_use]
+    pub fn with_rollouts(mut self, rollouts: Rollouts) -> Self {
+        self.rollouts = Some(rollouts);
+        self
+    }
+
+    /// Returns the jobs that could have begun and wait, by group and by whether they are assigned.
+    pub fn waiting(&self, now: u64) -> Vec<WaitingJobs> {
+        let backlog = self.tracked.backlog(now).into_iter();
+        backlog
+            .map(|((group, assigned), LaneBacklog { count, oldest })| WaitingJobs {
+                pool: group.pool.clone(),
+                lane: group.lane.clone(),
+                assigned,
+                count,
+                oldest_due: oldest,
+            })
+            .collect()
+    }
+
     /// Runs one round and returns how many jobs it repaired.
     pub async fn run_once(&mut self, jobs: &Jobs) -> Result<usize, Unavailable> {
-        self.read(jobs).await?;
         self.evict_dead_workers(jobs).await?;
+        let mut repaired = self.repair_lost(jobs).await?;
+        self.read(jobs).await?;
+        repaired += self.repair_lost(jobs).await?;
+        repaired += self.offer_again(jobs).await?;
+        repaired += self.change_lanes(jobs).await?;
         self.end_unclaimed(jobs).await?;
         self.clear_hints(jobs).await?;
         self.ask_workers(jobs).await;
         self.turns.run_once(jobs).await?;
-        let mut helped = 0;
-        for id in self.suspects(jobs).await? {
-            match jobs.records.get(id).await? {
-                None => drop(self.open.remove(&id)),
-                Some(stored) => helped += usize::from(self.repair(jobs, stored).await?),
-            }
-        }
-        Ok(helped)
+        Ok(repaired)
     }
 
-    /// Returns jobs of dead workers, and jobs that have waited for too long. A route with a work item for every waiting
-    /// job has no lost job: its workers are only overloaded.
-    async fn suspects(&self, jobs: &Jobs) -> Result<Vec<Key>, Unavailable> {
-        let now = unix_ms();
-        let mut doubtful = Vec::new();
-        let mut overdue: HashMap<&WorkerGroup, Vec<Key>> = HashMap::new();
-        for (id, line) in &self.open {
-            match line.worker {
-                Some(worker) if !jobs.workers.roster().is_current(worker) => doubtful.push(*id),
-                None if line.overdue <= now => overdue.entry(&line.team).or_default().push(*id),
-                _ => {}
-            }
-        }
-        for (team, late) in overdue {
-            let open = self.free_jobs_of(team);
-            let hints = jobs.engine.depth(&lane_routes(team)).await.map_err(|_| Unavailable)?;
-            let missing = hints < open;
-            doubtful.extend(late.into_iter().filter(|id| missing || !self.open[id].free));
-        }
-        Ok(doubtful)
-    }
-
+    /// Reads the records that have changed since the last read, up to a limit.
     async fn read(&mut self, jobs: &Jobs) -> Result<(), Unavailable> {
-        loop {
-            let batch = jobs.records.scan(self.seen, BATCH).await?;
-            let full = batch.len() == BATCH;
-            for stored in batch {
+        for _ in 0..PAGES {
+            let page = jobs.records.scan(self.seen, PAGE).await?;
+            let is_last = page.len() < PAGE;
+            for stored in page {
                 self.seen = self.seen.max(stored.rev);
                 self.track(jobs, &stored);
             }
-            if !full {
-                return Ok(());
+            if is_last {
+                break;
             }
         }
-    }
-
-    pub(super) fn forget(&mut self, job: Key) {
-        self.open.remove(&job);
-    }
-
-    /// Returns jobs that wait for a worker and could have begun before `time`.
-    pub(super) fn waits_since_before(&self, time: u64) -> Vec<Key> {
-        let waits = self.open.iter().filter(|(_, line)| line.worker.is_none() && line.due <= time);
-        waits.map(|(id, _)| *id).collect()
-    }
-
-    /// Returns how many jobs of a worker group have a work item.
-    pub(super) fn free_jobs_of(&self, team: &WorkerGroup) -> u64 {
-        self.open.values().filter(|line| line.free && line.team == *team).count() as u64
+        Ok(())
     }
 
     pub(super) fn track(&mut self, jobs: &Jobs, stored: &StoredJob) {
-        let StoredJob { record, rev } = stored;
-        if record.state.is_terminal() {
-            self.open.remove(&record.id);
-            if record.affinity == Affinity::Free {
-                self.unclaimed.ended.insert(record.team());
-            }
-            return;
-        }
-        let worker = record.worker.filter(|_| record.state == JobState::Running);
-        let overdue = record.due.max(unix_ms()) + patience(jobs).as_millis() as u64;
-        let free = record.affinity == Affinity::Free;
-        let ask_at = unix_ms() + jobs.timing.redelivery.as_millis() as u64;
-        let (rev, team, due) = (*rev, record.team(), record.due);
-        self.open.insert(record.id, OpenJob { rev, worker, team, free, overdue, due, ask_at });
-    }
-
-    /// Asks living workers about jobs that their records have shown as running there for some time: a claim can exist
-    /// without an attempt. A worker does not reply; it changes the record.
-    async fn ask_workers(&mut self, jobs: &Jobs) {
-        let now = unix_ms();
-        let link = *jobs.engine.link().borrow();
-        // an outage of this process may have been an outage of the workers as well
-        let broken = self.link.replace(link).is_some_and(|before| before != link);
-        let mut questions: HashMap<Key, Vec<Key>> = HashMap::new();
-        for (id, line) in self.open.iter_mut().filter(|(_, line)| broken || line.ask_at <= now) {
-            line.ask_at = now + jobs.timing.redelivery.as_millis() as u64;
-            if let Some(worker) = line.worker.filter(|worker| jobs.workers.roster().is_current(*worker)) {
-                questions.entry(worker.id).or_default().push(*id);
-            }
-        }
-        for (worker, asked) in questions {
-            for asked in asked.chunks(BATCH) {
-                let subject = jobs.subjects.worker(worker, worker_leaf::CLAIMS);
-                let message = Message::new(subject, wire::encode(&ClaimsQuery { jobs: asked.to_vec() }));
-                // the query is repeated in a later round
-                if let Err(error) = jobs.engine.publish(message).await {
-                    tracing::debug!(%worker, %error, "worker not asked about its claims");
-                }
-            }
+        let ended = self.tracked.put(stored, jobs.records.now_ms(), patience(&jobs.timing));
+        if ended && stored.record.affinity == Affinity::Free {
+            self.unclaimed.ended.insert(stored.record.team());
         }
     }
 
     /// Evicts workers that run jobs and do not reply any more.
     async fn evict_dead_workers(&self, jobs: &Jobs) -> Result<(), Unavailable> {
-        let busy: BTreeSet<WorkerId> = self.open.values().filter_map(|line| line.worker).collect();
-        let lives = |worker| jobs.workers.roster().is_current(worker);
-        let asked = busy.into_iter().filter(|worker| lives(*worker));
+        let is_current = |worker: &WorkerId| jobs.workers.roster().is_current(*worker);
+        let asked = self.tracked.workers().into_iter().filter(is_current);
         let evicted = asked.map(|worker| jobs.workers.evict_dead(worker));
         futures_util::future::try_join_all(evicted).await.map(drop)
     }
 
-    async fn repair(&mut self, jobs: &Jobs, stored: StoredJob) -> Result<bool, Unavailable> {
-        let line = self.open.get(&stored.record.id).map(|line| line.rev);
-        if line != Some(stored.rev) {
-            // the record has changed meanwhile
-            self.track(jobs, &stored);
-            return Ok(false);
+    async fn repair_lost(&mut self, jobs: &Jobs) -> Result<usize, Unavailable> {
+        let lost = self.tracked.lost(|worker| jobs.workers.roster().is_current(worker));
+        self.repair_all(jobs, lost, repair).await
+    }
+
+    /// Offers jobs again that have neither a row nor a work item. A group with a work item for every waiting job has no
+    /// lost job: its workers are only overloaded.
+    async fn offer_again(&mut self, jobs: &Jobs) -> Result<usize, Unavailable> {
+        let now = jobs.records.now_ms();
+        let mut doubtful = self.tracked.take_unchecked(now, REPAIRS);
+        for (group, mut late) in self.tracked.overdue(now) {
+            let waiting = self.tracked.free_jobs_of(&group);
+            let items = jobs.engine.depth(&lane_routes(&group)).await.map_err(|_| Unavailable)?;
+            if items < waiting {
+                late.truncate(REPAIRS);
+                doubtful.extend(late);
+            }
         }
-        let (state, worker) = (stored.record.state, stored.record.worker);
-        match (state, worker) {
-            (JobState::Running, Some(worker)) => {
-                if jobs.workers.is_alive(worker).await? {
-                    return Ok(false);
+        self.repair_all(jobs, doubtful, repair).await
+    }
+
+    /// Moves free jobs that wait in a lane which was taken back or has no workers. The workers of other lanes move jobs
+    /// themselves when they claim them.
+    async fn change_lanes(&mut self, jobs: &Jobs) -> Result<usize, Unavailable> {
+        let Some(rollouts) = self.rollouts.clone() else { return Ok(0) };
+        let state = 1 + *rollouts.changes().borrow() + *jobs.workers.changes().borrow();
+        let is_doubtful = |group: &WorkerGroup| {
+            !jobs.workers.roster().serves(group) || !rollouts.is_open(&group.pool, &group.lane)
+        };
+        let waiting = self.tracked.take_lanes(state, REPAIRS, is_doubtful);
+        let change = |jobs: Jobs, stored: StoredJob| {
+            let rollouts = rollouts.clone();
+            async move { change_lane(&jobs, &rollouts, stored).await }
+        };
+        let before: HashSet<WorkerGroup> = waiting
+            .iter()
+            .filter_map(|id| self.tracked.group_of(*id))
+            .map(|group| (*group).clone())
+            .collect();
+        let moved = self.repair_all(jobs, waiting, change).await?;
+        if moved > 0 {
+            self.unclaimed.ended.extend(before);
+        }
+        Ok(moved)
+    }
+
+    /// Reads the records of these jobs and repairs those that have not changed. Returns how many were repaired.
+    async fn repair_all<F>(
+        &mut self,
+        jobs: &Jobs,
+        ids: Vec<Key>,
+        repair: impl Fn(Jobs, StoredJob) -> F,
+    ) -> Result<usize, Unavailable>
+    where
+        F: Future<Output = Result<bool, Unavailable>>,
+    {
+        let known: Vec<(Key, Option<u64>)> =
+            ids.into_iter().map(|id| (id, self.tracked.get(id).map(|job| job.rev))).collect();
+        let repaired = known.into_iter().map(async |(id, rev)| {
+            let Some(stored) = jobs.records.get(id).await? else { return Ok((id, None, false)) };
+            let changed = rev != Some(stored.rev);
+            let repaired = !changed && repair(jobs.clone(), stored.clone()).await?;
+            Ok::<_, Unavailable>((id, Some(stored), repaired))
+        });
+        let outcomes: Vec<_> = stream::iter(repaired).buffer_unordered(AT_ONCE).try_collect().await?;
+        let mut count = 0;
+        for (id, stored, repaired) in outcomes {
+            match stored {
+                None => self.tracked.remove(id),
+                // a repaired record is read again when its change is seen
+                Some(stored) => self.track(jobs, &stored),
+            }
+            count += usize::from(repaired);
+        }
+        Ok(count)
+    }
+
+    /// Asks living workers about jobs that their records have shown as running there for some time: a claim can exist
+    /// without an attempt. A worker does not reply; it changes the record.
+    async fn ask_workers(&mut self, jobs: &Jobs) {
+        let link = *jobs.engine.link().borrow();
+        // an outage of this process may have been an outage of the workers as well
+        let broken = self.link.replace(link).is_some_and(|before| before != link);
+        let now = jobs.records.now_ms();
+        for (worker, asked) in self.tracked.take_questions(now, now + patience(&jobs.timing).ask, broken) {
+            if !jobs.workers.roster().is_current(worker) {
+                continue;
+            }
+            for asked in asked.chunks(QUESTIONS) {
+                let subject = jobs.subjects.worker(worker.id, worker_leaf::CLAIMS);
+                let message = Message::new(subject, wire::encode(&ClaimsQuery { jobs: asked.to_vec() }));
+                // the query is repeated in a later round
+                if let Err(error) = jobs.engine.publish(message).await {
+                    tracing::debug!(worker = %worker.id, %error, "worker not asked about its claims");
                 }
-                let Ok(changed) = jobs.records.change(stored, RecordEvent::WorkerLost(worker)).await else {
-                    return Ok(false);
-                };
-                tracing::info!(job = %changed.stored.record.id, worker = %worker.id, "job taken from a dead worker");
-                jobs.run_effect(changed).await;
-                Ok(true)
             }
-            (JobState::Queued | JobState::Scheduled, _) => {
-                jobs.dispatcher.enqueue(&stored, Duration::ZERO).await;
-                // enqueued once more after the same time: the claim rejects duplicates
-                self.track(jobs, &stored);
-                Ok(true)
-            }
-            _ => Ok(false),
         }
     }
 }
 
-/// Returns how long a job may wait for a worker before it is enqueued again. Longer than the redelivery time of the
-/// Queue.
-fn patience(jobs: &Jobs) -> Duration {
-    jobs.timing.redelivery * 4
+fn patience(timing: &Timing) -> Patience {
+    let ms = |duration: Duration| duration.as_millis() as u64;
+    Patience {
+        work_item: ms(timing.redelivery) * 4,
+        open_row: ms(timing.lease_renew) / 3,
+        ask: ms(timing.redelivery),
+    }
 }
 
-impl JobReconciler {
-    /// Counts the jobs that wait for a worker although their time has come, by worker group and mode.
-    pub fn waiting(&self) -> Vec<WaitingJobs> {
-        let now = unix_ms();
-        let waits = self.open.values().filter(|line| line.worker.is_none() && line.due <= now);
-        count_waiting(waits.map(|line| WaitingJob { group: &line.team, assigned: !line.free, due: line.due }))
+/// Takes a job from a dead worker, or offers a job that waits once more. Returns whether it did.
+async fn repair(jobs: Jobs, stored: StoredJob) -> Result<bool, Unavailable> {
+    match (stored.record.state, stored.record.worker) {
+        (JobState::Running, Some(worker)) => {
+            if jobs.workers.is_alive(worker).await? {
+                return Ok(false);
+            }
+            let Ok(changed) = jobs.records.change(stored, RecordEvent::WorkerLost(worker)).await else {
+                return Ok(false);
+            };
+            tracing::info!(job = %changed.stored.record.id, worker = %worker.id, "job taken from a dead worker");
+            jobs.run_effect(changed).await;
+            Ok(true)
+        }
+        // a second work item or row is harmless: the claim rejects duplicates, and the first row keeps its position
+        (JobState::Queued | JobState::Scheduled, _) => Ok(jobs.dispatcher.offer_again(&stored).await),
+        _ => Ok(false),
     }
+}
+
+async fn change_lane(jobs: &Jobs, rollouts: &Rollouts, stored: StoredJob) -> Result<bool, Unavailable> {
+    let record = &stored.record;
+    let work = WaitingWork {
+        unit: record.routing_key(),
+        lane: &record.lane,
+        revision: record.lane_rev,
+        began: record.attempts > 0,
+    };
+    let serves = |lane: &str| jobs.workers.roster().serves(&WorkerGroup::new(record.pool.as_str(), lane));
+    let Some(moved) = rollouts.move_of(&record.pool, work, serves) else { return Ok(false) };
+    let (lane, revision) = (moved.lane, moved.revision);
+    tracing::debug!(job = %record.id, lane, "a job that waits moves to another lane");
+    let Ok(changed) = jobs.records.change(stored, RecordEvent::MoveToLane { lane, revision }).await else {
+        return Ok(false);
+    };
+    jobs.run_effect(changed).await;
+    Ok(true)
 }

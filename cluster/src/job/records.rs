@@ -4,12 +4,14 @@
 //! (`transition`), how an event changes a record (`change`), limits, submissions or notifications.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
 use super::record::Record;
 use super::retention::Retention;
 use super::stored::StoredJob;
+use crate::clock::ClusterClock;
 use crate::engine::{
     Bucket, ConnectionState, Consistency, Engine, Kv, Precondition, Put, Resolution, Unavailable, WriteError,
 };
@@ -25,11 +27,23 @@ pub struct JobRecords {
     /// The time-outs of the cluster.
     pub timing: Timing,
     retention: Retention,
+    clock: ClusterClock,
 }
 
 impl JobRecords {
     pub(super) fn new(engine: &Engine, timing: Timing, retention: Retention) -> Arc<Self> {
-        Arc::new(Self { engine: engine.clone(), store: engine.kv(Bucket::Jobs), timing, retention })
+        let (store, clock) = (engine.kv(Bucket::Jobs), engine.clock());
+        Arc::new(Self { engine: engine.clone(), store, timing, retention, clock })
+    }
+
+    /// Returns the time of the cluster in milliseconds since the Unix epoch. All times in records are of this clock.
+    pub fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// Returns how long it is until a time of the cluster; zero when it has passed.
+    pub fn until(&self, at_ms: u64) -> Duration {
+        self.clock.until(at_ms)
     }
 
     /// Returns the record of a job.

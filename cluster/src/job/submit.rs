@@ -13,7 +13,6 @@ use super::quota::{Quota, QuotaError};
 use super::record::{Affinity, JobState, MAX_CONTENT, Record, Waiter};
 use super::stored::{StoredJob, TransitionFailure};
 use super::transition::RecordEvent;
-use super::unix_ms;
 use crate::engine::{Consistency, Precondition, Put, Unavailable};
 use crate::id::{Address, Key};
 use crate::subject::job_key;
@@ -128,7 +127,7 @@ impl Jobs {
             Some(idempotency) => self.reserve_idempotency_key(idempotency, &submission).await?,
         };
         let quota = submission.quota.clone();
-        let record = record(job, submission);
+        let record = record(job, submission, self.records.now_ms());
         if let Some(quota) = quota {
             self.quotas.reserve(&quota, job, record.due).await?;
         }
@@ -217,10 +216,9 @@ impl Jobs {
     }
 }
 
-fn record(id: Key, submission: Submission) -> Record {
+fn record(id: Key, submission: Submission, created: u64) -> Record {
     let frame = submission.frame.unwrap_or_else(|| named(id));
     let asker = submission.page.map(|page| Waiter { page, frame });
-    let created = unix_ms();
     let due = submission.run_at.unwrap_or(created).max(created);
     Record {
         id,

@@ -201,7 +201,8 @@ fn check_claim(record: &Record, by: Claim) -> Result<(), TransitionError> {
 
 fn claim(record: &mut Record, by: Claimant, now: u64) -> Result<Effect, TransitionError> {
     match (record.state, record.worker) {
-        (JobState::Scheduled | JobState::Queued, _) if record.due > now => {
+        // a queued job was due when it was written: clocks that differ by milliseconds must not put it off
+        (JobState::Scheduled, _) if record.due > now => {
             return Err(TransitionError::NotDue(record.due - now));
         }
         (JobState::Scheduled | JobState::Queued, _) => {}

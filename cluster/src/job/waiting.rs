@@ -1,9 +1,7 @@
-//! The jobs that wait, counted by worker group.
+//! What is read about jobs that wait: their counts, and the job that runs before one of them.
 //!
-//! Owns: how waiting jobs are counted, and how another node asks the leader for the counts. Never: which jobs wait, which
-//! only the reconciler of the leader knows.
-
-use std::collections::BTreeMap;
+//! Owns: the request to the leader for the counts. Never: the counts themselves, which only the reconciler of the leader
+//! knows, or the reason why a job waits (`obstacle`).
 
 use super::parts::Jobs;
 use super::record::{JobState, Record};
@@ -14,35 +12,7 @@ use crate::peer::PeerError;
 use crate::subject::{SubjectToken, job_key};
 use crate::wire::WaitingJobsQuery;
 pub use crate::wire::{WaitingJobs, WaitingJobsList};
-use crate::worker::{WorkerGroup, partition};
-
-/// A job that has waited since its time.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct WaitingJob<'a> {
-    /// The workers that may run it.
-    pub(super) group: &'a WorkerGroup,
-    /// Whether only the assigned worker of its user may run it.
-    pub(super) assigned: bool,
-    /// When it could have begun.
-    pub(super) due: u64,
-}
-
-/// Counts jobs by worker group and mode, ordered by them.
-pub(super) fn count_waiting<'a>(jobs: impl Iterator<Item = WaitingJob<'a>>) -> Vec<WaitingJobs> {
-    let mut counts: BTreeMap<(&WorkerGroup, bool), (u64, u64)> = BTreeMap::new();
-    for WaitingJob { group, assigned, due } in jobs {
-        let (count, oldest) = counts.entry((group, assigned)).or_insert((0, due));
-        (*count, *oldest) = (*count + 1, due.min(*oldest));
-    }
-    let row = |((group, assigned), (count, oldest_due)): ((&WorkerGroup, bool), (u64, u64))| WaitingJobs {
-        pool: group.pool.clone(),
-        lane: group.lane.clone(),
-        assigned,
-        count,
-        oldest_due,
-    };
-    counts.into_iter().map(row).collect()
-}
+use crate::worker::partition;
 
 impl Jobs {
     /// Returns the jobs that wait, as the leader of the cluster sees them.
@@ -68,22 +38,5 @@ impl Jobs {
         let Some(other) = named.filter(|named| named.id != record.id) else { return Ok(None) };
         let other = self.records.get(other.id).await?.filter(|other| other.record.state == JobState::Running);
         Ok(other.map(|other| other.record.id))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jobs_are_counted_by_group_and_mode_with_the_oldest() {
-        let (canary, stable) = (WorkerGroup::new("p", "canary"), WorkerGroup::new("p", "stable"));
-        let job = |group, assigned, due| WaitingJob { group, assigned, due };
-        let jobs =
-            [job(&stable, false, 7), job(&canary, true, 9), job(&stable, false, 3), job(&stable, true, 5)];
-        let rows = count_waiting(jobs.into_iter());
-        let rows: Vec<_> =
-            rows.iter().map(|row| (row.lane.as_str(), row.assigned, row.count, row.oldest_due)).collect();
-        assert_eq!(rows, [("canary", true, 1, 9), ("stable", false, 2, 3), ("stable", true, 1, 5)]);
     }
 }

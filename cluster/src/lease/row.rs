@@ -3,12 +3,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::proto::Proto;
 use crate::wire;
-
-/// The oldest wire version that this release supports.
-pub const PROTO_MIN: u32 = 1;
-/// The newest wire version that this release supports.
-pub const PROTO_MAX: u32 = 1;
 
 /// The row `lease.<pNN>` in the bucket `nodes`, stored in the entry's meta.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,21 +24,9 @@ pub struct NodeRow {
     /// The wire versions that the node supports.
     #[serde(default)]
     pub proto: Proto,
-}
-
-/// A range of wire versions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Proto {
-    /// The oldest version.
-    pub min: u32,
-    /// The newest version.
-    pub max: u32,
-}
-
-impl Default for Proto {
-    fn default() -> Self {
-        Self { min: PROTO_MIN, max: PROTO_MAX }
-    }
+    /// How far its wall clock is ahead of the cluster's, in milliseconds; absent in the first write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset_ms: Option<i64>,
 }
 
 impl NodeRow {

@@ -4,7 +4,7 @@
 //! these writes and the row of a page (`rows`), or the rule (`idle`).
 
 use super::idle::{Expirable, IdleRow, IdleState, Lifetimes, PageRemoval};
-use crate::clock::unix_ms;
+use crate::clock::ClusterClock;
 use crate::engine::{Consistency, Kv, Precondition, Unavailable, WriteError};
 
 /// How often a row is written with the latest revision, because another process was faster.
@@ -14,6 +14,7 @@ const ATTEMPTS: usize = 8;
 pub(super) struct IdleWriter<'a> {
     pub(super) rows: &'a Kv,
     pub(super) lifetimes: &'a Lifetimes,
+    pub(super) clock: &'a ClusterClock,
 }
 
 impl IdleWriter<'_> {
@@ -38,7 +39,7 @@ impl IdleWriter<'_> {
             if state.ending {
                 return Ok(None);
             }
-            let row = leaving.idle_row(state.of).put_off(self.lifetimes, unix_ms());
+            let row = leaving.idle_row(state.of).put_off(self.lifetimes, self.clock.now_ms());
             match self.rows.put(row.put(state.expect())).await {
                 Ok(rev) => return Ok(state.rev.is_none().then_some(IdleState { rev: Some(rev), ..state })),
                 Err(WriteError::Conflict { .. }) => {

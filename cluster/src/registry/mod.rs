@@ -36,7 +36,7 @@ pub use stats::{Counts, LaneStats, NodeStats, Stats};
 pub use view::View;
 
 use self::owner::OwnerRow;
-use crate::clock::unix_ms;
+use crate::clock::ClusterClock;
 use crate::engine::{Bucket, Consistency, Engine, Kv, Unavailable, Watch, WatchEvent, WatchMode};
 use crate::id::{Key, NodeNumber};
 use crate::lease::NodeRow;
@@ -61,6 +61,8 @@ pub struct Registry {
     nodes: Kv,
     view: Arc<RwLock<View>>,
     lifetimes: Lifetimes,
+    /// The clock by which rows become due.
+    pub clock: ClusterClock,
     events: broadcast::Sender<PresenceEvent>,
     /// Revision of the last row that the view shows.
     applied: channel::Sender<u64>,
@@ -101,7 +103,8 @@ impl Registry {
     pub fn new(engine: &Engine, lifetimes: Lifetimes) -> Self {
         let (rows, nodes) = (engine.kv(Bucket::Pages), engine.kv(Bucket::Nodes));
         let (events, _) = broadcast::channel(MAX_UNREAD_EVENTS);
-        Self { rows, nodes, view: Arc::default(), lifetimes, events, applied: channel::Sender::new(0) }
+        let (clock, applied) = (engine.clock(), channel::Sender::new(0));
+        Self { rows, nodes, view: Arc::default(), lifetimes, clock, events, applied }
     }
 
     /// Subscribes to presence events from now on. A slow receiver gets the number of events that it has missed.
@@ -180,7 +183,7 @@ impl Registry {
         if changes.is_empty() || self.events.receiver_count() == 0 {
             return;
         }
-        let at = unix_ms();
+        let at = self.clock.now_ms();
         for change in changes {
             // an error means that there is no receiver
             let _ = self.events.send(PresenceEvent { change, at });

@@ -8,7 +8,6 @@ use super::idle::{Expirable, IdleRow, PageRemoval};
 use super::idle_writer::IdleWriter;
 use super::sweep::sweep;
 use super::{PageRow, Registry, queries};
-use crate::clock::unix_ms;
 use crate::engine::{OperationId, Precondition, Put, Resolution, Unavailable, WriteError};
 use crate::id::{Key, Scope};
 use crate::subject::page_key;
@@ -111,13 +110,13 @@ impl Registry {
     /// Marks sessions and connections that have been idle for long enough, so that no page can join any more. Returns
     /// the revision of the last mark. When the view shows the marks, [`Registry::ended`] returns their rows.
     pub async fn mark_idle(&self) -> Option<u64> {
-        let due = self.view().due(unix_ms());
+        let due = self.view().due(self.clock.now_ms());
         let mut last = None;
         for (row, rev) in due.into_iter().filter(|(row, _)| !row.ending) {
             if self.view().has_pages(row.of()) {
                 // left behind beside a page, or read before the end of its last page: postponed, because only a page
                 // that joins may delete it
-                let postponed = row.put_off(&self.lifetimes, unix_ms());
+                let postponed = row.put_off(&self.lifetimes, self.clock.now_ms());
                 let _ = self.rows.put(postponed.put(Precondition::Rev(rev))).await;
                 continue;
             }
@@ -154,6 +153,6 @@ impl Registry {
     }
 
     pub(super) fn idle_writer(&self) -> IdleWriter<'_> {
-        IdleWriter { rows: &self.rows, lifetimes: &self.lifetimes }
+        IdleWriter { rows: &self.rows, lifetimes: &self.lifetimes, clock: &self.clock }
     }
 }

@@ -100,7 +100,8 @@ impl View {
 
     /// Applies the lease of a node that was claimed or renewed.
     pub fn put_node(&mut self, number: NodeNumber, epoch: u64, row: NodeRow) -> Vec<PresenceChange> {
-        if self.epoch(number) == Some(epoch) {
+        if let Some(known) = self.nodes.get_mut(&number).filter(|known| known.epoch == epoch) {
+            known.row.offset_ms = row.offset_ms;
             return Vec::new();
         }
         let mut changes = self.delete_node(number);

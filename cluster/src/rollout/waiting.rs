@@ -44,17 +44,19 @@ impl Rollouts {
             None => move_by(&RolloutSpec::unwritten(pool), work, serves),
         }
     }
-}
 
-impl Rollouts {
+    /// Returns whether a lane of a pool gets new work.
+    pub fn is_open(&self, pool: &str, lane: &str) -> bool {
+        match self.split(pool) {
+            Some(split) => is_open(&split.document, lane),
+            None => is_open(&RolloutSpec::unwritten(pool), lane),
+        }
+    }
+
     /// Returns the revision of a pool's rollout that gives a lane no work; `None` if the lane gets work. Without a
     /// rollout only the base lane gets work.
     pub fn closed_by(&self, pool: &str, lane: &str) -> Option<u64> {
-        let closes = |document: &RolloutSpec| (!is_open(document, lane)).then_some(document.rev);
-        match self.split(pool) {
-            Some(split) => closes(&split.document),
-            None => closes(&RolloutSpec::unwritten(pool)),
-        }
+        (!self.is_open(pool, lane)).then(|| self.revision(pool))
     }
 
     /// Returns the base lane of a pool.

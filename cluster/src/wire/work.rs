@@ -102,10 +102,10 @@ pub struct WorkerCall {
     /// Page that made the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page: Option<Address>,
-    /// When the caller stops waiting for the reply, in milliseconds since the Unix epoch. Not a header, because a
-    /// message without headers is cheaper to send and to parse.
+    /// How long the caller waits for the reply, in milliseconds from its sending: a point in time would compare the
+    /// clocks of two machines. Not a header, because a message without headers is cheaper to send and to parse.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deadline_ms: Option<u64>,
+    pub left_ms: Option<u64>,
 }
 
 /// The reply to a [`WorkerCall`].
@@ -163,6 +163,16 @@ mod tests {
         assert_eq!(read.value.map(|value| value.get().to_owned()).as_deref(), Some("null"));
         let none: Ending = serde_json::from_str(r#"{"state":"failed"}"#).unwrap();
         assert!(none.value.is_none());
+    }
+
+    #[test]
+    fn a_call_of_an_older_release_has_no_limit_that_depends_on_clocks() {
+        let id = Key::from_bits(1);
+        let older = format!(r#"{{"id":"{id}","method":"echo","params":1,"deadline_ms":1}}"#);
+        let call: WorkerCall = serde_json::from_str(&older).unwrap();
+        assert_eq!(call.left_ms, None);
+        let sent = encode(&WorkerCall { left_ms: Some(30), ..call });
+        assert_eq!(sent, format!(r#"{{"id":"{id}","method":"echo","params":1,"left_ms":30}}"#));
     }
 
     #[test]

@@ -1,9 +1,7 @@
 //! Workers: processes that run handlers for other processes.
 //!
-//! Owns: the leases of workers, and this process's view of the living ones ([`Workers`]). Never: their work (`job`). A
-//! worker's id is new for every process, so no other process competes for its row, and a worker does not wait for a
-//! free number. As with a node's lease, the lease defines when the worker must stop to act and how its death is
-//! confirmed.
+//! Owns: the lease rows of workers, and this process's view of the living ones ([`Workers`]). Never: their work (`job`),
+//! or the rules of a lease (`lease`).
 
 mod directory;
 mod lease;
@@ -14,19 +12,17 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
 pub use directory::{PARTITIONS, WorkerDirectory, WorkerGroup, partition};
-pub use lease::{WorkerLease, WorkerLeaseKeeper};
+pub use lease::{WorkerLease, WorkerLeaseKeeper, WorkerSlot, claim_worker};
 pub use row::{WorkerId, WorkerRow};
 
 use crate::engine::{
-    Bucket, Consistency, Engine, Kv, Message, Precondition, Put, RequestError, Unavailable, WatchEvent,
-    WatchMode, WriteError,
+    Bucket, Consistency, Engine, Kv, Message, Precondition, Put, Unavailable, WatchEvent, WatchMode,
+    WriteError,
 };
 use crate::id::Key;
+use crate::lease::evict_silent;
 use crate::subject::{Subjects, cluster_key, node_key, worker_leaf};
 use crate::timing::Timing;
-
-/// How many probes must find no responder before another process may delete the lease of a worker.
-const DEATH_PROBES: u32 = 3;
 
 /// The living workers, as this process sees them. Cheap to clone.
 #[derive(Clone)]
@@ -160,24 +156,8 @@ impl Workers {
         if epoch != Some(worker.epoch) {
             return Ok(true);
         }
-        for probe in 0..DEATH_PROBES {
-            if probe > 0 {
-                tokio::time::sleep(self.timing.death_confirmation / DEATH_PROBES).await;
-            }
-            let alive = Message::new(self.subjects.worker(worker.id, worker_leaf::ALIVE), "");
-            let reply = self.engine.request(alive, self.timing.deliver).await;
-            if !matches!(reply, Err(RequestError::NoResponder)) {
-                return Ok(false);
-            }
-        }
-        match self.rows.delete(&key, Precondition::Rev(entry.rev)).await {
-            Ok(()) => {
-                tracing::warn!(worker = %worker.id, "worker is dead: no response on its subject, lease deleted");
-                Ok(true)
-            }
-            Err(WriteError::Conflict { .. }) => Ok(false),
-            Err(_) => Err(Unavailable),
-        }
+        let alive = self.subjects.worker(worker.id, worker_leaf::ALIVE);
+        evict_silent(&self.engine, self.timing, &alive, &key, entry.rev).await
     }
 }
 

@@ -48,6 +48,9 @@ pub struct WorkerRow {
     /// Protocol versions of the worker.
     #[serde(default)]
     pub proto: Proto,
+    /// How far its wall clock is ahead of the cluster's, in milliseconds; absent in the first write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset_ms: Option<i64>,
 }
 
 impl WorkerRow {

@@ -29,8 +29,6 @@ async fn brief(engine: &Engine) -> Jobs {
 
 fn submission(kind: &str) -> Submission {
     Submission {
-        lane_rev: 0,
-        routing: None,
         kind: kind.into(),
         data: RawValue::NULL.to_owned(),
         team: WorkerGroup::new("p", "l"),
@@ -42,6 +40,8 @@ fn submission(kind: &str) -> Submission {
         retries: 0,
         idempotency: None,
         quota: None,
+        lane_rev: 0,
+        routing: None,
     }
 }
 
@@ -53,8 +53,11 @@ async fn submit(jobs: &Jobs, submission: Submission) -> Key {
 async fn run(jobs: &Jobs, job: Key, succeeds: bool) {
     let worker = WorkerId { id: Key::from_bits(7), epoch: 1 };
     let stored = jobs.records.get(job).await.expect("reads").expect("stands");
-    let claimant = Claimant { worker, release: "r".into(), lane: "l".into() };
-    let claimed = jobs.records.change(stored, RecordEvent::Claim(claimant)).await.expect("is claimed");
+    let claimed = jobs
+        .records
+        .change(stored, RecordEvent::Claim(Claimant { worker, release: "r".into(), lane: "l".into() }))
+        .await
+        .expect("is claimed");
     let claim = Claim { worker, attempt: 1 };
     let event = match succeeds {
         true => RecordEvent::Succeed(claim, RawValue::NULL.to_owned()),

@@ -3,7 +3,6 @@
 //! Owns: what is read to answer it: the living workers, the rollout, and the turn of the user. Never: the answer itself
 //! (`pagewire_cluster::job::obstacle`).
 
-use pagewire_cluster::clock;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{JobState, Obstacle, Record, WaitingJobs, WaitingWorkView, obstacle};
 use pagewire_cluster::rollout::RoutingKey;
@@ -69,7 +68,7 @@ fn reason(context: &Context, record: &Record, running: Option<Key>) -> Option<Ob
     let group = group_of(context, record);
     let view = WaitingWorkView {
         kind: Some(&record.kind),
-        is_early: record.state == JobState::Scheduled && record.due > clock::unix_ms(),
+        is_early: record.state == JobState::Scheduled && record.due > context.jobs.records.now_ms(),
         group: &group,
         closed_by: context.rollouts.closed_by(&group.pool, &group.lane),
         running,

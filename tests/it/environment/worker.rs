@@ -34,6 +34,12 @@ impl WorkerSetup {
         self
     }
 
+    /// Shifts the wall clock of the worker.
+    pub(crate) fn clock_offset(mut self, ms: i64) -> Self {
+        self.command.env("PAGEWIRE_CLOCK_OFFSET_MS", ms.to_string());
+        self
+    }
+
     /// Adds an argument, e.g. `--slots 4`.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.command.args([name, value]);
@@ -86,6 +92,19 @@ impl WorkerProcess {
         }
         command.env("PAGEWIRE_TIMING", "short");
         WorkerSetup { command, lane: lane.to_owned(), folder }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Starts a worker that may never take work, and waits until it has exited.
+    pub(crate) async fn refused(setup: WorkerSetup) -> (ExitStatus, String) {
+        let WorkerSetup { mut command, lane, folder } = setup;
+        let log = folder.path().join("worker.log");
+        let mut process = Process::start(&format!("the worker of {lane}"), &mut command, log);
+        let status = process.exit(SOON).await;
+        (status, process.log())
     }
 
     /// Kills the worker (SIGKILL).

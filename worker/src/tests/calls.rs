@@ -17,7 +17,7 @@ fn request(method: &str, user: Option<&str>) -> WorkerCall {
         params: RawValue::NULL.to_owned(),
         user: user.map(str::to_owned),
         page: None,
-        deadline_ms: None,
+        left_ms: None,
     }
 }
 

@@ -9,7 +9,7 @@ use pagewire_cluster::peer::PeerClient;
 use pagewire_cluster::rollout::{BASE, Rollouts};
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::wire::{CallAnswer, HandlerError};
-use pagewire_cluster::worker::{WorkerLeaseKeeper, WorkerRow, Workers};
+use pagewire_cluster::worker::{WorkerRow, Workers, claim_worker};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -63,7 +63,7 @@ impl Worker {
         let rollouts = Rollouts::new(engine, peers, TIMING.deliver);
         let id = Key::random();
         let row = WorkerRow { pool: "p".into(), lane: BASE.into(), ..WorkerRow::default() };
-        let (keeper, lease) = WorkerLeaseKeeper::claim(engine, TIMING, id, row).await;
+        let (keeper, lease) = claim_worker(engine, TIMING, id, row).await.unwrap();
         let (draining, drains) = watch::channel(false);
         let (stop, stopped) = watch::channel(false);
         let intake = loop {

@@ -27,6 +27,7 @@ use super::{
     PublishError, Put, QueueError, QueueMessage, RequestError, Subscription, Unavailable, Watch, WatchMode,
     WriteError,
 };
+use crate::clock::ClusterClock;
 
 /// One process on a [`Memory`], with seeded faults. All clones are one process.
 #[derive(Clone)]
@@ -94,6 +95,10 @@ impl Faulty {
     pub(super) async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
         self.inject_request_faults(&message, within).await?;
         self.process.memory.bus.request(message, within, || self.process.drops_message()).await
+    }
+
+    pub(super) fn clock(&self) -> ClusterClock {
+        self.process.memory.clock()
     }
 
     pub(super) fn link(&self) -> channel::Receiver<ConnectionState> {

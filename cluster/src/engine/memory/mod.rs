@@ -33,6 +33,7 @@ use super::{
     BatchOp, Bucket, ConnectionState, Consistency, Enqueue, Entry, Message, Precondition, PublishError, Put,
     QueueError, QueueMessage, RequestError, Subscription, Unavailable, Watch, WatchMode, WriteError,
 };
+use crate::clock::ClusterClock;
 use crate::timing::Timing;
 
 /// An engine that runs in this process. All clones share one engine.
@@ -42,6 +43,7 @@ pub struct Memory {
     pub(super) buckets: Buckets,
     pub(super) queue: Queue,
     link: Arc<channel::Sender<ConnectionState>>,
+    clock: ClusterClock,
     disk: Option<Disk>,
 }
 
@@ -62,6 +64,7 @@ impl Memory {
             buckets: Buckets::default(),
             queue: Queue::new(timing),
             link: link(),
+            clock: ClusterClock::of_this_process(),
             disk: None,
         }
     }
@@ -92,7 +95,8 @@ impl Memory {
         let kept = RecoveryStats { rows: loaded.rows.len(), work_items: loaded.items.len() };
         let queue = Queue::restore(loaded.items, timing, disk.clone());
         let buckets = Buckets::restore(loaded.revisions, loaded.rows, disk.clone());
-        (Self { bus: Bus::default(), buckets, queue, link, disk: Some(disk) }, kept)
+        let clock = ClusterClock::of_this_process();
+        (Self { bus: Bus::default(), buckets, queue, link, clock, disk: Some(disk) }, kept)
     }
 
     /// Returns [`Unavailable`] while the disk accepts no writes. No write starts then, because it could not be stored,
@@ -139,6 +143,10 @@ impl Memory {
 
     pub(super) async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
         self.bus.request(message, within, || false).await
+    }
+
+    pub(super) fn clock(&self) -> ClusterClock {
+        self.clock.clone()
     }
 
     pub(super) fn link(&self) -> channel::Receiver<ConnectionState> {

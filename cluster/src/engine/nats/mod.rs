@@ -21,6 +21,7 @@
 //! - `listing`: many keys
 //! - `batch`: atomic batches
 //! - `watch` and `known_keys`: watches
+//! - `leader_clock`: samples of the servers' clock
 //! - `queue`
 
 mod api;
@@ -33,6 +34,7 @@ mod fake;
 mod headers;
 mod known_keys;
 mod kv;
+mod leader_clock;
 mod listing;
 mod pull_request;
 mod queue;
@@ -60,6 +62,7 @@ use super::{
     PublishError, Put, QueueError, QueueMessage, RequestError, Subscription, Unavailable, Watch, WatchEvent,
     WatchMode, WriteError,
 };
+use crate::clock::{ClockSample, ClusterClock, ServerOffset, server_offsets};
 
 /// Options for the connection to the cluster's NATS.
 #[derive(Debug, Clone)]
@@ -109,6 +112,7 @@ struct NatsInner {
     streams: Arc<Streams>,
     queue: WorkQueue,
     link: channel::Receiver<ConnectionState>,
+    clock: ClusterClock,
     watches: Mutex<Vec<WeakUnboundedSender<WatchEvent>>>,
     /// Aborted on drop; every other task ends as a consequence.
     _tasks: ConnectionTasks,
@@ -134,11 +138,17 @@ impl Nats {
         let (sender, link) = channel::channel(ConnectionState::Up { generation: 1 });
         tasks.spawn(connection::join(control.link.clone(), data.link.clone(), sender));
         tasks.spawn(streams::maintain(streams.clone(), control.clone()));
-        let queue = WorkQueue::new(data.clone(), streams.clone());
+        let clock = ClusterClock::of_an_engine();
+        let queue = WorkQueue::new(data.clone(), streams.clone(), clock.clone());
         let streams = Arc::new(streams);
         let watches = Mutex::default();
-        let inner = NatsInner { control, data, streams, queue, link, watches, _tasks: tasks };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = NatsInner { control, data, streams, queue, link, clock, watches, _tasks: tasks };
+        let this = Self { inner: Arc::new(inner) };
+        // a process knows the time of the cluster before it writes the first time; the lease measures it again
+        if let Err(Unavailable) = this.measure_clock().await {
+            tracing::debug!("the time of the cluster is not known before the first lease");
+        }
+        Ok(this)
     }
 
     fn store(&self, bucket: Bucket) -> KvStream {
@@ -161,6 +171,45 @@ impl Nats {
 
     pub(super) async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
         bus::request(&self.inner.data, message, within).await
+    }
+
+    pub(super) fn clock(&self) -> ClusterClock {
+        self.inner.clock.clone()
+    }
+
+    /// Adds a sample to the clock: the time of the leader of the leases.
+    async fn measure_clock(&self) -> Result<(), Unavailable> {
+        if let Some((_, sample)) = self.store(Bucket::Nodes).leader_clock().await? {
+            self.inner.clock.add(sample);
+        }
+        Ok(())
+    }
+
+    /// Returns the servers that lead a bucket and whose clocks differ from that of the leader of the leases.
+    pub(super) async fn server_offsets(&self) -> Result<Vec<ServerOffset>, Unavailable> {
+        let Some((_, reference)) = self.store(Bucket::Nodes).leader_clock().await? else {
+            return Ok(Vec::new());
+        };
+        let mut clocks = Vec::new();
+        for bucket in Bucket::ALL {
+            clocks.extend(self.store(bucket).leader_clock().await?);
+        }
+        Ok(server_offsets(&reference, &clocks))
+    }
+
+    /// Adds a sample to the clock: the time at which the leader of a bucket stored a revision.
+    pub(super) async fn sample_clock(
+        &self,
+        bucket: Bucket,
+        rev: u64,
+        sent: Duration,
+        received: Duration,
+    ) -> Result<(), Unavailable> {
+        let stored = self.store(bucket).stored_at(rev).await?;
+        if let Some(shown) = stored {
+            self.inner.clock.add(ClockSample { sent, received, shown });
+        }
+        Ok(())
     }
 
     pub(super) fn link(&self) -> channel::Receiver<ConnectionState> {

@@ -12,7 +12,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use async_nats::header::{NATS_SCHEDULE, NATS_SCHEDULE_TARGET};
 use async_nats::{HeaderMap, Message as Raw, Subject};
@@ -32,7 +32,7 @@ use super::headers;
 use super::kv::{LONGEST_KEY, is_key};
 use super::pull_request::PullRequest;
 use super::streams::{Streams, nanos};
-use crate::clock;
+use crate::clock::ClusterClock;
 use crate::engine::queue::is_route_pattern;
 use crate::engine::{Enqueue, MAX_PAYLOAD, QueueError, QueueMessage};
 use crate::subject::SubjectToken;
@@ -48,6 +48,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct WorkQueue {
     data: NatsConnection,
     streams: Streams,
+    clock: ClusterClock,
     /// Routes with a consumer, as far as this process knows.
     routes: Mutex<HashSet<String>>,
 }
@@ -68,8 +69,8 @@ impl ItemStage {
 }
 
 impl WorkQueue {
-    pub(super) fn new(data: NatsConnection, streams: Streams) -> Self {
-        Self { data, streams, routes: Mutex::default() }
+    pub(super) fn new(data: NatsConnection, streams: Streams, clock: ClusterClock) -> Self {
+        Self { data, streams, clock, routes: Mutex::default() }
     }
 
     /// Returns the subject of a work item. The id is one token, so that the filters of a route and of a
@@ -98,7 +99,7 @@ impl WorkQueue {
         let mut headers = HeaderMap::new();
         headers.insert(headers::ID, push.id.as_str());
         if let Some(delay) = push.not_before.filter(|delay| !delay.is_zero()) {
-            headers.insert(NATS_SCHEDULE, schedule(clock::wall(), delay).ok_or(QueueError::Invalid)?);
+            headers.insert(NATS_SCHEDULE, schedule(self.clock.now_ms(), delay).ok_or(QueueError::Invalid)?);
             headers.insert(NATS_SCHEDULE_TARGET, subject);
             // a schedule replaces an earlier one on its subject, so each work item has a subject of its own
             let own = format!("{id}-{}", uuid::Uuid::new_v4().simple());
@@ -317,9 +318,10 @@ pub(super) fn delivery(raw: Raw) -> Option<QueueMessage> {
     Some(QueueMessage { id, payload: raw.payload, attempt, more: pending > 0, receipt })
 }
 
-/// Formats a delay as the server's schedule expression for one point in time.
-fn schedule(now: SystemTime, delay: Duration) -> Option<String> {
-    let at = OffsetDateTime::from(now).checked_add(delay.try_into().ok()?)?;
+/// Formats a delay as the server's schedule expression for one point in time of the server's clock.
+fn schedule(now_ms: u64, delay: Duration) -> Option<String> {
+    let now = OffsetDateTime::from_unix_timestamp_nanos(i128::from(now_ms) * 1_000_000).ok()?;
+    let at = now.checked_add(delay.try_into().ok()?)?;
     Some(format!("@at {}", at.format(&Rfc3339).ok()?))
 }
 
@@ -337,9 +339,9 @@ mod tests {
 
     #[test]
     fn a_schedule_names_one_moment_in_utc() {
-        let at = schedule(SystemTime::UNIX_EPOCH, Duration::from_millis(1500));
+        let at = schedule(500, Duration::from_millis(1000));
         assert_eq!(at.as_deref(), Some("@at 1970-01-01T00:00:01.5Z"));
-        assert_eq!(schedule(SystemTime::now(), Duration::MAX), None, "beyond the calendar");
+        assert_eq!(schedule(1_800_000_000_000, Duration::MAX), None, "beyond the calendar");
     }
 
     #[test]

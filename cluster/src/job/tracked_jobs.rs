@@ -1,0 +1,292 @@
+//! The jobs that have not ended, in the memory of the reconciler. Pure.
+//!
+//! Owns: what is known of each, and which of them are to be looked at. Never: reads or writes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::record::{Affinity, JobState, Record};
+use super::stored::StoredJob;
+use crate::id::Key;
+use crate::worker::{WorkerGroup, WorkerId};
+
+/// A job that has not ended.
+#[derive(Debug, Clone)]
+pub(super) struct TrackedJob {
+    /// Revision of its record.
+    pub(super) rev: u64,
+    /// Worker that runs the job.
+    pub(super) worker: Option<WorkerId>,
+    group: Arc<WorkerGroup>,
+    /// Whether the job waits in the Queue.
+    free: bool,
+    /// When the job could have begun.
+    due: u64,
+    /// When the work item of the job counts as missing; for an assigned job, when its row is written again, once.
+    overdue: Option<u64>,
+    /// When the worker gets a claims query for the job.
+    ask_at: u64,
+    /// The state of rollouts and workers by which the lane of the job was checked.
+    lane_checked: u64,
+}
+
+/// Times after which the reconciler acts, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// After the time of a free job, until its work item is searched: longer than the redelivery time of the Queue.
+    pub(super) work_item: u64,
+    /// After the reconciler has seen an assigned job, until its row is written again: longer than a submission takes.
+    pub(super) open_row: u64,
+    /// Until a worker is asked about a job that it runs.
+    pub(super) ask: u64,
+}
+
+/// Waiting jobs of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LaneBacklog {
+    /// Number of jobs that could have begun.
+    pub(super) count: u64,
+    /// When the oldest of them could have begun.
+    pub(super) oldest: u64,
+}
+
+/// The jobs that have not ended.
+#[derive(Debug, Default)]
+pub(super) struct TrackedJobs {
+    jobs: HashMap<Key, TrackedJob>,
+    /// One allocation per group.
+    groups: HashSet<Arc<WorkerGroup>>,
+}
+
+impl TrackedJobs {
+    /// Adds or updates a job. Returns whether it has ended.
+    pub(super) fn put(&mut self, stored: &StoredJob, now: u64, patience: Patience) -> bool {
+        let StoredJob { record, rev } = stored;
+        let Record { id, due, .. } = record;
+        if record.state.is_terminal() {
+            self.jobs.remove(id);
+            return true;
+        }
+        let worker = record.worker.filter(|_| record.state == JobState::Running);
+        let free = record.affinity == Affinity::Free;
+        let overdue = match (free, self.jobs.get(id)) {
+            (true, _) => Some(due.max(&now) + patience.work_item),
+            // the row stays until the job has ended
+            (false, Some(known)) => known.overdue,
+            (false, None) => Some(now + patience.open_row),
+        };
+        let group = self.group(record.team());
+        let (ask_at, lane_checked) = (now + patience.ask, 0);
+        let job = TrackedJob { rev: *rev, worker, group, free, due: *due, overdue, ask_at, lane_checked };
+        self.jobs.insert(*id, job);
+        false
+    }
+
+    fn group(&mut self, group: WorkerGroup) -> Arc<WorkerGroup> {
+        if let Some(known) = self.groups.get(&group) {
+            return known.clone();
+        }
+        let group = Arc::new(group);
+        self.groups.insert(group.clone());
+        group
+    }
+
+    pub(super) fn remove(&mut self, job: Key) {
+        self.jobs.remove(&job);
+    }
+
+    pub(super) fn get(&self, job: Key) -> Option<&TrackedJob> {
+        self.jobs.get(&job)
+    }
+
+    /// Returns the group of a job.
+    pub(super) fn group_of(&self, job: Key) -> Option<Arc<WorkerGroup>> {
+        self.jobs.get(&job).map(|job| job.group.clone())
+    }
+
+    /// Returns the workers that run jobs.
+    pub(super) fn workers(&self) -> BTreeSet<WorkerId> {
+        self.jobs.values().filter_map(|job| job.worker).collect()
+    }
+
+    /// Returns the jobs that run at workers which are not alive.
+    pub(super) fn lost(&self, is_alive: impl Fn(WorkerId) -> bool) -> Vec<Key> {
+        let lost = self.jobs.iter().filter(|(_, job)| job.worker.is_some_and(|worker| !is_alive(worker)));
+        lost.map(|(id, _)| *id).collect()
+    }
+
+    /// Returns at most `limit` assigned jobs with a row that may be missing, the ones that changed last first. Each is
+    /// returned once.
+    pub(super) fn take_unchecked(&mut self, now: u64, limit: usize) -> Vec<Key> {
+        let mut found: Vec<(u64, Key)> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| {
+                !job.free && job.worker.is_none() && job.overdue.is_some_and(|overdue| overdue <= now)
+            })
+            .map(|(id, job)| (job.rev, *id))
+            .collect();
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        found.truncate(limit);
+        for (_, id) in &found {
+            if let Some(job) = self.jobs.get_mut(id) {
+                job.overdue = None;
+            }
+        }
+        found.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Returns the free jobs that have waited for long, by group.
+    pub(super) fn overdue(&self, now: u64) -> HashMap<Arc<WorkerGroup>, Vec<Key>> {
+        let mut overdue: HashMap<Arc<WorkerGroup>, Vec<Key>> = HashMap::new();
+        for (id, job) in self.jobs.iter().filter(|(_, job)| job.free && job.worker.is_none()) {
+            if job.overdue.is_some_and(|overdue| overdue <= now) {
+                overdue.entry(job.group.clone()).or_default().push(*id);
+            }
+        }
+        overdue
+    }
+
+    /// Returns how many jobs of a group have a work item.
+    pub(super) fn free_jobs_of(&self, group: &WorkerGroup) -> u64 {
+        self.jobs.values().filter(|job| job.free && *job.group == *group).count() as u64
+    }
+
+    /// Returns jobs that wait for a worker and could have begun before `time`.
+    pub(super) fn waits_since_before(&self, time: u64) -> Vec<Key> {
+        let waits = self.jobs.iter().filter(|(_, job)| job.worker.is_none() && job.due <= time);
+        waits.map(|(id, _)| *id).collect()
+    }
+
+    /// Returns the running jobs to ask their workers about, by worker; all of them if `all`.
+    pub(super) fn take_questions(&mut self, now: u64, next: u64, all: bool) -> HashMap<WorkerId, Vec<Key>> {
+        let mut questions: HashMap<WorkerId, Vec<Key>> = HashMap::new();
+        for (id, job) in self.jobs.iter_mut().filter(|(_, job)| all || job.ask_at <= now) {
+            job.ask_at = next;
+            if let Some(worker) = job.worker {
+                questions.entry(worker).or_default().push(*id);
+            }
+        }
+        questions
+    }
+
+    /// Returns at most `limit` free jobs that wait in one of these groups and were not returned for this `state` of
+    /// rollouts and workers.
+    pub(super) fn take_lanes(
+        &mut self,
+        state: u64,
+        limit: usize,
+        is_doubtful: impl Fn(&WorkerGroup) -> bool,
+    ) -> Vec<Key> {
+        let doubtful: HashSet<Arc<WorkerGroup>> =
+            self.groups.iter().filter(|group| is_doubtful(group)).cloned().collect();
+        if doubtful.is_empty() {
+            return Vec::new();
+        }
+        let waits = |job: &TrackedJob| job.free && job.worker.is_none() && job.lane_checked != state;
+        let found = self.jobs.iter_mut().filter(|(_, job)| waits(job) && doubtful.contains(&job.group));
+        found
+            .take(limit)
+            .map(|(id, job)| {
+                job.lane_checked = state;
+                *id
+            })
+            .collect()
+    }
+
+    /// Returns the jobs that could have begun and wait, by group and by whether they are assigned.
+    pub(super) fn backlog(&self, now: u64) -> BTreeMap<(Arc<WorkerGroup>, bool), LaneBacklog> {
+        let mut backlog: BTreeMap<_, LaneBacklog> = BTreeMap::new();
+        for job in self.jobs.values().filter(|job| job.worker.is_none() && job.due <= now) {
+            let lane = backlog
+                .entry((job.group.clone(), !job.free))
+                .or_insert(LaneBacklog { count: 0, oldest: job.due });
+            lane.count += 1;
+            lane.oldest = lane.oldest.min(job.due);
+        }
+        backlog
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience = Patience { work_item: 100, open_row: 10, ask: 50 };
+
+    fn stored(id: u128, affinity: &str, state: &str, due: u64) -> StoredJob {
+        let id = Key::from_bits(id);
+        let record = format!(
+            r#"{{"id":"{id}","kind":"k","data":1,"state":"{state}","attempts":0,"retries":0,"affinity":"{affinity}",
+            "pool":"p","lane":"l","created":0,"due":{due},"worker":{{"id":"{id}","epoch":1}}}}"#
+        );
+        StoredJob { record: Record::decode(record.as_bytes()).unwrap(), rev: id.bits() as u64 }
+    }
+
+    fn id(bits: u128) -> Key {
+        Key::from_bits(bits)
+    }
+
+    #[test]
+    fn the_row_of_an_assigned_job_is_checked_once_and_the_newest_job_first() {
+        let mut jobs = TrackedJobs::default();
+        for number in 1..4 {
+            jobs.put(&stored(number, "assigned", "queued", 5), 5, PATIENCE);
+        }
+        assert_eq!(jobs.take_unchecked(14, 9), []);
+        assert_eq!(jobs.take_unchecked(15, 2), [id(3), id(2)]);
+        jobs.put(&stored(3, "assigned", "queued", 5), 20, PATIENCE);
+        assert_eq!(jobs.take_unchecked(99, 9), [id(1)]);
+        assert!(jobs.put(&stored(3, "assigned", "succeeded", 5), 20, PATIENCE));
+        jobs.put(&stored(3, "assigned", "queued", 5), 20, PATIENCE);
+        assert_eq!(jobs.take_unchecked(99, 9), [id(3)], "a retry after the end writes a new row");
+    }
+
+    #[test]
+    fn a_job_of_a_dead_worker_is_lost_and_a_living_one_is_asked() {
+        let mut jobs = TrackedJobs::default();
+        jobs.put(&stored(1, "free", "running", 0), 0, PATIENCE);
+        jobs.put(&stored(2, "assigned", "running", 0), 0, PATIENCE);
+        jobs.put(&stored(3, "free", "queued", 0), 0, PATIENCE);
+        let mut lost = jobs.lost(|_| false);
+        lost.sort_unstable();
+        assert_eq!(lost, [id(1), id(2)]);
+        assert_eq!(jobs.take_questions(49, 99, false).len(), 0);
+        assert_eq!(jobs.take_questions(50, 99, false).len(), 2);
+        assert_eq!(jobs.take_questions(60, 99, false).len(), 0);
+        assert_eq!(jobs.take_questions(60, 99, true).len(), 2);
+    }
+
+    #[test]
+    fn the_lane_of_a_waiting_job_is_checked_once_per_state_of_rollouts_and_workers() {
+        let mut jobs = TrackedJobs::default();
+        for (number, affinity) in [(1, "free"), (2, "free"), (3, "assigned")] {
+            jobs.put(&stored(number, affinity, "queued", 0), 0, PATIENCE);
+        }
+        assert_eq!(jobs.take_lanes(1, 9, |_| false), []);
+        assert_eq!(jobs.take_lanes(1, 1, |_| true).len(), 1);
+        assert_eq!(jobs.take_lanes(1, 9, |_| true).len(), 1);
+        assert_eq!(jobs.take_lanes(1, 9, |_| true), []);
+        assert_eq!(jobs.take_lanes(2, 9, |_| true).len(), 2);
+    }
+
+    #[test]
+    fn the_backlog_counts_what_could_have_begun() {
+        let mut jobs = TrackedJobs::default();
+        for (number, affinity, state, due) in [
+            (1, "free", "queued", 7),
+            (2, "free", "queued", 3),
+            (3, "assigned", "queued", 9),
+            (4, "free", "running", 1),
+            (5, "free", "scheduled", 99),
+        ] {
+            jobs.put(&stored(number, affinity, state, due), 0, PATIENCE);
+        }
+        let backlog: Vec<_> = jobs
+            .backlog(50)
+            .into_iter()
+            .map(|((_, assigned), lane)| (assigned, lane.count, lane.oldest))
+            .collect();
+        assert_eq!(backlog, [(false, 2, 3), (true, 1, 9)]);
+    }
+}
