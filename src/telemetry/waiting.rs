@@ -15,6 +15,17 @@ struct GroupLabels {
     mode: &'static str,
 }
 
+impl GroupLabels {
+    fn of(group: &WaitingJobs) -> Self {
+        let mode = if group.assigned { "assigned" } else { "any" };
+        Self { pool: group.pool.clone(), lane: group.lane.clone(), mode }
+    }
+}
+
+fn gauge(value: u64) -> ConstGauge {
+    ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
 /// A collector for the jobs that wait. Every node has it; only the one that leads has any jobs in it.
 #[derive(Debug)]
 pub(super) struct WaitingJobsCollector {
@@ -26,20 +37,16 @@ impl Collector for WaitingJobsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         let groups = self.waiting.borrow().clone();
         let now = self.clock.now_ms();
-        let age = |group: &WaitingJobs| now.saturating_sub(group.oldest_due) / 1000;
-        let count = |group: &WaitingJobs| group.count;
-        let gauges: [(_, _, &dyn Fn(&WaitingJobs) -> u64); 2] = [
-            ("jobs_waiting", "Jobs that wait for a worker although their time has come", &count),
-            ("jobs_oldest_waiting_seconds", "For how long the oldest one has waited", &age),
-        ];
-        for (name, help, value) in gauges {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for group in &groups {
-                let mode = if group.assigned { "assigned" } else { "any" };
-                let labels = GroupLabels { pool: group.pool.clone(), lane: group.lane.clone(), mode };
-                let value = i64::try_from(value(group)).unwrap_or(i64::MAX);
-                ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
-            }
+        let help = "Jobs that wait for a worker although their time has come";
+        let mut family = encoder.encode_descriptor("jobs_waiting", help, None, MetricType::Gauge)?;
+        for group in &groups {
+            gauge(group.count).encode(family.encode_family(&GroupLabels::of(group))?)?;
+        }
+        let (name, help) = ("jobs_oldest_waiting_seconds", "For how long the oldest one has waited");
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for group in &groups {
+            let age = now.saturating_sub(group.oldest_due) / 1000;
+            gauge(age).encode(family.encode_family(&GroupLabels::of(group))?)?;
         }
         Ok(())
     }

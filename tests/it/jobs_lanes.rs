@@ -40,7 +40,7 @@ async fn listed(node: &Node, filters: &[&str]) -> Vec<String> {
 #[tokio::test]
 async fn what_waits_in_a_lane_that_was_taken_back_is_listed_counted_and_explained() {
     let nats = Nats::start().await;
-    let leader = Node::setup().nats(&nats).start().await;
+    let mut leader = Node::setup().nats(&nats).start().await;
     let node = Node::setup().nats(&nats).start().await;
     set_weight(&node, "canary=100").await;
     let id = submit(&node, &["echo", "7"]).await;
@@ -80,6 +80,17 @@ async fn what_waits_in_a_lane_that_was_taken_back_is_listed_counted_and_explaine
     let gauge = r#"pagewire_jobs_waiting{pool="default",lane="canary",mode="any"}"#;
     assert_eq!(leader.api().metric(gauge).await, 1.0);
     assert_eq!(node.api().metric(gauge).await, 0.0, "the leader alone counts");
+    leader.kill();
+    eventually("the next leader counts", SOON, async || {
+        (node.api().metric(gauge).await == 1.0).then_some(())
+    })
+    .await;
+    leader.restart().await;
+    eventually("the first one counts again", SOON, async || {
+        let counts = (leader.api().metric(gauge).await, node.api().metric(gauge).await);
+        (counts == (1.0, 0.0)).then_some(())
+    })
+    .await;
 
     let _canary = WorkerProcess::start(&nats, "canary").await;
     let ended = becomes(&node, &id, "succeeded").await;

@@ -295,6 +295,15 @@ mod tests {
         assert_eq!(bytes, r#"{"type":"delivered","reached":1,"held":2}"#);
         assert_eq!(decode_response(&bytes), Some(Some(Some(counts))));
         assert_eq!(decode_response::<Option<PushCounts>>(br#"{"type":"unknown"}"#), Some(Some(None)));
+        let group =
+            WaitingJobs { pool: "p".into(), lane: "l".into(), assigned: true, count: 2, oldest_due: 7 };
+        let bytes = encode_response(Some(WaitingJobsList { groups: vec![group.clone()] }));
+        let shape = concat!(
+            r#"{"type":"waiting_jobs","groups":[{"pool":"p","lane":"l","assigned":true,"#,
+            r#""count":2,"oldest_due":7}]}"#
+        );
+        assert_eq!(bytes, shape);
+        assert_eq!(decode_response(&bytes), Some(Some(WaitingJobsList { groups: vec![group] })));
         assert_eq!(decode_response::<ClosedPages>(br#"{"type":"unsupported"}"#), Some(None));
         assert_eq!(decode_response::<()>(br#"{"type":"juggled"}"#), Some(None));
         assert_eq!(decode_response::<()>(b"no JSON"), None);
