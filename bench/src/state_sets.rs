@@ -188,7 +188,8 @@ pub(crate) async fn node(cluster: &Cluster) -> io::Result<Node> {
 pub(crate) async fn set(context: &Arc<Context>, owner: Entity, bytes: usize) -> io::Result<u64> {
     let path = "text".parse::<ClientPath>().map_err(|refusal| io::Error::other(refusal.to_string()))?;
     let edit = Edit { path, value: Some(Value::String(value(bytes))) };
-    let write = DraftWrite { operation: Operation::Edit(vec![edit]), if_revision: None, from: None };
+    let write =
+        DraftWrite { operation: Operation::Edit(vec![edit]), if_revision: None, from: None, fence: None };
     let written = context.write(&owner, write).await;
     written.map_err(|error| io::Error::other(error.to_string()))
 }

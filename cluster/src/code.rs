@@ -70,6 +70,12 @@ error_codes! {
         "too many at once; the message names the limit";
     Conflict "conflict" Some(409), false,
         "another writer changed the value first, or the idempotency key belongs to another request";
+    WorkerLost "worker_lost" Some(502), true,
+        "the executor died while it ran the call: a part of the work may have happened";
+    Quarantined "quarantined" Some(503), false,
+        "three executors died while they ran nothing but this kind: it runs again when an operator has lifted it";
+    Stale "stale" Some(409), false,
+        "the work that asks for it does not stand any more: another executor has taken it over, or it has ended";
     LaneWithoutWorkers "lane_without_workers" Some(409), true,
         "a rollout would send users to a lane without workers; `force` applies it anyway";
     Lost "lost" None, true,

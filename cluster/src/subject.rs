@@ -308,6 +308,14 @@ pub mod cluster_key {
     /// Key of the ring of keys that sign page tokens.
     pub const KEYRING: &str = "keyring";
 
+    /// Prefix of the quarantines of all pools.
+    pub const QUARANTINES: &str = "quarantine.";
+
+    /// Key of the quarantine of a pool.
+    pub fn quarantine(pool: &str) -> String {
+        format!("{QUARANTINES}{}", SubjectToken::new(pool))
+    }
+
     /// A pool that has had a worker.
     pub fn pool(pool: &str) -> String {
         format!("pool.{}", SubjectToken::new(pool))

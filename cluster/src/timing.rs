@@ -5,6 +5,10 @@
 
 use std::time::Duration;
 
+/// How long the fences of a state tree that does not exist are kept after its last write: longer than a write of a worker
+/// that was replaced can be under way.
+pub const FENCES_KEPT: Duration = Duration::from_secs(3600);
+
 /// All timeouts. [`Timing::PRODUCTION`] is used in production; [`Timing::TEST`] has the same order for tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {

@@ -12,14 +12,14 @@ use bytes::Bytes;
 use serde::Serialize;
 
 pub use peer::{
-    Alive, ClosePages, ForwardedFrames, HandoverRequest, IdentifyPages, PageMessage, PageStatusQuery,
-    PeerCall, PeerRequest, RolloutQuery, WaitingJobsQuery, decode_request,
+    Alive, ClosePages, ExecutorMessage, ForwardedFrames, HandoverRequest, IdentifyPages, PageMessage,
+    PageStatusQuery, PeerCall, PeerRequest, RolloutQuery, WaitingJobsQuery, decode_request,
 };
 pub(crate) use peer_response::decode_response;
 pub use peer_response::encode_response;
 pub use peer_response::{
-    ClosedPages, HandedOver, HandoverReply, LaneCount, PageJob, PageStatus, PeerResponse, PushCounts,
-    RolloutState, WaitingJobs, WaitingJobsList, WatchedPath,
+    ClosedPages, ExecutorPush, HandedOver, HandoverReply, LaneCount, PageJob, PageStatus, PeerResponse,
+    PushCounts, RolloutState, WaitingJobs, WaitingJobsList, WatchedPath,
 };
 pub(crate) use work::present;
 pub use work::{

@@ -15,6 +15,7 @@ use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::extract::Body;
 use super::pagination::Paginated;
+use super::quarantine;
 use crate::calls::{CallRequest, Mode};
 
 /// A method and its parameters.
@@ -53,6 +54,9 @@ pub(super) struct Executor {
     /// The live workers, for executors that run on workers.
     #[serde(skip_serializing_if = "Option::is_none")]
     workers: Option<usize>,
+    /// Kinds that no worker runs any more, because their executors died: `GET /quarantine`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    quarantined: Vec<String>,
 }
 
 /// Calls a method; the response is its result.
@@ -94,14 +98,16 @@ pub(super) fn identity(
 
 /// Lists the executors that the answering node can use: its own, and the workers of its cluster.
 #[utoipa::path(get, path = "/api/v1/executors", tag = "calls",
-    responses((status = 200, body = Paginated<Executor>)))]
-pub(super) async fn executors(State(parts): State<ApiState>) -> Json<Paginated<Executor>> {
+    responses((status = 200, body = Paginated<Executor>), (status = "default", body = ErrorBody)))]
+pub(super) async fn executors(State(parts): State<ApiState>) -> Result<Json<Paginated<Executor>>, ApiError> {
+    let quarantined = quarantine::names(&parts).await?;
     let kinds = parts.context.executors.kinds().into_iter();
     let items = kinds.map(|kind| Executor {
         kind: kind.name,
         methods: kind.methods,
         running: kind.running,
         workers: kind.workers,
+        quarantined: kind.workers.map_or_else(Vec::new, |_| quarantined.clone()),
     });
-    Json(Paginated::complete(items.collect()))
+    Ok(Json(Paginated::complete(items.collect())))
 }

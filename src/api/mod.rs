@@ -19,6 +19,7 @@ mod nodes;
 mod openapi;
 mod pages;
 mod pagination;
+mod quarantine;
 mod rollouts;
 mod routes;
 mod security;

@@ -8,8 +8,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    ApiState, calls, events, health, jobs, keys, nodes, pages, rollouts, send, sessions, state, topics,
-    unregister, users, workers,
+    ApiState, calls, events, health, jobs, keys, nodes, pages, quarantine, rollouts, send, sessions, state,
+    topics, unregister, users, workers,
 };
 
 /// Routes that are open to every client.
@@ -63,6 +63,8 @@ fn cluster() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(nodes::stats))
         .routes(routes!(nodes::nodes))
+        .routes(routes!(quarantine::quarantine))
+        .routes(routes!(quarantine::lift))
         .routes(routes!(keys::keys))
         .routes(routes!(keys::rotate))
         .routes(routes!(health::metrics))

@@ -210,7 +210,8 @@ async fn write(
     if_revision: Option<u64>,
 ) -> Result<Response, ApiError> {
     at.must_exist(parts)?;
-    let write = DraftWrite { operation: Operation::Edit(edits), if_revision, from: None::<Address> };
+    let write =
+        DraftWrite { operation: Operation::Edit(edits), if_revision, from: None::<Address>, fence: None };
     match parts.context.write(&at.owner, write).await {
         Ok(revision) => {
             let tag = [(header::ETAG, format!("\"{revision}\""))];

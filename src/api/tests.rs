@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 
 use pagewire_cluster::engine::Precondition;
 use pagewire_cluster::id::{Address, Key};
+use pagewire_cluster::job::{ExecutorDeath, KindEvent, MAX_DEATHS};
 use pagewire_cluster::registry::PageRow;
 use serde_json::{Value, json};
 
@@ -281,4 +282,30 @@ async fn every_event_stream_ends_when_the_node_drains() {
     for mut response in streams {
         while response.chunk().await.unwrap().is_some() {}
     }
+}
+
+#[tokio::test]
+async fn a_kind_that_killed_its_executors_is_shown_until_an_operator_lifts_it() {
+    let running = Running::start(|_| {}).await;
+    let empty = json!([]);
+    assert_eq!(running.get("/api/v1/quarantine").await.1["items"], empty);
+    let quarantines = running.node.context.executors.quarantines();
+    let death = ExecutorDeath { alone: true, log: "out of memory".into(), release: "r".into(), at: 0 };
+    for _ in 0..MAX_DEATHS {
+        quarantines.apply("default", "resize.png", &KindEvent::Died(death.clone())).await.unwrap();
+    }
+    let (_, shown) = running.get("/api/v1/quarantine").await;
+    let expected = json!([{
+        "pool": "default", "kind": "resize.png", "quarantined": true, "deaths": 3, "log": "out of memory",
+        "release": "r", "died_at": "1970-01-01T00:00:00Z"
+    }]);
+    assert_eq!(shown["items"], expected);
+    let (_, kinds) = running.get("/api/v1/executors").await;
+    assert_eq!(kinds["items"][1]["quarantined"], json!(["default/resize.png"]));
+    let lift = async || {
+        let path = format!("{}/api/v1/quarantine/default/resize.png", running.url);
+        running.http.delete(path).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((lift().await, lift().await), (200, 404));
+    assert_eq!(running.get("/api/v1/quarantine").await.1["items"], empty);
 }

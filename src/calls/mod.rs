@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::id::{Address, Key};
-use pagewire_cluster::job::{self, Affinity, Jobs};
+use pagewire_cluster::job::{self, Affinity, Jobs, Quarantines};
 use pagewire_cluster::rollout::{LaneAssignment, Rollouts, RoutingKey};
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{HandlerError, WorkerCall};
 use pagewire_cluster::worker::{WorkerGroup, Workers};
 use pagewire_worker::attempt::Reporter;
-use pagewire_worker::handlers::{HandlerInput, Handlers};
+use pagewire_worker::effects::Effects;
+use pagewire_worker::handlers::{HandlerInput, Handlers, RunFailure};
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
@@ -170,6 +171,7 @@ impl Executors {
     /// - `no_executor` if no executor has the handler, or the lane has no live worker,
     /// - `rate_limited` if the node or the workers are busy,
     /// - `too_large` if the call does not fit into a message to a worker,
+    /// - `worker_lost` if the executor died while it ran the call,
     /// - `timeout` if there is no result in time,
     /// - `unavailable` without a connection to the cluster.
     pub async fn call(&self, call: CallRequest) -> Result<Box<RawValue>, ExecutorError> {
@@ -205,10 +207,20 @@ impl Executors {
         let Ok(_permit) = self.inline.try_acquire() else {
             return Err(CommandError::new(ErrorCode::RateLimited, "too many calls at the same time").into());
         };
-        let input = HandlerInput { params: call.params, reporter: Reporter::silent() };
+        let input = HandlerInput {
+            params: call.params,
+            user: call.user.as_deref().map(str::to_owned),
+            page: call.page,
+            reporter: Reporter::silent(),
+            alone: false,
+            effects: Effects::none(),
+        };
         let run = self.handlers.run(&call.method, input);
         match tokio::time::timeout(within, run).await {
-            Ok(outcome) => outcome.map_err(ExecutorError::Failed),
+            Ok(outcome) => outcome.map_err(|failure| match failure {
+                RunFailure::Failed(error) => ExecutorError::Failed(error),
+                RunFailure::Lost { .. } => executor_lost().into(),
+            }),
             Err(_) => Err(timed_out().into()),
         }
     }
@@ -246,6 +258,7 @@ impl Executors {
                 let message = format!("the workers of lane {} are busy", team.lane);
                 CommandError::new(ErrorCode::RateLimited, message).into()
             }
+            job::CallError::Lost => executor_lost().into(),
             job::CallError::Deadline => timed_out().into(),
             job::CallError::Down => CommandError::unavailable().into(),
             job::CallError::TooLarge => {
@@ -259,6 +272,11 @@ impl Executors {
     fn lane(&self, pool: &str, unit: RoutingKey<'_>) -> LaneAssignment {
         let serves = |lane: &str| self.workers.roster().serves(&WorkerGroup::new(pool, lane));
         self.rollouts.lane_for(pool, unit, serves)
+    }
+
+    /// Returns the kinds of work that killed their executors.
+    pub fn quarantines(&self) -> Quarantines {
+        Quarantines::new(&self.jobs.engine)
     }
 
     /// Returns all kinds of executors with what they serve.
@@ -281,6 +299,10 @@ impl Executors {
 
 fn no_worker(team: &WorkerGroup) -> CommandError {
     no_executor(format!("lane {} of pool {} has no living worker", team.lane, team.pool))
+}
+
+fn executor_lost() -> CommandError {
+    CommandError::new(ErrorCode::WorkerLost, "the executor died while it ran the call")
 }
 
 fn timed_out() -> CommandError {

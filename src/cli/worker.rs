@@ -7,6 +7,7 @@ use pagewire_cluster::rollout::is_name;
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::demo::{demo_handlers, failing_handlers};
 use pagewire_worker::handlers::Handlers;
+use pagewire_worker::slots::SlotOptions;
 
 use super::config::ConfigFile;
 use super::serve::until_signalled;
@@ -44,10 +45,14 @@ pub(super) struct WorkerArgs {
     /// The most calls and jobs that it runs at the same time.
     #[arg(long, default_value_t = SLOTS, value_parser = clap::value_parser!(u32).range(1..=4096))]
     slots: u32,
+    /// How many percent of the slots jobs cannot take, so that calls are served beside long jobs.
+    #[arg(long, value_name = "PERCENT", default_value_t = SlotOptions::CALL_RESERVE_PERCENT,
+          value_parser = clap::value_parser!(u8).range(0..=100))]
+    call_reserve: u8,
     /// Address of its probes and metrics (/livez, /readyz, /metrics); with port 0 the system chooses a port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0", value_parser = parse_address)]
     listen: SocketAddr,
-    /// Register the demo handlers: echo, sum, time, sleep, fail and hash.
+    /// Register the demo handlers: echo, sum, time, sleep, fail, hash and remember.
     #[arg(long)]
     demo: bool,
 }
@@ -75,7 +80,8 @@ impl WorkerArgs {
                            demo handlers";
             return Err(Exit::Usage.with_message(message));
         }
-        let setup = WorkerOptions { pool: self.pool, slots: self.slots, handlers };
+        let slots = SlotOptions { count: self.slots, call_reserve_percent: self.call_reserve };
+        let setup = WorkerOptions { pool: self.pool, slots, handlers };
         let listen = self.listen;
         until_signalled(|stop| roles::run_worker(config, setup, listen, Timing::from_environment(), stop))
     }

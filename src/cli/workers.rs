@@ -1,4 +1,4 @@
-//! `pagewire workers`: lists and drains workers.
+//! `pagewire workers`: lists and drains workers, and shows and lifts the quarantine of kinds of work.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -7,6 +7,7 @@ use super::CommandFailure;
 use super::api_client::{ApiClient, escape};
 use super::output;
 use super::users::rows;
+use crate::calls::DEFAULT_POOL;
 
 /// Arguments of `workers`.
 #[derive(Args)]
@@ -26,6 +27,16 @@ enum WorkersCommand {
         /// ID of the worker.
         id: String,
     },
+    /// List the kinds of work whose executors died.
+    Quarantine,
+    /// Let a kind of work run again whose executors died.
+    Lift {
+        /// Name of the kind.
+        kind: String,
+        /// Pool of the workers.
+        #[arg(long, default_value = DEFAULT_POOL)]
+        pool: String,
+    },
 }
 
 impl WorkersArgs {
@@ -37,6 +48,15 @@ impl WorkersArgs {
                 let list = server.get("/workers").await?;
                 let words = table(&list);
                 (list, words)
+            }
+            Some(WorkersCommand::Quarantine) => {
+                let list = server.get("/quarantine").await?;
+                let words = quarantine_table(&list);
+                (list, words)
+            }
+            Some(WorkersCommand::Lift { kind, pool }) => {
+                let path = format!("/quarantine/{}/{}", escape(&pool), escape(&kind));
+                (server.remove(&path).await?, format!("{kind} runs again in the pool {pool}"))
             }
             Some(WorkersCommand::Drain { id }) => {
                 let response = server.post(&format!("/workers/{}/drain", escape(&id)), &json!({})).await?;
@@ -53,6 +73,12 @@ impl WorkersArgs {
         }
         Ok(())
     }
+}
+
+fn quarantine_table(list: &Value) -> String {
+    let columns = ["pool", "kind", "quarantined", "deaths", "release", "died_at", "log"];
+    let titles = ["POOL", "KIND", "QUARANTINED", "DEATHS", "RELEASE", "DIED", "LOG"];
+    output::table(&titles, &rows(list, &columns))
 }
 
 fn table(list: &Value) -> String {
@@ -77,6 +103,19 @@ fn table(list: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_suspected_kind_has_its_line() {
+        let kind = json!({
+            "pool": "default", "kind": "resize", "quarantined": true, "deaths": 3, "log": "out of memory",
+            "release": "r2", "died_at": "2026-01-02T03:04:05Z"
+        });
+        assert_eq!(
+            quarantine_table(&json!({"items": [kind]})),
+            "POOL     KIND    QUARANTINED  DEATHS  RELEASE  DIED                  LOG\n\
+             default  resize  true         3       r2       2026-01-02T03:04:05Z  out of memory"
+        );
+    }
 
     #[test]
     fn each_worker_has_its_line() {

@@ -9,6 +9,7 @@ mod broadcast_session;
 mod call;
 mod cancel;
 mod dispatch;
+mod executor_push;
 mod job;
 mod job_catch_up;
 mod pending_calls;
@@ -27,6 +28,7 @@ use pagewire_cluster::worker::Workers;
 use serde_json::value::RawValue;
 
 pub use dispatch::{SocketEffect, dispatch, refuse};
+pub use executor_push::push_of_executor;
 pub use job::job_over;
 pub use job_catch_up::{Waited, catch_up, catch_up_on, pending};
 pub use pending_calls::PendingCalls;

@@ -60,7 +60,7 @@ fn write(
         Some(_) => Operation::Edit(edits),
         None => Operation::EditWithin(edits, context.anonymous_tree),
     };
-    let write = DraftWrite { operation, if_revision, from };
+    let write = DraftWrite { operation, if_revision, from, fence: None };
     let written = context.write(&tree(caller, level)?, write);
     let page = caller.page.clone();
     let reply = async move {

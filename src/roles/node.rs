@@ -10,6 +10,7 @@ use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::demo::demo_handlers;
 use pagewire_worker::handlers::Handlers;
+use pagewire_worker::slots::SlotOptions;
 use tokio::sync::watch;
 
 use super::engine::engine;
@@ -117,7 +118,7 @@ fn handlers(config: &Config) -> Handlers {
 
 /// Options of the worker inside a node on the embedded engine. No other worker can take its work, so it has many slots.
 fn alone(handlers: Handlers) -> WorkerOptions {
-    WorkerOptions { pool: DEFAULT_POOL.to_owned(), slots: SLOTS_ALONE, handlers }
+    WorkerOptions { pool: DEFAULT_POOL.to_owned(), slots: SlotOptions::new(SLOTS_ALONE), handlers }
 }
 
 /// Starts the worker inside a node on the embedded engine.

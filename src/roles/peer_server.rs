@@ -13,8 +13,9 @@ use pagewire_cluster::peer::{Incoming, PeerReplier, PeerServer};
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{
-    Alive, ClosePages, ClosedPages, ForwardedFrames, HandoverRequest, IdentifyPages, JobNotification,
-    PageMessage, PageStatusQuery, PeerRequest, PushCounts, RolloutQuery, WaitingJobsList, WaitingJobsQuery,
+    Alive, ClosePages, ClosedPages, ExecutorMessage, ForwardedFrames, HandoverRequest, IdentifyPages,
+    JobNotification, PageMessage, PageStatusQuery, PeerRequest, PushCounts, RolloutQuery, WaitingJobsList,
+    WaitingJobsQuery,
 };
 use tokio::sync::mpsc;
 use tracing::field;
@@ -146,6 +147,9 @@ impl Incarnation<'_> {
             PeerRequest::Identify(IdentifyPages { connection, user }) => {
                 let identify = async move { pages.login.identify_here(connection, &Arc::from(user)).await };
                 replier.reply::<IdentifyPages>(message, identify);
+            }
+            PeerRequest::ExecutorPush(sent) => {
+                replier.reply::<ExecutorMessage>(message, command::push_of_executor(context.clone(), *sent));
             }
             PeerRequest::Unregister(ClosePages { scope }) => {
                 let close = async move { ClosedPages { pages: pages.closer.unregister_here(&scope).await } };

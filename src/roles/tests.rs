@@ -9,7 +9,9 @@ use pagewire_cluster::id::{Address, Key, Scope};
 use pagewire_cluster::peer::PeerClient;
 use pagewire_cluster::subject::{Subjects, page_key};
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::wire::{PageMessage, PageStatus, PageStatusQuery, PushCounts};
+use pagewire_cluster::wire::{
+    ExecutorMessage, ExecutorPush, PageMessage, PageStatus, PageStatusQuery, PushCounts,
+};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -214,6 +216,39 @@ async fn a_message_that_waits_for_the_view_holds_up_no_other_request_of_a_node()
             assert_eq!(status, Ok(Some(PageStatus { generation: 1, confirmed: false })));
         }
     }
+}
+
+#[tokio::test]
+async fn a_message_of_a_worker_that_is_dead_or_replaced_reaches_no_page() {
+    let memory = Memory::new();
+    let node = Node::start_on(Engine::Memory(memory.new_process_handle()), config(), Timing::TEST);
+    let node = node.await.unwrap();
+    node.ready.wait().await;
+    let page = open(&node, Hello::default(), Some("ann")).await.unwrap();
+    frames(&page);
+    // on the embedded engine the node is its own worker
+    let worker = node.context.workers.roster().list()[0].0;
+    let peers = PeerClient::new(
+        &Engine::Memory(memory.new_process_handle()),
+        &Subjects::new("main"),
+        Timing::TEST.deliver,
+    );
+    let holder = node.lease.holder().unwrap();
+    let sent = |worker, epoch| {
+        let payload = RawValue::from_string("1".to_owned()).unwrap();
+        let to = Scope::User("ann".into());
+        let message = ExecutorMessage { to, payload, worker, epoch };
+        let peers = peers.clone();
+        async move { peers.request(holder, &message, None).await.unwrap() }
+    };
+    for (id, epoch) in [(worker.id, worker.epoch - 1), (Key::random(), worker.epoch)] {
+        let ExecutorPush::Refused(error) = sent(id, epoch).await else { panic!("delivered") };
+        assert_eq!(error.code, "stale");
+    }
+    assert!(frames(&page).is_empty());
+    let delivered = ExecutorPush::Delivered(PushCounts { reached: 1, held: 0 });
+    assert_eq!(sent(worker.id, worker.epoch).await, delivered);
+    assert_eq!(frames(&page)[0]["payload"], 1);
 }
 
 #[tokio::test]

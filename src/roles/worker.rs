@@ -15,6 +15,7 @@ use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::{WorkerGroup, WorkerLease, WorkerRow, Workers, claim_worker};
 use pagewire_worker::handlers::Handlers;
 use pagewire_worker::run::serve;
+use pagewire_worker::slots::SlotOptions;
 use pagewire_worker::stream::{WorkStream, WorkerSetup};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -37,8 +38,8 @@ use crate::telemetry::{Latch, Metrics, Readiness};
 pub struct WorkerOptions {
     /// The pool.
     pub pool: String,
-    /// Pieces of work at the same time.
-    pub slots: u32,
+    /// Pieces of work at the same time, and the reserve for calls.
+    pub slots: SlotOptions,
     /// The handlers.
     pub handlers: Handlers,
 }
@@ -166,7 +167,7 @@ impl WorkerRole {
         let released = tasks.stopping().cancelled_owned();
         tasks.spawn_graceful("worker lease", TaskKind::Vital, keeper.keep(draining.subscribe(), released));
         let Config { cluster, node, .. } = config;
-        tracing::info!(worker = %id, pool = setup.pool, lane = node.lane, cluster, slots, "ready");
+        tracing::info!(worker = %id, pool = setup.pool, lane = node.lane, cluster, slots = slots.count, "ready");
         let ready = Readiness::default();
         let accepting = ready.latch(ACCEPTING);
         accepting.set(true);
@@ -208,7 +209,7 @@ fn row(config: &Config, setup: &WorkerOptions, started: u64) -> WorkerRow {
         pool: setup.pool.clone(),
         lane: config.node.lane.clone(),
         release: config.node.release.clone(),
-        slots: setup.slots,
+        slots: setup.slots.count,
         methods: setup.handlers.names().map(str::to_owned).collect(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         process: std::process::id(),
@@ -232,7 +233,11 @@ mod tests {
         let (engine, subjects) = (Engine::Memory(Memory::with_timing(&timing)), Subjects::new("main"));
         let workers = Workers::new(&engine, &subjects, timing);
         let jobs = Jobs::new(&engine, &subjects, timing, &workers);
-        let setup = WorkerOptions { pool: DEFAULT_POOL.to_owned(), slots: 1, handlers: demo_handlers() };
+        let setup = WorkerOptions {
+            pool: DEFAULT_POOL.to_owned(),
+            slots: SlotOptions::new(1),
+            handlers: demo_handlers(),
+        };
         let metrics = Arc::new(Metrics::new("stable", "dev"));
         let peers = PeerClient::new(&engine, &subjects, timing.deliver);
         let rollouts = Rollouts::new(&engine, peers, timing.deliver);

@@ -1,7 +1,7 @@
 //! Worker processes: a canary that receives its share, and workers that leave, are stopped or are killed.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -175,6 +175,45 @@ async fn a_worker_that_stood_still_beyond_its_lease_has_no_say_in_its_job_any_mo
     })
     .await;
     page.has_nothing_to_read().await;
+}
+
+/// The job is cancelled at the worker that took it over, so only the worker that stood still could have an effect.
+#[tokio::test]
+async fn every_effect_of_a_worker_that_was_replaced_is_refused_before_the_new_owner_has_written_anything() {
+    let nats = Nats::start().await;
+    let node = Node::setup().nats(&nats).users().start().await;
+    let still = WorkerProcess::start(&nats, "stable").await;
+    let token = Token::of("ann").sign();
+    let mut page = Page::opening(&node).token(&token).open().await;
+    let api = node.api();
+    let begun = Instant::now();
+    let after = Duration::from_secs(8);
+    let data = json!({"value": "late", "after_ms": after.as_millis() as u64});
+    page.send(json!({"type": "job", "id": 1, "kind": "remember", "data": data, "retries": 3})).await;
+    let job = page.expect("accepted").await["job"].as_str().expect("an id").to_owned();
+    let attempts = async || api.get_json(&format!("/api/v1/jobs/{job}")).await["attempts"].clone();
+    eventually("the job runs", SOON, async || (attempts().await == 1).then_some(())).await;
+    still.pause();
+    let _next = WorkerProcess::start(&nats, "stable").await;
+    eventually("another worker has taken it over", SOON, async || (attempts().await == 2).then_some(()))
+        .await;
+    page.send(json!({"type": "cancel", "id": 1})).await;
+    while !matches!(page.next().await["type"].as_str(), Some("error" | "result")) {}
+    // the handler that stood still has its effects from then on
+    tokio::time::sleep_until((begun + after).into()).await;
+    still.wake();
+    eventually("the effects or the end are refused", SOON, async || {
+        let log = still.log();
+        (log.contains("an effect of a handler is refused") || log.contains("another worker has this job"))
+            .then_some(())
+    })
+    .await;
+    let call = json!({"type": "call", "id": 2, "method": "remember", "params": {"value": "now"}});
+    page.has_nothing_to_read().await;
+    assert_eq!(api.get_json("/api/v1/users/ann/data").await, json!({}));
+    page.send(call).await;
+    assert_eq!(page.expect("message").await["payload"], json!({"remembered": "now"}));
+    assert_eq!(api.get_json("/api/v1/users/ann/data").await, json!({"remembered": "now"}));
 }
 
 /// kill -9 with the timing of production.

@@ -2,16 +2,17 @@
 //!
 //! Owns: which call gets a slot, and how long one waits for it. Never: jobs; they wait in the Queue or in their rows.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pagewire_cluster::engine::Message;
 use pagewire_cluster::job::Affinity;
 use pagewire_cluster::wire::{CallAnswer, WorkerCall};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::call::{IncomingCall, reply};
+use super::slots::Slot;
 use super::work::{Work, WorkerParts};
 
 /// A call that has arrived.
@@ -31,7 +32,7 @@ pub(crate) struct CallAdmission {
 
 impl CallAdmission {
     pub(crate) fn new(parts: &Arc<WorkerParts>) -> Self {
-        Self { parts: parts.clone(), waiting: Semaphore::new(parts.slots.available_permits()) }
+        Self { parts: parts.clone(), waiting: Semaphore::new(parts.slots.count() as usize) }
     }
 
     /// Admits a call for the assigned worker of a user and passes it to the receiver that runs handlers.
@@ -52,9 +53,9 @@ impl CallAdmission {
         question: Message,
     ) -> Option<IncomingCall> {
         let asked = AskedCall { call, affinity, question, received: Instant::now() };
-        match self.parts.slots.clone().try_acquire_owned() {
-            Ok(slot) => self.admit_with_slot(asked, slot),
-            Err(_) => {
+        match self.parts.slots.try_call() {
+            Some(slot) => self.admit_with_slot(asked, slot),
+            None => {
                 tokio::spawn(self.clone().wait_for_slot(asked));
                 None
             }
@@ -66,36 +67,27 @@ impl CallAdmission {
     async fn wait_for_slot(self: Arc<Self>, asked: AskedCall) {
         let parts = &self.parts;
         let slot = match self.waiting.try_acquire() {
-            Ok(_place) => {
-                timeout(parts.jobs.timing.slot_wait, parts.slots.clone().acquire_owned()).await.ok()
-            }
+            Ok(_place) => timeout(parts.jobs.timing.slot_wait, parts.slots.call()).await.ok().flatten(),
             Err(_) => None,
         };
         match slot {
-            Some(Ok(slot)) => {
+            Some(slot) => {
                 if let Some(admitted) = self.admit_with_slot(asked, slot) {
                     let _ = parts.work.send(Work::Call(Box::new(admitted))).await;
                 }
             }
-            _ => reply(&parts.jobs.engine, asked.question, &CallAnswer::Busy).await,
+            None => reply(&parts.jobs.engine, asked.question, &CallAnswer::Busy).await,
         }
     }
 
     /// Admits a call that has a slot. Returns `None` when no caller waits for it any more.
-    fn admit_with_slot(&self, asked: AskedCall, slot: OwnedSemaphorePermit) -> Option<IncomingCall> {
+    fn admit_with_slot(&self, asked: AskedCall, slot: Slot) -> Option<IncomingCall> {
         let AskedCall { call, affinity, question, received } = asked;
-        let WorkerParts { jobs, running, unanswered, .. } = &*self.parts;
-        let (engine, running) = (jobs.engine.clone(), running.clone());
-        let admitted = IncomingCall {
-            call,
-            affinity,
-            question,
-            received,
-            engine,
-            running,
-            slot,
-            _unanswered: unanswered.token(),
-        };
+        let WorkerParts { jobs, running, unanswered, slots, .. } = &*self.parts;
+        let (engine, running, slots) = (jobs.engine.clone(), running.clone(), slots.clone());
+        let (slot, _unanswered) = (Mutex::new(Some(slot)), unanswered.token());
+        let admitted =
+            IncomingCall { call, affinity, question, received, engine, running, slot, slots, _unanswered };
         (admitted.remaining() != Some(Duration::ZERO)).then_some(admitted)
     }
 }

@@ -7,7 +7,7 @@
 //! becomes the owner of the user. A worker that owns a user who is assigned to another one by now ends its job, releases
 //! the user and wakes the other one.
 
-use std::collections::hash_map::Entry as Slot;
+use std::collections::hash_map::Entry as ServingEntry;
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use futures_util::FutureExt;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::worker::WorkerId;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::assignment::Assignment;
@@ -24,6 +24,7 @@ use super::foreign_users::ForeignUsers;
 use super::open_queue::OpenQueue;
 use super::open_watch::{OpenEvent, OpenWatch};
 use super::ownership::ReleaseReason;
+use super::slots::Slot;
 use super::turn_runner::{NextStep, TurnRunner};
 use super::user_turns::UserTurns;
 use super::work::WorkerParts;
@@ -234,8 +235,8 @@ impl AssignedJobs {
     /// Runs the jobs of a user in one task per user; a call during that wakes the task instead.
     fn serve(self: &Arc<Self>, user: Arc<str>) {
         let bell = match self.serving().entry(user.clone()) {
-            Slot::Occupied(serving) => return serving.get().notify_one(),
-            Slot::Vacant(slot) => slot.insert(Arc::default()).clone(),
+            ServingEntry::Occupied(serving) => return serving.get().notify_one(),
+            ServingEntry::Vacant(slot) => slot.insert(Arc::default()).clone(),
         };
         let this = self.clone();
         tokio::spawn(async move {
@@ -267,12 +268,12 @@ impl AssignedJobs {
     }
 
     /// Waits for a slot for a user with a job that is due. Returns `None` when no job is to be run here now.
-    async fn wait_for_slot(&self, user: &str) -> Option<OwnedSemaphorePermit> {
+    async fn wait_for_slot(&self, user: &str) -> Option<Slot> {
         let runs_here = || !self.foreign.has(user) && self.assignment.is_mine(user);
         if !self.open.lock().has(user) || !runs_here() {
             return None;
         }
-        let slot = self.parts.slots.clone().acquire_owned().await.ok();
+        let slot = self.parts.slots.job().await;
         slot.filter(|_| runs_here())
     }
 

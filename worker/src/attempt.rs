@@ -11,10 +11,11 @@ use pagewire_cluster::job::{MAX_CONTENT, Record};
 use pagewire_cluster::job::{StoredJob, Transition, TransitionFailure};
 use pagewire_cluster::wire::{HandlerError, JobEvent, Progress};
 use serde_json::value::RawValue;
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use super::running::RunningGuard;
+use super::slots::Slot;
 
 /// The result of an attempt.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub enum Outcome {
     Failed(HandlerError),
     /// The handler stopped because the job is cancelled.
     Stopped,
+    /// The executor that ran the handler died. The job starts again; this does not count as a failure of the handler.
+    Lost,
     /// The handler stopped because the worker shuts down. The job starts again on another worker.
     Returned,
 }
@@ -82,7 +85,7 @@ pub struct Attempt {
     /// Notifies the queue of the user that the next job may begin.
     ended: Option<oneshot::Sender<AttemptEnd>>,
     running: RunningGuard,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 impl Attempt {
@@ -93,7 +96,7 @@ impl Attempt {
         hint: Option<QueueMessage>,
         ended: Option<oneshot::Sender<AttemptEnd>>,
         running: RunningGuard,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
     ) -> Self {
         let (progress, reports) = watch::channel(None);
         let upkeep = AttemptMonitor {
@@ -189,6 +192,7 @@ fn event(claim: Claim, outcome: Outcome) -> RecordEvent {
         Outcome::Value(value) => RecordEvent::Succeed(claim, value),
         Outcome::Failed(failure) => RecordEvent::Fail(claim, failure),
         Outcome::Stopped => RecordEvent::StopAcknowledged(claim),
+        Outcome::Lost => RecordEvent::ExecutorLost(claim),
         Outcome::Returned => RecordEvent::Release(claim),
     }
 }

@@ -2,18 +2,18 @@
 //!
 //! Owns: how long its caller waits, and the reply. Never: slots (`admission`), or what the call does.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use pagewire_cluster::engine::{Engine, Message};
 use pagewire_cluster::job::Affinity;
 use pagewire_cluster::wire::{self, CallAnswer, WorkerCall};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::running::RunningWork;
+use super::slots::{Slot, Slots};
 
 /// A call and its reply subject.
 pub struct IncomingCall {
@@ -26,7 +26,9 @@ pub struct IncomingCall {
     pub(crate) received: Instant,
     pub(crate) engine: Engine,
     pub(crate) running: Arc<RunningWork>,
-    pub(crate) slot: OwnedSemaphorePermit,
+    /// `None` while the call waits for its turn.
+    pub(crate) slot: Mutex<Option<Slot>>,
+    pub(crate) slots: Slots,
     /// Dropped last.
     pub(crate) _unanswered: TaskTrackerToken,
 }
@@ -52,6 +54,16 @@ impl IncomingCall {
     pub(crate) fn remaining(&self) -> Option<Duration> {
         let left = Duration::from_millis(self.call.left_ms?);
         Some(left.saturating_sub(self.received.elapsed()))
+    }
+
+    /// Waits for a turn without a slot, because a call that only waits must not hold up others.
+    pub(crate) async fn wait_without_slot<T>(&self, turn: impl Future<Output = T>) -> T {
+        let slot = || self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(slot().take());
+        let turn = turn.await;
+        let taken = self.slots.call().await;
+        *slot() = taken;
+        turn
     }
 
     /// Sends the reply. The slot is released first, because the caller may send the next call at once.

@@ -12,10 +12,11 @@ use pagewire_cluster::job::{
     TransitionFailure,
 };
 use pagewire_cluster::worker::WorkerId;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use super::attempt::{Attempt, AttemptEnd};
 use super::running::RunningGuard;
+use super::slots::Slot;
 use super::work::{Work, WorkerParts};
 
 /// The claims of one worker.
@@ -35,7 +36,7 @@ impl Claims {
         &self,
         stored: StoredJob,
         hint: QueueMessage,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
     ) -> Result<(), TransitionFailure> {
         let WorkerParts { jobs, group, release, lease, running, .. } = &*self.parts;
         let Some(worker) = self.parts.active() else { return Err(TransitionFailure::Unavailable) };
@@ -62,7 +63,7 @@ impl Claims {
         hint: Option<QueueMessage>,
         ended: Option<oneshot::Sender<AttemptEnd>>,
         mut running: RunningGuard,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
     ) {
         let claim = Claim { worker, attempt: stored.record.attempts };
         running.begun();

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use pagewire_cluster::clock;
 use pagewire_cluster::code::ErrorCode;
+use pagewire_cluster::id::{Entity, Scope};
 use pagewire_cluster::wire::HandlerError;
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -19,7 +21,7 @@ use super::handlers::{HandlerInput, HandlerResult, Handlers, HandlersBuilder, fa
 /// How often a handler that takes long reports its progress.
 const STEP: Duration = Duration::from_millis(100);
 
-/// Returns the demo handlers: `echo`, `sum`, `time`, `sleep`, `fail` and `hash`.
+/// Returns the demo handlers: `echo`, `sum`, `time`, `sleep`, `fail`, `hash` and `remember`.
 pub fn demo_handlers() -> Handlers {
     HandlersBuilder::default()
         .handler("echo", |input| async move { Ok(input.params) })
@@ -27,6 +29,7 @@ pub fn demo_handlers() -> Handlers {
         .handler("time", |_| async { now() })
         .handler("sleep", sleep)
         .handler("fail", |input| async move { fail(&input.params) })
+        .handler("remember", remember)
         .handler("hash", |input| async move { hash::run(read(&input.params)?, &input.reporter).await })
         .build()
 }
@@ -62,6 +65,36 @@ async fn sleep(input: HandlerInput) -> HandlerResult {
         input.reporter.report(started.elapsed().as_secs_f64() / duration.as_secs_f64(), None);
     }
     value(&())
+}
+
+/// Writes `{"value": …}` to `remembered` in the tree of the user, or of a page without a user, and sends it to the page
+/// that asked; with `after_ms`, that much later. Returns the revision of the tree.
+async fn remember(input: HandlerInput) -> HandlerResult {
+    #[derive(Deserialize)]
+    struct Remember {
+        value: Value,
+        #[serde(default)]
+        after_ms: u64,
+    }
+    let HandlerInput { params, user, page, effects, .. } = input;
+    let Remember { value: remembered, after_ms } = read(&params)?;
+    let tree = match (user, page) {
+        (Some(user), _) => Entity::User(user.into()),
+        (None, Some(page)) => Entity::Page(page.key),
+        (None, None) => {
+            let message = "remember needs a user or a page, whose tree it writes";
+            return Err(HandlerError::new(ErrorCode::Malformed, message));
+        }
+    };
+    tokio::time::sleep(Duration::from_millis(after_ms)).await;
+    // both are tried, so that a handler that was replaced shows both refusals
+    let written = effects.set(&tree, "remembered", remembered.clone()).await;
+    if let Some(page) = page {
+        let sent = effects.push(Scope::Page(page), value(&json!({"remembered": remembered}))?).await;
+        written.as_ref().map_err(Clone::clone)?;
+        sent?;
+    }
+    value(&written?)
 }
 
 /// Adds numbers. Integers stay integers while they fit.

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use pagewire_cluster::code::ErrorCode;
+use pagewire_cluster::id::Address;
 use pagewire_cluster::wire::HandlerError;
 use serde_json::value::RawValue;
 
 use super::attempt::Reporter;
+use super::effects::Effects;
 
 /// The label of a method without a handler. A name that a client made up must not become a metric label.
 const OTHER: &str = "other";
@@ -20,32 +22,115 @@ const OTHER: &str = "other";
 /// The JSON result of a handler.
 pub type HandlerResult = Result<Box<RawValue>, HandlerError>;
 
+/// Why a handler has no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunFailure {
+    /// The handler returned an error.
+    Failed(HandlerError),
+    /// The executor that ran the handler died.
+    Lost {
+        /// Whether the executor ran nothing else.
+        alone: bool,
+        /// Last lines of its log.
+        log: String,
+    },
+}
+
+/// The result of a runtime that ran a handler.
+pub type RunResult = Result<Box<RawValue>, RunFailure>;
+
 /// The input of a handler.
 pub struct HandlerInput {
     /// The argument of the call, or the data of the job.
     pub params: Box<RawValue>,
+    /// User for whom the work runs.
+    pub user: Option<String>,
+    /// Page that asked for the work, with the address that it had then.
+    pub page: Option<Address>,
     /// Reports the progress of a job; does nothing for a call.
     pub reporter: Reporter,
+    /// Whether the runtime has to run this work in an executor that runs nothing else, because executors of its kind have
+    /// died.
+    pub alone: bool,
+    /// What the handler may do inside Pagewire.
+    pub effects: Effects,
 }
 
-type HandlerFn = dyn Fn(HandlerInput) -> BoxFuture<'static, HandlerResult> + Send + Sync;
+/// Which calls of a handler run one after the other at the worker that gets them. Calls of a user come to one worker if
+/// they are `assigned`, which is the default of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Serial {
+    /// All calls may run at the same time.
+    #[default]
+    None,
+    /// The calls of one user; a call without a user does not wait.
+    User,
+    /// The calls of one page; a call without a page does not wait.
+    Page,
+}
+
+/// How a handler is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HandlerOptions {
+    /// Which calls run one after the other.
+    pub serial: Serial,
+}
+
+struct Registered {
+    run: Box<HandlerFn>,
+    options: HandlerOptions,
+}
+
+type HandlerFn = dyn Fn(HandlerInput) -> BoxFuture<'static, RunResult> + Send + Sync;
 
 /// The handlers of a process. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Handlers(Arc<BTreeMap<String, Box<HandlerFn>>>);
+pub struct Handlers(Arc<BTreeMap<String, Registered>>);
 
 /// Handlers that are added before a process starts.
 #[derive(Default)]
-pub struct HandlersBuilder(BTreeMap<String, Box<HandlerFn>>);
+pub struct HandlersBuilder(BTreeMap<String, Registered>);
 
 impl HandlersBuilder {
     /// Adds a handler; it replaces an earlier one of the same name. Dropping its future stops the work.
     #[must_use]
-    pub fn handler<F>(mut self, name: &str, run: impl Fn(HandlerInput) -> F + Send + Sync + 'static) -> Self
+    pub fn handler<F>(self, name: &str, run: impl Fn(HandlerInput) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = HandlerResult> + Send + 'static,
     {
-        self.0.insert(name.to_owned(), Box::new(move |input| run(input).boxed()));
+        self.handler_with(name, HandlerOptions::default(), run)
+    }
+
+    /// Adds a handler like [`HandlersBuilder::handler`], with options.
+    #[must_use]
+    pub fn handler_with<F>(
+        self,
+        name: &str,
+        options: HandlerOptions,
+        run: impl Fn(HandlerInput) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = HandlerResult> + Send + 'static,
+    {
+        self.runtime(name, options, move |input| {
+            let running = run(input);
+            async move { running.await.map_err(RunFailure::Failed) }
+        })
+    }
+
+    /// Adds a handler that a runtime runs in an executor of its own, which may die.
+    #[must_use]
+    pub fn runtime<F>(
+        mut self,
+        name: &str,
+        options: HandlerOptions,
+        run: impl Fn(HandlerInput) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = RunResult> + Send + 'static,
+    {
+        self.0
+            .insert(name.to_owned(), Registered { run: Box::new(move |input| run(input).boxed()), options });
         self
     }
 
@@ -76,15 +161,23 @@ impl Handlers {
         if self.has(method) { method } else { OTHER }
     }
 
+    /// Returns how a handler is run; the default for a method without a handler.
+    pub fn options(&self, method: &str) -> HandlerOptions {
+        self.0.get(method).map(|handler| handler.options).unwrap_or_default()
+    }
+
     /// Runs the handler of a method to its end. Dropping the future stops it.
     ///
     /// # Errors
     ///
-    /// `no_executor` without such a handler, otherwise the handler's own error.
-    pub async fn run(&self, method: &str, input: HandlerInput) -> HandlerResult {
+    /// `no_executor` without such a handler, the handler's own error, or the death of its executor.
+    pub async fn run(&self, method: &str, input: HandlerInput) -> RunResult {
         match self.0.get(method) {
-            Some(run) => run(input).await,
-            None => Err(HandlerError::new(ErrorCode::NoExecutor, "no executor has this method")),
+            Some(handler) => (handler.run)(input).await,
+            None => {
+                let error = HandlerError::new(ErrorCode::NoExecutor, "no executor has this method");
+                Err(RunFailure::Failed(error))
+            }
         }
     }
 }
@@ -107,7 +200,11 @@ mod tests {
     fn input(params: &str) -> HandlerInput {
         HandlerInput {
             params: RawValue::from_string(params.to_owned()).unwrap(),
+            user: None,
+            page: None,
             reporter: Reporter::silent(),
+            alone: false,
+            effects: Effects::none(),
         }
     }
 
@@ -116,7 +213,8 @@ mod tests {
         let handlers =
             HandlersBuilder::default().handler("twice", |input| async move { Ok(input.params) }).build();
         assert_eq!(handlers.run("twice", input("[1]")).await.unwrap().get(), "[1]");
-        assert_eq!(handlers.run("once", input("1")).await.unwrap_err().code, ErrorCode::NoExecutor.text());
+        let failure = handlers.run("once", input("1")).await.unwrap_err();
+        assert!(matches!(failure, RunFailure::Failed(error) if error.code == ErrorCode::NoExecutor.text()));
         assert_eq!((handlers.label("twice"), handlers.label("once")), ("twice", OTHER));
         assert_eq!(handlers.names().collect::<Vec<_>>(), ["twice"]);
     }

@@ -17,18 +17,26 @@
 //! - [`attempt`]: one attempt of a job, until its end is written;
 //! - [`run`]: the loop that runs handlers ([`handlers`], [`demo`]).
 //!
-//! A call is followed through `call_subscription`, `control` and `admission` to [`call`]; `running` and `work` are what
-//! these parts share.
+//! A kind that kills its executors is refused ([`quarantine`]).
+//!
+//! What a handler may do inside Pagewire goes through [`effects`] (`push`), which refuses it when the work does not stand
+//! any more.
+//!
+//! A call is followed through `call_subscription`, `control` and `admission` to [`call`], and through `call_lines` if it
+//! runs after others; `running`, [`slots`] and `work` are
+//! what these parts share.
 
 mod admission;
 mod affinity;
 mod assignment;
 pub mod attempt;
 pub mod call;
+mod call_lines;
 mod call_subscription;
 mod claim;
 mod control;
 pub mod demo;
+pub mod effects;
 mod foreign_users;
 pub mod handlers;
 mod open_jobs;
@@ -36,9 +44,12 @@ mod open_queue;
 mod open_watch;
 pub mod ownership;
 mod pull_schedule;
+mod push;
+pub mod quarantine;
 mod queue;
 pub mod run;
 mod running;
+pub mod slots;
 pub mod stream;
 #[cfg(test)]
 mod tests;

@@ -12,12 +12,12 @@ use pagewire_cluster::job::{
     Affinity, PulledRoute, RecordEvent, StoredJob, TransitionError, TransitionFailure,
 };
 use pagewire_cluster::rollout::LaneMove;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::assignment::Assignment;
 use super::claim::Claims;
 use super::pull_schedule::{Pull, PullSchedule};
+use super::slots::Slot;
 use super::work::WorkerParts;
 
 /// The free jobs of one worker.
@@ -28,8 +28,8 @@ pub(crate) struct FreeJobs {
 }
 
 impl FreeJobs {
-    /// Pulls work items while there are free slots. The slots are not reserved meanwhile: a call or a work item of
-    /// another route may take one, and a work item without a slot waits a short time or is returned.
+    /// Pulls work items while there are free slots for jobs. The slots are not reserved meanwhile: a call or a work item
+    /// of another route may take one, and a work item without a slot waits a short time or is returned.
     pub(crate) async fn pull(self: Arc<Self>) {
         let WorkerParts { group, slots, .. } = &*self.parts;
         let pulled: Vec<PulledRoute> = PulledRoute::all().collect();
@@ -38,13 +38,13 @@ impl FreeJobs {
         let mut pulls = FuturesUnordered::new();
         let mut draining = self.parts.draining.subscribe();
         while !self.parts.drains() {
-            for pull in schedule.start(slots.available_permits()) {
+            for pull in schedule.start(slots.free_for_jobs()) {
                 pulls.push(self.run_pull(pull, &routes[pull.route]));
             }
             tokio::select! {
                 Some((route, hints)) = pulls.next() => schedule.ended(route, self.accept(hints)),
-                slot = slots.acquire(), if schedule.waits_for_slot() => {
-                    if slot.is_err() {
+                slot = slots.job(), if schedule.waits_for_slot() => {
+                    if slot.is_none() {
                         return;
                     }
                 }
@@ -71,7 +71,7 @@ impl FreeJobs {
     fn accept(self: &Arc<Self>, hints: Vec<QueueMessage>) -> bool {
         let mut more = false;
         for hint in hints {
-            let slot = self.parts.slots.clone().try_acquire_owned().ok();
+            let slot = self.parts.slots.try_job();
             more = hint.more || slot.is_none();
             let this = self.clone();
             tokio::spawn(async move { this.process(hint, slot).await });
@@ -90,7 +90,7 @@ impl FreeJobs {
     }
 
     /// Reads the record to decide how to handle a work item.
-    async fn process(&self, hint: QueueMessage, slot: Option<OwnedSemaphorePermit>) {
+    async fn process(&self, hint: QueueMessage, slot: Option<Slot>) {
         let jobs = &self.parts.jobs;
         let Ok(id) = hint.id.parse::<Key>() else { return self.settle(&hint).await };
         // on the first delivery the enqueued record is most likely current; before a redelivery it has changed
@@ -120,15 +120,15 @@ impl FreeJobs {
         }
         let slot = match slot {
             Some(slot) => slot,
-            None => match timeout(self.slot_patience(), self.parts.slots.clone().acquire_owned()).await {
-                Ok(Ok(slot)) => slot,
+            None => match timeout(self.slot_patience(), self.parts.slots.job()).await {
+                Ok(Some(slot)) => slot,
                 _ => return self.nak(&hint, Duration::ZERO).await,
             },
         };
         self.claim(stored, hint, slot).await;
     }
 
-    async fn claim(&self, stored: StoredJob, hint: QueueMessage, slot: OwnedSemaphorePermit) {
+    async fn claim(&self, stored: StoredJob, hint: QueueMessage, slot: Slot) {
         let jobs = &self.parts.jobs;
         match self.claims.claim(stored, hint.clone(), slot).await {
             Ok(()) => {}

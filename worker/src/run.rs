@@ -8,13 +8,16 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::job::{Affinity, JobState};
-use pagewire_cluster::wire::CallAnswer;
+use pagewire_cluster::wire::{CallAnswer, WorkerCall};
 use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 
 use super::attempt::{Attempt, Outcome, Reporter};
 use super::call::IncomingCall;
-use super::handlers::{HandlerInput, Handlers};
+use super::call_lines::{CallLines, LineKey};
+use super::effects::Supervisor;
+use super::handlers::{HandlerInput, Handlers, RunFailure, RunResult, Serial};
+use super::quarantine::PoolQuarantine;
 use super::stream::WorkStream;
 use super::work::Work;
 
@@ -35,14 +38,14 @@ pub async fn serve(
     leaving: watch::Receiver<bool>,
     observer: Arc<dyn WorkObserver>,
 ) {
+    let (supervisor, quarantine) = (stream.supervisor(), stream.quarantine());
+    let runner = Runner { supervisor, quarantine, handlers, lines: CallLines::default(), observer };
     while let Some(work) = stream.next().await {
         match work {
-            Work::Job(attempt) => {
-                drop(tokio::spawn(run(*attempt, handlers.clone(), leaving.clone(), observer.clone())))
-            }
+            Work::Job(attempt) => drop(tokio::spawn(runner.clone().run(*attempt, leaving.clone()))),
             Work::Call(call) => {
                 // most handlers finish at once: they need no task and no cancellation
-                let mut responding = Box::pin(respond(call, handlers.clone(), observer.clone()));
+                let mut responding = Box::pin(runner.clone().respond(call));
                 if responding.as_mut().now_or_never().is_none() {
                     drop(tokio::spawn(responding));
                 }
@@ -53,51 +56,134 @@ pub async fn serve(
     }
 }
 
-async fn run(
-    attempt: Attempt,
+/// What all work of a worker shares. Cheap to clone.
+#[derive(Clone)]
+struct Runner {
+    supervisor: Arc<Supervisor>,
+    quarantine: Arc<PoolQuarantine>,
     handlers: Handlers,
-    mut leaving: watch::Receiver<bool>,
+    lines: CallLines,
     observer: Arc<dyn WorkObserver>,
-) {
-    let started = Instant::now();
-    let record = attempt.record();
-    let kind = record.kind.clone();
-    let input = HandlerInput { params: record.data.clone(), reporter: attempt.reporter() };
-    let outcome = tokio::select! {
-        outcome = handlers.run(&kind, input) => match outcome {
-            Ok(value) => Outcome::Value(value),
-            Err(error) => Outcome::Failed(error),
-        },
-        () = attempt.cancelled() => Outcome::Stopped,
-        Ok(_) = leaving.wait_for(|leaving| *leaving) => Outcome::Returned,
-    };
-    let Some(record) = attempt.end(outcome).await else { return };
-    let waited = Duration::from_millis(record.started.unwrap_or(record.due).saturating_sub(record.due));
-    let kind = handlers.label(&kind);
-    observer.attempt_ended(kind, record.affinity, record.state, waited, started.elapsed());
 }
 
-async fn respond(call: Box<IncomingCall>, handlers: Handlers, observer: Arc<dyn WorkObserver>) {
-    let (started, method, affinity) = (Instant::now(), &call.call.method, call.affinity);
-    let input = HandlerInput { params: call.call.params.clone(), reporter: Reporter::silent() };
-    let reply = tokio::select! {
-        biased;
-        outcome = handlers.run(method, input) => match outcome {
-            Ok(value) => CallAnswer::Value(value),
-            Err(_) if !handlers.has(method) => CallAnswer::NoHandler,
-            Err(error) => CallAnswer::Error(error),
-        },
-        () = call.abandoned() => {
-            let outcome = ErrorCode::Timeout.text();
-            return observer.call_ended(handlers.label(method), affinity, outcome, started.elapsed());
+impl Runner {
+    async fn run(self, attempt: Attempt, mut leaving: watch::Receiver<bool>) {
+        let started = Instant::now();
+        let kind = attempt.record().kind.clone();
+        let outcome = tokio::select! {
+            outcome = self.run_attempt(&attempt) => outcome,
+            () = attempt.cancelled() => Outcome::Stopped,
+            Ok(_) = leaving.wait_for(|leaving| *leaving) => Outcome::Returned,
+        };
+        let Some(record) = attempt.end(outcome).await else { return };
+        let waited = Duration::from_millis(record.started.unwrap_or(record.due).saturating_sub(record.due));
+        let kind = self.handlers.label(&kind);
+        self.observer.attempt_ended(kind, record.affinity, record.state, waited, started.elapsed());
+    }
+
+    async fn run_attempt(&self, attempt: &Attempt) -> Outcome {
+        let record = attempt.record();
+        let (owner, user) = (record.owner(), record.user.as_deref());
+        // without the right to have effects, the job begins again where that right is
+        let Ok(standing) = self.supervisor.begin(owner.as_deref(), user).await else {
+            return Outcome::Returned;
+        };
+        let input = HandlerInput {
+            params: record.data.clone(),
+            user: record.user.clone(),
+            page: record.askers.first().map(|asker| asker.page),
+            reporter: attempt.reporter(),
+            alone: self.quarantine.is_suspect(&record.kind),
+            effects: standing.effects(),
+        };
+        match self.run_handler(&record.kind, input).await {
+            Ok(value) => Outcome::Value(value),
+            Err(RunFailure::Failed(error)) => Outcome::Failed(error),
+            Err(RunFailure::Lost { .. }) => Outcome::Lost,
         }
-    };
-    // the handler's own error codes must not become metric labels
-    let outcome = match &reply {
-        CallAnswer::Value(_) => "ok",
-        CallAnswer::NoHandler => ErrorCode::NoExecutor.text(),
-        _ => ErrorCode::Failed.text(),
-    };
-    observer.call_ended(handlers.label(method), affinity, outcome, started.elapsed());
-    call.answer(reply).await;
+    }
+
+    /// Runs a handler, unless its kind is quarantined, and reports what became of its executor.
+    async fn run_handler(&self, kind: &str, input: HandlerInput) -> RunResult {
+        if let Some(refusal) = self.quarantine.refusal(kind) {
+            return Err(RunFailure::Failed(refusal));
+        }
+        let suspected = input.alone;
+        let result = self.handlers.run(kind, input).await;
+        match &result {
+            Err(RunFailure::Lost { alone, log }) => {
+                // the report goes on when the work is cancelled meanwhile
+                let (quarantine, kind, log) = (self.quarantine.clone(), kind.to_owned(), log.clone());
+                let alone = *alone;
+                let _ = tokio::spawn(async move { quarantine.died(&kind, alone, log).await }).await;
+            }
+            _ if suspected => self.quarantine.survived(kind).await,
+            _ => {}
+        }
+        result
+    }
+
+    /// Returns the line of a call whose handler runs calls one after the other.
+    fn line_of(&self, call: &WorkerCall) -> Option<LineKey> {
+        let of = match self.handlers.options(&call.method).serial {
+            Serial::None => return None,
+            Serial::User => call.user.clone()?,
+            Serial::Page => call.page?.key.to_string(),
+        };
+        Some((call.method.clone(), of))
+    }
+
+    /// Runs the handler of a call when its turn has come.
+    async fn run_in_line(&self, call: &IncomingCall) -> CallAnswer {
+        let Some(key) = self.line_of(&call.call) else { return self.run_call(call).await };
+        let Some(place) = self.lines.enter(key) else { return CallAnswer::Busy };
+        let _turn = match place.try_turn() {
+            Some(turn) => turn,
+            None => call.wait_without_slot(place.turn()).await,
+        };
+        self.run_call(call).await
+    }
+
+    async fn run_call(&self, call: &IncomingCall) -> CallAnswer {
+        let WorkerCall { method, params, user, page, .. } = &call.call;
+        let user = user.as_deref();
+        let owner = user.filter(|_| call.affinity == Affinity::Assigned);
+        // the call has not run, so its caller may ask another worker
+        let Ok(standing) = self.supervisor.begin(owner, user).await else { return CallAnswer::Busy };
+        let input = HandlerInput {
+            params: params.clone(),
+            user: user.map(str::to_owned),
+            page: *page,
+            reporter: Reporter::silent(),
+            alone: self.quarantine.is_suspect(method),
+            effects: standing.effects(),
+        };
+        match self.run_handler(method, input).await {
+            Ok(value) => CallAnswer::Value(value),
+            Err(_) if !self.handlers.has(method) => CallAnswer::NoHandler,
+            Err(RunFailure::Failed(error)) => CallAnswer::Error(error),
+            Err(RunFailure::Lost { .. }) => CallAnswer::Lost,
+        }
+    }
+
+    async fn respond(self, call: Box<IncomingCall>) {
+        let (started, method, affinity) = (Instant::now(), &call.call.method, call.affinity);
+        let ended = |outcome| {
+            self.observer.call_ended(self.handlers.label(method), affinity, outcome, started.elapsed());
+        };
+        let reply = tokio::select! {
+            biased;
+            reply = self.run_in_line(&call) => reply,
+            () = call.abandoned() => return ended(ErrorCode::Timeout.text()),
+        };
+        // the handler's own error codes must not become metric labels
+        ended(match &reply {
+            CallAnswer::Value(_) => "ok",
+            CallAnswer::NoHandler => ErrorCode::NoExecutor.text(),
+            CallAnswer::Busy => ErrorCode::RateLimited.text(),
+            CallAnswer::Lost => ErrorCode::WorkerLost.text(),
+            _ => ErrorCode::Failed.text(),
+        });
+        call.answer(reply).await;
+    }
 }

@@ -10,7 +10,7 @@ use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{Affinity, Jobs};
 use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::worker::{WorkerGroup, WorkerLease};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use super::admission::CallAdmission;
@@ -19,10 +19,13 @@ use super::assignment::Assignment;
 use super::call_subscription::CallSubscription;
 use super::claim::Claims;
 use super::control::{ControlSubscriptions, WorkerControl, read};
+use super::effects::Supervisor;
 use super::open_queue::OpenQueue;
 use super::ownership::OwnershipEvents;
+use super::quarantine::PoolQuarantine;
 use super::queue::FreeJobs;
 use super::running::RunningWork;
+use super::slots::{SlotOptions, Slots};
 use super::turn_runner::TurnRunner;
 use super::user_turns::UserTurns;
 use super::work::{Work, WorkerParts};
@@ -36,7 +39,7 @@ pub struct WorkerSetup {
     /// Release of its handlers.
     pub release: String,
     /// Maximum number of units of work that run concurrently.
-    pub slots: u32,
+    pub slots: SlotOptions,
     /// Lease of the worker.
     pub lease: WorkerLease,
 }
@@ -47,9 +50,10 @@ pub struct WorkStream {
     calls: CallSubscription,
     parts: Arc<WorkerParts>,
     admission: Arc<CallAdmission>,
-    slots: u32,
     assigned: Arc<AssignedJobs>,
     ownership: OwnershipEvents,
+    supervisor: Arc<Supervisor>,
+    quarantine: Arc<PoolQuarantine>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -64,7 +68,7 @@ impl WorkStream {
     ) -> Result<Self, Unavailable> {
         let WorkerSetup { id, group, release, slots, lease } = setup;
         // each unit of work has a slot, so the sender never waits
-        let (sender, work) = mpsc::channel(slots.max(1) as usize);
+        let (sender, work) = mpsc::channel(slots.count.max(1) as usize);
         let subscriptions = ControlSubscriptions::open(jobs, &group, id).await?;
         let calls = CallSubscription::open(jobs, &group, draining.subscribe()).await?;
         let parts = Arc::new(WorkerParts {
@@ -72,7 +76,7 @@ impl WorkStream {
             group,
             release,
             lease,
-            slots: Arc::new(Semaphore::new(slots as usize)),
+            slots: Slots::new(slots),
             draining,
             running: Arc::new(RunningWork::default()),
             unanswered: TaskTracker::new(),
@@ -82,6 +86,7 @@ impl WorkStream {
         let (workers, rollouts, group) = (jobs.workers.clone(), rollouts.clone(), parts.group.clone());
         let assignment = Assignment { workers, rollouts, group, id };
         let turns = Arc::new(UserTurns::new(jobs, &assignment, &parts.lease));
+        let supervisor = Supervisor::new(jobs, &parts.group, &parts.lease, turns.clone());
         let (open, ownership) = (Arc::new(OpenQueue::default()), turns.events().clone());
         let runner = TurnRunner { parts: parts.clone(), claims: claims.clone(), turns, open };
         let assigned = Arc::new(AssignedJobs::new(assignment.clone(), runner));
@@ -92,13 +97,15 @@ impl WorkStream {
             admission: admission.clone(),
             assigned: assigned.clone(),
         };
+        let quarantine = PoolQuarantine::new(jobs, &parts.group.pool, &parts.release);
         let tasks = vec![
+            tokio::spawn(quarantine.clone().follow()),
             tokio::spawn(Arc::new(control).listen(subscriptions)),
             tokio::spawn(free.pull()),
             tokio::spawn(assigned.clone().feed()),
             tokio::spawn(assigned.clone().expire_idle()),
         ];
-        Ok(Self { work, calls, parts, admission, assigned, ownership, slots, tasks })
+        Ok(Self { work, calls, parts, admission, assigned, ownership, supervisor, quarantine, tasks })
     }
 
     /// Returns the events of the users that this worker owns.
@@ -126,12 +133,21 @@ impl WorkStream {
         }
     }
 
+    /// Returns the quarantine of this worker's pool.
+    pub fn quarantine(&self) -> Arc<PoolQuarantine> {
+        self.quarantine.clone()
+    }
+
+    /// Returns the supervisor that checks the effects of this worker's handlers.
+    pub fn supervisor(&self) -> Arc<Supervisor> {
+        self.supervisor.clone()
+    }
+
     /// Resolves when no work runs here any more. Work that still arrives must be received meanwhile.
     pub fn idle(&self) -> impl Future<Output = ()> + use<> {
-        let (parts, all) = (self.parts.clone(), self.slots);
+        let parts = self.parts.clone();
         async move {
-            // the semaphore is never closed, so there is no error
-            let _slots = parts.slots.acquire_many(all).await;
+            parts.slots.idle().await;
             parts.unanswered.close();
             parts.unanswered.wait().await;
         }

@@ -3,8 +3,11 @@
 mod breaks;
 mod calls;
 mod claims;
+mod effects;
 mod fairness;
 mod limits;
+mod quarantine;
+mod serial;
 mod turns;
 mod worker;
 
@@ -148,6 +151,22 @@ async fn a_failing_job_is_tried_again_and_then_dead() {
         becomes(&jobs, job, |record| record.state == JobState::Dead && record.attempts == 3).await;
     }
     assert_eq!(log.lock().unwrap().len(), 12, "each attempt once");
+}
+
+#[tokio::test]
+async fn a_job_whose_executor_died_starts_again_although_it_has_no_retries_and_is_dead_after_too_many() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let _worker = Worker::start(&engine, &log).await;
+    for affinity in [Affinity::Free, Affinity::Assigned] {
+        let once = submit(&jobs, Submission { affinity, ..assigned("lost once", "ann") }).await;
+        let record = end(&jobs, once).await;
+        assert_eq!((record.state, record.attempts, record.losses), (JobState::Succeeded, 2, 1));
+        let always = submit(&jobs, Submission { affinity, ..assigned("lost", "ann") }).await;
+        let record = end(&jobs, always).await;
+        assert_eq!((record.state, record.losses), (JobState::Dead, pagewire_cluster::job::MAX_LOSSES + 1));
+        assert_eq!(record.error.map(|error| error.code).as_deref(), Some("lost"));
+    }
 }
 
 #[tokio::test]

@@ -10,12 +10,13 @@ use pagewire_cluster::engine::{Precondition, Unavailable, WriteError};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{Claimant, Jobs, StoredJob, TransitionError};
 use pagewire_cluster::worker::WorkerId;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use super::attempt::AttemptEnd;
 use super::claim::Claims;
 use super::open_jobs::OpenRow;
 use super::open_queue::OpenQueue;
+use super::slots::Slot;
 use super::turn::TurnOutcome;
 use super::user_turns::UserTurns;
 use super::work::WorkerParts;
@@ -49,7 +50,7 @@ impl TurnRunner {
     }
 
     /// Runs the first job of a user that is due to its end.
-    pub(crate) async fn run_next(&self, user: &Arc<str>, slot: OwnedSemaphorePermit) -> NextStep {
+    pub(crate) async fn run_next(&self, user: &Arc<str>, slot: Slot) -> NextStep {
         let Some(row) = self.open.lock().first(user) else { return NextStep::Done };
         let known = self.open.lock().take_record(row.id);
         let read = match known {

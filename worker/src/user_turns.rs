@@ -81,6 +81,11 @@ impl UserTurns {
         self.lease.worker().is_some_and(|me| self.valid(user, me).is_some())
     }
 
+    /// Returns the term at which this worker took over a user that it owns now, as far as this process knows.
+    pub(crate) fn term_of(&self, user: &str) -> Option<u64> {
+        self.valid(user, self.lease.worker()?).map(|turn| turn.term)
+    }
+
     fn valid(&self, user: &str, me: WorkerId) -> Option<Turn> {
         let held = *self.held().get(user)?;
         let lives = held.until.is_none_or(|until| clock::boot() < until);

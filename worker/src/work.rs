@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::worker::{WorkerGroup, WorkerId, WorkerLease};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use super::attempt::Attempt;
 use super::call::IncomingCall;
 use super::running::RunningWork;
+use super::slots::Slots;
 
 /// A unit of work. It holds one slot of its worker until it has ended.
 pub enum Work {
@@ -28,8 +29,7 @@ pub(crate) struct WorkerParts {
     pub(crate) group: WorkerGroup,
     pub(crate) release: String,
     pub(crate) lease: WorkerLease,
-    /// One permit per unit of work that may run.
-    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) slots: Slots,
     pub(crate) draining: watch::Sender<bool>,
     pub(crate) running: Arc<RunningWork>,
     /// Calls without a reply so far.

@@ -32,6 +32,8 @@ pub enum CallError {
     NoHandler,
     /// Every called worker is busy: the call did not run.
     Busy,
+    /// The executor died while it ran the call: a part of the work may have happened.
+    Lost,
     /// No reply in time: the call may have run.
     Deadline,
     /// The engine is unavailable: the call may have run.
@@ -106,6 +108,7 @@ impl OutgoingCall<'_> {
                 CallAnswer::Value(value) => return Ok(value),
                 CallAnswer::Error(failure) => return Err(CallError::Failed(failure)),
                 CallAnswer::NoHandler => return Err(CallError::NoHandler),
+                CallAnswer::Lost => return Err(CallError::Lost),
                 CallAnswer::Busy | CallAnswer::Elsewhere { .. } => {}
             }
         }
@@ -126,6 +129,7 @@ impl OutgoingCall<'_> {
                 Ok(CallAnswer::Value(value)) => Ok(value),
                 Ok(CallAnswer::Error(failure)) => Err(CallError::Failed(failure)),
                 Ok(CallAnswer::NoHandler) => Err(CallError::NoHandler),
+                Ok(CallAnswer::Lost) => Err(CallError::Lost),
                 Ok(CallAnswer::Busy) => return Err(CallError::Busy),
                 Ok(CallAnswer::Elsewhere { worker: other }) => {
                     worker = Some(other);

@@ -104,6 +104,9 @@ pub struct Record {
     pub state: JobState,
     /// How often a worker has claimed the job.
     pub attempts: u32,
+    /// How many of these attempts ended because the executor or its worker died.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub losses: u32,
     /// How often the job may run again after a failure.
     pub retries: u32,
     /// Progress as persisted last.
@@ -158,7 +161,17 @@ pub struct Record {
     pub ended: Option<u64>,
 }
 
+// serde passes a reference
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 impl Record {
+    /// Returns how often the handler has failed, when the current attempt is one of the failures.
+    pub(super) fn failures(&self) -> u32 {
+        self.attempts.saturating_sub(self.losses)
+    }
+
     /// Returns the worker group that may run the job.
     pub fn team(&self) -> WorkerGroup {
         WorkerGroup::new(self.pool.as_str(), self.lane.as_str())

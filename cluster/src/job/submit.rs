@@ -226,6 +226,7 @@ fn record(id: Key, submission: Submission, created: u64) -> Record {
         data: submission.data,
         state: if due > created { JobState::Scheduled } else { JobState::Queued },
         attempts: 0,
+        losses: 0,
         retries: submission.retries,
         progress: None,
         result: None,

@@ -14,7 +14,7 @@ use crate::timing::Timing;
 use crate::wire::{HandlerError, Progress};
 use crate::worker::WorkerId;
 
-/// How often a job may lose its worker, even with fewer retries: a job that crashes its workers ends after that.
+/// How often a job may lose its executor or worker, even with fewer retries: a job that kills them ends after that.
 pub const MAX_LOSSES: u32 = 3;
 
 /// The right to one attempt of a job.
@@ -59,6 +59,8 @@ pub enum RecordEvent {
     StopAcknowledged(Claim),
     /// The worker returns the job without running it: the claim does not count as an attempt.
     Release(Claim),
+    /// The executor that ran the claim died under its living worker.
+    ExecutorLost(Claim),
     /// That incarnation of a worker is dead.
     WorkerLost(WorkerId),
     /// Cancel requested.
@@ -113,7 +115,10 @@ impl RecordEvent {
         match self {
             Self::Claim(by) => record.state == JobState::Running && record.worker == Some(by.worker),
             Self::MoveToLane { lane, revision } => record.lane == *lane && record.lane_rev >= *revision,
-            Self::Succeed(by, _) | Self::Fail(by, _) | Self::StopAcknowledged(by) => ended_by(by),
+            Self::Succeed(by, _)
+            | Self::Fail(by, _)
+            | Self::StopAcknowledged(by)
+            | Self::ExecutorLost(by) => ended_by(by),
             Self::Cancel => record.state == JobState::Cancelled,
             Self::Retry(_) => !record.state.is_terminal(),
             Self::AddWaiter(asker) => record.askers.iter().any(|known| known.is(asker)),
@@ -173,6 +178,10 @@ pub fn apply(
             } else {
                 requeue(&mut next, now, now)
             }
+        }
+        RecordEvent::ExecutorLost(by) => {
+            check_claim(&next, by)?;
+            lose(&mut next, now)
         }
         RecordEvent::WorkerLost(worker) => match next.state {
             JobState::Running if next.worker == Some(worker) => lose(&mut next, now),
@@ -240,19 +249,21 @@ fn fail(record: &mut Record, failure: HandlerError, now: u64, timing: &Timing) -
         end(record, JobState::Cancelled, now)
     } else if !retryable || record.retries == 0 {
         end(record, JobState::Failed, now)
-    } else if record.attempts > record.retries {
+    } else if record.failures() > record.retries {
         end(record, JobState::Dead, now)
     } else {
-        let due = now + delay_ms(record.id, record.attempts, timing);
+        let due = now + delay_ms(record.id, record.failures(), timing);
         requeue(record, due, now)
     }
 }
 
+/// Requeues a job whose handler was interrupted by a death: the handler has not failed.
 fn lose(record: &mut Record, now: u64) -> Effect {
+    record.losses += 1;
     if record.cancelling {
         end(record, JobState::Cancelled, now)
-    } else if record.attempts > record.retries.max(MAX_LOSSES) {
-        let message = "its workers died while they ran it";
+    } else if record.losses > record.retries.max(MAX_LOSSES) {
+        let message = "its executors died while they ran it";
         record.error = Some(HandlerError::new(ErrorCode::Lost, message));
         end(record, JobState::Dead, now)
     } else {
@@ -293,6 +304,7 @@ fn retry(record: &mut Record, to: Option<LaneMove>, now: u64) -> Result<Effect, 
         (record.lane, record.lane_rev) = (lane, revision);
     }
     record.attempts = 0;
+    record.losses = 0;
     record.error = None;
     record.ended = None;
     record.cancelling = false;

@@ -171,6 +171,20 @@ pub async fn evict_dead_node(
     evict_silent(engine, timing, &subject, &key, entry.rev).await
 }
 
+/// Returns the nodes that hold a lease, for a process that has no view of them.
+///
+/// # Errors
+///
+/// [`Unavailable`] when the engine is unavailable.
+pub async fn living_nodes(engine: &Engine) -> Result<Vec<Holder>, Unavailable> {
+    let entries = engine.kv(Bucket::Nodes).list(node_key::LEASES).await?;
+    let holder = |entry: Entry| {
+        let node = entry.key.strip_prefix(node_key::LEASES)?.parse().ok()?;
+        Some(Holder { node, epoch: NodeRow::decode(&entry.meta)?.epoch_at(entry.rev) })
+    };
+    Ok(entries.into_iter().filter_map(holder).collect())
+}
+
 /// Returns the node that this node monitors: the next living number after its own, around the ring.
 pub fn next_in_ring(own: NodeNumber, living: &[NodeNumber]) -> Option<NodeNumber> {
     let after = living.iter().copied().filter(|number| *number > own).min();

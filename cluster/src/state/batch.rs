@@ -5,11 +5,13 @@
 
 use std::time::Duration;
 
+use super::fence::{Fence, FenceTable};
 use super::path::PathStep;
 use super::record::Base;
 use super::value::length;
 use super::{Edit, Path, StateError, Tree, TreeEvent};
 use crate::id::Address;
+use crate::timing::FENCES_KEPT;
 
 /// An operation on a tree.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +36,8 @@ pub struct DraftWrite {
     pub if_revision: Option<u64>,
     /// Page that requests the write.
     pub from: Option<Address>,
+    /// The write is refused when the tree has seen a later term of the same owner.
+    pub fence: Option<Fence>,
 }
 
 impl DraftWrite {
@@ -55,7 +59,8 @@ pub(super) struct PendingVersion {
     /// Whether the batch changed anything.
     dirty: bool,
     exists: bool,
-    pub(super) ttl: Option<Duration>,
+    ttl: Option<Duration>,
+    pub(super) fences: FenceTable,
     pub(super) tree: Tree,
     /// Applied changes, in order.
     pub(super) events: Vec<TreeEvent>,
@@ -76,16 +81,32 @@ impl PendingVersion {
         tree: Tree,
         batch: impl Iterator<Item = &'a DraftWrite>,
     ) -> Self {
-        let ttl = base.and_then(|base| base.ttl);
-        let mut draft = Self { exists: base.is_some(), ttl, tree, ..Self::default() };
-        let revision = base.map_or(0, |base| base.rev);
+        let present = base.filter(|base| !base.absent);
+        let fences = base.map(|base| base.fences.clone()).unwrap_or_default();
+        let (exists, ttl) = (present.is_some(), present.and_then(|base| base.ttl));
+        let mut draft = Self { exists, ttl, fences, tree, ..Self::default() };
+        let revision = base.map_or(0, Base::revision);
         for write in batch {
-            // an earlier write of this batch that changed something counts as another revision
-            let conflict = write.if_revision.is_some_and(|expected| draft.dirty || expected != revision);
-            let done = if conflict { Err(StateError::Conflict { revision }) } else { draft.apply(write) };
+            let done = draft.fenced(write, revision);
             draft.refused.push(done.err());
         }
         draft
+    }
+
+    /// Applies a write that its fence and its condition allow.
+    fn fenced(&mut self, write: &DraftWrite, revision: u64) -> Result<(), StateError> {
+        if let Some(fence) = &write.fence {
+            self.fences.check(fence)?;
+        }
+        // an earlier write of this batch that changed something counts as another revision
+        if write.if_revision.is_some_and(|expected| self.dirty || expected != revision) {
+            return Err(StateError::Conflict { revision });
+        }
+        self.apply(write)?;
+        if let Some(fence) = &write.fence {
+            self.dirty |= self.fences.keep(fence);
+        }
+        Ok(())
     }
 
     fn apply(&mut self, write: &DraftWrite) -> Result<(), StateError> {
@@ -129,11 +150,23 @@ impl PendingVersion {
         self.events.extend(events.into_iter().map(|event| TreeEvent { from, ..event }));
     }
 
+    /// Returns whether the tree does not exist after the batch.
+    pub(super) fn is_absent(&self) -> bool {
+        !self.exists
+    }
+
+    /// Returns the time to live of the version.
+    pub(super) fn ttl(&self) -> Option<Duration> {
+        if self.exists { self.ttl } else { Some(FENCES_KEPT) }
+    }
+
     /// Returns the store operation for this result. `over` is whether the version below it exists.
     pub(super) fn effect(&self, over: bool) -> StoreEffect {
         match (self.dirty, self.exists) {
             (false, _) => StoreEffect::Nothing,
             (true, true) => StoreEffect::Put,
+            // a tree that does not exist keeps its fences
+            (true, false) if !self.fences.is_empty() => StoreEffect::Put,
             (true, false) if over => StoreEffect::Delete,
             (true, false) => StoreEffect::Nothing,
         }
@@ -159,21 +192,20 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::engine::OperationId;
-    use crate::state::record::{OpHistory, TreeVersion};
+    use crate::state::record::TreeVersion;
 
     fn set(path: &str, value: Value) -> DraftWrite {
         let edit = Edit { path: path.parse().unwrap(), value: Some(value) };
-        DraftWrite { operation: Operation::Edit(vec![edit]), if_revision: None, from: None }
+        DraftWrite { operation: Operation::Edit(vec![edit]), if_revision: None, from: None, fence: None }
     }
 
     fn operation(operation: Operation) -> DraftWrite {
-        DraftWrite { operation, if_revision: None, from: None }
+        DraftWrite { operation, if_revision: None, from: None, fence: None }
     }
 
     fn base(tree: Value) -> TreeVersion {
         let tree = Tree::stored(tree).unwrap();
-        TreeVersion { rev: 7, op: OperationId::default(), ttl: None, history: OpHistory::default(), tree }
+        TreeVersion { rev: 7, tree, ..TreeVersion::default() }
     }
 
     fn draft(base: Option<&TreeVersion>, batch: &[DraftWrite]) -> PendingVersion {
@@ -277,11 +309,11 @@ mod tests {
     fn a_lifetime_is_whole_seconds_and_outlives_writes() {
         let expire = |millis| operation(Operation::Expire(Some(Duration::from_millis(millis))));
         let mut base = base(json!({}));
-        assert_eq!(draft(Some(&base), &[expire(1500)]).ttl, Some(Duration::from_secs(1)));
-        assert_eq!(draft(Some(&base), &[expire(1)]).ttl, Some(Duration::from_secs(1)));
+        assert_eq!(draft(Some(&base), &[expire(1500)]).ttl(), Some(Duration::from_secs(1)));
+        assert_eq!(draft(Some(&base), &[expire(1)]).ttl(), Some(Duration::from_secs(1)));
         base.ttl = Some(Duration::from_secs(9));
-        assert_eq!(draft(Some(&base), &[set("a", json!(1))]).ttl, base.ttl);
+        assert_eq!(draft(Some(&base), &[set("a", json!(1))]).ttl(), base.ttl);
         let kept = draft(Some(&base), &[operation(Operation::Expire(None))]);
-        assert_eq!((kept.ttl, kept.effect(true)), (None, StoreEffect::Put));
+        assert_eq!((kept.ttl(), kept.effect(true)), (None, StoreEffect::Put));
     }
 }

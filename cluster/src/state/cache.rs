@@ -45,7 +45,11 @@ impl TreeCache {
     pub(super) fn put(&mut self, key: Arc<str>, version: TreeVersion) {
         self.take(&key);
         self.turn += 1;
-        let cost = ENTRY + key.len() + version.history.len() + memory(version.tree.as_value());
+        let cost = ENTRY
+            + key.len()
+            + version.history.len()
+            + version.fences.len()
+            + memory(version.tree.as_value());
         self.size += cost;
         self.by_turn.insert(self.turn, key.clone());
         self.trees.insert(key, CachedTree { turn: self.turn, cost, version });
@@ -98,17 +102,17 @@ mod tests {
 
     use super::*;
     use crate::engine::OperationId;
-    use crate::state::record::OpHistory;
+    use crate::state::fence::FenceTable;
     use crate::state::{Tree, TreeEvent};
 
     fn stored(rev: u64, tree: Value) -> TreeVersion {
         let tree = Tree::stored(tree).unwrap();
-        TreeVersion { rev, op: OperationId::default(), ttl: None, history: OpHistory::default(), tree }
+        TreeVersion { rev, tree, ..TreeVersion::default() }
     }
 
     fn entry(rev: u64, base: u64) -> Entry {
         let event = TreeEvent { path: "a".parse().unwrap(), old: None, new: Some(json!(rev)), from: None };
-        let meta = Meta::encode(base, None, &[event]);
+        let meta = Meta::encode(base, None, &FenceTable::default(), false, &[event]);
         Entry { key: "k".into(), rev, op: OperationId::default(), meta, value: Default::default() }
     }
 

@@ -43,6 +43,12 @@ pub enum StateError {
         /// Current revision of the tree; 0 for a tree that does not exist.
         revision: u64,
     },
+    /// The tree has seen a later term of the same owner.
+    #[error("another executor has taken this work over (term {term}): nothing was written")]
+    Stale {
+        /// Last term of the owner.
+        term: u64,
+    },
     /// Too many writes wait for this tree, or other writers were faster too often.
     #[error("too many writes to this tree at once")]
     Overloaded,
@@ -62,6 +68,7 @@ impl StateError {
             Self::Child(_) => ErrorCode::Unknown,
             Self::Depth | Self::Key | Self::Size | Self::Share(_) | Self::Changes => ErrorCode::TooLarge,
             Self::Conflict { .. } => ErrorCode::Conflict,
+            Self::Stale { .. } => ErrorCode::Stale,
             Self::Overloaded => ErrorCode::RateLimited,
             Self::Unavailable => ErrorCode::Unavailable,
             Self::Uncertain => ErrorCode::Timeout,

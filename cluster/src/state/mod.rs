@@ -13,7 +13,10 @@
 //! replica; on any other event the tree is read and compared. A follower receives a snapshot and then every change
 //! once, at its path or below ([`StateStore::feed`]).
 //!
-//! Pure: `path` `value` `tree` `diff` `change` (trees) · `record` `batch` `writer` `cache` (writing) ·
+//! A write may carry a [`Fence`]: a tree refuses the write of an owner that another one has replaced. A tree that is
+//! removed keeps its fences for an hour, as a version that exists for writers only ([`StateStore::stamp`]).
+//!
+//! Pure: `path` `value` `tree` `diff` `change` (trees) · `record` `fence` `batch` `writer` `cache` (writing) ·
 //! `feed/{update,replica,subscriptions}` (following). Shells: `store`, `feed`.
 
 mod batch;
@@ -22,6 +25,7 @@ mod change;
 mod diff;
 mod error;
 mod feed;
+mod fence;
 mod gc;
 mod path;
 mod record;
@@ -38,6 +42,7 @@ pub use change::{Edit, TreeChange, TreeEvent};
 pub use diff::diff;
 pub use error::StateError;
 pub use feed::{TreeNotification, TreeUpdate};
+pub use fence::{Fence, MAX_FENCES};
 pub use gc::OrphanTracker;
 
 pub use path::{ClientPath, Path};

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::change::EncodedChange;
+use super::fence::FenceTable;
 use super::{LARGE_TREE, Tree, TreeChange, TreeEvent};
 use crate::engine::{Entry, MAX_META, OperationId};
 use crate::wire;
@@ -21,7 +22,7 @@ use crate::wire;
 const HISTORY_LENGTH: usize = 8;
 
 /// A version of a tree.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct TreeVersion {
     /// Revision of the version.
     pub(super) rev: u64,
@@ -29,6 +30,10 @@ pub(super) struct TreeVersion {
     pub(super) op: OperationId,
     /// Time to live, counted from each write; `None` for no limit.
     pub(super) ttl: Option<Duration>,
+    /// Last terms of the tree's owners.
+    pub(super) fences: FenceTable,
+    /// Whether the tree does not exist, and the version only keeps its fences.
+    pub(super) absent: bool,
     /// Versions before this one.
     pub(super) history: OpHistory,
     /// Data of the version.
@@ -41,7 +46,15 @@ impl TreeVersion {
         let meta = Meta::decode(&entry.meta)?;
         let value: TreeDocument = serde_json::from_slice(&entry.value).ok()?;
         let tree = Tree::stored(value.tree)?;
-        Some(Self { rev: entry.rev, op: entry.op, ttl: meta.ttl(), history: value.history, tree })
+        Some(Self {
+            rev: entry.rev,
+            op: entry.op,
+            ttl: meta.ttl(),
+            fences: meta.fences,
+            absent: meta.absent,
+            history: value.history,
+            tree,
+        })
     }
 
     /// Encodes the value of the entry.
@@ -57,20 +70,21 @@ impl TreeVersion {
 
     /// Splits the version from its data, because the next version is made from the data.
     pub(super) fn split(self) -> (Base, Tree) {
-        let Self { rev, op, ttl, history, tree } = self;
-        (Base { rev, op, ttl, history, large: tree.size() > LARGE_TREE }, tree)
+        let Self { rev, op, ttl, fences, absent, history, tree } = self;
+        (Base { rev, op, ttl, fences, absent, history, large: tree.size() > LARGE_TREE }, tree)
     }
 
     /// Advances to the next version by the meta that the feed carries. Returns `false` when that version is not based
     /// on this one or does not contain its changes; `self` is invalid then.
     pub(super) fn advance(&mut self, entry: &Entry, meta: Meta) -> bool {
-        let ttl = meta.ttl();
+        let (ttl, fences) = (meta.ttl(), meta.fences.clone());
         let Some(changes) = meta.changes_on(self.rev) else { return false };
         if changes.into_iter().any(|change| self.tree.change(change).is_err()) {
             return false;
         }
         self.history = self.history.then(self.rev, self.op);
         (self.rev, self.op, self.ttl) = (entry.rev, entry.op, ttl);
+        (self.fences, self.absent) = (fences, false);
         true
     }
 }
@@ -82,6 +96,9 @@ pub(super) struct Base {
     pub(super) ttl: Option<Duration>,
     /// Whether the tree of this version is larger than [`LARGE_TREE`].
     pub(super) large: bool,
+    pub(super) fences: FenceTable,
+    /// Whether the tree does not exist in this version.
+    pub(super) absent: bool,
     op: OperationId,
     history: OpHistory,
 }
@@ -89,8 +106,13 @@ pub(super) struct Base {
 impl Base {
     /// Rebuilds the version from its unchanged data.
     pub(super) fn with(self, tree: Tree) -> TreeVersion {
-        let Self { rev, op, ttl, history, .. } = self;
-        TreeVersion { rev, op, ttl, history, tree }
+        let Self { rev, op, ttl, fences, absent, history, .. } = self;
+        TreeVersion { rev, op, ttl, fences, absent, history, tree }
+    }
+
+    /// Returns the revision of the tree; 0 when it does not exist.
+    pub(super) fn revision(&self) -> u64 {
+        if self.absent { 0 } else { self.rev }
     }
 
     /// Returns the history of the next version.
@@ -114,6 +136,12 @@ pub(super) struct Meta {
     /// Time to live in seconds.
     #[serde(default)]
     ttl: Option<u64>,
+    /// Last terms of the tree's owners.
+    #[serde(default)]
+    fences: FenceTable,
+    /// Whether the tree does not exist in this version. A release that does not know this sees an empty tree.
+    #[serde(default)]
+    absent: bool,
     /// Changes from `base` to this version; `None` when they do not fit into a meta.
     #[serde(default)]
     changes: Option<Vec<TreeChange>>,
@@ -125,19 +153,33 @@ impl Meta {
     }
 
     /// Encodes the meta. Omits the changes when they do not fit into [`MAX_META`].
-    pub(super) fn encode(base: u64, ttl: Option<Duration>, events: &[TreeEvent]) -> Bytes {
+    pub(super) fn encode(
+        base: u64,
+        ttl: Option<Duration>,
+        fences: &FenceTable,
+        absent: bool,
+        events: &[TreeEvent],
+    ) -> Bytes {
         #[derive(Serialize)]
         struct Meta<'a> {
             base: u64,
             #[serde(skip_serializing_if = "Option::is_none")]
             ttl: Option<u64>,
+            #[serde(skip_serializing_if = "FenceTable::is_empty")]
+            fences: &'a FenceTable,
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
+            absent: bool,
             #[serde(skip_serializing_if = "Option::is_none")]
             changes: Option<Vec<EncodedChange<'a>>>,
         }
         let ttl = ttl.map(|ttl| ttl.as_secs());
-        let changes = Some(events.iter().map(TreeEvent::as_change).collect());
-        let full = wire::encode(&Meta { base, ttl, changes });
-        if full.len() <= MAX_META { full } else { wire::encode(&Meta { base, ttl, changes: None }) }
+        let changes = (!absent).then(|| events.iter().map(TreeEvent::as_change).collect());
+        let full = wire::encode(&Meta { base, ttl, fences, absent, changes });
+        if full.len() <= MAX_META {
+            full
+        } else {
+            wire::encode(&Meta { base, ttl, fences, absent, changes: None })
+        }
     }
 
     /// Returns the changes from `rev` to this version, if this version is based on `rev` and contains them.
@@ -207,6 +249,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::state::Fence;
 
     fn op(n: u8) -> OperationId {
         OperationId([n; 16])
@@ -218,7 +261,7 @@ mod tests {
 
     fn stored(tree: Value) -> TreeVersion {
         let tree = Tree::stored(tree).unwrap();
-        TreeVersion { rev: 7, op: op(1), ttl: None, history: OpHistory::default(), tree }
+        TreeVersion { rev: 7, op: op(1), tree, ..TreeVersion::default() }
     }
 
     #[test]
@@ -229,7 +272,7 @@ mod tests {
             key: "user.ann".into(),
             rev: 7,
             op: op(1),
-            meta: Meta::encode(5, Some(Duration::from_secs(9)), &[]),
+            meta: Meta::encode(5, Some(Duration::from_secs(9)), &FenceTable::default(), false, &[]),
             value: TreeVersion::encode(&before.tree, &history),
         };
         assert!(
@@ -246,17 +289,35 @@ mod tests {
     }
 
     #[test]
+    fn fences_are_in_the_meta_and_a_version_without_them_has_its_former_shape() {
+        let mut fences = FenceTable::default();
+        fences.keep(&Fence::new("main", "ann", 7));
+        let meta = Meta::encode(5, None, &fences, true, &[event(json!(1))]);
+        assert_eq!(&meta[..], br#"{"base":5,"fences":[["main/ann",7]],"absent":true}"#);
+        let read = Meta::decode(&meta).unwrap();
+        assert!(read.absent && read.fences == fences);
+        assert_eq!(
+            &Meta::encode(5, None, &FenceTable::default(), false, &[])[..],
+            br#"{"base":5,"changes":[]}"#
+        );
+        let former = Meta::decode(br#"{"base":5,"ttl":9,"changes":[],"later":1}"#).unwrap();
+        assert!(former.fences.is_empty() && !former.absent);
+    }
+
+    #[test]
     fn changes_travel_if_they_fit() {
-        let small = Meta::decode(&Meta::encode(5, None, &[event(json!(1))])).unwrap();
+        let small =
+            Meta::decode(&Meta::encode(5, None, &FenceTable::default(), false, &[event(json!(1))])).unwrap();
         assert_eq!((small.base, small.changes.unwrap().len()), (5, 1));
-        let large = Meta::encode(5, None, &[event(json!("x".repeat(MAX_META)))]);
+        let large =
+            Meta::encode(5, None, &FenceTable::default(), false, &[event(json!("x".repeat(MAX_META)))]);
         assert_eq!(&large[..], br#"{"base":5}"#);
     }
 
     #[test]
     fn a_version_advances_by_a_patch_on_itself_only() {
         let entry = |base, events: &[TreeEvent]| {
-            let meta = Meta::encode(base, None, events);
+            let meta = Meta::encode(base, None, &FenceTable::default(), false, events);
             Entry { key: String::new(), rev: 9, op: op(2), meta, value: Bytes::new() }
         };
         let advance = |stored: &mut TreeVersion, entry: Entry| {

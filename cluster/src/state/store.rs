@@ -14,7 +14,7 @@ use super::cache::TreeCache;
 use super::feed::{FeedCommand, TreeFeed, TreeNotification};
 use super::record::TreeVersion;
 use super::writer::{Found, TreeWriter, WriterRequest, WriterStep};
-use super::{ClientPath, Path, StateError};
+use super::{ClientPath, Fence, Path, StateError};
 use crate::engine::{
     Bucket, Consistency, Engine, Kv, OperationId, Precondition, Put, Unavailable, WatchEvent, WatchMode,
     WriteError,
@@ -190,12 +190,19 @@ impl StateStore {
             // queues behind the writes in progress
             self.write(
                 owner,
-                DraftWrite { operation: Operation::Edit(Vec::new()), if_revision: None, from: None },
+                DraftWrite {
+                    operation: Operation::Edit(Vec::new()),
+                    if_revision: None,
+                    from: None,
+                    fence: None,
+                },
             )
             .await?;
         }
         let found = self.read(&key).await.map_err(|Unavailable| StateError::Unavailable)?;
-        let Some(stored) = found else { return Ok(ReadValue { revision: 0, value: None }) };
+        let Some(stored) = found.filter(|stored| !stored.absent) else {
+            return Ok(ReadValue { revision: 0, value: None });
+        };
         let value = stored.tree.resolve(path).ok().and_then(|path| stored.tree.get(&path).cloned());
         Ok(ReadValue { revision: stored.rev, value })
     }
@@ -205,6 +212,7 @@ impl StateStore {
     ///
     /// # Errors
     ///
+    /// - [`StateError::Stale`] when the tree has seen a later term of the owner in the write's fence.
     /// - [`StateError::Conflict`] when the tree is not at `if_revision`.
     /// - [`StateError::Child`], [`StateError::Root`], [`StateError::Depth`], [`StateError::Key`], [`StateError::Size`]
     ///   or [`StateError::Changes`] when the write is invalid.
@@ -234,9 +242,24 @@ impl StateStore {
     ///
     /// See [`StateStore::write`].
     pub async fn remove(&self, owner: &Entity) -> Result<(), StateError> {
-        self.write(owner, DraftWrite { operation: Operation::Remove, if_revision: None, from: None })
-            .await
-            .map(drop)
+        self.write(
+            owner,
+            DraftWrite { operation: Operation::Remove, if_revision: None, from: None, fence: None },
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Guards a tree before the first write of a new owner: from now on, writes with an earlier term of the same owner
+    /// key are refused. A tree that does not exist stays absent for its readers.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Stale`] when a later owner has written or stamped the tree, otherwise see [`StateStore::write`].
+    pub async fn stamp(&self, owner: &Entity, fence: Fence) -> Result<(), StateError> {
+        let nothing = Operation::Edit(Vec::new());
+        let write = DraftWrite { operation: nothing, if_revision: None, from: None, fence: Some(fence) };
+        self.write(owner, write).await.map(drop)
     }
 
     /// Lets a tree expire `after` its last write, this one included (whole seconds, at least one). `None` keeps it
@@ -246,9 +269,12 @@ impl StateStore {
     ///
     /// See [`StateStore::write`].
     pub async fn expire(&self, owner: &Entity, after: Option<Duration>) -> Result<(), StateError> {
-        self.write(owner, DraftWrite { operation: Operation::Expire(after), if_revision: None, from: None })
-            .await
-            .map(drop)
+        self.write(
+            owner,
+            DraftWrite { operation: Operation::Expire(after), if_revision: None, from: None, fence: None },
+        )
+        .await
+        .map(drop)
     }
 
     fn is_writing(&self, key: &str) -> bool {

@@ -193,7 +193,7 @@ impl<T> TreeWriter<T> {
         let draft = PendingVersion::new(base.as_ref(), tree.unwrap_or_default(), writes);
         match draft.effect(base.is_some()) {
             StoreEffect::Nothing if fresh => {
-                let replies = replies(batch, &draft, rev(&base));
+                let replies = replies(batch, &draft, base.as_ref().map_or(0, Base::revision));
                 self.known = Some(base.map(|base| base.with(draft.tree)));
                 self.begin(replies, op)
             }
@@ -223,9 +223,9 @@ impl<T> TreeWriter<T> {
             WriterRequest::Put {
                 expect: if base_rev > 0 { Precondition::Rev(base_rev) } else { Precondition::Absent },
                 op: *op,
-                meta: Meta::encode(base_rev, draft.ttl, &draft.events),
+                meta: Meta::encode(base_rev, draft.ttl(), &draft.fences, draft.is_absent(), &draft.events),
                 value: TreeVersion::encode(&draft.tree, history),
-                ttl: draft.ttl,
+                ttl: draft.ttl(),
                 large: draft.tree.size() > LARGE_TREE && !was_large,
             }
         } else {
@@ -244,10 +244,12 @@ impl<T> TreeWriter<T> {
         op: OperationId,
     ) -> WriterStep<T> {
         let InFlightWrite { batch, draft, history, op: by, puts, .. } = in_flight;
-        let replies = replies(batch, &draft, rev);
+        let absent = draft.is_absent();
+        let replies = replies(batch, &draft, if absent { 0 } else { rev });
         let written = || {
-            let PendingVersion { ttl, tree, .. } = draft;
-            puts.then_some(TreeVersion { rev, op: by, ttl, history, tree })
+            let ttl = draft.ttl();
+            let PendingVersion { tree, fences, .. } = draft;
+            puts.then_some(TreeVersion { rev, op: by, ttl, fences, absent, history, tree })
         };
         self.known = Some(now.unwrap_or_else(written));
         self.begin(replies, op)

@@ -7,7 +7,8 @@ use serde_json::value::RawValue;
 
 use super::kind;
 use super::peer_response::{
-    ClosedPages, HandoverReply, PageStatus, PeerResponse, PushCounts, RolloutState, WaitingJobsList,
+    ClosedPages, ExecutorPush, HandoverReply, PageStatus, PeerResponse, PushCounts, RolloutState,
+    WaitingJobsList,
 };
 use super::work::JobNotification;
 use crate::id::{Address, Key, NodeNumber, Scope};
@@ -37,6 +38,9 @@ pub enum PeerRequest {
     Rollout(RolloutQuery),
     /// An update of a page's job.
     Job(Box<JobNotification>),
+    /// A message of an executor for pages.
+    #[serde(rename = "executor_push")]
+    ExecutorPush(Box<ExecutorMessage>),
     /// The permanent end of pages.
     Unregister(ClosePages),
     /// The jobs that wait.
@@ -64,6 +68,21 @@ pub struct PageMessage {
     /// Page that sent the message; `None` if the sender is not a page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Address>,
+}
+
+/// Delivers a message of an executor to the pages of a scope in the whole cluster. The node that receives it sends it on,
+/// because a worker has no view of the pages.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "executor_push")]
+pub struct ExecutorMessage {
+    /// Pages that receive the message.
+    pub to: Scope,
+    /// Raw JSON, byte for byte as the handler returned it.
+    pub payload: Box<RawValue>,
+    /// Id of the worker.
+    pub worker: Key,
+    /// Epoch of its incarnation; the message of one that is dead is refused.
+    pub epoch: u64,
 }
 
 /// Freezes a page and hands it over, because another node has won its row.
@@ -158,6 +177,7 @@ peer_calls! {
     JobNotification => Option<PushCounts>,
     ClosePages => ClosedPages,
     WaitingJobsQuery => WaitingJobsList,
+    ExecutorMessage => ExecutorPush,
     Alive => (),
 }
 
@@ -167,6 +187,7 @@ pub fn decode_request(bytes: &[u8]) -> Option<PeerRequest> {
     // not through the tagged enum: its search for the tag would parse the raw payload
     match kind.as_ref() {
         "deliver" => serde_json::from_str(text).map(PeerRequest::Deliver).ok(),
+        "executor_push" => serde_json::from_str(text).map(PeerRequest::ExecutorPush).ok(),
         "job" => serde_json::from_str(text).map(PeerRequest::Job).ok(),
         "forward" => serde_json::from_str(text).map(PeerRequest::Forward).ok(),
         _ => serde_json::from_str(text).ok(),
@@ -194,6 +215,8 @@ mod tests {
         assert_eq!(read_back(&frames), format!("Forward({frames:?})"));
         let message = PageMessage { to: Scope::User("a.b".into()), seen: Some(9), payload, from: None };
         assert_eq!(read_back(&message), format!("Deliver({message:?})"));
+        let sent = ExecutorMessage { to: Scope::All, payload: raw("1e2"), worker: page, epoch: 3 };
+        assert_eq!(read_back(&sent), format!("ExecutorPush({sent:?})"));
         let to = NodeNumber::new(2).unwrap();
         let handover = HandoverRequest { page, to, generation: 3, rev: 9, seq: 17 };
         assert_eq!(read_back(&handover), format!("Handover({handover:?})"));

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{encode, kind};
+use super::{HandlerError, encode, kind};
 use crate::id::Key;
 
 /// A response of a node.
@@ -40,6 +40,8 @@ pub enum Reply {
     Closed(ClosedPages),
     /// The jobs that wait.
     WaitingJobs(WaitingJobsList),
+    /// The request was refused; nothing was done.
+    Refused(HandlerError),
     /// The request was processed.
     Done,
     /// This release does not support the request.
@@ -168,6 +170,32 @@ pub struct PageStatus {
 pub struct ClosedPages {
     /// Number of closed pages.
     pub pages: u64,
+}
+
+/// The response to the message of an executor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecutorPush {
+    /// The message was delivered to this many pages.
+    Delivered(PushCounts),
+    /// The message was not delivered.
+    Refused(HandlerError),
+}
+
+impl PeerResponse for ExecutorPush {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Delivered(counts) => Reply::Delivered(counts),
+            Self::Refused(error) => Reply::Refused(error),
+        }
+    }
+
+    fn from_reply(reply: Reply) -> Option<Self> {
+        match reply {
+            Reply::Delivered(counts) => Some(Self::Delivered(counts)),
+            Reply::Refused(error) => Some(Self::Refused(error)),
+            _ => None,
+        }
+    }
 }
 
 /// The response of the old holder of a page.

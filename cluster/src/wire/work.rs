@@ -120,6 +120,9 @@ pub enum CallAnswer {
     NoHandler,
     /// All slots of this worker are taken: the call did not run.
     Busy,
+    /// The executor died while it ran the call. A caller of an older release treats it as a reply that it cannot parse: the
+    /// call may have run.
+    Lost,
     /// Another worker is assigned to the user: the call did not run.
     Elsewhere {
         /// The assigned worker.

@@ -7,7 +7,8 @@ use pagewire_cluster::engine::Engine;
 use pagewire_cluster::id::Entity;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::state::{
-    DraftWrite, Edit, Operation, Path, StateStore, Tree, TreeChange, TreeNotification, TreeUpdate,
+    DraftWrite, Edit, Fence, Operation, Path, StateError, StateStore, Tree, TreeChange, TreeNotification,
+    TreeUpdate,
 };
 use serde_json::json;
 
@@ -21,7 +22,7 @@ fn ann() -> Entity {
 
 fn set(path: &str, number: usize) -> DraftWrite {
     let edit = Edit { path: path.parse().expect("a path"), value: Some(json!(number)) };
-    DraftWrite { operation: Operation::Edit(vec![edit]), if_revision: None, from: None }
+    DraftWrite { operation: Operation::Edit(vec![edit]), if_revision: None, from: None, fence: None }
 }
 
 /// The state that a follower of the whole tree has.
@@ -164,4 +165,20 @@ async fn three_servers_of_which_one_is_killed_lose_no_write() {
         tokio::task::block_in_place(|| trio.0[0].kill());
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replaced_owner_is_refused_on_a_real_server() {
+    let server = tokio::task::spawn_blocking(Server::start).await.expect("starts");
+    let [before, after] = [StateStore::new(&server.engine().await), StateStore::new(&server.engine().await)];
+    let fence = |pool: &str, term| Some(Fence::new(pool, "ann *.>", term));
+    let write = |pool, term, number| DraftWrite { fence: fence(pool, term), ..set("a", number) };
+    after.stamp(&ann(), Fence::new("main", "ann *.>", 9)).await.expect("stamps");
+    let late = before.write(&ann(), write("main", 5, 1)).await;
+    assert_eq!(late, Err(StateError::Stale { term: 9 }), "before the new owner has written anything");
+    assert_eq!(before.get(&ann(), &Path::ROOT.into()).await.expect("reads").revision, 0);
+    before.write(&ann(), write("reports", 1, 2)).await.expect("another pool");
+    after.remove(&ann()).await.expect("removes");
+    assert_eq!(before.write(&ann(), write("main", 5, 3)).await, late, "a removal keeps the fences");
+    after.write(&ann(), write("main", 9, 4)).await.expect("the owner");
 }

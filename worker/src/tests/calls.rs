@@ -108,7 +108,7 @@ async fn a_worker_whose_slots_are_taken_says_so_and_one_that_is_left_frees_its_s
     let _worker = Worker::start(&engine, &log).await;
     serving(&jobs, 1).await;
     let mut waiting = JoinSet::new();
-    for _ in 0..4 {
+    for _ in 0..5 {
         let jobs = jobs.clone();
         waiting.spawn(async move { jobs.call(&team(), None, request("hang", None), WITHIN, None).await });
     }
@@ -134,7 +134,7 @@ async fn a_call_waits_a_moment_for_a_slot() {
     let _worker = Worker::start(&engine, &log).await;
     serving(&jobs, 1).await;
     let mut waiting = JoinSet::new();
-    for _ in 0..4 {
+    for _ in 0..5 {
         let jobs = jobs.clone();
         let within = TIMING.slot_wait / 4;
         waiting.spawn(async move { jobs.call(&team(), None, request("hang", None), within, None).await });
@@ -154,4 +154,38 @@ async fn a_call_ends_with_its_deadline() {
     serving(&jobs, 1).await;
     let late = jobs.call(&team(), None, request("hang", None), Duration::from_millis(50), None).await;
     assert_eq!(late.unwrap_err(), CallError::Deadline);
+}
+
+#[tokio::test]
+async fn a_call_whose_executor_died_is_answered_at_once() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let _worker = Worker::start(&engine, &log).await;
+    serving(&jobs, 1).await;
+    for own in [None, Some("ann")] {
+        let outcome = jobs.call(&team(), own, request("lost", own), WITHIN, None).await;
+        assert_eq!(outcome.map(|value| value.get().to_owned()), Err(CallError::Lost));
+    }
+}
+
+#[tokio::test]
+async fn forty_long_jobs_do_not_hold_up_a_call() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let _worker = Worker::start(&engine, &log).await;
+    serving(&jobs, 1).await;
+    for number in 0..40 {
+        let affinity = if number % 2 == 0 { Affinity::Free } else { Affinity::Assigned };
+        submit(&jobs, Submission { affinity, ..assigned("wait", &format!("user {number}")) }).await;
+    }
+    let full = async {
+        while log.lock().unwrap().len() < 4 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, full).await.expect("jobs take all slots that they may");
+    for own in [None, Some("ann"), Some("user 1")] {
+        assert!(call(&jobs, own).await.is_ok(), "{own:?}");
+    }
+    assert_eq!(log.lock().unwrap().len(), 4, "one of five slots is left to calls");
 }

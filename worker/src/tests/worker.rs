@@ -8,14 +8,16 @@ use pagewire_cluster::job::Jobs;
 use pagewire_cluster::peer::PeerClient;
 use pagewire_cluster::rollout::{BASE, Rollouts};
 use pagewire_cluster::subject::Subjects;
-use pagewire_cluster::wire::{CallAnswer, HandlerError};
+use pagewire_cluster::wire::{CallAnswer, HandlerError, WorkerCall};
 use pagewire_cluster::worker::{WorkerRow, Workers, claim_worker};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{TIMING, team};
+use super::{PATIENCE, TIMING, team};
 use crate::attempt::Outcome;
+use crate::effects::Supervisor;
+use crate::slots::SlotOptions;
 use crate::stream::{WorkStream, WorkerSetup};
 use crate::work::Work;
 
@@ -46,7 +48,8 @@ pub(super) struct Worker {
     draining: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     work: Option<tokio::task::JoinHandle<WorkStream>>,
-    keeper: tokio::task::JoinHandle<()>,
+    pub(super) supervisor: Arc<Supervisor>,
+    pub(super) keeper: tokio::task::JoinHandle<()>,
     follow: tokio::task::JoinHandle<()>,
 }
 
@@ -67,19 +70,48 @@ impl Worker {
         let (draining, drains) = watch::channel(false);
         let (stop, stopped) = watch::channel(false);
         let intake = loop {
-            let setup =
-                WorkerSetup { id, group: team(), release: "r".into(), slots: 4, lease: lease.clone() };
+            let setup = WorkerSetup {
+                id,
+                group: team(),
+                release: "r".into(),
+                slots: SlotOptions::new(5),
+                lease: lease.clone(),
+            };
             let opened = WorkStream::open(&jobs, &rollouts, setup, draining.clone()).await;
             if let Ok(intake) = opened {
                 break intake;
             }
         };
+        let supervisor = intake.supervisor();
         let mut stopping = stopped.clone();
         let keeper = tokio::spawn(keeper.keep(drains, async move {
             let _ = stopping.wait_for(|stop| *stop).await;
         }));
         let work = Some(tokio::spawn(work(intake, id, log.clone(), stopped)));
-        Self { id, draining, stop, work, keeper, follow }
+        Self { id, draining, stop, work, supervisor, keeper, follow }
+    }
+
+    /// Takes a user over, by a call.
+    pub(super) async fn acquire(&self, jobs: &Jobs, user: &str) {
+        let call = WorkerCall {
+            id: Key::random(),
+            method: "who".into(),
+            params: RawValue::NULL.to_owned(),
+            user: Some(user.into()),
+            page: None,
+            left_ms: None,
+        };
+        let me = format!("\"{}\"", self.id);
+        let own = async {
+            loop {
+                let reply = jobs.call(&team(), Some(user), call.clone(), TIMING.call, None).await;
+                match reply.is_ok_and(|value| value.get() == me) {
+                    true => return,
+                    false => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, own).await.expect("the worker owns the user");
     }
 
     /// Finishes the running work and shuts down.
@@ -118,6 +150,9 @@ async fn run(work: Work, id: Key, log: Log) {
         Work::Job(attempt) => attempt,
         Work::Call(asked) => {
             let me = RawValue::from_string(format!("\"{id}\"")).unwrap();
+            if asked.call.method == "lost" {
+                return asked.answer(CallAnswer::Lost).await;
+            }
             if asked.call.method == "hang" {
                 return asked.abandoned().await;
             }
@@ -136,6 +171,8 @@ async fn run(work: Work, id: Key, log: Log) {
             cancelled.await;
             Outcome::Stopped
         }
+        "lost once" if attempt.record().attempts == 1 => Outcome::Lost,
+        "lost" => Outcome::Lost,
         "drop once" if attempt.record().attempts == 1 => return,
         "hang once" if attempt.record().attempts == 1 => std::future::pending().await,
         _ => Outcome::Value(attempt.record().data.clone()),

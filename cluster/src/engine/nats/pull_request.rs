@@ -20,12 +20,16 @@ pub(super) struct PullRequest {
     pub(super) items: Vec<QueueMessage>,
     /// `None` after the end.
     messages: Option<Subscriber>,
+    subject: String,
     data: NatsConnection,
 }
 
+/// A subscription of its own, and its subject.
+pub(super) type Inbox = (Subscriber, String);
+
 impl PullRequest {
-    pub(super) fn new(messages: Subscriber, data: &NatsConnection) -> Self {
-        Self { items: Vec::new(), messages: Some(messages), data: data.clone() }
+    pub(super) fn new(messages: Subscriber, subject: String, data: &NatsConnection) -> Self {
+        Self { items: Vec::new(), messages: Some(messages), subject, data: data.clone() }
     }
 
     /// Returns the next message of the server.
@@ -33,10 +37,9 @@ impl PullRequest {
         self.messages.as_mut()?.next().await
     }
 
-    /// Ends the request: the server sends nothing more.
-    pub(super) fn end<T>(mut self, outcome: T) -> T {
-        self.messages = None;
-        outcome
+    /// Ends the request after the server has sent everything, and returns its inbox.
+    pub(super) fn end(mut self) -> Option<Inbox> {
+        Some((self.messages.take()?, std::mem::take(&mut self.subject)))
     }
 }
 

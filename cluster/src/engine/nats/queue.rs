@@ -10,7 +10,7 @@
 //! refuse it with a delay. That would take a slot, count an attempt and keep a delivery pending for every
 //! work item that is not due.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ use super::connect::jitter;
 use super::connection::{NatsConnection, RequestFailure};
 use super::headers;
 use super::kv::{LONGEST_KEY, is_key};
-use super::pull_request::PullRequest;
+use super::pull_request::{Inbox, PullRequest};
 use super::streams::{Streams, nanos};
 use crate::clock::ClusterClock;
 use crate::engine::queue::is_route_pattern;
@@ -51,6 +51,8 @@ pub(super) struct WorkQueue {
     clock: ClusterClock,
     /// Routes with a consumer, as far as this process knows.
     routes: Mutex<HashSet<String>>,
+    /// Inboxes of ended pulls, by route.
+    inboxes: Mutex<HashMap<String, Inbox>>,
 }
 
 /// The stage of a work item: waiting for its time, or ready.
@@ -70,7 +72,7 @@ impl ItemStage {
 
 impl WorkQueue {
     pub(super) fn new(data: NatsConnection, streams: Streams, clock: ClusterClock) -> Self {
-        Self { data, streams, clock, routes: Mutex::default() }
+        Self { data, streams, clock, routes: Mutex::default(), inboxes: Mutex::default() }
     }
 
     /// Returns the subject of a work item. The id is one token, so that the filters of a route and of a
@@ -167,8 +169,11 @@ impl WorkQueue {
             request["expires"] = nanos(remaining).into();
         }
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.streams.jobs(), Self::consumer(route));
-        let (messages, inbox) = self.data.inbox().await?;
-        let mut pull = PullRequest::new(messages, &self.data);
+        let (messages, inbox) = match self.take_inbox(route) {
+            Some(idle) => idle,
+            None => self.data.inbox().await?,
+        };
+        let mut pull = PullRequest::new(messages, inbox.clone(), &self.data);
         let operation = self.data.timing.operation;
         self.data.send(subject, Some(inbox), None, request.to_string().into(), operation).await?;
         let mut deadline = Instant::now() + remaining + operation;
@@ -184,7 +189,10 @@ impl WorkQueue {
             match raw.status.map(|status| status.as_u16()) {
                 None => pull.items.extend(delivery(raw)),
                 Some(100) => {}
-                Some(503) => return Err(pull.end(RequestFailure::NoResponder)),
+                Some(503) => {
+                    self.keep_inbox(route, pull.end());
+                    return Err(RequestFailure::NoResponder);
+                }
                 Some(_) => break,
             }
             if !pull.items.is_empty() {
@@ -193,7 +201,20 @@ impl WorkQueue {
             }
         }
         let items = std::mem::take(&mut pull.items);
-        Ok(pull.end(items))
+        // the server sends nothing more for this request, so the next one of the route may use its inbox
+        self.keep_inbox(route, pull.end());
+        Ok(items)
+    }
+
+    fn take_inbox(&self, route: &str) -> Option<Inbox> {
+        self.inboxes.lock().unwrap_or_else(PoisonError::into_inner).remove(route)
+    }
+
+    /// Keeps an inbox for the next pull of a route, so that a pull costs no subscription.
+    fn keep_inbox(&self, route: &str, inbox: Option<Inbox>) {
+        if let Some(inbox) = inbox {
+            self.inboxes.lock().unwrap_or_else(PoisonError::into_inner).insert(route.to_owned(), inbox);
+        }
     }
 
     async fn ensure_consumer(&self, route: &str) -> Result<(), QueueError> {

@@ -13,6 +13,7 @@ fn record(retries: u32) -> Record {
         data: RawValue::NULL.to_owned(),
         state: JobState::Queued,
         attempts: 0,
+        losses: 0,
         retries,
         progress: None,
         result: None,
@@ -56,6 +57,7 @@ fn any_event() -> impl Strategy<Value = RecordEvent> {
         4 => (claim.clone(), any::<bool>()).prop_map(|(by, again)| RecordEvent::Fail(by, failure(again))),
         1 => claim.clone().prop_map(RecordEvent::StopAcknowledged),
         1 => claim.clone().prop_map(RecordEvent::Release),
+        2 => claim.clone().prop_map(RecordEvent::ExecutorLost),
         1 => claim.prop_map(|by| RecordEvent::Progress(by, Progress { progress: 0.5, message: None })),
         2 => (1u128..4).prop_map(|id| RecordEvent::WorkerLost(worker(id))),
         1 => (0u64..9).prop_map(|revision| RecordEvent::MoveToLane { lane: "m".into(), revision }),
@@ -90,7 +92,7 @@ proptest! {
                     prop_assert_eq!(next.attempts, before.attempts + 1);
                 }
                 RecordEvent::Progress(by, _) | RecordEvent::Succeed(by, _) | RecordEvent::Fail(by, _) | RecordEvent::StopAcknowledged(by)
-                | RecordEvent::Release(by) => {
+                | RecordEvent::Release(by) | RecordEvent::ExecutorLost(by) => {
                     prop_assert_eq!(Some(*by), claim, "a claim that was lost has no say");
                     if matches!(event, RecordEvent::Release(_)) { claims -= 1; }
                 }
@@ -118,7 +120,8 @@ proptest! {
             let waits = matches!(next.state, JobState::Queued | JobState::Scheduled);
             prop_assert_eq!(waits, matches!(after, Effect::Enqueue { .. }), "what waits is offered");
             prop_assert_eq!(next.attempts, claims);
-            prop_assert!(next.attempts <= retries.max(MAX_LOSSES) + 1, "attempts are bounded");
+            prop_assert!(next.losses <= retries.max(MAX_LOSSES) + 1, "losses are bounded");
+            prop_assert!(next.failures() <= retries + 1, "failures are bounded, and no loss is one");
             record = next;
         }
     }
@@ -190,6 +193,33 @@ fn a_job_that_kills_its_workers_ends() {
         (record, _) = apply(&running, RecordEvent::WorkerLost(worker(1)), 0, &TIMING).unwrap();
     }
     assert_eq!(record.state, JobState::Dead);
+}
+
+#[test]
+fn a_loss_does_not_count_as_a_failure_of_the_handler() {
+    let mut record = record(1);
+    for lost in [true, true, false, true, false] {
+        let (running, claim) = run_once(&record, record.due);
+        let event = match lost {
+            true => RecordEvent::ExecutorLost(claim),
+            false => RecordEvent::Fail(claim, failure(true)),
+        };
+        (record, _) = apply(&running, event, running.due, &TIMING).unwrap();
+        assert!(!lost || record.state == JobState::Queued, "requeued at once");
+    }
+    // the first failure was retried, as `retries: 1` asks
+    assert_eq!((record.state, record.attempts, record.losses), (JobState::Dead, 5, 3));
+    let (again, _) = apply(&record, RecordEvent::Retry(None), record.due, &TIMING).unwrap();
+    assert_eq!((again.attempts, again.losses), (0, 0));
+}
+
+#[test]
+fn a_record_of_an_earlier_release_has_no_losses() {
+    let record = Record { losses: 2, ..record(0) };
+    let mut stored: serde_json::Value = serde_json::from_slice(&record.encode()).unwrap();
+    assert_eq!(stored["losses"], 2);
+    stored.as_object_mut().unwrap().remove("losses");
+    assert_eq!(Record::decode(stored.to_string().as_bytes()).unwrap().losses, 0);
 }
 
 #[test]

@@ -191,6 +191,7 @@ impl TreeReplica {
         let Some(reading) = self.reading.take_if(|reading| reading.number == number) else {
             return Vec::new();
         };
+        let found = found.filter(|stored| !stored.absent);
         let now = found.map(|stored| Replica { rev: stored.rev, tree: stored.tree }).unwrap_or_default();
         let rev = now.rev;
         let mut actions = match self.replica.replace(now) {

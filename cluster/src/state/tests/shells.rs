@@ -10,7 +10,7 @@ use crate::engine::{Engine, Faults, Faulty, Memory};
 use crate::id::Entity;
 use crate::id::Key;
 use crate::state::{
-    DraftWrite, Edit, Operation, Path, StateError, StateStore, Tree, TreeNotification, TreeUpdate,
+    DraftWrite, Edit, Fence, Operation, Path, StateError, StateStore, Tree, TreeNotification, TreeUpdate,
 };
 
 fn ann() -> Entity {
@@ -19,7 +19,7 @@ fn ann() -> Entity {
 
 fn set(path: &str, value: Value) -> DraftWrite {
     let edit = Edit { path: path.parse().unwrap(), value: Some(value) };
-    DraftWrite { operation: Operation::Edit(vec![edit]), if_revision: None, from: None }
+    DraftWrite { operation: Operation::Edit(vec![edit]), if_revision: None, from: None, fence: None }
 }
 
 /// Replicas that the followers of a process have built from their notifications.
@@ -173,6 +173,60 @@ async fn what_is_asked_at_once_is_one_version_and_a_stale_condition_fails_alone(
     assert_eq!(again, Ok(2), "the same value is no version");
     let reading = states.get(&ann(), &"#2".parse().unwrap()).await.unwrap();
     assert_eq!((reading.revision, reading.value), (2, Some(json!(1))));
+}
+
+fn fenced(pool: &str, term: u64, write: DraftWrite) -> DraftWrite {
+    DraftWrite { fence: Some(Fence::new(pool, "ann", term)), ..write }
+}
+
+#[tokio::test]
+async fn a_replaced_owner_is_refused_in_every_process_and_pools_do_not_lock_each_other_out() {
+    let memory = Engine::Memory(Memory::new());
+    let [before, after] = [StateStore::new(&memory), StateStore::new(&memory)];
+    before.write(&ann(), fenced("main", 5, set("a", json!(1)))).await.unwrap();
+    after.stamp(&ann(), Fence::new("main", "ann", 9)).await.unwrap();
+    // the version that this process knows is older than the stamp
+    let late = before.write(&ann(), fenced("main", 5, set("a", json!(2)))).await;
+    assert_eq!(late, Err(StateError::Stale { term: 9 }));
+    assert_eq!(before.stamp(&ann(), Fence::new("main", "ann", 8)).await, late.map(drop));
+    before.write(&ann(), fenced("reports", 3, set("b", json!(1)))).await.unwrap();
+    after.write(&ann(), fenced("main", 9, set("a", json!(3)))).await.unwrap();
+    before.write(&ann(), fenced("reports", 3, set("b", json!(2)))).await.unwrap();
+    let owner = ann();
+    let (stale, page, newer) = tokio::join!(
+        before.write(&owner, fenced("main", 5, set("a", json!(4)))),
+        before.write(&owner, set("c", json!(1))),
+        before.write(&owner, fenced("main", 10, set("d", json!(1)))),
+    );
+    assert_eq!(stale, Err(StateError::Stale { term: 9 }));
+    assert!(page.is_ok() && newer.is_ok(), "a refused write fails alone: {page:?} {newer:?}");
+    let reading = after.get(&ann(), &Path::ROOT.into()).await.unwrap();
+    assert_eq!(reading.value, Some(json!({"a": 3, "b": 2, "c": 1, "d": 1})));
+}
+
+#[tokio::test]
+async fn a_tree_that_does_not_exist_is_guarded_and_stays_absent_for_readers() {
+    let memory = Engine::Memory(Memory::new());
+    let ((before, replicas), (after, _)) = (process(memory.clone()).await, process(memory).await);
+    let follower = Key::from_bits(1);
+    before.follow(ann(), Path::ROOT, follower);
+    eventually("there is no tree", async || replicas.of(follower) == (0, json!({}))).await;
+    after.stamp(&ann(), Fence::new("main", "ann", 9)).await.unwrap();
+    let late = || fenced("main", 5, set("a", json!(1)));
+    assert_eq!(before.write(&ann(), late()).await, Err(StateError::Stale { term: 9 }));
+    let reading = before.get(&ann(), &Path::ROOT.into()).await.unwrap();
+    assert_eq!((reading.revision, reading.value), (0, None));
+    let create = DraftWrite { if_revision: Some(0), ..fenced("main", 9, set("b", json!(1))) };
+    let made = after.write(&ann(), create).await.unwrap();
+    eventually("it is seen", async || replicas.of(follower) == (made, json!({"b": 1}))).await;
+    before.remove(&ann()).await.unwrap();
+    eventually("it is gone", async || replicas.of(follower) == (0, json!({}))).await;
+    assert_eq!(
+        before.write(&ann(), late()).await,
+        Err(StateError::Stale { term: 9 }),
+        "removed, not forgotten"
+    );
+    assert_eq!(replicas.of(follower), (0, json!({})));
 }
 
 #[tokio::test]

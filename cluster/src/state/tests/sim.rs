@@ -22,7 +22,7 @@ use self::store::Store;
 use crate::engine::FaultRng;
 use crate::id::Entity;
 use crate::id::Key;
-use crate::state::{ClientPath, DraftWrite, Edit, Operation, Path};
+use crate::state::{ClientPath, DraftWrite, Edit, Fence, Operation, Path};
 
 /// Number of steps of a schedule that have faults; afterwards everything settles.
 const STEPS: u64 = 150;
@@ -40,6 +40,8 @@ struct World {
     /// has its own rates, because some faults only combine when one of them is frequent.
     removals: u64,
     deaf: u16,
+    /// Whether some writes carry a fence.
+    fenced: bool,
     /// Number of observers so far; every observer has a new key.
     observers: u128,
 }
@@ -49,9 +51,10 @@ impl World {
         let owners = [Entity::User("ann".into()), Entity::Session(Key::from_bits(1))];
         let mut rng = FaultRng::new(seed);
         let (removals, deaf) = (1 + rng.below(5), 500 * rng.below(3) as u16);
+        let fenced = rng.hits(500);
         let (store, ledger) = (Store::with_faults(100 * (1 + rng.below(5)) as u16), Ledger::default());
         let mut world =
-            Self { rng, store, ledger, processes: Vec::new(), owners, removals, deaf, observers: 0 };
+            Self { rng, store, ledger, processes: Vec::new(), owners, removals, deaf, fenced, observers: 0 };
         world.processes = (0..PROCESSES).map(|number| Process::new(number, &world.store)).collect();
         world
     }
@@ -99,6 +102,7 @@ impl World {
             share if share < self.removals => Operation::Remove,
             6 => Operation::Expire(Some(Duration::from_secs(1 + self.rng.below(3)))),
             7 => Operation::Expire(None),
+            11 if self.fenced => Operation::Edit(Vec::new()),
             8..11 => Operation::Edit(vec![Edit { path: self.path().into(), value: None }]),
             _ => self.edits(),
         };
@@ -108,7 +112,12 @@ impl World {
             1 => Some(known.saturating_sub(self.rng.below(3))),
             _ => None,
         };
-        let write = DraftWrite { operation, if_revision, from: None };
+        // terms mostly grow, as owners follow one another
+        let fence = (self.fenced && self.rng.hits(600)).then(|| {
+            let term = (self.ledger.next() as u64 / 16 + 1).saturating_sub(self.rng.below(3));
+            Fence::new(["main", "reports"][self.rng.below(2) as usize], "ann", term.max(1))
+        });
+        let write = DraftWrite { operation, if_revision, from: None, fence };
         let number = self.ledger.requested(&owner.tree_key(), at as u64, &write);
         self.processes[at].enqueue(&owner, write, number, &mut self.ledger);
     }

@@ -13,11 +13,11 @@ fn op(n: u8) -> OperationId {
 
 fn set(path: &str, value: Value) -> DraftWrite {
     let edit = Edit { path: path.parse().unwrap(), value: Some(value) };
-    DraftWrite { operation: Operation::Edit(vec![edit]), if_revision: None, from: None }
+    DraftWrite { operation: Operation::Edit(vec![edit]), if_revision: None, from: None, fence: None }
 }
 
 fn stored(rev: u64, by: u8, history: OpHistory, tree: Value) -> TreeVersion {
-    TreeVersion { rev, op: op(by), ttl: None, history, tree: Tree::stored(tree).unwrap() }
+    TreeVersion { rev, op: op(by), history, tree: Tree::stored(tree).unwrap(), ..TreeVersion::default() }
 }
 
 /// Returns the version that a put makes.
@@ -113,7 +113,7 @@ fn a_removal_whose_answer_was_lost_is_not_done_twice() {
         let current = stored(4, 9, OpHistory::default(), json!({"a": 0}));
         let mut writer = writer(Some(current.clone()));
         let step = writer.enqueue(
-            DraftWrite { operation: Operation::Remove, if_revision: None, from: None },
+            DraftWrite { operation: Operation::Remove, if_revision: None, from: None, fence: None },
             1,
             op(1),
         );
@@ -214,7 +214,7 @@ fn a_lifetime_goes_with_every_version() {
     let mut writer = writer(Some(stored(4, 9, OpHistory::default(), json!({"a": 1}))));
     let ttl = Some(Duration::from_secs(30));
     let step = writer.enqueue(
-        DraftWrite { operation: Operation::Expire(ttl), if_revision: None, from: None },
+        DraftWrite { operation: Operation::Expire(ttl), if_revision: None, from: None, fence: None },
         1,
         op(1),
     );

@@ -2,7 +2,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::engine::OperationId;
-use crate::state::record::{OpHistory, TreeVersion};
+use crate::state::fence::FenceTable;
+use crate::state::record::TreeVersion;
 
 const ANN: Key = Key::from_bits(1);
 const BOB: Key = Key::from_bits(2);
@@ -19,7 +20,7 @@ fn path(text: &str) -> Path {
 
 fn found(rev: u64, tree: Value) -> Found {
     let tree = Tree::stored(tree).unwrap();
-    Some(TreeVersion { rev, op: OperationId::default(), ttl: None, history: OpHistory::default(), tree })
+    Some(TreeVersion { rev, tree, ..TreeVersion::default() })
 }
 
 fn set(text: &str, value: Value) -> TreeEvent {
@@ -69,7 +70,7 @@ impl Tested {
     }
 
     fn on_entry(&mut self, rev: u64, base: u64, events: &[TreeEvent]) -> Vec<String> {
-        let meta = Meta::encode(base, None, events);
+        let meta = Meta::encode(base, None, &FenceTable::default(), false, events);
         let entry =
             Entry { key: String::new(), rev, op: OperationId::default(), meta, value: Default::default() };
         notified(self.followed.on_entry(&entry, &mut self.numbers))

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::engine::Entry;
+use crate::state::fence::FenceTable;
 use crate::state::record::{Meta, TreeVersion};
-use crate::state::{DraftWrite, Operation, Path, StateError, Tree};
+use crate::state::{DraftWrite, Fence, Operation, Path, StateError, Tree};
 
 /// The state of a tree after one change.
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ pub(super) struct Ledger {
     requested: Vec<RequestedWrite>,
     /// For each write, the positions in the history of the versions that contain it.
     applied: BTreeMap<usize, Vec<usize>>,
+    /// Fences of the current version of a key.
+    fences: BTreeMap<String, FenceTable>,
     /// Revisions of versions without a complete list of changes.
     blind: BTreeSet<u64>,
 }
@@ -116,6 +119,11 @@ impl Ledger {
             before_rev > 0,
             "a history passes through the version before"
         );
+        let fences = self.fenced(&entry.key, &stored.fences);
+        if stored.absent {
+            assert_eq!(stored.tree, Tree::default());
+            return self.removed(&entry.key, Some(before_rev));
+        }
         let mut tree = before.map(|version| version.tree).unwrap_or_default();
         let meta = Meta::decode(&entry.meta).expect("a meta");
         let place = self.changes(&entry.key);
@@ -130,7 +138,10 @@ impl Ledger {
                     tree.change(change).expect("a change").expect("that changes something");
                 }
                 assert_eq!(tree, stored.tree, "a patch is not what happened");
-                numbers.into_iter().for_each(|number| self.applied(number, place, &entry.key));
+                for number in numbers {
+                    self.applied(number, place, &entry.key);
+                    self.check_fence(number, &fences, &stored.fences);
+                }
             }
             None => {
                 self.blind.insert(entry.rev);
@@ -144,8 +155,31 @@ impl Ledger {
         self.history.entry(entry.key.clone()).or_default().push(version);
     }
 
+    /// Records the fences of a version and returns those of the version before it. No term goes back.
+    fn fenced(&mut self, key: &str, now: &FenceTable) -> FenceTable {
+        let before = self.fences.insert(key.to_owned(), now.clone()).unwrap_or_default();
+        for fence in ["main", "reports"].map(|pool| Fence::new(pool, "ann", 0)) {
+            assert!(before.term(&fence) <= now.term(&fence), "a term goes back");
+        }
+        before
+    }
+
+    /// Checks that a write was allowed by the version before it, and that the version that contains it has its term.
+    fn check_fence(&self, number: usize, before: &FenceTable, now: &FenceTable) {
+        if let Some(fence) = &self.requested[number - 1000].write.fence {
+            assert!(before.term(fence) <= fence.term, "a replaced owner wrote");
+            assert!(fence.term <= now.term(fence), "a term was not kept");
+        }
+    }
+
+    /// Records that the entry of a tree is gone, and its fences with it.
+    pub(super) fn forgotten(&mut self, key: &str, rev: Option<u64>) {
+        self.fences.remove(key);
+        self.removed(key, rev);
+    }
+
     /// Records that a tree was removed at a revision, or expired.
-    pub(super) fn removed(&mut self, key: &str, rev: Option<u64>) {
+    fn removed(&mut self, key: &str, rev: Option<u64>) {
         let before = self.revision(key);
         assert!(rev.is_none_or(|rev| rev == before));
         let version = Version { rev: 0, base: before, first: BTreeSet::new(), tree: Tree::default() };
@@ -183,8 +217,7 @@ impl Ledger {
         match reply {
             Ok(rev) => {
                 assert!(was_current(rev), "{reply:?} is older than the question");
-                let effective =
-                    matches!(&requested.write.operation, Operation::Edit(edits) if edits[0].value.is_some());
+                let effective = matches!(&requested.write.operation, Operation::Edit(edits) if edits.iter().take(1).any(|edit| edit.value.is_some()));
                 let here = places.last().map(|place| history[*place].rev);
                 if effective && rev > 0 && !self.blind.contains(&rev) {
                     assert_eq!(

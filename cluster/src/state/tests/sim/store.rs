@@ -103,7 +103,7 @@ impl Store {
         let expired = self.rows.expire(self.now);
         for event in &expired {
             let WatchEvent::Delete { key, .. } = event else { panic!("{event:?}") };
-            ledger.removed(key, None);
+            ledger.forgotten(key, None);
         }
         self.events.extend(expired);
     }
@@ -113,7 +113,7 @@ impl Store {
             WriterRequest::Read => panic!("not a write"),
             WriterRequest::Delete { rev } => {
                 let event = self.rows.delete(key, Precondition::Rev(*rev))?;
-                ledger.removed(key, Some(*rev));
+                ledger.forgotten(key, Some(*rev));
                 self.events.extend(event);
                 Ok(0)
             }

@@ -1,0 +1,218 @@
+//! The effects of handlers inside Pagewire, each checked where it happens.
+//!
+//! Owns: whether the work that asks for an effect still stands, and the fence that its writes carry. Never: who may write
+//! or send what; a handler is part of the server.
+//!
+//! An effect is refused with `stale` when this worker does not hold the lease under which the work began, when the work
+//! has ended, and, for assigned work, when this worker does not own the user at the term under which the work began. A
+//! process can be paused after this check, so the effect carries what the receiver needs to refuse it as well: a write of
+//! assigned work carries the term, and a message to pages carries the incarnation of the worker. `any` work has no owner:
+//! only the lease is checked, and its writes have no fence.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pagewire_cluster::code::ErrorCode;
+use pagewire_cluster::id::{Entity, Scope};
+use pagewire_cluster::job::Jobs;
+use pagewire_cluster::state::{DraftWrite, Edit, Fence, Operation, ReadValue, StateError, StateStore};
+use pagewire_cluster::wire::{ExecutorMessage, HandlerError, PushCounts};
+use pagewire_cluster::worker::{WorkerGroup, WorkerId, WorkerLease};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::push::ExecutorPusher;
+use super::user_turns::UserTurns;
+
+/// Checks the effects of all work of one worker.
+pub struct Supervisor {
+    group: WorkerGroup,
+    lease: WorkerLease,
+    turns: Arc<UserTurns>,
+    states: StateStore,
+    pusher: ExecutorPusher,
+    /// The last term with which the tree of a user was stamped here.
+    stamped: Mutex<HashMap<Arc<str>, u64>>,
+}
+
+/// The user for whom assigned work runs, and the term of this worker.
+#[derive(Debug, Clone)]
+struct Owned {
+    user: Arc<str>,
+    term: u64,
+}
+
+/// Work that stands until this is dropped.
+pub struct Standing(Arc<StandingWork>);
+
+struct StandingWork {
+    supervisor: Arc<Supervisor>,
+    worker: WorkerId,
+    /// `None` for work that any worker may run.
+    owned: Option<Owned>,
+    ended: AtomicBool,
+}
+
+/// What a handler may do inside Pagewire while its work stands. Cheap to clone.
+#[derive(Clone)]
+pub struct Effects(Option<Arc<StandingWork>>);
+
+fn stale(message: &str) -> HandlerError {
+    HandlerError::new(ErrorCode::Stale, message)
+}
+
+fn refused(error: StateError) -> HandlerError {
+    HandlerError::new(error.code(), error.to_string())
+}
+
+impl Supervisor {
+    pub(crate) fn new(
+        jobs: &Jobs,
+        group: &WorkerGroup,
+        lease: &WorkerLease,
+        turns: Arc<UserTurns>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            group: group.clone(),
+            lease: lease.clone(),
+            turns,
+            states: StateStore::new(&jobs.engine),
+            pusher: ExecutorPusher::new(jobs),
+            stamped: Mutex::default(),
+        })
+    }
+
+    /// Begins work, for `owner` if it is assigned: the user, or what stands for one in a job without a user. The tree of a
+    /// user is stamped before the first work of a term, so that a write of the owner before this one is refused from now
+    /// on.
+    ///
+    /// # Errors
+    ///
+    /// `stale` when this worker may not run the work any more, otherwise the error of the stamp; the work has not begun.
+    pub async fn begin(
+        self: &Arc<Self>,
+        owner: Option<&str>,
+        user: Option<&str>,
+    ) -> Result<Standing, HandlerError> {
+        let worker = self.lease.worker().ok_or_else(|| stale("the lease of this worker has expired"))?;
+        let owned = match owner {
+            None => None,
+            Some(owner) => {
+                let term = self.turns.term_of(owner).ok_or_else(|| stale("another worker owns the user"))?;
+                if let Some(user) = user {
+                    self.stamp(user, term).await?;
+                }
+                Some(Owned { user: owner.into(), term })
+            }
+        };
+        let ended = AtomicBool::new(false);
+        Ok(Standing(Arc::new(StandingWork { supervisor: self.clone(), worker, owned, ended })))
+    }
+
+    async fn stamp(&self, user: &str, term: u64) -> Result<(), HandlerError> {
+        let stamped = || self.stamped.lock().unwrap_or_else(PoisonError::into_inner);
+        if stamped().get(user) == Some(&term) {
+            return Ok(());
+        }
+        let tree = Entity::User(user.into());
+        self.states.stamp(&tree, Fence::new(&self.group.pool, user, term)).await.map_err(refused)?;
+        let mut stamped = stamped();
+        // the users that have left since would only take memory
+        stamped.retain(|user, _| self.turns.has(user));
+        stamped.insert(user.into(), term);
+        Ok(())
+    }
+}
+
+impl Standing {
+    /// Returns the effects for the handler of this work.
+    pub fn effects(&self) -> Effects {
+        Effects(Some(self.0.clone()))
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Release);
+    }
+}
+
+impl StandingWork {
+    /// Checks an effect and returns the fence of its writes.
+    fn check(&self) -> Result<Option<Fence>, HandlerError> {
+        let fence = self.fence();
+        fence.inspect_err(|error| tracing::info!(reason = error.message, "an effect of a handler is refused"))
+    }
+
+    fn fence(&self) -> Result<Option<Fence>, HandlerError> {
+        let Supervisor { group, lease, turns, .. } = &*self.supervisor;
+        if self.ended.load(Ordering::Acquire) {
+            return Err(stale("the work has ended"));
+        }
+        if lease.worker() != Some(self.worker) {
+            return Err(stale("the lease of this worker has expired"));
+        }
+        match &self.owned {
+            Some(Owned { user, term }) if turns.term_of(user) != Some(*term) => {
+                Err(stale("another worker has taken the user over"))
+            }
+            owned => Ok(owned.as_ref().map(|Owned { user, term }| Fence::new(&group.pool, user, *term))),
+        }
+    }
+}
+
+impl Effects {
+    /// Returns effects that are all refused, for a handler that runs inside a node and not on a worker.
+    pub const fn none() -> Self {
+        Self(None)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn fence(&self) -> Result<Option<Fence>, HandlerError> {
+        self.work()?.fence()
+    }
+
+    fn work(&self) -> Result<&StandingWork, HandlerError> {
+        let message = "a call inside a node has no effects; use the mode any or assigned";
+        self.0.as_deref().ok_or_else(|| HandlerError::new(ErrorCode::Unsupported, message))
+    }
+
+    /// Sends a message to the pages of a scope, wherever they are, and returns how many there are.
+    ///
+    /// # Errors
+    ///
+    /// `stale` when this work does not stand any more; `unavailable` and `too_large` as for a push of the server API.
+    pub async fn push(&self, to: Scope, payload: Box<RawValue>) -> Result<PushCounts, HandlerError> {
+        let work = self.work()?;
+        work.check()?;
+        let WorkerId { id: worker, epoch } = work.worker;
+        work.supervisor.pusher.send(&ExecutorMessage { to, payload, worker, epoch }).await
+    }
+
+    /// Sets a value in a state tree and returns the revision of the tree.
+    ///
+    /// # Errors
+    ///
+    /// `stale` when this work does not stand any more, otherwise as for a write of the server API.
+    pub async fn set(&self, tree: &Entity, path: &str, value: Value) -> Result<u64, HandlerError> {
+        let edit = Edit { path: path.parse().map_err(refused)?, value: Some(value) };
+        let work = self.work()?;
+        let fence = work.check()?;
+        let write =
+            DraftWrite { operation: Operation::Edit(vec![edit]), if_revision: None, from: None, fence };
+        work.supervisor.states.write(tree, write).await.map_err(refused)
+    }
+
+    /// Reads a path of a state tree.
+    ///
+    /// # Errors
+    ///
+    /// `stale` when this work does not stand any more, otherwise as for a read of the server API.
+    pub async fn get(&self, tree: &Entity, path: &str) -> Result<ReadValue, HandlerError> {
+        let path = path.parse().map_err(refused)?;
+        let work = self.work()?;
+        work.check()?;
+        work.supervisor.states.get(tree, &path).await.map_err(refused)
+    }
+}

@@ -1,0 +1,151 @@
+//! Handlers that run the calls of a user one after the other.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pagewire_cluster::id::Key;
+use pagewire_cluster::job::{Affinity, CallError, JobState, Jobs};
+use pagewire_cluster::peer::PeerClient;
+use pagewire_cluster::rollout::{BASE, Rollouts};
+use pagewire_cluster::wire::WorkerCall;
+use pagewire_cluster::worker::{WorkerRow, claim_worker};
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::worker::{jobs, process};
+use super::{PATIENCE, TIMING, memory, team};
+use crate::handlers::{HandlerInput, HandlerOptions, Handlers, HandlersBuilder, Serial};
+use crate::run::{WorkObserver, serve};
+use crate::slots::SlotOptions;
+use crate::stream::{WorkStream, WorkerSetup};
+
+struct Unobserved;
+
+impl WorkObserver for Unobserved {
+    fn attempt_ended(&self, _: &str, _: Affinity, _: JobState, _: Duration, _: Duration) {}
+
+    fn call_ended(&self, _: &str, _: Affinity, _: &'static str, _: Duration) {}
+}
+
+/// What the handler `report` has seen: how many calls run, the most at the same time, and their order.
+#[derive(Default)]
+struct Seen {
+    running: AtomicUsize,
+    most: AtomicUsize,
+    order: Mutex<Vec<String>>,
+}
+
+/// A handler that runs until it is told to go on, once per call.
+fn handlers(serial: Serial, seen: Arc<Seen>, go_on: Arc<tokio::sync::Semaphore>) -> Handlers {
+    let report = move |input: HandlerInput| {
+        let (seen, go_on) = (seen.clone(), go_on.clone());
+        async move {
+            seen.order.lock().unwrap().push(input.params.get().to_owned());
+            let running = seen.running.fetch_add(1, Ordering::SeqCst) + 1;
+            seen.most.fetch_max(running, Ordering::SeqCst);
+            go_on.acquire().await.unwrap().forget();
+            seen.running.fetch_sub(1, Ordering::SeqCst);
+            Ok(input.params)
+        }
+    };
+    let echo = |input: HandlerInput| async move { Ok(input.params) };
+    HandlersBuilder::default()
+        .handler_with("report", HandlerOptions { serial }, report)
+        .handler("echo", echo)
+        .build()
+}
+
+/// Starts a worker with two slots.
+pub(super) async fn start(engine: &pagewire_cluster::engine::Engine, handlers: Handlers) -> JoinSet<()> {
+    let (jobs, follow) = process(engine).await;
+    let id = Key::random();
+    let row = WorkerRow { pool: "p".into(), lane: BASE.into(), ..WorkerRow::default() };
+    let (keeper, lease) = claim_worker(engine, TIMING, id, row).await.unwrap();
+    let draining = watch::Sender::new(false);
+    let drains = draining.subscribe();
+    let peers = PeerClient::new(engine, &jobs.subjects, TIMING.deliver);
+    let rollouts = Rollouts::new(engine, peers, TIMING.deliver);
+    let setup = WorkerSetup { id, group: team(), release: "r".into(), slots: SlotOptions::new(2), lease };
+    let mut stream = WorkStream::open(&jobs, &rollouts, setup, draining).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(follow);
+    tasks.spawn(keeper.keep(drains, std::future::pending()));
+    tasks.spawn(async move {
+        let (_leave, leaving) = watch::channel(false);
+        serve(&mut stream, handlers, leaving, Arc::new(Unobserved)).await;
+    });
+    tasks
+}
+
+pub(super) async fn call(
+    jobs: Jobs,
+    method: &str,
+    user: &str,
+    number: u32,
+    within: Duration,
+) -> Result<String, CallError> {
+    let call = WorkerCall {
+        id: Key::random(),
+        method: method.into(),
+        params: RawValue::from_string(number.to_string()).unwrap(),
+        user: Some(user.into()),
+        page: None,
+        left_ms: None,
+    };
+    jobs.call(&team(), Some(user), call, within, None).await.map(|value| value.get().to_owned())
+}
+
+pub(super) async fn until(what: &str, holds: impl Fn() -> bool) {
+    let look = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, look).await.unwrap_or_else(|_| panic!("never happened: {what}"));
+}
+
+#[tokio::test]
+async fn three_calls_of_a_user_run_one_after_the_other_and_hold_up_no_other_call() {
+    let (engine, seen, go_on) =
+        (memory(), Arc::new(Seen::default()), Arc::new(tokio::sync::Semaphore::new(0)));
+    let jobs = jobs(&engine).await;
+    let _worker = start(&engine, handlers(Serial::User, seen.clone(), go_on.clone())).await;
+    until("the worker is there", || jobs.workers.roster().list().len() == 1).await;
+    let mut calls = JoinSet::new();
+    for number in 0..3 {
+        calls.spawn(call(jobs.clone(), "report", "ann", number, PATIENCE));
+        // the owner is acquired by the first one, and the others come in their order
+        let begun = || seen.order.lock().unwrap().len() == 1;
+        until("the first one runs", begun).await;
+        assert_eq!(call(jobs.clone(), "echo", "ann", 7, PATIENCE).await.as_deref(), Ok("7"));
+    }
+    // a slot is left, although two calls wait and the worker has two slots
+    assert_eq!(call(jobs.clone(), "echo", "bob", 7, PATIENCE).await.as_deref(), Ok("7"));
+    let late = call(jobs.clone(), "report", "ann", 9, Duration::from_millis(50)).await;
+    assert_eq!(late, Err(CallError::Deadline), "a deadline is respected while a call waits");
+    go_on.add_permits(3);
+    let outcomes = calls.join_all().await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    assert_eq!(*seen.order.lock().unwrap(), ["0", "1", "2"]);
+    assert_eq!(seen.most.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn calls_of_two_users_and_calls_of_a_handler_that_is_not_serial_run_at_the_same_time() {
+    for (serial, users) in [(Serial::User, ["ann", "bob"]), (Serial::None, ["ann", "ann"])] {
+        let (engine, seen) = (memory(), Arc::new(Seen::default()));
+        let go_on = Arc::new(tokio::sync::Semaphore::new(0));
+        let jobs = jobs(&engine).await;
+        let _worker = start(&engine, handlers(serial, seen.clone(), go_on.clone())).await;
+        until("the worker is there", || jobs.workers.roster().list().len() == 1).await;
+        let mut calls = JoinSet::new();
+        for user in users {
+            calls.spawn(call(jobs.clone(), "report", user, 1, PATIENCE));
+        }
+        until("both run", || seen.most.load(Ordering::SeqCst) == 2).await;
+        go_on.add_permits(2);
+        assert!(calls.join_all().await.iter().all(Result::is_ok));
+    }
+}
