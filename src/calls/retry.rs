@@ -44,15 +44,14 @@ impl Executors {
     }
 
     fn named_lane(&self, record: &Record, lane: String) -> Result<LaneMove, CommandError> {
-        let malformed = |message: String| CommandError::new(ErrorCode::Malformed, message);
+        let malformed = |message: &'static str| CommandError::new(ErrorCode::Malformed, message);
         if !is_name(&lane) {
-            return Err(malformed("a lane's name has letters, digits, -, _ and .".to_owned()));
+            return Err(malformed("a lane's name has letters, digits, -, _ and ."));
         }
         if record.affinity == Affinity::Assigned {
-            let own = self.lane_of(record).lane;
-            return Err(malformed(format!(
-                "this job is assigned, and a user is in one lane of a pool at a time: without a lane it runs in lane {own}"
-            )));
+            return Err(malformed(
+                "this job is assigned, and a user is in one lane of a pool at a time: retry it without a lane",
+            ));
         }
         // the current revision: a worker moves waiting work only by a later one
         let revision = self.rollouts.revision(&record.pool);
