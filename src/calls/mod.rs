@@ -4,6 +4,7 @@
 
 mod placement;
 mod pools;
+mod retry;
 mod submit;
 
 use std::collections::BTreeSet;
@@ -23,6 +24,7 @@ use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
 pub use placement::DEFAULT_POOL;
+pub use retry::RetryError;
 pub use submit::{JobRequest, PageRules};
 
 use self::placement::{Placement, PlacementInput, no_executor, place};

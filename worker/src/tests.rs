@@ -147,7 +147,7 @@ async fn a_failing_job_is_tried_again_and_then_dead() {
         let job = submit(&jobs, Submission { affinity, retries: 2, ..submission("fail") }).await;
         let record = end(&jobs, job).await;
         assert_eq!((record.state, record.attempts), (JobState::Dead, 3));
-        jobs.retry(job).await.unwrap();
+        jobs.retry(job, None).await.unwrap();
         becomes(&jobs, job, |record| record.state == JobState::Dead && record.attempts == 3).await;
     }
     assert_eq!(log.lock().unwrap().len(), 12, "each attempt once");
@@ -305,7 +305,7 @@ async fn what_a_hint_carries_counts_only_while_the_record_stands() {
     let job = submit(&jobs, submission("echo")).await;
     jobs.cancel(job).await.unwrap();
     // a second work item; the first one shows the earlier state
-    jobs.retry(job).await.unwrap();
+    jobs.retry(job, None).await.unwrap();
     let _worker = Worker::start(&engine, &log).await;
     let record = end(&jobs, job).await;
     assert_eq!((record.state, record.attempts), (JobState::Succeeded, 1));

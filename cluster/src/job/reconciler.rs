@@ -16,9 +16,10 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use super::parts::Jobs;
 use super::record::{Affinity, JobState};
 use super::stored::StoredJob;
-use super::tracked_jobs::{Patience, TrackedJobs};
+use super::tracked_jobs::{LaneBacklog, Patience, TrackedJobs};
 use super::transition::RecordEvent;
 use super::turn_cleanup::TurnCleanup;
+use super::waiting::WaitingJobs;
 use super::work_route::lane_routes;
 use crate::engine::{ConnectionState, Message, Unavailable};
 use crate::id::Key;
@@ -71,12 +72,17 @@ impl JobReconciler {
         self
     }
 
-    /// Returns the jobs that could have begun and wait, by group and by whether they are assigned: how many, and when the
-    /// oldest of them could have begun.
-    pub fn waiting(&self, now: u64) -> Vec<(WorkerGroup, bool, u64, u64)> {
+    /// Returns the jobs that could have begun and wait, by group and by whether they are assigned.
+    pub fn waiting(&self, now: u64) -> Vec<WaitingJobs> {
         let backlog = self.tracked.backlog(now).into_iter();
         backlog
-            .map(|((group, assigned), lane)| ((*group).clone(), assigned, lane.count, lane.oldest))
+            .map(|((group, assigned), LaneBacklog { count, oldest })| WaitingJobs {
+                pool: group.pool.clone(),
+                lane: group.lane.clone(),
+                assigned,
+                count,
+                oldest_due: oldest,
+            })
             .collect()
     }
 

@@ -88,6 +88,14 @@ impl WorkerDirectory {
         self.available(team).any(|id| Some(id) != worker)
     }
 
+    /// Returns whether a group has a worker that accepts new work and has a handler. A worker that names no handlers may
+    /// have any.
+    pub fn serves_method(&self, team: &WorkerGroup, method: &str) -> bool {
+        let members = self.teams.get(team).into_iter().flat_map(BTreeMap::values);
+        let mut rows = members.map(|member| &member.row).filter(|row| !row.draining);
+        rows.any(|row| row.methods.is_empty() || row.methods.iter().any(|known| known == method))
+    }
+
     /// Returns how many workers of a group accept new work, and their releases, the release of the newest worker first.
     pub fn available_releases(&self, team: &WorkerGroup) -> (usize, Vec<&str>) {
         let members = self.teams.get(team).into_iter().flat_map(BTreeMap::values);
