@@ -4,6 +4,7 @@
 
 mod placement;
 mod pools;
+mod retry;
 mod submit;
 
 use std::collections::BTreeSet;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::id::{Address, Key};
-use pagewire_cluster::job::{self, Affinity, Jobs, Quarantines};
+use pagewire_cluster::job::{self, Affinity, Jobs, Quarantines, WaitingWorkView, obstacle};
 use pagewire_cluster::rollout::{LaneAssignment, Rollouts, RoutingKey};
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{HandlerError, WorkerCall};
@@ -23,6 +24,7 @@ use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
 pub use placement::DEFAULT_POOL;
+pub use retry::RetryError;
 pub use submit::{JobRequest, PageRules};
 
 use self::placement::{Placement, PlacementInput, no_executor, place};
@@ -232,8 +234,16 @@ impl Executors {
         let pool = submit::pool(call.pool.as_deref())?;
         let unit = RoutingKey::of(call.user.as_deref(), call.connection);
         let team = WorkerGroup::new(pool, self.lane(pool, unit).lane);
-        if let Some(obstacle) = self.workers.roster().obstacle(&team, affinity.work(), &call.method) {
-            return Err(no_executor(obstacle.message(&team, &call.method)).into());
+        let view = WaitingWorkView {
+            work: affinity.work(),
+            kind: Some(&call.method),
+            is_early: false,
+            group: &team,
+            closed_by: None,
+            running: None,
+        };
+        if let Some(obstacle) = obstacle(&view, &self.workers.roster()) {
+            return Err(no_executor(obstacle.to_string()).into());
         }
         let user = call.user.as_deref();
         let work = WorkerCall {

@@ -66,6 +66,7 @@ impl Node {
         let (hub, handlers) = (Arc::new(Hub::default()), handlers(&config));
         let mut metrics = Metrics::new(&config.node.lane, &config.node.release);
         metrics.register_rollouts(services.rollouts.clone());
+        metrics.register_waiting_jobs(services.jobs.waiting.subscribe(), services.engine.clock());
         let metrics = Arc::new(metrics);
         let context = Arc::new(services.context(&config, &hub, handlers.clone(), &metrics));
         let (pages, watchers) = (context.pages.clone(), context.watching.clone());

@@ -16,6 +16,7 @@ mod identity;
 mod jobs;
 mod jobs_api;
 mod jobs_cli;
+mod jobs_lanes;
 mod lanes;
 mod lifecycle;
 mod lifetimes;

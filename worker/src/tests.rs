@@ -148,7 +148,7 @@ async fn a_failing_job_is_tried_again_and_then_dead() {
         let job = submit(&jobs, Submission { affinity, retries: 2, ..submission("fail") }).await;
         let record = end(&jobs, job).await;
         assert_eq!((record.state, record.attempts), (JobState::Dead, 3));
-        jobs.retry(job).await.unwrap();
+        jobs.retry(job, None).await.unwrap();
         becomes(&jobs, job, |record| record.state == JobState::Dead && record.attempts == 3).await;
     }
     assert_eq!(log.lock().unwrap().len(), 12, "each attempt once");
@@ -287,20 +287,19 @@ async fn a_worker_that_lost_its_job_has_no_say_any_more() {
 
 #[tokio::test]
 async fn a_job_that_was_never_offered_is_found() {
-    let (engine, log) = (memory(), Log::default());
-    let jobs = jobs(&engine).await;
-    let _worker = Worker::start(&engine, &log).await;
-    // the submitting process was killed between the record and the work item
-    let job = Key::random();
-    let offered = jobs.submit(submission("echo"), |_| {}).await.unwrap().record;
-    let record = Record { id: job, state: JobState::Queued, ..offered };
-    jobs.records
-        .store
-        .put(jobs.records.put(&record, pagewire_cluster::engine::Precondition::Absent))
-        .await
-        .unwrap();
-    let _janitor = janitor(&jobs);
-    assert_eq!(end(&jobs, job).await.state, JobState::Succeeded);
+    for affinity in [Affinity::Free, Affinity::Assigned] {
+        let (engine, log) = (memory(), Log::default());
+        let jobs = jobs(&engine).await;
+        let _worker = Worker::start(&engine, &log).await;
+        // the submitting process was killed between the record and the work item or row
+        let job = Key::random();
+        let offered = jobs.submit(Submission { affinity, ..assigned("echo", "ann") }, |_| {}).await.unwrap();
+        let record = Record { id: job, state: JobState::Queued, ..offered.record };
+        let put = jobs.records.put(&record, pagewire_cluster::engine::Precondition::Absent);
+        jobs.records.store.put(put).await.unwrap();
+        let _janitor = janitor(&jobs);
+        assert_eq!(end(&jobs, job).await.state, JobState::Succeeded);
+    }
 }
 
 #[tokio::test]
@@ -310,7 +309,7 @@ async fn what_a_hint_carries_counts_only_while_the_record_stands() {
     let job = submit(&jobs, submission("echo")).await;
     jobs.cancel(job).await.unwrap();
     // a second work item; the first one shows the earlier state
-    jobs.retry(job).await.unwrap();
+    jobs.retry(job, None).await.unwrap();
     let _worker = Worker::start(&engine, &log).await;
     let record = end(&jobs, job).await;
     assert_eq!((record.state, record.attempts), (JobState::Succeeded, 1));

@@ -21,42 +21,15 @@ use crate::id::Key;
 /// Number of partitions of the users of a pool. All users of a partition are assigned to the same workers of their lane.
 pub const PARTITIONS: u8 = 64;
 
-/// Why no worker of a lane can run a piece of work now.
+/// Why a piece of work has no candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Obstacle {
-    /// The lane has no living worker.
-    NoWorker,
-    /// Every worker that is given work of this kind drains.
-    Draining,
+pub enum NoCandidate {
+    /// The lane has no worker that accepts new work.
+    Worker,
     /// The workers of the lane are given no work of this kind, by their type or because they are not listed.
-    NotGiven(WorkKind),
+    OfType(WorkKind),
     /// No worker that is given work of this kind has the handler.
-    NoHandler,
-}
-
-impl Obstacle {
-    /// Returns the obstacle as a code for programs.
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::NoWorker => "no_worker",
-            Self::Draining => "workers_drain",
-            Self::NotGiven(_) => "no_worker_of_type",
-            Self::NoHandler => "no_handler",
-        }
-    }
-
-    /// Returns the obstacle as a text for people.
-    pub fn message(self, team: &WorkerGroup, method: &str) -> String {
-        let WorkerGroup { pool, lane } = team;
-        match self {
-            Self::NoWorker => format!("lane {lane} of pool {pool} has no living worker"),
-            Self::Draining => format!("the workers of lane {lane} of pool {pool} accept no new work"),
-            Self::NotGiven(work) => {
-                format!("no worker of lane {lane} of pool {pool} is given {work} work")
-            }
-            Self::NoHandler => format!("no worker of lane {lane} of pool {pool} has the handler {method}"),
-        }
-    }
+    Handler,
 }
 
 impl fmt::Display for WorkKind {
@@ -69,20 +42,18 @@ impl fmt::Display for WorkKind {
 }
 
 impl WorkerDirectory {
-    /// Returns why no worker of a group can run a method now; `None` when a worker can.
-    pub fn obstacle(&self, team: &WorkerGroup, work: WorkKind, method: &str) -> Option<Obstacle> {
-        if self.candidates(team, work, Some(method)).next().is_some() {
+    /// Returns why no worker of a group can run work now; `None` when a worker can. Without a method, the handler does not
+    /// count.
+    pub fn find_gap(&self, team: &WorkerGroup, work: WorkKind, method: Option<&str>) -> Option<NoCandidate> {
+        if self.candidates(team, work, method).next().is_some() {
             return None;
         }
-        let may_get = |member: &DirectoryEntry| self.discovery.may_get(&member.row, work);
-        Some(if self.members(team).next().is_none() {
-            Obstacle::NoWorker
-        } else if self.candidates(team, work, None).next().is_some() {
-            Obstacle::NoHandler
-        } else if self.members(team).any(|(_, member)| may_get(member)) {
-            Obstacle::Draining
+        Some(if self.gives(team, work) {
+            NoCandidate::Handler
+        } else if self.members(team).any(|(_, member)| !member.row.draining) {
+            NoCandidate::OfType(work)
         } else {
-            Obstacle::NotGiven(work)
+            NoCandidate::Worker
         })
     }
 
@@ -240,18 +211,19 @@ mod tests {
     }
 
     #[test]
-    fn the_obstacle_of_work_that_nobody_runs_is_named() {
+    fn the_reason_is_named_when_no_worker_can_run_work() {
         let mut roster = WorkerDirectory::default();
-        let obstacle = |roster: &WorkerDirectory, work| roster.obstacle(&team(), work, "a");
+        let gap = |roster: &WorkerDirectory, work| roster.find_gap(&team(), work, Some("a"));
         let (free, assigned) = (WorkKind::Free, WorkKind::Assigned);
-        assert_eq!(obstacle(&roster, free), Some(Obstacle::NoWorker));
+        assert_eq!(gap(&roster, free), Some(NoCandidate::Worker));
         roster.put(Key::from_bits(1), 1, WorkerRow { kind: WorkerType::Free, ..row(&["b"]) });
-        assert_eq!(obstacle(&roster, free), Some(Obstacle::NoHandler));
-        assert_eq!(obstacle(&roster, assigned), Some(Obstacle::NotGiven(assigned)));
-        assert_eq!(roster.obstacle(&team(), free, "b"), None);
+        assert_eq!(gap(&roster, free), Some(NoCandidate::Handler));
+        assert_eq!(gap(&roster, assigned), Some(NoCandidate::OfType(assigned)));
+        assert_eq!(roster.find_gap(&team(), free, Some("b")), None);
+        assert_eq!(roster.find_gap(&team(), free, None), None);
         assert!(roster.pool_serves("p", "b") && !roster.pool_serves("p", "a"));
         roster.put(Key::from_bits(1), 1, WorkerRow { draining: true, ..row(&["a"]) });
-        assert_eq!(obstacle(&roster, free), Some(Obstacle::Draining));
+        assert_eq!(gap(&roster, free), Some(NoCandidate::Worker));
     }
 
     #[test]
@@ -263,9 +235,9 @@ mod tests {
         assert_eq!(roster.list().len(), 1);
         assert!(!roster.serves(&team()) && roster.choose(&team(), "ann", None).is_none());
         assert!(roster.partitions_of(&team(), Key::from_bits(1)).is_empty());
-        assert_eq!(roster.obstacle(&team(), WorkKind::Free, "a"), Some(Obstacle::NotGiven(WorkKind::Free)));
+        assert_eq!(roster.find_gap(&team(), WorkKind::Free, None), Some(NoCandidate::OfType(WorkKind::Free)));
         roster.put(Key::from_bits(2), 1, named("known"));
-        assert_eq!(roster.obstacle(&team(), WorkKind::Free, "a"), None);
+        assert_eq!(roster.find_gap(&team(), WorkKind::Free, Some("a")), None);
         assert_eq!(roster.choose(&team(), "ann", Some("a")), Some(Key::from_bits(2)));
         assert_eq!(roster.partitions_of(&team(), Key::from_bits(2)).len(), usize::from(PARTITIONS));
     }
