@@ -59,18 +59,12 @@ async fn no_call_fails_and_each_job_has_one_attempt_when_workers_have_different_
         WorkerProcess::setup(&nats, "stable").with("--methods", "sum,time").start().await,
     ];
     workers_are(&api, workers.len()).await;
-    let wrong: Vec<Value> = futures_util::stream::iter(0..CALLS)
-        .map(|number| call(&api, number))
-        .buffer_unordered(8)
-        .filter_map(std::future::ready)
-        .collect()
-        .await;
+    let calls = futures_util::stream::iter(0..CALLS).map(|number| call(&api, number)).buffer_unordered(4);
+    let jobs = futures_util::stream::iter(0..2 * JOBS).map(|number| job(&api, number)).buffer_unordered(4);
+    // the users of the calls have jobs, which move them between the workers
+    let (wrong, jobs): (Vec<Value>, Vec<Value>) =
+        futures_util::join!(calls.filter_map(std::future::ready).collect(), jobs.collect());
     assert!(wrong.is_empty(), "{} of {CALLS} calls: {:?}", wrong.len(), wrong[0]);
-    let jobs: Vec<Value> = futures_util::stream::iter(0..2 * JOBS)
-        .map(|number| job(&api, number))
-        .buffer_unordered(16)
-        .collect()
-        .await;
     for job in jobs {
         assert_eq!((&job["state"], &job["attempts"]), (&json!("succeeded"), &json!(1)), "{job}");
     }
@@ -99,6 +93,7 @@ async fn a_job_waits_for_a_worker_with_its_handler_and_a_call_is_refused_at_once
     for job in &waiting {
         let job = api.get_json(&path(job)).await;
         assert_eq!((&job["state"], &job["attempts"]), (&json!("queued"), &json!(0)), "{job}");
+        assert_eq!(job["waiting"]["code"], "no_handler", "{job}");
     }
     let _sum = WorkerProcess::setup(&nats, "stable").with("--methods", "sum").start().await;
     for job in &waiting {
