@@ -109,6 +109,7 @@ async fn a_job_waits_for_a_worker_with_its_handler_and_a_call_is_refused_at_once
 async fn a_worker_does_not_start_with_a_handler_that_it_does_not_have() {
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_pagewire"))
         .args(["worker", "--demo", "--nats", "nats://127.0.0.1:1", "--methods", "echo,ehco"])
+        .env_clear()
         .output()
         .await
         .expect("the worker runs");
