@@ -99,6 +99,16 @@ impl Clients {
         self.count(&response).map(|_| ())
     }
 
+    /// Opens connections to the server API, in the place of those that are open.
+    pub(crate) async fn connect(&mut self, address: SocketAddr, connections: u64) -> io::Result<()> {
+        self.worker.done(&HelperRequest::Connect { address, connections }).await
+    }
+
+    /// Submits jobs on these connections. Returns the seconds until each has its response.
+    pub(crate) async fn post(&mut self, jobs: &HelperRequest) -> io::Result<f64> {
+        self.worker.took(jobs).await.map(|(seconds, _)| seconds)
+    }
+
     /// Returns the age of the messages that have arrived since the last call, if the clients record it.
     pub(crate) async fn ages(&mut self) -> io::Result<Times> {
         match self.worker.request(&HelperRequest::Ages).await? {

@@ -20,6 +20,7 @@ mod headless_node;
 mod helper_process;
 mod helper_protocol;
 mod idle;
+mod job_entry;
 mod jobs;
 mod leaves;
 mod lives;
@@ -83,6 +84,8 @@ enum Measurement {
     Calls(calls::Options),
     /// Measure durable jobs, for any worker and assigned to users, beside a bare work queue.
     Jobs(jobs::Options),
+    /// Measure jobs from pages beside those from the server API, and the time until a job starts.
+    JobEntry(job_entry::Options),
     /// Measure the time until a weight change is applied everywhere.
     Weights(weights::Options),
     /// Measure writes into a data directory, beside bare appends to a file.
@@ -142,6 +145,7 @@ fn run(bench: Bench) -> io::Result<()> {
         Measurement::RemotePush(options) => interruptible(remote_push::run(options)),
         Measurement::Calls(options) => interruptible(calls::run(options)),
         Measurement::Jobs(options) => interruptible(jobs::run(options)),
+        Measurement::JobEntry(options) => interruptible(job_entry::run(options)),
         Measurement::Registry(options) => interruptible(registry::run(options)),
         Measurement::Weights(options) => interruptible(weights::run(options)),
         Measurement::Disk(options) => interruptible(disk::run(options)),

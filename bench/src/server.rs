@@ -22,7 +22,8 @@ pub(crate) struct Node {
     /// The process id.
     pub(crate) pid: u32,
     cluster: Cluster,
-    api_key: String,
+    /// A key of the server API.
+    pub(crate) api_key: String,
     http: reqwest::Client,
     _child: Child,
     _directory: TempDir,
@@ -93,10 +94,19 @@ impl Node {
 
     /// Waits until the node's view has that many nodes.
     pub(crate) async fn sees_nodes(&self, nodes: u64) -> io::Result<()> {
-        let url = format!("http://{}/api/v1/nodes", self.address);
+        self.lists("/nodes", nodes).await
+    }
+
+    /// Waits until the node's view has that many workers.
+    pub(crate) async fn sees_workers(&self, workers: u64) -> io::Result<()> {
+        self.lists("/workers", workers).await
+    }
+
+    async fn lists(&self, path: &str, items: u64) -> io::Result<()> {
+        let url = format!("http://{}/api/v1{path}", self.address);
         until("the view", async || {
             let list: Value = read_response(self.http.get(&url).bearer_auth(&self.api_key)).await?;
-            Ok(list["items"].as_array().map(Vec::len) == usize::try_from(nodes).ok())
+            Ok(list["items"].as_array().map(Vec::len) == usize::try_from(items).ok())
         })
         .await
     }

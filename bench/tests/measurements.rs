@@ -100,6 +100,25 @@ async fn every_job_of_a_measurement_was_done_on_one_server_and_on_three() {
 }
 
 #[tokio::test]
+async fn jobs_of_pages_are_compared_with_those_of_the_api_and_timed_until_they_start() {
+    let small = ["--jobs", "40", "--in-flight", "8", "--pages", "4", "--paced", "50", "--users", "5"];
+    let rows = bench(&[&["job-entry", "--runs", "2"], &small[..]].concat()).await;
+    for way in ["API", "page"] {
+        for process in ["node", "worker", "nats-server", "clients", "all processes"] {
+            assert!(median(&rows, &format!("{way}, CPU of {process}")) > 0.0, "{rows:?}");
+        }
+    }
+    for (name, goal) in [
+        ("page : API, CPU of all processes", 1.3),
+        ("any, at 500/s, until it starts, p50", 3.0),
+        ("assigned, at 500/s, until it starts, p99", 20.0),
+    ] {
+        let row = rows.iter().find(|row| row["name"] == name).expect("a row");
+        assert_eq!((&row["runs"], &row["goal"]["at_most"]), (&Value::from(2), &Value::from(goal)));
+    }
+}
+
+#[tokio::test]
 async fn sets_and_news_of_trees_are_compared_with_bare_puts_and_deliveries() {
     let small = ["--sets", "200", "--in-flight", "8", "--trees", "10", "--told", "20", "--pages", "5"];
     let rows = bench(&[&["state", "--watched", "3", "--runs", "2"], &small[..]].concat()).await;

@@ -144,8 +144,11 @@ impl Client {
             return Err(io::Error::other(String::from_utf8_lossy(payload).into_owned()));
         }
         self.seq.set(seq);
-        counters.message(rest);
-        counters.frame();
+        // the result of the job follows, and is counted
+        if !rest.starts_with(br#""type":"accepted""#) {
+            counters.message(rest);
+            counters.frame();
+        }
         Ok(())
     }
 }
@@ -170,7 +173,7 @@ async fn registered(stream: &TcpStream, input: &mut Vec<u8>) -> io::Result<Addre
     }
 }
 
-async fn read_more(stream: &TcpStream, input: &mut Vec<u8>) -> io::Result<()> {
+pub(super) async fn read_more(stream: &TcpStream, input: &mut Vec<u8>) -> io::Result<()> {
     loop {
         stream.readable().await?;
         match stream.try_read_buf(input) {

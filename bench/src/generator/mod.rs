@@ -3,6 +3,7 @@
 //! Owns: opening pages, counting and checking the frames they receive, and sending on request. Never: measuring, which
 //! is done by the process that sends the requests.
 
+mod api;
 mod client;
 mod counters;
 mod frame;
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use api::{ApiConnections, Submissions};
 use client::Client;
 use counters::Counters;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -49,6 +51,7 @@ struct Clients {
     counters: Rc<Counters>,
     pages: Vec<Rc<Client>>,
     followers: JoinSet<()>,
+    api: ApiConnections,
 }
 
 impl Clients {
@@ -76,6 +79,13 @@ impl Clients {
             }
             HelperRequest::Request { frame, times, in_flight } => {
                 self.send_requests(&frame, times, in_flight).await
+            }
+            HelperRequest::Connect { address, connections } => {
+                self.api = ApiConnections::open(address, connections).await?;
+                Ok(HelperResponse::Done)
+            }
+            HelperRequest::Post { body, api_key, times, users, rate } => {
+                self.api.submit(&Submissions { body, api_key, times, users, rate }).await
             }
             HelperRequest::Ages => Ok(HelperResponse::Aged { each: Times::of(self.counters.ages()) }),
             _ => Err(unsupported_request()),
