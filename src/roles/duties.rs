@@ -202,15 +202,15 @@ async fn reconcile_jobs(
     timing: Timing,
     unclaimed: Duration,
 ) {
-    let waiting = jobs.waiting.clone();
-    let turns = leadership.turns(timing.lease_renew).or_on_change(jobs.workers.changes());
-    // another node counts them from then on
-    let mut turns = turns.on_loss(move || drop(waiting.send_replace(Vec::new())));
+    let mut turns = leadership.turns(timing.lease_renew).or_on_change(jobs.workers.changes());
     let new = || JobReconciler::new(unclaimed).with_rollouts(rollouts.clone());
     let mut reconciler = new();
     loop {
-        if turns.next().await.is_first {
+        if turns.next_or_loss().await.is_none() {
+            // another node follows and counts the jobs from now on
             reconciler = new();
+            jobs.waiting.send_replace(Vec::new());
+            continue;
         }
         match reconciler.run_once(&jobs).await {
             Ok(0) => {}

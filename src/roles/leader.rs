@@ -29,7 +29,6 @@ pub(crate) struct Turns {
     ticks: Interval,
     changes: watch::Receiver<u64>,
     led: bool,
-    lost: Box<dyn FnMut() + Send>,
 }
 
 /// One turn of a duty on the leader.
@@ -54,13 +53,7 @@ impl Leadership {
     /// The turns of a duty, one per period at most.
     pub(crate) fn turns(&self, period: Duration) -> Turns {
         let (_, never) = watch::channel(0);
-        Turns {
-            leadership: self.clone(),
-            ticks: every(period),
-            changes: never,
-            led: false,
-            lost: Box::new(|| {}),
-        }
+        Turns { leadership: self.clone(), ticks: every(period), changes: never, led: false }
     }
 }
 
@@ -70,13 +63,17 @@ impl Turns {
         Self { changes, ..self }
     }
 
-    /// Runs `lost` when this node does not lead any more.
-    pub(crate) fn on_loss(self, lost: impl FnMut() + Send + 'static) -> Self {
-        Self { lost: Box::new(lost), ..self }
-    }
-
     /// Waits for the next turn: the next tick at which this node leads.
     pub(crate) async fn next(&mut self) -> Turn {
+        loop {
+            if let Some(turn) = self.next_or_loss().await {
+                return turn;
+            }
+        }
+    }
+
+    /// Waits for the next turn. Returns `None` once when this node does not lead any more.
+    pub(crate) async fn next_or_loss(&mut self) -> Option<Turn> {
         loop {
             tokio::select! {
                 _ = self.ticks.tick() => {}
@@ -85,10 +82,10 @@ impl Turns {
             }
             if self.leadership.is_leader() {
                 let is_first = !std::mem::replace(&mut self.led, true);
-                return Turn { is_first };
+                return Some(Turn { is_first });
             }
             if std::mem::take(&mut self.led) {
-                (self.lost)();
+                return None;
             }
         }
     }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use pagewire_cluster::engine::{Entry, OperationId, Precondition, Put, WriteError};
 use pagewire_cluster::job::StoredJob;
-use pagewire_cluster::job::{JobState, Record};
+use pagewire_cluster::job::{JobState, Record, RecordSummary};
 use pagewire_cluster::job::{NamedAttempt, TurnRow};
 use pagewire_cluster::subject::job_key;
 use pagewire_cluster::worker::WorkerId;
@@ -296,7 +296,8 @@ impl TurnProtocol {
         }
         let expect = Precondition::Rev(found.rev);
         let key = job_key::job(found.record.id);
-        let put = Put { op: self.settling, ..Put::new(key, found.record.encode(), expect) };
+        let meta = RecordSummary::of(&found.record).encode();
+        let put = Put { op: self.settling, meta, ..Put::new(key, found.record.encode(), expect) };
         self.write(put, Phase::SettleNamed { base, since: found.rev })
     }
 

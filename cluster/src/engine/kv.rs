@@ -15,8 +15,9 @@ pub const MAX_VALUE: usize = 512 * 1024;
 pub const MAX_META: usize = 4 * 1024;
 /// The most steps of one commit.
 pub const MAX_COMMIT: usize = 500;
-/// The most watches of one process. A design that needs a watch per user is wrong.
-pub const MAX_WATCHES: usize = 8;
+/// The most watches of one process: eight of a node on NATS, and one of the worker inside a node on the embedded engine.
+/// A design that needs a watch per user is wrong.
+pub const MAX_WATCHES: usize = 9;
 
 /// The buckets of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -35,12 +35,12 @@ impl JobReconciler {
         let mut ended = 0;
         for (id, outcome) in outcomes {
             match outcome {
-                Ok(Some(stored)) => self.track(jobs, &stored),
+                Ok(Some(stored)) => self.track_record(jobs, &stored),
                 Ok(None) => {
                     ended += 1;
                     self.tracked.remove(id);
                 }
-                Err(TransitionFailure::Refused(_, stored)) => self.track(jobs, &stored),
+                Err(TransitionFailure::Refused(_, stored)) => self.track_record(jobs, &stored),
                 Err(TransitionFailure::Gone) => self.tracked.remove(id),
                 Err(TransitionFailure::Unavailable) => return Err(Unavailable),
             }

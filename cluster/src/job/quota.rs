@@ -10,32 +10,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
+use super::quota_writer::QuotaWriter;
 use super::records::JobRecords;
-use crate::engine::{Consistency, Precondition, Put, Unavailable, WriteError};
+use crate::engine::Unavailable;
 use crate::id::{Account, Key};
-use crate::subject::{SubjectToken, job_key};
-use crate::wire;
 
 /// Rows that a process caches; above this number, the cache is cleared and all rows are read again.
 const MOST_ROWS: usize = 4096;
-/// How often the write of a row is tried while other writers are faster.
-const TRIES: usize = 64;
-/// Records that are read concurrently to find jobs that have ended.
-const READS: usize = 32;
-
-fn row_key(account: &Account) -> String {
-    match account {
-        Account::User(user) => job_key::quota_of_user(&SubjectToken::new(user)),
-        Account::Connection(connection) => job_key::quota_of_connection(*connection),
-    }
-}
-
 /// The limits of one submission.
 #[derive(Debug, Clone)]
 pub struct Quota {
@@ -50,24 +34,14 @@ pub struct Quota {
 }
 
 /// A job that counts as open: its id, its page, and when it was added, in milliseconds since the Unix epoch.
-type Place = (Key, Key, u64);
+pub(super) type Place = (Key, Key, u64);
 
 /// The value of a row.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Row {
+pub(super) struct QuotaRow {
     /// When the row expires, in milliseconds since the Unix epoch.
-    until: u64,
-    open: Vec<Place>,
-}
-
-/// A row as this process has read or written it last.
-#[derive(Debug, Clone, Default)]
-struct CachedQuota {
-    row: Row,
-    /// `None`: the row does not exist.
-    rev: Option<u64>,
-    /// When the records of its jobs were read last.
-    checked: Option<Instant>,
+    pub(super) until: u64,
+    pub(super) open: Vec<Place>,
 }
 
 /// Why a job was not counted.
@@ -87,9 +61,9 @@ impl From<Unavailable> for QuotaError {
     }
 }
 
-impl Row {
+impl QuotaRow {
     /// Returns the exceeded limit, if there is one.
-    fn full(&self, quota: &Quota) -> Option<QuotaError> {
+    pub(super) fn full(&self, quota: &Quota) -> Option<QuotaError> {
         if self.open.iter().filter(|(_, page, _)| *page == quota.page).count() >= quota.per_page {
             return Some(QuotaError::PageFull);
         }
@@ -100,7 +74,7 @@ impl Row {
 /// The limits of open jobs, with the rows that this process has used recently.
 pub struct Quotas {
     records: Arc<JobRecords>,
-    cache: Mutex<HashMap<Account, CachedQuota>>,
+    cache: Mutex<HashMap<Account, Arc<QuotaWriter>>>,
 }
 
 impl Quotas {
@@ -109,16 +83,8 @@ impl Quotas {
     }
 
     /// Each change leaves the map consistent, so a poisoned lock is still usable.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Account, CachedQuota>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Account, Arc<QuotaWriter>>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn remember(&self, account: &Account, known: CachedQuota) {
-        let mut rows = self.lock();
-        if rows.len() >= MOST_ROWS && !rows.contains_key(account) {
-            rows.clear();
-        }
-        rows.insert(account.clone(), known);
     }
 
     /// Counts a job that is about to be submitted.
@@ -128,95 +94,28 @@ impl Quotas {
     /// [`QuotaError::PageFull`] or [`QuotaError::AccountFull`] when a limit is reached; [`QuotaError::Unavailable`]
     /// when the engine does not reply.
     pub(super) async fn reserve(&self, quota: &Quota, job: Key, due: u64) -> Result<(), QuotaError> {
-        let account = &quota.account;
-        for _ in 0..TRIES {
-            let cached = self.lock().get(account).cloned();
-            let mut known = match cached {
-                Some(known) => known,
-                None => self.read(account).await?,
-            };
-            if known.row.open.iter().any(|(open, ..)| *open == job) {
-                return Ok(());
-            }
-            if known.row.full(quota).is_some() {
-                let pace = self.records.timing.lease_renew / 3;
-                if known.checked.is_none_or(|checked| checked.elapsed() >= pace) {
-                    self.forget_ended(&mut known.row).await?;
-                    known.checked = Some(Instant::now());
-                    self.remember(account, known.clone());
-                }
-                if let Some(full) = known.row.full(quota) {
-                    return Err(full);
-                }
-            }
-            let now = self.records.now_ms();
-            known.row.open.push((job, quota.page, now));
-            known.row.until =
-                known.row.until.max(due.max(now) + self.records.timing.job_index.as_millis() as u64);
-            if self.write(account, known, now).await? {
-                return Ok(());
-            }
-        }
-        Err(QuotaError::Unavailable)
+        self.writer(&quota.account).reserve(quota, job, due).await
     }
 
-    /// Removes a job of an account from the cached row, because a page of this process was notified of its end.
+    fn writer(&self, account: &Account) -> Arc<QuotaWriter> {
+        let mut writers = self.lock();
+        if let Some(writer) = writers.get(account) {
+            return writer.clone();
+        }
+        if writers.len() >= MOST_ROWS {
+            writers.clear();
+        }
+        let writer = Arc::new(QuotaWriter::new(self.records.clone(), account));
+        writers.insert(account.clone(), writer.clone());
+        writer
+    }
+
+    /// Removes a job of an account from its row, because a page of this process was notified of its end. The row is
+    /// written with the next job.
     pub fn is_over(&self, account: &Account, job: Key) {
-        if let Some(known) = self.lock().get_mut(account) {
-            known.row.open.retain(|(open, ..)| *open != job);
+        let writer = self.lock().get(account).cloned();
+        if let Some(writer) = writer {
+            writer.is_over(job);
         }
-    }
-
-    async fn read(&self, account: &Account) -> Result<CachedQuota, Unavailable> {
-        let Some(entry) = self.records.store.get(&row_key(account), Consistency::Latest).await? else {
-            return Ok(CachedQuota::default());
-        };
-        // a row in the format of another release is replaced
-        let row = serde_json::from_slice(&entry.value).unwrap_or_default();
-        Ok(CachedQuota { row, rev: Some(entry.rev), checked: None })
-    }
-
-    /// Writes a row. Returns `false` when another writer was first or the outcome is unknown: the row has to be read
-    /// again.
-    async fn write(&self, account: &Account, mut known: CachedQuota, now: u64) -> Result<bool, QuotaError> {
-        let ttl = Duration::from_secs((known.row.until.saturating_sub(now) / 1000).max(1));
-        let expect = known.rev.map_or(Precondition::Absent, Precondition::Rev);
-        let put = Put { ttl: Some(ttl), ..Put::new(row_key(account), wire::encode(&known.row), expect) };
-        match self.records.store.put(put).await {
-            Ok(rev) => {
-                known.rev = Some(rev);
-                self.remember(account, known);
-                Ok(true)
-            }
-            Err(WriteError::Conflict { .. } | WriteError::Unknown) => {
-                self.lock().remove(account);
-                Ok(false)
-            }
-            Err(WriteError::Down | WriteError::Invalid) => Err(QuotaError::Unavailable),
-        }
-    }
-
-    /// Removes ended jobs from a row. Jobs with an open record stay, and so do recent jobs, because their record may
-    /// not be written yet.
-    async fn forget_ended(&self, row: &mut Row) -> Result<(), Unavailable> {
-        let recent =
-            self.records.now_ms().saturating_sub(self.records.timing.operation.as_millis() as u64 * 2);
-        let places = std::mem::take(&mut row.open);
-        let looks = places.into_iter().map(async |place| {
-            let stored = self.records.get(place.0).await?;
-            let open = match stored {
-                Some(stored) => !stored.record.state.is_terminal(),
-                None => place.2 > recent,
-            };
-            Ok::<_, Unavailable>((place, open))
-        });
-        let looked: Vec<_> = stream::iter(looks).buffered(READS).collect().await;
-        for look in looked {
-            let (place, open) = look?;
-            if open {
-                row.open.push(place);
-            }
-        }
-        Ok(())
     }
 }

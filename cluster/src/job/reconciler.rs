@@ -4,35 +4,37 @@
 //! Owns: the rounds of this duty, each with a bounded number of reads and writes. Never: what is known of the jobs
 //! (`tracked_jobs`), or the end of jobs that no worker takes (`expire`).
 //!
-//! One process runs it. It reads every record once per change and keeps an entry for each job that has not ended. Jobs of
-//! dead workers come first. A job that waits costs nothing in a round: its row is checked once after it was submitted,
+//! One process runs it. It watches the summaries of all records, because a read of what has changed costs the server a
+//! count of all records, and keeps an entry for each job that has not ended. Jobs of dead workers come first. A job that waits costs nothing in a round: its row is checked once after it was submitted,
 //! and its work item only when the Queue has fewer items than jobs wait.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use tokio::time::timeout;
 
 use super::parts::Jobs;
 use super::record::{Affinity, JobState};
 use super::stored::StoredJob;
+use super::summary::RecordSummary;
 use super::tracked_jobs::{LaneBacklog, Patience, TrackedJobs};
 use super::transition::RecordEvent;
 use super::turn_cleanup::TurnCleanup;
 use super::waiting::WaitingJobs;
 use super::work_route::lane_routes;
-use crate::engine::{ConnectionState, Message, Unavailable};
+use crate::engine::{ConnectionState, Message, Unavailable, Watch, WatchEvent, WatchMode};
 use crate::id::Key;
 use crate::rollout::{Rollouts, WaitingWork};
-use crate::subject::worker_leaf;
+use crate::subject::{job_key, worker_leaf};
 use crate::timing::Timing;
 use crate::wire::{self, ClaimsQuery};
 use crate::worker::{WorkerGroup, WorkerId};
 
-/// Records per read: large, because the server counts all matches for every read.
-const PAGE: usize = 4096;
-/// Reads per round. A process that takes over this duty needs several rounds for a large store.
-const PAGES: usize = 16;
+/// Changes of records that are applied in a round.
+const CHANGES: usize = 200_000;
 /// Jobs that are repaired in a round for each reason, except those of dead workers.
 const REPAIRS: usize = 2_000;
 /// Rows of waiting jobs that are checked in a round: few, because a check costs a read and a refused write.
@@ -55,7 +57,10 @@ pub(super) struct Unclaimed {
 /// one.
 #[derive(Default)]
 pub struct JobReconciler {
-    seen: u64,
+    /// The changes of records.
+    feed: Option<Watch>,
+    /// Whether all records that existed were seen.
+    complete: bool,
     pub(super) tracked: TrackedJobs,
     pub(super) unclaimed: Unclaimed,
     /// Moves waiting jobs between lanes; `None` for a cluster without rollouts.
@@ -101,26 +106,58 @@ impl JobReconciler {
         Ok(repaired)
     }
 
-    /// Reads the records that have changed since the last read, up to a limit.
+    /// Applies the changes of records that have arrived since the last round, up to a limit. The first round waits for
+    /// all existing records.
     async fn read(&mut self, jobs: &Jobs) -> Result<(), Unavailable> {
-        for _ in 0..PAGES {
-            let page = jobs.records.scan(self.seen, PAGE).await?;
-            let is_last = page.len() < PAGE;
-            for stored in page {
-                self.seen = self.seen.max(stored.rev);
-                self.track(jobs, &stored);
-            }
-            if is_last {
-                break;
+        let mut feed = match self.feed.take() {
+            Some(feed) => feed,
+            None => jobs.records.store.watch(job_key::JOBS, WatchMode::Meta).await?,
+        };
+        if !self.complete {
+            // a large store needs several rounds
+            let all = async {
+                while self.apply(jobs, feed.next().await)? {}
+                Ok(())
+            };
+            let complete = timeout(jobs.timing.operation, all).await;
+            self.complete = matches!(complete, Ok(Ok(())));
+            if let Ok(outcome) = complete {
+                outcome?;
             }
         }
+        for _ in 0..CHANGES {
+            let Some(event) = feed.next().now_or_never() else { break };
+            self.apply(jobs, event)?;
+        }
+        self.feed = Some(feed);
         Ok(())
     }
 
-    pub(super) fn track(&mut self, jobs: &Jobs, stored: &StoredJob) {
-        let ended = self.tracked.put(stored, jobs.records.now_ms(), patience(&jobs.timing));
-        if ended && stored.record.affinity == Affinity::Free {
-            self.unclaimed.ended.insert(stored.record.team());
+    /// Applies a change of a record. Returns `false` after all existing records.
+    fn apply(&mut self, jobs: &Jobs, event: Option<WatchEvent>) -> Result<bool, Unavailable> {
+        match event.ok_or(Unavailable)? {
+            WatchEvent::Live => return Ok(false),
+            WatchEvent::Delete { key, .. } => {
+                if let Some(id) = job_of(&key) {
+                    self.tracked.remove(id);
+                }
+            }
+            WatchEvent::Put(entry) => match (job_of(&entry.key), RecordSummary::decode(&entry.meta)) {
+                (Some(id), Some(summary)) => self.track(jobs, id, entry.rev, &summary),
+                _ => tracing::debug!(key = entry.key, "record of an unknown shape ignored"),
+            },
+        }
+        Ok(true)
+    }
+
+    pub(super) fn track_record(&mut self, jobs: &Jobs, stored: &StoredJob) {
+        self.track(jobs, stored.record.id, stored.rev, &RecordSummary::of(&stored.record));
+    }
+
+    fn track(&mut self, jobs: &Jobs, id: Key, rev: u64, summary: &RecordSummary) {
+        let ended = self.tracked.put(id, rev, summary, jobs.records.now_ms(), patience(&jobs.timing));
+        if ended && summary.affinity == Affinity::Free {
+            self.unclaimed.ended.insert(summary.team());
         }
     }
 
@@ -202,7 +239,7 @@ impl JobReconciler {
             match stored {
                 None => self.tracked.remove(id),
                 // a repaired record is read again when its change is seen
-                Some(stored) => self.track(jobs, &stored),
+                Some(stored) => self.track_record(jobs, &stored),
             }
             count += usize::from(repaired);
         }
@@ -230,6 +267,10 @@ impl JobReconciler {
             }
         }
     }
+}
+
+fn job_of(key: &str) -> Option<Key> {
+    key.rsplit('.').next()?.parse().ok()
 }
 
 fn patience(timing: &Timing) -> Patience {

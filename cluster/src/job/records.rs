@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::record::Record;
 use super::retention::Retention;
 use super::stored::StoredJob;
+use super::summary::RecordSummary;
 use crate::clock::ClusterClock;
 use crate::engine::{
     Bucket, ConnectionState, Consistency, Engine, Kv, Precondition, Put, Resolution, Unavailable, WriteError,
@@ -61,7 +62,8 @@ impl JobRecords {
     /// Builds the write of a record.
     pub fn put(&self, record: &Record, expect: Precondition) -> Put {
         let ttl = self.retention.of(record, &self.timing);
-        Put { ttl, ..Put::new(job_key::job(record.id), record.encode(), expect) }
+        let meta = RecordSummary::of(record).encode();
+        Put { ttl, meta, ..Put::new(job_key::job(record.id), record.encode(), expect) }
     }
 
     /// Writes a row and resolves an unknown outcome. Returns its revision, or `None` when another row exists.

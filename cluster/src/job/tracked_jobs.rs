@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::record::{Affinity, JobState, Record};
-use super::stored::StoredJob;
+use super::record::{Affinity, JobState};
+use super::summary::RecordSummary;
 use crate::id::Key;
 use crate::worker::{WorkerGroup, WorkerId};
 
@@ -60,25 +60,30 @@ pub(super) struct TrackedJobs {
 
 impl TrackedJobs {
     /// Adds or updates a job. Returns whether it has ended.
-    pub(super) fn put(&mut self, stored: &StoredJob, now: u64, patience: Patience) -> bool {
-        let StoredJob { record, rev } = stored;
-        let Record { id, due, .. } = record;
-        if record.state.is_terminal() {
-            self.jobs.remove(id);
+    pub(super) fn put(
+        &mut self,
+        id: Key,
+        rev: u64,
+        job: &RecordSummary,
+        now: u64,
+        patience: Patience,
+    ) -> bool {
+        if job.state.is_terminal() {
+            self.jobs.remove(&id);
             return true;
         }
-        let worker = record.worker.filter(|_| record.state == JobState::Running);
-        let free = record.affinity == Affinity::Free;
-        let overdue = match (free, self.jobs.get(id)) {
-            (true, _) => Some(due.max(&now) + patience.work_item),
+        let worker = job.worker.filter(|_| job.state == JobState::Running);
+        let (free, due) = (job.affinity == Affinity::Free, job.due);
+        let overdue = match (free, self.jobs.get(&id)) {
+            (true, _) => Some(due.max(now) + patience.work_item),
             // the row stays until the job has ended
             (false, Some(known)) => known.overdue,
             (false, None) => Some(now + patience.open_row),
         };
-        let group = self.group(record.team());
+        let group = self.group(job.team());
         let (ask_at, lane_checked) = (now + patience.ask, 0);
-        let job = TrackedJob { rev: *rev, worker, group, free, due: *due, overdue, ask_at, lane_checked };
-        self.jobs.insert(*id, job);
+        let job = TrackedJob { rev, worker, group, free, due, overdue, ask_at, lane_checked };
+        self.jobs.insert(id, job);
         false
     }
 
@@ -214,13 +219,16 @@ mod tests {
 
     const PATIENCE: Patience = Patience { work_item: 100, open_row: 10, ask: 50 };
 
-    fn stored(id: u128, affinity: &str, state: &str, due: u64) -> StoredJob {
-        let id = Key::from_bits(id);
-        let record = format!(
-            r#"{{"id":"{id}","kind":"k","data":1,"state":"{state}","attempts":0,"retries":0,"affinity":"{affinity}",
-            "pool":"p","lane":"l","created":0,"due":{due},"worker":{{"id":"{id}","epoch":1}}}}"#
-        );
-        StoredJob { record: Record::decode(record.as_bytes()).unwrap(), rev: id.bits() as u64 }
+    fn summary(affinity: Affinity, state: JobState, due: u64) -> RecordSummary {
+        let worker = Some(WorkerId { id: id(1), epoch: 1 });
+        RecordSummary { state, affinity, pool: "p".into(), lane: "l".into(), due, worker }
+    }
+
+    /// Adds or updates a job at time `now` with its number as the revision.
+    fn put(jobs: &mut TrackedJobs, number: u128, affinity: &str, state: &str, due: u64, now: u64) -> bool {
+        let affinity = if affinity == "free" { Affinity::Free } else { Affinity::Assigned };
+        let state = JobState::ALL.into_iter().find(|known| known.text() == state).unwrap();
+        jobs.put(id(number), number as u64, &summary(affinity, state, due), now, PATIENCE)
     }
 
     fn id(bits: u128) -> Key {
@@ -231,37 +239,38 @@ mod tests {
     fn the_row_of_an_assigned_job_is_checked_once_and_the_newest_job_first() {
         let mut jobs = TrackedJobs::default();
         for number in 1..4 {
-            jobs.put(&stored(number, "assigned", "queued", 5), 5, PATIENCE);
+            put(&mut jobs, number, "assigned", "queued", 5, 5);
         }
         assert_eq!(jobs.take_unchecked(14, 9), []);
         assert_eq!(jobs.take_unchecked(15, 2), [id(3), id(2)]);
-        jobs.put(&stored(3, "assigned", "queued", 5), 20, PATIENCE);
+        put(&mut jobs, 3, "assigned", "queued", 5, 20);
         assert_eq!(jobs.take_unchecked(99, 9), [id(1)]);
-        assert!(jobs.put(&stored(3, "assigned", "succeeded", 5), 20, PATIENCE));
-        jobs.put(&stored(3, "assigned", "queued", 5), 20, PATIENCE);
+        assert!(put(&mut jobs, 3, "assigned", "succeeded", 5, 20));
+        put(&mut jobs, 3, "assigned", "queued", 5, 20);
         assert_eq!(jobs.take_unchecked(99, 9), [id(3)], "a retry after the end writes a new row");
     }
 
     #[test]
     fn a_job_of_a_dead_worker_is_lost_and_a_living_one_is_asked() {
         let mut jobs = TrackedJobs::default();
-        jobs.put(&stored(1, "free", "running", 0), 0, PATIENCE);
-        jobs.put(&stored(2, "assigned", "running", 0), 0, PATIENCE);
-        jobs.put(&stored(3, "free", "queued", 0), 0, PATIENCE);
+        put(&mut jobs, 1, "free", "running", 0, 0);
+        put(&mut jobs, 2, "assigned", "running", 0, 0);
+        put(&mut jobs, 3, "free", "queued", 0, 0);
         let mut lost = jobs.lost(|_| false);
         lost.sort_unstable();
         assert_eq!(lost, [id(1), id(2)]);
         assert_eq!(jobs.take_questions(49, 99, false).len(), 0);
-        assert_eq!(jobs.take_questions(50, 99, false).len(), 2);
-        assert_eq!(jobs.take_questions(60, 99, false).len(), 0);
-        assert_eq!(jobs.take_questions(60, 99, true).len(), 2);
+        let asked = |questions: HashMap<WorkerId, Vec<Key>>| questions.into_values().flatten().count();
+        assert_eq!(asked(jobs.take_questions(50, 99, false)), 2);
+        assert_eq!(asked(jobs.take_questions(60, 99, false)), 0);
+        assert_eq!(asked(jobs.take_questions(60, 99, true)), 2);
     }
 
     #[test]
     fn the_lane_of_a_waiting_job_is_checked_once_per_state_of_rollouts_and_workers() {
         let mut jobs = TrackedJobs::default();
         for (number, affinity) in [(1, "free"), (2, "free"), (3, "assigned")] {
-            jobs.put(&stored(number, affinity, "queued", 0), 0, PATIENCE);
+            put(&mut jobs, number, affinity, "queued", 0, 0);
         }
         assert_eq!(jobs.take_lanes(1, 9, |_| false), []);
         assert_eq!(jobs.take_lanes(1, 1, |_| true).len(), 1);
@@ -280,7 +289,7 @@ mod tests {
             (4, "free", "running", 1),
             (5, "free", "scheduled", 99),
         ] {
-            jobs.put(&stored(number, affinity, state, due), 0, PATIENCE);
+            put(&mut jobs, number, affinity, state, due, 0);
         }
         let backlog: Vec<_> = jobs
             .backlog(50)

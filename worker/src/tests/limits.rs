@@ -74,6 +74,24 @@ async fn pages_of_one_user_that_submit_at_once_on_two_nodes_get_exactly_the_boun
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(_) | Err(SubmitError::AccountFull))));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_with_few_open_jobs_is_not_refused_however_many_it_has_had() {
+    let engine = memory();
+    let jobs = jobs(&engine).await;
+    let mut tasks = JoinSet::new();
+    for _ in 0..3 {
+        let jobs = jobs.clone();
+        tasks.spawn(async move {
+            for _ in 0..200 {
+                let job = try_submit(&jobs, of(1, ann())).await.expect("at most three are open");
+                // what a node does when its page is told of the end
+                jobs.quotas.is_over(&ann(), job);
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
 #[tokio::test]
 async fn a_job_that_no_worker_takes_ends_and_leaves_no_hint_behind() {
     let engine = memory();
