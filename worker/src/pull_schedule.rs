@@ -2,7 +2,7 @@
 //!
 //! Owns: what is known of each pulled route, and how free slots are divided among them. Pure: no clock, no engine.
 //!
-//! At most one pull per route is outstanding. A route that is known to have work items is *ready*: it gets a share of
+//! A route may be given several times; each time at most one pull of it is outstanding. A route that is known to have work items is *ready*: it gets a share of
 //! the free slots, and its pull returns at once. Any other route is *armed*: its pull asks for one work item and waits
 //! for it, so that the first work item of a user starts without a search. Free slots are divided among the ready routes
 //! one by one: by priority with a weight, so that no priority starves, and within a priority in turn.

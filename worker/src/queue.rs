@@ -9,7 +9,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use pagewire_cluster::engine::QueueMessage;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{
-    Affinity, JobState, PulledRoute, Record, RecordEvent, StoredJob, TransitionError, TransitionFailure,
+    Affinity, JobState, Priority, PulledRoute, Record, RecordEvent, StoredJob, TransitionError,
+    TransitionFailure,
 };
 use pagewire_cluster::rollout::LaneMove;
 use tokio::time::timeout;
@@ -19,6 +20,17 @@ use super::claim::Claims;
 use super::pull_schedule::{Pull, PullSchedule};
 use super::slots::Slot;
 use super::work::WorkerParts;
+
+/// Pulls of one route that are outstanding at the same time. With one, the next job of a route would wait until the
+/// engine has received the next pull.
+const PULLS_OF_ROUTE: usize = 3;
+
+/// Returns the route of each pull. Routes of normal priority come several times, because most jobs are theirs.
+fn pulled_routes() -> Vec<PulledRoute> {
+    let again = (1..PULLS_OF_ROUTE)
+        .flat_map(|_| PulledRoute::all().filter(|route| route.priority == Priority::Normal));
+    PulledRoute::all().chain(again).collect()
+}
 
 /// The free jobs of one worker.
 pub(crate) struct FreeJobs {
@@ -32,7 +44,7 @@ impl FreeJobs {
     /// of another route may take one, and a work item without a slot waits a short time or is returned.
     pub(crate) async fn pull(self: Arc<Self>) {
         let WorkerParts { group, slots, .. } = &*self.parts;
-        let pulled: Vec<PulledRoute> = PulledRoute::all().collect();
+        let pulled = pulled_routes();
         let routes: Vec<String> = pulled.iter().map(|route| route.of(group)).collect();
         let mut schedule = PullSchedule::new(pulled.iter().map(|route| route.priority));
         let mut pulls = FuturesUnordered::new();

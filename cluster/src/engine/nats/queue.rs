@@ -52,7 +52,7 @@ pub(super) struct WorkQueue {
     /// Routes with a consumer, as far as this process knows.
     routes: Mutex<HashSet<String>>,
     /// Inboxes of ended pulls, by route.
-    inboxes: Mutex<HashMap<String, Inbox>>,
+    inboxes: Mutex<HashMap<String, Vec<Inbox>>>,
 }
 
 /// The stage of a work item: waiting for its time, or ready.
@@ -207,13 +207,14 @@ impl WorkQueue {
     }
 
     fn take_inbox(&self, route: &str) -> Option<Inbox> {
-        self.inboxes.lock().unwrap_or_else(PoisonError::into_inner).remove(route)
+        self.inboxes.lock().unwrap_or_else(PoisonError::into_inner).get_mut(route)?.pop()
     }
 
     /// Keeps an inbox for the next pull of a route, so that a pull costs no subscription.
     fn keep_inbox(&self, route: &str, inbox: Option<Inbox>) {
         if let Some(inbox) = inbox {
-            self.inboxes.lock().unwrap_or_else(PoisonError::into_inner).insert(route.to_owned(), inbox);
+            let mut inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
+            inboxes.entry(route.to_owned()).or_default().push(inbox);
         }
     }
 
