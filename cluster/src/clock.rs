@@ -42,12 +42,20 @@ static OFFSET_MS: LazyLock<i64> =
 /// Returns the time since boot, including suspension. After a stopped process or a suspended machine resumes,
 /// the clock has advanced by the whole pause, so a holder detects that its lease is overdue.
 pub fn boot() -> Duration {
+    #[cfg(feature = "simulation")]
+    if let Some(simulated) = crate::simulation::boot() {
+        return simulated;
+    }
     let time = clock_gettime(ClockId::Boottime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 /// Returns the wall clock time of this process.
 pub fn wall() -> SystemTime {
+    #[cfg(feature = "simulation")]
+    if let Some(simulated) = crate::simulation::unix() {
+        return UNIX_EPOCH + simulated;
+    }
     shifted(SystemTime::now(), *OFFSET_MS)
 }
 

@@ -8,6 +8,7 @@ mod fairness;
 mod limits;
 mod quarantine;
 mod serial;
+mod simulation;
 mod turns;
 mod worker;
 

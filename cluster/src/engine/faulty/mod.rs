@@ -9,9 +9,9 @@
 
 mod blind;
 mod faults;
+mod life;
 mod outage;
 mod process;
-mod rng;
 mod watch;
 
 use std::time::Duration;
@@ -20,14 +20,13 @@ use tokio::sync::{mpsc, watch as channel};
 
 pub use self::faults::Faults;
 use self::process::{FaultyProcess, WriteFault};
-pub use self::rng::FaultRng;
 use super::memory::legal_commit;
 use super::{
     BatchOp, Bucket, ConnectionState, Consistency, Enqueue, Entry, Memory, Message, Precondition,
     PublishError, Put, QueueError, QueueMessage, RequestError, Subscription, Unavailable, Watch, WatchMode,
     WriteError,
 };
-use crate::clock::ClusterClock;
+use crate::clock::{ClockSample, ClusterClock};
 
 /// One process on a [`Memory`], with seeded faults. All clones are one process.
 #[derive(Clone)]
@@ -41,12 +40,54 @@ impl Faulty {
         Self { process: FaultyProcess::new(memory, seed, faults) }
     }
 
+    /// Gives the process a wall clock that is ahead of the engine's by so many milliseconds. Its clock of the cluster
+    /// then shows the engine's time only from the first renewal of a lease on.
+    #[must_use]
+    pub fn with_wall_ahead(mut self, ahead_ms: i64) -> Self {
+        self.process.clock = ClusterClock::with_wall_ahead(ahead_ms);
+        self
+    }
+
+    /// Replaces the faults from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.process.set_faults(faults);
+    }
+
+    /// Suspends the process: no operation begins or returns.
+    pub fn suspend(&self) {
+        self.process.life.suspend();
+    }
+
+    /// Lets a suspended process go on.
+    pub fn resume(&self) {
+        self.process.life.resume();
+    }
+
+    /// Waits while the process is suspended. Never returns after its end.
+    pub async fn running(&self) {
+        self.process.life.running().await;
+    }
+
+    /// Ends the process: its subscriptions are gone, and no operation of it returns any more.
+    pub fn kill(&self) {
+        self.process.kill();
+    }
+
+    /// Breaks the link of the process for this long.
+    pub fn cut_for(&self, length: Duration) {
+        self.process.cut_for(length);
+    }
+
     pub(super) async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        self.process.call().map_err(|Unavailable| PublishError::Down)?;
-        if self.process.hits(self.process.faults.full) {
-            return Err(PublishError::Full);
-        }
-        self.process.memory.bus.publish(message, || self.process.drops_message()).map(drop)
+        self.process
+            .run(async {
+                self.process.call().map_err(|Unavailable| PublishError::Down)?;
+                if self.process.hits(self.process.faults().full) {
+                    return Err(PublishError::Full);
+                }
+                self.process.memory.bus.publish(message, || self.process.drops_message()).map(drop)
+            })
+            .await
     }
 
     pub(super) async fn subscribe(
@@ -55,20 +96,26 @@ impl Faulty {
         group: Option<&str>,
         max_bytes: usize,
     ) -> Result<Subscription, Unavailable> {
-        self.process.call()?;
-        let (listener, subscription) = self.process.memory.bus.subscribe(pattern, group, max_bytes);
-        self.process.lock().listeners.push(listener);
-        Ok(subscription)
+        self.process
+            .run(async {
+                self.process.call()?;
+                let (listener, subscription) = self.process.memory.bus.subscribe(pattern, group, max_bytes);
+                self.process.lock().listeners.push(listener);
+                Ok(subscription)
+            })
+            .await
     }
 
     /// Injects the faults of a request before its reply.
     async fn inject_request_faults(&self, message: &Message, within: Duration) -> Result<(), RequestError> {
         self.process.call().map_err(|Unavailable| RequestError::Down)?;
-        if self.process.hits(self.process.faults.no_responder) {
+        if self.process.hits(self.process.faults().no_responder) {
             return Err(RequestError::NoResponder);
         }
-        let (late, broken) =
-            (self.process.hits(self.process.faults.deadline), self.process.hits(self.process.faults.broken));
+        let (late, broken) = (
+            self.process.hits(self.process.faults().deadline),
+            self.process.hits(self.process.faults().broken),
+        );
         if broken || (late && self.process.hits(500)) {
             // the request is delivered, but its reply is not
             let reply = self
@@ -93,12 +140,23 @@ impl Faulty {
     }
 
     pub(super) async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
-        self.inject_request_faults(&message, within).await?;
-        self.process.memory.bus.request(message, within, || self.process.drops_message()).await
+        self.process
+            .run(async {
+                self.inject_request_faults(&message, within).await?;
+                self.process.memory.bus.request(message, within, || self.process.drops_message()).await
+            })
+            .await
     }
 
     pub(super) fn clock(&self) -> ClusterClock {
-        self.process.memory.clock()
+        self.process.clock.clone()
+    }
+
+    /// Adds a sample of the engine's clock: the engine stored a write when its reply was received.
+    pub(super) async fn sample_clock(&self, sent: Duration, received: Duration) -> Result<(), Unavailable> {
+        let shown = crate::clock::unix().saturating_sub(crate::clock::boot().saturating_sub(received));
+        self.process.clock.add(ClockSample { sent, received, shown });
+        Ok(())
     }
 
     pub(super) fn link(&self) -> channel::Receiver<ConnectionState> {
@@ -111,10 +169,7 @@ impl Faulty {
         key: &str,
         consistency: Consistency,
     ) -> Result<Option<Entry>, Unavailable> {
-        self.process.pause().await;
-        let read = self.read(bucket, key, consistency);
-        self.process.pause().await;
-        read
+        self.process.run(async { self.read(bucket, key, consistency) }).await
     }
 
     fn read(
@@ -126,7 +181,7 @@ impl Faulty {
         self.process.call()?;
         self.process.lock().blind.read(bucket)?;
         let place = (bucket, key.to_owned());
-        let stale = consistency == Consistency::Any && self.process.hits(self.process.faults.stale);
+        let stale = consistency == Consistency::Any && self.process.hits(self.process.faults().stale);
         if let Some(before) = self.process.lock().read.get(&place).filter(|_| stale) {
             return Ok(before.clone());
         }
@@ -136,8 +191,12 @@ impl Faulty {
     }
 
     pub(super) async fn list(&self, bucket: Bucket, prefix: &str) -> Result<Vec<Entry>, Unavailable> {
-        self.process.call()?;
-        Ok(self.process.memory.buckets.list(bucket, prefix))
+        self.process
+            .run(async {
+                self.process.call()?;
+                Ok(self.process.memory.buckets.list(bucket, prefix))
+            })
+            .await
     }
 
     pub(super) async fn scan(
@@ -147,8 +206,12 @@ impl Faulty {
         after_rev: u64,
         limit: usize,
     ) -> Result<Vec<Entry>, Unavailable> {
-        self.process.call()?;
-        Ok(self.process.memory.buckets.scan(bucket, prefix, after_rev, limit))
+        self.process
+            .run(async {
+                self.process.call()?;
+                Ok(self.process.memory.buckets.scan(bucket, prefix, after_rev, limit))
+            })
+            .await
     }
 
     pub(super) async fn put(&self, bucket: Bucket, put: Put) -> Result<u64, WriteError> {
@@ -166,10 +229,7 @@ impl Faulty {
     }
 
     pub(super) async fn commit(&self, bucket: Bucket, batch: Vec<BatchOp>) -> Result<u64, WriteError> {
-        self.process.pause().await;
-        let written = self.write(bucket, batch);
-        self.process.pause().await;
-        written
+        self.process.run(async { self.write(bucket, batch) }).await
     }
 
     fn write(&self, bucket: Bucket, batch: Vec<BatchOp>) -> Result<u64, WriteError> {
@@ -186,7 +246,9 @@ impl Faulty {
         match self.process.change() {
             WriteFault::Acknowledged => {
                 self.process.memory.buckets.commit(bucket, batch).map_err(|error| match error {
-                    WriteError::Conflict { .. } if self.process.hits(self.process.faults.hidden_conflict) => {
+                    WriteError::Conflict { .. }
+                        if self.process.hits(self.process.faults().hidden_conflict) =>
+                    {
                         WriteError::Conflict { actual: None }
                     }
                     error => error,
@@ -211,20 +273,25 @@ impl Faulty {
         prefixes: Vec<String>,
         mode: WatchMode,
     ) -> Result<Watch, Unavailable> {
-        self.process.call()?;
-        let (watcher, events) = mpsc::unbounded_channel();
-        let rng = self.process.lock().rng.split();
-        let inner = self.process.memory.buckets.watch(bucket, prefixes, mode);
-        tokio::spawn(watch::delay(inner, watcher, rng, self.process.faults.late, self.link()));
-        Ok(Watch { events })
+        self.process
+            .run(async {
+                self.process.call()?;
+                let (watcher, events) = mpsc::unbounded_channel();
+                let rng = self.process.lock().rng.split();
+                let inner = self.process.memory.buckets.watch(bucket, prefixes, mode);
+                tokio::spawn(watch::delay(inner, watcher, rng, self.process.faults().late, self.link()));
+                Ok(Watch { events })
+            })
+            .await
     }
 
     pub(super) async fn push(&self, push: Enqueue) -> Result<(), QueueError> {
-        let twice = self.process.hits(self.process.faults.duplicate).then(|| push.clone());
+        let twice = self.process.hits(self.process.faults().duplicate).then(|| push.clone());
         self.run_queue_operation(|| {
             self.process.memory.queue.push(push)?;
             twice.map_or(Ok(()), |push| self.process.memory.queue.push(push))
         })
+        .await
     }
 
     pub(super) async fn pull(
@@ -233,13 +300,17 @@ impl Faulty {
         free_slots: usize,
         wait: Duration,
     ) -> Result<Vec<QueueMessage>, QueueError> {
-        self.process.call().map_err(|Unavailable| QueueError::Down)?;
-        if self.process.hits(self.process.faults.unknown) {
-            // pulled, and lost in transit: they are delivered again
-            self.process.memory.queue.pull(route, free_slots, Duration::ZERO).await?;
-            return Err(QueueError::Unknown);
-        }
-        self.process.memory.queue.pull(route, free_slots, wait).await
+        self.process
+            .run(async {
+                self.process.call().map_err(|Unavailable| QueueError::Down)?;
+                if self.process.hits(self.process.faults().unknown) {
+                    // pulled, and lost in transit: they are delivered again
+                    self.process.memory.queue.pull(route, free_slots, Duration::ZERO).await?;
+                    return Err(QueueError::Unknown);
+                }
+                self.process.memory.queue.pull(route, free_slots, wait).await
+            })
+            .await
     }
 
     pub(super) async fn ack(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
@@ -247,6 +318,7 @@ impl Faulty {
             self.process.memory.queue.ack(delivery);
             Ok(())
         })
+        .await
     }
 
     pub(super) async fn nak(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
@@ -254,6 +326,7 @@ impl Faulty {
             self.process.memory.queue.nak(delivery, after);
             Ok(())
         })
+        .await
     }
 
     pub(super) async fn extend(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
@@ -261,14 +334,19 @@ impl Faulty {
             self.process.memory.queue.extend(delivery);
             Ok(())
         })
+        .await
     }
 
     /// Runs an operation of the queue. It is never delayed: repeating it is safe, so a late one would find no further
     /// bug.
-    fn run_queue_operation(
+    async fn run_queue_operation(
         &self,
         operation: impl FnOnce() -> Result<(), QueueError>,
     ) -> Result<(), QueueError> {
+        self.process.run(async { self.queue_operation(operation) }).await
+    }
+
+    fn queue_operation(&self, operation: impl FnOnce() -> Result<(), QueueError>) -> Result<(), QueueError> {
         self.process.call().map_err(|Unavailable| QueueError::Down)?;
         match self.process.change() {
             WriteFault::Acknowledged => operation(),
@@ -278,8 +356,12 @@ impl Faulty {
     }
 
     pub(super) async fn depth(&self, route: &str) -> Result<u64, QueueError> {
-        self.process.call().map_err(|Unavailable| QueueError::Down)?;
-        Ok(self.process.memory.queue.depth(route))
+        self.process
+            .run(async {
+                self.process.call().map_err(|Unavailable| QueueError::Down)?;
+                Ok(self.process.memory.queue.depth(route))
+            })
+            .await
     }
 }
 
