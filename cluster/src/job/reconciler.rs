@@ -182,13 +182,18 @@ impl JobReconciler {
     {
         let known: Vec<(Key, Option<u64>)> =
             ids.into_iter().map(|id| (id, self.tracked.get(id).map(|job| job.rev))).collect();
-        let repaired = known.into_iter().map(async |(id, rev)| {
-            let Some(stored) = jobs.records.get(id).await? else { return Ok((id, None, false)) };
-            let changed = rev != Some(stored.rev);
-            let repaired = !changed && repair(jobs.clone(), stored.clone()).await?;
+        let repaired = known.iter().copied().map(async |(id, rev)| {
+            let Some(stored) = jobs.records.get(id).await? else { return Ok((id, None, None)) };
+            let repaired = match rev == Some(stored.rev) {
+                true => Some(repair(jobs.clone(), stored.clone()).await?),
+                false => None,
+            };
             Ok::<_, Unavailable>((id, Some(stored), repaired))
         });
-        let outcomes: Vec<_> = stream::iter(repaired).buffer_unordered(AT_ONCE).try_collect().await?;
+        let outcomes = stream::iter(repaired).buffer_unordered(AT_ONCE).try_collect().await;
+        // what was taken for this round and not repaired is taken again
+        let outcomes: Vec<_> =
+            outcomes.inspect_err(|_| known.iter().for_each(|(id, _)| self.tracked.recheck(*id)))?;
         let mut count = 0;
         for (id, stored, repaired) in outcomes {
             match stored {
@@ -196,7 +201,10 @@ impl JobReconciler {
                 // a repaired record is read again when its change is seen
                 Some(stored) => self.track(jobs, &stored),
             }
-            count += usize::from(repaired);
+            if repaired.is_none() {
+                self.tracked.recheck(id);
+            }
+            count += usize::from(repaired == Some(true));
         }
         Ok(count)
     }
@@ -248,7 +256,7 @@ async fn repair(jobs: Jobs, stored: StoredJob) -> Result<bool, Unavailable> {
             Ok(true)
         }
         // a second work item or row is harmless: the claim rejects duplicates, and the first row keeps its position
-        (JobState::Queued | JobState::Scheduled, _) => Ok(jobs.dispatcher.offer_again(&stored).await),
+        (JobState::Queued | JobState::Scheduled, _) => jobs.dispatcher.offer_again(&stored).await,
         _ => Ok(false),
     }
 }

@@ -136,6 +136,17 @@ impl TrackedJobs {
         found.into_iter().map(|(_, id)| id).collect()
     }
 
+    /// Lets a job be returned once more by [`TrackedJobs::take_unchecked`] or [`TrackedJobs::take_lanes`], because it
+    /// could not be repaired.
+    pub(super) fn recheck(&mut self, job: Key) {
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.lane_checked = 0;
+            if !job.free {
+                job.overdue.get_or_insert(0);
+            }
+        }
+    }
+
     /// Returns the free jobs that have waited for long, by group.
     pub(super) fn overdue(&self, now: u64) -> HashMap<Arc<WorkerGroup>, Vec<Key>> {
         let mut overdue: HashMap<Arc<WorkerGroup>, Vec<Key>> = HashMap::new();
@@ -237,6 +248,8 @@ mod tests {
         assert_eq!(jobs.take_unchecked(15, 2), [id(3), id(2)]);
         jobs.put(&stored(3, "assigned", "queued", 5), 20, PATIENCE);
         assert_eq!(jobs.take_unchecked(99, 9), [id(1)]);
+        jobs.recheck(id(1));
+        assert_eq!(jobs.take_unchecked(99, 9), [id(1)], "it could not be repaired");
         assert!(jobs.put(&stored(3, "assigned", "succeeded", 5), 20, PATIENCE));
         jobs.put(&stored(3, "assigned", "queued", 5), 20, PATIENCE);
         assert_eq!(jobs.take_unchecked(99, 9), [id(3)], "a retry after the end writes a new row");

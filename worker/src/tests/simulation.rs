@@ -13,6 +13,7 @@ use pagewire_cluster::simulation::Simulation;
 use pagewire_cluster::timing::Timing;
 
 use self::observed::Observed;
+use self::plan::Schedule;
 use self::world::World;
 use super::breaks::number;
 
@@ -38,6 +39,8 @@ fn whatever_happens_to_workers_and_nodes_every_job_ends_once_and_in_its_turn() {
     let (first, runs) = (number("PAGEWIRE_SIM_SEED", 0), number("PAGEWIRE_SIM_RUNS", 200));
     for seed in first..first + runs {
         let (_, outcome) = simulate(seed);
-        assert_eq!(outcome, Ok(()), "seed {seed}");
+        if let Err(violation) = outcome {
+            panic!("seed {seed}: {violation}\n{:#?}", Schedule::of(seed));
+        }
     }
 }

@@ -47,7 +47,8 @@ impl History {
         if is_claim && next.attempts != before.attempts + 1 {
             return Err(format!("an attempt is not counted: {before:?}, {next:?}"));
         }
-        if next.attempts > next.retries.max(MAX_LOSSES) + 1 {
+        let most_losses = next.retries.max(MAX_LOSSES) + 1;
+        if next.attempts - next.losses > next.retries + 1 || next.losses > most_losses {
             return Err(format!("too many attempts: {next:?}"));
         }
         let same_user = |other: &&Record| {
@@ -80,7 +81,7 @@ impl History {
         };
         let is_allowed = match record.state {
             JobState::Cancelled => self.cancelled.contains(&record.id),
-            JobState::Dead if record.attempts > MAX_LOSSES => true,
+            JobState::Dead if record.losses > record.retries.max(MAX_LOSSES) => true,
             state => state == of_handler,
         };
         if is_allowed { Ok(()) } else { Err(format!("a wrong end: {record:?}")) }

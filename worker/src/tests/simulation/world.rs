@@ -17,6 +17,7 @@ use pagewire_cluster::worker::WorkerGroup;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::super::breaks::number;
 use super::observed::Observed;
 use super::plan::{Event, JobPlan, LATER_MS, Schedule, USERS, calm};
 use super::process::{SimNode, SimProcess};
@@ -248,11 +249,33 @@ impl World {
             match open {
                 None => return Ok(()),
                 Some(open) if Instant::now() >= until => {
-                    return Err(format!("{most:?} after the faults: {open:?} is open or its page not told"));
+                    let state = self.state().await;
+                    return Err(format!("{most:?} later: {open:?} is open or its page not told; {state}"));
                 }
                 Some(_) => sleep(Duration::from_millis(250)).await,
             }
         }
+    }
+
+    /// Returns what a person needs to know of the processes and their rows.
+    async fn state(&self) -> String {
+        let workers: Vec<String> = self
+            .workers
+            .iter()
+            .map(|worker| {
+                format!("{} in {}, draining {}", worker.number, worker.lane, *worker.draining.borrow())
+            })
+            .collect();
+        let engine = Engine::Memory(self.memory.clone());
+        let mut rows = engine.kv(Bucket::Nodes).list("").await.unwrap_or_default();
+        for prefix in ["turn.", "open."] {
+            rows.extend(engine.kv(Bucket::Jobs).list(prefix).await.unwrap_or_default());
+        }
+        let rows: Vec<String> = rows
+            .iter()
+            .map(|row| format!("{} at {}: {:?} {:?}", row.key, row.rev, row.value, row.meta))
+            .collect();
+        format!("canary at {} %\nworkers: {workers:#?}\nrows: {rows:#?}", self.weight)
     }
 
     fn check_ends(&self) -> Result<(), String> {
@@ -307,11 +330,17 @@ async fn page(memory: &Memory, observed: &Observed) -> Address {
 /// Adds every version of every record to the history.
 async fn watch_records(memory: &Memory, observed: &Observed) {
     let engine = Engine::Memory(memory.new_process_handle());
-    let mut watch = engine.kv(Bucket::Jobs).watch(job_key::JOBS, WatchMode::Value).await.unwrap();
-    let observed = observed.clone();
+    let mut watch = engine.kv(Bucket::Jobs).watch("", WatchMode::Value).await.unwrap();
+    let (observed, prints) = (observed.clone(), number("PAGEWIRE_SIM_LOG", 0) > 0);
     tokio::spawn(async move {
         while let Some(event) = watch.next().await {
+            if prints {
+                println!("{:?} {event:?}", clock::boot());
+            }
             let WatchEvent::Put(entry) = event else { continue };
+            if !entry.key.starts_with(job_key::JOBS) {
+                continue;
+            }
             let facts = &mut *observed.lock();
             let record = Record::decode(&entry.value).unwrap();
             if let Err(broken) = facts.history.add(record) {
