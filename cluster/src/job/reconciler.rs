@@ -6,7 +6,7 @@
 //!
 //! One process runs it. It reads every record once per change and keeps an entry for each job that has not ended. Jobs of
 //! dead workers come first. A job that waits costs nothing in a round: its row is checked once after it was submitted,
-//! and its work item only when the Queue has fewer items than jobs wait.
+//! and its work item only when the Queue has fewer items than jobs wait, or when it has waited for very long.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -130,7 +130,7 @@ impl JobReconciler {
     }
 
     /// Offers jobs again that have neither a row nor a work item. A group with a work item for every waiting job has no
-    /// lost job: its workers are only overloaded.
+    /// lost job: its workers are only overloaded, unless a job that has two work items hides the lost one.
     async fn offer_again(&mut self, jobs: &Jobs) -> Result<usize, Unavailable> {
         let now = jobs.records.now_ms();
         let mut doubtful = self.tracked.take_unchecked(now, REPAIRS);
@@ -142,6 +142,7 @@ impl JobReconciler {
                 doubtful.extend(late);
             }
         }
+        doubtful.extend(self.tracked.take_oldest(now, AT_ONCE));
         self.repair_all(jobs, doubtful, repair).await
     }
 
@@ -236,6 +237,7 @@ fn patience(timing: &Timing) -> Patience {
     let ms = |duration: Duration| duration.as_millis() as u64;
     Patience {
         work_item: ms(timing.redelivery) * 4,
+        offer: ms(timing.redelivery) * 16,
         open_row: ms(timing.lease_renew) / 3,
         ask: ms(timing.redelivery),
     }

@@ -24,6 +24,8 @@ pub(super) struct TrackedJob {
     due: u64,
     /// When the work item of the job counts as missing; for an assigned job, when its row is written again, once.
     overdue: Option<u64>,
+    /// When the job is offered again even if the Queue has as many work items as jobs wait.
+    offer_at: u64,
     /// When the worker gets a claims query for the job.
     ask_at: u64,
     /// The state of rollouts and workers by which the lane of the job was checked.
@@ -35,6 +37,9 @@ pub(super) struct TrackedJob {
 pub(super) struct Patience {
     /// After the time of a free job, until its work item is searched: longer than the redelivery time of the Queue.
     pub(super) work_item: u64,
+    /// After the time of a free job, until it is offered again whatever the Queue contains: a job with two work items
+    /// may hide that another one has none.
+    pub(super) offer: u64,
     /// After the reconciler has seen an assigned job, until its row is written again: longer than a submission takes.
     pub(super) open_row: u64,
     /// Until a worker is asked about a job that it runs.
@@ -75,9 +80,14 @@ impl TrackedJobs {
             (false, Some(known)) => known.overdue,
             (false, None) => Some(now + patience.open_row),
         };
+        let offer_at = match self.jobs.get(id) {
+            Some(known) if known.due == *due => known.offer_at,
+            _ => due.max(&now) + patience.offer,
+        };
         let group = self.group(record.team());
         let (ask_at, lane_checked) = (now + patience.ask, 0);
-        let job = TrackedJob { rev: *rev, worker, group, free, due: *due, overdue, ask_at, lane_checked };
+        let (rev, due) = (*rev, *due);
+        let job = TrackedJob { rev, worker, group, free, due, overdue, offer_at, ask_at, lane_checked };
         self.jobs.insert(*id, job);
         false
     }
@@ -158,6 +168,22 @@ impl TrackedJobs {
         overdue
     }
 
+    /// Returns at most `limit` free jobs that wait for very long, the oldest first. Each is returned again when it is
+    /// twice as old.
+    pub(super) fn take_oldest(&mut self, now: u64, limit: usize) -> Vec<Key> {
+        let waits = |job: &TrackedJob| job.free && job.worker.is_none() && job.offer_at <= now;
+        let waiting = self.jobs.iter().filter(|(_, job)| waits(job));
+        let mut oldest: Vec<(u64, Key)> = waiting.map(|(id, job)| (job.due, *id)).collect();
+        oldest.sort_unstable();
+        oldest.truncate(limit);
+        for (due, id) in &oldest {
+            if let Some(job) = self.jobs.get_mut(id) {
+                job.offer_at = now + now.saturating_sub(*due);
+            }
+        }
+        oldest.into_iter().map(|(_, id)| id).collect()
+    }
+
     /// Returns how many jobs of a group have a work item.
     pub(super) fn free_jobs_of(&self, group: &WorkerGroup) -> u64 {
         self.jobs.values().filter(|job| job.free && *job.group == *group).count() as u64
@@ -223,7 +249,7 @@ impl TrackedJobs {
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience = Patience { work_item: 100, open_row: 10, ask: 50 };
+    const PATIENCE: Patience = Patience { work_item: 100, offer: 400, open_row: 10, ask: 50 };
 
     fn stored(id: u128, affinity: &str, state: &str, due: u64) -> StoredJob {
         let id = Key::from_bits(id);
@@ -253,6 +279,19 @@ mod tests {
         assert!(jobs.put(&stored(3, "assigned", "succeeded", 5), 20, PATIENCE));
         jobs.put(&stored(3, "assigned", "queued", 5), 20, PATIENCE);
         assert_eq!(jobs.take_unchecked(99, 9), [id(3)], "a retry after the end writes a new row");
+    }
+
+    #[test]
+    fn a_free_job_that_waits_for_very_long_is_offered_again_when_it_is_twice_as_old() {
+        let mut jobs = TrackedJobs::default();
+        for (number, due) in [(1, 0), (2, 5), (3, 900)] {
+            jobs.put(&stored(number, "free", "queued", due), 0, PATIENCE);
+        }
+        assert_eq!(jobs.take_oldest(399, 9), []);
+        assert_eq!(jobs.take_oldest(500, 1), [id(1)]);
+        jobs.put(&stored(1, "free", "queued", 0), 501, PATIENCE);
+        assert_eq!(jobs.take_oldest(999, 9), [id(2)]);
+        assert_eq!(jobs.take_oldest(1000, 9), [id(1)]);
     }
 
     #[test]
