@@ -3,6 +3,8 @@
 //! Owns: what happens at which time, and which faults the processes have. Pure. Never: how an event is carried out
 //! (`world`).
 
+use std::fmt;
+
 use pagewire_cluster::engine::{Bucket, FaultRng, Faults};
 use pagewire_cluster::job::Affinity;
 
@@ -203,6 +205,14 @@ impl Schedule {
             1 if self.clocks => -WRONG_MS,
             _ => 0,
         }
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { events, faults, workers, clocks, canary_ends, .. } = self;
+        writeln!(f, "workers {workers:?}, wrong clocks {clocks}, canary ends {canary_ends}, {faults:?}")?;
+        events.iter().try_for_each(|(time, event)| writeln!(f, "{time} ms: {event:?}"))
     }
 }
 

@@ -201,13 +201,14 @@ impl World {
         self.node.tasks.spawn(set_weight(rollouts, percent));
     }
 
-    /// All faults end. Every job has to end, and after that new jobs run at once.
+    /// All faults end, except that a broken link stays so for its time. Every job has to end, and after that new jobs run at once.
     async fn settle(&mut self) -> Result<(), String> {
         self.faults = calm();
         self.node.engine.set_faults(calm());
         self.workers.retain_mut(SimProcess::runs);
         for worker in &self.workers {
             worker.engine.set_faults(calm());
+            worker.engine.resume();
         }
         let serves =
             |lane: &str| self.workers.iter().any(|worker| worker.lane == lane && !*worker.draining.borrow());
@@ -220,6 +221,8 @@ impl World {
         } else if self.weight > 0 && !canary {
             self.start(CANARY);
         }
+        // the last submissions are written or given up by then
+        sleep(TIMING.deliver * 2).await;
         self.wait(SETTLED).await?;
         // a worker that was killed is known to be dead by then
         sleep(TIMING.lease_ttl).await;
