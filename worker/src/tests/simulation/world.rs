@@ -37,6 +37,8 @@ pub(super) struct World {
     processes: u64,
     weight: u8,
     faults: Faults,
+    /// When all links are up again.
+    linked_at: Instant,
 }
 
 impl World {
@@ -60,6 +62,7 @@ impl World {
             processes: 0,
             weight: 0,
             faults,
+            linked_at: Instant::now(),
         };
         let (base, canary) = world.schedule.workers;
         (0..base).for_each(|_| world.start(BASE));
@@ -132,6 +135,7 @@ impl World {
                     let (worker, length) = (&self.workers[at], Duration::from_millis(ms));
                     self.observed.disturb(worker.number, length);
                     worker.engine.cut_for(length);
+                    self.linked_at = self.linked_at.max(Instant::now() + length);
                 }
             }
             Event::CrashNode => {
@@ -224,6 +228,7 @@ impl World {
         // the last submissions are written or given up by then
         sleep(TIMING.deliver * 2).await;
         self.wait(SETTLED).await?;
+        sleep_until(self.linked_at).await;
         // a worker that was killed is known to be dead by then
         sleep(TIMING.lease_ttl).await;
         for user in 0..USERS {
