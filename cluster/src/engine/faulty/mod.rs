@@ -16,7 +16,7 @@ mod watch;
 
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch as channel};
+use tokio::sync::{mpsc, oneshot, watch as channel};
 
 pub use self::faults::Faults;
 use self::process::{FaultyProcess, WriteFault};
@@ -48,7 +48,7 @@ impl Faulty {
         self
     }
 
-    /// Replaces the faults from now on.
+    /// Replaces the faults from now on, and forgets [`Faulty::suspend_after`].
     pub fn set_faults(&self, faults: Faults) {
         self.process.set_faults(faults);
     }
@@ -63,6 +63,12 @@ impl Faulty {
         self.process.life.resume();
     }
 
+    /// Suspends the process right after its next write of a key with this prefix, whatever its outcome. The receiver
+    /// learns of it.
+    pub fn suspend_after(&self, prefix: &str) -> oneshot::Receiver<()> {
+        self.process.suspend_after(prefix)
+    }
+
     /// Waits while the process is suspended. Never returns after its end.
     pub async fn running(&self) {
         self.process.life.running().await;
@@ -71,6 +77,11 @@ impl Faulty {
     /// Ends the process: its subscriptions are gone, and no operation of it returns any more.
     pub fn kill(&self) {
         self.process.kill();
+    }
+
+    /// Returns whether the process was killed.
+    pub fn is_killed(&self) -> bool {
+        self.process.life.is_killed()
     }
 
     /// Breaks the link of the process for this long.
@@ -229,7 +240,18 @@ impl Faulty {
     }
 
     pub(super) async fn commit(&self, bucket: Bucket, batch: Vec<BatchOp>) -> Result<u64, WriteError> {
-        self.process.run(async { self.write(bucket, batch) }).await
+        self.process
+            .run(async {
+                let puts = batch.iter().filter_map(|step| match step {
+                    BatchOp::Put(put) => Some(put.key.clone()),
+                    BatchOp::Delete { .. } | BatchOp::Check { .. } => None,
+                });
+                let keys: Vec<String> = puts.collect();
+                let written = self.write(bucket, batch);
+                self.process.wrote(&keys);
+                written
+            })
+            .await
     }
 
     fn write(&self, bucket: Bucket, batch: Vec<BatchOp>) -> Result<u64, WriteError> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::watch as channel;
+use tokio::sync::{oneshot, watch as channel};
 
 use super::blind::Blind;
 use super::faults::Faults;
@@ -34,6 +34,8 @@ pub(super) struct FaultState {
     pub(super) read: HashMap<(Bucket, String), Option<Entry>>,
     pub(super) blind: Blind,
     faults: Faults,
+    /// The process is suspended after its next write of a key with this prefix.
+    ambush: Option<(String, oneshot::Sender<()>)>,
 }
 
 /// A process. All clones are one process.
@@ -68,6 +70,7 @@ impl FaultyProcess {
             read: HashMap::new(),
             blind: Blind::new(faults.blind, seed),
             faults,
+            ambush: None,
         };
         Self {
             clock: memory.clock(),
@@ -89,8 +92,26 @@ impl FaultyProcess {
 
     pub(super) fn set_faults(&self, faults: Faults) {
         let state = &mut *self.lock();
-        state.faults = faults;
+        (state.faults, state.ambush) = (faults, None);
         state.blind.set(faults.blind);
+    }
+
+    /// Suspends the process right after its next write of a key with this prefix. The receiver learns of it.
+    pub(super) fn suspend_after(&self, prefix: &str) -> oneshot::Receiver<()> {
+        let (sender, suspended) = oneshot::channel();
+        self.lock().ambush = Some((prefix.to_owned(), sender));
+        suspended
+    }
+
+    /// Carries out [`FaultyProcess::suspend_after`] after a write of these keys.
+    pub(super) fn wrote(&self, keys: &[String]) {
+        let state = &mut *self.lock();
+        let is_meant = |ambush: &mut (String, _)| keys.iter().any(|key| key.starts_with(&ambush.0));
+        if let Some((_, sender)) = state.ambush.take_if(is_meant) {
+            self.life.suspend();
+            // the test may not wait for it any more
+            let _ = sender.send(());
+        }
     }
 
     /// Runs one operation of this process as a whole: with its latency, not while it is suspended, and without an end

@@ -113,11 +113,20 @@ pub(super) enum Event {
     },
     Kill(u64),
     Suspend(u64, u64),
+    /// A worker is suspended for so many milliseconds, or killed, right after its next write of a turn row or of a
+    /// record.
+    Ambush {
+        which: u64,
+        turn: bool,
+        suspend_ms: Option<u64>,
+    },
     Drain(u64),
     /// The link of a worker breaks for so many milliseconds.
     Cut(u64, u64),
-    /// The node is killed and another one starts.
-    CrashNode,
+    /// The node is killed, at once or right after it has written the record of this job, and another one starts.
+    CrashNode {
+        after_write: Option<JobPlan>,
+    },
     /// The share of the canary, in percent.
     Weight(u8),
 }
@@ -220,12 +229,16 @@ fn trouble(dice: &mut FaultRng) -> Event {
     let which = dice.next_bits();
     match dice.below(20) {
         0..4 => Event::Kill(which),
-        4..8 => Event::Suspend(which, dice.below(45_000)),
+        4..6 => Event::Suspend(which, dice.below(45_000)),
+        6..8 => {
+            let suspend_ms = if dice.hits(700) { Some(dice.below(45_000)) } else { None };
+            Event::Ambush { which, turn: dice.hits(600), suspend_ms }
+        }
         8..10 => Event::Drain(which),
         10..13 => Event::Start { canary: dice.hits(400) },
         13..15 => Event::Cut(which, dice.below(30_000)),
         15..18 => Event::Cancel(which),
         18 => Event::Retry(which),
-        _ => Event::CrashNode,
+        _ => Event::CrashNode { after_write: dice.hits(700).then(|| JobPlan::random(dice)) },
     }
 }

@@ -47,7 +47,7 @@ impl SimProcess {
     /// Returns whether the process has not ended.
     pub(super) fn runs(&mut self) -> bool {
         while self.tasks.try_join_next().is_some() {}
-        !self.tasks.is_empty()
+        !self.engine.is_killed() && !self.tasks.is_empty()
     }
 
     /// Kills the process: nothing of it happens any more.

@@ -15,7 +15,7 @@ use pagewire_cluster::subject::{Subjects, job_key};
 use pagewire_cluster::wire::{self, JobUpdate, PeerRequest, PushCounts};
 use pagewire_cluster::worker::WorkerGroup;
 use serde_json::value::RawValue;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::super::breaks::number;
 use super::observed::Observed;
@@ -25,6 +25,9 @@ use super::{PROMPT, SETTLED, TIMING};
 use pagewire_cluster::job::Record;
 
 const CANARY: &str = "canary";
+
+/// How long the end of a node waits for a write.
+const MOST_AMBUSH: Duration = Duration::from_secs(3);
 
 pub(super) struct World {
     seed: u64,
@@ -138,7 +141,13 @@ impl World {
                     self.linked_at = self.linked_at.max(Instant::now() + length);
                 }
             }
-            Event::CrashNode => {
+            Event::Ambush { which, turn, suspend_ms } => self.ambush(which, turn, suspend_ms),
+            Event::CrashNode { after_write } => {
+                if let Some(plan) = after_write {
+                    let written = self.node.engine.suspend_after(job_key::JOBS);
+                    self.submit(plan);
+                    let _ = timeout(MOST_AMBUSH, written).await;
+                }
                 self.node.engine.kill();
                 let (_, engine) = self.engine();
                 self.node = SimNode::start(engine).await;
@@ -156,6 +165,30 @@ impl World {
         tokio::spawn(async move {
             sleep(length).await;
             engine.resume();
+        });
+    }
+
+    /// Suspends or kills a worker right after its next write of that kind.
+    fn ambush(&mut self, which: u64, turn: bool, suspend_ms: Option<u64>) {
+        let Some(at) = Self::pick(&self.workers, which) else { return };
+        let (engine, number) = (self.workers[at].engine.clone(), self.workers[at].number);
+        let observed = self.observed.clone();
+        let suspended = engine.suspend_after(if turn { job_key::TURNS } else { job_key::JOBS });
+        tokio::spawn(async move {
+            if suspended.await.is_err() {
+                return;
+            }
+            match suspend_ms.map(Duration::from_millis) {
+                Some(length) => {
+                    observed.disturb(number, length);
+                    sleep(length).await;
+                    engine.resume();
+                }
+                None => {
+                    observed.killed(number);
+                    engine.kill();
+                }
+            }
         });
     }
 
