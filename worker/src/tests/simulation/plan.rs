@@ -120,6 +120,13 @@ pub(super) enum Event {
         turn: bool,
         suspend_ms: Option<u64>,
     },
+    /// The worker of a user is suspended between the two writes of a claim, while an earlier job of the user becomes
+    /// due.
+    LateClaim {
+        user: u64,
+        earlier_ms: u64,
+        suspend_ms: u64,
+    },
     Drain(u64),
     /// The link of a worker breaks for so many milliseconds.
     Cut(u64, u64),
@@ -192,6 +199,13 @@ impl Schedule {
         if dice.hits(20) {
             let user = dice.below(USERS);
             events.push((at(&mut dice) / 2, Event::Flood { user, jobs: 270 }));
+        }
+        if dice.hits(60) {
+            let (user, earlier_ms, suspend_ms) =
+                (dice.below(USERS), dice.below(15_000), 18_000 + dice.below(18_000));
+            let time = at(&mut dice) / 8;
+            events.push((time, Event::Start { canary: false }));
+            events.push((time + 500, Event::LateClaim { user, earlier_ms, suspend_ms }));
         }
         for _ in 0..dice.below(9) {
             events.push((at(&mut dice), trouble(&mut dice)));

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::select_ok;
 use pagewire_cluster::clock;
 use pagewire_cluster::engine::{
     Bucket, BusEvent, Engine, Faults, Faulty, Memory, Message, WatchEvent, WatchMode,
@@ -15,9 +16,11 @@ use pagewire_cluster::subject::{Subjects, job_key};
 use pagewire_cluster::wire::{self, JobUpdate, PeerRequest, PushCounts};
 use pagewire_cluster::worker::WorkerGroup;
 use serde_json::value::RawValue;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::super::breaks::number;
+use super::super::turn_key;
 use super::observed::Observed;
 use super::plan::{Event, JobPlan, LATER_MS, Schedule, USERS, calm};
 use super::process::{SimNode, SimProcess};
@@ -142,6 +145,14 @@ impl World {
                 }
             }
             Event::Ambush { which, turn, suspend_ms } => self.ambush(which, turn, suspend_ms),
+            Event::LateClaim { user, earlier_ms, suspend_ms } => {
+                let plan = JobPlan::now(Affinity::Assigned, user);
+                let earlier = JobPlan { ahead_ms: Some(earlier_ms), runs_ms: 8_000, ..plan.clone() };
+                self.submit(earlier);
+                sleep(Duration::from_millis(50)).await;
+                self.late_claim(&plan.user, Duration::from_millis(suspend_ms));
+                self.submit(plan);
+            }
             Event::CrashNode { after_write } => {
                 if let Some(plan) = after_write {
                     let written = self.node.engine.suspend_after(job_key::JOBS);
@@ -189,6 +200,26 @@ impl World {
                     engine.kill();
                 }
             }
+        });
+    }
+
+    /// Suspends the first worker that writes the turn row of a user.
+    fn late_claim(&self, user: &str, length: Duration) {
+        let (key, faults, observed) = (turn_key(user), self.faults, self.observed.clone());
+        let engines: Vec<(u64, Faulty)> =
+            self.workers.iter().map(|worker| (worker.number, worker.engine.clone())).collect();
+        let written: Vec<_> = engines.iter().map(|(_, engine)| engine.suspend_after(&key)).collect();
+        tokio::spawn(async move {
+            let Ok(first) = first_written(written).await else { return };
+            for (at, (number, engine)) in engines.iter().enumerate() {
+                if at == first {
+                    observed.disturb(*number, length);
+                } else {
+                    engine.set_faults(faults);
+                }
+            }
+            sleep(length).await;
+            engines[first].1.resume();
         });
     }
 
@@ -336,6 +367,13 @@ impl World {
             None => Ok(()),
         }
     }
+}
+
+/// Returns the position of the first write, or an error when none of them happens.
+async fn first_written(written: Vec<oneshot::Receiver<()>>) -> Result<usize, oneshot::error::RecvError> {
+    let indexed = written.into_iter().enumerate();
+    let writes = indexed.map(|(at, write)| Box::pin(async move { write.await.map(|()| at) }));
+    Ok(select_ok(writes).await?.0)
 }
 
 async fn set_weight(rollouts: Rollouts, percent: u8) {
