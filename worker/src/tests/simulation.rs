@@ -3,8 +3,11 @@
 
 mod history;
 mod observed;
+mod outside;
 mod plan;
 mod process;
+mod settle;
+mod stops;
 mod world;
 
 use std::num::NonZero;
