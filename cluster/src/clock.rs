@@ -12,6 +12,8 @@
 //! - the limit of a year for the start time of a job (`calls/submit`), because seconds do not matter there;
 //! - the time of a change in the history of a rollout, and the demo handler `time`, which people read;
 //! - the embedded engine, which is the only process that uses its data.
+//!
+//! In a simulation (`simulation`), both clocks follow the virtual time.
 
 mod cluster;
 mod estimate;

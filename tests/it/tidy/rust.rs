@@ -227,6 +227,7 @@ const OWN_DURATIONS: &[(&str, &str)] = &[
     ("cluster/src/engine/nats/kv.rs", "a pause between two attempts within Timing::operation"),
     ("cluster/src/engine/nats/queue.rs", "a pause between two attempts within Timing::operation"),
     ("cluster/src/engine/nats/streams.rs", "how long the server keeps a deletion's marker"),
+    ("cluster/src/simulation.rs", "the times at which a simulation begins"),
     ("cluster/src/state/feed/mod.rs", "a pause before a request to the engine is repeated"),
     ("src/edge/listener.rs", "a pause of the accept loop"),
     ("src/edge/anonymous_limit.rs", "the minute of limits.anonymous_pages_per_ip_per_minute"),
