@@ -42,7 +42,7 @@ pub use bus::{
     SubscriptionSender,
 };
 #[cfg(feature = "simulation")]
-pub use faulty::{Faults, Faulty};
+pub use faulty::{Faults, Faulty, FaultyProcess};
 pub use kv::{
     BatchOp, Bucket, Consistency, Entry, Kv, MAX_COMMIT, MAX_META, MAX_VALUE, MAX_WATCHES, OperationId,
     Precondition, Put, Resolution, Watch, WatchEvent, WatchMode, WatchSender, WriteError,

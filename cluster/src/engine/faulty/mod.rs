@@ -9,6 +9,7 @@
 
 mod blind;
 mod faults;
+mod kv;
 mod life;
 mod outage;
 mod process;
@@ -16,11 +17,11 @@ mod watch;
 
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch as channel};
+use tokio::sync::{mpsc, watch as channel};
 
 pub use self::faults::Faults;
-use self::process::{FaultyProcess, WriteFault};
-use super::memory::legal_commit;
+pub use self::process::FaultyProcess;
+use self::process::WriteFault;
 use super::{
     BatchOp, Bucket, ConnectionState, Consistency, Enqueue, Entry, Memory, Message, Precondition,
     PublishError, Put, QueueError, QueueMessage, RequestError, Subscription, Unavailable, Watch, WatchMode,
@@ -48,45 +49,9 @@ impl Faulty {
         self
     }
 
-    /// Replaces the faults from now on, and forgets [`Faulty::suspend_after`].
-    pub fn set_faults(&self, faults: Faults) {
-        self.process.set_faults(faults);
-    }
-
-    /// Suspends the process: no operation begins or returns.
-    pub fn suspend(&self) {
-        self.process.life.suspend();
-    }
-
-    /// Lets a suspended process go on.
-    pub fn resume(&self) {
-        self.process.life.resume();
-    }
-
-    /// Suspends the process right after its next write of a key with this prefix, whatever its outcome. The receiver
-    /// learns of it.
-    pub fn suspend_after(&self, prefix: &str) -> oneshot::Receiver<()> {
-        self.process.suspend_after(prefix)
-    }
-
-    /// Waits while the process is suspended. Never returns after its end.
-    pub async fn running(&self) {
-        self.process.life.running().await;
-    }
-
-    /// Ends the process: its subscriptions are gone, and no operation of it returns any more.
-    pub fn kill(&self) {
-        self.process.kill();
-    }
-
-    /// Returns whether the process was killed.
-    pub fn is_killed(&self) -> bool {
-        self.process.life.is_killed()
-    }
-
-    /// Breaks the link of the process for this long.
-    pub fn cut_for(&self, length: Duration) {
-        self.process.cut_for(length);
+    /// Returns the process, to suspend it or to end it.
+    pub fn process(&self) -> &FaultyProcess {
+        &self.process
     }
 
     pub(super) async fn publish(&self, message: Message) -> Result<(), PublishError> {
@@ -180,25 +145,7 @@ impl Faulty {
         key: &str,
         consistency: Consistency,
     ) -> Result<Option<Entry>, Unavailable> {
-        self.process.run(async { self.read(bucket, key, consistency) }).await
-    }
-
-    fn read(
-        &self,
-        bucket: Bucket,
-        key: &str,
-        consistency: Consistency,
-    ) -> Result<Option<Entry>, Unavailable> {
-        self.process.call()?;
-        self.process.lock().blind.read(bucket)?;
-        let place = (bucket, key.to_owned());
-        let stale = consistency == Consistency::Any && self.process.hits(self.process.faults().stale);
-        if let Some(before) = self.process.lock().read.get(&place).filter(|_| stale) {
-            return Ok(before.clone());
-        }
-        let entry = self.process.memory.buckets.get(bucket, key);
-        self.process.lock().read.insert(place, entry.clone());
-        Ok(entry)
+        self.process.run(async { self.process.read(bucket, key, consistency) }).await
     }
 
     pub(super) async fn list(&self, bucket: Bucket, prefix: &str) -> Result<Vec<Entry>, Unavailable> {
@@ -247,46 +194,11 @@ impl Faulty {
                     BatchOp::Delete { .. } | BatchOp::Check { .. } => None,
                 });
                 let keys: Vec<String> = puts.collect();
-                let written = self.write(bucket, batch);
+                let written = self.process.write(bucket, batch);
                 self.process.wrote(&keys);
                 written
             })
             .await
-    }
-
-    fn write(&self, bucket: Bucket, batch: Vec<BatchOp>) -> Result<u64, WriteError> {
-        legal_commit(&batch)?;
-        self.process.call().map_err(|Unavailable| WriteError::Down)?;
-        let blind = self.process.lock().blind.write(bucket);
-        if let Some(is_written) = blind {
-            if is_written {
-                // a conflict is as silent as a success
-                let _ = self.process.memory.buckets.commit(bucket, batch);
-            }
-            return Err(WriteError::Unknown);
-        }
-        match self.process.change() {
-            WriteFault::Acknowledged => {
-                self.process.memory.buckets.commit(bucket, batch).map_err(|error| match error {
-                    WriteError::Conflict { .. }
-                        if self.process.hits(self.process.faults().hidden_conflict) =>
-                    {
-                        WriteError::Conflict { actual: None }
-                    }
-                    error => error,
-                })
-            }
-            WriteFault::Silent => {
-                // a conflict is as silent as a success
-                let _ = self.process.memory.buckets.commit(bucket, batch);
-                Err(WriteError::Unknown)
-            }
-            WriteFault::Never => Err(WriteError::Unknown),
-            WriteFault::Later(calls) => {
-                self.process.lock().delayed_writes.push((calls, bucket, batch));
-                Err(WriteError::Unknown)
-            }
-        }
     }
 
     pub(super) async fn watch(

@@ -40,7 +40,7 @@ pub(super) struct FaultState {
 
 /// A process. All clones are one process.
 #[derive(Clone)]
-pub(super) struct FaultyProcess {
+pub struct FaultyProcess {
     pub(super) memory: Memory,
     pub(super) clock: ClusterClock,
     pub(super) life: Arc<ProcessLife>,
@@ -90,14 +90,36 @@ impl FaultyProcess {
         self.lock().faults
     }
 
-    pub(super) fn set_faults(&self, faults: Faults) {
+    /// Replaces the faults from now on, and forgets [`FaultyProcess::suspend_after`].
+    pub fn set_faults(&self, faults: Faults) {
         let state = &mut *self.lock();
         (state.faults, state.ambush) = (faults, None);
         state.blind.set(faults.blind);
     }
 
-    /// Suspends the process right after its next write of a key with this prefix. The receiver learns of it.
-    pub(super) fn suspend_after(&self, prefix: &str) -> oneshot::Receiver<()> {
+    /// Suspends the process: no operation begins or returns.
+    pub fn suspend(&self) {
+        self.life.suspend();
+    }
+
+    /// Lets a suspended process go on.
+    pub fn resume(&self) {
+        self.life.resume();
+    }
+
+    /// Waits while the process is suspended. Never returns after its end.
+    pub async fn running(&self) {
+        self.life.running().await;
+    }
+
+    /// Returns whether the process was killed.
+    pub fn is_killed(&self) -> bool {
+        self.life.is_killed()
+    }
+
+    /// Suspends the process right after its next write of a key with this prefix, whatever its outcome. The receiver
+    /// learns of it.
+    pub fn suspend_after(&self, prefix: &str) -> oneshot::Receiver<()> {
         let (sender, suspended) = oneshot::channel();
         self.lock().ambush = Some((prefix.to_owned(), sender));
         suspended
@@ -196,13 +218,13 @@ impl FaultyProcess {
     }
 
     /// Breaks the link for this long.
-    pub(super) fn cut_for(&self, length: Duration) {
+    pub fn cut_for(&self, length: Duration) {
         let broken = self.lock().outage.begin_long();
         self.show_for(Some(broken), length);
     }
 
     /// Ends the process: its subscriptions are gone, and no operation of it returns any more.
-    pub(super) fn kill(&self) {
+    pub fn kill(&self) {
         self.life.kill();
         let listeners = self.lock().listeners.clone();
         self.memory.bus.cut(&listeners);

@@ -47,12 +47,12 @@ impl SimProcess {
     /// Returns whether the process has not ended.
     pub(super) fn runs(&mut self) -> bool {
         while self.tasks.try_join_next().is_some() {}
-        !self.engine.is_killed() && !self.tasks.is_empty()
+        !self.engine.process().is_killed() && !self.tasks.is_empty()
     }
 
     /// Kills the process: nothing of it happens any more.
     pub(super) fn kill(self) {
-        self.engine.kill();
+        self.engine.process().kill();
     }
 }
 
@@ -141,7 +141,7 @@ impl WorkerLife {
 }
 
 async fn handle(attempt: Attempt, process: u64, engine: Faulty, observed: Observed) {
-    engine.running().await;
+    engine.process().running().await;
     let record = attempt.record().clone();
     let run = observed.begin(&record, process);
     let (does, first) = (Does::of(&record.kind), record.attempts == 1);
@@ -162,7 +162,7 @@ async fn handle(attempt: Attempt, process: u64, engine: Faulty, observed: Observ
             _ => Outcome::Value(record.data.clone()),
         },
     };
-    engine.running().await;
+    engine.process().running().await;
     drop(run);
     if does != Does::Drop || !first {
         attempt.end(outcome).await;

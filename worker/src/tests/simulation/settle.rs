@@ -19,11 +19,11 @@ impl World {
     /// All faults end, except that a broken link stays so for its time. Every job has to end, and after that new jobs run at once.
     pub(super) async fn settle(&mut self) -> Result<(), String> {
         self.faults = calm();
-        self.node.engine.set_faults(calm());
+        self.node.engine.process().set_faults(calm());
         self.workers.retain_mut(SimProcess::runs);
         for worker in &self.workers {
-            worker.engine.set_faults(calm());
-            worker.engine.resume();
+            worker.engine.process().set_faults(calm());
+            worker.engine.process().resume();
         }
         let serves =
             |lane: &str| self.workers.iter().any(|worker| worker.lane == lane && !*worker.draining.borrow());

@@ -19,10 +19,10 @@ impl World {
         let worker = &self.workers[at];
         self.observed.disturb(worker.number, length);
         let engine = worker.engine.clone();
-        engine.suspend();
+        engine.process().suspend();
         tokio::spawn(async move {
             sleep(length).await;
-            engine.resume();
+            engine.process().resume();
         });
     }
 
@@ -31,7 +31,7 @@ impl World {
         let Some(at) = Self::pick(&self.workers, which) else { return };
         let (engine, number) = (self.workers[at].engine.clone(), self.workers[at].number);
         let observed = self.observed.clone();
-        let suspended = engine.suspend_after(if turn { job_key::TURNS } else { job_key::JOBS });
+        let suspended = engine.process().suspend_after(if turn { job_key::TURNS } else { job_key::JOBS });
         tokio::spawn(async move {
             if suspended.await.is_err() {
                 return;
@@ -40,11 +40,11 @@ impl World {
                 Some(length) => {
                     observed.disturb(number, length);
                     sleep(length).await;
-                    engine.resume();
+                    engine.process().resume();
                 }
                 None => {
                     observed.killed(number);
-                    engine.kill();
+                    engine.process().kill();
                 }
             }
         });
@@ -55,18 +55,19 @@ impl World {
         let (key, faults, observed) = (turn_key(user), self.faults, self.observed.clone());
         let engines: Vec<(u64, Faulty)> =
             self.workers.iter().map(|worker| (worker.number, worker.engine.clone())).collect();
-        let written: Vec<_> = engines.iter().map(|(_, engine)| engine.suspend_after(&key)).collect();
+        let written: Vec<_> =
+            engines.iter().map(|(_, engine)| engine.process().suspend_after(&key)).collect();
         tokio::spawn(async move {
             let Ok(first) = first_written(written).await else { return };
             for (at, (number, engine)) in engines.iter().enumerate() {
                 if at == first {
                     observed.disturb(*number, length);
                 } else {
-                    engine.set_faults(faults);
+                    engine.process().set_faults(faults);
                 }
             }
             sleep(length).await;
-            engines[first].1.resume();
+            engines[first].1.process().resume();
         });
     }
 }

@@ -133,7 +133,7 @@ impl World {
                 if let Some(at) = Self::pick(&self.workers, which) {
                     let (worker, length) = (&self.workers[at], Duration::from_millis(ms));
                     self.observed.disturb(worker.number, length);
-                    worker.engine.cut_for(length);
+                    worker.engine.process().cut_for(length);
                     self.linked_at = self.linked_at.max(Instant::now() + length);
                 }
             }
@@ -148,11 +148,11 @@ impl World {
             }
             Event::CrashNode { after_write } => {
                 if let Some(plan) = after_write {
-                    let written = self.node.engine.suspend_after(job_key::JOBS);
+                    let written = self.node.engine.process().suspend_after(job_key::JOBS);
                     self.submit(plan);
                     let _ = timeout(MOST_AMBUSH, written).await;
                 }
-                self.node.engine.kill();
+                self.node.engine.process().kill();
                 let (_, engine) = self.engine();
                 self.node = SimNode::start(engine).await;
             }
