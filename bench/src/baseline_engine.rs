@@ -71,7 +71,7 @@ impl Bare {
         let engine =
             engine(&config.nats.urls.join(","), config.nats.replicas, &config.cluster, timing).await?;
         let records = engine.kv(Bucket::Jobs);
-        let subject = Subjects::new(&config.cluster).calls(POOL, LANE).into();
+        let subject = Subjects::new(&config.cluster).calls(POOL, LANE, "echo").into();
         Ok(Self { engine, records, timing, subject, route: route(POOL, LANE).into() })
     }
 

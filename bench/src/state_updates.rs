@@ -46,7 +46,7 @@ impl<'a> UpdateMeasure<'a> {
     pub(crate) async fn join(sets: &'a Sets<'a>, nats: &Nats, cluster: &Cluster) -> io::Result<Self> {
         let (reader, other) = (node(cluster).await?, Cluster::new(Some(nats)));
         let (publisher, receiving) = (engine(nats, &other).await?, engine(nats, &other).await?);
-        let subject = Subjects::new(&other.name).calls(POOL, baseline_engine::LANE);
+        let subject = Subjects::new(&other.name).calls(POOL, baseline_engine::LANE, "echo");
         let subscriber = receiving.subscribe(&subject, None, UNREAD).await.map_err(io::Error::other)?;
         let mut listener = reader.context.watching.listen(Entity::User(user(0).into()), Path::ROOT);
         listener.next().await;

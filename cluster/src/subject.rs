@@ -83,9 +83,11 @@ impl Subjects {
         format!("{}.queue", self.prefix)
     }
 
-    /// Subject of calls for any worker of a lane. The workers of the lane share it as one queue group.
-    pub fn calls(&self, pool: &str, lane: &str) -> String {
-        format!("{}.call.{}.{}", self.prefix, SubjectToken::new(pool), SubjectToken::new(lane))
+    /// Subject of calls of a method for any worker of a lane. The workers of the lane that have the method share it as
+    /// one queue group.
+    pub fn calls(&self, pool: &str, lane: &str, method: &str) -> String {
+        let [pool, lane, method] = [pool, lane, method].map(SubjectToken::new);
+        format!("{}.call.{pool}.{lane}.{method}", self.prefix)
     }
 
     /// Subject that every worker of a lane subscribes to.
@@ -120,6 +122,8 @@ pub mod leaf {
 
 /// Leaves below [`Subjects::worker`]. Each has its own message type in `wire`.
 pub mod worker_leaf {
+    /// An offer of a free job from a worker that has no handler for it.
+    pub const OFFER: &str = "offer";
     /// A call for the worker that is assigned to the user.
     pub const CALL: &str = "call";
     /// A request to stop a running job.

@@ -69,6 +69,8 @@ pub struct Timing {
     pub slot_wait: Duration,
     /// How long the work item of a job waits for a slot before it is returned for another worker.
     pub item_slot_wait: Duration,
+    /// Longest pause before the work item of a job is offered again that no worker of its lane has a handler for.
+    pub no_handler_wait: Duration,
     /// Timeout of a call that sets none of its own.
     pub call: Duration,
     /// Maximum time from SIGTERM to exit.
@@ -112,6 +114,7 @@ impl Timing {
         close_timeout: Duration::from_secs(2),
         slot_wait: Duration::from_millis(100),
         item_slot_wait: Duration::from_millis(5),
+        no_handler_wait: Duration::from_secs(60),
         call: Duration::from_secs(30),
         drain: Duration::from_secs(30),
         reconnect_jitter: Duration::from_secs(5),
@@ -148,6 +151,7 @@ impl Timing {
         close_timeout: Duration::from_millis(500),
         slot_wait: Duration::from_millis(100),
         item_slot_wait: Duration::from_millis(5),
+        no_handler_wait: Duration::from_secs(1),
         call: Duration::from_secs(3),
         drain: Duration::from_secs(5),
         reconnect_jitter: Duration::from_millis(300),

@@ -13,18 +13,18 @@ use serde::Serialize;
 
 pub use peer::{
     Alive, ClosePages, ExecutorMessage, ForwardedFrames, HandoverRequest, IdentifyPages, PageMessage,
-    PageStatusQuery, PeerCall, PeerRequest, RolloutQuery, decode_request,
+    PageStatusQuery, PeerCall, PeerRequest, RolloutQuery, WaitingJobsQuery, decode_request,
 };
 pub(crate) use peer_response::decode_response;
 pub use peer_response::encode_response;
 pub use peer_response::{
     ClosedPages, ExecutorPush, HandedOver, HandoverReply, LaneCount, PageJob, PageStatus, PeerResponse,
-    PushCounts, RolloutState, WatchedPath,
+    PushCounts, RolloutState, WaitingJobs, WaitingJobsList, WatchedPath,
 };
 pub(crate) use work::present;
 pub use work::{
-    CallAnswer, Cancel, ClaimsQuery, Ending, HandlerError, JobEvent, JobNotification, JobUpdate, Progress,
-    Wake, WorkerCall,
+    CallAnswer, Cancel, ClaimsQuery, Ending, HandlerError, JobEvent, JobNotification, JobOffer, JobUpdate,
+    Progress, Wake, WorkerCall,
 };
 
 /// Encodes a message as JSON. Serialising these shapes cannot fail: string keys, no foreign `Serialize`.

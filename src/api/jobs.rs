@@ -6,6 +6,7 @@
 mod dto;
 pub(super) mod events;
 pub(super) mod list;
+mod waiting;
 
 use std::time::Duration;
 
@@ -20,12 +21,14 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use self::dto::JobResponse;
+pub(super) use self::waiting::{Waiting, group_waits_for};
+use self::waiting::{find_reason, waits_for};
 use super::ApiState;
 use super::calls::identity;
 use super::error::{ApiError, ErrorBody};
-use super::extract::Body;
+use super::extract::{Body, Query};
 use super::id::{KeyId, checked_user};
-use crate::calls::{self, Mode};
+use crate::calls::{self, Mode, RetryError};
 use crate::protocol::ErrorCode;
 
 /// Maximum time that a request waits for the end of its job, in milliseconds.
@@ -103,8 +106,9 @@ pub(super) async fn submit(
         None => submitted.record,
     };
     let status = if submitted.fresh { StatusCode::CREATED } else { StatusCode::OK };
+    let waiting = waits_for(&parts.context, &record);
     let location = [(header::LOCATION, format!("/api/v1/jobs/{}", record.id))];
-    Ok((status, location, Json(JobResponse::new(record, &parts.context.workers.roster()))).into_response())
+    Ok((status, location, Json(JobResponse::new(record, waiting))).into_response())
 }
 
 /// Waits for the end of a job. Returns its record then, or the current one when the time is over. When the node shuts
@@ -126,7 +130,8 @@ pub(super) async fn job(
     KeyId(id): KeyId,
 ) -> Result<Json<JobResponse>, ApiError> {
     let stored = parts.context.jobs.records.get(id).await?.ok_or_else(|| unknown(id))?;
-    Ok(Json(JobResponse::new(stored.record, &parts.context.workers.roster())))
+    let waiting = find_reason(&parts.context, &stored.record).await;
+    Ok(Json(JobResponse::new(stored.record, waiting)))
 }
 
 /// Cancels a job.
@@ -138,34 +143,48 @@ pub(super) async fn cancel(
     State(parts): State<ApiState>,
     KeyId(id): KeyId,
 ) -> Result<Json<JobResponse>, ApiError> {
-    changed(id, "only a job that has not ended can be cancelled", parts.context.jobs.cancel(id).await)
+    let rule = "only a job that has not ended can be cancelled";
+    let record = parts.context.jobs.cancel(id).await.map_err(|failure| not_changed(id, rule, failure))?;
+    Ok(Json(record.into()))
+}
+
+/// Query of a retry.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RetryQuery {
+    /// The lane that runs the job, until the rollout changes; decided anew by the rollout if absent. Refused for an
+    /// assigned job.
+    lane: Option<String>,
 }
 
 /// Runs a failed, cancelled or dead job again, with all its retries.
-#[utoipa::path(post, path = "/api/v1/jobs/{id}/retry", tag = "jobs", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/api/v1/jobs/{id}/retry", tag = "jobs", params(("id" = String, Path), RetryQuery),
     responses((status = 200, body = JobResponse), (status = "default", body = ErrorBody)))]
 pub(super) async fn retry(
     State(parts): State<ApiState>,
     KeyId(id): KeyId,
+    Query(query): Query<RetryQuery>,
 ) -> Result<Json<JobResponse>, ApiError> {
     let rule = "only a job that failed, was cancelled or is dead runs again";
-    changed(id, rule, parts.context.jobs.retry(id).await)
+    let retried = parts.context.executors.retry(id, query.lane).await;
+    let record = retried.map_err(|error| match error {
+        RetryError::Lane(refused) => refused.into(),
+        RetryError::Record(failure) => not_changed(id, rule, failure),
+    })?;
+    let waiting = waits_for(&parts.context, &record);
+    Ok(Json(JobResponse::new(record, waiting)))
 }
 
-fn changed(
-    id: Key,
-    rule: &str,
-    outcome: Result<Record, TransitionFailure>,
-) -> Result<Json<JobResponse>, ApiError> {
-    match outcome {
-        Ok(record) => Ok(Json(record.into())),
-        Err(TransitionFailure::Gone) => Err(unknown(id)),
-        Err(TransitionFailure::Refused(TransitionError::OutOfPlace, stored)) => {
+fn not_changed(id: Key, rule: &str, failure: TransitionFailure) -> ApiError {
+    match failure {
+        TransitionFailure::Gone => unknown(id),
+        TransitionFailure::Refused(TransitionError::OutOfPlace, stored) => {
             let message = format!("this job is {}: {rule}", stored.record.state.text());
-            Err(ApiError::new(ErrorCode::Conflict, message))
+            ApiError::new(ErrorCode::Conflict, message)
         }
-        Err(TransitionFailure::Refused(..) | TransitionFailure::Unavailable) => {
-            Err(ApiError::new(ErrorCode::Unavailable, "the job cannot be changed now; it may have happened"))
+        TransitionFailure::Refused(..) | TransitionFailure::Unavailable => {
+            ApiError::new(ErrorCode::Unavailable, "the job cannot be changed now; it may have happened")
         }
     }
 }

@@ -6,6 +6,7 @@ use pagewire_cluster::registry;
 use serde::Serialize;
 
 use super::ApiState;
+use super::jobs::{Waiting, group_waits_for};
 use super::pagination::Paginated;
 
 /// Counts of the live pages of the cluster, as this node sees them.
@@ -26,6 +27,10 @@ pub(super) struct StatsResponse {
     nodes: Vec<NodeCounts>,
     /// By lane and release.
     lanes: Vec<LaneCounts>,
+    /// Jobs that wait for a worker although their time has come, by pool, lane and mode; absent when the leader, which
+    /// counts them, does not reply.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_jobs: Option<Vec<WaitingJobsCounts>>,
 }
 
 /// Users, connections and sessions with at least one page. One with pages at two nodes counts at both, and once in
@@ -56,6 +61,21 @@ struct LaneCounts {
     nodes: usize,
     #[serde(flatten)]
     counts: CountsResponse,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct WaitingJobsCounts {
+    pool: String,
+    /// Of an assigned job, the lane of its last attempt, or the one that its user was in when it was submitted.
+    lane: String,
+    /// `any` or `assigned`.
+    exec_mode: &'static str,
+    jobs: u64,
+    /// For how long the oldest one has waited, in seconds.
+    oldest_s: u64,
+    /// Why no worker can run them, if that is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<Waiting>,
 }
 
 impl From<registry::Counts> for CountsResponse {
@@ -97,6 +117,7 @@ pub(super) struct NodeResponse {
 /// Counts users, connections, sessions and pages.
 #[utoipa::path(get, path = "/api/v1/stats", tag = "cluster", responses((status = 200, body = StatsResponse)))]
 pub(super) async fn stats(State(parts): State<ApiState>) -> Json<StatsResponse> {
+    let waiting_jobs = waiting_jobs(&parts).await;
     let seen = parts.registry.view().stats();
     let nodes = seen.nodes.into_iter().map(|node| NodeCounts {
         node: node.node.to_string(),
@@ -118,7 +139,25 @@ pub(super) async fn stats(State(parts): State<ApiState>) -> Json<StatsResponse> 
         idle_connections: seen.idle_connections,
         nodes: nodes.collect(),
         lanes: lanes.collect(),
+        waiting_jobs,
     })
+}
+
+/// Returns the jobs that wait, as the leader counts them; `None` when it does not reply.
+async fn waiting_jobs(parts: &ApiState) -> Option<Vec<WaitingJobsCounts>> {
+    let leader = parts.registry.view().nodes().first().map(|(holder, _)| *holder)?;
+    let groups = parts.context.jobs.waiting_at(leader).await;
+    let groups = groups.inspect_err(|error| tracing::debug!(?error, "the leader counts no jobs")).ok()?;
+    let now = parts.context.jobs.records.now_ms();
+    let counts = groups.into_iter().map(|jobs| WaitingJobsCounts {
+        waiting: group_waits_for(&parts.context, &jobs),
+        exec_mode: if jobs.assigned { "assigned" } else { "any" },
+        jobs: jobs.count,
+        oldest_s: now.saturating_sub(jobs.oldest_due) / 1000,
+        pool: jobs.pool,
+        lane: jobs.lane,
+    });
+    Some(counts.collect())
 }
 
 /// Lists the live nodes in the order of their numbers.

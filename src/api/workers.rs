@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use pagewire_cluster::worker::{WorkerId, WorkerRow};
+use pagewire_cluster::worker::{Discovery, WorkKind, WorkerId, WorkerRow};
 use serde::Serialize;
 
 use super::ApiState;
@@ -17,11 +17,20 @@ use crate::protocol::ErrorCode;
 pub(super) struct WorkerResponse {
     /// Its id, new for every process.
     worker: String,
+    /// Its name, which need not be unique.
+    name: String,
     pool: String,
     lane: String,
     release: String,
     /// How many calls and jobs it runs at the same time.
     slots: u32,
+    /// The kinds of work that it takes: `free`, `assigned` or `both`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// `ready`; `draining`: it takes no new work; `unlisted`: `executors.worker` gives it no work.
+    state: &'static str,
+    /// The kinds of work that it is given now: `free`, `assigned`.
+    gets: Vec<String>,
     /// It takes no new work, and exits when its work is finished.
     draining: bool,
     /// Its handlers, as far as it knows them.
@@ -46,9 +55,20 @@ pub(super) struct Draining {
 }
 
 impl WorkerResponse {
-    fn of(worker: WorkerId, row: &WorkerRow) -> Self {
+    fn of(worker: WorkerId, row: &WorkerRow, discovery: &Discovery) -> Self {
+        let gets = |work: &WorkKind| discovery.gives(row, *work);
+        let gets: Vec<_> = [WorkKind::Free, WorkKind::Assigned].into_iter().filter(gets).collect();
+        let state = match (row.draining, gets.is_empty()) {
+            (true, _) => "draining",
+            (false, true) => "unlisted",
+            (false, false) => "ready",
+        };
         Self {
             worker: worker.id.to_string(),
+            name: row.name.clone(),
+            kind: row.kind.text(),
+            state,
+            gets: gets.iter().map(WorkKind::to_string).collect(),
             pool: row.pool.clone(),
             lane: row.lane.clone(),
             release: row.release.clone(),
@@ -67,7 +87,8 @@ impl WorkerResponse {
 #[utoipa::path(get, path = "/api/v1/workers", tag = "cluster", responses((status = 200, body = Paginated<WorkerResponse>)))]
 pub(super) async fn workers(State(parts): State<ApiState>) -> Json<Paginated<WorkerResponse>> {
     let roster = parts.context.workers.roster();
-    let items = roster.list().into_iter().map(|(worker, row)| WorkerResponse::of(worker, row));
+    let items =
+        roster.list().into_iter().map(|(worker, row)| WorkerResponse::of(worker, row, roster.discovery()));
     Json(Paginated::complete(items.collect()))
 }
 

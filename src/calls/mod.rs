@@ -4,6 +4,7 @@
 
 mod placement;
 mod pools;
+mod retry;
 mod submit;
 
 use std::collections::BTreeSet;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::id::{Address, Key};
-use pagewire_cluster::job::{self, Affinity, Jobs, Quarantines};
+use pagewire_cluster::job::{self, Affinity, Jobs, Quarantines, WaitingWorkView, obstacle};
 use pagewire_cluster::rollout::{LaneAssignment, Rollouts, RoutingKey};
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{HandlerError, WorkerCall};
@@ -23,6 +24,7 @@ use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
 pub use placement::DEFAULT_POOL;
+pub use retry::RetryError;
 pub use submit::{JobRequest, PageRules};
 
 use self::placement::{Placement, PlacementInput, no_executor, place};
@@ -166,7 +168,7 @@ impl Executors {
     /// # Errors
     /// [`ExecutorError::Failed`] with the handler's error. [`ExecutorError::Refused`] with
     /// - `malformed` for an invalid pool name, or for mode `assigned` without a user,
-    /// - `no_executor` if no executor has the handler, or the lane has no live worker,
+    /// - `no_executor` if no executor has the handler, or the lane has no live worker for it,
     /// - `rate_limited` if the node or the workers are busy,
     /// - `too_large` if the call does not fit into a message to a worker,
     /// - `worker_lost` if the executor died while it ran the call,
@@ -196,7 +198,7 @@ impl Executors {
 
     fn place(&self, call: &CallRequest, inline: bool) -> Result<Placement, CommandError> {
         let pool = submit::pool(call.pool.as_deref())?;
-        let workers = self.workers.roster().serves_pool(pool);
+        let workers = self.workers.roster().pool_serves(pool, &call.method);
         let inline = inline && pool == DEFAULT_POOL;
         place(call.mode, PlacementInput { user: call.user.is_some(), workers, alone: self.alone, inline })
     }
@@ -232,8 +234,16 @@ impl Executors {
         let pool = submit::pool(call.pool.as_deref())?;
         let unit = RoutingKey::of(call.user.as_deref(), call.connection);
         let team = WorkerGroup::new(pool, self.lane(pool, unit).lane);
-        if !self.workers.roster().serves(&team) {
-            return Err(no_worker(&team).into());
+        let view = WaitingWorkView {
+            work: affinity.work(),
+            kind: Some(&call.method),
+            is_early: false,
+            group: &team,
+            closed_by: None,
+            running: None,
+        };
+        if let Some(obstacle) = obstacle(&view, &self.workers.roster()) {
+            return Err(no_executor(obstacle.to_string()).into());
         }
         let user = call.user.as_deref();
         let work = WorkerCall {

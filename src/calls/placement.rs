@@ -22,7 +22,7 @@ pub(super) enum Placement {
 pub(super) struct PlacementInput {
     /// The call has a user.
     pub(super) user: bool,
-    /// At least one lane of the pool has a live worker.
+    /// At least one lane of the pool has a live worker with the method.
     pub(super) workers: bool,
     /// The only live worker is this process, which has the same handlers.
     pub(super) alone: bool,
@@ -31,9 +31,9 @@ pub(super) struct PlacementInput {
 }
 
 /// Decides where a call runs. Mode `inline` means this process, mode `assigned` a worker. In the other modes a call
-/// runs on workers if the pool has any; it runs in this process if the pool has none, or if this process is the only
-/// worker. This process must have the handler. If one lane of the pool has workers and another has none, this process
-/// does not run the calls of the empty lane, because a missing canary must show.
+/// runs on workers if the pool has any with the method; it runs in this process if the pool has none, or if this process
+/// is the only worker. This process must have the handler. If one lane of the pool has workers with the method and another
+/// has none, this process does not run the calls of that lane, because a missing canary must show.
 ///
 /// # Errors
 /// `no_executor` if there is no such place, `malformed` for mode `assigned` without a user.

@@ -32,7 +32,7 @@ enum JobCommand {
     /// Cancel a job; the worker of a running job gets the request to stop.
     Cancel(Id),
     /// Run a job again that failed, was cancelled or is dead.
-    Retry(Id),
+    Retry(Retry),
     /// List jobs; the job that changed last comes last.
     List(list::ListArgs),
 }
@@ -79,6 +79,15 @@ struct Id {
     id: String,
 }
 
+#[derive(Args)]
+struct Retry {
+    /// ID of the job.
+    id: String,
+    /// Lane whose workers run it, until the rollout changes; the rollout decides if absent. Not for assigned jobs.
+    #[arg(long)]
+    lane: Option<String>,
+}
+
 impl JobArgs {
     /// Sends the request to a node and prints the response.
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
@@ -91,7 +100,10 @@ impl JobArgs {
             }
             JobCommand::Watch(Id { id }) => watch::watch(server, &id).await,
             JobCommand::Cancel(Id { id }) => change(server, &id, "cancel").await,
-            JobCommand::Retry(Id { id }) => change(server, &id, "retry").await,
+            JobCommand::Retry(Retry { id, lane }) => {
+                let query = lane.map(|lane| format!("?lane={}", escape(&lane)));
+                change(server, &id, &format!("retry{}", query.unwrap_or_default())).await
+            }
             JobCommand::List(list) => list.run(server).await,
         }
     }
@@ -106,9 +118,7 @@ impl Submit {
             return watch::watch(server, job["id"].as_str().unwrap_or_default()).await;
         }
         print(server, &job, if waits { table::job } else { table::headline });
-        if let Some(reason) = table::waiting(&job) {
-            output::print_stderr(&format!("waiting: {reason}"));
-        }
+        explain(&job);
         ended(&job).unwrap_or(Ok(()))
     }
 
@@ -137,9 +147,17 @@ impl Submit {
     }
 }
 
+/// Prints why a job waits to standard error.
+fn explain(job: &Value) {
+    if let Some(reason) = table::waiting(job) {
+        output::print_stderr(&format!("waiting: {reason}"));
+    }
+}
+
 async fn change(server: &ApiClient, id: &str, how: &str) -> Result<(), CommandFailure> {
     let job = server.post(&format!("{}/{how}", path(id)), &json!({})).await?;
     print(server, &job, table::headline);
+    explain(&job);
     Ok(())
 }
 

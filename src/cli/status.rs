@@ -52,7 +52,24 @@ fn describe(stats: &Value, nodes: &[Value]) -> String {
     let by_node = table(&["node", "name", "lane", "release"], &["offset_ms", "advertise"], &nodes);
     let by_lane = table(&["lane", "release", "nodes"], &[], &lanes);
     let cluster = text(&stats["cluster"]);
-    format!("cluster {cluster}: {}\nidle: {idle}\n\n{by_node}{warnings}\n\n{by_lane}", counts.join(", "))
+    let head = format!("cluster {cluster}: {}\nidle: {idle}", counts.join(", "));
+    format!("{head}{}\n\n{by_node}{warnings}\n\n{by_lane}", held_up(stats))
+}
+
+/// Formats the waiting jobs that no worker can run, one line per pool, lane and mode.
+fn held_up(stats: &Value) -> String {
+    let groups = stats["waiting_jobs"].as_array().into_iter().flatten();
+    let line = |group: &Value| {
+        let reason = group["waiting"]["message"].as_str().map(plain)?;
+        let jobs = output::count(group["jobs"].as_u64().unwrap_or_default(), "job");
+        let [mode, pool, lane] =
+            ["exec_mode", "pool", "lane"].map(|name| group[name].as_str().map(plain).unwrap_or_default());
+        Some(format!(
+            "\nwaiting: {jobs} ({mode}) of pool {pool}, lane {lane}, for up to {} s: {reason}",
+            group["oldest_s"]
+        ))
+    };
+    groups.filter_map(line).collect()
 }
 
 fn table(before: &[&str], behind: &[&str], list: &Value) -> String {
@@ -77,12 +94,17 @@ mod tests {
         let stats = with(json!({
             "cluster": "main", "idle_sessions": 4, "idle_connections": 5,
             "nodes": [with(json!({"node": "p01"}))],
+            "waiting_jobs": [
+                {"pool": "p", "lane": "l", "exec_mode": "any", "jobs": 2, "oldest_s": 7, "waiting": {"message": "why"}},
+                {"pool": "p", "lane": "l", "exec_mode": "assigned", "jobs": 1, "oldest_s": 0},
+            ],
             "lanes": [with(json!({"lane": "stable", "release": "dev", "nodes": 1}))],
         }));
         let node = json!({"node": "p01", "lane": "stable", "release": "dev", "offset_ms": 2001, "advertise": "http://a"});
         assert_eq!(
             describe(&stats, &[node]),
-            "cluster main: 1 user, 2 connections, 2 sessions, 3 pages\nidle: 4 sessions, 5 connections\n\n\
+            "cluster main: 1 user, 2 connections, 2 sessions, 3 pages\nidle: 4 sessions, 5 connections\n\
+             waiting: 2 jobs (any) of pool p, lane l, for up to 7 s: why\n\n\
              NODE  NAME  LANE    RELEASE  USERS  CONNECTIONS  SESSIONS  PAGES  OFFSET_MS  ADVERTISE\n\
              p01   -     stable  dev      1      2            2         3      2001       http://a\n\
              warning: the clock of node p01 is 2.0 s ahead of the clock of the cluster\n\n\

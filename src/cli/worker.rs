@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use clap::Args;
 use pagewire_cluster::rollout::is_name;
 use pagewire_cluster::timing::Timing;
+use pagewire_cluster::worker::WorkerType;
 use pagewire_worker::demo::{demo_handlers, failing_handlers};
 use pagewire_worker::handlers::Handlers;
 use pagewire_worker::slots::SlotOptions;
@@ -52,6 +53,15 @@ pub(super) struct WorkerArgs {
     /// Address of its probes and metrics (/livez, /readyz, /metrics); with port 0 the system chooses a port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0", value_parser = parse_address)]
     listen: SocketAddr,
+    /// Name of the worker, for `[[executors.worker]]` and the list of workers. Default: host name and process id.
+    #[arg(long)]
+    name: Option<String>,
+    /// The work that it takes: free (work for any worker), assigned (work of the users that are assigned to it) or both.
+    #[arg(long = "type", value_name = "TYPE", default_value_t = WorkerType::Both, value_parser = worker_type)]
+    kind: WorkerType,
+    /// Serve only these of its handlers, separated by commas.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    methods: Option<Vec<String>>,
     /// Register the demo handlers: echo, sum, time, sleep, fail, hash and remember.
     #[arg(long)]
     demo: bool,
@@ -59,6 +69,14 @@ pub(super) struct WorkerArgs {
 
 fn name(text: &str) -> Result<String, &'static str> {
     if is_name(text) { Ok(text.to_owned()) } else { Err("a name has letters, digits, -, _ and .") }
+}
+
+fn worker_type(text: &str) -> Result<WorkerType, String> {
+    let types = [WorkerType::Free, WorkerType::Assigned, WorkerType::Both];
+    types
+        .into_iter()
+        .find(|kind| kind.text() == text)
+        .ok_or_else(|| "a type is free, assigned or both".to_owned())
 }
 
 impl WorkerArgs {
@@ -80,8 +98,16 @@ impl WorkerArgs {
                            demo handlers";
             return Err(Exit::Usage.with_message(message));
         }
+        let handlers = match &self.methods {
+            Some(methods) => handlers.only(methods).map_err(|unknown| {
+                let known: Vec<&str> = handlers.names().collect();
+                let message = format!("this worker has no handler {unknown}; it has {}", known.join(", "));
+                Exit::Usage.with_message(message)
+            })?,
+            None => handlers,
+        };
         let slots = SlotOptions { count: self.slots, call_reserve_percent: self.call_reserve };
-        let setup = WorkerOptions { pool: self.pool, slots, handlers };
+        let setup = WorkerOptions { pool: self.pool, slots, kind: self.kind, handlers };
         let listen = self.listen;
         until_signalled(|stop| roles::run_worker(config, setup, listen, Timing::from_environment(), stop))
     }
@@ -92,6 +118,7 @@ impl WorkerArgs {
             ("cluster", self.cluster.clone()),
             ("node.lane", self.lane.clone()),
             ("node.release", self.release.clone()),
+            ("node.name", self.name.clone()),
             ("demo", self.demo.then(|| "true".to_owned())),
         ];
         flags.into_iter().filter_map(|(key, text)| Some((key, text?))).collect()

@@ -84,18 +84,32 @@ fn quarantine_table(list: &Value) -> String {
 fn table(list: &Value) -> String {
     let columns = [
         "worker",
+        "name",
         "pool",
         "lane",
         "release",
+        "type",
         "slots",
-        "draining",
+        "state",
         "host",
         "process",
         "offset_ms",
         "started_at",
     ];
-    let titles =
-        ["WORKER", "POOL", "LANE", "RELEASE", "SLOTS", "DRAINING", "HOST", "PROCESS", "OFFSET_MS", "STARTED"];
+    let titles = [
+        "WORKER",
+        "NAME",
+        "POOL",
+        "LANE",
+        "RELEASE",
+        "TYPE",
+        "SLOTS",
+        "STATE",
+        "HOST",
+        "PROCESS",
+        "OFFSET_MS",
+        "STARTED",
+    ];
     let items = list["items"].as_array().map_or(&[][..], Vec::as_slice);
     output::table(&titles, &rows(list, &columns)) + &output::clock_warnings(items, "worker")
 }
@@ -120,13 +134,14 @@ mod tests {
     #[test]
     fn each_worker_has_its_line() {
         let worker = json!({
-            "worker": "1aB", "pool": "default", "lane": "canary", "release": "r2", "slots": 16, "draining": false,
+            "worker": "1aB", "name": "gpu", "pool": "default", "lane": "canary", "release": "r2", "type": "both",
+            "slots": 16, "state": "unlisted", "gets": [], "draining": false,
             "methods": ["echo"], "host": "h", "process": 7, "offset_ms": -300_000, "started_at": "2026-01-02T03:04:05Z"
         });
         assert_eq!(
             table(&json!({"items": [worker]})),
-            "WORKER  POOL     LANE    RELEASE  SLOTS  DRAINING  HOST  PROCESS  OFFSET_MS  STARTED\n\
-             1aB     default  canary  r2       16     false     h     7        -300000    2026-01-02T03:04:05Z\n\
+            "WORKER  NAME  POOL     LANE    RELEASE  TYPE  SLOTS  STATE     HOST  PROCESS  OFFSET_MS  STARTED\n\
+             1aB     gpu   default  canary  r2       both  16     unlisted  h     7        -300000    2026-01-02T03:04:05Z\n\
              warning: the clock of worker 1aB is 300.0 s behind the clock of the cluster"
         );
     }

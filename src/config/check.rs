@@ -32,6 +32,7 @@ impl Config {
         self.websocket.check(&mut found);
         self.lifetime.check(&mut found);
         self.jobs.check(&mut found);
+        self.executors.check(self.nats.urls.is_empty(), &mut found);
         self.limits.check(&mut found);
         if found.0.is_empty() { Ok(()) } else { Err(InvalidConfig(found.0)) }
     }
@@ -63,6 +64,7 @@ impl Config {
         if self.websocket.outbox_bytes < self.websocket.max_frame {
             warnings.push("websocket.outbox_bytes is smaller than one frame of max_frame bytes".to_owned());
         }
+        warnings.extend(self.executors.warning().map(str::to_owned));
         warnings
     }
 }
@@ -199,10 +201,10 @@ fn is_origin(text: &str) -> bool {
 }
 
 #[derive(Default)]
-struct Problems(Vec<String>);
+pub(super) struct Problems(Vec<String>);
 
 impl Problems {
-    fn add(&mut self, key: &str, problem: impl Display) {
+    pub(super) fn add(&mut self, key: &str, problem: impl Display) {
         self.0.push(format!("{key}: {problem}"));
     }
 
@@ -212,7 +214,7 @@ impl Problems {
         }
     }
 
-    fn length(&mut self, key: &str, text: &str, allowed: RangeInclusive<usize>) {
+    pub(super) fn length(&mut self, key: &str, text: &str, allowed: RangeInclusive<usize>) {
         if !allowed.contains(&text.len()) {
             let (min, max) = (allowed.start(), allowed.end());
             self.add(key, format!("has {} bytes, allowed are {min} to {max}", text.len()));

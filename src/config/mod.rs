@@ -7,6 +7,7 @@
 mod address;
 mod check;
 mod environment;
+mod executors;
 mod host;
 mod layer;
 mod load;
@@ -19,6 +20,7 @@ use pagewire_cluster::id::Level;
 use serde::{Deserialize, Serialize};
 
 pub use address::read as parse_address;
+pub use executors::{DiscoveryMode, ExecutorsConfig};
 pub use host::names_this_machine;
 pub use load::{DEFAULTS, FILE, InvalidConfig, Sources, load};
 pub use secret::Secret;
@@ -49,6 +51,8 @@ pub struct Config {
     pub lifetime: Lifetime,
     /// How long ended jobs are kept.
     pub jobs: JobsConfig,
+    /// The workers that may work.
+    pub executors: ExecutorsConfig,
     /// State trees.
     pub state: StateConfig,
     /// Topics.

@@ -202,7 +202,10 @@ async fn reconcile_jobs(
     timing: Timing,
     unclaimed: Duration,
 ) {
-    let mut turns = leadership.turns(timing.lease_renew).or_on_change(jobs.workers.changes());
+    let waiting = jobs.waiting.clone();
+    let turns = leadership.turns(timing.lease_renew).or_on_change(jobs.workers.changes());
+    // another node counts them from then on
+    let mut turns = turns.on_loss(move || drop(waiting.send_replace(Vec::new())));
     let new = || JobReconciler::new(unclaimed).with_rollouts(rollouts.clone());
     let mut reconciler = new();
     loop {
@@ -214,6 +217,7 @@ async fn reconcile_jobs(
             Ok(repaired) => tracing::info!(repaired, "jobs without a worker enqueued again"),
             Err(error) => log_postponed("jobs", error),
         }
+        jobs.waiting.send_replace(reconciler.waiting(jobs.records.now_ms()));
     }
 }
 

@@ -29,6 +29,7 @@ pub(crate) struct Turns {
     ticks: Interval,
     changes: watch::Receiver<u64>,
     led: bool,
+    lost: Box<dyn FnMut() + Send>,
 }
 
 /// One turn of a duty on the leader.
@@ -53,7 +54,13 @@ impl Leadership {
     /// The turns of a duty, one per period at most.
     pub(crate) fn turns(&self, period: Duration) -> Turns {
         let (_, never) = watch::channel(0);
-        Turns { leadership: self.clone(), ticks: every(period), changes: never, led: false }
+        Turns {
+            leadership: self.clone(),
+            ticks: every(period),
+            changes: never,
+            led: false,
+            lost: Box::new(|| {}),
+        }
     }
 }
 
@@ -61,6 +68,11 @@ impl Turns {
     /// A turn comes also when this counter changes.
     pub(crate) fn or_on_change(self, changes: watch::Receiver<u64>) -> Self {
         Self { changes, ..self }
+    }
+
+    /// Runs `lost` when this node does not lead any more.
+    pub(crate) fn on_loss(self, lost: impl FnMut() + Send + 'static) -> Self {
+        Self { lost: Box::new(lost), ..self }
     }
 
     /// Waits for the next turn: the next tick at which this node leads.
@@ -75,7 +87,9 @@ impl Turns {
                 let is_first = !std::mem::replace(&mut self.led, true);
                 return Turn { is_first };
             }
-            self.led = false;
+            if std::mem::take(&mut self.led) {
+                (self.lost)();
+            }
         }
     }
 }

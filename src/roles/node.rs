@@ -8,6 +8,7 @@ use pagewire_cluster::engine::Engine;
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
+use pagewire_cluster::worker::WorkerType;
 use pagewire_worker::demo::demo_handlers;
 use pagewire_worker::handlers::Handlers;
 use pagewire_worker::slots::SlotOptions;
@@ -65,6 +66,7 @@ impl Node {
         let (hub, handlers) = (Arc::new(Hub::default()), handlers(&config));
         let mut metrics = Metrics::new(&config.node.lane, &config.node.release);
         metrics.register_rollouts(services.rollouts.clone());
+        metrics.register_waiting_jobs(services.jobs.waiting.subscribe(), services.engine.clock());
         let metrics = Arc::new(metrics);
         let context = Arc::new(services.context(&config, &hub, handlers.clone(), &metrics));
         let (pages, watchers) = (context.pages.clone(), context.watching.clone());
@@ -117,7 +119,8 @@ fn handlers(config: &Config) -> Handlers {
 
 /// Options of the worker inside a node on the embedded engine. No other worker can take its work, so it has many slots.
 fn alone(handlers: Handlers) -> WorkerOptions {
-    WorkerOptions { pool: DEFAULT_POOL.to_owned(), slots: SlotOptions::new(SLOTS_ALONE), handlers }
+    let (kind, slots) = (WorkerType::Both, SlotOptions::new(SLOTS_ALONE));
+    WorkerOptions { pool: DEFAULT_POOL.to_owned(), slots, kind, handlers }
 }
 
 /// Starts the worker inside a node on the embedded engine.

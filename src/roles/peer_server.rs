@@ -14,7 +14,8 @@ use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{
     Alive, ClosePages, ClosedPages, ExecutorMessage, ForwardedFrames, HandoverRequest, IdentifyPages,
-    JobNotification, PageMessage, PageStatusQuery, PeerRequest, PushCounts, RolloutQuery,
+    JobNotification, PageMessage, PageStatusQuery, PeerRequest, PushCounts, RolloutQuery, WaitingJobsList,
+    WaitingJobsQuery,
 };
 use tokio::sync::mpsc;
 use tracing::field;
@@ -157,6 +158,10 @@ impl Incarnation<'_> {
             PeerRequest::Rollout(RolloutQuery { pool, revision }) => {
                 let rollouts = context.rollouts.clone();
                 replier.reply::<RolloutQuery>(message, async move { rollouts.state(&pool, revision).await });
+            }
+            PeerRequest::WaitingJobs(WaitingJobsQuery {}) => {
+                let groups = context.jobs.waiting.borrow().clone();
+                replier.reply::<WaitingJobsQuery>(message, ready(WaitingJobsList { groups }));
             }
             PeerRequest::Unknown => replier.reply_unsupported(message),
         }

@@ -75,7 +75,7 @@ impl Services {
         tasks.spawn("rollouts", TaskKind::Vital, rollouts.follow().await?);
         let (keeper, lease) =
             claim_node(&engine, &subjects, timing, claim_request(config), row(config)).await?;
-        let workers = Workers::new(&engine, &subjects, timing);
+        let workers = Workers::new(&engine, &subjects, timing).found_by(config.executors.discovery());
         tasks.spawn("workers", TaskKind::Vital, workers.follow().await?);
         let jobs = Jobs::keeping(&engine, &subjects, timing, retention(config), &workers);
         let states = StateStore::new(&engine);

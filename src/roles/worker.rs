@@ -12,7 +12,9 @@ use pagewire_cluster::peer::PeerClient;
 use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::worker::{WorkerGroup, WorkerLease, WorkerRow, Workers, claim_worker};
+use pagewire_cluster::worker::{
+    Discovery, WorkKind, WorkerGroup, WorkerLease, WorkerRow, WorkerType, Workers, claim_worker,
+};
 use pagewire_worker::handlers::Handlers;
 use pagewire_worker::run::serve;
 use pagewire_worker::slots::SlotOptions;
@@ -40,6 +42,8 @@ pub struct WorkerOptions {
     pub pool: String,
     /// Pieces of work at the same time, and the reserve for calls.
     pub slots: SlotOptions,
+    /// The kinds of work that it takes.
+    pub kind: WorkerType,
     /// The handlers.
     pub handlers: Handlers,
 }
@@ -97,7 +101,7 @@ async fn start(
     let metrics = Arc::new(Metrics::of_worker(&setup.pool, &config.node.lane, &config.node.release));
     let engine = engine(config, timing).await?;
     let subjects = Subjects::new(&config.cluster);
-    let workers = Workers::new(&engine, &subjects, timing);
+    let workers = Workers::new(&engine, &subjects, timing).found_by(config.executors.discovery());
     tasks.spawn("reconnects", TaskKind::Finite, count_reconnects(engine.link(), metrics.clone()));
     tasks.spawn("workers", TaskKind::Vital, workers.follow().await?);
     let rollouts =
@@ -159,10 +163,13 @@ impl WorkerRole {
         let (id, timing) = (Key::random(), jobs.timing);
         let group = WorkerGroup::new(setup.pool.as_str(), config.node.lane.as_str());
         let row = row(config, &setup, jobs.records.now_ms());
+        let methods = row.methods.iter().cloned().collect();
+        let free_work = free_work(jobs.workers.roster().discovery(), &row);
         let draining = watch::Sender::new(false);
         let (keeper, lease) = claim_worker(&jobs.engine, timing, id, row).await?;
         let (release, slots) = (config.node.release.clone(), setup.slots);
-        let who = WorkerSetup { id, group, release, slots, lease: lease.clone() };
+        let lease_of_work = lease.clone();
+        let who = WorkerSetup { id, group, release, slots, methods, free_work, lease: lease_of_work };
         let intake = WorkStream::open(jobs, rollouts, who, draining.clone()).await?;
         let released = tasks.stopping().cancelled_owned();
         tasks.spawn_graceful("worker lease", TaskKind::Vital, keeper.keep(draining.subscribe(), released));
@@ -204,15 +211,33 @@ impl WorkerRole {
     }
 }
 
+/// Returns whether a worker is given free work. Logs if it is given no work at all.
+fn free_work(discovery: &Discovery, row: &WorkerRow) -> bool {
+    let [free, assigned] = [WorkKind::Free, WorkKind::Assigned].map(|work| discovery.may_get(row, work));
+    if !free && !assigned {
+        let (name, kind) = (&row.name, row.kind);
+        tracing::warn!(name, %kind, "executors.worker gives this worker no work");
+    }
+    free
+}
+
 fn row(config: &Config, setup: &WorkerOptions, started: u64) -> WorkerRow {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let process = std::process::id();
+    let name = match config.node.name.as_str() {
+        "" => format!("{host}-{process}"),
+        name => name.to_owned(),
+    };
     WorkerRow {
         pool: setup.pool.clone(),
         lane: config.node.lane.clone(),
         release: config.node.release.clone(),
         slots: setup.slots.count,
         methods: setup.handlers.names().map(str::to_owned).collect(),
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        process: std::process::id(),
+        name,
+        kind: setup.kind,
+        host,
+        process,
         started,
         ..WorkerRow::default()
     }
@@ -236,6 +261,7 @@ mod tests {
         let setup = WorkerOptions {
             pool: DEFAULT_POOL.to_owned(),
             slots: SlotOptions::new(1),
+            kind: WorkerType::Both,
             handlers: demo_handlers(),
         };
         let metrics = Arc::new(Metrics::new("stable", "dev"));

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use pagewire_cluster::clock::ClusterClock;
+use pagewire_cluster::job::WaitingJobs;
 use pagewire_cluster::rollout::Rollouts;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -13,7 +15,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use tokio::sync::watch;
+
 use super::rollouts::RolloutCollector;
+use super::waiting::WaitingJobsCollector;
 use crate::protocol::{CloseCode, ResumeOutcome};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -155,6 +160,11 @@ impl Metrics {
     /// Adds the metrics of rollouts.
     pub fn register_rollouts(&mut self, rollouts: Rollouts) {
         self.registry.register_collector(Box::new(RolloutCollector(rollouts)));
+    }
+
+    /// Adds the metrics of the jobs that wait.
+    pub fn register_waiting_jobs(&mut self, waiting: watch::Receiver<Vec<WaitingJobs>>, clock: ClusterClock) {
+        self.registry.register_collector(Box::new(WaitingJobsCollector { waiting, clock }));
     }
 
     /// Counts a socket that was closed with this code.

@@ -8,6 +8,7 @@ mod metrics;
 mod readiness;
 mod rollouts;
 mod trace;
+mod waiting;
 mod work;
 
 use std::io::{self, IsTerminal};

@@ -35,9 +35,9 @@ impl CallAdmission {
         Self { parts: parts.clone(), waiting: Semaphore::new(parts.slots.count() as usize) }
     }
 
-    /// Admits a call for the assigned worker of a user and passes it to the receiver that runs handlers.
-    pub(crate) fn enqueue(self: &Arc<Self>, call: WorkerCall, question: Message) {
-        if let Some(admitted) = self.admit(call, Affinity::Assigned, question) {
+    /// Admits a call that was sent to this worker alone and passes it to the receiver that runs handlers.
+    pub(crate) fn enqueue(self: &Arc<Self>, call: WorkerCall, affinity: Affinity, question: Message) {
+        if let Some(admitted) = self.admit(call, affinity, question) {
             // the channel has room for as many items as there are slots, and the receiver is dropped only with the
             // worker
             let _ = self.parts.work.try_send(Work::Call(Box::new(admitted)));

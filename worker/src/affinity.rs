@@ -6,6 +6,12 @@
 //! A job starts because of its row in the watch, at the worker that its user is assigned to (`assignment`). That worker
 //! becomes the owner of the user. A worker that owns a user who is assigned to another one by now ends its job, releases
 //! the user and wakes the other one.
+//!
+//! Workers of a lane may have different handlers. A user is then assigned per method: every worker that is assigned to
+//! the user for one of its methods follows the rows of the user, and the user belongs to the worker of the first job that
+//! is due. When that one is another worker's, the owner releases the user to it, so still one job of the user runs at a
+//! time, in order. A job without a worker stands aside until the workers change. Calls do not move the user: a worker
+//! serves the calls of a method that the owner does not have without owning the user.
 
 use std::collections::hash_map::Entry as ServingEntry;
 use std::collections::{HashMap, HashSet};
@@ -14,13 +20,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use pagewire_cluster::id::Key;
-use pagewire_cluster::job::Jobs;
+use pagewire_cluster::job::{Affinity, Jobs};
 use pagewire_cluster::worker::WorkerId;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::assignment::Assignment;
 use super::foreign_users::ForeignUsers;
+use super::open_jobs::OpenRow;
 use super::open_queue::OpenQueue;
 use super::open_watch::{OpenEvent, OpenWatch};
 use super::ownership::ReleaseReason;
@@ -67,25 +74,53 @@ impl AssignedJobs {
         &self.parts.jobs
     }
 
-    /// Returns whether this worker serves the calls of a user now, as far as this process knows. A user with a job that
-    /// runs here is not released before its end.
-    pub(crate) fn has(&self, user: &str) -> bool {
-        self.turns.has(user) && (self.assignment.is_mine(user) || self.serves(user))
+    /// Returns the first job of a user that is due and has a worker, with that worker.
+    fn next_job(&self, user: &str) -> Option<(OpenRow, Key)> {
+        // looked up under the lock: a change of the workers after it reconsiders the jobs that stand aside
+        self.open.lock().first_with(user, |row| self.assignment.worker_of_kind(user, &row.kind))
     }
 
-    /// Takes a user over for a call, if the user is assigned to this worker and no other living worker owns the user.
+    /// Returns the worker that a user belongs to now: the one of the next job, or the home of the user.
+    fn worker_of(&self, user: &str) -> Option<Key> {
+        match self.next_job(user) {
+            Some((_, worker)) => Some(worker),
+            None => self.assignment.worker_of(user, None),
+        }
+    }
+
+    /// Returns whether a user belongs to this worker now.
+    fn is_mine(&self, user: &str) -> bool {
+        self.worker_of(user) == Some(self.assignment.id)
+    }
+
+    /// Returns whether this worker serves the calls of a user now, as far as this process knows. A user with a job that
+    /// runs here is not released before its end.
+    pub(crate) fn has(&self, user: &str, method: &str) -> bool {
+        let mine = || self.assignment.worker_of(user, Some(method)) == Some(self.assignment.id);
+        self.parts.methods.contains(method) && self.turns.has(user) && (self.serves(user) || mine())
+    }
+
+    /// Prepares a call of a user, if this worker is the one for its method. Takes the user over, so that the call is
+    /// `assigned`, unless the user belongs to another worker that does not have the method: then it is `free`.
     ///
     /// # Errors
     ///
     /// The id of the worker to call, or `None` when that cannot be determined now.
-    pub(crate) async fn acquire_user(&self, user: &str) -> Result<(), Option<Key>> {
-        if self.assignment.is_mine(user) {
-            return self.turns.acquire(user).await;
+    pub(crate) async fn admit_call(&self, user: &str, method: &str) -> Result<Affinity, Option<Key>> {
+        let (me, worker) = (Some(self.assignment.id), self.assignment.worker_of(user, Some(method)));
+        if worker != me {
+            if self.turns.has(user) && !self.serves(user) && !self.is_mine(user) {
+                self.release_user(user).await;
+            }
+            return Err(worker);
         }
-        if self.turns.has(user) && !self.serves(user) {
-            self.release_user(user).await;
+        if self.assignment.worker_of(user, None) != me {
+            return Ok(Affinity::Free);
         }
-        Err(self.assignment.worker_of(user))
+        match self.turns.acquire(user).await {
+            Err(Some(owner)) if !self.assignment.has(owner, method) => Ok(Affinity::Free),
+            acquired => acquired.map(|()| Affinity::Assigned),
+        }
     }
 
     /// Releases a user to the worker that the user is assigned to.
@@ -93,7 +128,7 @@ impl AssignedJobs {
         if !self.turns.release(user, ReleaseReason::Moved).await {
             return;
         }
-        if let Some(next) = self.assignment.worker_of(user).filter(|next| *next != self.assignment.id) {
+        if let Some(next) = self.worker_of(user).filter(|next| *next != self.assignment.id) {
             self.jobs().wake_at(next, user).await;
         }
     }
@@ -167,11 +202,18 @@ impl AssignedJobs {
         match event {
             OpenEvent::Put(entry) => {
                 let due = self.open.lock().put(&entry, self.parts.now_ms());
-                if let Some(user) = due.filter(|_| *complete) {
-                    self.consider(user);
+                match due.filter(|_| *complete) {
+                    Some(user) => self.consider(user),
+                    None => {
+                        let user = self.open.lock().user_of(&entry.key);
+                        self.consider_next(user.filter(|_| *complete));
+                    }
                 }
             }
-            OpenEvent::Deleted(key) => self.open.lock().delete(&key),
+            OpenEvent::Deleted(key) => {
+                let user = self.open.lock().delete(&key);
+                self.consider_next(user.filter(|_| *complete));
+            }
             OpenEvent::Complete => {
                 *complete = true;
                 self.open.lock().end_snapshot();
@@ -188,7 +230,7 @@ impl AssignedJobs {
         for user in self.turns.users() {
             match self.serving().get(user.as_str()) {
                 Some(bell) => bell.notify_one(),
-                None if self.assignment.is_mine(&user) => {}
+                None if self.is_mine(&user) => {}
                 None => {
                     let this = self.clone();
                     tokio::spawn(async move { this.release_user(&user).await });
@@ -200,14 +242,23 @@ impl AssignedJobs {
 
     fn consider_all(self: &Arc<Self>) {
         self.foreign.clear();
+        self.open.lock().reconsider();
         let users = self.open.lock().users();
         users.into_iter().for_each(|user| self.consider(user));
     }
 
     /// Starts the task of a user that has a job which is due, if the user is this worker's.
     fn consider(self: &Arc<Self>, user: Arc<str>) {
-        if self.serves(&user) || (!self.foreign.has(&user) && self.assignment.is_mine(&user)) {
+        if self.serves(&user) || (!self.foreign.has(&user) && self.is_mine(&user)) {
             self.serve(user);
+        }
+    }
+
+    /// Considers a user whose earlier job is not due any more: the next one may be this worker's. The owner of the user
+    /// looks for it without this.
+    fn consider_next(self: &Arc<Self>, user: Option<Arc<str>>) {
+        if let Some(user) = user.filter(|user| !self.turns.has(user)) {
+            self.consider(user);
         }
     }
 
@@ -218,14 +269,14 @@ impl AssignedJobs {
         tokio::spawn(async move {
             let user: Arc<str> = user.into();
             this.foreign.remove(&user);
-            if !this.assignment.is_mine(&user) {
+            if !this.is_mine(&user) {
                 if !this.serves(&user) {
                     this.release_user(&user).await;
                 }
                 return;
             }
             // takes the user, so that the row of the job may arrive later
-            match this.acquire_user(&user).await {
+            match this.turns.acquire(&user).await {
                 Ok(()) => this.serve(user),
                 Err(_) => this.foreign.put(user, this.jobs().timing.lease_renew),
             }
@@ -243,7 +294,7 @@ impl AssignedJobs {
             loop {
                 let next = match this.wait_for_slot(&user).await {
                     // most users wait for a slot: only those with one take the memory of a claim
-                    Some(slot) => Box::pin(this.runner.run_next(&user, slot)).await,
+                    Some((row, slot)) => Box::pin(this.runner.run_next(&user, row, slot)).await,
                     None => NextStep::Done,
                 };
                 match next {
@@ -261,20 +312,21 @@ impl AssignedJobs {
                     }
                 }
             }
-            if !this.assignment.is_mine(&user) {
+            if !this.is_mine(&user) {
                 this.release_user(&user).await;
             }
         });
     }
 
-    /// Waits for a slot for a user with a job that is due. Returns `None` when no job is to be run here now.
-    async fn wait_for_slot(&self, user: &str) -> Option<Slot> {
-        let runs_here = || !self.foreign.has(user) && self.assignment.is_mine(user);
-        if !self.open.lock().has(user) || !runs_here() {
-            return None;
-        }
-        let slot = self.parts.slots.job().await;
-        slot.filter(|_| runs_here())
+    /// Waits for a slot for the next job of a user. Returns `None` when no job is to be run here now.
+    async fn wait_for_slot(&self, user: &str) -> Option<(OpenRow, Slot)> {
+        let next = || {
+            let (row, worker) = self.next_job(user).filter(|_| !self.foreign.has(user))?;
+            (worker == self.assignment.id).then_some(row)
+        };
+        next()?;
+        let slot = self.parts.slots.job().await?;
+        Some((next()?, slot))
     }
 
     /// Leaves a user to its owner until that one releases the user or this worker looks again.

@@ -1,7 +1,9 @@
-//! The subscription of a worker to the calls of its lane.
+//! The subscriptions of a worker to the calls of its lane.
 //!
-//! Owns: membership in the group of workers that share the calls. Never: slots, or what a call does.
+//! Owns: membership in the groups of workers that share the calls, one group per method: a worker without the method is
+//! never asked. Never: slots, or what a call does.
 
+use futures_util::stream::{BoxStream, SelectAll, StreamExt, select_all, unfold};
 use pagewire_cluster::engine::{BusEvent, Message, Subscription, Unavailable};
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::worker::WorkerGroup;
@@ -9,42 +11,56 @@ use tokio::sync::watch;
 
 use super::control::UNREAD;
 
-/// The calls of a lane that this worker receives, until it drains: from then on it is no longer a member of the group
-/// that shares them.
+/// The calls of a lane that this worker receives, until it drains: from then on it is no longer a member of the groups
+/// that share them.
 pub(crate) struct CallSubscription {
-    /// `None` when no more calls come.
-    subscription: Option<Subscription>,
+    /// Calls of all methods; empty when no more calls come.
+    calls: SelectAll<BoxStream<'static, Message>>,
     draining: watch::Receiver<bool>,
 }
 
 impl CallSubscription {
+    /// Subscribes to the calls of these methods.
     pub(crate) async fn open(
         jobs: &Jobs,
         group: &WorkerGroup,
+        methods: impl Iterator<Item = &str>,
         draining: watch::Receiver<bool>,
     ) -> Result<Self, Unavailable> {
-        let subject = jobs.subjects.calls(&group.pool, &group.lane);
-        let subscription = Some(jobs.engine.subscribe(&subject, Some("workers"), UNREAD).await?);
-        Ok(Self { subscription, draining })
+        let mut subscriptions = Vec::new();
+        for method in methods {
+            let subject = jobs.subjects.calls(&group.pool, &group.lane, method);
+            subscriptions.push(jobs.engine.subscribe(&subject, Some("workers"), UNREAD).await?);
+        }
+        Ok(Self { calls: select_all(subscriptions.into_iter().map(messages)), draining })
     }
 
     /// Returns the next call. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Message {
         loop {
             if *self.draining.borrow_and_update() {
-                self.subscription = None;
+                self.calls = SelectAll::new();
             }
-            let Some(subscription) = &mut self.subscription else { return std::future::pending().await };
             tokio::select! {
                 biased;
-                received = subscription.next() => match received {
-                    Some(BusEvent::Message(question)) => return question,
-                    Some(BusEvent::Gap(_)) => {}
-                    None => self.subscription = None,
-                },
+                Some(question) = self.calls.next() => return question,
                 // an error means that the sender is gone and draining can no longer be requested
                 Ok(()) = self.draining.changed() => {}
+                else => return std::future::pending().await,
             }
         }
     }
+}
+
+/// Returns the messages of a subscription.
+fn messages(subscription: Subscription) -> BoxStream<'static, Message> {
+    let next = async |mut subscription: Subscription| {
+        loop {
+            match subscription.next().await? {
+                BusEvent::Message(message) => return Some((message, subscription)),
+                BusEvent::Gap(_) => {}
+            }
+        }
+    };
+    unfold(subscription, next).boxed()
 }

@@ -35,7 +35,7 @@ impl Claims {
     pub(crate) async fn claim(
         &self,
         stored: StoredJob,
-        hint: QueueMessage,
+        hint: Option<QueueMessage>,
         slot: Slot,
     ) -> Result<(), TransitionFailure> {
         let WorkerParts { jobs, group, release, lease, running, .. } = &*self.parts;
@@ -51,7 +51,7 @@ impl Claims {
         }));
         let goes_on = |sent| sent && lease.worker() == Some(worker);
         let Transition { stored, .. } = jobs.records.change_until_known(change, stored, goes_on).await?;
-        self.start(stored, worker, Some(hint), None, running, slot).await;
+        self.start(stored, worker, hint, None, running, slot).await;
         Ok(())
     }
 

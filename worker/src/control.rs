@@ -1,16 +1,16 @@
 //! The control messages of a worker: cancellations, drain, wake-ups, liveness and the calls for its own users.
 //!
 //! Owns: the subscriptions to the subjects of this worker and of its group. Never: what a message causes (`claim`,
-//! `affinity`, `admission`).
+//! `affinity`, `queue`, `admission`).
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use pagewire_cluster::engine::{BusEvent, Message, Subscription, Unavailable};
 use pagewire_cluster::id::Key;
-use pagewire_cluster::job::Jobs;
+use pagewire_cluster::job::{Affinity, Jobs};
 use pagewire_cluster::subject::worker_leaf;
-use pagewire_cluster::wire::{CallAnswer, Cancel, ClaimsQuery, Wake, WorkerCall};
+use pagewire_cluster::wire::{CallAnswer, Cancel, ClaimsQuery, JobOffer, Wake, WorkerCall};
 use pagewire_cluster::worker::WorkerGroup;
 use serde::de::DeserializeOwned;
 
@@ -18,6 +18,7 @@ use super::admission::CallAdmission;
 use super::affinity::AssignedJobs;
 use super::call::{reply, reply_bytes};
 use super::claim::Claims;
+use super::queue::FreeJobs;
 use super::work::WorkerParts;
 
 /// Maximum unread bytes of each subscription of a worker.
@@ -45,6 +46,7 @@ pub(crate) struct WorkerControl {
     pub(crate) claims: Arc<Claims>,
     pub(crate) admission: Arc<CallAdmission>,
     pub(crate) assigned: Arc<AssignedJobs>,
+    pub(crate) free: Arc<FreeJobs>,
 }
 
 /// Parses a message.
@@ -99,6 +101,12 @@ impl WorkerControl {
                     self.assigned.wake(user);
                 }
             }
+            Some(worker_leaf::OFFER) => {
+                if let Some(JobOffer { job }) = read(&message) {
+                    let free = self.free.clone();
+                    tokio::spawn(async move { free.take_offered(job).await });
+                }
+            }
             Some(worker_leaf::CALL) => self.assigned_call(message),
             _ => tracing::debug!(subject = message.subject, "a message of another release ignored"),
         }
@@ -119,14 +127,14 @@ impl WorkerControl {
     fn assigned_call(self: &Arc<Self>, question: Message) {
         let Some(call) = read::<WorkerCall>(&question) else { return };
         let Some(user) = call.user.clone() else { return };
-        if self.assigned.has(&user) {
-            return self.admission.enqueue(call, question);
+        if self.assigned.has(&user, &call.method) {
+            return self.admission.enqueue(call, Affinity::Assigned, question);
         }
         let this = self.clone();
         tokio::spawn(async move {
             let engine = &this.parts.jobs.engine;
-            match this.assigned.acquire_user(&user).await {
-                Ok(()) => this.admission.enqueue(call, question),
+            match this.assigned.admit_call(&user, &call.method).await {
+                Ok(affinity) => this.admission.enqueue(call, affinity, question),
                 Err(Some(worker)) => reply(engine, question, &CallAnswer::Elsewhere { worker }).await,
                 Err(None) => reply(engine, question, &CallAnswer::Busy).await,
             }

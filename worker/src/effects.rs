@@ -83,9 +83,9 @@ impl Supervisor {
         })
     }
 
-    /// Begins work, for `owner` if it is assigned: the user, or what stands for one in a job without a user. The tree of a
-    /// user is stamped before the first work of a term, so that a write of the owner before this one is refused from now
-    /// on.
+    /// Begins work, for `owner` if it is assigned: the user, or what stands for one in a job without a user. If the owner
+    /// before this one has not released the user, the tree of the user is stamped before the first work of the term, so
+    /// that a write of that owner is refused from now on.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl Supervisor {
             None => None,
             Some(owner) => {
                 let term = self.turns.term_of(owner).ok_or_else(|| stale("another worker owns the user"))?;
-                if let Some(user) = user {
+                if let Some(user) = user.filter(|_| self.turns.is_contested(owner)) {
                     self.stamp(user, term).await?;
                 }
                 Some(Owned { user: owner.into(), term })

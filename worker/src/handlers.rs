@@ -76,8 +76,9 @@ pub struct HandlerOptions {
     pub serial: Serial,
 }
 
+#[derive(Clone)]
 struct Registered {
-    run: Box<HandlerFn>,
+    run: Arc<HandlerFn>,
     options: HandlerOptions,
 }
 
@@ -130,7 +131,7 @@ impl HandlersBuilder {
         F: Future<Output = RunResult> + Send + 'static,
     {
         self.0
-            .insert(name.to_owned(), Registered { run: Box::new(move |input| run(input).boxed()), options });
+            .insert(name.to_owned(), Registered { run: Arc::new(move |input| run(input).boxed()), options });
         self
     }
 
@@ -154,6 +155,19 @@ impl Handlers {
     /// Returns whether there is a handler of this name.
     pub fn has(&self, method: &str) -> bool {
         self.0.contains_key(method)
+    }
+
+    /// Returns only the handlers of these names.
+    ///
+    /// # Errors
+    ///
+    /// The first name without a handler.
+    pub fn only(&self, names: &[String]) -> Result<Self, String> {
+        let named = names.iter().map(|name| match self.0.get(name) {
+            Some(handler) => Ok((name.clone(), handler.clone())),
+            None => Err(name.clone()),
+        });
+        Ok(Self(Arc::new(named.collect::<Result<_, _>>()?)))
     }
 
     /// Returns the name of a handler as a metric label, and `other` for a method without a handler.
@@ -217,5 +231,7 @@ mod tests {
         assert!(matches!(failure, RunFailure::Failed(error) if error.code == ErrorCode::NoExecutor.text()));
         assert_eq!((handlers.label("twice"), handlers.label("once")), ("twice", OTHER));
         assert_eq!(handlers.names().collect::<Vec<_>>(), ["twice"]);
+        assert_eq!(handlers.only(&["once".to_owned()]).err().as_deref(), Some("once"));
+        assert!(handlers.only(&["twice".to_owned()]).is_ok_and(|only| only.has("twice")));
     }
 }

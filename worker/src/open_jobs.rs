@@ -16,12 +16,16 @@ use pagewire_cluster::job::{OpenJobRow, StoredJob};
 
 /// Maximum number of records in memory beside their rows; the worker reads the others before their claims.
 const MAX_RECORDS: usize = 16 * 1024;
+/// The time that a job without a worker waits for: it comes only with [`OpenJobs::reconsider`].
+const ASIDE: u64 = u64::MAX;
 
 /// A row of an open job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OpenRow {
     pub(crate) id: Key,
     pub(crate) key: String,
+    /// Kind of the job; empty in a row of an older release.
+    pub(crate) kind: String,
     /// Revision of the row, which decides the order of a user's jobs.
     pub(crate) rev: u64,
 }
@@ -56,7 +60,7 @@ impl OpenJobs {
     /// Adds a row. Returns its user when the job is due; `None` when it waits, or for a row of an unknown shape.
     pub(crate) fn put(&mut self, entry: &Entry, now: u64) -> Option<Arc<str>> {
         let id = id_of(&entry.key)?;
-        let OpenJobRow { user, due, job } = serde_json::from_slice(&entry.meta)
+        let OpenJobRow { user, due, kind, job } = serde_json::from_slice(&entry.meta)
             .inspect_err(|error| tracing::warn!(key = entry.key, %error, "open row of an unknown shape"))
             .ok()?;
         if let Some(tracked) = self.jobs.get_mut(&id).filter(|tracked| tracked.row.rev == entry.rev) {
@@ -68,7 +72,7 @@ impl OpenJobs {
             Some((user, _)) => user.clone(),
             None => user.into(),
         };
-        let row = OpenRow { id, key: entry.key.clone(), rev: entry.rev };
+        let row = OpenRow { id, key: entry.key.clone(), kind, rev: entry.rev };
         let fits = |job: &StoredJob| {
             job.record.id == id && job.record.state == JobState::Queued && self.records < MAX_RECORDS
         };
@@ -99,11 +103,18 @@ impl OpenJobs {
         gone.into_iter().for_each(|id| self.remove(id));
     }
 
-    /// Removes the row with this key.
-    pub(crate) fn delete(&mut self, key: &str) {
-        if let Some(id) = id_of(key) {
-            self.remove(id);
-        }
+    /// Removes the row with this key. Returns its user, if another job of the user is due.
+    pub(crate) fn delete(&mut self, key: &str) -> Option<Arc<str>> {
+        let id = id_of(key)?;
+        let user = self.jobs.get(&id).map(|tracked| tracked.user.clone());
+        self.remove(id);
+        user.filter(|user| self.has(user))
+    }
+
+    /// Returns the user of the row with this key, if a job of the user is due.
+    pub(crate) fn user_of(&self, key: &str) -> Option<Arc<str>> {
+        let user = &self.jobs.get(&id_of(key)?)?.user;
+        self.has(user).then(|| user.clone())
     }
 
     /// Removes a row, unless its key was written again meanwhile.
@@ -146,7 +157,30 @@ impl OpenJobs {
 
     /// Returns when the next job that waits is due.
     pub(crate) fn next_due(&self) -> Option<u64> {
-        self.later.first().map(|(until, _)| *until)
+        self.later.first().map(|(until, _)| *until).filter(|until| *until != ASIDE)
+    }
+
+    /// Returns the first job of a user that is due and has a worker, with that worker. A job without a worker stands
+    /// aside, so that it holds up no other one.
+    pub(crate) fn first_with(
+        &mut self,
+        user: &str,
+        worker: impl Fn(&OpenRow) -> Option<Key>,
+    ) -> Option<(OpenRow, Key)> {
+        loop {
+            let row = self.first(user)?;
+            if let Some(worker) = worker(&row) {
+                return Some((row, worker));
+            }
+            self.wait(row.id, ASIDE);
+        }
+    }
+
+    /// Lets the jobs that stand aside be due again, because the workers have changed.
+    pub(crate) fn reconsider(&mut self) {
+        for (_, id) in self.later.split_off(&(ASIDE, Key::from_bits(0))) {
+            self.begin(id);
+        }
     }
 
     /// Returns the first job of a user that is due.
@@ -206,7 +240,7 @@ mod tests {
             key: format!("open.p.l.00.{user}.{}", Key::from_bits(id)),
             rev,
             op: OperationId::default(),
-            meta: wire::encode(&OpenJobRow { user: user.into(), due, job: None }),
+            meta: wire::encode(&OpenJobRow { user: user.into(), due, kind: "echo".into(), job: None }),
             value: bytes::Bytes::new(),
         }
     }
@@ -224,8 +258,8 @@ mod tests {
 
     #[test]
     fn a_row_keeps_its_shape_and_one_without_a_record_is_read() {
-        let row = OpenJobRow { user: "ann".into(), due: 5, job: None };
-        assert_eq!(wire::encode(&row), r#"{"user":"ann","due":5}"#);
+        let row = OpenJobRow { user: "ann".into(), due: 5, kind: "echo".into(), job: None };
+        assert_eq!(wire::encode(&row), r#"{"user":"ann","due":5,"kind":"echo"}"#);
         let mut open = OpenJobs::default();
         assert!(open.put(&entry(1, "ann", 1, 5), 5).is_some());
         assert!(open.take_record(Key::from_bits(1)).is_none());
@@ -256,6 +290,22 @@ mod tests {
         assert_eq!(open.first("ann").map(|row| row.id), Some(Key::from_bits(2)));
         open.delete(&entry(2, "ann", 2, 0).key);
         assert_eq!(open.first("ann").map(|row| row.rev), Some(9));
+    }
+
+    #[test]
+    fn a_job_without_a_worker_stands_aside_until_the_workers_change() {
+        let mut open = OpenJobs::default();
+        for id in 1..4 {
+            open.put(&entry(id, "ann", id as u64, 0), 5);
+        }
+        let (worker, first) = (Key::from_bits(9), Key::from_bits(1));
+        let served = |row: &OpenRow| (row.id != first).then_some(worker);
+        assert_eq!(open.first_with("ann", served).map(|(row, _)| row.rev), Some(2));
+        assert_eq!((open.next_due(), open.advance(u64::MAX - 1).len()), (None, 0));
+        open.reconsider();
+        assert_eq!(open.first_with("ann", |_| Some(worker)).map(|(row, _)| row.rev), Some(1));
+        assert_eq!(open.first_with("ann", |_| None), None);
+        assert!(open.users().is_empty());
     }
 
     /// One step: what happens to which of a few jobs, and a number for it.

@@ -9,7 +9,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use pagewire_cluster::engine::QueueMessage;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{
-    Affinity, PulledRoute, RecordEvent, StoredJob, TransitionError, TransitionFailure,
+    Affinity, JobState, PulledRoute, Record, RecordEvent, StoredJob, TransitionError, TransitionFailure,
 };
 use pagewire_cluster::rollout::LaneMove;
 use tokio::time::timeout;
@@ -80,10 +80,10 @@ impl FreeJobs {
     }
 
     /// Returns how long a work item waits for a slot: briefly when another worker could run it.
-    fn slot_patience(&self) -> Duration {
+    fn slot_patience(&self, kind: &str) -> Duration {
         let WorkerParts { jobs, group, lease, .. } = &*self.parts;
         let own = lease.worker().map(|worker| worker.id);
-        match jobs.workers.roster().serves_without(group, own) {
+        match jobs.workers.roster().has_other_candidate(group, kind, own) {
             true => jobs.timing.item_slot_wait,
             false => jobs.timing.redelivery / 2,
         }
@@ -118,9 +118,14 @@ impl FreeJobs {
         if let Some(moved) = self.assignment.move_of(&stored.record) {
             return self.move_to(stored, moved, &hint).await;
         }
+        let kind = &stored.record.kind;
+        if !self.parts.methods.contains(kind) && !stored.record.state.is_terminal() {
+            drop(slot);
+            return self.pass_on(&stored.record, &hint).await;
+        }
         let slot = match slot {
             Some(slot) => slot,
-            None => match timeout(self.slot_patience(), self.parts.slots.job()).await {
+            None => match timeout(self.slot_patience(kind), self.parts.slots.job()).await {
                 Ok(Some(slot)) => slot,
                 _ => return self.nak(&hint, Duration::ZERO).await,
             },
@@ -130,7 +135,7 @@ impl FreeJobs {
 
     async fn claim(&self, stored: StoredJob, hint: QueueMessage, slot: Slot) {
         let jobs = &self.parts.jobs;
-        match self.claims.claim(stored, hint.clone(), slot).await {
+        match self.claims.claim(stored, Some(hint.clone()), slot).await {
             Ok(()) => {}
             Err(TransitionFailure::Refused(TransitionError::NotDue(ms), _)) => {
                 // the item is shared: an error of one process must not put it off for all of them for long
@@ -150,6 +155,36 @@ impl FreeJobs {
             Err(TransitionFailure::Refused(_, over)) => self.notify_and_ack(&over, &hint).await,
             Err(TransitionFailure::Gone) => self.settle(&hint).await,
             Err(TransitionFailure::Unavailable) => self.nak(&hint, jobs.timing.lease_renew).await,
+        }
+    }
+
+    /// Passes a job on that this worker has no handler for. It is not claimed, so this is no attempt: a worker with the
+    /// handler is offered the job, and the work item pauses meanwhile. The pauses grow, so that many such items do not
+    /// keep a lane busy.
+    async fn pass_on(&self, record: &Record, hint: &QueueMessage) {
+        let WorkerParts { jobs, group, .. } = &*self.parts;
+        let longest = match jobs.offer(group, &record.kind, record.id).await {
+            true => jobs.timing.lease_renew,
+            false => jobs.timing.no_handler_wait,
+        };
+        let doublings = u32::try_from(hint.attempt.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+        self.nak(hint, jobs.timing.slot_wait.saturating_mul(1 << doublings).min(longest)).await;
+    }
+
+    /// Claims a job that another worker has offered, if it waits and a slot is free. Its work item is settled when it
+    /// comes again after the end of the job.
+    pub(crate) async fn take_offered(&self, job: Key) {
+        let WorkerParts { jobs, group, methods, slots, .. } = &*self.parts;
+        let Some(slot) = slots.try_job().filter(|_| !self.parts.drains()) else { return };
+        let Ok(Some(stored)) = jobs.records.get(job).await else { return };
+        let record = &stored.record;
+        let waits = matches!(record.state, JobState::Scheduled | JobState::Queued);
+        let fits =
+            record.affinity == Affinity::Free && record.team() == *group && methods.contains(&record.kind);
+        if waits && fits && self.assignment.move_of(record).is_none() {
+            // when the claim fails, the work item leads to the next one
+            let claimed = self.claims.claim(stored, None, slot).await;
+            tracing::debug!(%job, claimed = claimed.is_ok(), "a job was offered by a worker without its handler");
         }
     }
 

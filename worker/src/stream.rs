@@ -3,6 +3,7 @@
 //! Owns: the work of a worker as a stream of [`Work`]. Never: handlers; the receiver of the stream runs them and
 //! reports how they ended.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pagewire_cluster::engine::Unavailable;
@@ -40,6 +41,10 @@ pub struct WorkerSetup {
     pub release: String,
     /// Maximum number of units of work that run concurrently.
     pub slots: SlotOptions,
+    /// Handlers of the worker: it gets no other work.
+    pub methods: BTreeSet<String>,
+    /// Whether the worker is given calls and jobs for any worker.
+    pub free_work: bool,
     /// Lease of the worker.
     pub lease: WorkerLease,
 }
@@ -66,15 +71,17 @@ impl WorkStream {
         setup: WorkerSetup,
         draining: watch::Sender<bool>,
     ) -> Result<Self, Unavailable> {
-        let WorkerSetup { id, group, release, slots, lease } = setup;
+        let WorkerSetup { id, group, release, slots, methods, free_work, lease } = setup;
         // each unit of work has a slot, so the sender never waits
         let (sender, work) = mpsc::channel(slots.count.max(1) as usize);
         let subscriptions = ControlSubscriptions::open(jobs, &group, id).await?;
-        let calls = CallSubscription::open(jobs, &group, draining.subscribe()).await?;
+        let called = methods.iter().filter(|_| free_work).map(String::as_str);
+        let calls = CallSubscription::open(jobs, &group, called, draining.subscribe()).await?;
         let parts = Arc::new(WorkerParts {
             jobs: jobs.clone(),
             group,
             release,
+            methods,
             lease,
             slots: Slots::new(slots),
             draining,
@@ -96,15 +103,18 @@ impl WorkStream {
             claims,
             admission: admission.clone(),
             assigned: assigned.clone(),
+            free: free.clone(),
         };
         let quarantine = PoolQuarantine::new(jobs, &parts.group.pool, &parts.release);
-        let tasks = vec![
+        let mut tasks = vec![
             tokio::spawn(quarantine.clone().follow()),
             tokio::spawn(Arc::new(control).listen(subscriptions)),
-            tokio::spawn(free.pull()),
             tokio::spawn(assigned.clone().feed()),
             tokio::spawn(assigned.clone().expire_idle()),
         ];
+        if free_work {
+            tasks.push(tokio::spawn(free.pull()));
+        }
         Ok(Self { work, calls, parts, admission, assigned, ownership, supervisor, quarantine, tasks })
     }
 

@@ -6,6 +6,7 @@ mod claims;
 mod effects;
 mod fairness;
 mod limits;
+mod methods;
 mod quarantine;
 mod serial;
 mod simulation;
@@ -148,7 +149,7 @@ async fn a_failing_job_is_tried_again_and_then_dead() {
         let job = submit(&jobs, Submission { affinity, retries: 2, ..submission("fail") }).await;
         let record = end(&jobs, job).await;
         assert_eq!((record.state, record.attempts), (JobState::Dead, 3));
-        jobs.retry(job).await.unwrap();
+        jobs.retry(job, None).await.unwrap();
         becomes(&jobs, job, |record| record.state == JobState::Dead && record.attempts == 3).await;
     }
     assert_eq!(log.lock().unwrap().len(), 12, "each attempt once");
@@ -229,15 +230,18 @@ async fn the_same_idempotency_key_is_one_job() {
 async fn the_jobs_of_a_user_run_in_order_and_the_user_moves_once_when_a_worker_joins() {
     let (engine, log) = (memory(), Log::default());
     let jobs = jobs(&engine).await;
-    let mut workers = vec![Worker::start(&engine, &log).await];
     let users = ["ann", "*", "a.b", "", "bob", "eve"];
+    let kinds: Vec<String> =
+        users.iter().flat_map(|user| (0..20).map(move |round| format!("{user}/{round:02}"))).collect();
+    let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
+    let mut workers = vec![Worker::with_methods(&engine, &log, &kinds).await];
     let mut all = Vec::new();
     for round in 0..20 {
         for user in users {
             all.push(submit(&jobs, assigned(&format!("{user}/{round:02}"), user)).await);
         }
         if round == 5 {
-            workers.push(Worker::start(&engine, &log).await);
+            workers.push(Worker::with_methods(&engine, &log, &kinds).await);
         }
     }
     for job in all {
@@ -284,20 +288,19 @@ async fn a_worker_that_lost_its_job_has_no_say_any_more() {
 
 #[tokio::test]
 async fn a_job_that_was_never_offered_is_found() {
-    let (engine, log) = (memory(), Log::default());
-    let jobs = jobs(&engine).await;
-    let _worker = Worker::start(&engine, &log).await;
-    // the submitting process was killed between the record and the work item
-    let job = Key::random();
-    let offered = jobs.submit(submission("echo"), |_| {}).await.unwrap().record;
-    let record = Record { id: job, state: JobState::Queued, ..offered };
-    jobs.records
-        .store
-        .put(jobs.records.put(&record, pagewire_cluster::engine::Precondition::Absent))
-        .await
-        .unwrap();
-    let _janitor = janitor(&jobs);
-    assert_eq!(end(&jobs, job).await.state, JobState::Succeeded);
+    for affinity in [Affinity::Free, Affinity::Assigned] {
+        let (engine, log) = (memory(), Log::default());
+        let jobs = jobs(&engine).await;
+        let _worker = Worker::start(&engine, &log).await;
+        // the submitting process was killed between the record and the work item or row
+        let job = Key::random();
+        let offered = jobs.submit(Submission { affinity, ..assigned("echo", "ann") }, |_| {}).await.unwrap();
+        let record = Record { id: job, state: JobState::Queued, ..offered.record };
+        let put = jobs.records.put(&record, pagewire_cluster::engine::Precondition::Absent);
+        jobs.records.store.put(put).await.unwrap();
+        let _janitor = janitor(&jobs);
+        assert_eq!(end(&jobs, job).await.state, JobState::Succeeded);
+    }
 }
 
 #[tokio::test]
@@ -307,7 +310,7 @@ async fn what_a_hint_carries_counts_only_while_the_record_stands() {
     let job = submit(&jobs, submission("echo")).await;
     jobs.cancel(job).await.unwrap();
     // a second work item; the first one shows the earlier state
-    jobs.retry(job).await.unwrap();
+    jobs.retry(job, None).await.unwrap();
     let _worker = Worker::start(&engine, &log).await;
     let record = end(&jobs, job).await;
     assert_eq!((record.state, record.attempts), (JobState::Succeeded, 1));

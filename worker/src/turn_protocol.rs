@@ -98,6 +98,8 @@ pub(crate) struct TurnProtocol {
     settling: OperationId,
     phase: Phase,
     steps: u32,
+    /// Whether a row was read.
+    found_row: bool,
     /// The owner in the row that was read, if it is another one.
     owner_before: Option<WorkerId>,
     /// Term of this worker, if this run has taken the user over.
@@ -124,6 +126,7 @@ impl TurnProtocol {
             settling,
             phase: Phase::Start,
             steps: 0,
+            found_row: false,
             owner_before: None,
             taken: None,
         }
@@ -137,6 +140,11 @@ impl TurnProtocol {
     /// Returns the term of this worker if this run has taken the user over.
     pub(crate) fn taken(&self) -> Option<u64> {
         self.taken
+    }
+
+    /// Returns whether a row existed when this run began: its owner had not released the user.
+    pub(crate) fn found_row(&self) -> bool {
+        self.found_row
     }
 
     /// Returns the owner before this worker, if that one had not released the user.
@@ -231,6 +239,7 @@ impl TurnProtocol {
             };
         };
         let taken = ReplacedRow { expect: Precondition::Rev(entry.rev), ..ReplacedRow::ABSENT };
+        self.found_row = true;
         let Some(row) = TurnRow::of(&entry) else { return self.proceed(taken) };
         let taken = ReplacedRow { named: row.job, settled: row.job.is_none(), ..taken };
         if row.worker == self.me {

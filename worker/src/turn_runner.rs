@@ -49,9 +49,8 @@ impl TurnRunner {
         &self.parts.jobs
     }
 
-    /// Runs the first job of a user that is due to its end.
-    pub(crate) async fn run_next(&self, user: &Arc<str>, slot: Slot) -> NextStep {
-        let Some(row) = self.open.lock().first(user) else { return NextStep::Done };
+    /// Runs the job of a user that is next to its end.
+    pub(crate) async fn run_next(&self, user: &Arc<str>, row: OpenRow, slot: Slot) -> NextStep {
         let known = self.open.lock().take_record(row.id);
         let read = match known {
             Some(known) => known,

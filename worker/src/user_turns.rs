@@ -32,6 +32,8 @@ const TRIES: usize = 3;
 struct HeldTurn {
     epoch: u64,
     turn: Turn,
+    /// Whether an owner before this worker may still have writes on their way: it has not released the user.
+    contested: bool,
     /// End of the ownership on this process's clock, earlier than a row with a TTL expires. `None`: the row names an
     /// attempt and has no TTL.
     until: Option<Duration>,
@@ -84,6 +86,12 @@ impl UserTurns {
     /// Returns the term at which this worker took over a user that it owns now, as far as this process knows.
     pub(crate) fn term_of(&self, user: &str) -> Option<u64> {
         self.valid(user, self.lease.worker()?).map(|turn| turn.term)
+    }
+
+    /// Returns whether an owner before this worker may still have effects on their way, because it has not released the
+    /// user.
+    pub(crate) fn is_contested(&self, user: &str) -> bool {
+        self.held().get(user).is_none_or(|held| held.contested)
     }
 
     fn valid(&self, user: &str, me: WorkerId) -> Option<Turn> {
@@ -159,7 +167,7 @@ impl UserTurns {
         let idle_ttl = self.jobs.timing.affinity_ttl;
         let mut protocol = TurnProtocol::new(self.key(user), me, idle_ttl, known, goal);
         let outcome = self.perform(&mut protocol).await;
-        self.keep(user, me, begun, known, protocol.turn());
+        self.keep(user, me, begun, known, protocol.turn(), protocol.found_row());
         if let Some(term) = protocol.taken() {
             let after = protocol.owner_before();
             self.events.send(OwnershipEvent::Owned { user: user.into(), term, after });
@@ -186,12 +194,21 @@ impl UserTurns {
     }
 
     /// Stores what is known of a row, unless another task of this process knows a later revision.
-    fn keep(&self, user: &str, me: WorkerId, begun: Duration, before: Option<Turn>, now: Option<Turn>) {
+    fn keep(
+        &self,
+        user: &str,
+        me: WorkerId,
+        begun: Duration,
+        before: Option<Turn>,
+        now: Option<Turn>,
+        found_row: bool,
+    ) {
         let mut held = self.held();
+        let contested = found_row || held.get(user).is_some_and(|held| held.contested);
         match (now, held.get(user).map(|held| held.turn.rev)) {
             (Some(turn), known) if known.is_none_or(|rev| rev < turn.rev) => {
                 let until = self.until(begun, turn.named);
-                let fresh = HeldTurn { epoch: me.epoch, turn, until, written: begun };
+                let fresh = HeldTurn { epoch: me.epoch, turn, contested, until, written: begun };
                 held.insert(user.to_owned(), fresh);
             }
             (None, Some(rev)) if before.is_some_and(|before| before.rev == rev) => {
@@ -236,7 +253,7 @@ impl UserTurns {
             let sent = clock::boot();
             let cleared = self.jobs.records.store.put(put).await.ok();
             let turn = cleared.map(|rev| Turn { rev, named: None, ..held.turn });
-            self.keep(&user, me, sent, Some(held.turn), turn);
+            self.keep(&user, me, sent, Some(held.turn), turn, false);
         }
     }
 

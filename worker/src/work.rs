@@ -3,6 +3,7 @@
 //! Owns: the type of a unit of work, and the channel to the receiver that runs it. Never: where work comes from
 //! (`queue`, `affinity`, `control`, `call_subscription`).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pagewire_cluster::job::Jobs;
@@ -28,6 +29,8 @@ pub(crate) struct WorkerParts {
     pub(crate) jobs: Jobs,
     pub(crate) group: WorkerGroup,
     pub(crate) release: String,
+    /// Methods that the worker has.
+    pub(crate) methods: BTreeSet<String>,
     pub(crate) lease: WorkerLease,
     pub(crate) slots: Slots,
     pub(crate) draining: watch::Sender<bool>,

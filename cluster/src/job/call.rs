@@ -28,7 +28,7 @@ pub enum CallError {
     Failed(HandlerError),
     /// No worker is available: the call did not run.
     NoWorker,
-    /// The called worker has no such handler: the call did not run.
+    /// The called worker has no such handler, although its row names it: the call did not run.
     NoHandler,
     /// Every called worker is busy: the call did not run.
     Busy,
@@ -102,7 +102,7 @@ struct OutgoingCall<'a> {
 impl OutgoingCall<'_> {
     /// Calls any member of the group, chosen by the engine; a busy member replies so at once.
     async fn any(&mut self) -> Result<Box<RawValue>, CallError> {
-        let subject = self.jobs.subjects.calls(&self.team.pool, &self.team.lane);
+        let subject = self.jobs.subjects.calls(&self.team.pool, &self.team.lane, &self.call.method);
         for _ in 0..MAX_WORKERS_ASKED {
             match self.ask(subject.clone()).await? {
                 CallAnswer::Value(value) => return Ok(value),
@@ -117,10 +117,11 @@ impl OutgoingCall<'_> {
 
     async fn own(&mut self, user: &str) -> Result<Box<RawValue>, CallError> {
         let turn = job_key::turn(&self.team.pool, partition(user), &SubjectToken::new(user));
-        let lives = |worker: &Key| self.jobs.workers.roster().current_epoch(*worker).is_some();
-        let mut worker = match self.jobs.owners.get(&turn).filter(lives) {
+        let visited = self.visited(user);
+        let serves = |worker: &Key| self.jobs.workers.roster().has(*worker, &self.call.method);
+        let mut worker = match visited.or_else(|| self.jobs.owners.get(&turn).filter(serves)) {
             Some(guess) => Some(guess),
-            None => self.jobs.own_worker(self.team, user).await,
+            None => self.jobs.own_worker(self.team, user, &self.call.method).await,
         };
         for _ in 0..MAX_LOOKUPS {
             let Some(asked) = worker else { return Err(CallError::NoWorker) };
@@ -141,10 +142,23 @@ impl OutgoingCall<'_> {
                 }
                 Err(error) => return Err(error),
             };
-            self.jobs.owners.remember(turn, asked);
+            if visited.is_none() {
+                self.jobs.owners.remember(turn, asked);
+            }
             return outcome;
         }
         Err(CallError::Busy)
+    }
+
+    /// Returns the worker of a method that the home of the user does not have. It serves the calls without owning the
+    /// user.
+    fn visited(&self, user: &str) -> Option<Key> {
+        let roster = self.jobs.workers.roster();
+        let home = roster.choose(self.team, user, None)?;
+        if roster.has(home, &self.call.method) {
+            return None;
+        }
+        roster.choose(self.team, user, Some(&self.call.method))
     }
 
     /// Returns the next assigned worker of a user, once the worker without a responder is confirmed dead.
@@ -158,7 +172,7 @@ impl OutgoingCall<'_> {
             };
             let _ = timeout_at(self.until, gone).await;
         }
-        self.jobs.own_worker(self.team, user).await.filter(|next| *next != silent)
+        self.jobs.own_worker(self.team, user, &self.call.method).await.filter(|next| *next != silent)
     }
 
     async fn ask(&mut self, subject: String) -> Result<CallAnswer, CallError> {

@@ -90,7 +90,7 @@ impl JobDispatcher {
         let record = &stored.record;
         let Some(user) = record.owner() else { return Ok(false) };
         let key = open_key(record, &user);
-        let bare = OpenJobRow { user, due: record.due, job: None };
+        let bare = OpenJobRow { user, due: record.due, kind: record.kind.clone(), job: None };
         let small = record.state == JobState::Queued && record.data.get().len() <= MAX_ROW;
         let whole = small.then(|| wire::encode(&OpenJobRow { job: Some(stored.clone()), ..bare.clone() }));
         let meta = whole.filter(|meta| meta.len() <= MAX_ROW).unwrap_or_else(|| wire::encode(&bare));

@@ -12,7 +12,7 @@ use super::transition::RecordEvent;
 use super::work_route::{PulledRoute, lane_routes};
 use crate::engine::{QueueError, Unavailable};
 use crate::id::Key;
-use crate::worker::WorkerGroup;
+use crate::worker::{WorkKind, WorkerGroup};
 
 /// Jobs that are ended concurrently, and work items of one pull.
 const AT_ONCE: usize = 64;
@@ -50,7 +50,7 @@ impl JobReconciler {
 
     /// Removes the work items of ended jobs on routes without a worker.
     pub(super) async fn clear_hints(&mut self, jobs: &Jobs) -> Result<(), Unavailable> {
-        let served = |team: &WorkerGroup| jobs.workers.roster().serves(team);
+        let served = |team: &WorkerGroup| jobs.workers.roster().gives(team, WorkKind::Free);
         for team in std::mem::take(&mut self.unclaimed.ended).into_iter().filter(|team| !served(team)) {
             let open = self.tracked.free_jobs_of(&team);
             if clear(jobs, &team, open).await.map_err(|_| Unavailable)? {

@@ -13,6 +13,9 @@ pub struct OpenJobRow {
     pub user: String,
     /// Earliest time to run when the row was written, in milliseconds since the Unix epoch.
     pub due: u64,
+    /// Kind of the job: the handler that its worker needs. Empty in a row of an older release.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kind: String,
     /// A small record as it was when the row was written, so that a claim needs no read before it. The claim fails when
     /// the record has changed since then.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::change::Change;
@@ -18,9 +19,11 @@ use super::records::JobRecords;
 use super::retention::Retention;
 use super::stored::{Transition, TransitionFailure};
 use super::transition::{Effect, RecordEvent};
+use super::waiting::WaitingJobs;
 use crate::engine::{Engine, Message, Unavailable};
 use crate::id::Key;
 use crate::peer::PeerClient;
+use crate::rollout::LaneMove;
 use crate::subject::{Subjects, worker_leaf};
 use crate::timing::Timing;
 use crate::wire::{self, Cancel};
@@ -47,6 +50,8 @@ pub struct Jobs {
     pub subjects: Subjects,
     /// The time-outs of the cluster.
     pub timing: Timing,
+    /// The jobs that wait, while this process leads; empty otherwise.
+    pub waiting: watch::Sender<Vec<WaitingJobs>>,
 }
 
 impl Jobs {
@@ -84,6 +89,7 @@ impl Jobs {
             engine: engine.clone(),
             subjects: subjects.clone(),
             timing,
+            waiting: watch::Sender::new(Vec::new()),
         }
     }
 
@@ -92,9 +98,9 @@ impl Jobs {
         self.apply_event(job, RecordEvent::Cancel).await
     }
 
-    /// Runs a job again that has failed, was cancelled or is dead.
-    pub async fn retry(&self, job: Key) -> Result<Record, TransitionFailure> {
-        self.apply_event(job, RecordEvent::Retry).await
+    /// Runs a job again that has failed, was cancelled or is dead, in another lane if `to` names one.
+    pub async fn retry(&self, job: Key, to: Option<LaneMove>) -> Result<Record, TransitionFailure> {
+        self.apply_event(job, RecordEvent::Retry(to)).await
     }
 
     async fn apply_event(&self, job: Key, event: RecordEvent) -> Result<Record, TransitionFailure> {

@@ -16,9 +16,10 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use super::parts::Jobs;
 use super::record::{Affinity, JobState};
 use super::stored::StoredJob;
-use super::tracked_jobs::{Patience, TrackedJobs};
+use super::tracked_jobs::{LaneBacklog, Patience, TrackedJobs};
 use super::transition::RecordEvent;
 use super::turn_cleanup::TurnCleanup;
+use super::waiting::WaitingJobs;
 use super::work_route::lane_routes;
 use crate::engine::{ConnectionState, Message, Unavailable};
 use crate::id::Key;
@@ -34,6 +35,8 @@ const PAGE: usize = 4096;
 const PAGES: usize = 16;
 /// Jobs that are repaired in a round for each reason, except those of dead workers.
 const REPAIRS: usize = 2_000;
+/// Rows of waiting jobs that are checked in a round: few, because a check costs a read and a refused write.
+const ROW_CHECKS: usize = 300;
 /// Jobs that are repaired concurrently.
 const AT_ONCE: usize = 64;
 /// Jobs in one claims query.
@@ -69,12 +72,17 @@ impl JobReconciler {
         self
     }
 
-    /// Returns the jobs that could have begun and wait, by group and by whether they are assigned: how many, and when the
-    /// oldest of them could have begun.
-    pub fn waiting(&self, now: u64) -> Vec<(WorkerGroup, bool, u64, u64)> {
+    /// Returns the jobs that could have begun and wait, by group and by whether they are assigned.
+    pub fn waiting(&self, now: u64) -> Vec<WaitingJobs> {
         let backlog = self.tracked.backlog(now).into_iter();
         backlog
-            .map(|((group, assigned), lane)| ((*group).clone(), assigned, lane.count, lane.oldest))
+            .map(|((group, assigned), LaneBacklog { count, oldest })| WaitingJobs {
+                pool: group.pool.clone(),
+                lane: group.lane.clone(),
+                assigned,
+                count,
+                oldest_due: oldest,
+            })
             .collect()
     }
 
@@ -133,7 +141,7 @@ impl JobReconciler {
     /// lost job: its workers are only overloaded, unless a job that has two work items hides the lost one.
     async fn offer_again(&mut self, jobs: &Jobs) -> Result<usize, Unavailable> {
         let now = jobs.records.now_ms();
-        let mut doubtful = self.tracked.take_unchecked(now, REPAIRS);
+        let mut doubtful = self.tracked.take_unchecked(now, ROW_CHECKS);
         for (group, mut late) in self.tracked.overdue(now) {
             let waiting = self.tracked.free_jobs_of(&group);
             let items = jobs.engine.depth(&lane_routes(&group)).await.map_err(|_| Unavailable)?;

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use crate::id::{Address, Key};
 use crate::rollout::RoutingKey;
 use crate::wire::{self, Ending, HandlerError, JobNotification, JobUpdate, Progress};
-use crate::worker::{WorkerGroup, WorkerId};
+use crate::worker::{WorkKind, WorkerGroup, WorkerId};
 
 /// Maximum size of a job's data, and of its result, in bytes: both have to fit into one record.
 pub const MAX_CONTENT: usize = 192 * 1024;
@@ -73,6 +73,16 @@ pub enum Affinity {
     Free,
     /// The assigned worker of the user, one job of the user at a time.
     Assigned,
+}
+
+impl Affinity {
+    /// Returns the kind of work that it is for the workers.
+    pub const fn work(self) -> WorkKind {
+        match self {
+            Self::Free => WorkKind::Free,
+            Self::Assigned => WorkKind::Assigned,
+        }
+    }
 }
 
 /// A page that waits for a job.

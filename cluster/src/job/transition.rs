@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use super::record::{JobState, MAX_ASKERS, Record, Waiter};
 use crate::code::ErrorCode;
 use crate::id::Key;
+use crate::rollout::LaneMove;
 use crate::timing::Timing;
 use crate::wire::{HandlerError, Progress};
 use crate::worker::WorkerId;
@@ -64,8 +65,8 @@ pub enum RecordEvent {
     WorkerLost(WorkerId),
     /// Cancel requested.
     Cancel,
-    /// An operator requests another run.
-    Retry,
+    /// An operator requests another run, in this lane; `None` for the lane of the record.
+    Retry(Option<LaneMove>),
     /// One more page waits for the job.
     AddWaiter(Waiter),
     /// No worker has taken the job for this long after it was due.
@@ -119,7 +120,7 @@ impl RecordEvent {
             | Self::StopAcknowledged(by)
             | Self::ExecutorLost(by) => ended_by(by),
             Self::Cancel => record.state == JobState::Cancelled,
-            Self::Retry => !record.state.is_terminal(),
+            Self::Retry(_) => !record.state.is_terminal(),
             Self::AddWaiter(asker) => record.askers.iter().any(|known| known.is(asker)),
             Self::Progress(..) | Self::Release(_) | Self::WorkerLost(_) | Self::Expire { .. } => false,
         }
@@ -187,7 +188,7 @@ pub fn apply(
             _ => return Err(TransitionError::Stale),
         },
         RecordEvent::Cancel => cancel(&mut next, now)?,
-        RecordEvent::Retry => retry(&mut next, now)?,
+        RecordEvent::Retry(to) => retry(&mut next, to, now)?,
         RecordEvent::AddWaiter(asker) => {
             if next.state.is_terminal() || next.askers.len() >= MAX_ASKERS {
                 return Err(TransitionError::OutOfPlace);
@@ -295,9 +296,12 @@ fn expire(record: &mut Record, wait_ms: u64, now: u64) -> Result<Effect, Transit
     }
 }
 
-fn retry(record: &mut Record, now: u64) -> Result<Effect, TransitionError> {
+fn retry(record: &mut Record, to: Option<LaneMove>, now: u64) -> Result<Effect, TransitionError> {
     if !matches!(record.state, JobState::Failed | JobState::Cancelled | JobState::Dead) {
         return Err(TransitionError::OutOfPlace);
+    }
+    if let Some(LaneMove { lane, revision }) = to {
+        (record.lane, record.lane_rev) = (lane, revision);
     }
     record.attempts = 0;
     record.losses = 0;

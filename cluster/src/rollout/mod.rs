@@ -188,7 +188,8 @@ impl Rollouts {
         }
     }
 
-    fn revision(&self, pool: &str) -> u64 {
+    /// Returns the revision of a pool's rollout that this process has applied; 0 for none.
+    pub fn revision(&self, pool: &str) -> u64 {
         self.split(pool).map_or(0, |split| split.document.rev)
     }
 }

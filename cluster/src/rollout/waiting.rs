@@ -52,6 +52,17 @@ impl Rollouts {
             None => is_open(&RolloutSpec::unwritten(pool), lane),
         }
     }
+
+    /// Returns the revision of a pool's rollout that gives a lane no work; `None` if the lane gets work. Without a
+    /// rollout only the base lane gets work.
+    pub fn closed_by(&self, pool: &str, lane: &str) -> Option<u64> {
+        (!self.is_open(pool, lane)).then(|| self.revision(pool))
+    }
+
+    /// Returns the base lane of a pool.
+    pub fn base_of(&self, pool: &str) -> String {
+        self.split(pool).map_or_else(|| super::BASE.to_owned(), |split| split.document.base.clone())
+    }
 }
 
 fn move_by(document: &RolloutSpec, work: WaitingWork<'_>, serves: impl Fn(&str) -> bool) -> Option<LaneMove> {

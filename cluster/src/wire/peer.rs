@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::kind;
 use super::peer_response::{
     ClosedPages, ExecutorPush, HandoverReply, PageStatus, PeerResponse, PushCounts, RolloutState,
+    WaitingJobsList,
 };
 use super::work::JobNotification;
 use crate::id::{Address, Key, NodeNumber, Scope};
@@ -42,6 +43,8 @@ pub enum PeerRequest {
     ExecutorPush(Box<ExecutorMessage>),
     /// The permanent end of pages.
     Unregister(ClosePages),
+    /// The jobs that wait.
+    WaitingJobs(WaitingJobsQuery),
     /// A sign of life.
     #[serde(rename = "alive")]
     Ping,
@@ -146,6 +149,12 @@ pub struct ClosePages {
     pub scope: Scope,
 }
 
+/// Returns the jobs that wait, as the reconciler of the node sees them; none unless the node leads. An older release
+/// replies `unsupported`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "waiting_jobs")]
+pub struct WaitingJobsQuery {}
+
 /// Confirms that the node is alive in this epoch.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "type", rename = "alive")]
@@ -167,6 +176,7 @@ peer_calls! {
     RolloutQuery => RolloutState,
     JobNotification => Option<PushCounts>,
     ClosePages => ClosedPages,
+    WaitingJobsQuery => WaitingJobsList,
     ExecutorMessage => ExecutorPush,
     Alive => (),
 }
@@ -218,6 +228,7 @@ mod tests {
         assert_eq!(read_back(&rollout), format!("Rollout({rollout:?})"));
         let closing = ClosePages { scope: Scope::User("*".into()) };
         assert_eq!(read_back(&closing), format!("Unregister({closing:?})"));
+        assert_eq!(read_back(&WaitingJobsQuery {}), "WaitingJobs(WaitingJobsQuery)");
         assert_eq!(read_back(&Alive {}), "Ping");
         let error = HandlerError { code: "failed".into(), message: "no".into(), retryable: false };
         let value = Some(raw(r#"{"z":1,  "a":2}"#));

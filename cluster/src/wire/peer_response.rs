@@ -38,6 +38,8 @@ pub enum Reply {
     Rollout(RolloutState),
     /// The pages were closed permanently.
     Closed(ClosedPages),
+    /// The jobs that wait.
+    WaitingJobs(WaitingJobsList),
     /// The request was refused; nothing was done.
     Refused(HandlerError),
     /// The request was processed.
@@ -128,6 +130,30 @@ pub struct LaneCount {
     pub lane: String,
     /// Number of calls and jobs.
     pub count: u64,
+}
+
+/// The jobs that wait, as the leader sees them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingJobsList {
+    /// One entry per worker group and mode with waiting jobs.
+    #[serde(default)]
+    pub groups: Vec<WaitingJobs>,
+}
+
+/// The jobs of one worker group and mode that wait for a worker although their time has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingJobs {
+    /// Pool of the jobs.
+    pub pool: String,
+    /// Lane of the jobs. The lane of an assigned job is that of its last attempt, or the one that its user was in when
+    /// the job was submitted.
+    pub lane: String,
+    /// Whether only the assigned workers of their users may run them.
+    pub assigned: bool,
+    /// Number of jobs.
+    pub count: u64,
+    /// When the oldest one could have begun, in milliseconds since the Unix epoch.
+    pub oldest_due: u64,
 }
 
 /// The status of a page at its holder.
@@ -229,7 +255,13 @@ macro_rules! content {
         }
     )+};
 }
-content!(Delivered(PushCounts), PageStatus(PageStatus), Rollout(RolloutState), Closed(ClosedPages));
+content!(
+    Delivered(PushCounts),
+    PageStatus(PageStatus),
+    Rollout(RolloutState),
+    Closed(ClosedPages),
+    WaitingJobs(WaitingJobsList)
+);
 
 /// `None`: the page is not here.
 impl<T: PeerResponse> PeerResponse for Option<T> {
@@ -291,6 +323,15 @@ mod tests {
         assert_eq!(bytes, r#"{"type":"delivered","reached":1,"held":2}"#);
         assert_eq!(decode_response(&bytes), Some(Some(Some(counts))));
         assert_eq!(decode_response::<Option<PushCounts>>(br#"{"type":"unknown"}"#), Some(Some(None)));
+        let group =
+            WaitingJobs { pool: "p".into(), lane: "l".into(), assigned: true, count: 2, oldest_due: 7 };
+        let bytes = encode_response(Some(WaitingJobsList { groups: vec![group.clone()] }));
+        let shape = concat!(
+            r#"{"type":"waiting_jobs","groups":[{"pool":"p","lane":"l","assigned":true,"#,
+            r#""count":2,"oldest_due":7}]}"#
+        );
+        assert_eq!(bytes, shape);
+        assert_eq!(decode_response(&bytes), Some(Some(WaitingJobsList { groups: vec![group] })));
         assert_eq!(decode_response::<ClosedPages>(br#"{"type":"unsupported"}"#), Some(None));
         assert_eq!(decode_response::<()>(br#"{"type":"juggled"}"#), Some(None));
         assert_eq!(decode_response::<()>(b"no JSON"), None);

@@ -153,6 +153,14 @@ pub struct Wake {
     pub user: String,
 }
 
+/// An offer of a free job that waits, from a worker that has got its work item but has no handler for it. The receiver
+/// may claim the job. A worker of an older release ignores the offer: the work item comes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobOffer {
+    /// Id of the job.
+    pub job: Key,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

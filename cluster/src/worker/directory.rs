@@ -1,18 +1,12 @@
-//! The worker directory: the living workers, and which of them is assigned to a user. Pure.
+//! The worker directory: the living workers, and which of them are given new work. Pure.
 //!
-//! The users of a pool are in 64 partitions. The worker of a partition is chosen by rendezvous hashing: the one with the
-//! highest hash of partition and worker. When a worker leaves, only its own partitions move; when a worker joins, only
-//! partitions that it becomes the owner of.
+//! Owns: the rows of the living workers by group. Never: which worker gets a piece of work (`candidates`).
 
 use std::collections::{BTreeMap, HashMap};
 
-use sha2::{Digest, Sha256};
-
+use super::availability::{Discovery, WorkKind};
 use super::row::{WorkerId, WorkerRow};
 use crate::id::Key;
-
-/// Number of partitions of the users of a pool. All users of a partition are assigned to the same worker of their lane.
-pub const PARTITIONS: u8 = 64;
 
 /// The workers of one lane of one pool.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,9 +25,9 @@ impl WorkerGroup {
 }
 
 #[derive(Debug)]
-struct DirectoryEntry {
+pub(super) struct DirectoryEntry {
     epoch: u64,
-    row: WorkerRow,
+    pub(super) row: WorkerRow,
 }
 
 /// The living workers of all pools and lanes.
@@ -41,9 +35,20 @@ struct DirectoryEntry {
 pub struct WorkerDirectory {
     teams: HashMap<WorkerGroup, BTreeMap<Key, DirectoryEntry>>,
     team_of: HashMap<Key, WorkerGroup>,
+    pub(super) discovery: Discovery,
 }
 
 impl WorkerDirectory {
+    /// Creates a directory without workers.
+    pub fn new(discovery: Discovery) -> Self {
+        Self { discovery, ..Self::default() }
+    }
+
+    /// Returns how the workers are found.
+    pub fn discovery(&self) -> &Discovery {
+        &self.discovery
+    }
+
     /// Adds or updates a worker after its lease was claimed or renewed.
     pub fn put(&mut self, id: Key, rev: u64, row: WorkerRow) {
         let team = WorkerGroup::new(row.pool.as_str(), row.lane.as_str());
@@ -80,19 +85,13 @@ impl WorkerDirectory {
 
     /// Returns whether a group has a worker that accepts new work.
     pub fn serves(&self, team: &WorkerGroup) -> bool {
-        self.available(team).next().is_some()
-    }
-
-    /// Returns whether a group has a worker other than this one that accepts new work.
-    pub fn serves_without(&self, team: &WorkerGroup, worker: Option<Key>) -> bool {
-        self.available(team).any(|id| Some(id) != worker)
+        self.members(team).any(|(_, member)| self.accepts_work(&member.row))
     }
 
     /// Returns how many workers of a group accept new work, and their releases, the release of the newest worker first.
     pub fn available_releases(&self, team: &WorkerGroup) -> (usize, Vec<&str>) {
-        let members = self.teams.get(team).into_iter().flat_map(BTreeMap::values);
-        let mut rows: Vec<&WorkerRow> =
-            members.map(|member| &member.row).filter(|row| !row.draining).collect();
+        let rows = self.members(team).map(|(_, member)| &member.row);
+        let mut rows: Vec<&WorkerRow> = rows.filter(|row| self.accepts_work(row)).collect();
         rows.sort_by_key(|row| std::cmp::Reverse(row.started));
         let mut releases: Vec<&str> = Vec::new();
         for row in &rows {
@@ -113,16 +112,6 @@ impl WorkerDirectory {
         self.teams.keys().map(|team| team.pool.as_str())
     }
 
-    /// Returns the worker of a group that a user is assigned to: the owner of the user's partition.
-    pub fn choose(&self, team: &WorkerGroup, user: &str) -> Option<Key> {
-        self.owner(team, partition(user))
-    }
-
-    /// Returns the worker of a group that owns a partition.
-    pub fn owner(&self, team: &WorkerGroup, partition: u8) -> Option<Key> {
-        self.available(team).max_by_key(|id| score(partition, *id))
-    }
-
     /// Returns all living workers, ordered by group and id.
     pub fn list(&self) -> Vec<(WorkerId, &WorkerRow)> {
         let mut teams: Vec<_> = self.teams.iter().collect();
@@ -135,43 +124,35 @@ impl WorkerDirectory {
         self.teams.get(self.team_of.get(&id)?)?.get(&id)
     }
 
-    fn available(&self, team: &WorkerGroup) -> impl Iterator<Item = Key> {
-        let members = self.teams.get(team).into_iter().flatten();
-        members.filter(|(_, member)| !member.row.draining).map(|(id, _)| *id)
+    /// Iterates over the living workers of a group.
+    pub(super) fn members(&self, team: &WorkerGroup) -> impl Iterator<Item = (Key, &DirectoryEntry)> {
+        self.teams.get(team).into_iter().flatten().map(|(id, member)| (*id, member))
     }
-}
 
-/// Returns the partition of a user: the same in every process and release.
-pub fn partition(user: &str) -> u8 {
-    Sha256::digest(user.as_bytes())[0] % PARTITIONS
-}
+    /// Iterates over the groups with a living worker.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &WorkerGroup> {
+        self.teams.keys()
+    }
 
-fn score(partition: u8, worker: Key) -> [u8; 32] {
-    Sha256::new().chain_update(worker.bits().to_be_bytes()).chain_update([partition]).finalize().into()
+    /// Returns whether a worker is given new work of any kind.
+    fn accepts_work(&self, row: &WorkerRow) -> bool {
+        [WorkKind::Free, WorkKind::Assigned].into_iter().any(|work| self.discovery.gives(row, work))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn row(draining: bool) -> WorkerRow {
         WorkerRow { pool: "p".into(), lane: "l".into(), draining, ..WorkerRow::default() }
     }
 
-    fn roster(ids: impl IntoIterator<Item = u128>) -> WorkerDirectory {
-        let mut roster = WorkerDirectory::default();
-        for id in ids {
-            roster.put(Key::from_bits(id), 1, row(false));
-        }
-        roster
-    }
-
     #[test]
     fn a_worker_lives_in_its_own_epoch_and_takes_nothing_new_while_it_drains() {
-        let (mut roster, team) = (roster([7]), WorkerGroup::new("p", "l"));
+        let (mut roster, team) = (WorkerDirectory::default(), WorkerGroup::new("p", "l"));
         let id = Key::from_bits(7);
+        roster.put(id, 1, row(false));
         assert!(
             roster.is_current(WorkerId { id, epoch: 1 }) && !roster.is_current(WorkerId { id, epoch: 2 })
         );
@@ -181,24 +162,6 @@ mod tests {
         assert!(!roster.serves(&team));
         roster.remove(id);
         assert!(!roster.is_current(WorkerId { id, epoch: 1 }) && roster.list().is_empty());
-    }
-
-    proptest! {
-        #[test]
-        fn only_the_users_of_a_worker_that_goes_move(
-            ids in prop::collection::btree_set(0u128..1000, 2..8), gone: prop::sample::Index, user in "\\PC{0,8}"
-        ) {
-            let team = WorkerGroup::new("p", "l");
-            let mut roster = roster(ids.iter().copied());
-            let before = roster.choose(&team, &user);
-            let gone = Key::from_bits(*gone.get(&ids.into_iter().collect::<Vec<_>>()));
-            roster.remove(gone);
-            if before != Some(gone) {
-                prop_assert_eq!(roster.choose(&team, &user), before);
-            } else {
-                prop_assert!(roster.choose(&team, &user).is_some());
-            }
-        }
     }
 
     #[test]
@@ -212,15 +175,5 @@ mod tests {
         }
         assert_eq!(roster.available_releases(&WorkerGroup::new("p", "l")), (3, vec!["r2", "r1"]));
         assert_eq!(roster.available_releases(&WorkerGroup::new("p", "other")), (0, vec![]));
-    }
-
-    #[test]
-    fn users_spread_over_the_workers() {
-        let (roster, team) = (roster(0..4), WorkerGroup::new("p", "l"));
-        let mut users = HashMap::<Key, usize>::new();
-        for user in 0..1000 {
-            *users.entry(roster.choose(&team, &user.to_string()).unwrap()).or_default() += 1;
-        }
-        assert!(users.len() == 4 && users.values().all(|count| (100..420).contains(count)), "{users:?}");
     }
 }

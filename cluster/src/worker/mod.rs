@@ -3,6 +3,8 @@
 //! Owns: the lease rows of workers, and this process's view of the living ones ([`Workers`]). Never: their work (`job`),
 //! or the rules of a lease (`lease`).
 
+mod availability;
+mod candidates;
 mod directory;
 mod lease;
 mod row;
@@ -11,7 +13,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::sync::watch;
 
-pub use directory::{PARTITIONS, WorkerDirectory, WorkerGroup, partition};
+pub use availability::{Discovery, ListedWorker, WorkKind, WorkerType};
+pub use candidates::{NoCandidate, PARTITIONS, partition};
+pub use directory::{WorkerDirectory, WorkerGroup};
 pub use lease::{WorkerLease, WorkerLeaseKeeper, WorkerSlot, claim_worker};
 pub use row::{WorkerId, WorkerRow};
 
@@ -48,6 +52,12 @@ impl Workers {
             roster: Arc::default(),
             changes: watch::Sender::new(0),
         }
+    }
+
+    /// Sets how the workers of the cluster are found.
+    #[must_use]
+    pub fn found_by(self, discovery: Discovery) -> Self {
+        Self { roster: Arc::new(RwLock::new(WorkerDirectory::new(discovery))), ..self }
     }
 
     /// Returns the current view under a read lock. Hold the lock only for a short time.

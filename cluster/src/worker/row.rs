@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::availability::WorkerType;
 use crate::id::Key;
 use crate::lease::Proto;
 use crate::wire;
@@ -33,9 +34,15 @@ pub struct WorkerRow {
     /// Whether the worker accepts no new work.
     #[serde(default)]
     pub draining: bool,
-    /// Handlers of the worker, as far as it knows them.
+    /// Handlers of the worker: it gets no other calls and jobs.
     #[serde(default)]
     pub methods: Vec<String>,
+    /// Name of the worker, which need not be unique.
+    #[serde(default)]
+    pub name: String,
+    /// The kinds of work that it takes.
+    #[serde(default, rename = "type")]
+    pub kind: WorkerType,
     /// Name of its machine.
     #[serde(default)]
     pub host: String,
@@ -57,6 +64,11 @@ impl WorkerRow {
     /// Returns the epoch of the row that has revision `rev`.
     pub fn epoch_at(&self, rev: u64) -> u64 {
         self.epoch.unwrap_or(rev)
+    }
+
+    /// Returns whether the worker has a handler.
+    pub fn has(&self, method: &str) -> bool {
+        self.methods.iter().any(|own| own == method)
     }
 
     /// Returns the meta of its entry, encoded as JSON.

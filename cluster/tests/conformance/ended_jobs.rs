@@ -100,8 +100,8 @@ pub(crate) async fn ended_jobs_are_kept_by_their_state(cluster: &Cluster) {
     is_gone(&jobs, asked).await;
     assert_eq!(jobs.of_page(page().key, "\"f\"").await.expect("is done"), Some(asked), "its row outlives it");
     assert!(matches!(jobs.cancel(asked).await, Err(TransitionFailure::Gone)));
-    assert!(matches!(jobs.retry(asked).await, Err(TransitionFailure::Gone)));
-    assert_eq!(jobs.retry(bad).await.expect("is done").state, JobState::Queued);
+    assert!(matches!(jobs.retry(asked, None).await, Err(TransitionFailure::Gone)));
+    assert_eq!(jobs.retry(bad, None).await.expect("is done").state, JobState::Queued);
     assert_eq!(
         jobs.records.get(waiting).await.expect("is done").expect("is done").record.state,
         JobState::Queued

@@ -1,10 +1,10 @@
 //! The JSON of a job.
 
 use pagewire_cluster::job::{Affinity, JobState, Record};
-use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::waiting::Waiting;
 use crate::api::pages::rfc3339;
 
 /// The current state of a job.
@@ -16,7 +16,7 @@ pub(in crate::api) struct JobResponse {
     /// `scheduled`, `queued`, `running`, or one of its ends: `succeeded`, `failed`, `cancelled`, `dead`.
     #[schema(example = "running")]
     state: &'static str,
-    /// Why the job is queued and not running, if the server knows a reason.
+    /// Why no worker runs the job, while it waits and if the server knows a reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting: Option<Waiting>,
     /// How many attempts have begun.
@@ -69,16 +69,6 @@ pub(in crate::api) struct JobResponse {
     ended_at: Option<String>,
 }
 
-/// Why a job waits.
-#[derive(Serialize, utoipa::ToSchema)]
-struct Waiting {
-    /// For programs: `no_worker`.
-    #[schema(example = "no_worker")]
-    code: &'static str,
-    /// For people.
-    message: String,
-}
-
 /// Progress of a job.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct ProgressResponse {
@@ -100,19 +90,9 @@ struct FailureResponse {
     retryable: bool,
 }
 
-/// Whether a job waits for a worker and no live worker serves its pool and lane.
-pub(super) fn is_stranded(record: &Record, roster: &WorkerDirectory) -> bool {
-    record.state == JobState::Queued
-        && !roster.serves(&WorkerGroup::new(record.pool.as_str(), record.lane.as_str()))
-}
-
 impl JobResponse {
-    /// The response for a record, with the reason why it waits, as far as the live workers show it.
-    pub(super) fn new(record: Record, roster: &WorkerDirectory) -> Self {
-        let waiting = is_stranded(&record, roster).then(|| Waiting {
-            code: "no_worker",
-            message: format!("no worker serves pool {}, lane {}", record.pool, record.lane),
-        });
+    /// The response for a record, with the reason why it waits.
+    pub(super) fn new(record: Record, waiting: Option<Waiting>) -> Self {
         Self { waiting, ..Self::from(record) }
     }
 }

@@ -4,31 +4,34 @@
 //! Events are created when the reader takes them: a slow reader costs a subscription of bounded size, and receives
 //! the newest state when it continues.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::response::Response;
 use axum::response::sse::Event;
 use pagewire_cluster::job::{self, JobWatch, Record};
-use pagewire_cluster::worker::Workers;
 
-use super::dto::{JobResponse, ProgressResponse, is_stranded};
+use super::dto::{JobResponse, ProgressResponse};
 use super::unknown;
+use super::waiting::{Waiting, find_reason};
 use crate::api::ApiState;
 use crate::api::error::{ApiError, ErrorBody};
 use crate::api::id::KeyId;
 use crate::api::sse::{self, EventSource};
+use crate::command::Context;
 
 /// The state of a job that was last sent to the reader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct ReportedState {
     state: job::JobState,
     attempts: u32,
     cancelling: bool,
-    stranded: bool,
+    waiting: Option<Waiting>,
 }
 
 struct JobFollower {
     watching: JobWatch,
-    workers: Workers,
+    context: Arc<Context>,
     reported: ReportedState,
 }
 
@@ -47,17 +50,17 @@ pub(in crate::api) async fn events(
     let watching = parts.context.jobs.notifier.watch(id).await?;
     let stored = watching.read().await?.ok_or_else(|| unknown(id))?;
     let beat = Some(watching.pace());
-    let workers = parts.context.workers.clone();
-    let (reported, first) = report(stored.record, &workers);
-    Ok(sse::respond(parts.ready, beat, Some(first), JobFollower { watching, workers, reported }))
+    let context = parts.context.clone();
+    let (reported, first) = report(stored.record, &context).await;
+    Ok(sse::respond(parts.ready, beat, Some(first), JobFollower { watching, context, reported }))
 }
 
 /// Returns the state of a record and its event.
-fn report(record: Record, workers: &Workers) -> (ReportedState, Event) {
-    let roster = workers.roster();
+async fn report(record: Record, context: &Context) -> (ReportedState, Event) {
+    let waiting = find_reason(context, &record).await;
     let Record { state, attempts, cancelling, .. } = record;
-    let reported = ReportedState { state, attempts, cancelling, stranded: is_stranded(&record, &roster) };
-    (reported, sse::event("job", &JobResponse::new(record, &roster)))
+    let reported = ReportedState { state, attempts, cancelling, waiting: waiting.clone() };
+    (reported, sse::event("job", &JobResponse::new(record, waiting)))
 }
 
 impl EventSource for JobFollower {
@@ -77,8 +80,9 @@ impl JobFollower {
             }
             match self.watching.read().await {
                 Ok(Some(stored)) => {
-                    let (now, event) = report(stored.record, &self.workers);
-                    if std::mem::replace(&mut self.reported, now) != now {
+                    let (now, event) = report(stored.record, &self.context).await;
+                    if self.reported != now {
+                        self.reported = now;
                         return Some(event);
                     }
                 }

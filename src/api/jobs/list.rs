@@ -1,4 +1,4 @@
-//! `GET /jobs`: all jobs, or those of a state, kind or user.
+//! `GET /jobs`: all jobs, or those of a state, kind, user, pool, lane, release or worker.
 //!
 //! Records are read in the order of their revisions, which is the only order that an engine provides: the job that
 //! changed longest ago comes first, and a revision is the cursor. A job that changes while the list is read moves to
@@ -9,9 +9,11 @@ use std::collections::HashSet;
 use axum::Json;
 use axum::extract::State;
 use pagewire_cluster::engine::Unavailable;
+use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{self, JobRecords, Record};
 
 use super::dto::JobResponse;
+use super::waiting::waits_for;
 use crate::api::ApiState;
 use crate::api::error::{ApiError, ErrorBody};
 use crate::api::extract::Query;
@@ -34,6 +36,15 @@ pub(in crate::api) struct JobQuery {
     kind: Option<String>,
     /// Only on behalf of this user.
     user: Option<String>,
+    /// Only for the workers of this pool.
+    pool: Option<String>,
+    /// Only for the workers of this lane; an assigned job has the lane of its last attempt, or the one that its user was
+    /// in when it was submitted.
+    lane: Option<String>,
+    /// Only those whose last attempt was at a worker of this release.
+    release: Option<String>,
+    /// Only those whose current or last attempt is at this worker.
+    worker: Option<String>,
     /// `next_cursor` of the previous response.
     cursor: Option<String>,
     /// Maximum number of items, up to 1000; 100 if absent.
@@ -46,6 +57,10 @@ struct Filter {
     states: Vec<job::JobState>,
     kind: Option<String>,
     user: Option<String>,
+    pool: Option<String>,
+    lane: Option<String>,
+    release: Option<String>,
+    worker: Option<Key>,
 }
 
 /// A part of the list, and the cursor of the next part unless this is the last.
@@ -68,8 +83,12 @@ pub(in crate::api) async fn jobs(
     let after = which.after()?;
     let limit = PageQuery { cursor: None, limit: which.limit }.limit();
     let found = find(&parts.context.jobs.records, &which.filter()?, after, limit).await?;
-    let roster = parts.context.workers.roster();
-    let items = found.records.into_iter().map(|record| JobResponse::new(record, &roster)).collect();
+    let context = &parts.context;
+    let items = found.records.into_iter().map(|record| {
+        let waiting = waits_for(context, &record);
+        JobResponse::new(record, waiting)
+    });
+    let items = items.collect();
     Ok(Json(Paginated { items, next_cursor: found.next.map(|rev| rev.to_string()) }))
 }
 
@@ -127,9 +146,14 @@ impl JobQuery {
                 }
                 "kind" => which.kind.replace(value).is_none(),
                 "user" => which.user.replace(value).is_none(),
+                "pool" => which.pool.replace(value).is_none(),
+                "lane" => which.lane.replace(value).is_none(),
+                "release" => which.release.replace(value).is_none(),
+                "worker" => which.worker.replace(value).is_none(),
                 "cursor" => which.cursor.replace(value).is_none(),
                 _ => {
-                    let message = format!("{name:?} is not one of state, kind, user, cursor and limit");
+                    let all = "state, kind, user, pool, lane, release, worker, cursor and limit";
+                    let message = format!("{name:?} is not one of {all}");
                     return Err(ApiError::malformed(message));
                 }
             };
@@ -153,7 +177,16 @@ impl JobQuery {
             })
         };
         let states = self.state.iter().map(state).collect::<Result<_, _>>()?;
-        Ok(Filter { states, kind: self.kind.clone(), user: self.user.clone() })
+        let worker = self.worker.as_deref().map(str::parse).transpose();
+        Ok(Filter {
+            states,
+            kind: self.kind.clone(),
+            user: self.user.clone(),
+            pool: self.pool.clone(),
+            lane: self.lane.clone(),
+            release: self.release.clone(),
+            worker: worker.map_err(|_| ApiError::malformed("worker is the id of a worker"))?,
+        })
     }
 }
 
@@ -162,6 +195,10 @@ impl Filter {
         (self.states.is_empty() || self.states.contains(&record.state))
             && self.kind.as_ref().is_none_or(|kind| *kind == record.kind)
             && self.user.as_ref().is_none_or(|user| Some(user) == record.user.as_ref())
+            && self.pool.as_ref().is_none_or(|pool| *pool == record.pool)
+            && self.lane.as_ref().is_none_or(|lane| *lane == record.lane)
+            && self.release.as_ref().is_none_or(|release| Some(release) == record.release.as_ref())
+            && self.worker.is_none_or(|id| record.worker.is_some_and(|worker| worker.id == id))
     }
 }
 
@@ -195,6 +232,8 @@ mod tests {
             &[("limit", "few")],
             &[("cursor", "x")],
             &[("kind", "a"), ("kind", "b")],
+            &[("lane", "a"), ("lane", "b")],
+            &[("worker", "the old one")],
         ] {
             assert!(read(query).is_err(), "{query:?}");
         }

@@ -21,6 +21,18 @@ pub(super) struct ListArgs {
     /// Only jobs of this user.
     #[arg(long)]
     user: Option<String>,
+    /// Only jobs for the workers of this pool.
+    #[arg(long)]
+    pool: Option<String>,
+    /// Only jobs for the workers of this lane.
+    #[arg(long)]
+    lane: Option<String>,
+    /// Only jobs whose last attempt was at a worker of this release.
+    #[arg(long)]
+    release: Option<String>,
+    /// Only jobs whose current or last attempt is at this worker.
+    #[arg(long, value_name = "ID")]
+    worker: Option<String>,
     /// The most jobs to list; the ones that changed last are kept.
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
@@ -50,7 +62,15 @@ impl ListArgs {
     }
 
     fn path(&self, cursor: Option<&str>) -> String {
-        let once = [("kind", self.kind.as_deref()), ("user", self.user.as_deref()), ("cursor", cursor)];
+        let once = [
+            ("kind", self.kind.as_deref()),
+            ("user", self.user.as_deref()),
+            ("pool", self.pool.as_deref()),
+            ("lane", self.lane.as_deref()),
+            ("release", self.release.as_deref()),
+            ("worker", self.worker.as_deref()),
+            ("cursor", cursor),
+        ];
         let once = once.into_iter().filter_map(|(name, value)| Some((name, value?)));
         let states = self.state.iter().map(|state| ("state", state.as_str()));
         let parameters = states.chain(once).map(|(name, value)| format!("&{name}={}", escape(value)));
@@ -109,11 +129,15 @@ mod tests {
             state: vec!["queued,running".into(), "dead".into()],
             kind: None,
             user: Some("a&b".into()),
+            pool: None,
+            lane: Some("canary".into()),
+            release: None,
+            worker: None,
             limit: 1,
         };
         assert_eq!(
             list.path(Some("7")),
-            "/jobs?limit=1000&state=queued%2Crunning&state=dead&user=a%26b&cursor=7"
+            "/jobs?limit=1000&state=queued%2Crunning&state=dead&user=a%26b&lane=canary&cursor=7"
         );
     }
 }

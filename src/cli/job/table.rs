@@ -57,13 +57,16 @@ pub(super) fn jobs(list: &Value) -> String {
         .map(|job| {
             let progress = job["progress"]["progress"].as_f64().filter(|_| is_running(job));
             let percent = progress.map_or_else(|| "-".to_owned(), percent);
-            let cells = ["user", "lane", "created_at"].map(|name| text(&job[name]));
+            let cells = ["user", "lane", "worker", "created_at"].map(|name| text(&job[name]));
             let first =
                 [text(&job["id"]), text(&job["kind"]), text(&job["state"]), percent, text(&job["attempts"])];
             first.into_iter().chain(cells).collect()
         })
         .collect();
-    output::table(&["JOB", "KIND", "STATE", "PROGRESS", "ATTEMPTS", "USER", "LANE", "CREATED"], &rows)
+    output::table(
+        &["JOB", "KIND", "STATE", "PROGRESS", "ATTEMPTS", "USER", "LANE", "WORKER", "CREATED"],
+        &rows,
+    )
 }
 
 /// Returns the reason why a job did not succeed.
@@ -75,7 +78,7 @@ pub(super) fn why(job: &Value) -> String {
     }
 }
 
-/// Returns the reason why a job is queued and not running, if the server knows it.
+/// Returns the reason why a job waits, if the server knows it.
 pub(super) fn waiting(job: &Value) -> Option<String> {
     job["waiting"]["message"].as_str().map(plain)
 }
@@ -137,8 +140,8 @@ mod tests {
     fn a_list_has_a_line_for_each_job() {
         assert_eq!(
             jobs(&json!({"items": [running()]})),
-            "JOB  KIND  STATE    PROGRESS  ATTEMPTS  USER  LANE    CREATED\n\
-             1aB  hash  running  42%       2         -     stable  2026-01-02T03:04:05Z"
+            "JOB  KIND  STATE    PROGRESS  ATTEMPTS  USER  LANE    WORKER  CREATED\n\
+             1aB  hash  running  42%       2         -     stable  -       2026-01-02T03:04:05Z"
         );
     }
 

@@ -40,6 +40,13 @@ impl WorkerSetup {
         self
     }
 
+    /// Sets a key, written as in the documentation, e.g. `executors.discovery`.
+    pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
+        let variable = format!("PAGEWIRE_{}", key.replace('.', "__").to_uppercase());
+        self.command.env(variable, value);
+        self
+    }
+
     /// Adds an argument, e.g. `--slots 4`.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.command.args([name, value]);

@@ -45,7 +45,7 @@ async fn a_living_owner_that_does_not_know_of_its_users_runs_their_jobs_or_relea
     }
     for user in 0..8 {
         let record = end(&jobs, submit(&jobs, assigned("echo", &user.to_string())).await).await;
-        let assigned = jobs.workers.roster().choose(&team(), &user.to_string());
+        let assigned = jobs.workers.roster().choose(&team(), &user.to_string(), None);
         assert_eq!(record.worker.map(|worker| worker.id), assigned);
     }
 }

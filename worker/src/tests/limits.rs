@@ -106,5 +106,5 @@ async fn a_job_that_no_worker_takes_ends_and_leaves_no_hint_behind() {
         assert_eq!(record.error.map(|error| error.code).as_deref(), Some("expired"));
     }
     assert_eq!(jobs.records.get(soon).await.unwrap().unwrap().record.state, JobState::Scheduled);
-    assert_eq!(jobs.retry(free).await.unwrap().state, JobState::Queued, "an operator may run it again");
+    assert_eq!(jobs.retry(free, None).await.unwrap().state, JobState::Queued, "an operator may run it again");
 }

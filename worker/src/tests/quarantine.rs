@@ -48,7 +48,7 @@ async fn a_kind_that_killed_three_executors_alone_is_refused_until_an_operator_l
     assert_eq!(quarantines.apply("p", "deadly", &KindEvent::Lifted).await, Ok(true));
     let runs = async { while call(jobs.clone(), "deadly", "ann", 2, PATIENCE).await.is_err() {} };
     tokio::time::timeout(PATIENCE, runs).await.expect("a lifted kind runs");
-    jobs.retry(job).await.unwrap();
+    jobs.retry(job, None).await.unwrap();
     assert_eq!(end(&jobs, job).await.state, JobState::Succeeded);
 }
 

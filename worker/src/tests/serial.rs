@@ -61,13 +61,23 @@ fn handlers(serial: Serial, seen: Arc<Seen>, go_on: Arc<tokio::sync::Semaphore>)
 pub(super) async fn start(engine: &pagewire_cluster::engine::Engine, handlers: Handlers) -> JoinSet<()> {
     let (jobs, follow) = process(engine).await;
     let id = Key::random();
-    let row = WorkerRow { pool: "p".into(), lane: BASE.into(), ..WorkerRow::default() };
+    let methods: Vec<String> = handlers.names().map(str::to_owned).collect();
+    let row =
+        WorkerRow { pool: "p".into(), lane: BASE.into(), methods: methods.clone(), ..WorkerRow::default() };
     let (keeper, lease) = claim_worker(engine, TIMING, id, row).await.unwrap();
     let draining = watch::Sender::new(false);
     let drains = draining.subscribe();
     let peers = PeerClient::new(engine, &jobs.subjects, TIMING.deliver);
     let rollouts = Rollouts::new(engine, peers, TIMING.deliver);
-    let setup = WorkerSetup { id, group: team(), release: "r".into(), slots: SlotOptions::new(2), lease };
+    let setup = WorkerSetup {
+        id,
+        group: team(),
+        release: "r".into(),
+        slots: SlotOptions::new(2),
+        methods: methods.into_iter().collect(),
+        free_work: true,
+        lease,
+    };
     let mut stream = WorkStream::open(&jobs, &rollouts, setup, draining).await.unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(follow);

@@ -169,7 +169,7 @@ impl World {
         let id = job(self.dice.below(JOBS as u64).into());
         let event = match self.dice.below(4) {
             0 | 1 => RecordEvent::Cancel,
-            2 => RecordEvent::Retry,
+            2 => RecordEvent::Retry(None),
             _ => {
                 let row = self.calm.records.store.get(&turn_key("ann"), Consistency::Latest).await.unwrap();
                 let Some(row) = row else { return };

@@ -1,5 +1,6 @@
 //! Workers for the tests, with handlers named by the kinds of jobs.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use pagewire_cluster::engine::Engine;
@@ -39,6 +40,10 @@ pub(super) async fn process(engine: &Engine) -> (Jobs, impl Future<Output = ()> 
     (Jobs::new(engine, &subjects, TIMING, &workers), follow)
 }
 
+/// The calls and kinds of jobs of these tests.
+const METHODS: [&str; 11] =
+    ["who", "hang", "echo", "fail", "wait", "drop once", "hang once", "lost", "lost once", "flood", "other"];
+
 /// Runs of handlers, in order: worker and job kind.
 pub(super) type Log = Arc<Mutex<Vec<(Key, String)>>>;
 
@@ -54,7 +59,14 @@ pub(super) struct Worker {
 }
 
 impl Worker {
+    /// Starts a worker with all handlers of these tests.
     pub(super) async fn start(engine: &Engine, log: &Log) -> Self {
+        Self::with_methods(engine, log, &METHODS).await
+    }
+
+    /// Starts a worker with some of the handlers.
+    pub(super) async fn with_methods(engine: &Engine, log: &Log, methods: &[&str]) -> Self {
+        let methods: BTreeSet<String> = methods.iter().map(|&method| method.to_owned()).collect();
         // a process has a limited number of watches
         let engine = &match engine {
             Engine::Memory(memory) => Engine::Memory(memory.new_process_handle()),
@@ -65,7 +77,12 @@ impl Worker {
         let peers = PeerClient::new(engine, &jobs.subjects, TIMING.deliver);
         let rollouts = Rollouts::new(engine, peers, TIMING.deliver);
         let id = Key::random();
-        let row = WorkerRow { pool: "p".into(), lane: BASE.into(), ..WorkerRow::default() };
+        let row = WorkerRow {
+            pool: "p".into(),
+            lane: BASE.into(),
+            methods: methods.iter().cloned().collect(),
+            ..WorkerRow::default()
+        };
         let (keeper, lease) = claim_worker(engine, TIMING, id, row).await.unwrap();
         let (draining, drains) = watch::channel(false);
         let (stop, stopped) = watch::channel(false);
@@ -75,6 +92,8 @@ impl Worker {
                 group: team(),
                 release: "r".into(),
                 slots: SlotOptions::new(5),
+                methods: methods.clone(),
+                free_work: true,
                 lease: lease.clone(),
             };
             let opened = WorkStream::open(&jobs, &rollouts, setup, draining.clone()).await;

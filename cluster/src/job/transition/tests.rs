@@ -61,7 +61,12 @@ fn any_event() -> impl Strategy<Value = RecordEvent> {
         1 => claim.prop_map(|by| RecordEvent::Progress(by, Progress { progress: 0.5, message: None })),
         2 => (1u128..4).prop_map(|id| RecordEvent::WorkerLost(worker(id))),
         1 => (0u64..9).prop_map(|revision| RecordEvent::MoveToLane { lane: "m".into(), revision }),
-        1 => select(vec![RecordEvent::Cancel, RecordEvent::Retry, RecordEvent::Expire { wait_ms: 60_000 }]),
+        1 => select(vec![
+            RecordEvent::Cancel,
+            RecordEvent::Retry(None),
+            RecordEvent::Retry(Some(LaneMove { lane: "n".into(), revision: 9 })),
+            RecordEvent::Expire { wait_ms: 60_000 },
+        ]),
     ]
 }
 
@@ -100,12 +105,15 @@ proptest! {
                     prop_assert!(matches!(before.state, JobState::Scheduled | JobState::Queued));
                     prop_assert!(before.due + wait_ms <= now, "it had its time");
                 }
-                RecordEvent::Retry => {
+                RecordEvent::Retry(to) => {
+                    let stays = LaneMove { lane: before.lane.clone(), revision: before.lane_rev };
+                    let to = to.clone().unwrap_or(stays);
+                    prop_assert_eq!((&next.lane, next.lane_rev), (&to.lane, to.revision));
                     prop_assert!(before.state.is_terminal() && before.state != JobState::Succeeded);
                     claims = 0;
                 }
             }
-            prop_assert!(!before.state.is_terminal() || matches!(event, RecordEvent::Retry), "an end is an end");
+            prop_assert!(!before.state.is_terminal() || matches!(event, RecordEvent::Retry(_)), "an end is an end");
             if next.state != JobState::Running { claim = None; }
             prop_assert_eq!(next.state.is_terminal(), after == Effect::NotifyEnd);
             prop_assert_eq!(next.state.is_terminal(), next.ended.is_some());
@@ -134,7 +142,7 @@ proptest! {
         }
         if !record.state.is_terminal() {
             prop_assert!(step(&mut record, RecordEvent::Cancel));
-            for event in later.into_iter().filter(|event| !matches!(event, RecordEvent::Retry)) {
+            for event in later.into_iter().filter(|event| !matches!(event, RecordEvent::Retry(_))) {
                 let attempts = record.attempts;
                 step(&mut record, event);
                 prop_assert!(record.attempts <= attempts);
@@ -201,7 +209,7 @@ fn a_loss_does_not_count_as_a_failure_of_the_handler() {
     }
     // the first failure was retried, as `retries: 1` asks
     assert_eq!((record.state, record.attempts, record.losses), (JobState::Dead, 5, 3));
-    let (again, _) = apply(&record, RecordEvent::Retry, record.due, &TIMING).unwrap();
+    let (again, _) = apply(&record, RecordEvent::Retry(None), record.due, &TIMING).unwrap();
     assert_eq!((again.attempts, again.losses), (0, 0));
 }
 
@@ -248,7 +256,7 @@ fn an_event_is_recognised_in_the_record_that_it_led_to_and_in_no_other_workers()
     let cancelled = now(RecordEvent::Cancel, &record(0));
     assert!(RecordEvent::Cancel.is_visible_in(&cancelled) && !RecordEvent::Cancel.is_visible_in(&over));
     assert!(
-        RecordEvent::Retry.is_visible_in(&now(RecordEvent::Retry, &cancelled))
-            && !RecordEvent::Retry.is_visible_in(&over)
+        RecordEvent::Retry(None).is_visible_in(&now(RecordEvent::Retry(None), &cancelled))
+            && !RecordEvent::Retry(None).is_visible_in(&over)
     );
 }
