@@ -41,7 +41,8 @@ pub(super) enum Does {
 }
 
 impl Does {
-    const ALL: [Self; 6] = [Self::Value, Self::Fail, Self::Fatal, Self::Wait, Self::Drop, Self::Return];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Value, Self::Fail, Self::Fatal, Self::Wait, Self::Drop, Self::Return];
 
     /// Returns the kind of the jobs.
     pub(super) fn kind(self) -> String {

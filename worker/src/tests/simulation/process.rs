@@ -2,6 +2,7 @@
 //!
 //! Owns: how such a process starts, runs handlers and ends. Never: when (`world`).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pagewire_cluster::engine::{Bucket, Engine, Faulty};
@@ -89,7 +90,13 @@ impl WorkerLife {
         let mut tasks = JoinSet::new();
         let (jobs, rollouts) = views(&self.engine, &mut tasks).await;
         let (id, group) = (Key::random(), WorkerGroup::new("p", self.lane.as_str()));
-        let row = WorkerRow { pool: "p".into(), lane: self.lane.clone(), ..WorkerRow::default() };
+        let methods: BTreeSet<String> = Does::ALL.into_iter().map(Does::kind).collect();
+        let row = WorkerRow {
+            pool: "p".into(),
+            lane: self.lane.clone(),
+            methods: methods.iter().cloned().collect(),
+            ..WorkerRow::default()
+        };
         let engine = Engine::Faulty(self.engine.clone());
         let Ok((keeper, lease)) = claim_worker(&engine, TIMING, id, row).await else { return };
         let stop = watch::Sender::new(false);
@@ -104,6 +111,8 @@ impl WorkerLife {
                     group: group.clone(),
                     release: "r".into(),
                     slots: SlotOptions::new(3),
+                    methods: methods.clone(),
+                    free_work: true,
                     lease: lease.clone(),
                 };
                 match WorkStream::open(&jobs, &rollouts, setup, draining.clone()).await {

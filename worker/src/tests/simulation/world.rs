@@ -196,7 +196,7 @@ impl World {
             false => history.retried.insert(job),
         };
         self.node.tasks.spawn(async move {
-            let _ = if cancels { jobs.cancel(job).await } else { jobs.retry(job).await };
+            let _ = if cancels { jobs.cancel(job).await } else { jobs.retry(job, None).await };
         });
     }
 
