@@ -216,6 +216,7 @@ fn no_path_of_many_requests_uses_an_atomic_batch() {
 
 /// Durations outside `timing.rs` and the configuration, each with the reason why no other process relies on it.
 const OWN_DURATIONS: &[(&str, &str)] = &[
+    ("cluster/src/engine/faulty/mod.rs", "the bound of a sample, for tests"),
     ("cluster/src/engine/faulty/process.rs", "a fault's length, for tests"),
     ("cluster/src/engine/faulty/watch.rs", "a fault's length, for tests"),
     ("cluster/src/engine/memory/disk/writer.rs", "how often a write to a full disk is repeated"),

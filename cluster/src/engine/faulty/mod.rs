@@ -29,6 +29,9 @@ use super::{
 };
 use crate::clock::{ClockSample, ClusterClock};
 
+/// The longest write from which the engine's clock is sampled.
+const LONGEST_SAMPLE: Duration = Duration::from_millis(50);
+
 /// One process on a [`Memory`], with seeded faults. All clones are one process.
 #[derive(Clone)]
 pub struct Faulty {
@@ -128,8 +131,12 @@ impl Faulty {
         self.process.clock.clone()
     }
 
-    /// Adds a sample of the engine's clock: the engine stored a write when its reply was received.
+    /// Adds a sample of the engine's clock: the engine stored a write when its reply was received. There is no sample of
+    /// a write during which the process was suspended.
     pub(super) async fn sample_clock(&self, sent: Duration, received: Duration) -> Result<(), Unavailable> {
+        if received.saturating_sub(sent) > LONGEST_SAMPLE {
+            return Err(Unavailable);
+        }
         let shown = crate::clock::unix().saturating_sub(crate::clock::boot().saturating_sub(received));
         self.process.clock.add(ClockSample { sent, received, shown });
         Ok(())

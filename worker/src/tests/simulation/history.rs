@@ -8,7 +8,7 @@ use pagewire_cluster::clock;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{Affinity, JobState, MAX_LOSSES, Record};
 
-use super::plan::{Does, LATER_MS};
+use super::plan::{CLOCK_ERROR_MS, Does, LATER_MS};
 
 #[derive(Debug, Default)]
 pub(super) struct History {
@@ -41,7 +41,7 @@ impl History {
         if before.state.is_terminal() && before.state != next.state && !self.retried.contains(&next.id) {
             return Err(format!("a second end: {before:?}, {next:?}"));
         }
-        if is_claim && now + 1 < before.due {
+        if is_claim && now + CLOCK_ERROR_MS < before.due {
             return Err(format!("claimed {} ms before its time: {before:?}", before.due - now));
         }
         if is_claim && next.attempts != before.attempts + 1 {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::TIMING;
 use super::history::History;
+use super::plan::CLOCK_ERROR_MS;
 
 /// A handler that runs.
 #[derive(Debug, Clone)]
@@ -94,7 +95,7 @@ impl Facts {
     }
 
     fn check(&mut self, run: &Run, record: &Record) {
-        if clock::unix_ms() + 1 < record.due {
+        if clock::unix_ms() + CLOCK_ERROR_MS < record.due {
             self.violate(|| format!("{record:?} begins before its time"));
         }
         let meets = |other: &&Run| other.job == run.job || (run.user.is_some() && other.user == run.user);

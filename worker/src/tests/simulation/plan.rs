@@ -20,6 +20,9 @@ pub(super) const LATER_MS: u64 = 24 * 3_600_000;
 /// Latency of the operations of all processes, in milliseconds.
 const LATENCY_MS: u16 = 3;
 
+/// The most by which the clock of the cluster is wrong in a process: half of what a renewal of its lease takes.
+pub(super) const CLOCK_ERROR_MS: u64 = 1 + LATENCY_MS as u64;
+
 /// A wrong clock is off by so many milliseconds.
 const WRONG_MS: i64 = 300_000;
 
