@@ -34,7 +34,10 @@
 //! | the open row of a job whose node was killed is missing | `JobReconciler` checks no rows | 10 |
 //! | a claim without an attempt is not given back | `Claims::give_back` does nothing | 2 |
 //! | a row is checked once, even if that fails (found by this simulation) | `TrackedJobs::recheck` does nothing | 11 |
+//! | the page of a job that ended in a lane without workers is not told (found by this simulation) | `JobReconciler::clear_hints` forgets lanes that have workers, and does not notify | 1401 of 6,000 |
 //! | a job with two work items hides one without any (found by this simulation) | `TrackedJobs::take_oldest` returns none | none of 1,000; 1517 of an earlier version |
+//!
+//! A schedule takes 37 ms in a debug build, and 4 ms with `opt-level = 2`.
 //!
 //! Only the reconciler's part of the move between lanes is needed for these rules (8 without it, none without the
 //! worker's): a worker moves jobs sooner, which no rule here demands.

@@ -32,12 +32,13 @@ impl World {
             self.start(BASE);
         }
         if self.weight > 0 && self.schedule.canary_ends {
-            self.set_weight(0);
+            self.weight = 0;
         } else if self.weight > 0 && !canary {
             self.start(CANARY);
         }
-        // the last submissions are written or given up by then
+        // the last submissions and changes of the weight are written or given up by then
         sleep(TIMING.deliver * 2).await;
+        self.set_weight(self.weight);
         self.wait(SETTLED).await?;
         sleep_until(self.linked_at).await;
         // a worker that was killed is known to be dead by then
