@@ -76,8 +76,9 @@ impl TrackedJobs {
         let free = record.affinity == Affinity::Free;
         let overdue = match (free, self.jobs.get(id)) {
             (true, _) => Some(due.max(&now) + patience.work_item),
-            // the row stays until the job has ended
-            (false, Some(known)) => known.overdue,
+            // the row stays until the job has ended; the end before an operator's retry may delete the row afterwards
+            (false, Some(known)) if known.rev == *rev || record.attempts > 0 => known.overdue,
+            (false, Some(_)) => Some(now + patience.open_row),
             (false, None) => Some(now + patience.open_row),
         };
         let offer_at = match self.jobs.get(id) {
