@@ -12,6 +12,8 @@
 //! - the limit of a year for the start time of a job (`calls/submit`), because seconds do not matter there;
 //! - the time of a change in the history of a rollout, and the demo handler `time`, which people read;
 //! - the embedded engine, which is the only process that uses its data.
+//!
+//! In a simulation (`simulation`), both clocks follow the virtual time.
 
 mod cluster;
 mod estimate;
@@ -42,12 +44,20 @@ static OFFSET_MS: LazyLock<i64> =
 /// Returns the time since boot, including suspension. After a stopped process or a suspended machine resumes,
 /// the clock has advanced by the whole pause, so a holder detects that its lease is overdue.
 pub fn boot() -> Duration {
+    #[cfg(feature = "simulation")]
+    if let Some(simulated) = crate::simulation::boot() {
+        return simulated;
+    }
     let time = clock_gettime(ClockId::Boottime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 /// Returns the wall clock time of this process.
 pub fn wall() -> SystemTime {
+    #[cfg(feature = "simulation")]
+    if let Some(simulated) = crate::simulation::unix() {
+        return UNIX_EPOCH + simulated;
+    }
     shifted(SystemTime::now(), *OFFSET_MS)
 }
 

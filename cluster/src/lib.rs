@@ -5,7 +5,8 @@
 //!
 //! # Layout
 //!
-//! - leaves: [`id`], [`subject`], [`wire`], [`code`], [`timing`], [`trace`], [`table`]
+//! - leaves: [`id`], [`subject`], [`wire`], [`code`], [`timing`], [`trace`], [`table`]; `simulation`, which only
+//!   tests build
 //! - primitives: [`engine`]
 //! - domains: [`lease`] (node numbers), [`registry`] (rows and the view), [`peer`] (between nodes),
 //!   [`keyring`] (the keys that sign page tokens), [`rollout`] (selects the lane for a user's work),
@@ -21,6 +22,8 @@ pub mod lease;
 pub mod peer;
 pub mod registry;
 pub mod rollout;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod state;
 pub mod subject;
 pub mod table;

@@ -9,6 +9,7 @@ mod limits;
 mod methods;
 mod quarantine;
 mod serial;
+mod simulation;
 mod turns;
 mod worker;
 

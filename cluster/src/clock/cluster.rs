@@ -29,17 +29,27 @@ struct ClockState {
     latest_ms: AtomicU64,
     /// Whether the engine's clock is the wall clock of this process.
     is_own: bool,
+    /// How far the simulated wall clock of this process is ahead, in milliseconds.
+    #[cfg(feature = "simulation")]
+    ahead_ms: i64,
 }
 
-impl ClusterClock {
+impl ClockState {
     fn new(is_own: bool) -> Self {
-        let state = ClockState {
+        Self {
             estimate: Mutex::default(),
             difference_us: AtomicI64::new(UNKNOWN),
             latest_ms: AtomicU64::new(0),
             is_own,
-        };
-        Self { shared: Arc::new(state) }
+            #[cfg(feature = "simulation")]
+            ahead_ms: 0,
+        }
+    }
+}
+
+impl ClusterClock {
+    fn new(is_own: bool) -> Self {
+        Self { shared: Arc::new(ClockState::new(is_own)) }
     }
 
     /// Creates the clock of an engine inside this process: its wall clock.
@@ -50,6 +60,12 @@ impl ClusterClock {
     /// Creates the clock of an engine elsewhere. Until the first sample it shows the wall clock.
     pub fn of_an_engine() -> Self {
         Self::new(false)
+    }
+
+    /// Creates the clock of an engine elsewhere for a simulated process with a wrong wall clock.
+    #[cfg(feature = "simulation")]
+    pub fn with_wall_ahead(ahead_ms: i64) -> Self {
+        Self { shared: Arc::new(ClockState { ahead_ms, ..ClockState::new(false) }) }
     }
 
     /// Adds a sample: the boot clock before and after the engine read its clock.
@@ -69,7 +85,7 @@ impl ClusterClock {
     pub fn now_ms(&self) -> u64 {
         match self.estimated() {
             Some(now) => self.shared.latest_ms.fetch_max(now, Ordering::AcqRel).max(now),
-            None => unix_ms(),
+            None => self.wall_ms(),
         }
     }
 
@@ -79,7 +95,15 @@ impl ClusterClock {
         if self.shared.is_own {
             return Some(0);
         }
-        Some(unix_ms().cast_signed() - self.estimated()?.cast_signed())
+        Some(self.wall_ms().cast_signed() - self.estimated()?.cast_signed())
+    }
+
+    /// Returns the wall clock of this process.
+    fn wall_ms(&self) -> u64 {
+        let wall = unix_ms();
+        #[cfg(feature = "simulation")]
+        let wall = wall.saturating_add_signed(self.shared.ahead_ms);
+        wall
     }
 
     fn estimated(&self) -> Option<u64> {

@@ -61,6 +61,10 @@ pub struct OperationId(pub [u8; 16]);
 impl OperationId {
     /// Creates a random id. Deterministic engines set their own ids.
     pub fn random() -> Self {
+        #[cfg(feature = "simulation")]
+        if let Some([high, low]) = crate::simulation::id_bits() {
+            return Self((u128::from(high) << 64 | u128::from(low)).to_be_bytes());
+        }
         Self(rand::random())
     }
 }
@@ -350,7 +354,7 @@ impl Kv {
             Engine::Memory(_) => Ok(()),
             Engine::Nats(e) => e.sample_clock(self.bucket, rev, sent, received).await,
             #[cfg(feature = "simulation")]
-            Engine::Faulty(_) => Ok(()),
+            Engine::Faulty(e) => e.sample_clock(sent, received).await,
         }
     }
 

@@ -35,12 +35,14 @@ use tokio::sync::watch as channel;
 
 use crate::clock::{ClusterClock, ServerOffset};
 
+#[cfg(feature = "simulation")]
+pub use crate::simulation::FaultRng;
 pub use bus::{
     BusEvent, ConnectionState, Gap, Headers, MAX_PAYLOAD, Message, PublishError, RequestError, Subscription,
     SubscriptionSender,
 };
 #[cfg(feature = "simulation")]
-pub use faulty::{FaultRng, Faults, Faulty};
+pub use faulty::{Faults, Faulty, FaultyProcess};
 pub use kv::{
     BatchOp, Bucket, Consistency, Entry, Kv, MAX_COMMIT, MAX_META, MAX_VALUE, MAX_WATCHES, OperationId,
     Precondition, Put, Resolution, Watch, WatchEvent, WatchMode, WatchSender, WriteError,

@@ -49,10 +49,14 @@ impl JobDispatcher {
 
     /// Offers a job once more. Returns whether it had not been offered, as far as that can be seen: a free job has no
     /// row that shows it.
-    pub(super) async fn offer_again(self: &Arc<Self>, stored: &StoredJob) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] when it is unknown whether an assigned job has a row.
+    pub(super) async fn offer_again(self: &Arc<Self>, stored: &StoredJob) -> Result<bool, Unavailable> {
         match stored.record.affinity {
-            Affinity::Free => self.push(stored, Duration::ZERO).await,
-            Affinity::Assigned => matches!(self.write_open_row(stored).await, Ok(true)),
+            Affinity::Free => Ok(self.push(stored, Duration::ZERO).await),
+            Affinity::Assigned => self.write_open_row(stored).await,
         }
     }
 

@@ -48,16 +48,23 @@ impl JobReconciler {
         Ok(ended)
     }
 
-    /// Removes the work items of ended jobs on routes without a worker.
+    /// Removes the work items of ended jobs on routes without a worker, after it has notified their pages.
     pub(super) async fn clear_hints(&mut self, jobs: &Jobs) -> Result<(), Unavailable> {
         let served = |team: &WorkerGroup| jobs.workers.roster().gives(team, WorkKind::Free);
-        for team in std::mem::take(&mut self.unclaimed.ended).into_iter().filter(|team| !served(team)) {
+        // a group with workers may lose them before they have pulled such a work item
+        let groups = std::mem::take(&mut self.unclaimed.ended);
+        let (kept, unserved): (Vec<_>, Vec<_>) = groups.into_iter().partition(served);
+        self.unclaimed.ended.extend(kept);
+        let mut outcome = Ok(());
+        for team in unserved {
             let open = self.tracked.free_jobs_of(&team);
-            if clear(jobs, &team, open).await.map_err(|_| Unavailable)? {
+            let cleared = clear(jobs, &team, open).await;
+            if cleared != Ok(false) {
                 self.unclaimed.ended.insert(team);
             }
+            outcome = outcome.and(cleared.map(drop).map_err(|_| Unavailable));
         }
-        Ok(())
+        outcome
     }
 }
 
@@ -80,8 +87,9 @@ async fn end_unclaimed(jobs: &Jobs, id: Key, wait_ms: u64) -> Result<Option<Stor
 
 /// Pulls and removes work items once, and returns whether there may be more.
 async fn clear(jobs: &Jobs, team: &WorkerGroup, open: u64) -> Result<bool, QueueError> {
-    if jobs.engine.depth(&lane_routes(team)).await? <= open {
-        return Ok(false);
+    let depth = jobs.engine.depth(&lane_routes(team)).await?;
+    if depth <= open {
+        return Ok(depth > 0);
     }
     let routes = PulledRoute::all().map(|part| part.of(team));
     let cleared = routes.map(async |route| clear_route(jobs, &route).await);
@@ -109,7 +117,13 @@ async fn clear_route(jobs: &Jobs, route: &str) -> Result<bool, QueueError> {
                 // with a delay, so that the next pull delivers other items
                 jobs.engine.nak(&hint, jobs.timing.redelivery).await?;
             }
-            _ => jobs.engine.ack(&hint).await?,
+            record => {
+                // the worker that ended the job may have been killed before it notified the pages
+                if let Some(stored) = record {
+                    jobs.notifier.notify_pages(&stored).await;
+                }
+                jobs.engine.ack(&hint).await?;
+            }
         }
     }
     Ok(true)

@@ -5,8 +5,9 @@
 //! (`tracked_jobs`), or the end of jobs that no worker takes (`expire`).
 //!
 //! One process runs it. It watches the summaries of all records, because a read of what has changed costs the server a
-//! count of all records, and keeps an entry for each job that has not ended. Jobs of dead workers come first. A job that waits costs nothing in a round: its row is checked once after it was submitted,
-//! and its work item only when the Queue has fewer items than jobs wait.
+//! count of all records, and keeps an entry for each job that has not ended. Jobs of dead workers come first. A job that
+//! waits costs nothing in a round: its row is checked once after it was submitted, and its work item only when the Queue
+//! has fewer items than jobs wait, or when it has waited for very long.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -175,7 +176,7 @@ impl JobReconciler {
     }
 
     /// Offers jobs again that have neither a row nor a work item. A group with a work item for every waiting job has no
-    /// lost job: its workers are only overloaded.
+    /// lost job: its workers are only overloaded, unless a job that has two work items hides the lost one.
     async fn offer_again(&mut self, jobs: &Jobs) -> Result<usize, Unavailable> {
         let now = jobs.records.now_ms();
         let mut doubtful = self.tracked.take_unchecked(now, ROW_CHECKS);
@@ -187,6 +188,7 @@ impl JobReconciler {
                 doubtful.extend(late);
             }
         }
+        doubtful.extend(self.tracked.take_oldest(now, AT_ONCE));
         self.repair_all(jobs, doubtful, repair).await
     }
 
@@ -227,13 +229,18 @@ impl JobReconciler {
     {
         let known: Vec<(Key, Option<u64>)> =
             ids.into_iter().map(|id| (id, self.tracked.get(id).map(|job| job.rev))).collect();
-        let repaired = known.into_iter().map(async |(id, rev)| {
-            let Some(stored) = jobs.records.get(id).await? else { return Ok((id, None, false)) };
-            let changed = rev != Some(stored.rev);
-            let repaired = !changed && repair(jobs.clone(), stored.clone()).await?;
+        let repaired = known.iter().copied().map(async |(id, rev)| {
+            let Some(stored) = jobs.records.get(id).await? else { return Ok((id, None, None)) };
+            let repaired = match rev == Some(stored.rev) {
+                true => Some(repair(jobs.clone(), stored.clone()).await?),
+                false => None,
+            };
             Ok::<_, Unavailable>((id, Some(stored), repaired))
         });
-        let outcomes: Vec<_> = stream::iter(repaired).buffer_unordered(AT_ONCE).try_collect().await?;
+        let outcomes = stream::iter(repaired).buffer_unordered(AT_ONCE).try_collect().await;
+        // what was taken for this round and not repaired is taken again
+        let outcomes: Vec<_> =
+            outcomes.inspect_err(|_| known.iter().for_each(|(id, _)| self.tracked.recheck(*id)))?;
         let mut count = 0;
         for (id, stored, repaired) in outcomes {
             match stored {
@@ -241,7 +248,10 @@ impl JobReconciler {
                 // a repaired record is read again when its change is seen
                 Some(stored) => self.track_record(jobs, &stored),
             }
-            count += usize::from(repaired);
+            if repaired.is_none() {
+                self.tracked.recheck(id);
+            }
+            count += usize::from(repaired == Some(true));
         }
         Ok(count)
     }
@@ -277,6 +287,7 @@ fn patience(timing: &Timing) -> Patience {
     let ms = |duration: Duration| duration.as_millis() as u64;
     Patience {
         work_item: ms(timing.redelivery) * 4,
+        offer: ms(timing.redelivery) * 16,
         open_row: ms(timing.lease_renew) / 3,
         ask: ms(timing.redelivery),
     }
@@ -297,7 +308,7 @@ async fn repair(jobs: Jobs, stored: StoredJob) -> Result<bool, Unavailable> {
             Ok(true)
         }
         // a second work item or row is harmless: the claim rejects duplicates, and the first row keeps its position
-        (JobState::Queued | JobState::Scheduled, _) => Ok(jobs.dispatcher.offer_again(&stored).await),
+        (JobState::Queued | JobState::Scheduled, _) => jobs.dispatcher.offer_again(&stored).await,
         _ => Ok(false),
     }
 }

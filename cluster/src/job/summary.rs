@@ -14,6 +14,8 @@ use crate::worker::{WorkerGroup, WorkerId};
 pub struct RecordSummary {
     /// Current state.
     pub state: JobState,
+    /// How often a worker has claimed the job.
+    pub attempts: u32,
     /// Which worker may run the job.
     pub affinity: Affinity,
     /// Pool of the worker group.
@@ -30,8 +32,8 @@ pub struct RecordSummary {
 impl RecordSummary {
     /// Returns the summary of a record.
     pub fn of(record: &Record) -> Self {
-        let Record { state, affinity, due, worker, .. } = *record;
-        Self { state, affinity, pool: record.pool.clone(), lane: record.lane.clone(), due, worker }
+        let Record { state, attempts, affinity, due, worker, .. } = *record;
+        Self { state, attempts, affinity, pool: record.pool.clone(), lane: record.lane.clone(), due, worker }
     }
 
     /// Returns the worker group that may run the job.
@@ -58,12 +60,20 @@ mod tests {
     #[test]
     fn a_stored_summary_keeps_its_shape() {
         let text = concat!(
-            r#"{"state":"running","affinity":"free","pool":"p","lane":"l","due":5,"#,
+            r#"{"state":"running","attempts":1,"affinity":"free","pool":"p","lane":"l","due":5,"#,
             r#""worker":{"id":"0000000000000000000007","epoch":3}}"#
         );
         let worker = Some(WorkerId { id: Key::from_bits(7), epoch: 3 });
         let (state, affinity) = (JobState::Running, Affinity::Free);
-        let summary = RecordSummary { state, affinity, pool: "p".into(), lane: "l".into(), due: 5, worker };
+        let summary = RecordSummary {
+            state,
+            attempts: 1,
+            affinity,
+            pool: "p".into(),
+            lane: "l".into(),
+            due: 5,
+            worker,
+        };
         assert_eq!(summary.encode(), text);
         assert_eq!(RecordSummary::decode(text.as_bytes()), Some(summary));
     }

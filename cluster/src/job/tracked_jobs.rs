@@ -24,6 +24,8 @@ pub(super) struct TrackedJob {
     due: u64,
     /// When the work item of the job counts as missing; for an assigned job, when its row is written again, once.
     overdue: Option<u64>,
+    /// When the job is offered again even if the Queue has as many work items as jobs wait.
+    offer_at: u64,
     /// When the worker gets a claims query for the job.
     ask_at: u64,
     /// The state of rollouts and workers by which the lane of the job was checked.
@@ -35,6 +37,9 @@ pub(super) struct TrackedJob {
 pub(super) struct Patience {
     /// After the time of a free job, until its work item is searched: longer than the redelivery time of the Queue.
     pub(super) work_item: u64,
+    /// After the time of a free job, until it is offered again whatever the Queue contains: a job with two work items
+    /// may hide that another one has none.
+    pub(super) offer: u64,
     /// After the reconciler has seen an assigned job, until its row is written again: longer than a submission takes.
     pub(super) open_row: u64,
     /// Until a worker is asked about a job that it runs.
@@ -76,13 +81,17 @@ impl TrackedJobs {
         let (free, due) = (job.affinity == Affinity::Free, job.due);
         let overdue = match (free, self.jobs.get(&id)) {
             (true, _) => Some(due.max(now) + patience.work_item),
-            // the row stays until the job has ended
-            (false, Some(known)) => known.overdue,
-            (false, None) => Some(now + patience.open_row),
+            // the row stays until the job has ended; the end before an operator's retry may delete the row afterwards
+            (false, Some(known)) if known.rev == rev || job.attempts > 0 => known.overdue,
+            (false, _) => Some(now + patience.open_row),
+        };
+        let offer_at = match self.jobs.get(&id) {
+            Some(known) if known.due == due => known.offer_at,
+            _ => due.max(now) + patience.offer,
         };
         let group = self.group(job.team());
         let (ask_at, lane_checked) = (now + patience.ask, 0);
-        let job = TrackedJob { rev, worker, group, free, due, overdue, ask_at, lane_checked };
+        let job = TrackedJob { rev, worker, group, free, due, overdue, offer_at, ask_at, lane_checked };
         self.jobs.insert(id, job);
         false
     }
@@ -141,6 +150,17 @@ impl TrackedJobs {
         found.into_iter().map(|(_, id)| id).collect()
     }
 
+    /// Lets a job be returned once more by [`TrackedJobs::take_unchecked`] or [`TrackedJobs::take_lanes`], because it
+    /// could not be repaired.
+    pub(super) fn recheck(&mut self, job: Key) {
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.lane_checked = 0;
+            if !job.free {
+                job.overdue.get_or_insert(0);
+            }
+        }
+    }
+
     /// Returns the free jobs that have waited for long, by group.
     pub(super) fn overdue(&self, now: u64) -> HashMap<Arc<WorkerGroup>, Vec<Key>> {
         let mut overdue: HashMap<Arc<WorkerGroup>, Vec<Key>> = HashMap::new();
@@ -150,6 +170,22 @@ impl TrackedJobs {
             }
         }
         overdue
+    }
+
+    /// Returns at most `limit` free jobs that wait for very long, the oldest first. Each is returned again when it is
+    /// twice as old.
+    pub(super) fn take_oldest(&mut self, now: u64, limit: usize) -> Vec<Key> {
+        let waits = |job: &TrackedJob| job.free && job.worker.is_none() && job.offer_at <= now;
+        let waiting = self.jobs.iter().filter(|(_, job)| waits(job));
+        let mut oldest: Vec<(u64, Key)> = waiting.map(|(id, job)| (job.due, *id)).collect();
+        oldest.sort_unstable();
+        oldest.truncate(limit);
+        for (due, id) in &oldest {
+            if let Some(job) = self.jobs.get_mut(id) {
+                job.offer_at = now + now.saturating_sub(*due);
+            }
+        }
+        oldest.into_iter().map(|(_, id)| id).collect()
     }
 
     /// Returns how many jobs of a group have a work item.
@@ -217,11 +253,11 @@ impl TrackedJobs {
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience = Patience { work_item: 100, open_row: 10, ask: 50 };
+    const PATIENCE: Patience = Patience { work_item: 100, offer: 400, open_row: 10, ask: 50 };
 
     fn summary(affinity: Affinity, state: JobState, due: u64) -> RecordSummary {
         let worker = Some(WorkerId { id: id(1), epoch: 1 });
-        RecordSummary { state, affinity, pool: "p".into(), lane: "l".into(), due, worker }
+        RecordSummary { state, attempts: 0, affinity, pool: "p".into(), lane: "l".into(), due, worker }
     }
 
     /// Adds or updates a job at time `now` with its number as the revision.
@@ -245,9 +281,24 @@ mod tests {
         assert_eq!(jobs.take_unchecked(15, 2), [id(3), id(2)]);
         put(&mut jobs, 3, "assigned", "queued", 5, 20);
         assert_eq!(jobs.take_unchecked(99, 9), [id(1)]);
+        jobs.recheck(id(1));
+        assert_eq!(jobs.take_unchecked(99, 9), [id(1)], "it could not be repaired");
         assert!(put(&mut jobs, 3, "assigned", "succeeded", 5, 20));
         put(&mut jobs, 3, "assigned", "queued", 5, 20);
         assert_eq!(jobs.take_unchecked(99, 9), [id(3)], "a retry after the end writes a new row");
+    }
+
+    #[test]
+    fn a_free_job_that_waits_for_very_long_is_offered_again_when_it_is_twice_as_old() {
+        let mut jobs = TrackedJobs::default();
+        for (number, due) in [(1, 0), (2, 5), (3, 900)] {
+            put(&mut jobs, number, "free", "queued", due, 0);
+        }
+        assert_eq!(jobs.take_oldest(399, 9), []);
+        assert_eq!(jobs.take_oldest(500, 1), [id(1)]);
+        put(&mut jobs, 1, "free", "queued", 0, 501);
+        assert_eq!(jobs.take_oldest(999, 9), [id(2)]);
+        assert_eq!(jobs.take_oldest(1000, 9), [id(1)]);
     }
 
     #[test]

@@ -23,7 +23,7 @@ const SERVICE: [(&str, &[&str]); 13] = [
 ];
 
 /// The same inside `cluster`, where leaves use only leaves.
-const CLUSTER: [(&str, &[&str]); 18] = [
+const CLUSTER: [(&str, &[&str]); 19] = [
     ("lib", &[]),
     (
         "job",
@@ -39,15 +39,16 @@ const CLUSTER: [(&str, &[&str]); 18] = [
     ("state", &["engine", "wire", "subject", "id", "code", "timing", "clock", "table"]),
     ("rollout", &["peer", "engine", "wire", "subject", "id", "timing", "clock"]),
     ("keyring", &["engine", "wire", "subject", "id", "timing", "clock"]),
-    ("engine", &["subject", "id", "timing", "trace", "clock", "table"]),
+    ("engine", &["subject", "id", "timing", "trace", "clock", "table", "simulation"]),
     ("wire", &["id", "code"]),
     ("subject", &["id"]),
     ("trace", &[]),
-    ("id", &[]),
+    ("id", &["simulation"]),
     ("code", &[]),
     ("timing", &[]),
-    ("clock", &[]),
+    ("clock", &["simulation"]),
     ("table", &[]),
+    ("simulation", &[]),
 ];
 
 #[test]

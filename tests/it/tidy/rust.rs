@@ -216,6 +216,7 @@ fn no_path_of_many_requests_uses_an_atomic_batch() {
 
 /// Durations outside `timing.rs` and the configuration, each with the reason why no other process relies on it.
 const OWN_DURATIONS: &[(&str, &str)] = &[
+    ("cluster/src/engine/faulty/mod.rs", "the bound of a sample, for tests"),
     ("cluster/src/engine/faulty/process.rs", "a fault's length, for tests"),
     ("cluster/src/engine/faulty/watch.rs", "a fault's length, for tests"),
     ("cluster/src/engine/memory/disk/writer.rs", "how often a write to a full disk is repeated"),
@@ -227,6 +228,7 @@ const OWN_DURATIONS: &[(&str, &str)] = &[
     ("cluster/src/engine/nats/kv.rs", "a pause between two attempts within Timing::operation"),
     ("cluster/src/engine/nats/queue.rs", "a pause between two attempts within Timing::operation"),
     ("cluster/src/engine/nats/streams.rs", "how long the server keeps a deletion's marker"),
+    ("cluster/src/simulation.rs", "the times at which a simulation begins"),
     ("cluster/src/state/feed/mod.rs", "a pause before a request to the engine is repeated"),
     ("src/edge/listener.rs", "a pause of the accept loop"),
     ("src/edge/anonymous_limit.rs", "the minute of limits.anonymous_pages_per_ip_per_minute"),

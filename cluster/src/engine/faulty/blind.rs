@@ -2,8 +2,8 @@
 //!
 //! Owns: which writes are affected, whether they happen, and how many reads fail after them. Pure.
 
-use super::rng::FaultRng;
 use crate::engine::{Bucket, Unavailable};
+use crate::simulation::FaultRng;
 
 /// Maximum number of reads that fail after such a write.
 const MOST_READS: u64 = 2;
@@ -19,6 +19,11 @@ pub(super) struct Blind {
 impl Blind {
     pub(super) fn new(bucket: Option<(Bucket, u16)>, seed: u64) -> Self {
         Self { bucket, rng: FaultRng::new(!seed), reads: 0 }
+    }
+
+    /// Changes which writes are affected. Reads succeed again.
+    pub(super) fn set(&mut self, bucket: Option<(Bucket, u16)>) {
+        (self.bucket, self.reads) = (bucket, 0);
     }
 
     /// Decides about a write: `None` when it is not affected, else whether it happens.

@@ -41,6 +41,8 @@ pub struct Faults {
     /// Each read and write of a key waits once before it happens and once before it returns, so that a test that polls
     /// several operations decides their order.
     pub pauses: bool,
+    /// Each operation takes up to so many milliseconds before it happens, and again before it returns.
+    pub latency_ms: u16,
 }
 
 impl Faults {
@@ -62,6 +64,7 @@ impl Faults {
             duplicate: per_mille,
             blind: None,
             pauses: false,
+            latency_ms: 0,
         }
     }
 }

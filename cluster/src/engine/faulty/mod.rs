@@ -9,9 +9,10 @@
 
 mod blind;
 mod faults;
+mod kv;
+mod life;
 mod outage;
 mod process;
-mod rng;
 mod watch;
 
 use std::time::Duration;
@@ -19,15 +20,17 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch as channel};
 
 pub use self::faults::Faults;
-use self::process::{FaultyProcess, WriteFault};
-pub use self::rng::FaultRng;
-use super::memory::legal_commit;
+pub use self::process::FaultyProcess;
+use self::process::WriteFault;
 use super::{
     BatchOp, Bucket, ConnectionState, Consistency, Enqueue, Entry, Memory, Message, Precondition,
     PublishError, Put, QueueError, QueueMessage, RequestError, Subscription, Unavailable, Watch, WatchMode,
     WriteError,
 };
-use crate::clock::ClusterClock;
+use crate::clock::{ClockSample, ClusterClock};
+
+/// The longest write from which the engine's clock is sampled.
+const LONGEST_SAMPLE: Duration = Duration::from_millis(50);
 
 /// One process on a [`Memory`], with seeded faults. All clones are one process.
 #[derive(Clone)]
@@ -41,12 +44,29 @@ impl Faulty {
         Self { process: FaultyProcess::new(memory, seed, faults) }
     }
 
+    /// Gives the process a wall clock that is ahead of the engine's by so many milliseconds. Its clock of the cluster
+    /// then shows the engine's time only from the first renewal of a lease on.
+    #[must_use]
+    pub fn with_wall_ahead(mut self, ahead_ms: i64) -> Self {
+        self.process.clock = ClusterClock::with_wall_ahead(ahead_ms);
+        self
+    }
+
+    /// Returns the process, to suspend it or to end it.
+    pub fn process(&self) -> &FaultyProcess {
+        &self.process
+    }
+
     pub(super) async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        self.process.call().map_err(|Unavailable| PublishError::Down)?;
-        if self.process.hits(self.process.faults.full) {
-            return Err(PublishError::Full);
-        }
-        self.process.memory.bus.publish(message, || self.process.drops_message()).map(drop)
+        self.process
+            .run(async {
+                self.process.call().map_err(|Unavailable| PublishError::Down)?;
+                if self.process.hits(self.process.faults().full) {
+                    return Err(PublishError::Full);
+                }
+                self.process.memory.bus.publish(message, || self.process.drops_message()).map(drop)
+            })
+            .await
     }
 
     pub(super) async fn subscribe(
@@ -55,20 +75,26 @@ impl Faulty {
         group: Option<&str>,
         max_bytes: usize,
     ) -> Result<Subscription, Unavailable> {
-        self.process.call()?;
-        let (listener, subscription) = self.process.memory.bus.subscribe(pattern, group, max_bytes);
-        self.process.lock().listeners.push(listener);
-        Ok(subscription)
+        self.process
+            .run(async {
+                self.process.call()?;
+                let (listener, subscription) = self.process.memory.bus.subscribe(pattern, group, max_bytes);
+                self.process.lock().listeners.push(listener);
+                Ok(subscription)
+            })
+            .await
     }
 
     /// Injects the faults of a request before its reply.
     async fn inject_request_faults(&self, message: &Message, within: Duration) -> Result<(), RequestError> {
         self.process.call().map_err(|Unavailable| RequestError::Down)?;
-        if self.process.hits(self.process.faults.no_responder) {
+        if self.process.hits(self.process.faults().no_responder) {
             return Err(RequestError::NoResponder);
         }
-        let (late, broken) =
-            (self.process.hits(self.process.faults.deadline), self.process.hits(self.process.faults.broken));
+        let (late, broken) = (
+            self.process.hits(self.process.faults().deadline),
+            self.process.hits(self.process.faults().broken),
+        );
         if broken || (late && self.process.hits(500)) {
             // the request is delivered, but its reply is not
             let reply = self
@@ -93,12 +119,27 @@ impl Faulty {
     }
 
     pub(super) async fn request(&self, message: Message, within: Duration) -> Result<Message, RequestError> {
-        self.inject_request_faults(&message, within).await?;
-        self.process.memory.bus.request(message, within, || self.process.drops_message()).await
+        self.process
+            .run(async {
+                self.inject_request_faults(&message, within).await?;
+                self.process.memory.bus.request(message, within, || self.process.drops_message()).await
+            })
+            .await
     }
 
     pub(super) fn clock(&self) -> ClusterClock {
-        self.process.memory.clock()
+        self.process.clock.clone()
+    }
+
+    /// Adds a sample of the engine's clock: the engine stored a write when its reply was received. There is no sample of
+    /// a write during which the process was suspended.
+    pub(super) async fn sample_clock(&self, sent: Duration, received: Duration) -> Result<(), Unavailable> {
+        if received.saturating_sub(sent) > LONGEST_SAMPLE {
+            return Err(Unavailable);
+        }
+        let shown = crate::clock::unix().saturating_sub(crate::clock::boot().saturating_sub(received));
+        self.process.clock.add(ClockSample { sent, received, shown });
+        Ok(())
     }
 
     pub(super) fn link(&self) -> channel::Receiver<ConnectionState> {
@@ -111,33 +152,16 @@ impl Faulty {
         key: &str,
         consistency: Consistency,
     ) -> Result<Option<Entry>, Unavailable> {
-        self.process.pause().await;
-        let read = self.read(bucket, key, consistency);
-        self.process.pause().await;
-        read
-    }
-
-    fn read(
-        &self,
-        bucket: Bucket,
-        key: &str,
-        consistency: Consistency,
-    ) -> Result<Option<Entry>, Unavailable> {
-        self.process.call()?;
-        self.process.lock().blind.read(bucket)?;
-        let place = (bucket, key.to_owned());
-        let stale = consistency == Consistency::Any && self.process.hits(self.process.faults.stale);
-        if let Some(before) = self.process.lock().read.get(&place).filter(|_| stale) {
-            return Ok(before.clone());
-        }
-        let entry = self.process.memory.buckets.get(bucket, key);
-        self.process.lock().read.insert(place, entry.clone());
-        Ok(entry)
+        self.process.run(async { self.process.read(bucket, key, consistency) }).await
     }
 
     pub(super) async fn list(&self, bucket: Bucket, prefix: &str) -> Result<Vec<Entry>, Unavailable> {
-        self.process.call()?;
-        Ok(self.process.memory.buckets.list(bucket, prefix))
+        self.process
+            .run(async {
+                self.process.call()?;
+                Ok(self.process.memory.buckets.list(bucket, prefix))
+            })
+            .await
     }
 
     pub(super) async fn scan(
@@ -147,8 +171,12 @@ impl Faulty {
         after_rev: u64,
         limit: usize,
     ) -> Result<Vec<Entry>, Unavailable> {
-        self.process.call()?;
-        Ok(self.process.memory.buckets.scan(bucket, prefix, after_rev, limit))
+        self.process
+            .run(async {
+                self.process.call()?;
+                Ok(self.process.memory.buckets.scan(bucket, prefix, after_rev, limit))
+            })
+            .await
     }
 
     pub(super) async fn put(&self, bucket: Bucket, put: Put) -> Result<u64, WriteError> {
@@ -166,43 +194,18 @@ impl Faulty {
     }
 
     pub(super) async fn commit(&self, bucket: Bucket, batch: Vec<BatchOp>) -> Result<u64, WriteError> {
-        self.process.pause().await;
-        let written = self.write(bucket, batch);
-        self.process.pause().await;
-        written
-    }
-
-    fn write(&self, bucket: Bucket, batch: Vec<BatchOp>) -> Result<u64, WriteError> {
-        legal_commit(&batch)?;
-        self.process.call().map_err(|Unavailable| WriteError::Down)?;
-        let blind = self.process.lock().blind.write(bucket);
-        if let Some(is_written) = blind {
-            if is_written {
-                // a conflict is as silent as a success
-                let _ = self.process.memory.buckets.commit(bucket, batch);
-            }
-            return Err(WriteError::Unknown);
-        }
-        match self.process.change() {
-            WriteFault::Acknowledged => {
-                self.process.memory.buckets.commit(bucket, batch).map_err(|error| match error {
-                    WriteError::Conflict { .. } if self.process.hits(self.process.faults.hidden_conflict) => {
-                        WriteError::Conflict { actual: None }
-                    }
-                    error => error,
-                })
-            }
-            WriteFault::Silent => {
-                // a conflict is as silent as a success
-                let _ = self.process.memory.buckets.commit(bucket, batch);
-                Err(WriteError::Unknown)
-            }
-            WriteFault::Never => Err(WriteError::Unknown),
-            WriteFault::Later(calls) => {
-                self.process.lock().delayed_writes.push((calls, bucket, batch));
-                Err(WriteError::Unknown)
-            }
-        }
+        self.process
+            .run(async {
+                let puts = batch.iter().filter_map(|step| match step {
+                    BatchOp::Put(put) => Some(put.key.clone()),
+                    BatchOp::Delete { .. } | BatchOp::Check { .. } => None,
+                });
+                let keys: Vec<String> = puts.collect();
+                let written = self.process.write(bucket, batch);
+                self.process.wrote(&keys);
+                written
+            })
+            .await
     }
 
     pub(super) async fn watch(
@@ -211,20 +214,25 @@ impl Faulty {
         prefixes: Vec<String>,
         mode: WatchMode,
     ) -> Result<Watch, Unavailable> {
-        self.process.call()?;
-        let (watcher, events) = mpsc::unbounded_channel();
-        let rng = self.process.lock().rng.split();
-        let inner = self.process.memory.buckets.watch(bucket, prefixes, mode);
-        tokio::spawn(watch::delay(inner, watcher, rng, self.process.faults.late, self.link()));
-        Ok(Watch { events })
+        self.process
+            .run(async {
+                self.process.call()?;
+                let (watcher, events) = mpsc::unbounded_channel();
+                let rng = self.process.lock().rng.split();
+                let inner = self.process.memory.buckets.watch(bucket, prefixes, mode);
+                tokio::spawn(watch::delay(inner, watcher, rng, self.process.faults().late, self.link()));
+                Ok(Watch { events })
+            })
+            .await
     }
 
     pub(super) async fn push(&self, push: Enqueue) -> Result<(), QueueError> {
-        let twice = self.process.hits(self.process.faults.duplicate).then(|| push.clone());
+        let twice = self.process.hits(self.process.faults().duplicate).then(|| push.clone());
         self.run_queue_operation(|| {
             self.process.memory.queue.push(push)?;
             twice.map_or(Ok(()), |push| self.process.memory.queue.push(push))
         })
+        .await
     }
 
     pub(super) async fn pull(
@@ -233,13 +241,17 @@ impl Faulty {
         free_slots: usize,
         wait: Duration,
     ) -> Result<Vec<QueueMessage>, QueueError> {
-        self.process.call().map_err(|Unavailable| QueueError::Down)?;
-        if self.process.hits(self.process.faults.unknown) {
-            // pulled, and lost in transit: they are delivered again
-            self.process.memory.queue.pull(route, free_slots, Duration::ZERO).await?;
-            return Err(QueueError::Unknown);
-        }
-        self.process.memory.queue.pull(route, free_slots, wait).await
+        self.process
+            .run(async {
+                self.process.call().map_err(|Unavailable| QueueError::Down)?;
+                if self.process.hits(self.process.faults().unknown) {
+                    // pulled, and lost in transit: they are delivered again
+                    self.process.memory.queue.pull(route, free_slots, Duration::ZERO).await?;
+                    return Err(QueueError::Unknown);
+                }
+                self.process.memory.queue.pull(route, free_slots, wait).await
+            })
+            .await
     }
 
     pub(super) async fn ack(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
@@ -247,6 +259,7 @@ impl Faulty {
             self.process.memory.queue.ack(delivery);
             Ok(())
         })
+        .await
     }
 
     pub(super) async fn nak(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
@@ -254,6 +267,7 @@ impl Faulty {
             self.process.memory.queue.nak(delivery, after);
             Ok(())
         })
+        .await
     }
 
     pub(super) async fn extend(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
@@ -261,14 +275,19 @@ impl Faulty {
             self.process.memory.queue.extend(delivery);
             Ok(())
         })
+        .await
     }
 
     /// Runs an operation of the queue. It is never delayed: repeating it is safe, so a late one would find no further
     /// bug.
-    fn run_queue_operation(
+    async fn run_queue_operation(
         &self,
         operation: impl FnOnce() -> Result<(), QueueError>,
     ) -> Result<(), QueueError> {
+        self.process.run(async { self.queue_operation(operation) }).await
+    }
+
+    fn queue_operation(&self, operation: impl FnOnce() -> Result<(), QueueError>) -> Result<(), QueueError> {
         self.process.call().map_err(|Unavailable| QueueError::Down)?;
         match self.process.change() {
             WriteFault::Acknowledged => operation(),
@@ -278,8 +297,12 @@ impl Faulty {
     }
 
     pub(super) async fn depth(&self, route: &str) -> Result<u64, QueueError> {
-        self.process.call().map_err(|Unavailable| QueueError::Down)?;
-        Ok(self.process.memory.queue.depth(route))
+        self.process
+            .run(async {
+                self.process.call().map_err(|Unavailable| QueueError::Down)?;
+                Ok(self.process.memory.queue.depth(route))
+            })
+            .await
     }
 }
 

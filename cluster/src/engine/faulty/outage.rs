@@ -2,7 +2,7 @@
 //!
 //! Owns: whether the link is up, its generation, and how long it stays down, counted in calls. Pure.
 
-use super::rng::FaultRng;
+use crate::simulation::FaultRng;
 
 /// Maximum number of calls that an outage lasts.
 const MAX_OUTAGE_CALLS: u64 = 4;
@@ -53,6 +53,13 @@ impl Outage {
         self.number += 1;
         self.calls_left = 1 + rng.below(MAX_OUTAGE_CALLS);
         Some(OutageChange::Broke { number: self.number })
+    }
+
+    /// Breaks a link until it is healed, however many calls there are.
+    pub(super) fn begin_long(&mut self) -> OutageChange {
+        self.number += 1;
+        self.calls_left = u64::MAX;
+        OutageChange::Broke { number: self.number }
     }
 
     /// Ends the outage with this number, unless it is over.

@@ -8,13 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::watch as channel;
+use tokio::sync::{oneshot, watch as channel};
 
 use super::blind::Blind;
 use super::faults::Faults;
+use super::life::ProcessLife;
 use super::outage::{Outage, OutageChange};
-use super::rng::FaultRng;
+use crate::clock::ClusterClock;
 use crate::engine::{BatchOp, Bucket, ConnectionState, Entry, Memory, Unavailable};
+use crate::simulation::FaultRng;
 
 /// When a broken link heals without calls.
 const LONGEST_OUTAGE: Duration = Duration::from_millis(50);
@@ -31,13 +33,17 @@ pub(super) struct FaultState {
     /// Entries as this process read them last.
     pub(super) read: HashMap<(Bucket, String), Option<Entry>>,
     pub(super) blind: Blind,
+    faults: Faults,
+    /// The process is suspended after its next write of a key with this prefix.
+    ambush: Option<(String, oneshot::Sender<()>)>,
 }
 
 /// A process. All clones are one process.
 #[derive(Clone)]
-pub(super) struct FaultyProcess {
+pub struct FaultyProcess {
     pub(super) memory: Memory,
-    pub(super) faults: Faults,
+    pub(super) clock: ClusterClock,
+    pub(super) life: Arc<ProcessLife>,
     pub(super) link: Arc<channel::Sender<ConnectionState>>,
     state: Arc<Mutex<FaultState>>,
 }
@@ -63,10 +69,13 @@ impl FaultyProcess {
             delayed_writes: Vec::new(),
             read: HashMap::new(),
             blind: Blind::new(faults.blind, seed),
+            faults,
+            ambush: None,
         };
         Self {
+            clock: memory.clock(),
             memory,
-            faults,
+            life: Arc::new(ProcessLife::new(seed)),
             link: Arc::new(channel::Sender::new(ConnectionState::Up { generation: 1 })),
             state: Arc::new(Mutex::new(state)),
         }
@@ -77,9 +86,69 @@ impl FaultyProcess {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a test that polls several operations run another one first.
-    pub(super) async fn pause(&self) {
-        let mut waited = !self.faults.pauses;
+    pub(super) fn faults(&self) -> Faults {
+        self.lock().faults
+    }
+
+    /// Replaces the faults from now on, and forgets [`FaultyProcess::suspend_after`].
+    pub fn set_faults(&self, faults: Faults) {
+        let state = &mut *self.lock();
+        (state.faults, state.ambush) = (faults, None);
+        state.blind.set(faults.blind);
+    }
+
+    /// Suspends the process: no operation begins or returns.
+    pub fn suspend(&self) {
+        self.life.suspend();
+    }
+
+    /// Lets a suspended process go on.
+    pub fn resume(&self) {
+        self.life.resume();
+    }
+
+    /// Waits while the process is suspended. Never returns after its end.
+    pub async fn running(&self) {
+        self.life.running().await;
+    }
+
+    /// Returns whether the process was killed.
+    pub fn is_killed(&self) -> bool {
+        self.life.is_killed()
+    }
+
+    /// Suspends the process right after its next write of a key with this prefix, whatever its outcome. The receiver
+    /// learns of it.
+    pub fn suspend_after(&self, prefix: &str) -> oneshot::Receiver<()> {
+        let (sender, suspended) = oneshot::channel();
+        self.lock().ambush = Some((prefix.to_owned(), sender));
+        suspended
+    }
+
+    /// Carries out [`FaultyProcess::suspend_after`] after a write of these keys.
+    pub(super) fn wrote(&self, keys: &[String]) {
+        let state = &mut *self.lock();
+        let is_meant = |ambush: &mut (String, _)| keys.iter().any(|key| key.starts_with(&ambush.0));
+        if let Some((_, sender)) = state.ambush.take_if(is_meant) {
+            self.life.suspend();
+            // the test may not wait for it any more
+            let _ = sender.send(());
+        }
+    }
+
+    /// Runs one operation of this process as a whole: with its latency, not while it is suspended, and without an end
+    /// when it is killed. A test that polls several operations may run another one before it and after it.
+    pub(super) async fn run<T>(&self, operation: impl Future<Output = T>) -> T {
+        self.pause().await;
+        let outcome = self.life.until_killed(operation).await;
+        self.pause().await;
+        outcome
+    }
+
+    async fn pause(&self) {
+        let Faults { pauses, latency_ms, .. } = self.faults();
+        self.life.pass(latency_ms).await;
+        let mut waited = !pauses;
         // not the runtime's own yield, which wakes only when the test itself waits
         poll_fn(|context| {
             if std::mem::replace(&mut waited, true) {
@@ -108,9 +177,9 @@ impl FaultyProcess {
             }
             *calls > 0
         });
-        let FaultState { rng, outage, .. } = &mut *state;
-        let changed = outage.call(rng, self.faults.cut);
-        let down = outage.is_down() || rng.hits(self.faults.down);
+        let FaultState { rng, outage, faults, .. } = &mut *state;
+        let changed = outage.call(rng, faults.cut);
+        let down = outage.is_down() || rng.hits(faults.down);
         drop(state);
         for (bucket, batch) in landing {
             // its expectation may not hold any more; no caller waits for the outcome
@@ -122,6 +191,10 @@ impl FaultyProcess {
 
     /// Applies a change of the link to the rest of the process.
     fn show(&self, changed: Option<OutageChange>) {
+        self.show_for(changed, LONGEST_OUTAGE);
+    }
+
+    fn show_for(&self, changed: Option<OutageChange>, longest: Duration) {
         let listeners = self.lock().listeners.clone();
         match changed {
             None => {}
@@ -130,16 +203,31 @@ impl FaultyProcess {
                 self.link.send_replace(ConnectionState::Down { since: std::time::Instant::now() });
                 let faulty = self.clone();
                 tokio::spawn(async move {
-                    tokio::time::sleep(LONGEST_OUTAGE).await;
+                    tokio::time::sleep(longest).await;
                     let healed = faulty.lock().outage.heal(number);
                     faulty.show(healed);
                 });
             }
             Some(OutageChange::Healed { generation }) => {
-                self.memory.bus.heal(&listeners);
+                if !self.life.is_killed() {
+                    self.memory.bus.heal(&listeners);
+                }
                 self.link.send_replace(ConnectionState::Up { generation });
             }
         }
+    }
+
+    /// Breaks the link for this long.
+    pub fn cut_for(&self, length: Duration) {
+        let broken = self.lock().outage.begin_long();
+        self.show_for(Some(broken), length);
+    }
+
+    /// Ends the process: its subscriptions are gone, and no operation of it returns any more.
+    pub fn kill(&self) {
+        self.life.kill();
+        let listeners = self.lock().listeners.clone();
+        self.memory.bus.cut(&listeners);
     }
 
     pub(super) fn cut(&self) {
@@ -151,13 +239,13 @@ impl FaultyProcess {
     }
 
     pub(super) fn drops_message(&self) -> bool {
-        self.hits(self.faults.lost)
+        self.hits(self.faults().lost)
     }
 
     fn decide(&self) -> (WriteFault, Option<OutageChange>) {
-        let FaultState { rng, outage, .. } = &mut *self.lock();
-        let severed = rng.hits(self.faults.severed);
-        if !severed && !rng.hits(self.faults.unknown) {
+        let FaultState { rng, outage, faults, .. } = &mut *self.lock();
+        let severed = rng.hits(faults.severed);
+        if !severed && !rng.hits(faults.unknown) {
             return (WriteFault::Acknowledged, None);
         }
         let change = match rng.below(3) {

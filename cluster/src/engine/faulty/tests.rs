@@ -233,3 +233,41 @@ async fn late_watches_end_at_the_truth() {
         assert!(changes < 200, "seed {seed} skipped no version");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_suspended_process_goes_on_where_it_stopped_and_a_killed_one_takes_nothing() {
+    let memory = Memory::new();
+    let faulty = Faulty::new(memory.clone(), 1, Faults::default());
+    let (engine, other) = (Engine::Faulty(faulty.clone()), Engine::Memory(memory));
+    let mut written = faulty.process().suspend_after("turn.");
+    let writing = tokio::spawn({
+        let kv = engine.kv(Bucket::Jobs);
+        async move { kv.put(Put::new("turn.a", "1", Precondition::Absent)).await }
+    });
+    let second = Duration::from_secs(1);
+    tokio::time::sleep(second).await;
+    assert!(written.try_recv().is_ok() && !writing.is_finished(), "written, without a reply");
+    assert!(other.kv(Bucket::Jobs).get("turn.a", Consistency::Latest).await.unwrap().is_some());
+    faulty.process().resume();
+    assert_eq!(writing.await.unwrap(), Ok(1));
+
+    let pulling = tokio::spawn(async move { engine.pull("r", 1, second * 60).await });
+    tokio::time::sleep(second).await;
+    faulty.process().kill();
+    tokio::time::sleep(second).await;
+    let item = Enqueue { id: "1".into(), route: "r".into(), payload: "".into(), not_before: None };
+    other.push(item).await.unwrap();
+    assert_eq!(other.pull("r", 1, second).await.unwrap().len(), 1);
+    assert!(!pulling.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_wall_clock_shows_until_the_first_sample() {
+    let _simulation = crate::simulation::Simulation::begin(1);
+    let engine = Engine::Faulty(Faulty::new(Memory::new(), 1, Faults::default()).with_wall_ahead(-300_000));
+    let real = crate::clock::unix_ms();
+    assert_eq!((engine.clock().now_ms(), engine.clock().is_known()), (real - 300_000, false));
+    let now = crate::clock::boot();
+    engine.kv(Bucket::Nodes).sample_clock(1, now, now).await.unwrap();
+    assert_eq!((engine.clock().now_ms(), engine.clock().offset_ms()), (real, Some(-300_000)));
+}

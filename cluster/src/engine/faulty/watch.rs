@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::watch as channel;
 
-use super::rng::FaultRng;
 use crate::engine::{ConnectionState, Watch, WatchEvent, WatchSender};
+use crate::simulation::FaultRng;
 
 /// Maximum delay of an event while the link is up.
 const LATE: Duration = Duration::from_millis(5);
