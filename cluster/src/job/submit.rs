@@ -122,20 +122,33 @@ impl Jobs {
         if submission.data.get().len() > MAX_CONTENT {
             return Err(SubmitError::TooLarge);
         }
-        let job = match &submission.idempotency {
-            None => Key::random(),
-            Some(idempotency) => self.reserve_idempotency_key(idempotency, &submission).await?,
+        let by_frame = match (&submission.idempotency, submission.page, &submission.frame) {
+            (None, Some(page), Some(frame)) => Some(job_of_frame(page.key, frame.get())),
+            _ => None,
+        };
+        let job = match (&submission.idempotency, by_frame) {
+            (Some(idempotency), _) => self.reserve_idempotency_key(idempotency, &submission).await?,
+            (None, Some(job)) => job,
+            (None, None) => Key::random(),
         };
         let quota = submission.quota.clone();
-        let record = record(job, submission, self.records.now_ms());
-        if let Some(quota) = quota {
-            self.quotas.reserve(&quota, job, record.due).await?;
+        let mut record = record(job, submission, self.records.now_ms());
+        if let Some(quota) = &quota {
+            self.quotas.reserve(quota, job, record.due).await?;
         }
-        let pointed = self.index_by_frame(&record);
-        let created = self.create(&record);
-        let (pointed, created) = tokio::join!(pointed, created);
-        pointed?;
-        let Some(rev) = created? else {
+        let mut created = match by_frame {
+            Some(_) => self.create(&record).await?,
+            None => self.create_with_index(&record).await?,
+        };
+        if created.is_none() && by_frame.is_some() {
+            // the page has used this request id for an earlier job
+            record.id = Key::random();
+            if let Some(quota) = &quota {
+                self.quotas.reserve(quota, record.id, record.due).await?;
+            }
+            created = self.create_with_index(&record).await?;
+        }
+        let Some(rev) = created else {
             let joined = self.add_waiter(record).await?;
             accepted(&joined.record);
             return Ok(joined);
@@ -150,7 +163,11 @@ impl Jobs {
     /// Returns the job that a page submitted with one of its request ids.
     pub async fn of_page(&self, page: Key, frame: &str) -> Result<Option<Key>, Unavailable> {
         let entry = self.records.store.get(&job_key::of_page(page, frame), Consistency::Latest).await?;
-        Ok(entry.and_then(|entry| std::str::from_utf8(&entry.value).ok()?.parse().ok()))
+        if let Some(entry) = entry {
+            return Ok(std::str::from_utf8(&entry.value).ok().and_then(|text| text.parse().ok()));
+        }
+        let job = job_of_frame(page, frame);
+        Ok(self.records.get(job).await?.map(|_| job))
     }
 
     /// Returns the job of an idempotency key: a new one if the key is new.
@@ -177,7 +194,7 @@ impl Jobs {
     }
 
     /// Writes an index from the request id of the page to the job, so that the page can cancel the job by that id and
-    /// request its end when it reconnects.
+    /// request its end when it reconnects. A job with the id that [`job_of_frame`] returns needs none.
     async fn index_by_frame(&self, record: &Record) -> Result<(), SubmitError> {
         let Some(asker) = record.askers.first() else { return Ok(()) };
         let key = job_key::of_page(asker.page.key, asker.frame.get());
@@ -186,6 +203,13 @@ impl Jobs {
         let put = Put { ttl, ..Put::new(key, record.id.to_string(), Precondition::Any) };
         self.records.put_until_known(put).await?;
         Ok(())
+    }
+
+    /// Creates the record and the index to it.
+    async fn create_with_index(&self, record: &Record) -> Result<Option<u64>, SubmitError> {
+        let (indexed, created) = tokio::join!(self.index_by_frame(record), self.create(record));
+        indexed?;
+        created
     }
 
     /// Creates the record and returns its revision, or `None` when the record exists already.
@@ -247,6 +271,12 @@ fn record(id: Key, submission: Submission, created: u64) -> Record {
         started: None,
         ended: None,
     }
+}
+
+/// Returns the id of the first job that a page submits with a request id, so that the job is found without an index.
+fn job_of_frame(page: Key, frame: &str) -> Key {
+    let hash = Sha256::new().chain_update(page.bits().to_be_bytes()).chain_update(frame).finalize();
+    Key::from_bits(hash.iter().take(16).fold(0, |bits, byte| bits << 8 | u128::from(*byte)))
 }
 
 /// Returns the id of a job as a JSON string.

@@ -93,6 +93,22 @@ async fn a_page_with_few_open_jobs_is_not_refused_however_many_it_has_had() {
 }
 
 #[tokio::test]
+async fn a_request_id_of_a_page_leads_to_the_last_job_of_that_id() {
+    let engine = memory();
+    let jobs = jobs(&engine).await;
+    let page = Address { key: Key::from_bits(1), node: NodeNumber::new(1).unwrap() };
+    let frame = || RawValue::from_string("7".into()).unwrap();
+    let request = || Submission { page: Some(page), frame: Some(frame()), ..submission("echo") };
+    let first = submit(&jobs, request()).await;
+    assert_eq!(jobs.of_page(page.key, "7").await.unwrap(), Some(first));
+    let second = submit(&jobs, request()).await;
+    assert_ne!(first, second, "the page has used the id again");
+    assert_eq!(jobs.of_page(page.key, "7").await.unwrap(), Some(second));
+    assert_eq!(jobs.of_page(page.key, "8").await.unwrap(), None);
+    assert_eq!(jobs.of_page(Key::from_bits(2), "7").await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_job_that_no_worker_takes_ends_and_leaves_no_hint_behind() {
     let engine = memory();
     let jobs = jobs(&engine).await;
