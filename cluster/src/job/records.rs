@@ -66,6 +66,11 @@ impl JobRecords {
         Put { ttl, meta, ..Put::new(job_key::job(record.id), record.encode(), expect) }
     }
 
+    /// Creates a record and returns its revision, or `None` when the record exists already.
+    pub(super) async fn create(&self, record: &Record) -> Result<Option<u64>, Unavailable> {
+        self.put_until_known(self.put(record, Precondition::Absent)).await
+    }
+
     /// Writes a row and resolves an unknown outcome. Returns its revision, or `None` when another row exists.
     ///
     /// # Errors

@@ -137,7 +137,7 @@ impl Jobs {
             self.quotas.reserve(quota, job, record.due).await?;
         }
         let mut created = match by_frame {
-            Some(_) => self.create(&record).await?,
+            Some(_) => self.records.create(&record).await?,
             None => self.create_with_index(&record).await?,
         };
         if created.is_none() && by_frame.is_some() {
@@ -207,14 +207,9 @@ impl Jobs {
 
     /// Creates the record and the index to it.
     async fn create_with_index(&self, record: &Record) -> Result<Option<u64>, SubmitError> {
-        let (indexed, created) = tokio::join!(self.index_by_frame(record), self.create(record));
+        let (indexed, created) = tokio::join!(self.index_by_frame(record), self.records.create(record));
         indexed?;
-        created
-    }
-
-    /// Creates the record and returns its revision, or `None` when the record exists already.
-    async fn create(&self, record: &Record) -> Result<Option<u64>, SubmitError> {
-        Ok(self.records.put_until_known(self.records.put(record, Precondition::Absent)).await?)
+        Ok(created?)
     }
 
     /// Handles a repeated submission: returns the existing job and adds one more page that waits for it.
