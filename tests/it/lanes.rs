@@ -95,8 +95,8 @@ async fn the_retries_of_a_bad_release_run_in_the_base_after_it_is_taken_back() {
 /// Users, spread over the nodes.
 const USERS: usize = 100;
 
-/// Three nodes, two workers of the base and one of the canary, one of them five minutes ahead: the canary grows to half
-/// of the users and is taken back while calls and jobs of all users run.
+/// Three nodes, two workers of the base with different handlers and one of the canary, one of them five minutes ahead: the
+/// canary grows to half of the users and is taken back while calls and jobs of all users run.
 #[tokio::test]
 async fn a_canary_that_comes_and_goes_loses_refuses_and_doubles_nothing() {
     let nats = Nats::start().await;
@@ -106,8 +106,9 @@ async fn a_canary_that_comes_and_goes_loses_refuses_and_doubles_nothing() {
         Node::setup().nats(&nats).start().await,
     ];
     let apis: Vec<Api> = nodes.iter().map(Node::api).collect();
-    let _first = WorkerProcess::start(&nats, "stable").await;
-    let _second = WorkerProcess::setup(&nats, "stable").clock_offset(300_000).start().await;
+    let _first = WorkerProcess::setup(&nats, "stable").with("--methods", "echo").start().await;
+    let second = WorkerProcess::setup(&nats, "stable").with("--methods", "echo,sum");
+    let _second = second.clock_offset(300_000).start().await;
     let _canary = WorkerProcess::start(&nats, "canary").await;
     let changes = async {
         for percent in [10, 50, 0, 50, 0] {
