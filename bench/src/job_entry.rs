@@ -18,24 +18,20 @@ use crate::helper_protocol::{HelperRequest, Manner};
 use crate::measure::cpu;
 use crate::nats::Nats;
 use crate::report::{Goal, Report, progress, quantile};
-use crate::scratch::until;
+use crate::scratch::{until, until_acknowledged};
 use crate::server::Node;
-use crate::{POOL, baseline_engine, payload};
+use crate::{LANE, POOL, baseline_engine, payload};
 
 /// Number of jobs of each variant before the first measurement.
 const WARM_UP: u64 = 500;
 /// Jobs per second while the time until the start is measured.
 const RATE: u64 = 500;
-/// How often the queue is checked for work items that are not acknowledged.
-const AGAIN: Duration = Duration::from_millis(5);
 /// CPU time of a job of a page, in that of a job of the API.
 const COST_GOAL: Goal = Goal::AtMost(1.3);
 /// Milliseconds until half of the jobs have started.
 const P50_GOAL: Goal = Goal::AtMost(3.0);
 /// Milliseconds until 99 percent of the jobs have started.
 const P99_GOAL: Goal = Goal::AtMost(20.0);
-/// The lane of workers that name none.
-const LANE: &str = "stable";
 /// The measured processes, in the order of their CPU times.
 const PROCESSES: [&str; 4] = ["node", "worker", "nats-server", "clients"];
 /// The modes of the jobs at a fixed rate.
@@ -189,11 +185,7 @@ impl Fixture {
     /// Waits until no work item waits for its acknowledgement, which follows the end of its job. A poll costs the
     /// measured processes least: it begins after the last submission, and no process pays for each job.
     async fn any_ended(&self) -> io::Result<()> {
-        let routes = lane_routes(&WorkerGroup::new(POOL, LANE));
-        while self.engine.depth(&routes).await.map_err(io::Error::other)? > 0 {
-            tokio::time::sleep(AGAIN).await;
-        }
-        Ok(())
+        until_acknowledged(&self.engine, &lane_routes(&WorkerGroup::new(POOL, LANE))).await
     }
 
     /// Waits until no row of an assigned job is left.

@@ -2,7 +2,7 @@
 //! queue with and without three conditional puts, in turns on the same servers.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pagewire_cluster::engine::{Bucket, Engine, Watch, WatchEvent, WatchMode};
 use pagewire_cluster::job::{JobState, Record, lane_routes};
@@ -17,19 +17,15 @@ use crate::measure::cpu;
 use crate::nats::Nats;
 use crate::plan::Plan;
 use crate::report::{Goal, Report, progress};
-use crate::scratch::PATIENCE;
-use crate::{POOL, baseline_engine, payload};
+use crate::scratch::{PATIENCE, until_acknowledged};
+use crate::{LANE, POOL, baseline_engine, payload};
 
 /// Number of jobs of each variant before the first measurement.
 const WARM_UP: u64 = 500;
-/// How often the queue is checked for work items that are not acknowledged.
-const AGAIN: Duration = Duration::from_millis(5);
 /// Percent of the rate of a bare queue with three puts.
 const GOAL: Goal = Goal::AtLeast(70.0);
 /// Percent of the rate of jobs for any worker.
 const ASSIGNED_GOAL: Goal = Goal::AtLeast(70.0);
-/// The lane of workers that name none.
-const LANE: &str = "stable";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -195,11 +191,7 @@ impl Side {
         self.submitting.took(request).await?;
         match open {
             Some(open) => deleted(open, jobs).await?,
-            None => {
-                while self.engine.depth(&self.route).await.map_err(io::Error::other)? > 0 {
-                    tokio::time::sleep(AGAIN).await;
-                }
-            }
+            None => until_acknowledged(&self.engine, &self.route).await?,
         }
         let (seconds, after) = (started.elapsed().as_secs_f64(), used()?);
         let per_job = |part: usize| {

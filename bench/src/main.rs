@@ -46,6 +46,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use pagewire_cluster::rollout;
 use report::Report;
 
 /// The allocator of the product, so that a node inside a helper process behaves like one of `pagewire serve`.
@@ -54,6 +55,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The pool of the measured work. It is not the default pool, so no node runs its work itself.
 const POOL: &str = "bench";
+/// The lane of workers that name none.
+const LANE: &str = rollout::BASE;
 
 /// Measure this build of Pagewire on this machine.
 #[derive(Parser)]

@@ -102,16 +102,6 @@ impl From<CommandError> for ExecutorError {
     }
 }
 
-impl ExecutorError {
-    /// Converts the error to its form on the wire between processes.
-    pub fn into_failure(self) -> HandlerError {
-        match self {
-            Self::Failed(failure) => failure,
-            Self::Refused(error) => HandlerError::new(error.code, error.message),
-        }
-    }
-}
-
 /// One kind of executor, as listed by `GET /executors`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecutorInfo {

@@ -36,11 +36,10 @@ async fn call(method: &str, params: &str, mode: Mode, timeout_ms: u64) -> Result
         connection: None,
         page: None,
     };
-    executors()
-        .call(call)
-        .await
-        .map(|value| value.get().to_owned())
-        .map_err(|error| error.into_failure().code)
+    executors().call(call).await.map(|value| value.get().to_owned()).map_err(|error| match error {
+        ExecutorError::Failed(failure) => failure.code,
+        ExecutorError::Refused(error) => error.code.text().to_owned(),
+    })
 }
 
 fn refused(code: ErrorCode) -> Result<String, String> {

@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use pagewire_cluster::id::Key;
-use pagewire_cluster::job::{JobState, Record};
-use pagewire_cluster::rollout::{LaneMove, Rollouts, RoutingKey, WaitingWork};
+use pagewire_cluster::job::{Record, group_of_user, lane_move};
+use pagewire_cluster::rollout::{LaneMove, Rollouts};
 use pagewire_cluster::worker::{WorkerGroup, Workers};
 
 /// The assignment of users, for one worker.
@@ -20,17 +20,10 @@ pub(crate) struct Assignment {
 }
 
 impl Assignment {
-    /// Returns the group of the lane that a user is in.
-    fn group_of(&self, user: &str) -> WorkerGroup {
-        let pool = self.group.pool.as_str();
-        let serves = |lane: &str| self.workers.roster().serves(&WorkerGroup::new(pool, lane));
-        WorkerGroup::new(pool, self.rollouts.explain(pool, RoutingKey::User(user), serves).lane)
-    }
-
     /// Returns the worker that a user is assigned to for a method, or the home of the user without one; `None` when the
     /// lane of the user has no worker for it that accepts new work.
     pub(crate) fn worker_of(&self, user: &str, method: Option<&str>) -> Option<Key> {
-        let group = self.group_of(user);
+        let group = group_of_user(&self.group.pool, user, &self.rollouts, &self.workers);
         self.workers.roster().choose(&group, user, method)
     }
 
@@ -42,16 +35,7 @@ impl Assignment {
 
     /// Returns the lane to which a free job that waits moves; `None` if it stays.
     pub(crate) fn move_of(&self, record: &Record) -> Option<LaneMove> {
-        let work = WaitingWork {
-            unit: record.routing_key(),
-            lane: &record.lane,
-            revision: record.lane_rev,
-            began: record.attempts > 0,
-        };
-        let pool = self.group.pool.as_str();
-        let waits = matches!(record.state, JobState::Scheduled | JobState::Queued);
-        let serves = |lane: &str| self.workers.roster().serves(&WorkerGroup::new(pool, lane));
-        self.rollouts.move_of(pool, work, serves).filter(|_| waits)
+        lane_move(record, &self.rollouts, &self.workers)
     }
 
     /// Returns the partitions with users who are assigned to this worker, for at least one of its methods.

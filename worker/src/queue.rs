@@ -9,8 +9,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use pagewire_cluster::engine::QueueMessage;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{
-    Affinity, JobState, Priority, PulledRoute, Record, RecordEvent, StoredJob, TransitionError,
-    TransitionFailure,
+    Affinity, Priority, PulledRoute, Record, RecordEvent, StoredJob, TransitionError, TransitionFailure,
 };
 use pagewire_cluster::rollout::LaneMove;
 use tokio::time::timeout;
@@ -190,10 +189,9 @@ impl FreeJobs {
         let Some(slot) = slots.try_job().filter(|_| !self.parts.drains()) else { return };
         let Ok(Some(stored)) = jobs.records.get(job).await else { return };
         let record = &stored.record;
-        let waits = matches!(record.state, JobState::Scheduled | JobState::Queued);
         let fits =
             record.affinity == Affinity::Free && record.team() == *group && methods.contains(&record.kind);
-        if waits && fits && self.assignment.move_of(record).is_none() {
+        if record.state.is_waiting() && fits && self.assignment.move_of(record).is_none() {
             // when the claim fails, the work item leads to the next one
             let claimed = self.claims.claim(stored, None, slot).await;
             tracing::debug!(%job, claimed = claimed.is_ok(), "a job was offered by a worker without its handler");

@@ -20,12 +20,12 @@ use pagewire_cluster::engine::{Engine, Memory};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{
     Affinity, Claim, Claimant, Idempotency, JobReconciler, JobState, Jobs, Quota, Record, RecordEvent,
-    Submission, SubmitError, TransitionError, TransitionFailure, apply, lane_routes,
+    Submission, SubmitError, TransitionError, TransitionFailure, TurnRow, apply, lane_routes,
 };
 use pagewire_cluster::rollout::BASE;
-use pagewire_cluster::subject::{SubjectToken, job_key};
+use pagewire_cluster::subject::job_key;
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::worker::{WorkerGroup, WorkerId, partition};
+use pagewire_cluster::worker::{WorkerGroup, WorkerId};
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 
@@ -39,7 +39,7 @@ fn team() -> WorkerGroup {
 }
 
 fn turn_key(user: &str) -> String {
-    job_key::turn("p", partition(user), &SubjectToken::new(user))
+    TurnRow::key("p", user)
 }
 
 fn claimant(worker: WorkerId) -> Claimant {

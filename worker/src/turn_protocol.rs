@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use pagewire_cluster::engine::{Entry, OperationId, Precondition, Put, WriteError};
 use pagewire_cluster::job::StoredJob;
-use pagewire_cluster::job::{JobState, Record, RecordSummary};
+use pagewire_cluster::job::{JobState, Record};
 use pagewire_cluster::job::{NamedAttempt, TurnRow};
 use pagewire_cluster::subject::job_key;
 use pagewire_cluster::worker::WorkerId;
@@ -287,17 +287,16 @@ impl TurnProtocol {
         let Some((op, found)) = entry.and_then(|entry| Some((entry.op, StoredJob::parse(entry)?))) else {
             return self.replace_turn(base);
         };
-        let waits = matches!(found.record.state, JobState::Scheduled | JobState::Queued);
         if found.record.state == JobState::Running {
             return self.done(TurnOutcome::Blocked(Box::new(found)));
         }
-        if !waits || op == self.settling || since.is_some_and(|since| since != found.rev) {
+        if !found.record.state.is_waiting()
+            || op == self.settling
+            || since.is_some_and(|since| since != found.rev)
+        {
             return self.replace_turn(base);
         }
-        let expect = Precondition::Rev(found.rev);
-        let key = job_key::job(found.record.id);
-        let meta = RecordSummary::of(&found.record).encode();
-        let put = Put { op: self.settling, meta, ..Put::new(key, found.record.encode(), expect) };
+        let put = Put { op: self.settling, ..found.record.put(Precondition::Rev(found.rev)) };
         self.write(put, Phase::SettleNamed { base, since: found.rev })
     }
 

@@ -1,7 +1,7 @@
 //! The users whose assigned jobs this worker runs.
 //!
 //! Owns: what this worker knows of its turn rows, and the reads and writes of the protocol (`turn_protocol`). Never:
-//! which job is next (`assigned`).
+//! which job is next (`affinity`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,12 +12,10 @@ use futures_util::future::{BoxFuture, Shared};
 use pagewire_cluster::clock;
 use pagewire_cluster::engine::{Consistency, Precondition, Put};
 use pagewire_cluster::id::Key;
-use pagewire_cluster::job::Jobs;
-use pagewire_cluster::job::StoredJob;
-use pagewire_cluster::job::{Claimant, RecordEvent, TransitionError, apply};
-use pagewire_cluster::job::{NamedAttempt, TurnRow};
-use pagewire_cluster::subject::{SubjectToken, job_key};
-use pagewire_cluster::worker::{WorkerId, WorkerLease, partition};
+use pagewire_cluster::job::{
+    Claimant, Jobs, NamedAttempt, RecordEvent, StoredJob, TransitionError, TurnRow, apply,
+};
+use pagewire_cluster::worker::{WorkerId, WorkerLease};
 
 use super::assignment::Assignment;
 use super::ownership::{OwnershipEvent, OwnershipEvents, ReleaseReason};
@@ -75,7 +73,7 @@ impl UserTurns {
     }
 
     fn key(&self, user: &str) -> String {
-        job_key::turn(&self.assignment.group.pool, partition(user), &SubjectToken::new(user))
+        TurnRow::key(&self.assignment.group.pool, user)
     }
 
     /// Returns whether this worker owns a user now, as far as this process knows.

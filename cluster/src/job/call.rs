@@ -9,12 +9,13 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use super::parts::Jobs;
+use super::turn::TurnRow;
 use crate::engine::{Headers, Message, RequestError};
 use crate::id::Key;
-use crate::subject::{SubjectToken, job_key, worker_leaf};
+use crate::subject::worker_leaf;
 use crate::trace::TraceParent;
 use crate::wire::{self, CallAnswer, Cancel, HandlerError, WorkerCall};
-use crate::worker::{WorkerGroup, partition};
+use crate::worker::WorkerGroup;
 
 /// How many workers of a lane are tried when each is busy.
 const MAX_WORKERS_ASKED: u32 = 4;
@@ -116,7 +117,7 @@ impl OutgoingCall<'_> {
     }
 
     async fn own(&mut self, user: &str) -> Result<Box<RawValue>, CallError> {
-        let turn = job_key::turn(&self.team.pool, partition(user), &SubjectToken::new(user));
+        let turn = TurnRow::key(&self.team.pool, user);
         let visited = self.visited(user);
         let serves = |worker: &Key| self.jobs.workers.roster().has(*worker, &self.call.method);
         let mut worker = match visited.or_else(|| self.jobs.owners.get(&turn).filter(serves)) {

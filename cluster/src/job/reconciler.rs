@@ -17,6 +17,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use tokio::time::timeout;
 
+use super::lanes::lane_move;
 use super::parts::Jobs;
 use super::record::{Affinity, JobState};
 use super::stored::StoredJob;
@@ -28,7 +29,7 @@ use super::waiting::WaitingJobs;
 use super::work_route::lane_routes;
 use crate::engine::{ConnectionState, Message, Unavailable, Watch, WatchEvent, WatchMode};
 use crate::id::Key;
-use crate::rollout::{Rollouts, WaitingWork};
+use crate::rollout::Rollouts;
 use crate::subject::{job_key, worker_leaf};
 use crate::timing::Timing;
 use crate::wire::{self, ClaimsQuery};
@@ -315,14 +316,7 @@ async fn repair(jobs: Jobs, stored: StoredJob) -> Result<bool, Unavailable> {
 
 async fn change_lane(jobs: &Jobs, rollouts: &Rollouts, stored: StoredJob) -> Result<bool, Unavailable> {
     let record = &stored.record;
-    let work = WaitingWork {
-        unit: record.routing_key(),
-        lane: &record.lane,
-        revision: record.lane_rev,
-        began: record.attempts > 0,
-    };
-    let serves = |lane: &str| jobs.workers.roster().serves(&WorkerGroup::new(record.pool.as_str(), lane));
-    let Some(moved) = rollouts.move_of(&record.pool, work, serves) else { return Ok(false) };
+    let Some(moved) = lane_move(record, rollouts, &jobs.workers) else { return Ok(false) };
     let (lane, revision) = (moved.lane, moved.revision);
     tracing::debug!(job = %record.id, lane, "a job that waits moves to another lane");
     let Ok(changed) = jobs.records.change(stored, RecordEvent::MoveToLane { lane, revision }).await else {

@@ -51,6 +51,11 @@ impl JobState {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Dead)
     }
 
+    /// Returns whether the job waits for a worker or for its time.
+    pub const fn is_waiting(self) -> bool {
+        matches!(self, Self::Scheduled | Self::Queued)
+    }
+
     /// Returns the name of the state.
     pub const fn text(self) -> &'static str {
         match self {

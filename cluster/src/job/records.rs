@@ -11,7 +11,6 @@ use tokio::time::{Instant, timeout};
 use super::record::Record;
 use super::retention::Retention;
 use super::stored::StoredJob;
-use super::summary::RecordSummary;
 use crate::clock::ClusterClock;
 use crate::engine::{
     Bucket, ConnectionState, Consistency, Engine, Kv, Precondition, Put, Resolution, Unavailable, WriteError,
@@ -59,11 +58,9 @@ impl JobRecords {
         Ok(entries.into_iter().filter_map(StoredJob::parse).collect())
     }
 
-    /// Builds the write of a record.
+    /// Builds the write of a record, which expires some time after the end of the job.
     pub fn put(&self, record: &Record, expect: Precondition) -> Put {
-        let ttl = self.retention.of(record, &self.timing);
-        let meta = RecordSummary::of(record).encode();
-        Put { ttl, meta, ..Put::new(job_key::job(record.id), record.encode(), expect) }
+        Put { ttl: self.retention.of(record, &self.timing), ..record.put(expect) }
     }
 
     /// Creates a record and returns its revision, or `None` when the record exists already.

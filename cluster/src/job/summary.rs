@@ -6,6 +6,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::record::{Affinity, JobState, Record};
+use crate::engine::{Precondition, Put};
+use crate::subject::job_key;
 use crate::wire;
 use crate::worker::{WorkerGroup, WorkerId};
 
@@ -49,6 +51,14 @@ impl RecordSummary {
     /// Parses the metadata of an entry. Returns `None` when it is not that of a known release.
     pub fn decode(meta: &[u8]) -> Option<Self> {
         serde_json::from_slice(meta).ok()
+    }
+}
+
+impl Record {
+    /// Builds the write of the record and of its summary, without a TTL.
+    pub fn put(&self, expect: Precondition) -> Put {
+        let meta = RecordSummary::of(self).encode();
+        Put { meta, ..Put::new(job_key::job(self.id), self.encode(), expect) }
     }
 }
 

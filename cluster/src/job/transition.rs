@@ -234,7 +234,7 @@ fn move_to_lane(
     revision: u64,
     now: u64,
 ) -> Result<Effect, TransitionError> {
-    if !matches!(record.state, JobState::Scheduled | JobState::Queued) {
+    if !record.state.is_waiting() {
         return Err(TransitionError::OutOfPlace);
     }
     record.lane = lane;
@@ -283,7 +283,7 @@ fn cancel(record: &mut Record, now: u64) -> Result<Effect, TransitionError> {
 }
 
 fn expire(record: &mut Record, wait_ms: u64, now: u64) -> Result<Effect, TransitionError> {
-    if !matches!(record.state, JobState::Scheduled | JobState::Queued) {
+    if !record.state.is_waiting() {
         return Err(TransitionError::OutOfPlace);
     }
     match record.due.saturating_add(wait_ms).saturating_sub(now) {

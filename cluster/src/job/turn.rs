@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Entry;
 use crate::id::Key;
+use crate::subject::{SubjectToken, job_key};
 use crate::wire;
-use crate::worker::WorkerId;
+use crate::worker::{WorkerId, partition};
 
 /// The attempt that a turn row names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,11 @@ pub struct TurnRow {
 }
 
 impl TurnRow {
+    /// Returns the key of the row of a user.
+    pub fn key(pool: &str, user: &str) -> String {
+        job_key::turn(pool, partition(user), &SubjectToken::new(user))
+    }
+
     /// Parses a row. Returns `None` when it is not a row of a known release.
     pub fn of(entry: &Entry) -> Option<Self> {
         serde_json::from_slice(&entry.value).ok()

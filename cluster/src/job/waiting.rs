@@ -9,10 +9,8 @@ use super::turn::TurnRow;
 use crate::engine::{Consistency, Unavailable};
 use crate::id::{Holder, Key};
 use crate::peer::PeerError;
-use crate::subject::{SubjectToken, job_key};
 use crate::wire::WaitingJobsQuery;
 pub use crate::wire::{WaitingJobs, WaitingJobsList};
-use crate::worker::partition;
 
 impl Jobs {
     /// Returns the jobs that wait, as the leader of the cluster sees them.
@@ -32,7 +30,7 @@ impl Jobs {
     /// [`Unavailable`] when the engine does not reply.
     pub async fn running_beside(&self, record: &Record) -> Result<Option<Key>, Unavailable> {
         let Some(user) = record.owner() else { return Ok(None) };
-        let key = job_key::turn(&record.pool, partition(&user), &SubjectToken::new(&user));
+        let key = TurnRow::key(&record.pool, &user);
         let turn = self.records.store.get(&key, Consistency::Any).await?;
         let named = turn.as_ref().and_then(TurnRow::of).and_then(|turn| turn.job);
         let Some(other) = named.filter(|named| named.id != record.id) else { return Ok(None) };

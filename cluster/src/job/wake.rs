@@ -4,15 +4,15 @@ use super::parts::Jobs;
 use super::turn::TurnRow;
 use crate::engine::{Consistency, Message};
 use crate::id::Key;
-use crate::subject::{SubjectToken, job_key, worker_leaf};
+use crate::subject::worker_leaf;
 use crate::wire::{self, JobOffer, Wake};
-use crate::worker::{WorkerGroup, partition};
+use crate::worker::WorkerGroup;
 
 impl Jobs {
     /// Returns the worker that serves a method of a user: the owner of the user if it has the method, or else the worker
     /// that the user is assigned to for it.
     pub async fn own_worker(&self, team: &WorkerGroup, user: &str, method: &str) -> Option<Key> {
-        let key = job_key::turn(&team.pool, partition(user), &SubjectToken::new(user));
+        let key = TurnRow::key(&team.pool, user);
         let entry = self.records.store.get(&key, Consistency::Any).await.ok().flatten();
         let owner = entry.as_ref().and_then(TurnRow::of).map(|row| row.worker);
         let roster = self.workers.roster();

@@ -52,6 +52,20 @@ fn row(number: u16, session: u128) -> PageRow {
     }
 }
 
+/// The removal of a page from a node that still holds these others.
+fn removal(others: &BTreeMap<Key, (u128, u64)>, page: Key, session: u128, rev: u64) -> PageRemoval {
+    let has = |of: &dyn Fn(u128) -> bool| others.values().any(|(session, _)| of(*session));
+    PageRemoval {
+        page,
+        rev,
+        session: at(session),
+        connection: at(connection_of(session)),
+        user: None,
+        last_of_session: !has(&|other| other == session),
+        last_of_connection: !has(&|other| connection_of(other) == connection_of(session)),
+    }
+}
+
 /// A node of the model: the pages that it holds, and the rows that it has received.
 struct Node {
     number: u16,
@@ -85,16 +99,7 @@ impl Node {
 
     async fn leave(&mut self, page: Key, kind: RemovalKind) {
         let Some((session, rev)) = self.pages.remove(&page) else { return };
-        let other = |of: &dyn Fn(u128) -> bool| self.pages.values().any(|(session, _)| of(*session));
-        let leaving = PageRemoval {
-            page,
-            rev,
-            session: at(session),
-            connection: at(connection_of(session)),
-            user: None,
-            last_of_session: !other(&|other| other == session),
-            last_of_connection: !other(&|other| connection_of(other) == connection_of(session)),
-        };
+        let leaving = removal(&self.pages, page, session, rev);
         self.registry.leave(&leaving, kind).await.unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! The fences of a tree: the last term of each owner that wrote it. Pure.
 //!
-//! Owns: which fenced write is refused, and what a version stores of it. Never: who is an owner, or its term
-//! (`job::user_turns`).
+//! Owns: which fenced write is refused, and what a version stores of it. Never: who is an owner, or its term; the
+//! workers know that.
 //!
 //! A worker that has taken a user over writes with the term of its take-over. A tree keeps the highest term per owner
 //! key, so a write of an owner before it is refused, whatever that process believes. Pools have separate owner keys and

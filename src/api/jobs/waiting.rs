@@ -4,8 +4,9 @@
 //! (`pagewire_cluster::job::obstacle`).
 
 use pagewire_cluster::id::Key;
-use pagewire_cluster::job::{JobState, Obstacle, Record, WaitingJobs, WaitingWorkView, obstacle};
-use pagewire_cluster::rollout::RoutingKey;
+use pagewire_cluster::job::{
+    JobState, Obstacle, Record, WaitingJobs, WaitingWorkView, group_of_user, obstacle,
+};
 use pagewire_cluster::worker::{WorkKind, WorkerGroup};
 use serde::Serialize;
 
@@ -35,7 +36,7 @@ pub(super) fn waits_for(context: &Context, record: &Record) -> Option<Waiting> {
 /// Returns why a job waits. For a job that nothing else holds up, reads which job of its user runs.
 pub(super) async fn find_reason(context: &Context, record: &Record) -> Option<Waiting> {
     let known = waits_for(context, record);
-    if known.is_some() || !is_waiting(record) {
+    if known.is_some() || !record.state.is_waiting() {
         return known;
     }
     // without the engine the reason is unknown
@@ -58,12 +59,8 @@ pub(in crate::api) fn group_waits_for(context: &Context, jobs: &WaitingJobs) -> 
     obstacle(&view, &context.workers.roster()).map(Waiting::from)
 }
 
-fn is_waiting(record: &Record) -> bool {
-    matches!(record.state, JobState::Queued | JobState::Scheduled)
-}
-
 fn reason(context: &Context, record: &Record, running: Option<Key>) -> Option<Obstacle> {
-    if !is_waiting(record) {
+    if !record.state.is_waiting() {
         return None;
     }
     let group = group_of(context, record);
@@ -80,8 +77,6 @@ fn reason(context: &Context, record: &Record, running: Option<Key>) -> Option<Ob
 
 /// Returns the workers that may run a job: of its lane, or, for an assigned job, of the lane that its user is in.
 fn group_of(context: &Context, record: &Record) -> WorkerGroup {
-    let pool = record.pool.as_str();
     let Some(owner) = record.owner() else { return record.team() };
-    let serves = |lane: &str| context.workers.roster().serves(&WorkerGroup::new(pool, lane));
-    WorkerGroup::new(pool, context.rollouts.explain(pool, RoutingKey::User(&owner), serves).lane)
+    group_of_user(&record.pool, &owner, &context.rollouts, &context.workers)
 }

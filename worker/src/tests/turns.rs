@@ -235,7 +235,7 @@ impl World {
         worker.doing = Doing::Protocol { protocol: Box::new(protocol), result, claim: key };
     }
 
-    /// What `WorkerInbox::mark_lost` does: a job is taken from a dead worker, and a claim without an attempt is given
+    /// What `Claims::mark_lost` does: a job is taken from a dead worker, and a claim without an attempt is given
     /// back.
     async fn take(&mut self, at: usize, stored: StoredJob) {
         let worker = &self.workers[at];

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 
-use super::super::{at, connection_of, key, row};
+use super::super::{connection_of, key, removal, row};
 use crate::engine::{Bucket, Engine, Faults, Faulty, Memory, Precondition, Watch, WatchMode, WriteError};
 use crate::id::Key;
 use crate::registry::{
@@ -92,16 +92,7 @@ impl Node {
     /// Removes a page from this node, then from the cluster, however often it takes.
     pub(super) fn leave(&mut self, page: Key, kind: RemovalKind) {
         let Some((session, rev)) = self.pages.remove(&page) else { return };
-        let other = |of: &dyn Fn(u128) -> bool| self.pages.values().any(|(session, _)| of(*session));
-        let mut leaving = PageRemoval {
-            page,
-            rev,
-            session: at(session),
-            connection: at(connection_of(session)),
-            user: None,
-            last_of_session: !other(&|other| other == session),
-            last_of_connection: !other(&|other| connection_of(other) == connection_of(session)),
-        };
+        let mut leaving = removal(&self.pages, page, session, rev);
         let registry = self.registry.clone();
         self.running.push(Box::pin(async move {
             loop {

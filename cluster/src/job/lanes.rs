@@ -1,0 +1,26 @@
+//! The lane of a job and of its user, by the rollout of its pool and the living workers.
+//!
+//! Owns: what of a record decides its lane. Never: the rule (`rollout`), or the move of a job.
+
+use super::record::Record;
+use crate::rollout::{LaneMove, Rollouts, RoutingKey, WaitingWork};
+use crate::worker::{WorkerGroup, Workers};
+
+/// Returns the workers of the lane that a user is in.
+pub fn group_of_user(pool: &str, user: &str, rollouts: &Rollouts, workers: &Workers) -> WorkerGroup {
+    let serves = |lane: &str| workers.roster().serves(&WorkerGroup::new(pool, lane));
+    WorkerGroup::new(pool, rollouts.explain(pool, RoutingKey::User(user), serves).lane)
+}
+
+/// Returns the lane to which a free job moves; `None` if it stays, or does not wait.
+pub fn lane_move(record: &Record, rollouts: &Rollouts, workers: &Workers) -> Option<LaneMove> {
+    let pool = record.pool.as_str();
+    let work = WaitingWork {
+        unit: record.routing_key(),
+        lane: &record.lane,
+        revision: record.lane_rev,
+        began: record.attempts > 0,
+    };
+    let serves = |lane: &str| workers.roster().serves(&WorkerGroup::new(pool, lane));
+    rollouts.move_of(pool, work, serves).filter(|_| record.state.is_waiting())
+}
