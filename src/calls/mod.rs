@@ -17,8 +17,6 @@ use pagewire_cluster::rollout::{LaneAssignment, Rollouts, RoutingKey};
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{HandlerError, WorkerCall};
 use pagewire_cluster::worker::{WorkerGroup, Workers};
-use pagewire_worker::attempt::Reporter;
-use pagewire_worker::effects::Effects;
 use pagewire_worker::handlers::{HandlerInput, Handlers, RunFailure};
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
@@ -198,12 +196,11 @@ impl Executors {
             return Err(CommandError::new(ErrorCode::RateLimited, "too many calls at the same time").into());
         };
         let input = HandlerInput {
-            params: call.params,
             user: call.user.as_deref().map(str::to_owned),
             page: call.page,
-            reporter: Reporter::silent(),
-            alone: false,
-            effects: Effects::none(),
+            connection: call.connection,
+            within: Some(within),
+            ..HandlerInput::call(call.params)
         };
         let run = self.handlers.run(&call.method, input);
         match tokio::time::timeout(within, run).await {

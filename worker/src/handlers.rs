@@ -5,11 +5,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use pagewire_cluster::code::ErrorCode;
-use pagewire_cluster::id::Address;
+use pagewire_cluster::id::{Address, Key};
+use pagewire_cluster::job::Affinity;
 use pagewire_cluster::wire::HandlerError;
 use serde_json::value::RawValue;
 
@@ -39,14 +41,42 @@ pub enum RunFailure {
 /// The result of a runtime that ran a handler.
 pub type RunResult = Result<Box<RawValue>, RunFailure>;
 
+/// What a handler runs for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkUnit {
+    /// A call, whose caller waits.
+    Call,
+    /// An attempt of a job.
+    Job {
+        /// Id of the job.
+        id: Key,
+        /// Number of the attempt, from 1.
+        attempt: u32,
+        /// How many attempts may follow a failure.
+        left: u32,
+    },
+}
+
 /// The input of a handler.
 pub struct HandlerInput {
+    /// What it runs for.
+    pub unit: WorkUnit,
+    /// Whether any executor may run the work, or only the one that is assigned to the user.
+    pub affinity: Affinity,
     /// The argument of the call, or the data of the job.
     pub params: Box<RawValue>,
     /// User for whom the work runs.
     pub user: Option<String>,
     /// Page that asked for the work, with the address that it had then.
     pub page: Option<Address>,
+    /// Session of that page.
+    pub session: Option<Key>,
+    /// Connection of that page.
+    pub connection: Option<Key>,
+    /// How long the caller waits for the result; `None` without a limit.
+    pub within: Option<Duration>,
+    /// The trace of the caller, as a W3C `traceparent`.
+    pub trace: Option<String>,
     /// Reports the progress of a job; does nothing for a call.
     pub reporter: Reporter,
     /// Whether the runtime has to run this work in an executor that runs nothing else, because executors of its kind have
@@ -54,6 +84,26 @@ pub struct HandlerInput {
     pub alone: bool,
     /// What the handler may do inside Pagewire.
     pub effects: Effects,
+}
+
+impl HandlerInput {
+    /// Creates the input of a call without a user, a page and effects.
+    pub fn call(params: Box<RawValue>) -> Self {
+        Self {
+            unit: WorkUnit::Call,
+            affinity: Affinity::Free,
+            params,
+            user: None,
+            page: None,
+            session: None,
+            connection: None,
+            within: None,
+            trace: None,
+            reporter: Reporter::silent(),
+            alone: false,
+            effects: Effects::none(),
+        }
+    }
 }
 
 /// Which calls of a handler run one after the other at the worker that gets them. Calls of a user come to one worker if
@@ -212,14 +262,7 @@ mod tests {
     use super::*;
 
     fn input(params: &str) -> HandlerInput {
-        HandlerInput {
-            params: RawValue::from_string(params.to_owned()).unwrap(),
-            user: None,
-            page: None,
-            reporter: Reporter::silent(),
-            alone: false,
-            effects: Effects::none(),
-        }
+        HandlerInput::call(RawValue::from_string(params.to_owned()).unwrap())
     }
 
     #[tokio::test]

@@ -12,11 +12,11 @@ use pagewire_cluster::wire::{CallAnswer, WorkerCall};
 use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 
-use super::attempt::{Attempt, Outcome, Reporter};
+use super::attempt::{Attempt, Outcome};
 use super::call::IncomingCall;
 use super::call_lines::{CallLines, LineKey};
 use super::effects::Supervisor;
-use super::handlers::{HandlerInput, Handlers, RunFailure, RunResult, Serial};
+use super::handlers::{HandlerInput, Handlers, RunFailure, RunResult, Serial, WorkUnit};
 use super::quarantine::PoolQuarantine;
 use super::stream::WorkStream;
 use super::work::Work;
@@ -88,13 +88,16 @@ impl Runner {
         let Ok(standing) = self.supervisor.begin(owner.as_deref(), user).await else {
             return Outcome::Returned;
         };
+        let left = (record.retries + 1).saturating_sub(record.failures());
         let input = HandlerInput {
-            params: record.data.clone(),
+            unit: WorkUnit::Job { id: record.id, attempt: record.attempts, left },
+            affinity: record.affinity,
             user: record.user.clone(),
             page: record.askers.first().map(|asker| asker.page),
             reporter: attempt.reporter(),
             alone: self.quarantine.is_suspect(&record.kind),
             effects: standing.effects(),
+            ..HandlerInput::call(record.data.clone())
         };
         match self.run_handler(&record.kind, input).await {
             Ok(value) => Outcome::Value(value),
@@ -151,12 +154,13 @@ impl Runner {
         // the call has not run, so its caller may ask another worker
         let Ok(standing) = self.supervisor.begin(owner, user).await else { return CallAnswer::Busy };
         let input = HandlerInput {
-            params: params.clone(),
+            affinity: call.affinity,
             user: user.map(str::to_owned),
             page: *page,
-            reporter: Reporter::silent(),
+            within: call.remaining(),
             alone: self.quarantine.is_suspect(method),
             effects: standing.effects(),
+            ..HandlerInput::call(params.clone())
         };
         match self.run_handler(method, input).await {
             Ok(value) => CallAnswer::Value(value),

@@ -183,7 +183,7 @@ fn is_zero(count: &u32) -> bool {
 
 impl Record {
     /// Returns how often the handler has failed, when the current attempt is one of the failures.
-    pub(super) fn failures(&self) -> u32 {
+    pub fn failures(&self) -> u32 {
         self.attempts.saturating_sub(self.losses)
     }
 
