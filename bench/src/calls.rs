@@ -90,6 +90,8 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
         runs.push(bed.measure(&options, options.calls).await?);
     }
     progress("");
+    bed.worker.stop().await?;
+    bed.node.stop().await?;
     Ok(report(&options, &runs))
 }
 

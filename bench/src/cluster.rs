@@ -11,9 +11,11 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+use crate::batches::ProcessBatches;
 use crate::child;
 use crate::nats::Nats;
-use crate::scratch::scratch_directory;
+use crate::scratch::{free_address, scratch_directory};
+use crate::server::client;
 use crate::view::user;
 use pagewire::auth;
 use pagewire::config::{self, Config, Secret, Sources};
@@ -118,6 +120,7 @@ impl Cluster {
 pub(crate) struct WorkerProcess {
     /// The process id.
     pub(crate) pid: u32,
+    batches: ProcessBatches,
     _child: Child,
     _directory: TempDir,
 }
@@ -125,12 +128,19 @@ pub(crate) struct WorkerProcess {
 impl WorkerProcess {
     /// Starts a worker without waiting for it; the caller waits until its node sees it.
     pub(crate) fn start(cluster: &Cluster, pool: &str, slots: u64, core: Option<usize>) -> io::Result<Self> {
-        let directory = scratch_directory()?;
+        let (directory, address) = (scratch_directory()?, free_address()?);
         let mut command =
             cluster.pagewire(&["worker", "--demo", "--pool", pool, "--slots", &slots.to_string()])?;
+        command.args(["--listen", &address.to_string()]);
         command.current_dir(directory.path()).stdin(Stdio::null()).stdout(Stdio::null());
         let child = child::start(command, core)?;
-        Ok(Self { pid: child::pid(&child)?, _child: child, _directory: directory })
+        let batches = ProcessBatches::of(client()?.get(format!("http://{address}/metrics")));
+        Ok(Self { pid: child::pid(&child)?, batches, _child: child, _directory: directory })
+    }
+
+    /// Counts the worker's atomic batches, then stops it.
+    pub(crate) async fn stop(self) -> io::Result<()> {
+        self.batches.count().await
     }
 }
 

@@ -86,6 +86,7 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
         of_bare.push(bare.measure(options.rounds).await?);
     }
     progress("");
+    node.source.stop().await?;
     Ok(report(&options, &of_node, &of_bare))
 }
 
@@ -172,6 +173,13 @@ impl Spent {
 }
 
 impl Source {
+    async fn stop(self) -> io::Result<()> {
+        match self {
+            Self::Node(node, _) => node.stop().await,
+            Self::Bare(..) => Ok(()),
+        }
+    }
+
     fn pid(&self) -> u32 {
         match self {
             Self::Node(node, _) => node.pid,

@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
+use crate::batches::count_batches;
 use crate::child;
 use crate::cluster::Cluster;
 use crate::helper_protocol::{HelperRequest, HelperResponse};
-use crate::report::{Times, count_batches};
+use crate::report::Times;
 
 /// The longest time that a request may take. Opening all pages takes the longest.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -20,6 +21,8 @@ pub(crate) struct HelperProcess {
     pid: u32,
     requests: ChildStdin,
     responses: Lines<BufReader<ChildStdout>>,
+    /// Its atomic batches that have been counted.
+    batches: u64,
     _child: Child,
 }
 
@@ -60,7 +63,8 @@ impl HelperProcess {
         let (Some(requests), Some(responses)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("a child without pipes"));
         };
-        Ok(Self { pid, requests, responses: BufReader::new(responses).lines(), _child: child })
+        let responses = BufReader::new(responses).lines();
+        Ok(Self { pid, requests, responses, batches: 0, _child: child })
     }
 
     /// Returns the process id.
@@ -101,7 +105,8 @@ impl HelperProcess {
     pub(crate) async fn took(&mut self, request: &HelperRequest) -> io::Result<(f64, Times)> {
         match self.request(request).await? {
             HelperResponse::Took { seconds, each, batches } => {
-                count_batches(batches);
+                count_batches(batches.saturating_sub(self.batches));
+                self.batches = batches;
                 Ok((seconds, each))
             }
             other => Err(unexpected(&other)),

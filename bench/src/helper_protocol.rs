@@ -85,7 +85,8 @@ pub(crate) enum HelperResponse {
     Opened { pages: Vec<Address> },
     /// The frames and bytes that have arrived in total.
     Counted { frames: u64, bytes: u64 },
-    /// The total time, the times of the single operations, and the atomic batches that the process sent to NATS for them.
+    /// The total time, the times of the single operations, and the atomic batches that the process has sent to NATS since
+    /// its start.
     Took { seconds: f64, each: Times, batches: u64 },
     /// The ages of messages.
     Aged { each: Times },

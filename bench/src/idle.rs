@@ -79,6 +79,7 @@ async fn measure(options: &Options, cores: Cores, nats: Option<&Nats>) -> io::Re
     node.sees(clients.pages.len()).await?;
     let nats_full = nats_pid.map(rss).transpose()?;
     let per_page = |before: u64, after: u64| (after as f64 - before as f64) / options.pages as f64;
+    node.stop().await?;
     Ok(Run {
         node: per_page(empty, full),
         nats: nats_empty.zip(nats_full).map(|(empty, full)| per_page(empty, full)),

@@ -116,6 +116,8 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
     let each = warm_up + paced + (options.jobs + options.paced) * options.runs as u64;
     // through the API and by pages; any and assigned
     let waits = bed.waits(2 * each).await?;
+    bed.worker.stop().await?;
+    bed.node.stop().await?;
     Ok(report(&options, &bed.payload, &runs, &waits))
 }
 

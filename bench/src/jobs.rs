@@ -65,7 +65,7 @@ struct Fixture {
     jobs: Side,
     /// The rows of assigned jobs that have not ended.
     open: Watch,
-    _worker: WorkerProcess,
+    worker: WorkerProcess,
     bare: Side,
     _bare_worker: HelperProcess,
     payload: String,
@@ -108,6 +108,7 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
     let jobs = WARM_UP.min(options.jobs) + options.jobs * options.runs as u64;
     // those for any worker and the assigned ones
     bed.check(2 * jobs).await?;
+    bed.worker.stop().await?;
     Ok(report(&options, &runs))
 }
 
@@ -144,7 +145,7 @@ impl Fixture {
         let mut open =
             jobs.engine.kv(Bucket::Jobs).watch(&open, WatchMode::Meta).await.map_err(io::Error::other)?;
         while !matches!(open.next().await, None | Some(WatchEvent::Live)) {}
-        Ok(Self { nats, jobs, open, _worker: worker, bare, _bare_worker: working, payload })
+        Ok(Self { nats, jobs, open, worker, bare, _bare_worker: working, payload })
     }
 
     async fn measure(&mut self, options: &Options, jobs: u64) -> io::Result<Run> {

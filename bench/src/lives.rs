@@ -113,6 +113,7 @@ async fn measure(options: &Options, cores: Cores, nats: Option<&Nats>, number: u
     let first_wave = first_wave.unwrap_or(fresh);
     // the kernel notes the highest value a little late
     let peak = [fresh, first_wave, end].iter().fold(peak(node.pid)?, |peak, seen| peak.max(seen.resident));
+    node.stop().await?;
     Ok(Run { fresh, first_wave, end, peak })
 }
 

@@ -19,12 +19,12 @@ where
     W: Future<Output = io::Result<()>> + Send + 'static,
 {
     let next = Arc::new(AtomicU64::new(0));
-    let (before, started) = (batches_sent(), Instant::now());
+    let started = Instant::now();
     let tasks = (0..plan.in_flight).map(|_| tokio::spawn(lane(plan, next.clone(), work.clone())));
     let lanes = try_join_all(tasks).await.map_err(io::Error::other)?;
     let seconds = started.elapsed().as_secs_f64();
     let each = lanes.into_iter().collect::<io::Result<Vec<_>>>()?.concat();
-    Ok(HelperResponse::Took { seconds, each: Times::of(each), batches: batches_sent() - before })
+    Ok(HelperResponse::Took { seconds, each: Times::of(each), batches: batches_sent() })
 }
 
 /// Runs operations one after the other while there are any. Returns their times in microseconds.

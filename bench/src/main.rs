@@ -8,6 +8,7 @@
 mod baseline_engine;
 mod baseline_nats_client;
 mod baseline_writer;
+mod batches;
 mod calls;
 mod child;
 mod clients;

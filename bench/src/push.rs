@@ -99,6 +99,7 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
             }
             bed.rows(way, &costs, &mut report);
         }
+        bed.stop().await?;
     }
     progress("");
     Ok(report)
@@ -163,6 +164,13 @@ impl Fixture {
             if let (Some(before), Some(after)) = (before, after) {
                 costs.push((after - before) * 1e6 / messages as f64);
             }
+        }
+        Ok(())
+    }
+
+    async fn stop(self) -> io::Result<()> {
+        for node in [Some(self.node), self.other].into_iter().flatten() {
+            node.stop().await?;
         }
         Ok(())
     }

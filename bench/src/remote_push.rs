@@ -48,7 +48,7 @@ pub(crate) struct Options {
 /// The processes of the measurement.
 struct Fixture {
     sender: HelperProcess,
-    _node: Node,
+    node: Node,
     clients: Clients,
     caller: HelperProcess,
     _echo: HelperProcess,
@@ -73,6 +73,7 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
         runs.push(bed.measure(&options, options.messages).await?);
     }
     progress("");
+    bed.node.stop().await?;
     Ok(report(&options, &runs))
 }
 
@@ -91,7 +92,7 @@ impl Fixture {
         let (caller, echo) =
             HelperProcess::pair(&Cluster::new(Some(&nats)), "baseline-engine", 1, pair).await?;
         let payload = payload(options.bytes);
-        Ok(Self { _nats: nats, sender, _node: node, clients, caller, _echo: echo, payload })
+        Ok(Self { _nats: nats, sender, node, clients, caller, _echo: echo, payload })
     }
 
     async fn measure(&mut self, options: &Options, messages: u64) -> io::Result<Run> {

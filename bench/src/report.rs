@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use pagewire_cluster::engine::batches_sent;
 use serde::{Deserialize, Serialize};
+
+use crate::batches::{counted_batches, uncounted_processes};
 
 /// The report of one measurement.
 #[derive(Debug, Serialize)]
@@ -18,16 +18,10 @@ pub(crate) struct Report {
     pub(crate) machine: String,
     /// The numbers.
     pub(crate) rows: Vec<Row>,
-    /// Atomic batches that the measured paths sent to NATS.
+    /// Atomic batches that the processes of the measurement sent to NATS.
     pub(crate) batches: u64,
-}
-
-/// Atomic batches that helper processes have reported.
-static REPORTED: AtomicU64 = AtomicU64::new(0);
-
-/// Adds the atomic batches that a helper process has sent.
-pub(crate) fn count_batches(sent: u64) {
-    REPORTED.fetch_add(sent, Ordering::Relaxed);
+    /// `pagewire` processes whose atomic batches are not in `batches`.
+    pub(crate) uncounted_processes: u64,
 }
 
 /// One number over all runs.
@@ -96,13 +90,14 @@ impl Report {
     /// Creates a report without numbers.
     pub(crate) fn new(title: String) -> Self {
         let build = if cfg!(debug_assertions) { "debug" } else { "release" };
-        Self { title, build, machine: machine(), rows: Vec::new(), batches: 0 }
+        Self { title, build, machine: machine(), rows: Vec::new(), batches: 0, uncounted_processes: 0 }
     }
 
-    /// Adds the atomic batches of this process and of its helper processes. Those of `pagewire serve` and of workers are
-    /// not known.
+    /// Adds the atomic batches of this process, of its helper processes up to the end of their last load, and of each
+    /// `pagewire serve` and `pagewire worker` from its start until it was stopped; and the number of those whose batches
+    /// are not known, because they were not asked or are of a build without the metric.
     pub(crate) fn with_batches(self) -> Self {
-        Self { batches: batches_sent() + REPORTED.load(Ordering::Relaxed), ..self }
+        Self { batches: counted_batches(), uncounted_processes: uncounted_processes(), ..self }
     }
 
     /// Adds a number. Adds nothing without runs.
@@ -148,8 +143,15 @@ impl fmt::Display for Report {
             write!(
                 f,
                 "\n\nwarning: {} atomic batches were sent to NATS. A server with file storage creates a store on disk for \
-                 each: write single keys.",
+                 each: write single keys, except for an operator's change of a rollout.",
                 self.batches
+            )?;
+        }
+        if self.uncounted_processes > 0 {
+            write!(
+                f,
+                "\n\nwarning: the atomic batches of {} processes are not known.",
+                self.uncounted_processes
             )?;
         }
         Ok(())
@@ -216,8 +218,10 @@ mod tests {
         report.row("one", "µs", &[1.0]);
         assert!(!report.to_string().contains("warning"));
         let report = Report { batches: 3, ..report };
-        assert!(report.to_string().ends_with("each: write single keys."), "{report}");
-        assert!(report.to_string().contains("warning: 3 atomic batches"));
+        assert!(report.to_string().contains("warning: 3 atomic batches"), "{report}");
+        assert!(!report.to_string().contains("not known"), "{report}");
+        let report = Report { batches: 0, uncounted_processes: 2, ..report };
+        assert!(report.to_string().ends_with("warning: the atomic batches of 2 processes are not known."));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Child;
 
+use crate::batches::ProcessBatches;
 use crate::child;
 use crate::cluster::{Cluster, random};
 use crate::nats::Nats;
@@ -25,6 +26,7 @@ pub(crate) struct Node {
     /// A key of the server API.
     pub(crate) api_key: String,
     http: reqwest::Client,
+    batches: ProcessBatches,
     _child: Child,
     _directory: TempDir,
 }
@@ -62,9 +64,17 @@ impl Node {
         let child = child::start(command, core)?;
         let http = client()?;
         let (pid, cluster) = (child::pid(&child)?, cluster.clone());
-        let node = Self { address, pid, cluster, api_key, http, _child: child, _directory: directory };
+        let metrics = http.get(format!("http://{address}/metrics")).bearer_auth(&api_key);
+        let batches = ProcessBatches::of(metrics);
+        let node =
+            Self { address, pid, cluster, api_key, http, batches, _child: child, _directory: directory };
         until("the node", async || Ok(node.is_ready().await)).await?;
         Ok(node)
+    }
+
+    /// Counts the node's atomic batches, then stops it.
+    pub(crate) async fn stop(self) -> io::Result<()> {
+        self.batches.count().await
     }
 
     /// Returns whether the node responds and takes traffic.
@@ -124,8 +134,8 @@ impl Node {
     }
 }
 
-/// Creates a client of the server API that uses no proxy, so that all requests stay on this machine.
-fn client() -> io::Result<reqwest::Client> {
+/// Creates an HTTP client that uses no proxy, so that all requests stay on this machine.
+pub(crate) fn client() -> io::Result<reqwest::Client> {
     // an error means that a provider is installed already
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().build().map_err(io::Error::other)

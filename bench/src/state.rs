@@ -53,6 +53,7 @@ pub(crate) async fn run(options: StateOptions) -> io::Result<Report> {
         }
     }
     progress("");
+    pages.stop().await?;
     let mut report = report(&options, sets.stored, &runs, &beside);
     let name = format!("one tree, {} pages", options.pages);
     report.row(format!("{name}: last page has it, p50"), "ms", &each);

@@ -55,4 +55,9 @@ impl Pages {
         let used = cpu(self.node.pid)?.saturating_sub(before).as_secs_f64() * 1e6;
         Ok((Times::of(each), used / (writes * pages) as f64))
     }
+
+    /// Stops the node of the pages.
+    pub(crate) async fn stop(self) -> io::Result<()> {
+        self.node.stop().await
+    }
 }

@@ -68,6 +68,9 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
         runs.push(measure(&first, &options, options.changes).await?);
     }
     progress("");
+    for node in others.into_iter().chain([first]) {
+        node.stop().await?;
+    }
     Ok(report(&options, &mut runs))
 }
 

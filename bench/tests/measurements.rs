@@ -11,14 +11,22 @@ use serde_json::Value;
 /// Long enough for a machine that runs a build at the same time.
 const LONG: Duration = Duration::from_secs(120);
 
-/// Runs `pagewire-bench <arguments> --json` and returns its rows.
+/// Runs a measurement of paths that send no atomic batch, and returns its rows.
 async fn bench(arguments: &[&str]) -> Vec<Value> {
+    let report = report(arguments).await;
+    assert_eq!(report["batches"], 0, "{report}");
+    report["rows"].as_array().expect("rows").clone()
+}
+
+/// Runs `pagewire-bench <arguments> --json` and returns its report, which counts the batches of every process.
+async fn report(arguments: &[&str]) -> Value {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pagewire-bench"));
     command.args(arguments).arg("--json").kill_on_drop(true);
     let output = tokio::time::timeout(LONG, command.output()).await.expect("an end").expect("a process");
     assert!(output.status.success(), "{output:?}");
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    report["rows"].as_array().expect("rows").clone()
+    assert_eq!(report["uncounted_processes"], 0, "{report}");
+    report
 }
 
 fn median(rows: &[Value], name: &str) -> f64 {
@@ -137,6 +145,13 @@ async fn sets_and_news_of_trees_are_compared_with_bare_puts_and_deliveries() {
     for name in ["last page has it, p50", "CPU of their node"] {
         assert!(median(&rows, &format!("one tree, 5 pages: {name}")) > 0.0, "{rows:?}");
     }
+}
+
+#[tokio::test]
+async fn a_report_counts_the_atomic_batches_of_the_nodes_that_were_started() {
+    let report = report(&["weights", "--nodes", "2", "--changes", "3", "--runs", "1"]).await;
+    // each change of the rollout is a batch: 20 before the measurement, and 3 in it; a repeated one is sent again
+    assert!(report["batches"].as_u64() >= Some(23), "{report}");
 }
 
 #[test]

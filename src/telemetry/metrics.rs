@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 
 use tokio::sync::watch;
 
+use super::batches::BatchCollector;
 use super::rollouts::RolloutCollector;
 use super::waiting::WaitingJobsCollector;
 use crate::protocol::{CloseCode, ResumeOutcome};
@@ -155,6 +156,7 @@ impl Metrics {
         let run_seconds = self.worker_call_seconds.clone();
         all.register("worker_call_seconds", "How long the handler of a call ran", run_seconds);
         all.register("nats_reconnects", "Reconnections to NATS", self.nats_reconnects.clone());
+        all.register_collector(Box::new(BatchCollector));
     }
 
     /// Adds the metrics of rollouts.
@@ -265,8 +267,16 @@ mod tests {
             "pagewire_job_wait_seconds_count 1",
             "pagewire_job_run_seconds_count 1",
             "pagewire_nats_reconnects_total 0",
+            "pagewire_nats_batches_total 0",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
         }
+    }
+
+    #[test]
+    fn a_worker_shows_its_atomic_batches_with_its_labels() {
+        let page = Metrics::of_worker("p", "canary", "r1").encode().unwrap();
+        let line = r#"pagewire_nats_batches_total{pool="p",lane="canary",release="r1"} 0"#;
+        assert!(page.lines().any(|found| found == line), "{page}");
     }
 }

@@ -4,6 +4,7 @@
 //! ([`trace`]), the metrics ([`Metrics`]), and whether the node is ready ([`Readiness`]). Never: which events get a span or a log
 //! line; the code that performs them decides. The only module that names OpenTelemetry.
 
+mod batches;
 mod metrics;
 mod readiness;
 mod rollouts;
