@@ -73,6 +73,14 @@ pub struct Timing {
     pub no_handler_wait: Duration,
     /// Timeout of a call that sets none of its own.
     pub call: Duration,
+    /// Timeout of an attempt of a job whose handler sets none.
+    pub job: Duration,
+    /// How long work in a child process may take to stop when it is asked to, and a child process to end.
+    pub child_stop: Duration,
+    /// Interval of pings to a child process.
+    pub child_ping: Duration,
+    /// How often the limits of a child process are checked.
+    pub child_watch: Duration,
     /// Maximum time from SIGTERM to exit.
     pub drain: Duration,
     /// Maximum advised delay before a reconnect; clients are spread over it.
@@ -116,6 +124,10 @@ impl Timing {
         item_slot_wait: Duration::from_millis(5),
         no_handler_wait: Duration::from_secs(60),
         call: Duration::from_secs(30),
+        job: Duration::from_secs(30 * 60),
+        child_stop: Duration::from_secs(5),
+        child_ping: Duration::from_secs(10),
+        child_watch: Duration::from_secs(1),
         drain: Duration::from_secs(30),
         reconnect_jitter: Duration::from_secs(5),
         log_pause: Duration::from_secs(10),
@@ -153,6 +165,10 @@ impl Timing {
         item_slot_wait: Duration::from_millis(5),
         no_handler_wait: Duration::from_secs(1),
         call: Duration::from_secs(3),
+        job: Duration::from_secs(10),
+        child_stop: Duration::from_millis(500),
+        child_ping: Duration::from_millis(500),
+        child_watch: Duration::from_millis(50),
         drain: Duration::from_secs(5),
         reconnect_jitter: Duration::from_millis(300),
         log_pause: Duration::from_secs(10),

@@ -205,8 +205,8 @@ impl Executors {
         let run = self.handlers.run(&call.method, input);
         match tokio::time::timeout(within, run).await {
             Ok(outcome) => outcome.map_err(|failure| match failure {
-                RunFailure::Failed(error) => ExecutorError::Failed(error),
-                RunFailure::Lost { .. } => executor_lost().into(),
+                RunFailure::Failed(error) | RunFailure::RetryAfter(error, _) => ExecutorError::Failed(error),
+                _ => executor_lost().into(),
             }),
             Err(_) => Err(timed_out().into()),
         }

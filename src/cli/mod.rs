@@ -27,6 +27,7 @@ mod workers;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use pagewire_worker::runtime::child::guard;
 
 /// A server for single-page applications: pages, state, push and jobs, from one process to a cluster over NATS.
 #[derive(Parser)]
@@ -120,6 +121,11 @@ impl Exit {
 
 /// Runs the program. Without arguments it runs `serve`, so that trying it out needs no knowledge of the options.
 pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == guard::SUBCOMMAND) {
+        // above each child process there is a process of this binary
+        return guard::run(&arguments.collect::<Vec<_>>());
+    }
     let bare = std::env::args_os().len() < 2;
     let cli = if bare { Cli::parse_from(["pagewire", "serve"]) } else { Cli::parse() };
     match run(cli.command) {

@@ -14,6 +14,7 @@ use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::job::Affinity;
 use pagewire_cluster::wire::HandlerError;
 use serde_json::value::RawValue;
+use tokio::sync::watch;
 
 use super::attempt::Reporter;
 use super::effects::Effects;
@@ -29,6 +30,14 @@ pub type HandlerResult = Result<Box<RawValue>, HandlerError>;
 pub enum RunFailure {
     /// The handler returned an error.
     Failed(HandlerError),
+    /// The handler returned an error and asks for the next attempt not before this time.
+    RetryAfter(HandlerError, Duration),
+    /// The handler puts the job off for this time; this does not count as an attempt.
+    Snoozed(Duration),
+    /// The handler has stopped, because it was asked to.
+    Stopped,
+    /// The executor ends before the handler does; the work has not failed.
+    Returned,
     /// The executor that ran the handler died.
     Lost {
         /// Whether the executor ran nothing else.
@@ -84,6 +93,40 @@ pub struct HandlerInput {
     pub alone: bool,
     /// What the handler may do inside Pagewire.
     pub effects: Effects,
+    /// Asks the handler to stop.
+    pub stop: StopSignal,
+}
+
+/// Why a handler is asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// The job is cancelled.
+    Cancelled,
+    /// The worker shuts down.
+    Drain,
+}
+
+/// Asks a handler to stop. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct StopSignal(Option<watch::Receiver<Option<StopReason>>>);
+
+impl StopSignal {
+    /// Creates a signal and its sender.
+    pub fn new() -> (watch::Sender<Option<StopReason>>, Self) {
+        let (sender, receiver) = watch::channel(None);
+        (sender, Self(Some(receiver)))
+    }
+
+    /// Resolves when the handler is asked to stop.
+    pub async fn requested(&mut self) -> StopReason {
+        if let Some(signal) = &mut self.0
+            && let Ok(reason) = signal.wait_for(Option::is_some).await
+            && let Some(reason) = *reason
+        {
+            return reason;
+        }
+        std::future::pending().await
+    }
 }
 
 impl HandlerInput {
@@ -102,6 +145,7 @@ impl HandlerInput {
             reporter: Reporter::silent(),
             alone: false,
             effects: Effects::none(),
+            stop: StopSignal::default(),
         }
     }
 }
@@ -124,6 +168,8 @@ pub enum Serial {
 pub struct HandlerOptions {
     /// Which calls run one after the other.
     pub serial: Serial,
+    /// Whether the handler stops on request ([`HandlerInput::stop`]). Any other handler is stopped by dropping its future.
+    pub stops: bool,
 }
 
 #[derive(Clone)]

@@ -47,8 +47,10 @@ mod pull_schedule;
 mod push;
 pub mod quarantine;
 mod queue;
+pub mod requests;
 pub mod run;
 mod running;
+pub mod runtime;
 pub mod slots;
 pub mod stream;
 #[cfg(test)]

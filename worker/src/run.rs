@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::job::{Affinity, JobState};
-use pagewire_cluster::wire::{CallAnswer, WorkerCall};
+use pagewire_cluster::wire::{CallAnswer, HandlerError, WorkerCall};
 use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 
@@ -16,7 +16,9 @@ use super::attempt::{Attempt, Outcome};
 use super::call::IncomingCall;
 use super::call_lines::{CallLines, LineKey};
 use super::effects::Supervisor;
-use super::handlers::{HandlerInput, Handlers, RunFailure, RunResult, Serial, WorkUnit};
+use super::handlers::{
+    HandlerInput, Handlers, RunFailure, RunResult, Serial, StopReason, StopSignal, WorkUnit,
+};
 use super::quarantine::PoolQuarantine;
 use super::stream::WorkStream;
 use super::work::Work;
@@ -67,21 +69,41 @@ struct Runner {
 }
 
 impl Runner {
-    async fn run(self, attempt: Attempt, mut leaving: watch::Receiver<bool>) {
+    async fn run(self, attempt: Attempt, leaving: watch::Receiver<bool>) {
         let started = Instant::now();
         let kind = attempt.record().kind.clone();
-        let outcome = tokio::select! {
-            outcome = self.run_attempt(&attempt) => outcome,
-            () = attempt.cancelled() => Outcome::Stopped,
-            Ok(_) = leaving.wait_for(|leaving| *leaving) => Outcome::Returned,
-        };
+        let outcome = self.run_until_stopped(&attempt, leaving).await;
         let Some(record) = attempt.end(outcome).await else { return };
         let waited = Duration::from_millis(record.started.unwrap_or(record.due).saturating_sub(record.due));
         let kind = self.handlers.label(&kind);
         self.observer.attempt_ended(kind, record.affinity, record.state, waited, started.elapsed());
     }
 
-    async fn run_attempt(&self, attempt: &Attempt) -> Outcome {
+    /// Runs the handler of an attempt until it ends, is cancelled, or has to leave the worker.
+    async fn run_until_stopped(&self, attempt: &Attempt, mut leaving: watch::Receiver<bool>) -> Outcome {
+        let (stop, signal) = StopSignal::new();
+        let mut running = std::pin::pin!(self.run_attempt(attempt, signal));
+        let reason = tokio::select! {
+            outcome = &mut running => return outcome,
+            () = attempt.cancelled() => StopReason::Cancelled,
+            Ok(_) = leaving.wait_for(|leaving| *leaving) => StopReason::Drain,
+        };
+        let stopped = match reason {
+            StopReason::Cancelled => Outcome::Stopped,
+            StopReason::Drain => Outcome::Returned,
+        };
+        if !self.handlers.options(&attempt.record().kind).stops {
+            return stopped;
+        }
+        stop.send_replace(Some(reason));
+        // the runtime limits how long the handler takes to stop
+        match running.await {
+            Outcome::Stopped => stopped,
+            ended => ended,
+        }
+    }
+
+    async fn run_attempt(&self, attempt: &Attempt, stop: StopSignal) -> Outcome {
         let record = attempt.record();
         let (owner, user) = (record.owner(), record.user.as_deref());
         // without the right to have effects, the job begins again where that right is
@@ -97,11 +119,14 @@ impl Runner {
             reporter: attempt.reporter(),
             alone: self.quarantine.is_suspect(&record.kind),
             effects: standing.effects(),
+            stop,
             ..HandlerInput::call(record.data.clone())
         };
         match self.run_handler(&record.kind, input).await {
             Ok(value) => Outcome::Value(value),
-            Err(RunFailure::Failed(error)) => Outcome::Failed(error),
+            Err(RunFailure::Failed(error) | RunFailure::RetryAfter(error, _)) => Outcome::Failed(error),
+            Err(RunFailure::Snoozed(_) | RunFailure::Returned) => Outcome::Returned,
+            Err(RunFailure::Stopped) => Outcome::Stopped,
             Err(RunFailure::Lost { .. }) => Outcome::Lost,
         }
     }
@@ -165,8 +190,12 @@ impl Runner {
         match self.run_handler(method, input).await {
             Ok(value) => CallAnswer::Value(value),
             Err(_) if !self.handlers.has(method) => CallAnswer::NoHandler,
-            Err(RunFailure::Failed(error)) => CallAnswer::Error(error),
-            Err(RunFailure::Lost { .. }) => CallAnswer::Lost,
+            Err(RunFailure::Failed(error) | RunFailure::RetryAfter(error, _)) => CallAnswer::Error(error),
+            Err(RunFailure::Snoozed(_)) => {
+                let message = "a call cannot be put off; only a job can";
+                CallAnswer::Error(HandlerError::new(ErrorCode::Failed, message))
+            }
+            Err(RunFailure::Stopped | RunFailure::Returned | RunFailure::Lost { .. }) => CallAnswer::Lost,
         }
     }
 

@@ -52,7 +52,7 @@ fn handlers(serial: Serial, seen: Arc<Seen>, go_on: Arc<tokio::sync::Semaphore>)
     };
     let echo = |input: HandlerInput| async move { Ok(input.params) };
     HandlersBuilder::default()
-        .handler_with("report", HandlerOptions { serial }, report)
+        .handler_with("report", HandlerOptions { serial, ..HandlerOptions::default() }, report)
         .handler("echo", echo)
         .build()
 }

@@ -1,0 +1,33 @@
+//! Handlers in child processes, as described in `docs/child.md`.
+//!
+//! Owns: the processes of a pool, their sockets, and which child runs which work. Never: claims or retries of work, or
+//! what a request of a handler does.
+//!
+//! - [`wire`]: the messages and their frames;
+//! - [`guard`]: the small process above each child, which kills it when this process is gone;
+//! - `process`: one program below its guard, and the last lines of its log;
+//! - `handshake`: a program that has started connects and says what it has;
+//! - `session`, `open_work`, `work_order`, `frame_writer`: the socket of a ready child, and the work that it runs;
+//! - `child_slot`: one place of the pool, in which a child follows another one;
+//! - `choice`: which child runs a piece of work (pure), `restarts`: when a child starts again (pure), `recycling`: when a
+//!   child is replaced (pure);
+//! - [`pool`], `members`: the children of a pool together.
+
+mod child_slot;
+mod choice;
+mod frame_writer;
+pub mod guard;
+mod handshake;
+mod members;
+mod open_work;
+pub mod options;
+pub mod pool;
+mod process;
+mod recycling;
+mod restarts;
+mod session;
+pub mod status;
+#[cfg(test)]
+mod tests;
+mod wire;
+mod work_order;

@@ -1,0 +1,280 @@
+//! One place of a pool, in which a child follows another one.
+//!
+//! Owns: starting, watching and ending the child of this place. Never: which work it runs.
+//!
+//! A child is starting until its `ready` message, then ready, then draining, then gone. A child that is replaced although
+//! it works drains only when the next one is ready.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::frame_writer::FrameWriter;
+use super::handshake::{ChildReader, Started, explained, start};
+use super::options::ChildKind;
+use super::pool::{NewMember, PoolShared};
+use super::process::{Process, ending, resident_memory};
+use super::recycling::{RecycleLimits, Usage};
+use super::restarts::Restarts;
+use super::session::{Session, SessionEnd};
+use super::wire::WireError;
+
+/// A place of a pool.
+pub(super) struct ChildSlot {
+    pool: Arc<PoolShared>,
+    kind: ChildKind,
+    restarts: Restarts,
+}
+
+/// Why a place needs another child.
+enum Replacement {
+    /// The child has ended by itself, or is ended because it does not do its work.
+    Failed(String),
+    /// The child has reached a limit.
+    Recycled(&'static str),
+}
+
+/// A child that runs in a task of its own.
+struct RunningChild {
+    retire: CancellationToken,
+    replacement: oneshot::Receiver<Replacement>,
+    since: Instant,
+}
+
+impl ChildSlot {
+    pub(super) fn new(pool: Arc<PoolShared>, kind: ChildKind) -> Self {
+        Self { pool, kind, restarts: Restarts::default() }
+    }
+
+    /// Runs one child after the other until the pool stops.
+    pub(super) async fn run(mut self) {
+        let stopping = self.pool.stopping.clone();
+        let mut generation = self.pool.generation.subscribe();
+        let mut old: Option<RunningChild> = None;
+        loop {
+            generation.mark_unchanged();
+            let started = tokio::select! {
+                started = self.start() => started,
+                () = stopping.cancelled() => break,
+            };
+            let mut child = match started {
+                Ok(child) => child,
+                Err(reason) => match self.pause_after(&reason, Duration::ZERO).await {
+                    true => continue,
+                    false => break,
+                },
+            };
+            if let Some(old) = old.take() {
+                old.retire.cancel();
+            }
+            let replacement = tokio::select! {
+                replacement = &mut child.replacement => replacement.ok(),
+                Ok(()) = generation.changed() => None,
+                () = stopping.cancelled() => {
+                    old = Some(child);
+                    break;
+                }
+            };
+            match replacement {
+                Some(Replacement::Failed(reason)) => {
+                    if !self.pause_after(&reason, child.since.elapsed()).await {
+                        break;
+                    }
+                }
+                recycled => {
+                    let why = if let Some(Replacement::Recycled(why)) = recycled { why } else { "reload" };
+                    tracing::info!(pool = self.pool.options.pool, why, "a child is replaced");
+                    old = Some(child);
+                }
+            }
+        }
+        if let Some(old) = old {
+            old.retire.cancel();
+        }
+    }
+
+    /// Records a failure and waits before the next start. Returns `false` when the pool stops.
+    async fn pause_after(&mut self, reason: &str, ran: Duration) -> bool {
+        let pause = self.restarts.failed(ran);
+        let pool = &self.pool.options.pool;
+        tracing::error!(pool, pause_ms = pause.as_millis() as u64, "a child has failed: {reason}");
+        self.pool.record_failure(reason);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => true,
+            () = self.pool.stopping.cancelled() => false,
+        }
+    }
+
+    async fn start(&self) -> Result<RunningChild, String> {
+        let PoolShared { options, timing, directory, .. } = &*self.pool;
+        let number = self.pool.next_number();
+        let began = Instant::now();
+        let started = start(options, timing, directory, number).await?;
+        let Started { process, reader, writer, pid, sdk, slots, methods } = started;
+        let (pool, took_ms) = (&options.pool, began.elapsed().as_millis() as u64);
+        tracing::info!(pool, child = number, pid, sdk, methods = methods.len(), took_ms, "a child is ready");
+        let log = process.log.clone();
+        let session = Arc::new(Session::new(number, pool, FrameWriter::new(writer), log, *timing));
+        let member = NewMember { session: session.clone(), kind: self.kind, slots, methods, pid, sdk };
+        self.pool.add(member);
+        let (report, replacement) = oneshot::channel();
+        let (retire, since) = (CancellationToken::new(), Instant::now());
+        let supervised = SupervisedChild {
+            pool: self.pool.clone(),
+            session,
+            process,
+            reader,
+            pid,
+            since,
+            limits: options.recycle.jittered(rand_share(number)),
+            report: Some(report),
+        };
+        self.pool.tasks.spawn(supervised.run(retire.clone()));
+        Ok(RunningChild { retire, replacement, since })
+    }
+}
+
+/// Returns a number from 0 to 1 that differs from child to child.
+fn rand_share(number: u64) -> f64 {
+    (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64 / (1u64 << 24) as f64
+}
+
+/// A child with its process, until it is gone.
+struct SupervisedChild {
+    pool: Arc<PoolShared>,
+    session: Arc<Session>,
+    process: Process,
+    reader: ChildReader,
+    pid: u32,
+    since: Instant,
+    limits: RecycleLimits,
+    /// Tells the place once that it needs another child.
+    report: Option<oneshot::Sender<Replacement>>,
+}
+
+/// What happens to a child that is ready.
+enum ChildEvent {
+    /// Its connection has ended.
+    Disconnected(Result<(), WireError>),
+    Exited(String),
+    /// It has work that does not end, or does not answer.
+    Stuck(String),
+    /// The next child is ready, or the pool stops.
+    Retired,
+}
+
+impl SupervisedChild {
+    async fn run(mut self, retire: CancellationToken) {
+        let event = self.next_event(&retire).await;
+        let number = self.session.number;
+        self.pool.close(number);
+        match event {
+            ChildEvent::Exited(how) => self.died(how).await,
+            ChildEvent::Disconnected(read) => {
+                let reason = read.err().map(|WireError(reason)| format!("it breaks the protocol: {reason}"));
+                self.disconnected(reason).await;
+            }
+            ChildEvent::Stuck(why) => {
+                let reason = explained(&why, &self.process.log);
+                self.request_replacement(Replacement::Failed(reason));
+                self.end_within(self.pool.timing.child_stop, SessionEnd::Replaced).await;
+            }
+            ChildEvent::Retired => self.end_within(self.pool.timing.drain, SessionEnd::Replaced).await,
+        }
+        self.pool.remove(number);
+        tracing::debug!(pool = self.pool.options.pool, child = number, "a child is gone");
+    }
+
+    fn request_replacement(&mut self, replacement: Replacement) {
+        if let Some(report) = self.report.take() {
+            // an error means that the place has begun with the next child already
+            let _ = report.send(replacement);
+        }
+    }
+
+    /// Waits for the end of the ready state.
+    async fn next_event(&mut self, retire: &CancellationToken) -> ChildEvent {
+        let timing = self.pool.timing;
+        let mut ticks = tokio::time::interval(timing.child_watch);
+        let mut pings = tokio::time::interval(timing.child_ping);
+        let session = self.session.clone();
+        let mut reading = std::pin::pin!(session.read(&mut self.reader));
+        let mut writing = std::pin::pin!(async {
+            session.write().await;
+            // the end of the connection shows at its reading half
+            std::future::pending::<()>().await;
+        });
+        loop {
+            tokio::select! {
+                read = &mut reading => return ChildEvent::Disconnected(read),
+                () = &mut writing => {}
+                status = self.process.wait() => {
+                    // what it sent before its end is still in the socket
+                    let _ = tokio::time::timeout(timing.child_stop, &mut reading).await;
+                    return ChildEvent::Exited(ending(status));
+                }
+                () = retire.cancelled() => return ChildEvent::Retired,
+                _ = pings.tick() => {
+                    if !session.ping() {
+                        return ChildEvent::Stuck("it does not answer pings".to_owned());
+                    }
+                }
+                _ = ticks.tick() => {
+                    if let Some(method) = session.overdue() {
+                        return ChildEvent::Stuck(format!("{method} does not stop after its time is over"));
+                    }
+                    let age = self.since.elapsed();
+                    let rss = self.limits.max_rss.map_or(0, |_| resident_memory(self.pid));
+                    let reached = self.limits.reached(Usage { work: session.done(), rss, age });
+                    if let (Some(limit), Some(report)) = (reached, self.report.take_if(|_| reached.is_some())) {
+                        let _ = report.send(Replacement::Recycled(limit));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn died(&mut self, how: String) {
+        self.session.end_all(SessionEnd::Died);
+        self.process.kill().await;
+        let reason = explained(&how, &self.process.log);
+        self.request_replacement(Replacement::Failed(reason));
+    }
+
+    /// The process of a closed connection is about to exit, or is of no use any more.
+    async fn disconnected(&mut self, reason: Option<String>) {
+        let exited = tokio::time::timeout(self.pool.timing.child_stop, self.process.wait()).await;
+        let how = match (reason, exited) {
+            (Some(reason), _) => reason,
+            (None, Ok(status)) => ending(status),
+            (None, Err(_)) => "it has closed its socket".to_owned(),
+        };
+        self.died(how).await;
+    }
+
+    /// Lets the work end for a time, then ends the process: by request, by SIGTERM, by SIGKILL.
+    async fn end_within(&mut self, within: Duration, remaining: SessionEnd) {
+        let stop = self.pool.timing.child_stop;
+        let session = self.session.clone();
+        session.drain(within);
+        let ended = async {
+            tokio::select! {
+                read = session.read(&mut self.reader) => drop(read),
+                () = session.idle() => {}
+                () = session.write() => std::future::pending().await,
+            }
+        };
+        // an error means that some work has not ended
+        let _ = tokio::time::timeout(within, ended).await;
+        session.end_all(remaining);
+        if tokio::time::timeout(stop, self.process.wait()).await.is_ok() {
+            return;
+        }
+        self.process.terminate().await;
+        if tokio::time::timeout(stop, self.process.wait()).await.is_err() {
+            self.process.kill().await;
+        }
+    }
+}

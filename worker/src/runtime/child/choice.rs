@@ -1,0 +1,236 @@
+//! Which child runs a piece of work. Pure.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// The work that a child takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChildKind {
+    /// Work that any executor may run.
+    Free,
+    /// Work of the users that are assigned to it.
+    Assigned,
+    /// Both.
+    Both,
+}
+
+impl ChildKind {
+    /// Returns the name of the kind.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Assigned => "assigned",
+            Self::Both => "both",
+        }
+    }
+
+    const fn takes(self, assigned: bool) -> bool {
+        match self {
+            Self::Free => !assigned,
+            Self::Assigned => assigned,
+            Self::Both => true,
+        }
+    }
+}
+
+/// How the child for work is chosen that any executor may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FreeAffinity {
+    /// The child that runs the least.
+    #[default]
+    LeastLoaded,
+    /// One child after the other.
+    RoundRobin,
+    /// The same child for a user as long as it is free, to profit from what it has cached.
+    User,
+}
+
+/// A child that is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub(super) kind: ChildKind,
+    /// Whether it has the handler.
+    pub(super) has_method: bool,
+    /// Pieces of work at a time.
+    pub(super) slots: u32,
+    /// Slots in use.
+    pub(super) used: u32,
+    /// Users that are assigned to it.
+    pub(super) users: usize,
+    /// Whether it ends, or is kept for work that has to run alone.
+    pub(super) closed: bool,
+    /// Whether the user of the work is assigned to it. A child that ends keeps only users whose work it still runs.
+    pub(super) is_of_user: bool,
+}
+
+/// What has to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wanted<'a> {
+    /// The user of the work, or what stands for one.
+    pub(super) user: Option<&'a str>,
+    /// Whether only the child of the user may run it.
+    pub(super) assigned: bool,
+    /// Whether it has to run in a child that runs nothing else.
+    pub(super) alone: bool,
+}
+
+/// The decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// The child with this index takes the work.
+    Take(usize),
+    /// The work waits until something changes; a child with this index must take no other work meanwhile.
+    Wait(Option<usize>),
+}
+
+/// Chooses a child. `turn` counts the decisions, for [`FreeAffinity::RoundRobin`].
+///
+/// An assigned user stays at one child, and at a child that ends until the work of the user has ended there: so there is
+/// one child for a user at a time. A new user goes to the child with the fewest users.
+pub(super) fn choose(
+    children: &[Candidate],
+    wanted: Wanted<'_>,
+    affinity: FreeAffinity,
+    turn: usize,
+) -> Choice {
+    if wanted.assigned
+        && let Some(own) = children.iter().position(|child| child.is_of_user && child.has_method)
+    {
+        let child = &children[own];
+        if wanted.alone && child.used > 0 {
+            return Choice::Wait((!child.closed).then_some(own));
+        }
+        return if child.used < child.slots { Choice::Take(own) } else { Choice::Wait(None) };
+    }
+    let open: Vec<usize> = (0..children.len())
+        .filter(|&index| {
+            let child = &children[index];
+            child.has_method && !child.closed && child.kind.takes(wanted.assigned)
+        })
+        .collect();
+    if wanted.alone {
+        return match open.iter().copied().min_by_key(|&index| children[index].used) {
+            Some(index) if children[index].used == 0 => Choice::Take(index),
+            reserved => Choice::Wait(reserved),
+        };
+    }
+    if wanted.assigned {
+        let fewest = open.into_iter().min_by_key(|&index| (children[index].users, children[index].used));
+        return match fewest {
+            Some(index) if children[index].used < children[index].slots => Choice::Take(index),
+            _ => Choice::Wait(None),
+        };
+    }
+    let free: Vec<usize> =
+        open.into_iter().filter(|&index| children[index].used < children[index].slots).collect();
+    let chosen = match (affinity, wanted.user) {
+        _ if free.is_empty() => None,
+        (FreeAffinity::RoundRobin, _) => Some(free[turn % free.len()]),
+        (FreeAffinity::User, Some(user)) => free.iter().copied().max_by_key(|&index| rendezvous(user, index)),
+        _ => free.iter().copied().min_by_key(|&index| children[index].used),
+    };
+    chosen.map_or(Choice::Wait(None), Choice::Take)
+}
+
+/// Returns the weight of a child for a user: the highest one wins, so that a change of the children moves few users.
+fn rendezvous(user: &str, child: usize) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (user, child).hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const IDLE: Candidate = Candidate {
+        kind: ChildKind::Both,
+        has_method: true,
+        slots: 2,
+        used: 0,
+        users: 0,
+        closed: false,
+        is_of_user: false,
+    };
+    const ANY: Wanted<'_> = Wanted { user: None, assigned: false, alone: false };
+    const OWN: Wanted<'_> = Wanted { user: Some("ann"), assigned: true, alone: false };
+
+    fn chosen(children: &[Candidate], wanted: Wanted<'_>) -> Choice {
+        choose(children, wanted, FreeAffinity::LeastLoaded, 0)
+    }
+
+    #[test]
+    fn free_work_goes_to_the_child_that_runs_the_least_and_never_to_one_of_assigned_users() {
+        let children = [
+            Candidate { kind: ChildKind::Assigned, ..IDLE },
+            Candidate { used: 1, ..IDLE },
+            Candidate { kind: ChildKind::Free, ..IDLE },
+        ];
+        assert_eq!(chosen(&children, ANY), Choice::Take(2));
+        assert_eq!(chosen(&children[..1], ANY), Choice::Wait(None));
+    }
+
+    #[test]
+    fn a_user_stays_at_the_child_that_runs_work_of_the_user_even_when_it_ends() {
+        let own = Candidate { is_of_user: true, closed: true, used: 1, users: 5, ..IDLE };
+        assert_eq!(chosen(&[IDLE, own], OWN), Choice::Take(1));
+        assert_eq!(chosen(&[IDLE, Candidate { used: 2, ..own }], OWN), Choice::Wait(None));
+        assert_eq!(chosen(&[Candidate { users: 3, ..IDLE }, IDLE], OWN), Choice::Take(1));
+    }
+
+    #[test]
+    fn work_that_must_run_alone_reserves_a_child_until_it_is_idle() {
+        let alone = Wanted { alone: true, ..ANY };
+        let busy = Candidate { used: 1, ..IDLE };
+        assert_eq!(chosen(&[busy, Candidate { used: 2, ..IDLE }], alone), Choice::Wait(Some(0)));
+        assert_eq!(chosen(&[busy, IDLE], alone), Choice::Take(1));
+        assert_eq!(chosen(&[Candidate { closed: true, ..IDLE }], ANY), Choice::Wait(None));
+    }
+
+    #[test]
+    fn round_robin_takes_one_after_the_other_and_user_affinity_the_same_one() {
+        let three = [IDLE; 3];
+        let turns = [0, 1, 2, 3].map(|turn| choose(&three, ANY, FreeAffinity::RoundRobin, turn));
+        assert_eq!(turns, [0, 1, 2, 0].map(Choice::Take));
+        let wanted = Wanted { user: Some("ann"), ..ANY };
+        let again = [0, 1, 2].map(|turn| choose(&three, wanted, FreeAffinity::User, turn));
+        assert!(again.iter().all(|choice| *choice == again[0]));
+    }
+
+    fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
+        let kind = prop_oneof![Just(ChildKind::Free), Just(ChildKind::Assigned), Just(ChildKind::Both)];
+        let one = (kind, any::<bool>(), 1..4u32, 0..4u32, 0..3usize, any::<bool>()).prop_map(
+            |(kind, has_method, slots, used, users, closed)| Candidate {
+                kind,
+                has_method,
+                slots,
+                used: used.min(slots),
+                users,
+                closed,
+                is_of_user: false,
+            },
+        );
+        proptest::collection::vec(one, 0..6)
+    }
+
+    proptest! {
+        #[test]
+        fn a_chosen_child_is_open_has_the_handler_and_a_free_slot(
+            children in candidates(),
+            assigned: bool,
+            alone: bool,
+            turn: usize,
+        ) {
+            let wanted = Wanted { user: Some("ann"), assigned, alone };
+            for affinity in [FreeAffinity::LeastLoaded, FreeAffinity::RoundRobin, FreeAffinity::User] {
+                if let Choice::Take(index) = choose(&children, wanted, affinity, turn) {
+                    let child = &children[index];
+                    prop_assert!(child.has_method && !child.closed && child.used < child.slots);
+                    prop_assert!(child.kind.takes(assigned));
+                    prop_assert!(!alone || child.used == 0);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The start of a child: its socket, its token, and its first message.
+//!
+//! Owns: how a program that has started becomes a child. Never: the work of a child.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pagewire_cluster::id::Key;
+use pagewire_cluster::timing::Timing;
+use subtle::ConstantTimeEq;
+use tokio::io::{AsyncReadExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::options::ChildOptions;
+use super::process::{LogTail, Process, ending};
+use super::wire::{
+    ChildMessage, MAX_FRAME, Method, PROTOCOL, Ready, SupervisorMessage, Welcome, WireError, body_length,
+    encode,
+};
+
+/// Maximum number of handlers of a child.
+const MAX_METHODS: usize = 4096;
+/// Maximum length of the name of a handler, in bytes.
+const MAX_NAME: usize = 200;
+/// Bytes that are read from a socket at a time.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// The reading half of the socket of a child.
+pub(super) type ChildReader = BufReader<OwnedReadHalf>;
+
+/// A program that is ready.
+pub(super) struct Started {
+    pub(super) process: Process,
+    pub(super) reader: ChildReader,
+    pub(super) writer: OwnedWriteHalf,
+    pub(super) pid: u32,
+    pub(super) sdk: String,
+    pub(super) slots: u32,
+    /// The handlers by name.
+    pub(super) methods: BTreeMap<String, Method>,
+}
+
+/// The directory with the sockets of a pool, which only this user can enter. It is removed when this is dropped.
+pub(super) struct SocketDirectory(PathBuf);
+
+impl SocketDirectory {
+    pub(super) fn create() -> io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt;
+        let path = std::env::temp_dir().join(format!("pagewire-{}", Key::random()));
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for SocketDirectory {
+    fn drop(&mut self) {
+        // an error leaves an empty directory behind
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A socket that one child may connect to. Its file is removed when this is dropped.
+struct ChildSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    token: String,
+}
+
+impl ChildSocket {
+    fn bind(directory: &Path, number: u64) -> io::Result<Self> {
+        let path = directory.join(number.to_string());
+        let listener = UnixListener::bind(&path)?;
+        Ok(Self { listener, path, token: Key::random().to_string() })
+    }
+}
+
+impl Drop for ChildSocket {
+    fn drop(&mut self) {
+        // an error means that the directory is gone
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Starts the program of a pool and waits until it is ready.
+///
+/// # Errors
+///
+/// The reason for people, with the last lines of its log.
+pub(super) async fn start(
+    options: &ChildOptions,
+    timing: &Timing,
+    directory: &SocketDirectory,
+    number: u64,
+) -> Result<Started, String> {
+    let failed = |error: io::Error| format!("{:?} was not started: {error}", options.command);
+    let socket = ChildSocket::bind(&directory.0, number).map_err(failed)?;
+    let mut process = Process::start(options, number, &socket.path, &socket.token).map_err(failed)?;
+    let connected = tokio::select! {
+        connected = accept(&socket, number) => Ok(connected),
+        status = process.wait() => Err(format!("{} before it was ready", ending(status))),
+        () = tokio::time::sleep(options.start) => {
+            Err(format!("it was not ready within {} ms", options.start.as_millis()))
+        }
+    };
+    let welcomed = match connected {
+        Ok((ready, reader, writer)) => welcome(options, timing, &ready, &writer)
+            .await
+            .map(|methods| (ready, reader, writer, methods))
+            .map_err(|WireError(reason)| reason),
+        Err(reason) => Err(reason),
+    };
+    match welcomed {
+        Ok((ready, reader, writer, methods)) => {
+            process.set_process(ready.pid);
+            let slots = ready.slots.unwrap_or(options.slots).clamp(1, options.slots);
+            Ok(Started { process, reader, writer, pid: ready.pid, sdk: ready.sdk, slots, methods })
+        }
+        Err(reason) => {
+            process.kill().await;
+            Err(explained(&reason, &process.log))
+        }
+    }
+}
+
+/// Returns a reason with the last lines of the log, if there are any.
+pub(super) fn explained(reason: &str, log: &LogTail) -> String {
+    match log.text() {
+        text if text.is_empty() => reason.to_owned(),
+        text => format!("{reason}; the last lines of its output:\n{text}"),
+    }
+}
+
+/// Accepts connections until one sends the token. Never fails, so that a stranger cannot end the start.
+async fn accept(socket: &ChildSocket, number: u64) -> (Ready, ChildReader, OwnedWriteHalf) {
+    loop {
+        let stream = match socket.listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(child = number, %error, "a connection of a child is not accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        match read_ready(stream, &socket.token).await {
+            Ok(ready) => return ready,
+            Err(WireError(reason)) => tracing::warn!(child = number, reason, "a connection is refused"),
+        }
+    }
+}
+
+async fn read_ready(
+    stream: UnixStream,
+    token: &str,
+) -> Result<(Ready, ChildReader, OwnedWriteHalf), WireError> {
+    let (reader, writer) = stream.into_split();
+    let mut reader = BufReader::with_capacity(READ_BUFFER, reader);
+    let Some(body) = read_frame(&mut reader).await? else {
+        return Err(WireError("the connection ended before ready".to_owned()));
+    };
+    let ChildMessage::Ready(ready) = ChildMessage::parse(&body)? else {
+        return Err(WireError("the first message is not ready".to_owned()));
+    };
+    match bool::from(ready.token.as_bytes().ct_eq(token.as_bytes())) {
+        true => Ok((ready, reader, writer)),
+        false => Err(WireError("the token of ready is wrong".to_owned())),
+    }
+}
+
+/// Reads the body of one frame; `None` at the end of the connection.
+///
+/// # Errors
+///
+/// [`WireError`] when the connection ends within a frame, or the frame is too large.
+pub(super) async fn read_frame(reader: &mut ChildReader) -> Result<Option<Vec<u8>>, WireError> {
+    let mut prefix = [0; 4];
+    match reader.read_exact(&mut prefix).await {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(WireError(error.to_string())),
+    }
+    let mut body = vec![0; body_length(prefix)?];
+    match reader.read_exact(&mut body).await {
+        Ok(_) => Ok(Some(body)),
+        Err(_) => Err(WireError("the connection ended within a frame".to_owned())),
+    }
+}
+
+/// Checks the first message of a child and answers it. Returns the handlers by name.
+async fn welcome(
+    options: &ChildOptions,
+    timing: &Timing,
+    ready: &Ready,
+    writer: &OwnedWriteHalf,
+) -> Result<BTreeMap<String, Method>, WireError> {
+    let refused = |reason: String| Err(WireError(reason));
+    if !ready.protocol.contains(&PROTOCOL) {
+        return refused(format!(
+            "it speaks the protocols {:?}; this release speaks {PROTOCOL}",
+            ready.protocol
+        ));
+    }
+    if ready.methods.len() > MAX_METHODS {
+        return refused(format!("it has {} handlers; at most {MAX_METHODS}", ready.methods.len()));
+    }
+    let mut methods = BTreeMap::new();
+    for method in &ready.methods {
+        if !(1..=MAX_NAME).contains(&method.name.len()) {
+            return refused(format!("the name of a handler has 1 to {MAX_NAME} bytes: {:?}", method.name));
+        }
+        if options.methods.is_empty() || options.methods.contains(&method.name) {
+            methods.insert(method.name.clone(), method.clone());
+        }
+    }
+    if let Some(missing) = options.methods.iter().find(|name| !methods.contains_key(*name)) {
+        return refused(format!("it has no handler {missing}, which methods names"));
+    }
+    let welcome = Welcome {
+        protocol: PROTOCOL,
+        worker: options.worker.clone(),
+        pool: options.pool.clone(),
+        lane: options.lane.clone(),
+        release: options.release.clone(),
+        max_frame: MAX_FRAME,
+        heartbeat_ms: timing.child_ping.as_millis() as u64,
+        drain_ms: timing.drain.as_millis() as u64,
+        slots: ready.slots.unwrap_or(options.slots).clamp(1, options.slots),
+    };
+    // the names above are far smaller than a frame, and the buffer of a new socket takes all of it
+    let frame = encode(&SupervisorMessage::Welcome(&welcome));
+    let frame = frame.map_err(|_| WireError("welcome is too large".to_owned()))?;
+    let mut sent = 0;
+    while sent < frame.len() {
+        let ready = writer.writable().await;
+        match ready.and_then(|()| writer.try_write(&frame[sent..])) {
+            Ok(taken) => sent += taken,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(WireError(error.to_string())),
+        }
+    }
+    Ok(methods)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    async fn received(bytes: &[u8], token: &str) -> Result<Ready, WireError> {
+        let (supervisor, mut child) = UnixStream::pair().unwrap();
+        child.write_all(bytes).await.unwrap();
+        child.shutdown().await.unwrap();
+        read_ready(supervisor, token).await.map(|(ready, ..)| ready)
+    }
+
+    fn frame(body: &str) -> Vec<u8> {
+        [&(body.len() as u32).to_be_bytes()[..], body.as_bytes()].concat()
+    }
+
+    #[tokio::test]
+    async fn only_a_ready_message_with_the_token_is_accepted() {
+        let ready = r#"{"t":"ready","protocol":[1],"token":"abc","pid":7,"methods":[{"name":"echo"}]}"#;
+        let accepted = received(&frame(ready), "abc").await.unwrap();
+        assert_eq!((accepted.pid, accepted.methods[0].name.as_str()), (7, "echo"));
+        for (bytes, reason) in [
+            (frame(ready), "token"),
+            (frame(r#"{"t":"pong"}"#), "first message"),
+            (frame("[]"), "a message"),
+            (vec![0x80, 0, 0, 0], "at most"),
+            (frame(ready)[..20].to_vec(), "within a frame"),
+            (Vec::new(), "before ready"),
+        ] {
+            let WireError(error) = received(&bytes, "other").await.unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+}

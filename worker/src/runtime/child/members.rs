@@ -1,0 +1,188 @@
+//! The children of a pool that are ready or drain, and the users that are assigned to them, as plain values.
+//!
+//! Owns: free slots, reservations and assignments. Never: processes, or who waits.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::choice::{Candidate, Choice, Wanted, choose};
+use super::options::{ChildKind, FreeAffinity};
+use super::restarts::RecentFailures;
+use super::session::Session;
+use super::status::{ChildPoolStatus, ChildStatus};
+use super::wire::Method;
+
+/// How long a child stays assigned to a user without work.
+const IDLE_USER: Duration = Duration::from_secs(600);
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct PoolState {
+    pub(super) members: Vec<Member>,
+    users: HashMap<Arc<str>, AssignedUser>,
+    /// Number of decisions.
+    turn: usize,
+    pub(super) queued: usize,
+    pub(super) failures: RecentFailures,
+    pub(super) restarts: u64,
+    pub(super) last_error: Option<String>,
+    pub(super) methods: Arc<BTreeMap<String, Method>>,
+}
+
+/// A child that is ready or drains.
+pub(super) struct Member {
+    pub(super) session: Arc<Session>,
+    pub(super) kind: ChildKind,
+    pub(super) slots: u32,
+    pub(super) used: u32,
+    /// Users that are assigned to it.
+    pub(super) users: usize,
+    pub(super) methods: Arc<BTreeMap<String, Method>>,
+    /// Whether it gets no more work.
+    pub(super) closed: bool,
+    /// The ticket of work that has to run here alone.
+    pub(super) reserved: Option<u64>,
+    pub(super) pid: u32,
+    pub(super) sdk: String,
+    pub(super) since: Instant,
+}
+
+/// The child of a user.
+struct AssignedUser {
+    child: u64,
+    running: u32,
+    since: Instant,
+}
+
+impl PoolState {
+    /// Returns the child with this number.
+    pub(super) fn member(&mut self, number: u64) -> Option<&mut Member> {
+        self.members.iter_mut().find(|member| member.session.number == number)
+    }
+
+    /// Removes a child with its users.
+    pub(super) fn remove(&mut self, number: u64) {
+        self.members.retain(|member| member.session.number != number);
+        self.users.retain(|_, assigned| assigned.child != number);
+    }
+
+    /// Takes slots of a child for a piece of work. Returns the child, its slots and the user who is assigned to it, or
+    /// `None` when the work has to wait; then a child may be reserved for its `ticket`.
+    pub(super) fn take(
+        &mut self,
+        method: &str,
+        wanted: Wanted<'_>,
+        affinity: FreeAffinity,
+        ticket: u64,
+    ) -> Option<(Arc<Session>, u32, Option<Arc<str>>)> {
+        let candidates = self.candidates(method, wanted.user, ticket);
+        self.turn = self.turn.wrapping_add(1);
+        let index = match choose(&candidates, wanted, affinity, self.turn) {
+            Choice::Take(index) => index,
+            Choice::Wait(reserved) => {
+                if let Some(index) = reserved {
+                    self.members[index].reserved = Some(ticket);
+                }
+                return None;
+            }
+        };
+        let member = &mut self.members[index];
+        let slots = if wanted.alone { member.slots } else { 1 };
+        member.used += slots;
+        let session = member.session.clone();
+        let user = wanted.user.filter(|_| wanted.assigned).map(|user| self.assign(user, session.number));
+        Some((session, slots, user))
+    }
+
+    /// Gives slots of a child back.
+    pub(super) fn give_back(&mut self, child: u64, slots: u32, user: Option<&Arc<str>>) {
+        if let Some(member) = self.member(child) {
+            member.used = member.used.saturating_sub(slots);
+        }
+        if let Some(assigned) = user.and_then(|user| self.users.get_mut(user)) {
+            assigned.running = assigned.running.saturating_sub(1);
+        }
+    }
+
+    /// Gives up the reservations of work that waits no more.
+    pub(super) fn unreserve(&mut self, ticket: u64) {
+        for member in &mut self.members {
+            member.reserved = member.reserved.filter(|other| *other != ticket);
+        }
+    }
+
+    /// Returns what the pool does now.
+    pub(super) fn status(&self) -> ChildPoolStatus {
+        let child = |member: &Member| ChildStatus {
+            child: member.session.number,
+            pid: member.pid,
+            kind: member.kind.text(),
+            state: if member.closed { "draining" } else { "ready" },
+            sdk: member.sdk.clone(),
+            running: member.used,
+            slots: member.slots,
+            users: member.users,
+            done: member.session.done(),
+            age_s: member.since.elapsed().as_secs(),
+        };
+        ChildPoolStatus {
+            children: self.members.iter().map(child).collect(),
+            queued: self.queued,
+            restarts: self.restarts,
+            failing: self.failures.are_reported(Instant::now()),
+            last_error: self.last_error.clone(),
+        }
+    }
+
+    /// Counts the users of each child again.
+    fn count_users(&mut self) {
+        for member in &mut self.members {
+            let number = member.session.number;
+            member.users = self.users.values().filter(|assigned| assigned.child == number).count();
+        }
+    }
+
+    fn candidates(&self, method: &str, user: Option<&str>, ticket: u64) -> Vec<Candidate> {
+        let own = user.and_then(|user| self.users.get(user));
+        let candidate = |member: &Member| {
+            let number = member.session.number;
+            let stays = |own: &AssignedUser| own.child == number && (own.running > 0 || !member.closed);
+            Candidate {
+                kind: member.kind,
+                has_method: member.methods.contains_key(method),
+                slots: member.slots,
+                used: member.used,
+                users: member.users,
+                closed: member.closed || member.reserved.is_some_and(|other| other != ticket),
+                is_of_user: own.is_some_and(stays),
+            }
+        };
+        self.members.iter().map(candidate).collect()
+    }
+
+    /// Assigns a user to a child, with one more piece of work. Users without work for long are forgotten.
+    fn assign(&mut self, user: &str, child: u64) -> Arc<str> {
+        let now = Instant::now();
+        if let Some((user, _)) = self.users.get_key_value(user).filter(|(_, own)| own.child == child) {
+            let user = user.clone();
+            if let Some(own) = self.users.get_mut(&user) {
+                (own.running, own.since) = (own.running + 1, now);
+            }
+            return user;
+        }
+        if self.users.len().is_power_of_two() {
+            self.users.retain(|_, own| own.running > 0 || now.duration_since(own.since) < IDLE_USER);
+            self.count_users();
+        }
+        let user: Arc<str> = user.into();
+        let before = self.users.insert(user.clone(), AssignedUser { child, running: 1, since: now });
+        if let Some(left) = before.and_then(|before| self.member(before.child)) {
+            left.users -= 1;
+        }
+        if let Some(joined) = self.member(child) {
+            joined.users += 1;
+        }
+        user
+    }
+}

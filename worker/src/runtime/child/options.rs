@@ -1,0 +1,40 @@
+//! What a pool of child processes is made of.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use super::choice::{ChildKind, FreeAffinity};
+pub use super::recycling::RecycleLimits;
+
+/// Options of a pool of child processes. The binary of this process has to run [`guard::run`](super::guard::run) when its
+/// first argument is [`guard::SUBCOMMAND`](super::guard::SUBCOMMAND).
+#[derive(Debug, Clone)]
+pub struct ChildOptions {
+    /// Name of the pool.
+    pub pool: String,
+    /// Lane of the executors.
+    pub lane: String,
+    /// Release of the executors.
+    pub release: String,
+    /// Name of the worker or node.
+    pub worker: String,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Environment in addition to that of this process.
+    pub env: BTreeMap<String, String>,
+    /// Directory of the program; `None` for that of this process.
+    pub directory: Option<PathBuf>,
+    /// The children, by the work that they take.
+    pub children: Vec<ChildKind>,
+    /// Pieces of work at a time in one child.
+    pub slots: u32,
+    /// Time from the start of a program until it is ready.
+    pub start: Duration,
+    /// When a child is replaced.
+    pub recycle: RecycleLimits,
+    /// How the child for work is chosen that any executor may run.
+    pub affinity: FreeAffinity,
+    /// The only handlers that are used; empty for all.
+    pub methods: Vec<String>,
+}

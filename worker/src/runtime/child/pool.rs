@@ -1,0 +1,286 @@
+//! The children of a pool together.
+//!
+//! Owns: which children are ready, their free slots, the users that are assigned to them, and the handlers that they have.
+//! Never: processes (`child_slot`), or the decision which child runs work (`choice`).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use pagewire_cluster::code::ErrorCode;
+use pagewire_cluster::job::Affinity;
+use pagewire_cluster::timing::Timing;
+use pagewire_cluster::wire::HandlerError;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::child_slot::ChildSlot;
+use super::choice::Wanted;
+use super::handshake::SocketDirectory;
+use super::members::{Member, PoolState};
+use super::options::{ChildKind, ChildOptions};
+use super::session::Session;
+use super::status::ChildPoolStatus;
+use super::wire::Method;
+use crate::handlers::{
+    HandlerInput, HandlerOptions, Handlers, HandlersBuilder, RunFailure, RunResult, Serial, WorkUnit,
+};
+
+/// A pool of child processes. Cheap to clone.
+#[derive(Clone)]
+pub struct ChildPool(Arc<PoolShared>);
+
+/// What the children of a pool share.
+pub(super) struct PoolShared {
+    pub(super) options: ChildOptions,
+    pub(super) timing: Timing,
+    pub(super) directory: SocketDirectory,
+    /// Changes when all children have to be replaced.
+    pub(super) generation: watch::Sender<u64>,
+    pub(super) stopping: CancellationToken,
+    pub(super) tasks: TaskTracker,
+    state: Mutex<PoolState>,
+    /// A child, a slot or a reservation has become free.
+    changed: Notify,
+    handlers: watch::Sender<Option<Handlers>>,
+    numbers: AtomicU64,
+    tickets: AtomicU64,
+}
+
+/// What a child is, for its pool.
+pub(super) struct NewMember {
+    pub(super) session: Arc<Session>,
+    pub(super) kind: ChildKind,
+    pub(super) slots: u32,
+    pub(super) methods: BTreeMap<String, Method>,
+    pub(super) pid: u32,
+    pub(super) sdk: String,
+}
+
+/// Slots of a child that are in use until this is dropped.
+pub(super) struct Credit {
+    pool: Arc<PoolShared>,
+    child: u64,
+    slots: u32,
+    user: Option<Arc<str>>,
+}
+
+impl Drop for Credit {
+    fn drop(&mut self) {
+        self.pool.lock().give_back(self.child, self.slots, self.user.as_ref());
+        self.pool.changed.notify_waiters();
+    }
+}
+
+/// Work that waits for a child.
+struct WaitingPiece<'a> {
+    pool: &'a PoolShared,
+    ticket: u64,
+}
+
+impl Drop for WaitingPiece<'_> {
+    fn drop(&mut self) {
+        {
+            let mut state = self.pool.lock();
+            state.queued -= 1;
+            state.unreserve(self.ticket);
+        }
+        self.pool.changed.notify_waiters();
+    }
+}
+
+impl ChildPool {
+    /// Starts the children of a pool. The pool has no handlers until the first one is ready.
+    ///
+    /// # Errors
+    ///
+    /// When the directory for the sockets cannot be created.
+    pub fn start(options: ChildOptions, timing: Timing) -> io::Result<Self> {
+        let pool = Arc::new(PoolShared {
+            directory: SocketDirectory::create()?,
+            options,
+            timing,
+            generation: watch::Sender::new(0),
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            state: Mutex::default(),
+            changed: Notify::new(),
+            handlers: watch::Sender::new(None),
+            numbers: AtomicU64::new(0),
+            tickets: AtomicU64::new(0),
+        });
+        for kind in &pool.options.children {
+            pool.tasks.spawn(ChildSlot::new(pool.clone(), *kind).run());
+        }
+        pool.tasks.close();
+        Ok(Self(pool))
+    }
+
+    /// Returns the handlers of the pool, which change when a program with other handlers is loaded. `None` until the first
+    /// child is ready.
+    pub fn handlers(&self) -> watch::Receiver<Option<Handlers>> {
+        self.0.handlers.subscribe()
+    }
+
+    /// Replaces all children, each by a new one that is ready before the old one drains.
+    pub fn reload(&self) {
+        self.0.generation.send_modify(|generation| *generation += 1);
+    }
+
+    /// Returns what the pool does now.
+    pub fn status(&self) -> ChildPoolStatus {
+        self.0.lock().status()
+    }
+
+    /// Ends all children: they finish what they run, for as long as a drain takes.
+    pub async fn stop(&self) {
+        self.0.stopping.cancel();
+        self.0.tasks.wait().await;
+        // the handlers refer to the pool
+        self.0.handlers.send_replace(None);
+    }
+}
+
+impl PoolShared {
+    /// Each change leaves the state consistent, so a poisoned lock is still usable.
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the number of the next child, from 1.
+    pub(super) fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Adds a child that is ready.
+    pub(super) fn add(self: &Arc<Self>, new: NewMember) {
+        let NewMember { session, kind, slots, methods, pid, sdk } = new;
+        let methods = Arc::new(methods);
+        let changed = {
+            let mut state = self.lock();
+            let (used, users, closed, reserved, since) = (0, 0, false, None, Instant::now());
+            let member =
+                Member { session, kind, slots, used, users, methods, closed, reserved, pid, sdk, since };
+            let changed = state.methods != member.methods || self.handlers.borrow().is_none();
+            state.methods = member.methods.clone();
+            state.members.push(member);
+            changed.then(|| state.methods.clone())
+        };
+        if let Some(methods) = changed {
+            self.handlers.send_replace(Some(self.handlers_of(&methods)));
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Gives a child no more work.
+    pub(super) fn close(&self, child: u64) {
+        if let Some(member) = self.lock().member(child) {
+            member.closed = true;
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Removes a child that is gone.
+    pub(super) fn remove(&self, child: u64) {
+        self.lock().remove(child);
+        self.changed.notify_waiters();
+    }
+
+    /// Records that a child has ended by itself, or was not ready in time.
+    pub(super) fn record_failure(&self, reason: &str) {
+        let mut state = self.lock();
+        state.failures.record(Instant::now());
+        state.restarts += 1;
+        state.last_error = Some(reason.to_owned());
+    }
+
+    fn handlers_of(self: &Arc<Self>, methods: &BTreeMap<String, Method>) -> Handlers {
+        let add = |builder: HandlersBuilder, method: &Method| {
+            let (pool, name) = (self.clone(), Arc::<str>::from(method.name.as_str()));
+            builder.runtime(&method.name, options_of(method), move |input| {
+                let (pool, name) = (pool.clone(), name.clone());
+                async move { pool.run(&name, input).await }
+            })
+        };
+        methods.values().fold(HandlersBuilder::default(), add).build()
+    }
+
+    /// Runs a handler in a child.
+    async fn run(self: Arc<Self>, method: &str, mut input: HandlerInput) -> RunResult {
+        let within = self.time_of(method, &input);
+        let (began, mut stop) = (Instant::now(), input.stop.clone());
+        let taken = tokio::select! {
+            taken = self.take(method, &input) => taken,
+            _ = stop.requested() => return Err(RunFailure::Stopped),
+            () = tokio::time::sleep(within) => {
+                let message = format!("no child of pool {} was free for {method} in time", self.options.pool);
+                return Err(RunFailure::Failed(HandlerError::new(ErrorCode::Timeout, message)));
+            }
+        };
+        let (session, credit) = taken;
+        if input.unit == WorkUnit::Call {
+            input.within = Some(within.saturating_sub(began.elapsed()));
+        }
+        let remaining = input.within.unwrap_or(within);
+        session.run(method, input, remaining, credit).await
+    }
+
+    /// Returns how long a piece of work may take.
+    fn time_of(&self, method: &str, input: &HandlerInput) -> Duration {
+        let own = self.lock().methods.get(method).and_then(|method| method.timeout_ms);
+        let own = own.map(Duration::from_millis);
+        match input.unit {
+            WorkUnit::Call => {
+                let caller = input.within.unwrap_or(self.timing.call);
+                own.map_or(caller, |own| own.min(caller))
+            }
+            WorkUnit::Job { .. } => own.unwrap_or(self.timing.job),
+        }
+    }
+
+    /// Waits for a child that can run the work, and takes a slot of it.
+    async fn take(self: &Arc<Self>, method: &str, input: &HandlerInput) -> (Arc<Session>, Credit) {
+        let wanted = Wanted {
+            user: input.user.as_deref(),
+            assigned: input.affinity == Affinity::Assigned && input.user.is_some(),
+            alone: input.alone,
+        };
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        if let Some(taken) = self.try_take(method, wanted, ticket) {
+            return taken;
+        }
+        self.lock().queued += 1;
+        let _waiting = WaitingPiece { pool: self, ticket };
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if let Some(taken) = self.try_take(method, wanted, ticket) {
+                return taken;
+            }
+            changed.await;
+        }
+    }
+
+    fn try_take(
+        self: &Arc<Self>,
+        method: &str,
+        wanted: Wanted<'_>,
+        ticket: u64,
+    ) -> Option<(Arc<Session>, Credit)> {
+        let (session, slots, user) = self.lock().take(method, wanted, self.options.affinity, ticket)?;
+        let child = session.number;
+        Some((session, Credit { pool: self.clone(), child, slots, user }))
+    }
+}
+
+fn options_of(method: &Method) -> HandlerOptions {
+    let serial = match method.serial.as_deref() {
+        Some("user") => Serial::User,
+        Some("page") => Serial::Page,
+        _ => Serial::None,
+    };
+    HandlerOptions { serial, stops: true }
+}
