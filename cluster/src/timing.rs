@@ -81,6 +81,8 @@ pub struct Timing {
     pub child_ping: Duration,
     /// How often the limits of a child process are checked.
     pub child_watch: Duration,
+    /// How long a child process that is not needed stays.
+    pub child_idle: Duration,
     /// Maximum time from SIGTERM to exit.
     pub drain: Duration,
     /// Maximum advised delay before a reconnect; clients are spread over it.
@@ -128,6 +130,7 @@ impl Timing {
         child_stop: Duration::from_secs(5),
         child_ping: Duration::from_secs(10),
         child_watch: Duration::from_secs(1),
+        child_idle: Duration::from_secs(60),
         drain: Duration::from_secs(30),
         reconnect_jitter: Duration::from_secs(5),
         log_pause: Duration::from_secs(10),
@@ -169,6 +172,7 @@ impl Timing {
         child_stop: Duration::from_millis(500),
         child_ping: Duration::from_millis(500),
         child_watch: Duration::from_millis(50),
+        child_idle: Duration::from_secs(2),
         drain: Duration::from_secs(5),
         reconnect_jitter: Duration::from_millis(300),
         log_pause: Duration::from_secs(10),

@@ -8,9 +8,9 @@
 //! - `process`: one program below its guard, and the last lines of its log;
 //! - `handshake`: a program that has started connects and says what it has;
 //! - `session`, `open_work`, `work_order`, `frame_writer`: the socket of a ready child, and the work that it runs;
-//! - `child_slot`: one place of the pool, in which a child follows another one;
+//! - `child_slot`: one place of the pool, in which a child follows another one; `scaler`: as many places as are needed;
 //! - `choice`: which child runs a piece of work (pure), `restarts`: when a child starts again (pure), `recycling`: when a
-//!   child is replaced (pure);
+//!   child is replaced (pure), `scaling`: how many children there are (pure);
 //! - [`pool`], `members`: the children of a pool together.
 
 mod child_slot;
@@ -25,6 +25,8 @@ pub mod pool;
 mod process;
 mod recycling;
 mod restarts;
+mod scaler;
+mod scaling;
 mod session;
 pub mod status;
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! it works drains only when the next one is ready.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -25,6 +26,10 @@ use super::wire::WireError;
 pub(super) struct ChildSlot {
     pool: Arc<PoolShared>,
     kind: ChildKind,
+    /// Cancelled when the place is not needed any more.
+    stopping: CancellationToken,
+    /// Shows the number of the child that serves.
+    current: Arc<AtomicU64>,
     restarts: Restarts,
 }
 
@@ -44,13 +49,18 @@ struct RunningChild {
 }
 
 impl ChildSlot {
-    pub(super) fn new(pool: Arc<PoolShared>, kind: ChildKind) -> Self {
-        Self { pool, kind, restarts: Restarts::default() }
+    pub(super) fn new(
+        pool: Arc<PoolShared>,
+        kind: ChildKind,
+        stopping: CancellationToken,
+        current: Arc<AtomicU64>,
+    ) -> Self {
+        Self { pool, kind, stopping, current, restarts: Restarts::default() }
     }
 
-    /// Runs one child after the other until the pool stops.
+    /// Runs one child after the other until the place is not needed any more.
     pub(super) async fn run(mut self) {
-        let stopping = self.pool.stopping.clone();
+        let stopping = self.stopping.clone();
         let mut generation = self.pool.generation.subscribe();
         let mut old: Option<RunningChild> = None;
         loop {
@@ -95,7 +105,7 @@ impl ChildSlot {
         }
     }
 
-    /// Records a failure and waits before the next start. Returns `false` when the pool stops.
+    /// Records a failure and waits before the next start. Returns `false` when the place is not needed any more.
     async fn pause_after(&mut self, reason: &str, ran: Duration) -> bool {
         let pause = self.restarts.failed(ran);
         let pool = &self.pool.options.pool;
@@ -103,7 +113,7 @@ impl ChildSlot {
         self.pool.record_failure(reason);
         tokio::select! {
             () = tokio::time::sleep(pause) => true,
-            () = self.pool.stopping.cancelled() => false,
+            () = self.stopping.cancelled() => false,
         }
     }
 
@@ -118,6 +128,7 @@ impl ChildSlot {
         let log = process.log.clone();
         let session = Arc::new(Session::new(number, pool, FrameWriter::new(writer), log, *timing));
         let member = NewMember { session: session.clone(), kind: self.kind, slots, methods, pid, sdk };
+        self.current.store(number, Ordering::Relaxed);
         self.pool.add(member);
         let (report, replacement) = oneshot::channel();
         let (retire, since) = (CancellationToken::new(), Instant::now());

@@ -23,7 +23,8 @@ impl ChildKind {
         }
     }
 
-    const fn takes(self, assigned: bool) -> bool {
+    /// Returns whether it takes assigned work, or free work.
+    pub(super) const fn takes(self, assigned: bool) -> bool {
         match self {
             Self::Free => !assigned,
             Self::Assigned => assigned,
@@ -56,6 +57,8 @@ pub(super) struct Candidate {
     pub(super) used: u32,
     /// Users that are assigned to it.
     pub(super) users: usize,
+    /// Whether a new user has to wait for another child.
+    pub(super) is_full_of_users: bool,
     /// Whether it ends, or is kept for work that has to run alone.
     pub(super) closed: bool,
     /// Whether the user of the work is assigned to it. A child that ends keeps only users whose work it still runs.
@@ -114,7 +117,11 @@ pub(super) fn choose(
         };
     }
     if wanted.assigned {
-        let fewest = open.into_iter().min_by_key(|&index| (children[index].users, children[index].used));
+        let has_room = |index: &usize| !children[*index].is_full_of_users;
+        let fewest = open
+            .into_iter()
+            .filter(has_room)
+            .min_by_key(|&index| (children[index].users, children[index].used));
         return match fewest {
             Some(index) if children[index].used < children[index].slots => Choice::Take(index),
             _ => Choice::Wait(None),
@@ -150,6 +157,7 @@ mod tests {
         slots: 2,
         used: 0,
         users: 0,
+        is_full_of_users: false,
         closed: false,
         is_of_user: false,
     };
@@ -177,6 +185,9 @@ mod tests {
         assert_eq!(chosen(&[IDLE, own], OWN), Choice::Take(1));
         assert_eq!(chosen(&[IDLE, Candidate { used: 2, ..own }], OWN), Choice::Wait(None));
         assert_eq!(chosen(&[Candidate { users: 3, ..IDLE }, IDLE], OWN), Choice::Take(1));
+        let full = Candidate { is_full_of_users: true, ..IDLE };
+        assert_eq!(chosen(&[full], OWN), Choice::Wait(None));
+        assert_eq!(chosen(&[Candidate { is_of_user: true, ..full }], OWN), Choice::Take(0));
     }
 
     #[test]
@@ -207,6 +218,7 @@ mod tests {
                 slots,
                 used: used.min(slots),
                 users,
+                is_full_of_users: users > 1,
                 closed,
                 is_of_user: false,
             },

@@ -9,12 +9,21 @@ use std::time::{Duration, Instant};
 use super::choice::{Candidate, Choice, Wanted, choose};
 use super::options::{ChildKind, FreeAffinity};
 use super::restarts::RecentFailures;
+use super::scaling::Load;
 use super::session::Session;
 use super::status::{ChildPoolStatus, ChildStatus};
 use super::wire::Method;
 
 /// How long a child stays assigned to a user without work.
 const IDLE_USER: Duration = Duration::from_secs(600);
+
+/// How a child is chosen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ChoiceRules {
+    pub(super) affinity: FreeAffinity,
+    /// Users of one child while more children may be started.
+    pub(super) max_users: Option<usize>,
+}
 
 /// See the module.
 #[derive(Default)]
@@ -23,7 +32,10 @@ pub(super) struct PoolState {
     users: HashMap<Arc<str>, AssignedUser>,
     /// Number of decisions.
     turn: usize,
-    pub(super) queued: usize,
+    /// Work that waits for a child, by its ticket.
+    pub(super) waiting: HashMap<u64, WaitingWork>,
+    /// Whether more children for assigned users may be started.
+    pub(super) is_growing: bool,
     pub(super) failures: RecentFailures,
     pub(super) restarts: u64,
     pub(super) last_error: Option<String>,
@@ -39,12 +51,20 @@ pub(super) struct Member {
     /// Users that are assigned to it.
     pub(super) users: usize,
     pub(super) methods: Arc<BTreeMap<String, Method>>,
+    /// Since when it runs nothing.
+    pub(super) idle_since: Option<Instant>,
     /// Whether it gets no more work.
     pub(super) closed: bool,
     /// The ticket of work that has to run here alone.
     pub(super) reserved: Option<u64>,
     pub(super) pid: u32,
     pub(super) sdk: String,
+    pub(super) since: Instant,
+}
+
+/// Work that waits for a child.
+pub(super) struct WaitingWork {
+    pub(super) assigned: bool,
     pub(super) since: Instant,
 }
 
@@ -73,12 +93,12 @@ impl PoolState {
         &mut self,
         method: &str,
         wanted: Wanted<'_>,
-        affinity: FreeAffinity,
+        rules: ChoiceRules,
         ticket: u64,
     ) -> Option<(Arc<Session>, u32, Option<Arc<str>>)> {
-        let candidates = self.candidates(method, wanted.user, ticket);
+        let candidates = self.candidates(method, wanted.user, rules.max_users, ticket);
         self.turn = self.turn.wrapping_add(1);
-        let index = match choose(&candidates, wanted, affinity, self.turn) {
+        let index = match choose(&candidates, wanted, rules.affinity, self.turn) {
             Choice::Take(index) => index,
             Choice::Wait(reserved) => {
                 if let Some(index) = reserved {
@@ -90,6 +110,7 @@ impl PoolState {
         let member = &mut self.members[index];
         let slots = if wanted.alone { member.slots } else { 1 };
         member.used += slots;
+        member.idle_since = None;
         let session = member.session.clone();
         let user = wanted.user.filter(|_| wanted.assigned).map(|user| self.assign(user, session.number));
         Some((session, slots, user))
@@ -99,6 +120,7 @@ impl PoolState {
     pub(super) fn give_back(&mut self, child: u64, slots: u32, user: Option<&Arc<str>>) {
         if let Some(member) = self.member(child) {
             member.used = member.used.saturating_sub(slots);
+            member.idle_since = (member.used == 0).then(Instant::now);
         }
         if let Some(assigned) = user.and_then(|user| self.users.get_mut(user)) {
             assigned.running = assigned.running.saturating_sub(1);
@@ -109,6 +131,22 @@ impl PoolState {
     pub(super) fn unreserve(&mut self, ticket: u64) {
         for member in &mut self.members {
             member.reserved = member.reserved.filter(|other| *other != ticket);
+        }
+    }
+
+    /// Returns what the children of one kind do; `children` is the number of their places.
+    pub(super) fn load(&self, kind: ChildKind, children: usize, max_users: Option<usize>) -> Load {
+        let ready: Vec<&Member> =
+            self.members.iter().filter(|member| member.kind == kind && !member.closed).collect();
+        let waits = self.waiting.values().filter(|work| kind.takes(work.assigned));
+        let is_full = |member: &&Member| max_users.is_some_and(|most| member.users >= most);
+        let idle = |member: &&Member| Some((member.session.number, member.idle_since?.elapsed()));
+        Load {
+            children,
+            ready: ready.len(),
+            waited: waits.map(|work| work.since.elapsed()).max().unwrap_or_default(),
+            is_full_of_users: !ready.is_empty() && ready.iter().all(is_full),
+            idlest: ready.iter().filter_map(idle).max_by_key(|(_, since)| *since),
         }
     }
 
@@ -128,7 +166,7 @@ impl PoolState {
         };
         ChildPoolStatus {
             children: self.members.iter().map(child).collect(),
-            queued: self.queued,
+            queued: self.waiting.len(),
             restarts: self.restarts,
             failing: self.failures.are_reported(Instant::now()),
             last_error: self.last_error.clone(),
@@ -143,8 +181,15 @@ impl PoolState {
         }
     }
 
-    fn candidates(&self, method: &str, user: Option<&str>, ticket: u64) -> Vec<Candidate> {
+    fn candidates(
+        &self,
+        method: &str,
+        user: Option<&str>,
+        max_users: Option<usize>,
+        ticket: u64,
+    ) -> Vec<Candidate> {
         let own = user.and_then(|user| self.users.get(user));
+        let most = max_users.filter(|_| self.is_growing).unwrap_or(usize::MAX);
         let candidate = |member: &Member| {
             let number = member.session.number;
             let stays = |own: &AssignedUser| own.child == number && (own.running > 0 || !member.closed);
@@ -154,6 +199,7 @@ impl PoolState {
                 slots: member.slots,
                 used: member.used,
                 users: member.users,
+                is_full_of_users: member.users >= most,
                 closed: member.closed || member.reserved.is_some_and(|other| other != ticket),
                 is_of_user: own.is_some_and(stays),
             }

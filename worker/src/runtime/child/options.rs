@@ -6,6 +6,7 @@ use std::time::Duration;
 
 pub use super::choice::{ChildKind, FreeAffinity};
 pub use super::recycling::RecycleLimits;
+pub use super::scaling::ScaleLimits;
 
 /// Options of a pool of child processes. The binary of this process has to run [`guard::run`](super::guard::run) when its
 /// first argument is [`guard::SUBCOMMAND`](super::guard::SUBCOMMAND).
@@ -26,7 +27,7 @@ pub struct ChildOptions {
     /// Directory of the program; `None` for that of this process.
     pub directory: Option<PathBuf>,
     /// The children, by the work that they take.
-    pub children: Vec<ChildKind>,
+    pub children: Vec<(ChildKind, ScaleLimits)>,
     /// Pieces of work at a time in one child.
     pub slots: u32,
     /// Time from the start of a program until it is ready.

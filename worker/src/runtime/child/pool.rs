@@ -17,11 +17,12 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::child_slot::ChildSlot;
 use super::choice::Wanted;
 use super::handshake::SocketDirectory;
-use super::members::{Member, PoolState};
+use super::members::{ChoiceRules, Member, PoolState, WaitingWork};
 use super::options::{ChildKind, ChildOptions};
+use super::scaler::Scaler;
+use super::scaling::Load;
 use super::session::Session;
 use super::status::ChildPoolStatus;
 use super::wire::Method;
@@ -85,7 +86,7 @@ impl Drop for WaitingPiece<'_> {
     fn drop(&mut self) {
         {
             let mut state = self.pool.lock();
-            state.queued -= 1;
+            state.waiting.remove(&self.ticket);
             state.unreserve(self.ticket);
         }
         self.pool.changed.notify_waiters();
@@ -112,8 +113,9 @@ impl ChildPool {
             numbers: AtomicU64::new(0),
             tickets: AtomicU64::new(0),
         });
-        for kind in &pool.options.children {
-            pool.tasks.spawn(ChildSlot::new(pool.clone(), *kind).run());
+        for (kind, limits) in &pool.options.children {
+            pool.set_growing(*kind, limits.min < limits.max);
+            pool.tasks.spawn(Scaler::new(pool.clone(), *kind, *limits).run());
         }
         pool.tasks.close();
         Ok(Self(pool))
@@ -161,9 +163,21 @@ impl PoolShared {
         let methods = Arc::new(methods);
         let changed = {
             let mut state = self.lock();
-            let (used, users, closed, reserved, since) = (0, 0, false, None, Instant::now());
-            let member =
-                Member { session, kind, slots, used, users, methods, closed, reserved, pid, sdk, since };
+            let since = Instant::now();
+            let member = Member {
+                session,
+                kind,
+                slots,
+                used: 0,
+                users: 0,
+                methods,
+                idle_since: Some(since),
+                closed: false,
+                reserved: None,
+                pid,
+                sdk,
+                since,
+            };
             let changed = state.methods != member.methods || self.handlers.borrow().is_none();
             state.methods = member.methods.clone();
             state.members.push(member);
@@ -173,6 +187,19 @@ impl PoolShared {
             self.handlers.send_replace(Some(self.handlers_of(&methods)));
         }
         self.changed.notify_waiters();
+    }
+
+    /// Returns what the children of one kind do; `children` is the number of their places.
+    pub(super) fn load(&self, kind: ChildKind, children: usize, max_users: Option<usize>) -> Load {
+        self.lock().load(kind, children, max_users)
+    }
+
+    /// Notes whether more children of a kind may be started.
+    pub(super) fn set_growing(&self, kind: ChildKind, is_growing: bool) {
+        if kind.takes(true) && self.lock().is_growing != is_growing {
+            self.lock().is_growing = is_growing;
+            self.changed.notify_waiters();
+        }
     }
 
     /// Gives a child no more work.
@@ -252,7 +279,8 @@ impl PoolShared {
         if let Some(taken) = self.try_take(method, wanted, ticket) {
             return taken;
         }
-        self.lock().queued += 1;
+        let waiting = WaitingWork { assigned: wanted.assigned, since: Instant::now() };
+        self.lock().waiting.insert(ticket, waiting);
         let _waiting = WaitingPiece { pool: self, ticket };
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
@@ -264,13 +292,19 @@ impl PoolShared {
         }
     }
 
+    fn choice_rules(&self) -> ChoiceRules {
+        let mut limits = self.options.children.iter().filter(|(kind, _)| kind.takes(true));
+        let max_users = limits.find_map(|(_, limits)| limits.max_users);
+        ChoiceRules { affinity: self.options.affinity, max_users }
+    }
+
     fn try_take(
         self: &Arc<Self>,
         method: &str,
         wanted: Wanted<'_>,
         ticket: u64,
     ) -> Option<(Arc<Session>, Credit)> {
-        let (session, slots, user) = self.lock().take(method, wanted, self.options.affinity, ticket)?;
+        let (session, slots, user) = self.lock().take(method, wanted, self.choice_rules(), ticket)?;
         let child = session.number;
         Some((session, Credit { pool: self.clone(), child, slots, user }))
     }

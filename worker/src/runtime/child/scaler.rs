@@ -1,0 +1,77 @@
+//! The places of a pool for children of one kind, as many as are needed.
+//!
+//! Owns: starting and ending places. Never: the decision (`scaling`), or what a place does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio_util::sync::CancellationToken;
+
+use super::child_slot::ChildSlot;
+use super::options::{ChildKind, ScaleLimits};
+use super::pool::PoolShared;
+use super::scaling::{ScaleStep, decide};
+
+/// The places for children of one kind.
+pub(super) struct Scaler {
+    pool: Arc<PoolShared>,
+    kind: ChildKind,
+    limits: ScaleLimits,
+    places: Vec<Place>,
+}
+
+/// A place that runs in a task.
+struct Place {
+    stop: CancellationToken,
+    /// The number of its child, 0 while there is none.
+    child: Arc<AtomicU64>,
+}
+
+impl Scaler {
+    pub(super) fn new(pool: Arc<PoolShared>, kind: ChildKind, limits: ScaleLimits) -> Self {
+        Self { pool, kind, limits, places: Vec::new() }
+    }
+
+    /// Keeps the number of places right until the pool stops.
+    pub(super) async fn run(mut self) {
+        for _ in 0..self.limits.min {
+            self.add();
+        }
+        if self.limits.min == self.limits.max {
+            return;
+        }
+        let stopping = self.pool.stopping.clone();
+        let mut ticks = tokio::time::interval(self.pool.timing.child_watch);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => self.step(),
+                () = stopping.cancelled() => return,
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        let load = self.pool.load(self.kind, self.places.len(), self.limits.max_users);
+        match decide(self.limits, load, self.pool.timing.child_idle) {
+            ScaleStep::Stay => {}
+            ScaleStep::Add => self.add(),
+            ScaleStep::Remove(child) => self.remove(child),
+        }
+        self.pool.set_growing(self.kind, self.places.len() < self.limits.max);
+    }
+
+    fn add(&mut self) {
+        let (stop, child) = (self.pool.stopping.child_token(), Arc::new(AtomicU64::new(0)));
+        let slot = ChildSlot::new(self.pool.clone(), self.kind, stop.clone(), child.clone());
+        self.pool.tasks.spawn(slot.run());
+        self.places.push(Place { stop, child });
+    }
+
+    fn remove(&mut self, child: u64) {
+        let is_of = |place: &Place| place.child.load(Ordering::Relaxed) == child;
+        if let Some(index) = self.places.iter().position(is_of) {
+            tracing::info!(pool = self.pool.options.pool, child, "a child is not needed any more");
+            self.places.swap_remove(index).stop.cancel();
+        }
+    }
+}
