@@ -5,6 +5,7 @@
 
 mod api_client;
 mod config;
+mod dev;
 mod healthcheck;
 mod job;
 mod json_arg;
@@ -64,6 +65,8 @@ enum Command {
     Serve(serve::Serve),
     /// Run a worker: handlers for the calls and jobs of a cluster.
     Worker(worker::WorkerArgs),
+    /// Run an application on this machine, to develop it: one node, or several real ones with --nodes.
+    Dev(dev::DevArgs),
     /// Send a message to pages.
     Push(push::PushArgs),
     /// Submit, follow, cancel and list durable jobs.
@@ -141,6 +144,7 @@ fn run(command: Command) -> Result<(), CommandFailure> {
     match command {
         Command::Serve(serve) => serve.run(),
         Command::Worker(worker) => worker.run(),
+        Command::Dev(dev) => dev.run(),
         Command::Push(push) => block_on(push.run()),
         Command::Job(job) => block_on(job.run()),
         Command::Workers(workers) => block_on(workers.run()),

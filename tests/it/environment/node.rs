@@ -19,6 +19,7 @@ pub(crate) struct Setup {
     environment: BTreeMap<String, String>,
     arguments: Vec<String>,
     terminal: bool,
+    file: String,
 }
 
 impl Setup {
@@ -32,6 +33,12 @@ impl Setup {
     pub(crate) fn set(mut self, key: &str, value: impl Display) -> Self {
         let variable = format!("PAGEWIRE_{}", key.replace('.', "__").to_uppercase());
         self.environment.insert(variable, value.to_string());
+        self
+    }
+
+    /// Adds lines to the configuration file `pagewire.toml`.
+    pub(crate) fn file(mut self, lines: &str) -> Self {
+        self.file.push_str(lines);
         self
     }
 
@@ -90,6 +97,9 @@ fn serve(address: SocketAddr) -> Vec<String> {
 }
 
 fn run(setup: &Setup, folder: &TempDir) -> Process {
+    if !setup.file.is_empty() {
+        std::fs::write(folder.path().join("pagewire.toml"), &setup.file).expect("a configuration file");
+    }
     let mut command = Command::new(env!("CARGO_BIN_EXE_pagewire"));
     command.args(&setup.arguments);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PAGEWIRE_")) {
@@ -121,7 +131,7 @@ impl Node {
     pub(crate) fn setup() -> Setup {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let environment = BTreeMap::from([("PAGEWIRE_TIMING".to_owned(), "short".to_owned())]);
-        Setup { address, environment, arguments: serve(address), terminal: false }
+        Setup { address, environment, arguments: serve(address), terminal: false, file: String::new() }
     }
 
     /// Returns the address for clients.

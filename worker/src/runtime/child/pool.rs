@@ -42,6 +42,8 @@ pub(super) struct PoolShared {
     /// Changes when all children have to be replaced.
     pub(super) generation: watch::Sender<u64>,
     pub(super) stopping: CancellationToken,
+    /// Cancelled when the first child is ready or has failed.
+    settled: CancellationToken,
     pub(super) tasks: TaskTracker,
     state: Mutex<PoolState>,
     /// A child, a slot or a reservation has become free.
@@ -106,6 +108,7 @@ impl ChildPool {
             timing,
             generation: watch::Sender::new(0),
             stopping: CancellationToken::new(),
+            settled: CancellationToken::new(),
             tasks: TaskTracker::new(),
             state: Mutex::default(),
             changed: Notify::new(),
@@ -125,6 +128,11 @@ impl ChildPool {
     /// child is ready.
     pub fn handlers(&self) -> watch::Receiver<Option<Handlers>> {
         self.0.handlers.subscribe()
+    }
+
+    /// Resolves when the first child is ready, or has failed.
+    pub async fn settled(&self) {
+        self.0.settled.cancelled().await;
     }
 
     /// Replaces all children, each by a new one that is ready before the old one drains.
@@ -186,6 +194,7 @@ impl PoolShared {
         if let Some(methods) = changed {
             self.handlers.send_replace(Some(self.handlers_of(&methods)));
         }
+        self.settled.cancel();
         self.changed.notify_waiters();
     }
 
@@ -222,6 +231,7 @@ impl PoolShared {
         state.failures.record(Instant::now());
         state.restarts += 1;
         state.last_error = Some(reason.to_owned());
+        self.settled.cancel();
     }
 
     fn handlers_of(self: &Arc<Self>, methods: &BTreeMap<String, Method>) -> Handlers {
