@@ -11,6 +11,7 @@ mod clocks;
 mod cluster;
 mod discovery;
 mod environment;
+mod executors;
 mod fairness;
 mod identity;
 mod jobs;

@@ -52,7 +52,7 @@ fn handlers(serial: Serial, seen: Arc<Seen>, go_on: Arc<tokio::sync::Semaphore>)
     };
     let echo = |input: HandlerInput| async move { Ok(input.params) };
     HandlersBuilder::default()
-        .handler_with("report", HandlerOptions { serial }, report)
+        .handler_with("report", HandlerOptions { serial, ..HandlerOptions::default() }, report)
         .handler("echo", echo)
         .build()
 }
@@ -76,6 +76,7 @@ pub(super) async fn start(engine: &pagewire_cluster::engine::Engine, handlers: H
         slots: SlotOptions::new(2),
         methods: methods.into_iter().collect(),
         free_work: true,
+        is_inside_node: false,
         lease,
     };
     let mut stream = WorkStream::open(&jobs, &rollouts, setup, draining).await.unwrap();
