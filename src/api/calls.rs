@@ -16,7 +16,7 @@ use super::error::{ApiError, ErrorBody};
 use super::extract::Body;
 use super::pagination::Paginated;
 use super::quarantine;
-use crate::calls::{CallRequest, Mode};
+use crate::calls::{CallRequest, ExecutorWorker, Mode};
 
 /// A method and its parameters.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -48,15 +48,62 @@ pub(super) struct Executor {
     kind: &'static str,
     /// The methods that it serves.
     methods: Vec<String>,
-    /// Calls in progress on this node, for executors that run inside the node.
+    /// Calls in progress, for `inline`.
     #[serde(skip_serializing_if = "Option::is_none")]
     running: Option<usize>,
-    /// The live workers, for executors that run on workers.
+    /// How many living workers are executors of this kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     workers: Option<usize>,
-    /// Kinds that no worker runs any more, because their executors died: `GET /quarantine`.
+    /// These workers. One that takes both free and assigned work is listed with both kinds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    executors: Vec<ExecutorMember>,
+    /// Kinds of work that no worker runs any more, because their executors died: `GET /quarantine`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     quarantined: Vec<String>,
+}
+
+/// A worker as an executor.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct ExecutorMember {
+    /// The id of the worker.
+    worker: String,
+    name: String,
+    pool: String,
+    lane: String,
+    release: String,
+    /// The node that the worker is inside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+    methods: Vec<String>,
+    /// How many calls and jobs it runs at the same time.
+    slots: u32,
+    /// How many it runs now; only of workers inside the node that answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    running: Option<u32>,
+    /// Calls that wait for a slot; only of workers inside the node that answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queued: Option<u32>,
+    /// It takes no new work.
+    draining: bool,
+}
+
+impl From<ExecutorWorker> for ExecutorMember {
+    fn from(worker: ExecutorWorker) -> Self {
+        let (node, ExecutorWorker { id, row, running, queued }) = (worker.node(), worker);
+        Self {
+            worker: id.to_string(),
+            node: node.map(|node| node.to_string()),
+            name: row.name,
+            pool: row.pool,
+            lane: row.lane,
+            release: row.release,
+            methods: row.methods,
+            slots: row.slots,
+            running,
+            queued,
+            draining: row.draining,
+        }
+    }
 }
 
 /// Calls a method; the response is its result.
@@ -102,12 +149,16 @@ pub(super) fn identity(
 pub(super) async fn executors(State(parts): State<ApiState>) -> Result<Json<Paginated<Executor>>, ApiError> {
     let quarantined = quarantine::names(&parts).await?;
     let kinds = parts.context.executors.kinds().into_iter();
-    let items = kinds.map(|kind| Executor {
-        kind: kind.name,
-        methods: kind.methods,
-        running: kind.running,
-        workers: kind.workers,
-        quarantined: kind.workers.map_or_else(Vec::new, |_| quarantined.clone()),
+    let items = kinds.map(|kind| {
+        let quarantined = kind.workers.as_ref().map_or_else(Vec::new, |_| quarantined.clone());
+        Executor {
+            kind: kind.name,
+            methods: kind.methods,
+            running: kind.running,
+            workers: kind.workers.as_ref().map(Vec::len),
+            executors: kind.workers.into_iter().flatten().map(ExecutorMember::from).collect(),
+            quarantined,
+        }
     });
     Ok(Json(Paginated::complete(items.collect())))
 }

@@ -19,7 +19,7 @@ use pagewire_cluster::clock;
 /// The longest handler name and the longest idempotency key, in bytes.
 const MAX_NAME: usize = 200;
 /// The most retries of a job.
-const MAX_RETRIES: u32 = 100;
+pub(super) const MAX_RETRIES: u32 = 100;
 /// How far ahead a job may be scheduled.
 const MAX_SCHEDULE_AHEAD: time::Duration = time::Duration::days(366);
 
@@ -98,7 +98,6 @@ impl Executors {
         accepted: impl FnOnce(&Record),
     ) -> Result<Submitted, CommandError> {
         check(&job)?;
-        let affinity = affinity(job.mode, job.user.is_some())?;
         let pool = pool(job.pool.as_deref())?;
         if job.rules.is_some() {
             self.check_known(pool).await?;
@@ -106,10 +105,14 @@ impl Executors {
         let quota = job.rules.and_then(|rules| rules.quota(&job));
         let routing = job.user.is_none().then(|| job.connection.unwrap_or_else(Key::random));
         let lane = self.lane(pool, RoutingKey::of(job.user.as_deref(), routing));
+        let team = WorkerGroup::new(pool, lane.lane);
+        let wanted = self.defaults.mode(job.mode, &team, &job.kind);
+        let affinity = affinity(wanted, job.user.is_some(), job.user.is_some())?;
+        let retries = self.defaults.retries(job.retries, &team, &job.kind);
         let submission = Submission {
             kind: job.kind,
             data: job.data,
-            team: WorkerGroup::new(pool, lane.lane),
+            team,
             lane_rev: lane.revision,
             routing,
             affinity,
@@ -117,7 +120,7 @@ impl Executors {
             page: job.page,
             frame: job.frame,
             run_at: job.run_at.map(unix_ms),
-            retries: job.retries.unwrap_or(0),
+            retries,
             idempotency: job.idempotency,
             quota: quota.clone(),
         };

@@ -16,7 +16,7 @@ fn executors() -> Executors {
     let rollouts = Rollouts::new(&engine, peers, timing.deliver);
     Executors::new(
         demo_handlers(),
-        false,
+        ExecutorOptions { alone: false, prefer: Preference::Local, modes: BTreeMap::new() },
         jobs,
         workers,
         rollouts,

@@ -107,7 +107,7 @@ impl WorkerArgs {
             None => handlers,
         };
         let slots = SlotOptions { count: self.slots, call_reserve_percent: self.call_reserve };
-        let setup = WorkerOptions { pool: self.pool, slots, kind: self.kind, handlers };
+        let setup = WorkerOptions { pool: self.pool, slots, kind: self.kind, handlers, node: None };
         let listen = self.listen;
         until_signalled(|stop| roles::run_worker(config, setup, listen, Timing::from_environment(), stop))
     }

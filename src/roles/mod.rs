@@ -10,6 +10,7 @@ mod leader;
 mod listen;
 mod node;
 mod peer_server;
+mod pools;
 mod run;
 mod services;
 mod tasks;
@@ -48,6 +49,14 @@ pub enum StartError {
     /// A living process of the cluster has no wire version in common with this one.
     #[error(transparent)]
     Incompatible(#[from] Incompatible),
+    /// A pool cannot be run.
+    #[error("pool {pool}: {problem}")]
+    Pool {
+        /// Name of the pool.
+        pool: String,
+        /// The reason.
+        problem: String,
+    },
     /// A task that the process needs has ended; the process has drained.
     #[error("a task that this process needs has ended: {0}")]
     Task(&'static str),

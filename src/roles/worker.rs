@@ -1,4 +1,4 @@
-//! A worker: a process that runs handlers (`pagewire worker`), or the same inside a node on the embedded engine.
+//! A worker: a process that runs handlers (`pagewire worker`), or the same inside a node.
 //!
 //! Owns: the order in which the parts of a worker start and stop. Never: what a handler does (`calls`), or claims
 //! (`pagewire_cluster::job`).
@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pagewire_cluster::id::Key;
+use pagewire_cluster::id::{Key, NodeNumber};
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::peer::PeerClient;
 use pagewire_cluster::rollout::Rollouts;
@@ -15,6 +15,7 @@ use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::{
     Discovery, WorkKind, WorkerGroup, WorkerLease, WorkerRow, WorkerType, Workers, claim_worker,
 };
+use pagewire_worker::entry::WorkerEntry;
 use pagewire_worker::handlers::Handlers;
 use pagewire_worker::run::serve;
 use pagewire_worker::slots::SlotOptions;
@@ -22,6 +23,7 @@ use pagewire_worker::stream::{WorkStream, WorkerSetup};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinError;
+use tokio_util::sync::DropGuard;
 
 use super::StartError;
 use super::duties::count_reconnects;
@@ -33,7 +35,7 @@ use crate::api::{WorkerState, worker_router};
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::edge::StartupServer;
-use crate::telemetry::{Latch, Metrics, Readiness};
+use crate::telemetry::{ExecutorPlace, Latch, Metrics, Readiness, WorkMetrics};
 
 /// The pool, slots and handlers of a worker.
 #[derive(Debug, Clone)]
@@ -46,6 +48,8 @@ pub struct WorkerOptions {
     pub kind: WorkerType,
     /// The handlers.
     pub handlers: Handlers,
+    /// The node that it is inside; `None` for a process of its own.
+    pub node: Option<NodeNumber>,
 }
 
 /// A latch of the readiness of a worker: it is closed while the worker drains.
@@ -141,17 +145,22 @@ fn failed(ended: Result<(), JoinError>) -> Option<TaskFailure> {
 pub(super) struct WorkerRole {
     draining: watch::Sender<bool>,
     intake: WorkStream,
+    group: WorkerGroup,
+    free_work: bool,
+    place: ExecutorPlace,
     handlers: Handlers,
     timing: Timing,
     metrics: Arc<Metrics>,
     lease: WorkerLease,
     ready: Readiness,
     accepting: Latch,
+    /// Releases the lease when the worker has run to its end.
+    ended: DropGuard,
 }
 
 impl WorkerRole {
     /// Claims the lease and opens the stream of work. The lease comes first, so that other processes can check whether
-    /// a claimant is alive; it ends last, when `tasks` stop.
+    /// a claimant is alive; it ends last, when the worker has run to its end or `tasks` stop.
     pub(super) async fn start(
         jobs: &Jobs,
         rollouts: &Rollouts,
@@ -169,16 +178,66 @@ impl WorkerRole {
         let (keeper, lease) = claim_worker(&jobs.engine, timing, id, row).await?;
         let (release, slots) = (config.node.release.clone(), setup.slots);
         let lease_of_work = lease.clone();
-        let who = WorkerSetup { id, group, release, slots, methods, free_work, lease: lease_of_work };
+        let is_inside_node = setup.node.is_some();
+        let who = WorkerSetup {
+            id,
+            group: group.clone(),
+            release,
+            slots,
+            methods,
+            free_work,
+            is_inside_node,
+            lease: lease_of_work,
+        };
         let intake = WorkStream::open(jobs, rollouts, who, draining.clone()).await?;
-        let released = tasks.stopping().cancelled_owned();
-        tasks.spawn_graceful("worker lease", TaskKind::Vital, keeper.keep(draining.subscribe(), released));
+        let (stopping, ended) = (tasks.stopping(), tasks.stopping().child_token());
+        let keeping = keeper.keep(draining.subscribe(), ended.clone().cancelled_owned());
+        tasks.spawn_graceful("worker lease", TaskKind::Vital, async move {
+            keeping.await;
+            // a node goes on without a worker that has drained
+            stopping.cancelled().await;
+        });
         let Config { cluster, node, .. } = config;
         tracing::info!(worker = %id, pool = setup.pool, lane = node.lane, cluster, slots = slots.count, "ready");
         let ready = Readiness::default();
         let accepting = ready.latch(ACCEPTING);
         accepting.set(true);
-        Ok(Self { draining, intake, handlers: setup.handlers, timing, metrics, lease, ready, accepting })
+        let place = if is_inside_node { ExecutorPlace::ThisNode } else { ExecutorPlace::OtherProcess };
+        let (handlers, ended) = (setup.handlers, ended.drop_guard());
+        Ok(Self {
+            draining,
+            intake,
+            group,
+            free_work,
+            place,
+            handlers,
+            timing,
+            metrics,
+            lease,
+            ready,
+            accepting,
+            ended,
+        })
+    }
+
+    /// Returns what orders the worker to drain.
+    pub(super) fn draining(&self) -> watch::Sender<bool> {
+        self.draining.clone()
+    }
+
+    /// Returns what reaches the worker from inside its process.
+    pub(super) fn entry(&self) -> WorkerEntry {
+        self.intake.entry()
+    }
+
+    /// Returns its pool and lane.
+    pub(super) const fn group(&self) -> &WorkerGroup {
+        &self.group
+    }
+
+    /// Returns whether it is given work for any worker.
+    pub(super) const fn takes_free_work(&self) -> bool {
+        self.free_work
     }
 
     /// Returns the parts that the listener of the worker shows.
@@ -189,7 +248,8 @@ impl WorkerRole {
 
     /// Runs until the worker has drained.
     pub(super) async fn run(self) {
-        let Self { draining, mut intake, handlers, timing, metrics, accepting, .. } = self;
+        let Self { draining, mut intake, place, handlers, timing, metrics, accepting, ended, .. } = self;
+        let observer = Arc::new(WorkMetrics { metrics, place });
         let (leave, leaving) = watch::channel(false);
         let (idle, mut draining) = (intake.idle(), draining.subscribe());
         let drained = async move {
@@ -204,10 +264,11 @@ impl WorkerRole {
             }
         };
         tokio::select! {
-            () = serve(&mut intake, handlers, leaving, metrics) => {}
+            () = serve(&mut intake, handlers, leaving, observer) => {}
             () = drained => {}
         }
         intake.close().await;
+        drop(ended);
     }
 }
 
@@ -224,6 +285,7 @@ fn free_work(discovery: &Discovery, row: &WorkerRow) -> bool {
 fn row(config: &Config, setup: &WorkerOptions, started: u64) -> WorkerRow {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let process = std::process::id();
+    let options = || setup.handlers.names().map(|name| (name.to_owned(), setup.handlers.options(name)));
     let name = match config.node.name.as_str() {
         "" => format!("{host}-{process}"),
         name => name.to_owned(),
@@ -234,6 +296,9 @@ fn row(config: &Config, setup: &WorkerOptions, started: u64) -> WorkerRow {
         release: config.node.release.clone(),
         slots: setup.slots.count,
         methods: setup.handlers.names().map(str::to_owned).collect(),
+        modes: options().filter_map(|(name, of)| Some((name, of.mode?.text().to_owned()))).collect(),
+        retries: options().filter_map(|(name, of)| Some((name, of.retries?))).collect(),
+        node: setup.node,
         name,
         kind: setup.kind,
         host,
@@ -263,6 +328,7 @@ mod tests {
             slots: SlotOptions::new(1),
             kind: WorkerType::Both,
             handlers: demo_handlers(),
+            node: None,
         };
         let metrics = Arc::new(Metrics::new("stable", "dev"));
         let peers = PeerClient::new(&engine, &subjects, timing.deliver);

@@ -12,6 +12,7 @@ mod clocks;
 mod cluster;
 mod discovery;
 mod environment;
+mod executors;
 mod fairness;
 mod identity;
 mod jobs;

@@ -22,7 +22,7 @@
 //! What a handler may do inside Pagewire goes through [`effects`] (`push`), which refuses it when the work does not stand
 //! any more.
 //!
-//! A call is followed through `call_subscription`, `control` and `admission` to [`call`], and through `call_lines` if it
+//! A call is followed through `call_subscription`, `control`, [`entry`] and `admission` to [`call`], and through `call_lines` if it
 //! runs after others; `running`, [`slots`] and `work` are
 //! what these parts share.
 
@@ -37,6 +37,7 @@ mod claim;
 mod control;
 pub mod demo;
 pub mod effects;
+pub mod entry;
 mod foreign_users;
 pub mod handlers;
 mod open_jobs;

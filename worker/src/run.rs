@@ -183,6 +183,7 @@ impl Runner {
             user: user.map(str::to_owned),
             page: *page,
             within: call.remaining(),
+            trace: call.trace.as_ref().map(|trace| trace.as_str().to_owned()),
             alone: self.quarantine.is_suspect(method),
             effects: standing.effects(),
             ..HandlerInput::call(params.clone())

@@ -48,7 +48,7 @@ mod waiting;
 mod wake;
 mod work_route;
 
-pub use call::CallError;
+pub use call::{CallError, CallMembers, DirectRoute, DirectRoutes, OutgoingCall};
 pub use change::Change;
 pub use dispatch::JobDispatcher;
 pub use lanes::{group_of_user, lane_move};

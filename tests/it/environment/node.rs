@@ -23,6 +23,12 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
+    /// Adds lines to the file `pagewire.toml` of the node.
+    pub(crate) fn file(mut self, lines: &str) -> Self {
+        self.file += lines;
+        self
+    }
+
     /// Starts the node without arguments; the address is read from the environment.
     pub(crate) fn bare(self) -> Self {
         let address = self.address;
@@ -33,12 +39,6 @@ impl Setup {
     pub(crate) fn set(mut self, key: &str, value: impl Display) -> Self {
         let variable = format!("PAGEWIRE_{}", key.replace('.', "__").to_uppercase());
         self.environment.insert(variable, value.to_string());
-        self
-    }
-
-    /// Adds lines to the configuration file `pagewire.toml`.
-    pub(crate) fn file(mut self, lines: &str) -> Self {
-        self.file.push_str(lines);
         self
     }
 
@@ -97,15 +97,15 @@ fn serve(address: SocketAddr) -> Vec<String> {
 }
 
 fn run(setup: &Setup, folder: &TempDir) -> Process {
-    if !setup.file.is_empty() {
-        std::fs::write(folder.path().join("pagewire.toml"), &setup.file).expect("a configuration file");
-    }
     let mut command = Command::new(env!("CARGO_BIN_EXE_pagewire"));
     command.args(&setup.arguments);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PAGEWIRE_")) {
         command.env_remove(name);
     }
     command.envs(&setup.environment).current_dir(folder.path());
+    if !setup.file.is_empty() {
+        std::fs::write(folder.path().join("pagewire.toml"), &setup.file).expect("a file");
+    }
     let name = format!("the node at port {}", setup.address.port());
     let log = folder.path().join("node.log");
     if setup.terminal {

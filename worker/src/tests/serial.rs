@@ -76,6 +76,7 @@ pub(super) async fn start(engine: &pagewire_cluster::engine::Engine, handlers: H
         slots: SlotOptions::new(2),
         methods: methods.into_iter().collect(),
         free_work: true,
+        is_inside_node: false,
         lease,
     };
     let mut stream = WorkStream::open(&jobs, &rollouts, setup, draining).await.unwrap();

@@ -94,6 +94,7 @@ impl Worker {
                 slots: SlotOptions::new(5),
                 methods: methods.clone(),
                 free_work: true,
+                is_inside_node: false,
                 lease: lease.clone(),
             };
             let opened = WorkStream::open(&jobs, &rollouts, setup, draining.clone()).await;

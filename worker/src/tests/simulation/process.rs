@@ -113,6 +113,7 @@ impl WorkerLife {
                     slots: SlotOptions::new(3),
                     methods: methods.clone(),
                     free_work: true,
+                    is_inside_node: false,
                     lease: lease.clone(),
                 };
                 match WorkStream::open(&jobs, &rollouts, setup, draining.clone()).await {
