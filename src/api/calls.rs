@@ -8,13 +8,13 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use pagewire_cluster::id::{Account, Address, Key};
+use pagewire_worker::runtime::child::status::ChildPoolStatus;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::extract::Body;
-use super::pagination::Paginated;
 use super::quarantine;
 use crate::calls::{CallRequest, ExecutorWorker, Mode};
 
@@ -60,6 +60,26 @@ pub(super) struct Executor {
     /// Kinds of work that no worker runs any more, because their executors died: `GET /quarantine`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     quarantined: Vec<String>,
+}
+
+/// The executors that a node can use.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct ExecutorList {
+    items: Vec<Executor>,
+    /// The pools of this node whose handlers run in child processes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pools: Vec<PoolOfChildren>,
+    /// Always absent: the list is complete.
+    next_cursor: Option<String>,
+}
+
+/// The child processes of a pool of this node.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct PoolOfChildren {
+    pool: String,
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    status: ChildPoolStatus,
 }
 
 /// A worker as an executor.
@@ -143,10 +163,11 @@ pub(super) fn identity(
     (user.map(Into::into).or_else(|| place.and_then(|place| place.user)), connection)
 }
 
-/// Lists the executors that the answering node can use: its own, and the workers of its cluster.
+/// Lists the executors that the answering node can use: its own, and the workers of its cluster; and the child processes of
+/// its pools.
 #[utoipa::path(get, path = "/api/v1/executors", tag = "calls",
-    responses((status = 200, body = Paginated<Executor>), (status = "default", body = ErrorBody)))]
-pub(super) async fn executors(State(parts): State<ApiState>) -> Result<Json<Paginated<Executor>>, ApiError> {
+    responses((status = 200, body = ExecutorList), (status = "default", body = ErrorBody)))]
+pub(super) async fn executors(State(parts): State<ApiState>) -> Result<Json<ExecutorList>, ApiError> {
     let quarantined = quarantine::names(&parts).await?;
     let kinds = parts.context.executors.kinds().into_iter();
     let items = kinds.map(|kind| {
@@ -160,5 +181,7 @@ pub(super) async fn executors(State(parts): State<ApiState>) -> Result<Json<Pagi
             quarantined,
         }
     });
-    Ok(Json(Paginated::complete(items.collect())))
+    let pools = parts.context.executors.local().children().into_iter();
+    let pools = pools.map(|(pool, status)| PoolOfChildren { pool, status }).collect();
+    Ok(Json(ExecutorList { items: items.collect(), pools, next_cursor: None }))
 }

@@ -1,4 +1,4 @@
-//! The workers inside this node.
+//! The workers inside this node, and their child processes.
 //!
 //! Owns: which of them there are, and which one gets a call of this node. Never: their start and stop (`roles`), or what
 //! they run.
@@ -9,10 +9,15 @@ use pagewire_cluster::id::Key;
 use pagewire_cluster::job::DirectRoute;
 use pagewire_cluster::worker::WorkerGroup;
 use pagewire_worker::entry::{WorkerEntry, WorkerLoad};
+use pagewire_worker::runtime::child::pool::ChildPool;
+use pagewire_worker::runtime::child::status::ChildPoolStatus;
 
 /// The workers inside this node. Cheap to clone; all clones share one list.
 #[derive(Clone, Default)]
-pub struct LocalWorkers(Arc<RwLock<Vec<LocalWorker>>>);
+pub struct LocalWorkers {
+    workers: Arc<RwLock<Vec<LocalWorker>>>,
+    children: Arc<RwLock<Vec<(String, ChildPool)>>>,
+}
 
 /// A worker inside this node.
 pub struct LocalWorker {
@@ -26,17 +31,28 @@ pub struct LocalWorker {
 
 impl LocalWorkers {
     fn list(&self) -> RwLockReadGuard<'_, Vec<LocalWorker>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.workers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds the children of a pool.
+    pub fn add_children(&self, pool: String, children: ChildPool) {
+        self.children.write().unwrap_or_else(PoisonError::into_inner).push((pool, children));
+    }
+
+    /// Returns what the children of each pool do now.
+    pub fn children(&self) -> Vec<(String, ChildPoolStatus)> {
+        let pools = self.children.read().unwrap_or_else(PoisonError::into_inner);
+        pools.iter().map(|(name, pool)| (name.clone(), pool.status())).collect()
     }
 
     /// Adds a worker that takes work.
     pub fn add(&self, worker: LocalWorker) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).push(worker);
+        self.workers.write().unwrap_or_else(PoisonError::into_inner).push(worker);
     }
 
     /// Removes a worker that has drained.
     pub fn remove(&self, id: Key) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|worker| worker.entry.id() != id);
+        self.workers.write().unwrap_or_else(PoisonError::into_inner).retain(|worker| worker.entry.id() != id);
     }
 
     /// Returns the ids of the workers.

@@ -19,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::configuration::DevDirectory;
 use self::process::DevProcess;
+use self::watch::Changes;
 use super::api_client::ApiClient;
 use super::{CommandFailure, Exit, output};
 use crate::config::parse_address;
@@ -101,24 +102,24 @@ impl DevArgs {
             }
         };
         let mut proxied = std::pin::pin!(proxied);
-        let mut shown = std::pin::pin!(show_when_ready(self.listen, nodes.clone()));
-        let mut is_shown = false;
+        tokio::spawn(show_when_ready(self.listen, nodes.clone()));
         loop {
             let ended = select_all(processes.iter_mut().map(|process| Box::pin(process.ended())));
-            let changed = async {
-                match &mut changes {
-                    Some(changes) => changes.recv().await,
-                    None => std::future::pending().await,
-                }
+            let event = tokio::select! {
+                _ = terminate.recv() => DevEvent::Stop,
+                _ = interrupt.recv() => DevEvent::Stop,
+                error = &mut proxied => DevEvent::Failed(error.to_string()),
+                (how, ..) = ended => DevEvent::Failed(how),
+                Some(path) = next_change(&mut changes) => DevEvent::Changed(path),
             };
-            tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                error = &mut proxied => return Err(failed(error)),
-                () = &mut shown, if !is_shown => is_shown = true,
-                (how, ..) = ended => return Err(failed(how)),
-                Some(path) = changed => {
-                    output::print_stderr(&format!("{} has changed: the application is loaded anew", path.display()));
+            match event {
+                DevEvent::Stop => return Ok(()),
+                DevEvent::Failed(why) => return Err(failed(why)),
+                DevEvent::Changed(path) => {
+                    output::print_stderr(&format!(
+                        "{} has changed: the application is loaded anew",
+                        path.display()
+                    ));
                     for node in &mut processes[first_node..] {
                         node.reload().await;
                     }
@@ -151,13 +152,26 @@ impl DevArgs {
     }
 }
 
+/// What happens while the processes run.
+enum DevEvent {
+    Stop,
+    Failed(String),
+    Changed(PathBuf),
+}
+
+/// Returns the next file that has changed; never, if files are not followed.
+async fn next_change(changes: &mut Option<Changes>) -> Option<PathBuf> {
+    match changes {
+        Some(changes) => changes.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 fn node(name: &str, directory: &DevDirectory, arguments: &[String]) -> Result<DevProcess, CommandFailure> {
     let file = directory.file().to_string_lossy().into_owned();
-    let command = [
-        &["/proc/self/exe".to_owned(), "serve".to_owned(), "--config".to_owned(), file][..],
-        arguments,
-    ]
-    .concat();
+    let command =
+        [&["/proc/self/exe".to_owned(), "serve".to_owned(), "--config".to_owned(), file][..], arguments]
+            .concat();
     DevProcess::start(name, &command).map_err(failed)
 }
 

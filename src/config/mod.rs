@@ -24,7 +24,7 @@ pub use address::read as parse_address;
 pub use executors::{DefaultMode, DiscoveryMode, ExecutorsConfig, Preference};
 pub use host::names_this_machine;
 pub use load::{DEFAULTS, FILE, InvalidConfig, Sources, load};
-pub use pool::{FreeAffinity, PoolConfig, PoolRuntime, RecycleConfig};
+pub use pool::{FreeAffinity, PoolConfig, PoolRuntime, RecycleConfig, ScaleConfig};
 pub use secret::Secret;
 
 /// The complete configuration.

@@ -51,6 +51,9 @@ pub struct PoolConfig {
     pub directory: PathBuf,
     /// When a child is replaced by a new one.
     pub recycle: RecycleConfig,
+    /// How the number of children follows the work; absent: it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale: Option<ScaleConfig>,
 }
 
 /// How the handlers of a pool run.
@@ -88,6 +91,24 @@ pub struct RecycleConfig {
     /// Its age in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_age_s: Option<u64>,
+}
+
+/// `[pool.scale]`: the number of children of each kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScaleConfig {
+    /// Children that there are always.
+    #[serde(default = "one")]
+    pub min: u32,
+    /// The most children.
+    pub max: u32,
+    /// Users that are assigned to a child before another one is started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_users: Option<u32>,
+}
+
+const fn one() -> u32 {
+    1
 }
 
 impl PoolConfig {
@@ -147,6 +168,7 @@ impl PoolConfig {
             ("env", !self.env.is_empty()),
             ("directory", !self.directory.as_os_str().is_empty()),
             ("recycle", self.recycle != RecycleConfig::default()),
+            ("scale", self.scale.is_some()),
         ];
         for (key, _) in set.into_iter().filter(|(_, is_set)| *is_set) {
             let name = &self.name;
@@ -167,8 +189,14 @@ impl PoolConfig {
                 format!("pool {:?} would have no children: free or assigned is 0", self.name),
             );
         }
+        if let Some(ScaleConfig { min, max, max_users }) = self.scale {
+            found.range("pool.scale.max", max, 1..=MAX_CHILDREN);
+            found.range("pool.scale.min", min, 1..=max.max(1));
+            found.range("pool.scale.max_users", max_users.unwrap_or(1), 1..=u32::MAX);
+        }
         for children in [free, assigned] {
-            found.range("pool.slots", children.saturating_mul(self.slots()), 0..=MAX_CHILDREN * 64);
+            let most = self.scale.map_or(children, |scale| scale.max);
+            found.range("pool.slots", most.saturating_mul(self.slots()), 0..=MAX_CHILDREN * 64);
         }
         found.range("pool.start_ms", self.start_ms(), 100..=600_000);
         let RecycleConfig { max_work, max_rss, max_age_s } = self.recycle;
@@ -215,6 +243,7 @@ pub(super) fn known_keys() -> Table {
     ]);
     keys.insert("env".to_owned(), Value::Table(Table::new()));
     keys.insert("recycle".to_owned(), Value::Table(section(&["max_work", "max_rss", "max_age_s"])));
+    keys.insert("scale".to_owned(), Value::Table(section(&["min", "max", "max_users"])));
     keys
 }
 
@@ -289,6 +318,8 @@ mod tests {
             (format!("{child}affinity = \"no\""), "affinity"),
             (format!("{child}[pool.recycle]\nmax_rss = \"much\""), "max_rss"),
             (format!("{child}[pool.recycle]\nmax_ram = 1"), "the nearest known one is pool.recycle.max_rss"),
+            (format!("{child}[pool.scale]\nmin = 2\nmax = 1"), "pool.scale.min"),
+            (format!("{child}[pool.scale]\nmin = 2"), "max"),
             (format!("{child}slot = 1"), "the nearest known one is pool.slots"),
             (format!("{child}url = \"http://a\""), "unknown key pool.url"),
             ("[[pool]]\nname = \"a\"\ncommand = \"x\"".to_owned(), "sequence"),

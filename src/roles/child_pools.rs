@@ -17,7 +17,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::StartError;
 use super::pools::PoolPart;
-use crate::config::{self, Config, PoolConfig};
+use crate::calls::LocalWorkers;
+use crate::config::{self, Config, PoolConfig, PoolRuntime, ScaleConfig};
 use crate::telemetry::Latch;
 
 /// The pools of child processes. Cheap to clone.
@@ -25,29 +26,33 @@ use crate::telemetry::Latch;
 pub(crate) struct ChildPools(Vec<(String, ChildPool)>);
 
 impl ChildPools {
-    /// Starts the children of a pool and returns its workers.
+    /// Starts the children of the pools with a `command`, and adds the workers of these pools to `parts`.
     ///
     /// # Errors
     /// [`StartError::Pool`] when the system has no room for them.
     pub(super) fn start(
-        &mut self,
         config: &Config,
-        pool: &PoolConfig,
         timing: Timing,
-    ) -> Result<Vec<PoolPart>, StartError> {
-        let started = ChildPool::start(options(config, pool), timing);
-        let children = started
-            .map_err(|error| StartError::Pool { pool: pool.name.clone(), problem: error.to_string() })?;
-        let kinds = [(WorkerType::Free, pool.free()), (WorkerType::Assigned, pool.assigned())];
-        let part = |(kind, count): (WorkerType, ScaleLimits)| PoolPart {
-            pool: pool.name.clone(),
-            kind,
-            slots: SlotOptions::new(count.max as u32 * pool.slots()),
-            handlers: children.handlers(),
-        };
-        let parts = kinds.into_iter().filter(|(_, count)| count.max > 0).map(part).collect();
-        self.0.push((pool.name.clone(), children));
-        Ok(parts)
+        local: &LocalWorkers,
+        parts: &mut Vec<PoolPart>,
+    ) -> Result<Self, StartError> {
+        let mut this = Self::default();
+        for pool in config.pool.iter().filter(|pool| pool.runtime() == PoolRuntime::Child) {
+            let started = ChildPool::start(options(config, pool), timing);
+            let children = started
+                .map_err(|error| StartError::Pool { pool: pool.name.clone(), problem: error.to_string() })?;
+            parts.extend(kinds(pool).into_iter().map(|(kind, count)| PoolPart {
+                pool: pool.name.clone(),
+                kind: worker_type(kind),
+                slots: SlotOptions::new(
+                    u32::try_from(count.max).unwrap_or(u32::MAX).saturating_mul(pool.slots()),
+                ),
+                handlers: children.handlers(),
+            }));
+            local.add_children(pool.name.clone(), children.clone());
+            this.0.push((pool.name.clone(), children));
+        }
+        Ok(this)
     }
 
     /// Waits until each pool has a child that is ready or has failed, so that a process that is ready has its handlers.
@@ -91,8 +96,30 @@ impl ChildPools {
     }
 }
 
+/// Returns the kinds of children of a pool, with their number.
+fn kinds(pool: &PoolConfig) -> Vec<(ChildKind, ScaleLimits)> {
+    let counts = [(ChildKind::Free, pool.free()), (ChildKind::Assigned, pool.assigned())];
+    let limits = |count: u32| match pool.scale {
+        None => ScaleLimits::fixed(count as usize),
+        Some(ScaleConfig { min, max, max_users }) => ScaleLimits {
+            min: min as usize,
+            max: max as usize,
+            max_users: max_users.map(|users| users as usize),
+        },
+    };
+    let some = counts.into_iter().filter(|(_, count)| *count > 0);
+    some.map(|(kind, count)| (kind, limits(count))).collect()
+}
+
+const fn worker_type(kind: ChildKind) -> WorkerType {
+    match kind {
+        ChildKind::Free => WorkerType::Free,
+        ChildKind::Assigned => WorkerType::Assigned,
+        ChildKind::Both => WorkerType::Both,
+    }
+}
+
 fn options(config: &Config, pool: &PoolConfig) -> ChildOptions {
-    let kinds = [(ChildKind::Free, pool.free()), (ChildKind::Assigned, pool.assigned())];
     ChildOptions {
         pool: pool.name.clone(),
         lane: config.node.lane.clone(),
@@ -101,7 +128,7 @@ fn options(config: &Config, pool: &PoolConfig) -> ChildOptions {
         command: pool.command.clone(),
         env: pool.env.clone(),
         directory: (!pool.directory.as_os_str().is_empty()).then(|| pool.directory.clone()),
-        children: kinds.into_iter().filter(|(_, count)| count.max > 0).collect(),
+        children: kinds(pool),
         slots: pool.slots(),
         start: Duration::from_millis(pool.start_ms()),
         recycle: RecycleLimits {

@@ -3,6 +3,7 @@
 //! Owns: building the parts, the order in which they start and stop, and the supervision of background tasks. The only
 //! place that builds parts. Never: what a part does.
 
+mod child_pools;
 mod drain;
 mod duties;
 mod engine;

@@ -89,7 +89,8 @@ impl Node {
         };
         tasks.spawn("peer server", TaskKind::Vital, peers.serve());
         duties::spawn_all(&tasks, &services, &context, &config.lifetime);
-        let pools = NodePools::start(&pool_services(&services, &config, &context, &tasks), parts).await?;
+        let pools =
+            NodePools::start(&pool_services(&services, &config, &context, &tasks), parts, &ready).await?;
         let Services { registry, lease, .. } = services;
         Ok(Self { config, timing, context, hub, registry, lease, ready, metrics, accepting, tasks, pools })
     }

@@ -16,11 +16,12 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::StartError;
+use super::child_pools::ChildPools;
 use super::tasks::{TaskKind, Tasks};
 use super::worker::{WorkerOptions, WorkerRole};
 use crate::calls::{DEFAULT_POOL, LocalWorker, LocalWorkers};
 use crate::config::{Config, PoolConfig, PoolRuntime};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Readiness};
 
 /// Slots of the worker inside a node on the embedded engine. No other worker can take its work, so it has many.
 const SLOTS_ALONE: u32 = 256;
@@ -51,6 +52,7 @@ pub(super) struct PoolServices {
 /// The pools of a running node.
 pub(crate) struct NodePools {
     draining: watch::Sender<bool>,
+    children: ChildPools,
     parts: TaskTracker,
     /// Whether running work ends before the node stops.
     waits: bool,
@@ -67,14 +69,12 @@ pub(super) fn parts(config: &Config, handlers: &Handlers) -> Result<Vec<PoolPart
         let part = || in_process(DEFAULT_POOL, SLOTS_ALONE, handlers.clone());
         return Ok(serves.then(part).into_iter().collect());
     }
-    config.pool.iter().map(|pool| part(pool, handlers)).collect()
+    let own = config.pool.iter().filter(|pool| pool.runtime() == PoolRuntime::InProcess);
+    own.map(|pool| part(pool, handlers)).collect()
 }
 
 fn part(pool: &PoolConfig, handlers: &Handlers) -> Result<PoolPart, StartError> {
     let refused = |problem: String| StartError::Pool { pool: pool.name.clone(), problem };
-    if pool.runtime() == PoolRuntime::Child {
-        return Err(refused("this release does not run child processes: leave out `command`".to_owned()));
-    }
     if handlers.is_empty() {
         let problem = "this binary has no handlers: `demo = true` registers the demo handlers";
         return Err(refused(problem.to_owned()));
@@ -100,9 +100,23 @@ impl NodePools {
     ///
     /// # Errors
     /// [`StartError`] when a worker cannot get its lease or its subscriptions.
-    pub(super) async fn start(services: &PoolServices, parts: Vec<PoolPart>) -> Result<Self, StartError> {
+    pub(super) async fn start(
+        services: &PoolServices,
+        mut parts: Vec<PoolPart>,
+        readiness: &Readiness,
+    ) -> Result<Self, StartError> {
+        let PoolServices { config, jobs, tasks, .. } = services;
+        let children = ChildPools::start(config, jobs.timing, &services.local, &mut parts)?;
+        if !children.is_empty() {
+            tasks.spawn("reload", TaskKind::Vital, children.clone().reload_on_hangup());
+            let latch = readiness.latch("pools");
+            latch.set(true);
+            tasks.spawn("children", TaskKind::Vital, children.clone().watch(latch, jobs.timing.child_watch));
+            children.settled().await;
+        }
         let this = Self {
             draining: watch::Sender::new(false),
+            children,
             parts: TaskTracker::new(),
             waits: !services.config.pool.is_empty(),
         };
@@ -144,6 +158,7 @@ impl NodePools {
             self.parts.close();
             self.parts.wait().await;
         }
+        self.children.stop().await;
     }
 }
 
@@ -312,7 +327,7 @@ mod tests {
         let (sets, handlers) = watch::channel(None);
         let slots = SlotOptions::new(2);
         let part = PoolPart { pool: "a".to_owned(), kind: WorkerType::Free, slots, handlers };
-        let pools = NodePools::start(&services, vec![part]).await.unwrap();
+        let pools = NodePools::start(&services, vec![part], &Readiness::default()).await.unwrap();
         assert!(workers.roster().list().is_empty(), "a pool without handlers has no worker");
         for name in ["one", "two"] {
             sets.send_replace(set(name));

@@ -252,7 +252,9 @@ async fn a_program_that_is_never_ready_or_does_not_exist_is_tried_again() {
         (json!(["python3", PROGRAM, "--never-ready"]), "not ready within 200 ms"),
         (json!(["no-such-program"]), "cannot start no-such-program"),
     ] {
-        let keys = format!("[[pool]]\nname = \"default\"\ncommand = {command}\nfree = 1\nassigned = 0\nstart_ms = 200");
+        let keys = format!(
+            "[[pool]]\nname = \"default\"\ncommand = {command}\nfree = 1\nassigned = 0\nstart_ms = 200"
+        );
         let node = Node::setup().set("welcome", false).file(&keys).launch();
         let api = node.api();
         eventually("the reason is shown", SOON, async || {
@@ -306,8 +308,10 @@ async fn a_reload_under_load_replaces_every_child_without_a_failed_call() {
     let calls = under_load(&api, "echo", async {
         node.hang_up();
         eventually("only the new version serves", SOON, async || {
-            let versions: Vec<_> =
-                futures_util::stream::iter(0..8).then(async |_| call(&api, "version", json!(null)).await.1).collect().await;
+            let versions: Vec<_> = futures_util::stream::iter(0..8)
+                .then(async |_| call(&api, "version", json!(null)).await.1)
+                .collect()
+                .await;
             versions.iter().all(|version| version == "2").then_some(())
         })
         .await;

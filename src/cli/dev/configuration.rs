@@ -63,7 +63,8 @@ fn with_application(mut table: Table, command: &[String]) -> Result<Table, Strin
     let pools = table.entry("pool").or_insert_with(|| Value::Array(Vec::new()));
     let Value::Array(pools) = pools else { return Err("pool is a list: [[pool]]".to_owned()) };
     if pools.iter().any(|pool| pool.get("name").and_then(Value::as_str) == Some(POOL)) {
-        let problem = "the configuration has a pool \"default\" already: leave out the application, or the pool";
+        let problem =
+            "the configuration has a pool \"default\" already: leave out the application, or the pool";
         return Err(problem.to_owned());
     }
     let mut pool = Table::new();

@@ -43,7 +43,9 @@ pub(super) async fn start(directory: &DevDirectory) -> Result<(DevProcess, Strin
 fn program() -> Option<PathBuf> {
     let named = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
-    named.or_else(|| std::env::split_paths(&path).map(|folder| folder.join(PROGRAM)).find(|file| is_file(file)))
+    named.or_else(|| {
+        std::env::split_paths(&path).map(|folder| folder.join(PROGRAM)).find(|file| is_file(file))
+    })
 }
 
 fn is_file(path: &Path) -> bool {

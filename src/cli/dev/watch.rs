@@ -62,7 +62,9 @@ mod tests {
         for source in ["./app.py", "./board/views.py", "pagewire.toml", "templates/a.html"] {
             assert!(is_source(Path::new(source)), "{source}");
         }
-        for other in ["./.git/index", "./__pycache__/app.pyc", "./.venv/lib/a.py", "./app.py~", "./.app.py.swp"] {
+        for other in
+            ["./.git/index", "./__pycache__/app.pyc", "./.venv/lib/a.py", "./app.py~", "./.app.py.swp"]
+        {
             assert!(!is_source(Path::new(other)), "{other}");
         }
     }

@@ -27,7 +27,8 @@ use super::session::Session;
 use super::status::ChildPoolStatus;
 use super::wire::Method;
 use crate::handlers::{
-    HandlerInput, HandlerOptions, Handlers, HandlersBuilder, RunFailure, RunResult, Serial, WorkUnit,
+    HandlerInput, HandlerMode, HandlerOptions, Handlers, HandlersBuilder, RunFailure, RunResult, Serial,
+    WorkUnit,
 };
 
 /// A pool of child processes. Cheap to clone.
@@ -326,5 +327,10 @@ fn options_of(method: &Method) -> HandlerOptions {
         Some("page") => Serial::Page,
         _ => Serial::None,
     };
-    HandlerOptions { serial, stops: true }
+    let mode = match method.mode.as_deref() {
+        Some("assigned") => Some(HandlerMode::Assigned),
+        Some("any") => Some(HandlerMode::Any),
+        _ => None,
+    };
+    HandlerOptions { serial, stops: true, mode, retries: method.retries }
 }
