@@ -173,6 +173,43 @@ async fn an_unwritten_job_is_written_when_the_link_to_the_engine_is_back() {
     row_becomes(&calm, &[job]).await;
 }
 
+/// Two nodes submit for one user while their links break and responses are lost. Each admitted job is written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_admit_the_limit_and_at_most_a_quarter_whatever_breaks() {
+    for seed in 0..4 {
+        let memory = Memory::with_timing(&TIMING);
+        let mut tasks = JoinSet::new();
+        for number in 0..2 {
+            let link = Faulty::new(memory.clone(), seed * 100 + number, Faults::all(50));
+            let jobs = jobs(&Engine::Faulty(link)).await;
+            for _ in 0..16 {
+                let jobs = jobs.clone();
+                tasks.spawn(async move {
+                    loop {
+                        match try_submit(&jobs, wide(number.into())).await {
+                            Err(SubmitError::Unavailable) => jobs.records.wait_to_retry().await,
+                            outcome => return outcome.ok(),
+                        }
+                    }
+                });
+            }
+        }
+        let admitted: Vec<Key> = tasks.join_all().await.into_iter().flatten().collect();
+        assert!(admitted.len() <= 16 + Quota::slack(16), "seed {seed}: {}", admitted.len());
+        let calm = jobs(&Engine::Memory(memory)).await;
+        let written = async {
+            loop {
+                let row = stored_row(&calm).await.unwrap_or_default();
+                if admitted.iter().all(|job| row.contains(job)) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, written).await.expect("every admitted job is written");
+    }
+}
+
 #[tokio::test]
 async fn a_request_id_of_a_page_leads_to_the_last_job_of_that_id() {
     let engine = memory();

@@ -216,7 +216,7 @@ fn limits() -> impl Strategy<Value = (usize, usize)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn processes_admit_the_limit_and_at_most_a_slack_for_each_further_process(
@@ -303,4 +303,20 @@ fn near_a_limit_a_job_is_written_before_it_is_admitted_and_the_row_is_not_read_a
     assert!(!count.admit_unwritten(&job(9), now, PERIOD));
     assert!(!count.needs_read(&[job(9)], now + PERIOD * 2, PERIOD));
     assert_eq!(count.plan_write(&[job(9)]).unwrap().outcomes, [Ok(())]);
+}
+
+#[test]
+fn a_job_that_has_ended_does_not_count_after_its_row_is_read_again_and_is_not_written_again() {
+    let (mut count, now) = (QuotaCount::default(), Instant::now());
+    let job = |bits| Reservation { quota: quota(1, (2, 2)), job: Key::from_bits(bits), until: 0, added: 0 };
+    let row = || QuotaRow { until: 0, open: vec![job(1).place(), job(2).place()] };
+    count.read(row(), Some(1), now);
+    assert_eq!(count.plan_write(&[job(3)]).unwrap().outcomes, [Err(QuotaError::PageFull)]);
+    count.is_over(Key::from_bits(1));
+    count.not_written();
+    count.is_over(Key::from_bits(2));
+    count.read(row(), Some(1), now);
+    let write = count.plan_write(&[job(3), job(4), job(5)]).unwrap();
+    assert_eq!(write.outcomes, [Ok(()), Ok(()), Err(QuotaError::PageFull)]);
+    assert_eq!(write.row.jobs(), HashSet::from([Key::from_bits(3), Key::from_bits(4)]));
 }
