@@ -100,8 +100,10 @@ impl Node {
         Ok(Self { config, timing, context, hub, registry, lease, ready, metrics, accepting, tasks })
     }
 
-    /// Ends the background tasks and gives the number back. Sockets must be closed before.
+    /// Writes the open jobs that are counted in memory only, ends the background tasks and gives the number back. Sockets
+    /// must be closed before.
     pub async fn stop(self) {
+        self.context.jobs.quotas.write_all().await;
         self.tasks.shutdown().await;
     }
 }

@@ -13,8 +13,9 @@
 //!   within twice that period and the time of a write.
 //! - If `n` nodes do, they admit together at most the limit and `n − 1` times a slack of [`Quota::slack`] jobs. The
 //!   limit of a page is exact while the page does not move.
-//! - A process that exits at any point forgets at most a slack of jobs of an account. These were admitted within the
-//!   period and a write before the exit, or the engine was unavailable since.
+//! - A process that is killed forgets at most a slack of jobs of an account. These were admitted within the period and a
+//!   write before that, or the engine was unavailable since. A process that stops writes them first
+//!   ([`Quotas::write_all`]).
 //!
 //! It is not exact accounting: the row expires a day after the last job was due, and a job without a written record
 //! counts for a short time.
@@ -137,6 +138,22 @@ impl Quotas {
     /// when the engine does not reply.
     pub(super) async fn reserve(&self, quota: &Quota, job: Key, due: u64) -> Result<(), QuotaError> {
         self.writer(&quota.account).reserve(quota, job, due).await
+    }
+
+    /// Waits until every job that was counted in memory is written or has ended, for at most [`Timing::deliver`]. Called
+    /// before the process exits.
+    ///
+    /// [`Timing::deliver`]: crate::timing::Timing::deliver
+    pub async fn write_all(&self) {
+        let writers: Vec<_> = self.lock().writers.values().cloned().collect();
+        let all = async {
+            for writer in writers {
+                writer.stopped().await;
+            }
+        };
+        if tokio::time::timeout(self.records.timing.deliver, all).await.is_err() {
+            tracing::warn!("jobs of pages are not counted any more, because the engine is unavailable");
+        }
     }
 
     fn writer(&self, account: &Account) -> Arc<QuotaWriter> {

@@ -55,6 +55,8 @@ pub(super) struct QuotaWriter {
     state: Mutex<QuotaState>,
     /// Wakes the task for a job that waits.
     submitted: Notify,
+    /// Wakes those that wait for the end of the task.
+    stopped: Notify,
 }
 
 impl QuotaWriter {
@@ -63,7 +65,7 @@ impl QuotaWriter {
             Account::User(user) => job_key::quota_of_user(&SubjectToken::new(user)),
             Account::Connection(connection) => job_key::quota_of_connection(*connection),
         };
-        Self { records, key, state: Mutex::default(), submitted: Notify::new() }
+        Self { records, key, state: Mutex::default(), submitted: Notify::new(), stopped: Notify::new() }
     }
 
     /// Each change leaves the state consistent, so a poisoned lock is still usable.
@@ -113,11 +115,23 @@ impl QuotaWriter {
         self.lock().at_work
     }
 
+    /// Waits until no job waits and none is unwritten.
+    pub(super) async fn stopped(&self) {
+        loop {
+            // registered by its creation, so that an end after the check is noticed
+            let stopped = self.stopped.notified();
+            if !self.is_at_work() {
+                return;
+            }
+            stopped.await;
+        }
+    }
+
     /// Counts the jobs that wait and writes the unwritten ones, until there are none.
     async fn run(&self) {
         loop {
             match self.next_step() {
-                QuotaStep::Stop => return,
+                QuotaStep::Stop => return self.stopped.notify_waiters(),
                 QuotaStep::Wait(until) => tokio::select! {
                     () = sleep_until(until) => {}
                     () = self.submitted.notified() => {}

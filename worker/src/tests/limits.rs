@@ -130,6 +130,18 @@ async fn short_jobs_of_a_page_are_not_written_and_a_long_one_is_written_after_a_
 }
 
 #[tokio::test]
+async fn a_process_that_stops_leaves_no_open_job_uncounted() {
+    let engine = memory();
+    let jobs = jobs(&engine).await;
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        open.push(try_submit(&jobs, wide(1)).await.unwrap());
+    }
+    jobs.quotas.write_all().await;
+    assert_eq!(stored_row(&jobs).await, Some(open));
+}
+
+#[tokio::test]
 async fn a_job_that_was_admitted_before_its_row_is_written_counts_in_another_process() {
     let engine = memory();
     let here = jobs(&engine).await;
