@@ -39,6 +39,9 @@ pub struct Timing {
     /// How long the record of an ended job is kept at least if a page waits for it: five minutes to tell the page, and
     /// ten minutes in which it may reconnect; whole seconds.
     pub told_job: Duration,
+    /// How long the job of a page that is far from its limits may be counted at its node only, and how old the count of
+    /// the other nodes may be that the node compares with the limits.
+    pub quota_write: Duration,
     /// How long a worker stays assigned to a user without work for the user; whole seconds.
     pub affinity_ttl: Duration,
     /// Minimum time between two progress notifications to a page.
@@ -109,6 +112,7 @@ impl Timing {
         retry_longest: Duration::from_secs(300),
         job_index: Duration::from_secs(24 * 3600),
         told_job: Duration::from_secs(15 * 60),
+        quota_write: Duration::from_millis(250),
         affinity_ttl: Duration::from_secs(3600),
         progress: Duration::from_millis(500),
         page_token: Duration::from_secs(24 * 3600),
@@ -151,6 +155,7 @@ impl Timing {
         retry_longest: Duration::from_secs(1),
         job_index: Duration::from_secs(600),
         told_job: Duration::from_secs(6),
+        quota_write: Duration::from_millis(50),
         affinity_ttl: Duration::from_secs(6),
         progress: Duration::from_millis(100),
         page_token: Duration::from_secs(120),

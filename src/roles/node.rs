@@ -95,9 +95,11 @@ impl Node {
         Ok(Self { config, timing, context, hub, registry, lease, ready, metrics, accepting, tasks, pools })
     }
 
-    /// Drains the pools, ends the background tasks and gives the number back. Sockets must be closed before.
+    /// Drains the pools, writes the open jobs that are counted in memory only, ends the background tasks and gives the
+    /// number back. Sockets must be closed before.
     pub async fn stop(self) {
         self.pools.drain().await;
+        self.context.jobs.quotas.write_all().await;
         self.tasks.shutdown().await;
     }
 }

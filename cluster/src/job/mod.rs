@@ -32,6 +32,7 @@ mod owner_cache;
 mod parts;
 mod quarantine;
 mod quota;
+mod quota_count;
 mod quota_writer;
 mod reconciler;
 mod record;
