@@ -8,6 +8,7 @@ mod fairness;
 mod limits;
 mod methods;
 mod quarantine;
+mod reruns;
 mod serial;
 mod simulation;
 mod turns;

@@ -124,6 +124,9 @@ pub struct Record {
     pub losses: u32,
     /// How often the job may run again after a failure.
     pub retries: u32,
+    /// How often an operator has run the job again; `attempts` and `losses` count from the last time.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retried: u32,
     /// Progress as persisted last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
@@ -177,7 +180,7 @@ pub struct Record {
 }
 
 // serde passes a reference
-fn is_zero(count: &u32) -> bool {
+pub(super) fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 

@@ -247,6 +247,7 @@ fn record(id: Key, submission: Submission, created: u64) -> Record {
         attempts: 0,
         losses: 0,
         retries: submission.retries,
+        retried: 0,
         progress: None,
         result: None,
         error: None,

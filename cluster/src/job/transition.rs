@@ -303,6 +303,7 @@ fn retry(record: &mut Record, to: Option<LaneMove>, now: u64) -> Result<Effect, 
     if let Some(LaneMove { lane, revision }) = to {
         (record.lane, record.lane_rev) = (lane, revision);
     }
+    record.retried = record.retried.saturating_add(1);
     record.attempts = 0;
     record.losses = 0;
     record.error = None;

@@ -15,6 +15,7 @@ fn record(retries: u32) -> Record {
         attempts: 0,
         losses: 0,
         retries,
+        retried: 0,
         progress: None,
         result: None,
         error: None,
@@ -120,6 +121,8 @@ proptest! {
             let waits = matches!(next.state, JobState::Queued | JobState::Scheduled);
             prop_assert_eq!(waits, matches!(after, Effect::Enqueue { .. }), "what waits is offered");
             prop_assert_eq!(next.attempts, claims);
+            let again = u32::from(matches!(event, RecordEvent::Retry(_)));
+            prop_assert_eq!(next.retried, before.retried + again, "only an operator begins a new run");
             prop_assert!(next.losses <= retries.max(MAX_LOSSES) + 1, "losses are bounded");
             prop_assert!(next.failures() <= retries + 1, "failures are bounded, and no loss is one");
             record = next;
@@ -210,16 +213,18 @@ fn a_loss_does_not_count_as_a_failure_of_the_handler() {
     // the first failure was retried, as `retries: 1` asks
     assert_eq!((record.state, record.attempts, record.losses), (JobState::Dead, 5, 3));
     let (again, _) = apply(&record, RecordEvent::Retry(None), record.due, &TIMING).unwrap();
-    assert_eq!((again.attempts, again.losses), (0, 0));
+    assert_eq!((again.attempts, again.losses, again.retried), (0, 0, 1));
 }
 
 #[test]
-fn a_record_of_an_earlier_release_has_no_losses() {
-    let record = Record { losses: 2, ..record(0) };
+fn a_record_of_an_earlier_release_has_no_losses_and_was_not_run_again() {
+    let record = Record { losses: 2, retried: 3, ..record(0) };
     let mut stored: serde_json::Value = serde_json::from_slice(&record.encode()).unwrap();
-    assert_eq!(stored["losses"], 2);
-    stored.as_object_mut().unwrap().remove("losses");
-    assert_eq!(Record::decode(stored.to_string().as_bytes()).unwrap().losses, 0);
+    assert_eq!((&stored["losses"], &stored["retried"]), (&2.into(), &3.into()));
+    let fields = stored.as_object_mut().unwrap();
+    fields.retain(|name, _| name != "losses" && name != "retried");
+    let earlier = Record::decode(stored.to_string().as_bytes()).unwrap();
+    assert_eq!((earlier.losses, earlier.retried), (0, 0));
 }
 
 #[test]

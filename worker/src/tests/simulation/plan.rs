@@ -131,6 +131,13 @@ pub(super) enum Event {
         earlier_ms: u64,
         suspend_ms: u64,
     },
+    /// A worker is suspended between the end of an assigned job and the deletion of its open row, while an operator runs
+    /// the job again. The node may be killed right after it has written the record of that.
+    LateEnd {
+        user: u64,
+        suspend_ms: u64,
+        crash: bool,
+    },
     Drain(u64),
     /// The link of a worker breaks for so many milliseconds.
     Cut(u64, u64),
@@ -220,6 +227,10 @@ impl Schedule {
             if dice.hits(600) {
                 events.push((up + dice.below(TURMOIL_MS / 2), Event::Weight(0)));
             }
+        }
+        if dice.hits(60) {
+            let (user, suspend_ms, crash) = (dice.below(USERS), 100 + dice.below(30_000), dice.hits(300));
+            events.push((at(&mut dice) / 2, Event::LateEnd { user, suspend_ms, crash }));
         }
         events.sort_by_key(|(time, _)| *time);
         Self { events, faults, workers, clocks, canary_ends, dice }
