@@ -83,6 +83,8 @@ pub struct CallRequest {
     pub connection: Option<Key>,
     /// The page that made the call.
     pub page: Option<Address>,
+    /// That page's session.
+    pub session: Option<Key>,
 }
 
 /// The reason why a call has no result.
@@ -198,8 +200,10 @@ impl Executors {
         let input = HandlerInput {
             user: call.user.as_deref().map(str::to_owned),
             page: call.page,
+            session: call.session,
             connection: call.connection,
             within: Some(within),
+            trace: telemetry::current_trace().map(|trace| trace.as_str().to_owned()),
             ..HandlerInput::call(call.params)
         };
         let run = self.handlers.run(&call.method, input);
@@ -239,6 +243,8 @@ impl Executors {
             params: call.params,
             user: user.map(str::to_owned),
             page: call.page,
+            session: call.session,
+            connection: call.page.and(call.connection),
             left_ms: None,
         };
         let own = user.filter(|_| affinity == Affinity::Assigned);

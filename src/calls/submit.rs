@@ -14,6 +14,7 @@ use super::placement::{DEFAULT_POOL, affinity};
 use super::{Executors, Mode};
 use crate::config::LimitsConfig;
 use crate::protocol::{CommandError, ErrorCode};
+use crate::telemetry;
 use pagewire_cluster::clock;
 
 /// The longest handler name and the longest idempotency key, in bytes.
@@ -40,6 +41,8 @@ pub struct JobRequest {
     pub connection: Option<Key>,
     /// The page that is notified of progress and of the result.
     pub page: Option<Address>,
+    /// That page's session.
+    pub session: Option<Key>,
     /// That page's own frame id for the job.
     pub frame: Option<Box<RawValue>>,
     /// The earliest time to run it.
@@ -115,11 +118,14 @@ impl Executors {
             affinity,
             user: job.user.as_deref().map(str::to_owned),
             page: job.page,
+            session: job.session,
+            connection: job.connection,
             frame: job.frame,
             run_at: job.run_at.map(unix_ms),
             retries: job.retries.unwrap_or(0),
             idempotency: job.idempotency,
             quota: quota.clone(),
+            trace: telemetry::current_trace(),
         };
         self.jobs.submit(submission, accepted).await.map_err(|error| refused(error, quota.as_ref()))
     }

@@ -35,6 +35,7 @@ async fn call(method: &str, params: &str, mode: Mode, timeout_ms: u64) -> Result
         user: Some("ann".into()),
         connection: None,
         page: None,
+        session: None,
     };
     executors().call(call).await.map(|value| value.get().to_owned()).map_err(|error| match error {
         ExecutorError::Failed(failure) => failure.code,
@@ -87,6 +88,7 @@ async fn a_job_that_is_not_allowed_is_refused_with_the_reason() {
         user: None,
         connection: None,
         page: None,
+        session: None,
         frame: None,
         run_at: None,
         retries: None,

@@ -37,6 +37,7 @@ pub(super) async fn run(
         user,
         connection: Some(connection),
         page: Some(address),
+        session: Some(page.session().key),
         frame: Some(id.raw().to_owned()),
         run_at: frame.run_at,
         retries: frame.retries,

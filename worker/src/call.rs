@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pagewire_cluster::engine::{Engine, Message};
 use pagewire_cluster::job::Affinity;
+use pagewire_cluster::trace::TraceParent;
 use pagewire_cluster::wire::{self, CallAnswer, WorkerCall};
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -48,6 +49,11 @@ impl IncomingCall {
             () = cancelled => {}
             () = tokio::time::sleep(self.remaining().unwrap_or(Duration::MAX)) => {}
         }
+    }
+
+    /// Returns the trace context of the caller.
+    pub(crate) fn trace(&self) -> Option<&TraceParent> {
+        self.question.headers.trace.as_ref()
     }
 
     /// Returns how long the caller still waits for the reply; `None` when the call has no limit.

@@ -5,6 +5,7 @@ mod calls;
 mod claims;
 mod effects;
 mod fairness;
+mod identity;
 mod limits;
 mod methods;
 mod quarantine;
@@ -56,11 +57,14 @@ fn submission(kind: &str) -> Submission {
         affinity: Affinity::Free,
         user: None,
         page: None,
+        session: None,
+        connection: None,
         frame: None,
         run_at: None,
         retries: 0,
         idempotency: None,
         quota: None,
+        trace: None,
     }
 }
 

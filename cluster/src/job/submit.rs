@@ -16,6 +16,7 @@ use super::transition::RecordEvent;
 use crate::engine::{Consistency, Precondition, Put, Unavailable};
 use crate::id::{Address, Key};
 use crate::subject::job_key;
+use crate::trace::TraceParent;
 use crate::wire;
 use crate::worker::WorkerGroup;
 
@@ -38,6 +39,10 @@ pub struct Submission {
     pub user: Option<String>,
     /// Page that waits for the job.
     pub page: Option<Address>,
+    /// Session of that page.
+    pub session: Option<Key>,
+    /// Connection of that page.
+    pub connection: Option<Key>,
     /// Request id of the page; without one, the page knows the job by the id of the job.
     pub frame: Option<Box<RawValue>>,
     /// Earliest time to run, in milliseconds since the Unix epoch.
@@ -48,6 +53,8 @@ pub struct Submission {
     pub idempotency: Option<Idempotency>,
     /// Limits that apply to the submission; `None` for no limit.
     pub quota: Option<Quota>,
+    /// Trace context of the submitter.
+    pub trace: Option<TraceParent>,
 }
 
 /// Names a submission, so that it creates one job however often it is sent.
@@ -237,7 +244,8 @@ impl Jobs {
 
 fn record(id: Key, submission: Submission, created: u64) -> Record {
     let frame = submission.frame.unwrap_or_else(|| named(id));
-    let asker = submission.page.map(|page| Waiter { page, frame });
+    let (session, connection) = (submission.session, submission.connection);
+    let asker = submission.page.map(|page| Waiter { page, frame, session, connection });
     let due = submission.run_at.unwrap_or(created).max(created);
     Record {
         id,
@@ -261,6 +269,7 @@ fn record(id: Key, submission: Submission, created: u64) -> Record {
         routing: submission.routing,
         user: submission.user,
         askers: asker.into_iter().collect(),
+        trace: submission.trace,
         created,
         due,
         started: None,

@@ -35,6 +35,8 @@ fn submission(kind: &str) -> Submission {
         affinity: Affinity::Free,
         user: None,
         page: None,
+        session: None,
+        connection: None,
         frame: None,
         run_at: None,
         retries: 0,
@@ -42,6 +44,7 @@ fn submission(kind: &str) -> Submission {
         quota: None,
         lane_rev: 0,
         routing: None,
+        trace: None,
     }
 }
 

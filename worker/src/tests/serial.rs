@@ -102,6 +102,8 @@ pub(super) async fn call(
         params: RawValue::from_string(number.to_string()).unwrap(),
         user: Some(user.into()),
         page: None,
+        session: None,
+        connection: None,
         left_ms: None,
     };
     jobs.call(&team(), Some(user), call, within, None).await.map(|value| value.get().to_owned())

@@ -118,6 +118,8 @@ impl Worker {
             params: RawValue::NULL.to_owned(),
             user: Some(user.into()),
             page: None,
+            session: None,
+            connection: None,
             left_ms: None,
         };
         let me = format!("\"{}\"", self.id);

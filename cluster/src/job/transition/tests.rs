@@ -29,6 +29,7 @@ fn record(retries: u32) -> Record {
         routing: None,
         user: None,
         askers: Vec::new(),
+        trace: None,
         created: 0,
         due: 0,
         started: None,
