@@ -9,6 +9,9 @@ use std::time::Duration;
 /// that was replaced can be under way.
 pub const FENCES_KEPT: Duration = Duration::from_secs(3600);
 
+/// How far ahead a handler may put off its job, or the next try of it; a longer time is cut to this.
+pub const LONGEST_DELAY: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// All timeouts. [`Timing::PRODUCTION`] is used in production; [`Timing::TEST`] has the same order for tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {

@@ -17,7 +17,7 @@ use pagewire_cluster::rollout::{LaneAssignment, Rollouts, RoutingKey};
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{HandlerError, WorkerCall};
 use pagewire_cluster::worker::{WorkerGroup, Workers};
-use pagewire_worker::handlers::{HandlerInput, Handlers, RunFailure};
+use pagewire_worker::handlers::{HandlerInput, Handlers, RunFailure, call_snoozed};
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
@@ -209,7 +209,8 @@ impl Executors {
         let run = self.handlers.run(&call.method, input);
         match tokio::time::timeout(within, run).await {
             Ok(outcome) => outcome.map_err(|failure| match failure {
-                RunFailure::Failed(error) => ExecutorError::Failed(error),
+                RunFailure::Failed(error) | RunFailure::RetryAfter(error, _) => ExecutorError::Failed(error),
+                RunFailure::Snoozed(_) => ExecutorError::Failed(call_snoozed()),
                 RunFailure::Lost { .. } => executor_lost().into(),
             }),
             Err(_) => Err(timed_out().into()),

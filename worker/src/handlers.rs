@@ -29,6 +29,10 @@ pub type HandlerResult = Result<Box<RawValue>, HandlerError>;
 pub enum RunFailure {
     /// The handler returned an error.
     Failed(HandlerError),
+    /// The handler returned an error, and a job is tried again after this time instead of the usual one.
+    RetryAfter(HandlerError, Duration),
+    /// The handler puts its job off for this time; the attempt does not count. A call cannot be put off.
+    Snoozed(Duration),
     /// The executor that ran the handler died.
     Lost {
         /// Whether the executor ran nothing else.
@@ -250,6 +254,11 @@ impl fmt::Debug for Handlers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.names()).finish()
     }
+}
+
+/// Returns the error of a call whose handler puts it off as if it were a job.
+pub fn call_snoozed() -> HandlerError {
+    HandlerError::new(ErrorCode::Failed, "a call cannot be put off")
 }
 
 /// Returns the error of a handler. A job is retried after it, because the same work may succeed later.

@@ -18,7 +18,7 @@ use super::attempt::{Attempt, Outcome};
 use super::call::IncomingCall;
 use super::call_lines::{CallLines, LineKey};
 use super::effects::Supervisor;
-use super::handlers::{HandlerInput, Handlers, RunFailure, RunResult, Serial, WorkUnit};
+use super::handlers::{HandlerInput, Handlers, RunFailure, RunResult, Serial, WorkUnit, call_snoozed};
 use super::quarantine::PoolQuarantine;
 use super::stream::WorkStream;
 use super::work::Work;
@@ -124,6 +124,8 @@ impl Runner {
         match self.run_handler(&record.kind, input).await {
             Ok(value) => Outcome::Value(value),
             Err(RunFailure::Failed(error)) => Outcome::Failed(error),
+            Err(RunFailure::RetryAfter(error, after)) => Outcome::RetryAfter(error, after),
+            Err(RunFailure::Snoozed(after)) => Outcome::Snoozed(after),
             Err(RunFailure::Lost { .. }) => Outcome::Lost,
         }
     }
@@ -190,7 +192,8 @@ impl Runner {
         match self.run_handler(method, input).await {
             Ok(value) => CallAnswer::Value(value),
             Err(_) if !self.handlers.has(method) => CallAnswer::NoHandler,
-            Err(RunFailure::Failed(error)) => CallAnswer::Error(error),
+            Err(RunFailure::Failed(error) | RunFailure::RetryAfter(error, _)) => CallAnswer::Error(error),
+            Err(RunFailure::Snoozed(_)) => CallAnswer::Error(call_snoozed()),
             Err(RunFailure::Lost { .. }) => CallAnswer::Lost,
         }
     }

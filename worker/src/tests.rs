@@ -4,6 +4,7 @@ mod breaks;
 mod calls;
 mod claims;
 mod effects;
+mod ends;
 mod fairness;
 mod identity;
 mod limits;

@@ -149,6 +149,9 @@ impl WorkerLife {
     }
 }
 
+/// How long a handler puts off its job, or the next try.
+const PUT_OFF: Duration = Duration::from_secs(3);
+
 async fn handle(attempt: Attempt, process: u64, engine: Faulty, observed: Observed) {
     engine.process().running().await;
     let record = attempt.record().clone();
@@ -166,6 +169,8 @@ async fn handle(attempt: Attempt, process: u64, engine: Faulty, observed: Observ
         () = attempt.cancelled() => Outcome::Stopped,
         () = tokio::time::sleep(Duration::from_millis(runs_ms)) => match does {
             Does::Fail => Outcome::Failed(failure(true)),
+            Does::FailLater => Outcome::RetryAfter(failure(true), PUT_OFF),
+            Does::Snooze if observed.lock().returned.insert(record.id) => Outcome::Snoozed(PUT_OFF),
             Does::Fatal => Outcome::Failed(failure(false)),
             Does::Return if observed.lock().returned.insert(record.id) => Outcome::Returned,
             _ => Outcome::Value(record.data.clone()),
