@@ -112,6 +112,21 @@ pub enum Effect {
 }
 
 impl RecordEvent {
+    /// Returns the claim that the event is an event of.
+    const fn claim(&self) -> Option<Claim> {
+        match self {
+            Self::Progress(by, _)
+            | Self::Succeed(by, _)
+            | Self::Fail(by, _)
+            | Self::RetryAfter(by, ..)
+            | Self::Snooze(by, _)
+            | Self::StopAcknowledged(by)
+            | Self::Release(by)
+            | Self::ExecutorLost(by) => Some(*by),
+            _ => None,
+        }
+    }
+
     /// Returns whether a record shows that this event has happened, even if other writes followed. Only valid for an
     /// event that was sent before without a reply.
     pub fn is_visible_in(&self, record: &Record) -> bool {
@@ -161,45 +176,30 @@ pub fn apply(
     timing: &Timing,
 ) -> Result<(Record, Effect), TransitionError> {
     let mut next = record.clone();
+    if let Some(by) = event.claim() {
+        check_claim(&next, by)?;
+    }
     let after = match event {
         RecordEvent::Claim(by) => claim(&mut next, by, now)?,
         RecordEvent::MoveToLane { lane, revision } => move_to_lane(&mut next, lane, revision, now)?,
-        RecordEvent::Progress(by, progress) => {
-            check_claim(&next, by)?;
+        RecordEvent::Progress(_, progress) => {
             next.progress = Some(progress);
             Effect::Nothing
         }
-        RecordEvent::Succeed(by, value) => {
-            check_claim(&next, by)?;
+        RecordEvent::Succeed(_, value) => {
             next.result = Some(value);
             next.error = None;
             end(&mut next, JobState::Succeeded, now)
         }
-        RecordEvent::Fail(by, failure) => {
-            check_claim(&next, by)?;
+        RecordEvent::Fail(_, failure) => {
             let delay_ms = delay_ms(next.id, next.failures(), timing);
             fail(&mut next, failure, delay_ms, now)
         }
-        RecordEvent::RetryAfter(by, failure, after) => {
-            check_claim(&next, by)?;
-            fail(&mut next, failure, put_off_ms(after), now)
-        }
-        RecordEvent::Snooze(by, after) => {
-            check_claim(&next, by)?;
-            take_back(&mut next, now + put_off_ms(after), now)
-        }
-        RecordEvent::StopAcknowledged(by) => {
-            check_claim(&next, by)?;
-            end(&mut next, JobState::Cancelled, now)
-        }
-        RecordEvent::Release(by) => {
-            check_claim(&next, by)?;
-            take_back(&mut next, now, now)
-        }
-        RecordEvent::ExecutorLost(by) => {
-            check_claim(&next, by)?;
-            lose(&mut next, now)
-        }
+        RecordEvent::RetryAfter(_, failure, after) => fail(&mut next, failure, put_off_ms(after), now),
+        RecordEvent::Snooze(_, after) => take_back(&mut next, now + put_off_ms(after), now),
+        RecordEvent::StopAcknowledged(_) => end(&mut next, JobState::Cancelled, now),
+        RecordEvent::Release(_) => take_back(&mut next, now, now),
+        RecordEvent::ExecutorLost(_) => lose(&mut next, now),
         RecordEvent::WorkerLost(worker) => match next.state {
             JobState::Running if next.worker == Some(worker) => lose(&mut next, now),
             _ => return Err(TransitionError::Stale),
