@@ -126,6 +126,7 @@ impl Entry {
                 session: None,
                 frame: None,
                 run_at: None,
+                run_in: None,
                 retries: None,
                 idempotency: None,
                 rules: None,

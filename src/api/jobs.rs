@@ -97,6 +97,7 @@ pub(super) async fn submit(
         session,
         frame: None,
         run_at: request.run_at,
+        run_in: None,
         retries: request.retries,
         idempotency: request.idempotency_key.map(|key| Idempotency { scope, key }),
         rules: None,

@@ -2,6 +2,7 @@
 //!
 //! Owns: the choice of an executor ([`placement`]), and the limits of a call. Never: the worker side (`pagewire_worker`), pages or sockets; executors and pages do not know each other.
 
+mod nested;
 mod placement;
 mod pools;
 mod retry;
@@ -21,6 +22,7 @@ use pagewire_worker::handlers::{HandlerInput, Handlers, RunFailure, call_snoozed
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
+pub use nested::NestedExecutors;
 pub use placement::DEFAULT_POOL;
 pub use retry::RetryError;
 pub use submit::{JobRequest, PageRules};

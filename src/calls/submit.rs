@@ -1,6 +1,7 @@
 //! Submits jobs: checks the limits and chooses the workers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pagewire_cluster::id::Account;
 use pagewire_cluster::id::{Address, Key};
@@ -47,6 +48,8 @@ pub struct JobRequest {
     pub frame: Option<Box<RawValue>>,
     /// The earliest time to run it.
     pub run_at: Option<OffsetDateTime>,
+    /// The same, from its submission on.
+    pub run_in: Option<Duration>,
     /// How often it is retried after a failure.
     pub retries: Option<u32>,
     /// Scope and key: a second submission with both equal returns the same job.
@@ -122,6 +125,7 @@ impl Executors {
             connection: job.connection,
             frame: job.frame,
             run_at: job.run_at.map(unix_ms),
+            run_in: job.run_in,
             retries: job.retries.unwrap_or(0),
             idempotency: job.idempotency,
             quota: quota.clone(),
@@ -150,7 +154,8 @@ fn check(job: &JobRequest) -> Result<(), CommandError> {
     if job.retries.is_some_and(|retries| retries > MAX_RETRIES) {
         return Err(malformed("a job has at most 100 retries"));
     }
-    if job.run_at.is_some_and(|at| at > OffsetDateTime::from(clock::wall()) + MAX_SCHEDULE_AHEAD) {
+    let is_late = job.run_at.is_some_and(|at| at > OffsetDateTime::from(clock::wall()) + MAX_SCHEDULE_AHEAD);
+    if is_late || job.run_in.is_some_and(|after| after > MAX_SCHEDULE_AHEAD.unsigned_abs()) {
         return Err(malformed("a job is scheduled at most a year ahead"));
     }
     if job.idempotency.as_ref().is_some_and(|idempotency| !(1..=MAX_NAME).contains(&idempotency.key.len())) {

@@ -40,6 +40,7 @@ pub(super) async fn run(
         session: Some(page.session().key),
         frame: Some(id.raw().to_owned()),
         run_at: frame.run_at,
+        run_in: None,
         retries: frame.retries,
         idempotency: frame.idempotency_key.map(|key| Idempotency { scope, key }),
         rules: Some(context.job_rules),

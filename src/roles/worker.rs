@@ -31,6 +31,7 @@ use super::services::retention;
 use super::tasks::{TaskFailure, TaskKind, Tasks};
 use crate::api::{WorkerState, worker_router};
 use crate::auth::Authenticator;
+use crate::calls::{Executors, NestedExecutors};
 use crate::config::Config;
 use crate::edge::StartupServer;
 use crate::telemetry::{Latch, Metrics, Readiness};
@@ -169,7 +170,9 @@ impl WorkerRole {
         let (keeper, lease) = claim_worker(&jobs.engine, timing, id, row).await?;
         let (release, slots) = (config.node.release.clone(), setup.slots);
         let lease_of_work = lease.clone();
-        let who = WorkerSetup { id, group, release, slots, methods, free_work, lease: lease_of_work };
+        let outgoing = outgoing(jobs, rollouts, &metrics);
+        let who =
+            WorkerSetup { id, group, release, slots, methods, free_work, lease: lease_of_work, outgoing };
         let intake = WorkStream::open(jobs, rollouts, who, draining.clone()).await?;
         let released = tasks.stopping().cancelled_owned();
         tasks.spawn_graceful("worker lease", TaskKind::Vital, keeper.keep(draining.subscribe(), released));
@@ -209,6 +212,15 @@ impl WorkerRole {
         }
         intake.close().await;
     }
+}
+
+/// Returns the executors for the jobs and calls of handlers. They run on workers, because only there a handler has
+/// effects.
+fn outgoing(jobs: &Jobs, rollouts: &Rollouts, metrics: &Arc<Metrics>) -> Arc<NestedExecutors> {
+    let (workers, timing) = (jobs.workers.clone(), jobs.timing);
+    let none = Handlers::default();
+    let (jobs, rollouts, metrics) = (jobs.clone(), rollouts.clone(), metrics.clone());
+    Arc::new(NestedExecutors(Executors::new(none, false, jobs, workers, rollouts, timing, metrics)))
 }
 
 /// Returns whether a worker is given free work. Logs if it is given no work at all.

@@ -12,11 +12,14 @@ use futures_util::future::BoxFuture;
 use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::job::Affinity;
+use pagewire_cluster::trace::TraceParent;
 use pagewire_cluster::wire::HandlerError;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::attempt::Reporter;
 use super::effects::Effects;
+use super::outgoing::WorkIdentity;
 
 /// The label of a method without a handler. A name that a client made up must not become a metric label.
 const OTHER: &str = "other";
@@ -106,6 +109,18 @@ impl HandlerInput {
             reporter: Reporter::silent(),
             alone: false,
             effects: Effects::none(),
+        }
+    }
+
+    /// Returns for whom the work runs, from now on.
+    pub fn identity(&self) -> WorkIdentity {
+        WorkIdentity {
+            user: self.user.clone(),
+            page: self.page,
+            session: self.session,
+            connection: self.connection,
+            until: self.within.and_then(|within| Instant::now().checked_add(within)),
+            trace: self.trace.as_deref().and_then(TraceParent::parse),
         }
     }
 }

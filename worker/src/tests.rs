@@ -9,7 +9,9 @@ mod fairness;
 mod identity;
 mod limits;
 mod methods;
+mod outgoing;
 mod quarantine;
+mod requests;
 mod serial;
 mod simulation;
 mod turns;
@@ -62,6 +64,7 @@ fn submission(kind: &str) -> Submission {
         connection: None,
         frame: None,
         run_at: None,
+        run_in: None,
         retries: 0,
         idempotency: None,
         quota: None,

@@ -47,6 +47,8 @@ pub struct Submission {
     pub frame: Option<Box<RawValue>>,
     /// Earliest time to run, in milliseconds since the Unix epoch.
     pub run_at: Option<u64>,
+    /// The same, from its submission on. With an idempotency key this duration counts, and not the time that it leads to.
+    pub run_in: Option<Duration>,
     /// How often the job may run again after a failure.
     pub retries: u32,
     /// Idempotency key: two submissions with the same key are one job.
@@ -246,7 +248,8 @@ fn record(id: Key, submission: Submission, created: u64) -> Record {
     let frame = submission.frame.unwrap_or_else(|| named(id));
     let (session, connection) = (submission.session, submission.connection);
     let asker = submission.page.map(|page| Waiter { page, frame, session, connection });
-    let due = submission.run_at.unwrap_or(created).max(created);
+    let run_in = submission.run_in.map(|after| created.saturating_add(after.as_millis() as u64));
+    let due = submission.run_at.or(run_in).unwrap_or(created).max(created);
     Record {
         id,
         kind: submission.kind,
@@ -294,7 +297,12 @@ fn content(submission: &Submission) -> String {
     let user = submission.user.as_deref().unwrap_or_default();
     let run_at = submission.run_at.map(|at| at.to_string()).unwrap_or_default();
     let retries = submission.retries.to_string();
-    digest(&[&submission.kind, submission.data.get(), user, &submission.team.pool, &run_at, &retries])
+    let run_in = submission.run_in.map(|after| after.as_millis().to_string());
+    let data = submission.data.get();
+    let mut parts = vec![submission.kind.as_str(), data, user, &submission.team.pool, &run_at, &retries];
+    // an earlier release knows no such part: keys from before an update stay valid
+    parts.extend(run_in.as_deref());
+    digest(&parts)
 }
 
 /// Hashes each part with its length, so that different lists of parts have different digests.

@@ -39,6 +39,7 @@ fn submission(kind: &str) -> Submission {
         connection: None,
         frame: None,
         run_at: None,
+        run_in: None,
         retries: 0,
         idempotency: None,
         quota: None,

@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::outgoing::Outgoing;
 use super::worker::{jobs, process};
 use super::{PATIENCE, TIMING, memory, team};
 use crate::handlers::{HandlerInput, HandlerOptions, Handlers, HandlersBuilder, Serial};
@@ -77,6 +78,7 @@ pub(super) async fn start(engine: &pagewire_cluster::engine::Engine, handlers: H
         methods: methods.into_iter().collect(),
         free_work: true,
         lease,
+        outgoing: Arc::new(Outgoing(jobs.clone())),
     };
     let mut stream = WorkStream::open(&jobs, &rollouts, setup, draining).await.unwrap();
     let mut tasks = JoinSet::new();

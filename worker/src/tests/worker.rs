@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::outgoing::Outgoing;
 use super::{PATIENCE, TIMING, team};
 use crate::attempt::Outcome;
 use crate::effects::Supervisor;
@@ -95,6 +96,7 @@ impl Worker {
                 methods: methods.clone(),
                 free_work: true,
                 lease: lease.clone(),
+                outgoing: Arc::new(Outgoing(jobs.clone())),
             };
             let opened = WorkStream::open(&jobs, &rollouts, setup, draining.clone()).await;
             if let Ok(intake) = opened {

@@ -3,6 +3,7 @@
 //! Owns: how such a process starts, runs handlers and ends. Never: when (`world`).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pagewire_cluster::engine::{Bucket, Engine, Faulty};
@@ -16,6 +17,7 @@ use pagewire_cluster::worker::{WorkerGroup, WorkerRow, Workers, claim_worker};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::super::outgoing::Outgoing;
 use super::TIMING;
 use super::observed::Observed;
 use super::plan::Does;
@@ -114,6 +116,7 @@ impl WorkerLife {
                     methods: methods.clone(),
                     free_work: true,
                     lease: lease.clone(),
+                    outgoing: Arc::new(Outgoing(jobs.clone())),
                 };
                 match WorkStream::open(&jobs, &rollouts, setup, draining.clone()).await {
                     Ok(stream) => break stream,

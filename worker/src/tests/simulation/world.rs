@@ -179,6 +179,7 @@ impl World {
                 frame: None,
                 // by the clock of the cluster, as a caller with a correct clock would
                 run_at: plan.ahead_ms.map(|ahead| clock::unix_ms() + ahead),
+                run_in: None,
                 retries: plan.retries,
                 idempotency: None,
                 quota: None,
