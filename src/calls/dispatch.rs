@@ -63,6 +63,8 @@ impl WorkerDispatcher {
             params: call.params,
             user: user.map(str::to_owned),
             page: call.page,
+            session: call.session,
+            connection: call.connection,
             left_ms: None,
         };
         let mut calling = OutgoingCall::new(&self.jobs, team, work, within, telemetry::current_trace());

@@ -131,6 +131,7 @@ async fn run(
         user,
         connection: None,
         page: None,
+        session: None,
     };
     Ok(edge.context.executors.call(call).await?)
 }

@@ -207,6 +207,7 @@ impl ServingPart {
             kind: self.kind,
             handlers,
             node: *node,
+            local: local.clone(),
         };
         let role = WorkerRole::start(jobs, rollouts, config, options, metrics.clone(), tasks).await?;
         let (draining, entry) = (role.draining(), role.entry());

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::id::{Address, Key};
 use crate::rollout::RoutingKey;
+use crate::trace::TraceParent;
 use crate::wire::{self, Ending, HandlerError, JobNotification, JobUpdate, Progress};
 use crate::worker::{WorkKind, WorkerGroup, WorkerId};
 
@@ -97,6 +98,12 @@ pub struct Waiter {
     pub page: Address,
     /// Request id of the page, byte for byte as it sent it.
     pub frame: Box<RawValue>,
+    /// Session of the page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Key>,
+    /// Connection of the page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<Key>,
 }
 
 impl Waiter {
@@ -164,6 +171,9 @@ pub struct Record {
     /// Pages that wait for the job: the one that submitted it, and those that used the same idempotency key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub askers: Vec<Waiter>,
+    /// Trace context in which the job was submitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceParent>,
     /// When the job was submitted, in milliseconds since the Unix epoch, as all times here.
     pub created: u64,
     /// Earliest time to run.

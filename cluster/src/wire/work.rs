@@ -102,6 +102,12 @@ pub struct WorkerCall {
     /// Page that made the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page: Option<Address>,
+    /// Session of that page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Key>,
+    /// Connection of that page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<Key>,
     /// How long the caller waits for the reply, in milliseconds from its sending: a point in time would compare the
     /// clocks of two machines. Not a header, because a message without headers is cheaper to send and to parse.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -181,9 +187,13 @@ mod tests {
         let id = Key::from_bits(1);
         let older = format!(r#"{{"id":"{id}","method":"echo","params":1,"deadline_ms":1}}"#);
         let call: WorkerCall = serde_json::from_str(&older).unwrap();
-        assert_eq!(call.left_ms, None);
-        let sent = encode(&WorkerCall { left_ms: Some(30), ..call });
+        assert_eq!((call.left_ms, call.session, call.connection), (None, None, None));
+        let sent = encode(&WorkerCall { left_ms: Some(30), ..call.clone() });
         assert_eq!(sent, format!(r#"{{"id":"{id}","method":"echo","params":1,"left_ms":30}}"#));
+        let [session, connection] = [2, 3].map(Key::from_bits);
+        let of_a_page = WorkerCall { session: Some(session), connection: Some(connection), ..call };
+        let members = format!(r#""session":"{session}","connection":"{connection}""#);
+        assert_eq!(encode(&of_a_page), format!(r#"{{"id":"{id}","method":"echo","params":1,{members}}}"#));
     }
 
     #[test]
