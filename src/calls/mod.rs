@@ -224,7 +224,8 @@ impl Executors {
             || !self.local().free(&group, &call.method).is_empty();
         let inline = inline && pool == DEFAULT_POOL;
         let user = call.user.is_some();
-        let facts = PlacementInput { user, owner: user, workers, alone: self.alone, inline };
+        let owner = user || call.connection.is_some();
+        let facts = PlacementInput { user, owner, workers, alone: self.alone, inline };
         match place(wanted, facts) {
             Ok(Placement::Inline) => Ok((group, Placement::Inline)),
             // counted for the rollout

@@ -113,7 +113,7 @@ impl Executors {
         let lane = self.lane(pool, RoutingKey::of(job.user.as_deref(), routing));
         let team = WorkerGroup::new(pool, lane.lane);
         let wanted = self.defaults.mode(job.mode, &team, &job.kind);
-        let affinity = affinity(wanted, job.user.is_some(), job.user.is_some())?;
+        let affinity = affinity(wanted, job.user.is_some(), job.user.is_some() || job.connection.is_some())?;
         let retries = self.defaults.retries(job.retries, &team, &job.kind);
         let submission = Submission {
             kind: job.kind,

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pagewire_cluster::code::ErrorCode;
-use pagewire_cluster::id::{Entity, Scope};
+use pagewire_cluster::id::{Entity, Scope, WorkOwner};
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::lock::Locks;
 use pagewire_cluster::state::{DraftWrite, Edit, Fence, Operation, ReadValue, StateError, StateStore};
@@ -41,7 +41,7 @@ pub struct Supervisor {
     stamped: Mutex<HashMap<Arc<str>, u64>>,
 }
 
-/// The user for whom assigned work runs, and the term of this worker.
+/// The owner of assigned work, as its key, and the term of this worker.
 #[derive(Debug, Clone)]
 struct Owned {
     user: Arc<str>,
@@ -109,8 +109,8 @@ impl Supervisor {
             None => None,
             Some(owner) => {
                 let term = self.turns.term_of(owner).ok_or_else(|| stale("another worker owns the user"))?;
-                if let Some(user) = user.filter(|_| self.turns.is_contested(owner)) {
-                    self.stamp(user, term).await?;
+                if let Some(tree) = tree_of(owner, user).filter(|_| self.turns.is_contested(owner)) {
+                    self.stamp(owner, tree, term).await?;
                 }
                 Some(Owned { user: owner.into(), term })
             }
@@ -119,18 +119,26 @@ impl Supervisor {
         Ok(Standing(Arc::new(StandingWork { supervisor: self.clone(), worker, owned, ended })))
     }
 
-    async fn stamp(&self, user: &str, term: u64) -> Result<(), HandlerError> {
+    async fn stamp(&self, user: &str, tree: Entity, term: u64) -> Result<(), HandlerError> {
         let stamped = || self.stamped.lock().unwrap_or_else(PoisonError::into_inner);
         if stamped().get(user) == Some(&term) {
             return Ok(());
         }
-        let tree = Entity::User(user.into());
         self.states.stamp(&tree, Fence::new(&self.group.pool, user, term)).await.map_err(refused)?;
         let mut stamped = stamped();
         // the users that have left since would only take memory
         stamped.retain(|user, _| self.turns.has(user));
         stamped.insert(user.into(), term);
         Ok(())
+    }
+}
+
+/// Returns the tree of the owner of assigned work: of the user, or of the connection of work without a user.
+fn tree_of(owner: &str, user: Option<&str>) -> Option<Entity> {
+    match (user, WorkOwner::of_key(owner)) {
+        (Some(user), _) => Some(Entity::User(user.into())),
+        (None, WorkOwner::Connection(connection)) => Some(Entity::Connection(connection)),
+        (None, WorkOwner::User(_)) => None,
     }
 }
 

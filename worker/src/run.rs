@@ -174,9 +174,11 @@ impl Runner {
     async fn run_call(&self, call: &IncomingCall) -> CallAnswer {
         let WorkerCall { method, params, user, page, session, connection, .. } = &call.call;
         let user = user.as_deref();
-        let owner = user.filter(|_| call.affinity == Affinity::Assigned);
+        let owner = call.call.owner().filter(|_| call.affinity == Affinity::Assigned);
         // the call has not run, so its caller may ask another worker
-        let Ok(standing) = self.supervisor.begin(owner, user).await else { return CallAnswer::Busy };
+        let Ok(standing) = self.supervisor.begin(owner.as_deref(), user).await else {
+            return CallAnswer::Busy;
+        };
         let input = HandlerInput {
             affinity: call.affinity,
             user: user.map(str::to_owned),

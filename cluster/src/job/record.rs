@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::id::{Address, Key};
+use crate::id::{Address, Key, WorkOwner};
 use crate::rollout::RoutingKey;
 use crate::trace::TraceParent;
 use crate::wire::{self, Ending, HandlerError, JobNotification, JobUpdate, Progress};
@@ -202,12 +202,16 @@ impl Record {
         WorkerGroup::new(self.pool.as_str(), self.lane.as_str())
     }
 
-    /// Returns the user for an assigned job, or `None` for a free job. Only the assigned worker of this user runs the
-    /// job. An assigned job without a user has its own id as the user.
+    /// Returns the owner key of an assigned job, or `None` for a free job: of its user, or of the connection of its
+    /// submitter. Only the worker that is assigned to this owner runs the job. An assigned job without both has its own id
+    /// as the owner.
     pub fn owner(&self) -> Option<String> {
         match self.affinity {
             Affinity::Free => None,
-            Affinity::Assigned => Some(self.user.clone().unwrap_or_else(|| format!("job {}", self.id))),
+            Affinity::Assigned => {
+                let owner = WorkOwner::of(self.user.as_deref(), self.routing);
+                Some(owner.map_or_else(|| format!("job {}", self.id), |owner| owner.key().into_owned()))
+            }
         }
     }
 

@@ -1,10 +1,12 @@
 //! Messages between nodes and workers about calls and jobs.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::code::ErrorCode;
-use crate::id::{Address, Key};
+use crate::id::{Address, Key, WorkOwner};
 
 /// Deserializes a raw value that is present, `null` included: serde itself maps `null` to `None`.
 pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
@@ -112,6 +114,13 @@ pub struct WorkerCall {
     /// clocks of two machines. Not a header, because a message without headers is cheaper to send and to parse.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_ms: Option<u64>,
+}
+
+impl WorkerCall {
+    /// Returns the owner key of the call if it is assigned.
+    pub fn owner(&self) -> Option<Cow<'_, str>> {
+        WorkOwner::of(self.user.as_deref(), self.connection).map(WorkOwner::key)
+    }
 }
 
 /// The reply to a [`WorkerCall`].
