@@ -269,3 +269,33 @@ async fn assigned_work_without_a_user_runs_at_the_one_worker_of_its_connection()
     let nobody = post(&api, "/api/v1/calls", json!({"method": "echo", "exec_mode": "assigned"})).await;
     assert_eq!(nobody["error"]["code"], "malformed", "a program without a user and a page");
 }
+
+#[tokio::test]
+async fn a_call_of_the_nodes_own_pool_stops_when_it_is_taken_back_or_its_time_is_over() {
+    let node =
+        Node::setup().file(&format!("{POOL}slots = 1\n[executors.mode]\nsleep = \"any\"\n")).start().await;
+    let api = node.api();
+    let running = async |count: u64| {
+        eventually("the pool runs that many", SOON, async || {
+            let kinds = api.get_json("/api/v1/executors").await;
+            let kind = kinds["items"].as_array()?.iter().find(|kind| kind["kind"] == "local_free")?.clone();
+            (kind["executors"][0]["running"] == count).then_some(())
+        })
+        .await;
+    };
+    let mut page = Page::open(&node).await;
+    let sleep =
+        json!({"type": "call", "id": 7, "method": "sleep", "params": {"ms": 60_000}, "timeout_ms": 60_000});
+    page.send(sleep).await;
+    running(1).await;
+    let busy = page.request(json!({"type": "call", "method": "echo", "exec_mode": "any"})).await;
+    assert_eq!(busy["code"], "rate_limited", "{busy}");
+    page.send(json!({"type": "cancel", "id": 7})).await;
+    assert_eq!(page.expect("error").await["code"], "cancelled");
+    running(0).await;
+    let short = json!({"type": "call", "method": "sleep", "params": {"ms": 60_000}, "timeout_ms": 100});
+    assert_eq!(page.error(short).await, "timeout");
+    running(0).await;
+    let echo = json!({"type": "call", "method": "echo", "params": 1, "exec_mode": "any"});
+    assert_eq!(page.result(echo).await, 1);
+}
