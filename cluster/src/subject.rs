@@ -299,6 +299,11 @@ pub mod job_key {
         format!("quota.conn.{connection}")
     }
 
+    /// Key of the row of a lock.
+    pub fn lock(name: &SubjectToken) -> String {
+        format!("lock.{name}")
+    }
+
     /// Prefix of all turn rows.
     pub const TURNS: &str = "turn.";
 

@@ -3,11 +3,27 @@
 //! Owns: the durations that processes rely on between each other, and their order. Never: values that users configure
 //! (`ping_ms`, `resume_ms` … are configuration).
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// How long the fences of a state tree that does not exist are kept after its last write: longer than a write of a worker
 /// that was replaced can be under way.
 pub const FENCES_KEPT: Duration = Duration::from_secs(3600);
+
+/// Shortest and longest time for which a lock is held without a renewal.
+pub const LOCK_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+
+/// Longest time to wait for a lock.
+pub const LOCK_WAIT: Duration = Duration::from_secs(30);
+
+/// Pause between the first two tries to acquire a lock; it doubles with each further one.
+pub const LOCK_TRY_FIRST: Duration = Duration::from_millis(20);
+
+/// Longest pause between two tries to acquire a lock.
+pub const LOCK_TRY_LONGEST: Duration = Duration::from_millis(500);
+
+/// How far ahead a handler may put off its job, or the next try of it; a longer time is cut to this.
+pub const LONGEST_DELAY: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// All timeouts. [`Timing::PRODUCTION`] is used in production; [`Timing::TEST`] has the same order for tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

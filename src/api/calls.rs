@@ -133,7 +133,7 @@ pub(super) async fn call(
     State(parts): State<ApiState>,
     Body(request): Body<CallRequestBody>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let (user, connection) = identity(&parts, request.user, request.page);
+    let RequestIdentity { user, session, connection } = identity(&parts, request.user, request.page);
     let in_flight = &parts.context.in_flight;
     let _counted =
         Account::of(user.as_ref(), connection).map(|account| in_flight.count(account)).transpose()?;
@@ -146,21 +146,28 @@ pub(super) async fn call(
         user,
         connection,
         page: request.page,
+        session,
     };
     let result = parts.context.executors.call(call).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], String::from(Box::<str>::from(result))))
 }
 
-/// Returns the user and the browser that a request runs for: the named user, otherwise the page's user, otherwise the
-/// page's browser.
-pub(super) fn identity(
-    parts: &ApiState,
-    user: Option<String>,
-    page: Option<Address>,
-) -> (Option<Arc<str>>, Option<Key>) {
+/// For which user and browser a request runs: the named user, otherwise the page's user, otherwise the page's browser.
+pub(super) struct RequestIdentity {
+    pub(super) user: Option<Arc<str>>,
+    /// The session of the page.
+    pub(super) session: Option<Key>,
+    /// The connection of the page.
+    pub(super) connection: Option<Key>,
+}
+
+/// Returns for which user and browser a request runs.
+pub(super) fn identity(parts: &ApiState, user: Option<String>, page: Option<Address>) -> RequestIdentity {
     let place = page.and_then(|page| parts.context.pages.store.find(page.key));
+    let session = place.as_ref().map(|place| place.session.key);
     let connection = place.as_ref().map(|place| place.connection.key);
-    (user.map(Into::into).or_else(|| place.and_then(|place| place.user)), connection)
+    let user = user.map(Into::into).or_else(|| place.and_then(|place| place.user));
+    RequestIdentity { user, session, connection }
 }
 
 /// Lists the executors that the answering node can use: its own, and the workers of its cluster; and the child processes of

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use pagewire_cluster::id::Key;
+use pagewire_cluster::id::{Key, WorkOwner};
 use pagewire_cluster::job::{
     Affinity, CallError, CallMembers, Jobs, OutgoingCall, WaitingWorkView, obstacle,
 };
@@ -48,8 +48,9 @@ impl WorkerDispatcher {
         affinity: Affinity,
         within: Duration,
     ) -> (&'static str, CallResult) {
-        let user = call.user.as_deref();
-        let own = user.filter(|_| affinity == Affinity::Assigned);
+        let owner =
+            WorkOwner::of(call.user.as_deref(), call.connection).map(|owner| owner.key().into_owned());
+        let own = owner.filter(|_| affinity == Affinity::Assigned);
         let nearby = if own.is_none() { self.local.free(team, &call.method) } else { Vec::new() };
         if nearby.is_empty()
             && let Some(reason) = self.obstacle(team, affinity, &call.method)
@@ -61,13 +62,15 @@ impl WorkerDispatcher {
             id: Key::random(),
             method: call.method.clone(),
             params: call.params,
-            user: user.map(str::to_owned),
+            user: call.user.as_deref().map(str::to_owned),
             page: call.page,
+            session: call.session,
+            connection: call.connection,
             left_ms: None,
         };
         let mut calling = OutgoingCall::new(&self.jobs, team, work, within, telemetry::current_trace());
         let result = match own {
-            Some(user) => calling.own(user, &|worker| self.local.assigned_route(worker)).await,
+            Some(owner) => calling.own(&owner, &|worker| self.local.assigned_route(worker)).await,
             None => self.free_call(&mut calling, team, &call.method, nearby).await,
         };
         let place = if calling.is_direct() { ExecutorPlace::ThisNode } else { ExecutorPlace::OtherProcess };

@@ -3,6 +3,7 @@
 //! Owns: which of them there are, and which one gets a call of this node. Never: their start and stop (`roles`), or what
 //! they run.
 
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use pagewire_cluster::id::Key;
@@ -27,6 +28,12 @@ pub struct LocalWorker {
     pub free_work: bool,
     /// Reaches the worker.
     pub entry: WorkerEntry,
+}
+
+impl fmt::Debug for LocalWorkers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.ids()).finish()
+    }
 }
 
 impl LocalWorkers {

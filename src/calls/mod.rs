@@ -7,6 +7,7 @@ mod dispatch;
 mod hint;
 mod list;
 mod local;
+mod nested;
 mod placement;
 mod pools;
 mod retry;
@@ -22,12 +23,13 @@ use pagewire_cluster::rollout::{LaneAssignment, Rollouts, RoutingKey};
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::HandlerError;
 use pagewire_cluster::worker::{WorkerGroup, Workers};
-use pagewire_worker::handlers::{HandlerInput, Handlers, RunFailure};
+use pagewire_worker::handlers::{HandlerInput, Handlers, RunFailure, call_snoozed};
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
 pub use list::{ExecutorInfo, ExecutorWorker};
 pub use local::{LocalWorker, LocalWorkers};
+pub use nested::NestedExecutors;
 pub use placement::DEFAULT_POOL;
 pub use retry::RetryError;
 pub use submit::{JobRequest, PageRules};
@@ -37,7 +39,7 @@ use self::dispatch::WorkerDispatcher;
 use self::placement::{Placement, PlacementInput, place};
 use crate::config::{DefaultMode, Preference};
 use crate::protocol::{CommandError, ErrorCode};
-use crate::telemetry::Metrics;
+use crate::telemetry::{self, Metrics};
 
 /// The most inline calls of a node at the same time. Further calls are rejected at once.
 const INLINE_CALLS: usize = 1024;
@@ -93,6 +95,8 @@ pub struct CallRequest {
     pub connection: Option<Key>,
     /// The page that made the call.
     pub page: Option<Address>,
+    /// That page's session.
+    pub session: Option<Key>,
 }
 
 /// The reason why a call has no result.
@@ -119,6 +123,8 @@ pub struct ExecutorOptions {
     pub prefer: Preference,
     /// Where the work of a method runs if its caller does not say it.
     pub modes: BTreeMap<String, DefaultMode>,
+    /// The workers inside this node.
+    pub local: LocalWorkers,
 }
 
 /// All executors of this node. Cheap to clone.
@@ -147,8 +153,7 @@ impl Executors {
         timing: Timing,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let ExecutorOptions { alone, prefer, modes: configured } = options;
-        let local = LocalWorkers::default();
+        let ExecutorOptions { alone, prefer, modes: configured, local } = options;
         let dispatcher = WorkerDispatcher { jobs: jobs.clone(), local, handlers: handlers.clone(), prefer };
         let defaults = HandlerDefaults { configured, handlers: handlers.clone(), workers: workers.clone() };
         Self {
@@ -219,7 +224,8 @@ impl Executors {
             || !self.local().free(&group, &call.method).is_empty();
         let inline = inline && pool == DEFAULT_POOL;
         let user = call.user.is_some();
-        let facts = PlacementInput { user, owner: user, workers, alone: self.alone, inline };
+        let owner = user || call.connection.is_some();
+        let facts = PlacementInput { user, owner, workers, alone: self.alone, inline };
         match place(wanted, facts) {
             Ok(Placement::Inline) => Ok((group, Placement::Inline)),
             // counted for the rollout
@@ -238,14 +244,17 @@ impl Executors {
         let input = HandlerInput {
             user: call.user.as_deref().map(str::to_owned),
             page: call.page,
+            session: call.session,
             connection: call.connection,
             within: Some(within),
+            trace: telemetry::current_trace().map(|trace| trace.as_str().to_owned()),
             ..HandlerInput::call(call.params)
         };
         let run = self.handlers.run(&call.method, input);
         match tokio::time::timeout(within, run).await {
             Ok(outcome) => outcome.map_err(|failure| match failure {
                 RunFailure::Failed(error) | RunFailure::RetryAfter(error, _) => ExecutorError::Failed(error),
+                RunFailure::Snoozed(_) => ExecutorError::Failed(call_snoozed()),
                 _ => executor_lost().into(),
             }),
             Err(_) => Err(timed_out().into()),

@@ -13,7 +13,7 @@ use pagewire_worker::slots::SlotOptions;
 use super::config::ConfigFile;
 use super::serve::until_signalled;
 use super::{CommandFailure, Exit};
-use crate::calls::DEFAULT_POOL;
+use crate::calls::{DEFAULT_POOL, LocalWorkers};
 use crate::config::parse_address;
 use crate::roles::{self, WorkerOptions};
 use crate::telemetry;
@@ -107,7 +107,14 @@ impl WorkerArgs {
             None => handlers,
         };
         let slots = SlotOptions { count: self.slots, call_reserve_percent: self.call_reserve };
-        let setup = WorkerOptions { pool: self.pool, slots, kind: self.kind, handlers, node: None };
+        let setup = WorkerOptions {
+            pool: self.pool,
+            slots,
+            kind: self.kind,
+            handlers,
+            node: None,
+            local: LocalWorkers::default(),
+        };
         let listen = self.listen;
         until_signalled(|stop| roles::run_worker(config, setup, listen, Timing::from_environment(), stop))
     }

@@ -222,6 +222,7 @@ impl ServingPart {
             kind: self.kind,
             handlers,
             node: *node,
+            local: local.clone(),
         };
         let role = WorkerRole::start(jobs, rollouts, config, options, metrics.clone(), tasks).await?;
         let (draining, entry) = (role.draining(), role.entry());
@@ -247,7 +248,7 @@ mod tests {
     use pagewire_cluster::timing::Timing;
     use pagewire_cluster::worker::Workers;
     use pagewire_worker::demo::demo_handlers;
-    use pagewire_worker::handlers::HandlersBuilder;
+    use pagewire_worker::handlers::{HandlerInput, HandlerMode, HandlerOptions, HandlersBuilder};
 
     use super::*;
 
@@ -321,9 +322,10 @@ mod tests {
         let tasks = Tasks::default();
         let (services, workers) = services(config("[[pool]]\nname = \"a\""), &tasks);
         tasks.spawn("workers", TaskKind::Vital, workers.follow().await.unwrap());
-        let set = |name: &str| {
-            Some(HandlersBuilder::default().handler(name, |input| async move { Ok(input.params) }).build())
-        };
+        let options =
+            HandlerOptions { mode: Some(HandlerMode::Any), retries: Some(2), ..HandlerOptions::default() };
+        let echo = |input: HandlerInput| async move { Ok(input.params) };
+        let set = |name: &str| Some(HandlersBuilder::default().handler_with(name, options, echo).build());
         let (sets, handlers) = watch::channel(None);
         let slots = SlotOptions::new(2);
         let part = PoolPart { pool: "a".to_owned(), kind: WorkerType::Free, slots, handlers };
@@ -335,6 +337,7 @@ mod tests {
         }
         let row = workers.roster().list().pop().unwrap().1.clone();
         assert_eq!((row.node, row.slots), (NodeNumber::new(3), 2));
+        assert_eq!((row.modes["two"].as_str(), row.retries["two"]), ("any", 2), "other nodes know them");
         sets.send_replace(None);
         methods_are(&workers, &[]).await;
         pools.drain().await;

@@ -22,7 +22,7 @@ use pagewire_worker::handlers::Handlers;
 use super::StartError;
 use super::tasks::{TaskKind, Tasks};
 use crate::auth::Authenticator;
-use crate::calls::{ExecutorOptions, Executors, PageRules};
+use crate::calls::{ExecutorOptions, Executors, LocalWorkers, PageRules};
 use crate::command::{Context, PendingCalls};
 use crate::config::Config;
 use crate::pages::{Budget, Hub, Options, PageStore, PageTokens, Pages, Pusher, StateWatchers};
@@ -140,6 +140,7 @@ impl Services {
             alone: config.nats.urls.is_empty() && config.pool.is_empty(),
             prefer: config.executors.prefer,
             modes: config.executors.mode.clone(),
+            local: LocalWorkers::default(),
         };
         Executors::new(
             handlers,

@@ -33,7 +33,8 @@ use super::services::retention;
 use super::tasks::{TaskFailure, TaskKind, Tasks};
 use crate::api::{WorkerState, worker_router};
 use crate::auth::Authenticator;
-use crate::config::Config;
+use crate::calls::{ExecutorOptions, Executors, LocalWorkers, NestedExecutors};
+use crate::config::{Config, ExecutorsConfig};
 use crate::edge::StartupServer;
 use crate::telemetry::{ExecutorPlace, Latch, Metrics, Readiness, WorkMetrics};
 
@@ -50,6 +51,8 @@ pub struct WorkerOptions {
     pub handlers: Handlers,
     /// The node that it is inside; `None` for a process of its own.
     pub node: Option<NodeNumber>,
+    /// The workers inside that node, which its handlers call without the engine.
+    pub local: LocalWorkers,
 }
 
 /// A latch of the readiness of a worker: it is closed while the worker drains.
@@ -178,6 +181,7 @@ impl WorkerRole {
         let (keeper, lease) = claim_worker(&jobs.engine, timing, id, row).await?;
         let (release, slots) = (config.node.release.clone(), setup.slots);
         let lease_of_work = lease.clone();
+        let outgoing = outgoing(jobs, rollouts, config, &setup.local, &metrics);
         let is_inside_node = setup.node.is_some();
         let who = WorkerSetup {
             id,
@@ -188,6 +192,7 @@ impl WorkerRole {
             free_work,
             is_inside_node,
             lease: lease_of_work,
+            outgoing,
         };
         let intake = WorkStream::open(jobs, rollouts, who, draining.clone()).await?;
         let (stopping, ended) = (tasks.stopping(), tasks.stopping().child_token());
@@ -272,6 +277,24 @@ impl WorkerRole {
     }
 }
 
+/// Returns the executors for the jobs and calls of handlers. They run on workers, because only there a handler has
+/// effects.
+fn outgoing(
+    jobs: &Jobs,
+    rollouts: &Rollouts,
+    config: &Config,
+    local: &LocalWorkers,
+    metrics: &Arc<Metrics>,
+) -> Arc<NestedExecutors> {
+    let (workers, timing) = (jobs.workers.clone(), jobs.timing);
+    let ExecutorsConfig { prefer, mode, .. } = &config.executors;
+    let options =
+        ExecutorOptions { alone: false, prefer: *prefer, modes: mode.clone(), local: local.clone() };
+    let none = Handlers::default();
+    let (jobs, rollouts, metrics) = (jobs.clone(), rollouts.clone(), metrics.clone());
+    Arc::new(NestedExecutors(Executors::new(none, options, jobs, workers, rollouts, timing, metrics)))
+}
+
 /// Returns whether a worker is given free work. Logs if it is given no work at all.
 fn free_work(discovery: &Discovery, row: &WorkerRow) -> bool {
     let [free, assigned] = [WorkKind::Free, WorkKind::Assigned].map(|work| discovery.may_get(row, work));
@@ -329,6 +352,7 @@ mod tests {
             kind: WorkerType::Both,
             handlers: demo_handlers(),
             node: None,
+            local: LocalWorkers::default(),
         };
         let metrics = Arc::new(Metrics::new("stable", "dev"));
         let peers = PeerClient::new(&engine, &subjects, timing.deliver);

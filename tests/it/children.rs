@@ -134,10 +134,7 @@ async fn a_child_that_is_killed_loses_its_calls_and_its_jobs_run_again() {
     let job = submit(&api, json!({"kind": "sleep", "data": {"ms": 1500}, "exec_mode": "any"})).await;
     begun(&api, &job).await;
     let (lost, ()) = futures_util::join!(error(&api, "sleep", json!({"ms": 5000})), async {
-        eventually("both run", SOON, async || {
-            (running(&api).await == 2).then_some(())
-        })
-        .await;
+        eventually("both run", SOON, async || (running(&api).await == 2).then_some(())).await;
         send(&before, Signal::KILL);
     });
     assert_eq!(lost, "worker_lost");
@@ -416,13 +413,11 @@ async fn a_job_is_put_off_without_counting_as_an_attempt_and_cancelled_in_its_ch
     assert_eq!(lines(&file), 3);
     let job = submit(&api, json!({"kind": "sleep", "data": {"ms": 60_000}, "exec_mode": "any"})).await;
     begun(&api, &job).await;
-    let cancel = api.request(Method::POST, &format!("/api/v1/jobs/{job}/cancel")).json(&json!({})).send().await;
+    let cancel =
+        api.request(Method::POST, &format!("/api/v1/jobs/{job}/cancel")).json(&json!({})).send().await;
     assert!(cancel.expect("an answer").status().is_success());
     assert_eq!(ended(&api, &job).await["state"], "cancelled");
-    eventually("its slot is free", SOON, async || {
-        (running(&api).await == 0).then_some(())
-    })
-    .await;
+    eventually("its slot is free", SOON, async || (running(&api).await == 0).then_some(())).await;
 }
 
 fn lines(file: &Path) -> usize {
@@ -434,10 +429,7 @@ async fn a_drained_node_lets_the_work_of_its_children_end() {
     let mut node = setup(&[]).start().await;
     let api = node.api();
     let (value, ()) = futures_util::join!(result(&api, "sleep", json!({"ms": 1000})), async {
-        eventually("the call runs", SOON, async || {
-            (running(&api).await == 1).then_some(())
-        })
-        .await;
+        eventually("the call runs", SOON, async || (running(&api).await == 1).then_some(())).await;
         node.terminate();
     });
     assert!(value.is_number());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::environment::{Api, Nats, Node, SOON, WorkerProcess, eventually, pagewire};
+use crate::environment::{Api, Nats, Node, Page, SOON, WorkerProcess, eventually, pagewire};
 
 const POOL: &str = "[[pool]]\nname = \"default\"\n";
 
@@ -232,4 +232,70 @@ async fn a_pool_that_cannot_run_is_refused_at_the_start_with_its_name() {
     let mut node = Node::setup().file("[[pool]]\nname = \"web\"\nslot = 1\n").launch();
     assert!(!node.exit(SOON).await.success());
     assert!(node.log().contains("the nearest known one is pool.slots"), "{}", node.log());
+}
+
+#[tokio::test]
+async fn assigned_work_without_a_user_runs_at_the_one_worker_of_its_connection() {
+    let nats = Nats::start().await;
+    let node = Node::setup().nats(&nats).set("welcome", false).start().await;
+    let api = node.api();
+    let _workers = [WorkerProcess::start(&nats, "stable").await, WorkerProcess::start(&nats, "stable").await];
+    workers_are(&api, 2).await;
+    let mut workers = Vec::new();
+    for _ in 0..10 {
+        let mut page = Page::open(&node).await;
+        let call = json!({"type": "call", "method": "echo", "params": 1, "exec_mode": "assigned"});
+        assert_eq!(page.result(call).await, 1);
+        let mut own = Vec::new();
+        for _ in 0..3 {
+            let job = json!({"type": "job", "kind": "echo", "data": 2, "exec_mode": "assigned"});
+            let accepted = page.request(job).await;
+            let id = accepted["job"].as_str().expect("a job").to_owned();
+            let job = eventually("the job has succeeded", SOON, async || {
+                let job = api.get_json(&format!("/api/v1/jobs/{id}")).await;
+                (job["state"] == "succeeded").then_some(job)
+            })
+            .await;
+            own.push(job["worker"].to_string());
+        }
+        own.dedup();
+        assert_eq!(own.len(), 1, "one worker per connection: {own:?}");
+        workers.extend(own);
+    }
+    workers.sort();
+    workers.dedup();
+    assert_eq!(workers.len(), 2, "the connections are spread");
+    assert_eq!(ran(&api, "calls", "echo", "remote_assigned").await, 10);
+    let nobody = post(&api, "/api/v1/calls", json!({"method": "echo", "exec_mode": "assigned"})).await;
+    assert_eq!(nobody["error"]["code"], "malformed", "a program without a user and a page");
+}
+
+#[tokio::test]
+async fn a_call_of_the_nodes_own_pool_stops_when_it_is_taken_back_or_its_time_is_over() {
+    let node =
+        Node::setup().file(&format!("{POOL}slots = 1\n[executors.mode]\nsleep = \"any\"\n")).start().await;
+    let api = node.api();
+    let running = async |count: u64| {
+        eventually("the pool runs that many", SOON, async || {
+            let kinds = api.get_json("/api/v1/executors").await;
+            let kind = kinds["items"].as_array()?.iter().find(|kind| kind["kind"] == "local_free")?.clone();
+            (kind["executors"][0]["running"] == count).then_some(())
+        })
+        .await;
+    };
+    let mut page = Page::open(&node).await;
+    let sleep =
+        json!({"type": "call", "id": 7, "method": "sleep", "params": {"ms": 60_000}, "timeout_ms": 60_000});
+    page.send(sleep).await;
+    running(1).await;
+    let busy = page.request(json!({"type": "call", "method": "echo", "exec_mode": "any"})).await;
+    assert_eq!(busy["code"], "rate_limited", "{busy}");
+    page.send(json!({"type": "cancel", "id": 7})).await;
+    assert_eq!(page.expect("error").await["code"], "cancelled");
+    running(0).await;
+    let short = json!({"type": "call", "method": "sleep", "params": {"ms": 60_000}, "timeout_ms": 100});
+    assert_eq!(page.error(short).await, "timeout");
+    running(0).await;
+    let echo = json!({"type": "call", "method": "echo", "params": 1, "exec_mode": "any"});
+    assert_eq!(page.result(echo).await, 1);
 }

@@ -14,6 +14,7 @@ mod discovery;
 mod environment;
 mod executors;
 mod fairness;
+mod http_calls;
 mod identity;
 mod jobs;
 mod jobs_api;

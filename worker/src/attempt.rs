@@ -1,6 +1,7 @@
 //! One attempt of a job, held by the task that runs its handler.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::engine::QueueMessage;
@@ -24,6 +25,10 @@ pub enum Outcome {
     Value(Box<RawValue>),
     /// The handler returned an error.
     Failed(HandlerError),
+    /// The handler returned an error; the job is tried again after this time.
+    RetryAfter(HandlerError, Duration),
+    /// The handler puts the job off for this time. This does not count as an attempt.
+    Snoozed(Duration),
     /// The handler stopped because the job is cancelled.
     Stopped,
     /// The executor that ran the handler died. The job starts again; this does not count as a failure of the handler.
@@ -216,6 +221,8 @@ fn event(claim: Claim, outcome: Outcome) -> RecordEvent {
         }
         Outcome::Value(value) => RecordEvent::Succeed(claim, value),
         Outcome::Failed(failure) => RecordEvent::Fail(claim, failure),
+        Outcome::RetryAfter(failure, after) => RecordEvent::RetryAfter(claim, failure, after),
+        Outcome::Snoozed(after) => RecordEvent::Snooze(claim, after),
         Outcome::Stopped => RecordEvent::StopAcknowledged(claim),
         Outcome::Lost => RecordEvent::ExecutorLost(claim),
         Outcome::Returned => RecordEvent::Release(claim),

@@ -52,7 +52,7 @@ pub struct IncomingCall {
     /// Whether any worker of the group may have got it, or only the one that is assigned to the user.
     pub affinity: Affinity,
     /// The trace of the caller.
-    pub trace: Option<TraceParent>,
+    pub(crate) trace: Option<TraceParent>,
     pub(crate) reply: ReplyPath,
     /// When it arrived.
     pub(crate) received: Instant,
@@ -80,6 +80,11 @@ impl IncomingCall {
             () = self.reply.abandoned() => {}
             () = tokio::time::sleep(self.remaining().unwrap_or(Duration::MAX)) => {}
         }
+    }
+
+    /// Returns the trace context of the caller.
+    pub(crate) fn trace(&self) -> Option<&TraceParent> {
+        self.trace.as_ref()
     }
 
     /// Returns how long the caller still waits for the reply; `None` when the call has no limit.

@@ -3,6 +3,7 @@
 //! Owns: which calls this worker accepts, and the way of a call without the engine. Never: slots (`admission`), or which
 //! worker a user is assigned to (`affinity`).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -96,7 +97,7 @@ impl WorkerEntry {
 
     /// Accepts a call for the assigned worker of a user: only that worker serves it.
     fn accept_assigned(&self, call: WorkerCall, trace: Option<TraceParent>, reply: ReplyPath) {
-        let Some(user) = call.user.clone() else { return };
+        let Some(user) = call.owner().map(Cow::into_owned) else { return };
         if self.assigned.has(&user, &call.method) {
             return self.admission.enqueue(AskedCall::new(call, Affinity::Assigned, trace, reply));
         }

@@ -20,7 +20,7 @@
 //! A kind that kills its executors is refused ([`quarantine`]).
 //!
 //! What a handler may do inside Pagewire goes through [`effects`] (`push`), which refuses it when the work does not stand
-//! any more.
+//! any more; [`requests`] are the same for handlers outside of this process, and [`outgoing`] is what they ask of others.
 //!
 //! A call is followed through `call_subscription`, `control`, [`entry`] and `admission` to [`call`], and through `call_lines` if it
 //! runs after others; `running`, [`slots`] and `work` are
@@ -43,6 +43,7 @@ pub mod handlers;
 mod open_jobs;
 mod open_queue;
 mod open_watch;
+pub mod outgoing;
 pub mod ownership;
 mod pull_schedule;
 mod push;

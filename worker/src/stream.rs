@@ -24,6 +24,7 @@ use super::control::{ControlSubscriptions, WorkerControl, read};
 use super::effects::Supervisor;
 use super::entry::WorkerEntry;
 use super::open_queue::OpenQueue;
+use super::outgoing::WorkSubmitter;
 use super::ownership::OwnershipEvents;
 use super::quarantine::PoolQuarantine;
 use super::queue::FreeJobs;
@@ -51,6 +52,8 @@ pub struct WorkerSetup {
     pub is_inside_node: bool,
     /// Lease of the worker.
     pub lease: WorkerLease,
+    /// Submits the jobs and makes the calls of its handlers.
+    pub outgoing: Arc<dyn WorkSubmitter>,
 }
 
 /// The work of one worker, in the order of arrival.
@@ -73,7 +76,8 @@ impl WorkStream {
         setup: WorkerSetup,
         draining: watch::Sender<bool>,
     ) -> Result<Self, Unavailable> {
-        let WorkerSetup { id, group, release, slots, methods, free_work, is_inside_node, lease } = setup;
+        let WorkerSetup { id, group, release, slots, methods, free_work, is_inside_node, lease, outgoing } =
+            setup;
         // each unit of work has a slot, so the sender never waits
         let (sender, work) = mpsc::channel(slots.count.max(1) as usize);
         let subscriptions = ControlSubscriptions::open(jobs, &group, id).await?;
@@ -96,7 +100,7 @@ impl WorkStream {
         let (workers, rollouts, group) = (jobs.workers.clone(), rollouts.clone(), parts.group.clone());
         let assignment = Assignment { workers, rollouts, group, id };
         let turns = Arc::new(UserTurns::new(jobs, &assignment, &parts.lease));
-        let supervisor = Supervisor::new(jobs, &parts.group, &parts.lease, turns.clone());
+        let supervisor = Supervisor::new(jobs, &parts.group, &parts.lease, turns.clone(), outgoing);
         let (open, ownership) = (Arc::new(OpenQueue::default()), turns.events().clone());
         let runner = TurnRunner { parts: parts.clone(), claims: claims.clone(), turns, open };
         let assigned = Arc::new(AssignedJobs::new(assignment.clone(), runner));

@@ -281,9 +281,12 @@ impl PoolShared {
 
     /// Waits for a child that can run the work, and takes a slot of it.
     async fn take(self: &Arc<Self>, method: &str, input: &HandlerInput) -> (Arc<Session>, Credit) {
+        // a browser without a user is assigned like a user
+        let connection = input.connection.filter(|_| input.user.is_none()).map(|key| format!("\0{key}"));
+        let user = input.user.as_deref().or(connection.as_deref());
         let wanted = Wanted {
-            user: input.user.as_deref(),
-            assigned: input.affinity == Affinity::Assigned && input.user.is_some(),
+            user,
+            assigned: input.affinity == Affinity::Assigned && user.is_some(),
             alone: input.alone,
         };
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);

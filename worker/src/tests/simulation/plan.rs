@@ -33,6 +33,8 @@ pub(super) enum Does {
     Value,
     /// Returns an error that is retried.
     Fail,
+    /// Returns an error that is retried after the time that the handler says.
+    FailLater,
     /// Returns an error that is not retried.
     Fatal,
     /// Reports progress and waits until it is cancelled, or 15 s.
@@ -41,11 +43,21 @@ pub(super) enum Does {
     Drop,
     /// Returns the job to its queue, once.
     Return,
+    /// Puts the job off, once.
+    Snooze,
 }
 
 impl Does {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Value, Self::Fail, Self::Fatal, Self::Wait, Self::Drop, Self::Return];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Value,
+        Self::Fail,
+        Self::FailLater,
+        Self::Fatal,
+        Self::Wait,
+        Self::Drop,
+        Self::Return,
+        Self::Snooze,
+    ];
 
     /// Returns the kind of the jobs.
     pub(super) fn kind(self) -> String {
@@ -83,11 +95,13 @@ impl JobPlan {
         let affinity = if dice.hits(550) { Affinity::Assigned } else { Affinity::Free };
         let does = match dice.below(20) {
             0..11 => Does::Value,
-            11..14 => Does::Fail,
+            11..13 => Does::Fail,
+            13 => Does::FailLater,
             14 => Does::Fatal,
             15..17 => Does::Wait,
             17 => Does::Drop,
-            _ => Does::Return,
+            18 => Does::Return,
+            _ => Does::Snooze,
         };
         let ahead_ms = match dice.below(10) {
             0..7 => None,

@@ -186,12 +186,16 @@ impl World {
                 affinity: plan.affinity,
                 user: Some(plan.user),
                 page: plan.page.then_some(page),
+                session: None,
+                connection: None,
                 frame: None,
                 // by the clock of the cluster, as a caller with a correct clock would
                 run_at: plan.ahead_ms.map(|ahead| clock::unix_ms() + ahead),
+                run_in: None,
                 retries: plan.retries,
                 idempotency: None,
                 quota: None,
+                trace: None,
             };
             // a submission without a reply may have happened; its record is in the history then
             let _ = jobs.submit(submission, |_| {}).await;
