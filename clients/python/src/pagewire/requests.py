@@ -14,6 +14,7 @@ from .wire import encode, pack
 
 if TYPE_CHECKING:
     from .context import AnyContext
+    from .state import Asker
 
 Sent = TypeVar("Sent")
 Record = TypeVar("Record")
@@ -80,7 +81,7 @@ class Jobs(Generic[Text, Record]):
 
     __slots__ = ("_context",)
 
-    def __init__(self, context: AnyContext) -> None:
+    def __init__(self, context: Asker) -> None:
         self._context = context
 
     def submit(
@@ -100,14 +101,7 @@ class Jobs(Generic[Text, Record]):
         The job runs for the user of this work, for another `user`, or for none (None). `delay` is in seconds. A second
         job with the same `key` within a day is the first one.
         """
-        params: dict[str, Any] = {"kind": kind}
-        if data is not None:
-            params["data"] = data
-        if user is not SAME_USER:
-            params["user"] = user
-        if delay is not None:
-            params["run_in_ms"] = max(0, round(delay * 1000))
-        _add(params, exec_mode=mode, pool=pool, retries=retries, idempotency_key=key)
+        params = job_params(kind, data, user, mode, pool, delay, retries, key)
         return self._context._ask("job.submit", params, lambda value: value["job"])  # type: ignore[no-any-return]
 
     def get(self, job: str) -> Record:
@@ -117,6 +111,28 @@ class Jobs(Generic[Text, Record]):
     def cancel(self, job: str) -> Text:
         """Cancels a job. Returns its state."""
         return self._context._ask("job.cancel", {"job": job}, lambda value: value["state"])  # type: ignore[no-any-return]
+
+
+def job_params(
+    kind: str,
+    data: Any,
+    user: str | None,
+    mode: str | None,
+    pool: str | None,
+    delay: float | None,
+    retries: int | None,
+    key: str | None,
+) -> dict[str, Any]:
+    """Returns the parameters of the request `job.submit`."""
+    params: dict[str, Any] = {"kind": kind}
+    if data is not None:
+        params["data"] = data
+    if user is not SAME_USER:
+        params["user"] = user
+    if delay is not None:
+        params["run_in_ms"] = max(0, round(delay * 1000))
+    _add(params, exec_mode=mode, pool=pool, retries=retries, idempotency_key=key)
+    return params
 
 
 def call_params(

@@ -8,15 +8,11 @@ Every method exists once. In a sync handler it returns the value, in an async ha
 
 from __future__ import annotations
 
-import random
-from typing import TYPE_CHECKING, Any, Callable, Generic, NamedTuple, TypeVar
+from typing import Any, Callable, Generic, NamedTuple, Protocol, TypeVar
 
 from .draft import Draft
 from .errors import Conflict, Error
 from .steps import Pause, Steps
-
-if TYPE_CHECKING:
-    from .context import AnyContext
 
 Value = TypeVar("Value")
 Read = TypeVar("Read")
@@ -35,13 +31,35 @@ class Reading(NamedTuple):
     revision: int
 
 
-class State(Generic[Value, Read, Revision, EditType]):
-    """The trees of the user, connection, session and page that the work belongs to, and those of others (`of`)."""
+class Asker(Protocol):
+    """What a tree needs of a context or client."""
+
+    _edit_type: type[Any]
+
+    def _ask(self, method: str, params: Any, shape: Callable[[Any], Any] | None = None) -> Any: ...
+
+    def _drive(self, steps: Steps[Any]) -> Any: ...
+
+
+class Trees(Generic[Value, Read, Revision, EditType]):
+    """The state trees of users, connections, sessions and pages."""
 
     __slots__ = ("_context",)
 
-    def __init__(self, context: AnyContext) -> None:
+    def __init__(self, context: Asker) -> None:
         self._context = context
+
+    def of(self, level: str, id: str) -> Tree[Value, Read, Revision, EditType]:
+        """Returns the tree of a `user`, `connection`, `session` or `page`."""
+        if level not in LEVELS:
+            raise Error("malformed", f"a level is one of {', '.join(LEVELS)}, not {level!r}")
+        return Tree(self._context, level, id)
+
+
+class State(Trees[Value, Read, Revision, EditType]):
+    """The trees of the user, connection, session and page that the work belongs to, and those of others (`of`)."""
+
+    __slots__ = ()
 
     @property
     def user(self) -> Tree[Value, Read, Revision, EditType]:
@@ -59,19 +77,13 @@ class State(Generic[Value, Read, Revision, EditType]):
     def page(self) -> Tree[Value, Read, Revision, EditType]:
         return Tree(self._context, "page")
 
-    def of(self, level: str, id: str) -> Tree[Value, Read, Revision, EditType]:
-        """Returns the tree of another user, connection, session or page."""
-        if level not in LEVELS:
-            raise Error("malformed", f"a level is one of {', '.join(LEVELS)}, not {level!r}")
-        return Tree(self._context, level, id)
-
 
 class Tree(Generic[Value, Read, Revision, EditType]):
     """One state tree. Paths are written `wizard.form.name`; the empty path is the whole tree."""
 
     __slots__ = ("_at", "_context")
 
-    def __init__(self, context: AnyContext, level: str, id: str | None = None) -> None:
+    def __init__(self, context: Asker, level: str, id: str | None = None) -> None:
         self._context = context
         self._at: dict[str, Any] = {"level": level} if id is None else {"level": level, "id": str(id)}
 
@@ -117,6 +129,8 @@ class Tree(Generic[Value, Read, Revision, EditType]):
         return self._context._drive(self._update(change))  # type: ignore[no-any-return]
 
     def _update(self, change: Callable[[Draft], Any]) -> Steps[int]:
+        from random import uniform
+
         for attempt in range(_TRIES):
             draft = yield from self._open()
             change(draft)
@@ -125,7 +139,7 @@ class Tree(Generic[Value, Read, Revision, EditType]):
             except Conflict:
                 if attempt == _TRIES - 1:
                     raise
-            yield Pause(random.uniform(0, min(0.1, 0.002 * 2**attempt)))
+            yield Pause(uniform(0, min(0.1, 0.002 * 2**attempt)))
         raise AssertionError("unreachable")
 
     def _open(self) -> Steps[Draft]:

@@ -57,13 +57,28 @@ def _standard_loads(data: bytes | memoryview) -> Any:
     return value
 
 
-loads: Callable[[bytes | memoryview], Any] = _standard_loads
-try:
-    import orjson
+_LARGE = 1 << 14
+_load_large: Callable[[bytes | memoryview], Any] | None = None
 
-    loads = orjson.loads
-except ImportError:
-    pass
+
+def loads(data: bytes | memoryview) -> Any:
+    """Returns the value of JSON in UTF-8. A large text is read by `orjson` if it is installed.
+
+    Raises ValueError if it is not JSON.
+    """
+    return _standard_loads(data) if len(data) < _LARGE else (_load_large or _choose_large())(data)
+
+
+def _choose_large() -> Callable[[bytes | memoryview], Any]:
+    """Imports `orjson` at the first large text, because this takes longer than the rest of the start."""
+    global _load_large
+    try:
+        import orjson
+
+        _load_large = orjson.loads
+    except ImportError:
+        _load_large = _standard_loads
+    return _load_large
 
 
 def encode(value: Any) -> bytes:
