@@ -20,7 +20,7 @@ from .steps import Steps, drive, drive_async
 from .wire import encode, pack
 
 if TYPE_CHECKING:
-    from .link import Link
+    from .port import Port
 
 Item = TypeVar("Item")
 LockType = TypeVar("LockType")
@@ -37,7 +37,7 @@ class BaseContext(Generic[Value, Sent, Read, Revision, Text, Record, EditType, L
 
     __slots__ = ("_delivered", "_id", "_link", "_message", "_open", "_over", "_reason", "_since", "_started", "_task")
 
-    def __init__(self, link: Link, message: dict[str, Any]) -> None:
+    def __init__(self, link: Port, message: dict[str, Any]) -> None:
         self._link = link
         self._message = message
         self._id: int = message["id"]
