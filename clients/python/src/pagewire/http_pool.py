@@ -46,6 +46,11 @@ class Pool:
         """
         body = None if route.body is None else _encoded(route.body)
         connection, used = self._take()
+        if not used:
+            try:
+                connection.connect()
+            except OSError as error:
+                raise Error("unavailable", f"no connection to {self._address}: {error}", True) from None
         try:
             return self._exchange(connection, route, body, at_most)
         except socket.timeout:
@@ -60,8 +65,6 @@ class Pool:
     def _exchange(
         self, connection: http.client.HTTPConnection, route: Route, body: bytes | None, at_most: float | None
     ) -> Response:
-        if connection.sock is None:
-            connection.connect()
         connection.sock.settimeout(self._timeout if at_most is None else max(self._timeout, at_most + 5))
         connection.request(route.verb, self._prefix + route.path, body, self._headers)
         answer = connection.getresponse()
@@ -74,8 +77,6 @@ class Pool:
         return Response(answer.status, _decoded(data), int(tag) if tag.isdigit() else None)
 
     def _lost(self, error: Exception, route: Route) -> Error:
-        if isinstance(error, ConnectionRefusedError) or isinstance(error, socket.gaierror):
-            return Error("unavailable", f"no connection to {self._address}: {error}", True)
         if route.verb == "POST":
             text = f"the connection to {self._address} was lost: the request may have been executed ({error})"
             return Error("uncertain", text)

@@ -45,6 +45,8 @@ class Server:
         self._process = subprocess.Popen(
             [binary, "serve", "--config", str(file)],
             cwd=cwd,
+            # the configuration of the test alone decides
+            env={name: value for name, value in os.environ.items() if not name.startswith("PAGEWIRE_")},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
