@@ -138,6 +138,16 @@ def test_a_child_with_a_handler_that_never_returns_exits_with_its_supervisor(par
     assert parallel.exit() == 1
 
 
+def test_a_process_that_a_handler_forks_does_not_keep_the_socket(child):
+    forked = child.call("fork")["value"]
+    try:
+        child.process.kill()
+        child.reader.join(20)
+        assert child.closed
+    finally:
+        os.kill(forked, signal.SIGKILL)
+
+
 @pytest.mark.parametrize(
     "data",
     [

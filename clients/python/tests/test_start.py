@@ -217,3 +217,12 @@ def test_the_package_has_exactly_its_public_names():
     assert all(hasattr(pagewire, name) for name in pagewire.__all__)
     with pytest.raises(AttributeError):
         pagewire.nothing
+
+
+@pytest.mark.parametrize("arguments", [["-m", "pagewire", "unguarded:app"], ["unguarded.py"]])
+def test_a_module_that_runs_its_application_when_it_is_imported_is_a_child(start, arguments):
+    child = start("", command=[sys.executable, *arguments])
+    assert child.call("hello")["value"] == "hello"
+    child.send({"t": "drain", "within_ms": 1000})
+    assert child.exit() == 0
+    assert child.output() == ""

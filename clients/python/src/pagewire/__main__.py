@@ -17,6 +17,8 @@ def main() -> None:
         sys.exit("usage: python -m pagewire module:attribute")
     target = sys.argv[1]
     app = find(target)
+    if app.has_run:  # the module itself runs its application, and it has ended
+        return
     if "PAGEWIRE_SOCKET" in os.environ:
         app.run()
     else:

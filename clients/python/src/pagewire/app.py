@@ -28,6 +28,7 @@ class App:
         self.slots = slots
         self.threads = threads
         self.handlers: dict[str, Handler] = {}
+        self.has_run = False
 
     @overload
     def handler(self, name: Function) -> Function: ...
@@ -76,6 +77,7 @@ class App:
 
     def run(self) -> None:
         """Runs the handlers: as a child if Pagewire has started this process; otherwise starts `pagewire dev`."""
+        self.has_run = True
         if "PAGEWIRE_SOCKET" in os.environ:
             from .runtime import serve
 

@@ -159,7 +159,7 @@ class Link:
 
     def interrupt(self, context: AnyContext) -> None:
         """Ends work that has not begun, and wakes a handler that waits for a reply."""
-        if self.drop(context):
+        if self.drop(context) or context._delivered:
             return
         for number in list(context._open or ()):
             settle = self._pending.pop(number, None)

@@ -18,42 +18,54 @@ if TYPE_CHECKING:
 class BaseLock:
     """A named lock of the cluster.
 
-    `token` is a number that only grows from holder to holder. `held` becomes False if the lock was lost, because it
-    could not be renewed in time.
+    `token` is a number that only grows from holder to holder.
     """
 
     def __init__(self, context: AnyContext, name: str, ttl: float, wait: float | None) -> None:
         self._context = context
         self.name = name
         self.token = 0
-        self.held = False
+        self._until = 0.0
         self._ttl_ms = max(1, round(ttl * 1000))
         self._wait_ms = None if wait is None else max(0, round(wait * 1000))
+
+    @property
+    def held(self) -> bool:
+        """Whether the lock is held: it was renewed in time, and no other holder has it."""
+        self._context._link.poll()
+        return self._context._link.now() < self._until
 
     def _acquire(self) -> Steps[None]:
         params: dict[str, Any] = {"name": self.name, "ttl_ms": self._ttl_ms}
         if self._wait_ms is not None:
             params["wait_ms"] = self._wait_ms
         given = yield ("lock.acquire", params)
-        self.token, self.held = given["token"], True
+        # counted from the answer: with `wait` the request may take longer than the lease
+        now = self._context._link.now()
+        self.token = given["token"]
         self._ttl_ms = given.get("ttl_ms", self._ttl_ms)
+        self._until = now + self._ttl_ms / 1000
         renewer.add(self)
 
     def _release(self) -> Steps[None]:
         renewer.remove(self)
-        if self.held:
-            self.held = False
+        if self._until:
+            self._until = 0.0
             yield ("lock.release", {"name": self.name, "token": self.token})
 
     def _renew(self) -> None:
         """Sends a renewal. Its answer is read by the loop of the child, in any thread."""
+        until = self._context._link.now() + self._ttl_ms / 1000
         params = {"name": self.name, "token": self.token, "ttl_ms": self._ttl_ms}
-        self._context._link.post(self._context, "lock.renew", params, self._renewed)
+        self._context._link.post(self._context, "lock.renew", params, lambda reply: self._renewed(reply, until))
 
-    def _renewed(self, reply: dict[str, Any] | None) -> None:
+    def _renewed(self, reply: dict[str, Any] | None, until: float) -> None:
         error = (reply or {}).get("error")
-        if error is not None and not error.get("retryable", False):
-            self.held = False
+        if error is None:
+            # not after the release
+            self._until = until if self._until and reply is not None else self._until
+        elif not error.get("retryable", False):
+            self._until = 0.0
             renewer.remove(self)
 
 
@@ -104,8 +116,8 @@ class Renewer:
             for lock in self._wait():
                 try:
                     lock._renew()
-                except Exception:  # the loop has ended: the lease ends as well
-                    lock.held = False
+                except Exception:  # the loop has ended, and the lease ends with it
+                    self.remove(lock)
 
     def _wait(self) -> list[BaseLock]:
         """Waits until locks are due, and returns them."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from .errors import Error
+from .steps import Steps
 from .wire import encode, pack
 
 if TYPE_CHECKING:
@@ -35,6 +35,11 @@ def reach(value: Any) -> Reach:
     return Reach(value.get("reached", 0), value.get("held", 0))
 
 
+def _no_pages() -> Steps[Reach]:
+    yield from ()
+    return Reach(0, 0)
+
+
 class Handle(Generic[Sent]):
     """The user, page, session or connection of the work: its `id`, and a target of pushes.
 
@@ -49,12 +54,9 @@ class Handle(Generic[Sent]):
         self.id: str | None = context._message.get(level)
 
     def send(self, payload: Any) -> Sent:
-        """Sends a message to its pages.
-
-        Raises Error with the code `unknown` if the work has none.
-        """
+        """Sends a message to its pages. It reaches no page if the work has none."""
         if self.id is None:
-            raise Error("unknown", f"this work has no {self._level}")
+            return self._context._drive(_no_pages())  # type: ignore[no-any-return]
         params = {"to": {self._level: self.id}, "payload": payload}
         return self._context._ask("push.send", params, reach)  # type: ignore[no-any-return]
 

@@ -234,6 +234,16 @@ def slow(ctx: Context, seconds: float):
 
 
 @both
+def fork(ctx: Context):
+    """Starts a process that lives on with the descriptors of this one."""
+    started = os.fork()
+    if started == 0:
+        time.sleep(600)
+        os._exit(0)
+    return started
+
+
+@both
 def pid(ctx: Context):
     return os.getpid()
 
@@ -359,5 +369,5 @@ async def big_request_async(ctx: AsyncContext):
     await ctx.page.send("x" * (1 << 20))
 
 
-for _name in ("move", "about", "log", "environment", "hang", "slow", "pid", "thread_name"):
+for _name in ("move", "about", "log", "environment", "hang", "fork", "slow", "pid", "thread_name"):
     mixed.handler(_name)(globals()[_name])

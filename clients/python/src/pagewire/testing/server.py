@@ -1,6 +1,6 @@
 """A real node in a test.
 
-Owns: the process `pagewire serve` with its configuration. Never: fixtures (`plugin`).
+Owns: the process `pagewire serve` with its configuration. Never: fixtures (`pytest_plugin`).
 """
 
 from __future__ import annotations

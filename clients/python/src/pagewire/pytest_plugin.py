@@ -1,6 +1,7 @@
 """The pytest plugin of the package: a real server for tests.
 
-Owns: the fixtures `pagewire_app` and `pagewire_server`. Never: a test without the binary; such tests are skipped.
+Owns: the fixtures `pagewire_app` and `pagewire_server`. Never: the server (`testing.server`), which is imported only by
+tests that use it, because pytest imports this module in every run.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Iterator
 import pytest
 
 if TYPE_CHECKING:
-    from .server import Server
+    from .testing.server import Server
 
 
 def pytest_addoption(parser: Any) -> None:
@@ -26,7 +27,7 @@ def pagewire_app(request: Any) -> str:
 @pytest.fixture(scope="session")
 def pagewire_server(request: Any, tmp_path_factory: Any, pagewire_app: str) -> Iterator[Server]:
     """A node with the application as its pool: `.url` and `.client`. Skips the test if there is no `pagewire` program."""
-    from .server import Server, find_binary
+    from .testing.server import Server, find_binary
 
     binary = find_binary()
     if binary is None:

@@ -1,0 +1,13 @@
+"""An application whose module runs it, without a guard."""
+
+from pagewire import App
+
+app = App(threads=1)
+
+
+@app.handler
+def hello(ctx):
+    return "hello"
+
+
+app.run()
