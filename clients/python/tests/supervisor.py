@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import socket
 import subprocess
 import sys
@@ -36,17 +35,31 @@ class Supervisor:
         variables = dict(os.environ, PAGEWIRE_SOCKET=self.path, PAGEWIRE_TOKEN=self.token, **(environment or {}))
         self.process = subprocess.Popen(
             command or [sys.executable, "-m", "pagewire", target],
-            cwd=TESTS / "apps", env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=TESTS / "apps",
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         self.sock, _ = listener.accept()
         listener.close()
         self.sock.settimeout(PATIENCE)
         self.ready = read_frame(self.sock)
         self.sock.settimeout(None)
-        self.send({
-            "t": "welcome", "protocol": 1, "worker": "w1", "pool": "default", "lane": "stable", "release": "r1",
-            "max_frame": max_frame, "heartbeat_ms": 5000, "drain_ms": 30000, "slots": self.ready.get("slots", slots),
-        })
+        self.send(
+            {
+                "t": "welcome",
+                "protocol": 1,
+                "worker": "w1",
+                "pool": "default",
+                "lane": "stable",
+                "release": "r1",
+                "max_frame": max_frame,
+                "heartbeat_ms": 5000,
+                "drain_ms": 30000,
+                "slots": self.ready.get("slots", slots),
+            }
+        )
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
@@ -69,7 +82,11 @@ class Supervisor:
         value = answer(request["params"]) if callable(answer) else answer
         if value is NO_ANSWER:
             return
-        part = {"error": value} if isinstance(value, dict) and set(value) == {"code", "message", "retryable"} else {"value": value}
+        part = (
+            {"error": value}
+            if isinstance(value, dict) and set(value) == {"code", "message", "retryable"}
+            else {"value": value}
+        )
         self.send({"t": "reply", "id": request["id"], **part})
 
     def send(self, *messages):
@@ -78,14 +95,21 @@ class Supervisor:
     def begin(self, method, params=None, kind="call", **members):
         """Sends a call or job. Returns its id."""
         number = next(self.ids)
-        times = {"deadline_ms": 30000} if kind == "call" else {
-            "job": "5Jb0000000000000000000", "attempt": 1, "left": 2, "timeout_ms": 30000,
-        }
+        times = (
+            {"deadline_ms": 30000}
+            if kind == "call"
+            else {
+                "job": "5Jb0000000000000000000",
+                "attempt": 1,
+                "left": 2,
+                "timeout_ms": 30000,
+            }
+        )
         self.send({"t": kind, "id": number, "method": method, "params": params, **times, **members})
         return number
 
     def running(self, method, params=None, **members):
-        """Begins work whose handler reports its progress first, and waits until it runs. Returns its id."""
+        """Begins work of a handler that reports its progress first, and waits until it runs. Returns its id."""
         number = self.begin(method, params, **members)
         self.wait(lambda message: message["t"] == "progress" and message["id"] == number)
         return number
@@ -113,7 +137,9 @@ class Supervisor:
 
         with self.changed:
             in_time = self.changed.wait_for(arrived, PATIENCE)
-        assert found, f"{'the child has ended' if in_time else 'nothing came in time'}: {self.messages[-5:]} {self.output()}"
+        assert found, (
+            f"{'the child has ended' if in_time else 'nothing came in time'}: {self.messages[-5:]} {self.output()}"
+        )
         return found[0]
 
     def of(self, kind):

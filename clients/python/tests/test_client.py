@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from pagewire import AsyncClient, Client, Conflict, Error
 from pagewire.testing.server import Server, configuration, find_binary
 
@@ -78,7 +79,13 @@ def test_a_call_sends_the_key_and_returns_the_result(api):
     _, _, body, headers = api.requests[0]
     assert headers["Authorization"] == "Bearer a-key-of-16-letters"
     assert body == {
-        "method": "sum", "params": [1], "user": "ada", "page": "p|p01", "exec_mode": "any", "pool": "p", "timeout_ms": 2000,
+        "method": "sum",
+        "params": [1],
+        "user": "ada",
+        "page": "p|p01",
+        "exec_mode": "any",
+        "pool": "p",
+        "timeout_ms": 2000,
     }
 
 
@@ -166,7 +173,8 @@ def test_pushes_return_how_many_pages_they_reached(api):
     assert client.send({"topic": "room"}, {"a": 1}) == (2, 1)
     assert client.broadcast("x").reached == 2
     assert [body for _, _, body, _ in api.requests] == [
-        {"to": {"topic": "room"}, "payload": {"a": 1}}, {"to": {"all": True}, "payload": "x"},
+        {"to": {"topic": "room"}, "payload": {"a": 1}},
+        {"to": {"all": True}, "payload": "x"},
     ]
 
 
@@ -224,7 +232,12 @@ def test_jobs_are_submitted_and_waited_for(api):
     body = api.requests[0][2]
     assert body.pop("run_at").endswith("Z")
     assert body == {
-        "kind": "report", "data": {"a": 1}, "user": "ada", "page": "p|p01", "retries": 2, "idempotency_key": "k",
+        "kind": "report",
+        "data": {"a": 1},
+        "user": "ada",
+        "page": "p|p01",
+        "retries": 2,
+        "idempotency_key": "k",
     }
     assert jobs.wait("j1")["state"] == "succeeded"
     assert jobs.result("j1") == 5
@@ -341,8 +354,12 @@ def test_the_fixture_of_a_server_skips_without_the_program(tmp_path):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs", str(tmp_path)]
     variables = {name: value for name, value in os.environ.items() if name != "PAGEWIRE_BINARY"}
     done = subprocess.run(
-        command, cwd=tmp_path, env={**variables, "PATH": "/nowhere"},
-        capture_output=True, text=True, timeout=60,
+        command,
+        cwd=tmp_path,
+        env={**variables, "PATH": "/nowhere"},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert "1 skipped" in done.stdout
     assert "named by PAGEWIRE_BINARY" in done.stdout

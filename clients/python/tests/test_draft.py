@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from pagewire.draft import Draft
 from pagewire.paths import join, split
 
@@ -42,7 +43,9 @@ def test_a_draft_reads_what_it_has_written():
     assert "list" not in tree
     assert tree.get("list", 7) == 7
     assert tree.changes() == [
-        {"path": "a.c.d", "value": [1]}, {"path": "leaf.below", "value": 2}, {"path": "list", "delete": True},
+        {"path": "a.c.d", "value": [1]},
+        {"path": "leaf.below", "value": 2},
+        {"path": "list", "delete": True},
     ]
 
 

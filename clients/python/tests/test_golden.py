@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from pagewire import App, Context, Fail, Retry, outcome
 from pagewire.errors import Cancelled, Snoozed
 from pagewire.link import PONG, Link

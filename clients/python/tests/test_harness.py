@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from pagewire import App, AsyncContext, Cancelled, Conflict, Context, Error, Fail, Retry
 from pagewire.testing import Harness, Push
 
@@ -122,8 +123,12 @@ def test_a_call_runs_its_handler_in_the_test(harness):
 
 def test_a_call_fails_as_it_would_with_a_server(harness):
     for method, params, code in [
-        ("add", {"a": "x"}, "malformed"), ("ad", None, "no_executor"), ("refuses", None, "no_stock"),
-        ("flaky", None, "failed"), ("odd", None, "failed"), ("naps", None, "unknown"),
+        ("add", {"a": "x"}, "malformed"),
+        ("ad", None, "no_executor"),
+        ("refuses", None, "no_stock"),
+        ("flaky", None, "failed"),
+        ("odd", None, "failed"),
+        ("naps", None, "unknown"),
     ]:
         with pytest.raises(Error) as raised:
             harness.call(method, params)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from pagewire import App
 from pagewire.runtime import choose, slots_of
 
@@ -16,8 +17,12 @@ APPS = Path(__file__).parent / "apps"
 def start_alone(*arguments, path="/nowhere", **variables):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PAGEWIRE_")}
     return subprocess.run(
-        [sys.executable, *arguments], cwd=APPS, env={**environment, "PATH": path, **variables},
-        capture_output=True, text=True, timeout=30,
+        [sys.executable, *arguments],
+        cwd=APPS,
+        env={**environment, "PATH": path, **variables},
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
 
 
@@ -211,12 +216,21 @@ def test_the_package_has_exactly_its_public_names():
     import pagewire
 
     assert sorted(pagewire.__all__) == [
-        "App", "AsyncClient", "AsyncContext", "Cancelled", "Client", "Conflict", "Context", "Error", "Fail", "Retry",
+        "App",
+        "AsyncClient",
+        "AsyncContext",
+        "Cancelled",
+        "Client",
+        "Conflict",
+        "Context",
+        "Error",
+        "Fail",
+        "Retry",
         "__version__",
     ]
     assert all(hasattr(pagewire, name) for name in pagewire.__all__)
     with pytest.raises(AttributeError):
-        pagewire.nothing
+        _ = pagewire.nothing
 
 
 @pytest.mark.parametrize("arguments", [["-m", "pagewire", "unguarded:app"], ["unguarded.py"]])

@@ -44,7 +44,15 @@ reveal_type(Harness(app).job("x").state)
 """
 
 REVEALED = [
-    "int", "Reach", "str", "int", "Reach", "Reading", "def (ctx: pagewire.context.Context, month: str)", "str", "dict[str, Any]",
+    "int",
+    "Reach",
+    "str",
+    "int",
+    "Reach",
+    "Reading",
+    "def (ctx: pagewire.context.Context, month: str)",
+    "str",
+    "dict[str, Any]",
     "str",
 ]
 

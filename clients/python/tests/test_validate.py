@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NewType, Optional, Sequence, TypedDi
 from uuid import UUID
 
 import pytest
+
 from pagewire import Error
 from pagewire.binding import Binding
 from pagewire.schema import schema_of
@@ -267,10 +268,15 @@ def test_the_schema_describes_objects_and_arrays():
         (set[int], {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}),
         (tuple[int, ...], {"type": "array", "items": {"type": "integer"}}),
         (datetime, {"type": "string", "format": "date-time"}),
-        (Person, {
-            "type": "object", "additionalProperties": False, "required": ["street"],
-            "properties": {"street": {"type": "string"}, "name": {"type": "string"}, "age": {"type": "integer"}},
-        }),
+        (
+            Person,
+            {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["street"],
+                "properties": {"street": {"type": "string"}, "name": {"type": "string"}, "age": {"type": "integer"}},
+            },
+        ),
     ],
 )
 def test_a_type_has_a_schema(hint, schema):

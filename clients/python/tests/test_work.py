@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+
 from supervisor import pack
 
 
@@ -31,17 +32,40 @@ def test_a_dataclass_goes_in_and_out(child):
 def test_a_job_knows_its_attempt_and_its_page(child):
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     about = child.call(
-        "about", kind="job", attempt=2, left=3, user="ada", page="p|p01", session="s|p01", connection="c|p01", trace=trace
+        "about",
+        kind="job",
+        attempt=2,
+        left=3,
+        user="ada",
+        page="p|p01",
+        session="s|p01",
+        connection="c|p01",
+        trace=trace,
     )["value"]
     assert about == {
-        "job": "5Jb0000000000000000000", "attempt": 2, "left": 3, "method": "about", "trace": trace, "user": "ada",
-        "page": "p|p01", "session": "s|p01", "connection": "c|p01", "has_page": True, "remaining": True,
+        "job": "5Jb0000000000000000000",
+        "attempt": 2,
+        "left": 3,
+        "method": "about",
+        "trace": trace,
+        "user": "ada",
+        "page": "p|p01",
+        "session": "s|p01",
+        "connection": "c|p01",
+        "has_page": True,
+        "remaining": True,
     }
 
 
 def test_work_without_a_page_has_false_handles(child):
     about = child.call("about")["value"]
-    assert (about["job"], about["page"], about["has_page"], about["attempt"], about["left"]) == (None, None, False, 1, 0)
+    assert (about["job"], about["page"], about["has_page"], about["attempt"], about["left"]) == (
+        None,
+        None,
+        False,
+        1,
+        0,
+    )
 
 
 def test_pipelined_calls_are_all_answered(child):
@@ -103,10 +127,19 @@ def test_an_exception_is_a_retryable_failure_with_its_traceback(child):
 
 def test_retry_and_fail_decide_about_another_attempt(child):
     assert child.call("fail", "retry", kind="job") == {
-        "t": "error", "id": 1, "code": "failed", "message": "later", "retryable": True, "after_ms": 1500,
+        "t": "error",
+        "id": 1,
+        "code": "failed",
+        "message": "later",
+        "retryable": True,
+        "after_ms": 1500,
     }
     assert child.call("fail", "fail", kind="job") == {
-        "t": "error", "id": 2, "code": "no_stock", "message": "sold out", "retryable": False,
+        "t": "error",
+        "id": 2,
+        "code": "no_stock",
+        "message": "sold out",
+        "retryable": False,
     }
 
 
@@ -153,7 +186,9 @@ def test_lines_of_the_log_name_their_work(child):
     assert child.call("log")["value"] is None
     lines = child.of("log")
     assert [(line["level"], line["message"], line["work"]) for line in lines] == [
-        ("debug", "one", 1), ("warn", "two", 1), ("error", "three", 1),
+        ("debug", "one", 1),
+        ("warn", "two", 1),
+        ("error", "three", 1),
     ]
     assert lines[1]["fields"]["amount"] == 3
     assert "lock" in lines[1]["fields"]["lock"]

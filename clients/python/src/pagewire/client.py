@@ -89,9 +89,7 @@ class BaseClient(Generic[Value, Sent, Read, Revision, Text, Record, EditType]):
 
     _edit_type: type[Any]
 
-    def __init__(
-        self, url: str = "http://127.0.0.1:8080", api_key: str | None = None, *, timeout: float = 30
-    ) -> None:
+    def __init__(self, url: str = "http://127.0.0.1:8080", api_key: str | None = None, *, timeout: float = 30) -> None:
         self._pool = Pool(url, api_key, timeout)
 
     @property
@@ -188,13 +186,14 @@ class AsyncClient(
         AsyncEdit,
     ]
 ):
-    """A client of the server API for asyncio: `await AsyncClient().call("sum", [1, 2])`. Its requests run in threads."""
+    """A client of the server API for asyncio: `await AsyncClient().call("sum", [1, 2])`.
+
+    Its requests run in threads.
+    """
 
     _edit_type = AsyncEdit
 
-    def __init__(
-        self, url: str = "http://127.0.0.1:8080", api_key: str | None = None, *, timeout: float = 30
-    ) -> None:
+    def __init__(self, url: str = "http://127.0.0.1:8080", api_key: str | None = None, *, timeout: float = 30) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
         super().__init__(url, api_key, timeout=timeout)

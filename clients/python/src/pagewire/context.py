@@ -9,8 +9,19 @@ differ in `_ask` and `_drive`, which block in one and return an awaitable in the
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, AsyncIterable, AsyncIterator, Awaitable, Callable, Generic, Iterable, Iterator
-from typing import NoReturn, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generic,
+    Iterable,
+    Iterator,
+    NoReturn,
+    TypeVar,
+)
 
 from .errors import Cancelled, Error, Snoozed
 from .locks import AsyncLock, Lock
@@ -241,9 +252,7 @@ class AsyncContext(
 
     __slots__ = ()
 
-    async def track(
-        self, items: Iterable[Item] | AsyncIterable[Item], total: int | None = None
-    ) -> AsyncIterator[Item]:
+    async def track(self, items: Iterable[Item] | AsyncIterable[Item], total: int | None = None) -> AsyncIterator[Item]:
         """Iterates, reports the progress, and lets other work run between the items: `async for x in ctx.track(xs)`."""
         from asyncio import sleep
 

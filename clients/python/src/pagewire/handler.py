@@ -83,5 +83,5 @@ def _flags(function: Callable[..., Any]) -> int:
     inner: Any = function
     while hasattr(inner, "__wrapped__") or hasattr(inner, "__func__") or hasattr(inner, "func"):
         inner = getattr(inner, "__wrapped__", None) or getattr(inner, "__func__", None) or inner.func
-    code = getattr(inner, "__code__", None) or getattr(getattr(inner, "__call__", None), "__code__", None)
+    code = getattr(inner, "__code__", None) or getattr(type(inner).__call__, "__code__", None)
     return code.co_flags if code is not None else 0

@@ -64,7 +64,8 @@ def value_of(method: str, params: dict[str, Any], response: Response) -> Any:
     if response.status >= 400:
         error = response.value.get("error") if isinstance(response.value, dict) else None
         text = f"the server answered with the status {response.status}"
-        raise error_of(error or {"code": "internal", "message": text, "retryable": response.status >= 500}, response.status)
+        unknown = {"code": "internal", "message": text, "retryable": response.status >= 500}
+        raise error_of(error or unknown, response.status)
     if method == "state.get":
         return {"value": response.value, "revision": response.tag or 0}
     if method == "job.submit":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import http.client
 import select
-import socket
 import threading
 from json import loads
 from typing import Any, Callable
@@ -53,7 +52,7 @@ class Pool:
                 raise Error("unavailable", f"no connection to {self._address}: {error}", True) from None
         try:
             return self._exchange(connection, route, body, at_most)
-        except socket.timeout:
+        except TimeoutError:
             connection.close()
             raise Error("timeout", f"no response of {self._address} in time", True) from None
         except (OSError, http.client.HTTPException) as error:

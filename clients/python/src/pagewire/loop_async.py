@@ -26,7 +26,7 @@ _OPEN_REQUESTS = 240
 
 
 class AsyncLink(ThreadLink):
-    """A child whose main thread runs an event loop."""
+    """A child with an event loop in its main thread."""
 
     def __init__(self, *arguments: Any, threads: int) -> None:
         super().__init__(*arguments, threads=threads)

@@ -89,7 +89,7 @@ def _clean(text: str) -> str:
 def _text(cause: BaseException) -> str:
     try:
         return str(cause)
-    except Exception:  # an exception of the user whose text cannot be made
+    except Exception:  # the text of an exception of the user cannot be made
         return "(no text)"
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: Any) -> None:
-    parser.addini("pagewire_app", "the application of the fixture pagewire_server, as module:attribute", default="app:app")
+    parser.addini("pagewire_app", "the application of pagewire_server: module:attribute", default="app:app")
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def pagewire_app(request: Any) -> str:
 
 @pytest.fixture(scope="session")
 def pagewire_server(request: Any, tmp_path_factory: Any, pagewire_app: str) -> Iterator[Server]:
-    """A node with the application as its pool: `.url` and `.client`. Skips the test if there is no `pagewire` program."""
+    """A node with the application as its pool. Skips the test if there is no program `pagewire`."""
     from .testing.server import Server, find_binary
 
     binary = find_binary()

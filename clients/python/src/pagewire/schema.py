@@ -59,7 +59,7 @@ def _generic(origin: Any, arguments: tuple[Any, ...], outer: tuple[Any, ...]) ->
         return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
     if origin in (set, frozenset):
         return {"type": "array", "items": schema_of(arguments[0], outer), "uniqueItems": True}
-    if len(arguments) == 2 and not origin is tuple:
+    if len(arguments) == 2 and origin is not tuple:
         return {"type": "object", "additionalProperties": schema_of(arguments[1], outer)}
     if arguments:
         return {"type": "array", "items": schema_of(arguments[0], outer)}

@@ -22,9 +22,7 @@ Step = Union["tuple[str, dict[str, Any]]", Pause]
 Steps = Generator[Step, Any, Return]
 
 
-def drive(
-    steps: Steps[Return], ask: Callable[[str, dict[str, Any]], Any], sleep: Callable[[float], object]
-) -> Return:
+def drive(steps: Steps[Return], ask: Callable[[str, dict[str, Any]], Any], sleep: Callable[[float], object]) -> Return:
     """Runs a sequence in a sync handler."""
     try:
         step = next(steps)

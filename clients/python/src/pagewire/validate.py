@@ -252,7 +252,7 @@ def _choices(choices: tuple[Any, ...]) -> str:
 
 
 def enum_check(kind: Any) -> Check:
-    """Returns the check of an enum, whose members are written as their values."""
+    """Returns the check of an enum: its members are written as their values."""
     members = {(isinstance(member.value, bool), member.value): member for member in kind}
     text = _choices(tuple(member.value for member in kind))
 

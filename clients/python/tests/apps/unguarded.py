@@ -1,4 +1,4 @@
-"""An application whose module runs it, without a guard."""
+"""A module that runs its application, without a guard."""
 
 from pagewire import App
 

@@ -54,9 +54,17 @@ def move(ctx: Context, point: Point, by: int = 1) -> Point:
 @both
 def about(ctx: Context):
     return {
-        "job": ctx.job, "attempt": ctx.attempt, "left": ctx.left, "method": ctx.method, "trace": ctx.trace,
-        "user": ctx.user.id, "page": ctx.page.id, "session": ctx.session.id, "connection": ctx.connection.id,
-        "has_page": bool(ctx.page), "remaining": 0 < ctx.remaining <= 30,
+        "job": ctx.job,
+        "attempt": ctx.attempt,
+        "left": ctx.left,
+        "method": ctx.method,
+        "trace": ctx.trace,
+        "user": ctx.user.id,
+        "page": ctx.page.id,
+        "session": ctx.session.id,
+        "connection": ctx.connection.id,
+        "has_page": bool(ctx.page),
+        "remaining": 0 < ctx.remaining <= 30,
     }
 
 
@@ -163,7 +171,13 @@ def count(ctx: Context):
 @both
 def trees(ctx: Context):
     tree = ctx.state.session
-    return [tree.get("a"), tree.get("missing", 7), list(tree.read("a")), tree.set("a", 1, if_revision=3), tree.delete("a")]
+    return [
+        tree.get("a"),
+        tree.get("missing", 7),
+        list(tree.read("a")),
+        tree.set("a", 1, if_revision=3),
+        tree.delete("a"),
+    ]
 
 
 @both
@@ -339,8 +353,11 @@ async def count_async(ctx: AsyncContext):
 async def trees_async(ctx: AsyncContext):
     tree = ctx.state.session
     return [
-        await tree.get("a"), await tree.get("missing", 7), list(await tree.read("a")),
-        await tree.set("a", 1, if_revision=3), await tree.delete("a"),
+        await tree.get("a"),
+        await tree.get("missing", 7),
+        list(await tree.read("a")),
+        await tree.set("a", 1, if_revision=3),
+        await tree.delete("a"),
     ]
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LEVELS = ("user", "page", "session", "connection")
 
+
 class Harness:
     """Runs the handlers of an application.
 
@@ -60,9 +61,7 @@ class Harness:
         """
         return _value(self._run({"t": "call", "method": method, "params": _copy(params), "deadline_ms": 30000}, owner))
 
-    def job(
-        self, kind: str, data: Any = None, *, retries: int | None = None, delay: float = 0, **owner: str
-    ) -> Job:
+    def job(self, kind: str, data: Any = None, *, retries: int | None = None, delay: float = 0, **owner: str) -> Job:
         """Submits a job, runs it if it is due, and returns it. `owner` is as in `call`."""
         job = self._submit(kind, data, retries, delay, owner)
         self.run()

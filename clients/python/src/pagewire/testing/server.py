@@ -33,7 +33,7 @@ def configuration(app: str, slots: int = 8) -> str:
 
 
 class Server:
-    """A node with an application as its pool. `url` is its address, `client` a client of it, `log` what it has written."""
+    """A node with an application as its pool: `url` is its address, `client` a client of it, `log` its lines."""
 
     def __init__(self, binary: str, app: str, folder: Path, cwd: Path, config: str | None = None) -> None:
         self.url = ""
