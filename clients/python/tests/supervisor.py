@@ -5,11 +5,13 @@ Owns: one child, its frames, and answers to its requests from functions of the t
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
 import subprocess
 import sys
+import termios
 import threading
 from pathlib import Path
 
@@ -27,6 +29,8 @@ class Supervisor:
         self.messages = []
         self.changed = threading.Condition()
         self.closed = False
+        self.reading = threading.Event()
+        self.reading.set()
         self.ids = iter(range(1, 1 << 53))
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(self.path)
@@ -65,6 +69,7 @@ class Supervisor:
 
     def _read(self):
         while True:
+            self.reading.wait()
             try:
                 message = read_frame(self.sock)
             except (EOFError, OSError):
@@ -156,7 +161,14 @@ class Supervisor:
             return ""
         return "".join(stream.read() for stream in (self.process.stdout, self.process.stderr))
 
+    def unread(self):
+        """Returns how many bytes have arrived that were not read."""
+        count = bytearray(4)
+        fcntl.ioctl(self.sock, termios.FIONREAD, count)
+        return int.from_bytes(count, sys.byteorder)
+
     def stop(self):
+        self.reading.set()
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()

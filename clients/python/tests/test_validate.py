@@ -237,6 +237,18 @@ def test_a_method_of_an_object_is_a_handler():
     assert bound(shop.sell, {"amount": 2}) == (shop, 2)
 
 
+def test_the_type_of_the_context_may_be_unknown_at_run_time():
+    def handler(ctx: OnlyForTypeCheckers, a: int) -> OnlyForTypeCheckers:  # noqa: F821
+        return a
+
+    def unknown(ctx, a: NotImported):  # noqa: F821
+        pass
+
+    assert bound(handler, [1]) == 1
+    with pytest.raises(TypeError, match="a type hint cannot be evaluated: name 'NotImported' is not defined"):
+        Binding(unknown)
+
+
 def test_a_handler_without_context_is_refused():
     with pytest.raises(TypeError, match="the first parameter of a handler is its context"):
         Binding(lambda: None)

@@ -1,6 +1,8 @@
 """Calls and jobs in a real child, in each style of loop."""
 
 import socket
+import threading
+import time
 
 import pytest
 
@@ -91,6 +93,23 @@ def test_frames_of_a_mebibyte_go_both_ways(child):
     for number in (10, 11, 12):
         assert child.end(number)["value"] == text
     assert child.call("add", [1, 1])["value"] == 2
+
+
+def test_a_supervisor_that_reads_slowly_receives_every_result(child):
+    child.call("add", [1, 1])
+    child.reading.clear()
+    text = "x" * 60_000
+    numbers = [next(child.ids) for _ in range(100)]
+    calls = [{"t": "call", "id": n, "method": "echo", "params": [text], "deadline_ms": 9000} for n in numbers]
+    sender = threading.Thread(target=child.send, args=calls)
+    sender.start()
+    # until the child cannot write more than it has written
+    while child.unread() < 60_000:
+        time.sleep(0.001)
+    child.reading.set()
+    for number in numbers:
+        assert child.end(number)["value"] == text
+    sender.join()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ Owns: names, order and presence of parameters. Never: the check of one value (`v
 
 from __future__ import annotations
 
-import sys
+import types
 import typing
 from typing import Any, Callable, NamedTuple
 
@@ -58,15 +58,21 @@ def _inspected(function: Callable[..., Any]) -> list[Parameter]:
     return found
 
 
-def _hints(function: Any) -> dict[str, Any]:
+def _hints(function: Any, names: list[str]) -> dict[str, Any]:
+    """Returns the type hints of some parameters.
+
+    The others are not evaluated: the type of the context is often imported for type checkers only.
+    """
     inner = function
     while hasattr(inner, "__wrapped__"):
         inner = inner.__wrapped__
+    inner = getattr(inner, "__func__", inner)
+    own = {name: hint for name, hint in getattr(inner, "__annotations__", {}).items() if name in names}
+    holder = types.SimpleNamespace(__annotations__=own)
     try:
-        return typing.get_type_hints(inner, include_extras=True)
+        return typing.get_type_hints(holder, getattr(inner, "__globals__", {}), include_extras=True)
     except NameError as error:
-        module = sys.modules.get(getattr(inner, "__module__", ""), None)
-        raise TypeError(f"the type hint of a parameter is not defined in {module}: {error}") from None
+        raise TypeError(f"a type hint cannot be evaluated: {error}") from None
 
 
 def _hint(one: Parameter, hint: Any) -> Any:
@@ -84,7 +90,7 @@ class Binding:
         if not parameters or parameters[0].kind not in ("plain", "args"):
             raise TypeError("the first parameter of a handler is its context: def handler(ctx, …)")
         own = parameters if parameters[0].kind == "args" else parameters[1:]
-        hints = _hints(function)
+        hints = _hints(function, [one.name for one in own])
         self._hints = {one.name: _hint(one, hints.get(one.name, Any)) for one in own}
         self._checks: dict[str, Check] = {name: check_of(hint) for name, hint in self._hints.items()}
         self._named = [one for one in own if one.kind in ("plain", "keyword")]
