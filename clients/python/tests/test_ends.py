@@ -8,7 +8,7 @@ import pytest
 from supervisor import pack
 
 
-@pytest.mark.parametrize("why", ["cancelled", "deadline", "drain", "lost"])
+@pytest.mark.parametrize("why", ["cancelled", "deadline", "drain"])
 def test_running_work_stops_when_it_is_cancelled(child, why):
     number = child.running("wait")
     child.send({"t": "cancel", "id": number, "why": why})
@@ -132,11 +132,24 @@ def test_a_child_that_waits_for_a_request_exits_with_its_supervisor(child):
     assert child.exit() == 1
 
 
-def test_a_child_with_a_handler_that_never_returns_exits_with_its_supervisor(parallel):
-    parallel.begin("hang")
-    parallel.call("add", [1, 1])
-    parallel.sock.shutdown(2)
-    assert parallel.exit() == 1
+def test_a_child_with_a_handler_that_never_returns_exits_with_its_supervisor(child):
+    child.running("hang")
+    child.sock.shutdown(2)
+    assert child.exit() == 1
+
+
+def test_a_child_with_a_handler_that_never_returns_answers_pings(child):
+    child.running("hang")
+    child.send({"t": "ping"})
+    child.wait(lambda message: message["t"] == "pong")
+
+
+def test_work_behind_a_handler_that_never_returns_is_cancelled(start):
+    child = start("work:sync")
+    child.running("hang")
+    waiting = child.begin("add", [1, 1])
+    child.send({"t": "cancel", "id": waiting, "why": "deadline"})
+    assert child.end(waiting)["t"] == "stopped"
 
 
 def test_a_process_that_a_handler_forks_does_not_keep_the_socket(child):

@@ -182,6 +182,7 @@ def test_snooze_puts_a_job_off(child):
         ("object", "failed", "result.rows[0].lock: a value of the type lock is not JSON"),
         ("surrogate", "failed", "is not JSON"),
         ("circle", "failed", "Circular reference"),
+        ("deep", "failed", "it has more than 64 levels"),
         ("coroutine", "failed", "result.time: a value of the type module is not JSON"),
         ("large", "too_large", "at most 1048576 are possible"),
     ],
@@ -211,6 +212,7 @@ def test_lines_of_the_log_name_their_work(child):
     ]
     assert lines[1]["fields"]["amount"] == 3
     assert "lock" in lines[1]["fields"]["lock"]
+    assert type(lines[1]["fields"]["huge"]) is str
 
 
 def test_what_a_handler_prints_appears_at_once(child):

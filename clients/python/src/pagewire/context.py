@@ -98,7 +98,7 @@ class BaseContext(Generic[Value, Sent, Read, Revision, Text, Record, EditType, L
 
     @property
     def cancelled(self) -> str | None:
-        """Why the work has to stop (`cancelled`, `deadline`, `drain` or `lost`), or None."""
+        """Why the work has to stop (`cancelled`, `deadline` or `drain`), or None."""
         if self._reason is None:
             self._link.poll()
         return self._reason

@@ -64,7 +64,7 @@ class Fail(Exception):
 
 class Cancelled(BaseException):
     """The work has to stop. Like `asyncio.CancelledError` it is no `Exception`, so that `except Exception` does not
-    catch it. `reason` is `cancelled`, `deadline`, `drain` or `lost`.
+    catch it. `reason` is `cancelled`, `deadline` or `drain`.
     """
 
     def __init__(self, reason: str) -> None:

@@ -2,7 +2,7 @@
 
 Owns: one handler at a time, in the thread that reads. Never: async handlers.
 
-This is the fastest way to answer a call, because no other thread has to wake up. While a handler waits for the reply
+A second thread looks after a handler that runs for long without a request or check. This is the fastest way to answer a call, because no other thread has to wake up. While a handler waits for the reply
 of a request, the loop reads on: it sees a cancel, answers pings, and keeps other work for later.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -22,25 +23,42 @@ if TYPE_CHECKING:
     from .handler import Handler
 
 
+_WATCH = 1.0
+"""The seconds after which another thread reads while a handler runs."""
+
+
 class BlockingLink(Link):
     """A child without threads. A thread that a handler starts may use the context as well."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._queue: deque[tuple[AnyContext, Handler]] = deque()
+        self._current: AnyContext | None = None
         self._reading = threading.RLock()
         self._writing = threading.RLock()
 
     def loop(self) -> None:
         """Reads and runs until the stream ends."""
+        threading.Thread(target=self._watch, name="pagewire-watch", daemon=True).start()
         queue, reader, reading, take = self._queue, self._reader, self._reading, self.take
         while True:
             while queue:
                 context, handler = queue.popleft()
                 if self.start(context):
+                    self._current = context
                     self.perform(context, handler)
+                    self._current = None
             with reading:
-                take(reader.next())
+                if not queue:  # another thread may have read meanwhile
+                    take(reader.next())
+
+    def _watch(self) -> None:
+        """Reads while one handler runs for long: it sees the end of the supervisor, and answers pings."""
+        while True:
+            before = self._current
+            time.sleep(_WATCH)
+            if before is not None and before is self._current:
+                self.poll()
 
     def begin(self, context: AnyContext, handler: Handler) -> None:
         self._queue.append((context, handler))

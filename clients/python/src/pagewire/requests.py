@@ -7,6 +7,7 @@ Every method exists once. In a sync handler it returns the value, in an async ha
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from .steps import Steps
@@ -156,6 +157,8 @@ def _add(params: dict[str, Any], **optional: Any) -> None:
     params.update({name: value for name, value in optional.items() if value is not None})
 
 
+# a number that no double can hold
+_HUGE = re.compile(rb"\d{309}")
 _LOG_MESSAGE = 16_000
 _LOG_FIELDS = 64_000
 
@@ -198,7 +201,11 @@ class Log:
 def _loggable(value: Any) -> Any:
     """Returns a value, or its text if it is not JSON: a line of the log is never an error."""
     try:
-        encode(value)
-        return value
+        if not _HUGE.search(encode(value)):
+            return value
     except Exception:
+        pass
+    try:
         return repr(value)[:_LOG_MESSAGE].encode("utf-8", "replace").decode()
+    except Exception:  # a value whose text cannot be made
+        return f"(a value of the type {type(value).__name__})"

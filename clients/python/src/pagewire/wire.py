@@ -16,6 +16,9 @@ Message = dict[str, Any]
 LIMIT = 1 << 20
 """The largest body of a frame in bytes."""
 
+LEVELS = 64
+"""The most levels of arrays and objects in a value."""
+
 _FIRST_BUFFER = 1 << 17
 
 
@@ -84,9 +87,24 @@ def _choose_large() -> Callable[[bytes | memoryview], Any]:
 def encode(value: Any) -> bytes:
     """Returns a value as JSON in UTF-8.
 
-    Raises ValueError or TypeError if it is not JSON.
+    Raises ValueError or TypeError if it is not JSON, or if it has more levels than the wire allows.
     """
-    return encode_text(value).encode()
+    text = encode_text(value)
+    # only a text with many brackets can have many levels
+    if len(text) > 2 * LEVELS and text.count("[") + text.count("{") > LEVELS and _is_deeper(value, LEVELS):
+        raise ValueError(f"it has more than {LEVELS} levels")
+    return text.encode()
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Returns whether a value has more levels of arrays and objects."""
+    if isinstance(value, dict):
+        children: Any = value.values()
+    elif isinstance(value, (list, tuple)):
+        children = value
+    else:
+        return False
+    return levels == 0 or any(_is_deeper(child, levels - 1) for child in children)
 
 
 def pack(body: bytes) -> bytes:

@@ -95,6 +95,11 @@ def strange(ctx: Context, kind: str):
         value: list = []
         value.append(value)
         return value
+    if kind == "deep":
+        value = []
+        for _ in range(64):
+            value = [value]
+        return value
     if kind == "coroutine":
         return {"time": time}
     return "x" * (1 << 20)
@@ -199,7 +204,7 @@ def lock(ctx: Context, seconds: float = 0.0):
 @both
 def log(ctx: Context):
     ctx.log.debug("one")
-    ctx.log.warn("two", amount=3, lock=threading.Lock())
+    ctx.log.warn("two", amount=3, lock=threading.Lock(), huge=10**400)
     print("printed", flush=False)
     return ctx.log.error("three")
 
@@ -238,6 +243,7 @@ def thread_name(ctx: Context):
 
 @both
 def hang(ctx: Context):
+    ctx.progress(0)
     time.sleep(600)
 
 
