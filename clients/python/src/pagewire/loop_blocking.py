@@ -2,8 +2,9 @@
 
 Owns: one handler at a time, in the thread that reads. Never: async handlers.
 
-A second thread looks after a handler that runs for long without a request or check. This is the fastest way to answer a call, because no other thread has to wake up. While a handler waits for the reply
-of a request, the loop reads on: it sees a cancel, answers pings, and keeps other work for later.
+This is the fastest way to answer a call, because no other thread has to wake up. While a handler waits for the reply of
+a request, the loop reads on: it sees a cancel, answers pings, and keeps other work for later. A second thread reads in
+its place while a handler runs for long without a request or check.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class BlockingLink(Link):
                 self.take_buffered()
                 while self._reader.receive(socket.MSG_DONTWAIT):
                     self.take_buffered()
-            except (EOFError, BrokenWire) as error:
+            except (EOFError, BrokenWire, OSError) as error:
                 self.closed(error)
             finally:
                 self._reading.release()
