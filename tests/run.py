@@ -45,7 +45,7 @@ class Counts:
     # `1 failed, 12 passed, 1 skipped in 3.45s` (pytest)
     PYTEST = re.compile(r"^(?:=+ )?((?:\d+ \w+(?:, )?)+) in \d[\d.]*s\b")
     PART = re.compile(r"(\d+) (passed|failed|errors?)\b")
-    FAILED = re.compile(r"^test (.+) \.\.\. FAILED|^\s*(?:not ok \d+ - |✖ )(.+)|^(?:FAILED|ERROR) (\S+::.+?)(?: - .*)?$")
+    FAILED = re.compile(r"^test (.+) \.\.\. FAILED|^\s*(?:not ok \d+ - |✖ )(.+)|^(?:FAILED|ERROR) (\S+::[^\[\s]+)")
 
     def __init__(self):
         self.passed = 0
