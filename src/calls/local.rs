@@ -62,6 +62,17 @@ impl LocalWorkers {
         self.workers.write().unwrap_or_else(PoisonError::into_inner).retain(|worker| worker.entry.id() != id);
     }
 
+    /// Returns whether there is a worker that holds its lease.
+    pub fn has_active(&self) -> bool {
+        self.list().iter().any(|worker| worker.entry.is_active())
+    }
+
+    /// Returns whether there are workers and all of them drain.
+    pub fn are_draining(&self) -> bool {
+        let list = self.list();
+        !list.is_empty() && list.iter().all(|worker| worker.entry.is_draining())
+    }
+
     /// Returns the ids of the workers.
     pub(super) fn ids(&self) -> Vec<Key> {
         self.list().iter().map(|worker| worker.entry.id()).collect()

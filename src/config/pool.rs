@@ -51,6 +51,9 @@ pub struct PoolConfig {
     pub directory: PathBuf,
     /// When a child is replaced by a new one.
     pub recycle: RecycleConfig,
+    /// Children that take all kinds of work, instead of `free` and `assigned`; only for `pagewire worker … -- PROGRAM`.
+    #[serde(skip)]
+    pub shared: Option<u32>,
     /// How the number of children follows the work; absent: it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale: Option<ScaleConfig>,
@@ -112,6 +115,17 @@ const fn one() -> u32 {
 }
 
 impl PoolConfig {
+    /// Creates a pool whose children run a program.
+    pub fn of_program(name: &str, command: Vec<String>, methods: Vec<String>, slots: Option<u32>) -> Self {
+        Self { name: name.to_owned(), command, methods, slots, ..Self::default() }
+    }
+
+    /// Sets the number of children for the work of any caller, and for that of assigned users.
+    pub const fn set_children(&mut self, free: u32, assigned: u32) {
+        self.free = Some(free);
+        self.assigned = Some(assigned);
+    }
+
     /// Returns how the handlers of the pool run.
     pub fn runtime(&self) -> PoolRuntime {
         if self.command.is_empty() { PoolRuntime::InProcess } else { PoolRuntime::Child }

@@ -98,7 +98,10 @@ impl ChildPools {
 
 /// Returns the kinds of children of a pool, with their number.
 fn kinds(pool: &PoolConfig) -> Vec<(ChildKind, ScaleLimits)> {
-    let counts = [(ChildKind::Free, pool.free()), (ChildKind::Assigned, pool.assigned())];
+    let counts = match pool.shared {
+        Some(count) => vec![(ChildKind::Both, count)],
+        None => vec![(ChildKind::Free, pool.free()), (ChildKind::Assigned, pool.assigned())],
+    };
     let limits = |count: u32| match pool.scale {
         None => ScaleLimits::fixed(count as usize),
         Some(ScaleConfig { min, max, max_users }) => ScaleLimits {

@@ -18,6 +18,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod worker;
+mod worker_process;
 
 use pagewire_cluster::engine::{ConnectError, OpenError, Unavailable};
 use pagewire_cluster::lease::Incompatible;
@@ -25,7 +26,7 @@ use pagewire_cluster::lease::Incompatible;
 pub use self::node::Node;
 pub use self::run::run;
 pub use self::services::lifetimes;
-pub use self::worker::{WorkerOptions, run_worker};
+pub use self::worker_process::{OwnHandlers, run_worker};
 
 /// Why a node or worker does not start, or does not go on.
 #[derive(Debug, thiserror::Error)]

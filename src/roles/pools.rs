@@ -13,12 +13,14 @@ use pagewire_cluster::worker::WorkerType;
 use pagewire_worker::handlers::Handlers;
 use pagewire_worker::slots::SlotOptions;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::StartError;
 use super::child_pools::ChildPools;
 use super::tasks::{TaskKind, Tasks};
 use super::worker::{WorkerOptions, WorkerRole};
+use super::worker_process::OwnHandlers;
 use crate::calls::{DEFAULT_POOL, LocalWorker, LocalWorkers};
 use crate::config::{Config, PoolConfig, PoolRuntime};
 use crate::telemetry::{Metrics, Readiness};
@@ -95,6 +97,12 @@ fn in_process(pool: &str, slots: u32, handlers: Handlers) -> PoolPart {
     PoolPart { pool: pool.to_owned(), kind: WorkerType::Both, slots: SlotOptions::new(slots), handlers }
 }
 
+/// Returns the worker of handlers of this binary.
+pub(super) fn own(own: &OwnHandlers) -> PoolPart {
+    let OwnHandlers { pool, slots, kind, handlers } = own.clone();
+    PoolPart { slots, kind, ..in_process(&pool, slots.count, handlers) }
+}
+
 impl NodePools {
     /// Starts the workers of a node. Returns when those that have their handlers take work.
     ///
@@ -118,7 +126,7 @@ impl NodePools {
             draining: watch::Sender::new(false),
             children,
             parts: TaskTracker::new(),
-            waits: !services.config.pool.is_empty(),
+            waits: !services.config.pool.is_empty() || services.node.is_none(),
         };
         for part in parts {
             let PoolPart { pool, kind, slots, mut handlers } = part;
@@ -132,7 +140,7 @@ impl NodePools {
             };
             let first = handlers.borrow_and_update().clone();
             serving.replace(first).await?;
-            if !services.config.pool.is_empty() {
+            if this.waits {
                 services.jobs.workers.register_pool(&serving.pool).await?;
             }
             let (draining, token) = (this.draining.subscribe(), this.parts.token());
@@ -144,6 +152,12 @@ impl NodePools {
             });
         }
         Ok(this)
+    }
+
+    /// Resolves when all workers have drained on request.
+    pub(super) async fn ended(&self) {
+        self.parts.close();
+        self.parts.wait().await;
     }
 
     /// Orders the workers to accept no new work.
@@ -168,19 +182,28 @@ struct ServingPart {
     pool: String,
     kind: WorkerType,
     slots: SlotOptions,
-    /// Orders the current worker to drain.
-    current: Option<watch::Sender<bool>>,
+    current: Option<CurrentWorker>,
     roles: TaskTracker,
 }
 
+/// The worker that serves the current set of handlers.
+struct CurrentWorker {
+    /// Orders it to drain.
+    draining: watch::Sender<bool>,
+    /// Cancelled when it has drained.
+    ended: CancellationToken,
+}
+
 impl ServingPart {
-    /// Serves the sets of handlers until the node drains, and then until all work has ended.
+    /// Serves the sets of handlers until the process drains or the current worker was asked to, and then until all work has
+    /// ended.
     async fn run(mut self, mut handlers: HandlerSets, mut draining: watch::Receiver<bool>) {
         loop {
             tokio::select! {
                 Ok(()) = handlers.changed() => {}
                 // an error means that the node is gone
                 _ = draining.wait_for(|draining| *draining) => break,
+                () = self.current_ended() => break,
             }
             let set = handlers.borrow_and_update().clone();
             while let Err(error) = self.replace(set.clone()).await {
@@ -210,11 +233,19 @@ impl ServingPart {
 
     fn drain_current(&mut self) {
         if let Some(current) = self.current.take() {
-            current.send_replace(true);
+            current.draining.send_replace(true);
         }
     }
 
-    async fn start(&self, handlers: Handlers) -> Result<watch::Sender<bool>, StartError> {
+    /// Resolves when the current worker has drained, which an operator has requested.
+    async fn current_ended(&self) {
+        match &self.current {
+            Some(current) => current.ended.cancelled().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn start(&self, handlers: Handlers) -> Result<CurrentWorker, StartError> {
         let PoolServices { jobs, rollouts, config, node, local, metrics, tasks } = &self.services;
         let options = WorkerOptions {
             pool: self.pool.clone(),
@@ -228,12 +259,17 @@ impl ServingPart {
         let (draining, entry) = (role.draining(), role.entry());
         let id = entry.id();
         local.add(LocalWorker { group: role.group().clone(), free_work: role.takes_free_work(), entry });
-        let local = local.clone();
-        self.roles.spawn(async move {
+        let (local, token, ended) = (local.clone(), self.roles.token(), CancellationToken::new());
+        let current = CurrentWorker { draining, ended: ended.clone() };
+        tasks.spawn("worker", TaskKind::Vital, async move {
             role.run().await;
             local.remove(id);
+            ended.cancel();
+            drop(token);
+            // the process goes on without it until it stops
+            std::future::pending().await
         });
-        Ok(draining)
+        Ok(current)
     }
 }
 
@@ -275,12 +311,8 @@ mod tests {
         assert_eq!(pools(cluster, &demo), Ok(vec![]));
         let two = format!("{cluster}[[pool]]\nname = \"a\"\n[[pool]]\nname = \"b\"\nmethods = [\"echo\"]");
         assert_eq!(pools(&two, &demo), Ok(vec![("a".to_owned(), all), ("b".to_owned(), 1)]));
-        for (file, problem) in [
-            ("[[pool]]\nname = \"a\"\nmethods = [\"ecko\"]", "no handler ecko"),
-            ("[[pool]]\nname = \"a\"\ncommand = [\"x\"]", "child processes"),
-        ] {
-            assert!(pools(file, &demo).unwrap_err().contains(problem), "{file}");
-        }
+        let unknown = "[[pool]]\nname = \"a\"\nmethods = [\"ecko\"]";
+        assert!(pools(unknown, &demo).unwrap_err().contains("no handler ecko"));
         assert!(pools("[[pool]]\nname = \"a\"", &Handlers::default()).unwrap_err().contains("no handlers"));
     }
 

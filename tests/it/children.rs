@@ -354,7 +354,8 @@ async fn a_child_is_recycled_after_its_work_or_its_memory_without_a_failed_call(
 
 #[tokio::test]
 async fn children_are_added_for_work_that_waits_and_removed_when_they_are_idle() {
-    let keys = "assigned = 0\nslots = 1\nscale = { min = 1, max = 3 }";
+    let keys = "assigned = 0\nslots = 1\nscale = { min = 1, max = 4 }";
+    // of four slots, one is reserved for calls
     let node = Node::setup().set("welcome", false).file(&pool(&[], keys)).start().await;
     let api = node.api();
     let count = async || status(&api).await["children"].as_array().expect("a list").len();

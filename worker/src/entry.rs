@@ -54,6 +54,16 @@ impl WorkerEntry {
         self.id
     }
 
+    /// Returns whether the worker holds its lease.
+    pub fn is_active(&self) -> bool {
+        self.parts.active().is_some()
+    }
+
+    /// Returns whether the worker accepts no new work.
+    pub fn is_draining(&self) -> bool {
+        self.parts.drains()
+    }
+
     /// Returns what the worker does now.
     pub fn load(&self) -> WorkerLoad {
         let queued = u32::try_from(self.admission.waiting()).unwrap_or(u32::MAX);
