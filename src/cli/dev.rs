@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::configuration::DevDirectory;
 use self::process::DevProcess;
-use self::watch::Changes;
+use self::watch::FileChanges;
 use super::api_client::ApiClient;
 use super::{CommandFailure, Exit, output};
 use crate::config::parse_address;
@@ -160,7 +160,7 @@ enum DevEvent {
 }
 
 /// Returns the next file that has changed; never, if files are not followed.
-async fn next_change(changes: &mut Option<Changes>) -> Option<PathBuf> {
+async fn next_change(changes: &mut Option<FileChanges>) -> Option<PathBuf> {
     match changes {
         Some(changes) => changes.recv().await,
         None => std::future::pending().await,

@@ -1,105 +1,13 @@
 //! Programs that run handlers as child processes of a node, and what becomes of their work when they misbehave.
 
 use std::path::Path;
-use std::time::Duration;
 
-use futures_util::StreamExt;
 use reqwest::{Method, StatusCode};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::environment::{Api, Node, Page, SOON, Setup, eventually};
-
-/// The program of the tests.
-const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/children/program.py");
-
-/// Returns a pool whose children run the program with these arguments, with more keys.
-fn pool(arguments: &[&str], keys: &str) -> String {
-    let command: Vec<&str> = ["python3", PROGRAM].iter().chain(arguments).copied().collect();
-    format!("[[pool]]\nname = \"default\"\ncommand = {}\n{keys}\n", json!(command))
-}
-
-/// Configures a node with one child of each kind.
-fn setup(arguments: &[&str]) -> Setup {
-    Node::setup().set("welcome", false).file(&pool(arguments, "free = 1\nassigned = 1"))
-}
-
-async fn call(api: &Api, method: &str, params: Value) -> (StatusCode, Value) {
-    let body = json!({"method": method, "params": params});
-    let response = api.request(Method::POST, "/api/v1/calls").json(&body).send().await.expect("an answer");
-    (response.status(), response.json().await.expect("JSON"))
-}
-
-async fn result(api: &Api, method: &str, params: Value) -> Value {
-    let (status, body) = call(api, method, params).await;
-    assert_eq!(status, StatusCode::OK, "{method}: {body}");
-    body
-}
-
-async fn error(api: &Api, method: &str, params: Value) -> Value {
-    let (status, body) = call(api, method, params).await;
-    assert!(!status.is_success(), "{method}: {body}");
-    body["error"]["code"].clone()
-}
-
-/// Submits a job and returns its id.
-async fn submit(api: &Api, body: Value) -> String {
-    let response = api.request(Method::POST, "/api/v1/jobs").json(&body).send().await.expect("an answer");
-    let job: Value = response.json().await.expect("JSON");
-    job["id"].as_str().unwrap_or_else(|| panic!("{job}")).to_owned()
-}
-
-/// Waits for the end of a job and returns its record.
-async fn ended(api: &Api, job: &str) -> Value {
-    eventually("the job ends", SOON * 2, async || {
-        let record = api.get_json(&format!("/api/v1/jobs/{job}")).await;
-        ["succeeded", "failed", "cancelled", "dead"].contains(&record["state"].as_str()?).then_some(record)
-    })
-    .await
-}
-
-/// Waits until a job runs.
-async fn begun(api: &Api, job: &str) {
-    eventually("the job runs", SOON, async || {
-        (api.get_json(&format!("/api/v1/jobs/{job}")).await["state"] == "running").then_some(())
-    })
-    .await;
-}
-
-/// Returns the pool of the children.
-async fn status(api: &Api) -> Value {
-    api.get_json("/api/v1/executors").await["pools"][0].clone()
-}
-
-/// Returns how many pieces of work the children run.
-async fn running(api: &Api) -> u64 {
-    let status = status(api).await;
-    let children = status["children"].as_array().expect("a list").iter();
-    children.map(|child| child["running"].as_u64().expect("a number")).sum()
-}
-
-async fn gone(pid: &Value) {
-    eventually("the process is gone", SOON, async || (!is_alive(pid)).then_some(())).await;
-}
-
-fn is_alive(pid: &Value) -> bool {
-    let pid = Pid::from_raw(pid.as_i64().expect("a pid").try_into().expect("a pid")).expect("a pid");
-    test_kill_process(pid).is_ok()
-}
-
-fn send(pid: &Value, signal: Signal) {
-    let pid = Pid::from_raw(pid.as_i64().expect("a pid").try_into().expect("a pid")).expect("a pid");
-    kill_process(pid, signal).expect("a living process");
-}
-
-/// Waits until a handler is served by another process than this one.
-async fn replaced(api: &Api, before: &Value) -> Value {
-    eventually("another child serves", SOON, async || {
-        let (status, who) = call(api, "who", json!(null)).await;
-        (status.is_success() && who["pid"] != *before).then(|| who["pid"].clone())
-    })
-    .await
-}
+use crate::environment::children::*;
+use crate::environment::{Node, Page, SOON, eventually};
 
 #[tokio::test]
 async fn a_page_calls_handlers_of_a_program_and_follows_its_jobs() {
@@ -279,128 +187,6 @@ async fn a_program_that_is_never_ready_or_does_not_exist_is_tried_again() {
     }
 }
 
-/// Calls a handler again and again until `until` has ended, and returns how many calls there were. Each must succeed.
-async fn under_load(api: &Api, method: &str, until: impl Future<Output = ()>) -> usize {
-    let (done, ended) = tokio::sync::watch::channel(false);
-    let caller = async || {
-        let mut calls = 0;
-        while !*ended.borrow() {
-            result(api, method, json!(calls)).await;
-            calls += 1;
-        }
-        calls
-    };
-    let callers = futures_util::future::join_all((0..4).map(|_| caller()));
-    let stop = async {
-        until.await;
-        done.send_replace(true);
-    };
-    let (counts, ()) = futures_util::join!(callers, stop);
-    counts.into_iter().sum()
-}
-
-#[tokio::test]
-async fn a_reload_under_load_replaces_every_child_without_a_failed_call() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let program = folder.path().join("program.py");
-    let write = |version: &str, methods: &str| {
-        let source = std::fs::read_to_string(PROGRAM).expect("the program");
-        let source = source
-            .replace("default=\"1\"", &format!("default=\"{version}\""))
-            .replace("options.only or list(HANDLERS)", &format!("options.only or list(HANDLERS){methods}"));
-        std::fs::write(&program, source).expect("a file");
-    };
-    write("1", "[:3]");
-    let command = json!(["python3", program]);
-    let keys = format!("[[pool]]\nname = \"default\"\ncommand = {command}\nfree = 2\nassigned = 1");
-    let node = Node::setup().set("welcome", false).file(&keys).start().await;
-    let api = node.api();
-    assert_eq!(result(&api, "version", json!(null)).await, "1");
-    // the new version has more handlers
-    write("2", "");
-    let calls = under_load(&api, "echo", async {
-        node.hang_up();
-        eventually("only the new version serves", SOON, async || {
-            let versions: Vec<_> = futures_util::stream::iter(0..8)
-                .then(async |_| call(&api, "version", json!(null)).await.1)
-                .collect()
-                .await;
-            versions.iter().all(|version| version == "2").then_some(())
-        })
-        .await;
-        eventually("its new handlers are served", SOON, async || {
-            call(&api, "environment", json!(null)).await.0.is_success().then_some(())
-        })
-        .await;
-    })
-    .await;
-    assert!(calls > 0);
-}
-
-#[tokio::test]
-async fn a_child_is_recycled_after_its_work_or_its_memory_without_a_failed_call() {
-    let keys = "free = 1\nassigned = 0\nslots = 4\nrecycle = { max_work = 50, max_rss = \"120M\" }";
-    let node = Node::setup().set("welcome", false).file(&pool(&[], keys)).start().await;
-    let api = node.api();
-    let first = result(&api, "who", json!(null)).await["pid"].clone();
-    let calls = under_load(&api, "echo", async { drop(replaced(&api, &first).await) }).await;
-    assert!(calls > 0);
-    let leaking = result(&api, "leak", json!(200)).await;
-    replaced(&api, &leaking).await;
-    gone(&leaking).await;
-    let status = status(&api).await;
-    assert_eq!(status["restarts"], 0, "a recycled child has not failed: {status}");
-}
-
-#[tokio::test]
-async fn children_are_added_for_work_that_waits_and_removed_when_they_are_idle() {
-    let keys = "assigned = 0\nslots = 1\nscale = { min = 1, max = 4 }";
-    // of four slots, one is reserved for calls
-    let node = Node::setup().set("welcome", false).file(&pool(&[], keys)).start().await;
-    let api = node.api();
-    let count = async || status(&api).await["children"].as_array().expect("a list").len();
-    assert_eq!(count().await, 1);
-    let jobs = futures_util::stream::iter(0..12)
-        .map(async |_| {
-            let job = submit(&api, json!({"kind": "sleep", "data": {"ms": 500}, "exec_mode": "any"})).await;
-            ended(&api, &job).await["result"].clone()
-        })
-        .buffer_unordered(12)
-        .collect::<Vec<_>>();
-    let (pids, ()) = futures_util::join!(jobs, async {
-        eventually("all three run", SOON, async || (count().await == 3).then_some(())).await;
-    });
-    let pids: std::collections::BTreeSet<_> = pids.iter().map(Value::to_string).collect();
-    assert_eq!(pids.len(), 3);
-    eventually("one is left", SOON, async || (count().await == 1).then_some(())).await;
-}
-
-#[tokio::test]
-async fn a_user_has_one_child_and_another_user_another_one() {
-    let node = Node::setup().set("welcome", false).file(&pool(&[], "free = 1\nassigned = 2")).start().await;
-    let api = node.api();
-    let pid_of = async |user: &str| {
-        let body = json!({"method": "who", "user": user});
-        let response =
-            api.request(Method::POST, "/api/v1/calls").json(&body).send().await.expect("an answer");
-        response.json::<Value>().await.expect("JSON")["pid"].clone()
-    };
-    let (ann, bob) = (pid_of("ann").await, pid_of("bob").await);
-    assert_ne!(ann, bob, "users are spread");
-    for _ in 0..5 {
-        assert_eq!((pid_of("ann").await, pid_of("bob").await), (ann.clone(), bob.clone()));
-    }
-    let free = result(&api, "who", json!(null)).await["pid"].clone();
-    assert!(free != ann && free != bob, "free work goes to other children");
-    let users: Vec<u64> = status(&api).await["children"]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(|child| child["users"].as_u64().expect("a number"))
-        .collect();
-    assert_eq!(users.iter().sum::<u64>(), 2, "{users:?}");
-}
-
 #[tokio::test]
 async fn a_job_is_put_off_without_counting_as_an_attempt_and_cancelled_in_its_child() {
     let node = setup(&[]).start().await;
@@ -423,16 +209,4 @@ async fn a_job_is_put_off_without_counting_as_an_attempt_and_cancelled_in_its_ch
 
 fn lines(file: &Path) -> usize {
     std::fs::read_to_string(file).expect("a file").lines().count()
-}
-
-#[tokio::test]
-async fn a_drained_node_lets_the_work_of_its_children_end() {
-    let mut node = setup(&[]).start().await;
-    let api = node.api();
-    let (value, ()) = futures_util::join!(result(&api, "sleep", json!({"ms": 1000})), async {
-        eventually("the call runs", SOON, async || (running(&api).await == 1).then_some(())).await;
-        node.terminate();
-    });
-    assert!(value.is_number());
-    assert!(node.exit(Duration::from_secs(20)).await.success());
 }

@@ -12,7 +12,7 @@ const SETTLE: Duration = Duration::from_millis(150);
 const IGNORED: [&str; 5] = ["__pycache__", "node_modules", "target", "venv", "site-packages"];
 
 /// The changes of files, until this is dropped.
-pub(super) struct Changes {
+pub(super) struct FileChanges {
     paths: mpsc::UnboundedReceiver<PathBuf>,
     _watcher: RecommendedWatcher,
 }
@@ -21,7 +21,7 @@ pub(super) struct Changes {
 ///
 /// # Errors
 /// When the system does not report changes, for example because too many files are watched.
-pub(super) fn changes() -> notify::Result<Changes> {
+pub(super) fn changes() -> notify::Result<FileChanges> {
     let (sender, paths) = mpsc::unbounded_channel();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let Ok(event) = event else { return };
@@ -33,10 +33,10 @@ pub(super) fn changes() -> notify::Result<Changes> {
         }
     })?;
     watcher.watch(Path::new("."), RecursiveMode::Recursive)?;
-    Ok(Changes { paths, _watcher: watcher })
+    Ok(FileChanges { paths, _watcher: watcher })
 }
 
-impl Changes {
+impl FileChanges {
     /// Returns a file that has changed, when no other one has changed for a moment.
     pub(super) async fn recv(&mut self) -> Option<PathBuf> {
         let first = self.paths.recv().await?;
