@@ -5,8 +5,8 @@ use toml::{Table, Value};
 use super::layer::{at, known_keys, list, set, unknown_key};
 
 const PREFIX: &str = "PAGEWIRE_";
-/// Variables of the command line and of tests, which are not configuration.
-const NOT_CONFIGURATION: [&str; 7] = [
+/// Variables of the command line, of child processes and of tests, which are not configuration.
+const NOT_CONFIGURATION: [&str; 10] = [
     "PAGEWIRE_URL",
     "PAGEWIRE_API_KEY",
     "PAGEWIRE_TIMING",
@@ -14,6 +14,9 @@ const NOT_CONFIGURATION: [&str; 7] = [
     "PAGEWIRE_LOG",
     "PAGEWIRE_CONFIG",
     "PAGEWIRE_DEMO_FAIL",
+    "PAGEWIRE_SOCKET",
+    "PAGEWIRE_TOKEN",
+    "PAGEWIRE_BINARY",
 ];
 /// Kubernetes adds these to every container next to a service called `pagewire`.
 const SERVICE_LINKS: [&str; 2] = ["PAGEWIRE_PORT", "PAGEWIRE_SERVICE_"];

@@ -289,10 +289,7 @@ impl Session {
 
     fn log_line(&self, line: &LogLine) {
         let method = line.work.and_then(|id| Some(self.lock().get(id)?.method.clone()));
-        let fields = match line.fields.is_empty() {
-            true => String::new(),
-            false => serde_json::to_string(&line.fields).unwrap_or_default(),
-        };
+        let fields = line.fields.as_ref().map(|fields| fields.get());
         let (pool, child, text) = (&self.pool, self.number, &line.message);
         macro_rules! at {
             ($level:ident) => {

@@ -7,7 +7,6 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use pagewire_cluster::wire::HandlerError;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// Version of the wire that this release speaks.
@@ -183,8 +182,9 @@ pub(super) struct ChildRequest {
 pub(super) struct LogLine {
     pub(super) level: String,
     pub(super) message: String,
+    /// As the child wrote them: they are only shown.
     #[serde(default)]
-    pub(super) fields: serde_json::Map<String, Value>,
+    pub(super) fields: Option<Box<RawValue>>,
     #[serde(default)]
     pub(super) work: Option<u64>,
 }
