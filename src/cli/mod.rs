@@ -4,6 +4,7 @@
 //! commands only send requests to a node's server API.
 
 mod api_client;
+mod child;
 mod config;
 mod healthcheck;
 mod job;
@@ -42,7 +43,8 @@ const EXIT_CODES: [(u8, &str); 5] = [
     (0, "success"),
     (
         Exit::Failed as u8,
-        "the server refused the request, or it failed; for `push` also: a node did not respond",
+        "the server refused the request, or it failed; for `push` also: a node did not respond; for `child check`: a \
+         case failed",
     ),
     (Exit::Usage as u8, "wrong usage or configuration"),
     (Exit::Unreachable as u8, "the server cannot be reached"),
@@ -64,6 +66,8 @@ enum Command {
     Serve(serve::Serve),
     /// Run a worker: handlers for the calls and jobs of a cluster.
     Worker(worker::WorkerArgs),
+    /// Check programs that run handlers as child processes.
+    Child(child::ChildArgs),
     /// Send a message to pages.
     Push(push::PushArgs),
     /// Submit, follow, cancel and list durable jobs.
@@ -141,6 +145,7 @@ fn run(command: Command) -> Result<(), CommandFailure> {
     match command {
         Command::Serve(serve) => serve.run(),
         Command::Worker(worker) => worker.run(),
+        Command::Child(child) => block_on(child.run()),
         Command::Push(push) => block_on(push.run()),
         Command::Job(job) => block_on(job.run()),
         Command::Workers(workers) => block_on(workers.run()),
