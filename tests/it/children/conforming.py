@@ -16,10 +16,12 @@ import threading
 import time
 
 LIMIT = 1 << 20
+# the id of a call among many
+LOST = 5000
 FAULTS = [
-    "answers_twice", "ignores_drain", "dies_on_split_frames", "knows_no_unsupported", "names_another_process",
-    "stays_without_its_supervisor", "has_a_limit_of_64_kb", "asks_for_other_work", "inherits_its_socket",
-    "ignores_the_type_of_parameters", "never_stops",
+    "answers_jobs_twice", "loses_a_call", "ignores_drain", "dies_on_split_frames", "knows_no_unsupported",
+    "names_another_process", "stays_without_its_supervisor", "has_a_limit_of_64_kb", "asks_for_other_work",
+    "inherits_its_socket", "ignores_the_type_of_parameters", "never_stops",
 ]
 
 arguments = argparse.ArgumentParser()
@@ -98,8 +100,6 @@ class Child:
         body = json.dumps(message, allow_nan=False).encode()
         with self.writing:
             self.socket.sendall(struct.pack(">I", len(body)) + body)
-            if broken == "answers_twice" and message["t"] == "result":
-                self.socket.sendall(struct.pack(">I", len(body)) + body)
 
     def receive_exactly(self, count):
         data = bytearray()
@@ -172,7 +172,10 @@ class Child:
                 if len(json.dumps(end)) > LIMIT:
                     text = "the result does not fit into a frame"
                     end = {"t": "error", "code": "too_large", "message": text, "retryable": False}
-                self.send({**end, "id": work.id})
+                if broken != "loses_a_call" or work.id != LOST:
+                    self.send({**end, "id": work.id})
+                if broken == "answers_jobs_twice" and work.message["t"] == "job":
+                    self.send({**end, "id": work.id})
             except OSError:
                 continue  # the supervisor is gone
             with self.lock:
